@@ -1,0 +1,7 @@
+//! The logic of WyneOS, for both roles: deterministic, free of I/O.
+//!
+//! Time, randomness and the results of I/O come in as arguments; what is to be done comes out as effects. The coordinator
+//! ([`coordinator::Coordinator`]) and the agent ([`agent::Agent`]) are state machines with the same four verbs:
+//! `handle`, `handle_timeout`, `poll_effect` and `poll_timeout`.
+
+pub mod telemetry;

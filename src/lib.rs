@@ -1,0 +1,22 @@
+//! The public protocol of WyneOS and its client SDK: generated types and clients ([`v1`]), and what both sides of the
+//! wire share.
+
+pub mod encoded;
+
+/// Package `wyneos.v1`: messages, clients and servers, as proto/wyneos/v1 describes them.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("wyneos.v1");
+}
+
+/// Servers whose answers are [`encoded::Encoded`].
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod served {
+    include!(concat!(env!("OUT_DIR"), "/served/wyneos.v1.rs"));
+}
+
+/// The descriptor set of package `wyneos.v1`, comments included: for reflection and for JSON.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/wyneos.v1.bin"));
+
+/// Version of this release.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
