@@ -4,4 +4,6 @@
 //! ([`coordinator::Coordinator`]) and the agent ([`agent::Agent`]) are state machines with the same four verbs:
 //! `handle`, `handle_timeout`, `poll_effect` and `poll_timeout`.
 
+pub mod id;
+pub mod integrity;
 pub mod telemetry;

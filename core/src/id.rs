@@ -1,0 +1,81 @@
+//! Identities.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is no UUID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a UUID in its 36-character form, as in 123e4567-e89b-12d3-a456-426614174000")]
+pub struct BadUuid;
+
+/// A UUID (RFC 9562); its order is that of its text. Made outside: the core has no randomness of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Uuid(pub [u8; 16]);
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [b'-'; 36];
+        let mut at = 0;
+        for (index, byte) in self.0.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                at += 1;
+            }
+            text[at] = HEX[usize::from(byte >> 4)];
+            text[at + 1] = HEX[usize::from(byte & 15)];
+            at += 2;
+        }
+        f.pad(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Uuid {
+    type Err = BadUuid;
+
+    fn from_str(text: &str) -> Result<Uuid, BadUuid> {
+        let text = text.as_bytes();
+        if text.len() != 36 || [8, 13, 18, 23].iter().any(|&dash| text[dash] != b'-') {
+            return Err(BadUuid);
+        }
+        let mut digits = text
+            .iter()
+            .filter(|&&byte| byte != b'-')
+            .map(|&byte| (byte as char).to_digit(16));
+        let mut bytes = [0; 16];
+        for byte in &mut bytes {
+            let (Some(Some(high)), Some(Some(low))) = (digits.next(), digits.next()) else {
+                return Err(BadUuid);
+            };
+            *byte = (high << 4 | low) as u8;
+        }
+        Ok(Uuid(bytes))
+    }
+}
+
+impl From<Uuid> for String {
+    fn from(id: Uuid) -> String {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for Uuid {
+    type Error = BadUuid;
+
+    fn try_from(text: String) -> Result<Uuid, BadUuid> {
+        text.parse()
+    }
+}
+
+/// A node's id, made by its agent at its first start.
+pub type NodeId = Uuid;
+
+/// A cluster's id, made by its coordinator at its first start.
+pub type ClusterId = Uuid;

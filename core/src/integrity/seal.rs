@@ -1,0 +1,187 @@
+//! Snapshots are sealed: a digest, a chain to the snapshot before, and a signature.
+
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+use crate::id::ClusterId;
+
+/// A BLAKE3 digest.
+pub type Digest = [u8; 32];
+
+/// Stands before the cluster's first seal.
+pub const ZERO_DIGEST: Digest = [0; 32];
+
+const CONTEXT: &[u8] = b"wyneos seal v1";
+
+/// Proof that a snapshot is unaltered and follows the one before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// Epoch of the snapshot.
+    pub epoch: u64,
+    /// Cycle of the snapshot.
+    pub cycle: u64,
+    /// BLAKE3 of the snapshot's canonical bytes.
+    pub digest: Digest,
+    /// `chain` of the seal before; [`ZERO_DIGEST`] for the cluster's first.
+    pub previous: Digest,
+    /// BLAKE3 of `"wyneos seal v1" ‖ cluster id (16 bytes) ‖ epoch ‖ cycle (u64, little endian) ‖ previous ‖ digest`.
+    pub chain: Digest,
+    /// First 8 bytes of BLAKE3 of the public key.
+    pub key_id: [u8; 8],
+    /// Ed25519 over `chain`.
+    pub signature: [u8; 64],
+}
+
+fn chain(cluster: ClusterId, epoch: u64, cycle: u64, previous: &Digest, digest: &Digest) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(CONTEXT);
+    hasher.update(&cluster.0);
+    hasher.update(&epoch.to_le_bytes());
+    hasher.update(&cycle.to_le_bytes());
+    hasher.update(previous);
+    hasher.update(digest);
+    hasher.finalize().into()
+}
+
+/// An Ed25519 public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicKey(pub [u8; 32]);
+
+impl PublicKey {
+    /// First 8 bytes of BLAKE3 of the key.
+    pub fn id(&self) -> [u8; 8] {
+        let digest = blake3::hash(&self.0);
+        let mut id = [0; 8];
+        id.copy_from_slice(&digest.as_bytes()[..8]);
+        id
+    }
+}
+
+/// Seals snapshots, each linked to the one before.
+pub struct Sealer {
+    cluster: ClusterId,
+    key: SigningKey,
+    key_id: [u8; 8],
+    previous: Digest,
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sealer")
+            .field("cluster", &self.cluster)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sealer {
+    /// A sealer for `cluster` that signs with the Ed25519 secret key `secret` and goes on behind `previous`, the `chain`
+    /// of the newest seal that is kept.
+    pub fn new(cluster: ClusterId, secret: &[u8; 32], previous: Digest) -> Sealer {
+        let key = SigningKey::from_bytes(secret);
+        let key_id = PublicKey(key.verifying_key().to_bytes()).id();
+        Sealer {
+            cluster,
+            key,
+            key_id,
+            previous,
+        }
+    }
+
+    /// The key that its seals are verified with.
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey(self.key.verifying_key().to_bytes())
+    }
+
+    /// Seals the canonical bytes of the snapshot (`epoch`, `cycle`).
+    pub fn seal(&mut self, epoch: u64, cycle: u64, canonical: &[u8]) -> Seal {
+        let digest = blake3::hash(canonical).into();
+        let previous = self.previous;
+        let chain = chain(self.cluster, epoch, cycle, &previous, &digest);
+        self.previous = chain;
+        let signature = self.key.sign(&chain).to_bytes();
+        Seal {
+            epoch,
+            cycle,
+            digest,
+            previous,
+            chain,
+            key_id: self.key_id,
+            signature,
+        }
+    }
+}
+
+/// What is wrong with a seal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadSeal {
+    /// The public key itself is not one.
+    #[error("the public key is not an Ed25519 key")]
+    PublicKey,
+    /// Signed by another key.
+    #[error("key_id: signed by another key than the one given")]
+    KeyId,
+    /// The snapshot was altered.
+    #[error("digest: the snapshot's bytes are not those that were sealed")]
+    Digest,
+    /// Epoch, cycle, cluster, `previous` or `digest` was altered.
+    #[error("chain: epoch, cycle, cluster id, previous or digest were altered")]
+    Chain,
+    /// The signature does not fit.
+    #[error("signature: not made by this key over this seal")]
+    Signature,
+    /// A snapshot between the two was removed, or one was put in.
+    #[error("previous: does not follow the snapshot before it")]
+    Link,
+    /// (epoch, cycle) did not grow.
+    #[error("order: epoch and cycle do not follow those before")]
+    Order,
+}
+
+/// Checks a run of sealed snapshots, oldest first.
+pub struct Verifier {
+    cluster: ClusterId,
+    key: VerifyingKey,
+    key_id: [u8; 8],
+    last: Option<(u64, u64, Digest)>,
+}
+
+impl Verifier {
+    /// A verifier of `cluster`'s seals made with `key`. Fails when the key is not one.
+    pub fn new(cluster: ClusterId, key: PublicKey) -> Result<Verifier, BadSeal> {
+        let parsed = VerifyingKey::from_bytes(&key.0).map_err(|_| BadSeal::PublicKey)?;
+        Ok(Verifier {
+            cluster,
+            key: parsed,
+            key_id: key.id(),
+            last: None,
+        })
+    }
+
+    /// Checks that `seal` seals `canonical` and follows the seal checked before. The first one's `previous` is signed,
+    /// but what it points at is not seen.
+    pub fn check(&mut self, canonical: &[u8], seal: &Seal) -> Result<(), BadSeal> {
+        if seal.key_id != self.key_id {
+            return Err(BadSeal::KeyId);
+        }
+        if blake3::hash(canonical) != seal.digest {
+            return Err(BadSeal::Digest);
+        }
+        if chain(self.cluster, seal.epoch, seal.cycle, &seal.previous, &seal.digest) != seal.chain {
+            return Err(BadSeal::Chain);
+        }
+        let signature = Signature::from_bytes(&seal.signature);
+        self.key
+            .verify_strict(&seal.chain, &signature)
+            .map_err(|_| BadSeal::Signature)?;
+        if let Some((epoch, cycle, chain)) = self.last {
+            if seal.previous != chain {
+                return Err(BadSeal::Link);
+            }
+            if seal.epoch < epoch || seal.cycle <= cycle {
+                return Err(BadSeal::Order);
+            }
+        }
+        self.last = Some((seal.epoch, seal.cycle, seal.chain));
+        Ok(())
+    }
+}
