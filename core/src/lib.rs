@@ -4,6 +4,20 @@
 //! ([`coordinator::Coordinator`]) and the agent ([`agent::Agent`]) are state machines with the same four verbs:
 //! `handle`, `handle_timeout`, `poll_effect` and `poll_timeout`.
 
+pub mod agent;
+pub mod autonomy;
+pub mod behaviour;
+pub mod coherence;
+pub mod coordinator;
+pub mod event;
 pub mod id;
 pub mod integrity;
+pub mod limits;
+pub mod mesh;
+pub mod node;
+pub mod predictive;
+pub mod registry;
+pub mod store;
 pub mod telemetry;
+pub mod time;
+pub mod timer;

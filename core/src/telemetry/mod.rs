@@ -2,6 +2,12 @@
 
 mod channel;
 mod load;
+mod matrix;
+mod statistics;
+#[cfg(test)]
+mod tests;
 
 pub use channel::{Channel, Unit};
 pub use load::{Reading, load};
+pub use matrix::{Matrix, Sample};
+pub use statistics::{Statistics, statistics};

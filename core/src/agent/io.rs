@@ -1,0 +1,147 @@
+//! What goes into the agent's logic, and what comes out.
+
+use std::time::Duration;
+
+use crate::{
+    behaviour,
+    coordinator::{Heartbeat, Message, ProbePlan, Refused},
+    id::{ClusterId, NodeId},
+    node::{ConnId, Hello},
+    telemetry::Reading,
+    time::WallTime,
+};
+
+/// One fact from outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// What the wall clock reads.
+    WallClock(WallTime),
+    /// The transport asked for stands.
+    Connected {
+        /// Which.
+        conn: ConnId,
+    },
+    /// The transport ended, or could not be made.
+    Closed {
+        /// Which.
+        conn: ConnId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The coordinator said something.
+    Message {
+        /// The transport it came by.
+        conn: ConnId,
+        /// What.
+        message: Message,
+    },
+    /// The host was read, as [`Effect::Measure`] asked.
+    Measured(Reading),
+    /// A probe ended.
+    Probed {
+        /// The node that was probed.
+        target: NodeId,
+        /// The round-trip time; `None` when there was no answer in time, or a wrong one.
+        rtt: Option<Duration>,
+    },
+    /// The process is to end: say goodbye.
+    Shutdown {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// From the agent to the coordinator.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// Opens the session.
+    Hello(Box<Hello>),
+    /// Proof of life.
+    Heartbeat(Heartbeat),
+    /// How a directive fares.
+    Directive {
+        /// The directive.
+        id: u64,
+        /// Its state.
+        state: behaviour::State,
+        /// For `failed` and `refused`: why.
+        detail: String,
+    },
+    /// A graceful end.
+    Goodbye {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Something to be done outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Make a transport; answer [`Input::Connected`] or [`Input::Closed`].
+    Connect {
+        /// Its name from now on.
+        conn: ConnId,
+        /// The coordinator, as host:port.
+        address: String,
+    },
+    /// Send to the coordinator; when its queue is full, close it.
+    Send {
+        /// The transport.
+        conn: ConnId,
+        /// What to send.
+        report: Report,
+    },
+    /// End a transport, behind what was sent to it.
+    Close {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Read the host; answer [`Input::Measured`].
+    Measure,
+    /// Probe a node; answer [`Input::Probed`].
+    Probe {
+        /// The cluster that both should belong to.
+        cluster: ClusterId,
+        /// The node.
+        target: NodeId,
+        /// Where it answers.
+        address: String,
+        /// The number of this probe.
+        sequence: u64,
+        /// How long to wait.
+        timeout: Duration,
+    },
+    /// The targets changed; transports to others are of no use.
+    Targets(ProbePlan),
+    /// Something an operator wants to know.
+    Tell(Notice),
+    /// Everything is said: the process may end.
+    Stopped,
+}
+
+/// Something an operator wants to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// The session stands.
+    Joined {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The coordinator's epoch.
+        epoch: u64,
+        /// The session's number.
+        session: u64,
+        /// The coordinator's address.
+        address: String,
+    },
+    /// The coordinator refused.
+    Refused(Refused),
+    /// The session, or the attempt at one, ended.
+    Lost {
+        /// The coordinator's address.
+        address: String,
+        /// Why.
+        reason: String,
+        /// When the next attempt is made.
+        retry_in: Duration,
+    },
+}

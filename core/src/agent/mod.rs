@@ -1,0 +1,417 @@
+//! The agent's logic, as a state machine without I/O: its session, heartbeats, probes and directives.
+
+mod directives;
+mod io;
+mod probes;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, time::Duration};
+
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+pub use io::{Effect, Input, Notice, Report};
+use probes::Probes;
+
+use crate::{
+    behaviour::State,
+    coordinator::{Heartbeat, Message, Refused, Welcome},
+    id::NodeId,
+    mesh::REPORTS,
+    node::{ConnId, Facts, Hello},
+    telemetry::{Channel, Reading, load},
+    time::{Time, WallClock, WallTime},
+    timer::Timers,
+};
+
+/// The first wait after a failed attempt at a session; it doubles with every further one.
+const BACKOFF_MIN: Duration = Duration::from_millis(250);
+
+/// The longest wait between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(15);
+
+/// How long the coordinator may take to answer a hello.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// Cycles without a seal after which the coordinator is taken for dead though its transport stands.
+const QUIET_CYCLES: u32 = 5;
+
+/// The shortest time after which a coordinator is taken for dead.
+const QUIET_MIN: Duration = Duration::from_secs(30);
+
+/// Directives that are remembered, so that a repeated one is done once.
+const REMEMBERED: usize = 64;
+
+/// What the agent's logic is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What it states of its node.
+    pub facts: Facts,
+    /// Starts of this agent, this one included.
+    pub incarnation: u64,
+    /// The coordinators, as host:port; tried in turn.
+    pub coordinators: Vec<String>,
+    /// Seeds the jitter.
+    pub seed: u64,
+}
+
+/// Every timer of the agent's logic. Each carries a token; one that is not the newest of its kind is stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// The next attempt at a session.
+    Reconnect(u64),
+    /// The hello was not answered.
+    Opening(ConnId),
+    /// The next heartbeat.
+    Heartbeat(u64),
+    /// No seal for too long.
+    Quiet(u64),
+    /// The next probe of a node.
+    Probe(NodeId, u64),
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Until the timer for the next attempt.
+    Waiting,
+    /// The transport is being made.
+    Connecting(ConnId),
+    /// The hello is sent.
+    Opening(ConnId),
+    /// The session stands.
+    Live(Live),
+    /// Goodbye was said.
+    Stopped,
+}
+
+#[derive(Debug)]
+struct Live {
+    conn: ConnId,
+    session: u64,
+    sequence: u64,
+    acknowledged: (u64, u64),
+    quiet: Duration,
+    /// Refresh directives that the next heartbeat completes.
+    refreshing: Vec<u64>,
+}
+
+/// The agent's logic. Four verbs: [`handle`](Self::handle), [`handle_timeout`](Self::handle_timeout),
+/// [`poll_effect`](Self::poll_effect), [`poll_timeout`](Self::poll_timeout).
+#[derive(Debug)]
+pub struct Agent {
+    config: Config,
+    now: Time,
+    wall: WallClock,
+    rng: Pcg64Mcg,
+    phase: Phase,
+    /// Attempts at a session, this process's whole life.
+    attempts: u64,
+    /// Attempts since the last session that stood.
+    failures: u32,
+    address: usize,
+    epoch: u64,
+    interval: Duration,
+    /// Tokens of the newest timers.
+    reconnect: u64,
+    beat: u64,
+    quiet: u64,
+    measuring: bool,
+    probes: Probes,
+    remembered: VecDeque<(u64, State)>,
+    timers: Timers<Timer>,
+    effects: VecDeque<Effect>,
+}
+
+impl Agent {
+    /// An agent that tries its first session at once.
+    pub fn new(now: Time, wall: WallTime, config: Config) -> Agent {
+        let mut clock = WallClock::default();
+        clock.set(now, wall);
+        let mut agent = Agent {
+            now,
+            wall: clock,
+            rng: Pcg64Mcg::seed_from_u64(config.seed),
+            phase: Phase::Waiting,
+            attempts: 0,
+            failures: 0,
+            address: 0,
+            epoch: 0,
+            interval: Duration::from_secs(2),
+            reconnect: 1,
+            beat: 0,
+            quiet: 0,
+            measuring: false,
+            probes: Probes::default(),
+            remembered: VecDeque::new(),
+            timers: Timers::default(),
+            effects: VecDeque::new(),
+            config,
+        };
+        agent.timers.set(now, Timer::Reconnect(1));
+        agent
+    }
+
+    /// Takes one fact from outside.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        self.now = self.now.max(now);
+        match input {
+            Input::WallClock(wall) => self.wall.set(now, wall),
+            Input::Connected { conn } => self.connected(conn),
+            Input::Closed { conn, reason } => self.closed(conn, reason),
+            Input::Message { conn, message } => self.message(conn, message),
+            Input::Measured(reading) => self.measured(&reading),
+            Input::Probed { target, rtt } => self.probes.ended(self.now, target, rtt),
+            Input::Shutdown { reason } => self.shutdown(reason),
+        }
+    }
+
+    /// Does what every timer that is due asks for.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        while let Some(timer) = self.timers.take_due(now) {
+            match timer {
+                Timer::Reconnect(token) if token == self.reconnect => self.connect(),
+                Timer::Opening(conn) => self.give_up_opening(conn),
+                Timer::Heartbeat(token) if token == self.beat => self.beat(),
+                Timer::Quiet(token) if token == self.quiet => self.give_up_quiet(),
+                Timer::Probe(target, token) => self.probe(target, token),
+                Timer::Reconnect(_) | Timer::Heartbeat(_) | Timer::Quiet(_) => {}
+            }
+        }
+    }
+
+    /// The next thing to be done outside.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// True while a session stands.
+    pub fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live(_))
+    }
+
+    fn address(&self) -> String {
+        let coordinators = &self.config.coordinators;
+        coordinators
+            .get(self.address % coordinators.len().max(1))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    fn connect(&mut self) {
+        if !matches!(self.phase, Phase::Waiting) {
+            return;
+        }
+        self.attempts += 1;
+        let conn = ConnId(self.attempts);
+        self.phase = Phase::Connecting(conn);
+        self.timers.set(self.now + OPENING, Timer::Opening(conn));
+        let address = self.address();
+        self.effects.push_back(Effect::Connect { conn, address });
+    }
+
+    fn connected(&mut self, conn: ConnId) {
+        if !matches!(self.phase, Phase::Connecting(current) if current == conn) {
+            return;
+        }
+        self.phase = Phase::Opening(conn);
+        let hello = Hello {
+            facts: self.config.facts.clone(),
+            incarnation: self.config.incarnation,
+            attempt: self.attempts - 1,
+            channels: Channel::ALL.into_iter().map(Some).collect(),
+        };
+        self.effects.push_back(Effect::Send {
+            conn,
+            report: Report::Hello(Box::new(hello)),
+        });
+    }
+
+    /// The transport that the agent counts on.
+    fn conn(&self) -> Option<ConnId> {
+        match &self.phase {
+            Phase::Connecting(conn) | Phase::Opening(conn) => Some(*conn),
+            Phase::Live(live) => Some(live.conn),
+            Phase::Waiting | Phase::Stopped => None,
+        }
+    }
+
+    fn closed(&mut self, conn: ConnId, reason: String) {
+        if self.conn() == Some(conn) {
+            self.lose(reason, None);
+        }
+    }
+
+    /// The session, or the attempt at one, is over: the next one follows after a jittered wait.
+    fn lose(&mut self, reason: String, retry_after: Option<Duration>) {
+        let address = self.address();
+        self.phase = Phase::Waiting;
+        self.address = self.address.wrapping_add(1);
+        let limit = BACKOFF_MAX.min(BACKOFF_MIN * 2u32.saturating_pow(self.failures.min(16)));
+        self.failures = self.failures.saturating_add(1);
+        // Full jitter, as agents that lost one coordinator must not come back in step; what the coordinator asks for is
+        // a lower bound.
+        let jitter = limit.mul_f64(self.rng.random_range(0.0..1.0));
+        let retry_in = retry_after.unwrap_or_default() + jitter;
+        self.reconnect += 1;
+        self.timers.set(self.now + retry_in, Timer::Reconnect(self.reconnect));
+        self.effects.push_back(Effect::Tell(Notice::Lost {
+            address,
+            reason,
+            retry_in,
+        }));
+    }
+
+    fn give_up_opening(&mut self, conn: ConnId) {
+        let waits = matches!(self.phase, Phase::Connecting(current) | Phase::Opening(current) if current == conn);
+        if waits {
+            self.effects.push_back(Effect::Close { conn });
+            self.lose(format!("no answer within {OPENING:?}"), None);
+        }
+    }
+
+    fn give_up_quiet(&mut self) {
+        if let Phase::Live(live) = &self.phase {
+            let (conn, quiet) = (live.conn, live.quiet);
+            self.effects.push_back(Effect::Close { conn });
+            self.lose(format!("no snapshot was sealed for {quiet:?}"), None);
+        }
+    }
+
+    fn message(&mut self, conn: ConnId, message: Message) {
+        if self.conn() != Some(conn) {
+            return;
+        }
+        match message {
+            Message::Welcome(welcome) => self.welcome(conn, *welcome),
+            Message::Refused(refused) => self.refused(conn, refused),
+            Message::Directive(directive) => self.directive(directive),
+            Message::ProbePlan(plan) => self.plan(plan),
+            Message::Seal(seal) => {
+                if let Phase::Live(live) = &mut self.phase {
+                    live.acknowledged = live.acknowledged.max((seal.epoch, seal.cycle));
+                    let quiet = live.quiet;
+                    self.hears(quiet);
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, conn: ConnId, welcome: Welcome) {
+        if !matches!(self.phase, Phase::Opening(_)) {
+            return;
+        }
+        self.failures = 0;
+        self.epoch = self.epoch.max(welcome.epoch);
+        self.interval = welcome.heartbeat_interval;
+        let quiet = QUIET_MIN.max(welcome.cycle_interval * QUIET_CYCLES);
+        let Welcome {
+            cluster,
+            epoch,
+            session,
+            ..
+        } = welcome;
+        let live = Live {
+            conn,
+            session,
+            sequence: 0,
+            acknowledged: (0, 0),
+            quiet,
+            refreshing: Vec::new(),
+        };
+        self.phase = Phase::Live(live);
+        self.effects.push_back(Effect::Tell(Notice::Joined {
+            cluster,
+            epoch,
+            session,
+            address: self.address(),
+        }));
+        self.probes.new_session(cluster);
+        self.plan(welcome.probe_plan);
+        self.hears(quiet);
+        self.beat();
+    }
+
+    /// The coordinator gave a sign of life; the next is due within `quiet`.
+    fn hears(&mut self, quiet: Duration) {
+        self.quiet += 1;
+        self.timers.set(self.now + quiet, Timer::Quiet(self.quiet));
+    }
+
+    fn refused(&mut self, conn: ConnId, refused: Refused) {
+        let (reason, retry_after) = (refused.detail.clone(), refused.retry_after);
+        self.effects.push_back(Effect::Tell(Notice::Refused(refused)));
+        self.effects.push_back(Effect::Close { conn });
+        self.lose(format!("refused: {reason}"), retry_after);
+    }
+
+    /// Has the host read, and the next heartbeat come in time.
+    fn beat(&mut self) {
+        if !self.is_live() {
+            return;
+        }
+        self.beat += 1;
+        self.timers.set(self.now + self.interval, Timer::Heartbeat(self.beat));
+        self.measure();
+    }
+
+    fn measure(&mut self) {
+        if !std::mem::replace(&mut self.measuring, true) {
+            self.effects.push_back(Effect::Measure);
+        }
+    }
+
+    fn measured(&mut self, reading: &Reading) {
+        self.measuring = false;
+        let wall = self.wall.at(self.now);
+        let Phase::Live(live) = &mut self.phase else { return };
+        live.sequence += 1;
+        let mut heartbeat = Heartbeat {
+            sequence: live.sequence,
+            wall,
+            load: load(reading),
+            values: Vec::with_capacity(Channel::COUNT),
+            absent: Vec::new(),
+            links: self.probes.changed(self.now, REPORTS),
+            acknowledged: live.acknowledged,
+        };
+        for (position, value) in (0..).zip(reading) {
+            heartbeat
+                .values
+                .push(value.filter(|value| value.is_finite()).unwrap_or(0.0));
+            if value.is_none_or(|value| !value.is_finite()) {
+                heartbeat.absent.push(position);
+            }
+        }
+        let conn = live.conn;
+        let refreshed = std::mem::take(&mut live.refreshing);
+        self.effects.push_back(Effect::Send {
+            conn,
+            report: Report::Heartbeat(heartbeat),
+        });
+        for id in refreshed {
+            self.finish(id, State::Done, String::new());
+        }
+    }
+
+    fn shutdown(&mut self, reason: String) {
+        if let Phase::Live(live) = &self.phase {
+            let conn = live.conn;
+            self.effects.push_back(Effect::Send {
+                conn,
+                report: Report::Goodbye { reason },
+            });
+            self.effects.push_back(Effect::Close { conn });
+        } else if let Some(conn) = self.conn() {
+            self.effects.push_back(Effect::Close { conn });
+        }
+        self.phase = Phase::Stopped;
+        self.effects.push_back(Effect::Stopped);
+    }
+}

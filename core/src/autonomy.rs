@@ -1,0 +1,302 @@
+//! Autonomy: decisions with their evidence.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{id::NodeId, node::NodeIndex, telemetry::Channel, time::WallTime};
+
+/// Decisions that a snapshot shows.
+pub const RECENT: usize = 16;
+
+/// Cycles without a predicted crossing after which a threshold decision is resolved.
+const CALM_CYCLES: u64 = 5;
+
+/// Whether decisions are carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Says what it would do.
+    #[default]
+    Observe,
+    /// Waits for approval.
+    Advise,
+    /// Does it.
+    Act,
+}
+
+/// What became of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Noted.
+    Observed,
+    /// What it was about is over.
+    Resolved,
+}
+
+/// What a decision is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Whether a node is alive.
+    Liveness,
+    /// A channel that is expected to reach its threshold.
+    Threshold,
+}
+
+impl Kind {
+    /// Its name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Liveness => "liveness",
+            Kind::Threshold => "threshold",
+        }
+    }
+}
+
+/// A fact and its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// When it was so.
+    pub time: WallTime,
+    /// Who saw it.
+    pub source: String,
+    /// The fact, for people.
+    pub fact: String,
+}
+
+impl Evidence {
+    /// What `source` saw at `time`.
+    pub fn new(time: WallTime, source: &str, fact: impl Into<String>) -> Evidence {
+        Evidence {
+            time,
+            source: source.to_owned(),
+            fact: fact.into(),
+        }
+    }
+}
+
+/// Something that could have been done instead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// What.
+    pub action: String,
+    /// Why not.
+    pub rejected_because: String,
+}
+
+impl Alternative {
+    /// `action`, and why it was not chosen.
+    pub fn new(action: &str, rejected_because: impl Into<String>) -> Alternative {
+        Alternative {
+            action: action.to_owned(),
+            rejected_because: rejected_because.into(),
+        }
+    }
+}
+
+/// What Autonomy wants done and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Unique in the cluster's life: epoch × 2³² + a count.
+    pub id: u64,
+    /// When it was taken.
+    pub time: WallTime,
+    /// Epoch in which it was taken.
+    pub epoch: u64,
+    /// Last cycle begun before it.
+    pub cycle: u64,
+    /// The node it is about.
+    pub node: NodeId,
+    /// What it is about.
+    pub kind: Kind,
+    /// The rule that led to it.
+    pub rule: String,
+    /// What is concluded and what would be done.
+    pub action: String,
+    /// The facts it rests on, oldest first.
+    pub evidence: Vec<Evidence>,
+    /// What else was considered.
+    pub alternatives: Vec<Alternative>,
+    /// The mode it was taken in.
+    pub mode: Mode,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// For a threshold: the channel's name.
+    #[serde(default)]
+    pub channel: String,
+}
+
+/// What a decision is about, to tell whether one is open already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Topic {
+    Liveness,
+    Threshold(Channel),
+}
+
+#[derive(Debug)]
+struct Open {
+    decision: Arc<Decision>,
+    last_cycle: u64,
+}
+
+/// The decisions of this coordinator's life.
+#[derive(Debug, Default)]
+pub struct Autonomy {
+    mode: Mode,
+    epoch: u64,
+    total: u64,
+    taken: u64,
+    open: BTreeMap<(NodeIndex, Topic), Open>,
+    recent: VecDeque<Arc<Decision>>,
+}
+
+/// Autonomy at a glance.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overview {
+    /// Whether decisions are carried out.
+    pub mode: Mode,
+    /// Decisions in the cluster's life.
+    pub total: u64,
+    /// Open ones.
+    pub open: u32,
+    /// The newest, newest first.
+    pub recent: Vec<Arc<Decision>>,
+}
+
+/// A decision before it has a number.
+#[derive(Debug)]
+pub struct Proposal {
+    /// Where the node is in the registry.
+    pub index: NodeIndex,
+    /// The node.
+    pub node: NodeId,
+    /// When.
+    pub time: WallTime,
+    /// The cycle.
+    pub cycle: u64,
+    /// The rule that led to it.
+    pub rule: &'static str,
+    /// What is concluded and what would be done.
+    pub action: String,
+    /// The facts.
+    pub evidence: Vec<Evidence>,
+    /// What else was considered.
+    pub alternatives: Vec<Alternative>,
+}
+
+impl Autonomy {
+    /// Autonomy in `epoch`, in a cluster that took `total` decisions so far.
+    pub fn new(epoch: u64, total: u64) -> Autonomy {
+        Autonomy {
+            epoch,
+            total,
+            ..Autonomy::default()
+        }
+    }
+
+    /// A node's liveness changed: what is decided, and what an earlier decision comes to.
+    pub fn liveness(&mut self, proposal: Proposal, settled: bool) -> Vec<Arc<Decision>> {
+        let key = (proposal.index, Topic::Liveness);
+        let mut decisions: Vec<Arc<Decision>> = self.resolve(key).into_iter().collect();
+        let cycle = proposal.cycle;
+        let decision = self.take(proposal, Kind::Liveness, String::new());
+        if !settled {
+            self.open.insert(
+                key,
+                Open {
+                    decision: Arc::clone(&decision),
+                    last_cycle: cycle,
+                },
+            );
+        }
+        decisions.push(decision);
+        decisions
+    }
+
+    /// A channel is expected to reach its threshold; the caller saw that no decision about it is open
+    /// ([`Autonomy::still_crossing`]).
+    pub fn threshold(&mut self, channel: Channel, proposal: Proposal) -> Arc<Decision> {
+        let key = (proposal.index, Topic::Threshold(channel));
+        let cycle = proposal.cycle;
+        let decision = self.take(proposal, Kind::Threshold, channel.name().to_owned());
+        self.open.insert(
+            key,
+            Open {
+                decision: Arc::clone(&decision),
+                last_cycle: cycle,
+            },
+        );
+        decision
+    }
+
+    /// Notes that an expected crossing is still expected; false when no decision about it is open.
+    pub fn still_crossing(&mut self, index: NodeIndex, channel: Channel, cycle: u64) -> bool {
+        self.open
+            .get_mut(&(index, Topic::Threshold(channel)))
+            .map(|open| open.last_cycle = cycle)
+            .is_some()
+    }
+
+    /// Resolves the threshold decisions whose crossing was not expected for some cycles.
+    pub fn settle(&mut self, cycle: u64) -> Vec<Arc<Decision>> {
+        let calm = |(key, open): (&(NodeIndex, Topic), &Open)| {
+            (key.1 != Topic::Liveness && open.last_cycle + CALM_CYCLES <= cycle).then_some(*key)
+        };
+        let over: Vec<_> = self.open.iter().filter_map(calm).collect();
+        over.into_iter().filter_map(|key| self.resolve(key)).collect()
+    }
+
+    fn resolve(&mut self, key: (NodeIndex, Topic)) -> Option<Arc<Decision>> {
+        let mut decision = self.open.remove(&key)?.decision;
+        Arc::make_mut(&mut decision).outcome = Outcome::Resolved;
+        if let Some(shown) = self.recent.iter_mut().find(|shown| shown.id == decision.id) {
+            *shown = Arc::clone(&decision);
+        }
+        Some(decision)
+    }
+
+    fn take(&mut self, proposal: Proposal, kind: Kind, channel: String) -> Arc<Decision> {
+        self.taken += 1;
+        self.total += 1;
+        let decision = Arc::new(Decision {
+            id: self.epoch << 32 | self.taken,
+            time: proposal.time,
+            epoch: self.epoch,
+            cycle: proposal.cycle,
+            node: proposal.node,
+            kind,
+            rule: proposal.rule.to_owned(),
+            action: proposal.action,
+            evidence: proposal.evidence,
+            alternatives: proposal.alternatives,
+            mode: self.mode,
+            outcome: Outcome::Observed,
+            channel,
+        });
+        if self.recent.len() == RECENT {
+            self.recent.pop_back();
+        }
+        self.recent.push_front(Arc::clone(&decision));
+        decision
+    }
+
+    /// Decisions in the cluster's life.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Autonomy at a glance.
+    pub fn overview(&self) -> Overview {
+        Overview {
+            mode: self.mode,
+            total: self.total,
+            open: self.open.len() as u32,
+            recent: self.recent.iter().cloned().collect(),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Operators' commands: durable before they are answered.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Answer, Command, Coordinator, Effect, Refusal, RequestId, staging::Then};
+use crate::{
+    behaviour::{HEARTBEAT_MAX, HEARTBEAT_MIN, Order},
+    event::EventBody,
+    limits,
+    node::{Eligibility, Labels, NodeIndex},
+};
+
+impl Coordinator {
+    pub(super) fn command(&mut self, request: RequestId, command: Command) {
+        let answer = if self.staging.is_behind() {
+            Err(Refusal::Overloaded("the store is behind"))
+        } else if self.stopping {
+            Err(Refusal::Overloaded("the coordinator is shutting down"))
+        } else {
+            self.carry_out(command)
+        };
+        match answer {
+            // Also what changed nothing waits: it may rest on a change that is not durable yet.
+            Ok(answer) => self.then(Then::Reply(request, Ok(answer))),
+            Err(refusal) => self.effects.push_back(Effect::Reply {
+                request,
+                answer: Err(refusal),
+            }),
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) -> Result<Answer, Refusal> {
+        match command {
+            Command::Cordon { node } => self.set_cordon(&node, true),
+            Command::Uncordon { node } => self.set_cordon(&node, false),
+            Command::Label { node, set, remove } => self.label(&node, set, &remove),
+            Command::Refresh { node } => self.refresh(&node),
+            Command::SetHeartbeat { node, interval } => self.set_heartbeat(&node, interval),
+        }
+    }
+
+    fn set_cordon(&mut self, node: &str, cordon: bool) -> Result<Answer, Refusal> {
+        let index = self.registry.resolve(node)?;
+        let before = self.registry[index].record.eligibility;
+        let eligibility = match (before, cordon) {
+            (Eligibility::Eligible, true) => Eligibility::Cordoned,
+            (Eligibility::Cordoned, false) => Eligibility::Eligible,
+            // Draining and isolated nodes get no new work either; uncordoning does not end those.
+            (same, _) => same,
+        };
+        if eligibility == before {
+            return Ok(Answer::Eligibility {
+                eligibility,
+                changed: false,
+                event: 0,
+            });
+        }
+        Arc::make_mut(&mut self.registry[index].record).eligibility = eligibility;
+        let verb = if cordon { "cordon" } else { "uncordon" };
+        let event = self.carried_out(index, verb, format!("eligibility is {eligibility:?}").to_lowercase());
+        Ok(Answer::Eligibility {
+            eligibility,
+            changed: true,
+            event,
+        })
+    }
+
+    fn label(&mut self, node: &str, set: Labels, remove: &[String]) -> Result<Answer, Refusal> {
+        let index = self.registry.resolve(node)?;
+        if let Some(twice) = remove.iter().find(|key| set.contains_key(*key)) {
+            let reason = format!("{twice:?} is both set and removed");
+            return Err(Refusal::Invalid {
+                field: "remove",
+                reason,
+            });
+        }
+        let before = &self.registry[index].record;
+        let mut labels = before.operator_labels.clone();
+        labels.retain(|key, _| !remove.contains(key));
+        labels.extend(set.clone());
+        let changed = labels != before.operator_labels;
+        if !changed {
+            return Ok(Answer::Labels {
+                labels: before.labels(),
+                changed,
+                event: 0,
+            });
+        }
+        let mut record = Arc::clone(before);
+        Arc::make_mut(&mut record).operator_labels = labels;
+        let labels = record.labels();
+        if labels.len() > limits::LABELS {
+            let reason = format!(
+                "the node would have {} labels; at most {}",
+                labels.len(),
+                limits::LABELS
+            );
+            return Err(Refusal::Invalid { field: "set", reason });
+        }
+        self.registry[index].record = record;
+        let mut changes: Vec<String> = set.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        changes.extend(remove.iter().map(|key| format!("{key}-")));
+        let event = self.carried_out(index, "label", changes.join(" "));
+        Ok(Answer::Labels { labels, changed, event })
+    }
+
+    fn refresh(&mut self, node: &str) -> Result<Answer, Refusal> {
+        let index = self.registry.resolve(node)?;
+        if self.registry[index].live_session().is_none() {
+            return Err(Refusal::NoSession(node.to_owned()));
+        }
+        let id = self
+            .issue(index, Order::Refresh)
+            .ok_or(Refusal::Overloaded("too many directives under way"))?;
+        let event = self.carried_out(index, "refresh", format!("directive {id}"));
+        Ok(Answer::Directive { id, event })
+    }
+
+    fn set_heartbeat(&mut self, node: &str, interval: Option<Duration>) -> Result<Answer, Refusal> {
+        let index = self.registry.resolve(node)?;
+        if let Some(interval) = interval.filter(|interval| !(HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(interval)) {
+            let reason = format!("{interval:?} is not between {HEARTBEAT_MIN:?} and {HEARTBEAT_MAX:?}");
+            return Err(Refusal::Invalid {
+                field: "interval",
+                reason,
+            });
+        }
+        let wanted = interval.unwrap_or(self.config.heartbeat);
+        let id = match self.registry[index].live_session() {
+            None => 0,
+            Some(_) => {
+                let issued = self.issue(index, Order::SetHeartbeat(wanted));
+                issued.ok_or(Refusal::Overloaded("too many directives under way"))?
+            }
+        };
+        if let Some(session) = &mut self.registry[index].session {
+            session.interval = session.interval.max(wanted);
+        }
+        Arc::make_mut(&mut self.registry[index].record).heartbeat = interval;
+        let shown = interval.map_or("the cluster's".to_owned(), |interval| format!("{interval:?}"));
+        let event = self.carried_out(index, "set-heartbeat", format!("interval is {shown}"));
+        Ok(Answer::Directive { id, event })
+    }
+
+    fn carried_out(&mut self, index: NodeIndex, verb: &str, detail: String) -> u64 {
+        self.keep(index);
+        let summary = format!("{verb} {}: {detail}", self.registry[index].name());
+        self.record(
+            Some(index),
+            summary,
+            EventBody::Command {
+                verb: verb.to_owned(),
+                detail,
+            },
+        )
+    }
+}

@@ -1,0 +1,49 @@
+//! Configuration of the coordinator's logic.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::integrity::PublicKey;
+
+/// What the coordinator's logic is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Version of the coordinator, for display and for comparing agents' versions.
+    pub version: Arc<str>,
+    /// The key that seals snapshots.
+    pub public_key: PublicKey,
+    /// Time between two cycles; at least 100 ms. Longer: less work, older snapshots.
+    pub cycle: Duration,
+    /// Time between two heartbeats of a node that has no interval of its own; 100 ms to 60 s. Longer: less load, later
+    /// detection, since a node is suspect after 1.5 of them.
+    pub heartbeat: Duration,
+    /// From `suspect` to `offline`. Longer: fewer false verdicts, later ones.
+    pub suspect_grace: Duration,
+    /// After a start: how long nodes that do not come back are `unseen` before they are `offline`.
+    pub restart_grace: Duration,
+    /// Time between two probes of one target. Longer: less load, later evidence.
+    pub probe_interval: Duration,
+    /// Telemetry samples kept a series, one a cycle. Each costs 56 bytes a node.
+    pub history: usize,
+    /// Nodes known at most; a further one is refused.
+    pub max_nodes: usize,
+    /// Orders the mesh's rings.
+    pub seed: u64,
+}
+
+impl Config {
+    /// The defaults.
+    pub fn new(version: &str, public_key: PublicKey) -> Config {
+        Config {
+            version: version.into(),
+            public_key,
+            cycle: Duration::from_secs(6),
+            heartbeat: Duration::from_secs(2),
+            suspect_grace: Duration::from_secs(10),
+            restart_grace: Duration::from_secs(60),
+            probe_interval: Duration::from_secs(1),
+            history: 120,
+            max_nodes: 100_000,
+            seed: 0,
+        }
+    }
+}

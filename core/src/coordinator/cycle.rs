@@ -1,0 +1,287 @@
+//! The cycle: one pass through the systems, each stage reading what came before it and writing its own part.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Coordinator, Effect, Message, Pace, Published, Timer};
+use crate::{
+    autonomy::{Alternative, Evidence, Proposal},
+    coherence::{
+        BehaviourOverview, IntegrityOverview, NodeDetail, NodeRow, PendingRow, RowState, Snapshot, TelemetryOverview,
+    },
+    integrity::Digest,
+    node::{Liveness, Node, NodeIndex},
+    predictive::{Forecast, HORIZON},
+    telemetry::{self, Sample},
+};
+
+/// Threshold decisions taken in one cycle at most; the rest follow in the next ones, soonest first.
+const DECISIONS_A_CYCLE: usize = 100;
+
+/// Directives under way that a snapshot lists at most.
+const PENDING_LISTED: usize = 64;
+
+/// Digests that a snapshot lists at most.
+const DIGESTS_LISTED: usize = 16;
+
+impl Coordinator {
+    /// The pulse: starts a cycle, unless the snapshot before is still on its way.
+    pub(super) fn pulse(&mut self) {
+        self.pace.lateness = self.now.since(self.next_pulse);
+        // On the grid, so that lateness does not add up; what was missed is not made up for.
+        while self.next_pulse <= self.now {
+            self.next_pulse = self.next_pulse + self.config.cycle;
+        }
+        self.timers.set(self.next_pulse, Timer::Pulse);
+        if self.pace.publishing || self.stopping {
+            self.pace.skipped += 1;
+            return;
+        }
+        self.run_cycle();
+    }
+
+    fn run_cycle(&mut self) {
+        self.cycle += 1;
+        let (sample, telemetry) = self.telemetry_stage();
+        let (forecasts, predictive) = self.predictor.cycle(&sample, self.config.cycle);
+        let (mesh, links) = (self.mesh.topology(), self.mesh.rows());
+        self.autonomy_stage(&forecasts);
+        let behaviour = self.behaviour_stage();
+        let integrity = self.integrity_stage();
+        let nodes = self.node_stage();
+        let coherence = self.coherence_stage();
+        // What the cycle decided is durable before the snapshot that shows it.
+        self.flush();
+        let snapshot = Snapshot {
+            cluster: self.cluster,
+            epoch: self.epoch,
+            cycle: self.cycle,
+            time: self.wall_now(),
+            cycle_interval: self.config.cycle,
+            coordinator_version: Arc::clone(&self.config.version),
+            nodes,
+            telemetry,
+            predictive,
+            mesh,
+            links,
+            autonomy: self.autonomy.overview(),
+            behaviour,
+            integrity,
+            coherence,
+            history: self.matrix.history().clone(),
+            forecasts,
+            details: self
+                .registry
+                .iter()
+                .map(|(index, node)| self.detail(index, node))
+                .collect(),
+        };
+        self.pace = Pace {
+            publishing: true,
+            subscribers: self.pace.subscribers,
+            lagging: 0,
+            ..Pace::default()
+        };
+        self.effects.push_back(Effect::Publish(Arc::new(snapshot)));
+    }
+
+    fn telemetry_stage(&mut self) -> (Arc<Sample>, TelemetryOverview) {
+        let sample = self.matrix.sample(self.cycle, self.wall_now());
+        let channels = telemetry::statistics(&sample, &mut self.scratch);
+        let overview = TelemetryOverview {
+            channels,
+            history: self.matrix.keep() as u32,
+            values_received: self.matrix.received(),
+        };
+        (sample, overview)
+    }
+
+    fn autonomy_stage(&mut self, forecasts: &[Forecast]) {
+        let mut crossing: Vec<&Forecast> = forecasts
+            .iter()
+            .filter(|forecast| forecast.time_to_threshold.is_some())
+            .collect();
+        crossing.sort_by_key(|forecast| forecast.time_to_threshold);
+        let mut taken = 0;
+        for forecast in crossing {
+            let open = self
+                .autonomy
+                .still_crossing(forecast.node, forecast.channel, self.cycle);
+            if !open && taken < DECISIONS_A_CYCLE {
+                taken += 1;
+                let proposal = self.propose_threshold(forecast);
+                let decision = self.autonomy.threshold(forecast.channel, proposal);
+                self.record_decision(forecast.node, decision);
+            }
+        }
+        for decision in self.autonomy.settle(self.cycle) {
+            if let Some(index) = self.registry.find(decision.node) {
+                self.record_decision(index, decision);
+            }
+        }
+    }
+
+    fn propose_threshold(&self, forecast: &Forecast) -> Proposal {
+        let node = &self.registry[forecast.node];
+        let channel = forecast.channel;
+        let (outlook, within) = (forecast.outlook, forecast.time_to_threshold.unwrap_or_default());
+        let threshold = channel.threshold().unwrap_or_default();
+        let wall = self.wall_now();
+        let newest = self
+            .matrix
+            .back(0)
+            .and_then(|sample| sample.get(forecast.node, channel))
+            .unwrap_or_default();
+        let ahead = self.config.cycle * HORIZON as u32;
+        let evidence = vec![
+            Evidence::new(
+                wall,
+                "telemetry",
+                format!("{} is {newest:.4}; its threshold is {threshold}", channel.name()),
+            ),
+            Evidence::new(
+                wall,
+                "predictive",
+                format!(
+                    "expected in {ahead:?}: {:.4} (80%: {:.4} to {:.4})",
+                    outlook.value, outlook.low, outlook.high
+                ),
+            ),
+            Evidence::new(
+                wall,
+                "predictive",
+                format!(
+                    "skill {:.2} against persistence, interval coverage {:.2}, over {} forecasts",
+                    outlook.skill, outlook.coverage, outlook.measured
+                ),
+            ),
+        ];
+        let soon = within.as_secs();
+        Proposal {
+            index: forecast.node,
+            node: node.record.id(),
+            time: wall,
+            cycle: self.cycle,
+            rule: "threshold-ahead",
+            action: format!(
+                "{} of {} is expected to reach {threshold} in {soon} s",
+                channel.name(),
+                node.name()
+            ),
+            evidence,
+            alternatives: vec![Alternative::new(
+                "cordon the node",
+                "the mode is observe: nothing is done",
+            )],
+        }
+    }
+
+    fn behaviour_stage(&self) -> BehaviourOverview {
+        let named = |directive: &crate::behaviour::Pending| PendingRow {
+            directive: *directive,
+            node: self.registry[directive.node].record.id(),
+        };
+        let pending = self.behaviour.pending().take(PENDING_LISTED).map(named).collect();
+        BehaviourOverview {
+            counts: self.behaviour.counts(),
+            pending,
+        }
+    }
+
+    fn integrity_stage(&self) -> IntegrityOverview {
+        let online = || {
+            self.registry
+                .iter()
+                .filter(|(_, node)| node.liveness == Liveness::Online)
+        };
+        IntegrityOverview {
+            public_key: self.config.public_key,
+            previous: self.last_seal,
+            binaries: frequencies(online().map(|(_, node)| node.record.facts.binary_digest)),
+            configs: frequencies(online().map(|(_, node)| node.record.facts.config_digest)),
+        }
+    }
+
+    /// The rows, sorted by id. One that did not change is the one of the cycle before.
+    fn node_stage(&mut self) -> Vec<Arc<NodeRow>> {
+        self.rows.resize(self.registry.len(), None);
+        let rows = &mut self.rows;
+        let wall = self.wall;
+        let row = |(index, node): (NodeIndex, &Node)| {
+            let kept = &mut rows[index.get()];
+            let state = row_state(node, kept.as_deref(), wall);
+            match kept {
+                Some(row) if row.state == state && Arc::ptr_eq(&row.record, &node.record) => Arc::clone(row),
+                _ => {
+                    let row = Arc::new(NodeRow {
+                        index,
+                        record: Arc::clone(&node.record),
+                        state,
+                    });
+                    *kept = Some(Arc::clone(&row));
+                    row
+                }
+            }
+        };
+        self.registry.by_id().map(row).collect()
+    }
+
+    fn detail(&self, index: NodeIndex, node: &Node) -> NodeDetail {
+        let session = node.session.as_ref();
+        NodeDetail {
+            last_heartbeat: node.last_seen.map(|at| self.wall.at(at)),
+            heartbeat_interval: self.heartbeat_interval(index),
+            clock_skew_millis: session.map_or(0, |session| session.clock_skew_millis),
+            acknowledged_cycle: session.map_or(0, |session| session.acknowledged.1),
+            heartbeats: session.map_or(0, |session| session.heartbeats),
+        }
+    }
+
+    /// The snapshot was published: agents hear of its seal.
+    pub(super) fn published(&mut self, published: Published) {
+        let Published {
+            seal,
+            subscribers,
+            lagging,
+        } = published;
+        self.last_seal = (seal.epoch, seal.cycle, seal.chain);
+        (self.pace.publishing, self.pace.subscribers, self.pace.lagging) = (false, subscribers, lagging);
+        let live = |(_, node): (NodeIndex, &Node)| Some(node.live_session()?.conn);
+        let conns: Vec<_> = self.registry.iter().filter_map(live).collect();
+        for conn in conns {
+            self.send(conn, Message::Seal(Arc::clone(&seal)));
+        }
+    }
+}
+
+fn row_state(node: &Node, shown: Option<&NodeRow>, wall: crate::time::WallClock) -> RowState {
+    let online = node.liveness == Liveness::Online;
+    let load = node.session.as_ref().map_or(0.0, |session| session.load) * 100.0;
+    // Published anew only when it moved by a whole hundredth, so that a load on the edge between two does not flicker.
+    let load_percent = match shown.map(|row| row.state.load_percent) {
+        Some(old) if online && (load - old as f32).abs() < 1.0 => old,
+        _ if online => load.round() as u32,
+        _ => 0,
+    };
+    RowState {
+        liveness: node.liveness,
+        cause: node.cause,
+        liveness_since: node.liveness_since,
+        last_seen: if online {
+            None
+        } else {
+            node.last_seen.map(|at| wall.at(at))
+        },
+        load_percent,
+    }
+}
+
+fn frequencies(digests: impl Iterator<Item = Digest>) -> Vec<(Digest, u32)> {
+    let mut counts: BTreeMap<Digest, u32> = BTreeMap::new();
+    for digest in digests {
+        *counts.entry(digest).or_default() += 1;
+    }
+    let mut counts: Vec<(Digest, u32)> = counts.into_iter().collect();
+    counts.sort_by_key(|&(digest, count)| (std::cmp::Reverse(count), digest));
+    counts.truncate(DIGESTS_LISTED);
+    counts
+}

@@ -1,0 +1,307 @@
+//! What goes into the coordinator's logic, and what comes out.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    behaviour::{self, Directive},
+    coherence::Snapshot,
+    id::{ClusterId, NodeId},
+    integrity::Seal,
+    mesh::LinkReport,
+    node::{Admission, ConnId, Eligibility, Hello, Labels},
+    registry::NoSuchNode,
+    store::Batch,
+    time::WallTime,
+};
+
+/// A caller that waits for an answer, named by the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// One fact from outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// What the wall clock reads.
+    WallClock(WallTime),
+    /// A session's first message.
+    Hello {
+        /// Its transport.
+        conn: ConnId,
+        /// What it says.
+        hello: Box<Hello>,
+    },
+    /// A heartbeat.
+    Heartbeat {
+        /// Its session's transport.
+        conn: ConnId,
+        /// What it says.
+        heartbeat: Heartbeat,
+    },
+    /// How a directive fares.
+    DirectiveUpdate {
+        /// The transport it came by.
+        conn: ConnId,
+        /// The directive.
+        id: u64,
+        /// Its state.
+        state: behaviour::State,
+        /// For `failed` and `refused`: why.
+        detail: String,
+    },
+    /// A graceful end.
+    Goodbye {
+        /// The transport it came by.
+        conn: ConnId,
+        /// Why.
+        reason: String,
+    },
+    /// The transport sent something that is no valid message; `detail` names the field.
+    Invalid {
+        /// The transport it came by.
+        conn: ConnId,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The transport ended.
+    Closed {
+        /// Which.
+        conn: ConnId,
+    },
+    /// An operator's command.
+    Command {
+        /// Who waits for the answer.
+        request: RequestId,
+        /// What is asked.
+        command: Command,
+    },
+    /// The oldest batch that was not confirmed yet is durable. A batch that cannot be made durable ends the process.
+    Committed,
+    /// The newest snapshot was sealed, made durable and published.
+    Published(Published),
+    /// The process is to end: agents are told, and nothing that happens to their sessions from now on counts.
+    Shutdown {
+        /// When agents may try again.
+        retry_after: Duration,
+    },
+}
+
+/// How the newest snapshot was published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Published {
+    /// Its seal.
+    pub seal: Arc<Seal>,
+    /// Subscribers.
+    pub subscribers: u32,
+    /// Subscribers that have not got the snapshot before it.
+    pub lagging: u32,
+}
+
+/// A heartbeat.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Heartbeat {
+    /// Grows within a session.
+    pub sequence: u64,
+    /// The agent's wall clock.
+    pub wall: WallTime,
+    /// Load indicator, 0 to 1.
+    pub load: f32,
+    /// A finite value a channel, in the order of the hello.
+    pub values: Vec<f32>,
+    /// Positions without a reading, ascending.
+    pub absent: Vec<u32>,
+    /// Links that changed.
+    pub links: Vec<(NodeId, LinkReport)>,
+    /// The newest seal that the agent has, as (epoch, cycle).
+    pub acknowledged: (u64, u64),
+}
+
+/// Something to be done outside.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Send to a session; when its queue is full, close it.
+    Send {
+        /// The transport.
+        conn: ConnId,
+        /// What to send.
+        message: Message,
+    },
+    /// End a transport, behind what was sent to it.
+    Close {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Make durable, in the order of these effects; then answer [`Input::Committed`].
+    Commit(Box<Batch>),
+    /// Seal, make durable and publish, behind the commits before it; then answer [`Input::Published`].
+    Publish(Arc<Snapshot>),
+    /// Answer a caller.
+    Reply {
+        /// Who waits.
+        request: RequestId,
+        /// The answer.
+        answer: Result<Answer, Refusal>,
+    },
+}
+
+/// From the coordinator to an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// The session stands.
+    Welcome(Box<Welcome>),
+    /// The session does not stand; its end follows.
+    Refused(Refused),
+    /// An order.
+    Directive(Directive),
+    /// Whom to probe.
+    ProbePlan(ProbePlan),
+    /// A snapshot was sealed.
+    Seal(Arc<Seal>),
+}
+
+/// The session stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Welcome {
+    /// The cluster's id.
+    pub cluster: ClusterId,
+    /// The coordinator's epoch.
+    pub epoch: u64,
+    /// The session's number.
+    pub session: u64,
+    /// Time between two cycles.
+    pub cycle_interval: Duration,
+    /// Time between two heartbeats.
+    pub heartbeat_interval: Duration,
+    /// Whom to probe.
+    pub probe_plan: ProbePlan,
+    /// The node's admission.
+    pub admission: Admission,
+}
+
+/// Whom an agent probes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbePlan {
+    /// Grows with every plan.
+    pub version: u64,
+    /// Time between two probes of one target.
+    pub interval: Duration,
+    /// The targets and where they answer.
+    pub targets: Vec<(NodeId, String)>,
+}
+
+/// Why a session does not stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// A message could not be accepted.
+    Invalid,
+    /// The node is known with a newer incarnation or session.
+    Stale,
+    /// The node was revoked.
+    Revoked,
+    /// A newer session took its place.
+    Replaced,
+    /// The coordinator shuts down.
+    Shutdown,
+    /// A limit is reached.
+    Overloaded,
+    /// Nothing was heard for too long.
+    Timeout,
+}
+
+/// The session does not stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why, for programs.
+    pub reason: RefusalReason,
+    /// Why and what to do, for people.
+    pub detail: String,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
+}
+
+/// An operator's command. A node is named by its id, a unique prefix of it, or its name.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// No new work on the node.
+    Cordon {
+        /// The node.
+        node: String,
+    },
+    /// Takes a cordon back.
+    Uncordon {
+        /// The node.
+        node: String,
+    },
+    /// Sets and removes labels.
+    Label {
+        /// The node.
+        node: String,
+        /// Labels to set.
+        set: Labels,
+        /// Keys to remove.
+        remove: Vec<String>,
+    },
+    /// Has the agent measure and report now.
+    Refresh {
+        /// The node.
+        node: String,
+    },
+    /// Sets the node's heartbeat interval.
+    SetHeartbeat {
+        /// The node.
+        node: String,
+        /// The interval; `None` for the cluster's.
+        interval: Option<Duration>,
+    },
+}
+
+/// What a command came to. `event` is the number of the event that records it, 0 when nothing changed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Of a cordon or its taking back.
+    Eligibility {
+        /// The node's eligibility now.
+        eligibility: Eligibility,
+        /// Did anything change?
+        changed: bool,
+        /// The event.
+        event: u64,
+    },
+    /// Of a label.
+    Labels {
+        /// The node's labels now.
+        labels: Labels,
+        /// Did anything change?
+        changed: bool,
+        /// The event.
+        event: u64,
+    },
+    /// Of a refresh or a heartbeat interval.
+    Directive {
+        /// The directive; 0 when the node has no session.
+        id: u64,
+        /// The event.
+        event: u64,
+    },
+}
+
+/// Why a command is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The node is not known, or not the only one.
+    #[error(transparent)]
+    Node(#[from] NoSuchNode),
+    /// A field is wrong.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It needs a session, and the node has none.
+    #[error("node {0:?} has no session: wait until it is online")]
+    NoSession(String),
+    /// A limit is reached.
+    #[error("{0}: try again later")]
+    Overloaded(&'static str),
+}

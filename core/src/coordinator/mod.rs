@@ -1,0 +1,239 @@
+//! The Orchestrator Engine: the coordinator's logic, as a state machine without I/O.
+
+mod checks;
+mod command;
+mod config;
+mod cycle;
+mod directives;
+mod io;
+mod liveness;
+mod session;
+mod staging;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+pub use config::Config;
+pub use io::{
+    Answer, Command, Effect, Heartbeat, Input, Message, ProbePlan, Published, Refusal, RefusalReason, Refused,
+    RequestId, Welcome,
+};
+
+use crate::{
+    autonomy::Autonomy,
+    behaviour::BehaviourLoop,
+    coherence::NodeRow,
+    event::EventBody,
+    id::ClusterId,
+    integrity::Digest,
+    mesh::Mesh,
+    node::NodeIndex,
+    predictive::Predictor,
+    registry::Registry,
+    store::Durable,
+    telemetry::Matrix,
+    time::{Time, WallClock, WallTime},
+    timer::Timers,
+};
+use staging::Staging;
+
+/// Every timer of the coordinator's logic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A cycle begins.
+    Pulse,
+    /// A node's liveness is to be looked at again; stale unless the number is that of the node's newest timer.
+    Liveness(NodeIndex, u64),
+    /// The nodes that were not seen since the start are given up.
+    RestartGrace,
+    /// The probe plan is made anew.
+    Plan,
+    /// A directive is delivered again, or given up.
+    Directive(u64),
+}
+
+/// A timer this much late says that the process itself stood still, and silence meanwhile is no evidence.
+const STALL: Duration = Duration::from_millis(500);
+
+/// How the last cycles went.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Snapshots are being published: a pulse meanwhile is skipped.
+    publishing: bool,
+    /// Cycles skipped since the one before the newest.
+    skipped: u32,
+    /// How late the newest cycle began.
+    lateness: Duration,
+    /// How the newest snapshot was published.
+    subscribers: u32,
+    /// Subscribers that had not got the one before.
+    lagging: u32,
+}
+
+/// The coordinator's logic. Four verbs: [`handle`](Self::handle), [`handle_timeout`](Self::handle_timeout),
+/// [`poll_effect`](Self::poll_effect), [`poll_timeout`](Self::poll_timeout).
+#[derive(Debug)]
+pub struct Coordinator {
+    config: Config,
+    cluster: ClusterId,
+    epoch: u64,
+    cycle: u64,
+    now: Time,
+    wall: WallClock,
+    /// Until when the process stood still: whoever was silent before is heard as of now.
+    resumed_at: Time,
+    next_pulse: Time,
+    sessions: u64,
+    stopping: bool,
+    planning: bool,
+
+    registry: Registry,
+    matrix: Matrix,
+    predictor: Predictor,
+    mesh: Mesh,
+    autonomy: Autonomy,
+    behaviour: BehaviourLoop,
+    last_seal: (u64, u64, Digest),
+    rows: Vec<Option<Arc<NodeRow>>>,
+    scratch: Vec<f32>,
+    pace: Pace,
+    /// Hellos of an incarnation or session older than known, since the newest cycle.
+    stale_hellos: u32,
+
+    staging: Staging,
+    timers: Timers<Timer>,
+    effects: VecDeque<Effect>,
+}
+
+impl Coordinator {
+    /// A coordinator that goes on from what is `durable`. Its first cycle is due at once.
+    pub fn new(now: Time, wall: WallTime, config: Config, durable: Durable) -> Coordinator {
+        let mut clock = WallClock::default();
+        clock.set(now, wall);
+        let mut coordinator = Coordinator {
+            cluster: durable.cluster,
+            epoch: durable.epoch,
+            cycle: durable.last_snapshot.1,
+            now,
+            wall: clock,
+            resumed_at: now,
+            next_pulse: now,
+            sessions: 0,
+            stopping: false,
+            planning: false,
+            registry: Registry::default(),
+            matrix: Matrix::new(config.history),
+            predictor: Predictor::default(),
+            mesh: Mesh::new(config.seed),
+            autonomy: Autonomy::new(durable.epoch, durable.decisions),
+            behaviour: BehaviourLoop::new(durable.epoch),
+            last_seal: durable.last_snapshot,
+            rows: Vec::new(),
+            scratch: Vec::new(),
+            pace: Pace::default(),
+            stale_hellos: 0,
+            staging: Staging::new(durable.last_event),
+            timers: Timers::default(),
+            effects: VecDeque::new(),
+            config,
+        };
+        coordinator.recall(durable.nodes);
+        coordinator.timers.set(now, Timer::Pulse);
+        let version = coordinator.config.version.to_string();
+        let summary = format!("coordinator {version} started, epoch {}", coordinator.epoch);
+        coordinator.record(None, summary, EventBody::Coordinator { started: true, version });
+        coordinator.flush();
+        coordinator
+    }
+
+    /// Takes one fact from outside.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        self.advance(now);
+        match input {
+            Input::WallClock(wall) => self.wall.set(now, wall),
+            Input::Heartbeat { conn, heartbeat } => self.heartbeat(conn, heartbeat),
+            Input::Hello { conn, hello } => self.hello(conn, *hello),
+            Input::DirectiveUpdate {
+                conn,
+                id,
+                state,
+                detail,
+            } => self.directive_update(conn, id, state, &detail),
+            Input::Goodbye { conn, reason } => self.goodbye(conn, &reason),
+            Input::Invalid { conn, detail } => self.invalid(conn, detail),
+            Input::Closed { conn } => self.closed(conn),
+            Input::Command { request, command } => self.command(request, command),
+            Input::Committed => self.committed(),
+            Input::Published(published) => self.published(published),
+            Input::Shutdown { retry_after } => self.shutdown(retry_after),
+        }
+        self.flush();
+    }
+
+    /// Does what every timer that is due asks for.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.advance(now);
+        while let Some(timer) = self.timers.take_due(now) {
+            match timer {
+                Timer::Pulse => self.pulse(),
+                Timer::Liveness(index, token) => self.look_at(index, token),
+                Timer::RestartGrace => self.give_up_unseen(),
+                Timer::Plan => self.replan(),
+                Timer::Directive(id) => self.redeliver(id),
+            }
+        }
+        self.flush();
+    }
+
+    /// The next thing to be done outside.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// Moves time on, and notices when the process stood still meanwhile.
+    fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        if self.timers.next().is_some_and(|due| now.since(due) > STALL) {
+            self.resumed_at = self.now;
+        }
+    }
+
+    fn wall_now(&self) -> WallTime {
+        self.wall.at(self.now)
+    }
+
+    fn send(&mut self, conn: crate::node::ConnId, message: Message) {
+        self.effects.push_back(Effect::Send { conn, message });
+    }
+
+    fn shutdown(&mut self, retry_after: Duration) {
+        self.stopping = true;
+        let detail = "the coordinator is shutting down".to_owned();
+        let refused = Refused {
+            reason: RefusalReason::Shutdown,
+            detail,
+            retry_after: Some(retry_after),
+        };
+        let conns: Vec<_> = self
+            .registry
+            .iter()
+            .filter_map(|(_, node)| Some(node.session.as_ref()?.conn))
+            .collect();
+        for conn in conns {
+            self.send(conn, Message::Refused(refused.clone()));
+            self.effects.push_back(Effect::Close { conn });
+        }
+        let version = self.config.version.to_string();
+        let body = EventBody::Coordinator {
+            started: false,
+            version,
+        };
+        self.record(None, "coordinator is shutting down".to_owned(), body);
+    }
+}

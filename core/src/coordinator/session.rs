@@ -1,0 +1,339 @@
+//! Sessions: hello, heartbeats, goodbye, and what ends them.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::{
+    Coordinator, Effect, Heartbeat, Message, ProbePlan, RefusalReason, Refused, Timer, Welcome, staging::Then,
+};
+use crate::{
+    autonomy::Evidence,
+    id::NodeId,
+    node::{Admission, Cause, ConnId, Eligibility, Hello, Liveness, Node, NodeIndex, NodeRecord, Session},
+    time::Time,
+};
+
+/// When an agent that met a limit may try again.
+const OVERLOADED_RETRY: Duration = Duration::from_secs(5);
+
+/// When the plan is made anew after the members changed: soon in a small cluster, gathering changes in a large one.
+const PLAN_SOON: Duration = Duration::from_millis(100);
+const PLAN_LATER: Duration = Duration::from_secs(1);
+const SMALL: usize = 1_000;
+
+fn refused(reason: RefusalReason, detail: impl Into<String>, retry_after: Option<Duration>) -> Refused {
+    Refused {
+        reason,
+        detail: detail.into(),
+        retry_after,
+    }
+}
+
+impl Coordinator {
+    pub(super) fn hello(&mut self, conn: ConnId, hello: Hello) {
+        let refusal = self.admit(conn, &hello);
+        if let Some(refusal) = refusal {
+            self.refuse(conn, refusal);
+            return;
+        }
+        let index = self.register(&hello);
+        if let Some(old) = self.registry[index].session.take() {
+            self.registry.detach(old.conn);
+            let detail = "a newer session of this node took its place";
+            self.refuse(old.conn, refused(RefusalReason::Replaced, detail, None));
+        }
+        self.sessions += 1;
+        let number = self.epoch << 32 | self.sessions;
+        self.registry.attach(conn, index);
+        let interval = self.heartbeat_interval(index);
+        let node = &mut self.registry[index];
+        let record = Arc::make_mut(&mut node.record);
+        record.facts = Arc::new(hello.facts);
+        record.incarnation = hello.incarnation;
+        record.session = number;
+        node.session = Some(Session {
+            conn,
+            number,
+            attempt: hello.attempt,
+            channels: hello.channels.into(),
+            welcomed: false,
+            sequence: 0,
+            heartbeats: 0,
+            acknowledged: (0, 0),
+            clock_skew_millis: 0,
+            load: 0.0,
+            interval,
+        });
+        self.keep(index);
+        self.then(Then::Welcome(conn, index));
+    }
+
+    /// Why a hello does not open a session.
+    fn admit(&mut self, conn: ConnId, hello: &Hello) -> Option<Refused> {
+        if self.registry.of_conn(conn).is_some() {
+            return Some(refused(
+                RefusalReason::Invalid,
+                "hello: sent twice in one session",
+                None,
+            ));
+        }
+        if self.stopping || self.staging.is_behind() {
+            let detail = if self.stopping {
+                "the coordinator is shutting down"
+            } else {
+                "the store is behind"
+            };
+            return Some(refused(RefusalReason::Overloaded, detail, Some(OVERLOADED_RETRY)));
+        }
+        let Some(index) = self.registry.find(hello.facts.id) else {
+            let full = self.registry.len() >= self.config.max_nodes;
+            let detail = || format!("the cluster has {} nodes, its limit (max_nodes)", self.registry.len());
+            return full.then(|| refused(RefusalReason::Overloaded, detail(), Some(OVERLOADED_RETRY)));
+        };
+        let node = &self.registry[index];
+        if node.record.admission == Admission::Revoked {
+            return Some(refused(RefusalReason::Revoked, "this node was revoked", None));
+        }
+        let known = (
+            node.record.incarnation,
+            node.session.as_ref().map(|session| session.attempt),
+        );
+        let stale = hello.incarnation < known.0 || (hello.incarnation == known.0 && Some(hello.attempt) <= known.1);
+        if stale {
+            self.stale_hellos += 1;
+            let detail = format!(
+                "incarnation {} attempt {} is not newer than the known incarnation {}: this agent is old, or its disk was \
+                 copied or restored; to go on with this disk, raise the number in its incarnation file",
+                hello.incarnation, hello.attempt, known.0
+            );
+            return Some(refused(RefusalReason::Stale, detail, None));
+        }
+        None
+    }
+
+    fn register(&mut self, hello: &Hello) -> NodeIndex {
+        let (now, wall) = (self.now, self.wall_now());
+        let index = self.registry.add(hello.facts.id, || Node {
+            record: Arc::new(NodeRecord {
+                facts: Arc::new(hello.facts.clone()),
+                incarnation: hello.incarnation,
+                session: 0,
+                admission: Admission::Admitted,
+                eligibility: Eligibility::Eligible,
+                operator_labels: Default::default(),
+                heartbeat: None,
+                departed: None,
+            }),
+            liveness: Liveness::Unseen,
+            cause: Cause::UnseenSinceRestart,
+            liveness_since: wall,
+            since: now,
+            last_seen: None,
+            session: None,
+            timer: 0,
+        });
+        self.matrix.add(index);
+        index
+    }
+
+    /// What changed with the hello is durable: the session stands, unless it ended meanwhile.
+    pub(super) fn welcome(&mut self, conn: ConnId, index: NodeIndex) {
+        let now = self.now;
+        let node = &mut self.registry[index];
+        let Some(session) = node.session.as_mut().filter(|session| session.conn == conn) else {
+            return;
+        };
+        session.welcomed = true;
+        let (number, incarnation) = (session.number, node.record.incarnation);
+        node.last_seen = Some(now);
+        let admission = node.record.admission;
+        let fact = format!("session {number:x} opened, incarnation {incarnation}");
+        let evidence = vec![Evidence::new(self.wall_now(), "session", fact)];
+        self.transition(index, Liveness::Online, Cause::Heartbeat, evidence);
+        let welcome = Welcome {
+            cluster: self.cluster,
+            epoch: self.epoch,
+            session: number,
+            cycle_interval: self.config.cycle,
+            heartbeat_interval: self.heartbeat_interval(index),
+            probe_plan: self.probe_plan(index),
+            admission,
+        };
+        self.send(conn, Message::Welcome(Box::new(welcome)));
+        for id in self.behaviour.undelivered(index) {
+            self.redeliver(id);
+        }
+    }
+
+    pub(super) fn heartbeat(&mut self, conn: ConnId, heartbeat: Heartbeat) {
+        let Some(index) = self.registry.of_conn(conn) else {
+            return;
+        };
+        let (now, wall) = (self.now, self.wall.at(self.now));
+        let node = &mut self.registry[index];
+        let Some(session) = &mut node.session else { return };
+        let problem = if !session.welcomed {
+            Some("heartbeat: sent before the welcome".to_owned())
+        } else if heartbeat.sequence <= session.sequence {
+            Some(format!(
+                "heartbeat.sequence: {} is not above {}",
+                heartbeat.sequence, session.sequence
+            ))
+        } else if heartbeat.values.len() != session.channels.len() {
+            let (got, want) = (heartbeat.values.len(), session.channels.len());
+            Some(format!(
+                "heartbeat.values: {got} values for the {want} channels of the hello"
+            ))
+        } else {
+            None
+        };
+        if let Some(problem) = problem {
+            self.invalid(conn, problem);
+            return;
+        }
+        session.sequence = heartbeat.sequence;
+        session.heartbeats += 1;
+        session.acknowledged = session.acknowledged.max(heartbeat.acknowledged);
+        session.clock_skew_millis = heartbeat.wall.0.saturating_sub(wall.0);
+        session.load = heartbeat.load;
+        node.last_seen = Some(now);
+        self.matrix
+            .record(index, &session.channels, &heartbeat.values, &heartbeat.absent);
+        for (subject, report) in &heartbeat.links {
+            if let Some(subject) = self.registry.find(*subject) {
+                self.mesh.report(index, subject, report, wall);
+            }
+        }
+        if self.registry[index].liveness != Liveness::Online {
+            let fact = format!("heartbeat {} arrived", heartbeat.sequence);
+            let evidence = vec![Evidence::new(wall, "session", fact)];
+            self.transition(index, Liveness::Online, Cause::Heartbeat, evidence);
+        }
+    }
+
+    pub(super) fn goodbye(&mut self, conn: ConnId, reason: &str) {
+        let Some(index) = self.registry.detach(conn) else {
+            return;
+        };
+        self.registry[index].session = None;
+        self.effects.push_back(Effect::Close { conn });
+        if !self.stopping {
+            let fact = format!("the agent said goodbye: {reason}");
+            let evidence = vec![Evidence::new(self.wall_now(), "session", fact)];
+            self.transition(index, Liveness::Left, Cause::Goodbye, evidence);
+        }
+    }
+
+    pub(super) fn closed(&mut self, conn: ConnId) {
+        let Some(index) = self.registry.detach(conn) else {
+            return;
+        };
+        self.end_session(index, "the session's transport ended without a goodbye");
+    }
+
+    /// The session is gone and its node was not heard to leave.
+    fn end_session(&mut self, index: NodeIndex, fact: &str) {
+        let was = self.registry[index].session.take();
+        // A node that is not online yet was just there, too: its hello was.
+        let suspicious = matches!(self.registry[index].liveness, Liveness::Online | Liveness::Unseen);
+        if suspicious && !self.stopping && was.is_some() {
+            let evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
+            self.transition(index, Liveness::Suspect, Cause::SessionEnded, evidence);
+        }
+    }
+
+    pub(super) fn invalid(&mut self, conn: ConnId, detail: String) {
+        let index = self.registry.detach(conn);
+        let fact = format!("its agent sent something invalid: {detail}");
+        self.refuse(conn, refused(RefusalReason::Invalid, detail, None));
+        if let Some(index) = index {
+            self.end_session(index, &fact);
+        }
+    }
+
+    /// Ends a session whose node was given up, so that an agent which wakes up later begins anew.
+    pub(super) fn drop_session(&mut self, index: NodeIndex) {
+        if let Some(session) = self.registry[index].session.take() {
+            self.registry.detach(session.conn);
+            let detail = "nothing was heard for too long";
+            self.refuse(session.conn, refused(RefusalReason::Timeout, detail, None));
+        }
+    }
+
+    fn refuse(&mut self, conn: ConnId, refused: Refused) {
+        self.send(conn, Message::Refused(refused));
+        self.effects.push_back(Effect::Close { conn });
+    }
+
+    /// When the node was last heard, as evidence.
+    pub(super) fn last_heard(&self, index: NodeIndex) -> Evidence {
+        let node = &self.registry[index];
+        let time = node.last_seen.map_or(node.liveness_since, |at| self.wall.at(at));
+        let sequence = node.session.as_ref().map_or(0, |session| session.sequence);
+        let fact = match (node.last_seen, sequence) {
+            (None, _) => "never heard since the coordinator started".to_owned(),
+            (Some(_), 0) => "last heard".to_owned(),
+            (Some(_), sequence) => format!("last heard: heartbeat {sequence}"),
+        };
+        Evidence::new(time, "session", fact)
+    }
+
+    pub(super) fn heartbeat_interval(&self, index: NodeIndex) -> Duration {
+        self.registry[index].record.heartbeat.unwrap_or(self.config.heartbeat)
+    }
+
+    /// The mesh's members changed.
+    pub(super) fn plan_soon(&mut self) {
+        if !self.planning {
+            self.planning = true;
+            let wait = if self.registry.len() <= SMALL {
+                PLAN_SOON
+            } else {
+                PLAN_LATER
+            };
+            self.timers.set(self.now + wait, Timer::Plan);
+        }
+    }
+
+    pub(super) fn replan(&mut self) {
+        self.planning = false;
+        let takes_part = |node: &Node| {
+            matches!(node.liveness, Liveness::Online | Liveness::Suspect) && !node.record.facts.probe_address.is_empty()
+        };
+        let members: Vec<(NodeIndex, NodeId)> = self
+            .registry
+            .iter()
+            .filter(|(_, node)| takes_part(node))
+            .map(|(index, node)| (index, node.record.id()))
+            .collect();
+        let changed: BTreeSet<NodeIndex> = self.mesh.replan(&members).into_iter().collect();
+        for index in changed {
+            if let Some(conn) = self.registry[index].live_session().map(|session| session.conn) {
+                let plan = self.probe_plan(index);
+                self.send(conn, Message::ProbePlan(plan));
+            }
+        }
+    }
+
+    fn probe_plan(&self, index: NodeIndex) -> ProbePlan {
+        let targets = self.mesh.subjects(index).iter().map(|&subject| {
+            let facts = &self.registry[subject].record.facts;
+            (facts.id, facts.probe_address.clone())
+        });
+        ProbePlan {
+            version: self.mesh.version(),
+            interval: self.config.probe_interval,
+            targets: targets.collect(),
+        }
+    }
+
+    /// When a node that is heard now may be silent until.
+    pub(super) fn silence_limit(&self, index: NodeIndex) -> Duration {
+        let session = self.registry[index].session.as_ref().map(|session| session.interval);
+        session.unwrap_or_else(|| self.heartbeat_interval(index)) * 3 / 2
+    }
+
+    /// When the node was last heard, counting out the time in which this process stood still.
+    pub(super) fn heard_at(&self, index: NodeIndex) -> Time {
+        self.registry[index].last_seen.unwrap_or_default().max(self.resumed_at)
+    }
+}

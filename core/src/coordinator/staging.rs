@@ -1,0 +1,126 @@
+//! What waits to become durable, and what waits for that.
+
+use std::{collections::VecDeque, mem, sync::Arc};
+
+use super::{Answer, Coordinator, Effect, Refusal, RequestId};
+use crate::{
+    autonomy::Decision,
+    event::{Event, EventBody},
+    node::{ConnId, NodeIndex},
+    store::Batch,
+};
+
+/// Batches handed to the store and not confirmed. At this many, changes gather in the next one, and commands and hellos
+/// are refused: the store is behind.
+pub(super) const MAX_AWAITED: usize = 64;
+
+/// What happens once a batch is durable.
+#[derive(Debug)]
+pub(super) enum Then {
+    /// A caller gets its answer.
+    Reply(RequestId, Result<Answer, Refusal>),
+    /// An agent is welcomed.
+    Welcome(ConnId, NodeIndex),
+    /// A directive is delivered.
+    Deliver(u64),
+}
+
+/// The batch that is being gathered, and those on their way.
+#[derive(Debug)]
+pub(super) struct Staging {
+    batch: Batch,
+    changed: std::collections::BTreeSet<NodeIndex>,
+    then: Vec<Then>,
+    awaited: VecDeque<Vec<Then>>,
+    last_event: u64,
+}
+
+impl Staging {
+    pub(super) fn new(last_event: u64) -> Staging {
+        Staging {
+            batch: Batch::default(),
+            changed: Default::default(),
+            then: Vec::new(),
+            awaited: VecDeque::new(),
+            last_event,
+        }
+    }
+
+    pub(super) fn is_behind(&self) -> bool {
+        self.awaited.len() >= MAX_AWAITED
+    }
+
+    pub(super) fn awaited(&self) -> usize {
+        self.awaited.len()
+    }
+}
+
+impl Coordinator {
+    /// Notes an event for the next batch; returns its number.
+    pub(super) fn record(&mut self, node: Option<NodeIndex>, summary: String, body: EventBody) -> u64 {
+        self.staging.last_event += 1;
+        let sequence = self.staging.last_event;
+        let (id, node_name) = node.map_or((None, String::new()), |index| {
+            let node = &self.registry[index];
+            (Some(node.record.id()), node.name().to_owned())
+        });
+        let (time, epoch, cycle) = (self.wall_now(), self.epoch, self.cycle);
+        let event = Event {
+            sequence,
+            time,
+            epoch,
+            cycle,
+            node: id,
+            node_name,
+            summary,
+            body,
+        };
+        self.staging.batch.events.push(Arc::new(event));
+        sequence
+    }
+
+    /// Notes decisions for the next batch.
+    pub(super) fn record_decision(&mut self, index: NodeIndex, decision: Arc<Decision>) {
+        self.staging.batch.decisions = self.autonomy.total();
+        let summary = decision.action.clone();
+        self.record(Some(index), summary, EventBody::Decision(decision));
+    }
+
+    /// Notes that a node's record is to be kept as it is when the batch goes.
+    pub(super) fn keep(&mut self, index: NodeIndex) {
+        self.staging.changed.insert(index);
+    }
+
+    /// Has something happen once all that changed so far is durable.
+    pub(super) fn then(&mut self, then: Then) {
+        self.staging.then.push(then);
+    }
+
+    /// Hands what was gathered to the store.
+    pub(super) fn flush(&mut self) {
+        let staging = &mut self.staging;
+        let idle = staging.then.is_empty() && staging.batch.is_empty() && staging.changed.is_empty();
+        if idle || staging.is_behind() {
+            return;
+        }
+        let mut batch = mem::take(&mut staging.batch);
+        let changed = mem::take(&mut staging.changed);
+        batch.nodes = changed
+            .into_iter()
+            .map(|index| Arc::clone(&self.registry[index].record))
+            .collect();
+        staging.awaited.push_back(mem::take(&mut staging.then));
+        self.effects.push_back(Effect::Commit(Box::new(batch)));
+    }
+
+    /// The oldest batch is durable.
+    pub(super) fn committed(&mut self) {
+        for then in self.staging.awaited.pop_front().unwrap_or_default() {
+            match then {
+                Then::Reply(request, answer) => self.effects.push_back(Effect::Reply { request, answer }),
+                Then::Welcome(conn, index) => self.welcome(conn, index),
+                Then::Deliver(id) => self.redeliver(id),
+            }
+        }
+    }
+}

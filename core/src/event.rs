@@ -1,0 +1,67 @@
+//! Events: what happened, numbered and durable.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    autonomy::Decision,
+    behaviour::DirectiveRecord,
+    id::NodeId,
+    node::{Cause, Liveness},
+    time::WallTime,
+};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// 1 for the cluster's first, then +1.
+    pub sequence: u64,
+    /// When.
+    pub time: WallTime,
+    /// Epoch in which it happened.
+    pub epoch: u64,
+    /// Last cycle begun before it.
+    pub cycle: u64,
+    /// The node it is about.
+    pub node: Option<NodeId>,
+    /// The node's name at the time.
+    pub node_name: String,
+    /// One sentence for people.
+    pub summary: String,
+    /// What happened.
+    pub body: EventBody,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventBody {
+    /// A node's liveness changed.
+    Liveness {
+        /// Before; `None` for a node that was not known.
+        from: Option<Liveness>,
+        /// After.
+        to: Liveness,
+        /// Why.
+        cause: Cause,
+    },
+    /// A decision was taken, or its outcome changed.
+    Decision(Arc<Decision>),
+    /// A directive moved on.
+    Directive(DirectiveRecord),
+    /// An operator's command was carried out.
+    Command {
+        /// Its verb.
+        verb: String,
+        /// What it changed, for people.
+        detail: String,
+    },
+    /// The coordinator started or stopped.
+    Coordinator {
+        /// True for a start.
+        started: bool,
+        /// Its version.
+        version: String,
+    },
+}

@@ -1,0 +1,185 @@
+//! Links: what an observer says of a subject.
+
+use std::time::Duration;
+
+use crate::time::{Time, WallTime};
+
+/// The condition of a link, seen from its observer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkState {
+    /// Not probed yet.
+    #[default]
+    Unknown,
+    /// The newest probes were answered.
+    Up,
+    /// More than 10% of the last [`WINDOW`] were lost.
+    Lossy,
+    /// The newest [`DOWN_AFTER`] or more failed.
+    Down,
+}
+
+/// Probes that loss and percentiles are taken over.
+pub const WINDOW: usize = 32;
+
+/// Failed probes in a row that make a link `down`.
+pub const DOWN_AFTER: u32 = 3;
+
+/// Links that one heartbeat reports at most.
+pub const REPORTS: usize = 64;
+
+/// What an observer reports of one link.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LinkReport {
+    /// The condition.
+    pub state: LinkState,
+    /// Smoothed round-trip time, microseconds; 0 before the first answer.
+    pub rtt_micros: u32,
+    /// 95th percentile over the window, microseconds.
+    pub rtt_p95_micros: u32,
+    /// Share of the window without an answer, 0 to 1.
+    pub loss: f32,
+    /// Milliseconds since the last answer; `None` when there was none.
+    pub last_success_age_millis: Option<u64>,
+}
+
+/// A link as the coordinator keeps it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Link {
+    /// The condition.
+    pub state: LinkState,
+    /// Smoothed round-trip time, microseconds.
+    pub rtt_micros: u32,
+    /// 95th percentile, microseconds.
+    pub rtt_p95_micros: u32,
+    /// Loss in hundredths.
+    pub loss_percent: u32,
+    /// When the last answer came; `None` while the link is up, and when there was none.
+    pub last_success: Option<WallTime>,
+}
+
+impl Link {
+    /// What a report that was received at `wall` says.
+    pub fn new(report: &LinkReport, wall: WallTime) -> Link {
+        let ago = |millis: u64| WallTime(wall.0.saturating_sub(i64::try_from(millis).unwrap_or(i64::MAX)));
+        Link {
+            state: report.state,
+            rtt_micros: report.rtt_micros,
+            rtt_p95_micros: report.rtt_p95_micros,
+            loss_percent: (report.loss.clamp(0.0, 1.0) * 100.0).round() as u32,
+            last_success: match report.state {
+                LinkState::Up => None,
+                _ => report.last_success_age_millis.map(ago),
+            },
+        }
+    }
+
+    /// True when probes get through.
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, LinkState::Up | LinkState::Lossy)
+    }
+}
+
+/// An observer's own measurements of one link.
+#[derive(Clone, Debug, Default)]
+pub struct LinkMeter {
+    /// One bit a probe, the newest lowest; 1 for an answer.
+    answered: u32,
+    probes: u32,
+    failed_in_a_row: u32,
+    smoothed: Option<f32>,
+    rtts: [u32; WINDOW],
+    answers: usize,
+    last_success: Option<Time>,
+    reported: Option<LinkReport>,
+}
+
+impl LinkMeter {
+    /// A probe was answered after `rtt`.
+    pub fn answer(&mut self, now: Time, rtt: Duration) {
+        let micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
+        self.push(true);
+        self.failed_in_a_row = 0;
+        // RFC 6298, section 2: SRTT with gain 1/8.
+        let smoothed = self
+            .smoothed
+            .map_or(micros as f32, |old| old + (micros as f32 - old) / 8.0);
+        self.smoothed = Some(smoothed);
+        self.rtts[self.answers % WINDOW] = micros;
+        self.answers += 1;
+        self.last_success = Some(now);
+    }
+
+    /// A probe failed or was not answered in time.
+    pub fn miss(&mut self) {
+        self.push(false);
+        self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
+    }
+
+    fn push(&mut self, answered: bool) {
+        self.answered = self.answered << 1 | u32::from(answered);
+        self.probes = (self.probes + 1).min(WINDOW as u32);
+    }
+
+    /// What there is to report at `now`.
+    pub fn report(&self, now: Time) -> LinkReport {
+        let mask = if self.probes == WINDOW as u32 {
+            u32::MAX
+        } else {
+            (1 << self.probes) - 1
+        };
+        let answered = (self.answered & mask).count_ones();
+        let loss = if self.probes == 0 {
+            0.0
+        } else {
+            1.0 - answered as f32 / self.probes as f32
+        };
+        let state = match (self.probes, self.failed_in_a_row) {
+            (0, _) => LinkState::Unknown,
+            (_, failed) if failed >= DOWN_AFTER => LinkState::Down,
+            _ if loss > 0.1 && self.probes >= 10 => LinkState::Lossy,
+            _ if self.answers == 0 => LinkState::Unknown,
+            _ => LinkState::Up,
+        };
+        LinkReport {
+            state,
+            rtt_micros: self.smoothed.unwrap_or(0.0) as u32,
+            rtt_p95_micros: self.p95(),
+            loss,
+            last_success_age_millis: self.last_success.map(|at| now.since(at).as_millis() as u64),
+        }
+    }
+
+    fn p95(&self) -> u32 {
+        let count = self.answers.min(WINDOW);
+        if count == 0 {
+            return 0;
+        }
+        let mut rtts = self.rtts;
+        let rtts = &mut rtts[..count];
+        rtts.sort_unstable();
+        rtts[(count * 95).div_ceil(100) - 1]
+    }
+
+    /// What to report if it differs enough from what was reported last; the caller sends it.
+    pub fn changed(&mut self, now: Time) -> Option<LinkReport> {
+        let report = self.report(now);
+        let worth_it = match &self.reported {
+            None => report.state != LinkState::Unknown,
+            Some(old) => {
+                let moved = old.rtt_micros.abs_diff(report.rtt_micros);
+                old.state != report.state
+                    || (old.loss - report.loss).abs() >= 0.05
+                    || (moved > 100 && moved > old.rtt_micros / 4)
+            }
+        };
+        if worth_it {
+            self.reported = Some(report);
+        }
+        worth_it.then_some(report)
+    }
+
+    /// Everything is to be reported anew: the session is a new one.
+    pub fn forget_reports(&mut self) {
+        self.reported = None;
+    }
+}

@@ -1,0 +1,242 @@
+//! The mesh as the coordinator sees it: planned links, reported links, components.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    link::{Link, LinkReport, LinkState},
+    plan::{Plan, Planner},
+};
+use crate::{id::NodeId, node::NodeIndex, time::WallTime};
+
+/// Unobserved links and components that a topology lists at most.
+pub const LISTED: usize = 64;
+
+/// The links of one observer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObserverLinks {
+    /// Who probes.
+    pub observer: NodeId,
+    /// Who is probed, sorted by id.
+    pub links: Vec<(NodeId, Link)>,
+}
+
+/// The mesh as a whole.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Topology {
+    /// Members of the mesh.
+    pub nodes: u32,
+    /// Links that the plan asks for.
+    pub planned: u32,
+    /// Planned links that are up or lossy.
+    pub live: u32,
+    /// Planned links that are lossy.
+    pub lossy: u32,
+    /// Planned links that are down.
+    pub down: u32,
+    /// Planned links without a report.
+    pub unobserved: u32,
+    /// Components, the largest first; at most [`LISTED`].
+    pub components: Vec<Vec<NodeId>>,
+    /// Number of components.
+    pub components_total: u32,
+    /// Links without a report, as (observer, subject); at most [`LISTED`].
+    pub unobserved_links: Vec<(NodeId, NodeId)>,
+    /// Version of the plan.
+    pub plan_version: u64,
+}
+
+#[derive(Debug, Default)]
+struct Observer {
+    links: BTreeMap<NodeIndex, Link>,
+    row: Option<Arc<ObserverLinks>>,
+}
+
+/// The Guardian Mesh of the coordinator.
+#[derive(Debug)]
+pub struct Mesh {
+    planner: Planner,
+    plan: Plan,
+    version: u64,
+    ids: BTreeMap<NodeIndex, NodeId>,
+    observers: BTreeMap<NodeIndex, Observer>,
+    topology: Arc<Topology>,
+    /// By subject: observers that reach it, and that do not.
+    seen: Vec<(u32, u32)>,
+    dirty: bool,
+    /// Reports on nodes that the observer was not asked to probe.
+    unasked: u64,
+}
+
+impl Mesh {
+    /// A mesh without members; `seed` orders its rings.
+    pub fn new(seed: u64) -> Mesh {
+        Mesh {
+            planner: Planner::new(seed),
+            plan: Plan::new(),
+            version: 0,
+            ids: BTreeMap::new(),
+            observers: BTreeMap::new(),
+            topology: Arc::default(),
+            seen: Vec::new(),
+            dirty: true,
+            unasked: 0,
+        }
+    }
+
+    /// Plans anew for `members`, and tells whose list of subjects changed. Links that are no longer planned are forgotten.
+    pub fn replan(&mut self, members: &[(NodeIndex, NodeId)]) -> Vec<NodeIndex> {
+        let plan = self.planner.plan(members);
+        let changed: Vec<NodeIndex> = plan
+            .iter()
+            .filter(|(observer, subjects)| self.plan.get(*observer) != Some(subjects))
+            .map(|(&o, _)| o)
+            .collect();
+        if changed.is_empty() && plan.len() == self.plan.len() {
+            return changed;
+        }
+        self.version += 1;
+        self.dirty = true;
+        self.ids = members.iter().copied().collect();
+        self.observers.retain(|observer, _| plan.contains_key(observer));
+        for observer in &changed {
+            if let (Some(state), Some(subjects)) = (self.observers.get_mut(observer), plan.get(observer)) {
+                state.links.retain(|subject, _| subjects.binary_search(subject).is_ok());
+                state.row = None;
+            }
+        }
+        self.plan = plan;
+        changed
+    }
+
+    /// Version of the plan; grows with every change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whom `observer` is to probe, sorted.
+    pub fn subjects(&self, observer: NodeIndex) -> &[NodeIndex] {
+        self.plan.get(&observer).map_or(&[], Vec::as_slice)
+    }
+
+    /// Notes what `observer` reports of `subject`; false when it was not asked to probe it.
+    pub fn report(&mut self, observer: NodeIndex, subject: NodeIndex, report: &LinkReport, wall: WallTime) -> bool {
+        if self.subjects(observer).binary_search(&subject).is_err() {
+            self.unasked += 1;
+            return false;
+        }
+        let state = self.observers.entry(observer).or_default();
+        state.links.insert(subject, Link::new(report, wall));
+        state.row = None;
+        self.dirty = true;
+        true
+    }
+
+    /// Forgets what `observer` reported: its session ended.
+    pub fn silence(&mut self, observer: NodeIndex) {
+        if self.observers.remove(&observer).is_some() {
+            self.dirty = true;
+        }
+    }
+
+    /// Reports on nodes that their observer was not asked to probe.
+    pub fn unasked(&self) -> u64 {
+        self.unasked
+    }
+
+    /// Links that observers reported on `subject`, as (live, down), at the newest [`Mesh::topology`].
+    pub fn seen_by_peers(&self, subject: NodeIndex) -> (u32, u32) {
+        self.seen.get(subject.get()).copied().unwrap_or_default()
+    }
+
+    /// The topology, computed anew when something changed.
+    pub fn topology(&mut self) -> Arc<Topology> {
+        if std::mem::take(&mut self.dirty) {
+            self.topology = Arc::new(self.survey());
+        }
+        Arc::clone(&self.topology)
+    }
+
+    /// The links observer by observer, sorted by id; a row that did not change is the same as before.
+    pub fn rows(&mut self) -> Vec<Arc<ObserverLinks>> {
+        let ids = &self.ids;
+        let mut rows: Vec<Arc<ObserverLinks>> = Vec::with_capacity(self.observers.len());
+        for (index, observer) in &mut self.observers {
+            let Some(&id) = ids.get(index) else { continue };
+            let links = &observer.links;
+            let row = observer.row.get_or_insert_with(|| {
+                let known = links
+                    .iter()
+                    .filter_map(|(subject, link)| Some((*ids.get(subject)?, *link)));
+                let mut links: Vec<(NodeId, Link)> = known.collect();
+                links.sort_unstable_by_key(|(subject, _)| *subject);
+                Arc::new(ObserverLinks { observer: id, links })
+            });
+            rows.push(Arc::clone(row));
+        }
+        rows.sort_unstable_by_key(|row| row.observer);
+        rows
+    }
+
+    fn survey(&mut self) -> Topology {
+        let mut seen = Vec::new();
+        seen.resize(self.ids.keys().last().map_or(0, |last| last.get() + 1), (0, 0));
+        let mut topology = Topology {
+            nodes: self.ids.len() as u32,
+            plan_version: self.version,
+            ..Topology::default()
+        };
+        // A pair is joined when probes get through in every direction that is observed.
+        let mut pairs: BTreeMap<(NodeIndex, NodeIndex), bool> = BTreeMap::new();
+        for (&observer, subjects) in &self.plan {
+            let links = self.observers.get(&observer).map(|observer| &observer.links);
+            topology.planned += subjects.len() as u32;
+            for &subject in subjects {
+                let link = links
+                    .and_then(|links| links.get(&subject))
+                    .filter(|link| link.state != LinkState::Unknown);
+                let Some(link) = link else {
+                    topology.unobserved += 1;
+                    if topology.unobserved_links.len() < LISTED {
+                        topology.unobserved_links.extend(self.pair(observer, subject));
+                    }
+                    continue;
+                };
+                let (live, down): &mut (u32, u32) = &mut seen[subject.get()];
+                *live += u32::from(link.is_live());
+                *down += u32::from(link.state == LinkState::Down);
+                topology.live += u32::from(link.is_live());
+                topology.lossy += u32::from(link.state == LinkState::Lossy);
+                topology.down += u32::from(link.state == LinkState::Down);
+                let pair = (observer.min(subject), observer.max(subject));
+                *pairs.entry(pair).or_insert(true) &= link.is_live();
+            }
+        }
+        self.seen = seen;
+        let joined = pairs.into_iter().filter(|(_, joined)| *joined).map(|(pair, _)| pair);
+        let components = super::components::components(self.ids.keys().copied(), joined);
+        topology.components_total = components.len() as u32;
+        topology.components = self.listed(components);
+        topology
+    }
+
+    fn pair(&self, observer: NodeIndex, subject: NodeIndex) -> Option<(NodeId, NodeId)> {
+        Some((*self.ids.get(&observer)?, *self.ids.get(&subject)?))
+    }
+
+    fn listed(&self, mut components: Vec<Vec<NodeIndex>>) -> Vec<Vec<NodeId>> {
+        components.sort_by_key(|members| (std::cmp::Reverse(members.len()), members.first().copied()));
+        components.truncate(LISTED);
+        if components.len() == 1 && components[0].len() == self.ids.len() {
+            return vec![Vec::new()];
+        }
+        let named = components.into_iter().map(|members| {
+            let mut ids: Vec<NodeId> = members
+                .iter()
+                .filter_map(|index| self.ids.get(index).copied())
+                .collect();
+            ids.sort_unstable();
+            ids
+        });
+        named.collect()
+    }
+}

@@ -1,0 +1,291 @@
+//! The Orchestrator Node: what is known of one machine.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::NodeId,
+    integrity::Digest,
+    telemetry::Channel,
+    time::{Time, WallTime},
+};
+
+/// Whether a node may take part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Admission {
+    /// Known, and waiting to be admitted.
+    Pending,
+    /// Takes part.
+    #[default]
+    Admitted,
+    /// Shut out.
+    Revoked,
+}
+
+/// Whether a node is alive, as the engine concludes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Liveness {
+    /// Known from the store; no session since the coordinator started.
+    Unseen,
+    /// A live session with fresh heartbeats.
+    Online,
+    /// The session ended or fell silent.
+    Suspect,
+    /// The coordinator has lost it, its peers have not.
+    Unreachable,
+    /// Gone.
+    Offline,
+    /// Said goodbye.
+    Left,
+}
+
+impl Liveness {
+    /// Every liveness.
+    pub const ALL: [Liveness; 6] = [
+        Liveness::Unseen,
+        Liveness::Online,
+        Liveness::Suspect,
+        Liveness::Unreachable,
+        Liveness::Offline,
+        Liveness::Left,
+    ];
+
+    /// Its name, as people read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Liveness::Unseen => "unseen",
+            Liveness::Online => "online",
+            Liveness::Suspect => "suspect",
+            Liveness::Unreachable => "unreachable",
+            Liveness::Offline => "offline",
+            Liveness::Left => "left",
+        }
+    }
+}
+
+/// Why a node's liveness is what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Heartbeats arrive.
+    Heartbeat,
+    /// The session's transport ended without a goodbye.
+    SessionEnded,
+    /// Nothing was heard for 1.5 heartbeat intervals.
+    Silent,
+    /// It said goodbye.
+    Goodbye,
+    /// Not back since the coordinator started.
+    UnseenSinceRestart,
+}
+
+impl Cause {
+    /// What it means, as people read it.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Cause::Heartbeat => "heartbeats arrive",
+            Cause::SessionEnded => "its session ended without a goodbye",
+            Cause::Silent => "nothing heard for 1.5 heartbeat intervals",
+            Cause::Goodbye => "it said goodbye",
+            Cause::UnseenSinceRestart => "not back since the coordinator started",
+        }
+    }
+}
+
+/// Whether new work may be placed on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Eligibility {
+    /// New work may be placed.
+    #[default]
+    Eligible,
+    /// No new work; what runs stays.
+    Cordoned,
+    /// Its work is being moved away.
+    Draining,
+    /// Cut off by enforcement.
+    Isolated,
+}
+
+/// What a node can carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Thousandths of one CPU.
+    pub cpu_millis: u64,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Bytes of storage; 0 when unknown.
+    pub disk_bytes: u64,
+}
+
+/// What a node is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Operating system.
+    pub os: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// CPU architecture.
+    pub architecture: String,
+    /// Logical CPUs.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+}
+
+/// Label keys and values, in order.
+pub type Labels = BTreeMap<String, String>;
+
+/// What an agent states of its node when a session opens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The node's id.
+    pub id: NodeId,
+    /// The node's name; not necessarily unique.
+    pub name: String,
+    /// Version of its agent.
+    pub agent_version: String,
+    /// When its host booted.
+    pub boot_time: WallTime,
+    /// What it can carry.
+    pub capacity: Capacity,
+    /// What it is.
+    pub attributes: Attributes,
+    /// Labels from its configuration.
+    pub labels: Labels,
+    /// Digest of its agent's binary.
+    pub binary_digest: Digest,
+    /// Digest of its agent's effective configuration.
+    pub config_digest: Digest,
+    /// Where its peers probe it, as host:port; empty when they cannot.
+    pub probe_address: String,
+}
+
+/// The opening of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// What the agent states of its node.
+    pub facts: Facts,
+    /// Starts of the agent.
+    pub incarnation: u64,
+    /// Sessions that this agent process opened before.
+    pub attempt: u64,
+    /// The channels that heartbeats pack, in order; `None` for one that is not known here.
+    pub channels: Vec<Option<Channel>>,
+}
+
+/// What the store keeps of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// What its agent stated when its newest session opened.
+    pub facts: Arc<Facts>,
+    /// Starts of its agent.
+    pub incarnation: u64,
+    /// Number of its newest session.
+    pub session: u64,
+    /// May it take part?
+    pub admission: Admission,
+    /// May new work be placed on it?
+    pub eligibility: Eligibility,
+    /// Labels that operators gave it; they win over the agent's.
+    #[serde(default)]
+    pub operator_labels: Labels,
+    /// Its own heartbeat interval, when an operator set one.
+    #[serde(default)]
+    pub heartbeat: Option<Duration>,
+    /// `offline` or `left`, its cause and since when; absent for a node that was there.
+    #[serde(default)]
+    pub departed: Option<(Liveness, Cause, WallTime)>,
+}
+
+impl NodeRecord {
+    /// The node's id.
+    pub fn id(&self) -> NodeId {
+        self.facts.id
+    }
+
+    /// Its labels: the agent's, and over them the operators'.
+    pub fn labels(&self) -> Labels {
+        let mut labels = self.facts.labels.clone();
+        labels.extend(self.operator_labels.clone());
+        labels
+    }
+}
+
+/// A node's place in the registry; stable while the coordinator runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeIndex(pub u32);
+
+impl NodeIndex {
+    /// As an index.
+    pub fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A session's transport, named by the driver; never used twice. It need not be a connection to this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+/// A live session.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Its transport.
+    pub conn: ConnId,
+    /// Its number, unique in the cluster's life.
+    pub number: u64,
+    /// Which of the agent process's sessions it is.
+    pub attempt: u64,
+    /// What its heartbeats pack.
+    pub channels: Arc<[Option<Channel>]>,
+    /// False until what it changed is durable and the agent was welcomed.
+    pub welcomed: bool,
+    /// Sequence of the newest heartbeat.
+    pub sequence: u64,
+    /// Heartbeats received.
+    pub heartbeats: u64,
+    /// The newest seal that the agent has, as (epoch, cycle).
+    pub acknowledged: (u64, u64),
+    /// The agent's wall clock less ours at the newest heartbeat, milliseconds.
+    pub clock_skew_millis: i64,
+    /// Load indicator that the agent stated, 0 to 1.
+    pub load: f32,
+    /// Heartbeat interval that the agent keeps to; the longer one while a change is under way.
+    pub interval: Duration,
+}
+
+/// A node: what the store keeps, and what is known only while sessions live.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What the store keeps.
+    pub record: Arc<NodeRecord>,
+    /// Is it alive?
+    pub liveness: Liveness,
+    /// Why.
+    pub cause: Cause,
+    /// Since when, by the wall clock.
+    pub liveness_since: WallTime,
+    /// Since when.
+    pub since: Time,
+    /// When it was last heard, in this coordinator's life.
+    pub last_seen: Option<Time>,
+    /// Its session.
+    pub session: Option<Session>,
+    /// Token of its newest liveness timer.
+    pub timer: u64,
+}
+
+impl Node {
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.record.facts.name
+    }
+
+    /// The session, once the agent was welcomed.
+    pub fn live_session(&self) -> Option<&Session> {
+        self.session.as_ref().filter(|session| session.welcomed)
+    }
+}

@@ -1,0 +1,59 @@
+//! What is durable, and how it is handed to the store.
+
+use std::sync::Arc;
+
+use crate::{
+    event::Event,
+    id::ClusterId,
+    integrity::{Digest, ZERO_DIGEST},
+    node::NodeRecord,
+};
+
+/// What a coordinator starts from.
+#[derive(Clone, Debug)]
+pub struct Durable {
+    /// The cluster's id.
+    pub cluster: ClusterId,
+    /// Epoch of this start: one more than the one before.
+    pub epoch: u64,
+    /// The nodes.
+    pub nodes: Vec<Arc<NodeRecord>>,
+    /// Number of the newest event; 0 when there is none.
+    pub last_event: u64,
+    /// Number of decisions in the cluster's life.
+    pub decisions: u64,
+    /// Epoch, cycle and chain of the newest snapshot.
+    pub last_snapshot: (u64, u64, Digest),
+}
+
+impl Durable {
+    /// A cluster's first start.
+    pub fn new(cluster: ClusterId) -> Durable {
+        Durable {
+            cluster,
+            epoch: 1,
+            nodes: Vec::new(),
+            last_event: 0,
+            decisions: 0,
+            last_snapshot: (0, 0, ZERO_DIGEST),
+        }
+    }
+}
+
+/// Changes that become durable together, or not at all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// Nodes as they are now.
+    pub nodes: Vec<Arc<NodeRecord>>,
+    /// Events, in order, without a gap to those before.
+    pub events: Vec<Arc<Event>>,
+    /// Number of decisions in the cluster's life; 0 when it did not change.
+    pub decisions: u64,
+}
+
+impl Batch {
+    /// True when there is nothing to make durable.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.events.is_empty()
+    }
+}
