@@ -14,8 +14,9 @@ const SERVICES: [&str; 7] = [
     "telemetry",
 ];
 
-/// Responses that the coordinator encodes once for every reader: see `src/encoded.rs`.
-const ENCODED: [&str; 2] = ["GetSnapshotResponse", "WatchSnapshotsResponse"];
+/// Services with responses that the coordinator encodes once for every reader, and those responses: see `src/encoded.rs`.
+const SERVED: [&str; 2] = ["agent", "coherence"];
+const ENCODED: [&str; 3] = ["SessionResponse", "GetSnapshotResponse", "WatchSnapshotsResponse"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -30,13 +31,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes([".wyneos.v1.Seal", ".wyneos.v1.ReadSnapshotsResponse.snapshot"]);
     tonic_prost_build::configure().compile_fds_with_config(descriptors.clone(), config)?;
 
-    // CoherenceService once more, for the server alone, with those responses as bytes.
+    // Those services once more, for the server alone, with those responses as bytes.
     let served = out.join("served");
     fs::create_dir_all(&served)?;
-    let mut only_coherence = descriptors;
-    only_coherence
-        .file
-        .retain(|file| file.name() == "wyneos/v1/coherence.proto");
+    let mut only_served = descriptors;
+    only_served.file.retain(|file| {
+        SERVED
+            .iter()
+            .any(|name| file.name() == format!("wyneos/v1/{name}.proto"))
+    });
     let mut service = tonic_prost_build::configure()
         .build_client(false)
         .out_dir(&served)
@@ -44,6 +47,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     for response in ENCODED {
         service = service.extern_path(format!(".wyneos.v1.{response}"), "crate::encoded::Encoded");
     }
-    service.compile_fds(only_coherence)?;
+    service.compile_fds(only_served)?;
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The public protocol of WyneOS and its client SDK: generated types and clients ([`v1`]), and what both sides of the
 //! wire share.
 
+pub mod canonical;
+pub mod convert;
 pub mod encoded;
 
 /// Package `wyneos.v1`: messages, clients and servers, as proto/wyneos/v1 describes them.

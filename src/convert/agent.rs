@@ -1,0 +1,439 @@
+//! What agents and the coordinator say in a session.
+
+use std::sync::Arc;
+
+use wyneos_core::{
+    agent::Report,
+    behaviour::{Directive, Order, State},
+    coordinator::{Heartbeat, Input, Message, ProbePlan, RefusalReason, Refused, Welcome},
+    id::NodeId,
+    limits,
+    mesh::{LinkReport, LinkState, REPORTS},
+    node::{ConnId, Facts, Hello},
+    telemetry::Channel,
+    time::WallTime,
+};
+
+use super::{
+    ConvertError, check,
+    node::{labels_out, same},
+    time::{duration, duration_in, timestamp, timestamp_in},
+};
+use crate::v1::{self, session_request, session_response};
+
+same!(
+    State,
+    v1::DirectiveState {
+        Issued,
+        Delivered,
+        Acknowledged,
+        Done,
+        Failed,
+        Refused,
+        Expired
+    }
+);
+same!(
+    LinkState,
+    v1::LinkState {
+        Unknown,
+        Up,
+        Lossy,
+        Down
+    }
+);
+same!(
+    RefusalReason,
+    v1::RefusalReason {
+        Invalid,
+        Stale,
+        Revoked,
+        Replaced,
+        Shutdown,
+        Overloaded,
+        Timeout
+    }
+);
+
+fn no_such_value(field: &str, value: i32) -> ConvertError {
+    ConvertError::new(field, format!("{value} is not a value of this enum"))
+}
+
+/// What an agent's message is to the coordinator. A message without content (a newer agent's, of a kind unknown here) is
+/// an error.
+pub fn session_input(conn: ConnId, request: v1::SessionRequest) -> Result<Input, ConvertError> {
+    match check::require("message", request.message)? {
+        session_request::Message::Hello(hello) => {
+            let hello = Box::new(Hello::try_from(hello).map_err(|error| error.within("hello"))?);
+            Ok(Input::Hello { conn, hello })
+        }
+        session_request::Message::Heartbeat(heartbeat) => {
+            let heartbeat = Heartbeat::try_from(heartbeat).map_err(|error| error.within("heartbeat"))?;
+            Ok(Input::Heartbeat { conn, heartbeat })
+        }
+        session_request::Message::Directive(update) => {
+            let state = update
+                .state()
+                .try_into()
+                .map_err(|_| no_such_value("directive.state", update.state))?;
+            let detail = check::text("directive.detail", update.detail, 1024)?;
+            Ok(Input::DirectiveUpdate {
+                conn,
+                id: update.id,
+                state,
+                detail,
+            })
+        }
+        session_request::Message::Goodbye(goodbye) => Ok(Input::Goodbye {
+            conn,
+            reason: check::text("goodbye.reason", goodbye.reason, 256)?,
+        }),
+    }
+}
+
+impl TryFrom<v1::Hello> for Hello {
+    type Error = ConvertError;
+
+    fn try_from(hello: v1::Hello) -> Result<Hello, ConvertError> {
+        check::at_most("channels", hello.channels.len(), limits::CHANNELS)?;
+        let channels: Vec<Option<Channel>> = hello.channels.iter().map(|name| Channel::from_name(name)).collect();
+        let mut known: Vec<Channel> = channels.iter().flatten().copied().collect();
+        known.sort_unstable();
+        if known.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(ConvertError::new("channels", "a channel stands twice in the list"));
+        }
+        let name = check::text("name", hello.name, limits::NAME)?;
+        if name.trim().is_empty() {
+            return Err(ConvertError::new("name", "missing"));
+        }
+        let boot_time = check::require("boot_time", hello.boot_time)?;
+        let capacity = check::require("capacity", hello.capacity)?;
+        let attributes = check::require("attributes", hello.attributes)?;
+        let facts = Facts {
+            id: check::uuid("node_id", &hello.node_id)?,
+            name,
+            agent_version: check::text("agent_version", hello.agent_version, 64)?,
+            boot_time: timestamp_in("boot_time", &boot_time)?,
+            capacity: capacity
+                .try_into()
+                .map_err(|error: ConvertError| error.within("capacity"))?,
+            attributes: attributes
+                .try_into()
+                .map_err(|error: ConvertError| error.within("attributes"))?,
+            labels: check::labels("labels", hello.labels)?,
+            binary_digest: check::digest("binary_digest", &hello.binary_digest)?,
+            config_digest: check::digest("config_digest", &hello.config_digest)?,
+            probe_address: check::address("probe_address", hello.probe_address)?,
+        };
+        let incarnation = check::range("incarnation", hello.incarnation, 1, u64::MAX)?;
+        Ok(Hello {
+            facts,
+            incarnation,
+            attempt: hello.attempt,
+            channels,
+        })
+    }
+}
+
+impl TryFrom<v1::Heartbeat> for Heartbeat {
+    type Error = ConvertError;
+
+    fn try_from(heartbeat: v1::Heartbeat) -> Result<Heartbeat, ConvertError> {
+        check::at_most("values", heartbeat.values.len(), limits::CHANNELS)?;
+        check::at_most("links", heartbeat.links.len(), REPORTS)?;
+        if let Some(at) = heartbeat.values.iter().position(|value| !value.is_finite()) {
+            return Err(ConvertError::new(
+                format!("values[{at}]"),
+                "not finite; list its position in `absent` instead",
+            ));
+        }
+        // NaN is in no range.
+        if !(0.0..=1.0).contains(&heartbeat.load) {
+            return Err(ConvertError::new(
+                "load",
+                format!("{} is not between 0 and 1", heartbeat.load),
+            ));
+        }
+        let ascending = heartbeat.absent.windows(2).all(|pair| pair[0] < pair[1]);
+        let within = heartbeat
+            .absent
+            .last()
+            .is_none_or(|&last| (last as usize) < heartbeat.values.len());
+        if !ascending || !within {
+            return Err(ConvertError::new("absent", "not ascending positions in `values`"));
+        }
+        let links = heartbeat
+            .links
+            .into_iter()
+            .enumerate()
+            .map(|(at, link)| link_in(link).map_err(|error| error.within(&format!("links[{at}]"))));
+        Ok(Heartbeat {
+            sequence: heartbeat.sequence,
+            wall: WallTime(heartbeat.wall_millis),
+            load: heartbeat.load,
+            values: heartbeat.values,
+            absent: heartbeat.absent,
+            links: links.collect::<Result<_, _>>()?,
+            acknowledged: (heartbeat.acknowledged_epoch, heartbeat.acknowledged_cycle),
+        })
+    }
+}
+
+fn link_in(link: v1::LinkReport) -> Result<(NodeId, LinkReport), ConvertError> {
+    let subject = check::uuid("subject_id", &link.subject_id)?;
+    if !(0.0..=1.0).contains(&link.loss) {
+        return Err(ConvertError::new(
+            "loss",
+            format!("{} is not between 0 and 1", link.loss),
+        ));
+    }
+    let report = LinkReport {
+        state: link
+            .state()
+            .try_into()
+            .map_err(|_| no_such_value("state", link.state))?,
+        rtt_micros: link.rtt_micros,
+        rtt_p95_micros: link.rtt_p95_micros,
+        loss: link.loss,
+        last_success_age_millis: link.last_success_age_millis,
+    };
+    Ok((subject, report))
+}
+
+impl From<Report> for v1::SessionRequest {
+    fn from(report: Report) -> v1::SessionRequest {
+        let message = match report {
+            Report::Hello(hello) => session_request::Message::Hello((*hello).into()),
+            Report::Heartbeat(heartbeat) => session_request::Message::Heartbeat(heartbeat.into()),
+            Report::Directive { id, state, detail } => session_request::Message::Directive(v1::DirectiveUpdate {
+                id,
+                state: v1::DirectiveState::from(state).into(),
+                detail,
+            }),
+            Report::Goodbye { reason } => session_request::Message::Goodbye(v1::Goodbye { reason }),
+        };
+        v1::SessionRequest { message: Some(message) }
+    }
+}
+
+impl From<Hello> for v1::Hello {
+    fn from(hello: Hello) -> v1::Hello {
+        let facts = hello.facts;
+        v1::Hello {
+            node_id: facts.id.to_string(),
+            name: facts.name,
+            incarnation: hello.incarnation,
+            agent_version: facts.agent_version,
+            boot_time: Some(timestamp(facts.boot_time)),
+            capacity: Some(facts.capacity.into()),
+            attributes: Some((&facts.attributes).into()),
+            labels: labels_out(&facts.labels),
+            channels: hello
+                .channels
+                .iter()
+                .flatten()
+                .map(|channel| channel.name().to_owned())
+                .collect(),
+            binary_digest: facts.binary_digest.to_vec(),
+            config_digest: facts.config_digest.to_vec(),
+            probe_address: facts.probe_address,
+            attempt: hello.attempt,
+        }
+    }
+}
+
+impl From<Heartbeat> for v1::Heartbeat {
+    fn from(heartbeat: Heartbeat) -> v1::Heartbeat {
+        let link_out = |(subject, link): (NodeId, LinkReport)| v1::LinkReport {
+            subject_id: subject.to_string(),
+            state: v1::LinkState::from(link.state).into(),
+            rtt_micros: link.rtt_micros,
+            rtt_p95_micros: link.rtt_p95_micros,
+            loss: link.loss,
+            last_success_age_millis: link.last_success_age_millis,
+        };
+        v1::Heartbeat {
+            sequence: heartbeat.sequence,
+            wall_millis: heartbeat.wall.0,
+            load: heartbeat.load,
+            values: heartbeat.values,
+            absent: heartbeat.absent,
+            links: heartbeat.links.into_iter().map(link_out).collect(),
+            acknowledged_epoch: heartbeat.acknowledged.0,
+            acknowledged_cycle: heartbeat.acknowledged.1,
+        }
+    }
+}
+
+impl From<Message> for v1::SessionResponse {
+    fn from(message: Message) -> v1::SessionResponse {
+        let message = match message {
+            Message::Welcome(welcome) => session_response::Message::Welcome((*welcome).into()),
+            Message::Refused(refused) => session_response::Message::Refused(v1::Refused {
+                reason: v1::RefusalReason::from(refused.reason).into(),
+                detail: refused.detail,
+                retry_after: refused.retry_after.map(duration),
+            }),
+            Message::Directive(directive) => session_response::Message::Directive(directive.into()),
+            Message::ProbePlan(plan) => session_response::Message::ProbePlan(plan.into()),
+            Message::Seal(seal) => session_response::Message::Seal((&*seal).into()),
+        };
+        v1::SessionResponse { message: Some(message) }
+    }
+}
+
+impl From<Welcome> for v1::Welcome {
+    fn from(welcome: Welcome) -> v1::Welcome {
+        v1::Welcome {
+            cluster_id: welcome.cluster.to_string(),
+            epoch: welcome.epoch,
+            session: welcome.session,
+            cycle_interval: Some(duration(welcome.cycle_interval)),
+            heartbeat_interval: Some(duration(welcome.heartbeat_interval)),
+            probe_plan: Some(welcome.probe_plan.into()),
+            admission: v1::Admission::from(welcome.admission).into(),
+        }
+    }
+}
+
+impl From<ProbePlan> for v1::ProbePlan {
+    fn from(plan: ProbePlan) -> v1::ProbePlan {
+        let target = |(id, address): (NodeId, String)| v1::ProbeTarget {
+            node_id: id.to_string(),
+            address,
+        };
+        v1::ProbePlan {
+            version: plan.version,
+            interval: Some(duration(plan.interval)),
+            targets: plan.targets.into_iter().map(target).collect(),
+        }
+    }
+}
+
+impl From<Directive> for v1::Directive {
+    fn from(directive: Directive) -> v1::Directive {
+        use v1::directive::Order as Wire;
+        let order = match directive.order {
+            Order::Refresh => Wire::Refresh(v1::Refresh {}),
+            Order::SetHeartbeat(interval) => Wire::SetHeartbeat(v1::SetHeartbeat {
+                interval: Some(duration(interval)),
+            }),
+        };
+        v1::Directive {
+            id: directive.id,
+            epoch: directive.epoch,
+            session: directive.session,
+            expires_in: Some(duration(directive.expires_in)),
+            order: Some(order),
+        }
+    }
+}
+
+impl TryFrom<v1::SessionResponse> for Message {
+    type Error = ConvertError;
+
+    fn try_from(response: v1::SessionResponse) -> Result<Message, ConvertError> {
+        use session_response::Message as Wire;
+        Ok(match check::require("message", response.message)? {
+            Wire::Welcome(welcome) => Message::Welcome(Box::new(
+                welcome
+                    .try_into()
+                    .map_err(|error: ConvertError| error.within("welcome"))?,
+            )),
+            Wire::Refused(refused) => Message::Refused(Refused {
+                reason: refused
+                    .reason()
+                    .try_into()
+                    .map_err(|_| no_such_value("refused.reason", refused.reason))?,
+                retry_after: optional_span("refused.retry_after", refused.retry_after)?,
+                detail: refused.detail,
+            }),
+            Wire::Directive(directive) => Message::Directive(
+                directive
+                    .try_into()
+                    .map_err(|error: ConvertError| error.within("directive"))?,
+            ),
+            Wire::ProbePlan(plan) => Message::ProbePlan(
+                plan.try_into()
+                    .map_err(|error: ConvertError| error.within("probe_plan"))?,
+            ),
+            Wire::Seal(seal) => Message::Seal(Arc::new(
+                (&seal).try_into().map_err(|error: ConvertError| error.within("seal"))?,
+            )),
+        })
+    }
+}
+
+fn span(field: &str, span: Option<prost_types::Duration>) -> Result<std::time::Duration, ConvertError> {
+    duration_in(field, &check::require(field, span)?)
+}
+
+fn optional_span(
+    field: &str,
+    span: Option<prost_types::Duration>,
+) -> Result<Option<std::time::Duration>, ConvertError> {
+    span.map(|span| duration_in(field, &span)).transpose()
+}
+
+impl TryFrom<v1::Welcome> for Welcome {
+    type Error = ConvertError;
+
+    fn try_from(welcome: v1::Welcome) -> Result<Welcome, ConvertError> {
+        let plan = check::require("probe_plan", welcome.probe_plan.clone())?;
+        Ok(Welcome {
+            cluster: check::uuid("cluster_id", &welcome.cluster_id)?,
+            epoch: welcome.epoch,
+            session: welcome.session,
+            cycle_interval: span("cycle_interval", welcome.cycle_interval)?,
+            heartbeat_interval: span("heartbeat_interval", welcome.heartbeat_interval)?,
+            probe_plan: plan
+                .try_into()
+                .map_err(|error: ConvertError| error.within("probe_plan"))?,
+            admission: welcome
+                .admission()
+                .try_into()
+                .map_err(|_| no_such_value("admission", welcome.admission))?,
+        })
+    }
+}
+
+impl TryFrom<v1::ProbePlan> for ProbePlan {
+    type Error = ConvertError;
+
+    fn try_from(plan: v1::ProbePlan) -> Result<ProbePlan, ConvertError> {
+        check::at_most("targets", plan.targets.len(), 64)?;
+        let target = |(at, target): (usize, v1::ProbeTarget)| {
+            let id = check::uuid(&format!("targets[{at}].node_id"), &target.node_id)?;
+            Ok((id, check::address(&format!("targets[{at}].address"), target.address)?))
+        };
+        Ok(ProbePlan {
+            version: plan.version,
+            interval: span("interval", plan.interval)?,
+            targets: plan
+                .targets
+                .into_iter()
+                .enumerate()
+                .map(target)
+                .collect::<Result<_, ConvertError>>()?,
+        })
+    }
+}
+
+impl TryFrom<v1::Directive> for Directive {
+    type Error = ConvertError;
+
+    fn try_from(directive: v1::Directive) -> Result<Directive, ConvertError> {
+        use v1::directive::Order as Wire;
+        let order = match check::require("order", directive.order)? {
+            Wire::Refresh(v1::Refresh {}) => Order::Refresh,
+            Wire::SetHeartbeat(set) => Order::SetHeartbeat(span("set_heartbeat.interval", set.interval)?),
+        };
+        Ok(Directive {
+            id: directive.id,
+            epoch: directive.epoch,
+            session: directive.session,
+            expires_in: span("expires_in", directive.expires_in)?,
+            order,
+        })
+    }
+}

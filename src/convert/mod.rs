@@ -1,0 +1,61 @@
+//! Between the wire and the core: every message is checked once, here, and every error names its field.
+
+mod agent;
+mod check;
+mod coherence;
+mod command;
+mod event;
+mod node;
+mod seal;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod time;
+
+use std::fmt;
+
+pub use agent::session_input;
+pub use coherence::{sections, snapshot_head};
+pub use command::FromAnswer;
+pub use telemetry::{channel, forecast, telemetry_row};
+pub use time::{duration, duration_in, timestamp, timestamp_in};
+
+/// A field that cannot be accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConvertError {
+    /// The field, by its path from the message: `hello.labels[3].key`.
+    pub field: String,
+    /// What is wrong with it, and what would be right.
+    pub reason: String,
+}
+
+impl ConvertError {
+    /// `field` is wrong because of `reason`.
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> ConvertError {
+        ConvertError {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The same error, seen from a message that has the faulty one in `field`.
+    pub fn within(self, field: &str) -> ConvertError {
+        let path = if self.field.is_empty() {
+            field.to_owned()
+        } else {
+            format!("{field}.{}", self.field)
+        };
+        ConvertError {
+            field: path,
+            reason: self.reason,
+        }
+    }
+}
+
+impl fmt::Display for ConvertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.reason)
+    }
+}
+
+impl std::error::Error for ConvertError {}
