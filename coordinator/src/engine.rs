@@ -1,0 +1,205 @@
+//! The driver: the one task that owns the coordinator's logic. Others send it messages; nobody else can reach it.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+use wyneos::{encoded::Encoded, v1};
+use wyneos_core::{
+    coordinator::{Answer, Command, Coordinator, Effect, Input, Message, Refusal, Refused, RequestId},
+    node::ConnId,
+    time::Time,
+};
+use wyneos_shell::clock::Clock;
+
+use crate::{metrics::Metrics, publisher::Work};
+
+/// Inputs that wait for the engine at most; then sessions wait, and HTTP/2 makes their agents wait.
+pub(crate) const INPUTS: usize = 16_384;
+
+/// Inputs taken at once.
+const BATCH: usize = 1_024;
+
+/// Messages that wait for a session at most; then it is closed: its agent does not read.
+pub(crate) const OUTBOUND: usize = 32;
+
+/// Inputs gather for this long: one wake-up of the engine serves many heartbeats.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// How often the engine is told what the wall clock reads.
+const WALL_CLOCK: Duration = Duration::from_secs(1);
+
+/// What the engine is sent.
+#[derive(Debug)]
+pub(crate) enum ToEngine {
+    /// A fact for the core.
+    Fact(Input),
+    /// A fact for the core, and when it arrived: its way to the core is measured.
+    Timed(Input, std::time::Instant),
+    /// A new transport, before its first fact.
+    Open(ConnId, mpsc::Sender<Outbound>),
+    /// An operator's command.
+    Command(Command, oneshot::Sender<Result<Answer, Refusal>>),
+}
+
+/// What a session is sent; its end is the channel's.
+#[derive(Debug)]
+pub(crate) enum Outbound {
+    /// An encoded `SessionResponse`.
+    Message(Encoded),
+    /// The refusal that ends it.
+    Refused(Box<Refused>),
+}
+
+/// Whoever may send to the engine.
+pub(crate) type EngineSender = mpsc::Sender<ToEngine>;
+
+/// The engine's task.
+pub(crate) struct Engine {
+    core: Coordinator,
+    clock: Clock,
+    inputs: mpsc::Receiver<ToEngine>,
+    work: mpsc::UnboundedSender<Work>,
+    conns: HashMap<ConnId, mpsc::Sender<Outbound>>,
+    requests: HashMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
+    next_request: u64,
+    metrics: Arc<Metrics>,
+    /// The newest seal as sessions get it: encoded once.
+    seal: Option<(u64, Encoded)>,
+}
+
+impl Engine {
+    /// An engine that drives `core`. `work` is bounded by the core: it awaits so many batches and one snapshot at most.
+    pub(crate) fn new(
+        core: Coordinator,
+        clock: Clock,
+        inputs: mpsc::Receiver<ToEngine>,
+        work: mpsc::UnboundedSender<Work>,
+        metrics: Arc<Metrics>,
+    ) -> Engine {
+        let (conns, requests) = (HashMap::new(), HashMap::new());
+        Engine { core, clock, inputs, work, conns, requests, next_request: 0, metrics, seal: None }
+    }
+
+    /// Runs until every sender is gone.
+    pub(crate) async fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut wall_due = Instant::now();
+        loop {
+            let began = Instant::now();
+            if began >= wall_due {
+                wall_due = began + WALL_CLOCK;
+                let wall = self.clock.wall();
+                self.core.handle(self.clock.now(), Input::WallClock(wall));
+            }
+            let now = self.clock.now();
+            if self.core.poll_timeout().is_some_and(|due| due <= now) {
+                self.core.handle_timeout(now);
+            }
+            self.effects();
+            let due = self.core.poll_timeout().map_or(wall_due, |due| wall_due.min(self.instant(due)));
+            tokio::select! {
+                biased;
+                taken = self.inputs.recv_many(&mut batch, BATCH) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    self.metrics.engine_batch.observe(taken as f64);
+                    for input in batch.drain(..) {
+                        self.take(input);
+                    }
+                    self.effects();
+                    if taken < BATCH {
+                        sleep_until(began.max(Instant::now() - GATHER) + GATHER).await;
+                    }
+                }
+                () = sleep_until(due) => {}
+            }
+        }
+    }
+
+    fn instant(&self, time: Time) -> Instant {
+        Instant::from_std(self.clock.instant(time))
+    }
+
+    fn take(&mut self, input: ToEngine) {
+        let now = self.clock.now();
+        match input {
+            ToEngine::Timed(input, arrived) => {
+                self.take(ToEngine::Fact(input));
+                self.metrics.apply_seconds.observe(arrived.elapsed().as_secs_f64());
+            }
+            ToEngine::Fact(input) => {
+                if let Input::Closed { conn } = &input {
+                    self.conns.remove(conn);
+                }
+                if let Input::Heartbeat { .. } = &input {
+                    self.metrics.heartbeats.inc();
+                }
+                self.core.handle(now, input);
+            }
+            ToEngine::Open(conn, sender) => {
+                self.conns.insert(conn, sender);
+                self.metrics.sessions.set(self.conns.len() as i64);
+            }
+            ToEngine::Command(command, answer) => {
+                self.next_request += 1;
+                let request = RequestId(self.next_request);
+                self.requests.insert(request, answer);
+                self.core.handle(now, Input::Command { request, command });
+            }
+        }
+    }
+
+    fn effects(&mut self) {
+        while let Some(effect) = self.core.poll_effect() {
+            match effect {
+                Effect::Send { conn, message } => self.send(conn, message),
+                Effect::Close { conn } => {
+                    self.conns.remove(&conn);
+                    self.metrics.sessions.set(self.conns.len() as i64);
+                }
+                // The publisher outlives the engine; if it failed, the process is ending.
+                Effect::Commit(batch) => drop(self.work.send(Work::Commit(*batch))),
+                Effect::Publish(snapshot) => drop(self.work.send(Work::Publish(snapshot))),
+                Effect::Reply { request, answer } => {
+                    if let Some(waiting) = self.requests.remove(&request) {
+                        // The caller may have gone; the command stands all the same.
+                        drop(waiting.send(answer));
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, conn: ConnId, message: Message) {
+        let Some(sender) = self.conns.get(&conn).cloned() else { return };
+        let outbound = match message {
+            Message::Refused(refused) => {
+                tracing::debug!(conn = conn.0, reason = ?refused.reason, detail = refused.detail, "session refused");
+                Outbound::Refused(Box::new(refused))
+            }
+            Message::Seal(seal) => Outbound::Message(self.encoded_seal(seal)),
+            message => Outbound::Message(Encoded::new(&v1::SessionResponse::from(message))),
+        };
+        if sender.try_send(outbound).is_err() {
+            // Its agent does not read. Without its queue the session ends, and says so to the core.
+            self.metrics.sessions_overrun.inc();
+            self.conns.remove(&conn);
+        }
+    }
+
+    fn encoded_seal(&mut self, seal: Arc<wyneos_core::integrity::Seal>) -> Encoded {
+        let cycle = seal.cycle;
+        if let Some((known, encoded)) = &self.seal
+            && *known == cycle
+        {
+            return encoded.clone();
+        }
+        let encoded = Encoded::new(&v1::SessionResponse::from(Message::Seal(seal)));
+        self.seal = Some((cycle, encoded.clone()));
+        encoded
+    }
+}

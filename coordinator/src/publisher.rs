@@ -1,0 +1,113 @@
+//! The thread that makes things durable: it groups commits, seals snapshots and puts them on the board.
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::sync::{broadcast, mpsc};
+use wyneos::canonical::Canonical;
+use wyneos_core::{
+    coherence::Snapshot,
+    coordinator::{Input, Published as Told},
+    event::Event,
+    integrity::Sealer,
+    store::Batch,
+};
+
+use crate::{
+    board::{Board, Published},
+    engine::ToEngine,
+    metrics::Metrics,
+    store::{SealedSnapshot, Store, StoreError},
+};
+
+/// What the publisher is asked to do, in order.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Make durable.
+    Commit(Batch),
+    /// Seal, make durable, publish.
+    Publish(Arc<Snapshot>),
+}
+
+/// Events that a subscriber may be behind; one farther behind reads on from the store.
+pub(crate) const EVENTS_BEHIND: usize = 1_024;
+
+/// Batches that one transaction takes at most.
+const GROUP: usize = 256;
+
+/// The publisher's own state.
+pub(crate) struct Publisher {
+    pub(crate) store: Box<dyn Store>,
+    pub(crate) sealer: Sealer,
+    pub(crate) epoch: u64,
+    pub(crate) board: Arc<Board>,
+    pub(crate) events: broadcast::Sender<Arc<Event>>,
+    pub(crate) engine: mpsc::WeakSender<ToEngine>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Publisher {
+    /// Works until the engine is gone, or until the store fails: what is in memory could then no longer be kept, and the
+    /// process must end.
+    pub(crate) fn run(mut self, mut work: mpsc::UnboundedReceiver<Work>) -> Result<(), StoreError> {
+        let mut group = Vec::new();
+        while let Some(first) = work.blocking_recv() {
+            let mut next = Some(first);
+            while let Some(item) = next {
+                match item {
+                    Work::Commit(batch) => group.push(batch),
+                    Work::Publish(snapshot) => {
+                        self.commit(&mut group)?;
+                        self.publish(snapshot)?;
+                    }
+                }
+                next = if group.len() < GROUP { work.try_recv().ok() } else { None };
+            }
+            self.commit(&mut group)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, group: &mut Vec<Batch>) -> Result<(), StoreError> {
+        if group.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        self.store.commit(self.epoch, group)?;
+        self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        for batch in group.drain(..) {
+            for event in batch.events {
+                self.metrics.events.inc();
+                tracing::info!(sequence = event.sequence, node = event.node_name, "{}", event.summary);
+                // Nobody may be watching.
+                drop(self.events.send(event));
+            }
+            self.tell(Input::Committed);
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, snapshot: Arc<Snapshot>) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let before = self.board.newest();
+        let canonical = Arc::new(Canonical::new(&snapshot, before.as_ref().map(|before| &*before.canonical)));
+        let bytes = canonical.bytes();
+        let seal = Arc::new(self.sealer.seal(snapshot.epoch, snapshot.cycle, &bytes));
+        self.metrics.snapshot_bytes.set(bytes.len() as i64);
+        let sealed = SealedSnapshot { seal: Arc::clone(&seal), time: snapshot.time, bytes };
+        self.store.keep_snapshot(&sealed)?;
+        let (subscribers, lagging) = self.board.readers(before.map_or(0, |before| before.snapshot.cycle));
+        self.metrics.subscribers.set(i64::from(subscribers));
+        self.metrics.observe_snapshot(&snapshot);
+        self.board.publish(Published { snapshot, canonical, seal: Arc::clone(&seal), at: Instant::now() });
+        self.metrics.publish_seconds.observe(began.elapsed().as_secs_f64());
+        self.tell(Input::Published(Told { seal, subscribers, lagging }));
+        Ok(())
+    }
+
+    fn tell(&self, input: Input) {
+        if let Some(engine) = self.engine.upgrade() {
+            // Waits when the queue is full; the engine empties it without waiting for this thread.
+            drop(engine.blocking_send(ToEngine::Fact(input)));
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! AgentService: sessions.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, Streaming};
+use wyneos::{served::agent_service_server::AgentService, v1};
+
+use crate::{
+    engine::EngineSender,
+    metrics::Metrics,
+    session::{Conns, SessionStream},
+};
+
+/// Serves agents' sessions.
+pub(crate) struct Agents {
+    pub(crate) engine: EngineSender,
+    pub(crate) conns: Conns,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+#[tonic::async_trait]
+impl AgentService for Agents {
+    type SessionStream = SessionStream;
+
+    async fn session(&self, request: Request<Streaming<v1::SessionRequest>>) -> Result<Response<SessionStream>, Status> {
+        let stream = SessionStream::open(&self.conns, request.into_inner(), &self.engine, &self.metrics).await?;
+        Ok(Response::new(stream))
+    }
+}

@@ -1,0 +1,99 @@
+//! DecisionService: what was decided, and why.
+
+use tonic::{Request, Response, Status};
+use wyneos::v1::{self, decision_service_server::DecisionService};
+use wyneos_core::{
+    autonomy::{Decision, Kind},
+    event::{Event, EventBody},
+    id::NodeId,
+};
+
+use super::{Services, page_size, page_token};
+
+/// Events looked at for one page at most: most are not decisions.
+const LOOKED_AT: usize = 5_000;
+
+/// Decisions that an explanation holds at most.
+const EXPLAINED: usize = 20;
+
+fn decision(event: Event) -> Option<(u64, Decision)> {
+    match event.body {
+        EventBody::Decision(decision) => Some((event.sequence, (*decision).clone())),
+        _ => None,
+    }
+}
+
+impl Services {
+    /// At most `most` decisions recorded below event `before`, newest first, and where to go on. A decision that was
+    /// recorded twice, as its outcome changed, stands as it was recorded last.
+    async fn decisions(
+        &self,
+        node: Option<NodeId>,
+        before: u64,
+        most: usize,
+    ) -> Result<(Vec<Decision>, Option<u64>), Status> {
+        let events = self
+            .read(move |history| match node {
+                Some(node) => history.events_of(node, before, LOOKED_AT),
+                None => history.events_before(before, LOOKED_AT),
+            })
+            .await?;
+        let exhausted = events.len() < LOOKED_AT;
+        let mut last_seen = events.last().map(|event| event.sequence).filter(|_| !exhausted);
+        let mut decisions: Vec<Decision> = Vec::new();
+        for (sequence, decision) in events.into_iter().filter_map(decision) {
+            if decisions.iter().any(|newer| newer.id == decision.id) {
+                continue;
+            }
+            if decisions.len() == most {
+                break;
+            }
+            decisions.push(decision);
+            if decisions.len() == most {
+                last_seen = Some(sequence);
+            }
+        }
+        Ok((decisions, last_seen))
+    }
+}
+
+#[tonic::async_trait]
+impl DecisionService for Services {
+    async fn list_decisions(
+        &self,
+        request: Request<v1::ListDecisionsRequest>,
+    ) -> Result<Response<v1::ListDecisionsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page_size(request.page_size)?;
+        let before = page_token(&request.page_token)?.unwrap_or(u64::MAX);
+        let node = match request.node.as_str() {
+            "" => None,
+            node => Some(self.row(&*self.newest()?, node)?.record.id()),
+        };
+        let (decisions, next) = self.decisions(node, before, size).await?;
+        Ok(Response::new(v1::ListDecisionsResponse {
+            decisions: decisions.iter().map(Into::into).collect(),
+            next_page_token: next.map(|next| next.to_string()).unwrap_or_default(),
+        }))
+    }
+
+    async fn explain_node(
+        &self,
+        request: Request<v1::ExplainNodeRequest>,
+    ) -> Result<Response<v1::ExplainNodeResponse>, Status> {
+        let published = self.newest()?;
+        let row = self.row(&published, &request.into_inner().node)?;
+        let id = row.record.id();
+        let (recent, _) = self.decisions(Some(id), u64::MAX, EXPLAINED).await?;
+        let liveness = recent.iter().find(|decision| decision.kind == Kind::Liveness).map(Into::into);
+        let invariants = &published.snapshot.coherence.invariants;
+        let broken = invariants.iter().filter(|invariant| invariant.nodes.contains(&id));
+        Ok(Response::new(v1::ExplainNodeResponse {
+            node: Some((&**row).into()),
+            liveness,
+            recent: recent.iter().map(Into::into).collect(),
+            broken_invariants: broken.map(|invariant| invariant.id.to_owned()).collect(),
+            read: Some(published.read_state()),
+        }))
+    }
+}

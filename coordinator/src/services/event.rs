@@ -1,0 +1,139 @@
+//! EventService: what happened, from any point on, each event once.
+
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
+
+use futures_util::stream;
+use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+use wyneos::v1::{self, event_service_server::EventService};
+use wyneos_core::event::Event;
+
+use super::{Services, page_size, stopped, stops};
+use crate::status;
+
+/// Events read from the store at once by a subscriber that is behind.
+const CATCH_UP: usize = 256;
+
+/// A subscriber of WatchEvents.
+struct Watcher {
+    services: Services,
+    live: broadcast::Receiver<Arc<Event>>,
+    stopping: watch::Receiver<bool>,
+    /// Number of the next event to hand out.
+    next: u64,
+    /// Read from the store, to be handed out before what is live.
+    kept: VecDeque<Event>,
+    /// True while the store may have events that were not read.
+    behind: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Result<v1::WatchEventsResponse, Status> {
+        loop {
+            if let Some(event) = self.kept.pop_front() {
+                return Ok(self.hand_out(&event));
+            }
+            if self.behind {
+                self.catch_up().await?;
+                continue;
+            }
+            tokio::select! {
+                event = self.live.recv() => match event {
+                    // Handed out already, from the store.
+                    Ok(event) if event.sequence < self.next => {}
+                    Ok(event) if event.sequence == self.next => return Ok(self.hand_out(&event)),
+                    // Some were missed: the store has them.
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => self.behind = true,
+                    Err(broadcast::error::RecvError::Closed) => return Err(stopped()),
+                },
+                () = stops(&mut self.stopping) => return Err(stopped()),
+            }
+        }
+    }
+
+    fn hand_out(&mut self, event: &Event) -> v1::WatchEventsResponse {
+        self.next = event.sequence + 1;
+        v1::WatchEventsResponse { event: Some(event.into()) }
+    }
+
+    async fn catch_up(&mut self) -> Result<(), Status> {
+        let from = self.next;
+        let (events, oldest) = self.services.read(move |history| history.events(from, CATCH_UP)).await?;
+        if from < oldest {
+            return Err(status::events_compacted(from, oldest));
+        }
+        self.behind = events.len() == CATCH_UP;
+        self.kept.extend(events);
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl EventService for Services {
+    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<v1::WatchEventsResponse, Status>> + Send>>;
+
+    async fn list_events(
+        &self,
+        request: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        let request = request.into_inner();
+        let (size, from) = (page_size(request.page_size)?, request.from_sequence);
+        let node = match request.node.as_str() {
+            "" => None,
+            node => Some(self.row(&*self.newest()?, node)?.record.id()),
+        };
+        let (mut events, oldest) = match node {
+            None => self.read(move |history| history.events(from, size + 1)).await?,
+            Some(node) => {
+                self.read(move |history| {
+                    let oldest = history.events(0, 1)?.1;
+                    Ok((history.events_of_from(node, from, size + 1)?, oldest))
+                })
+                .await?
+            }
+        };
+        let next = events.get(size).map_or(0, |event| event.sequence);
+        events.truncate(size);
+        Ok(Response::new(v1::ListEventsResponse {
+            events: events.iter().map(Into::into).collect(),
+            next_sequence: next,
+            oldest_sequence: oldest,
+        }))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let permit = self.subscribe()?;
+        // Listening comes first: what happens while the store is read is not missed.
+        let live = self.events.subscribe();
+        let newest = self.read(|history| history.events_before(u64::MAX, 1)).await?.first().map_or(0, |event| event.sequence);
+        let from = request.into_inner().from_sequence;
+        if from > newest + 1 {
+            return Err(status::bad_field("from_sequence", format!("{from} is ahead of the newest event, {newest}")));
+        }
+        let next = if from == 0 { newest + 1 } else { from };
+        let mut watcher = Watcher {
+            services: self.clone(),
+            live,
+            stopping: self.stopping.clone(),
+            next,
+            kept: VecDeque::new(),
+            behind: false,
+            _permit: permit,
+        };
+        // Here, so that a number that is no longer kept is refused at once.
+        watcher.catch_up().await?;
+        let answers = stream::unfold(Some(watcher), async |watcher| {
+            let mut watcher = watcher?;
+            match watcher.next().await {
+                Ok(answer) => Some((Ok(answer), Some(watcher))),
+                Err(status) => Some((Err(status), None)),
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}

@@ -1,0 +1,133 @@
+//! The services: thin; reads from the board and the store, commands to the engine.
+
+mod agent;
+mod cluster;
+mod coherence;
+mod decision;
+mod event;
+mod telemetry;
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, broadcast, oneshot, watch};
+use tonic::Status;
+use wyneos::convert::{ConvertError, FromAnswer};
+use wyneos_core::{coherence::NodeRow, coordinator::Command, event::Event, registry};
+
+pub(crate) use agent::Agents;
+
+use crate::{
+    board::{Board, Published},
+    config::Config,
+    engine::{EngineSender, ToEngine},
+    status,
+    store::{History, StoreError},
+};
+
+/// What every service works with; clones share it.
+#[derive(Clone)]
+pub(crate) struct Services {
+    pub(crate) board: Arc<Board>,
+    pub(crate) history: Arc<dyn History>,
+    pub(crate) engine: EngineSender,
+    pub(crate) events: broadcast::Sender<Arc<Event>>,
+    /// One permit a subscriber.
+    pub(crate) subscribers: Arc<Semaphore>,
+    /// True once the coordinator is stopping: streams end.
+    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) started: wyneos_core::time::WallTime,
+    pub(crate) public_key: wyneos_core::integrity::PublicKey,
+}
+
+/// Rows a page when the caller does not say.
+const PAGE: u32 = 100;
+
+/// Rows a page at most.
+const PAGE_MAX: u32 = 1_000;
+
+/// The page's size that a caller asks for.
+fn page_size(asked: u32) -> Result<usize, Status> {
+    match asked {
+        0 => Ok(PAGE as usize),
+        1..=PAGE_MAX => Ok(asked as usize),
+        _ => Err(status::bad_field("page_size", format!("{asked} is more than {PAGE_MAX}"))),
+    }
+}
+
+/// What a page token of ours holds: the number or id behind which the next page begins.
+fn page_token<T: std::str::FromStr>(token: &str) -> Result<Option<T>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    token.parse().map(Some).map_err(|_| status::bad_field("page_token", "not from an answer of this rpc"))
+}
+
+impl Services {
+    /// The newest snapshot.
+    fn newest(&self) -> Result<Arc<Published>, Status> {
+        self.board.newest().ok_or_else(status::not_ready)
+    }
+
+    /// The row that `node` names.
+    fn row<'a>(&self, published: &'a Published, node: &str) -> Result<&'a Arc<NodeRow>, Status> {
+        let rows = published.snapshot.nodes.iter().map(|row| (row.record.id(), row));
+        registry::resolve(node, rows, |row, text| row.record.facts.name == text)
+            .map_err(|error| status::no_such_node(&error))
+    }
+
+    /// Carries a command out; answers once it is durable.
+    async fn command<Request, Response>(&self, request: tonic::Request<Request>) -> Result<tonic::Response<Response>, Status>
+    where
+        Command: TryFrom<Request, Error = ConvertError>,
+        Response: FromAnswer,
+    {
+        let command = Command::try_from(request.into_inner()).map_err(status::convert)?;
+        let (sender, answer) = oneshot::channel();
+        let shutting_down = || status::unavailable("SHUTDOWN", "the coordinator is shutting down; whether it was done is not known");
+        self.engine.send(ToEngine::Command(command, sender)).await.map_err(|_| shutting_down())?;
+        let answer = answer.await.map_err(|_| shutting_down())?.map_err(|refusal| status::refusal(&refusal))?;
+        let response = Response::from_answer(answer).ok_or_else(|| Status::internal("the answer is to another command"))?;
+        Ok(tonic::Response::new(response))
+    }
+
+    /// Reads from the store, off the runtime's own threads.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn History) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Status> {
+        let history = Arc::clone(&self.history);
+        let result = tokio::task::spawn_blocking(move || read(&*history)).await;
+        result.map_err(|_| Status::internal("reading the store was cut off"))?.map_err(|error| status::store(&error))
+    }
+
+    /// A subscriber's permit.
+    fn subscribe(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Status> {
+        let most = self.config.max_subscribers;
+        Arc::clone(&self.subscribers)
+            .try_acquire_owned()
+            .map_err(|_| status::exhausted("SUBSCRIBERS", format!("there are {most} subscribers, the limit (max_subscribers)")))
+    }
+}
+
+/// What ends every stream when the coordinator stops.
+fn stopped() -> Status {
+    status::unavailable("SHUTDOWN", "the coordinator is shutting down; resume when it is back")
+}
+
+/// Waits until the coordinator stops.
+async fn stops(stopping: &mut watch::Receiver<bool>) {
+    // The sender lives as long as the process.
+    drop(stopping.wait_for(|stopping| *stopping).await);
+}
+
+/// A label selector: `key=value`.
+fn label_selector(field: &str, text: &str) -> Result<Option<(String, String)>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok(Some((key.to_owned(), value.to_owned()))),
+        _ => Err(status::bad_field(field, "not key=value")),
+    }
+}

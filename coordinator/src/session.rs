@@ -1,0 +1,194 @@
+//! One agent's session on the wire: the stream that answers it also reads it, so that it costs no task of its own.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::{Sleep, sleep},
+};
+use tokio_stream::Stream;
+use tokio_util::sync::PollSender;
+use tonic::{Status, Streaming};
+use wyneos::{convert, encoded::Encoded, v1};
+use wyneos_core::{
+    coordinator::{Input, Message, RefusalReason, Refused},
+    node::ConnId,
+};
+
+use crate::{
+    engine::{EngineSender, OUTBOUND, Outbound, ToEngine},
+    metrics::Metrics,
+};
+
+/// How long a client may take to say hello.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// One in this many heartbeats is timed from its arrival to its being applied.
+const TIMED: u64 = 64;
+
+/// Names transports; never the same twice in a process.
+#[derive(Debug, Default)]
+pub(crate) struct Conns(AtomicU64);
+
+impl Conns {
+    fn next(&self) -> ConnId {
+        ConnId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// The two directions of a session.
+pub(crate) struct SessionStream {
+    conn: ConnId,
+    inbound: Option<Streaming<v1::SessionRequest>>,
+    outbound: mpsc::Receiver<Outbound>,
+    sender: EngineSender,
+    /// What the engine had no room for, and how to wait for room.
+    waiting: Option<ToEngine>,
+    full: PollSender<ToEngine>,
+    /// Until the hello.
+    patience: Option<Pin<Box<Sleep>>>,
+    last: Option<Status>,
+    metrics: Arc<Metrics>,
+    taken: u64,
+}
+
+impl SessionStream {
+    /// A session over `inbound`, made known to the engine.
+    pub(crate) async fn open(
+        conns: &Conns,
+        inbound: Streaming<v1::SessionRequest>,
+        engine: &EngineSender,
+        metrics: &Arc<Metrics>,
+    ) -> Result<SessionStream, Status> {
+        let conn = conns.next();
+        let (sender, outbound) = mpsc::channel(OUTBOUND);
+        let opened = engine.send(ToEngine::Open(conn, sender)).await;
+        opened.map_err(|_| Status::unavailable("the coordinator is shutting down; try again later"))?;
+        Ok(SessionStream {
+            conn,
+            inbound: Some(inbound),
+            outbound,
+            sender: engine.clone(),
+            waiting: None,
+            full: PollSender::new(engine.clone()),
+            patience: Some(Box::pin(sleep(HELLO))),
+            last: None,
+            metrics: Arc::clone(metrics),
+            taken: 0,
+        })
+    }
+
+    /// Hands on what the agent says, as long as the engine has room for it.
+    fn read(&mut self, context: &mut Context<'_>) -> Result<(), Status> {
+        let gone = || Status::unavailable("the coordinator is shutting down; try again later");
+        loop {
+            if let Some(waiting) = self.waiting.take() {
+                match self.sender.try_send(waiting) {
+                    Ok(()) => {}
+                    Err(TrySendError::Closed(_)) => return Err(gone()),
+                    Err(TrySendError::Full(waiting)) => match self.full.poll_reserve(context) {
+                        Poll::Ready(Ok(())) => self.full.send_item(waiting).map_err(|_| gone())?,
+                        Poll::Ready(Err(_)) => return Err(gone()),
+                        Poll::Pending => {
+                            self.waiting = Some(waiting);
+                            return Ok(());
+                        }
+                    },
+                }
+            }
+            let Some(inbound) = &mut self.inbound else { return Ok(()) };
+            match Pin::new(inbound).poll_next(context) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Some(Ok(request))) => self.waiting = Some(self.understand(request)),
+                Poll::Ready(Some(Err(status))) => return Err(status),
+                Poll::Ready(None) => return Err(Status::ok("the agent ended the session")),
+            }
+        }
+    }
+
+    fn understand(&mut self, request: v1::SessionRequest) -> ToEngine {
+        let conn = self.conn;
+        self.patience = None;
+        self.taken += 1;
+        match convert::session_input(conn, request) {
+            Ok(input) if self.taken.is_multiple_of(TIMED) => ToEngine::Timed(input, Instant::now()),
+            Ok(input) => ToEngine::Fact(input),
+            Err(error) => {
+                self.metrics.messages_invalid.inc();
+                tracing::debug!(conn = conn.0, %error, "invalid message");
+                // The core answers and ends it.
+                self.inbound = None;
+                ToEngine::Fact(Input::Invalid { conn, detail: error.to_string() })
+            }
+        }
+    }
+}
+
+/// The status that a refused session ends with.
+fn status(refused: &Refused) -> Status {
+    let detail = refused.detail.clone();
+    match refused.reason {
+        RefusalReason::Invalid => Status::invalid_argument(detail),
+        RefusalReason::Stale => Status::failed_precondition(detail),
+        RefusalReason::Revoked => Status::permission_denied(detail),
+        RefusalReason::Replaced => Status::aborted(detail),
+        RefusalReason::Shutdown | RefusalReason::Overloaded => Status::unavailable(detail),
+        RefusalReason::Timeout => Status::deadline_exceeded(detail),
+    }
+}
+
+impl Stream for SessionStream {
+    type Item = Result<Encoded, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if let Some(status) = this.last.take() {
+            this.inbound = None;
+            this.outbound.close();
+            return Poll::Ready((status.code() != tonic::Code::Ok).then_some(Err(status)));
+        }
+        if let Err(status) = this.read(context) {
+            this.inbound = None;
+            this.outbound.close();
+            return Poll::Ready((status.code() != tonic::Code::Ok).then_some(Err(status)));
+        }
+        if let Some(patience) = &mut this.patience
+            && patience.as_mut().poll(context).is_ready()
+        {
+            this.metrics.sessions_silent.inc();
+            this.patience = None;
+            this.inbound = None;
+            let text = format!("no hello within {HELLO:?}: the session's first message must be one");
+            return Poll::Ready(Some(Err(Status::deadline_exceeded(text))));
+        }
+        match this.outbound.poll_recv(context) {
+            Poll::Ready(Some(Outbound::Message(encoded))) => Poll::Ready(Some(Ok(encoded))),
+            Poll::Ready(Some(Outbound::Refused(refused))) => {
+                this.last = Some(status(&refused));
+                let message = v1::SessionResponse::from(Message::Refused(*refused));
+                Poll::Ready(Some(Ok(Encoded::new(&message))))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for SessionStream {
+    fn drop(&mut self) {
+        let closed = ToEngine::Fact(Input::Closed { conn: self.conn });
+        if let Err(TrySendError::Full(closed)) = self.sender.try_send(closed) {
+            // The engine must learn of it, however busy it is.
+            let sender = self.sender.clone();
+            tokio::spawn(async move { drop(sender.send(closed).await) });
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Errors for callers: `google.rpc.Status` with details.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use wyneos::convert::ConvertError;
+use wyneos_core::{coordinator::Refusal, registry::NoSuchNode};
+
+use crate::store::StoreError;
+
+/// The domain of every `ErrorInfo.reason`.
+const DOMAIN: &str = "wyneos";
+
+/// When a caller that met a limit may try again.
+const RETRY: Duration = Duration::from_secs(1);
+
+fn info(reason: &str) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new())
+}
+
+/// A field of the request is wrong.
+pub(crate) fn bad_field(field: impl Into<String>, reason: impl Into<String>) -> Status {
+    let (field, reason) = (field.into(), reason.into());
+    let mut details = info("INVALID_FIELD");
+    details.add_bad_request_violation(field.clone(), reason.clone());
+    Status::with_error_details(Code::InvalidArgument, format!("{field}: {reason}"), details)
+}
+
+/// A message that cannot be accepted.
+pub(crate) fn convert(error: ConvertError) -> Status {
+    bad_field(error.field, error.reason)
+}
+
+/// Something that is not there.
+pub(crate) fn not_found(reason: &str, message: impl Into<String>) -> Status {
+    Status::with_error_details(Code::NotFound, message, info(reason))
+}
+
+/// Nothing was published yet.
+pub(crate) fn not_ready() -> Status {
+    unavailable("NOT_READY", "the coordinator has not published its first snapshot yet; try again in a moment")
+}
+
+/// A limit is reached, or a part is not there; later it may be.
+pub(crate) fn unavailable(reason: &str, message: impl Into<String>) -> Status {
+    let mut details = info(reason);
+    details.set_retry_info(Some(RETRY));
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
+/// A limit on callers is reached.
+pub(crate) fn exhausted(reason: &str, message: impl Into<String>) -> Status {
+    let mut details = info(reason);
+    details.set_retry_info(Some(RETRY));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+/// Events that are no longer kept.
+pub(crate) fn events_compacted(from: u64, oldest: u64) -> Status {
+    let metadata = HashMap::from([("oldest".to_owned(), oldest.to_string())]);
+    let details = ErrorDetails::with_error_info("EVENTS_COMPACTED", DOMAIN, metadata);
+    let message = format!("event {from} is no longer kept: the oldest is {oldest}; watch again from there");
+    Status::with_error_details(Code::OutOfRange, message, details)
+}
+
+/// A node that is not there, or not the only one.
+pub(crate) fn no_such_node(error: &NoSuchNode) -> Status {
+    match error {
+        NoSuchNode::Unknown(_) => not_found("NODE_UNKNOWN", error.to_string()),
+        NoSuchNode::Ambiguous(..) => {
+            Status::with_error_details(Code::FailedPrecondition, error.to_string(), info("NODE_AMBIGUOUS"))
+        }
+    }
+}
+
+/// A command that is not carried out.
+pub(crate) fn refusal(refusal: &Refusal) -> Status {
+    match refusal {
+        Refusal::Node(error) => no_such_node(error),
+        Refusal::Invalid { field, reason } => bad_field(*field, reason.clone()),
+        Refusal::NoSession(_) => {
+            Status::with_error_details(Code::FailedPrecondition, refusal.to_string(), info("NO_SESSION"))
+        }
+        Refusal::Overloaded(_) => exhausted("OVERLOADED", refusal.to_string()),
+    }
+}
+
+/// The store failed a reader. Logged here; the caller learns only that it failed.
+pub(crate) fn store(error: &StoreError) -> Status {
+    tracing::error!(%error, source = ?std::error::Error::source(error), "a read from the store failed");
+    Status::with_error_details(Code::Internal, "reading the store failed; the coordinator's log says why", info("STORE"))
+}

@@ -1,0 +1,185 @@
+//! Configuration: defaults, under a file, under the environment and flags.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Why a configuration cannot be used; the process ends with exit code 64.
+#[derive(Debug, thiserror::Error)]
+pub enum BadConfig {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no valid configuration; the message names the line.
+    #[error("{}: {message}", .path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// A field's value cannot be used.
+    #[error("{field}: {reason}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+}
+
+/// A span of time as configurations write it: `6s`, `500ms`, `1h 30m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl std::str::FromStr for Span {
+    type Err = humantime::DurationError;
+
+    fn from_str(text: &str) -> Result<Span, Self::Err> {
+        humantime::parse_duration(text).map(Span)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", humantime::format_duration(self.0))
+    }
+}
+
+impl BadConfig {
+    /// `field` cannot be used because of `reason`.
+    pub fn field(field: &'static str, reason: impl Into<String>) -> BadConfig {
+        BadConfig::Field {
+            field,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map_err(|error| serde::de::Error::custom(format!("{text:?} is no span of time such as \"6s\": {error}")))
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A configuration that layers of overrides are laid over.
+pub trait Layered: Default + Serialize {
+    /// What a file, the environment or flags may say.
+    type Overrides: DeserializeOwned;
+
+    /// Takes over what a layer says.
+    fn apply(&mut self, overrides: Self::Overrides);
+
+    /// Whether the values can be used, alone and together.
+    fn check(&self) -> Result<(), BadConfig>;
+
+    /// The defaults, under `file` if there is one, under `overrides` from the environment and flags; checked.
+    fn load(file: Option<&Path>, overrides: Self::Overrides) -> Result<Self, BadConfig> {
+        let mut config = Self::default();
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path).map_err(|source| BadConfig::Unreadable {
+                path: path.to_owned(),
+                source,
+            })?;
+            let from_file = toml::from_str(&text).map_err(|error| BadConfig::Invalid {
+                path: path.to_owned(),
+                message: error.to_string(),
+            })?;
+            config.apply(from_file);
+        }
+        config.apply(overrides);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The effective configuration as a file would have it.
+    fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Defines `Config`, the effective configuration, and `Overrides`, the same fields as a file, the environment and flags may
+/// give them. `Config::check_fields` is the caller's.
+#[macro_export]
+macro_rules! config {
+    ($($(#[doc = $doc:literal])+ $field:ident: $kind:ty = $default:expr, $flag:literal, $env:literal;)+) => {
+        /// The effective configuration.
+        #[derive(Clone, Debug, PartialEq, ::serde::Serialize)]
+        pub struct Config {
+            $($(#[doc = $doc])+ pub $field: $kind,)+
+        }
+
+        impl Default for Config {
+            fn default() -> Config {
+                Config { $($field: $default,)+ }
+            }
+        }
+
+        /// What a file, the environment or flags say; each may leave out anything.
+        #[derive(::clap::Args, Clone, Debug, Default, ::serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Overrides {
+            $($(#[doc = $doc])+ #[arg(long = $flag, env = $env)] pub $field: Option<$kind>,)+
+        }
+
+        impl $crate::config::Layered for Config {
+            type Overrides = Overrides;
+
+            fn apply(&mut self, overrides: Overrides) {
+                $(if let Some(value) = overrides.$field { self.$field = value; })+
+            }
+
+            fn check(&self) -> Result<(), $crate::config::BadConfig> {
+                self.check_fields()
+            }
+        }
+    };
+}
+
+/// `value` must lie between `least` and `most`.
+pub fn span(field: &'static str, value: Span, least: Duration, most: Duration) -> Result<(), BadConfig> {
+    if value.0 < least || value.0 > most {
+        let reason = format!("{value} is not between {} and {}", Span(least), Span(most));
+        return Err(BadConfig::field(field, reason));
+    }
+    Ok(())
+}
+
+/// `value` must lie between `least` and `most`.
+pub fn number(field: &'static str, value: u64, least: u64, most: u64) -> Result<(), BadConfig> {
+    if value < least || value > most {
+        return Err(BadConfig::field(
+            field,
+            format!("{value} is not between {least} and {most}"),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! When to stop: signals, or the end of standard input.
+
+use tokio::{
+    io::AsyncReadExt,
+    signal::unix::{SignalKind, signal},
+};
+
+/// Waits for SIGTERM or SIGINT, or, with `with_stdin`, for the end of standard input (for a parent that may be killed).
+/// Returns what came.
+pub async fn requested(with_stdin: bool) -> std::io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        () = end_of_stdin(), if with_stdin => "end of standard input",
+    })
+}
+
+async fn end_of_stdin() {
+    let mut stdin = tokio::io::stdin();
+    let mut ignored = [0; 64];
+    while matches!(stdin.read(&mut ignored).await, Ok(1..)) {}
+}
