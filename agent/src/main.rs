@@ -1,1 +1,6 @@
+//! The agent of one machine.
+
+#[allow(dead_code, unused_imports)]
+mod host;
+
 fn main() {}

@@ -1,0 +1,18 @@
+//! Reads the Linux host: telemetry, the facts an agent states about its machine, and this process's own use.
+//!
+//! Kernels and containers differ in what they show, so a missing, unreadable or odd file costs the channels that come
+//! from it and nothing else.
+
+mod counters;
+mod disks;
+mod facts;
+mod mounts;
+mod paced;
+mod parse;
+mod sampler;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use facts::{Facts, HostError, Own, facts, own};
+pub(crate) use sampler::Sampler;
