@@ -111,7 +111,10 @@ impl Board {
     /// The recent snapshot (`epoch`, `cycle`), if memory still has it.
     pub(crate) fn recent(&self, epoch: u64, cycle: u64) -> Option<Arc<Canonical>> {
         let recent = lock(&self.recent);
-        recent.iter().find(|canonical| (canonical.epoch, canonical.cycle) == (epoch, cycle)).cloned()
+        recent
+            .iter()
+            .find(|canonical| (canonical.epoch, canonical.cycle) == (epoch, cycle))
+            .cloned()
     }
 
     /// The answer that brings a reader with `filter` from `before` (or from nothing) to `published`. Encoded once for all
@@ -120,7 +123,10 @@ impl Board {
         let key = (filter.clone(), before.map(|before| (before.epoch, before.cycle)));
         let mut answers = lock(&self.answers);
         if answers.cycle != published.snapshot.cycle {
-            *answers = Answers { cycle: published.snapshot.cycle, ..Answers::default() };
+            *answers = Answers {
+                cycle: published.snapshot.cycle,
+                ..Answers::default()
+            };
         }
         if let Some(answer) = answers.encoded.get(&key) {
             return answer.clone();
@@ -136,15 +142,24 @@ impl Board {
     /// Counts a reader in; it is counted out when the return value is dropped.
     pub(crate) fn reader(self: &Arc<Self>) -> Reader {
         let number = self.next_reader.fetch_add(1, Ordering::Relaxed);
-        let cycle = Arc::new(AtomicU64::new(self.newest().map_or(0, |published| published.snapshot.cycle)));
+        let cycle = Arc::new(AtomicU64::new(
+            self.newest().map_or(0, |published| published.snapshot.cycle),
+        ));
         lock(&self.readers).insert(number, Arc::clone(&cycle));
-        Reader { board: Arc::clone(self), number, cycle }
+        Reader {
+            board: Arc::clone(self),
+            number,
+            cycle,
+        }
     }
 
     /// Readers, and how many of them have not got the snapshot of `cycle`.
     pub(crate) fn readers(&self, cycle: u64) -> (u32, u32) {
         let readers = lock(&self.readers);
-        let behind = readers.values().filter(|reader| reader.load(Ordering::Relaxed) < cycle).count();
+        let behind = readers
+            .values()
+            .filter(|reader| reader.load(Ordering::Relaxed) < cycle)
+            .count();
         (readers.len() as u32, behind as u32)
     }
 }
@@ -168,7 +183,13 @@ fn encode(published: &Published, filter: &Filter, before: Option<&Canonical>) ->
 /// What a reader hands back to go on: cluster, epoch, cycle, and what tells its filter from others.
 pub(crate) fn token(published: &Published, filter: &Filter) -> String {
     let snapshot = &published.snapshot;
-    format!("{}.{}.{}.{}", snapshot.cluster, snapshot.epoch, snapshot.cycle, filter_mark(filter))
+    format!(
+        "{}.{}.{}.{}",
+        snapshot.cluster,
+        snapshot.epoch,
+        snapshot.cycle,
+        filter_mark(filter)
+    )
 }
 
 /// Tells filters apart in a resume token.

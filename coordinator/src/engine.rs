@@ -40,6 +40,8 @@ pub(crate) enum ToEngine {
     Timed(Input, std::time::Instant),
     /// A new transport, before its first fact.
     Open(ConnId, mpsc::Sender<Outbound>),
+    /// Everything is said: the engine ends, and behind it the publisher.
+    Stop,
     /// An operator's command.
     Command(Command, oneshot::Sender<Result<Answer, Refusal>>),
 }
@@ -80,10 +82,20 @@ impl Engine {
         metrics: Arc<Metrics>,
     ) -> Engine {
         let (conns, requests) = (HashMap::new(), HashMap::new());
-        Engine { core, clock, inputs, work, conns, requests, next_request: 0, metrics, seal: None }
+        Engine {
+            core,
+            clock,
+            inputs,
+            work,
+            conns,
+            requests,
+            next_request: 0,
+            metrics,
+            seal: None,
+        }
     }
 
-    /// Runs until every sender is gone.
+    /// Runs until it is told to stop, or every sender is gone.
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut wall_due = Instant::now();
@@ -99,7 +111,10 @@ impl Engine {
                 self.core.handle_timeout(now);
             }
             self.effects();
-            let due = self.core.poll_timeout().map_or(wall_due, |due| wall_due.min(self.instant(due)));
+            let due = self
+                .core
+                .poll_timeout()
+                .map_or(wall_due, |due| wall_due.min(self.instant(due)));
             tokio::select! {
                 biased;
                 taken = self.inputs.recv_many(&mut batch, BATCH) => {
@@ -107,10 +122,14 @@ impl Engine {
                         return;
                     }
                     self.metrics.engine_batch.observe(taken as f64);
+                    let stop = batch.iter().any(|input| matches!(input, ToEngine::Stop));
                     for input in batch.drain(..) {
                         self.take(input);
                     }
                     self.effects();
+                    if stop {
+                        return;
+                    }
                     if taken < BATCH {
                         sleep_until(began.max(Instant::now() - GATHER) + GATHER).await;
                     }
@@ -140,6 +159,7 @@ impl Engine {
                 }
                 self.core.handle(now, input);
             }
+            ToEngine::Stop => {}
             ToEngine::Open(conn, sender) => {
                 self.conns.insert(conn, sender);
                 self.metrics.sessions.set(self.conns.len() as i64);
@@ -175,7 +195,9 @@ impl Engine {
     }
 
     fn send(&mut self, conn: ConnId, message: Message) {
-        let Some(sender) = self.conns.get(&conn).cloned() else { return };
+        let Some(sender) = self.conns.get(&conn).cloned() else {
+            return;
+        };
         let outbound = match message {
             Message::Refused(refused) => {
                 tracing::debug!(conn = conn.0, reason = ?refused.reason, detail = refused.detail, "session refused");

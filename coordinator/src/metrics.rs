@@ -75,18 +75,50 @@ impl Metrics {
         let m = &metrics;
         registry.register("heartbeats", "Heartbeats received", m.heartbeats.clone());
         registry.register("sessions", "Session transports open", m.sessions.clone());
-        registry.register("sessions_overrun", "Sessions closed because their agent did not read", m.sessions_overrun.clone());
-        registry.register("sessions_silent", "Sessions ended because they never said hello", m.sessions_silent.clone());
-        registry.register("messages_invalid", "Messages of agents that could not be accepted", m.messages_invalid.clone());
-        registry.register("engine_batch", "Inputs that the engine took at once", m.engine_batch.clone());
+        registry.register(
+            "sessions_overrun",
+            "Sessions closed because their agent did not read",
+            m.sessions_overrun.clone(),
+        );
+        registry.register(
+            "sessions_silent",
+            "Sessions ended because they never said hello",
+            m.sessions_silent.clone(),
+        );
+        registry.register(
+            "messages_invalid",
+            "Messages of agents that could not be accepted",
+            m.messages_invalid.clone(),
+        );
+        registry.register(
+            "engine_batch",
+            "Inputs that the engine took at once",
+            m.engine_batch.clone(),
+        );
         registry.register("commit_seconds", "Time of a durable commit", m.commit_seconds.clone());
-        registry.register("publish_seconds", "Time to encode, seal, keep and publish a snapshot", m.publish_seconds.clone());
-        registry.register("apply_seconds", "From a sampled heartbeat's arrival to its being applied", m.apply_seconds.clone());
-        registry.register("snapshot_bytes", "Size of the newest snapshot", m.snapshot_bytes.clone());
+        registry.register(
+            "publish_seconds",
+            "Time to encode, seal, keep and publish a snapshot",
+            m.publish_seconds.clone(),
+        );
+        registry.register(
+            "apply_seconds",
+            "From a sampled heartbeat's arrival to its being applied",
+            m.apply_seconds.clone(),
+        );
+        registry.register(
+            "snapshot_bytes",
+            "Size of the newest snapshot",
+            m.snapshot_bytes.clone(),
+        );
         registry.register("subscribers", "Subscribers of WatchSnapshots", m.subscribers.clone());
         registry.register("events", "Events recorded", m.events.clone());
         registry.register("nodes", "Nodes by liveness", m.nodes.clone());
-        registry.register("invariant_broken", "Things that break a coherence invariant", m.broken.clone());
+        registry.register(
+            "invariant_broken",
+            "Things that break a coherence invariant",
+            m.broken.clone(),
+        );
         registry.register("cycle", "Number of the newest cycle", m.cycle.clone());
         registry.register("coherence_score", "Coherence score, 0 to 100", m.score.clone());
         (Arc::new(metrics), Arc::new(registry))
@@ -95,11 +127,23 @@ impl Metrics {
     /// Takes over what a snapshot says.
     pub(crate) fn observe_snapshot(&self, snapshot: &Snapshot) {
         for liveness in Liveness::ALL {
-            let nodes = snapshot.nodes.iter().filter(|row| row.state.liveness == liveness).count();
-            self.nodes.get_or_create(&OfLiveness { liveness: liveness.name() }).set(nodes as i64);
+            let nodes = snapshot
+                .nodes
+                .iter()
+                .filter(|row| row.state.liveness == liveness)
+                .count();
+            self.nodes
+                .get_or_create(&OfLiveness {
+                    liveness: liveness.name(),
+                })
+                .set(nodes as i64);
         }
         for invariant in &snapshot.coherence.invariants {
-            self.broken.get_or_create(&OfInvariant { invariant: invariant.id }).set(i64::from(invariant.broken));
+            self.broken
+                .get_or_create(&OfInvariant {
+                    invariant: invariant.id,
+                })
+                .set(i64::from(invariant.broken));
         }
         self.cycle.set(snapshot.cycle as i64);
         self.score.set(f64::from(snapshot.coherence.score));

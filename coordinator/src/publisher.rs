@@ -60,7 +60,11 @@ impl Publisher {
                         self.publish(snapshot)?;
                     }
                 }
-                next = if group.len() < GROUP { work.try_recv().ok() } else { None };
+                next = if group.len() < GROUP {
+                    work.try_recv().ok()
+                } else {
+                    None
+                };
             }
             self.commit(&mut group)?;
         }
@@ -89,18 +93,34 @@ impl Publisher {
     fn publish(&mut self, snapshot: Arc<Snapshot>) -> Result<(), StoreError> {
         let began = Instant::now();
         let before = self.board.newest();
-        let canonical = Arc::new(Canonical::new(&snapshot, before.as_ref().map(|before| &*before.canonical)));
+        let canonical = Arc::new(Canonical::new(
+            &snapshot,
+            before.as_ref().map(|before| &*before.canonical),
+        ));
         let bytes = canonical.bytes();
         let seal = Arc::new(self.sealer.seal(snapshot.epoch, snapshot.cycle, &bytes));
         self.metrics.snapshot_bytes.set(bytes.len() as i64);
-        let sealed = SealedSnapshot { seal: Arc::clone(&seal), time: snapshot.time, bytes };
+        let sealed = SealedSnapshot {
+            seal: Arc::clone(&seal),
+            time: snapshot.time,
+            bytes,
+        };
         self.store.keep_snapshot(&sealed)?;
         let (subscribers, lagging) = self.board.readers(before.map_or(0, |before| before.snapshot.cycle));
         self.metrics.subscribers.set(i64::from(subscribers));
         self.metrics.observe_snapshot(&snapshot);
-        self.board.publish(Published { snapshot, canonical, seal: Arc::clone(&seal), at: Instant::now() });
+        self.board.publish(Published {
+            snapshot,
+            canonical,
+            seal: Arc::clone(&seal),
+            at: Instant::now(),
+        });
         self.metrics.publish_seconds.observe(began.elapsed().as_secs_f64());
-        self.tell(Input::Published(Told { seal, subscribers, lagging }));
+        self.tell(Input::Published(Told {
+            seal,
+            subscribers,
+            lagging,
+        }));
         Ok(())
     }
 

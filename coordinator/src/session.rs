@@ -104,7 +104,9 @@ impl SessionStream {
                     },
                 }
             }
-            let Some(inbound) = &mut self.inbound else { return Ok(()) };
+            let Some(inbound) = &mut self.inbound else {
+                return Ok(());
+            };
             match Pin::new(inbound).poll_next(context) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Some(Ok(request))) => self.waiting = Some(self.understand(request)),
@@ -126,7 +128,10 @@ impl SessionStream {
                 tracing::debug!(conn = conn.0, %error, "invalid message");
                 // The core answers and ends it.
                 self.inbound = None;
-                ToEngine::Fact(Input::Invalid { conn, detail: error.to_string() })
+                ToEngine::Fact(Input::Invalid {
+                    conn,
+                    detail: error.to_string(),
+                })
             }
         }
     }

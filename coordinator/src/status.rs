@@ -39,7 +39,10 @@ pub(crate) fn not_found(reason: &str, message: impl Into<String>) -> Status {
 
 /// Nothing was published yet.
 pub(crate) fn not_ready() -> Status {
-    unavailable("NOT_READY", "the coordinator has not published its first snapshot yet; try again in a moment")
+    unavailable(
+        "NOT_READY",
+        "the coordinator has not published its first snapshot yet; try again in a moment",
+    )
 }
 
 /// A limit is reached, or a part is not there; later it may be.
@@ -89,5 +92,9 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
 /// The store failed a reader. Logged here; the caller learns only that it failed.
 pub(crate) fn store(error: &StoreError) -> Status {
     tracing::error!(%error, source = ?std::error::Error::source(error), "a read from the store failed");
-    Status::with_error_details(Code::Internal, "reading the store failed; the coordinator's log says why", info("STORE"))
+    Status::with_error_details(
+        Code::Internal,
+        "reading the store failed; the coordinator's log says why",
+        info("STORE"),
+    )
 }

@@ -227,7 +227,7 @@ impl NodeIndex {
 }
 
 /// A session's transport, named by the driver; never used twice. It need not be a connection to this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);
 
 /// A live session.

@@ -22,7 +22,10 @@ pub(crate) struct Agents {
 impl AgentService for Agents {
     type SessionStream = SessionStream;
 
-    async fn session(&self, request: Request<Streaming<v1::SessionRequest>>) -> Result<Response<SessionStream>, Status> {
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::SessionRequest>>,
+    ) -> Result<Response<SessionStream>, Status> {
         let stream = SessionStream::open(&self.conns, request.into_inner(), &self.engine, &self.metrics).await?;
         Ok(Response::new(stream))
     }

@@ -17,8 +17,15 @@ impl ClusterService for Services {
         let published = self.newest()?;
         let snapshot = &published.snapshot;
         let count = |liveness| {
-            let nodes = snapshot.nodes.iter().filter(|row| row.state.liveness == liveness).count() as u32;
-            (nodes > 0).then(|| v1::LivenessCount { liveness: v1::Liveness::from(liveness).into(), nodes })
+            let nodes = snapshot
+                .nodes
+                .iter()
+                .filter(|row| row.state.liveness == liveness)
+                .count() as u32;
+            (nodes > 0).then(|| v1::LivenessCount {
+                liveness: v1::Liveness::from(liveness).into(),
+                nodes,
+            })
         };
         Ok(Response::new(v1::GetClusterResponse {
             cluster_id: snapshot.cluster.to_string(),
@@ -50,14 +57,27 @@ impl ClusterService for Services {
         let mut rows = published.snapshot.nodes.iter().filter(behind).filter(wanted);
         let nodes: Vec<v1::NodeRow> = rows.by_ref().take(size).map(|row| (&**row).into()).collect();
         let more = rows.next().is_some();
-        let next_page_token = nodes.last().filter(|_| more).map(|last| last.id.clone()).unwrap_or_default();
-        Ok(Response::new(v1::ListNodesResponse { nodes, next_page_token, read: Some(published.read_state()) }))
+        let next_page_token = nodes
+            .last()
+            .filter(|_| more)
+            .map(|last| last.id.clone())
+            .unwrap_or_default();
+        Ok(Response::new(v1::ListNodesResponse {
+            nodes,
+            next_page_token,
+            read: Some(published.read_state()),
+        }))
     }
 
     async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::GetNodeResponse>, Status> {
         let published = self.newest()?;
         let row = self.row(&published, &request.into_inner().node)?;
-        let detail = published.snapshot.details.get(row.index.get()).copied().unwrap_or_default();
+        let detail = published
+            .snapshot
+            .details
+            .get(row.index.get())
+            .copied()
+            .unwrap_or_default();
         let skew = Duration::from_millis(detail.clock_skew_millis.unsigned_abs());
         let mut clock_skew = duration(skew);
         if detail.clock_skew_millis < 0 {

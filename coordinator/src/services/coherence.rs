@@ -27,10 +27,16 @@ fn filter(sections: &[i32], node_label: &str) -> Result<Filter, Status> {
     for (at, section) in sections.iter().enumerate() {
         let known = v1::Section::try_from(*section).is_ok_and(|section| section != v1::Section::Unspecified);
         if !known {
-            return Err(status::bad_field(format!("sections[{at}]"), format!("{section} is no section")));
+            return Err(status::bad_field(
+                format!("sections[{at}]"),
+                format!("{section} is no section"),
+            ));
         }
     }
-    Ok(Filter { sections: sections.iter().copied().collect(), label: label_selector("node_label", node_label)? })
+    Ok(Filter {
+        sections: sections.iter().copied().collect(),
+        label: label_selector("node_label", node_label)?,
+    })
 }
 
 /// A subscriber of WatchSnapshots.
@@ -97,7 +103,9 @@ impl Services {
             return Ok(Err(format!("the token is of another cluster, {cluster}")));
         }
         if mark != board::filter_mark(filter) {
-            return Ok(Err("the token is of a watch with other sections or another label".to_owned()));
+            return Ok(Err(
+                "the token is of a watch with other sections or another label".to_owned()
+            ));
         }
         if let Some(recent) = self.board.recent(epoch, cycle) {
             return Ok(Ok(recent));
@@ -130,16 +138,26 @@ impl CoherenceService for Services {
             }
         } else {
             let kept = self.read(move |history| history.snapshot(cycle)).await?;
-            let missing = || status::not_found("SNAPSHOT_NOT_KEPT", format!("the snapshot of cycle {cycle} is not kept"));
+            let missing = || {
+                status::not_found(
+                    "SNAPSHOT_NOT_KEPT",
+                    format!("the snapshot of cycle {cycle} is not kept"),
+                )
+            };
             let kept = kept.ok_or_else(missing)?;
             let bytes = if filter.is_everything() {
                 kept.bytes
             } else {
-                let canonical = Canonical::from_bytes(kept.bytes).map_err(|error| Status::internal(error.to_string()))?;
+                let canonical =
+                    Canonical::from_bytes(kept.bytes).map_err(|error| Status::internal(error.to_string()))?;
                 canonical.view(&filter)
             };
             let age = Some(duration(std::time::Duration::ZERO));
-            WireGetResponse { snapshot: Some(bytes), seal: Some((&*kept.seal).into()), age }
+            WireGetResponse {
+                snapshot: Some(bytes),
+                seal: Some((&*kept.seal).into()),
+                age,
+            }
         };
         Ok(Response::new(Encoded::new(&answer)))
     }
@@ -188,7 +206,11 @@ impl CoherenceService for Services {
         let mut entries = self.read(move |history| history.seals(before, size + 1)).await?;
         let more = entries.len() > size;
         entries.truncate(size);
-        let next_page_token = entries.last().filter(|_| more).map(|last| last.seal.cycle.to_string()).unwrap_or_default();
+        let next_page_token = entries
+            .last()
+            .filter(|_| more)
+            .map(|last| last.seal.cycle.to_string())
+            .unwrap_or_default();
         let entries = entries.iter().map(|entry| v1::SealedEntry {
             seal: Some((&entry.seal).into()),
             time: Some(timestamp(entry.time)),
@@ -210,7 +232,10 @@ impl CoherenceService for Services {
         let last = match to_cycle {
             0 => self.newest()?.snapshot.cycle,
             last if last < from_cycle => {
-                return Err(status::bad_field("to_cycle", format!("{last} is below from_cycle, {from_cycle}")));
+                return Err(status::bad_field(
+                    "to_cycle",
+                    format!("{last} is below from_cycle, {from_cycle}"),
+                ));
             }
             last => last,
         };
@@ -237,5 +262,8 @@ impl CoherenceService for Services {
 }
 
 fn read_response(kept: SealedSnapshot) -> v1::ReadSnapshotsResponse {
-    v1::ReadSnapshotsResponse { snapshot: kept.bytes, seal: Some((&*kept.seal).into()) }
+    v1::ReadSnapshotsResponse {
+        snapshot: kept.bytes,
+        seal: Some((&*kept.seal).into()),
+    }
 }

@@ -85,7 +85,10 @@ impl DecisionService for Services {
         let row = self.row(&published, &request.into_inner().node)?;
         let id = row.record.id();
         let (recent, _) = self.decisions(Some(id), u64::MAX, EXPLAINED).await?;
-        let liveness = recent.iter().find(|decision| decision.kind == Kind::Liveness).map(Into::into);
+        let liveness = recent
+            .iter()
+            .find(|decision| decision.kind == Kind::Liveness)
+            .map(Into::into);
         let invariants = &published.snapshot.coherence.invariants;
         let broken = invariants.iter().filter(|invariant| invariant.nodes.contains(&id));
         Ok(Response::new(v1::ExplainNodeResponse {

@@ -55,12 +55,17 @@ impl Watcher {
 
     fn hand_out(&mut self, event: &Event) -> v1::WatchEventsResponse {
         self.next = event.sequence + 1;
-        v1::WatchEventsResponse { event: Some(event.into()) }
+        v1::WatchEventsResponse {
+            event: Some(event.into()),
+        }
     }
 
     async fn catch_up(&mut self) -> Result<(), Status> {
         let from = self.next;
-        let (events, oldest) = self.services.read(move |history| history.events(from, CATCH_UP)).await?;
+        let (events, oldest) = self
+            .services
+            .read(move |history| history.events(from, CATCH_UP))
+            .await?;
         if from < oldest {
             return Err(status::events_compacted(from, oldest));
         }
@@ -110,10 +115,17 @@ impl EventService for Services {
         let permit = self.subscribe()?;
         // Listening comes first: what happens while the store is read is not missed.
         let live = self.events.subscribe();
-        let newest = self.read(|history| history.events_before(u64::MAX, 1)).await?.first().map_or(0, |event| event.sequence);
+        let newest = self
+            .read(|history| history.events_before(u64::MAX, 1))
+            .await?
+            .first()
+            .map_or(0, |event| event.sequence);
         let from = request.into_inner().from_sequence;
         if from > newest + 1 {
-            return Err(status::bad_field("from_sequence", format!("{from} is ahead of the newest event, {newest}")));
+            return Err(status::bad_field(
+                "from_sequence",
+                format!("{from} is ahead of the newest event, {newest}"),
+            ));
         }
         let next = if from == 0 { newest + 1 } else { from };
         let mut watcher = Watcher {

@@ -51,7 +51,10 @@ fn page_size(asked: u32) -> Result<usize, Status> {
     match asked {
         0 => Ok(PAGE as usize),
         1..=PAGE_MAX => Ok(asked as usize),
-        _ => Err(status::bad_field("page_size", format!("{asked} is more than {PAGE_MAX}"))),
+        _ => Err(status::bad_field(
+            "page_size",
+            format!("{asked} is more than {PAGE_MAX}"),
+        )),
     }
 }
 
@@ -60,7 +63,10 @@ fn page_token<T: std::str::FromStr>(token: &str) -> Result<Option<T>, Status> {
     if token.is_empty() {
         return Ok(None);
     }
-    token.parse().map(Some).map_err(|_| status::bad_field("page_token", "not from an answer of this rpc"))
+    token
+        .parse()
+        .map(Some)
+        .map_err(|_| status::bad_field("page_token", "not from an answer of this rpc"))
 }
 
 impl Services {
@@ -77,17 +83,32 @@ impl Services {
     }
 
     /// Carries a command out; answers once it is durable.
-    async fn command<Request, Response>(&self, request: tonic::Request<Request>) -> Result<tonic::Response<Response>, Status>
+    async fn command<Request, Response>(
+        &self,
+        request: tonic::Request<Request>,
+    ) -> Result<tonic::Response<Response>, Status>
     where
         Command: TryFrom<Request, Error = ConvertError>,
         Response: FromAnswer,
     {
         let command = Command::try_from(request.into_inner()).map_err(status::convert)?;
         let (sender, answer) = oneshot::channel();
-        let shutting_down = || status::unavailable("SHUTDOWN", "the coordinator is shutting down; whether it was done is not known");
-        self.engine.send(ToEngine::Command(command, sender)).await.map_err(|_| shutting_down())?;
-        let answer = answer.await.map_err(|_| shutting_down())?.map_err(|refusal| status::refusal(&refusal))?;
-        let response = Response::from_answer(answer).ok_or_else(|| Status::internal("the answer is to another command"))?;
+        let shutting_down = || {
+            status::unavailable(
+                "SHUTDOWN",
+                "the coordinator is shutting down; whether it was done is not known",
+            )
+        };
+        self.engine
+            .send(ToEngine::Command(command, sender))
+            .await
+            .map_err(|_| shutting_down())?;
+        let answer = answer
+            .await
+            .map_err(|_| shutting_down())?
+            .map_err(|refusal| status::refusal(&refusal))?;
+        let response =
+            Response::from_answer(answer).ok_or_else(|| Status::internal("the answer is to another command"))?;
         Ok(tonic::Response::new(response))
     }
 
@@ -98,15 +119,20 @@ impl Services {
     ) -> Result<T, Status> {
         let history = Arc::clone(&self.history);
         let result = tokio::task::spawn_blocking(move || read(&*history)).await;
-        result.map_err(|_| Status::internal("reading the store was cut off"))?.map_err(|error| status::store(&error))
+        result
+            .map_err(|_| Status::internal("reading the store was cut off"))?
+            .map_err(|error| status::store(&error))
     }
 
     /// A subscriber's permit.
     fn subscribe(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Status> {
         let most = self.config.max_subscribers;
-        Arc::clone(&self.subscribers)
-            .try_acquire_owned()
-            .map_err(|_| status::exhausted("SUBSCRIBERS", format!("there are {most} subscribers, the limit (max_subscribers)")))
+        Arc::clone(&self.subscribers).try_acquire_owned().map_err(|_| {
+            status::exhausted(
+                "SUBSCRIBERS",
+                format!("there are {most} subscribers, the limit (max_subscribers)"),
+            )
+        })
     }
 }
 

@@ -20,9 +20,16 @@ use crate::status;
 fn series(snapshot: &Snapshot, row: &NodeRow, channel: Channel) -> v1::Series {
     let samples = snapshot.history.iter().filter_map(|sample| {
         let value = sample.get(row.index, channel)?;
-        Some(v1::Sample { cycle: sample.cycle, time: Some(timestamp(sample.time)), value })
+        Some(v1::Sample {
+            cycle: sample.cycle,
+            time: Some(timestamp(sample.time)),
+            value,
+        })
     });
-    let forecast = snapshot.forecasts.iter().find(|forecast| (forecast.node, forecast.channel) == (row.index, channel));
+    let forecast = snapshot
+        .forecasts
+        .iter()
+        .find(|forecast| (forecast.node, forecast.channel) == (row.index, channel));
     v1::Series {
         channel: Some(convert::channel(channel)),
         samples: samples.collect(),
@@ -50,12 +57,25 @@ impl TelemetryService for Services {
         let after: Option<NodeId> = page_token(&request.page_token)?;
         let sample = published.snapshot.history.back();
         let nodes = &published.snapshot.nodes;
-        let mut nodes = nodes.iter().filter(|row| after.is_none_or(|after| row.record.id() > after));
-        let rows: Vec<v1::TelemetryRow> =
-            nodes.by_ref().take(size).map(|row| convert::telemetry_row(row, sample.map(|sample| &**sample))).collect();
+        let mut nodes = nodes
+            .iter()
+            .filter(|row| after.is_none_or(|after| row.record.id() > after));
+        let rows: Vec<v1::TelemetryRow> = nodes
+            .by_ref()
+            .take(size)
+            .map(|row| convert::telemetry_row(row, sample.map(|sample| &**sample)))
+            .collect();
         let more = nodes.next().is_some();
-        let next_page_token = rows.last().filter(|_| more).map(|last| last.node_id.clone()).unwrap_or_default();
-        Ok(Response::new(v1::ListTelemetryResponse { rows, next_page_token, read: Some(published.read_state()) }))
+        let next_page_token = rows
+            .last()
+            .filter(|_| more)
+            .map(|last| last.node_id.clone())
+            .unwrap_or_default();
+        Ok(Response::new(v1::ListTelemetryResponse {
+            rows,
+            next_page_token,
+            read: Some(published.read_state()),
+        }))
     }
 
     async fn get_node_telemetry(
@@ -68,14 +88,22 @@ impl TelemetryService for Services {
         let channels = match request.channel.as_str() {
             "" => Channel::ALL.to_vec(),
             name => {
-                let unknown = || status::not_found("CHANNEL_UNKNOWN", format!("no channel {name:?}; ListChannels lists them"));
+                let unknown = || {
+                    status::not_found(
+                        "CHANNEL_UNKNOWN",
+                        format!("no channel {name:?}; ListChannels lists them"),
+                    )
+                };
                 vec![Channel::from_name(name).ok_or_else(unknown)?]
             }
         };
         Ok(Response::new(v1::GetNodeTelemetryResponse {
             node_id: row.record.id().to_string(),
             name: row.record.facts.name.clone(),
-            series: channels.into_iter().map(|channel| series(&published.snapshot, row, channel)).collect(),
+            series: channels
+                .into_iter()
+                .map(|channel| series(&published.snapshot, row, channel))
+                .collect(),
             read: Some(published.read_state()),
         }))
     }
@@ -90,13 +118,30 @@ impl TelemetryService for Services {
         let size = page_size(request.page_size)?;
         let from: usize = page_token(&request.page_token)?.unwrap_or(0);
         let ids: BTreeMap<NodeIndex, NodeId> = snapshot.nodes.iter().map(|row| (row.index, row.record.id())).collect();
-        let mut forecasts: Vec<_> = snapshot.forecasts.iter().filter_map(|one| Some((ids.get(&one.node)?, one))).collect();
-        forecasts.sort_by_key(|(id, one)| (one.time_to_threshold.is_none(), one.time_to_threshold, **id, one.channel));
+        let mut forecasts: Vec<_> = snapshot
+            .forecasts
+            .iter()
+            .filter_map(|one| Some((ids.get(&one.node)?, one)))
+            .collect();
+        forecasts.sort_by_key(|(id, one)| {
+            (
+                one.time_to_threshold.is_none(),
+                one.time_to_threshold,
+                **id,
+                one.channel,
+            )
+        });
         let page = forecasts.iter().skip(from).take(size);
-        let page: Vec<v1::Forecast> = page.map(|(id, one)| convert::forecast(one, **id, snapshot.cycle_interval)).collect();
+        let page: Vec<v1::Forecast> = page
+            .map(|(id, one)| convert::forecast(one, **id, snapshot.cycle_interval))
+            .collect();
         let more = from + page.len() < forecasts.len();
         Ok(Response::new(v1::ListForecastsResponse {
-            next_page_token: if more { (from + page.len()).to_string() } else { String::new() },
+            next_page_token: if more {
+                (from + page.len()).to_string()
+            } else {
+                String::new()
+            },
             forecasts: page,
             overview: convert::sections(snapshot).predictive,
             read: Some(published.read_state()),

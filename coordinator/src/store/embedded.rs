@@ -7,7 +7,8 @@ use std::{
 
 use prost::Message;
 use redb::{
-    AccessGuard, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableError,
+    AccessGuard, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    TableError,
 };
 use wyneos::{convert, v1};
 use wyneos_core::{
@@ -57,27 +58,48 @@ impl File {
         let opened = Database::builder().set_cache_size(CACHE).create(&path);
         let database = opened.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(path.clone()),
-            DatabaseError::UpgradeRequired(version) => {
-                StoreError::Foreign { path: path.clone(), reason: format!("of redb's file format {version}") }
+            DatabaseError::UpgradeRequired(version) => StoreError::Foreign {
+                path: path.clone(),
+                reason: format!("of redb's file format {version}"),
+            },
+            DatabaseError::Storage(redb::StorageError::Corrupted(reason)) => StoreError::Corrupt {
+                path: path.clone(),
+                reason,
+            },
+            DatabaseError::Storage(redb::StorageError::Io(error))
+                if error.kind() == std::io::ErrorKind::InvalidData =>
+            {
+                StoreError::Foreign {
+                    path: path.clone(),
+                    reason: "not a store of this coordinator".to_owned(),
+                }
             }
-            DatabaseError::Storage(redb::StorageError::Corrupted(reason)) => {
-                StoreError::Corrupt { path: path.clone(), reason }
-            }
-            DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
-                StoreError::Foreign { path: path.clone(), reason: "not a store of this coordinator".to_owned() }
-            }
-            error => StoreError::Io { path: path.clone(), what: "open the store", source: error.into() },
+            error => StoreError::Io {
+                path: path.clone(),
+                what: "open the store",
+                source: error.into(),
+            },
         })?;
-        Ok(File { path, database: Arc::new(database) })
+        Ok(File {
+            path,
+            database: Arc::new(database),
+        })
     }
 
     fn io<E: Into<Failure>>(&self, what: &'static str) -> impl Fn(E) -> StoreError {
         let path = self.path.clone();
-        move |error| StoreError::Io { path: path.clone(), what, source: error.into() }
+        move |error| StoreError::Io {
+            path: path.clone(),
+            what,
+            source: error.into(),
+        }
     }
 
     fn corrupt(&self, reason: impl Into<String>) -> StoreError {
-        StoreError::Corrupt { path: self.path.clone(), reason: reason.into() }
+        StoreError::Corrupt {
+            path: self.path.clone(),
+            reason: reason.into(),
+        }
     }
 
     /// Runs `write` in one durable transaction.
@@ -128,7 +150,11 @@ impl Embedded {
     pub(crate) fn open(directory: &Path, retention: Retention) -> Result<Embedded, StoreError> {
         let state = File::open(directory.join("state.redb"))?;
         let history = File::open(directory.join("history.redb"))?;
-        Ok(Embedded { state, history, retention })
+        Ok(Embedded {
+            state,
+            history,
+            retention,
+        })
     }
 
     /// Checks the layout's version and begins a new epoch.
@@ -138,7 +164,11 @@ impl Embedded {
             let format = number(&meta, "format")?;
             if format.is_some_and(|format| format != FORMAT) {
                 let reason = format!("of format {}; this version knows {FORMAT}", format.unwrap_or_default());
-                return Err(StoreError::Foreign { path: self.state.path.clone(), reason }.into());
+                return Err(StoreError::Foreign {
+                    path: self.state.path.clone(),
+                    reason,
+                }
+                .into());
             }
             meta.insert("format", FORMAT.to_le_bytes().as_slice())?;
             if meta.get("cluster")?.is_none() {
@@ -158,7 +188,9 @@ impl Embedded {
         let mut events_of = transaction.open_table(EVENTS_OF)?;
         let surplus = events.len()?.saturating_sub(self.retention.events).min(DROPPED_AT_ONCE);
         for _ in 0..surplus {
-            let Some((sequence, json)) = events.pop_first()? else { break };
+            let Some((sequence, json)) = events.pop_first()? else {
+                break;
+            };
             let event: Event = serde_json::from_slice(json.value())?;
             if let Some(node) = event.node {
                 events_of.remove((node.0, sequence.value()))?;
@@ -172,7 +204,10 @@ impl Embedded {
         let mut snapshots = transaction.open_table(SNAPSHOTS)?;
         let age = i64::try_from(self.retention.snapshot_age.as_millis()).unwrap_or(i64::MAX);
         for _ in 0..DROPPED_AT_ONCE {
-            let Some((cycle, time)) = seals.first()?.map(|(cycle, entry)| (cycle.value(), entry_time(entry.value()))) else {
+            let Some((cycle, time)) = seals
+                .first()?
+                .map(|(cycle, entry)| (cycle.value(), entry_time(entry.value())))
+            else {
                 break;
             };
             let many = seals.len()? > self.retention.snapshots;
@@ -209,10 +244,15 @@ impl Store for Embedded {
             Ok(())
         })?;
         let newest = self.history().seals(u64::MAX, 1)?.pop();
-        let last_snapshot = newest.map_or((0, 0, [0; 32]), |entry| (entry.seal.epoch, entry.seal.cycle, entry.seal.chain));
+        let last_snapshot = newest.map_or((0, 0, [0; 32]), |entry| {
+            (entry.seal.epoch, entry.seal.cycle, entry.seal.chain)
+        });
         let loaded = self.state.read(|transaction| {
             let meta = transaction.open_table(META)?;
-            let cluster = meta.get("cluster")?.map(|value| <[u8; 16]>::try_from(value.value())).transpose()?;
+            let cluster = meta
+                .get("cluster")?
+                .map(|value| <[u8; 16]>::try_from(value.value()))
+                .transpose()?;
             let cluster = cluster.ok_or_else(|| self.state.corrupt("the cluster's id is missing"))?;
             let mut nodes = Vec::new();
             for entry in transaction.open_table(NODES)?.iter()? {
@@ -225,7 +265,10 @@ impl Store for Embedded {
                 cluster: wyneos_core::id::Uuid(cluster),
                 epoch: number(&meta, "epoch")?.unwrap_or(1),
                 nodes,
-                last_event: transaction.open_table(EVENTS)?.last()?.map_or(0, |(sequence, _)| sequence.value()),
+                last_event: transaction
+                    .open_table(EVENTS)?
+                    .last()?
+                    .map_or(0, |(sequence, _)| sequence.value()),
                 decisions: number(&meta, "decisions")?.unwrap_or(0),
                 last_snapshot,
             }))
@@ -274,14 +317,21 @@ impl Store for Embedded {
             size_bytes: snapshot.bytes.len() as u64,
         };
         self.history.write(|transaction| {
-            transaction.open_table(SEALS)?.insert(snapshot.seal.cycle, entry.encode_to_vec().as_slice())?;
-            transaction.open_table(SNAPSHOTS)?.insert(snapshot.seal.cycle, &*snapshot.bytes)?;
+            transaction
+                .open_table(SEALS)?
+                .insert(snapshot.seal.cycle, entry.encode_to_vec().as_slice())?;
+            transaction
+                .open_table(SNAPSHOTS)?
+                .insert(snapshot.seal.cycle, &*snapshot.bytes)?;
             self.drop_old_snapshots(transaction, snapshot.time)
         })
     }
 
     fn history(&self) -> Arc<dyn History> {
-        Arc::new(Reader { state: self.state.clone(), history: self.history.clone() })
+        Arc::new(Reader {
+            state: self.state.clone(),
+            history: self.history.clone(),
+        })
     }
 }
 
@@ -358,18 +408,34 @@ impl History for Reader {
     }
 
     fn snapshot(&self, cycle: u64) -> Result<Option<SealedSnapshot>, StoreError> {
-        Ok(self.snapshot_from(cycle)?.filter(|snapshot| snapshot.seal.cycle == cycle))
+        Ok(self
+            .snapshot_from(cycle)?
+            .filter(|snapshot| snapshot.seal.cycle == cycle))
     }
 
     fn snapshot_from(&self, cycle: u64) -> Result<Option<SealedSnapshot>, StoreError> {
         self.history.read(|transaction| {
-            let Some(first) = transaction.open_table(SEALS)?.range(cycle..)?.next() else { return Ok(None) };
+            let Some(first) = transaction.open_table(SEALS)?.range(cycle..)?.next() else {
+                return Ok(None);
+            };
             let (found, entry) = first?;
             let entry = self.entry(found.value(), entry.value())?;
             let snapshots = transaction.open_table(SNAPSHOTS)?;
-            let missing = || self.history.corrupt(format!("the snapshot of cycle {} is missing", found.value()));
-            let bytes = snapshots.get(found.value())?.ok_or_else(missing)?.value().to_vec().into();
-            Ok(Some(SealedSnapshot { seal: Arc::new(entry.seal), time: entry.time, bytes }))
+            let missing = || {
+                self.history
+                    .corrupt(format!("the snapshot of cycle {} is missing", found.value()))
+            };
+            let bytes = snapshots
+                .get(found.value())?
+                .ok_or_else(missing)?
+                .value()
+                .to_vec()
+                .into();
+            Ok(Some(SealedSnapshot {
+                seal: Arc::new(entry.seal),
+                time: entry.time,
+                bytes,
+            }))
         })
     }
 

@@ -33,7 +33,10 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(retention: Retention) -> Memory {
-        Memory { state: Arc::default(), retention }
+        Memory {
+            state: Arc::default(),
+            retention,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -59,11 +62,18 @@ impl Store for Memory {
     fn commit(&mut self, epoch: u64, batches: &[Batch]) -> Result<(), StoreError> {
         let mut state = self.state();
         if state.epoch != epoch {
-            return Err(StoreError::Fenced { ours: epoch, theirs: state.epoch });
+            return Err(StoreError::Fenced {
+                ours: epoch,
+                theirs: state.epoch,
+            });
         }
         for batch in batches {
-            state.nodes.extend(batch.nodes.iter().map(|node| (node.id(), Arc::clone(node))));
-            state.events.extend(batch.events.iter().map(|event| (event.sequence, Arc::clone(event))));
+            state
+                .nodes
+                .extend(batch.nodes.iter().map(|node| (node.id(), Arc::clone(node))));
+            state
+                .events
+                .extend(batch.events.iter().map(|event| (event.sequence, Arc::clone(event))));
             state.decisions = state.decisions.max(batch.decisions);
         }
         while state.events.len() as u64 > self.retention.events {
@@ -89,13 +99,22 @@ impl Store for Memory {
 impl History for Memory {
     fn events(&self, from: u64, most: usize) -> Result<(Vec<Event>, u64), StoreError> {
         let state = self.state();
-        let events = state.events.range(from..).take(most).map(|(_, event)| (**event).clone()).collect();
+        let events = state
+            .events
+            .range(from..)
+            .take(most)
+            .map(|(_, event)| (**event).clone())
+            .collect();
         Ok((events, state.events.first_key_value().map_or(0, |(&number, _)| number)))
     }
 
     fn events_of(&self, node: NodeId, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {
         let state = self.state();
-        let newest = state.events.range(..before).rev().filter(|(_, event)| event.node == Some(node));
+        let newest = state
+            .events
+            .range(..before)
+            .rev()
+            .filter(|(_, event)| event.node == Some(node));
         Ok(newest.take(most).map(|(_, event)| (**event).clone()).collect())
     }
 
@@ -106,7 +125,14 @@ impl History for Memory {
     }
 
     fn events_before(&self, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {
-        Ok(self.state().events.range(..before).rev().take(most).map(|(_, event)| (**event).clone()).collect())
+        Ok(self
+            .state()
+            .events
+            .range(..before)
+            .rev()
+            .take(most)
+            .map(|(_, event)| (**event).clone())
+            .collect())
     }
 
     fn snapshot(&self, cycle: u64) -> Result<Option<SealedSnapshot>, StoreError> {
@@ -114,7 +140,12 @@ impl History for Memory {
     }
 
     fn snapshot_from(&self, cycle: u64) -> Result<Option<SealedSnapshot>, StoreError> {
-        Ok(self.state().snapshots.range(cycle..).next().map(|(_, snapshot)| snapshot.clone()))
+        Ok(self
+            .state()
+            .snapshots
+            .range(cycle..)
+            .next()
+            .map(|(_, snapshot)| snapshot.clone()))
     }
 
     fn seals(&self, before: u64, most: usize) -> Result<Vec<SealEntry>, StoreError> {
@@ -123,6 +154,13 @@ impl History for Memory {
             time: snapshot.time,
             size: snapshot.bytes.len() as u64,
         };
-        Ok(self.state().snapshots.range(..before).rev().take(most).map(entry).collect())
+        Ok(self
+            .state()
+            .snapshots
+            .range(..before)
+            .rev()
+            .take(most)
+            .map(entry)
+            .collect())
     }
 }

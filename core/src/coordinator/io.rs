@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A caller that waits for an answer, named by the driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
 /// One fact from outside.

@@ -1,0 +1,219 @@
+//! Bootstrap: identity, host facts, probe server and driver, in order; and the drain.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use rand::{TryRng, rngs::SysRng};
+use tokio::{
+    net::TcpListener,
+    runtime::Builder,
+    sync::{mpsc, watch},
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic_health::{ServingStatus, server::HealthReporter};
+use wyneos::v1::mesh_service_server::MeshServiceServer;
+use wyneos_core::{
+    agent::{self, Agent, Input},
+    node::{Attributes, Capacity, Facts},
+    time::WallTime,
+};
+use wyneos_shell::{clock::Clock, config::Layered, exit, metrics as metrics_port, stop};
+
+use crate::{
+    config::Config,
+    driver::{self, Driver, State, ToAgent},
+    host::{self, Sampler},
+    identity::{self, Identity, IdentityError},
+    mesh::{Answering, Peers},
+    metrics::Metrics,
+};
+
+/// Bytes of a probe at most.
+const PROBE: usize = 4 * 1024;
+
+/// Why the agent could not run, or not go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BootError {
+    /// The identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The host does not tell what every host should.
+    #[error(transparent)]
+    Host(#[from] host::HostError),
+    /// A port.
+    #[error("{field} = {address}: cannot listen there; is another process using the port?")]
+    Listen {
+        /// The configuration's field.
+        field: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// Something of the operating system.
+    #[error("cannot {0}")]
+    System(&'static str, #[source] io::Error),
+}
+
+impl BootError {
+    /// The process's exit code: whether starting again can help.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            BootError::Identity(IdentityError::Damaged { .. }) => exit::BAD_CONFIG,
+            _ => exit::FAILED,
+        }
+    }
+}
+
+/// Runs an agent until it is asked to stop.
+pub(crate) fn run(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
+    // One thread: an agent has little to do, and must not be in the way of its host.
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| BootError::System("start a runtime", error))?;
+    let result = runtime.block_on(boot(config, exit_with_stdin));
+    // What is still running (a read of standard input) does not hold the process.
+    runtime.shutdown_background();
+    result
+}
+
+async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
+    let identity = Identity::start(&config.data_dir)?;
+    let listener = listen("listen", config.listen).await?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| BootError::System("tell the address", error))?;
+    let facts = facts(&config, &identity, address)?;
+    let clock = Clock::default();
+    let seed = SysRng
+        .try_next_u64()
+        .map_err(|error| BootError::System("get random bytes", io::Error::other(error)))?;
+    let (coordinators, incarnation) = (config.coordinators.0.clone(), identity.incarnation);
+    tracing::info!(id = %identity.id, name = facts.name, incarnation, %address, ?coordinators, "starting");
+    let core_config = agent::Config {
+        facts,
+        incarnation,
+        coordinators,
+        seed,
+    };
+    let core = Agent::new(clock.now(), clock.wall(), core_config);
+
+    let (metrics, registry) = Metrics::new();
+    if let Some(address) = config.metrics_listen.0 {
+        let listener = listen("metrics_listen", address).await?;
+        tokio::spawn(metrics_port::serve(listener, registry));
+    }
+    let cluster = Arc::new(OnceLock::new());
+    let (ready, is_ready) = watch::channel(false);
+    let answering = Answering {
+        id: identity.id,
+        incarnation,
+        cluster: Arc::clone(&cluster),
+    };
+    tokio::spawn(serve(listener, answering, is_ready));
+    let (sender, inputs) = mpsc::channel(driver::INPUTS);
+    tokio::spawn(stop_when_asked(exit_with_stdin, sender.clone()));
+    let driver = Driver {
+        core,
+        clock,
+        id: identity.id,
+        sampler: Sampler::new(),
+        cluster,
+        metrics,
+        ready,
+        inputs,
+        sender,
+        peers: Peers::default(),
+        state: State::default(),
+    };
+    driver.run().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener, BootError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| BootError::Listen { field, address, source })
+}
+
+fn facts(config: &Config, identity: &Identity, address: SocketAddr) -> Result<Facts, BootError> {
+    let host = host::facts()?;
+    let binary_digest = identity::binary_digest().map_err(|error| BootError::System("read this binary", error))?;
+    Ok(Facts {
+        id: identity.id,
+        name: if config.name.is_empty() {
+            host.hostname
+        } else {
+            config.name.clone()
+        },
+        agent_version: wyneos::VERSION.to_owned(),
+        boot_time: WallTime(host.boot_unix_millis),
+        capacity: Capacity {
+            cpu_millis: u64::from(host.cpus) * 1000,
+            memory_bytes: host.memory_bytes,
+            disk_bytes: host.disk_bytes,
+        },
+        attributes: Attributes {
+            os: host.os,
+            kernel: host.kernel,
+            architecture: host.architecture,
+            cpus: host.cpus,
+            memory_bytes: host.memory_bytes,
+        },
+        labels: config.labels.0.clone(),
+        binary_digest,
+        config_digest: blake3::hash(config.to_toml().as_bytes()).into(),
+        probe_address: if config.advertise.is_empty() {
+            address.to_string()
+        } else {
+            config.advertise.clone()
+        },
+    })
+}
+
+async fn stop_when_asked(exit_with_stdin: bool, driver: mpsc::Sender<ToAgent>) {
+    let reason = match stop::requested(exit_with_stdin).await {
+        Ok(reason) => reason.to_owned(),
+        Err(error) => format!("cannot wait for signals: {error}"),
+    };
+    tracing::info!(reason, "stopping");
+    drop(driver.send(ToAgent::Fact(Input::Shutdown { reason })).await);
+}
+
+/// Answers peers' probes, and tells whether a session stands.
+async fn serve(listener: TcpListener, answering: Answering, is_ready: watch::Receiver<bool>) {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<MeshServiceServer<Answering>>().await;
+    tokio::spawn(report(reporter, is_ready));
+    let served = Server::builder()
+        .tcp_nodelay(true)
+        .max_concurrent_streams(64)
+        .timeout(std::time::Duration::from_secs(5))
+        .add_service(health)
+        .add_service(MeshServiceServer::new(answering).max_decoding_message_size(PROBE))
+        .serve_with_incoming(TcpListenerStream::new(listener))
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "probes are no longer answered");
+    }
+}
+
+/// The overall health: serving while a session stands.
+async fn report(reporter: HealthReporter, mut is_ready: watch::Receiver<bool>) {
+    loop {
+        let ready = *is_ready.borrow_and_update();
+        let status = if ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        reporter.set_service_status("", status).await;
+        if is_ready.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Configuration of the agent.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use wyneos_core::limits;
+use wyneos_shell::{
+    config::{BadConfig, LogFormat},
+    log,
+};
+
+/// Addresses of coordinators; a comma separates them on the command line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Addresses(pub(crate) Vec<String>);
+
+impl FromStr for Addresses {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Addresses, Self::Err> {
+        Ok(Addresses(
+            text.split(',').map(|address| address.trim().to_owned()).collect(),
+        ))
+    }
+}
+
+/// Labels; on the command line `key=value`, separated by commas.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Labels(pub(crate) BTreeMap<String, String>);
+
+impl FromStr for Labels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Labels, String> {
+        let pair = |pair: &str| {
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("{pair:?} is not key=value"))?;
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        };
+        text.split(',').map(pair).collect::<Result<_, String>>().map(Labels)
+    }
+}
+
+/// An address to listen on, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Listen, String> {
+        match text {
+            "off" => Ok(Listen(None)),
+            text => text
+                .parse()
+                .map(|address| Listen(Some(address)))
+                .map_err(|_| format!("{text:?} is neither host:port nor off")),
+        }
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Listen, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
+
+impl From<Listen> for String {
+    fn from(listen: Listen) -> String {
+        listen.to_string()
+    }
+}
+
+wyneos_shell::config! {
+    /// The coordinators, as host:port, comma-separated; tried in turn.
+    coordinators: Addresses = Addresses(vec!["127.0.0.1:7400".to_owned()]), "coordinators", "WYNEOS_AGENT_COORDINATORS";
+    /// Address to answer peers' probes on. Without TLS it must be a loopback address.
+    listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7402)), "listen", "WYNEOS_AGENT_LISTEN";
+    /// The address that peers are told to probe, as host:port; empty: the one listened on.
+    advertise: String = String::new(), "advertise", "WYNEOS_AGENT_ADVERTISE";
+    /// Address to serve Prometheus metrics on, at /metrics; "off" for none. Without TLS it must be a loopback address.
+    metrics_listen: Listen = Listen(None), "metrics-listen", "WYNEOS_AGENT_METRICS_LISTEN";
+    /// Directory of the node's id and incarnation; made if it is not there.
+    data_dir: PathBuf = PathBuf::from("/var/lib/wyneos-agent"), "data-dir", "WYNEOS_AGENT_DATA_DIR";
+    /// The node's name, 1 to 253 printable characters; empty: the host name.
+    name: String = String::new(), "name", "WYNEOS_AGENT_NAME";
+    /// What is logged: error, warn, info, debug or trace, or a filter such as "info,wyneos_agent=debug".
+    log: String = "info".to_owned(), "log", "WYNEOS_AGENT_LOG";
+    /// How log lines look.
+    log_format: LogFormat = LogFormat::Text, "log-format", "WYNEOS_AGENT_LOG_FORMAT";
+    /// Labels of the node, as key=value, comma-separated.
+    labels: Labels = Labels::default(), "labels", "WYNEOS_AGENT_LABELS";
+}
+
+impl Config {
+    fn check_fields(&self) -> Result<(), BadConfig> {
+        if self.coordinators.0.is_empty() {
+            return Err(BadConfig::field("coordinators", "empty; give at least one host:port"));
+        }
+        if let Some(wrong) = self.coordinators.0.iter().find(|address| !is_address(address)) {
+            return Err(BadConfig::field("coordinators", format!("{wrong:?} is not host:port")));
+        }
+        if !self.advertise.is_empty() && !is_address(&self.advertise) {
+            return Err(BadConfig::field(
+                "advertise",
+                format!("{:?} is not host:port", self.advertise),
+            ));
+        }
+        let listens = [("listen", Some(self.listen)), ("metrics_listen", self.metrics_listen.0)];
+        for (field, address) in listens {
+            if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+                let reason = format!("{address} is not a loopback address, and this server has no TLS");
+                return Err(BadConfig::field(field, reason));
+            }
+        }
+        if self.name.len() > limits::NAME || self.name.chars().any(char::is_control) {
+            let reason = format!("at most {} bytes, without control characters", limits::NAME);
+            return Err(BadConfig::field("name", reason));
+        }
+        self.check_labels()?;
+        log::check(&self.log)
+    }
+
+    fn check_labels(&self) -> Result<(), BadConfig> {
+        let labels = &self.labels.0;
+        if labels.len() > limits::LABELS {
+            return Err(BadConfig::field(
+                "labels",
+                format!("{} labels; at most {}", labels.len(), limits::LABELS),
+            ));
+        }
+        for (key, value) in labels {
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
+            if key.is_empty() || key.len() > limits::LABEL_KEY || !key.bytes().all(fits) {
+                let reason = format!(
+                    "the key {key:?} is not 1 to {} characters of a-z, A-Z, 0-9, '.', '_', '-' and '/'",
+                    limits::LABEL_KEY
+                );
+                return Err(BadConfig::field("labels", reason));
+            }
+            if value.len() > limits::LABEL_VALUE || value.chars().any(char::is_control) {
+                let reason = format!(
+                    "the value of {key:?} has more than {} bytes or a control character",
+                    limits::LABEL_VALUE
+                );
+                return Err(BadConfig::field("labels", reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    text.len() <= limits::ADDRESS
+        && text.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
+}

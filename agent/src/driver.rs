@@ -1,0 +1,242 @@
+//! The driver: the one task that owns the agent's logic.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use wyneos::v1;
+use wyneos_core::{
+    agent::{Agent, Effect, Input, Notice, Report},
+    id::{ClusterId, NodeId},
+    node::ConnId,
+};
+use wyneos_shell::clock::Clock;
+
+use crate::{
+    host::{self, Sampler},
+    mesh::{Peers, Probe},
+    metrics::Metrics,
+    session,
+};
+
+/// Facts that wait for the agent's logic at most; then sessions and probes wait.
+pub(crate) const INPUTS: usize = 1_024;
+
+/// How long the driver sleeps when no timer is set.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How long a transport that is no longer wanted may take to say what was sent before.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// What the driver is sent.
+pub(crate) enum ToAgent {
+    /// A fact for the logic.
+    Fact(Input),
+    /// A probe ended: with its connection, if that can be used again.
+    Probed(
+        NodeId,
+        Option<Duration>,
+        Option<v1::mesh_service_client::MeshServiceClient<tonic::transport::Channel>>,
+    ),
+}
+
+struct Transport {
+    outbound: mpsc::Sender<v1::SessionRequest>,
+    task: JoinHandle<()>,
+}
+
+/// The agent's task.
+pub(crate) struct Driver {
+    pub(crate) core: Agent,
+    pub(crate) clock: Clock,
+    pub(crate) id: NodeId,
+    pub(crate) sampler: Sampler,
+    pub(crate) cluster: Arc<OnceLock<ClusterId>>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) ready: tokio::sync::watch::Sender<bool>,
+    pub(crate) inputs: mpsc::Receiver<ToAgent>,
+    pub(crate) sender: mpsc::Sender<ToAgent>,
+    pub(crate) peers: Peers,
+    pub(crate) state: State,
+}
+
+/// What the driver keeps between turns.
+#[derive(Default)]
+pub(crate) struct State {
+    transports: HashMap<ConnId, Transport>,
+    parting: Vec<JoinHandle<()>>,
+    stopped: bool,
+}
+
+impl Driver {
+    /// Runs until the logic has said goodbye.
+    pub(crate) async fn run(mut self) {
+        while !self.state.stopped {
+            let now = self.clock.now();
+            if self.core.poll_timeout().is_some_and(|due| due <= now) {
+                self.core.handle_timeout(now);
+            }
+            self.effects();
+            let due = self
+                .core
+                .poll_timeout()
+                .map(|due| Instant::from_std(self.clock.instant(due)));
+            let due = due.unwrap_or_else(|| Instant::now() + IDLE);
+            if self.state.stopped {
+                break;
+            }
+            tokio::select! {
+                biased;
+                input = self.inputs.recv() => if let Some(input) = input { self.take(input) },
+                () = sleep_until(due) => {}
+            }
+        }
+        for task in self.state.parting {
+            // Cut off by its own limit at the latest.
+            drop(timeout(PARTING, task).await);
+        }
+    }
+
+    fn take(&mut self, input: ToAgent) {
+        let now = self.clock.now();
+        match input {
+            ToAgent::Fact(input) => {
+                if let Input::Closed { conn, .. } = &input {
+                    self.state.transports.remove(conn);
+                }
+                self.core.handle(now, input);
+            }
+            ToAgent::Probed(target, rtt, client) => {
+                self.metrics.probe(rtt);
+                self.peers.give_back(target, client);
+                self.core.handle(now, Input::Probed { target, rtt });
+            }
+        }
+        self.effects();
+    }
+
+    fn effects(&mut self) {
+        while let Some(effect) = self.core.poll_effect() {
+            match effect {
+                Effect::Connect { conn, address } => self.connect(conn, address),
+                Effect::Send { conn, report } => self.send(conn, report),
+                Effect::Close { conn } => self.close(conn),
+                Effect::Measure => self.measure(),
+                Effect::Probe {
+                    cluster,
+                    target,
+                    address,
+                    sequence,
+                    timeout,
+                } => {
+                    self.probe(Probe {
+                        cluster,
+                        observer: self.id,
+                        target,
+                        address,
+                        sequence,
+                        timeout,
+                    });
+                }
+                Effect::Targets(plan) => self.peers.keep(&plan),
+                Effect::Tell(notice) => self.tell(notice),
+                Effect::Stopped => self.state.stopped = true,
+            }
+        }
+        self.ready
+            .send_if_modified(|ready| std::mem::replace(ready, self.core.is_live()) != self.core.is_live());
+    }
+
+    fn connect(&mut self, conn: ConnId, address: String) {
+        let (outbound, queue) = mpsc::channel(session::OUTBOUND);
+        let task = tokio::spawn(session::run(conn, address, queue, self.sender.clone()));
+        self.state.transports.insert(conn, Transport { outbound, task });
+    }
+
+    fn send(&mut self, conn: ConnId, report: Report) {
+        let Some(transport) = self.state.transports.get(&conn) else {
+            return;
+        };
+        if let Report::Heartbeat(_) = &report {
+            self.metrics.heartbeats.inc();
+        }
+        if transport.outbound.try_send(report.into()).is_err() {
+            // The coordinator does not read, or is gone: the logic learns of it as of any other end.
+            transport.task.abort();
+            self.state.transports.remove(&conn);
+            let reason = "the coordinator does not read".to_owned();
+            self.core.handle(self.clock.now(), Input::Closed { conn, reason });
+        }
+    }
+
+    /// Ends a transport behind what was sent: without its queue the stream ends, and the coordinator ends its side.
+    fn close(&mut self, conn: ConnId) {
+        let Some(Transport { outbound, mut task }) = self.state.transports.remove(&conn) else {
+            return;
+        };
+        drop(outbound);
+        self.state.parting.retain(|task| !task.is_finished());
+        self.state.parting.push(tokio::spawn(async move {
+            tokio::select! {
+                _ = &mut task => {}
+                () = sleep(PARTING) => task.abort(),
+            }
+        }));
+    }
+
+    fn measure(&mut self) {
+        let reading = self.sampler.read(std::time::Instant::now());
+        if let Ok(own) = host::own() {
+            self.metrics.own(&own);
+        }
+        // Read here, not by a timer: a heartbeat tells the time of its making.
+        let now = self.clock.now();
+        self.core.handle(now, Input::WallClock(self.clock.wall()));
+        self.core.handle(now, Input::Measured(reading));
+    }
+
+    fn probe(&mut self, probe: Probe) {
+        let client = self.peers.take(&probe);
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let (target, rtt, client) = probe.send(client).await;
+            drop(sender.send(ToAgent::Probed(target, rtt, client)).await);
+        });
+    }
+
+    fn tell(&self, notice: Notice) {
+        match notice {
+            Notice::Joined {
+                cluster,
+                epoch,
+                session,
+                address,
+            } => {
+                // The first cluster stays: probes of another one are answered with an error.
+                let known = self.cluster.get_or_init(|| cluster);
+                if *known != cluster {
+                    tracing::warn!(%known, %cluster, "the coordinator belongs to another cluster than before");
+                }
+                self.metrics.sessions.inc();
+                tracing::info!(%cluster, epoch, session, address, "joined");
+            }
+            Notice::Refused(refused) => {
+                tracing::warn!(reason = ?refused.reason, "refused: {}", refused.detail);
+            }
+            Notice::Lost {
+                address,
+                reason,
+                retry_in,
+            } => {
+                tracing::warn!(address, ?retry_in, "no session: {reason}");
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Metrics; docs/metrics.md lists them.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use prometheus_client::{
+    metrics::{
+        counter::Counter,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+use crate::host::Own;
+
+/// The agent's metrics.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) heartbeats: Counter,
+    pub(crate) sessions: Counter,
+    probes_failed: Counter,
+    probe_seconds: Histogram,
+    memory: Gauge,
+    cpu: Gauge<f64, AtomicU64>,
+}
+
+impl Metrics {
+    /// The metrics, and the registry that serves them.
+    pub(crate) fn new() -> (Arc<Metrics>, Arc<Registry>) {
+        let metrics = Metrics {
+            heartbeats: Counter::default(),
+            sessions: Counter::default(),
+            probes_failed: Counter::default(),
+            // 50 µs to 1.6 s.
+            probe_seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 16)),
+            memory: Gauge::default(),
+            cpu: Gauge::default(),
+        };
+        let mut registry = Registry::with_prefix("wyneos_agent");
+        registry.register("heartbeats", "Heartbeats sent", metrics.heartbeats.clone());
+        registry.register("sessions", "Sessions that stood", metrics.sessions.clone());
+        registry.register(
+            "probes_failed",
+            "Probes without a right answer in time",
+            metrics.probes_failed.clone(),
+        );
+        registry.register(
+            "probe_seconds",
+            "Round-trip time of answered probes",
+            metrics.probe_seconds.clone(),
+        );
+        registry.register(
+            "memory_bytes",
+            "Resident memory of this process",
+            metrics.memory.clone(),
+        );
+        registry.register("cpu_seconds", "CPU time of this process", metrics.cpu.clone());
+        (Arc::new(metrics), Arc::new(registry))
+    }
+
+    /// Notes a probe's end.
+    pub(crate) fn probe(&self, rtt: Option<Duration>) {
+        match rtt {
+            Some(rtt) => self.probe_seconds.observe(rtt.as_secs_f64()),
+            None => drop(self.probes_failed.inc()),
+        }
+    }
+
+    /// Notes what this process uses.
+    pub(crate) fn own(&self, own: &Own) {
+        self.memory.set(own.rss_bytes as i64);
+        self.cpu.set(own.cpu_seconds);
+    }
+}

@@ -1,0 +1,85 @@
+//! The session's transport: one gRPC stream to a coordinator.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+use wyneos::v1::{self, agent_service_client::AgentServiceClient};
+use wyneos_core::{agent::Input, coordinator::Message, node::ConnId};
+
+use crate::driver::ToAgent;
+
+/// Messages that wait for the coordinator at most; then the transport is closed: it does not read.
+pub(crate) const OUTBOUND: usize = 64;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// HTTP/2 pings, also while nothing is said: the network may be gone without a sign.
+const PING: Duration = Duration::from_secs(5);
+const PONG: Duration = Duration::from_secs(5);
+
+/// Runs one transport to `address` until it ends; what happens is told to the driver.
+pub(crate) async fn run(
+    conn: ConnId,
+    address: String,
+    outbound: mpsc::Receiver<v1::SessionRequest>,
+    driver: mpsc::Sender<ToAgent>,
+) {
+    let reason = match exchange(conn, &address, outbound, &driver).await {
+        Ok(()) => "the coordinator ended the session".to_owned(),
+        Err(reason) => reason,
+    };
+    drop(driver.send(ToAgent::Fact(Input::Closed { conn, reason })).await);
+}
+
+async fn exchange(
+    conn: ConnId,
+    address: &str,
+    outbound: mpsc::Receiver<v1::SessionRequest>,
+    driver: &mpsc::Sender<ToAgent>,
+) -> Result<(), String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| format!("{address}: {error}"))?;
+    let endpoint = endpoint
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
+        .keep_alive_while_idle(true);
+    let channel = endpoint.connect().await.map_err(|error| describe(&error))?;
+    let response = AgentServiceClient::new(channel)
+        .session(ReceiverStream::new(outbound))
+        .await;
+    let mut inbound = response.map_err(|status| status.message().to_owned())?.into_inner();
+    let gone = |_| "the agent is ending".to_owned();
+    driver
+        .send(ToAgent::Fact(Input::Connected { conn }))
+        .await
+        .map_err(gone)?;
+    while let Some(response) = inbound.message().await.map_err(|status| status.message().to_owned())? {
+        match Message::try_from(response) {
+            Ok(message) => driver
+                .send(ToAgent::Fact(Input::Message { conn, message }))
+                .await
+                .map_err(gone)?,
+            // A newer coordinator may say what this agent does not know; what it must do is in what it knows.
+            Err(error) => tracing::warn!(%error, "a message of the coordinator was passed over"),
+        }
+    }
+    Ok(())
+}
+
+/// An error with what is behind it: tonic's own text says only "transport error".
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(behind) = source {
+        let behind_text = behind.to_string();
+        if !text.contains(&behind_text) {
+            text = format!("{text}: {behind_text}");
+        }
+        source = behind.source();
+    }
+    text
+}

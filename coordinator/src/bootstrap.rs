@@ -1,0 +1,343 @@
+//! Bootstrap: boots store, engine, services and pulse in order, and drains them in reverse.
+
+use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
+
+use rand::{TryRng, rngs::SysRng};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    sync::{Semaphore, broadcast, mpsc, oneshot, watch},
+    time::timeout,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use wyneos::{
+    served::{agent_service_server::AgentServiceServer, coherence_service_server::CoherenceServiceServer},
+    v1::{
+        cluster_service_server::ClusterServiceServer, decision_service_server::DecisionServiceServer,
+        event_service_server::EventServiceServer, telemetry_service_server::TelemetryServiceServer,
+    },
+};
+use wyneos_core::{
+    coordinator::{self, Coordinator, Input},
+    id::Uuid,
+    integrity::{PublicKey, Sealer},
+    limits,
+};
+use wyneos_shell::{clock::Clock, exit, files, metrics as metrics_port, stop};
+
+use crate::{
+    config::Config,
+    engine::{self, Engine, ToEngine},
+    metrics::Metrics,
+    publisher::{EVENTS_BEHIND, Publisher, Work},
+    services::{Agents, Services},
+    session::Conns,
+    store::{Embedded, Retention, Store, StoreError},
+};
+
+/// How long the drain may take until what is left is cut off.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// When agents may try again after a shutdown.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Streams of one connection at most.
+const STREAMS: u32 = 2_048;
+
+/// How long a unary call, or the beginning of a streaming one, may take.
+const CALL: Duration = Duration::from_secs(30);
+
+/// HTTP/2 pings: sent after this much silence, and answered within [`PONG`], or the connection is closed.
+const PING: Duration = Duration::from_secs(10);
+const PONG: Duration = Duration::from_secs(10);
+
+/// Why the coordinator could not run, or not go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BootError {
+    /// A directory or file could not be prepared.
+    #[error("{}: cannot {what}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A port.
+    #[error("{field} = {address}: cannot listen there; is another process using the port?")]
+    Listen {
+        /// The configuration's field.
+        field: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// A server ended of itself.
+    #[error("the {0} server failed")]
+    Serve(&'static str, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Something of the operating system.
+    #[error("cannot {0}")]
+    System(&'static str, #[source] io::Error),
+}
+
+impl BootError {
+    /// The process's exit code: whether starting again can help.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            BootError::Store(StoreError::Foreign { .. } | StoreError::Corrupt { .. }) => exit::BAD_CONFIG,
+            _ => exit::FAILED,
+        }
+    }
+}
+
+/// Runs a coordinator until it is asked to stop, or until it cannot go on.
+pub(crate) fn run(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| BootError::System("start threads", e))?;
+    let result = boot(&runtime, config, exit_with_stdin);
+    // What is still running (a read of standard input) does not hold the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// The secret that seals snapshots; made at the first start.
+fn signing_key(config: &Config) -> Result<[u8; 32], BootError> {
+    let path = config.data_dir.join("signing.key");
+    let failed = |what| {
+        let path = path.clone();
+        move |source| BootError::File { path, what, source }
+    };
+    if !path.exists() {
+        let mut secret = [0; 32];
+        SysRng
+            .try_fill_bytes(&mut secret)
+            .map_err(|e| BootError::System("get random bytes", io::Error::other(e)))?;
+        files::write_durably(&path, &secret, 0o600).map_err(failed("write"))?;
+    }
+    let secret = files::read_secret(&path).map_err(failed("read"))?;
+    let wrong = |_| io::Error::new(io::ErrorKind::InvalidData, "not 32 bytes");
+    secret.as_slice().try_into().map_err(wrong).map_err(failed("use"))
+}
+
+fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
+    let config = Arc::new(config);
+    let data_dir = &config.data_dir;
+    let failed = |what| {
+        move |source| BootError::File {
+            path: data_dir.clone(),
+            what,
+            source,
+        }
+    };
+    fs::create_dir_all(data_dir).map_err(failed("make the data_dir"))?;
+    let retention = Retention {
+        events: config.events_max_count,
+        snapshots: config.history_max_count,
+        snapshot_age: config.history_max_age.0,
+    };
+    let mut store = Embedded::open(data_dir, retention)?;
+    let secret = signing_key(&config)?;
+    let clock = Clock::default();
+    let durable = store.load(Uuid(*uuid::Uuid::new_v4().as_bytes()))?;
+    let sealer = Sealer::new(durable.cluster, &secret, durable.last_snapshot.2);
+    let (public_key, epoch) = (sealer.public_key(), durable.epoch);
+    let (cluster, nodes) = (durable.cluster, durable.nodes.len());
+    let (metrics, registry) = Metrics::new();
+    let core = Coordinator::new(clock.now(), clock.wall(), core_config(&config, public_key), durable);
+
+    let _guard = runtime.enter();
+    let listener = runtime.block_on(listen("listen", config.listen))?;
+    let metrics_listener = runtime.block_on(listen("metrics_listen", config.metrics_listen))?;
+    let address = listener
+        .local_addr()
+        .map_err(|e| BootError::System("tell the address", e))?;
+    let metrics_address = metrics_listener
+        .local_addr()
+        .map_err(|e| BootError::System("tell the address", e))?;
+
+    let (to_engine, inputs) = mpsc::channel(engine::INPUTS);
+    let (work, work_queue) = mpsc::unbounded_channel();
+    let (events, _) = broadcast::channel(EVENTS_BEHIND);
+    let (stopping, is_stopping) = watch::channel(false);
+    let services = Services {
+        board: Arc::default(),
+        history: store.history(),
+        engine: to_engine.clone(),
+        events: events.clone(),
+        subscribers: Arc::new(Semaphore::new(config.max_subscribers)),
+        stopping: is_stopping,
+        config: Arc::clone(&config),
+        started: clock.wall(),
+        public_key,
+    };
+    let publisher = Publisher {
+        store: Box::new(store),
+        sealer,
+        epoch,
+        board: Arc::clone(&services.board),
+        events,
+        engine: to_engine.downgrade(),
+        metrics: Arc::clone(&metrics),
+    };
+    let (publisher, failed) = start_publisher(publisher, work_queue)?;
+    runtime.spawn(Engine::new(core, clock, inputs, work, Arc::clone(&metrics)).run());
+    runtime.spawn(metrics_port::serve(metrics_listener, registry));
+    let agents = Agents {
+        engine: to_engine.clone(),
+        conns: Conns::default(),
+        metrics,
+    };
+    let serving = Serving {
+        to_engine,
+        stopping,
+        failed,
+    };
+    tracing::info!(%address, %metrics_address, %cluster, epoch, nodes, data_dir = %config.data_dir.display(), "listening");
+    runtime.block_on(serving.run(listener, services, agents, exit_with_stdin))?;
+    // Everything handed to the store is durable before the process ends.
+    publisher
+        .join()
+        .unwrap_or_else(|_| Err(BootError::System("end the publisher", io::Error::other("it panicked"))))?;
+    tracing::info!("drained");
+    Ok(())
+}
+
+fn core_config(config: &Config, public_key: PublicKey) -> coordinator::Config {
+    coordinator::Config {
+        cycle: config.cycle.0,
+        heartbeat: config.heartbeat.0,
+        suspect_grace: config.suspect_grace.0,
+        restart_grace: config.restart_grace.0,
+        probe_interval: config.probe_interval.0,
+        history: config.telemetry_history,
+        max_nodes: config.max_nodes,
+        ..coordinator::Config::new(wyneos::VERSION, public_key)
+    }
+}
+
+async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener, BootError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| BootError::Listen { field, address, source })
+}
+
+type PublisherThread = thread::JoinHandle<Result<(), BootError>>;
+
+/// Starts the publisher; the receiver hears when it ends, as it does when the store fails.
+fn start_publisher(
+    publisher: Publisher,
+    work: mpsc::UnboundedReceiver<Work>,
+) -> Result<(PublisherThread, oneshot::Receiver<()>), BootError> {
+    let (ended, failed) = oneshot::channel::<()>();
+    let run = move || {
+        let result = publisher.run(work).map_err(BootError::Store);
+        drop(ended);
+        result
+    };
+    let thread = thread::Builder::new().name("publisher".to_owned()).spawn(run);
+    Ok((thread.map_err(|e| BootError::System("start the publisher", e))?, failed))
+}
+
+/// What runs while the coordinator serves.
+struct Serving {
+    to_engine: engine::EngineSender,
+    stopping: watch::Sender<bool>,
+    failed: oneshot::Receiver<()>,
+}
+
+impl Serving {
+    /// Serves until asked to stop, or until the store fails; then drains.
+    async fn run(
+        self,
+        listener: TcpListener,
+        services: Services,
+        agents: Agents,
+        exit_with_stdin: bool,
+    ) -> Result<(), BootError> {
+        let mut stopping = self.stopping.subscribe();
+        let until_stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
+        let mut server = tokio::spawn(serve(listener, services, agents, until_stopped));
+        let failed = |error: tonic::transport::Error| BootError::Serve("gRPC", error.into());
+        tokio::select! {
+            signal = stop::requested(exit_with_stdin) => {
+                let signal = signal.map_err(|e| BootError::System("wait for signals", e))?;
+                tracing::info!(signal, "draining");
+            }
+            _ = self.failed => {
+                // The publisher's own error says why.
+                self.stopping.send_replace(true);
+                server.abort();
+                return Ok(());
+            }
+            ended = &mut server => return ended.unwrap_or(Ok(())).map_err(failed),
+        }
+        let shutdown = ToEngine::Fact(Input::Shutdown {
+            retry_after: RETRY_AFTER,
+        });
+        drop(self.to_engine.send(shutdown).await);
+        self.stopping.send_replace(true);
+        if timeout(DRAIN, &mut server).await.is_err() {
+            tracing::warn!(limit = ?DRAIN, "some clients did not end their calls in time; they are cut off");
+            server.abort();
+        }
+        drop(self.to_engine.send(ToEngine::Stop).await);
+        Ok(())
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    services: Services,
+    agents: Agents,
+    until_stopped: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<AgentServiceServer<Agents>>().await;
+    reporter.set_serving::<ClusterServiceServer<Services>>().await;
+    reporter.set_serving::<CoherenceServiceServer<Services>>().await;
+    reporter.set_serving::<DecisionServiceServer<Services>>().await;
+    reporter.set_serving::<EventServiceServer<Services>>().await;
+    reporter.set_serving::<TelemetryServiceServer<Services>>().await;
+    Server::builder()
+        // gRPC-Web comes over HTTP/1.
+        .accept_http1(true)
+        .timeout(CALL)
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(PING))
+        .http2_keepalive_timeout(Some(PONG))
+        .max_concurrent_streams(STREAMS)
+        .layer(tonic_web::GrpcWebLayer::new())
+        .add_service(health)
+        .add_optional_service(reflection(tonic_reflection::server::Builder::build_v1))
+        .add_optional_service(reflection(tonic_reflection::server::Builder::build_v1alpha))
+        .add_service(AgentServiceServer::new(agents).max_decoding_message_size(limits::AGENT_MESSAGE))
+        .add_service(ClusterServiceServer::new(services.clone()))
+        .add_service(CoherenceServiceServer::new(services.clone()))
+        .add_service(DecisionServiceServer::new(services.clone()))
+        .add_service(EventServiceServer::new(services.clone()))
+        .add_service(TelemetryServiceServer::new(services))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), until_stopped)
+        .await
+}
+
+/// Reflection of both versions of its protocol; each lists itself, health and ours.
+fn reflection<T>(
+    build: impl FnOnce(tonic_reflection::server::Builder<'static>) -> Result<T, tonic_reflection::server::Error>,
+) -> Option<T> {
+    let builder = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(wyneos::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    let built = build(builder);
+    if let Err(error) = &built {
+        tracing::error!(%error, "reflection is off: the descriptor set is damaged");
+    }
+    built.ok()
+}
