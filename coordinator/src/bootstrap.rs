@@ -332,9 +332,16 @@ async fn serve(
 fn reflection<T>(
     build: impl FnOnce(tonic_reflection::server::Builder<'static>) -> Result<T, tonic_reflection::server::Error>,
 ) -> Option<T> {
-    let builder = tonic_reflection::server::Builder::configure()
+    let mut builder = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(wyneos::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // What errors carry as details.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET);
+    // Not MeshService: agents serve it.
+    for name in ["Agent", "Cluster", "Coherence", "Decision", "Event", "Telemetry"] {
+        builder = builder.with_service_name(format!("wyneos.v1.{name}Service"));
+    }
+    builder = builder.with_service_name("grpc.health.v1.Health");
     let built = build(builder);
     if let Err(error) = &built {
         tracing::error!(%error, "reflection is off: the descriptor set is damaged");

@@ -232,11 +232,12 @@ impl Coordinator {
 
     /// The session is gone and its node was not heard to leave.
     fn end_session(&mut self, index: NodeIndex, fact: &str) {
+        let last_heard = self.last_heard(index);
         let was = self.registry[index].session.take();
         // A node that is not online yet was just there, too: its hello was.
         let suspicious = matches!(self.registry[index].liveness, Liveness::Online | Liveness::Unseen);
         if suspicious && !self.stopping && was.is_some() {
-            let evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
+            let evidence = vec![last_heard, Evidence::new(self.wall_now(), "session", fact)];
             self.transition(index, Liveness::Suspect, Cause::SessionEnded, evidence);
         }
     }
