@@ -1,1 +1,464 @@
+use std::{sync::Arc, time::Duration};
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    behaviour::{Directive, Order},
+    coordinator::{ProbePlan, RefusalReason},
+    id::Uuid,
+    integrity::Sealer,
+    mesh::LinkState,
+    node::{Admission, Attributes, Capacity},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const CLUSTER: Uuid = Uuid([9; 16]);
+
+struct Rig {
+    core: Agent,
+    now: Time,
+    effects: Vec<Effect>,
+    /// Answers reads of the host at once.
+    reading: Reading,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let facts = Facts {
+            id: Uuid([1; 16]),
+            name: "one".to_owned(),
+            agent_version: "1".to_owned(),
+            boot_time: WallTime(0),
+            capacity: Capacity::default(),
+            attributes: Attributes::default(),
+            labels: Default::default(),
+            binary_digest: [0; 32],
+            config_digest: [0; 32],
+            probe_address: String::new(),
+        };
+        let coordinators = vec!["a:1".to_owned(), "b:2".to_owned()];
+        let config = Config {
+            facts,
+            incarnation: 4,
+            coordinators,
+            seed: 1,
+        };
+        let now = Time(1);
+        let core = Agent::new(now, WallTime(5), config);
+        let mut rig = Rig {
+            core,
+            now,
+            effects: Vec::new(),
+            reading: [Some(0.5); Channel::COUNT],
+        };
+        rig.pass(Duration::ZERO);
+        rig
+    }
+
+    fn live() -> Rig {
+        let mut rig = Rig::new();
+        rig.input(Input::Connected { conn: ConnId(1) });
+        rig.welcome(1);
+        rig
+    }
+
+    fn input(&mut self, input: Input) {
+        self.core.handle(self.now, input);
+        self.drain();
+    }
+
+    fn message(&mut self, conn: u64, message: Message) {
+        self.input(Input::Message {
+            conn: ConnId(conn),
+            message,
+        });
+    }
+
+    fn welcome(&mut self, conn: u64) {
+        let welcome = Welcome {
+            cluster: CLUSTER,
+            epoch: 3,
+            session: 77,
+            cycle_interval: SECOND * 6,
+            heartbeat_interval: SECOND * 2,
+            probe_plan: ProbePlan::default(),
+            admission: Admission::Admitted,
+        };
+        self.message(conn, Message::Welcome(Box::new(welcome)));
+    }
+
+    fn drain(&mut self) {
+        while let Some(effect) = self.core.poll_effect() {
+            let measure = effect == Effect::Measure;
+            self.effects.push(effect);
+            if measure {
+                self.core.handle(self.now, Input::Measured(self.reading));
+            }
+        }
+    }
+
+    fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some(due) = self.core.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.core.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    fn connects(&self) -> Vec<String> {
+        let address = |effect: &Effect| match effect {
+            Effect::Connect { address, .. } => Some(address.clone()),
+            _ => None,
+        };
+        self.effects.iter().filter_map(address).collect()
+    }
+
+    fn heartbeats(&self) -> Vec<Heartbeat> {
+        let heartbeat = |effect: &Effect| match effect {
+            Effect::Send {
+                report: Report::Heartbeat(heartbeat),
+                ..
+            } => Some(heartbeat.clone()),
+            _ => None,
+        };
+        self.effects.iter().filter_map(heartbeat).collect()
+    }
+
+    fn updates(&self) -> Vec<(u64, State)> {
+        let update = |effect: &Effect| match effect {
+            Effect::Send {
+                report: Report::Directive { id, state, .. },
+                ..
+            } => Some((*id, *state)),
+            _ => None,
+        };
+        self.effects.iter().filter_map(update).collect()
+    }
+
+    fn directive(&mut self, id: u64, epoch: u64, session: u64, order: Order) {
+        let directive = Directive {
+            id,
+            epoch,
+            session,
+            expires_in: SECOND,
+            order,
+        };
+        self.message(1, Message::Directive(directive));
+    }
+
+    fn plan(&mut self, version: u64, targets: &[u8]) {
+        let targets = targets.iter().map(|at| (Uuid([*at; 16]), format!("h{at}:1"))).collect();
+        self.message(
+            1,
+            Message::ProbePlan(ProbePlan {
+                version,
+                interval: SECOND,
+                targets,
+            }),
+        );
+    }
+}
+
+#[test]
+fn a_session_opens_with_hello_and_goes_on_with_heartbeats() {
+    let mut rig = Rig::live();
+    let hello = rig.effects.iter().find_map(|effect| match effect {
+        Effect::Send {
+            report: Report::Hello(hello),
+            ..
+        } => Some(hello),
+        _ => None,
+    });
+    let hello = hello.unwrap();
+    assert_eq!(
+        (hello.incarnation, hello.attempt, hello.channels.len()),
+        (4, 0, Channel::COUNT)
+    );
+    rig.pass(SECOND * 10);
+    let heartbeats = rig.heartbeats();
+    assert_eq!(
+        heartbeats.iter().map(|one| one.sequence).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5, 6]
+    );
+    assert_eq!(heartbeats[0].values, vec![0.5; Channel::COUNT]);
+    assert!(heartbeats[0].absent.is_empty());
+}
+
+#[test]
+fn readings_that_are_missing_or_not_finite_are_absent() {
+    let mut rig = Rig::new();
+    rig.reading[2] = None;
+    rig.reading[5] = Some(f32::NAN);
+    rig.input(Input::Connected { conn: ConnId(1) });
+    rig.welcome(1);
+    let heartbeat = &rig.heartbeats()[0];
+    assert_eq!(heartbeat.absent, [2, 5]);
+    assert_eq!((heartbeat.values[2], heartbeat.values[5]), (0.0, 0.0));
+}
+
+#[test]
+fn it_tries_the_coordinators_in_turn_for_ever_with_bounded_waits() {
+    let mut rig = Rig::new();
+    let mut waits = Vec::new();
+    for attempt in 1..=40 {
+        let before = rig.now;
+        rig.input(Input::Closed {
+            conn: ConnId(attempt),
+            reason: "refused".to_owned(),
+        });
+        while rig.connects().len() as u64 == attempt {
+            rig.pass(Duration::from_millis(10));
+        }
+        waits.push(rig.now.since(before));
+    }
+    let connects = rig.connects();
+    assert_eq!(&connects[..4], ["a:1", "b:2", "a:1", "b:2"]);
+    assert!(
+        waits
+            .iter()
+            .all(|wait| *wait <= BACKOFF_MAX + Duration::from_millis(10))
+    );
+    assert!(waits[20..].iter().any(|wait| *wait > BACKOFF_MAX / 2), "{waits:?}");
+    assert!(
+        waits[..3]
+            .iter()
+            .all(|wait| *wait <= BACKOFF_MIN * 4 + Duration::from_millis(10))
+    );
+}
+
+#[test]
+fn a_refusal_can_say_when_to_come_back() {
+    let mut rig = Rig::new();
+    rig.input(Input::Connected { conn: ConnId(1) });
+    let refused = Refused {
+        reason: RefusalReason::Shutdown,
+        detail: "later".to_owned(),
+        retry_after: Some(SECOND * 60),
+    };
+    rig.message(1, Message::Refused(refused));
+    rig.pass(SECOND * 60 - Duration::from_millis(1));
+    assert_eq!(rig.connects().len(), 1);
+    rig.pass(SECOND);
+    assert_eq!(rig.connects().len(), 2);
+}
+
+#[test]
+fn a_coordinator_that_does_not_answer_or_falls_quiet_is_left() {
+    let mut rig = Rig::new();
+    rig.input(Input::Connected { conn: ConnId(1) });
+    rig.pass(SECOND * 11);
+    assert!(rig.effects.contains(&Effect::Close { conn: ConnId(1) }));
+    let mut rig = Rig::live();
+    let mut sealer = Sealer::new(CLUSTER, &[1; 32], [0; 32]);
+    for cycle in 1..=10 {
+        rig.pass(SECOND * 6);
+        rig.message(1, Message::Seal(Arc::new(sealer.seal(3, cycle, b""))));
+    }
+    assert!(rig.core.is_live());
+    assert_eq!(rig.heartbeats().last().unwrap().acknowledged, (3, 9));
+    rig.pass(SECOND * 31);
+    assert!(
+        !rig.effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Connect { conn, .. } if conn.0 == 1) && rig.core.is_live())
+    );
+    assert!(rig.effects.contains(&Effect::Close { conn: ConnId(1) }));
+}
+
+#[test]
+fn what_an_older_transport_says_does_not_count() {
+    let mut rig = Rig::live();
+    rig.input(Input::Closed {
+        conn: ConnId(1),
+        reason: String::new(),
+    });
+    rig.pass(SECOND);
+    rig.input(Input::Connected { conn: ConnId(2) });
+    rig.welcome(1);
+    assert!(!rig.core.is_live());
+    rig.input(Input::Closed {
+        conn: ConnId(1),
+        reason: String::new(),
+    });
+    rig.welcome(2);
+    assert!(rig.core.is_live());
+}
+
+#[test]
+fn directives_are_fenced_and_each_is_done_once() {
+    let mut rig = Rig::live();
+    let before = rig.heartbeats().len();
+    rig.directive(1, 3, 77, Order::Refresh);
+    assert_eq!(rig.heartbeats().len(), before + 1);
+    rig.directive(1, 3, 77, Order::Refresh);
+    assert_eq!(rig.heartbeats().len(), before + 1);
+    rig.directive(2, 2, 77, Order::Refresh);
+    rig.directive(3, 3, 76, Order::Refresh);
+    rig.directive(4, 3, 77, Order::SetHeartbeat(Duration::ZERO));
+    let expected = [
+        (1, State::Acknowledged),
+        (1, State::Done),
+        (1, State::Done),
+        (2, State::Refused),
+        (3, State::Refused),
+        (4, State::Acknowledged),
+        (4, State::Failed),
+    ];
+    assert_eq!(rig.updates(), expected);
+    rig.directive(5, 3, 77, Order::SetHeartbeat(Duration::from_millis(500)));
+    let before = rig.heartbeats().len();
+    rig.pass(SECOND * 2);
+    assert_eq!(rig.heartbeats().len(), before + 4);
+}
+
+#[test]
+fn each_target_is_probed_once_an_interval() {
+    let mut rig = Rig::live();
+    rig.plan(1, &[2, 3]);
+    let probes = |rig: &Rig| -> Vec<Uuid> {
+        rig.effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Probe { target, .. } => Some(*target),
+                _ => None,
+            })
+            .collect()
+    };
+    for _ in 0..10 {
+        let before = probes(&rig).len();
+        rig.pass(SECOND);
+        let now = probes(&rig)[before..].to_vec();
+        assert_eq!(now.len(), 2, "{now:?}");
+        for target in now {
+            let rtt = (target.0[0] == 2).then_some(Duration::from_micros(150));
+            rig.input(Input::Probed { target, rtt });
+        }
+    }
+    rig.pass(SECOND * 2);
+    let links: Vec<_> = rig
+        .heartbeats()
+        .into_iter()
+        .flat_map(|heartbeat| heartbeat.links)
+        .collect();
+    let last = |number: u8| {
+        links
+            .iter()
+            .rev()
+            .find(|(id, _)| id.0[0] == number)
+            .map(|(_, link)| link.state)
+    };
+    assert_eq!((last(2), last(3)), (Some(LinkState::Up), Some(LinkState::Down)));
+    // A target that is dropped is not probed again; an older plan is passed over.
+    rig.plan(3, &[2]);
+    rig.plan(2, &[3]);
+    let before = probes(&rig).len();
+    rig.pass(SECOND * 3);
+    assert!(probes(&rig)[before..].iter().all(|target| target.0[0] == 2));
+}
+
+#[test]
+fn a_new_session_hears_of_every_link_again() {
+    let mut rig = Rig::live();
+    rig.plan(1, &[2]);
+    rig.pass(SECOND);
+    rig.input(Input::Probed {
+        target: Uuid([2; 16]),
+        rtt: Some(SECOND / 1000),
+    });
+    rig.pass(SECOND * 2);
+    let reported = |rig: &Rig| {
+        rig.heartbeats()
+            .iter()
+            .map(|heartbeat| heartbeat.links.len())
+            .sum::<usize>()
+    };
+    assert_eq!(reported(&rig), 1);
+    rig.input(Input::Closed {
+        conn: ConnId(1),
+        reason: String::new(),
+    });
+    rig.pass(SECOND);
+    rig.input(Input::Connected { conn: ConnId(2) });
+    rig.welcome(2);
+    assert_eq!(reported(&rig), 2);
+}
+
+#[test]
+fn shutdown_says_goodbye() {
+    let mut rig = Rig::live();
+    rig.input(Input::Shutdown {
+        reason: "SIGTERM".to_owned(),
+    });
+    let goodbye = Effect::Send {
+        conn: ConnId(1),
+        report: Report::Goodbye {
+            reason: "SIGTERM".to_owned(),
+        },
+    };
+    assert_eq!(
+        rig.effects[rig.effects.len() - 3..],
+        [goodbye, Effect::Close { conn: ConnId(1) }, Effect::Stopped]
+    );
+    rig.pass(SECOND * 60);
+    assert_eq!(rig.connects().len(), 1);
+}
+
+fn some_input() -> impl Strategy<Value = Input> {
+    let conn = (1u64..4).prop_map(ConnId);
+    let seconds = |seconds: u64| Duration::from_secs(seconds);
+    prop_oneof![
+        conn.clone().prop_map(|conn| Input::Connected { conn }),
+        conn.clone().prop_map(|conn| Input::Closed {
+            conn,
+            reason: String::new()
+        }),
+        (conn.clone(), 0u64..100).prop_map(move |(conn, after)| {
+            let refused = Refused {
+                reason: RefusalReason::Stale,
+                detail: String::new(),
+                retry_after: Some(seconds(after)),
+            };
+            Input::Message {
+                conn,
+                message: Message::Refused(refused),
+            }
+        }),
+        (conn, any::<u64>(), prop::collection::vec(0u8..9, 0..9)).prop_map(move |(conn, version, targets)| {
+            let targets = targets.into_iter().map(|at| (Uuid([at; 16]), String::new())).collect();
+            let plan = ProbePlan {
+                version,
+                interval: seconds(version % 3),
+                targets,
+            };
+            Input::Message {
+                conn,
+                message: Message::ProbePlan(plan),
+            }
+        }),
+        (0u8..9).prop_map(|at| Input::Probed {
+            target: Uuid([at; 16]),
+            rtt: None
+        }),
+        Just(Input::Measured([None; Channel::COUNT])),
+        any::<i64>().prop_map(|wall| Input::WallClock(WallTime(wall))),
+    ]
+}
+
+proptest! {
+    /// Whatever comes, the agent goes on: it has a session or an attempt at one, or a timer for the next.
+    #[test]
+    fn it_never_gives_up(inputs in prop::collection::vec(some_input(), 0..60)) {
+        let mut rig = Rig::new();
+        for input in inputs {
+            rig.input(input);
+            rig.pass(Duration::from_millis(300));
+        }
+        prop_assert!(rig.core.poll_timeout().is_some());
+        let before = rig.connects().len();
+        rig.pass(SECOND * 600);
+        prop_assert!(rig.connects().len() > before);
+    }
+}

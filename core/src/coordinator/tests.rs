@@ -1,1 +1,5 @@
-
+mod commands;
+mod cycles;
+mod interleavings;
+mod rig;
+mod sessions;

@@ -1,5 +1,7 @@
 //! The Integrity Engine: digests, chain, signature.
 
 mod seal;
+#[cfg(test)]
+mod tests;
 
 pub use seal::{BadSeal, Digest, PublicKey, Seal, Sealer, Verifier, ZERO_DIGEST};

@@ -10,8 +10,9 @@
 const ALPHA: f32 = 0.4;
 /// Weight of the newest step in the trend.
 const BETA: f32 = 0.1;
-/// How much of the trend is left a cycle later.
-const PHI: f32 = 0.98;
+/// How much of the trend is left a cycle later: half of it after 138 cycles. Nearer to 1 than is usual, since a step is
+/// seconds and a disk fills for hours; a trend can carry the level by 199 of its steps at most.
+const PHI: f32 = 0.995;
 /// Cycles ahead that are forecast, and on which skill is measured.
 pub const HORIZON: usize = 10;
 /// Forecasts measured before a series is judged.

@@ -1,0 +1,254 @@
+//! A coordinator whose store and publisher answer at once, unless told otherwise.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use crate::{
+    coherence::Snapshot,
+    coordinator::{
+        Answer, Command, Config, Coordinator, Effect, Heartbeat, Input, Message, Published, Refusal, RefusalReason,
+        RequestId, Welcome,
+    },
+    event::Event,
+    id::{NodeId, Uuid},
+    integrity::{PublicKey, Sealer},
+    node::{Capacity, ConnId, Facts, Hello, Labels, Liveness},
+    store::{Batch, Durable},
+    telemetry::Channel,
+    time::{Time, WallTime},
+};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) fn node_id(number: u8) -> NodeId {
+    Uuid([number; 16])
+}
+
+pub(super) fn hello(number: u8, incarnation: u64, attempt: u64) -> Hello {
+    let facts = Facts {
+        id: node_id(number),
+        name: format!("node-{number}"),
+        agent_version: "1.2.3".to_owned(),
+        boot_time: WallTime(0),
+        capacity: Capacity {
+            cpu_millis: 1000,
+            memory_bytes: 1 << 30,
+            disk_bytes: 0,
+        },
+        attributes: Default::default(),
+        labels: Labels::from([("zone".to_owned(), "a".to_owned())]),
+        binary_digest: [1; 32],
+        config_digest: [2; 32],
+        probe_address: format!("10.0.0.{number}:1"),
+    };
+    Hello {
+        facts,
+        incarnation,
+        attempt,
+        channels: Channel::ALL.into_iter().map(Some).collect(),
+    }
+}
+
+pub(super) struct Rig {
+    pub(super) core: Coordinator,
+    pub(super) now: Time,
+    pub(super) sent: Vec<(ConnId, Message)>,
+    pub(super) closed: Vec<ConnId>,
+    pub(super) answers: Vec<(RequestId, Result<Answer, Refusal>)>,
+    pub(super) events: Vec<Arc<Event>>,
+    pub(super) batches: Vec<Batch>,
+    pub(super) snapshots: Vec<Arc<Snapshot>>,
+    /// Commits that were not confirmed, when the store stands still.
+    pub(super) stalled: bool,
+    pub(super) unconfirmed: usize,
+    sealer: Sealer,
+    durable: Durable,
+    sequences: std::collections::BTreeMap<ConnId, u64>,
+}
+
+impl Rig {
+    pub(super) fn new() -> Rig {
+        Rig::from(Durable::new(Uuid([9; 16])))
+    }
+
+    pub(super) fn from(durable: Durable) -> Rig {
+        let now = Time(SECOND.as_nanos() as u64);
+        let sealer = Sealer::new(durable.cluster, &[7; 32], durable.last_snapshot.2);
+        let config = Config::new("1.2.9", PublicKey([0; 32]));
+        let core = Coordinator::new(now, WallTime(1_000_000), config, durable.clone());
+        let mut rig = Rig {
+            core,
+            now,
+            sent: Vec::new(),
+            closed: Vec::new(),
+            answers: Vec::new(),
+            events: Vec::new(),
+            batches: Vec::new(),
+            snapshots: Vec::new(),
+            stalled: false,
+            unconfirmed: 0,
+            sealer,
+            durable,
+            sequences: Default::default(),
+        };
+        rig.core.handle_timeout(now);
+        rig.drain();
+        rig
+    }
+
+    /// A coordinator that starts from what this one made durable.
+    pub(super) fn restart(self) -> Rig {
+        let mut durable = self.durable;
+        durable.epoch += 1;
+        for batch in &self.batches {
+            for node in &batch.nodes {
+                durable.nodes.retain(|known| known.id() != node.id());
+                durable.nodes.push(Arc::clone(node));
+            }
+            durable.last_event = batch.events.last().map_or(durable.last_event, |event| event.sequence);
+            durable.decisions = durable.decisions.max(batch.decisions);
+        }
+        if let Some(snapshot) = self.snapshots.last() {
+            durable.last_snapshot = (snapshot.epoch, snapshot.cycle, [0; 32]);
+        }
+        Rig::from(durable)
+    }
+
+    pub(super) fn input(&mut self, input: Input) {
+        self.core.handle(self.now, input);
+        self.drain();
+    }
+
+    /// Lets time pass, in steps as the timers ask.
+    pub(super) fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some(due) = self.core.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.core.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    fn drain(&mut self) {
+        let mut confirm = VecDeque::new();
+        loop {
+            while let Some(effect) = self.core.poll_effect() {
+                match effect {
+                    Effect::Send { conn, message } => self.sent.push((conn, message)),
+                    Effect::Close { conn } => self.closed.push(conn),
+                    Effect::Commit(batch) => {
+                        self.events.extend(batch.events.iter().cloned());
+                        self.batches.push(*batch);
+                        if self.stalled {
+                            self.unconfirmed += 1;
+                        } else {
+                            confirm.push_back(Input::Committed);
+                        }
+                    }
+                    Effect::Publish(snapshot) => {
+                        let seal = Arc::new(self.sealer.seal(snapshot.epoch, snapshot.cycle, b""));
+                        self.snapshots.push(snapshot);
+                        confirm.push_back(Input::Published(Published {
+                            seal,
+                            subscribers: 0,
+                            lagging: 0,
+                        }));
+                    }
+                    Effect::Reply { request, answer } => self.answers.push((request, answer)),
+                }
+            }
+            let Some(input) = confirm.pop_front() else { return };
+            self.core.handle(self.now, input);
+        }
+    }
+
+    /// Confirms what a standing store has not.
+    pub(super) fn resume(&mut self) {
+        self.stalled = false;
+        for _ in 0..std::mem::take(&mut self.unconfirmed) {
+            self.input(Input::Committed);
+        }
+    }
+
+    pub(super) fn join(&mut self, conn: u64, number: u8) -> Welcome {
+        self.hello(conn, hello(number, 1, 0));
+        self.welcome(conn)
+            .unwrap_or_else(|| panic!("no welcome: {:?}", self.sent))
+    }
+
+    pub(super) fn hello(&mut self, conn: u64, hello: Hello) {
+        self.input(Input::Hello {
+            conn: ConnId(conn),
+            hello: Box::new(hello),
+        });
+    }
+
+    pub(super) fn welcome(&self, conn: u64) -> Option<Welcome> {
+        self.sent.iter().find_map(|(to, message)| match message {
+            Message::Welcome(welcome) if *to == ConnId(conn) => Some((**welcome).clone()),
+            _ => None,
+        })
+    }
+
+    pub(super) fn refused(&self, conn: u64) -> Option<RefusalReason> {
+        self.sent.iter().find_map(|(to, message)| match message {
+            Message::Refused(refused) if *to == ConnId(conn) => Some(refused.reason),
+            _ => None,
+        })
+    }
+
+    pub(super) fn beat(&mut self, conn: u64) {
+        let sequence = self.sequences.entry(ConnId(conn)).or_default();
+        *sequence += 1;
+        let sequence = *sequence;
+        self.heartbeat(conn, sequence, 0.25);
+    }
+
+    pub(super) fn heartbeat(&mut self, conn: u64, sequence: u64, value: f32) {
+        let heartbeat = Heartbeat {
+            sequence,
+            wall: WallTime(1_000_000 + (self.now.0 / 1_000_000) as i64 - 1000),
+            load: value,
+            values: vec![value; Channel::COUNT],
+            ..Heartbeat::default()
+        };
+        self.input(Input::Heartbeat {
+            conn: ConnId(conn),
+            heartbeat,
+        });
+    }
+
+    /// Lets time pass while the sessions `conns` send heartbeats.
+    pub(super) fn beat_for(&mut self, conns: &[u64], span: Duration) {
+        let end = self.now + span;
+        while self.now < end {
+            self.pass(SECOND.min(end.since(self.now)));
+            for conn in conns {
+                self.beat(*conn);
+            }
+        }
+    }
+
+    pub(super) fn command(&mut self, command: Command) -> Result<Answer, Refusal> {
+        let request = RequestId(self.answers.len() as u64 + 1_000);
+        self.input(Input::Command { request, command });
+        let (_, answer) = self.answers.iter().find(|(to, _)| *to == request).expect("an answer");
+        answer.clone()
+    }
+
+    /// The transitions of a node, in order.
+    pub(super) fn transitions(&self, number: u8) -> Vec<Liveness> {
+        let of_node = self.events.iter().filter(|event| event.node == Some(node_id(number)));
+        of_node
+            .filter_map(|event| match &event.body {
+                crate::event::EventBody::Liveness { to, .. } => Some(*to),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(super) fn snapshot(&mut self) -> Arc<Snapshot> {
+        self.pass(SECOND * 6);
+        Arc::clone(self.snapshots.last().expect("a snapshot"))
+    }
+}

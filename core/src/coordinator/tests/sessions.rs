@@ -1,0 +1,341 @@
+use std::time::Duration;
+
+use super::rig::{Rig, SECOND, hello, node_id};
+use crate::{
+    autonomy::Outcome,
+    coordinator::{Heartbeat, Input, Message, RefusalReason},
+    event::EventBody,
+    mesh::{LinkReport, LinkState},
+    node::{ConnId, Liveness},
+    time::WallTime,
+};
+
+#[test]
+fn a_node_is_online_from_its_welcome_on() {
+    let mut rig = Rig::new();
+    let welcome = rig.join(1, 1);
+    assert_eq!(
+        (welcome.epoch, welcome.session, welcome.heartbeat_interval),
+        (1, 1 << 32 | 1, SECOND * 2)
+    );
+    assert_eq!(rig.transitions(1), [Liveness::Online]);
+    rig.beat_for(&[1], SECOND * 30);
+    assert_eq!(rig.transitions(1), [Liveness::Online]);
+}
+
+#[test]
+fn nothing_is_welcomed_before_it_is_durable() {
+    let mut rig = Rig::new();
+    rig.stalled = true;
+    rig.hello(1, hello(1, 1, 0));
+    assert!(rig.welcome(1).is_none());
+    assert!(rig.transitions(1).is_empty());
+    rig.resume();
+    assert!(rig.welcome(1).is_some());
+}
+
+#[test]
+fn silence_makes_suspect_and_then_offline() {
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    rig.beat(1);
+    rig.pass(Duration::from_millis(2_999));
+    assert_eq!(rig.transitions(1), [Liveness::Online]);
+    rig.pass(Duration::from_millis(1));
+    assert_eq!(rig.transitions(1), [Liveness::Online, Liveness::Suspect]);
+    rig.pass(SECOND * 10);
+    assert_eq!(
+        rig.transitions(1),
+        [Liveness::Online, Liveness::Suspect, Liveness::Offline]
+    );
+    // Its session is ended, so that an agent which wakes up begins anew.
+    assert_eq!(rig.refused(1), Some(RefusalReason::Timeout));
+    assert!(rig.closed.contains(&ConnId(1)));
+}
+
+#[test]
+fn a_heartbeat_takes_suspicion_back_and_resolves_the_decision() {
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    rig.pass(SECOND * 5);
+    rig.beat(1);
+    assert_eq!(
+        rig.transitions(1),
+        [Liveness::Online, Liveness::Suspect, Liveness::Online]
+    );
+    let resolved = rig.events.iter().any(|event| {
+        matches!(&event.body, EventBody::Decision(decision) if decision.outcome == Outcome::Resolved && decision.rule == "session-lost")
+    });
+    assert!(resolved);
+    rig.beat_for(&[1], SECOND * 20);
+    assert_eq!(rig.transitions(1).len(), 3);
+}
+
+#[test]
+fn every_transition_has_a_decision_with_evidence() {
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    rig.pass(SECOND * 60);
+    let transitions = rig.transitions(1).len();
+    let decisions: Vec<_> = rig
+        .events
+        .iter()
+        .filter_map(|event| match &event.body {
+            EventBody::Decision(decision) if decision.outcome == Outcome::Observed => Some(decision),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(decisions.len(), transitions);
+    assert!(decisions.iter().all(|decision| !decision.evidence.is_empty()));
+}
+
+#[test]
+fn an_ended_session_makes_suspect_at_once_and_a_goodbye_makes_left() {
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    rig.join(2, 2);
+    rig.input(Input::Closed { conn: ConnId(1) });
+    rig.input(Input::Goodbye {
+        conn: ConnId(2),
+        reason: "SIGTERM".to_owned(),
+    });
+    rig.input(Input::Closed { conn: ConnId(2) });
+    assert_eq!(rig.transitions(1), [Liveness::Online, Liveness::Suspect]);
+    assert_eq!(rig.transitions(2), [Liveness::Online, Liveness::Left]);
+    rig.pass(SECOND * 120);
+    assert_eq!(rig.transitions(1).last(), Some(&Liveness::Offline));
+    assert_eq!(rig.transitions(2).last(), Some(&Liveness::Left));
+}
+
+#[test]
+fn a_newer_session_takes_the_place_of_the_old_one() {
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    rig.beat(1);
+    rig.hello(2, hello(1, 1, 1));
+    assert_eq!(rig.refused(1), Some(RefusalReason::Replaced));
+    assert!(rig.welcome(2).is_some());
+    // Nothing that the old one still says counts, and its end does not touch the new one.
+    rig.heartbeat(1, 99, 0.75);
+    rig.input(Input::Goodbye {
+        conn: ConnId(1),
+        reason: String::new(),
+    });
+    rig.input(Input::Closed { conn: ConnId(1) });
+    assert_eq!(rig.transitions(1), [Liveness::Online]);
+    rig.beat(2);
+    let snapshot = rig.snapshot();
+    assert_eq!(snapshot.details[0].heartbeats, 1);
+}
+
+#[test]
+fn an_older_incarnation_or_a_repeated_hello_is_refused() {
+    let mut rig = Rig::new();
+    rig.hello(1, hello(1, 5, 3));
+    rig.hello(2, hello(1, 4, 9));
+    rig.hello(3, hello(1, 5, 3));
+    rig.hello(4, hello(1, 5, 2));
+    for conn in 2..=4 {
+        assert_eq!(rig.refused(conn), Some(RefusalReason::Stale), "conn {conn}");
+    }
+    rig.beat_for(&[1], SECOND * 7);
+    let snapshot = rig.snapshots.last().unwrap();
+    let broken = snapshot
+        .coherence
+        .invariants
+        .iter()
+        .find(|one| one.id == "incarnations-grow")
+        .unwrap();
+    assert_eq!(broken.broken, 3);
+    rig.hello(5, hello(1, 6, 0));
+    assert!(rig.welcome(5).is_some());
+    // The incarnation is durable.
+    let mut rig = rig.restart();
+    rig.hello(6, hello(1, 5, 0));
+    assert_eq!(rig.refused(6), Some(RefusalReason::Stale));
+}
+
+#[test]
+fn contradictory_messages_end_the_session_with_the_field() {
+    type Bad = (&'static str, fn(&mut Rig));
+    let cases: [Bad; 5] = [
+        ("sequence", |rig| rig.heartbeat(1, 1, 0.0)),
+        ("values", |rig| {
+            let heartbeat = Heartbeat {
+                sequence: 9,
+                values: vec![0.0; 3],
+                ..Heartbeat::default()
+            };
+            rig.input(Input::Heartbeat {
+                conn: ConnId(1),
+                heartbeat,
+            });
+        }),
+        ("hello", |rig| rig.hello(1, hello(1, 2, 0))),
+        ("directive.state", |rig| {
+            let state = crate::behaviour::State::Expired;
+            rig.input(Input::DirectiveUpdate {
+                conn: ConnId(1),
+                id: 1,
+                state,
+                detail: String::new(),
+            });
+        }),
+        ("x.y", |rig| {
+            rig.input(Input::Invalid {
+                conn: ConnId(1),
+                detail: "x.y: bad".to_owned(),
+            })
+        }),
+    ];
+    for (field, bad) in cases {
+        let mut rig = Rig::new();
+        rig.join(1, 1);
+        rig.beat(1);
+        bad(&mut rig);
+        let refusal = rig.sent.iter().find_map(|(_, message)| match message {
+            Message::Refused(refused) => Some(refused.clone()),
+            _ => None,
+        });
+        let refusal = refusal.unwrap_or_else(|| panic!("{field}: not refused"));
+        assert_eq!(refusal.reason, RefusalReason::Invalid);
+        assert!(refusal.detail.contains(field), "{}", refusal.detail);
+        assert!(rig.closed.contains(&ConnId(1)));
+    }
+}
+
+#[test]
+fn a_coordinator_that_stood_still_blames_nobody() {
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    rig.beat(1);
+    // Nothing runs for 30 s; then the timers come first, and the heartbeats that waited after them.
+    rig.now = rig.now + SECOND * 30;
+    rig.pass(Duration::ZERO);
+    assert_eq!(rig.transitions(1), [Liveness::Online]);
+    rig.beat_for(&[1], SECOND * 10);
+    assert_eq!(rig.transitions(1), [Liveness::Online]);
+    // Whoever stays silent afterwards is found out all the same.
+    rig.pass(SECOND * 15);
+    assert_eq!(rig.transitions(1).last(), Some(&Liveness::Offline));
+}
+
+#[test]
+fn after_a_restart_nodes_are_unseen_until_the_grace_is_over() {
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    rig.join(2, 2);
+    rig.join(3, 3);
+    rig.input(Input::Goodbye {
+        conn: ConnId(3),
+        reason: String::new(),
+    });
+    let mut rig = rig.restart();
+    let liveness = |rig: &Rig| -> Vec<Liveness> {
+        rig.snapshots
+            .last()
+            .unwrap()
+            .nodes
+            .iter()
+            .map(|row| row.state.liveness)
+            .collect()
+    };
+    assert_eq!(liveness(&rig), [Liveness::Unseen, Liveness::Unseen, Liveness::Left]);
+    rig.hello(1, hello(1, 1, 0));
+    rig.beat_for(&[1], SECOND * 59);
+    assert_eq!(liveness(&rig), [Liveness::Online, Liveness::Unseen, Liveness::Left]);
+    rig.beat_for(&[1], SECOND * 7);
+    assert_eq!(liveness(&rig), [Liveness::Online, Liveness::Offline, Liveness::Left]);
+    assert_eq!(rig.core.epoch, 2);
+}
+
+#[test]
+fn wall_clocks_decide_nothing() {
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    for day in [-86_400_000i64, 86_400_000, 0] {
+        rig.input(Input::WallClock(WallTime(1_000_000 + day)));
+        rig.beat_for(&[1], SECOND * 10);
+    }
+    assert_eq!(rig.transitions(1), [Liveness::Online]);
+}
+
+#[test]
+fn a_shutdown_tells_agents_and_judges_nobody() {
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    rig.input(Input::Shutdown { retry_after: SECOND });
+    assert_eq!(rig.refused(1), Some(RefusalReason::Shutdown));
+    rig.input(Input::Closed { conn: ConnId(1) });
+    assert_eq!(rig.transitions(1), [Liveness::Online]);
+    rig.hello(2, hello(2, 1, 0));
+    assert_eq!(rig.refused(2), Some(RefusalReason::Overloaded));
+}
+
+#[test]
+fn a_store_that_is_behind_holds_newcomers_off() {
+    let mut rig = Rig::new();
+    rig.stalled = true;
+    for conn in 1..=200u64 {
+        rig.hello(conn, hello(conn as u8, 1, 0));
+    }
+    assert!(rig.unconfirmed <= super::super::staging::MAX_AWAITED);
+    assert_eq!(rig.refused(200), Some(RefusalReason::Overloaded));
+    rig.resume();
+    assert!(rig.welcome(1).is_some());
+    assert!(rig.welcome(200).is_none());
+}
+
+#[test]
+fn members_get_plans_and_their_reports_make_the_mesh() {
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    rig.join(2, 2);
+    rig.pass(Duration::from_millis(100));
+    let plans: Vec<_> = rig
+        .sent
+        .iter()
+        .filter_map(|(conn, message)| match message {
+            Message::ProbePlan(plan) => Some((conn.0, plan.targets.clone())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        plans,
+        [
+            (1, vec![(node_id(2), "10.0.0.2:1".to_owned())]),
+            (2, vec![(node_id(1), "10.0.0.1:1".to_owned())])
+        ]
+    );
+    let links = vec![(
+        node_id(2),
+        LinkReport {
+            state: LinkState::Down,
+            loss: 1.0,
+            ..LinkReport::default()
+        },
+    )];
+    let values = vec![0.0; crate::telemetry::Channel::COUNT];
+    let heartbeat = Heartbeat {
+        sequence: 1,
+        values,
+        links,
+        ..Heartbeat::default()
+    };
+    rig.input(Input::Heartbeat {
+        conn: ConnId(1),
+        heartbeat,
+    });
+    rig.beat(2);
+    rig.pass(SECOND);
+    let mut rig = rig;
+    rig.beat_for(&[2], SECOND * 6);
+    let snapshot = rig.snapshots.last().unwrap();
+    let disagree = snapshot
+        .coherence
+        .invariants
+        .iter()
+        .find(|one| one.id == "registry-mesh-agree")
+        .unwrap();
+    assert_eq!(disagree.broken, 0, "node 1's evidence went with its silence");
+}
