@@ -76,13 +76,17 @@ impl Rig {
     }
 
     fn welcome(&mut self, conn: u64) {
+        self.welcome_with(conn, ProbePlan::default());
+    }
+
+    fn welcome_with(&mut self, conn: u64, probe_plan: ProbePlan) {
         let welcome = Welcome {
             cluster: CLUSTER,
             epoch: 3,
             session: 77,
             cycle_interval: SECOND * 6,
             heartbeat_interval: SECOND * 2,
-            probe_plan: ProbePlan::default(),
+            probe_plan,
             admission: Admission::Admitted,
         };
         self.message(conn, Message::Welcome(Box::new(welcome)));
@@ -382,7 +386,7 @@ fn a_new_session_hears_of_every_link_again() {
     });
     rig.pass(SECOND);
     rig.input(Input::Connected { conn: ConnId(2) });
-    rig.welcome(2);
+    rig.welcome_with(2, plan(1, &[2]));
     assert_eq!(reported(&rig), 2);
 }
 

@@ -3,7 +3,9 @@ use crate::id::Uuid;
 
 const CLUSTER: Uuid = Uuid([3; 16]);
 
-fn chain(count: u64) -> (PublicKey, Vec<(Vec<u8>, Seal)>) {
+type Sealed = (Vec<u8>, Seal);
+
+fn chain(count: u64) -> (PublicKey, Vec<Sealed>) {
     let mut sealer = Sealer::new(CLUSTER, &[5; 32], ZERO_DIGEST);
     let sealed = (1..=count).map(|cycle| {
         let bytes = cycle.to_be_bytes().to_vec();
@@ -14,7 +16,7 @@ fn chain(count: u64) -> (PublicKey, Vec<(Vec<u8>, Seal)>) {
     (sealer.public_key(), sealed)
 }
 
-fn check(key: PublicKey, sealed: &[(Vec<u8>, Seal)]) -> Result<(), BadSeal> {
+fn check(key: PublicKey, sealed: &[Sealed]) -> Result<(), BadSeal> {
     let mut verifier = Verifier::new(CLUSTER, key)?;
     sealed.iter().try_for_each(|(bytes, seal)| verifier.check(bytes, seal))
 }
@@ -35,7 +37,7 @@ fn an_unaltered_chain_verifies_from_anywhere() {
 #[test]
 fn whatever_is_altered_is_named() {
     let (key, sealed) = chain(3);
-    let altered = |alter: &dyn Fn(&mut Vec<(Vec<u8>, Seal)>)| {
+    let altered = |alter: &dyn Fn(&mut Vec<Sealed>)| {
         let mut copy = sealed.clone();
         alter(&mut copy);
         check(key, &copy)
