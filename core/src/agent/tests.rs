@@ -154,15 +154,16 @@ impl Rig {
     }
 
     fn plan(&mut self, version: u64, targets: &[u8]) {
-        let targets = targets.iter().map(|at| (Uuid([*at; 16]), format!("h{at}:1"))).collect();
-        self.message(
-            1,
-            Message::ProbePlan(ProbePlan {
-                version,
-                interval: SECOND,
-                targets,
-            }),
-        );
+        self.message(1, Message::ProbePlan(plan(version, targets)));
+    }
+}
+
+fn plan(version: u64, targets: &[u8]) -> ProbePlan {
+    let targets = targets.iter().map(|at| (Uuid([*at; 16]), format!("h{at}:1"))).collect();
+    ProbePlan {
+        version,
+        interval: SECOND,
+        targets,
     }
 }
 
