@@ -1,1 +1,240 @@
+use proptest::prelude::*;
+use prost::Message as _;
+use wyneos_core::{
+    agent::Report,
+    coordinator::{Heartbeat, Input, Message},
+    mesh::{LinkReport, LinkState},
+    node::ConnId,
+    telemetry::Channel,
+};
 
+use super::*;
+use crate::v1::{self, session_request};
+
+const CONN: ConnId = ConnId(1);
+
+fn hello() -> v1::Hello {
+    v1::Hello {
+        node_id: "01020304-0506-0708-090a-0b0c0d0e0f10".to_owned(),
+        name: "web-1".to_owned(),
+        incarnation: 1,
+        agent_version: "0.1.0".to_owned(),
+        boot_time: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
+        capacity: Some(v1::Capacity {
+            cpu_millis: 1000,
+            memory_bytes: 1,
+            disk_bytes: 0,
+        }),
+        attributes: Some(v1::Attributes {
+            cpus: 1,
+            memory_bytes: 1,
+            ..v1::Attributes::default()
+        }),
+        labels: vec![v1::Label {
+            key: "zone".to_owned(),
+            value: "a".to_owned(),
+        }],
+        channels: vec![Channel::CpuUsed.name().to_owned(), "from.the.future".to_owned()],
+        binary_digest: vec![1; 32],
+        config_digest: vec![2; 32],
+        probe_address: "10.0.0.1:7402".to_owned(),
+        attempt: 0,
+    }
+}
+
+fn heartbeat() -> v1::Heartbeat {
+    v1::Heartbeat {
+        sequence: 1,
+        load: 0.5,
+        values: vec![0.5, 0.0],
+        absent: vec![1],
+        ..v1::Heartbeat::default()
+    }
+}
+
+fn input(message: session_request::Message) -> Result<Input, ConvertError> {
+    session_input(CONN, v1::SessionRequest { message: Some(message) })
+}
+
+#[test]
+fn a_good_hello_is_taken_and_unknown_channels_are_passed_over() {
+    let Ok(Input::Hello { hello, .. }) = input(session_request::Message::Hello(hello())) else {
+        panic!("refused")
+    };
+    assert_eq!(hello.channels, [Some(Channel::CpuUsed), None]);
+    assert_eq!(hello.facts.labels["zone"], "a");
+}
+
+#[test]
+fn every_bad_field_of_a_hello_is_named() {
+    type Spoil = fn(&mut v1::Hello);
+    let many = |hello: &mut v1::Hello| {
+        hello.labels = (0..10_000)
+            .map(|at| v1::Label {
+                key: format!("k{at}"),
+                value: String::new(),
+            })
+            .collect();
+    };
+    let cases: [(&str, Spoil); 20] = [
+        ("hello.node_id", |hello| hello.node_id = "web-1".to_owned()),
+        ("hello.name", |hello| hello.name = "a\u{7}b".to_owned()),
+        ("hello.name", |hello| hello.name = "x".repeat(254)),
+        ("hello.name", |hello| hello.name = " ".to_owned()),
+        ("hello.incarnation", |hello| hello.incarnation = 0),
+        ("hello.agent_version", |hello| hello.agent_version = "1".repeat(65)),
+        ("hello.boot_time", |hello| hello.boot_time = None),
+        ("hello.boot_time", |hello| {
+            hello.boot_time = Some(prost_types::Timestamp {
+                seconds: i64::MAX,
+                nanos: 0,
+            })
+        }),
+        ("hello.capacity", |hello| hello.capacity = None),
+        ("hello.capacity.cpu_millis", |hello| {
+            hello.capacity = Some(v1::Capacity {
+                cpu_millis: u64::MAX,
+                memory_bytes: 1,
+                disk_bytes: 0,
+            });
+        }),
+        ("hello.capacity.memory_bytes", |hello| {
+            hello.capacity = Some(v1::Capacity {
+                cpu_millis: 1,
+                memory_bytes: u64::MAX,
+                disk_bytes: 0,
+            });
+        }),
+        ("hello.attributes", |hello| hello.attributes = None),
+        ("hello.attributes.cpus", |hello| {
+            hello.attributes = Some(v1::Attributes::default())
+        }),
+        ("hello.labels", many),
+        ("hello.labels[1].key", |hello| {
+            hello.labels = vec![hello.labels[0].clone(), hello.labels[0].clone()]
+        }),
+        ("hello.labels[0].key", |hello| hello.labels[0].key = "a b".to_owned()),
+        ("hello.labels[0].value", |hello| hello.labels[0].value = "\n".to_owned()),
+        ("hello.channels", |hello| hello.channels = vec!["x".to_owned(); 65]),
+        ("hello.binary_digest", |hello| hello.binary_digest = vec![0; 31]),
+        ("hello.probe_address", |hello| {
+            hello.probe_address = "no port".to_owned()
+        }),
+    ];
+    for (field, spoil) in cases {
+        let mut hello = hello();
+        spoil(&mut hello);
+        let error = input(session_request::Message::Hello(hello)).expect_err(field);
+        assert_eq!(error.field, field, "{error}");
+        assert!(!error.reason.is_empty());
+    }
+}
+
+#[test]
+fn every_bad_field_of_a_heartbeat_is_named() {
+    type Spoil = fn(&mut v1::Heartbeat);
+    let cases: [(&str, Spoil); 10] = [
+        ("heartbeat.values[0]", |heartbeat| heartbeat.values[0] = f32::NAN),
+        ("heartbeat.values[1]", |heartbeat| heartbeat.values[1] = f32::INFINITY),
+        ("heartbeat.values", |heartbeat| heartbeat.values = vec![0.0; 65]),
+        ("heartbeat.load", |heartbeat| heartbeat.load = f32::NAN),
+        ("heartbeat.load", |heartbeat| heartbeat.load = 1.5),
+        ("heartbeat.absent", |heartbeat| heartbeat.absent = vec![1, 0]),
+        ("heartbeat.absent", |heartbeat| heartbeat.absent = vec![2]),
+        ("heartbeat.links", |heartbeat| {
+            heartbeat.links = vec![v1::LinkReport::default(); 65]
+        }),
+        ("heartbeat.links[0].subject_id", |heartbeat| {
+            heartbeat.links = vec![v1::LinkReport::default()]
+        }),
+        ("heartbeat.links[0].state", |heartbeat| {
+            let subject_id = hello().node_id;
+            heartbeat.links = vec![v1::LinkReport {
+                subject_id,
+                state: 99,
+                ..v1::LinkReport::default()
+            }];
+        }),
+    ];
+    for (field, spoil) in cases {
+        let mut heartbeat = heartbeat();
+        spoil(&mut heartbeat);
+        let error = input(session_request::Message::Heartbeat(heartbeat)).expect_err(field);
+        assert_eq!(error.field, field, "{error}");
+    }
+    assert!(input(session_request::Message::Heartbeat(heartbeat())).is_ok());
+}
+
+#[test]
+fn other_messages_name_their_fields_too() {
+    let empty = session_input(CONN, v1::SessionRequest { message: None });
+    assert_eq!(empty.unwrap_err().field, "message");
+    let update = v1::DirectiveUpdate {
+        id: 1,
+        state: 42,
+        detail: String::new(),
+    };
+    assert_eq!(
+        input(session_request::Message::Directive(update)).unwrap_err().field,
+        "directive.state"
+    );
+    let goodbye = v1::Goodbye {
+        reason: "x".repeat(257),
+    };
+    assert_eq!(
+        input(session_request::Message::Goodbye(goodbye)).unwrap_err().field,
+        "goodbye.reason"
+    );
+}
+
+proptest! {
+    /// Any bytes are a message or an error, never a panic.
+    #[test]
+    fn no_bytes_break_a_conversion(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(request) = v1::SessionRequest::decode(&*bytes) {
+            drop(session_input(CONN, request));
+        }
+        if let Ok(response) = v1::SessionResponse::decode(&*bytes) {
+            drop(Message::try_from(response));
+        }
+    }
+
+    /// What an agent says arrives as it was said.
+    #[test]
+    fn heartbeats_survive_the_wire(
+        sequence: u64,
+        load in 0.0f32..=1.0,
+        values in prop::collection::vec(-1e9f32..1e9, 0..20),
+        rtt: u32,
+        age: Option<u64>,
+        acknowledged: (u64, u64),
+    ) {
+        let report = LinkReport {
+            state: LinkState::Lossy,
+            rtt_micros: rtt,
+            rtt_p95_micros: rtt,
+            loss: load,
+            last_success_age_millis: age,
+        };
+        let links = vec![("01020304-0506-0708-090a-0b0c0d0e0f10".parse().unwrap(), report)];
+        let heartbeat = Heartbeat { sequence, load, values, links, acknowledged, ..Heartbeat::default() };
+        let bytes = v1::SessionRequest::from(Report::Heartbeat(heartbeat.clone())).encode_to_vec();
+        let decoded = v1::SessionRequest::decode(&*bytes).unwrap();
+        prop_assert_eq!(session_input(CONN, decoded), Ok(Input::Heartbeat { conn: CONN, heartbeat }));
+    }
+}
+
+#[test]
+fn times_and_spans_have_their_ranges() {
+    let late = prost_types::Timestamp {
+        seconds: 253_402_300_800,
+        nanos: 0,
+    };
+    assert_eq!(timestamp_in("t", &late).unwrap_err().field, "t");
+    let before_1970 = wyneos_core::time::WallTime(-1);
+    assert_eq!(timestamp_in("t", &timestamp(before_1970)), Ok(before_1970));
+    assert!(duration_in("d", &prost_types::Duration { seconds: -1, nanos: 0 }).is_err());
+    assert!(duration_in("d", &prost_types::Duration { seconds: 0, nanos: -1 }).is_err());
+    let span = std::time::Duration::new(7, 9);
+    assert_eq!(duration_in("d", &duration(span)), Ok(span));
+}

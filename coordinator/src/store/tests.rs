@@ -1,1 +1,209 @@
+use std::{fs, sync::Arc, time::Duration};
 
+use wyneos_core::{
+    event::{Event, EventBody},
+    id::{NodeId, Uuid},
+    integrity::Sealer,
+    node::{Admission, Eligibility, Facts, Labels, NodeRecord},
+    store::Batch,
+    time::WallTime,
+};
+
+use super::*;
+
+const CLUSTER: Uuid = Uuid([9; 16]);
+
+fn retention(events: u64, snapshots: u64) -> Retention {
+    Retention {
+        events,
+        snapshots,
+        snapshot_age: Duration::from_secs(1_000),
+    }
+}
+
+fn node(number: u8) -> Arc<NodeRecord> {
+    let facts = Facts {
+        id: Uuid([number; 16]),
+        name: format!("node-{number}"),
+        agent_version: "1".to_owned(),
+        boot_time: WallTime(0),
+        capacity: Default::default(),
+        attributes: Default::default(),
+        labels: Labels::from([("zone".to_owned(), "a".to_owned())]),
+        binary_digest: [1; 32],
+        config_digest: [2; 32],
+        probe_address: String::new(),
+    };
+    Arc::new(NodeRecord {
+        facts: Arc::new(facts),
+        incarnation: 3,
+        session: 4,
+        admission: Admission::Admitted,
+        eligibility: Eligibility::Cordoned,
+        operator_labels: Labels::new(),
+        heartbeat: Some(Duration::from_millis(250)),
+        departed: None,
+    })
+}
+
+fn event(sequence: u64, node: Option<NodeId>) -> Arc<Event> {
+    let body = EventBody::Command {
+        verb: "label".to_owned(),
+        detail: sequence.to_string(),
+    };
+    let (epoch, cycle, time) = (1, 2, WallTime(3));
+    Arc::new(Event {
+        sequence,
+        time,
+        epoch,
+        cycle,
+        node,
+        node_name: String::new(),
+        summary: String::new(),
+        body,
+    })
+}
+
+fn batch(nodes: &[u8], events: std::ops::RangeInclusive<u64>) -> Batch {
+    let about = |sequence: u64| (sequence % 2 == 0).then_some(Uuid([1; 16]));
+    Batch {
+        nodes: nodes.iter().map(|number| node(*number)).collect(),
+        events: events.map(|sequence| event(sequence, about(sequence))).collect(),
+        decisions: 5,
+    }
+}
+
+/// What must hold of every store.
+fn behaves(mut store: impl Store) {
+    let durable = store.load(CLUSTER).unwrap();
+    assert_eq!((durable.cluster, durable.epoch, durable.last_event), (CLUSTER, 1, 0));
+    store.commit(1, &[batch(&[1, 2], 1..=3), batch(&[2], 4..=6)]).unwrap();
+    assert!(matches!(
+        store.commit(7, &[batch(&[3], 7..=7)]),
+        Err(StoreError::Fenced { ours: 7, theirs: 1 })
+    ));
+    let history = store.history();
+    let sequences = |events: Vec<Event>| events.iter().map(|event| event.sequence).collect::<Vec<u64>>();
+    let (events, oldest) = history.events(2, 3).unwrap();
+    assert_eq!((sequences(events), oldest), (vec![2, 3, 4], 1));
+    assert_eq!(sequences(history.events_before(6, 2).unwrap()), [5, 4]);
+    assert_eq!(sequences(history.events_of(Uuid([1; 16]), 6, 9).unwrap()), [4, 2]);
+    assert_eq!(sequences(history.events_of_from(Uuid([1; 16]), 3, 9).unwrap()), [4, 6]);
+    assert_eq!(
+        sequences(history.events_of(Uuid([8; 16]), 99, 9).unwrap()),
+        Vec::<u64>::new()
+    );
+
+    let mut sealer = Sealer::new(CLUSTER, &[1; 32], [0; 32]);
+    for cycle in 1..=4 {
+        let bytes = Bytes::from(cycle.to_string());
+        let seal = Arc::new(sealer.seal(1, cycle, &bytes));
+        store
+            .keep_snapshot(&SealedSnapshot {
+                seal,
+                time: WallTime(cycle as i64),
+                bytes,
+            })
+            .unwrap();
+    }
+    // Three are kept.
+    assert!(history.snapshot(1).unwrap().is_none());
+    assert_eq!(history.snapshot(2).unwrap().unwrap().bytes, "2");
+    assert_eq!(history.snapshot_from(0).unwrap().unwrap().seal.cycle, 2);
+    assert!(history.snapshot_from(5).unwrap().is_none());
+    let cycles: Vec<u64> = history
+        .seals(4, 9)
+        .unwrap()
+        .iter()
+        .map(|entry| entry.seal.cycle)
+        .collect();
+    assert_eq!(cycles, [3, 2]);
+
+    // Events beyond the retention go, oldest first.
+    store.commit(1, &[batch(&[], 7..=12)]).unwrap();
+    let (events, oldest) = history.events(0, 99).unwrap();
+    assert_eq!((sequences(events), oldest), ((3..=12).collect(), 3));
+    assert_eq!(sequences(history.events_of_from(Uuid([1; 16]), 0, 1).unwrap()), [4]);
+
+    let durable = store.load(Uuid([7; 16])).unwrap();
+    assert_eq!(
+        (durable.cluster, durable.epoch, durable.last_event, durable.decisions),
+        (CLUSTER, 2, 12, 5)
+    );
+    assert_eq!(durable.nodes, [node(1), node(2)]);
+    assert_eq!((durable.last_snapshot.0, durable.last_snapshot.1), (1, 4));
+    // Whoever led before is fenced off.
+    assert!(matches!(
+        store.commit(1, &[batch(&[], 13..=13)]),
+        Err(StoreError::Fenced { .. })
+    ));
+}
+
+#[test]
+fn the_store_in_memory_behaves() {
+    behaves(Memory::new(retention(10, 3)));
+}
+
+#[test]
+fn the_embedded_store_behaves_and_opens_again() {
+    let directory = tempfile::tempdir().unwrap();
+    behaves(Embedded::open(directory.path(), retention(10, 3)).unwrap());
+    let mut store = Embedded::open(directory.path(), retention(10, 3)).unwrap();
+    let durable = store.load(CLUSTER).unwrap();
+    assert_eq!((durable.epoch, durable.nodes.len(), durable.last_event), (3, 2, 12));
+}
+
+#[test]
+fn snapshots_go_by_age_but_the_newest_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Embedded::open(directory.path(), retention(10, 100)).unwrap();
+    store.load(CLUSTER).unwrap();
+    let mut sealer = Sealer::new(CLUSTER, &[1; 32], [0; 32]);
+    for (cycle, second) in [(1, 0), (2, 500), (3, 1_200), (4, 9_000)] {
+        let seal = Arc::new(sealer.seal(1, cycle, b"x"));
+        let time = WallTime(second * 1_000);
+        store
+            .keep_snapshot(&SealedSnapshot {
+                seal,
+                time,
+                bytes: Bytes::from_static(b"x"),
+            })
+            .unwrap();
+        let kept: Vec<u64> = store
+            .history()
+            .seals(u64::MAX, 9)
+            .unwrap()
+            .iter()
+            .map(|entry| entry.seal.cycle)
+            .collect();
+        let expected: &[u64] = match cycle {
+            1 => &[1],
+            2 => &[2, 1],
+            3 => &[3, 2],
+            _ => &[4],
+        };
+        assert_eq!(kept, expected);
+    }
+}
+
+#[test]
+fn a_store_that_is_locked_foreign_or_corrupt_is_told_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Embedded::open(directory.path(), retention(10, 3));
+    let first = open().unwrap();
+    let locked = open().err().unwrap();
+    assert!(matches!(locked, StoreError::Locked(_)), "{locked}");
+    assert!(locked.to_string().contains("data_dir"));
+    drop(first);
+    fs::write(
+        directory.path().join("state.redb"),
+        b"this is no store, but long enough to have had a header".repeat(100),
+    )
+    .unwrap();
+    let foreign = open().err().unwrap();
+    assert!(
+        matches!(foreign, StoreError::Foreign { .. } | StoreError::Corrupt { .. }),
+        "{foreign:?}"
+    );
+    assert!(foreign.to_string().contains("state.redb"));
+}
