@@ -39,6 +39,9 @@ use crate::{
 /// How long the drain may take until what is left is cut off.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How long the first snapshot is waited for before the port is served.
+const FIRST_CYCLE: Duration = Duration::from_secs(5);
+
 /// When agents may try again after a shutdown.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -262,6 +265,9 @@ impl Serving {
         agents: Agents,
         exit_with_stdin: bool,
     ) -> Result<(), BootError> {
+        // Whoever reads finds something to read: the first cycle is due at once.
+        let mut newest = services.board.subscribe();
+        drop(timeout(FIRST_CYCLE, newest.wait_for(Option::is_some)).await);
         let mut stopping = self.stopping.subscribe();
         let until_stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
         let mut server = tokio::spawn(serve(listener, services, agents, until_stopped));

@@ -251,6 +251,13 @@ impl Coordinator {
         }
     }
 
+    /// A transport without a session said something: it never said hello, or its session is over. Of the latter the driver
+    /// has let go already, so that only the former hears this.
+    pub(super) fn no_session(&mut self, conn: ConnId, what: &str) {
+        let detail = format!("{what}: sent before the hello");
+        self.refuse(conn, refused(RefusalReason::Invalid, detail, None));
+    }
+
     /// Ends a session whose node was given up, so that an agent which wakes up later begins anew.
     pub(super) fn drop_session(&mut self, index: NodeIndex) {
         if let Some(session) = self.registry[index].session.take() {

@@ -205,6 +205,20 @@ fn contradictory_messages_end_the_session_with_the_field() {
 }
 
 #[test]
+fn whoever_did_not_say_hello_is_turned_away() {
+    let mut rig = Rig::new();
+    rig.beat(1);
+    rig.input(Input::Goodbye {
+        conn: ConnId(2),
+        reason: String::new(),
+    });
+    for conn in [1, 2] {
+        assert_eq!(rig.refused(conn), Some(RefusalReason::Invalid));
+        assert!(rig.closed.contains(&ConnId(conn)));
+    }
+}
+
+#[test]
 fn a_coordinator_that_stood_still_blames_nobody() {
     let mut rig = Rig::new();
     rig.join(1, 1);
