@@ -54,6 +54,7 @@ impl Coordinator {
 
     pub(super) fn directive_update(&mut self, conn: ConnId, id: u64, state: State, detail: &str) {
         let Some(index) = self.registry.of_conn(conn) else {
+            self.no_session(conn, "directive");
             return;
         };
         if state < State::Acknowledged || state == State::Expired {

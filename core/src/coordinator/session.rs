@@ -166,6 +166,7 @@ impl Coordinator {
 
     pub(super) fn heartbeat(&mut self, conn: ConnId, heartbeat: Heartbeat) {
         let Some(index) = self.registry.of_conn(conn) else {
+            self.no_session(conn, "heartbeat");
             return;
         };
         let (now, wall) = (self.now, self.wall.at(self.now));
@@ -212,6 +213,7 @@ impl Coordinator {
 
     pub(super) fn goodbye(&mut self, conn: ConnId, reason: &str) {
         let Some(index) = self.registry.detach(conn) else {
+            self.no_session(conn, "goodbye");
             return;
         };
         self.registry[index].session = None;
