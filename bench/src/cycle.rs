@@ -1,0 +1,263 @@
+//! What a cycle costs, in process and without a network.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use wyneos::{
+    canonical::{Canonical, Filter},
+    v1,
+};
+use wyneos_core::{
+    coherence::Snapshot,
+    coordinator::{Config, Coordinator, Effect, Heartbeat, Input, Message, ProbePlan, Published},
+    id::Uuid,
+    integrity::Sealer,
+    mesh::{LinkReport, LinkState},
+    node::{ConnId, Hello},
+    store::Durable,
+    time::{Time, WallTime},
+};
+
+use crate::{Failure, made, output::Row, stats};
+
+/// When the made-up wall clock starts.
+const START: WallTime = WallTime(1_764_000_000_000);
+
+/// Cycles before the measured ones: enough for forecasts to be measured and published.
+const WARM_UP: usize = 40;
+
+/// Measured cycles at most.
+const CYCLES: usize = 200;
+
+/// Heartbeats come this long after the even seconds, so that no other timer is due at the same moment as a pulse.
+const PHASE: Duration = Duration::from_millis(700);
+
+/// What one cycle cost.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    engine: f64,
+    encode: f64,
+    bytes: f64,
+    seal: f64,
+    delta: f64,
+    announce: f64,
+    full_len: usize,
+    delta_len: usize,
+}
+
+impl Cost {
+    fn total(&self) -> f64 {
+        self.engine + self.encode + self.bytes + self.seal + self.delta
+    }
+}
+
+fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
+    let began = Instant::now();
+    let value = run();
+    (value, began.elapsed().as_secs_f64() * 1e3)
+}
+
+/// A coordinator's logic with a store that is always done and agents that are always well.
+struct Bench {
+    core: Coordinator,
+    now: Time,
+    sealer: Sealer,
+    nodes: u64,
+    plans: BTreeMap<ConnId, ProbePlan>,
+    published: Option<Arc<Snapshot>>,
+    before: Option<(Arc<Snapshot>, Canonical)>,
+    sequence: u64,
+    costs: Vec<Cost>,
+}
+
+impl Bench {
+    fn new(nodes: u64) -> Bench {
+        let cluster = Uuid([7; 16]);
+        let sealer = Sealer::new(cluster, &[3; 32], [0; 32]);
+        let config = Config {
+            max_nodes: nodes as usize,
+            ..Config::new(wyneos::VERSION, sealer.public_key())
+        };
+        let now = Time(1);
+        Bench {
+            core: Coordinator::new(now, START, config, Durable::new(cluster)),
+            now,
+            sealer,
+            nodes,
+            plans: BTreeMap::new(),
+            published: None,
+            before: None,
+            sequence: 0,
+            costs: Vec::new(),
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.core.handle(self.now, input);
+        self.effects();
+    }
+
+    fn effects(&mut self) {
+        while let Some(effect) = self.core.poll_effect() {
+            match effect {
+                Effect::Commit(_) => self.core.handle(self.now, Input::Committed),
+                Effect::Publish(snapshot) => self.published = Some(snapshot),
+                Effect::Send { conn, message } => match message {
+                    Message::Welcome(welcome) => drop(self.plans.insert(conn, welcome.probe_plan)),
+                    Message::ProbePlan(plan) => drop(self.plans.insert(conn, plan)),
+                    _ => {}
+                },
+                Effect::Close { .. } | Effect::Reply { .. } => {}
+            }
+        }
+    }
+
+    /// Lets time pass until `until`; a pulse on the way is measured.
+    fn pass(&mut self, until: Time) {
+        while let Some(due) = self.core.poll_timeout().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            let ((), engine) = timed(|| self.core.handle_timeout(self.now));
+            self.effects();
+            if let Some(snapshot) = self.published.take() {
+                self.publish(snapshot, engine);
+            }
+        }
+        self.now = self.now.max(until);
+    }
+
+    /// What the coordinator's publisher does, less the store.
+    fn publish(&mut self, snapshot: Arc<Snapshot>, engine: f64) {
+        let before = self.before.take();
+        let (canonical, encode) = timed(|| Canonical::new(&snapshot, before.as_ref().map(|(_, before)| before)));
+        let (full, bytes) = timed(|| canonical.bytes());
+        let (seal, sealing) = timed(|| self.sealer.seal(snapshot.epoch, snapshot.cycle, &full));
+        let everything = Filter::default();
+        let (step, delta) = timed(|| before.as_ref().map(|(_, before)| canonical.delta(before, &everything)));
+        let published = Published {
+            seal: Arc::new(seal),
+            subscribers: 1,
+            lagging: 0,
+        };
+        let ((), announce) = timed(|| self.handle(Input::Published(published)));
+        self.costs.push(Cost {
+            engine,
+            encode,
+            bytes,
+            seal: sealing,
+            delta,
+            announce,
+            full_len: full.len(),
+            delta_len: step.map_or(0, |step| step.len()),
+        });
+        self.before = Some((snapshot, canonical));
+    }
+
+    fn register(&mut self) -> Result<(), Failure> {
+        for number in 0..self.nodes {
+            let hello = made::hello(number, 0, format!("10.0.0.1:{}", 1 + number % 60_000));
+            let hello = Hello::try_from(hello).map_err(|error| Failure::new(error.to_string()))?;
+            let conn = ConnId(number + 1);
+            let hello = Box::new(hello);
+            self.handle(Input::Hello { conn, hello });
+        }
+        Ok(())
+    }
+
+    /// One heartbeat of every node; the first with the links that its plan asks for.
+    fn heartbeats(&mut self) -> Result<(), Failure> {
+        self.sequence += 1;
+        let wall = START.0 + (self.now.0 / 1_000_000) as i64;
+        for number in 0..self.nodes {
+            let conn = ConnId(number + 1);
+            let heartbeat: v1::Heartbeat = made::heartbeat(number, self.sequence, wall);
+            let mut heartbeat = Heartbeat::try_from(heartbeat).map_err(|error| Failure::new(error.to_string()))?;
+            if let Some(plan) = self.plans.remove(&conn) {
+                heartbeat.links = plan.targets.into_iter().map(|(id, _)| (id, up())).collect();
+            }
+            heartbeat.acknowledged = self
+                .before
+                .as_ref()
+                .map_or((0, 0), |(snapshot, _)| (snapshot.epoch, snapshot.cycle));
+            self.handle(Input::Heartbeat { conn, heartbeat });
+        }
+        Ok(())
+    }
+}
+
+fn up() -> LinkReport {
+    LinkReport {
+        state: LinkState::Up,
+        rtt_micros: 220,
+        rtt_p95_micros: 410,
+        loss: 0.0,
+        last_success_age_millis: Some(300),
+    }
+}
+
+fn measure(nodes: u64, limit: Duration) -> Result<(Vec<Cost>, Arc<Snapshot>), Failure> {
+    let mut bench = Bench::new(nodes);
+    bench.pass(Time(1_000_000));
+    bench.register()?;
+    // A large cluster is given its probe plan a second after its nodes arrived.
+    bench.pass(Time(0) + Duration::from_millis(1_500));
+    let mut began = Instant::now();
+    let mut round = 0u32;
+    loop {
+        bench.pass(Time(0) + Duration::from_secs(2) * round + Duration::from_secs(2) + PHASE);
+        bench.heartbeats()?;
+        round += 1;
+        if bench.costs.len() == WARM_UP {
+            began = Instant::now();
+        }
+        let enough = bench.costs.len() >= WARM_UP + CYCLES || began.elapsed() >= limit;
+        if enough && bench.costs.len() > WARM_UP + 5 {
+            break;
+        }
+    }
+    let (snapshot, _) = bench.before.ok_or_else(|| Failure::new("no cycle ran"))?;
+    Ok((bench.costs.split_off(WARM_UP), snapshot))
+}
+
+/// Measures a cycle at every size in `sizes`.
+pub(crate) fn run(sizes: &[u64], limit: Duration) -> Result<Vec<Row>, Failure> {
+    let mut rows = Vec::new();
+    let mut smaller: Option<f64> = None;
+    for &nodes in sizes {
+        eprintln!("cycle: {nodes} nodes …");
+        let (costs, snapshot) = measure(nodes, limit)?;
+        let all = |of: &dyn Fn(&Cost) -> f64| costs.iter().map(of).collect::<Vec<_>>();
+        let total = all(&Cost::total);
+        let median = stats::median(&total);
+        let (full, delta) = (
+            stats::median(&all(&|cost| cost.full_len as f64)),
+            stats::median(&all(&|cost| cost.delta_len as f64)),
+        );
+        let row = Row::new("cycle")
+            .with("nodes", nodes)
+            .with("cycles", costs.len())
+            .number("total_ms", median)
+            .number("total_p99_ms", stats::quantile(&total, 0.99))
+            .number(
+                "ratio_to_size_before",
+                smaller.map_or(f64::NAN, |smaller| median / smaller),
+            )
+            .number("engine_ms", stats::median(&all(&|cost| cost.engine)))
+            .number("encode_ms", stats::median(&all(&|cost| cost.encode)))
+            .number("bytes_ms", stats::median(&all(&|cost| cost.bytes)))
+            .number("seal_ms", stats::median(&all(&|cost| cost.seal)))
+            .number("delta_ms", stats::median(&all(&|cost| cost.delta)))
+            .number("announce_ms", stats::median(&all(&|cost| cost.announce)))
+            .number("full_bytes", full)
+            .number("delta_bytes", delta)
+            .number("delta_share", delta / full)
+            .with("live_links", snapshot.mesh.live)
+            .with("forecasts", snapshot.predictive.published)
+            .number("score", f64::from(snapshot.coherence.score));
+        rows.push(row);
+        smaller = Some(median);
+    }
+    Ok(rows)
+}

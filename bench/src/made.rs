@@ -1,0 +1,78 @@
+//! Made-up nodes: what their agents would say.
+
+use wyneos::v1;
+use wyneos_core::telemetry::Channel;
+
+/// A load, and every reading, moves by this much to either side: less than the resolution at which it is published.
+const SWING: f32 = 0.004;
+
+/// Scatters consecutive numbers (SplitMix64, Steele et al., 2014), so that nodes do not arrive in the order of their ids.
+fn scattered(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The hello of node `number`, in its agent's session `attempt`.
+pub(crate) fn hello(number: u64, attempt: u64, probe_address: String) -> v1::Hello {
+    let (high, low) = (scattered(2 * number), scattered(2 * number + 1));
+    v1::Hello {
+        node_id: wyneos_core::id::Uuid((u128::from(high) << 64 | u128::from(low)).to_be_bytes()).to_string(),
+        name: format!("node-{number:06}"),
+        incarnation: 1,
+        agent_version: wyneos::VERSION.to_owned(),
+        boot_time: Some(wyneos::convert::timestamp(wyneos_core::time::WallTime(
+            1_700_000_000_000,
+        ))),
+        capacity: Some(v1::Capacity {
+            cpu_millis: 8_000,
+            memory_bytes: 32 << 30,
+            disk_bytes: 500 << 30,
+        }),
+        attributes: Some(v1::Attributes {
+            os: "linux".to_owned(),
+            kernel: "6.1.0-18-amd64".to_owned(),
+            architecture: "x86_64".to_owned(),
+            cpus: 8,
+            memory_bytes: 32 << 30,
+        }),
+        labels: vec![v1::Label {
+            key: "zone".to_owned(),
+            value: format!("zone-{}", number % 3),
+        }],
+        channels: Channel::ALL.iter().map(|channel| channel.name().to_owned()).collect(),
+        binary_digest: vec![1; 32],
+        config_digest: vec![2; 32],
+        probe_address,
+        attempt,
+    }
+}
+
+/// The load of node `number` at its heartbeat `sequence`.
+fn load(number: u64, sequence: u64) -> f32 {
+    let base = 0.05 + 0.9 * (scattered(number) % 1_000) as f32 / 1_000.0;
+    base + SWING * (sequence as f32 * 0.7).sin()
+}
+
+/// The heartbeat `sequence` of node `number`: every channel has a reading, no link changed.
+pub(crate) fn heartbeat(number: u64, sequence: u64, wall_millis: i64) -> v1::Heartbeat {
+    let load = load(number, sequence);
+    let values = Channel::ALL
+        .iter()
+        .enumerate()
+        .map(|(at, channel)| match channel.unit() {
+            wyneos_core::telemetry::Unit::Ratio => load * (0.5 + at as f32 / 40.0),
+            _ => (load * 10_000.0 * (at + 1) as f32).round(),
+        });
+    v1::Heartbeat {
+        sequence,
+        wall_millis,
+        load,
+        values: values.collect(),
+        absent: Vec::new(),
+        links: Vec::new(),
+        acknowledged_epoch: 0,
+        acknowledged_cycle: 0,
+    }
+}
