@@ -2,8 +2,11 @@
 //! wire share.
 
 pub mod canonical;
+pub mod client;
 pub mod convert;
+pub mod delta;
 pub mod encoded;
+pub mod export;
 
 /// Package `wyneos.v1`: messages, clients and servers, as proto/wyneos/v1 describes them.
 #[allow(missing_docs, unreachable_pub, clippy::all)]

@@ -1,0 +1,114 @@
+//! Connections to a coordinator, and clients with the limits that its answers need.
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::v1::{
+    cluster_service_client::ClusterServiceClient, coherence_service_client::CoherenceServiceClient,
+    decision_service_client::DecisionServiceClient, event_service_client::EventServiceClient,
+    telemetry_service_client::TelemetryServiceClient,
+};
+
+/// Bytes that a client accepts in one message: a snapshot of a large cluster is far above tonic's own 4 MiB.
+pub const MESSAGE_MAX: usize = 256 * 1024 * 1024;
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time between two HTTP/2 pings. A dead coordinator is noticed within this and [`KEEP_ALIVE_TIMEOUT`]; TCP alone would
+/// leave a watcher waiting for hours.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// How long a ping may stay unanswered.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The address cannot be used.
+    #[error("{address:?} is no address of a coordinator: {reason}; give host:port or http://host:port")]
+    Address {
+        /// The address as it was given.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nobody answers there.
+    #[error("cannot connect to {address}")]
+    Unreachable {
+        /// The address as it was given.
+        address: String,
+        /// Why.
+        source: tonic::transport::Error,
+    },
+}
+
+/// The endpoint that `address`, `host:port` or `http://host:port`, names.
+fn endpoint(address: &str) -> Result<Endpoint, ConnectError> {
+    let bad = |reason: &str| ConnectError::Address {
+        address: address.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let with_scheme = match address.split_once("://") {
+        None => format!("http://{address}"),
+        Some(("http", _)) => address.to_owned(),
+        Some(_) => return Err(bad("only http is spoken")),
+    };
+    let uri: Uri = with_scheme.parse().map_err(|_| bad("it cannot be read"))?;
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(bad("it has no host"));
+    }
+    if uri.port_u16().is_none_or(|port| port == 0) {
+        return Err(bad("it has no port"));
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err(bad("nothing may follow the port"));
+    }
+    Ok(Endpoint::from(uri)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true))
+}
+
+/// Connects to the coordinator at `address`, `host:port` or `http://host:port`, within 5 s. The channel reconnects by
+/// itself when it is used again after the connection was lost.
+pub async fn connect(address: &str) -> Result<Channel, ConnectError> {
+    endpoint(address)?
+        .connect()
+        .await
+        .map_err(|source| ConnectError::Unreachable {
+            address: address.to_owned(),
+            source,
+        })
+}
+
+/// A client of ClusterService.
+pub fn cluster(channel: Channel) -> ClusterServiceClient<Channel> {
+    ClusterServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
+}
+
+/// A client of CoherenceService.
+pub fn coherence(channel: Channel) -> CoherenceServiceClient<Channel> {
+    CoherenceServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
+}
+
+/// A client of DecisionService.
+pub fn decisions(channel: Channel) -> DecisionServiceClient<Channel> {
+    DecisionServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
+}
+
+/// A client of EventService.
+pub fn events(channel: Channel) -> EventServiceClient<Channel> {
+    EventServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
+}
+
+/// A client of TelemetryService.
+pub fn telemetry(channel: Channel) -> TelemetryServiceClient<Channel> {
+    TelemetryServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
+}
+
+#[cfg(test)]
+mod tests;

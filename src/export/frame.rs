@@ -1,0 +1,77 @@
+//! Messages behind their length.
+
+use std::io::{ErrorKind, Read};
+
+use prost::Message;
+
+use super::{ExportError, MESSAGE_MAX, Place};
+
+/// Bytes of a varint at most.
+const VARINT_MAX: usize = 10;
+
+/// One byte; `None` at the end of the file.
+fn byte(input: &mut impl Read, place: Place) -> Result<Option<u8>, ExportError> {
+    let mut byte = [0];
+    loop {
+        match input.read(&mut byte) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(byte[0])),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(ExportError::io(place)(error)),
+        }
+    }
+}
+
+/// A message's length; `None` when the file ends before it.
+fn length(input: &mut impl Read, place: Place) -> Result<Option<u64>, ExportError> {
+    let bad = |reason: String| ExportError::bad(place, "length", reason);
+    let mut read = Vec::with_capacity(VARINT_MAX);
+    loop {
+        match byte(input, place)? {
+            Some(byte) => read.push(byte),
+            None if read.is_empty() => return Ok(None),
+            None => return Err(bad("the file ends in it".to_owned())),
+        }
+        if read.last().is_some_and(|byte| byte & 0x80 == 0) {
+            break;
+        }
+        if read.len() == VARINT_MAX {
+            return Err(bad("not a varint".to_owned()));
+        }
+    }
+    let length = prost::encoding::decode_varint(&mut &read[..]).map_err(|error| bad(error.to_string()))?;
+    // A longer form of the same number would be a change that nothing else shows.
+    if prost::encoding::encoded_len_varint(length) != read.len() {
+        return Err(bad("not in its shortest form".to_owned()));
+    }
+    if length > MESSAGE_MAX {
+        return Err(bad(format!("{length} bytes are more than {MESSAGE_MAX}, the limit")));
+    }
+    Ok(Some(length))
+}
+
+/// Reads the next message; `None` when the file ends before it. Memory grows with what is there, not with what the length
+/// claims. Only the encoding that the writer has is accepted: fields that the message does not know would otherwise ride
+/// along unseen.
+pub(super) fn read<M: Message + Default>(input: &mut impl Read, place: Place) -> Result<Option<M>, ExportError> {
+    let Some(length) = length(input, place)? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    input
+        .take(length)
+        .read_to_end(&mut bytes)
+        .map_err(ExportError::io(place))?;
+    if (bytes.len() as u64) < length {
+        let reason = format!("the file ends {} bytes into a message of {length}", bytes.len());
+        return Err(ExportError::bad(place, "length", reason));
+    }
+    let bytes = bytes::Bytes::from(bytes);
+    let message = M::decode(bytes.clone())
+        .map_err(|error| ExportError::bad(place, "message", format!("cannot be decoded: {error}")))?;
+    if message.encode_to_vec() != bytes {
+        let reason = "not in the form that is written: fields are unknown, repeated, empty or out of order";
+        return Err(ExportError::bad(place, "message", reason));
+    }
+    Ok(Some(message))
+}

@@ -1,0 +1,141 @@
+//! Reading an exported file, checking all of it.
+
+use std::io::{ErrorKind, Read};
+
+use wyneos_core::{id::ClusterId, integrity::PublicKey};
+
+use super::{Chain, ExportError, MAGIC, Place, frame};
+use crate::v1;
+
+/// Reads an exported file record by record. Each is checked before it is handed out; that the file is whole is known only
+/// when the iteration has ended without an error.
+pub struct Reader<R> {
+    input: R,
+    header: v1::ExportHeader,
+    chain: Chain,
+    ended: bool,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the header. With `trusted`, the file must be signed by that key; without, by the one that the header names,
+    /// which shows that the file is whole but not who made it.
+    pub fn new(mut input: R, trusted: Option<PublicKey>) -> Result<Reader<R>, ExportError> {
+        magic(&mut input)?;
+        let place = Place::Header;
+        let header: v1::ExportHeader = frame::read(&mut input, place)?
+            .ok_or_else(|| ExportError::bad(place, "length", "the file ends before it"))?;
+        let not_uuid = || ExportError::bad(place, "cluster_id", "not a UUID in lower case");
+        let cluster: ClusterId = header.cluster_id.parse().map_err(|_| not_uuid())?;
+        if cluster.to_string() != header.cluster_id {
+            return Err(not_uuid());
+        }
+        let key: [u8; 32] = header
+            .public_key
+            .as_slice()
+            .try_into()
+            .map_err(|_| ExportError::bad(place, "public_key", "not 32 bytes"))?;
+        let key = PublicKey(key);
+        if trusted.is_some_and(|trusted| trusted != key) {
+            return Err(ExportError::bad(place, "public_key", "not the key that is trusted"));
+        }
+        // A file without records would have nothing that vouches for its header.
+        if header.count == 0 {
+            return Err(ExportError::bad(
+                place,
+                "count",
+                "0, and a file holds at least one snapshot",
+            ));
+        }
+        let chain = Chain::new(cluster, key)?;
+        Ok(Reader {
+            input,
+            header,
+            chain,
+            ended: false,
+        })
+    }
+
+    /// The header. It is to be believed only when the whole file was read.
+    pub fn header(&self) -> &v1::ExportHeader {
+        &self.header
+    }
+
+    fn read(&mut self) -> Result<Option<v1::ReadSnapshotsResponse>, ExportError> {
+        let (place, count) = (self.chain.next_place(), self.header.count);
+        if self.chain.count() == count {
+            return self.end().map(|()| None);
+        }
+        let Some(record) = frame::read(&mut self.input, place)? else {
+            let reason = format!("{count} records, but the file ends behind {}", self.chain.count());
+            return Err(ExportError::bad(Place::Header, "count", reason));
+        };
+        self.chain.check(&record)?;
+        self.compare()?;
+        Ok(Some(record))
+    }
+
+    /// The header's cycles are those of the records.
+    fn compare(&self) -> Result<(), ExportError> {
+        let Some((first, last)) = self.chain.cycles() else {
+            return Ok(());
+        };
+        let v1::ExportHeader {
+            from_cycle, to_cycle, ..
+        } = self.header;
+        if from_cycle != first {
+            let reason = format!("{from_cycle}, but the first record is of cycle {first}");
+            return Err(ExportError::bad(Place::Header, "from_cycle", reason));
+        }
+        if self.chain.count() == self.header.count && to_cycle != last {
+            let reason = format!("{to_cycle}, but the last record is of cycle {last}");
+            return Err(ExportError::bad(Place::Header, "to_cycle", reason));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), ExportError> {
+        let mut more = [0];
+        match self.input.read_exact(&mut more) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
+            Err(error) => Err(ExportError::io(Place::End)(error)),
+            Ok(()) => {
+                let reason = format!("{} records, but more bytes follow them", self.header.count);
+                Err(ExportError::bad(Place::End, "count", reason))
+            }
+        }
+    }
+}
+
+impl<R: Read> Iterator for Reader<R> {
+    type Item = Result<v1::ReadSnapshotsResponse, ExportError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let read = self.read();
+        self.ended = !matches!(read, Ok(Some(_)));
+        read.transpose()
+    }
+}
+
+fn magic(input: &mut impl Read) -> Result<(), ExportError> {
+    let not_ours = || ExportError::bad(Place::Magic, "magic", "not a file of exported snapshots, version 1");
+    let mut magic = [0; MAGIC.len()];
+    match input.read_exact(&mut magic) {
+        Ok(()) if magic == *MAGIC => Ok(()),
+        Ok(()) => Err(not_ours()),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(not_ours()),
+        Err(error) => Err(ExportError::io(Place::Magic)(error)),
+    }
+}
+
+/// Reads all of a file, one record at a time, and answers with its header, which then is true. See [`Reader::new`] for
+/// `trusted`.
+pub fn verify(input: impl Read, trusted: Option<PublicKey>) -> Result<v1::ExportHeader, ExportError> {
+    let mut reader = Reader::new(input, trusted)?;
+    for record in reader.by_ref() {
+        record?;
+    }
+    Ok(reader.header)
+}
