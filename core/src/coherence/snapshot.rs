@@ -121,7 +121,7 @@ pub struct Snapshot {
     /// The mesh as a whole.
     pub mesh: Arc<Topology>,
     /// The mesh link by link, sorted by observer.
-    pub links: Vec<Arc<ObserverLinks>>,
+    pub links: Arc<Vec<Arc<ObserverLinks>>>,
     /// The decisions at a glance.
     pub autonomy: autonomy::Overview,
     /// The directives at a glance.
@@ -134,7 +134,7 @@ pub struct Snapshot {
     /// Not sealed: the samples that are kept, oldest first.
     pub history: VecDeque<Arc<Sample>>,
     /// Not sealed: the published forecasts.
-    pub forecasts: Arc<[Forecast]>,
+    pub forecasts: Arc<Vec<Forecast>>,
     /// Not sealed: details by [`NodeIndex`].
     pub details: Arc<[NodeDetail]>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Coordinator;
 use crate::{
     coherence::{Check, Report, Severity},
-    node::{Liveness, Node, NodeIndex},
+    node::{Liveness, Node, NodeIndex, Session},
     telemetry::{Channel, load},
 };
 
@@ -18,93 +18,65 @@ const LOAD_TOLERANCE: f32 = 0.02;
 /// Silence beyond 1.5 intervals that the timers' own pace explains.
 const SLACK: Duration = Duration::from_millis(250);
 
-impl Coordinator {
-    pub(super) fn coherence_stage(&mut self) -> Report {
-        let report = Report::new([
-            self.check_mesh_agrees(),
-            self.check_heartbeats(),
-            self.check_telemetry(),
-            self.check_load(),
-            self.check_skew(),
-            self.check_incarnations(),
-            self.check_sessions(),
-            self.check_directives(),
-            self.check_subscribers(),
-            self.check_store(),
-            self.check_pace(),
-            self.check_versions(),
-            self.check_acknowledged(),
-            self.check_observed(),
-            self.check_settled(),
-        ]);
-        self.stale_hellos = 0;
-        report
-    }
+/// Cycles whose seals an agent may not have acknowledged yet.
+const UNACKNOWLEDGED: u64 = 3;
 
-    fn online(&self) -> impl Iterator<Item = (NodeIndex, &Node)> {
-        self.registry
-            .iter()
-            .filter(|(_, node)| node.liveness == Liveness::Online)
-    }
+/// Something that must hold of every online node.
+struct Rule {
+    id: &'static str,
+    severity: Severity,
+    meaning: &'static str,
+    /// What is wrong with the node; `None` when nothing is.
+    broken: fn(&Coordinator, NodeIndex, &Node, &Session) -> Option<String>,
+}
 
-    /// A check on every online node.
-    fn on_online(&self, mut check: Check, broken: impl Fn(NodeIndex, &Node) -> Option<String>) -> Check {
-        for (index, node) in self.online() {
-            let finding = broken(index, node);
-            check.node(node.record.id(), finding.map(|finding| move || finding));
-        }
-        check
-    }
-
-    fn check_mesh_agrees(&self) -> Check {
-        let meaning = "registry and mesh agree: no node is online that all its observers have lost";
-        self.on_online(
-            Check::new("registry-mesh-agree", Severity::Warning, meaning),
-            |index, node| {
-                let (live, down) = self.mesh.seen_by_peers(index);
-                let lost = live == 0 && down >= 1;
-                lost.then(|| {
-                    format!(
-                        "{} sends heartbeats, but none of its {down} observers reaches it",
-                        node.name()
-                    )
-                })
-            },
-        )
-    }
-
-    fn check_heartbeats(&self) -> Check {
-        let meaning = "every online node was heard within 1.5 heartbeat intervals";
-        self.on_online(
-            Check::new("heartbeats-fresh", Severity::Critical, meaning),
-            |index, node| {
-                let silent = self.now.since(self.heard_at(index));
-                (silent > self.silence_limit(index) + SLACK)
-                    .then(|| format!("{} is silent for {silent:?}", node.name()))
-            },
-        )
-    }
-
-    fn check_telemetry(&self) -> Check {
-        let meaning = "every online node that sent a heartbeat has a value for some channel that it announced";
-        self.on_online(
-            Check::new("telemetry-fresh", Severity::Warning, meaning),
-            |index, node| {
-                let session = node.session.as_ref()?;
-                let announced = session.heartbeats > 0 && session.channels.iter().any(Option::is_some);
-                let silent = announced && self.matrix.reading(index).iter().all(Option::is_none);
-                silent.then(|| format!("{} sends heartbeats without telemetry", node.name()))
-            },
-        )
-    }
-
-    fn check_load(&self) -> Check {
-        let meaning = "every node's stated load is what the formula makes of its telemetry";
-        self.on_online(Check::new("load-agrees", Severity::Notice, meaning), |index, node| {
-            let session = node.session.as_ref().filter(|session| session.heartbeats > 0)?;
-            let all = session.channels.iter().flatten().count() == Channel::COUNT;
-            let from_telemetry = load(&self.matrix.reading(index));
-            let off = all && (from_telemetry - session.load).abs() > LOAD_TOLERANCE;
+/// What must hold of every online node, looked at in one pass over the nodes.
+const RULES: [Rule; 7] = [
+    Rule {
+        id: "registry-mesh-agree",
+        severity: Severity::Warning,
+        meaning: "registry and mesh agree: no node is online that all its observers have lost",
+        broken: |core, index, node, _| {
+            let (live, down) = core.mesh.seen_by_peers(index);
+            let lost = live == 0 && down >= 1;
+            lost.then(|| {
+                format!(
+                    "{} sends heartbeats, but none of its {down} observers reaches it",
+                    node.name()
+                )
+            })
+        },
+    },
+    Rule {
+        id: "heartbeats-fresh",
+        severity: Severity::Critical,
+        meaning: "every online node was heard within 1.5 heartbeat intervals",
+        broken: |core, index, node, _| {
+            let silent = core.now.since(core.heard_at(index));
+            (silent > core.silence_limit(index) + SLACK).then(|| format!("{} is silent for {silent:?}", node.name()))
+        },
+    },
+    Rule {
+        id: "telemetry-fresh",
+        severity: Severity::Warning,
+        meaning: "every online node that sent a heartbeat has a value for some channel that it announced",
+        broken: |core, index, node, session| {
+            let announced = session.heartbeats > 0 && session.channels.iter().any(Option::is_some);
+            let silent = announced && core.matrix.reading(index).iter().all(Option::is_none);
+            silent.then(|| format!("{} sends heartbeats without telemetry", node.name()))
+        },
+    },
+    Rule {
+        id: "load-agrees",
+        severity: Severity::Notice,
+        meaning: "every node's stated load is what the formula makes of its telemetry",
+        broken: |core, index, node, session| {
+            let all = session.heartbeats > 0 && session.channels.iter().flatten().count() == Channel::COUNT;
+            if !all {
+                return None;
+            }
+            let from_telemetry = load(&core.matrix.reading(index));
+            let off = (from_telemetry - session.load).abs() > LOAD_TOLERANCE;
             off.then(|| {
                 format!(
                     "{} states {:.2}, its telemetry makes {from_telemetry:.2}",
@@ -112,56 +84,109 @@ impl Coordinator {
                     session.load
                 )
             })
-        })
+        },
+    },
+    Rule {
+        id: "clock-skew-bounded",
+        severity: Severity::Notice,
+        meaning: "every agent's wall clock is within 1 s of the coordinator's",
+        broken: |_, _, node, session| {
+            let skew = session.clock_skew_millis;
+            let off = session.heartbeats > 0 && u128::from(skew.unsigned_abs()) > SKEW.as_millis();
+            off.then(|| format!("{} is off by {skew} ms", node.name()))
+        },
+    },
+    Rule {
+        id: "agent-versions",
+        severity: Severity::Notice,
+        meaning: "every online agent's version has the coordinator's major and minor number",
+        broken: |core, _, node, _| {
+            let (own, version) = (&*core.config.version, node.record.facts.agent_version.as_str());
+            (version != own && series(version) != series(own)).then(|| format!("{} runs {version}", node.name()))
+        },
+    },
+    Rule {
+        id: "snapshots-acknowledged",
+        severity: Severity::Notice,
+        meaning: "every online agent has acknowledged one of the last three snapshots",
+        broken: |core, index, node, session| {
+            // Only agents that were there for long enough and report often enough can have.
+            let patience = core.config.cycle * UNACKNOWLEDGED as u32 + core.silence_limit(index);
+            let behind = session.acknowledged.1 + UNACKNOWLEDGED < core.cycle && core.now.since(node.since) > patience;
+            behind.then(|| format!("{} acknowledged cycle {} last", node.name(), session.acknowledged.1))
+        },
+    },
+];
+
+impl Coordinator {
+    pub(super) fn coherence_stage(&mut self) -> Report {
+        let observed = self.check_observed();
+        let (on_nodes, sessions, settled) = self.check_nodes();
+        let others = [
+            self.check_incarnations(),
+            sessions,
+            self.check_directives(),
+            self.check_subscribers(),
+            self.check_store(),
+            self.check_pace(),
+            observed,
+            settled,
+        ];
+        self.stale_hellos = 0;
+        Report::new(on_nodes.into_iter().chain(others))
     }
 
-    fn check_skew(&self) -> Check {
-        let meaning = "every agent's wall clock is within 1 s of the coordinator's";
-        self.on_online(
-            Check::new("clock-skew-bounded", Severity::Notice, meaning),
-            |_, node| {
-                let skew = node
-                    .session
-                    .as_ref()
-                    .filter(|session| session.heartbeats > 0)?
-                    .clock_skew_millis;
-                (u128::from(skew.unsigned_abs()) > SKEW.as_millis())
-                    .then(|| format!("{} is off by {skew} ms", node.name()))
-            },
-        )
+    /// One pass over the nodes for everything that is looked at node by node.
+    fn check_nodes(&self) -> ([Check; RULES.len()], Check, Check) {
+        let mut on_nodes = RULES.map(|rule| Check::new(rule.id, rule.severity, rule.meaning));
+        let meaning = "every session belongs to one node and every node has one session at most";
+        let mut sessions = Check::new("sessions-unique", Severity::Critical, meaning);
+        let meaning = "every node's liveness is settled: none is suspect or not seen since the start";
+        let mut settled = Check::new("liveness-settled", Severity::Notice, meaning);
+        let mut with_session = 0;
+        for (index, node) in self.registry.iter() {
+            let id = node.record.id();
+            let open = matches!(node.liveness, Liveness::Suspect | Liveness::Unseen);
+            settled.node(
+                id,
+                open.then_some(|| format!("{} is {}", node.name(), node.liveness.name())),
+            );
+            let Some(session) = &node.session else { continue };
+            with_session += 1;
+            let astray = self.registry.of_conn(session.conn) != Some(index);
+            sessions.node(
+                id,
+                astray.then_some(|| format!("{}'s session is not its own", node.name())),
+            );
+            if node.liveness != Liveness::Online {
+                continue;
+            }
+            for (rule, check) in RULES.iter().zip(&mut on_nodes) {
+                check.node(
+                    id,
+                    (rule.broken)(self, index, node, session).map(|finding| move || finding),
+                );
+            }
+        }
+        let conns = self.registry.conns();
+        let surplus = conns.abs_diff(with_session) as u32;
+        sessions.many(
+            surplus,
+            surplus,
+            Some(|| format!("{conns} transports, {with_session} sessions")),
+        );
+        (on_nodes, sessions, settled)
     }
 
     fn check_incarnations(&self) -> Check {
         let meaning = "incarnations only grow: no agent came with one older than known since the cycle before";
         let mut check = Check::new("incarnations-grow", Severity::Warning, meaning);
         let stale = self.stale_hellos;
+        let checked = (self.registry.len() as u32).max(stale);
         check.many(
-            self.registry.len() as u32,
+            checked,
             stale,
             Some(|| format!("{stale} sessions were refused as stale")),
-        );
-        check
-    }
-
-    fn check_sessions(&self) -> Check {
-        let meaning = "every session belongs to one node and every node has one session at most";
-        let mut check = Check::new("sessions-unique", Severity::Critical, meaning);
-        let (conns, mut sessions) = (self.registry.conns(), 0);
-        for (index, node) in self.registry.iter() {
-            if let Some(session) = &node.session {
-                sessions += 1;
-                let astray = self.registry.of_conn(session.conn) != Some(index);
-                check.node(
-                    node.record.id(),
-                    astray.then_some(|| format!("{}'s session is not its own", node.name())),
-                );
-            }
-        }
-        let surplus = conns.abs_diff(sessions) as u32;
-        check.many(
-            surplus,
-            surplus,
-            Some(|| format!("{conns} transports, {sessions} sessions")),
         );
         check
     }
@@ -208,30 +233,6 @@ impl Coordinator {
         check
     }
 
-    fn check_versions(&self) -> Check {
-        let meaning = "every online agent's version has the coordinator's major and minor number";
-        let own = series(&self.config.version);
-        self.on_online(Check::new("agent-versions", Severity::Notice, meaning), |_, node| {
-            let version = &node.record.facts.agent_version;
-            (series(version) != own).then(|| format!("{} runs {version}", node.name()))
-        })
-    }
-
-    fn check_acknowledged(&self) -> Check {
-        let meaning = "every online agent has acknowledged one of the last three snapshots";
-        let patience = self.config.cycle * 3;
-        self.on_online(
-            Check::new("snapshots-acknowledged", Severity::Notice, meaning),
-            |index, node| {
-                let session = node.session.as_ref()?;
-                // Only agents that were there for long enough and report often enough can have.
-                let settled = self.now.since(node.since) > patience + self.silence_limit(index);
-                let behind = settled && session.acknowledged.1 + 3 < self.cycle;
-                behind.then(|| format!("{} acknowledged cycle {} last", node.name(), session.acknowledged.1))
-            },
-        )
-    }
-
     fn check_observed(&mut self) -> Check {
         let meaning = "every link that the mesh plans is reported on";
         let mut check = Check::new("mesh-observed", Severity::Notice, meaning);
@@ -242,19 +243,6 @@ impl Coordinator {
             unobserved,
             Some(|| format!("{unobserved} of {planned} links are not reported on")),
         );
-        check
-    }
-
-    fn check_settled(&self) -> Check {
-        let meaning = "every node's liveness is settled: none is suspect or not seen since the start";
-        let mut check = Check::new("liveness-settled", Severity::Notice, meaning);
-        for (_, node) in self.registry.iter() {
-            let open = matches!(node.liveness, Liveness::Suspect | Liveness::Unseen);
-            check.node(
-                node.record.id(),
-                open.then_some(|| format!("{} is {}", node.name(), node.liveness.name())),
-            );
-        }
         check
     }
 }

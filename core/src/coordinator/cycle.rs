@@ -277,8 +277,20 @@ fn row_state(node: &Node, shown: Option<&NodeRow>, wall: crate::time::WallClock)
 
 fn frequencies(digests: impl Iterator<Item = Digest>) -> Vec<(Digest, u32)> {
     let mut counts: BTreeMap<Digest, u32> = BTreeMap::new();
+    // Most nodes have what the node before has: those are counted without a look-up.
+    let mut run: Option<(Digest, u32)> = None;
     for digest in digests {
-        *counts.entry(digest).or_default() += 1;
+        match &mut run {
+            Some((same, count)) if *same == digest => *count += 1,
+            _ => {
+                if let Some((digest, count)) = run.replace((digest, 1)) {
+                    *counts.entry(digest).or_default() += count;
+                }
+            }
+        }
+    }
+    if let Some((digest, count)) = run {
+        *counts.entry(digest).or_default() += count;
     }
     let mut counts: Vec<(Digest, u32)> = counts.into_iter().collect();
     counts.sort_by_key(|&(digest, count)| (std::cmp::Reverse(count), digest));

@@ -113,7 +113,7 @@ fn the_topology_tells_components_and_what_is_not_observed() {
     let again = mesh.rows();
     assert!(
         rows.iter()
-            .zip(&again)
+            .zip(again.iter())
             .all(|(one, other)| std::sync::Arc::ptr_eq(one, other))
     );
     // One direction down is not joined.

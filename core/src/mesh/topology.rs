@@ -63,6 +63,8 @@ pub struct Mesh {
     /// By subject: observers that reach it, and that do not.
     seen: Vec<(u32, u32)>,
     dirty: bool,
+    rows: Arc<Vec<Arc<ObserverLinks>>>,
+    rows_dirty: bool,
     /// Reports on nodes that the observer was not asked to probe.
     unasked: u64,
 }
@@ -79,6 +81,8 @@ impl Mesh {
             topology: Arc::default(),
             seen: Vec::new(),
             dirty: true,
+            rows: Arc::default(),
+            rows_dirty: true,
             unasked: 0,
         }
     }
@@ -95,7 +99,7 @@ impl Mesh {
             return changed;
         }
         self.version += 1;
-        self.dirty = true;
+        (self.dirty, self.rows_dirty) = (true, true);
         self.ids = members.iter().copied().collect();
         self.observers.retain(|observer, _| plan.contains_key(observer));
         for observer in &changed {
@@ -127,14 +131,14 @@ impl Mesh {
         let state = self.observers.entry(observer).or_default();
         state.links.insert(subject, Link::new(report, wall));
         state.row = None;
-        self.dirty = true;
+        (self.dirty, self.rows_dirty) = (true, true);
         true
     }
 
     /// Forgets what `observer` reported: its session ended.
     pub fn silence(&mut self, observer: NodeIndex) {
         if self.observers.remove(&observer).is_some() {
-            self.dirty = true;
+            (self.dirty, self.rows_dirty) = (true, true);
         }
     }
 
@@ -156,8 +160,15 @@ impl Mesh {
         Arc::clone(&self.topology)
     }
 
-    /// The links observer by observer, sorted by id; a row that did not change is the same as before.
-    pub fn rows(&mut self) -> Vec<Arc<ObserverLinks>> {
+    /// The links observer by observer, sorted by id; a row that did not change is the same as before, and so is the list.
+    pub fn rows(&mut self) -> Arc<Vec<Arc<ObserverLinks>>> {
+        if std::mem::take(&mut self.rows_dirty) {
+            self.rows = Arc::new(self.collect_rows());
+        }
+        Arc::clone(&self.rows)
+    }
+
+    fn collect_rows(&mut self) -> Vec<Arc<ObserverLinks>> {
         let ids = &self.ids;
         let mut rows: Vec<Arc<ObserverLinks>> = Vec::with_capacity(self.observers.len());
         for (index, observer) in &mut self.observers {

@@ -64,17 +64,19 @@ pub struct Overview {
 #[derive(Debug, Default)]
 pub struct Predictor {
     series: Vec<Series>,
+    /// Forecasts of the cycle before: room for as many is made at once.
+    published: usize,
 }
 
 impl Predictor {
     /// Takes a cycle's sample, and tells the forecasts that are worth publishing, by node and channel, and their overview.
     /// `interval` is the time between two cycles.
-    pub fn cycle(&mut self, sample: &Sample, interval: Duration) -> (Arc<[Forecast]>, Overview) {
+    pub fn cycle(&mut self, sample: &Sample, interval: Duration) -> (Arc<Vec<Forecast>>, Overview) {
         if self.series.len() < sample.values().len() {
             self.series.resize(sample.values().len(), Series::default());
         }
         let mut overview = Overview::default();
-        let mut forecasts = Vec::new();
+        let mut forecasts = Vec::with_capacity(self.published);
         for (at, (series, &value)) in self.series.iter_mut().zip(sample.values()).enumerate() {
             if value.is_nan() {
                 series.reset();
@@ -102,7 +104,8 @@ impl Predictor {
         overview.published = forecasts.len() as u32;
         overview.crossings = crossings(&forecasts);
         overview.channels = skills(&forecasts);
-        (forecasts.into(), overview)
+        self.published = forecasts.len();
+        (Arc::new(forecasts), overview)
     }
 }
 
