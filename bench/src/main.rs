@@ -1,9 +1,14 @@
 //! Load generators and benchmarks of WyneOS. docs/performance.md has the goals and what was measured.
 
 mod cycle;
+mod ingest;
+mod load;
 mod made;
+mod null;
 mod output;
+mod process;
 mod stats;
+mod wire;
 
 use std::{fmt, process::ExitCode, time::Duration};
 
@@ -46,6 +51,20 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// The cost of a heartbeat and of a connected agent, against a null gRPC server.
+    Ingest {
+        /// Loads, as AGENTSxHZ.
+        #[arg(long, value_delimiter = ',', default_value = "200x200,2000x5,10000x1")]
+        rates: Vec<ingest::Rate>,
+        /// Measurements of each load, the two servers in turn; the row has the median.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
+        repeat: u32,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Serves agents and drops what they say.
+    #[command(hide = true)]
+    NullServer,
 }
 
 /// Why a benchmark ended without a result.
@@ -73,6 +92,8 @@ impl fmt::Display for Failure {
 fn run(command: Command) -> Result<(), Failure> {
     let (rows, output) = match command {
         Command::Cycle { nodes, common } => (cycle::run(&nodes, common.limit())?, common.output),
+        Command::Ingest { rates, repeat, common } => (ingest::run(&rates, repeat, common.limit())?, common.output),
+        Command::NullServer => return null::sessions(),
     };
     output::print(&rows, output).map_err(Failure::of("standard output"))
 }
