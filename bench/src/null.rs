@@ -42,7 +42,7 @@ pub(crate) fn serve(router: impl FnOnce() -> Result<Router, Failure>) -> Result<
         let failed = || Failure::of("the null server");
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed())?;
         let address = listener.local_addr().map_err(failed())?;
-        println!("{{\"fields\":{{\"message\":\"listening\",\"address\":\"{address}\"}}}}");
+        println!("{{\"message\":\"listening\",\"address\":\"{address}\"}}");
         let ended = async {
             let mut nothing = Vec::new();
             drop(tokio::io::stdin().read_to_end(&mut nothing).await);

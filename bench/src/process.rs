@@ -26,7 +26,8 @@ pub(crate) struct Server {
     name: &'static str,
     child: std::process::Child,
     log: PathBuf,
-    dir: TempDir,
+    /// Deleted with it.
+    _dir: TempDir,
 }
 
 fn sibling(name: &str) -> Result<PathBuf, Failure> {
@@ -55,7 +56,12 @@ impl Server {
             .stderr(errors)
             .spawn()
             .map_err(failed())?;
-        Ok(Server { name, child, log, dir })
+        Ok(Server {
+            name,
+            child,
+            log,
+            _dir: dir,
+        })
     }
 
     /// Starts the coordinator with a cycle every `cycle` (as the flag takes it).
@@ -117,20 +123,13 @@ impl Server {
         loop {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
             let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let address = lines
-                .filter_map(|line| line.get("fields")?.get(field)?.as_str()?.parse().ok())
-                .next();
+            let address = lines.filter_map(|line| line.get(field)?.as_str()?.parse().ok()).next();
             match address {
                 Some(address) => return Ok(address),
                 None if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
                 None => return Err(Failure::new(format!("{} does not listen; its log:\n{log}", self.name))),
             }
         }
-    }
-
-    /// Its directory, deleted with it.
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
     }
 
     fn proc(&self, file: &str) -> Result<String, Failure> {
