@@ -52,7 +52,8 @@ pub(crate) fn hello(number: u64, attempt: u64, probe_address: String) -> v1::Hel
 /// The load of node `number` at its heartbeat `sequence`.
 fn load(number: u64, sequence: u64) -> f32 {
     let base = 0.05 + 0.9 * (scattered(number) % 1_000) as f32 / 1_000.0;
-    base + SWING * (sequence as f32 * 0.7).sin()
+    let noise = scattered(number << 32 | sequence) % 2_001;
+    base + SWING * (noise as f32 / 1_000.0 - 1.0)
 }
 
 /// The heartbeat `sequence` of node `number`: every channel has a reading, no link changed.

@@ -1,11 +1,21 @@
 //! Load generators and benchmarks of WyneOS. docs/performance.md has the goals and what was measured.
 
+mod agent;
 mod cycle;
+mod fanout;
+mod histogram;
+mod ingest;
+mod load;
 mod made;
+mod null;
+mod null_watch;
 mod output;
+mod process;
 mod stats;
+mod subscribers;
+mod wire;
 
-use std::{fmt, process::ExitCode, time::Duration};
+use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use output::Output;
@@ -18,15 +28,17 @@ use output::Output;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Args, Clone, Copy)]
 struct Common {
     /// How results are printed.
-    #[arg(short, long, value_enum, default_value = "table")]
+    #[arg(short, long, global = true, value_enum, default_value = "table")]
     output: Output,
     /// Seconds that one measurement takes, after its warm-up; 1 to 3600.
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, global = true, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
 }
 
@@ -36,16 +48,64 @@ impl Common {
     }
 }
 
+#[derive(Args)]
+struct Ingest {
+    /// Loads, as AGENTSxHZ.
+    #[arg(long, value_delimiter = ',', default_value = "200x200,2000x5,10000x1")]
+    rates: Vec<ingest::Rate>,
+    /// Measurements of each load, the two servers in turn; the row has the median.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
+    repeat: u32,
+}
+
+#[derive(Args)]
+struct Fanout {
+    /// Agents.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=17_000))]
+    agents: u64,
+    /// Heartbeats a second of each agent.
+    #[arg(long, default_value_t = 1.0)]
+    hz: f64,
+    /// Numbers of subscribers.
+    #[arg(long, value_delimiter = ',', default_value = "0,1,100,1000", value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    subscribers: Vec<u64>,
+    /// Hundredths of the subscribers that stop reading.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=99))]
+    stalled: u64,
+}
+
+#[derive(Args)]
+struct Cycle {
+    /// Sizes of the cluster.
+    #[arg(long, value_delimiter = ',', default_value = "100,1000,10000,100000", value_parser = clap::value_parser!(u64).range(1..=200_000))]
+    nodes: Vec<u64>,
+}
+
+#[derive(Args)]
+struct Agent {
+    /// Agents; each probes all others, or 10 of them in a larger cluster.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    agents: u64,
+}
+
 #[derive(Subcommand)]
 enum Command {
+    /// The cost of a heartbeat and of a connected agent, against a null gRPC server.
+    Ingest(Ingest),
+    /// The cost of subscribers, against a null gRPC server, and what agents notice of them.
+    Fanout(Fanout),
     /// The cost of a cycle, in process and without a network.
-    Cycle {
-        /// Sizes of the cluster.
-        #[arg(long, value_delimiter = ',', default_value = "100,1000,10000,100000")]
-        nodes: Vec<u64>,
-        #[command(flatten)]
-        common: Common,
-    },
+    Cycle(Cycle),
+    /// What an agent takes of its host at default settings.
+    Agent(Agent),
+    /// All of these with their defaults.
+    All,
+    /// Serves agents and drops what they say.
+    #[command(hide = true)]
+    NullServer,
+    /// Streams what was recorded in a file, an answer every so many seconds.
+    #[command(hide = true)]
+    NullSubscriptions { file: PathBuf, seconds: f64 },
 }
 
 /// Why a benchmark ended without a result.
@@ -70,15 +130,60 @@ impl fmt::Display for Failure {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
-    let (rows, output) = match command {
-        Command::Cycle { nodes, common } => (cycle::run(&nodes, common.limit())?, common.output),
+fn run(cli: Cli) -> Result<(), Failure> {
+    let common = cli.common;
+    let rows = match cli.command {
+        Command::Ingest(args) => ingest::run(&args.rates, args.repeat, common.limit())?,
+        Command::Fanout(args) => fanout::run(&plan(args, common))?,
+        Command::Cycle(args) => cycle::run(&args.nodes, common.limit())?,
+        Command::Agent(args) => agent::run(args.agents, common.limit())?,
+        Command::All => all(common)?,
+        Command::NullServer => return null::sessions(),
+        Command::NullSubscriptions { file, seconds } => {
+            let cycle = Duration::try_from_secs_f64(seconds).map_err(Failure::of("seconds"))?;
+            return null_watch::subscriptions(&file, cycle);
+        }
     };
-    output::print(&rows, output).map_err(Failure::of("standard output"))
+    output::print(&rows, common.output).map_err(Failure::of("standard output"))
+}
+
+fn plan(args: Fanout, common: Common) -> fanout::Plan {
+    fanout::Plan {
+        agents: args.agents,
+        hz: args.hz,
+        subscribers: args.subscribers,
+        stalled: args.stalled,
+        window: common.limit(),
+    }
+}
+
+/// Each benchmark as its own command would run it.
+fn all(common: Common) -> Result<Vec<output::Row>, Failure> {
+    #[derive(Parser)]
+    struct Defaults {
+        #[command(flatten)]
+        ingest: Ingest,
+        #[command(flatten)]
+        fanout: Fanout,
+        #[command(flatten)]
+        cycle: Cycle,
+    }
+    let defaults = Defaults::try_parse_from([""]).map_err(Failure::of("defaults"))?;
+    let mut rows = cycle::run(&defaults.cycle.nodes, common.limit())?;
+    rows.extend(ingest::run(
+        &defaults.ingest.rates,
+        defaults.ingest.repeat,
+        common.limit(),
+    )?);
+    rows.extend(fanout::run(&plan(defaults.fanout, common))?);
+    for agents in [3, 12] {
+        rows.extend(agent::run(agents, common.limit())?);
+    }
+    Ok(rows)
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("wyneos-bench: {failure}");

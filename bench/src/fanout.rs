@@ -1,0 +1,224 @@
+//! What subscribers cost, and whether agents notice them.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::Ordering::Relaxed,
+    thread,
+    time::{Duration, Instant},
+};
+
+use wyneos::canonical::WireWatchResponse;
+
+use crate::{
+    Failure,
+    histogram::Buckets,
+    load::Load,
+    null_watch,
+    output::Row,
+    process::{self, Server},
+    stats,
+    subscribers::Subscribers,
+};
+
+/// Time between two cycles: short, for many of them in a measurement.
+const CYCLE: &str = "1s";
+const CYCLE_SECONDS: f64 = 1.0;
+
+/// Until forecasts are measured and published: a cycle costs less before.
+const WARM_UP: Duration = Duration::from_secs(45);
+
+/// After subscribers came or went.
+const SETTLE: Duration = Duration::from_secs(4);
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) agents: u64,
+    pub(crate) hz: f64,
+    pub(crate) subscribers: Vec<u64>,
+    /// Hundredths of the subscribers that stop reading.
+    pub(crate) stalled: u64,
+    pub(crate) window: Duration,
+}
+
+/// What a server did in one window.
+#[derive(Clone, Debug, Default)]
+struct Window {
+    /// CPU seconds a second.
+    cpu: f64,
+    rss: f64,
+    rss_grown: f64,
+    apply: Buckets,
+    sent: f64,
+}
+
+/// The real coordinator under load.
+struct Real {
+    server: Server,
+    metrics: SocketAddr,
+    address: SocketAddr,
+    load: Load,
+}
+
+impl Real {
+    fn start(plan: &Plan) -> Result<Real, Failure> {
+        let server = Server::coordinator(CYCLE)?;
+        let (address, metrics) = (server.address("address")?, server.address("metrics_address")?);
+        let load = Load::start(address, plan.agents, plan.hz)?;
+        load.wait(plan.agents, Duration::from_secs(120))?;
+        Ok(Real {
+            server,
+            metrics,
+            address,
+            load,
+        })
+    }
+
+    fn apply(&self) -> Result<Buckets, Failure> {
+        let metrics = process::metrics(self.metrics)?;
+        Ok(Buckets::read(&metrics, "wyneos_coordinator_apply_seconds"))
+    }
+
+    fn window(&self, length: Duration) -> Result<Window, Failure> {
+        let (apply, sent) = (self.apply()?, self.load.counts.sent.load(Relaxed));
+        let mut window = cost(&self.server, length)?;
+        window.apply = self.apply()?.since(&apply);
+        window.sent = (self.load.counts.sent.load(Relaxed) - sent) as f64;
+        Ok(window)
+    }
+}
+
+fn cost(server: &Server, length: Duration) -> Result<Window, Failure> {
+    let (cpu, rss, began) = (server.cpu()?, server.rss()?, Instant::now());
+    thread::sleep(length);
+    let took = began.elapsed().as_secs_f64();
+    let after = server.rss()?;
+    Ok(Window {
+        cpu: (server.cpu()? - cpu) / took,
+        rss: after,
+        rss_grown: after - rss,
+        ..Window::default()
+    })
+}
+
+/// One number of subscribers at the real coordinator.
+struct Measured {
+    all: u64,
+    stalled: u64,
+    /// Without subscribers, just before.
+    without: Window,
+    with: Window,
+    receipts: Vec<f64>,
+    answers: Vec<WireWatchResponse>,
+    ended: u64,
+}
+
+impl Measured {
+    fn new(real: &Real, plan: &Plan, all: u64) -> Result<Measured, Failure> {
+        let stalled = all * plan.stalled / 100;
+        eprintln!("fanout: {all} subscribers, {stalled} of them stalled …");
+        let without = real.window(plan.window)?;
+        let subscribers = Subscribers::start(real.address, all - stalled, stalled)?;
+        let seen = &subscribers.seen;
+        thread::sleep(SETTLE);
+        seen.noting.store(true, Relaxed);
+        let with = real.window(plan.window)?;
+        seen.noting.store(false, Relaxed);
+        let (receipts, answers, ended) = (seen.receipts(), seen.answers(), seen.ended.load(Relaxed));
+        drop(subscribers);
+        thread::sleep(SETTLE);
+        Ok(Measured {
+            all,
+            stalled,
+            without,
+            with,
+            receipts,
+            answers,
+            ended,
+        })
+    }
+
+    /// CPU microseconds a subscriber and cycle.
+    fn cpu(&self) -> f64 {
+        (self.with.cpu - self.without.cpu) * 1e6 * CYCLE_SECONDS / self.all as f64
+    }
+
+    /// The null server's, with the same subscribers and bytes.
+    fn null(&self, window: Duration) -> Result<f64, Failure> {
+        let dir = tempfile::tempdir().map_err(Failure::of("temporary directory"))?;
+        let file = dir.path().join("answers");
+        null_watch::record(&self.answers, &file)?;
+        let server = Server::null(&[
+            "null-subscriptions",
+            &file.display().to_string(),
+            &CYCLE_SECONDS.to_string(),
+        ])?;
+        let subscribers = Subscribers::start(server.address("address")?, self.all - self.stalled, self.stalled)?;
+        thread::sleep(SETTLE);
+        let with = cost(&server, window)?;
+        drop(subscribers);
+        // Without subscribers it does nothing but tick.
+        Ok(with.cpu * 1e6 * CYCLE_SECONDS / self.all as f64)
+    }
+
+    fn row(&self, plan: &Plan) -> Result<Row, Failure> {
+        let (with, without) = (self.with.apply.quantile(0.99), self.without.apply.quantile(0.99));
+        let mut row = Row::new("fanout")
+            .with("subscribers", self.all)
+            .with("stalled", self.stalled)
+            .with("agents", plan.agents)
+            .with("hz", plan.hz)
+            .with("cycle", CYCLE)
+            .with("seconds", plan.window.as_secs())
+            .number("apply_p99_ms", with * 1e3)
+            .number("apply_p99_ms_without", without * 1e3)
+            .number("apply_ratio", with / without)
+            .number("apply_median_ms", self.with.apply.quantile(0.5) * 1e3)
+            .number("apply_median_ms_without", self.without.apply.quantile(0.5) * 1e3)
+            .with("apply_samples", self.with.apply.count())
+            .number(
+                "kept_up",
+                self.with.sent / (plan.window.as_secs_f64() * plan.hz * plan.agents as f64),
+            )
+            .number("cpu_cores", self.with.cpu)
+            .number("cpu_cores_without", self.without.cpu);
+        if self.all > 0 {
+            let (cpu, null) = (self.cpu(), self.null(plan.window)?);
+            let bytes = |answer: &WireWatchResponse| prost::Message::encoded_len(answer) as f64;
+            let deltas: Vec<f64> = self.answers.iter().skip(1).map(bytes).collect();
+            row = row
+                .number("cpu_us_subscriber_cycle", cpu)
+                .number("null_cpu_us_subscriber_cycle", null)
+                .number("cpu_ratio", cpu / null)
+                .number("receipt_p50_ms", stats::quantile(&self.receipts, 0.5) * 1e3)
+                .number("receipt_p99_ms", stats::quantile(&self.receipts, 0.99) * 1e3)
+                .with("receipts", self.receipts.len())
+                .number("full_bytes", self.answers.first().map_or(f64::NAN, bytes))
+                .number("delta_bytes", stats::median(&deltas))
+                .with("streams_ended", self.ended);
+        }
+        row = row
+            .number("rss_bytes", self.with.rss)
+            .number("rss_grown_bytes", self.with.rss_grown)
+            .number("rss_grown_bytes_without", self.without.rss_grown)
+            .number("rss_more_bytes", self.with.rss - self.without.rss);
+        if self.all > 0 {
+            row = row.number(
+                "rss_bytes_subscriber",
+                (self.with.rss - self.without.rss) / self.all as f64,
+            );
+        }
+        Ok(row)
+    }
+}
+
+/// Measures every number of subscribers.
+pub(crate) fn run(plan: &Plan) -> Result<Vec<Row>, Failure> {
+    let real = Real::start(plan)?;
+    eprintln!("fanout: {} agents are connected; warming up …", plan.agents);
+    thread::sleep(WARM_UP);
+    let measured = plan.subscribers.iter().map(|&all| Measured::new(&real, plan, all));
+    let measured: Vec<Measured> = measured.collect::<Result<_, _>>()?;
+    drop(real);
+    measured.iter().map(|measured| measured.row(plan)).collect()
+}

@@ -1,0 +1,56 @@
+//! Percentiles out of the coordinator's histograms.
+
+/// Cumulative counts by upper bound, as /metrics tells them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Buckets(Vec<(f64, f64)>);
+
+impl Buckets {
+    /// The histogram `name` in `metrics`.
+    pub(crate) fn read(metrics: &str, name: &str) -> Buckets {
+        let bucket = |line: &str| {
+            let rest = line.strip_prefix(name)?.strip_prefix("_bucket{le=\"")?;
+            let (bound, count) = rest.split_once("\"}")?;
+            let bound = if bound == "+Inf" {
+                f64::INFINITY
+            } else {
+                bound.parse().ok()?
+            };
+            Some((bound, count.split_whitespace().next()?.parse().ok()?))
+        };
+        Buckets(metrics.lines().filter_map(bucket).collect())
+    }
+
+    /// What was counted since `earlier`.
+    pub(crate) fn since(&self, earlier: &Buckets) -> Buckets {
+        let before = |at: usize| earlier.0.get(at).map_or(0.0, |(_, count)| *count);
+        let counts = self.0.iter().enumerate();
+        Buckets(
+            counts
+                .map(|(at, &(bound, count))| (bound, count - before(at)))
+                .collect(),
+        )
+    }
+
+    /// How many values there are.
+    pub(crate) fn count(&self) -> f64 {
+        self.0.last().map_or(0.0, |(_, count)| *count)
+    }
+
+    /// The value below which a share `q` lies, taken to rise evenly within its bucket: right to within the bucket, whose
+    /// bounds are a factor of two apart.
+    pub(crate) fn quantile(&self, q: f64) -> f64 {
+        let rank = q * self.count();
+        let mut below = (0.0, 0.0);
+        for &(bound, count) in &self.0 {
+            if count >= rank && count > 0.0 {
+                if bound.is_infinite() {
+                    return below.0;
+                }
+                let share = (rank - below.1) / (count - below.1);
+                return below.0 + (bound - below.0) * share;
+            }
+            below = (bound, count);
+        }
+        f64::NAN
+    }
+}

@@ -1,0 +1,204 @@
+//! The load: agents, each with its own connection, that send heartbeats in step with the clock.
+
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{
+    runtime::Builder,
+    sync::Semaphore,
+    task::LocalSet,
+    time::{MissedTickBehavior, interval, sleep},
+};
+use wyneos::v1::session_request::Message;
+
+use crate::{Failure, made, wire::Connection};
+
+/// Threads that make the load.
+const THREADS: u64 = 2;
+
+/// Sessions of one thread that are being opened at once: fewer than the coordinator's store takes at once.
+const OPENING: usize = 16;
+
+/// How long a session may take to be opened.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long an agent waits before it tries again.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Heartbeats that are late by more than this are not sent at all: they would only hide that the load is not kept up.
+const LATE: f64 = 0.5;
+
+/// What the agents did.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Sessions that stand.
+    pub(crate) standing: AtomicU64,
+    /// Heartbeats sent.
+    pub(crate) sent: AtomicU64,
+    /// Sessions that ended, and attempts that failed.
+    pub(crate) lost: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// Agents at work.
+pub(crate) struct Load {
+    /// What they did.
+    pub(crate) counts: Arc<Counts>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Load {
+    /// Starts `agents` agents of the coordinator at `address`, each with `hz` heartbeats a second.
+    pub(crate) fn start(address: SocketAddr, agents: u64, hz: f64) -> Result<Load, Failure> {
+        let counts = Arc::new(Counts::default());
+        let mut threads = Vec::new();
+        for first in 0..THREADS.min(agents) {
+            let counts = Arc::clone(&counts);
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(Failure::of("the load's runtime"))?;
+            let work = move || LocalSet::new().block_on(&runtime, fleet(counts, address, first, agents, hz));
+            let thread = thread::Builder::new().name("load".to_owned()).spawn(work);
+            threads.push(thread.map_err(Failure::of("the load's thread"))?);
+        }
+        Ok(Load { counts, threads })
+    }
+
+    /// Waits until every session stands.
+    pub(crate) fn wait(&self, agents: u64, limit: Duration) -> Result<(), Failure> {
+        let until = Instant::now() + limit;
+        while self.counts.standing.load(Relaxed) < agents {
+            if Instant::now() > until {
+                let (standing, lost) = (self.counts.standing.load(Relaxed), self.counts.lost.load(Relaxed));
+                return Err(Failure::new(format!(
+                    "{standing} of {agents} sessions stand after {limit:?}, {lost} attempts failed"
+                )));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.counts.stop.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            drop(thread.join());
+        }
+    }
+}
+
+/// An agent's place in its thread: its connection, once its session stands, and its last heartbeat.
+#[derive(Default)]
+struct Place {
+    connection: Option<Rc<Connection>>,
+    sequence: u64,
+}
+
+type Places = Rc<RefCell<Vec<Place>>>;
+
+fn wall_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The agents `first`, `first + THREADS` … below `agents`.
+async fn fleet(counts: Arc<Counts>, address: SocketAddr, first: u64, agents: u64, hz: f64) {
+    let numbers: Vec<u64> = (first..agents).step_by(THREADS as usize).collect();
+    let places: Places = Rc::new(RefCell::new(numbers.iter().map(|_| Place::default()).collect()));
+    let (opening, buffer) = (
+        Rc::new(Semaphore::new(OPENING)),
+        Rc::new(RefCell::new(vec![0; 64 * 1024])),
+    );
+    for (at, &number) in numbers.iter().enumerate() {
+        let (counts, places) = (Arc::clone(&counts), Rc::clone(&places));
+        let (opening, buffer) = (Rc::clone(&opening), Rc::clone(&buffer));
+        tokio::task::spawn_local(async move {
+            for attempt in 0.. {
+                let place = (&places, at);
+                session(&counts, address, number, attempt, place, &opening, &buffer).await;
+                counts.lost.fetch_add(1, Relaxed);
+                sleep(RETRY).await;
+            }
+        });
+    }
+    heartbeats(&counts, &numbers, &places, hz).await;
+}
+
+async fn session(
+    counts: &Counts,
+    address: SocketAddr,
+    number: u64,
+    attempt: u64,
+    (places, at): (&Places, usize),
+    opening: &Semaphore,
+    buffer: &RefCell<Vec<u8>>,
+) {
+    let Ok(permit) = opening.acquire().await else { return };
+    let open = async {
+        let connection = Connection::open(address).await?;
+        let hello = Message::Hello(made::hello(number, attempt, String::new()));
+        connection.send(hello, &mut Vec::new())?;
+        while !connection.welcomed.get() && connection.read(buffer).await? {}
+        Ok::<_, std::io::Error>(connection)
+    };
+    let Ok(Ok(connection)) = tokio::time::timeout(PATIENCE, open).await else {
+        return;
+    };
+    drop(permit);
+    if !connection.welcomed.get() {
+        return;
+    }
+    let connection = Rc::new(connection);
+    let place = |connection| Place {
+        connection,
+        sequence: 0,
+    };
+    places.borrow_mut()[at] = place(Some(Rc::clone(&connection)));
+    counts.standing.fetch_add(1, Relaxed);
+    while let Ok(true) = connection.read(buffer).await {}
+    places.borrow_mut()[at] = place(None);
+    counts.standing.fetch_sub(1, Relaxed);
+}
+
+/// Sends, agent after agent, so many heartbeats as the time that passed asks for: the phases of the agents are spread.
+async fn heartbeats(counts: &Counts, numbers: &[u64], places: &Places, hz: f64) {
+    let rate = hz * numbers.len() as f64;
+    let mut tick = interval(Duration::from_millis(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let began = Instant::now();
+    let mut next = 0u64;
+    let mut scratch = Vec::new();
+    while !counts.stop.load(Relaxed) {
+        tick.tick().await;
+        let due = began.elapsed().as_secs_f64() * rate;
+        next = next.max((due - LATE * rate) as u64);
+        let wall = wall_millis();
+        let mut places = places.borrow_mut();
+        let mut sent = 0;
+        while (next as f64) < due {
+            let at = (next % numbers.len() as u64) as usize;
+            next += 1;
+            let place = &mut places[at];
+            let Some(connection) = &place.connection else { continue };
+            let heartbeat = made::heartbeat(numbers[at], place.sequence + 1, wall);
+            // A connection that fails ends in its reader.
+            if let Ok(true) = connection.send(Message::Heartbeat(heartbeat), &mut scratch) {
+                place.sequence += 1;
+                sent += 1;
+            }
+        }
+        counts.sent.fetch_add(sent, Relaxed);
+    }
+}
