@@ -1,0 +1,86 @@
+//! The processes of the cluster, in the order in which they were started.
+
+use std::path::{Path, PathBuf};
+
+use tokio::sync::mpsc;
+
+use super::{DevArgs, DevError, Stop, child::Child};
+
+/// The cluster's processes.
+pub(super) struct Cluster {
+    binaries: PathBuf,
+    directory: PathBuf,
+    /// The coordinator first.
+    children: Vec<Child>,
+    deaths: mpsc::UnboundedReceiver<usize>,
+    tell: mpsc::UnboundedSender<usize>,
+}
+
+impl Cluster {
+    /// A cluster of nothing yet. Fails when a binary is not there.
+    pub(super) fn new(binaries: &Path, directory: &Path) -> Result<Cluster, DevError> {
+        for program in ["wyneos-coordinator", "wyneos-agent"] {
+            let path = binaries.join(program);
+            if !path.is_file() {
+                return Err(DevError::NoBinary(path));
+            }
+        }
+        // A death is told once a process: bounded by their number.
+        let (tell, deaths) = mpsc::unbounded_channel();
+        Ok(Cluster { binaries: binaries.to_owned(), directory: directory.to_owned(), children: Vec::new(), deaths, tell })
+    }
+
+    /// Where its files are.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Starts the coordinator.
+    pub(super) fn start_coordinator(&mut self, args: &DevArgs) -> Result<(), DevError> {
+        let listen = args.listen.to_string();
+        let cycle = humantime::format_duration(args.cycle).to_string();
+        let flags = ["--listen", &listen, "--metrics-listen", "127.0.0.1:0", "--cycle", &cycle];
+        self.start("coordinator", "wyneos-coordinator", &flags)
+    }
+
+    /// Starts an agent.
+    pub(super) fn start_agent(&mut self, args: &DevArgs, number: u32) -> Result<(), DevError> {
+        let (coordinator, name) = (args.listen.to_string(), format!("node-{number}"));
+        let flags = ["--coordinators", &coordinator, "--listen", "127.0.0.1:0", "--name", &name];
+        self.start(&format!("agent-{number}"), "wyneos-agent", &flags)
+    }
+
+    fn start(&mut self, name: &str, program: &str, flags: &[&str]) -> Result<(), DevError> {
+        let directory = self.directory.join(name);
+        let data_dir = directory.display().to_string();
+        let mut args: Vec<String> = ["run", "--exit-with-stdin", "--data-dir", &data_dir].map(str::to_owned).into();
+        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let number = self.children.len();
+        let child = Child::start(name, &self.binaries.join(program), &args, &directory, number, &self.tell)?;
+        self.children.push(child);
+        Ok(())
+    }
+
+    /// Waits until a process dies.
+    pub(super) async fn death(&mut self) -> DevError {
+        loop {
+            let Some(number) = self.deaths.recv().await else { continue };
+            if let Some(child) = self.children.get(number) {
+                return child.died();
+            }
+        }
+    }
+
+    /// Ends everything: first the agents, who say goodbye, then the coordinator. Leaves no process.
+    pub(super) async fn drain(&mut self, stop: &mut Stop) {
+        let Some((coordinator, agents)) = self.children.split_first_mut() else { return };
+        for agent in &*agents {
+            agent.terminate();
+        }
+        for agent in agents {
+            agent.ended(stop).await;
+        }
+        coordinator.terminate();
+        coordinator.ended(stop).await;
+    }
+}

@@ -1,0 +1,159 @@
+//! What `wynectl dev` prints: the nodes, what to try next, and a line a cycle.
+
+use std::{path::Path, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout_at};
+use wyneos::{
+    client, delta,
+    v1::{self, watch_snapshots_response::State},
+};
+
+use super::{DevArgs, DevError, LISTEN};
+use crate::text;
+
+/// How long the agents may take to be online, beside two cycles.
+const ONLINE: Duration = Duration::from_secs(30);
+
+/// Time between two attempts to reach the coordinator while it starts.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Follows the cluster's snapshots, and prints. The coordinator's end is noticed elsewhere.
+pub(super) async fn follow(args: &DevArgs, directory: &Path) -> Result<(), DevError> {
+    let deadline = Instant::now() + ONLINE + args.cycle * 2;
+    let mut watched = Watched::default();
+    loop {
+        let lines = watch(args, directory, deadline, &mut watched).await;
+        if let Err(error) = lines {
+            return Err(error);
+        }
+        if !watched.introduced && Instant::now() >= deadline {
+            return Err(watched.late(args, directory));
+        }
+        sleep(RETRY).await;
+    }
+}
+
+/// What was seen so far.
+#[derive(Default)]
+struct Watched {
+    state: Option<v1::Snapshot>,
+    resume_token: String,
+    introduced: bool,
+}
+
+impl Watched {
+    fn online(&self) -> usize {
+        let nodes = self.state.iter().flat_map(|state| &state.nodes);
+        nodes.filter(|node| node.liveness() == v1::Liveness::Online).count()
+    }
+
+    fn late(&self, args: &DevArgs, directory: &Path) -> DevError {
+        let (online, limit) = (self.online(), ONLINE + args.cycle * 2);
+        DevError::Late { online, agents: args.agents, limit, directory: directory.to_owned() }
+    }
+
+    /// Takes a step in; false when it does not fit, and the full state is needed again.
+    fn take(&mut self, response: v1::WatchSnapshotsResponse) -> bool {
+        self.resume_token = response.resume_token;
+        match (response.state, &mut self.state) {
+            (Some(State::Full(full)), state) => *state = Some(full),
+            (Some(State::Delta(step)), Some(state)) if delta::apply(state, step.clone()).is_ok() => {}
+            _ => {
+                *self = Watched { introduced: self.introduced, ..Watched::default() };
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Watches until the stream breaks, as it may while the coordinator starts.
+async fn watch(args: &DevArgs, directory: &Path, deadline: Instant, watched: &mut Watched) -> Result<(), DevError> {
+    let Ok(channel) = client::connect(&args.listen.to_string()).await else { return Ok(()) };
+    let request = v1::WatchSnapshotsRequest { resume_token: watched.resume_token.clone(), ..Default::default() };
+    let Ok(response) = client::coherence(channel).watch_snapshots(request).await else { return Ok(()) };
+    let mut stream = response.into_inner();
+    loop {
+        let next = if watched.introduced {
+            stream.message().await
+        } else {
+            match timeout_at(deadline, stream.message()).await {
+                Ok(next) => next,
+                Err(_) => return Err(watched.late(args, directory)),
+            }
+        };
+        let Ok(Some(response)) = next else { return Ok(()) };
+        let seal = response.seal.clone().unwrap_or_default();
+        if !watched.take(response) {
+            return Ok(());
+        }
+        let Some(state) = &watched.state else { return Ok(()) };
+        if watched.introduced {
+            text::stdout(&cycle_line(state, &seal));
+        } else if watched.online() >= args.agents as usize {
+            text::stdout(&introduction(args, directory, state));
+            watched.introduced = true;
+        }
+    }
+}
+
+/// The nodes, and what to try next.
+pub(super) fn introduction(args: &DevArgs, directory: &Path, state: &v1::Snapshot) -> String {
+    let mut lines = vec![format!("cluster {} is up at {}\n", state.cluster_id, args.listen)];
+    lines.push(format!("{:<12} {:<10} {:<10} {:>5}  {:<10} {}", "NAME", "ID", "LIVENESS", "LOAD", "VERSION", "PROBED AT"));
+    for node in &state.nodes {
+        let id: String = node.id.chars().take(8).collect();
+        let liveness = node.liveness().as_str_name().trim_start_matches("LIVENESS_").to_lowercase();
+        lines.push(format!(
+            "{:<12} {id:<10} {liveness:<10} {:>4}%  {:<10} {}",
+            node.name, node.load_percent, node.agent_version, node.probe_address
+        ));
+    }
+    lines.push("\nto try next, in another terminal:".to_owned());
+    let own = own_name();
+    let address = if args.listen.to_string() == LISTEN { String::new() } else { format!(" --address {}", args.listen) };
+    for command in ["nodes", "why node-1", "mesh", "telemetry node-1", "events --follow", "cordon node-1", "snapshot verify"] {
+        lines.push(format!("  {own}{address} {command}"));
+    }
+    lines.push(format!("  grpcurl -plaintext {} list", args.listen));
+    lines.push(format!("  grpcurl -plaintext {} wyneos.v1.ClusterService/ListNodes", args.listen));
+    lines.push(format!("\nlogs: {}/*/log\nCtrl-C ends it all; a line a cycle:\n", directory.display()));
+    lines.join("\n")
+}
+
+/// How to call this program: by its name when the shell finds it, else by its path.
+fn own_name() -> String {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let own = std::env::current_exe().ok();
+    let on_path = std::env::split_paths(&path).any(|directory| {
+        let found = directory.join("wynectl").canonicalize().ok();
+        found.is_some() && found == own.as_ref().and_then(|own| own.canonicalize().ok())
+    });
+    if on_path {
+        return "wynectl".to_owned();
+    }
+    // As it was typed, when that works from the same directory in another terminal.
+    let typed = std::env::args().next().filter(|typed| typed.contains('/'));
+    typed.or_else(|| own.map(|own| own.display().to_string())).unwrap_or_else(|| "wynectl".to_owned())
+}
+
+/// One line for a cycle.
+pub(super) fn cycle_line(state: &v1::Snapshot, seal: &v1::Seal) -> String {
+    let online = state.nodes.iter().filter(|node| node.liveness() == v1::Liveness::Online).count();
+    let score = state.coherence.as_ref().map_or(0.0, |report| report.score);
+    let broken = state.coherence.iter().flat_map(|report| &report.invariants).filter(|one| !one.holds).count();
+    let open = state.autonomy.as_ref().map_or(0, |autonomy| autonomy.open);
+    let live = state.mesh.as_ref().map_or((0, 0), |mesh| (mesh.live_links, mesh.planned_links));
+    let digest: String = seal.digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let time = state.time.as_ref().map(|time| time.seconds.rem_euclid(86_400)).unwrap_or_default();
+    format!(
+        "{:02}:{:02}:{:02}Z  cycle {:<6} score {score:>5.1}  online {online}/{}  links {}/{}  broken {broken}  open {open}  seal {digest}",
+        time / 3600,
+        time / 60 % 60,
+        time % 60,
+        state.cycle,
+        state.nodes.len(),
+        live.0,
+        live.1,
+    )
+}
