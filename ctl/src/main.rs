@@ -1,1 +1,28 @@
-fn main() {}
+//! `wynectl`: the operator's tool.
+//!
+//! Answers go to standard output, errors and remarks to standard error. Exit codes: [`exit`].
+
+mod args;
+mod commands;
+mod context;
+mod exit;
+mod failure;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(commands::run(cli)),
+        Err(error) => {
+            text::stderr(&format!("wynectl: cannot start: {error}"));
+            exit::Exit::Failed.into()
+        }
+    }
+}

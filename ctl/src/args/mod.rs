@@ -1,0 +1,243 @@
+//! The command line.
+
+mod parse;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use parse::{Interval, LabelChange};
+
+use crate::exit;
+
+/// How answers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// The protobuf JSON mapping: one object, or one a line for streams.
+    Json,
+}
+
+/// The operator's tool of WyneOS.
+#[derive(Debug, Parser)]
+#[command(name = "wynectl", version, after_help = exit::HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The coordinator: host:port or http://host:port.
+    #[arg(
+        long,
+        global = true,
+        env = "WYNEOS_ADDRESS",
+        default_value = "127.0.0.1:7400",
+        value_name = "ADDRESS"
+    )]
+    pub(crate) address: String,
+    /// How answers are written.
+    #[arg(short = 'o', long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// How long one answer may take, as in 500ms or 1m; in a stream that ends, each of its messages.
+    #[arg(long, global = true, default_value = "10s", value_parser = parse::timeout, value_name = "SPAN")]
+    pub(crate) timeout: Duration,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the nodes.
+    Nodes {
+        /// Only nodes with this label.
+        #[arg(short, long, value_name = "KEY=VALUE", value_parser = parse::selector)]
+        label: Option<String>,
+    },
+    /// Show one node in full.
+    Node(NodeName),
+    /// Show, watch, list, verify and export the sealed snapshots of the cluster.
+    Snapshot(SnapshotArgs),
+    /// Show the mesh: who reaches whom, and the worst links.
+    Mesh {
+        /// How many of the worst links to show.
+        #[arg(long, default_value_t = 10, value_name = "COUNT")]
+        worst: usize,
+    },
+    /// Show the newest telemetry of all nodes, or the history of one.
+    Telemetry {
+        /// The node: its id, a unique prefix of it, or its name.
+        node: Option<String>,
+        /// Only this channel; of one node, every sample of it.
+        #[arg(long)]
+        channel: Option<String>,
+    },
+    /// List the forecasts, the soonest threshold first.
+    Predictions,
+    /// List what happened, oldest first.
+    Events(EventsArgs),
+    /// Explain why a node is in its present state.
+    Why(NodeName),
+    /// Place no new work on a node; what runs stays.
+    Cordon(NodeName),
+    /// Take a cordon back.
+    Uncordon(NodeName),
+    /// Set and remove labels of a node.
+    Label {
+        /// The node: its id, a unique prefix of it, or its name.
+        node: String,
+        /// KEY=VALUE sets a label, KEY- removes it.
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+        changes: Vec<LabelChange>,
+    },
+    /// Have a node measure and report now.
+    Refresh(NodeName),
+    /// Set a node's heartbeat interval.
+    SetHeartbeat {
+        /// The node: its id, a unique prefix of it, or its name.
+        node: String,
+        /// 100ms to 60s, or `default` for the cluster's own.
+        interval: Interval,
+    },
+    /// Print the versions of wynectl and of the coordinator.
+    Version {
+        /// Only that of wynectl, without asking the coordinator.
+        #[arg(long)]
+        client: bool,
+    },
+    /// Print a completion script.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print this reference as Markdown.
+    #[command(hide = true)]
+    Docs,
+}
+
+/// A node.
+#[derive(Debug, Args)]
+pub(crate) struct NodeName {
+    /// The node: its id, a unique prefix of it, or its name.
+    pub(crate) node: String,
+}
+
+/// `wynectl events`.
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Go on with what happens from now on, until interrupted. A lost connection is taken up again where it was.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Begin with the event of this number; otherwise with the oldest that is kept.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) from: Option<u64>,
+    /// Only events about this node: its id, a unique prefix of it, or its name.
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+}
+
+/// `wynectl snapshot`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct SnapshotArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<SnapshotCommand>,
+    #[command(flatten)]
+    pub(crate) get: GetArgs,
+}
+
+/// What to do with snapshots; without one of these, `get`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Show a snapshot.
+    Get(GetArgs),
+    /// Show every snapshot as it is published, until interrupted.
+    Watch(WatchArgs),
+    /// List the seals that are kept, newest first.
+    List,
+    /// Verify seals and their chain, of the coordinator or of an exported file.
+    Verify(VerifyArgs),
+    /// Write verified snapshots to a file.
+    Export(ExportArgs),
+}
+
+/// `wynectl snapshot get`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct GetArgs {
+    /// Cycle of the one wanted; otherwise the newest.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) cycle: Option<u64>,
+}
+
+/// `wynectl snapshot watch`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Get the full state every cycle, not what changed.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Go on behind the message that had this token.
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) resume: Option<String>,
+    /// Only these sections.
+    #[arg(long, value_enum, num_args = 1..)]
+    pub(crate) section: Vec<Section>,
+    /// Only nodes with this label.
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = parse::selector)]
+    pub(crate) label: Option<String>,
+}
+
+/// A part of a snapshot.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub(crate) enum Section {
+    Nodes = 1,
+    Telemetry = 2,
+    Predictive = 3,
+    Mesh = 4,
+    Autonomy = 5,
+    Behaviour = 6,
+    Integrity = 7,
+    Coherence = 8,
+}
+
+/// The cycles wanted.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Range {
+    /// The first cycle; otherwise the oldest that is kept.
+    #[arg(long, value_name = "CYCLE", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) from: Option<u64>,
+    /// The last cycle; otherwise the newest.
+    #[arg(long, value_name = "CYCLE", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) to: Option<u64>,
+}
+
+/// `wynectl snapshot verify`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) range: Range,
+    /// Verify an exported file instead; the coordinator is not asked.
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    pub(crate) file: Option<PathBuf>,
+    /// The Ed25519 key that must have signed, 64 hexadecimal digits. Otherwise the coordinator's or the file's own word
+    /// is taken for it, which shows that nothing was altered but not who signed.
+    #[arg(long, value_name = "HEX", value_parser = parse::public_key)]
+    pub(crate) public_key: Option<wyneos_core::integrity::PublicKey>,
+}
+
+/// `wynectl snapshot export`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The file. It appears, or replaces one, only when it is whole.
+    #[arg(long)]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) range: Range,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! The nodes, one node, and versions.
+
+use wyneos::{client, v1};
+
+use super::{PAGE, next_page, nothing};
+use crate::{
+    context::Context,
+    failure::Failure,
+    text::{self, Colour, Fields, Table, clean, paint},
+};
+
+/// `wynectl nodes`.
+pub(crate) async fn nodes(context: &Context, label: Option<String>) -> Result<(), Failure> {
+    let what = "list the nodes";
+    let mut client = client::cluster(context.connect().await?);
+    let mut merged = v1::ListNodesResponse::default();
+    let mut token = String::new();
+    loop {
+        let request = v1::ListNodesRequest {
+            node_label: label.clone().unwrap_or_default(),
+            page_size: PAGE,
+            page_token: token.clone(),
+        };
+        let mut page = context.call(what, client.list_nodes(request)).await?;
+        merged.nodes.append(&mut page.nodes);
+        merged.read = page.read;
+        if !next_page(what, &mut token, &mut page.next_page_token)? {
+            break;
+        }
+    }
+    if merged.nodes.is_empty() && !context.is_json() {
+        nothing("nodes");
+        return Ok(());
+    }
+    context.show(&merged, |merged| table(&merged.nodes))
+}
+
+fn table(nodes: &[v1::NodeRow]) -> String {
+    let liveness = paint(Colour::Plain, "LIVENESS");
+    let mut table = Table::new([
+        "NAME",
+        "ID",
+        &liveness,
+        "SINCE",
+        "CAUSE",
+        "ADMISSION",
+        "ELIGIBILITY",
+        "LOAD",
+        "VERSION",
+    ]);
+    for node in nodes {
+        table.row([
+            clean(&node.name),
+            text::short(&node.id),
+            text::painted_liveness(node.liveness),
+            text::age(node.liveness_since.as_ref()),
+            text::cause(node.cause),
+            text::admission(node.admission),
+            text::eligibility(node.eligibility),
+            format!("{}%", node.load_percent),
+            clean(&node.agent_version),
+        ]);
+    }
+    table.text(0)
+}
+
+/// `wynectl node`.
+pub(crate) async fn node(context: &Context, node: String) -> Result<(), Failure> {
+    let mut client = client::cluster(context.connect().await?);
+    let what = format!("get node {node:?}");
+    let answer = context
+        .call(&what, client.get_node(v1::GetNodeRequest { node }))
+        .await?;
+    context.show(&answer, view)
+}
+
+fn view(answer: &v1::GetNodeResponse) -> String {
+    let mut fields = Fields::default();
+    if let Some(node) = &answer.node {
+        row(&mut fields, node);
+    }
+    fields
+        .add(
+            "Last heartbeat",
+            match &answer.last_heartbeat {
+                Some(time) => format!("{} ago", text::age(Some(time))),
+                None => "none since the coordinator started".to_owned(),
+            },
+        )
+        .add("Heartbeats", format!("{} this session", answer.heartbeats))
+        .add("Interval", text::span_of(answer.heartbeat_interval.as_ref()))
+        .add("Clock skew", text::span_of(answer.clock_skew.as_ref()))
+        .add("Acknowledged", format!("cycle {}", answer.acknowledged_cycle));
+    fields.text()
+}
+
+/// What a row says.
+pub(super) fn row(fields: &mut Fields, node: &v1::NodeRow) {
+    let labels: Vec<String> = node
+        .labels
+        .iter()
+        .map(|label| clean(&format!("{}={}", label.key, label.value)))
+        .collect();
+    fields
+        .add("Name", clean(&node.name))
+        .add("Id", clean(&node.id))
+        .add(
+            "Liveness",
+            format!(
+                "{} for {} ({})",
+                text::painted_liveness(node.liveness),
+                text::age(node.liveness_since.as_ref()),
+                text::cause(node.cause)
+            ),
+        )
+        .add("Admission", text::admission(node.admission))
+        .add("Eligibility", text::eligibility(node.eligibility));
+    if node.last_seen.is_some() {
+        fields.add("Last seen", format!("{} ago", text::age(node.last_seen.as_ref())));
+    }
+    fields
+        .add("Load", format!("{}%", node.load_percent))
+        .add("Agent", clean(&node.agent_version))
+        .add("Address", clean(&node.probe_address))
+        .add("Session", format!("{}, incarnation {}", node.session, node.incarnation))
+        .add("Up", text::age(node.boot_time.as_ref()));
+    if let Some(is) = &node.attributes {
+        fields.add("Host", clean(&format!("{} {} {}", is.os, is.kernel, is.architecture)));
+    }
+    if let Some(capacity) = &node.capacity {
+        fields.add(
+            "Capacity",
+            format!(
+                "{} CPUs, {} memory, {} disk",
+                capacity.cpu_millis as f64 / 1000.0,
+                text::bytes(capacity.memory_bytes as f64),
+                text::bytes(capacity.disk_bytes as f64)
+            ),
+        );
+    }
+    fields
+        .add("Labels", labels.join(", "))
+        .add("Binary", text::hex(&node.binary_digest))
+        .add("Config", text::hex(&node.config_digest));
+}
+
+/// `wynectl version`.
+pub(crate) async fn version(context: &Context, only_client: bool) -> Result<(), Failure> {
+    if !context.is_json() {
+        context.text(&format!("wynectl      {}\n", wyneos::VERSION))?;
+    }
+    if only_client {
+        return match context.is_json() {
+            // Nothing of the protocol says only this.
+            true => context.text(&format!("{{\"clientVersion\": \"{}\"}}\n", wyneos::VERSION)),
+            false => Ok(()),
+        };
+    }
+    let mut client = client::cluster(context.connect().await?);
+    let answer = context
+        .call("get the cluster", client.get_cluster(v1::GetClusterRequest {}))
+        .await?;
+    context.show(&answer, |answer| {
+        format!(
+            "coordinator  {}, up {}, cluster {}\n",
+            clean(&answer.coordinator_version),
+            text::age(answer.started.as_ref()),
+            clean(&answer.cluster_id)
+        )
+    })
+}

@@ -1,0 +1,167 @@
+//! `wynectl events`: what happened, and what happens.
+
+use tonic::{Code, transport::Channel};
+use tonic_types::StatusExt as _;
+use wyneos::{client, v1};
+
+use super::{PAGE, follow::Follower, nothing};
+use crate::{
+    args::EventsArgs,
+    context::Context,
+    exit::Exit,
+    failure::Failure,
+    text::{self, clean},
+};
+
+/// Lists or follows.
+pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<(), Failure> {
+    let channel = context.connect().await?;
+    if args.follow {
+        follow(context, channel, args).await
+    } else {
+        list(context, channel, args).await
+    }
+}
+
+fn line(event: &v1::Event) -> String {
+    let node = match event.node_name.as_str() {
+        "" if event.node_id.is_empty() => "-".to_owned(),
+        "" => text::short(&event.node_id),
+        name => clean(name),
+    };
+    format!(
+        "{:>8}   {}   {node:<16}   {}\n",
+        event.sequence,
+        text::timestamp(event.time.as_ref()),
+        clean(&event.summary)
+    )
+}
+
+async fn list(context: &Context, channel: Channel, args: EventsArgs) -> Result<(), Failure> {
+    let mut client = client::events(channel);
+    let mut merged = v1::ListEventsResponse::default();
+    let (mut from, mut any) = (args.from.unwrap_or_default(), false);
+    loop {
+        let request = v1::ListEventsRequest {
+            from_sequence: from,
+            node: args.node.clone().unwrap_or_default(),
+            page_size: PAGE,
+        };
+        let mut page = context.call("list the events", client.list_events(request)).await?;
+        any |= !page.events.is_empty();
+        if context.is_json() {
+            merged.events.append(&mut page.events);
+            merged.oldest_sequence = page.oldest_sequence;
+        } else {
+            let lines: String = page.events.iter().map(line).collect();
+            context.text(&lines)?;
+        }
+        if page.next_sequence == 0 {
+            break;
+        }
+        if page.next_sequence <= from {
+            return Err(Failure::new(
+                Exit::Failed,
+                "list the events: the server's pages have no end",
+            ));
+        }
+        from = page.next_sequence;
+    }
+    if context.is_json() {
+        return context.json(&merged);
+    }
+    if !any {
+        nothing("events");
+    }
+    Ok(())
+}
+
+/// Number of the oldest event that is kept.
+async fn oldest(context: &Context, channel: Channel) -> Result<u64, Failure> {
+    let request = v1::ListEventsRequest {
+        page_size: 1,
+        ..v1::ListEventsRequest::default()
+    };
+    let mut client = client::events(channel);
+    let page = context.call("list the events", client.list_events(request)).await?;
+    Ok(page.oldest_sequence.max(1))
+}
+
+/// The id of the node that `name` names.
+async fn resolve(context: &Context, channel: Channel, node: String) -> Result<String, Failure> {
+    let what = format!("get node {node:?}");
+    let mut client = client::cluster(channel);
+    let answer = context
+        .call(&what, client.get_node(v1::GetNodeRequest { node }))
+        .await?;
+    Ok(answer.node.unwrap_or_default().id)
+}
+
+/// Each event once, none left out, over any number of connections: the number of the next one says where to go on, so it
+/// is known from the start.
+async fn follow(context: &Context, channel: Channel, args: EventsArgs) -> Result<(), Failure> {
+    let node = match args.node {
+        Some(node) => Some(resolve(context, channel.clone(), node).await?),
+        None => None,
+    };
+    let mut next = match args.from {
+        Some(from) => from,
+        None => oldest(context, channel.clone()).await?,
+    };
+    let mut follower = Follower::new(context, "follow the events");
+    let mut client = client::events(channel);
+    loop {
+        let request = v1::WatchEventsRequest { from_sequence: next };
+        let Some(mut stream) = follower.open(client.watch_events(request)).await? else {
+            continue;
+        };
+        loop {
+            match stream.message().await {
+                Ok(Some(v1::WatchEventsResponse { event: Some(event) })) => {
+                    next = hand_out(context, &event, next, node.as_deref())?;
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    follower.ended().await;
+                    break;
+                }
+                Err(status) if status.code() == Code::OutOfRange => return Err(compacted(context, &status, next)),
+                Err(status) => {
+                    follower.lost(&status).await?;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Writes the event `next`; the number of the one behind it.
+fn hand_out(context: &Context, event: &v1::Event, next: u64, node: Option<&str>) -> Result<u64, Failure> {
+    if event.sequence < next {
+        return Ok(next);
+    }
+    if event.sequence > next {
+        let gap = format!("follow the events: {} to {} were left out", next, event.sequence - 1);
+        return Err(Failure::new(Exit::Failed, gap).hint("the coordinator is at fault; `wynectl events` may have them"));
+    }
+    if node.is_none_or(|node| node == event.node_id) {
+        if context.is_json() {
+            context.json_line(event)?;
+        } else {
+            context.text(&line(event))?;
+        }
+    }
+    Ok(event.sequence + 1)
+}
+
+/// Events went before they were read: going on silently would hide it.
+fn compacted(context: &Context, status: &tonic::Status, next: u64) -> Failure {
+    let failure = Failure::status("follow the events", status, &context.address);
+    match status.get_details_error_info() {
+        Some(info) if info.metadata.contains_key("oldest") => failure,
+        _ => failure.hint(format!("event {next} was the next")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! Streams without an end: what to do when one breaks.
+
+use std::{future::Future, time::Duration};
+
+use tonic::{Code, Response, Status, Streaming};
+
+use crate::{
+    context::Context,
+    failure::{Failure, is_transport},
+    text,
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Keeps a stream alive: waits ever longer between attempts, and starts anew after a success.
+pub(crate) struct Follower<'a> {
+    context: &'a Context,
+    what: &'a str,
+    pause: Duration,
+    established: bool,
+}
+
+impl<'a> Follower<'a> {
+    /// A follower of the stream that `what` opens.
+    pub(crate) fn new(context: &'a Context, what: &'a str) -> Follower<'a> {
+        Follower {
+            context,
+            what,
+            pause: FIRST_PAUSE,
+            established: false,
+        }
+    }
+
+    /// Opens the stream; `None` when it is to be tried again. The first attempt must succeed: an operator who mistyped
+    /// the address wants to know.
+    pub(crate) async fn open<T>(
+        &mut self,
+        call: impl Future<Output = Result<Response<Streaming<T>>, Status>>,
+    ) -> Result<Option<Streaming<T>>, Failure> {
+        let (context, what) = (self.context, self.what);
+        match tokio::time::timeout(context.timeout, call).await {
+            Ok(Ok(stream)) => {
+                if self.pause > FIRST_PAUSE {
+                    text::stderr("connected again");
+                }
+                (self.established, self.pause) = (true, FIRST_PAUSE);
+                Ok(Some(stream.into_inner()))
+            }
+            Ok(Err(status)) => self.lost(&status).await.map(|()| None),
+            Err(_) if self.established => {
+                self.wait("no answer in time").await;
+                Ok(None)
+            }
+            Err(_) => Err(Failure::timeout(what, context.timeout, &context.address)),
+        }
+    }
+
+    /// Waits when `status` may pass; fails when it will not.
+    pub(crate) async fn lost(&mut self, status: &Status) -> Result<(), Failure> {
+        let passes = is_transport(status) || matches!(status.code(), Code::Unavailable | Code::ResourceExhausted);
+        if !self.established || !passes {
+            return Err(Failure::status(self.what, status, &self.context.address));
+        }
+        self.wait(status.message()).await;
+        Ok(())
+    }
+
+    /// The server ended the stream without an error.
+    pub(crate) async fn ended(&mut self) {
+        self.wait("the server ended the stream").await;
+    }
+
+    async fn wait(&mut self, why: &str) {
+        let pause = humantime::format_duration(self.pause);
+        text::stderr(&format!("{}: {}; again in {pause}", self.what, text::clean(why)));
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,124 @@
+//! `wynectl mesh`: who reaches whom.
+
+use std::cmp::Reverse;
+
+use wyneos::v1;
+
+use super::{Names, sections};
+use crate::{
+    context::Context,
+    failure::Failure,
+    text::{self, Colour, Table, paint},
+};
+
+/// Shows the mesh and its `worst` links.
+pub(crate) async fn run(context: &Context, worst: usize) -> Result<(), Failure> {
+    let channel = context.connect().await?;
+    let answer = sections(context, channel, &[v1::Section::Nodes, v1::Section::Mesh]).await?;
+    context.show(&answer, |answer| {
+        view(&answer.snapshot.clone().unwrap_or_default(), worst)
+    })
+}
+
+fn view(snapshot: &v1::Snapshot, worst: usize) -> String {
+    let names = Names::new(&snapshot.nodes);
+    let Some(mesh) = &snapshot.mesh else {
+        return "the coordinator sent no mesh\n".to_owned();
+    };
+    let mut view = format!("{}\n", summary(mesh));
+    view += &components(mesh, &names);
+    view += &worst_links(&snapshot.links, &names, worst);
+    if !mesh.unobserved.is_empty() {
+        let mut table = Table::new(["OBSERVER", "SUBJECT"]);
+        for link in &mesh.unobserved {
+            table.row([names.of(&link.observer_id), names.of(&link.subject_id)]);
+        }
+        let (shown, all) = (mesh.unobserved.len(), mesh.unobserved_links);
+        view += &format!(
+            "\nLinks that nobody has reported ({shown} of {all}):\n{}",
+            table.text(2)
+        );
+    }
+    view
+}
+
+/// The mesh in one line.
+pub(super) fn summary(mesh: &v1::MeshTopology) -> String {
+    format!(
+        "{}, {} of {} live ({} lossy), {} down, {} unobserved, {}",
+        text::count(mesh.nodes, "node"),
+        mesh.live_links,
+        text::count(mesh.planned_links, "link"),
+        mesh.lossy_links,
+        mesh.down_links,
+        mesh.unobserved_links,
+        text::count(mesh.components_total, "component")
+    )
+}
+
+fn components(mesh: &v1::MeshTopology, names: &Names) -> String {
+    // The only component holds every node, and its members are left out.
+    if mesh.components_total < 2 {
+        return String::new();
+    }
+    let mut table = Table::new(["COMPONENT", "NODES", "MEMBERS"]);
+    for (number, component) in (1..).zip(&mesh.components) {
+        table.row([
+            format!("{number}"),
+            component.node_ids.len().to_string(),
+            names.list(&component.node_ids),
+        ]);
+    }
+    format!("\nThe mesh has fallen apart:\n{}", table.text(2))
+}
+
+/// How bad a link's state is.
+fn badness(state: i32) -> u8 {
+    match v1::LinkState::try_from(state) {
+        Ok(v1::LinkState::Down) => 3,
+        Ok(v1::LinkState::Lossy) => 2,
+        Ok(v1::LinkState::Up) => 0,
+        _ => 1,
+    }
+}
+
+fn worst_links(observers: &[v1::ObserverLinks], names: &Names, worst: usize) -> String {
+    let mut links: Vec<(&str, &v1::Link)> = observers
+        .iter()
+        .flat_map(|row| row.links.iter().map(|link| (row.observer_id.as_str(), link)))
+        .collect();
+    links.sort_by_key(|(_, link)| Reverse((badness(link.state), link.loss_percent, link.rtt_p95_micros)));
+    let all = links.len();
+    links.truncate(worst);
+    if links.is_empty() {
+        return String::new();
+    }
+    let state = paint(Colour::Plain, "STATE");
+    let mut table = Table::new(["OBSERVER", "SUBJECT", &state, "LOSS", "RTT", "P95", "LAST ANSWER"]);
+    for (observer, link) in &links {
+        let colour = [Colour::Green, Colour::Yellow, Colour::Yellow, Colour::Red];
+        let colour = colour.get(usize::from(badness(link.state))).copied();
+        let last = match &link.last_success {
+            Some(time) => format!("{} ago", text::age(Some(time))),
+            None => "-".to_owned(),
+        };
+        table.row([
+            names.of(observer),
+            names.of(&link.subject_id),
+            paint(colour.unwrap_or(Colour::Plain), &text::link_state(link.state)),
+            format!("{}%", link.loss_percent),
+            micros(link.rtt_micros),
+            micros(link.rtt_p95_micros),
+            last,
+        ]);
+    }
+    format!("\nWorst links ({} of {all}):\n{}", links.len(), table.text(2))
+}
+
+fn micros(micros: u32) -> String {
+    match micros {
+        0 => "-".to_owned(),
+        1..1_000 => format!("{micros}µs"),
+        _ => format!("{:.1}ms", f64::from(micros) / 1000.0),
+    }
+}

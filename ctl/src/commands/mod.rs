@@ -1,0 +1,145 @@
+//! The commands.
+
+mod cluster;
+mod events;
+mod follow;
+mod mesh;
+mod predictions;
+mod snapshot;
+mod telemetry;
+mod verbs;
+mod why;
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::CommandFactory as _;
+use tonic::transport::Channel;
+use wyneos::{client, v1};
+
+use crate::{
+    args::{Cli, Command, Global},
+    context::Context,
+    exit::Exit,
+    failure::Failure,
+    text,
+};
+
+/// Rows asked for at once.
+const PAGE: u32 = 1_000;
+
+/// Does what the command line says.
+pub(crate) async fn run(cli: Cli) -> ExitCode {
+    let Global {
+        address,
+        format,
+        timeout,
+    } = cli.global;
+    let context = Context::new(address, timeout, format);
+    match command(&context, cli.command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+async fn command(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Nodes { label } => cluster::nodes(context, label).await,
+        Command::Node(name) => cluster::node(context, name.node).await,
+        Command::Snapshot(args) => snapshot::run(context, args).await,
+        Command::Mesh { worst } => mesh::run(context, worst).await,
+        Command::Telemetry { node: None, channel } => telemetry::matrix(context, channel).await,
+        Command::Telemetry {
+            node: Some(node),
+            channel,
+        } => telemetry::history(context, node, channel).await,
+        Command::Predictions => predictions::run(context).await,
+        Command::Events(args) => events::run(context, args).await,
+        Command::Why(name) => why::run(context, name.node).await,
+        Command::Cordon(name) => verbs::cordon(context, name.node).await,
+        Command::Uncordon(name) => verbs::uncordon(context, name.node).await,
+        Command::Label { node, changes } => verbs::label(context, node, changes).await,
+        Command::Refresh(name) => verbs::refresh(context, name.node).await,
+        Command::SetHeartbeat { node, interval } => verbs::set_heartbeat(context, node, interval).await,
+        Command::Version { client } => cluster::version(context, client).await,
+        Command::Completions { shell } => {
+            // Into memory first: the generator panics when its output is closed.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "wynectl", &mut script);
+            io::stdout().write_all(&script).map_err(Failure::output)
+        }
+        Command::Docs => io::stdout().write_all(docs().as_bytes()).map_err(Failure::output),
+    }
+}
+
+/// The command reference.
+fn docs() -> String {
+    // What the environment holds here is no default of the command.
+    let command = Cli::command().mut_arg("address", |address| address.hide_env_values(true));
+    let options = clap_markdown::MarkdownOptions::new()
+        .title("wynectl".to_owned())
+        .show_footer(false);
+    clap_markdown::help_markdown_command_custom(&command, &options)
+}
+
+/// Refuses a page token that leads back to its own page, which would never end.
+fn next_page(what: &str, token: &mut String, next: &mut String) -> Result<bool, Failure> {
+    if next.is_empty() {
+        return Ok(false);
+    }
+    if next == token {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("{what}: the server's pages have no end"),
+        ));
+    }
+    *token = std::mem::take(next);
+    Ok(true)
+}
+
+/// The newest snapshot's `sections`.
+async fn sections(
+    context: &Context,
+    channel: Channel,
+    sections: &[v1::Section],
+) -> Result<v1::GetSnapshotResponse, Failure> {
+    let request = v1::GetSnapshotRequest {
+        sections: sections.iter().map(|section| (*section).into()).collect(),
+        ..v1::GetSnapshotRequest::default()
+    };
+    context
+        .call("get the snapshot", client::coherence(channel).get_snapshot(request))
+        .await
+}
+
+/// Names of nodes by id, clean.
+struct Names(BTreeMap<String, String>);
+
+impl Names {
+    fn new(nodes: &[v1::NodeRow]) -> Names {
+        Names(
+            nodes
+                .iter()
+                .map(|node| (node.id.clone(), text::clean(&node.name)))
+                .collect(),
+        )
+    }
+
+    /// The node's name; the beginning of its id when it has left the snapshot.
+    fn of(&self, id: &str) -> String {
+        self.0.get(id).cloned().unwrap_or_else(|| text::short(id))
+    }
+
+    /// The names of some nodes.
+    fn list(&self, ids: &[String]) -> String {
+        ids.iter().map(|id| self.of(id)).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A remark when a table has no rows; standard output stays empty.
+fn nothing(what: &str) {
+    text::stderr(&format!("no {what}"));
+}

@@ -1,0 +1,124 @@
+//! `wynectl why`: a node's state, and the decisions and evidence behind it.
+
+use tonic::transport::Channel;
+use wyneos::{client, v1};
+
+use super::{cluster, sections};
+use crate::{
+    context::Context,
+    failure::Failure,
+    text::{self, Fields, Table, clean},
+};
+
+/// Explains a node.
+pub(crate) async fn run(context: &Context, node: String) -> Result<(), Failure> {
+    let channel = context.connect().await?;
+    let what = format!("explain node {node:?}");
+    let mut client = client::decisions(channel.clone());
+    let answer = context
+        .call(&what, client.explain_node(v1::ExplainNodeRequest { node }))
+        .await?;
+    if context.is_json() {
+        return context.json(&answer);
+    }
+    let broken = broken(context, channel, &answer.broken_invariants).await?;
+    context.text(&view(&answer, &broken))
+}
+
+/// What the coherence report says of the invariants that are broken. The report may be one cycle newer than the answer.
+async fn broken(context: &Context, channel: Channel, ids: &[String]) -> Result<Vec<v1::Invariant>, Failure> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let answer = sections(context, channel, &[v1::Section::Coherence]).await?;
+    let report = answer
+        .snapshot
+        .and_then(|snapshot| snapshot.coherence)
+        .unwrap_or_default();
+    let known = |id: &String| report.invariants.iter().find(|invariant| invariant.id == *id).cloned();
+    let unknown = |id: &String| v1::Invariant {
+        id: id.clone(),
+        ..v1::Invariant::default()
+    };
+    Ok(ids.iter().map(|id| known(id).unwrap_or_else(|| unknown(id))).collect())
+}
+
+fn view(answer: &v1::ExplainNodeResponse, broken: &[v1::Invariant]) -> String {
+    let mut view = String::new();
+    if let Some(node) = &answer.node {
+        let mut fields = Fields::default();
+        cluster::row(&mut fields, node);
+        view += &fields.text();
+    }
+    match &answer.liveness {
+        Some(decision) => view += &format!("\nIts liveness rests on\n{}", in_full(decision)),
+        None => view += "\nThe decision that its liveness rests on is no longer kept.\n",
+    }
+    if !answer.recent.is_empty() {
+        let mut table = Table::new(["DECISION", "AGE", "KIND", "RULE", "OUTCOME", "ACTION"]);
+        for decision in &answer.recent {
+            table.row([
+                decision.id.to_string(),
+                text::age(decision.time.as_ref()),
+                clean(&decision.kind),
+                clean(&decision.rule),
+                text::outcome(decision.outcome),
+                clean(&decision.action),
+            ]);
+        }
+        view += &format!("\nRecent decisions\n{}", table.text(2));
+    }
+    view += &invariants(broken);
+    view
+}
+
+/// A decision with its evidence and alternatives.
+fn in_full(decision: &v1::Decision) -> String {
+    let mut text = format!(
+        "  decision {}, {} ({} ago), rule {}, mode {}, {}\n  {}\n",
+        decision.id,
+        text::timestamp(decision.time.as_ref()),
+        text::age(decision.time.as_ref()),
+        clean(&decision.rule),
+        text::mode(decision.mode),
+        text::outcome(decision.outcome),
+        clean(&decision.action),
+    );
+    if !decision.evidence.is_empty() {
+        let mut table = Table::new(["TIME", "SOURCE", "FACT"]);
+        for evidence in &decision.evidence {
+            table.row([
+                text::timestamp(evidence.time.as_ref()),
+                clean(&evidence.source),
+                clean(&evidence.fact),
+            ]);
+        }
+        text += &format!("  Evidence\n{}", table.text(4));
+    }
+    if !decision.alternatives.is_empty() {
+        let mut table = Table::new(["INSTEAD OF", "BECAUSE"]);
+        for alternative in &decision.alternatives {
+            table.row([clean(&alternative.action), clean(&alternative.rejected_because)]);
+        }
+        text += &format!("  Alternatives\n{}", table.text(4));
+    }
+    text
+}
+
+/// Invariants that do not hold.
+pub(super) fn invariants(broken: &[v1::Invariant]) -> String {
+    if broken.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["INVARIANT", "SEVERITY", "BROKEN", "WHAT MUST HOLD", "WHAT IS WRONG"]);
+    for invariant in broken {
+        table.row([
+            clean(&invariant.id),
+            text::severity(invariant.severity),
+            format!("{} of {}", invariant.broken, invariant.checked),
+            clean(&invariant.meaning),
+            clean(&invariant.detail),
+        ]);
+    }
+    format!("\nBroken invariants\n{}", table.text(2))
+}

@@ -1,0 +1,126 @@
+//! What every command works with: the connection, and where answers go.
+
+use std::{
+    future::Future,
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use prost::{Message, Name};
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use serde_json::ser::PrettyFormatter;
+use tonic::{Response, Status, transport::Channel};
+use wyneos::client;
+
+use crate::{args::Format, exit::Exit, failure::Failure, text};
+
+/// The options that every command has, and standard output.
+pub(crate) struct Context {
+    /// Where the coordinator is.
+    pub(crate) address: String,
+    /// How long one answer may take; in a stream, each of its messages.
+    pub(crate) timeout: Duration,
+    format: Format,
+    colours: bool,
+}
+
+impl Context {
+    /// A context for this terminal.
+    pub(crate) fn new(address: String, timeout: Duration, format: Format) -> Context {
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Context {
+            address,
+            timeout,
+            format,
+            colours: io::stdout().is_terminal() && !no_colour,
+        }
+    }
+
+    /// True when answers are for programs.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Connects.
+    pub(crate) async fn connect(&self) -> Result<Channel, Failure> {
+        match tokio::time::timeout(self.timeout, client::connect(&self.address)).await {
+            Ok(connected) => connected.map_err(|error| Failure::connect(&error, &self.address)),
+            Err(_) => Err(Failure::timeout("connect", self.timeout, &self.address)),
+        }
+    }
+
+    /// Waits for the answer to `what`.
+    pub(crate) async fn call<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(self.timeout, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(Failure::status(what, &status, &self.address)),
+            Err(_) => Err(Failure::timeout(what, self.timeout, &self.address)),
+        }
+    }
+
+    /// Writes text for people; it ends with a line feed.
+    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
+        write(&text::render(text, self.colours))
+    }
+
+    /// Writes a message for programs, over several lines.
+    pub(crate) fn json<M: Message + Name>(&self, message: &M) -> Result<(), Failure> {
+        let json = json(message, true).map_err(cannot_show)?;
+        write(&format!("{json}\n"))
+    }
+
+    /// Writes a message of a stream for programs, on one line.
+    pub(crate) fn json_line<M: Message + Name>(&self, message: &M) -> Result<(), Failure> {
+        let json = json(message, false).map_err(cannot_show)?;
+        write(&format!("{json}\n"))
+    }
+
+    /// Writes a message as JSON, or what `view` makes of it.
+    pub(crate) fn show<M: Message + Name>(&self, message: &M, view: impl FnOnce(&M) -> String) -> Result<(), Failure> {
+        if self.is_json() {
+            self.json(message)
+        } else {
+            self.text(&view(message))
+        }
+    }
+}
+
+/// Writes to standard output at once: a follower's reader waits for each line.
+fn write(text: &str) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+        .map_err(Failure::output)
+}
+
+fn cannot_show(error: Box<dyn std::error::Error>) -> Failure {
+    Failure::new(Exit::Failed, format!("cannot write the answer as JSON: {error}"))
+}
+
+/// The protobuf JSON mapping of a message. Fields without presence are always there, so that scripts find them.
+pub(crate) fn json<M: Message + Name>(message: &M, pretty: bool) -> Result<String, Box<dyn std::error::Error>> {
+    let pool = DescriptorPool::decode(wyneos::FILE_DESCRIPTOR_SET)?;
+    let name = M::full_name();
+    let descriptor = pool
+        .get_message_by_name(&name)
+        .ok_or_else(|| format!("{name} is not described"))?;
+    let mut dynamic = DynamicMessage::new(descriptor);
+    dynamic.transcode_from(message)?;
+    let options = SerializeOptions::new().skip_default_fields(false);
+    let mut bytes = Vec::new();
+    if pretty {
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, PrettyFormatter::new());
+        dynamic.serialize_with_options(&mut serializer, &options)?;
+    } else {
+        dynamic.serialize_with_options(&mut serde_json::Serializer::new(&mut bytes), &options)?;
+    }
+    Ok(text::json_safe(&String::from_utf8(bytes)?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Failures: what failed, for what, and what to do.
+
+use std::{error::Error, io, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+use wyneos::{client::ConnectError, export::ExportError};
+
+use crate::{exit::Exit, text};
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nobody reads standard output any more: that is no failure.
+    Closed,
+    /// To be told on standard error.
+    Told {
+        /// How wynectl ends.
+        exit: Exit,
+        /// What failed, for what.
+        message: String,
+        /// What to do about it; a line each.
+        hints: Vec<String>,
+    },
+}
+
+impl Failure {
+    /// A failure without a hint.
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure::Told {
+            exit,
+            message: message.into(),
+            hints: Vec::new(),
+        }
+    }
+
+    /// The same with what to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
+        if let Failure::Told { hints, .. } = &mut self {
+            hints.push(hint.into());
+        }
+        self
+    }
+
+    /// Writing to standard output failed.
+    pub(crate) fn output(error: io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::Closed,
+            _ => Failure::new(Exit::Failed, format!("cannot write to standard output: {error}")),
+        }
+    }
+
+    /// There is no connection to `address`.
+    pub(crate) fn connect(error: &ConnectError, address: &str) -> Failure {
+        match error {
+            ConnectError::Address { .. } => Failure::new(Exit::Usage, error.to_string()),
+            ConnectError::Unreachable { .. } => unreachable(format!("{error}: {}", causes(error)), address),
+        }
+    }
+
+    /// Nothing was heard from `address` in time.
+    pub(crate) fn timeout(what: &str, after: Duration, address: &str) -> Failure {
+        let after = humantime::format_duration(after);
+        unreachable(format!("{what}: no answer from {address} within {after}"), address)
+            .hint("or allow more time with --timeout")
+    }
+
+    /// The server, or the way to it, failed `what`.
+    pub(crate) fn status(what: &str, status: &Status, address: &str) -> Failure {
+        if is_transport(status) {
+            return unreachable(
+                format!("{what}: the connection to {address} failed: {}", causes(status)),
+                address,
+            );
+        }
+        let exit = match status.code() {
+            Code::NotFound => Exit::NotFound,
+            _ => Exit::Failed,
+        };
+        let said = match status.message() {
+            "" => status.code().description(),
+            message => message,
+        };
+        let mut failure = Failure::new(exit, format!("{what}: {said}"));
+        for hint in hints(status) {
+            failure = failure.hint(hint);
+        }
+        failure
+    }
+
+    /// An export, or the snapshots of a server, cannot be trusted, read or written.
+    pub(crate) fn export(what: &str, error: &ExportError) -> Failure {
+        match error {
+            ExportError::Bad { .. } => Failure::new(Exit::Unverified, format!("{what}: verification failed: {error}")),
+            ExportError::Io { source, .. } => Failure::new(Exit::Failed, format!("{what}: {error}: {source}")),
+        }
+    }
+
+    /// How wynectl ends; says on standard error why.
+    pub(crate) fn tell(&self) -> std::process::ExitCode {
+        let Failure::Told { exit, message, hints } = self else {
+            return std::process::ExitCode::SUCCESS;
+        };
+        text::stderr(&format!("wynectl: {message}"));
+        for hint in hints {
+            text::stderr(&format!("  {hint}"));
+        }
+        (*exit).into()
+    }
+}
+
+fn unreachable(message: String, address: &str) -> Failure {
+    Failure::new(Exit::Unreachable, message).hint(format!(
+        "is a coordinator running at {address}? --address or WYNEOS_ADDRESS names another one"
+    ))
+}
+
+/// True when the status was made on this side, because the connection failed: a server's status has no source.
+pub(crate) fn is_transport(status: &Status) -> bool {
+    status.source().is_some()
+}
+
+/// What lies below `error`, outermost first.
+fn causes(error: &dyn Error) -> String {
+    let mut causes: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        // Wrappers repeat what they wrap.
+        if causes.last().is_none_or(|last| !last.contains(&said)) {
+            causes.push(said);
+        }
+        next = cause.source();
+    }
+    causes.join(": ")
+}
+
+/// What the details of `status` (google.rpc) say beyond its message.
+fn hints(status: &Status) -> Vec<String> {
+    let details = status.get_error_details();
+    let mut hints = Vec::new();
+    if let Some(request) = details.bad_request() {
+        // The message has the only violation already.
+        let violations = request.field_violations.iter();
+        let told = |field: &str, why: &str| status.message().contains(field) && status.message().contains(why);
+        hints.extend(
+            violations
+                .filter(|violation| !told(&violation.field, &violation.description))
+                .map(|violation| format!("{}: {}", violation.field, violation.description)),
+        );
+    }
+    if let Some(info) = details.error_info() {
+        let advice = match info.reason.as_str() {
+            "NODE_UNKNOWN" => Some("`wynectl nodes` lists the nodes"),
+            "NODE_AMBIGUOUS" => Some("`wynectl nodes` shows the ids; a unique prefix is enough"),
+            "SNAPSHOT_NOT_KEPT" => Some("`wynectl snapshot list` lists those that are kept"),
+            _ => None,
+        };
+        hints.extend(advice.map(str::to_owned));
+        if let Some(oldest) = info.metadata.get("oldest") {
+            hints.push(format!("go on from the oldest that is kept with --from {oldest}"));
+        }
+        hints.push(format!("reason: {}", info.reason));
+    }
+    if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
+        hints.push(format!("try again in {}", humantime::format_duration(delay)));
+    }
+    hints
+}
+
+#[cfg(test)]
+mod tests;

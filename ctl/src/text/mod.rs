@@ -1,0 +1,157 @@
+//! Text for people: words, ages, sizes, tables and colours.
+
+mod table;
+mod unit;
+
+use std::io::Write as _;
+
+use wyneos::v1;
+
+pub(crate) use table::{Fields, Table};
+pub(crate) use unit::{age, bytes, hex, short, span, span_of, time_of_day, timestamp, value};
+
+/// Stand for colours until a line is written: escape codes would spoil the width of a table's columns. They are from the
+/// private use area, and [`clean`] keeps them out of what the server says.
+const GREEN: char = '\u{E000}';
+const YELLOW: char = '\u{E001}';
+const RED: char = '\u{E002}';
+const PLAIN: char = '\u{E003}';
+const END: char = '\u{E004}';
+
+/// A colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colour {
+    /// As it should be.
+    Green,
+    /// Worth a look.
+    Yellow,
+    /// Bad.
+    Red,
+    /// None; takes as much room in a column as a colour.
+    Plain,
+}
+
+/// `text` in a colour.
+pub(crate) fn paint(colour: Colour, text: &str) -> String {
+    let begin = match colour {
+        Colour::Green => GREEN,
+        Colour::Yellow => YELLOW,
+        Colour::Red => RED,
+        Colour::Plain => PLAIN,
+    };
+    format!("{begin}{text}{END}")
+}
+
+/// True for what must not reach a terminal as it is: control characters, and what reorders or hides text.
+fn unsafe_to_print(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+}
+
+/// One line of what the server says, printable: anything else is shown by its escape.
+pub(crate) fn clean(text: &str) -> String {
+    let mut cleaned = String::with_capacity(text.len());
+    for c in text.chars() {
+        if unsafe_to_print(c) || (GREEN..=END).contains(&c) {
+            cleaned.extend(c.escape_default());
+        } else {
+            cleaned.push(c);
+        }
+    }
+    cleaned
+}
+
+/// `text` as it is written: with colours or without. Control characters that got this far are escaped here.
+pub(crate) fn render(text: &str, colours: bool) -> String {
+    let mut rendered = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        let code = match c {
+            GREEN => "\x1b[32m",
+            YELLOW => "\x1b[33m",
+            RED => "\x1b[31m",
+            PLAIN => "",
+            END => "\x1b[0m",
+            '\n' => {
+                rendered.push('\n');
+                continue;
+            }
+            c if unsafe_to_print(c) => {
+                rendered.extend(c.escape_default());
+                continue;
+            }
+            c => {
+                rendered.push(c);
+                continue;
+            }
+        };
+        if colours {
+            rendered.push_str(code);
+        }
+    }
+    rendered
+}
+
+/// JSON in which everything that must not reach a terminal is escaped; it means the same.
+pub(crate) fn json_safe(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\n' => safe.push(c),
+            c if unsafe_to_print(c) => safe.push_str(&format!("\\u{:04x}", c as u32)),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// A line on standard error. When that is closed, there is nobody left to tell.
+pub(crate) fn stderr(line: &str) {
+    drop(writeln!(std::io::stderr(), "{}", render(line, false)));
+}
+
+/// The word of an enum's value: `LIVENESS_ONLINE` without `LIVENESS_` is `online`.
+macro_rules! words {
+    ($($name:ident: $type:ty, $prefix:literal;)*) => {$(
+        /// The value's word; a value that this release does not know is shown by its number.
+        pub(crate) fn $name(value: i32) -> String {
+            <$type>::try_from(value).map_or_else(
+                |_| format!("unknown({value})"),
+                |value| value.as_str_name().trim_start_matches($prefix).to_lowercase().replace('_', "-"),
+            )
+        }
+    )*};
+}
+
+words! {
+    admission: v1::Admission, "ADMISSION_";
+    liveness: v1::Liveness, "LIVENESS_";
+    cause: v1::LivenessCause, "LIVENESS_CAUSE_";
+    eligibility: v1::Eligibility, "ELIGIBILITY_";
+    link_state: v1::LinkState, "LINK_STATE_";
+    mode: v1::AutonomyMode, "AUTONOMY_MODE_";
+    outcome: v1::DecisionOutcome, "DECISION_OUTCOME_";
+    severity: v1::Severity, "SEVERITY_";
+    directive: v1::DirectiveState, "DIRECTIVE_STATE_";
+}
+
+/// A liveness in its colour.
+pub(crate) fn painted_liveness(value: i32) -> String {
+    let colour = match v1::Liveness::try_from(value) {
+        Ok(v1::Liveness::Online) => Colour::Green,
+        Ok(v1::Liveness::Suspect | v1::Liveness::Unseen) => Colour::Yellow,
+        Ok(v1::Liveness::Unreachable | v1::Liveness::Offline) => Colour::Red,
+        _ => Colour::Plain,
+    };
+    paint(colour, &liveness(value))
+}
+
+/// "1 node", "2 nodes".
+pub(crate) fn count(number: impl Into<u64>, thing: &str) -> String {
+    match number.into() {
+        1 => format!("1 {thing}"),
+        number => format!("{number} {thing}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
