@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod context;
+mod dev;
 mod exit;
 mod failure;
 mod text;

@@ -114,6 +114,8 @@ pub(crate) enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Run a cluster on this machine.
+    Dev(crate::dev::DevArgs),
     /// Print this reference as Markdown.
     #[command(hide = true)]
     Docs,

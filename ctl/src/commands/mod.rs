@@ -33,6 +33,9 @@ const PAGE: u32 = 1_000;
 
 /// Does what the command line says.
 pub(crate) async fn run(cli: Cli) -> ExitCode {
+    if let Command::Dev(args) = cli.command {
+        return crate::dev::run(args).await;
+    }
     let Global {
         address,
         format,
@@ -71,6 +74,8 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "wynectl", &mut script);
             io::stdout().write_all(&script).map_err(Failure::output)
         }
+        // Ends as its processes do: see `run`.
+        Command::Dev(_) => Ok(()),
         Command::Docs => io::stdout().write_all(docs().as_bytes()).map_err(Failure::output),
     }
 }

@@ -53,8 +53,15 @@ impl Child {
         let log = directory.join("log");
         let file = File::create(&log).map_err(DevError::system(format!("write {}", log.display())))?;
         let mut command = Command::new(program);
-        command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(file).process_group(0);
-        let mut process = command.spawn().map_err(DevError::system(format!("start {}", program.display())))?;
+        command
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .process_group(0);
+        let mut process = command
+            .spawn()
+            .map_err(DevError::system(format!("start {}", program.display())))?;
         let pid = process.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         let stdin = process.stdin.take();
         let (tell, exited) = watch::channel(None);
@@ -65,13 +72,26 @@ impl Child {
             // Nobody listens any more while the cluster is drained.
             drop(deaths.send(number));
         });
-        Ok(Child { name: name.to_owned(), log, pid, exited, _stdin: stdin })
+        Ok(Child {
+            name: name.to_owned(),
+            log,
+            pid,
+            exited,
+            _stdin: stdin,
+        })
     }
 
     /// How it died, with the end of its log.
     pub(super) fn died(&self) -> DevError {
-        let status = self.exited.borrow().map_or_else(|| "unknown".to_owned(), |status| status.to_string());
-        DevError::Died { name: self.name.clone(), status, log: tail(&self.log) }
+        let status = self
+            .exited
+            .borrow()
+            .map_or_else(|| "unknown".to_owned(), |status| status.to_string());
+        DevError::Died {
+            name: self.name.clone(),
+            status,
+            log: tail(&self.log),
+        }
     }
 
     /// Asks it to drain.

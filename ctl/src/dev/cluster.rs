@@ -27,7 +27,13 @@ impl Cluster {
         }
         // A death is told once a process: bounded by their number.
         let (tell, deaths) = mpsc::unbounded_channel();
-        Ok(Cluster { binaries: binaries.to_owned(), directory: directory.to_owned(), children: Vec::new(), deaths, tell })
+        Ok(Cluster {
+            binaries: binaries.to_owned(),
+            directory: directory.to_owned(),
+            children: Vec::new(),
+            deaths,
+            tell,
+        })
     }
 
     /// Where its files are.
@@ -39,24 +45,47 @@ impl Cluster {
     pub(super) fn start_coordinator(&mut self, args: &DevArgs) -> Result<(), DevError> {
         let listen = args.listen.to_string();
         let cycle = humantime::format_duration(args.cycle).to_string();
-        let flags = ["--listen", &listen, "--metrics-listen", "127.0.0.1:0", "--cycle", &cycle];
+        let flags = [
+            "--listen",
+            &listen,
+            "--metrics-listen",
+            "127.0.0.1:0",
+            "--cycle",
+            &cycle,
+        ];
         self.start("coordinator", "wyneos-coordinator", &flags)
     }
 
     /// Starts an agent.
     pub(super) fn start_agent(&mut self, args: &DevArgs, number: u32) -> Result<(), DevError> {
         let (coordinator, name) = (args.listen.to_string(), format!("node-{number}"));
-        let flags = ["--coordinators", &coordinator, "--listen", "127.0.0.1:0", "--name", &name];
+        let flags = [
+            "--coordinators",
+            &coordinator,
+            "--listen",
+            "127.0.0.1:0",
+            "--name",
+            &name,
+        ];
         self.start(&format!("agent-{number}"), "wyneos-agent", &flags)
     }
 
     fn start(&mut self, name: &str, program: &str, flags: &[&str]) -> Result<(), DevError> {
         let directory = self.directory.join(name);
         let data_dir = directory.display().to_string();
-        let mut args: Vec<String> = ["run", "--exit-with-stdin", "--data-dir", &data_dir].map(str::to_owned).into();
+        let mut args: Vec<String> = ["run", "--exit-with-stdin", "--data-dir", &data_dir]
+            .map(str::to_owned)
+            .into();
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let number = self.children.len();
-        let child = Child::start(name, &self.binaries.join(program), &args, &directory, number, &self.tell)?;
+        let child = Child::start(
+            name,
+            &self.binaries.join(program),
+            &args,
+            &directory,
+            number,
+            &self.tell,
+        )?;
         self.children.push(child);
         Ok(())
     }
@@ -64,7 +93,9 @@ impl Cluster {
     /// Waits until a process dies.
     pub(super) async fn death(&mut self) -> DevError {
         loop {
-            let Some(number) = self.deaths.recv().await else { continue };
+            let Some(number) = self.deaths.recv().await else {
+                continue;
+            };
             if let Some(child) = self.children.get(number) {
                 return child.died();
             }
@@ -73,7 +104,9 @@ impl Cluster {
 
     /// Ends everything: first the agents, who say goodbye, then the coordinator. Leaves no process.
     pub(super) async fn drain(&mut self, stop: &mut Stop) {
-        let Some((coordinator, agents)) = self.children.split_first_mut() else { return };
+        let Some((coordinator, agents)) = self.children.split_first_mut() else {
+            return;
+        };
         for agent in &*agents {
             agent.terminate();
         }

@@ -46,7 +46,9 @@ pub(crate) struct DevArgs {
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text.parse().map_err(|_| "not an address such as 127.0.0.1:7400".to_owned())?;
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "not an address such as 127.0.0.1:7400".to_owned())?;
     if !address.ip().is_loopback() {
         return Err("not a loopback address: the cluster is plaintext".to_owned());
     }
@@ -116,7 +118,8 @@ impl Directory {
             }
             None => {
                 let made = tempfile::Builder::new().prefix("wyneos-dev-").tempdir();
-                made.map(Directory::Temporary).map_err(DevError::system("make a temporary directory"))
+                made.map(Directory::Temporary)
+                    .map_err(DevError::system("make a temporary directory"))
             }
         }
     }
@@ -131,7 +134,9 @@ impl Directory {
     fn remove(self) -> Result<(), DevError> {
         match self {
             Directory::Kept(_) => Ok(()),
-            Directory::Temporary(directory) => directory.close().map_err(DevError::system("remove the temporary directory")),
+            Directory::Temporary(directory) => directory
+                .close()
+                .map_err(DevError::system("remove the temporary directory")),
         }
     }
 }
@@ -145,7 +150,10 @@ pub(super) struct Stop {
 impl Stop {
     fn new() -> Result<Stop, DevError> {
         let listen = |kind| signal(kind).map_err(DevError::system("listen to signals"));
-        Ok(Stop { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Stop {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
     }
 
     /// Waits for the next of them.

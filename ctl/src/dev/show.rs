@@ -22,10 +22,7 @@ pub(super) async fn follow(args: &DevArgs, directory: &Path) -> Result<(), DevEr
     let deadline = Instant::now() + ONLINE + args.cycle * 2;
     let mut watched = Watched::default();
     loop {
-        let lines = watch(args, directory, deadline, &mut watched).await;
-        if let Err(error) = lines {
-            return Err(error);
-        }
+        watch(args, directory, deadline, &mut watched).await?;
         if !watched.introduced && Instant::now() >= deadline {
             return Err(watched.late(args, directory));
         }
@@ -49,29 +46,47 @@ impl Watched {
 
     fn late(&self, args: &DevArgs, directory: &Path) -> DevError {
         let (online, limit) = (self.online(), ONLINE + args.cycle * 2);
-        DevError::Late { online, agents: args.agents, limit, directory: directory.to_owned() }
+        DevError::Late {
+            online,
+            agents: args.agents,
+            limit,
+            directory: directory.to_owned(),
+        }
     }
 
     /// Takes a step in; false when it does not fit, and the full state is needed again.
     fn take(&mut self, response: v1::WatchSnapshotsResponse) -> bool {
         self.resume_token = response.resume_token;
-        match (response.state, &mut self.state) {
-            (Some(State::Full(full)), state) => *state = Some(full),
-            (Some(State::Delta(step)), Some(state)) if delta::apply(state, step.clone()).is_ok() => {}
-            _ => {
-                *self = Watched { introduced: self.introduced, ..Watched::default() };
-                return false;
+        let fits = match (response.state, &mut self.state) {
+            (Some(State::Full(full)), state) => {
+                *state = Some(full);
+                true
             }
+            (Some(State::Delta(step)), Some(state)) => delta::apply(state, step).is_ok(),
+            _ => false,
+        };
+        if !fits {
+            *self = Watched {
+                introduced: self.introduced,
+                ..Watched::default()
+            };
         }
-        true
+        fits
     }
 }
 
 /// Watches until the stream breaks, as it may while the coordinator starts.
 async fn watch(args: &DevArgs, directory: &Path, deadline: Instant, watched: &mut Watched) -> Result<(), DevError> {
-    let Ok(channel) = client::connect(&args.listen.to_string()).await else { return Ok(()) };
-    let request = v1::WatchSnapshotsRequest { resume_token: watched.resume_token.clone(), ..Default::default() };
-    let Ok(response) = client::coherence(channel).watch_snapshots(request).await else { return Ok(()) };
+    let Ok(channel) = client::connect(&args.listen.to_string()).await else {
+        return Ok(());
+    };
+    let request = v1::WatchSnapshotsRequest {
+        resume_token: watched.resume_token.clone(),
+        ..Default::default()
+    };
+    let Ok(response) = client::coherence(channel).watch_snapshots(request).await else {
+        return Ok(());
+    };
     let mut stream = response.into_inner();
     loop {
         let next = if watched.introduced {
@@ -100,10 +115,17 @@ async fn watch(args: &DevArgs, directory: &Path, deadline: Instant, watched: &mu
 /// The nodes, and what to try next.
 pub(super) fn introduction(args: &DevArgs, directory: &Path, state: &v1::Snapshot) -> String {
     let mut lines = vec![format!("cluster {} is up at {}\n", state.cluster_id, args.listen)];
-    lines.push(format!("{:<12} {:<10} {:<10} {:>5}  {:<10} {}", "NAME", "ID", "LIVENESS", "LOAD", "VERSION", "PROBED AT"));
+    lines.push(format!(
+        "{:<12} {:<10} {:<10} {:>5}  {:<10} {}",
+        "NAME", "ID", "LIVENESS", "LOAD", "VERSION", "PROBED AT"
+    ));
     for node in &state.nodes {
         let id: String = node.id.chars().take(8).collect();
-        let liveness = node.liveness().as_str_name().trim_start_matches("LIVENESS_").to_lowercase();
+        let liveness = node
+            .liveness()
+            .as_str_name()
+            .trim_start_matches("LIVENESS_")
+            .to_lowercase();
         lines.push(format!(
             "{:<12} {id:<10} {liveness:<10} {:>4}%  {:<10} {}",
             node.name, node.load_percent, node.agent_version, node.probe_address
@@ -111,13 +133,31 @@ pub(super) fn introduction(args: &DevArgs, directory: &Path, state: &v1::Snapsho
     }
     lines.push("\nto try next, in another terminal:".to_owned());
     let own = own_name();
-    let address = if args.listen.to_string() == LISTEN { String::new() } else { format!(" --address {}", args.listen) };
-    for command in ["nodes", "why node-1", "mesh", "telemetry node-1", "events --follow", "cordon node-1", "snapshot verify"] {
+    let address = if args.listen.to_string() == LISTEN {
+        String::new()
+    } else {
+        format!(" --address {}", args.listen)
+    };
+    for command in [
+        "nodes",
+        "why node-1",
+        "mesh",
+        "telemetry node-1",
+        "events --follow",
+        "cordon node-1",
+        "snapshot verify",
+    ] {
         lines.push(format!("  {own}{address} {command}"));
     }
     lines.push(format!("  grpcurl -plaintext {} list", args.listen));
-    lines.push(format!("  grpcurl -plaintext {} wyneos.v1.ClusterService/ListNodes", args.listen));
-    lines.push(format!("\nlogs: {}/*/log\nCtrl-C ends it all; a line a cycle:\n", directory.display()));
+    lines.push(format!(
+        "  grpcurl -plaintext {} wyneos.v1.ClusterService/ListNodes",
+        args.listen
+    ));
+    lines.push(format!(
+        "\nlogs: {}/*/log\nCtrl-C ends it all; a line a cycle:\n",
+        directory.display()
+    ));
     lines.join("\n")
 }
 
@@ -134,18 +174,36 @@ fn own_name() -> String {
     }
     // As it was typed, when that works from the same directory in another terminal.
     let typed = std::env::args().next().filter(|typed| typed.contains('/'));
-    typed.or_else(|| own.map(|own| own.display().to_string())).unwrap_or_else(|| "wynectl".to_owned())
+    typed
+        .or_else(|| own.map(|own| own.display().to_string()))
+        .unwrap_or_else(|| "wynectl".to_owned())
 }
 
 /// One line for a cycle.
 pub(super) fn cycle_line(state: &v1::Snapshot, seal: &v1::Seal) -> String {
-    let online = state.nodes.iter().filter(|node| node.liveness() == v1::Liveness::Online).count();
+    let online = state
+        .nodes
+        .iter()
+        .filter(|node| node.liveness() == v1::Liveness::Online)
+        .count();
     let score = state.coherence.as_ref().map_or(0.0, |report| report.score);
-    let broken = state.coherence.iter().flat_map(|report| &report.invariants).filter(|one| !one.holds).count();
+    let broken = state
+        .coherence
+        .iter()
+        .flat_map(|report| &report.invariants)
+        .filter(|one| !one.holds)
+        .count();
     let open = state.autonomy.as_ref().map_or(0, |autonomy| autonomy.open);
-    let live = state.mesh.as_ref().map_or((0, 0), |mesh| (mesh.live_links, mesh.planned_links));
+    let live = state
+        .mesh
+        .as_ref()
+        .map_or((0, 0), |mesh| (mesh.live_links, mesh.planned_links));
     let digest: String = seal.digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    let time = state.time.as_ref().map(|time| time.seconds.rem_euclid(86_400)).unwrap_or_default();
+    let time = state
+        .time
+        .as_ref()
+        .map(|time| time.seconds.rem_euclid(86_400))
+        .unwrap_or_default();
     format!(
         "{:02}:{:02}:{:02}Z  cycle {:<6} score {score:>5.1}  online {online}/{}  links {}/{}  broken {broken}  open {open}  seal {digest}",
         time / 3600,

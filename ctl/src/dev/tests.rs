@@ -23,7 +23,10 @@ fn binaries(directory: &Path, coordinator: &str, agent: &str) {
 /// Goes on until SIGTERM, and then notes its name in a common file.
 fn obedient(directory: &Path, name: &str) -> String {
     let noted = directory.join("ended");
-    format!("trap 'echo {name} >> {}; exit 0' TERM\necho started >&2\nwhile :; do sleep 0.05; done", noted.display())
+    format!(
+        "trap 'echo {name} >> {}; exit 0' TERM\necho started >&2\nwhile :; do sleep 0.05; done",
+        noted.display()
+    )
 }
 
 #[test]
@@ -38,7 +41,9 @@ fn only_loopback_with_a_port_is_listened_on() {
 #[tokio::test]
 async fn a_missing_binary_is_named() {
     let directory = tempfile::tempdir().unwrap();
-    let error = cluster_life(&args(directory.path()), directory.path()).await.unwrap_err();
+    let error = cluster_life(&args(directory.path()), directory.path())
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("wyneos-coordinator is not there"), "{error}");
 }
 
@@ -47,9 +52,14 @@ async fn a_child_that_dies_is_reported_with_its_log_and_the_rest_is_drained() {
     let directory = tempfile::tempdir().unwrap();
     let coordinator = obedient(directory.path(), "coordinator");
     binaries(directory.path(), &coordinator, "echo the disk is full >&2; exit 7");
-    let error = cluster_life(&args(directory.path()), directory.path()).await.unwrap_err();
+    let error = cluster_life(&args(directory.path()), directory.path())
+        .await
+        .unwrap_err();
     let told = error.to_string();
-    assert!(told.contains("agent-") && told.contains("exit status: 7") && told.contains("the disk is full"), "{told}");
+    assert!(
+        told.contains("agent-") && told.contains("exit status: 7") && told.contains("the disk is full"),
+        "{told}"
+    );
     // What --data-dir keeps is there.
     assert!(directory.path().join("data/coordinator/log").is_file());
 }
@@ -57,7 +67,10 @@ async fn a_child_that_dies_is_reported_with_its_log_and_the_rest_is_drained() {
 #[tokio::test]
 async fn agents_are_drained_before_the_coordinator() {
     let directory = tempfile::tempdir().unwrap();
-    let (coordinator, agent) = (obedient(directory.path(), "coordinator"), obedient(directory.path(), "agent"));
+    let (coordinator, agent) = (
+        obedient(directory.path(), "coordinator"),
+        obedient(directory.path(), "agent"),
+    );
     binaries(directory.path(), &coordinator, &agent);
     let (args, mut stop) = (args(directory.path()), Stop::new().unwrap());
     let data = directory.path().join("data");
@@ -73,7 +86,10 @@ async fn agents_are_drained_before_the_coordinator() {
         }
     }
     cluster.drain(&mut stop).await;
-    assert_eq!(fs::read_to_string(directory.path().join("ended")).unwrap(), "agent\nagent\ncoordinator\n");
+    assert_eq!(
+        fs::read_to_string(directory.path().join("ended")).unwrap(),
+        "agent\nagent\ncoordinator\n"
+    );
 }
 
 #[test]
@@ -84,7 +100,10 @@ fn the_end_of_a_log_is_its_last_lines() {
     fs::write(&log, lines.join("\n")).unwrap();
     let shown = tail(&log);
     assert_eq!(shown.lines().count(), 20);
-    assert!(shown.starts_with("  line 4981\n") && shown.ends_with("  line 5000\n"), "{shown}");
+    assert!(
+        shown.starts_with("  line 4981\n") && shown.ends_with("  line 5000\n"),
+        "{shown}"
+    );
     assert!(tail(&directory.path().join("none")).contains("cannot read"));
 }
 
@@ -92,7 +111,10 @@ fn the_end_of_a_log_is_its_last_lines() {
 fn what_is_printed_works_as_printed() {
     let mut args = args(Path::new("/d"));
     let node = v1_node();
-    let state = wyneos::v1::Snapshot { nodes: vec![node], ..Default::default() };
+    let state = wyneos::v1::Snapshot {
+        nodes: vec![node],
+        ..Default::default()
+    };
     let text = show::introduction(&args, Path::new("/d"), &state);
     assert!(text.contains(" --address 127.0.0.1:1 nodes"), "{text}");
     assert!(text.contains("grpcurl -plaintext 127.0.0.1:1 list"), "{text}");
@@ -104,7 +126,11 @@ fn what_is_printed_works_as_printed() {
 }
 
 fn v1_node() -> wyneos::v1::NodeRow {
-    let mut node = wyneos::v1::NodeRow { name: "node-1".to_owned(), id: "abc".to_owned(), ..Default::default() };
+    let mut node = wyneos::v1::NodeRow {
+        name: "node-1".to_owned(),
+        id: "abc".to_owned(),
+        ..Default::default()
+    };
     node.set_liveness(wyneos::v1::Liveness::Online);
     node
 }

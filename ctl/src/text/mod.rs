@@ -104,6 +104,12 @@ pub(crate) fn json_safe(json: &str) -> String {
     safe
 }
 
+/// A line to standard output, for what goes on until it is stopped. Nobody may be reading it.
+pub(crate) fn stdout(line: &str) {
+    let mut output = std::io::stdout().lock();
+    drop(writeln!(output, "{}", render(line, false)).and_then(|()| output.flush()));
+}
+
 /// A line on standard error. When that is closed, there is nobody left to tell.
 pub(crate) fn stderr(line: &str) {
     drop(writeln!(std::io::stderr(), "{}", render(line, false)));
