@@ -70,7 +70,7 @@ impl Child {
             let status = process.wait().await.ok();
             tell.send_replace(status);
             // Nobody listens any more while the cluster is drained.
-            drop(deaths.send(number));
+            let _ = deaths.send(number);
         });
         Ok(Child {
             name: name.to_owned(),
@@ -97,7 +97,8 @@ impl Child {
     /// Asks it to drain.
     pub(super) fn terminate(&self) {
         if let Some(pid) = self.running() {
-            drop(kill_process(pid, Signal::TERM));
+            // It may end by itself at this moment.
+            let _ = kill_process(pid, Signal::TERM);
         }
     }
 
@@ -110,7 +111,7 @@ impl Child {
             () = stop.requested() => {}
         }
         if let Some(pid) = self.running() {
-            drop(kill_process_group(pid, Signal::KILL));
+            let _ = kill_process_group(pid, Signal::KILL);
             drop(self.exited.wait_for(Option::is_some).await);
         }
     }
