@@ -1,0 +1,260 @@
+//! Starts, kills, pauses and restarts the servers; keeps a log of each.
+
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tonic::transport::Channel;
+use wyneos::{client, v1};
+
+/// How long anything that must happen may take. Far longer than it takes: machines are shared.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` gives something; panics with `what` after [`PATIENCE`].
+pub async fn wait_until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A binary of this workspace, beside the test's own.
+pub fn binary(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let path = own.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(
+        path.is_file(),
+        "{} is not there: run `cargo test` for the whole workspace",
+        path.display()
+    );
+    path
+}
+
+/// An address that nobody uses now.
+pub fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string()
+}
+
+/// A server that runs; killed when dropped.
+pub struct Process {
+    child: Child,
+    pub log: PathBuf,
+}
+
+impl Process {
+    pub fn start(program: &str, args: &[&str], log: &Path) -> Process {
+        let file = File::options().create(true).append(true).open(log).unwrap();
+        let mut command = Command::new(binary(program));
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file);
+        Process {
+            child: command.spawn().unwrap(),
+            log: log.to_owned(),
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        wait_until("a process ends", async || self.child.try_wait().unwrap()).await
+    }
+
+    pub async fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.ended().await;
+    }
+
+    pub async fn terminate(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended().await
+    }
+
+    pub fn log_text(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Resident memory, in bytes.
+    pub fn rss(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        let log = self.log_text();
+        if std::thread::panicking() {
+            let tail: Vec<&str> = log.lines().rev().take(30).collect();
+            eprintln!("== end of {}", self.log.display());
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        } else {
+            assert!(!log.contains("panicked"), "a panic in {}:\n{log}", self.log.display());
+        }
+    }
+}
+
+/// Intervals that make tests quick.
+const QUICK: [&str; 8] = [
+    "--cycle",
+    "300ms",
+    "--heartbeat",
+    "200ms",
+    "--suspect-grace",
+    "1s",
+    "--restart-grace",
+    "3s",
+];
+
+/// A coordinator and what belongs to it. Its address stays the same across restarts.
+pub struct Cluster {
+    pub directory: TempDir,
+    pub address: String,
+    pub coordinator: Option<Process>,
+}
+
+impl Cluster {
+    pub async fn start() -> Cluster {
+        let mut cluster = Cluster {
+            directory: tempfile::tempdir().unwrap(),
+            address: free_address(),
+            coordinator: None,
+        };
+        cluster.restart().await;
+        cluster
+    }
+
+    pub fn data_dir(&self) -> String {
+        self.directory.path().join("coordinator").display().to_string()
+    }
+
+    /// Starts the coordinator (again), and waits until it answers.
+    pub async fn restart(&mut self) {
+        let data_dir = self.data_dir();
+        let mut args = vec![
+            "run",
+            "--listen",
+            &self.address,
+            "--metrics-listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            &data_dir,
+        ];
+        args.extend(QUICK);
+        let log = self.directory.path().join("coordinator.log");
+        self.coordinator = Some(Process::start("wyneos-coordinator", &args, &log));
+        wait_until("the coordinator answers", async || self.try_nodes().await).await;
+    }
+
+    pub async fn kill(&mut self) {
+        self.coordinator.take().unwrap().kill().await;
+    }
+
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.coordinator.take().unwrap().terminate().await
+    }
+
+    pub fn agent(&self, name: &str) -> Process {
+        let data_dir = self.directory.path().join(name).display().to_string();
+        let log = self.directory.path().join(format!("{name}.log"));
+        let args = [
+            "run",
+            "--coordinators",
+            &self.address,
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            &data_dir,
+            "--name",
+            name,
+        ];
+        Process::start("wyneos-agent", &args, &log)
+    }
+
+    pub async fn channel(&self) -> Channel {
+        client::connect(&self.address).await.unwrap()
+    }
+
+    async fn try_nodes(&self) -> Option<Vec<v1::NodeRow>> {
+        let channel = client::connect(&self.address).await.ok()?;
+        let answer = client::cluster(channel)
+            .list_nodes(v1::ListNodesRequest::default())
+            .await;
+        answer.ok().map(|answer| answer.into_inner().nodes)
+    }
+
+    pub async fn snapshot(&self) -> v1::Snapshot {
+        let request = v1::GetSnapshotRequest::default();
+        client::coherence(self.channel().await)
+            .get_snapshot(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .snapshot
+            .unwrap()
+    }
+
+    /// Waits until a snapshot shows a node so.
+    pub async fn node_is(&self, name: &str, liveness: v1::Liveness) -> v1::NodeRow {
+        wait_until(&format!("{name} is {liveness:?}"), async || {
+            let nodes = self.snapshot().await.nodes;
+            nodes
+                .into_iter()
+                .find(|node| node.name == name && node.liveness() == liveness)
+        })
+        .await
+    }
+
+    /// All events that are kept.
+    pub async fn events(&self) -> Vec<v1::Event> {
+        let mut events = Vec::new();
+        let mut request = v1::ListEventsRequest {
+            page_size: 1_000,
+            ..Default::default()
+        };
+        let mut client = client::events(self.channel().await);
+        loop {
+            let page = client.list_events(request.clone()).await.unwrap().into_inner();
+            events.extend(page.events);
+            if page.next_sequence == 0 {
+                return events;
+            }
+            request.from_sequence = page.next_sequence;
+        }
+    }
+
+    /// The liveness values that a node went through.
+    pub async fn transitions(&self, name: &str) -> Vec<v1::Liveness> {
+        let events = self.events().await;
+        let of_node = events.into_iter().filter(|event| event.node_name == name);
+        of_node
+            .filter_map(|event| match event.body {
+                Some(v1::event::Body::Liveness(transition)) => Some(transition.to()),
+                _ => None,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,114 @@
+//! The tools that others use: grpcurl, buf, a browser's gRPC-Web.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Command, Output},
+};
+
+use wyneos::v1::Liveness;
+
+use crate::harness::Cluster;
+
+/// Runs a tool; `None`, with a word, when it is not there. Under .ci/run it has to be.
+fn tool(name: &str, args: &[&str]) -> Option<Output> {
+    match Command::new(name).args(args).output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            assert!(std::env::var_os("WYNEOS_TOOLS_REQUIRED").is_none(), "{name}: {error}");
+            eprintln!("skipped: {name} is not on this machine ({error}); .ci/run installs it");
+            None
+        }
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpcurl_needs_nothing_but_the_address() {
+    let cluster = Cluster::start().await;
+    let agent = cluster.agent("one");
+    cluster.node_is("one", Liveness::Online).await;
+    let address = cluster.address.as_str();
+    let Some(listed) = tool("grpcurl", &["-plaintext", address, "list"]) else {
+        return;
+    };
+    for service in [
+        "AgentService",
+        "ClusterService",
+        "CoherenceService",
+        "DecisionService",
+        "EventService",
+        "TelemetryService",
+    ] {
+        assert!(
+            text(&listed).contains(&format!("wyneos.v1.{service}")),
+            "{}",
+            text(&listed)
+        );
+    }
+    let call = |args: &[&str]| text(&tool("grpcurl", &[&["-plaintext"], args].concat()).unwrap());
+    let described = call(&[address, "describe", "wyneos.v1.ClusterService.CordonNode"]);
+    assert!(described.contains("No new work is placed on the node"), "{described}");
+    assert!(call(&[address, "wyneos.v1.ClusterService/ListNodes"]).contains("\"name\": \"one\""));
+    let cordoned = call(&[
+        "-d",
+        r#"{"node":"one"}"#,
+        address,
+        "wyneos.v1.ClusterService/CordonNode",
+    ]);
+    assert!(cordoned.contains("ELIGIBILITY_CORDONED"), "{cordoned}");
+    let unknown = call(&[
+        "-d",
+        r#"{"node":"nobody"}"#,
+        address,
+        "wyneos.v1.ClusterService/CordonNode",
+    ]);
+    assert!(
+        unknown.contains("NotFound") && unknown.contains("NODE_UNKNOWN"),
+        "{unknown}"
+    );
+    let health = call(&[
+        "-d",
+        r#"{"service":"wyneos.v1.ClusterService"}"#,
+        address,
+        "grpc.health.v1.Health/Check",
+    ]);
+    assert!(health.contains("SERVING"), "{health}");
+    drop(agent);
+}
+
+#[test]
+fn the_protos_pass_buf() {
+    let protos = concat!(env!("CARGO_MANIFEST_DIR"), "/proto");
+    let Some(linted) = tool("buf", &["lint", protos]) else {
+        return;
+    };
+    assert!(linted.status.success(), "{}", text(&linted));
+}
+
+#[tokio::test]
+async fn a_browser_can_call_by_grpc_web_over_http_1() {
+    let cluster = Cluster::start().await;
+    let mut stream = TcpStream::connect(&cluster.address).unwrap();
+    // An empty message: no flags, length 0.
+    let head = format!(
+        "POST /wyneos.v1.ClusterService/GetCluster HTTP/1.1\r\nhost: {}\r\ncontent-type: application/grpc-web+proto\r\n\
+         content-length: 5\r\nconnection: close\r\n\r\n",
+        cluster.address
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&[0; 5]).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("grpc-status:0"), "{answer}");
+    assert!(answer.contains(&cluster.snapshot().await.cluster_id), "{answer}");
+}
