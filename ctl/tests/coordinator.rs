@@ -93,7 +93,7 @@ fn state() -> State {
 async fn following_survives_breaks_without_gap_or_duplicate() {
     let (address, state) = serve(state()).await;
     let mut command = command(address, "-o json events --follow");
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
     let sequences = tokio::task::spawn_blocking(move || {
         let lines = output.lines().take(10);
@@ -102,9 +102,10 @@ async fn following_survives_breaks_without_gap_or_duplicate() {
     });
     let sequences = sequences.await.unwrap();
     child.kill().unwrap();
-    child.wait().unwrap();
+    let told = child.wait_with_output().unwrap().stderr;
+    let told = String::from_utf8_lossy(&told);
     let expected: Vec<Value> = (1..=10).map(|sequence: u64| sequence.to_string().into()).collect();
-    assert_eq!(sequences, expected);
+    assert_eq!(sequences, expected, "{told}");
     assert!(state.watches.load(Ordering::SeqCst) >= 4);
 }
 
