@@ -63,7 +63,17 @@ impl<'a> Follower<'a> {
 
     /// Waits when `status` may pass; fails when it will not.
     pub(crate) async fn lost(&mut self, status: &Status) -> Result<(), Failure> {
-        let passes = is_transport(status) || matches!(status.code(), Code::Unavailable | Code::ResourceExhausted);
+        // The rest are refusals, and would be repeated.
+        let passes = is_transport(status)
+            || matches!(
+                status.code(),
+                Code::Unavailable
+                    | Code::ResourceExhausted
+                    | Code::DeadlineExceeded
+                    | Code::Cancelled
+                    | Code::Aborted
+                    | Code::Internal
+            );
         if !self.established || !passes {
             return Err(Failure::status(self.what, status, &self.context.address));
         }

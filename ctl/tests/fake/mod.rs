@@ -223,7 +223,7 @@ impl event::EventService for Fake {
 
     /// Begins one too early, as a careless server might, and breaks.
     async fn watch_events(&self, request: Request<v1::WatchEventsRequest>) -> Answer<Stream<v1::WatchEventsResponse>> {
-        self.0.watches.fetch_add(1, Ordering::SeqCst);
+        let before = self.0.watches.fetch_add(1, Ordering::SeqCst);
         let from = request.into_inner().from_sequence;
         let last = (from + self.0.break_after - 1).min(self.0.events);
         let first = from.saturating_sub(1).max(1);
@@ -234,7 +234,12 @@ impl event::EventService for Fake {
                 })
             })
             .collect();
-        events.push(Err(Status::unavailable("stopping")));
+        let broken = [
+            Status::unavailable("stopping"),
+            Status::unknown("no status"),
+            Status::internal("cut off"),
+        ];
+        events.push(Err(broken[before as usize % 3].clone()));
         answers(events)
     }
 }
