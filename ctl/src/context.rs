@@ -3,11 +3,12 @@
 use std::{
     future::Future,
     io::{self, IsTerminal as _, Write as _},
+    sync::LazyLock,
     time::Duration,
 };
 
 use prost::{Message, Name};
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{DescriptorError, DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::ser::PrettyFormatter;
 use tonic::{Response, Status, transport::Channel};
 use wyneos::client;
@@ -102,11 +103,15 @@ fn cannot_show(error: Box<dyn std::error::Error>) -> Failure {
     Failure::new(Exit::Failed, format!("cannot write the answer as JSON: {error}"))
 }
 
+/// What the messages' fields are called. Read once: followers write a message a line.
+static POOL: LazyLock<Result<DescriptorPool, DescriptorError>> =
+    LazyLock::new(|| DescriptorPool::decode(wyneos::FILE_DESCRIPTOR_SET));
+
 /// The protobuf JSON mapping of a message. Fields without presence are always there, so that scripts find them.
 pub(crate) fn json<M: Message + Name>(message: &M, pretty: bool) -> Result<String, Box<dyn std::error::Error>> {
-    let pool = DescriptorPool::decode(wyneos::FILE_DESCRIPTOR_SET)?;
     let name = M::full_name();
-    let descriptor = pool
+    let descriptor = POOL
+        .as_ref()?
         .get_message_by_name(&name)
         .ok_or_else(|| format!("{name} is not described"))?;
     let mut dynamic = DynamicMessage::new(descriptor);

@@ -69,7 +69,7 @@ impl Failure {
     pub(crate) fn status(what: &str, status: &Status, address: &str) -> Failure {
         if is_transport(status) {
             return unreachable(
-                format!("{what}: the connection to {address} failed: {}", causes(status)),
+                format!("{what}: the connection to {address} failed: {}", why(status)),
                 address,
             );
         }
@@ -115,9 +115,18 @@ fn unreachable(message: String, address: &str) -> Failure {
     ))
 }
 
-/// True when the status was made on this side, because the connection failed: a server's status has no source.
+/// True when the status was made on this side, because the connection failed: a server's status has no source. A stream
+/// that is cut off at a frame's end looks as if it had ended without a status, and that is made into UNKNOWN, which a
+/// coordinator never sends.
 pub(crate) fn is_transport(status: &Status) -> bool {
-    status.source().is_some()
+    status.source().is_some() || status.code() == Code::Unknown
+}
+
+fn why(status: &Status) -> String {
+    match status.source() {
+        Some(_) => causes(status),
+        None => status.message().to_owned(),
+    }
 }
 
 /// What lies below `error`, outermost first.

@@ -62,18 +62,22 @@ impl Chain {
         }
     }
 
+    /// Where `record` is, when it is the next.
+    pub(super) fn place_of(&self, record: &v1::ReadSnapshotsResponse) -> Place {
+        Place::Record {
+            number: self.count + 1,
+            cycle: record.seal.as_ref().map(|seal| seal.cycle),
+            after: self.last,
+        }
+    }
+
     /// Checks the next record.
     pub fn check(&mut self, record: &v1::ReadSnapshotsResponse) -> Result<(), ExportError> {
-        let place = self.next_place();
+        let place = self.place_of(record);
         let seal = record
             .seal
             .as_ref()
             .ok_or_else(|| ExportError::bad(place, "seal", "missing"))?;
-        let place = Place::Record {
-            number: self.count + 1,
-            cycle: Some(seal.cycle),
-            after: self.last,
-        };
         let seal = Seal::try_from(seal).map_err(|error| {
             let field = SEAL_FIELDS.into_iter().find(|field| *field == error.field);
             ExportError::bad(place, field.unwrap_or("seal"), error.reason)

@@ -52,8 +52,12 @@ fn length(input: &mut impl Read, place: Place) -> Result<Option<u64>, ExportErro
 
 /// Reads the next message; `None` when the file ends before it. Memory grows with what is there, not with what the length
 /// claims. Only the encoding that the writer has is accepted: fields that the message does not know would otherwise ride
-/// along unseen.
-pub(super) fn read<M: Message + Default>(input: &mut impl Read, place: Place) -> Result<Option<M>, ExportError> {
+/// along unseen. `known` tells the place of a message that could be decoded.
+pub(super) fn read<M: Message + Default>(
+    input: &mut impl Read,
+    place: Place,
+    known: impl FnOnce(&M) -> Place,
+) -> Result<Option<M>, ExportError> {
     let Some(length) = length(input, place)? else {
         return Ok(None);
     };
@@ -71,7 +75,7 @@ pub(super) fn read<M: Message + Default>(input: &mut impl Read, place: Place) ->
         .map_err(|error| ExportError::bad(place, "message", format!("cannot be decoded: {error}")))?;
     if message.encode_to_vec() != bytes {
         let reason = "not in the form that is written: fields are unknown, repeated, empty or out of order";
-        return Err(ExportError::bad(place, "message", reason));
+        return Err(ExportError::bad(known(&message), "message", reason));
     }
     Ok(Some(message))
 }

@@ -17,12 +17,12 @@ pub struct Reader<R> {
 }
 
 impl<R: Read> Reader<R> {
-    /// Reads the header. With `trusted`, the file must be signed by that key; without, by the one that the header names,
+    /// Reads the header of `input`, which should be buffered: lengths are read byte by byte. With `trusted`, the file must be signed by that key; without, by the one that the header names,
     /// which shows that the file is whole but not who made it.
     pub fn new(mut input: R, trusted: Option<PublicKey>) -> Result<Reader<R>, ExportError> {
         magic(&mut input)?;
         let place = Place::Header;
-        let header: v1::ExportHeader = frame::read(&mut input, place)?
+        let header: v1::ExportHeader = frame::read(&mut input, place, |_| place)?
             .ok_or_else(|| ExportError::bad(place, "length", "the file ends before it"))?;
         let not_uuid = || ExportError::bad(place, "cluster_id", "not a UUID in lower case");
         let cluster: ClusterId = header.cluster_id.parse().map_err(|_| not_uuid())?;
@@ -65,7 +65,8 @@ impl<R: Read> Reader<R> {
         if self.chain.count() == count {
             return self.end().map(|()| None);
         }
-        let Some(record) = frame::read(&mut self.input, place)? else {
+        let known = |record: &_| self.chain.place_of(record);
+        let Some(record) = frame::read(&mut self.input, place, known)? else {
             let reason = format!("{count} records, but the file ends behind {}", self.chain.count());
             return Err(ExportError::bad(Place::Header, "count", reason));
         };

@@ -174,3 +174,25 @@ fn nothing_is_no_export() {
     let writer = Writer::new(Cursor::new(Vec::new()), CLUSTER, sealer().public_key()).unwrap();
     writer.finish(Vec::new()).unwrap_err();
 }
+
+#[test]
+fn a_record_in_another_form_is_named_by_its_cycle() {
+    let mut sealer = sealer();
+    let key = sealer.public_key();
+    let record = record(&mut sealer, 5);
+    let mut writer = Writer::new(Cursor::new(Vec::new()), CLUSTER, key).unwrap();
+    writer.write(&record).unwrap();
+    let mut file = Vec::new();
+    writer.finish(&mut file).unwrap();
+    file.truncate(file.len() - record.encode_length_delimited_to_vec().len());
+    let mut longer = record.encode_to_vec();
+    longer.extend([0x78, 1]);
+    prost::encoding::encode_varint(longer.len() as u64, &mut file);
+    file.extend(longer);
+    let place = Place::Record {
+        number: 1,
+        cycle: Some(5),
+        after: None,
+    };
+    assert_eq!(bad(verify(&file[..], None)), (place, "message"));
+}

@@ -118,6 +118,7 @@ async fn follow(context: &Context, channel: Channel, args: EventsArgs) -> Result
         loop {
             match stream.message().await {
                 Ok(Some(v1::WatchEventsResponse { event: Some(event) })) => {
+                    follower.heard();
                     next = hand_out(context, &event, next, node.as_deref())?;
                 }
                 Ok(Some(_)) => {}

@@ -13,7 +13,7 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Keeps a stream alive: waits ever longer between attempts, and starts anew after a success.
+/// Keeps a stream alive: waits ever longer between attempts, and starts anew once something was heard.
 pub(crate) struct Follower<'a> {
     context: &'a Context,
     what: &'a str,
@@ -44,7 +44,7 @@ impl<'a> Follower<'a> {
                 if self.pause > FIRST_PAUSE {
                     text::stderr("connected again");
                 }
-                (self.established, self.pause) = (true, FIRST_PAUSE);
+                self.established = true;
                 Ok(Some(stream.into_inner()))
             }
             Ok(Err(status)) => self.lost(&status).await.map(|()| None),
@@ -56,9 +56,24 @@ impl<'a> Follower<'a> {
         }
     }
 
+    /// A message came. That the stream opened is not enough: it may end at once, every time.
+    pub(crate) fn heard(&mut self) {
+        self.pause = FIRST_PAUSE;
+    }
+
     /// Waits when `status` may pass; fails when it will not.
     pub(crate) async fn lost(&mut self, status: &Status) -> Result<(), Failure> {
-        let passes = is_transport(status) || matches!(status.code(), Code::Unavailable | Code::ResourceExhausted);
+        // The rest are refusals, and would be repeated.
+        let passes = is_transport(status)
+            || matches!(
+                status.code(),
+                Code::Unavailable
+                    | Code::ResourceExhausted
+                    | Code::DeadlineExceeded
+                    | Code::Cancelled
+                    | Code::Aborted
+                    | Code::Internal
+            );
         if !self.established || !passes {
             return Err(Failure::status(self.what, status, &self.context.address));
         }

@@ -23,7 +23,7 @@ use wyneos::{client, v1};
 use crate::{
     args::{Cli, Command, Global},
     context::Context,
-    exit::Exit,
+    exit::{self, Exit},
     failure::Failure,
     text,
 };
@@ -82,8 +82,12 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
 
 /// The command reference.
 fn docs() -> String {
-    // What the environment holds here is no default of the command.
-    let command = Cli::command().mut_arg("address", |address| address.hide_env_values(true));
+    // Markdown would run the footer's lines into one.
+    let footer = |line: &str| match line.strip_prefix("  ") {
+        Some(item) => format!("* {item}\n"),
+        None => format!("{line}\n"),
+    };
+    let command = Cli::command().after_help(exit::HELP.lines().map(footer).collect::<String>());
     let options = clap_markdown::MarkdownOptions::new()
         .title("wynectl".to_owned())
         .show_footer(false);

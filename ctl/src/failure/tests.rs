@@ -39,4 +39,6 @@ fn unavailable_from_the_server_is_not_unreachable() {
     assert_eq!(told(&Status::unavailable("not ready")).0, Exit::Failed);
     let broken = Status::from_error(Box::new(std::io::Error::other("reset")));
     assert_eq!(told(&broken).0, Exit::Unreachable);
+    // What the transport makes of a stream without an end.
+    assert_eq!(told(&Status::unknown("missing grpc-status")).0, Exit::Unreachable);
 }

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use wyneos::v1;
 
 pub(crate) use table::{Fields, Table};
-pub(crate) use unit::{age, bytes, hex, short, span, span_of, time_of_day, timestamp, value};
+pub(crate) use unit::{NONE, age, bytes, hex, short, span, span_of, time_of_day, timestamp, value};
 
 /// Stand for colours until a line is written: escape codes would spoil the width of a table's columns. They are from the
 /// private use area, and [`clean`] keeps them out of what the server says.

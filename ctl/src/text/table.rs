@@ -2,6 +2,8 @@
 
 use comfy_table::presets::NOTHING;
 
+use super::NONE;
+
 /// Blanks between two columns.
 const GAP: u16 = 3;
 
@@ -45,9 +47,11 @@ impl Table {
 pub(crate) struct Fields(Vec<(&'static str, String)>);
 
 impl Fields {
-    /// Adds a field; its value is clean.
+    /// Adds a field; its value is clean. An empty one is shown as none.
     pub(crate) fn add(&mut self, name: &'static str, value: impl Into<String>) -> &mut Fields {
-        self.0.push((name, value.into()));
+        let value = value.into();
+        let shown = if value.is_empty() { NONE.to_owned() } else { value };
+        self.0.push((name, shown));
         self
     }
 

@@ -6,7 +6,7 @@ use prost_types::{Duration as Span, Timestamp};
 use wyneos::convert;
 
 /// What stands for a value that is not there.
-const NONE: &str = "-";
+pub(crate) const NONE: &str = "-";
 
 /// A span as people say it: `420ms`, `42s`, `3m12s`, `5h3m`, `2d7h`.
 pub(crate) fn span(span: Duration) -> String {

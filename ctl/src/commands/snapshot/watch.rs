@@ -35,6 +35,7 @@ pub(super) async fn run(context: &Context, args: WatchArgs) -> Result<(), Failur
         loop {
             match stream.message().await {
                 Ok(Some(answer)) => {
+                    follower.heard();
                     token.clone_from(&answer.resume_token);
                     if context.is_json() {
                         context.json_line(&answer)?;
