@@ -140,3 +140,14 @@ fn a_closed_output_is_quiet() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((code(&output), stderr(&output)), (0, String::new()));
 }
+
+#[test]
+fn the_command_reference_is_what_the_parser_says() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/commands.md");
+    let generated = String::from_utf8(wynectl(&["docs"]).stdout).unwrap();
+    let kept = fs::read_to_string(page).unwrap();
+    assert!(
+        kept == generated,
+        "docs/commands.md is out of date: `cargo run -p wynectl -- docs > docs/commands.md`"
+    );
+}
