@@ -170,17 +170,15 @@ impl Bench {
     fn heartbeats(&mut self) -> Result<(), Failure> {
         self.sequence += 1;
         let wall = START.0 + (self.now.0 / 1_000_000) as i64;
+        let newest = self.before.as_ref();
+        let acknowledged = newest.map_or((0, 0), |(snapshot, _)| (snapshot.epoch, snapshot.cycle));
         for number in 0..self.nodes {
             let conn = ConnId(number + 1);
-            let heartbeat: v1::Heartbeat = made::heartbeat(number, self.sequence, wall);
+            let heartbeat: v1::Heartbeat = made::heartbeat(number, self.sequence, wall, acknowledged);
             let mut heartbeat = Heartbeat::try_from(heartbeat).map_err(|error| Failure::new(error.to_string()))?;
             if let Some(plan) = self.plans.remove(&conn) {
                 heartbeat.links = plan.targets.into_iter().map(|(id, _)| (id, up())).collect();
             }
-            heartbeat.acknowledged = self
-                .before
-                .as_ref()
-                .map_or((0, 0), |(snapshot, _)| (snapshot.epoch, snapshot.cycle));
             self.handle(Input::Heartbeat { conn, heartbeat });
         }
         Ok(())

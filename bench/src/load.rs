@@ -192,7 +192,7 @@ async fn heartbeats(counts: &Counts, numbers: &[u64], places: &Places, hz: f64) 
             next += 1;
             let place = &mut places[at];
             let Some(connection) = &place.connection else { continue };
-            let heartbeat = made::heartbeat(numbers[at], place.sequence + 1, wall);
+            let heartbeat = made::heartbeat(numbers[at], place.sequence + 1, wall, connection.acknowledged.get());
             // A connection that fails ends in its reader.
             if let Ok(true) = connection.send(Message::Heartbeat(heartbeat), &mut scratch) {
                 place.sequence += 1;

@@ -1,7 +1,7 @@
 //! Made-up nodes: what their agents would say.
 
 use wyneos::v1;
-use wyneos_core::telemetry::Channel;
+use wyneos_core::telemetry::{Channel, Unit};
 
 /// A load, and every reading, moves by this much to either side: less than the resolution at which it is published.
 const SWING: f32 = 0.004;
@@ -56,24 +56,24 @@ fn load(number: u64, sequence: u64) -> f32 {
     base + SWING * (noise as f32 / 1_000.0 - 1.0)
 }
 
-/// The heartbeat `sequence` of node `number`: every channel has a reading, no link changed.
-pub(crate) fn heartbeat(number: u64, sequence: u64, wall_millis: i64) -> v1::Heartbeat {
+/// The heartbeat `sequence` of node `number`, which has the seal (epoch, cycle) `acknowledged`: every channel has a reading,
+/// no link changed.
+pub(crate) fn heartbeat(number: u64, sequence: u64, wall_millis: i64, acknowledged: (u64, u64)) -> v1::Heartbeat {
     let load = load(number, sequence);
-    let values = Channel::ALL
-        .iter()
-        .enumerate()
-        .map(|(at, channel)| match channel.unit() {
-            wyneos_core::telemetry::Unit::Ratio => load * (0.5 + at as f32 / 40.0),
-            _ => (load * 10_000.0 * (at + 1) as f32).round(),
-        });
+    // So that the load is what the formula makes of the readings.
+    let value = |channel: &Channel| match (channel, channel.unit()) {
+        (Channel::CpuUsed | Channel::LoadPerCore, _) => load,
+        (_, Unit::Ratio) => load / 2.0,
+        _ => (load * 10_000.0).round(),
+    };
     v1::Heartbeat {
         sequence,
         wall_millis,
         load,
-        values: values.collect(),
+        values: Channel::ALL.iter().map(value).collect(),
         absent: Vec::new(),
         links: Vec::new(),
-        acknowledged_epoch: 0,
-        acknowledged_cycle: 0,
+        acknowledged_epoch: acknowledged.0,
+        acknowledged_cycle: acknowledged.1,
     }
 }

@@ -105,7 +105,7 @@ enum Command {
     NullServer,
     /// Streams what was recorded in a file, an answer every so many seconds.
     #[command(hide = true)]
-    NullSubscriptions { file: PathBuf, seconds: f64 },
+    NullSubscriptions { file: PathBuf, every: f64 },
 }
 
 /// Why a benchmark ended without a result.
@@ -139,8 +139,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Agent(args) => agent::run(args.agents, common.limit())?,
         Command::All => all(common)?,
         Command::NullServer => return null::sessions(),
-        Command::NullSubscriptions { file, seconds } => {
-            let cycle = Duration::try_from_secs_f64(seconds).map_err(Failure::of("seconds"))?;
+        Command::NullSubscriptions { file, every } => {
+            let cycle = Duration::try_from_secs_f64(every).map_err(Failure::of("every"))?;
             return null_watch::subscriptions(&file, cycle);
         }
     };

@@ -77,6 +77,8 @@ pub(crate) struct Connection {
     body: RefCell<Vec<u8>>,
     /// The coordinator's welcome came.
     pub(crate) welcomed: Cell<bool>,
+    /// Epoch and cycle of the newest seal.
+    pub(crate) acknowledged: Cell<(u64, u64)>,
 }
 
 impl Connection {
@@ -92,6 +94,7 @@ impl Connection {
             unread: RefCell::default(),
             body: RefCell::default(),
             welcomed: Cell::new(false),
+            acknowledged: Cell::default(),
         };
         connection.write(&opening(&address.to_string()))?;
         Ok(connection)
@@ -193,9 +196,9 @@ impl Connection {
                     _ => (connection, of_stream + i64::from(more)),
                 });
             }
-            DATA if !self.welcomed.get() => return Ok(self.message(payload)),
-            RESET | GO_AWAY => return Ok(false),
+            DATA if !self.messages(payload) => return Ok(false),
             HEADERS | DATA if flags & END_STREAM != 0 => return Ok(false),
+            RESET | GO_AWAY => return Ok(false),
             _ => {}
         }
         Ok(true)
@@ -213,23 +216,26 @@ impl Connection {
         }
     }
 
-    /// The first answer: false when it is not a welcome.
-    fn message(&self, payload: &[u8]) -> bool {
+    /// Takes what the server says; false when it ends the session.
+    fn messages(&self, payload: &[u8]) -> bool {
         let mut body = self.body.borrow_mut();
         body.extend_from_slice(payload);
-        let Some((prefix, rest)) = body.split_first_chunk::<PREFIX>() else {
-            return true;
-        };
-        let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-        let Some(message) = rest.get(..length) else {
-            return true;
-        };
-        let welcome = SessionResponse::decode(message)
-            .ok()
-            .and_then(|response| response.message);
-        let stands = matches!(welcome, Some(session_response::Message::Welcome(_)));
-        self.welcomed.set(stands);
-        *body = Vec::new();
-        stands
+        let mut at = 0;
+        while let Some((prefix, rest)) = body.get(at..).and_then(|body| body.split_first_chunk::<PREFIX>()) {
+            let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+            let Some(message) = rest.get(..length) else { break };
+            match SessionResponse::decode(message)
+                .ok()
+                .and_then(|response| response.message)
+            {
+                Some(session_response::Message::Welcome(_)) => self.welcomed.set(true),
+                Some(session_response::Message::Seal(seal)) => self.acknowledged.set((seal.epoch, seal.cycle)),
+                Some(session_response::Message::Refused(_)) => return false,
+                _ => {}
+            }
+            at += PREFIX + length;
+        }
+        body.drain(..at);
+        true
     }
 }
