@@ -1,7 +1,8 @@
 //! Exported snapshots: a file that anybody can verify, without the coordinator, years later.
 //!
-//! The bytes `"WYNEOS\x01\n"`, then an [`v1::ExportHeader`], then a [`v1::ReadSnapshotsResponse`] a snapshot, oldest
-//! first, each message behind its length as a varint. Every bit of the file is covered: what seals do not speak of is
+//! The bytes `"WYNEOS\x01\n"`, then an [`ExportHeader`](crate::v1::ExportHeader), then a
+//! [`ReadSnapshotsResponse`](crate::v1::ReadSnapshotsResponse) a snapshot, oldest first, each message behind its length as a
+//! varint. Every bit of the file is covered: what seals do not speak of is
 //! compared with what they do, and messages must be encoded in the one form that the writer has.
 
 mod chain;
