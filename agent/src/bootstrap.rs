@@ -21,7 +21,7 @@ use wyneos_core::{
     node::{Attributes, Capacity, Facts},
     time::WallTime,
 };
-use wyneos_shell::{clock::Clock, config::Layered, exit, metrics as metrics_port, stop};
+use wyneos_shell::{clock::Clock, config::Layered, exit, metrics as metrics_port, start::Fatal, stop};
 
 use crate::{
     config::Config,
@@ -59,9 +59,8 @@ pub(crate) enum BootError {
     System(&'static str, #[source] io::Error),
 }
 
-impl BootError {
-    /// The process's exit code: whether starting again can help.
-    pub(crate) fn exit_code(&self) -> u8 {
+impl Fatal for BootError {
+    fn exit_code(&self) -> u8 {
         match self {
             BootError::Identity(IdentityError::Damaged { .. }) => exit::BAD_CONFIG,
             _ => exit::FAILED,

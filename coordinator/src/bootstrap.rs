@@ -24,7 +24,7 @@ use wyneos_core::{
     integrity::{PublicKey, Sealer},
     limits,
 };
-use wyneos_shell::{clock::Clock, exit, files, metrics as metrics_port, stop};
+use wyneos_shell::{clock::Clock, exit, files, metrics as metrics_port, start::Fatal, stop};
 
 use crate::{
     config::Config,
@@ -89,9 +89,8 @@ pub(crate) enum BootError {
     System(&'static str, #[source] io::Error),
 }
 
-impl BootError {
-    /// The process's exit code: whether starting again can help.
-    pub(crate) fn exit_code(&self) -> u8 {
+impl Fatal for BootError {
+    fn exit_code(&self) -> u8 {
         match self {
             BootError::Store(StoreError::Foreign { .. } | StoreError::Corrupt { .. }) => exit::BAD_CONFIG,
             _ => exit::FAILED,

@@ -10,7 +10,7 @@ use wyneos_shell::{
 wyneos_shell::config! {
     /// Address to serve agents, operators and SDKs on. Without TLS it must be a loopback address.
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7400)), "listen", "WYNEOS_COORDINATOR_LISTEN";
-    /// Address to serve Prometheus metrics on, at /metrics.
+    /// Address to serve Prometheus metrics on, at /metrics. Without TLS it must be a loopback address.
     metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7401)), "metrics-listen", "WYNEOS_COORDINATOR_METRICS_LISTEN";
     /// Directory of the store and of the signing key; made if it is not there.
     data_dir: PathBuf = PathBuf::from("/var/lib/wyneos-coordinator"), "data-dir", "WYNEOS_COORDINATOR_DATA_DIR";
@@ -57,9 +57,11 @@ impl Config {
         number("history_max_count", self.history_max_count, 2, u64::MAX)?;
         number("events_max_count", self.events_max_count, 1_000, u64::MAX)?;
         number("max_subscribers", self.max_subscribers as u64, 1, 100_000)?;
-        if !self.listen.ip().is_loopback() {
-            let reason = format!("{} is not a loopback address, and this server has no TLS", self.listen);
-            return Err(BadConfig::field("listen", reason));
+        for (field, address) in [("listen", self.listen), ("metrics_listen", self.metrics_listen)] {
+            if !address.ip().is_loopback() {
+                let reason = format!("{address} is not a loopback address, and this server has no TLS");
+                return Err(BadConfig::field(field, reason));
+            }
         }
         log::check(&self.log)
     }

@@ -14,9 +14,9 @@ mod store;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use wyneos_shell::{config::Layered, exit, log};
+use wyneos_shell::start::start;
 
-use crate::config::{Config, Overrides};
+use crate::config::Overrides;
 
 /// The WyneOS coordinator.
 ///
@@ -53,24 +53,13 @@ fn main() -> ExitCode {
     let Cli {
         command: Command::Run(run),
     } = Cli::parse();
-    let config = match Config::load(run.config.as_deref(), run.overrides) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("wyneos-coordinator: {error}");
-            return ExitCode::from(exit::BAD_CONFIG);
-        }
-    };
-    if run.check {
-        print!("{}", config.to_toml());
-        return ExitCode::from(exit::OK);
-    }
-    log::start(&config.log, config.log_format);
-    match bootstrap::run(config, run.exit_with_stdin) {
-        Ok(()) => ExitCode::from(exit::OK),
-        Err(error) => {
-            let source = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::error!(source, "{error}");
-            ExitCode::from(error.exit_code())
-        }
-    }
+    let Run {
+        config,
+        check,
+        exit_with_stdin,
+        overrides,
+    } = *run;
+    start("wyneos-coordinator", config.as_deref(), overrides, check, |config| {
+        bootstrap::run(config, exit_with_stdin)
+    })
 }

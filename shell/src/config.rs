@@ -101,6 +101,9 @@ pub trait Layered: Default + Serialize {
     /// Whether the values can be used, alone and together.
     fn check(&self) -> Result<(), BadConfig>;
 
+    /// What is logged, and how.
+    fn logging(&self) -> (&str, LogFormat);
+
     /// The defaults, under `file` if there is one, under `overrides` from the environment and flags; checked.
     fn load(file: Option<&Path>, overrides: Self::Overrides) -> Result<Self, BadConfig> {
         let mut config = Self::default();
@@ -155,6 +158,10 @@ macro_rules! config {
 
             fn apply(&mut self, overrides: Overrides) {
                 $(if let Some(value) = overrides.$field { self.$field = value; })+
+            }
+
+            fn logging(&self) -> (&str, $crate::config::LogFormat) {
+                (&self.log, self.log_format)
             }
 
             fn check(&self) -> Result<(), $crate::config::BadConfig> {

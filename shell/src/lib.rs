@@ -6,6 +6,7 @@ pub mod config;
 pub mod files;
 pub mod log;
 pub mod metrics;
+pub mod start;
 pub mod stop;
 
 /// Exit codes of both servers.

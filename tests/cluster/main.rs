@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 mod bad_input;
+mod configuration;
 mod durability;
 mod harness;
 mod liveness;

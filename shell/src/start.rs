@@ -1,0 +1,42 @@
+//! How a server starts and ends.
+
+use std::{error::Error, path::Path, process::ExitCode};
+
+use crate::{config::Layered, exit, log};
+
+/// An error that ends a server, and its exit code.
+pub trait Fatal: Error {
+    /// Whether starting again can help ([`exit::FAILED`]) or not ([`exit::BAD_CONFIG`]).
+    fn exit_code(&self) -> u8;
+}
+
+/// Loads the configuration, prints it when only a check is asked for, or else starts logging and runs the server.
+pub fn start<C: Layered, E: Fatal>(
+    name: &str,
+    file: Option<&Path>,
+    overrides: C::Overrides,
+    check: bool,
+    run: impl FnOnce(C) -> Result<(), E>,
+) -> ExitCode {
+    let config = match C::load(file, overrides) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            return ExitCode::from(exit::BAD_CONFIG);
+        }
+    };
+    if check {
+        print!("{}", config.to_toml());
+        return ExitCode::from(exit::OK);
+    }
+    let (filter, format) = config.logging();
+    log::start(filter, format);
+    match run(config) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => {
+            let source = error.source().map(ToString::to_string);
+            tracing::error!(source, "{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Both servers' configuration: its layers, its errors, its examples and its documentation.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use crate::harness::binary;
+
+struct Server {
+    program: &'static str,
+    environment: &'static str,
+    example: &'static str,
+    /// Files that cannot be used, and what the error must name.
+    wrong: &'static [(&'static str, &'static str)],
+}
+
+const SERVERS: [Server; 2] = [
+    Server {
+        program: "wyneos-coordinator",
+        environment: "WYNEOS_COORDINATOR_LOG",
+        example: "coordinator.toml",
+        wrong: &[
+            ("listen = \"0.0.0.0:1\"", "listen"),
+            ("metrics_listen = \"0.0.0.0:1\"", "metrics_listen"),
+            ("log = \"info,=,\"", "log"),
+            ("data_dir = 7", "data_dir"),
+            ("cycle = \"1ms\"", "cycle"),
+            ("heartbeat = \"2 fortnights\"", "span of time"),
+            ("history_max_count = 1", "history_max_count"),
+        ],
+    },
+    Server {
+        program: "wyneos-agent",
+        environment: "WYNEOS_AGENT_LOG",
+        example: "agent.toml",
+        wrong: &[
+            ("listen = \"0.0.0.0:1\"", "listen"),
+            ("metrics_listen = \"0.0.0.0:1\"", "metrics_listen"),
+            ("coordinators = []", "coordinators"),
+            ("coordinators = [\"nowhere\"]", "coordinators"),
+            ("[labels]\n\"a b\" = \"c\"", "labels"),
+            ("name = \"a\\u0007\"", "name"),
+        ],
+    },
+];
+
+fn check(server: &Server, file: &str, args: &[&str], log: Option<&str>) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    fs::write(&path, file).unwrap();
+    let mut command = Command::new(binary(server.program));
+    command.args(["run", "--check", "--config"]).arg(&path).args(args);
+    command.envs(log.map(|log| (server.environment, log)));
+    command.output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", stderr(output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    for server in &SERVERS {
+        let file = "log = \"warn\"";
+        assert!(stdout(&check(server, file, &[], None)).contains("log = \"warn\""));
+        assert!(stdout(&check(server, file, &[], Some("debug"))).contains("log = \"debug\""));
+        assert!(stdout(&check(server, file, &["--log", "trace"], Some("debug"))).contains("log = \"trace\""));
+    }
+}
+
+#[test]
+fn what_is_printed_is_a_configuration_again() {
+    for server in &SERVERS {
+        let printed = stdout(&check(server, "", &[], None));
+        assert_eq!(stdout(&check(server, &printed, &[], None)), printed);
+    }
+}
+
+#[test]
+fn a_typo_is_named_with_its_line_and_a_bad_value_with_its_field() {
+    for server in &SERVERS {
+        let output = check(server, "log = \"info\"\n\nlisten_on = \"x\"\n", &[], None);
+        assert_eq!(output.status.code(), Some(64));
+        let told = stderr(&output);
+        assert!(told.contains("listen_on") && told.contains("line 3"), "{told}");
+        for (file, named) in server.wrong {
+            let output = check(server, file, &[], None);
+            assert_eq!(output.status.code(), Some(64), "{file}: {}", stderr(&output));
+            assert!(stderr(&output).contains(named), "{file}: {}", stderr(&output));
+        }
+    }
+}
+
+#[test]
+fn the_examples_are_accepted_as_they_are_and_with_every_line_in_effect() {
+    for server in &SERVERS {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("deploy/config")
+            .join(server.example);
+        let example = fs::read_to_string(path).unwrap();
+        stdout(&check(server, &example, &[], None));
+        // Prose is behind "# ", settings are behind "#".
+        let setting = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
+        let in_effect: Vec<&str> = example
+            .lines()
+            .filter(|line| setting(line))
+            .map(|line| &line[1..])
+            .collect();
+        assert!(in_effect.len() > 5);
+        stdout(&check(server, &in_effect.join("\n"), &[], None));
+    }
+}
+
+#[test]
+fn every_field_is_documented() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md")).unwrap();
+    for server in &SERVERS {
+        for line in stdout(&check(server, "", &[], None)).lines() {
+            let field = line.split(" = ").next().unwrap().trim_matches(['[', ']']);
+            let named = field.is_empty() || page.contains(&format!("`{field}`"));
+            assert!(
+                named,
+                "docs/configuration.md does not name {field} of {}",
+                server.program
+            );
+        }
+    }
+}
