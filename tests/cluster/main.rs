@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod configuration;
+mod dev;
 mod durability;
 mod harness;
 mod liveness;

@@ -1,6 +1,7 @@
 //! The embedded store: redb, state and history in two files.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -53,10 +54,19 @@ struct File {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// Runs `run`, which uses redb: on some damaged pages that panics instead of saying so.
+fn contained<T>(path: &Path, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let damaged = |_| {
+        let (path, reason) = (path.to_owned(), "its pages contradict one another".to_owned());
+        Err(StoreError::Corrupt { path, reason })
+    };
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(damaged)
+}
+
 impl File {
     fn open(path: PathBuf) -> Result<File, StoreError> {
-        let opened = Database::builder().set_cache_size(CACHE).create(&path);
-        let database = opened.map_err(|error| match error {
+        let open = || Ok(Database::builder().set_cache_size(CACHE).create(&path));
+        let database = contained(&path, open)?.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(path.clone()),
             DatabaseError::UpgradeRequired(version) => StoreError::Foreign {
                 path: path.clone(),
@@ -102,6 +112,22 @@ impl File {
         }
     }
 
+    /// As the function of that name. What redb holds after a panic is never used again, nor closed: closing it would panic
+    /// once more, and the process is about to end.
+    fn contained<T>(&self, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let held = Arc::clone(&self.database);
+        let mut panicked = true;
+        let result = contained(&self.path, || {
+            let result = run();
+            panicked = false;
+            result
+        });
+        if panicked {
+            std::mem::forget(held);
+        }
+        result
+    }
+
     /// Runs `write` in one durable transaction.
     fn write(&self, write: impl FnOnce(&redb::WriteTransaction) -> Result<(), Failure>) -> Result<(), StoreError> {
         let run = || -> Result<(), Failure> {
@@ -111,9 +137,11 @@ impl File {
             write(&transaction)?;
             Ok(transaction.commit()?)
         };
-        run().map_err(|error| match error.downcast::<StoreError>() {
-            Ok(error) => *error,
-            Err(error) => self.io("write")(error),
+        self.contained(|| {
+            run().map_err(|error| match error.downcast::<StoreError>() {
+                Ok(error) => *error,
+                Err(error) => self.io("write")(error),
+            })
         })
     }
 
@@ -122,7 +150,7 @@ impl File {
         read: impl FnOnce(&redb::ReadTransaction) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
         let run = || read(&self.database.begin_read()?);
-        run().or_else(|error: Failure| match error.downcast::<TableError>() {
+        let told = |error: Failure| match error.downcast::<TableError>() {
             // Nothing was written yet.
             Ok(missing) if matches!(*missing, TableError::TableDoesNotExist(_)) => Ok(T::default()),
             Ok(error) => Err(self.io("read")(error)),
@@ -130,7 +158,8 @@ impl File {
                 Ok(error) => *error,
                 Err(error) => self.io("read")(error),
             }),
-        })
+        };
+        self.contained(|| run().or_else(told))
     }
 
     fn parse<'a, T: serde::Deserialize<'a>>(&self, what: &str, json: &'a [u8]) -> Result<T, StoreError> {

@@ -207,3 +207,38 @@ fn a_store_that_is_locked_foreign_or_corrupt_is_told_apart() {
     );
     assert!(foreign.to_string().contains("state.redb"));
 }
+
+/// What anybody may do to a file: flip bytes, cut it. The store opens and answers, or says why not; it never panics.
+#[test]
+fn no_damage_to_a_file_makes_a_panic() {
+    use rand::{RngExt, SeedableRng};
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Embedded::open(directory.path(), retention(1_000, 100)).unwrap();
+    store.load(CLUSTER).unwrap();
+    store
+        .commit(1, &[batch(&(1..=200).collect::<Vec<u8>>(), 1..=300)])
+        .unwrap();
+    drop(store);
+    let path = directory.path().join("state.redb");
+    let sound = fs::read(&path).unwrap();
+    let mut rng = rand_pcg::Pcg64Mcg::seed_from_u64(5);
+    for round in 0..60 {
+        let mut damaged = sound.clone();
+        for _ in 0..1 + round % 40 {
+            let at = rng.random_range(0..damaged.len());
+            damaged[at] ^= 1 << rng.random_range(0..8);
+        }
+        if round % 5 == 0 {
+            damaged.truncate(rng.random_range(0..sound.len()));
+        }
+        // Somewhere else each time: a store that met damage keeps its lock.
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("state.redb"), damaged).unwrap();
+        if let Ok(mut store) = Embedded::open(directory.path(), retention(1_000, 100)) {
+            drop(store.load(CLUSTER));
+            drop(store.history().events(0, 1_000));
+            drop(store.history().events_of(Uuid([1; 16]), 1_000, 1_000));
+            drop(store.commit(2, &[batch(&[1], 301..=301)]));
+        }
+    }
+}

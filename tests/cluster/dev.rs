@@ -1,0 +1,178 @@
+//! `wynectl dev`, as a stranger uses it.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{binary, free_address, wait_until};
+
+struct Dev {
+    child: Child,
+    /// Where it may make files.
+    directory: tempfile::TempDir,
+    address: String,
+}
+
+impl Dev {
+    fn start(agents: &str) -> Dev {
+        let directory = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let output = fs::File::create(directory.path().join("output")).unwrap();
+        fs::create_dir(directory.path().join("tmp")).unwrap();
+        let child = Command::new(binary("wynectl"))
+            .args(["dev", "--agents", agents, "--cycle", "300ms", "--listen", &address])
+            .env("TMPDIR", directory.path().join("tmp"))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        Dev {
+            child,
+            directory,
+            address,
+        }
+    }
+
+    fn output(&self) -> String {
+        fs::read_to_string(self.directory.path().join("output")).unwrap()
+    }
+
+    async fn says(&self, what: &str) {
+        wait_until(&format!("dev says {what:?}"), async || {
+            self.output().contains(what).then_some(())
+        })
+        .await;
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap(), signal).unwrap();
+    }
+
+    async fn ended(&mut self) -> Option<i32> {
+        wait_until("dev ends", async || self.child.try_wait().unwrap())
+            .await
+            .code()
+    }
+
+    /// Command lines of processes that work below its directory.
+    fn processes(&self) -> Vec<String> {
+        let below = self.directory.path().display().to_string();
+        let command_line = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("cmdline")).ok();
+        let all = fs::read_dir("/proc").unwrap().flatten().filter_map(command_line);
+        all.filter(|line| line.contains(&below))
+            .map(|line| line.replace('\0', " "))
+            .collect()
+    }
+
+    fn files(&self) -> usize {
+        fs::read_dir(self.directory.path().join("tmp")).unwrap().count()
+    }
+
+    /// The process of an agent.
+    fn pid_of(&self, name: &str) -> Pid {
+        let runs = |pid: &str| {
+            let line = fs::read_to_string(Path::new("/proc").join(pid).join("cmdline")).unwrap_or_default();
+            line.contains(&self.directory.path().display().to_string()) && line.contains(&format!("{name}\0"))
+        };
+        let names = fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        let pid = names
+            .filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()))
+            .find(|pid| runs(pid))
+            .unwrap();
+        Pid::from_raw(pid.parse().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            eprintln!("== output of dev\n{}", self.output());
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_command_makes_a_cluster_and_an_interrupt_leaves_nothing() {
+    let mut dev = Dev::start("3");
+    dev.says("cycle ").await;
+    assert_eq!(dev.processes().len(), 4);
+    let output = dev.output();
+    for name in ["node-1", "node-2", "node-3"] {
+        assert!(output.contains(&format!("{name} ")), "{output}");
+    }
+    // What is printed works as printed.
+    let suggested: Vec<&str> = output
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.contains(" --address "))
+        .collect();
+    assert!(suggested.len() >= 5, "{output}");
+    for line in suggested.iter().filter(|line| !line.contains("--follow")) {
+        let mut words = line.split(' ');
+        let ran = Command::new(words.next().unwrap()).args(words).output().unwrap();
+        assert!(ran.status.success(), "{line}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+    dev.says("online 3/3").await;
+    dev.signal(Signal::INT);
+    assert_eq!(dev.ended().await, Some(0));
+    assert_eq!((dev.processes(), dev.files()), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn a_child_that_dies_ends_it_with_the_reason() {
+    let mut dev = Dev::start("2");
+    dev.says("cycle ").await;
+    kill_process(dev.pid_of("node-2"), Signal::KILL).unwrap();
+    assert_eq!(dev.ended().await, Some(1));
+    let output = dev.output();
+    assert!(
+        output.contains("agent-2 ended (signal: 9") && output.contains("joined"),
+        "{output}"
+    );
+    assert_eq!((dev.processes(), dev.files()), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn a_signal_while_it_starts_leaves_nothing_either() {
+    let mut dev = Dev::start("3");
+    wait_until("something runs", async || (!dev.processes().is_empty()).then_some(())).await;
+    dev.signal(Signal::TERM);
+    assert_eq!(dev.ended().await, Some(0));
+    assert_eq!((dev.processes(), dev.files()), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn killed_itself_it_leaves_no_process() {
+    let mut dev = Dev::start("2");
+    dev.says("cycle ").await;
+    dev.signal(Signal::KILL);
+    dev.ended().await;
+    wait_until("its children end", async || dev.processes().is_empty().then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_told() {
+    let first = Dev::start("1");
+    first.says("cycle ").await;
+    let mut second = Command::new(binary("wynectl"));
+    let output = second
+        .args(["dev", "--agents", "1", "--listen", &first.address])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        told.contains("coordinator ended") && told.contains("cannot listen there"),
+        "{told}"
+    );
+}
