@@ -166,10 +166,26 @@ async fn session(
         sequence: 0,
     };
     places.borrow_mut()[at] = place(Some(Rc::clone(&connection)));
+    spread(&connection, number, &mut places.borrow_mut()[at]);
     counts.standing.fetch_add(1, Relaxed);
     while let Ok(true) = connection.read(buffer).await {}
     places.borrow_mut()[at] = place(None);
     counts.standing.fetch_sub(1, Relaxed);
+}
+
+/// The coordinator times one in so many of a session's heartbeats.
+const TIMED: u64 = 64;
+
+/// Sends the first heartbeats of a session, as many as set it apart from its neighbours: else all sessions, opened within a
+/// second, would be timed in the same second.
+fn spread(connection: &Connection, number: u64, place: &mut Place) {
+    let mut scratch = Vec::new();
+    for sequence in 1..=number % TIMED {
+        let heartbeat = made::heartbeat(number, sequence, wall_millis(), (0, 0));
+        if let Ok(true) = connection.send(Message::Heartbeat(heartbeat), &mut scratch) {
+            place.sequence = sequence;
+        }
+    }
 }
 
 /// Sends, agent after agent, so many heartbeats as the time that passed asks for: the phases of the agents are spread.
