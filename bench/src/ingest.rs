@@ -58,7 +58,7 @@ fn measure(server: &Server, address: SocketAddr, rate: Rate, window: Duration) -
     // What the runtime and the listener take at first use is not the agents'.
     thread::sleep(SETTLE);
     let idle_rss = server.rss()?;
-    let load = Load::start(address, rate.agents, rate.hz)?;
+    let load = Load::start(address, rate.agents, rate.hz, false)?;
     load.wait(rate.agents, OPEN)?;
     thread::sleep(SETTLE);
     let (cpu, sent) = (server.cpu()?, load.counts.sent.load(Relaxed));

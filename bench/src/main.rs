@@ -13,6 +13,8 @@ mod output;
 mod process;
 mod stats;
 mod subscribers;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
