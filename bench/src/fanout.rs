@@ -52,6 +52,20 @@ struct Window {
     sent: f64,
 }
 
+impl Window {
+    /// Of this, which came before, and of `after`: what grows steadily in between is in neither's disfavour.
+    fn mean(&self, after: &Window) -> Window {
+        Window {
+            cpu: (self.cpu + after.cpu) / 2.0,
+            // Memory that subscribers took may not be given back.
+            rss: self.rss,
+            rss_grown: self.rss_grown,
+            apply: self.apply.with(&after.apply),
+            sent: self.sent + after.sent,
+        }
+    }
+}
+
 /// The real coordinator under load.
 struct Real {
     server: Server,
@@ -64,7 +78,7 @@ impl Real {
     fn start(plan: &Plan) -> Result<Real, Failure> {
         let server = Server::coordinator(CYCLE)?;
         let (address, metrics) = (server.address("address")?, server.address("metrics_address")?);
-        let load = Load::start(address, plan.agents, plan.hz)?;
+        let load = Load::start(address, plan.agents, plan.hz, true)?;
         load.wait(plan.agents, Duration::from_secs(120))?;
         Ok(Real {
             server,
@@ -105,7 +119,7 @@ fn cost(server: &Server, length: Duration) -> Result<Window, Failure> {
 struct Measured {
     all: u64,
     stalled: u64,
-    /// Without subscribers, just before.
+    /// Without subscribers: the mean of just before and just after.
     without: Window,
     with: Window,
     receipts: Vec<f64>,
@@ -127,10 +141,11 @@ impl Measured {
         let (receipts, answers, ended) = (seen.receipts(), seen.answers(), seen.ended.load(Relaxed));
         drop(subscribers);
         thread::sleep(SETTLE);
+        let after = real.window(plan.window)?;
         Ok(Measured {
             all,
             stalled,
-            without,
+            without: without.mean(&after),
             with,
             receipts,
             answers,
@@ -143,8 +158,8 @@ impl Measured {
         (self.with.cpu - self.without.cpu) * 1e6 * CYCLE_SECONDS / self.all as f64
     }
 
-    /// The null server's, with the same subscribers and bytes.
-    fn null(&self, window: Duration) -> Result<f64, Failure> {
+    /// The null server's, with the same subscribers and bytes, and its memory a subscriber.
+    fn null(&self, window: Duration) -> Result<(f64, f64), Failure> {
         let dir = tempfile::tempdir().map_err(Failure::of("temporary directory"))?;
         let file = dir.path().join("answers");
         null_watch::record(&self.answers, &file)?;
@@ -153,12 +168,15 @@ impl Measured {
             &file.display().to_string(),
             &CYCLE_SECONDS.to_string(),
         ])?;
-        let subscribers = Subscribers::start(server.address("address")?, self.all - self.stalled, self.stalled)?;
+        let address = server.address("address")?;
+        let idle = server.rss()?;
+        let subscribers = Subscribers::start(address, self.all - self.stalled, self.stalled)?;
         thread::sleep(SETTLE);
         let with = cost(&server, window)?;
         drop(subscribers);
         // Without subscribers it does nothing but tick.
-        Ok(with.cpu * 1e6 * CYCLE_SECONDS / self.all as f64)
+        let all = self.all as f64;
+        Ok((with.cpu * 1e6 * CYCLE_SECONDS / all, (with.rss - idle) / all))
     }
 
     fn row(&self, plan: &Plan) -> Result<Row, Failure> {
@@ -183,13 +201,17 @@ impl Measured {
             .number("cpu_cores", self.with.cpu)
             .number("cpu_cores_without", self.without.cpu);
         if self.all > 0 {
-            let (cpu, null) = (self.cpu(), self.null(plan.window)?);
+            let (cpu, (null, null_rss)) = (self.cpu(), self.null(plan.window)?);
+            let rss = (self.with.rss - self.without.rss) / self.all as f64;
             let bytes = |answer: &WireWatchResponse| prost::Message::encoded_len(answer) as f64;
             let deltas: Vec<f64> = self.answers.iter().skip(1).map(bytes).collect();
             row = row
                 .number("cpu_us_subscriber_cycle", cpu)
                 .number("null_cpu_us_subscriber_cycle", null)
                 .number("cpu_ratio", cpu / null)
+                .number("rss_bytes_subscriber", rss)
+                .number("null_rss_bytes_subscriber", null_rss)
+                .number("rss_ratio", rss / null_rss)
                 .number("receipt_p50_ms", stats::quantile(&self.receipts, 0.5) * 1e3)
                 .number("receipt_p99_ms", stats::quantile(&self.receipts, 0.99) * 1e3)
                 .with("receipts", self.receipts.len())
@@ -200,14 +222,7 @@ impl Measured {
         row = row
             .number("rss_bytes", self.with.rss)
             .number("rss_grown_bytes", self.with.rss_grown)
-            .number("rss_grown_bytes_without", self.without.rss_grown)
-            .number("rss_more_bytes", self.with.rss - self.without.rss);
-        if self.all > 0 {
-            row = row.number(
-                "rss_bytes_subscriber",
-                (self.with.rss - self.without.rss) / self.all as f64,
-            );
-        }
+            .number("rss_grown_bytes_without", self.without.rss_grown);
         Ok(row)
     }
 }

@@ -31,6 +31,17 @@ impl Buckets {
         )
     }
 
+    /// This and `other` together.
+    pub(crate) fn with(&self, other: &Buckets) -> Buckets {
+        let theirs = |at: usize| other.0.get(at).map_or(0.0, |(_, count)| *count);
+        let counts = self.0.iter().enumerate();
+        Buckets(
+            counts
+                .map(|(at, &(bound, count))| (bound, count + theirs(at)))
+                .collect(),
+        )
+    }
+
     /// How many values there are.
     pub(crate) fn count(&self) -> f64 {
         self.0.last().map_or(0.0, |(_, count)| *count)

@@ -57,8 +57,9 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts `agents` agents of the coordinator at `address`, each with `hz` heartbeats a second.
-    pub(crate) fn start(address: SocketAddr, agents: u64, hz: f64) -> Result<Load, Failure> {
+    /// Starts `agents` agents of the coordinator at `address`, each with `hz` heartbeats a second. `spread` has each begin with
+    /// up to [`TIMED`] of them at once: else all sessions, opened within a second, would be timed in the same second.
+    pub(crate) fn start(address: SocketAddr, agents: u64, hz: f64, spread: bool) -> Result<Load, Failure> {
         let counts = Arc::new(Counts::default());
         let mut threads = Vec::new();
         for first in 0..THREADS.min(agents) {
@@ -67,7 +68,7 @@ impl Load {
                 .enable_all()
                 .build()
                 .map_err(Failure::of("the load's runtime"))?;
-            let work = move || LocalSet::new().block_on(&runtime, fleet(counts, address, first, agents, hz));
+            let work = move || LocalSet::new().block_on(&runtime, fleet(counts, address, first, (agents, hz), spread));
             let thread = thread::Builder::new().name("load".to_owned()).spawn(work);
             threads.push(thread.map_err(Failure::of("the load's thread"))?);
         }
@@ -114,7 +115,7 @@ fn wall_millis() -> i64 {
 }
 
 /// The agents `first`, `first + THREADS` … below `agents`.
-async fn fleet(counts: Arc<Counts>, address: SocketAddr, first: u64, agents: u64, hz: f64) {
+async fn fleet(counts: Arc<Counts>, address: SocketAddr, first: u64, (agents, hz): (u64, f64), spread: bool) {
     let numbers: Vec<u64> = (first..agents).step_by(THREADS as usize).collect();
     let places: Places = Rc::new(RefCell::new(numbers.iter().map(|_| Place::default()).collect()));
     let (opening, buffer) = (
@@ -124,10 +125,11 @@ async fn fleet(counts: Arc<Counts>, address: SocketAddr, first: u64, agents: u64
     for (at, &number) in numbers.iter().enumerate() {
         let (counts, places) = (Arc::clone(&counts), Rc::clone(&places));
         let (opening, buffer) = (Rc::clone(&opening), Rc::clone(&buffer));
+        let extra = if spread { number % TIMED } else { 0 };
         tokio::task::spawn_local(async move {
             for attempt in 0.. {
                 let place = (&places, at);
-                session(&counts, address, number, attempt, place, &opening, &buffer).await;
+                session(&counts, address, (number, extra), attempt, place, &opening, &buffer).await;
                 counts.lost.fetch_add(1, Relaxed);
                 sleep(RETRY).await;
             }
@@ -139,7 +141,7 @@ async fn fleet(counts: Arc<Counts>, address: SocketAddr, first: u64, agents: u64
 async fn session(
     counts: &Counts,
     address: SocketAddr,
-    number: u64,
+    (number, extra): (u64, u64),
     attempt: u64,
     (places, at): (&Places, usize),
     opening: &Semaphore,
@@ -166,10 +168,27 @@ async fn session(
         sequence: 0,
     };
     places.borrow_mut()[at] = place(Some(Rc::clone(&connection)));
+    if extra > 0 {
+        begin(&connection, number, extra, &mut places.borrow_mut()[at]);
+    }
     counts.standing.fetch_add(1, Relaxed);
     while let Ok(true) = connection.read(buffer).await {}
     places.borrow_mut()[at] = place(None);
     counts.standing.fetch_sub(1, Relaxed);
+}
+
+/// The coordinator times one in so many of a session's heartbeats.
+const TIMED: u64 = 64;
+
+/// Sends a session's first `extra` heartbeats at once.
+fn begin(connection: &Connection, number: u64, extra: u64, place: &mut Place) {
+    let mut scratch = Vec::new();
+    for sequence in 1..=extra {
+        let heartbeat = made::heartbeat(number, sequence, wall_millis(), (0, 0));
+        if let Ok(true) = connection.send(Message::Heartbeat(heartbeat), &mut scratch) {
+            place.sequence = sequence;
+        }
+    }
 }
 
 /// Sends, agent after agent, so many heartbeats as the time that passed asks for: the phases of the agents are spread.

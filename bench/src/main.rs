@@ -13,6 +13,8 @@ mod output;
 mod process;
 mod stats;
 mod subscribers;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
@@ -64,7 +66,7 @@ struct Fanout {
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=17_000))]
     agents: u64,
     /// Heartbeats a second of each agent.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = hertz)]
     hz: f64,
     /// Numbers of subscribers.
     #[arg(long, value_delimiter = ',', default_value = "0,1,100,1000", value_parser = clap::value_parser!(u64).range(0..=10_000))]
@@ -72,6 +74,12 @@ struct Fanout {
     /// Hundredths of the subscribers that stop reading.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=99))]
     stalled: u64,
+}
+
+/// Heartbeats a second that agents may send.
+fn hertz(text: &str) -> Result<f64, String> {
+    let hz = text.parse::<f64>().ok().filter(|hz| (0.1..=1_000.0).contains(hz));
+    hz.ok_or_else(|| format!("{text:?} is not 0.1 to 1000"))
 }
 
 #[derive(Args)]
