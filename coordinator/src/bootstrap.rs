@@ -165,7 +165,8 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         .local_addr()
         .map_err(|e| BootError::System("tell the address", e))?;
 
-    let (to_engine, inputs) = mpsc::channel(engine::INPUTS);
+    let (sessions, inputs) = mpsc::channel(engine::INPUTS);
+    let (to_engine, urgent) = mpsc::channel(engine::URGENT);
     let (work, work_queue) = mpsc::unbounded_channel();
     let (events, _) = broadcast::channel(EVENTS_BEHIND);
     let (stopping, is_stopping) = watch::channel(false);
@@ -186,14 +187,14 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         epoch,
         board: Arc::clone(&services.board),
         events,
-        engine: to_engine.downgrade(),
+        engine: to_engine.clone(),
         metrics: Arc::clone(&metrics),
     };
     let (publisher, failed) = start_publisher(publisher, work_queue)?;
-    runtime.spawn(Engine::new(core, clock, inputs, work, Arc::clone(&metrics)).run());
+    runtime.spawn(Engine::new(core, clock, inputs, urgent, work, Arc::clone(&metrics)).run());
     runtime.spawn(metrics_port::serve(metrics_listener, registry));
     let agents = Agents {
-        engine: to_engine.clone(),
+        engine: sessions,
         conns: Conns::default(),
         metrics,
     };

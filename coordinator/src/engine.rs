@@ -25,8 +25,12 @@ const BATCH: usize = 1_024;
 /// Messages that wait for a session at most; then it is closed: its agent does not read.
 pub(crate) const OUTBOUND: usize = 32;
 
-/// Inputs gather for this long: one wake-up of the engine serves many heartbeats.
-const GATHER: Duration = Duration::from_millis(1);
+/// Inputs and timers gather for this long: one wake-up of the engine serves many heartbeats. Longer: less work, later
+/// reactions.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// Commands and confirmations that wait for the engine at most; then their senders wait.
+pub(crate) const URGENT: usize = 1_024;
 
 /// How often the engine is told what the wall clock reads.
 const WALL_CLOCK: Duration = Duration::from_secs(1);
@@ -58,11 +62,18 @@ pub(crate) enum Outbound {
 /// Whoever may send to the engine.
 pub(crate) type EngineSender = mpsc::Sender<ToEngine>;
 
+/// Waits until inputs may be taken again, and for the first one; takes what is there. Empty when every sender is gone.
+async fn gather(inputs: &mut mpsc::Receiver<ToEngine>, from: Instant, batch: &mut Vec<ToEngine>) {
+    sleep_until(from).await;
+    inputs.recv_many(batch, BATCH).await;
+}
+
 /// The engine's task.
 pub(crate) struct Engine {
     core: Coordinator,
     clock: Clock,
     inputs: mpsc::Receiver<ToEngine>,
+    urgent: mpsc::Receiver<ToEngine>,
     work: mpsc::UnboundedSender<Work>,
     conns: HashMap<ConnId, mpsc::Sender<Outbound>>,
     requests: HashMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
@@ -73,11 +84,13 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// An engine that drives `core`. `work` is bounded by the core: it awaits so many batches and one snapshot at most.
+    /// An engine that drives `core`. What comes by `urgent` does not wait for others to gather. `work` is bounded by the
+    /// core: it awaits so many batches and one snapshot at most.
     pub(crate) fn new(
         core: Coordinator,
         clock: Clock,
         inputs: mpsc::Receiver<ToEngine>,
+        urgent: mpsc::Receiver<ToEngine>,
         work: mpsc::UnboundedSender<Work>,
         metrics: Arc<Metrics>,
     ) -> Engine {
@@ -86,6 +99,7 @@ impl Engine {
             core,
             clock,
             inputs,
+            urgent,
             work,
             conns,
             requests,
@@ -99,6 +113,7 @@ impl Engine {
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut wall_due = Instant::now();
+        let mut gathered = Instant::now();
         loop {
             let began = Instant::now();
             if began >= wall_due {
@@ -111,30 +126,31 @@ impl Engine {
                 self.core.handle_timeout(now);
             }
             self.effects();
+            // Timers gather, too: ten thousand nodes have as many, each due at a moment of its own.
             let due = self
                 .core
                 .poll_timeout()
-                .map_or(wall_due, |due| wall_due.min(self.instant(due)));
+                .map(|due| self.instant(due).max(began + GATHER));
             tokio::select! {
                 biased;
-                taken = self.inputs.recv_many(&mut batch, BATCH) => {
-                    if taken == 0 {
+                Some(input) = self.urgent.recv() => {
+                    if matches!(input, ToEngine::Stop) {
                         return;
                     }
-                    self.metrics.engine_batch.observe(taken as f64);
-                    let stop = batch.iter().any(|input| matches!(input, ToEngine::Stop));
+                    self.take(input);
+                }
+                () = gather(&mut self.inputs, gathered, &mut batch) => {
+                    if batch.is_empty() {
+                        return;
+                    }
+                    self.metrics.engine_batch.observe(batch.len() as f64);
+                    // A full batch means that more waits: that is taken at once.
+                    gathered = if batch.len() < BATCH { Instant::now() + GATHER } else { began };
                     for input in batch.drain(..) {
                         self.take(input);
                     }
-                    self.effects();
-                    if stop {
-                        return;
-                    }
-                    if taken < BATCH {
-                        sleep_until(began.max(Instant::now() - GATHER) + GATHER).await;
-                    }
                 }
-                () = sleep_until(due) => {}
+                () = sleep_until(due.map_or(wall_due, |due| wall_due.min(due))) => {}
             }
         }
     }

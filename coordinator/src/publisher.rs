@@ -14,7 +14,7 @@ use wyneos_core::{
 
 use crate::{
     board::{Board, Published},
-    engine::ToEngine,
+    engine::{EngineSender, ToEngine},
     metrics::Metrics,
     store::{SealedSnapshot, Store, StoreError},
 };
@@ -41,7 +41,7 @@ pub(crate) struct Publisher {
     pub(crate) epoch: u64,
     pub(crate) board: Arc<Board>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
-    pub(crate) engine: mpsc::WeakSender<ToEngine>,
+    pub(crate) engine: EngineSender,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -125,9 +125,8 @@ impl Publisher {
     }
 
     fn tell(&self, input: Input) {
-        if let Some(engine) = self.engine.upgrade() {
-            // Waits when the queue is full; the engine empties it without waiting for this thread.
-            drop(engine.blocking_send(ToEngine::Fact(input)));
-        }
+        // Waits when the queue is full; the engine empties it without waiting for this thread. Without an engine the process
+        // is ending.
+        drop(self.engine.blocking_send(ToEngine::Fact(input)));
     }
 }
