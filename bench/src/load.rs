@@ -37,6 +37,9 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Heartbeats that are late by more than this are not sent at all: they would only hide that the load is not kept up.
 const LATE: f64 = 0.5;
 
+/// The coordinator times one in so many of a session's heartbeats.
+const TIMED: u64 = 64;
+
 /// What the agents did.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
@@ -176,9 +179,6 @@ async fn session(
     places.borrow_mut()[at] = place(None);
     counts.standing.fetch_sub(1, Relaxed);
 }
-
-/// The coordinator times one in so many of a session's heartbeats.
-const TIMED: u64 = 64;
 
 /// Sends a session's first `extra` heartbeats at once.
 fn begin(connection: &Connection, number: u64, extra: u64, place: &mut Place) {
