@@ -121,7 +121,8 @@ impl SessionStream {
         self.patience = None;
         self.taken += 1;
         match convert::session_input(conn, request) {
-            Ok(input) if self.taken.is_multiple_of(TIMED) => ToEngine::Timed(input, Instant::now()),
+            // Of sessions that opened together, each times another one.
+            Ok(input) if (self.taken + conn.0).is_multiple_of(TIMED) => ToEngine::Timed(input, Instant::now()),
             Ok(input) => ToEngine::Fact(input),
             Err(error) => {
                 self.metrics.messages_invalid.inc();

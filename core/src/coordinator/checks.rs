@@ -26,8 +26,10 @@ struct Rule {
     id: &'static str,
     severity: Severity,
     meaning: &'static str,
-    /// What is wrong with the node; `None` when nothing is.
-    broken: fn(&Coordinator, NodeIndex, &Node, &Session) -> Option<String>,
+    /// Does the node break it?
+    broken: fn(&Coordinator, NodeIndex, &Node, &Session) -> bool,
+    /// What is wrong with a node that does; told of the first one.
+    detail: fn(&Coordinator, NodeIndex, &Node, &Session) -> String,
 }
 
 /// What must hold of every online node, looked at in one pass over the nodes.
@@ -36,65 +38,64 @@ const RULES: [Rule; 7] = [
         id: "registry-mesh-agree",
         severity: Severity::Warning,
         meaning: "registry and mesh agree: no node is online that all its observers have lost",
-        broken: |core, index, node, _| {
-            let (live, down) = core.mesh.seen_by_peers(index);
-            let lost = live == 0 && down >= 1;
-            lost.then(|| {
-                format!(
-                    "{} sends heartbeats, but none of its {down} observers reaches it",
-                    node.name()
-                )
-            })
+        broken: |core, index, _, _| matches!(core.mesh.seen_by_peers(index), (0, 1..)),
+        detail: |core, index, node, _| {
+            let (_, down) = core.mesh.seen_by_peers(index);
+            format!(
+                "{} sends heartbeats, but none of its {down} observers reaches it",
+                node.name()
+            )
         },
     },
     Rule {
         id: "heartbeats-fresh",
         severity: Severity::Critical,
         meaning: "every online node was heard within 1.5 heartbeat intervals",
-        broken: |core, index, node, _| {
-            let silent = core.now.since(core.heard_at(index));
-            (silent > core.silence_limit(index) + SLACK).then(|| format!("{} is silent for {silent:?}", node.name()))
+        broken: |core, index, _, _| core.now.since(core.heard_at(index)) > core.silence_limit(index) + SLACK,
+        detail: |core, index, node, _| {
+            format!(
+                "{} is silent for {:?}",
+                node.name(),
+                core.now.since(core.heard_at(index))
+            )
         },
     },
     Rule {
         id: "telemetry-fresh",
         severity: Severity::Warning,
         meaning: "every online node that sent a heartbeat has a value for some channel that it announced",
-        broken: |core, index, node, session| {
+        broken: |core, index, _, session| {
             let announced = session.heartbeats > 0 && session.channels.iter().any(Option::is_some);
-            let silent = announced && core.matrix.reading(index).iter().all(Option::is_none);
-            silent.then(|| format!("{} sends heartbeats without telemetry", node.name()))
+            announced && core.matrix.reading(index).iter().all(Option::is_none)
         },
+        detail: |_, _, node, _| format!("{} sends heartbeats without telemetry", node.name()),
     },
     Rule {
         id: "load-agrees",
         severity: Severity::Notice,
         meaning: "every node's stated load is what the formula makes of its telemetry",
-        broken: |core, index, node, session| {
+        broken: |core, index, _, session| {
             let all = session.heartbeats > 0 && session.channels.iter().flatten().count() == Channel::COUNT;
-            if !all {
-                return None;
-            }
+            all && (load(&core.matrix.reading(index)) - session.load).abs() > LOAD_TOLERANCE
+        },
+        detail: |core, index, node, session| {
             let from_telemetry = load(&core.matrix.reading(index));
-            let off = (from_telemetry - session.load).abs() > LOAD_TOLERANCE;
-            off.then(|| {
-                format!(
-                    "{} states {:.2}, its telemetry makes {from_telemetry:.2}",
-                    node.name(),
-                    session.load
-                )
-            })
+            format!(
+                "{} states {:.2}, its telemetry makes {from_telemetry:.2}",
+                node.name(),
+                session.load
+            )
         },
     },
     Rule {
         id: "clock-skew-bounded",
         severity: Severity::Notice,
         meaning: "every agent's wall clock is within 1 s of the coordinator's",
-        broken: |_, _, node, session| {
-            let skew = session.clock_skew_millis;
-            let off = session.heartbeats > 0 && u128::from(skew.unsigned_abs()) > SKEW.as_millis();
-            off.then(|| format!("{} is off by {skew} ms", node.name()))
+        broken: |_, _, _, session| {
+            let skew = u128::from(session.clock_skew_millis.unsigned_abs());
+            session.heartbeats > 0 && skew > SKEW.as_millis()
         },
+        detail: |_, _, node, session| format!("{} is off by {} ms", node.name(), session.clock_skew_millis),
     },
     Rule {
         id: "agent-versions",
@@ -102,8 +103,9 @@ const RULES: [Rule; 7] = [
         meaning: "every online agent's version has the coordinator's major and minor number",
         broken: |core, _, node, _| {
             let (own, version) = (&*core.config.version, node.record.facts.agent_version.as_str());
-            (version != own && series(version) != series(own)).then(|| format!("{} runs {version}", node.name()))
+            version != own && series(version) != series(own)
         },
+        detail: |_, _, node, _| format!("{} runs {}", node.name(), node.record.facts.agent_version),
     },
     Rule {
         id: "snapshots-acknowledged",
@@ -112,9 +114,9 @@ const RULES: [Rule; 7] = [
         broken: |core, index, node, session| {
             // Only agents that were there for long enough and report often enough can have.
             let patience = core.config.cycle * UNACKNOWLEDGED as u32 + core.silence_limit(index);
-            let behind = session.acknowledged.1 + UNACKNOWLEDGED < core.cycle && core.now.since(node.since) > patience;
-            behind.then(|| format!("{} acknowledged cycle {} last", node.name(), session.acknowledged.1))
+            session.acknowledged.1 + UNACKNOWLEDGED < core.cycle && core.now.since(node.since) > patience
         },
+        detail: |_, _, node, session| format!("{} acknowledged cycle {} last", node.name(), session.acknowledged.1),
     },
 ];
 
@@ -162,10 +164,8 @@ impl Coordinator {
                 continue;
             }
             for (rule, check) in RULES.iter().zip(&mut on_nodes) {
-                check.node(
-                    id,
-                    (rule.broken)(self, index, node, session).map(|finding| move || finding),
-                );
+                let broken = (rule.broken)(self, index, node, session);
+                check.node(id, broken.then_some(|| (rule.detail)(self, index, node, session)));
             }
         }
         let conns = self.registry.conns();
