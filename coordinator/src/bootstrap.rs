@@ -167,6 +167,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
 
     let (sessions, inputs) = mpsc::channel(engine::INPUTS);
     let (to_engine, urgent) = mpsc::channel(engine::URGENT);
+    let (seals, newest_seal) = watch::channel(None);
     let (work, work_queue) = mpsc::unbounded_channel();
     let (events, _) = broadcast::channel(EVENTS_BEHIND);
     let (stopping, is_stopping) = watch::channel(false);
@@ -191,11 +192,12 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         metrics: Arc::clone(&metrics),
     };
     let (publisher, failed) = start_publisher(publisher, work_queue)?;
-    runtime.spawn(Engine::new(core, clock, inputs, urgent, work, Arc::clone(&metrics)).run());
+    runtime.spawn(Engine::new(core, clock, inputs, urgent, work, seals, Arc::clone(&metrics)).run());
     runtime.spawn(metrics_port::serve(metrics_listener, registry));
     let agents = Agents {
         engine: sessions,
         conns: Conns::default(),
+        seals: newest_seal,
         metrics,
     };
     let serving = Serving {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 use wyneos::{encoded::Encoded, v1};
@@ -79,8 +79,8 @@ pub(crate) struct Engine {
     requests: HashMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
     next_request: u64,
     metrics: Arc<Metrics>,
-    /// The newest seal as sessions get it: encoded once.
-    seal: Option<(u64, Encoded)>,
+    /// The newest seal, as sessions get it with their next heartbeat.
+    seals: watch::Sender<Option<Encoded>>,
 }
 
 impl Engine {
@@ -92,6 +92,7 @@ impl Engine {
         inputs: mpsc::Receiver<ToEngine>,
         urgent: mpsc::Receiver<ToEngine>,
         work: mpsc::UnboundedSender<Work>,
+        seals: watch::Sender<Option<Encoded>>,
         metrics: Arc<Metrics>,
     ) -> Engine {
         let (conns, requests) = (HashMap::new(), HashMap::new());
@@ -105,7 +106,7 @@ impl Engine {
             requests,
             next_request: 0,
             metrics,
-            seal: None,
+            seals,
         }
     }
 
@@ -193,6 +194,10 @@ impl Engine {
         while let Some(effect) = self.core.poll_effect() {
             match effect {
                 Effect::Send { conn, message } => self.send(conn, message),
+                Effect::Announce(seal) => {
+                    let message = v1::SessionResponse::from(Message::Seal(seal));
+                    self.seals.send_replace(Some(Encoded::new(&message)));
+                }
                 Effect::Close { conn } => {
                     self.conns.remove(&conn);
                     self.metrics.sessions.set(self.conns.len() as i64);
@@ -219,7 +224,6 @@ impl Engine {
                 tracing::debug!(conn = conn.0, reason = ?refused.reason, detail = refused.detail, "session refused");
                 Outbound::Refused(Box::new(refused))
             }
-            Message::Seal(seal) => Outbound::Message(self.encoded_seal(seal)),
             message => Outbound::Message(Encoded::new(&v1::SessionResponse::from(message))),
         };
         if sender.try_send(outbound).is_err() {
@@ -227,17 +231,5 @@ impl Engine {
             self.metrics.sessions_overrun.inc();
             self.conns.remove(&conn);
         }
-    }
-
-    fn encoded_seal(&mut self, seal: Arc<wyneos_core::integrity::Seal>) -> Encoded {
-        let cycle = seal.cycle;
-        if let Some((known, encoded)) = &self.seal
-            && *known == cycle
-        {
-            return encoded.clone();
-        }
-        let encoded = Encoded::new(&v1::SessionResponse::from(Message::Seal(seal)));
-        self.seal = Some((cycle, encoded.clone()));
-        encoded
     }
 }

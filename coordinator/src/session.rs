@@ -11,7 +11,10 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc::{self, error::TrySendError},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
     time::{Sleep, sleep},
 };
 use tokio_stream::Stream;
@@ -55,6 +58,11 @@ pub(crate) struct SessionStream {
     full: PollSender<ToEngine>,
     /// Until the hello.
     patience: Option<Pin<Box<Sleep>>>,
+    /// The newest seal. It rides on a heartbeat: a session that is awake for one needs no waking for the other.
+    seals: watch::Receiver<Option<Encoded>>,
+    /// Messages read when it was last looked at.
+    sealed_at: u64,
+    welcomed: bool,
     last: Option<Status>,
     metrics: Arc<Metrics>,
     taken: u64,
@@ -66,6 +74,7 @@ impl SessionStream {
         conns: &Conns,
         inbound: Streaming<v1::SessionRequest>,
         engine: &EngineSender,
+        seals: &watch::Receiver<Option<Encoded>>,
         metrics: &Arc<Metrics>,
     ) -> Result<SessionStream, Status> {
         let conn = conns.next();
@@ -80,6 +89,9 @@ impl SessionStream {
             waiting: None,
             full: PollSender::new(engine.clone()),
             patience: Some(Box::pin(sleep(HELLO))),
+            seals: seals.clone(),
+            sealed_at: 0,
+            welcomed: false,
             last: None,
             metrics: Arc::clone(metrics),
             taken: 0,
@@ -114,6 +126,15 @@ impl SessionStream {
                 Poll::Ready(None) => return Err(Status::ok("the agent ended the session")),
             }
         }
+    }
+
+    /// The newest seal, if the agent has not got it and was just heard.
+    fn newest_seal(&mut self) -> Option<Encoded> {
+        let heard = std::mem::replace(&mut self.sealed_at, self.taken) != self.taken;
+        if !heard || !self.welcomed || !self.seals.has_changed().unwrap_or(false) {
+            return None;
+        }
+        self.seals.borrow_and_update().clone()
     }
 
     fn understand(&mut self, request: v1::SessionRequest) -> ToEngine {
@@ -176,14 +197,20 @@ impl Stream for SessionStream {
             return Poll::Ready(Some(Err(Status::deadline_exceeded(text))));
         }
         match this.outbound.poll_recv(context) {
-            Poll::Ready(Some(Outbound::Message(encoded))) => Poll::Ready(Some(Ok(encoded))),
+            Poll::Ready(Some(Outbound::Message(encoded))) => {
+                this.welcomed = true;
+                Poll::Ready(Some(Ok(encoded)))
+            }
             Poll::Ready(Some(Outbound::Refused(refused))) => {
                 this.last = Some(status(&refused));
                 let message = v1::SessionResponse::from(Message::Refused(*refused));
                 Poll::Ready(Some(Ok(Encoded::new(&message))))
             }
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => match this.newest_seal() {
+                Some(seal) => Poll::Ready(Some(Ok(seal))),
+                None => Poll::Pending,
+            },
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
-use wyneos::{served::agent_service_server::AgentService, v1};
+use wyneos::{encoded::Encoded, served::agent_service_server::AgentService, v1};
 
 use crate::{
     engine::EngineSender,
@@ -15,6 +16,7 @@ use crate::{
 pub(crate) struct Agents {
     pub(crate) engine: EngineSender,
     pub(crate) conns: Conns,
+    pub(crate) seals: watch::Receiver<Option<Encoded>>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -26,7 +28,14 @@ impl AgentService for Agents {
         &self,
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<SessionStream>, Status> {
-        let stream = SessionStream::open(&self.conns, request.into_inner(), &self.engine, &self.metrics).await?;
+        let stream = SessionStream::open(
+            &self.conns,
+            request.into_inner(),
+            &self.engine,
+            &self.seals,
+            &self.metrics,
+        )
+        .await?;
         Ok(Response::new(stream))
     }
 }

@@ -37,6 +37,9 @@ const OPENING: Duration = Duration::from_secs(10);
 /// Cycles without a seal after which the coordinator is taken for dead though its transport stands.
 const QUIET_CYCLES: u32 = 5;
 
+/// Heartbeats without a seal after which it is, when those are farther apart than cycles.
+const QUIET_HEARTBEATS: u32 = 5;
+
 /// The shortest time after which a coordinator is taken for dead.
 const QUIET_MIN: Duration = Duration::from_secs(30);
 
@@ -341,6 +344,8 @@ impl Agent {
     /// The coordinator gave a sign of life; the next is due within `quiet`.
     fn hears(&mut self, quiet: Duration) {
         self.quiet += 1;
+        // Seals come with heartbeats.
+        let quiet = quiet.max(self.interval * QUIET_HEARTBEATS);
         self.timers.set(self.now + quiet, Timer::Quiet(self.quiet));
     }
 

@@ -110,11 +110,13 @@ const RULES: [Rule; 7] = [
     Rule {
         id: "snapshots-acknowledged",
         severity: Severity::Notice,
-        meaning: "every online agent has acknowledged one of the last three snapshots",
+        meaning: "every online agent has acknowledged a snapshot of the last three cycles and two heartbeats",
         broken: |core, index, node, session| {
-            // Only agents that were there for long enough and report often enough can have.
-            let patience = core.config.cycle * UNACKNOWLEDGED as u32 + core.silence_limit(index);
-            session.acknowledged.1 + UNACKNOWLEDGED < core.cycle && core.now.since(node.since) > patience
+            // A seal comes with one heartbeat and is acknowledged with the next; only agents that were there for so long
+            // can have done that.
+            let patience = core.config.cycle * UNACKNOWLEDGED as u32 + core.silence_limit(index) * 2;
+            let cycles = patience.as_nanos().div_ceil(core.config.cycle.as_nanos().max(1)) as u64;
+            session.acknowledged.1.saturating_add(cycles) < core.cycle && core.now.since(node.since) > patience
         },
         detail: |_, _, node, session| format!("{} acknowledged cycle {} last", node.name(), session.acknowledged.1),
     },

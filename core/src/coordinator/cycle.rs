@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Coordinator, Effect, Message, Pace, Published, Timer};
+use super::{Coordinator, Effect, Pace, Published, Timer};
 use crate::{
     autonomy::{Alternative, Evidence, Proposal},
     coherence::{
@@ -245,11 +245,7 @@ impl Coordinator {
         } = published;
         self.last_seal = (seal.epoch, seal.cycle, seal.chain);
         (self.pace.publishing, self.pace.subscribers, self.pace.lagging) = (false, subscribers, lagging);
-        let live = |(_, node): (NodeIndex, &Node)| Some(node.live_session()?.conn);
-        let conns: Vec<_> = self.registry.iter().filter_map(live).collect();
-        for conn in conns {
-            self.send(conn, Message::Seal(Arc::clone(&seal)));
-        }
+        self.effects.push_back(Effect::Announce(seal));
     }
 }
 

@@ -125,6 +125,8 @@ pub enum Effect {
         /// What to send.
         message: Message,
     },
+    /// Let every welcomed session have this seal, at the latest with its next heartbeat; a newer one takes its place.
+    Announce(Arc<Seal>),
     /// End a transport, behind what was sent to it.
     Close {
         /// Which.

@@ -9,6 +9,7 @@ fn cycles_come_on_the_grid_and_only_grow() {
     rig.pass(SECOND * 60);
     let cycles: Vec<u64> = rig.snapshots.iter().map(|snapshot| snapshot.cycle).collect();
     assert_eq!(cycles, (1..=11).collect::<Vec<u64>>());
+    assert_eq!(rig.announced.as_ref().map(|seal| seal.cycle), Some(11));
     let rig = rig.restart();
     assert_eq!((rig.snapshots[0].epoch, rig.snapshots[0].cycle), (2, 12));
 }

@@ -53,6 +53,7 @@ pub(super) struct Rig {
     pub(super) now: Time,
     pub(super) sent: Vec<(ConnId, Message)>,
     pub(super) closed: Vec<ConnId>,
+    pub(super) announced: Option<Arc<crate::integrity::Seal>>,
     pub(super) answers: Vec<(RequestId, Result<Answer, Refusal>)>,
     pub(super) events: Vec<Arc<Event>>,
     pub(super) batches: Vec<Batch>,
@@ -80,6 +81,7 @@ impl Rig {
             now,
             sent: Vec::new(),
             closed: Vec::new(),
+            announced: None,
             answers: Vec::new(),
             events: Vec::new(),
             batches: Vec::new(),
@@ -135,6 +137,7 @@ impl Rig {
             while let Some(effect) = self.core.poll_effect() {
                 match effect {
                     Effect::Send { conn, message } => self.sent.push((conn, message)),
+                    Effect::Announce(seal) => self.announced = Some(seal),
                     Effect::Close { conn } => self.closed.push(conn),
                     Effect::Commit(batch) => {
                         self.events.extend(batch.events.iter().cloned());
