@@ -11,6 +11,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
+use tonic_health::ServingStatus;
 use wyneos::{
     served::{agent_service_server::AgentServiceServer, coherence_service_server::CoherenceServiceServer},
     v1::{
@@ -47,6 +48,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Streams of one connection at most.
 const STREAMS: u32 = 2_048;
+
+/// What is served, by the first part of its name; each has a health of its own. Not MeshService: agents serve that.
+const SERVED: [&str; 6] = ["Agent", "Cluster", "Coherence", "Decision", "Event", "Telemetry"];
 
 /// How long a unary call, or the beginning of a streaming one, may take.
 const CALL: Duration = Duration::from_secs(30);
@@ -100,7 +104,11 @@ impl Fatal for BootError {
 
 /// Runs a coordinator until it is asked to stop, or until it cannot go on.
 pub(crate) fn run(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
+    // Engine and publisher have threads of their own. Sessions mostly sleep, and a worker that is woken for one heartbeat
+    // costs more than the heartbeat: few workers find more to do each time.
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
     let runtime = Builder::new_multi_thread()
+        .worker_threads(cpus.div_ceil(2))
         .enable_all()
         .build()
         .map_err(|e| BootError::System("start threads", e))?;
@@ -192,7 +200,8 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         metrics: Arc::clone(&metrics),
     };
     let (publisher, failed) = start_publisher(publisher, work_queue)?;
-    runtime.spawn(Engine::new(core, clock, inputs, urgent, work, seals, Arc::clone(&metrics)).run());
+    let engine = Engine::new(core, clock, inputs, urgent, work, seals, Arc::clone(&metrics));
+    let engine = start_engine(engine)?;
     runtime.spawn(metrics_port::serve(metrics_listener, registry));
     let agents = Agents {
         engine: sessions,
@@ -206,11 +215,14 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         failed,
     };
     tracing::info!(%address, %metrics_address, %cluster, epoch, nodes, data_dir = %config.data_dir.display(), "listening");
-    runtime.block_on(serving.run(listener, services, agents, exit_with_stdin))?;
+    let stop = serving.to_engine.clone();
+    let served = runtime.block_on(serving.run(listener, services, agents, exit_with_stdin));
     // Everything handed to the store is durable before the process ends.
-    publisher
-        .join()
-        .unwrap_or_else(|_| Err(BootError::System("end the publisher", io::Error::other("it panicked"))))?;
+    drop(stop.blocking_send(ToEngine::Stop));
+    let panicked = |what| BootError::System(what, io::Error::other("it panicked"));
+    engine.join().map_err(|_| panicked("end the engine"))?;
+    publisher.join().map_err(|_| panicked("end the publisher"))??;
+    served?;
     tracing::info!("drained");
     Ok(())
 }
@@ -232,6 +244,14 @@ async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener,
     TcpListener::bind(address)
         .await
         .map_err(|source| BootError::Listen { field, address, source })
+}
+
+/// Starts the engine: a thread and a runtime of its own, so that a cycle of many nodes holds up nobody's connection.
+fn start_engine(engine: Engine) -> Result<thread::JoinHandle<()>, BootError> {
+    let failed = |e| BootError::System("start the engine", e);
+    let runtime = Builder::new_current_thread().enable_time().build().map_err(failed)?;
+    let thread = thread::Builder::new().name("engine".to_owned());
+    thread.spawn(move || runtime.block_on(engine.run())).map_err(failed)
 }
 
 type PublisherThread = thread::JoinHandle<Result<(), BootError>>;
@@ -296,7 +316,6 @@ impl Serving {
             tracing::warn!(limit = ?DRAIN, "some clients did not end their calls in time; they are cut off");
             server.abort();
         }
-        drop(self.to_engine.send(ToEngine::Stop).await);
         Ok(())
     }
 }
@@ -308,12 +327,19 @@ async fn serve(
     until_stopped: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_serving::<AgentServiceServer<Agents>>().await;
-    reporter.set_serving::<ClusterServiceServer<Services>>().await;
-    reporter.set_serving::<CoherenceServiceServer<Services>>().await;
-    reporter.set_serving::<DecisionServiceServer<Services>>().await;
-    reporter.set_serving::<EventServiceServer<Services>>().await;
-    reporter.set_serving::<TelemetryServiceServer<Services>>().await;
+    let names = SERVED.map(|service| format!("wyneos.v1.{service}Service"));
+    for name in &names {
+        reporter.set_service_status(name, ServingStatus::Serving).await;
+    }
+    let until_stopped = async move {
+        until_stopped.await;
+        for name in names.iter().map(String::as_str).chain([""]) {
+            reporter.set_service_status(name, ServingStatus::NotServing).await;
+            // Ends the watches of it, once they have said so.
+            let mut reporter = reporter.clone();
+            reporter.clear_service_status(name).await;
+        }
+    };
     Server::builder()
         // gRPC-Web comes over HTTP/1.
         .accept_http1(true)
@@ -345,8 +371,7 @@ fn reflection<T>(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         // What errors carry as details.
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET);
-    // Not MeshService: agents serve it.
-    for name in ["Agent", "Cluster", "Coherence", "Decision", "Event", "Telemetry"] {
+    for name in SERVED {
         builder = builder.with_service_name(format!("wyneos.v1.{name}Service"));
     }
     builder = builder.with_service_name("grpc.health.v1.Health");

@@ -1,16 +1,9 @@
 //! The embedded store: redb, state and history in two files.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use prost::Message;
-use redb::{
-    AccessGuard, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
-    TableError,
-};
+use redb::{AccessGuard, ReadableTable, ReadableTableMetadata, TableDefinition};
 use wyneos::{convert, v1};
 use wyneos_core::{
     event::Event,
@@ -21,6 +14,7 @@ use wyneos_core::{
     time::WallTime,
 };
 
+use super::file::{Failure, File};
 use super::{History, Retention, SealEntry, SealedSnapshot, Store, StoreError};
 
 /// `"format"` (always 1), `"cluster"` (16 bytes), `"epoch"` and `"decisions"` (u64, little endian).
@@ -39,133 +33,8 @@ const SNAPSHOTS: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshots")
 /// Version of the layout above.
 const FORMAT: u64 = 1;
 
-/// Memory that redb may use for each file's pages.
-const CACHE: usize = 16 << 20;
-
 /// Events or snapshots beyond the retention that one transaction drops at most, so that none takes long.
 const DROPPED_AT_ONCE: u64 = 1_000;
-
-/// One redb file and its errors' context.
-#[derive(Clone)]
-struct File {
-    path: PathBuf,
-    database: Arc<Database>,
-}
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// Runs `run`, which uses redb: on some damaged pages that panics instead of saying so.
-fn contained<T>(path: &Path, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    let damaged = |_| {
-        let (path, reason) = (path.to_owned(), "its pages contradict one another".to_owned());
-        Err(StoreError::Corrupt { path, reason })
-    };
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(damaged)
-}
-
-impl File {
-    fn open(path: PathBuf) -> Result<File, StoreError> {
-        let open = || Ok(Database::builder().set_cache_size(CACHE).create(&path));
-        let database = contained(&path, open)?.map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(path.clone()),
-            DatabaseError::UpgradeRequired(version) => StoreError::Foreign {
-                path: path.clone(),
-                reason: format!("of redb's file format {version}"),
-            },
-            DatabaseError::Storage(redb::StorageError::Corrupted(reason)) => StoreError::Corrupt {
-                path: path.clone(),
-                reason,
-            },
-            DatabaseError::Storage(redb::StorageError::Io(error))
-                if error.kind() == std::io::ErrorKind::InvalidData =>
-            {
-                StoreError::Foreign {
-                    path: path.clone(),
-                    reason: "not a store of this coordinator".to_owned(),
-                }
-            }
-            error => StoreError::Io {
-                path: path.clone(),
-                what: "open the store",
-                source: error.into(),
-            },
-        })?;
-        Ok(File {
-            path,
-            database: Arc::new(database),
-        })
-    }
-
-    fn io<E: Into<Failure>>(&self, what: &'static str) -> impl Fn(E) -> StoreError {
-        let path = self.path.clone();
-        move |error| StoreError::Io {
-            path: path.clone(),
-            what,
-            source: error.into(),
-        }
-    }
-
-    fn corrupt(&self, reason: impl Into<String>) -> StoreError {
-        StoreError::Corrupt {
-            path: self.path.clone(),
-            reason: reason.into(),
-        }
-    }
-
-    /// As the function of that name. What redb holds after a panic is never used again, nor closed: closing it would panic
-    /// once more, and the process is about to end.
-    fn contained<T>(&self, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let held = Arc::clone(&self.database);
-        let mut panicked = true;
-        let result = contained(&self.path, || {
-            let result = run();
-            panicked = false;
-            result
-        });
-        if panicked {
-            std::mem::forget(held);
-        }
-        result
-    }
-
-    /// Runs `write` in one durable transaction.
-    fn write(&self, write: impl FnOnce(&redb::WriteTransaction) -> Result<(), Failure>) -> Result<(), StoreError> {
-        let run = || -> Result<(), Failure> {
-            let mut transaction = self.database.begin_write()?;
-            // Reopening after a crash must not take longer the larger the file is.
-            transaction.set_quick_repair(true);
-            write(&transaction)?;
-            Ok(transaction.commit()?)
-        };
-        self.contained(|| {
-            run().map_err(|error| match error.downcast::<StoreError>() {
-                Ok(error) => *error,
-                Err(error) => self.io("write")(error),
-            })
-        })
-    }
-
-    fn read<T: Default>(
-        &self,
-        read: impl FnOnce(&redb::ReadTransaction) -> Result<T, Failure>,
-    ) -> Result<T, StoreError> {
-        let run = || read(&self.database.begin_read()?);
-        let told = |error: Failure| match error.downcast::<TableError>() {
-            // Nothing was written yet.
-            Ok(missing) if matches!(*missing, TableError::TableDoesNotExist(_)) => Ok(T::default()),
-            Ok(error) => Err(self.io("read")(error)),
-            Err(error) => Err(match error.downcast::<StoreError>() {
-                Ok(error) => *error,
-                Err(error) => self.io("read")(error),
-            }),
-        };
-        self.contained(|| run().or_else(told))
-    }
-
-    fn parse<'a, T: serde::Deserialize<'a>>(&self, what: &str, json: &'a [u8]) -> Result<T, StoreError> {
-        serde_json::from_slice(json).map_err(|error| self.corrupt(format!("{what}: {error}")))
-    }
-}
 
 /// The embedded store.
 pub(crate) struct Embedded {
@@ -186,8 +55,8 @@ impl Embedded {
         })
     }
 
-    /// Checks the layout's version and begins a new epoch.
-    fn begin_epoch(&self, fresh: ClusterId) -> Result<(), StoreError> {
+    /// Checks the layout's version and begins a new epoch, above the one in which the newest snapshot was `sealed`.
+    fn begin_epoch(&self, fresh: ClusterId, sealed: u64) -> Result<(), StoreError> {
         self.state.write(|transaction| {
             let mut meta = transaction.open_table(META)?;
             let format = number(&meta, "format")?;
@@ -204,6 +73,12 @@ impl Embedded {
                 meta.insert("cluster", fresh.0.as_slice())?;
             }
             let epoch = number(&meta, "epoch")?.unwrap_or(0) + 1;
+            if epoch <= sealed {
+                let reason = format!(
+                    "its next epoch is {epoch}, but history.redb has snapshots of epoch {sealed}: it was lost or put back"
+                );
+                return Err(self.state.corrupt(reason).into());
+            }
             meta.insert("epoch", epoch.to_le_bytes().as_slice())?;
             transaction.open_table(NODES)?;
             transaction.open_table(EVENTS)?;
@@ -266,7 +141,6 @@ fn number(table: &impl ReadableTable<&'static str, &'static [u8]>, key: &str) ->
 
 impl Store for Embedded {
     fn load(&mut self, fresh: ClusterId) -> Result<Durable, StoreError> {
-        self.begin_epoch(fresh)?;
         self.history.write(|transaction| {
             transaction.open_table(SEALS)?;
             transaction.open_table(SNAPSHOTS)?;
@@ -276,6 +150,7 @@ impl Store for Embedded {
         let last_snapshot = newest.map_or((0, 0, [0; 32]), |entry| {
             (entry.seal.epoch, entry.seal.cycle, entry.seal.chain)
         });
+        self.begin_epoch(fresh, last_snapshot.0)?;
         let loaded = self.state.read(|transaction| {
             let meta = transaction.open_table(META)?;
             let cluster = meta

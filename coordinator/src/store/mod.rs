@@ -1,6 +1,7 @@
 //! What survives: durable facts, events and the chain of snapshots.
 
 mod embedded;
+mod file;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]

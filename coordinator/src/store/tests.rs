@@ -242,3 +242,32 @@ fn no_damage_to_a_file_makes_a_panic() {
         }
     }
 }
+
+#[test]
+fn a_file_cut_short_or_lost_is_no_new_cluster() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Embedded::open(directory.path(), retention(10, 3));
+    let mut store = open().unwrap();
+    store.load(CLUSTER).unwrap();
+    let bytes = Bytes::from_static(b"x");
+    let seal = Arc::new(Sealer::new(CLUSTER, &[1; 32], [0; 32]).seal(1, 1, &bytes));
+    let time = WallTime(1);
+    store.keep_snapshot(&SealedSnapshot { seal, time, bytes }).unwrap();
+    drop(store);
+    let path = directory.path().join("state.redb");
+    let sound = fs::read(&path).unwrap();
+    for length in [10, 100, 5_000, sound.len() - 1] {
+        fs::write(&path, &sound[..length]).unwrap();
+        let cut = open().err().unwrap();
+        assert!(matches!(cut, StoreError::Corrupt { .. }), "{length}: {cut:?}");
+    }
+    fs::remove_file(&path).unwrap();
+    // However often it is tried.
+    for _ in 0..3 {
+        let lost = open().unwrap().load(CLUSTER).err().unwrap();
+        assert!(matches!(lost, StoreError::Corrupt { .. }), "{lost:?}");
+        assert!(lost.to_string().contains("history.redb"), "{lost}");
+    }
+    fs::write(&path, &sound).unwrap();
+    assert_eq!(open().unwrap().load(CLUSTER).unwrap().epoch, 2);
+}

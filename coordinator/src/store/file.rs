@@ -1,0 +1,170 @@
+//! A file of the embedded store, and what may be wrong with it.
+
+use std::{
+    cell::Cell,
+    io::ErrorKind,
+    panic::{self, AssertUnwindSafe},
+    path::{Path, PathBuf},
+    sync::{Arc, Once},
+};
+
+use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableError};
+
+use super::StoreError;
+
+/// Memory that redb may use for each file's pages.
+const CACHE: usize = 4 << 20;
+
+/// One redb file and its errors' context.
+#[derive(Clone)]
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    database: Arc<Database>,
+}
+
+/// Whatever went wrong inside a transaction.
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+thread_local! {
+    /// True while a panic of this thread is an answer, and no news for the log.
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Leaves panics that are answers out of what panics report.
+fn quieten() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if CONTAINED.get() {
+                tracing::debug!(%info, "contained");
+            } else {
+                report(info);
+            }
+        }));
+    });
+}
+
+/// Runs `run`, which uses redb: on some damaged pages that panics instead of saying so.
+fn contained<T>(path: &Path, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let damaged = |_| {
+        let (path, reason) = (path.to_owned(), "its pages contradict one another".to_owned());
+        Err(StoreError::Corrupt { path, reason })
+    };
+    quieten();
+    let before = CONTAINED.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(run));
+    CONTAINED.set(before);
+    result.unwrap_or_else(damaged)
+}
+
+impl File {
+    pub(super) fn open(path: PathBuf) -> Result<File, StoreError> {
+        let open = || Ok(Database::builder().set_cache_size(CACHE).create(&path));
+        let database = contained(&path, open)?.map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(path.clone()),
+            DatabaseError::UpgradeRequired(version) => StoreError::Foreign {
+                path: path.clone(),
+                reason: format!("of redb's file format {version}"),
+            },
+            DatabaseError::Storage(StorageError::Corrupted(reason)) => StoreError::Corrupt {
+                path: path.clone(),
+                reason,
+            },
+            DatabaseError::Storage(StorageError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
+                StoreError::Foreign {
+                    path: path.clone(),
+                    reason: "not a store of this coordinator".to_owned(),
+                }
+            }
+            DatabaseError::Storage(StorageError::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                StoreError::Corrupt {
+                    path: path.clone(),
+                    reason: "it was cut short".to_owned(),
+                }
+            }
+            error => StoreError::Io {
+                path: path.clone(),
+                what: "open the store",
+                source: error.into(),
+            },
+        })?;
+        Ok(File {
+            path,
+            database: Arc::new(database),
+        })
+    }
+
+    fn io<E: Into<Failure>>(&self, what: &'static str) -> impl Fn(E) -> StoreError {
+        let path = self.path.clone();
+        move |error| StoreError::Io {
+            path: path.clone(),
+            what,
+            source: error.into(),
+        }
+    }
+
+    pub(super) fn corrupt(&self, reason: impl Into<String>) -> StoreError {
+        StoreError::Corrupt {
+            path: self.path.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    /// As the function of that name. What redb holds after a panic is never used again, nor closed: closing it would panic
+    /// once more, and the process is about to end.
+    pub(super) fn contained<T>(&self, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let held = Arc::clone(&self.database);
+        let mut panicked = true;
+        let result = contained(&self.path, || {
+            let result = run();
+            panicked = false;
+            result
+        });
+        if panicked {
+            std::mem::forget(held);
+        }
+        result
+    }
+
+    /// Runs `write` in one durable transaction.
+    pub(super) fn write(
+        &self,
+        write: impl FnOnce(&redb::WriteTransaction) -> Result<(), Failure>,
+    ) -> Result<(), StoreError> {
+        let run = || -> Result<(), Failure> {
+            let mut transaction = self.database.begin_write()?;
+            // Reopening after a crash must not take longer the larger the file is.
+            transaction.set_quick_repair(true);
+            write(&transaction)?;
+            Ok(transaction.commit()?)
+        };
+        self.contained(|| {
+            run().map_err(|error| match error.downcast::<StoreError>() {
+                Ok(error) => *error,
+                Err(error) => self.io("write")(error),
+            })
+        })
+    }
+
+    pub(super) fn read<T: Default>(
+        &self,
+        read: impl FnOnce(&redb::ReadTransaction) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
+        let run = || read(&self.database.begin_read()?);
+        let told = |error: Failure| match error.downcast::<TableError>() {
+            // Nothing was written yet.
+            Ok(missing) if matches!(*missing, TableError::TableDoesNotExist(_)) => Ok(T::default()),
+            Ok(error) => Err(self.io("read")(error)),
+            Err(error) => Err(match error.downcast::<StoreError>() {
+                Ok(error) => *error,
+                Err(error) => self.io("read")(error),
+            }),
+        };
+        self.contained(|| run().or_else(told))
+    }
+
+    pub(super) fn parse<'a, T: serde::Deserialize<'a>>(&self, what: &str, json: &'a [u8]) -> Result<T, StoreError> {
+        serde_json::from_slice(json).map_err(|error| self.corrupt(format!("{what}: {error}")))
+    }
+}
