@@ -134,14 +134,21 @@ pub struct Cluster {
     pub directory: TempDir,
     pub address: String,
     pub coordinator: Option<Process>,
+    extra: &'static [&'static str],
 }
 
 impl Cluster {
     pub async fn start() -> Cluster {
+        Cluster::start_with(&[]).await
+    }
+
+    /// A cluster whose coordinator is told something more.
+    pub async fn start_with(extra: &'static [&'static str]) -> Cluster {
         let mut cluster = Cluster {
             directory: tempfile::tempdir().unwrap(),
             address: free_address(),
             coordinator: None,
+            extra,
         };
         cluster.restart().await;
         cluster
@@ -164,6 +171,7 @@ impl Cluster {
             &data_dir,
         ];
         args.extend(QUICK);
+        args.extend(self.extra);
         let log = self.directory.path().join("coordinator.log");
         self.coordinator = Some(Process::start("wyneos-coordinator", &args, &log));
         wait_until("the coordinator answers", async || self.try_nodes().await).await;

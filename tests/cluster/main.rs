@@ -8,6 +8,7 @@ mod configuration;
 mod dev;
 mod durability;
 mod harness;
+mod limits;
 mod liveness;
 mod raw;
 mod tools;
