@@ -1,4 +1,4 @@
-//! The tools that others use: grpcurl, buf, a browser's gRPC-Web.
+//! The tools that others use: grpcurl, buf, a client in Python, a browser's gRPC-Web.
 
 use std::{
     io::{Read, Write},
@@ -15,13 +15,17 @@ fn tool(name: &str, args: &[&str]) -> Option<Output> {
     match Command::new(name).args(args).output() {
         Ok(output) => Some(output),
         Err(error) => {
-            assert!(std::env::var_os("WYNEOS_TOOLS_REQUIRED").is_none(), "{name}: {error}");
-            // Not by a macro of the test harness, which hides what passing tests print.
-            let word = format!("skipped: {name} is not on this machine ({error}); .ci/run installs it\n");
-            drop(std::io::stderr().write_all(word.as_bytes()));
+            skip(&format!("{name} ({error})"));
             None
         }
     }
+}
+
+fn skip(what: &str) {
+    assert!(std::env::var_os("WYNEOS_TOOLS_REQUIRED").is_none(), "not there: {what}");
+    // Not by a macro of the test harness, which hides what passing tests print.
+    let word = format!("skipped: {what} is not on this machine; .ci/run installs it\n");
+    drop(std::io::stderr().write_all(word.as_bytes()));
 }
 
 fn text(output: &Output) -> String {
@@ -83,6 +87,27 @@ async fn grpcurl_needs_nothing_but_the_address() {
         "grpc.health.v1.Health/Check",
     ]);
     assert!(health.contains("SERVING"), "{health}");
+    drop(agent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_in_python_needs_nothing_but_the_protos() {
+    let cluster = Cluster::start().await;
+    let agent = cluster.agent("one");
+    cluster.node_is("one", Liveness::Online).await;
+    let python = "python3";
+    let at = |path: &str| format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+    let has_grpc = tool(python, &["-c", "import grpc, grpc_tools"]);
+    if !has_grpc.is_some_and(|imported| imported.status.success()) {
+        skip("Python's grpcio-tools");
+        return;
+    }
+    let ran = tool(
+        python,
+        &[&at("tests/python/client.py"), &at("proto"), &cluster.address, "one"],
+    )
+    .unwrap();
+    assert!(ran.status.success(), "{}", text(&ran));
     drop(agent);
 }
 
