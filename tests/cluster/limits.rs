@@ -80,10 +80,7 @@ async fn events_that_are_no_longer_kept_are_not_passed_over_in_silence() {
         .unwrap()
         .into_inner();
     assert!(page.oldest_sequence > 1, "{}", page.oldest_sequence);
-    let request = v1::WatchEventsRequest {
-        from_sequence: 1,
-        ..Default::default()
-    };
+    let request = v1::WatchEventsRequest { from_sequence: 1 };
     let told = match events.watch_events(request).await {
         Ok(stream) => stream.into_inner().message().await.unwrap_err(),
         Err(told) => told,
