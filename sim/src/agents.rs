@@ -1,0 +1,429 @@
+//! Agents' machines: the real logic, and what its driver would do.
+
+use std::{collections::BTreeMap, mem, time::Duration};
+
+use bytes::Bytes;
+use prost::Message as _;
+use rand::RngExt;
+use wyneos::v1;
+use wyneos_core::{
+    agent::{Agent, Config, Effect, Input},
+    coordinator::Message,
+    id::{NodeId, Uuid},
+    node::{Attributes, Capacity, ConnId, Facts, Labels},
+    telemetry::{Channel, Reading},
+    time::Time,
+};
+
+use crate::{
+    streams::{Item, StreamId, Way},
+    world::{Clock, What, World, name},
+};
+
+/// TCP's first wait for an answer to a SYN; it doubles.
+const SYN: Duration = Duration::from_secs(1);
+
+/// A probe's connection stands; what is lost on it is sent again.
+const RESEND: Duration = Duration::from_millis(200);
+
+/// What waits for a process that stands still.
+#[derive(Debug)]
+enum Waiting {
+    Fact(Input),
+    /// A probe by this observer, with its number.
+    Probe(usize, u64),
+}
+
+/// A machine with an agent.
+pub(crate) struct Machine {
+    core: Option<Agent>,
+    pub(crate) powered: bool,
+    /// Counts the starts of its agent, as the world sees them.
+    pub(crate) generation: u32,
+    incarnation: u64,
+    /// Faults that make it stand still now.
+    frozen: u32,
+    frozen_since: Time,
+    pub(crate) starving: Option<usize>,
+    pub(crate) standing: bool,
+    inbox: Vec<Waiting>,
+    wake: u64,
+    wake_at: Option<Time>,
+    pub(crate) clock: Clock,
+    load: f32,
+    pub(crate) streams: BTreeMap<ConnId, StreamId>,
+    /// Probes under way: when each left, by its subject and number.
+    probes: BTreeMap<(usize, u64), Time>,
+    /// Started again once it has ended.
+    pub(crate) restarts: bool,
+}
+
+impl Machine {
+    pub(crate) fn new(clock: Clock) -> Machine {
+        Machine {
+            core: None,
+            powered: true,
+            generation: 0,
+            incarnation: 0,
+            frozen: 0,
+            frozen_since: Time(0),
+            starving: None,
+            standing: false,
+            inbox: Vec::new(),
+            wake: 0,
+            wake_at: None,
+            clock,
+            load: 0.3,
+            streams: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            restarts: false,
+        }
+    }
+
+    /// True when its agent's process is there, standing still or not.
+    pub(crate) fn runs(&self) -> bool {
+        self.core.is_some()
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen > 0
+    }
+
+    /// Since when it stands still.
+    pub(crate) fn still_since(&self) -> Option<Time> {
+        self.is_frozen().then_some(self.frozen_since)
+    }
+}
+
+fn id_of(node: usize) -> NodeId {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&(node as u64 + 1).to_be_bytes());
+    Uuid(id)
+}
+
+/// The node (from 0) with this id.
+pub(crate) fn node_of(id: NodeId) -> usize {
+    let mut number = [0; 8];
+    number.copy_from_slice(&id.0[..8]);
+    (u64::from_be_bytes(number) as usize).saturating_sub(1)
+}
+
+impl World<'_> {
+    pub(crate) fn start_agent(&mut self, node: usize) {
+        let seed = self.rng.random();
+        let zone = node % self.scenario.cluster.zones;
+        let now = self.now;
+        let machine = &mut self.machines[node];
+        machine.generation += 1;
+        machine.incarnation += 1;
+        machine.inbox.clear();
+        machine.wake_at = None;
+        machine.probes.clear();
+        let facts = Facts {
+            id: id_of(node),
+            name: name(node),
+            agent_version: "0.1.0".to_owned(),
+            boot_time: machine.clock.wall(Time(0)),
+            capacity: Capacity {
+                cpu_millis: 4_000,
+                memory_bytes: 8 << 30,
+                disk_bytes: 64 << 30,
+            },
+            attributes: Attributes {
+                os: "linux".to_owned(),
+                kernel: "6.1".to_owned(),
+                architecture: "x86_64".to_owned(),
+                cpus: 4,
+                memory_bytes: 8 << 30,
+            },
+            labels: Labels::from([("zone".to_owned(), format!("zone-{}", zone + 1))]),
+            binary_digest: [1; 32],
+            config_digest: [2; 32],
+            probe_address: format!("{}:7402", name(node)),
+        };
+        let config = Config {
+            facts,
+            incarnation: machine.incarnation,
+            coordinators: vec!["coordinator:7400".to_owned()],
+            seed,
+        };
+        machine.core = Some(Agent::new(machine.clock.local(now), machine.clock.wall(now), config));
+        self.turn_agent(node);
+    }
+
+    /// Its agent's process ends at once. Its kernel says so to whoever it was connected with, if it lives.
+    pub(crate) fn kill_agent(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        machine.core = None;
+        machine.inbox.clear();
+        machine.probes.clear();
+        let streams = mem::take(&mut machine.streams);
+        if machine.powered {
+            for stream in streams.into_values() {
+                self.push(stream, Way::Up, Item::End);
+            }
+        }
+    }
+
+    /// Asks it to stop; it is started again when it has.
+    pub(crate) fn restart_agent(&mut self, node: usize) {
+        self.machines[node].restarts = true;
+        let reason = "restart".to_owned();
+        self.tell_agent(node, Input::Shutdown { reason });
+    }
+
+    pub(crate) fn freeze_agent(&mut self, node: usize) {
+        let now = self.now;
+        let machine = &mut self.machines[node];
+        machine.frozen += 1;
+        if machine.frozen == 1 {
+            machine.frozen_since = now;
+        }
+    }
+
+    pub(crate) fn thaw_agent(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        machine.frozen = machine.frozen.saturating_sub(1);
+        if machine.is_frozen() || !machine.runs() {
+            return;
+        }
+        let waiting = mem::take(&mut machine.inbox);
+        // A driver that wakes up may look at its timers first, or at what has come.
+        if self.rng.random_bool(0.5) {
+            self.turn_agent(node);
+        }
+        for waiting in waiting {
+            match waiting {
+                Waiting::Fact(input) => self.tell_agent(node, input),
+                Waiting::Probe(observer, number) => self.probe_in(observer, node, number),
+            }
+        }
+        self.turn_agent(node);
+    }
+
+    fn tell_agent(&mut self, node: usize, input: Input) {
+        let now = self.now;
+        let machine = &mut self.machines[node];
+        let frozen = machine.is_frozen();
+        let Some(core) = &mut machine.core else { return };
+        if frozen {
+            machine.inbox.push(Waiting::Fact(input));
+            return;
+        }
+        core.handle(machine.clock.local(now), input);
+        self.turn_agent(node);
+    }
+
+    pub(crate) fn wake_agent(&mut self, node: usize, token: u64) {
+        let machine = &mut self.machines[node];
+        if machine.wake == token && !machine.is_frozen() {
+            machine.wake_at = None;
+            self.turn_agent(node);
+        }
+    }
+
+    /// Timers that are due, and everything that the logic wants done.
+    fn turn_agent(&mut self, node: usize) {
+        loop {
+            let now = self.now;
+            let machine = &mut self.machines[node];
+            let local = machine.clock.local(now);
+            let Some(core) = &mut machine.core else { return };
+            if core.poll_timeout().is_some_and(|due| due <= local) {
+                core.handle_timeout(local);
+            }
+            match core.poll_effect() {
+                Some(effect) => self.do_for_agent(node, effect),
+                None => break,
+            }
+        }
+        let machine = &mut self.machines[node];
+        let due = machine
+            .core
+            .as_ref()
+            .and_then(Agent::poll_timeout)
+            .map(|due| machine.clock.moment(due));
+        if due != machine.wake_at {
+            machine.wake += 1;
+            machine.wake_at = due;
+            let wake = machine.wake;
+            if let Some(due) = due {
+                self.at(due, What::Wake(node, wake));
+            }
+        }
+    }
+
+    fn do_for_agent(&mut self, node: usize, effect: Effect) {
+        let now = self.now;
+        match effect {
+            Effect::Connect { conn, .. } => {
+                let generation = self.machines[node].generation;
+                self.dial(node, generation, conn, 0);
+            }
+            Effect::Send { conn, report } => {
+                if let Some(stream) = self.stream_of(node, conn) {
+                    let bytes = v1::SessionRequest::from(report).encode_to_vec();
+                    self.push(stream, Way::Up, Item::Bytes(bytes.into()));
+                }
+            }
+            Effect::Close { conn } => {
+                if let Some(stream) = self.machines[node].streams.remove(&conn) {
+                    self.push(stream, Way::Up, Item::End);
+                }
+            }
+            Effect::Measure => {
+                let step: f32 = self.rng.random_range(-0.02..0.02);
+                let machine = &mut self.machines[node];
+                machine.load = (machine.load + step).clamp(0.05, 0.95);
+                let load = machine.load;
+                let reading: Reading = std::array::from_fn(|channel| (channel < Channel::COUNT).then_some(load));
+                let (local, wall) = (machine.clock.local(now), machine.clock.wall(now));
+                if let Some(core) = &mut machine.core {
+                    core.handle(local, Input::WallClock(wall));
+                    core.handle(local, Input::Measured(reading));
+                }
+            }
+            Effect::Probe {
+                target,
+                sequence,
+                timeout,
+                ..
+            } => {
+                let subject = node_of(target);
+                if subject < self.machines.len() {
+                    self.machines[node].probes.insert((subject, sequence), now);
+                    self.later(timeout, What::ProbeTimeout(node, subject, sequence));
+                    self.probe_out(node, subject, sequence, 0);
+                }
+            }
+            Effect::Targets(_) | Effect::Tell(_) => {}
+            Effect::Stopped => {
+                self.kill_agent(node);
+                if mem::take(&mut self.machines[node].restarts) {
+                    self.start_agent(node);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn dial(&mut self, node: usize, generation: u32, conn: ConnId, attempt: u32) {
+        let machine = &self.machines[node];
+        if machine.generation != generation || !machine.runs() {
+            return;
+        }
+        let hub = self.hub();
+        let there = self.net.packet(&mut self.rng, node, hub);
+        let back = self.net.packet(&mut self.rng, hub, node);
+        let (Some(there), Some(back)) = (there, back) else {
+            if attempt < 4 {
+                self.later(SYN * 2u32.pow(attempt), What::Dial(node, generation, conn, attempt + 1));
+            }
+            return;
+        };
+        if !self.host.runs() {
+            self.tell_agent(
+                node,
+                Input::Closed {
+                    conn,
+                    reason: "connection refused".to_owned(),
+                },
+            );
+            return;
+        }
+        let stream = self.open_stream(node, conn);
+        self.machines[node].streams.insert(conn, stream);
+        // The handshake: what follows takes its own way.
+        self.at(
+            self.now + there + back,
+            What::Arrive(stream, Way::Down, Item::Bytes(Bytes::new())),
+        );
+    }
+
+    pub(crate) fn agent_hears(&mut self, node: usize, conn: ConnId, item: Item) {
+        match item {
+            Item::Bytes(bytes) if bytes.is_empty() => self.tell_agent(node, Input::Connected { conn }),
+            Item::Bytes(bytes) => {
+                self.note("down", &bytes);
+                let decoded = v1::SessionResponse::decode(bytes).map_err(|error| error.to_string());
+                let message =
+                    decoded.and_then(|response| Message::try_from(response).map_err(|error| error.to_string()));
+                match message {
+                    Ok(message) => self.tell_agent(node, Input::Message { conn, message }),
+                    Err(error) => self.fail(format!("{} cannot read the coordinator: {error}", name(node))),
+                }
+            }
+            Item::End => self.agent_loses(node, conn, "the coordinator ended it"),
+        }
+    }
+
+    pub(crate) fn agent_loses(&mut self, node: usize, conn: ConnId, reason: &str) {
+        self.machines[node].streams.remove(&conn);
+        let reason = reason.to_owned();
+        self.tell_agent(node, Input::Closed { conn, reason });
+    }
+
+    /// True while the observer waits for this probe.
+    fn awaits(&self, observer: usize, subject: usize, number: u64) -> bool {
+        self.machines[observer].probes.contains_key(&(subject, number))
+    }
+
+    pub(crate) fn probe_out(&mut self, observer: usize, subject: usize, number: u64, attempt: u32) {
+        if !self.awaits(observer, subject, number) {
+            return;
+        }
+        match self.net.packet(&mut self.rng, observer, subject) {
+            Some(takes) => self.later(takes, What::ProbeIn(observer, subject, number)),
+            None => {
+                let wait = RESEND * 2u32.pow(attempt.min(9));
+                self.later(wait, What::ProbeOut(observer, subject, number, attempt + 1));
+            }
+        }
+    }
+
+    pub(crate) fn probe_in(&mut self, observer: usize, subject: usize, number: u64) {
+        let machine = &mut self.machines[subject];
+        if !machine.powered {
+            return;
+        }
+        if machine.runs() && machine.is_frozen() {
+            machine.inbox.push(Waiting::Probe(observer, number));
+            return;
+        }
+        self.reply_out(observer, subject, number, 0);
+    }
+
+    pub(crate) fn reply_out(&mut self, observer: usize, subject: usize, number: u64, attempt: u32) {
+        let machine = &self.machines[subject];
+        if !machine.powered || !self.awaits(observer, subject, number) {
+            return;
+        }
+        let answered = machine.runs();
+        match self.net.packet(&mut self.rng, subject, observer) {
+            Some(takes) => self.later(takes, What::ReplyIn(observer, subject, number, answered)),
+            None => {
+                let wait = RESEND * 2u32.pow(attempt.min(9));
+                self.later(wait, What::ReplyOut(observer, subject, number, attempt + 1));
+            }
+        }
+    }
+
+    pub(crate) fn reply_in(&mut self, observer: usize, subject: usize, number: u64, answered: bool) {
+        let now = self.now;
+        let Some(left) = self.machines[observer].probes.remove(&(subject, number)) else {
+            return;
+        };
+        let rtt = answered.then(|| now.since(left));
+        self.probe_ended(observer, subject, rtt);
+    }
+
+    pub(crate) fn probe_timeout(&mut self, observer: usize, subject: usize, number: u64) {
+        if self.machines[observer].probes.remove(&(subject, number)).is_some() {
+            self.probe_ended(observer, subject, None);
+        }
+    }
+
+    fn probe_ended(&mut self, observer: usize, subject: usize, rtt: Option<Duration>) {
+        let target = id_of(subject);
+        self.tell_agent(observer, Input::Probed { target, rtt });
+    }
+}

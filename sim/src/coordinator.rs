@@ -1,0 +1,397 @@
+//! The coordinator's machine: the real logic, its publisher and a disk.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use prost::Message as _;
+use rand::RngExt;
+use wyneos::{canonical::Canonical, convert, v1};
+use wyneos_core::{
+    coherence::Snapshot,
+    coordinator::{self, Coordinator, Effect, Input, Message, Published},
+    event::EventBody,
+    id::{NodeId, Uuid},
+    integrity::Sealer,
+    node::{ConnId, Liveness, NodeRecord},
+    store::{Batch, Durable},
+    time::Time,
+};
+
+use crate::{
+    agents::node_of,
+    report::Transition,
+    streams::{Item, StreamId, Way},
+    world::{Clock, What, World, name},
+};
+
+const CLUSTER: Uuid = Uuid(*b"simulated-------");
+const SECRET: [u8; 32] = [7; 32];
+
+/// A transaction takes this long, and up to as long again.
+const DISK: Duration = Duration::from_micros(800);
+
+/// What the disk was asked to keep.
+enum Write {
+    Batch(Box<Batch>),
+    Snapshot(Arc<Snapshot>),
+}
+
+/// What is on the disk.
+struct Disk {
+    nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
+    durable: Durable,
+    /// Under way, in order.
+    writes: VecDeque<Write>,
+    /// When the last of them is done.
+    busy: Time,
+    pub(crate) stalled_until: Time,
+}
+
+/// The coordinator's machine.
+pub(crate) struct Host {
+    core: Option<Coordinator>,
+    sealer: Sealer,
+    canonical: Option<Canonical>,
+    pub(crate) generation: u32,
+    frozen: u32,
+    inbox: Vec<Input>,
+    wake: u64,
+    wake_at: Option<Time>,
+    pub(crate) clock: Clock,
+    disk: Disk,
+    /// The newest seal, and how many there were.
+    seal: (u64, Bytes),
+    published: (u64, u64),
+    last_event: u64,
+}
+
+impl Host {
+    pub(crate) fn new(clock: Clock) -> Host {
+        let mut durable = Durable::new(CLUSTER);
+        durable.epoch = 0;
+        Host {
+            core: None,
+            sealer: Sealer::new(CLUSTER, &SECRET, [0; 32]),
+            canonical: None,
+            generation: 0,
+            frozen: 0,
+            inbox: Vec::new(),
+            wake: 0,
+            wake_at: None,
+            clock,
+            disk: Disk {
+                nodes: BTreeMap::new(),
+                durable,
+                writes: VecDeque::new(),
+                busy: Time(0),
+                stalled_until: Time(0),
+            },
+            seal: (0, Bytes::new()),
+            published: (0, 0),
+            last_event: 0,
+        }
+    }
+
+    pub(crate) fn runs(&self) -> bool {
+        self.core.is_some()
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen > 0
+    }
+
+    pub(crate) fn stall_disk(&mut self, until: Time) {
+        self.disk.stalled_until = self.disk.stalled_until.max(until);
+    }
+}
+
+impl World<'_> {
+    pub(crate) fn start_coordinator(&mut self) {
+        let (now, seed) = (self.now, self.rng.random());
+        let cluster = &self.scenario.cluster;
+        let host = &mut self.host;
+        host.generation += 1;
+        host.inbox.clear();
+        host.wake_at = None;
+        let durable = &mut host.disk.durable;
+        durable.epoch += 1;
+        durable.nodes = host.disk.nodes.values().cloned().collect();
+        host.sealer = Sealer::new(CLUSTER, &SECRET, durable.last_snapshot.2);
+        host.canonical = None;
+        host.last_event = durable.last_event;
+        let config = coordinator::Config {
+            cycle: cluster.cycle,
+            heartbeat: cluster.heartbeat,
+            probe_interval: cluster.probe_interval,
+            suspect_grace: cluster.suspect_grace,
+            restart_grace: cluster.restart_grace,
+            seed,
+            ..coordinator::Config::new("0.1.0", host.sealer.public_key())
+        };
+        let (local, wall) = (host.clock.local(now), host.clock.wall(now));
+        host.core = Some(Coordinator::new(local, wall, config, durable.clone()));
+        self.turn_coordinator();
+    }
+
+    /// Its process ends at once. What the disk was asked to keep is kept or not; what is kept has no gap.
+    pub(crate) fn kill_coordinator(&mut self) {
+        self.host.core = None;
+        self.host.inbox.clear();
+        let under_way = self.host.disk.writes.len();
+        let kept = self.rng.random_range(0..=under_way);
+        for write in mem::take(&mut self.host.disk.writes).into_iter().take(kept) {
+            self.keep(write);
+        }
+        self.host.disk.busy = self.now;
+        // Its kernel ends its connections.
+        let generation = self.host.generation;
+        let mine = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.host_generation == generation);
+        for id in mine.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.push(id, Way::Down, Item::End);
+        }
+        self.host.generation += 1;
+    }
+
+    pub(crate) fn freeze_coordinator(&mut self) {
+        self.host.frozen += 1;
+    }
+
+    pub(crate) fn thaw_coordinator(&mut self) {
+        self.host.frozen = self.host.frozen.saturating_sub(1);
+        if self.host.is_frozen() {
+            return;
+        }
+        let waiting = mem::take(&mut self.host.inbox);
+        if self.rng.random_bool(0.5) {
+            self.turn_coordinator();
+        }
+        for input in waiting {
+            self.tell_coordinator(input);
+        }
+        self.turn_coordinator();
+    }
+
+    pub(crate) fn jump_coordinator(&mut self, millis: i64) {
+        self.host.clock.jumped += millis;
+        let wall = self.host.clock.wall(self.now);
+        self.tell_coordinator(Input::WallClock(wall));
+    }
+
+    fn tell_coordinator(&mut self, input: Input) {
+        let now = self.now;
+        let host = &mut self.host;
+        let frozen = host.is_frozen();
+        let Some(core) = &mut host.core else { return };
+        if frozen {
+            host.inbox.push(input);
+            return;
+        }
+        core.handle(host.clock.local(now), input);
+        self.turn_coordinator();
+    }
+
+    pub(crate) fn wake_coordinator(&mut self, token: u64) {
+        if self.host.wake == token && !self.host.is_frozen() {
+            self.host.wake_at = None;
+            self.turn_coordinator();
+        }
+    }
+
+    fn turn_coordinator(&mut self) {
+        loop {
+            let now = self.now;
+            let host = &mut self.host;
+            let local = host.clock.local(now);
+            let Some(core) = &mut host.core else { return };
+            if core.poll_timeout().is_some_and(|due| due <= local) {
+                core.handle_timeout(local);
+            }
+            match core.poll_effect() {
+                Some(effect) => self.do_for_coordinator(effect),
+                None => break,
+            }
+        }
+        let host = &mut self.host;
+        let due = host
+            .core
+            .as_ref()
+            .and_then(Coordinator::poll_timeout)
+            .map(|due| host.clock.moment(due));
+        if due != host.wake_at {
+            host.wake += 1;
+            host.wake_at = due;
+            let wake = host.wake;
+            if let Some(due) = due {
+                self.at(due, What::WakeCoordinator(wake));
+            }
+        }
+    }
+
+    fn do_for_coordinator(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { conn, message } => {
+                if let Some(stream) = self.streams.get_mut(&conn.0) {
+                    stream.welcomed |= matches!(message, Message::Welcome(_));
+                    let bytes = v1::SessionResponse::from(message).encode_to_vec();
+                    self.push(conn.0, Way::Down, Item::Bytes(bytes.into()));
+                }
+            }
+            Effect::Announce(seal) => {
+                let bytes = v1::SessionResponse::from(Message::Seal(seal)).encode_to_vec();
+                self.host.seal = (self.host.seal.0 + 1, bytes.into());
+            }
+            Effect::Close { conn } => {
+                self.release(conn.0);
+                self.push(conn.0, Way::Down, Item::End);
+            }
+            Effect::Commit(batch) => {
+                self.observe(&batch);
+                self.write(Write::Batch(batch));
+            }
+            Effect::Publish(snapshot) => self.write(Write::Snapshot(snapshot)),
+            Effect::Reply { .. } => {}
+        }
+    }
+
+    fn write(&mut self, write: Write) {
+        let takes = DISK + DISK.mul_f64(self.rng.random_range(0.0..1.0));
+        let disk = &mut self.host.disk;
+        disk.busy = disk.busy.max(self.now).max(disk.stalled_until) + takes;
+        disk.writes.push_back(write);
+        let (done, generation) = (disk.busy, self.host.generation);
+        self.at(done, What::DiskDone(generation));
+    }
+
+    pub(crate) fn disk_done(&mut self, generation: u32) {
+        if generation != self.host.generation {
+            return;
+        }
+        let Some(write) = self.host.disk.writes.pop_front() else {
+            return;
+        };
+        let input = self.keep(write);
+        self.tell_coordinator(input);
+    }
+
+    /// Puts something onto the disk; returns what the logic is to hear of it.
+    fn keep(&mut self, write: Write) -> Input {
+        let host = &mut self.host;
+        match write {
+            Write::Batch(batch) => {
+                for node in &batch.nodes {
+                    host.disk.nodes.insert(node.id(), Arc::clone(node));
+                }
+                let durable = &mut host.disk.durable;
+                durable.last_event = batch.events.last().map_or(durable.last_event, |event| event.sequence);
+                durable.decisions = durable.decisions.max(batch.decisions);
+                Input::Committed
+            }
+            Write::Snapshot(snapshot) => {
+                let canonical = Canonical::new(&snapshot, host.canonical.as_ref());
+                let seal = Arc::new(host.sealer.seal(snapshot.epoch, snapshot.cycle, &canonical.bytes()));
+                host.canonical = Some(canonical);
+                host.disk.durable.last_snapshot = (seal.epoch, seal.cycle, seal.chain);
+                let before = mem::replace(&mut host.published, (seal.epoch, seal.cycle));
+                let seal_chain = seal.chain;
+                if (seal.epoch, seal.cycle) <= before {
+                    self.fail(format!(
+                        "snapshot {:?} was published after {before:?}",
+                        (seal.epoch, seal.cycle)
+                    ));
+                }
+                self.note("seal", &seal_chain);
+                Input::Published(Published {
+                    seal,
+                    subscribers: 0,
+                    lagging: 0,
+                })
+            }
+        }
+    }
+
+    pub(crate) fn coordinator_hears(&mut self, id: StreamId, item: Item) {
+        let conn = ConnId(id);
+        let Item::Bytes(bytes) = item else {
+            self.coordinator_loses(id);
+            return;
+        };
+        self.note("up", &bytes);
+        let request = match v1::SessionRequest::decode(bytes) {
+            Ok(request) => request,
+            Err(error) => return self.fail(format!("a message to the coordinator is none: {error}")),
+        };
+        match convert::session_input(conn, request) {
+            Ok(input) => self.tell_coordinator(input),
+            Err(error) => self.fail(format!("the coordinator cannot read an agent: {error}")),
+        }
+        // A seal rides on a heartbeat.
+        let (number, seal) = (self.host.seal.0, self.host.seal.1.clone());
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.welcomed
+            && mem::replace(&mut stream.sealed, number) != number
+            && !self.host.is_frozen()
+        {
+            self.push(id, Way::Down, Item::Bytes(seal));
+        }
+    }
+
+    fn release(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.released = true;
+        }
+    }
+
+    pub(crate) fn coordinator_loses(&mut self, id: StreamId) {
+        self.release(id);
+        self.tell_coordinator(Input::Closed { conn: ConnId(id) });
+    }
+
+    /// What the coordinator concludes, as its own events tell it.
+    fn observe(&mut self, batch: &Batch) {
+        for (at, event) in batch.events.iter().enumerate() {
+            let expected = self.host.last_event + 1;
+            self.host.last_event = event.sequence;
+            if event.sequence != expected {
+                self.fail(format!("event {} follows {}", event.sequence, expected - 1));
+            }
+            let (Some(id), EventBody::Liveness { from, to, cause }) = (event.node, &event.body) else {
+                continue;
+            };
+            let node = node_of(id);
+            let decided = batch.events[at + 1..].iter().find_map(|next| match &next.body {
+                EventBody::Decision(decision) if decision.node == id && decision.action.contains(to.name()) => {
+                    Some(decision)
+                }
+                _ => None,
+            });
+            let facts = |fact: &wyneos_core::autonomy::Evidence| format!("{}: {}", fact.source, fact.fact);
+            let evidence: Vec<String> = decided.map_or_else(Vec::new, |d| d.evidence.iter().map(facts).collect());
+            if evidence.is_empty() {
+                self.fail(format!("{} became {} without evidence", name(node), to.name()));
+            }
+            let right = *to != Liveness::Offline || self.is_gone(node);
+            if !right {
+                self.fail(format!("{} is declared offline and is there", name(node)));
+            }
+            let transition = Transition {
+                at: self.now.0 as f64 / 1e9,
+                node: name(node),
+                from: from.map(|from| from.name().to_owned()),
+                to: to.name().to_owned(),
+                cause: cause.meaning().to_owned(),
+                evidence,
+                right,
+            };
+            self.note(&transition.to, &id.0);
+            self.transitions.push((self.now, node, transition));
+        }
+    }
+}

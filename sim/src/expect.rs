@@ -1,0 +1,84 @@
+//! Expectations, held against what happened.
+
+use std::collections::BTreeSet;
+
+use wyneos_core::{node::Liveness, time::Time};
+
+use crate::{
+    scenario::{self, Expect},
+    world::{World, name},
+};
+
+/// Notes as failures what was expected and is not so.
+pub(crate) fn check(world: &mut World<'_>) {
+    let first_fault = world
+        .scenario
+        .faults
+        .iter()
+        .map(|fault| fault.at)
+        .min()
+        .unwrap_or_default();
+    for expect in &world.scenario.expects {
+        let after = Time(0) + expect.after.unwrap_or(first_fault);
+        for node in targets(world, expect) {
+            if let Err(why) = holds(world, expect, node, after) {
+                world.fail(format!("{}: {why}", name(node)));
+            }
+        }
+    }
+}
+
+/// Shares of the nodes name, in an expectation, the nodes that the faults met.
+fn targets(world: &World<'_>, expect: &Expect) -> BTreeSet<usize> {
+    let cluster = &world.scenario.cluster;
+    if expect.targets.is_empty() {
+        return (0..cluster.nodes).collect();
+    }
+    let mut met = |_| world.met.values().flatten().copied().collect();
+    scenario::resolve(&expect.targets, cluster, &mut met).0
+}
+
+fn holds(world: &World<'_>, expect: &Expect, node: usize, after: Time) -> Result<(), String> {
+    let of_node: Vec<(Time, &str)> = world
+        .transitions
+        .iter()
+        .filter(|(_, of, _)| *of == node)
+        .map(|(at, _, transition)| (*at, transition.to.as_str()))
+        .collect();
+    let later = || of_node.iter().filter(|(at, _)| *at >= after);
+    if let Some(most) = expect.transitions_at_most {
+        let made: Vec<&str> = later().map(|(_, to)| *to).collect();
+        if made.len() > most {
+            return Err(format!(
+                "{} transitions where at most {most} are expected: {made:?}",
+                made.len()
+            ));
+        }
+    }
+    let Some(liveness) = expect.liveness.map(Liveness::name) else {
+        return Ok(());
+    };
+    let last = of_node.last().map_or("unseen", |(_, to)| *to);
+    if expect.at_end && last != liveness {
+        return Err(format!("is {last} at the end, not {liveness}"));
+    }
+    if expect.never
+        && let Some((at, _)) = later().find(|(_, to)| *to == liveness)
+    {
+        return Err(format!(
+            "became {liveness} at {:.3} s, which it never should",
+            at.0 as f64 / 1e9
+        ));
+    }
+    if let Some(by) = expect.by {
+        let was_before = of_node
+            .iter()
+            .rfind(|(at, _)| *at < after)
+            .is_some_and(|(_, to)| *to == liveness);
+        let became = later().any(|(at, to)| *to == liveness && *at <= Time(0) + by);
+        if !was_before && !became {
+            return Err(format!("was not {liveness} by {by:?}"));
+        }
+    }
+    Ok(())
+}

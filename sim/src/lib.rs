@@ -1,0 +1,24 @@
+//! The simulator: the shipped core of coordinator and agents, in virtual time.
+//!
+//! Everything that decides is real: both state machines, the conversions, the bytes on the wire, the canonical snapshots and
+//! their seals. What is simulated is what surrounds them: time, network, disks, processes and clocks. Everything that is
+//! drawn is drawn from one seed; the same scenario with the same seed gives the same trace on every machine.
+
+mod agents;
+mod coordinator;
+mod expect;
+mod faults;
+mod net;
+mod report;
+pub mod scenario;
+mod streams;
+mod truth;
+mod world;
+
+pub use report::{Detection, Report, Transition};
+pub use scenario::{BadScenario, Scenario};
+
+/// Runs `scenario`. `go_on` is told the simulated seconds from time to time, and ends the run by answering false.
+pub fn run(scenario: &Scenario, seed: u64, mut go_on: impl FnMut(f64) -> bool) -> Report {
+    world::World::new(scenario, seed).run(&mut go_on)
+}

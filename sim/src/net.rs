@@ -1,0 +1,92 @@
+//! The network: how long a packet takes from one machine to another, if it arrives.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rand::RngExt;
+use rand_pcg::Pcg64Mcg;
+
+use crate::scenario::Network;
+
+/// What a fault does to packets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Harm {
+    Drop,
+    Lose(f64),
+    Delay(Duration),
+}
+
+/// Packets from some machines to some others meet a harm.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) from: Vec<bool>,
+    pub(crate) to: Vec<bool>,
+    pub(crate) harm: Harm,
+}
+
+impl Rule {
+    fn meets(&self, from: usize, to: usize) -> bool {
+        self.from[from] && self.to[to]
+    }
+}
+
+/// The network. Machines are numbered: the nodes from 0, then the coordinator's.
+#[derive(Debug)]
+pub(crate) struct Net {
+    network: Network,
+    nodes: usize,
+    zones: usize,
+    /// By the fault that brought them.
+    rules: BTreeMap<usize, Vec<Rule>>,
+}
+
+impl Net {
+    pub(crate) fn new(network: Network, nodes: usize, zones: usize) -> Net {
+        let rules = BTreeMap::new();
+        Net {
+            network,
+            nodes,
+            zones,
+            rules,
+        }
+    }
+
+    pub(crate) fn harm(&mut self, fault: usize, rules: Vec<Rule>) {
+        self.rules.insert(fault, rules);
+    }
+
+    pub(crate) fn heal(&mut self, fault: usize) {
+        self.rules.remove(&fault);
+    }
+
+    /// True while no packet gets from one to the other.
+    pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
+        let all = |harm| matches!(harm, Harm::Drop) || matches!(harm, Harm::Lose(share) if share >= 1.0);
+        let mut rules = self.rules.values().flatten();
+        rules.any(|rule| all(rule.harm) && rule.meets(from, to))
+    }
+
+    /// How long one packet takes; `None` when it is lost.
+    pub(crate) fn packet(&self, rng: &mut Pcg64Mcg, from: usize, to: usize) -> Option<Duration> {
+        let mut loss = self.network.loss;
+        let mut takes = self.network.latency;
+        for rule in self.rules.values().flatten().filter(|rule| rule.meets(from, to)) {
+            match rule.harm {
+                Harm::Drop => return None,
+                Harm::Lose(share) => loss = 1.0 - (1.0 - loss) * (1.0 - share),
+                Harm::Delay(by) => takes += by,
+            }
+        }
+        if loss > 0.0 && rng.random_bool(loss) {
+            return None;
+        }
+        // The coordinator's machine stands in the first zone.
+        let zone = |machine: usize| if machine < self.nodes { machine % self.zones } else { 0 };
+        if zone(from) != zone(to) {
+            takes += self.network.zone_latency;
+        }
+        // An exponential draw, by a table-free series that is the same on every machine: the number of halvings.
+        let halvings = rng.random::<u64>().leading_zeros();
+        let part: f64 = rng.random_range(0.0..1.0);
+        Some(takes + self.network.jitter.mul_f64((f64::from(halvings) + part) * 0.69))
+    }
+}

@@ -1,0 +1,65 @@
+//! What a run showed.
+
+use serde::Serialize;
+
+/// A node's liveness changed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Transition {
+    /// When, in seconds since the start.
+    pub at: f64,
+    /// The node's name.
+    pub node: String,
+    /// Before; absent for a node that was not known.
+    pub from: Option<String>,
+    /// After.
+    pub to: String,
+    /// Why.
+    pub cause: String,
+    /// The facts that it rests on.
+    pub evidence: Vec<String>,
+    /// For `offline`: false when the node was alive, running, and had a way to the coordinator.
+    pub right: bool,
+}
+
+/// How a death was found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Detection {
+    /// The node's name.
+    pub node: String,
+    /// When it died, in seconds since the start.
+    pub died: f64,
+    /// Seconds until it was `offline`; absent when it never was.
+    pub after: Option<f64>,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The scenario's name.
+    pub scenario: String,
+    /// What drew everything that was drawn.
+    pub seed: u64,
+    /// Seconds simulated.
+    pub seconds: f64,
+    /// False when the run was ended before the scenario's end.
+    pub complete: bool,
+    /// Every transition, in order.
+    pub transitions: Vec<Transition>,
+    /// How each death was found.
+    pub detections: Vec<Detection>,
+    /// Transitions to `offline` of nodes that were there.
+    pub false_verdicts: usize,
+    /// Expectations and invariants that did not hold, for people.
+    pub failures: Vec<String>,
+    /// Things that happened.
+    pub events: u64,
+    /// Digest of everything that was delivered and concluded, in hexadecimal.
+    pub trace_hash: String,
+}
+
+impl Report {
+    /// True when everything was as expected.
+    pub fn passed(&self) -> bool {
+        self.failures.is_empty()
+    }
+}

@@ -1,0 +1,472 @@
+//! Scenarios: what is simulated, which faults happen to it, and what is expected of the engine.
+
+use std::{collections::BTreeSet, ops::Range, time::Duration};
+
+use serde::Deserialize;
+use toml::Spanned;
+use wyneos_core::node::Liveness;
+
+/// Nodes of one scenario at most.
+pub const MAX_NODES: usize = 20_000;
+
+/// The longest scenario: a week.
+const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A scenario that cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {reason}")]
+pub struct BadScenario {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// A span of time as scenarios write it: `6s`, `500ms`, `1m 30s`.
+fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text)
+        .map_err(|error| serde::de::Error::custom(format!("{text:?} is no span of time such as \"6s\": {error}")))
+}
+
+fn some_span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    span(deserializer).map(Some)
+}
+
+/// The machines and how the engine is configured.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cluster {
+    /// Nodes, named `node-1` and so on.
+    pub nodes: usize,
+    /// Zones, named `zone-1` and so on; node `i` is in zone `(i - 1) mod zones + 1`, and has that as its label `zone`.
+    pub zones: usize,
+    /// Time between two cycles.
+    #[serde(deserialize_with = "span")]
+    pub cycle: Duration,
+    /// Time between two heartbeats.
+    #[serde(deserialize_with = "span")]
+    pub heartbeat: Duration,
+    /// Time between two probes of one target.
+    #[serde(deserialize_with = "span")]
+    pub probe_interval: Duration,
+    /// From suspect to offline where nobody else can tell.
+    #[serde(deserialize_with = "span")]
+    pub suspect_grace: Duration,
+    /// After a coordinator's start: how long nodes that do not come back are waited for.
+    #[serde(deserialize_with = "span")]
+    pub restart_grace: Duration,
+    /// Each process's monotonic clock runs faster or slower by a share up to this, 0 to 0.1.
+    pub clock_drift: f64,
+}
+
+impl Default for Cluster {
+    fn default() -> Cluster {
+        let defaults = wyneos_core::coordinator::Config::new("", wyneos_core::integrity::PublicKey([0; 32]));
+        Cluster {
+            nodes: 20,
+            zones: 1,
+            cycle: defaults.cycle,
+            heartbeat: defaults.heartbeat,
+            probe_interval: defaults.probe_interval,
+            suspect_grace: defaults.suspect_grace,
+            restart_grace: defaults.restart_grace,
+            clock_drift: 0.0,
+        }
+    }
+}
+
+/// What every packet meets.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// Shortest way from one machine to another.
+    #[serde(deserialize_with = "span")]
+    pub latency: Duration,
+    /// Mean of what comes on top, exponentially distributed; so packets of different connections overtake one another.
+    #[serde(deserialize_with = "span")]
+    pub jitter: Duration,
+    /// Comes on top between two zones.
+    #[serde(deserialize_with = "span")]
+    pub zone_latency: Duration,
+    /// Share of packets that are lost, 0 to 1; transports send them again, as TCP does.
+    pub loss: f64,
+}
+
+impl Default for Network {
+    fn default() -> Network {
+        Network {
+            latency: Duration::from_micros(200),
+            jitter: Duration::from_micros(100),
+            zone_latency: Duration::from_millis(1),
+            loss: 0.0,
+        }
+    }
+}
+
+/// What a fault does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The machine loses power; with `for`, it boots again after that.
+    Crash,
+    /// The agent is killed while its machine lives; with `for`, it is started again after that.
+    Kill,
+    /// The agent stands still (SIGSTOP) for `for`.
+    Pause,
+    /// The agent runs only a share (`speed`) of the time, standing still for up to `pause` at a time.
+    Starve,
+    /// The agent is asked to stop, says goodbye, and is started again at once.
+    Restart,
+    /// Packets from `targets` to `peers` are dropped (all others, when there are none), and back unless `one_way`.
+    Cut,
+    /// A share (`loss`) of the packets between `targets` and `peers` is lost.
+    Loss,
+    /// Packets between `targets` and `peers` take longer by `delay`.
+    Delay,
+    /// As `cut`, on for `period`, then off for `period`, in turn.
+    Flap,
+    /// The wall clock jumps by `jump` (and by minus that, when `back` is set).
+    ClockJump,
+    /// What the coordinator's disk is asked to keep waits until the end.
+    DiskStall,
+    /// The coordinator is killed; it is started again after `for`.
+    CoordinatorCrash,
+    /// The coordinator stands still for `for`.
+    CoordinatorPause,
+    /// As `cut`, between the coordinator and `targets`.
+    CoordinatorCut,
+}
+
+/// A fault.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// When it begins, since the start.
+    #[serde(deserialize_with = "span")]
+    pub at: Duration,
+    /// How long it lasts; to the end when absent.
+    #[serde(rename = "for", default, deserialize_with = "some_span")]
+    pub lasts: Option<Duration>,
+    /// What it does.
+    pub kind: Kind,
+    /// Whom it meets: `node-3`, `zone-2`, `all`, `coordinator`, or `30%` (of the nodes, drawn by the seed).
+    #[serde(default)]
+    pub targets: Vec<String>,
+    /// The other side of a cut, loss or delay; all other machines when empty.
+    #[serde(default)]
+    pub peers: Vec<String>,
+    /// Only from `targets` to `peers`.
+    #[serde(default)]
+    pub one_way: bool,
+    /// For `loss`: the share, 0 to 1.
+    #[serde(default)]
+    pub loss: Option<f64>,
+    /// For `delay`.
+    #[serde(default, deserialize_with = "some_span")]
+    pub delay: Option<Duration>,
+    /// For `flap`.
+    #[serde(default, deserialize_with = "some_span")]
+    pub period: Option<Duration>,
+    /// For `starve`: share of the time that the process runs, 0 to 1.
+    #[serde(default)]
+    pub speed: Option<f64>,
+    /// For `starve`: the longest time that it stands still at once.
+    #[serde(default, deserialize_with = "some_span")]
+    pub pause: Option<Duration>,
+    /// For `clock-jump`.
+    #[serde(default, deserialize_with = "some_span")]
+    pub jump: Option<Duration>,
+    /// For `clock-jump`: into the past.
+    #[serde(default)]
+    pub back: bool,
+}
+
+/// What is expected of the engine.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// Whom it is about, as for faults; all nodes when empty.
+    #[serde(default)]
+    pub targets: Vec<String>,
+    /// The liveness.
+    #[serde(default)]
+    pub liveness: Option<Liveness>,
+    /// Each target has it at some time between `after` and this.
+    #[serde(default, deserialize_with = "some_span")]
+    pub by: Option<Duration>,
+    /// No target ever has it from `after` on.
+    #[serde(default)]
+    pub never: bool,
+    /// Each target has it when the scenario ends.
+    #[serde(default)]
+    pub at_end: bool,
+    /// From when on; from the first fault when absent.
+    #[serde(default, deserialize_with = "some_span")]
+    pub after: Option<Duration>,
+    /// No target changes its liveness more often than this from `after` on.
+    #[serde(default)]
+    pub transitions_at_most: Option<usize>,
+}
+
+fn spanned<T: Default>() -> Spanned<T> {
+    Spanned::new(0..0, T::default())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    #[serde(deserialize_with = "span")]
+    duration: Duration,
+    #[serde(default = "spanned")]
+    cluster: Spanned<Cluster>,
+    #[serde(default = "spanned")]
+    network: Spanned<Network>,
+    #[serde(default)]
+    fault: Vec<Spanned<Fault>>,
+    #[serde(default)]
+    expect: Vec<Spanned<Expect>>,
+}
+
+/// A scenario.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name.
+    pub name: String,
+    /// How long it is simulated.
+    pub duration: Duration,
+    /// The machines.
+    pub cluster: Cluster,
+    /// What every packet meets.
+    pub network: Network,
+    /// The faults.
+    pub faults: Vec<Fault>,
+    /// What is expected.
+    pub expects: Vec<Expect>,
+}
+
+impl std::str::FromStr for Scenario {
+    type Err = BadScenario;
+
+    fn from_str(text: &str) -> Result<Scenario, BadScenario> {
+        let line = |span: Range<usize>| 1 + text.bytes().take(span.start).filter(|&byte| byte == b'\n').count();
+        let file: File = toml::from_str(text).map_err(|error| BadScenario {
+            line: line(error.span().unwrap_or_default()),
+            reason: error.message().to_owned(),
+        })?;
+        let bad = |span: Range<usize>| {
+            move |reason: String| BadScenario {
+                line: line(span.clone()),
+                reason,
+            }
+        };
+        let whole = bad(0..0);
+        if file.duration.is_zero() || file.duration > MAX_DURATION {
+            return Err(whole(format!("duration: not between 0 and {MAX_DURATION:?}")));
+        }
+        let (cluster, network) = (file.cluster.get_ref(), file.network.get_ref());
+        check_cluster(cluster).map_err(bad(file.cluster.span()))?;
+        check_share("loss", network.loss).map_err(bad(file.network.span()))?;
+        for fault in &file.fault {
+            check_fault(fault.get_ref(), cluster, file.duration).map_err(bad(fault.span()))?;
+        }
+        for expect in &file.expect {
+            check_expect(expect.get_ref(), cluster).map_err(bad(expect.span()))?;
+        }
+        Ok(Scenario {
+            name: file.name,
+            duration: file.duration,
+            cluster: file.cluster.into_inner(),
+            network: file.network.into_inner(),
+            faults: file.fault.into_iter().map(Spanned::into_inner).collect(),
+            expects: file.expect.into_iter().map(Spanned::into_inner).collect(),
+        })
+    }
+}
+
+fn check_share(field: &str, share: f64) -> Result<(), String> {
+    if (0.0..=1.0).contains(&share) {
+        return Ok(());
+    }
+    Err(format!("{field}: {share} is not between 0 and 1"))
+}
+
+fn check_cluster(cluster: &Cluster) -> Result<(), String> {
+    if !(1..=MAX_NODES).contains(&cluster.nodes) {
+        return Err(format!("nodes: {} is not between 1 and {MAX_NODES}", cluster.nodes));
+    }
+    if !(1..=cluster.nodes).contains(&cluster.zones) {
+        return Err(format!(
+            "zones: {} is not between 1 and the number of nodes",
+            cluster.zones
+        ));
+    }
+    if !(0.0..=0.1).contains(&cluster.clock_drift) {
+        return Err(format!("clock_drift: {} is not between 0 and 0.1", cluster.clock_drift));
+    }
+    let spans = [
+        ("cycle", cluster.cycle),
+        ("heartbeat", cluster.heartbeat),
+        ("probe_interval", cluster.probe_interval),
+    ];
+    for (field, span) in spans {
+        if span < Duration::from_millis(100) {
+            return Err(format!("{field}: {span:?} is shorter than 100ms"));
+        }
+    }
+    Ok(())
+}
+
+fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) -> Result<(), String> {
+    if fault.at > duration {
+        return Err(format!("at: {:?} is after the end, {duration:?}", fault.at));
+    }
+    for target in fault.targets.iter().chain(&fault.peers) {
+        Group::parse(target, cluster)?;
+    }
+    // (Field, is it set, may it be, must it be).
+    let kind = fault.kind;
+    let network = matches!(
+        kind,
+        Kind::Cut | Kind::Loss | Kind::Delay | Kind::Flap | Kind::CoordinatorCut
+    );
+    let coordinator = matches!(kind, Kind::DiskStall | Kind::CoordinatorCrash | Kind::CoordinatorPause);
+    let lasts = matches!(
+        kind,
+        Kind::Pause | Kind::CoordinatorPause | Kind::CoordinatorCrash | Kind::DiskStall
+    );
+    let rules = [
+        ("targets", !fault.targets.is_empty(), !coordinator, !coordinator),
+        (
+            "peers",
+            !fault.peers.is_empty(),
+            network && kind != Kind::CoordinatorCut,
+            false,
+        ),
+        ("one_way", fault.one_way, network, false),
+        (
+            "for",
+            fault.lasts.is_some(),
+            !matches!(kind, Kind::Restart | Kind::ClockJump),
+            lasts,
+        ),
+        ("loss", fault.loss.is_some(), kind == Kind::Loss, kind == Kind::Loss),
+        ("delay", fault.delay.is_some(), kind == Kind::Delay, kind == Kind::Delay),
+        ("period", fault.period.is_some(), kind == Kind::Flap, kind == Kind::Flap),
+        (
+            "speed",
+            fault.speed.is_some(),
+            kind == Kind::Starve,
+            kind == Kind::Starve,
+        ),
+        (
+            "pause",
+            fault.pause.is_some(),
+            kind == Kind::Starve,
+            kind == Kind::Starve,
+        ),
+        (
+            "jump",
+            fault.jump.is_some(),
+            kind == Kind::ClockJump,
+            kind == Kind::ClockJump,
+        ),
+        ("back", fault.back, kind == Kind::ClockJump, false),
+    ];
+    for (field, set, may, must) in rules {
+        if set && !may {
+            return Err(format!("{field}: means nothing for this kind of fault"));
+        }
+        if must && !set {
+            return Err(format!("{field}: missing, and this kind of fault needs it"));
+        }
+    }
+    check_share("loss", fault.loss.unwrap_or_default())?;
+    check_share("speed", fault.speed.unwrap_or_default())?;
+    let zero = |span: Option<Duration>| span.is_some_and(|span| span.is_zero());
+    if zero(fault.period) || zero(fault.pause) {
+        return Err("period, pause: zero".to_owned());
+    }
+    Ok(())
+}
+
+fn check_expect(expect: &Expect, cluster: &Cluster) -> Result<(), String> {
+    for target in &expect.targets {
+        if Group::parse(target, cluster)? == Group::Coordinator {
+            return Err("targets: the coordinator has no liveness".to_owned());
+        }
+    }
+    let asks = [expect.by.is_some(), expect.never, expect.at_end];
+    let asked = asks.iter().filter(|&&asks| asks).count();
+    match (asked, expect.liveness, expect.transitions_at_most) {
+        (1, Some(_), None) | (0, None, Some(_)) => Ok(()),
+        _ => Err("an expectation is a liveness with one of by, never and at_end, or transitions_at_most".to_owned()),
+    }
+}
+
+/// Some machines.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Group {
+    /// The coordinator's.
+    Coordinator,
+    /// Every node.
+    All,
+    /// A node, from 0.
+    Node(usize),
+    /// A zone, from 0.
+    Zone(usize),
+    /// So many hundredths of the nodes.
+    Share(f64),
+}
+
+impl Group {
+    /// What `text` names in `cluster`.
+    pub(crate) fn parse(text: &str, cluster: &Cluster) -> Result<Group, String> {
+        let numbered = |prefix: &str, count: usize| {
+            let number: usize = text.strip_prefix(prefix)?.parse().ok()?;
+            (1..=count).contains(&number).then(|| number - 1)
+        };
+        let share = || {
+            text.strip_suffix('%')?
+                .parse()
+                .ok()
+                .filter(|share| (0.0..=100.0).contains(share))
+        };
+        match text {
+            "coordinator" => Ok(Group::Coordinator),
+            "all" => Ok(Group::All),
+            _ => numbered("node-", cluster.nodes)
+                .map(Group::Node)
+                .or_else(|| numbered("zone-", cluster.zones).map(Group::Zone))
+                .or_else(|| share().map(Group::Share))
+                .ok_or_else(|| {
+                    let (nodes, zones) = (cluster.nodes, cluster.zones);
+                    format!("{text:?} is none of node-1 to node-{nodes}, zone-1 to zone-{zones}, all, coordinator, 30%")
+                }),
+        }
+    }
+}
+
+/// The nodes (from 0) that `names` stand for; what is drawn is drawn by `draw`, which is given a number of nodes.
+pub(crate) fn resolve(
+    names: &[String],
+    cluster: &Cluster,
+    draw: &mut impl FnMut(usize) -> BTreeSet<usize>,
+) -> (BTreeSet<usize>, bool) {
+    let (mut nodes, mut coordinator) = (BTreeSet::new(), false);
+    for name in names {
+        match Group::parse(name, cluster) {
+            Ok(Group::Coordinator) => coordinator = true,
+            Ok(Group::All) => nodes.extend(0..cluster.nodes),
+            Ok(Group::Node(node)) => {
+                nodes.insert(node);
+            }
+            Ok(Group::Zone(zone)) => nodes.extend((0..cluster.nodes).filter(|node| node % cluster.zones == zone)),
+            Ok(Group::Share(share)) => nodes.extend(draw((cluster.nodes as f64 * share / 100.0).round() as usize)),
+            // Checked when the scenario was read.
+            Err(_) => {}
+        }
+    }
+    (nodes, coordinator)
+}

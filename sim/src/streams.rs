@@ -1,0 +1,201 @@
+//! Transports between agents and coordinator: ordered and reliable while they stand, as TCP is.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use wyneos_core::{node::ConnId, time::Time};
+
+use crate::world::{What, World};
+
+/// A transport.
+pub(crate) type StreamId = u64;
+
+/// Which way something goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// To the coordinator.
+    Up,
+    /// To the agent.
+    Down,
+}
+
+/// What goes through a stream.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    Bytes(Bytes),
+    /// This side says no more.
+    End,
+}
+
+/// The first wait before something lost is sent again; it doubles (RFC 6298 with Linux' minimum).
+const RESEND: Duration = Duration::from_millis(200);
+
+/// HTTP/2 keep-alive: every so often, and given up after as long without an answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+struct Lane {
+    waiting: VecDeque<Item>,
+    /// Times that the first one was lost.
+    lost: u32,
+    /// A retry is under way.
+    retrying: bool,
+    /// Nothing arrives before what was sent before it.
+    last: Time,
+}
+
+/// A transport between an agent's process and the coordinator's.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) machine: usize,
+    /// Of the agent's process.
+    pub(crate) generation: u32,
+    /// The agent's name for it.
+    pub(crate) conn: ConnId,
+    /// Of the coordinator's process.
+    pub(crate) host_generation: u32,
+    pub(crate) welcomed: bool,
+    /// The newest seal that was sent.
+    pub(crate) sealed: u64,
+    up: Lane,
+    down: Lane,
+    unanswered: bool,
+    /// The coordinator's process has let go of it.
+    pub(crate) released: bool,
+}
+
+impl Stream {
+    fn lane(&mut self, way: Way) -> &mut Lane {
+        match way {
+            Way::Up => &mut self.up,
+            Way::Down => &mut self.down,
+        }
+    }
+}
+
+impl World<'_> {
+    /// The number of the coordinator's machine.
+    pub(crate) fn hub(&self) -> usize {
+        self.machines.len()
+    }
+
+    pub(crate) fn open_stream(&mut self, machine: usize, conn: ConnId) -> StreamId {
+        self.opened += 1;
+        let stream = Stream {
+            machine,
+            generation: self.machines[machine].generation,
+            conn,
+            host_generation: self.host.generation,
+            welcomed: false,
+            sealed: 0,
+            up: Lane::default(),
+            down: Lane::default(),
+            unanswered: false,
+            released: false,
+        };
+        self.streams.insert(self.opened, stream);
+        self.later(KEEP_ALIVE, What::KeepAlive(self.opened));
+        self.opened
+    }
+
+    pub(crate) fn stream_of(&self, machine: usize, conn: ConnId) -> Option<StreamId> {
+        self.machines[machine].streams.get(&conn).copied()
+    }
+
+    pub(crate) fn push(&mut self, id: StreamId, way: Way, item: Item) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.lane(way).waiting.push_back(item);
+            self.pump(id, way, false);
+        }
+    }
+
+    /// Sends what waits, in order; what is lost is sent again later, and what is behind it waits.
+    pub(crate) fn pump(&mut self, id: StreamId, way: Way, retry: bool) {
+        let hub = self.hub();
+        loop {
+            let Some(stream) = self.streams.get_mut(&id) else {
+                return;
+            };
+            let (from, to) = match way {
+                Way::Up => (stream.machine, hub),
+                Way::Down => (hub, stream.machine),
+            };
+            let lane = stream.lane(way);
+            if retry {
+                lane.retrying = false;
+            }
+            if lane.retrying || lane.waiting.is_empty() {
+                return;
+            }
+            let packet = self.net.packet(&mut self.rng, from, to);
+            let now = self.now;
+            let Some(lane) = self.streams.get_mut(&id).map(|stream| stream.lane(way)) else {
+                return;
+            };
+            match packet {
+                Some(takes) => {
+                    let Some(item) = lane.waiting.pop_front() else { return };
+                    lane.lost = 0;
+                    lane.last = lane.last.max(now + takes);
+                    let at = lane.last;
+                    self.at(at, What::Arrive(id, way, item));
+                }
+                None => {
+                    lane.retrying = true;
+                    let wait = RESEND * 2u32.pow(lane.lost.min(9));
+                    lane.lost += 1;
+                    self.later(wait, What::Pump(id, way));
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn arrive(&mut self, id: StreamId, way: Way, item: Item) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        let (machine, generation, conn) = (stream.machine, stream.generation, stream.conn);
+        match way {
+            Way::Up if stream.host_generation == self.host.generation => self.coordinator_hears(id, item),
+            Way::Down if generation == self.machines[machine].generation => self.agent_hears(machine, conn, item),
+            // A process that is gone hears nothing.
+            _ => {}
+        }
+    }
+
+    pub(crate) fn keep_alive(&mut self, id: StreamId) {
+        let hub = self.hub();
+        let Some(stream) = self.streams.get(&id) else { return };
+        let machine = stream.machine;
+        let agent = &self.machines[machine];
+        let agent_there =
+            agent.runs() && agent.generation == stream.generation && agent.streams.get(&stream.conn) == Some(&id);
+        let host_there = self.host.runs() && self.host.generation == stream.host_generation && !stream.released;
+        if !agent_there && !host_there {
+            self.streams.remove(&id);
+            return;
+        }
+        let answers = agent_there && host_there && !agent.is_frozen() && !self.host.is_frozen();
+        let passes = !self.net.is_cut(machine, hub) && !self.net.is_cut(hub, machine);
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if answers && passes {
+            stream.unanswered = false;
+        } else if std::mem::replace(&mut stream.unanswered, true) {
+            self.break_stream(id);
+            return;
+        }
+        self.later(KEEP_ALIVE, What::KeepAlive(id));
+    }
+
+    /// Both ends, as far as they are there, learn that the transport is gone.
+    fn break_stream(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        if stream.host_generation == self.host.generation {
+            self.coordinator_loses(id);
+        }
+        if stream.generation == self.machines[stream.machine].generation {
+            self.agent_loses(stream.machine, stream.conn, "keep-alive timed out");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The world: one heap of events, and what they happen to.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use wyneos_core::time::{Time, WallTime};
+
+use crate::{
+    agents::Machine,
+    coordinator::Host,
+    expect,
+    net::Net,
+    report::{Detection, Report, Transition},
+    scenario::Scenario,
+    streams::{Item, Stream, StreamId, Way},
+};
+
+/// The wall clock's reading when a scenario starts: 2026-01-01T00:00:00Z.
+const WALL_START: i64 = 1_767_225_600_000;
+
+/// Simulated time between two calls of `go_on`.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// Something that happens.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// An agent's timer is due, unless the number is not its newest.
+    Wake(usize, u64),
+    /// The coordinator's timer is due.
+    WakeCoordinator(u64),
+    /// A stream tries to deliver what waits in it.
+    Pump(StreamId, Way),
+    /// Something arrives.
+    Arrive(StreamId, Way, Item),
+    /// A stream's keep-alive.
+    KeepAlive(StreamId),
+    /// An agent asks for a transport: its machine, generation and name for it, and how often it tried.
+    Dial(usize, u32, wyneos_core::node::ConnId, u32),
+    /// A probe leaves: observer, subject, number, attempt.
+    ProbeOut(usize, usize, u64, u32),
+    /// It arrives.
+    ProbeIn(usize, usize, u64),
+    /// Its answer leaves.
+    ReplyOut(usize, usize, u64, u32),
+    /// It arrives: was there somebody to answer?
+    ReplyIn(usize, usize, u64, bool),
+    /// The observer waits no longer.
+    ProbeTimeout(usize, usize, u64),
+    /// The coordinator's disk is done with the oldest of what it was asked.
+    DiskDone(u32),
+    /// A fault begins or ends.
+    Fault(usize, bool),
+    /// A flapping cut goes on or off.
+    Flap(usize, bool),
+    /// A starving agent stops or goes on.
+    Starve(usize, usize),
+}
+
+struct Entry {
+    at: Time,
+    number: u64,
+    what: What,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Entry) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    /// The earliest is the greatest, for a heap that gives the greatest first.
+    fn cmp(&self, other: &Entry) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+/// A process's clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    /// Local nanoseconds a nanosecond.
+    pub(crate) rate: f64,
+    /// How far its wall clock was put off, milliseconds.
+    pub(crate) jumped: i64,
+}
+
+impl Clock {
+    pub(crate) fn local(&self, now: Time) -> Time {
+        Time((now.0 as f64 * self.rate) as u64)
+    }
+
+    /// The earliest moment at which the local clock reads `local` or later.
+    pub(crate) fn moment(&self, local: Time) -> Time {
+        let mut moment = Time((local.0 as f64 / self.rate) as u64);
+        while self.local(moment) < local {
+            moment.0 += 1;
+        }
+        moment
+    }
+
+    pub(crate) fn wall(&self, now: Time) -> WallTime {
+        WallTime(WALL_START + (now.0 / 1_000_000) as i64 + self.jumped)
+    }
+}
+
+/// The world.
+pub(crate) struct World<'a> {
+    pub(crate) scenario: &'a Scenario,
+    seed: u64,
+    pub(crate) rng: Pcg64Mcg,
+    pub(crate) now: Time,
+    heap: BinaryHeap<Entry>,
+    number: u64,
+    pub(crate) net: Net,
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) host: Host,
+    pub(crate) streams: BTreeMap<StreamId, Stream>,
+    pub(crate) opened: u64,
+    /// Of each fault: whom it met.
+    pub(crate) met: BTreeMap<usize, BTreeSet<usize>>,
+    pub(crate) transitions: Vec<(Time, usize, Transition)>,
+    pub(crate) deaths: Vec<(Time, usize)>,
+    pub(crate) failures: Vec<String>,
+    pub(crate) trace: blake3::Hasher,
+}
+
+impl<'a> World<'a> {
+    pub(crate) fn new(scenario: &'a Scenario, seed: u64) -> World<'a> {
+        let mut rng = Pcg64Mcg::seed_from_u64(seed);
+        let cluster = &scenario.cluster;
+        let drift = cluster.clock_drift;
+        let mut clock = || {
+            let rate = if drift > 0.0 {
+                1.0 + rng.random_range(-drift..drift)
+            } else {
+                1.0
+            };
+            Clock { rate, jumped: 0 }
+        };
+        let machines = (0..cluster.nodes).map(|_| Machine::new(clock())).collect();
+        let host = Host::new(clock());
+        let mut world = World {
+            scenario,
+            seed,
+            rng,
+            now: Time(0),
+            heap: BinaryHeap::new(),
+            number: 0,
+            net: Net::new(scenario.network.clone(), cluster.nodes, cluster.zones),
+            machines,
+            host,
+            streams: BTreeMap::new(),
+            opened: 0,
+            met: BTreeMap::new(),
+            transitions: Vec::new(),
+            deaths: Vec::new(),
+            failures: Vec::new(),
+            trace: blake3::Hasher::new(),
+        };
+        world.start_coordinator();
+        for machine in 0..cluster.nodes {
+            world.start_agent(machine);
+        }
+        for (fault, begins) in scenario.faults.iter().enumerate() {
+            world.at(Time(0) + begins.at, What::Fault(fault, true));
+        }
+        world
+    }
+
+    pub(crate) fn at(&mut self, at: Time, what: What) {
+        self.number += 1;
+        let number = self.number;
+        self.heap.push(Entry { at, number, what });
+    }
+
+    pub(crate) fn later(&mut self, after: Duration, what: What) {
+        self.at(self.now + after, what);
+    }
+
+    pub(crate) fn fail(&mut self, what: String) {
+        let at = self.now.0 as f64 / 1e9;
+        if self.failures.len() < 100 {
+            self.failures.push(format!("{at:.3} s: {what}"));
+        }
+    }
+
+    /// Adds to the trace.
+    pub(crate) fn note(&mut self, what: &str, bytes: &[u8]) {
+        self.trace.update(&self.now.0.to_le_bytes());
+        self.trace.update(what.as_bytes());
+        self.trace.update(bytes);
+    }
+
+    pub(crate) fn run(mut self, go_on: &mut dyn FnMut(f64) -> bool) -> Report {
+        let end = Time(0) + self.scenario.duration;
+        let mut told = Time(0);
+        let mut complete = true;
+        let mut events = 0;
+        while let Some(entry) = self.heap.pop() {
+            if entry.at > end {
+                break;
+            }
+            self.now = entry.at;
+            events += 1;
+            if self.now.since(told) >= PROGRESS {
+                told = self.now;
+                if !go_on(self.now.0 as f64 / 1e9) {
+                    complete = false;
+                    break;
+                }
+            }
+            self.happen(entry.what);
+        }
+        if complete {
+            self.now = end;
+            expect::check(&mut self);
+        }
+        self.report(complete, events)
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Wake(machine, token) => self.wake_agent(machine, token),
+            What::WakeCoordinator(token) => self.wake_coordinator(token),
+            What::Pump(stream, way) => self.pump(stream, way, true),
+            What::Arrive(stream, way, item) => self.arrive(stream, way, item),
+            What::KeepAlive(stream) => self.keep_alive(stream),
+            What::Dial(machine, generation, conn, attempt) => self.dial(machine, generation, conn, attempt),
+            What::ProbeOut(observer, subject, number, attempt) => self.probe_out(observer, subject, number, attempt),
+            What::ProbeIn(observer, subject, number) => self.probe_in(observer, subject, number),
+            What::ReplyOut(observer, subject, number, attempt) => self.reply_out(observer, subject, number, attempt),
+            What::ReplyIn(observer, subject, number, answered) => self.reply_in(observer, subject, number, answered),
+            What::ProbeTimeout(observer, subject, number) => self.probe_timeout(observer, subject, number),
+            What::DiskDone(generation) => self.disk_done(generation),
+            What::Fault(fault, begins) => self.fault(fault, begins),
+            What::Flap(fault, begins) => self.flap(fault, begins),
+            What::Starve(machine, fault) => self.starve(machine, fault),
+        }
+    }
+
+    fn report(self, complete: bool, events: u64) -> Report {
+        let seconds = |time: Time| time.0 as f64 / 1e9;
+        let found = |died: Time, node: usize| {
+            let mut later = self.transitions.iter().filter(|(at, of, _)| *of == node && *at >= died);
+            later
+                .find(|(_, _, transition)| transition.to == "offline")
+                .map(|(at, ..)| seconds(Time(at.0 - died.0)))
+        };
+        let detections = self.deaths.iter().map(|&(died, node)| Detection {
+            node: name(node),
+            died: seconds(died),
+            after: found(died, node),
+        });
+        let detections = detections.collect();
+        let transitions: Vec<Transition> = self
+            .transitions
+            .into_iter()
+            .map(|(_, _, transition)| transition)
+            .collect();
+        Report {
+            scenario: self.scenario.name.clone(),
+            seed: self.seed,
+            seconds: seconds(self.now),
+            complete,
+            false_verdicts: transitions.iter().filter(|transition| !transition.right).count(),
+            transitions,
+            detections,
+            failures: self.failures,
+            events,
+            trace_hash: self.trace.finalize().to_hex().to_string(),
+        }
+    }
+}
+
+/// A node's name.
+pub(crate) fn name(node: usize) -> String {
+    format!("node-{}", node + 1)
+}
