@@ -13,7 +13,7 @@ use tokio::{
 };
 use wyneos::v1;
 use wyneos_core::{
-    agent::{Agent, Effect, Input, Notice, Report},
+    agent::{Agent, Effect, Input, Notice, ProbeOutcome, Report},
     id::{ClusterId, NodeId},
     node::ConnId,
 };
@@ -42,7 +42,7 @@ pub(crate) enum ToAgent {
     /// A probe ended: with its connection, if that can be used again.
     Probed(
         NodeId,
-        Option<Duration>,
+        ProbeOutcome,
         Option<v1::mesh_service_client::MeshServiceClient<tonic::transport::Channel>>,
     ),
 }
@@ -113,10 +113,10 @@ impl Driver {
                 }
                 self.core.handle(now, input);
             }
-            ToAgent::Probed(target, rtt, client) => {
-                self.metrics.probe(rtt);
+            ToAgent::Probed(target, outcome, client) => {
+                self.metrics.probe(outcome);
                 self.peers.give_back(target, client);
-                self.core.handle(now, Input::Probed { target, rtt });
+                self.core.handle(now, Input::Probed { target, outcome });
             }
         }
         self.effects();
@@ -206,8 +206,8 @@ impl Driver {
         let client = self.peers.take(&probe);
         let sender = self.sender.clone();
         tokio::spawn(async move {
-            let (target, rtt, client) = probe.send(client).await;
-            drop(sender.send(ToAgent::Probed(target, rtt, client)).await);
+            let (target, outcome, client) = probe.send(client).await;
+            drop(sender.send(ToAgent::Probed(target, outcome, client)).await);
         });
     }
 

@@ -8,11 +8,12 @@ use std::{
 
 use tokio::time::timeout;
 use tonic::{
-    Request, Response, Status,
+    Code, Request, Response, Status,
     transport::{Channel, Endpoint},
 };
 use wyneos::v1::{self, mesh_service_client::MeshServiceClient, mesh_service_server::MeshService};
 use wyneos_core::{
+    agent::ProbeOutcome,
     coordinator::ProbePlan,
     id::{ClusterId, NodeId},
 };
@@ -96,36 +97,70 @@ impl Peers {
 }
 
 impl Probe {
-    /// Sends the probe: the round-trip time, and the connection when it can be used again. The time to connect is not
-    /// part of it, but part of the time-out.
-    pub(crate) async fn send(self, client: Option<Client>) -> (NodeId, Option<Duration>, Option<Client>) {
+    /// Sends the probe: what came of it, and the connection when it can be used again. The time to connect is not part of
+    /// the round-trip time, but part of the time-out.
+    pub(crate) async fn send(self, client: Option<Client>) -> (NodeId, ProbeOutcome, Option<Client>) {
         let target = self.target;
         let attempt = async {
-            let mut client = match client {
-                Some(client) => client,
-                None => connect(&self.address).await?,
-            };
-            let request = v1::ProbeRequest {
-                cluster_id: self.cluster.to_string(),
-                observer_id: self.observer.to_string(),
-                subject_id: target.to_string(),
-                sequence: self.sequence,
-            };
-            let sent = Instant::now();
-            let answer = client.probe(request).await.ok()?.into_inner();
-            let right = answer.sequence == self.sequence && answer.subject_id == target.to_string();
-            right.then(|| (sent.elapsed(), client))
+            // A connection that stood may have been ended since: that says nothing of who is there now.
+            if let Some(client) = client
+                && let Some(answered) = self.ask(client).await
+            {
+                return answered;
+            }
+            match connect(&self.address).await {
+                Ok(client) => self.ask(client).await.unwrap_or((ProbeOutcome::Failed, None)),
+                Err(outcome) => (outcome, None),
+            }
         };
-        match timeout(self.timeout, attempt).await {
-            Ok(Some((rtt, client))) => (target, Some(rtt), Some(client)),
-            Ok(None) | Err(_) => (target, None, None),
+        let (outcome, client) = timeout(self.timeout, attempt)
+            .await
+            .unwrap_or((ProbeOutcome::Failed, None));
+        (target, outcome, client)
+    }
+
+    /// Asks over a connection; `None` when that is of no use any more.
+    async fn ask(&self, mut client: Client) -> Option<(ProbeOutcome, Option<Client>)> {
+        let subject_id = self.target.to_string();
+        let request = v1::ProbeRequest {
+            cluster_id: self.cluster.to_string(),
+            observer_id: self.observer.to_string(),
+            subject_id: subject_id.clone(),
+            sequence: self.sequence,
+        };
+        let sent = Instant::now();
+        match client.probe(request).await {
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                let right = answer.sequence == self.sequence && answer.subject_id == subject_id;
+                let outcome = if right {
+                    ProbeOutcome::Answered(sent.elapsed())
+                } else {
+                    ProbeOutcome::Failed
+                };
+                Some((outcome, right.then_some(client)))
+            }
+            Err(status) if matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) => None,
+            Err(_) => Some((ProbeOutcome::Failed, None)),
         }
     }
 }
 
-async fn connect(address: &str) -> Option<Client> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .ok()?
-        .tcp_nodelay(true);
-    Some(MeshServiceClient::new(endpoint.connect().await.ok()?))
+/// Connects; when that fails, what it says of who is there.
+async fn connect(address: &str) -> Result<Client, ProbeOutcome> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| ProbeOutcome::Failed)?;
+    let channel = endpoint.tcp_nodelay(true).connect().await.map_err(|error| {
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            let refused = error
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
+            if refused {
+                return ProbeOutcome::Refused;
+            }
+            cause = error.source();
+        }
+        ProbeOutcome::Failed
+    })?;
+    Ok(MeshServiceClient::new(channel))
 }

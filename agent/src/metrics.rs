@@ -1,9 +1,6 @@
 //! Metrics; docs/metrics.md lists them.
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
     metrics::{
@@ -13,6 +10,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+use wyneos_core::agent::ProbeOutcome;
 
 use crate::host::Own;
 
@@ -62,10 +60,10 @@ impl Metrics {
     }
 
     /// Notes a probe's end.
-    pub(crate) fn probe(&self, rtt: Option<Duration>) {
-        match rtt {
-            Some(rtt) => self.probe_seconds.observe(rtt.as_secs_f64()),
-            None => drop(self.probes_failed.inc()),
+    pub(crate) fn probe(&self, outcome: ProbeOutcome) {
+        match outcome {
+            ProbeOutcome::Answered(rtt) => self.probe_seconds.observe(rtt.as_secs_f64()),
+            ProbeOutcome::Refused | ProbeOutcome::Failed => drop(self.probes_failed.inc()),
         }
     }
 

@@ -168,7 +168,7 @@ impl Engine {
                 self.metrics.apply_seconds.observe(arrived.elapsed().as_secs_f64());
             }
             ToEngine::Fact(input) => {
-                if let Input::Closed { conn } = &input {
+                if let Input::Closed { conn, .. } = &input {
                     self.conns.remove(conn);
                 }
                 if let Input::Heartbeat { .. } = &input {

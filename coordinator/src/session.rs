@@ -1,6 +1,7 @@
 //! One agent's session on the wire: the stream that answers it also reads it, so that it costs no task of its own.
 
 use std::{
+    io::ErrorKind,
     pin::Pin,
     sync::{
         Arc,
@@ -64,6 +65,8 @@ pub(crate) struct SessionStream {
     sealed_at: u64,
     welcomed: bool,
     last: Option<Status>,
+    /// Did the agent's host end it? Otherwise nothing came through any more.
+    ended_by_peer: bool,
     metrics: Arc<Metrics>,
     taken: u64,
 }
@@ -93,6 +96,7 @@ impl SessionStream {
             sealed_at: 0,
             welcomed: false,
             last: None,
+            ended_by_peer: false,
             metrics: Arc::clone(metrics),
             taken: 0,
         })
@@ -122,8 +126,14 @@ impl SessionStream {
             match Pin::new(inbound).poll_next(context) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Some(Ok(request))) => self.waiting = Some(self.understand(request)),
-                Poll::Ready(Some(Err(status))) => return Err(status),
-                Poll::Ready(None) => return Err(Status::ok("the agent ended the session")),
+                Poll::Ready(Some(Err(status))) => {
+                    self.ended_by_peer = !is_silence(&status);
+                    return Err(status);
+                }
+                Poll::Ready(None) => {
+                    self.ended_by_peer = true;
+                    return Err(Status::ok("the agent ended the session"));
+                }
             }
         }
     }
@@ -157,6 +167,25 @@ impl SessionStream {
             }
         }
     }
+}
+
+/// True when the transport was given up for want of an answer, by HTTP/2's keep-alive or by TCP.
+fn is_silence(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let timed_out = error.downcast_ref::<std::io::Error>().is_some_and(|error| {
+            matches!(
+                error.kind(),
+                ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable
+            )
+        });
+        // hyper has no type for it.
+        if timed_out || error.to_string().contains("keep-alive timed out") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The status that a refused session ends with.
@@ -217,7 +246,10 @@ impl Stream for SessionStream {
 
 impl Drop for SessionStream {
     fn drop(&mut self) {
-        let closed = ToEngine::Fact(Input::Closed { conn: self.conn });
+        let closed = ToEngine::Fact(Input::Closed {
+            conn: self.conn,
+            by_peer: self.ended_by_peer,
+        });
         if let Err(TrySendError::Full(closed)) = self.sender.try_send(closed) {
             // The engine must learn of it, however busy it is.
             let sender = self.sender.clone();

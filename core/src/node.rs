@@ -80,6 +80,14 @@ pub enum Cause {
     Goodbye,
     /// Not back since the coordinator started.
     UnseenSinceRestart,
+    /// Neither the coordinator nor its peers hear its host.
+    HostSilent,
+    /// Its host answers, and no agent is there.
+    AgentGone,
+    /// Its peers hear it, the coordinator does not.
+    PeersHearIt,
+    /// Its peers do not hear it, and it does not answer the coordinator.
+    PeersLostIt,
 }
 
 impl Cause {
@@ -91,6 +99,10 @@ impl Cause {
             Cause::Silent => "nothing heard for 1.5 heartbeat intervals",
             Cause::Goodbye => "it said goodbye",
             Cause::UnseenSinceRestart => "not back since the coordinator started",
+            Cause::HostSilent => "neither the coordinator nor its peers hear its host",
+            Cause::AgentGone => "its host answers, and no agent is there",
+            Cause::PeersHearIt => "its peers hear it, the coordinator does not",
+            Cause::PeersLostIt => "its peers do not hear it, and it does not answer the coordinator",
         }
     }
 }
@@ -274,6 +286,10 @@ pub struct Node {
     pub last_seen: Option<Time>,
     /// Its session.
     pub session: Option<Session>,
+    /// When it was asked for a heartbeat that it still owes.
+    pub asked: Option<Time>,
+    /// Did the other host end its newest session? Otherwise nothing came through.
+    pub ended_by_peer: bool,
     /// Token of its newest liveness timer.
     pub timer: u64,
 }

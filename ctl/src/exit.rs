@@ -1,5 +1,6 @@
 //! Exit codes: 0 done; 1 the server refused or failed, or something here did; 2 the command line is wrong; 3 the server
-//! cannot be reached; 4 verification failed; 5 what was asked for does not exist.
+//! cannot be reached; 4 verification or a
+//! simulated expectation failed; 5 what was asked for does not exist.
 
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// The server cannot be reached.
     Unreachable = 3,
-    /// Verification failed.
+    /// Verification failed, or an expectation of a scenario.
     Unverified = 4,
     /// What was asked for does not exist.
     NotFound = 5,
@@ -31,7 +32,7 @@ Exit codes:
   1  the server refused or failed, or something on this machine did
   2  the command line is wrong
   3  the server cannot be reached
-  4  verification failed
+  4  verification failed, or an expectation of a scenario
   5  what was asked for does not exist
 
 Environment:

@@ -7,7 +7,7 @@ use prost::Message as _;
 use rand::RngExt;
 use wyneos::v1;
 use wyneos_core::{
-    agent::{Agent, Config, Effect, Input},
+    agent::{Agent, Config, Effect, Input, ProbeOutcome},
     coordinator::Message,
     id::{NodeId, Uuid},
     node::{Attributes, Capacity, ConnId, Facts, Labels},
@@ -412,18 +412,22 @@ impl World<'_> {
         let Some(left) = self.machines[observer].probes.remove(&(subject, number)) else {
             return;
         };
-        let rtt = answered.then(|| now.since(left));
-        self.probe_ended(observer, subject, rtt);
+        let outcome = if answered {
+            ProbeOutcome::Answered(now.since(left))
+        } else {
+            ProbeOutcome::Refused
+        };
+        self.probe_ended(observer, subject, outcome);
     }
 
     pub(crate) fn probe_timeout(&mut self, observer: usize, subject: usize, number: u64) {
         if self.machines[observer].probes.remove(&(subject, number)).is_some() {
-            self.probe_ended(observer, subject, None);
+            self.probe_ended(observer, subject, ProbeOutcome::Failed);
         }
     }
 
-    fn probe_ended(&mut self, observer: usize, subject: usize, rtt: Option<Duration>) {
+    fn probe_ended(&mut self, observer: usize, subject: usize, outcome: ProbeOutcome) {
         let target = id_of(subject);
-        self.tell_agent(observer, Input::Probed { target, rtt });
+        self.tell_agent(observer, Input::Probed { target, outcome });
     }
 }

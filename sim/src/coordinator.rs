@@ -320,7 +320,7 @@ impl World<'_> {
     pub(crate) fn coordinator_hears(&mut self, id: StreamId, item: Item) {
         let conn = ConnId(id);
         let Item::Bytes(bytes) = item else {
-            self.coordinator_loses(id);
+            self.coordinator_loses(id, true);
             return;
         };
         self.note("up", &bytes);
@@ -349,9 +349,12 @@ impl World<'_> {
         }
     }
 
-    pub(crate) fn coordinator_loses(&mut self, id: StreamId) {
+    pub(crate) fn coordinator_loses(&mut self, id: StreamId, by_peer: bool) {
         self.release(id);
-        self.tell_coordinator(Input::Closed { conn: ConnId(id) });
+        self.tell_coordinator(Input::Closed {
+            conn: ConnId(id),
+            by_peer,
+        });
     }
 
     /// What the coordinator concludes, as its own events tell it.

@@ -192,7 +192,7 @@ impl World<'_> {
     fn break_stream(&mut self, id: StreamId) {
         let Some(stream) = self.streams.remove(&id) else { return };
         if stream.host_generation == self.host.generation {
-            self.coordinator_loses(id);
+            self.coordinator_loses(id, false);
         }
         if stream.generation == self.machines[stream.machine].generation {
             self.agent_loses(stream.machine, stream.conn, "keep-alive timed out");

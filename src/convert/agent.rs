@@ -8,7 +8,7 @@ use wyneos_core::{
     coordinator::{Heartbeat, Input, Message, ProbePlan, RefusalReason, Refused, Welcome},
     id::NodeId,
     limits,
-    mesh::{LinkReport, LinkState, REPORTS},
+    mesh::{LinkReport, LinkState, Observation, REPORTS, Sight},
     node::{ConnId, Facts, Hello},
     telemetry::Channel,
     time::WallTime,
@@ -42,6 +42,7 @@ same!(
         Down
     }
 );
+same!(Sight, v1::Sight { Heard, Silent, Refused });
 same!(
     RefusalReason,
     v1::RefusalReason {
@@ -88,6 +89,17 @@ pub fn session_input(conn: ConnId, request: v1::SessionRequest) -> Result<Input,
             conn,
             reason: check::text("goodbye.reason", goodbye.reason, 256)?,
         }),
+        session_request::Message::Sightings(sightings) => {
+            check::at_most("sightings.observations", sightings.observations.len(), REPORTS)?;
+            let read = |(at, observation)| {
+                observation_in(observation).map_err(|error| error.within(&format!("sightings.observations[{at}]")))
+            };
+            let observations = sightings.observations.into_iter().enumerate().map(read);
+            Ok(Input::Evidence {
+                conn,
+                observations: observations.collect::<Result<_, _>>()?,
+            })
+        }
     }
 }
 
@@ -200,6 +212,30 @@ fn link_in(link: v1::LinkReport) -> Result<(NodeId, LinkReport), ConvertError> {
     Ok((subject, report))
 }
 
+fn observation_in(observation: v1::Observation) -> Result<(NodeId, Observation), ConvertError> {
+    let subject = check::uuid("subject_id", &observation.subject_id)?;
+    let sight = observation
+        .sight()
+        .try_into()
+        .map_err(|_| no_such_value("sight", observation.sight))?;
+    let last_heard_age_millis = observation.last_heard_age_millis;
+    Ok((
+        subject,
+        Observation {
+            sight,
+            last_heard_age_millis,
+        },
+    ))
+}
+
+fn observation_out((subject, observation): (NodeId, Observation)) -> v1::Observation {
+    v1::Observation {
+        subject_id: subject.to_string(),
+        sight: v1::Sight::from(observation.sight).into(),
+        last_heard_age_millis: observation.last_heard_age_millis,
+    }
+}
+
 impl From<Report> for v1::SessionRequest {
     fn from(report: Report) -> v1::SessionRequest {
         let message = match report {
@@ -209,6 +245,9 @@ impl From<Report> for v1::SessionRequest {
                 id,
                 state: v1::DirectiveState::from(state).into(),
                 detail,
+            }),
+            Report::Evidence(observations) => session_request::Message::Sightings(v1::Sightings {
+                observations: observations.into_iter().map(observation_out).collect(),
             }),
             Report::Goodbye { reason } => session_request::Message::Goodbye(v1::Goodbye { reason }),
         };
@@ -277,6 +316,7 @@ impl From<Message> for v1::SessionResponse {
             Message::Directive(directive) => session_response::Message::Directive(directive.into()),
             Message::ProbePlan(plan) => session_response::Message::ProbePlan(plan.into()),
             Message::Seal(seal) => session_response::Message::Seal((&*seal).into()),
+            Message::Ping => session_response::Message::Ping(v1::Ping {}),
         };
         v1::SessionResponse { message: Some(message) }
     }
@@ -357,6 +397,7 @@ impl TryFrom<v1::SessionResponse> for Message {
                 plan.try_into()
                     .map_err(|error: ConvertError| error.within("probe_plan"))?,
             ),
+            Wire::Ping(v1::Ping {}) => Message::Ping,
             Wire::Seal(seal) => Message::Seal(Arc::new(
                 (&seal).try_into().map_err(|error: ConvertError| error.within("seal"))?,
             )),

@@ -58,7 +58,11 @@ same!(
         SessionEnded,
         Silent,
         Goodbye,
-        UnseenSinceRestart
+        UnseenSinceRestart,
+        HostSilent,
+        AgentGone,
+        PeersHearIt,
+        PeersLostIt
     }
 );
 same!(

@@ -6,6 +6,7 @@ use crate::{
     behaviour,
     coordinator::{Heartbeat, Message, ProbePlan, Refused},
     id::{ClusterId, NodeId},
+    mesh::Observation,
     node::{ConnId, Hello},
     telemetry::Reading,
     time::WallTime,
@@ -41,14 +42,25 @@ pub enum Input {
     Probed {
         /// The node that was probed.
         target: NodeId,
-        /// The round-trip time; `None` when there was no answer in time, or a wrong one.
-        rtt: Option<Duration>,
+        /// What came of it.
+        outcome: ProbeOutcome,
     },
     /// The process is to end: say goodbye.
     Shutdown {
         /// Why, for people.
         reason: String,
     },
+}
+
+/// What came of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    /// An answer after so long; it may have come late.
+    Answered(Duration),
+    /// The host answered that nobody listens there.
+    Refused,
+    /// No answer within the limit, or a wrong one.
+    Failed,
 }
 
 /// From the agent to the coordinator.
@@ -72,6 +84,8 @@ pub enum Report {
         /// Why.
         reason: String,
     },
+    /// What the agent sees of some of its peers changed.
+    Evidence(Vec<(NodeId, Observation)>),
 }
 
 /// Something to be done outside.
@@ -108,7 +122,7 @@ pub enum Effect {
         address: String,
         /// The number of this probe.
         sequence: u64,
-        /// How long to wait.
+        /// How long to wait for an answer, however late.
         timeout: Duration,
     },
     /// The targets changed; transports to others are of no use.

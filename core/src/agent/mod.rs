@@ -11,7 +11,7 @@ use std::{collections::VecDeque, time::Duration};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-pub use io::{Effect, Input, Notice, Report};
+pub use io::{Effect, Input, Notice, ProbeOutcome, Report};
 use probes::Probes;
 
 use crate::{
@@ -72,6 +72,8 @@ enum Timer {
     Quiet(u64),
     /// The next probe of a node.
     Probe(NodeId, u64),
+    /// A probe should have been answered by now: the node, the probe's number, and when this is due.
+    Missed(NodeId, u64, Time),
 }
 
 #[derive(Debug)]
@@ -164,7 +166,7 @@ impl Agent {
             Input::Closed { conn, reason } => self.closed(conn, reason),
             Input::Message { conn, message } => self.message(conn, message),
             Input::Measured(reading) => self.measured(&reading),
-            Input::Probed { target, rtt } => self.probes.ended(self.now, target, rtt),
+            Input::Probed { target, outcome } => self.probed(target, outcome),
             Input::Shutdown { reason } => self.shutdown(reason),
         }
     }
@@ -179,6 +181,7 @@ impl Agent {
                 Timer::Heartbeat(token) if token == self.beat => self.beat(),
                 Timer::Quiet(token) if token == self.quiet => self.give_up_quiet(),
                 Timer::Probe(target, token) => self.probe(target, token),
+                Timer::Missed(target, number, due) => self.missed(target, number, due),
                 Timer::Reconnect(_) | Timer::Heartbeat(_) | Timer::Quiet(_) => {}
             }
         }
@@ -234,6 +237,14 @@ impl Agent {
             conn,
             report: Report::Hello(Box::new(hello)),
         });
+    }
+
+    /// The session that stands.
+    fn live_conn(&self) -> Option<ConnId> {
+        match &self.phase {
+            Phase::Live(live) => Some(live.conn),
+            _ => None,
+        }
     }
 
     /// The transport that the agent counts on.
@@ -296,6 +307,7 @@ impl Agent {
             Message::Refused(refused) => self.refused(conn, refused),
             Message::Directive(directive) => self.directive(directive),
             Message::ProbePlan(plan) => self.plan(plan),
+            Message::Ping => self.measure(),
             Message::Seal(seal) => {
                 if let Phase::Live(live) = &mut self.phase {
                     live.acknowledged = live.acknowledged.max((seal.epoch, seal.cycle));
@@ -339,6 +351,7 @@ impl Agent {
         self.plan(welcome.probe_plan);
         self.hears(quiet);
         self.beat();
+        self.tell_all_sights();
     }
 
     /// The coordinator gave a sign of life; the next is due within `quiet`.

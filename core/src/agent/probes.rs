@@ -4,16 +4,27 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rand::RngExt;
 
-use super::{Agent, Effect, Timer};
+use super::{Agent, Effect, ProbeOutcome, Report, Timer};
 use crate::{
     coordinator::ProbePlan,
     id::{ClusterId, NodeId},
-    mesh::{LinkMeter, LinkReport},
+    mesh::{LinkMeter, LinkReport, Observation, Sight},
     time::Time,
 };
 
-/// Longest wait for a probe's answer; never longer than the probe interval.
-const TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest wait for a probe's answer, which may come late: it takes back that the probe was missed.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A probe is missed when there is no answer after this many times the link's smoothed round-trip time.
+const PATIENCE: u32 = 4;
+
+/// The shortest and the longest time after which a probe is missed. The shortest leaves room for one packet that is sent
+/// again (200 ms on Linux).
+const MISSED_MIN: Duration = Duration::from_millis(300);
+const MISSED_MAX: Duration = Duration::from_secs(1);
+
+/// A timer this much late says that this process itself stood still: whoever did not answer meanwhile gets his time anew.
+const LATE: Duration = Duration::from_millis(100);
 
 /// Targets of one agent at most; a plan's further ones are passed over.
 const MAX_TARGETS: usize = 64;
@@ -24,7 +35,18 @@ struct Target {
     meter: LinkMeter,
     /// Token of its newest timer.
     timer: u64,
-    under_way: bool,
+    /// Number of the probe under way.
+    under_way: Option<u64>,
+    /// What is seen of it now; `None` before the first probe ended.
+    sight: Option<Sight>,
+}
+
+impl Target {
+    /// How long an answer may take.
+    fn patience(&self) -> Duration {
+        let usual = Duration::from_micros(u64::from(self.meter.smoothed_micros()));
+        (usual * PATIENCE).clamp(MISSED_MIN, MISSED_MAX)
+    }
 }
 
 /// The targets and what is known of the links to them.
@@ -47,16 +69,15 @@ impl Probes {
         }
     }
 
-    /// A probe ended.
-    pub(super) fn ended(&mut self, now: Time, target: NodeId, rtt: Option<Duration>) {
-        let Some(target) = self.targets.get_mut(&target) else {
-            return;
+    fn observation(&self, id: NodeId, now: Time) -> Option<(NodeId, Observation)> {
+        let target = self.targets.get(&id)?;
+        let last_heard_age_millis = target.meter.report(now).last_success_age_millis;
+        let sight = target.sight?;
+        let observation = Observation {
+            sight,
+            last_heard_age_millis,
         };
-        target.under_way = false;
-        match rtt {
-            Some(rtt) => target.meter.answer(now, rtt),
-            None => target.meter.miss(),
-        }
+        Some((id, observation))
     }
 
     /// Links that changed enough to be reported, at most `most`; the others' turn comes with the next heartbeat.
@@ -70,6 +91,84 @@ impl Probes {
 }
 
 impl Agent {
+    /// A probe ended.
+    pub(super) fn probed(&mut self, id: NodeId, outcome: ProbeOutcome) {
+        let now = self.now;
+        let Some(target) = self.probes.targets.get_mut(&id) else {
+            return;
+        };
+        target.under_way = None;
+        let sight = match outcome {
+            ProbeOutcome::Answered(rtt) => {
+                target.meter.answer(now, rtt);
+                Sight::Heard
+            }
+            ProbeOutcome::Refused => {
+                target.meter.miss();
+                Sight::Refused
+            }
+            ProbeOutcome::Failed => {
+                target.meter.miss();
+                Sight::Silent
+            }
+        };
+        self.sees(id, sight);
+    }
+
+    /// A probe should have been answered by now.
+    pub(super) fn missed(&mut self, id: NodeId, number: u64, due: Time) {
+        let Some(target) = self
+            .probes
+            .targets
+            .get(&id)
+            .filter(|target| target.under_way == Some(number))
+        else {
+            return;
+        };
+        if self.now.since(due) > LATE {
+            let due = self.now + target.patience();
+            self.timers.set(due, Timer::Missed(id, number, due));
+            return;
+        }
+        self.sees(id, Sight::Silent);
+    }
+
+    /// Tells the coordinator at once when it sees something else than before.
+    fn sees(&mut self, id: NodeId, sight: Sight) {
+        let now = self.now;
+        let Some(target) = self.probes.targets.get_mut(&id) else {
+            return;
+        };
+        // A host that refused and is now silent is no less gone.
+        let known = target.sight == Some(sight);
+        target.sight = Some(sight);
+        if let (false, Some(conn)) = (known, self.live_conn()) {
+            let observation = self.probes.observation(id, now);
+            let report = Report::Evidence(observation.into_iter().collect());
+            self.effects.push_back(Effect::Send { conn, report });
+        }
+    }
+
+    /// A new coordinator hears of everybody that is not heard; of the others it hears by heartbeats.
+    pub(super) fn tell_all_sights(&mut self) {
+        let now = self.now;
+        let lost = |target: &&NodeId| {
+            self.probes
+                .targets
+                .get(*target)
+                .is_some_and(|target| matches!(target.sight, Some(Sight::Silent | Sight::Refused)))
+        };
+        let lost: Vec<NodeId> = self.probes.targets.keys().filter(lost).copied().collect();
+        let observations: Vec<_> = lost
+            .into_iter()
+            .filter_map(|id| self.probes.observation(id, now))
+            .collect();
+        if let (false, Some(conn)) = (observations.is_empty(), self.live_conn()) {
+            let report = Report::Evidence(observations);
+            self.effects.push_back(Effect::Send { conn, report });
+        }
+    }
+
     /// A new plan: targets that stay keep what is known of them.
     pub(super) fn plan(&mut self, mut plan: ProbePlan) {
         if plan.version < self.probes.plan.version {
@@ -86,7 +185,8 @@ impl Agent {
                     address,
                     meter,
                     timer: 0,
-                    under_way: false,
+                    under_way: None,
+                    sight: None,
                 }
             });
             self.probes.targets.insert(*id, target);
@@ -115,10 +215,13 @@ impl Agent {
         let Some(target) = self.probes.targets.get_mut(&id).filter(|target| target.timer == token) else {
             return;
         };
-        if !target.under_way {
-            target.under_way = true;
+        if target.under_way.is_none() {
             self.probes.sequence += 1;
-            let (address, sequence, timeout) = (target.address.clone(), self.probes.sequence, TIMEOUT.min(interval));
+            let sequence = self.probes.sequence;
+            target.under_way = Some(sequence);
+            let (address, timeout) = (target.address.clone(), TIMEOUT);
+            let due = self.now + target.patience();
+            self.timers.set(due, Timer::Missed(id, sequence, due));
             self.effects.push_back(Effect::Probe {
                 cluster,
                 target: id,

@@ -338,8 +338,11 @@ fn each_target_is_probed_once_an_interval() {
         let now = probes(&rig)[before..].to_vec();
         assert_eq!(now.len(), 2, "{now:?}");
         for target in now {
-            let rtt = (target.0[0] == 2).then_some(Duration::from_micros(150));
-            rig.input(Input::Probed { target, rtt });
+            let outcome = match target.0[0] {
+                2 => ProbeOutcome::Answered(Duration::from_micros(150)),
+                _ => ProbeOutcome::Failed,
+            };
+            rig.input(Input::Probed { target, outcome });
         }
     }
     rig.pass(SECOND * 2);
@@ -371,7 +374,7 @@ fn a_new_session_hears_of_every_link_again() {
     rig.pass(SECOND);
     rig.input(Input::Probed {
         target: Uuid([2; 16]),
-        rtt: Some(SECOND / 1000),
+        outcome: ProbeOutcome::Answered(SECOND / 1000),
     });
     rig.pass(SECOND * 2);
     let reported = |rig: &Rig| {
@@ -445,7 +448,7 @@ fn some_input() -> impl Strategy<Value = Input> {
         }),
         (0u8..9).prop_map(|at| Input::Probed {
             target: Uuid([at; 16]),
-            rtt: None
+            outcome: ProbeOutcome::Failed,
         }),
         Just(Input::Measured([None; Channel::COUNT])),
         any::<i64>().prop_map(|wall| Input::WallClock(WallTime(wall))),

@@ -7,7 +7,7 @@ use crate::{
     coherence::Snapshot,
     id::{ClusterId, NodeId},
     integrity::Seal,
-    mesh::LinkReport,
+    mesh::{LinkReport, Observation},
     node::{Admission, ConnId, Eligibility, Hello, Labels},
     registry::NoSuchNode,
     store::Batch,
@@ -66,6 +66,15 @@ pub enum Input {
     Closed {
         /// Which.
         conn: ConnId,
+        /// Did the other host end it? Otherwise nothing came through for too long, which proves nothing about the host.
+        by_peer: bool,
+    },
+    /// What an agent sees of its peers.
+    Evidence {
+        /// Its session's transport.
+        conn: ConnId,
+        /// What changed.
+        observations: Vec<(NodeId, Observation)>,
     },
     /// An operator's command.
     Command {
@@ -158,6 +167,8 @@ pub enum Message {
     ProbePlan(ProbePlan),
     /// A snapshot was sealed.
     Seal(Arc<Seal>),
+    /// A heartbeat is wanted now.
+    Ping,
 }
 
 /// The session stands.

@@ -1,7 +1,4 @@
-//! Liveness: from evidence to verdict.
-//!
-//! Evidence here is the node's own session. Peers' evidence joins in [`Coordinator::look_at`]: the only place that turns
-//! silence into `offline`.
+//! Liveness: how it changes, and whom that concerns. What it should be is concluded in `verdict.rs`.
 
 use std::sync::Arc;
 
@@ -27,6 +24,8 @@ impl Coordinator {
                 since: now,
                 last_seen: None,
                 session: None,
+                asked: None,
+                ended_by_peer: false,
                 timer: 0,
             });
             self.matrix.add(index);
@@ -62,29 +61,9 @@ impl Coordinator {
             return;
         }
         match node.liveness {
-            Liveness::Online => {
-                let limit = self.silence_limit(index);
-                let heard = self.heard_at(index);
-                if self.now.since(heard) < limit {
-                    self.look_later(index, heard + limit);
-                    return;
-                }
-                let fact = format!("silent for {:?}; the limit is {limit:?}", self.now.since(heard));
-                let evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
-                self.transition(index, Liveness::Suspect, Cause::Silent, evidence);
-            }
-            Liveness::Suspect => {
-                let (cause, grace) = (node.cause, self.config.suspect_grace);
-                let over = node.since.max(self.resumed_at) + grace;
-                if over > self.now {
-                    self.look_later(index, over);
-                    return;
-                }
-                let fact = format!("suspect for {grace:?} without a sign of life");
-                let evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
-                self.transition(index, Liveness::Offline, cause, evidence);
-            }
-            Liveness::Unseen | Liveness::Unreachable | Liveness::Offline | Liveness::Left => {}
+            Liveness::Online => self.look_at_online(index),
+            Liveness::Suspect | Liveness::Unreachable => self.judge(index),
+            Liveness::Unseen | Liveness::Offline | Liveness::Left => {}
         }
     }
 
@@ -155,10 +134,8 @@ impl Coordinator {
                 let at = self.now + self.silence_limit(index);
                 self.look_later(index, at);
             }
-            Liveness::Suspect => {
-                let at = self.now + self.config.suspect_grace;
-                self.look_later(index, at);
-            }
+            // What is known already may be enough.
+            Liveness::Suspect | Liveness::Unreachable => self.look_later(index, self.now),
             _ => {}
         }
         if from == Liveness::Online {
@@ -168,7 +145,7 @@ impl Coordinator {
         if to == Liveness::Offline {
             self.drop_session(index);
         }
-        let in_mesh = |liveness| matches!(liveness, Liveness::Online | Liveness::Suspect);
+        let in_mesh = |liveness| matches!(liveness, Liveness::Online | Liveness::Suspect | Liveness::Unreachable);
         if in_mesh(from) != in_mesh(to) || to == Liveness::Online {
             self.plan_soon();
         }
@@ -188,9 +165,12 @@ fn verdict(to: Liveness) -> (&'static str, &'static str, Option<(&'static str, &
             )),
         ),
         Liveness::Offline => (
-            "grace-over",
+            "nobody-hears-it",
             "its work would be placed elsewhere",
-            Some(("wait longer", "the grace period is over")),
+            Some((
+                "wait longer",
+                "nobody who would know has heard it for longer than it may stand still",
+            )),
         ),
         Liveness::Left => ("goodbye", "nothing is expected of it", None),
         Liveness::Unreachable => (

@@ -11,6 +11,7 @@ mod session;
 mod staging;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -84,6 +85,7 @@ pub struct Coordinator {
     /// Until when the process stood still: whoever was silent before is heard as of now.
     resumed_at: Time,
     next_pulse: Time,
+    climate: verdict::Climate,
     sessions: u64,
     stopping: bool,
     planning: bool,
@@ -119,6 +121,7 @@ impl Coordinator {
             wall: clock,
             resumed_at: now,
             next_pulse: now,
+            climate: verdict::Climate::default(),
             sessions: 0,
             stopping: false,
             planning: false,
@@ -162,7 +165,8 @@ impl Coordinator {
             } => self.directive_update(conn, id, state, &detail),
             Input::Goodbye { conn, reason } => self.goodbye(conn, &reason),
             Input::Invalid { conn, detail } => self.invalid(conn, detail),
-            Input::Closed { conn } => self.closed(conn),
+            Input::Closed { conn, by_peer } => self.closed(conn, by_peer),
+            Input::Evidence { conn, observations } => self.evidence(conn, &observations),
             Input::Command { request, command } => self.command(request, command),
             Input::Committed => self.committed(),
             Input::Published(published) => self.published(published),

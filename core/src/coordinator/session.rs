@@ -129,6 +129,8 @@ impl Coordinator {
             since: now,
             last_seen: None,
             session: None,
+            asked: None,
+            ended_by_peer: false,
             timer: 0,
         });
         self.matrix.add(index);
@@ -144,7 +146,7 @@ impl Coordinator {
         };
         session.welcomed = true;
         let (number, incarnation) = (session.number, node.record.incarnation);
-        node.last_seen = Some(now);
+        (node.last_seen, node.asked, node.ended_by_peer) = (Some(now), None, false);
         let admission = node.record.admission;
         let fact = format!("session {number:x} opened, incarnation {incarnation}");
         let evidence = vec![Evidence::new(self.wall_now(), "session", fact)];
@@ -196,12 +198,12 @@ impl Coordinator {
         session.acknowledged = session.acknowledged.max(heartbeat.acknowledged);
         session.clock_skew_millis = heartbeat.wall.0.saturating_sub(wall.0);
         session.load = heartbeat.load;
-        node.last_seen = Some(now);
+        (node.last_seen, node.asked) = (Some(now), None);
         self.matrix
             .record(index, &session.channels, &heartbeat.values, &heartbeat.absent);
         for (subject, report) in &heartbeat.links {
             if let Some(subject) = self.registry.find(*subject) {
-                self.mesh.report(index, subject, report, wall);
+                self.mesh.report(index, subject, report, now, wall);
             }
         }
         if self.registry[index].liveness != Liveness::Online {
@@ -225,11 +227,19 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn closed(&mut self, conn: ConnId) {
+    pub(super) fn closed(&mut self, conn: ConnId, by_peer: bool) {
         let Some(index) = self.registry.detach(conn) else {
             return;
         };
-        self.end_session(index, "the session's transport ended without a goodbye");
+        let node = &mut self.registry[index];
+        // A node that fell silent before does not prove to be there by a connection that is given up.
+        node.ended_by_peer = by_peer;
+        let fact = if by_peer {
+            "its host ended the session's transport without a goodbye"
+        } else {
+            "nothing came through the session's transport any more"
+        };
+        self.end_session(index, fact);
     }
 
     /// The session is gone and its node was not heard to leave.
@@ -307,7 +317,10 @@ impl Coordinator {
     pub(super) fn replan(&mut self) {
         self.planning = false;
         let takes_part = |node: &Node| {
-            matches!(node.liveness, Liveness::Online | Liveness::Suspect) && !node.record.facts.probe_address.is_empty()
+            matches!(
+                node.liveness,
+                Liveness::Online | Liveness::Suspect | Liveness::Unreachable
+            ) && !node.record.facts.probe_address.is_empty()
         };
         let members: Vec<(NodeIndex, NodeId)> = self
             .registry

@@ -109,6 +109,11 @@ impl LinkMeter {
         self.last_success = Some(now);
     }
 
+    /// Smoothed round-trip time, microseconds; 0 before the first answer.
+    pub fn smoothed_micros(&self) -> u32 {
+        self.smoothed.unwrap_or(0.0) as u32
+    }
+
     /// A probe failed or was not answered in time.
     pub fn miss(&mut self) {
         self.push(false);

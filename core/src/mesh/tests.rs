@@ -92,10 +92,10 @@ fn the_topology_tells_components_and_what_is_not_observed() {
     assert_eq!(mesh.replan(&nodes).len(), 4);
     let [a, b, c, d] = [0, 1, 2, 3].map(NodeIndex);
     for (one, other) in [(a, b), (c, d)] {
-        assert!(mesh.report(one, other, &up(100), WallTime(0)));
-        assert!(mesh.report(other, one, &up(100), WallTime(0)));
+        assert!(mesh.report(one, other, &up(100), Time(0), WallTime(0)));
+        assert!(mesh.report(other, one, &up(100), Time(0), WallTime(0)));
     }
-    assert!(mesh.report(a, c, &down(), WallTime(10_000)));
+    assert!(mesh.report(a, c, &down(), Time(0), WallTime(10_000)));
     let topology = mesh.topology();
     assert_eq!(
         (topology.planned, topology.live, topology.down, topology.unobserved),
@@ -117,7 +117,7 @@ fn the_topology_tells_components_and_what_is_not_observed() {
             .all(|(one, other)| std::sync::Arc::ptr_eq(one, other))
     );
     // One direction down is not joined.
-    assert!(mesh.report(a, b, &down(), WallTime(0)));
+    assert!(mesh.report(a, b, &down(), Time(0), WallTime(0)));
     assert_eq!(mesh.topology().components_total, 3);
 }
 
@@ -125,8 +125,8 @@ fn the_topology_tells_components_and_what_is_not_observed() {
 fn a_report_that_was_not_asked_for_does_not_count() {
     let mut mesh = Mesh::new(1);
     mesh.replan(&members(2));
-    assert!(!mesh.report(NodeIndex(0), NodeIndex(7), &down(), WallTime(0)));
-    assert!(!mesh.report(NodeIndex(0), NodeIndex(0), &down(), WallTime(0)));
+    assert!(!mesh.report(NodeIndex(0), NodeIndex(7), &down(), Time(0), WallTime(0)));
+    assert!(!mesh.report(NodeIndex(0), NodeIndex(0), &down(), Time(0), WallTime(0)));
     assert_eq!(mesh.unasked(), 2);
     assert_eq!(mesh.topology().unobserved, 2);
 }
@@ -135,8 +135,8 @@ fn a_report_that_was_not_asked_for_does_not_count() {
 fn links_that_are_no_longer_planned_are_forgotten() {
     let mut mesh = Mesh::new(1);
     mesh.replan(&members(3));
-    mesh.report(NodeIndex(0), NodeIndex(2), &up(1), WallTime(0));
-    mesh.report(NodeIndex(2), NodeIndex(0), &up(1), WallTime(0));
+    mesh.report(NodeIndex(0), NodeIndex(2), &up(1), Time(0), WallTime(0));
+    mesh.report(NodeIndex(2), NodeIndex(0), &up(1), Time(0), WallTime(0));
     let version = mesh.version();
     mesh.replan(&members(2));
     assert!(mesh.version() > version);

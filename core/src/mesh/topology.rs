@@ -2,11 +2,16 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use super::sight::{Observation, Sight, Sights, Tally};
 use super::{
     link::{Link, LinkReport, LinkState},
     plan::{Plan, Planner},
 };
-use crate::{id::NodeId, node::NodeIndex, time::WallTime};
+use crate::{
+    id::NodeId,
+    node::NodeIndex,
+    time::{Time, WallTime},
+};
 
 /// Unobserved links and components that a topology lists at most.
 pub const LISTED: usize = 64;
@@ -67,6 +72,9 @@ pub struct Mesh {
     rows_dirty: bool,
     /// Reports on nodes that the observer was not asked to probe.
     unasked: u64,
+    sights: Sights,
+    /// Who probes a subject: the plan, the other way round.
+    probed_by: BTreeMap<NodeIndex, Vec<NodeIndex>>,
 }
 
 impl Mesh {
@@ -84,6 +92,8 @@ impl Mesh {
             rows: Arc::default(),
             rows_dirty: true,
             unasked: 0,
+            sights: Sights::default(),
+            probed_by: BTreeMap::new(),
         }
     }
 
@@ -108,8 +118,45 @@ impl Mesh {
                 state.row = None;
             }
         }
+        self.probed_by.clear();
+        for (&observer, subjects) in &plan {
+            for &subject in subjects {
+                self.probed_by.entry(subject).or_default().push(observer);
+            }
+        }
+        self.sights.keep(|observer, subject| {
+            plan.get(&observer)
+                .is_some_and(|subjects| subjects.binary_search(&subject).is_ok())
+        });
         self.plan = plan;
         changed
+    }
+
+    /// Notes what `observer` sees of `subject`, as received at `now`; false when it was not asked to probe it.
+    pub fn observe(&mut self, observer: NodeIndex, subject: NodeIndex, observation: Observation, now: Time) -> bool {
+        if self.subjects(observer).binary_search(&subject).is_err() {
+            self.unasked += 1;
+            return false;
+        }
+        let heard = match (observation.sight, observation.last_heard_age_millis) {
+            (Sight::Heard, _) => now,
+            (_, Some(ago)) => now - std::time::Duration::from_millis(ago),
+            (_, None) => Time(0),
+        };
+        self.sights.note(observer, subject, observation.sight, heard);
+        true
+    }
+
+    /// Of what is seen of the subjects that `count`: sights that are no hearing, and all.
+    pub fn lost(&self, counts: impl Fn(NodeIndex) -> bool) -> (usize, usize) {
+        self.sights.lost(counts)
+    }
+
+    /// What the observers of `subject` that `count` see of it.
+    pub fn tally(&self, subject: NodeIndex, counts: impl Fn(NodeIndex) -> bool) -> Tally {
+        let observers = self.probed_by.get(&subject).into_iter().flatten().copied();
+        self.sights
+            .tally(subject, observers.filter(|&observer| counts(observer)))
     }
 
     /// Version of the plan; grows with every change.
@@ -123,10 +170,20 @@ impl Mesh {
     }
 
     /// Notes what `observer` reports of `subject`; false when it was not asked to probe it.
-    pub fn report(&mut self, observer: NodeIndex, subject: NodeIndex, report: &LinkReport, wall: WallTime) -> bool {
+    pub fn report(
+        &mut self,
+        observer: NodeIndex,
+        subject: NodeIndex,
+        report: &LinkReport,
+        now: Time,
+        wall: WallTime,
+    ) -> bool {
         if self.subjects(observer).binary_search(&subject).is_err() {
             self.unasked += 1;
             return false;
+        }
+        if matches!(report.state, LinkState::Up | LinkState::Lossy) {
+            self.sights.assume(observer, subject, now);
         }
         let state = self.observers.entry(observer).or_default();
         state.links.insert(subject, Link::new(report, wall));
@@ -137,6 +194,7 @@ impl Mesh {
 
     /// Forgets what `observer` reported: its session ended.
     pub fn silence(&mut self, observer: NodeIndex) {
+        self.sights.forget(observer);
         if self.observers.remove(&observer).is_some() {
             (self.dirty, self.rows_dirty) = (true, true);
         }

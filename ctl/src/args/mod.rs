@@ -114,6 +114,8 @@ pub(crate) enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Run a scenario of faults against the engine, in virtual time, without a cluster.
+    Simulate(SimulateArgs),
     /// Run a cluster on this machine.
     Dev(crate::dev::DevArgs),
     /// Print this reference as Markdown.
@@ -126,6 +128,19 @@ pub(crate) enum Command {
 pub(crate) struct NodeName {
     /// The node: its id, a unique prefix of it, or its name.
     pub(crate) node: String,
+}
+
+/// `wynectl simulate`.
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// The scenario, in TOML; docs/simulator.md has the format.
+    pub(crate) file: PathBuf,
+    /// The seed; everything that is drawn is drawn from it.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    pub(crate) seed: u64,
+    /// How many seeds to run, from that one on.
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seeds: u64,
 }
 
 /// `wynectl events`.

@@ -5,6 +5,7 @@ mod events;
 mod follow;
 mod mesh;
 mod predictions;
+mod simulate;
 mod snapshot;
 mod telemetry;
 mod verbs;
@@ -61,6 +62,7 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
         } => telemetry::history(context, node, channel).await,
         Command::Predictions => predictions::run(context).await,
         Command::Events(args) => events::run(context, args).await,
+        Command::Simulate(args) => simulate::run(context, args).await,
         Command::Why(name) => why::run(context, name.node).await,
         Command::Cordon(name) => verbs::cordon(context, name.node).await,
         Command::Uncordon(name) => verbs::uncordon(context, name.node).await,

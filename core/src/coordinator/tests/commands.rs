@@ -270,7 +270,10 @@ fn a_shorter_heartbeat_interval_is_expected_only_once_it_is_kept_to() {
 fn a_refresh_needs_a_session() {
     let mut rig = Rig::new();
     rig.join(1, 1);
-    rig.input(Input::Closed { conn: ConnId(1) });
+    rig.input(Input::Closed {
+        conn: ConnId(1),
+        by_peer: true,
+    });
     let refused = rig.command(Command::Refresh {
         node: "node-1".to_owned(),
     });

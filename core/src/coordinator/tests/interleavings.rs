@@ -72,7 +72,10 @@ fn take(rig: &mut Rig, step: &Step, number: u64) {
             attempt,
         } => rig.hello(conn, hello(node, incarnation, attempt)),
         Step::Heartbeat { conn, sequence } => rig.heartbeat(conn, sequence, 0.5),
-        Step::Closed { conn } => rig.input(Input::Closed { conn: ConnId(conn) }),
+        Step::Closed { conn } => rig.input(Input::Closed {
+            conn: ConnId(conn),
+            by_peer: true,
+        }),
         Step::Goodbye { conn } => rig.input(Input::Goodbye {
             conn: ConnId(conn),
             reason: String::new(),

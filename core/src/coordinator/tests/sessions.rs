@@ -94,12 +94,18 @@ fn an_ended_session_makes_suspect_at_once_and_a_goodbye_makes_left() {
     let mut rig = Rig::new();
     rig.join(1, 1);
     rig.join(2, 2);
-    rig.input(Input::Closed { conn: ConnId(1) });
+    rig.input(Input::Closed {
+        conn: ConnId(1),
+        by_peer: true,
+    });
     rig.input(Input::Goodbye {
         conn: ConnId(2),
         reason: "SIGTERM".to_owned(),
     });
-    rig.input(Input::Closed { conn: ConnId(2) });
+    rig.input(Input::Closed {
+        conn: ConnId(2),
+        by_peer: true,
+    });
     assert_eq!(rig.transitions(1), [Liveness::Online, Liveness::Suspect]);
     assert_eq!(rig.transitions(2), [Liveness::Online, Liveness::Left]);
     rig.pass(SECOND * 120);
@@ -121,7 +127,10 @@ fn a_newer_session_takes_the_place_of_the_old_one() {
         conn: ConnId(1),
         reason: String::new(),
     });
-    rig.input(Input::Closed { conn: ConnId(1) });
+    rig.input(Input::Closed {
+        conn: ConnId(1),
+        by_peer: true,
+    });
     assert_eq!(rig.transitions(1), [Liveness::Online]);
     rig.beat(2);
     let snapshot = rig.snapshot();
@@ -280,7 +289,10 @@ fn a_shutdown_tells_agents_and_judges_nobody() {
     rig.join(1, 1);
     rig.input(Input::Shutdown { retry_after: SECOND });
     assert_eq!(rig.refused(1), Some(RefusalReason::Shutdown));
-    rig.input(Input::Closed { conn: ConnId(1) });
+    rig.input(Input::Closed {
+        conn: ConnId(1),
+        by_peer: true,
+    });
     assert_eq!(rig.transitions(1), [Liveness::Online]);
     rig.hello(2, hello(2, 1, 0));
     assert_eq!(rig.refused(2), Some(RefusalReason::Overloaded));

@@ -1,0 +1,252 @@
+//! Verdicts on nodes: what the coordinator's own session says and what peers see, weighed together.
+//!
+//! The session is one observer among others. A peer that misses a node says so at once; the coordinator then asks the node
+//! itself ([`Message::Ping`]). Nothing is `offline` while somebody hears it, nor before everybody who would know has missed it
+//! for longer than a process may stand still. docs/failure-detection.md has the reasons.
+
+use std::time::Duration;
+
+use super::{Coordinator, Message};
+use crate::{
+    autonomy::Evidence,
+    id::NodeId,
+    mesh::{Observation, Sight, Tally},
+    node::{Cause, ConnId, Liveness, NodeIndex},
+    time::Time,
+};
+
+/// Nobody heard the node for this long, and it is `offline`. Longer: later verdicts; shorter: a process that stands still
+/// for a second, and whose answers then take their time, would be given up.
+const WINDOW: Duration = Duration::from_millis(1_500);
+
+/// The same when its host says that no agent is there: that is no matter of patience, only of a restart.
+const GONE_WINDOW: Duration = Duration::from_secs(1);
+
+/// A node that was asked may take this long.
+const PING_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often a verdict that waits for others' is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a reckoning of the whole cluster holds.
+const CLIMATE: Duration = Duration::from_millis(100);
+
+/// Where so large a share of the probes of living nodes is missed, the window is longer by the most.
+const UNREST: f64 = 0.25;
+
+/// By so many times itself, at the most. A network that loses a third of its packets keeps a living node's answers back for
+/// three seconds, transports waiting twice as long each time that they send again.
+const STRETCH: f64 = 2.0;
+
+/// What holds for the cluster as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Climate {
+    at: Option<Time>,
+    /// More than half of the nodes are silent: they may have died, or the coordinator may be cut off. In the smallest clusters
+    /// the coordinator counts as one that is there.
+    ambiguous: bool,
+    /// How many times as long the window is: so many probes of living nodes are missed.
+    stretch: f64,
+}
+
+/// Observers that a decision's evidence names at most.
+const NAMED: usize = 10;
+
+impl Coordinator {
+    /// An agent sees something else of its peers than before.
+    pub(super) fn evidence(&mut self, conn: ConnId, observations: &[(NodeId, Observation)]) {
+        let Some(observer) = self.registry.of_conn(conn) else {
+            self.no_session(conn, "sightings");
+            return;
+        };
+        if self.registry[observer].live_session().is_none() {
+            self.invalid(conn, "sightings: sent before the welcome".to_owned());
+            return;
+        }
+        self.hear(observer);
+        for (subject, observation) in observations {
+            let Some(subject) = self.registry.find(*subject) else {
+                continue;
+            };
+            if self.mesh.observe(observer, subject, *observation, self.now) {
+                self.weigh(subject, observation.sight);
+            }
+        }
+    }
+
+    /// A node gave a sign of life.
+    pub(super) fn hear(&mut self, index: NodeIndex) {
+        let now = self.now;
+        let node = &mut self.registry[index];
+        (node.last_seen, node.asked) = (Some(now), None);
+    }
+
+    fn weigh(&mut self, index: NodeIndex, sight: Sight) {
+        match self.registry[index].liveness {
+            Liveness::Online if sight != Sight::Heard => {
+                self.ask(index);
+                self.doubt(index);
+            }
+            Liveness::Suspect | Liveness::Unreachable => self.judge(index),
+            _ => {}
+        }
+    }
+
+    /// Asks a node itself, unless it was asked and has not answered yet.
+    fn ask(&mut self, index: NodeIndex) {
+        let now = self.now;
+        let node = &mut self.registry[index];
+        if node.asked.is_some() {
+            return;
+        }
+        let Some(conn) = node.live_session().map(|session| session.conn) else {
+            return;
+        };
+        node.asked = Some(now);
+        self.send(conn, Message::Ping);
+        self.look_at_online(index);
+    }
+
+    /// When a node was asked, if it has had the time to answer and did not.
+    fn unanswered(&self, index: NodeIndex) -> Option<Time> {
+        let asked = self.registry[index].asked?.max(self.resumed_at);
+        (self.now.since(asked) >= PING_PATIENCE).then_some(asked)
+    }
+
+    /// Suspects a node that most peers miss and that does not answer. True when it does.
+    fn doubt(&mut self, index: NodeIndex) -> bool {
+        let Some(asked) = self.unanswered(index) else {
+            return false;
+        };
+        let tally = self.tally(index);
+        if tally.lost() <= tally.heard.len() {
+            return false;
+        }
+        let mut evidence = vec![self.last_heard(index)];
+        let fact = format!("asked {:?} ago, and not answered", self.now.since(asked));
+        evidence.push(Evidence::new(self.wall_now(), "session", fact));
+        evidence.extend(self.told(&tally));
+        self.transition(index, Liveness::Suspect, Cause::PeersLostIt, evidence);
+        true
+    }
+
+    /// Looks at a node that is online: is it silent, does it not answer? Sets the next look.
+    pub(super) fn look_at_online(&mut self, index: NodeIndex) {
+        let (limit, heard) = (self.silence_limit(index), self.heard_at(index));
+        let silent = self.now.since(heard);
+        if silent >= limit {
+            let fact = format!("silent for {silent:?}; the limit is {limit:?}");
+            let evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
+            self.transition(index, Liveness::Suspect, Cause::Silent, evidence);
+            return;
+        }
+        if self.doubt(index) {
+            return;
+        }
+        let answered_by = self.registry[index]
+            .asked
+            .map(|asked| asked.max(self.resumed_at) + PING_PATIENCE);
+        let next = answered_by
+            .filter(|by| *by > self.now)
+            .map_or(heard + limit, |by| by.min(heard + limit));
+        self.look_later(index, next);
+    }
+
+    /// What the observers see that can be counted on: online, and not themselves in doubt.
+    fn tally(&self, index: NodeIndex) -> Tally {
+        let counts = |observer: NodeIndex| {
+            self.registry[observer].liveness == Liveness::Online && self.unanswered(observer).is_none()
+        };
+        self.mesh.tally(index, counts)
+    }
+
+    /// What becomes of a node that the coordinator does not hear.
+    pub(super) fn judge(&mut self, index: NodeIndex) {
+        let tally = self.tally(index);
+        let node = &self.registry[index];
+        let (liveness, by_peer) = (node.liveness, node.ended_by_peer);
+        let since = node.since.max(self.resumed_at);
+        let last_heard = tally.last_heard.max(self.heard_at(index));
+        let silent_for = self.now.since(last_heard);
+        let over = since + self.config.suspect_grace;
+        if !tally.heard.is_empty() {
+            if liveness == Liveness::Suspect && self.now.since(since) >= WINDOW {
+                let mut evidence = vec![self.last_heard(index)];
+                evidence.extend(self.told(&tally));
+                self.transition(index, Liveness::Unreachable, Cause::PeersHearIt, evidence);
+            } else {
+                self.look_again(index, since + WINDOW);
+            }
+            return;
+        }
+        let climate = self.climate();
+        // A connection that was ended by the other host is no silence.
+        let may = by_peer || !climate.ambiguous;
+        let agreed = tally.lost() >= tally.quorum();
+        let gone = by_peer && tally.refused.len() >= tally.quorum();
+        let window = if gone {
+            GONE_WINDOW
+        } else {
+            WINDOW.mul_f64(climate.stretch)
+        };
+        if may && agreed && silent_for >= window {
+            let cause = if gone { Cause::AgentGone } else { Cause::HostSilent };
+            let fact = format!("nobody heard it for {silent_for:?}; the window is {window:?}");
+            let mut evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "mesh", fact)];
+            evidence.extend(self.told(&tally));
+            self.transition(index, Liveness::Offline, cause, evidence);
+        } else if may && over <= self.now {
+            let (cause, grace) = (self.registry[index].cause, self.config.suspect_grace);
+            let fact = format!("{} for {grace:?} without a sign of life", liveness.name());
+            let mut evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
+            evidence.extend(self.told(&tally));
+            self.transition(index, Liveness::Offline, cause, evidence);
+        } else {
+            self.look_again(index, if agreed { last_heard + window } else { over });
+        }
+    }
+
+    /// Looks again at `at`, or soon: what others are may change the verdict.
+    fn look_again(&mut self, index: NodeIndex, at: Time) {
+        let soon = self.now + LOOK_AGAIN;
+        let at = if at > self.now { at.min(soon) } else { soon };
+        self.look_later(index, at);
+    }
+
+    /// What holds for the cluster as a whole; reckoned anew when it is older than [`CLIMATE`].
+    fn climate(&mut self) -> Climate {
+        if self.climate.at.is_none_or(|at| self.now.since(at) >= CLIMATE) {
+            let (mut members, mut silent) = (1, 0);
+            for (_, node) in self.registry.iter() {
+                let lost = matches!(node.liveness, Liveness::Suspect | Liveness::Unreachable);
+                members += usize::from(lost || node.liveness == Liveness::Online);
+                silent += usize::from(lost && !node.ended_by_peer);
+            }
+            let registry = &self.registry;
+            let (lost, all) = self.mesh.lost(|subject| registry[subject].liveness == Liveness::Online);
+            self.climate = Climate {
+                at: Some(self.now),
+                ambiguous: 2 * silent > members,
+                stretch: 1.0 + STRETCH * (lost as f64 / all.max(1) as f64 / UNREST).min(1.0),
+            };
+        }
+        self.climate
+    }
+
+    /// What observers see, as evidence.
+    fn told(&self, tally: &Tally) -> Vec<Evidence> {
+        let wall = self.wall_now();
+        let sights = [
+            (&tally.heard, Sight::Heard),
+            (&tally.refused, Sight::Refused),
+            (&tally.silent, Sight::Silent),
+        ];
+        let named = sights
+            .into_iter()
+            .flat_map(|(observers, sight)| observers.iter().map(move |&observer| (observer, sight)));
+        named
+            .take(NAMED)
+            .map(|(observer, sight)| Evidence::new(wall, self.registry[observer].name(), sight.meaning()))
+            .collect()
+    }
+}
