@@ -120,6 +120,7 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
         clock,
         id: identity.id,
         sampler: Sampler::new(),
+        touched: config.data_dir.join("disk-check"),
         cluster,
         metrics,
         ready,

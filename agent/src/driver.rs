@@ -2,6 +2,9 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
+    io::Write,
+    path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -58,6 +61,8 @@ pub(crate) struct Driver {
     pub(crate) clock: Clock,
     pub(crate) id: NodeId,
     pub(crate) sampler: Sampler,
+    /// Written to, to see whether the disk takes it.
+    pub(crate) touched: PathBuf,
     pub(crate) cluster: Arc<OnceLock<ClusterId>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ready: tokio::sync::watch::Sender<bool>,
@@ -129,6 +134,7 @@ impl Driver {
                 Effect::Send { conn, report } => self.send(conn, report),
                 Effect::Close { conn } => self.close(conn),
                 Effect::Measure => self.measure(),
+                Effect::TouchDisk => self.touch_disk(),
                 Effect::Probe {
                     cluster,
                     target,
@@ -189,6 +195,23 @@ impl Driver {
                 () = sleep(PARTING) => task.abort(),
             }
         }));
+    }
+
+    /// Writes where the identity is kept. A disk that answers nothing holds one thread, and nothing else.
+    fn touch_disk(&self) {
+        let (path, sender) = (self.touched.clone(), self.sender.clone());
+        tokio::task::spawn_blocking(move || {
+            let write = || -> std::io::Result<()> {
+                let mut file = File::create(&path)?;
+                file.write_all(b"written every 3 s, to see whether the disk takes it\n")?;
+                file.sync_data()
+            };
+            let done = write()
+                .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "the disk takes no writes"))
+                .is_ok();
+            // Without a receiver the agent has stopped.
+            drop(sender.blocking_send(ToAgent::Fact(Input::DiskTouched { done })));
+        });
     }
 
     fn measure(&mut self) {

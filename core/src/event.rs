@@ -8,6 +8,7 @@ use crate::{
     autonomy::Decision,
     behaviour::DirectiveRecord,
     id::NodeId,
+    mesh::Finding,
     node::{Cause, Liveness},
     time::WallTime,
 };
@@ -56,6 +57,13 @@ pub enum EventBody {
         verb: String,
         /// What it changed, for people.
         detail: String,
+    },
+    /// The mesh found something, or it is over.
+    Finding {
+        /// What.
+        finding: Finding,
+        /// False when it is over.
+        open: bool,
     },
     /// The coordinator started or stopped.
     Coordinator {

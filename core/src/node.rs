@@ -88,6 +88,8 @@ pub enum Cause {
     PeersHearIt,
     /// Its peers do not hear it, and it does not answer the coordinator.
     PeersLostIt,
+    /// It came and went too often: it is heard, and must be for longer.
+    Flapping,
 }
 
 impl Cause {
@@ -103,6 +105,7 @@ impl Cause {
             Cause::AgentGone => "its host answers, and no agent is there",
             Cause::PeersHearIt => "its peers hear it, the coordinator does not",
             Cause::PeersLostIt => "its peers do not hear it, and it does not answer the coordinator",
+            Cause::Flapping => "it came and went too often: it is heard, and must be for longer",
         }
     }
 }
@@ -174,6 +177,15 @@ pub struct Facts {
     pub config_digest: Digest,
     /// Where its peers probe it, as host:port; empty when they cannot.
     pub probe_address: String,
+}
+
+/// How an agent is, by its own measurements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Its process stands still again and again.
+    pub strained: bool,
+    /// The disk that keeps its state does not take writes.
+    pub disk_stalled: bool,
 }
 
 /// The opening of a session.
@@ -290,11 +302,62 @@ pub struct Node {
     pub asked: Option<Time>,
     /// Did the other host end its newest session? Otherwise nothing came through.
     pub ended_by_peer: bool,
+    /// How its agent says that it is.
+    pub health: Health,
+    /// Since when it was heard without a break, while it is not online again.
+    pub steady_since: Option<Time>,
+    /// When somebody heard it though it was in doubt.
+    pub erratic: Option<Time>,
+    /// How often it came back lately, and when it did last.
+    pub returns: (u32, Time),
+    /// How it conducts itself as an observer.
+    pub conduct: Conduct,
     /// Token of its newest liveness timer.
     pub timer: u64,
 }
 
+/// How a node conducts itself as an observer.
+#[derive(Clone, Copy, Debug)]
+pub struct Conduct {
+    /// Observations that it may still send.
+    pub allowance: u32,
+    /// Until when the allowance was reckoned.
+    pub reckoned: Time,
+    /// Observations of nodes that it was not asked to probe, and since when they are counted.
+    pub unasked: (u32, Time),
+    /// When it last did what no honest observer does, and what that was.
+    pub distrusted: Option<(Time, &'static str)>,
+}
+
 impl Node {
+    /// A node of which nothing was heard in this coordinator's life.
+    pub fn new(record: Arc<NodeRecord>, wall: WallTime, now: Time) -> Node {
+        let unseen = (Liveness::Unseen, Cause::UnseenSinceRestart, wall);
+        let (liveness, cause, liveness_since) = record.departed.unwrap_or(unseen);
+        Node {
+            record,
+            liveness,
+            cause,
+            liveness_since,
+            since: now,
+            last_seen: None,
+            session: None,
+            asked: None,
+            ended_by_peer: false,
+            health: Health::default(),
+            steady_since: None,
+            erratic: None,
+            returns: (0, now),
+            conduct: Conduct {
+                allowance: u32::MAX,
+                reckoned: now,
+                unasked: (0, now),
+                distrusted: None,
+            },
+            timer: 0,
+        }
+    }
+
     /// The node's name.
     pub fn name(&self) -> &str {
         &self.record.facts.name

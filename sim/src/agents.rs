@@ -7,9 +7,10 @@ use prost::Message as _;
 use rand::RngExt;
 use wyneos::v1;
 use wyneos_core::{
-    agent::{Agent, Config, Effect, Input, ProbeOutcome},
+    agent::{Agent, Config, Effect, Input, ProbeOutcome, Report},
     coordinator::Message,
     id::{NodeId, Uuid},
+    mesh::{Observation, REPORTS, Sight},
     node::{Attributes, Capacity, ConnId, Facts, Labels},
     telemetry::{Channel, Reading},
     time::Time,
@@ -25,6 +26,9 @@ const SYN: Duration = Duration::from_secs(1);
 
 /// A probe's connection stands; what is lost on it is sent again.
 const RESEND: Duration = Duration::from_millis(200);
+
+/// What an agent's disk takes for a write.
+const WRITE: Duration = Duration::from_millis(2);
 
 /// What waits for a process that stands still.
 #[derive(Debug)]
@@ -54,6 +58,10 @@ pub(crate) struct Machine {
     pub(crate) streams: BTreeMap<ConnId, StreamId>,
     /// Probes under way: when each left, by its subject and number.
     probes: BTreeMap<(usize, u64), Time>,
+    /// Until when its disk takes nothing.
+    pub(crate) disk_stalled_until: Time,
+    /// Claims not to hear its peers, by this fault.
+    pub(crate) lies: Option<usize>,
     /// Started again once it has ended.
     pub(crate) restarts: bool,
 }
@@ -76,6 +84,8 @@ impl Machine {
             load: 0.3,
             streams: BTreeMap::new(),
             probes: BTreeMap::new(),
+            disk_stalled_until: Time(0),
+            lies: None,
             restarts: false,
         }
     }
@@ -201,6 +211,44 @@ impl World<'_> {
         self.turn_agent(node);
     }
 
+    pub(crate) fn written(&mut self, node: usize, generation: u32) {
+        if self.machines[node].generation == generation {
+            self.tell_agent(node, Input::DiskTouched { done: true });
+        }
+    }
+
+    /// Claims of `peers` (everybody, when there are none) that they are silent, once a second.
+    pub(crate) fn lie(&mut self, node: usize, number: usize) {
+        let machine = &self.machines[node];
+        if machine.lies != Some(number) {
+            return;
+        }
+        let observation = Observation {
+            sight: Sight::Silent,
+            last_heard_age_millis: Some(5_000),
+        };
+        let hub = self.hub();
+        let peers: Vec<usize> = self.lied_about(number).unwrap_or_else(|| (0..hub).collect());
+        let observations: Vec<(NodeId, Observation)> = peers
+            .into_iter()
+            .filter(|&peer| peer != node)
+            .take(REPORTS)
+            .map(|peer| (id_of(peer), observation))
+            .collect();
+        let report = Report::Evidence {
+            observations,
+            health: None,
+        };
+        let streams: Vec<StreamId> = self.machines[node].streams.values().copied().collect();
+        if !self.machines[node].is_frozen() {
+            for stream in streams {
+                let bytes = v1::SessionRequest::from(report.clone()).encode_to_vec();
+                self.push(stream, Way::Up, Item::Bytes(bytes.into()));
+            }
+        }
+        self.later(Duration::from_secs(1), What::Lie(node, number));
+    }
+
     fn tell_agent(&mut self, node: usize, input: Input) {
         let now = self.now;
         let machine = &mut self.machines[node];
@@ -270,6 +318,11 @@ impl World<'_> {
                 if let Some(stream) = self.machines[node].streams.remove(&conn) {
                     self.push(stream, Way::Up, Item::End);
                 }
+            }
+            Effect::TouchDisk => {
+                let takes = self.machines[node].disk_stalled_until.since(now) + WRITE;
+                let generation = self.machines[node].generation;
+                self.later(takes, What::Written(node, generation));
             }
             Effect::Measure => {
                 let step: f32 = self.rng.random_range(-0.02..0.02);

@@ -1,7 +1,7 @@
 //! The coordinator's machine: the real logic, its publisher and a disk.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     mem,
     sync::Arc,
     time::Duration,
@@ -17,6 +17,7 @@ use wyneos_core::{
     event::EventBody,
     id::{NodeId, Uuid},
     integrity::Sealer,
+    mesh::Finding,
     node::{ConnId, Liveness, NodeRecord},
     store::{Batch, Durable},
     time::Time,
@@ -24,7 +25,7 @@ use wyneos_core::{
 
 use crate::{
     agents::node_of,
-    report::Transition,
+    report::{Found, Transition},
     streams::{Item, StreamId, Way},
     world::{Clock, What, World, name},
 };
@@ -357,6 +358,22 @@ impl World<'_> {
         });
     }
 
+    fn found(&mut self, finding: &Finding, open: bool) {
+        let side = |ids: &[NodeId]| -> BTreeSet<usize> { ids.iter().map(|&id| node_of(id)).collect() };
+        let sides = (side(&finding.near), side(&finding.far));
+        let names = |nodes: &BTreeSet<usize>| nodes.iter().map(|&node| name(node)).collect();
+        let found = Found {
+            at: self.now.0 as f64 / 1e9,
+            kind: finding.kind.name().to_owned(),
+            open,
+            near: names(&sides.0),
+            far: names(&sides.1),
+            detail: finding.detail.clone(),
+        };
+        self.note(&found.kind, &[u8::from(open)]);
+        self.findings.push((self.now, open, sides, found));
+    }
+
     /// What the coordinator concludes, as its own events tell it.
     fn observe(&mut self, batch: &Batch) {
         for (at, event) in batch.events.iter().enumerate() {
@@ -364,6 +381,9 @@ impl World<'_> {
             self.host.last_event = event.sequence;
             if event.sequence != expected {
                 self.fail(format!("event {} follows {}", event.sequence, expected - 1));
+            }
+            if let EventBody::Finding { finding, open } = &event.body {
+                self.found(finding, *open);
             }
             let (Some(id), EventBody::Liveness { from, to, cause }) = (event.node, &event.body) else {
                 continue;

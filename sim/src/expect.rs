@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use wyneos_core::{node::Liveness, time::Time};
+use wyneos_core::{mesh::FindingKind, node::Liveness, time::Time};
 
 use crate::{
     scenario::{self, Expect},
@@ -20,7 +20,13 @@ pub(crate) fn check(world: &mut World<'_>) {
         .unwrap_or_default();
     for expect in &world.scenario.expects {
         let after = Time(0) + expect.after.unwrap_or(first_fault);
-        for node in targets(world, expect) {
+        if let Some(kind) = expect.finding {
+            if let Err(why) = found(world, expect, kind, after) {
+                world.fail(why);
+            }
+            continue;
+        }
+        for node in targets(world, expect, &expect.targets) {
             if let Err(why) = holds(world, expect, node, after) {
                 world.fail(format!("{}: {why}", name(node)));
             }
@@ -29,13 +35,68 @@ pub(crate) fn check(world: &mut World<'_>) {
 }
 
 /// Shares of the nodes name, in an expectation, the nodes that the faults met.
-fn targets(world: &World<'_>, expect: &Expect) -> BTreeSet<usize> {
+fn targets(world: &World<'_>, expect: &Expect, names: &[String]) -> BTreeSet<usize> {
     let cluster = &world.scenario.cluster;
-    if expect.targets.is_empty() {
+    if names.is_empty() && expect.finding.is_none() {
         return (0..cluster.nodes).collect();
     }
     let mut met = |_| world.met.values().flatten().copied().collect();
-    scenario::resolve(&expect.targets, cluster, &mut met).0
+    scenario::resolve(names, cluster, &mut met).0
+}
+
+fn found(world: &World<'_>, expect: &Expect, kind: FindingKind, after: Time) -> Result<(), String> {
+    let sides = (
+        targets(world, expect, &expect.near),
+        targets(world, expect, &expect.far),
+    );
+    let any = expect.near.is_empty() && expect.far.is_empty();
+    let of_kind: Vec<_> = world
+        .findings
+        .iter()
+        .filter(|(_, _, found, told)| {
+            // Which side is the near one of two of the same size is nobody's concern.
+            let alike = *found == sides || (found.1.clone(), found.0.clone()) == sides;
+            told.kind == kind.name() && (any || alike)
+        })
+        .collect();
+    let name = kind.name();
+    let others = || {
+        let told: Vec<String> = world
+            .findings
+            .iter()
+            .filter(|(_, open, ..)| *open)
+            .map(|(at, _, _, told)| {
+                format!(
+                    "{:.1} s {} {:?} {:?}",
+                    at.0 as f64 / 1e9,
+                    told.kind,
+                    told.near,
+                    told.far
+                )
+            })
+            .collect();
+        format!("found were {told:?}")
+    };
+    if expect.at_end && !of_kind.last().is_some_and(|(_, open, ..)| *open) {
+        return Err(format!("{name} is not found at the end; {}", others()));
+    }
+    if expect.never
+        && let Some((at, ..)) = of_kind.iter().find(|(at, open, ..)| *at >= after && *open)
+    {
+        let at = at.0 as f64 / 1e9;
+        return Err(format!(
+            "{name} was found at {at:.3} s, which it never should; {}",
+            others()
+        ));
+    }
+    if let Some(by) = expect.by
+        && !of_kind
+            .iter()
+            .any(|(at, open, ..)| *open && *at >= after && *at <= Time(0) + by)
+    {
+        return Err(format!("{name} was not found by {by:?}; {}", others()));
+    }
+    Ok(())
 }
 
 fn holds(world: &World<'_>, expect: &Expect, node: usize, after: Time) -> Result<(), String> {

@@ -31,6 +31,13 @@ impl World<'_> {
             Kind::Cut | Kind::Loss | Kind::Delay | Kind::CoordinatorCut => self.network_fault(number, begins),
             Kind::Flap => self.flap(number, begins),
             Kind::ClockJump => self.jump(number, met),
+            Kind::Lie => met.into_iter().for_each(|node| self.lying(node, number, begins)),
+            Kind::DiskStall if begins && !met.is_empty() => {
+                let until = self.now + fault.lasts.unwrap_or_default();
+                for node in met {
+                    self.machines[node].disk_stalled_until = until;
+                }
+            }
             Kind::DiskStall if begins => self.host.stall_disk(self.now + fault.lasts.unwrap_or_default()),
             Kind::DiskStall => {}
             Kind::CoordinatorCrash if begins => self.kill_coordinator(),
@@ -73,6 +80,22 @@ impl World<'_> {
             self.deaths.push((self.now, node));
             self.kill_agent(node);
         }
+    }
+
+    fn lying(&mut self, node: usize, fault: usize, begins: bool) {
+        let machine = &mut self.machines[node];
+        if begins {
+            machine.lies = Some(fault);
+            self.lie(node, fault);
+        } else if machine.lies == Some(fault) {
+            machine.lies = None;
+        }
+    }
+
+    /// Whom a liar lies about, where the fault names them.
+    pub(crate) fn lied_about(&mut self, number: usize) -> Option<Vec<usize>> {
+        let peers = &self.scenario.faults[number].peers;
+        (!peers.is_empty()).then(|| self.nodes_of(peers).into_iter().collect())
     }
 
     fn starvation(&mut self, node: usize, fault: usize, begins: bool) {

@@ -21,6 +21,23 @@ pub struct Transition {
     pub right: bool,
 }
 
+/// The mesh found something, or it was over.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Found {
+    /// When, in seconds since the start.
+    pub at: f64,
+    /// What, as docs/failure-detection.md names it.
+    pub kind: String,
+    /// False when it was over.
+    pub open: bool,
+    /// Names of the nodes that it is about; empty for everybody.
+    pub near: Vec<String>,
+    /// The other side of a cut; empty for all others.
+    pub far: Vec<String>,
+    /// More about it.
+    pub detail: String,
+}
+
 /// How a death was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Detection {
@@ -45,6 +62,8 @@ pub struct Report {
     pub complete: bool,
     /// Every transition, in order.
     pub transitions: Vec<Transition>,
+    /// Everything that the mesh found, in order.
+    pub findings: Vec<Found>,
     /// How each death was found.
     pub detections: Vec<Detection>,
     /// Transitions to `offline` of nodes that were there.

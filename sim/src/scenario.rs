@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use serde::Deserialize;
 use toml::Spanned;
-use wyneos_core::node::Liveness;
+use wyneos_core::{mesh::FindingKind, node::Liveness};
 
 /// Nodes of one scenario at most.
 pub const MAX_NODES: usize = 20_000;
@@ -128,7 +128,9 @@ pub enum Kind {
     Flap,
     /// The wall clock jumps by `jump` (and by minus that, when `back` is set).
     ClockJump,
-    /// What the coordinator's disk is asked to keep waits until the end.
+    /// The agent claims not to hear `peers` (everybody, when there are none), whatever it hears.
+    Lie,
+    /// What the disks of `targets` are asked to keep waits until the end; the coordinator's, when there are none.
     DiskStall,
     /// The coordinator is killed; it is started again after `for`.
     CoordinatorCrash,
@@ -192,13 +194,22 @@ pub struct Expect {
     /// The liveness.
     #[serde(default)]
     pub liveness: Option<Liveness>,
-    /// Each target has it at some time between `after` and this.
+    /// Something that the mesh finds, with exactly these sides.
+    #[serde(default)]
+    pub finding: Option<FindingKind>,
+    /// For a finding: whom it is about.
+    #[serde(default)]
+    pub near: Vec<String>,
+    /// For a finding: the other side.
+    #[serde(default)]
+    pub far: Vec<String>,
+    /// Each target has it, or it is found, at some time between `after` and this.
     #[serde(default, deserialize_with = "some_span")]
     pub by: Option<Duration>,
-    /// No target ever has it from `after` on.
+    /// No target ever has it, or it is never found, from `after` on.
     #[serde(default)]
     pub never: bool,
-    /// Each target has it when the scenario ends.
+    /// Each target has it, or it is not over, when the scenario ends.
     #[serde(default)]
     pub at_end: bool,
     /// From when on; from the first fault when absent.
@@ -331,17 +342,18 @@ fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) -> Result<(
         kind,
         Kind::Cut | Kind::Loss | Kind::Delay | Kind::Flap | Kind::CoordinatorCut
     );
-    let coordinator = matches!(kind, Kind::DiskStall | Kind::CoordinatorCrash | Kind::CoordinatorPause);
+    let coordinator = matches!(kind, Kind::CoordinatorCrash | Kind::CoordinatorPause);
+    let someone = !coordinator && kind != Kind::DiskStall;
     let lasts = matches!(
         kind,
         Kind::Pause | Kind::CoordinatorPause | Kind::CoordinatorCrash | Kind::DiskStall
     );
     let rules = [
-        ("targets", !fault.targets.is_empty(), !coordinator, !coordinator),
+        ("targets", !fault.targets.is_empty(), !coordinator, someone),
         (
             "peers",
             !fault.peers.is_empty(),
-            network && kind != Kind::CoordinatorCut,
+            (network && kind != Kind::CoordinatorCut) || kind == Kind::Lie,
             false,
         ),
         ("one_way", fault.one_way, network, false),
@@ -392,16 +404,31 @@ fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) -> Result<(
 }
 
 fn check_expect(expect: &Expect, cluster: &Cluster) -> Result<(), String> {
-    for target in &expect.targets {
+    for target in expect.targets.iter().chain(&expect.near).chain(&expect.far) {
         if Group::parse(target, cluster)? == Group::Coordinator {
-            return Err("targets: the coordinator has no liveness".to_owned());
+            return Err("targets, near, far: the coordinator is no node".to_owned());
         }
     }
     let asks = [expect.by.is_some(), expect.never, expect.at_end];
     let asked = asks.iter().filter(|&&asks| asks).count();
-    match (asked, expect.liveness, expect.transitions_at_most) {
-        (1, Some(_), None) | (0, None, Some(_)) => Ok(()),
-        _ => Err("an expectation is a liveness with one of by, never and at_end, or transitions_at_most".to_owned()),
+    let sides = !expect.near.is_empty() || !expect.far.is_empty();
+    if sides && expect.finding.is_none() {
+        return Err("near, far: they belong to a finding".to_owned());
+    }
+    if !expect.targets.is_empty() && expect.finding.is_some() {
+        return Err("targets: a finding has near and far instead".to_owned());
+    }
+    let about = (
+        expect.liveness.is_some(),
+        expect.finding.is_some(),
+        expect.transitions_at_most.is_some(),
+    );
+    match (asked, about) {
+        (1, (true, false, false) | (false, true, false)) | (0, (false, false, true)) => Ok(()),
+        _ => Err(
+            "an expectation is a liveness or a finding with one of by, never and at_end, or transitions_at_most"
+                .to_owned(),
+        ),
     }
 }
 

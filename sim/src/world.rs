@@ -15,7 +15,7 @@ use crate::{
     coordinator::Host,
     expect,
     net::Net,
-    report::{Detection, Report, Transition},
+    report::{Detection, Found, Report, Transition},
     scenario::Scenario,
     streams::{Item, Stream, StreamId, Way},
 };
@@ -57,6 +57,10 @@ pub(crate) enum What {
     Fault(usize, bool),
     /// A flapping cut goes on or off.
     Flap(usize, bool),
+    /// An agent's disk is done with a write; its machine and generation.
+    Written(usize, u32),
+    /// An agent lies again, by this fault.
+    Lie(usize, usize),
     /// A starving agent stops or goes on.
     Starve(usize, usize),
 }
@@ -116,6 +120,9 @@ impl Clock {
     }
 }
 
+/// The two sides of a finding.
+pub(crate) type Sides = (BTreeSet<usize>, BTreeSet<usize>);
+
 /// The world.
 pub(crate) struct World<'a> {
     pub(crate) scenario: &'a Scenario,
@@ -132,6 +139,7 @@ pub(crate) struct World<'a> {
     /// Of each fault: whom it met.
     pub(crate) met: BTreeMap<usize, BTreeSet<usize>>,
     pub(crate) transitions: Vec<(Time, usize, Transition)>,
+    pub(crate) findings: Vec<(Time, bool, Sides, Found)>,
     pub(crate) deaths: Vec<(Time, usize)>,
     pub(crate) failures: Vec<String>,
     pub(crate) trace: blake3::Hasher,
@@ -166,6 +174,7 @@ impl<'a> World<'a> {
             opened: 0,
             met: BTreeMap::new(),
             transitions: Vec::new(),
+            findings: Vec::new(),
             deaths: Vec::new(),
             failures: Vec::new(),
             trace: blake3::Hasher::new(),
@@ -248,6 +257,8 @@ impl<'a> World<'a> {
             What::Fault(fault, begins) => self.fault(fault, begins),
             What::Flap(fault, begins) => self.flap(fault, begins),
             What::Starve(machine, fault) => self.starve(machine, fault),
+            What::Written(machine, generation) => self.written(machine, generation),
+            What::Lie(machine, fault) => self.lie(machine, fault),
         }
     }
 
@@ -277,6 +288,7 @@ impl<'a> World<'a> {
             complete,
             false_verdicts: transitions.iter().filter(|transition| !transition.right).count(),
             transitions,
+            findings: self.findings.into_iter().map(|(.., found)| found).collect(),
             detections,
             failures: self.failures,
             events,

@@ -9,7 +9,7 @@ use wyneos_core::{
     id::NodeId,
     limits,
     mesh::{LinkReport, LinkState, Observation, REPORTS, Sight},
-    node::{ConnId, Facts, Hello},
+    node::{ConnId, Facts, Health, Hello},
     telemetry::Channel,
     time::WallTime,
 };
@@ -39,7 +39,8 @@ same!(
         Unknown,
         Up,
         Lossy,
-        Down
+        Down,
+        Slow
     }
 );
 same!(Sight, v1::Sight { Heard, Silent, Refused });
@@ -98,6 +99,10 @@ pub fn session_input(conn: ConnId, request: v1::SessionRequest) -> Result<Input,
             Ok(Input::Evidence {
                 conn,
                 observations: observations.collect::<Result<_, _>>()?,
+                health: sightings.health.map(|health| Health {
+                    strained: health.strained,
+                    disk_stalled: health.disk_stalled,
+                }),
             })
         }
     }
@@ -246,8 +251,12 @@ impl From<Report> for v1::SessionRequest {
                 state: v1::DirectiveState::from(state).into(),
                 detail,
             }),
-            Report::Evidence(observations) => session_request::Message::Sightings(v1::Sightings {
+            Report::Evidence { observations, health } => session_request::Message::Sightings(v1::Sightings {
                 observations: observations.into_iter().map(observation_out).collect(),
+                health: health.map(|health| v1::AgentHealth {
+                    strained: health.strained,
+                    disk_stalled: health.disk_stalled,
+                }),
             }),
             Report::Goodbye { reason } => session_request::Message::Goodbye(v1::Goodbye { reason }),
         };

@@ -6,7 +6,7 @@ use wyneos_core::{
     autonomy,
     coherence::{BehaviourOverview, IntegrityOverview, Report, Severity, Snapshot},
     id::NodeId,
-    mesh::{Link, ObserverLinks, Topology},
+    mesh::{Finding, FindingKind, Link, ObserverLinks, Topology},
     node::NodeIndex,
 };
 
@@ -68,7 +68,10 @@ pub fn sections(snapshot: &Snapshot) -> v1::Snapshot {
     v1::Snapshot {
         telemetry: Some((&snapshot.telemetry).into()),
         predictive: Some(predictive_overview(&snapshot.predictive, snapshot.cycle_interval, id)),
-        mesh: Some((&*snapshot.mesh).into()),
+        mesh: Some(v1::MeshTopology {
+            findings: snapshot.findings.iter().map(Into::into).collect(),
+            ..(&*snapshot.mesh).into()
+        }),
         autonomy: Some((&snapshot.autonomy).into()),
         behaviour: Some((&snapshot.behaviour).into()),
         integrity: Some((&snapshot.integrity).into()),
@@ -97,6 +100,41 @@ impl From<&Topology> for v1::MeshTopology {
             components_total: topology.components_total,
             unobserved: topology.unobserved_links.iter().map(unobserved).collect(),
             plan_version: topology.plan_version,
+            findings: Vec::new(),
+        }
+    }
+}
+
+same!(
+    FindingKind,
+    v1::FindingKind {
+        NodesDown,
+        Ambiguous,
+        CoordinatorCut,
+        PeersCut,
+        GroupSplit,
+        LinkDown,
+        OneWay,
+        LinkLossy,
+        LinkSlow,
+        Flapping,
+        Starved,
+        DiskStalled,
+        Untrusted,
+        Breaker
+    }
+);
+
+impl From<&Finding> for v1::Finding {
+    fn from(finding: &Finding) -> v1::Finding {
+        let ids = |ids: &[NodeId]| ids.iter().map(ToString::to_string).collect();
+        v1::Finding {
+            id: finding.id,
+            kind: v1::FindingKind::from(finding.kind).into(),
+            since: Some(timestamp(finding.since)),
+            near: ids(&finding.near),
+            far: ids(&finding.far),
+            detail: finding.detail.clone(),
         }
     }
 }

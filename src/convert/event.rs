@@ -42,6 +42,10 @@ impl From<&EventBody> for v1::event::Body {
                 verb: verb.clone(),
                 detail: detail.clone(),
             }),
+            EventBody::Finding { finding, open } => Body::Finding(v1::FindingRecord {
+                finding: Some(finding.into()),
+                open: *open,
+            }),
             EventBody::Coordinator { started, version } => Body::Coordinator(v1::CoordinatorRecord {
                 started: *started,
                 version: version.clone(),

@@ -62,7 +62,8 @@ same!(
         HostSilent,
         AgentGone,
         PeersHearIt,
-        PeersLostIt
+        PeersLostIt,
+        Flapping
     }
 );
 same!(

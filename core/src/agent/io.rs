@@ -7,7 +7,7 @@ use crate::{
     coordinator::{Heartbeat, Message, ProbePlan, Refused},
     id::{ClusterId, NodeId},
     mesh::Observation,
-    node::{ConnId, Hello},
+    node::{ConnId, Health, Hello},
     telemetry::Reading,
     time::WallTime,
 };
@@ -44,6 +44,11 @@ pub enum Input {
         target: NodeId,
         /// What came of it.
         outcome: ProbeOutcome,
+    },
+    /// Something was written to the agent's disk, as [`Effect::TouchDisk`] asked.
+    DiskTouched {
+        /// False when that failed.
+        done: bool,
     },
     /// The process is to end: say goodbye.
     Shutdown {
@@ -85,7 +90,12 @@ pub enum Report {
         reason: String,
     },
     /// What the agent sees of some of its peers changed.
-    Evidence(Vec<(NodeId, Observation)>),
+    Evidence {
+        /// What changed.
+        observations: Vec<(NodeId, Observation)>,
+        /// How the agent itself is, when that changed.
+        health: Option<Health>,
+    },
 }
 
 /// Something to be done outside.
@@ -112,6 +122,8 @@ pub enum Effect {
     },
     /// Read the host; answer [`Input::Measured`].
     Measure,
+    /// Have the disk that keeps the agent's state take something; answer [`Input::DiskTouched`], however late.
+    TouchDisk,
     /// Probe a node; answer [`Input::Probed`].
     Probe {
         /// The cluster that both should belong to.

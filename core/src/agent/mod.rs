@@ -1,6 +1,7 @@
 //! The agent's logic, as a state machine without I/O: its session, heartbeats, probes and directives.
 
 mod directives;
+mod health;
 mod io;
 mod probes;
 #[cfg(test)]
@@ -11,6 +12,7 @@ use std::{collections::VecDeque, time::Duration};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
+use health::SelfHealth;
 pub use io::{Effect, Input, Notice, ProbeOutcome, Report};
 use probes::Probes;
 
@@ -74,6 +76,10 @@ enum Timer {
     Probe(NodeId, u64),
     /// A probe should have been answered by now: the node, the probe's number, and when this is due.
     Missed(NodeId, u64, Time),
+    /// The disk is looked at.
+    Disk,
+    /// A write should be done by now: its number, and when this is due.
+    DiskLate(u64, Time),
 }
 
 #[derive(Debug)]
@@ -123,6 +129,7 @@ pub struct Agent {
     quiet: u64,
     measuring: bool,
     probes: Probes,
+    health: SelfHealth,
     remembered: VecDeque<(u64, State)>,
     timers: Timers<Timer>,
     effects: VecDeque<Effect>,
@@ -148,12 +155,14 @@ impl Agent {
             quiet: 0,
             measuring: false,
             probes: Probes::default(),
+            health: SelfHealth::default(),
             remembered: VecDeque::new(),
             timers: Timers::default(),
             effects: VecDeque::new(),
             config,
         };
         agent.timers.set(now, Timer::Reconnect(1));
+        agent.timers.set(now, Timer::Disk);
         agent
     }
 
@@ -167,6 +176,7 @@ impl Agent {
             Input::Message { conn, message } => self.message(conn, message),
             Input::Measured(reading) => self.measured(&reading),
             Input::Probed { target, outcome } => self.probed(target, outcome),
+            Input::DiskTouched { done } => self.disk_touched(done),
             Input::Shutdown { reason } => self.shutdown(reason),
         }
     }
@@ -174,6 +184,7 @@ impl Agent {
     /// Does what every timer that is due asks for.
     pub fn handle_timeout(&mut self, now: Time) {
         self.now = self.now.max(now);
+        self.notice_lateness(self.timers.next());
         while let Some(timer) = self.timers.take_due(now) {
             match timer {
                 Timer::Reconnect(token) if token == self.reconnect => self.connect(),
@@ -182,6 +193,8 @@ impl Agent {
                 Timer::Quiet(token) if token == self.quiet => self.give_up_quiet(),
                 Timer::Probe(target, token) => self.probe(target, token),
                 Timer::Missed(target, number, due) => self.missed(target, number, due),
+                Timer::Disk => self.check_disk(),
+                Timer::DiskLate(number, due) => self.disk_late(number, due),
                 Timer::Reconnect(_) | Timer::Heartbeat(_) | Timer::Quiet(_) => {}
             }
         }
@@ -352,6 +365,7 @@ impl Agent {
         self.hears(quiet);
         self.beat();
         self.tell_all_sights();
+        self.tell_if_unwell();
     }
 
     /// The coordinator gave a sign of life; the next is due within `quiet`.

@@ -24,7 +24,7 @@ const MISSED_MIN: Duration = Duration::from_millis(300);
 const MISSED_MAX: Duration = Duration::from_secs(1);
 
 /// A timer this much late says that this process itself stood still: whoever did not answer meanwhile gets his time anew.
-const LATE: Duration = Duration::from_millis(100);
+pub(super) const LATE: Duration = Duration::from_millis(100);
 
 /// Targets of one agent at most; a plan's further ones are passed over.
 const MAX_TARGETS: usize = 64;
@@ -44,7 +44,7 @@ struct Target {
 impl Target {
     /// How long an answer may take.
     fn patience(&self) -> Duration {
-        let usual = Duration::from_micros(u64::from(self.meter.smoothed_micros()));
+        let usual = Duration::from_micros(u64::from(self.meter.recent_micros()));
         (usual * PATIENCE).clamp(MISSED_MIN, MISSED_MAX)
     }
 }
@@ -144,7 +144,10 @@ impl Agent {
         target.sight = Some(sight);
         if let (false, Some(conn)) = (known, self.live_conn()) {
             let observation = self.probes.observation(id, now);
-            let report = Report::Evidence(observation.into_iter().collect());
+            let report = Report::Evidence {
+                observations: observation.into_iter().collect(),
+                health: None,
+            };
             self.effects.push_back(Effect::Send { conn, report });
         }
     }
@@ -164,7 +167,10 @@ impl Agent {
             .filter_map(|id| self.probes.observation(id, now))
             .collect();
         if let (false, Some(conn)) = (observations.is_empty(), self.live_conn()) {
-            let report = Report::Evidence(observations);
+            let report = Report::Evidence {
+                observations,
+                health: None,
+            };
             self.effects.push_back(Effect::Send { conn, report });
         }
     }

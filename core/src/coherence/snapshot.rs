@@ -7,7 +7,7 @@ use crate::{
     autonomy, behaviour,
     id::{ClusterId, NodeId},
     integrity::{Digest, PublicKey},
-    mesh::{ObserverLinks, Topology},
+    mesh::{Finding, ObserverLinks, Topology},
     node::{Cause, Liveness, NodeIndex, NodeRecord},
     predictive::{self, Forecast},
     telemetry::{Channel, Sample, Statistics},
@@ -120,6 +120,8 @@ pub struct Snapshot {
     pub predictive: predictive::Overview,
     /// The mesh as a whole.
     pub mesh: Arc<Topology>,
+    /// What the mesh found and is not over.
+    pub findings: Vec<Finding>,
     /// The mesh link by link, sorted by observer.
     pub links: Arc<Vec<Arc<ObserverLinks>>>,
     /// The decisions at a glance.

@@ -62,6 +62,7 @@ impl Coordinator {
             telemetry,
             predictive,
             mesh,
+            findings: self.open_findings(),
             links,
             autonomy: self.autonomy.overview(),
             behaviour,

@@ -8,7 +8,7 @@ use crate::{
     id::{ClusterId, NodeId},
     integrity::Seal,
     mesh::{LinkReport, Observation},
-    node::{Admission, ConnId, Eligibility, Hello, Labels},
+    node::{Admission, ConnId, Eligibility, Health, Hello, Labels},
     registry::NoSuchNode,
     store::Batch,
     time::WallTime,
@@ -75,6 +75,8 @@ pub enum Input {
         conn: ConnId,
         /// What changed.
         observations: Vec<(NodeId, Observation)>,
+        /// How the agent itself is, when that changed.
+        health: Option<Health>,
     },
     /// An operator's command.
     Command {

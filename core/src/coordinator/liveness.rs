@@ -1,6 +1,6 @@
 //! Liveness: how it changes, and whom that concerns. What it should be is concluded in `verdict.rs`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Coordinator, Timer};
 use crate::{
@@ -9,25 +9,25 @@ use crate::{
     node::{Cause, Liveness, Node, NodeIndex, NodeRecord},
 };
 
+/// A node that was in doubt is online again when it was heard without a break for so long. Longer: a link that comes and goes
+/// makes fewer transitions; later back. Twice as long for each time that it came back within [`LATELY`].
+const STEADY: Duration = Duration::from_secs(4);
+
+/// How long a return counts.
+const LATELY: Duration = Duration::from_secs(300);
+
+/// Returns that make the wait longer at most: 4 s become 256 s.
+const RETURNS: u32 = 6;
+
+/// From so many returns on, a node that was gone is in quarantine when it is back.
+const QUARANTINE: u32 = 3;
+
 impl Coordinator {
     /// Takes in what the store kept: departed nodes as they were, all others as unseen.
     pub(super) fn recall(&mut self, records: Vec<Arc<NodeRecord>>) {
         let (now, wall) = (self.now, self.wall_now());
         for record in records {
-            let unseen = (Liveness::Unseen, Cause::UnseenSinceRestart, wall);
-            let (liveness, cause, liveness_since) = record.departed.unwrap_or(unseen);
-            let index = self.registry.add(record.id(), || Node {
-                record,
-                liveness,
-                cause,
-                liveness_since,
-                since: now,
-                last_seen: None,
-                session: None,
-                asked: None,
-                ended_by_peer: false,
-                timer: 0,
-            });
+            let index = self.registry.add(record.id(), || Node::new(record, wall, now));
             self.matrix.add(index);
         }
         self.timers.set(now + self.config.restart_grace, Timer::RestartGrace);
@@ -52,6 +52,44 @@ impl Coordinator {
             let evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
             self.transition(index, Liveness::Offline, Cause::UnseenSinceRestart, evidence);
         }
+    }
+
+    /// A node that is not online gave a sign of life: it is online at once when nothing speaks against it (`anew`: its agent was
+    /// started again), and when it was heard for long enough otherwise.
+    pub(super) fn heard_again(&mut self, index: NodeIndex, anew: bool, fact: String) {
+        let now = self.now;
+        let returns = self.returns_lately(index);
+        let flaps = returns >= QUARANTINE;
+        let evidence = vec![Evidence::new(self.wall_now(), "session", fact)];
+        let node = &mut self.registry[index];
+        let steady_since = *node.steady_since.get_or_insert(now);
+        let at_once = match node.liveness {
+            Liveness::Online => return,
+            Liveness::Unseen | Liveness::Left => true,
+            Liveness::Offline => !flaps,
+            Liveness::Suspect | Liveness::Unreachable => anew && !flaps,
+        };
+        if at_once {
+            self.transition(index, Liveness::Online, Cause::Heartbeat, evidence);
+        } else if node.liveness == Liveness::Offline {
+            self.transition(index, Liveness::Suspect, Cause::Flapping, evidence);
+        } else if now.since(steady_since) >= STEADY * 2u32.pow(returns) {
+            let tally = self.tally(index);
+            if tally.lost() <= tally.heard.len() {
+                self.transition(index, Liveness::Online, Cause::Heartbeat, evidence);
+            }
+        }
+    }
+
+    /// How often the node came back lately, [`RETURNS`] at most.
+    fn returns_lately(&self, index: NodeIndex) -> u32 {
+        let (returns, last) = self.registry[index].returns;
+        if self.now.since(last) < LATELY { returns } else { 0 }
+    }
+
+    /// True when it came and went so often that it must be heard for long before it counts again.
+    pub(super) fn flaps(&self, index: NodeIndex) -> bool {
+        self.returns_lately(index) >= QUARANTINE
     }
 
     /// Looks at a node whose silence may have lasted too long.
@@ -83,6 +121,16 @@ impl Coordinator {
         let from = node.liveness;
         if from == to {
             return;
+        }
+        let came_back =
+            to == Liveness::Online && matches!(from, Liveness::Suspect | Liveness::Unreachable | Liveness::Offline);
+        if came_back {
+            let returns = self.returns_lately(index);
+            self.registry[index].returns = ((returns + 1).min(RETURNS), now);
+        }
+        let node = &mut self.registry[index];
+        if to == Liveness::Online || from == Liveness::Online {
+            node.steady_since = None;
         }
         (node.liveness, node.cause, node.liveness_since, node.since) = (to, cause, wall, now);
         let departed = matches!(to, Liveness::Offline | Liveness::Left).then_some((to, cause, wall));
@@ -129,6 +177,7 @@ impl Coordinator {
 
     /// What a transition means for timers, telemetry and mesh.
     fn concerns(&mut self, index: NodeIndex, from: Liveness, to: Liveness) {
+        let now = self.now;
         match to {
             Liveness::Online => {
                 let at = self.now + self.silence_limit(index);
@@ -140,12 +189,17 @@ impl Coordinator {
         }
         if from == Liveness::Online {
             self.matrix.silence(index);
-            self.mesh.silence(index);
         }
         if to == Liveness::Offline {
             self.drop_session(index);
+            self.fallen.push((now, index));
         }
         let in_mesh = |liveness| matches!(liveness, Liveness::Online | Liveness::Suspect | Liveness::Unreachable);
+        if in_mesh(from) && !in_mesh(to) {
+            self.mesh.silence(index);
+        } else {
+            self.mesh.mute(index, to != Liveness::Online);
+        }
         if in_mesh(from) != in_mesh(to) || to == Liveness::Online {
             self.plan_soon();
         }

@@ -9,6 +9,7 @@ mod io;
 mod liveness;
 mod session;
 mod staging;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -28,7 +29,7 @@ use crate::{
     event::EventBody,
     id::ClusterId,
     integrity::Digest,
-    mesh::Mesh,
+    mesh::{Findings, Mesh},
     node::NodeIndex,
     predictive::Predictor,
     registry::Registry,
@@ -50,6 +51,8 @@ enum Timer {
     RestartGrace,
     /// The probe plan is made anew.
     Plan,
+    /// The mesh is surveyed.
+    Survey,
     /// A directive is delivered again, or given up.
     Directive(u64),
 }
@@ -94,6 +97,11 @@ pub struct Coordinator {
     matrix: Matrix,
     predictor: Predictor,
     mesh: Mesh,
+    findings: Findings,
+    /// Nodes that went offline, and when, until they are told of together.
+    fallen: Vec<(Time, NodeIndex)>,
+    /// Those that were.
+    down: Vec<survey::Fallen>,
     autonomy: Autonomy,
     behaviour: BehaviourLoop,
     last_seal: (u64, u64, Digest),
@@ -129,6 +137,9 @@ impl Coordinator {
             matrix: Matrix::new(config.history),
             predictor: Predictor::default(),
             mesh: Mesh::new(config.seed),
+            findings: Findings::default(),
+            fallen: Vec::new(),
+            down: Vec::new(),
             autonomy: Autonomy::new(durable.epoch, durable.decisions),
             behaviour: BehaviourLoop::new(durable.epoch),
             last_seal: durable.last_snapshot,
@@ -143,6 +154,7 @@ impl Coordinator {
         };
         coordinator.recall(durable.nodes);
         coordinator.timers.set(now, Timer::Pulse);
+        coordinator.timers.set(now, Timer::Survey);
         let version = coordinator.config.version.to_string();
         let summary = format!("coordinator {version} started, epoch {}", coordinator.epoch);
         coordinator.record(None, summary, EventBody::Coordinator { started: true, version });
@@ -166,7 +178,11 @@ impl Coordinator {
             Input::Goodbye { conn, reason } => self.goodbye(conn, &reason),
             Input::Invalid { conn, detail } => self.invalid(conn, detail),
             Input::Closed { conn, by_peer } => self.closed(conn, by_peer),
-            Input::Evidence { conn, observations } => self.evidence(conn, &observations),
+            Input::Evidence {
+                conn,
+                observations,
+                health,
+            } => self.evidence(conn, &observations, health),
             Input::Command { request, command } => self.command(request, command),
             Input::Committed => self.committed(),
             Input::Published(published) => self.published(published),
@@ -184,6 +200,7 @@ impl Coordinator {
                 Timer::Liveness(index, token) => self.look_at(index, token),
                 Timer::RestartGrace => self.give_up_unseen(),
                 Timer::Plan => self.replan(),
+                Timer::Survey => self.survey(),
                 Timer::Directive(id) => self.redeliver(id),
             }
         }

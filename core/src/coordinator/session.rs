@@ -112,8 +112,8 @@ impl Coordinator {
 
     fn register(&mut self, hello: &Hello) -> NodeIndex {
         let (now, wall) = (self.now, self.wall_now());
-        let index = self.registry.add(hello.facts.id, || Node {
-            record: Arc::new(NodeRecord {
+        let index = self.registry.add(hello.facts.id, || {
+            let record = NodeRecord {
                 facts: Arc::new(hello.facts.clone()),
                 incarnation: hello.incarnation,
                 session: 0,
@@ -122,16 +122,8 @@ impl Coordinator {
                 operator_labels: Default::default(),
                 heartbeat: None,
                 departed: None,
-            }),
-            liveness: Liveness::Unseen,
-            cause: Cause::UnseenSinceRestart,
-            liveness_since: wall,
-            since: now,
-            last_seen: None,
-            session: None,
-            asked: None,
-            ended_by_peer: false,
-            timer: 0,
+            };
+            Node::new(Arc::new(record), wall, now)
         });
         self.matrix.add(index);
         index
@@ -145,12 +137,12 @@ impl Coordinator {
             return;
         };
         session.welcomed = true;
-        let (number, incarnation) = (session.number, node.record.incarnation);
+        let (number, incarnation, anew) = (session.number, node.record.incarnation, session.attempt == 0);
         (node.last_seen, node.asked, node.ended_by_peer) = (Some(now), None, false);
         let admission = node.record.admission;
         let fact = format!("session {number:x} opened, incarnation {incarnation}");
-        let evidence = vec![Evidence::new(self.wall_now(), "session", fact)];
-        self.transition(index, Liveness::Online, Cause::Heartbeat, evidence);
+        self.mesh.silence(index);
+        self.heard_again(index, anew, fact);
         let welcome = Welcome {
             cluster: self.cluster,
             epoch: self.epoch,
@@ -198,18 +190,22 @@ impl Coordinator {
         session.acknowledged = session.acknowledged.max(heartbeat.acknowledged);
         session.clock_skew_millis = heartbeat.wall.0.saturating_sub(wall.0);
         session.load = heartbeat.load;
-        (node.last_seen, node.asked) = (Some(now), None);
+        let heard_before = node.last_seen.replace(now);
+        node.asked = None;
         self.matrix
             .record(index, &session.channels, &heartbeat.values, &heartbeat.absent);
         for (subject, report) in &heartbeat.links {
             if let Some(subject) = self.registry.find(*subject) {
                 self.mesh.report(index, subject, report, now, wall);
+                self.check_report(index, report);
             }
         }
+        let gap = heard_before.map(|at| now.since(at));
         if self.registry[index].liveness != Liveness::Online {
-            let fact = format!("heartbeat {} arrived", heartbeat.sequence);
-            let evidence = vec![Evidence::new(wall, "session", fact)];
-            self.transition(index, Liveness::Online, Cause::Heartbeat, evidence);
+            if gap.is_none_or(|gap| gap > self.silence_limit(index)) {
+                self.registry[index].steady_since = None;
+            }
+            self.heard_again(index, false, format!("heartbeat {} arrived", heartbeat.sequence));
         }
     }
 
@@ -246,6 +242,7 @@ impl Coordinator {
     fn end_session(&mut self, index: NodeIndex, fact: &str) {
         let last_heard = self.last_heard(index);
         let was = self.registry[index].session.take();
+        self.registry[index].steady_since = None;
         // A node that is not online yet was just there, too: its hello was.
         let suspicious = matches!(self.registry[index].liveness, Liveness::Online | Liveness::Unseen);
         if suspicious && !self.stopping && was.is_some() {

@@ -10,8 +10,8 @@ use super::{Coordinator, Message};
 use crate::{
     autonomy::Evidence,
     id::NodeId,
-    mesh::{Observation, Sight, Tally},
-    node::{Cause, ConnId, Liveness, NodeIndex},
+    mesh::{FindingKind, Observation, Sight, Tally},
+    node::{Cause, ConnId, Health, Liveness, NodeIndex},
     time::Time,
 };
 
@@ -22,8 +22,16 @@ const WINDOW: Duration = Duration::from_millis(1_500);
 /// The same when its host says that no agent is there: that is no matter of patience, only of a restart.
 const GONE_WINDOW: Duration = Duration::from_secs(1);
 
+/// The same for a node that was heard again by some while most missed it, within the last [`ERRATIC`]: most of its packets may
+/// be lost.
+const ERRATIC_WINDOW: Duration = Duration::from_secs(10);
+const ERRATIC: Duration = Duration::from_secs(30);
+
 /// A node that was asked may take this long.
 const PING_PATIENCE: Duration = Duration::from_millis(500);
+
+/// So many times the grace period is waited for observers that have not said anything.
+const WAIT_FOR_OTHERS: u32 = 3;
 
 /// How often a verdict that waits for others' is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -38,13 +46,23 @@ const UNREST: f64 = 0.25;
 /// three seconds, transports waiting twice as long each time that they send again.
 const STRETCH: f64 = 2.0;
 
+/// Nodes that were declared offline for their silence count for so long towards the breaker.
+const BREAKER_WINDOW: Duration = Duration::from_secs(300);
+
+/// The breaker never holds the first few back; beyond, it does when half of all nodes were declared offline.
+const BREAKER_MIN: usize = 3;
+
 /// What holds for the cluster as a whole.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Climate {
     at: Option<Time>,
     /// More than half of the nodes are silent: they may have died, or the coordinator may be cut off. In the smallest clusters
     /// the coordinator counts as one that is there.
-    ambiguous: bool,
+    pub(super) ambiguous: bool,
+    /// So many nodes were declared offline lately that no further one is.
+    pub(super) breaker: bool,
+    /// Nodes that are online or in doubt.
+    pub(super) members: usize,
     /// How many times as long the window is: so many probes of living nodes are missed.
     stretch: f64,
 }
@@ -53,8 +71,8 @@ pub(super) struct Climate {
 const NAMED: usize = 10;
 
 impl Coordinator {
-    /// An agent sees something else of its peers than before.
-    pub(super) fn evidence(&mut self, conn: ConnId, observations: &[(NodeId, Observation)]) {
+    /// An agent sees something else of its peers than before, or is otherwise than before.
+    pub(super) fn evidence(&mut self, conn: ConnId, observations: &[(NodeId, Observation)], health: Option<Health>) {
         let Some(observer) = self.registry.of_conn(conn) else {
             self.no_session(conn, "sightings");
             return;
@@ -64,12 +82,18 @@ impl Coordinator {
             return;
         }
         self.hear(observer);
+        if let Some(health) = health {
+            self.registry[observer].health = health;
+        }
+        if !self.may_say(observer, observations.len()) {
+            return;
+        }
         for (subject, observation) in observations {
-            let Some(subject) = self.registry.find(*subject) else {
-                continue;
-            };
-            if self.mesh.observe(observer, subject, *observation, self.now) {
-                self.weigh(subject, observation.sight);
+            let subject = self.registry.find(*subject);
+            let asked = subject.filter(|&subject| self.mesh.observe(observer, subject, *observation, self.now));
+            match asked {
+                Some(subject) => self.weigh(subject, observation.sight),
+                None => self.unasked(observer),
             }
         }
     }
@@ -87,7 +111,12 @@ impl Coordinator {
                 self.ask(index);
                 self.doubt(index);
             }
-            Liveness::Suspect | Liveness::Unreachable => self.judge(index),
+            Liveness::Suspect | Liveness::Unreachable => {
+                if sight == Sight::Heard {
+                    self.registry[index].erratic = Some(self.now);
+                }
+                self.judge(index);
+            }
             _ => {}
         }
     }
@@ -152,23 +181,42 @@ impl Coordinator {
         self.look_later(index, next);
     }
 
-    /// What the observers see that can be counted on: online, and not themselves in doubt.
-    fn tally(&self, index: NodeIndex) -> Tally {
-        let counts = |observer: NodeIndex| {
-            self.registry[observer].liveness == Liveness::Online && self.unanswered(observer).is_none()
-        };
-        self.mesh.tally(index, counts)
+    /// True when what the node says of others can be counted on: it is heard, not itself in doubt, and no bad observer.
+    pub(super) fn counts(&self, observer: NodeIndex) -> bool {
+        let node = &self.registry[observer];
+        (node.liveness == Liveness::Online || node.steady_since.is_some())
+            && !node.health.strained
+            && !self.findings.is(FindingKind::Starved, observer)
+            && self.unanswered(observer).is_none()
+            && !self.is_distrusted(observer)
+    }
+
+    /// What the observers see that can be counted on.
+    pub(super) fn tally(&self, index: NodeIndex) -> Tally {
+        self.mesh.tally(index, |observer| {
+            self.counts(observer) && !self.mesh.hears_nobody(observer)
+        })
     }
 
     /// What becomes of a node that the coordinator does not hear.
     pub(super) fn judge(&mut self, index: NodeIndex) {
         let tally = self.tally(index);
+        if self.is_steady(index) {
+            if tally.lost() > tally.heard.len() {
+                self.registry[index].steady_since = Some(self.now);
+            }
+            self.look_again(index, self.now);
+            return;
+        }
         let node = &self.registry[index];
         let (liveness, by_peer) = (node.liveness, node.ended_by_peer);
         let since = node.since.max(self.resumed_at);
         let last_heard = tally.last_heard.max(self.heard_at(index));
         let silent_for = self.now.since(last_heard);
-        let over = since + self.config.suspect_grace;
+        // Where others could tell, it is waited for what they say.
+        let others = tally.telling() + tally.unknown > 0;
+        let patience = if others { WAIT_FOR_OTHERS } else { 1 };
+        let over = since + self.config.suspect_grace * patience;
         if !tally.heard.is_empty() {
             if liveness == Liveness::Suspect && self.now.since(since) >= WINDOW {
                 let mut evidence = vec![self.last_heard(index)];
@@ -181,22 +229,30 @@ impl Coordinator {
         }
         let climate = self.climate();
         // A connection that was ended by the other host is no silence.
-        let may = by_peer || !climate.ambiguous;
+        let may = by_peer || !(climate.ambiguous || climate.breaker);
         let agreed = tally.lost() >= tally.quorum();
         let gone = by_peer && tally.refused.len() >= tally.quorum();
         let window = if gone {
             GONE_WINDOW
+        } else if self.is_erratic(index) {
+            ERRATIC_WINDOW
         } else {
             WINDOW.mul_f64(climate.stretch)
         };
-        if may && agreed && silent_for >= window {
+        let still = silent_for >= window;
+        if may && agreed && still {
             let cause = if gone { Cause::AgentGone } else { Cause::HostSilent };
             let fact = format!("nobody heard it for {silent_for:?}; the window is {window:?}");
             let mut evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "mesh", fact)];
             evidence.extend(self.told(&tally));
             self.transition(index, Liveness::Offline, cause, evidence);
-        } else if may && over <= self.now {
-            let (cause, grace) = (self.registry[index].cause, self.config.suspect_grace);
+        } else if may && still && over <= self.now {
+            let grace = self.config.suspect_grace;
+            let cause = if others {
+                Cause::HostSilent
+            } else {
+                self.registry[index].cause
+            };
             let fact = format!("{} for {grace:?} without a sign of life", liveness.name());
             let mut evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
             evidence.extend(self.told(&tally));
@@ -204,6 +260,22 @@ impl Coordinator {
         } else {
             self.look_again(index, if agreed { last_heard + window } else { over });
         }
+    }
+
+    /// True when somebody heard it lately though it was in doubt: nobody may hear it for a while, and it is there.
+    fn is_erratic(&self, index: NodeIndex) -> bool {
+        let heard = self.registry[index].erratic;
+        heard.is_some_and(|at| self.now.since(at) < ERRATIC)
+    }
+
+    /// True when a node that is not online is heard by the coordinator itself.
+    fn is_steady(&mut self, index: NodeIndex) -> bool {
+        let silent = self.now.since(self.heard_at(index)) >= self.silence_limit(index);
+        let node = &mut self.registry[index];
+        if silent {
+            node.steady_since = None;
+        }
+        node.steady_since.is_some()
     }
 
     /// Looks again at `at`, or soon: what others are may change the verdict.
@@ -214,19 +286,24 @@ impl Coordinator {
     }
 
     /// What holds for the cluster as a whole; reckoned anew when it is older than [`CLIMATE`].
-    fn climate(&mut self) -> Climate {
+    pub(super) fn climate(&mut self) -> Climate {
         if self.climate.at.is_none_or(|at| self.now.since(at) >= CLIMATE) {
-            let (mut members, mut silent) = (1, 0);
+            let (mut members, mut silent, mut fell) = (0, 0, 0);
             for (_, node) in self.registry.iter() {
                 let lost = matches!(node.liveness, Liveness::Suspect | Liveness::Unreachable);
                 members += usize::from(lost || node.liveness == Liveness::Online);
-                silent += usize::from(lost && !node.ended_by_peer);
+                silent += usize::from(lost && !node.ended_by_peer && node.steady_since.is_none());
+                let offline = node.liveness == Liveness::Offline && node.cause == Cause::HostSilent;
+                fell += usize::from(offline && self.now.since(node.since) < BREAKER_WINDOW);
             }
             let registry = &self.registry;
             let (lost, all) = self.mesh.lost(|subject| registry[subject].liveness == Liveness::Online);
             self.climate = Climate {
                 at: Some(self.now),
-                ambiguous: 2 * silent > members,
+                // The coordinator is one of those that are there.
+                ambiguous: 2 * silent > members + 1,
+                breaker: fell >= BREAKER_MIN.max((members + fell).div_ceil(2)),
+                members,
                 stretch: 1.0 + STRETCH * (lost as f64 / all.max(1) as f64 / UNREST).min(1.0),
             };
         }

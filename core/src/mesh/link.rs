@@ -12,10 +12,12 @@ pub enum LinkState {
     Unknown,
     /// The newest probes were answered.
     Up,
-    /// More than 10% of the last [`WINDOW`] were lost.
+    /// More than 10% of the last [`WINDOW`], or 3 of the last 5, were lost or had to be sent again.
     Lossy,
     /// The newest [`DOWN_AFTER`] or more failed.
     Down,
+    /// Answers take more than [`SLOW_TIMES`] as long as they used to, and [`SLOW_MICROS`] on top.
+    Slow,
 }
 
 /// Probes that loss and percentiles are taken over.
@@ -23,6 +25,28 @@ pub const WINDOW: usize = 32;
 
 /// Failed probes in a row that make a link `down`.
 pub const DOWN_AFTER: u32 = 3;
+
+/// See [`LinkState::Slow`].
+pub const SLOW_TIMES: f32 = 4.0;
+
+/// See [`LinkState::Slow`]; microseconds.
+pub const SLOW_MICROS: f32 = 20_000.0;
+
+/// An answer that took more than [`SLOW_TIMES`] as long as usual and this on top counts as lost: something was sent again. The
+/// shortest wait of TCP before it does is 200 ms on Linux.
+pub const RESENT_MICROS: f32 = 150_000.0;
+
+/// So many probes without a loss, and a link is no longer lossy.
+const CALM: u32 = 8;
+
+/// So many of the newest probes make a link lossy before a tenth of all are lost.
+const LOST_LATELY: u32 = 3;
+
+/// The newest answers whose shortest is what a link takes now.
+const NEWEST: usize = 5;
+
+/// Answers before anything is usual.
+const USUAL_AFTER: usize = 8;
 
 /// Links that one heartbeat reports at most.
 pub const REPORTS: usize = 64;
@@ -75,7 +99,7 @@ impl Link {
 
     /// True when probes get through.
     pub fn is_live(&self) -> bool {
-        matches!(self.state, LinkState::Up | LinkState::Lossy)
+        matches!(self.state, LinkState::Up | LinkState::Lossy | LinkState::Slow)
     }
 }
 
@@ -87,6 +111,8 @@ pub struct LinkMeter {
     probes: u32,
     failed_in_a_row: u32,
     smoothed: Option<f32>,
+    /// What the link usually takes, microseconds; follows slowly, and hardly while it is slow.
+    usual: f32,
     rtts: [u32; WINDOW],
     answers: usize,
     last_success: Option<Time>,
@@ -97,7 +123,6 @@ impl LinkMeter {
     /// A probe was answered after `rtt`.
     pub fn answer(&mut self, now: Time, rtt: Duration) {
         let micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
-        self.push(true);
         self.failed_in_a_row = 0;
         // RFC 6298, section 2: SRTT with gain 1/8.
         let smoothed = self
@@ -107,6 +132,51 @@ impl LinkMeter {
         self.rtts[self.answers % WINDOW] = micros;
         self.answers += 1;
         self.last_success = Some(now);
+        self.push(!self.is_resent(micros));
+        if self.is_slow() {
+            // What looked as if it had been sent again was slow from the first.
+            self.answered |= (1 << NEWEST) - 1;
+        }
+        let shortest = self.shortest();
+        let gain = match self.answers {
+            ..=USUAL_AFTER => 1.0,
+            _ if self.is_slow() => 1.0 / 1024.0,
+            _ => 1.0 / 64.0,
+        };
+        self.usual += (shortest - self.usual) * gain;
+    }
+
+    /// The shortest of the newest answers, microseconds.
+    fn shortest(&self) -> f32 {
+        let count = self.answers.min(NEWEST);
+        let newest = (1..=count).map(|back| self.rtts[(self.answers - back) % WINDOW]);
+        newest.min().unwrap_or_default() as f32
+    }
+
+    /// Of the last `few` probes, those that were lost or had to be sent again.
+    fn lost_of(&self, few: u32) -> u32 {
+        let few = self.probes.min(few);
+        few - (self.answered & ((1 << few) - 1)).count_ones()
+    }
+
+    fn is_usual(&self) -> bool {
+        self.answers > USUAL_AFTER
+    }
+
+    /// Everything is slow, not only what had to be sent again.
+    fn is_slow(&self) -> bool {
+        self.is_usual() && self.shortest() > self.usual * SLOW_TIMES + SLOW_MICROS
+    }
+
+    /// An answer that took so long had to be sent again, or its probe had.
+    fn is_resent(&self, micros: u32) -> bool {
+        self.is_usual() && !self.is_slow() && micros as f32 > self.usual * SLOW_TIMES + RESENT_MICROS
+    }
+
+    /// How long an answer took of late, at the most that is likely: the smoothed round-trip time, or the newest.
+    pub fn recent_micros(&self) -> u32 {
+        let newest = self.answers.checked_sub(1).map_or(0, |last| self.rtts[last % WINDOW]);
+        self.smoothed_micros().max(newest / 2)
     }
 
     /// Smoothed round-trip time, microseconds; 0 before the first answer.
@@ -141,8 +211,10 @@ impl LinkMeter {
         let state = match (self.probes, self.failed_in_a_row) {
             (0, _) => LinkState::Unknown,
             (_, failed) if failed >= DOWN_AFTER => LinkState::Down,
-            _ if loss > 0.1 && self.probes >= 10 => LinkState::Lossy,
+            _ if loss > 0.1 && self.probes >= 10 && self.lost_of(CALM) > 0 => LinkState::Lossy,
+            _ if self.lost_of(NEWEST as u32) >= LOST_LATELY => LinkState::Lossy,
             _ if self.answers == 0 => LinkState::Unknown,
+            _ if self.is_slow() => LinkState::Slow,
             _ => LinkState::Up,
         };
         LinkReport {

@@ -1,6 +1,6 @@
 //! Sights: what observers see of a subject now, and what follows from all of them together.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{node::NodeIndex, time::Time};
 
@@ -35,17 +35,65 @@ pub struct Observation {
     pub last_heard_age_millis: Option<u64>,
 }
 
+/// How long a miss counts as recent.
+const RECENT: Duration = Duration::from_secs(10);
+
+/// Two misses within this time are more than a packet's bad luck.
+const TWICE: Duration = Duration::from_secs(10);
+
+/// A subject that was not heard for this long is lost, not late.
+const LOST: Duration = Duration::from_secs(2);
+
+/// An observer that hears none of so many is not counted.
+const SEVERAL: u32 = 3;
+
+/// How well a link does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    /// One probe was missed lately.
+    Touched,
+    /// Probes are missed again and again, and some get through.
+    Shaky,
+    /// No probe gets through.
+    Down,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Noted {
     sight: Sight,
     /// When the observer heard it last, by our clock; our start when it never did.
     heard: Time,
+    /// When the newest miss began, and the one before.
+    misses: [Option<Time>; 2],
+}
+
+impl Noted {
+    fn new(sight: Sight, heard: Time) -> Noted {
+        Noted {
+            sight,
+            heard,
+            misses: [None; 2],
+        }
+    }
+
+    fn trouble(&self, now: Time) -> Option<Trouble> {
+        let within = |miss: Option<Time>, span| miss.is_some_and(|at| now.since(at) < span);
+        let [newest, before] = self.misses;
+        match self.sight {
+            Sight::Silent | Sight::Refused if now.since(self.heard) >= LOST => Some(Trouble::Down),
+            _ if within(before, TWICE) => Some(Trouble::Shaky),
+            Sight::Silent | Sight::Refused => Some(Trouble::Touched),
+            Sight::Heard => within(newest, RECENT).then_some(Trouble::Touched),
+        }
+    }
 }
 
 /// What all observers see of all subjects.
 #[derive(Debug, Default)]
 pub(super) struct Sights {
     by_subject: BTreeMap<NodeIndex, BTreeMap<NodeIndex, Noted>>,
+    /// By observer: how many it sees, and how many of them it does not hear.
+    by_observer: BTreeMap<NodeIndex, (u32, u32)>,
 }
 
 /// What a subject's observers see of it, those counted that can be counted on.
@@ -81,37 +129,68 @@ impl Tally {
 }
 
 impl Sights {
-    pub(super) fn note(&mut self, observer: NodeIndex, subject: NodeIndex, sight: Sight, heard: Time) {
-        let noted = Noted { sight, heard };
-        self.by_subject.entry(subject).or_default().insert(observer, noted);
+    pub(super) fn note(&mut self, observer: NodeIndex, subject: NodeIndex, sight: Sight, heard: Time, now: Time) {
+        let sights = self.by_subject.entry(subject).or_default();
+        let before = sights.get(&observer).copied();
+        let mut noted = Noted {
+            misses: before.map_or([None; 2], |before| before.misses),
+            ..Noted::new(sight, heard)
+        };
+        let was_lost = before.is_some_and(|before| before.sight != Sight::Heard);
+        if sight != Sight::Heard && !was_lost {
+            noted.misses = [Some(now), noted.misses[0]];
+        }
+        sights.insert(observer, noted);
+        let (all, lost) = self.by_observer.entry(observer).or_default();
+        *all += u32::from(before.is_none());
+        *lost += u32::from(sight != Sight::Heard);
+        *lost -= u32::from(was_lost);
     }
 
     /// Notes that the link was reported to live, unless more is known.
     pub(super) fn assume(&mut self, observer: NodeIndex, subject: NodeIndex, now: Time) {
-        let noted = Noted {
-            sight: Sight::Heard,
-            heard: now,
-        };
-        self.by_subject
-            .entry(subject)
-            .or_default()
-            .entry(observer)
-            .or_insert(noted);
+        let known = self
+            .by_subject
+            .get(&subject)
+            .is_some_and(|sights| sights.contains_key(&observer));
+        if !known {
+            self.note(observer, subject, Sight::Heard, now, now);
+        }
     }
 
-    /// Forgets what an observer said.
-    pub(super) fn forget(&mut self, observer: NodeIndex) {
-        for sights in self.by_subject.values_mut() {
-            sights.remove(&observer);
+    /// Forgets what an observer said of `subjects`, all that it was asked to probe.
+    pub(super) fn forget(&mut self, observer: NodeIndex, subjects: &[NodeIndex]) {
+        for subject in subjects {
+            if let Some(sights) = self.by_subject.get_mut(subject) {
+                sights.remove(&observer);
+            }
         }
+        self.by_observer.remove(&observer);
     }
 
     /// Forgets what is no longer asked.
     pub(super) fn keep(&mut self, asked: impl Fn(NodeIndex, NodeIndex) -> bool) {
+        self.by_observer.clear();
+        let by_observer = &mut self.by_observer;
         self.by_subject.retain(|&subject, sights| {
-            sights.retain(|&observer, _| asked(observer, subject));
+            sights.retain(|&observer, noted| {
+                let kept = asked(observer, subject);
+                if kept {
+                    let (all, lost) = by_observer.entry(observer).or_default();
+                    *all += 1;
+                    *lost += u32::from(noted.sight != Sight::Heard);
+                }
+                kept
+            });
             !sights.is_empty()
         });
+    }
+
+    /// True when the observer hears nobody, of several: it is more likely to be the one that is cut off.
+    pub(super) fn hears_nobody(&self, observer: NodeIndex) -> bool {
+        self.by_observer
+            .get(&observer)
+            .is_some_and(|&(all, lost)| all >= SEVERAL && lost == all)
     }
 
     /// Of what is seen of the subjects that `count`: sights that are no hearing, and all.
@@ -121,6 +200,20 @@ impl Sights {
         noted.fold((0, 0), |(lost, all), noted| {
             (lost + usize::from(noted.sight != Sight::Heard), all + 1)
         })
+    }
+
+    /// Links with trouble, as (observer, subject).
+    pub(super) fn troubled(&self, now: Time) -> impl Iterator<Item = (NodeIndex, NodeIndex, Trouble)> {
+        self.by_subject.iter().flat_map(move |(&subject, sights)| {
+            let troubled =
+                move |(&observer, noted): (&NodeIndex, &Noted)| Some((observer, subject, noted.trouble(now)?));
+            sights.iter().filter_map(troubled)
+        })
+    }
+
+    /// What one observer sees of one subject.
+    pub(super) fn sight(&self, observer: NodeIndex, subject: NodeIndex) -> Option<Sight> {
+        Some(self.by_subject.get(&subject)?.get(&observer)?.sight)
     }
 
     /// What `observers` see of `subject`.

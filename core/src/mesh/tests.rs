@@ -168,7 +168,34 @@ fn a_meter_goes_down_after_three_misses_and_up_with_an_answer() {
         (LinkState::Down, Some(3_000))
     );
     meter.answer(later, Duration::from_micros(200));
+    assert_eq!(meter.report(later).state, LinkState::Lossy);
+    for _ in 0..8 {
+        meter.answer(later, Duration::from_micros(200));
+    }
     assert_eq!(meter.report(later).state, LinkState::Up);
+}
+
+#[test]
+fn what_had_to_be_sent_again_is_lossy_and_what_is_slow_from_the_first_is_slow() {
+    let (now, usual) = (Time(0), Duration::from_micros(500));
+    let mut meter = LinkMeter::default();
+    for _ in 0..20 {
+        meter.answer(now, usual);
+    }
+    let mut resent = meter.clone();
+    for _ in 0..3 {
+        resent.answer(now, Duration::from_millis(201));
+        resent.answer(now, usual);
+    }
+    resent.answer(now, Duration::from_millis(401));
+    assert_eq!(resent.report(now).state, LinkState::Lossy);
+    for _ in 0..4 {
+        meter.answer(now, Duration::from_millis(201));
+        assert_ne!(meter.report(now).state, LinkState::Slow);
+    }
+    meter.answer(now, Duration::from_millis(200));
+    assert_eq!(meter.report(now).state, LinkState::Slow);
+    assert!(meter.report(now).loss < 0.01);
 }
 
 #[test]

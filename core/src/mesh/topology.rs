@@ -51,9 +51,11 @@ pub struct Topology {
 }
 
 #[derive(Debug, Default)]
-struct Observer {
-    links: BTreeMap<NodeIndex, Link>,
+pub(super) struct Observer {
+    pub(super) links: BTreeMap<NodeIndex, Link>,
     row: Option<Arc<ObserverLinks>>,
+    /// What it reported is not shown: it is in doubt itself.
+    muted: bool,
 }
 
 /// The Guardian Mesh of the coordinator.
@@ -63,7 +65,7 @@ pub struct Mesh {
     plan: Plan,
     version: u64,
     ids: BTreeMap<NodeIndex, NodeId>,
-    observers: BTreeMap<NodeIndex, Observer>,
+    pub(super) observers: BTreeMap<NodeIndex, Observer>,
     topology: Arc<Topology>,
     /// By subject: observers that reach it, and that do not.
     seen: Vec<(u32, u32)>,
@@ -72,7 +74,7 @@ pub struct Mesh {
     rows_dirty: bool,
     /// Reports on nodes that the observer was not asked to probe.
     unasked: u64,
-    sights: Sights,
+    pub(super) sights: Sights,
     /// Who probes a subject: the plan, the other way round.
     probed_by: BTreeMap<NodeIndex, Vec<NodeIndex>>,
 }
@@ -143,13 +145,23 @@ impl Mesh {
             (_, Some(ago)) => now - std::time::Duration::from_millis(ago),
             (_, None) => Time(0),
         };
-        self.sights.note(observer, subject, observation.sight, heard);
+        self.sights.note(observer, subject, observation.sight, heard, now);
         true
     }
 
     /// Of what is seen of the subjects that `count`: sights that are no hearing, and all.
     pub fn lost(&self, counts: impl Fn(NodeIndex) -> bool) -> (usize, usize) {
         self.sights.lost(counts)
+    }
+
+    /// Who probes `subject`.
+    pub(super) fn observers_of(&self, subject: NodeIndex) -> &[NodeIndex] {
+        self.probed_by.get(&subject).map_or(&[], Vec::as_slice)
+    }
+
+    /// True when an observer hears nobody, of several.
+    pub fn hears_nobody(&self, observer: NodeIndex) -> bool {
+        self.sights.hears_nobody(observer)
     }
 
     /// What the observers of `subject` that `count` see of it.
@@ -182,7 +194,7 @@ impl Mesh {
             self.unasked += 1;
             return false;
         }
-        if matches!(report.state, LinkState::Up | LinkState::Lossy) {
+        if matches!(report.state, LinkState::Up | LinkState::Lossy | LinkState::Slow) {
             self.sights.assume(observer, subject, now);
         }
         let state = self.observers.entry(observer).or_default();
@@ -192,9 +204,19 @@ impl Mesh {
         true
     }
 
-    /// Forgets what `observer` reported: its session ended.
+    /// Shows what `observer` reported, or not: one that is in doubt may not know what it says.
+    pub fn mute(&mut self, observer: NodeIndex, muted: bool) {
+        if let Some(state) = self.observers.get_mut(&observer) {
+            self.dirty |= state.muted != muted;
+            self.rows_dirty |= state.muted != muted;
+            state.muted = muted;
+        }
+    }
+
+    /// Forgets what `observer` reported: it is gone, or tells everything anew.
     pub fn silence(&mut self, observer: NodeIndex) {
-        self.sights.forget(observer);
+        self.sights
+            .forget(observer, self.plan.get(&observer).map_or(&[], Vec::as_slice));
         if self.observers.remove(&observer).is_some() {
             (self.dirty, self.rows_dirty) = (true, true);
         }
@@ -229,7 +251,7 @@ impl Mesh {
     fn collect_rows(&mut self) -> Vec<Arc<ObserverLinks>> {
         let ids = &self.ids;
         let mut rows: Vec<Arc<ObserverLinks>> = Vec::with_capacity(self.observers.len());
-        for (index, observer) in &mut self.observers {
+        for (index, observer) in self.observers.iter_mut().filter(|(_, observer)| !observer.muted) {
             let Some(&id) = ids.get(index) else { continue };
             let links = &observer.links;
             let row = observer.row.get_or_insert_with(|| {
@@ -257,7 +279,8 @@ impl Mesh {
         // A pair is joined when probes get through in every direction that is observed.
         let mut pairs: BTreeMap<(NodeIndex, NodeIndex), bool> = BTreeMap::new();
         for (&observer, subjects) in &self.plan {
-            let links = self.observers.get(&observer).map(|observer| &observer.links);
+            let shown = self.observers.get(&observer).filter(|observer| !observer.muted);
+            let links = shown.map(|observer| &observer.links);
             topology.planned += subjects.len() as u32;
             for &subject in subjects {
                 let link = links

@@ -94,6 +94,15 @@ fn progress(line: &str) {
     drop(write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush()));
 }
 
+/// One side of a finding.
+fn side(names: &[String]) -> String {
+    match names.len() {
+        0 => "-".to_owned(),
+        1..=6 => clean(&names.join(", ")),
+        many => format!("{} and {} more", clean(&names[..5].join(", ")), many - 5),
+    }
+}
+
 fn show(context: &Context, report: &Report, in_full: bool) -> Result<(), Failure> {
     if context.is_json() {
         let json = serde_json::to_string(report)
@@ -120,6 +129,20 @@ fn show(context: &Context, report: &Report, in_full: bool) -> Result<(), Failure
         }
         out.push_str(&table.text(0));
     }
+    if in_full && !report.findings.is_empty() {
+        let mut table = Table::new(["AT", "FINDING", "", "NEAR", "FAR", "DETAIL"]);
+        for found in &report.findings {
+            table.row([
+                format!("{:.3}s", found.at),
+                found.kind.clone(),
+                if found.open { "" } else { "over" }.to_owned(),
+                side(&found.near),
+                side(&found.far),
+                clean(&found.detail),
+            ]);
+        }
+        out.push_str(&format!("\n{}", table.text(0)));
+    }
     for found in &report.detections {
         let after = found
             .after
@@ -134,7 +157,7 @@ fn show(context: &Context, report: &Report, in_full: bool) -> Result<(), Failure
         out.push_str(&format!("{} {}\n", paint(Colour::Red, "failed:"), clean(failure)));
     }
     out.push_str(&format!(
-        "{}, seed {}: {verdict}; {:.0} s simulated, {}, {} to offline that were false, trace {}",
+        "{}, seed {}: {verdict}; {:.0} s simulated, {}, {} to offline that were false, trace {}\n",
         clean(&report.scenario),
         report.seed,
         report.seconds,

@@ -69,12 +69,10 @@ fn rows_that_did_not_change_are_the_same_allocation() {
     let after = rig.snapshot();
     assert_eq!(after.nodes[0].state.load_percent, 25);
     assert!(after.cycle > before.cycle);
-    rig.heartbeat(1, 1_002, 0.9);
-    rig.pass(SECOND * 2);
-    rig.heartbeat(1, 1_003, 0.9);
-    rig.pass(SECOND * 2);
-    rig.heartbeat(1, 1_004, 0.9);
-    rig.pass(SECOND * 2);
+    for sequence in 1_002..1_008 {
+        rig.heartbeat(1, sequence, 0.9);
+        rig.pass(SECOND * 2);
+    }
     assert_eq!(rig.snapshots.last().unwrap().nodes[0].state.load_percent, 90);
 }
 

@@ -59,6 +59,9 @@ fn a_heartbeat_takes_suspicion_back_and_resolves_the_decision() {
     rig.join(1, 1);
     rig.pass(SECOND * 5);
     rig.beat(1);
+    assert_eq!(rig.transitions(1), [Liveness::Online, Liveness::Suspect]);
+    // Once is not enough: a link that comes and goes would make it come and go, too.
+    rig.beat_for(&[1], SECOND * 6);
     assert_eq!(
         rig.transitions(1),
         [Liveness::Online, Liveness::Suspect, Liveness::Online]

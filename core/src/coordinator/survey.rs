@@ -1,0 +1,294 @@
+//! The survey: what the mesh concludes beside who is alive, once a second; and who is no honest observer.
+
+use std::{collections::BTreeSet, mem, time::Duration};
+
+use super::{Coordinator, Timer};
+use crate::{
+    event::EventBody,
+    id::NodeId,
+    mesh::{Candidate, Change, Cut, Finding, FindingKind, Followed, LinkReport, LinkState, Trouble},
+    node::{Liveness, NodeIndex},
+};
+
+/// Time between two surveys.
+const SURVEY: Duration = Duration::from_secs(1);
+
+/// Observations that an agent may send at once, and a second in the long run: every link of it may change every second.
+const ALLOWANCE: u32 = 256;
+const ALLOWANCE_A_SECOND: u32 = 64;
+
+/// Observations of nodes that it was not asked to probe: a new plan takes a moment to arrive, so a few are no offence.
+const UNASKED: u32 = 64;
+const UNASKED_WINDOW: Duration = Duration::from_secs(60);
+
+/// How long an observer that did what no honest one does is not counted.
+const DISTRUST: Duration = Duration::from_secs(60);
+
+/// No probe is waited for longer, so no round-trip time can be longer; microseconds.
+const RTT_MAX: u32 = 3_500_000;
+
+/// A node that some peer heard within this time is alive, though few may hear it.
+const ALIVE: Duration = Duration::from_secs(6);
+
+/// Nodes that go offline with less than this between them went together.
+const TOGETHER: Duration = Duration::from_secs(2);
+
+/// And they are told of after this at the latest.
+const TOGETHER_MAX: Duration = Duration::from_secs(6);
+
+/// Nodes of one side that an event and a snapshot name at most.
+const NAMED: usize = 64;
+
+/// Nodes that went offline together.
+pub(super) type Fallen = BTreeSet<NodeIndex>;
+
+impl Coordinator {
+    /// Surveys, and sets the next survey.
+    pub(super) fn survey(&mut self) {
+        self.timers.set(self.now + SURVEY, Timer::Survey);
+        let mut seen = Vec::new();
+        self.survey_liveness(&mut seen);
+        self.survey_links(&mut seen);
+        self.survey_agents(&mut seen);
+        for change in self.findings.look(self.now, self.wall_now(), seen) {
+            match change {
+                Change::Opened(followed) => self.record_finding(&followed, true),
+                Change::Closed(followed) => self.record_finding(&followed, false),
+            }
+        }
+    }
+
+    /// Who is gone, whom only the coordinator does not hear, and whether it can tell.
+    fn survey_liveness(&mut self, seen: &mut Vec<Candidate>) {
+        if let (Some((first, _)), Some((last, _))) = (self.fallen.first(), self.fallen.last()) {
+            let over = self.now.since(*last) >= TOGETHER || self.now.since(*first) >= TOGETHER_MAX;
+            if over {
+                let together = mem::take(&mut self.fallen);
+                self.down.push(together.into_iter().map(|(_, index)| index).collect());
+            }
+        }
+        let registry = &self.registry;
+        self.down.retain_mut(|down| {
+            down.retain(|&index| registry[index].liveness == Liveness::Offline);
+            !down.is_empty()
+        });
+        seen.extend(self.down.iter().map(|down| Candidate {
+            sure: true,
+            ..Candidate::new(FindingKind::NodesDown, down.clone())
+        }));
+        let climate = self.climate();
+        let in_doubt = |(index, node): (NodeIndex, &crate::node::Node)| {
+            let lost = matches!(node.liveness, Liveness::Suspect | Liveness::Unreachable);
+            (lost && node.steady_since.is_none()).then_some(index)
+        };
+        let silent: Vec<NodeIndex> = self.registry.iter().filter_map(in_doubt).collect();
+        let (heard, lost): (BTreeSet<NodeIndex>, BTreeSet<NodeIndex>) = silent
+            .into_iter()
+            .partition(|&index| !self.tally(index).heard.is_empty());
+        if !heard.is_empty() {
+            let mut cut = Candidate::new(FindingKind::CoordinatorCut, heard);
+            cut.detail = self.label_of(&cut.near);
+            seen.push(cut);
+        }
+        if climate.ambiguous && !lost.is_empty() {
+            seen.push(Candidate::new(FindingKind::Ambiguous, lost));
+        }
+        if climate.breaker {
+            seen.push(Candidate {
+                sure: true,
+                ..Candidate::new(FindingKind::Breaker, BTreeSet::new())
+            });
+        }
+        let flapping = self.registry.indexes().filter(|&index| self.flaps(index));
+        seen.extend(flapping.map(|index| Candidate {
+            sure: true,
+            ..Candidate::new(FindingKind::Flapping, BTreeSet::from([index]))
+        }));
+    }
+
+    /// Which cuts explain the links that do badly.
+    fn survey_links(&mut self, seen: &mut Vec<Candidate>) {
+        let members = self.climate().members;
+        let (counts, alive) = (|index| self.counts(index), |index| self.is_alive(index));
+        let survey = self.mesh.look(self.now, members, counts, alive);
+        // Who loses most of its packets is not cut off from the coordinator in particular.
+        let shaky = survey
+            .cuts
+            .iter()
+            .filter(|cut| cut.trouble != Trouble::Down && cut.far.is_empty());
+        let explained: BTreeSet<NodeIndex> = shaky.flat_map(|cut| cut.near.iter().copied()).collect();
+        for candidate in seen
+            .iter_mut()
+            .filter(|candidate| candidate.kind == FindingKind::CoordinatorCut)
+        {
+            candidate.near.retain(|index| !explained.contains(index));
+        }
+        seen.retain(|candidate| candidate.kind != FindingKind::CoordinatorCut || !candidate.near.is_empty());
+        for cut in survey.cuts {
+            let kind = match (cut.trouble, cut.near.len(), cut.far.len()) {
+                (Trouble::Touched | Trouble::Shaky, ..) => FindingKind::LinkLossy,
+                (Trouble::Down, 1, 1) => FindingKind::LinkDown,
+                (Trouble::Down, 1, 0) => FindingKind::PeersCut,
+                (Trouble::Down, ..) => FindingKind::GroupSplit,
+            };
+            seen.push(self.cut(kind, cut));
+        }
+        for cut in survey.slow {
+            seen.push(self.cut(FindingKind::LinkSlow, cut));
+        }
+        for (observer, subjects) in survey.disputed {
+            let mut candidate = Candidate::new(FindingKind::Untrusted, BTreeSet::from([observer]));
+            let named = self.names(subjects.iter().copied());
+            candidate.detail = format!("claims not to hear {named}, which others contradict");
+            seen.push(candidate);
+        }
+    }
+
+    /// True when the coordinator or a peer hears the node, or did a moment ago.
+    fn is_alive(&self, index: NodeIndex) -> bool {
+        let node = &self.registry[index];
+        let in_doubt = matches!(node.liveness, Liveness::Suspect | Liveness::Unreachable);
+        let strained = node.health.strained || self.findings.is(FindingKind::Starved, index);
+        !strained && (self.counts(index) || (in_doubt && self.now.since(self.tally(index).last_heard) < ALIVE))
+    }
+
+    fn cut(&self, kind: FindingKind, cut: Cut) -> Candidate {
+        let mut candidate = Candidate::new(kind, cut.near);
+        candidate.far = cut.far;
+        candidate.detail = self.label_of(&candidate.near);
+        candidate
+    }
+
+    /// What agents say of themselves, and what they should not.
+    fn survey_agents(&mut self, seen: &mut Vec<Candidate>) {
+        for (index, node) in self.registry.iter() {
+            let one = |kind| Candidate::new(kind, BTreeSet::from([index]));
+            if node.live_session().is_some() {
+                seen.extend(node.health.strained.then(|| one(FindingKind::Starved)));
+                seen.extend(node.health.disk_stalled.then(|| Candidate {
+                    sure: true,
+                    ..one(FindingKind::DiskStalled)
+                }));
+            }
+            if let Some((at, offence)) = node.conduct.distrusted
+                && self.now.since(at) < DISTRUST
+            {
+                let detail = offence.to_owned();
+                seen.push(Candidate {
+                    detail,
+                    sure: true,
+                    ..one(FindingKind::Untrusted)
+                });
+            }
+        }
+    }
+
+    /// The label that these nodes have, and no other node of the mesh.
+    fn label_of(&self, nodes: &BTreeSet<NodeIndex>) -> String {
+        let Some(first) = nodes.first().filter(|_| nodes.len() > 1) else {
+            return String::new();
+        };
+        let labels = self.registry[*first].record.labels();
+        let only_these = |(key, value): &(String, String)| {
+            self.registry.iter().all(|(index, node)| {
+                let has = node.record.labels().get(key) == Some(value);
+                has == nodes.contains(&index) || matches!(node.liveness, Liveness::Offline | Liveness::Left)
+            })
+        };
+        let found = labels.into_iter().find(only_these);
+        found.map_or_else(String::new, |(key, value)| format!("all of {key}={value}"))
+    }
+
+    fn names(&self, nodes: impl Iterator<Item = NodeIndex>) -> String {
+        let named: Vec<&str> = nodes.take(8).map(|index| self.registry[index].name()).collect();
+        named.join(", ")
+    }
+
+    fn record_finding(&mut self, followed: &Followed, open: bool) {
+        let finding = self.finding(followed);
+        let side = |nodes: &BTreeSet<NodeIndex>| match nodes.len() {
+            0..=8 => self.names(nodes.iter().copied()),
+            many => format!("{many} nodes"),
+        };
+        let (near, far) = (side(&followed.seen.near), side(&followed.seen.far));
+        let who = match (near.is_empty(), far.is_empty()) {
+            (true, _) => "everywhere".to_owned(),
+            (false, true) => near,
+            (false, false) => format!("{near} and {far}"),
+        };
+        let state = if open { "" } else { " (over)" };
+        let meaning = finding.kind.meaning();
+        let summary = format!("{}{state}: {who}: {meaning}", finding.kind.name());
+        let one = (followed.seen.near.len() == 1).then(|| followed.seen.near.first().copied());
+        self.record(one.flatten(), summary, EventBody::Finding { finding, open });
+    }
+
+    fn finding(&self, followed: &Followed) -> Finding {
+        let ids = |nodes: &BTreeSet<NodeIndex>| -> Vec<NodeId> {
+            let mut ids: Vec<NodeId> = nodes.iter().map(|&index| self.registry[index].record.id()).collect();
+            ids.sort_unstable();
+            ids.truncate(NAMED);
+            ids
+        };
+        Finding {
+            id: self.epoch << 32 | followed.told.unwrap_or_default(),
+            kind: followed.seen.kind,
+            since: followed.since,
+            near: ids(&followed.seen.near),
+            far: ids(&followed.seen.far),
+            detail: followed.seen.detail.clone(),
+        }
+    }
+
+    /// The findings that are open, for the snapshot.
+    pub(super) fn open_findings(&self) -> Vec<Finding> {
+        self.findings.open().map(|followed| self.finding(followed)).collect()
+    }
+
+    /// True when what the node says of its peers is not counted.
+    pub(super) fn is_distrusted(&self, index: NodeIndex) -> bool {
+        let offended = self.registry[index].conduct.distrusted;
+        offended.is_some_and(|(at, _)| self.now.since(at) < DISTRUST) || self.findings.is(FindingKind::Untrusted, index)
+    }
+
+    /// Takes so many observations off what an observer may send; false when it sent too many.
+    pub(super) fn may_say(&mut self, observer: NodeIndex, observations: usize) -> bool {
+        let now = self.now;
+        let conduct = &mut self.registry[observer].conduct;
+        let more = (now.since(conduct.reckoned).as_secs_f64() * f64::from(ALLOWANCE_A_SECOND)) as u32;
+        if more > 0 {
+            conduct.allowance = conduct.allowance.saturating_add(more).min(ALLOWANCE);
+            conduct.reckoned = now;
+        }
+        let wanted = u32::try_from(observations).unwrap_or(u32::MAX);
+        if conduct.allowance < wanted {
+            conduct.distrusted = Some((now, "sends more observations than its links can change"));
+            return false;
+        }
+        conduct.allowance -= wanted;
+        true
+    }
+
+    /// An observer reported on a node that it was not asked to probe.
+    pub(super) fn unasked(&mut self, observer: NodeIndex) {
+        let now = self.now;
+        let conduct = &mut self.registry[observer].conduct;
+        if now.since(conduct.unasked.1) >= UNASKED_WINDOW {
+            conduct.unasked = (0, now);
+        }
+        conduct.unasked.0 += 1;
+        if conduct.unasked.0 > UNASKED {
+            conduct.distrusted = Some((now, "reports on nodes that it was not asked to probe"));
+        }
+    }
+
+    /// Looks whether a report of a link can be true.
+    pub(super) fn check_report(&mut self, observer: NodeIndex, report: &LinkReport) {
+        let answered = matches!(report.state, LinkState::Up | LinkState::Lossy | LinkState::Slow);
+        let never = answered && report.rtt_micros == 0;
+        if never || report.rtt_micros > RTT_MAX || report.rtt_p95_micros > RTT_MAX {
+            let conduct = &mut self.registry[observer].conduct;
+            conduct.distrusted = Some((self.now, "reports impossible round-trip times"));
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Findings: what the mesh concludes beside who is alive. Each is one event with its members when it begins, and one when
+//! it is over.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::NodeId,
+    node::NodeIndex,
+    time::{Time, WallTime},
+};
+
+/// A finding begins when it was the same for so long.
+const STABLE: Duration = Duration::from_secs(3);
+
+/// Or when it was there for so long, its members changing.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// It is over when there was nothing of it for so long. What comes back sooner was never gone.
+const CLEAR: Duration = Duration::from_secs(10);
+
+/// Findings that are followed at the same time at most; further ones are not told until others are over.
+pub const FINDINGS: usize = 128;
+
+/// What is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingKind {
+    /// These nodes are offline; those that went together are one finding.
+    NodesDown,
+    /// More than half of the nodes fell silent: they died, or the coordinator is cut off. Nothing is declared offline.
+    Ambiguous,
+    /// The coordinator does not hear these nodes; their peers do.
+    CoordinatorCut,
+    /// The coordinator hears this node; none of its peers does.
+    PeersCut,
+    /// Two groups do not reach one another; the coordinator hears both.
+    GroupSplit,
+    /// Two nodes do not reach one another.
+    LinkDown,
+    /// Packets go one way only.
+    OneWay,
+    /// Some probes get through, many do not.
+    LinkLossy,
+    /// Answers take much longer than they used to.
+    LinkSlow,
+    /// It comes and goes.
+    Flapping,
+    /// The agent stands still again and again: its process gets too little time.
+    Starved,
+    /// The disk of the agent's state does not take writes.
+    DiskStalled,
+    /// What this agent says of its peers is contradicted, impossible or more than it may: it is not counted.
+    Untrusted,
+    /// So many nodes were declared offline that no further one is until that calms down.
+    Breaker,
+}
+
+impl FindingKind {
+    /// Every kind.
+    pub const ALL: [FindingKind; 14] = [
+        FindingKind::NodesDown,
+        FindingKind::Ambiguous,
+        FindingKind::CoordinatorCut,
+        FindingKind::PeersCut,
+        FindingKind::GroupSplit,
+        FindingKind::LinkDown,
+        FindingKind::OneWay,
+        FindingKind::LinkLossy,
+        FindingKind::LinkSlow,
+        FindingKind::Flapping,
+        FindingKind::Starved,
+        FindingKind::DiskStalled,
+        FindingKind::Untrusted,
+        FindingKind::Breaker,
+    ];
+
+    /// Its name, as people and scenarios write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FindingKind::NodesDown => "nodes-down",
+            FindingKind::Ambiguous => "ambiguous",
+            FindingKind::CoordinatorCut => "coordinator-cut",
+            FindingKind::PeersCut => "peers-cut",
+            FindingKind::GroupSplit => "group-split",
+            FindingKind::LinkDown => "link-down",
+            FindingKind::OneWay => "one-way",
+            FindingKind::LinkLossy => "link-lossy",
+            FindingKind::LinkSlow => "link-slow",
+            FindingKind::Flapping => "flapping",
+            FindingKind::Starved => "starved",
+            FindingKind::DiskStalled => "disk-stalled",
+            FindingKind::Untrusted => "untrusted",
+            FindingKind::Breaker => "breaker",
+        }
+    }
+
+    /// True for what follows from the registry alone: it is over as soon as that says so.
+    const fn ends_at_once(self) -> bool {
+        matches!(
+            self,
+            FindingKind::NodesDown | FindingKind::Flapping | FindingKind::Breaker
+        )
+    }
+
+    /// What it means, as people read it.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            FindingKind::NodesDown => "offline",
+            FindingKind::Ambiguous => {
+                "silent, and more than half of the nodes: they died, or the coordinator is cut off; nothing is declared"
+            }
+            FindingKind::CoordinatorCut => "the coordinator does not hear them, their peers do",
+            FindingKind::PeersCut => "heard by the coordinator and by no peer",
+            FindingKind::GroupSplit => "do not reach one another, and the coordinator hears both",
+            FindingKind::LinkDown => "do not reach one another",
+            FindingKind::OneWay => "packets go one way only",
+            FindingKind::LinkLossy => "many probes are lost",
+            FindingKind::LinkSlow => "answers take much longer than they used to",
+            FindingKind::Flapping => "comes and goes",
+            FindingKind::Starved => "the agent stands still again and again",
+            FindingKind::DiskStalled => "the disk of the agent's state does not take writes",
+            FindingKind::Untrusted => "what this agent says of its peers is not counted",
+            FindingKind::Breaker => "no further node is declared offline until that calms down",
+        }
+    }
+}
+
+/// A finding as the snapshot and events show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Unique in the coordinator's epoch.
+    pub id: u64,
+    /// What is found.
+    pub kind: FindingKind,
+    /// When it began.
+    pub since: WallTime,
+    /// Whom it is about: the smaller side of a cut. Empty for everybody.
+    pub near: Vec<NodeId>,
+    /// The other side of a cut. Empty for all others, and where there is no other side.
+    pub far: Vec<NodeId>,
+    /// More about it, for people.
+    pub detail: String,
+}
+
+/// What was seen at one look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// What.
+    pub kind: FindingKind,
+    /// One side.
+    pub near: BTreeSet<NodeIndex>,
+    /// The other side.
+    pub far: BTreeSet<NodeIndex>,
+    /// More about it.
+    pub detail: String,
+    /// Needs no time to be believed.
+    pub sure: bool,
+}
+
+impl Candidate {
+    /// One about `near`.
+    pub fn new(kind: FindingKind, near: BTreeSet<NodeIndex>) -> Candidate {
+        Candidate {
+            kind,
+            near,
+            far: BTreeSet::new(),
+            detail: String::new(),
+            sure: false,
+        }
+    }
+
+    /// True when it is about the same, though some of its members may have changed.
+    fn continues(&self, other: &Candidate) -> bool {
+        let alike = |one: &BTreeSet<NodeIndex>, other: &BTreeSet<NodeIndex>| {
+            2 * one.intersection(other).count() >= one.len().max(other.len())
+        };
+        self.kind == other.kind && alike(&self.near, &other.near) && alike(&self.far, &other.far)
+    }
+}
+
+/// One that is followed.
+#[derive(Clone, Debug)]
+pub struct Followed {
+    /// What it is.
+    pub seen: Candidate,
+    /// Since when.
+    first: Time,
+    /// Since when with these members.
+    same: Time,
+    /// When it was seen last.
+    last: Time,
+    /// Its number, once it was told.
+    pub told: Option<u64>,
+    /// When it was told.
+    pub since: WallTime,
+}
+
+/// What changed with a look.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// It begins.
+    Opened(Followed),
+    /// It is over.
+    Closed(Followed),
+}
+
+/// The findings.
+#[derive(Debug, Default)]
+pub struct Findings {
+    followed: Vec<Followed>,
+    told: u64,
+}
+
+impl Findings {
+    /// Takes in what a look showed.
+    pub fn look(&mut self, now: Time, wall: WallTime, seen: Vec<Candidate>) -> Vec<Change> {
+        for candidate in seen {
+            let at = self.followed.iter().position(|known| known.seen.continues(&candidate));
+            match at {
+                Some(at) => {
+                    let known = &mut self.followed[at];
+                    let same = known.seen.near == candidate.near && known.seen.far == candidate.far;
+                    known.last = now;
+                    // What was told stands, until its members were others for as long as they had to be the same.
+                    if !same && (known.told.is_none() || now.since(known.same) >= PATIENCE) {
+                        (known.seen, known.same) = (candidate, now);
+                    } else if same {
+                        known.seen.detail = candidate.detail;
+                        if known.told.is_some() {
+                            known.same = now;
+                        }
+                    }
+                }
+                None if self.followed.len() < FINDINGS => self.followed.push(Followed {
+                    seen: candidate,
+                    first: now,
+                    same: now,
+                    last: now,
+                    told: None,
+                    since: wall,
+                }),
+                None => {}
+            }
+        }
+        let mut changes = Vec::new();
+        let told = &mut self.told;
+        self.followed.retain_mut(|known| {
+            if known.last < now {
+                let over = known.told.is_none() || known.seen.kind.ends_at_once() || now.since(known.last) >= CLEAR;
+                if over && known.told.is_some() {
+                    changes.push(Change::Closed(known.clone()));
+                }
+                return !over;
+            }
+            let believed = known.seen.sure || now.since(known.same) >= STABLE || now.since(known.first) >= PATIENCE;
+            if believed && known.told.is_none() {
+                *told += 1;
+                (known.told, known.since) = (Some(*told), wall);
+                changes.push(Change::Opened(known.clone()));
+            }
+            true
+        });
+        changes
+    }
+
+    /// Those that were told and are not over.
+    pub fn open(&self) -> impl Iterator<Item = &Followed> {
+        self.followed.iter().filter(|known| known.told.is_some())
+    }
+
+    /// True when nothing is followed.
+    pub fn is_quiet(&self) -> bool {
+        self.followed.is_empty()
+    }
+
+    /// True when it was told that a node is of this kind and alone.
+    pub fn is(&self, kind: FindingKind, node: NodeIndex) -> bool {
+        self.open()
+            .any(|known| known.seen.kind == kind && known.seen.near.contains(&node))
+    }
+}
