@@ -107,10 +107,12 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
     }
     let cluster = Arc::new(OnceLock::new());
     let (ready, is_ready) = watch::channel(false);
+    let (coordinate, is_at) = watch::channel(core.coordinate());
     let answering = Answering {
         id: identity.id,
         incarnation,
         cluster: Arc::clone(&cluster),
+        coordinate: is_at,
     };
     tokio::spawn(serve(listener, answering, is_ready));
     let (sender, inputs) = mpsc::channel(driver::INPUTS);
@@ -124,6 +126,7 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
         cluster,
         metrics,
         ready,
+        coordinate,
         inputs,
         sender,
         peers: Peers::default(),

@@ -18,6 +18,7 @@ use wyneos::v1;
 use wyneos_core::{
     agent::{Agent, Effect, Input, Notice, ProbeOutcome, Report},
     id::{ClusterId, NodeId},
+    mesh::Coordinate,
     node::ConnId,
 };
 use wyneos_shell::clock::Clock;
@@ -66,6 +67,7 @@ pub(crate) struct Driver {
     pub(crate) cluster: Arc<OnceLock<ClusterId>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ready: tokio::sync::watch::Sender<bool>,
+    pub(crate) coordinate: tokio::sync::watch::Sender<Coordinate>,
     pub(crate) inputs: mpsc::Receiver<ToAgent>,
     pub(crate) sender: mpsc::Sender<ToAgent>,
     pub(crate) peers: Peers,
@@ -156,6 +158,9 @@ impl Driver {
                 Effect::Stopped => self.state.stopped = true,
             }
         }
+        let coordinate = self.core.coordinate();
+        self.coordinate
+            .send_if_modified(|told| std::mem::replace(told, coordinate) != coordinate);
         self.ready
             .send_if_modified(|ready| std::mem::replace(ready, self.core.is_live()) != self.core.is_live());
     }

@@ -6,16 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use tonic::{
     Code, Request, Response, Status,
     transport::{Channel, Endpoint},
 };
-use wyneos::v1::{self, mesh_service_client::MeshServiceClient, mesh_service_server::MeshService};
+use wyneos::{
+    convert,
+    v1::{self, mesh_service_client::MeshServiceClient, mesh_service_server::MeshService},
+};
 use wyneos_core::{
     agent::ProbeOutcome,
     coordinator::ProbePlan,
     id::{ClusterId, NodeId},
+    mesh::Coordinate,
 };
 
 /// Answers peers' probes.
@@ -25,6 +29,8 @@ pub(crate) struct Answering {
     pub(crate) incarnation: u64,
     /// Set by the first session.
     pub(crate) cluster: Arc<OnceLock<ClusterId>>,
+    /// Where this node is in the network.
+    pub(crate) coordinate: watch::Receiver<Coordinate>,
 }
 
 #[tonic::async_trait]
@@ -47,6 +53,7 @@ impl MeshService for Answering {
             subject_id: request.subject_id,
             incarnation: self.incarnation,
             sequence: request.sequence,
+            coordinate: Some(convert::coordinate_out(*self.coordinate.borrow())),
         }))
     }
 }
@@ -131,10 +138,13 @@ impl Probe {
         let sent = Instant::now();
         match client.probe(request).await {
             Ok(answer) => {
+                let took = sent.elapsed();
                 let answer = answer.into_inner();
                 let right = answer.sequence == self.sequence && answer.subject_id == subject_id;
                 let outcome = if right {
-                    ProbeOutcome::Answered(sent.elapsed())
+                    // One that makes no sense is no reason to doubt the answer.
+                    let coordinate = answer.coordinate.and_then(|told| convert::coordinate_in(told).ok());
+                    ProbeOutcome::Answered(took, coordinate)
                 } else {
                     ProbeOutcome::Failed
                 };

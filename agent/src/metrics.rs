@@ -62,7 +62,7 @@ impl Metrics {
     /// Notes a probe's end.
     pub(crate) fn probe(&self, outcome: ProbeOutcome) {
         match outcome {
-            ProbeOutcome::Answered(rtt) => self.probe_seconds.observe(rtt.as_secs_f64()),
+            ProbeOutcome::Answered(rtt, _) => self.probe_seconds.observe(rtt.as_secs_f64()),
             ProbeOutcome::Refused | ProbeOutcome::Failed => drop(self.probes_failed.inc()),
         }
     }

@@ -73,6 +73,7 @@ pub(crate) fn heartbeat(number: u64, sequence: u64, wall_millis: i64, acknowledg
         values: Channel::ALL.iter().map(value).collect(),
         absent: Vec::new(),
         links: Vec::new(),
+        coordinate: None,
         acknowledged_epoch: acknowledged.0,
         acknowledged_cycle: acknowledged.1,
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::NodeId,
     integrity::Digest,
+    mesh::Coordinate,
     telemetry::Channel,
     time::{Time, WallTime},
 };
@@ -310,6 +311,8 @@ pub struct Node {
     pub erratic: Option<Time>,
     /// How often it came back lately, and when it did last.
     pub returns: (u32, Time),
+    /// Where it is in the network.
+    pub coordinate: Option<Coordinate>,
     /// How it conducts itself as an observer.
     pub conduct: Conduct,
     /// Token of its newest liveness timer.
@@ -348,6 +351,7 @@ impl Node {
             steady_since: None,
             erratic: None,
             returns: (0, now),
+            coordinate: None,
             conduct: Conduct {
                 allowance: u32::MAX,
                 reckoned: now,

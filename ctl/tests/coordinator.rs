@@ -54,6 +54,12 @@ fn snapshot(cycle: u64) -> v1::Snapshot {
             nodes: 2,
             planned_links: 2,
             down_links: 1,
+            findings: vec![v1::Finding {
+                kind: v1::FindingKind::PeersCut.into(),
+                near: vec![Uuid([2; 16]).to_string()],
+                detail: "all of zone=\u{1b}[2Ja".to_owned(),
+                ..v1::Finding::default()
+            }],
             ..v1::MeshTopology::default()
         }),
         links: vec![v1::ObserverLinks {
@@ -193,9 +199,21 @@ async fn snapshots_and_the_mesh_are_shown() {
         assert!(text.contains(shown), "{shown}: {text}");
     }
     let (_, text, _) = run(address, "mesh").await;
-    for shown in ["1 down", "Worst links (1 of 1)", "n1", "100%"] {
+    let found = "heard by the coordinator and by no peer (all of zone=\\u{1b}[2Ja)";
+    for shown in ["1 down", "Worst links (1 of 1)", "n1", "100%", "peers-cut", found] {
         assert!(text.contains(shown), "{shown}: {text}");
     }
+    let (code, text, _) = run(address, "mesh rtt n1 n2").await;
+    assert_eq!(code, 0);
+    for shown in [
+        "1.250 ms",
+        "neither probes the other",
+        "median 8%, 90th percentile 31%, over 2 pairs",
+    ] {
+        assert!(text.contains(shown), "{shown}: {text}");
+    }
+    let (code, _, stderr) = run(address, "mesh rtt n1 n3").await;
+    assert_ne!(code, 0, "{stderr}");
 }
 
 #[tokio::test]
@@ -252,7 +270,12 @@ async fn why_shows_the_evidence_and_no_control_characters() {
         liveness: Some(decision.clone()),
         recent: vec![decision],
         broken_invariants: vec!["heartbeats-fresh".to_owned()],
-        read: None,
+        seen_by: vec![v1::SeenBy {
+            observer_name: "n1".to_owned(),
+            link: snapshot(1).links[0].links.first().cloned(),
+            ..v1::SeenBy::default()
+        }],
+        ..v1::ExplainNodeResponse::default()
     };
     let (address, _) = serve(state).await;
     let (code, text, stderr) = run(address, "why n2").await;
@@ -263,6 +286,7 @@ async fn why_shows_the_evidence_and_no_control_characters() {
         "silent\\u{1b}[2J\\nfor 3 s",
         "the grace period is over",
         "n2 is silent",
+        "Its peers",
     ] {
         assert!(text.contains(shown), "{shown}: {text}");
     }

@@ -466,7 +466,9 @@ impl World<'_> {
             return;
         };
         let outcome = if answered {
-            ProbeOutcome::Answered(now.since(left))
+            // The answer was made when it left; what that says of the place is the same.
+            let coordinate = self.machines[subject].core.as_ref().map(Agent::coordinate);
+            ProbeOutcome::Answered(now.since(left), coordinate)
         } else {
             ProbeOutcome::Refused
         };

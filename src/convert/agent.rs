@@ -8,7 +8,7 @@ use wyneos_core::{
     coordinator::{Heartbeat, Input, Message, ProbePlan, RefusalReason, Refused, Welcome},
     id::NodeId,
     limits,
-    mesh::{LinkReport, LinkState, Observation, REPORTS, Sight},
+    mesh::{Coordinate, DIMENSIONS, LinkReport, LinkState, Observation, REPORTS, Sight},
     node::{ConnId, Facts, Health, Hello},
     telemetry::Channel,
     time::WallTime,
@@ -191,8 +191,27 @@ impl TryFrom<v1::Heartbeat> for Heartbeat {
             values: heartbeat.values,
             absent: heartbeat.absent,
             links: links.collect::<Result<_, _>>()?,
+            coordinate: heartbeat.coordinate.map(coordinate_in).transpose()?,
             acknowledged: (heartbeat.acknowledged_epoch, heartbeat.acknowledged_cycle),
         })
+    }
+}
+
+/// The coordinate that a message states.
+pub fn coordinate_in(coordinate: v1::Coordinate) -> Result<Coordinate, ConvertError> {
+    let wrong = |_| ConvertError::new("coordinate.position", format!("not {DIMENSIONS} numbers"));
+    let position: [f32; DIMENSIONS] = coordinate.position.try_into().map_err(wrong)?;
+    let (height, error) = (f64::from(coordinate.height), f64::from(coordinate.error));
+    Coordinate::new(position.map(f64::from), height, error)
+        .ok_or_else(|| ConvertError::new("coordinate", "a number is not finite or out of range"))
+}
+
+/// A coordinate as messages state it.
+pub fn coordinate_out(coordinate: Coordinate) -> v1::Coordinate {
+    v1::Coordinate {
+        position: coordinate.position.map(|part| part as f32).to_vec(),
+        height: coordinate.height as f32,
+        error: coordinate.error as f32,
     }
 }
 
@@ -309,6 +328,7 @@ impl From<Heartbeat> for v1::Heartbeat {
             links: heartbeat.links.into_iter().map(link_out).collect(),
             acknowledged_epoch: heartbeat.acknowledged.0,
             acknowledged_cycle: heartbeat.acknowledged.1,
+            coordinate: heartbeat.coordinate.map(coordinate_out),
         }
     }
 }

@@ -28,17 +28,22 @@ same!(
 
 impl From<&ObserverLinks> for v1::ObserverLinks {
     fn from(row: &ObserverLinks) -> v1::ObserverLinks {
-        let link = |(subject, link): &(NodeId, Link)| v1::Link {
+        v1::ObserverLinks {
+            observer_id: row.observer.to_string(),
+            links: row.links.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&(NodeId, Link)> for v1::Link {
+    fn from((subject, link): &(NodeId, Link)) -> v1::Link {
+        v1::Link {
             subject_id: subject.to_string(),
             state: v1::LinkState::from(link.state).into(),
             rtt_micros: link.rtt_micros,
             rtt_p95_micros: link.rtt_p95_micros,
             loss_percent: link.loss_percent,
             last_success: link.last_success.map(timestamp),
-        };
-        v1::ObserverLinks {
-            observer_id: row.observer.to_string(),
-            links: row.links.iter().map(link).collect(),
         }
     }
 }

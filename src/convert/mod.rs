@@ -14,7 +14,7 @@ mod time;
 
 use std::fmt;
 
-pub use agent::session_input;
+pub use agent::{coordinate_in, coordinate_out, session_input};
 pub use coherence::{sections, snapshot_head};
 pub use command::FromAnswer;
 pub use telemetry::{channel, forecast, telemetry_row};

@@ -1,15 +1,39 @@
 //! ClusterService: the nodes, and the operator's verbs.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
 use wyneos::{
     convert::{duration, timestamp},
     v1::{self, cluster_service_server::ClusterService},
 };
-use wyneos_core::{coherence::NodeRow, id::NodeId, node::Liveness};
+use wyneos_core::{
+    coherence::{NodeRow, Snapshot},
+    id::NodeId,
+    mesh::Coordinate,
+    node::Liveness,
+};
 
 use super::{Services, label_selector, page_size, page_token};
+use crate::status;
+
+fn no_coordinate(name: &str) -> Status {
+    let message =
+        format!("node {name:?} has no network coordinate yet: its agent has probed nobody; try again in a few seconds");
+    status::not_found("NO_COORDINATE", message)
+}
+
+/// The round-trip times that were measured, as (observer, subject).
+fn pairs(snapshot: &Snapshot) -> BTreeMap<(NodeId, NodeId), Duration> {
+    let links = snapshot
+        .links
+        .iter()
+        .flat_map(|row| row.links.iter().map(|(subject, link)| ((row.observer, *subject), link)));
+    let answered = links.filter(|(_, link)| link.is_live() && link.rtt_micros > 0);
+    answered
+        .map(|(pair, link)| (pair, Duration::from_micros(u64::from(link.rtt_micros))))
+        .collect()
+}
 
 #[tonic::async_trait]
 impl ClusterService for Services {
@@ -90,6 +114,46 @@ impl ClusterService for Services {
             clock_skew: Some(clock_skew),
             acknowledged_cycle: detail.acknowledged_cycle,
             heartbeats: detail.heartbeats,
+            read: Some(published.read_state()),
+        }))
+    }
+
+    async fn estimate_rtt(
+        &self,
+        request: Request<v1::EstimateRttRequest>,
+    ) -> Result<Response<v1::EstimateRttResponse>, Status> {
+        let request = request.into_inner();
+        let published = self.newest()?;
+        let snapshot = &published.snapshot;
+        let (from, to) = (self.row(&published, &request.from)?, self.row(&published, &request.to)?);
+        let place = |row: &NodeRow| {
+            snapshot
+                .details
+                .get(row.index.get())
+                .and_then(|detail| detail.coordinate)
+        };
+        let known = |row: &NodeRow| place(row).ok_or_else(|| no_coordinate(&row.record.facts.name));
+        let estimate = known(from)?.distance(&known(to)?);
+        let measured = pairs(snapshot);
+        let link = |one: &NodeRow, other: &NodeRow| measured.get(&(one.record.id(), other.record.id()));
+        let places: BTreeMap<NodeId, Coordinate> = snapshot
+            .nodes
+            .iter()
+            .filter_map(|row| Some((row.record.id(), place(row)?)))
+            .collect();
+        let error = |((one, other), rtt): (&(NodeId, NodeId), &Duration)| {
+            let told = places.get(one)?.distance(places.get(other)?).as_secs_f64();
+            Some((told - rtt.as_secs_f64()).abs() / rtt.as_secs_f64())
+        };
+        let mut errors: Vec<f64> = measured.iter().filter_map(error).collect();
+        errors.sort_unstable_by(f64::total_cmp);
+        let quantile = |hundredth: usize| errors.get(errors.len() * hundredth / 100).copied().unwrap_or_default();
+        Ok(Response::new(v1::EstimateRttResponse {
+            estimate: Some(duration(estimate)),
+            measured: link(from, to).or(link(to, from)).copied().map(duration),
+            pairs: errors.len() as u32,
+            error_median: quantile(50) as f32,
+            error_p90: quantile(90) as f32,
             read: Some(published.read_state()),
         }))
     }

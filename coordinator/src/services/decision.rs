@@ -1,11 +1,15 @@
 //! DecisionService: what was decided, and why.
 
+use std::sync::Arc;
+
 use tonic::{Request, Response, Status};
 use wyneos::v1::{self, decision_service_server::DecisionService};
 use wyneos_core::{
     autonomy::{Decision, Kind},
+    coherence::Snapshot,
     event::{Event, EventBody},
     id::NodeId,
+    mesh::ObserverLinks,
 };
 
 use super::{Services, page_size, page_token};
@@ -97,6 +101,30 @@ impl DecisionService for Services {
             recent: recent.iter().map(Into::into).collect(),
             broken_invariants: broken.map(|invariant| invariant.id.to_owned()).collect(),
             read: Some(published.read_state()),
+            seen_by: seen_by(&published.snapshot, id),
+            findings: published
+                .snapshot
+                .findings
+                .iter()
+                .filter(|finding| finding.near.contains(&id) || finding.far.contains(&id))
+                .map(Into::into)
+                .collect(),
         }))
     }
+}
+
+/// What the peers of `subject` see of it.
+fn seen_by(snapshot: &Snapshot, subject: NodeId) -> Vec<v1::SeenBy> {
+    let seen = |row: &Arc<ObserverLinks>| {
+        let at = row.links.binary_search_by_key(&subject, |(id, _)| *id).ok()?;
+        let observer = snapshot
+            .nodes
+            .binary_search_by_key(&row.observer, |row| row.record.id());
+        Some(v1::SeenBy {
+            observer_id: row.observer.to_string(),
+            observer_name: observer.map_or_else(|_| String::new(), |at| snapshot.nodes[at].record.facts.name.clone()),
+            link: Some((&row.links[at]).into()),
+        })
+    };
+    snapshot.links.iter().filter_map(seen).collect()
 }

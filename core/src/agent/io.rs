@@ -6,7 +6,7 @@ use crate::{
     behaviour,
     coordinator::{Heartbeat, Message, ProbePlan, Refused},
     id::{ClusterId, NodeId},
-    mesh::Observation,
+    mesh::{Coordinate, Observation},
     node::{ConnId, Health, Hello},
     telemetry::Reading,
     time::WallTime,
@@ -58,10 +58,10 @@ pub enum Input {
 }
 
 /// What came of a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ProbeOutcome {
-    /// An answer after so long; it may have come late.
-    Answered(Duration),
+    /// An answer after so long, which may be late, and where the node said that it is.
+    Answered(Duration, Option<Coordinate>),
     /// The host answered that nobody listens there.
     Refused,
     /// No answer within the limit, or a wrong one.

@@ -20,7 +20,7 @@ use crate::{
     behaviour::State,
     coordinator::{Heartbeat, Message, Refused, Welcome},
     id::NodeId,
-    mesh::REPORTS,
+    mesh::{Coordinate, REPORTS},
     node::{ConnId, Facts, Hello},
     telemetry::{Channel, Reading, load},
     time::{Time, WallClock, WallTime},
@@ -208,6 +208,11 @@ impl Agent {
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.timers.next()
+    }
+
+    /// Where this node is in the network, for those who probe it.
+    pub fn coordinate(&self) -> Coordinate {
+        self.probes.coordinate()
     }
 
     /// True while a session stands.
@@ -411,6 +416,7 @@ impl Agent {
             values: Vec::with_capacity(Channel::COUNT),
             absent: Vec::new(),
             links: self.probes.changed(self.now, REPORTS),
+            coordinate: self.probes.moved(),
             acknowledged: live.acknowledged,
         };
         for (position, value) in (0..).zip(reading) {

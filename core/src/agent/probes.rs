@@ -8,7 +8,7 @@ use super::{Agent, Effect, ProbeOutcome, Report, Timer};
 use crate::{
     coordinator::ProbePlan,
     id::{ClusterId, NodeId},
-    mesh::{LinkMeter, LinkReport, Observation, Sight},
+    mesh::{Coordinate, DIMENSIONS, LinkMeter, LinkReport, Observation, Sight},
     time::Time,
 };
 
@@ -37,6 +37,8 @@ struct Target {
     timer: u64,
     /// Number of the probe under way.
     under_way: Option<u64>,
+    /// The newest round-trip times, the newest first.
+    newest: [Option<Duration>; 3],
     /// What is seen of it now; `None` before the first probe ended.
     sight: Option<Sight>,
 }
@@ -49,12 +51,23 @@ impl Target {
     }
 }
 
+/// The median of what there is: one answer that was late moves nobody.
+fn median(newest: [Option<Duration>; 3]) -> Option<Duration> {
+    let mut known: Vec<Duration> = newest.into_iter().flatten().collect();
+    known.sort_unstable();
+    known.get(known.len() / 2).copied()
+}
+
 /// The targets and what is known of the links to them.
 #[derive(Debug, Default)]
 pub(super) struct Probes {
     cluster: Option<ClusterId>,
     plan: ProbePlan,
     targets: BTreeMap<NodeId, Target>,
+    /// Where this node is in the network.
+    coordinate: Coordinate,
+    /// Where the coordinator knows it to be.
+    told: Option<Coordinate>,
     tokens: u64,
     sequence: u64,
 }
@@ -64,9 +77,27 @@ impl Probes {
     pub(super) fn new_session(&mut self, cluster: ClusterId) {
         self.cluster = Some(cluster);
         self.plan = ProbePlan::default();
+        self.told = None;
         for target in self.targets.values_mut() {
             target.meter.forget_reports();
         }
+    }
+
+    /// Where this node is in the network.
+    pub(super) fn coordinate(&self) -> Coordinate {
+        self.coordinate
+    }
+
+    /// The same when the coordinator should hear of it; the caller sends it.
+    pub(super) fn moved(&mut self) -> Option<Coordinate> {
+        let moved = match &self.told {
+            Some(told) => self.coordinate.moved_from(told),
+            None => self.coordinate != Coordinate::default(),
+        };
+        if moved {
+            self.told = Some(self.coordinate);
+        }
+        self.told.filter(|_| moved)
     }
 
     fn observation(&self, id: NodeId, now: Time) -> Option<(NodeId, Observation)> {
@@ -99,8 +130,13 @@ impl Agent {
         };
         target.under_way = None;
         let sight = match outcome {
-            ProbeOutcome::Answered(rtt) => {
+            ProbeOutcome::Answered(rtt, coordinate) => {
                 target.meter.answer(now, rtt);
+                target.newest = [Some(rtt), target.newest[0], target.newest[1]];
+                if let (Some(other), Some(rtt)) = (coordinate, median(target.newest)) {
+                    let axis = self.rng.random_range(0..DIMENSIONS);
+                    self.probes.coordinate.update(&other, rtt, axis);
+                }
                 Sight::Heard
             }
             ProbeOutcome::Refused => {
@@ -192,6 +228,7 @@ impl Agent {
                     meter,
                     timer: 0,
                     under_way: None,
+                    newest: [None; 3],
                     sight: None,
                 }
             });

@@ -339,7 +339,7 @@ fn each_target_is_probed_once_an_interval() {
         assert_eq!(now.len(), 2, "{now:?}");
         for target in now {
             let outcome = match target.0[0] {
-                2 => ProbeOutcome::Answered(Duration::from_micros(150)),
+                2 => ProbeOutcome::Answered(Duration::from_micros(150), None),
                 _ => ProbeOutcome::Failed,
             };
             rig.input(Input::Probed { target, outcome });
@@ -374,7 +374,7 @@ fn a_new_session_hears_of_every_link_again() {
     rig.pass(SECOND);
     rig.input(Input::Probed {
         target: Uuid([2; 16]),
-        outcome: ProbeOutcome::Answered(SECOND / 1000),
+        outcome: ProbeOutcome::Answered(SECOND / 1000, None),
     });
     rig.pass(SECOND * 2);
     let reported = |rig: &Rig| {

@@ -7,7 +7,7 @@ use crate::{
     autonomy, behaviour,
     id::{ClusterId, NodeId},
     integrity::{Digest, PublicKey},
-    mesh::{Finding, ObserverLinks, Topology},
+    mesh::{Coordinate, Finding, ObserverLinks, Topology},
     node::{Cause, Liveness, NodeIndex, NodeRecord},
     predictive::{self, Forecast},
     telemetry::{Channel, Sample, Statistics},
@@ -53,6 +53,8 @@ pub struct NodeDetail {
     pub acknowledged_cycle: u64,
     /// Heartbeats of the present session.
     pub heartbeats: u64,
+    /// Where it is in the network.
+    pub coordinate: Option<Coordinate>,
 }
 
 /// The Telemetry Matrix at a glance.

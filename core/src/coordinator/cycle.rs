@@ -234,6 +234,7 @@ impl Coordinator {
             clock_skew_millis: session.map_or(0, |session| session.clock_skew_millis),
             acknowledged_cycle: session.map_or(0, |session| session.acknowledged.1),
             heartbeats: session.map_or(0, |session| session.heartbeats),
+            coordinate: node.coordinate,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     coherence::Snapshot,
     id::{ClusterId, NodeId},
     integrity::Seal,
-    mesh::{LinkReport, Observation},
+    mesh::{Coordinate, LinkReport, Observation},
     node::{Admission, ConnId, Eligibility, Health, Hello, Labels},
     registry::NoSuchNode,
     store::Batch,
@@ -122,6 +122,8 @@ pub struct Heartbeat {
     pub absent: Vec<u32>,
     /// Links that changed.
     pub links: Vec<(NodeId, LinkReport)>,
+    /// Where the node is in the network, when that changed.
+    pub coordinate: Option<Coordinate>,
     /// The newest seal that the agent has, as (epoch, cycle).
     pub acknowledged: (u64, u64),
 }

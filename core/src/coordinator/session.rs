@@ -190,6 +190,7 @@ impl Coordinator {
         session.acknowledged = session.acknowledged.max(heartbeat.acknowledged);
         session.clock_skew_millis = heartbeat.wall.0.saturating_sub(wall.0);
         session.load = heartbeat.load;
+        node.coordinate = heartbeat.coordinate.or(node.coordinate);
         let heard_before = node.last_seen.replace(now);
         node.asked = None;
         self.matrix

@@ -1,6 +1,9 @@
 //! The Guardian Mesh: who probes whom, links, what observers see, topology.
 
 mod components;
+mod coordinate;
+#[cfg(test)]
+mod coordinate_tests;
 #[cfg(test)]
 mod cut_tests;
 mod cuts;
@@ -13,6 +16,7 @@ mod survey;
 mod tests;
 mod topology;
 
+pub use coordinate::{Coordinate, DIMENSIONS};
 pub use cuts::Cut;
 pub use finding::{Candidate, Change, FINDINGS, Finding, FindingKind, Findings, Followed};
 pub use link::{

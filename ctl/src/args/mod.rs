@@ -62,12 +62,8 @@ pub(crate) enum Command {
     Node(NodeName),
     /// Show, watch, list, verify and export the sealed snapshots of the cluster.
     Snapshot(SnapshotArgs),
-    /// Show the mesh: who reaches whom, and the worst links.
-    Mesh {
-        /// How many of the worst links to show.
-        #[arg(long, default_value_t = 10, value_name = "COUNT")]
-        worst: usize,
-    },
+    /// Show the mesh: who reaches whom, what was found, and the worst links.
+    Mesh(MeshArgs),
     /// Show the newest telemetry of all nodes, or the history of one.
     Telemetry {
         /// The node: its id, a unique prefix of it, or its name.
@@ -155,6 +151,29 @@ pub(crate) struct EventsArgs {
     /// Only events about this node: its id, a unique prefix of it, or its name.
     #[arg(long)]
     pub(crate) node: Option<String>,
+}
+
+/// `wynectl mesh`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct MeshArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<MeshCommand>,
+    /// How many of the worst links to show.
+    #[arg(long, default_value_t = 10, value_name = "COUNT")]
+    pub(crate) worst: usize,
+}
+
+/// What to ask the mesh; without one of these, all of it is shown.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MeshCommand {
+    /// Estimate the round-trip time between two nodes, whether they probe one another or not.
+    Rtt {
+        /// The one: its id, a unique prefix of it, or its name.
+        from: String,
+        /// The other, likewise.
+        to: String,
+    },
 }
 
 /// `wynectl snapshot`.

@@ -1,22 +1,60 @@
 //! `wynectl mesh`: who reaches whom.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, time::Duration};
 
-use wyneos::v1;
+use tonic::transport::Channel;
+use wyneos::{client, v1};
+use wyneos_core::mesh::FindingKind;
 
 use super::{Names, sections};
 use crate::{
+    args::{MeshArgs, MeshCommand},
     context::Context,
     failure::Failure,
-    text::{self, Colour, Table, paint},
+    text::{self, Colour, Fields, Table, clean, paint},
 };
 
-/// Shows the mesh and its `worst` links.
-pub(crate) async fn run(context: &Context, worst: usize) -> Result<(), Failure> {
+/// Shows the mesh, or answers what it is asked.
+pub(crate) async fn run(context: &Context, args: MeshArgs) -> Result<(), Failure> {
     let channel = context.connect().await?;
+    if let Some(MeshCommand::Rtt { from, to }) = args.command {
+        return rtt(context, channel, from, to).await;
+    }
+    let worst = args.worst;
     let answer = sections(context, channel, &[v1::Section::Nodes, v1::Section::Mesh]).await?;
     context.show(&answer, |answer| {
         view(&answer.snapshot.clone().unwrap_or_default(), worst)
+    })
+}
+
+/// Shows the round-trip time between two nodes.
+async fn rtt(context: &Context, channel: Channel, from: String, to: String) -> Result<(), Failure> {
+    let what = format!("estimate the round-trip time between {from:?} and {to:?}");
+    let mut client = client::cluster(channel);
+    let request = v1::EstimateRttRequest { from, to };
+    let answer = context.call(&what, client.estimate_rtt(request)).await?;
+    context.show(&answer, |answer| {
+        let span = |span: &Option<prost_types::Duration>| {
+            let span = span.and_then(|span| Duration::try_from(span).ok());
+            span.map_or("-".to_owned(), |span| format!("{:.3} ms", span.as_secs_f64() * 1e3))
+        };
+        let mut fields = Fields::default();
+        fields.add("Estimate", span(&answer.estimate));
+        let measured = match answer.measured {
+            None => "- (neither probes the other)".to_owned(),
+            measured => span(&measured),
+        };
+        fields.add("Measured", measured);
+        fields.add(
+            "Error",
+            format!(
+                "median {:.0}%, 90th percentile {:.0}%, over {} that have both",
+                answer.error_median * 100.0,
+                answer.error_p90 * 100.0,
+                text::count(answer.pairs, "pair")
+            ),
+        );
+        fields.text()
     })
 }
 
@@ -26,6 +64,7 @@ fn view(snapshot: &v1::Snapshot, worst: usize) -> String {
         return "the coordinator sent no mesh\n".to_owned();
     };
     let mut view = format!("{}\n", summary(mesh));
+    view += &findings(&mesh.findings, &names);
     view += &components(mesh, &names);
     view += &worst_links(&snapshot.links, &names, worst);
     if !mesh.unobserved.is_empty() {
@@ -56,6 +95,39 @@ pub(super) fn summary(mesh: &v1::MeshTopology) -> String {
     )
 }
 
+/// What the mesh found and is not over.
+pub(super) fn findings(findings: &[v1::Finding], names: &Names) -> String {
+    if findings.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["FINDING", "SINCE", "NEAR", "FAR", "MEANING"]);
+    for finding in findings {
+        let side = |ids: &[String]| {
+            if ids.is_empty() {
+                "-".to_owned()
+            } else {
+                names.list(ids)
+            }
+        };
+        let known = v1::FindingKind::try_from(finding.kind).ok();
+        let meaning = known
+            .and_then(|kind| FindingKind::try_from(kind).ok())
+            .map_or("", FindingKind::meaning);
+        let meaning = match finding.detail.as_str() {
+            "" => meaning.to_owned(),
+            detail => format!("{meaning} ({})", clean(detail)),
+        };
+        table.row([
+            paint(Colour::Red, &text::finding_kind(finding.kind)),
+            format!("{} ago", text::age(finding.since.as_ref())),
+            side(&finding.near),
+            side(&finding.far),
+            meaning,
+        ]);
+    }
+    format!("\nFound:\n{}", table.text(2))
+}
+
 fn components(mesh: &v1::MeshTopology, names: &Names) -> String {
     // The only component holds every node, and its members are left out.
     if mesh.components_total < 2 {
@@ -76,7 +148,7 @@ fn components(mesh: &v1::MeshTopology, names: &Names) -> String {
 fn badness(state: i32) -> u8 {
     match v1::LinkState::try_from(state) {
         Ok(v1::LinkState::Down) => 3,
-        Ok(v1::LinkState::Lossy) => 2,
+        Ok(v1::LinkState::Lossy | v1::LinkState::Slow) => 2,
         Ok(v1::LinkState::Up) => 0,
         _ => 1,
     }
@@ -115,7 +187,7 @@ fn worst_links(observers: &[v1::ObserverLinks], names: &Names, worst: usize) -> 
     format!("\nWorst links ({} of {all}):\n{}", links.len(), table.text(2))
 }
 
-fn micros(micros: u32) -> String {
+pub(super) fn micros(micros: u32) -> String {
     match micros {
         0 => "-".to_owned(),
         1..1_000 => format!("{micros}µs"),

@@ -54,7 +54,7 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Nodes { label } => cluster::nodes(context, label).await,
         Command::Node(name) => cluster::node(context, name.node).await,
         Command::Snapshot(args) => snapshot::run(context, args).await,
-        Command::Mesh { worst } => mesh::run(context, worst).await,
+        Command::Mesh(args) => mesh::run(context, args).await,
         Command::Telemetry { node: None, channel } => telemetry::matrix(context, channel).await,
         Command::Telemetry {
             node: Some(node),

@@ -3,7 +3,7 @@
 use tonic::transport::Channel;
 use wyneos::{client, v1};
 
-use super::{cluster, sections};
+use super::{Names, cluster, mesh, sections};
 use crate::{
     context::Context,
     failure::Failure,
@@ -21,8 +21,13 @@ pub(crate) async fn run(context: &Context, node: String) -> Result<(), Failure> 
     if context.is_json() {
         return context.json(&answer);
     }
-    let broken = broken(context, channel, &answer.broken_invariants).await?;
-    context.text(&view(&answer, &broken))
+    let broken = broken(context, channel.clone(), &answer.broken_invariants).await?;
+    let named = match answer.findings.is_empty() {
+        true => None,
+        false => sections(context, channel, &[v1::Section::Nodes]).await?.snapshot,
+    };
+    let names = Names::new(&named.unwrap_or_default().nodes);
+    context.text(&view(&answer, &broken, &names))
 }
 
 /// What the coherence report says of the invariants that are broken. The report may be one cycle newer than the answer.
@@ -43,7 +48,7 @@ async fn broken(context: &Context, channel: Channel, ids: &[String]) -> Result<V
     Ok(ids.iter().map(|id| known(id).unwrap_or_else(|| unknown(id))).collect())
 }
 
-fn view(answer: &v1::ExplainNodeResponse, broken: &[v1::Invariant]) -> String {
+fn view(answer: &v1::ExplainNodeResponse, broken: &[v1::Invariant], names: &Names) -> String {
     let mut view = String::new();
     if let Some(node) = &answer.node {
         let mut fields = Fields::default();
@@ -68,8 +73,30 @@ fn view(answer: &v1::ExplainNodeResponse, broken: &[v1::Invariant]) -> String {
         }
         view += &format!("\nRecent decisions\n{}", table.text(2));
     }
+    view += &seen_by(&answer.seen_by);
+    view += &mesh::findings(&answer.findings, names);
     view += &invariants(broken);
     view
+}
+
+/// What its peers see of it.
+fn seen_by(peers: &[v1::SeenBy]) -> String {
+    if peers.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["PEER", "SEES", "LOSS", "RTT", "LAST ANSWER"]);
+    for peer in peers {
+        let link = peer.link.clone().unwrap_or_default();
+        let last = link.last_success.as_ref();
+        table.row([
+            clean(&peer.observer_name),
+            text::link_state(link.state),
+            format!("{}%", link.loss_percent),
+            mesh::micros(link.rtt_micros),
+            last.map_or("-".to_owned(), |time| format!("{} ago", text::age(Some(time)))),
+        ]);
+    }
+    format!("\nIts peers\n{}", table.text(2))
 }
 
 /// A decision with its evidence and alternatives.

@@ -138,6 +138,7 @@ words! {
     outcome: v1::DecisionOutcome, "DECISION_OUTCOME_";
     severity: v1::Severity, "SEVERITY_";
     directive: v1::DirectiveState, "DIRECTIVE_STATE_";
+    finding_kind: v1::FindingKind, "FINDING_KIND_";
 }
 
 /// A liveness in its colour.

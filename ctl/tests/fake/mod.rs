@@ -118,6 +118,22 @@ impl cluster::ClusterService for Fake {
         }))
     }
 
+    async fn estimate_rtt(&self, request: Request<v1::EstimateRttRequest>) -> Answer<v1::EstimateRttResponse> {
+        let request = request.into_inner();
+        self.node(&request.from)?;
+        self.node(&request.to)?;
+        Ok(Response::new(v1::EstimateRttResponse {
+            estimate: Some(prost_types::Duration {
+                seconds: 0,
+                nanos: 1_250_000,
+            }),
+            pairs: 2,
+            error_median: 0.08,
+            error_p90: 0.31,
+            ..v1::EstimateRttResponse::default()
+        }))
+    }
+
     async fn cordon_node(&self, request: Request<v1::CordonNodeRequest>) -> Answer<v1::CordonNodeResponse> {
         self.node(&request.into_inner().node)?;
         Ok(Response::new(v1::CordonNodeResponse {

@@ -42,7 +42,11 @@ pub(super) fn full(snapshot: &v1::Snapshot, seal: Option<&v1::Seal>, age: Option
         predictive(overview, &names)
     });
     text += &section("Mesh", snapshot.mesh.as_ref(), |topology| {
-        format!("  {}\n", mesh::summary(topology))
+        format!(
+            "  {}\n{}",
+            mesh::summary(topology),
+            mesh::findings(&topology.findings, &names)
+        )
     });
     text += &section("Autonomy", snapshot.autonomy.as_ref(), |state| autonomy(state, &names));
     text += &section("Behaviour", snapshot.behaviour.as_ref(), |state| {
