@@ -88,16 +88,18 @@ impl From<Listen> for String {
 wyneos_shell::config! {
     /// The coordinators, as host:port, comma-separated; tried in turn.
     coordinators: Addresses = Addresses(vec!["127.0.0.1:7400".to_owned()]), "coordinators", "WYNEOS_AGENT_COORDINATORS";
-    /// Address to answer peers' probes on. Without TLS it must be a loopback address.
+    /// Address to answer peers' probes on. Without TLS it must be a loopback address, unless `insecure` is set.
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7402)), "listen", "WYNEOS_AGENT_LISTEN";
     /// The address that peers are told to probe, as host:port; empty: the one listened on.
     advertise: String = String::new(), "advertise", "WYNEOS_AGENT_ADVERTISE";
-    /// Address to serve Prometheus metrics on, at /metrics; "off" for none. Without TLS it must be a loopback address.
+    /// Address to serve Prometheus metrics on, at /metrics; "off" for none. Without TLS it must be a loopback address, unless `insecure` is set.
     metrics_listen: Listen = Listen(None), "metrics-listen", "WYNEOS_AGENT_METRICS_LISTEN";
     /// Directory of the node's id and incarnation; made if it is not there.
     data_dir: PathBuf = PathBuf::from("/var/lib/wyneos-agent"), "data-dir", "WYNEOS_AGENT_DATA_DIR";
     /// The node's name, 1 to 253 printable characters; empty: the host name.
     name: String = String::new(), "name", "WYNEOS_AGENT_NAME";
+    /// Allow addresses beyond loopback without TLS: whoever reaches them can read everything, and command everything.
+    insecure: bool = false, "insecure", "WYNEOS_AGENT_INSECURE", num_args = 0..=1, default_missing_value = "true";
     /// What is logged: error, warn, info, debug or trace, or a filter such as "info,wyneos_agent=debug".
     log: String = "info".to_owned(), "log", "WYNEOS_AGENT_LOG";
     /// How log lines look.
@@ -122,8 +124,9 @@ impl Config {
         }
         let listens = [("listen", Some(self.listen)), ("metrics_listen", self.metrics_listen.0)];
         for (field, address) in listens {
-            if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
-                let reason = format!("{address} is not a loopback address, and this server has no TLS");
+            if let Some(address) = address.filter(|address| !self.insecure && !address.ip().is_loopback()) {
+                let reason =
+                    format!("{address} is not a loopback address, and this server has no TLS; --insecure allows it");
                 return Err(BadConfig::field(field, reason));
             }
         }

@@ -236,6 +236,7 @@ fn core_config(config: &Config, public_key: PublicKey) -> coordinator::Config {
         probe_interval: config.probe_interval.0,
         history: config.telemetry_history,
         max_nodes: config.max_nodes,
+        exposed: config.is_exposed(),
         ..coordinator::Config::new(wyneos::VERSION, public_key)
     }
 }

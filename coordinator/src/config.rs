@@ -8,9 +8,9 @@ use wyneos_shell::{
 };
 
 wyneos_shell::config! {
-    /// Address to serve agents, operators and SDKs on. Without TLS it must be a loopback address.
+    /// Address to serve agents, operators and SDKs on. Without TLS it must be a loopback address, unless `insecure` is set.
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7400)), "listen", "WYNEOS_COORDINATOR_LISTEN";
-    /// Address to serve Prometheus metrics on, at /metrics. Without TLS it must be a loopback address.
+    /// Address to serve Prometheus metrics on, at /metrics. Without TLS it must be a loopback address, unless `insecure` is set.
     metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7401)), "metrics-listen", "WYNEOS_COORDINATOR_METRICS_LISTEN";
     /// Directory of the store and of the signing key; made if it is not there.
     data_dir: PathBuf = PathBuf::from("/var/lib/wyneos-coordinator"), "data-dir", "WYNEOS_COORDINATOR_DATA_DIR";
@@ -36,6 +36,8 @@ wyneos_shell::config! {
     events_max_count: u64 = 100_000, "events-max-count", "WYNEOS_COORDINATOR_EVENTS_MAX_COUNT";
     /// Subscribers of WatchSnapshots and WatchEvents at most, together; 1 to 100000.
     max_subscribers: usize = 10_000, "max-subscribers", "WYNEOS_COORDINATOR_MAX_SUBSCRIBERS";
+    /// Allow addresses beyond loopback without TLS: whoever reaches them can read everything, and command everything.
+    insecure: bool = false, "insecure", "WYNEOS_COORDINATOR_INSECURE", num_args = 0..=1, default_missing_value = "true";
     /// What is logged: error, warn, info, debug or trace, or a filter such as "info,wyneos_coordinator=debug".
     log: String = "info".to_owned(), "log", "WYNEOS_COORDINATOR_LOG";
     /// How log lines look.
@@ -43,6 +45,11 @@ wyneos_shell::config! {
 }
 
 impl Config {
+    /// True when others than this host's processes can reach it, and no TLS protects that.
+    pub(crate) fn is_exposed(&self) -> bool {
+        !self.listen.ip().is_loopback()
+    }
+
     fn check_fields(&self) -> Result<(), BadConfig> {
         let second = Duration::from_secs(1);
         let (tenth, minute, hour) = (second / 10, second * 60, second * 3600);
@@ -58,8 +65,9 @@ impl Config {
         number("events_max_count", self.events_max_count, 1_000, u64::MAX)?;
         number("max_subscribers", self.max_subscribers as u64, 1, 100_000)?;
         for (field, address) in [("listen", self.listen), ("metrics_listen", self.metrics_listen)] {
-            if !address.ip().is_loopback() {
-                let reason = format!("{address} is not a loopback address, and this server has no TLS");
+            if !self.insecure && !address.ip().is_loopback() {
+                let reason =
+                    format!("{address} is not a loopback address, and this server has no TLS; --insecure allows it");
                 return Err(BadConfig::field(field, reason));
             }
         }

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -246,6 +246,11 @@ impl Stream for SessionStream {
 
 impl Drop for SessionStream {
     fn drop(&mut self) {
+        // A connection that ended is told of by what it still has to read, which nobody may have asked for.
+        if self.last.is_none() {
+            let mut context = Context::from_waker(Waker::noop());
+            drop(self.read(&mut context));
+        }
         let closed = ToEngine::Fact(Input::Closed {
             conn: self.conn,
             by_peer: self.ended_by_peer,

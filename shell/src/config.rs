@@ -133,7 +133,7 @@ pub trait Layered: Default + Serialize {
 /// give them. `Config::check_fields` is the caller's.
 #[macro_export]
 macro_rules! config {
-    ($($(#[doc = $doc:literal])+ $field:ident: $kind:ty = $default:expr, $flag:literal, $env:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $field:ident: $kind:ty = $default:expr, $flag:literal, $env:literal $(, $arg:meta)*;)+) => {
         /// The effective configuration.
         #[derive(Clone, Debug, PartialEq, ::serde::Serialize)]
         pub struct Config {
@@ -150,7 +150,7 @@ macro_rules! config {
         #[derive(::clap::Args, Clone, Debug, Default, ::serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct Overrides {
-            $($(#[doc = $doc])+ #[arg(long = $flag, env = $env)] pub $field: Option<$kind>,)+
+            $($(#[doc = $doc])+ #[arg(long = $flag, env = $env $(, $arg)*)] pub $field: Option<$kind>,)+
         }
 
         impl $crate::config::Layered for Config {

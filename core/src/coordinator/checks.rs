@@ -133,6 +133,7 @@ impl Coordinator {
             self.check_subscribers(),
             self.check_store(),
             self.check_pace(),
+            self.check_transport(),
             observed,
             settled,
         ];
@@ -232,6 +233,14 @@ impl Coordinator {
         let (late, skipped) = (self.pace.lateness, self.pace.skipped);
         let broken = u32::from(late > self.config.cycle / 10 || skipped > 0);
         check.many(1, broken, Some(|| format!("{late:?} late, {skipped} skipped")));
+        check
+    }
+
+    fn check_transport(&self) -> Check {
+        let meaning = "what crosses a network is protected by TLS";
+        let mut check = Check::new("transport-protected", Severity::Warning, meaning);
+        let reason = "the coordinator listens beyond loopback without TLS (--insecure)";
+        check.many(1, u32::from(self.config.exposed), Some(|| reason.to_owned()));
         check
     }
 

@@ -26,6 +26,8 @@ pub struct Config {
     pub history: usize,
     /// Nodes known at most; a further one is refused.
     pub max_nodes: usize,
+    /// The server can be reached from other hosts, without TLS.
+    pub exposed: bool,
     /// Orders the mesh's rings.
     pub seed: u64,
 }
@@ -43,6 +45,7 @@ impl Config {
             probe_interval: Duration::from_secs(1),
             history: 120,
             max_nodes: 100_000,
+            exposed: false,
             seed: 0,
         }
     }

@@ -228,10 +228,10 @@ impl Coordinator {
             return;
         }
         let climate = self.climate();
-        // A connection that was ended by the other host is no silence.
-        let may = by_peer || !(climate.ambiguous || climate.breaker);
+        let gone = tally.refused.len() >= tally.quorum();
+        // A connection that was ended by the other host is no silence, and neither is a refusal.
+        let may = by_peer || gone || !(climate.ambiguous || climate.breaker);
         let agreed = tally.lost() >= tally.quorum();
-        let gone = by_peer && tally.refused.len() >= tally.quorum();
         let window = if gone {
             GONE_WINDOW
         } else if self.is_erratic(index) {

@@ -1,0 +1,351 @@
+//! A network of namespaces with the servers in it.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take that has no limit of its own. Far longer than it takes: machines are shared.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+static NETWORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Why the tests cannot run here; `None` when they can.
+pub fn missing() -> Option<String> {
+    let has = |tool: &str| Command::new(tool).arg("-V").output().is_ok();
+    if !geteuid().is_root() {
+        return Some("this wants root".to_owned());
+    }
+    let missing: Vec<&str> = ["ip", "nft"].into_iter().filter(|tool| !has(tool)).collect();
+    (!missing.is_empty()).then(|| format!("{} not on this machine", missing.join(" and ")))
+}
+
+fn run(program: &str, args: &[&str]) {
+    let output = Command::new(program).args(args).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {}: {told}", args.join(" "));
+}
+
+fn ip(line: &str) {
+    run("ip", &line.split_whitespace().collect::<Vec<_>>());
+}
+
+/// A binary of this workspace, beside the test's own.
+fn binary(name: &str) -> String {
+    let own = std::env::current_exe().unwrap();
+    let path: PathBuf = own.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(
+        path.is_file(),
+        "{} is not there: run `cargo test` for the whole workspace",
+        path.display()
+    );
+    path.display().to_string()
+}
+
+/// A coordinator (host 0) and agents (hosts 1 and up), each in a namespace of its own on one bridge.
+pub struct Network {
+    /// Prefix of every name that is made, unique on this machine.
+    prefix: String,
+    directory: TempDir,
+    agents: usize,
+    children: Vec<Child>,
+}
+
+impl Network {
+    /// Starts everything, and waits until every agent is online and every planned link is reported.
+    pub fn start(agents: usize) -> Network {
+        let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
+        let mut network = Network {
+            prefix: format!("w{}x{number}", std::process::id()),
+            directory: tempfile::tempdir().unwrap(),
+            agents,
+            children: Vec::new(),
+        };
+        network.wire();
+        network.spawn_coordinator();
+        for agent in 1..=agents {
+            network.spawn_agent(agent);
+        }
+        network.until(
+            "every agent is online and every link is reported",
+            PATIENCE,
+            |network| {
+                let mesh = network.wynectl(&["snapshot"])?["snapshot"]["mesh"].clone();
+                let links = (agents * (agents - 1)) as u64;
+                (mesh["liveLinks"].as_u64() == Some(links)).then_some(())
+            },
+        );
+        network
+    }
+
+    fn space(&self, host: usize) -> String {
+        format!("{}h{host}", self.prefix)
+    }
+
+    /// A bridge in a namespace of its own, and a cable to it for every host.
+    fn wire(&self) {
+        let hub = format!("{}hub", self.prefix);
+        ip(&format!("netns add {hub}"));
+        ip(&format!("-n {hub} link add br0 type bridge"));
+        ip(&format!("-n {hub} link set br0 up"));
+        for host in 0..=self.agents {
+            let space = self.space(host);
+            ip(&format!("netns add {space}"));
+            ip(&format!("-n {space} link set lo up"));
+            ip(&format!(
+                "-n {hub} link add p{host} type veth peer name eth0 netns {space}"
+            ));
+            ip(&format!("-n {hub} link set p{host} master br0 up"));
+            ip(&format!("-n {space} addr add {}/24 dev eth0", Network::address(host)));
+            ip(&format!("-n {space} link set eth0 up"));
+        }
+    }
+
+    /// The address of a host.
+    pub fn address(host: usize) -> String {
+        format!("10.99.0.{}", host + 1)
+    }
+
+    fn spawn(&mut self, host: usize, program: &str, args: &[&str]) {
+        let log = self.directory.path().join(format!("host{host}.log"));
+        let log = File::options().create(true).append(true).open(log).unwrap();
+        let space = self.space(host);
+        // `ip netns exec` becomes the program, so the child's pid is the program's.
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &space, &binary(program)]).args(args);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().unwrap();
+        if host < self.children.len() {
+            self.children[host] = child;
+        } else {
+            self.children.push(child);
+        }
+    }
+
+    fn spawn_coordinator(&mut self) {
+        let data = self.directory.path().join("coordinator").display().to_string();
+        let listen = format!("{}:7400", Network::address(0));
+        let args = [
+            "run",
+            "--insecure",
+            "--listen",
+            &listen,
+            "--data-dir",
+            &data,
+            "--cycle",
+            "500ms",
+        ];
+        self.spawn(0, "wyneos-coordinator", &args);
+    }
+
+    /// Starts an agent (again).
+    pub fn spawn_agent(&mut self, host: usize) {
+        let data = self.directory.path().join(format!("agent{host}")).display().to_string();
+        let listen = format!("{}:7402", Network::address(host));
+        let coordinator = format!("{}:7400", Network::address(0));
+        let name = format!("node-{host}");
+        let args = [
+            "run",
+            "--insecure",
+            "--listen",
+            &listen,
+            "--coordinators",
+            &coordinator,
+            "--data-dir",
+            &data,
+            "--name",
+            &name,
+        ];
+        self.spawn(host, "wyneos-agent", &args);
+    }
+
+    /// Sends a signal to a host's server.
+    pub fn signal(&self, host: usize, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.children[host].id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Kills the coordinator and starts it again.
+    pub fn restart_coordinator(&mut self) {
+        self.signal(0, Signal::KILL);
+        self.children[0].wait().unwrap();
+        self.spawn_coordinator();
+    }
+
+    /// Drops what `to` receives from `from`, or a share of it in hundredths.
+    pub fn lose(&self, from: usize, to: usize, percent: u32) {
+        let space = self.space(to);
+        let nft = |line: &str| {
+            let mut args = vec!["netns", "exec", &space, "nft"];
+            args.extend(line.split_whitespace());
+            run("ip", &args);
+        };
+        nft("add table inet faults");
+        nft("add chain inet faults in { type filter hook input priority 0 ; }");
+        let address = Network::address(from);
+        let random = if percent < 100 {
+            format!("numgen random mod 100 < {percent}")
+        } else {
+            String::new()
+        };
+        nft(&format!("add rule inet faults in ip saddr {address} {random} drop"));
+    }
+
+    /// Cuts both ways between two groups.
+    pub fn cut(&self, near: &[usize], far: &[usize]) {
+        for &one in near {
+            for &other in far {
+                self.lose(one, other, 100);
+                self.lose(other, one, 100);
+            }
+        }
+    }
+
+    /// Takes every loss back.
+    pub fn heal(&self) {
+        for host in 0..=self.agents {
+            let space = self.space(host);
+            let args = ["netns", "exec", &space, "nft", "flush", "ruleset"];
+            run("ip", &args);
+        }
+    }
+
+    /// Pulls a host's cable out, or puts it back.
+    pub fn link(&self, host: usize, up: bool) {
+        let state = if up { "up" } else { "down" };
+        ip(&format!("-n {}hub link set p{host} {state}", self.prefix));
+    }
+
+    /// What `wynectl` answers from the coordinator's own host.
+    pub fn wynectl(&self, args: &[&str]) -> Option<Value> {
+        let address = format!("{}:7400", Network::address(0));
+        let output = Command::new("ip")
+            .args(["netns", "exec", &self.space(0), &binary("wynectl")])
+            .args(["--address", &address, "-o", "json"])
+            .args(args)
+            .output()
+            .unwrap();
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// Waits until `condition` gives something.
+    pub fn until<T>(&self, what: &str, within: Duration, mut condition: impl FnMut(&Network) -> Option<T>) -> T {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(found) = condition(self) {
+                return found;
+            }
+            if Instant::now() > deadline {
+                panic!("not within {within:?}: {what}\n{}", self.story());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Everything that was concluded, a line an event.
+    fn story(&self) -> String {
+        let events = self.events();
+        let line = |event: &Value| format!("{} {}", event["time"].as_str().unwrap_or(""), event["summary"]);
+        events.iter().map(|event| line(event) + "\n").collect()
+    }
+
+    /// All events.
+    pub fn events(&self) -> Vec<Value> {
+        let address = format!("{}:7400", Network::address(0));
+        let output = Command::new("ip")
+            .args(["netns", "exec", &self.space(0), &binary("wynectl")])
+            .args(["--address", &address, "-o", "json", "events"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let values = serde_json::Deserializer::from_str(&text).into_iter::<Value>().flatten();
+        values
+            .flat_map(|value| match value.get("events").and_then(Value::as_array) {
+                Some(events) => events.clone(),
+                None => vec![value],
+            })
+            .collect()
+    }
+
+    /// Waits until a node has this liveness.
+    pub fn becomes(&self, host: usize, liveness: &str, within: Duration) {
+        let (name, wanted) = (format!("node-{host}"), format!("LIVENESS_{liveness}"));
+        self.until(&format!("{name} becomes {liveness}"), within, |network| {
+            let nodes = network.wynectl(&["nodes"])?;
+            let nodes = nodes["nodes"].as_array()?.clone();
+            let row = nodes.into_iter().find(|node| node["name"] == name.as_str())?;
+            (row["liveness"] == wanted.as_str()).then_some(())
+        });
+    }
+
+    /// The liveness values that a node took, in order.
+    pub fn transitions(&self, host: usize) -> Vec<String> {
+        let name = format!("node-{host}");
+        let events = self.events();
+        let of_node = events.iter().filter(|event| event["nodeName"] == name.as_str());
+        of_node
+            .filter_map(|event| event["liveness"]["to"].as_str())
+            .map(|to| to.trim_start_matches("LIVENESS_").to_lowercase())
+            .collect()
+    }
+
+    /// Waits until something is found with exactly these sides, whichever is the near one.
+    pub fn finds(&self, kind: &str, near: &[usize], far: &[usize], within: Duration) {
+        let wanted = format!("FINDING_KIND_{kind}");
+        let ids = |value: &Value| -> Vec<String> {
+            let ids = value.as_array().cloned().unwrap_or_default();
+            ids.iter().filter_map(|id| Some(id.as_str()?.to_owned())).collect()
+        };
+        self.until(&format!("{kind} {near:?} {far:?} is found"), within, |network| {
+            let snapshot = network.wynectl(&["snapshot"])?["snapshot"].clone();
+            let nodes = snapshot["nodes"].as_array()?.clone();
+            let side = |hosts: &[usize]| -> Vec<String> {
+                let named = hosts.iter().filter_map(|host| {
+                    let name = format!("node-{host}");
+                    let node = nodes.iter().find(|node| node["name"] == name.as_str())?;
+                    Some(node["id"].as_str()?.to_owned())
+                });
+                let mut named: Vec<String> = named.collect();
+                named.sort();
+                named
+            };
+            let (near, far) = (side(near), side(far));
+            let found = snapshot["mesh"]["findings"].as_array()?.iter().any(|finding| {
+                let sides = (ids(&finding["near"]), ids(&finding["far"]));
+                finding["kind"] == wanted.as_str()
+                    && (sides == (near.clone(), far.clone()) || sides == (far.clone(), near.clone()))
+            });
+            found.then_some(())
+        });
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            drop(child.kill());
+            drop(child.wait());
+        }
+        if thread::panicking() {
+            for host in 0..=self.agents {
+                let log = self.directory.path().join(format!("host{host}.log"));
+                let text = fs::read_to_string(&log).unwrap_or_default();
+                eprintln!("== end of {}", log.display());
+                let tail: Vec<&str> = text.lines().rev().take(8).collect();
+                tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+        let spaces = (0..=self.agents).map(|host| self.space(host));
+        for space in spaces.chain([format!("{}hub", self.prefix)]) {
+            drop(Command::new("ip").args(["netns", "del", &space]).output());
+        }
+    }
+}
