@@ -48,8 +48,8 @@ struct Disk {
     durable: Durable,
     /// Under way, in order.
     writes: VecDeque<Write>,
-    /// When the last of them is done.
-    busy: Time,
+    /// How many of them the transaction under way is for.
+    under_way: usize,
     pub(crate) stalled_until: Time,
 }
 
@@ -89,7 +89,7 @@ impl Host {
                 nodes: BTreeMap::new(),
                 durable,
                 writes: VecDeque::new(),
-                busy: Time(0),
+                under_way: 0,
                 stalled_until: Time(0),
             },
             seal: (0, Bytes::new()),
@@ -148,7 +148,7 @@ impl World<'_> {
         for write in mem::take(&mut self.host.disk.writes).into_iter().take(kept) {
             self.keep(write);
         }
-        self.host.disk.busy = self.now;
+        self.host.disk.under_way = 0;
         // Its kernel ends its connections.
         let generation = self.host.generation;
         let mine = self
@@ -263,11 +263,20 @@ impl World<'_> {
     }
 
     fn write(&mut self, write: Write) {
+        self.host.disk.writes.push_back(write);
+        self.write_on();
+    }
+
+    /// Begins the next transaction unless one is under way: every batch that waits, as the store does, or a snapshot.
+    fn write_on(&mut self) {
         let takes = DISK + DISK.mul_f64(self.rng.random_range(0.0..1.0));
         let disk = &mut self.host.disk;
-        disk.busy = disk.busy.max(self.now).max(disk.stalled_until) + takes;
-        disk.writes.push_back(write);
-        let (done, generation) = (disk.busy, self.host.generation);
+        if disk.under_way > 0 || disk.writes.is_empty() {
+            return;
+        }
+        let batches = disk.writes.iter().take_while(|write| matches!(write, Write::Batch(_)));
+        disk.under_way = batches.count().max(1);
+        let (done, generation) = (self.now.max(disk.stalled_until) + takes, self.host.generation);
         self.at(done, What::DiskDone(generation));
     }
 
@@ -275,11 +284,14 @@ impl World<'_> {
         if generation != self.host.generation {
             return;
         }
-        let Some(write) = self.host.disk.writes.pop_front() else {
-            return;
-        };
-        let input = self.keep(write);
-        self.tell_coordinator(input);
+        let disk = &mut self.host.disk;
+        let many = mem::take(&mut disk.under_way).min(disk.writes.len());
+        let done: Vec<Write> = disk.writes.drain(..many).collect();
+        let kept: Vec<Input> = done.into_iter().map(|write| self.keep(write)).collect();
+        for input in kept {
+            self.tell_coordinator(input);
+        }
+        self.write_on();
     }
 
     /// Puts something onto the disk; returns what the logic is to hear of it.

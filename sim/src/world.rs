@@ -92,6 +92,39 @@ impl Ord for Entry {
     }
 }
 
+/// Nanoseconds of a slot of the queue.
+const SLOT: u64 = 10_000_000;
+
+/// What is still to happen. Only what happens within the present slot is kept in order: what is far away is far more, and sorting
+/// it in would be most of the work.
+#[derive(Default)]
+struct Queue {
+    near: BinaryHeap<Entry>,
+    slot: u64,
+    far: BTreeMap<u64, Vec<Entry>>,
+    number: u64,
+}
+
+impl Queue {
+    fn push(&mut self, at: Time, what: What) {
+        self.number += 1;
+        let number = self.number;
+        let entry = Entry { at, number, what };
+        match at.0 / SLOT {
+            slot if slot <= self.slot => self.near.push(entry),
+            slot => self.far.entry(slot).or_default().push(entry),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        if self.near.is_empty() {
+            let (slot, entries) = self.far.pop_first()?;
+            (self.slot, self.near) = (slot, entries.into());
+        }
+        self.near.pop()
+    }
+}
+
 /// A process's clocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
@@ -129,8 +162,7 @@ pub(crate) struct World<'a> {
     seed: u64,
     pub(crate) rng: Pcg64Mcg,
     pub(crate) now: Time,
-    heap: BinaryHeap<Entry>,
-    number: u64,
+    queue: Queue,
     pub(crate) net: Net,
     pub(crate) machines: Vec<Machine>,
     pub(crate) host: Host,
@@ -165,8 +197,7 @@ impl<'a> World<'a> {
             seed,
             rng,
             now: Time(0),
-            heap: BinaryHeap::new(),
-            number: 0,
+            queue: Queue::default(),
             net: Net::new(scenario.network.clone(), cluster.nodes, cluster.zones),
             machines,
             host,
@@ -190,9 +221,7 @@ impl<'a> World<'a> {
     }
 
     pub(crate) fn at(&mut self, at: Time, what: What) {
-        self.number += 1;
-        let number = self.number;
-        self.heap.push(Entry { at, number, what });
+        self.queue.push(at, what);
     }
 
     pub(crate) fn later(&mut self, after: Duration, what: What) {
@@ -218,7 +247,7 @@ impl<'a> World<'a> {
         let mut told = Time(0);
         let mut complete = true;
         let mut events = 0;
-        while let Some(entry) = self.heap.pop() {
+        while let Some(entry) = self.queue.pop() {
             if entry.at > end {
                 break;
             }
