@@ -174,7 +174,11 @@ impl World<'_> {
             self.streams.remove(&id);
             return;
         }
-        let answers = agent_there && host_there && !agent.is_frozen() && !self.host.is_frozen();
+        // A process that stands still for a moment answers when it goes on.
+        let stands_still = agent
+            .still_since()
+            .is_some_and(|since| self.now.since(since) >= KEEP_ALIVE);
+        let answers = agent_there && host_there && !stands_still && !self.host.is_frozen();
         let passes = !self.net.is_cut(machine, hub) && !self.net.is_cut(hub, machine);
         let Some(stream) = self.streams.get_mut(&id) else {
             return;

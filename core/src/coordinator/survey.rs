@@ -148,8 +148,8 @@ impl Coordinator {
     fn is_alive(&self, index: NodeIndex) -> bool {
         let node = &self.registry[index];
         let in_doubt = matches!(node.liveness, Liveness::Suspect | Liveness::Unreachable);
-        let strained = node.health.strained || self.findings.is(FindingKind::Starved, index);
-        !strained && (self.counts(index) || (in_doubt && self.now.since(self.tally(index).last_heard) < ALIVE))
+        !self.is_strained(index)
+            && (self.counts(index) || (in_doubt && self.now.since(self.tally(index).last_heard) < ALIVE))
     }
 
     fn cut(&self, kind: FindingKind, cut: Cut) -> Candidate {

@@ -27,6 +27,9 @@ const GONE_WINDOW: Duration = Duration::from_secs(1);
 const ERRATIC_WINDOW: Duration = Duration::from_secs(10);
 const ERRATIC: Duration = Duration::from_secs(30);
 
+/// The same for a node whose agent said that it stands still again and again.
+const STRAINED_WINDOW: Duration = Duration::from_secs(5);
+
 /// A node that was asked may take this long.
 const PING_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -185,8 +188,7 @@ impl Coordinator {
     pub(super) fn counts(&self, observer: NodeIndex) -> bool {
         let node = &self.registry[observer];
         (node.liveness == Liveness::Online || node.steady_since.is_some())
-            && !node.health.strained
-            && !self.findings.is(FindingKind::Starved, observer)
+            && !self.is_strained(observer)
             && self.unanswered(observer).is_none()
             && !self.is_distrusted(observer)
     }
@@ -236,6 +238,8 @@ impl Coordinator {
             GONE_WINDOW
         } else if self.is_erratic(index) {
             ERRATIC_WINDOW
+        } else if self.is_strained(index) {
+            STRAINED_WINDOW
         } else {
             WINDOW.mul_f64(climate.stretch)
         };
@@ -260,6 +264,11 @@ impl Coordinator {
         } else {
             self.look_again(index, if agreed { last_heard + window } else { over });
         }
+    }
+
+    /// True when its agent said that it stands still again and again.
+    pub(super) fn is_strained(&self, index: NodeIndex) -> bool {
+        self.registry[index].health.strained || self.findings.is(FindingKind::Starved, index)
     }
 
     /// True when somebody heard it lately though it was in doubt: nobody may hear it for a while, and it is there.

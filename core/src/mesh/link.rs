@@ -12,7 +12,7 @@ pub enum LinkState {
     Unknown,
     /// The newest probes were answered.
     Up,
-    /// More than 10% of the last [`WINDOW`], or 3 of the last 5, were lost or had to be sent again.
+    /// More than 10% of the last [`WINDOW`], or 4 of the last 5, were lost or had to be sent again.
     Lossy,
     /// The newest [`DOWN_AFTER`] or more failed.
     Down,
@@ -40,7 +40,7 @@ pub const RESENT_MICROS: f32 = 150_000.0;
 const CALM: u32 = 8;
 
 /// So many of the newest probes make a link lossy before a tenth of all are lost.
-const LOST_LATELY: u32 = 3;
+const LOST_LATELY: u32 = 4;
 
 /// The newest answers whose shortest is what a link takes now.
 const NEWEST: usize = 5;

@@ -12,6 +12,9 @@ use crate::{node::NodeIndex, time::Time};
 /// So many contradicted claims are enough where the other way is not probed.
 const CLAIMS: usize = 3;
 
+/// A link that loses so much, in hundredths, is told of by itself; with less, chance has too much of a part in it.
+const BAD_PERCENT: u32 = 20;
+
 /// What a survey shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
@@ -47,8 +50,10 @@ impl Mesh {
                 match link.state {
                     LinkState::Slow => slow.push((observer.min(subject), observer.max(subject))),
                     LinkState::Lossy => {
+                        let bad = link.loss_percent >= BAD_PERCENT;
+                        let trouble = if bad { Trouble::Shaky } else { Trouble::Touched };
                         let claims = claims.entry(observer).or_default();
-                        claims.entry(subject).or_insert(Trouble::Shaky);
+                        claims.entry(subject).or_insert(trouble);
                     }
                     LinkState::Unknown | LinkState::Up | LinkState::Down => {}
                 }

@@ -167,6 +167,12 @@ fn a_meter_goes_down_after_three_misses_and_up_with_an_answer() {
         (report.state, report.last_success_age_millis),
         (LinkState::Down, Some(3_000))
     );
+    // Three losses are not yet four of the newest five.
+    meter.answer(later, Duration::from_micros(200));
+    assert_eq!(meter.report(later).state, LinkState::Up);
+    for _ in 0..4 {
+        meter.miss();
+    }
     meter.answer(later, Duration::from_micros(200));
     assert_eq!(meter.report(later).state, LinkState::Lossy);
     for _ in 0..8 {
