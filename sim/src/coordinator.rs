@@ -36,6 +36,9 @@ const SECRET: [u8; 32] = [7; 32];
 /// A transaction takes this long, and up to as long again.
 const DISK: Duration = Duration::from_micros(800);
 
+/// Batches that are handed to the store at most, and a snapshot behind them.
+const WRITES_MAX: usize = 64 + 1;
+
 /// What the disk was asked to keep.
 enum Write {
     Batch(Box<Batch>),
@@ -69,6 +72,8 @@ pub(crate) struct Host {
     seal: (u64, Bytes),
     published: (u64, u64),
     last_event: u64,
+    /// Each node's session that counts, by its stream.
+    sessions: BTreeMap<usize, StreamId>,
 }
 
 impl Host {
@@ -95,6 +100,7 @@ impl Host {
             seal: (0, Bytes::new()),
             published: (0, 0),
             last_event: 0,
+            sessions: BTreeMap::new(),
         }
     }
 
@@ -118,6 +124,7 @@ impl World<'_> {
         let host = &mut self.host;
         host.generation += 1;
         host.inbox.clear();
+        host.sessions.clear();
         host.wake_at = None;
         let durable = &mut host.disk.durable;
         durable.epoch += 1;
@@ -240,7 +247,19 @@ impl World<'_> {
         match effect {
             Effect::Send { conn, message } => {
                 if let Some(stream) = self.streams.get_mut(&conn.0) {
-                    stream.welcomed |= matches!(message, Message::Welcome(_));
+                    let machine = stream.machine;
+                    if matches!(message, Message::Welcome(_)) {
+                        stream.welcomed = true;
+                        self.host.sessions.insert(machine, conn.0);
+                    } else if stream.welcomed
+                        && !matches!(message, Message::Refused(_))
+                        && self.host.sessions.get(&machine) != Some(&conn.0)
+                    {
+                        self.fail(format!(
+                            "a session of {} that was replaced is told something",
+                            name(machine)
+                        ));
+                    }
                     let bytes = v1::SessionResponse::from(message).encode_to_vec();
                     self.push(conn.0, Way::Down, Item::Bytes(bytes.into()));
                 }
@@ -264,6 +283,10 @@ impl World<'_> {
 
     fn write(&mut self, write: Write) {
         self.host.disk.writes.push_back(write);
+        let waiting = self.host.disk.writes.len();
+        if waiting > WRITES_MAX {
+            self.fail(format!("{waiting} writes wait for the disk"));
+        }
         self.write_on();
     }
 
@@ -299,19 +322,30 @@ impl World<'_> {
         let host = &mut self.host;
         match write {
             Write::Batch(batch) => {
+                let mut went_back = None;
                 for node in &batch.nodes {
-                    host.disk.nodes.insert(node.id(), Arc::clone(node));
+                    let before = host.disk.nodes.insert(node.id(), Arc::clone(node));
+                    if before.is_some_and(|old| (old.incarnation, old.session) > (node.incarnation, node.session)) {
+                        went_back = Some(format!("incarnation or session of {} went back", node.facts.name));
+                    }
                 }
                 let durable = &mut host.disk.durable;
                 durable.last_event = batch.events.last().map_or(durable.last_event, |event| event.sequence);
                 durable.decisions = durable.decisions.max(batch.decisions);
+                if let Some(what) = went_back {
+                    self.fail(what);
+                }
                 Input::Committed
             }
             Write::Snapshot(snapshot) => {
                 let canonical = Canonical::new(&snapshot, host.canonical.as_ref());
                 let seal = Arc::new(host.sealer.seal(snapshot.epoch, snapshot.cycle, &canonical.bytes()));
                 host.canonical = Some(canonical);
-                host.disk.durable.last_snapshot = (seal.epoch, seal.cycle, seal.chain);
+                let last = mem::replace(
+                    &mut host.disk.durable.last_snapshot,
+                    (seal.epoch, seal.cycle, seal.chain),
+                );
+                let follows = seal.previous == last.2;
                 let before = mem::replace(&mut host.published, (seal.epoch, seal.cycle));
                 let seal_chain = seal.chain;
                 if (seal.epoch, seal.cycle) <= before {
@@ -319,6 +353,9 @@ impl World<'_> {
                         "snapshot {:?} was published after {before:?}",
                         (seal.epoch, seal.cycle)
                     ));
+                }
+                if !follows {
+                    self.fail("a seal does not follow the one before".to_owned());
                 }
                 self.note("seal", &seal_chain);
                 Input::Published(Published {

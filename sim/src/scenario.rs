@@ -140,6 +140,27 @@ pub enum Kind {
     CoordinatorCut,
 }
 
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 15] = [
+        Kind::Crash,
+        Kind::Kill,
+        Kind::Pause,
+        Kind::Starve,
+        Kind::Restart,
+        Kind::Cut,
+        Kind::Loss,
+        Kind::Delay,
+        Kind::Flap,
+        Kind::ClockJump,
+        Kind::Lie,
+        Kind::DiskStall,
+        Kind::CoordinatorCrash,
+        Kind::CoordinatorPause,
+        Kind::CoordinatorCut,
+    ];
+}
+
 /// A fault.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

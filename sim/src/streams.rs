@@ -30,6 +30,12 @@ pub(crate) enum Item {
 /// The first wait before something lost is sent again; it doubles (RFC 6298 with Linux' minimum).
 const RESEND: Duration = Duration::from_millis(200);
 
+/// Messages that wait for one transport at most: what is sent before keep-alive gives it up.
+const LANE_MAX: usize = 1_024;
+
+/// What was lost so often in a row has waited for longer than keep-alive does; its pings wait behind it.
+const BLOCKED: u32 = 6;
+
 /// HTTP/2 keep-alive: every so often, and given up after as long without an answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -104,7 +110,12 @@ impl World<'_> {
 
     pub(crate) fn push(&mut self, id: StreamId, way: Way, item: Item) {
         if let Some(stream) = self.streams.get_mut(&id) {
-            stream.lane(way).waiting.push_back(item);
+            let waiting = &mut stream.lane(way).waiting;
+            waiting.push_back(item);
+            let waiting = waiting.len();
+            if waiting > LANE_MAX {
+                self.fail(format!("{waiting} messages wait for one transport"));
+            }
             self.pump(id, way, false);
         }
     }
@@ -183,7 +194,8 @@ impl World<'_> {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        if answers && passes {
+        let blocked = stream.up.lost.max(stream.down.lost) >= BLOCKED;
+        if answers && passes && !blocked {
             stream.unanswered = false;
         } else if std::mem::replace(&mut stream.unanswered, true) {
             self.break_stream(id);

@@ -1,0 +1,113 @@
+//! Scenario files that are wrong: the line and the reason.
+
+use wyneos_sim::Scenario;
+
+const HEAD: &str = "name = \"x\"\nduration = \"60s\"\n[cluster]\nnodes = 3\nzones = 2\n";
+
+fn refused(rest: &str) -> (usize, String) {
+    let bad = format!("{HEAD}{rest}").parse::<Scenario>().unwrap_err();
+    (bad.line, bad.reason)
+}
+
+#[test]
+fn a_bad_scenario_gets_the_line_and_the_reason() {
+    for (rest, line, reason) in [
+        ("speed = 3\n", 6, "unknown field `speed`"),
+        ("[weather]\n", 6, "unknown field `weather`"),
+        ("[network]\nloss = 1.5\n", 6, "loss: 1.5 is not between 0 and 1"),
+        ("[network]\nlatency = \"-3ms\"\n", 7, "\"-3ms\" is no span of time"),
+        (
+            "[[fault]]\nat = \"-1s\"\nkind = \"crash\"\ntargets = [\"node-1\"]\n",
+            7,
+            "\"-1s\" is no span of time",
+        ),
+        (
+            "[[fault]]\nat = \"70s\"\nkind = \"crash\"\ntargets = [\"node-1\"]\n",
+            6,
+            "at: 70s is after the end",
+        ),
+        (
+            "[[fault]]\nat = \"1s\"\nkind = \"crash\"\ntargets = [\"node-4\"]\n",
+            6,
+            "\"node-4\" is none of node-1 to node-3",
+        ),
+        (
+            "[[fault]]\nat = \"1s\"\nkind = \"crash\"\ntargets = [\"zone-3\"]\n",
+            6,
+            "\"zone-3\" is none of",
+        ),
+        (
+            "[[fault]]\nat = \"1s\"\nkind = \"burn\"\ntargets = [\"node-1\"]\n",
+            8,
+            "unknown variant `burn`",
+        ),
+        ("[[fault]]\nat = \"1s\"\nkind = \"crash\"\n", 6, "targets: missing"),
+        (
+            "[[fault]]\nat = \"1s\"\nkind = \"crash\"\ntargets = [\"all\"]\nloss = 0.1\n",
+            6,
+            "loss: means nothing for this kind of fault",
+        ),
+        (
+            "[[fault]]\nat = \"1s\"\nkind = \"pause\"\ntargets = [\"all\"]\n",
+            6,
+            "for: missing",
+        ),
+        (
+            "[[fault]]\nat = \"1s\"\nkind = \"flap\"\nperiod = \"0s\"\ntargets = [\"all\"]\n",
+            6,
+            "period, pause: zero",
+        ),
+        (
+            "[[expect]]\nliveness = \"dead\"\nnever = true\n",
+            7,
+            "unknown variant `dead`",
+        ),
+        ("[[expect]]\nliveness = \"offline\"\n", 6, "an expectation is"),
+        (
+            "[[expect]]\nliveness = \"offline\"\nnever = true\ntargets = [\"coordinator\"]\n",
+            6,
+            "the coordinator is no node",
+        ),
+        (
+            "[[expect]]\nliveness = \"offline\"\nnever = true\nnear = [\"node-1\"]\n",
+            6,
+            "they belong to a finding",
+        ),
+    ] {
+        let (at, why) = refused(rest);
+        assert!(at == line && why.contains(reason), "{rest}: line {at}: {why}");
+    }
+}
+
+#[test]
+fn sizes_and_spans_have_limits() {
+    for (text, reason) in [
+        ("name = \"x\"\nduration = \"0s\"\n", "duration: not between"),
+        ("name = \"x\"\nduration = \"30days\"\n", "duration: not between"),
+        (
+            "name = \"x\"\nduration = \"1s\"\n[cluster]\nnodes = 0\n",
+            "nodes: 0 is not",
+        ),
+        (
+            "name = \"x\"\nduration = \"1s\"\n[cluster]\nnodes = 30000\n",
+            "nodes: 30000 is not",
+        ),
+        (
+            "name = \"x\"\nduration = \"1s\"\n[cluster]\nzones = 21\n",
+            "zones: 21 is not",
+        ),
+        (
+            "name = \"x\"\nduration = \"1s\"\n[cluster]\ncycle = \"1ms\"\n",
+            "cycle: 1ms is shorter",
+        ),
+        (
+            "name = \"x\"\nduration = \"1s\"\n[cluster]\nclock_drift = 2.0\n",
+            "clock_drift: 2 is not",
+        ),
+        ("name = \"x\"\nduration = \"1s\"\nname = \"y\"\n", "duplicate key"),
+        ("", "missing field"),
+    ] {
+        let bad = text.parse::<Scenario>().unwrap_err();
+        assert!(bad.reason.contains(reason) && bad.line >= 1, "{text}: {bad}");
+    }
+}
