@@ -2,6 +2,7 @@
 
 mod agent;
 mod cycle;
+mod detection;
 mod fanout;
 mod histogram;
 mod ingest;
@@ -96,6 +97,19 @@ struct Agent {
     agents: u64,
 }
 
+#[derive(Args)]
+struct Simulate {
+    /// Sizes of the cluster.
+    #[arg(long, value_delimiter = ',', default_value = "20,100,1000,10000", value_parser = clap::value_parser!(u64).range(3..=20_000))]
+    nodes: Vec<u64>,
+    /// Nodes that die in each size, a hundredth of a cluster at once.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    deaths: u64,
+    /// What they die of.
+    #[arg(long, value_enum, default_value = "crash")]
+    death: detection::Death,
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// The cost of a heartbeat and of a connected agent, against a null gRPC server.
@@ -106,6 +120,8 @@ enum Command {
     Cycle(Cycle),
     /// What an agent takes of its host at default settings.
     Agent(Agent),
+    /// How soon deaths are found in the simulator, beside false verdicts, and how fast it is; one core.
+    Simulate(Simulate),
     /// All of these with their defaults.
     All,
     /// Serves agents and drops what they say.
@@ -145,6 +161,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Fanout(args) => fanout::run(&plan(args, common))?,
         Command::Cycle(args) => cycle::run(&args.nodes, common.limit())?,
         Command::Agent(args) => agent::run(args.agents, common.limit())?,
+        Command::Simulate(args) => detection::run(&args.nodes, args.deaths, args.death)?,
         Command::All => all(common)?,
         Command::NullServer => return null::sessions(),
         Command::NullSubscriptions { file, every } => {
@@ -176,6 +193,11 @@ fn all(common: Common) -> Result<Vec<output::Row>, Failure> {
         #[command(flatten)]
         cycle: Cycle,
     }
+    #[derive(Parser)]
+    struct Simulated {
+        #[command(flatten)]
+        simulate: Simulate,
+    }
     let defaults = Defaults::try_parse_from([""]).map_err(Failure::of("defaults"))?;
     let mut rows = cycle::run(&defaults.cycle.nodes, common.limit())?;
     rows.extend(ingest::run(
@@ -187,6 +209,10 @@ fn all(common: Common) -> Result<Vec<output::Row>, Failure> {
     for agents in [3, 12] {
         rows.extend(agent::run(agents, common.limit())?);
     }
+    let Simulate { nodes, deaths, death } = Simulated::try_parse_from([""])
+        .map_err(Failure::of("defaults"))?
+        .simulate;
+    rows.extend(detection::run(&nodes, deaths, death)?);
     Ok(rows)
 }
 
