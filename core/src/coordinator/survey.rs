@@ -82,9 +82,19 @@ impl Coordinator {
             (lost && node.steady_since.is_none()).then_some(index)
         };
         let silent: Vec<NodeIndex> = self.registry.iter().filter_map(in_doubt).collect();
-        let (heard, lost): (BTreeSet<NodeIndex>, BTreeSet<NodeIndex>) = silent
-            .into_iter()
-            .partition(|&index| !self.tally(index).heard.is_empty());
+        let (mut heard, mut lost, mut untold) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for index in silent {
+            let tally = self.tally(index);
+            let side = match (tally.heard.is_empty(), tally.telling()) {
+                (false, _) => &mut heard,
+                (true, 0) => &mut untold,
+                (true, _) => &mut lost,
+            };
+            side.insert(index);
+        }
+        // Nobody is left who could tell of these: what explains all others explains them too.
+        let explained = lost.is_empty() && !heard.is_empty();
+        if explained { &mut heard } else { &mut lost }.append(&mut untold);
         if !heard.is_empty() {
             let mut cut = Candidate::new(FindingKind::CoordinatorCut, heard);
             cut.detail = self.label_of(&cut.near);
