@@ -30,6 +30,11 @@ const ERRATIC: Duration = Duration::from_secs(30);
 /// The same for a node whose agent said that it stands still again and again.
 const STRAINED_WINDOW: Duration = Duration::from_secs(5);
 
+/// A node that has few observers is asked less often, and chance has a greater part in their silence: the window is longer, so
+/// that as many questions fall into it as with this many observers, but not longer than this.
+const OBSERVERS: usize = 10;
+const FEW_WINDOW: Duration = Duration::from_secs(4);
+
 /// A node that was asked may take this long.
 const PING_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -241,7 +246,7 @@ impl Coordinator {
         } else if self.is_strained(index) {
             STRAINED_WINDOW
         } else {
-            WINDOW.mul_f64(climate.stretch)
+            self.window(index).mul_f64(climate.stretch)
         };
         let still = silent_for >= window;
         if may && agreed && still {
@@ -264,6 +269,12 @@ impl Coordinator {
         } else {
             self.look_again(index, if agreed { last_heard + window } else { over });
         }
+    }
+
+    /// How long nobody may hear a node in a network that is well.
+    fn window(&self, index: NodeIndex) -> Duration {
+        let observers = self.mesh.observers_of(index).len().clamp(1, OBSERVERS);
+        (WINDOW * OBSERVERS as u32 / observers as u32).min(FEW_WINDOW)
     }
 
     /// True when its agent said that it stands still again and again.

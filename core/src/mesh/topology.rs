@@ -155,7 +155,7 @@ impl Mesh {
     }
 
     /// Who probes `subject`.
-    pub(super) fn observers_of(&self, subject: NodeIndex) -> &[NodeIndex] {
+    pub fn observers_of(&self, subject: NodeIndex) -> &[NodeIndex] {
         self.probed_by.get(&subject).map_or(&[], Vec::as_slice)
     }
 
