@@ -8,7 +8,7 @@ use std::{
 
 use rand::{TryRng, rngs::SysRng};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     runtime::Builder,
     sync::{mpsc, watch},
 };
@@ -24,6 +24,7 @@ use wyneos_core::{
 use wyneos_shell::{clock::Clock, config::Layered, exit, metrics as metrics_port, start::Fatal, stop};
 
 use crate::{
+    beacons,
     config::Config,
     driver::{self, Driver, State, ToAgent},
     host::{self, Sampler},
@@ -34,6 +35,9 @@ use crate::{
 
 /// Bytes of a probe at most.
 const PROBE: usize = 4 * 1024;
+
+/// Ports that are tried when none is named.
+const FREE_PORTS: u32 = 16;
 
 /// Why the agent could not run, or not go on.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +85,7 @@ pub(crate) fn run(config: Config, exit_with_stdin: bool) -> Result<(), BootError
 
 async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
     let identity = Identity::start(&config.data_dir)?;
-    let listener = listen("listen", config.listen).await?;
+    let (listener, datagrams) = sockets(config.listen).await?;
     let address = listener
         .local_addr()
         .map_err(|error| BootError::System("tell the address", error))?;
@@ -116,6 +120,9 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
     };
     tokio::spawn(serve(listener, answering, is_ready));
     let (sender, inputs) = mpsc::channel(driver::INPUTS);
+    let datagrams = Arc::new(datagrams);
+    let outgoing = beacons::sending(Arc::clone(&datagrams));
+    tokio::spawn(beacons::receive(datagrams, identity.id, sender.clone()));
     tokio::spawn(stop_when_asked(exit_with_stdin, sender.clone()));
     let driver = Driver {
         core,
@@ -130,11 +137,36 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
         inputs,
         sender,
         peers: Peers::default(),
+        beacons: outgoing,
         state: State::default(),
     };
     driver.run().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Where probes are answered, and where beacons arrive: the same port.
+async fn sockets(address: SocketAddr) -> Result<(TcpListener, UdpSocket), BootError> {
+    let mut tries = if address.port() == 0 { FREE_PORTS } else { 1 };
+    loop {
+        let listener = listen("listen", address).await?;
+        let chosen = listener
+            .local_addr()
+            .map_err(|error| BootError::System("tell the address", error))?;
+        tries -= 1;
+        match UdpSocket::bind(chosen).await {
+            Ok(datagrams) => return Ok((listener, datagrams)),
+            // Free for one protocol is not free for the other.
+            Err(_) if tries > 0 => {}
+            Err(source) => {
+                return Err(BootError::Listen {
+                    field: "listen",
+                    address: chosen,
+                    source,
+                });
+            }
+        }
+    }
 }
 
 async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener, BootError> {

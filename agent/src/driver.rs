@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use wyneos::v1;
+use wyneos::{convert::Beacon, v1};
 use wyneos_core::{
     agent::{Agent, Effect, Input, Notice, ProbeOutcome, Report},
     id::{ClusterId, NodeId},
@@ -24,6 +24,7 @@ use wyneos_core::{
 use wyneos_shell::clock::Clock;
 
 use crate::{
+    beacons::Outgoing,
     host::{self, Sampler},
     mesh::{Peers, Probe},
     metrics::Metrics,
@@ -71,6 +72,7 @@ pub(crate) struct Driver {
     pub(crate) inputs: mpsc::Receiver<ToAgent>,
     pub(crate) sender: mpsc::Sender<ToAgent>,
     pub(crate) peers: Peers,
+    pub(crate) beacons: Outgoing,
     pub(crate) state: State,
 }
 
@@ -152,6 +154,22 @@ impl Driver {
                         sequence,
                         timeout,
                     });
+                }
+                Effect::Beacon {
+                    cluster,
+                    to,
+                    address,
+                    observes,
+                } => {
+                    let (sender, receiver) = (self.id, to);
+                    let beacon = Beacon {
+                        cluster,
+                        sender,
+                        receiver,
+                        observes,
+                    };
+                    // When too many wait, it is lost as on the way.
+                    drop(self.beacons.try_send((address, beacon)));
                 }
                 Effect::Targets(plan) => self.peers.keep(&plan),
                 Effect::Tell(notice) => self.tell(notice),

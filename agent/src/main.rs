@@ -1,5 +1,6 @@
 //! The WyneOS agent of one machine: reports it to the coordinator, and probes its peers.
 
+mod beacons;
 mod bootstrap;
 mod config;
 mod driver;

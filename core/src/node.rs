@@ -65,6 +65,11 @@ impl Liveness {
             Liveness::Left => "left",
         }
     }
+
+    /// True for what is neither known to be there nor known to be gone.
+    pub const fn is_in_doubt(self) -> bool {
+        matches!(self, Liveness::Suspect | Liveness::Unreachable)
+    }
 }
 
 /// Why a node's liveness is what it is.

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, mem, time::Duration};
 use bytes::Bytes;
 use prost::Message as _;
 use rand::RngExt;
-use wyneos::v1;
+use wyneos::{convert::BEACON_BYTES, v1};
 use wyneos_core::{
     agent::{Agent, Config, Effect, Input, ProbeOutcome, Report},
     coordinator::Message,
-    id::{NodeId, Uuid},
+    id::{ClusterId, NodeId, Uuid},
     mesh::{Observation, REPORTS, Sight},
     node::{Attributes, Capacity, ConnId, Facts, Labels},
     telemetry::{Channel, Reading},
@@ -17,6 +17,7 @@ use wyneos_core::{
 };
 
 use crate::{
+    net::SMALL,
     streams::{Item, StreamId, Way},
     world::{Clock, What, World, name},
 };
@@ -349,6 +350,16 @@ impl World<'_> {
                     self.probe_out(node, subject, sequence, 0);
                 }
             }
+            Effect::Beacon {
+                cluster, to, observes, ..
+            } => {
+                let peer = node_of(to);
+                if peer < self.machines.len()
+                    && let Some(takes) = self.net.packet(&mut self.rng, node, peer, BEACON_BYTES)
+                {
+                    self.later(takes, What::Beacon(node, peer, cluster, observes));
+                }
+            }
             Effect::Targets(_) | Effect::Tell(_) => {}
             Effect::Stopped => {
                 self.kill_agent(node);
@@ -365,8 +376,8 @@ impl World<'_> {
             return;
         }
         let hub = self.hub();
-        let there = self.net.packet(&mut self.rng, node, hub);
-        let back = self.net.packet(&mut self.rng, hub, node);
+        let there = self.net.packet(&mut self.rng, node, hub, SMALL);
+        let back = self.net.packet(&mut self.rng, hub, node, SMALL);
         let (Some(there), Some(back)) = (there, back) else {
             if attempt < 4 {
                 self.later(SYN * 2u32.pow(attempt), What::Dial(node, generation, conn, attempt + 1));
@@ -415,6 +426,22 @@ impl World<'_> {
         self.tell_agent(node, Input::Closed { conn, reason });
     }
 
+    pub(crate) fn beacon_in(&mut self, sender: usize, receiver: usize, cluster: ClusterId, observes: bool) {
+        if self.machines[receiver].powered {
+            let address = format!("{}:7402", name(sender));
+            let sender = id_of(sender);
+            self.tell_agent(
+                receiver,
+                Input::Beacon {
+                    cluster,
+                    sender,
+                    address,
+                    observes,
+                },
+            );
+        }
+    }
+
     /// True while the observer waits for this probe.
     fn awaits(&self, observer: usize, subject: usize, number: u64) -> bool {
         self.machines[observer].probes.contains_key(&(subject, number))
@@ -424,7 +451,7 @@ impl World<'_> {
         if !self.awaits(observer, subject, number) {
             return;
         }
-        match self.net.packet(&mut self.rng, observer, subject) {
+        match self.net.packet(&mut self.rng, observer, subject, SMALL) {
             Some(takes) => self.later(takes, What::ProbeIn(observer, subject, number)),
             None => {
                 let wait = RESEND * 2u32.pow(attempt.min(9));
@@ -451,7 +478,7 @@ impl World<'_> {
             return;
         }
         let answered = machine.runs();
-        match self.net.packet(&mut self.rng, subject, observer) {
+        match self.net.packet(&mut self.rng, subject, observer, SMALL) {
             Some(takes) => self.later(takes, What::ReplyIn(observer, subject, number, answered)),
             None => {
                 let wait = RESEND * 2u32.pow(attempt.min(9));

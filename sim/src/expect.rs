@@ -54,8 +54,9 @@ fn found(world: &World<'_>, expect: &Expect, kind: FindingKind, after: Time) -> 
         .findings
         .iter()
         .filter(|(_, _, found, told)| {
-            // Which side is the near one of two of the same size is nobody's concern.
-            let alike = *found == sides || (found.1.clone(), found.0.clone()) == sides;
+            // Which side is the near one of two of the same size is nobody's concern, where packets are lost both ways.
+            let turned = kind != FindingKind::OneWay && (found.1.clone(), found.0.clone()) == sides;
+            let alike = *found == sides || turned;
             told.kind == kind.name() && (any || alike)
         })
         .collect();

@@ -28,7 +28,9 @@ impl World<'_> {
             Kind::Pause => met.into_iter().for_each(|node| self.thaw_agent(node)),
             Kind::Starve => met.into_iter().for_each(|node| self.starvation(node, number, begins)),
             Kind::Restart => met.into_iter().for_each(|node| self.restart_agent(node)),
-            Kind::Cut | Kind::Loss | Kind::Delay | Kind::CoordinatorCut => self.network_fault(number, begins),
+            Kind::Cut | Kind::Loss | Kind::LargeLoss | Kind::Delay | Kind::CoordinatorCut => {
+                self.network_fault(number, begins)
+            }
             Kind::Flap => self.flap(number, begins),
             Kind::ClockJump => self.jump(number, met),
             Kind::Lie => met.into_iter().for_each(|node| self.lying(node, number, begins)),
@@ -164,6 +166,7 @@ impl World<'_> {
         let harm = match fault.kind {
             Kind::Loss => Harm::Lose(fault.loss.unwrap_or_default()),
             Kind::Delay => Harm::Delay(fault.delay.unwrap_or_default()),
+            Kind::LargeLoss => Harm::DropLarge,
             _ => Harm::Drop,
         };
         let mut rules = vec![Rule {

@@ -7,11 +7,19 @@ use rand_pcg::Pcg64Mcg;
 
 use crate::scenario::Network;
 
+/// Bytes from which a packet, or one of those that a message is sent in, is of full size.
+const LARGE: usize = 1_400;
+
+/// Bytes of a packet that carries next to nothing.
+pub(crate) const SMALL: usize = 100;
+
 /// What a fault does to packets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Harm {
     Drop,
     Lose(f64),
+    /// Packets of full size are dropped.
+    DropLarge,
     Delay(Duration),
 }
 
@@ -65,13 +73,15 @@ impl Net {
         rules.any(|rule| all(rule.harm) && rule.meets(from, to))
     }
 
-    /// How long one packet takes; `None` when it is lost.
-    pub(crate) fn packet(&self, rng: &mut Pcg64Mcg, from: usize, to: usize) -> Option<Duration> {
+    /// How long one packet of so many bytes takes; `None` when it is lost.
+    pub(crate) fn packet(&self, rng: &mut Pcg64Mcg, from: usize, to: usize, bytes: usize) -> Option<Duration> {
         let mut loss = self.network.loss;
         let mut takes = self.network.latency;
         for rule in self.rules.values().flatten().filter(|rule| rule.meets(from, to)) {
             match rule.harm {
                 Harm::Drop => return None,
+                Harm::DropLarge if bytes >= LARGE => return None,
+                Harm::DropLarge => {}
                 Harm::Lose(share) => loss = 1.0 - (1.0 - loss) * (1.0 - share),
                 Harm::Delay(by) => takes += by,
             }

@@ -122,6 +122,8 @@ pub enum Kind {
     Cut,
     /// A share (`loss`) of the packets between `targets` and `peers` is lost.
     Loss,
+    /// Packets of full size between `targets` and `peers` are dropped; small ones arrive.
+    LargeLoss,
     /// Packets between `targets` and `peers` take longer by `delay`.
     Delay,
     /// As `cut`, on for `period`, then off for `period`, in turn.
@@ -142,7 +144,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Crash,
         Kind::Kill,
         Kind::Pause,
@@ -150,6 +152,7 @@ impl Kind {
         Kind::Restart,
         Kind::Cut,
         Kind::Loss,
+        Kind::LargeLoss,
         Kind::Delay,
         Kind::Flap,
         Kind::ClockJump,
@@ -361,7 +364,7 @@ fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) -> Result<(
     let kind = fault.kind;
     let network = matches!(
         kind,
-        Kind::Cut | Kind::Loss | Kind::Delay | Kind::Flap | Kind::CoordinatorCut
+        Kind::Cut | Kind::Loss | Kind::LargeLoss | Kind::Delay | Kind::Flap | Kind::CoordinatorCut
     );
     let coordinator = matches!(kind, Kind::CoordinatorCrash | Kind::CoordinatorPause);
     let someone = !coordinator && kind != Kind::DiskStall;

@@ -5,7 +5,10 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 use wyneos_core::{node::ConnId, time::Time};
 
-use crate::world::{What, World};
+use crate::{
+    net::SMALL,
+    world::{What, World},
+};
 
 /// A transport.
 pub(crate) type StreamId = u64;
@@ -138,7 +141,11 @@ impl World<'_> {
             if lane.retrying || lane.waiting.is_empty() {
                 return;
             }
-            let packet = self.net.packet(&mut self.rng, from, to);
+            let bytes = match lane.waiting.front() {
+                Some(Item::Bytes(bytes)) => bytes.len(),
+                Some(Item::End) | None => SMALL,
+            };
+            let packet = self.net.packet(&mut self.rng, from, to, bytes);
             let now = self.now;
             let Some(lane) = self.streams.get_mut(&id).map(|stream| stream.lane(way)) else {
                 return;

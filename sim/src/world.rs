@@ -51,6 +51,8 @@ pub(crate) enum What {
     ReplyIn(usize, usize, u64, bool),
     /// The observer waits no longer.
     ProbeTimeout(usize, usize, u64),
+    /// A beacon arrives: its sender and receiver, the cluster, and whether the sender observes.
+    Beacon(usize, usize, wyneos_core::id::ClusterId, bool),
     /// The coordinator's disk is done with the oldest of what it was asked.
     DiskDone(u32),
     /// A fault begins or ends.
@@ -282,6 +284,7 @@ impl<'a> World<'a> {
             What::ReplyOut(observer, subject, number, attempt) => self.reply_out(observer, subject, number, attempt),
             What::ReplyIn(observer, subject, number, answered) => self.reply_in(observer, subject, number, answered),
             What::ProbeTimeout(observer, subject, number) => self.probe_timeout(observer, subject, number),
+            What::Beacon(sender, receiver, cluster, observes) => self.beacon_in(sender, receiver, cluster, observes),
             What::DiskDone(generation) => self.disk_done(generation),
             What::Fault(fault, begins) => self.fault(fault, begins),
             What::Flap(fault, begins) => self.flap(fault, begins),

@@ -50,8 +50,7 @@ fn every_scenario_holds_every_run_can_be_repeated_and_all_of_it_is_seen() {
     }
     assert_eq!(causes.len(), 10, "causes that were seen: {causes:?}");
     for kind in FindingKind::ALL {
-        // Which way packets go is not measured: docs/failure-detection.md.
-        let seen = kind == FindingKind::OneWay || findings.contains(&(kind.name().to_owned(), true));
+        let seen = findings.contains(&(kind.name().to_owned(), true));
         assert!(seen, "{} is never found", kind.name());
     }
     assert!(findings.iter().any(|(_, open)| !open), "nothing is ever over");

@@ -105,6 +105,18 @@ pub fn session_input(conn: ConnId, request: v1::SessionRequest) -> Result<Input,
                 }),
             })
         }
+        session_request::Message::Arrivals(arrivals) => {
+            check::at_most("arrivals.arrivals", arrivals.arrivals.len(), REPORTS)?;
+            let read = |(at, arrival): (usize, v1::Arrival)| {
+                let sender = check::uuid(&format!("arrivals.arrivals[{at}].sender_id"), &arrival.sender_id)?;
+                Ok((sender, arrival.arrives))
+            };
+            let arrivals = arrivals.arrivals.into_iter().enumerate().map(read);
+            Ok(Input::Arrivals {
+                conn,
+                arrivals: arrivals.collect::<Result<_, ConvertError>>()?,
+            })
+        }
     }
 }
 
@@ -277,6 +289,14 @@ impl From<Report> for v1::SessionRequest {
                     disk_stalled: health.disk_stalled,
                 }),
             }),
+            Report::Arrivals(arrivals) => {
+                let arrivals = arrivals.into_iter().map(|(sender, arrives)| v1::Arrival {
+                    sender_id: sender.to_string(),
+                    arrives,
+                });
+                let arrivals = arrivals.collect();
+                session_request::Message::Arrivals(v1::Arrivals { arrivals })
+            }
             Report::Goodbye { reason } => session_request::Message::Goodbye(v1::Goodbye { reason }),
         };
         v1::SessionRequest { message: Some(message) }

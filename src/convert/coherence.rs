@@ -126,6 +126,7 @@ same!(
         Starved,
         DiskStalled,
         Untrusted,
+        LargeLost,
         Breaker
     }
 );

@@ -1,6 +1,7 @@
 //! Between the wire and the core: every message is checked once, here, and every error names its field.
 
 mod agent;
+mod beacon;
 mod check;
 mod coherence;
 mod command;
@@ -15,6 +16,7 @@ mod time;
 use std::fmt;
 
 pub use agent::{coordinate_in, coordinate_out, session_input};
+pub use beacon::{BEACON_BYTES, Beacon, beacon_in, beacon_out};
 pub use coherence::{sections, snapshot_head};
 pub use command::FromAnswer;
 pub use telemetry::{channel, forecast, telemetry_row};

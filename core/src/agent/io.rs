@@ -45,6 +45,17 @@ pub enum Input {
         /// What came of it.
         outcome: ProbeOutcome,
     },
+    /// A beacon of a peer came.
+    Beacon {
+        /// The cluster that it says both belong to.
+        cluster: ClusterId,
+        /// Who sent it.
+        sender: NodeId,
+        /// Where it came from, as host:port.
+        address: String,
+        /// The sender probes this node, and wants beacons of it.
+        observes: bool,
+    },
     /// Something was written to the agent's disk, as [`Effect::TouchDisk`] asked.
     DiskTouched {
         /// False when that failed.
@@ -96,6 +107,8 @@ pub enum Report {
         /// How the agent itself is, when that changed.
         health: Option<Health>,
     },
+    /// Peers whose beacons come (true), or no longer come.
+    Arrivals(Vec<(NodeId, bool)>),
 }
 
 /// Something to be done outside.
@@ -136,6 +149,17 @@ pub enum Effect {
         sequence: u64,
         /// How long to wait for an answer, however late.
         timeout: Duration,
+    },
+    /// Send a peer a beacon: a datagram of full size.
+    Beacon {
+        /// The cluster that both should belong to.
+        cluster: ClusterId,
+        /// The peer.
+        to: NodeId,
+        /// Where it is, as host:port.
+        address: String,
+        /// This node probes it.
+        observes: bool,
     },
     /// The targets changed; transports to others are of no use.
     Targets(ProbePlan),

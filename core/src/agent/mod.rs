@@ -1,5 +1,6 @@
 //! The agent's logic, as a state machine without I/O: its session, heartbeats, probes and directives.
 
+mod beacons;
 mod directives;
 mod health;
 mod io;
@@ -12,6 +13,7 @@ use std::{collections::VecDeque, time::Duration};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
+use beacons::Beacons;
 use health::SelfHealth;
 pub use io::{Effect, Input, Notice, ProbeOutcome, Report};
 use probes::Probes;
@@ -76,6 +78,8 @@ enum Timer {
     Probe(NodeId, u64),
     /// A probe should have been answered by now: the node, the probe's number, and when this is due.
     Missed(NodeId, u64, Time),
+    /// The next beacons.
+    Beacons,
     /// The disk is looked at.
     Disk,
     /// A write should be done by now: its number, and when this is due.
@@ -129,6 +133,7 @@ pub struct Agent {
     quiet: u64,
     measuring: bool,
     probes: Probes,
+    beacons: Beacons,
     health: SelfHealth,
     remembered: VecDeque<(u64, State)>,
     timers: Timers<Timer>,
@@ -155,6 +160,7 @@ impl Agent {
             quiet: 0,
             measuring: false,
             probes: Probes::default(),
+            beacons: Beacons::default(),
             health: SelfHealth::default(),
             remembered: VecDeque::new(),
             timers: Timers::default(),
@@ -176,6 +182,12 @@ impl Agent {
             Input::Message { conn, message } => self.message(conn, message),
             Input::Measured(reading) => self.measured(&reading),
             Input::Probed { target, outcome } => self.probed(target, outcome),
+            Input::Beacon {
+                cluster,
+                sender,
+                address,
+                observes,
+            } => self.beacon(cluster, sender, address, observes),
             Input::DiskTouched { done } => self.disk_touched(done),
             Input::Shutdown { reason } => self.shutdown(reason),
         }
@@ -193,6 +205,7 @@ impl Agent {
                 Timer::Quiet(token) if token == self.quiet => self.give_up_quiet(),
                 Timer::Probe(target, token) => self.probe(target, token),
                 Timer::Missed(target, number, due) => self.missed(target, number, due),
+                Timer::Beacons => self.send_beacons(),
                 Timer::Disk => self.check_disk(),
                 Timer::DiskLate(number, due) => self.disk_late(number, due),
                 Timer::Reconnect(_) | Timer::Heartbeat(_) | Timer::Quiet(_) => {}
@@ -367,6 +380,7 @@ impl Agent {
         }));
         self.probes.new_session(cluster);
         self.plan(welcome.probe_plan);
+        self.start_beacons();
         self.hears(quiet);
         self.beat();
         self.tell_all_sights();

@@ -83,6 +83,21 @@ impl Probes {
         }
     }
 
+    /// The cluster, once a session stood.
+    pub(super) fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
+    }
+
+    /// What is seen of a target, if that was probed; `None` for others.
+    pub(super) fn sight_of(&self, id: NodeId) -> Option<Option<Sight>> {
+        self.targets.get(&id).map(|target| target.sight)
+    }
+
+    /// The targets and their addresses.
+    pub(super) fn targets(&self) -> impl Iterator<Item = (NodeId, &str)> {
+        self.targets.iter().map(|(&id, target)| (id, target.address.as_str()))
+    }
+
     /// Where this node is in the network.
     pub(super) fn coordinate(&self) -> Coordinate {
         self.coordinate

@@ -78,6 +78,13 @@ pub enum Input {
         /// How the agent itself is, when that changed.
         health: Option<Health>,
     },
+    /// Peers whose beacons reach an agent (true), or no longer do.
+    Arrivals {
+        /// Its session's transport.
+        conn: ConnId,
+        /// What changed, and who is heard by beacons alone.
+        arrivals: Vec<(NodeId, bool)>,
+    },
     /// An operator's command.
     Command {
         /// Who waits for the answer.

@@ -183,6 +183,7 @@ impl Coordinator {
                 observations,
                 health,
             } => self.evidence(conn, &observations, health),
+            Input::Arrivals { conn, arrivals } => self.arrivals(conn, &arrivals),
             Input::Command { request, command } => self.command(request, command),
             Input::Committed => self.committed(),
             Input::Published(published) => self.published(published),

@@ -6,7 +6,7 @@ use super::{Coordinator, Timer};
 use crate::{
     event::EventBody,
     id::NodeId,
-    mesh::{Candidate, Change, Cut, Finding, FindingKind, Followed, LinkReport, LinkState, Trouble},
+    mesh::{Candidate, Change, Cut, Direction, Finding, FindingKind, Followed, LinkReport, LinkState, Trouble},
     node::{Liveness, NodeIndex},
 };
 
@@ -141,7 +141,14 @@ impl Coordinator {
                 (Trouble::Down, 1, 0) => FindingKind::PeersCut,
                 (Trouble::Down, ..) => FindingKind::GroupSplit,
             };
-            seen.push(self.cut(kind, cut));
+            let direction = (cut.trouble == Trouble::Down).then(|| self.mesh.direction(&cut, counts));
+            seen.push(match direction.flatten() {
+                Some(direction) => self.one_way(cut, direction),
+                None => self.cut(kind, cut),
+            });
+        }
+        for cut in survey.large {
+            seen.push(self.cut(FindingKind::LargeLost, cut));
         }
         for cut in survey.slow {
             seen.push(self.cut(FindingKind::LinkSlow, cut));
@@ -166,6 +173,15 @@ impl Coordinator {
         let mut candidate = Candidate::new(kind, cut.near);
         candidate.far = cut.far;
         candidate.detail = self.label_of(&candidate.near);
+        candidate
+    }
+
+    /// A cut that lets packets pass one way only: the near side's are the ones that are lost.
+    fn one_way(&self, cut: Cut, direction: Direction) -> Candidate {
+        let mut candidate = self.cut(FindingKind::OneWay, cut);
+        if direction == Direction::FromFar {
+            mem::swap(&mut candidate.near, &mut candidate.far);
+        }
         candidate
     }
 
@@ -222,7 +238,8 @@ impl Coordinator {
         };
         let (near, far) = (side(&followed.seen.near), side(&followed.seen.far));
         let who = match (near.is_empty(), far.is_empty()) {
-            (true, _) => "everywhere".to_owned(),
+            (true, true) => "everywhere".to_owned(),
+            (true, false) => format!("all others and {far}"),
             (false, true) => near,
             (false, false) => format!("{near} and {far}"),
         };

@@ -33,7 +33,7 @@ const STRAINED_WINDOW: Duration = Duration::from_secs(5);
 /// A node that has few observers is asked less often, and chance has a greater part in their silence: the window is longer, so
 /// that as many questions fall into it as with this many observers, but not longer than this.
 const OBSERVERS: usize = 10;
-const FEW_WINDOW: Duration = Duration::from_secs(4);
+const FEW_WINDOW: Duration = Duration::from_secs(5);
 
 /// A node that was asked may take this long.
 const PING_PATIENCE: Duration = Duration::from_millis(500);
@@ -79,17 +79,45 @@ pub(super) struct Climate {
 const NAMED: usize = 10;
 
 impl Coordinator {
-    /// An agent sees something else of its peers than before, or is otherwise than before.
-    pub(super) fn evidence(&mut self, conn: ConnId, observations: &[(NodeId, Observation)], health: Option<Health>) {
+    /// The node that says something of its peers, if it has a session.
+    fn witness(&mut self, conn: ConnId, what: &str) -> Option<NodeIndex> {
         let Some(observer) = self.registry.of_conn(conn) else {
-            self.no_session(conn, "sightings");
-            return;
+            self.no_session(conn, what);
+            return None;
         };
         if self.registry[observer].live_session().is_none() {
-            self.invalid(conn, "sightings: sent before the welcome".to_owned());
-            return;
+            self.invalid(conn, format!("{what}: sent before the welcome"));
+            return None;
         }
         self.hear(observer);
+        Some(observer)
+    }
+
+    /// Beacons of its peers reach an agent, or no longer do.
+    pub(super) fn arrivals(&mut self, conn: ConnId, arrivals: &[(NodeId, bool)]) {
+        let Some(receiver) = self.witness(conn, "arrivals") else {
+            return;
+        };
+        if !self.may_say(receiver, arrivals.len()) {
+            return;
+        }
+        for &(sender, arrives) in arrivals {
+            // Of those that are no longer in the plan, or not yet, nothing is said.
+            let Some(sender) = self.registry.find(sender) else {
+                continue;
+            };
+            let paired = self.mesh.arrive(receiver, sender, arrives, self.now);
+            if paired && arrives && self.registry[sender].liveness.is_in_doubt() && self.counts(receiver) {
+                self.registry[sender].erratic = Some(self.now);
+            }
+        }
+    }
+
+    /// An agent sees something else of its peers than before, or is otherwise than before.
+    pub(super) fn evidence(&mut self, conn: ConnId, observations: &[(NodeId, Observation)], health: Option<Health>) {
+        let Some(observer) = self.witness(conn, "sightings") else {
+            return;
+        };
         if let Some(health) = health {
             self.registry[observer].health = health;
         }

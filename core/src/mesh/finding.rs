@@ -39,12 +39,14 @@ pub enum FindingKind {
     GroupSplit,
     /// Two nodes do not reach one another.
     LinkDown,
-    /// Packets go one way only.
+    /// What the near side sends does not arrive at the far side; what that sends arrives.
     OneWay,
     /// Some probes get through, many do not.
     LinkLossy,
     /// Answers take much longer than they used to.
     LinkSlow,
+    /// Small probes get through, datagrams of full size do not.
+    LargeLost,
     /// It comes and goes.
     Flapping,
     /// The agent stands still again and again: its process gets too little time.
@@ -59,7 +61,7 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Every kind.
-    pub const ALL: [FindingKind; 14] = [
+    pub const ALL: [FindingKind; 15] = [
         FindingKind::NodesDown,
         FindingKind::Ambiguous,
         FindingKind::CoordinatorCut,
@@ -69,6 +71,7 @@ impl FindingKind {
         FindingKind::OneWay,
         FindingKind::LinkLossy,
         FindingKind::LinkSlow,
+        FindingKind::LargeLost,
         FindingKind::Flapping,
         FindingKind::Starved,
         FindingKind::DiskStalled,
@@ -88,6 +91,7 @@ impl FindingKind {
             FindingKind::OneWay => "one-way",
             FindingKind::LinkLossy => "link-lossy",
             FindingKind::LinkSlow => "link-slow",
+            FindingKind::LargeLost => "large-lost",
             FindingKind::Flapping => "flapping",
             FindingKind::Starved => "starved",
             FindingKind::DiskStalled => "disk-stalled",
@@ -115,8 +119,9 @@ impl FindingKind {
             FindingKind::PeersCut => "heard by the coordinator and by no peer",
             FindingKind::GroupSplit => "do not reach one another, and the coordinator hears both",
             FindingKind::LinkDown => "do not reach one another",
-            FindingKind::OneWay => "packets go one way only",
+            FindingKind::OneWay => "what the former send does not arrive at the latter; what those send does",
             FindingKind::LinkLossy => "many probes are lost",
+            FindingKind::LargeLost => "small packets arrive, those of full size do not",
             FindingKind::LinkSlow => "answers take much longer than they used to",
             FindingKind::Flapping => "comes and goes",
             FindingKind::Starved => "the agent stands still again and again",

@@ -1,5 +1,6 @@
 //! The Guardian Mesh: who probes whom, links, what observers see, topology.
 
+mod beacons;
 mod components;
 mod coordinate;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod survey;
 mod tests;
 mod topology;
 
+pub use beacons::Direction;
 pub use coordinate::{Coordinate, DIMENSIONS};
 pub use cuts::Cut;
 pub use finding::{Candidate, Change, FINDINGS, Finding, FindingKind, Findings, Followed};

@@ -22,6 +22,8 @@ pub struct Survey {
     pub cuts: Vec<Cut>,
     /// Groups between which answers take much longer than they used to.
     pub slow: Vec<Cut>,
+    /// Groups between which probes get through, and beacons, which are large, do not.
+    pub large: Vec<Cut>,
     /// Observers whose claims are contradicted, and of whom they claim it.
     pub disputed: BTreeMap<NodeIndex, BTreeSet<NodeIndex>>,
 }
@@ -59,7 +61,16 @@ impl Mesh {
                 }
             }
         }
-        if claims.is_empty() && slow.is_empty() {
+        let missing = self.missing().filter(|&(receiver, sender)| {
+            let both = counts(receiver) && alive(receiver) && alive(sender);
+            let silent = |observer, subject| {
+                let sight = self.sights.sight(observer, subject);
+                sight.is_some_and(|sight| sight != Sight::Heard)
+            };
+            both && !silent(receiver, sender) && !silent(sender, receiver)
+        });
+        let large: BTreeSet<Pair> = missing.map(|(one, other)| (one.min(other), one.max(other))).collect();
+        if claims.is_empty() && slow.is_empty() && large.is_empty() {
             return Survey::default();
         }
         let partners = |node: NodeIndex| -> BTreeSet<NodeIndex> {
@@ -82,8 +93,10 @@ impl Mesh {
             }
         }
         // Packets that are sent again make answers late, too.
-        let slow = slow.into_iter().filter(|pair| !pairs.contains_key(pair));
-        let slow: BTreeMap<Pair, Trouble> = slow.map(|pair| (pair, Trouble::Down)).collect();
+        let alone = |pair: &Pair| !pairs.contains_key(pair);
+        let down = |pair: Pair| (pair, Trouble::Down);
+        let slow: BTreeMap<Pair, Trouble> = slow.into_iter().filter(alone).map(down).collect();
+        let large: BTreeMap<Pair, Trouble> = large.into_iter().filter(alone).map(down).collect();
         let cuts = |pairs: &BTreeMap<Pair, Trouble>| {
             Evidence {
                 pairs,
@@ -95,6 +108,7 @@ impl Mesh {
         Survey {
             cuts: cuts(&pairs),
             slow: cuts(&slow),
+            large: cuts(&large),
             disputed,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use super::beacons::Arrivals;
 use super::sight::{Observation, Sight, Sights, Tally};
 use super::{
     link::{Link, LinkReport, LinkState},
@@ -75,6 +76,7 @@ pub struct Mesh {
     /// Reports on nodes that the observer was not asked to probe.
     unasked: u64,
     pub(super) sights: Sights,
+    pub(super) arrivals: Arrivals,
     /// Who probes a subject: the plan, the other way round.
     probed_by: BTreeMap<NodeIndex, Vec<NodeIndex>>,
 }
@@ -95,6 +97,7 @@ impl Mesh {
             rows_dirty: true,
             unasked: 0,
             sights: Sights::default(),
+            arrivals: Arrivals::new(),
             probed_by: BTreeMap::new(),
         }
     }
@@ -131,6 +134,12 @@ impl Mesh {
                 .is_some_and(|subjects| subjects.binary_search(&subject).is_ok())
         });
         self.plan = plan;
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        for (&receiver, arrivals) in &mut arrivals {
+            arrivals.retain(|&sender, _| self.are_paired(receiver, sender));
+        }
+        arrivals.retain(|_, arrivals| !arrivals.is_empty());
+        self.arrivals = arrivals;
         changed
     }
 
@@ -167,8 +176,11 @@ impl Mesh {
     /// What the observers of `subject` that `count` see of it.
     pub fn tally(&self, subject: NodeIndex, counts: impl Fn(NodeIndex) -> bool) -> Tally {
         let observers = self.probed_by.get(&subject).into_iter().flatten().copied();
-        self.sights
-            .tally(subject, observers.filter(|&observer| counts(observer)))
+        let counted = observers.clone().filter(|&observer| counts(observer));
+        let mut tally = self.sights.tally(subject, counted.clone());
+        let arrived = counted.filter_map(|observer| self.arrived(observer, subject)).max();
+        tally.last_heard = tally.last_heard.max(arrived.unwrap_or_default());
+        tally
     }
 
     /// Version of the plan; grows with every change.
@@ -217,6 +229,7 @@ impl Mesh {
     pub fn silence(&mut self, observer: NodeIndex) {
         self.sights
             .forget(observer, self.plan.get(&observer).map_or(&[], Vec::as_slice));
+        self.arrivals.remove(&observer);
         if self.observers.remove(&observer).is_some() {
             (self.dirty, self.rows_dirty) = (true, true);
         }

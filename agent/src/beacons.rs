@@ -1,0 +1,92 @@
+//! Beacons: datagrams to and from peers, at the address where probes are answered.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::{UdpSocket, lookup_host},
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use wyneos::convert::{BEACON_BYTES, Beacon, beacon_in, beacon_out};
+use wyneos_core::{agent::Input, id::NodeId};
+
+use crate::driver::ToAgent;
+
+/// Beacons that wait to be sent at most; a further one is dropped, as the network might.
+const WAITING: usize = 256;
+
+/// A name is looked up again after this time, and may take this long.
+const LOOK_UP: Duration = Duration::from_secs(60);
+const LOOKING_UP: Duration = Duration::from_millis(500);
+
+/// After an error of the socket.
+const BREATHER: Duration = Duration::from_millis(100);
+
+/// What is sent where, as host:port.
+pub(crate) type Outgoing = mpsc::Sender<(String, Beacon)>;
+
+/// Sends what is asked for; ends with its asker.
+pub(crate) fn sending(socket: Arc<UdpSocket>) -> Outgoing {
+    let (sender, mut queue) = mpsc::channel::<(String, Beacon)>(WAITING);
+    tokio::spawn(async move {
+        let mut known: HashMap<String, (Instant, Option<SocketAddr>)> = HashMap::new();
+        while let Some((address, beacon)) = queue.recv().await {
+            let to = match address.parse() {
+                Ok(to) => Some(to),
+                Err(_) => resolve(&mut known, address).await,
+            };
+            if let Some(to) = to {
+                // What cannot be sent is lost, as on the way.
+                drop(socket.try_send_to(&beacon_out(beacon), to));
+            }
+        }
+    });
+    sender
+}
+
+async fn resolve(known: &mut HashMap<String, (Instant, Option<SocketAddr>)>, address: String) -> Option<SocketAddr> {
+    let now = Instant::now();
+    known.retain(|_, (at, _)| now.duration_since(*at) < LOOK_UP);
+    if let Some((_, found)) = known.get(&address) {
+        return *found;
+    }
+    let found = timeout(LOOKING_UP, lookup_host(&address)).await;
+    let found = found.ok().and_then(Result::ok).and_then(|mut found| found.next());
+    known.insert(address, (now, found));
+    found
+}
+
+/// Hands the logic what arrives.
+pub(crate) async fn receive(socket: Arc<UdpSocket>, id: NodeId, driver: mpsc::Sender<ToAgent>) {
+    let mut bytes = [0; BEACON_BYTES + 1];
+    loop {
+        let (length, from) = match socket.recv_from(&mut bytes).await {
+            Ok(came) => came,
+            Err(_) => {
+                // A host that refused what was sent; not every system says so.
+                sleep(BREATHER).await;
+                continue;
+            }
+        };
+        // Anybody can send datagrams: what is no beacon for this node is passed over.
+        let Ok(beacon) = beacon_in(&bytes[..length]) else {
+            continue;
+        };
+        if beacon.receiver != id || length < BEACON_BYTES {
+            continue;
+        }
+        let input = Input::Beacon {
+            cluster: beacon.cluster,
+            sender: beacon.sender,
+            address: from.to_string(),
+            observes: beacon.observes,
+        };
+        // A logic that is too busy for it learns of the next one.
+        drop(driver.try_send(ToAgent::Fact(input)));
+    }
+}

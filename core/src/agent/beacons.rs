@@ -1,0 +1,140 @@
+//! Beacons: datagrams of full size between an observer and its subjects, both ways and unanswered. A probe is a question and
+//! an answer; only what comes without being asked tells which way packets are lost, and a small probe does not tell whether
+//! large packets get through.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{Agent, Effect, Report, Timer, probes::LATE};
+use crate::{
+    id::{ClusterId, NodeId},
+    mesh::{REPORTS, Sight},
+    time::Time,
+};
+
+/// Time between two beacons to one peer.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Beacons no longer come when two in a row did not.
+const LOST: Duration = Duration::from_millis(2_200);
+
+/// An observer that is not heard is sent beacons for so long.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// Peers whose beacons are followed at most; those of further ones are passed over.
+const MAX_PEERS: usize = 128;
+
+#[derive(Debug)]
+struct Peer {
+    /// Where its newest beacon came from.
+    address: String,
+    /// When its newest beacon came.
+    at: Time,
+    lost: bool,
+    /// It probes this node, and wants beacons for it.
+    observes: bool,
+}
+
+/// Whose beacons come.
+#[derive(Debug, Default)]
+pub(super) struct Beacons {
+    started: bool,
+    /// When the next ones are due.
+    due: Time,
+    peers: BTreeMap<NodeId, Peer>,
+    /// Peers of whom the coordinator has not heard the newest.
+    untold: BTreeSet<NodeId>,
+}
+
+impl Agent {
+    /// A session began: its coordinator knows of no beacon.
+    pub(super) fn start_beacons(&mut self) {
+        self.beacons.untold = self.beacons.peers.keys().copied().collect();
+        if !std::mem::replace(&mut self.beacons.started, true) {
+            self.next_beacons();
+        }
+    }
+
+    fn next_beacons(&mut self) {
+        self.beacons.due = self.now + EVERY;
+        self.timers.set(self.beacons.due, Timer::Beacons);
+    }
+
+    /// A beacon came.
+    pub(super) fn beacon(&mut self, cluster: ClusterId, sender: NodeId, address: String, observes: bool) {
+        let (now, target) = (self.now, self.probes.sight_of(sender));
+        let known = self.beacons.peers.contains_key(&sender);
+        let follows = target.is_some() || observes;
+        if self.probes.cluster() != Some(cluster) || !follows || (!known && self.beacons.peers.len() >= MAX_PEERS) {
+            return;
+        }
+        let peer = Peer {
+            address,
+            at: now,
+            lost: false,
+            observes,
+        };
+        let was_lost = self.beacons.peers.insert(sender, peer).is_none_or(|before| before.lost);
+        let unheard = matches!(target, Some(Some(Sight::Silent | Sight::Refused)));
+        if was_lost {
+            self.beacons.untold.insert(sender);
+        }
+        if unheard {
+            // It is there, whatever its answers do.
+            self.tell_arrivals(vec![(sender, true)]);
+        }
+    }
+
+    /// Sends beacons, and looks whose no longer come.
+    pub(super) fn send_beacons(&mut self) {
+        let (now, late) = (self.now, self.now.since(self.beacons.due) > LATE);
+        self.next_beacons();
+        let Some(cluster) = self.probes.cluster() else { return };
+        let probes = &self.probes;
+        self.beacons
+            .peers
+            .retain(|id, peer| probes.sight_of(*id).is_some() || (peer.observes && now.since(peer.at) < FORGOTTEN));
+        let mut send = |to: NodeId, address: &str, observes: bool| {
+            let address = address.to_owned();
+            self.effects.push_back(Effect::Beacon {
+                cluster,
+                to,
+                address,
+                observes,
+            });
+        };
+        for (id, address) in probes.targets() {
+            send(id, address, true);
+        }
+        for (&id, peer) in &mut self.beacons.peers {
+            if peer.observes && probes.sight_of(id).is_none() {
+                send(id, &peer.address, false);
+            }
+            if late && !peer.lost {
+                // This process stood still: whatever came meanwhile may still wait.
+                peer.at = now;
+            }
+            if !peer.lost && now.since(peer.at) >= LOST {
+                peer.lost = true;
+                self.beacons.untold.insert(id);
+            }
+        }
+        let beacons = &mut self.beacons;
+        let untold = std::mem::take(&mut beacons.untold).into_iter();
+        let news: Vec<(NodeId, bool)> = untold
+            .filter_map(|id| Some((id, !beacons.peers.get(&id)?.lost)))
+            .collect();
+        for news in news.chunks(REPORTS) {
+            self.tell_arrivals(news.to_vec());
+        }
+    }
+
+    fn tell_arrivals(&mut self, arrivals: Vec<(NodeId, bool)>) {
+        if let Some(conn) = self.live_conn() {
+            let report = Report::Arrivals(arrivals);
+            self.effects.push_back(Effect::Send { conn, report });
+        }
+    }
+}
