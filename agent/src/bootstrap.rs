@@ -111,15 +111,16 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
     }
     let cluster = Arc::new(OnceLock::new());
     let (ready, is_ready) = watch::channel(false);
+    let (sender, inputs) = mpsc::channel(driver::INPUTS);
     let (coordinate, is_at) = watch::channel(core.coordinate());
     let answering = Answering {
         id: identity.id,
         incarnation,
         cluster: Arc::clone(&cluster),
         coordinate: is_at,
+        driver: sender.clone(),
     };
     tokio::spawn(serve(listener, answering, is_ready));
-    let (sender, inputs) = mpsc::channel(driver::INPUTS);
     let datagrams = Arc::new(datagrams);
     let outgoing = beacons::sending(Arc::clone(&datagrams));
     tokio::spawn(beacons::receive(datagrams, identity.id, sender.clone()));

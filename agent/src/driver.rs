@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::JoinHandle,
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -20,13 +20,14 @@ use wyneos_core::{
     id::{ClusterId, NodeId},
     mesh::Coordinate,
     node::ConnId,
+    standing::Standing,
 };
 use wyneos_shell::clock::Clock;
 
 use crate::{
     beacons::Outgoing,
     host::{self, Sampler},
-    mesh::{Peers, Probe},
+    mesh::{Peers, Probe, Question},
     metrics::Metrics,
     session,
 };
@@ -50,6 +51,12 @@ pub(crate) enum ToAgent {
         ProbeOutcome,
         Option<v1::mesh_service_client::MeshServiceClient<tonic::transport::Channel>>,
     ),
+    /// A peer asks for its standing by way of this agent.
+    Question {
+        cluster: ClusterId,
+        asker: NodeId,
+        answer: oneshot::Sender<Option<Standing>>,
+    },
 }
 
 struct Transport {
@@ -81,6 +88,9 @@ pub(crate) struct Driver {
 pub(crate) struct State {
     transports: HashMap<ConnId, Transport>,
     parting: Vec<JoinHandle<()>>,
+    /// Peers' questions; those whose askers wait no longer go with the next one.
+    questions: HashMap<u64, oneshot::Sender<Option<Standing>>>,
+    asked: u64,
     stopped: bool,
 }
 
@@ -127,6 +137,14 @@ impl Driver {
                 self.peers.give_back(target, client);
                 self.core.handle(now, Input::Probed { target, outcome });
             }
+            ToAgent::Question { cluster, asker, answer } => {
+                let questions = &mut self.state.questions;
+                questions.retain(|_, answer| !answer.is_closed());
+                self.state.asked += 1;
+                let id = self.state.asked;
+                questions.insert(id, answer);
+                self.core.handle(now, Input::Question { id, cluster, asker });
+            }
         }
         self.effects();
     }
@@ -171,11 +189,36 @@ impl Driver {
                     // When too many wait, it is lost as on the way.
                     drop(self.beacons.try_send((address, beacon)));
                 }
+                Effect::Ask {
+                    cluster,
+                    via,
+                    address,
+                    number,
+                    timeout,
+                } => {
+                    let question = Question {
+                        cluster,
+                        node: self.id,
+                        via,
+                        address,
+                        timeout,
+                    };
+                    self.ask(number, question);
+                }
+                Effect::Answer { id, standing } => {
+                    if let Some(answer) = self.state.questions.remove(&id) {
+                        // The asker may have turned to another peer.
+                        let _ = answer.send(standing);
+                    }
+                }
                 Effect::Targets(plan) => self.peers.keep(&plan),
                 Effect::Tell(notice) => self.tell(notice),
                 Effect::Stopped => self.state.stopped = true,
             }
         }
+        self.metrics
+            .member
+            .set(i64::from(self.core.is_member(self.clock.now())));
         let coordinate = self.core.coordinate();
         self.coordinate
             .send_if_modified(|told| std::mem::replace(told, coordinate) != coordinate);
@@ -257,6 +300,16 @@ impl Driver {
         });
     }
 
+    fn ask(&self, number: u64, question: Question) {
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let via = question.via;
+            let standing = question.send().await;
+            let answered = Input::Answered { number, via, standing };
+            drop(sender.send(ToAgent::Fact(answered)).await);
+        });
+    }
+
     fn tell(&self, notice: Notice) {
         match notice {
             Notice::Joined {
@@ -275,6 +328,17 @@ impl Driver {
             }
             Notice::Refused(refused) => {
                 tracing::warn!(reason = ?refused.reason, "refused: {}", refused.detail);
+            }
+            Notice::Told { via, standing } => {
+                self.metrics.relayed.inc();
+                let (liveness, lease) = (standing.liveness.name(), standing.lease);
+                tracing::warn!(%via, liveness, ?lease, "the coordinator is reached by way of a peer");
+            }
+            Notice::Lapsed => {
+                tracing::error!(
+                    "no word of the coordinator, neither by a session nor by way of a peer: this node does not count on being a \
+                     member any more"
+                );
             }
             Notice::Lost {
                 address,

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
 use tonic::{
     Code, Request, Response, Status,
     transport::{Channel, Endpoint},
@@ -20,7 +23,13 @@ use wyneos_core::{
     coordinator::ProbePlan,
     id::{ClusterId, NodeId},
     mesh::Coordinate,
+    standing::Standing,
 };
+
+use crate::driver::ToAgent;
+
+/// How long a peer's question may take; the logic forgets it by then.
+const QUESTION: Duration = Duration::from_secs(3);
 
 /// Answers peers' probes.
 #[derive(Clone)]
@@ -31,18 +40,26 @@ pub(crate) struct Answering {
     pub(crate) cluster: Arc<OnceLock<ClusterId>>,
     /// Where this node is in the network.
     pub(crate) coordinate: watch::Receiver<Coordinate>,
+    pub(crate) driver: mpsc::Sender<ToAgent>,
+}
+
+impl Answering {
+    fn is_me(&self, field: &str, id: &str) -> Result<(), Status> {
+        if id == self.id.to_string() {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(format!(
+            "{field}: this is node {}",
+            self.id
+        )))
+    }
 }
 
 #[tonic::async_trait]
 impl MeshService for Answering {
     async fn probe(&self, request: Request<v1::ProbeRequest>) -> Result<Response<v1::ProbeResponse>, Status> {
         let request = request.into_inner();
-        if request.subject_id != self.id.to_string() {
-            return Err(Status::failed_precondition(format!(
-                "subject_id: this is node {}",
-                self.id
-            )));
-        }
+        self.is_me("subject_id", &request.subject_id)?;
         let cluster = self.cluster.get();
         if cluster.is_some_and(|cluster| cluster.to_string() != request.cluster_id) {
             return Err(Status::failed_precondition(
@@ -54,6 +71,30 @@ impl MeshService for Answering {
             incarnation: self.incarnation,
             sequence: request.sequence,
             coordinate: Some(convert::coordinate_out(*self.coordinate.borrow())),
+        }))
+    }
+
+    async fn ask(&self, request: Request<v1::AskRequest>) -> Result<Response<v1::AskResponse>, Status> {
+        let request = request.into_inner();
+        self.is_me("via_id", &request.via_id)?;
+        let id = |field: &str, text: &str| {
+            text.parse()
+                .map_err(|error| Status::invalid_argument(format!("{field}: {error}")))
+        };
+        let (cluster, asker) = (id("cluster_id", &request.cluster_id)?, id("node_id", &request.node_id)?);
+        let (answer, answered) = oneshot::channel();
+        let question = ToAgent::Question { cluster, asker, answer };
+        // An agent that is too busy for it has none; the asker turns to another one.
+        let sent = self.driver.try_send(question);
+        sent.map_err(|_| Status::unavailable("this agent is busy; ask another one"))?;
+        let standing = timeout(QUESTION, answered).await.ok().and_then(Result::ok).flatten();
+        let standing = standing.ok_or_else(|| {
+            Status::unavailable(
+                "this agent cannot ask the coordinator now, or belongs to another cluster; ask another one",
+            )
+        })?;
+        Ok(Response::new(v1::AskResponse {
+            standing: Some(convert::standing_out(standing)),
         }))
     }
 }
@@ -100,6 +141,32 @@ impl Peers {
         if let Some((_, place)) = self.clients.get_mut(&target) {
             *place = client;
         }
+    }
+}
+
+/// A question for this node's standing, to be sent to a peer.
+pub(crate) struct Question {
+    pub(crate) cluster: ClusterId,
+    pub(crate) node: NodeId,
+    pub(crate) via: NodeId,
+    pub(crate) address: String,
+    pub(crate) timeout: Duration,
+}
+
+impl Question {
+    /// Asks over a connection of its own: this is rare. `None` when nothing came of it.
+    pub(crate) async fn send(self) -> Option<Standing> {
+        let ask = async {
+            let mut client = connect(&self.address).await.ok()?;
+            let request = v1::AskRequest {
+                cluster_id: self.cluster.to_string(),
+                node_id: self.node.to_string(),
+                via_id: self.via.to_string(),
+            };
+            let answer = client.ask(request).await.ok()?.into_inner();
+            convert::standing_in(answer.standing?).ok()
+        };
+        timeout(self.timeout, ask).await.ok().flatten()
     }
 }
 

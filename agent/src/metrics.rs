@@ -19,6 +19,8 @@ use crate::host::Own;
 pub(crate) struct Metrics {
     pub(crate) heartbeats: Counter,
     pub(crate) sessions: Counter,
+    pub(crate) relayed: Counter,
+    pub(crate) member: Gauge,
     probes_failed: Counter,
     probe_seconds: Histogram,
     memory: Gauge,
@@ -31,6 +33,8 @@ impl Metrics {
         let metrics = Metrics {
             heartbeats: Counter::default(),
             sessions: Counter::default(),
+            relayed: Counter::default(),
+            member: Gauge::default(),
             probes_failed: Counter::default(),
             // 50 µs to 1.6 s.
             probe_seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 16)),
@@ -40,6 +44,16 @@ impl Metrics {
         let mut registry = Registry::with_prefix("wyneos_agent");
         registry.register("heartbeats", "Heartbeats sent", metrics.heartbeats.clone());
         registry.register("sessions", "Sessions that stood", metrics.sessions.clone());
+        registry.register(
+            "standings_relayed",
+            "News of this node's standing that came by way of a peer",
+            metrics.relayed.clone(),
+        );
+        registry.register(
+            "member",
+            "1 while the lease runs by which this node may take itself for a member, else 0",
+            metrics.member.clone(),
+        );
         registry.register(
             "probes_failed",
             "Probes without a right answer in time",

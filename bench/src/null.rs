@@ -98,7 +98,10 @@ impl Stream for Drain {
                     let request = std::hint::black_box(request);
                     if let Some(session_request::Message::Hello(_)) = request.message {
                         let welcome = session_response::Message::Welcome(v1::Welcome::default());
-                        let response = v1::SessionResponse { message: Some(welcome) };
+                        let response = v1::SessionResponse {
+                            message: Some(welcome),
+                            heard_sequence: 0,
+                        };
                         return Poll::Ready(Some(Ok(Encoded::new(&response))));
                     }
                 }

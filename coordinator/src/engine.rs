@@ -195,7 +195,7 @@ impl Engine {
             match effect {
                 Effect::Send { conn, message } => self.send(conn, message),
                 Effect::Announce(seal) => {
-                    let message = v1::SessionResponse::from(Message::Seal(seal));
+                    let message = v1::SessionResponse::from(Message::Seal { seal, heard: 0 });
                     self.seals.send_replace(Some(Encoded::new(&message)));
                 }
                 Effect::Close { conn } => {

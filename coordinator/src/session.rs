@@ -63,6 +63,8 @@ pub(crate) struct SessionStream {
     seals: watch::Receiver<Option<Encoded>>,
     /// Messages read when it was last looked at.
     sealed_at: u64,
+    /// The newest heartbeat, which a seal confirms.
+    heard: u64,
     welcomed: bool,
     last: Option<Status>,
     /// Did the agent's host end it? Otherwise nothing came through any more.
@@ -94,6 +96,7 @@ impl SessionStream {
             patience: Some(Box::pin(sleep(HELLO))),
             seals: seals.clone(),
             sealed_at: 0,
+            heard: 0,
             welcomed: false,
             last: None,
             ended_by_peer: false,
@@ -144,14 +147,19 @@ impl SessionStream {
         if !heard || !self.welcomed || !self.seals.has_changed().unwrap_or(false) {
             return None;
         }
-        self.seals.borrow_and_update().clone()
+        let seal = self.seals.borrow_and_update().clone()?;
+        Some(convert::confirming(&seal, self.heard))
     }
 
     fn understand(&mut self, request: v1::SessionRequest) -> ToEngine {
         let conn = self.conn;
         self.patience = None;
         self.taken += 1;
-        match convert::session_input(conn, request) {
+        let input = convert::session_input(conn, request);
+        if let Ok(Input::Heartbeat { heartbeat, .. }) = &input {
+            self.heard = heartbeat.sequence;
+        }
+        match input {
             // Of sessions that opened together, each times another one.
             Ok(input) if (self.taken + conn.0).is_multiple_of(TIMED) => ToEngine::Timed(input, Instant::now()),
             Ok(input) => ToEngine::Fact(input),

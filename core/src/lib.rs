@@ -17,6 +17,7 @@ pub mod mesh;
 pub mod node;
 pub mod predictive;
 pub mod registry;
+pub mod standing;
 pub mod store;
 pub mod telemetry;
 pub mod time;

@@ -312,6 +312,8 @@ pub struct Node {
     pub health: Health,
     /// Since when it was heard without a break, while it is not online again.
     pub steady_since: Option<Time>,
+    /// By way of which peer it asked for its standing last, and when.
+    pub relayed: Option<(NodeIndex, Time)>,
     /// When somebody heard it though it was in doubt.
     pub erratic: Option<Time>,
     /// How often it came back lately, and when it did last.
@@ -354,6 +356,7 @@ impl Node {
             ended_by_peer: false,
             health: Health::default(),
             steady_since: None,
+            relayed: None,
             erratic: None,
             returns: (0, now),
             coordinate: None,

@@ -7,11 +7,12 @@ use prost::Message as _;
 use rand::RngExt;
 use wyneos::{convert::BEACON_BYTES, v1};
 use wyneos_core::{
-    agent::{Agent, Config, Effect, Input, ProbeOutcome, Report},
+    agent::{Agent, Config, Effect, Input, Notice, ProbeOutcome, Report},
     coordinator::Message,
     id::{ClusterId, NodeId, Uuid},
     mesh::{Observation, REPORTS, Sight},
     node::{Attributes, Capacity, ConnId, Facts, Labels},
+    standing::Standing,
     telemetry::{Channel, Reading},
     time::Time,
 };
@@ -28,6 +29,9 @@ const SYN: Duration = Duration::from_secs(1);
 /// A probe's connection stands; what is lost on it is sent again.
 const RESEND: Duration = Duration::from_millis(200);
 
+/// How long a question to a peer is waited for.
+const PATIENCE: Duration = Duration::from_millis(900);
+
 /// What an agent's disk takes for a write.
 const WRITE: Duration = Duration::from_millis(2);
 
@@ -37,6 +41,15 @@ enum Waiting {
     Fact(Input),
     /// A probe by this observer, with its number.
     Probe(usize, u64),
+}
+
+/// A question for a node's standing, on its way by a peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question {
+    asker: usize,
+    via: usize,
+    cluster: ClusterId,
+    number: u64,
 }
 
 /// A machine with an agent.
@@ -59,6 +72,8 @@ pub(crate) struct Machine {
     pub(crate) streams: BTreeMap<ConnId, StreamId>,
     /// Probes under way: when each left, by its subject and number.
     probes: BTreeMap<(usize, u64), Time>,
+    /// Peers' questions that its agent was given.
+    questions: BTreeMap<u64, Question>,
     /// Until when its disk takes nothing.
     pub(crate) disk_stalled_until: Time,
     /// Claims not to hear its peers, by this fault.
@@ -85,6 +100,7 @@ impl Machine {
             load: 0.3,
             streams: BTreeMap::new(),
             probes: BTreeMap::new(),
+            questions: BTreeMap::new(),
             disk_stalled_until: Time(0),
             lies: None,
             restarts: false,
@@ -98,6 +114,11 @@ impl Machine {
 
     pub(crate) fn is_frozen(&self) -> bool {
         self.frozen > 0
+    }
+
+    /// Kinds of timers that fired in its agent's process.
+    pub(crate) fn timers(&self) -> impl Iterator<Item = &'static str> {
+        self.core.iter().flat_map(Agent::timers_fired)
     }
 
     /// Since when it stands still.
@@ -130,6 +151,7 @@ impl World<'_> {
         machine.inbox.clear();
         machine.wake_at = None;
         machine.probes.clear();
+        machine.questions.clear();
         let facts = Facts {
             id: id_of(node),
             name: name(node),
@@ -165,6 +187,7 @@ impl World<'_> {
     /// Its agent's process ends at once. Its kernel says so to whoever it was connected with, if it lives.
     pub(crate) fn kill_agent(&mut self, node: usize) {
         let machine = &mut self.machines[node];
+        self.timers.extend(machine.timers());
         machine.core = None;
         machine.inbox.clear();
         machine.probes.clear();
@@ -360,6 +383,37 @@ impl World<'_> {
                     self.later(takes, What::Beacon(node, peer, cluster, observes));
                 }
             }
+            Effect::Ask {
+                cluster, via, number, ..
+            } => {
+                let question = Question {
+                    asker: node,
+                    via: node_of(via),
+                    cluster,
+                    number,
+                };
+                if let Some(takes) = self.net.packet(&mut self.rng, node, question.via, SMALL) {
+                    self.later(takes, What::Ask(question));
+                } else {
+                    self.later(PATIENCE, What::Answered(question, None));
+                }
+            }
+            Effect::Answer { id, standing } => {
+                let Some(question) = self.machines[node].questions.remove(&id) else {
+                    return;
+                };
+                let back = self.net.packet(&mut self.rng, node, question.asker, SMALL);
+                let standing = back.and(standing);
+                self.later(back.unwrap_or(PATIENCE), What::Answered(question, standing));
+            }
+            Effect::Tell(Notice::Lapsed) => {
+                self.note("lapsed", &id_of(node).0);
+                self.lapses.push((self.now, node));
+            }
+            Effect::Tell(Notice::Told { standing, .. }) => {
+                self.note("told", standing.liveness.name().as_bytes());
+                self.told.push((self.now, node, standing.liveness));
+            }
             Effect::Targets(_) | Effect::Tell(_) => {}
             Effect::Stopped => {
                 self.kill_agent(node);
@@ -440,6 +494,26 @@ impl World<'_> {
                 },
             );
         }
+    }
+
+    /// A question for a standing reaches a peer.
+    pub(crate) fn ask(&mut self, question: Question) {
+        let machine = &mut self.machines[question.via];
+        if !machine.powered || !machine.runs() {
+            self.later(PATIENCE, What::Answered(question, None));
+            return;
+        }
+        self.asked += 1;
+        let id = self.asked;
+        machine.questions.insert(id, question);
+        let (cluster, asker) = (question.cluster, id_of(question.asker));
+        self.tell_agent(question.via, Input::Question { id, cluster, asker });
+    }
+
+    pub(crate) fn answered(&mut self, question: Question, standing: Option<Standing>) {
+        let Question { asker, via, number, .. } = question;
+        let via = id_of(via);
+        self.tell_agent(asker, Input::Answered { number, via, standing });
     }
 
     /// True while the observer waits for this probe.

@@ -7,13 +7,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use prost::Message as _;
 use rand::RngExt;
-use wyneos::{canonical::Canonical, convert, v1};
+use wyneos::{canonical::Canonical, convert, encoded::Encoded, v1};
 use wyneos_core::{
     coherence::Snapshot,
-    coordinator::{self, Coordinator, Effect, Input, Message, Published},
+    coordinator::{self, Command, Coordinator, Effect, Input, Message, Published, RequestId},
     event::EventBody,
     id::{NodeId, Uuid},
     integrity::Sealer,
@@ -26,6 +25,7 @@ use wyneos_core::{
 use crate::{
     agents::node_of,
     report::{Found, Transition},
+    scenario::Verb,
     streams::{Item, StreamId, Way},
     world::{Clock, What, World, name},
 };
@@ -69,7 +69,7 @@ pub(crate) struct Host {
     pub(crate) clock: Clock,
     disk: Disk,
     /// The newest seal, and how many there were.
-    seal: (u64, Bytes),
+    seal: (u64, Encoded),
     published: (u64, u64),
     last_event: u64,
     /// Each node's session that counts, by its stream.
@@ -97,7 +97,7 @@ impl Host {
                 under_way: 0,
                 stalled_until: Time(0),
             },
-            seal: (0, Bytes::new()),
+            seal: (0, Encoded::default()),
             published: (0, 0),
             last_event: 0,
             sessions: BTreeMap::new(),
@@ -106,6 +106,11 @@ impl Host {
 
     pub(crate) fn runs(&self) -> bool {
         self.core.is_some()
+    }
+
+    /// Kinds of timers that fired in its process.
+    pub(crate) fn timers(&self) -> impl Iterator<Item = &'static str> {
+        self.core.iter().flat_map(Coordinator::timers_fired)
     }
 
     pub(crate) fn is_frozen(&self) -> bool {
@@ -148,6 +153,7 @@ impl World<'_> {
 
     /// Its process ends at once. What the disk was asked to keep is kept or not; what is kept has no gap.
     pub(crate) fn kill_coordinator(&mut self) {
+        self.timers.extend(self.host.timers());
         self.host.core = None;
         self.host.inbox.clear();
         let under_way = self.host.disk.writes.len();
@@ -191,6 +197,25 @@ impl World<'_> {
         self.host.clock.jumped += millis;
         let wall = self.host.clock.wall(self.now);
         self.tell_coordinator(Input::WallClock(wall));
+    }
+
+    /// An operator gives a command, a request each target.
+    pub(crate) fn order(&mut self, number: usize) {
+        let order = &self.scenario.commands[number];
+        for (count, target) in self.nodes_of(&order.targets).into_iter().enumerate() {
+            let node = name(target);
+            let command = match order.verb {
+                Verb::Cordon => Command::Cordon { node },
+                Verb::Uncordon => Command::Uncordon { node },
+                Verb::Refresh => Command::Refresh { node },
+                Verb::SetHeartbeat => Command::SetHeartbeat {
+                    node,
+                    interval: order.interval,
+                },
+            };
+            let request = RequestId((number as u64) << 32 | count as u64);
+            self.tell_coordinator(Input::Command { request, command });
+        }
     }
 
     fn tell_coordinator(&mut self, input: Input) {
@@ -265,8 +290,8 @@ impl World<'_> {
                 }
             }
             Effect::Announce(seal) => {
-                let bytes = v1::SessionResponse::from(Message::Seal(seal)).encode_to_vec();
-                self.host.seal = (self.host.seal.0 + 1, bytes.into());
+                let bytes = v1::SessionResponse::from(Message::Seal { seal, heard: 0 });
+                self.host.seal = (self.host.seal.0 + 1, Encoded::new(&bytes));
             }
             Effect::Close { conn } => {
                 self.release(conn.0);
@@ -277,7 +302,10 @@ impl World<'_> {
                 self.write(Write::Batch(batch));
             }
             Effect::Publish(snapshot) => self.write(Write::Snapshot(snapshot)),
-            Effect::Reply { .. } => {}
+            Effect::Reply { answer, .. } => {
+                let outcome = answer.map_or_else(|refusal| refusal.to_string(), |answer| format!("{answer:?}"));
+                self.note("reply", outcome.as_bytes());
+            }
         }
     }
 
@@ -378,18 +406,25 @@ impl World<'_> {
             Ok(request) => request,
             Err(error) => return self.fail(format!("a message to the coordinator is none: {error}")),
         };
+        let mut heard = 0;
         match convert::session_input(conn, request) {
-            Ok(input) => self.tell_coordinator(input),
+            Ok(input) => {
+                if let Input::Heartbeat { heartbeat, .. } = &input {
+                    heard = heartbeat.sequence;
+                }
+                self.tell_coordinator(input);
+            }
             Err(error) => self.fail(format!("the coordinator cannot read an agent: {error}")),
         }
         // A seal rides on a heartbeat.
         let (number, seal) = (self.host.seal.0, self.host.seal.1.clone());
         if let Some(stream) = self.streams.get_mut(&id)
             && stream.welcomed
+            && heard > 0
             && mem::replace(&mut stream.sealed, number) != number
             && !self.host.is_frozen()
         {
-            self.push(id, Way::Down, Item::Bytes(seal));
+            self.push(id, Way::Down, Item::Bytes(convert::confirming(&seal, heard).0));
         }
     }
 
@@ -433,6 +468,10 @@ impl World<'_> {
             }
             if let EventBody::Finding { finding, open } = &event.body {
                 self.found(finding, *open);
+            }
+            if let EventBody::Decision(decision) = &event.body {
+                let of = (self.now, node_of(decision.node), decision.rule.clone());
+                self.decisions.push(of);
             }
             let (Some(id), EventBody::Liveness { from, to, cause }) = (event.node, &event.body) else {
                 continue;

@@ -100,6 +100,23 @@ fn found(world: &World<'_>, expect: &Expect, kind: FindingKind, after: Time) -> 
     Ok(())
 }
 
+/// When what is expected happened to a node, if it is something that passes.
+fn happened(world: &World<'_>, expect: &Expect, node: usize) -> Option<(String, Vec<Time>)> {
+    if let Some(told) = expect.told {
+        let told_so = world
+            .told
+            .iter()
+            .filter(|(_, of, liveness)| *of == node && *liveness == told);
+        return Some((format!("told {}", told.name()), told_so.map(|(at, ..)| *at).collect()));
+    }
+    if let Some(rule) = &expect.decision {
+        let taken = world.decisions.iter().filter(|(_, of, by)| *of == node && by == rule);
+        return Some((format!("decided by {rule}"), taken.map(|(at, ..)| *at).collect()));
+    }
+    let ran_out = world.lapses.iter().filter(|(_, of)| *of == node).map(|(at, _)| *at);
+    expect.lapse.then(|| ("without a lease".to_owned(), ran_out.collect()))
+}
+
 fn holds(world: &World<'_>, expect: &Expect, node: usize, after: Time) -> Result<(), String> {
     let of_node: Vec<(Time, &str)> = world
         .transitions
@@ -116,6 +133,15 @@ fn holds(world: &World<'_>, expect: &Expect, node: usize, after: Time) -> Result
                 made.len()
             ));
         }
+    }
+    if let Some((what, times)) = happened(world, expect, node) {
+        let seconds = |at: &Time| at.0 as f64 / 1e9;
+        let mut later = times.iter().filter(|at| **at >= after);
+        return match (expect.by, later.next()) {
+            (None, Some(at)) => Err(format!("{what} at {:.3} s, which it never should", seconds(at))),
+            (Some(by), first) if first.is_none_or(|at| *at > Time(0) + by) => Err(format!("not {what} by {by:?}")),
+            _ => Ok(()),
+        };
     }
     let Some(liveness) = expect.liveness.map(Liveness::name) else {
         return Ok(());

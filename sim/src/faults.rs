@@ -50,7 +50,7 @@ impl World<'_> {
     }
 
     /// The nodes that names stand for; shares are drawn.
-    fn nodes_of(&mut self, names: &[String]) -> BTreeSet<usize> {
+    pub(crate) fn nodes_of(&mut self, names: &[String]) -> BTreeSet<usize> {
         let nodes = self.machines.len();
         let rng = &mut self.rng;
         let mut draw = |many: usize| {

@@ -1,5 +1,7 @@
 //! What a run showed.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 /// A node's liveness changed.
@@ -68,6 +70,10 @@ pub struct Report {
     pub detections: Vec<Detection>,
     /// Transitions to `offline` of nodes that were there.
     pub false_verdicts: usize,
+    /// Whose lease ran out: when, in seconds since the start, and the node's name.
+    pub lapses: Vec<(f64, String)>,
+    /// Kinds of timers that fired, of both roles.
+    pub timers: BTreeSet<&'static str>,
     /// Expectations and invariants that did not hold, for people.
     pub failures: Vec<String>,
     /// Things that happened.

@@ -208,6 +208,36 @@ pub struct Fault {
     pub back: bool,
 }
 
+/// What an operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    /// No new work on the targets.
+    Cordon,
+    /// Takes a cordon back.
+    Uncordon,
+    /// The targets measure and report now.
+    Refresh,
+    /// The targets' heartbeat interval becomes `interval`; the cluster's own, when that is absent.
+    SetHeartbeat,
+}
+
+/// A command.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// When it is given, since the start.
+    #[serde(deserialize_with = "span")]
+    pub at: Duration,
+    /// What is asked for.
+    pub verb: Verb,
+    /// Whom it is about, as for faults.
+    pub targets: Vec<String>,
+    /// For `set-heartbeat`.
+    #[serde(default, deserialize_with = "some_span")]
+    pub interval: Option<Duration>,
+}
+
 /// What is expected of the engine.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -218,6 +248,15 @@ pub struct Expect {
     /// The liveness.
     #[serde(default)]
     pub liveness: Option<Liveness>,
+    /// The liveness that targets whose session is lost are told by way of their peers.
+    #[serde(default)]
+    pub told: Option<Liveness>,
+    /// The rule of a decision about each target.
+    #[serde(default)]
+    pub decision: Option<String>,
+    /// The lease of each target runs out.
+    #[serde(default)]
+    pub lapse: bool,
     /// Something that the mesh finds, with exactly these sides.
     #[serde(default)]
     pub finding: Option<FindingKind>,
@@ -261,6 +300,8 @@ struct File {
     #[serde(default)]
     fault: Vec<Spanned<Fault>>,
     #[serde(default)]
+    command: Vec<Spanned<Order>>,
+    #[serde(default)]
     expect: Vec<Spanned<Expect>>,
 }
 
@@ -277,6 +318,8 @@ pub struct Scenario {
     pub network: Network,
     /// The faults.
     pub faults: Vec<Fault>,
+    /// What operators ask for.
+    pub commands: Vec<Order>,
     /// What is expected.
     pub expects: Vec<Expect>,
 }
@@ -306,6 +349,9 @@ impl std::str::FromStr for Scenario {
         for fault in &file.fault {
             check_fault(fault.get_ref(), cluster, file.duration).map_err(bad(fault.span()))?;
         }
+        for command in &file.command {
+            check_order(command.get_ref(), cluster, file.duration).map_err(bad(command.span()))?;
+        }
         for expect in &file.expect {
             check_expect(expect.get_ref(), cluster).map_err(bad(expect.span()))?;
         }
@@ -315,6 +361,7 @@ impl std::str::FromStr for Scenario {
             cluster: file.cluster.into_inner(),
             network: file.network.into_inner(),
             faults: file.fault.into_iter().map(Spanned::into_inner).collect(),
+            commands: file.command.into_iter().map(Spanned::into_inner).collect(),
             expects: file.expect.into_iter().map(Spanned::into_inner).collect(),
         })
     }
@@ -427,6 +474,24 @@ fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) -> Result<(
     Ok(())
 }
 
+fn check_order(order: &Order, cluster: &Cluster, duration: Duration) -> Result<(), String> {
+    if order.at > duration {
+        return Err(format!("at: {:?} is after the end, {duration:?}", order.at));
+    }
+    if order.targets.is_empty() {
+        return Err("targets: missing, and a command needs them".to_owned());
+    }
+    for target in &order.targets {
+        if Group::parse(target, cluster)? == Group::Coordinator {
+            return Err("targets: the coordinator is no node".to_owned());
+        }
+    }
+    if order.interval.is_some() && order.verb != Verb::SetHeartbeat {
+        return Err("interval: means nothing for this command".to_owned());
+    }
+    Ok(())
+}
+
 fn check_expect(expect: &Expect, cluster: &Cluster) -> Result<(), String> {
     for target in expect.targets.iter().chain(&expect.near).chain(&expect.far) {
         if Group::parse(target, cluster)? == Group::Coordinator {
@@ -442,15 +507,16 @@ fn check_expect(expect: &Expect, cluster: &Cluster) -> Result<(), String> {
     if !expect.targets.is_empty() && expect.finding.is_some() {
         return Err("targets: a finding has near and far instead".to_owned());
     }
-    let about = (
-        expect.liveness.is_some(),
-        expect.finding.is_some(),
-        expect.transitions_at_most.is_some(),
-    );
-    match (asked, about) {
-        (1, (true, false, false) | (false, true, false)) | (0, (false, false, true)) => Ok(()),
+    let lasting = [expect.liveness.is_some(), expect.finding.is_some()];
+    let passing = [expect.told.is_some(), expect.decision.is_some(), expect.lapse];
+    let count = |about: &[bool]| about.iter().filter(|&&about| about).count();
+    let counted = usize::from(expect.transitions_at_most.is_some());
+    match (asked, count(&lasting), count(&passing), counted) {
+        (1, 1, 0, 0) | (0, 0, 0, 1) => Ok(()),
+        (1, 0, 1, 0) if !expect.at_end => Ok(()),
         _ => Err(
-            "an expectation is a liveness or a finding with one of by, never and at_end, or transitions_at_most"
+            "an expectation is one of liveness and finding with one of by, never and at_end; one of told, decision and lapse with by \
+             or never; or transitions_at_most"
                 .to_owned(),
         ),
     }

@@ -8,10 +8,14 @@ use std::{
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use wyneos_core::time::{Time, WallTime};
+use wyneos_core::{
+    node::Liveness,
+    standing::Standing,
+    time::{Time, WallTime},
+};
 
 use crate::{
-    agents::Machine,
+    agents::{Machine, Question},
     coordinator::Host,
     expect,
     net::Net,
@@ -53,10 +57,16 @@ pub(crate) enum What {
     ProbeTimeout(usize, usize, u64),
     /// A beacon arrives: its sender and receiver, the cluster, and whether the sender observes.
     Beacon(usize, usize, wyneos_core::id::ClusterId, bool),
+    /// A question for a standing reaches a peer.
+    Ask(Question),
+    /// What came of it reaches the asker.
+    Answered(Question, Option<Standing>),
     /// The coordinator's disk is done with the oldest of what it was asked.
     DiskDone(u32),
     /// A fault begins or ends.
     Fault(usize, bool),
+    /// An operator gives a command.
+    Order(usize),
     /// A flapping cut goes on or off.
     Flap(usize, bool),
     /// An agent's disk is done with a write; its machine and generation.
@@ -175,6 +185,15 @@ pub(crate) struct World<'a> {
     pub(crate) transitions: Vec<(Time, usize, Transition)>,
     pub(crate) findings: Vec<(Time, bool, Sides, Found)>,
     pub(crate) deaths: Vec<(Time, usize)>,
+    /// Whose lease ran out, and when.
+    pub(crate) lapses: Vec<(Time, usize)>,
+    /// Who was told its liveness by way of a peer.
+    pub(crate) told: Vec<(Time, usize, Liveness)>,
+    pub(crate) asked: u64,
+    /// Whom decisions were about, and their rules.
+    pub(crate) decisions: Vec<(Time, usize, String)>,
+    /// Kinds of timers that fired in processes that have ended.
+    pub(crate) timers: BTreeSet<&'static str>,
     pub(crate) failures: Vec<String>,
     pub(crate) trace: blake3::Hasher,
 }
@@ -209,12 +228,20 @@ impl<'a> World<'a> {
             transitions: Vec::new(),
             findings: Vec::new(),
             deaths: Vec::new(),
+            lapses: Vec::new(),
+            told: Vec::new(),
+            asked: 0,
+            decisions: Vec::new(),
+            timers: BTreeSet::new(),
             failures: Vec::new(),
             trace: blake3::Hasher::new(),
         };
         world.start_coordinator();
         for machine in 0..cluster.nodes {
             world.start_agent(machine);
+        }
+        for (order, given) in scenario.commands.iter().enumerate() {
+            world.at(Time(0) + given.at, What::Order(order));
         }
         for (fault, begins) in scenario.faults.iter().enumerate() {
             world.at(Time(0) + begins.at, What::Fault(fault, true));
@@ -285,8 +312,11 @@ impl<'a> World<'a> {
             What::ReplyIn(observer, subject, number, answered) => self.reply_in(observer, subject, number, answered),
             What::ProbeTimeout(observer, subject, number) => self.probe_timeout(observer, subject, number),
             What::Beacon(sender, receiver, cluster, observes) => self.beacon_in(sender, receiver, cluster, observes),
+            What::Ask(question) => self.ask(question),
+            What::Answered(question, standing) => self.answered(question, standing),
             What::DiskDone(generation) => self.disk_done(generation),
             What::Fault(fault, begins) => self.fault(fault, begins),
+            What::Order(order) => self.order(order),
             What::Flap(fault, begins) => self.flap(fault, begins),
             What::Starve(machine, fault) => self.starve(machine, fault),
             What::Written(machine, generation) => self.written(machine, generation),
@@ -294,7 +324,11 @@ impl<'a> World<'a> {
         }
     }
 
-    fn report(self, complete: bool, events: u64) -> Report {
+    fn report(mut self, complete: bool, events: u64) -> Report {
+        for machine in &self.machines {
+            self.timers.extend(machine.timers());
+        }
+        self.timers.extend(self.host.timers());
         let seconds = |time: Time| time.0 as f64 / 1e9;
         let found = |died: Time, node: usize| {
             let mut later = self.transitions.iter().filter(|(at, of, _)| *of == node && *at >= died);
@@ -322,6 +356,12 @@ impl<'a> World<'a> {
             transitions,
             findings: self.findings.into_iter().map(|(.., found)| found).collect(),
             detections,
+            lapses: self
+                .lapses
+                .iter()
+                .map(|(at, node)| (seconds(*at), name(*node)))
+                .collect(),
+            timers: self.timers,
             failures: self.failures,
             events,
             trace_hash: self.trace.finalize().to_hex().to_string(),

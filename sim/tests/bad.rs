@@ -59,6 +59,21 @@ fn a_bad_scenario_gets_the_line_and_the_reason() {
         ),
         ("[[expect]]\nliveness = \"offline\"\n", 6, "an expectation is"),
         (
+            "[[expect]]\ntold = \"offline\"\nat_end = true\n",
+            6,
+            "an expectation is",
+        ),
+        (
+            "[[command]]\nat = \"1s\"\nverb = \"refresh\"\ntargets = [\"coordinator\"]\n",
+            6,
+            "targets: the coordinator is no node",
+        ),
+        (
+            "[[command]]\nat = \"1s\"\nverb = \"cordon\"\ntargets = [\"all\"]\ninterval = \"1s\"\n",
+            6,
+            "interval: means nothing",
+        ),
+        (
             "[[expect]]\nliveness = \"offline\"\nnever = true\ntargets = [\"coordinator\"]\n",
             6,
             "the coordinator is no node",

@@ -1,44 +1,85 @@
 //! The scenarios that ship, each with several seeds, and each seed twice.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    thread,
+};
 
-use wyneos_core::{mesh::FindingKind, node::Liveness};
+use wyneos_core::{agent::Agent, coordinator::Coordinator, mesh::FindingKind, node::Liveness};
 use wyneos_sim::{Scenario, run, scenario::Kind};
+
+/// What was seen in some runs.
+#[derive(Default)]
+struct Seen {
+    failures: Vec<String>,
+    faults: BTreeSet<Kind>,
+    verdicts: BTreeSet<String>,
+    causes: BTreeSet<String>,
+    findings: BTreeSet<(String, bool)>,
+    timers: BTreeSet<&'static str>,
+}
+
+impl Seen {
+    /// Runs a scenario with several seeds, and each seed twice.
+    fn run(&mut self, path: &Path) {
+        let (text, path) = (fs::read_to_string(path).unwrap(), path.display());
+        let scenario: Scenario = text.parse().unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(text.starts_with("# "), "{path}: no word on what it stands for");
+        self.faults.extend(scenario.faults.iter().map(|fault| fault.kind));
+        for seed in 1..=3 {
+            let report = run(&scenario, seed, |_| true);
+            let again = run(&scenario, seed, |_| true);
+            assert_eq!(report, again, "{path} differs with seed {seed}");
+            if !report.passed() {
+                let failed = format!("{path} with seed {seed}: {:#?}", report.failures);
+                self.failures.push(failed);
+            }
+            for transition in report.transitions {
+                self.verdicts.insert(transition.to);
+                self.causes.insert(transition.cause);
+            }
+            self.timers.extend(report.timers);
+            let found = report.findings.into_iter().map(|found| (found.kind, found.open));
+            self.findings.extend(found);
+        }
+    }
+
+    fn add(&mut self, other: Seen) {
+        self.failures.extend(other.failures);
+        self.faults.extend(other.faults);
+        self.verdicts.extend(other.verdicts);
+        self.causes.extend(other.causes);
+        self.findings.extend(other.findings);
+        self.timers.extend(other.timers);
+    }
+}
 
 #[test]
 fn every_scenario_holds_every_run_can_be_repeated_and_all_of_it_is_seen() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
-    let mut failures = Vec::new();
-    let (mut faults, mut verdicts, mut causes, mut findings) =
-        (BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let text = fs::read_to_string(&path).unwrap();
-        let scenario: Scenario = text
-            .parse()
-            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert!(
-            text.starts_with("# "),
-            "{}: no word on what it stands for",
-            path.display()
-        );
-        faults.extend(scenario.faults.iter().map(|fault| fault.kind));
-        for seed in 1..=3 {
-            let report = run(&scenario, seed, |_| true);
-            let again = run(&scenario, seed, |_| true);
-            assert_eq!(report, again, "{} differs with seed {seed}", path.display());
-            if !report.passed() {
-                failures.push(format!("{} with seed {seed}: {:#?}", path.display(), report.failures));
-            }
-            for transition in report.transitions {
-                verdicts.insert(transition.to);
-                causes.insert(transition.cause);
-            }
-            findings.extend(report.findings.into_iter().map(|found| (found.kind, found.open)));
+    let entries = fs::read_dir(directory).unwrap();
+    let paths = Mutex::new(entries.map(|entry| entry.unwrap().path()).collect::<Vec<PathBuf>>());
+    let work = || {
+        let mut seen = Seen::default();
+        loop {
+            let next = paths.lock().unwrap().pop();
+            let Some(path) = next else { return seen };
+            seen.run(&path);
         }
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert_eq!(faults, Kind::ALL.into(), "kinds of faults that no scenario has");
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut seen = Seen::default();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            seen.add(worker.join().unwrap());
+        }
+    });
+    assert!(seen.failures.is_empty(), "{}", seen.failures.join("\n"));
+    assert_eq!(seen.faults, Kind::ALL.into(), "kinds of faults that no scenario has");
     for liveness in [
         Liveness::Online,
         Liveness::Suspect,
@@ -46,14 +87,18 @@ fn every_scenario_holds_every_run_can_be_repeated_and_all_of_it_is_seen() {
         Liveness::Offline,
         Liveness::Left,
     ] {
-        assert!(verdicts.contains(liveness.name()), "nobody is ever {}", liveness.name());
+        let name = liveness.name();
+        assert!(seen.verdicts.contains(name), "nobody is ever {name}");
     }
-    assert_eq!(causes.len(), 10, "causes that were seen: {causes:?}");
+    assert_eq!(seen.causes.len(), 10, "causes that were seen: {:?}", seen.causes);
     for kind in FindingKind::ALL {
-        let seen = findings.contains(&(kind.name().to_owned(), true));
-        assert!(seen, "{} is never found", kind.name());
+        let found = seen.findings.contains(&(kind.name().to_owned(), true));
+        assert!(found, "{} is never found", kind.name());
     }
-    assert!(findings.iter().any(|(_, open)| !open), "nothing is ever over");
+    assert!(seen.findings.iter().any(|(_, open)| !open), "nothing is ever over");
+    for timer in [Agent::TIMERS, Coordinator::TIMERS].concat() {
+        assert!(seen.timers.contains(timer), "the timer {timer} never fires");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use wyneos_core::{
 use super::{
     ConvertError, check,
     node::{labels_out, same},
+    standing::{lease_in, standing_in, standing_out},
     time::{duration, duration_in, timestamp, timestamp_in},
 };
 use crate::v1::{self, session_request, session_response};
@@ -105,6 +106,11 @@ pub fn session_input(conn: ConnId, request: v1::SessionRequest) -> Result<Input,
                 }),
             })
         }
+        session_request::Message::Question(question) => Ok(Input::Question {
+            conn,
+            number: question.number,
+            asker: check::uuid("question.asker_id", &question.asker_id)?,
+        }),
         session_request::Message::Arrivals(arrivals) => {
             check::at_most("arrivals.arrivals", arrivals.arrivals.len(), REPORTS)?;
             let read = |(at, arrival): (usize, v1::Arrival)| {
@@ -297,6 +303,10 @@ impl From<Report> for v1::SessionRequest {
                 let arrivals = arrivals.collect();
                 session_request::Message::Arrivals(v1::Arrivals { arrivals })
             }
+            Report::Question { number, asker } => session_request::Message::Question(v1::Question {
+                number,
+                asker_id: asker.to_string(),
+            }),
             Report::Goodbye { reason } => session_request::Message::Goodbye(v1::Goodbye { reason }),
         };
         v1::SessionRequest { message: Some(message) }
@@ -355,6 +365,7 @@ impl From<Heartbeat> for v1::Heartbeat {
 
 impl From<Message> for v1::SessionResponse {
     fn from(message: Message) -> v1::SessionResponse {
+        let mut heard_sequence = 0;
         let message = match message {
             Message::Welcome(welcome) => session_response::Message::Welcome((*welcome).into()),
             Message::Refused(refused) => session_response::Message::Refused(v1::Refused {
@@ -364,10 +375,20 @@ impl From<Message> for v1::SessionResponse {
             }),
             Message::Directive(directive) => session_response::Message::Directive(directive.into()),
             Message::ProbePlan(plan) => session_response::Message::ProbePlan(plan.into()),
-            Message::Seal(seal) => session_response::Message::Seal((&*seal).into()),
+            Message::Seal { seal, heard } => {
+                heard_sequence = heard;
+                session_response::Message::Seal((&*seal).into())
+            }
             Message::Ping => session_response::Message::Ping(v1::Ping {}),
+            Message::Standing { number, standing } => session_response::Message::Answer(v1::QuestionAnswer {
+                number,
+                standing: Some(standing_out(standing)),
+            }),
         };
-        v1::SessionResponse { message: Some(message) }
+        v1::SessionResponse {
+            message: Some(message),
+            heard_sequence,
+        }
     }
 }
 
@@ -381,6 +402,7 @@ impl From<Welcome> for v1::Welcome {
             heartbeat_interval: Some(duration(welcome.heartbeat_interval)),
             probe_plan: Some(welcome.probe_plan.into()),
             admission: v1::Admission::from(welcome.admission).into(),
+            lease: Some(duration(welcome.lease)),
         }
     }
 }
@@ -447,9 +469,17 @@ impl TryFrom<v1::SessionResponse> for Message {
                     .map_err(|error: ConvertError| error.within("probe_plan"))?,
             ),
             Wire::Ping(v1::Ping {}) => Message::Ping,
-            Wire::Seal(seal) => Message::Seal(Arc::new(
-                (&seal).try_into().map_err(|error: ConvertError| error.within("seal"))?,
-            )),
+            Wire::Seal(seal) => Message::Seal {
+                seal: Arc::new((&seal).try_into().map_err(|error: ConvertError| error.within("seal"))?),
+                heard: response.heard_sequence,
+            },
+            Wire::Answer(answer) => {
+                let standing = check::require("answer.standing", answer.standing)?;
+                Message::Standing {
+                    number: answer.number,
+                    standing: standing_in(standing).map_err(|error| error.within("answer.standing"))?,
+                }
+            }
         })
     }
 }
@@ -483,6 +513,7 @@ impl TryFrom<v1::Welcome> for Welcome {
                 .admission()
                 .try_into()
                 .map_err(|_| no_such_value("admission", welcome.admission))?,
+            lease: lease_in("lease", welcome.lease)?,
         })
     }
 }

@@ -8,6 +8,7 @@ mod command;
 mod event;
 mod node;
 mod seal;
+mod standing;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub use agent::{coordinate_in, coordinate_out, session_input};
 pub use beacon::{BEACON_BYTES, Beacon, beacon_in, beacon_out};
 pub use coherence::{sections, snapshot_head};
 pub use command::FromAnswer;
+pub use standing::{confirming, standing_in, standing_out};
 pub use telemetry::{channel, forecast, telemetry_row};
 pub use time::{duration, duration_in, timestamp, timestamp_in};
 

@@ -14,7 +14,7 @@ use wyneos_core::{
     node::Liveness,
 };
 
-use super::{Services, label_selector, page_size, page_token};
+use super::{Services, label_selector, name_of, page_size, page_token};
 use crate::status;
 
 fn no_coordinate(name: &str) -> Status {
@@ -33,6 +33,16 @@ fn pairs(snapshot: &Snapshot) -> BTreeMap<(NodeId, NodeId), Duration> {
     answered
         .map(|(pair, link)| (pair, Duration::from_micros(u64::from(link.rtt_micros))))
         .collect()
+}
+
+/// By way of whom the node asked for its standing last.
+pub(super) fn relayed(snapshot: &Snapshot, row: &NodeRow) -> Option<v1::Relayed> {
+    let (via, time) = snapshot.details.get(row.index.get())?.relayed?;
+    Some(v1::Relayed {
+        via_id: via.to_string(),
+        via_name: name_of(snapshot, via),
+        time: Some(timestamp(time)),
+    })
 }
 
 #[tonic::async_trait]
@@ -115,6 +125,7 @@ impl ClusterService for Services {
             acknowledged_cycle: detail.acknowledged_cycle,
             heartbeats: detail.heartbeats,
             read: Some(published.read_state()),
+            relayed: relayed(&published.snapshot, row),
         }))
     }
 

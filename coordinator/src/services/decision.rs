@@ -12,7 +12,7 @@ use wyneos_core::{
     mesh::ObserverLinks,
 };
 
-use super::{Services, page_size, page_token};
+use super::{Services, cluster::relayed, name_of, page_size, page_token};
 
 /// Events looked at for one page at most: most are not decisions.
 const LOOKED_AT: usize = 5_000;
@@ -102,6 +102,7 @@ impl DecisionService for Services {
             broken_invariants: broken.map(|invariant| invariant.id.to_owned()).collect(),
             read: Some(published.read_state()),
             seen_by: seen_by(&published.snapshot, id),
+            relayed: relayed(&published.snapshot, row),
             findings: published
                 .snapshot
                 .findings
@@ -117,12 +118,9 @@ impl DecisionService for Services {
 fn seen_by(snapshot: &Snapshot, subject: NodeId) -> Vec<v1::SeenBy> {
     let seen = |row: &Arc<ObserverLinks>| {
         let at = row.links.binary_search_by_key(&subject, |(id, _)| *id).ok()?;
-        let observer = snapshot
-            .nodes
-            .binary_search_by_key(&row.observer, |row| row.record.id());
         Some(v1::SeenBy {
             observer_id: row.observer.to_string(),
-            observer_name: observer.map_or_else(|_| String::new(), |at| snapshot.nodes[at].record.facts.name.clone()),
+            observer_name: name_of(snapshot, row.observer),
             link: Some((&row.links[at]).into()),
         })
     };

@@ -12,7 +12,13 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 use tonic::Status;
 use wyneos::convert::{ConvertError, FromAnswer};
-use wyneos_core::{coherence::NodeRow, coordinator::Command, event::Event, registry};
+use wyneos_core::{
+    coherence::{NodeRow, Snapshot},
+    coordinator::Command,
+    event::Event,
+    id::NodeId,
+    registry,
+};
 
 pub(crate) use agent::Agents;
 
@@ -156,4 +162,10 @@ fn label_selector(field: &str, text: &str) -> Result<Option<(String, String)>, S
         Some((key, value)) if !key.is_empty() => Ok(Some((key.to_owned(), value.to_owned()))),
         _ => Err(status::bad_field(field, "not key=value")),
     }
+}
+
+/// A node's name; empty when the snapshot does not have it.
+fn name_of(snapshot: &Snapshot, id: NodeId) -> String {
+    let at = snapshot.nodes.binary_search_by_key(&id, |row| row.record.id());
+    at.map_or_else(|_| String::new(), |at| snapshot.nodes[at].record.facts.name.clone())
 }

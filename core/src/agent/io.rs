@@ -8,6 +8,7 @@ use crate::{
     id::{ClusterId, NodeId},
     mesh::{Coordinate, Observation},
     node::{ConnId, Health, Hello},
+    standing::Standing,
     telemetry::Reading,
     time::WallTime,
 };
@@ -55,6 +56,24 @@ pub enum Input {
         address: String,
         /// The sender probes this node, and wants beacons of it.
         observes: bool,
+    },
+    /// A peer asks for its standing; answered by [`Effect::Answer`].
+    Question {
+        /// Names the question.
+        id: u64,
+        /// The cluster that it says both belong to.
+        cluster: ClusterId,
+        /// The peer.
+        asker: NodeId,
+    },
+    /// A question ended, as [`Effect::Ask`] asked.
+    Answered {
+        /// Its number.
+        number: u64,
+        /// The peer that was asked.
+        via: NodeId,
+        /// What the coordinator said; `None` when nothing came of it.
+        standing: Option<Standing>,
     },
     /// Something was written to the agent's disk, as [`Effect::TouchDisk`] asked.
     DiskTouched {
@@ -106,6 +125,13 @@ pub enum Report {
         observations: Vec<(NodeId, Observation)>,
         /// How the agent itself is, when that changed.
         health: Option<Health>,
+    },
+    /// A peer asks for its standing by way of this agent.
+    Question {
+        /// This agent's number of the question.
+        number: u64,
+        /// The peer.
+        asker: NodeId,
     },
     /// Peers whose beacons come (true), or no longer come.
     Arrivals(Vec<(NodeId, bool)>),
@@ -161,6 +187,26 @@ pub enum Effect {
         /// This node probes it.
         observes: bool,
     },
+    /// Ask a peer to ask the coordinator for this node's standing; answer [`Input::Answered`].
+    Ask {
+        /// The cluster that both should belong to.
+        cluster: ClusterId,
+        /// The peer.
+        via: NodeId,
+        /// Where it answers, as host:port.
+        address: String,
+        /// The number of this question.
+        number: u64,
+        /// How long to wait for an answer.
+        timeout: Duration,
+    },
+    /// Answer a peer's question.
+    Answer {
+        /// The question.
+        id: u64,
+        /// What the coordinator says; `None` when it cannot be asked now.
+        standing: Option<Standing>,
+    },
     /// The targets changed; transports to others are of no use.
     Targets(ProbePlan),
     /// Something an operator wants to know.
@@ -185,6 +231,15 @@ pub enum Notice {
     },
     /// The coordinator refused.
     Refused(Refused),
+    /// The coordinator told this node its standing by way of a peer, as the session is lost or silent.
+    Told {
+        /// The peer.
+        via: NodeId,
+        /// What it said.
+        standing: Standing,
+    },
+    /// The lease ran out: neither by a session nor by way of a peer did the coordinator say that this node is a member.
+    Lapsed,
     /// The session, or the attempt at one, ended.
     Lost {
         /// The coordinator's address.

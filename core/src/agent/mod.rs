@@ -4,6 +4,9 @@ mod beacons;
 mod directives;
 mod health;
 mod io;
+mod membership;
+#[cfg(test)]
+mod membership_tests;
 mod probes;
 #[cfg(test)]
 mod tests;
@@ -16,6 +19,7 @@ use rand_pcg::Pcg64Mcg;
 use beacons::Beacons;
 use health::SelfHealth;
 pub use io::{Effect, Input, Notice, ProbeOutcome, Report};
+use membership::Membership;
 use probes::Probes;
 
 use crate::{
@@ -26,7 +30,7 @@ use crate::{
     node::{ConnId, Facts, Hello},
     telemetry::{Channel, Reading, load},
     time::{Time, WallClock, WallTime},
-    timer::Timers,
+    timer::{Kinds, Timers},
 };
 
 /// The first wait after a failed attempt at a session; it doubles with every further one.
@@ -80,10 +84,42 @@ enum Timer {
     Missed(NodeId, u64, Time),
     /// The next beacons.
     Beacons,
+    /// Is the coordinator heard, and does the lease still run?
+    Membership(u64),
     /// The disk is looked at.
     Disk,
     /// A write should be done by now: its number, and when this is due.
     DiskLate(u64, Time),
+}
+
+impl Kinds for Timer {
+    const NAMES: &'static [&'static str] = &[
+        "agent.reconnect",
+        "agent.opening",
+        "agent.heartbeat",
+        "agent.quiet",
+        "agent.probe",
+        "agent.missed",
+        "agent.beacons",
+        "agent.membership",
+        "agent.disk",
+        "agent.disk-late",
+    ];
+
+    fn kind(&self) -> usize {
+        match self {
+            Timer::Reconnect(_) => 0,
+            Timer::Opening(_) => 1,
+            Timer::Heartbeat(_) => 2,
+            Timer::Quiet(_) => 3,
+            Timer::Probe(..) => 4,
+            Timer::Missed(..) => 5,
+            Timer::Beacons => 6,
+            Timer::Membership(_) => 7,
+            Timer::Disk => 8,
+            Timer::DiskLate(..) => 9,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -134,6 +170,7 @@ pub struct Agent {
     measuring: bool,
     probes: Probes,
     beacons: Beacons,
+    membership: Membership,
     health: SelfHealth,
     remembered: VecDeque<(u64, State)>,
     timers: Timers<Timer>,
@@ -161,6 +198,7 @@ impl Agent {
             measuring: false,
             probes: Probes::default(),
             beacons: Beacons::default(),
+            membership: Membership::default(),
             health: SelfHealth::default(),
             remembered: VecDeque::new(),
             timers: Timers::default(),
@@ -188,6 +226,8 @@ impl Agent {
                 address,
                 observes,
             } => self.beacon(cluster, sender, address, observes),
+            Input::Question { id, cluster, asker } => self.question(id, cluster, asker),
+            Input::Answered { number, via, standing } => self.answered(number, via, standing),
             Input::DiskTouched { done } => self.disk_touched(done),
             Input::Shutdown { reason } => self.shutdown(reason),
         }
@@ -206,11 +246,20 @@ impl Agent {
                 Timer::Probe(target, token) => self.probe(target, token),
                 Timer::Missed(target, number, due) => self.missed(target, number, due),
                 Timer::Beacons => self.send_beacons(),
+                Timer::Membership(token) => self.check_membership(token),
                 Timer::Disk => self.check_disk(),
                 Timer::DiskLate(number, due) => self.disk_late(number, due),
                 Timer::Reconnect(_) | Timer::Heartbeat(_) | Timer::Quiet(_) => {}
             }
         }
+    }
+
+    /// Names of every kind of timer.
+    pub const TIMERS: &'static [&'static str] = Timer::NAMES;
+
+    /// Names of the kinds of timers that were ever due.
+    pub fn timers_fired(&self) -> impl Iterator<Item = &'static str> {
+        self.timers.fired()
     }
 
     /// The next thing to be done outside.
@@ -268,6 +317,7 @@ impl Agent {
             conn,
             report: Report::Hello(Box::new(hello)),
         });
+        self.greeted();
     }
 
     /// The session that stands.
@@ -296,7 +346,9 @@ impl Agent {
     /// The session, or the attempt at one, is over: the next one follows after a jittered wait.
     fn lose(&mut self, reason: String, retry_after: Option<Duration>) {
         let address = self.address();
-        self.phase = Phase::Waiting;
+        if matches!(std::mem::replace(&mut self.phase, Phase::Waiting), Phase::Live(_)) {
+            self.adrift();
+        }
         self.address = self.address.wrapping_add(1);
         let limit = BACKOFF_MAX.min(BACKOFF_MIN * 2u32.saturating_pow(self.failures.min(16)));
         self.failures = self.failures.saturating_add(1);
@@ -339,11 +391,13 @@ impl Agent {
             Message::Directive(directive) => self.directive(directive),
             Message::ProbePlan(plan) => self.plan(plan),
             Message::Ping => self.measure(),
-            Message::Seal(seal) => {
+            Message::Standing { number, standing } => self.standing(number, standing),
+            Message::Seal { seal, heard } => {
                 if let Phase::Live(live) = &mut self.phase {
                     live.acknowledged = live.acknowledged.max((seal.epoch, seal.cycle));
                     let quiet = live.quiet;
                     self.hears(quiet);
+                    self.confirmed(heard);
                 }
             }
         }
@@ -356,7 +410,8 @@ impl Agent {
         self.failures = 0;
         self.epoch = self.epoch.max(welcome.epoch);
         self.interval = welcome.heartbeat_interval;
-        let quiet = QUIET_MIN.max(welcome.cycle_interval * QUIET_CYCLES);
+        let (cycle, lease) = (welcome.cycle_interval, welcome.lease);
+        let quiet = QUIET_MIN.max(cycle * QUIET_CYCLES);
         let Welcome {
             cluster,
             epoch,
@@ -381,6 +436,7 @@ impl Agent {
         self.probes.new_session(cluster);
         self.plan(welcome.probe_plan);
         self.start_beacons();
+        self.begin_membership(lease, cycle);
         self.hears(quiet);
         self.beat();
         self.tell_all_sights();
@@ -442,11 +498,12 @@ impl Agent {
             }
         }
         let conn = live.conn;
-        let refreshed = std::mem::take(&mut live.refreshing);
+        let (sequence, refreshed) = (live.sequence, std::mem::take(&mut live.refreshing));
         self.effects.push_back(Effect::Send {
             conn,
             report: Report::Heartbeat(heartbeat),
         });
+        self.beaten(sequence);
         for id in refreshed {
             self.finish(id, State::Done, String::new());
         }

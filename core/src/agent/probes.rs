@@ -98,6 +98,13 @@ impl Probes {
         self.targets.iter().map(|(&id, target)| (id, target.address.as_str()))
     }
 
+    /// The targets that answer, and their addresses.
+    pub(super) fn heard(&self) -> impl Iterator<Item = (NodeId, &str)> {
+        let heard = |(_, target): &(_, &Target)| target.sight == Some(Sight::Heard);
+        let targets = self.targets.iter().filter(heard);
+        targets.map(|(&id, target)| (id, target.address.as_str()))
+    }
+
     /// Where this node is in the network.
     pub(super) fn coordinate(&self) -> Coordinate {
         self.coordinate

@@ -12,15 +12,17 @@ use crate::{
     node::{Admission, Attributes, Capacity},
 };
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 const CLUSTER: Uuid = Uuid([9; 16]);
 
-struct Rig {
-    core: Agent,
-    now: Time,
-    effects: Vec<Effect>,
+pub(super) struct Rig {
+    pub(super) core: Agent,
+    pub(super) now: Time,
+    pub(super) effects: Vec<Effect>,
     /// Answers reads of the host at once.
     reading: Reading,
+    /// Peers answer probes at once.
+    pub(super) answering: bool,
 }
 
 impl Rig {
@@ -51,31 +53,32 @@ impl Rig {
             now,
             effects: Vec::new(),
             reading: [Some(0.5); Channel::COUNT],
+            answering: false,
         };
         rig.pass(Duration::ZERO);
         rig
     }
 
-    fn live() -> Rig {
+    pub(super) fn live() -> Rig {
         let mut rig = Rig::new();
         rig.input(Input::Connected { conn: ConnId(1) });
         rig.welcome(1);
         rig
     }
 
-    fn input(&mut self, input: Input) {
+    pub(super) fn input(&mut self, input: Input) {
         self.core.handle(self.now, input);
         self.drain();
     }
 
-    fn message(&mut self, conn: u64, message: Message) {
+    pub(super) fn message(&mut self, conn: u64, message: Message) {
         self.input(Input::Message {
             conn: ConnId(conn),
             message,
         });
     }
 
-    fn welcome(&mut self, conn: u64) {
+    pub(super) fn welcome(&mut self, conn: u64) {
         self.welcome_with(conn, ProbePlan::default());
     }
 
@@ -88,6 +91,7 @@ impl Rig {
             heartbeat_interval: SECOND * 2,
             probe_plan,
             admission: Admission::Admitted,
+            lease: SECOND * 30,
         };
         self.message(conn, Message::Welcome(Box::new(welcome)));
     }
@@ -95,6 +99,10 @@ impl Rig {
     fn drain(&mut self) {
         while let Some(effect) = self.core.poll_effect() {
             let measure = effect == Effect::Measure;
+            if let (true, Effect::Probe { target, .. }) = (self.answering, &effect) {
+                let (target, outcome) = (*target, ProbeOutcome::Answered(Duration::from_millis(1), None));
+                self.core.handle(self.now, Input::Probed { target, outcome });
+            }
             self.effects.push(effect);
             if measure {
                 self.core.handle(self.now, Input::Measured(self.reading));
@@ -102,7 +110,7 @@ impl Rig {
         }
     }
 
-    fn pass(&mut self, span: Duration) {
+    pub(super) fn pass(&mut self, span: Duration) {
         let end = self.now + span;
         while let Some(due) = self.core.poll_timeout().filter(|due| *due <= end) {
             self.now = self.now.max(due);
@@ -112,7 +120,7 @@ impl Rig {
         self.now = end;
     }
 
-    fn connects(&self) -> Vec<String> {
+    pub(super) fn connects(&self) -> Vec<String> {
         let address = |effect: &Effect| match effect {
             Effect::Connect { address, .. } => Some(address.clone()),
             _ => None,
@@ -120,7 +128,7 @@ impl Rig {
         self.effects.iter().filter_map(address).collect()
     }
 
-    fn heartbeats(&self) -> Vec<Heartbeat> {
+    pub(super) fn heartbeats(&self) -> Vec<Heartbeat> {
         let heartbeat = |effect: &Effect| match effect {
             Effect::Send {
                 report: Report::Heartbeat(heartbeat),
@@ -153,7 +161,7 @@ impl Rig {
         self.message(1, Message::Directive(directive));
     }
 
-    fn plan(&mut self, version: u64, targets: &[u8]) {
+    pub(super) fn plan(&mut self, version: u64, targets: &[u8]) {
         self.message(1, Message::ProbePlan(plan(version, targets)));
     }
 }
@@ -260,7 +268,13 @@ fn a_coordinator_that_does_not_answer_or_falls_quiet_is_left() {
     let mut sealer = Sealer::new(CLUSTER, &[1; 32], [0; 32]);
     for cycle in 1..=10 {
         rig.pass(SECOND * 6);
-        rig.message(1, Message::Seal(Arc::new(sealer.seal(3, cycle, b""))));
+        rig.message(
+            1,
+            Message::Seal {
+                seal: Arc::new(sealer.seal(3, cycle, b"")),
+                heard: 0,
+            },
+        );
     }
     assert!(rig.core.is_live());
     assert_eq!(rig.heartbeats().last().unwrap().acknowledged, (3, 9));

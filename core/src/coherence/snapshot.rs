@@ -55,6 +55,8 @@ pub struct NodeDetail {
     pub heartbeats: u64,
     /// Where it is in the network.
     pub coordinate: Option<Coordinate>,
+    /// By way of which peer it asked for its standing last, and when.
+    pub relayed: Option<(NodeId, WallTime)>,
 }
 
 /// The Telemetry Matrix at a glance.

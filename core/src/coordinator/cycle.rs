@@ -235,6 +235,9 @@ impl Coordinator {
             acknowledged_cycle: session.map_or(0, |session| session.acknowledged.1),
             heartbeats: session.map_or(0, |session| session.heartbeats),
             coordinate: node.coordinate,
+            relayed: node
+                .relayed
+                .map(|(via, at)| (self.registry[via].record.id(), self.wall.at(at))),
         }
     }
 

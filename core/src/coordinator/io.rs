@@ -10,6 +10,7 @@ use crate::{
     mesh::{Coordinate, LinkReport, Observation},
     node::{Admission, ConnId, Eligibility, Health, Hello, Labels},
     registry::NoSuchNode,
+    standing::Standing,
     store::Batch,
     time::WallTime,
 };
@@ -84,6 +85,15 @@ pub enum Input {
         conn: ConnId,
         /// What changed, and who is heard by beacons alone.
         arrivals: Vec<(NodeId, bool)>,
+    },
+    /// A node asks for its standing by way of an agent.
+    Question {
+        /// The agent's session's transport.
+        conn: ConnId,
+        /// The agent's number of the question.
+        number: u64,
+        /// The node that asks.
+        asker: NodeId,
     },
     /// An operator's command.
     Command {
@@ -177,7 +187,19 @@ pub enum Message {
     /// Whom to probe.
     ProbePlan(ProbePlan),
     /// A snapshot was sealed.
-    Seal(Arc<Seal>),
+    Seal {
+        /// Its seal.
+        seal: Arc<Seal>,
+        /// The newest heartbeat that was received; 0 for none.
+        heard: u64,
+    },
+    /// The answer to a question that the agent passed on.
+    Standing {
+        /// The agent's number of the question.
+        number: u64,
+        /// The asker's standing.
+        standing: Standing,
+    },
     /// A heartbeat is wanted now.
     Ping,
 }
@@ -199,6 +221,8 @@ pub struct Welcome {
     pub probe_plan: ProbePlan,
     /// The node's admission.
     pub admission: Admission,
+    /// How long the node may take itself for a member after the sending of its hello, or of a heartbeat that was received.
+    pub lease: Duration,
 }
 
 /// Whom an agent probes.

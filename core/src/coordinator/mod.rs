@@ -7,6 +7,7 @@ mod cycle;
 mod directives;
 mod io;
 mod liveness;
+mod relay;
 mod session;
 mod staging;
 mod survey;
@@ -36,7 +37,7 @@ use crate::{
     store::Durable,
     telemetry::Matrix,
     time::{Time, WallClock, WallTime},
-    timer::Timers,
+    timer::{Kinds, Timers},
 };
 use staging::Staging;
 
@@ -55,6 +56,28 @@ enum Timer {
     Survey,
     /// A directive is delivered again, or given up.
     Directive(u64),
+}
+
+impl Kinds for Timer {
+    const NAMES: &'static [&'static str] = &[
+        "coordinator.pulse",
+        "coordinator.liveness",
+        "coordinator.restart-grace",
+        "coordinator.plan",
+        "coordinator.survey",
+        "coordinator.directive",
+    ];
+
+    fn kind(&self) -> usize {
+        match self {
+            Timer::Pulse => 0,
+            Timer::Liveness(..) => 1,
+            Timer::RestartGrace => 2,
+            Timer::Plan => 3,
+            Timer::Survey => 4,
+            Timer::Directive(_) => 5,
+        }
+    }
 }
 
 /// A timer this much late says that the process itself stood still, and silence meanwhile is no evidence.
@@ -184,6 +207,7 @@ impl Coordinator {
                 health,
             } => self.evidence(conn, &observations, health),
             Input::Arrivals { conn, arrivals } => self.arrivals(conn, &arrivals),
+            Input::Question { conn, number, asker } => self.question(conn, number, asker),
             Input::Command { request, command } => self.command(request, command),
             Input::Committed => self.committed(),
             Input::Published(published) => self.published(published),
@@ -206,6 +230,14 @@ impl Coordinator {
             }
         }
         self.flush();
+    }
+
+    /// Names of every kind of timer.
+    pub const TIMERS: &'static [&'static str] = Timer::NAMES;
+
+    /// Names of the kinds of timers that were ever due.
+    pub fn timers_fired(&self) -> impl Iterator<Item = &'static str> {
+        self.timers.fired()
     }
 
     /// The next thing to be done outside.

@@ -151,6 +151,7 @@ impl Coordinator {
             heartbeat_interval: self.heartbeat_interval(index),
             probe_plan: self.probe_plan(index),
             admission,
+            lease: self.lease(index),
         };
         self.send(conn, Message::Welcome(Box::new(welcome)));
         for id in self.behaviour.undelivered(index) {

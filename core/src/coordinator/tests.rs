@@ -1,5 +1,6 @@
 mod commands;
 mod cycles;
 mod interleavings;
+mod relays;
 mod rig;
 mod sessions;

@@ -35,6 +35,9 @@ const STRAINED_WINDOW: Duration = Duration::from_secs(5);
 const OBSERVERS: usize = 10;
 const FEW_WINDOW: Duration = Duration::from_secs(5);
 
+/// A node that asks for its standing by way of a peer is there for so long; it asks once a second.
+const ASKED: Duration = Duration::from_millis(2_500);
+
 /// A node that was asked may take this long.
 const PING_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -80,7 +83,7 @@ const NAMED: usize = 10;
 
 impl Coordinator {
     /// The node that says something of its peers, if it has a session.
-    fn witness(&mut self, conn: ConnId, what: &str) -> Option<NodeIndex> {
+    pub(super) fn witness(&mut self, conn: ConnId, what: &str) -> Option<NodeIndex> {
         let Some(observer) = self.registry.of_conn(conn) else {
             self.no_session(conn, what);
             return None;
@@ -246,16 +249,22 @@ impl Coordinator {
         let node = &self.registry[index];
         let (liveness, by_peer) = (node.liveness, node.ended_by_peer);
         let since = node.since.max(self.resumed_at);
-        let last_heard = tally.last_heard.max(self.heard_at(index));
+        let relayed = self.relayed(index).map(|(_, at)| at);
+        let last_heard = tally
+            .last_heard
+            .max(self.heard_at(index))
+            .max(relayed.unwrap_or_default());
         let silent_for = self.now.since(last_heard);
         // Where others could tell, it is waited for what they say.
         let others = tally.telling() + tally.unknown > 0;
         let patience = if others { WAIT_FOR_OTHERS } else { 1 };
         let over = since + self.config.suspect_grace * patience;
-        if !tally.heard.is_empty() {
+        let asks = relayed.is_some_and(|at| self.now.since(at) < ASKED);
+        if !tally.heard.is_empty() || asks {
             if liveness == Liveness::Suspect && self.now.since(since) >= WINDOW {
                 let mut evidence = vec![self.last_heard(index)];
                 evidence.extend(self.told(&tally));
+                evidence.extend(self.asked_by_way(index));
                 self.transition(index, Liveness::Unreachable, Cause::PeersHearIt, evidence);
             } else {
                 self.look_again(index, since + WINDOW);
@@ -356,6 +365,13 @@ impl Coordinator {
             };
         }
         self.climate
+    }
+
+    /// That the node asked for its standing by way of a peer, as evidence.
+    fn asked_by_way(&self, index: NodeIndex) -> Option<Evidence> {
+        let (via, at) = self.relayed(index)?;
+        let fact = format!("passed a question of it on, {:?} ago", self.now.since(at));
+        Some(Evidence::new(self.wall.at(at), self.registry[via].name(), fact))
     }
 
     /// What observers see, as evidence.

@@ -29,7 +29,8 @@ impl Mesh {
         paired
     }
 
-    pub(super) fn are_paired(&self, one: NodeIndex, other: NodeIndex) -> bool {
+    /// True when one of the two probes the other.
+    pub fn are_paired(&self, one: NodeIndex, other: NodeIndex) -> bool {
         let probes = |observer, subject| self.subjects(observer).binary_search(&subject).is_ok();
         probes(one, other) || probes(other, one)
     }

@@ -91,7 +91,16 @@ fn view(answer: &v1::GetNodeResponse) -> String {
         .add("Interval", text::span_of(answer.heartbeat_interval.as_ref()))
         .add("Clock skew", text::span_of(answer.clock_skew.as_ref()))
         .add("Acknowledged", format!("cycle {}", answer.acknowledged_cycle));
+    relayed(&mut fields, answer.relayed.as_ref());
     fields.text()
+}
+
+/// By way of whom it asked for its standing last, as its own session was lost.
+pub(super) fn relayed(fields: &mut Fields, relayed: Option<&v1::Relayed>) {
+    if let Some(relayed) = relayed {
+        let (age, via) = (text::age(relayed.time.as_ref()), clean(&relayed.via_name));
+        fields.add("Relayed", format!("asked for its standing {age} ago by way of {via}"));
+    }
 }
 
 /// What a row says.

@@ -53,6 +53,7 @@ fn view(answer: &v1::ExplainNodeResponse, broken: &[v1::Invariant], names: &Name
     if let Some(node) = &answer.node {
         let mut fields = Fields::default();
         cluster::row(&mut fields, node);
+        cluster::relayed(&mut fields, answer.relayed.as_ref());
         view += &fields.text();
     }
     match &answer.liveness {

@@ -1,0 +1,194 @@
+use super::{tests::*, *};
+use crate::{
+    id::{ClusterId, Uuid},
+    node::{Admission, Liveness},
+    standing::Standing,
+};
+
+fn told(epoch: u64, liveness: Liveness, lease: Duration) -> Standing {
+    let admission = Admission::Admitted;
+    Standing {
+        epoch,
+        admission,
+        liveness,
+        lease,
+    }
+}
+
+/// The questions that were put to peers: whom, and their numbers.
+fn asked(rig: &Rig) -> Vec<(NodeId, u64)> {
+    let asked = |effect: &Effect| match effect {
+        Effect::Ask { via, number, .. } => Some((*via, *number)),
+        _ => None,
+    };
+    rig.effects.iter().filter_map(asked).collect()
+}
+
+fn answer(rig: &mut Rig, number: u64, standing: Option<Standing>) {
+    let via = Uuid([2; 16]);
+    rig.input(Input::Answered { number, via, standing });
+}
+
+/// A rig with two peers that answer probes, and whose session was lost.
+fn adrift() -> Rig {
+    let mut rig = Rig::live();
+    rig.answering = true;
+    rig.plan(1, &[2, 3]);
+    rig.pass(SECOND);
+    let (conn, reason) = (ConnId(1), "cut".to_owned());
+    rig.input(Input::Closed { conn, reason });
+    rig
+}
+
+fn lapses(rig: &Rig) -> usize {
+    let lapsed = Effect::Tell(Notice::Lapsed);
+    rig.effects.iter().filter(|effect| **effect == lapsed).count()
+}
+
+#[test]
+fn a_lease_runs_from_the_heartbeat_that_was_confirmed() {
+    let mut rig = Rig::live();
+    let mut sealer = crate::integrity::Sealer::new(Uuid([9; 16]), &[1; 32], [0; 32]);
+    rig.pass(SECOND * 7);
+    assert_eq!(rig.heartbeats().len(), 4);
+    // The third was sent at 4 s.
+    let seal = std::sync::Arc::new(sealer.seal(3, 1, b""));
+    rig.message(1, Message::Seal { seal, heard: 3 });
+    rig.pass(SECOND * 26);
+    assert!(rig.core.is_member(rig.now));
+    rig.pass(SECOND * 2);
+    assert!(!rig.core.is_member(rig.now));
+    assert_eq!(lapses(&rig), 1);
+}
+
+#[test]
+fn a_seal_that_confirms_nothing_new_extends_nothing() {
+    let mut rig = Rig::live();
+    let mut sealer = crate::integrity::Sealer::new(Uuid([9; 16]), &[1; 32], [0; 32]);
+    for cycle in 1..=6 {
+        rig.pass(SECOND * 4);
+        let seal = std::sync::Arc::new(sealer.seal(3, cycle, b""));
+        rig.message(1, Message::Seal { seal, heard: 1 });
+    }
+    assert!(rig.core.is_member(rig.now));
+    rig.pass(SECOND * 7);
+    assert!(!rig.core.is_member(rig.now));
+}
+
+#[test]
+fn peers_that_answer_are_asked_in_turn_while_the_session_is_lost() {
+    let mut rig = adrift();
+    assert!(asked(&rig).is_empty());
+    rig.pass(SECOND * 3);
+    let (one, other) = (Uuid([2; 16]), Uuid([3; 16]));
+    assert_eq!(asked(&rig), [(one, 1), (other, 2), (one, 3)]);
+    // A session stands again.
+    let conn = rig.connects().len() as u64;
+    rig.input(Input::Connected { conn: ConnId(conn) });
+    rig.welcome(conn);
+    rig.pass(SECOND * 10);
+    assert_eq!(asked(&rig).len(), 3);
+}
+
+#[test]
+fn what_a_peer_brings_extends_the_lease_from_when_it_was_asked() {
+    let mut rig = adrift();
+    rig.pass(SECOND);
+    let at = rig.now;
+    rig.pass(Duration::from_millis(500));
+    answer(&mut rig, 1, Some(told(3, Liveness::Unreachable, SECOND * 60)));
+    assert!(rig.core.is_member(at + Duration::from_millis(59_900)));
+    assert!(!rig.core.is_member(at + SECOND * 60));
+    let news = rig
+        .effects
+        .iter()
+        .filter(|effect| matches!(effect, Effect::Tell(Notice::Told { .. })));
+    assert_eq!(news.count(), 1);
+}
+
+#[test]
+fn what_is_late_repeated_or_of_an_older_coordinator_extends_nothing() {
+    let mut rig = adrift();
+    rig.pass(SECOND * 2);
+    // The first was given up, and a second one asked.
+    answer(&mut rig, 1, Some(told(3, Liveness::Unreachable, SECOND * 600)));
+    answer(&mut rig, 2, Some(told(2, Liveness::Unreachable, SECOND * 600)));
+    answer(&mut rig, 2, Some(told(3, Liveness::Unreachable, SECOND * 600)));
+    assert!(!rig.core.is_member(rig.now + SECOND * 40));
+}
+
+#[test]
+fn who_was_given_up_has_no_lease_any_more() {
+    let mut rig = adrift();
+    rig.pass(SECOND);
+    assert!(rig.core.is_member(rig.now));
+    answer(&mut rig, 1, Some(told(3, Liveness::Offline, Duration::ZERO)));
+    assert!(!rig.core.is_member(rig.now));
+    rig.pass(SECOND);
+    assert_eq!(lapses(&rig), 1);
+}
+
+#[test]
+fn a_session_that_falls_silent_is_helped_out_by_peers() {
+    let mut rig = Rig::live();
+    rig.answering = true;
+    rig.plan(1, &[2]);
+    rig.pass(SECOND * 13);
+    assert!(asked(&rig).is_empty());
+    rig.pass(SECOND * 2);
+    assert!(!asked(&rig).is_empty() && rig.core.is_live());
+}
+
+fn questions(rig: &Rig) -> Vec<u64> {
+    let passed_on = |effect: &Effect| match effect {
+        Effect::Send {
+            report: Report::Question { number, .. },
+            ..
+        } => Some(*number),
+        _ => None,
+    };
+    rig.effects.iter().filter_map(passed_on).collect()
+}
+
+fn answers(rig: &Rig) -> Vec<(u64, Option<Standing>)> {
+    let answered = |effect: &Effect| match effect {
+        Effect::Answer { id, standing } => Some((*id, *standing)),
+        _ => None,
+    };
+    rig.effects.iter().filter_map(answered).collect()
+}
+
+fn ask(rig: &mut Rig, id: u64, cluster: ClusterId) {
+    let asker = Uuid([5; 16]);
+    rig.input(Input::Question { id, cluster, asker });
+}
+
+#[test]
+fn a_peers_question_is_passed_on_and_its_answer_back() {
+    let mut rig = Rig::live();
+    ask(&mut rig, 41, Uuid([9; 16]));
+    let standing = told(3, Liveness::Unreachable, SECOND * 30);
+    let number = questions(&rig)[0];
+    rig.message(1, Message::Standing { number, standing });
+    rig.message(1, Message::Standing { number, standing });
+    assert_eq!(answers(&rig), [(41, Some(standing))]);
+}
+
+#[test]
+fn who_cannot_pass_a_question_on_says_so_at_once() {
+    let mut rig = Rig::live();
+    ask(&mut rig, 1, Uuid([8; 16]));
+    assert_eq!(answers(&rig), [(1, None)]);
+    let mut rig = adrift();
+    ask(&mut rig, 2, Uuid([9; 16]));
+    assert_eq!(answers(&rig), [(2, None)]);
+    // So does one that has as many under way as it takes; they are forgotten when nobody waits for them.
+    let mut rig = Rig::live();
+    for id in 0..70 {
+        ask(&mut rig, id, Uuid([9; 16]));
+    }
+    assert_eq!((questions(&rig).len(), answers(&rig).len()), (64, 6));
+    rig.pass(SECOND * 4);
+    ask(&mut rig, 70, Uuid([9; 16]));
+    assert_eq!(questions(&rig).len(), 65);
+}

@@ -1,0 +1,114 @@
+//! What a node is told by way of its peers.
+
+use std::time::Duration;
+
+use super::rig::*;
+use crate::{
+    coordinator::{Input, Message},
+    mesh::{Observation, Sight},
+    node::{ConnId, Liveness},
+    standing::Standing,
+};
+
+/// Three nodes with sessions 1 to 3 that observe one another.
+fn rig() -> Rig {
+    let mut rig = Rig::new();
+    for number in 1..=3 {
+        rig.join(number, number as u8);
+    }
+    rig.beat_for(&[1, 2, 3], SECOND);
+    rig
+}
+
+fn ask(rig: &mut Rig, via: u64, number: u64, asker: u8) {
+    let asker = node_id(asker);
+    rig.input(Input::Question {
+        conn: ConnId(via),
+        number,
+        asker,
+    });
+}
+
+fn told(rig: &Rig, via: u64) -> Vec<(u64, Standing)> {
+    let standing = |(conn, message): &(ConnId, Message)| match message {
+        Message::Standing { number, standing } if conn.0 == via => Some((*number, *standing)),
+        _ => None,
+    };
+    rig.sent.iter().filter_map(standing).collect()
+}
+
+fn see(rig: &mut Rig, observer: u64, subject: u8, sight: Sight) {
+    let last_heard_age_millis = Some(0);
+    let observation = Observation {
+        sight,
+        last_heard_age_millis,
+    };
+    rig.input(Input::Evidence {
+        conn: ConnId(observer),
+        observations: vec![(node_id(subject), observation)],
+        health: None,
+    });
+}
+
+#[test]
+fn a_node_whose_session_is_lost_is_told_by_way_of_a_peer_that_it_stays_a_member() {
+    let mut rig = rig();
+    rig.input(Input::Closed {
+        conn: ConnId(3),
+        by_peer: false,
+    });
+    see(&mut rig, 1, 3, Sight::Heard);
+    rig.beat_for(&[1, 2], SECOND * 2);
+    ask(&mut rig, 1, 7, 3);
+    let (number, standing) = told(&rig, 1)[0];
+    assert_eq!((number, standing.liveness), (7, Liveness::Unreachable));
+    assert_eq!(standing.lease, SECOND * 30);
+    let snapshot = rig.snapshot();
+    let detail = snapshot.details.last().unwrap();
+    assert_eq!(detail.relayed.map(|(via, _)| via), Some(node_id(1)));
+}
+
+#[test]
+fn who_asks_by_way_of_a_peer_is_there_even_when_no_probe_of_it_is_answered() {
+    let mut rig = rig();
+    rig.input(Input::Closed {
+        conn: ConnId(3),
+        by_peer: false,
+    });
+    see(&mut rig, 1, 3, Sight::Silent);
+    see(&mut rig, 2, 3, Sight::Silent);
+    for number in 0..40 {
+        ask(&mut rig, 2, number, 3);
+        rig.beat_for(&[1, 2], SECOND);
+    }
+    assert_eq!(
+        rig.transitions(3),
+        [Liveness::Online, Liveness::Suspect, Liveness::Unreachable]
+    );
+    // It asks no more: it is gone.
+    rig.beat_for(&[1, 2], SECOND * 20);
+    assert_eq!(rig.transitions(3).last(), Some(&Liveness::Offline));
+    ask(&mut rig, 1, 50, 3);
+    let standing = told(&rig, 1)[0].1;
+    assert_eq!((standing.liveness, standing.lease), (Liveness::Offline, Duration::ZERO));
+}
+
+#[test]
+fn a_lease_outlasts_long_cycles_and_heartbeats() {
+    let second = crate::standing::lease(SECOND * 6, SECOND * 2);
+    assert_eq!(second, SECOND * 30);
+    assert_eq!(crate::standing::lease(SECOND * 6, SECOND * 60), SECOND * 300);
+}
+
+#[test]
+fn who_relays_for_strangers_again_and_again_is_not_counted() {
+    let mut rig = rig();
+    for number in 0..70 {
+        ask(&mut rig, 1, number, 9);
+    }
+    assert!(told(&rig, 1).is_empty());
+    rig.beat_for(&[1, 2, 3], SECOND * 2);
+    let snapshot = rig.snapshot();
+    let kinds: Vec<&str> = snapshot.findings.iter().map(|finding| finding.kind.name()).collect();
+    assert_eq!(kinds, ["untrusted"]);
+}

@@ -1,0 +1,39 @@
+//! Standing: what the coordinator says to a node of itself, and for how long that holds.
+
+use std::time::Duration;
+
+use crate::node::{Admission, Liveness};
+
+/// How long a node may take itself for a member after it asked, at least. Longer: a cut between it and the coordinator is
+/// survived for longer; shorter: a node without any way to the coordinator knows sooner that it can no longer count on being one.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// Cycles and heartbeats that a lease lasts at least: it is renewed once in the longer of the two.
+const RENEWALS: u32 = 5;
+
+/// The lease where a cycle and a heartbeat take so long.
+pub fn lease(cycle: Duration, heartbeat: Duration) -> Duration {
+    LEASE.max(cycle.max(heartbeat) * RENEWALS)
+}
+
+/// What the coordinator says to a node of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The coordinator's epoch.
+    pub epoch: u64,
+    /// May it take part?
+    pub admission: Admission,
+    /// What the coordinator concluded.
+    pub liveness: Liveness,
+    /// How long it may take itself for a member, counted from when it asked; zero when it is none: who was given up may have
+    /// been replaced.
+    pub lease: Duration,
+}
+
+impl Standing {
+    /// True when a node of this admission and liveness is a member.
+    pub fn is_member(admission: Admission, liveness: Liveness) -> bool {
+        let gone = matches!(liveness, Liveness::Offline | Liveness::Left);
+        admission == Admission::Admitted && !gone
+    }
+}
