@@ -2,6 +2,7 @@
 
 mod agent;
 mod cycle;
+mod death;
 mod detection;
 mod fanout;
 mod histogram;
@@ -112,6 +113,19 @@ struct Simulate {
 }
 
 #[derive(Args)]
+struct RealDeath {
+    /// Agents, each in a network namespace of its own.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(3..=60))]
+    agents: u64,
+    /// Deaths, one after the other.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    deaths: u64,
+    /// What they die of: `crash` pulls the cable.
+    #[arg(long, value_enum, default_value = "crash")]
+    death: detection::Death,
+}
+
+#[derive(Args)]
 struct FalseVerdicts {
     /// Node-hours to simulate.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
@@ -136,7 +150,9 @@ enum Command {
     /// Nodes declared offline that were there, while a third of them stands still for up to a second again and again and one
     /// packet of a hundred is lost; all CPUs.
     FalseVerdicts(FalseVerdicts),
-    /// All of these but false-verdicts, with their defaults.
+    /// How soon real deaths are found among real agents in network namespaces; wants root, iproute2 and nftables.
+    Death(RealDeath),
+    /// All of these but the last two, with their defaults.
     All,
     /// Serves agents and drops what they say.
     #[command(hide = true)]
@@ -177,6 +193,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Agent(args) => agent::run(args.agents, common.limit())?,
         Command::Simulate(args) => detection::run(&args.nodes, args.deaths, args.death)?,
         Command::FalseVerdicts(args) => hours::run(args.node_hours, args.first_seed)?,
+        Command::Death(args) => death::run(args.agents as usize, args.deaths as usize, args.death)?,
         Command::All => all(common)?,
         Command::NullServer => return null::sessions(),
         Command::NullSubscriptions { file, every } => {

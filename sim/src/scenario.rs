@@ -367,6 +367,19 @@ impl std::str::FromStr for Scenario {
     }
 }
 
+impl Scenario {
+    /// The nodes (from 0) that names stand for, and whether they name the coordinator's machine; `None` when that depends on the
+    /// seed.
+    pub fn machines(&self, names: &[String]) -> Option<(BTreeSet<usize>, bool)> {
+        let mut drawn = false;
+        let machines = resolve(names, &self.cluster, &mut |_| {
+            drawn = true;
+            BTreeSet::new()
+        });
+        (!drawn).then_some(machines)
+    }
+}
+
 fn check_share(field: &str, share: f64) -> Result<(), String> {
     if (0.0..=1.0).contains(&share) {
         return Ok(());

@@ -1,9 +1,78 @@
-//! The servers on a real network: a coordinator and agents, each in a network namespace of the test's own with its own address,
-//! and faults made by nftables, `ip` and signals. The same faults as in scenarios/, and the real verdicts must be the simulated
-//! ones. Wants root, iproute2 and nftables; .ci/run has them, elsewhere it says that it was skipped.
+//! Scenarios on a real network of namespaces, and in the simulator: both must come to the same conclusions. Wants root, iproute2
+//! and nftables; .ci/run has them, elsewhere it says that it was skipped.
 
 // The lint's leave for tests does not reach helpers of an integration test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
-mod net;
-mod tests;
+use std::collections::BTreeSet;
+
+use wyneos_netns::{Story, missing, play};
+use wyneos_sim::Scenario;
+
+/// Seeds that show what chance may do in the simulator.
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=8;
+
+/// True when this cannot run here; says so.
+fn skipped() -> bool {
+    let Some(why) = missing() else { return false };
+    let required = std::env::var_os("WYNEOS_TOOLS_REQUIRED").is_some() && rustix::process::geteuid().is_root();
+    assert!(!required, "{why}");
+    eprintln!("skipped: {why}; .ci/run installs it");
+    true
+}
+
+/// Plays a scenario on a real network and in the simulator. What all seeds agree on, the real network must show; and it must
+/// show no cut and no death that no seed does.
+fn agrees(text: &str) {
+    if skipped() {
+        return;
+    }
+    let scenario: Scenario = text.parse().unwrap();
+    let simulated: Vec<Story> = SEEDS
+        .map(|seed| {
+            let report = wyneos_sim::run(&scenario, seed, |_| true);
+            assert!(report.passed(), "seed {seed}: {:?}", report.failures);
+            Story::simulated(&report)
+        })
+        .collect();
+    let network = play(&scenario);
+    network.settle();
+    let events = network.events();
+    let real = Story::real(&events);
+    let told = || {
+        let line = |event: &serde_json::Value| format!("{} {}\n", event["time"], event["summary"]);
+        events.iter().map(line).collect::<String>()
+    };
+    let verdicts = simulated.iter().map(|story| &story.verdicts).collect();
+    is_between(&real.verdicts, verdicts).unwrap_or_else(|why| panic!("{why}\n{}", told()));
+    let found = simulated.iter().map(|story| &story.found).collect();
+    is_between(&real.found, found).unwrap_or_else(|why| panic!("{why}\n{}", told()));
+}
+
+/// Looks whether everything that all simulated runs have is there, and nothing that none has.
+fn is_between<T: Ord + std::fmt::Debug>(real: &BTreeSet<T>, simulated: Vec<&BTreeSet<T>>) -> Result<(), String> {
+    let ever: BTreeSet<&T> = simulated.iter().flat_map(|one| one.iter()).collect();
+    if let Some(beyond) = real.iter().find(|one| !ever.contains(one)) {
+        return Err(format!("{beyond:?} is in no simulated run; those have {ever:?}"));
+    }
+    let always = |one: &&&T| simulated.iter().all(|all| all.contains(**one));
+    match ever.iter().filter(always).find(|one| !real.contains(**one)) {
+        Some(missing) => Err(format!("{missing:?} is in every simulated run, and not here")),
+        None => Ok(()),
+    }
+}
+
+#[test]
+fn deaths() {
+    agrees(include_str!("deaths.toml"));
+}
+
+#[test]
+fn cuts() {
+    agrees(include_str!("cuts.toml"));
+}
+
+#[test]
+fn the_coordinator() {
+    agrees(include_str!("coordinator.toml"));
+}

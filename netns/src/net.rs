@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything may take that has no limit of its own. Far longer than it takes: machines are shared.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 static NETWORKS: AtomicU32 = AtomicU32::new(0);
 
@@ -38,16 +38,13 @@ fn ip(line: &str) {
     run("ip", &line.split_whitespace().collect::<Vec<_>>());
 }
 
-/// A binary of this workspace, beside the test's own.
+/// A binary of this workspace: beside this program, or beside the directory of a test's.
 fn binary(name: &str) -> String {
     let own = std::env::current_exe().unwrap();
-    let path: PathBuf = own.parent().and_then(Path::parent).unwrap().join(name);
-    assert!(
-        path.is_file(),
-        "{} is not there: run `cargo test` for the whole workspace",
-        path.display()
-    );
-    path.display().to_string()
+    let places = own.ancestors().skip(1).take(2).map(|place| place.join(name));
+    let found: Option<PathBuf> = places.into_iter().find(|path| path.is_file());
+    let found = found.unwrap_or_else(|| panic!("{name} is not built: run cargo for the whole workspace"));
+    found.display().to_string()
 }
 
 /// A coordinator (host 0) and agents (hosts 1 and up), each in a namespace of its own on one bridge.
@@ -56,17 +53,20 @@ pub struct Network {
     prefix: String,
     directory: TempDir,
     agents: usize,
+    /// The coordinator's flags and their values.
+    timings: Vec<(&'static str, Duration)>,
     children: Vec<Child>,
 }
 
 impl Network {
-    /// Starts everything, and waits until every agent is online and every planned link is reported.
-    pub fn start(agents: usize) -> Network {
+    /// Starts everything with these timings, and waits until every agent is online and every planned link is reported.
+    pub fn start(agents: usize, timings: &[(&'static str, Duration)]) -> Network {
         let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
         let mut network = Network {
             prefix: format!("w{}x{number}", std::process::id()),
             directory: tempfile::tempdir().unwrap(),
             agents,
+            timings: timings.to_vec(),
             children: Vec::new(),
         };
         network.wire();
@@ -74,16 +74,23 @@ impl Network {
         for agent in 1..=agents {
             network.spawn_agent(agent);
         }
-        network.until(
-            "every agent is online and every link is reported",
-            PATIENCE,
-            |network| {
-                let mesh = network.wynectl(&["snapshot"])?["snapshot"]["mesh"].clone();
-                let links = (agents * (agents - 1)) as u64;
-                (mesh["liveLinks"].as_u64() == Some(links)).then_some(())
-            },
-        );
+        network.settle();
         network
+    }
+
+    /// Waits until every agent is online and every planned link is up.
+    pub fn settle(&self) {
+        self.until("every agent is online and every link is up", PATIENCE, |network| {
+            let mesh = network.wynectl(&["snapshot"])?["snapshot"]["mesh"].clone();
+            let (nodes, planned) = (mesh["nodes"].as_u64()?, mesh["plannedLinks"].as_u64()?);
+            let links = mesh["liveLinks"].as_u64()?;
+            (nodes == network.agents as u64 && links == planned).then_some(())
+        });
+    }
+
+    /// Agents.
+    pub fn agents(&self) -> usize {
+        self.agents
     }
 
     fn space(&self, host: usize) -> String {
@@ -130,19 +137,17 @@ impl Network {
         }
     }
 
-    fn spawn_coordinator(&mut self) {
+    /// Starts the coordinator (again).
+    pub fn spawn_coordinator(&mut self) {
         let data = self.directory.path().join("coordinator").display().to_string();
         let listen = format!("{}:7400", Network::address(0));
-        let args = [
-            "run",
-            "--insecure",
-            "--listen",
-            &listen,
-            "--data-dir",
-            &data,
-            "--cycle",
-            "500ms",
-        ];
+        let mut args = vec!["run", "--insecure", "--listen", &listen, "--data-dir", &data];
+        let timings: Vec<(&str, String)> = self
+            .timings
+            .iter()
+            .map(|(flag, span)| (*flag, format!("{}ms", span.as_millis())))
+            .collect();
+        args.extend(timings.iter().flat_map(|(flag, span)| [*flag, span.as_str()]));
         self.spawn(0, "wyneos-coordinator", &args);
     }
 
@@ -173,49 +178,36 @@ impl Network {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Kills the coordinator and starts it again.
-    pub fn restart_coordinator(&mut self) {
-        self.signal(0, Signal::KILL);
-        self.children[0].wait().unwrap();
-        self.spawn_coordinator();
+    /// Kills a host's server, and waits for its end.
+    pub fn kill(&mut self, host: usize) {
+        self.signal(host, Signal::KILL);
+        self.children[host].wait().unwrap();
     }
 
-    /// Drops what `to` receives from `from`, or a share of it in hundredths.
-    pub fn lose(&self, from: usize, to: usize, percent: u32) {
-        let space = self.space(to);
-        let nft = |line: &str| {
-            let mut args = vec!["netns", "exec", &space, "nft"];
-            args.extend(line.split_whitespace());
-            run("ip", &args);
-        };
-        nft("add table inet faults");
-        nft("add chain inet faults in { type filter hook input priority 0 ; }");
+    /// Has `to` drop what it receives from `from` and `which` names in the words of nftables; everything when empty. The rule
+    /// bears the name of its fault.
+    pub fn drop_packets(&self, fault: usize, from: usize, to: usize, which: &str) {
         let address = Network::address(from);
-        let random = if percent < 100 {
-            format!("numgen random mod 100 < {percent}")
-        } else {
-            String::new()
-        };
-        nft(&format!("add rule inet faults in ip saddr {address} {random} drop"));
+        self.nft(to, &format!("add table inet fault{fault}"));
+        let chain = "{ type filter hook input priority 0 ; }";
+        self.nft(to, &format!("add chain inet fault{fault} in {chain}"));
+        self.nft(
+            to,
+            &format!("add rule inet fault{fault} in ip saddr {address} {which} drop"),
+        );
     }
 
-    /// Cuts both ways between two groups.
-    pub fn cut(&self, near: &[usize], far: &[usize]) {
-        for &one in near {
-            for &other in far {
-                self.lose(one, other, 100);
-                self.lose(other, one, 100);
-            }
-        }
+    /// Takes a fault's rules back.
+    pub fn heal(&self, fault: usize, to: usize) {
+        self.nft(to, &format!("add table inet fault{fault}"));
+        self.nft(to, &format!("delete table inet fault{fault}"));
     }
 
-    /// Takes every loss back.
-    pub fn heal(&self) {
-        for host in 0..=self.agents {
-            let space = self.space(host);
-            let args = ["netns", "exec", &space, "nft", "flush", "ruleset"];
-            run("ip", &args);
-        }
+    fn nft(&self, host: usize, line: &str) {
+        let space = self.space(host);
+        let mut args = vec!["netns", "exec", &space, "nft"];
+        args.extend(line.split_whitespace());
+        run("ip", &args);
     }
 
     /// Pulls a host's cable out, or puts it back.
@@ -244,14 +236,14 @@ impl Network {
                 return found;
             }
             if Instant::now() > deadline {
-                panic!("not within {within:?}: {what}\n{}", self.story());
+                panic!("not within {within:?}: {what}\n{}", self.lines());
             }
             thread::sleep(Duration::from_millis(50));
         }
     }
 
     /// Everything that was concluded, a line an event.
-    fn story(&self) -> String {
+    fn lines(&self) -> String {
         let events = self.events();
         let line = |event: &Value| format!("{} {}", event["time"].as_str().unwrap_or(""), event["summary"]);
         events.iter().map(|event| line(event) + "\n").collect()
@@ -283,47 +275,6 @@ impl Network {
             let nodes = nodes["nodes"].as_array()?.clone();
             let row = nodes.into_iter().find(|node| node["name"] == name.as_str())?;
             (row["liveness"] == wanted.as_str()).then_some(())
-        });
-    }
-
-    /// The liveness values that a node took, in order.
-    pub fn transitions(&self, host: usize) -> Vec<String> {
-        let name = format!("node-{host}");
-        let events = self.events();
-        let of_node = events.iter().filter(|event| event["nodeName"] == name.as_str());
-        of_node
-            .filter_map(|event| event["liveness"]["to"].as_str())
-            .map(|to| to.trim_start_matches("LIVENESS_").to_lowercase())
-            .collect()
-    }
-
-    /// Waits until something is found with exactly these sides, whichever is the near one.
-    pub fn finds(&self, kind: &str, near: &[usize], far: &[usize], within: Duration) {
-        let wanted = format!("FINDING_KIND_{kind}");
-        let ids = |value: &Value| -> Vec<String> {
-            let ids = value.as_array().cloned().unwrap_or_default();
-            ids.iter().filter_map(|id| Some(id.as_str()?.to_owned())).collect()
-        };
-        self.until(&format!("{kind} {near:?} {far:?} is found"), within, |network| {
-            let snapshot = network.wynectl(&["snapshot"])?["snapshot"].clone();
-            let nodes = snapshot["nodes"].as_array()?.clone();
-            let side = |hosts: &[usize]| -> Vec<String> {
-                let named = hosts.iter().filter_map(|host| {
-                    let name = format!("node-{host}");
-                    let node = nodes.iter().find(|node| node["name"] == name.as_str())?;
-                    Some(node["id"].as_str()?.to_owned())
-                });
-                let mut named: Vec<String> = named.collect();
-                named.sort();
-                named
-            };
-            let (near, far) = (side(near), side(far));
-            let found = snapshot["mesh"]["findings"].as_array()?.iter().any(|finding| {
-                let sides = (ids(&finding["near"]), ids(&finding["far"]));
-                finding["kind"] == wanted.as_str()
-                    && (sides == (near.clone(), far.clone()) || sides == (far.clone(), near.clone()))
-            });
-            found.then_some(())
         });
     }
 }

@@ -1,0 +1,131 @@
+//! Plays a scenario of the simulator on a real network.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use wyneos_sim::{
+    Scenario,
+    scenario::{Fault, Kind},
+};
+
+use crate::net::Network;
+
+/// What happens when: a fault, by its number, begins or ends.
+type Step = (Duration, usize, bool);
+
+/// Starts the scenario's cluster, lets everything happen in real time, and returns the network as it is at the end. Panics for
+/// faults that cannot be made on a real network.
+pub fn play(scenario: &Scenario) -> Network {
+    let cluster = &scenario.cluster;
+    let timings = [
+        ("--cycle", cluster.cycle),
+        ("--heartbeat", cluster.heartbeat),
+        ("--probe-interval", cluster.probe_interval),
+        ("--suspect-grace", cluster.suspect_grace),
+        ("--restart-grace", cluster.restart_grace),
+    ];
+    let mut network = Network::start(cluster.nodes, &timings);
+    let began = Instant::now();
+    for (at, number, begins) in steps(scenario) {
+        // The faults' own timing: nothing is waited for but the clock.
+        thread::sleep(at.saturating_sub(began.elapsed()));
+        make(&mut network, scenario, number, begins);
+    }
+    thread::sleep(scenario.duration.saturating_sub(began.elapsed()));
+    network
+}
+
+fn steps(scenario: &Scenario) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (number, fault) in scenario.faults.iter().enumerate() {
+        let end = fault.lasts.map_or(scenario.duration, |lasts| fault.at + lasts);
+        let Some(period) = fault.period else {
+            steps.push((fault.at, number, true));
+            steps.extend(fault.lasts.map(|_| (end, number, false)));
+            continue;
+        };
+        let (mut at, mut on) = (fault.at, true);
+        while at < end {
+            steps.push((at, number, on));
+            (at, on) = (at + period, !on);
+        }
+        steps.push((end, number, false));
+    }
+    steps.sort();
+    steps
+}
+
+/// Hosts that names stand for: the coordinator's is 0.
+fn hosts(scenario: &Scenario, names: &[String]) -> Vec<usize> {
+    let (nodes, coordinator) = scenario.machines(names).expect("machines that do not depend on a seed");
+    let nodes = nodes.into_iter().map(|node| node + 1);
+    coordinator.then_some(0).into_iter().chain(nodes).collect()
+}
+
+fn make(network: &mut Network, scenario: &Scenario, number: usize, begins: bool) {
+    let fault = &scenario.faults[number];
+    let targets = hosts(scenario, &fault.targets);
+    match fault.kind {
+        Kind::Crash => targets.into_iter().for_each(|host| power(network, host, !begins)),
+        Kind::Kill if begins => targets.into_iter().for_each(|host| network.kill(host)),
+        Kind::Kill => targets.into_iter().for_each(|host| network.spawn_agent(host)),
+        Kind::Pause => targets.into_iter().for_each(|host| stop(network, host, begins)),
+        Kind::CoordinatorCrash if begins => network.kill(0),
+        Kind::CoordinatorCrash => network.spawn_coordinator(),
+        Kind::CoordinatorPause => stop(network, 0, begins),
+        Kind::Cut | Kind::CoordinatorCut | Kind::Flap => packets(network, scenario, number, begins, ""),
+        Kind::Loss => {
+            let percent = fault.loss.unwrap_or_default() * 100.0;
+            let which = format!("numgen random mod 100 < {percent:.0}");
+            packets(network, scenario, number, begins, &which);
+        }
+        Kind::LargeLoss => packets(network, scenario, number, begins, "meta length >= 1400"),
+        Kind::Starve | Kind::Restart | Kind::Delay | Kind::ClockJump | Kind::Lie | Kind::DiskStall => {
+            panic!("{:?} cannot be made on a real network", fault.kind)
+        }
+    }
+}
+
+/// A machine without power neither sends nor answers.
+fn power(network: &mut Network, host: usize, on: bool) {
+    if on {
+        network.link(host, true);
+        network.spawn_agent(host);
+    } else {
+        network.link(host, false);
+        network.kill(host);
+    }
+}
+
+fn stop(network: &Network, host: usize, stops: bool) {
+    network.signal(host, if stops { Signal::STOP } else { Signal::CONT });
+}
+
+fn packets(network: &Network, scenario: &Scenario, number: usize, begins: bool, which: &str) {
+    let fault = &scenario.faults[number];
+    let every = 0..=network.agents();
+    if !begins {
+        every.for_each(|host| network.heal(number, host));
+        return;
+    }
+    let from = hosts(scenario, &fault.targets);
+    for (one, other) in pairs(fault, &from, &hosts(scenario, &fault.peers), every) {
+        network.drop_packets(number, one, other, which);
+        if !fault.one_way {
+            network.drop_packets(number, other, one, which);
+        }
+    }
+}
+
+fn pairs(fault: &Fault, from: &[usize], peers: &[usize], every: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
+    let to: Vec<usize> = match (fault.kind, peers) {
+        (Kind::CoordinatorCut, _) => vec![0],
+        (_, []) => every.filter(|host| !from.contains(host)).collect(),
+        (_, peers) => peers.to_vec(),
+    };
+    let across = from.iter().flat_map(|&one| to.iter().map(move |&other| (one, other)));
+    across.filter(|(one, other)| one != other).collect()
+}
