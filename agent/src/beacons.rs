@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io::ErrorKind,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -23,6 +24,10 @@ const WAITING: usize = 256;
 /// A name is looked up again after this time, and may take this long.
 const LOOK_UP: Duration = Duration::from_secs(60);
 const LOOKING_UP: Duration = Duration::from_millis(500);
+
+/// Beacons gather for so long before they are read: an agent has some twenty a second, and each alone would wake it up. Longer:
+/// less work; later news of whose beacons come.
+const GATHER: Duration = Duration::from_millis(200);
 
 /// After an error of the socket.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -65,8 +70,14 @@ async fn resolve(known: &mut HashMap<String, (Instant, Option<SocketAddr>)>, add
 pub(crate) async fn receive(socket: Arc<UdpSocket>, id: NodeId, driver: mpsc::Sender<ToAgent>) {
     let mut bytes = [0; BEACON_BYTES + 1];
     loop {
-        let (length, from) = match socket.recv_from(&mut bytes).await {
+        let (length, from) = match socket.try_recv_from(&mut bytes) {
             Ok(came) => came,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if socket.readable().await.is_ok() {
+                    sleep(GATHER).await;
+                }
+                continue;
+            }
             Err(_) => {
                 // A host that refused what was sent; not every system says so.
                 sleep(BREATHER).await;

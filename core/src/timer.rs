@@ -46,6 +46,13 @@ impl<T: Ord + Kinds> Timers<T> {
         self.queue.peek().map(|Reverse((at, ..))| *at)
     }
 
+    /// Drops timers from the front for as long as they are `stale`: nobody needs to wake up for them.
+    pub fn prune(&mut self, stale: impl Fn(&T) -> bool) {
+        while self.queue.peek().is_some_and(|Reverse((_, _, timer))| stale(timer)) {
+            self.queue.pop();
+        }
+    }
+
     /// Takes the earliest timer if it is due.
     pub fn take_due(&mut self, now: Time) -> Option<T> {
         if self.next()? > now {

@@ -231,6 +231,7 @@ impl Agent {
             Input::DiskTouched { done } => self.disk_touched(done),
             Input::Shutdown { reason } => self.shutdown(reason),
         }
+        self.prune();
     }
 
     /// Does what every timer that is due asks for.
@@ -252,6 +253,14 @@ impl Agent {
                 Timer::Reconnect(_) | Timer::Heartbeat(_) | Timer::Quiet(_) => {}
             }
         }
+        self.prune();
+    }
+
+    /// Most probes are answered, and an agent should not wake up once more for each.
+    fn prune(&mut self) {
+        let probes = &self.probes;
+        self.timers
+            .prune(|timer| matches!(timer, Timer::Missed(id, number, _) if !probes.is_under_way(*id, *number)));
     }
 
     /// Names of every kind of timer.

@@ -105,6 +105,13 @@ impl Probes {
         targets.map(|(&id, target)| (id, target.address.as_str()))
     }
 
+    /// True while a probe of this number is not answered.
+    pub(super) fn is_under_way(&self, id: NodeId, number: u64) -> bool {
+        self.targets
+            .get(&id)
+            .is_some_and(|target| target.under_way == Some(number))
+    }
+
     /// Where this node is in the network.
     pub(super) fn coordinate(&self) -> Coordinate {
         self.coordinate

@@ -121,7 +121,9 @@ impl FindingKind {
             FindingKind::LinkDown => "do not reach one another",
             FindingKind::OneWay => "what the former send does not arrive at the latter; what those send does",
             FindingKind::LinkLossy => "many probes are lost",
-            FindingKind::LargeLost => "small packets arrive, those of full size do not",
+            FindingKind::LargeLost => {
+                "small packets arrive, datagrams of full size do not: a smaller MTU on the way, or UDP is blocked"
+            }
             FindingKind::LinkSlow => "answers take much longer than they used to",
             FindingKind::Flapping => "comes and goes",
             FindingKind::Starved => "the agent stands still again and again",
