@@ -18,6 +18,7 @@ use wyneos_core::{
 };
 
 use crate::{
+    coordinator::CLUSTER,
     net::SMALL,
     streams::{Item, StreamId, Way},
     world::{Clock, What, World, name},
@@ -373,14 +374,12 @@ impl World<'_> {
                     self.probe_out(node, subject, sequence, 0);
                 }
             }
-            Effect::Beacon {
-                cluster, to, observes, ..
-            } => {
+            Effect::Beacon { to, observes, .. } => {
                 let peer = node_of(to);
                 if peer < self.machines.len()
                     && let Some(takes) = self.net.packet(&mut self.rng, node, peer, BEACON_BYTES)
                 {
-                    self.later(takes, What::Beacon(node, peer, cluster, observes));
+                    self.later(takes, What::Beacon(node, peer, observes));
                 }
             }
             Effect::Ask {
@@ -393,9 +392,9 @@ impl World<'_> {
                     number,
                 };
                 if let Some(takes) = self.net.packet(&mut self.rng, node, question.via, SMALL) {
-                    self.later(takes, What::Ask(question));
+                    self.later(takes, What::Ask(Box::new(question)));
                 } else {
-                    self.later(PATIENCE, What::Answered(question, None));
+                    self.later(PATIENCE, What::Answered(Box::new((question, None))));
                 }
             }
             Effect::Answer { id, standing } => {
@@ -404,7 +403,7 @@ impl World<'_> {
                 };
                 let back = self.net.packet(&mut self.rng, node, question.asker, SMALL);
                 let standing = back.and(standing);
-                self.later(back.unwrap_or(PATIENCE), What::Answered(question, standing));
+                self.later(back.unwrap_or(PATIENCE), What::Answered(Box::new((question, standing))));
             }
             Effect::Tell(Notice::Lapsed) => {
                 self.note("lapsed", &id_of(node).0);
@@ -480,10 +479,10 @@ impl World<'_> {
         self.tell_agent(node, Input::Closed { conn, reason });
     }
 
-    pub(crate) fn beacon_in(&mut self, sender: usize, receiver: usize, cluster: ClusterId, observes: bool) {
+    pub(crate) fn beacon_in(&mut self, sender: usize, receiver: usize, observes: bool) {
         if self.machines[receiver].powered {
             let address = format!("{}:7402", name(sender));
-            let sender = id_of(sender);
+            let (cluster, sender) = (CLUSTER, id_of(sender));
             self.tell_agent(
                 receiver,
                 Input::Beacon {
@@ -500,7 +499,7 @@ impl World<'_> {
     pub(crate) fn ask(&mut self, question: Question) {
         let machine = &mut self.machines[question.via];
         if !machine.powered || !machine.runs() {
-            self.later(PATIENCE, What::Answered(question, None));
+            self.later(PATIENCE, What::Answered(Box::new((question, None))));
             return;
         }
         self.asked += 1;

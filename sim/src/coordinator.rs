@@ -30,7 +30,7 @@ use crate::{
     world::{Clock, What, World, name},
 };
 
-const CLUSTER: Uuid = Uuid(*b"simulated-------");
+pub(crate) const CLUSTER: Uuid = Uuid(*b"simulated-------");
 const SECRET: [u8; 32] = [7; 32];
 
 /// A transaction takes this long, and up to as long again.

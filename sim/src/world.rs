@@ -55,12 +55,12 @@ pub(crate) enum What {
     ReplyIn(usize, usize, u64, bool),
     /// The observer waits no longer.
     ProbeTimeout(usize, usize, u64),
-    /// A beacon arrives: its sender and receiver, the cluster, and whether the sender observes.
-    Beacon(usize, usize, wyneos_core::id::ClusterId, bool),
+    /// A beacon arrives: its sender and receiver, and whether the sender observes.
+    Beacon(usize, usize, bool),
     /// A question for a standing reaches a peer.
-    Ask(Question),
+    Ask(Box<Question>),
     /// What came of it reaches the asker.
-    Answered(Question, Option<Standing>),
+    Answered(Box<(Question, Option<Standing>)>),
     /// The coordinator's disk is done with the oldest of what it was asked.
     DiskDone(u32),
     /// A fault begins or ends.
@@ -311,9 +311,9 @@ impl<'a> World<'a> {
             What::ReplyOut(observer, subject, number, attempt) => self.reply_out(observer, subject, number, attempt),
             What::ReplyIn(observer, subject, number, answered) => self.reply_in(observer, subject, number, answered),
             What::ProbeTimeout(observer, subject, number) => self.probe_timeout(observer, subject, number),
-            What::Beacon(sender, receiver, cluster, observes) => self.beacon_in(sender, receiver, cluster, observes),
-            What::Ask(question) => self.ask(question),
-            What::Answered(question, standing) => self.answered(question, standing),
+            What::Beacon(sender, receiver, observes) => self.beacon_in(sender, receiver, observes),
+            What::Ask(question) => self.ask(*question),
+            What::Answered(answer) => self.answered(answer.0, answer.1),
             What::DiskDone(generation) => self.disk_done(generation),
             What::Fault(fault, begins) => self.fault(fault, begins),
             What::Order(order) => self.order(order),

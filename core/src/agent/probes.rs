@@ -23,6 +23,10 @@ const PATIENCE: u32 = 4;
 const MISSED_MIN: Duration = Duration::from_millis(300);
 const MISSED_MAX: Duration = Duration::from_secs(1);
 
+/// Moments in an interval at which an agent sends probes. More: the probes of one agent are spread more evenly; fewer: it wakes
+/// up less often. Those that a node gets come from other agents, each with moments of its own, and are spread in any case.
+const SLOTS: u32 = 4;
+
 /// A timer this much late says that this process itself stood still: whoever did not answer meanwhile gets his time anew.
 pub(super) const LATE: Duration = Duration::from_millis(100);
 
@@ -68,6 +72,8 @@ pub(super) struct Probes {
     coordinate: Coordinate,
     /// Where the coordinator knows it to be.
     told: Option<Coordinate>,
+    /// Where in a slot this agent's moments are, 0 to 1.
+    phase: Option<f64>,
     tokens: u64,
     sequence: u64,
 }
@@ -263,13 +269,22 @@ impl Agent {
             });
             self.probes.targets.insert(*id, target);
             if is_new || plan.interval != self.probes.plan.interval {
-                // Somewhere in the interval, so that an agent's probes are spread over it.
-                let phase = plan.interval.mul_f64(self.rng.random_range(0.0..1.0));
-                self.probe_at(*id, self.now + phase);
+                let first = self.first_probe(plan.interval);
+                self.probe_at(*id, first);
             }
         }
         self.probes.plan = plan.clone();
         self.effects.push_back(Effect::Targets(plan));
+    }
+
+    /// When a new target is probed first: at one of the moments in the interval at which this agent probes.
+    fn first_probe(&mut self, interval: Duration) -> Time {
+        let step = u64::try_from((interval / SLOTS).as_nanos()).unwrap_or(u64::MAX).max(1);
+        let phase = *self.probes.phase.get_or_insert_with(|| self.rng.random_range(0.0..1.0));
+        let offset = (step as f64 * phase) as u64;
+        let at = self.now + interval.mul_f64(self.rng.random_range(0.0..1.0));
+        let slot = at.0.saturating_sub(offset).div_ceil(step);
+        Time(slot.saturating_mul(step).saturating_add(offset))
     }
 
     fn probe_at(&mut self, id: NodeId, at: Time) {
