@@ -29,6 +29,9 @@ const LOOKING_UP: Duration = Duration::from_millis(500);
 /// less work; later news of whose beacons come.
 const GATHER: Duration = Duration::from_millis(200);
 
+/// Datagrams that are read at once at most; then others have their turn, and what the socket has no room for is lost.
+const AT_ONCE: u32 = 256;
+
 /// After an error of the socket.
 const BREATHER: Duration = Duration::from_millis(100);
 
@@ -69,10 +72,17 @@ async fn resolve(known: &mut HashMap<String, (Instant, Option<SocketAddr>)>, add
 /// Hands the logic what arrives.
 pub(crate) async fn receive(socket: Arc<UdpSocket>, id: NodeId, driver: mpsc::Sender<ToAgent>) {
     let mut bytes = [0; BEACON_BYTES + 1];
+    let mut read = 0;
     loop {
+        if read == AT_ONCE {
+            read = 0;
+            sleep(GATHER).await;
+        }
+        read += 1;
         let (length, from) = match socket.try_recv_from(&mut bytes) {
             Ok(came) => came,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                read = 0;
                 if socket.readable().await.is_ok() {
                     sleep(GATHER).await;
                 }

@@ -55,6 +55,7 @@ pub(crate) enum ToAgent {
     Question {
         cluster: ClusterId,
         asker: NodeId,
+        incarnation: u64,
         answer: oneshot::Sender<Option<Standing>>,
     },
 }
@@ -137,13 +138,24 @@ impl Driver {
                 self.peers.give_back(target, client);
                 self.core.handle(now, Input::Probed { target, outcome });
             }
-            ToAgent::Question { cluster, asker, answer } => {
+            ToAgent::Question {
+                cluster,
+                asker,
+                incarnation,
+                answer,
+            } => {
                 let questions = &mut self.state.questions;
                 questions.retain(|_, answer| !answer.is_closed());
                 self.state.asked += 1;
                 let id = self.state.asked;
                 questions.insert(id, answer);
-                self.core.handle(now, Input::Question { id, cluster, asker });
+                let question = Input::Question {
+                    id,
+                    cluster,
+                    asker,
+                    incarnation,
+                };
+                self.core.handle(now, question);
             }
         }
         self.effects();
@@ -193,6 +205,7 @@ impl Driver {
                     cluster,
                     via,
                     address,
+                    incarnation,
                     number,
                     timeout,
                 } => {
@@ -201,6 +214,7 @@ impl Driver {
                         node: self.id,
                         via,
                         address,
+                        incarnation,
                         timeout,
                     };
                     self.ask(number, question);

@@ -83,7 +83,12 @@ impl MeshService for Answering {
         };
         let (cluster, asker) = (id("cluster_id", &request.cluster_id)?, id("node_id", &request.node_id)?);
         let (answer, answered) = oneshot::channel();
-        let question = ToAgent::Question { cluster, asker, answer };
+        let question = ToAgent::Question {
+            cluster,
+            asker,
+            incarnation: request.incarnation,
+            answer,
+        };
         // An agent that is too busy for it has none; the asker turns to another one.
         let sent = self.driver.try_send(question);
         sent.map_err(|_| Status::unavailable("this agent is busy; ask another one"))?;
@@ -150,6 +155,7 @@ pub(crate) struct Question {
     pub(crate) node: NodeId,
     pub(crate) via: NodeId,
     pub(crate) address: String,
+    pub(crate) incarnation: u64,
     pub(crate) timeout: Duration,
 }
 
@@ -162,6 +168,7 @@ impl Question {
                 cluster_id: self.cluster.to_string(),
                 node_id: self.node.to_string(),
                 via_id: self.via.to_string(),
+                incarnation: self.incarnation,
             };
             let answer = client.ask(request).await.ok()?.into_inner();
             convert::standing_in(answer.standing?).ok()

@@ -306,8 +306,6 @@ pub struct Node {
     pub session: Option<Session>,
     /// When it was asked for a heartbeat that it still owes.
     pub asked: Option<Time>,
-    /// Did the other host end its newest session? Otherwise nothing came through.
-    pub ended_by_peer: bool,
     /// How its agent says that it is.
     pub health: Health,
     /// Since when it was heard without a break, while it is not online again.
@@ -353,7 +351,6 @@ impl Node {
             last_seen: None,
             session: None,
             asked: None,
-            ended_by_peer: false,
             health: Health::default(),
             steady_since: None,
             relayed: None,

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, mem, time::Duration};
 use bytes::Bytes;
 use prost::Message as _;
 use rand::RngExt;
-use wyneos::{convert::BEACON_BYTES, v1};
+use wyneos::{
+    convert::{self, BEACON_BYTES},
+    v1,
+};
 use wyneos_core::{
     agent::{Agent, Config, Effect, Input, Notice, ProbeOutcome, Report},
     coordinator::Message,
@@ -50,6 +53,7 @@ pub(crate) struct Question {
     asker: usize,
     via: usize,
     cluster: ClusterId,
+    incarnation: u64,
     number: u64,
 }
 
@@ -75,6 +79,8 @@ pub(crate) struct Machine {
     probes: BTreeMap<(usize, u64), Time>,
     /// Peers' questions that its agent was given.
     questions: BTreeMap<u64, Question>,
+    /// Its disk fails whatever it is asked.
+    pub(crate) disk_fails: bool,
     /// Until when its disk takes nothing.
     pub(crate) disk_stalled_until: Time,
     /// Claims not to hear its peers, by this fault.
@@ -102,6 +108,7 @@ impl Machine {
             streams: BTreeMap::new(),
             probes: BTreeMap::new(),
             questions: BTreeMap::new(),
+            disk_fails: false,
             disk_stalled_until: Time(0),
             lies: None,
             restarts: false,
@@ -153,6 +160,10 @@ impl World<'_> {
         machine.wake_at = None;
         machine.probes.clear();
         machine.questions.clear();
+        let mut labels = Labels::from([("zone".to_owned(), format!("zone-{}", zone + 1))]);
+        for (label, values) in &self.scenario.cluster.labels {
+            labels.insert(label.clone(), format!("{label}-{}", node % values + 1));
+        }
         let facts = Facts {
             id: id_of(node),
             name: name(node),
@@ -170,7 +181,7 @@ impl World<'_> {
                 cpus: 4,
                 memory_bytes: 8 << 30,
             },
-            labels: Labels::from([("zone".to_owned(), format!("zone-{}", zone + 1))]),
+            labels,
             binary_digest: [1; 32],
             config_digest: [2; 32],
             probe_address: format!("{}:7402", name(node)),
@@ -238,7 +249,8 @@ impl World<'_> {
 
     pub(crate) fn written(&mut self, node: usize, generation: u32) {
         if self.machines[node].generation == generation {
-            self.tell_agent(node, Input::DiskTouched { done: true });
+            let done = !self.machines[node].disk_fails;
+            self.tell_agent(node, Input::DiskTouched { done });
         }
     }
 
@@ -383,12 +395,17 @@ impl World<'_> {
                 }
             }
             Effect::Ask {
-                cluster, via, number, ..
+                cluster,
+                via,
+                incarnation,
+                number,
+                ..
             } => {
                 let question = Question {
                     asker: node,
                     via: node_of(via),
                     cluster,
+                    incarnation,
                     number,
                 };
                 if let Some(takes) = self.net.packet(&mut self.rng, node, question.via, SMALL) {
@@ -505,14 +522,33 @@ impl World<'_> {
         self.asked += 1;
         let id = self.asked;
         machine.questions.insert(id, question);
-        let (cluster, asker) = (question.cluster, id_of(question.asker));
-        self.tell_agent(question.via, Input::Question { id, cluster, asker });
+        let asked = Input::Question {
+            id,
+            cluster: question.cluster,
+            asker: id_of(question.asker),
+            incarnation: question.incarnation,
+        };
+        self.tell_agent(question.via, asked);
     }
 
     pub(crate) fn answered(&mut self, question: Question, standing: Option<Standing>) {
         let Question { asker, via, number, .. } = question;
         let via = id_of(via);
-        self.tell_agent(asker, Input::Answered { number, via, standing });
+        // By the bytes that it would have on the wire.
+        let standing = standing.map(|standing| {
+            let bytes = convert::standing_out(standing).encode_to_vec();
+            v1::Standing::decode(&*bytes).map(convert::standing_in)
+        });
+        match standing.transpose().map(Option::transpose) {
+            Ok(Ok(standing)) => self.tell_agent(asker, Input::Answered { number, via, standing }),
+            _ => self.fail(format!("{} cannot read its standing", name(asker))),
+        }
+    }
+
+    pub(crate) fn takes_itself_for_a_member(&self, node: usize) -> bool {
+        let machine = &self.machines[node];
+        let now = machine.clock.local(self.now);
+        machine.core.as_ref().is_some_and(|core| core.is_member(now))
     }
 
     /// True while the observer waits for this probe.

@@ -16,8 +16,9 @@ use wyneos_core::{
     event::EventBody,
     id::{NodeId, Uuid},
     integrity::Sealer,
-    mesh::Finding,
+    mesh::{Finding, Sight},
     node::{ConnId, Liveness, NodeRecord},
+    standing,
     store::{Batch, Durable},
     time::Time,
 };
@@ -54,6 +55,8 @@ struct Disk {
     /// How many of them the transaction under way is for.
     under_way: usize,
     pub(crate) stalled_until: Time,
+    /// The next write fails, and ends the process.
+    fails: bool,
 }
 
 /// The coordinator's machine.
@@ -96,6 +99,7 @@ impl Host {
                 writes: VecDeque::new(),
                 under_way: 0,
                 stalled_until: Time(0),
+                fails: false,
             },
             seal: (0, Encoded::default()),
             published: (0, 0),
@@ -117,6 +121,14 @@ impl Host {
         self.frozen > 0
     }
 
+    pub(crate) fn fail_disk(&mut self) {
+        self.disk.fails = true;
+    }
+
+    pub(crate) fn mend_disk(&mut self) {
+        self.disk.fails = false;
+    }
+
     pub(crate) fn stall_disk(&mut self, until: Time) {
         self.disk.stalled_until = self.disk.stalled_until.max(until);
     }
@@ -131,6 +143,7 @@ impl World<'_> {
         host.inbox.clear();
         host.sessions.clear();
         host.wake_at = None;
+        host.mend_disk();
         let durable = &mut host.disk.durable;
         durable.epoch += 1;
         durable.nodes = host.disk.nodes.values().cloned().collect();
@@ -335,6 +348,12 @@ impl World<'_> {
         if generation != self.host.generation {
             return;
         }
+        if self.host.disk.fails {
+            // What could not be kept must not be acted on: the process ends.
+            self.host.disk.writes.clear();
+            self.kill_coordinator();
+            return;
+        }
         let disk = &mut self.host.disk;
         let many = mem::take(&mut disk.under_way).min(disk.writes.len());
         let done: Vec<Write> = disk.writes.drain(..many).collect();
@@ -458,6 +477,36 @@ impl World<'_> {
         self.findings.push((self.now, open, sides, found));
     }
 
+    /// An `offline` must rest on silence that was long enough, and on nobody's hearing the node; and its lease must be over when
+    /// another could have its place.
+    fn check_offline(&mut self, node: usize, evidence: &[String]) {
+        let long_enough = evidence
+            .iter()
+            .any(|fact| fact.contains("the window is") || fact.contains("without a sign of life"));
+        let heard = evidence.iter().any(|fact| fact.ends_with(Sight::Heard.meaning()));
+        if !long_enough || heard {
+            self.fail(format!("{} is declared offline by {evidence:?}", name(node)));
+        }
+        let cluster = &self.scenario.cluster;
+        let lease = standing::lease(cluster.cycle, cluster.heartbeat);
+        // Its clock may be slower than ours.
+        self.later(
+            lease.mul_f64(1.0 + 2.0 * cluster.clock_drift),
+            What::LeaseOver(node, self.now),
+        );
+    }
+
+    /// A node that was declared offline `at`, so long ago, and not heard since, does not take itself for a member.
+    pub(crate) fn lease_over(&mut self, node: usize, at: Time) {
+        let last = self.transitions.iter().rfind(|(_, of, _)| *of == node);
+        if last.is_some_and(|(last, ..)| *last == at) && self.takes_itself_for_a_member(node) {
+            self.fail(format!(
+                "{} takes itself for a member after it was given up",
+                name(node)
+            ));
+        }
+    }
+
     /// What the coordinator concludes, as its own events tell it.
     fn observe(&mut self, batch: &Batch) {
         for (at, event) in batch.events.iter().enumerate() {
@@ -489,6 +538,9 @@ impl World<'_> {
                 self.fail(format!("{} became {} without evidence", name(node), to.name()));
             }
             let right = *to != Liveness::Offline || self.is_gone(node);
+            if *to == Liveness::Offline {
+                self.check_offline(node, &evidence);
+            }
             if !right {
                 self.fail(format!("{} is declared offline and is there", name(node)));
             }

@@ -42,6 +42,14 @@ impl World<'_> {
             }
             Kind::DiskStall if begins => self.host.stall_disk(self.now + fault.lasts.unwrap_or_default()),
             Kind::DiskStall => {}
+            Kind::DiskFail if !met.is_empty() => {
+                for node in met {
+                    self.machines[node].disk_fails = begins;
+                }
+            }
+            Kind::DiskFail if begins => self.host.fail_disk(),
+            Kind::DiskFail if !self.host.runs() => self.start_coordinator(),
+            Kind::DiskFail => self.host.mend_disk(),
             Kind::CoordinatorCrash if begins => self.kill_coordinator(),
             Kind::CoordinatorCrash => self.start_coordinator(),
             Kind::CoordinatorPause if begins => self.freeze_coordinator(),

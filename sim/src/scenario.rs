@@ -1,6 +1,10 @@
 //! Scenarios: what is simulated, which faults happen to it, and what is expected of the engine.
 
-use std::{collections::BTreeSet, ops::Range, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    time::Duration,
+};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -25,8 +29,12 @@ pub struct BadScenario {
 /// A span of time as scenarios write it: `6s`, `500ms`, `1m 30s`.
 fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|error| serde::de::Error::custom(format!("{text:?} is no span of time such as \"6s\": {error}")))
+    let span = humantime::parse_duration(&text)
+        .map_err(|error| serde::de::Error::custom(format!("{text:?} is no span of time such as \"6s\": {error}")))?;
+    if span > MAX_DURATION {
+        return Err(serde::de::Error::custom(format!("{text:?} is longer than a week")));
+    }
+    Ok(span)
 }
 
 fn some_span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -56,6 +64,9 @@ pub struct Cluster {
     /// After a coordinator's start: how long nodes that do not come back are waited for.
     #[serde(deserialize_with = "span")]
     pub restart_grace: Duration,
+    /// Labels of the nodes and how many values each has: with `rack = 4`, node `i` has the label `rack=rack-n`, where n is
+    /// `(i - 1) mod 4 + 1`.
+    pub labels: BTreeMap<String, usize>,
     /// Each process's monotonic clock runs faster or slower by a share up to this, 0 to 0.1.
     pub clock_drift: f64,
 }
@@ -71,6 +82,7 @@ impl Default for Cluster {
             probe_interval: defaults.probe_interval,
             suspect_grace: defaults.suspect_grace,
             restart_grace: defaults.restart_grace,
+            labels: BTreeMap::new(),
             clock_drift: 0.0,
         }
     }
@@ -134,6 +146,9 @@ pub enum Kind {
     Lie,
     /// What the disks of `targets` are asked to keep waits until the end; the coordinator's, when there are none.
     DiskStall,
+    /// What the disks of `targets` are asked to keep fails; the coordinator's, when there are none: its process ends at the next
+    /// write, and is started again after `for`.
+    DiskFail,
     /// The coordinator is killed; it is started again after `for`.
     CoordinatorCrash,
     /// The coordinator stands still for `for`.
@@ -144,7 +159,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 17] = [
         Kind::Crash,
         Kind::Kill,
         Kind::Pause,
@@ -158,6 +173,7 @@ impl Kind {
         Kind::ClockJump,
         Kind::Lie,
         Kind::DiskStall,
+        Kind::DiskFail,
         Kind::CoordinatorCrash,
         Kind::CoordinatorPause,
         Kind::CoordinatorCut,
@@ -400,6 +416,15 @@ fn check_cluster(cluster: &Cluster) -> Result<(), String> {
     if !(0.0..=0.1).contains(&cluster.clock_drift) {
         return Err(format!("clock_drift: {} is not between 0 and 0.1", cluster.clock_drift));
     }
+    if let Some((label, _)) = cluster
+        .labels
+        .iter()
+        .find(|(label, values)| **values == 0 || label.is_empty() || *label == "zone")
+    {
+        return Err(format!(
+            "labels: {label:?} needs a name other than zone, and at least one value"
+        ));
+    }
     let spans = [
         ("cycle", cluster.cycle),
         ("heartbeat", cluster.heartbeat),
@@ -427,11 +452,9 @@ fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) -> Result<(
         Kind::Cut | Kind::Loss | Kind::LargeLoss | Kind::Delay | Kind::Flap | Kind::CoordinatorCut
     );
     let coordinator = matches!(kind, Kind::CoordinatorCrash | Kind::CoordinatorPause);
-    let someone = !coordinator && kind != Kind::DiskStall;
-    let lasts = matches!(
-        kind,
-        Kind::Pause | Kind::CoordinatorPause | Kind::CoordinatorCrash | Kind::DiskStall
-    );
+    let disk = matches!(kind, Kind::DiskStall | Kind::DiskFail);
+    let someone = !coordinator && !disk;
+    let lasts = matches!(kind, Kind::Pause | Kind::CoordinatorPause | Kind::CoordinatorCrash) || disk;
     let rules = [
         ("targets", !fault.targets.is_empty(), !coordinator, someone),
         (

@@ -65,6 +65,8 @@ pub(crate) enum What {
     DiskDone(u32),
     /// A fault begins or ends.
     Fault(usize, bool),
+    /// The lease of a node that was declared offline must be over.
+    LeaseOver(usize, Time),
     /// An operator gives a command.
     Order(usize),
     /// A flapping cut goes on or off.
@@ -316,6 +318,7 @@ impl<'a> World<'a> {
             What::Answered(answer) => self.answered(answer.0, answer.1),
             What::DiskDone(generation) => self.disk_done(generation),
             What::Fault(fault, begins) => self.fault(fault, begins),
+            What::LeaseOver(node, at) => self.lease_over(node, at),
             What::Order(order) => self.order(order),
             What::Flap(fault, begins) => self.flap(fault, begins),
             What::Starve(machine, fault) => self.starve(machine, fault),

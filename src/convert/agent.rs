@@ -110,6 +110,7 @@ pub fn session_input(conn: ConnId, request: v1::SessionRequest) -> Result<Input,
             conn,
             number: question.number,
             asker: check::uuid("question.asker_id", &question.asker_id)?,
+            incarnation: question.incarnation,
         }),
         session_request::Message::Arrivals(arrivals) => {
             check::at_most("arrivals.arrivals", arrivals.arrivals.len(), REPORTS)?;
@@ -303,9 +304,14 @@ impl From<Report> for v1::SessionRequest {
                 let arrivals = arrivals.collect();
                 session_request::Message::Arrivals(v1::Arrivals { arrivals })
             }
-            Report::Question { number, asker } => session_request::Message::Question(v1::Question {
+            Report::Question {
+                number,
+                asker,
+                incarnation,
+            } => session_request::Message::Question(v1::Question {
                 number,
                 asker_id: asker.to_string(),
+                incarnation,
             }),
             Report::Goodbye { reason } => session_request::Message::Goodbye(v1::Goodbye { reason }),
         };

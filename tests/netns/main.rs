@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use wyneos_netns::{Story, missing, play};
+use wyneos_netns::{Network, Story, missing, play};
 use wyneos_sim::Scenario;
 
 /// Seeds that show what chance may do in the simulator.
@@ -23,9 +23,9 @@ fn skipped() -> bool {
 
 /// Plays a scenario on a real network and in the simulator. What all seeds agree on, the real network must show; and it must
 /// show no cut and no death that no seed does.
-fn agrees(text: &str) {
+fn agrees(text: &str) -> Option<Network> {
     if skipped() {
-        return;
+        return None;
     }
     let scenario: Scenario = text.parse().unwrap();
     let simulated: Vec<Story> = SEEDS
@@ -47,6 +47,7 @@ fn agrees(text: &str) {
     is_between(&real.verdicts, verdicts).unwrap_or_else(|why| panic!("{why}\n{}", told()));
     let found = simulated.iter().map(|story| &story.found).collect();
     is_between(&real.found, found).unwrap_or_else(|why| panic!("{why}\n{}", told()));
+    Some(network)
 }
 
 /// Looks whether everything that all simulated runs have is there, and nothing that none has.
@@ -69,7 +70,21 @@ fn deaths() {
 
 #[test]
 fn cuts() {
-    agrees(include_str!("cuts.toml"));
+    let Some(network) = agrees(include_str!("cuts.toml")) else {
+        return;
+    };
+    // Node-4, which only its peers reached, was told its standing by way of one of them.
+    let node = network.wynectl(&["node", "node-4"]).unwrap();
+    let via = node["relayed"]["viaName"].as_str().unwrap_or_default();
+    assert!(via.starts_with("node-"), "{node}");
+    let events = network.events();
+    let unreachable = |event: &&serde_json::Value| event["liveness"]["to"] == "LIVENESS_UNREACHABLE";
+    let names: BTreeSet<&str> = events
+        .iter()
+        .filter(unreachable)
+        .filter_map(|event| event["nodeName"].as_str())
+        .collect();
+    assert_eq!(names, BTreeSet::from(["node-4"]));
 }
 
 #[test]

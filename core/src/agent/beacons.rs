@@ -48,6 +48,13 @@ pub(super) struct Beacons {
     untold: BTreeSet<NodeId>,
 }
 
+impl Beacons {
+    /// True when a node said by its beacons that it probes this one.
+    pub(super) fn is_observer(&self, id: NodeId) -> bool {
+        self.peers.get(&id).is_some_and(|peer| peer.observes)
+    }
+}
+
 impl Agent {
     /// A session began: its coordinator knows of no beacon.
     pub(super) fn start_beacons(&mut self) {

@@ -65,6 +65,8 @@ pub enum Input {
         cluster: ClusterId,
         /// The peer.
         asker: NodeId,
+        /// Starts of its agent.
+        incarnation: u64,
     },
     /// A question ended, as [`Effect::Ask`] asked.
     Answered {
@@ -132,6 +134,8 @@ pub enum Report {
         number: u64,
         /// The peer.
         asker: NodeId,
+        /// Starts of its agent.
+        incarnation: u64,
     },
     /// Peers whose beacons come (true), or no longer come.
     Arrivals(Vec<(NodeId, bool)>),
@@ -195,6 +199,8 @@ pub enum Effect {
         via: NodeId,
         /// Where it answers, as host:port.
         address: String,
+        /// Starts of this agent.
+        incarnation: u64,
         /// The number of this question.
         number: u64,
         /// How long to wait for an answer.

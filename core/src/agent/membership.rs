@@ -59,8 +59,8 @@ pub(super) struct Membership {
     /// What was last told by way of a peer since the session was lost.
     told: Option<Standing>,
     timer: u64,
-    /// Peers' questions under way: by our number, the driver's, and since when.
-    questions: BTreeMap<u64, (u64, Time)>,
+    /// Peers' questions under way: by our number, the driver's, since when, and whose; one a peer.
+    questions: BTreeMap<u64, (u64, Time, NodeId)>,
 }
 
 impl Agent {
@@ -114,6 +114,13 @@ impl Agent {
     /// A session that stood is lost: peers are asked unless a new one stands soon.
     pub(super) fn adrift(&mut self) {
         self.membership.heard = self.now;
+        self.look_at_membership();
+    }
+
+    /// This node is no member: another one has its place, or it was given up.
+    pub(super) fn end_membership(&mut self) {
+        let until = self.membership.until.unwrap_or(self.now);
+        self.membership.until = Some(until.min(self.now));
         self.look_at_membership();
     }
 
@@ -181,6 +188,7 @@ impl Agent {
             cluster,
             via,
             address,
+            incarnation: self.config.incarnation,
             number,
             timeout: ASK_PATIENCE,
         });
@@ -196,10 +204,9 @@ impl Agent {
         let Some(standing) = standing.filter(|standing| standing.epoch >= self.epoch) else {
             return;
         };
-        self.epoch = standing.epoch;
         let news = membership.told.replace(standing) != Some(standing);
         if standing.lease.is_zero() {
-            membership.until = Some(self.now);
+            self.end_membership();
         } else {
             self.extend(asked, standing.lease);
         }
@@ -210,28 +217,34 @@ impl Agent {
     }
 
     /// A peer asks for its standing; `id` names the question for the driver.
-    pub(super) fn question(&mut self, id: u64, cluster: ClusterId, asker: NodeId) {
+    pub(super) fn question(&mut self, id: u64, cluster: ClusterId, asker: NodeId, incarnation: u64) {
         let now = self.now;
+        let knows = self.probes.sight_of(asker).is_some() || self.beacons.is_observer(asker);
         let membership = &mut self.membership;
         membership
             .questions
-            .retain(|_, (_, at)| now.since(*at) < QUESTION_PATIENCE);
-        let room = membership.questions.len() < QUESTIONS && self.probes.cluster() == Some(cluster);
-        let (true, Some(conn)) = (room, self.live_conn()) else {
+            .retain(|_, (_, at, _)| now.since(*at) < QUESTION_PATIENCE);
+        let busy = membership.questions.len() >= QUESTIONS || membership.questions.values().any(|one| one.2 == asker);
+        let takes = knows && !busy && self.probes.cluster() == Some(cluster);
+        let (true, Some(conn)) = (takes, self.live_conn()) else {
             self.effects.push_back(Effect::Answer { id, standing: None });
             return;
         };
         let membership = &mut self.membership;
         membership.numbers += 1;
         let number = membership.numbers;
-        membership.questions.insert(number, (id, now));
-        let report = Report::Question { number, asker };
+        membership.questions.insert(number, (id, now, asker));
+        let report = Report::Question {
+            number,
+            asker,
+            incarnation,
+        };
         self.effects.push_back(Effect::Send { conn, report });
     }
 
     /// The coordinator answers a peer's question.
     pub(super) fn standing(&mut self, number: u64, standing: Standing) {
-        if let Some((id, _)) = self.membership.questions.remove(&number) {
+        if let Some((id, ..)) = self.membership.questions.remove(&number) {
             let standing = Some(standing);
             self.effects.push_back(Effect::Answer { id, standing });
         }

@@ -114,6 +114,14 @@ fn what_is_late_repeated_or_of_an_older_coordinator_extends_nothing() {
     answer(&mut rig, 1, Some(told(3, Liveness::Unreachable, SECOND * 600)));
     answer(&mut rig, 2, Some(told(2, Liveness::Unreachable, SECOND * 600)));
     answer(&mut rig, 2, Some(told(3, Liveness::Unreachable, SECOND * 600)));
+    // Nor does a peer that lies of a coordinator to come make this node deaf to the present one.
+    rig.pass(SECOND);
+    answer(
+        &mut rig,
+        3,
+        Some(told(u64::MAX, Liveness::Unreachable, Duration::from_millis(1))),
+    );
+    assert_eq!(rig.core.epoch, 3);
     assert!(!rig.core.is_member(rig.now + SECOND * 40));
 }
 
@@ -158,15 +166,31 @@ fn answers(rig: &Rig) -> Vec<(u64, Option<Standing>)> {
     rig.effects.iter().filter_map(answered).collect()
 }
 
-fn ask(rig: &mut Rig, id: u64, cluster: ClusterId) {
-    let asker = Uuid([5; 16]);
-    rig.input(Input::Question { id, cluster, asker });
+/// A peer that probes this agent asks.
+fn ask(rig: &mut Rig, id: u64, cluster: ClusterId, asker: u8) {
+    let asker = Uuid([asker; 16]);
+    rig.input(Input::Beacon {
+        cluster: Uuid([9; 16]),
+        sender: asker,
+        address: "10.0.0.1:1".to_owned(),
+        observes: true,
+    });
+    stranger_asks(rig, id, cluster, asker);
+}
+
+fn stranger_asks(rig: &mut Rig, id: u64, cluster: ClusterId, asker: NodeId) {
+    rig.input(Input::Question {
+        id,
+        cluster,
+        asker,
+        incarnation: 1,
+    });
 }
 
 #[test]
 fn a_peers_question_is_passed_on_and_its_answer_back() {
     let mut rig = Rig::live();
-    ask(&mut rig, 41, Uuid([9; 16]));
+    ask(&mut rig, 41, Uuid([9; 16]), 5);
     let standing = told(3, Liveness::Unreachable, SECOND * 30);
     let number = questions(&rig)[0];
     rig.message(1, Message::Standing { number, standing });
@@ -177,18 +201,38 @@ fn a_peers_question_is_passed_on_and_its_answer_back() {
 #[test]
 fn who_cannot_pass_a_question_on_says_so_at_once() {
     let mut rig = Rig::live();
-    ask(&mut rig, 1, Uuid([8; 16]));
+    ask(&mut rig, 1, Uuid([8; 16]), 5);
     assert_eq!(answers(&rig), [(1, None)]);
     let mut rig = adrift();
-    ask(&mut rig, 2, Uuid([9; 16]));
+    ask(&mut rig, 2, Uuid([9; 16]), 5);
     assert_eq!(answers(&rig), [(2, None)]);
-    // So does one that has as many under way as it takes; they are forgotten when nobody waits for them.
+}
+
+#[test]
+fn questions_of_strangers_and_too_many_are_not_taken() {
     let mut rig = Rig::live();
-    for id in 0..70 {
-        ask(&mut rig, id, Uuid([9; 16]));
+    stranger_asks(&mut rig, 1, Uuid([9; 16]), Uuid([77; 16]));
+    assert_eq!((questions(&rig).len(), answers(&rig).len()), (0, 1));
+    for asker in 1..=70 {
+        ask(&mut rig, u64::from(asker), Uuid([9; 16]), asker);
     }
-    assert_eq!((questions(&rig).len(), answers(&rig).len()), (64, 6));
+    // A second one of the same peer waits for none either.
+    ask(&mut rig, 71, Uuid([9; 16]), 1);
+    assert_eq!((questions(&rig).len(), answers(&rig).len()), (64, 8));
     rig.pass(SECOND * 4);
-    ask(&mut rig, 70, Uuid([9; 16]));
+    ask(&mut rig, 72, Uuid([9; 16]), 1);
     assert_eq!(questions(&rig).len(), 65);
+}
+
+#[test]
+fn whose_place_another_has_is_no_member_any_more() {
+    let mut rig = Rig::live();
+    assert!(rig.core.is_member(rig.now));
+    let refused = Refused {
+        reason: RefusalReason::Replaced,
+        detail: String::new(),
+        retry_after: None,
+    };
+    rig.message(1, Message::Refused(refused));
+    assert!(!rig.core.is_member(rig.now));
 }

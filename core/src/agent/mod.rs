@@ -24,7 +24,7 @@ use probes::Probes;
 
 use crate::{
     behaviour::State,
-    coordinator::{Heartbeat, Message, Refused, Welcome},
+    coordinator::{Heartbeat, Message, RefusalReason, Refused, Welcome},
     id::NodeId,
     mesh::{Coordinate, REPORTS},
     node::{ConnId, Facts, Hello},
@@ -226,7 +226,12 @@ impl Agent {
                 address,
                 observes,
             } => self.beacon(cluster, sender, address, observes),
-            Input::Question { id, cluster, asker } => self.question(id, cluster, asker),
+            Input::Question {
+                id,
+                cluster,
+                asker,
+                incarnation,
+            } => self.question(id, cluster, asker, incarnation),
             Input::Answered { number, via, standing } => self.answered(number, via, standing),
             Input::DiskTouched { done } => self.disk_touched(done),
             Input::Shutdown { reason } => self.shutdown(reason),
@@ -462,6 +467,12 @@ impl Agent {
 
     fn refused(&mut self, conn: ConnId, refused: Refused) {
         let (reason, retry_after) = (refused.detail.clone(), refused.retry_after);
+        if matches!(
+            refused.reason,
+            RefusalReason::Stale | RefusalReason::Revoked | RefusalReason::Replaced
+        ) {
+            self.end_membership();
+        }
         self.effects.push_back(Effect::Tell(Notice::Refused(refused)));
         self.effects.push_back(Effect::Close { conn });
         self.lose(format!("refused: {reason}"), retry_after);

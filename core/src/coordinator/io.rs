@@ -94,6 +94,8 @@ pub enum Input {
         number: u64,
         /// The node that asks.
         asker: NodeId,
+        /// Starts of its agent.
+        incarnation: u64,
     },
     /// An operator's command.
     Command {

@@ -31,6 +31,7 @@ impl Coordinator {
             self.matrix.add(index);
         }
         self.timers.set(now + self.config.restart_grace, Timer::RestartGrace);
+        self.replan();
     }
 
     /// The grace period after a start is over.
@@ -50,7 +51,8 @@ impl Coordinator {
             let grace = self.config.restart_grace;
             let fact = format!("not back {grace:?} after the coordinator started");
             let evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
-            self.transition(index, Liveness::Offline, Cause::UnseenSinceRestart, evidence);
+            // What its peers see of it says whether it is gone.
+            self.transition(index, Liveness::Suspect, Cause::UnseenSinceRestart, evidence);
         }
     }
 
@@ -194,7 +196,7 @@ impl Coordinator {
             self.drop_session(index);
             self.fallen.push((now, index));
         }
-        let in_mesh = |liveness| matches!(liveness, Liveness::Online | Liveness::Suspect | Liveness::Unreachable);
+        let in_mesh = |liveness| !matches!(liveness, Liveness::Offline | Liveness::Left);
         if in_mesh(from) && !in_mesh(to) {
             self.mesh.silence(index);
         } else {

@@ -207,7 +207,12 @@ impl Coordinator {
                 health,
             } => self.evidence(conn, &observations, health),
             Input::Arrivals { conn, arrivals } => self.arrivals(conn, &arrivals),
-            Input::Question { conn, number, asker } => self.question(conn, number, asker),
+            Input::Question {
+                conn,
+                number,
+                asker,
+                incarnation,
+            } => self.question(conn, number, asker, incarnation),
             Input::Command { request, command } => self.command(request, command),
             Input::Committed => self.committed(),
             Input::Published(published) => self.published(published),

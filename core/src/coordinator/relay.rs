@@ -11,20 +11,20 @@ use crate::{
 };
 
 impl Coordinator {
-    /// A node asks for its standing by way of a peer.
-    pub(super) fn question(&mut self, conn: ConnId, number: u64, asker: NodeId) {
+    /// A node asks for its standing by way of a peer. What strangers ask is passed over, and so is what a peer passes on beyond
+    /// its allowance: whom it is asked by is not its fault.
+    pub(super) fn question(&mut self, conn: ConnId, number: u64, asker: NodeId, incarnation: u64) {
         let Some(via) = self.witness(conn, "question") else {
             return;
         };
-        if !self.may_say(via, 1) {
-            return;
-        }
-        let Some(index) = self.registry.find(asker) else {
-            self.unasked(via);
+        let asked = self.registry.find(asker);
+        let (Some(index), true) = (asked, self.takes(via, 1)) else {
             return;
         };
+        // Another start of its agent, or a copy of its disk: what that holds for is not this one's.
+        let same = self.registry[index].record.incarnation == incarnation;
         // A node that cannot be told of a new plan asks whom it probed before; only an observer's word says that it is there.
-        if self.mesh.are_paired(via, index) && self.counts(via) {
+        if same && self.mesh.are_paired(via, index) && self.counts(via) {
             self.registry[index].relayed = Some((via, self.now));
             if self.registry[index].liveness.is_in_doubt() {
                 self.judge(index);
@@ -32,7 +32,7 @@ impl Coordinator {
         }
         let node = &self.registry[index];
         let (admission, liveness) = (node.record.admission, node.liveness);
-        let lease = match Standing::is_member(admission, liveness) {
+        let lease = match same && Standing::is_member(admission, liveness) {
             true => self.lease(index),
             false => Duration::ZERO,
         };

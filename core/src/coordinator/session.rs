@@ -31,6 +31,11 @@ fn refused(reason: RefusalReason, detail: impl Into<String>, retry_after: Option
 impl Coordinator {
     pub(super) fn hello(&mut self, conn: ConnId, hello: Hello) {
         let refusal = self.admit(conn, &hello);
+        let reason = refusal.as_ref().map(|refusal| refusal.reason);
+        if let (None | Some(RefusalReason::Overloaded), Some(index)) = (reason, self.registry.find(hello.facts.id)) {
+            // It is there, whether it can be welcomed now or not.
+            self.hear(index);
+        }
         if let Some(refusal) = refusal {
             self.refuse(conn, refusal);
             return;
@@ -138,7 +143,9 @@ impl Coordinator {
         };
         session.welcomed = true;
         let (number, incarnation, anew) = (session.number, node.record.incarnation, session.attempt == 0);
-        (node.last_seen, node.asked, node.ended_by_peer) = (Some(now), None, false);
+        (node.last_seen, node.asked) = (Some(now), None);
+        // An agent that is well says nothing of it.
+        node.health = Default::default();
         let admission = node.record.admission;
         let fact = format!("session {number:x} opened, incarnation {incarnation}");
         self.mesh.silence(index);
@@ -198,7 +205,9 @@ impl Coordinator {
             .record(index, &session.channels, &heartbeat.values, &heartbeat.absent);
         for (subject, report) in &heartbeat.links {
             if let Some(subject) = self.registry.find(*subject) {
-                self.mesh.report(index, subject, report, now, wall);
+                if !self.mesh.report(index, subject, report, now, wall) {
+                    self.unasked(index);
+                }
                 self.check_report(index, report);
             }
         }
@@ -229,9 +238,6 @@ impl Coordinator {
         let Some(index) = self.registry.detach(conn) else {
             return;
         };
-        let node = &mut self.registry[index];
-        // A node that fell silent before does not prove to be there by a connection that is given up.
-        node.ended_by_peer = by_peer;
         let fact = if by_peer {
             "its host ended the session's transport without a goodbye"
         } else {
@@ -318,7 +324,7 @@ impl Coordinator {
         let takes_part = |node: &Node| {
             matches!(
                 node.liveness,
-                Liveness::Online | Liveness::Suspect | Liveness::Unreachable
+                Liveness::Unseen | Liveness::Online | Liveness::Suspect | Liveness::Unreachable
             ) && !node.record.facts.probe_address.is_empty()
         };
         let members: Vec<(NodeIndex, NodeId)> = self

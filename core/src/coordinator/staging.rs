@@ -1,6 +1,6 @@
 //! What waits to become durable, and what waits for that.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use super::{Answer, Coordinator, Effect, Refusal, RequestId};
 use crate::{
@@ -8,11 +8,15 @@ use crate::{
     event::{Event, EventBody},
     node::{ConnId, NodeIndex},
     store::Batch,
+    time::Time,
 };
 
 /// Batches handed to the store and not confirmed. At this many, changes gather in the next one, and commands and hellos
 /// are refused: the store is behind.
 pub(super) const MAX_AWAITED: usize = 64;
+
+/// A batch that is not durable after this long: the disk stands still.
+const OVERDUE: Duration = Duration::from_secs(2);
 
 /// What happens once a batch is durable.
 #[derive(Debug)]
@@ -31,7 +35,8 @@ pub(super) struct Staging {
     batch: Batch,
     changed: std::collections::BTreeSet<NodeIndex>,
     then: Vec<Then>,
-    awaited: VecDeque<Vec<Then>>,
+    /// Since when each was handed over, and what waits for it.
+    awaited: VecDeque<(Time, Vec<Then>)>,
     last_event: u64,
 }
 
@@ -52,6 +57,11 @@ impl Staging {
 
     pub(super) fn awaited(&self) -> usize {
         self.awaited.len()
+    }
+
+    /// True when the store has taken too long: whom it keeps from being welcomed is not silent.
+    pub(super) fn is_overdue(&self, now: Time) -> bool {
+        self.awaited.front().is_some_and(|(at, _)| now.since(*at) >= OVERDUE)
     }
 }
 
@@ -109,13 +119,14 @@ impl Coordinator {
             .into_iter()
             .map(|index| Arc::clone(&self.registry[index].record))
             .collect();
-        staging.awaited.push_back(mem::take(&mut staging.then));
+        staging.awaited.push_back((self.now, mem::take(&mut staging.then)));
         self.effects.push_back(Effect::Commit(Box::new(batch)));
     }
 
     /// The oldest batch is durable.
     pub(super) fn committed(&mut self) {
-        for then in self.staging.awaited.pop_front().unwrap_or_default() {
+        let (_, waiting) = self.staging.awaited.pop_front().unwrap_or_default();
+        for then in waiting {
             match then {
                 Then::Reply(request, answer) => self.effects.push_back(Effect::Reply { request, answer }),
                 Then::Welcome(conn, index) => self.welcome(conn, index),

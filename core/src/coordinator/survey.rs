@@ -36,6 +36,9 @@ const TOGETHER: Duration = Duration::from_secs(2);
 /// And they are told of after this at the latest.
 const TOGETHER_MAX: Duration = Duration::from_secs(6);
 
+/// Groups of nodes that went together and are not back, told apart at most.
+const DOWN_GROUPS: usize = 32;
+
 /// Nodes of one side that an event and a snapshot name at most.
 const NAMED: usize = 64;
 
@@ -65,6 +68,11 @@ impl Coordinator {
             if over {
                 let together = mem::take(&mut self.fallen);
                 self.down.push(together.into_iter().map(|(_, index)| index).collect());
+                if self.down.len() > DOWN_GROUPS {
+                    // They stay until their nodes are back: the oldest are told together, or there would be no room for others.
+                    let oldest = self.down.remove(0);
+                    self.down[0].extend(oldest);
+                }
             }
         }
         let registry = &self.registry;
@@ -280,6 +288,16 @@ impl Coordinator {
 
     /// Takes so many observations off what an observer may send; false when it sent too many.
     pub(super) fn may_say(&mut self, observer: NodeIndex, observations: usize) -> bool {
+        let may = self.takes(observer, observations);
+        if !may {
+            let offence = "sends more observations than its links can change";
+            self.registry[observer].conduct.distrusted = Some((self.now, offence));
+        }
+        may
+    }
+
+    /// Takes so much off what an agent may send; false when there is not as much left.
+    pub(super) fn takes(&mut self, observer: NodeIndex, observations: usize) -> bool {
         let now = self.now;
         let conduct = &mut self.registry[observer].conduct;
         let more = (now.since(conduct.reckoned).as_secs_f64() * f64::from(ALLOWANCE_A_SECOND)) as u32;
@@ -288,12 +306,9 @@ impl Coordinator {
             conduct.reckoned = now;
         }
         let wanted = u32::try_from(observations).unwrap_or(u32::MAX);
-        if conduct.allowance < wanted {
-            conduct.distrusted = Some((now, "sends more observations than its links can change"));
-            return false;
-        }
-        conduct.allowance -= wanted;
-        true
+        let left = conduct.allowance.checked_sub(wanted);
+        conduct.allowance = left.unwrap_or(conduct.allowance);
+        left.is_some()
     }
 
     /// An observer reported on a node that it was not asked to probe.

@@ -72,6 +72,8 @@ pub(super) struct Climate {
     pub(super) ambiguous: bool,
     /// So many nodes were declared offline lately that no further one is.
     pub(super) breaker: bool,
+    /// The coordinator's own store stands still: nobody can be welcomed, so that sessions which end are not followed by others.
+    held: bool,
     /// Nodes that are online or in doubt.
     pub(super) members: usize,
     /// How many times as long the window is: so many probes of living nodes are missed.
@@ -247,7 +249,7 @@ impl Coordinator {
             return;
         }
         let node = &self.registry[index];
-        let (liveness, by_peer) = (node.liveness, node.ended_by_peer);
+        let liveness = node.liveness;
         let since = node.since.max(self.resumed_at);
         let relayed = self.relayed(index).map(|(_, at)| at);
         let last_heard = tally
@@ -273,8 +275,8 @@ impl Coordinator {
         }
         let climate = self.climate();
         let gone = tally.refused.len() >= tally.quorum();
-        // A connection that was ended by the other host is no silence, and neither is a refusal.
-        let may = by_peer || gone || !(climate.ambiguous || climate.breaker);
+        // A refusal is no silence.
+        let may = gone || !(climate.ambiguous || climate.breaker || climate.held);
         let agreed = tally.lost() >= tally.quorum();
         let window = if gone {
             GONE_WINDOW
@@ -349,7 +351,7 @@ impl Coordinator {
             for (_, node) in self.registry.iter() {
                 let lost = matches!(node.liveness, Liveness::Suspect | Liveness::Unreachable);
                 members += usize::from(lost || node.liveness == Liveness::Online);
-                silent += usize::from(lost && !node.ended_by_peer && node.steady_since.is_none());
+                silent += usize::from(lost && node.steady_since.is_none());
                 let offline = node.liveness == Liveness::Offline && node.cause == Cause::HostSilent;
                 fell += usize::from(offline && self.now.since(node.since) < BREAKER_WINDOW);
             }
@@ -360,6 +362,7 @@ impl Coordinator {
                 // The coordinator is one of those that are there.
                 ambiguous: 2 * silent > members + 1,
                 breaker: fell >= BREAKER_MIN.max((members + fell).div_ceil(2)),
+                held: self.staging.is_overdue(self.now),
                 members,
                 stretch: 1.0 + STRETCH * (lost as f64 / all.max(1) as f64 / UNREST).min(1.0),
             };

@@ -11,6 +11,7 @@ use crate::{
     event::Event,
     id::{NodeId, Uuid},
     integrity::{PublicKey, Sealer},
+    mesh::{Observation, Sight},
     node::{Capacity, ConnId, Facts, Hello, Labels, Liveness},
     store::{Batch, Durable},
     telemetry::Channel,
@@ -254,4 +255,18 @@ impl Rig {
         self.pass(SECOND * 6);
         Arc::clone(self.snapshots.last().expect("a snapshot"))
     }
+}
+
+/// An agent sees something else of a peer than before.
+pub(super) fn see(rig: &mut Rig, observer: u64, subject: u8, sight: Sight) {
+    let last_heard_age_millis = Some(0);
+    let observation = Observation {
+        sight,
+        last_heard_age_millis,
+    };
+    rig.input(Input::Evidence {
+        conn: ConnId(observer),
+        observations: vec![(node_id(subject), observation)],
+        health: None,
+    });
 }

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use super::rig::{Rig, SECOND, hello, node_id};
+use super::rig::{Rig, SECOND, hello, node_id, see};
 use crate::{
     autonomy::Outcome,
     coordinator::{Heartbeat, Input, Message, RefusalReason},
     event::EventBody,
-    mesh::{LinkReport, LinkState},
-    node::{ConnId, Liveness},
+    mesh::{LinkReport, LinkState, Sight},
+    node::{ConnId, Health, Liveness},
     time::WallTime,
 };
 
@@ -270,9 +270,109 @@ fn after_a_restart_nodes_are_unseen_until_the_grace_is_over() {
     rig.hello(1, hello(1, 1, 0));
     rig.beat_for(&[1], SECOND * 59);
     assert_eq!(liveness(&rig), [Liveness::Online, Liveness::Unseen, Liveness::Left]);
-    rig.beat_for(&[1], SECOND * 7);
+    // Its peer hears it: it is there. Then it does not.
+    see(&mut rig, 1, 2, Sight::Heard);
+    rig.beat_for(&[1], SECOND * 13);
+    assert_eq!(
+        liveness(&rig),
+        [Liveness::Online, Liveness::Unreachable, Liveness::Left]
+    );
+    see(&mut rig, 1, 2, Sight::Silent);
+    rig.beat_for(&[1], SECOND * 20);
     assert_eq!(liveness(&rig), [Liveness::Online, Liveness::Offline, Liveness::Left]);
     assert_eq!(rig.core.epoch, 2);
+}
+
+#[test]
+fn a_coordinator_that_starts_cut_off_from_most_declares_nobody() {
+    let mut rig = Rig::new();
+    for number in 1..=5 {
+        rig.join(number, number as u8);
+    }
+    let mut rig = rig.restart();
+    rig.hello(1, hello(1, 1, 0));
+    for number in 2..=5 {
+        see(&mut rig, 1, number, Sight::Silent);
+    }
+    rig.beat_for(&[1], SECOND * 300);
+    for number in 2..=5 {
+        assert_eq!(rig.transitions(number), [Liveness::Suspect]);
+    }
+    assert_eq!(rig.snapshot().findings[0].kind.name(), "ambiguous");
+}
+
+#[test]
+fn whom_the_coordinators_own_disk_keeps_out_is_not_gone() {
+    for nodes in [1, 3] {
+        let mut rig = Rig::new();
+        for number in 1..=nodes {
+            rig.join(number, number as u8);
+        }
+        rig.stalled = true;
+        // A change that is not durable, and so is no welcome.
+        rig.hello(90, hello(99, 1, 0));
+        rig.beat_for(&(1..=nodes).collect::<Vec<_>>(), SECOND * 30);
+        for number in 1..=nodes {
+            rig.input(Input::Closed {
+                conn: ConnId(number),
+                by_peer: true,
+            });
+        }
+        for attempt in 1..=6 {
+            for number in 1..=nodes {
+                rig.hello(100 * attempt + number, hello(number as u8, 1, attempt));
+            }
+            rig.pass(SECOND * 20);
+        }
+        for number in 1..=nodes {
+            let transitions = rig.transitions(number as u8);
+            assert_eq!(transitions, [Liveness::Online, Liveness::Suspect], "{nodes} nodes");
+        }
+    }
+}
+
+#[test]
+fn deaths_that_stay_leave_room_for_other_findings() {
+    let mut rig = Rig::new();
+    let mut conns: Vec<u64> = (1..=120).collect();
+    for &number in &conns {
+        rig.join(number, number as u8);
+    }
+    let mut dead = Vec::new();
+    for number in 1..=40 {
+        conns.retain(|&conn| conn != number);
+        rig.input(Input::Closed {
+            conn: ConnId(number),
+            by_peer: true,
+        });
+        rig.beat_for(&conns, SECOND * 40);
+        assert_eq!(rig.transitions(number as u8).last(), Some(&Liveness::Offline));
+        dead.push(node_id(number as u8));
+    }
+    let findings = rig.snapshot().findings.clone();
+    assert!(findings.len() <= 32, "{} findings", findings.len());
+    let mut told: Vec<_> = findings.iter().flat_map(|finding| finding.near.clone()).collect();
+    told.sort();
+    assert_eq!(told, dead);
+}
+
+#[test]
+fn health_is_told_anew_in_each_session() {
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    rig.input(Input::Evidence {
+        conn: ConnId(1),
+        observations: Vec::new(),
+        health: Some(Health {
+            strained: true,
+            disk_stalled: true,
+        }),
+    });
+    rig.beat_for(&[1], SECOND * 6);
+    assert_eq!(rig.snapshot().findings.len(), 2);
+    rig.hello(2, hello(1, 2, 0));
+    rig.beat_for(&[2], SECOND * 30);
+    assert!(rig.snapshot().findings.is_empty());
 }
 
 #[test]
