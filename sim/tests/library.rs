@@ -1,5 +1,8 @@
 //! The scenarios that ship, each with several seeds, and each seed twice.
 
+// The lint's leave for tests does not reach helpers of an integration test.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::{
     collections::BTreeSet,
     fs,
