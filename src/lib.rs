@@ -7,6 +7,7 @@ pub mod convert;
 pub mod delta;
 pub mod encoded;
 pub mod export;
+pub mod identity;
 
 /// Package `wyneos.v1`: messages, clients and servers, as proto/wyneos/v1 describes them.
 #[allow(missing_docs, unreachable_pub, clippy::all)]

@@ -1,0 +1,340 @@
+//! TLS in which certificates, keys and CAs can be replaced while connections stand.
+//!
+//! TLS 1.3 alone. Sessions are not resumed: a resumed one would show the certificate of the first handshake, for as long as it is
+//! resumed.
+
+use std::{fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
+    client::{
+        ResolvesClientCert, Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_cert_signed_by_trust_anchor,
+    },
+    crypto::{CryptoProvider, ring, verify_tls13_signature},
+    server::{
+        ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+    sign::CertifiedKey,
+    version::TLS13,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use wyneos_core::{
+    id::{ClusterId, NodeId},
+    integrity::Digest,
+};
+
+use super::{Credentials, Principal, Role, fingerprint};
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A key is of no known kind, or does not belong to its certificate.
+    #[error("the key cannot be used with its certificate")]
+    Key(#[source] Error),
+    /// A CA's certificate cannot be used.
+    #[error("a CA's certificate cannot be used")]
+    Root(#[source] Error),
+    /// No CA is trusted, or they cannot be used.
+    #[error("the CAs cannot be used: {0}")]
+    Verifier(String),
+    /// The configuration cannot be made.
+    #[error("TLS cannot be set up")]
+    Config(#[source] Error),
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// The certificate that is shown, and its key. Clones share it: a replaced one is shown from the next handshake on.
+#[derive(Clone, Debug)]
+pub struct Keys(Arc<ArcSwap<CertifiedKey>>);
+
+fn certified(credentials: &Credentials) -> Result<Arc<CertifiedKey>, TlsError> {
+    let (chain, key) = (credentials.chain.clone(), credentials.key.clone_key());
+    CertifiedKey::from_der(chain, key, &provider())
+        .map(Arc::new)
+        .map_err(TlsError::Key)
+}
+
+impl Keys {
+    /// Shows the certificate of `credentials`.
+    ///
+    /// # Errors
+    /// The key cannot be used, or belongs to another certificate.
+    pub fn new(credentials: &Credentials) -> Result<Keys, TlsError> {
+        Ok(Keys(Arc::new(ArcSwap::new(certified(credentials)?))))
+    }
+
+    /// Shows another certificate from now on.
+    ///
+    /// # Errors
+    /// As [`new`](Keys::new); then the old one stays.
+    pub fn replace(&self, credentials: &Credentials) -> Result<(), TlsError> {
+        self.0.store(certified(credentials)?);
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Keys {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+impl ResolvesClientCert for Keys {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+struct Trusted {
+    roots: Arc<RootCertStore>,
+    clients: Arc<dyn ClientCertVerifier>,
+}
+
+/// The CAs that are trusted, for certificates of one cluster. Clones share them: while a CA is being replaced, both are there.
+#[derive(Clone)]
+pub struct Trust {
+    cluster: ClusterId,
+    trusted: Arc<ArcSwap<Trusted>>,
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust")
+            .field("cluster", &self.cluster)
+            .finish_non_exhaustive()
+    }
+}
+
+fn trusted(roots: &[CertificateDer<'static>]) -> Result<Arc<Trusted>, TlsError> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone()).map_err(TlsError::Root)?;
+    }
+    let roots = Arc::new(store);
+    // Whoever shows no certificate is let in as nobody: enrolment is for those, and every call asks who calls.
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| TlsError::Verifier(error.to_string()))?;
+    Ok(Arc::new(Trusted { roots, clients }))
+}
+
+impl Trust {
+    /// Trusts these CAs for certificates of `cluster`.
+    ///
+    /// # Errors
+    /// There is none, or one cannot be used.
+    pub fn new(cluster: ClusterId, roots: &[CertificateDer<'static>]) -> Result<Trust, TlsError> {
+        let trusted = Arc::new(ArcSwap::new(trusted(roots)?));
+        Ok(Trust { cluster, trusted })
+    }
+
+    /// Trusts these from now on; connections that stand are left alone.
+    ///
+    /// # Errors
+    /// As [`new`](Trust::new); then the old ones stay.
+    pub fn replace(&self, roots: &[CertificateDer<'static>]) -> Result<(), TlsError> {
+        self.trusted.store(trusted(roots)?);
+        Ok(())
+    }
+}
+
+/// The certificate names somebody whom this end does not talk to.
+fn refused() -> Error {
+    Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)
+}
+
+/// Verifies clients by the CAs that are trusted now, and by the cluster in their names.
+#[derive(Debug)]
+struct Clients(Trust);
+
+impl ClientCertVerifier for Clients {
+    fn offer_client_auth(&self) -> bool {
+        true
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let trusted = self.0.trusted.load();
+        let verified = trusted.clients.verify_client_cert(certificate, intermediates, now)?;
+        let principal = Principal::of(certificate).map_err(|_| refused())?;
+        (principal.cluster == self.0.cluster)
+            .then_some(verified)
+            .ok_or_else(refused)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("only TLS 1.3 is spoken".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &provider().signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A server of this certificate, for clients of this cluster and for those that show no certificate. Speaks HTTP/2, and HTTP/1.1 for
+/// gRPC-Web.
+///
+/// # Errors
+/// TLS cannot be set up.
+pub fn server_config(keys: &Keys, trust: &Trust) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(TlsError::Config)?
+        .with_client_cert_verifier(Arc::new(Clients(trust.clone())))
+        .with_cert_resolver(Arc::new(keys.clone()));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// Whom a client wants to find at the other end.
+#[derive(Clone, Debug)]
+pub enum Expected {
+    /// A coordinator of the cluster.
+    Coordinator(Trust),
+    /// The agent of a node of the cluster.
+    Node(Trust, NodeId),
+    /// A coordinator of this cluster by a CA of this fingerprint, which it shows: all that a host knows that joins.
+    Pinned(ClusterId, Digest),
+}
+
+/// Verifies a server by its name in the certificate; that of its host proves nothing.
+#[derive(Debug)]
+struct Servers(Expected);
+
+impl Servers {
+    fn is_expected(&self, principal: &Principal) -> bool {
+        let (cluster, role, node) = match &self.0 {
+            Expected::Coordinator(trust) => (trust.cluster, Role::Coordinator, None),
+            Expected::Node(trust, node) => (trust.cluster, Role::Agent, Some(*node)),
+            Expected::Pinned(cluster, _) => (*cluster, Role::Coordinator, None),
+        };
+        principal.cluster == cluster && principal.role == role && principal.node() == node
+    }
+
+    fn roots(&self, chain: &[CertificateDer<'_>]) -> Result<Arc<RootCertStore>, Error> {
+        match &self.0 {
+            Expected::Coordinator(trust) | Expected::Node(trust, _) => Ok(Arc::clone(&trust.trusted.load().roots)),
+            Expected::Pinned(_, pinned) => {
+                let unknown = || Error::InvalidCertificate(CertificateError::UnknownIssuer);
+                let root = chain
+                    .iter()
+                    .find(|shown| fingerprint(shown) == *pinned)
+                    .ok_or_else(unknown)?;
+                let mut roots = RootCertStore::empty();
+                roots.add(root.clone().into_owned())?;
+                Ok(Arc::new(roots))
+            }
+        }
+    }
+}
+
+impl ServerCertVerifier for Servers {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let parsed = ParsedCertificate::try_from(certificate)?;
+        let roots = self.roots(intermediates)?;
+        let algorithms = provider().signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, algorithms)?;
+        let principal = Principal::of(certificate).map_err(|_| refused())?;
+        let expected = self.is_expected(&principal);
+        expected.then(ServerCertVerified::assertion).ok_or_else(refused)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("only TLS 1.3 is spoken".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &provider().signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A client that shows the certificate of `keys`, if there is one, and talks only to whom it expects.
+///
+/// # Errors
+/// TLS cannot be set up.
+pub fn client_config(keys: Option<&Keys>, expected: Expected) -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(TlsError::Config)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Servers(expected)));
+    let mut config = match keys {
+        Some(keys) => builder.with_client_cert_resolver(Arc::new(keys.clone())),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
