@@ -36,13 +36,13 @@ const AT_ONCE: u32 = 256;
 const BREATHER: Duration = Duration::from_millis(100);
 
 /// What is sent where, as host:port.
-pub(crate) type Outgoing = mpsc::Sender<(String, Beacon)>;
+pub(crate) type Outgoing = mpsc::Sender<(Arc<str>, Beacon)>;
 
 /// Sends what is asked for; ends with its asker.
 pub(crate) fn sending(socket: Arc<UdpSocket>) -> Outgoing {
-    let (sender, mut queue) = mpsc::channel::<(String, Beacon)>(WAITING);
+    let (sender, mut queue) = mpsc::channel::<(Arc<str>, Beacon)>(WAITING);
     tokio::spawn(async move {
-        let mut known: HashMap<String, (Instant, Option<SocketAddr>)> = HashMap::new();
+        let mut known: HashMap<Arc<str>, (Instant, Option<SocketAddr>)> = HashMap::new();
         while let Some((address, beacon)) = queue.recv().await {
             let to = match address.parse() {
                 Ok(to) => Some(to),
@@ -57,13 +57,16 @@ pub(crate) fn sending(socket: Arc<UdpSocket>) -> Outgoing {
     sender
 }
 
-async fn resolve(known: &mut HashMap<String, (Instant, Option<SocketAddr>)>, address: String) -> Option<SocketAddr> {
+async fn resolve(
+    known: &mut HashMap<Arc<str>, (Instant, Option<SocketAddr>)>,
+    address: Arc<str>,
+) -> Option<SocketAddr> {
     let now = Instant::now();
     known.retain(|_, (at, _)| now.duration_since(*at) < LOOK_UP);
     if let Some((_, found)) = known.get(&address) {
         return *found;
     }
-    let found = timeout(LOOKING_UP, lookup_host(&address)).await;
+    let found = timeout(LOOKING_UP, lookup_host(&*address)).await;
     let found = found.ok().and_then(Result::ok).and_then(|mut found| found.next());
     known.insert(address, (now, found));
     found
@@ -104,7 +107,7 @@ pub(crate) async fn receive(socket: Arc<UdpSocket>, id: NodeId, driver: mpsc::Se
         let input = Input::Beacon {
             cluster: beacon.cluster,
             sender: beacon.sender,
-            address: from.to_string(),
+            address: from.to_string().into(),
             observes: beacon.observes,
         };
         // A logic that is too busy for it learns of the next one.

@@ -109,7 +109,7 @@ type Client = MeshServiceClient<Channel>;
 /// Connections to peers, one a target; at most as many as the plan has targets.
 #[derive(Default)]
 pub(crate) struct Peers {
-    clients: HashMap<NodeId, (String, Option<Client>)>,
+    clients: HashMap<NodeId, (Arc<str>, Option<Client>)>,
 }
 
 /// A probe that is to be sent.
@@ -117,7 +117,7 @@ pub(crate) struct Probe {
     pub(crate) cluster: ClusterId,
     pub(crate) observer: NodeId,
     pub(crate) target: NodeId,
-    pub(crate) address: String,
+    pub(crate) address: Arc<str>,
     pub(crate) sequence: u64,
     pub(crate) timeout: Duration,
 }
@@ -128,15 +128,16 @@ impl Peers {
         self.clients.retain(|id, (address, _)| {
             plan.targets
                 .iter()
-                .any(|target| target.0 == *id && target.1 == *address)
+                .any(|target| target.0 == *id && *target.1 == **address)
         });
     }
 
     /// The connection to a peer, if there is one; the probe gives it back.
     pub(crate) fn take(&mut self, probe: &Probe) -> Option<Client> {
-        let (address, client) = self.clients.entry(probe.target).or_default();
+        let fresh = || (Arc::clone(&probe.address), None);
+        let (address, client) = self.clients.entry(probe.target).or_insert_with(fresh);
         if *address != probe.address {
-            (*address, *client) = (probe.address.clone(), None);
+            (*address, *client) = fresh();
         }
         client.take()
     }
@@ -154,7 +155,7 @@ pub(crate) struct Question {
     pub(crate) cluster: ClusterId,
     pub(crate) node: NodeId,
     pub(crate) via: NodeId,
-    pub(crate) address: String,
+    pub(crate) address: Arc<str>,
     pub(crate) incarnation: u64,
     pub(crate) timeout: Duration,
 }

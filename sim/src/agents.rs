@@ -1,6 +1,6 @@
 //! Agents' machines: the real logic, and what its driver would do.
 
-use std::{collections::BTreeMap, mem, time::Duration};
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -60,6 +60,8 @@ pub(crate) struct Question {
 /// A machine with an agent.
 pub(crate) struct Machine {
     core: Option<Agent>,
+    /// Where its agent answers.
+    address: Arc<str>,
     pub(crate) powered: bool,
     /// Counts the starts of its agent, as the world sees them.
     pub(crate) generation: u32,
@@ -90,9 +92,10 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(clock: Clock) -> Machine {
+    pub(crate) fn new(node: usize, clock: Clock) -> Machine {
         Machine {
             core: None,
+            address: format!("{}:7402", name(node)).into(),
             powered: true,
             generation: 0,
             incarnation: 0,
@@ -184,7 +187,7 @@ impl World<'_> {
             labels,
             binary_digest: [1; 32],
             config_digest: [2; 32],
-            probe_address: format!("{}:7402", name(node)),
+            probe_address: machine.address.to_string(),
         };
         let config = Config {
             facts,
@@ -498,7 +501,7 @@ impl World<'_> {
 
     pub(crate) fn beacon_in(&mut self, sender: usize, receiver: usize, observes: bool) {
         if self.machines[receiver].powered {
-            let address = format!("{}:7402", name(sender));
+            let address = Arc::clone(&self.machines[sender].address);
             let (cluster, sender) = (CLUSTER, id_of(sender));
             self.tell_agent(
                 receiver,

@@ -213,7 +213,7 @@ impl<'a> World<'a> {
             };
             Clock { rate, jumped: 0 }
         };
-        let machines = (0..cluster.nodes).map(|_| Machine::new(clock())).collect();
+        let machines = (0..cluster.nodes).map(|node| Machine::new(node, clock())).collect();
         let host = Host::new(clock());
         let mut world = World {
             scenario,

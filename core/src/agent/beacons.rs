@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -29,7 +30,7 @@ const MAX_PEERS: usize = 128;
 #[derive(Debug)]
 struct Peer {
     /// Where its newest beacon came from.
-    address: String,
+    address: Arc<str>,
     /// When its newest beacon came.
     at: Time,
     lost: bool,
@@ -70,11 +71,12 @@ impl Agent {
     }
 
     /// A beacon came.
-    pub(super) fn beacon(&mut self, cluster: ClusterId, sender: NodeId, address: String, observes: bool) {
+    pub(super) fn beacon(&mut self, cluster: ClusterId, sender: NodeId, address: Arc<str>, observes: bool) {
         let (now, target) = (self.now, self.probes.sight_of(sender));
-        let known = self.beacons.peers.contains_key(&sender);
         let follows = target.is_some() || observes;
-        if self.probes.cluster() != Some(cluster) || !follows || (!known && self.beacons.peers.len() >= MAX_PEERS) {
+        let full = self.beacons.peers.len() >= MAX_PEERS;
+        let known = self.beacons.peers.get_mut(&sender);
+        if self.probes.cluster() != Some(cluster) || !follows || (known.is_none() && full) {
             return;
         }
         let peer = Peer {
@@ -83,7 +85,10 @@ impl Agent {
             lost: false,
             observes,
         };
-        let was_lost = self.beacons.peers.insert(sender, peer).is_none_or(|before| before.lost);
+        let was_lost = match known {
+            Some(known) => std::mem::replace(known, peer).lost,
+            None => self.beacons.peers.insert(sender, peer).is_none(),
+        };
         let unheard = matches!(target, Some(Some(Sight::Silent | Sight::Refused)));
         if was_lost {
             self.beacons.untold.insert(sender);
@@ -103,8 +108,8 @@ impl Agent {
         self.beacons
             .peers
             .retain(|id, peer| probes.sight_of(*id).is_some() || (peer.observes && now.since(peer.at) < FORGOTTEN));
-        let mut send = |to: NodeId, address: &str, observes: bool| {
-            let address = address.to_owned();
+        let mut send = |to: NodeId, address: &Arc<str>, observes: bool| {
+            let address = Arc::clone(address);
             self.effects.push_back(Effect::Beacon {
                 cluster,
                 to,

@@ -1,6 +1,6 @@
 //! What goes into the agent's logic, and what comes out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     behaviour,
@@ -53,7 +53,7 @@ pub enum Input {
         /// Who sent it.
         sender: NodeId,
         /// Where it came from, as host:port.
-        address: String,
+        address: Arc<str>,
         /// The sender probes this node, and wants beacons of it.
         observes: bool,
     },
@@ -174,7 +174,7 @@ pub enum Effect {
         /// The node.
         target: NodeId,
         /// Where it answers.
-        address: String,
+        address: Arc<str>,
         /// The number of this probe.
         sequence: u64,
         /// How long to wait for an answer, however late.
@@ -187,7 +187,7 @@ pub enum Effect {
         /// The peer.
         to: NodeId,
         /// Where it is, as host:port.
-        address: String,
+        address: Arc<str>,
         /// This node probes it.
         observes: bool,
     },
@@ -198,7 +198,7 @@ pub enum Effect {
         /// The peer.
         via: NodeId,
         /// Where it answers, as host:port.
-        address: String,
+        address: Arc<str>,
         /// Starts of this agent.
         incarnation: u64,
         /// The number of this question.

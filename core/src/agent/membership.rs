@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -175,7 +176,7 @@ impl Agent {
         if membership.asked.is_some_and(|(_, at)| now.since(at) < ASK_PATIENCE) {
             return;
         }
-        let heard: Vec<(NodeId, &str)> = self.probes.heard().collect();
+        let heard: Vec<_> = self.probes.heard().collect();
         let Some(&(via, address)) = heard.get(membership.turn % heard.len().max(1)) else {
             return;
         };
@@ -183,7 +184,7 @@ impl Agent {
         membership.numbers += 1;
         let number = membership.numbers;
         membership.asked = Some((number, now));
-        let address = address.to_owned();
+        let address = Arc::clone(address);
         self.effects.push_back(Effect::Ask {
             cluster,
             via,

@@ -172,7 +172,7 @@ fn ask(rig: &mut Rig, id: u64, cluster: ClusterId, asker: u8) {
     rig.input(Input::Beacon {
         cluster: Uuid([9; 16]),
         sender: asker,
-        address: "10.0.0.1:1".to_owned(),
+        address: "10.0.0.1:1".into(),
         observes: true,
     });
     stranger_asks(rig, id, cluster, asker);

@@ -1,6 +1,6 @@
 //! Probes: each target once an interval, their phases spread over it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rand::RngExt;
 
@@ -35,7 +35,7 @@ const MAX_TARGETS: usize = 64;
 
 #[derive(Debug)]
 struct Target {
-    address: String,
+    address: Arc<str>,
     meter: LinkMeter,
     /// Token of its newest timer.
     timer: u64,
@@ -100,15 +100,15 @@ impl Probes {
     }
 
     /// The targets and their addresses.
-    pub(super) fn targets(&self) -> impl Iterator<Item = (NodeId, &str)> {
-        self.targets.iter().map(|(&id, target)| (id, target.address.as_str()))
+    pub(super) fn targets(&self) -> impl Iterator<Item = (NodeId, &Arc<str>)> {
+        self.targets.iter().map(|(&id, target)| (id, &target.address))
     }
 
     /// The targets that answer, and their addresses.
-    pub(super) fn heard(&self) -> impl Iterator<Item = (NodeId, &str)> {
+    pub(super) fn heard(&self) -> impl Iterator<Item = (NodeId, &Arc<str>)> {
         let heard = |(_, target): &(_, &Target)| target.sight == Some(Sight::Heard);
         let targets = self.targets.iter().filter(heard);
-        targets.map(|(&id, target)| (id, target.address.as_str()))
+        targets.map(|(&id, target)| (id, &target.address))
     }
 
     /// True while a probe of this number is not answered.
@@ -254,10 +254,10 @@ impl Agent {
         plan.targets.truncate(MAX_TARGETS);
         let mut before = std::mem::take(&mut self.probes.targets);
         for (id, address) in &plan.targets {
-            let kept = before.remove(id).filter(|target| target.address == *address);
+            let kept = before.remove(id).filter(|target| *target.address == **address);
             let is_new = kept.is_none();
             let target = kept.unwrap_or_else(|| {
-                let (address, meter) = (address.clone(), LinkMeter::default());
+                let (address, meter) = (Arc::from(address.as_str()), LinkMeter::default());
                 Target {
                     address,
                     meter,
@@ -306,7 +306,7 @@ impl Agent {
             self.probes.sequence += 1;
             let sequence = self.probes.sequence;
             target.under_way = Some(sequence);
-            let (address, timeout) = (target.address.clone(), TIMEOUT);
+            let (address, timeout) = (Arc::clone(&target.address), TIMEOUT);
             let due = self.now + target.patience();
             self.timers.set(due, Timer::Missed(id, sequence, due));
             self.effects.push_back(Effect::Probe {
