@@ -5,13 +5,12 @@ use std::{
         Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::Instant,
 };
 
 use wyneos_sim::Scenario;
 
-use crate::{Failure, output::Row};
+use crate::{Failure, output::Row, seeds};
 
 const NODES: u64 = 100;
 
@@ -44,41 +43,28 @@ struct Wrong {
 /// Simulates at least so many node-hours on as many threads as there are CPUs, seed by seed from `first` on.
 pub(crate) fn run(node_hours: u64, first: u64) -> Result<Vec<Row>, Failure> {
     let scenario = scenario()?;
-    let seeds = (node_hours * 60).div_ceil(NODES * MINUTES);
-    let last = first.saturating_add(seeds - 1);
-    let (next, done, suspicions) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0));
+    let count = (node_hours * 60).div_ceil(NODES * MINUTES);
+    let last = first.saturating_add(count - 1);
+    let (done, suspicions) = (AtomicU64::new(0), AtomicU64::new(0));
     let wrong = Mutex::new(Wrong::default());
     let began = Instant::now();
-    let work = || {
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed > last {
-                return;
-            }
-            let report = wyneos_sim::run(&scenario, seed, |_| true);
-            let suspected = report
-                .transitions
-                .iter()
-                .filter(|transition| transition.to == "suspect");
-            suspicions.fetch_add(suspected.count() as u64, Ordering::Relaxed);
-            if report.false_verdicts > 0 || !report.failures.is_empty() {
-                let mut wrong = wrong.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                wrong.verdicts += report.false_verdicts;
-                wrong.seeds.push(seed);
-                let first = report.failures.into_iter().next();
-                wrong.broken = wrong.broken.take().or(first);
-            }
-            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            if done.is_multiple_of(TELL) {
-                let hours = done * NODES * MINUTES / 60;
-                eprintln!("false-verdicts: {hours} node-hours after {:.0?} …", began.elapsed());
-            }
+    seeds::each(&scenario, first..=last, |report| {
+        let suspected = report
+            .transitions
+            .iter()
+            .filter(|transition| transition.to == "suspect");
+        suspicions.fetch_add(suspected.count() as u64, Ordering::Relaxed);
+        if report.false_verdicts > 0 || !report.failures.is_empty() {
+            let mut wrong = wrong.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            wrong.verdicts += report.false_verdicts;
+            wrong.seeds.push(report.seed);
+            let first = report.failures.into_iter().next();
+            wrong.broken = wrong.broken.take().or(first);
         }
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(work);
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        if done.is_multiple_of(TELL) {
+            let hours = done * NODES * MINUTES / 60;
+            eprintln!("false-verdicts: {hours} node-hours after {:.0?} …", began.elapsed());
         }
     });
     let wrong = wrong.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -86,12 +72,12 @@ pub(crate) fn run(node_hours: u64, first: u64) -> Result<Vec<Row>, Failure> {
         return Err(Failure::new(format!("an invariant did not hold: {broken}")));
     }
     let row = Row::new("false-verdicts")
-        .with("node_hours", seeds * NODES * MINUTES / 60)
+        .with("node_hours", count * NODES * MINUTES / 60)
         .with("seeds", format!("{first}-{last}"))
         .with("suspicions", suspicions.into_inner())
         .with("false_verdicts", wrong.verdicts)
         .with("wrong_seeds", format!("{:?}", wrong.seeds))
-        .with("threads", threads)
+        .with("threads", seeds::threads())
         .number("wall_s", began.elapsed().as_secs_f64());
     Ok(vec![row])
 }

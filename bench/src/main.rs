@@ -1,6 +1,7 @@
 //! Load generators and benchmarks of WyneOS. docs/performance.md has the goals and what was measured.
 
 mod agent;
+mod ambiguity;
 mod cycle;
 mod death;
 mod detection;
@@ -14,6 +15,7 @@ mod null;
 mod null_watch;
 mod output;
 mod process;
+mod seeds;
 mod stats;
 mod subscribers;
 #[cfg(test)]
@@ -113,6 +115,13 @@ struct Simulate {
 }
 
 #[derive(Args)]
+struct Ambiguity {
+    /// Seeds of each of the four cases.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    seeds: u64,
+}
+
+#[derive(Args)]
 struct RealDeath {
     /// Agents, each in a network namespace of its own.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(3..=60))]
@@ -152,7 +161,9 @@ enum Command {
     FalseVerdicts(FalseVerdicts),
     /// How soon real deaths are found among real agents in network namespaces; wants root, iproute2 and nftables.
     Death(RealDeath),
-    /// All of these but the last two, with their defaults.
+    /// Whether zones that died are told from a coordinator that is cut off from them; all CPUs.
+    Ambiguity(Ambiguity),
+    /// All of these but the last three, with their defaults.
     All,
     /// Serves agents and drops what they say.
     #[command(hide = true)]
@@ -194,6 +205,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Simulate(args) => detection::run(&args.nodes, args.deaths, args.death)?,
         Command::FalseVerdicts(args) => hours::run(args.node_hours, args.first_seed)?,
         Command::Death(args) => death::run(args.agents as usize, args.deaths as usize, args.death)?,
+        Command::Ambiguity(args) => ambiguity::run(args.seeds)?,
         Command::All => all(common)?,
         Command::NullServer => return null::sessions(),
         Command::NullSubscriptions { file, every } => {
