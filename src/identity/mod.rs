@@ -5,6 +5,10 @@
 //! the name, which is the node's id. Host names and addresses prove nothing here; certificates of coordinators bear them for
 //! clients that look for nothing else.
 
+#[cfg(feature = "authority")]
+mod authority;
+#[cfg(all(test, feature = "authority"))]
+mod authority_tests;
 mod credentials;
 mod principal;
 mod tls;
@@ -13,6 +17,8 @@ mod token;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "authority")]
+pub use authority::{Authority, AuthorityPem, BadAuthority, BadRequest, REQUEST_MAX, new_request};
 pub use credentials::{CredentialError, Credentials};
 pub use principal::{BadPrincipal, Principal, Role};
 pub use tls::{Expected, Keys, TlsError, Trust, client_config, server_config};

@@ -70,7 +70,7 @@ fn keys(credentials: &Credentials) -> Keys {
 }
 
 /// What the server learns of its client in a handshake; what went wrong, in the words of whoever noticed, otherwise.
-fn shake(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Result<Option<Principal>, String> {
+pub(super) fn shake(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Result<Option<Principal>, String> {
     let name = ServerName::try_from("anything.invalid").unwrap();
     let mut client = Connection::Client(ClientConnection::new(Arc::clone(client), name).unwrap());
     let mut server = Connection::Server(ServerConnection::new(Arc::clone(server)).unwrap());

@@ -1,0 +1,234 @@
+//! The cluster's CA: it decides every name in a certificate. A request brings a key and the proof that its sender has it, and nothing
+//! else.
+
+use std::{fmt, ops::Range, time::SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType,
+};
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use time::OffsetDateTime;
+use wyneos_core::id::ClusterId;
+use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
+
+use super::Principal;
+
+/// Years for which a CA's certificate holds.
+const CA_YEARS: i64 = 10;
+
+/// How much earlier than now a CA's certificate begins to hold: other hosts' clocks may be slow.
+const EARLIER: time::Duration = time::Duration::hours(1);
+
+/// Bytes of a request at most.
+pub const REQUEST_MAX: usize = 8 * 1024;
+
+/// Why a CA cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadAuthority {
+    /// The certificate or the key cannot be read.
+    #[error("the CA's {0} cannot be read")]
+    Unreadable(&'static str),
+    /// The certificate is no CA's.
+    #[error("the certificate is not one of a CA: it may not sign others")]
+    NoAuthority,
+    /// The key belongs to another certificate.
+    #[error("the CA's key does not belong to its certificate")]
+    OtherKey,
+    /// The certificate does not hold now.
+    #[error("the CA's certificate holds from {0} on, until {1}")]
+    Outdated(String, String),
+    /// The system has no random numbers, or a key that cannot sign.
+    #[error("the CA cannot sign")]
+    Signing(#[source] rcgen::Error),
+}
+
+/// Why a request gets no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum BadRequest {
+    /// It cannot be read, is too long, or its key is of a kind that is not used.
+    #[error("the certificate request cannot be read")]
+    Unreadable,
+    /// It was altered, or its sender does not have the key.
+    #[error("the certificate request is not signed by its own key")]
+    Signature,
+    /// It asks for names, or for what its certificate may do: those are not its sender's to choose.
+    #[error("the certificate request asks for names or uses; a request brings a key alone")]
+    Names,
+    /// A host is neither a name nor an address.
+    #[error("{0:?} is neither a host's name nor an address")]
+    Host(String),
+    /// The CA failed.
+    #[error("the CA cannot sign")]
+    Signing(#[source] rcgen::Error),
+}
+
+/// The PEM texts that a CA is kept as. `Debug` does not tell the key.
+pub struct AuthorityPem {
+    /// Its certificate.
+    pub certificate: String,
+    /// Its key: whoever has it is the cluster.
+    pub key: String,
+}
+
+impl fmt::Debug for AuthorityPem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorityPem").finish_non_exhaustive()
+    }
+}
+
+/// A cluster's CA.
+pub struct Authority {
+    cluster: ClusterId,
+    root: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority")
+            .field("cluster", &self.cluster)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// A new CA, and what it is kept as.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn new(cluster: ClusterId, now: SystemTime) -> Result<(Authority, AuthorityPem), BadAuthority> {
+        let now = OffsetDateTime::from(now);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("WyneOS cluster {cluster}"));
+        // It signs certificates of ends, and no further CA.
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.not_before = now - EARLIER;
+        params.not_after = now + time::Duration::days(365 * CA_YEARS);
+        let key = KeyPair::generate().map_err(BadAuthority::Signing)?;
+        let certificate = params.self_signed(&key).map_err(BadAuthority::Signing)?;
+        let pem = AuthorityPem {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        };
+        let (root, issuer) = (certificate.der().clone(), Issuer::new(params, key));
+        let authority = Authority { cluster, root, issuer };
+        Ok((authority, pem))
+    }
+
+    /// The CA that is kept as these texts: the cluster's own, or an operator's.
+    ///
+    /// # Errors
+    /// They are no CA, or one that does not hold `now`.
+    pub fn from_pem(cluster: ClusterId, pem: &AuthorityPem, now: SystemTime) -> Result<Authority, BadAuthority> {
+        use rustls_pki_types::pem::PemObject as _;
+        let root = CertificateDer::from_pem_slice(pem.certificate.as_bytes())
+            .map_err(|_| BadAuthority::Unreadable("certificate"))?;
+        let key = KeyPair::from_pem(&pem.key).map_err(|_| BadAuthority::Unreadable("key"))?;
+        let (_, parsed) = X509Certificate::from_der(&root).map_err(|_| BadAuthority::Unreadable("certificate"))?;
+        if !parsed.is_ca() {
+            return Err(BadAuthority::NoAuthority);
+        }
+        if parsed.public_key().raw != key.subject_public_key_info() {
+            return Err(BadAuthority::OtherKey);
+        }
+        let validity = parsed.validity();
+        let holds = validity.not_before.to_datetime()..=validity.not_after.to_datetime();
+        if !holds.contains(&OffsetDateTime::from(now)) {
+            return Err(BadAuthority::Outdated(
+                validity.not_before.to_string(),
+                validity.not_after.to_string(),
+            ));
+        }
+        let issuer = Issuer::from_ca_cert_der(&root, key).map_err(|_| BadAuthority::Unreadable("certificate"))?;
+        Ok(Authority { cluster, root, issuer })
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// The CA's certificate.
+    pub fn root(&self) -> &CertificateDer<'static> {
+        &self.root
+    }
+
+    /// A certificate for the key of `request` that names `principal`, and `hosts` (names and addresses) for clients that look for
+    /// those; with the CA's own behind it, by which whoever joins knows the cluster.
+    ///
+    /// # Errors
+    /// The request cannot be accepted, or a host is none.
+    pub fn issue(
+        &self,
+        request: &CertificateSigningRequestDer<'_>,
+        principal: &Principal,
+        hosts: &[String],
+        holds: Range<SystemTime>,
+    ) -> Result<Vec<CertificateDer<'static>>, BadRequest> {
+        let key = read(request)?;
+        let name = |name: &str| name.try_into().map_err(BadRequest::Signing);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = vec![SanType::URI(name(&principal.to_string())?)];
+        for host in hosts {
+            params.subject_alt_names.push(match host.parse() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) if is_host(host) => SanType::DnsName(name(host)?),
+                Err(_) => return Err(BadRequest::Host(host.clone())),
+            });
+        }
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        (params.not_before, params.not_after) = (holds.start.into(), holds.end.into());
+        let certificate = params
+            .signed_by(&key.public_key, &self.issuer)
+            .map_err(BadRequest::Signing)?;
+        Ok(vec![certificate.der().clone(), self.root.clone()])
+    }
+}
+
+/// Reads a request that brings a key alone.
+fn read(request: &CertificateSigningRequestDer<'_>) -> Result<CertificateSigningRequestParams, BadRequest> {
+    if request.len() > REQUEST_MAX {
+        return Err(BadRequest::Unreadable);
+    }
+    let read = CertificateSigningRequestParams::from_der(request).map_err(|error| match error {
+        rcgen::Error::InvalidCertificationRequestSignature => BadRequest::Signature,
+        rcgen::Error::UnsupportedExtension => BadRequest::Names,
+        _ => BadRequest::Unreadable,
+    })?;
+    let asked = &read.params;
+    let alone = asked.subject_alt_names.is_empty()
+        && asked.distinguished_name.iter().next().is_none()
+        && asked.key_usages.is_empty()
+        && asked.extended_key_usages.is_empty()
+        && asked.is_ca == IsCa::NoCa;
+    alone.then_some(read).ok_or(BadRequest::Names)
+}
+
+/// True for what DNS would take for a host's name.
+fn is_host(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        (1..=63).contains(&label.len()) && label.bytes().all(fits) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+/// A new key, and the request for its certificate.
+///
+/// # Errors
+/// The system has no random numbers.
+pub fn new_request() -> Result<(PrivateKeyDer<'static>, CertificateSigningRequestDer<'static>), rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(&key)?.der().clone();
+    Ok((PrivatePkcs8KeyDer::from(key.serialize_der()).into(), request))
+}
