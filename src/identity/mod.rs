@@ -7,7 +7,8 @@
 
 #[cfg(feature = "authority")]
 mod authority;
-#[cfg(all(test, feature = "authority"))]
+#[cfg(feature = "authority")]
+#[cfg(test)]
 mod authority_tests;
 mod credentials;
 mod principal;
