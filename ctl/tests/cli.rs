@@ -151,3 +151,30 @@ fn the_command_reference_is_what_the_parser_says() {
         "docs/commands.md is out of date: `cargo run -p wynectl -- docs > docs/commands.md`"
     );
 }
+
+#[test]
+fn simulations_are_an_object_a_line_and_wrong_files_name_the_line() {
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/one-node.toml");
+    let output = wynectl(&["simulate", scenario, "--seeds", "2", "-o", "json"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let seeds: Vec<u64> = text
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["seed"]
+                .as_u64()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(seeds, [1, 2]);
+    let directory = tempfile::tempdir().unwrap();
+    let wrong = directory.path().join("wrong.toml");
+    fs::write(&wrong, "name = \"x\"\nduration = \"9s\"\nspeed = 1\n").unwrap();
+    let output = wynectl(&["simulate", wrong.to_str().unwrap()]);
+    assert_eq!(code(&output), 1);
+    assert!(
+        stderr(&output).contains("line 3: unknown field `speed`"),
+        "{}",
+        stderr(&output)
+    );
+}
