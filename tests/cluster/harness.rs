@@ -142,7 +142,7 @@ impl Cluster {
         Cluster::start_with(&[]).await
     }
 
-    /// A cluster whose coordinator is told something more.
+    /// A cluster whose coordinator is told something more, or something else.
     pub async fn start_with(extra: &'static [&'static str]) -> Cluster {
         let mut cluster = Cluster {
             directory: tempfile::tempdir().unwrap(),
@@ -170,7 +170,8 @@ impl Cluster {
             "--data-dir",
             &data_dir,
         ];
-        args.extend(QUICK);
+        let quick = QUICK.chunks(2).filter(|pair| !self.extra.contains(&pair[0]));
+        args.extend(quick.flatten());
         args.extend(self.extra);
         let log = self.directory.path().join("coordinator.log");
         self.coordinator = Some(Process::start("wyneos-coordinator", &args, &log));
