@@ -18,7 +18,7 @@ impl Coordinator {
             return;
         };
         let asked = self.registry.find(asker);
-        let (Some(index), true) = (asked, self.takes(via, 1)) else {
+        let (Some(index), true) = (asked, self.may_pass_on(via)) else {
             return;
         };
         // Another start of its agent, or a copy of its disk: what that holds for is not this one's.

@@ -296,8 +296,15 @@ impl Coordinator {
         may
     }
 
+    /// Takes a peer's question off what an agent may send. Half of that is left for its own observations: whoever asks it too much
+    /// must not make it a liar.
+    pub(super) fn may_pass_on(&mut self, via: NodeIndex) -> bool {
+        self.takes(via, 0);
+        self.registry[via].conduct.allowance > ALLOWANCE / 2 && self.takes(via, 1)
+    }
+
     /// Takes so much off what an agent may send; false when there is not as much left.
-    pub(super) fn takes(&mut self, observer: NodeIndex, observations: usize) -> bool {
+    fn takes(&mut self, observer: NodeIndex, observations: usize) -> bool {
         let now = self.now;
         let conduct = &mut self.registry[observer].conduct;
         let more = (now.since(conduct.reckoned).as_secs_f64() * f64::from(ALLOWANCE_A_SECOND)) as u32;

@@ -117,6 +117,10 @@ fn whoever_is_asked_by_strangers_is_not_blamed_for_it() {
         ask(&mut rig, 2, number, 3);
     }
     assert!(told(&rig, 1).is_empty() && told(&rig, 2).len() < 1_000);
+    // And what it sees itself still counts.
+    for _ in 0..10 {
+        see(&mut rig, 2, 3, Sight::Heard);
+    }
     rig.beat_for(&[1, 2, 3], SECOND * 2);
     assert!(rig.snapshot().findings.is_empty());
 }
