@@ -4,11 +4,13 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 9] = [
+    "access",
     "agent",
     "cluster",
     "coherence",
     "decision",
+    "enrollment",
     "event",
     "mesh",
     "telemetry",

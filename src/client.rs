@@ -1,13 +1,19 @@
 //! Connections to a coordinator, and clients with the limits that its answers need.
 
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
 
 use crate::v1::{
-    cluster_service_client::ClusterServiceClient, coherence_service_client::CoherenceServiceClient,
-    decision_service_client::DecisionServiceClient, event_service_client::EventServiceClient,
-    telemetry_service_client::TelemetryServiceClient,
+    access_service_client::AccessServiceClient, cluster_service_client::ClusterServiceClient,
+    coherence_service_client::CoherenceServiceClient, decision_service_client::DecisionServiceClient,
+    event_service_client::EventServiceClient, telemetry_service_client::TelemetryServiceClient,
 };
 
 /// Bytes that a client accepts in one message: a snapshot of a large cluster is far above tonic's own 4 MiB.
@@ -53,7 +59,7 @@ fn endpoint(address: &str) -> Result<Endpoint, ConnectError> {
     let with_scheme = match address.split_once("://") {
         None => format!("http://{address}"),
         Some(("http", _)) => address.to_owned(),
-        Some(_) => return Err(bad("only http is spoken")),
+        Some(_) => return Err(bad("only http:// is known; with credentials it is TLS all the same")),
     };
     let uri: Uri = with_scheme.parse().map_err(|_| bad("it cannot be read"))?;
     if uri.host().is_none_or(str::is_empty) {
@@ -73,16 +79,72 @@ fn endpoint(address: &str) -> Result<Endpoint, ConnectError> {
         .tcp_nodelay(true))
 }
 
-/// Connects to the coordinator at `address`, `host:port` or `http://host:port`, within 5 s. The channel reconnects by
+/// Connects to the coordinator at `address`, `host:port` or `http://host:port`, within 5 s, without TLS. The channel reconnects by
 /// itself when it is used again after the connection was lost.
+///
+/// # Errors
+/// The address cannot be used, or nobody answers there.
 pub async fn connect(address: &str) -> Result<Channel, ConnectError> {
-    endpoint(address)?
-        .connect()
-        .await
-        .map_err(|source| ConnectError::Unreachable {
-            address: address.to_owned(),
-            source,
-        })
+    connect_with(address, None).await
+}
+
+/// As [`connect`], with TLS as `tls` says ([`identity::client_config`](crate::identity::client_config)) if it is there.
+///
+/// # Errors
+/// As [`connect`]; or it is another one than is expected there.
+pub async fn connect_with(address: &str, tls: Option<&Arc<ClientConfig>>) -> Result<Channel, ConnectError> {
+    let endpoint = endpoint(address)?;
+    open(&endpoint, tls).await.map_err(|source| ConnectError::Unreachable {
+        address: address.to_owned(),
+        source,
+    })
+}
+
+/// Opens a channel to an endpoint, with TLS as `tls` says if it is there. Each reconnection shows the certificate of then.
+///
+/// # Errors
+/// Nobody answers there, or another one than is expected.
+pub async fn open(endpoint: &Endpoint, tls: Option<&Arc<ClientConfig>>) -> Result<Channel, tonic::transport::Error> {
+    let Some(tls) = tls else {
+        return endpoint.connect().await;
+    };
+    let connector = TlsConnector::from(Arc::clone(tls));
+    let connect = move |uri: Uri| {
+        let connector = connector.clone();
+        async move { secure(&connector, &uri).await.map(TokioIo::new) }
+    };
+    endpoint.connect_with_connector(service_fn(connect)).await
+}
+
+/// An error with what is behind it: tonic's own text says only "transport error".
+pub fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(behind) = source {
+        let behind_text = behind.to_string();
+        if !text.contains(&behind_text) {
+            text = format!("{text}: {behind_text}");
+        }
+        source = behind.source();
+    }
+    text
+}
+
+/// A connection on which both ends know each other.
+async fn secure(connector: &TlsConnector, uri: &Uri) -> io::Result<TlsStream<TcpStream>> {
+    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
+    let host = uri.host().ok_or_else(|| wrong("no host"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = uri.port_u16().ok_or_else(|| wrong("no port"))?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| wrong("no name of a host"))?;
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    connector.connect(name, stream).await
+}
+
+/// A client of AccessService.
+pub fn access(channel: Channel) -> AccessServiceClient<Channel> {
+    AccessServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
 }
 
 /// A client of ClusterService.

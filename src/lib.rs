@@ -1,6 +1,7 @@
 //! The public protocol of WyneOS and its client SDK: generated types and clients ([`v1`]), and what both sides of the
 //! wire share.
 
+pub mod audit;
 pub mod canonical;
 pub mod client;
 pub mod convert;

@@ -4,6 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use rand::{TryRng, rngs::SysRng};
@@ -12,7 +13,7 @@ use tokio::{
     runtime::Builder,
     sync::{mpsc, watch},
 };
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use wyneos::v1::mesh_service_server::MeshServiceServer;
@@ -21,7 +22,15 @@ use wyneos_core::{
     node::{Attributes, Capacity, Facts},
     time::WallTime,
 };
-use wyneos_shell::{clock::Clock, config::Layered, exit, metrics as metrics_port, start::Fatal, stop};
+use wyneos_shell::{
+    clock::Clock,
+    config::Layered,
+    exit,
+    listener::{self, Limits, Refused, Watch},
+    metrics as metrics_port,
+    start::Fatal,
+    stop,
+};
 
 use crate::{
     beacons,
@@ -29,12 +38,33 @@ use crate::{
     driver::{self, Driver, State, ToAgent},
     host::{self, Sampler},
     identity::{self, Identity, IdentityError},
-    mesh::{Answering, Peers},
+    mesh::{Answering, Members, Peers},
     metrics::Metrics,
+    tls::{Tls, TlsFailure},
 };
 
 /// Bytes of a probe at most.
 const PROBE: usize = 4 * 1024;
+
+/// Bytes of a call's headers at most.
+const HEADERS: u32 = 16 * 1024;
+
+/// Peers and relays are a few dozen; a source may be a whole rack behind one address.
+const LIMITS: Limits = Limits {
+    handshake: Duration::from_secs(5),
+    connections: 512,
+    of_one_source: 128,
+};
+
+/// Counts what the listener refuses.
+struct Refusals(Arc<Metrics>);
+
+impl Watch for Refusals {
+    fn refused(&self, source: SocketAddr, refused: &Refused) {
+        self.0.connections_refused.inc();
+        tracing::debug!(%source, %refused, "connection refused");
+    }
+}
 
 /// Ports that are tried when none is named.
 const FREE_PORTS: u32 = 16;
@@ -45,6 +75,9 @@ pub(crate) enum BootError {
     /// The identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsFailure),
     /// The host does not tell what every host should.
     #[error(transparent)]
     Host(#[from] host::HostError),
@@ -66,7 +99,7 @@ pub(crate) enum BootError {
 impl Fatal for BootError {
     fn exit_code(&self) -> u8 {
         match self {
-            BootError::Identity(IdentityError::Damaged { .. }) => exit::BAD_CONFIG,
+            BootError::Identity(IdentityError::Damaged { .. }) | BootError::Tls(_) => exit::BAD_CONFIG,
             _ => exit::FAILED,
         }
     }
@@ -85,6 +118,10 @@ pub(crate) fn run(config: Config, exit_with_stdin: bool) -> Result<(), BootError
 
 async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
     let identity = Identity::start(&config.data_dir)?;
+    let tls = config
+        .tls
+        .then(|| Tls::load(&config.data_dir, identity.id))
+        .transpose()?;
     let (listener, datagrams) = sockets(config.listen).await?;
     let address = listener
         .local_addr()
@@ -101,6 +138,8 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
         incarnation,
         coordinators,
         seed,
+        instance: *uuid::Uuid::new_v4().as_bytes(),
+        machine: host::machine().unwrap_or_default(),
     };
     let core = Agent::new(clock.now(), clock.wall(), core_config);
 
@@ -113,14 +152,23 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
     let (ready, is_ready) = watch::channel(false);
     let (sender, inputs) = mpsc::channel(driver::INPUTS);
     let (coordinate, is_at) = watch::channel(core.coordinate());
+    let (members, who_may_ask) = watch::channel(Members::default());
     let answering = Answering {
         id: identity.id,
         incarnation,
         cluster: Arc::clone(&cluster),
         coordinate: is_at,
         driver: sender.clone(),
+        members: tls.is_some().then_some(who_may_ask),
     };
-    tokio::spawn(serve(listener, answering, is_ready));
+    let server = tls.as_ref().map(Tls::server).transpose().map_err(TlsFailure::Tls)?;
+    let watch = Arc::new(Refusals(Arc::clone(&metrics)));
+    let incoming = listener::accept(listener, server, LIMITS, watch);
+    tokio::spawn(serve(incoming, answering, is_ready));
+    if let Some(tls) = &tls {
+        let coordinators = config.coordinators.0.clone();
+        tokio::spawn(tls.clone().keep_renewed(coordinators, Arc::clone(&metrics)));
+    }
     let datagrams = Arc::new(datagrams);
     let outgoing = beacons::sending(Arc::clone(&datagrams));
     tokio::spawn(beacons::receive(datagrams, identity.id, sender.clone()));
@@ -139,6 +187,8 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
         sender,
         peers: Peers::default(),
         beacons: outgoing,
+        members,
+        tls,
         state: State::default(),
     };
     driver.run().await;
@@ -221,17 +271,21 @@ async fn stop_when_asked(exit_with_stdin: bool, driver: mpsc::Sender<ToAgent>) {
 }
 
 /// Answers peers' probes, and tells whether a session stands.
-async fn serve(listener: TcpListener, answering: Answering, is_ready: watch::Receiver<bool>) {
+async fn serve(
+    incoming: ReceiverStream<io::Result<listener::Conn>>,
+    answering: Answering,
+    is_ready: watch::Receiver<bool>,
+) {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<MeshServiceServer<Answering>>().await;
     tokio::spawn(report(reporter, is_ready));
     let served = Server::builder()
-        .tcp_nodelay(true)
+        .http2_max_header_list_size(Some(HEADERS))
         .max_concurrent_streams(64)
-        .timeout(std::time::Duration::from_secs(5))
+        .timeout(Duration::from_secs(5))
         .add_service(health)
         .add_service(MeshServiceServer::new(answering).max_decoding_message_size(PROBE))
-        .serve_with_incoming(TcpListenerStream::new(listener))
+        .serve_with_incoming(incoming)
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "probes are no longer answered");

@@ -88,11 +88,13 @@ impl From<Listen> for String {
 wyneos_shell::config! {
     /// The coordinators, as host:port, comma-separated; tried in turn.
     coordinators: Addresses = Addresses(vec!["127.0.0.1:7400".to_owned()]), "coordinators", "WYNEOS_AGENT_COORDINATORS";
+    /// TLS: by the certificate that `wyneos-agent join` got; the agent, its coordinator and its peers know one another.
+    tls: bool = true, "tls", "WYNEOS_AGENT_TLS", num_args = 0..=1, default_missing_value = "true";
     /// Address to answer peers' probes on. Without TLS it must be a loopback address, unless `insecure` is set.
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7402)), "listen", "WYNEOS_AGENT_LISTEN";
     /// The address that peers are told to probe, as host:port; empty: the one listened on.
     advertise: String = String::new(), "advertise", "WYNEOS_AGENT_ADVERTISE";
-    /// Address to serve Prometheus metrics on, at /metrics; "off" for none. Without TLS it must be a loopback address, unless `insecure` is set.
+    /// Address to serve Prometheus metrics on, at /metrics; "off" for none; without TLS, so it must be a loopback address, unless `insecure` is set.
     metrics_listen: Listen = Listen(None), "metrics-listen", "WYNEOS_AGENT_METRICS_LISTEN";
     /// Directory of the node's id and incarnation; made if it is not there.
     data_dir: PathBuf = PathBuf::from("/var/lib/wyneos-agent"), "data-dir", "WYNEOS_AGENT_DATA_DIR";
@@ -109,6 +111,12 @@ wyneos_shell::config! {
 }
 
 impl Config {
+    /// What joining left.
+    fn base(&self) -> Option<PathBuf> {
+        let joined = self.data_dir.join("joined.toml");
+        (self.tls && joined.exists()).then_some(joined)
+    }
+
     fn check_fields(&self) -> Result<(), BadConfig> {
         if self.coordinators.0.is_empty() {
             return Err(BadConfig::field("coordinators", "empty; give at least one host:port"));
@@ -122,11 +130,11 @@ impl Config {
                 format!("{:?} is not host:port", self.advertise),
             ));
         }
-        let listens = [("listen", Some(self.listen)), ("metrics_listen", self.metrics_listen.0)];
-        for (field, address) in listens {
+        let listen = (!self.tls).then_some(self.listen);
+        for (field, address) in [("listen", listen), ("metrics_listen", self.metrics_listen.0)] {
             if let Some(address) = address.filter(|address| !self.insecure && !address.ip().is_loopback()) {
                 let reason =
-                    format!("{address} is not a loopback address, and this server has no TLS; --insecure allows it");
+                    format!("{address} is not a loopback address, and there is no TLS on it; --insecure allows it");
                 return Err(BadConfig::field(field, reason));
             }
         }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -27,9 +27,10 @@ use wyneos_shell::clock::Clock;
 use crate::{
     beacons::Outgoing,
     host::{self, Sampler},
-    mesh::{Peers, Probe, Question},
+    mesh::{Members, Peers, Probe, Question},
     metrics::Metrics,
     session,
+    tls::Tls,
 };
 
 /// Facts that wait for the agent's logic at most; then sessions and probes wait.
@@ -81,6 +82,8 @@ pub(crate) struct Driver {
     pub(crate) sender: mpsc::Sender<ToAgent>,
     pub(crate) peers: Peers,
     pub(crate) beacons: Outgoing,
+    pub(crate) members: watch::Sender<Members>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) state: State,
 }
 
@@ -183,6 +186,7 @@ impl Driver {
                         address,
                         sequence,
                         timeout,
+                        tls: self.tls.clone(),
                     });
                 }
                 Effect::Beacon {
@@ -216,6 +220,7 @@ impl Driver {
                         address,
                         incarnation,
                         timeout,
+                        tls: self.tls.clone(),
                     };
                     self.ask(number, question);
                 }
@@ -225,7 +230,12 @@ impl Driver {
                         let _ = answer.send(standing);
                     }
                 }
-                Effect::Targets(plan) => self.peers.keep(&plan),
+                Effect::Targets(plan) => {
+                    self.peers.keep(&plan);
+                    let targets = plan.targets.iter().map(|(node, _)| *node);
+                    let members = targets.chain(plan.observers.iter().copied()).collect();
+                    self.members.send_replace(Arc::new(members));
+                }
                 Effect::Tell(notice) => self.tell(notice),
                 Effect::Stopped => self.state.stopped = true,
             }
@@ -242,7 +252,13 @@ impl Driver {
 
     fn connect(&mut self, conn: ConnId, address: String) {
         let (outbound, queue) = mpsc::channel(session::OUTBOUND);
-        let task = tokio::spawn(session::run(conn, address, queue, self.sender.clone()));
+        let task = tokio::spawn(session::run(
+            conn,
+            address,
+            queue,
+            self.sender.clone(),
+            self.tls.clone(),
+        ));
         self.state.transports.insert(conn, Transport { outbound, task });
     }
 

@@ -60,6 +60,22 @@ fn read(path: &Path) -> Result<Option<String>, IdentityError> {
     }
 }
 
+/// The node's id, kept in `directory`, which exists; made when it is asked for first.
+pub(crate) fn node_id(directory: &Path) -> Result<NodeId, IdentityError> {
+    let path = directory.join("node-id");
+    match read(&path)? {
+        Some(text) => text.parse().map_err(|_| IdentityError::Damaged {
+            path,
+            reason: "not a UUID; restore it, or remove it to join as a new node",
+        }),
+        None => {
+            let id = wyneos_core::id::Uuid(*uuid::Uuid::new_v4().as_bytes());
+            files::write_durably(&path, format!("{id}\n").as_bytes(), 0o600).map_err(failed(&path, "write it"))?;
+            Ok(id)
+        }
+    }
+}
+
 impl Identity {
     /// The identity kept in `directory`; made at the first start. Counts one start more.
     pub(crate) fn start(directory: &Path) -> Result<Identity, IdentityError> {
@@ -68,19 +84,7 @@ impl Identity {
         let lock = File::create(&lock_path).map_err(failed(&lock_path, "open it"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| IdentityError::Locked(directory.to_owned()))?;
-        let id_path = directory.join("node-id");
-        let id = match read(&id_path)? {
-            Some(text) => text.parse().map_err(|_| IdentityError::Damaged {
-                path: id_path.clone(),
-                reason: "not a UUID; restore it, or remove it to join as a new node",
-            })?,
-            None => {
-                let id = wyneos_core::id::Uuid(*uuid::Uuid::new_v4().as_bytes());
-                files::write_durably(&id_path, format!("{id}\n").as_bytes(), 0o600)
-                    .map_err(failed(&id_path, "write it"))?;
-                id
-            }
-        };
+        let id = node_id(directory)?;
         let path = directory.join("incarnation");
         let before = read(&path)?.map_or(Ok(0), |text| {
             let reason = "not a number; write one that is larger than the coordinator knows (`wynectl node` shows it)";

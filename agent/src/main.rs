@@ -6,16 +6,18 @@ mod config;
 mod driver;
 mod host;
 mod identity;
+mod join;
 mod mesh;
 mod metrics;
 mod session;
+mod tls;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use wyneos_shell::start::start;
+use wyneos_shell::start::{finish, start};
 
-use crate::config::Overrides;
+use crate::{config::Overrides, join::Join};
 
 /// The WyneOS agent of one machine.
 ///
@@ -31,6 +33,8 @@ struct Cli {
 enum Command {
     /// Runs the agent until SIGTERM or SIGINT.
     Run(Box<Run>),
+    /// Joins a cluster: gets a certificate by a join token, and leaves what `run` needs. Joining again is harmless.
+    Join(Box<Join>),
 }
 
 #[derive(Args)]
@@ -49,9 +53,10 @@ struct Run {
 }
 
 fn main() -> ExitCode {
-    let Cli {
-        command: Command::Run(run),
-    } = Cli::parse();
+    let run = match Cli::parse().command {
+        Command::Run(run) => run,
+        Command::Join(args) => return finish("wyneos-agent", join::run(*args)),
+    };
     let Run {
         config,
         check,

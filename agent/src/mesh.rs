@@ -1,7 +1,7 @@
 //! Probes: answering those of peers, and sending ours.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -15,7 +15,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use wyneos::{
-    convert,
+    client, convert,
     v1::{self, mesh_service_client::MeshServiceClient, mesh_service_server::MeshService},
 };
 use wyneos_core::{
@@ -25,8 +25,9 @@ use wyneos_core::{
     mesh::Coordinate,
     standing::Standing,
 };
+use wyneos_shell::listener::Peer;
 
-use crate::driver::ToAgent;
+use crate::{driver::ToAgent, tls::Tls};
 
 /// How long a peer's question may take; the logic forgets it by then.
 const QUESTION: Duration = Duration::from_secs(3);
@@ -41,9 +42,34 @@ pub(crate) struct Answering {
     /// Where this node is in the network.
     pub(crate) coordinate: watch::Receiver<Coordinate>,
     pub(crate) driver: mpsc::Sender<ToAgent>,
+    /// With TLS: who may ask.
+    pub(crate) members: Option<watch::Receiver<Members>>,
 }
 
+/// The nodes that probe this one, and those that it probes.
+pub(crate) type Members = Arc<BTreeSet<NodeId>>;
+
 impl Answering {
+    /// With TLS: whoever asks is who it says, and one that this node knows.
+    fn knows<T>(&self, request: &Request<T>, field: &str, claimed: &str) -> Result<(), Status> {
+        let Some(members) = &self.members else {
+            return Ok(());
+        };
+        let shown = request.extensions().get::<Peer>().and_then(|peer| peer.shown.as_ref());
+        let node = shown.and_then(|(principal, _)| principal.node());
+        let node = node.ok_or_else(|| Status::unauthenticated("this needs an agent's certificate"))?;
+        if node.to_string() != claimed {
+            let message = format!("{field}: the certificate is that of node {node}");
+            return Err(Status::permission_denied(message));
+        }
+        if members.borrow().contains(&node) {
+            return Ok(());
+        }
+        Err(Status::permission_denied(
+            "this node neither probes that one nor is it probed by it",
+        ))
+    }
+
     fn is_me(&self, field: &str, id: &str) -> Result<(), Status> {
         if id == self.id.to_string() {
             return Ok(());
@@ -58,6 +84,7 @@ impl Answering {
 #[tonic::async_trait]
 impl MeshService for Answering {
     async fn probe(&self, request: Request<v1::ProbeRequest>) -> Result<Response<v1::ProbeResponse>, Status> {
+        self.knows(&request, "observer_id", &request.get_ref().observer_id)?;
         let request = request.into_inner();
         self.is_me("subject_id", &request.subject_id)?;
         let cluster = self.cluster.get();
@@ -75,6 +102,7 @@ impl MeshService for Answering {
     }
 
     async fn ask(&self, request: Request<v1::AskRequest>) -> Result<Response<v1::AskResponse>, Status> {
+        self.knows(&request, "node_id", &request.get_ref().node_id)?;
         let request = request.into_inner();
         self.is_me("via_id", &request.via_id)?;
         let id = |field: &str, text: &str| {
@@ -120,6 +148,7 @@ pub(crate) struct Probe {
     pub(crate) address: Arc<str>,
     pub(crate) sequence: u64,
     pub(crate) timeout: Duration,
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Peers {
@@ -158,13 +187,14 @@ pub(crate) struct Question {
     pub(crate) address: Arc<str>,
     pub(crate) incarnation: u64,
     pub(crate) timeout: Duration,
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Question {
     /// Asks over a connection of its own: this is rare. `None` when nothing came of it.
     pub(crate) async fn send(self) -> Option<Standing> {
         let ask = async {
-            let mut client = connect(&self.address).await.ok()?;
+            let mut client = connect(&self.address, self.via, self.tls.as_ref()).await.ok()?;
             let request = v1::AskRequest {
                 cluster_id: self.cluster.to_string(),
                 node_id: self.node.to_string(),
@@ -190,7 +220,7 @@ impl Probe {
             {
                 return answered;
             }
-            match connect(&self.address).await {
+            match connect(&self.address, self.target, self.tls.as_ref()).await {
                 Ok(client) => self.ask(client).await.unwrap_or((ProbeOutcome::Failed, None)),
                 Err(outcome) => (outcome, None),
             }
@@ -226,15 +256,22 @@ impl Probe {
                 Some((outcome, right.then_some(client)))
             }
             Err(status) if matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) => None,
+            // Who is there proved by its certificate that it is the one; it has not heard yet that this one may ask.
+            Err(status) if status.code() == Code::PermissionDenied && self.tls.is_some() => {
+                Some((ProbeOutcome::Answered(sent.elapsed(), None), Some(client)))
+            }
             Err(_) => Some((ProbeOutcome::Failed, None)),
         }
     }
 }
 
 /// Connects; when that fails, what it says of who is there.
-async fn connect(address: &str) -> Result<Client, ProbeOutcome> {
+async fn connect(address: &str, node: NodeId, tls: Option<&Tls>) -> Result<Client, ProbeOutcome> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| ProbeOutcome::Failed)?;
-    let channel = endpoint.tcp_nodelay(true).connect().await.map_err(|error| {
+    let tls = tls.map(|tls| tls.to_node(node)).transpose();
+    let tls = tls.map_err(|_| ProbeOutcome::Failed)?;
+    let channel = client::open(&endpoint.tcp_nodelay(true), tls.as_ref()).await;
+    let channel = channel.map_err(|error| {
         let mut cause = std::error::Error::source(&error);
         while let Some(error) = cause {
             let refused = error

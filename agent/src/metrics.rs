@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     pub(crate) sessions: Counter,
     pub(crate) relayed: Counter,
     pub(crate) member: Gauge,
+    pub(crate) certificate_ends: Gauge,
+    pub(crate) connections_refused: Counter,
     probes_failed: Counter,
     probe_seconds: Histogram,
     memory: Gauge,
@@ -35,6 +37,8 @@ impl Metrics {
             sessions: Counter::default(),
             relayed: Counter::default(),
             member: Gauge::default(),
+            certificate_ends: Gauge::default(),
+            connections_refused: Counter::default(),
             probes_failed: Counter::default(),
             // 50 µs to 1.6 s.
             probe_seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 16)),
@@ -53,6 +57,16 @@ impl Metrics {
             "member",
             "1 while the lease runs by which this node may take itself for a member, else 0",
             metrics.member.clone(),
+        );
+        registry.register(
+            "certificate_ends_seconds",
+            "When the certificate expires, in seconds of Unix time; 0 without TLS",
+            metrics.certificate_ends.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections of others closed before anything was said on them",
+            metrics.connections_refused.clone(),
         );
         registry.register(
             "probes_failed",

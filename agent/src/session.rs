@@ -5,10 +5,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
-use wyneos::v1::{self, agent_service_client::AgentServiceClient};
+use wyneos::{
+    client,
+    v1::{self, agent_service_client::AgentServiceClient},
+};
 use wyneos_core::{agent::Input, coordinator::Message, node::ConnId};
 
-use crate::driver::ToAgent;
+use crate::{driver::ToAgent, tls::Tls};
 
 /// Messages that wait for the coordinator at most; then the transport is closed: it does not read.
 pub(crate) const OUTBOUND: usize = 64;
@@ -26,8 +29,9 @@ pub(crate) async fn run(
     address: String,
     outbound: mpsc::Receiver<v1::SessionRequest>,
     driver: mpsc::Sender<ToAgent>,
+    tls: Option<Tls>,
 ) {
-    let reason = match exchange(conn, &address, outbound, &driver).await {
+    let reason = match exchange(conn, &address, outbound, &driver, tls.as_ref()).await {
         Ok(()) => "the coordinator ended the session".to_owned(),
         Err(reason) => reason,
     };
@@ -39,6 +43,7 @@ async fn exchange(
     address: &str,
     outbound: mpsc::Receiver<v1::SessionRequest>,
     driver: &mpsc::Sender<ToAgent>,
+    tls: Option<&Tls>,
 ) -> Result<(), String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| format!("{address}: {error}"))?;
     let endpoint = endpoint
@@ -47,7 +52,10 @@ async fn exchange(
         .http2_keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
         .keep_alive_while_idle(true);
-    let channel = endpoint.connect().await.map_err(|error| describe(&error))?;
+    let tls = tls.map(Tls::to_coordinator).transpose();
+    let tls = tls.map_err(|error| client::describe(&error))?;
+    let channel = client::open(&endpoint, tls.as_ref()).await;
+    let channel = channel.map_err(|error| client::describe(&error))?;
     let response = AgentServiceClient::new(channel)
         .session(ReceiverStream::new(outbound))
         .await;
@@ -68,18 +76,4 @@ async fn exchange(
         }
     }
     Ok(())
-}
-
-/// An error with what is behind it: tonic's own text says only "transport error".
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(behind) = source {
-        let behind_text = behind.to_string();
-        if !text.contains(&behind_text) {
-            text = format!("{text}: {behind_text}");
-        }
-        source = behind.source();
-    }
-    text
 }

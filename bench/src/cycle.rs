@@ -16,7 +16,7 @@ use wyneos_core::{
     id::Uuid,
     integrity::Sealer,
     mesh::{LinkReport, LinkState},
-    node::{ConnId, Hello},
+    node::{ConnId, Hello, Origin},
     store::Durable,
     time::{Time, WallTime},
 };
@@ -161,7 +161,8 @@ impl Bench {
             let hello = Hello::try_from(hello).map_err(|error| Failure::new(error.to_string()))?;
             let conn = ConnId(number + 1);
             let hello = Box::new(hello);
-            self.handle(Input::Hello { conn, hello });
+            let origin = Origin::default();
+            self.handle(Input::Hello { conn, hello, origin });
         }
         Ok(())
     }

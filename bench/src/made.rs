@@ -46,6 +46,8 @@ pub(crate) fn hello(number: u64, attempt: u64, probe_address: String) -> v1::Hel
         config_digest: vec![2; 32],
         probe_address,
         attempt,
+        instance: vec![],
+        machine: vec![],
     }
 }
 

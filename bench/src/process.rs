@@ -71,6 +71,7 @@ impl Server {
         let any = "127.0.0.1:0";
         let arguments = [
             "run",
+            "--tls=false",
             "--exit-with-stdin",
             "--listen",
             any,
@@ -78,6 +79,8 @@ impl Server {
             any,
             "--data-dir",
             &data,
+            "--max-connections-per-source",
+            "20000",
             "--cycle",
             cycle,
             "--log",
@@ -96,6 +99,7 @@ impl Server {
         let coordinator = coordinator.to_string();
         let arguments = [
             "run",
+            "--tls=false",
             "--exit-with-stdin",
             "--listen",
             "127.0.0.1:0",

@@ -2,6 +2,7 @@
 
 use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
 
+use arc_swap::ArcSwap;
 use rand::{TryRng, rngs::SysRng};
 use tokio::{
     net::TcpListener,
@@ -9,27 +10,40 @@ use tokio::{
     sync::{Semaphore, broadcast, mpsc, oneshot, watch},
     time::timeout,
 };
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use wyneos::{
+    identity::{Principal, Role, server_config},
     served::{agent_service_server::AgentServiceServer, coherence_service_server::CoherenceServiceServer},
     v1::{
-        cluster_service_server::ClusterServiceServer, decision_service_server::DecisionServiceServer,
+        access_service_server::AccessServiceServer, cluster_service_server::ClusterServiceServer,
+        decision_service_server::DecisionServiceServer, enrollment_service_server::EnrollmentServiceServer,
         event_service_server::EventServiceServer, telemetry_service_server::TelemetryServiceServer,
     },
 };
 use wyneos_core::{
     coordinator::{self, Coordinator, Input},
-    id::Uuid,
+    id::{ClusterId, Uuid},
     integrity::{PublicKey, Sealer},
     limits,
 };
-use wyneos_shell::{clock::Clock, exit, files, metrics as metrics_port, start::Fatal, stop};
+use wyneos_shell::{
+    clock::Clock,
+    exit, files,
+    listener::{self, Conn},
+    metrics as metrics_port,
+    start::Fatal,
+    stop,
+};
 
 use crate::{
+    audit::Audit,
+    ca::{Ca, CaError},
     config::Config,
     engine::{self, Engine, ToEngine},
+    gate::Gate,
+    limiter::Limiter,
     metrics::Metrics,
     publisher::{EVENTS_BEHIND, Publisher, Work},
     services::{Agents, Services},
@@ -49,8 +63,23 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Streams of one connection at most.
 const STREAMS: u32 = 2_048;
 
+/// Bytes of a call's headers at most.
+const HEADERS: u32 = 16 * 1024;
+
+/// Bytes of a request to join, or about who may do what, at most.
+const REQUEST: usize = 64 * 1024;
+
 /// What is served, by the first part of its name; each has a health of its own. Not MeshService: agents serve that.
-const SERVED: [&str; 6] = ["Agent", "Cluster", "Coherence", "Decision", "Event", "Telemetry"];
+const SERVED: [&str; 8] = [
+    "Access",
+    "Agent",
+    "Cluster",
+    "Coherence",
+    "Decision",
+    "Enrollment",
+    "Event",
+    "Telemetry",
+];
 
 /// How long a unary call, or the beginning of a streaming one, may take.
 const CALL: Duration = Duration::from_secs(30);
@@ -75,6 +104,9 @@ pub(crate) enum BootError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The CA.
+    #[error(transparent)]
+    Ca(#[from] CaError),
     /// A port.
     #[error("{field} = {address}: cannot listen there; is another process using the port?")]
     Listen {
@@ -96,7 +128,9 @@ pub(crate) enum BootError {
 impl Fatal for BootError {
     fn exit_code(&self) -> u8 {
         match self {
-            BootError::Store(StoreError::Foreign { .. } | StoreError::Corrupt { .. }) => exit::BAD_CONFIG,
+            BootError::Store(StoreError::Foreign { .. } | StoreError::Corrupt { .. }) | BootError::Ca(_) => {
+                exit::BAD_CONFIG
+            }
             _ => exit::FAILED,
         }
     }
@@ -161,6 +195,15 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     let (public_key, epoch) = (sealer.public_key(), durable.epoch);
     let (cluster, nodes) = (durable.cluster, durable.nodes.len());
     let (metrics, registry) = Metrics::new();
+    let access = Arc::new(ArcSwap::new(Arc::clone(&durable.access)));
+    let ca = config.tls.then(|| open_ca(&config, cluster, public_key)).transpose()?;
+    let (audit, audit_failed) = Audit::open(
+        data_dir,
+        cluster,
+        &secret,
+        config.audit_max_count,
+        metrics.audit_dropped.clone(),
+    )?;
     let core = Coordinator::new(clock.now(), clock.wall(), core_config(&config, public_key), durable);
 
     let _guard = runtime.enter();
@@ -187,6 +230,11 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         subscribers: Arc::new(Semaphore::new(config.max_subscribers)),
         stopping: is_stopping,
         config: Arc::clone(&config),
+        access: Arc::clone(&access),
+        audit: audit.clone(),
+        ca,
+        limiter: Arc::new(Limiter::new(config.enrolments_per_minute)),
+        metrics: Arc::clone(&metrics),
         started: clock.wall(),
         public_key,
     };
@@ -197,6 +245,12 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         board: Arc::clone(&services.board),
         events,
         engine: to_engine.clone(),
+        access: Arc::clone(&access),
+        metrics: Arc::clone(&metrics),
+    };
+    let gate = Gate {
+        access,
+        audit,
         metrics: Arc::clone(&metrics),
     };
     let (publisher, failed) = start_publisher(publisher, work_queue)?;
@@ -208,11 +262,13 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         conns: Conns::default(),
         seals: newest_seal,
         metrics,
+        gate,
     };
     let serving = Serving {
         to_engine,
         stopping,
         failed,
+        audit_failed,
     };
     tracing::info!(%address, %metrics_address, %cluster, epoch, nodes, data_dir = %config.data_dir.display(), "listening");
     let stop = serving.to_engine.clone();
@@ -225,6 +281,33 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     served?;
     tracing::info!("drained");
     Ok(())
+}
+
+/// The CA: the cluster's own, or the one that is configured.
+fn open_ca(config: &Config, cluster: ClusterId, public_key: PublicKey) -> Result<Arc<Ca>, CaError> {
+    let mut id = [0; 16];
+    id.copy_from_slice(&blake3::hash(&public_key.0).as_bytes()[..16]);
+    let own = Principal::new(cluster, Role::Coordinator, &Uuid(id).to_string())
+        .map_err(|_| CaError::Step("the coordinator has no name"))?;
+    let external = !config.ca_cert.as_os_str().is_empty();
+    let external = external.then_some((config.ca_cert.as_path(), config.ca_key.as_path()));
+    let lifetime = config.certificate_ttl.0;
+    Ca::open(&config.data_dir, external, own, hosts(config), lifetime).map(Arc::new)
+}
+
+/// Names and addresses for the coordinator's certificate.
+fn hosts(config: &Config) -> Vec<String> {
+    let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let listen = config.listen.ip();
+    let more = (!listen.is_unspecified()).then(|| listen.to_string());
+    let named = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let named = (!named.is_empty()).then_some(named);
+    for host in config.names.0.iter().cloned().chain(more).chain(named) {
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts
 }
 
 fn core_config(config: &Config, public_key: PublicKey) -> coordinator::Config {
@@ -277,6 +360,7 @@ struct Serving {
     to_engine: engine::EngineSender,
     stopping: watch::Sender<bool>,
     failed: oneshot::Receiver<()>,
+    audit_failed: oneshot::Receiver<()>,
 }
 
 impl Serving {
@@ -293,12 +377,19 @@ impl Serving {
         drop(timeout(FIRST_CYCLE, newest.wait_for(Option::is_some)).await);
         let mut stopping = self.stopping.subscribe();
         let until_stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
-        let mut server = tokio::spawn(serve(listener, services, agents, until_stopped));
+        let incoming = accept(listener, &services, &agents.gate)?;
+        let mut server = tokio::spawn(serve(incoming, services, agents, until_stopped));
         let failed = |error: tonic::transport::Error| BootError::Serve("gRPC", error.into());
         tokio::select! {
             signal = stop::requested(exit_with_stdin) => {
                 let signal = signal.map_err(|e| BootError::System("wait for signals", e))?;
                 tracing::info!(signal, "draining");
+            }
+            _ = self.audit_failed => {
+                self.stopping.send_replace(true);
+                server.abort();
+                let failed = io::Error::other("the log says why");
+                return Err(BootError::System("write the audit", failed));
             }
             _ = self.failed => {
                 // The publisher's own error says why.
@@ -321,8 +412,32 @@ impl Serving {
     }
 }
 
-async fn serve(
+/// Connections, with TLS as the configuration says.
+fn accept(
     listener: TcpListener,
+    services: &Services,
+    gate: &Gate,
+) -> Result<ReceiverStream<io::Result<Conn>>, BootError> {
+    let config = &services.config;
+    let tls = match &services.ca {
+        Some(ca) => {
+            let ca = Arc::clone(ca);
+            let tls = server_config(ca.keys(), ca.trust()).map_err(CaError::Tls)?;
+            tokio::spawn(async move { ca.keep_renewed().await });
+            Some(tls)
+        }
+        None => None,
+    };
+    let limits = listener::Limits {
+        handshake: config.handshake_timeout.0,
+        connections: config.max_connections,
+        of_one_source: config.max_connections_per_source,
+    };
+    Ok(listener::accept(listener, tls, limits, Arc::new(gate.clone())))
+}
+
+async fn serve(
+    incoming: ReceiverStream<io::Result<Conn>>,
     services: Services,
     agents: Agents,
     until_stopped: impl Future<Output = ()>,
@@ -349,17 +464,21 @@ async fn serve(
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(PONG))
         .max_concurrent_streams(STREAMS)
+        .http2_max_header_list_size(Some(HEADERS))
         .layer(tonic_web::GrpcWebLayer::new())
+        .layer(agents.gate.clone())
         .add_service(health)
         .add_optional_service(reflection(tonic_reflection::server::Builder::build_v1))
         .add_optional_service(reflection(tonic_reflection::server::Builder::build_v1alpha))
         .add_service(AgentServiceServer::new(agents).max_decoding_message_size(limits::AGENT_MESSAGE))
+        .add_service(AccessServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
+        .add_service(EnrollmentServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
         .add_service(ClusterServiceServer::new(services.clone()))
         .add_service(CoherenceServiceServer::new(services.clone()))
         .add_service(DecisionServiceServer::new(services.clone()))
         .add_service(EventServiceServer::new(services.clone()))
         .add_service(TelemetryServiceServer::new(services))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), until_stopped)
+        .serve_with_incoming_shutdown(incoming, until_stopped)
         .await
 }
 

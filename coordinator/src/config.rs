@@ -1,16 +1,54 @@
 //! Configuration of the coordinator.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use wyneos_shell::{
     config::{BadConfig, LogFormat, Span, number, span},
     log,
 };
 
+/// Names and addresses; a comma separates them on the command line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Names(pub(crate) Vec<String>);
+
+impl FromStr for Names {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Names, Self::Err> {
+        let names = text.split(',').map(|name| name.trim().to_owned());
+        Ok(Names(names.filter(|name| !name.is_empty()).collect()))
+    }
+}
+
 wyneos_shell::config! {
+    /// TLS: agents and operators are known by certificates of the cluster's own CA. Without it nobody is known, and everybody who reaches the server may do everything.
+    tls: bool = true, "tls", "WYNEOS_COORDINATOR_TLS", num_args = 0..=1, default_missing_value = "true";
+    /// Names and addresses in the coordinator's certificate, comma-separated, beside localhost, this host's name and `listen`: for clients that look for those, as grpcurl does.
+    names: Names = Names::default(), "names", "WYNEOS_COORDINATOR_NAMES";
+    /// Certificate (PEM) of an operator's own CA, which may only sign for this cluster; empty: the cluster's own, made at the first start.
+    ca_cert: PathBuf = PathBuf::new(), "ca-cert", "WYNEOS_COORDINATOR_CA_CERT";
+    /// Its key (PEM), which only its owner may read.
+    ca_key: PathBuf = PathBuf::new(), "ca-key", "WYNEOS_COORDINATOR_CA_KEY";
+    /// How long certificates of agents and of the coordinator hold, 10s to 366d; they are renewed at two thirds. Longer: less work; a stolen key is good for longer.
+    certificate_ttl: Span = Span(Duration::from_secs(24 * 3600)), "certificate-ttl", "WYNEOS_COORDINATOR_CERTIFICATE_TTL";
+    /// How long after its expiry a node's certificate is still renewed by itself, up to 3650d; 0s: never, the node joins anew. Longer: machines may be off for longer.
+    late_renewal: Span = Span(Duration::from_secs(90 * 24 * 3600)), "late-renewal", "WYNEOS_COORDINATOR_LATE_RENEWAL";
+    /// How long a TLS handshake may take, 100ms to 60s. Longer: slower hosts get through; half-open ones are held for longer.
+    handshake_timeout: Span = Span(Duration::from_secs(10)), "handshake-timeout", "WYNEOS_COORDINATOR_HANDSHAKE_TIMEOUT";
+    /// Connections at most, handshakes included; 1 to 1000000.
+    max_connections: usize = 20_000, "max-connections", "WYNEOS_COORDINATOR_MAX_CONNECTIONS";
+    /// Connections of one source address at most (for IPv6 a network of 64 bits); 1 to 1000000. Agents behind one address translation share it.
+    max_connections_per_source: usize = 2_048, "max-connections-per-source", "WYNEOS_COORDINATOR_MAX_CONNECTIONS_PER_SOURCE";
+    /// Attempts to join from one source address a minute at most; 1 to 1000000.
+    enrolments_per_minute: u32 = 120, "enrolments-per-minute", "WYNEOS_COORDINATOR_ENROLMENTS_PER_MINUTE";
+    /// Entries of the audit kept at most; 1000 or more. Each takes about 400 bytes on disk.
+    audit_max_count: u64 = 100_000, "audit-max-count", "WYNEOS_COORDINATOR_AUDIT_MAX_COUNT";
     /// Address to serve agents, operators and SDKs on. Without TLS it must be a loopback address, unless `insecure` is set.
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7400)), "listen", "WYNEOS_COORDINATOR_LISTEN";
-    /// Address to serve Prometheus metrics on, at /metrics. Without TLS it must be a loopback address, unless `insecure` is set.
+    /// Address to serve Prometheus metrics on, at /metrics, without TLS: it must be a loopback address, unless `insecure` is set.
     metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7401)), "metrics-listen", "WYNEOS_COORDINATOR_METRICS_LISTEN";
     /// Directory of the store and of the signing key; made if it is not there.
     data_dir: PathBuf = PathBuf::from("/var/lib/wyneos-coordinator"), "data-dir", "WYNEOS_COORDINATOR_DATA_DIR";
@@ -36,7 +74,7 @@ wyneos_shell::config! {
     events_max_count: u64 = 100_000, "events-max-count", "WYNEOS_COORDINATOR_EVENTS_MAX_COUNT";
     /// Subscribers of WatchSnapshots and WatchEvents at most, together; 1 to 100000.
     max_subscribers: usize = 10_000, "max-subscribers", "WYNEOS_COORDINATOR_MAX_SUBSCRIBERS";
-    /// Allow addresses beyond loopback without TLS: whoever reaches them can read everything, and command everything.
+    /// Allow addresses beyond loopback without TLS: whoever reaches them can read everything, and, where it is `listen`, command everything.
     insecure: bool = false, "insecure", "WYNEOS_COORDINATOR_INSECURE", num_args = 0..=1, default_missing_value = "true";
     /// What is logged: error, warn, info, debug or trace, or a filter such as "info,wyneos_coordinator=debug".
     log: String = "info".to_owned(), "log", "WYNEOS_COORDINATOR_LOG";
@@ -47,7 +85,12 @@ wyneos_shell::config! {
 impl Config {
     /// True when others than this host's processes can reach it, and no TLS protects that.
     pub(crate) fn is_exposed(&self) -> bool {
-        !self.listen.ip().is_loopback()
+        !self.tls && !self.listen.ip().is_loopback()
+    }
+
+    /// There is nothing below the file.
+    fn base(&self) -> Option<PathBuf> {
+        None
     }
 
     fn check_fields(&self) -> Result<(), BadConfig> {
@@ -64,10 +107,26 @@ impl Config {
         number("history_max_count", self.history_max_count, 2, u64::MAX)?;
         number("events_max_count", self.events_max_count, 1_000, u64::MAX)?;
         number("max_subscribers", self.max_subscribers as u64, 1, 100_000)?;
-        for (field, address) in [("listen", self.listen), ("metrics_listen", self.metrics_listen)] {
-            if !self.insecure && !address.ip().is_loopback() {
+        span("certificate_ttl", self.certificate_ttl, second * 10, hour * 24 * 366)?;
+        span("late_renewal", self.late_renewal, Duration::ZERO, hour * 24 * 3650)?;
+        span("handshake_timeout", self.handshake_timeout, tenth, minute)?;
+        number("max_connections", self.max_connections as u64, 1, 1_000_000)?;
+        let of_one = self.max_connections_per_source as u64;
+        number("max_connections_per_source", of_one, 1, 1_000_000)?;
+        number("enrolments_per_minute", self.enrolments_per_minute.into(), 1, 1_000_000)?;
+        number("audit_max_count", self.audit_max_count, 1_000, u64::MAX)?;
+        if self.ca_cert.as_os_str().is_empty() != self.ca_key.as_os_str().is_empty() {
+            let reason = "ca_cert and ca_key go together: give both, or neither";
+            return Err(BadConfig::field("ca_key", reason));
+        }
+        let listens = [
+            ("listen", self.listen, self.tls),
+            ("metrics_listen", self.metrics_listen, false),
+        ];
+        for (field, address, tls) in listens {
+            if !tls && !self.insecure && !address.ip().is_loopback() {
                 let reason =
-                    format!("{address} is not a loopback address, and this server has no TLS; --insecure allows it");
+                    format!("{address} is not a loopback address, and there is no TLS on it; --insecure allows it");
                 return Err(BadConfig::field(field, reason));
             }
         }

@@ -47,7 +47,14 @@ pub(crate) enum ToEngine {
     /// Everything is said: the engine ends, and behind it the publisher.
     Stop,
     /// An operator's command.
-    Command(Command, oneshot::Sender<Result<Answer, Refusal>>),
+    Command {
+        /// What is asked.
+        command: Command,
+        /// Who asks, for people.
+        by: Arc<str>,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<Answer, Refusal>>,
+    },
 }
 
 /// What a session is sent; its end is the channel's.
@@ -181,11 +188,11 @@ impl Engine {
                 self.conns.insert(conn, sender);
                 self.metrics.sessions.set(self.conns.len() as i64);
             }
-            ToEngine::Command(command, answer) => {
+            ToEngine::Command { command, by, answer } => {
                 self.next_request += 1;
                 let request = RequestId(self.next_request);
                 self.requests.insert(request, answer);
-                self.core.handle(now, Input::Command { request, command });
+                self.core.handle(now, Input::Command { request, command, by });
             }
         }
     }

@@ -1,9 +1,13 @@
 //! The WyneOS coordinator: hosts the node registry and the orchestration engine.
 
+mod audit;
 mod board;
 mod bootstrap;
+mod ca;
 mod config;
 mod engine;
+mod gate;
+mod limiter;
 mod metrics;
 mod publisher;
 mod services;
@@ -14,9 +18,12 @@ mod store;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use wyneos_shell::start::start;
+use wyneos_shell::{
+    config::Span,
+    start::{finish, start},
+};
 
-use crate::config::Overrides;
+use crate::{bootstrap::BootError, config::Overrides};
 
 /// The WyneOS coordinator.
 ///
@@ -32,6 +39,35 @@ struct Cli {
 enum Command {
     /// Runs the coordinator until SIGTERM or SIGINT.
     Run(Box<Run>),
+    /// Makes an admin's credentials from the CA's files on this host: for the first admin, and for when there is none left.
+    Admin(Admin),
+}
+
+#[derive(Args)]
+struct Admin {
+    /// The coordinator's data_dir; it must have been started once.
+    #[arg(
+        long,
+        env = "WYNEOS_COORDINATOR_DATA_DIR",
+        default_value = "/var/lib/wyneos-coordinator"
+    )]
+    data_dir: PathBuf,
+    /// The admin's name: 1 to 64 letters, digits, '.', '_' and '-'. `wynectl operator revoke` shuts it out by this name.
+    #[arg(long, default_value = "admin")]
+    name: String,
+    /// How long the credentials hold.
+    #[arg(long, default_value = "365d")]
+    ttl: Span,
+    /// Folder for ca.pem, cert.pem and key.pem; made if it is not there.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+fn admin(admin: &Admin) -> Result<(), BootError> {
+    let principal = ca::make_admin(&admin.data_dir, &admin.name, admin.ttl.0, &admin.out)?;
+    println!("{principal}: credentials for {} in {}", admin.ttl, admin.out.display());
+    println!("wynectl context add {} --from {}", admin.name, admin.out.display());
+    Ok(())
 }
 
 #[derive(Args)]
@@ -50,9 +86,10 @@ struct Run {
 }
 
 fn main() -> ExitCode {
-    let Cli {
-        command: Command::Run(run),
-    } = Cli::parse();
+    let run = match Cli::parse().command {
+        Command::Run(run) => run,
+        Command::Admin(args) => return finish("wyneos-coordinator", admin(&args)),
+    };
     let Run {
         config,
         check,

@@ -24,6 +24,11 @@ pub(crate) struct OfInvariant {
     invariant: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct Because {
+    reason: &'static str,
+}
+
 /// The coordinator's metrics.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -39,6 +44,10 @@ pub(crate) struct Metrics {
     pub(crate) snapshot_bytes: Gauge,
     pub(crate) subscribers: Gauge,
     pub(crate) events: Counter,
+    pub(crate) certificates: Counter,
+    pub(crate) audit_dropped: Counter,
+    connections_refused: Family<Because, Counter>,
+    calls_refused: Family<Because, Counter>,
     nodes: Family<OfLiveness, Gauge>,
     broken: Family<OfInvariant, Gauge>,
     cycle: Gauge,
@@ -66,6 +75,10 @@ impl Metrics {
             snapshot_bytes: Gauge::default(),
             subscribers: Gauge::default(),
             events: Counter::default(),
+            certificates: Counter::default(),
+            audit_dropped: Counter::default(),
+            connections_refused: Family::default(),
+            calls_refused: Family::default(),
             nodes: Family::default(),
             broken: Family::default(),
             cycle: Gauge::default(),
@@ -113,6 +126,22 @@ impl Metrics {
         );
         registry.register("subscribers", "Subscribers of WatchSnapshots", m.subscribers.clone());
         registry.register("events", "Events recorded", m.events.clone());
+        registry.register("certificates", "Certificates issued", m.certificates.clone());
+        registry.register(
+            "audit_dropped",
+            "Refusals left out of the audit because too many came at once",
+            m.audit_dropped.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections closed before anything was said on them",
+            m.connections_refused.clone(),
+        );
+        registry.register(
+            "calls_refused",
+            "Calls refused because of who called",
+            m.calls_refused.clone(),
+        );
         registry.register("nodes", "Nodes by liveness", m.nodes.clone());
         registry.register(
             "invariant_broken",
@@ -122,6 +151,16 @@ impl Metrics {
         registry.register("cycle", "Number of the newest cycle", m.cycle.clone());
         registry.register("coherence_score", "Coherence score, 0 to 100", m.score.clone());
         (Arc::new(metrics), Arc::new(registry))
+    }
+
+    /// A call was refused because of who called.
+    pub(crate) fn call_refused(&self, reason: &'static str) {
+        self.calls_refused.get_or_create(&Because { reason }).inc();
+    }
+
+    /// A connection was refused.
+    pub(crate) fn connection_refused(&self, reason: &'static str) {
+        self.connections_refused.get_or_create(&Because { reason }).inc();
     }
 
     /// Takes over what a snapshot says.

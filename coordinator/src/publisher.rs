@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
+use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc};
 use wyneos::canonical::Canonical;
 use wyneos_core::{
+    access::Access,
     coherence::Snapshot,
     coordinator::{Input, Published as Told},
     event::Event,
@@ -41,6 +43,8 @@ pub(crate) struct Publisher {
     pub(crate) epoch: u64,
     pub(crate) board: Arc<Board>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
+    /// Tokens and operators as they are durable.
+    pub(crate) access: Arc<ArcSwap<Access>>,
     pub(crate) engine: EngineSender,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -79,6 +83,9 @@ impl Publisher {
         self.store.commit(self.epoch, group)?;
         self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
         for batch in group.drain(..) {
+            if let Some(access) = batch.access {
+                self.access.store(access);
+            }
             for event in batch.events {
                 self.metrics.events.inc();
                 tracing::info!(sequence = event.sequence, node = event.node_name, "{}", event.summary);

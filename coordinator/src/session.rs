@@ -20,20 +20,24 @@ use tokio::{
 };
 use tokio_stream::Stream;
 use tokio_util::sync::PollSender;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use wyneos::{convert, encoded::Encoded, v1};
 use wyneos_core::{
     coordinator::{Input, Message, RefusalReason, Refused},
-    node::ConnId,
+    node::{ConnId, Origin},
 };
 
 use crate::{
     engine::{EngineSender, OUTBOUND, Outbound, ToEngine},
+    gate::{Caller, Gate},
     metrics::Metrics,
 };
 
 /// How long a client may take to say hello.
 const HELLO: Duration = Duration::from_secs(10);
+
+/// What a refusal in a session is called in the audit.
+const SESSION: &str = "wyneos.v1.AgentService/Session";
 
 /// One in this many heartbeats is timed from its arrival to its being applied.
 const TIMED: u64 = 64;
@@ -71,6 +75,9 @@ pub(crate) struct SessionStream {
     ended_by_peer: bool,
     metrics: Arc<Metrics>,
     taken: u64,
+    gate: Gate,
+    caller: Caller,
+    origin: Origin,
 }
 
 impl SessionStream {
@@ -81,6 +88,7 @@ impl SessionStream {
         engine: &EngineSender,
         seals: &watch::Receiver<Option<Encoded>>,
         metrics: &Arc<Metrics>,
+        (gate, caller): (Gate, Caller),
     ) -> Result<SessionStream, Status> {
         let conn = conns.next();
         let (sender, outbound) = mpsc::channel(OUTBOUND);
@@ -102,6 +110,9 @@ impl SessionStream {
             ended_by_peer: false,
             metrics: Arc::clone(metrics),
             taken: 0,
+            gate,
+            origin: caller.origin(),
+            caller,
         })
     }
 
@@ -155,7 +166,7 @@ impl SessionStream {
         let conn = self.conn;
         self.patience = None;
         self.taken += 1;
-        let input = convert::session_input(conn, request);
+        let input = convert::session_input(conn, &self.origin, request);
         if let Ok(Input::Heartbeat { heartbeat, .. }) = &input {
             self.heard = heartbeat.sequence;
         }
@@ -202,8 +213,8 @@ fn status(refused: &Refused) -> Status {
     match refused.reason {
         RefusalReason::Invalid => Status::invalid_argument(detail),
         RefusalReason::Stale => Status::failed_precondition(detail),
-        RefusalReason::Revoked => Status::permission_denied(detail),
-        RefusalReason::Replaced => Status::aborted(detail),
+        RefusalReason::Revoked | RefusalReason::Disputed => Status::permission_denied(detail),
+        RefusalReason::Replaced | RefusalReason::Readmitted => Status::aborted(detail),
         RefusalReason::Shutdown | RefusalReason::Overloaded => Status::unavailable(detail),
         RefusalReason::Timeout => Status::deadline_exceeded(detail),
     }
@@ -239,7 +250,12 @@ impl Stream for SessionStream {
                 Poll::Ready(Some(Ok(encoded)))
             }
             Poll::Ready(Some(Outbound::Refused(refused))) => {
-                this.last = Some(status(&refused));
+                let refusal = status(&refused);
+                if refusal.code() == Code::PermissionDenied {
+                    let (code, why) = (refusal.code(), refusal.message());
+                    this.gate.note_refusal(&this.caller, SESSION, code, why);
+                }
+                this.last = Some(refusal);
                 let message = v1::SessionResponse::from(Message::Refused(*refused));
                 Poll::Ready(Some(Ok(Encoded::new(&message))))
             }

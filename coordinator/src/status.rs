@@ -5,7 +5,10 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use wyneos::convert::ConvertError;
-use wyneos_core::{coordinator::Refusal, registry::NoSuchNode};
+use wyneos_core::{
+    coordinator::{Denial, Refusal},
+    registry::NoSuchNode,
+};
 
 use crate::store::StoreError;
 
@@ -59,6 +62,13 @@ pub(crate) fn exhausted(reason: &str, message: impl Into<String>) -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+/// A limit on callers is reached, and will not be after `wait`.
+pub(crate) fn exhausted_for(reason: &str, message: impl Into<String>, wait: Duration) -> Status {
+    let mut details = info(reason);
+    details.set_retry_info(Some(wait));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
 /// Events that are no longer kept.
 pub(crate) fn events_compacted(from: u64, oldest: u64) -> Status {
     let metadata = HashMap::from([("oldest".to_owned(), oldest.to_string())]);
@@ -77,6 +87,31 @@ pub(crate) fn no_such_node(error: &NoSuchNode) -> Status {
     }
 }
 
+/// The caller may not do that.
+pub(crate) fn denied(reason: &str, message: impl Into<String>) -> Status {
+    Status::with_error_details(Code::PermissionDenied, message, info(reason))
+}
+
+/// Nobody knows who the caller is.
+pub(crate) fn unauthenticated(message: impl Into<String>) -> Status {
+    Status::with_error_details(Code::Unauthenticated, message, info("UNAUTHENTICATED"))
+}
+
+/// Something must be done before.
+pub(crate) fn precondition(reason: &str, message: impl Into<String>) -> Status {
+    Status::with_error_details(Code::FailedPrecondition, message, info(reason))
+}
+
+fn denial(denial: Denial) -> &'static str {
+    match denial {
+        Denial::Token(_) => "TOKEN_REFUSED",
+        Denial::Name => "TOKEN_NAME",
+        Denial::Revoked => "NODE_REVOKED",
+        Denial::Unknown => "NODE_NOT_JOINED",
+        Denial::Key => "NODE_KEY",
+    }
+}
+
 /// A command that is not carried out.
 pub(crate) fn refusal(refusal: &Refusal) -> Status {
     match refusal {
@@ -85,6 +120,9 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
         Refusal::NoSession(_) => {
             Status::with_error_details(Code::FailedPrecondition, refusal.to_string(), info("NO_SESSION"))
         }
+        Refusal::Unknown { .. } => not_found("UNKNOWN", refusal.to_string()),
+        Refusal::Exists { .. } => Status::with_error_details(Code::AlreadyExists, refusal.to_string(), info("EXISTS")),
+        Refusal::Denied(why) => denied(denial(*why), refusal.to_string()),
         Refusal::Overloaded(_) => exhausted("OVERLOADED", refusal.to_string()),
     }
 }

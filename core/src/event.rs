@@ -57,6 +57,9 @@ pub enum EventBody {
         verb: String,
         /// What it changed, for people.
         detail: String,
+        /// Who gave it.
+        #[serde(default)]
+        by: String,
     },
     /// The mesh found something, or it is over.
     Finding {
@@ -64,6 +67,11 @@ pub enum EventBody {
         finding: Finding,
         /// False when it is over.
         open: bool,
+    },
+    /// Two processes claim to be one node, or a node came from another machine.
+    Impostor {
+        /// Who they are, for people.
+        detail: String,
     },
     /// The coordinator started or stopped.
     Coordinator {

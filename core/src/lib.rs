@@ -4,6 +4,7 @@
 //! ([`coordinator::Coordinator`]) and the agent ([`agent::Agent`]) are state machines with the same four verbs:
 //! `handle`, `handle_timeout`, `poll_effect` and `poll_timeout`.
 
+pub mod access;
 pub mod agent;
 pub mod autonomy;
 pub mod behaviour;

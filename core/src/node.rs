@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access::{Identity, Ruling},
     id::NodeId,
-    integrity::Digest,
+    integrity::{Digest, ZERO_DIGEST},
     mesh::Coordinate,
     telemetry::Channel,
     time::{Time, WallTime},
@@ -94,6 +95,8 @@ pub enum Cause {
     PeersHearIt,
     /// Its peers do not hear it, and it does not answer the coordinator.
     PeersLostIt,
+    /// It was revoked.
+    Revoked,
     /// It came and went too often: it is heard, and must be for longer.
     Flapping,
 }
@@ -110,6 +113,7 @@ impl Cause {
             Cause::HostSilent => "neither the coordinator nor its peers hear its host",
             Cause::AgentGone => "its host answers, and no agent is there",
             Cause::PeersHearIt => "its peers hear it, the coordinator does not",
+            Cause::Revoked => "it was revoked",
             Cause::PeersLostIt => "its peers do not hear it, and it does not answer the coordinator",
             Cause::Flapping => "it came and went too often: it is heard, and must be for longer",
         }
@@ -205,6 +209,19 @@ pub struct Hello {
     pub attempt: u64,
     /// The channels that heartbeats pack, in order; `None` for one that is not known here.
     pub channels: Vec<Option<Channel>>,
+    /// Drawn when the agent's process started: tells two of them with one identity apart. Zero when it does not say.
+    pub instance: [u8; 16],
+    /// Of the machine that it is on; zero when that does not tell.
+    pub machine: Digest,
+}
+
+/// Where a session comes from, and what its transport proved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The address that it comes from, as host:port, for people.
+    pub address: String,
+    /// The node that its certificate names, and BLAKE3 of its public key; `None` without TLS.
+    pub proven: Option<(NodeId, Digest)>,
 }
 
 /// What the store keeps of a node.
@@ -226,12 +243,51 @@ pub struct NodeRecord {
     /// Its own heartbeat interval, when an operator set one.
     #[serde(default)]
     pub heartbeat: Option<Duration>,
+    /// By what it is known; `None` for a node that never had a certificate.
+    #[serde(default)]
+    pub identity: Option<Identity>,
+    /// Why its admission is what it is.
+    #[serde(default)]
+    pub ruling: Option<Arc<Ruling>>,
     /// `offline` or `left`, its cause and since when; absent for a node that was there.
     #[serde(default)]
     pub departed: Option<(Liveness, Cause, WallTime)>,
 }
 
 impl NodeRecord {
+    /// A node that has joined, of which nothing else is known yet.
+    pub fn enrolled(id: NodeId, name: &str) -> NodeRecord {
+        let facts = Facts {
+            id,
+            name: name.to_owned(),
+            agent_version: String::new(),
+            boot_time: WallTime::default(),
+            capacity: Capacity::default(),
+            attributes: Attributes::default(),
+            labels: Labels::new(),
+            binary_digest: ZERO_DIGEST,
+            config_digest: ZERO_DIGEST,
+            probe_address: String::new(),
+        };
+        NodeRecord::new(Arc::new(facts))
+    }
+
+    /// A node that may take part, of which only these facts are known.
+    pub fn new(facts: Arc<Facts>) -> NodeRecord {
+        NodeRecord {
+            facts,
+            incarnation: 0,
+            session: 0,
+            admission: Admission::Admitted,
+            eligibility: Eligibility::Eligible,
+            operator_labels: Labels::new(),
+            heartbeat: None,
+            identity: None,
+            ruling: None,
+            departed: None,
+        }
+    }
+
     /// The node's id.
     pub fn id(&self) -> NodeId {
         self.facts.id
@@ -269,6 +325,12 @@ pub struct Session {
     pub number: u64,
     /// Which of the agent process's sessions it is.
     pub attempt: u64,
+    /// Which of the agent's processes it is.
+    pub instance: [u8; 16],
+    /// Of the machine that it is on.
+    pub machine: Digest,
+    /// Where it comes from, as host:port.
+    pub address: Arc<str>,
     /// What its heartbeats pack.
     pub channels: Arc<[Option<Channel>]>,
     /// False until what it changed is durable and the agent was welcomed.
@@ -320,8 +382,21 @@ pub struct Node {
     pub coordinate: Option<Coordinate>,
     /// How it conducts itself as an observer.
     pub conduct: Conduct,
+    /// Another process that claims to be this node while there is a session.
+    pub claim: Option<Claim>,
     /// Token of its newest liveness timer.
     pub timer: u64,
+}
+
+/// A process that claims to be a node which has a session with another one.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Which.
+    pub instance: [u8; 16],
+    /// Since when.
+    pub since: Time,
+    /// Both were heard, and that was told.
+    pub told: bool,
 }
 
 /// How a node conducts itself as an observer.
@@ -363,6 +438,7 @@ impl Node {
                 unasked: (0, now),
                 distrusted: None,
             },
+            claim: None,
             timer: 0,
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    access::Access,
     event::Event,
     id::ClusterId,
     integrity::{Digest, ZERO_DIGEST},
@@ -18,6 +19,8 @@ pub struct Durable {
     pub epoch: u64,
     /// The nodes.
     pub nodes: Vec<Arc<NodeRecord>>,
+    /// Tokens and operators.
+    pub access: Arc<Access>,
     /// Number of the newest event; 0 when there is none.
     pub last_event: u64,
     /// Number of decisions in the cluster's life.
@@ -33,6 +36,7 @@ impl Durable {
             cluster,
             epoch: 1,
             nodes: Vec::new(),
+            access: Arc::default(),
             last_event: 0,
             decisions: 0,
             last_snapshot: (0, 0, ZERO_DIGEST),
@@ -47,6 +51,8 @@ pub struct Batch {
     pub nodes: Vec<Arc<NodeRecord>>,
     /// Events, in order, without a gap to those before.
     pub events: Vec<Arc<Event>>,
+    /// Tokens and operators, when they changed.
+    pub access: Option<Arc<Access>>,
     /// Number of decisions in the cluster's life; 0 when it did not change.
     pub decisions: u64,
 }
@@ -54,6 +60,6 @@ pub struct Batch {
 impl Batch {
     /// True when there is nothing to make durable.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.events.is_empty()
+        self.nodes.is_empty() && self.events.is_empty() && self.access.is_none()
     }
 }

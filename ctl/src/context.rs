@@ -3,22 +3,24 @@
 use std::{
     future::Future,
     io::{self, IsTerminal as _, Write as _},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use prost::{Message, Name};
 use prost_reflect::{DescriptorError, DescriptorPool, DynamicMessage, SerializeOptions};
+use rustls::ClientConfig;
 use serde_json::ser::PrettyFormatter;
 use tonic::{Response, Status, transport::Channel};
 use wyneos::client;
 
-use crate::{args::Format, exit::Exit, failure::Failure, text};
+use crate::{args::Format, config::Way, exit::Exit, failure::Failure, text};
 
 /// The options that every command has, and standard output.
 pub(crate) struct Context {
     /// Where the coordinator is.
     pub(crate) address: String,
+    tls: Option<Arc<ClientConfig>>,
     /// How long one answer may take; in a stream, each of its messages.
     pub(crate) timeout: Duration,
     format: Format,
@@ -27,10 +29,11 @@ pub(crate) struct Context {
 
 impl Context {
     /// A context for this terminal.
-    pub(crate) fn new(address: String, timeout: Duration, format: Format) -> Context {
+    pub(crate) fn new(way: Way, timeout: Duration, format: Format) -> Context {
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Context {
-            address,
+            address: way.address,
+            tls: way.tls,
             timeout,
             format,
             colours: io::stdout().is_terminal() && !no_colour,
@@ -44,7 +47,7 @@ impl Context {
 
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<Channel, Failure> {
-        match tokio::time::timeout(self.timeout, client::connect(&self.address)).await {
+        match tokio::time::timeout(self.timeout, client::connect_with(&self.address, self.tls.as_ref())).await {
             Ok(connected) => connected.map_err(|error| Failure::connect(&error, &self.address)),
             Err(_) => Err(Failure::timeout("connect", self.timeout, &self.address)),
         }

@@ -36,5 +36,7 @@ Exit codes:
   5  what was asked for does not exist
 
 Environment:
-  WYNEOS_ADDRESS  stands for --address
-  NO_COLOR        when it is not empty, no colours; there are none either when output is no terminal";
+  WYNEOS_ADDRESS      stands for --address
+  WYNEOS_CONTEXT      stands for --context
+  WYNEOS_CREDENTIALS  stands for --credentials
+  NO_COLOR            when it is not empty, no colours; there are none either when output is no terminal";

@@ -24,6 +24,15 @@ pub(crate) enum Failure {
     },
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Closed => f.write_str("nobody reads standard output"),
+            Failure::Told { message, .. } => f.write_str(message),
+        }
+    }
+}
+
 impl Failure {
     /// A failure without a hint.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
@@ -110,9 +119,12 @@ impl Failure {
 }
 
 fn unreachable(message: String, address: &str) -> Failure {
-    Failure::new(Exit::Unreachable, message).hint(format!(
-        "is a coordinator running at {address}? --address or WYNEOS_ADDRESS names another one"
-    ))
+    let failure = Failure::new(Exit::Unreachable, message);
+    failure
+        .hint(format!(
+            "is a coordinator running at {address}? --address or WYNEOS_ADDRESS names another one"
+        ))
+        .hint("does it speak TLS, as it does by default? --credentials, or a context: `wynectl context add`")
 }
 
 /// True when the status was made on this side, because the connection failed: a server's status has no source. A stream

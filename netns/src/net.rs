@@ -141,7 +141,15 @@ impl Network {
     pub fn spawn_coordinator(&mut self) {
         let data = self.directory.path().join("coordinator").display().to_string();
         let listen = format!("{}:7400", Network::address(0));
-        let mut args = vec!["run", "--insecure", "--listen", &listen, "--data-dir", &data];
+        let mut args = vec![
+            "run",
+            "--tls=false",
+            "--insecure",
+            "--listen",
+            &listen,
+            "--data-dir",
+            &data,
+        ];
         let timings: Vec<(&str, String)> = self
             .timings
             .iter()
@@ -159,6 +167,7 @@ impl Network {
         let name = format!("node-{host}");
         let args = [
             "run",
+            "--tls=false",
             "--insecure",
             "--listen",
             &listen,

@@ -93,7 +93,10 @@ pub enum LogFormat {
 /// A configuration that layers of overrides are laid over.
 pub trait Layered: Default + Serialize {
     /// What a file, the environment or flags may say.
-    type Overrides: DeserializeOwned;
+    type Overrides: DeserializeOwned + Clone;
+
+    /// A file under the one that is named, as earlier commands left it for these values.
+    fn base(&self) -> Option<PathBuf>;
 
     /// Takes over what a layer says.
     fn apply(&mut self, overrides: Self::Overrides);
@@ -106,19 +109,27 @@ pub trait Layered: Default + Serialize {
 
     /// The defaults, under `file` if there is one, under `overrides` from the environment and flags; checked.
     fn load(file: Option<&Path>, overrides: Self::Overrides) -> Result<Self, BadConfig> {
-        let mut config = Self::default();
-        if let Some(path) = file {
+        let read = |path: &Path| -> Result<Self::Overrides, BadConfig> {
             let text = std::fs::read_to_string(path).map_err(|source| BadConfig::Unreadable {
                 path: path.to_owned(),
                 source,
             })?;
-            let from_file = toml::from_str(&text).map_err(|error| BadConfig::Invalid {
+            toml::from_str(&text).map_err(|error| BadConfig::Invalid {
                 path: path.to_owned(),
                 message: error.to_string(),
-            })?;
-            config.apply(from_file);
+            })
+        };
+        let from_file = file.map(read).transpose()?;
+        let layered = |base: Option<Self::Overrides>| {
+            let mut config = Self::default();
+            let layers = base.into_iter().chain(from_file.clone()).chain([overrides.clone()]);
+            layers.for_each(|layer| config.apply(layer));
+            config
+        };
+        let mut config = layered(None);
+        if let Some(base) = config.base() {
+            config = layered(Some(read(&base)?));
         }
-        config.apply(overrides);
         config.check()?;
         Ok(config)
     }
@@ -155,6 +166,10 @@ macro_rules! config {
 
         impl $crate::config::Layered for Config {
             type Overrides = Overrides;
+
+            fn base(&self) -> Option<::std::path::PathBuf> {
+                self.base()
+            }
 
             fn apply(&mut self, overrides: Overrides) {
                 $(if let Some(value) = overrides.$field { self.$field = value; })+

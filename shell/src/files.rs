@@ -7,6 +7,8 @@ use std::{
     path::Path,
 };
 
+use wyneos::identity::Credentials;
+
 /// Writes a file so that a crash leaves the old contents or the new ones, never half of them; `mode` is that of the file.
 pub fn write_durably(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let beside = path.with_extension("new");
@@ -23,6 +25,15 @@ pub fn write_durably(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> 
         Some(directory) => File::open(directory)?.sync_all(),
         None => Ok(()),
     }
+}
+
+/// Writes credentials into a folder, as `key.pem` (0600), `cert.pem` and `ca.pem`. The key comes first: a crash leaves at most a key
+/// without a certificate, and a renewed certificate is for the key that is there.
+pub fn write_credentials(folder: &Path, credentials: &Credentials) -> io::Result<()> {
+    let pem = credentials.to_pem();
+    write_durably(&folder.join("key.pem"), pem.key.as_bytes(), 0o600)?;
+    write_durably(&folder.join("ca.pem"), pem.roots.as_bytes(), 0o644)?;
+    write_durably(&folder.join("cert.pem"), pem.chain.as_bytes(), 0o644)
 }
 
 /// Reads a secret, refusing one that others than its owner may read.

@@ -10,6 +10,18 @@ pub trait Fatal: Error {
     fn exit_code(&self) -> u8;
 }
 
+/// How a command ends that is no server: says on standard error why it failed.
+pub fn finish<E: Fatal>(name: &str, result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => {
+            let source = error.source().map(|source| format!(": {source}"));
+            eprintln!("{name}: {error}{}", source.unwrap_or_default());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
 /// Loads the configuration, prints it when only a check is asked for, or else starts logging and runs the server.
 pub fn start<C: Layered, E: Fatal>(
     name: &str,

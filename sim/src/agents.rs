@@ -153,7 +153,7 @@ pub(crate) fn node_of(id: NodeId) -> usize {
 
 impl World<'_> {
     pub(crate) fn start_agent(&mut self, node: usize) {
-        let seed = self.rng.random();
+        let seed: u64 = self.rng.random();
         let zone = node % self.scenario.cluster.zones;
         let now = self.now;
         let machine = &mut self.machines[node];
@@ -189,11 +189,16 @@ impl World<'_> {
             config_digest: [2; 32],
             probe_address: machine.address.to_string(),
         };
+        let mut instance = [0; 16];
+        instance[..8].copy_from_slice(&seed.to_le_bytes());
+        instance[8..].copy_from_slice(&machine.incarnation.to_le_bytes());
         let config = Config {
             facts,
             incarnation: machine.incarnation,
             coordinators: vec!["coordinator:7400".to_owned()],
             seed,
+            instance,
+            machine: [0; 32],
         };
         machine.core = Some(Agent::new(machine.clock.local(now), machine.clock.wall(now), config));
         self.turn_agent(node);

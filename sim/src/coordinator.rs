@@ -17,7 +17,7 @@ use wyneos_core::{
     id::{NodeId, Uuid},
     integrity::Sealer,
     mesh::{Finding, Sight},
-    node::{ConnId, Liveness, NodeRecord},
+    node::{ConnId, Liveness, NodeRecord, Origin},
     standing,
     store::{Batch, Durable},
     time::Time,
@@ -227,7 +227,8 @@ impl World<'_> {
                 },
             };
             let request = RequestId((number as u64) << 32 | count as u64);
-            self.tell_coordinator(Input::Command { request, command });
+            let by = "operator".into();
+            self.tell_coordinator(Input::Command { request, command, by });
         }
     }
 
@@ -426,7 +427,7 @@ impl World<'_> {
             Err(error) => return self.fail(format!("a message to the coordinator is none: {error}")),
         };
         let mut heard = 0;
-        match convert::session_input(conn, request) {
+        match convert::session_input(conn, &Origin::default(), request) {
             Ok(input) => {
                 if let Input::Heartbeat { heartbeat, .. } = &input {
                     heard = heartbeat.sequence;

@@ -9,7 +9,7 @@ use wyneos_core::{
     id::NodeId,
     limits,
     mesh::{Coordinate, DIMENSIONS, LinkReport, LinkState, Observation, REPORTS, Sight},
-    node::{ConnId, Facts, Health, Hello},
+    node::{ConnId, Facts, Health, Hello, Origin},
     telemetry::Channel,
     time::WallTime,
 };
@@ -52,23 +52,40 @@ same!(
         Stale,
         Revoked,
         Replaced,
+        Disputed,
+        Readmitted,
         Shutdown,
         Overloaded,
         Timeout
     }
 );
 
+/// Bytes of a fixed length; none at all for zero, which says nothing.
+fn optional<const N: usize>(field: &str, bytes: &[u8]) -> Result<[u8; N], ConvertError> {
+    match bytes.len() {
+        0 => Ok([0; N]),
+        length => bytes
+            .try_into()
+            .map_err(|_| ConvertError::new(field, format!("{length} bytes; either {N} or none"))),
+    }
+}
+
+fn optional_out<const N: usize>(bytes: &[u8; N]) -> Vec<u8> {
+    if *bytes == [0; N] { Vec::new() } else { bytes.to_vec() }
+}
+
 fn no_such_value(field: &str, value: i32) -> ConvertError {
     ConvertError::new(field, format!("{value} is not a value of this enum"))
 }
 
-/// What an agent's message is to the coordinator. A message without content (a newer agent's, of a kind unknown here) is
+/// What an agent's message, which comes from `origin`, is to the coordinator. A message without content (a newer agent's, of a kind unknown here) is
 /// an error.
-pub fn session_input(conn: ConnId, request: v1::SessionRequest) -> Result<Input, ConvertError> {
+pub fn session_input(conn: ConnId, origin: &Origin, request: v1::SessionRequest) -> Result<Input, ConvertError> {
     match check::require("message", request.message)? {
         session_request::Message::Hello(hello) => {
             let hello = Box::new(Hello::try_from(hello).map_err(|error| error.within("hello"))?);
-            Ok(Input::Hello { conn, hello })
+            let origin = origin.clone();
+            Ok(Input::Hello { conn, hello, origin })
         }
         session_request::Message::Heartbeat(heartbeat) => {
             let heartbeat = Heartbeat::try_from(heartbeat).map_err(|error| error.within("heartbeat"))?;
@@ -167,6 +184,8 @@ impl TryFrom<v1::Hello> for Hello {
             incarnation,
             attempt: hello.attempt,
             channels,
+            instance: optional("instance", &hello.instance)?,
+            machine: optional("machine", &hello.machine)?,
         })
     }
 }
@@ -341,6 +360,8 @@ impl From<Hello> for v1::Hello {
             config_digest: facts.config_digest.to_vec(),
             probe_address: facts.probe_address,
             attempt: hello.attempt,
+            instance: optional_out(&hello.instance),
+            machine: optional_out(&hello.machine),
         }
     }
 }
@@ -423,6 +444,7 @@ impl From<ProbePlan> for v1::ProbePlan {
             version: plan.version,
             interval: Some(duration(plan.interval)),
             targets: plan.targets.into_iter().map(target).collect(),
+            observer_ids: plan.observers.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -529,6 +551,9 @@ impl TryFrom<v1::ProbePlan> for ProbePlan {
 
     fn try_from(plan: v1::ProbePlan) -> Result<ProbePlan, ConvertError> {
         check::at_most("targets", plan.targets.len(), 64)?;
+        check::at_most("observer_ids", plan.observer_ids.len(), 64)?;
+        let observer = |(at, id): (usize, &String)| check::uuid(&format!("observer_ids[{at}]"), id);
+        let observers = plan.observer_ids.iter().enumerate().map(observer);
         let target = |(at, target): (usize, v1::ProbeTarget)| {
             let id = check::uuid(&format!("targets[{at}].node_id"), &target.node_id)?;
             Ok((id, check::address(&format!("targets[{at}].address"), target.address)?))
@@ -536,6 +561,7 @@ impl TryFrom<v1::ProbePlan> for ProbePlan {
         Ok(ProbePlan {
             version: plan.version,
             interval: span("interval", plan.interval)?,
+            observers: observers.collect::<Result<_, ConvertError>>()?,
             targets: plan
                 .targets
                 .into_iter()

@@ -8,7 +8,7 @@ use wyneos_core::{
 use super::{ConvertError, check, node::labels_out, time::duration_in};
 use crate::v1;
 
-fn node(node: String) -> Result<String, ConvertError> {
+pub(super) fn node(node: String) -> Result<String, ConvertError> {
     let node = check::text("node", node, limits::NAME)?;
     if node.is_empty() {
         return Err(ConvertError::new(

@@ -38,10 +38,12 @@ impl From<&EventBody> for v1::event::Body {
             }),
             EventBody::Decision(decision) => Body::Decision((&**decision).into()),
             EventBody::Directive(record) => Body::Directive(record.into()),
-            EventBody::Command { verb, detail } => Body::Command(v1::CommandRecord {
+            EventBody::Command { verb, detail, by } => Body::Command(v1::CommandRecord {
                 verb: verb.clone(),
                 detail: detail.clone(),
+                by: by.clone(),
             }),
+            EventBody::Impostor { detail } => Body::Impostor(v1::ImpostorRecord { detail: detail.clone() }),
             EventBody::Finding { finding, open } => Body::Finding(v1::FindingRecord {
                 finding: Some(finding.into()),
                 open: *open,

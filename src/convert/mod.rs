@@ -1,5 +1,6 @@
 //! Between the wire and the core: every message is checked once, here, and every error names its field.
 
+mod access;
 mod agent;
 mod beacon;
 mod check;
@@ -16,6 +17,7 @@ mod time;
 
 use std::fmt;
 
+pub use access::{operator_name, operator_role, token_in};
 pub use agent::{coordinate_in, coordinate_out, session_input};
 pub use beacon::{BEACON_BYTES, Beacon, beacon_in, beacon_out};
 pub use coherence::{sections, snapshot_head};

@@ -63,7 +63,8 @@ same!(
         AgentGone,
         PeersHearIt,
         PeersLostIt,
-        Flapping
+        Flapping,
+        Revoked
     }
 );
 same!(
@@ -155,6 +156,11 @@ impl From<&NodeRow> for v1::NodeRow {
             id: facts.id.to_string(),
             name: facts.name.clone(),
             admission: v1::Admission::from(record.admission).into(),
+            ruling: record.ruling.as_deref().map(|ruling| v1::Ruling {
+                by: ruling.by.clone(),
+                reason: ruling.reason.clone(),
+                time: Some(timestamp(ruling.time)),
+            }),
             liveness: v1::Liveness::from(state.liveness).into(),
             cause: v1::LivenessCause::from(state.cause).into(),
             eligibility: v1::Eligibility::from(record.eligibility).into(),

@@ -4,7 +4,7 @@ use wyneos_core::{
     agent::Report,
     coordinator::{Heartbeat, Input, Message},
     mesh::{LinkReport, LinkState},
-    node::ConnId,
+    node::{ConnId, Origin},
     telemetry::Channel,
 };
 
@@ -39,6 +39,8 @@ fn hello() -> v1::Hello {
         config_digest: vec![2; 32],
         probe_address: "10.0.0.1:7402".to_owned(),
         attempt: 0,
+        instance: vec![3; 16],
+        machine: Vec::new(),
     }
 }
 
@@ -53,7 +55,7 @@ fn heartbeat() -> v1::Heartbeat {
 }
 
 fn input(message: session_request::Message) -> Result<Input, ConvertError> {
-    session_input(CONN, v1::SessionRequest { message: Some(message) })
+    session_input(CONN, &Origin::default(), v1::SessionRequest { message: Some(message) })
 }
 
 #[test]
@@ -167,7 +169,7 @@ fn every_bad_field_of_a_heartbeat_is_named() {
 
 #[test]
 fn other_messages_name_their_fields_too() {
-    let empty = session_input(CONN, v1::SessionRequest { message: None });
+    let empty = session_input(CONN, &Origin::default(), v1::SessionRequest { message: None });
     assert_eq!(empty.unwrap_err().field, "message");
     let update = v1::DirectiveUpdate {
         id: 1,
@@ -192,7 +194,7 @@ proptest! {
     #[test]
     fn no_bytes_break_a_conversion(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(request) = v1::SessionRequest::decode(&*bytes) {
-            drop(session_input(CONN, request));
+            drop(session_input(CONN, &Origin::default(), request));
         }
         if let Ok(response) = v1::SessionResponse::decode(&*bytes) {
             drop(Message::try_from(response));
@@ -220,7 +222,7 @@ proptest! {
         let heartbeat = Heartbeat { sequence, load, values, links, acknowledged, ..Heartbeat::default() };
         let bytes = v1::SessionRequest::from(Report::Heartbeat(heartbeat.clone())).encode_to_vec();
         let decoded = v1::SessionRequest::decode(&*bytes).unwrap();
-        prop_assert_eq!(session_input(CONN, decoded), Ok(Input::Heartbeat { conn: CONN, heartbeat }));
+        prop_assert_eq!(session_input(CONN, &Origin::default(), decoded), Ok(Input::Heartbeat { conn: CONN, heartbeat }));
     }
 }
 

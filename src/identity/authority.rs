@@ -9,7 +9,7 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
-use wyneos_core::id::ClusterId;
+use wyneos_core::{id::ClusterId, integrity::Digest};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
 use super::Principal;
@@ -221,14 +221,28 @@ fn is_host(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
-/// A new key, and the request for its certificate.
+/// A new key.
 ///
 /// # Errors
 /// The system has no random numbers.
-pub fn new_request() -> Result<(PrivateKeyDer<'static>, CertificateSigningRequestDer<'static>), rcgen::Error> {
-    let key = KeyPair::generate()?;
+pub fn new_key() -> Result<PrivateKeyDer<'static>, rcgen::Error> {
+    Ok(PrivatePkcs8KeyDer::from(KeyPair::generate()?.serialize_der()).into())
+}
+
+/// The request for a certificate for this key, which asks for nothing else.
+///
+/// # Errors
+/// The key is of no kind that signs.
+pub fn request_for(key: &PrivateKeyDer<'_>) -> Result<CertificateSigningRequestDer<'static>, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    let request = params.serialize_request(&key)?.der().clone();
-    Ok((PrivatePkcs8KeyDer::from(key.serialize_der()).into(), request))
+    Ok(params.serialize_request(&KeyPair::try_from(key)?)?.der().clone())
+}
+
+/// BLAKE3 of the key that a request brings, as [`key_of`](super::key_of) has it of the certificate for it.
+///
+/// # Errors
+/// The request cannot be accepted.
+pub fn key_of_request(request: &CertificateSigningRequestDer<'_>) -> Result<Digest, BadRequest> {
+    Ok(blake3::hash(&read(request)?.public_key.subject_public_key_info()).into())
 }

@@ -39,7 +39,8 @@ fn the_ca_decides_every_name_and_both_ends_trust_its_certificates() {
     let (authority, _) = authority();
     let trust = Trust::new(CLUSTER, std::slice::from_ref(authority.root())).unwrap();
     let credentials = |principal: &Principal, hosts: &[String]| {
-        let (key, request) = new_request().unwrap();
+        let key = new_key().unwrap();
+        let request = request_for(&key).unwrap();
         let chain = authority.issue(&request, principal, hosts, holds()).unwrap();
         assert_eq!(Principal::of(&chain[0]), Ok(principal.clone()));
         Credentials {
@@ -91,7 +92,7 @@ fn a_ca_is_kept_and_comes_back() {
     let (authority, pem) = authority();
     let again = Authority::from_pem(CLUSTER, &pem, SystemTime::now()).unwrap();
     assert_eq!(again.root(), authority.root());
-    let (_, request) = new_request().unwrap();
+    let request = request_for(&new_key().unwrap()).unwrap();
     let chain = again.issue(&request, &agent(), &[], holds()).unwrap();
     assert_eq!(chain[1], *authority.root());
     assert!(!format!("{pem:?}{authority:?}").contains("PRIVATE"));
@@ -141,7 +142,7 @@ fn a_request_that_asks_for_anything_or_was_altered_gets_nothing() {
     for request in &names {
         assert!(matches!(issue(request), Err(BadRequest::Names)));
     }
-    let (_, request) = new_request().unwrap();
+    let request = request_for(&new_key().unwrap()).unwrap();
     let key_of = |chain: Vec<CertificateDer<'static>>| {
         let (_, certificate) = X509Certificate::from_der(&chain[0]).unwrap();
         certificate.public_key().raw.to_vec()

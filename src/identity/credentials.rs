@@ -94,12 +94,56 @@ impl Credentials {
         })
     }
 
+    /// Credentials of the files `cert.pem`, `key.pem` and `ca.pem` in a folder.
+    ///
+    /// # Errors
+    /// As [`load`](Credentials::load).
+    pub fn load_from(folder: &Path) -> Result<Credentials, CredentialError> {
+        let [chain, key, roots] = ["cert.pem", "key.pem", "ca.pem"].map(|name| folder.join(name));
+        Credentials::load(&chain, &key, &roots)
+    }
+
     /// Credentials of PEM files; the key's must be its owner's alone.
     ///
     /// # Errors
     /// As [`from_pem`](Credentials::from_pem), or a file cannot be read, or the key's may be read by others.
     pub fn load(chain: &Path, key: &Path, roots: &Path) -> Result<Credentials, CredentialError> {
         Credentials::from_pem(&read(chain)?, &read_secret(key)?, &read(roots)?)
+    }
+}
+
+/// Credentials as their files have them. `Debug` does not tell the key.
+#[cfg(feature = "authority")]
+pub struct CredentialsPem {
+    /// `cert.pem`: the certificate and its chain.
+    pub chain: String,
+    /// `key.pem`: its key.
+    pub key: String,
+    /// `ca.pem`: the CAs that are trusted.
+    pub roots: String,
+}
+
+#[cfg(feature = "authority")]
+impl fmt::Debug for CredentialsPem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CredentialsPem").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "authority")]
+impl Credentials {
+    /// As PEM texts.
+    pub fn to_pem(&self) -> CredentialsPem {
+        let text = |tag: &str, der: &[u8]| ::pem::encode(&::pem::Pem::new(tag, der));
+        let all = |certificates: &[CertificateDer<'_>]| {
+            let texts = certificates.iter().map(|one| text("CERTIFICATE", one));
+            texts.collect::<String>()
+        };
+        CredentialsPem {
+            chain: all(&self.chain),
+            key: text("PRIVATE KEY", self.key.secret_der()),
+            roots: all(&self.roots),
+        }
     }
 }
 

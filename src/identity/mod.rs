@@ -12,6 +12,9 @@ mod authority;
 mod authority_tests;
 mod credentials;
 mod principal;
+mod rules;
+#[cfg(test)]
+mod rules_tests;
 mod tls;
 mod token;
 
@@ -19,8 +22,14 @@ mod token;
 mod tests;
 
 #[cfg(feature = "authority")]
-pub use authority::{Authority, AuthorityPem, BadAuthority, BadRequest, REQUEST_MAX, new_request};
+pub use authority::{
+    Authority, AuthorityPem, BadAuthority, BadRequest, REQUEST_MAX, key_of_request, new_key, request_for,
+};
+#[cfg(feature = "authority")]
+pub use credentials::CredentialsPem;
 pub use credentials::{CredentialError, Credentials};
-pub use principal::{BadPrincipal, Principal, Role};
-pub use tls::{Expected, Keys, TlsError, Trust, client_config, server_config};
-pub use token::{BadToken, JoinToken, fingerprint};
+pub use principal::{BadPrincipal, Principal, key_of, validity};
+pub use rules::{Need, RULES, Rule, rule};
+pub use tls::{Expected, Expired, Keys, TlsError, Trust, client_config, server_config};
+pub use token::{BadToken, JoinToken, bearer, bearer_hash, fingerprint};
+pub use wyneos_core::access::Role;

@@ -1,59 +1,22 @@
 //! Names: who somebody is, as a certificate says it.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    ops::Range,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 use rustls_pki_types::CertificateDer;
-use wyneos_core::id::{ClusterId, NodeId, Uuid};
-use x509_parser::{extensions::GeneralName, prelude::FromDer as _};
+use wyneos_core::{
+    access::{Role, UnknownRole},
+    id::{ClusterId, NodeId, Uuid},
+    integrity::Digest,
+};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
 /// The longest name of an operator.
 const NAME_MAX: usize = 64;
-
-/// What somebody may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Reads.
-    Viewer,
-    /// Reads, and gives orders about nodes and work.
-    Operator,
-    /// Everything that people may do, who may do what among it.
-    Admin,
-    /// A machine: its session, and probes of its peers.
-    Agent,
-    /// The cluster's own servers.
-    Coordinator,
-}
-
-impl Role {
-    /// Every role.
-    pub const ALL: [Role; 5] = [
-        Role::Viewer,
-        Role::Operator,
-        Role::Admin,
-        Role::Agent,
-        Role::Coordinator,
-    ];
-
-    /// Its name, as names and people have it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Role::Viewer => "viewer",
-            Role::Operator => "operator",
-            Role::Admin => "admin",
-            Role::Agent => "agent",
-            Role::Coordinator => "coordinator",
-        }
-    }
-}
-
-impl FromStr for Role {
-    type Err = BadPrincipal;
-
-    fn from_str(text: &str) -> Result<Role, BadPrincipal> {
-        let named = Role::ALL.into_iter().find(|role| role.name() == text);
-        named.ok_or(BadPrincipal::Role)
-    }
-}
 
 /// Why something is no name, or a certificate bears none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,8 +28,8 @@ pub enum BadPrincipal {
     #[error("the cluster in the name is no UUID")]
     Cluster,
     /// There is no such role.
-    #[error("no such role: viewer, operator, admin, agent or coordinator")]
-    Role,
+    #[error(transparent)]
+    Role(#[from] UnknownRole),
     /// An agent's or coordinator's name is no id, or an operator's has other characters than letters, digits, `.`, `_` and `-`, or
     /// more than 64 of them.
     #[error("the last part of the name is no node's id, or not 1 to 64 letters, digits, '.', '_' and '-'")]
@@ -128,8 +91,7 @@ impl Principal {
     /// # Errors
     /// It cannot be read, or does not bear exactly one name.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Principal, BadPrincipal> {
-        let (_, certificate) =
-            x509_parser::certificate::X509Certificate::from_der(certificate).map_err(|_| BadPrincipal::Certificate)?;
+        let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| BadPrincipal::Certificate)?;
         let names = certificate
             .subject_alternative_name()
             .map_err(|_| BadPrincipal::Certificate)?;
@@ -146,6 +108,30 @@ impl Principal {
             names => Err(BadPrincipal::Names(names.len())),
         }
     }
+}
+
+/// BLAKE3 of a certificate's public key (SubjectPublicKeyInfo, DER): stays the same as the certificate is renewed.
+///
+/// # Errors
+/// The certificate cannot be read.
+pub fn key_of(certificate: &CertificateDer<'_>) -> Result<Digest, BadPrincipal> {
+    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| BadPrincipal::Certificate)?;
+    Ok(blake3::hash(certificate.public_key().raw).into())
+}
+
+/// When a certificate holds.
+///
+/// # Errors
+/// The certificate cannot be read.
+pub fn validity(certificate: &CertificateDer<'_>) -> Result<Range<SystemTime>, BadPrincipal> {
+    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| BadPrincipal::Certificate)?;
+    let time = |seconds: i64| {
+        let seconds = u64::try_from(seconds).map_err(|_| BadPrincipal::Certificate)?;
+        let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        time.ok_or(BadPrincipal::Certificate)
+    };
+    let validity = certificate.validity();
+    Ok(time(validity.not_before.timestamp())?..time(validity.not_after.timestamp())?)
 }
 
 impl fmt::Display for Principal {

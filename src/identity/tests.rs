@@ -3,7 +3,10 @@ use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use wyneos_core::id::{ClusterId, Uuid};
+use wyneos_core::{
+    access::UnknownRole,
+    id::{ClusterId, Uuid},
+};
 
 use super::*;
 
@@ -114,7 +117,10 @@ fn names_are_what_they_say_and_nothing_else_is_one() {
         (format!("spiffe://{cluster}/agent"), BadPrincipal::Form),
         (format!("spiffe://{cluster}/agent/{node}/x"), BadPrincipal::Form),
         (format!("spiffe://nowhere/agent/{node}"), BadPrincipal::Cluster),
-        (format!("spiffe://{cluster}/root/{node}"), BadPrincipal::Role),
+        (
+            format!("spiffe://{cluster}/root/{node}"),
+            BadPrincipal::Role(UnknownRole),
+        ),
         (format!("spiffe://{cluster}/agent/web-1"), BadPrincipal::Name),
         (format!("spiffe://{cluster}/admin/"), BadPrincipal::Name),
         (format!("spiffe://{cluster}/admin/a b"), BadPrincipal::Name),

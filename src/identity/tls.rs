@@ -3,7 +3,7 @@
 //! TLS 1.3 alone. Sessions are not resumed: a resumed one would show the certificate of the first handshake, for as long as it is
 //! resumed.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -28,7 +28,7 @@ use wyneos_core::{
     integrity::Digest,
 };
 
-use super::{Credentials, Principal, Role, fingerprint};
+use super::{Credentials, Principal, Role, fingerprint, key_of, validity};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,9 @@ pub enum TlsError {
     /// No CA is trusted, or they cannot be used.
     #[error("the CAs cannot be used: {0}")]
     Verifier(String),
+    /// A certificate is not one of the cluster's.
+    #[error("the certificate is none of this cluster's")]
+    Foreign(#[source] Error),
     /// The configuration cannot be made.
     #[error("TLS cannot be set up")]
     Config(#[source] Error),
@@ -151,9 +154,84 @@ impl Trust {
     }
 }
 
+/// What a certificate says that once held.
+#[derive(Clone, Debug)]
+pub struct Expired {
+    /// Whom it names.
+    pub principal: Principal,
+    /// Of its key, as [`key_of`].
+    pub key: Digest,
+    /// When it held.
+    pub held: Range<SystemTime>,
+}
+
+impl Trust {
+    /// What a certificate says that a trusted CA signed for somebody of the cluster, whenever it held.
+    ///
+    /// # Errors
+    /// No trusted CA signed it, it is altered, or names nobody of the cluster.
+    pub fn once(&self, certificate: &CertificateDer<'_>) -> Result<Expired, TlsError> {
+        let genuine = || -> Result<Expired, Error> {
+            let held = validity(certificate).map_err(|_| refused())?;
+            // As of when it began to hold: whether it still does is not the question.
+            let then = held
+                .start
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_err(|_| refused())?;
+            let then = UnixTime::since_unix_epoch(then);
+            let parsed = ParsedCertificate::try_from(certificate)?;
+            let algorithms = provider().signature_verification_algorithms.all;
+            let roots = &self.trusted.load().roots;
+            verify_server_cert_signed_by_trust_anchor(&parsed, roots, &[], then, algorithms)?;
+            let principal = Principal::of(certificate).map_err(|_| refused())?;
+            let key = key_of(certificate).map_err(|_| refused())?;
+            let ours = principal.cluster == self.cluster;
+            ours.then_some(Expired { principal, key, held }).ok_or_else(refused)
+        };
+        genuine().map_err(TlsError::Foreign)
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+}
+
 /// The certificate names somebody whom this end does not talk to.
 fn refused() -> Error {
     Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)
+}
+
+/// How signatures are verified, for clients and servers alike.
+macro_rules! signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(Error::General("only TLS 1.3 is spoken".to_owned()))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls13_signature(
+                message,
+                certificate,
+                signed,
+                &provider().signature_verification_algorithms,
+            )
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            provider().signature_verification_algorithms.supported_schemes()
+        }
+    };
 }
 
 /// Verifies clients by the CAs that are trusted now, and by the cluster in their names.
@@ -187,32 +265,7 @@ impl ClientCertVerifier for Clients {
             .ok_or_else(refused)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("only TLS 1.3 is spoken".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signed,
-            &provider().signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
+    signatures!();
 }
 
 /// A server of this certificate, for clients of this cluster and for those that show no certificate. Speaks HTTP/2, and HTTP/1.1 for
@@ -292,32 +345,7 @@ impl ServerCertVerifier for Servers {
         expected.then(ServerCertVerified::assertion).ok_or_else(refused)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("only TLS 1.3 is spoken".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signed,
-            &provider().signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
+    signatures!();
 }
 
 /// A client that shows the certificate of `keys`, if there is one, and talks only to whom it expects.

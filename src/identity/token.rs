@@ -19,6 +19,18 @@ const SECRET: usize = 20;
 const CHECK: usize = 4;
 const LENGTH: usize = CLUSTER + FINGERPRINT + ID + SECRET + CHECK;
 
+/// What is kept of a bearer token.
+pub fn bearer_hash(token: &str) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("wyneos bearer token v1");
+    hasher.update(token.as_bytes()).finalize().into()
+}
+
+/// A bearer token of random bytes, as a header has it.
+pub fn bearer(random: [u8; 32]) -> String {
+    let digits = random.iter().map(|byte| format!("{byte:02x}"));
+    format!("wyneos-bearer-1-{}", digits.collect::<String>())
+}
+
 /// The digest by which a certificate of a CA is known: BLAKE3 of its DER.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> Digest {
     blake3::hash(certificate).into()
@@ -60,6 +72,11 @@ impl JoinToken {
             id,
             secret,
         }
+    }
+
+    /// Its id as text: 16 characters 0-9 and a-f.
+    pub fn name(&self) -> String {
+        self.id.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// What is kept of it: enough to know it again, and not enough to use it.

@@ -22,13 +22,17 @@ const SERVERS: [Server; 2] = [
         environment: "WYNEOS_COORDINATOR_LOG",
         example: "coordinator.toml",
         wrong: &[
-            ("listen = \"0.0.0.0:1\"", "listen"),
+            ("tls = false\nlisten = \"0.0.0.0:1\"", "listen"),
             ("metrics_listen = \"0.0.0.0:1\"", "metrics_listen"),
             ("log = \"info,=,\"", "log"),
             ("data_dir = 7", "data_dir"),
             ("cycle = \"1ms\"", "cycle"),
             ("heartbeat = \"2 fortnights\"", "span of time"),
             ("history_max_count = 1", "history_max_count"),
+            ("ca_cert = \"ca.pem\"", "ca_key"),
+            ("late_renewal = \"20y\"", "late_renewal"),
+            ("max_connections_per_source = 0", "max_connections_per_source"),
+            ("audit_max_count = 1", "audit_max_count"),
         ],
     },
     Server {
@@ -36,7 +40,7 @@ const SERVERS: [Server; 2] = [
         environment: "WYNEOS_AGENT_LOG",
         example: "agent.toml",
         wrong: &[
-            ("listen = \"0.0.0.0:1\"", "listen"),
+            ("tls = false\nlisten = \"0.0.0.0:1\"", "listen"),
             ("metrics_listen = \"0.0.0.0:1\"", "metrics_listen"),
             ("coordinators = []", "coordinators"),
             ("coordinators = [\"nowhere\"]", "coordinators"),

@@ -162,6 +162,7 @@ async fn cordons_survive_and_the_chain_goes_on_across_a_restart() {
 fn run(data_dir: &str, listen: &str, log: &std::path::Path) -> Process {
     let args = [
         "run",
+        "--tls=false",
         "--listen",
         listen,
         "--metrics-listen",

@@ -118,7 +118,7 @@ impl Drop for Process {
 }
 
 /// Intervals that make tests quick.
-const QUICK: [&str; 8] = [
+pub const QUICK: [&str; 8] = [
     "--cycle",
     "300ms",
     "--heartbeat",
@@ -163,6 +163,7 @@ impl Cluster {
         let data_dir = self.data_dir();
         let mut args = vec![
             "run",
+            "--tls=false",
             "--listen",
             &self.address,
             "--metrics-listen",
@@ -191,6 +192,7 @@ impl Cluster {
         let log = self.directory.path().join(format!("{name}.log"));
         let args = [
             "run",
+            "--tls=false",
             "--coordinators",
             &self.address,
             "--listen",

@@ -117,3 +117,16 @@ fn read(path: &'static str) -> Result<String, HostError> {
     let bytes = fs::read(path).map_err(|source| HostError::Read { path, source })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
+
+/// What tells this machine from others: BLAKE3 of its machine id, or of the firmware's where there is none. `None` when neither can be
+/// read: in a container, say.
+pub(crate) fn machine() -> Option<[u8; 32]> {
+    let read = |path: &str| fs::read_to_string(path).ok();
+    let ids = ["/etc/machine-id", "/sys/class/dmi/id/product_uuid"];
+    let id = ids
+        .iter()
+        .filter_map(|path| read(path))
+        .find(|id| !id.trim().is_empty())?;
+    let mut hasher = blake3::Hasher::new_derive_key("wyneos machine v1");
+    Some(hasher.update(id.trim().as_bytes()).finalize().into())
+}

@@ -14,5 +14,5 @@ mod sampler;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use facts::{HostError, Own, facts, own};
+pub(crate) use facts::{HostError, Own, facts, machine, own};
 pub(crate) use sampler::Sampler;

@@ -8,6 +8,7 @@ use wyneos::{encoded::Encoded, served::agent_service_server::AgentService, v1};
 
 use crate::{
     engine::EngineSender,
+    gate::Gate,
     metrics::Metrics,
     session::{Conns, SessionStream},
 };
@@ -18,6 +19,7 @@ pub(crate) struct Agents {
     pub(crate) conns: Conns,
     pub(crate) seals: watch::Receiver<Option<Encoded>>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) gate: Gate,
 }
 
 #[tonic::async_trait]
@@ -28,12 +30,14 @@ impl AgentService for Agents {
         &self,
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<SessionStream>, Status> {
+        let caller = super::caller_of(&request);
         let stream = SessionStream::open(
             &self.conns,
             request.into_inner(),
             &self.engine,
             &self.seals,
             &self.metrics,
+            (self.gate.clone(), caller),
         )
         .await?;
         Ok(Response::new(stream))

@@ -203,4 +203,18 @@ impl ClusterService for Services {
     ) -> Result<Response<v1::SetHeartbeatIntervalResponse>, Status> {
         self.command(request).await
     }
+
+    async fn admit_node(
+        &self,
+        request: Request<v1::AdmitNodeRequest>,
+    ) -> Result<Response<v1::AdmitNodeResponse>, Status> {
+        self.command(request).await
+    }
+
+    async fn revoke_node(
+        &self,
+        request: Request<v1::RevokeNodeRequest>,
+    ) -> Result<Response<v1::RevokeNodeResponse>, Status> {
+        self.command(request).await
+    }
 }

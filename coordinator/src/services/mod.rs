@@ -1,20 +1,24 @@
 //! The services: thin; reads from the board and the store, commands to the engine.
 
+mod access;
 mod agent;
 mod cluster;
 mod coherence;
 mod decision;
+mod enrollment;
 mod event;
 mod telemetry;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 use tonic::Status;
 use wyneos::convert::{ConvertError, FromAnswer};
 use wyneos_core::{
+    access::Access,
     coherence::{NodeRow, Snapshot},
-    coordinator::Command,
+    coordinator::{Answer, Command},
     event::Event,
     id::NodeId,
     registry,
@@ -23,9 +27,14 @@ use wyneos_core::{
 pub(crate) use agent::Agents;
 
 use crate::{
+    audit::Audit,
     board::{Board, Published},
+    ca::Ca,
     config::Config,
     engine::{EngineSender, ToEngine},
+    gate::Caller,
+    limiter::Limiter,
+    metrics::Metrics,
     status,
     store::{History, StoreError},
 };
@@ -42,6 +51,14 @@ pub(crate) struct Services {
     /// True once the coordinator is stopping: streams end.
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) config: Arc<Config>,
+    /// Tokens and operators as they are durable.
+    pub(crate) access: Arc<ArcSwap<Access>>,
+    pub(crate) audit: Audit,
+    /// `None` without TLS.
+    pub(crate) ca: Option<Arc<Ca>>,
+    /// Attempts to join.
+    pub(crate) limiter: Arc<Limiter>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) started: wyneos_core::time::WallTime,
     pub(crate) public_key: wyneos_core::integrity::PublicKey,
 }
@@ -97,7 +114,18 @@ impl Services {
         Command: TryFrom<Request, Error = ConvertError>,
         Response: FromAnswer,
     {
+        let caller = caller_of(&request);
         let command = Command::try_from(request.into_inner()).map_err(status::convert)?;
+        let answer = self.carry_out(&caller, command).await?;
+        let response =
+            Response::from_answer(answer).ok_or_else(|| Status::internal("the answer is to another command"))?;
+        Ok(tonic::Response::new(response))
+    }
+
+    /// Carries a command of `caller` out; answers once it is durable.
+    async fn carry_out(&self, caller: &Caller, command: Command) -> Result<Answer, Status> {
+        caller.about(about(&command));
+        let by = Arc::clone(&caller.name);
         let (sender, answer) = oneshot::channel();
         let shutting_down = || {
             status::unavailable(
@@ -106,16 +134,20 @@ impl Services {
             )
         };
         self.engine
-            .send(ToEngine::Command(command, sender))
+            .send(ToEngine::Command {
+                command,
+                by,
+                answer: sender,
+            })
             .await
             .map_err(|_| shutting_down())?;
-        let answer = answer
-            .await
-            .map_err(|_| shutting_down())?
-            .map_err(|refusal| status::refusal(&refusal))?;
-        let response =
-            Response::from_answer(answer).ok_or_else(|| Status::internal("the answer is to another command"))?;
-        Ok(tonic::Response::new(response))
+        let answer = answer.await.map_err(|_| shutting_down())?;
+        answer.map_err(|refusal| {
+            if let Some(detail) = enrollment::about(&refusal) {
+                caller.adds(detail);
+            }
+            status::refusal(&refusal)
+        })
     }
 
     /// Reads from the store, off the runtime's own threads.
@@ -139,6 +171,31 @@ impl Services {
                 format!("there are {most} subscribers, the limit (max_subscribers)"),
             )
         })
+    }
+}
+
+/// Who makes a call; the gate saw to it that somebody does.
+fn caller_of<T>(request: &tonic::Request<T>) -> Caller {
+    request.extensions().get::<Caller>().cloned().unwrap_or_default()
+}
+
+/// What a command is about, for the audit.
+fn about(command: &Command) -> String {
+    match command {
+        Command::Cordon { node }
+        | Command::Uncordon { node }
+        | Command::Label { node, .. }
+        | Command::Refresh { node }
+        | Command::SetHeartbeat { node, .. }
+        | Command::Admit { node } => format!("node {node}"),
+        Command::Revoke { node, reason } if reason.is_empty() => format!("node {node}"),
+        Command::Revoke { node, reason } => format!("node {node}: {reason}"),
+        Command::Enrol(enrolment) => format!("node {} by join token {}", enrolment.node, enrolment.token),
+        Command::Renew { node, .. } => format!("node {node}"),
+        Command::CreateToken { token, .. } => format!("join token {}", token.id),
+        Command::DeleteToken { id } => format!("join token {id}"),
+        Command::CreateOperator { name, role, .. } => format!("operator {name}, {}", role.name()),
+        Command::RevokeOperator { name } => format!("operator {name}"),
     }
 }
 

@@ -17,7 +17,7 @@ use wyneos_core::{
 use super::file::{Failure, File};
 use super::{History, Retention, SealEntry, SealedSnapshot, Store, StoreError};
 
-/// `"format"` (always 1), `"cluster"` (16 bytes), `"epoch"` and `"decisions"` (u64, little endian).
+/// `"format"` (always 1), `"cluster"` (16 bytes), `"epoch"` and `"decisions"` (u64, little endian), `"access"` (JSON of an `Access`).
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Node id → JSON of a `NodeRecord`.
 const NODES: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("nodes");
@@ -165,10 +165,15 @@ impl Store for Embedded {
                 let record: NodeRecord = self.state.parse(&what, json.value())?;
                 nodes.push(Arc::new(record));
             }
+            let access = match meta.get("access")? {
+                Some(json) => Arc::new(self.state.parse("access", json.value())?),
+                None => Arc::default(),
+            };
             Ok(Some(Durable {
                 cluster: wyneos_core::id::Uuid(cluster),
                 epoch: number(&meta, "epoch")?.unwrap_or(1),
                 nodes,
+                access,
                 last_event: transaction
                     .open_table(EVENTS)?
                     .last()?
@@ -193,6 +198,9 @@ impl Store for Embedded {
             let decisions = batches.iter().map(|batch| batch.decisions).max().unwrap_or(0);
             if decisions > 0 {
                 meta.insert("decisions", decisions.to_le_bytes().as_slice())?;
+            }
+            if let Some(access) = batches.iter().rev().find_map(|batch| batch.access.as_ref()) {
+                meta.insert("access", serde_json::to_vec(&**access)?.as_slice())?;
             }
             {
                 let mut nodes = transaction.open_table(NODES)?;

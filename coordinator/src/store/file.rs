@@ -17,13 +17,13 @@ const CACHE: usize = 4 << 20;
 
 /// One redb file and its errors' context.
 #[derive(Clone)]
-pub(super) struct File {
-    pub(super) path: PathBuf,
+pub(crate) struct File {
+    pub(crate) path: PathBuf,
     database: Arc<Database>,
 }
 
 /// Whatever went wrong inside a transaction.
-pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 thread_local! {
     /// True while a panic of this thread is an answer, and no news for the log.
@@ -59,7 +59,7 @@ fn contained<T>(path: &Path, run: impl FnOnce() -> Result<T, StoreError>) -> Res
 }
 
 impl File {
-    pub(super) fn open(path: PathBuf) -> Result<File, StoreError> {
+    pub(crate) fn open(path: PathBuf) -> Result<File, StoreError> {
         let open = || Ok(Database::builder().set_cache_size(CACHE).create(&path));
         let database = contained(&path, open)?.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(path.clone()),
@@ -95,7 +95,7 @@ impl File {
         })
     }
 
-    fn io<E: Into<Failure>>(&self, what: &'static str) -> impl Fn(E) -> StoreError {
+    pub(crate) fn io<E: Into<Failure>>(&self, what: &'static str) -> impl Fn(E) -> StoreError {
         let path = self.path.clone();
         move |error| StoreError::Io {
             path: path.clone(),
@@ -104,7 +104,7 @@ impl File {
         }
     }
 
-    pub(super) fn corrupt(&self, reason: impl Into<String>) -> StoreError {
+    pub(crate) fn corrupt(&self, reason: impl Into<String>) -> StoreError {
         StoreError::Corrupt {
             path: self.path.clone(),
             reason: reason.into(),
@@ -113,7 +113,7 @@ impl File {
 
     /// As the function of that name. What redb holds after a panic is never used again, nor closed: closing it would panic
     /// once more, and the process is about to end.
-    pub(super) fn contained<T>(&self, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(crate) fn contained<T>(&self, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
         let held = Arc::clone(&self.database);
         let mut panicked = true;
         let result = contained(&self.path, || {
@@ -128,7 +128,7 @@ impl File {
     }
 
     /// Runs `write` in one durable transaction.
-    pub(super) fn write(
+    pub(crate) fn write(
         &self,
         write: impl FnOnce(&redb::WriteTransaction) -> Result<(), Failure>,
     ) -> Result<(), StoreError> {
@@ -147,7 +147,7 @@ impl File {
         })
     }
 
-    pub(super) fn read<T: Default>(
+    pub(crate) fn read<T: Default>(
         &self,
         read: impl FnOnce(&redb::ReadTransaction) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
@@ -164,7 +164,7 @@ impl File {
         self.contained(|| run().or_else(told))
     }
 
-    pub(super) fn parse<'a, T: serde::Deserialize<'a>>(&self, what: &str, json: &'a [u8]) -> Result<T, StoreError> {
+    pub(crate) fn parse<'a, T: serde::Deserialize<'a>>(&self, what: &str, json: &'a [u8]) -> Result<T, StoreError> {
         serde_json::from_slice(json).map_err(|error| self.corrupt(format!("{what}: {error}")))
     }
 }

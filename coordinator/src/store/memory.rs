@@ -6,6 +6,7 @@ use std::{
 };
 
 use wyneos_core::{
+    access::Access,
     event::Event,
     id::{ClusterId, NodeId},
     node::NodeRecord,
@@ -21,6 +22,7 @@ struct State {
     nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
     events: BTreeMap<u64, Arc<Event>>,
     decisions: u64,
+    access: Arc<Access>,
     snapshots: BTreeMap<u64, SealedSnapshot>,
 }
 
@@ -56,6 +58,7 @@ impl Store for Memory {
             nodes: state.nodes.values().cloned().collect(),
             last_event: state.events.last_key_value().map_or(0, |(&number, _)| number),
             decisions: state.decisions,
+            access: Arc::clone(&state.access),
         })
     }
 
@@ -75,6 +78,9 @@ impl Store for Memory {
                 .events
                 .extend(batch.events.iter().map(|event| (event.sequence, Arc::clone(event))));
             state.decisions = state.decisions.max(batch.decisions);
+            if let Some(access) = &batch.access {
+                state.access = Arc::clone(access);
+            }
         }
         while state.events.len() as u64 > self.retention.events {
             state.events.pop_first();

@@ -11,6 +11,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 pub(crate) use embedded::Embedded;
+pub(crate) use file::File;
 #[cfg(test)]
 pub(crate) use memory::Memory;
 use wyneos_core::{

@@ -1,10 +1,11 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use wyneos_core::{
+    access::{Access, Credential, OperatorRecord, Role},
     event::{Event, EventBody},
     id::{NodeId, Uuid},
     integrity::Sealer,
-    node::{Admission, Eligibility, Facts, Labels, NodeRecord},
+    node::{Eligibility, Facts, Labels, NodeRecord},
     store::Batch,
     time::WallTime,
 };
@@ -35,14 +36,11 @@ fn node(number: u8) -> Arc<NodeRecord> {
         probe_address: String::new(),
     };
     Arc::new(NodeRecord {
-        facts: Arc::new(facts),
         incarnation: 3,
         session: 4,
-        admission: Admission::Admitted,
         eligibility: Eligibility::Cordoned,
-        operator_labels: Labels::new(),
         heartbeat: Some(Duration::from_millis(250)),
-        departed: None,
+        ..NodeRecord::new(Arc::new(facts))
     })
 }
 
@@ -50,6 +48,7 @@ fn event(sequence: u64, node: Option<NodeId>) -> Arc<Event> {
     let body = EventBody::Command {
         verb: "label".to_owned(),
         detail: sequence.to_string(),
+        by: "ada".to_owned(),
     };
     let (epoch, cycle, time) = (1, 2, WallTime(3));
     Arc::new(Event {
@@ -69,8 +68,25 @@ fn batch(nodes: &[u8], events: std::ops::RangeInclusive<u64>) -> Batch {
     Batch {
         nodes: nodes.iter().map(|number| node(*number)).collect(),
         events: events.map(|sequence| event(sequence, about(sequence))).collect(),
+        access: nodes.first().map(|number| access(*number)),
         decisions: 5,
     }
+}
+
+/// Tokens and operators: one that was revoked.
+fn access(number: u8) -> Arc<Access> {
+    let operator = OperatorRecord {
+        name: format!("ada-{number}"),
+        role: Role::Admin,
+        credential: Credential::Bearer([number; 32]),
+        created: WallTime(1),
+        created_by: "root".to_owned(),
+        expires: WallTime(2),
+        revoked: Some((WallTime(3), "eve".to_owned())),
+    };
+    let mut access = Access::default();
+    access.operators.insert(operator.name.clone(), operator);
+    Arc::new(access)
 }
 
 /// What must hold of every store.
@@ -131,6 +147,7 @@ fn behaves(mut store: impl Store) {
         (CLUSTER, 2, 12, 5)
     );
     assert_eq!(durable.nodes, [node(1), node(2)]);
+    assert_eq!(durable.access, access(2), "the newest");
     assert_eq!((durable.last_snapshot.0, durable.last_snapshot.1), (1, 4));
     // Whoever led before is fenced off.
     assert!(matches!(

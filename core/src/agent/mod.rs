@@ -26,6 +26,7 @@ use crate::{
     behaviour::State,
     coordinator::{Heartbeat, Message, RefusalReason, Refused, Welcome},
     id::NodeId,
+    integrity::Digest,
     mesh::{Coordinate, REPORTS},
     node::{ConnId, Facts, Hello},
     telemetry::{Channel, Reading, load},
@@ -65,6 +66,10 @@ pub struct Config {
     pub coordinators: Vec<String>,
     /// Seeds the jitter.
     pub seed: u64,
+    /// Drawn when the process started.
+    pub instance: [u8; 16],
+    /// Of the machine that it is on; zero when that does not tell.
+    pub machine: Digest,
 }
 
 /// Every timer of the agent's logic. Each carries a token; one that is not the newest of its kind is stale.
@@ -326,6 +331,8 @@ impl Agent {
             incarnation: self.config.incarnation,
             attempt: self.attempts - 1,
             channels: Channel::ALL.into_iter().map(Some).collect(),
+            instance: self.config.instance,
+            machine: self.config.machine,
         };
         self.effects.push_back(Effect::Send {
             conn,

@@ -45,6 +45,8 @@ impl Rig {
             incarnation: 4,
             coordinators,
             seed: 1,
+            instance: [7; 16],
+            machine: [8; 32],
         };
         let now = Time(1);
         let core = Agent::new(now, WallTime(5), config);
@@ -172,6 +174,7 @@ fn plan(version: u64, targets: &[u8]) -> ProbePlan {
         version,
         interval: SECOND,
         targets,
+        observers: Vec::new(),
     }
 }
 
@@ -454,6 +457,7 @@ fn some_input() -> impl Strategy<Value = Input> {
                 version,
                 interval: seconds(version % 3),
                 targets,
+                observers: Vec::new(),
             };
             Input::Message {
                 conn,

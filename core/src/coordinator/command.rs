@@ -11,13 +11,13 @@ use crate::{
 };
 
 impl Coordinator {
-    pub(super) fn command(&mut self, request: RequestId, command: Command) {
+    pub(super) fn command(&mut self, request: RequestId, command: Command, by: &str) {
         let answer = if self.staging.is_behind() {
             Err(Refusal::Overloaded("the store is behind"))
         } else if self.stopping {
             Err(Refusal::Overloaded("the coordinator is shutting down"))
         } else {
-            self.carry_out(command)
+            self.carry_out(command, by)
         };
         match answer {
             // Also what changed nothing waits: it may rest on a change that is not durable yet.
@@ -29,17 +29,30 @@ impl Coordinator {
         }
     }
 
-    fn carry_out(&mut self, command: Command) -> Result<Answer, Refusal> {
+    fn carry_out(&mut self, command: Command, by: &str) -> Result<Answer, Refusal> {
         match command {
-            Command::Cordon { node } => self.set_cordon(&node, true),
-            Command::Uncordon { node } => self.set_cordon(&node, false),
-            Command::Label { node, set, remove } => self.label(&node, set, &remove),
-            Command::Refresh { node } => self.refresh(&node),
-            Command::SetHeartbeat { node, interval } => self.set_heartbeat(&node, interval),
+            Command::Cordon { node } => self.set_cordon(&node, true, by),
+            Command::Uncordon { node } => self.set_cordon(&node, false, by),
+            Command::Label { node, set, remove } => self.label(&node, set, &remove, by),
+            Command::Refresh { node } => self.refresh(&node, by),
+            Command::SetHeartbeat { node, interval } => self.set_heartbeat(&node, interval, by),
+            Command::Admit { node } => self.admit_node(&node, by),
+            Command::Revoke { node, reason } => self.revoke_node(&node, &reason, by),
+            Command::Enrol(enrolment) => self.enrol(*enrolment),
+            Command::Renew { node, key } => self.renew(node, key),
+            Command::CreateToken { token, ttl } => self.create_token(*token, ttl, by),
+            Command::DeleteToken { id } => self.delete_token(&id, by),
+            Command::CreateOperator {
+                name,
+                role,
+                credential,
+                ttl,
+            } => self.create_operator(name, role, credential, ttl, by),
+            Command::RevokeOperator { name } => self.revoke_operator(name, by),
         }
     }
 
-    fn set_cordon(&mut self, node: &str, cordon: bool) -> Result<Answer, Refusal> {
+    fn set_cordon(&mut self, node: &str, cordon: bool, by: &str) -> Result<Answer, Refusal> {
         let index = self.registry.resolve(node)?;
         let before = self.registry[index].record.eligibility;
         let eligibility = match (before, cordon) {
@@ -57,7 +70,12 @@ impl Coordinator {
         }
         Arc::make_mut(&mut self.registry[index].record).eligibility = eligibility;
         let verb = if cordon { "cordon" } else { "uncordon" };
-        let event = self.carried_out(index, verb, format!("eligibility is {eligibility:?}").to_lowercase());
+        let event = self.carried_out(
+            index,
+            verb,
+            format!("eligibility is {eligibility:?}").to_lowercase(),
+            by,
+        );
         Ok(Answer::Eligibility {
             eligibility,
             changed: true,
@@ -65,7 +83,7 @@ impl Coordinator {
         })
     }
 
-    fn label(&mut self, node: &str, set: Labels, remove: &[String]) -> Result<Answer, Refusal> {
+    fn label(&mut self, node: &str, set: Labels, remove: &[String], by: &str) -> Result<Answer, Refusal> {
         let index = self.registry.resolve(node)?;
         if let Some(twice) = remove.iter().find(|key| set.contains_key(*key)) {
             let reason = format!("{twice:?} is both set and removed");
@@ -100,11 +118,11 @@ impl Coordinator {
         self.registry[index].record = record;
         let mut changes: Vec<String> = set.iter().map(|(key, value)| format!("{key}={value}")).collect();
         changes.extend(remove.iter().map(|key| format!("{key}-")));
-        let event = self.carried_out(index, "label", changes.join(" "));
+        let event = self.carried_out(index, "label", changes.join(" "), by);
         Ok(Answer::Labels { labels, changed, event })
     }
 
-    fn refresh(&mut self, node: &str) -> Result<Answer, Refusal> {
+    fn refresh(&mut self, node: &str, by: &str) -> Result<Answer, Refusal> {
         let index = self.registry.resolve(node)?;
         if self.registry[index].live_session().is_none() {
             return Err(Refusal::NoSession(node.to_owned()));
@@ -112,11 +130,11 @@ impl Coordinator {
         let id = self
             .issue(index, Order::Refresh)
             .ok_or(Refusal::Overloaded("too many directives under way"))?;
-        let event = self.carried_out(index, "refresh", format!("directive {id}"));
+        let event = self.carried_out(index, "refresh", format!("directive {id}"), by);
         Ok(Answer::Directive { id, event })
     }
 
-    fn set_heartbeat(&mut self, node: &str, interval: Option<Duration>) -> Result<Answer, Refusal> {
+    fn set_heartbeat(&mut self, node: &str, interval: Option<Duration>, by: &str) -> Result<Answer, Refusal> {
         let index = self.registry.resolve(node)?;
         if let Some(interval) = interval.filter(|interval| !(HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(interval)) {
             let reason = format!("{interval:?} is not between {HEARTBEAT_MIN:?} and {HEARTBEAT_MAX:?}");
@@ -138,11 +156,12 @@ impl Coordinator {
         }
         Arc::make_mut(&mut self.registry[index].record).heartbeat = interval;
         let shown = interval.map_or("the cluster's".to_owned(), |interval| format!("{interval:?}"));
-        let event = self.carried_out(index, "set-heartbeat", format!("interval is {shown}"));
+        let event = self.carried_out(index, "set-heartbeat", format!("interval is {shown}"), by);
         Ok(Answer::Directive { id, event })
     }
 
-    fn carried_out(&mut self, index: NodeIndex, verb: &str, detail: String) -> u64 {
+    /// Keeps what a command changed, and records it.
+    pub(super) fn carried_out(&mut self, index: NodeIndex, verb: &str, detail: String, by: &str) -> u64 {
         self.keep(index);
         let summary = format!("{verb} {}: {detail}", self.registry[index].name());
         self.record(
@@ -151,6 +170,7 @@ impl Coordinator {
             EventBody::Command {
                 verb: verb.to_owned(),
                 detail,
+                by: by.to_owned(),
             },
         )
     }

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    access::{Credential, Enrolment, OperatorRecord, Role, TokenRecord},
     behaviour::{self, Directive},
     coherence::Snapshot,
     id::{ClusterId, NodeId},
-    integrity::Seal,
+    integrity::{Digest, Seal},
     mesh::{Coordinate, LinkReport, Observation},
-    node::{Admission, ConnId, Eligibility, Health, Hello, Labels},
+    node::{Admission, ConnId, Eligibility, Health, Hello, Labels, Origin},
     registry::NoSuchNode,
     standing::Standing,
     store::Batch,
@@ -30,6 +31,8 @@ pub enum Input {
         conn: ConnId,
         /// What it says.
         hello: Box<Hello>,
+        /// Where it comes from, and what that proves.
+        origin: Origin,
     },
     /// A heartbeat.
     Heartbeat {
@@ -103,6 +106,8 @@ pub enum Input {
         request: RequestId,
         /// What is asked.
         command: Command,
+        /// Who asks, for people.
+        by: Arc<str>,
     },
     /// The oldest batch that was not confirmed yet is durable. A batch that cannot be made durable ends the process.
     Committed,
@@ -236,6 +241,8 @@ pub struct ProbePlan {
     pub interval: Duration,
     /// The targets and where they answer.
     pub targets: Vec<(NodeId, String)>,
+    /// Who probes this node. It answers those, and its targets.
+    pub observers: Vec<NodeId>,
 }
 
 /// Why a session does not stand.
@@ -249,6 +256,10 @@ pub enum RefusalReason {
     Revoked,
     /// A newer session took its place.
     Replaced,
+    /// Another process that is alive claims to be this node.
+    Disputed,
+    /// The node's admission changed: a new session says to what.
+    Readmitted,
     /// The coordinator shuts down.
     Shutdown,
     /// A limit is reached.
@@ -302,6 +313,55 @@ pub enum Command {
         /// The interval; `None` for the cluster's.
         interval: Option<Duration>,
     },
+    /// Lets the node take part, on the machine that it is on now.
+    Admit {
+        /// The node.
+        node: String,
+    },
+    /// Shuts the node out.
+    Revoke {
+        /// The node.
+        node: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A host wants a certificate by a join token.
+    Enrol(Box<Enrolment>),
+    /// A node wants its certificate renewed.
+    Renew {
+        /// The node.
+        node: NodeId,
+        /// Of its public key.
+        key: Digest,
+    },
+    /// Keeps a join token; `created` and `created_by` are set, and `expires` is this long from now.
+    CreateToken {
+        /// What is kept.
+        token: Box<TokenRecord>,
+        /// How long it can be used.
+        ttl: Duration,
+    },
+    /// Drops a join token.
+    DeleteToken {
+        /// Its id.
+        id: String,
+    },
+    /// Makes an operator, or gives one that does not hold any more another credential.
+    CreateOperator {
+        /// The name.
+        name: String,
+        /// What it may do.
+        role: Role,
+        /// By what it is known.
+        credential: Credential,
+        /// How long it holds.
+        ttl: Duration,
+    },
+    /// Shuts an operator out.
+    RevokeOperator {
+        /// The name.
+        name: String,
+    },
 }
 
 /// What a command came to. `event` is the number of the event that records it, 0 when nothing changed.
@@ -325,6 +385,21 @@ pub enum Answer {
         /// The event.
         event: u64,
     },
+    /// Of an admission, a revocation, an enrolment or a renewal.
+    Admission {
+        /// The node.
+        node: NodeId,
+        /// What it is now.
+        admission: Admission,
+        /// Did anything change?
+        changed: bool,
+        /// The event.
+        event: u64,
+    },
+    /// Of a token that was kept or dropped.
+    Token(Box<TokenRecord>),
+    /// Of an operator that was made or shut out.
+    Operator(Box<OperatorRecord>),
     /// Of a refresh or a heartbeat interval.
     Directive {
         /// The directive; 0 when the node has no session.
@@ -351,7 +426,61 @@ pub enum Refusal {
     /// It needs a session, and the node has none.
     #[error("node {0:?} has no session: wait until it is online")]
     NoSession(String),
+    /// What it names is not there.
+    #[error("no {what} {name:?}")]
+    Unknown {
+        /// A kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// What it would make is there.
+    #[error("{what} {name:?} exists: revoke it first")]
+    Exists {
+        /// A kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Whoever asks may not have it.
+    #[error("{0}")]
+    Denied(Denial),
     /// A limit is reached.
     #[error("{0}: try again later")]
     Overloaded(&'static str),
+}
+
+/// Why somebody gets no certificate. What of a token is wrong is not said to whoever presents it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// There is no such token, or it is another one's secret, or it has expired or was used up.
+    #[error(
+        "the join token cannot be used: it expired, was used up or was never given out; make a new one with `wynectl token create`"
+    )]
+    Token(TokenProblem),
+    /// The token is for a node of another name.
+    #[error("the join token is for a node of another name: join with --name as it was made for")]
+    Name,
+    /// The node was revoked.
+    #[error("this node was revoked: `wynectl admit` takes that back")]
+    Revoked,
+    /// The node is not known.
+    #[error("this node is not known here: join with a token")]
+    Unknown,
+    /// The node is known by another key.
+    #[error("this node is known by another key: join with a token")]
+    Key,
+}
+
+/// What is wrong with a join token; for the audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenProblem {
+    /// There is none of this id.
+    Unknown,
+    /// Its secret is another one.
+    Secret,
+    /// Expired.
+    Expired,
+    /// Used up.
+    UsedUp,
 }

@@ -1,5 +1,6 @@
 //! The Orchestrator Engine: the coordinator's logic, as a state machine without I/O.
 
+mod access;
 mod checks;
 mod command;
 mod config;
@@ -19,11 +20,12 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 pub use config::Config;
 pub use io::{
-    Answer, Command, Effect, Heartbeat, Input, Message, ProbePlan, Published, Refusal, RefusalReason, Refused,
-    RequestId, Welcome,
+    Answer, Command, Denial, Effect, Heartbeat, Input, Message, ProbePlan, Published, Refusal, RefusalReason, Refused,
+    RequestId, TokenProblem, Welcome,
 };
 
 use crate::{
+    access::Access,
     autonomy::Autonomy,
     behaviour::BehaviourLoop,
     coherence::NodeRow,
@@ -117,6 +119,7 @@ pub struct Coordinator {
     planning: bool,
 
     registry: Registry,
+    access: Arc<Access>,
     matrix: Matrix,
     predictor: Predictor,
     mesh: Mesh,
@@ -157,6 +160,7 @@ impl Coordinator {
             stopping: false,
             planning: false,
             registry: Registry::default(),
+            access: durable.access,
             matrix: Matrix::new(config.history),
             predictor: Predictor::default(),
             mesh: Mesh::new(config.seed),
@@ -191,7 +195,7 @@ impl Coordinator {
         match input {
             Input::WallClock(wall) => self.wall.set(now, wall),
             Input::Heartbeat { conn, heartbeat } => self.heartbeat(conn, heartbeat),
-            Input::Hello { conn, hello } => self.hello(conn, *hello),
+            Input::Hello { conn, hello, origin } => self.hello(conn, *hello, origin),
             Input::DirectiveUpdate {
                 conn,
                 id,
@@ -213,7 +217,7 @@ impl Coordinator {
                 asker,
                 incarnation,
             } => self.question(conn, number, asker, incarnation),
-            Input::Command { request, command } => self.command(request, command),
+            Input::Command { request, command, by } => self.command(request, command, &by),
             Input::Committed => self.committed(),
             Input::Published(published) => self.published(published),
             Input::Shutdown { retry_after } => self.shutdown(retry_after),

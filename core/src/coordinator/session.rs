@@ -8,12 +8,17 @@ use super::{
 use crate::{
     autonomy::Evidence,
     id::NodeId,
-    node::{Admission, Cause, ConnId, Eligibility, Hello, Liveness, Node, NodeIndex, NodeRecord, Session},
+    node::{Admission, Cause, Claim, ConnId, Hello, Liveness, Node, NodeIndex, NodeRecord, Origin, Session},
     time::Time,
 };
 
 /// When an agent that met a limit may try again.
 const OVERLOADED_RETRY: Duration = Duration::from_secs(5);
+
+/// How long a process may take to say that it is still there, when another one claims to be its node; and when the other may ask
+/// again once both were heard.
+const CLAIM: Duration = Duration::from_secs(1);
+const CLAIM_AGAIN: Duration = Duration::from_secs(10);
 
 /// When the plan is made anew after the members changed: soon in a small cluster, gathering changes in a large one.
 const PLAN_SOON: Duration = Duration::from_millis(100);
@@ -29,8 +34,8 @@ fn refused(reason: RefusalReason, detail: impl Into<String>, retry_after: Option
 }
 
 impl Coordinator {
-    pub(super) fn hello(&mut self, conn: ConnId, hello: Hello) {
-        let refusal = self.admit(conn, &hello);
+    pub(super) fn hello(&mut self, conn: ConnId, hello: Hello, origin: Origin) {
+        let refusal = self.admit(conn, &hello, &origin);
         let reason = refusal.as_ref().map(|refusal| refusal.reason);
         if let (None | Some(RefusalReason::Overloaded), Some(index)) = (reason, self.registry.find(hello.facts.id)) {
             // It is there, whether it can be welcomed now or not.
@@ -41,6 +46,7 @@ impl Coordinator {
             return;
         }
         let index = self.register(&hello);
+        self.recognise(index, origin.proven, hello.machine, &origin.address);
         if let Some(old) = self.registry[index].session.take() {
             self.registry.detach(old.conn);
             let detail = "a newer session of this node took its place";
@@ -59,6 +65,9 @@ impl Coordinator {
             conn,
             number,
             attempt: hello.attempt,
+            instance: hello.instance,
+            machine: hello.machine,
+            address: origin.address.into(),
             channels: hello.channels.into(),
             welcomed: false,
             sequence: 0,
@@ -73,7 +82,7 @@ impl Coordinator {
     }
 
     /// Why a hello does not open a session.
-    fn admit(&mut self, conn: ConnId, hello: &Hello) -> Option<Refused> {
+    fn admit(&mut self, conn: ConnId, hello: &Hello, origin: &Origin) -> Option<Refused> {
         if self.registry.of_conn(conn).is_some() {
             return Some(refused(
                 RefusalReason::Invalid,
@@ -89,6 +98,12 @@ impl Coordinator {
             };
             return Some(refused(RefusalReason::Overloaded, detail, Some(OVERLOADED_RETRY)));
         }
+        if let Some((node, _)) = origin.proven
+            && node != hello.facts.id
+        {
+            let detail = format!("hello.node_id: the certificate is that of node {node}");
+            return Some(refused(RefusalReason::Invalid, detail, None));
+        }
         let Some(index) = self.registry.find(hello.facts.id) else {
             let full = self.registry.len() >= self.config.max_nodes;
             let detail = || format!("the cluster has {} nodes, its limit (max_nodes)", self.registry.len());
@@ -97,6 +112,13 @@ impl Coordinator {
         let node = &self.registry[index];
         if node.record.admission == Admission::Revoked {
             return Some(refused(RefusalReason::Revoked, "this node was revoked", None));
+        }
+        let known_by = node.record.identity.map(|identity| identity.key);
+        if let (Some((_, key)), Some(known)) = (origin.proven, known_by)
+            && key != known
+        {
+            let detail = "this node is known by another key: it joined anew since";
+            return Some(refused(RefusalReason::Revoked, detail, None));
         }
         let known = (
             node.record.incarnation,
@@ -112,21 +134,62 @@ impl Coordinator {
             );
             return Some(refused(RefusalReason::Stale, detail, None));
         }
-        None
+        self.dispute(index, hello, &origin.address)
+    }
+
+    /// A process claims to be a node that has a session with another one: it waits until that was asked whether it is still there.
+    /// When both are, neither takes the other's place, and the operator is told.
+    fn dispute(&mut self, index: NodeIndex, hello: &Hello, from: &str) -> Option<Refused> {
+        let now = self.now;
+        let node = &mut self.registry[index];
+        let session = node.session.as_ref().filter(|session| session.welcomed);
+        let unknown = [0; 16];
+        let Some(session) = session.filter(|session| {
+            session.instance != hello.instance && session.instance != unknown && hello.instance != unknown
+        }) else {
+            node.claim = None;
+            return None;
+        };
+        let (conn, address) = (session.conn, Arc::clone(&session.address));
+        let heard = node.last_seen;
+        let claim = node.claim.as_mut().filter(|claim| claim.instance == hello.instance);
+        let Some(claim) = claim else {
+            node.claim = Some(Claim {
+                instance: hello.instance,
+                since: now,
+                told: false,
+            });
+            self.send(conn, Message::Ping);
+            let detail = format!("another process with this identity has a session, from {address}: it is being asked");
+            return Some(refused(RefusalReason::Disputed, detail, Some(CLAIM)));
+        };
+        if now.since(claim.since) < CLAIM {
+            let detail = "another process with this identity is being asked whether it is still there";
+            return Some(refused(RefusalReason::Disputed, detail, Some(CLAIM)));
+        }
+        if heard.is_none_or(|heard| heard <= claim.since) {
+            node.claim = None;
+            return None;
+        }
+        let told = std::mem::replace(&mut claim.told, true);
+        claim.since = now;
+        let detail = format!(
+            "two processes with one identity are alive at once, one at {address} and one at {from}: a copied disk; stop one of \
+             them, and let it join as a node of its own"
+        );
+        if !told {
+            self.impostor(index, detail.clone());
+        }
+        self.send(conn, Message::Ping);
+        Some(refused(RefusalReason::Disputed, detail, Some(CLAIM_AGAIN)))
     }
 
     fn register(&mut self, hello: &Hello) -> NodeIndex {
         let (now, wall) = (self.now, self.wall_now());
         let index = self.registry.add(hello.facts.id, || {
             let record = NodeRecord {
-                facts: Arc::new(hello.facts.clone()),
                 incarnation: hello.incarnation,
-                session: 0,
-                admission: Admission::Admitted,
-                eligibility: Eligibility::Eligible,
-                operator_labels: Default::default(),
-                heartbeat: None,
-                departed: None,
+                ..NodeRecord::new(Arc::new(hello.facts.clone()))
             };
             Node::new(Arc::new(record), wall, now)
         });
@@ -158,7 +221,10 @@ impl Coordinator {
             heartbeat_interval: self.heartbeat_interval(index),
             probe_plan: self.probe_plan(index),
             admission,
-            lease: self.lease(index),
+            lease: match admission {
+                Admission::Admitted => self.lease(index),
+                _ => Duration::ZERO,
+            },
         };
         self.send(conn, Message::Welcome(Box::new(welcome)));
         for id in self.behaviour.undelivered(index) {
@@ -284,7 +350,7 @@ impl Coordinator {
         }
     }
 
-    fn refuse(&mut self, conn: ConnId, refused: Refused) {
+    pub(super) fn refuse(&mut self, conn: ConnId, refused: Refused) {
         self.send(conn, Message::Refused(refused));
         self.effects.push_back(Effect::Close { conn });
     }
@@ -326,6 +392,7 @@ impl Coordinator {
                 node.liveness,
                 Liveness::Unseen | Liveness::Online | Liveness::Suspect | Liveness::Unreachable
             ) && !node.record.facts.probe_address.is_empty()
+                && node.record.admission == Admission::Admitted
         };
         let members: Vec<(NodeIndex, NodeId)> = self
             .registry
@@ -347,10 +414,13 @@ impl Coordinator {
             let facts = &self.registry[subject].record.facts;
             (facts.id, facts.probe_address.clone())
         });
+        let observers = self.mesh.observers_of(index).iter();
+        let observers = observers.map(|&observer| self.registry[observer].record.id());
         ProbePlan {
             version: self.mesh.version(),
             interval: self.config.probe_interval,
             targets: targets.collect(),
+            observers: observers.collect(),
         }
     }
 

@@ -101,6 +101,11 @@ impl Coordinator {
         self.staging.changed.insert(index);
     }
 
+    /// Has tokens and operators kept as they are now.
+    pub(super) fn keep_access(&mut self) {
+        self.staging.batch.access = Some(Arc::clone(&self.access));
+    }
+
     /// Has something happen once all that changed so far is durable.
     pub(super) fn then(&mut self, then: Then) {
         self.staging.then.push(then);

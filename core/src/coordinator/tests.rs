@@ -1,3 +1,4 @@
+mod access;
 mod commands;
 mod cycles;
 mod interleavings;

@@ -4,4 +4,4 @@ mod seal;
 #[cfg(test)]
 mod tests;
 
-pub use seal::{BadSeal, Digest, PublicKey, Seal, Sealer, Verifier, ZERO_DIGEST};
+pub use seal::{BadSeal, Digest, DigestSigner, PublicKey, Seal, Sealer, Verifier, ZERO_DIGEST};

@@ -55,6 +55,38 @@ impl PublicKey {
         id.copy_from_slice(&digest.as_bytes()[..8]);
         id
     }
+
+    /// True when `signature` is this key's over `digest`.
+    pub fn verifies(&self, digest: &Digest, signature: &[u8; 64]) -> bool {
+        let key = VerifyingKey::from_bytes(&self.0);
+        key.is_ok_and(|key| key.verify_strict(digest, &Signature::from_bytes(signature)).is_ok())
+    }
+}
+
+/// Signs digests other than those of snapshots.
+pub struct DigestSigner(SigningKey);
+
+impl std::fmt::Debug for DigestSigner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DigestSigner").finish_non_exhaustive()
+    }
+}
+
+impl DigestSigner {
+    /// Signs with the Ed25519 secret key `secret`.
+    pub fn new(secret: &[u8; 32]) -> DigestSigner {
+        DigestSigner(SigningKey::from_bytes(secret))
+    }
+
+    /// The key that its signatures are verified with.
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key().to_bytes())
+    }
+
+    /// Ed25519 over `digest`.
+    pub fn sign(&self, digest: &Digest) -> [u8; 64] {
+        self.0.sign(digest).to_bytes()
+    }
 }
 
 /// Seals snapshots, each linked to the one before.

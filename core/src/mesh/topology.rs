@@ -102,10 +102,10 @@ impl Mesh {
         }
     }
 
-    /// Plans anew for `members`, and tells whose list of subjects changed. Links that are no longer planned are forgotten.
+    /// Plans anew for `members`, and tells whose list of subjects or of observers changed. Links that are no longer planned are forgotten.
     pub fn replan(&mut self, members: &[(NodeIndex, NodeId)]) -> Vec<NodeIndex> {
         let plan = self.planner.plan(members);
-        let changed: Vec<NodeIndex> = plan
+        let mut changed: Vec<NodeIndex> = plan
             .iter()
             .filter(|(observer, subjects)| self.plan.get(*observer) != Some(subjects))
             .map(|(&o, _)| o)
@@ -123,12 +123,18 @@ impl Mesh {
                 state.row = None;
             }
         }
-        self.probed_by.clear();
+        let before = std::mem::take(&mut self.probed_by);
         for (&observer, subjects) in &plan {
             for &subject in subjects {
                 self.probed_by.entry(subject).or_default().push(observer);
             }
         }
+        changed.extend(
+            plan.keys()
+                .filter(|&subject| before.get(subject) != self.probed_by.get(subject)),
+        );
+        changed.sort_unstable();
+        changed.dedup();
         self.sights.keep(|observer, subject| {
             plan.get(&observer)
                 .is_some_and(|subjects| subjects.binary_search(&subject).is_ok())

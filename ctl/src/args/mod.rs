@@ -1,11 +1,15 @@
 //! The command line.
 
+mod access;
 mod parse;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use access::{
+    AuditArgs, CaCommand, ContextCommand, OperatorArgs, OperatorCommand, Role, TokenArgs, TokenCommand,
+};
 pub(crate) use parse::{Interval, LabelChange};
 
 use crate::exit;
@@ -32,15 +36,15 @@ pub(crate) struct Cli {
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The coordinator: host:port or http://host:port.
-    #[arg(
-        long,
-        global = true,
-        env = "WYNEOS_ADDRESS",
-        default_value = "127.0.0.1:7400",
-        value_name = "ADDRESS"
-    )]
-    pub(crate) address: String,
+    /// The coordinator, as host:port; else the context's, else 127.0.0.1:7400.
+    #[arg(long, global = true, env = "WYNEOS_ADDRESS", value_name = "ADDRESS")]
+    pub(crate) address: Option<String>,
+    /// The context to use; else the one in use.
+    #[arg(long, global = true, env = "WYNEOS_CONTEXT", value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Folder of ca.pem, cert.pem and key.pem: talk TLS by these instead of a context's.
+    #[arg(long, global = true, env = "WYNEOS_CREDENTIALS", value_name = "DIR")]
+    pub(crate) credentials: Option<PathBuf>,
     /// How answers are written.
     #[arg(short = 'o', long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
@@ -99,6 +103,30 @@ pub(crate) enum Command {
         /// 100ms to 60s, or `default` for the cluster's own.
         interval: Interval,
     },
+    /// Let a node take part, on the machine that it is on now.
+    Admit(NodeName),
+    /// Shut a node out: neither the coordinator nor its peers talk to it any more.
+    Revoke {
+        /// The node: its id, a unique prefix of it, or its name.
+        node: String,
+        /// Why, for people.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Make, list and delete join tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Make, list and shut out operators.
+    #[command(subcommand)]
+    Operator(OperatorCommand),
+    /// Show who did what, and who was refused.
+    Audit(AuditArgs),
+    /// Show the cluster's CA, and replace it.
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// Say which coordinators there are, and by which credentials they are talked to.
+    #[command(subcommand)]
+    Context(ContextCommand),
     /// Print the versions of wynectl and of the coordinator.
     Version {
         /// Only that of wynectl, without asking the coordinator.

@@ -1,6 +1,9 @@
 //! The commands.
 
+mod access;
+mod audit;
 mod cluster;
+mod contexts;
 mod events;
 mod follow;
 mod mesh;
@@ -23,6 +26,7 @@ use wyneos::{client, v1};
 
 use crate::{
     args::{Cli, Command, Global},
+    config::{self, Asked, Way},
     context::Context,
     exit::{self, Exit},
     failure::Failure,
@@ -39,11 +43,25 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
     }
     let Global {
         address,
+        context,
+        credentials,
         format,
         timeout,
     } = cli.global;
-    let context = Context::new(address, timeout, format);
-    match command(&context, cli.command).await {
+    let asked = Asked {
+        address,
+        context,
+        credentials,
+    };
+    let done = match cli.command {
+        // These ask no coordinator, and mend what others stumble over.
+        Command::Context(args) => contexts::run(&Context::new(Way::nowhere(), timeout, format), args),
+        other => match config::way(asked) {
+            Ok(way) => command(&Context::new(way, timeout, format), other).await,
+            Err(failure) => Err(failure),
+        },
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.tell(),
     }
@@ -69,6 +87,12 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Label { node, changes } => verbs::label(context, node, changes).await,
         Command::Refresh(name) => verbs::refresh(context, name.node).await,
         Command::SetHeartbeat { node, interval } => verbs::set_heartbeat(context, node, interval).await,
+        Command::Admit(name) => access::admit(context, name.node).await,
+        Command::Revoke { node, reason } => access::revoke(context, node, reason).await,
+        Command::Token(args) => access::token(context, args).await,
+        Command::Operator(args) => access::operator(context, args).await,
+        Command::Ca(args) => access::ca(context, args).await,
+        Command::Audit(args) => audit::run(context, args).await,
         Command::Version { client } => cluster::version(context, client).await,
         Command::Completions { shell } => {
             // Into memory first: the generator panics when its output is closed.
@@ -76,8 +100,8 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "wynectl", &mut script);
             io::stdout().write_all(&script).map_err(Failure::output)
         }
-        // Ends as its processes do: see `run`.
-        Command::Dev(_) => Ok(()),
+        // See `run`.
+        Command::Dev(_) | Command::Context(_) => Ok(()),
         Command::Docs => io::stdout().write_all(docs().as_bytes()).map_err(Failure::output),
     }
 }

@@ -16,6 +16,10 @@ pub(super) struct Cluster {
     tell: mpsc::UnboundedSender<usize>,
 }
 
+fn tls_flag(args: &DevArgs) -> &'static str {
+    if args.tls { "--tls=true" } else { "--tls=false" }
+}
+
 impl Cluster {
     /// A cluster of nothing yet. Fails when a binary is not there.
     pub(super) fn new(binaries: &Path, directory: &Path) -> Result<Cluster, DevError> {
@@ -36,6 +40,11 @@ impl Cluster {
         })
     }
 
+    /// Where the binaries are, and its files.
+    pub(super) fn places(&self) -> (PathBuf, PathBuf) {
+        (self.binaries.clone(), self.directory.clone())
+    }
+
     /// Where its files are.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
@@ -52,6 +61,7 @@ impl Cluster {
             "127.0.0.1:0",
             "--cycle",
             &cycle,
+            tls_flag(args),
         ];
         self.start("coordinator", "wyneos-coordinator", &flags)
     }
@@ -66,6 +76,7 @@ impl Cluster {
             "127.0.0.1:0",
             "--name",
             &name,
+            tls_flag(args),
         ];
         self.start(&format!("agent-{number}"), "wyneos-agent", &flags)
     }

@@ -2,6 +2,7 @@
 
 mod child;
 mod cluster;
+mod secure;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ const LISTEN: &str = "127.0.0.1:7400";
 
 /// Runs a cluster on this machine: a coordinator and some agents, separate processes of the production binaries.
 ///
-/// Everything is plaintext, and therefore on loopback only. Ctrl-C or SIGTERM drains the cluster and leaves no process and
+/// It is on loopback only, and plaintext unless --tls is given. Ctrl-C or SIGTERM drains the cluster and leaves no process and
 /// no file; a second one does not wait.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DevArgs {
@@ -43,6 +44,9 @@ pub(crate) struct DevArgs {
     /// Keeps the cluster's files in this directory, and goes on from what is there.
     #[arg(long)]
     pub(crate) data_dir: Option<PathBuf>,
+    /// The real thing: mutual TLS, agents that join by a token, and an admin's credentials for this program.
+    #[arg(long)]
+    pub(crate) tls: bool,
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {
@@ -50,7 +54,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
         .parse()
         .map_err(|_| "not an address such as 127.0.0.1:7400".to_owned())?;
     if !address.ip().is_loopback() {
-        return Err("not a loopback address: the cluster is plaintext".to_owned());
+        return Err("not a loopback address: this cluster is for this machine alone".to_owned());
     }
     if address.port() == 0 {
         return Err("give a port: what is printed names it".to_owned());
@@ -203,6 +207,14 @@ async fn cluster_life(args: &DevArgs, binaries: &Path) -> Result<(), DevError> {
 /// Starts everything, and tells what happens. Ends only with an error.
 async fn live(args: &DevArgs, cluster: &mut Cluster) -> Result<(), DevError> {
     cluster.start_coordinator(args)?;
+    if args.tls {
+        let (binaries, directory) = cluster.places();
+        tokio::select! {
+            biased;
+            error = cluster.death() => return Err(error),
+            done = secure::set_up(args, &binaries, &directory) => done?,
+        }
+    }
     for number in 1..=args.agents {
         cluster.start_agent(args, number)?;
     }

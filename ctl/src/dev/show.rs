@@ -8,8 +8,8 @@ use wyneos::{
     v1::{self, watch_snapshots_response::State},
 };
 
-use super::{DevArgs, DevError, LISTEN};
-use crate::text;
+use super::{DevArgs, DevError, LISTEN, secure};
+use crate::{config, text};
 
 /// How long the agents may take to be online, beside two cycles.
 const ONLINE: Duration = Duration::from_secs(30);
@@ -77,7 +77,14 @@ impl Watched {
 
 /// Watches until the stream breaks, as it may while the coordinator starts.
 async fn watch(args: &DevArgs, directory: &Path, deadline: Instant, watched: &mut Watched) -> Result<(), DevError> {
-    let Ok(channel) = client::connect(&args.listen.to_string()).await else {
+    let tls = match args.tls {
+        true => Some(config::tls(&secure::admin(directory)).map_err(|failure| {
+            let why = std::io::Error::other(failure.to_string());
+            DevError::system("use the admin's credentials")(why)
+        })?),
+        false => None,
+    };
+    let Ok(channel) = client::connect_with(&args.listen.to_string(), tls.as_ref()).await else {
         return Ok(());
     };
     let request = v1::WatchSnapshotsRequest {
@@ -138,6 +145,15 @@ pub(super) fn introduction(args: &DevArgs, directory: &Path, state: &v1::Snapsho
     } else {
         format!(" --address {}", args.listen)
     };
+    let credentials = secure::admin(directory);
+    let credentials = credentials.display();
+    let (address, way) = match args.tls {
+        true => (
+            format!("{address} --credentials {credentials}"),
+            format!("-cacert {credentials}/ca.pem -cert {credentials}/cert.pem -key {credentials}/key.pem"),
+        ),
+        false => (address, "-plaintext".to_owned()),
+    };
     for command in [
         "nodes",
         "why node-1",
@@ -149,9 +165,9 @@ pub(super) fn introduction(args: &DevArgs, directory: &Path, state: &v1::Snapsho
     ] {
         lines.push(format!("  {own}{address} {command}"));
     }
-    lines.push(format!("  grpcurl -plaintext {} list", args.listen));
+    lines.push(format!("  grpcurl {way} {} list", args.listen));
     lines.push(format!(
-        "  grpcurl -plaintext {} wyneos.v1.ClusterService/ListNodes",
+        "  grpcurl {way} {} wyneos.v1.ClusterService/ListNodes",
         args.listen
     ));
     lines.push(format!(

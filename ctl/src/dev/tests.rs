@@ -8,6 +8,7 @@ fn args(directory: &Path) -> DevArgs {
         cycle: Duration::from_secs(1),
         listen: SocketAddr::from(([127, 0, 0, 1], 1)),
         data_dir: Some(directory.join("data")),
+        tls: false,
     }
 }
 

@@ -130,6 +130,7 @@ macro_rules! words {
 
 words! {
     admission: v1::Admission, "ADMISSION_";
+    role: v1::Role, "ROLE_";
     liveness: v1::Liveness, "LIVENESS_";
     cause: v1::LivenessCause, "LIVENESS_CAUSE_";
     eligibility: v1::Eligibility, "ELIGIBILITY_";

@@ -94,6 +94,24 @@ impl Fake {
 
 #[tonic::async_trait]
 impl cluster::ClusterService for Fake {
+    async fn admit_node(&self, request: Request<v1::AdmitNodeRequest>) -> Answer<v1::AdmitNodeResponse> {
+        self.node(&request.into_inner().node)?;
+        Ok(Response::new(v1::AdmitNodeResponse {
+            admission: v1::Admission::Admitted.into(),
+            changed: true,
+            event_sequence: 7,
+        }))
+    }
+
+    async fn revoke_node(&self, request: Request<v1::RevokeNodeRequest>) -> Answer<v1::RevokeNodeResponse> {
+        self.node(&request.into_inner().node)?;
+        Ok(Response::new(v1::RevokeNodeResponse {
+            admission: v1::Admission::Revoked.into(),
+            changed: false,
+            event_sequence: 0,
+        }))
+    }
+
     async fn get_cluster(&self, _: Request<v1::GetClusterRequest>) -> Answer<v1::GetClusterResponse> {
         Ok(Response::new(v1::GetClusterResponse::default()))
     }

@@ -32,12 +32,14 @@ fn a_cordon_is_durable_before_it_is_answered_and_harmless_twice() {
     rig.input(Input::Command {
         request: RequestId(1),
         command: cordon("node-1"),
+        by: "test".into(),
     });
     assert!(rig.answers.is_empty());
     // Changed nothing, yet waits: the change it rests on is not durable.
     rig.input(Input::Command {
         request: RequestId(2),
         command: cordon("node-1"),
+        by: "test".into(),
     });
     assert!(rig.answers.is_empty());
     rig.resume();

@@ -97,6 +97,7 @@ fn take(rig: &mut Rig, step: &Step, number: u64) {
             rig.input(Input::Command {
                 request: RequestId(number),
                 command,
+                by: "test".into(),
             });
         }
         Step::Cordon { node } => {
@@ -106,6 +107,7 @@ fn take(rig: &mut Rig, step: &Step, number: u64) {
             rig.input(Input::Command {
                 request: RequestId(number),
                 command,
+                by: "test".into(),
             });
         }
         Step::Pass { millis } => rig.pass(Duration::from_millis(millis)),

@@ -12,7 +12,7 @@ use crate::{
     id::{NodeId, Uuid},
     integrity::{PublicKey, Sealer},
     mesh::{Observation, Sight},
-    node::{Capacity, ConnId, Facts, Hello, Labels, Liveness},
+    node::{Capacity, ConnId, Facts, Hello, Labels, Liveness, Origin},
     store::{Batch, Durable},
     telemetry::Channel,
     time::{Time, WallTime},
@@ -46,6 +46,8 @@ pub(super) fn hello(number: u8, incarnation: u64, attempt: u64) -> Hello {
         incarnation,
         attempt,
         channels: Channel::ALL.into_iter().map(Some).collect(),
+        instance: [0; 16],
+        machine: [0; 32],
     }
 }
 
@@ -184,6 +186,7 @@ impl Rig {
         self.input(Input::Hello {
             conn: ConnId(conn),
             hello: Box::new(hello),
+            origin: Origin::default(),
         });
     }
 
@@ -235,7 +238,8 @@ impl Rig {
 
     pub(super) fn command(&mut self, command: Command) -> Result<Answer, Refusal> {
         let request = RequestId(self.answers.len() as u64 + 1_000);
-        self.input(Input::Command { request, command });
+        let by = "ada".into();
+        self.input(Input::Command { request, command, by });
         let (_, answer) = self.answers.iter().find(|(to, _)| *to == request).expect("an answer");
         answer.clone()
     }

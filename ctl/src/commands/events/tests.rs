@@ -3,7 +3,7 @@ use std::time::Duration;
 use wyneos::v1;
 
 use super::{hand_out, line};
-use crate::{args::Format, context::Context};
+use crate::{args::Format, config::Way, context::Context};
 
 fn event(sequence: u64) -> v1::Event {
     v1::Event {
@@ -24,7 +24,7 @@ fn an_event_is_one_line() {
 
 #[test]
 fn repeated_events_are_passed_over_and_gaps_are_told() {
-    let context = Context::new("here:1".to_owned(), Duration::from_secs(1), Format::Json);
+    let context = Context::new(Way::nowhere(), Duration::from_secs(1), Format::Json);
     let other = Some("other");
     assert_eq!(hand_out(&context, &event(4), 5, other).unwrap(), 5);
     assert_eq!(hand_out(&context, &event(5), 5, other).unwrap(), 6);

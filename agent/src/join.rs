@@ -1,0 +1,222 @@
+//! `wyneos-agent join`: a certificate, and a configuration, from a token.
+
+use std::{
+    fs, io,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Args;
+use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
+use serde::Serialize;
+use tokio::runtime::Builder;
+use wyneos::{
+    client::{self, ConnectError},
+    identity::{self, BadToken, Expected, JoinToken, TlsError, client_config},
+    v1::{self, enrollment_service_client::EnrollmentServiceClient},
+};
+use wyneos_shell::{exit, files, start::Fatal};
+
+use crate::{
+    host::{self, HostError},
+    identity::{IdentityError, node_id},
+    tls::{self, TlsFailure},
+};
+
+/// How long joining may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The port on which an agent answers its peers.
+const PORT: u16 = 7402;
+
+/// What to join, and as what.
+#[derive(Args)]
+pub(crate) struct Join {
+    /// The coordinator, as host:port.
+    #[arg(long, value_name = "HOST:PORT")]
+    coordinator: String,
+    /// The join token, as `wynectl token create` printed it. WYNEOS_JOIN_TOKEN keeps it out of the list of processes.
+    #[arg(long, env = "WYNEOS_JOIN_TOKEN", hide_env_values = true)]
+    token: String,
+    /// Directory of the node's id, its key and its certificate; made if it is not there.
+    #[arg(long, env = "WYNEOS_AGENT_DATA_DIR", default_value = "/var/lib/wyneos-agent")]
+    data_dir: PathBuf,
+    /// The node's name; else the host name.
+    #[arg(long)]
+    name: Option<String>,
+    /// Address to answer peers on; else port 7402 of every address, or of loopback when the coordinator is there.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// The address that peers are told to probe, as host:port; else the one by which this host reaches the coordinator.
+    #[arg(long)]
+    advertise: Option<String>,
+}
+
+/// Why joining failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JoinError {
+    /// The token.
+    #[error("--token: {0}")]
+    Token(#[from] BadToken),
+    /// The host.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The node's id.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The credentials.
+    #[error(transparent)]
+    Credentials(#[from] TlsFailure),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A key could not be made.
+    #[error("cannot make a key: {0}")]
+    Key(String),
+    /// A file failed.
+    #[error("{}: cannot write it", .0.display())]
+    File(PathBuf, #[source] io::Error),
+    /// No connection.
+    #[error("{}; is it the coordinator that gave out the token?", client::describe(.0))]
+    Connect(ConnectError),
+    /// The coordinator refused.
+    #[error("the coordinator refused: {0}")]
+    Refused(String),
+    /// No answer.
+    #[error("no answer from {0} within {PATIENCE:?}")]
+    Late(String),
+    /// Something of the operating system.
+    #[error("cannot {0}")]
+    System(&'static str, #[source] io::Error),
+}
+
+impl Fatal for JoinError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            JoinError::Token(_) => exit::BAD_CONFIG,
+            _ => exit::FAILED,
+        }
+    }
+}
+
+/// What joining leaves for `wyneos-agent run`, under what files, the environment and flags say.
+#[derive(Serialize)]
+struct Joined {
+    coordinators: Vec<String>,
+    listen: SocketAddr,
+    advertise: String,
+    name: String,
+}
+
+/// Joins: again if it has joined before, which changes nothing but the certificate.
+pub(crate) fn run(join: Join) -> Result<(), JoinError> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| JoinError::System("start a runtime", error))?;
+    runtime.block_on(enroll(join))
+}
+
+/// The key of this agent; made when it joins first, and kept.
+fn key(data_dir: &std::path::Path) -> Result<PrivateKeyDer<'static>, JoinError> {
+    let path = tls::folder(data_dir).join("key.pem");
+    if path.exists() {
+        let pem = files::read_secret(&path).map_err(|error| JoinError::File(path.clone(), error))?;
+        return PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+            let damaged = io::Error::new(
+                io::ErrorKind::InvalidData,
+                "no private key in it; remove it to make a new one",
+            );
+            JoinError::File(path, damaged)
+        });
+    }
+    identity::new_key().map_err(|error| JoinError::Key(error.to_string()))
+}
+
+async fn enroll(join: Join) -> Result<(), JoinError> {
+    let token: JoinToken = join.token.parse()?;
+    fs::create_dir_all(&join.data_dir).map_err(|error| JoinError::File(join.data_dir.clone(), error))?;
+    let node = node_id(&join.data_dir)?;
+    let name = match &join.name {
+        Some(name) => name.clone(),
+        None => host::facts()?.hostname,
+    };
+    let key = key(&join.data_dir)?;
+    let certificate_request = identity::request_for(&key).map_err(|error| JoinError::Key(error.to_string()))?;
+    let tls = client_config(None, Expected::Pinned(token.cluster, token.fingerprint))?;
+    let address = &join.coordinator;
+    let attempt = async {
+        let channel = client::connect_with(address, Some(&tls)).await;
+        let channel = channel.map_err(JoinError::Connect)?;
+        let request = v1::EnrollRequest {
+            token: join.token.trim().to_owned(),
+            node_id: node.to_string(),
+            name: name.clone(),
+            certificate_request: certificate_request.to_vec(),
+            machine: host::machine().map_or_else(Vec::new, |machine| machine.to_vec()),
+        };
+        let answer = EnrollmentServiceClient::new(channel).enroll(request).await;
+        answer.map_err(|status| JoinError::Refused(status.message().to_owned()))
+    };
+    let late = |_| JoinError::Late(address.clone());
+    let response = tokio::time::timeout(PATIENCE, attempt).await.map_err(late)??;
+    let response = response.into_inner();
+    let admission = response.admission();
+    let nothing = || TlsFailure::Issued("it is empty".to_owned());
+    let credentials = tls::issued(response.certificate.ok_or_else(nothing)?, &key)?;
+    if credentials.principal.node() != Some(node) || credentials.principal.cluster != token.cluster {
+        let named = format!("it names {}", credentials.principal);
+        return Err(TlsFailure::Issued(named).into());
+    }
+    tls::keep(&join.data_dir, &credentials)?;
+    let (listen, advertise) = addresses(&join);
+    let joined = Joined {
+        coordinators: vec![address.clone()],
+        listen,
+        advertise,
+        name: name.clone(),
+    };
+    let path = join.data_dir.join("joined.toml");
+    let text = toml::to_string(&joined).unwrap_or_default();
+    files::write_durably(&path, text.as_bytes(), 0o600).map_err(|error| JoinError::File(path, error))?;
+    let cluster = token.cluster;
+    println!("joined cluster {cluster} as {name}, node {node}");
+    if admission != v1::Admission::Admitted {
+        println!("it is pending until an operator admits it: wynectl admit {name}");
+    }
+    println!("start it: wyneos-agent run --data-dir {}", join.data_dir.display());
+    Ok(())
+}
+
+/// Where the agent answers, and where its peers are told that it does.
+fn addresses(join: &Join) -> (SocketAddr, String) {
+    let way = way_to(&join.coordinator);
+    let near = way.is_some_and(|address| address.is_loopback());
+    let any = match way {
+        Some(IpAddr::V6(_)) => IpAddr::from([0u16; 8]),
+        _ => IpAddr::from([0, 0, 0, 0]),
+    };
+    let listen = join.listen.unwrap_or(match way {
+        Some(address) if near => SocketAddr::new(address, PORT),
+        _ => SocketAddr::new(any, PORT),
+    });
+    let advertise = match (&join.advertise, way) {
+        (Some(advertise), _) => advertise.clone(),
+        (None, Some(address)) if listen.ip().is_unspecified() => SocketAddr::new(address, listen.port()).to_string(),
+        _ => String::new(),
+    };
+    (listen, advertise)
+}
+
+/// The address by which this host reaches the coordinator. Nothing is sent.
+fn way_to(coordinator: &str) -> Option<IpAddr> {
+    use std::net::ToSocketAddrs as _;
+    let to = coordinator.to_socket_addrs().ok()?.next()?;
+    let any: SocketAddr = if to.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0u16; 8], 0).into()
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(to).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}

@@ -1,0 +1,263 @@
+//! Who this agent is to others: its certificate, the CAs that it trusts, and their renewal.
+
+use std::{
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::sleep;
+use tokio_rustls::rustls::{ClientConfig, ServerConfig};
+use tonic::{Status, transport::Channel};
+use wyneos::{
+    client,
+    identity::{
+        self, CredentialError, Credentials, Expected, Keys, TlsError, Trust, client_config, server_config, validity,
+    },
+    v1::{self, enrollment_service_client::EnrollmentServiceClient},
+};
+use wyneos_core::id::NodeId;
+use wyneos_shell::files;
+
+use crate::metrics::Metrics;
+
+/// Renewals are looked at this often at most: a clock may jump, and a machine sleep.
+const LOOK: Duration = Duration::from_secs(600);
+
+/// Time between two renewals at least.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long an attempt at a renewal may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there are no credentials.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsFailure {
+    /// It has not joined.
+    #[error("{}: no certificate there: join first, with `wyneos-agent join`; or go without TLS on loopback, with --tls false", .0.display())]
+    NotJoined(PathBuf),
+    /// They cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// They are another node's.
+    #[error("{}: the certificate is that of {named}, and this is node {node}", .path.display())]
+    Another {
+        /// Where they are.
+        path: PathBuf,
+        /// Whom they name.
+        named: String,
+        /// This node.
+        node: NodeId,
+    },
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// They cannot be written.
+    #[error("{}: cannot write the certificate", .path.display())]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// What the coordinator sent is no certificate for this node.
+    #[error("the coordinator sent a certificate that cannot be used: {0}")]
+    Issued(String),
+}
+
+/// Where the agent of `data_dir` keeps its certificate.
+pub(crate) fn folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("identity")
+}
+
+/// Credentials of what the coordinator issued for `key`.
+pub(crate) fn issued(
+    certificate: v1::IssuedCertificate,
+    key: &rustls_pki_types::PrivateKeyDer<'static>,
+) -> Result<Credentials, TlsFailure> {
+    let der = |all: Vec<Vec<u8>>| all.into_iter().map(Into::into).collect::<Vec<_>>();
+    let (chain, roots) = (der(certificate.chain), der(certificate.roots));
+    let first = chain
+        .first()
+        .ok_or_else(|| TlsFailure::Issued("it is empty".to_owned()))?;
+    let principal = identity::Principal::of(first).map_err(|error| TlsFailure::Issued(error.to_string()))?;
+    let key = key.clone_key();
+    Ok(Credentials {
+        principal,
+        chain,
+        key,
+        roots,
+    })
+}
+
+/// Writes credentials where the agent of `data_dir` finds them.
+pub(crate) fn keep(data_dir: &Path, credentials: &Credentials) -> Result<(), TlsFailure> {
+    let path = folder(data_dir);
+    let write = || {
+        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        files::write_credentials(&path, credentials)
+    };
+    write().map_err(|source| TlsFailure::Write {
+        path: path.clone(),
+        source,
+    })
+}
+
+/// What the agent shows, and whom it trusts; clones share it.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    data_dir: PathBuf,
+    keys: Keys,
+    trust: Trust,
+    credentials: Arc<Mutex<Credentials>>,
+}
+
+impl Tls {
+    /// The certificate of `node`, from its files.
+    pub(crate) fn load(data_dir: &Path, node: NodeId) -> Result<Tls, TlsFailure> {
+        let path = folder(data_dir);
+        if !path.join("cert.pem").exists() {
+            return Err(TlsFailure::NotJoined(path));
+        }
+        let credentials = Credentials::load_from(&path)?;
+        if credentials.principal.node() != Some(node) {
+            let named = credentials.principal.to_string();
+            return Err(TlsFailure::Another { path, named, node });
+        }
+        Ok(Tls {
+            data_dir: data_dir.to_owned(),
+            keys: Keys::new(&credentials)?,
+            trust: Trust::new(credentials.principal.cluster, &credentials.roots)?,
+            credentials: Arc::new(Mutex::new(credentials)),
+        })
+    }
+
+    /// For connections to a coordinator.
+    pub(crate) fn to_coordinator(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        client_config(Some(&self.keys), Expected::Coordinator(self.trust.clone()))
+    }
+
+    /// For connections to a peer.
+    pub(crate) fn to_node(&self, node: NodeId) -> Result<Arc<ClientConfig>, TlsError> {
+        client_config(Some(&self.keys), Expected::Node(self.trust.clone(), node))
+    }
+
+    /// For peers that connect.
+    pub(crate) fn server(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        server_config(&self.keys, &self.trust)
+    }
+
+    /// When the certificate holds, its DER, and the request for the next one, for the same key.
+    fn present(&self) -> Option<(std::ops::Range<SystemTime>, Vec<u8>, Vec<u8>)> {
+        let credentials = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        let certificate = credentials.chain.first()?;
+        let held = validity(certificate).ok()?;
+        let request = identity::request_for(&credentials.key).ok()?;
+        Some((held, certificate.to_vec(), request.to_vec()))
+    }
+
+    fn take(&self, certificate: v1::IssuedCertificate) -> Result<SystemTime, TlsFailure> {
+        let mut current = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = issued(certificate, &current.key)?;
+        if new.principal != current.principal {
+            return Err(TlsFailure::Issued(format!("it names {}", new.principal)));
+        }
+        let ends = new.chain.first().and_then(|first| validity(first).ok());
+        let ends = ends
+            .ok_or_else(|| TlsFailure::Issued("it cannot be read".to_owned()))?
+            .end;
+        keep(&self.data_dir, &new)?;
+        self.trust.replace(&new.roots)?;
+        self.keys.replace(&new)?;
+        *current = new;
+        Ok(ends)
+    }
+
+    /// Renews the certificate for ever, at two thirds of its life; one that expired, as while the machine was off, at once.
+    pub(crate) async fn keep_renewed(self, coordinators: Vec<String>, metrics: Arc<Metrics>) {
+        let mut failures = 0u32;
+        loop {
+            let Some((held, certificate, request)) = self.present() else {
+                tracing::error!("the certificate cannot be renewed: it or its key cannot be read");
+                return;
+            };
+            let life = held.end.duration_since(held.start).unwrap_or_default();
+            let now = SystemTime::now();
+            let ends = held.end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            metrics.certificate_ends.set(ends.as_secs() as i64);
+            let due = (held.start + life * 2 / 3).duration_since(now).unwrap_or_default();
+            if !due.is_zero() {
+                // Rounded up: a sleep of nothing would spin.
+                sleep(due.min(LOOK).max(Duration::from_millis(50))).await;
+                continue;
+            }
+            let expired = now >= held.end;
+            let coordinator = &coordinators[failures as usize % coordinators.len().max(1)];
+            match self.renew(coordinator, expired, certificate, request).await {
+                Ok(ends) => {
+                    failures = 0;
+                    let holds = ends.duration_since(SystemTime::now()).unwrap_or_default();
+                    tracing::info!(?holds, "renewed the certificate");
+                    // However the clocks differ, it does not ask again at once.
+                    sleep(AGAIN).await;
+                }
+                Err(reason) => {
+                    failures = failures.saturating_add(1);
+                    let wait = (life / 60).clamp(Duration::from_secs(1), LOOK);
+                    tracing::warn!(coordinator, expired, retry_in = ?wait, "cannot renew the certificate: {reason}");
+                    sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    async fn renew(
+        &self,
+        address: &str,
+        expired: bool,
+        certificate: Vec<u8>,
+        certificate_request: Vec<u8>,
+    ) -> Result<SystemTime, String> {
+        let attempt = async {
+            let told = |error: &dyn std::error::Error| client::describe(error);
+            // Whose certificate has expired shows none: it would be refused before it could ask for another.
+            let keys = (!expired).then_some(&self.keys);
+            let tls = client_config(keys, Expected::Coordinator(self.trust.clone())).map_err(|error| told(&error))?;
+            let channel = client::connect_with(address, Some(&tls)).await;
+            let client = EnrollmentServiceClient::new(channel.map_err(|error| told(&error))?);
+            let issued = if expired {
+                recover(client, certificate, certificate_request).await
+            } else {
+                renew(client, certificate_request).await
+            };
+            let issued = issued.map_err(|status| status.message().to_owned())?;
+            let issued = issued.ok_or_else(|| "the answer has no certificate".to_owned())?;
+            self.take(issued).map_err(|error| told(&error))
+        };
+        let late = |_| format!("no answer within {PATIENCE:?}");
+        tokio::time::timeout(PATIENCE, attempt).await.map_err(late)?
+    }
+}
+
+async fn renew(
+    mut client: EnrollmentServiceClient<Channel>,
+    certificate_request: Vec<u8>,
+) -> Result<Option<v1::IssuedCertificate>, Status> {
+    let request = v1::RenewRequest { certificate_request };
+    Ok(client.renew(request).await?.into_inner().certificate)
+}
+
+async fn recover(
+    mut client: EnrollmentServiceClient<Channel>,
+    certificate: Vec<u8>,
+    certificate_request: Vec<u8>,
+) -> Result<Option<v1::IssuedCertificate>, Status> {
+    let request = v1::RecoverRequest {
+        certificate,
+        certificate_request,
+    };
+    Ok(client.recover(request).await?.into_inner().certificate)
+}

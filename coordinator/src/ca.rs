@@ -1,0 +1,454 @@
+//! The cluster's CA, in files of this host: who signs, who is trusted, and the coordinator's own certificate.
+//!
+//! `DATA_DIR/ca/` (0700) holds a folder for each CA, `1/`, `2/`, … with `ca.pem` and `ca.key` (0600), and `state.toml`, which says who
+//! signs and who is trusted. That one file is replaced as a whole, so that every step of a replacement is taken or not taken.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    ops::Range,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use wyneos::identity::{
+    self, Authority, AuthorityPem, BadAuthority, BadRequest, Credentials, Keys, Principal, TlsError, Trust,
+};
+use wyneos_core::id::ClusterId;
+use wyneos_shell::files;
+
+/// How much earlier than now certificates begin to hold, or a tenth of their life if that is less: other hosts' clocks may be slow.
+const EARLIER: Duration = Duration::from_secs(300);
+
+/// Why the CA cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CaError {
+    /// A file or folder failed.
+    #[error("{}: cannot {what}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// A folder can be read by others.
+    #[error("{}: may be read by others than its owner (mode {mode:03o}); chmod 700 it, and think about who has read the key", .path.display())]
+    Exposed {
+        /// Which.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The state makes no sense.
+    #[error("{}: {reason}", .path.display())]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A CA is none.
+    #[error("{}: {source}", .path.display())]
+    Authority {
+        /// Where it is kept.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: BadAuthority,
+    },
+    /// The coordinator's own certificate.
+    #[error("names: {0}")]
+    Names(#[from] BadRequest),
+    /// A key could not be made.
+    #[error("cannot make a key: {0}")]
+    Key(String),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A step that does not follow.
+    #[error("{0}")]
+    Step(&'static str),
+}
+
+fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> CaError {
+    let path = path.to_owned();
+    move |source| CaError::File { path, what, source }
+}
+
+/// Who signs, and who is trusted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    cluster: ClusterId,
+    /// The folder of the one that signs.
+    signs: u32,
+    /// Folders of those that are trusted.
+    trusted: Vec<u32>,
+    /// Since when this is so, milliseconds of Unix time.
+    since: i64,
+}
+
+/// Where the CAs are kept.
+#[derive(Clone, Debug)]
+enum Place {
+    /// The cluster's own, in a folder.
+    Own(PathBuf),
+    /// An operator's, in two files.
+    External(PathBuf, PathBuf),
+}
+
+/// A step of the CA's replacement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Prepare,
+    Activate,
+    Retire,
+}
+
+/// What signs now.
+struct Signing {
+    state: State,
+    authority: Authority,
+}
+
+/// The CAs, and the coordinator's own certificate.
+pub(crate) struct Ca {
+    place: Place,
+    /// Names and addresses in the coordinator's own certificate.
+    hosts: Vec<String>,
+    own: Principal,
+    lifetime: Duration,
+    keys: Keys,
+    trust: Trust,
+    signing: Mutex<Signing>,
+}
+
+/// A CA as people see it.
+pub(crate) struct Shown {
+    pub(crate) fingerprint: [u8; 32],
+    pub(crate) expires: SystemTime,
+    pub(crate) signs: bool,
+}
+
+/// A certificate for somebody.
+pub(crate) struct Issued {
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) roots: Vec<Vec<u8>>,
+}
+
+fn now_millis() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    since.as_millis() as i64
+}
+
+fn holding(lifetime: Duration) -> Range<SystemTime> {
+    let now = SystemTime::now();
+    now - EARLIER.min(lifetime / 10)..now + lifetime
+}
+
+/// A folder that only its owner may look into; made if it is not there.
+fn private(path: &Path) -> Result<(), CaError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(failed(path, "make the folder"))?;
+    let mode = fs::metadata(path).map_err(failed(path, "look at it"))?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let path = path.to_owned();
+        return Err(CaError::Exposed { path, mode });
+    }
+    Ok(())
+}
+
+fn write_state(folder: &Path, state: &State) -> Result<(), CaError> {
+    let path = folder.join("state.toml");
+    let text = toml::to_string(state).unwrap_or_default();
+    files::write_durably(&path, text.as_bytes(), 0o600).map_err(failed(&path, "write it"))
+}
+
+fn read_state(folder: &Path) -> Result<Option<State>, CaError> {
+    let path = folder.join("state.toml");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(&path, "read it")(error)),
+    };
+    let wrong = |reason: String| CaError::State {
+        path: path.clone(),
+        reason,
+    };
+    let state: State = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    match state.trusted.contains(&state.signs) {
+        true => Ok(Some(state)),
+        false => Err(wrong("the CA that signs is not trusted".to_owned())),
+    }
+}
+
+fn read_authority(cluster: ClusterId, certificate: &Path, key: &Path) -> Result<Authority, CaError> {
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let pem = AuthorityPem {
+        certificate: text(fs::read(certificate).map_err(failed(certificate, "read it"))?),
+        key: text(files::read_secret(key).map_err(failed(key, "use it"))?),
+    };
+    let path = certificate.to_owned();
+    Authority::from_pem(cluster, &pem, SystemTime::now()).map_err(|source| CaError::Authority { path, source })
+}
+
+/// A new CA in the folder `number`.
+fn make_authority(folder: &Path, number: u32, cluster: ClusterId) -> Result<Authority, CaError> {
+    let place = folder.join(number.to_string());
+    private(&place)?;
+    let path = place.clone();
+    let made = Authority::new(cluster, SystemTime::now());
+    let (authority, pem) = made.map_err(|source| CaError::Authority { path, source })?;
+    let (key, certificate) = (place.join("ca.key"), place.join("ca.pem"));
+    files::write_durably(&key, pem.key.as_bytes(), 0o600).map_err(failed(&key, "write it"))?;
+    files::write_durably(&certificate, pem.certificate.as_bytes(), 0o644).map_err(failed(&certificate, "write it"))?;
+    Ok(authority)
+}
+
+fn load_own(folder: &Path, cluster: Option<ClusterId>) -> Result<Signing, CaError> {
+    let of = |number: u32| folder.join(number.to_string());
+    let state = match (read_state(folder)?, cluster) {
+        (Some(state), cluster) if cluster.is_none_or(|cluster| cluster == state.cluster) => state,
+        (None, Some(cluster)) => {
+            private(folder)?;
+            make_authority(folder, 1, cluster)?;
+            let state = State {
+                cluster,
+                signs: 1,
+                trusted: vec![1],
+                since: now_millis(),
+            };
+            write_state(folder, &state)?;
+            state
+        }
+        (found, _) => {
+            let path = folder.join("state.toml");
+            let reason = match found {
+                Some(state) => format!("this is the CA of cluster {}", state.cluster),
+                None => "there is no CA yet: start the coordinator once, with TLS".to_owned(),
+            };
+            return Err(CaError::State { path, reason });
+        }
+    };
+    private(folder)?;
+    private(&of(state.signs))?;
+    let place = of(state.signs);
+    let authority = read_authority(state.cluster, &place.join("ca.pem"), &place.join("ca.key"))?;
+    Ok(Signing { state, authority })
+}
+
+impl Signing {
+    fn roots(&self, place: &Place) -> Result<Vec<rustls_pki_types::CertificateDer<'static>>, CaError> {
+        use rustls_pki_types::pem::PemObject as _;
+        let mut roots = vec![self.authority.root().clone()];
+        if let Place::Own(folder) = place {
+            for number in self.state.trusted.iter().filter(|number| **number != self.state.signs) {
+                let path = folder.join(number.to_string()).join("ca.pem");
+                let root = rustls_pki_types::CertificateDer::from_pem_file(&path);
+                let reason = |error: rustls_pki_types::pem::Error| CaError::State {
+                    path: path.clone(),
+                    reason: error.to_string(),
+                };
+                roots.push(root.map_err(reason)?);
+            }
+        }
+        Ok(roots)
+    }
+}
+
+/// A certificate for a new key, by which the coordinator is known until it renews it.
+fn own_credentials(
+    signing: &Signing,
+    place: &Place,
+    own: &Principal,
+    hosts: &[String],
+    lifetime: Duration,
+) -> Result<Credentials, CaError> {
+    let told = |error: &dyn std::fmt::Display| CaError::Key(error.to_string());
+    let key = identity::new_key().map_err(|error| told(&error))?;
+    let request = identity::request_for(&key).map_err(|error| told(&error))?;
+    let chain = signing.authority.issue(&request, own, hosts, holding(lifetime))?;
+    Ok(Credentials {
+        principal: own.clone(),
+        chain,
+        key,
+        roots: signing.roots(place)?,
+    })
+}
+
+impl Ca {
+    /// The CA of the coordinator `own`: an operator's, of these two files, or the cluster's own, made at its first start.
+    pub(crate) fn open(
+        data_dir: &Path,
+        external: Option<(&Path, &Path)>,
+        own: Principal,
+        hosts: Vec<String>,
+        lifetime: Duration,
+    ) -> Result<Ca, CaError> {
+        let (place, signing) = match external {
+            Some((certificate, key)) => {
+                let authority = read_authority(own.cluster, certificate, key)?;
+                let state = State {
+                    cluster: own.cluster,
+                    signs: 0,
+                    trusted: vec![0],
+                    since: 0,
+                };
+                let place = Place::External(certificate.to_owned(), key.to_owned());
+                (place, Signing { state, authority })
+            }
+            None => {
+                let folder = data_dir.join("ca");
+                let signing = load_own(&folder, Some(own.cluster))?;
+                (Place::Own(folder), signing)
+            }
+        };
+        let credentials = own_credentials(&signing, &place, &own, &hosts, lifetime)?;
+        let keys = Keys::new(&credentials)?;
+        let trust = Trust::new(own.cluster, &credentials.roots)?;
+        Ok(Ca {
+            place,
+            hosts,
+            own,
+            lifetime,
+            keys,
+            trust,
+            signing: Mutex::new(signing),
+        })
+    }
+
+    /// The coordinator's certificate, as TLS shows it.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The CAs that are trusted.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// True for an operator's own CA, which is not replaced from here.
+    pub(crate) fn is_external(&self) -> bool {
+        matches!(self.place, Place::External(..))
+    }
+
+    /// A new certificate of its own; an operator's CA is read anew from its files before.
+    pub(crate) async fn renew_own(&self) -> Result<(), CaError> {
+        let mut signing = self.signing.lock().await;
+        if let Place::External(certificate, key) = &self.place {
+            signing.authority = read_authority(self.own.cluster, certificate, key)?;
+        }
+        self.show(&signing)
+    }
+
+    fn show(&self, signing: &Signing) -> Result<(), CaError> {
+        let credentials = own_credentials(signing, &self.place, &self.own, &self.hosts, self.lifetime)?;
+        self.trust.replace(&credentials.roots)?;
+        Ok(self.keys.replace(&credentials)?)
+    }
+
+    /// Renews the coordinator's own certificate for ever, at two thirds of its life; standing connections are left alone.
+    pub(crate) async fn keep_renewed(&self) {
+        loop {
+            tokio::time::sleep(self.lifetime * 2 / 3).await;
+            while let Err(error) = self.renew_own().await {
+                tracing::error!(%error, "cannot renew the coordinator's certificate; trying again");
+                tokio::time::sleep((self.lifetime / 30).max(Duration::from_secs(1))).await;
+            }
+            tracing::info!("renewed the coordinator's certificate");
+        }
+    }
+
+    /// A certificate for the key of `request` that names `principal`.
+    pub(crate) async fn issue(
+        &self,
+        request: &[u8],
+        principal: &Principal,
+        lifetime: Duration,
+    ) -> Result<Issued, CaError> {
+        let signing = self.signing.lock().await;
+        let request = request.into();
+        let chain = signing.authority.issue(&request, principal, &[], holding(lifetime))?;
+        let der = |certificates: Vec<rustls_pki_types::CertificateDer<'static>>| {
+            certificates.iter().map(|one| one.to_vec()).collect()
+        };
+        Ok(Issued {
+            chain: der(chain),
+            roots: der(signing.roots(&self.place)?),
+        })
+    }
+
+    /// The fingerprint of the CA that signs.
+    pub(crate) async fn fingerprint(&self) -> [u8; 32] {
+        identity::fingerprint(self.signing.lock().await.authority.root())
+    }
+
+    /// The CAs that are trusted, the one that signs first, and since when (Unix milliseconds) that is so.
+    pub(crate) async fn shown(&self) -> Result<(Vec<Shown>, i64), CaError> {
+        let signing = self.signing.lock().await;
+        let roots = signing.roots(&self.place)?;
+        let shown = roots.iter().enumerate().map(|(at, root)| Shown {
+            fingerprint: identity::fingerprint(root),
+            expires: identity::validity(root).map_or(SystemTime::UNIX_EPOCH, |held| held.end),
+            signs: at == 0,
+        });
+        Ok((shown.collect(), signing.state.since))
+    }
+
+    /// Takes a step of the CA's replacement.
+    pub(crate) async fn rotate(&self, step: Step) -> Result<(), CaError> {
+        let Place::Own(folder) = &self.place else {
+            return Err(CaError::Step(
+                "the CA is an operator's own, from files: replace it there, and trust both in one ca_cert for a time",
+            ));
+        };
+        let mut signing = self.signing.lock().await;
+        let mut state = signing.state.clone();
+        let newest = state.trusted.iter().copied().max().unwrap_or(state.signs);
+        match step {
+            Step::Prepare if state.trusted.len() > 1 => {
+                return Err(CaError::Step("a replacement is under way: activate or retire it first"));
+            }
+            Step::Prepare => {
+                make_authority(folder, newest + 1, state.cluster)?;
+                state.trusted.push(newest + 1);
+            }
+            Step::Activate if newest == state.signs => {
+                return Err(CaError::Step("there is no new CA: prepare one first"));
+            }
+            Step::Activate => state.signs = newest,
+            Step::Retire if state.trusted.len() < 2 || newest != state.signs => {
+                return Err(CaError::Step(
+                    "there is no old CA: prepare and activate a new one first",
+                ));
+            }
+            Step::Retire => state.trusted.retain(|number| *number == state.signs),
+        }
+        state.since = now_millis();
+        write_state(folder, &state)?;
+        let place = folder.join(state.signs.to_string());
+        let authority = read_authority(state.cluster, &place.join("ca.pem"), &place.join("ca.key"))?;
+        *signing = Signing { state, authority };
+        self.show(&signing)
+    }
+}
+
+/// Makes an admin's credentials from the CA's files, on the coordinator's own host: for the first admin, and for when there is none
+/// left. Writes `ca.pem`, `cert.pem` and `key.pem` into `into`.
+pub(crate) fn make_admin(data_dir: &Path, name: &str, lifetime: Duration, into: &Path) -> Result<Principal, CaError> {
+    let folder = data_dir.join("ca");
+    let signing = load_own(&folder, None)?;
+    let place = Place::Own(folder);
+    let principal = Principal::new(signing.state.cluster, identity::Role::Admin, name)
+        .map_err(|_| CaError::Step("--name: 1 to 64 letters, digits, '.', '_' and '-'"))?;
+    let credentials = own_credentials(&signing, &place, &principal, &[], lifetime)?;
+    private(into)?;
+    files::write_credentials(into, &credentials).map_err(failed(into, "write credentials into it"))?;
+    Ok(principal)
+}

@@ -1,0 +1,264 @@
+//! The gate: who calls, and whether they may. It stands before every rpc, and writes the audit.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use arc_swap::ArcSwap;
+use http::{Request, Response, header::AUTHORIZATION};
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, Service};
+use wyneos::identity::{Principal, Role, Rule, bearer_hash, rule};
+use wyneos_core::{access::Access, id::NodeId, integrity::Digest, node::Origin};
+use wyneos_shell::{
+    clock::Clock,
+    listener::{Peer, Refused, Watch},
+};
+
+use crate::{
+    audit::{self, Audit},
+    metrics::Metrics,
+    status,
+};
+
+/// Bytes of a target, and of a reason, in the audit at most.
+const TARGET: usize = 256;
+const REASON: usize = 512;
+
+/// The header's scheme.
+const BEARER: &str = "Bearer ";
+
+/// Who makes a call.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Caller {
+    /// For people, and for the audit.
+    pub(crate) name: Arc<str>,
+    /// What it may do; `None` for nobody in particular.
+    pub(crate) role: Option<Role>,
+    /// Where it is.
+    pub(crate) source: Option<SocketAddr>,
+    /// An agent's node and key, as its certificate has them.
+    pub(crate) proven: Option<(NodeId, Digest)>,
+    about: Arc<OnceLock<String>>,
+    adds: Arc<OnceLock<String>>,
+}
+
+impl Caller {
+    fn new(name: &str, role: Option<Role>, peer: Option<&Peer>) -> Caller {
+        Caller {
+            name: name.into(),
+            role,
+            source: peer.map(|peer| peer.address),
+            proven: None,
+            about: Arc::default(),
+            adds: Arc::default(),
+        }
+    }
+
+    /// Notes what the call is about, for the audit.
+    pub(crate) fn about(&self, target: impl Into<String>) {
+        // A call is about one thing; what was said first stands.
+        let _ = self.about.set(target.into());
+    }
+
+    /// Notes what the audit should know, and the caller not.
+    pub(crate) fn adds(&self, detail: String) {
+        let _ = self.adds.set(detail);
+    }
+
+    /// Where a session comes from, and what that proves.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin {
+            address: self.source(),
+            proven: self.proven,
+        }
+    }
+
+    fn source(&self) -> String {
+        self.source.map(|source| source.to_string()).unwrap_or_default()
+    }
+}
+
+/// What the gate decides by; clones share it.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    pub(crate) access: Arc<ArcSwap<Access>>,
+    pub(crate) audit: Audit,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Gate {
+    /// Who calls.
+    fn identify<B>(&self, request: &Request<B>) -> Result<Caller, Status> {
+        let peer = request.extensions().get::<Peer>();
+        let caller = |name: &str, role| Caller::new(name, role, peer);
+        let Some(peer) = peer.filter(|peer| peer.tls) else {
+            // Without TLS everybody may do everything: configuration sees to it who reaches the server.
+            return Ok(caller("anybody", Some(Role::Admin)));
+        };
+        if let Some((principal, key)) = &peer.shown {
+            return self.by_certificate(peer, principal, key);
+        }
+        let Some(header) = request.headers().get(AUTHORIZATION) else {
+            return Ok(caller("anybody", None));
+        };
+        let token = header.to_str().ok().and_then(|header| header.strip_prefix(BEARER));
+        let wrong =
+            || status::unauthenticated("authorization: the bearer token is none of this cluster, or holds no more");
+        let hash = bearer_hash(token.ok_or_else(wrong)?.trim());
+        let access = self.access.load();
+        let operator = access.bearer(&hash, Clock::default().wall()).ok_or_else(wrong)?;
+        let name = format!("{}/{}", operator.role.name(), operator.name);
+        Ok(caller(&name, Some(operator.role)))
+    }
+
+    fn by_certificate(&self, peer: &Peer, principal: &Principal, key: &Digest) -> Result<Caller, Status> {
+        let name = format!("{}/{}", principal.role.name(), principal.name);
+        let mut caller = Caller::new(&name, Some(principal.role), Some(peer));
+        if principal.role.is_persons() {
+            let now = Clock::default().wall();
+            let let_in = self.access.load().check(&principal.name, principal.role, key, now);
+            let_in.map_err(|shut| status::unauthenticated(format!("{name}: {shut}")))?;
+        }
+        caller.proven = principal.node().map(|node| (node, *key));
+        Ok(caller)
+    }
+
+    /// Who calls, and the rule by which the call may go on, or why it may not.
+    fn admit<B>(&self, request: &Request<B>) -> (Caller, Result<&'static Rule, Status>) {
+        let peer = request.extensions().get::<Peer>();
+        let nobody = || Caller::new("anybody", None, peer);
+        let rpc = request.uri().path().trim_start_matches('/');
+        let Some(rule) = rule(rpc) else {
+            self.metrics.call_refused("no_rule");
+            return (nobody(), Err(Status::unimplemented("there is no such rpc here")));
+        };
+        let caller = match self.identify(request) {
+            Ok(caller) => caller,
+            Err(status) => {
+                self.metrics.call_refused("credential");
+                return (nobody(), Err(status));
+            }
+        };
+        let plain = peer.is_none_or(|peer| !peer.tls);
+        if plain || rule.need.is_met_by(caller.role) {
+            return (caller, Ok(rule));
+        }
+        let needs = rule.need.describe();
+        let status = match caller.role {
+            None => {
+                self.metrics.call_refused("unauthenticated");
+                status::unauthenticated(format!(
+                    "{rpc} needs {needs}, and this call shows neither a certificate nor a bearer token"
+                ))
+            }
+            Some(role) => {
+                self.metrics.call_refused("role");
+                status::denied(
+                    "ROLE",
+                    format!("{rpc} needs {needs}; {} has {}", caller.name, role.name()),
+                )
+            }
+        };
+        (caller, Err(status))
+    }
+
+    /// Writes that a caller was refused something.
+    pub(crate) fn note_refusal(&self, caller: &Caller, action: &str, code: Code, reason: &str) {
+        let record = self.record(caller, action, code, reason);
+        self.audit.note(record);
+    }
+
+    fn record(&self, caller: &Caller, action: &str, code: Code, reason: &str) -> wyneos::v1::AuditRecord {
+        let mut target = caller.about.get().cloned().unwrap_or_default();
+        if let Some(detail) = caller.adds.get() {
+            target = format!("{target} ({detail})");
+        }
+        wyneos::v1::AuditRecord {
+            target: audit::short(&target, TARGET),
+            code: code as u32,
+            reason: audit::short(reason, REASON),
+            ..audit::record(&caller.name, &caller.source(), &audit::short(action, TARGET))
+        }
+    }
+}
+
+impl Watch for Gate {
+    fn refused(&self, source: SocketAddr, refused: &Refused) {
+        self.metrics.connection_refused(refused.name());
+        tracing::debug!(%source, %refused, "connection refused");
+        let reason = refused.to_string();
+        let record = wyneos::v1::AuditRecord {
+            code: Code::Unauthenticated as u32,
+            reason: audit::short(&reason, REASON),
+            ..audit::record("anybody", &source.to_string(), "handshake")
+        };
+        self.audit.note(record);
+    }
+}
+
+/// The gate before a service.
+#[derive(Clone)]
+pub(crate) struct Gated<S> {
+    gate: Gate,
+    inner: S,
+}
+
+impl<S> Layer<S> for Gate {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Gated<S> {
+        let gate = self.clone();
+        Gated { gate, inner }
+    }
+}
+
+/// The outcome of a call, as far as its beginning tells: an error without an answer is in the headers.
+fn outcome(response: &Response<Body>) -> (Code, String) {
+    match Status::from_header_map(response.headers()) {
+        Some(status) => (status.code(), status.message().to_owned()),
+        None => (Code::Ok, String::new()),
+    }
+}
+
+impl<S> Service<Request<Body>> for Gated<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let gate = self.gate.clone();
+        let (caller, admitted) = gate.admit(&request);
+        let rule = match admitted {
+            Ok(rule) => rule,
+            Err(status) => {
+                let action = request.uri().path().trim_start_matches('/');
+                gate.note_refusal(&caller, action, status.code(), status.message());
+                return Box::pin(async move { Ok(status.into_http()) });
+            }
+        };
+        request.extensions_mut().insert(caller.clone());
+        let call = self.inner.call(request);
+        Box::pin(async move {
+            let response = call.await?;
+            let (code, message) = outcome(&response);
+            if rule.changes {
+                gate.audit.write(gate.record(&caller, rule.rpc, code, &message)).await;
+            } else if matches!(code, Code::PermissionDenied | Code::Unauthenticated) {
+                gate.note_refusal(&caller, rule.rpc, code, &message);
+            }
+            Ok(response)
+        })
+    }
+}

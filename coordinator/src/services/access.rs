@@ -1,0 +1,319 @@
+//! AccessService: join tokens, operators, the CA, the audit.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::{Stream, StreamExt as _, stream};
+use rand::{TryRng as _, rngs::SysRng};
+use tokio::sync::{broadcast::error::RecvError, watch};
+use tonic::{Request, Response, Status};
+use wyneos::{
+    convert,
+    identity::{JoinToken, Principal, bearer, bearer_hash, key_of_request},
+    v1::{self, access_service_server::AccessService},
+};
+use wyneos_core::{
+    access::Credential,
+    coordinator::{Answer, Command},
+    node::Admission,
+};
+use wyneos_shell::clock::Clock;
+
+use super::{
+    Services, caller_of,
+    enrollment::{bad_request, ca_failed, timestamp},
+    page_size, stopped, stops,
+};
+use crate::{
+    ca::{Ca, Step},
+    status,
+};
+
+/// How long a join token, and an operator, hold when the caller does not say.
+const TOKEN_TTL: Duration = Duration::from_secs(3600);
+const OPERATOR_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Entries that a watcher reads from the disk at once.
+const CATCH_UP: usize = 256;
+
+fn ttl(asked: Option<prost_types::Duration>, default: Duration) -> Result<Duration, Status> {
+    match asked {
+        None => Ok(default),
+        Some(span) => convert::duration_in("ttl", &span).map_err(status::convert),
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Status> {
+    let mut bytes = [0; N];
+    let filled = SysRng.try_fill_bytes(&mut bytes);
+    filled.map_err(|_| Status::internal("the system has no random numbers"))?;
+    Ok(bytes)
+}
+
+async fn authorities(ca: &Ca) -> Result<(Vec<v1::AuthorityDetails>, i64), Status> {
+    let (shown, since) = ca.shown().await.map_err(|error| ca_failed(&error))?;
+    let details = shown.iter().map(|one| v1::AuthorityDetails {
+        fingerprint: one.fingerprint.iter().map(|byte| format!("{byte:02x}")).collect(),
+        expires: Some(timestamp(one.expires)),
+        signs: one.signs,
+    });
+    Ok((details.collect(), since))
+}
+
+/// A subscriber of the audit.
+struct Watcher {
+    services: Services,
+    live: tokio::sync::broadcast::Receiver<Arc<v1::AuditEntry>>,
+    stopping: watch::Receiver<bool>,
+    next: u64,
+    kept: std::collections::VecDeque<v1::AuditEntry>,
+    behind: bool,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Result<v1::WatchAuditResponse, Status> {
+        loop {
+            if self.kept.is_empty() && self.behind {
+                self.catch_up().await?;
+            }
+            if let Some(entry) = self.kept.pop_front() {
+                let sequence = entry.record.as_ref().map_or(0, |record| record.sequence);
+                if sequence >= self.next {
+                    self.next = sequence + 1;
+                    return Ok(v1::WatchAuditResponse { entry: Some(entry) });
+                }
+                continue;
+            }
+            tokio::select! {
+                entry = self.live.recv() => match entry {
+                    Ok(entry) => self.kept.push_back((*entry).clone()),
+                    Err(RecvError::Lagged(_)) => self.behind = true,
+                    Err(RecvError::Closed) => return Err(stopped()),
+                },
+                () = stops(&mut self.stopping) => return Err(stopped()),
+            }
+        }
+    }
+
+    async fn catch_up(&mut self) -> Result<(), Status> {
+        let entries = self.services.read_audit(self.next, CATCH_UP).await?;
+        self.behind = entries.len() == CATCH_UP;
+        self.kept.extend(entries);
+        Ok(())
+    }
+}
+
+impl Services {
+    async fn read_audit(&self, from: u64, most: usize) -> Result<Vec<v1::AuditEntry>, Status> {
+        let audit = self.audit.clone();
+        let read = tokio::task::spawn_blocking(move || audit.read(from, most)).await;
+        read.map_err(|_| Status::internal("reading the audit was cut off"))?
+            .map_err(|error| status::store(&error))
+    }
+
+    /// Admitted nodes whose newest certificate is from before `since`.
+    fn nodes_behind(&self, since: i64) -> Result<u32, Status> {
+        let published = self.newest()?;
+        let behind = published.snapshot.nodes.iter().filter(|row| {
+            let identity = row.record.identity;
+            row.record.admission == Admission::Admitted && identity.is_some_and(|identity| identity.issued.0 < since)
+        });
+        Ok(behind.count() as u32)
+    }
+}
+
+#[tonic::async_trait]
+impl AccessService for Services {
+    type WatchAuditStream = Pin<Box<dyn Stream<Item = Result<v1::WatchAuditResponse, Status>> + Send>>;
+
+    async fn create_join_token(
+        &self,
+        request: Request<v1::CreateJoinTokenRequest>,
+    ) -> Result<Response<v1::CreateJoinTokenResponse>, Status> {
+        let caller = caller_of(&request);
+        let request = request.into_inner();
+        let ca = self.ca()?;
+        let ttl = ttl(request.ttl, TOKEN_TTL)?;
+        let token = JoinToken::new(ca.trust().cluster(), ca.fingerprint().await, random()?);
+        let mut record = convert::token_in(request).map_err(status::convert)?;
+        (record.id, record.hash) = (token.name(), token.hash());
+        let token_record = Box::new(record);
+        let command = Command::CreateToken {
+            token: token_record,
+            ttl,
+        };
+        let Answer::Token(kept) = self.carry_out(&caller, command).await? else {
+            return Err(Status::internal("the answer is to another command"));
+        };
+        Ok(Response::new(v1::CreateJoinTokenResponse {
+            token: token.to_string(),
+            details: Some((&*kept).into()),
+        }))
+    }
+
+    async fn list_join_tokens(
+        &self,
+        _: Request<v1::ListJoinTokensRequest>,
+    ) -> Result<Response<v1::ListJoinTokensResponse>, Status> {
+        let (access, now) = (self.access.load(), Clock::default().wall());
+        let tokens = access.tokens.values().filter(|token| now < token.expires);
+        Ok(Response::new(v1::ListJoinTokensResponse {
+            tokens: tokens.map(Into::into).collect(),
+        }))
+    }
+
+    async fn delete_join_token(
+        &self,
+        request: Request<v1::DeleteJoinTokenRequest>,
+    ) -> Result<Response<v1::DeleteJoinTokenResponse>, Status> {
+        self.command(request).await
+    }
+
+    async fn create_operator(
+        &self,
+        request: Request<v1::CreateOperatorRequest>,
+    ) -> Result<Response<v1::CreateOperatorResponse>, Status> {
+        let caller = caller_of(&request);
+        let request = request.into_inner();
+        let ca = self.ca()?;
+        let name = convert::operator_name(request.name.clone()).map_err(status::convert)?;
+        let role = convert::operator_role(request.role()).map_err(status::convert)?;
+        let ttl = ttl(request.ttl, OPERATOR_TTL)?;
+        let (credential, bearer_token) = match request.certificate_request.as_slice() {
+            [] => {
+                let token = bearer(random()?);
+                (Credential::Bearer(bearer_hash(&token)), token)
+            }
+            csr => {
+                let key = key_of_request(&csr.into()).map_err(|error| bad_request(&error))?;
+                (Credential::Key(key), String::new())
+            }
+        };
+        let command = Command::CreateOperator {
+            name: name.clone(),
+            role,
+            credential,
+            ttl,
+        };
+        let Answer::Operator(operator) = self.carry_out(&caller, command).await? else {
+            return Err(Status::internal("the answer is to another command"));
+        };
+        let mut response = v1::CreateOperatorResponse {
+            bearer_token,
+            details: Some((&*operator).into()),
+            ..v1::CreateOperatorResponse::default()
+        };
+        if let Credential::Key(_) = credential {
+            let principal = Principal::new(ca.trust().cluster(), role, &name)
+                .map_err(|error| status::bad_field("name", error.to_string()))?;
+            let issued = ca.issue(&request.certificate_request, &principal, ttl).await;
+            let issued = issued.map_err(|error| ca_failed(&error))?;
+            self.metrics.certificates.inc();
+            (response.chain, response.roots) = (issued.chain, issued.roots);
+        }
+        Ok(Response::new(response))
+    }
+
+    async fn list_operators(
+        &self,
+        _: Request<v1::ListOperatorsRequest>,
+    ) -> Result<Response<v1::ListOperatorsResponse>, Status> {
+        let access = self.access.load();
+        Ok(Response::new(v1::ListOperatorsResponse {
+            operators: access.operators.values().map(Into::into).collect(),
+        }))
+    }
+
+    async fn revoke_operator(
+        &self,
+        request: Request<v1::RevokeOperatorRequest>,
+    ) -> Result<Response<v1::RevokeOperatorResponse>, Status> {
+        self.command(request).await
+    }
+
+    async fn list_audit(
+        &self,
+        request: Request<v1::ListAuditRequest>,
+    ) -> Result<Response<v1::ListAuditResponse>, Status> {
+        let request = request.into_inner();
+        let size = page_size(request.page_size)?;
+        let mut entries = self.read_audit(request.from_sequence, size + 1).await?;
+        let next = entries.get(size).and_then(|entry| entry.record.as_ref());
+        let next_sequence = next.map_or(0, |record| record.sequence);
+        entries.truncate(size);
+        Ok(Response::new(v1::ListAuditResponse {
+            entries,
+            next_sequence,
+            public_key: self.public_key.0.to_vec(),
+            cluster_id: self.newest()?.snapshot.cluster.to_string(),
+        }))
+    }
+
+    async fn watch_audit(
+        &self,
+        request: Request<v1::WatchAuditRequest>,
+    ) -> Result<Response<Self::WatchAuditStream>, Status> {
+        let permit = self.subscribe()?;
+        let from = request.into_inner().from_sequence;
+        // Listening comes first: what happens while the disk is read is not missed.
+        let live = self.audit.subscribe();
+        let watcher = Watcher {
+            services: self.clone(),
+            live,
+            stopping: self.stopping.clone(),
+            next: from,
+            kept: Default::default(),
+            behind: from > 0,
+            _permit: permit,
+        };
+        let answers = stream::unfold(Some(watcher), async |watcher| {
+            let mut watcher = watcher?;
+            match watcher.next().await {
+                Ok(answer) => Some((Ok(answer), Some(watcher))),
+                Err(status) => Some((Err(status), None)),
+            }
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn get_authorities(
+        &self,
+        _: Request<v1::GetAuthoritiesRequest>,
+    ) -> Result<Response<v1::GetAuthoritiesResponse>, Status> {
+        let ca = self.ca()?;
+        let (authorities, since) = authorities(ca).await?;
+        Ok(Response::new(v1::GetAuthoritiesResponse {
+            authorities,
+            external: ca.is_external(),
+            nodes_behind: self.nodes_behind(since)?,
+        }))
+    }
+
+    async fn rotate_authority(
+        &self,
+        request: Request<v1::RotateAuthorityRequest>,
+    ) -> Result<Response<v1::RotateAuthorityResponse>, Status> {
+        let caller = caller_of(&request);
+        let request = request.into_inner();
+        let ca = self.ca()?;
+        let step = match request.step() {
+            v1::RotationStep::Prepare => Step::Prepare,
+            v1::RotationStep::Activate => Step::Activate,
+            v1::RotationStep::Retire => Step::Retire,
+            v1::RotationStep::Unspecified => return Err(status::bad_field("step", "not set")),
+        };
+        caller.about(format!("CA: {step:?}").to_lowercase());
+        let (_, since) = authorities(ca).await?;
+        let behind = self.nodes_behind(since)?;
+        if step != Step::Prepare && behind > 0 && !request.force {
+            let message = format!(
+                "{behind} admitted nodes have certificates from before the last step and would be cut off: wait until they renewed \
+                 them (certificate_ttl), revoke those that are gone, or force it"
+            );
+            return Err(status::precondition("NODES_BEHIND", message));
+        }
+        ca.rotate(step).await.map_err(|error| ca_failed(&error))?;
+        let (authorities, _) = authorities(ca).await?;
+        Ok(Response::new(v1::RotateAuthorityResponse { authorities }))
+    }
+}

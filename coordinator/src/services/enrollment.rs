@@ -1,0 +1,221 @@
+//! EnrollmentService: certificates for agents.
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use tonic::{Request, Response, Status};
+use wyneos::{
+    convert,
+    identity::{BadRequest, JoinToken, Principal, key_of_request},
+    v1::{self, enrollment_service_server::EnrollmentService},
+};
+use wyneos_core::{
+    access::Enrolment,
+    coordinator::{Answer, Command, Denial, Refusal},
+    id::NodeId,
+    integrity::{Digest, ZERO_DIGEST},
+    limits,
+    node::Admission,
+};
+
+use super::{Services, caller_of};
+use crate::{
+    ca::{Ca, CaError},
+    gate::Caller,
+    status,
+};
+
+/// Why a certificate request gets nothing.
+pub(super) fn bad_request(error: &BadRequest) -> Status {
+    status::bad_field("certificate_request", error.to_string())
+}
+
+/// The CA failed. Logged here; the caller learns only that it failed.
+pub(super) fn ca_failed(error: &CaError) -> Status {
+    match error {
+        CaError::Names(error) => bad_request(error),
+        CaError::Step(reason) => status::precondition("AUTHORITY", *reason),
+        error => {
+            tracing::error!(%error, "the CA failed");
+            Status::internal("the CA failed; the coordinator's log says why")
+        }
+    }
+}
+
+impl Services {
+    /// The CA; there is none without TLS.
+    pub(super) fn ca(&self) -> Result<&Arc<Ca>, Status> {
+        let none = || {
+            let reason = "the coordinator runs without TLS: there is no CA, and nobody needs a certificate";
+            status::precondition("NO_TLS", reason)
+        };
+        self.ca.as_ref().ok_or_else(none)
+    }
+
+    /// One attempt to join from where the caller is.
+    fn attempt(&self, caller: &Caller) -> Result<(), Status> {
+        let Some(source) = caller.source else { return Ok(()) };
+        self.limiter.take(source.ip(), Instant::now()).map_err(|wait| {
+            let a_minute = self.config.enrolments_per_minute;
+            let message = format!(
+                "more than {a_minute} attempts a minute from {} (enrolments_per_minute)",
+                source.ip()
+            );
+            status::exhausted_for("ENROLMENTS", message, wait)
+        })
+    }
+
+    /// The certificate for a node that may have one.
+    async fn certify(&self, node: NodeId, request: &[u8]) -> Result<v1::IssuedCertificate, Status> {
+        let ca = self.ca()?;
+        let principal = Principal::agent(ca.trust().cluster(), node);
+        let issued = ca
+            .issue(request, &principal, self.config.certificate_ttl.0)
+            .await
+            .map_err(|error| ca_failed(&error))?;
+        self.metrics.certificates.inc();
+        Ok(v1::IssuedCertificate {
+            chain: issued.chain,
+            roots: issued.roots,
+        })
+    }
+
+    async fn admission(&self, caller: &Caller, command: Command) -> Result<Admission, Status> {
+        match self.carry_out(caller, command).await? {
+            Answer::Admission { admission, .. } => Ok(admission),
+            _ => Err(Status::internal("the answer is to another command")),
+        }
+    }
+
+    async fn renewed(
+        &self,
+        caller: &Caller,
+        (node, key): (NodeId, Digest),
+        request: &[u8],
+    ) -> Result<(v1::IssuedCertificate, i32), Status> {
+        caller.about(format!("node {node}"));
+        let asked = key_of_request(&request.into()).map_err(|error| bad_request(&error))?;
+        if asked != key {
+            let refusal = Refusal::Denied(Denial::Key);
+            return Err(status::refusal(&refusal));
+        }
+        let admission = self.admission(caller, Command::Renew { node, key }).await?;
+        let certificate = self.certify(node, request).await?;
+        Ok((certificate, v1::Admission::from(admission).into()))
+    }
+}
+
+/// What a host states of itself.
+fn enrolment(request: &v1::EnrollRequest, ca: &Ca) -> Result<Enrolment, Status> {
+    let token: JoinToken = request
+        .token
+        .parse()
+        .map_err(|error: wyneos::identity::BadToken| status::bad_field("token", error.to_string()))?;
+    if token.cluster != ca.trust().cluster() {
+        return Err(status::bad_field("token", "it is for another cluster than this one"));
+    }
+    let node = request
+        .node_id
+        .parse()
+        .map_err(|error: wyneos_core::id::BadUuid| status::bad_field("node_id", error.to_string()))?;
+    let name = &request.name;
+    if name.trim().is_empty() || name.len() > limits::NAME || name.chars().any(char::is_control) {
+        let reason = format!("1 to {} bytes, without control characters", limits::NAME);
+        return Err(status::bad_field("name", reason));
+    }
+    let machine = match request.machine.len() {
+        0 => ZERO_DIGEST,
+        _ => request
+            .machine
+            .as_slice()
+            .try_into()
+            .map_err(|_| status::bad_field("machine", "either 32 bytes or none"))?,
+    };
+    let key = key_of_request(&request.certificate_request.as_slice().into()).map_err(|error| bad_request(&error))?;
+    Ok(Enrolment {
+        token: token.name(),
+        hash: token.hash(),
+        node,
+        name: name.clone(),
+        key,
+        machine,
+    })
+}
+
+#[tonic::async_trait]
+impl EnrollmentService for Services {
+    async fn enroll(&self, request: Request<v1::EnrollRequest>) -> Result<Response<v1::EnrollResponse>, Status> {
+        let caller = caller_of(&request);
+        self.attempt(&caller)?;
+        let request = request.into_inner();
+        let enrolment = enrolment(&request, self.ca()?)?;
+        let node = enrolment.node;
+        let admission = self.admission(&caller, Command::Enrol(Box::new(enrolment))).await?;
+        let certificate = self.certify(node, &request.certificate_request).await?;
+        Ok(Response::new(v1::EnrollResponse {
+            certificate: Some(certificate),
+            admission: v1::Admission::from(admission).into(),
+        }))
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+        let caller = caller_of(&request);
+        self.ca()?;
+        let proven = caller
+            .proven
+            .ok_or_else(|| status::unauthenticated("renewing needs an agent's certificate"))?;
+        let request = request.into_inner();
+        let (certificate, admission) = self.renewed(&caller, proven, &request.certificate_request).await?;
+        Ok(Response::new(v1::RenewResponse {
+            certificate: Some(certificate),
+            admission,
+        }))
+    }
+
+    async fn recover(&self, request: Request<v1::RecoverRequest>) -> Result<Response<v1::RecoverResponse>, Status> {
+        let caller = caller_of(&request);
+        self.attempt(&caller)?;
+        let ca = self.ca()?;
+        let request = request.into_inner();
+        if request.certificate.len() > wyneos::identity::REQUEST_MAX {
+            return Err(status::bad_field("certificate", "longer than any certificate"));
+        }
+        let once = ca
+            .trust()
+            .once(&request.certificate.as_slice().into())
+            .map_err(|_| status::bad_field("certificate", "none that this cluster's CA made"))?;
+        let node = once.principal.node();
+        let node = node.ok_or_else(|| status::bad_field("certificate", "not an agent's"))?;
+        let late = SystemTime::now().duration_since(once.held.end).unwrap_or_default();
+        if late > self.config.late_renewal.0 {
+            let message = format!(
+                "the certificate expired more than {} ago (late_renewal): join with a token",
+                self.config.late_renewal
+            );
+            caller.about(format!("node {node}"));
+            return Err(status::denied("TOO_LATE", message));
+        }
+        let proven = (node, once.key);
+        let (certificate, admission) = self.renewed(&caller, proven, &request.certificate_request).await?;
+        Ok(Response::new(v1::RecoverResponse {
+            certificate: Some(certificate),
+            admission,
+        }))
+    }
+}
+
+/// What is wrong with a token, for the audit alone.
+pub(super) fn about(refusal: &Refusal) -> Option<String> {
+    match refusal {
+        Refusal::Denied(Denial::Token(problem)) => Some(format!("join token: {problem:?}").to_lowercase()),
+        _ => None,
+    }
+}
+
+/// A time for the wire.
+pub(super) fn timestamp(time: SystemTime) -> prost_types::Timestamp {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    convert::timestamp(wyneos_core::time::WallTime(since.as_millis() as i64))
+}

@@ -1,0 +1,249 @@
+//! Access: who may do what, and by what they are let in. Tokens and operators; nodes' own admission is in their records.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::NodeId,
+    integrity::Digest,
+    node::{Admission, Labels},
+    time::WallTime,
+};
+
+/// Join tokens kept at most, expired ones not counted. A further one is refused.
+pub const TOKENS: usize = 256;
+
+/// Operators kept at most; a further one is refused.
+pub const OPERATORS: usize = 1_000;
+
+/// Uses of one join token at most.
+pub const USES: u32 = 10_000;
+
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reads.
+    Viewer,
+    /// Reads, and gives orders about nodes and work.
+    Operator,
+    /// Everything that people may do, who may do what among it.
+    Admin,
+    /// A machine: its session, and probes of its peers.
+    Agent,
+    /// The cluster's own servers.
+    Coordinator,
+}
+
+/// There is no such role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such role: viewer, operator, admin, agent or coordinator")]
+pub struct UnknownRole;
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Role; 5] = [
+        Role::Viewer,
+        Role::Operator,
+        Role::Admin,
+        Role::Agent,
+        Role::Coordinator,
+    ];
+
+    /// Its name, as names and people have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Operator => "operator",
+            Role::Admin => "admin",
+            Role::Agent => "agent",
+            Role::Coordinator => "coordinator",
+        }
+    }
+
+    /// True for the roles of people.
+    pub const fn is_persons(self) -> bool {
+        matches!(self, Role::Viewer | Role::Operator | Role::Admin)
+    }
+}
+
+impl FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(text: &str) -> Result<Role, UnknownRole> {
+        let named = Role::ALL.into_iter().find(|role| role.name() == text);
+        named.ok_or(UnknownRole)
+    }
+}
+
+/// Why a node's admission is what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ruling {
+    /// Who ruled so: an operator, a token, or the coordinator itself.
+    pub by: String,
+    /// Why, for people.
+    pub reason: String,
+    /// When.
+    pub time: WallTime,
+}
+
+/// By what a node is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// BLAKE3 of its public key (SubjectPublicKeyInfo, DER).
+    pub key: Digest,
+    /// Of the machine that it is on; zero when that does not tell.
+    pub machine: Digest,
+    /// When its newest certificate was asked for.
+    pub issued: WallTime,
+}
+
+/// A join token: what is kept of it cannot be used to join.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// Names it; no secret.
+    pub id: String,
+    /// Of the token.
+    pub hash: Digest,
+    /// When it was made.
+    pub created: WallTime,
+    /// By whom.
+    pub created_by: String,
+    /// Until when it can be used.
+    pub expires: WallTime,
+    /// How often it can be used still.
+    pub uses_left: u32,
+    /// Labels that its nodes get, as if an operator had given them.
+    pub labels: Labels,
+    /// The name that its node must have; empty for any.
+    pub name: String,
+    /// What its nodes are: admitted, or pending until somebody admits them.
+    pub admission: Admission,
+}
+
+impl fmt::Debug for TokenRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenRecord")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// By what an operator is known.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Credential {
+    /// The public key of the certificate: BLAKE3 of its SubjectPublicKeyInfo.
+    Key(Digest),
+    /// A bearer token: its hash.
+    Bearer(Digest),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Credential::Key(_) => "Key",
+            Credential::Bearer(_) => "Bearer",
+        })
+    }
+}
+
+/// An operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorRecord {
+    /// The name.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// By what it is known.
+    pub credential: Credential,
+    /// When it was made.
+    pub created: WallTime,
+    /// By whom.
+    pub created_by: String,
+    /// Until when it holds.
+    pub expires: WallTime,
+    /// Since when it is shut out, and by whom.
+    pub revoked: Option<(WallTime, String)>,
+}
+
+impl OperatorRecord {
+    /// True while it lets somebody in.
+    pub fn holds(&self, now: WallTime) -> bool {
+        self.revoked.is_none() && now < self.expires
+    }
+}
+
+/// Tokens and operators.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// Join tokens by their ids.
+    pub tokens: BTreeMap<String, TokenRecord>,
+    /// Operators by their names.
+    pub operators: BTreeMap<String, OperatorRecord>,
+}
+
+/// Why an operator's certificate lets nobody in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Shut {
+    /// Revoked.
+    #[error("this operator was revoked")]
+    Revoked,
+    /// Another certificate of this name took its place.
+    #[error("another credential of this operator took its place")]
+    Replaced,
+    /// Of another role than the operator now has.
+    #[error("this operator has another role now")]
+    Role,
+    /// Expired.
+    #[error("this operator's credential has expired")]
+    Expired,
+}
+
+impl Access {
+    /// Whether the certificate of an operator, which is genuine, lets it in. One that is not on record was made at the coordinator's
+    /// own host, and is good as long as nobody of its name is on record.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check(&self, name: &str, role: Role, key: &Digest, now: WallTime) -> Result<(), Shut> {
+        let Some(record) = self.operators.get(name) else {
+            return Ok(());
+        };
+        if record.revoked.is_some() {
+            return Err(Shut::Revoked);
+        }
+        if record.credential != Credential::Key(*key) {
+            return Err(Shut::Replaced);
+        }
+        if record.role != role {
+            return Err(Shut::Role);
+        }
+        if record.holds(now) { Ok(()) } else { Err(Shut::Expired) }
+    }
+
+    /// The operator whose bearer token has this hash, if it lets it in.
+    pub fn bearer(&self, hash: &Digest, now: WallTime) -> Option<&OperatorRecord> {
+        let wanted = Credential::Bearer(*hash);
+        let mut operators = self.operators.values();
+        operators.find(|record| record.credential == wanted && record.holds(now))
+    }
+}
+
+/// A host that asks for a certificate with a join token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrolment {
+    /// The token's id.
+    pub token: String,
+    /// The token's hash.
+    pub hash: Digest,
+    /// The node that it wants to be.
+    pub node: NodeId,
+    /// The name that it wants.
+    pub name: String,
+    /// Of its public key.
+    pub key: Digest,
+    /// Of its machine; zero when that does not tell.
+    pub machine: Digest,
+}

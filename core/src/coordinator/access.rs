@@ -1,0 +1,369 @@
+//! Admission, join tokens and operators: commands that decide who may do what.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Answer, Coordinator, Denial, Refusal, RefusalReason, Refused, TokenProblem};
+use crate::{
+    access::{Credential, Enrolment, Identity, OPERATORS, OperatorRecord, Role, Ruling, TOKENS, TokenRecord, USES},
+    autonomy::Evidence,
+    event::EventBody,
+    id::NodeId,
+    integrity::{Digest, ZERO_DIGEST},
+    node::{Admission, Cause, Liveness, Node, NodeIndex, NodeRecord},
+    time::WallTime,
+};
+
+/// Join tokens hold for at most a year, and at least a second.
+const TTL_MIN: Duration = Duration::from_secs(1);
+const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+fn after(now: WallTime, ttl: Duration) -> Result<WallTime, Refusal> {
+    if !(TTL_MIN..=TTL_MAX).contains(&ttl) {
+        let reason = format!("{ttl:?} is not between {TTL_MIN:?} and 366 days");
+        return Err(Refusal::Invalid { field: "ttl", reason });
+    }
+    Ok(WallTime(now.0.saturating_add(ttl.as_millis() as i64)))
+}
+
+impl Coordinator {
+    /// Rules on a node's admission; true when that changed. Whoever is let in or shut out is told by the end of its session.
+    fn rule(&mut self, index: NodeIndex, admission: Admission, by: &str, reason: &str) -> bool {
+        let time = self.wall_now();
+        let record = Arc::make_mut(&mut self.registry[index].record);
+        let changed = std::mem::replace(&mut record.admission, admission) != admission;
+        if changed || record.ruling.is_none() {
+            let (by, reason) = (by.to_owned(), reason.to_owned());
+            record.ruling = Some(Arc::new(Ruling { by, reason, time }));
+        }
+        self.keep(index);
+        if changed {
+            self.plan_soon();
+        }
+        changed
+    }
+
+    pub(super) fn admit_node(&mut self, node: &str, by: &str) -> Result<Answer, Refusal> {
+        let index = self.registry.resolve(node)?;
+        let node = &mut self.registry[index];
+        // Whoever admits a node means the machine that it is on now.
+        let machine = node.session.as_ref().map(|session| session.machine);
+        if let (Some(identity), Some(machine)) = (&mut Arc::make_mut(&mut node.record).identity, machine) {
+            identity.machine = machine;
+        }
+        let changed = self.rule(index, Admission::Admitted, by, "admitted by an operator");
+        let mut event = 0;
+        if changed {
+            event = self.carried_out(index, "admit", "it may take part".to_owned(), by);
+            self.end_for(
+                index,
+                RefusalReason::Readmitted,
+                "this node was admitted: begin a new session",
+            );
+        }
+        Ok(self.admission(index, changed, event))
+    }
+
+    pub(super) fn revoke_node(&mut self, node: &str, reason: &str, by: &str) -> Result<Answer, Refusal> {
+        let index = self.registry.resolve(node)?;
+        let shown = if reason.is_empty() {
+            "revoked by an operator"
+        } else {
+            reason
+        };
+        let changed = self.rule(index, Admission::Revoked, by, shown);
+        let mut event = 0;
+        if changed {
+            event = self.carried_out(index, "revoke", shown.to_owned(), by);
+            self.end_for(index, RefusalReason::Revoked, "this node was revoked");
+            let fact = format!("revoked by {by}: {shown}");
+            let evidence = vec![Evidence::new(self.wall_now(), "admission", fact)];
+            if !matches!(self.registry[index].liveness, Liveness::Offline | Liveness::Left) {
+                self.transition(index, Liveness::Left, Cause::Revoked, evidence);
+            }
+            // Its peers refuse it as soon as they hear of it; that does not wait for others.
+            self.replan();
+        }
+        Ok(self.admission(index, changed, event))
+    }
+
+    fn admission(&self, index: NodeIndex, changed: bool, event: u64) -> Answer {
+        let record = &self.registry[index].record;
+        Answer::Admission {
+            node: record.id(),
+            admission: record.admission,
+            changed,
+            event,
+        }
+    }
+
+    /// Ends a node's session.
+    fn end_for(&mut self, index: NodeIndex, reason: RefusalReason, detail: &str) {
+        if let Some(session) = self.registry[index].session.take() {
+            self.registry.detach(session.conn);
+            let refused = Refused {
+                reason,
+                detail: detail.to_owned(),
+                retry_after: (reason == RefusalReason::Readmitted).then_some(Duration::ZERO),
+            };
+            self.refuse(session.conn, refused);
+        }
+    }
+
+    /// A host joins. With a key that the node is known by already nothing is used up.
+    pub(super) fn enrol(&mut self, enrolment: Enrolment) -> Result<Answer, Refusal> {
+        let wall = self.wall_now();
+        let known = self.registry.find(enrolment.node);
+        if let Some(index) = known
+            && self.registry[index].record.admission == Admission::Revoked
+        {
+            return Err(Refusal::Denied(Denial::Revoked));
+        }
+        let token = self.token(&enrolment, wall)?.clone();
+        let identity = Identity {
+            key: enrolment.key,
+            machine: enrolment.machine,
+            issued: wall,
+        };
+        if let Some(index) = known {
+            let record = &self.registry[index].record;
+            let same = record
+                .identity
+                .is_some_and(|known| (known.key, known.machine) == (identity.key, identity.machine));
+            if same && record.admission == token.admission {
+                Arc::make_mut(&mut self.registry[index].record).identity = Some(identity);
+                self.keep(index);
+                return Ok(self.admission(index, false, 0));
+            }
+        }
+        if known.is_none() && self.registry.len() >= self.config.max_nodes {
+            return Err(Refusal::Overloaded(
+                "the cluster has as many nodes as it may (max_nodes)",
+            ));
+        }
+        if token.uses_left == 0 {
+            return Err(Refusal::Denied(Denial::Token(TokenProblem::UsedUp)));
+        }
+        let access = Arc::make_mut(&mut self.access);
+        if let Some(token) = access.tokens.get_mut(&token.id) {
+            token.uses_left -= 1;
+        }
+        self.keep_access();
+        let index = match known {
+            Some(index) => index,
+            None => self.add_enrolled(&enrolment),
+        };
+        let record = Arc::make_mut(&mut self.registry[index].record);
+        record.identity = Some(identity);
+        record.operator_labels.extend(token.labels);
+        let by = format!("join token {}", token.id);
+        // Neither does a token take back what an operator ruled of a node, nor a new key go unnoticed.
+        let (admission, reason) = match token.admission {
+            Admission::Admitted => (Admission::Admitted, "joined with a token that admits"),
+            _ => (
+                Admission::Pending,
+                "joined with a token that leaves admission to an operator",
+            ),
+        };
+        let changed = self.rule(index, admission, &by, reason);
+        let detail = format!("{}, by {by}", reason);
+        let event = self.carried_out(index, "join", detail, &by);
+        Ok(self.admission(index, changed, event))
+    }
+
+    /// The token that an enrolment presents, if it is good for it; uses aside.
+    fn token(&self, enrolment: &Enrolment, wall: WallTime) -> Result<&TokenRecord, Refusal> {
+        let denied = |problem| Refusal::Denied(Denial::Token(problem));
+        let token = self.access.tokens.get(&enrolment.token);
+        let token = token.ok_or(denied(TokenProblem::Unknown))?;
+        if token.hash != enrolment.hash {
+            return Err(denied(TokenProblem::Secret));
+        }
+        if wall >= token.expires {
+            return Err(denied(TokenProblem::Expired));
+        }
+        if !token.name.is_empty() && token.name != enrolment.name {
+            return Err(Refusal::Denied(Denial::Name));
+        }
+        Ok(token)
+    }
+
+    /// A node that joined and was never heard: it is there once its agent runs.
+    fn add_enrolled(&mut self, enrolment: &Enrolment) -> NodeIndex {
+        let (now, wall) = (self.now, self.wall_now());
+        let record = NodeRecord::enrolled(enrolment.node, &enrolment.name);
+        let departed = (Liveness::Left, Cause::Goodbye, wall);
+        let record = NodeRecord {
+            departed: Some(departed),
+            ..record
+        };
+        let index = self
+            .registry
+            .add(enrolment.node, || Node::new(Arc::new(record), wall, now));
+        self.matrix.add(index);
+        index
+    }
+
+    /// A node's certificate is to be renewed: it must be known by this key, and not be shut out.
+    pub(super) fn renew(&mut self, node: NodeId, key: Digest) -> Result<Answer, Refusal> {
+        let denied = |denial| Err(Refusal::Denied(denial));
+        let Some(index) = self.registry.find(node) else {
+            return denied(Denial::Unknown);
+        };
+        let wall = self.wall_now();
+        let record = Arc::make_mut(&mut self.registry[index].record);
+        match (&mut record.identity, record.admission) {
+            (_, Admission::Revoked) => return denied(Denial::Revoked),
+            (None, _) => return denied(Denial::Unknown),
+            (Some(identity), _) if identity.key != key => return denied(Denial::Key),
+            (Some(identity), _) => identity.issued = wall,
+        }
+        self.keep(index);
+        Ok(self.admission(index, false, 0))
+    }
+
+    /// What a hello's transport proves, against what is known: the node becomes pending when it is not what was admitted.
+    pub(super) fn recognise(
+        &mut self,
+        index: NodeIndex,
+        proven: Option<(NodeId, Digest)>,
+        machine: Digest,
+        from: &str,
+    ) {
+        let Some((_, key)) = proven else {
+            return;
+        };
+        let wall = self.wall_now();
+        let record = Arc::make_mut(&mut self.registry[index].record);
+        let Some(identity) = record.identity else {
+            let issued = wall;
+            record.identity = Some(Identity { key, machine, issued });
+            let reason =
+                "its certificate is genuine, but it is not known here: the state was restored from before it joined";
+            self.rule(index, Admission::Pending, "coordinator", reason);
+            return;
+        };
+        let moved = machine != ZERO_DIGEST && identity.machine != ZERO_DIGEST && machine != identity.machine;
+        if !moved || record.admission != Admission::Admitted {
+            return;
+        }
+        let short = |digest: Digest| digest[..4].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let detail = format!(
+            "it joined on machine {} and comes from machine {} at {from}: its disk was moved or copied; it is pending until it \
+             is admitted there",
+            short(identity.machine),
+            short(machine)
+        );
+        self.rule(index, Admission::Pending, "coordinator", &detail);
+        self.impostor(index, detail);
+    }
+
+    /// Tells the operator of two that claim to be one node.
+    pub(super) fn impostor(&mut self, index: NodeIndex, detail: String) {
+        let summary = format!("{}: {detail}", self.registry[index].name());
+        self.record(Some(index), summary, EventBody::Impostor { detail });
+    }
+
+    pub(super) fn create_token(&mut self, token: TokenRecord, ttl: Duration, by: &str) -> Result<Answer, Refusal> {
+        let wall = self.wall_now();
+        let expires = after(wall, ttl)?;
+        if !(1..=USES).contains(&token.uses_left) {
+            let reason = format!("{} is not between 1 and {USES}", token.uses_left);
+            return Err(Refusal::Invalid { field: "uses", reason });
+        }
+        let access = Arc::make_mut(&mut self.access);
+        access.tokens.retain(|_, token| wall < token.expires);
+        if access.tokens.len() >= TOKENS {
+            return Err(Refusal::Overloaded("there are 256 join tokens, the limit; delete some"));
+        }
+        let token = TokenRecord {
+            created: wall,
+            created_by: by.to_owned(),
+            expires,
+            ..token
+        };
+        access.tokens.insert(token.id.clone(), token.clone());
+        self.keep_access();
+        self.noted(
+            "token create",
+            format!("join token {}, {} uses", token.id, token.uses_left),
+            by,
+        );
+        Ok(Answer::Token(Box::new(token)))
+    }
+
+    pub(super) fn delete_token(&mut self, id: &str, by: &str) -> Result<Answer, Refusal> {
+        let removed = Arc::make_mut(&mut self.access).tokens.remove(id);
+        let token = removed.ok_or_else(|| Refusal::Unknown {
+            what: "join token",
+            name: id.to_owned(),
+        })?;
+        self.keep_access();
+        self.noted("token delete", format!("join token {id}"), by);
+        Ok(Answer::Token(Box::new(token)))
+    }
+
+    pub(super) fn create_operator(
+        &mut self,
+        name: String,
+        role: Role,
+        credential: Credential,
+        ttl: Duration,
+        by: &str,
+    ) -> Result<Answer, Refusal> {
+        let wall = self.wall_now();
+        let expires = after(wall, ttl)?;
+        let access = Arc::make_mut(&mut self.access);
+        if access.operators.get(&name).is_some_and(|known| known.holds(wall)) {
+            return Err(Refusal::Exists { what: "operator", name });
+        }
+        if !access.operators.contains_key(&name) && access.operators.len() >= OPERATORS {
+            return Err(Refusal::Overloaded("there are 1,000 operators, the limit"));
+        }
+        let operator = OperatorRecord {
+            name: name.clone(),
+            role,
+            credential,
+            created: wall,
+            created_by: by.to_owned(),
+            expires,
+            revoked: None,
+        };
+        access.operators.insert(name.clone(), operator.clone());
+        self.keep_access();
+        self.noted("operator create", format!("{name}, {}", role.name()), by);
+        Ok(Answer::Operator(Box::new(operator)))
+    }
+
+    /// Shuts an operator out; also one that is not on record, as whoever was made at the coordinator's own host.
+    pub(super) fn revoke_operator(&mut self, name: String, by: &str) -> Result<Answer, Refusal> {
+        let wall = self.wall_now();
+        let access = Arc::make_mut(&mut self.access);
+        if !access.operators.contains_key(&name) && access.operators.len() >= OPERATORS {
+            return Err(Refusal::Overloaded("there are 1,000 operators, the limit"));
+        }
+        let unknown = || OperatorRecord {
+            name: name.clone(),
+            role: Role::Viewer,
+            credential: Credential::Key(ZERO_DIGEST),
+            created: wall,
+            created_by: String::new(),
+            expires: wall,
+            revoked: None,
+        };
+        let operator = access.operators.entry(name.clone()).or_insert_with(unknown);
+        if operator.revoked.is_none() {
+            operator.revoked = Some((wall, by.to_owned()));
+        }
+        let operator = operator.clone();
+        self.keep_access();
+        self.noted("operator revoke", name, by);
+        Ok(Answer::Operator(Box::new(operator)))
+    }
+
+    /// Records a command that is about no node.
+    fn noted(&mut self, verb: &str, detail: String, by: &str) {
+        let summary = format!("{verb}: {detail}, by {by}");
+        let (verb, by) = (verb.to_owned(), by.to_owned());
+        self.record(None, summary, EventBody::Command { verb, detail, by });
+    }
+}

@@ -1,0 +1,319 @@
+//! Admission, join tokens, operators and impostors.
+
+use std::time::Duration;
+
+use super::rig::*;
+use crate::{
+    access::{Credential, Enrolment, Role, Shut, TokenRecord},
+    coordinator::{Answer, Command, Denial, Input, Message, Refusal, RefusalReason, TokenProblem},
+    event::EventBody,
+    node::{Admission, ConnId, Hello, Labels, Liveness, Origin},
+    time::WallTime,
+};
+
+const KEY: [u8; 32] = [9; 32];
+
+fn token(rig: &mut Rig, id: &str, uses: u32, admission: Admission) -> Result<Answer, Refusal> {
+    let token = TokenRecord {
+        id: id.to_owned(),
+        hash: [id.as_bytes()[0]; 32],
+        created: WallTime(0),
+        created_by: String::new(),
+        expires: WallTime(0),
+        uses_left: uses,
+        labels: Labels::from([("rack".to_owned(), "7".to_owned())]),
+        name: String::new(),
+        admission,
+    };
+    let ttl = Duration::from_secs(60);
+    let token = Box::new(token);
+    rig.command(Command::CreateToken { token, ttl })
+}
+
+fn enrolment(id: &str, node: u8) -> Enrolment {
+    Enrolment {
+        token: id.to_owned(),
+        hash: [id.as_bytes()[0]; 32],
+        node: node_id(node),
+        name: format!("node-{node}"),
+        key: KEY,
+        machine: [4; 32],
+    }
+}
+
+fn enrol(rig: &mut Rig, enrolment: Enrolment) -> Result<(Admission, bool), Refusal> {
+    match rig.command(Command::Enrol(Box::new(enrolment)))? {
+        Answer::Admission { admission, changed, .. } => Ok((admission, changed)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn denied(problem: TokenProblem) -> Result<(Admission, bool), Refusal> {
+    Err(Refusal::Denied(Denial::Token(problem)))
+}
+
+/// A hello by a certificate.
+fn proven(rig: &mut Rig, conn: u64, hello: Hello, node: u8) {
+    let origin = Origin {
+        address: format!("10.0.0.{node}:4000"),
+        proven: Some((node_id(node), KEY)),
+    };
+    let hello = Box::new(hello);
+    rig.input(Input::Hello {
+        conn: ConnId(conn),
+        hello,
+        origin,
+    });
+}
+
+fn hello_of(node: u8, incarnation: u64, instance: u8, machine: u8) -> Hello {
+    Hello {
+        instance: [instance; 16],
+        machine: [machine; 32],
+        ..hello(node, incarnation, 0)
+    }
+}
+
+fn impostors(rig: &Rig) -> usize {
+    let impostor = |body: &EventBody| matches!(body, EventBody::Impostor { .. });
+    rig.events.iter().filter(|event| impostor(&event.body)).count()
+}
+
+#[test]
+fn a_token_admits_as_often_as_it_says_and_joining_again_uses_nothing() {
+    let mut rig = Rig::new();
+    token(&mut rig, "a", 2, Admission::Admitted).unwrap();
+    assert_eq!(enrol(&mut rig, enrolment("a", 1)), Ok((Admission::Admitted, false)));
+    assert_eq!(enrol(&mut rig, enrolment("a", 1)), Ok((Admission::Admitted, false)));
+    assert_eq!(enrol(&mut rig, enrolment("a", 2)), Ok((Admission::Admitted, false)));
+    assert_eq!(enrol(&mut rig, enrolment("a", 3)), denied(TokenProblem::UsedUp));
+    // Joining again goes on working.
+    assert_eq!(enrol(&mut rig, enrolment("a", 2)), Ok((Admission::Admitted, false)));
+    // It has the token's labels, and is there once its agent is.
+    proven(&mut rig, 1, hello_of(1, 1, 1, 4), 1);
+    assert_eq!(rig.welcome(1).unwrap().admission, Admission::Admitted);
+    let snapshot = rig.snapshot();
+    let row = snapshot.nodes.iter().find(|row| row.record.id() == node_id(1)).unwrap();
+    assert_eq!(row.record.labels()["rack"], "7");
+    assert_eq!(row.record.ruling.as_ref().unwrap().by, "join token a");
+    assert_eq!(row.state.liveness, Liveness::Online);
+}
+
+#[test]
+fn a_token_that_is_wrong_late_or_anothers_lets_nobody_in() {
+    let mut rig = Rig::new();
+    token(&mut rig, "a", 2, Admission::Admitted).unwrap();
+    assert_eq!(enrol(&mut rig, enrolment("b", 1)), denied(TokenProblem::Unknown));
+    let forged = Enrolment {
+        hash: [0; 32],
+        ..enrolment("a", 1)
+    };
+    assert_eq!(enrol(&mut rig, forged), denied(TokenProblem::Secret));
+    rig.pass(Duration::from_secs(61));
+    rig.input(Input::WallClock(WallTime(1_000_000 + 61_000)));
+    assert_eq!(enrol(&mut rig, enrolment("a", 1)), denied(TokenProblem::Expired));
+}
+
+#[test]
+fn the_uses_and_the_hash_of_a_token_survive_a_restart() {
+    let mut rig = Rig::new();
+    token(&mut rig, "a", 1, Admission::Admitted).unwrap();
+    enrol(&mut rig, enrolment("a", 1)).unwrap();
+    let kept = rig.batches.iter().rev().find_map(|batch| batch.access.clone()).unwrap();
+    assert_eq!(kept.tokens["a"].uses_left, 0);
+    assert!(!format!("{kept:?}").contains("97, 97"));
+}
+
+#[test]
+fn pending_nodes_wait_and_take_no_part_until_they_are_admitted() {
+    let mut rig = Rig::new();
+    token(&mut rig, "a", 5, Admission::Pending).unwrap();
+    for node in 1..=2 {
+        assert_eq!(enrol(&mut rig, enrolment("a", node)).unwrap().0, Admission::Pending);
+        proven(&mut rig, u64::from(node), hello_of(node, 1, node, 4), node);
+    }
+    let welcome = rig.welcome(1).unwrap();
+    assert_eq!((welcome.admission, welcome.lease), (Admission::Pending, Duration::ZERO));
+    rig.pass(Duration::from_secs(1));
+    assert!(
+        !rig.sent
+            .iter()
+            .any(|(_, message)| matches!(message, Message::ProbePlan(_)))
+    );
+    for node in ["node-1", "node-2"] {
+        rig.command(Command::Admit { node: node.to_owned() }).unwrap();
+    }
+    assert_eq!(rig.refused(1), Some(RefusalReason::Readmitted));
+    for node in 1..=2u8 {
+        proven(&mut rig, 10 + u64::from(node), hello_of(node, 1, node, 4), node);
+    }
+    rig.pass(Duration::from_secs(1));
+    let plan = rig.sent.iter().rev().find_map(|(to, message)| match message {
+        Message::ProbePlan(plan) if *to == ConnId(11) => Some(plan.clone()),
+        _ => None,
+    });
+    let plan = plan.expect("a plan");
+    assert_eq!(plan.targets[0].0, node_id(2));
+    assert_eq!(plan.observers, [node_id(2)]);
+}
+
+#[test]
+fn a_revoked_node_is_shut_out_at_once_and_its_peers_hear_of_it() {
+    let mut rig = Rig::new();
+    token(&mut rig, "a", 5, Admission::Admitted).unwrap();
+    for node in 1..=3u8 {
+        enrol(&mut rig, enrolment("a", node)).unwrap();
+        proven(&mut rig, u64::from(node), hello_of(node, 1, node, 4), node);
+    }
+    rig.pass(Duration::from_secs(1));
+    rig.sent.clear();
+    let revoke = Command::Revoke {
+        node: "node-3".to_owned(),
+        reason: "stolen".to_owned(),
+    };
+    rig.command(revoke).unwrap();
+    assert_eq!(rig.refused(3), Some(RefusalReason::Revoked));
+    let told = rig.sent.iter().any(|(to, message)| match message {
+        Message::ProbePlan(plan) => *to == ConnId(1) && plan.observers == [node_id(2)],
+        _ => false,
+    });
+    assert!(told, "peers are told at once: {:?}", rig.sent);
+    proven(&mut rig, 30, hello_of(3, 2, 8, 4), 3);
+    assert_eq!(rig.refused(30), Some(RefusalReason::Revoked));
+    // Neither a token nor a renewal takes it back; admitting it does.
+    assert_eq!(
+        enrol(&mut rig, enrolment("a", 3)),
+        Err(Refusal::Denied(Denial::Revoked))
+    );
+    let renewal = rig.command(Command::Renew {
+        node: node_id(3),
+        key: KEY,
+    });
+    assert_eq!(renewal, Err(Refusal::Denied(Denial::Revoked)));
+    let node = "node-3".to_owned();
+    rig.command(Command::Admit { node }).unwrap();
+    proven(&mut rig, 31, hello_of(3, 2, 8, 4), 3);
+    assert_eq!(rig.welcome(31).unwrap().admission, Admission::Admitted);
+}
+
+#[test]
+fn a_certificate_speaks_for_its_own_node_by_its_newest_key_alone() {
+    let mut rig = Rig::new();
+    token(&mut rig, "a", 5, Admission::Admitted).unwrap();
+    enrol(&mut rig, enrolment("a", 1)).unwrap();
+    proven(&mut rig, 1, hello_of(2, 1, 1, 4), 1);
+    assert_eq!(rig.refused(1), Some(RefusalReason::Invalid));
+    let anew = Enrolment {
+        key: [1; 32],
+        ..enrolment("a", 1)
+    };
+    enrol(&mut rig, anew).unwrap();
+    proven(&mut rig, 2, hello_of(1, 1, 1, 4), 1);
+    assert_eq!(rig.refused(2), Some(RefusalReason::Revoked));
+    let renewal = rig.command(Command::Renew {
+        node: node_id(1),
+        key: KEY,
+    });
+    assert_eq!(renewal, Err(Refusal::Denied(Denial::Key)));
+}
+
+#[test]
+fn a_genuine_certificate_of_an_unknown_node_waits_for_an_operator() {
+    let mut rig = Rig::new();
+    proven(&mut rig, 1, hello_of(1, 1, 1, 4), 1);
+    assert_eq!(rig.welcome(1).unwrap().admission, Admission::Pending);
+}
+
+#[test]
+fn a_node_from_another_machine_waits_for_an_operator() {
+    let mut rig = Rig::new();
+    token(&mut rig, "a", 5, Admission::Admitted).unwrap();
+    enrol(&mut rig, enrolment("a", 1)).unwrap();
+    proven(&mut rig, 1, hello_of(1, 1, 1, 4), 1);
+    rig.input(Input::Closed {
+        conn: ConnId(1),
+        by_peer: true,
+    });
+    proven(&mut rig, 2, hello_of(1, 2, 2, 5), 1);
+    assert_eq!(rig.welcome(2).unwrap().admission, Admission::Pending);
+    assert_eq!(impostors(&rig), 1);
+    // Who admits it means this machine.
+    rig.command(Command::Admit {
+        node: "node-1".to_owned(),
+    })
+    .unwrap();
+    proven(&mut rig, 3, hello_of(1, 2, 2, 5), 1);
+    assert_eq!(rig.welcome(3).unwrap().admission, Admission::Admitted);
+    assert_eq!(impostors(&rig), 1);
+}
+
+#[test]
+fn of_two_that_are_alive_at_once_neither_takes_the_others_place() {
+    let mut rig = Rig::new();
+    rig.hello(1, hello_of(1, 1, 1, 4));
+    rig.beat(1);
+    rig.pass(Duration::from_millis(100));
+    rig.hello(2, hello_of(1, 2, 2, 4));
+    assert_eq!(rig.refused(2), Some(RefusalReason::Disputed));
+    assert!(rig.sent.contains(&(ConnId(1), Message::Ping)));
+    rig.pass(Duration::from_millis(100));
+    rig.beat(1);
+    rig.pass(SECOND);
+    for conn in [3, 4] {
+        rig.hello(conn, hello_of(1, 2, 2, 4));
+        assert_eq!(rig.refused(conn), Some(RefusalReason::Disputed));
+        rig.beat(1);
+        rig.pass(SECOND);
+        rig.beat(1);
+    }
+    assert_eq!(impostors(&rig), 1, "told once");
+    assert_eq!(rig.refused(1), None);
+}
+
+#[test]
+fn a_process_whose_predecessor_is_silent_takes_its_place() {
+    let mut rig = Rig::new();
+    rig.hello(1, hello_of(1, 1, 1, 4));
+    rig.beat(1);
+    rig.pass(Duration::from_millis(100));
+    rig.hello(2, hello_of(1, 2, 2, 4));
+    assert_eq!(rig.refused(2), Some(RefusalReason::Disputed));
+    rig.pass(SECOND);
+    rig.hello(3, hello_of(1, 2, 2, 4));
+    assert!(rig.welcome(3).is_some());
+    assert_eq!(impostors(&rig), 0);
+}
+
+#[test]
+fn operators_are_let_in_until_they_are_shut_out() {
+    let mut rig = Rig::new();
+    let create = |key: u8| Command::CreateOperator {
+        name: "ada".to_owned(),
+        role: Role::Viewer,
+        credential: Credential::Key([key; 32]),
+        ttl: Duration::from_secs(60),
+    };
+    rig.command(create(1)).unwrap();
+    assert!(matches!(rig.command(create(2)), Err(Refusal::Exists { .. })));
+    let access = |rig: &Rig| rig.batches.iter().rev().find_map(|batch| batch.access.clone()).unwrap();
+    let now = WallTime(1_000_000);
+    let check = |rig: &Rig, key: u8, role| access(rig).check("ada", role, &[key; 32], now);
+    assert_eq!(check(&rig, 1, Role::Viewer), Ok(()));
+    assert_eq!(check(&rig, 1, Role::Admin), Err(Shut::Role));
+    assert_eq!(check(&rig, 2, Role::Viewer), Err(Shut::Replaced));
+    let name = "ada".to_owned();
+    rig.command(Command::RevokeOperator { name }).unwrap();
+    assert_eq!(check(&rig, 1, Role::Viewer), Err(Shut::Revoked));
+    // A new one of the name does not let the old one in again.
+    rig.command(create(2)).unwrap();
+    assert_eq!(check(&rig, 1, Role::Viewer), Err(Shut::Replaced));
+    assert_eq!(check(&rig, 2, Role::Viewer), Ok(()));
+    assert_eq!(access(&rig).check("root", Role::Admin, &[5; 32], now), Ok(()));
+    // Whoever is not on record can be shut out, too.
+    let name = "root".to_owned();
+    rig.command(Command::RevokeOperator { name }).unwrap();
+    assert_eq!(
+        access(&rig).check("root", Role::Admin, &[5; 32], now),
+        Err(Shut::Revoked)
+    );
+}

@@ -1,0 +1,295 @@
+//! Who may do what: admission, join tokens, operators, the CA.
+
+use std::path::{Path, PathBuf};
+
+use wyneos::{
+    client, convert,
+    identity::{self, Credentials, Principal},
+    v1,
+};
+use wyneos_shell::files;
+
+use super::nothing;
+use crate::{
+    args::{CaCommand, OperatorArgs, OperatorCommand, Role, TokenArgs, TokenCommand},
+    config,
+    context::Context,
+    exit::Exit,
+    failure::Failure,
+    text::{self, Table, clean},
+};
+
+/// `wynectl admit`.
+pub(crate) async fn admit(context: &Context, node: String) -> Result<(), Failure> {
+    let mut client = client::cluster(context.connect().await?);
+    let request = v1::AdmitNodeRequest { node: node.clone() };
+    let what = format!("admit node {node:?}");
+    let answer = context.call(&what, client.admit_node(request)).await?;
+    context.show(&answer, |answer| {
+        changed(&node, answer.admission, answer.changed, answer.event_sequence)
+    })
+}
+
+/// `wynectl revoke`.
+pub(crate) async fn revoke(context: &Context, node: String, reason: String) -> Result<(), Failure> {
+    let mut client = client::cluster(context.connect().await?);
+    let what = format!("revoke node {node:?}");
+    let request = v1::RevokeNodeRequest {
+        node: node.clone(),
+        reason,
+    };
+    let answer = context.call(&what, client.revoke_node(request)).await?;
+    context.show(&answer, |answer| {
+        changed(&node, answer.admission, answer.changed, answer.event_sequence)
+    })
+}
+
+fn changed(node: &str, admission: i32, changed: bool, event: u64) -> String {
+    let (node, now) = (clean(node), text::admission(admission));
+    match changed {
+        true => format!("{node}: {now} (event {event})\n"),
+        false => format!("{node}: {now} already\n"),
+    }
+}
+
+/// `wynectl token`.
+pub(crate) async fn token(context: &Context, command: TokenCommand) -> Result<(), Failure> {
+    match command {
+        TokenCommand::Create(args) => create_token(context, args).await,
+        TokenCommand::List => list_tokens(context).await,
+        TokenCommand::Delete { id } => {
+            let mut client = client::access(context.connect().await?);
+            let what = format!("delete join token {id:?}");
+            let request = v1::DeleteJoinTokenRequest { id: id.clone() };
+            let answer = context.call(&what, client.delete_join_token(request)).await?;
+            context.show(&answer, |_| format!("{}: deleted\n", clean(&id)))
+        }
+    }
+}
+
+async fn create_token(context: &Context, args: TokenArgs) -> Result<(), Failure> {
+    let labels = args.label.iter().filter_map(|label| label.split_once('='));
+    let labels = labels.map(|(key, value)| v1::Label {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    });
+    let request = v1::CreateJoinTokenRequest {
+        ttl: Some(convert::duration(args.ttl)),
+        uses: args.uses,
+        labels: labels.collect(),
+        name: args.name.clone(),
+        pending: args.pending,
+    };
+    let mut client = client::access(context.connect().await?);
+    let answer = context
+        .call("create a join token", client.create_join_token(request))
+        .await?;
+    if context.is_json() {
+        return context.json(&answer);
+    }
+    let address = args.coordinator.as_deref().unwrap_or(&context.address);
+    let address = address.strip_prefix("http://").unwrap_or(address);
+    let name = match args.name.as_str() {
+        "" => String::new(),
+        name => format!(" --name {}", clean(name)),
+    };
+    let token = clean(&answer.token);
+    context.text(&format!(
+        "wyneos-agent join --coordinator {address}{name} --token {token}\n"
+    ))?;
+    let uses = text::count(args.uses, "host");
+    text::stderr(&format!("for {uses}, within {}", text::span(args.ttl)));
+    Ok(())
+}
+
+async fn list_tokens(context: &Context) -> Result<(), Failure> {
+    let mut client = client::access(context.connect().await?);
+    let request = v1::ListJoinTokensRequest {};
+    let answer = context
+        .call("list the join tokens", client.list_join_tokens(request))
+        .await?;
+    if !context.is_json() && answer.tokens.is_empty() {
+        nothing("join tokens");
+        return Ok(());
+    }
+    context.show(&answer, |answer| {
+        let mut table = Table::new(["ID", "USES LEFT", "EXPIRES", "ADMITS", "NAME", "LABELS", "MADE BY"]);
+        for token in &answer.tokens {
+            let labels = token.labels.iter();
+            let labels: Vec<String> = labels
+                .map(|label| clean(&format!("{}={}", label.key, label.value)))
+                .collect();
+            table.row([
+                clean(&token.id),
+                token.uses_left.to_string(),
+                text::timestamp(token.expires.as_ref()),
+                if token.pending { "no" } else { "yes" }.to_owned(),
+                or_none(&token.name),
+                or_none(&labels.join(",")),
+                clean(&token.created_by),
+            ]);
+        }
+        table.text(0)
+    })
+}
+
+fn or_none(value: &str) -> String {
+    match value {
+        "" => text::NONE.to_owned(),
+        value => clean(value),
+    }
+}
+
+/// `wynectl operator`.
+pub(crate) async fn operator(context: &Context, command: OperatorCommand) -> Result<(), Failure> {
+    match command {
+        OperatorCommand::Create(args) => create_operator(context, args).await,
+        OperatorCommand::List => list_operators(context).await,
+        OperatorCommand::Revoke { name } => {
+            let mut client = client::access(context.connect().await?);
+            let what = format!("revoke operator {name:?}");
+            let request = v1::RevokeOperatorRequest { name: name.clone() };
+            let answer = context.call(&what, client.revoke_operator(request)).await?;
+            context.show(&answer, |_| format!("{}: revoked\n", clean(&name)))
+        }
+    }
+}
+
+fn cannot(what: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Failed, format!("cannot {what}: {error}"))
+}
+
+async fn create_operator(context: &Context, args: OperatorArgs) -> Result<(), Failure> {
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from(&args.name));
+    let key = match args.bearer {
+        true => None,
+        false => Some(identity::new_key().map_err(|error| cannot("make a key", &error))?),
+    };
+    if !args.bearer && out.join("key.pem").exists() {
+        let message = format!("{}: there is a key already", out.display());
+        return Err(Failure::new(Exit::Failed, message).hint("--out names another folder"));
+    }
+    let certificate_request = match &key {
+        Some(key) => identity::request_for(key)
+            .map_err(|error| cannot("make a request", &error))?
+            .to_vec(),
+        None => Vec::new(),
+    };
+    let role = match args.role {
+        Role::Viewer => v1::Role::Viewer,
+        Role::Operator => v1::Role::Operator,
+        Role::Admin => v1::Role::Admin,
+    };
+    let request = v1::CreateOperatorRequest {
+        name: args.name.clone(),
+        role: role.into(),
+        ttl: Some(convert::duration(args.ttl)),
+        certificate_request,
+    };
+    let mut client = client::access(context.connect().await?);
+    let what = format!("create operator {:?}", args.name);
+    let answer = context.call(&what, client.create_operator(request)).await?;
+    if let Some(key) = key {
+        let der = |all: &[Vec<u8>]| all.iter().map(|one| one.clone().into()).collect::<Vec<_>>();
+        let chain: Vec<rustls_pki_types::CertificateDer<'static>> = der(&answer.chain);
+        let first = chain
+            .first()
+            .ok_or_else(|| cannot("use the answer", &"it has no certificate"))?;
+        let principal = Principal::of(first).map_err(|error| cannot("use the certificate", &error))?;
+        let roots = der(&answer.roots);
+        let credentials = Credentials {
+            principal,
+            chain,
+            key,
+            roots,
+        };
+        config::private(&out)?;
+        let written = files::write_credentials(&out, &credentials);
+        written.map_err(|error| cannot(&format!("write into {}", out.display()), &error))?;
+    }
+    if context.is_json() {
+        return context.json(&answer);
+    }
+    match args.bearer {
+        true => context.text(&format!("{}\n", clean(&answer.bearer_token))),
+        false => context.text(&told(&args.name, &out, &context.address)),
+    }
+}
+
+fn told(name: &str, out: &Path, address: &str) -> String {
+    let (name, out) = (clean(name), clean(&out.display().to_string()));
+    format!("wynectl context add {name} --coordinator {address} --from {out}\n")
+}
+
+async fn list_operators(context: &Context) -> Result<(), Failure> {
+    let mut client = client::access(context.connect().await?);
+    let request = v1::ListOperatorsRequest {};
+    let answer = context
+        .call("list the operators", client.list_operators(request))
+        .await?;
+    if !context.is_json() && answer.operators.is_empty() {
+        nothing("operators on record; those made on the coordinator's host are on none");
+        return Ok(());
+    }
+    context.show(&answer, |answer| {
+        let mut table = Table::new(["NAME", "ROLE", "BY", "EXPIRES", "REVOKED", "MADE BY"]);
+        for operator in &answer.operators {
+            table.row([
+                clean(&operator.name),
+                text::role(operator.role),
+                if operator.bearer { "bearer token" } else { "certificate" }.to_owned(),
+                text::timestamp(operator.expires.as_ref()),
+                match &operator.revoked {
+                    Some(time) => text::timestamp(Some(time)),
+                    None => text::NONE.to_owned(),
+                },
+                or_none(&operator.created_by),
+            ]);
+        }
+        table.text(0)
+    })
+}
+
+/// `wynectl ca`.
+pub(crate) async fn ca(context: &Context, command: CaCommand) -> Result<(), Failure> {
+    let mut client = client::access(context.connect().await?);
+    let (step, force) = match command {
+        CaCommand::Show => {
+            let answer = context
+                .call("show the CAs", client.get_authorities(v1::GetAuthoritiesRequest {}))
+                .await?;
+            return context.show(&answer, |answer| {
+                let whose = match answer.external {
+                    true => "an operator's own, from files",
+                    false => "the cluster's own",
+                };
+                let behind = text::count(answer.nodes_behind, "node");
+                format!(
+                    "{}{whose}; certificates of {behind} are from before the last step\n",
+                    authorities(&answer.authorities)
+                )
+            });
+        }
+        CaCommand::Prepare => (v1::RotationStep::Prepare, false),
+        CaCommand::Activate { force } => (v1::RotationStep::Activate, force),
+        CaCommand::Retire { force } => (v1::RotationStep::Retire, force),
+    };
+    let request = v1::RotateAuthorityRequest {
+        step: step.into(),
+        force,
+    };
+    let answer = context.call("replace the CA", client.rotate_authority(request)).await?;
+    context.show(&answer, |answer| authorities(&answer.authorities))
+}
+
+fn authorities(authorities: &[v1::AuthorityDetails]) -> String {
+    let mut table = Table::new(["CA", "EXPIRES", "SIGNS"]);
+    for one in authorities {
+        table.row([
+            clean(&one.fingerprint),
+            text::timestamp(one.expires.as_ref()),
+            if one.signs { "yes" } else { "no" }.to_owned(),
+        ]);
+    }
+    table.text(0)
+}

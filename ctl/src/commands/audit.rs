@@ -1,0 +1,154 @@
+//! `wynectl audit`: who did what, and who was refused.
+
+use wyneos::{audit::Verifier, client, v1};
+use wyneos_core::integrity::PublicKey;
+
+use super::{PAGE, follow::Follower, nothing};
+use crate::{
+    args::AuditArgs,
+    context::Context,
+    exit::Exit,
+    failure::Failure,
+    text::{self, clean},
+};
+
+const WHAT: &str = "read the audit";
+
+/// Lists, verifies, follows.
+pub(crate) async fn run(context: &Context, args: AuditArgs) -> Result<(), Failure> {
+    let mut client = client::access(context.connect().await?);
+    let mut merged = v1::ListAuditResponse::default();
+    let mut verifier: Option<Verifier> = None;
+    let (mut from, mut read) = (args.from.unwrap_or_default(), 0u64);
+    loop {
+        let request = v1::ListAuditRequest {
+            from_sequence: from,
+            page_size: PAGE,
+        };
+        let mut page = context.call(WHAT, client.list_audit(request)).await?;
+        if args.verify && verifier.is_none() {
+            verifier = Some(verifier_for(&args, &page)?);
+        }
+        for entry in &page.entries {
+            read += 1;
+            from = sequence(entry) + 1;
+            verify(verifier.as_mut(), entry)?;
+        }
+        let next = page.next_sequence;
+        if context.is_json() && !args.follow {
+            merged.entries.append(&mut page.entries);
+            (merged.public_key, merged.cluster_id) = (page.public_key, page.cluster_id);
+        } else {
+            hand_out(context, &page.entries)?;
+        }
+        if next == 0 {
+            break;
+        }
+        if next < from {
+            return Err(Failure::new(
+                Exit::Failed,
+                "read the audit: the server's pages have no end",
+            ));
+        }
+    }
+    if args.follow {
+        return follow(context, from.max(1), verifier).await;
+    }
+    if context.is_json() {
+        context.json(&merged)?;
+    } else if read == 0 {
+        nothing("entries");
+    }
+    if args.verify {
+        text::stderr(&format!(
+            "verified {}",
+            text::count(read, "entry").replace("entrys", "entries")
+        ));
+    }
+    Ok(())
+}
+
+fn sequence(entry: &v1::AuditEntry) -> u64 {
+    entry.record.as_ref().map_or(0, |record| record.sequence)
+}
+
+fn verifier_for(args: &AuditArgs, page: &v1::ListAuditResponse) -> Result<Verifier, Failure> {
+    let wrong = |what: &str| Failure::new(Exit::Failed, format!("{WHAT}: the server sent no {what}"));
+    let cluster = page.cluster_id.parse().map_err(|_| wrong("cluster id"))?;
+    let key = match args.public_key {
+        Some(key) => key,
+        None => PublicKey(page.public_key.as_slice().try_into().map_err(|_| wrong("public key"))?),
+    };
+    Ok(Verifier::new(cluster, key))
+}
+
+fn verify(verifier: Option<&mut Verifier>, entry: &v1::AuditEntry) -> Result<(), Failure> {
+    let Some(verifier) = verifier else { return Ok(()) };
+    verifier.next(entry).map_err(|error| {
+        let message = format!("entry {}: verification failed: {error}", sequence(entry));
+        Failure::new(Exit::Unverified, message)
+    })
+}
+
+fn hand_out(context: &Context, entries: &[v1::AuditEntry]) -> Result<(), Failure> {
+    if context.is_json() {
+        return entries.iter().try_for_each(|entry| context.json_line(entry));
+    }
+    let lines: String = entries.iter().map(line).collect();
+    context.text(&lines)
+}
+
+fn line(entry: &v1::AuditEntry) -> String {
+    let Some(record) = &entry.record else {
+        return "(an empty entry)\n".to_owned();
+    };
+    let action = record.action.strip_prefix("wyneos.v1.").unwrap_or(&record.action);
+    let code = tonic::Code::from_i32(i32::try_from(record.code).unwrap_or_default());
+    let outcome = match code {
+        tonic::Code::Ok => "done".to_owned(),
+        code => format!("{code:?}: {}", clean(&record.reason)),
+    };
+    let again = match record.repeats {
+        0 => String::new(),
+        more => format!(" (and {more} more like it)"),
+    };
+    format!(
+        "{:>8}   {}   {:<24}   {:<21}   {}   {}   {outcome}{again}\n",
+        record.sequence,
+        text::timestamp(record.time.as_ref()),
+        clean(&record.principal),
+        clean(&record.source),
+        clean(action),
+        clean(&record.target),
+    )
+}
+
+async fn follow(context: &Context, mut next: u64, mut verifier: Option<Verifier>) -> Result<(), Failure> {
+    let mut follower = Follower::new(context, "follow the audit");
+    let mut client = client::access(context.connect().await?);
+    loop {
+        let request = v1::WatchAuditRequest { from_sequence: next };
+        let Some(mut stream) = follower.open(client.watch_audit(request)).await? else {
+            continue;
+        };
+        loop {
+            match stream.message().await {
+                Ok(Some(v1::WatchAuditResponse { entry: Some(entry) })) => {
+                    follower.heard();
+                    verify(verifier.as_mut(), &entry)?;
+                    next = sequence(&entry) + 1;
+                    hand_out(context, &[entry])?;
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    follower.ended().await;
+                    break;
+                }
+                Err(status) => {
+                    follower.lost(&status).await?;
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Contexts: which coordinators there are, and by which credentials they are talked to; in the user's configuration directory.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::ClientConfig;
+use serde::{Deserialize, Serialize};
+use wyneos::identity::{CredentialError, Credentials, Expected, Keys, TlsError, Trust, client_config};
+use wyneos_shell::files;
+
+use crate::{exit::Exit, failure::Failure};
+
+/// The coordinator when nothing else is said.
+pub(crate) const ADDRESS: &str = "127.0.0.1:7400";
+
+/// A coordinator, and who talks to it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    /// host:port.
+    pub(crate) address: String,
+    /// The folder of ca.pem, cert.pem and key.pem; none for a coordinator without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) credentials: Option<PathBuf>,
+}
+
+/// The user's contexts.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Contexts {
+    /// The one that is used when none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) current: Option<String>,
+    /// All of them.
+    #[serde(default)]
+    pub(crate) contexts: BTreeMap<String, Entry>,
+}
+
+/// The folder of the user's configuration.
+pub(crate) fn folder() -> Result<PathBuf, Failure> {
+    let set = |name: &str| {
+        let value = std::env::var_os(name).map(PathBuf::from);
+        value.filter(|path| path.is_absolute())
+    };
+    let folder = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")));
+    let folder = folder.map(|folder| folder.join("wyneos"));
+    folder.ok_or_else(|| {
+        Failure::new(
+            Exit::Failed,
+            "neither XDG_CONFIG_HOME nor HOME is set: no place for contexts",
+        )
+    })
+}
+
+fn failed<'a>(what: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> Failure + 'a {
+    move |error| Failure::new(Exit::Failed, format!("{}: cannot {what}: {error}", path.display()))
+}
+
+/// A folder that only its owner may look into.
+pub(crate) fn private(path: &Path) -> Result<(), Failure> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(failed("make it", path))
+}
+
+impl Contexts {
+    /// The user's contexts; none when there is no file.
+    pub(crate) fn load() -> Result<Contexts, Failure> {
+        let Ok(folder) = folder() else {
+            return Ok(Contexts::default());
+        };
+        let path = folder.join("contexts.toml");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Contexts::default()),
+            Err(error) => return Err(failed("read it", &path)(error)),
+        };
+        toml::from_str(&text).map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))
+    }
+
+    /// Keeps them.
+    pub(crate) fn save(&self) -> Result<(), Failure> {
+        let folder = folder()?;
+        private(&folder)?;
+        let path = folder.join("contexts.toml");
+        let text = toml::to_string(self).unwrap_or_default();
+        files::write_durably(&path, text.as_bytes(), 0o600).map_err(failed("write it", &path))
+    }
+
+    /// The context of this name.
+    pub(crate) fn get(&self, name: &str) -> Result<&Entry, Failure> {
+        let unknown = || {
+            let known: Vec<&str> = self.contexts.keys().map(String::as_str).collect();
+            let failure = Failure::new(Exit::NotFound, format!("no context {name:?}"));
+            match known.is_empty() {
+                true => failure.hint("there is none yet; `wynectl context add` makes one"),
+                false => failure.hint(format!("there are: {}", known.join(", "))),
+            }
+        };
+        self.contexts.get(name).ok_or_else(unknown)
+    }
+}
+
+/// What the command line says of whom to talk to.
+pub(crate) struct Asked {
+    pub(crate) address: Option<String>,
+    pub(crate) context: Option<String>,
+    pub(crate) credentials: Option<PathBuf>,
+}
+
+/// Whom to talk to, and by what credentials.
+pub(crate) struct Way {
+    pub(crate) address: String,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+}
+
+impl Way {
+    /// To no coordinator.
+    pub(crate) fn nowhere() -> Way {
+        let (address, tls) = (ADDRESS.to_owned(), None);
+        Way { address, tls }
+    }
+}
+
+/// What the command line says, and the context for the rest. An address alone means a coordinator without TLS, unless it is the
+/// context's own.
+pub(crate) fn way(asked: Asked) -> Result<Way, Failure> {
+    let contexts = Contexts::load()?;
+    let named = asked.context.as_deref().or(contexts.current.as_deref());
+    let entry = match (&asked.context, named) {
+        (None, Some(_)) if asked.credentials.is_some() => None,
+        (_, Some(name)) => Some(contexts.get(name)?.clone()),
+        (_, None) => None,
+    };
+    let elsewhere =
+        |address: &String| asked.context.is_none() && entry.as_ref().is_some_and(|entry| entry.address != *address);
+    let entry = match &asked.address {
+        Some(address) if elsewhere(address) => None,
+        _ => entry,
+    };
+    let credentials = asked
+        .credentials
+        .or_else(|| entry.as_ref().and_then(|entry| entry.credentials.clone()));
+    let address = asked
+        .address
+        .or_else(|| entry.map(|entry| entry.address))
+        .unwrap_or_else(|| ADDRESS.to_owned());
+    let tls = credentials.map(|folder| tls(&folder)).transpose()?;
+    Ok(Way { address, tls })
+}
+
+/// TLS by the credentials of a folder.
+pub(crate) fn tls(folder: &Path) -> Result<Arc<ClientConfig>, Failure> {
+    let credentials = load(folder)?;
+    let config = || -> Result<Arc<ClientConfig>, TlsError> {
+        let keys = Keys::new(&credentials)?;
+        let trust = Trust::new(credentials.principal.cluster, &credentials.roots)?;
+        client_config(Some(&keys), Expected::Coordinator(trust))
+    };
+    config().map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", folder.display())))
+}
+
+/// The credentials of a folder.
+pub(crate) fn load(folder: &Path) -> Result<Credentials, Failure> {
+    Credentials::load_from(folder).map_err(|error: CredentialError| {
+        let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
+        let failure = Failure::new(Exit::Failed, format!("{error}{}", source.unwrap_or_default()));
+        failure.hint("a folder of credentials has ca.pem, cert.pem and key.pem")
+    })
+}

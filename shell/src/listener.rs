@@ -1,0 +1,288 @@
+//! Listening: connections with limits and, where there is TLS, with who is at the other end.
+//!
+//! A handshake costs memory and time before anybody is known, so it has a limit of time, and every source a limit of connections,
+//! handshakes included. A connection beyond a limit is closed at once; others do not notice.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+use wyneos::identity::{Principal, key_of};
+use wyneos_core::integrity::Digest;
+
+/// Connections that stand and wait to be served at most; then no further one is accepted for the time being.
+const WAITING: usize = 256;
+
+/// After the system refuses to accept, as it does without free file descriptors.
+const BREATHER: Duration = Duration::from_millis(50);
+
+/// What a listener takes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a handshake may take. Longer: slower hosts get through; half-open ones are held for longer.
+    pub handshake: Duration,
+    /// Connections at most, handshakes included.
+    pub connections: usize,
+    /// Connections of one source at most, handshakes included; an IPv6 source is a network of 64 bits.
+    pub of_one_source: usize,
+}
+
+/// Why a connection was closed before anything was said on it.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// There are as many as there may be.
+    #[error("{0} connections, the limit (max_connections)")]
+    Connections(usize),
+    /// Its source has as many as it may have.
+    #[error("{0} connections of this source, the limit (max_connections_per_source)")]
+    Source(usize),
+    /// The handshake took too long.
+    #[error("no handshake within {0:?}")]
+    Late(Duration),
+    /// The handshake failed.
+    #[error("handshake: {0}")]
+    Handshake(io::Error),
+}
+
+impl Refused {
+    /// Its name in metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Refused::Connections(_) => "connections",
+            Refused::Source(_) => "source",
+            Refused::Late(_) => "late",
+            Refused::Handshake(_) => "handshake",
+        }
+    }
+}
+
+/// Hears of refusals.
+pub trait Watch: Send + Sync + 'static {
+    /// A connection from `source` was refused.
+    fn refused(&self, source: SocketAddr, refused: &Refused);
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// Is it TLS?
+    pub tls: bool,
+    /// Whom its certificate names, and BLAKE3 of its key; `None` when it showed none.
+    pub shown: Option<(Principal, Digest)>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    of: HashMap<IpAddr, usize>,
+}
+
+/// Counts a connection until it is dropped.
+#[derive(Debug)]
+struct Counted {
+    counts: Arc<Mutex<Counts>>,
+    source: IpAddr,
+}
+
+fn source(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+impl Counted {
+    fn new(counts: &Arc<Mutex<Counts>>, address: IpAddr, limits: &Limits) -> Result<Counted, Refused> {
+        let source = source(address);
+        let mut held = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.all >= limits.connections {
+            return Err(Refused::Connections(held.all));
+        }
+        let of_source = held.of.entry(source).or_default();
+        if *of_source >= limits.of_one_source {
+            return Err(Refused::Source(*of_source));
+        }
+        *of_source += 1;
+        held.all += 1;
+        Ok(Counted {
+            counts: Arc::clone(counts),
+            source,
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut held = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        held.all -= 1;
+        if let Some(count) = held.of.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                held.of.remove(&self.source);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection that is ready to be served.
+#[derive(Debug)]
+pub struct Conn {
+    stream: Stream,
+    peer: Peer,
+    _counted: Counted,
+}
+
+/// Serves what `listener` accepts, with TLS as `tls` says if it is there; ends with its receiver.
+pub fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    limits: Limits,
+    watch: Arc<dyn Watch>,
+) -> ReceiverStream<io::Result<Conn>> {
+    let (ready, conns) = mpsc::channel(WAITING);
+    let acceptor = tls.map(TlsAcceptor::from);
+    tokio::spawn(async move {
+        let counts = Arc::new(Mutex::new(Counts::default()));
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ready.closed() => return,
+            };
+            let Ok((stream, address)) = accepted else {
+                sleep(BREATHER).await;
+                continue;
+            };
+            let counted = match Counted::new(&counts, address.ip(), &limits) {
+                Ok(counted) => counted,
+                Err(refused) => {
+                    watch.refused(address, &refused);
+                    continue;
+                }
+            };
+            // Answers are small, and none should wait for another one.
+            drop(stream.set_nodelay(true));
+            let (ready, watch, acceptor) = (ready.clone(), Arc::clone(&watch), acceptor.clone());
+            tokio::spawn(async move {
+                match greet(stream, address, acceptor, limits.handshake).await {
+                    Ok((stream, peer)) => {
+                        let conn = Conn {
+                            stream,
+                            peer,
+                            _counted: counted,
+                        };
+                        // Without a receiver the server is stopping.
+                        drop(ready.send(Ok(conn)).await);
+                    }
+                    Err(refused) => watch.refused(address, &refused),
+                }
+            });
+        }
+    });
+    ReceiverStream::new(conns)
+}
+
+async fn greet(
+    stream: TcpStream,
+    address: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    patience: Duration,
+) -> Result<(Stream, Peer), Refused> {
+    let Some(acceptor) = acceptor else {
+        let (tls, shown) = (false, None);
+        return Ok((Stream::Plain(stream), Peer { address, tls, shown }));
+    };
+    let stream = timeout(patience, acceptor.accept(stream)).await;
+    let stream = stream
+        .map_err(|_| Refused::Late(patience))?
+        .map_err(Refused::Handshake)?;
+    // The handshake verified the certificate, and that it bears a name of this cluster.
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let shown = certificate.and_then(|shown| Some((Principal::of(shown).ok()?, key_of(shown).ok()?)));
+    let peer = Peer {
+        address,
+        tls: true,
+        shown,
+    };
+    Ok((Stream::Tls(Box::new(stream)), peer))
+}
+
+impl Connected for Conn {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(context, into),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(context, into),
+        }
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(context, from),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(context, from),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, from),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, from),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}

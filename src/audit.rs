@@ -1,0 +1,111 @@
+//! The audit's chain: entries that follow one another, signed, so that none can be altered, left out or put in unnoticed.
+
+use prost::Message as _;
+use wyneos_core::{
+    id::ClusterId,
+    integrity::{Digest, DigestSigner, PublicKey},
+};
+
+use crate::v1;
+
+const CONTEXT: &[u8] = b"wyneos audit v1";
+
+/// Signs entries.
+pub struct Signer(DigestSigner);
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signer")
+    }
+}
+
+/// BLAKE3 of `"wyneos audit v1" ‖ cluster id (16 bytes) ‖ previous ‖ the record's bytes`.
+fn chain(cluster: ClusterId, previous: &Digest, record: &v1::AuditRecord) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(CONTEXT).update(&cluster.0).update(previous);
+    hasher.update(&record.encode_to_vec());
+    hasher.finalize().into()
+}
+
+impl Signer {
+    /// Signs with this Ed25519 secret key.
+    pub fn new(secret: &[u8; 32]) -> Signer {
+        Signer(DigestSigner::new(secret))
+    }
+
+    /// The entry for `record` behind `previous`, and its own `chain`.
+    pub fn seal(&self, cluster: ClusterId, previous: Digest, record: v1::AuditRecord) -> (v1::AuditEntry, Digest) {
+        let chain = chain(cluster, &previous, &record);
+        let entry = v1::AuditEntry {
+            record: Some(record),
+            previous: previous.to_vec(),
+            chain: chain.to_vec(),
+            signature: self.0.sign(&chain).to_vec(),
+        };
+        (entry, chain)
+    }
+}
+
+/// What is wrong with an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadEntry {
+    /// A part is missing, or not of its length.
+    #[error("a part is missing")]
+    Incomplete,
+    /// The record was altered, or the chain.
+    #[error("the record was altered")]
+    Altered,
+    /// The signature is not the coordinator's.
+    #[error("not signed by the coordinator")]
+    Signature,
+    /// It does not follow the one before: entries were left out, or put in.
+    #[error("it does not follow the entry before it")]
+    Gap,
+}
+
+/// Verifies entries one behind the other. The first is where trust begins: that none came before it is for the reader to know.
+#[derive(Debug)]
+pub struct Verifier {
+    cluster: ClusterId,
+    key: PublicKey,
+    last: Option<(u64, Digest)>,
+}
+
+impl Verifier {
+    /// A verifier for entries of `cluster` signed by `key`.
+    pub fn new(cluster: ClusterId, key: PublicKey) -> Verifier {
+        let last = None;
+        Verifier { cluster, key, last }
+    }
+
+    /// Verifies the next entry.
+    ///
+    /// # Errors
+    /// It cannot be trusted, or does not follow.
+    pub fn next(&mut self, entry: &v1::AuditEntry) -> Result<(), BadEntry> {
+        let record = entry.record.as_ref().ok_or(BadEntry::Incomplete)?;
+        let digest = |bytes: &[u8]| Digest::try_from(bytes).map_err(|_| BadEntry::Incomplete);
+        let (previous, claimed) = (digest(&entry.previous)?, digest(&entry.chain)?);
+        if chain(self.cluster, &previous, record) != claimed {
+            return Err(BadEntry::Altered);
+        }
+        let signature: [u8; 64] = entry
+            .signature
+            .as_slice()
+            .try_into()
+            .map_err(|_| BadEntry::Incomplete)?;
+        if !self.key.verifies(&claimed, &signature) {
+            return Err(BadEntry::Signature);
+        }
+        if let Some((sequence, before)) = self.last
+            && (record.sequence, previous) != (sequence + 1, before)
+        {
+            return Err(BadEntry::Gap);
+        }
+        self.last = Some((record.sequence, claimed));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! Admission, join tokens and operators.
+
+use wyneos_core::{
+    access::{Credential, OperatorRecord, Role, TokenRecord},
+    coordinator::{Answer, Command},
+    limits,
+    node::Admission,
+};
+
+use super::{
+    ConvertError, FromAnswer, check,
+    command::node,
+    node::{labels_out, same},
+    time::timestamp,
+};
+use crate::v1;
+
+/// Bytes of a reason at most.
+const REASON: usize = 256;
+
+same!(
+    Role,
+    v1::Role {
+        Viewer,
+        Operator,
+        Admin,
+        Agent,
+        Coordinator
+    }
+);
+
+impl TryFrom<v1::AdmitNodeRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::AdmitNodeRequest) -> Result<Command, ConvertError> {
+        Ok(Command::Admit {
+            node: node(request.node)?,
+        })
+    }
+}
+
+impl TryFrom<v1::RevokeNodeRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::RevokeNodeRequest) -> Result<Command, ConvertError> {
+        Ok(Command::Revoke {
+            node: node(request.node)?,
+            reason: check::text("reason", request.reason, REASON)?,
+        })
+    }
+}
+
+impl TryFrom<v1::DeleteJoinTokenRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::DeleteJoinTokenRequest) -> Result<Command, ConvertError> {
+        Ok(Command::DeleteToken {
+            id: check::text("id", request.id, 64)?,
+        })
+    }
+}
+
+impl TryFrom<v1::RevokeOperatorRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::RevokeOperatorRequest) -> Result<Command, ConvertError> {
+        Ok(Command::RevokeOperator {
+            name: operator_name(request.name)?,
+        })
+    }
+}
+
+/// An operator's name.
+///
+/// # Errors
+/// It has other characters than names have, or too many.
+pub fn operator_name(name: String) -> Result<String, ConvertError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if (1..=64).contains(&name.len()) && name.bytes().all(fits) {
+        return Ok(name);
+    }
+    let reason = "1 to 64 letters, digits, '.', '_' and '-'";
+    Err(ConvertError::new("name", reason))
+}
+
+/// The role that an operator is to have.
+///
+/// # Errors
+/// It is none that people have.
+pub fn operator_role(role: v1::Role) -> Result<Role, ConvertError> {
+    let known = Role::try_from(role).ok().filter(|role| role.is_persons());
+    known.ok_or_else(|| ConvertError::new("role", "one of ROLE_VIEWER, ROLE_OPERATOR and ROLE_ADMIN"))
+}
+
+/// What a request for a join token asks for; its id and hash are the caller's to add.
+///
+/// # Errors
+/// A field is wrong.
+pub fn token_in(request: v1::CreateJoinTokenRequest) -> Result<TokenRecord, ConvertError> {
+    Ok(TokenRecord {
+        id: String::new(),
+        hash: Default::default(),
+        created: Default::default(),
+        created_by: String::new(),
+        expires: Default::default(),
+        uses_left: request.uses.max(1),
+        labels: check::labels("labels", request.labels)?,
+        name: check::text("name", request.name, limits::NAME)?,
+        admission: match request.pending {
+            true => Admission::Pending,
+            false => Admission::Admitted,
+        },
+    })
+}
+
+impl From<&TokenRecord> for v1::JoinToken {
+    fn from(token: &TokenRecord) -> v1::JoinToken {
+        v1::JoinToken {
+            id: token.id.clone(),
+            created: Some(timestamp(token.created)),
+            created_by: token.created_by.clone(),
+            expires: Some(timestamp(token.expires)),
+            uses_left: token.uses_left,
+            labels: labels_out(&token.labels),
+            name: token.name.clone(),
+            pending: token.admission != Admission::Admitted,
+        }
+    }
+}
+
+impl From<&OperatorRecord> for v1::Operator {
+    fn from(operator: &OperatorRecord) -> v1::Operator {
+        v1::Operator {
+            name: operator.name.clone(),
+            role: v1::Role::from(operator.role).into(),
+            bearer: matches!(operator.credential, Credential::Bearer(_)),
+            created: Some(timestamp(operator.created)),
+            created_by: operator.created_by.clone(),
+            expires: Some(timestamp(operator.expires)),
+            revoked: operator.revoked.as_ref().map(|(time, _)| timestamp(*time)),
+            revoked_by: operator.revoked.clone().map_or_else(String::new, |(_, by)| by),
+        }
+    }
+}
+
+/// Answers about a node's admission.
+macro_rules! admission_answers {
+    ($($response:ident),+) => {
+        $(impl FromAnswer for v1::$response {
+            fn from_answer(answer: Answer) -> Option<Self> {
+                let Answer::Admission { admission, changed, event, .. } = answer else {
+                    return None;
+                };
+                let admission = v1::Admission::from(admission).into();
+                Some(v1::$response { admission, changed, event_sequence: event })
+            }
+        })+
+    };
+}
+admission_answers!(AdmitNodeResponse, RevokeNodeResponse);
+
+impl FromAnswer for v1::DeleteJoinTokenResponse {
+    fn from_answer(answer: Answer) -> Option<Self> {
+        let Answer::Token(token) = answer else { return None };
+        Some(v1::DeleteJoinTokenResponse {
+            details: Some((&*token).into()),
+        })
+    }
+}
+
+impl FromAnswer for v1::RevokeOperatorResponse {
+    fn from_answer(answer: Answer) -> Option<Self> {
+        let Answer::Operator(operator) = answer else {
+            return None;
+        };
+        Some(v1::RevokeOperatorResponse {
+            details: Some((&*operator).into()),
+        })
+    }
+}

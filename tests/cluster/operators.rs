@@ -1,0 +1,173 @@
+//! Operators, contexts, and the audit.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Output, Stdio},
+};
+
+use tonic::Code;
+use wyneos::{client, v1};
+
+use crate::{
+    harness::{binary, wait_until},
+    secure::{Secure, run, text, tls},
+};
+
+/// `wynectl` as a user has it: by contexts alone.
+fn by_context(cluster: &Secure, args: &[&str]) -> Output {
+    Command::new(binary("wynectl"))
+        .args(args)
+        .env("XDG_CONFIG_HOME", cluster.path("config"))
+        .output()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_context_is_all_that_a_user_needs() {
+    let cluster = Secure::start(&[]).await;
+    let ada = cluster.path("ada").display().to_string();
+    let made = cluster.done(&["operator", "create", "ada", "--role", "viewer", "--out", &ada]);
+    assert!(made.contains("wynectl context add ada"), "{made}");
+    let user = |args: &[&str]| by_context(&cluster, args);
+    let add = [
+        "context",
+        "add",
+        "home",
+        "--coordinator",
+        &cluster.address,
+        "--from",
+        &ada,
+    ];
+    assert!(user(&add).status.success());
+    let kept = cluster.path("config").join("wyneos").join("credentials").join("home");
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&kept), mode(&kept.join("key.pem"))), (0o700, 0o600));
+    assert!(user(&["nodes"]).status.success());
+    let listed = text(&user(&["context", "list"]));
+    assert!(listed.contains("home") && listed.contains("viewer/ada"), "{listed}");
+    let refused = user(&["cordon", "x"]);
+    assert!(text(&refused).contains("needs the role operator"), "{}", text(&refused));
+    // Another context, and back.
+    let add = ["context", "add", "away", "--coordinator", "127.0.0.1:1"];
+    assert!(user(&add).status.success());
+    assert!(user(&["nodes"]).status.success(), "the first stays in use");
+    assert!(user(&["context", "use", "away"]).status.success());
+    assert_eq!(user(&["nodes"]).status.code(), Some(3));
+    assert!(user(&["nodes", "--context", "home"]).status.success());
+    assert_eq!(user(&["context", "use", "nowhere"]).status.code(), Some(5));
+    assert!(user(&["context", "remove", "away"]).status.success());
+    // Shut out from the next call on, by one whose channel stands, too.
+    let channel = cluster.connect(&tls(&kept)).await;
+    let list = |channel| async {
+        let answer = client::cluster(channel)
+            .list_nodes(v1::ListNodesRequest::default())
+            .await;
+        answer.map_err(|status| status.code())
+    };
+    list(channel.clone()).await.unwrap();
+    cluster.done(&["operator", "revoke", "ada"]);
+    assert_eq!(list(channel).await.unwrap_err(), Code::Unauthenticated);
+    assert!(cluster.done(&["operator", "list"]).contains("ada"));
+}
+
+#[tokio::test]
+async fn an_admin_who_lost_the_key_gets_another_one_on_the_coordinators_host() {
+    let cluster = Secure::start(&[]).await;
+    let (data_dir, out) = (cluster.data_dir(), cluster.path("again").display().to_string());
+    let args = ["admin", "--data-dir", &data_dir, "--name", "again", "--out", &out];
+    let made = run("wyneos-coordinator", &args);
+    assert!(made.status.success(), "{}", text(&made));
+    let again = cluster.connect(&tls(&cluster.path("again"))).await;
+    // The lost one is shut out by its name, though it was on no record.
+    let name = "admin".to_owned();
+    let mut access = client::access(again);
+    access
+        .revoke_operator(v1::RevokeOperatorRequest { name })
+        .await
+        .unwrap();
+    let lost = cluster.wynectl(&["nodes"]);
+    assert!(text(&lost).contains("revoked"), "{}", text(&lost));
+}
+
+#[tokio::test]
+async fn a_bearer_token_reads_what_its_role_may_until_it_expires() {
+    let cluster = Secure::start(&[]).await;
+    let token = cluster.done(&[
+        "operator", "create", "script", "--role", "viewer", "--bearer", "--ttl", "2s",
+    ]);
+    let token = token.trim().to_owned();
+    let nodes = async || {
+        let channel = cluster.connect(&crate::secure::nobody(&cluster.path("admin"))).await;
+        let mut request = tonic::Request::new(v1::ListNodesRequest::default());
+        let header = format!("Bearer {token}").parse().unwrap();
+        request.metadata_mut().insert("authorization", header);
+        client::cluster(channel).list_nodes(request).await
+    };
+    nodes().await.unwrap();
+    wait_until("it expires", async || {
+        nodes()
+            .await
+            .err()
+            .filter(|status| status.code() == Code::Unauthenticated)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_audit_says_who_did_what_and_survives_a_kill() {
+    let mut cluster = Secure::start(&[]).await;
+    let mut following = Command::new(binary("wynectl"))
+        .args(["--address", &cluster.address, "--credentials"])
+        .arg(cluster.path("admin"))
+        .args(["audit", "--follow", "-o", "json"])
+        .stdout(Stdio::from(fs::File::create(cluster.path("followed")).unwrap()))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let followed = |what: &str| {
+        fs::read_to_string(cluster.path("followed"))
+            .unwrap()
+            .contains(what)
+            .then_some(())
+    };
+    let _agent = cluster.joined("one").await;
+    cluster.done(&["cordon", "one"]);
+    wait_until("the follower sees it", async || followed("CordonNode")).await;
+    let cordon = cluster
+        .audited("the cordon", |record| record.action.ends_with("/CordonNode"))
+        .await;
+    assert_eq!((cordon.principal.as_str(), cordon.code), ("admin/admin", 0));
+    assert!(
+        cordon.source.starts_with("127.0.0.1:") && cordon.target == "node one",
+        "{cordon:?}"
+    );
+    let missing = cluster.wynectl(&["cordon", "nobody"]);
+    assert_eq!(missing.status.code(), Some(5));
+    cluster.kill().await;
+    drop(following.kill());
+    drop(following.wait());
+    cluster.restart().await;
+    let listed = cluster.done(&["audit", "--verify"]);
+    for part in ["join token", "CordonNode", "NotFound", "verified"] {
+        assert!(listed.contains(part), "{part}: {listed}");
+    }
+    let numbers: Vec<u64> = cluster.audit().await.iter().map(|record| record.sequence).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<u64>>());
+    // Whoever wants another key than the coordinator's own word does not get it.
+    let other = "11".repeat(32);
+    let wrong = cluster.wynectl(&["audit", "--verify", "--public-key", &other]);
+    assert_eq!(wrong.status.code(), Some(4), "{}", text(&wrong));
+}
+
+#[tokio::test]
+async fn without_tls_it_is_said_and_nobody_needs_a_certificate() {
+    let cluster = crate::harness::Cluster::start().await;
+    let args = ["--address", &cluster.address, "token", "create"];
+    let output = run("wynectl", &args);
+    assert!(text(&output).contains("NO_TLS"), "{}", text(&output));
+    let cordon = run("wynectl", &["--address", &cluster.address, "cordon", "nobody"]);
+    assert_eq!(cordon.status.code(), Some(5));
+    let audit = run("wynectl", &["--address", &cluster.address, "audit"]);
+    assert!(text(&audit).contains("anybody"), "{}", text(&audit));
+}

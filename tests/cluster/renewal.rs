@@ -1,0 +1,174 @@
+//! Certificates and CAs that are replaced while everything runs.
+
+use std::{fs, time::Duration};
+
+use wyneos::{
+    client,
+    identity::{Credentials, validity},
+    v1::Liveness,
+};
+
+use crate::{
+    harness::wait_until,
+    secure::{Secure, text, tls},
+};
+
+fn certificate(cluster: &Secure, name: &str) -> Vec<u8> {
+    let folder = cluster.path(name).join("identity");
+    let credentials = Credentials::load_from(&folder).unwrap();
+    credentials.chain[0].to_vec()
+}
+
+#[tokio::test]
+async fn certificates_are_renewed_while_the_stream_is_alive() {
+    let cluster = Secure::start(&["--certificate-ttl", "10s"]).await;
+    let _agent = cluster.joined("one").await;
+    let before = cluster.online("one").await;
+    let (first, key) = (
+        certificate(&cluster, "one"),
+        fs::read(cluster.path("one").join("identity").join("key.pem")).unwrap(),
+    );
+    let watching = cluster.admin().await;
+    let mut stream = client::coherence(watching)
+        .watch_snapshots(wyneos::v1::WatchSnapshotsRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    let renewed = wait_until("the certificate is renewed", async || {
+        let now = certificate(&cluster, "one");
+        (now != first).then_some(now)
+    })
+    .await;
+    // Past the end of the first certificate, of the agent's and of the coordinator's.
+    let ends = validity(&first.clone().into()).unwrap().end;
+    wait_until("the first one has expired", async || {
+        (std::time::SystemTime::now() > ends + Duration::from_secs(1)).then_some(())
+    })
+    .await;
+    assert!(validity(&renewed.into()).unwrap().end > ends);
+    let after = cluster.online("one").await;
+    assert_eq!(
+        (after.session, after.liveness_since),
+        (before.session, before.liveness_since)
+    );
+    assert_eq!(
+        fs::read(cluster.path("one").join("identity").join("key.pem")).unwrap(),
+        key
+    );
+    // The coordinator shows another one now, and the stream of before goes on.
+    cluster.admin().await;
+    stream.message().await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_that_was_off_longer_than_its_certificate_comes_back_by_itself() {
+    let mut cluster = Secure::start(&["--certificate-ttl", "10s"]).await;
+    let agent = cluster.joined("one").await;
+    agent.kill().await;
+    let expired = async |cluster: &Secure| {
+        let ends = validity(&certificate(cluster, "one").into()).unwrap().end;
+        wait_until("its certificate has expired", async || {
+            (std::time::SystemTime::now() > ends + Duration::from_secs(1)).then_some(())
+        })
+        .await;
+    };
+    expired(&cluster).await;
+    cluster.node("one", |node| node.liveness() != Liveness::Online).await;
+    let agent = cluster.agent("one");
+    cluster.online("one").await;
+    cluster
+        .audited("the recovery", |record| {
+            record.action.ends_with("/Recover") && record.code == 0
+        })
+        .await;
+    agent.kill().await;
+    // Where policy does not allow it, one command on that host does.
+    cluster.extra = vec!["--certificate-ttl", "10s", "--late-renewal", "0s"];
+    cluster.kill().await;
+    cluster.restart().await;
+    expired(&cluster).await;
+    let agent = cluster.agent("one");
+    wait_until("it says what to do", async || {
+        agent.log_text().contains("join with a token").then_some(())
+    })
+    .await;
+    let row = cluster
+        .snapshot()
+        .await
+        .nodes
+        .into_iter()
+        .find(|node| node.name == "one");
+    assert_ne!(row.unwrap().liveness(), Liveness::Online);
+    agent.kill().await;
+    let joined = cluster.join("one", &cluster.token(1).await);
+    assert!(joined.status.success(), "{}", text(&joined));
+    let _agent = cluster.agent("one");
+    cluster.online("one").await;
+    assert_eq!(cluster.snapshot().await.nodes.len(), 1, "the same node as before");
+}
+
+#[tokio::test]
+async fn a_new_ca_is_rolled_in_with_both_trusted_for_a_time() {
+    let cluster = Secure::start(&["--certificate-ttl", "10s"]).await;
+    let _agent = cluster.joined("one").await;
+    let before = cluster.online("one").await;
+    let shown = cluster.done(&["ca", "show"]);
+    let old = shown
+        .lines()
+        .nth(1)
+        .unwrap()
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .to_owned();
+    let early = cluster.wynectl(&["ca", "activate"]);
+    assert!(
+        !early.status.success() && text(&early).contains("prepare"),
+        "{}",
+        text(&early)
+    );
+    cluster.done(&["ca", "prepare"]);
+    // Nodes hear of it as they renew; until then going on would cut them off.
+    let too_soon = cluster.wynectl(&["ca", "activate"]);
+    assert!(text(&too_soon).contains("NODES_BEHIND"), "{}", text(&too_soon));
+    let step = async |step: &str| {
+        wait_until(step, async || {
+            cluster.wynectl(&["ca", step]).status.success().then_some(())
+        })
+        .await;
+    };
+    step("activate").await;
+    let roots = || {
+        let pem = fs::read_to_string(cluster.path("one").join("identity").join("ca.pem")).unwrap();
+        pem.matches("BEGIN").count()
+    };
+    assert_eq!(roots(), 2);
+    // The admin's certificate is of the old CA, which is trusted still; make one of the new.
+    let admin = cluster.path("new").display().to_string();
+    cluster.done(&["operator", "create", "new", "--role", "admin", "--out", &admin]);
+    step("retire").await;
+    let new = tls(&cluster.path("new"));
+    wait_until("the node trusts the new one alone", async || {
+        (roots() == 1).then_some(())
+    })
+    .await;
+    let channel = cluster.connect(&new).await;
+    let nodes = client::cluster(channel)
+        .list_nodes(wyneos::v1::ListNodesRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .nodes;
+    let after = &nodes[0];
+    assert_eq!((after.session, after.liveness()), (before.session, Liveness::Online));
+    // Whoever shows a certificate of the old one is let in no more.
+    let lost = cluster.wynectl(&["nodes"]);
+    assert!(!lost.status.success(), "{}", text(&lost));
+    let fingerprint = client::access(cluster.connect(&new).await)
+        .get_authorities(wyneos::v1::GetAuthoritiesRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(fingerprint.authorities.len(), 1);
+    assert_ne!(fingerprint.authorities[0].fingerprint, old);
+}
