@@ -96,7 +96,7 @@ wyneos_shell::config! {
     advertise: String = String::new(), "advertise", "WYNEOS_AGENT_ADVERTISE";
     /// Address to serve Prometheus metrics on, at /metrics; "off" for none; without TLS, so it must be a loopback address, unless `insecure` is set.
     metrics_listen: Listen = Listen(None), "metrics-listen", "WYNEOS_AGENT_METRICS_LISTEN";
-    /// Directory of the node's id and incarnation; made if it is not there.
+    /// Directory of the node's id, incarnation, key and certificate; made if it is not there.
     data_dir: PathBuf = PathBuf::from("/var/lib/wyneos-agent"), "data-dir", "WYNEOS_AGENT_DATA_DIR";
     /// The node's name, 1 to 253 printable characters; empty: the host name.
     name: String = String::new(), "name", "WYNEOS_AGENT_NAME";

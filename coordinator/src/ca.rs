@@ -211,8 +211,13 @@ fn make_authority(folder: &Path, number: u32, cluster: ClusterId) -> Result<Auth
     Ok(authority)
 }
 
+fn load_authority(folder: &Path, number: u32, cluster: ClusterId) -> Result<Authority, CaError> {
+    let place = folder.join(number.to_string());
+    private(&place)?;
+    read_authority(cluster, &place.join("ca.pem"), &place.join("ca.key"))
+}
+
 fn load_own(folder: &Path, cluster: Option<ClusterId>) -> Result<Signing, CaError> {
-    let of = |number: u32| folder.join(number.to_string());
     let state = match (read_state(folder)?, cluster) {
         (Some(state), cluster) if cluster.is_none_or(|cluster| cluster == state.cluster) => state,
         (None, Some(cluster)) => {
@@ -237,9 +242,7 @@ fn load_own(folder: &Path, cluster: Option<ClusterId>) -> Result<Signing, CaErro
         }
     };
     private(folder)?;
-    private(&of(state.signs))?;
-    let place = of(state.signs);
-    let authority = read_authority(state.cluster, &place.join("ca.pem"), &place.join("ca.key"))?;
+    let authority = load_authority(folder, state.signs, state.cluster)?;
     Ok(Signing { state, authority })
 }
 
@@ -262,18 +265,27 @@ impl Signing {
     }
 }
 
-/// A certificate for a new key, by which the coordinator is known until it renews it.
+/// A certificate for a new key; `by_oldest`: of the CA that is trusted longest, so that whoever has not heard of a newer one yet
+/// knows it.
 fn own_credentials(
     signing: &Signing,
     place: &Place,
     own: &Principal,
     hosts: &[String],
     lifetime: Duration,
+    by_oldest: bool,
 ) -> Result<Credentials, CaError> {
     let told = |error: &dyn std::fmt::Display| CaError::Key(error.to_string());
     let key = identity::new_key().map_err(|error| told(&error))?;
     let request = identity::request_for(&key).map_err(|error| told(&error))?;
-    let chain = signing.authority.issue(&request, own, hosts, holding(lifetime))?;
+    let chain = match (by_oldest, place) {
+        (true, Place::Own(folder)) => {
+            let oldest = signing.state.trusted.iter().min().unwrap_or(&signing.state.signs);
+            let authority = load_authority(folder, *oldest, signing.state.cluster)?;
+            authority.issue(&request, own, hosts, holding(lifetime))?
+        }
+        _ => signing.authority.issue(&request, own, hosts, holding(lifetime))?,
+    };
     Ok(Credentials {
         principal: own.clone(),
         chain,
@@ -309,7 +321,7 @@ impl Ca {
                 (Place::Own(folder), signing)
             }
         };
-        let credentials = own_credentials(&signing, &place, &own, &hosts, lifetime)?;
+        let credentials = own_credentials(&signing, &place, &own, &hosts, lifetime, true)?;
         let keys = Keys::new(&credentials)?;
         let trust = Trust::new(own.cluster, &credentials.roots)?;
         Ok(Ca {
@@ -348,7 +360,7 @@ impl Ca {
     }
 
     fn show(&self, signing: &Signing) -> Result<(), CaError> {
-        let credentials = own_credentials(signing, &self.place, &self.own, &self.hosts, self.lifetime)?;
+        let credentials = own_credentials(signing, &self.place, &self.own, &self.hosts, self.lifetime, true)?;
         self.trust.replace(&credentials.roots)?;
         Ok(self.keys.replace(&credentials)?)
     }
@@ -432,8 +444,7 @@ impl Ca {
         }
         state.since = now_millis();
         write_state(folder, &state)?;
-        let place = folder.join(state.signs.to_string());
-        let authority = read_authority(state.cluster, &place.join("ca.pem"), &place.join("ca.key"))?;
+        let authority = load_authority(folder, state.signs, state.cluster)?;
         *signing = Signing { state, authority };
         self.show(&signing)
     }
@@ -447,7 +458,7 @@ pub(crate) fn make_admin(data_dir: &Path, name: &str, lifetime: Duration, into: 
     let place = Place::Own(folder);
     let principal = Principal::new(signing.state.cluster, identity::Role::Admin, name)
         .map_err(|_| CaError::Step("--name: 1 to 64 letters, digits, '.', '_' and '-'"))?;
-    let credentials = own_credentials(&signing, &place, &principal, &[], lifetime)?;
+    let credentials = own_credentials(&signing, &place, &principal, &[], lifetime, false)?;
     private(into)?;
     files::write_credentials(into, &credentials).map_err(failed(into, "write credentials into it"))?;
     Ok(principal)

@@ -23,6 +23,9 @@ impl FromStr for Names {
     }
 }
 
+/// As configurations write it: a month is 30.44 days.
+const THREE_MONTHS: Duration = Duration::from_secs(3 * 2_630_016);
+
 wyneos_shell::config! {
     /// TLS: agents and operators are known by certificates of the cluster's own CA. Without it nobody is known, and everybody who reaches the server may do everything.
     tls: bool = true, "tls", "WYNEOS_COORDINATOR_TLS", num_args = 0..=1, default_missing_value = "true";
@@ -35,7 +38,7 @@ wyneos_shell::config! {
     /// How long certificates of agents and of the coordinator hold, 10s to 366d; they are renewed at two thirds. Longer: less work; a stolen key is good for longer.
     certificate_ttl: Span = Span(Duration::from_secs(24 * 3600)), "certificate-ttl", "WYNEOS_COORDINATOR_CERTIFICATE_TTL";
     /// How long after its expiry a node's certificate is still renewed by itself, up to 3650d; 0s: never, the node joins anew. Longer: machines may be off for longer.
-    late_renewal: Span = Span(Duration::from_secs(90 * 24 * 3600)), "late-renewal", "WYNEOS_COORDINATOR_LATE_RENEWAL";
+    late_renewal: Span = Span(THREE_MONTHS), "late-renewal", "WYNEOS_COORDINATOR_LATE_RENEWAL";
     /// How long a TLS handshake may take, 100ms to 60s. Longer: slower hosts get through; half-open ones are held for longer.
     handshake_timeout: Span = Span(Duration::from_secs(10)), "handshake-timeout", "WYNEOS_COORDINATOR_HANDSHAKE_TIMEOUT";
     /// Connections at most, handshakes included; 1 to 1000000.
@@ -50,7 +53,7 @@ wyneos_shell::config! {
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7400)), "listen", "WYNEOS_COORDINATOR_LISTEN";
     /// Address to serve Prometheus metrics on, at /metrics, without TLS: it must be a loopback address, unless `insecure` is set.
     metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7401)), "metrics-listen", "WYNEOS_COORDINATOR_METRICS_LISTEN";
-    /// Directory of the store and of the signing key; made if it is not there.
+    /// Directory of the store, of the signing key and of the CA; made if it is not there.
     data_dir: PathBuf = PathBuf::from("/var/lib/wyneos-coordinator"), "data-dir", "WYNEOS_COORDINATOR_DATA_DIR";
     /// Time between two cycles, 100ms to 1h. Longer: less work, older snapshots.
     cycle: Span = Span(Duration::from_secs(6)), "cycle", "WYNEOS_COORDINATOR_CYCLE";

@@ -42,6 +42,8 @@ pub(crate) struct Caller {
     pub(crate) source: Option<SocketAddr>,
     /// An agent's node and key, as its certificate has them.
     pub(crate) proven: Option<(NodeId, Digest)>,
+    /// Whom its certificate names, and its key.
+    pub(crate) shown: Option<(Principal, Digest)>,
     about: Arc<OnceLock<String>>,
     adds: Arc<OnceLock<String>>,
 }
@@ -53,6 +55,7 @@ impl Caller {
             role,
             source: peer.map(|peer| peer.address),
             proven: None,
+            shown: None,
             about: Arc::default(),
             adds: Arc::default(),
         }
@@ -123,6 +126,7 @@ impl Gate {
             let let_in = self.access.load().check(&principal.name, principal.role, key, now);
             let_in.map_err(|shut| status::unauthenticated(format!("{name}: {shut}")))?;
         }
+        caller.shown = Some((principal.clone(), *key));
         caller.proven = principal.node().map(|node| (node, *key));
         Ok(caller)
     }

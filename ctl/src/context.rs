@@ -40,6 +40,15 @@ impl Context {
         }
     }
 
+    /// The same for another coordinator.
+    pub(crate) fn to(&self, way: Way) -> Context {
+        Context {
+            address: way.address,
+            tls: way.tls,
+            ..*self
+        }
+    }
+
     /// True when answers are for programs.
     pub(crate) fn is_json(&self) -> bool {
         self.format == Format::Json

@@ -11,6 +11,8 @@ pub enum Need {
     Person(Role),
     /// An agent, for its own node.
     Agent,
+    /// Whoever has a certificate of an agent or of an operator, for itself.
+    Holder,
 }
 
 impl Need {
@@ -20,6 +22,7 @@ impl Need {
             (Need::Anybody, _) => true,
             (Need::Person(least), Some(role)) => role.is_persons() && role >= least,
             (Need::Agent, Some(role)) => role == Role::Agent,
+            (Need::Holder, Some(role)) => role == Role::Agent || role.is_persons(),
             (_, None) => false,
         }
     }
@@ -32,6 +35,7 @@ impl Need {
             Need::Person(Role::Operator) => "the role operator or admin",
             Need::Person(_) => "the role admin",
             Need::Agent => "an agent's certificate",
+            Need::Holder => "a certificate of an agent or an operator",
         }
     }
 }
@@ -105,7 +109,7 @@ pub const RULES: &[Rule] = &[
     reads("wyneos.v1.DecisionService/ListDecisions", VIEWER),
     changes("wyneos.v1.EnrollmentService/Enroll", Need::Anybody),
     changes("wyneos.v1.EnrollmentService/Recover", Need::Anybody),
-    changes("wyneos.v1.EnrollmentService/Renew", Need::Agent),
+    changes("wyneos.v1.EnrollmentService/Renew", Need::Holder),
     reads("wyneos.v1.EventService/ListEvents", VIEWER),
     reads("wyneos.v1.EventService/WatchEvents", VIEWER),
     reads("wyneos.v1.MeshService/Ask", Need::Agent),

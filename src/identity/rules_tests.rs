@@ -51,5 +51,7 @@ fn roles_of_people_include_the_lower_ones_and_no_others() {
         assert_eq!(Need::Agent.is_met_by(Some(role)), role == Role::Agent);
         assert!(Need::Anybody.is_met_by(Some(role)));
     }
+    assert!(Need::Holder.is_met_by(Some(Role::Viewer)) && Need::Holder.is_met_by(Some(Role::Agent)));
+    assert!(!Need::Holder.is_met_by(Some(Role::Coordinator)) && !Need::Holder.is_met_by(None));
     assert!(Need::Anybody.is_met_by(None) && !Need::Agent.is_met_by(None));
 }

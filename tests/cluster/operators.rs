@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// `wynectl` as a user has it: by contexts alone.
-fn by_context(cluster: &Secure, args: &[&str]) -> Output {
+pub fn by_context(cluster: &Secure, args: &[&str]) -> Output {
     Command::new(binary("wynectl"))
         .args(args)
         .env("XDG_CONFIG_HOME", cluster.path("config"))

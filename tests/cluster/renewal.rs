@@ -10,7 +10,8 @@ use wyneos::{
 
 use crate::{
     harness::wait_until,
-    secure::{Secure, text, tls},
+    operators::by_context,
+    secure::{Secure, run, text, tls},
 };
 
 fn certificate(cluster: &Secure, name: &str) -> Vec<u8> {
@@ -127,6 +128,18 @@ async fn a_new_ca_is_rolled_in_with_both_trusted_for_a_time() {
         "{}",
         text(&early)
     );
+    let ada = cluster.path("ada").display().to_string();
+    cluster.done(&["operator", "create", "ada", "--role", "viewer", "--out", &ada]);
+    let add = [
+        "context",
+        "add",
+        "ada",
+        "--coordinator",
+        &cluster.address,
+        "--from",
+        &ada,
+    ];
+    assert!(by_context(&cluster, &add).status.success());
     cluster.done(&["ca", "prepare"]);
     // Nodes hear of it as they renew; until then going on would cut them off.
     let too_soon = cluster.wynectl(&["ca", "activate"]);
@@ -143,10 +156,18 @@ async fn a_new_ca_is_rolled_in_with_both_trusted_for_a_time() {
         pem.matches("BEGIN").count()
     };
     assert_eq!(roots(), 2);
-    // The admin's certificate is of the old CA, which is trusted still; make one of the new.
-    let admin = cluster.path("new").display().to_string();
-    cluster.done(&["operator", "create", "new", "--role", "admin", "--out", &admin]);
+    // Whoever has not heard of the new CA is served still. The admin gets other credentials, an operator renews its own.
+    let (data_dir, admin) = (cluster.data_dir(), cluster.path("new").display().to_string());
+    let made = run(
+        "wyneos-coordinator",
+        &["admin", "--data-dir", &data_dir, "--out", &admin],
+    );
+    assert!(made.status.success(), "{}", text(&made));
+    let user = |args: &[&str]| by_context(&cluster, args);
+    let renewed = user(&["context", "renew"]);
+    assert!(renewed.status.success(), "{}", text(&renewed));
     step("retire").await;
+    assert!(user(&["nodes"]).status.success());
     let new = tls(&cluster.path("new"));
     wait_until("the node trusts the new one alone", async || {
         (roots() == 1).then_some(())

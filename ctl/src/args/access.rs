@@ -108,6 +108,11 @@ pub(crate) enum ContextCommand {
         #[arg(long, value_name = "DIR")]
         from: Option<PathBuf>,
     },
+    /// Get the context's certificate anew, of the CA that signs now; before an old CA is retired.
+    Renew {
+        /// The context; else the one in use.
+        name: Option<String>,
+    },
     /// Remove a context, and its credentials.
     Remove {
         /// The context.

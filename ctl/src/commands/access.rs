@@ -279,7 +279,11 @@ pub(crate) async fn ca(context: &Context, command: CaCommand) -> Result<(), Fail
         force,
     };
     let answer = context.call("replace the CA", client.rotate_authority(request)).await?;
-    context.show(&answer, |answer| authorities(&answer.authorities))
+    context.show(&answer, |answer| authorities(&answer.authorities))?;
+    if step == v1::RotationStep::Activate {
+        text::stderr("before the old CA is retired, operators need `wynectl context renew`, and new `ca.pem` files");
+    }
+    Ok(())
 }
 
 fn authorities(authorities: &[v1::AuthorityDetails]) -> String {

@@ -2,20 +2,24 @@
 
 use std::fs;
 
+use wyneos::{
+    identity::{self, Credentials},
+    v1::{self, enrollment_service_client::EnrollmentServiceClient},
+};
 use wyneos_shell::files;
 
 use super::nothing;
 use crate::{
     args::ContextCommand,
-    config::{self, Contexts, Entry},
+    config::{self, Contexts, Entry, Way},
     context::Context,
     exit::Exit,
     failure::Failure,
     text::{self, Table, clean},
 };
 
-/// Lists and changes contexts; asks no coordinator.
-pub(crate) fn run(context: &Context, command: ContextCommand) -> Result<(), Failure> {
+/// Lists and changes contexts; only `renew` asks a coordinator.
+pub(crate) async fn run(context: &Context, command: ContextCommand) -> Result<(), Failure> {
     let mut contexts = Contexts::load()?;
     match command {
         ContextCommand::List => return list(context, &contexts),
@@ -57,6 +61,7 @@ pub(crate) fn run(context: &Context, command: ContextCommand) -> Result<(), Fail
             contexts.contexts.insert(name.clone(), entry);
             contexts.current.get_or_insert(name);
         }
+        ContextCommand::Renew { name } => return renew(context, &contexts, name).await,
         ContextCommand::Remove { name } => {
             contexts.get(&name)?;
             contexts.contexts.remove(&name);
@@ -75,6 +80,44 @@ pub(crate) fn run(context: &Context, command: ContextCommand) -> Result<(), Fail
         }
     }
     contexts.save()
+}
+
+async fn renew(context: &Context, contexts: &Contexts, name: Option<String>) -> Result<(), Failure> {
+    let none = || Failure::new(Exit::NotFound, "no context is in use").hint("name one");
+    let name = name.or_else(|| contexts.current.clone()).ok_or_else(none)?;
+    let entry = contexts.get(&name)?;
+    let folder = entry.credentials.as_ref().ok_or_else(|| {
+        Failure::new(
+            Exit::Failed,
+            format!("context {name:?} has no credentials: its coordinator is talked to without TLS"),
+        )
+    })?;
+    let old = config::load(folder)?;
+    let cannot = |what: &str, why: &dyn std::fmt::Display| Failure::new(Exit::Failed, format!("cannot {what}: {why}"));
+    let request = identity::request_for(&old.key).map_err(|error| cannot("make a request", &error))?;
+    let way = Way {
+        address: entry.address.clone(),
+        tls: Some(config::tls(folder)?),
+    };
+    let context = context.to(way);
+    let mut client = EnrollmentServiceClient::new(context.connect().await?);
+    let request = v1::RenewRequest {
+        certificate_request: request.to_vec(),
+    };
+    let answer = context.call("renew the certificate", client.renew(request)).await?;
+    let issued = answer.certificate.unwrap_or_default();
+    let der = |all: Vec<Vec<u8>>| all.into_iter().map(Into::into).collect();
+    let new = Credentials {
+        principal: old.principal,
+        chain: der(issued.chain),
+        key: old.key,
+        roots: der(issued.roots),
+    };
+    let names = new.chain.first().map(identity::Principal::of);
+    if names != Some(Ok(new.principal.clone())) {
+        return Err(cannot("use the answer", &"it has no certificate of this name"));
+    }
+    files::write_credentials(folder, &new).map_err(|error| cannot("write the certificate", &error))
 }
 
 fn list(context: &Context, contexts: &Contexts) -> Result<(), Failure> {

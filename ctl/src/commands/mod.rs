@@ -55,7 +55,7 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
     };
     let done = match cli.command {
         // These ask no coordinator, and mend what others stumble over.
-        Command::Context(args) => contexts::run(&Context::new(Way::nowhere(), timeout, format), args),
+        Command::Context(args) => contexts::run(&Context::new(Way::nowhere(), timeout, format), args).await,
         other => match config::way(asked) {
             Ok(way) => command(&Context::new(way, timeout, format), other).await,
             Err(failure) => Err(failure),
