@@ -1,10 +1,13 @@
 //! Beacons: datagrams to and from peers, at the address where probes are answered.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     io::ErrorKind,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,7 +16,7 @@ use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
-use wyneos::convert::{BEACON_BYTES, Beacon, beacon_in, beacon_out};
+use wyneos::convert::{BEACON_BYTES, Beacon, beacon_in, beacon_is_proven, beacon_out};
 use wyneos_core::{agent::Input, id::NodeId};
 
 use crate::driver::ToAgent;
@@ -38,19 +41,99 @@ const BREATHER: Duration = Duration::from_millis(100);
 /// What is sent where, as host:port.
 pub(crate) type Outgoing = mpsc::Sender<(Arc<str>, Beacon)>;
 
+/// Peers whose keys are kept at most; the plan has a few dozen.
+const LINKS: usize = 256;
+
+/// What beacons prove who sent them by: a key a link, which an observer makes and hands over with its probes, by mutual TLS.
+pub(crate) struct Links {
+    /// Of this process; this node's own keys are made of it.
+    secret: [u8; 32],
+    /// Of the next beacon.
+    sequence: AtomicU64,
+    peers: Mutex<BTreeMap<NodeId, Link>>,
+}
+
+#[derive(Default)]
+struct Link {
+    /// What the peer handed over, as it probes this node.
+    key: Option<[u8; 32]>,
+    /// Of its newest beacon.
+    heard: u64,
+}
+
+impl Links {
+    /// For the process that is the agent's start `incarnation`.
+    pub(crate) fn new(secret: [u8; 32], incarnation: u64) -> Links {
+        Links {
+            secret,
+            sequence: AtomicU64::new(incarnation << 40 | 1),
+            peers: Mutex::default(),
+        }
+    }
+
+    fn peers(&self) -> MutexGuard<'_, BTreeMap<NodeId, Link>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key for the link to a node that this one probes.
+    pub(crate) fn own(&self, peer: NodeId) -> [u8; 32] {
+        blake3::keyed_hash(&self.secret, &peer.0).into()
+    }
+
+    /// A peer handed its key over.
+    pub(crate) fn learn(&self, peer: NodeId, key: [u8; 32]) {
+        let mut peers = self.peers();
+        if peers.len() < LINKS || peers.contains_key(&peer) {
+            peers.entry(peer).or_default().key = Some(key);
+        }
+    }
+
+    /// Forgets all but those that are members.
+    pub(crate) fn keep(&self, members: &BTreeSet<NodeId>) {
+        self.peers().retain(|peer, _| members.contains(peer));
+    }
+
+    /// The key for a beacon to a peer: what that made itself it surely knows.
+    fn outgoing(&self, peer: NodeId) -> [u8; 32] {
+        let handed_over = self.peers().get(&peer).and_then(|link| link.key);
+        handed_over.unwrap_or_else(|| self.own(peer))
+    }
+
+    /// Whether a beacon was sent by whom it says, and is no copy of an older one.
+    fn proves(&self, beacon: &Beacon, bytes: &[u8]) -> bool {
+        let mut peers = self.peers();
+        let handed_over = peers.get(&beacon.sender).and_then(|link| link.key);
+        let proven = |key: &[u8; 32]| beacon_is_proven(bytes, key);
+        if !proven(&self.own(beacon.sender)) && !handed_over.as_ref().is_some_and(proven) {
+            return false;
+        }
+        if peers.len() >= LINKS && !peers.contains_key(&beacon.sender) {
+            return false;
+        }
+        let link = peers.entry(beacon.sender).or_default();
+        let newer = beacon.sequence > link.heard;
+        link.heard = link.heard.max(beacon.sequence);
+        newer
+    }
+}
+
 /// Sends what is asked for; ends with its asker.
-pub(crate) fn sending(socket: Arc<UdpSocket>) -> Outgoing {
+pub(crate) fn sending(socket: Arc<UdpSocket>, links: Option<Arc<Links>>) -> Outgoing {
     let (sender, mut queue) = mpsc::channel::<(Arc<str>, Beacon)>(WAITING);
     tokio::spawn(async move {
         let mut known: HashMap<Arc<str>, (Instant, Option<SocketAddr>)> = HashMap::new();
-        while let Some((address, beacon)) = queue.recv().await {
+        while let Some((address, mut beacon)) = queue.recv().await {
             let to = match address.parse() {
                 Ok(to) => Some(to),
                 Err(_) => resolve(&mut known, address).await,
             };
             if let Some(to) = to {
                 // What cannot be sent is lost, as on the way.
-                drop(socket.try_send_to(&beacon_out(beacon), to));
+                let key = links.as_ref().map(|links| links.outgoing(beacon.receiver));
+                beacon.sequence = links
+                    .as_ref()
+                    .map_or(0, |links| links.sequence.fetch_add(1, Ordering::Relaxed));
+                drop(socket.try_send_to(&beacon_out(beacon, key.as_ref()), to));
             }
         }
     });
@@ -73,7 +156,12 @@ async fn resolve(
 }
 
 /// Hands the logic what arrives.
-pub(crate) async fn receive(socket: Arc<UdpSocket>, id: NodeId, driver: mpsc::Sender<ToAgent>) {
+pub(crate) async fn receive(
+    socket: Arc<UdpSocket>,
+    id: NodeId,
+    driver: mpsc::Sender<ToAgent>,
+    links: Option<Arc<Links>>,
+) {
     let mut bytes = [0; BEACON_BYTES + 1];
     let mut read = 0;
     loop {
@@ -104,6 +192,11 @@ pub(crate) async fn receive(socket: Arc<UdpSocket>, id: NodeId, driver: mpsc::Se
         if beacon.receiver != id || length < BEACON_BYTES {
             continue;
         }
+        if let Some(links) = &links
+            && !links.proves(&beacon, &bytes[..length])
+        {
+            continue;
+        }
         let input = Input::Beacon {
             cluster: beacon.cluster,
             sender: beacon.sender,
@@ -114,3 +207,6 @@ pub(crate) async fn receive(socket: Arc<UdpSocket>, id: NodeId, driver: mpsc::Se
         drop(driver.try_send(ToAgent::Fact(input)));
     }
 }
+
+#[cfg(test)]
+mod tests;

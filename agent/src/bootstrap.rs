@@ -33,7 +33,7 @@ use wyneos_shell::{
 };
 
 use crate::{
-    beacons,
+    beacons::{self, Links},
     config::Config,
     driver::{self, Driver, State, ToAgent},
     host::{self, Sampler},
@@ -152,6 +152,10 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
     let (ready, is_ready) = watch::channel(false);
     let (sender, inputs) = mpsc::channel(driver::INPUTS);
     let (coordinate, is_at) = watch::channel(core.coordinate());
+    let links = match &tls {
+        Some(_) => Some(Arc::new(Links::new(random()?, incarnation))),
+        None => None,
+    };
     let (members, who_may_ask) = watch::channel(Members::default());
     let answering = Answering {
         id: identity.id,
@@ -160,6 +164,7 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
         coordinate: is_at,
         driver: sender.clone(),
         members: tls.is_some().then_some(who_may_ask),
+        links: links.clone(),
     };
     let server = tls.as_ref().map(Tls::server).transpose().map_err(TlsFailure::Tls)?;
     let watch = Arc::new(Refusals(Arc::clone(&metrics)));
@@ -170,8 +175,8 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
         tokio::spawn(tls.clone().keep_renewed(coordinators, Arc::clone(&metrics)));
     }
     let datagrams = Arc::new(datagrams);
-    let outgoing = beacons::sending(Arc::clone(&datagrams));
-    tokio::spawn(beacons::receive(datagrams, identity.id, sender.clone()));
+    let outgoing = beacons::sending(Arc::clone(&datagrams), links.clone());
+    tokio::spawn(beacons::receive(datagrams, identity.id, sender.clone(), links.clone()));
     tokio::spawn(stop_when_asked(exit_with_stdin, sender.clone()));
     let driver = Driver {
         core,
@@ -189,11 +194,19 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
         beacons: outgoing,
         members,
         tls,
+        links,
         state: State::default(),
     };
     driver.run().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn random() -> Result<[u8; 32], BootError> {
+    let mut bytes = [0; 32];
+    let filled = SysRng.try_fill_bytes(&mut bytes);
+    filled.map_err(|error| BootError::System("get random bytes", io::Error::other(error)))?;
+    Ok(bytes)
 }
 
 /// Where probes are answered, and where beacons arrive: the same port.

@@ -25,7 +25,7 @@ use wyneos_core::{
 use wyneos_shell::clock::Clock;
 
 use crate::{
-    beacons::Outgoing,
+    beacons::{Links, Outgoing},
     host::{self, Sampler},
     mesh::{Members, Peers, Probe, Question},
     metrics::Metrics,
@@ -84,6 +84,7 @@ pub(crate) struct Driver {
     pub(crate) beacons: Outgoing,
     pub(crate) members: watch::Sender<Members>,
     pub(crate) tls: Option<Tls>,
+    pub(crate) links: Option<Arc<Links>>,
     pub(crate) state: State,
 }
 
@@ -187,6 +188,7 @@ impl Driver {
                         sequence,
                         timeout,
                         tls: self.tls.clone(),
+                        beacon_key: self.links.as_ref().map(|links| links.own(target)),
                     });
                 }
                 Effect::Beacon {
@@ -201,6 +203,8 @@ impl Driver {
                         sender,
                         receiver,
                         observes,
+                        // Numbered as it is sent.
+                        sequence: 0,
                     };
                     // When too many wait, it is lost as on the way.
                     drop(self.beacons.try_send((address, beacon)));
@@ -233,8 +237,11 @@ impl Driver {
                 Effect::Targets(plan) => {
                     self.peers.keep(&plan);
                     let targets = plan.targets.iter().map(|(node, _)| *node);
-                    let members = targets.chain(plan.observers.iter().copied()).collect();
-                    self.members.send_replace(Arc::new(members));
+                    let members: Members = Arc::new(targets.chain(plan.observers.iter().copied()).collect());
+                    if let Some(links) = &self.links {
+                        links.keep(&members);
+                    }
+                    self.members.send_replace(members);
                 }
                 Effect::Tell(notice) => self.tell(notice),
                 Effect::Stopped => self.state.stopped = true,

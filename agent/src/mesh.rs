@@ -27,7 +27,7 @@ use wyneos_core::{
 };
 use wyneos_shell::listener::Peer;
 
-use crate::{driver::ToAgent, tls::Tls};
+use crate::{beacons::Links, driver::ToAgent, tls::Tls};
 
 /// How long a peer's question may take; the logic forgets it by then.
 const QUESTION: Duration = Duration::from_secs(3);
@@ -44,6 +44,8 @@ pub(crate) struct Answering {
     pub(crate) driver: mpsc::Sender<ToAgent>,
     /// With TLS: who may ask.
     pub(crate) members: Option<watch::Receiver<Members>>,
+    /// With TLS: the keys of the links.
+    pub(crate) links: Option<Arc<Links>>,
 }
 
 /// The nodes that probe this one, and those that it probes.
@@ -87,6 +89,11 @@ impl MeshService for Answering {
         self.knows(&request, "observer_id", &request.get_ref().observer_id)?;
         let request = request.into_inner();
         self.is_me("subject_id", &request.subject_id)?;
+        if let (Some(links), Ok(key)) = (&self.links, request.beacon_key.as_slice().try_into())
+            && let Ok(observer) = request.observer_id.parse()
+        {
+            links.learn(observer, key);
+        }
         let cluster = self.cluster.get();
         if cluster.is_some_and(|cluster| cluster.to_string() != request.cluster_id) {
             return Err(Status::failed_precondition(
@@ -149,6 +156,8 @@ pub(crate) struct Probe {
     pub(crate) sequence: u64,
     pub(crate) timeout: Duration,
     pub(crate) tls: Option<Tls>,
+    /// Proves who sends beacons on this link.
+    pub(crate) beacon_key: Option<[u8; 32]>,
 }
 
 impl Peers {
@@ -239,6 +248,7 @@ impl Probe {
             observer_id: self.observer.to_string(),
             subject_id: subject_id.clone(),
             sequence: self.sequence,
+            beacon_key: self.beacon_key.map_or_else(Vec::new, |key| key.to_vec()),
         };
         let sent = Instant::now();
         match client.probe(request).await {

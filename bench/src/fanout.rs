@@ -78,7 +78,7 @@ impl Real {
     fn start(plan: &Plan) -> Result<Real, Failure> {
         let server = Server::coordinator(CYCLE)?;
         let (address, metrics) = (server.address("address")?, server.address("metrics_address")?);
-        let load = Load::start(address, plan.agents, plan.hz, true)?;
+        let load = Load::start(address, plan.agents, plan.hz, true, None)?;
         load.wait(plan.agents, Duration::from_secs(120))?;
         Ok(Real {
             server,

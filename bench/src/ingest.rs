@@ -1,6 +1,12 @@
 //! What a heartbeat and a connected agent cost, against a server that does nothing with them.
 
-use std::{net::SocketAddr, str::FromStr, sync::atomic::Ordering::Relaxed, thread, time::Duration};
+use std::{
+    net::SocketAddr,
+    str::FromStr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
 
 use crate::{
     Failure,
@@ -54,11 +60,12 @@ struct Cost {
     idle_rss: f64,
 }
 
-fn measure(server: &Server, address: SocketAddr, rate: Rate, window: Duration) -> Result<Cost, Failure> {
+fn measure(server: &Server, address: SocketAddr, rate: Rate, window: Duration, tls: bool) -> Result<Cost, Failure> {
     // What the runtime and the listener take at first use is not the agents'.
     thread::sleep(SETTLE);
     let idle_rss = server.rss()?;
-    let load = Load::start(address, rate.agents, rate.hz, false)?;
+    let ca = tls.then(|| server.ca().map(Arc::new)).transpose()?;
+    let load = Load::start(address, rate.agents, rate.hz, false, ca)?;
     load.wait(rate.agents, OPEN)?;
     thread::sleep(SETTLE);
     let (cpu, sent) = (server.cpu()?, load.counts.sent.load(Relaxed));
@@ -84,10 +91,13 @@ fn measure(server: &Server, address: SocketAddr, rate: Rate, window: Duration) -
     })
 }
 
-fn pair(rate: Rate, window: Duration) -> Result<(Cost, Cost), Failure> {
-    let server = Server::coordinator("6s")?;
+fn pair(rate: Rate, window: Duration, tls: bool) -> Result<(Cost, Cost), Failure> {
+    let server = match tls {
+        true => Server::secure_coordinator("6s", "127.0.0.1:0")?,
+        false => Server::coordinator("6s")?,
+    };
     let address = server.address("address")?;
-    let ours = measure(&server, address, rate, window)?;
+    let ours = measure(&server, address, rate, window, tls)?;
     // What was sent must have been taken: a coordinator that drops heartbeats would look cheap.
     let metrics = process::metrics(server.address("metrics_address")?)?;
     let taken = process::value(&metrics, "wyneos_coordinator_heartbeats_total").unwrap_or(0.0);
@@ -98,22 +108,25 @@ fn pair(rate: Rate, window: Duration) -> Result<(Cost, Cost), Failure> {
         )));
     }
     drop(server);
-    let server = Server::null(&["null-server"])?;
+    let server = match tls {
+        true => Server::secure_null()?,
+        false => Server::null(&["null-server"])?,
+    };
     let address = server.address("address")?;
-    let null = measure(&server, address, rate, window)?;
+    let null = measure(&server, address, rate, window, tls)?;
     Ok((ours, null))
 }
 
 /// Measures every rate, `repeat` times.
-pub(crate) fn run(rates: &[Rate], repeat: u32, window: Duration) -> Result<Vec<Row>, Failure> {
+pub(crate) fn run(rates: &[Rate], repeat: u32, window: Duration, tls: bool) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for &rate in rates {
         let mut pairs = Vec::new();
         for round in 1..=repeat {
             eprintln!("ingest: {} agents, {} Hz, {round} of {repeat} …", rate.agents, rate.hz);
-            pairs.push(pair(rate, window)?);
+            pairs.push(pair(rate, window, tls)?);
         }
-        rows.push(row(rate, window, &pairs));
+        rows.push(row(rate, window, &pairs).with("tls", tls));
     }
     Ok(rows)
 }

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use rustls::ClientConfig;
 use tokio::{
     runtime::Builder,
     sync::Semaphore,
@@ -20,7 +21,7 @@ use tokio::{
 };
 use wyneos::v1::session_request::Message;
 
-use crate::{Failure, made, wire::Connection};
+use crate::{Failure, made, tls::Ca, wire::Connection};
 
 /// Threads that make the load.
 const THREADS: u64 = 2;
@@ -62,7 +63,13 @@ pub(crate) struct Load {
 impl Load {
     /// Starts `agents` agents of the coordinator at `address`, each with `hz` heartbeats a second. `spread` has each begin with
     /// up to [`TIMED`] of them at once: else all sessions, opened within a second, would be timed in the same second.
-    pub(crate) fn start(address: SocketAddr, agents: u64, hz: f64, spread: bool) -> Result<Load, Failure> {
+    pub(crate) fn start(
+        address: SocketAddr,
+        agents: u64,
+        hz: f64,
+        spread: bool,
+        tls: Option<Arc<Ca>>,
+    ) -> Result<Load, Failure> {
         let counts = Arc::new(Counts::default());
         let mut threads = Vec::new();
         for first in 0..THREADS.min(agents) {
@@ -71,7 +78,9 @@ impl Load {
                 .enable_all()
                 .build()
                 .map_err(Failure::of("the load's runtime"))?;
-            let work = move || LocalSet::new().block_on(&runtime, fleet(counts, address, first, (agents, hz), spread));
+            let tls = tls.clone();
+            let work =
+                move || LocalSet::new().block_on(&runtime, fleet(counts, (address, tls), first, (agents, hz), spread));
             let thread = thread::Builder::new().name("load".to_owned()).spawn(work);
             threads.push(thread.map_err(Failure::of("the load's thread"))?);
         }
@@ -118,7 +127,13 @@ fn wall_millis() -> i64 {
 }
 
 /// The agents `first`, `first + THREADS` … below `agents`.
-async fn fleet(counts: Arc<Counts>, address: SocketAddr, first: u64, (agents, hz): (u64, f64), spread: bool) {
+async fn fleet(
+    counts: Arc<Counts>,
+    (address, tls): (SocketAddr, Option<Arc<Ca>>),
+    first: u64,
+    (agents, hz): (u64, f64),
+    spread: bool,
+) {
     let numbers: Vec<u64> = (first..agents).step_by(THREADS as usize).collect();
     let places: Places = Rc::new(RefCell::new(numbers.iter().map(|_| Place::default()).collect()));
     let (opening, buffer) = (
@@ -129,10 +144,21 @@ async fn fleet(counts: Arc<Counts>, address: SocketAddr, first: u64, (agents, hz
         let (counts, places) = (Arc::clone(&counts), Rc::clone(&places));
         let (opening, buffer) = (Rc::clone(&opening), Rc::clone(&buffer));
         let extra = if spread { number % TIMED } else { 0 };
+        // Made before the load, which it is no part of.
+        let tls = tls.as_ref().and_then(|ca| ca.agent(made::node(number)).ok());
         tokio::task::spawn_local(async move {
             for attempt in 0.. {
                 let place = (&places, at);
-                session(&counts, address, (number, extra), attempt, place, &opening, &buffer).await;
+                session(
+                    &counts,
+                    (address, tls.clone()),
+                    (number, extra),
+                    attempt,
+                    place,
+                    &opening,
+                    &buffer,
+                )
+                .await;
                 counts.lost.fetch_add(1, Relaxed);
                 sleep(RETRY).await;
             }
@@ -143,7 +169,7 @@ async fn fleet(counts: Arc<Counts>, address: SocketAddr, first: u64, (agents, hz
 
 async fn session(
     counts: &Counts,
-    address: SocketAddr,
+    (address, tls): (SocketAddr, Option<Arc<ClientConfig>>),
     (number, extra): (u64, u64),
     attempt: u64,
     (places, at): (&Places, usize),
@@ -152,7 +178,7 @@ async fn session(
 ) {
     let Ok(permit) = opening.acquire().await else { return };
     let open = async {
-        let connection = Connection::open(address).await?;
+        let connection = Connection::open(address, tls).await?;
         let hello = Message::Hello(made::hello(number, attempt, String::new()));
         connection.send(hello, &mut Vec::new())?;
         while !connection.welcomed.get() && connection.read(buffer).await? {}

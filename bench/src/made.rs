@@ -14,11 +14,16 @@ fn scattered(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// The id of node `number`.
+pub(crate) fn node(number: u64) -> wyneos_core::id::NodeId {
+    let (high, low) = (scattered(2 * number), scattered(2 * number + 1));
+    wyneos_core::id::Uuid((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
+}
+
 /// The hello of node `number`, in its agent's session `attempt`.
 pub(crate) fn hello(number: u64, attempt: u64, probe_address: String) -> v1::Hello {
-    let (high, low) = (scattered(2 * number), scattered(2 * number + 1));
     v1::Hello {
-        node_id: wyneos_core::id::Uuid((u128::from(high) << 64 | u128::from(low)).to_be_bytes()).to_string(),
+        node_id: node(number).to_string(),
         name: format!("node-{number:06}"),
         incarnation: 1,
         agent_version: wyneos::VERSION.to_owned(),

@@ -9,17 +9,20 @@ mod fanout;
 mod histogram;
 mod hours;
 mod ingest;
+mod join;
 mod load;
 mod made;
 mod null;
 mod null_watch;
 mod output;
 mod process;
+mod reconnect;
 mod seeds;
 mod stats;
 mod subscribers;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod wire;
 
 use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
@@ -63,6 +66,23 @@ struct Ingest {
     /// Measurements of each load, the two servers in turn; the row has the median.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
     repeat: u32,
+    /// With mutual TLS, on both servers.
+    #[arg(long)]
+    tls: bool,
+}
+
+#[derive(Args)]
+struct Reconnect {
+    /// Agents, each with a connection and a certificate of its own.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=19_000))]
+    agents: u64,
+}
+
+#[derive(Args)]
+struct Join {
+    /// Agents that join, one after the other.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    agents: u64,
 }
 
 #[derive(Args)]
@@ -163,11 +183,19 @@ enum Command {
     Death(RealDeath),
     /// Whether zones that died are told from a coordinator that is cut off from them; all CPUs.
     Ambiguity(Ambiguity),
-    /// All of these but the last three, with their defaults.
+    /// How soon all agents are back, with mutual TLS, after the coordinator was killed and started again.
+    Reconnect(Reconnect),
+    /// How long joining takes, from the command until the node is online; and from nothing to three nodes.
+    Join(Join),
+    /// All of these but the last five, with their defaults.
     All,
     /// Serves agents and drops what they say.
     #[command(hide = true)]
-    NullServer,
+    NullServer {
+        /// The folder of the CA; without it there is no TLS.
+        #[arg(long)]
+        ca: Option<PathBuf>,
+    },
     /// Streams what was recorded in a file, an answer every so many seconds.
     #[command(hide = true)]
     NullSubscriptions { file: PathBuf, every: f64 },
@@ -198,7 +226,7 @@ impl fmt::Display for Failure {
 fn run(cli: Cli) -> Result<(), Failure> {
     let common = cli.common;
     let rows = match cli.command {
-        Command::Ingest(args) => ingest::run(&args.rates, args.repeat, common.limit())?,
+        Command::Ingest(args) => ingest::run(&args.rates, args.repeat, common.limit(), args.tls)?,
         Command::Fanout(args) => fanout::run(&plan(args, common))?,
         Command::Cycle(args) => cycle::run(&args.nodes, common.limit())?,
         Command::Agent(args) => agent::run(args.agents, common.limit())?,
@@ -207,7 +235,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Death(args) => death::run(args.agents as usize, args.deaths as usize, args.death)?,
         Command::Ambiguity(args) => ambiguity::run(args.seeds)?,
         Command::All => all(common)?,
-        Command::NullServer => return null::sessions(),
+        Command::NullServer { ca } => return null::sessions(ca.as_deref()),
+        Command::Reconnect(args) => reconnect::run(args.agents)?,
+        Command::Join(args) => join::run(args.agents)?,
         Command::NullSubscriptions { file, every } => {
             let cycle = Duration::try_from_secs_f64(every).map_err(Failure::of("every"))?;
             return null_watch::subscriptions(&file, cycle);
@@ -248,6 +278,7 @@ fn all(common: Common) -> Result<Vec<output::Row>, Failure> {
         &defaults.ingest.rates,
         defaults.ingest.repeat,
         common.limit(),
+        defaults.ingest.tls,
     )?);
     rows.extend(fanout::run(&plan(defaults.fanout, common))?);
     for agents in [3, 12] {

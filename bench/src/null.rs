@@ -1,13 +1,16 @@
 //! The null server of sessions: what gRPC alone costs. It decodes what agents say, and drops it.
 
 use std::{
+    net::SocketAddr,
+    path::Path,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{io::AsyncReadExt as _, net::TcpListener, runtime::Builder};
-use tokio_stream::{Stream, wrappers::TcpListenerStream};
+use tokio_stream::Stream;
 use tonic::{
     Request, Response, Status, Streaming,
     transport::{Server, server::Router},
@@ -19,7 +22,9 @@ use wyneos::{
 };
 use wyneos_core::limits;
 
-use crate::Failure;
+use wyneos_shell::listener::{self, Limits, Refused, Watch};
+
+use crate::{Failure, tls::Ca};
 
 /// The coordinator's own HTTP/2 settings.
 pub(crate) fn builder() -> Server {
@@ -32,8 +37,25 @@ pub(crate) fn builder() -> Server {
         .max_concurrent_streams(2_048)
 }
 
-/// Serves until standard input ends. `router` is called within the runtime.
-pub(crate) fn serve(router: impl FnOnce() -> Result<Router, Failure>) -> Result<(), Failure> {
+/// Connections are not what is measured: there is no limit of them.
+const LIMITS: Limits = Limits {
+    handshake: Duration::from_secs(20),
+    connections: usize::MAX,
+    of_one_source: usize::MAX,
+};
+
+struct Nobody;
+
+impl Watch for Nobody {
+    fn refused(&self, source: SocketAddr, refused: &Refused) {
+        eprintln!("{source}: {refused}");
+    }
+}
+
+/// Serves until standard input ends, with the coordinator's listener, and its TLS if there is a CA. `router` is called within the
+/// runtime.
+pub(crate) fn serve(ca: Option<&Path>, router: impl FnOnce() -> Result<Router, Failure>) -> Result<(), Failure> {
+    let tls = ca.map(|folder| Ca::read(folder, None)?.server()).transpose()?;
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -48,7 +70,7 @@ pub(crate) fn serve(router: impl FnOnce() -> Result<Router, Failure>) -> Result<
             drop(tokio::io::stdin().read_to_end(&mut nothing).await);
         };
         tokio::select! {
-            served = router()?.serve_with_incoming(TcpListenerStream::new(listener)) => {
+            served = router()?.serve_with_incoming(listener::accept(listener, tls, LIMITS, Arc::new(Nobody))) => {
                 served.map_err(Failure::of("the null server"))
             }
             () = ended => Ok(()),
@@ -59,8 +81,8 @@ pub(crate) fn serve(router: impl FnOnce() -> Result<Router, Failure>) -> Result<
 }
 
 /// Serves agents.
-pub(crate) fn sessions() -> Result<(), Failure> {
-    serve(|| {
+pub(crate) fn sessions(ca: Option<&Path>) -> Result<(), Failure> {
+    serve(ca, || {
         let agents = AgentServiceServer::new(Agents).max_decoding_message_size(limits::AGENT_MESSAGE);
         Ok(builder().add_service(agents))
     })

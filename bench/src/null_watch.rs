@@ -34,7 +34,7 @@ pub(crate) fn record(answers: &[WireWatchResponse], file: &Path) -> Result<(), F
 pub(crate) fn subscriptions(file: &Path, cycle: Duration) -> Result<(), Failure> {
     let bytes = fs::read(file).map_err(Failure::of(file.display()))?;
     let recording = Recording::decode(bytes.as_slice()).map_err(Failure::of(file.display()))?;
-    null::serve(move || {
+    null::serve(None, move || {
         let (tick, ticks) = watch::channel(0usize);
         tokio::spawn(async move {
             let mut pulse = interval(cycle);

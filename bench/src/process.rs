@@ -13,7 +13,10 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::Failure;
+use crate::{
+    Failure,
+    tls::{self, Ca},
+};
 
 /// How long a server may take to listen, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,7 +30,7 @@ pub(crate) struct Server {
     child: std::process::Child,
     log: PathBuf,
     /// Deleted with it.
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 fn sibling(name: &str) -> Result<PathBuf, Failure> {
@@ -40,6 +43,18 @@ fn sibling(name: &str) -> Result<PathBuf, Failure> {
         )));
     }
     Ok(path)
+}
+
+fn arguments<'a>(cycle: &'a str, data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let any = "127.0.0.1:0";
+    let mut arguments = vec!["run", "--exit-with-stdin", "--metrics-listen", any, "--data-dir", data];
+    arguments.extend(["--max-connections-per-source", "20000", "--cycle", cycle]);
+    arguments.extend(["--log", "info", "--log-format", "json"]);
+    if !more.contains(&"--listen") {
+        arguments.extend(["--listen", any]);
+    }
+    arguments.extend(more);
+    arguments
 }
 
 impl Server {
@@ -56,40 +71,58 @@ impl Server {
             .stderr(errors)
             .spawn()
             .map_err(failed())?;
-        Ok(Server {
-            name,
-            child,
-            log,
-            _dir: dir,
-        })
+        Ok(Server { name, child, log, dir })
     }
 
     /// Starts the coordinator with a cycle every `cycle` (as the flag takes it).
     pub(crate) fn coordinator(cycle: &str) -> Result<Server, Failure> {
+        Server::coordinator_with(cycle, &["--tls=false"])
+    }
+
+    /// Starts the coordinator with TLS by a CA of its own, which [`ca`](Self::ca) knows.
+    pub(crate) fn secure_coordinator(cycle: &str, listen: &str) -> Result<Server, Failure> {
+        let server = Server::coordinator_with(cycle, &["--listen", listen])?;
+        // It is there once the coordinator listens.
+        server.address("address")?;
+        Ok(server)
+    }
+
+    /// The CA of a coordinator with TLS, or of a null server.
+    pub(crate) fn ca(&self) -> Result<Ca, Failure> {
+        let cluster = self.field("cluster").ok();
+        match cluster {
+            Some(cluster) => {
+                let folder = self.dir.path().join("data").join("ca").join("1");
+                Ca::read(&folder, Some(cluster.parse().map_err(Failure::of("cluster"))?))
+            }
+            None => Ca::read(self.dir.path(), None),
+        }
+    }
+
+    /// Ends it at once, and starts it again with the same files and address.
+    pub(crate) fn kill_and_restart(&mut self) -> Result<(), Failure> {
+        let address = self.address("address")?.to_string();
+        self.child.kill().map_err(Failure::of("kill"))?;
+        self.child.wait().map_err(Failure::of("kill"))?;
+        let data = self.dir.path().join("data").display().to_string();
+        let log = fs::File::create(&self.log).map_err(Failure::of("log"))?;
+        let errors = log.try_clone().map_err(Failure::of("log"))?;
+        let program = sibling("wyneos-coordinator")?;
+        let child = Command::new(program)
+            .args(arguments("6s", &data, &["--listen", &address]))
+            .stdin(Stdio::piped())
+            .stdout(log)
+            .stderr(errors)
+            .spawn();
+        self.child = child.map_err(Failure::of("cannot start it again"))?;
+        Ok(())
+    }
+
+    fn coordinator_with(cycle: &str, more: &[&str]) -> Result<Server, Failure> {
         let dir = TempDir::new().map_err(Failure::of("temporary directory"))?;
         let data = dir.path().join("data").display().to_string();
-        let any = "127.0.0.1:0";
-        let arguments = [
-            "run",
-            "--tls=false",
-            "--exit-with-stdin",
-            "--listen",
-            any,
-            "--metrics-listen",
-            any,
-            "--data-dir",
-            &data,
-            "--max-connections-per-source",
-            "20000",
-            "--cycle",
-            cycle,
-            "--log",
-            "info",
-            "--log-format",
-            "json",
-        ];
         let program = sibling("wyneos-coordinator")?;
-        Server::start("wyneos-coordinator", &program, &arguments, dir)
+        Server::start("wyneos-coordinator", &program, &arguments(cycle, &data, more), dir)
     }
 
     /// Starts an agent of the coordinator at `coordinator`.
@@ -121,15 +154,30 @@ impl Server {
         Server::start("null server", &own, arguments, dir)
     }
 
+    /// Starts the null server of sessions, with TLS by a CA of its own, which [`ca`](Self::ca) knows.
+    pub(crate) fn secure_null() -> Result<Server, Failure> {
+        let dir = TempDir::new().map_err(Failure::of("temporary directory"))?;
+        tls::write(dir.path())?;
+        let own = env::current_exe().map_err(Failure::of("own path"))?;
+        let folder = dir.path().display().to_string();
+        Server::start("null server", &own, &["null-server", "--ca", &folder], dir)
+    }
+
     /// A field of the line with which it says that it listens.
     pub(crate) fn address(&self, field: &str) -> Result<SocketAddr, Failure> {
+        self.field(field)?.parse().map_err(Failure::of(field))
+    }
+
+    /// A field of the line with which it says that it listens, as text.
+    fn field(&self, field: &str) -> Result<String, Failure> {
         let until = Instant::now() + PATIENCE;
         loop {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
             let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let address = lines.filter_map(|line| line.get(field)?.as_str()?.parse().ok()).next();
-            match address {
-                Some(address) => return Ok(address),
+            let lines: Vec<Value> = lines.filter(|line| line.to_string().contains("listening")).collect();
+            match lines.first().map(|line| find(line, field)) {
+                Some(Some(value)) => return Ok(value),
+                Some(None) => return Err(Failure::new(format!("{} says no {field}", self.name))),
                 None if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
                 None => return Err(Failure::new(format!("{} does not listen; its log:\n{log}", self.name))),
             }
@@ -164,6 +212,12 @@ impl Server {
             .map(|kilobytes| kilobytes * 1024.0)
             .ok_or_else(|| Failure::new(format!("{} has no VmRSS", self.name)))
     }
+}
+
+/// A field, wherever the log's format puts it.
+fn find(line: &Value, field: &str) -> Option<String> {
+    let value = line.get(field).or_else(|| line.get("fields")?.get(field))?;
+    value.as_str().map(str::to_owned)
 }
 
 impl Drop for Server {

@@ -5,11 +5,14 @@
 
 use std::{
     cell::{Cell, RefCell},
-    io,
+    io::{self, Read as _, Write as _},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use prost::Message as _;
+use rustls::{ClientConfig, ClientConnection};
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use wyneos::v1::{SessionRequest, SessionResponse, session_request, session_response};
 
@@ -68,6 +71,7 @@ fn opening(authority: &str) -> Vec<u8> {
 /// One agent's connection.
 pub(crate) struct Connection {
     stream: TcpStream,
+    tls: Option<RefCell<ClientConnection>>,
     /// What the socket had no room for.
     unsent: RefCell<Vec<u8>>,
     /// Room that the server leaves us: on the connection, on the stream.
@@ -83,11 +87,20 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects to `address` and opens the stream.
-    pub(crate) async fn open(address: SocketAddr) -> io::Result<Connection> {
+    pub(crate) async fn open(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> io::Result<Connection> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        let tls = match tls {
+            Some(config) => {
+                let name = ServerName::IpAddress(address.ip().into());
+                let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
+                Some(RefCell::new(connection))
+            }
+            None => None,
+        };
         let connection = Connection {
             stream,
+            tls,
             unsent: RefCell::default(),
             windows: Cell::new((DEFAULT_WINDOW, DEFAULT_WINDOW)),
             initial: Cell::new(DEFAULT_WINDOW),
@@ -101,6 +114,40 @@ impl Connection {
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let Some(tls) = &self.tls else {
+            return self.write_raw(bytes);
+        };
+        tls.borrow_mut().writer().write_all(bytes)?;
+        self.flush_tls(&mut tls.borrow_mut())
+    }
+
+    fn flush_tls(&self, tls: &mut ClientConnection) -> io::Result<()> {
+        let mut out = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut out)?;
+        }
+        if out.is_empty() { Ok(()) } else { self.write_raw(&out) }
+    }
+
+    /// Takes in what came; with TLS, what it says.
+    fn take(&self, mut came: &[u8]) -> io::Result<()> {
+        let mut unread = self.unread.borrow_mut();
+        let Some(tls) = &self.tls else {
+            unread.extend_from_slice(came);
+            return Ok(());
+        };
+        let mut tls = tls.borrow_mut();
+        while !came.is_empty() {
+            tls.read_tls(&mut came)?;
+            let state = tls.process_new_packets().map_err(io::Error::other)?;
+            let at = unread.len();
+            unread.resize(at + state.plaintext_bytes_to_read(), 0);
+            tls.reader().read_exact(&mut unread[at..])?;
+        }
+        self.flush_tls(&mut tls)
+    }
+
+    fn write_raw(&self, bytes: &[u8]) -> io::Result<()> {
         let mut unsent = self.unsent.borrow_mut();
         if !unsent.is_empty() {
             unsent.extend_from_slice(bytes);
@@ -146,9 +193,7 @@ impl Connection {
         match self.stream.try_read(&mut buffer) {
             Ok(0) => Ok(false),
             Ok(got) => {
-                self.unread
-                    .borrow_mut()
-                    .extend_from_slice(buffer.get(..got).unwrap_or_default());
+                self.take(buffer.get(..got).unwrap_or_default())?;
                 self.frames()
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),

@@ -240,3 +240,30 @@ fn times_and_spans_have_their_ranges() {
     let span = std::time::Duration::new(7, 9);
     assert_eq!(duration_in("d", &duration(span)), Ok(span));
 }
+
+#[test]
+fn a_beacon_proves_who_sent_it_and_nothing_in_it_can_be_altered() {
+    let id = wyneos_core::id::Uuid([3; 16]);
+    let beacon = Beacon {
+        cluster: id,
+        sender: id,
+        receiver: id,
+        observes: true,
+        sequence: 7,
+    };
+    let (key, other) = ([1; 32], [2; 32]);
+    for proof in [None, Some(&key)] {
+        let bytes = beacon_out(beacon, proof);
+        assert_eq!(bytes.len(), BEACON_BYTES);
+        assert_eq!(beacon_in(&bytes), Ok(beacon));
+        assert_eq!(beacon_is_proven(&bytes, &key), proof.is_some());
+        assert!(!beacon_is_proven(&bytes, &other));
+    }
+    let good = beacon_out(beacon, Some(&key));
+    for at in [0, 20, 80, 130, 700, BEACON_BYTES - 17, BEACON_BYTES - 1] {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        assert!(!beacon_is_proven(&bad, &key), "{at}");
+    }
+    assert!(!beacon_is_proven(&good[..10], &key));
+}

@@ -3,7 +3,12 @@
 //! TLS 1.3 alone. Sessions are not resumed: a resumed one would show the certificate of the first handshake, for as long as it is
 //! resumed.
 
-use std::{fmt, ops::Range, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    ops::Range,
+    sync::{Arc, LazyLock},
+    time::SystemTime,
+};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -51,7 +56,8 @@ pub enum TlsError {
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(ring::default_provider()));
+    Arc::clone(&PROVIDER)
 }
 
 /// The certificate that is shown, and its key. Clones share it: a replaced one is shown from the next handshake on.

@@ -214,6 +214,7 @@ async fn a_revoked_node_is_shut_out_by_the_coordinator_and_by_its_peers() {
             observer_id: two.id.clone(),
             subject_id: one.id.clone(),
             sequence: 1,
+            beacon_key: Vec::new(),
         };
         MeshServiceClient::new(channel).probe(request).await
     };
