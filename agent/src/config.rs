@@ -181,3 +181,29 @@ fn is_address(text: &str) -> bool {
             !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use wyneos_shell::config::Layered as _;
+
+    use super::*;
+
+    #[test]
+    fn fuzz_configurations() {
+        let example = include_str!("../../deploy/config/agent.toml");
+        let in_effect = example.replace("\n#", "\n");
+        let seeds = [
+            example,
+            &in_effect,
+            "coordinators = [\"a:1\"]\nname = \"x\"\n[labels]\nzone = \"a\"",
+        ]
+        .map(|text| text.as_bytes().to_vec());
+        wyneos_fuzz::run("configurations", &seeds, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let overrides: Overrides = toml::from_str(&text).map_err(|error| error.message().to_owned())?;
+            let mut config = Config::default();
+            config.apply(overrides);
+            config.check().map_err(|error| error.to_string())
+        });
+    }
+}

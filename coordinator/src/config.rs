@@ -136,3 +136,29 @@ impl Config {
         log::check(&self.log)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wyneos_shell::config::Layered as _;
+
+    use super::*;
+
+    #[test]
+    fn fuzz_configurations() {
+        let example = include_str!("../../deploy/config/coordinator.toml");
+        let in_effect = example.replace("\n#", "\n");
+        let seeds = [
+            example,
+            &in_effect,
+            "listen = \"127.0.0.1:1\"\ncycle = \"3s\"\nnames = [\"a\", \"b\"]\ntls = false",
+        ]
+        .map(|text| text.as_bytes().to_vec());
+        wyneos_fuzz::run("configurations", &seeds, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let overrides: Overrides = toml::from_str(&text).map_err(|error| error.message().to_owned())?;
+            let mut config = Config::default();
+            config.apply(overrides);
+            config.check().map_err(|error| error.to_string())
+        });
+    }
+}

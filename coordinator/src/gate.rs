@@ -257,9 +257,14 @@ where
         Box::pin(async move {
             let response = call.await?;
             let (code, message) = outcome(&response);
-            if rule.changes {
+            if code == Code::ResourceExhausted {
+                gate.metrics.call_refused("limit");
+            }
+            // What nobody in particular was refused is gathered: a flood of it would leave no room for anything else.
+            let named = code == Code::Ok || caller.role.is_some();
+            if rule.changes && named {
                 gate.audit.write(gate.record(&caller, rule.rpc, code, &message)).await;
-            } else if matches!(code, Code::PermissionDenied | Code::Unauthenticated) {
+            } else if rule.changes || matches!(code, Code::PermissionDenied | Code::Unauthenticated) {
                 gate.note_refusal(&caller, rule.rpc, code, &message);
             }
             Ok(response)
