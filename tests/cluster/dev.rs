@@ -19,12 +19,17 @@ struct Dev {
 
 impl Dev {
     fn start(agents: &str) -> Dev {
+        Dev::start_with(agents, &[])
+    }
+
+    fn start_with(agents: &str, more: &[&str]) -> Dev {
         let directory = tempfile::tempdir().unwrap();
         let address = free_address();
         let output = fs::File::create(directory.path().join("output")).unwrap();
         fs::create_dir(directory.path().join("tmp")).unwrap();
         let child = Command::new(binary("wynectl"))
             .args(["dev", "--agents", agents, "--cycle", "300ms", "--listen", &address])
+            .args(more)
             .env("TMPDIR", directory.path().join("tmp"))
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
@@ -103,7 +108,15 @@ impl Drop for Dev {
 
 #[tokio::test]
 async fn one_command_makes_a_cluster_and_an_interrupt_leaves_nothing() {
-    let mut dev = Dev::start("3");
+    lives_and_leaves_nothing(Dev::start("3")).await;
+}
+
+#[tokio::test]
+async fn the_same_with_tls() {
+    lives_and_leaves_nothing(Dev::start_with("3", &["--tls"])).await;
+}
+
+async fn lives_and_leaves_nothing(mut dev: Dev) {
     dev.says("cycle ").await;
     assert_eq!(dev.processes().len(), 4);
     let output = dev.output();

@@ -8,7 +8,7 @@ use std::{
 
 use wyneos::v1::Liveness;
 
-use crate::harness::Cluster;
+use crate::{harness::Cluster, secure::Secure};
 
 /// Runs a tool; `None`, with a word, when it is not there. Under .ci/run it has to be.
 fn tool(name: &str, args: &[&str]) -> Option<Output> {
@@ -138,4 +138,30 @@ async fn a_browser_can_call_by_grpc_web_over_http_1() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("grpc-status:0"), "{answer}");
     assert!(answer.contains(&cluster.snapshot().await.cluster_id), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpcurl_talks_tls_by_the_files_that_an_operator_has() {
+    let cluster = Secure::start(&[]).await;
+    let _agent = cluster.joined("one").await;
+    let file = |name: &str| cluster.path("admin").join(name).display().to_string();
+    let (ca, cert, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
+    let list = "wyneos.v1.ClusterService/ListNodes";
+    let args = ["-cacert", &ca, "-cert", &cert, "-key", &key, &cluster.address, list];
+    let Some(listed) = tool("grpcurl", &args) else { return };
+    assert!(text(&listed).contains("\"name\": \"one\""), "{}", text(&listed));
+    let bearer = cluster.done(&["operator", "create", "script", "--role", "viewer", "--bearer"]);
+    let header = format!("authorization: Bearer {}", bearer.trim());
+    let args = ["-cacert", &ca, "-H", &header, &cluster.address, list];
+    let listed = tool("grpcurl", &args).unwrap();
+    assert!(text(&listed).contains("\"name\": \"one\""), "{}", text(&listed));
+    // The protocol is public, what it tells is not.
+    let services = tool("grpcurl", &["-cacert", &ca, &cluster.address, "list"]).unwrap();
+    assert!(
+        text(&services).contains("wyneos.v1.AccessService"),
+        "{}",
+        text(&services)
+    );
+    let refused = tool("grpcurl", &["-cacert", &ca, &cluster.address, list]).unwrap();
+    assert!(text(&refused).contains("Unauthenticated"), "{}", text(&refused));
 }

@@ -103,6 +103,20 @@ pub(super) fn relayed(fields: &mut Fields, relayed: Option<&v1::Relayed>) {
     }
 }
 
+/// A node's admission, why, by whom and since when.
+fn admission(node: &v1::NodeRow) -> String {
+    let admission = text::admission(node.admission);
+    match &node.ruling {
+        Some(ruling) => format!(
+            "{admission} for {}, by {}: {}",
+            text::age(ruling.time.as_ref()),
+            clean(&ruling.by),
+            clean(&ruling.reason)
+        ),
+        None => admission,
+    }
+}
+
 /// What a row says.
 pub(super) fn row(fields: &mut Fields, node: &v1::NodeRow) {
     let labels: Vec<String> = node
@@ -122,7 +136,7 @@ pub(super) fn row(fields: &mut Fields, node: &v1::NodeRow) {
                 text::cause(node.cause)
             ),
         )
-        .add("Admission", text::admission(node.admission))
+        .add("Admission", admission(node))
         .add("Eligibility", text::eligibility(node.eligibility));
     if node.last_seen.is_some() {
         fields.add("Last seen", format!("{} ago", text::age(node.last_seen.as_ref())));
