@@ -172,6 +172,10 @@ install_roles() {
         elif systemctl --quiet is-active "wyneos-$role.service"; then
             say "wyneos-$role still runs as it was; to restart: systemctl restart wyneos-$role"
         else
+            if [ "$role" = agent ] && [ ! -e "$state/wyneos-agent/identity/cert.pem" ]; then
+                say "to join a cluster: wyneos-agent join --coordinator HOST:7400 --token …"
+                say "(the line that 'wynectl token create' prints), and then:"
+            fi
             say "to start it: systemctl enable --now wyneos-$role"
         fi
     done
