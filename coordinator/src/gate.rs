@@ -8,7 +8,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{Request, Response, header::AUTHORIZATION};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
+use http_body::Frame;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use wyneos::identity::{Principal, Role, Rule, bearer_hash, rule};
@@ -44,6 +46,8 @@ pub(crate) struct Caller {
     pub(crate) proven: Option<(NodeId, Digest)>,
     /// Whom its certificate names, and its key.
     pub(crate) shown: Option<(Principal, Digest)>,
+    /// Of its bearer token.
+    bearer: Option<Digest>,
     about: Arc<OnceLock<String>>,
     adds: Arc<OnceLock<String>>,
 }
@@ -56,6 +60,7 @@ impl Caller {
             source: peer.map(|peer| peer.address),
             proven: None,
             shown: None,
+            bearer: None,
             about: Arc::default(),
             adds: Arc::default(),
         }
@@ -115,7 +120,9 @@ impl Gate {
         let access = self.access.load();
         let operator = access.bearer(&hash, Clock::default().wall()).ok_or_else(wrong)?;
         let name = format!("{}/{}", operator.role.name(), operator.name);
-        Ok(caller(&name, Some(operator.role)))
+        let mut caller = caller(&name, Some(operator.role));
+        caller.bearer = Some(hash);
+        Ok(caller)
     }
 
     fn by_certificate(&self, peer: &Peer, principal: &Principal, key: &Digest) -> Result<Caller, Status> {
@@ -129,6 +136,22 @@ impl Gate {
         caller.shown = Some((principal.clone(), *key));
         caller.proven = principal.node().map(|node| (node, *key));
         Ok(caller)
+    }
+
+    /// Whether a caller who was let in still is.
+    fn still(&self, caller: &Caller) -> Result<(), Status> {
+        let (access, now) = (self.access.load(), Clock::default().wall());
+        let shut = |why: &dyn std::fmt::Display| Err(status::unauthenticated(format!("{}: {why}", caller.name)));
+        match (&caller.shown, &caller.bearer) {
+            (Some((principal, key)), _) if principal.role.is_persons() => {
+                match access.check(&principal.name, principal.role, key, now) {
+                    Ok(()) => Ok(()),
+                    Err(why) => shut(&why),
+                }
+            }
+            (None, Some(hash)) if access.bearer(hash, now).is_none() => shut(&"the bearer token holds no more"),
+            _ => Ok(()),
+        }
     }
 
     /// Who calls, and the rule by which the call may go on, or why it may not.
@@ -204,6 +227,40 @@ impl Watch for Gate {
     }
 }
 
+/// An answer that goes on only while its caller is let in: a stream of somebody who is shut out ends with its next message.
+struct Guarded {
+    inner: Body,
+    gate: Gate,
+    caller: Caller,
+    ended: bool,
+}
+
+impl http_body::Body for Guarded {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(context));
+        let is_data = frame
+            .as_ref()
+            .is_some_and(|frame| frame.as_ref().is_ok_and(Frame::is_data));
+        let Err(status) = (if is_data { self.gate.still(&self.caller) } else { Ok(()) }) else {
+            return Poll::Ready(frame);
+        };
+        self.ended = true;
+        self.gate.metrics.call_refused("credential");
+        let (code, reason) = (status.code(), status.message());
+        self.gate.note_refusal(&self.caller, "stream", code, reason);
+        let mut trailers = HeaderMap::new();
+        // What does not fit a header is left out; the end is one all the same.
+        let _ = status.add_header(&mut trailers);
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+}
+
 /// The gate before a service.
 #[derive(Clone)]
 pub(crate) struct Gated<S> {
@@ -255,7 +312,7 @@ where
         request.extensions_mut().insert(caller.clone());
         let call = self.inner.call(request);
         Box::pin(async move {
-            let response = call.await?;
+            let mut response = call.await?;
             let (code, message) = outcome(&response);
             if code == Code::ResourceExhausted {
                 gate.metrics.call_refused("limit");
@@ -266,6 +323,18 @@ where
                 gate.audit.write(gate.record(&caller, rule.rpc, code, &message)).await;
             } else if rule.changes || matches!(code, Code::PermissionDenied | Code::Unauthenticated) {
                 gate.note_refusal(&caller, rule.rpc, code, &message);
+            }
+            if caller.role.is_some_and(Role::is_persons) && (caller.shown.is_some() || caller.bearer.is_some()) {
+                let ended = false;
+                let guard = |inner| {
+                    Body::new(Guarded {
+                        inner,
+                        gate,
+                        caller,
+                        ended,
+                    })
+                };
+                response = response.map(guard);
             }
             Ok(response)
         })

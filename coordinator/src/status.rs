@@ -109,6 +109,7 @@ fn denial(denial: Denial) -> &'static str {
         Denial::Revoked => "NODE_REVOKED",
         Denial::Unknown => "NODE_NOT_JOINED",
         Denial::Key => "NODE_KEY",
+        Denial::Taken => "NODE_TAKEN",
     }
 }
 

@@ -66,8 +66,23 @@ async fn a_context_is_all_that_a_user_needs() {
         answer.map_err(|status| status.code())
     };
     list(channel.clone()).await.unwrap();
+    let watch = v1::WatchSnapshotsRequest::default();
+    let watched = client::coherence(channel.clone()).watch_snapshots(watch).await;
+    let mut watched = watched.unwrap().into_inner();
+    watched.message().await.unwrap().unwrap();
     cluster.done(&["operator", "revoke", "ada"]);
     assert_eq!(list(channel).await.unwrap_err(), Code::Unauthenticated);
+    let ended = loop {
+        match watched.message().await {
+            Ok(Some(_)) => {}
+            other => break other,
+        }
+    };
+    assert_eq!(
+        ended.unwrap_err().code(),
+        Code::Unauthenticated,
+        "a stream of before ends, too"
+    );
     assert!(cluster.done(&["operator", "list"]).contains("ada"));
 }
 

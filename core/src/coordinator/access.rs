@@ -126,6 +126,11 @@ impl Coordinator {
         };
         if let Some(index) = known {
             let record = &self.registry[index].record;
+            // Whoever has a token for anybody must not become somebody who is there already.
+            let other_key = record.identity.is_some_and(|known| known.key != identity.key);
+            if other_key && token.name != record.facts.name {
+                return Err(Refusal::Denied(Denial::Taken));
+            }
             let same = record
                 .identity
                 .is_some_and(|known| (known.key, known.machine) == (identity.key, identity.machine));

@@ -470,6 +470,12 @@ pub enum Denial {
     /// The node is known by another key.
     #[error("this node is known by another key: join with a token")]
     Key,
+    /// The node is there, with another key, and the token is not for it alone.
+    #[error(
+        "a node of this id is known by another key: `wynectl token create --name` with its name makes a token that replaces the key; or remove \
+             the data_dir to join as a new node"
+    )]
+    Taken,
 }
 
 /// What is wrong with a join token; for the audit.

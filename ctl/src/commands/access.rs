@@ -99,6 +99,12 @@ async fn create_token(context: &Context, args: TokenArgs) -> Result<(), Failure>
     ))?;
     let uses = text::count(args.uses, "host");
     text::stderr(&format!("for {uses}, within {}", text::span(args.ttl)));
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    if args.coordinator.is_none() && (host == "localhost" || host.starts_with("127.") || host == "[::1]") {
+        text::stderr(
+            "other hosts reach the coordinator by another address: --coordinator HOST:PORT puts it into the line",
+        );
+    }
     Ok(())
 }
 

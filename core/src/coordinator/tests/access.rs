@@ -14,6 +14,10 @@ use crate::{
 const KEY: [u8; 32] = [9; 32];
 
 fn token(rig: &mut Rig, id: &str, uses: u32, admission: Admission) -> Result<Answer, Refusal> {
+    token_for(rig, id, uses, admission, "")
+}
+
+fn token_for(rig: &mut Rig, id: &str, uses: u32, admission: Admission, name: &str) -> Result<Answer, Refusal> {
     let token = TokenRecord {
         id: id.to_owned(),
         hash: [id.as_bytes()[0]; 32],
@@ -22,7 +26,7 @@ fn token(rig: &mut Rig, id: &str, uses: u32, admission: Admission) -> Result<Ans
         expires: WallTime(0),
         uses_left: uses,
         labels: Labels::from([("rack".to_owned(), "7".to_owned())]),
-        name: String::new(),
+        name: name.to_owned(),
         admission,
     };
     let ttl = Duration::from_secs(60);
@@ -203,11 +207,14 @@ fn a_certificate_speaks_for_its_own_node_by_its_newest_key_alone() {
     enrol(&mut rig, enrolment("a", 1)).unwrap();
     proven(&mut rig, 1, hello_of(2, 1, 1, 4), 1);
     assert_eq!(rig.refused(1), Some(RefusalReason::Invalid));
-    let anew = Enrolment {
+    // A token for anybody does not make its holder somebody who is there; one for this node alone does.
+    let anew = |token: &str| Enrolment {
         key: [1; 32],
-        ..enrolment("a", 1)
+        ..enrolment(token, 1)
     };
-    enrol(&mut rig, anew).unwrap();
+    assert_eq!(enrol(&mut rig, anew("a")), Err(Refusal::Denied(Denial::Taken)));
+    token_for(&mut rig, "b", 1, Admission::Admitted, "node-1").unwrap();
+    enrol(&mut rig, anew("b")).unwrap();
     proven(&mut rig, 2, hello_of(1, 1, 1, 4), 1);
     assert_eq!(rig.refused(2), Some(RefusalReason::Revoked));
     let renewal = rig.command(Command::Renew {
