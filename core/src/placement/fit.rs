@@ -1,0 +1,183 @@
+//! Whether a node takes an instance, and how well.
+
+use std::sync::Arc;
+
+use crate::{
+    id::NodeId,
+    node::{Admission, Attributes, Eligibility, Labels, Liveness, NodeIndex},
+    workload::{Constraint, Resources, Spec},
+};
+
+/// What placement sees of a node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its place in the registry.
+    pub index: NodeIndex,
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its labels.
+    pub labels: Arc<Labels>,
+    /// What it is.
+    pub attributes: Arc<Attributes>,
+    /// May it take part?
+    pub admission: Admission,
+    /// Is it alive?
+    pub liveness: Liveness,
+    /// May new work be placed on it?
+    pub eligibility: Eligibility,
+    /// What it has.
+    pub capacity: Resources,
+    /// What of it is promised.
+    pub promised: Resources,
+    /// Its load, observed or forecast, whichever is higher; hundredths.
+    pub load_percent: u32,
+    /// How far it is trusted; hundredths.
+    pub trust_percent: u32,
+}
+
+impl Node {
+    /// A label's value, or an attribute's as `node.os`.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        match key {
+            "node.os" => Some(&self.attributes.os),
+            "node.kernel" => Some(&self.attributes.kernel),
+            "node.architecture" => Some(&self.attributes.architecture),
+            "node.name" => Some(&self.name),
+            key => self.labels.get(key).map(String::as_str),
+        }
+    }
+
+    /// What it has left.
+    pub fn free(&self) -> Resources {
+        self.capacity.less(self.promised)
+    }
+}
+
+/// Why a node does not take an instance.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It is not admitted.
+    #[error("it is not admitted")]
+    Admission,
+    /// It is not there.
+    #[error("it is {}", .0.name())]
+    Liveness(Liveness),
+    /// It takes no new work.
+    #[error("it takes no new work: {0:?}")]
+    Eligibility(Eligibility),
+    /// A constraint is not met.
+    #[error("constraint on {0:?} is not met")]
+    Constraint(String),
+    /// It has too little CPU left.
+    #[error("{free}m of CPU are free, {wanted}m wanted")]
+    Cpu {
+        /// What it has left.
+        free: u64,
+        /// What is wanted.
+        wanted: u64,
+    },
+    /// It has too little memory left.
+    #[error("{free} bytes of memory are free, {wanted} wanted")]
+    Memory {
+        /// What it has left.
+        free: u64,
+        /// What is wanted.
+        wanted: u64,
+    },
+    /// It has an instance already, and there may be one alone.
+    #[error("it has an instance already")]
+    Taken,
+}
+
+pub(super) fn unfit(spec: &Spec, node: &Node, instances: u32) -> Option<Unfit> {
+    if node.admission != Admission::Admitted {
+        return Some(Unfit::Admission);
+    }
+    if node.liveness != Liveness::Online {
+        return Some(Unfit::Liveness(node.liveness));
+    }
+    if node.eligibility != Eligibility::Eligible {
+        return Some(Unfit::Eligibility(node.eligibility));
+    }
+    let unmet = |constraint: &&Constraint| !constraint.is_met_by(node.label(&constraint.key));
+    if let Some(constraint) = spec.constraints.iter().find(unmet) {
+        return Some(Unfit::Constraint(constraint.key.clone()));
+    }
+    if instances > 0 && (spec.alone || spec.replicas().is_none()) {
+        return Some(Unfit::Taken);
+    }
+    let (free, wanted) = (node.free(), spec.resources);
+    if wanted.cpu_millis > free.cpu_millis {
+        let (free, wanted) = (free.cpu_millis, wanted.cpu_millis);
+        return Some(Unfit::Cpu { free, wanted });
+    }
+    if wanted.memory_bytes > free.memory_bytes {
+        let (free, wanted) = (free.memory_bytes, wanted.memory_bytes);
+        return Some(Unfit::Memory { free, wanted });
+    }
+    None
+}
+
+/// What a node scores for an instance; each part is 0 to 1,000, more is better. Compared as a whole by their weighted sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Score {
+    /// The weighted sum.
+    pub total: i64,
+    /// Orders nodes that score the same, another way for each workload.
+    tie: u32,
+    /// What would be left of what it has.
+    pub headroom: i64,
+    /// How little it is loaded, observed or forecast.
+    pub calm: i64,
+    /// How many of the affinities are met.
+    pub affinity: i64,
+    /// How far it is trusted.
+    pub trust: i64,
+    /// How rarely the workload failed on it lately.
+    pub record: i64,
+}
+
+/// Of the parts; the sum of what could go wrong on a node weighs more than what would be nice.
+const HEADROOM: i64 = 3;
+const CALM: i64 = 3;
+const AFFINITY: i64 = 4;
+const TRUST: i64 = 4;
+const RECORD: i64 = 6;
+
+const FULL: i64 = 1_000;
+
+fn share(part: u64, whole: u64) -> i64 {
+    let share = u128::from(part) * FULL as u128 / u128::from(whole.max(1));
+    i64::try_from(share).unwrap_or(FULL).min(FULL)
+}
+
+pub(super) fn score(spec: &Spec, node: &Node, failures: u32) -> Score {
+    let left = node.free().less(spec.resources);
+    let headroom =
+        share(left.cpu_millis, node.capacity.cpu_millis).min(share(left.memory_bytes, node.capacity.memory_bytes));
+    let calm = FULL - share(node.load_percent.into(), 100);
+    let met = spec
+        .affinity
+        .iter()
+        .filter(|wish| wish.is_met_by(node.label(&wish.key)));
+    let affinity = share(met.count() as u64, spec.affinity.len() as u64);
+    let trust = share(node.trust_percent.into(), 100);
+    // Halved with every failure.
+    let record = FULL >> failures.min(10);
+    let total = HEADROOM * headroom + CALM * calm + AFFINITY * affinity + TRUST * trust + RECORD * record;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(spec.name.as_bytes()).update(&node.id.0);
+    let mut tie = [0; 4];
+    tie.copy_from_slice(&hasher.finalize().as_bytes()[..4]);
+    Score {
+        total,
+        tie: u32::from_le_bytes(tie),
+        headroom,
+        calm,
+        affinity,
+        trust,
+        record,
+    }
+}

@@ -1,0 +1,161 @@
+//! Placement: which node an instance runs on, and for every other node why not.
+//!
+//! First a filter, then a score; deterministic. Nodes are never given more than they have of what was requested. Instances of one
+//! workload are alike, so that a node's score is reckoned once a workload, and again only where one was placed: a workload costs the
+//! nodes it looks at and the logarithm of them an instance.
+
+mod fit;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BinaryHeap},
+    sync::Arc,
+};
+
+pub use fit::{Node, Score, Unfit};
+
+use crate::{
+    node::NodeIndex,
+    workload::{Resources, Spec},
+};
+
+/// The nodes, and what is promised of them.
+#[derive(Clone, Debug, Default)]
+pub struct Fleet {
+    nodes: Vec<Node>,
+}
+
+/// What is known of a workload's instances.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Instances that a node has.
+    pub instances: BTreeMap<NodeIndex, u32>,
+    /// How often instances failed on a node lately.
+    pub failures: BTreeMap<NodeIndex, u32>,
+}
+
+/// An instance's place, and by what it won.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The node.
+    pub node: NodeIndex,
+    /// What it scored.
+    pub score: Score,
+}
+
+/// What became of a workload's instances.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Those that have a place.
+    pub placed: Vec<Placed>,
+    /// Those that have none.
+    pub pending: u32,
+}
+
+/// A node that instances may go to: the one with the fewest of the workload first, then the best score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Offer {
+    fewest: std::cmp::Reverse<u32>,
+    score: Score,
+    node: NodeIndex,
+}
+
+/// Nodes with the same value of the label over which a workload is spread.
+#[derive(Debug, Default)]
+struct Group {
+    instances: u32,
+    offers: BinaryHeap<Offer>,
+}
+
+impl Fleet {
+    /// A fleet of these nodes, in the order of their indexes.
+    pub fn new(nodes: Vec<Node>) -> Fleet {
+        Fleet { nodes }
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Why a node takes no further instance of a workload.
+    pub fn unfit(&self, spec: &Spec, standing: &Standing, node: &Node) -> Option<Unfit> {
+        fit::unfit(spec, node, standing.instances.get(&node.index).copied().unwrap_or(0))
+    }
+
+    /// Finds places for `count` further instances of a workload, and promises them.
+    pub fn place(&mut self, spec: &Spec, standing: &mut Standing, count: u32) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut groups = self.groups(spec, standing);
+        for _ in 0..count {
+            let Some((value, offer)) = take(&mut groups) else { break };
+            let Some(node) = self.nodes.get_mut(offer.node.get()) else {
+                break;
+            };
+            node.promised = node.promised.plus(spec.resources);
+            let instances = standing.instances.entry(offer.node).or_default();
+            *instances += 1;
+            let (node, score) = (offer.node, offer.score);
+            outcome.placed.push(Placed { node, score });
+            if let Some(group) = groups.get_mut(&value) {
+                group.instances += 1;
+                group.offers.extend(self.offer(spec, standing, node));
+            }
+        }
+        outcome.pending = count - outcome.placed.len() as u32;
+        outcome
+    }
+
+    /// Takes back what was promised to an instance.
+    pub fn release(&mut self, node: NodeIndex, resources: Resources) {
+        if let Some(node) = self.nodes.get_mut(node.get()) {
+            node.promised = node.promised.less(resources);
+        }
+    }
+
+    fn offer(&self, spec: &Spec, standing: &Standing, index: NodeIndex) -> Option<Offer> {
+        let node = self.nodes.get(index.get())?;
+        let instances = standing.instances.get(&index).copied().unwrap_or(0);
+        if fit::unfit(spec, node, instances).is_some() {
+            return None;
+        }
+        let failures = standing.failures.get(&index).copied().unwrap_or(0);
+        Some(Offer {
+            fewest: std::cmp::Reverse(instances),
+            score: fit::score(spec, node, failures),
+            node: index,
+        })
+    }
+
+    /// Where instances may go, by the value of the label over which they are spread.
+    fn groups(&self, spec: &Spec, standing: &Standing) -> BTreeMap<Option<Arc<str>>, Group> {
+        let mut groups: BTreeMap<Option<Arc<str>>, Group> = BTreeMap::new();
+        for node in &self.nodes {
+            let value = match spec.spread.as_str() {
+                "" => None,
+                key => node.label(key).map(Into::into),
+            };
+            let offer = self.offer(spec, standing, node.index);
+            let instances = standing.instances.get(&node.index).copied().unwrap_or(0);
+            if offer.is_none() && instances == 0 {
+                continue;
+            }
+            let group = groups.entry(value).or_default();
+            group.instances += instances;
+            group.offers.extend(offer);
+        }
+        groups
+    }
+}
+
+/// The best offer of the group that has the fewest instances; of several such groups, the best of all.
+fn take(groups: &mut BTreeMap<Option<Arc<str>>, Group>) -> Option<(Option<Arc<str>>, Offer)> {
+    let open = groups.iter().filter_map(|(value, group)| {
+        let best = group.offers.peek()?;
+        Some(((std::cmp::Reverse(group.instances), *best), value.clone()))
+    });
+    let (_, value) = open.max()?;
+    let offer = groups.get_mut(&value)?.offers.pop()?;
+    Some((value, offer))
+}

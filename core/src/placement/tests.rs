@@ -1,0 +1,178 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    id::Uuid,
+    node::{Admission, Attributes, Eligibility, Labels, Liveness},
+    workload::{Constraint, Kind, Operator},
+};
+
+fn node(number: u32, zone: &str) -> Node {
+    Node {
+        index: NodeIndex(number),
+        id: Uuid(u128::from(number).to_be_bytes()),
+        name: format!("node-{number}").into(),
+        labels: Arc::new(Labels::from([("zone".to_owned(), zone.to_owned())])),
+        attributes: Arc::new(Attributes {
+            os: "linux".to_owned(),
+            ..Attributes::default()
+        }),
+        admission: Admission::Admitted,
+        liveness: Liveness::Online,
+        eligibility: Eligibility::Eligible,
+        capacity: Resources {
+            cpu_millis: 1_000,
+            memory_bytes: 1 << 30,
+        },
+        promised: Resources::default(),
+        load_percent: 10,
+        trust_percent: 100,
+    }
+}
+
+fn fleet(zones: &[&str]) -> Fleet {
+    Fleet::new((0u32..).zip(zones).map(|(number, zone)| node(number, zone)).collect())
+}
+
+fn web(replicas: u32) -> Spec {
+    let mut spec = Spec::new("web", "/bin/web");
+    spec.kind = Kind::Service { replicas };
+    spec
+}
+
+fn places(outcome: &Outcome) -> Vec<u32> {
+    let mut places: Vec<u32> = outcome.placed.iter().map(|placed| placed.node.0).collect();
+    places.sort_unstable();
+    places
+}
+
+#[test]
+fn instances_are_spread_over_nodes_and_over_the_label() {
+    let mut fleet = fleet(&["a", "a", "a", "b"]);
+    let mut standing = Standing::default();
+    assert_eq!(places(&fleet.place(&web(4), &mut standing, 4)), [0, 1, 2, 3]);
+    let mut spec = web(4);
+    spec.spread = "zone".to_owned();
+    let mut fleet = self::fleet(&["a", "a", "a", "b"]);
+    let outcome = fleet.place(&spec, &mut Standing::default(), 4);
+    let in_b = places(&outcome).iter().filter(|node| **node == 3).count();
+    assert_eq!(in_b, 2, "{outcome:?}");
+}
+
+#[test]
+fn the_rest_goes_where_there_are_fewest_already() {
+    let mut fleet = fleet(&["a", "a", "a"]);
+    let mut standing = Standing::default();
+    standing.instances.extend([(NodeIndex(0), 1), (NodeIndex(2), 1)]);
+    assert_eq!(places(&fleet.place(&web(3), &mut standing, 1)), [1]);
+}
+
+#[test]
+fn what_does_not_fit_says_why() {
+    let mut fleet = fleet(&["a", "b", "a", "a", "a", "a"]);
+    fleet.nodes[0].liveness = Liveness::Suspect;
+    fleet.nodes[2].eligibility = Eligibility::Cordoned;
+    fleet.nodes[3].admission = Admission::Pending;
+    fleet.nodes[4].promised.cpu_millis = 950;
+    let mut spec = web(1);
+    spec.alone = true;
+    spec.constraints = vec![Constraint {
+        key: "zone".to_owned(),
+        operator: Operator::In,
+        values: vec!["a".to_owned()],
+    }];
+    let mut standing = Standing::default();
+    standing.instances.insert(NodeIndex(5), 1);
+    let why: Vec<String> = fleet
+        .nodes()
+        .iter()
+        .map(|node| fleet.unfit(&spec, &standing, node).unwrap().to_string())
+        .collect();
+    assert_eq!(
+        why,
+        [
+            "it is suspect",
+            "constraint on \"zone\" is not met",
+            "it takes no new work: Cordoned",
+            "it is not admitted",
+            "50m of CPU are free, 100m wanted",
+            "it has an instance already"
+        ]
+    );
+    let outcome = fleet.place(&spec, &mut standing, 2);
+    assert_eq!((outcome.placed.len(), outcome.pending), (0, 2));
+}
+
+#[test]
+fn a_node_on_which_it_failed_loaded_or_distrusted_does_not_win() {
+    for spoil in 0..3 {
+        let mut fleet = fleet(&["a", "a"]);
+        let mut standing = Standing::default();
+        // The one that would win.
+        let winner = fleet.clone().place(&web(1), &mut Standing::default(), 1).placed[0].node;
+        match spoil {
+            0 => drop(standing.failures.insert(winner, 1)),
+            1 => fleet.nodes[winner.get()].load_percent = 90,
+            _ => fleet.nodes[winner.get()].trust_percent = 10,
+        }
+        assert_ne!(fleet.place(&web(1), &mut standing, 1).placed[0].node, winner);
+    }
+}
+
+#[test]
+fn a_daemon_takes_every_node_once() {
+    let mut fleet = fleet(&["a", "b", "c"]);
+    let mut spec = web(0);
+    spec.kind = Kind::Daemon;
+    let outcome = fleet.place(&spec, &mut Standing::default(), 5);
+    assert_eq!((places(&outcome), outcome.pending), (vec![0, 1, 2], 2));
+}
+
+proptest! {
+    #[test]
+    fn nobody_is_promised_more_than_it_has_and_the_order_of_nodes_changes_nothing(
+        sizes in prop::collection::vec(0u64..3_000, 1..40),
+        wants in prop::collection::vec((50u64..900, 1u32..30), 1..8),
+    ) {
+        let zones = ["a", "b", "c"];
+        let nodes: Vec<Node> = (0u32..).zip(&sizes).map(|(number, size)| {
+            let mut node = node(number, zones[number as usize % 3]);
+            node.capacity.cpu_millis = *size;
+            node
+        }).collect();
+        let mut fleet = Fleet::new(nodes);
+        let before = fleet.clone();
+        let mut outcomes = Vec::new();
+        for (number, (cpu_millis, count)) in wants.iter().enumerate() {
+            let mut spec = web(*count);
+            spec.name = format!("web-{number}");
+            spec.resources.cpu_millis = *cpu_millis;
+            spec.spread = if number % 2 == 0 { "zone".to_owned() } else { String::new() };
+            let outcome = fleet.place(&spec, &mut Standing::default(), *count);
+            prop_assert_eq!(outcome.placed.len() as u32 + outcome.pending, *count);
+            if outcome.pending > 0 {
+                // Nothing is left that would fit.
+                prop_assert!(fleet.nodes().iter().all(|node| node.free().cpu_millis < *cpu_millis || !node.free().has(spec.resources)));
+            }
+            outcomes.push((spec, outcome));
+        }
+        for node in fleet.nodes() {
+            prop_assert!(node.capacity.has(node.promised), "{:?}", node);
+        }
+        // The same again.
+        let mut again = before;
+        for (spec, outcome) in &outcomes {
+            let count = outcome.placed.len() as u32 + outcome.pending;
+            prop_assert_eq!(&again.place(spec, &mut Standing::default(), count), outcome);
+        }
+        // What is released is free again.
+        for (spec, outcome) in &outcomes {
+            for placed in &outcome.placed {
+                fleet.release(placed.node, spec.resources);
+            }
+        }
+        prop_assert!(fleet.nodes().iter().all(|node| node.promised == Resources::default()));
+    }
+}
