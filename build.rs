@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const SERVICES: [&str; 9] = [
+const SERVICES: [&str; 10] = [
     "access",
     "agent",
     "cluster",
@@ -14,6 +14,7 @@ const SERVICES: [&str; 9] = [
     "event",
     "mesh",
     "telemetry",
+    "workload",
 ];
 
 /// Services with responses that the coordinator encodes once for every reader, and those responses: see `src/encoded.rs`.

@@ -14,6 +14,7 @@ use crate::v1::{
     access_service_client::AccessServiceClient, cluster_service_client::ClusterServiceClient,
     coherence_service_client::CoherenceServiceClient, decision_service_client::DecisionServiceClient,
     event_service_client::EventServiceClient, telemetry_service_client::TelemetryServiceClient,
+    workload_service_client::WorkloadServiceClient,
 };
 
 /// Bytes that a client accepts in one message: a snapshot of a large cluster is far above tonic's own 4 MiB.
@@ -170,6 +171,11 @@ pub fn events(channel: Channel) -> EventServiceClient<Channel> {
 /// A client of TelemetryService.
 pub fn telemetry(channel: Channel) -> TelemetryServiceClient<Channel> {
     TelemetryServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
+}
+
+/// A client of WorkloadService.
+pub fn workloads(channel: Channel) -> WorkloadServiceClient<Channel> {
+    WorkloadServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use wyneos::{
         access_service_server::AccessServiceServer, cluster_service_server::ClusterServiceServer,
         decision_service_server::DecisionServiceServer, enrollment_service_server::EnrollmentServiceServer,
         event_service_server::EventServiceServer, telemetry_service_server::TelemetryServiceServer,
+        workload_service_server::WorkloadServiceServer,
     },
 };
 use wyneos_core::{
@@ -69,8 +70,11 @@ const HEADERS: u32 = 16 * 1024;
 /// Bytes of a request to join, or about who may do what, at most.
 const REQUEST: usize = 64 * 1024;
 
+/// Bytes of a workload's declaration at most.
+const DECLARATION: usize = 256 * 1024;
+
 /// What is served, by the first part of its name; each has a health of its own. Not MeshService: agents serve that.
-const SERVED: [&str; 8] = [
+const SERVED: [&str; 9] = [
     "Access",
     "Agent",
     "Cluster",
@@ -79,6 +83,7 @@ const SERVED: [&str; 8] = [
     "Enrollment",
     "Event",
     "Telemetry",
+    "Workload",
 ];
 
 /// How long a unary call, or the beginning of a streaming one, may take.
@@ -477,7 +482,8 @@ async fn serve(
         .add_service(CoherenceServiceServer::new(services.clone()))
         .add_service(DecisionServiceServer::new(services.clone()))
         .add_service(EventServiceServer::new(services.clone()))
-        .add_service(TelemetryServiceServer::new(services))
+        .add_service(TelemetryServiceServer::new(services.clone()))
+        .add_service(WorkloadServiceServer::new(services).max_decoding_message_size(DECLARATION))
         .serve_with_incoming_shutdown(incoming, until_stopped)
         .await
 }

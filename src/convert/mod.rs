@@ -14,6 +14,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod time;
+mod workload;
 
 use std::fmt;
 
@@ -25,6 +26,7 @@ pub use command::FromAnswer;
 pub use standing::{confirming, standing_in, standing_out};
 pub use telemetry::{channel, forecast, telemetry_row};
 pub use time::{duration, duration_in, timestamp, timestamp_in};
+pub use workload::{score_out, spec_in, spec_out};
 
 /// A field that cannot be accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -118,6 +118,7 @@ pub const RULES: &[Rule] = &[
     reads("wyneos.v1.TelemetryService/ListChannels", VIEWER),
     reads("wyneos.v1.TelemetryService/ListForecasts", VIEWER),
     reads("wyneos.v1.TelemetryService/ListTelemetry", VIEWER),
+    reads("wyneos.v1.WorkloadService/PlanWorkload", VIEWER),
 ];
 
 /// The rule for an rpc; `None` when there is none, and it must be refused.

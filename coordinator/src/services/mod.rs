@@ -8,6 +8,7 @@ mod decision;
 mod enrollment;
 mod event;
 mod telemetry;
+mod workload;
 
 use std::sync::Arc;
 

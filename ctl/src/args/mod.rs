@@ -2,6 +2,7 @@
 
 mod access;
 mod parse;
+mod workload;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,6 +12,7 @@ pub(crate) use access::{
     AuditArgs, CaCommand, ContextCommand, OperatorArgs, OperatorCommand, Role, TokenArgs, TokenCommand,
 };
 pub(crate) use parse::{Interval, LabelChange};
+pub(crate) use workload::PlanArgs;
 
 use crate::exit;
 
@@ -82,6 +84,8 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// Explain why a node is in its present state.
     Why(NodeName),
+    /// Show where the instances of a workload would go, and why nodes would not take one. Nothing is changed.
+    Plan(PlanArgs),
     /// Place no new work on a node; what runs stays.
     Cordon(NodeName),
     /// Take a cordon back.

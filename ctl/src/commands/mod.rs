@@ -13,6 +13,7 @@ mod snapshot;
 mod telemetry;
 mod verbs;
 mod why;
+mod workloads;
 
 use std::{
     collections::BTreeMap,
@@ -82,6 +83,7 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Events(args) => events::run(context, args).await,
         Command::Simulate(args) => simulate::run(context, args).await,
         Command::Why(name) => why::run(context, name.node).await,
+        Command::Plan(args) => workloads::plan(context, args).await,
         Command::Cordon(name) => verbs::cordon(context, name.node).await,
         Command::Uncordon(name) => verbs::uncordon(context, name.node).await,
         Command::Label { node, changes } => verbs::label(context, node, changes).await,

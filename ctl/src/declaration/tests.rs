@@ -1,0 +1,55 @@
+use wyneos::convert;
+use wyneos_core::workload::{Kind as CoreKind, Probe};
+
+use super::*;
+
+const SMALLEST: &str = r#"
+name = "web"
+kind = "service"
+replicas = 6
+command = "/usr/bin/python3"
+args = ["-m", "http.server", "${PORT_http}"]
+ports = ["http"]
+reschedule_delay = "0s"
+"#;
+
+#[test]
+fn the_smallest_useful_file_is_enough() {
+    let spec = convert::spec_in(parse(SMALLEST, false).unwrap()).unwrap();
+    assert_eq!(spec.kind, CoreKind::Service { replicas: 6 });
+    assert_eq!(spec.reschedule_delay, Some(Duration::ZERO));
+    assert_eq!(spec.priority, 50);
+    assert!(spec.update.rollback);
+}
+
+#[test]
+fn every_field_is_read_and_json_says_the_same() {
+    let text = include_str!("full.toml");
+    let spec = convert::spec_in(parse(text, false).unwrap()).unwrap();
+    assert_eq!(spec.resources.cpu_millis, 500);
+    assert_eq!(spec.resources.memory_bytes, 256 << 20);
+    assert_eq!(
+        spec.checks[0].probe,
+        Probe::Http("http".to_owned(), "/health".to_owned())
+    );
+    assert_eq!(spec.stop.grace, Duration::from_secs(30));
+    assert_eq!(spec.update.max_parallel, 2);
+    let value: toml::Value = toml::from_str(text).unwrap();
+    let json = serde_json::to_string(&value).unwrap();
+    assert_eq!(convert::spec_in(parse(&json, true).unwrap()).unwrap(), spec);
+    // What is written for the wire is read again as the same.
+    assert_eq!(convert::spec_in(convert::spec_out(&spec)), Ok(spec));
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let wrong = |more: &str| parse(&format!("{SMALLEST}{more}"), false).unwrap_err();
+    assert!(wrong("replica = 3").contains("replica"), "an unknown key");
+    assert!(wrong("retries = 3").contains("retries"));
+    assert!(wrong("[stop]\ngrace = \"soon\"").contains("span of time"));
+    assert!(wrong("[resources]\ncpu = \"many\"").contains("number of CPUs"));
+    assert!(wrong("[resources]\nmemory = \"256MB\"").contains("amount of bytes"));
+    assert!(wrong("[[checks]]\ntcp = \"http\"\ngrpc = \"http\"").contains("checks[0]"));
+    let daemon = SMALLEST.replace("service", "daemon");
+    assert!(parse(&daemon, false).unwrap_err().contains("replicas"));
+}

@@ -1,0 +1,236 @@
+//! Declarations of workloads.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use wyneos_core::{
+    placement::Score,
+    workload::{Check, Constraint, Kind, Operator, Probe, Resources, Restart, Spec, Stop, Update},
+};
+
+use super::{
+    ConvertError,
+    node::same,
+    time::{duration, duration_in},
+};
+use crate::v1::{self, health_check, workload_spec};
+
+same!(
+    Operator,
+    v1::ConstraintOperator {
+        In,
+        NotIn,
+        Exists,
+        Absent
+    }
+);
+
+fn span(field: &str, span: Option<prost_types::Duration>, default: Duration) -> Result<Duration, ConvertError> {
+    span.map_or(Ok(default), |span| duration_in(field, &span))
+}
+
+fn constraints(field: &str, constraints: Vec<v1::Constraint>) -> Result<Vec<Constraint>, ConvertError> {
+    let read = |(at, constraint): (usize, v1::Constraint)| {
+        let operator = constraint.operator().try_into().map_err(|_| {
+            let reason = "one of IN, NOT_IN, EXISTS and ABSENT";
+            ConvertError::new(format!("{field}[{at}].operator"), reason)
+        })?;
+        Ok(Constraint {
+            key: constraint.key,
+            operator,
+            values: constraint.values,
+        })
+    };
+    constraints.into_iter().enumerate().map(read).collect()
+}
+
+fn checks(checks: Vec<v1::HealthCheck>) -> Result<Vec<Check>, ConvertError> {
+    let read = |(at, check): (usize, v1::HealthCheck)| {
+        let field = |name: &str| format!("checks[{at}].{name}");
+        let probe = match check.probe {
+            Some(health_check::Probe::Exec(exec)) => Probe::Exec(exec.command),
+            Some(health_check::Probe::TcpPort(port)) => Probe::Tcp(port),
+            Some(health_check::Probe::Http(http)) => Probe::Http(http.port, http.path),
+            Some(health_check::Probe::GrpcPort(port)) => Probe::Grpc(port),
+            None => {
+                let reason = "one of exec, tcp_port, http and grpc_port";
+                return Err(ConvertError::new(field("probe"), reason));
+            }
+        };
+        Ok(Check {
+            probe,
+            interval: span(&field("interval"), check.interval, Duration::from_secs(10))?,
+            timeout: span(&field("timeout"), check.timeout, Duration::from_secs(2))?,
+            failures: if check.failures == 0 { 3 } else { check.failures },
+        })
+    };
+    checks.into_iter().enumerate().map(read).collect()
+}
+
+/// A declaration, checked; what is absent is as it is by default.
+///
+/// # Errors
+/// A field is wrong.
+pub fn spec_in(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
+    let defaults = Spec::new(&spec.name, &spec.command);
+    let mut env = BTreeMap::new();
+    for (at, variable) in spec.env.into_iter().enumerate() {
+        if env.insert(variable.name, variable.value).is_some() {
+            return Err(ConvertError::new(format!("env[{at}].name"), "stands twice in the list"));
+        }
+    }
+    let resources = spec.resources.map_or(defaults.resources, |resources| Resources {
+        cpu_millis: resources.cpu_millis,
+        memory_bytes: resources.memory_bytes,
+    });
+    let (restart, stop, update) = (defaults.restart, defaults.stop, defaults.update);
+    let read = Spec {
+        kind: match spec.kind {
+            None => defaults.kind,
+            Some(workload_spec::Kind::Service(service)) => Kind::Service {
+                replicas: service.replicas,
+            },
+            Some(workload_spec::Kind::Batch(batch)) => Kind::Batch {
+                replicas: batch.replicas,
+                retries: batch.retries,
+            },
+            Some(workload_spec::Kind::Daemon(v1::DaemonKind {})) => Kind::Daemon,
+        },
+        args: spec.args,
+        env,
+        directory: spec.directory,
+        user: spec.user,
+        resources,
+        constraints: constraints("constraints", spec.constraints)?,
+        affinity: constraints("affinity", spec.affinity)?,
+        spread: spec.spread,
+        alone: spec.alone,
+        priority: match spec.priority {
+            Some(priority) => u8::try_from(priority).unwrap_or(u8::MAX),
+            None => defaults.priority,
+        },
+        singleton: spec.singleton,
+        reschedule_delay: spec
+            .reschedule_delay
+            .map(|delay| duration_in("reschedule_delay", &delay))
+            .transpose()?,
+        ports: spec.ports,
+        restart: match spec.restart {
+            None => restart,
+            Some(policy) => Restart {
+                attempts: policy.attempts,
+                window: span("restart.window", policy.window, restart.window)?,
+                backoff: span("restart.backoff", policy.backoff, restart.backoff)?,
+                backoff_max: span("restart.backoff_max", policy.backoff_max, restart.backoff_max)?,
+            },
+        },
+        checks: checks(spec.checks)?,
+        stop: match spec.stop {
+            None => stop,
+            Some(policy) => Stop {
+                signal: policy.signal,
+                grace: span("stop.grace", policy.grace, stop.grace)?,
+            },
+        },
+        update: match spec.update {
+            None => update,
+            Some(policy) => Update {
+                max_parallel: policy.max_parallel,
+                min_healthy: span("update.min_healthy", policy.min_healthy, update.min_healthy)?,
+                deadline: span("update.deadline", policy.deadline, update.deadline)?,
+                canary: policy.canary,
+                rollback: policy.rollback,
+            },
+        },
+        ..defaults
+    };
+    read.check().map_err(|bad| ConvertError::new(bad.field, bad.reason))?;
+    Ok(read)
+}
+
+fn constraints_out(constraints: &[Constraint]) -> Vec<v1::Constraint> {
+    let out = |constraint: &Constraint| v1::Constraint {
+        key: constraint.key.clone(),
+        operator: v1::ConstraintOperator::from(constraint.operator).into(),
+        values: constraint.values.clone(),
+    };
+    constraints.iter().map(out).collect()
+}
+
+fn check_out(check: &Check) -> v1::HealthCheck {
+    let probe = match check.probe.clone() {
+        Probe::Exec(command) => health_check::Probe::Exec(v1::ExecProbe { command }),
+        Probe::Tcp(port) => health_check::Probe::TcpPort(port),
+        Probe::Http(port, path) => health_check::Probe::Http(v1::HttpProbe { port, path }),
+        Probe::Grpc(port) => health_check::Probe::GrpcPort(port),
+    };
+    v1::HealthCheck {
+        probe: Some(probe),
+        interval: Some(duration(check.interval)),
+        timeout: Some(duration(check.timeout)),
+        failures: check.failures,
+    }
+}
+
+/// A declaration for the wire, with every part.
+pub fn spec_out(spec: &Spec) -> v1::WorkloadSpec {
+    let kind = match spec.kind {
+        Kind::Service { replicas } => workload_spec::Kind::Service(v1::ServiceKind { replicas }),
+        Kind::Batch { replicas, retries } => workload_spec::Kind::Batch(v1::BatchKind { replicas, retries }),
+        Kind::Daemon => workload_spec::Kind::Daemon(v1::DaemonKind {}),
+    };
+    let variable = |(name, value): (&String, &String)| v1::EnvironmentVariable {
+        name: name.clone(),
+        value: value.clone(),
+    };
+    v1::WorkloadSpec {
+        name: spec.name.clone(),
+        kind: Some(kind),
+        command: spec.command.clone(),
+        args: spec.args.clone(),
+        env: spec.env.iter().map(variable).collect(),
+        directory: spec.directory.clone(),
+        user: spec.user.clone(),
+        resources: Some(v1::Resources {
+            cpu_millis: spec.resources.cpu_millis,
+            memory_bytes: spec.resources.memory_bytes,
+        }),
+        constraints: constraints_out(&spec.constraints),
+        affinity: constraints_out(&spec.affinity),
+        spread: spec.spread.clone(),
+        alone: spec.alone,
+        priority: Some(spec.priority.into()),
+        singleton: spec.singleton,
+        reschedule_delay: spec.reschedule_delay.map(duration),
+        ports: spec.ports.clone(),
+        restart: Some(v1::RestartPolicy {
+            attempts: spec.restart.attempts,
+            window: Some(duration(spec.restart.window)),
+            backoff: Some(duration(spec.restart.backoff)),
+            backoff_max: Some(duration(spec.restart.backoff_max)),
+        }),
+        checks: spec.checks.iter().map(check_out).collect(),
+        stop: Some(v1::StopPolicy {
+            signal: spec.stop.signal,
+            grace: Some(duration(spec.stop.grace)),
+        }),
+        update: Some(v1::UpdatePolicy {
+            max_parallel: spec.update.max_parallel,
+            min_healthy: Some(duration(spec.update.min_healthy)),
+            deadline: Some(duration(spec.update.deadline)),
+            canary: spec.update.canary,
+            rollback: spec.update.rollback,
+        }),
+    }
+}
+
+/// A score for the wire.
+pub fn score_out(score: Score) -> v1::PlacementScore {
+    v1::PlacementScore {
+        total: score.total,
+        headroom: score.headroom,
+        calm: score.calm,
+        affinity: score.affinity,
+        trust: score.trust,
+        record: score.record,
+    }
+}
