@@ -49,11 +49,15 @@ const PROBE: usize = 4 * 1024;
 /// Bytes of a call's headers at most.
 const HEADERS: u32 = 16 * 1024;
 
+/// HTTP/2 pings to whoever is connected and silent, and how long their answer may take.
+const PING: Duration = Duration::from_secs(15);
+
 /// Peers and relays are a few dozen; a source may be a whole rack behind one address.
 const LIMITS: Limits = Limits {
     handshake: Duration::from_secs(5),
     connections: 512,
     of_one_source: 128,
+    nobodys: Duration::from_secs(5),
 };
 
 /// Counts what the listener refuses.
@@ -294,6 +298,8 @@ async fn serve(
     tokio::spawn(report(reporter, is_ready));
     let served = Server::builder()
         .http2_max_header_list_size(Some(HEADERS))
+        .http2_keepalive_interval(Some(PING))
+        .http2_keepalive_timeout(Some(PING))
         .max_concurrent_streams(64)
         .timeout(Duration::from_secs(5))
         .add_service(health)

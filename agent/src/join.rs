@@ -1,8 +1,10 @@
 //! `wyneos-agent join`: a certificate, and a configuration, from a token.
 
 use std::{
-    fs, io,
+    fs::{self, DirBuilder},
+    io,
     net::{IpAddr, SocketAddr, UdpSocket},
+    os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
     time::Duration,
 };
@@ -129,7 +131,14 @@ fn key(data_dir: &std::path::Path) -> Result<PrivateKeyDer<'static>, JoinError> 
             JoinError::File(path, damaged)
         });
     }
-    identity::new_key().map_err(|error| JoinError::Key(error.to_string()))
+    let key = identity::new_key().map_err(|error| JoinError::Key(error.to_string()))?;
+    // Before it is certified: when the answer is lost, the next attempt is for the same key.
+    let folder = tls::folder(data_dir);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.map_err(|error| JoinError::File(folder, error))?;
+    let written = files::write_durably(&path, identity::key_pem(&key).as_bytes(), 0o600);
+    written.map_err(|error| JoinError::File(path, error))?;
+    Ok(key)
 }
 
 async fn enroll(join: Join) -> Result<(), JoinError> {

@@ -58,7 +58,7 @@ impl Answering {
             return Ok(());
         };
         let shown = request.extensions().get::<Peer>().and_then(|peer| peer.shown.as_ref());
-        let node = shown.and_then(|(principal, _)| principal.node());
+        let node = shown.and_then(|shown| shown.principal.node());
         let node = node.ok_or_else(|| Status::unauthenticated("this needs an agent's certificate"))?;
         if node.to_string() != claimed {
             let message = format!("{field}: the certificate is that of node {node}");

@@ -147,7 +147,8 @@ impl Tls {
 
     /// For peers that connect.
     pub(crate) fn server(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        server_config(&self.keys, &self.trust)
+        // Nobody else has any business here.
+        server_config(&self.keys, &self.trust, true)
     }
 
     /// When the certificate holds, its DER, and the request for the next one, for the same key.
@@ -235,7 +236,10 @@ impl Tls {
             };
             let issued = issued.map_err(|status| status.message().to_owned())?;
             let issued = issued.ok_or_else(|| "the answer has no certificate".to_owned())?;
-            self.take(issued).map_err(|error| told(&error))
+            // A disk that stands still must not hold up heartbeats.
+            let this = self.clone();
+            let taken = tokio::task::spawn_blocking(move || this.take(issued)).await;
+            taken.map_err(|error| told(&error))?.map_err(|error| told(&error))
         };
         let late = |_| format!("no answer within {PATIENCE:?}");
         tokio::time::timeout(PATIENCE, attempt).await.map_err(late)?

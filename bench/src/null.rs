@@ -42,6 +42,7 @@ const LIMITS: Limits = Limits {
     handshake: Duration::from_secs(20),
     connections: usize::MAX,
     of_one_source: usize::MAX,
+    nobodys: Duration::from_secs(3600),
 };
 
 struct Nobody;

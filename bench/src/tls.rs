@@ -86,6 +86,6 @@ impl Ca {
         let name = NULL.to_string();
         let principal = Principal::new(self.cluster, Role::Coordinator, &name).map_err(failed("a name"))?;
         let (keys, trust) = self.credentials(principal)?;
-        server_config(&keys, &trust).map_err(failed("TLS"))
+        server_config(&keys, &trust, false).map_err(failed("TLS"))
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
     sync::Arc,
     thread,
@@ -23,6 +23,8 @@ use wyneos_core::{
     time::WallTime,
 };
 
+use wyneos_shell::listener;
+
 use crate::store::{File, StoreError};
 
 /// Number → `wyneos.v1.AuditEntry`.
@@ -37,8 +39,10 @@ const GROUP: usize = 256;
 /// Entries that a watcher may be behind; then it is ended, and reads on from where it was.
 pub(crate) const BEHIND: usize = 1_024;
 
-/// Kinds of refusals, each of one source, that are told apart at once; further ones are counted together.
+/// Kinds of refusals that are told apart at once, of those who are known and of those who are not; and of one of them. Further ones are
+/// counted together.
 const KINDS: usize = 1_024;
+const KINDS_OF_ONE: usize = 32;
 
 /// How long refusals of one kind and source are counted before they are written again.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -46,11 +50,22 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Entries beyond the retention that one transaction drops at most.
 const DROPPED_AT_ONCE: u64 = 1_000;
 
-/// What the writer is asked to write.
-struct Work {
-    record: v1::AuditRecord,
-    /// Hears once it is durable.
-    done: Option<oneshot::Sender<()>>,
+/// Whoever is nobody in particular.
+pub(crate) const NOBODY: &str = "anybody";
+
+/// How often the writer looks whether something was counted for a minute.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What the writer is asked to do.
+enum Work {
+    /// Write an entry; the sender hears once it is durable.
+    Write(v1::AuditRecord, oneshot::Sender<()>),
+    /// Write a refusal, or count it.
+    Note(v1::AuditRecord),
+    /// See whether something was counted for long enough.
+    Look,
+    /// Write what was counted, and end.
+    Stop,
 }
 
 /// Refusals of one kind and source.
@@ -61,7 +76,22 @@ struct Repeated {
     more: u64,
 }
 
-type Kind = (Option<IpAddr>, String, String);
+/// Who was refused: a name, or where it is. What it said is not part of it: that is its own to choose.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Who {
+    Named(String),
+    At(Option<IpAddr>),
+}
+
+/// Who, what, and the gRPC status.
+type Kind = (Who, String, u32);
+
+/// Refusals of the last minute, by their kinds.
+#[derive(Debug, Default)]
+struct Repeats {
+    kinds: HashMap<Kind, Repeated>,
+    of: HashMap<Who, usize>,
+}
 
 /// The audit; clones share it.
 #[derive(Clone)]
@@ -81,7 +111,8 @@ struct Writer {
     previous: Digest,
     keep: u64,
     entries: broadcast::Sender<Arc<v1::AuditEntry>>,
-    repeated: HashMap<Kind, Repeated>,
+    named: Repeats,
+    others: Repeats,
 }
 
 impl Audit {
@@ -92,7 +123,7 @@ impl Audit {
         secret: &[u8; 32],
         keep: u64,
         dropped: Counter,
-    ) -> Result<(Audit, oneshot::Receiver<()>), StoreError> {
+    ) -> Result<(Audit, thread::JoinHandle<()>, oneshot::Receiver<()>), StoreError> {
         let file = File::open(data_dir.join("audit.redb"))?;
         file.write(|transaction| {
             transaction.open_table(ENTRIES)?;
@@ -123,7 +154,8 @@ impl Audit {
             previous,
             keep,
             entries: entries.clone(),
-            repeated: HashMap::new(),
+            named: Repeats::default(),
+            others: Repeats::default(),
         };
         let (ended, failed) = oneshot::channel::<()>();
         let run = move || {
@@ -133,21 +165,20 @@ impl Audit {
             drop(ended);
         };
         let thread = thread::Builder::new().name("audit".to_owned()).spawn(run);
-        thread.map_err(file.io("start its thread"))?;
+        let writer = thread.map_err(file.io("start its thread"))?;
         let audit = Audit {
             file,
             work,
             entries,
             dropped,
         };
-        Ok((audit, failed))
+        Ok((audit, writer, failed))
     }
 
     /// Writes the entry of a call that changed something, or tried to; returns once it is durable.
     pub(crate) async fn write(&self, record: v1::AuditRecord) {
         let (done, durable) = oneshot::channel();
-        let done = Some(done);
-        if self.work.send(Work { record, done }).await.is_ok() {
+        if self.work.send(Work::Write(record, done)).await.is_ok() {
             // Without a writer the process is ending.
             drop(durable.await);
         }
@@ -155,8 +186,7 @@ impl Audit {
 
     /// Writes the entry of a refusal when there is time.
     pub(crate) fn note(&self, record: v1::AuditRecord) {
-        let done = None;
-        if self.work.try_send(Work { record, done }).is_err() {
+        if self.work.try_send(Work::Note(record)).is_err() {
             self.dropped.inc();
         }
     }
@@ -171,6 +201,22 @@ impl Audit {
             }
             Ok(entries)
         })
+    }
+
+    /// Has the writer look after what it counts, for ever.
+    pub(crate) async fn keep_looking(self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            // When it has more to do than it can, it looks anyway.
+            drop(self.work.try_send(Work::Look));
+        }
+    }
+
+    /// Ends the writer, behind what it was given. Blocks until it has.
+    pub(crate) fn stop(&self, writer: thread::JoinHandle<()>) {
+        drop(self.work.blocking_send(Work::Stop));
+        // It said itself why, if it failed.
+        drop(writer.join());
     }
 
     /// Hears of every further entry.
@@ -215,60 +261,44 @@ impl Writer {
                 group.push(next);
             }
             let mut waiting = Vec::new();
-            let mut records = self.elapsed();
-            for Work { record, done } in group.drain(..) {
-                match done {
-                    Some(done) => {
+            let now = Instant::now();
+            let mut records = self.named.elapsed(now);
+            records.append(&mut self.others.elapsed(now));
+            let mut last = false;
+            for work in group.drain(..) {
+                match work {
+                    Work::Write(record, done) => {
                         waiting.push(done);
                         records.push(record);
                     }
-                    None => records.extend(self.fold(record)),
+                    Work::Note(record) => records.extend(self.fold(record, now)),
+                    Work::Look => {}
+                    Work::Stop => last = true,
                 }
+            }
+            if last {
+                records.append(&mut self.named.all());
+                records.append(&mut self.others.all());
             }
             self.append(records)?;
             for done in waiting {
                 // Its caller may have gone.
                 let _ = done.send(());
             }
+            if last {
+                return Ok(());
+            }
         }
-        let rest = self.repeated.drain().filter_map(|(_, repeated)| told(repeated));
-        let rest = rest.collect();
-        self.append(rest)
+        Ok(())
     }
 
     /// A refusal, unless one like it was written within the last minute.
-    fn fold(&mut self, record: v1::AuditRecord) -> Option<v1::AuditRecord> {
-        let source = record
-            .source
-            .parse()
-            .ok()
-            .map(|source: std::net::SocketAddr| source.ip());
-        let full = self.repeated.len() >= KINDS;
-        let mut kind = (source, record.action.clone(), record.reason.clone());
-        if full && !self.repeated.contains_key(&kind) {
-            kind = (None, "several".to_owned(), String::new());
-        }
-        if let Some(repeated) = self.repeated.get_mut(&kind) {
-            repeated.more += 1;
-            repeated.last = record;
-            return None;
-        }
-        let repeated = Repeated {
-            since: Instant::now(),
-            last: record.clone(),
-            more: 0,
+    fn fold(&mut self, record: v1::AuditRecord, now: Instant) -> Option<v1::AuditRecord> {
+        let repeats = match record.principal.as_str() {
+            NOBODY => &mut self.others,
+            _ => &mut self.named,
         };
-        self.repeated.insert(kind, repeated);
-        Some(record)
-    }
-
-    /// What was counted for a minute.
-    fn elapsed(&mut self) -> Vec<v1::AuditRecord> {
-        let now = Instant::now();
-        let due = self
-            .repeated
-            .extract_if(|_, repeated| now.duration_since(repeated.since) >= MINUTE);
-        due.filter_map(|(_, repeated)| told(repeated)).collect()
+        repeats.fold(record, now)
     }
 
     fn append(&mut self, records: Vec<v1::AuditRecord>) -> Result<(), StoreError> {
@@ -300,6 +330,56 @@ impl Writer {
             drop(self.entries.send(entry));
         }
         Ok(())
+    }
+}
+
+impl Repeats {
+    fn fold(&mut self, record: v1::AuditRecord, now: Instant) -> Option<v1::AuditRecord> {
+        let address = record.source.parse().ok();
+        let address = address.map(|source: SocketAddr| listener::source(source.ip()));
+        let who = match record.principal.as_str() {
+            NOBODY => Who::At(address),
+            name => Who::Named(name.to_owned()),
+        };
+        let mut kind = (who.clone(), record.action.clone(), record.code);
+        let full = self.kinds.len() >= KINDS || self.of.get(&who).is_some_and(|kinds| *kinds >= KINDS_OF_ONE);
+        if full && !self.kinds.contains_key(&kind) {
+            kind = (Who::At(None), "several".to_owned(), 0);
+        }
+        if let Some(repeated) = self.kinds.get_mut(&kind) {
+            repeated.more += 1;
+            repeated.last = record;
+            return None;
+        }
+        let repeated = Repeated {
+            since: now,
+            last: record.clone(),
+            more: 0,
+        };
+        *self.of.entry(kind.0.clone()).or_default() += 1;
+        self.kinds.insert(kind, repeated);
+        Some(record)
+    }
+
+    /// What was counted for a minute.
+    fn elapsed(&mut self, now: Instant) -> Vec<v1::AuditRecord> {
+        let due = |repeated: &Repeated| now.duration_since(repeated.since) >= MINUTE;
+        let due: Vec<(Kind, Repeated)> = self.kinds.extract_if(|_, repeated| due(repeated)).collect();
+        for ((who, ..), _) in &due {
+            if let Some(kinds) = self.of.get_mut(who) {
+                *kinds -= 1;
+                if *kinds == 0 {
+                    self.of.remove(who);
+                }
+            }
+        }
+        due.into_iter().filter_map(|(_, repeated)| told(repeated)).collect()
+    }
+
+    /// What was counted so far.
+    fn all(&mut self) -> Vec<v1::AuditRecord> {
+        self.of.clear();
+        self.kinds.drain().filter_map(|(_, repeated)| told(repeated)).collect()
     }
 }
 

@@ -43,7 +43,7 @@ use crate::{
     ca::{Ca, CaError},
     config::Config,
     engine::{self, Engine, ToEngine},
-    gate::Gate,
+    gate::{self, Gate},
     limiter::Limiter,
     metrics::Metrics,
     publisher::{EVENTS_BEHIND, Publisher, Work},
@@ -63,6 +63,12 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Streams of one connection at most.
 const STREAMS: u32 = 2_048;
+
+/// How long a connection stands whose other end shows neither a certificate nor a bearer token: to join, to ask for health.
+const NOBODYS: Duration = Duration::from_secs(60);
+
+/// Renewals of one key a minute at most: the shortest certificates want nine.
+const RENEWALS: u32 = 30;
 
 /// Bytes of a call's headers at most.
 const HEADERS: u32 = 16 * 1024;
@@ -202,7 +208,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     let (metrics, registry) = Metrics::new();
     let access = Arc::new(ArcSwap::new(Arc::clone(&durable.access)));
     let ca = config.tls.then(|| open_ca(&config, cluster, public_key)).transpose()?;
-    let (audit, audit_failed) = Audit::open(
+    let (audit, audit_writer, audit_failed) = Audit::open(
         data_dir,
         cluster,
         &secret,
@@ -239,6 +245,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         audit: audit.clone(),
         ca,
         limiter: Arc::new(Limiter::new(config.enrolments_per_minute)),
+        renewals: Arc::new(Limiter::new(RENEWALS)),
         metrics: Arc::clone(&metrics),
         started: clock.wall(),
         public_key,
@@ -253,10 +260,13 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         access: Arc::clone(&access),
         metrics: Arc::clone(&metrics),
     };
+    let accounts = audit.clone();
+    runtime.spawn(audit.clone().keep_looking());
     let gate = Gate {
         access,
         audit,
         metrics: Arc::clone(&metrics),
+        nobodys: Arc::new(Semaphore::new(gate::NOBODYS)),
     };
     let (publisher, failed) = start_publisher(publisher, work_queue)?;
     let engine = Engine::new(core, clock, inputs, urgent, work, seals, Arc::clone(&metrics));
@@ -283,6 +293,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     let panicked = |what| BootError::System(what, io::Error::other("it panicked"));
     engine.join().map_err(|_| panicked("end the engine"))?;
     publisher.join().map_err(|_| panicked("end the publisher"))??;
+    accounts.stop(audit_writer);
     served?;
     tracing::info!("drained");
     Ok(())
@@ -427,7 +438,7 @@ fn accept(
     let tls = match &services.ca {
         Some(ca) => {
             let ca = Arc::clone(ca);
-            let tls = server_config(ca.keys(), ca.trust()).map_err(CaError::Tls)?;
+            let tls = server_config(ca.keys(), ca.trust(), false).map_err(CaError::Tls)?;
             tokio::spawn(async move { ca.keep_renewed().await });
             Some(tls)
         }
@@ -437,6 +448,7 @@ fn accept(
         handshake: config.handshake_timeout.0,
         connections: config.max_connections,
         of_one_source: config.max_connections_per_source,
+        nobodys: NOBODYS,
     };
     Ok(listener::accept(listener, tls, limits, Arc::new(gate.clone())))
 }

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use wyneos::identity::{
@@ -22,6 +23,12 @@ use wyneos_shell::files;
 
 /// How much earlier than now certificates begin to hold, or a tenth of their life if that is less: other hosts' clocks may be slow.
 const EARLIER: Duration = Duration::from_secs(300);
+
+/// How often the age of the coordinator's own certificate is looked at, at most.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Admins' credentials hold for a year at most.
+const ADMIN: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Why the CA cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +120,8 @@ pub(crate) enum Step {
 struct Signing {
     state: State,
     authority: Authority,
+    /// All that are trusted, the one that signs first.
+    roots: Vec<CertificateDer<'static>>,
 }
 
 /// The CAs, and the coordinator's own certificate.
@@ -188,14 +197,71 @@ fn read_state(folder: &Path) -> Result<Option<State>, CaError> {
     }
 }
 
-fn read_authority(cluster: ClusterId, certificate: &Path, key: &Path) -> Result<Authority, CaError> {
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let pem = AuthorityPem {
-        certificate: text(fs::read(certificate).map_err(failed(certificate, "read it"))?),
-        key: text(files::read_secret(key).map_err(failed(key, "use it"))?),
+/// The certificates in a file.
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaError> {
+    let wrong = |reason: String| CaError::State {
+        path: path.to_owned(),
+        reason,
     };
+    let bytes = fs::read(path).map_err(failed(path, "read it"))?;
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let read = read.map_err(|error| wrong(error.to_string()))?;
+    match read.is_empty() {
+        true => Err(wrong("no certificate in it".to_owned())),
+        false => Ok(read),
+    }
+}
+
+/// The CA whose certificate is one of those in a file, and whose key is in another.
+fn read_authority(cluster: ClusterId, certificate: &Path, key: &Path) -> Result<Authority, CaError> {
+    let secret = files::read_secret(key).map_err(failed(key, "use it"))?;
+    let key = String::from_utf8_lossy(&secret).into_owned();
     let path = certificate.to_owned();
-    Authority::from_pem(cluster, &pem, SystemTime::now()).map_err(|source| CaError::Authority { path, source })
+    let mut found = Err(BadAuthority::OtherKey);
+    for one in read_certificates(certificate)? {
+        let pem = AuthorityPem {
+            certificate: identity::certificate_pem(&one),
+            key: key.clone(),
+        };
+        found = Authority::from_pem(cluster, &pem, SystemTime::now());
+        if !matches!(found, Err(BadAuthority::OtherKey)) {
+            break;
+        }
+    }
+    found.map_err(|source| CaError::Authority { path, source })
+}
+
+/// What signs, and all that are trusted: an operator's own, from its files.
+fn load_external(cluster: ClusterId, certificate: &Path, key: &Path) -> Result<Signing, CaError> {
+    let authority = read_authority(cluster, certificate, key)?;
+    let mut roots = read_certificates(certificate)?;
+    roots.retain(|root| root != authority.root());
+    roots.insert(0, authority.root().clone());
+    let state = State {
+        cluster,
+        signs: 0,
+        trusted: vec![0],
+        since: 0,
+    };
+    Ok(Signing {
+        state,
+        authority,
+        roots,
+    })
+}
+
+/// What signs as `state` says, and all that are trusted.
+fn load_signing(folder: &Path, state: State) -> Result<Signing, CaError> {
+    let authority = load_authority(folder, state.signs, state.cluster)?;
+    let mut roots = vec![authority.root().clone()];
+    for number in state.trusted.iter().filter(|number| **number != state.signs) {
+        roots.append(&mut read_certificates(&folder.join(number.to_string()).join("ca.pem"))?);
+    }
+    Ok(Signing {
+        state,
+        authority,
+        roots,
+    })
 }
 
 /// A new CA in the folder `number`.
@@ -242,27 +308,7 @@ fn load_own(folder: &Path, cluster: Option<ClusterId>) -> Result<Signing, CaErro
         }
     };
     private(folder)?;
-    let authority = load_authority(folder, state.signs, state.cluster)?;
-    Ok(Signing { state, authority })
-}
-
-impl Signing {
-    fn roots(&self, place: &Place) -> Result<Vec<rustls_pki_types::CertificateDer<'static>>, CaError> {
-        use rustls_pki_types::pem::PemObject as _;
-        let mut roots = vec![self.authority.root().clone()];
-        if let Place::Own(folder) = place {
-            for number in self.state.trusted.iter().filter(|number| **number != self.state.signs) {
-                let path = folder.join(number.to_string()).join("ca.pem");
-                let root = rustls_pki_types::CertificateDer::from_pem_file(&path);
-                let reason = |error: rustls_pki_types::pem::Error| CaError::State {
-                    path: path.clone(),
-                    reason: error.to_string(),
-                };
-                roots.push(root.map_err(reason)?);
-            }
-        }
-        Ok(roots)
-    }
+    load_signing(folder, state)
 }
 
 /// A certificate for a new key; `by_oldest`: of the CA that is trusted longest, so that whoever has not heard of a newer one yet
@@ -290,7 +336,7 @@ fn own_credentials(
         principal: own.clone(),
         chain,
         key,
-        roots: signing.roots(place)?,
+        roots: signing.roots.clone(),
     })
 }
 
@@ -305,15 +351,8 @@ impl Ca {
     ) -> Result<Ca, CaError> {
         let (place, signing) = match external {
             Some((certificate, key)) => {
-                let authority = read_authority(own.cluster, certificate, key)?;
-                let state = State {
-                    cluster: own.cluster,
-                    signs: 0,
-                    trusted: vec![0],
-                    since: 0,
-                };
                 let place = Place::External(certificate.to_owned(), key.to_owned());
-                (place, Signing { state, authority })
+                (place, load_external(own.cluster, certificate, key)?)
             }
             None => {
                 let folder = data_dir.join("ca");
@@ -354,7 +393,7 @@ impl Ca {
     pub(crate) async fn renew_own(&self) -> Result<(), CaError> {
         let mut signing = self.signing.lock().await;
         if let Place::External(certificate, key) = &self.place {
-            signing.authority = read_authority(self.own.cluster, certificate, key)?;
+            *signing = load_external(self.own.cluster, certificate, key)?;
         }
         self.show(&signing)
     }
@@ -365,15 +404,24 @@ impl Ca {
         Ok(self.keys.replace(&credentials)?)
     }
 
-    /// Renews the coordinator's own certificate for ever, at two thirds of its life; standing connections are left alone.
+    /// Renews the coordinator's own certificate for ever, at two thirds of its life by the wall clock: a host may sleep, and a clock be
+    /// set. Standing connections are left alone.
     pub(crate) async fn keep_renewed(&self) {
+        let mut renewed = SystemTime::now();
         loop {
-            tokio::time::sleep(self.lifetime * 2 / 3).await;
-            while let Err(error) = self.renew_own().await {
-                tracing::error!(%error, "cannot renew the coordinator's certificate; trying again");
-                tokio::time::sleep((self.lifetime / 30).max(Duration::from_secs(1))).await;
+            tokio::time::sleep(LOOK.min(self.lifetime / 10)).await;
+            let age = SystemTime::now().duration_since(renewed);
+            // A clock that was set back says nothing of the certificate's age.
+            if age.is_ok_and(|age| age < self.lifetime * 2 / 3) {
+                continue;
             }
-            tracing::info!("renewed the coordinator's certificate");
+            match self.renew_own().await {
+                Ok(()) => {
+                    renewed = SystemTime::now();
+                    tracing::info!("renewed the coordinator's certificate");
+                }
+                Err(error) => tracing::error!(%error, "cannot renew the coordinator's certificate; trying again"),
+            }
         }
     }
 
@@ -387,30 +435,36 @@ impl Ca {
         let signing = self.signing.lock().await;
         let request = request.into();
         let chain = signing.authority.issue(&request, principal, &[], holding(lifetime))?;
-        let der = |certificates: Vec<rustls_pki_types::CertificateDer<'static>>| {
-            certificates.iter().map(|one| one.to_vec()).collect()
-        };
+        let der = |certificates: &[CertificateDer<'static>]| certificates.iter().map(|one| one.to_vec()).collect();
         Ok(Issued {
-            chain: der(chain),
-            roots: der(signing.roots(&self.place)?),
+            chain: der(&chain),
+            roots: der(&signing.roots),
         })
     }
 
-    /// The fingerprint of the CA that signs.
+    /// The fingerprint of the CA by which the coordinator shows itself: the one that is trusted longest.
     pub(crate) async fn fingerprint(&self) -> [u8; 32] {
-        identity::fingerprint(self.signing.lock().await.authority.root())
+        let signing = self.signing.lock().await;
+        let oldest = match &self.place {
+            Place::External(..) => signing.roots.first(),
+            // Folders are numbered as they are made, and roots beside the one that signs are in their order.
+            Place::Own(_) => {
+                let newest_signs = signing.state.trusted.iter().any(|number| *number < signing.state.signs);
+                signing.roots.get(usize::from(newest_signs))
+            }
+        };
+        oldest.map_or_else(Default::default, identity::fingerprint)
     }
 
     /// The CAs that are trusted, the one that signs first, and since when (Unix milliseconds) that is so.
-    pub(crate) async fn shown(&self) -> Result<(Vec<Shown>, i64), CaError> {
+    pub(crate) async fn shown(&self) -> (Vec<Shown>, i64) {
         let signing = self.signing.lock().await;
-        let roots = signing.roots(&self.place)?;
-        let shown = roots.iter().enumerate().map(|(at, root)| Shown {
+        let shown = signing.roots.iter().enumerate().map(|(at, root)| Shown {
             fingerprint: identity::fingerprint(root),
             expires: identity::validity(root).map_or(SystemTime::UNIX_EPOCH, |held| held.end),
             signs: at == 0,
         });
-        Ok((shown.collect(), signing.state.since))
+        (shown.collect(), signing.state.since)
     }
 
     /// Takes a step of the CA's replacement.
@@ -444,8 +498,19 @@ impl Ca {
         }
         state.since = now_millis();
         write_state(folder, &state)?;
-        let authority = load_authority(folder, state.signs, state.cluster)?;
-        *signing = Signing { state, authority };
+        let gone: Vec<u32> = signing
+            .state
+            .trusted
+            .iter()
+            .copied()
+            .filter(|number| !state.trusted.contains(number))
+            .collect();
+        *signing = load_signing(folder, state)?;
+        // A key that nobody trusts any more is of use to nobody but a thief.
+        for number in gone {
+            let place = folder.join(number.to_string());
+            fs::remove_dir_all(&place).map_err(failed(&place, "remove it"))?;
+        }
         self.show(&signing)
     }
 }
@@ -453,6 +518,12 @@ impl Ca {
 /// Makes an admin's credentials from the CA's files, on the coordinator's own host: for the first admin, and for when there is none
 /// left. Writes `ca.pem`, `cert.pem` and `key.pem` into `into`.
 pub(crate) fn make_admin(data_dir: &Path, name: &str, lifetime: Duration, into: &Path) -> Result<Principal, CaError> {
+    if lifetime.is_zero() || lifetime > ADMIN {
+        return Err(CaError::Step("--ttl: 1s to 366d"));
+    }
+    if into.join("key.pem").exists() {
+        return Err(CaError::Step("--out: there is a key already; name another folder"));
+    }
     let folder = data_dir.join("ca");
     let signing = load_own(&folder, None)?;
     let place = Place::Own(folder);

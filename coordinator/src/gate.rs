@@ -5,19 +5,21 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
-use wyneos::identity::{Principal, Role, Rule, bearer_hash, rule};
+use wyneos::identity::{Need, Principal, Role, Rule, bearer_hash, rule};
 use wyneos_core::{access::Access, id::NodeId, integrity::Digest, node::Origin};
 use wyneos_shell::{
     clock::Clock,
-    listener::{Peer, Refused, Watch},
+    listener::{Peer, Refused, Shown, Watch},
 };
 
 use crate::{
@@ -46,6 +48,8 @@ pub(crate) struct Caller {
     pub(crate) proven: Option<(NodeId, Digest)>,
     /// Whom its certificate names, and its key.
     pub(crate) shown: Option<(Principal, Digest)>,
+    /// Until when that certificate holds.
+    ends: Option<SystemTime>,
     /// Of its bearer token.
     bearer: Option<Digest>,
     about: Arc<OnceLock<String>>,
@@ -60,6 +64,7 @@ impl Caller {
             source: peer.map(|peer| peer.address),
             proven: None,
             shown: None,
+            ends: None,
             bearer: None,
             about: Arc::default(),
             adds: Arc::default(),
@@ -96,19 +101,28 @@ pub(crate) struct Gate {
     pub(crate) access: Arc<ArcSwap<Access>>,
     pub(crate) audit: Audit,
     pub(crate) metrics: Arc<Metrics>,
+    /// Calls of nobody in particular that are under way.
+    pub(crate) nobodys: Arc<Semaphore>,
 }
+
+/// Calls of nobody in particular that are under way at most: joining, health, reflection.
+pub(crate) const NOBODYS: usize = 1_024;
+
+/// An rpc that there is none of, in the audit.
+const UNKNOWN: &str = "unknown rpc";
 
 impl Gate {
     /// Who calls.
     fn identify<B>(&self, request: &Request<B>) -> Result<Caller, Status> {
         let peer = request.extensions().get::<Peer>();
         let caller = |name: &str, role| Caller::new(name, role, peer);
-        let Some(peer) = peer.filter(|peer| peer.tls) else {
+        let peer = peer.ok_or_else(|| status::unauthenticated("the connection is not known"))?;
+        if !peer.tls {
             // Without TLS everybody may do everything: configuration sees to it who reaches the server.
             return Ok(caller("anybody", Some(Role::Admin)));
-        };
-        if let Some((principal, key)) = &peer.shown {
-            return self.by_certificate(peer, principal, key);
+        }
+        if let Some(shown) = &peer.shown {
+            return self.by_certificate(peer, shown);
         }
         let Some(header) = request.headers().get(AUTHORIZATION) else {
             return Ok(caller("anybody", None));
@@ -122,19 +136,18 @@ impl Gate {
         let name = format!("{}/{}", operator.role.name(), operator.name);
         let mut caller = caller(&name, Some(operator.role));
         caller.bearer = Some(hash);
+        peer.vouch();
         Ok(caller)
     }
 
-    fn by_certificate(&self, peer: &Peer, principal: &Principal, key: &Digest) -> Result<Caller, Status> {
+    fn by_certificate(&self, peer: &Peer, shown: &Shown) -> Result<Caller, Status> {
+        let principal = &shown.principal;
         let name = format!("{}/{}", principal.role.name(), principal.name);
         let mut caller = Caller::new(&name, Some(principal.role), Some(peer));
-        if principal.role.is_persons() {
-            let now = Clock::default().wall();
-            let let_in = self.access.load().check(&principal.name, principal.role, key, now);
-            let_in.map_err(|shut| status::unauthenticated(format!("{name}: {shut}")))?;
-        }
-        caller.shown = Some((principal.clone(), *key));
-        caller.proven = principal.node().map(|node| (node, *key));
+        caller.shown = Some((principal.clone(), shown.key));
+        caller.ends = Some(shown.ends);
+        caller.proven = principal.node().map(|node| (node, shown.key));
+        self.still(&caller)?;
         Ok(caller)
     }
 
@@ -142,6 +155,10 @@ impl Gate {
     fn still(&self, caller: &Caller) -> Result<(), Status> {
         let (access, now) = (self.access.load(), Clock::default().wall());
         let shut = |why: &dyn std::fmt::Display| Err(status::unauthenticated(format!("{}: {why}", caller.name)));
+        // The handshake looked at it, which may be long ago.
+        if caller.ends.is_some_and(|ends| SystemTime::now() >= ends) {
+            return shut(&"the certificate has expired since it was shown");
+        }
         match (&caller.shown, &caller.bearer) {
             (Some((principal, key)), _) if principal.role.is_persons() => {
                 match access.check(&principal.name, principal.role, key, now) {
@@ -170,7 +187,7 @@ impl Gate {
                 return (nobody(), Err(status));
             }
         };
-        let plain = peer.is_none_or(|peer| !peer.tls);
+        let plain = peer.is_some_and(|peer| !peer.tls);
         if plain || rule.need.is_met_by(caller.role) {
             return (caller, Ok(rule));
         }
@@ -194,7 +211,7 @@ impl Gate {
     }
 
     /// Writes that a caller was refused something.
-    pub(crate) fn note_refusal(&self, caller: &Caller, action: &str, code: Code, reason: &str) {
+    pub(crate) fn note_refusal(&self, caller: &Caller, action: &'static str, code: Code, reason: &str) {
         let record = self.record(caller, action, code, reason);
         self.audit.note(record);
     }
@@ -213,13 +230,22 @@ impl Gate {
     }
 }
 
+/// What kind of refusal it is.
+fn code_of(refused: &Refused) -> Code {
+    match refused {
+        Refused::Connections(_) | Refused::Source(_) => Code::ResourceExhausted,
+        Refused::Late(_) => Code::DeadlineExceeded,
+        Refused::Handshake(_) => Code::Unauthenticated,
+    }
+}
+
 impl Watch for Gate {
     fn refused(&self, source: SocketAddr, refused: &Refused) {
         self.metrics.connection_refused(refused.name());
         tracing::debug!(%source, %refused, "connection refused");
         let reason = refused.to_string();
         let record = wyneos::v1::AuditRecord {
-            code: Code::Unauthenticated as u32,
+            code: code_of(refused) as u32,
             reason: audit::short(&reason, REASON),
             ..audit::record("anybody", &source.to_string(), "handshake")
         };
@@ -233,6 +259,8 @@ struct Guarded {
     gate: Gate,
     caller: Caller,
     ended: bool,
+    /// Of nobody in particular: given back with the answer's end.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl http_body::Body for Guarded {
@@ -258,6 +286,14 @@ impl http_body::Body for Guarded {
         // What does not fit a header is left out; the end is one all the same.
         let _ = status.add_header(&mut trailers);
         Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 
@@ -285,10 +321,49 @@ fn outcome(response: &Response<Body>) -> (Code, String) {
     }
 }
 
+impl Gate {
+    /// Writes what came of a call into the audit, if it belongs there.
+    async fn account(&self, caller: &Caller, rule: &Rule, code: Code, message: &str) {
+        match code {
+            Code::ResourceExhausted => self.metrics.call_refused("limit"),
+            Code::PermissionDenied => self.metrics.call_refused("denied"),
+            Code::Unauthenticated => self.metrics.call_refused("credential"),
+            Code::InvalidArgument if caller.role.is_none() => self.metrics.call_refused("invalid"),
+            _ => {}
+        }
+        // What many can be refused is gathered: a flood of it would leave no room for anything else.
+        let gathered = code != Code::Ok && !matches!(rule.need, Need::Person(_));
+        if rule.changes && !gathered {
+            self.audit.write(self.record(caller, rule.rpc, code, message)).await;
+        } else if rule.changes || matches!(code, Code::PermissionDenied | Code::Unauthenticated) {
+            self.note_refusal(caller, rule.rpc, code, message);
+        }
+    }
+
+    /// The answer as its caller may have it.
+    fn guard(&self, caller: Caller, permit: Option<OwnedSemaphorePermit>, response: Response<Body>) -> Response<Body> {
+        let person = caller.role.is_some_and(Role::is_persons) && (caller.shown.is_some() || caller.bearer.is_some());
+        if !person && permit.is_none() {
+            return response;
+        }
+        let gate = self.clone();
+        response.map(|inner| {
+            Body::new(Guarded {
+                inner,
+                gate,
+                caller,
+                ended: false,
+                _permit: permit,
+            })
+        })
+    }
+}
+
 impl<S> Service<Request<Body>> for Gated<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
@@ -300,43 +375,50 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let gate = self.gate.clone();
+        let refuse = |status: Status| -> Self::Future { Box::pin(async move { Ok(status.into_http()) }) };
         let (caller, admitted) = gate.admit(&request);
         let rule = match admitted {
             Ok(rule) => rule,
             Err(status) => {
-                let action = request.uri().path().trim_start_matches('/');
+                let path = request.uri().path().trim_start_matches('/');
+                let action = rule(path).map_or(UNKNOWN, |rule| rule.rpc);
+                caller.about(path);
                 gate.note_refusal(&caller, action, status.code(), status.message());
-                return Box::pin(async move { Ok(status.into_http()) });
+                return refuse(status);
             }
+        };
+        let permit = match caller.role {
+            Some(_) => None,
+            None => match Arc::clone(&gate.nobodys).try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_) => {
+                    gate.metrics.call_refused("limit");
+                    let message = "too many calls without a certificate are under way";
+                    return refuse(status::exhausted("NOBODYS", message));
+                }
+            },
         };
         request.extensions_mut().insert(caller.clone());
         let call = self.inner.call(request);
-        Box::pin(async move {
-            let mut response = call.await?;
+        let carried_out = async move {
+            let response = call.await?;
             let (code, message) = outcome(&response);
-            if code == Code::ResourceExhausted {
-                gate.metrics.call_refused("limit");
+            gate.account(&caller, rule, code, &message).await;
+            Ok(match code {
+                Code::Ok => gate.guard(caller, permit, response),
+                _ => response,
+            })
+        };
+        if !rule.changes {
+            return Box::pin(carried_out);
+        }
+        // What changes something is carried out and accounted for, though its caller hangs up meanwhile.
+        let carried_out = tokio::spawn(carried_out);
+        Box::pin(async move {
+            match carried_out.await {
+                Ok(result) => result,
+                Err(_) => Ok(Status::internal("the call was cut off; whether it was done is not known").into_http()),
             }
-            // What nobody in particular was refused is gathered: a flood of it would leave no room for anything else.
-            let named = code == Code::Ok || caller.role.is_some();
-            if rule.changes && named {
-                gate.audit.write(gate.record(&caller, rule.rpc, code, &message)).await;
-            } else if rule.changes || matches!(code, Code::PermissionDenied | Code::Unauthenticated) {
-                gate.note_refusal(&caller, rule.rpc, code, &message);
-            }
-            if caller.role.is_some_and(Role::is_persons) && (caller.shown.is_some() || caller.bearer.is_some()) {
-                let ended = false;
-                let guard = |inner| {
-                    Body::new(Guarded {
-                        inner,
-                        gate,
-                        caller,
-                        ended,
-                    })
-                };
-                response = response.map(guard);
-            }
-            Ok(response)
         })
     }
 }

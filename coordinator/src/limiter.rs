@@ -1,8 +1,8 @@
-//! How often one source may try something.
+//! How often one source, or one caller, may try something.
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    hash::Hash,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -14,21 +14,21 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// A bucket for each source, which fills in a minute.
 #[derive(Debug)]
-pub(crate) struct Limiter {
+pub(crate) struct Limiter<K> {
     a_minute: f64,
-    sources: Mutex<HashMap<IpAddr, (f64, Instant)>>,
+    sources: Mutex<HashMap<K, (f64, Instant)>>,
 }
 
-impl Limiter {
-    pub(crate) fn new(a_minute: u32) -> Limiter {
+impl<K: Eq + Hash> Limiter<K> {
+    pub(crate) fn new(a_minute: u32) -> Limiter<K> {
         Limiter {
             a_minute: f64::from(a_minute),
-            sources: Mutex::default(),
+            sources: Mutex::new(HashMap::new()),
         }
     }
 
     /// Takes a try of `source`; how long to wait when there is none left.
-    pub(crate) fn take(&self, source: IpAddr, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn take(&self, source: K, now: Instant) -> Result<(), Duration> {
         let refill = |(left, at): (f64, Instant)| {
             let since = now.saturating_duration_since(at).as_secs_f64() / MINUTE.as_secs_f64();
             (left + since * self.a_minute).min(self.a_minute)
@@ -52,6 +52,8 @@ impl Limiter {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]

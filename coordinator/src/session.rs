@@ -251,7 +251,9 @@ impl Stream for SessionStream {
             }
             Poll::Ready(Some(Outbound::Refused(refused))) => {
                 let refusal = status(&refused);
-                if refusal.code() == Code::PermissionDenied {
+                let who = matches!(refused.reason, RefusalReason::Invalid | RefusalReason::Stale);
+                if refusal.code() == Code::PermissionDenied || (who && this.caller.proven.is_some()) {
+                    this.metrics.call_refused("session");
                     let (code, why) = (refusal.code(), refusal.message());
                     this.gate.note_refusal(&this.caller, SESSION, code, why);
                 }

@@ -11,11 +11,17 @@ use wyneos::identity::Credentials;
 
 /// Writes a file so that a crash leaves the old contents or the new ones, never half of them; `mode` is that of the file.
 pub fn write_durably(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    let beside = path.with_extension("new");
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = path.with_file_name(name);
+    // One that a crash left may have another mode.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut file = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(mode)
         .open(&beside)?;
     file.write_all(contents)?;
@@ -48,4 +54,24 @@ pub fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     fs::read(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crash_left_decides_nothing() {
+        let directory = std::env::temp_dir().join(format!("wyneos-files-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("ca.key");
+        // Another file's, and this one's own, half-written and open to all.
+        fs::write(directory.join("ca.new"), "x").unwrap();
+        fs::write(directory.join("ca.key.new"), "half").unwrap();
+        write_durably(&path, b"secret", 0o600).unwrap();
+        assert_eq!(read_secret(&path).unwrap(), b"secret");
+        write_durably(&path, b"another", 0o600).unwrap();
+        assert_eq!(read_secret(&path).unwrap(), b"another");
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }

@@ -8,21 +8,24 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    time::{sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
-use wyneos::identity::{Principal, key_of};
+use wyneos::identity::{Principal, key_of, validity};
 use wyneos_core::integrity::Digest;
 
 /// Connections that stand and wait to be served at most; then no further one is accepted for the time being.
@@ -40,6 +43,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one source at most, handshakes included; an IPv6 source is a network of 64 bits.
     pub of_one_source: usize,
+    /// How long a TLS connection may stand whose other end proved nothing, neither by a certificate nor since.
+    pub nobodys: Duration,
 }
 
 /// Why a connection was closed before anything was said on it.
@@ -84,8 +89,32 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Is it TLS?
     pub tls: bool,
-    /// Whom its certificate names, and BLAKE3 of its key; `None` when it showed none.
-    pub shown: Option<(Principal, Digest)>,
+    /// Its certificate; `None` when it showed none.
+    pub shown: Option<Shown>,
+    /// It proved who it is since, as by a bearer token.
+    vouched: Arc<AtomicBool>,
+}
+
+/// What a certificate says.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Whom it names.
+    pub principal: Principal,
+    /// BLAKE3 of its key.
+    pub key: Digest,
+    /// Until when it holds.
+    pub ends: SystemTime,
+}
+
+impl Peer {
+    /// Notes that the other end proved who it is without a certificate.
+    pub fn vouch(&self) {
+        self.vouched.store(true, Ordering::Relaxed);
+    }
+
+    fn is_nobody(&self) -> bool {
+        self.tls && self.shown.is_none() && !self.vouched.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -101,8 +130,9 @@ struct Counted {
     source: IpAddr,
 }
 
-fn source(address: IpAddr) -> IpAddr {
-    match address {
+/// What counts as one source: an IPv4 address, whichever way it is written, or an IPv6 network of 64 bits.
+pub fn source(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
         address @ IpAddr::V4(_) => address,
     }
@@ -152,7 +182,23 @@ enum Stream {
 pub struct Conn {
     stream: Stream,
     peer: Peer,
+    /// When it is closed if nobody proved anything by then.
+    patience: Option<Pin<Box<Sleep>>>,
     _counted: Counted,
+}
+
+impl Conn {
+    /// True once it has stood for too long without anybody's proving anything.
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(patience) = &mut self.patience else {
+            return false;
+        };
+        if patience.as_mut().poll(context).is_pending() {
+            return false;
+        }
+        self.patience = None;
+        self.peer.is_nobody()
+    }
 }
 
 /// Serves what `listener` accepts, with TLS as `tls` says if it is there; ends with its receiver.
@@ -188,9 +234,11 @@ pub fn accept(
             tokio::spawn(async move {
                 match greet(stream, address, acceptor, limits.handshake).await {
                     Ok((stream, peer)) => {
+                        let patience = peer.is_nobody().then(|| Box::pin(sleep(limits.nobodys)));
                         let conn = Conn {
                             stream,
                             peer,
+                            patience,
                             _counted: counted,
                         };
                         // Without a receiver the server is stopping.
@@ -211,8 +259,13 @@ async fn greet(
     patience: Duration,
 ) -> Result<(Stream, Peer), Refused> {
     let Some(acceptor) = acceptor else {
-        let (tls, shown) = (false, None);
-        return Ok((Stream::Plain(stream), Peer { address, tls, shown }));
+        let peer = Peer {
+            address,
+            tls: false,
+            shown: None,
+            vouched: Arc::default(),
+        };
+        return Ok((Stream::Plain(stream), peer));
     };
     let stream = timeout(patience, acceptor.accept(stream)).await;
     let stream = stream
@@ -220,11 +273,18 @@ async fn greet(
         .map_err(Refused::Handshake)?;
     // The handshake verified the certificate, and that it bears a name of this cluster.
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let shown = certificate.and_then(|shown| Some((Principal::of(shown).ok()?, key_of(shown).ok()?)));
+    let shown = certificate.and_then(|shown| {
+        Some(Shown {
+            principal: Principal::of(shown).ok()?,
+            key: key_of(shown).ok()?,
+            ends: validity(shown).ok()?.end,
+        })
+    });
     let peer = Peer {
         address,
         tls: true,
         shown,
+        vouched: Arc::default(),
     };
     Ok((Stream::Tls(Box::new(stream)), peer))
 }
@@ -239,6 +299,10 @@ impl Connected for Conn {
 
 impl AsyncRead for Conn {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_over(context) {
+            let text = "closed: nobody proved who is there";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)));
+        }
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, into),
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, into),
@@ -286,3 +350,6 @@ impl AsyncWrite for Conn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,7 @@ fn the_ca_decides_every_name_and_both_ends_trust_its_certificates() {
     ];
     let server = credentials(&coordinator, &hosts);
     let client = Keys::new(&credentials(&agent(), &[])).unwrap();
-    let server_config = server_config(&Keys::new(&server).unwrap(), &trust).unwrap();
+    let server_config = server_config(&Keys::new(&server).unwrap(), &trust, false).unwrap();
     let client_config = client_config(Some(&client), Expected::Coordinator(trust)).unwrap();
     assert_eq!(super::tests::shake(&client_config, &server_config), Ok(Some(agent())));
 

@@ -130,18 +130,26 @@ impl fmt::Debug for CredentialsPem {
     }
 }
 
+/// A certificate as its file has it.
+#[cfg(feature = "authority")]
+pub fn certificate_pem(certificate: &CertificateDer<'_>) -> String {
+    ::pem::encode(&::pem::Pem::new("CERTIFICATE", certificate.as_ref()))
+}
+
+/// A key as its file has it.
+#[cfg(feature = "authority")]
+pub fn key_pem(key: &PrivateKeyDer<'_>) -> String {
+    ::pem::encode(&::pem::Pem::new("PRIVATE KEY", key.secret_der()))
+}
+
 #[cfg(feature = "authority")]
 impl Credentials {
     /// As PEM texts.
     pub fn to_pem(&self) -> CredentialsPem {
-        let text = |tag: &str, der: &[u8]| ::pem::encode(&::pem::Pem::new(tag, der));
-        let all = |certificates: &[CertificateDer<'_>]| {
-            let texts = certificates.iter().map(|one| text("CERTIFICATE", one));
-            texts.collect::<String>()
-        };
+        let all = |certificates: &[CertificateDer<'_>]| certificates.iter().map(certificate_pem).collect();
         CredentialsPem {
             chain: all(&self.chain),
-            key: text("PRIVATE KEY", self.key.secret_der()),
+            key: key_pem(&self.key),
             roots: all(&self.roots),
         }
     }

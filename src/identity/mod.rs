@@ -25,9 +25,9 @@ mod tests;
 pub use authority::{
     Authority, AuthorityPem, BadAuthority, BadRequest, REQUEST_MAX, key_of_request, new_key, request_for,
 };
-#[cfg(feature = "authority")]
-pub use credentials::CredentialsPem;
 pub use credentials::{CredentialError, Credentials};
+#[cfg(feature = "authority")]
+pub use credentials::{CredentialsPem, certificate_pem, key_pem};
 pub use principal::{BadPrincipal, Principal, key_of, validity};
 pub use rules::{Need, RULES, Rule, rule};
 pub use tls::{Expected, Expired, Keys, TlsError, Trust, client_config, server_config};

@@ -172,7 +172,7 @@ fn a_token_comes_back_as_it_was_and_an_altered_one_does_not() {
 fn both_ends_know_who_the_other_is() {
     let authority = Authority::new();
     let trust = authority.trust();
-    let server = server_config(&keys(&authority.coordinator()), &trust).unwrap();
+    let server = server_config(&keys(&authority.coordinator()), &trust, false).unwrap();
     let agent = principal(Role::Agent, &NODE.to_string());
     let mine = keys(&authority.of(&agent));
     let client = client_config(Some(&mine), Expected::Coordinator(trust.clone())).unwrap();
@@ -184,7 +184,7 @@ fn both_ends_know_who_the_other_is() {
     let pinned = Expected::Pinned(CLUSTER, fingerprint(&authority.root));
     assert_eq!(shake(&client_config(None, pinned).unwrap(), &server), Ok(None));
     // Agents talk to agents of the node that they mean.
-    let server = server_config(&mine, &trust).unwrap();
+    let server = server_config(&mine, &trust, false).unwrap();
     let client = |node| client_config(Some(&mine), Expected::Node(trust.clone(), node)).unwrap();
     assert_eq!(shake(&client(NODE), &server), Ok(Some(agent)));
     assert!(shake(&client(Uuid([8; 16])), &server).is_err());
@@ -210,7 +210,7 @@ fn nobody_talks_to_a_server_that_it_does_not_expect() {
         ("of two names", authority.issue(&[coordinator, viewer], -1, 2)),
     ];
     for (what, credentials) in servers {
-        let server = server_config(&keys(&credentials), &trust).unwrap();
+        let server = server_config(&keys(&credentials), &trust, false).unwrap();
         let client = client_config(None, Expected::Coordinator(trust.clone())).unwrap();
         assert!(shake(&client, &server).is_err(), "{what}");
         let pinned = Expected::Pinned(CLUSTER, fingerprint(&authority.root));
@@ -222,7 +222,7 @@ fn nobody_talks_to_a_server_that_it_does_not_expect() {
 fn a_server_lets_nobody_in_whose_certificate_does_not_hold() {
     let (authority, foreign) = (Authority::new(), Authority::new());
     let trust = authority.trust();
-    let server = server_config(&keys(&authority.coordinator()), &trust).unwrap();
+    let server = server_config(&keys(&authority.coordinator()), &trust, false).unwrap();
     let name = principal(Role::Admin, "ada").to_string();
     let other = Principal::new(Uuid([4; 16]), Role::Admin, "ada").unwrap();
     let clients = [
@@ -245,7 +245,7 @@ fn certificates_and_cas_are_replaced_while_everything_runs() {
     let trust = old.trust();
     let agent = principal(Role::Agent, &NODE.to_string());
     let (server_keys, client_keys) = (keys(&old.coordinator()), keys(&old.of(&agent)));
-    let server = server_config(&server_keys, &trust).unwrap();
+    let server = server_config(&server_keys, &trust, false).unwrap();
     let client = client_config(Some(&client_keys), Expected::Coordinator(trust.clone())).unwrap();
     assert!(shake(&client, &server).is_ok());
     // Both CAs are trusted for a time, in which everybody gets a certificate of the new one.

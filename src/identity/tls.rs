@@ -132,7 +132,7 @@ fn trusted(roots: &[CertificateDer<'static>]) -> Result<Arc<Trusted>, TlsError> 
         store.add(root.clone()).map_err(TlsError::Root)?;
     }
     let roots = Arc::new(store);
-    // Whoever shows no certificate is let in as nobody: enrolment is for those, and every call asks who calls.
+    // Whoever shows no certificate is let in as nobody where the server says so: enrolment is for those, and every call asks who calls.
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider())
         .allow_unauthenticated()
         .build()
@@ -242,7 +242,10 @@ macro_rules! signatures {
 
 /// Verifies clients by the CAs that are trusted now, and by the cluster in their names.
 #[derive(Debug)]
-struct Clients(Trust);
+struct Clients {
+    trust: Trust,
+    mandatory: bool,
+}
 
 impl ClientCertVerifier for Clients {
     fn offer_client_auth(&self) -> bool {
@@ -250,7 +253,7 @@ impl ClientCertVerifier for Clients {
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        false
+        self.mandatory
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -263,10 +266,10 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let trusted = self.0.trusted.load();
+        let trusted = self.trust.trusted.load();
         let verified = trusted.clients.verify_client_cert(certificate, intermediates, now)?;
         let principal = Principal::of(certificate).map_err(|_| refused())?;
-        (principal.cluster == self.0.cluster)
+        (principal.cluster == self.trust.cluster)
             .then_some(verified)
             .ok_or_else(refused)
     }
@@ -274,16 +277,17 @@ impl ClientCertVerifier for Clients {
     signatures!();
 }
 
-/// A server of this certificate, for clients of this cluster and for those that show no certificate. Speaks HTTP/2, and HTTP/1.1 for
+/// A server of this certificate, for clients of this cluster and, unless a certificate is `mandatory`, for those that show none. Speaks HTTP/2, and HTTP/1.1 for
 /// gRPC-Web.
 ///
 /// # Errors
 /// TLS cannot be set up.
-pub fn server_config(keys: &Keys, trust: &Trust) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn server_config(keys: &Keys, trust: &Trust, mandatory: bool) -> Result<Arc<ServerConfig>, TlsError> {
+    let trust = trust.clone();
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Config)?
-        .with_client_cert_verifier(Arc::new(Clients(trust.clone())))
+        .with_client_cert_verifier(Arc::new(Clients { trust, mandatory }))
         .with_cert_resolver(Arc::new(keys.clone()));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -43,6 +43,7 @@ async fn session(channel: Channel, hello: v1::Hello) -> Result<v1::SessionRespon
 
 fn hello_of(node: Uuid) -> v1::Hello {
     v1::Hello {
+        instance: vec![1; 16],
         node_id: node.to_string(),
         ..hello(1, 1)
     }

@@ -4,10 +4,15 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use tonic::Code;
-use wyneos::{client, v1};
+use wyneos::{
+    client,
+    identity::{Principal, Role},
+    v1,
+};
 
 use crate::{
     harness::{binary, wait_until},
@@ -173,6 +178,98 @@ async fn the_audit_says_who_did_what_and_survives_a_kill() {
     let other = "11".repeat(32);
     let wrong = cluster.wynectl(&["audit", "--verify", "--public-key", &other]);
     assert_eq!(wrong.status.code(), Some(4), "{}", text(&wrong));
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_is_in_the_audit_all_the_same() {
+    let cluster = Secure::start(&[]).await;
+    let _agent = cluster.joined("one").await;
+    let mut client = client::cluster(cluster.admin().await);
+    for number in 0..60u64 {
+        let node = "one".to_owned();
+        let patience = Duration::from_micros(300 + 100 * (number % 20));
+        if number % 2 == 0 {
+            let mut request = tonic::Request::new(v1::CordonNodeRequest { node });
+            request.set_timeout(patience);
+            drop(client.cordon_node(request).await);
+        } else {
+            let mut request = tonic::Request::new(v1::UncordonNodeRequest { node });
+            request.set_timeout(patience);
+            drop(client.uncordon_node(request).await);
+        }
+    }
+    let done = async || {
+        let request = v1::ListEventsRequest {
+            page_size: 1_000,
+            ..Default::default()
+        };
+        let events = client::events(cluster.admin().await)
+            .list_events(request)
+            .await
+            .unwrap();
+        let command = |event: &v1::Event| match &event.body {
+            Some(v1::event::Body::Command(command)) => command.verb.ends_with("cordon"),
+            _ => false,
+        };
+        events.into_inner().events.iter().filter(|event| command(event)).count()
+    };
+    wait_until("every change has its entry", async || {
+        let entries = cluster.audit().await;
+        let entries = entries
+            .iter()
+            .filter(|record| record.action.to_lowercase().ends_with("cordonnode"));
+        (entries.filter(|record| record.code == 0).count() >= done().await).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_flood_of_refusals_fills_the_audit() {
+    let cluster = Secure::start(&[]).await;
+    let mut channel = cluster.connect(&crate::secure::nobody(&cluster.path("admin"))).await;
+    for number in 0..500 {
+        let path = format!("/wyneos.v1.Made/Up{number}").parse().unwrap();
+        let mut grpc = tonic::client::Grpc::new(channel.clone());
+        grpc.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<(), ()>::default();
+        grpc.unary(tonic::Request::new(()), path, codec).await.unwrap_err();
+    }
+    let ada = cluster.path("ada").display().to_string();
+    cluster.done(&["operator", "create", "ada", "--role", "viewer", "--out", &ada]);
+    channel = cluster.connect(&tls(&cluster.path("ada"))).await;
+    let mut junk = v1::enrollment_service_client::EnrollmentServiceClient::new(channel.clone());
+    for _ in 0..200 {
+        junk.renew(v1::RenewRequest::default()).await.unwrap_err();
+    }
+    let node = "x".to_owned();
+    let refused = client::cluster(channel)
+        .cordon_node(v1::CordonNodeRequest { node })
+        .await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    let told = cluster
+        .audited("what others were refused", |record| {
+            record.action.ends_with("/CordonNode")
+        })
+        .await;
+    assert_eq!(told.principal, "viewer/ada");
+    let entries = cluster.audit().await.len();
+    assert!(entries < 20, "{entries} entries");
+}
+
+#[tokio::test]
+async fn a_certificate_that_expires_while_its_connection_stands_lets_nobody_in() {
+    let cluster = Secure::start(&[]).await;
+    let now = std::time::SystemTime::now();
+    let admin = Principal::new(cluster.cluster(), Role::Admin, "brief").unwrap();
+    let holds = now - Duration::from_secs(1)..now + Duration::from_secs(3);
+    let channel = cluster.connect(&cluster.certificate(&admin, holds)).await;
+    let mut client = client::cluster(channel);
+    client.list_nodes(v1::ListNodesRequest::default()).await.unwrap();
+    wait_until("it lets nobody in", async || {
+        let answer = client.list_nodes(v1::ListNodesRequest::default()).await;
+        answer.err().filter(|status| status.code() == Code::Unauthenticated)
+    })
+    .await;
 }
 
 #[tokio::test]

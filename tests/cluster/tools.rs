@@ -155,6 +155,26 @@ async fn grpcurl_talks_tls_by_the_files_that_an_operator_has() {
     let args = ["-cacert", &ca, "-H", &header, &cluster.address, list];
     let listed = tool("grpcurl", &args).unwrap();
     assert!(text(&listed).contains("\"name\": \"one\""), "{}", text(&listed));
+    // An error is told as one.
+    let get = "wyneos.v1.ClusterService/GetNode";
+    let args = [
+        "-cacert",
+        &ca,
+        "-cert",
+        &cert,
+        "-key",
+        &key,
+        "-d",
+        r#"{"node":"nobody"}"#,
+        &cluster.address,
+        get,
+    ];
+    let missing = tool("grpcurl", &args).unwrap();
+    assert!(
+        text(&missing).contains("NotFound") && text(&missing).contains("NODE_UNKNOWN"),
+        "{}",
+        text(&missing)
+    );
     // The protocol is public, what it tells is not.
     let services = tool("grpcurl", &["-cacert", &ca, &cluster.address, "list"]).unwrap();
     assert!(

@@ -32,6 +32,9 @@ use crate::{
 const TOKEN_TTL: Duration = Duration::from_secs(3600);
 const OPERATOR_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// An operator holds for a year at most.
+const OPERATOR_TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// Entries that a watcher reads from the disk at once.
 const CATCH_UP: usize = 256;
 
@@ -49,14 +52,14 @@ fn random<const N: usize>() -> Result<[u8; N], Status> {
     Ok(bytes)
 }
 
-async fn authorities(ca: &Ca) -> Result<(Vec<v1::AuthorityDetails>, i64), Status> {
-    let (shown, since) = ca.shown().await.map_err(|error| ca_failed(&error))?;
+async fn authorities(ca: &Ca) -> (Vec<v1::AuthorityDetails>, i64) {
+    let (shown, since) = ca.shown().await;
     let details = shown.iter().map(|one| v1::AuthorityDetails {
         fingerprint: one.fingerprint.iter().map(|byte| format!("{byte:02x}")).collect(),
         expires: Some(timestamp(one.expires)),
         signs: one.signs,
     });
-    Ok((details.collect(), since))
+    (details.collect(), since)
 }
 
 /// A subscriber of the audit.
@@ -114,6 +117,10 @@ impl Services {
     /// Admitted nodes whose newest certificate is from before `since`.
     fn nodes_behind(&self, since: i64) -> Result<u32, Status> {
         let published = self.newest()?;
+        if published.snapshot.time.0 < since {
+            let reason = "no snapshot was published since the last step: try again after the next cycle";
+            return Err(status::precondition("NODES_BEHIND", reason));
+        }
         let behind = published.snapshot.nodes.iter().filter(|row| {
             let identity = row.record.identity;
             row.record.admission == Admission::Admitted && identity.is_some_and(|identity| identity.issued.0 < since)
@@ -189,8 +196,21 @@ impl AccessService for Services {
                 (Credential::Key(key), String::new())
             }
         };
+        // Made first: an operator who is on record has credentials.
+        let issued = match credential {
+            Credential::Bearer(_) => None,
+            Credential::Key(_) => {
+                let principal = Principal::new(ca.trust().cluster(), role, &name)
+                    .map_err(|error| status::bad_field("name", error.to_string()))?;
+                if ttl > OPERATOR_TTL_MAX {
+                    return Err(status::bad_field("ttl", "more than 366 days"));
+                }
+                let issued = ca.issue(&request.certificate_request, &principal, ttl).await;
+                Some(issued.map_err(|error| ca_failed(&error))?)
+            }
+        };
         let command = Command::CreateOperator {
-            name: name.clone(),
+            name,
             role,
             credential,
             ttl,
@@ -203,11 +223,7 @@ impl AccessService for Services {
             details: Some((&*operator).into()),
             ..v1::CreateOperatorResponse::default()
         };
-        if let Credential::Key(_) = credential {
-            let principal = Principal::new(ca.trust().cluster(), role, &name)
-                .map_err(|error| status::bad_field("name", error.to_string()))?;
-            let issued = ca.issue(&request.certificate_request, &principal, ttl).await;
-            let issued = issued.map_err(|error| ca_failed(&error))?;
+        if let Some(issued) = issued {
             self.metrics.certificates.inc();
             (response.chain, response.roots) = (issued.chain, issued.roots);
         }
@@ -281,7 +297,7 @@ impl AccessService for Services {
         _: Request<v1::GetAuthoritiesRequest>,
     ) -> Result<Response<v1::GetAuthoritiesResponse>, Status> {
         let ca = self.ca()?;
-        let (authorities, since) = authorities(ca).await?;
+        let (authorities, since) = authorities(ca).await;
         Ok(Response::new(v1::GetAuthoritiesResponse {
             authorities,
             external: ca.is_external(),
@@ -303,7 +319,7 @@ impl AccessService for Services {
             v1::RotationStep::Unspecified => return Err(status::bad_field("step", "not set")),
         };
         caller.about(format!("CA: {step:?}").to_lowercase());
-        let (_, since) = authorities(ca).await?;
+        let (_, since) = authorities(ca).await;
         let behind = self.nodes_behind(since)?;
         if step != Step::Prepare && behind > 0 && !request.force {
             let message = format!(
@@ -313,7 +329,7 @@ impl AccessService for Services {
             return Err(status::precondition("NODES_BEHIND", message));
         }
         ca.rotate(step).await.map_err(|error| ca_failed(&error))?;
-        let (authorities, _) = authorities(ca).await?;
+        let (authorities, _) = authorities(ca).await;
         Ok(Response::new(v1::RotateAuthorityResponse { authorities }))
     }
 }

@@ -19,7 +19,7 @@ use wyneos_core::{
     limits,
     node::Admission,
 };
-use wyneos_shell::clock::Clock;
+use wyneos_shell::{clock::Clock, listener};
 
 use super::{Services, caller_of};
 use crate::{
@@ -58,14 +58,16 @@ impl Services {
     /// One attempt to join from where the caller is.
     fn attempt(&self, caller: &Caller) -> Result<(), Status> {
         let Some(source) = caller.source else { return Ok(()) };
-        self.limiter.take(source.ip(), Instant::now()).map_err(|wait| {
-            let a_minute = self.config.enrolments_per_minute;
-            let message = format!(
-                "more than {a_minute} attempts a minute from {} (enrolments_per_minute)",
-                source.ip()
-            );
-            status::exhausted_for("ENROLMENTS", message, wait)
-        })
+        self.limiter
+            .take(listener::source(source.ip()), Instant::now())
+            .map_err(|wait| {
+                let a_minute = self.config.enrolments_per_minute;
+                let message = format!(
+                    "more than {a_minute} attempts a minute from {} (enrolments_per_minute)",
+                    source.ip()
+                );
+                status::exhausted_for("ENROLMENTS", message, wait)
+            })
     }
 
     /// The certificate for a node that may have one.
@@ -194,6 +196,11 @@ impl EnrollmentService for Services {
         let caller = caller_of(&request);
         self.ca()?;
         let request = request.into_inner();
+        let key = caller.shown.as_ref().map(|(_, key)| *key).unwrap_or_default();
+        self.renewals.take(key, Instant::now()).map_err(|wait| {
+            let message = "more renewals a minute than any certificate needs";
+            status::exhausted_for("RENEWALS", message, wait)
+        })?;
         let Some(proven) = caller.proven else {
             let certificate = self.renewed_operator(&caller, &request.certificate_request).await?;
             return Ok(Response::new(v1::RenewResponse {

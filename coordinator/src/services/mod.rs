@@ -10,7 +10,7 @@ mod event;
 mod telemetry;
 mod workload;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
@@ -22,6 +22,7 @@ use wyneos_core::{
     coordinator::{Answer, Command},
     event::Event,
     id::NodeId,
+    integrity::Digest,
     registry,
 };
 
@@ -58,7 +59,9 @@ pub(crate) struct Services {
     /// `None` without TLS.
     pub(crate) ca: Option<Arc<Ca>>,
     /// Attempts to join.
-    pub(crate) limiter: Arc<Limiter>,
+    pub(crate) limiter: Arc<Limiter<IpAddr>>,
+    /// Renewals, by the key that is certified.
+    pub(crate) renewals: Arc<Limiter<Digest>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) started: wyneos_core::time::WallTime,
     pub(crate) public_key: wyneos_core::integrity::PublicKey,

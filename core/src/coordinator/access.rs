@@ -26,7 +26,7 @@ fn after(now: WallTime, ttl: Duration) -> Result<WallTime, Refusal> {
 }
 
 impl Coordinator {
-    /// Rules on a node's admission; true when that changed. Whoever is let in or shut out is told by the end of its session.
+    /// Rules on a node's admission; true when that changed. Its session is the caller's to end: only a new one tells the agent.
     fn rule(&mut self, index: NodeIndex, admission: Admission, by: &str, reason: &str) -> bool {
         let time = self.wall_now();
         let record = Arc::make_mut(&mut self.registry[index].record);
@@ -134,7 +134,8 @@ impl Coordinator {
             let same = record
                 .identity
                 .is_some_and(|known| (known.key, known.machine) == (identity.key, identity.machine));
-            if same && record.admission == token.admission {
+            let admits = record.admission != Admission::Admitted && token.admission == Admission::Admitted;
+            if same && !admits {
                 Arc::make_mut(&mut self.registry[index].record).identity = Some(identity);
                 self.keep(index);
                 return Ok(self.admission(index, false, 0));
@@ -157,19 +158,31 @@ impl Coordinator {
             Some(index) => index,
             None => self.add_enrolled(&enrolment),
         };
+        // A node of before there was TLS: whoever has a token for anybody could claim to be it.
+        let claimed = known.is_some() && self.registry[index].record.identity.is_none() && token.name.is_empty();
         let record = Arc::make_mut(&mut self.registry[index].record);
+        let before = record.admission;
         record.identity = Some(identity);
         record.operator_labels.extend(token.labels);
         let by = format!("join token {}", token.id);
-        // Neither does a token take back what an operator ruled of a node, nor a new key go unnoticed.
-        let (admission, reason) = match token.admission {
-            Admission::Admitted => (Admission::Admitted, "joined with a token that admits"),
-            _ => (
+        let (admission, reason) = match (token.admission, known) {
+            _ if claimed => {
+                let reason = "a node of before it had a certificate: an operator must say that this is it";
+                (Admission::Pending, reason)
+            }
+            (Admission::Admitted, _) => (Admission::Admitted, "joined with a token that admits"),
+            // A token takes nobody's admission away.
+            (_, Some(_)) => (before, "joined again"),
+            (_, None) => (
                 Admission::Pending,
                 "joined with a token that leaves admission to an operator",
             ),
         };
         let changed = self.rule(index, admission, &by, reason);
+        if changed {
+            let detail = "the admission of this node changed as it joined: begin a new session";
+            self.end_for(index, RefusalReason::Readmitted, detail);
+        }
         let detail = format!("{}, by {by}", reason);
         let event = self.carried_out(index, "join", detail, &by);
         Ok(self.admission(index, changed, event))
@@ -247,7 +260,8 @@ impl Coordinator {
             self.rule(index, Admission::Pending, "coordinator", reason);
             return;
         };
-        let moved = machine != ZERO_DIGEST && identity.machine != ZERO_DIGEST && machine != identity.machine;
+        // Once it told its machine, saying nothing is no way around.
+        let moved = identity.machine != ZERO_DIGEST && machine != identity.machine;
         if !moved || record.admission != Admission::Admitted {
             return;
         }

@@ -90,6 +90,10 @@ impl Coordinator {
                 None,
             ));
         }
+        // Who it is comes first: what follows counts as a sign of life of the node.
+        if let Some(refusal) = self.unproven(hello, origin) {
+            return Some(refusal);
+        }
         if self.stopping || self.staging.is_behind() {
             let detail = if self.stopping {
                 "the coordinator is shutting down"
@@ -98,28 +102,12 @@ impl Coordinator {
             };
             return Some(refused(RefusalReason::Overloaded, detail, Some(OVERLOADED_RETRY)));
         }
-        if let Some((node, _)) = origin.proven
-            && node != hello.facts.id
-        {
-            let detail = format!("hello.node_id: the certificate is that of node {node}");
-            return Some(refused(RefusalReason::Invalid, detail, None));
-        }
         let Some(index) = self.registry.find(hello.facts.id) else {
             let full = self.registry.len() >= self.config.max_nodes;
             let detail = || format!("the cluster has {} nodes, its limit (max_nodes)", self.registry.len());
             return full.then(|| refused(RefusalReason::Overloaded, detail(), Some(OVERLOADED_RETRY)));
         };
         let node = &self.registry[index];
-        if node.record.admission == Admission::Revoked {
-            return Some(refused(RefusalReason::Revoked, "this node was revoked", None));
-        }
-        let known_by = node.record.identity.map(|identity| identity.key);
-        if let (Some((_, key)), Some(known)) = (origin.proven, known_by)
-            && key != known
-        {
-            let detail = "this node is known by another key: it joined anew since";
-            return Some(refused(RefusalReason::Revoked, detail, None));
-        }
         let known = (
             node.record.incarnation,
             node.session.as_ref().map(|session| session.attempt),
@@ -135,6 +123,32 @@ impl Coordinator {
             return Some(refused(RefusalReason::Stale, detail, None));
         }
         self.dispute(index, hello, &origin.address)
+    }
+
+    /// Why whoever says this hello is not the node, or is shut out.
+    fn unproven(&self, hello: &Hello, origin: &Origin) -> Option<Refused> {
+        let known = self
+            .registry
+            .find(hello.facts.id)
+            .map(|index| &self.registry[index].record);
+        if known.is_some_and(|record| record.admission == Admission::Revoked) {
+            return Some(refused(RefusalReason::Revoked, "this node was revoked", None));
+        }
+        let (node, key) = origin.proven?;
+        if node != hello.facts.id {
+            let detail = format!("hello.node_id: the certificate is that of node {node}");
+            return Some(refused(RefusalReason::Invalid, detail, None));
+        }
+        if hello.instance == [0; 16] {
+            let detail = "hello.instance: missing; with TLS two processes of one identity must be told apart";
+            return Some(refused(RefusalReason::Invalid, detail, None));
+        }
+        let known_by = known.and_then(|record| record.identity).map(|identity| identity.key);
+        if known_by.is_some_and(|known| known != key) {
+            let detail = "this node is known by another key: it joined anew since";
+            return Some(refused(RefusalReason::Revoked, detail, None));
+        }
+        None
     }
 
     /// A process claims to be a node that has a session with another one: it waits until that was asked whether it is still there.

@@ -225,6 +225,73 @@ fn a_certificate_speaks_for_its_own_node_by_its_newest_key_alone() {
 }
 
 #[test]
+fn who_leaves_out_what_tells_processes_and_machines_apart_gains_nothing() {
+    let mut rig = Rig::new();
+    token(&mut rig, "a", 5, Admission::Admitted).unwrap();
+    enrol(&mut rig, enrolment("a", 1)).unwrap();
+    proven(&mut rig, 1, hello_of(1, 1, 1, 4), 1);
+    proven(&mut rig, 2, hello_of(1, 2, 0, 4), 1);
+    assert_eq!(rig.refused(2), Some(RefusalReason::Invalid));
+    rig.input(Input::Closed {
+        conn: ConnId(1),
+        by_peer: true,
+    });
+    proven(&mut rig, 3, hello_of(1, 2, 2, 0), 1);
+    assert_eq!(rig.welcome(3).unwrap().admission, Admission::Pending);
+}
+
+#[test]
+fn nobody_keeps_another_node_alive_while_the_store_is_behind() {
+    let mut rig = Rig::new();
+    token(&mut rig, "a", 5, Admission::Admitted).unwrap();
+    for node in 1..=2u8 {
+        enrol(&mut rig, enrolment("a", node)).unwrap();
+        proven(&mut rig, u64::from(node), hello_of(node, 1, node, 4), node);
+    }
+    rig.stalled = true;
+    for number in 0..200u64 {
+        let node = "node-1".to_owned();
+        let command = match number % 2 {
+            0 => Command::Cordon { node },
+            _ => Command::Uncordon { node },
+        };
+        rig.input(Input::Command {
+            request: crate::coordinator::RequestId(number),
+            command,
+            by: "test".into(),
+        });
+    }
+    proven(&mut rig, 29, hello_of(1, 5, 9, 4), 1);
+    assert_eq!(rig.refused(29), Some(RefusalReason::Overloaded));
+    proven(&mut rig, 30, hello_of(1, 5, 9, 4), 2);
+    assert_eq!(rig.refused(30), Some(RefusalReason::Invalid));
+}
+
+#[test]
+fn a_token_admits_a_pending_node_that_joins_again_and_takes_no_admission_away() {
+    let mut rig = Rig::new();
+    token(&mut rig, "p", 5, Admission::Pending).unwrap();
+    token(&mut rig, "a", 5, Admission::Admitted).unwrap();
+    enrol(&mut rig, enrolment("p", 1)).unwrap();
+    proven(&mut rig, 1, hello_of(1, 1, 1, 4), 1);
+    assert_eq!(enrol(&mut rig, enrolment("a", 1)), Ok((Admission::Admitted, true)));
+    assert_eq!(rig.refused(1), Some(RefusalReason::Readmitted));
+    assert_eq!(enrol(&mut rig, enrolment("p", 1)), Ok((Admission::Admitted, false)));
+}
+
+#[test]
+fn a_node_of_before_there_was_tls_is_not_claimed_by_a_token_for_anybody() {
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    token(&mut rig, "a", 5, Admission::Admitted).unwrap();
+    assert_eq!(enrol(&mut rig, enrolment("a", 1)), Ok((Admission::Pending, true)));
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    token_for(&mut rig, "b", 5, Admission::Admitted, "node-1").unwrap();
+    assert_eq!(enrol(&mut rig, enrolment("b", 1)), Ok((Admission::Admitted, false)));
+}
+
+#[test]
 fn a_genuine_certificate_of_an_unknown_node_waits_for_an_operator() {
     let mut rig = Rig::new();
     proven(&mut rig, 1, hello_of(1, 1, 1, 4), 1);
