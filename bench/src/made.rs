@@ -51,7 +51,7 @@ pub(crate) fn hello(number: u64, attempt: u64, probe_address: String) -> v1::Hel
         config_digest: vec![2; 32],
         probe_address,
         attempt,
-        instance: vec![],
+        instance: vec![1; 16],
         machine: vec![],
     }
 }

@@ -342,3 +342,24 @@ fn fuzz_scenarios() {
         text.parse::<wyneos_sim::Scenario>().map(|_| ()).map_err(|_| ())
     });
 }
+
+#[test]
+fn fuzz_declarations() {
+    let mut spec = convert::spec_out(&wyneos_core::workload::Spec::new("web", "/bin/web"));
+    spec.env.push(v1::EnvironmentVariable {
+        name: "LOG".to_owned(),
+        value: "info".to_owned(),
+    });
+    spec.constraints.push(v1::Constraint {
+        key: "zone".to_owned(),
+        operator: v1::ConstraintOperator::In.into(),
+        values: vec!["a".to_owned()],
+    });
+    run("declarations", &[spec.encode_to_vec()], |bytes| {
+        let spec = v1::WorkloadSpec::decode(bytes).map_err(|error| error.to_string())?;
+        let spec = convert::spec_in(spec).map_err(|error| error.field)?;
+        // What was accepted is accepted again as the same.
+        assert_eq!(convert::spec_in(convert::spec_out(&spec)).as_ref(), Ok(&spec));
+        Ok::<_, String>(())
+    });
+}

@@ -18,3 +18,4 @@ mod renewal;
 mod secure;
 mod tools;
 mod watching;
+mod workloads;

@@ -53,3 +53,17 @@ fn what_is_wrong_is_named() {
     let daemon = SMALLEST.replace("service", "daemon");
     assert!(parse(&daemon, false).unwrap_err().contains("replicas"));
 }
+
+#[test]
+fn fuzz_files() {
+    let seeds = [SMALLEST, include_str!("full.toml")].map(|text| text.as_bytes().to_vec());
+    wyneos_fuzz::run("files of declarations", &seeds, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let read = parse(&text, false).map(convert::spec_in);
+        (
+            read.map(|spec| spec.map(|_| ()).map_err(|error| error.field))
+                .map_err(|_| ()),
+            parse(&text, true).is_ok(),
+        )
+    });
+}
