@@ -27,6 +27,9 @@ const EARLIER: Duration = Duration::from_secs(300);
 /// How often the age of the coordinator's own certificate is looked at, at most.
 const LOOK: Duration = Duration::from_secs(60);
 
+/// The cluster's id, beside an operator's own CA.
+const CLUSTER_ID: &str = "cluster-id";
+
 /// Admins' credentials hold for a year at most.
 const ADMIN: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -352,7 +355,12 @@ impl Ca {
         let (place, signing) = match external {
             Some((certificate, key)) => {
                 let place = Place::External(certificate.to_owned(), key.to_owned());
-                (place, load_external(own.cluster, certificate, key)?)
+                let signing = load_external(own.cluster, certificate, key)?;
+                // For whoever makes an admin's credentials: the store is in use.
+                let path = data_dir.join(CLUSTER_ID);
+                let id = format!("{}\n", own.cluster);
+                files::write_durably(&path, id.as_bytes(), 0o600).map_err(failed(&path, "write it"))?;
+                (place, signing)
             }
             None => {
                 let folder = data_dir.join("ca");
@@ -517,16 +525,38 @@ impl Ca {
 
 /// Makes an admin's credentials from the CA's files, on the coordinator's own host: for the first admin, and for when there is none
 /// left. Writes `ca.pem`, `cert.pem` and `key.pem` into `into`.
-pub(crate) fn make_admin(data_dir: &Path, name: &str, lifetime: Duration, into: &Path) -> Result<Principal, CaError> {
+pub(crate) fn make_admin(
+    data_dir: &Path,
+    external: Option<(&Path, &Path)>,
+    name: &str,
+    lifetime: Duration,
+    into: &Path,
+) -> Result<Principal, CaError> {
     if lifetime.is_zero() || lifetime > ADMIN {
         return Err(CaError::Step("--ttl: 1s to 366d"));
     }
     if into.join("key.pem").exists() {
         return Err(CaError::Step("--out: there is a key already; name another folder"));
     }
-    let folder = data_dir.join("ca");
-    let signing = load_own(&folder, None)?;
-    let place = Place::Own(folder);
+    let (place, signing) = match external {
+        Some((certificate, key)) => {
+            let path = data_dir.join(CLUSTER_ID);
+            let text =
+                fs::read_to_string(&path).map_err(failed(&path, "read it; has the coordinator run with this CA?"))?;
+            let cluster = text.trim().parse();
+            let cluster = cluster.map_err(|error: wyneos_core::id::BadUuid| CaError::State {
+                path,
+                reason: error.to_string(),
+            })?;
+            let place = Place::External(certificate.to_owned(), key.to_owned());
+            (place, load_external(cluster, certificate, key)?)
+        }
+        None => {
+            let folder = data_dir.join("ca");
+            let signing = load_own(&folder, None)?;
+            (Place::Own(folder), signing)
+        }
+    };
     let principal = Principal::new(signing.state.cluster, identity::Role::Admin, name)
         .map_err(|_| CaError::Step("--name: 1 to 64 letters, digits, '.', '_' and '-'"))?;
     let credentials = own_credentials(&signing, &place, &principal, &[], lifetime, false)?;

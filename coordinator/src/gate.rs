@@ -234,6 +234,7 @@ impl Gate {
 fn code_of(refused: &Refused) -> Code {
     match refused {
         Refused::Connections(_) | Refused::Source(_) => Code::ResourceExhausted,
+        Refused::Nobodys(_) => Code::Unavailable,
         Refused::Late(_) => Code::DeadlineExceeded,
         Refused::Handshake(_) => Code::Unauthenticated,
     }

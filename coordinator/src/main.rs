@@ -52,6 +52,12 @@ struct Admin {
         default_value = "/var/lib/wyneos-coordinator"
     )]
     data_dir: PathBuf,
+    /// An operator's own CA (PEM), where the coordinator has one.
+    #[arg(long, env = "WYNEOS_COORDINATOR_CA_CERT", requires = "ca_key")]
+    ca_cert: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(long, env = "WYNEOS_COORDINATOR_CA_KEY", requires = "ca_cert")]
+    ca_key: Option<PathBuf>,
     /// The admin's name: 1 to 64 letters, digits, '.', '_' and '-'. `wynectl operator revoke` shuts it out by this name.
     #[arg(long, default_value = "admin")]
     name: String,
@@ -64,7 +70,8 @@ struct Admin {
 }
 
 fn admin(admin: &Admin) -> Result<(), BootError> {
-    let principal = ca::make_admin(&admin.data_dir, &admin.name, admin.ttl.0, &admin.out)?;
+    let external = admin.ca_cert.as_deref().zip(admin.ca_key.as_deref());
+    let principal = ca::make_admin(&admin.data_dir, external, &admin.name, admin.ttl.0, &admin.out)?;
     println!("{principal}: credentials for {} in {}", admin.ttl, admin.out.display());
     println!("wynectl context add {} --from {}", admin.name, admin.out.display());
     Ok(())

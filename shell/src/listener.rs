@@ -39,7 +39,7 @@ const BREATHER: Duration = Duration::from_millis(50);
 pub struct Limits {
     /// How long a handshake may take. Longer: slower hosts get through; half-open ones are held for longer.
     pub handshake: Duration,
-    /// Connections at most, handshakes included.
+    /// Connections at most, handshakes included. Half of them are kept for those who show a certificate.
     pub connections: usize,
     /// Connections of one source at most, handshakes included; an IPv6 source is a network of 64 bits.
     pub of_one_source: usize,
@@ -56,6 +56,9 @@ pub enum Refused {
     /// Its source has as many as it may have.
     #[error("{0} connections of this source, the limit (max_connections_per_source)")]
     Source(usize),
+    /// Those that show no certificate have their half.
+    #[error("{0} connections without a certificate, half of max_connections")]
+    Nobodys(usize),
     /// The handshake took too long.
     #[error("no handshake within {0:?}")]
     Late(Duration),
@@ -70,6 +73,7 @@ impl Refused {
         match self {
             Refused::Connections(_) => "connections",
             Refused::Source(_) => "source",
+            Refused::Nobodys(_) => "nobodys",
             Refused::Late(_) => "late",
             Refused::Handshake(_) => "handshake",
         }
@@ -120,6 +124,7 @@ impl Peer {
 #[derive(Debug, Default)]
 struct Counts {
     all: usize,
+    nobodys: usize,
     of: HashMap<IpAddr, usize>,
 }
 
@@ -128,6 +133,7 @@ struct Counts {
 struct Counted {
     counts: Arc<Mutex<Counts>>,
     source: IpAddr,
+    nobodys: bool,
 }
 
 /// What counts as one source: an IPv4 address, whichever way it is written, or an IPv6 network of 64 bits.
@@ -154,7 +160,19 @@ impl Counted {
         Ok(Counted {
             counts: Arc::clone(counts),
             source,
+            nobodys: false,
         })
+    }
+
+    /// Counts it as nobody's.
+    fn as_nobodys(&mut self, limits: &Limits) -> Result<(), Refused> {
+        let mut held = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.nobodys >= limits.connections.div_ceil(2) {
+            return Err(Refused::Nobodys(held.nobodys));
+        }
+        held.nobodys += 1;
+        self.nobodys = true;
+        Ok(())
     }
 }
 
@@ -162,6 +180,7 @@ impl Drop for Counted {
     fn drop(&mut self) {
         let mut held = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         held.all -= 1;
+        held.nobodys -= usize::from(self.nobodys);
         if let Some(count) = held.of.get_mut(&self.source) {
             *count -= 1;
             if *count == 0 {
@@ -232,7 +251,15 @@ pub fn accept(
             drop(stream.set_nodelay(true));
             let (ready, watch, acceptor) = (ready.clone(), Arc::clone(&watch), acceptor.clone());
             tokio::spawn(async move {
-                match greet(stream, address, acceptor, limits.handshake).await {
+                let mut counted = counted;
+                let greeted = greet(stream, address, acceptor, limits.handshake).await;
+                let admitted = greeted.and_then(|(stream, peer)| {
+                    if peer.is_nobody() {
+                        counted.as_nobodys(&limits)?;
+                    }
+                    Ok((stream, peer))
+                });
+                match admitted {
                     Ok((stream, peer)) => {
                         let patience = peer.is_nobody().then(|| Box::pin(sleep(limits.nobodys)));
                         let conn = Conn {

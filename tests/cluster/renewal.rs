@@ -1,12 +1,19 @@
 //! Certificates and CAs that are replaced while everything runs.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use wyneos::{
     client,
-    identity::{Credentials, validity},
+    identity::{Authority, Credentials, validity},
     v1::Liveness,
 };
+use wyneos_shell::files;
 
 use crate::{
     harness::wait_until,
@@ -194,4 +201,60 @@ async fn a_new_ca_is_rolled_in_with_both_trusted_for_a_time() {
         .into_inner();
     assert_eq!(fingerprint.authorities.len(), 1);
     assert_ne!(fingerprint.authorities[0].fingerprint, old);
+}
+
+#[tokio::test]
+async fn an_operators_own_ca_is_used_and_replaced_by_its_files() {
+    let place = tempfile::tempdir().unwrap();
+    let (certificate, key) = (place.path().join("ca.pem"), place.path().join("ca.key"));
+    let made = || {
+        Authority::new(wyneos_core::id::Uuid([1; 16]), SystemTime::now())
+            .unwrap()
+            .1
+    };
+    let write = |path: &Path, text: &str| files::write_durably(path, text.as_bytes(), 0o600).unwrap();
+    let (old, new) = (made(), made());
+    write(&certificate, &old.certificate);
+    write(&key, &old.key);
+    // For as long as the test's process.
+    let leaked = |path: &Path| -> &'static str { Box::leak(path.display().to_string().into_boxed_str()) };
+    let extra = [
+        "--certificate-ttl",
+        "10s",
+        "--ca-cert",
+        leaked(&certificate),
+        "--ca-key",
+        leaked(&key),
+    ];
+    let cluster = Secure::start(&extra).await;
+    let _agent = cluster.joined("one").await;
+    let before = cluster.online("one").await;
+    let refused = cluster.wynectl(&["ca", "prepare"]);
+    assert!(text(&refused).contains("from files"), "{}", text(&refused));
+    let roots = || {
+        let pem = fs::read_to_string(cluster.path("one").join("identity").join("ca.pem")).unwrap();
+        pem.matches("BEGIN").count()
+    };
+    write(&certificate, &format!("{}{}", old.certificate, new.certificate));
+    wait_until("the node trusts both", async || (roots() == 2).then_some(())).await;
+    // Operators, too.
+    let both = format!("{}{}", old.certificate, new.certificate);
+    write(&cluster.path("admin").join("ca.pem"), &both);
+    write(&key, &new.key);
+    let by_new = || {
+        let wanted = CertificateDer::from_pem_slice(new.certificate.as_bytes()).unwrap();
+        certificate_of(&cluster) == wanted
+    };
+    wait_until("the new one signs the node's", async || by_new().then_some(())).await;
+    let after = cluster.online("one").await;
+    assert_eq!(
+        (after.session, after.liveness_since),
+        (before.session, before.liveness_since)
+    );
+}
+
+/// The CA behind a node's certificate.
+fn certificate_of(cluster: &Secure) -> CertificateDer<'static> {
+    let folder = cluster.path("one").join("identity");
+    Credentials::load_from(&folder).unwrap().chain[1].clone()
 }

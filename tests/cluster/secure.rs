@@ -80,13 +80,11 @@ impl Secure {
             &self.path("coordinator.log"),
         ));
         let admin = self.path("admin").display().to_string();
+        let own_ca = self.extra.chunks(2).filter(|pair| pair[0].starts_with("--ca-"));
+        let mut make = vec!["admin", "--data-dir", &data_dir, "--out", &admin];
+        make.extend(own_ca.flatten());
         wait_until("the coordinator has a CA", async || {
-            let made = || {
-                run(
-                    "wyneos-coordinator",
-                    &["admin", "--data-dir", &data_dir, "--out", &admin],
-                )
-            };
+            let made = || run("wyneos-coordinator", &make);
             (self.path("admin").join("cert.pem").exists() || made().status.success()).then_some(())
         })
         .await;

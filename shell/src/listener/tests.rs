@@ -96,21 +96,24 @@ async fn nobodys_connection_is_closed_unless_somebody_vouches_for_it() {
 
 #[tokio::test]
 async fn half_open_handshakes_end_and_one_source_has_so_many_and_no_more() {
-    let (mut conns, address, [nobody, _], refusals) = server().await;
+    let (mut conns, address, [nobody, viewer], refusals) = server().await;
     let mut half_open = TcpStream::connect(address).await.unwrap();
     half_open.write_all(&[22, 3, 1]).await.unwrap();
     let mut byte = [0];
     assert!(matches!(half_open.read(&mut byte).await, Ok(0) | Err(_)));
     let mut held = Vec::new();
-    for _ in 0..3 {
-        held.push((connect(&nobody, address).await, conns.next().await.unwrap().unwrap()));
+    for connector in [&nobody, &nobody, &viewer] {
+        held.push((connect(connector, address).await, conns.next().await.unwrap().unwrap()));
     }
     let mut beyond = TcpStream::connect(address).await.unwrap();
     assert!(matches!(beyond.read(&mut byte).await, Ok(0) | Err(_)));
     assert_eq!(*refusals.0.lock().unwrap(), ["late", "source"]);
-    // Room again.
-    held.clear();
-    drop(connect(&nobody, address).await);
+    // Room for one more, but half of all are kept for those who show a certificate.
+    held.pop();
+    let mut third = connect(&nobody, address).await;
+    assert!(matches!(third.read(&mut byte).await, Ok(0) | Err(_)));
+    drop((connect(&viewer, address).await, conns.next().await.unwrap().unwrap()));
+    assert_eq!(*refusals.0.lock().unwrap(), ["late", "source", "nobodys"]);
 }
 
 #[test]
