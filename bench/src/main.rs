@@ -15,6 +15,7 @@ mod made;
 mod null;
 mod null_watch;
 mod output;
+mod place;
 mod process;
 mod reconnect;
 mod seeds;
@@ -69,6 +70,13 @@ struct Ingest {
     /// With mutual TLS, on both servers.
     #[arg(long)]
     tls: bool,
+}
+
+#[derive(Args)]
+struct Place {
+    /// Sizes of the cluster; five instances a node.
+    #[arg(long, value_delimiter = ',', default_value = "1000,10000", value_parser = clap::value_parser!(u64).range(20..=100_000))]
+    nodes: Vec<u64>,
 }
 
 #[derive(Args)]
@@ -183,11 +191,13 @@ enum Command {
     Death(RealDeath),
     /// Whether zones that died are told from a coordinator that is cut off from them; all CPUs.
     Ambiguity(Ambiguity),
+    /// How long it takes to place instances on empty nodes, in process.
+    Place(Place),
     /// How soon all agents are back, with mutual TLS, after the coordinator was killed and started again.
     Reconnect(Reconnect),
     /// How long joining takes, from the command until the node is online; and from nothing to three nodes.
     Join(Join),
-    /// All of these but the last five, with their defaults.
+    /// All of these but the last six, with their defaults.
     All,
     /// Serves agents and drops what they say.
     #[command(hide = true)]
@@ -236,6 +246,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Ambiguity(args) => ambiguity::run(args.seeds)?,
         Command::All => all(common)?,
         Command::NullServer { ca } => return null::sessions(ca.as_deref()),
+        Command::Place(args) => place::run(&args.nodes)?,
         Command::Reconnect(args) => reconnect::run(args.agents)?,
         Command::Join(args) => join::run(args.agents)?,
         Command::NullSubscriptions { file, every } => {
