@@ -1,25 +1,25 @@
 //! The cluster's CA, in files of this host: who signs, who is trusted, and the coordinator's own certificate.
-//!
-//! `DATA_DIR/ca/` (0700) holds a folder for each CA, `1/`, `2/`, … with `ca.pem` and `ca.key` (0600), and `state.toml`, which says who
-//! signs and who is trusted. That one file is replaced as a whole, so that every step of a replacement is taken or not taken.
+
+mod error;
+mod files;
 
 use std::{
-    fs::{self, DirBuilder},
-    io,
+    fs,
     ops::Range,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
-use serde::{Deserialize, Serialize};
+use rustls_pki_types::CertificateDer;
 use tokio::sync::Mutex;
-use wyneos::identity::{
-    self, Authority, AuthorityPem, BadAuthority, BadRequest, Credentials, Keys, Principal, TlsError, Trust,
+use wyneos::identity::{self, Credentials, Keys, Principal, Trust};
+use wyneos_shell::files as durable;
+
+pub(crate) use error::CaError;
+use error::failed;
+use files::{
+    Signing, load_authority, load_external, load_own, load_signing, make_authority, now_millis, private, write_state,
 };
-use wyneos_core::id::ClusterId;
-use wyneos_shell::files;
 
 /// How much earlier than now certificates begin to hold, or a tenth of their life if that is less: other hosts' clocks may be slow.
 const EARLIER: Duration = Duration::from_secs(300);
@@ -32,75 +32,6 @@ const CLUSTER_ID: &str = "cluster-id";
 
 /// Admins' credentials hold for a year at most.
 const ADMIN: Duration = Duration::from_secs(366 * 24 * 3600);
-
-/// Why the CA cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CaError {
-    /// A file or folder failed.
-    #[error("{}: cannot {what}", .path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What was tried.
-        what: &'static str,
-        /// What came of it.
-        source: io::Error,
-    },
-    /// A folder can be read by others.
-    #[error("{}: may be read by others than its owner (mode {mode:03o}); chmod 700 it, and think about who has read the key", .path.display())]
-    Exposed {
-        /// Which.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// The state makes no sense.
-    #[error("{}: {reason}", .path.display())]
-    State {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A CA is none.
-    #[error("{}: {source}", .path.display())]
-    Authority {
-        /// Where it is kept.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: BadAuthority,
-    },
-    /// The coordinator's own certificate.
-    #[error("names: {0}")]
-    Names(#[from] BadRequest),
-    /// A key could not be made.
-    #[error("cannot make a key: {0}")]
-    Key(String),
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// A step that does not follow.
-    #[error("{0}")]
-    Step(&'static str),
-}
-
-fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> CaError {
-    let path = path.to_owned();
-    move |source| CaError::File { path, what, source }
-}
-
-/// Who signs, and who is trusted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct State {
-    cluster: ClusterId,
-    /// The folder of the one that signs.
-    signs: u32,
-    /// Folders of those that are trusted.
-    trusted: Vec<u32>,
-    /// Since when this is so, milliseconds of Unix time.
-    since: i64,
-}
 
 /// Where the CAs are kept.
 #[derive(Clone, Debug)]
@@ -117,14 +48,6 @@ pub(crate) enum Step {
     Prepare,
     Activate,
     Retire,
-}
-
-/// What signs now.
-struct Signing {
-    state: State,
-    authority: Authority,
-    /// All that are trusted, the one that signs first.
-    roots: Vec<CertificateDer<'static>>,
 }
 
 /// The CAs, and the coordinator's own certificate.
@@ -152,166 +75,9 @@ pub(crate) struct Issued {
     pub(crate) roots: Vec<Vec<u8>>,
 }
 
-fn now_millis() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    since.as_millis() as i64
-}
-
 fn holding(lifetime: Duration) -> Range<SystemTime> {
     let now = SystemTime::now();
     now - EARLIER.min(lifetime / 10)..now + lifetime
-}
-
-/// A folder that only its owner may look into; made if it is not there.
-fn private(path: &Path) -> Result<(), CaError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(failed(path, "make the folder"))?;
-    let mode = fs::metadata(path).map_err(failed(path, "look at it"))?.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let path = path.to_owned();
-        return Err(CaError::Exposed { path, mode });
-    }
-    Ok(())
-}
-
-fn write_state(folder: &Path, state: &State) -> Result<(), CaError> {
-    let path = folder.join("state.toml");
-    let text = toml::to_string(state).unwrap_or_default();
-    files::write_durably(&path, text.as_bytes(), 0o600).map_err(failed(&path, "write it"))
-}
-
-fn read_state(folder: &Path) -> Result<Option<State>, CaError> {
-    let path = folder.join("state.toml");
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(&path, "read it")(error)),
-    };
-    let wrong = |reason: String| CaError::State {
-        path: path.clone(),
-        reason,
-    };
-    let state: State = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    match state.trusted.contains(&state.signs) {
-        true => Ok(Some(state)),
-        false => Err(wrong("the CA that signs is not trusted".to_owned())),
-    }
-}
-
-/// The certificates in a file.
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaError> {
-    let wrong = |reason: String| CaError::State {
-        path: path.to_owned(),
-        reason,
-    };
-    let bytes = fs::read(path).map_err(failed(path, "read it"))?;
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let read = read.map_err(|error| wrong(error.to_string()))?;
-    match read.is_empty() {
-        true => Err(wrong("no certificate in it".to_owned())),
-        false => Ok(read),
-    }
-}
-
-/// The CA whose certificate is one of those in a file, and whose key is in another.
-fn read_authority(cluster: ClusterId, certificate: &Path, key: &Path) -> Result<Authority, CaError> {
-    let secret = files::read_secret(key).map_err(failed(key, "use it"))?;
-    let key = String::from_utf8_lossy(&secret).into_owned();
-    let path = certificate.to_owned();
-    let mut found = Err(BadAuthority::OtherKey);
-    for one in read_certificates(certificate)? {
-        let pem = AuthorityPem {
-            certificate: identity::certificate_pem(&one),
-            key: key.clone(),
-        };
-        found = Authority::from_pem(cluster, &pem, SystemTime::now());
-        if !matches!(found, Err(BadAuthority::OtherKey)) {
-            break;
-        }
-    }
-    found.map_err(|source| CaError::Authority { path, source })
-}
-
-/// What signs, and all that are trusted: an operator's own, from its files.
-fn load_external(cluster: ClusterId, certificate: &Path, key: &Path) -> Result<Signing, CaError> {
-    let authority = read_authority(cluster, certificate, key)?;
-    let mut roots = read_certificates(certificate)?;
-    roots.retain(|root| root != authority.root());
-    roots.insert(0, authority.root().clone());
-    let state = State {
-        cluster,
-        signs: 0,
-        trusted: vec![0],
-        since: 0,
-    };
-    Ok(Signing {
-        state,
-        authority,
-        roots,
-    })
-}
-
-/// What signs as `state` says, and all that are trusted.
-fn load_signing(folder: &Path, state: State) -> Result<Signing, CaError> {
-    let authority = load_authority(folder, state.signs, state.cluster)?;
-    let mut roots = vec![authority.root().clone()];
-    for number in state.trusted.iter().filter(|number| **number != state.signs) {
-        roots.append(&mut read_certificates(&folder.join(number.to_string()).join("ca.pem"))?);
-    }
-    Ok(Signing {
-        state,
-        authority,
-        roots,
-    })
-}
-
-/// A new CA in the folder `number`.
-fn make_authority(folder: &Path, number: u32, cluster: ClusterId) -> Result<Authority, CaError> {
-    let place = folder.join(number.to_string());
-    private(&place)?;
-    let path = place.clone();
-    let made = Authority::new(cluster, SystemTime::now());
-    let (authority, pem) = made.map_err(|source| CaError::Authority { path, source })?;
-    let (key, certificate) = (place.join("ca.key"), place.join("ca.pem"));
-    files::write_durably(&key, pem.key.as_bytes(), 0o600).map_err(failed(&key, "write it"))?;
-    files::write_durably(&certificate, pem.certificate.as_bytes(), 0o644).map_err(failed(&certificate, "write it"))?;
-    Ok(authority)
-}
-
-fn load_authority(folder: &Path, number: u32, cluster: ClusterId) -> Result<Authority, CaError> {
-    let place = folder.join(number.to_string());
-    private(&place)?;
-    read_authority(cluster, &place.join("ca.pem"), &place.join("ca.key"))
-}
-
-fn load_own(folder: &Path, cluster: Option<ClusterId>) -> Result<Signing, CaError> {
-    let state = match (read_state(folder)?, cluster) {
-        (Some(state), cluster) if cluster.is_none_or(|cluster| cluster == state.cluster) => state,
-        (None, Some(cluster)) => {
-            private(folder)?;
-            make_authority(folder, 1, cluster)?;
-            let state = State {
-                cluster,
-                signs: 1,
-                trusted: vec![1],
-                since: now_millis(),
-            };
-            write_state(folder, &state)?;
-            state
-        }
-        (found, _) => {
-            let path = folder.join("state.toml");
-            let reason = match found {
-                Some(state) => format!("this is the CA of cluster {}", state.cluster),
-                None => "there is no CA yet: start the coordinator once, with TLS".to_owned(),
-            };
-            return Err(CaError::State { path, reason });
-        }
-    };
-    private(folder)?;
-    load_signing(folder, state)
 }
 
 /// A certificate for a new key; `by_oldest`: of the CA that is trusted longest, so that whoever has not heard of a newer one yet
@@ -359,7 +125,7 @@ impl Ca {
                 // For whoever makes an admin's credentials: the store is in use.
                 let path = data_dir.join(CLUSTER_ID);
                 let id = format!("{}\n", own.cluster);
-                files::write_durably(&path, id.as_bytes(), 0o600).map_err(failed(&path, "write it"))?;
+                durable::write_durably(&path, id.as_bytes(), 0o600).map_err(failed(&path, "write it"))?;
                 (place, signing)
             }
             None => {
@@ -561,6 +327,6 @@ pub(crate) fn make_admin(
         .map_err(|_| CaError::Step("--name: 1 to 64 letters, digits, '.', '_' and '-'"))?;
     let credentials = own_credentials(&signing, &place, &principal, &[], lifetime, false)?;
     private(into)?;
-    files::write_credentials(into, &credentials).map_err(failed(into, "write credentials into it"))?;
+    durable::write_credentials(into, &credentials).map_err(failed(into, "write credentials into it"))?;
     Ok(principal)
 }

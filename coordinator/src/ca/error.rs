@@ -1,0 +1,65 @@
+//! Why the CA cannot be used.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use wyneos::identity::{BadAuthority, BadRequest, TlsError};
+
+/// Why the CA cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CaError {
+    /// A file or folder failed.
+    #[error("{}: cannot {what}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// A folder can be read by others.
+    #[error("{}: may be read by others than its owner (mode {mode:03o}); chmod 700 it, and think about who has read the key", .path.display())]
+    Exposed {
+        /// Which.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The state makes no sense.
+    #[error("{}: {reason}", .path.display())]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A CA is none.
+    #[error("{}: {source}", .path.display())]
+    Authority {
+        /// Where it is kept.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: BadAuthority,
+    },
+    /// The coordinator's own certificate.
+    #[error("names: {0}")]
+    Names(#[from] BadRequest),
+    /// A key could not be made.
+    #[error("cannot make a key: {0}")]
+    Key(String),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A step that does not follow.
+    #[error("{0}")]
+    Step(&'static str),
+}
+
+/// A file or folder failed, as `what` was tried.
+pub(super) fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> CaError {
+    let path = path.to_owned();
+    move |source| CaError::File { path, what, source }
+}

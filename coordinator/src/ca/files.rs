@@ -1,0 +1,198 @@
+//! The CAs' files.
+//!
+//! `DATA_DIR/ca/` (0700) holds a folder for each CA, `1/`, `2/`, … with `ca.pem` and `ca.key` (0600), and `state.toml`, which says who
+//! signs and who is trusted. That one file is replaced as a whole, so that every step of a replacement is taken or not taken.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::Path,
+    time::SystemTime,
+};
+
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use serde::{Deserialize, Serialize};
+use wyneos::identity::{self, Authority, AuthorityPem, BadAuthority};
+use wyneos_core::id::ClusterId;
+use wyneos_shell::files;
+
+use super::error::{CaError, failed};
+
+/// Who signs, and who is trusted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct State {
+    pub(super) cluster: ClusterId,
+    /// The folder of the one that signs.
+    pub(super) signs: u32,
+    /// Folders of those that are trusted.
+    pub(super) trusted: Vec<u32>,
+    /// Since when this is so, milliseconds of Unix time.
+    pub(super) since: i64,
+}
+
+/// What signs now.
+pub(super) struct Signing {
+    pub(super) state: State,
+    pub(super) authority: Authority,
+    /// All that are trusted, the one that signs first.
+    pub(super) roots: Vec<CertificateDer<'static>>,
+}
+
+pub(super) fn now_millis() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    since.as_millis() as i64
+}
+
+/// A folder that only its owner may look into; made if it is not there.
+pub(super) fn private(path: &Path) -> Result<(), CaError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(failed(path, "make the folder"))?;
+    let mode = fs::metadata(path).map_err(failed(path, "look at it"))?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let path = path.to_owned();
+        return Err(CaError::Exposed { path, mode });
+    }
+    Ok(())
+}
+
+pub(super) fn write_state(folder: &Path, state: &State) -> Result<(), CaError> {
+    let path = folder.join("state.toml");
+    let text = toml::to_string(state).unwrap_or_default();
+    files::write_durably(&path, text.as_bytes(), 0o600).map_err(failed(&path, "write it"))
+}
+
+fn read_state(folder: &Path) -> Result<Option<State>, CaError> {
+    let path = folder.join("state.toml");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(&path, "read it")(error)),
+    };
+    let wrong = |reason: String| CaError::State {
+        path: path.clone(),
+        reason,
+    };
+    let state: State = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    match state.trusted.contains(&state.signs) {
+        true => Ok(Some(state)),
+        false => Err(wrong("the CA that signs is not trusted".to_owned())),
+    }
+}
+
+/// The certificates in a file.
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaError> {
+    let wrong = |reason: String| CaError::State {
+        path: path.to_owned(),
+        reason,
+    };
+    let bytes = fs::read(path).map_err(failed(path, "read it"))?;
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let read = read.map_err(|error| wrong(error.to_string()))?;
+    match read.is_empty() {
+        true => Err(wrong("no certificate in it".to_owned())),
+        false => Ok(read),
+    }
+}
+
+/// The CA whose certificate is one of those in a file, and whose key is in another.
+fn read_authority(cluster: ClusterId, certificate: &Path, key: &Path) -> Result<Authority, CaError> {
+    let secret = files::read_secret(key).map_err(failed(key, "use it"))?;
+    let key = String::from_utf8_lossy(&secret).into_owned();
+    let path = certificate.to_owned();
+    let mut found = Err(BadAuthority::OtherKey);
+    for one in read_certificates(certificate)? {
+        let pem = AuthorityPem {
+            certificate: identity::certificate_pem(&one),
+            key: key.clone(),
+        };
+        found = Authority::from_pem(cluster, &pem, SystemTime::now());
+        if !matches!(found, Err(BadAuthority::OtherKey)) {
+            break;
+        }
+    }
+    found.map_err(|source| CaError::Authority { path, source })
+}
+
+/// What signs, and all that are trusted: an operator's own, from its files.
+pub(super) fn load_external(cluster: ClusterId, certificate: &Path, key: &Path) -> Result<Signing, CaError> {
+    let authority = read_authority(cluster, certificate, key)?;
+    let mut roots = read_certificates(certificate)?;
+    roots.retain(|root| root != authority.root());
+    roots.insert(0, authority.root().clone());
+    let state = State {
+        cluster,
+        signs: 0,
+        trusted: vec![0],
+        since: 0,
+    };
+    Ok(Signing {
+        state,
+        authority,
+        roots,
+    })
+}
+
+/// What signs as `state` says, and all that are trusted.
+pub(super) fn load_signing(folder: &Path, state: State) -> Result<Signing, CaError> {
+    let authority = load_authority(folder, state.signs, state.cluster)?;
+    let mut roots = vec![authority.root().clone()];
+    for number in state.trusted.iter().filter(|number| **number != state.signs) {
+        roots.append(&mut read_certificates(&folder.join(number.to_string()).join("ca.pem"))?);
+    }
+    Ok(Signing {
+        state,
+        authority,
+        roots,
+    })
+}
+
+/// A new CA in the folder `number`.
+pub(super) fn make_authority(folder: &Path, number: u32, cluster: ClusterId) -> Result<Authority, CaError> {
+    let place = folder.join(number.to_string());
+    private(&place)?;
+    let path = place.clone();
+    let made = Authority::new(cluster, SystemTime::now());
+    let (authority, pem) = made.map_err(|source| CaError::Authority { path, source })?;
+    let (key, certificate) = (place.join("ca.key"), place.join("ca.pem"));
+    files::write_durably(&key, pem.key.as_bytes(), 0o600).map_err(failed(&key, "write it"))?;
+    files::write_durably(&certificate, pem.certificate.as_bytes(), 0o644).map_err(failed(&certificate, "write it"))?;
+    Ok(authority)
+}
+
+pub(super) fn load_authority(folder: &Path, number: u32, cluster: ClusterId) -> Result<Authority, CaError> {
+    let place = folder.join(number.to_string());
+    private(&place)?;
+    read_authority(cluster, &place.join("ca.pem"), &place.join("ca.key"))
+}
+
+pub(super) fn load_own(folder: &Path, cluster: Option<ClusterId>) -> Result<Signing, CaError> {
+    let state = match (read_state(folder)?, cluster) {
+        (Some(state), cluster) if cluster.is_none_or(|cluster| cluster == state.cluster) => state,
+        (None, Some(cluster)) => {
+            private(folder)?;
+            make_authority(folder, 1, cluster)?;
+            let state = State {
+                cluster,
+                signs: 1,
+                trusted: vec![1],
+                since: now_millis(),
+            };
+            write_state(folder, &state)?;
+            state
+        }
+        (found, _) => {
+            let path = folder.join("state.toml");
+            let reason = match found {
+                Some(state) => format!("this is the CA of cluster {}", state.cluster),
+                None => "there is no CA yet: start the coordinator once, with TLS".to_owned(),
+            };
+            return Err(CaError::State { path, reason });
+        }
+    };
+    private(folder)?;
+    load_signing(folder, state)
+}
