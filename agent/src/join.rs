@@ -210,7 +210,9 @@ fn addresses(join: &Join) -> (SocketAddr, String) {
     });
     let advertise = match (&join.advertise, way) {
         (Some(advertise), _) => advertise.clone(),
-        (None, Some(address)) if listen.ip().is_unspecified() => SocketAddr::new(address, listen.port()).to_string(),
+        (None, Some(address)) if listen.ip().is_unspecified() && listen.port() != 0 => {
+            SocketAddr::new(address, listen.port()).to_string()
+        }
         _ => String::new(),
     };
     (listen, advertise)

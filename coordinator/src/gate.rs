@@ -119,13 +119,13 @@ impl Gate {
         let peer = peer.ok_or_else(|| status::unauthenticated("the connection is not known"))?;
         if !peer.tls {
             // Without TLS everybody may do everything: configuration sees to it who reaches the server.
-            return Ok(caller("anybody", Some(Role::Admin)));
+            return Ok(caller(audit::NOBODY, Some(Role::Admin)));
         }
         if let Some(shown) = &peer.shown {
             return self.by_certificate(peer, shown);
         }
         let Some(header) = request.headers().get(AUTHORIZATION) else {
-            return Ok(caller("anybody", None));
+            return Ok(caller(audit::NOBODY, None));
         };
         let token = header.to_str().ok().and_then(|header| header.strip_prefix(BEARER));
         let wrong =
@@ -174,7 +174,7 @@ impl Gate {
     /// Who calls, and the rule by which the call may go on, or why it may not.
     fn admit<B>(&self, request: &Request<B>) -> (Caller, Result<&'static Rule, Status>) {
         let peer = request.extensions().get::<Peer>();
-        let nobody = || Caller::new("anybody", None, peer);
+        let nobody = || Caller::new(audit::NOBODY, None, peer);
         let rpc = request.uri().path().trim_start_matches('/');
         let Some(rule) = rule(rpc) else {
             self.metrics.call_refused("no_rule");
@@ -248,7 +248,7 @@ impl Watch for Gate {
         let record = wyneos::v1::AuditRecord {
             code: code_of(refused) as u32,
             reason: audit::short(&reason, REASON),
-            ..audit::record("anybody", &source.to_string(), "handshake")
+            ..audit::record(audit::NOBODY, &source.to_string(), "handshake")
         };
         self.audit.note(record);
     }

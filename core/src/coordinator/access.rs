@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Answer, Coordinator, Denial, Refusal, RefusalReason, Refused, TokenProblem};
 use crate::{
-    access::{Credential, Enrolment, Identity, OPERATORS, OperatorRecord, Role, Ruling, TOKENS, TokenRecord, USES},
+    access::{
+        Access, Credential, Enrolment, Identity, OPERATORS, OperatorRecord, Role, Ruling, TOKENS, TokenRecord, USES,
+    },
     autonomy::Evidence,
     event::EventBody,
     id::NodeId,
@@ -158,8 +160,10 @@ impl Coordinator {
             Some(index) => index,
             None => self.add_enrolled(&enrolment),
         };
-        // A node of before there was TLS: whoever has a token for anybody could claim to be it.
-        let claimed = known.is_some() && self.registry[index].record.identity.is_none() && token.name.is_empty();
+        let old = &self.registry[index].record;
+        // A node of before there was TLS: whoever has a token for anybody, or for another one, could claim to be it.
+        let claimed = known.is_some() && old.identity.is_none() && token.name != old.facts.name;
+        let other_key = old.identity.is_some_and(|known| known.key != identity.key);
         let record = Arc::make_mut(&mut self.registry[index].record);
         let before = record.admission;
         record.identity = Some(identity);
@@ -179,11 +183,14 @@ impl Coordinator {
             ),
         };
         let changed = self.rule(index, admission, &by, reason);
-        if changed {
+        if other_key {
+            let detail = "this node is known by another key: it joined anew";
+            self.end_for(index, RefusalReason::Revoked, detail);
+        } else if changed {
             let detail = "the admission of this node changed as it joined: begin a new session";
             self.end_for(index, RefusalReason::Readmitted, detail);
         }
-        let detail = format!("{}, by {by}", reason);
+        let detail = format!("{reason}, by {by}");
         let event = self.carried_out(index, "join", detail, &by);
         Ok(self.admission(index, changed, event))
     }
@@ -331,13 +338,10 @@ impl Coordinator {
     ) -> Result<Answer, Refusal> {
         let wall = self.wall_now();
         let expires = after(wall, ttl)?;
-        let access = Arc::make_mut(&mut self.access);
-        if access.operators.get(&name).is_some_and(|known| known.holds(wall)) {
+        if self.access.operators.get(&name).is_some_and(|known| known.holds(wall)) {
             return Err(Refusal::Exists { what: "operator", name });
         }
-        if !access.operators.contains_key(&name) && access.operators.len() >= OPERATORS {
-            return Err(Refusal::Overloaded("there are 1,000 operators, the limit"));
-        }
+        let access = self.room_for_operator(&name, wall)?;
         let operator = OperatorRecord {
             name: name.clone(),
             role,
@@ -356,17 +360,16 @@ impl Coordinator {
     /// Shuts an operator out; also one that is not on record, as whoever was made at the coordinator's own host.
     pub(super) fn revoke_operator(&mut self, name: String, by: &str) -> Result<Answer, Refusal> {
         let wall = self.wall_now();
-        let access = Arc::make_mut(&mut self.access);
-        if !access.operators.contains_key(&name) && access.operators.len() >= OPERATORS {
-            return Err(Refusal::Overloaded("there are 1,000 operators, the limit"));
-        }
+        // What was made at the coordinator's host may hold for so long.
+        let longest = after(wall, TTL_MAX)?;
+        let access = self.room_for_operator(&name, wall)?;
         let unknown = || OperatorRecord {
             name: name.clone(),
             role: Role::Viewer,
             credential: Credential::Key(ZERO_DIGEST),
             created: wall,
             created_by: String::new(),
-            expires: wall,
+            expires: longest,
             revoked: None,
         };
         let operator = access.operators.entry(name.clone()).or_insert_with(unknown);
@@ -377,6 +380,21 @@ impl Coordinator {
         self.keep_access();
         self.noted("operator revoke", name, by);
         Ok(Answer::Operator(Box::new(operator)))
+    }
+
+    /// Tokens and operators, with room for one of this name. Where there is none, those whose credentials have expired go: those let
+    /// nobody in, on record or not.
+    fn room_for_operator(&mut self, name: &str, wall: WallTime) -> Result<&mut Access, Refusal> {
+        let access = Arc::make_mut(&mut self.access);
+        if !access.operators.contains_key(name) && access.operators.len() >= OPERATORS {
+            access.operators.retain(|_, operator| wall < operator.expires);
+            if access.operators.len() >= OPERATORS {
+                return Err(Refusal::Overloaded(
+                    "there are 1,000 operators whose credentials have not expired, the limit",
+                ));
+            }
+        }
+        Ok(access)
     }
 
     /// Records a command that is about no node.

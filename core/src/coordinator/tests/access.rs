@@ -285,10 +285,56 @@ fn a_node_of_before_there_was_tls_is_not_claimed_by_a_token_for_anybody() {
     rig.join(1, 1);
     token(&mut rig, "a", 5, Admission::Admitted).unwrap();
     assert_eq!(enrol(&mut rig, enrolment("a", 1)), Ok((Admission::Pending, true)));
+    // Nor by one for another node.
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    token_for(&mut rig, "c", 5, Admission::Admitted, "web-7").unwrap();
+    let claim = Enrolment {
+        name: "web-7".to_owned(),
+        ..enrolment("c", 1)
+    };
+    assert_eq!(enrol(&mut rig, claim), Ok((Admission::Pending, true)));
     let mut rig = Rig::new();
     rig.join(1, 1);
     token_for(&mut rig, "b", 5, Admission::Admitted, "node-1").unwrap();
     assert_eq!(enrol(&mut rig, enrolment("b", 1)), Ok((Admission::Admitted, false)));
+}
+
+#[test]
+fn a_replaced_key_ends_the_session_of_the_old_one() {
+    let mut rig = Rig::new();
+    token_for(&mut rig, "a", 5, Admission::Admitted, "node-1").unwrap();
+    enrol(&mut rig, enrolment("a", 1)).unwrap();
+    proven(&mut rig, 1, hello_of(1, 1, 1, 4), 1);
+    let anew = Enrolment {
+        key: [1; 32],
+        ..enrolment("a", 1)
+    };
+    enrol(&mut rig, anew).unwrap();
+    assert_eq!(rig.refused(1), Some(RefusalReason::Revoked));
+}
+
+#[test]
+fn operators_whose_credentials_expired_make_room_and_those_shut_out_stay_out() {
+    let mut rig = Rig::new();
+    let name = "root".to_owned();
+    rig.command(Command::RevokeOperator { name }).unwrap();
+    let create = |number: usize| Command::CreateOperator {
+        name: format!("op-{number}"),
+        role: Role::Viewer,
+        credential: Credential::Key([1; 32]),
+        ttl: Duration::from_secs(60),
+    };
+    for number in 1..crate::access::OPERATORS {
+        rig.command(create(number)).unwrap();
+    }
+    assert!(matches!(rig.command(create(0)), Err(Refusal::Overloaded(_))));
+    rig.input(Input::WallClock(WallTime(1_000_000 + 61_000)));
+    rig.command(create(0)).unwrap();
+    let access = rig.batches.iter().rev().find_map(|batch| batch.access.clone()).unwrap();
+    assert_eq!(access.operators.len(), 2);
+    let root = access.check("root", Role::Admin, &[5; 32], WallTime(1_061_000));
+    assert_eq!(root, Err(Shut::Revoked));
 }
 
 #[test]
