@@ -17,7 +17,7 @@ use crate::{
 
 /// Nobody heard the node for this long, and it is `offline`. Longer: later verdicts; shorter: a process that stands still
 /// for a second, and whose answers then take their time, would be given up.
-const WINDOW: Duration = Duration::from_millis(1_500);
+const WINDOW: Duration = Duration::from_millis(1_800);
 
 /// The same when its host says that no agent is there: that is no matter of patience, only of a restart.
 const GONE_WINDOW: Duration = Duration::from_secs(1);
