@@ -6,7 +6,12 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
-use wyneos_core::{coherence::Snapshot, id::NodeId, mesh::ObserverLinks};
+use wyneos_core::{
+    coherence::{NodeRow, Snapshot},
+    id::NodeId,
+    mesh::ObserverLinks,
+    workload::{AssignmentId, AssignmentRow, WorkloadRow},
+};
 
 use crate::{convert, v1};
 
@@ -43,6 +48,10 @@ struct Wire {
     integrity: Option<v1::IntegrityState>,
     #[prost(message, optional, tag = "15")]
     coherence: Option<v1::CoherenceReport>,
+    #[prost(bytes = "bytes", repeated, tag = "16")]
+    workloads: Vec<Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "17")]
+    assignments: Vec<Bytes>,
 }
 
 /// `wyneos.v1.SnapshotDelta` on the wire.
@@ -58,6 +67,10 @@ struct WireDelta {
     removed_nodes: Vec<String>,
     #[prost(string, repeated, tag = "5")]
     removed_links: Vec<String>,
+    #[prost(string, repeated, tag = "6")]
+    removed_workloads: Vec<String>,
+    #[prost(string, repeated, tag = "7")]
+    removed_assignments: Vec<String>,
 }
 
 /// What a row says of itself, whichever kind it is.
@@ -71,8 +84,8 @@ struct RowKey {
 
 /// An encoded row and what it was encoded from.
 #[derive(Clone, Debug)]
-struct Row<T> {
-    id: NodeId,
+struct Row<K, T> {
+    id: K,
     /// `None` when it was read back from bytes.
     source: Option<Arc<T>>,
     bytes: Bytes,
@@ -115,8 +128,10 @@ pub struct Canonical {
     /// Its cycle.
     pub cycle: u64,
     head: Wire,
-    nodes: Vec<Row<wyneos_core::coherence::NodeRow>>,
-    links: Vec<Row<ObserverLinks>>,
+    nodes: Vec<Row<NodeId, NodeRow>>,
+    links: Vec<Row<NodeId, ObserverLinks>>,
+    workloads: Vec<Row<String, WorkloadRow>>,
+    assignments: Vec<Row<AssignmentId, AssignmentRow>>,
 }
 
 /// Bytes that are no snapshot.
@@ -145,6 +160,18 @@ impl Canonical {
                 |row| row.observer,
                 |row| v1::ObserverLinks::from(row).encode_to_vec(),
             ),
+            workloads: rows(
+                &snapshot.work.workloads,
+                before.map(|before| before.workloads.as_slice()),
+                |row| row.name().to_owned(),
+                |row| v1::Workload::from(row).encode_to_vec(),
+            ),
+            assignments: rows(
+                &snapshot.work.assignments,
+                before.map(|before| before.assignments.as_slice()),
+                |row| row.record.id,
+                |row| v1::Assignment::from(row).encode_to_vec(),
+            ),
         }
     }
 
@@ -152,12 +179,16 @@ impl Canonical {
     pub fn from_bytes(bytes: Bytes) -> Result<Canonical, NotCanonical> {
         let mut head = Wire::decode(bytes).map_err(|error| NotCanonical(error.to_string()))?;
         let (nodes, links) = (std::mem::take(&mut head.nodes), std::mem::take(&mut head.links));
+        let workloads = std::mem::take(&mut head.workloads);
+        let assignments = std::mem::take(&mut head.assignments);
         Ok(Canonical {
             epoch: head.epoch,
             cycle: head.cycle,
             head,
             nodes: read_rows(nodes)?,
             links: read_rows(links)?,
+            workloads: read_rows(workloads)?,
+            assignments: read_rows(assignments)?,
         })
     }
 
@@ -171,6 +202,8 @@ impl Canonical {
         let mut wire = self.selected(filter);
         wire.nodes = self.node_rows(filter).map(|row| row.bytes.clone()).collect();
         wire.links = self.link_rows(filter).map(|row| row.bytes.clone()).collect();
+        wire.workloads = self.workload_rows(filter).map(|row| row.bytes.clone()).collect();
+        wire.assignments = self.assignment_rows(filter).map(|row| row.bytes.clone()).collect();
         wire.encode_to_vec().into()
     }
 
@@ -180,27 +213,42 @@ impl Canonical {
         forget_unchanged(&mut changed, &before.selected(filter));
         let (nodes, removed_nodes) = step(before.node_rows(filter), self.node_rows(filter));
         let (links, removed_links) = step(before.link_rows(filter), self.link_rows(filter));
+        let (workloads, removed_workloads) = step(before.workload_rows(filter), self.workload_rows(filter));
+        let (assignments, removed_assignments) = step(before.assignment_rows(filter), self.assignment_rows(filter));
         (changed.nodes, changed.links) = (nodes, links);
+        (changed.workloads, changed.assignments) = (workloads, assignments);
         let delta = WireDelta {
             from_epoch: before.epoch,
             from_cycle: before.cycle,
             changed: Some(changed),
             removed_nodes,
             removed_links,
+            removed_workloads,
+            removed_assignments,
         };
         delta.encode_to_vec().into()
     }
 
-    fn node_rows<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row<wyneos_core::coherence::NodeRow>> {
+    fn node_rows<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row<NodeId, NodeRow>> {
         let wanted = filter.wants(v1::Section::Nodes);
         self.nodes
             .iter()
             .filter(move |row| wanted && filter.wants_row(&row.bytes))
     }
 
-    fn link_rows<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row<ObserverLinks>> {
+    fn link_rows<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row<NodeId, ObserverLinks>> {
         let wanted = filter.wants(v1::Section::Mesh);
         self.links.iter().filter(move |_| wanted)
+    }
+
+    fn workload_rows<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row<String, WorkloadRow>> {
+        let wanted = filter.wants(v1::Section::Workloads);
+        self.workloads.iter().filter(move |_| wanted)
+    }
+
+    fn assignment_rows<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row<AssignmentId, AssignmentRow>> {
+        let wanted = filter.wants(v1::Section::Workloads);
+        self.assignments.iter().filter(move |_| wanted)
     }
 
     /// The head and the sections that `filter` leaves.
@@ -235,16 +283,18 @@ fn v1_head(snapshot: v1::Snapshot) -> Wire {
         behaviour: snapshot.behaviour,
         integrity: snapshot.integrity,
         coherence: snapshot.coherence,
+        workloads: Vec::new(),
+        assignments: Vec::new(),
     }
 }
 
 /// Encodes rows that are sorted by id, taking over from `before` (sorted, too) what is the same allocation.
-fn rows<T>(
+fn rows<K: Ord, T>(
     rows: &[Arc<T>],
-    before: Option<&[Row<T>]>,
-    id: impl Fn(&T) -> NodeId,
+    before: Option<&[Row<K, T>]>,
+    id: impl Fn(&T) -> K,
     encode: impl Fn(&T) -> Vec<u8>,
-) -> Vec<Row<T>> {
+) -> Vec<Row<K, T>> {
     let mut before = before.unwrap_or_default().iter().peekable();
     let encoded = rows.iter().map(|row| {
         let id = id(row);
@@ -260,13 +310,13 @@ fn rows<T>(
     encoded.collect()
 }
 
-fn read_rows<T>(rows: Vec<Bytes>) -> Result<Vec<Row<T>>, NotCanonical> {
+fn read_rows<K: std::str::FromStr, T>(rows: Vec<Bytes>) -> Result<Vec<Row<K, T>>, NotCanonical> {
     let read = |bytes: Bytes| {
         let key = RowKey::decode(bytes.clone()).map_err(|error| NotCanonical(error.to_string()))?;
         let id = key
             .id
             .parse()
-            .map_err(|_| NotCanonical(format!("a row's id {:?} is no UUID", key.id)))?;
+            .map_err(|_| NotCanonical(format!("a row's id {:?} is none", key.id)))?;
         Ok(Row {
             id,
             source: None,
@@ -277,9 +327,9 @@ fn read_rows<T>(rows: Vec<Bytes>) -> Result<Vec<Row<T>>, NotCanonical> {
 }
 
 /// Rows of `after` that `before` has not or has otherwise, and ids of `before` that `after` has not. Both are sorted by id.
-fn step<'a, T: 'a>(
-    before: impl Iterator<Item = &'a Row<T>>,
-    after: impl Iterator<Item = &'a Row<T>>,
+fn step<'a, K: Ord + std::fmt::Display + 'a, T: 'a>(
+    before: impl Iterator<Item = &'a Row<K, T>>,
+    after: impl Iterator<Item = &'a Row<K, T>>,
 ) -> (Vec<Bytes>, Vec<String>) {
     let (mut changed, mut removed) = (Vec::new(), Vec::new());
     let mut before = before.peekable();

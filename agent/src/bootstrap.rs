@@ -38,6 +38,7 @@ use crate::{
     driver::{self, Driver, State, ToAgent},
     host::{self, Sampler},
     identity::{self, Identity, IdentityError},
+    instance::Instances,
     mesh::{Answering, Members, Peers},
     metrics::Metrics,
     tls::{Tls, TlsFailure},
@@ -110,17 +111,17 @@ impl Fatal for BootError {
 }
 
 /// Runs an agent until it is asked to stop.
-pub(crate) fn run(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
+pub(crate) fn run(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<(), BootError> {
     // One thread: an agent has little to do, and must not be in the way of its host.
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| BootError::System("start a runtime", error))?;
-    let result = runtime.block_on(boot(config, exit_with_stdin));
+    let result = runtime.block_on(boot(config, exit_with_stdin, ephemeral));
     // What is still running (a read of standard input) does not hold the process.
     runtime.shutdown_background();
     result
 }
 
-async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
+async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<(), BootError> {
     let identity = Identity::start(&config.data_dir)?;
     let tls = config
         .tls
@@ -137,6 +138,16 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
         .map_err(|error| BootError::System("get random bytes", io::Error::other(error)))?;
     let (coordinators, incarnation) = (config.coordinators.0.clone(), identity.incarnation);
     tracing::info!(id = %identity.id, name = facts.name, incarnation, %address, ?coordinators, "starting");
+    let (sender, inputs) = mpsc::channel(driver::INPUTS);
+    let (instances, found) = Instances::find(
+        config.data_dir.join("instances"),
+        facts.name.clone(),
+        config.ports.clone(),
+        ephemeral,
+        clock.wall(),
+        sender.clone(),
+    )
+    .map_err(|error| BootError::System("read what instances left", error))?;
     let core_config = agent::Config {
         facts,
         incarnation,
@@ -144,6 +155,7 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
         seed,
         instance: *uuid::Uuid::new_v4().as_bytes(),
         machine: host::machine().unwrap_or_default(),
+        instances: found,
     };
     let core = Agent::new(clock.now(), clock.wall(), core_config);
 
@@ -154,7 +166,6 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
     }
     let cluster = Arc::new(OnceLock::new());
     let (ready, is_ready) = watch::channel(false);
-    let (sender, inputs) = mpsc::channel(driver::INPUTS);
     let (coordinate, is_at) = watch::channel(core.coordinate());
     let links = match &tls {
         Some(_) => Some(Arc::new(Links::new(random()?, incarnation))),
@@ -196,6 +207,7 @@ async fn boot(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
         sender,
         peers: Peers::default(),
         beacons: outgoing,
+        instances,
         members,
         tls,
         links,

@@ -9,6 +9,8 @@ use wyneos_shell::{
     log,
 };
 
+use crate::instance::Ports;
+
 /// Addresses of coordinators; a comma separates them on the command line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -102,6 +104,8 @@ wyneos_shell::config! {
     name: String = String::new(), "name", "WYNEOS_AGENT_NAME";
     /// Allow addresses beyond loopback without TLS: whoever reaches them can read everything, and command everything.
     insecure: bool = false, "insecure", "WYNEOS_AGENT_INSECURE", num_args = 0..=1, default_missing_value = "true";
+    /// Ports that instances of workloads are given, as FIRST-LAST.
+    ports: Ports = Ports(20_000..=29_999), "ports", "WYNEOS_AGENT_PORTS";
     /// What is logged: error, warn, info, debug or trace, or a filter such as "info,wyneos_agent=debug".
     log: String = "info".to_owned(), "log", "WYNEOS_AGENT_LOG";
     /// How log lines look.

@@ -27,6 +27,7 @@ use wyneos_shell::clock::Clock;
 use crate::{
     beacons::{Links, Outgoing},
     host::{self, Sampler},
+    instance::Instances,
     mesh::{Members, Peers, Probe, Question},
     metrics::Metrics,
     session,
@@ -82,6 +83,7 @@ pub(crate) struct Driver {
     pub(crate) sender: mpsc::Sender<ToAgent>,
     pub(crate) peers: Peers,
     pub(crate) beacons: Outgoing,
+    pub(crate) instances: Instances,
     pub(crate) members: watch::Sender<Members>,
     pub(crate) tls: Option<Tls>,
     pub(crate) links: Option<Arc<Links>>,
@@ -243,6 +245,11 @@ impl Driver {
                     }
                     self.members.send_replace(members);
                 }
+                Effect::Run(assigned) => self.instances.run(&assigned),
+                Effect::Halt { id, reason } => self.instances.halt(id, reason),
+                Effect::Lease { id, until } => self.instances.lend(id, until.since(self.clock.now())),
+                Effect::Discard { id } => self.instances.discard(id),
+                Effect::ReadLog(request) => self.instances.read_log(request),
                 Effect::Tell(notice) => self.tell(notice),
                 Effect::Stopped => self.state.stopped = true,
             }

@@ -6,6 +6,7 @@ mod config;
 mod driver;
 mod host;
 mod identity;
+mod instance;
 mod join;
 mod mesh;
 mod metrics;
@@ -17,7 +18,11 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 use wyneos_shell::start::{finish, start};
 
-use crate::{config::Overrides, join::Join};
+use crate::{
+    config::Overrides,
+    instance::{Exec, Supervise},
+    join::Join,
+};
 
 /// The WyneOS agent of one machine.
 ///
@@ -35,6 +40,12 @@ enum Command {
     Run(Box<Run>),
     /// Joins a cluster: gets a certificate by a join token, and leaves what `run` needs. Joining again is harmless.
     Join(Box<Join>),
+    /// Runs one instance of a workload; started by the agent.
+    #[command(hide = true)]
+    Supervise(Supervise),
+    /// Becomes an instance's program; started by its supervisor.
+    #[command(hide = true)]
+    Exec(Exec),
 }
 
 #[derive(Args)]
@@ -48,6 +59,9 @@ struct Run {
     /// Ends at the end of standard input, too.
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
+    /// Instances end soon after the agent.
+    #[arg(long, hide = true)]
+    ephemeral: bool,
     #[command(flatten)]
     overrides: Overrides,
 }
@@ -55,15 +69,18 @@ struct Run {
 fn main() -> ExitCode {
     let run = match Cli::parse().command {
         Command::Run(run) => run,
+        Command::Supervise(args) => return instance::supervise(&args),
+        Command::Exec(args) => return instance::exec(&args),
         Command::Join(args) => return finish("wyneos-agent", join::run(*args)),
     };
     let Run {
         config,
         check,
         exit_with_stdin,
+        ephemeral,
         overrides,
     } = *run;
     start("wyneos-agent", config.as_deref(), overrides, check, |config| {
-        bootstrap::run(config, exit_with_stdin)
+        bootstrap::run(config, exit_with_stdin, ephemeral)
     })
 }

@@ -18,7 +18,12 @@ use wyneos::{
     encoded::Encoded,
     v1,
 };
-use wyneos_core::{coherence::Snapshot, integrity::Seal};
+use wyneos_core::{
+    coherence::{NodeRow, Snapshot},
+    id::NodeId,
+    integrity::Seal,
+    workload::View,
+};
 
 /// Snapshots kept in memory for deltas; a reader farther behind gets its delta from the store's, or the full state.
 const RECENT: usize = 8;
@@ -40,6 +45,13 @@ pub(crate) struct Published {
 }
 
 impl Published {
+    /// The row of the node of that id.
+    pub(crate) fn node(&self, id: NodeId) -> Option<&Arc<NodeRow>> {
+        let nodes = &self.snapshot.nodes;
+        let at = nodes.binary_search_by_key(&id, |row| row.record.id()).ok()?;
+        nodes.get(at)
+    }
+
     /// What a read from this says of itself.
     pub(crate) fn read_state(&self) -> v1::ReadState {
         v1::ReadState {
@@ -63,6 +75,8 @@ struct Answers {
 #[derive(Debug)]
 pub(crate) struct Board {
     newest: watch::Sender<Option<Arc<Published>>>,
+    /// Workloads and instances, newer than the newest snapshot.
+    work: watch::Sender<Arc<View>>,
     recent: Mutex<VecDeque<Arc<Canonical>>>,
     answers: Mutex<Answers>,
     readers: Mutex<BTreeMap<u64, Arc<AtomicU64>>>,
@@ -78,6 +92,7 @@ impl Default for Board {
     fn default() -> Board {
         Board {
             newest: watch::Sender::new(None),
+            work: watch::Sender::default(),
             recent: Mutex::default(),
             answers: Mutex::default(),
             readers: Mutex::default(),
@@ -96,6 +111,21 @@ impl Board {
         recent.push_back(Arc::clone(&published.canonical));
         drop(recent);
         self.newest.send_replace(Some(Arc::new(published)));
+    }
+
+    /// Has readers see workloads and instances as they are now.
+    pub(crate) fn show_work(&self, view: Arc<View>) {
+        self.work.send_replace(view);
+    }
+
+    /// Workloads and instances as they are.
+    pub(crate) fn work(&self) -> Arc<View> {
+        Arc::clone(&self.work.borrow())
+    }
+
+    /// The same, and every change of them.
+    pub(crate) fn watch_work(&self) -> watch::Receiver<Arc<View>> {
+        self.work.subscribe()
     }
 
     /// The newest snapshot; `None` before the first.

@@ -12,6 +12,7 @@ use wyneos_core::{
     event::Event,
     integrity::Sealer,
     store::Batch,
+    workload::View,
 };
 
 use crate::{
@@ -28,6 +29,8 @@ pub(crate) enum Work {
     Commit(Batch),
     /// Seal, make durable, publish.
     Publish(Arc<Snapshot>),
+    /// Have readers see workloads and instances as they are now.
+    View(Arc<View>),
 }
 
 /// Events that a subscriber may be behind; one farther behind reads on from the store.
@@ -62,6 +65,10 @@ impl Publisher {
                     Work::Publish(snapshot) => {
                         self.commit(&mut group)?;
                         self.publish(snapshot)?;
+                    }
+                    Work::View(view) => {
+                        self.commit(&mut group)?;
+                        self.board.show_work(view);
                     }
                 }
                 next = if group.len() < GROUP {

@@ -121,6 +121,8 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
         Refusal::NoSession(_) => {
             Status::with_error_details(Code::FailedPrecondition, refusal.to_string(), info("NO_SESSION"))
         }
+        Refusal::Log(_) => Status::with_error_details(Code::Unavailable, refusal.to_string(), info("LOG")),
+        Refusal::Revision { .. } => Status::with_error_details(Code::Aborted, refusal.to_string(), info("REVISION")),
         Refusal::Unknown { .. } => not_found("UNKNOWN", refusal.to_string()),
         Refusal::Exists { .. } => Status::with_error_details(Code::AlreadyExists, refusal.to_string(), info("EXISTS")),
         Refusal::Denied(why) => denied(denial(*why), refusal.to_string()),

@@ -36,6 +36,8 @@ pub enum Outcome {
     Observed,
     /// What it was about is over.
     Resolved,
+    /// It was carried out.
+    Done,
 }
 
 /// What a decision is about.
@@ -46,6 +48,8 @@ pub enum Kind {
     Liveness,
     /// A channel that is expected to reach its threshold.
     Threshold,
+    /// Where instances of a workload run.
+    Placement,
 }
 
 impl Kind {
@@ -54,6 +58,7 @@ impl Kind {
         match self {
             Kind::Liveness => "liveness",
             Kind::Threshold => "threshold",
+            Kind::Placement => "placement",
         }
     }
 }
@@ -110,8 +115,8 @@ pub struct Decision {
     pub epoch: u64,
     /// Last cycle begun before it.
     pub cycle: u64,
-    /// The node it is about.
-    pub node: NodeId,
+    /// The node it is about; `None` when it is about several.
+    pub node: Option<NodeId>,
     /// What it is about.
     pub kind: Kind,
     /// The rule that led to it.
@@ -129,6 +134,9 @@ pub struct Decision {
     /// For a threshold: the channel's name.
     #[serde(default)]
     pub channel: String,
+    /// For a placement: the workload's name.
+    #[serde(default)]
+    pub workload: String,
 }
 
 /// What a decision is about, to tell whether one is open already.
@@ -172,9 +180,9 @@ pub struct Overview {
 #[derive(Debug)]
 pub struct Proposal {
     /// Where the node is in the registry.
-    pub index: NodeIndex,
-    /// The node.
-    pub node: NodeId,
+    pub index: Option<NodeIndex>,
+    /// The node; `None` when it is about several.
+    pub node: Option<NodeId>,
     /// When.
     pub time: WallTime,
     /// The cycle.
@@ -200,11 +208,12 @@ impl Autonomy {
     }
 
     /// A node's liveness changed: what is decided, and what an earlier decision comes to.
-    pub fn liveness(&mut self, proposal: Proposal, settled: bool) -> Vec<Arc<Decision>> {
-        let key = (proposal.index, Topic::Liveness);
+    pub fn liveness(&mut self, index: NodeIndex, proposal: Proposal, settled: bool) -> Vec<Arc<Decision>> {
+        let key = (index, Topic::Liveness);
         let mut decisions: Vec<Arc<Decision>> = self.resolve(key).into_iter().collect();
         let cycle = proposal.cycle;
-        let decision = self.take(proposal, Kind::Liveness, String::new());
+        let decision = self.take(proposal, Kind::Liveness);
+        let decision = self.note(decision);
         if !settled {
             self.open.insert(
                 key,
@@ -220,10 +229,12 @@ impl Autonomy {
 
     /// A channel is expected to reach its threshold; the caller saw that no decision about it is open
     /// ([`Autonomy::still_crossing`]).
-    pub fn threshold(&mut self, channel: Channel, proposal: Proposal) -> Arc<Decision> {
-        let key = (proposal.index, Topic::Threshold(channel));
+    pub fn threshold(&mut self, index: NodeIndex, channel: Channel, proposal: Proposal) -> Arc<Decision> {
+        let key = (index, Topic::Threshold(channel));
         let cycle = proposal.cycle;
-        let decision = self.take(proposal, Kind::Threshold, channel.name().to_owned());
+        let mut decision = self.take(proposal, Kind::Threshold);
+        decision.channel = channel.name().to_owned();
+        let decision = self.note(decision);
         self.open.insert(
             key,
             Open {
@@ -260,10 +271,17 @@ impl Autonomy {
         Some(decision)
     }
 
-    fn take(&mut self, proposal: Proposal, kind: Kind, channel: String) -> Arc<Decision> {
+    /// Instances of a workload are started, stopped or moved.
+    pub fn placement(&mut self, workload: &str, proposal: Proposal) -> Arc<Decision> {
+        let mut decision = self.take(proposal, Kind::Placement);
+        (decision.workload, decision.outcome, decision.mode) = (workload.to_owned(), Outcome::Done, Mode::Act);
+        self.note(decision)
+    }
+
+    fn take(&mut self, proposal: Proposal, kind: Kind) -> Decision {
         self.taken += 1;
         self.total += 1;
-        let decision = Arc::new(Decision {
+        Decision {
             id: self.epoch << 32 | self.taken,
             time: proposal.time,
             epoch: self.epoch,
@@ -276,8 +294,14 @@ impl Autonomy {
             alternatives: proposal.alternatives,
             mode: self.mode,
             outcome: Outcome::Observed,
-            channel,
-        });
+            channel: String::new(),
+            workload: String::new(),
+        }
+    }
+
+    /// Shows a decision among the newest.
+    fn note(&mut self, decision: Decision) -> Arc<Decision> {
+        let decision = Arc::new(decision);
         if self.recent.len() == RECENT {
             self.recent.pop_back();
         }

@@ -11,7 +11,19 @@ use crate::{
     mesh::Finding,
     node::{Cause, Liveness},
     time::WallTime,
+    workload::AssignmentId,
 };
+
+impl Event {
+    /// The workload that it is about; empty for none.
+    pub fn workload(&self) -> &str {
+        match &self.body {
+            EventBody::Workload { workload, .. } => workload,
+            EventBody::Decision(decision) => &decision.workload,
+            _ => "",
+        }
+    }
+}
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +84,15 @@ pub enum EventBody {
     Impostor {
         /// Who they are, for people.
         detail: String,
+    },
+    /// Something about a workload or an instance of it; the summary says what.
+    Workload {
+        /// The workload's name; empty when it is not known.
+        workload: String,
+        /// The instance.
+        assignment: Option<AssignmentId>,
+        /// Who had it done; empty for the coordinator.
+        by: String,
     },
     /// The coordinator started or stopped.
     Coordinator {

@@ -24,4 +24,5 @@ pub mod store;
 pub mod telemetry;
 pub mod time;
 pub mod timer;
+pub mod supervisor;
 pub mod workload;

@@ -252,6 +252,9 @@ pub struct NodeRecord {
     /// `offline` or `left`, its cause and since when; absent for a node that was there.
     #[serde(default)]
     pub departed: Option<(Liveness, Cause, WallTime)>,
+    /// While it is drained: when what is left on it is stopped all the same.
+    #[serde(default)]
+    pub drain_deadline: Option<WallTime>,
 }
 
 impl NodeRecord {
@@ -285,6 +288,7 @@ impl NodeRecord {
             identity: None,
             ruling: None,
             departed: None,
+            drain_deadline: None,
         }
     }
 
@@ -384,6 +388,8 @@ pub struct Node {
     pub conduct: Conduct,
     /// Another process that claims to be this node while there is a session.
     pub claim: Option<Claim>,
+    /// While it is drained: when what is left on it is stopped all the same.
+    pub drain_until: Option<Time>,
     /// Token of its newest liveness timer.
     pub timer: u64,
 }
@@ -417,6 +423,7 @@ impl Node {
     pub fn new(record: Arc<NodeRecord>, wall: WallTime, now: Time) -> Node {
         let unseen = (Liveness::Unseen, Cause::UnseenSinceRestart, wall);
         let (liveness, cause, liveness_since) = record.departed.unwrap_or(unseen);
+        let drain_until = record.drain_deadline.map(|deadline| now + deadline.after(wall));
         Node {
             record,
             liveness,
@@ -439,6 +446,7 @@ impl Node {
                 distrusted: None,
             },
             claim: None,
+            drain_until,
             timer: 0,
         }
     }

@@ -8,6 +8,7 @@ use crate::{
     id::ClusterId,
     integrity::{Digest, ZERO_DIGEST},
     node::NodeRecord,
+    workload::{Assignment, AssignmentId, Workload},
 };
 
 /// What a coordinator starts from.
@@ -21,6 +22,10 @@ pub struct Durable {
     pub nodes: Vec<Arc<NodeRecord>>,
     /// Tokens and operators.
     pub access: Arc<Access>,
+    /// Workloads, those included that are to be gone.
+    pub workloads: Vec<Arc<Workload>>,
+    /// Their instances.
+    pub assignments: Vec<Arc<Assignment>>,
     /// Number of the newest event; 0 when there is none.
     pub last_event: u64,
     /// Number of decisions in the cluster's life.
@@ -37,6 +42,8 @@ impl Durable {
             epoch: 1,
             nodes: Vec::new(),
             access: Arc::default(),
+            workloads: Vec::new(),
+            assignments: Vec::new(),
             last_event: 0,
             decisions: 0,
             last_snapshot: (0, 0, ZERO_DIGEST),
@@ -53,6 +60,10 @@ pub struct Batch {
     pub events: Vec<Arc<Event>>,
     /// Tokens and operators, when they changed.
     pub access: Option<Arc<Access>>,
+    /// Workloads as they are now; `None` for one that is gone.
+    pub workloads: Vec<(Arc<str>, Option<Arc<Workload>>)>,
+    /// Instances as they are now; `None` for one that need not be kept.
+    pub assignments: Vec<(AssignmentId, Option<Arc<Assignment>>)>,
     /// Number of decisions in the cluster's life; 0 when it did not change.
     pub decisions: u64,
 }
@@ -60,6 +71,7 @@ pub struct Batch {
 impl Batch {
     /// True when there is nothing to make durable.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.events.is_empty() && self.access.is_none()
+        let work = self.workloads.is_empty() && self.assignments.is_empty();
+        work && self.nodes.is_empty() && self.events.is_empty() && self.access.is_none()
     }
 }

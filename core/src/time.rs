@@ -44,6 +44,18 @@ impl Sub<Duration> for Time {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WallTime(pub i64);
 
+impl WallTime {
+    /// So much later.
+    pub fn plus(self, span: Duration) -> WallTime {
+        WallTime(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// Time until then from `now`; zero when it is over.
+    pub fn after(self, now: WallTime) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(now.0)).unwrap_or(0))
+    }
+}
+
 /// Tells wall-clock times from monotonic ones by the newest reading of the wall clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WallClock {

@@ -105,6 +105,11 @@ impl Failure {
         }
     }
 
+    /// True when what was asked for does not exist.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Failure::Told { exit: Exit::NotFound, .. })
+    }
+
     /// How wynectl ends; says on standard error why.
     pub(crate) fn tell(&self) -> std::process::ExitCode {
         let Failure::Told { exit, message, hints } = self else {

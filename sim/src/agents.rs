@@ -24,6 +24,7 @@ use crate::{
     coordinator::CLUSTER,
     net::SMALL,
     streams::{Item, StreamId, Way},
+    work::{CAPACITY, Instances},
     world::{Clock, What, World, name},
 };
 
@@ -89,6 +90,8 @@ pub(crate) struct Machine {
     pub(crate) lies: Option<usize>,
     /// Started again once it has ended.
     pub(crate) restarts: bool,
+    /// What runs on it; it outlives its agent.
+    pub(crate) instances: Instances,
 }
 
 impl Machine {
@@ -115,6 +118,7 @@ impl Machine {
             disk_stalled_until: Time(0),
             lies: None,
             restarts: false,
+            instances: Instances::new(),
         }
     }
 
@@ -156,6 +160,7 @@ impl World<'_> {
         let seed: u64 = self.rng.random();
         let zone = node % self.scenario.cluster.zones;
         let now = self.now;
+        let found = self.left_on(node);
         let machine = &mut self.machines[node];
         machine.generation += 1;
         machine.incarnation += 1;
@@ -173,8 +178,8 @@ impl World<'_> {
             agent_version: "0.1.0".to_owned(),
             boot_time: machine.clock.wall(Time(0)),
             capacity: Capacity {
-                cpu_millis: 4_000,
-                memory_bytes: 8 << 30,
+                cpu_millis: CAPACITY.cpu_millis,
+                memory_bytes: CAPACITY.memory_bytes,
                 disk_bytes: 64 << 30,
             },
             attributes: Attributes {
@@ -199,6 +204,7 @@ impl World<'_> {
             seed,
             instance,
             machine: [0; 32],
+            instances: found,
         };
         machine.core = Some(Agent::new(machine.clock.local(now), machine.clock.wall(now), config));
         self.turn_agent(node);
@@ -294,7 +300,7 @@ impl World<'_> {
         self.later(Duration::from_secs(1), What::Lie(node, number));
     }
 
-    fn tell_agent(&mut self, node: usize, input: Input) {
+    pub(crate) fn tell_agent(&mut self, node: usize, input: Input) {
         let now = self.now;
         let machine = &mut self.machines[node];
         let frozen = machine.is_frozen();
@@ -438,7 +444,10 @@ impl World<'_> {
                 self.note("told", standing.liveness.name().as_bytes());
                 self.told.push((self.now, node, standing.liveness));
             }
-            Effect::Targets(_) | Effect::Tell(_) => {}
+            effect @ (Effect::Run(_) | Effect::Halt { .. } | Effect::Lease { .. } | Effect::Discard { .. }) => {
+                self.do_for_instances(node, effect);
+            }
+            Effect::Targets(_) | Effect::Tell(_) | Effect::ReadLog(_) => {}
             Effect::Stopped => {
                 self.kill_agent(node);
                 if mem::take(&mut self.machines[node].restarts) {

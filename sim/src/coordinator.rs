@@ -12,7 +12,10 @@ use rand::RngExt;
 use wyneos::{canonical::Canonical, convert, encoded::Encoded, v1};
 use wyneos_core::{
     coherence::Snapshot,
-    coordinator::{self, Command, Coordinator, Effect, Input, Message, Published, RequestId},
+    autonomy::{Decision, Kind},
+    coordinator::{
+        self, Command, Coordinator, Effect, Input, Message, Published, RequestId, WorkloadCommand, WorkloadVerb,
+    },
     event::EventBody,
     id::{NodeId, Uuid},
     integrity::Sealer,
@@ -21,11 +24,12 @@ use wyneos_core::{
     standing,
     store::{Batch, Durable},
     time::Time,
+    workload::{Assignment, AssignmentId, Goal, Workload},
 };
 
 use crate::{
     agents::node_of,
-    report::{Found, Transition},
+    report::{Found, Moved, Transition},
     scenario::Verb,
     streams::{Item, StreamId, Way},
     world::{Clock, What, World, name},
@@ -40,6 +44,14 @@ const DISK: Duration = Duration::from_micros(800);
 /// Batches that are handed to the store at most, and a snapshot behind them.
 const WRITES_MAX: usize = 64 + 1;
 
+fn on_workload(verb: WorkloadVerb) -> Command {
+    Command::Workload(Box::new(WorkloadCommand {
+        plan: false,
+        at: None,
+        verb,
+    }))
+}
+
 /// What the disk was asked to keep.
 enum Write {
     Batch(Box<Batch>),
@@ -49,6 +61,8 @@ enum Write {
 /// What is on the disk.
 struct Disk {
     nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
+    workloads: BTreeMap<Arc<str>, Arc<Workload>>,
+    assignments: BTreeMap<AssignmentId, Arc<Assignment>>,
     durable: Durable,
     /// Under way, in order.
     writes: VecDeque<Write>,
@@ -95,6 +109,8 @@ impl Host {
             clock,
             disk: Disk {
                 nodes: BTreeMap::new(),
+                workloads: BTreeMap::new(),
+                assignments: BTreeMap::new(),
                 durable,
                 writes: VecDeque::new(),
                 under_way: 0,
@@ -147,6 +163,8 @@ impl World<'_> {
         let durable = &mut host.disk.durable;
         durable.epoch += 1;
         durable.nodes = host.disk.nodes.values().cloned().collect();
+        durable.workloads = host.disk.workloads.values().cloned().collect();
+        durable.assignments = host.disk.assignments.values().cloned().collect();
         host.sealer = Sealer::new(CLUSTER, &SECRET, durable.last_snapshot.2);
         host.canonical = None;
         host.last_event = durable.last_event;
@@ -215,20 +233,80 @@ impl World<'_> {
     /// An operator gives a command, a request each target.
     pub(crate) fn order(&mut self, number: usize) {
         let order = &self.scenario.commands[number];
+        if let Some(verb) = order.on_workload() {
+            self.command(number as u64, on_workload(verb));
+            return;
+        }
         for (count, target) in self.nodes_of(&order.targets).into_iter().enumerate() {
             let node = name(target);
             let command = match order.verb {
                 Verb::Cordon => Command::Cordon { node },
                 Verb::Uncordon => Command::Uncordon { node },
                 Verb::Refresh => Command::Refresh { node },
+                Verb::Drain => Command::Drain {
+                    node,
+                    deadline: order.deadline,
+                    plan: false,
+                },
+                // See above.
+                Verb::Scale | Verb::Restart | Verb::Promote | Verb::Delete => continue,
                 Verb::SetHeartbeat => Command::SetHeartbeat {
                     node,
                     interval: order.interval,
                 },
             };
-            let request = RequestId((number as u64) << 32 | count as u64);
-            let by = "operator".into();
-            self.tell_coordinator(Input::Command { request, command, by });
+            self.command((number as u64) << 32 | count as u64, command);
+        }
+    }
+
+    /// A workload is declared.
+    pub(crate) fn declare(&mut self, number: usize) {
+        let spec = self.scenario.workloads[number].spec();
+        self.command(u64::MAX - number as u64, on_workload(WorkloadVerb::Apply(Arc::new(spec))));
+    }
+
+    fn command(&mut self, request: u64, command: Command) {
+        let (request, by) = (RequestId(request), "operator".into());
+        self.tell_coordinator(Input::Command { request, command, by });
+    }
+
+    /// What is moved because a node was lost is not moved while it is not known what was lost.
+    fn check_placement(&mut self, decision: &Decision) {
+        let lost = decision.evidence.iter().any(|evidence| evidence.fact.contains("the one before was lost"));
+        let open = |kind: &str| {
+            let told = self.findings.iter().rfind(|(.., found)| found.kind == kind);
+            told.is_some_and(|(.., found)| found.open)
+        };
+        if lost && open("ambiguous") {
+            self.fail(format!("{} while it is ambiguous what died", decision.action));
+        }
+        if decision.evidence.is_empty() && decision.kind == Kind::Placement && !decision.action.contains("carry over") {
+            self.fail(format!("{} without evidence", decision.action));
+        }
+    }
+
+    /// Instances that were placed or told to stop: each by a decision.
+    fn observe_moves(&mut self, batch: &Batch) {
+        for (id, record) in &batch.assignments {
+            let Some(record) = record else { continue };
+            let placed = *id > self.newest;
+            self.newest = self.newest.max(*id);
+            if placed && record.decision == 0 {
+                self.fail(format!("{id} of {} was placed without a decision", record.workload));
+            }
+            let (what, reason) = match record.goal {
+                Goal::Run if placed => ("start", record.reason.clone()),
+                Goal::Stop if record.end.is_none() => ("stop", record.stop_reason.clone()),
+                _ => continue,
+            };
+            let moved = Moved {
+                at: self.now.0 as f64 / 1e9,
+                instance: format!("{}.{}", record.workload, record.slot),
+                node: name(node_of(record.node)),
+                what: what.to_owned(),
+                reason,
+            };
+            self.moves.push(moved);
         }
     }
 
@@ -313,8 +391,10 @@ impl World<'_> {
             }
             Effect::Commit(batch) => {
                 self.observe(&batch);
+                self.observe_moves(&batch);
                 self.write(Write::Batch(batch));
             }
+            Effect::View(_) => {}
             Effect::Publish(snapshot) => self.write(Write::Snapshot(snapshot)),
             Effect::Reply { answer, .. } => {
                 let outcome = answer.map_or_else(|refusal| refusal.to_string(), |answer| format!("{answer:?}"));
@@ -376,6 +456,18 @@ impl World<'_> {
                     if before.is_some_and(|old| (old.incarnation, old.session) > (node.incarnation, node.session)) {
                         went_back = Some(format!("incarnation or session of {} went back", node.facts.name));
                     }
+                }
+                for (name, record) in &batch.workloads {
+                    match record {
+                        Some(record) => host.disk.workloads.insert(Arc::clone(name), Arc::clone(record)),
+                        None => host.disk.workloads.remove(name),
+                    };
+                }
+                for (id, record) in &batch.assignments {
+                    match record {
+                        Some(record) => host.disk.assignments.insert(*id, Arc::clone(record)),
+                        None => host.disk.assignments.remove(id),
+                    };
                 }
                 let durable = &mut host.disk.durable;
                 durable.last_event = batch.events.last().map_or(durable.last_event, |event| event.sequence);
@@ -520,15 +612,17 @@ impl World<'_> {
                 self.found(finding, *open);
             }
             if let EventBody::Decision(decision) = &event.body {
-                let of = (self.now, node_of(decision.node), decision.rule.clone());
-                self.decisions.push(of);
+                if let Some(node) = decision.node {
+                    self.decisions.push((self.now, node_of(node), decision.rule.clone()));
+                }
+                self.check_placement(decision);
             }
             let (Some(id), EventBody::Liveness { from, to, cause }) = (event.node, &event.body) else {
                 continue;
             };
             let node = node_of(id);
             let decided = batch.events[at + 1..].iter().find_map(|next| match &next.body {
-                EventBody::Decision(decision) if decision.node == id && decision.action.contains(to.name()) => {
+                EventBody::Decision(decision) if decision.node == Some(id) && decision.action.contains(to.name()) => {
                     Some(decision)
                 }
                 _ => None,

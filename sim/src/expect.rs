@@ -20,6 +20,12 @@ pub(crate) fn check(world: &mut World<'_>) {
         .unwrap_or_default();
     for expect in &world.scenario.expects {
         let after = Time(0) + expect.after.unwrap_or(first_fault);
+        if let Some(workload) = &expect.workload {
+            if let Err(why) = runs(world, expect, workload, after) {
+                world.fail(format!("{workload}: {why}"));
+            }
+            continue;
+        }
         if let Some(kind) = expect.finding {
             if let Err(why) = found(world, expect, kind, after) {
                 world.fail(why);
@@ -42,6 +48,37 @@ fn targets(world: &World<'_>, expect: &Expect, names: &[String]) -> BTreeSet<usi
     }
     let mut met = |_| world.met.values().flatten().copied().collect();
     scenario::resolve(names, cluster, &mut met).0
+}
+
+/// Whether as many programs of a workload run, or are started, as is expected.
+fn runs(world: &World<'_>, expect: &Expect, workload: &str, after: Time) -> Result<(), String> {
+    let of = world.runs.iter().filter(|(_, name, ..)| name == workload);
+    if let Some(most) = expect.starts_at_most {
+        let starts: Vec<String> = of
+            .filter(|(at, _, _, started)| *started && *at >= after)
+            .map(|(at, _, node, _)| format!("{} at {:.1} s", name(*node), at.0 as f64 / 1e9))
+            .collect();
+        return match starts.len() > most {
+            true => Err(format!("{} starts where at most {most} are expected: {starts:?}", starts.len())),
+            false => Ok(()),
+        };
+    }
+    let wanted = expect.running.unwrap_or_default();
+    let (mut now, mut was) = (0u32, false);
+    let until = expect.by.map(|by| Time(0) + by);
+    for (at, .., started) in of {
+        if until.is_some_and(|until| *at > until) {
+            break;
+        }
+        was |= now == wanted && *at >= after;
+        now = if *started { now + 1 } else { now.saturating_sub(1) };
+        was |= now == wanted && *at >= after;
+    }
+    // Nothing happened in the time that is asked about: it is as it was before.
+    match (now == wanted, was, expect.at_end) {
+        (true, ..) | (_, true, false) => Ok(()),
+        _ => Err(format!("{now} run, where {wanted} are expected")),
+    }
 }
 
 fn found(world: &World<'_>, expect: &Expect, kind: FindingKind, after: Time) -> Result<(), String> {

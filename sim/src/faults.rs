@@ -77,6 +77,7 @@ impl World<'_> {
             self.start_agent(node);
         } else if !on && self.machines[node].powered {
             self.machines[node].powered = false;
+            self.lose_instances(node);
             self.deaths.push((self.now, node));
             self.kill_agent(node);
         }

@@ -6,6 +6,7 @@
 
 mod agents;
 mod coordinator;
+mod declared;
 mod expect;
 mod faults;
 mod net;
@@ -13,6 +14,7 @@ mod report;
 pub mod scenario;
 mod streams;
 mod truth;
+mod work;
 mod world;
 
 pub use report::{Detection, Report, Transition};

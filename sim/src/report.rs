@@ -40,6 +40,21 @@ pub struct Found {
     pub detail: String,
 }
 
+/// An instance was placed, or is to stop.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Moved {
+    /// When, in seconds since the start.
+    pub at: f64,
+    /// Its workload and slot.
+    pub instance: String,
+    /// Its node's name.
+    pub node: String,
+    /// `start` or `stop`.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// How a death was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Detection {
@@ -72,6 +87,8 @@ pub struct Report {
     pub false_verdicts: usize,
     /// Whose lease ran out: when, in seconds since the start, and the node's name.
     pub lapses: Vec<(f64, String)>,
+    /// Instances that were placed and stopped, in order.
+    pub moves: Vec<Moved>,
     /// Kinds of timers that fired, of both roles.
     pub timers: BTreeSet<&'static str>,
     /// Expectations and invariants that did not hold, for people.

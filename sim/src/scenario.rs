@@ -8,7 +8,9 @@ use std::{
 
 use serde::Deserialize;
 use toml::Spanned;
-use wyneos_core::{mesh::FindingKind, node::Liveness};
+use wyneos_core::{coordinator::WorkloadVerb, mesh::FindingKind, node::Liveness};
+
+use crate::declared::Declared;
 
 /// Nodes of one scenario at most.
 pub const MAX_NODES: usize = 20_000;
@@ -27,7 +29,7 @@ pub struct BadScenario {
 }
 
 /// A span of time as scenarios write it: `6s`, `500ms`, `1m 30s`.
-fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(crate) fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     let span = humantime::parse_duration(&text)
         .map_err(|error| serde::de::Error::custom(format!("{text:?} is no span of time such as \"6s\": {error}")))?;
@@ -37,7 +39,7 @@ fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D
     Ok(span)
 }
 
-fn some_span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+pub(crate) fn some_span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     span(deserializer).map(Some)
 }
 
@@ -236,6 +238,16 @@ pub enum Verb {
     Refresh,
     /// The targets' heartbeat interval becomes `interval`; the cluster's own, when that is absent.
     SetHeartbeat,
+    /// The targets are emptied of their work, within `deadline`.
+    Drain,
+    /// `workload` has `replicas` instances from now on.
+    Scale,
+    /// The instances of `workload` are replaced.
+    Restart,
+    /// The update of `workload` goes on beyond its canaries.
+    Promote,
+    /// `workload` does not run any more.
+    Delete,
 }
 
 /// A command.
@@ -247,11 +259,38 @@ pub struct Order {
     pub at: Duration,
     /// What is asked for.
     pub verb: Verb,
-    /// Whom it is about, as for faults.
+    /// Whom it is about, as for faults; for commands about nodes.
+    #[serde(default)]
     pub targets: Vec<String>,
+    /// For commands about workloads: its name.
+    #[serde(default)]
+    pub workload: String,
+    /// For `scale`.
+    #[serde(default)]
+    pub replicas: Option<u32>,
+    /// For `drain`.
+    #[serde(default, deserialize_with = "some_span")]
+    pub deadline: Option<Duration>,
     /// For `set-heartbeat`.
     #[serde(default, deserialize_with = "some_span")]
     pub interval: Option<Duration>,
+}
+
+impl Order {
+    /// What becomes of a workload, when it is about one.
+    pub(crate) fn on_workload(&self) -> Option<WorkloadVerb> {
+        let name = self.workload.clone();
+        match self.verb {
+            Verb::Scale => Some(WorkloadVerb::Scale {
+                name,
+                replicas: self.replicas.unwrap_or_default(),
+            }),
+            Verb::Restart => Some(WorkloadVerb::Restart { name }),
+            Verb::Promote => Some(WorkloadVerb::Promote { name }),
+            Verb::Delete => Some(WorkloadVerb::Delete { name }),
+            _ => None,
+        }
+    }
 }
 
 /// What is expected of the engine.
@@ -294,6 +333,15 @@ pub struct Expect {
     /// From when on; from the first fault when absent.
     #[serde(default, deserialize_with = "some_span")]
     pub after: Option<Duration>,
+    /// A workload: `running` of its programs run, or no more than `starts_at_most` are started.
+    #[serde(default)]
+    pub workload: Option<String>,
+    /// Programs of the workload that run.
+    #[serde(default)]
+    pub running: Option<u32>,
+    /// Programs of the workload that are started from `after` on, at most.
+    #[serde(default)]
+    pub starts_at_most: Option<usize>,
     /// No target changes its liveness more often than this from `after` on.
     #[serde(default)]
     pub transitions_at_most: Option<usize>,
@@ -318,6 +366,8 @@ struct File {
     #[serde(default)]
     command: Vec<Spanned<Order>>,
     #[serde(default)]
+    workload: Vec<Spanned<Declared>>,
+    #[serde(default)]
     expect: Vec<Spanned<Expect>>,
 }
 
@@ -336,6 +386,8 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// What operators ask for.
     pub commands: Vec<Order>,
+    /// What should run.
+    pub workloads: Vec<Declared>,
     /// What is expected.
     pub expects: Vec<Expect>,
 }
@@ -368,6 +420,10 @@ impl std::str::FromStr for Scenario {
         for command in &file.command {
             check_order(command.get_ref(), cluster, file.duration).map_err(bad(command.span()))?;
         }
+        for declared in &file.workload {
+            let spec = declared.get_ref().spec().check();
+            spec.map_err(|error| error.to_string()).map_err(bad(declared.span()))?;
+        }
         for expect in &file.expect {
             check_expect(expect.get_ref(), cluster).map_err(bad(expect.span()))?;
         }
@@ -378,6 +434,7 @@ impl std::str::FromStr for Scenario {
             network: file.network.into_inner(),
             faults: file.fault.into_iter().map(Spanned::into_inner).collect(),
             commands: file.command.into_iter().map(Spanned::into_inner).collect(),
+            workloads: file.workload.into_iter().map(Spanned::into_inner).collect(),
             expects: file.expect.into_iter().map(Spanned::into_inner).collect(),
         })
     }
@@ -514,6 +571,13 @@ fn check_order(order: &Order, cluster: &Cluster, duration: Duration) -> Result<(
     if order.at > duration {
         return Err(format!("at: {:?} is after the end, {duration:?}", order.at));
     }
+    if order.on_workload().is_some() {
+        return match (order.workload.is_empty(), order.replicas.is_some() == (order.verb == Verb::Scale)) {
+            (false, true) => Ok(()),
+            (true, _) => Err("workload: missing, and this command needs it".to_owned()),
+            (_, false) => Err("replicas: belongs to scale, and to nothing else".to_owned()),
+        };
+    }
     if order.targets.is_empty() {
         return Err("targets: missing, and a command needs them".to_owned());
     }
@@ -533,6 +597,13 @@ fn check_expect(expect: &Expect, cluster: &Cluster) -> Result<(), String> {
         if Group::parse(target, cluster)? == Group::Coordinator {
             return Err("targets, near, far: the coordinator is no node".to_owned());
         }
+    }
+    if expect.workload.is_some() {
+        let timed = usize::from(expect.by.is_some()) + usize::from(expect.at_end);
+        return match (expect.running.is_some(), expect.starts_at_most.is_some(), timed) {
+            (true, false, 1) | (false, true, 0) => Ok(()),
+            _ => Err("workload: either running with one of by and at_end, or starts_at_most".to_owned()),
+        };
     }
     let asks = [expect.by.is_some(), expect.never, expect.at_end];
     let asked = asks.iter().filter(|&&asks| asks).count();

@@ -12,6 +12,7 @@ use wyneos_core::{
     node::Liveness,
     standing::Standing,
     time::{Time, WallTime},
+    workload::AssignmentId,
 };
 
 use crate::{
@@ -19,9 +20,10 @@ use crate::{
     coordinator::Host,
     expect,
     net::Net,
-    report::{Detection, Found, Report, Transition},
+    report::{Detection, Found, Moved, Report, Transition},
     scenario::Scenario,
     streams::{Item, Stream, StreamId, Way},
+    work::{Run, Step},
 };
 
 /// The wall clock's reading when a scenario starts: 2026-01-01T00:00:00Z.
@@ -77,6 +79,10 @@ pub(crate) enum What {
     Lie(usize, usize),
     /// A starving agent stops or goes on.
     Starve(usize, usize),
+    /// Something happens to an instance on a machine.
+    Step(usize, AssignmentId, Step),
+    /// A workload is declared.
+    Declare(usize),
 }
 
 struct Entry {
@@ -192,6 +198,14 @@ pub(crate) struct World<'a> {
     /// Who was told its liveness by way of a peer.
     pub(crate) told: Vec<(Time, usize, Liveness)>,
     pub(crate) asked: u64,
+    /// Programs that started and ended.
+    pub(crate) runs: Vec<Run>,
+    /// Programs that run, by workload.
+    pub(crate) running: BTreeMap<String, u32>,
+    /// Instances that were placed, moved or stopped, as the coordinator recorded it.
+    pub(crate) moves: Vec<Moved>,
+    /// The newest instance that was placed.
+    pub(crate) newest: AssignmentId,
     /// Whom decisions were about, and their rules.
     pub(crate) decisions: Vec<(Time, usize, String)>,
     /// Kinds of timers that fired in processes that have ended.
@@ -233,6 +247,10 @@ impl<'a> World<'a> {
             lapses: Vec::new(),
             told: Vec::new(),
             asked: 0,
+            runs: Vec::new(),
+            running: BTreeMap::new(),
+            moves: Vec::new(),
+            newest: AssignmentId::default(),
             decisions: Vec::new(),
             timers: BTreeSet::new(),
             failures: Vec::new(),
@@ -244,6 +262,9 @@ impl<'a> World<'a> {
         }
         for (order, given) in scenario.commands.iter().enumerate() {
             world.at(Time(0) + given.at, What::Order(order));
+        }
+        for (number, declared) in scenario.workloads.iter().enumerate() {
+            world.at(Time(0) + declared.at, What::Declare(number));
         }
         for (fault, begins) in scenario.faults.iter().enumerate() {
             world.at(Time(0) + begins.at, What::Fault(fault, true));
@@ -324,6 +345,8 @@ impl<'a> World<'a> {
             What::Starve(machine, fault) => self.starve(machine, fault),
             What::Written(machine, generation) => self.written(machine, generation),
             What::Lie(machine, fault) => self.lie(machine, fault),
+            What::Step(machine, id, step) => self.step(machine, id, step),
+            What::Declare(number) => self.declare(number),
         }
     }
 
@@ -364,6 +387,7 @@ impl<'a> World<'a> {
                 .iter()
                 .map(|(at, node)| (seconds(*at), name(*node)))
                 .collect(),
+            moves: self.moves,
             timers: self.timers,
             failures: self.failures,
             events,

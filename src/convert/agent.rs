@@ -16,6 +16,7 @@ use wyneos_core::{
 
 use super::{
     ConvertError, check,
+    instance::{chunk_in, chunk_out, instances_in, instances_out, log_request_in, log_request_out, work_in, work_out},
     node::{labels_out, same},
     standing::{lease_in, standing_in, standing_out},
     time::{duration, duration_in, timestamp, timestamp_in},
@@ -123,6 +124,11 @@ pub fn session_input(conn: ConnId, origin: &Origin, request: v1::SessionRequest)
                 }),
             })
         }
+        session_request::Message::Instances(report) => instances_in(conn, report),
+        session_request::Message::Log(chunk) => Ok(Input::Log {
+            conn,
+            chunk: chunk_in(chunk)?,
+        }),
         session_request::Message::Question(question) => Ok(Input::Question {
             conn,
             number: question.number,
@@ -332,6 +338,8 @@ impl From<Report> for v1::SessionRequest {
                 asker_id: asker.to_string(),
                 incarnation,
             }),
+            Report::Instances { instances, all } => session_request::Message::Instances(instances_out(instances, all)),
+            Report::Log(chunk) => session_request::Message::Log(chunk_out(chunk)),
             Report::Goodbye { reason } => session_request::Message::Goodbye(v1::Goodbye { reason }),
         };
         v1::SessionRequest { message: Some(message) }
@@ -407,6 +415,8 @@ impl From<Message> for v1::SessionResponse {
                 session_response::Message::Seal((&*seal).into())
             }
             Message::Ping => session_response::Message::Ping(v1::Ping {}),
+            Message::Work(work) => session_response::Message::Work(work_out(*work)),
+            Message::ReadLog(request) => session_response::Message::Log(log_request_out(request)),
             Message::Standing { number, standing } => session_response::Message::Answer(v1::QuestionAnswer {
                 number,
                 standing: Some(standing_out(standing)),
@@ -497,6 +507,8 @@ impl TryFrom<v1::SessionResponse> for Message {
                     .map_err(|error: ConvertError| error.within("probe_plan"))?,
             ),
             Wire::Ping(v1::Ping {}) => Message::Ping,
+            Wire::Work(work) => Message::Work(Box::new(work_in(work)?)),
+            Wire::Log(request) => Message::ReadLog(log_request_in(request)?),
             Wire::Seal(seal) => Message::Seal {
                 seal: Arc::new((&seal).try_into().map_err(|error: ConvertError| error.within("seal"))?),
                 heard: response.heard_sequence,

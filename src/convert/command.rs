@@ -1,11 +1,14 @@
 //! Operators' commands.
 
+use std::sync::Arc;
+
 use wyneos_core::{
-    coordinator::{Answer, Command},
+    coordinator::{Answer, Command, WorkloadCommand, WorkloadVerb},
     limits,
+    workload,
 };
 
-use super::{ConvertError, check, node::labels_out, time::duration_in};
+use super::{ConvertError, check, instance::change_out, node::labels_out, time::duration_in, workload::spec_in};
 use crate::v1;
 
 pub(super) fn node(node: String) -> Result<String, ConvertError> {
@@ -78,6 +81,96 @@ impl TryFrom<v1::SetHeartbeatIntervalRequest> for Command {
             node: node(request.node)?,
             interval,
         })
+    }
+}
+
+impl TryFrom<v1::DrainNodeRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::DrainNodeRequest) -> Result<Command, ConvertError> {
+        let deadline = request
+            .deadline
+            .map(|deadline| duration_in("deadline", &deadline))
+            .transpose()?;
+        if deadline.is_some_and(|deadline| deadline > workload::limits::SPAN) {
+            return Err(ConvertError::new("deadline", "more than 7 days"));
+        }
+        Ok(Command::Drain {
+            node: node(request.node)?,
+            deadline,
+            plan: request.plan,
+        })
+    }
+}
+
+fn workload_name(name: String) -> Result<String, ConvertError> {
+    let name = check::text("name", name, workload::limits::NAME)?;
+    if name.is_empty() {
+        return Err(ConvertError::new("name", "missing: give a workload's name"));
+    }
+    Ok(name)
+}
+
+fn on_workload(verb: WorkloadVerb, at: Option<u64>, plan: bool) -> Command {
+    Command::Workload(Box::new(WorkloadCommand { plan, at, verb }))
+}
+
+fn apply(spec: Option<v1::WorkloadSpec>, at: Option<u64>, plan: bool) -> Result<Command, ConvertError> {
+    let spec = check::require("spec", spec)?;
+    let spec = spec_in(spec).map_err(|error| error.within("spec"))?;
+    Ok(on_workload(WorkloadVerb::Apply(Arc::new(spec)), at, plan))
+}
+
+impl TryFrom<v1::PlanWorkloadRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::PlanWorkloadRequest) -> Result<Command, ConvertError> {
+        apply(request.spec, None, true)
+    }
+}
+
+impl TryFrom<v1::ApplyWorkloadRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::ApplyWorkloadRequest) -> Result<Command, ConvertError> {
+        apply(request.spec, request.revision, false)
+    }
+}
+
+impl TryFrom<v1::ScaleWorkloadRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::ScaleWorkloadRequest) -> Result<Command, ConvertError> {
+        let (name, replicas) = (workload_name(request.name)?, request.replicas);
+        let verb = WorkloadVerb::Scale { name, replicas };
+        Ok(on_workload(verb, request.revision, request.plan))
+    }
+}
+
+impl TryFrom<v1::RestartWorkloadRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::RestartWorkloadRequest) -> Result<Command, ConvertError> {
+        let name = workload_name(request.name)?;
+        Ok(on_workload(WorkloadVerb::Restart { name }, request.revision, request.plan))
+    }
+}
+
+impl TryFrom<v1::PromoteWorkloadRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::PromoteWorkloadRequest) -> Result<Command, ConvertError> {
+        let name = workload_name(request.name)?;
+        Ok(on_workload(WorkloadVerb::Promote { name }, request.revision, request.plan))
+    }
+}
+
+impl TryFrom<v1::DeleteWorkloadRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::DeleteWorkloadRequest) -> Result<Command, ConvertError> {
+        let name = workload_name(request.name)?;
+        Ok(on_workload(WorkloadVerb::Delete { name }, request.revision, request.plan))
     }
 }
 
@@ -161,3 +254,36 @@ impl FromAnswer for v1::SetHeartbeatIntervalResponse {
         })
     }
 }
+
+impl FromAnswer for v1::DrainNodeResponse {
+    fn from_answer(answer: Answer) -> Option<Self> {
+        let Answer::Workloads(changes) = answer else { return None };
+        let changes = changes.into_iter().map(change_out).collect();
+        Some(v1::DrainNodeResponse { changes })
+    }
+}
+
+/// What became of one workload.
+fn change(answer: Answer) -> Option<Option<v1::WorkloadChange>> {
+    let Answer::Workloads(changes) = answer else { return None };
+    Some(changes.into_iter().next().map(change_out))
+}
+
+macro_rules! changes {
+    ($($response:ident),+) => {
+        $(impl FromAnswer for v1::$response {
+            fn from_answer(answer: Answer) -> Option<Self> {
+                Some(v1::$response { change: change(answer)? })
+            }
+        })+
+    };
+}
+
+changes!(
+    PlanWorkloadResponse,
+    ApplyWorkloadResponse,
+    ScaleWorkloadResponse,
+    RestartWorkloadResponse,
+    PromoteWorkloadResponse,
+    DeleteWorkloadResponse
+);

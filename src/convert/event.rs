@@ -10,7 +10,7 @@ use super::{node::same, time::timestamp};
 use crate::v1;
 
 same!(Mode, v1::AutonomyMode { Observe, Advise, Act });
-same!(Outcome, v1::DecisionOutcome { Observed, Resolved });
+same!(Outcome, v1::DecisionOutcome { Observed, Resolved, Done });
 
 impl From<&Event> for v1::Event {
     fn from(event: &Event) -> v1::Event {
@@ -48,6 +48,15 @@ impl From<&EventBody> for v1::event::Body {
                 finding: Some(finding.into()),
                 open: *open,
             }),
+            EventBody::Workload {
+                workload,
+                assignment,
+                by,
+            } => Body::Workload(v1::WorkloadRecord {
+                workload: workload.clone(),
+                assignment_id: assignment.map(|id| id.to_string()).unwrap_or_default(),
+                by: by.clone(),
+            }),
             EventBody::Coordinator { started, version } => Body::Coordinator(v1::CoordinatorRecord {
                 started: *started,
                 version: version.clone(),
@@ -84,7 +93,7 @@ impl From<&Decision> for v1::Decision {
             time: Some(timestamp(decision.time)),
             epoch: decision.epoch,
             cycle: decision.cycle,
-            node_id: decision.node.to_string(),
+            node_id: decision.node.map(|id| id.to_string()).unwrap_or_default(),
             kind: decision.kind.name().to_owned(),
             rule: decision.rule.clone(),
             action: decision.action.clone(),
@@ -93,6 +102,7 @@ impl From<&Decision> for v1::Decision {
             mode: v1::AutonomyMode::from(decision.mode).into(),
             outcome: v1::DecisionOutcome::from(decision.outcome).into(),
             channel: decision.channel.clone(),
+            workload: decision.workload.clone(),
         }
     }
 }

@@ -92,6 +92,7 @@ pub const RULES: &[Rule] = &[
     reads("wyneos.v1.AgentService/Session", Need::Agent),
     changes("wyneos.v1.ClusterService/AdmitNode", ADMIN),
     changes("wyneos.v1.ClusterService/CordonNode", OPERATOR),
+    changes("wyneos.v1.ClusterService/DrainNode", OPERATOR),
     reads("wyneos.v1.ClusterService/EstimateRtt", VIEWER),
     reads("wyneos.v1.ClusterService/GetCluster", VIEWER),
     reads("wyneos.v1.ClusterService/GetNode", VIEWER),
@@ -118,7 +119,19 @@ pub const RULES: &[Rule] = &[
     reads("wyneos.v1.TelemetryService/ListChannels", VIEWER),
     reads("wyneos.v1.TelemetryService/ListForecasts", VIEWER),
     reads("wyneos.v1.TelemetryService/ListTelemetry", VIEWER),
+    changes("wyneos.v1.WorkloadService/ApplyWorkload", OPERATOR),
+    changes("wyneos.v1.WorkloadService/DeleteWorkload", OPERATOR),
+    reads("wyneos.v1.WorkloadService/ExplainWorkload", VIEWER),
+    reads("wyneos.v1.WorkloadService/GetWorkload", VIEWER),
+    reads("wyneos.v1.WorkloadService/ListAssignments", VIEWER),
+    reads("wyneos.v1.WorkloadService/ListWorkloads", VIEWER),
     reads("wyneos.v1.WorkloadService/PlanWorkload", VIEWER),
+    changes("wyneos.v1.WorkloadService/PromoteWorkload", OPERATOR),
+    // What programs write may be for fewer eyes than what the cluster is like.
+    reads("wyneos.v1.WorkloadService/ReadLogs", OPERATOR),
+    changes("wyneos.v1.WorkloadService/RestartWorkload", OPERATOR),
+    changes("wyneos.v1.WorkloadService/ScaleWorkload", OPERATOR),
+    reads("wyneos.v1.WorkloadService/WatchAssignments", VIEWER),
 ];
 
 /// The rule for an rpc; `None` when there is none, and it must be refused.

@@ -183,6 +183,13 @@ impl ClusterService for Services {
         self.command(request).await
     }
 
+    async fn drain_node(
+        &self,
+        request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        self.command(request).await
+    }
+
     async fn label_node(
         &self,
         request: Request<v1::LabelNodeRequest>,

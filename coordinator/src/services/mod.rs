@@ -200,7 +200,14 @@ fn about(command: &Command) -> String {
         Command::DeleteToken { id } => format!("join token {id}"),
         Command::CreateOperator { name, role, .. } => format!("operator {name}, {}", role.name()),
         Command::RevokeOperator { name } => format!("operator {name}"),
+        Command::Drain { node, plan, .. } => format!("node {node}{}", planned(*plan)),
+        Command::Workload(command) => format!("workload {}{}", command.verb.workload(), planned(command.plan)),
+        Command::ReadLog { assignment, .. } => format!("assignment {assignment}"),
     }
+}
+
+fn planned(plan: bool) -> &'static str {
+    if plan { ", only planned" } else { "" }
 }
 
 /// What ends every stream when the coordinator stops.

@@ -1,102 +1,363 @@
-//! WorkloadService: what should run.
+//! WorkloadService: what should run, where it does, and what it writes.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc, time::Duration};
 
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use wyneos::{
     convert,
     v1::{self, workload_service_server::WorkloadService},
 };
 use wyneos_core::{
-    coherence::NodeRow,
-    placement::{Fleet, Node, Standing},
-    workload::Resources,
+    coordinator::{Answer, Command},
+    event::EventBody,
+    node::Liveness,
+    workload::{AssignmentId, AssignmentRow, View, log},
 };
 
-use super::{Services, name_of};
-use crate::{board::Published, status};
+use super::{Services, caller_of, page_size, page_token, stopped, stops};
+use crate::{board::Published, gate::Caller, status};
 
-/// Nodes that a plan lists at most as those that would take none.
-const REJECTIONS: usize = 1_000;
+/// Instances of one workload that its own answer has.
+const SHOWN: usize = 1_000;
 
-fn node(row: &NodeRow) -> Node {
-    let (record, facts) = (&row.record, &row.record.facts);
-    Node {
-        index: row.index,
-        id: facts.id,
-        name: facts.name.as_str().into(),
-        labels: Arc::new(record.labels()),
-        attributes: Arc::new(facts.attributes.clone()),
-        admission: record.admission,
-        liveness: row.state.liveness,
-        eligibility: record.eligibility,
-        capacity: Resources {
-            cpu_millis: facts.capacity.cpu_millis,
-            memory_bytes: facts.capacity.memory_bytes,
-        },
-        promised: Resources::default(),
-        load_percent: row.state.load_percent,
-        trust_percent: 100,
+/// Events about a workload that an explanation looks at, and what it tells of them.
+const LOOKED_AT: usize = 500;
+const DECISIONS: usize = 20;
+const EVENTS: usize = 50;
+
+/// Answers that wait for a reader at most; then it is waited for.
+const OUTBOUND: usize = 4;
+
+/// How often it is looked for more of what an instance writes.
+const FOLLOW: Duration = Duration::from_millis(500);
+
+/// Everything that is kept.
+const EVERYTHING: u64 = u64::MAX;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn no_workload(name: &str) -> Status {
+    status::not_found("UNKNOWN", format!("no workload {name:?}"))
+}
+
+/// An instance, its node's name, and where it is reached.
+fn row(published: &Published, row: &AssignmentRow) -> v1::AssignmentRow {
+    let node = published.node(row.record.node);
+    let host = node.and_then(|node| Some(node.record.facts.probe_address.rsplit_once(':')?.0));
+    let there = node.is_some_and(|node| !matches!(node.state.liveness, Liveness::Offline | Liveness::Left));
+    let running = row.status.phase == wyneos_core::workload::Phase::Running;
+    let addresses = match host.filter(|_| there && running) {
+        Some(host) => row.status.ports.iter().map(|port| format!("{host}:{port}")).collect(),
+        None => Vec::new(),
+    };
+    v1::AssignmentRow {
+        assignment: Some(row.into()),
+        node_name: node.map(|node| node.record.facts.name.clone()).unwrap_or_default(),
+        addresses,
     }
 }
 
-/// The nodes of a snapshot, as placement sees them.
-fn fleet(published: &Published) -> Fleet {
-    let mut rows: Vec<&Arc<NodeRow>> = published.snapshot.nodes.iter().collect();
-    rows.sort_unstable_by_key(|row| row.index);
-    Fleet::new(rows.into_iter().map(|row| node(row)).collect())
+/// What changed between two views, of one workload or (empty) of all.
+fn changes(published: &Published, before: &View, after: &View, workload: &str) -> v1::WatchAssignmentsResponse {
+    let of = |row: &&Arc<AssignmentRow>| workload.is_empty() || &*row.record.workload == workload;
+    let mut old = before.assignments.iter().filter(of).peekable();
+    let mut answer = v1::WatchAssignmentsResponse::default();
+    for now in after.assignments.iter().filter(of) {
+        while let Some(gone) = old.next_if(|old| old.record.id < now.record.id) {
+            answer.removed.push(gone.record.id.to_string());
+        }
+        let same = old.next_if(|old| old.record.id == now.record.id);
+        if same.is_none_or(|same| !Arc::ptr_eq(same, now)) {
+            answer.changed.push(row(published, now));
+        }
+    }
+    answer.removed.extend(old.map(|gone| gone.record.id.to_string()));
+    answer
+}
+
+impl Services {
+    /// Reads one chunk of what an instance wrote.
+    async fn read_log(
+        &self,
+        caller: &Caller,
+        assignment: &str,
+        stream: log::Stream,
+        from: log::From,
+    ) -> Result<log::Chunk, Status> {
+        let assignment = assignment.to_owned();
+        let command = Command::ReadLog {
+            assignment,
+            stream,
+            from,
+        };
+        match self.carry_out(caller, command).await? {
+            Answer::Log(chunk) => Ok(chunk),
+            _ => Err(Status::internal("the answer is to another command")),
+        }
+    }
+
+    /// Sends what an instance wrote, and (`follow`) what it writes, until it has ended or nobody reads any more.
+    async fn send_logs(
+        self,
+        caller: Caller,
+        request: v1::ReadLogsRequest,
+        answers: mpsc::Sender<Result<v1::ReadLogsResponse, Status>>,
+    ) {
+        let stream = request.stream().try_into().unwrap_or_default();
+        let bytes = match request.tail_bytes {
+            0 => EVERYTHING,
+            bytes => bytes,
+        };
+        let previous = request.previous;
+        let mut from = log::From::Tail { bytes, previous };
+        loop {
+            // Asked first: what was written before it ended is read all the same.
+            let ended = self.board.work().assignment(&request.assignment).is_none_or(|row| row.record.end.is_some());
+            let chunk = match self.read_log(&caller, &request.assignment, stream, from).await {
+                Ok(chunk) => chunk,
+                Err(status) => {
+                    // Nobody may be reading any more.
+                    drop(answers.send(Err(status)).await);
+                    return;
+                }
+            };
+            from = log::From::Position(chunk.next);
+            if !chunk.data.is_empty() && answers.send(Ok(v1::ReadLogsResponse { data: chunk.data })).await.is_err() {
+                return;
+            }
+            if !chunk.at_end {
+                continue;
+            }
+            if !request.follow || ended || previous {
+                return;
+            }
+            tokio::select! {
+                () = sleep_until(Instant::now() + FOLLOW) => {}
+                () = answers.closed() => return,
+            }
+        }
+    }
 }
 
 #[tonic::async_trait]
 impl WorkloadService for Services {
+    type WatchAssignmentsStream = Answers<v1::WatchAssignmentsResponse>;
+    type ReadLogsStream = Answers<v1::ReadLogsResponse>;
+
     async fn plan_workload(
         &self,
         request: Request<v1::PlanWorkloadRequest>,
     ) -> Result<Response<v1::PlanWorkloadResponse>, Status> {
-        let spec = request.into_inner().spec;
-        let spec = spec.ok_or_else(|| status::bad_field("spec", "missing"))?;
-        let spec = convert::spec_in(spec).map_err(|error| status::convert(error.within("spec")))?;
-        let published = self.newest()?;
-        let snapshot = &published.snapshot;
-        let mut fleet = fleet(&published);
-        let mut standing = Standing::default();
-        // A daemon wants as many as there are nodes.
-        let nodes = fleet.nodes().len();
-        let count = spec.replicas().unwrap_or(nodes as u32);
-        let outcome = fleet.place(&spec, &mut standing, count);
-        let starts = outcome.placed.iter().filter_map(|placed| {
-            let node = fleet.nodes().get(placed.node.get())?;
-            Some(v1::PlannedStart {
-                node_id: node.id.to_string(),
-                node_name: name_of(snapshot, node.id),
-                score: Some(convert::score_out(placed.score)),
-            })
-        });
-        let mut rejections: Vec<v1::Rejection> = fleet
-            .nodes()
-            .iter()
-            .filter(|node| !standing.instances.contains_key(&node.index) || outcome.pending > 0)
-            .filter_map(|node| {
-                Some(v1::Rejection {
-                    node_id: node.id.to_string(),
-                    node_name: node.name.to_string(),
-                    reason: fleet.unfit(&spec, &standing, node)?.to_string(),
-                })
-            })
-            .collect();
-        rejections.sort_unstable_by(|one, other| one.node_id.cmp(&other.node_id));
-        rejections.truncate(REJECTIONS);
-        let pending = match spec.replicas() {
-            Some(_) => outcome.pending,
-            None => 0,
-        };
-        Ok(Response::new(v1::PlanWorkloadResponse {
-            spec: Some(convert::spec_out(&spec)),
-            starts: starts.collect(),
-            pending,
-            rejections,
-            epoch: snapshot.epoch,
-            cycle: snapshot.cycle,
+        self.command(request).await
+    }
+
+    async fn apply_workload(
+        &self,
+        request: Request<v1::ApplyWorkloadRequest>,
+    ) -> Result<Response<v1::ApplyWorkloadResponse>, Status> {
+        self.command(request).await
+    }
+
+    async fn scale_workload(
+        &self,
+        request: Request<v1::ScaleWorkloadRequest>,
+    ) -> Result<Response<v1::ScaleWorkloadResponse>, Status> {
+        self.command(request).await
+    }
+
+    async fn restart_workload(
+        &self,
+        request: Request<v1::RestartWorkloadRequest>,
+    ) -> Result<Response<v1::RestartWorkloadResponse>, Status> {
+        self.command(request).await
+    }
+
+    async fn promote_workload(
+        &self,
+        request: Request<v1::PromoteWorkloadRequest>,
+    ) -> Result<Response<v1::PromoteWorkloadResponse>, Status> {
+        self.command(request).await
+    }
+
+    async fn delete_workload(
+        &self,
+        request: Request<v1::DeleteWorkloadRequest>,
+    ) -> Result<Response<v1::DeleteWorkloadResponse>, Status> {
+        self.command(request).await
+    }
+
+    async fn list_workloads(
+        &self,
+        request: Request<v1::ListWorkloadsRequest>,
+    ) -> Result<Response<v1::ListWorkloadsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page_size(request.page_size)?;
+        let work = self.board.work();
+        let after = request.page_token.as_str();
+        let mut rows = work.workloads.iter().filter(|row| row.name() > after);
+        let workloads: Vec<v1::Workload> = rows.by_ref().take(size).map(|row| (&**row).into()).collect();
+        let more = rows.next().is_some();
+        let last = workloads.last().filter(|_| more);
+        let next_page_token = last.map(|row| row.name.clone()).unwrap_or_default();
+        Ok(Response::new(v1::ListWorkloadsResponse {
+            workloads,
+            next_page_token,
         }))
+    }
+
+    async fn get_workload(
+        &self,
+        request: Request<v1::GetWorkloadRequest>,
+    ) -> Result<Response<v1::GetWorkloadResponse>, Status> {
+        let name = request.into_inner().name;
+        let work = self.board.work();
+        let found = work.workload(&name).ok_or_else(|| no_workload(&name))?;
+        let instances = work.assignments.iter().filter(|row| *row.record.workload == *name);
+        Ok(Response::new(v1::GetWorkloadResponse {
+            workload: Some((&**found).into()),
+            spec: found.record.spec().map(|spec| convert::spec_out(spec)),
+            assignments: instances.take(SHOWN).map(|row| (&**row).into()).collect(),
+        }))
+    }
+
+    async fn list_assignments(
+        &self,
+        request: Request<v1::ListAssignmentsRequest>,
+    ) -> Result<Response<v1::ListAssignmentsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page_size(request.page_size)?;
+        let after = page_token::<AssignmentId>(&request.page_token)?;
+        let (published, work) = (self.newest()?, self.board.work());
+        if !request.workload.is_empty() && work.workload(&request.workload).is_none() {
+            return Err(no_workload(&request.workload));
+        }
+        let node = match request.node.as_str() {
+            "" => None,
+            node => Some(self.row(&published, node)?.record.id()),
+        };
+        let wanted = |row: &&Arc<AssignmentRow>| {
+            let record = &row.record;
+            let of = request.workload.is_empty() || *record.workload == *request.workload;
+            let on = node.is_none_or(|node| node == record.node);
+            of && on && (request.ended || record.end.is_none()) && after.is_none_or(|after| record.id > after)
+        };
+        let mut rows = work.assignments.iter().filter(wanted);
+        let page: Vec<&Arc<AssignmentRow>> = rows.by_ref().take(size).collect();
+        let more = rows.next().is_some();
+        let last = page.last().filter(|_| more);
+        Ok(Response::new(v1::ListAssignmentsResponse {
+            next_page_token: last.map(|row| row.record.id.to_string()).unwrap_or_default(),
+            assignments: page.into_iter().map(|one| row(&published, one)).collect(),
+        }))
+    }
+
+    async fn watch_assignments(
+        &self,
+        request: Request<v1::WatchAssignmentsRequest>,
+    ) -> Result<Response<Self::WatchAssignmentsStream>, Status> {
+        let permit = self.subscribe()?;
+        let workload = request.into_inner().workload;
+        let (services, mut stopping) = (self.clone(), self.stopping.clone());
+        let (sender, answers) = mpsc::channel(OUTBOUND);
+        tokio::spawn(async move {
+            let _permit = permit;
+            let mut views = services.board.watch_work();
+            let mut before: Option<Arc<View>> = None;
+            loop {
+                let after = Arc::clone(&views.borrow_and_update());
+                let Ok(published) = services.newest() else { return };
+                let nothing = View::default();
+                let answer = changes(&published, before.as_deref().unwrap_or(&nothing), &after, &workload);
+                let news = before.is_none() || !answer.changed.is_empty() || !answer.removed.is_empty();
+                before = Some(after);
+                if news && sender.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    changed = views.changed() => if changed.is_err() { return },
+                    () = sender.closed() => return,
+                    () = stops(&mut stopping) => {
+                        drop(sender.send(Err(stopped())).await);
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn explain_workload(
+        &self,
+        request: Request<v1::ExplainWorkloadRequest>,
+    ) -> Result<Response<v1::ExplainWorkloadResponse>, Status> {
+        let name = request.into_inner().name;
+        let (published, work) = (self.newest()?, self.board.work());
+        let found = work.workload(&name);
+        let instance = match found {
+            Some(_) => None,
+            None => work.assignment(&name),
+        };
+        let of = instance.map_or(name.as_str(), |row| &*row.record.workload);
+        if found.is_none() && instance.is_none() {
+            return Err(status::not_found("UNKNOWN", format!("no workload or instance {name:?}")));
+        }
+        let about = of.to_owned();
+        let events = self.read(move |history| history.events_of_work(&about, u64::MAX, LOOKED_AT)).await?;
+        let mark = instance.map(|row| (row.record.id, format!("{of}.{} ", row.record.slot), row.record.decision));
+        let (mut decisions, mut others) = (Vec::new(), Vec::new());
+        for event in &events {
+            match &event.body {
+                EventBody::Decision(decision) => {
+                    let concerns = |(_, slot, id): &(AssignmentId, String, u64)| {
+                        decision.id == *id || decision.evidence.iter().any(|evidence| evidence.fact.contains(slot.as_str()))
+                    };
+                    if mark.as_ref().is_none_or(concerns) && decisions.len() < DECISIONS {
+                        decisions.push((&**decision).into());
+                    }
+                }
+                EventBody::Workload { assignment, .. } => {
+                    let concerns = |(id, ..): &(AssignmentId, String, u64)| assignment.is_none_or(|one| one == *id);
+                    if mark.as_ref().is_none_or(concerns) && others.len() < EVENTS {
+                        others.push(v1::WorkloadHappening {
+                            event_sequence: event.sequence,
+                            time: Some(convert::timestamp(event.time)),
+                            summary: event.summary.clone(),
+                            assignment_id: assignment.map(|id| id.to_string()).unwrap_or_default(),
+                        });
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(Response::new(v1::ExplainWorkloadResponse {
+            workload: work.workload(of).map(|row| (&**row).into()),
+            assignment: instance.map(|one| row(&published, one)),
+            decisions,
+            events: others,
+        }))
+    }
+
+    async fn read_logs(
+        &self,
+        request: Request<v1::ReadLogsRequest>,
+    ) -> Result<Response<Self::ReadLogsStream>, Status> {
+        let permit = self.subscribe()?;
+        let caller = caller_of(&request);
+        let request = request.into_inner();
+        let (services, mut stopping) = (self.clone(), self.stopping.clone());
+        let (sender, answers) = mpsc::channel(OUTBOUND);
+        tokio::spawn(async move {
+            let _permit = permit;
+            tokio::select! {
+                () = services.send_logs(caller, request, sender.clone()) => {}
+                () = stops(&mut stopping) => drop(sender.send(Err(stopped())).await),
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 }

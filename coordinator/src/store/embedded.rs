@@ -21,6 +21,12 @@ use super::{History, Retention, SealEntry, SealedSnapshot, Store, StoreError};
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Node id → JSON of a `NodeRecord`.
 const NODES: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("nodes");
+/// Workload's name → JSON of a `Workload`.
+const WORKLOADS: TableDefinition<&str, &[u8]> = TableDefinition::new("workloads");
+/// Instance's id → JSON of an `Assignment`.
+const ASSIGNMENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("assignments");
+/// (Workload's name, event number) → nothing: the events about a workload.
+const EVENTS_OF_WORK: TableDefinition<(&str, u64), ()> = TableDefinition::new("events_of_work");
 /// Event number → JSON of an `Event`.
 const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
 /// (Node id, event number) → nothing: the events about a node.
@@ -83,6 +89,9 @@ impl Embedded {
             transaction.open_table(NODES)?;
             transaction.open_table(EVENTS)?;
             transaction.open_table(EVENTS_OF)?;
+            transaction.open_table(WORKLOADS)?;
+            transaction.open_table(ASSIGNMENTS)?;
+            transaction.open_table(EVENTS_OF_WORK)?;
             Ok(())
         })
     }
@@ -90,6 +99,7 @@ impl Embedded {
     fn drop_old_events(&self, transaction: &redb::WriteTransaction) -> Result<(), Failure> {
         let mut events = transaction.open_table(EVENTS)?;
         let mut events_of = transaction.open_table(EVENTS_OF)?;
+        let mut events_of_work = transaction.open_table(EVENTS_OF_WORK)?;
         let surplus = events.len()?.saturating_sub(self.retention.events).min(DROPPED_AT_ONCE);
         for _ in 0..surplus {
             let Some((sequence, json)) = events.pop_first()? else {
@@ -98,6 +108,9 @@ impl Embedded {
             let event: Event = serde_json::from_slice(json.value())?;
             if let Some(node) = event.node {
                 events_of.remove((node.0, sequence.value()))?;
+            }
+            if !event.workload().is_empty() {
+                events_of_work.remove((event.workload(), sequence.value()))?;
             }
         }
         Ok(())
@@ -165,6 +178,18 @@ impl Store for Embedded {
                 let record: NodeRecord = self.state.parse(&what, json.value())?;
                 nodes.push(Arc::new(record));
             }
+            let mut workloads = Vec::new();
+            for entry in transaction.open_table(WORKLOADS)?.iter()? {
+                let (name, json) = entry?;
+                let what = format!("workload {}", name.value());
+                workloads.push(Arc::new(self.state.parse(&what, json.value())?));
+            }
+            let mut assignments = Vec::new();
+            for entry in transaction.open_table(ASSIGNMENTS)?.iter()? {
+                let (id, json) = entry?;
+                let what = format!("assignment {:016x}", id.value());
+                assignments.push(Arc::new(self.state.parse(&what, json.value())?));
+            }
             let access = match meta.get("access")? {
                 Some(json) => Arc::new(self.state.parse("access", json.value())?),
                 None => Arc::default(),
@@ -174,6 +199,8 @@ impl Store for Embedded {
                 epoch: number(&meta, "epoch")?.unwrap_or(1),
                 nodes,
                 access,
+                workloads,
+                assignments,
                 last_event: transaction
                     .open_table(EVENTS)?
                     .last()?
@@ -206,14 +233,32 @@ impl Store for Embedded {
                 let mut nodes = transaction.open_table(NODES)?;
                 let mut events = transaction.open_table(EVENTS)?;
                 let mut events_of = transaction.open_table(EVENTS_OF)?;
+                let mut events_of_work = transaction.open_table(EVENTS_OF_WORK)?;
+                let mut workloads = transaction.open_table(WORKLOADS)?;
+                let mut assignments = transaction.open_table(ASSIGNMENTS)?;
                 for batch in batches {
                     for node in &batch.nodes {
                         nodes.insert(node.id().0, serde_json::to_vec(&**node)?.as_slice())?;
+                    }
+                    for (name, record) in &batch.workloads {
+                        match record {
+                            Some(record) => workloads.insert(&**name, serde_json::to_vec(&**record)?.as_slice())?,
+                            None => workloads.remove(&**name)?,
+                        };
+                    }
+                    for (id, record) in &batch.assignments {
+                        match record {
+                            Some(record) => assignments.insert(id.0, serde_json::to_vec(&**record)?.as_slice())?,
+                            None => assignments.remove(id.0)?,
+                        };
                     }
                     for event in &batch.events {
                         events.insert(event.sequence, serde_json::to_vec(&**event)?.as_slice())?;
                         if let Some(node) = event.node {
                             events_of.insert((node.0, event.sequence), ())?;
+                        }
+                        if !event.workload().is_empty() {
+                            events_of_work.insert((event.workload(), event.sequence), ())?;
                         }
                     }
                 }
@@ -302,6 +347,21 @@ impl History for Reader {
 
     fn events_of(&self, node: NodeId, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {
         self.indexed(|index| Ok(index.range((node.0, 0)..(node.0, before))?.rev().take(most).collect()))
+    }
+
+    fn events_of_work(&self, workload: &str, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {
+        self.state.read(|transaction| {
+            let table = transaction.open_table(EVENTS)?;
+            let index = transaction.open_table(EVENTS_OF_WORK)?;
+            let mut events = Vec::new();
+            for entry in index.range((workload, 0)..(workload, before))?.rev().take(most) {
+                let sequence = entry?.0.value().1;
+                if let Some(json) = table.get(sequence)? {
+                    events.push(self.state.parse(&format!("event {sequence}"), json.value())?);
+                }
+            }
+            Ok(events)
+        })
     }
 
     fn events_of_from(&self, node: NodeId, from: u64, most: usize) -> Result<Vec<Event>, StoreError> {

@@ -11,6 +11,7 @@ use wyneos_core::{
     id::{ClusterId, NodeId},
     node::NodeRecord,
     store::{Batch, Durable},
+    workload::{Assignment, AssignmentId, Workload},
 };
 
 use super::{History, Retention, SealEntry, SealedSnapshot, Store, StoreError};
@@ -23,6 +24,8 @@ struct State {
     events: BTreeMap<u64, Arc<Event>>,
     decisions: u64,
     access: Arc<Access>,
+    workloads: BTreeMap<Arc<str>, Arc<Workload>>,
+    assignments: BTreeMap<AssignmentId, Arc<Assignment>>,
     snapshots: BTreeMap<u64, SealedSnapshot>,
 }
 
@@ -59,6 +62,8 @@ impl Store for Memory {
             last_event: state.events.last_key_value().map_or(0, |(&number, _)| number),
             decisions: state.decisions,
             access: Arc::clone(&state.access),
+            workloads: state.workloads.values().cloned().collect(),
+            assignments: state.assignments.values().cloned().collect(),
         })
     }
 
@@ -77,6 +82,18 @@ impl Store for Memory {
             state
                 .events
                 .extend(batch.events.iter().map(|event| (event.sequence, Arc::clone(event))));
+            for (name, record) in &batch.workloads {
+                match record {
+                    Some(record) => state.workloads.insert(Arc::clone(name), Arc::clone(record)),
+                    None => state.workloads.remove(name),
+                };
+            }
+            for (id, record) in &batch.assignments {
+                match record {
+                    Some(record) => state.assignments.insert(*id, Arc::clone(record)),
+                    None => state.assignments.remove(id),
+                };
+            }
             state.decisions = state.decisions.max(batch.decisions);
             if let Some(access) = &batch.access {
                 state.access = Arc::clone(access);
@@ -122,6 +139,13 @@ impl History for Memory {
             .rev()
             .filter(|(_, event)| event.node == Some(node));
         Ok(newest.take(most).map(|(_, event)| (**event).clone()).collect())
+    }
+
+    fn events_of_work(&self, workload: &str, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {
+        let state = self.state();
+        let events = state.events.range(..before).rev().map(|(_, event)| event);
+        let about = events.filter(|event| event.workload() == workload);
+        Ok(about.take(most).map(|event| Event::clone(event)).collect())
     }
 
     fn events_of_from(&self, node: NodeId, from: u64, most: usize) -> Result<Vec<Event>, StoreError> {

@@ -120,6 +120,9 @@ pub(crate) trait History: Send + Sync {
     /// At most `most` events about `node` with numbers below `before`, newest first.
     fn events_of(&self, node: NodeId, before: u64, most: usize) -> Result<Vec<Event>, StoreError>;
 
+    /// At most `most` events about a workload with numbers below `before`, newest first.
+    fn events_of_work(&self, workload: &str, before: u64, most: usize) -> Result<Vec<Event>, StoreError>;
+
     /// At most `most` events about `node` from number `from` on.
     fn events_of_from(&self, node: NodeId, from: u64, most: usize) -> Result<Vec<Event>, StoreError>;
 

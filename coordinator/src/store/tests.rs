@@ -7,7 +7,9 @@ use wyneos_core::{
     integrity::Sealer,
     node::{Eligibility, Facts, Labels, NodeRecord},
     store::Batch,
+    placement::Score,
     time::WallTime,
+    workload::{Assignment, AssignmentId, End, Exit, Goal, Spec, Workload},
 };
 
 use super::*;
@@ -69,8 +71,54 @@ fn batch(nodes: &[u8], events: std::ops::RangeInclusive<u64>) -> Batch {
         nodes: nodes.iter().map(|number| node(*number)).collect(),
         events: events.map(|sequence| event(sequence, about(sequence))).collect(),
         access: nodes.first().map(|number| access(*number)),
+        workloads: nodes.iter().map(|number| workload(*number)).collect(),
+        assignments: nodes.iter().map(|number| assignment(*number)).collect(),
         decisions: 5,
     }
+}
+
+/// A workload; that of node 3 is gone.
+fn workload(number: u8) -> (Arc<str>, Option<Arc<Workload>>) {
+    let name = format!("web-{number}");
+    let record = Workload {
+        revisions: [(4, Arc::new(Spec::new(&name, "/bin/true")))].into(),
+        revision: 4,
+        stable: 3,
+        time: WallTime(7),
+        by: "ada".to_owned(),
+        deleted: false,
+        restarted: None,
+        promoted: 0,
+        rolled_back: String::new(),
+    };
+    (name.as_str().into(), (number != 3).then(|| Arc::new(record)))
+}
+
+/// An instance; that of node 3 is kept no longer.
+fn assignment(number: u8) -> (AssignmentId, Option<Arc<Assignment>>) {
+    let id = AssignmentId(u64::from(number));
+    let record = Assignment {
+        id,
+        workload: format!("web-{number}").as_str().into(),
+        slot: 0,
+        revision: 4,
+        node: Uuid([number; 16]),
+        goal: Goal::Stop,
+        placed: WallTime(7),
+        reason: "declared".to_owned(),
+        score: Score::default(),
+        decision: 9,
+        replaces: Some(AssignmentId(1)),
+        attempt: 2,
+        stop_reason: "scaled down".to_owned(),
+        end: Some(End {
+            time: WallTime(8),
+            exit: Some(Exit::Signal(9)),
+            complete: true,
+            detail: String::new(),
+        }),
+    };
+    (id, (number != 3).then(|| Arc::new(record)))
 }
 
 /// Tokens and operators: one that was revoked.

@@ -10,7 +10,8 @@ use crate::{
     node::{ConnId, Health, Hello},
     standing::Standing,
     telemetry::Reading,
-    time::WallTime,
+    time::{Time, WallTime},
+    workload::{Assigned, AssignmentId, Status, log},
 };
 
 /// One fact from outside.
@@ -82,6 +83,15 @@ pub enum Input {
         /// False when that failed.
         done: bool,
     },
+    /// A supervisor says how its instance is.
+    Instance {
+        /// The instance.
+        id: AssignmentId,
+        /// How it is.
+        status: Status,
+    },
+    /// What an instance wrote was read, as [`Effect::ReadLog`] asked.
+    LogRead(log::Chunk),
     /// The process is to end: say goodbye.
     Shutdown {
         /// Why, for people.
@@ -139,6 +149,15 @@ pub enum Report {
     },
     /// Peers whose beacons come (true), or no longer come.
     Arrivals(Vec<(NodeId, bool)>),
+    /// How instances are.
+    Instances {
+        /// Those that changed; at the beginning of a session all.
+        instances: Vec<(AssignmentId, Status)>,
+        /// With these, all were told.
+        all: bool,
+    },
+    /// What an instance wrote.
+    Log(log::Chunk),
 }
 
 /// Something to be done outside.
@@ -215,6 +234,29 @@ pub enum Effect {
     },
     /// The targets changed; transports to others are of no use.
     Targets(ProbePlan),
+    /// Have a supervisor run an instance; answer [`Input::Instance`] whenever it changes.
+    Run(Arc<Assigned>),
+    /// Have an instance end for good.
+    Halt {
+        /// Which.
+        id: AssignmentId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A singleton may run until then.
+    Lease {
+        /// Which.
+        id: AssignmentId,
+        /// Until when.
+        until: Time,
+    },
+    /// Remove what an instance that ended left behind.
+    Discard {
+        /// Which.
+        id: AssignmentId,
+    },
+    /// Read what an instance wrote; answer [`Input::LogRead`].
+    ReadLog(log::Request),
     /// Something an operator wants to know.
     Tell(Notice),
     /// Everything is said: the process may end.

@@ -64,6 +64,13 @@ pub(super) struct Membership {
     questions: BTreeMap<u64, (u64, Time, NodeId)>,
 }
 
+impl Membership {
+    /// Until when this node may take itself for a member; `None` before its first welcome.
+    pub(super) fn until(&self) -> Option<Time> {
+        self.until
+    }
+}
+
 impl Agent {
     /// A hello was sent.
     pub(super) fn greeted(&mut self) {
@@ -132,6 +139,7 @@ impl Agent {
         if until > self.now {
             membership.lapsed = false;
         }
+        self.lend_all();
     }
 
     /// How long a coordinator may be silent before peers are asked.

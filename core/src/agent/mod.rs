@@ -10,8 +10,9 @@ mod membership_tests;
 mod probes;
 #[cfg(test)]
 mod tests;
+mod work;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -21,6 +22,7 @@ use health::SelfHealth;
 pub use io::{Effect, Input, Notice, ProbeOutcome, Report};
 use membership::Membership;
 use probes::Probes;
+use work::Work;
 
 use crate::{
     behaviour::State,
@@ -32,6 +34,7 @@ use crate::{
     telemetry::{Channel, Reading, load},
     time::{Time, WallClock, WallTime},
     timer::{Kinds, Timers},
+    workload::{Assigned, Status},
 };
 
 /// The first wait after a failed attempt at a session; it doubles with every further one.
@@ -70,6 +73,8 @@ pub struct Config {
     pub instance: [u8; 16],
     /// Of the machine that it is on; zero when that does not tell.
     pub machine: Digest,
+    /// Instances that were found on the host, and how they are.
+    pub instances: Vec<(Arc<Assigned>, Status)>,
 }
 
 /// Every timer of the agent's logic. Each carries a token; one that is not the newest of its kind is stale.
@@ -95,6 +100,8 @@ enum Timer {
     Disk,
     /// A write should be done by now: its number, and when this is due.
     DiskLate(u64, Time),
+    /// Changes of instances are told.
+    Work(u64),
 }
 
 impl Kinds for Timer {
@@ -109,6 +116,7 @@ impl Kinds for Timer {
         "agent.membership",
         "agent.disk",
         "agent.disk-late",
+        "agent.work",
     ];
 
     fn kind(&self) -> usize {
@@ -123,6 +131,7 @@ impl Kinds for Timer {
             Timer::Membership(_) => 7,
             Timer::Disk => 8,
             Timer::DiskLate(..) => 9,
+            Timer::Work(_) => 10,
         }
     }
 }
@@ -177,6 +186,7 @@ pub struct Agent {
     beacons: Beacons,
     membership: Membership,
     health: SelfHealth,
+    work: Work,
     remembered: VecDeque<(u64, State)>,
     timers: Timers<Timer>,
     effects: VecDeque<Effect>,
@@ -184,7 +194,7 @@ pub struct Agent {
 
 impl Agent {
     /// An agent that tries its first session at once.
-    pub fn new(now: Time, wall: WallTime, config: Config) -> Agent {
+    pub fn new(now: Time, wall: WallTime, mut config: Config) -> Agent {
         let mut clock = WallClock::default();
         clock.set(now, wall);
         let mut agent = Agent {
@@ -205,6 +215,7 @@ impl Agent {
             beacons: Beacons::default(),
             membership: Membership::default(),
             health: SelfHealth::default(),
+            work: Work::new(std::mem::take(&mut config.instances)),
             remembered: VecDeque::new(),
             timers: Timers::default(),
             effects: VecDeque::new(),
@@ -239,6 +250,8 @@ impl Agent {
             } => self.question(id, cluster, asker, incarnation),
             Input::Answered { number, via, standing } => self.answered(number, via, standing),
             Input::DiskTouched { done } => self.disk_touched(done),
+            Input::Instance { id, status } => self.instance(id, status),
+            Input::LogRead(chunk) => self.log_read(chunk),
             Input::Shutdown { reason } => self.shutdown(reason),
         }
         self.prune();
@@ -260,6 +273,7 @@ impl Agent {
                 Timer::Membership(token) => self.check_membership(token),
                 Timer::Disk => self.check_disk(),
                 Timer::DiskLate(number, due) => self.disk_late(number, due),
+                Timer::Work(token) => self.tell_work(token),
                 Timer::Reconnect(_) | Timer::Heartbeat(_) | Timer::Quiet(_) => {}
             }
         }
@@ -412,6 +426,8 @@ impl Agent {
             Message::Directive(directive) => self.directive(directive),
             Message::ProbePlan(plan) => self.plan(plan),
             Message::Ping => self.measure(),
+            Message::Work(work) => self.told_work(*work),
+            Message::ReadLog(request) => self.effects.push_back(Effect::ReadLog(request)),
             Message::Standing { number, standing } => self.standing(number, standing),
             Message::Seal { seal, heard } => {
                 if let Phase::Live(live) = &mut self.phase {
@@ -461,6 +477,7 @@ impl Agent {
         self.hears(quiet);
         self.beat();
         self.tell_all_sights();
+        self.tell_all_work();
         self.tell_if_unwell();
     }
 

@@ -47,6 +47,7 @@ impl Rig {
             seed: 1,
             instance: [7; 16],
             machine: [8; 32],
+            instances: Vec::new(),
         };
         let now = Time(1);
         let core = Agent::new(now, WallTime(5), config);

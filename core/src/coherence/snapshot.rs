@@ -12,6 +12,7 @@ use crate::{
     predictive::{self, Forecast},
     telemetry::{Channel, Sample, Statistics},
     time::WallTime,
+    workload::View,
 };
 
 /// What changes of a row while its record stays.
@@ -136,6 +137,8 @@ pub struct Snapshot {
     pub integrity: IntegrityOverview,
     /// Do the systems agree?
     pub coherence: Report,
+    /// Workloads and their instances.
+    pub work: Arc<View>,
 
     /// Not sealed: the samples that are kept, oldest first.
     pub history: VecDeque<Arc<Sample>>,

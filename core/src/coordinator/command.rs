@@ -12,6 +12,18 @@ use crate::{
 
 impl Coordinator {
     pub(super) fn command(&mut self, request: RequestId, command: Command, by: &str) {
+        if let Command::ReadLog {
+            assignment,
+            stream,
+            from,
+        } = &command
+        {
+            if let Err(refusal) = self.read_log(request, assignment, *stream, *from) {
+                let answer = Err(refusal);
+                self.effects.push_back(Effect::Reply { request, answer });
+            }
+            return;
+        }
         let answer = if self.staging.is_behind() {
             Err(Refusal::Overloaded("the store is behind"))
         } else if self.stopping {
@@ -49,6 +61,10 @@ impl Coordinator {
                 ttl,
             } => self.create_operator(name, role, credential, ttl, by),
             Command::RevokeOperator { name } => self.revoke_operator(name, by),
+            Command::Drain { node, deadline, plan } => self.drain(&node, deadline, plan, by),
+            Command::Workload(command) => self.workload_command(*command, by),
+            // Answered by the agent.
+            Command::ReadLog { .. } => Err(Refusal::Overloaded("logs are read otherwise")),
         }
     }
 
@@ -57,8 +73,8 @@ impl Coordinator {
         let before = self.registry[index].record.eligibility;
         let eligibility = match (before, cordon) {
             (Eligibility::Eligible, true) => Eligibility::Cordoned,
-            (Eligibility::Cordoned, false) => Eligibility::Eligible,
-            // Draining and isolated nodes get no new work either; uncordoning does not end those.
+            (Eligibility::Cordoned | Eligibility::Draining, false) => Eligibility::Eligible,
+            // Draining and isolated nodes get no new work either; uncordoning does not end an isolation.
             (same, _) => same,
         };
         if eligibility == before {
@@ -68,7 +84,10 @@ impl Coordinator {
                 event: 0,
             });
         }
-        Arc::make_mut(&mut self.registry[index].record).eligibility = eligibility;
+        let node = &mut self.registry[index];
+        node.drain_until = None;
+        let record = Arc::make_mut(&mut node.record);
+        (record.eligibility, record.drain_deadline) = (eligibility, None);
         let verb = if cordon { "cordon" } else { "uncordon" };
         let event = self.carried_out(
             index,
@@ -163,6 +182,7 @@ impl Coordinator {
     /// Keeps what a command changed, and records it.
     pub(super) fn carried_out(&mut self, index: NodeIndex, verb: &str, detail: String, by: &str) -> u64 {
         self.keep(index);
+        self.node_changed(index);
         let summary = format!("{verb} {}: {detail}", self.registry[index].name());
         self.record(
             Some(index),

@@ -11,7 +11,7 @@ use crate::{
     integrity::Digest,
     node::{Liveness, Node, NodeIndex},
     predictive::{Forecast, HORIZON},
-    telemetry::{self, Sample},
+    telemetry::{self, Channel, Sample},
 };
 
 /// Threshold decisions taken in one cycle at most; the rest follow in the next ones, soonest first.
@@ -44,11 +44,13 @@ impl Coordinator {
         let (sample, telemetry) = self.telemetry_stage();
         let (forecasts, predictive) = self.predictor.cycle(&sample, self.config.cycle);
         let (mesh, links) = (self.mesh.topology(), self.mesh.rows());
+        self.outlook_stage(&forecasts);
         self.autonomy_stage(&forecasts);
         let behaviour = self.behaviour_stage();
         let integrity = self.integrity_stage();
         let nodes = self.node_stage();
         let coherence = self.coherence_stage();
+        self.view();
         // What the cycle decided is durable before the snapshot that shows it.
         self.flush();
         let snapshot = Snapshot {
@@ -68,6 +70,7 @@ impl Coordinator {
             behaviour,
             integrity,
             coherence,
+            work: self.table.view(),
             history: self.matrix.history().clone(),
             forecasts,
             details: self
@@ -96,6 +99,13 @@ impl Coordinator {
         (sample, overview)
     }
 
+    /// What load nodes are expected to have is known to placement.
+    fn outlook_stage(&mut self, forecasts: &[Forecast]) {
+        let loads = forecasts.iter().filter(|forecast| forecast.channel == Channel::CpuUsed);
+        let percent = |value: f32| (value * 100.0).clamp(0.0, 100.0).round() as u32;
+        self.outlooks = loads.map(|forecast| (forecast.node, percent(forecast.outlook.value))).collect();
+    }
+
     fn autonomy_stage(&mut self, forecasts: &[Forecast]) {
         let mut crossing: Vec<&Forecast> = forecasts
             .iter()
@@ -110,14 +120,13 @@ impl Coordinator {
             if !open && taken < DECISIONS_A_CYCLE {
                 taken += 1;
                 let proposal = self.propose_threshold(forecast);
-                let decision = self.autonomy.threshold(forecast.channel, proposal);
-                self.record_decision(forecast.node, decision);
+                let decision = self.autonomy.threshold(forecast.node, forecast.channel, proposal);
+                self.record_decision(Some(forecast.node), decision);
             }
         }
         for decision in self.autonomy.settle(self.cycle) {
-            if let Some(index) = self.registry.find(decision.node) {
-                self.record_decision(index, decision);
-            }
+            let index = decision.node.and_then(|node| self.registry.find(node));
+            self.record_decision(index, decision);
         }
     }
 
@@ -158,8 +167,8 @@ impl Coordinator {
         ];
         let soon = within.as_secs();
         Proposal {
-            index: forecast.node,
-            node: node.record.id(),
+            index: Some(forecast.node),
+            node: Some(node.record.id()),
             time: wall,
             cycle: self.cycle,
             rule: "threshold-ahead",

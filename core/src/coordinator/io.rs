@@ -10,10 +10,12 @@ use crate::{
     integrity::{Digest, Seal},
     mesh::{Coordinate, LinkReport, Observation},
     node::{Admission, ConnId, Eligibility, Health, Hello, Labels, Origin},
+    placement::{Score, Waiting},
     registry::NoSuchNode,
     standing::Standing,
     store::Batch,
     time::WallTime,
+    workload::{Assigned, AssignmentId, Spec, Status, View, log},
 };
 
 /// A caller that waits for an answer, named by the driver.
@@ -100,6 +102,22 @@ pub enum Input {
         /// Starts of its agent.
         incarnation: u64,
     },
+    /// How instances on a node are.
+    Instances {
+        /// The agent's session's transport.
+        conn: ConnId,
+        /// Those that changed.
+        instances: Vec<(AssignmentId, Status)>,
+        /// With these, all were told.
+        all: bool,
+    },
+    /// What an instance wrote.
+    Log {
+        /// The agent's session's transport.
+        conn: ConnId,
+        /// What.
+        chunk: log::Chunk,
+    },
     /// An operator's command.
     Command {
         /// Who waits for the answer.
@@ -173,6 +191,8 @@ pub enum Effect {
     Commit(Box<Batch>),
     /// Seal, make durable and publish, behind the commits before it; then answer [`Input::Published`].
     Publish(Arc<Snapshot>),
+    /// Have readers see workloads and instances as they are now, behind the commits before it.
+    View(Arc<View>),
     /// Answer a caller.
     Reply {
         /// Who waits.
@@ -209,6 +229,21 @@ pub enum Message {
     },
     /// A heartbeat is wanted now.
     Ping,
+    /// What is to run, and what is not.
+    Work(Box<Work>),
+    /// What an instance wrote is wanted.
+    ReadLog(log::Request),
+}
+
+/// What is to run on a node, and what is not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Work {
+    /// To be started, unless it runs.
+    pub assign: Vec<Assigned>,
+    /// To be ended, and why.
+    pub stop: Vec<(AssignmentId, String)>,
+    /// That these ended is known; nothing of them need be kept.
+    pub forget: Vec<AssignmentId>,
 }
 
 /// The session stands.
@@ -362,6 +397,134 @@ pub enum Command {
         /// The name.
         name: String,
     },
+    /// Has a node emptied of its work, and takes no new work to it.
+    Drain {
+        /// The node.
+        node: String,
+        /// How long that may take; what is there then is stopped all the same. `None`: as long as it takes.
+        deadline: Option<Duration>,
+        /// Nothing is done; the answer says what would be.
+        plan: bool,
+    },
+    /// What should run.
+    Workload(Box<WorkloadCommand>),
+    /// What an instance wrote is wanted; its number is set by the coordinator.
+    ReadLog {
+        /// The instance: its id, or its workload's name and slot.
+        assignment: String,
+        /// Which stream.
+        stream: log::Stream,
+        /// Where to begin.
+        from: log::From,
+    },
+}
+
+/// A change of what should run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkloadCommand {
+    /// Nothing is done; the answer says what would be.
+    pub plan: bool,
+    /// The revision at which it is meant to be carried out; refused at another one. 0 for a workload that must not be there.
+    pub at: Option<u64>,
+    /// What.
+    pub verb: WorkloadVerb,
+}
+
+/// A change of what should run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WorkloadVerb {
+    /// Should run like this from now on.
+    Apply(Arc<Spec>),
+    /// Should have so many instances.
+    Scale {
+        /// Its name.
+        name: String,
+        /// How many.
+        replicas: u32,
+    },
+    /// Its instances should be replaced, one after another.
+    Restart {
+        /// Its name.
+        name: String,
+    },
+    /// Its canaries are well: the rest may follow.
+    Promote {
+        /// Its name.
+        name: String,
+    },
+    /// Should not run any more.
+    Delete {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl WorkloadVerb {
+    /// The workload's name.
+    pub fn workload(&self) -> &str {
+        match self {
+            WorkloadVerb::Apply(spec) => &spec.name,
+            WorkloadVerb::Scale { name, .. }
+            | WorkloadVerb::Restart { name }
+            | WorkloadVerb::Promote { name }
+            | WorkloadVerb::Delete { name } => name,
+        }
+    }
+
+    /// Its name, as people give it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            WorkloadVerb::Apply(_) => "apply",
+            WorkloadVerb::Scale { .. } => "scale",
+            WorkloadVerb::Restart { .. } => "restart",
+            WorkloadVerb::Promote { .. } => "promote",
+            WorkloadVerb::Delete { .. } => "delete",
+        }
+    }
+}
+
+/// What becomes of a workload by a change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changed {
+    /// Its name.
+    pub name: String,
+    /// Its revision now, or (of a plan) before the change; 0 for none.
+    pub revision: u64,
+    /// It was carried out; otherwise it is what would be done.
+    pub applied: bool,
+    /// Whether anything differs from what was.
+    pub changed: bool,
+    /// Its declaration, with its defaults.
+    pub spec: Option<Arc<Spec>>,
+    /// Instances that are started at once: node, its name, and why.
+    pub starts: Vec<PlannedStart>,
+    /// Instances that are stopped at once: id, its node's name, and why.
+    pub stops: Vec<(AssignmentId, String, String)>,
+    /// Instances that follow later, as only so many are replaced at once.
+    pub later: u32,
+    /// Slots that wait, and for what.
+    pub waiting: Vec<Waiting>,
+    /// Nodes that take none, or no further one, and why.
+    pub rejections: Vec<(NodeId, String, String)>,
+    /// The event that records it; 0 when nothing changed.
+    pub event: u64,
+}
+
+/// An instance that is started.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedStart {
+    /// Its workload's name.
+    pub workload: String,
+    /// Its slot.
+    pub slot: u32,
+    /// Its node.
+    pub node: NodeId,
+    /// The node's name.
+    pub node_name: String,
+    /// By what that wins.
+    pub score: Score,
+    /// Why it is started.
+    pub reason: String,
 }
 
 /// What a command came to. `event` is the number of the event that records it, 0 when nothing changed.
@@ -400,6 +563,10 @@ pub enum Answer {
     Token(Box<TokenRecord>),
     /// Of an operator that was made or shut out.
     Operator(Box<OperatorRecord>),
+    /// Of a change of what should run, and of a drain: a workload each.
+    Workloads(Vec<Changed>),
+    /// What an instance wrote.
+    Log(log::Chunk),
     /// Of a refresh or a heartbeat interval.
     Directive {
         /// The directive; 0 when the node has no session.
@@ -442,6 +609,19 @@ pub enum Refusal {
         /// Its name.
         name: String,
     },
+    /// It was meant for another revision.
+    #[error("workload {name:?} is at revision {now}, not {at}: somebody changed it; plan again")]
+    Revision {
+        /// The workload.
+        name: String,
+        /// Its revision now.
+        now: u64,
+        /// The one it was meant for.
+        at: u64,
+    },
+    /// It cannot be read.
+    #[error("{0}")]
+    Log(String),
     /// Whoever asks may not have it.
     #[error("{0}")]
     Denied(Denial),

@@ -159,8 +159,8 @@ impl Coordinator {
         let node = &self.registry[index];
         let (rule, conclusion, alternative) = verdict(to);
         let proposal = Proposal {
-            index,
-            node: node.record.id(),
+            index: Some(index),
+            node: Some(node.record.id()),
             time: self.wall_now(),
             cycle: self.cycle,
             rule,
@@ -172,8 +172,8 @@ impl Coordinator {
                 .collect(),
         };
         let settled = matches!(to, Liveness::Online | Liveness::Left);
-        for decision in self.autonomy.liveness(proposal, settled) {
-            self.record_decision(index, decision);
+        for decision in self.autonomy.liveness(index, proposal, settled) {
+            self.record_decision(Some(index), decision);
         }
     }
 
@@ -205,6 +205,7 @@ impl Coordinator {
         if in_mesh(from) != in_mesh(to) || to == Liveness::Online {
             self.plan_soon();
         }
+        self.node_changed(index);
     }
 }
 

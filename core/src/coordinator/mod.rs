@@ -6,6 +6,7 @@ mod command;
 mod config;
 mod cycle;
 mod directives;
+mod instances;
 mod io;
 mod liveness;
 mod relay;
@@ -15,13 +16,18 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod workloads;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 pub use config::Config;
 pub use io::{
-    Answer, Command, Denial, Effect, Heartbeat, Input, Message, ProbePlan, Published, Refusal, RefusalReason, Refused,
-    RequestId, TokenProblem, Welcome,
+    Answer, Changed, Command, Denial, Effect, Heartbeat, Input, Message, PlannedStart, ProbePlan, Published, Refusal,
+    RefusalReason, Refused, RequestId, TokenProblem, Welcome, Work, WorkloadCommand, WorkloadVerb,
 };
 
 use crate::{
@@ -40,6 +46,7 @@ use crate::{
     telemetry::Matrix,
     time::{Time, WallClock, WallTime},
     timer::{Kinds, Timers},
+    workload::Table,
 };
 use staging::Staging;
 
@@ -58,6 +65,14 @@ enum Timer {
     Survey,
     /// A directive is delivered again, or given up.
     Directive(u64),
+    /// Workloads are looked at; stale unless the number is that of the newest.
+    Reconcile(u64),
+    /// Nodes are told the rest of what they are to run.
+    Tell,
+    /// What an instance wrote was not read in time.
+    Read(u64),
+    /// Readers see how workloads are.
+    View,
 }
 
 impl Kinds for Timer {
@@ -68,6 +83,10 @@ impl Kinds for Timer {
         "coordinator.plan",
         "coordinator.survey",
         "coordinator.directive",
+        "coordinator.reconcile",
+        "coordinator.tell",
+        "coordinator.read",
+        "coordinator.view",
     ];
 
     fn kind(&self) -> usize {
@@ -78,6 +97,10 @@ impl Kinds for Timer {
             Timer::Plan => 3,
             Timer::Survey => 4,
             Timer::Directive(_) => 5,
+            Timer::Reconcile(_) => 6,
+            Timer::Tell => 7,
+            Timer::Read(_) => 8,
+            Timer::View => 9,
         }
     }
 }
@@ -112,6 +135,7 @@ pub struct Coordinator {
     wall: WallClock,
     /// Until when the process stood still: whoever was silent before is heard as of now.
     resumed_at: Time,
+    started_at: Time,
     next_pulse: Time,
     climate: verdict::Climate,
     sessions: u64,
@@ -130,6 +154,11 @@ pub struct Coordinator {
     down: Vec<survey::Fallen>,
     autonomy: Autonomy,
     behaviour: BehaviourLoop,
+    table: Table,
+    agenda: workloads::Agenda,
+    dialogues: instances::Dialogues,
+    /// The load that nodes are expected to have, in hundredths.
+    outlooks: BTreeMap<NodeIndex, u32>,
     last_seal: (u64, u64, Digest),
     rows: Vec<Option<Arc<NodeRow>>>,
     scratch: Vec<f32>,
@@ -154,6 +183,7 @@ impl Coordinator {
             now,
             wall: clock,
             resumed_at: now,
+            started_at: now,
             next_pulse: now,
             climate: verdict::Climate::default(),
             sessions: 0,
@@ -169,6 +199,10 @@ impl Coordinator {
             down: Vec::new(),
             autonomy: Autonomy::new(durable.epoch, durable.decisions),
             behaviour: BehaviourLoop::new(durable.epoch),
+            table: Table::default(),
+            agenda: workloads::Agenda::default(),
+            dialogues: instances::Dialogues::default(),
+            outlooks: BTreeMap::new(),
             last_seal: durable.last_snapshot,
             rows: Vec::new(),
             scratch: Vec::new(),
@@ -180,6 +214,7 @@ impl Coordinator {
             config,
         };
         coordinator.recall(durable.nodes);
+        coordinator.recall_work(durable.workloads, durable.assignments);
         coordinator.timers.set(now, Timer::Pulse);
         coordinator.timers.set(now, Timer::Survey);
         let version = coordinator.config.version.to_string();
@@ -217,6 +252,8 @@ impl Coordinator {
                 asker,
                 incarnation,
             } => self.question(conn, number, asker, incarnation),
+            Input::Instances { conn, instances, all } => self.instances(conn, instances, all),
+            Input::Log { conn, chunk } => self.log_read(conn, chunk),
             Input::Command { request, command, by } => self.command(request, command, &by),
             Input::Committed => self.committed(),
             Input::Published(published) => self.published(published),
@@ -236,6 +273,10 @@ impl Coordinator {
                 Timer::Plan => self.replan(),
                 Timer::Survey => self.survey(),
                 Timer::Directive(id) => self.redeliver(id),
+                Timer::Reconcile(token) => self.reconcile(token),
+                Timer::Tell => self.tell_more(),
+                Timer::Read(number) => self.give_up_reading(number),
+                Timer::View => self.view(),
             }
         }
         self.flush();

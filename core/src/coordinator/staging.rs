@@ -1,6 +1,11 @@
 //! What waits to become durable, and what waits for that.
 
-use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{Answer, Coordinator, Effect, Refusal, RequestId};
 use crate::{
@@ -9,6 +14,7 @@ use crate::{
     node::{ConnId, NodeIndex},
     store::Batch,
     time::Time,
+    workload::AssignmentId,
 };
 
 /// Batches handed to the store and not confirmed. At this many, changes gather in the next one, and commands and hellos
@@ -27,13 +33,17 @@ pub(super) enum Then {
     Welcome(ConnId, NodeIndex),
     /// A directive is delivered.
     Deliver(u64),
+    /// A node is told what it is to run.
+    Tell(NodeIndex),
 }
 
 /// The batch that is being gathered, and those on their way.
 #[derive(Debug)]
 pub(super) struct Staging {
     batch: Batch,
-    changed: std::collections::BTreeSet<NodeIndex>,
+    changed: BTreeSet<NodeIndex>,
+    workloads: BTreeSet<Arc<str>>,
+    assignments: BTreeSet<AssignmentId>,
     then: Vec<Then>,
     /// Since when each was handed over, and what waits for it.
     awaited: VecDeque<(Time, Vec<Then>)>,
@@ -44,7 +54,9 @@ impl Staging {
     pub(super) fn new(last_event: u64) -> Staging {
         Staging {
             batch: Batch::default(),
-            changed: Default::default(),
+            changed: BTreeSet::new(),
+            workloads: BTreeSet::new(),
+            assignments: BTreeSet::new(),
             then: Vec::new(),
             awaited: VecDeque::new(),
             last_event,
@@ -90,15 +102,25 @@ impl Coordinator {
     }
 
     /// Notes decisions for the next batch.
-    pub(super) fn record_decision(&mut self, index: NodeIndex, decision: Arc<Decision>) {
+    pub(super) fn record_decision(&mut self, index: Option<NodeIndex>, decision: Arc<Decision>) {
         self.staging.batch.decisions = self.autonomy.total();
         let summary = decision.action.clone();
-        self.record(Some(index), summary, EventBody::Decision(decision));
+        self.record(index, summary, EventBody::Decision(decision));
     }
 
     /// Notes that a node's record is to be kept as it is when the batch goes.
     pub(super) fn keep(&mut self, index: NodeIndex) {
         self.staging.changed.insert(index);
+    }
+
+    /// Notes that a workload's record is to be kept as it is when the batch goes, or forgotten with it.
+    pub(super) fn keep_workload(&mut self, name: &str) {
+        self.staging.workloads.insert(name.into());
+    }
+
+    /// The same for an instance's.
+    pub(super) fn keep_assignment(&mut self, id: AssignmentId) {
+        self.staging.assignments.insert(id);
     }
 
     /// Has tokens and operators kept as they are now.
@@ -114,15 +136,29 @@ impl Coordinator {
     /// Hands what was gathered to the store.
     pub(super) fn flush(&mut self) {
         let staging = &mut self.staging;
-        let idle = staging.then.is_empty() && staging.batch.is_empty() && staging.changed.is_empty();
+        let nothing = staging.changed.is_empty() && staging.workloads.is_empty() && staging.assignments.is_empty();
+        let idle = staging.then.is_empty() && staging.batch.is_empty() && nothing;
         if idle || staging.is_behind() {
             return;
         }
         let mut batch = mem::take(&mut staging.batch);
         let changed = mem::take(&mut staging.changed);
+        let workloads = mem::take(&mut staging.workloads);
+        let assignments = mem::take(&mut staging.assignments);
         batch.nodes = changed
             .into_iter()
             .map(|index| Arc::clone(&self.registry[index].record))
+            .collect();
+        batch.workloads = workloads
+            .into_iter()
+            .map(|name| {
+                let record = self.table.declared(&name).map(|declared| Arc::clone(&declared.record));
+                (name, record)
+            })
+            .collect();
+        batch.assignments = assignments
+            .into_iter()
+            .map(|id| (id, self.table.held(id).map(|held| Arc::clone(&held.record))))
             .collect();
         staging.awaited.push_back((self.now, mem::take(&mut staging.then)));
         self.effects.push_back(Effect::Commit(Box::new(batch)));
@@ -136,6 +172,7 @@ impl Coordinator {
                 Then::Reply(request, answer) => self.effects.push_back(Effect::Reply { request, answer }),
                 Then::Welcome(conn, index) => self.welcome(conn, index),
                 Then::Deliver(id) => self.redeliver(id),
+                Then::Tell(index) => self.tell(index),
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     id::NodeId,
     node::{Admission, Attributes, Eligibility, Labels, Liveness, NodeIndex},
@@ -91,6 +93,21 @@ pub enum Unfit {
     Taken,
 }
 
+impl Unfit {
+    /// The same without figures, for counting: "12 are not online".
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Unfit::Admission => "not admitted",
+            Unfit::Liveness(_) => "not online",
+            Unfit::Eligibility(_) => "take no new work",
+            Unfit::Constraint(_) => "do not meet the constraints",
+            Unfit::Cpu { .. } => "have too little CPU left",
+            Unfit::Memory { .. } => "have too little memory left",
+            Unfit::Taken => "have an instance already",
+        }
+    }
+}
+
 pub(super) fn unfit(spec: &Spec, node: &Node, instances: u32) -> Option<Unfit> {
     if node.admission != Admission::Admitted {
         return Some(Unfit::Admission);
@@ -121,7 +138,7 @@ pub(super) fn unfit(spec: &Spec, node: &Node, instances: u32) -> Option<Unfit> {
 }
 
 /// What a node scores for an instance; each part is 0 to 1,000, more is better. Compared as a whole by their weighted sum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Score {
     /// The weighted sum.
     pub total: i64,

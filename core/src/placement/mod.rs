@@ -5,6 +5,7 @@
 //! nodes it looks at and the logarithm of them an instance.
 
 mod fit;
+mod plan;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use std::{
 };
 
 pub use fit::{Node, Score, Unfit};
+pub use plan::{AGENT_GONE_DELAY, Plan, Presence, Start, Waiting, World, backoff, plan};
 
 use crate::{
     node::NodeIndex,
@@ -105,6 +107,13 @@ impl Fleet {
         }
         outcome.pending = count - outcome.placed.len() as u32;
         outcome
+    }
+
+    /// Has a node take nothing more.
+    pub fn close(&mut self, node: NodeIndex) {
+        if let Some(node) = self.nodes.get_mut(node.get()) {
+            node.eligibility = crate::node::Eligibility::Draining;
+        }
     }
 
     /// Takes back what was promised to an instance.

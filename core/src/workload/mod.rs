@@ -1,7 +1,14 @@
-//! Workloads: what should run, as an operator declares it.
+//! Workloads: what should run, as an operator declares it, and the instances of it that are placed.
 
+pub mod log;
+mod record;
 mod spec;
+mod status;
+mod table;
 #[cfg(test)]
 mod tests;
 
+pub use record::{Assignment, AssignmentId, End, Goal, Workload};
 pub use spec::{BadSpec, Check, Constraint, Kind, Operator, Probe, Resources, Restart, Spec, Stop, Update, limits};
+pub use status::{Assigned, Exit, Phase, Status};
+pub use table::{AssignmentRow, Declared, Held, Table, View, WorkloadRow};

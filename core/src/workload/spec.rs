@@ -28,6 +28,8 @@ pub mod limits {
     pub const PORTS: usize = 16;
     /// Health checks.
     pub const CHECKS: usize = 8;
+    /// A singleton's time to end.
+    pub const SINGLETON_GRACE: Duration = Duration::from_secs(10);
     /// Any span of time.
     pub const SPAN: Duration = Duration::from_secs(7 * 24 * 3600);
     /// Priorities are 0 to this.
@@ -52,6 +54,13 @@ pub enum Kind {
     },
     /// One on every node that fits.
     Daemon,
+}
+
+impl Kind {
+    /// True for what ends.
+    pub fn is_batch(self) -> bool {
+        matches!(self, Kind::Batch { .. })
+    }
 }
 
 /// What an instance is promised of its node.
@@ -326,6 +335,19 @@ impl Spec {
         }
     }
 
+    /// Whether an instance of `other` runs as this one wants it: nothing that its process or its supervisor is given differs.
+    pub fn runs_like(&self, other: &Spec) -> bool {
+        let what = |spec: &Spec| (spec.kind.is_batch(), spec.singleton, spec.resources, spec.restart, spec.stop);
+        self.command == other.command
+            && self.args == other.args
+            && self.env == other.env
+            && self.directory == other.directory
+            && self.user == other.user
+            && self.ports == other.ports
+            && self.checks == other.checks
+            && what(self) == what(other)
+    }
+
     /// Instances that there should be; `None` for one on every node that fits.
     pub fn replicas(&self) -> Option<u32> {
         match self.kind {
@@ -432,7 +454,11 @@ impl Spec {
         span("restart.backoff", self.restart.backoff, Duration::ZERO)?;
         span("restart.backoff_max", self.restart.backoff_max, self.restart.backoff)?;
         span("stop.grace", self.stop.grace, Duration::ZERO)?;
-        if !(1..=64).contains(&self.stop.signal) {
+        if self.singleton && self.stop.grace > limits::SINGLETON_GRACE {
+            let most = limits::SINGLETON_GRACE;
+            return bad("stop.grace", format!("more than {most:?}: a singleton must be gone before its lease ends"));
+        }
+        if !(1..=31).contains(&self.stop.signal) {
             return bad("stop.signal", format!("{} is no signal", self.stop.signal));
         }
         span("update.min_healthy", self.update.min_healthy, Duration::ZERO)?;

@@ -12,7 +12,7 @@ pub(crate) use access::{
     AuditArgs, CaCommand, ContextCommand, OperatorArgs, OperatorCommand, Role, TokenArgs, TokenCommand,
 };
 pub(crate) use parse::{Interval, LabelChange};
-pub(crate) use workload::PlanArgs;
+pub(crate) use workload::{ApplyArgs, AssignmentsArgs, ChangeArgs, DrainArgs, LogsArgs, PlanArgs, ScaleArgs, WorkloadArgs};
 
 use crate::exit;
 
@@ -82,13 +82,40 @@ pub(crate) enum Command {
     Predictions,
     /// List what happened, oldest first.
     Events(EventsArgs),
-    /// Explain why a node is in its present state.
-    Why(NodeName),
+    /// Explain why a node, a workload or an instance is as it is.
+    Why {
+        /// A node (its id, a unique prefix of it, or its name), a workload's name, or an instance: its id, or its workload's name
+        /// and slot as in web.3.
+        name: String,
+    },
     /// Show where the instances of a workload would go, and why nodes would not take one. Nothing is changed.
     Plan(PlanArgs),
+    /// Have a workload run as it is declared, from now on.
+    Apply(ApplyArgs),
+    /// List the workloads.
+    Workloads,
+    /// Show a workload, its instances and what became of them.
+    Workload {
+        /// Its name.
+        name: String,
+    },
+    /// List instances, where they are and where they are reached.
+    Assignments(AssignmentsArgs),
+    /// Show what an instance writes.
+    Logs(LogsArgs),
+    /// Change the number of a workload's instances.
+    Scale(ScaleArgs),
+    /// Replace a workload's instances, as many at once as its update policy allows.
+    Restart(WorkloadArgs),
+    /// Let an update go on beyond its canaries.
+    Promote(WorkloadArgs),
+    /// End a workload and forget it.
+    Delete(WorkloadArgs),
+    /// Have a node emptied of its work, and wait until it is.
+    Drain(DrainArgs),
     /// Place no new work on a node; what runs stays.
     Cordon(NodeName),
-    /// Take a cordon back.
+    /// Take a cordon or a drain back.
     Uncordon(NodeName),
     /// Set and remove labels of a node.
     Label {

@@ -4,10 +4,104 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// `wynectl plan`.
+use super::Interval;
+
+/// A declaration in a file.
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
     /// The declaration, TOML or JSON; docs/workloads.md has the format.
     #[arg(short = 'f', long, value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+/// What every change of a workload takes.
+#[derive(Debug, Args)]
+pub(crate) struct ChangeArgs {
+    /// Only say what would be done.
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Refuse unless the workload is at this revision, as a plan told it; 0: it must not be there.
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) revision: Option<u64>,
+}
+
+/// `wynectl apply`.
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    pub(crate) declaration: PlanArgs,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+}
+
+/// A workload, to be changed.
+#[derive(Debug, Args)]
+pub(crate) struct WorkloadArgs {
+    /// The workload's name.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+}
+
+/// `wynectl scale`.
+#[derive(Debug, Args)]
+pub(crate) struct ScaleArgs {
+    /// The workload's name.
+    pub(crate) name: String,
+    /// How many instances there should be.
+    pub(crate) replicas: u32,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+}
+
+/// `wynectl assignments`.
+#[derive(Debug, Args)]
+pub(crate) struct AssignmentsArgs {
+    /// Of this workload alone.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(crate) workload: String,
+    /// On this node alone.
+    #[arg(long, value_name = "NODE", default_value = "", hide_default_value = true)]
+    pub(crate) node: String,
+    /// Those that ended, too.
+    #[arg(long)]
+    pub(crate) ended: bool,
+    /// Go on with every change, a line each.
+    #[arg(short = 'w', long, conflicts_with_all = ["node", "ended"])]
+    pub(crate) watch: bool,
+}
+
+/// `wynectl logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The instance: its id, or its workload's name and slot as in web.3; a workload's name for its slot 0.
+    pub(crate) instance: String,
+    /// What it writes to its standard error.
+    #[arg(long)]
+    pub(crate) stderr: bool,
+    /// Go on with what it writes from now on.
+    #[arg(short = 'f', long, conflicts_with = "previous")]
+    pub(crate) follow: bool,
+    /// What the process before the present one wrote.
+    #[arg(short = 'p', long)]
+    pub(crate) previous: bool,
+    /// So many bytes before the end.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) tail: Option<u64>,
+}
+
+/// `wynectl drain`.
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// The node: its id, a unique prefix of it, or its name.
+    pub(crate) node: String,
+    /// What is left after this time is stopped all the same.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) deadline: Option<Interval>,
+    /// Only say what would be done, and whether the other nodes can take it.
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Do not wait until the node is empty.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }

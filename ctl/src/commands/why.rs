@@ -3,21 +3,30 @@
 use tonic::transport::Channel;
 use wyneos::{client, v1};
 
-use super::{Names, cluster, mesh, sections};
+use super::{Names, cluster, mesh, sections, workloads};
 use crate::{
     context::Context,
     failure::Failure,
     text::{self, Fields, Table, clean},
 };
 
-/// Explains a node.
-pub(crate) async fn run(context: &Context, node: String) -> Result<(), Failure> {
+/// Explains a node, or else a workload or an instance of that name.
+pub(crate) async fn run(context: &Context, name: String) -> Result<(), Failure> {
     let channel = context.connect().await?;
-    let what = format!("explain node {node:?}");
+    if let Some(workload) = name.strip_prefix("workload/") {
+        return explain_workload(context, channel, workload.to_owned()).await;
+    }
+    let what = format!("explain node {name:?}");
     let mut client = client::decisions(channel.clone());
-    let answer = context
-        .call(&what, client.explain_node(v1::ExplainNodeRequest { node }))
-        .await?;
+    let request = v1::ExplainNodeRequest { node: name.clone() };
+    let answer = match context.call(&what, client.explain_node(request)).await {
+        Err(failure) if failure.is_not_found() => {
+            // What is neither is told as no node: that is what it is asked most often.
+            let explained = explain_workload(context, channel, name).await;
+            return explained.map_err(|other| if other.is_not_found() { failure } else { other });
+        }
+        answer => answer?,
+    };
     if context.is_json() {
         return context.json(&answer);
     }
@@ -28,6 +37,14 @@ pub(crate) async fn run(context: &Context, node: String) -> Result<(), Failure> 
     };
     let names = Names::new(&named.unwrap_or_default().nodes);
     context.text(&view(&answer, &broken, &names))
+}
+
+async fn explain_workload(context: &Context, channel: Channel, name: String) -> Result<(), Failure> {
+    let what = format!("explain workload {name:?}");
+    let mut client = client::workloads(channel);
+    let request = v1::ExplainWorkloadRequest { name };
+    let answer = context.call(&what, client.explain_workload(request)).await?;
+    context.show(&answer, workloads::explain)
 }
 
 /// What the coherence report says of the invariants that are broken. The report may be one cycle newer than the answer.
@@ -101,7 +118,7 @@ fn seen_by(peers: &[v1::SeenBy]) -> String {
 }
 
 /// A decision with its evidence and alternatives.
-fn in_full(decision: &v1::Decision) -> String {
+pub(super) fn in_full(decision: &v1::Decision) -> String {
     let mut text = format!(
         "  decision {}, {} ({} ago), rule {}, mode {}, {}\n  {}\n",
         decision.id,

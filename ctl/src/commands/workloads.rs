@@ -1,16 +1,25 @@
-//! Workloads: what would become of a declaration.
+//! Workloads: what should run, what does, and what it writes.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use wyneos::{client, v1};
 
+use super::{PAGE, follow::Follower, next_page, nothing, why};
 use crate::{
-    args::PlanArgs,
+    args::{ApplyArgs, AssignmentsArgs, ChangeArgs, DrainArgs, LogsArgs, PlanArgs, ScaleArgs, WorkloadArgs},
     context::Context,
     declaration,
+    exit::Exit,
     failure::Failure,
-    text::{self, Table, clean},
+    text::{self, Fields, Table, clean},
 };
+
+/// How often a drain is looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// `wynectl plan`.
 pub(crate) async fn plan(context: &Context, args: PlanArgs) -> Result<(), Failure> {
@@ -18,49 +27,536 @@ pub(crate) async fn plan(context: &Context, args: PlanArgs) -> Result<(), Failur
     let mut client = client::workloads(context.connect().await?);
     let request = v1::PlanWorkloadRequest { spec };
     let answer = context.call("plan the workload", client.plan_workload(request)).await?;
-    context.show(&answer, view)
+    context.show(&answer, |answer| change(answer.change.as_ref()))
 }
 
-fn view(plan: &v1::PlanWorkloadResponse) -> String {
-    let name = plan.spec.as_ref().map_or("", |spec| spec.name.as_str());
-    let starts = plan.starts.len() as u64;
-    let mut told = format!("{}: {} would start", clean(name), text::count(starts, "instance"));
-    if plan.pending > 0 {
-        told.push_str(&format!(", {} would wait: no node takes them", plan.pending));
+/// `wynectl apply`.
+pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<(), Failure> {
+    let ApplyArgs { declaration, change: how } = args;
+    if how.plan {
+        return plan(context, declaration).await;
     }
-    told.push_str(&format!(" (by cycle {})\n", plan.cycle));
-    let mut by_node: BTreeMap<&str, (u32, &v1::PlannedStart)> = BTreeMap::new();
-    for start in &plan.starts {
-        by_node.entry(&start.node_id).or_insert((0, start)).0 += 1;
+    let request = v1::ApplyWorkloadRequest {
+        spec: Some(declaration::read(&declaration.file)?),
+        revision: how.revision,
+    };
+    let mut client = client::workloads(context.connect().await?);
+    let answer = context.call("apply the workload", client.apply_workload(request)).await?;
+    context.show(&answer, |answer| change(answer.change.as_ref()))
+}
+
+/// `wynectl scale`.
+pub(crate) async fn scale(context: &Context, args: ScaleArgs) -> Result<(), Failure> {
+    let what = format!("scale workload {:?}", args.name);
+    let ChangeArgs { plan, revision } = args.change;
+    let request = v1::ScaleWorkloadRequest {
+        name: args.name,
+        replicas: args.replicas,
+        revision,
+        plan,
+    };
+    let mut client = client::workloads(context.connect().await?);
+    let answer = context.call(&what, client.scale_workload(request)).await?;
+    context.show(&answer, |answer| change(answer.change.as_ref()))
+}
+
+/// `wynectl restart`.
+pub(crate) async fn restart(context: &Context, args: WorkloadArgs) -> Result<(), Failure> {
+    let what = format!("restart workload {:?}", args.name);
+    let ChangeArgs { plan, revision } = args.change;
+    let request = v1::RestartWorkloadRequest {
+        name: args.name,
+        revision,
+        plan,
+    };
+    let mut client = client::workloads(context.connect().await?);
+    let answer = context.call(&what, client.restart_workload(request)).await?;
+    context.show(&answer, |answer| change(answer.change.as_ref()))
+}
+
+/// `wynectl promote`.
+pub(crate) async fn promote(context: &Context, args: WorkloadArgs) -> Result<(), Failure> {
+    let what = format!("promote workload {:?}", args.name);
+    let ChangeArgs { plan, revision } = args.change;
+    let request = v1::PromoteWorkloadRequest {
+        name: args.name,
+        revision,
+        plan,
+    };
+    let mut client = client::workloads(context.connect().await?);
+    let answer = context.call(&what, client.promote_workload(request)).await?;
+    context.show(&answer, |answer| change(answer.change.as_ref()))
+}
+
+/// `wynectl delete`.
+pub(crate) async fn delete(context: &Context, args: WorkloadArgs) -> Result<(), Failure> {
+    let what = format!("delete workload {:?}", args.name);
+    let ChangeArgs { plan, revision } = args.change;
+    let request = v1::DeleteWorkloadRequest {
+        name: args.name,
+        revision,
+        plan,
+    };
+    let mut client = client::workloads(context.connect().await?);
+    let answer = context.call(&what, client.delete_workload(request)).await?;
+    context.show(&answer, |answer| change(answer.change.as_ref()))
+}
+
+/// What was done, or would be.
+fn change(change: Option<&v1::WorkloadChange>) -> String {
+    let Some(change) = change else { return String::new() };
+    let name = clean(&change.name);
+    let (starts, stops) = (change.starts.len() as u64, change.stops.len() as u64);
+    let mut told = match (change.applied, change.changed) {
+        (_, false) => format!("{name}: nothing differs from revision {}\n", change.revision),
+        (true, true) => format!("{name}: revision {} (event {})", change.revision, change.event_sequence),
+        (false, true) => format!("{name}: planned at revision {}", change.revision),
+    };
+    if change.changed {
+        let verb = if change.applied { "" } else { "would " };
+        let mut parts = vec![format!("{} {verb}start", text::count(starts, "instance"))];
+        if stops > 0 {
+            parts.push(format!("{stops} {verb}stop"));
+        }
+        if change.later > 0 {
+            parts.push(format!("{} {verb}follow, a few at a time", change.later));
+        }
+        let waiting: u32 = change.waiting.iter().map(|waiting| waiting.slots).sum();
+        if waiting > 0 {
+            parts.push(format!("{waiting} {verb}wait"));
+        }
+        told.push_str(&format!(": {}\n", parts.join(", ")));
     }
-    if !by_node.is_empty() {
-        let mut table = Table::new([
-            "NODE", "STARTS", "SCORE", "HEADROOM", "CALM", "AFFINITY", "TRUST", "RECORD",
-        ]);
-        for (count, start) in by_node.values() {
-            let score = start.score.unwrap_or_default();
-            let parts = [
-                score.total,
-                score.headroom,
-                score.calm,
-                score.affinity,
-                score.trust,
-                score.record,
-            ];
-            let mut cells = vec![clean(&start.node_name), count.to_string()];
-            cells.extend(parts.map(|part| part.to_string()));
-            table.row(cells);
+    if !change.starts.is_empty() {
+        told.push('\n');
+        told.push_str(&starts_table(&change.starts));
+    }
+    if !change.stops.is_empty() {
+        let mut table = Table::new(["STOPS", "NODE", "BECAUSE"]);
+        for stop in &change.stops {
+            table.row([clean(&stop.assignment_id), clean(&stop.node_name), clean(&stop.reason)]);
         }
         told.push('\n');
         told.push_str(&table.text(0));
     }
-    if !plan.rejections.is_empty() {
-        let mut table = Table::new(["NODE", "TAKES NONE"]);
-        for rejection in &plan.rejections {
+    told.push_str(&waiting(&change.waiting));
+    if !change.rejections.is_empty() {
+        let mut table = Table::new(["NODE", "TAKES NONE, OR NO FURTHER ONE"]);
+        for rejection in &change.rejections {
             table.row([clean(&rejection.node_name), clean(&rejection.reason)]);
         }
         told.push('\n');
         told.push_str(&table.text(0));
     }
     told
+}
+
+fn starts_table(starts: &[v1::PlannedStart]) -> String {
+    let mut by_node: BTreeMap<(&str, &str), (u32, &v1::PlannedStart)> = BTreeMap::new();
+    for start in starts {
+        by_node.entry((&start.node_name, &start.reason)).or_insert((0, start)).0 += 1;
+    }
+    let mut table = Table::new(["NODE", "STARTS", "SCORE", "HEADROOM", "CALM", "AFFINITY", "TRUST", "RECORD", "BECAUSE"]);
+    for (count, start) in by_node.values() {
+        let score = start.score.unwrap_or_default();
+        let parts = [score.total, score.headroom, score.calm, score.affinity, score.trust, score.record];
+        let mut cells = vec![clean(&start.node_name), count.to_string()];
+        cells.extend(parts.map(|part| part.to_string()));
+        cells.push(clean(&start.reason));
+        table.row(cells);
+    }
+    table.text(0)
+}
+
+fn waiting(waiting: &[v1::Waiting]) -> String {
+    if waiting.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["WAIT", "FOR"]);
+    for waiting in waiting {
+        table.row([waiting.slots.to_string(), clean(&waiting.reason)]);
+    }
+    format!("\n{}", table.text(0))
+}
+
+/// `wynectl workloads`.
+pub(crate) async fn list(context: &Context) -> Result<(), Failure> {
+    let mut client = client::workloads(context.connect().await?);
+    let mut all = v1::ListWorkloadsResponse::default();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListWorkloadsRequest {
+            page_size: PAGE,
+            page_token: page_token.clone(),
+        };
+        let mut page = context.call("list the workloads", client.list_workloads(request)).await?;
+        all.workloads.append(&mut page.workloads);
+        if !next_page("list the workloads", &mut page_token, &mut page.next_page_token)? {
+            break;
+        }
+    }
+    if !context.is_json() && all.workloads.is_empty() {
+        nothing("workloads");
+        return Ok(());
+    }
+    context.show(&all, |all| {
+        let mut table = Table::new(["NAME", "KIND", "REVISION", "DESIRED", "RUNNING", "HEALTHY", "CURRENT", "STATE"]);
+        for workload in &all.workloads {
+            table.row([
+                clean(&workload.name),
+                workload.kind.clone(),
+                workload.revision.to_string(),
+                workload.desired.to_string(),
+                workload.running.to_string(),
+                workload.healthy.to_string(),
+                workload.current.to_string(),
+                state(workload),
+            ]);
+        }
+        table.text(0)
+    })
+}
+
+/// How a workload is, in a few words.
+fn state(workload: &v1::Workload) -> String {
+    let waiting: u32 = workload.waiting.iter().map(|waiting| waiting.slots).sum();
+    if workload.deleted {
+        return "is being deleted".to_owned();
+    }
+    if waiting > 0 {
+        let first = workload.waiting.first().map(|waiting| clean(&waiting.reason)).unwrap_or_default();
+        return format!("{waiting} wait: {first}");
+    }
+    if !workload.rolled_back.is_empty() {
+        return format!("the last update failed: {}", clean(&workload.rolled_back));
+    }
+    if workload.kind == "batch" {
+        return format!("{} of {} done", workload.complete, workload.desired);
+    }
+    if workload.revision != workload.stable_revision {
+        return if workload.stable_revision == 0 { "starting" } else { "updating" }.to_owned();
+    }
+    if workload.healthy < workload.desired {
+        return "recovering".to_owned();
+    }
+    "well".to_owned()
+}
+
+/// `wynectl workload`.
+pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure> {
+    let what = format!("get workload {name:?}");
+    let mut client = client::workloads(context.connect().await?);
+    let request = v1::GetWorkloadRequest { name: name.clone() };
+    let answer = context.call(&what, client.get_workload(request)).await?;
+    if context.is_json() {
+        return context.json(&answer);
+    }
+    let rows = assignments_of(context, &mut client, &name, "", false).await?;
+    let mut view = String::new();
+    if let Some(workload) = &answer.workload {
+        let mut fields = Fields::default();
+        fields.add("name", clean(&workload.name));
+        fields.add("kind", workload.kind.clone());
+        fields.add("state", state(workload));
+        fields.add(
+            "instances",
+            format!("{} desired, {} running, {} healthy", workload.desired, workload.running, workload.healthy),
+        );
+        fields.add(
+            "revision",
+            format!("{} (stable: {})", workload.revision, workload.stable_revision),
+        );
+        fields.add(
+            "declared",
+            format!("{} by {}", text::timestamp(workload.time.as_ref()), clean(&workload.declared_by)),
+        );
+        if let Some(spec) = &answer.spec {
+            let words: Vec<String> = [&spec.command].into_iter().chain(&spec.args).map(|word| clean(word)).collect();
+            fields.add("command", words.join(" "));
+        }
+        view += &fields.text();
+        view += &waiting(&workload.waiting);
+    }
+    if !rows.is_empty() {
+        view.push('\n');
+        view += &assignments_table(&rows);
+    }
+    let ended: Vec<&v1::Assignment> = answer.assignments.iter().filter(|one| phase(one) == v1::InstancePhase::Ended).collect();
+    if !ended.is_empty() {
+        let mut table = Table::new(["ENDED", "INSTANCE", "AGE", "BECAUSE"]);
+        for one in ended.iter().rev() {
+            let status = one.status.clone().unwrap_or_default();
+            table.row([
+                clean(&one.id),
+                format!("{}.{}", clean(&one.workload), one.slot),
+                text::age(status.since.as_ref()),
+                clean(&status.detail),
+            ]);
+        }
+        view.push('\n');
+        view += &table.text(0);
+    }
+    context.text(&view)
+}
+
+fn phase(one: &v1::Assignment) -> v1::InstancePhase {
+    one.status.as_ref().map(v1::InstanceStatus::phase).unwrap_or_default()
+}
+
+/// An instance's phase, as people read it.
+fn how(one: &v1::Assignment) -> String {
+    let name = phase(one).as_str_name().trim_start_matches("INSTANCE_PHASE_").to_lowercase();
+    match (one.goal(), one.status.as_ref().is_some_and(|status| status.healthy)) {
+        (v1::Goal::Stop, _) if name != "ended" => format!("{name} (to stop)"),
+        (_, false) if name == "running" => "running, not healthy".to_owned(),
+        _ => name,
+    }
+}
+
+async fn assignments_of(
+    context: &Context,
+    client: &mut v1::workload_service_client::WorkloadServiceClient<tonic::transport::Channel>,
+    workload: &str,
+    node: &str,
+    ended: bool,
+) -> Result<Vec<v1::AssignmentRow>, Failure> {
+    let (mut rows, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListAssignmentsRequest {
+            workload: workload.to_owned(),
+            node: node.to_owned(),
+            ended,
+            page_size: PAGE,
+            page_token: page_token.clone(),
+        };
+        let mut page = context.call("list the assignments", client.list_assignments(request)).await?;
+        rows.append(&mut page.assignments);
+        if !next_page("list the assignments", &mut page_token, &mut page.next_page_token)? {
+            return Ok(rows);
+        }
+    }
+}
+
+fn assignments_table(rows: &[v1::AssignmentRow]) -> String {
+    let mut table = Table::new(["ID", "INSTANCE", "NODE", "STATE", "SINCE", "RESTARTS", "REVISION", "ADDRESSES", "DETAIL"]);
+    for row in rows {
+        let one = row.assignment.clone().unwrap_or_default();
+        let status = one.status.clone().unwrap_or_default();
+        table.row([
+            clean(&one.id),
+            format!("{}.{}", clean(&one.workload), one.slot),
+            clean(&row.node_name),
+            how(&one),
+            text::age(status.since.as_ref()),
+            status.restarts.to_string(),
+            one.revision.to_string(),
+            clean(&row.addresses.join(" ")),
+            clean(if one.stop_reason.is_empty() { &status.detail } else { &one.stop_reason }),
+        ]);
+    }
+    table.text(0)
+}
+
+/// `wynectl assignments`.
+pub(crate) async fn assignments(context: &Context, args: AssignmentsArgs) -> Result<(), Failure> {
+    let mut client = client::workloads(context.connect().await?);
+    if args.watch {
+        return watch(context, client, args.workload).await;
+    }
+    let assignments = assignments_of(context, &mut client, &args.workload, &args.node, args.ended).await?;
+    if !context.is_json() && assignments.is_empty() {
+        nothing("assignments");
+        return Ok(());
+    }
+    let all = v1::ListAssignmentsResponse {
+        assignments,
+        ..v1::ListAssignmentsResponse::default()
+    };
+    context.show(&all, |all| assignments_table(&all.assignments))
+}
+
+async fn watch(
+    context: &Context,
+    mut client: v1::workload_service_client::WorkloadServiceClient<tonic::transport::Channel>,
+    workload: String,
+) -> Result<(), Failure> {
+    let mut follower = Follower::new(context, "watch the assignments");
+    loop {
+        let request = v1::WatchAssignmentsRequest {
+            workload: workload.clone(),
+        };
+        let Some(mut stream) = follower.open(client.watch_assignments(request)).await? else {
+            continue;
+        };
+        loop {
+            match stream.message().await {
+                Ok(Some(answer)) => {
+                    follower.heard();
+                    tell_changes(context, &answer)?;
+                }
+                Ok(None) => {
+                    follower.ended().await;
+                    break;
+                }
+                Err(status) => {
+                    follower.lost(&status).await?;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn tell_changes(context: &Context, answer: &v1::WatchAssignmentsResponse) -> Result<(), Failure> {
+    if context.is_json() {
+        return context.json_line(answer);
+    }
+    let mut lines = String::new();
+    for row in &answer.changed {
+        let one = row.assignment.clone().unwrap_or_default();
+        let status = one.status.clone().unwrap_or_default();
+        lines += &format!(
+            "{}   {:<20}   {:<16}   {:<22}   {}\n",
+            clean(&one.id),
+            format!("{}.{}", clean(&one.workload), one.slot),
+            clean(&row.node_name),
+            how(&one),
+            clean(&[row.addresses.join(" "), status.detail].join(" ")).trim()
+        );
+    }
+    for id in &answer.removed {
+        lines += &format!("{}   is kept no longer\n", clean(id));
+    }
+    context.text(&lines)
+}
+
+/// `wynectl logs`. What a program wrote is passed on as it is.
+pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failure> {
+    let what = format!("read the log of {:?}", args.instance);
+    let is_id = args.instance.len() == 16 && args.instance.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let assignment = match is_id || args.instance.contains('.') {
+        true => args.instance,
+        false => format!("{}.0", args.instance),
+    };
+    let stream = if args.stderr { v1::LogStream::Stderr } else { v1::LogStream::Stdout };
+    let request = v1::ReadLogsRequest {
+        assignment,
+        stream: stream.into(),
+        tail_bytes: args.tail.unwrap_or_default(),
+        previous: args.previous,
+        follow: args.follow,
+    };
+    let mut client = client::workloads(context.connect().await?);
+    let mut answers = context.call(&what, client.read_logs(request)).await?;
+    loop {
+        match answers.message().await {
+            Ok(Some(answer)) => {
+                let mut out = io::stdout().lock();
+                out.write_all(&answer.data).and_then(|()| out.flush()).map_err(Failure::output)?;
+            }
+            Ok(None) => return Ok(()),
+            Err(status) => return Err(Failure::status(&what, &status, &context.address)),
+        }
+    }
+}
+
+/// `wynectl drain`.
+pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Failure> {
+    let what = format!("drain node {:?}", args.node);
+    let channel = context.connect().await?;
+    let request = v1::DrainNodeRequest {
+        node: args.node.clone(),
+        deadline: args.deadline.and_then(|deadline| deadline.0).map(wyneos::convert::duration),
+        plan: args.plan,
+    };
+    let answer = context.call(&what, client::cluster(channel.clone()).drain_node(request)).await?;
+    let node = clean(&args.node);
+    context.show(&answer, |answer| {
+        if answer.changes.is_empty() {
+            return format!("{node}: has no instances\n");
+        }
+        let changes: Vec<String> = answer.changes.iter().map(|one| change(Some(one))).collect();
+        changes.join("\n")
+    })?;
+    let blocked: u32 = answer.changes.iter().flat_map(|one| &one.waiting).map(|waiting| waiting.slots).sum();
+    if args.plan {
+        return match blocked {
+            0 => Ok(()),
+            _ => Err(Failure::new(
+                Exit::Failed,
+                format!("{what}: {blocked} of its instances have no other place to go"),
+            )),
+        };
+    }
+    if args.no_wait {
+        return Ok(());
+    }
+    let mut client = client::workloads(channel);
+    let mut told = None;
+    loop {
+        let left = assignments_of(context, &mut client, "", &args.node, false).await?;
+        if left.is_empty() {
+            text::stderr(&format!("{node} is empty"));
+            return Ok(());
+        }
+        if told != Some(left.len()) {
+            told = Some(left.len());
+            let names: Vec<String> = left
+                .iter()
+                .filter_map(|row| row.assignment.as_ref())
+                .map(|one| format!("{}.{}", clean(&one.workload), one.slot))
+                .collect();
+            text::stderr(&format!("{}: {}", text::count(left.len() as u64, "instance"), names.join(", ")));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// `wynectl why` of a workload or an instance.
+pub(crate) fn explain(answer: &v1::ExplainWorkloadResponse) -> String {
+    let mut view = String::new();
+    let mut fields = Fields::default();
+    if let Some(row) = &answer.assignment {
+        let one = row.assignment.clone().unwrap_or_default();
+        let status = one.status.clone().unwrap_or_default();
+        let score = one.score.unwrap_or_default();
+        fields.add("instance", format!("{}.{} ({})", clean(&one.workload), one.slot, clean(&one.id)));
+        fields.add("node", clean(&row.node_name));
+        fields.add("state", how(&one));
+        fields.add("detail", clean(&status.detail));
+        fields.add("placed", text::timestamp(one.placed.as_ref()));
+        fields.add("because", clean(&one.reason));
+        fields.add(
+            "score",
+            format!(
+                "{}: headroom {}, calm {}, affinity {}, trust {}, record {}",
+                score.total, score.headroom, score.calm, score.affinity, score.trust, score.record
+            ),
+        );
+        if !one.stop_reason.is_empty() {
+            fields.add("stops", clean(&one.stop_reason));
+        }
+    } else if let Some(workload) = &answer.workload {
+        fields.add("workload", clean(&workload.name));
+        fields.add("state", state(workload));
+        fields.add(
+            "instances",
+            format!("{} desired, {} running, {} healthy", workload.desired, workload.running, workload.healthy),
+        );
+    }
+    view += &fields.text();
+    if answer.assignment.is_none() {
+        view += &waiting(answer.workload.as_ref().map(|workload| workload.waiting.as_slice()).unwrap_or_default());
+    }
+    if !answer.events.is_empty() {
+        let mut table = Table::new(["AGE", "WHAT HAPPENED"]);
+        for event in &answer.events {
+            table.row([text::age(event.time.as_ref()), clean(&event.summary)]);
+        }
+        view += &format!("\n{}", table.text(0));
+    }
+    for decision in &answer.decisions {
+        view += &format!("\n{}", why::in_full(decision));
+    }
+    view
 }

@@ -61,6 +61,7 @@ pub(super) struct Rig {
     pub(super) events: Vec<Arc<Event>>,
     pub(super) batches: Vec<Batch>,
     pub(super) snapshots: Vec<Arc<Snapshot>>,
+    pub(super) view: Arc<crate::workload::View>,
     /// Commits that were not confirmed, when the store stands still.
     pub(super) stalled: bool,
     pub(super) unconfirmed: usize,
@@ -89,6 +90,7 @@ impl Rig {
             events: Vec::new(),
             batches: Vec::new(),
             snapshots: Vec::new(),
+            view: Arc::default(),
             stalled: false,
             unconfirmed: 0,
             sealer,
@@ -140,6 +142,7 @@ impl Rig {
             while let Some(effect) = self.core.poll_effect() {
                 match effect {
                     Effect::Send { conn, message } => self.sent.push((conn, message)),
+                    Effect::View(view) => self.view = view,
                     Effect::Announce(seal) => self.announced = Some(seal),
                     Effect::Close { conn } => self.closed.push(conn),
                     Effect::Commit(batch) => {

@@ -1,0 +1,356 @@
+//! The agent's side: starts supervisors, finds them again, and passes on what both say.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    net::{Ipv4Addr, TcpListener},
+    ops::RangeInclusive,
+    path::PathBuf,
+    process::Stdio,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
+    process::Command,
+    sync::{mpsc, watch},
+    time::sleep,
+};
+use wyneos_core::{
+    agent::Input,
+    time::{Time, WallTime},
+    workload::{Assigned, AssignmentId, Phase, Status, log},
+};
+
+use super::{Home, Order, Told, boot_time, logs, processes, replace};
+use crate::driver::ToAgent;
+
+/// Between two attempts to reach a supervisor.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// How long a supervisor that was started may take to be there.
+const STARTING: Duration = Duration::from_secs(10);
+
+/// The ports that are given to instances.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Ports(pub(crate) RangeInclusive<u16>);
+
+impl FromStr for Ports {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Ports, String> {
+        let wrong = || format!("{text:?} is not FIRST-LAST, as in 20000-29999");
+        let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+        let (first, last) = (first.trim().parse::<u16>(), last.trim().parse::<u16>());
+        match (first, last) {
+            (Ok(first @ 1..), Ok(last)) if first <= last => Ok(Ports(first..=last)),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl TryFrom<String> for Ports {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Ports, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0.start(), self.0.end())
+    }
+}
+
+impl From<Ports> for String {
+    fn from(ports: Ports) -> String {
+        ports.to_string()
+    }
+}
+
+struct Known {
+    ports: Vec<u16>,
+    wanted: watch::Sender<Wanted>,
+}
+
+/// What a supervisor is to know, whenever it can be reached.
+#[derive(Clone, Debug, Default)]
+struct Wanted {
+    stop: Option<String>,
+    lease: Option<u64>,
+}
+
+/// The instances of this host.
+pub(crate) struct Instances {
+    directory: PathBuf,
+    node: String,
+    ports: Ports,
+    ephemeral: bool,
+    driver: mpsc::Sender<ToAgent>,
+    known: BTreeMap<AssignmentId, Known>,
+    /// Where the search for a free port begins.
+    next_port: u16,
+}
+
+impl Instances {
+    /// Finds what earlier agents of this host left: instances that run, and those that ended meanwhile.
+    pub(crate) fn find(
+        directory: PathBuf,
+        node: String,
+        ports: Ports,
+        ephemeral: bool,
+        now: WallTime,
+        driver: mpsc::Sender<ToAgent>,
+    ) -> io::Result<(Instances, Vec<(Arc<Assigned>, Status)>)> {
+        fs::create_dir_all(&directory)?;
+        let next_port = *ports.0.start();
+        let mut instances = Instances {
+            directory,
+            node,
+            ports,
+            ephemeral,
+            driver,
+            known: BTreeMap::new(),
+            next_port,
+        };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&instances.directory)?.flatten() {
+            let home = Home(entry.path());
+            let Ok(order) = home.read_order() else {
+                // It was given up half-made: nothing was started by it.
+                tracing::warn!(path = %home.0.display(), "no instance can be read here; it is removed");
+                drop(fs::remove_dir_all(&home.0));
+                continue;
+            };
+            let mut status = home.read_status().unwrap_or_default();
+            if let Ok(Some(_lock)) = home.take_lock()
+                && status.phase != Phase::Ended
+            {
+                status = died(&home, order.assigned.id, status, now);
+            }
+            let (id, ended) = (order.assigned.id, status.phase == Phase::Ended);
+            instances.know(id, order.ports, &home, !ended);
+            found.push((Arc::new(order.assigned), status));
+        }
+        Ok((instances, found))
+    }
+
+    fn know(&mut self, id: AssignmentId, ports: Vec<u16>, home: &Home, attend: bool) {
+        let (wanted, told) = watch::channel(Wanted::default());
+        if attend {
+            tokio::spawn(converse(id, home.clone(), told, self.driver.clone()));
+        }
+        self.known.insert(id, Known { ports, wanted });
+    }
+
+    /// Starts an instance's supervisor.
+    pub(crate) fn run(&mut self, assigned: &Arc<Assigned>) {
+        let (id, home) = (assigned.id, Home::of(&self.directory, assigned.id));
+        if let Err(error) = self.try_run(assigned, &home) {
+            let status = Status {
+                phase: Phase::Ended,
+                detail: format!("its node cannot start it: {error}"),
+                ..Status::default()
+            };
+            drop(home.write_status(&status));
+            self.known.entry(id).or_insert_with(|| Known {
+                ports: Vec::new(),
+                wanted: watch::Sender::default(),
+            });
+            let (driver, input) = (self.driver.clone(), Input::Instance { id, status });
+            tokio::spawn(async move { drop(driver.send(ToAgent::Fact(input)).await) });
+        }
+    }
+
+    fn try_run(&mut self, assigned: &Arc<Assigned>, home: &Home) -> io::Result<()> {
+        fs::create_dir_all(&home.0)?;
+        let ports: Vec<u16> = assigned
+            .spec
+            .ports
+            .iter()
+            .map(|_| self.free_port().ok_or_else(|| io::Error::other(format!("none of its ports {} is free", self.ports))))
+            .collect::<io::Result<_>>()?;
+        let order = Order {
+            assigned: Assigned::clone(assigned),
+            ports: ports.clone(),
+            ephemeral: self.ephemeral,
+            node: self.node.clone(),
+        };
+        replace(&home.order(), &serde_json::to_vec(&order)?)?;
+        let log = fs::File::create(home.0.join("supervisor.log"))?;
+        let mut child = Command::new("/proc/self/exe")
+            .arg("supervise")
+            .arg(&home.0)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        // It goes on by itself; while this agent is its parent, its end is taken note of.
+        tokio::spawn(async move { drop(child.wait().await) });
+        self.know(assigned.id, ports, home, true);
+        Ok(())
+    }
+
+    fn free_port(&mut self) -> Option<u16> {
+        for _ in self.ports.0.clone() {
+            let port = self.next_port;
+            self.next_port = if port >= *self.ports.0.end() { *self.ports.0.start() } else { port + 1 };
+            let given = self.known.values().any(|known| known.ports.contains(&port));
+            if !given && TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+                return Some(port);
+            }
+        }
+        None
+    }
+
+    /// Has an instance end for good.
+    pub(crate) fn halt(&self, id: AssignmentId, reason: String) {
+        if let Some(known) = self.known.get(&id) {
+            known.wanted.send_modify(|wanted| wanted.stop = Some(reason));
+        }
+    }
+
+    /// A singleton may run for so long.
+    pub(crate) fn lend(&self, id: AssignmentId, left: Duration) {
+        let Time(until) = boot_time() + left;
+        if let Some(known) = self.known.get(&id) {
+            known.wanted.send_modify(|wanted| wanted.lease = Some(until));
+        }
+    }
+
+    /// Removes what an instance that ended left behind.
+    pub(crate) fn discard(&mut self, id: AssignmentId) {
+        self.known.remove(&id);
+        let home = Home::of(&self.directory, id);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = fs::remove_dir_all(&home.0)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(path = %home.0.display(), %error, "cannot remove what an instance left");
+            }
+        });
+    }
+
+    /// Reads what an instance wrote.
+    pub(crate) fn read_log(&self, request: log::Request) {
+        let (directory, driver) = (Home::of(&self.directory, request.id).logs(), self.driver.clone());
+        tokio::task::spawn_blocking(move || {
+            let chunk = match directory.is_dir() {
+                true => logs::read(&directory, &request),
+                false => log::Chunk {
+                    number: request.number,
+                    error: "it has written nothing yet, or what it wrote is not kept any more".to_owned(),
+                    ..log::Chunk::default()
+                },
+            };
+            drop(driver.blocking_send(ToAgent::Fact(Input::LogRead(chunk))));
+        });
+    }
+}
+
+/// A supervisor ended without having said so: what it left behind is ended, too.
+fn died(home: &Home, id: AssignmentId, before: Status, now: WallTime) -> Status {
+    while processes::kill(&processes::marked(&id.to_string())) {
+        std::thread::sleep(AGAIN);
+    }
+    let status = Status {
+        phase: Phase::Ended,
+        healthy: false,
+        since: now,
+        pid: 0,
+        complete: false,
+        detail: "its supervisor ended without saying why: killed, or the host was restarted".to_owned(),
+        ..before
+    };
+    drop(home.write_status(&status));
+    status
+}
+
+/// Passes on what a supervisor and the agent say to one another, until the instance has ended.
+async fn converse(id: AssignmentId, home: Home, mut told: watch::Receiver<Wanted>, driver: mpsc::Sender<ToAgent>) {
+    let mut waited = Duration::ZERO;
+    loop {
+        let connected = async {
+            let (_directory, path) = home.socket()?;
+            UnixStream::connect(path).await
+        };
+        if let Ok(stream) = connected.await {
+            waited = Duration::ZERO;
+            if pass_on(id, stream, &mut told, &driver).await {
+                return;
+            }
+        }
+        if driver.is_closed() || told.has_changed().is_err() {
+            return;
+        }
+        let status = home.read_status().ok();
+        // One that has said nothing yet may be about to take the lock: it is left to it.
+        let said = status.is_some() || waited >= STARTING;
+        let gone = said && matches!(home.take_lock(), Ok(Some(_)));
+        let ended = status.as_ref().is_some_and(|status| status.phase == Phase::Ended);
+        if gone {
+            let status = status.unwrap_or_default();
+            let status = match ended {
+                true => status,
+                false => {
+                    let home = home.clone();
+                    let now = wyneos_shell::clock::Clock::default().wall();
+                    let died = tokio::task::spawn_blocking(move || died(&home, id, status, now));
+                    died.await.unwrap_or_default()
+                }
+            };
+            drop(driver.send(ToAgent::Fact(Input::Instance { id, status })).await);
+            return;
+        }
+        waited += AGAIN;
+        sleep(AGAIN).await;
+    }
+}
+
+/// True when the instance has ended.
+async fn pass_on(
+    id: AssignmentId,
+    stream: UnixStream,
+    told: &mut watch::Receiver<Wanted>,
+    driver: &mpsc::Sender<ToAgent>,
+) -> bool {
+    let (from, mut to) = stream.into_split();
+    let mut lines = BufReader::new(from).lines();
+    told.mark_changed();
+    loop {
+        tokio::select! {
+            line = lines.next_line() => {
+                let Ok(Some(line)) = line else { return false };
+                let Ok(status) = serde_json::from_str::<Status>(&line) else { continue };
+                let ended = status.phase == Phase::Ended;
+                if driver.send(ToAgent::Fact(Input::Instance { id, status })).await.is_err() || ended {
+                    return true;
+                }
+            }
+            changed = told.changed() => {
+                if changed.is_err() {
+                    // The instance was discarded.
+                    return true;
+                }
+                let wanted = told.borrow_and_update().clone();
+                let lease = wanted.lease.map(|until| Told::Lease { until });
+                let stop = wanted.stop.map(|reason| Told::Stop { reason });
+                for told in lease.into_iter().chain(stop) {
+                    let Ok(mut line) = serde_json::to_vec(&told) else { continue };
+                    line.push(b'\n');
+                    if to.write_all(&line).await.is_err() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+}
+

@@ -1,0 +1,140 @@
+//! Instances of workloads on this host: a directory each, and a supervisor each that goes on when the agent does not.
+
+mod checks;
+mod exec;
+mod logs;
+mod manager;
+mod processes;
+mod supervise;
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub(crate) use exec::{Exec, exec};
+pub(crate) use manager::{Instances, Ports};
+use rustix::{
+    fs::{FlockOperation, flock},
+    time::{ClockId, clock_gettime},
+};
+use serde::{Deserialize, Serialize};
+pub(crate) use supervise::{Supervise, supervise};
+use wyneos_core::{
+    time::Time,
+    workload::{Assigned, AssignmentId, Status},
+};
+
+/// What a supervisor is to run; written by the agent, once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Order {
+    assigned: Assigned,
+    /// The ports that it was given.
+    ports: Vec<u16>,
+    /// It ends when its agent does: for clusters on one machine that leave nothing behind.
+    ephemeral: bool,
+    node: String,
+}
+
+/// What an agent tells a supervisor; one a line, as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Told {
+    /// End for good.
+    Stop {
+        /// Why, for people.
+        reason: String,
+    },
+    /// A singleton may run until then, by the clock that counts from the host's start.
+    Lease {
+        /// When.
+        until: u64,
+    },
+}
+
+/// Where the files of one instance are.
+#[derive(Clone, Debug)]
+struct Home(PathBuf);
+
+impl Home {
+    fn of(instances: &Path, id: AssignmentId) -> Home {
+        Home(instances.join(id.to_string()))
+    }
+
+    fn order(&self) -> PathBuf {
+        self.0.join("order.json")
+    }
+
+    fn status(&self) -> PathBuf {
+        self.0.join("status.json")
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.0.join("logs")
+    }
+
+    fn work(&self) -> PathBuf {
+        self.0.join("work")
+    }
+
+    fn read_order(&self) -> io::Result<Order> {
+        serde_json::from_slice(&fs::read(self.order())?).map_err(io::Error::other)
+    }
+
+    fn read_status(&self) -> io::Result<Status> {
+        serde_json::from_slice(&fs::read(self.status())?).map_err(io::Error::other)
+    }
+
+    fn write_status(&self, status: &Status) -> io::Result<()> {
+        replace(&self.status(), &serde_json::to_vec(status)?)
+    }
+
+    /// Takes the lock that a supervisor holds while it is there; `None` when one is.
+    fn take_lock(&self) -> io::Result<Option<File>> {
+        let lock = File::options().create(true).truncate(false).write(true).open(self.lock())?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(lock)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The directory, held open, and the path of the socket in it by way of that: however long its own path is, this one is short
+    /// enough for a socket's address.
+    fn socket(&self) -> io::Result<(File, PathBuf)> {
+        use std::os::fd::AsRawFd;
+        let directory = File::open(&self.0)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/socket", directory.as_raw_fd()));
+        Ok((directory, path))
+    }
+}
+
+/// Replaces a file as a whole: whoever reads it reads the old one or the new one.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    fs::rename(new, path)
+}
+
+/// The clock that goes on while the host sleeps: leases are measured by it, and all processes of a host read the same.
+fn boot_time() -> Time {
+    let now = clock_gettime(ClockId::Boottime);
+    let seconds = Duration::from_secs(u64::try_from(now.tv_sec).unwrap_or(0));
+    Time::default() + seconds + Duration::from_nanos(u64::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// Puts ports in the place of `${PORT_name}`.
+fn with_ports(text: &str, names: &[String], ports: &[u16]) -> String {
+    let mut text = text.to_owned();
+    for (name, port) in names.iter().zip(ports) {
+        text = text.replace(&format!("${{PORT_{name}}}"), &port.to_string());
+    }
+    text
+}

@@ -1,0 +1,413 @@
+//! The supervisor: a process of its own for one instance, which goes on when its agent ends and is found by the next one.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream as Pair},
+    path::PathBuf,
+    process::{ExitCode, Stdio},
+    time::Duration,
+};
+
+use clap::Args;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, set_child_subreaper, setsid};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream, unix::pipe},
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+use wyneos_core::{
+    supervisor::{Effect, Input, Supervisor},
+    time::Time,
+    workload::{Exit, Probe, Status, log::Stream},
+};
+use wyneos_shell::clock::Clock;
+
+use super::{Home, Order, Told, boot_time, checks, logs, processes, with_ports};
+
+/// How long it sleeps at most: a host that slept, or a clock that was set, is noticed then.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Between two looks whether everything is gone.
+const CLEARING: Duration = Duration::from_millis(10);
+
+/// How long one whose agent went goes on, if it is not meant to outlive it.
+const ORPHANED: Duration = Duration::from_secs(5);
+
+/// Facts that wait for the supervisor's logic at most.
+const INPUTS: usize = 64;
+
+/// Bytes that are read of what a program writes at once.
+const READ: usize = 16 * 1024;
+
+/// Command line of a supervisor.
+#[derive(Args)]
+pub(crate) struct Supervise {
+    /// The instance's directory.
+    directory: PathBuf,
+}
+
+/// Runs a supervisor until its instance has ended for good.
+pub(crate) fn supervise(args: &Supervise) -> ExitCode {
+    let home = Home(args.directory.clone());
+    // The agent waits for it no longer, and its terminal's signals are not for it.
+    let _ = setsid();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.and_then(|runtime| runtime.block_on(run(home)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Its standard error is a file in the instance's directory.
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Happened {
+    Fact(Input),
+    /// The program runs, or cannot.
+    Known(Input),
+    Told(Told),
+    /// Nothing that the instance started is left.
+    Cleared,
+    /// An agent is there, or none any more.
+    Attended(bool),
+}
+
+struct Process {
+    home: Home,
+    order: Order,
+    core: Supervisor,
+    clock: Clock,
+    sender: mpsc::Sender<Happened>,
+    status: watch::Sender<Status>,
+    /// The program's process, while it is there.
+    main: Option<Pid>,
+    /// It is not known yet whether the program runs.
+    starting: bool,
+    /// How it ended meanwhile.
+    early: Option<Exit>,
+    /// Checks' programs.
+    checking: HashMap<Pid, oneshot::Sender<Exit>>,
+    clearing: bool,
+    ended: bool,
+}
+
+async fn run(home: Home) -> io::Result<()> {
+    let Some(_lock) = home.take_lock()? else {
+        return Err(io::Error::other("another supervisor has this instance"));
+    };
+    set_child_subreaper(rustix::process::Pid::from_raw(1))?;
+    let order = home.read_order()?;
+    let (directory, path) = home.socket()?;
+    drop(std::fs::remove_file(&path));
+    let listener = UnixListener::bind(&path)?;
+    let clock = Clock::default();
+    let core = Supervisor::new(boot_time(), clock.wall(), &order.assigned, order.ports.clone());
+    let (sender, mut happened) = mpsc::channel(INPUTS);
+    let (status, told) = watch::channel(core.status().clone());
+    tokio::spawn(attend(listener, told, sender.clone()));
+    let mut children = signal(SignalKind::child())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut process = Process {
+        home,
+        order,
+        core,
+        clock,
+        sender,
+        status,
+        main: None,
+        starting: false,
+        early: None,
+        checking: HashMap::new(),
+        clearing: false,
+        ended: false,
+    };
+    let mut agents = 0u32;
+    let mut alone_since = Instant::now();
+    process.effects();
+    while !process.ended {
+        let now = boot_time();
+        let due = process.core.poll_timeout().map_or(IDLE, |due| due.since(now).min(IDLE));
+        tokio::select! {
+            biased;
+            _ = children.recv() => process.reap(),
+            Some(happened) = happened.recv() => match happened {
+                Happened::Known(input) => process.known(input),
+                Happened::Fact(input) => process.core.handle(boot_time(), input),
+                Happened::Told(Told::Stop { reason }) => process.core.handle(boot_time(), Input::Stop { reason }),
+                Happened::Told(Told::Lease { until }) => process.core.handle(boot_time(), Input::Lease(Time(until))),
+                Happened::Cleared => {
+                    process.clearing = false;
+                    process.core.handle(boot_time(), Input::Cleared);
+                }
+                Happened::Attended(true) => agents += 1,
+                Happened::Attended(false) => (agents, alone_since) = (agents.saturating_sub(1), Instant::now()),
+            },
+            _ = terminate.recv() => {
+                let reason = "its supervisor was told to end".to_owned();
+                process.core.handle(boot_time(), Input::Stop { reason });
+            }
+            () = sleep_until(Instant::now() + due) => {}
+        }
+        if process.order.ephemeral && agents == 0 && alone_since.elapsed() >= ORPHANED {
+            let reason = "its agent is gone".to_owned();
+            process.core.handle(boot_time(), Input::Stop { reason });
+        }
+        let wall = process.clock.wall();
+        process.core.handle(boot_time(), Input::WallClock(wall));
+        process.core.handle_timeout(boot_time());
+        process.effects();
+    }
+    drop(std::fs::remove_file(path));
+    drop(directory);
+    // Whoever is connected gets the last status before the end.
+    tokio::time::sleep(CLEARING * 5).await;
+    Ok(())
+}
+
+impl Process {
+    fn effects(&mut self) {
+        while let Some(effect) = self.core.poll_effect() {
+            match effect {
+                Effect::Spawn => self.spawn(),
+                Effect::Signal(signal) => self.signal(signal),
+                Effect::Clear => self.clear(),
+                Effect::Check(check) => self.check(check),
+                Effect::Changed => self.tell(),
+                Effect::Ended => {
+                    self.tell();
+                    self.ended = true;
+                }
+            }
+        }
+    }
+
+    /// The status is on the disk before an agent hears of it: what it is told is not lost with the supervisor.
+    fn tell(&self) {
+        let status = self.core.status();
+        if let Err(error) = self.home.write_status(status) {
+            eprintln!("cannot write the status: {error}");
+        }
+        self.status.send_if_modified(|told| {
+            let news = told != status;
+            told.clone_from(status);
+            news
+        });
+    }
+
+    fn spawn(&mut self) {
+        match self.try_spawn() {
+            Ok(pid) => (self.main, self.starting) = (Some(pid), true),
+            Err(error) => {
+                let reason = error.to_string();
+                self.core.handle(boot_time(), Input::NotStarted { reason });
+            }
+        }
+    }
+
+    fn try_spawn(&self) -> io::Result<Pid> {
+        let logs = self.home.logs();
+        std::fs::create_dir_all(&logs)?;
+        std::fs::create_dir_all(self.home.work())?;
+        let life = logs::next_life(&logs);
+        let (ours, theirs) = Pair::pair()?;
+        let mut child = self
+            .step_between()
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        if let Some(stdout) = child.stdout.take() {
+            self.keep(stdout.into(), logs::Writer::new(&logs, Stream::Stdout, life))?;
+        }
+        if let Some(stderr) = child.stderr.take() {
+            self.keep(stderr.into(), logs::Writer::new(&logs, Stream::Stderr, life))?;
+        }
+        tokio::spawn(become_known(ours, child.id(), self.sender.clone()));
+        // It is reaped with the others that fall to this process.
+        pid_of(&child)
+    }
+
+    fn keep(&self, from: OwnedFd, mut writer: logs::Writer) -> io::Result<()> {
+        rustix::io::ioctl_fionbio(&from, true)?;
+        let mut from = pipe::Receiver::from_owned_fd(from)?;
+        tokio::spawn(async move {
+            let mut buffer = vec![0; READ];
+            while let Ok(read @ 1..) = from.read(&mut buffer).await {
+                writer.write(&buffer[..read]);
+            }
+            if writer.lost > 0 {
+                eprintln!("the disk did not take {} bytes of what the program wrote", writer.lost);
+            }
+        });
+        Ok(())
+    }
+
+    fn signal(&self, number: i32) {
+        let signal = Signal::from_named_raw(number);
+        if let (Some(pid), Some(signal)) = (self.main, signal) {
+            // It may have ended by itself.
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+
+    /// Kills what is left, again and again until nothing is.
+    fn clear(&mut self) {
+        if std::mem::replace(&mut self.clearing, true) {
+            return;
+        }
+        let (sender, own) = (self.sender.clone(), std::process::id());
+        let id = self.order.assigned.id.to_string();
+        tokio::spawn(async move {
+            loop {
+                let mut left = processes::descendants(i32::try_from(own).unwrap_or(0));
+                left.extend(processes::marked(&id));
+                if !processes::kill(&left) {
+                    break;
+                }
+                tokio::time::sleep(CLEARING).await;
+            }
+            drop(sender.send(Happened::Cleared).await);
+        });
+    }
+
+    fn check(&mut self, check: usize) {
+        let spec = self.order.assigned.spec.clone();
+        let program = match spec.checks.get(check).map(|check| &check.probe) {
+            Some(Probe::Exec(program)) => self.start_check(program).ok(),
+            _ => None,
+        };
+        let (sender, ports) = (self.sender.clone(), self.order.ports.clone());
+        tokio::spawn(async move {
+            let failure = checks::ask(&spec, &ports, check, program).await;
+            drop(sender.send(Happened::Fact(Input::Checked { check, failure })).await);
+        });
+    }
+
+    fn start_check(&mut self, program: &[String]) -> io::Result<checks::Program> {
+        let spec = &self.order.assigned.spec;
+        let parts = program.iter().map(|part| with_ports(part, &spec.ports, &self.order.ports));
+        let child = self
+            .step_between()
+            .arg("--")
+            .args(parts)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let pid = pid_of(&child)?;
+        let (sender, exit) = oneshot::channel();
+        self.checking.insert(pid, sender);
+        Ok(checks::Program { pid, exit })
+    }
+
+    /// The process that becomes a program.
+    fn step_between(&self) -> std::process::Command {
+        let mut command = std::process::Command::new("/proc/self/exe");
+        let own = std::process::id().to_string();
+        command.arg("exec").arg(&self.home.0).arg("--parent").arg(own);
+        command
+    }
+
+    /// Takes note of children that ended: the program, a check's, and what they left behind.
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            let exit = match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Exit::Code(code),
+                (None, Some(signal)) => Exit::Signal(signal),
+                (None, None) => continue,
+            };
+            if let Some(waiting) = self.checking.remove(&pid) {
+                // The check may have been given up.
+                let _ = waiting.send(exit);
+            }
+            if self.main == Some(pid) {
+                self.main = None;
+                match self.starting {
+                    // Whether it was the program, or what was to become it, is known in a moment.
+                    true => self.early = Some(exit),
+                    false => self.core.handle(boot_time(), Input::Exited(exit)),
+                }
+            }
+        }
+    }
+
+    /// The program runs, or cannot.
+    fn known(&mut self, input: Input) {
+        self.starting = false;
+        let early = self.early.take();
+        let started = matches!(input, Input::Started { .. });
+        self.core.handle(boot_time(), input);
+        if let Some(exit) = early.filter(|_| started) {
+            self.core.handle(boot_time(), Input::Exited(exit));
+        }
+    }
+}
+
+fn pid_of(child: &std::process::Child) -> io::Result<Pid> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| io::Error::other("it has no process id"))
+}
+
+/// Waits until the program runs in the place of what was started, or could not.
+async fn become_known(told: Pair, pid: u32, sender: mpsc::Sender<Happened>) {
+    let mut reason = String::new();
+    let read = async {
+        told.set_nonblocking(true)?;
+        UnixStream::from_std(told)?.take(1_024).read_to_string(&mut reason).await
+    };
+    let input = match read.await {
+        Ok(0) => Input::Started { pid },
+        Ok(_) => Input::NotStarted { reason },
+        Err(error) => Input::NotStarted {
+            reason: error.to_string(),
+        },
+    };
+    drop(sender.send(Happened::Known(input)).await);
+}
+
+/// Lets agents know how the instance is, and takes what they say.
+async fn attend(listener: UnixListener, status: watch::Receiver<Status>, sender: mpsc::Sender<Happened>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(converse(stream, status.clone(), sender.clone()));
+    }
+}
+
+async fn converse(stream: UnixStream, mut status: watch::Receiver<Status>, sender: mpsc::Sender<Happened>) {
+    let (from, mut to) = stream.into_split();
+    if sender.send(Happened::Attended(true)).await.is_err() {
+        return;
+    }
+    let tell = async {
+        loop {
+            let mut line = serde_json::to_vec(&*status.borrow_and_update())?;
+            line.push(b'\n');
+            to.write_all(&line).await?;
+            if status.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    let listen = async {
+        let mut lines = BufReader::new(from).lines();
+        while let Some(line) = lines.next_line().await? {
+            // What an agent of another version says is passed over.
+            if let Ok(told) = serde_json::from_str(&line)
+                && sender.send(Happened::Told(told)).await.is_err()
+            {
+                break;
+            }
+        }
+        Ok(())
+    };
+    let ended: io::Result<()> = tokio::select! {
+        ended = tell => ended,
+        ended = listen => ended,
+    };
+    drop(ended);
+    drop(sender.send(Happened::Attended(false)).await);
+}

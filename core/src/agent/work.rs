@@ -1,0 +1,191 @@
+//! The instances that this node was assigned: started, stopped, and told of.
+
+use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::{Agent, Effect, Report, Timer};
+use crate::{
+    coordinator::Work as Told,
+    time::Time,
+    workload::{Assigned, AssignmentId, Phase, Status, log},
+};
+
+/// Changes gather for so long: many instances that start at once are told of together.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Instances that one message tells of at most.
+const TOLD: usize = 64;
+
+#[derive(Debug)]
+struct Local {
+    assigned: Arc<Assigned>,
+    status: Status,
+}
+
+/// What runs here.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    local: BTreeMap<AssignmentId, Local>,
+    /// Those whose status is to be told.
+    news: BTreeSet<AssignmentId>,
+    /// Everything is to be told, and that it was.
+    all: bool,
+    timer: u64,
+    gathering: bool,
+}
+
+impl Work {
+    pub(super) fn new(found: Vec<(Arc<Assigned>, Status)>) -> Work {
+        let local = found
+            .into_iter()
+            .map(|(assigned, status)| (assigned.id, Local { assigned, status }));
+        Work {
+            local: local.collect(),
+            ..Work::default()
+        }
+    }
+}
+
+impl Agent {
+    /// The instances that this node has, and how they are.
+    pub fn instances(&self) -> impl Iterator<Item = (&Assigned, &Status)> {
+        self.work.local.values().map(|local| (&*local.assigned, &local.status))
+    }
+
+    /// A new session: the coordinator is told of everything.
+    pub(super) fn tell_all_work(&mut self) {
+        self.work.news = self.work.local.keys().copied().collect();
+        self.work.all = true;
+        self.tell_work_soon();
+    }
+
+    fn tell_work_soon(&mut self) {
+        if !std::mem::replace(&mut self.work.gathering, true) {
+            self.work.timer += 1;
+            let at = self.now + GATHER;
+            self.timers.set(at, Timer::Work(self.work.timer));
+        }
+    }
+
+    /// Tells what changed, in messages of a bounded size.
+    pub(super) fn tell_work(&mut self, token: u64) {
+        if self.work.timer != token {
+            return;
+        }
+        self.work.gathering = false;
+        let Some(conn) = self.live_conn() else { return };
+        let mut instances = Vec::new();
+        while instances.len() < TOLD
+            && let Some(id) = self.work.news.pop_first()
+        {
+            if let Some(local) = self.work.local.get(&id) {
+                instances.push((id, local.status.clone()));
+            }
+        }
+        let rest = !self.work.news.is_empty();
+        let all = !rest && std::mem::take(&mut self.work.all);
+        if !instances.is_empty() || all {
+            let report = Report::Instances { instances, all };
+            self.effects.push_back(Effect::Send { conn, report });
+        }
+        if rest {
+            self.tell_work_soon();
+        }
+    }
+
+    /// The coordinator says what is to run, and what is not.
+    pub(super) fn told_work(&mut self, told: Told) {
+        for assigned in told.assign {
+            let id = assigned.id;
+            if self.work.local.contains_key(&id) {
+                self.work.news.insert(id);
+                continue;
+            }
+            let assigned = Arc::new(assigned);
+            let status = Status {
+                since: self.wall.at(self.now),
+                ..Status::default()
+            };
+            self.effects.push_back(Effect::Run(Arc::clone(&assigned)));
+            if assigned.spec.singleton {
+                self.lend(id);
+            }
+            self.work.local.insert(id, Local { assigned, status });
+        }
+        for (id, reason) in told.stop {
+            match self.work.local.contains_key(&id) {
+                true => self.effects.push_back(Effect::Halt { id, reason }),
+                false => self.not_here(id, reason),
+            }
+        }
+        for id in told.forget {
+            let ended = self.work.local.get(&id).is_some_and(|local| local.status.phase == Phase::Ended);
+            if ended {
+                self.work.local.remove(&id);
+                self.work.news.remove(&id);
+                self.effects.push_back(Effect::Discard { id });
+            }
+        }
+        if !self.work.news.is_empty() {
+            self.tell_work_soon();
+        }
+    }
+
+    /// What is to end is not here: that is said, as of one that has ended.
+    fn not_here(&mut self, id: AssignmentId, detail: String) {
+        let Some(conn) = self.live_conn() else { return };
+        let status = Status {
+            phase: Phase::Ended,
+            since: self.wall.at(self.now),
+            complete: true,
+            detail,
+            ..Status::default()
+        };
+        let report = Report::Instances {
+            instances: vec![(id, status)],
+            all: false,
+        };
+        self.effects.push_back(Effect::Send { conn, report });
+    }
+
+    /// A supervisor says how its instance is.
+    pub(super) fn instance(&mut self, id: AssignmentId, status: Status) {
+        let Some(local) = self.work.local.get_mut(&id) else { return };
+        if local.status == status || local.status.phase == Phase::Ended {
+            return;
+        }
+        local.status = status;
+        self.work.news.insert(id);
+        self.tell_work_soon();
+    }
+
+    /// The lease was renewed: singletons may run on.
+    pub(super) fn lend_all(&mut self) {
+        let singletons = self.work.local.values().filter(|local| local.assigned.spec.singleton);
+        let ids: Vec<AssignmentId> = singletons
+            .filter(|local| local.status.phase != Phase::Ended)
+            .map(|local| local.assigned.id)
+            .collect();
+        for id in ids {
+            self.lend(id);
+        }
+    }
+
+    fn lend(&mut self, id: AssignmentId) {
+        if let Some(until) = self.member_until() {
+            self.effects.push_back(Effect::Lease { id, until });
+        }
+    }
+
+    /// Until when this node may take itself for a member.
+    fn member_until(&self) -> Option<Time> {
+        self.membership.until()
+    }
+
+    /// What an instance wrote was read.
+    pub(super) fn log_read(&mut self, chunk: log::Chunk) {
+        if let Some(conn) = self.live_conn() {
+            let report = Report::Log(chunk);
+            self.effects.push_back(Effect::Send { conn, report });
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! Instances on their nodes: what agents say of them, and what they are told.
+//!
+//! Agents say at the beginning of a session what they have, and then what changes; they are told what differs from what is wanted.
+//! Nothing is repeated within a session, and nothing is lost with one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Answer, Coordinator, Message, Refusal, RequestId, Timer, Work, staging::Then};
+use crate::{
+    event::EventBody,
+    node::{ConnId, Eligibility, Liveness, NodeIndex},
+    placement::{Presence, backoff},
+    time::Time,
+    workload::{Assigned, AssignmentId, End, Goal, Phase, Status, log},
+};
+
+/// Instances that one message assigns at most, and messages that a node is sent at once.
+const ASSIGNED: usize = 32;
+const MESSAGES: usize = 8;
+
+/// When a node that was sent so much is sent the rest.
+const MORE: Duration = Duration::from_millis(50);
+
+/// Questions for what instances wrote, under way at most; and how long one may take.
+const READS: usize = 256;
+const READ_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Clocks of agents may be slower than this one by a sixteenth.
+const DRIFT: u32 = 16;
+
+/// What is said in one session about instances.
+#[derive(Debug, Default)]
+pub(super) struct Dialogue {
+    /// The session.
+    session: u64,
+    /// What the agent told of.
+    told: BTreeSet<AssignmentId>,
+    /// It has told of everything that it had.
+    complete: bool,
+    /// What it was told to run, and to end.
+    assigned: BTreeSet<AssignmentId>,
+    stopped: BTreeSet<AssignmentId>,
+    /// What it may forget.
+    forget: BTreeSet<AssignmentId>,
+    /// What it runs that is not known here, and that was told.
+    strangers: BTreeSet<AssignmentId>,
+}
+
+/// The dialogues under way.
+#[derive(Debug, Default)]
+pub(super) struct Dialogues {
+    nodes: BTreeMap<NodeIndex, Dialogue>,
+    /// Nodes that are to be told more, later.
+    more: BTreeSet<NodeIndex>,
+    /// Who waits for what an instance wrote, and since when.
+    reads: BTreeMap<u64, (RequestId, NodeIndex, Time)>,
+    numbers: u64,
+}
+
+impl Coordinator {
+    /// An agent says how its instances are.
+    pub(super) fn instances(&mut self, conn: ConnId, instances: Vec<(AssignmentId, Status)>, all: bool) {
+        let Some(index) = self.witness(conn, "instances") else {
+            return;
+        };
+        let session = self.registry[index].record.session;
+        let dialogue = self.dialogues.nodes.entry(index).or_default();
+        if dialogue.session != session {
+            *dialogue = Dialogue {
+                session,
+                ..Dialogue::default()
+            };
+        }
+        for (id, status) in instances {
+            self.instance(index, id, status);
+        }
+        let first = match self.dialogues.nodes.get_mut(&index) {
+            Some(dialogue) => all && !std::mem::replace(&mut dialogue.complete, true),
+            None => false,
+        };
+        if first {
+            self.agree(index);
+        }
+        self.then(Then::Tell(index));
+    }
+
+    fn instance(&mut self, index: NodeIndex, id: AssignmentId, status: Status) {
+        let ended = status.phase == Phase::Ended;
+        let known = self.table.held(id).is_some_and(|held| held.index == index);
+        let over = self.table.held(id).is_none_or(|held| !held.is_there());
+        let Some(dialogue) = self.dialogues.nodes.get_mut(&index) else {
+            return;
+        };
+        dialogue.told.insert(id);
+        if ended && over {
+            dialogue.forget.insert(id);
+            return;
+        }
+        if !known {
+            // Nobody here knows what it is for: it is left alone, and told of.
+            if dialogue.strangers.insert(id) {
+                let name = self.registry[index].name().to_owned();
+                let detail = format!("{name} runs instance {id}, which is not known here; it is left alone");
+                self.record_instance(Some(index), "", id, detail);
+            }
+            return;
+        }
+        if over {
+            // It was taken for ended.
+            dialogue.stopped.remove(&id);
+            return;
+        }
+        self.update(id, status);
+    }
+
+    fn update(&mut self, id: AssignmentId, status: Status) {
+        let now = self.now;
+        let Some(held) = self.table.held_mut(id) else { return };
+        if held.status == status {
+            return;
+        }
+        held.healthy_since = match status.healthy {
+            true => Some(held.healthy_since.unwrap_or(now)),
+            false => None,
+        };
+        let news = held.status.phase != status.phase
+            || held.status.healthy != status.healthy
+            || held.status.restarts != status.restarts;
+        let crashed = status.restarts > held.status.restarts;
+        let ended = status.phase == Phase::Ended;
+        held.status = status;
+        let (workload, index) = (Arc::clone(&held.record.workload), held.index);
+        let name = format!("{workload}.{}", held.record.slot);
+        let detail = held.status.detail.clone();
+        if crashed {
+            let node = self.registry[index].name().to_owned();
+            let detail = format!("{name} on {node} is started again: {detail}");
+            self.record_instance(Some(index), &workload, id, detail);
+        }
+        if ended {
+            self.instance_ended(id);
+        }
+        if news {
+            self.dirty(workload);
+        }
+    }
+
+    /// No process of an instance is left.
+    pub(super) fn instance_ended(&mut self, id: AssignmentId) {
+        let (now, wall) = (self.now, self.wall_now());
+        let Some(held) = self.table.held_mut(id) else { return };
+        let (index, status) = (held.index, held.status.clone());
+        let record = Arc::make_mut(&mut held.record);
+        record.end = Some(End {
+            time: wall,
+            exit: status.exit,
+            complete: status.complete,
+            detail: status.detail.clone(),
+        });
+        let (workload, slot, attempt) = (Arc::clone(&record.workload), record.slot, record.attempt);
+        let failed = record.goal == Goal::Run && !status.complete;
+        let asked = record.goal == Goal::Stop;
+        for old in self.table.ended(id) {
+            self.keep_assignment(old);
+        }
+        self.keep_assignment(id);
+        if let Some(dialogue) = self.dialogues.nodes.get_mut(&index) {
+            dialogue.forget.insert(id);
+        }
+        let node = self.registry[index].name().to_owned();
+        if failed {
+            self.table.failed(&workload, index, now);
+            let until = now + backoff(attempt + 1);
+            if let Some(declared) = self.table.declared_mut(&workload) {
+                declared.not_before.insert(slot, until);
+            }
+        } else if let Some(declared) = self.table.declared_mut(&workload) {
+            declared.not_before.remove(&slot);
+        }
+        let how = match (failed, asked) {
+            (true, _) => "failed",
+            (false, true) => "was stopped",
+            (false, false) => "is over",
+        };
+        let detail = format!("{workload}.{slot} on {node} {how}: {}", status.detail);
+        self.record_instance(Some(index), &workload, id, detail);
+        self.dirty(workload);
+        self.room_changed();
+        if self.registry[index].record.eligibility == Eligibility::Draining && self.table.of_node(index).next().is_none() {
+            let summary = format!("{node} is empty");
+            let (verb, detail) = ("drain".to_owned(), "no instance is left on it".to_owned());
+            let by = String::new();
+            self.record(Some(index), summary, EventBody::Command { verb, detail, by });
+        }
+    }
+
+    /// An agent has told of everything that it has: what is wanted and not there is assigned again, what came back is looked at.
+    fn agree(&mut self, index: NodeIndex) {
+        let Some(dialogue) = self.dialogues.nodes.get(&index) else {
+            return;
+        };
+        let mut gone = Vec::new();
+        let mut back = Vec::new();
+        for held in self.table.of_node(index) {
+            let id = held.record.id;
+            match (dialogue.told.contains(&id), held.record.goal) {
+                (false, Goal::Stop) => gone.push(id),
+                (true, Goal::Stop) => back.push(id),
+                _ => {}
+            }
+        }
+        for id in gone {
+            if let Some(held) = self.table.held_mut(id) {
+                (held.status.phase, held.status.complete) = (Phase::Ended, true);
+                held.status.detail = "its node does not have it any more".to_owned();
+            }
+            self.instance_ended(id);
+        }
+        for id in back {
+            self.take_back(id);
+        }
+        self.node_changed(index);
+    }
+
+    /// An instance that was given up with its node is there again: it stays when the one in its place does not run yet; of two
+    /// that run, the newer one does.
+    fn take_back(&mut self, id: AssignmentId) {
+        let Some(held) = self.table.held(id) else { return };
+        let Some(declared) = self.table.declared(&held.record.workload) else {
+            return;
+        };
+        let singleton = declared.record.spec().is_none_or(|spec| spec.singleton);
+        let runs = held.status.phase == Phase::Running && held.record.revision == declared.record.revision;
+        if singleton || !runs || declared.record.deleted {
+            return;
+        }
+        let slot = held.record.slot;
+        let successor = self.table.instances(declared).find(|other| {
+            other.is_wanted() && other.record.slot == slot && other.record.replaces == Some(id)
+        });
+        let Some(successor) = successor.filter(|other| other.status.phase != Phase::Running) else {
+            return;
+        };
+        let successor = successor.record.id;
+        let reason = format!("{id}, whose place it was to take, is there again");
+        self.set_goal(successor, Goal::Stop, &reason);
+        self.set_goal(id, Goal::Run, "");
+    }
+
+    /// Sets what an instance is meant to do; its node is told once that is durable.
+    pub(super) fn set_goal(&mut self, id: AssignmentId, goal: Goal, reason: &str) {
+        let Some(held) = self.table.held_mut(id) else { return };
+        let index = held.index;
+        let record = Arc::make_mut(&mut held.record);
+        record.goal = goal;
+        reason.clone_into(&mut record.stop_reason);
+        self.keep_assignment(id);
+        self.then(Then::Tell(index));
+    }
+
+    /// Tells a node what differs from what is wanted.
+    pub(super) fn tell(&mut self, index: NodeIndex) {
+        self.dialogues.more.remove(&index);
+        let Some((conn, session)) = self.registry[index]
+            .live_session()
+            .map(|session| (session.conn, session.number))
+        else {
+            return;
+        };
+        let Some(dialogue) = self.dialogues.nodes.get_mut(&index) else {
+            return;
+        };
+        if dialogue.session != session || !dialogue.complete {
+            return;
+        }
+        let mut messages = Vec::new();
+        let mut work = Work {
+            forget: std::mem::take(&mut dialogue.forget).into_iter().collect(),
+            ..Work::default()
+        };
+        for held in self.table.of_node(index) {
+            let id = held.record.id;
+            match held.record.goal {
+                Goal::Run if !dialogue.told.contains(&id) && !dialogue.assigned.contains(&id) => {
+                    let Some(spec) = self.table.spec_of(&held.record) else {
+                        continue;
+                    };
+                    if messages.len() >= MESSAGES {
+                        self.dialogues.more.insert(index);
+                        self.timers.set(self.now + MORE, Timer::Tell);
+                        break;
+                    }
+                    dialogue.assigned.insert(id);
+                    work.assign.push(Assigned {
+                        id,
+                        slot: held.record.slot,
+                        revision: held.record.revision,
+                        spec: Arc::clone(spec),
+                    });
+                }
+                Goal::Stop if dialogue.stopped.insert(id) => {
+                    work.stop.push((id, held.record.stop_reason.clone()));
+                }
+                _ => {}
+            }
+            if work.assign.len() >= ASSIGNED {
+                messages.push(std::mem::take(&mut work));
+            }
+        }
+        if work != Work::default() {
+            messages.push(work);
+        }
+        for work in messages {
+            self.send(conn, Message::Work(Box::new(work)));
+        }
+    }
+
+    /// Tells those who were to be told more.
+    pub(super) fn tell_more(&mut self) {
+        for index in std::mem::take(&mut self.dialogues.more) {
+            self.tell(index);
+        }
+    }
+
+    /// What is known of a node as the place of an instance.
+    pub(super) fn presence(&self, index: NodeIndex) -> Presence {
+        let node = &self.registry[index];
+        if matches!(node.liveness, Liveness::Offline | Liveness::Left) {
+            return Presence::Lost {
+                since: node.since,
+                cause: node.cause,
+                lease: self.lease_ends(index),
+            };
+        }
+        match node.record.eligibility {
+            Eligibility::Draining => Presence::Leaves(node.drain_until),
+            Eligibility::Isolated => Presence::Leaves(None),
+            Eligibility::Eligible | Eligibility::Cordoned => Presence::There,
+        }
+    }
+
+    /// When no lease that this node was ever given can run any more. It counts from the sending of what was heard of it, or of what
+    /// a peer passed on, by its own clock.
+    fn lease_ends(&self, index: NodeIndex) -> Time {
+        let node = &self.registry[index];
+        let relayed = node.relayed.map(|(_, at)| at);
+        // What a coordinator before this one promised, it promised before this one started.
+        let given = [node.last_seen, relayed].into_iter().flatten().fold(self.started_at, Time::max);
+        let lease = self.lease(index);
+        given + lease + lease / DRIFT
+    }
+
+    /// Somebody wants to know what an instance wrote.
+    pub(super) fn read_log(
+        &mut self,
+        request: RequestId,
+        assignment: &str,
+        stream: log::Stream,
+        from: log::From,
+    ) -> Result<(), Refusal> {
+        let view = self.table.view();
+        let row = view.assignment(assignment).ok_or_else(|| Refusal::Unknown {
+            what: "assignment",
+            name: assignment.to_owned(),
+        })?;
+        let id = row.record.id;
+        let index = self.registry.find(row.record.node);
+        let session = index.and_then(|index| {
+            let session = self.registry[index].live_session()?;
+            Some((index, session.conn))
+        });
+        let Some((index, conn)) = session else {
+            let node = index.map_or(row.record.node.to_string(), |index| self.registry[index].name().to_owned());
+            return Err(Refusal::NoSession(node));
+        };
+        if self.dialogues.reads.len() >= READS {
+            return Err(Refusal::Overloaded("too many logs are being read"));
+        }
+        self.dialogues.numbers += 1;
+        let number = self.dialogues.numbers;
+        self.dialogues.reads.insert(number, (request, index, self.now));
+        self.timers.set(self.now + READ_PATIENCE, Timer::Read(number));
+        let wanted = log::Request {
+            number,
+            id,
+            stream,
+            from,
+        };
+        self.send(conn, Message::ReadLog(wanted));
+        Ok(())
+    }
+
+    /// An agent says what an instance wrote.
+    pub(super) fn log_read(&mut self, conn: ConnId, chunk: log::Chunk) {
+        let Some(index) = self.witness(conn, "log") else { return };
+        let asked = self.dialogues.reads.get(&chunk.number);
+        if asked.is_none_or(|(_, of, _)| *of != index) {
+            return;
+        }
+        let Some((request, ..)) = self.dialogues.reads.remove(&chunk.number) else {
+            return;
+        };
+        let answer = match chunk.error.is_empty() {
+            true => Ok(Answer::Log(chunk)),
+            false => Err(Refusal::Log(chunk.error)),
+        };
+        self.effects.push_back(super::Effect::Reply { request, answer });
+    }
+
+    /// A question for what an instance wrote was not answered.
+    pub(super) fn give_up_reading(&mut self, number: u64) {
+        if let Some((request, index, _)) = self.dialogues.reads.remove(&number) {
+            let node = self.registry[index].name();
+            let answer = Err(Refusal::Log(format!("node {node:?} does not answer: try again")));
+            self.effects.push_back(super::Effect::Reply { request, answer });
+        }
+    }
+}

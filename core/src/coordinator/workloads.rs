@@ -1,0 +1,665 @@
+//! Workloads: what operators declare, and what is done so that it runs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    Answer, Changed, Coordinator, Effect, PlannedStart, Refusal, Timer, WorkloadCommand, WorkloadVerb, staging::Then,
+};
+use crate::{
+    autonomy::{Alternative, Evidence, Proposal},
+    event::EventBody,
+    node::{Eligibility, NodeIndex},
+    placement::{self, Fleet, Node, Plan, Presence, World},
+    time::Time,
+    workload::{Assignment, AssignmentId, Declared, Goal, Kind, Resources, Spec, Workload},
+};
+
+/// Workloads at most.
+const WORKLOADS: usize = 10_000;
+
+/// Nodes that a plan lists at most as those that would take none.
+const REJECTIONS: usize = 1_000;
+
+/// Moves that a decision lists at most; its events have them all.
+const LISTED: usize = 32;
+
+/// Readers see what changed at most so much later.
+const VIEW: Duration = Duration::from_millis(50);
+
+/// What is to be looked at.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    /// Workloads of which something changed.
+    dirty: BTreeSet<Arc<str>>,
+    /// When to look at a workload though nothing changes.
+    wakes: BTreeMap<Arc<str>, Time>,
+    /// Instances placed in this epoch.
+    placed: u64,
+    /// The newest timer.
+    timer: u64,
+    due: Option<Time>,
+    viewing: bool,
+}
+
+impl Coordinator {
+    /// Takes in what the store kept.
+    pub(super) fn recall_work(&mut self, workloads: Vec<Arc<Workload>>, assignments: Vec<Arc<Assignment>>) {
+        let now = self.now;
+        for record in workloads {
+            if let Some(name) = record.spec().map(|spec| spec.name.clone()) {
+                self.table.declare(&name, record);
+            }
+        }
+        for record in assignments {
+            let Some(index) = self.registry.find(record.node) else {
+                continue;
+            };
+            let resources = self.table.spec_of(&record).map(|spec| spec.resources);
+            self.table.hold(record, index, resources.unwrap_or_default(), now);
+        }
+        let names: Vec<Arc<str>> = self.table.workloads().map(|(name, _)| Arc::clone(name)).collect();
+        for name in names {
+            self.dirty(name);
+        }
+        self.view_soon();
+    }
+
+    /// A workload is looked at again.
+    pub(super) fn dirty(&mut self, name: Arc<str>) {
+        self.agenda.dirty.insert(name);
+        self.look_at_work(self.now);
+    }
+
+    /// A node is otherwise than before: what it has, or what waits for one like it, is looked at again.
+    pub(super) fn node_changed(&mut self, index: NodeIndex) {
+        let mut names: BTreeSet<Arc<str>> = self
+            .table
+            .of_node(index)
+            .map(|held| Arc::clone(&held.record.workload))
+            .collect();
+        names.extend(self.waiting());
+        let daemons = self.table.workloads().filter(|(_, declared)| {
+            declared.record.spec().is_some_and(|spec| spec.kind == Kind::Daemon)
+        });
+        names.extend(daemons.map(|(name, _)| Arc::clone(name)));
+        for name in names {
+            self.dirty(name);
+        }
+    }
+
+    /// Some node has more room than before.
+    pub(super) fn room_changed(&mut self) {
+        for name in self.waiting() {
+            self.dirty(name);
+        }
+    }
+
+    fn waiting(&self) -> Vec<Arc<str>> {
+        let waits = self.table.workloads().filter(|(_, declared)| !declared.waiting.is_empty());
+        waits.map(|(name, _)| Arc::clone(name)).collect()
+    }
+
+    fn look_at_work(&mut self, at: Time) {
+        if self.agenda.due.is_none_or(|due| at < due) {
+            self.agenda.due = Some(at);
+            self.agenda.timer += 1;
+            self.timers.set(at, Timer::Reconcile(self.agenda.timer));
+        }
+    }
+
+    /// Brings what runs closer to what was declared.
+    pub(super) fn reconcile(&mut self, token: u64) {
+        if token != self.agenda.timer {
+            return;
+        }
+        self.agenda.due = None;
+        if self.stopping {
+            return;
+        }
+        if self.staging.is_behind() {
+            self.look_at_work(self.now + VIEW);
+            return;
+        }
+        let now = self.now;
+        let over: Vec<Arc<str>> = self
+            .agenda
+            .wakes
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        let mut names = std::mem::take(&mut self.agenda.dirty);
+        names.extend(over);
+        for name in &names {
+            self.agenda.wakes.remove(name);
+        }
+        let mut fleet = self.fleet();
+        let mut order: Vec<(u8, Arc<str>)> = names.into_iter().map(|name| (self.priority(&name), name)).collect();
+        order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
+        for (_, name) in order {
+            self.reconcile_one(&name, &mut fleet);
+        }
+        if let Some(next) = self.agenda.wakes.values().min().copied() {
+            self.look_at_work(next);
+        }
+        self.view_soon();
+    }
+
+    fn priority(&self, name: &str) -> u8 {
+        let spec = self.table.declared(name).and_then(|declared| declared.record.spec());
+        spec.map_or(0, |spec| spec.priority)
+    }
+
+    fn reconcile_one(&mut self, name: &Arc<str>, fleet: &mut Fleet) {
+        let ambiguous = self.climate().ambiguous;
+        let Some(declared) = self.table.declared(name) else { return };
+        let plan = self.plan(declared, ambiguous, None, fleet);
+        if let Some(wake) = plan.wake {
+            self.agenda.wakes.insert(Arc::clone(name), wake);
+        }
+        self.carry_out_plan(name, plan);
+        let over = self.table.declared(name).is_some_and(|declared| {
+            declared.record.deleted && !self.table.instances(declared).any(|held| held.is_there())
+        });
+        if over {
+            for id in self.table.forget_workload(name) {
+                self.keep_assignment(id);
+            }
+            self.keep_workload(name);
+            self.agenda.wakes.remove(name);
+            self.record_workload(name, format!("{name} is gone"));
+        }
+    }
+
+    fn plan(&self, declared: &Declared, ambiguous: bool, drained: Option<NodeIndex>, fleet: &mut Fleet) -> Plan {
+        let presence = |index: NodeIndex| match self.presence(index) {
+            Presence::There if drained == Some(index) => Presence::Leaves(None),
+            presence => presence,
+        };
+        let world = World {
+            now: self.now,
+            table: &self.table,
+            presence: &presence,
+            ambiguous,
+        };
+        placement::plan(&world, declared, fleet)
+    }
+
+    /// The nodes, as placement sees them.
+    pub(super) fn fleet(&self) -> Fleet {
+        let nodes = self.registry.iter().map(|(index, node)| {
+            let (record, facts) = (&node.record, &node.record.facts);
+            let load = node.session.as_ref().map_or(0.0, |session| session.load) * 100.0;
+            Node {
+                index,
+                id: facts.id,
+                name: facts.name.as_str().into(),
+                labels: Arc::new(record.labels()),
+                attributes: Arc::new(facts.attributes.clone()),
+                admission: record.admission,
+                liveness: node.liveness,
+                eligibility: record.eligibility,
+                capacity: Resources {
+                    cpu_millis: facts.capacity.cpu_millis,
+                    memory_bytes: facts.capacity.memory_bytes,
+                },
+                promised: self.table.promised(index),
+                load_percent: (load.round() as u32).max(self.outlook(index)),
+                trust_percent: 100,
+            }
+        });
+        Fleet::new(nodes.collect())
+    }
+
+    /// The load that a node is expected to have, in hundredths; 0 where that is not known.
+    fn outlook(&self, index: NodeIndex) -> u32 {
+        self.outlooks.get(&index).copied().unwrap_or(0)
+    }
+
+    fn carry_out_plan(&mut self, name: &Arc<str>, plan: Plan) {
+        let decision = match plan.is_idle() {
+            true => 0,
+            false => self.decide_placement(name, &plan),
+        };
+        for (id, reason) in &plan.stops {
+            self.set_goal(*id, Goal::Stop, reason);
+        }
+        let revision = self.table.declared(name).map_or(0, |declared| declared.record.revision);
+        for id in &plan.revised {
+            if let Some(held) = self.table.held_mut(*id) {
+                Arc::make_mut(&mut held.record).revision = revision;
+                self.keep_assignment(*id);
+            }
+        }
+        for start in &plan.starts {
+            self.start_instance(name, revision, start, decision);
+        }
+        if let Some(declared) = self.table.declared_mut(name) {
+            declared.waiting.clone_from(&plan.waiting);
+        }
+        self.judge_update(name, &plan);
+        self.prune_revisions(name);
+    }
+
+    fn start_instance(&mut self, name: &Arc<str>, revision: u64, start: &placement::Start, decision: u64) {
+        self.agenda.placed += 1;
+        let id = AssignmentId(self.epoch << 32 | self.agenda.placed);
+        let record = Assignment {
+            id,
+            workload: Arc::clone(name),
+            slot: start.slot,
+            revision,
+            node: self.registry[start.node].record.id(),
+            goal: Goal::Run,
+            placed: self.wall_now(),
+            reason: start.reason.clone(),
+            score: start.score,
+            decision,
+            replaces: start.replaces,
+            attempt: start.attempt,
+            stop_reason: String::new(),
+            end: None,
+        };
+        let resources = self.table.spec_of(&record).map(|spec| spec.resources);
+        let now = self.now;
+        self.table
+            .hold(Arc::new(record), start.node, resources.unwrap_or_default(), now);
+        self.keep_assignment(id);
+        self.then(Then::Tell(start.node));
+    }
+
+    /// An update that is over, or has failed.
+    fn judge_update(&mut self, name: &Arc<str>, plan: &Plan) {
+        let Some(declared) = self.table.declared(name) else { return };
+        let record = &declared.record;
+        if plan.settled {
+            let mut record = Arc::clone(record);
+            let own = Arc::make_mut(&mut record);
+            (own.stable, own.restarted) = (own.revision, None);
+            let revision = own.revision;
+            self.table.declare(name, record);
+            self.keep_workload(name);
+            self.record_workload(name, format!("{name}: all instances of revision {revision} are well"));
+            return;
+        }
+        let Some(why) = &plan.failed else { return };
+        let stable = record.revisions.get(&record.stable).cloned();
+        let (Some(spec), Some(stable)) = (record.spec(), stable) else {
+            return;
+        };
+        if *record.rolled_back == **why {
+            return;
+        }
+        let mut record = Arc::clone(record);
+        let own = Arc::make_mut(&mut record);
+        own.rolled_back.clone_from(why);
+        let back = spec.update.rollback && !spec.runs_like(&stable);
+        let summary = if back {
+            let (failed, to) = (own.revision, own.stable);
+            // How many there should be is no part of what failed.
+            let mut spec = Spec::clone(&stable);
+            spec.kind = own.spec().map_or(spec.kind, |now| now.kind);
+            own.revision += 1;
+            own.revisions.insert(own.revision, Arc::new(spec));
+            format!("{name}: revision {failed} failed and is taken back to {to}, as revision {}: {why}", own.revision)
+        } else {
+            format!("{name}: the update to revision {} has failed and goes no further: {why}", own.revision)
+        };
+        self.table.declare(name, record);
+        self.keep_workload(name);
+        self.record_workload(name, summary);
+        self.dirty(Arc::clone(name));
+    }
+
+    /// Declarations that nothing runs by and nothing goes back to are not kept.
+    fn prune_revisions(&mut self, name: &Arc<str>) {
+        let Some(declared) = self.table.declared(name) else { return };
+        let used: BTreeSet<u64> = self
+            .table
+            .instances(declared)
+            .map(|held| held.record.revision)
+            .chain([declared.record.revision, declared.record.stable])
+            .collect();
+        if declared.record.revisions.keys().all(|revision| used.contains(revision)) {
+            return;
+        }
+        let mut record = Arc::clone(&declared.record);
+        Arc::make_mut(&mut record).revisions.retain(|revision, _| used.contains(revision));
+        self.table.declare(name, record);
+        self.keep_workload(name);
+    }
+
+    /// Why it is done: the decision that the instances' records name.
+    fn decide_placement(&mut self, name: &Arc<str>, plan: &Plan) -> u64 {
+        let wall = self.wall_now();
+        let mut evidence = Vec::new();
+        for start in plan.starts.iter().take(LISTED) {
+            let node = self.registry[start.node].name();
+            let score = start.score.total;
+            let fact = format!("start {name}.{} on {node} (score {score}): {}", start.slot, start.reason);
+            evidence.push(Evidence::new(wall, "placement", fact));
+        }
+        for (id, reason) in plan.stops.iter().take(LISTED) {
+            let Some(held) = self.table.held(*id) else { continue };
+            let (slot, node) = (held.record.slot, self.registry[held.index].name());
+            let fact = format!("stop {name}.{slot} on {node}: {reason}");
+            evidence.push(Evidence::new(wall, "placement", fact));
+        }
+        for waiting in &plan.waiting {
+            let fact = format!("{} wait: {}", waiting.slots, waiting.reason);
+            evidence.push(Evidence::new(wall, "placement", fact));
+        }
+        let about = match (plan.starts.as_slice(), plan.stops.as_slice()) {
+            ([one], []) => Some(one.node),
+            ([], [(id, _)]) => self.table.held(*id).map(|held| held.index),
+            _ => None,
+        };
+        let mut parts = Vec::new();
+        for (verb, count) in [
+            ("start", plan.starts.len()),
+            ("stop", plan.stops.len()),
+            ("carry over", plan.revised.len()),
+        ] {
+            if count > 0 {
+                parts.push(format!("{verb} {count}"));
+            }
+        }
+        if let Some(why) = &plan.failed {
+            parts.push(format!("take the update back: {why}"));
+        }
+        let alternatives = plan.considered.iter();
+        let proposal = Proposal {
+            index: about,
+            node: about.map(|index| self.registry[index].record.id()),
+            time: wall,
+            cycle: self.cycle,
+            rule: "declared-runs",
+            action: format!("{name}: {}", parts.join(", ")),
+            evidence,
+            alternatives: alternatives.map(|(what, why)| Alternative::new(what, why.as_str())).collect(),
+        };
+        let decision = self.autonomy.placement(name, proposal);
+        let id = decision.id;
+        self.record_decision(about, decision);
+        id
+    }
+
+    /// What happened to a workload, as an event.
+    pub(super) fn record_workload(&mut self, name: &str, summary: String) -> u64 {
+        let body = EventBody::Workload {
+            workload: name.to_owned(),
+            assignment: None,
+            by: String::new(),
+        };
+        self.record(None, summary, body)
+    }
+
+    /// What happened to an instance, as an event.
+    pub(super) fn record_instance(&mut self, index: Option<NodeIndex>, name: &str, id: AssignmentId, summary: String) {
+        let body = EventBody::Workload {
+            workload: name.to_owned(),
+            assignment: Some(id),
+            by: String::new(),
+        };
+        self.record(index, summary, body);
+    }
+
+    /// An operator changes what should run.
+    pub(super) fn workload_command(&mut self, command: WorkloadCommand, by: &str) -> Result<Answer, Refusal> {
+        let name = command.verb.workload().to_owned();
+        let before = self.table.declared(&name).map(|declared| Arc::clone(&declared.record));
+        let now = before.as_ref().map_or(0, |record| record.revision);
+        if let Some(at) = command.at.filter(|at| *at != now) {
+            return Err(Refusal::Revision { name, now, at });
+        }
+        let after = self.changed_record(&command.verb, before.as_ref(), by)?;
+        let changed = before.as_ref() != Some(&after);
+        let mut fleet = self.fleet();
+        let declared = self.declared_as(&name, &after);
+        let ambiguous = self.climate().ambiguous;
+        let plan = match changed {
+            true => self.plan(&declared, ambiguous, None, &mut fleet),
+            false => Plan::default(),
+        };
+        let mut told = self.tell_plan(&name, &plan);
+        (told.spec, told.changed, told.applied) = (after.spec().cloned(), changed, !command.plan);
+        told.revision = now;
+        if command.plan {
+            if let Some(spec) = after.spec() {
+                told.rejections = self.rejections(spec, &declared, &plan, &fleet);
+            }
+            return Ok(Answer::Workloads(vec![told]));
+        }
+        if changed {
+            told.revision = after.revision;
+            self.table.declare(&name, after);
+            self.keep_workload(&name);
+            let summary = format!("{} {name}: revision {}", command.verb.name(), told.revision);
+            told.event = self.record(
+                None,
+                summary,
+                EventBody::Workload {
+                    workload: name.clone(),
+                    assignment: None,
+                    by: by.to_owned(),
+                },
+            );
+            let name: Arc<str> = name.as_str().into();
+            if let Some(wake) = plan.wake {
+                self.agenda.wakes.insert(Arc::clone(&name), wake);
+                self.look_at_work(wake);
+            }
+            self.carry_out_plan(&name, plan);
+            self.dirty(name);
+            self.view_now();
+        }
+        Ok(Answer::Workloads(vec![told]))
+    }
+
+    fn declared_as(&self, name: &str, record: &Arc<Workload>) -> Declared {
+        match self.table.declared(name) {
+            Some(declared) => {
+                let mut declared = declared.clone();
+                declared.record = Arc::clone(record);
+                declared
+            }
+            None => Declared::new(Arc::clone(record)),
+        }
+    }
+
+    /// A workload's record as a change makes it.
+    fn changed_record(
+        &self,
+        verb: &WorkloadVerb,
+        before: Option<&Arc<Workload>>,
+        by: &str,
+    ) -> Result<Arc<Workload>, Refusal> {
+        let unknown = || Refusal::Unknown {
+            what: "workload",
+            name: verb.workload().to_owned(),
+        };
+        let invalid = |field: &'static str, reason: String| Refusal::Invalid { field, reason };
+        if before.is_some_and(|record| record.deleted) && !matches!(verb, WorkloadVerb::Delete { .. }) {
+            let reason = "is being deleted: wait until its instances are gone".to_owned();
+            return Err(invalid("name", reason));
+        }
+        if let (WorkloadVerb::Apply(spec), None) = (verb, before) {
+            if self.table.workloads().count() >= WORKLOADS {
+                return Err(Refusal::Overloaded("there are 10,000 workloads, the limit"));
+            }
+            return Ok(Arc::new(Workload {
+                revisions: BTreeMap::from([(1, Arc::clone(spec))]),
+                revision: 1,
+                stable: 0,
+                time: self.wall_now(),
+                by: by.to_owned(),
+                deleted: false,
+                restarted: None,
+                promoted: 0,
+                rolled_back: String::new(),
+            }));
+        }
+        let before = before.ok_or_else(unknown)?;
+        let spec = before.spec().ok_or_else(unknown)?;
+        let mut record = Workload::clone(before);
+        let declare = |record: &mut Workload, spec: Arc<Spec>| {
+            record.revision += 1;
+            record.revisions.insert(record.revision, spec);
+            record.rolled_back.clear();
+        };
+        match verb {
+            WorkloadVerb::Apply(wanted) if wanted == spec => return Ok(Arc::clone(before)),
+            WorkloadVerb::Apply(wanted) => {
+                if spec.kind.is_batch() != wanted.kind.is_batch() || (spec.kind == Kind::Daemon) != (wanted.kind == Kind::Daemon) {
+                    let reason = "a workload stays what it is: delete it first".to_owned();
+                    return Err(invalid("kind", reason));
+                }
+                declare(&mut record, Arc::clone(wanted));
+            }
+            WorkloadVerb::Scale { replicas, .. } => {
+                let mut wanted = Spec::clone(spec);
+                wanted.kind = match wanted.kind {
+                    Kind::Service { .. } => Kind::Service { replicas: *replicas },
+                    Kind::Batch { retries, .. } => Kind::Batch {
+                        replicas: *replicas,
+                        retries,
+                    },
+                    Kind::Daemon => return Err(invalid("replicas", "a daemon has one on every node".to_owned())),
+                };
+                wanted.check().map_err(|bad| invalid("replicas", bad.to_string()))?;
+                if wanted == **spec {
+                    return Ok(Arc::clone(before));
+                }
+                declare(&mut record, Arc::new(wanted));
+            }
+            WorkloadVerb::Restart { .. } => {
+                record.restarted = Some((self.wall_now(), AssignmentId(self.epoch << 32 | (self.agenda.placed + 1))));
+                if record.stable == record.revision {
+                    // Settled again only when all were replaced.
+                    record.revisions.insert(record.revision + 1, Arc::clone(spec));
+                    record.revision += 1;
+                }
+            }
+            WorkloadVerb::Promote { .. } => record.promoted = record.revision,
+            WorkloadVerb::Delete { .. } => record.deleted = true,
+        }
+        if record == **before {
+            return Ok(Arc::clone(before));
+        }
+        (record.time, record.by) = (self.wall_now(), by.to_owned());
+        Ok(Arc::new(record))
+    }
+
+    fn tell_plan(&self, name: &str, plan: &Plan) -> Changed {
+        let starts = plan.starts.iter().map(|start| PlannedStart {
+            workload: name.to_owned(),
+            slot: start.slot,
+            node: self.registry[start.node].record.id(),
+            node_name: self.registry[start.node].name().to_owned(),
+            score: start.score,
+            reason: start.reason.clone(),
+        });
+        let stops = plan.stops.iter().map(|(id, reason)| {
+            let node = self.table.held(*id).map(|held| self.registry[held.index].name().to_owned());
+            (*id, node.unwrap_or_default(), reason.clone())
+        });
+        Changed {
+            name: name.to_owned(),
+            starts: starts.collect(),
+            stops: stops.collect(),
+            later: plan.later,
+            waiting: plan.waiting.clone(),
+            ..Changed::default()
+        }
+    }
+
+    fn rejections(&self, spec: &Spec, declared: &Declared, plan: &Plan, fleet: &Fleet) -> Vec<(crate::id::NodeId, String, String)> {
+        let mut standing = self.table.standing(declared, self.now);
+        for start in &plan.starts {
+            *standing.instances.entry(start.node).or_default() += 1;
+        }
+        let mut rejections: Vec<_> = fleet
+            .nodes()
+            .iter()
+            .filter(|node| !standing.instances.contains_key(&node.index) || !plan.waiting.is_empty())
+            .filter_map(|node| {
+                let unfit = fleet.unfit(spec, &standing, node)?;
+                Some((node.id, node.name.to_string(), unfit.to_string()))
+            })
+            .collect();
+        rejections.sort_unstable();
+        rejections.truncate(REJECTIONS);
+        rejections
+    }
+
+    /// Has a node emptied.
+    pub(super) fn drain(
+        &mut self,
+        node: &str,
+        deadline: Option<Duration>,
+        plan: bool,
+        by: &str,
+    ) -> Result<Answer, Refusal> {
+        let index = self.registry.resolve(node)?;
+        let names: BTreeSet<Arc<str>> = self
+            .table
+            .of_node(index)
+            .map(|held| Arc::clone(&held.record.workload))
+            .collect();
+        let mut told = Vec::new();
+        let mut fleet = self.fleet();
+        fleet.close(index);
+        let ambiguous = self.climate().ambiguous;
+        for name in &names {
+            let Some(declared) = self.table.declared(name) else { continue };
+            let moves = self.plan(declared, ambiguous, Some(index), &mut fleet);
+            let mut change = self.tell_plan(name, &moves);
+            (change.revision, change.spec) = (declared.record.revision, declared.record.spec().cloned());
+            (change.applied, change.changed) = (!plan, true);
+            told.push(change);
+        }
+        if plan {
+            return Ok(Answer::Workloads(told));
+        }
+        let (now, wall) = (self.now, self.wall_now());
+        let until = deadline.map(|deadline| now + deadline);
+        let node = &mut self.registry[index];
+        node.drain_until = until;
+        let record = Arc::make_mut(&mut node.record);
+        record.eligibility = Eligibility::Draining;
+        record.drain_deadline = deadline.map(|deadline| wall.plus(deadline));
+        let within = deadline.map_or("as long as it takes".to_owned(), |deadline| format!("within {deadline:?}"));
+        let left = self.table.of_node(index).count();
+        let event = self.carried_out(index, "drain", format!("{left} instances to be moved, {within}"), by);
+        for change in &mut told {
+            change.event = event;
+        }
+        self.node_changed(index);
+        Ok(Answer::Workloads(told))
+    }
+
+    /// Readers are to see what changed, soon.
+    pub(super) fn view_soon(&mut self) {
+        if !std::mem::replace(&mut self.agenda.viewing, true) {
+            self.timers.set(self.now + VIEW, Timer::View);
+        }
+    }
+
+    /// Readers see what changed.
+    pub(super) fn view(&mut self) {
+        self.agenda.viewing = false;
+        self.view_now();
+    }
+
+    fn view_now(&mut self) {
+        if let Some(view) = self.table.changed_view() {
+            // What it shows is durable before it is seen.
+            self.flush();
+            self.effects.push_back(Effect::View(view));
+        }
+    }
+}

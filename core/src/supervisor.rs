@@ -1,0 +1,418 @@
+//! The supervisor of one instance: starts its process, starts it again, asks for its health, ends it. A state machine without I/O,
+//! with the four verbs of the others; it goes on while its agent is gone.
+
+use std::{
+    collections::VecDeque,
+    time::Duration,
+};
+
+use crate::{
+    time::{Time, WallClock, WallTime},
+    timer::{Kinds, Timers},
+    workload::{Assigned, Check, Exit, Phase, Restart, Status, Stop},
+};
+
+/// A singleton has ended so long before its lease does: what its clock and the coordinator's differ by has room in it.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
+
+/// Text that a status carries at most.
+const DETAIL: usize = 512;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// What the wall clock reads.
+    WallClock(WallTime),
+    /// The process runs.
+    Started {
+        /// Its id.
+        pid: u32,
+    },
+    /// It could not be started.
+    NotStarted {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The process ended.
+    Exited(Exit),
+    /// Nothing that it started is left.
+    Cleared,
+    /// A health check came to its end.
+    Checked {
+        /// Which.
+        check: usize,
+        /// Why it failed; `None` when it passed.
+        failure: Option<String>,
+    },
+    /// It is to end for good.
+    Stop {
+        /// Why, for people.
+        reason: String,
+    },
+    /// A singleton may run until then.
+    Lease(Time),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Start the process; answer [`Input::Started`] or [`Input::NotStarted`], and [`Input::Exited`] later.
+    Spawn,
+    /// Send a signal to the process and its group.
+    Signal(i32),
+    /// Kill whatever it has started; answer [`Input::Cleared`].
+    Clear,
+    /// Ask for its health; answer [`Input::Checked`].
+    Check(usize),
+    /// The status changed.
+    Changed,
+    /// The status is final, and the supervisor may go.
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// The next start is due.
+    Start(u64),
+    /// The process was told to end and is killed.
+    Kill(u64),
+    /// A health check is due.
+    Check(usize, u64),
+    /// The lease will be over soon.
+    Lease(u64),
+}
+
+impl Kinds for Timer {
+    const NAMES: &'static [&'static str] = &[
+        "supervisor.start",
+        "supervisor.kill",
+        "supervisor.check",
+        "supervisor.lease",
+    ];
+
+    fn kind(&self) -> usize {
+        match self {
+            Timer::Start(_) => 0,
+            Timer::Kill(_) => 1,
+            Timer::Check(..) => 2,
+            Timer::Lease(_) => 3,
+        }
+    }
+}
+
+/// A supervisor's logic.
+#[derive(Debug)]
+pub struct Supervisor {
+    now: Time,
+    wall: WallClock,
+    once: bool,
+    singleton: bool,
+    restart: Restart,
+    stop: Stop,
+    checks: Vec<Check>,
+    status: Status,
+    /// Restarts lately.
+    restarts: VecDeque<Time>,
+    /// Failures in a row, and whether it passed, by check.
+    results: Vec<(u32, bool)>,
+    /// Grows with every process; timers of an older one are stale.
+    life: u64,
+    /// Why it is to end for good.
+    ending: Option<String>,
+    /// Why the present process is to end, though another one follows.
+    replaced: Option<String>,
+    lease: Option<Time>,
+    leases: u64,
+    timers: Timers<Timer>,
+    effects: VecDeque<Effect>,
+}
+
+impl Supervisor {
+    /// A supervisor that starts the process at once; of a singleton, once it has a lease.
+    pub fn new(now: Time, wall: WallTime, assigned: &Assigned, ports: Vec<u16>) -> Supervisor {
+        let spec = &assigned.spec;
+        let mut clock = WallClock::default();
+        clock.set(now, wall);
+        let mut supervisor = Supervisor {
+            now,
+            wall: clock,
+            once: spec.kind.is_batch(),
+            singleton: spec.singleton,
+            restart: spec.restart,
+            stop: spec.stop,
+            checks: spec.checks.clone(),
+            status: Status {
+                since: wall,
+                ports,
+                ..Status::default()
+            },
+            restarts: VecDeque::new(),
+            results: vec![(0, false); spec.checks.len()],
+            life: 0,
+            ending: None,
+            replaced: None,
+            lease: None,
+            leases: 0,
+            timers: Timers::default(),
+            effects: VecDeque::new(),
+        };
+        match supervisor.singleton {
+            true => supervisor.becomes(Phase::Backoff, "waits for its lease"),
+            false => supervisor.start(),
+        }
+        supervisor
+    }
+
+    /// How the instance is.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Takes one fact.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        self.now = self.now.max(now);
+        match input {
+            Input::WallClock(wall) => self.wall.set(now, wall),
+            Input::Started { pid } => self.started(pid),
+            Input::NotStarted { reason } => self.not_started(&reason),
+            Input::Exited(exit) => self.exited(exit),
+            Input::Cleared => self.cleared(),
+            Input::Checked { check, failure } => self.checked(check, failure),
+            Input::Stop { reason } => self.end(reason),
+            Input::Lease(until) => self.lease(until),
+        }
+    }
+
+    /// Does what every timer that is due asks for.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        while let Some(timer) = self.timers.take_due(now) {
+            match timer {
+                Timer::Start(life) if life == self.life && self.status.phase == Phase::Backoff => self.start(),
+                Timer::Kill(life) if life == self.life && self.status.phase == Phase::Stopping => {
+                    self.effects.push_back(Effect::Clear);
+                }
+                Timer::Check(check, life) if life == self.life && self.status.phase == Phase::Running => {
+                    self.effects.push_back(Effect::Check(check));
+                }
+                Timer::Lease(lease) if lease == self.leases => self.lease_ends(),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next thing to be done.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    fn becomes(&mut self, phase: Phase, detail: &str) {
+        let detail: String = detail.chars().take(DETAIL).collect();
+        if self.status.phase != phase || self.status.detail != detail {
+            if self.status.phase != phase {
+                self.status.since = self.wall.at(self.now);
+            }
+            (self.status.phase, self.status.detail) = (phase, detail);
+        }
+        if phase != Phase::Running {
+            self.status.healthy = false;
+        }
+        if matches!(phase, Phase::Starting | Phase::Backoff | Phase::Ended) {
+            self.status.pid = 0;
+        }
+        self.effects.push_back(Effect::Changed);
+    }
+
+    fn start(&mut self) {
+        if self.singleton && self.lease.is_none_or(|until| until <= self.now + self.needed()) {
+            self.becomes(Phase::Backoff, "waits for its lease");
+            return;
+        }
+        self.life += 1;
+        self.replaced = None;
+        self.results.iter_mut().for_each(|result| *result = (0, false));
+        self.becomes(Phase::Starting, "");
+        self.effects.push_back(Effect::Spawn);
+    }
+
+    /// How long before the end of a lease a singleton is told to end.
+    fn needed(&self) -> Duration {
+        self.stop.grace + LEASE_MARGIN
+    }
+
+    fn started(&mut self, pid: u32) {
+        self.status.pid = pid;
+        if self.status.phase != Phase::Starting {
+            // It was told to end while it was being started.
+            self.signal();
+            return;
+        }
+        self.becomes(Phase::Running, "");
+        self.status.pid = pid;
+        for check in 0..self.checks.len() {
+            self.check_later(check);
+        }
+        self.reckon_health("");
+    }
+
+    fn check_later(&mut self, check: usize) {
+        let Some(interval) = self.checks.get(check).map(|check| check.interval) else {
+            return;
+        };
+        // The first answer is wanted soon: whoever waits for it to be well waits for this.
+        let (_, passed) = self.results.get(check).copied().unwrap_or_default();
+        let wait = if passed { interval } else { interval.min(Duration::from_secs(1)) };
+        self.timers.set(self.now + wait, Timer::Check(check, self.life));
+    }
+
+    fn reckon_health(&mut self, detail: &str) {
+        let healthy = self.status.phase == Phase::Running && self.results.iter().all(|(_, passed)| *passed);
+        if healthy != self.status.healthy || self.status.detail != detail {
+            self.status.healthy = healthy;
+            self.status.detail = detail.chars().take(DETAIL).collect();
+            self.effects.push_back(Effect::Changed);
+        }
+    }
+
+    fn checked(&mut self, check: usize, failure: Option<String>) {
+        if self.status.phase != Phase::Running {
+            return;
+        }
+        let (Some(result), Some(most)) = (
+            self.results.get_mut(check),
+            self.checks.get(check).map(|check| check.failures),
+        ) else {
+            return;
+        };
+        match failure {
+            None => {
+                *result = (0, true);
+                self.reckon_health("");
+            }
+            Some(why) => {
+                result.0 += 1;
+                let failures = result.0;
+                if failures >= most {
+                    result.1 = false;
+                    let why = format!("health check {check} failed {failures} times: {why}");
+                    self.replaced = Some(why.clone());
+                    self.becomes(Phase::Stopping, &why);
+                    self.signal();
+                    return;
+                }
+                self.reckon_health(&format!("health check {check}: {why}"));
+            }
+        }
+        self.check_later(check);
+    }
+
+    fn signal(&mut self) {
+        self.effects.push_back(Effect::Signal(self.stop.signal));
+        self.timers.set(self.now + self.stop.grace, Timer::Kill(self.life));
+    }
+
+    fn not_started(&mut self, reason: &str) {
+        self.status.exit = None;
+        self.over(&format!("cannot be started: {reason}"));
+    }
+
+    fn exited(&mut self, exit: Exit) {
+        self.status.exit = Some(exit);
+        self.status.healthy = false;
+        // What it has started is to go with it; then it is seen what follows.
+        if self.status.phase != Phase::Stopping {
+            let detail = format!("its process ended: {exit}");
+            self.becomes(Phase::Stopping, &detail);
+        }
+        self.effects.push_back(Effect::Clear);
+    }
+
+    fn cleared(&mut self) {
+        if self.status.phase != Phase::Stopping {
+            return;
+        }
+        let exit = self.status.exit.map(|exit| exit.to_string()).unwrap_or_default();
+        let detail = self.replaced.take().unwrap_or_else(|| format!("its process ended: {exit}"));
+        self.over(&detail);
+    }
+
+    /// No process is left: another one follows, or none.
+    fn over(&mut self, detail: &str) {
+        if let Some(why) = self.ending.clone() {
+            self.finish(true, &why);
+            return;
+        }
+        let success = self.status.exit.is_some_and(Exit::is_success);
+        if self.once {
+            self.finish(success, if success { "done" } else { detail });
+            return;
+        }
+        let window = self.restart.window;
+        let now = self.now;
+        self.restarts.retain(|at| now.since(*at) < window);
+        let before = self.restarts.len() as u32;
+        if before >= self.restart.attempts {
+            let detail = format!("{detail}; {before} restarts within {window:?} did not help");
+            self.finish(false, &detail);
+            return;
+        }
+        self.restarts.push_back(now);
+        self.status.restarts += 1;
+        let wait = self.restart.backoff * 2u32.saturating_pow(before.min(16));
+        let wait = wait.min(self.restart.backoff_max);
+        self.life += 1;
+        self.timers.set(now + wait, Timer::Start(self.life));
+        self.becomes(Phase::Backoff, detail);
+    }
+
+    fn finish(&mut self, complete: bool, detail: &str) {
+        self.life += 1;
+        self.status.complete = complete;
+        self.becomes(Phase::Ended, detail);
+        self.effects.push_back(Effect::Ended);
+    }
+
+    /// It is to end for good.
+    fn end(&mut self, reason: String) {
+        if self.ending.is_some() || self.status.phase == Phase::Ended {
+            return;
+        }
+        self.ending = Some(reason.clone());
+        match self.status.phase {
+            Phase::Assigned | Phase::Backoff => self.finish(true, &reason),
+            Phase::Starting | Phase::Running => {
+                let starting = self.status.phase == Phase::Starting;
+                self.becomes(Phase::Stopping, &reason);
+                if !starting {
+                    self.signal();
+                }
+            }
+            Phase::Stopping | Phase::Ended => {}
+        }
+    }
+
+    fn lease(&mut self, until: Time) {
+        if !self.singleton || self.lease.is_some_and(|before| before >= until) {
+            return;
+        }
+        let first = self.lease.replace(until).is_none();
+        self.leases += 1;
+        self.timers.set(until - self.needed(), Timer::Lease(self.leases));
+        let waits = self.status.phase == Phase::Backoff && self.status.detail == "waits for its lease";
+        if (first || waits) && self.ending.is_none() {
+            self.start();
+        }
+    }
+
+    fn lease_ends(&mut self) {
+        self.end("its lease was not renewed: there might be another one soon".to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests;

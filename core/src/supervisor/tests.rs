@@ -1,0 +1,160 @@
+use std::{sync::Arc, time::Duration};
+
+use super::*;
+use crate::workload::{AssignmentId, Kind, Probe, Spec};
+
+fn at(millis: u64) -> Time {
+    Time(millis * 1_000_000)
+}
+
+fn supervisor(change: impl FnOnce(&mut Spec)) -> Supervisor {
+    let mut spec = Spec::new("web", "/bin/true");
+    change(&mut spec);
+    let assigned = Assigned {
+        id: AssignmentId(1),
+        slot: 0,
+        revision: 1,
+        spec: Arc::new(spec),
+    };
+    Supervisor::new(at(0), WallTime(0), &assigned, Vec::new())
+}
+
+fn effects(supervisor: &mut Supervisor) -> Vec<Effect> {
+    let all = std::iter::from_fn(|| supervisor.poll_effect());
+    all.filter(|effect| *effect != Effect::Changed).collect()
+}
+
+fn run(supervisor: &mut Supervisor, millis: u64) {
+    assert_eq!(effects(supervisor), [Effect::Spawn]);
+    supervisor.handle(at(millis), Input::Started { pid: 7 });
+    assert_eq!(supervisor.status().phase, Phase::Running);
+}
+
+fn crash(supervisor: &mut Supervisor, millis: u64) {
+    supervisor.handle(at(millis), Input::Exited(Exit::Code(1)));
+    assert_eq!(effects(supervisor), [Effect::Clear]);
+    supervisor.handle(at(millis), Input::Cleared);
+}
+
+#[test]
+fn a_process_that_ends_is_started_again_after_its_backoff() {
+    let mut one = supervisor(|_| {});
+    run(&mut one, 1);
+    assert!(one.status().healthy);
+    crash(&mut one, 100);
+    assert_eq!((one.status().phase, one.status().restarts), (Phase::Backoff, 1));
+    assert_eq!(one.poll_timeout(), Some(at(1_100)));
+    one.handle_timeout(at(1_100));
+    run(&mut one, 1_101);
+    crash(&mut one, 1_200);
+    assert_eq!(one.poll_timeout(), Some(at(3_200)));
+}
+
+#[test]
+fn restarts_that_do_not_help_end_it() {
+    let mut one = supervisor(|spec| spec.restart.attempts = 2);
+    for _ in 0..2 {
+        run(&mut one, 0);
+        crash(&mut one, 0);
+        let due = one.poll_timeout().unwrap();
+        one.handle_timeout(due);
+    }
+    run(&mut one, 0);
+    crash(&mut one, 0);
+    assert_eq!((one.status().phase, one.status().complete), (Phase::Ended, false));
+    assert_eq!(effects(&mut one), [Effect::Ended]);
+    assert!(one.status().detail.contains("2 restarts"), "{}", one.status().detail);
+}
+
+#[test]
+fn a_batch_ends_with_its_process() {
+    for (exit, complete) in [(Exit::Code(0), true), (Exit::Code(3), false), (Exit::Signal(9), false)] {
+        let mut one = supervisor(|spec| spec.kind = Kind::Batch { replicas: 1, retries: 0 });
+        run(&mut one, 0);
+        one.handle(at(5), Input::Exited(exit));
+        one.handle(at(6), Input::Cleared);
+        assert_eq!((one.status().phase, one.status().complete), (Phase::Ended, complete));
+        assert_eq!(one.status().exit, Some(exit));
+    }
+}
+
+#[test]
+fn what_does_not_end_when_asked_is_killed() {
+    let mut one = supervisor(|_| {});
+    run(&mut one, 0);
+    let reason = "scaled down".to_owned();
+    one.handle(at(10), Input::Stop { reason });
+    assert_eq!(effects(&mut one), [Effect::Signal(15)]);
+    one.handle_timeout(at(10_010));
+    assert_eq!(effects(&mut one), [Effect::Clear]);
+    one.handle(at(10_020), Input::Exited(Exit::Signal(9)));
+    one.handle(at(10_020), Input::Cleared);
+    assert_eq!((one.status().phase, one.status().complete), (Phase::Ended, true));
+    assert_eq!(one.status().detail, "scaled down");
+}
+
+#[test]
+fn what_is_told_to_end_while_it_starts_does_not_stay() {
+    let mut one = supervisor(|_| {});
+    let reason = "deleted".to_owned();
+    one.handle(at(1), Input::Stop { reason });
+    assert_eq!(effects(&mut one), [Effect::Spawn]);
+    one.handle(at(2), Input::Started { pid: 7 });
+    assert_eq!(effects(&mut one), [Effect::Signal(15)]);
+}
+
+#[test]
+fn a_check_that_fails_again_and_again_has_it_started_anew() {
+    let mut one = supervisor(|spec| {
+        spec.checks.push(Check {
+            probe: Probe::Exec(vec!["check".to_owned()]),
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            failures: 2,
+        });
+    });
+    run(&mut one, 0);
+    assert!(!one.status().healthy);
+    one.handle_timeout(at(1_000));
+    assert_eq!(effects(&mut one), [Effect::Check(0)]);
+    one.handle(at(1_001), Input::Checked { check: 0, failure: None });
+    assert!(one.status().healthy);
+    for _ in 0..2 {
+        assert_eq!(one.status().phase, Phase::Running);
+        let failure = Some("no answer".to_owned());
+        one.handle(at(2_000), Input::Checked { check: 0, failure });
+    }
+    assert_eq!((one.status().phase, one.status().healthy), (Phase::Stopping, false));
+    assert!(effects(&mut one).contains(&Effect::Signal(15)));
+    one.handle(at(2_100), Input::Exited(Exit::Signal(15)));
+    one.handle(at(2_100), Input::Cleared);
+    assert_eq!(one.status().phase, Phase::Backoff);
+    assert!(one.status().detail.contains("no answer"), "{}", one.status().detail);
+}
+
+#[test]
+fn a_singleton_runs_by_its_lease_alone() {
+    let mut one = supervisor(|spec| spec.singleton = true);
+    assert_eq!(effects(&mut one), []);
+    one.handle(at(0), Input::Lease(at(30_000)));
+    run(&mut one, 1);
+    one.handle(at(2_000), Input::Lease(at(32_000)));
+    // An older one takes nothing back.
+    one.handle(at(2_000), Input::Lease(at(31_000)));
+    one.handle_timeout(at(18_000));
+    assert_eq!(effects(&mut one), []);
+    // 10 s to end, and 2 s between.
+    one.handle_timeout(at(20_000));
+    assert_eq!(effects(&mut one), [Effect::Signal(15)]);
+    one.handle_timeout(at(30_000));
+    assert_eq!(effects(&mut one), [Effect::Clear]);
+}
+
+#[test]
+fn a_lease_that_is_nearly_over_starts_nothing() {
+    let mut one = supervisor(|spec| spec.singleton = true);
+    one.handle(at(0), Input::Lease(at(11_000)));
+    assert_eq!(effects(&mut one), []);
+    one.handle(at(1_000), Input::Lease(at(40_000)));
+    assert_eq!(effects(&mut one), [Effect::Spawn]);
+}

@@ -1,0 +1,116 @@
+//! What is durable of workloads and their instances.
+
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Exit, Spec};
+use crate::{id::NodeId, placement::Score, time::WallTime};
+
+/// An instance's id, unique in the cluster's life and only growing: epoch × 2³² + a count. It is also the fencing number of a
+/// singleton: of two instances the later one has the higher.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AssignmentId(pub u64);
+
+impl fmt::Display for AssignmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for AssignmentId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<AssignmentId, Self::Err> {
+        u64::from_str_radix(text, 16).map(AssignmentId)
+    }
+}
+
+/// A workload that was declared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Its declarations that instances run by, and the one before the present, by their numbers.
+    pub revisions: BTreeMap<u64, Arc<Spec>>,
+    /// The number of the present one.
+    pub revision: u64,
+    /// The one to go back to when an update fails: the last by which all instances were well.
+    pub stable: u64,
+    /// When it was declared so.
+    pub time: WallTime,
+    /// By whom.
+    pub by: String,
+    /// It is to be gone once its instances are.
+    pub deleted: bool,
+    /// Instances from before this time are replaced, one after another.
+    #[serde(default)]
+    pub restarted: Option<(WallTime, AssignmentId)>,
+    /// The revision whose canaries an operator approved.
+    #[serde(default)]
+    pub promoted: u64,
+    /// Why the last update was taken back, for people; empty when it was not.
+    #[serde(default)]
+    pub rolled_back: String,
+}
+
+impl Workload {
+    /// The present declaration.
+    pub fn spec(&self) -> Option<&Arc<Spec>> {
+        self.revisions.get(&self.revision)
+    }
+}
+
+/// What an instance is meant to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// To run.
+    Run,
+    /// To end; it is kept until its node says that it has.
+    Stop,
+}
+
+/// How an instance ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// When.
+    pub time: WallTime,
+    /// How its last process ended; `None` when it had none.
+    pub exit: Option<Exit>,
+    /// It had done what it should.
+    pub complete: bool,
+    /// For people.
+    pub detail: String,
+}
+
+/// An instance of a workload, placed on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Its id.
+    pub id: AssignmentId,
+    /// Its workload.
+    pub workload: Arc<str>,
+    /// Which of the workload's instances it is, from 0.
+    pub slot: u32,
+    /// The number of the declaration that it runs by.
+    pub revision: u64,
+    /// Its node.
+    pub node: NodeId,
+    /// What it is meant to do.
+    pub goal: Goal,
+    /// When it was placed.
+    pub placed: WallTime,
+    /// Why, for people.
+    pub reason: String,
+    /// By what the node won.
+    pub score: Score,
+    /// The decision that placed it.
+    pub decision: u64,
+    /// The instance that it takes the place of.
+    pub replaces: Option<AssignmentId>,
+    /// Instances of this slot that failed before it, in a row.
+    pub attempt: u32,
+    /// Why it is to stop, for people; empty while it is to run.
+    pub stop_reason: String,
+    /// How it ended.
+    pub end: Option<End>,
+}

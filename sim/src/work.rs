@@ -1,0 +1,280 @@
+//! Instances on their machines: the real supervisors, and programs that are not.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+
+use rand::RngExt;
+use wyneos_core::{
+    agent,
+    supervisor::{Effect, Input, Supervisor},
+    time::Time,
+    workload::{Assigned, AssignmentId, Exit, Phase, Resources, Status},
+};
+
+use crate::{
+    declared::Program,
+    world::{What, World, name},
+};
+
+/// What a machine has.
+pub(crate) const CAPACITY: Resources = Resources {
+    cpu_millis: 4_000,
+    memory_bytes: 8 << 30,
+};
+
+/// How long a program takes to start and to end, and up to as long again.
+const START: Duration = Duration::from_millis(5);
+const END: Duration = Duration::from_millis(50);
+const CLEAR: Duration = Duration::from_millis(5);
+
+/// What happens to an instance.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// Its supervisor's timer is due, unless the number is not its newest.
+    Wake(u64),
+    /// Its program runs.
+    Started(u64),
+    /// It cannot run.
+    NotStarted(u64),
+    /// It ends by itself, or because it was told to.
+    Ended(u64, Exit),
+    /// Nothing of it is left.
+    Cleared,
+    /// Its health was asked for.
+    Checked(usize),
+}
+
+/// An instance on a machine.
+pub(crate) struct Instance {
+    core: Supervisor,
+    assigned: Arc<Assigned>,
+    wake: u64,
+    wake_at: Option<Time>,
+    /// Counts its programs.
+    life: u64,
+    runs: bool,
+    /// The status that its agent was told, or would have been.
+    told: Status,
+}
+
+/// The instances of a machine.
+pub(crate) type Instances = BTreeMap<AssignmentId, Instance>;
+
+/// A program started or ended: when, of which workload, on which node, and whether it started.
+pub(crate) type Run = (Time, String, usize, bool);
+
+impl World<'_> {
+    /// What a new agent process finds on its machine.
+    pub(crate) fn left_on(&self, node: usize) -> Vec<(Arc<Assigned>, Status)> {
+        let instances = self.machines[node].instances.values();
+        instances.map(|one| (Arc::clone(&one.assigned), one.told.clone())).collect()
+    }
+
+    /// Everything on the machine ends with its power. What is found of it later had no time to say how it ended.
+    pub(crate) fn lose_instances(&mut self, node: usize) {
+        let wall = self.machines[node].clock.wall(self.now);
+        let mut ended = Vec::new();
+        for instance in self.machines[node].instances.values_mut() {
+            instance.life += 1;
+            instance.wake += 1;
+            if mem::take(&mut instance.runs) {
+                ended.push(Arc::clone(&instance.assigned));
+            }
+            if instance.told.phase != Phase::Ended {
+                instance.told = Status {
+                    phase: Phase::Ended,
+                    healthy: false,
+                    pid: 0,
+                    since: wall,
+                    detail: "its host was restarted".to_owned(),
+                    ..instance.told.clone()
+                };
+            }
+        }
+        for assigned in ended {
+            self.ran(node, &assigned, false);
+        }
+    }
+
+    pub(crate) fn do_for_instances(&mut self, node: usize, effect: agent::Effect) {
+        let clock = self.machines[node].clock;
+        let (local, wall) = (clock.local(self.now), clock.wall(self.now));
+        match effect {
+            agent::Effect::Run(assigned) => {
+                let id = assigned.id;
+                let core = Supervisor::new(local, wall, &assigned, Vec::new());
+                let instance = Instance {
+                    core,
+                    assigned,
+                    wake: 0,
+                    wake_at: None,
+                    life: 0,
+                    runs: false,
+                    told: Status::default(),
+                };
+                self.machines[node].instances.insert(id, instance);
+                self.turn_instance(node, id);
+            }
+            agent::Effect::Halt { id, reason } => self.tell_instance(node, id, Input::Stop { reason }),
+            agent::Effect::Lease { id, until } => self.tell_instance(node, id, Input::Lease(until)),
+            agent::Effect::Discard { id } => {
+                self.machines[node].instances.remove(&id);
+            }
+            _ => {}
+        }
+    }
+
+    fn tell_instance(&mut self, node: usize, id: AssignmentId, input: Input) {
+        let local = self.machines[node].clock.local(self.now);
+        if let Some(instance) = self.machines[node].instances.get_mut(&id)
+            && instance.told.phase != Phase::Ended
+        {
+            instance.core.handle(local, input);
+            self.turn_instance(node, id);
+        }
+    }
+
+    pub(crate) fn step(&mut self, node: usize, id: AssignmentId, step: Step) {
+        let now = self.now;
+        let machine = &mut self.machines[node];
+        let (powered, local) = (machine.powered, machine.clock.local(now));
+        let Some(instance) = machine.instances.get_mut(&id).filter(|_| powered) else {
+            return;
+        };
+        match step {
+            Step::Wake(wake) if wake == instance.wake => {
+                instance.wake_at = None;
+                instance.core.handle_timeout(local);
+            }
+            Step::Started(life) if life == instance.life => {
+                instance.runs = true;
+                instance.core.handle(local, Input::Started { pid: life as u32 });
+                let assigned = Arc::clone(&instance.assigned);
+                self.ran(node, &assigned, true);
+            }
+            Step::NotStarted(life) if life == instance.life => {
+                let reason = "there is no such program".to_owned();
+                instance.core.handle(local, Input::NotStarted { reason });
+            }
+            Step::Ended(life, exit) if life == instance.life && instance.runs => {
+                instance.runs = false;
+                instance.life += 1;
+                instance.core.handle(local, Input::Exited(exit));
+                let assigned = Arc::clone(&instance.assigned);
+                self.ran(node, &assigned, false);
+            }
+            Step::Cleared => {
+                if mem::take(&mut instance.runs) {
+                    instance.life += 1;
+                    instance.core.handle(local, Input::Exited(Exit::Signal(9)));
+                    let assigned = Arc::clone(&instance.assigned);
+                    self.ran(node, &assigned, false);
+                }
+                if let Some(instance) = self.machines[node].instances.get_mut(&id) {
+                    instance.core.handle(local, Input::Cleared);
+                }
+            }
+            Step::Checked(check) => {
+                let failure = match Program::of(&instance.assigned.spec.command) {
+                    Program::Unhealthy => Some("no".to_owned()),
+                    _ => None,
+                };
+                instance.core.handle(local, Input::Checked { check, failure });
+            }
+            _ => return,
+        }
+        self.turn_instance(node, id);
+    }
+
+    fn turn_instance(&mut self, node: usize, id: AssignmentId) {
+        let now = self.now;
+        let mut asked = Vec::new();
+        let machine = &mut self.machines[node];
+        let clock = machine.clock;
+        let Some(instance) = machine.instances.get_mut(&id) else { return };
+        let local = clock.local(now);
+        if instance.core.poll_timeout().is_some_and(|due| due <= local) {
+            instance.core.handle_timeout(local);
+        }
+        while let Some(effect) = instance.core.poll_effect() {
+            asked.push(effect);
+        }
+        instance.told.clone_from(instance.core.status());
+        let (life, program, told) = (
+            instance.life,
+            Program::of(&instance.assigned.spec.command),
+            instance.told.clone(),
+        );
+        let due = instance.core.poll_timeout().map(|due| clock.moment(due));
+        if due != instance.wake_at {
+            instance.wake += 1;
+            instance.wake_at = due;
+            let wake = instance.wake;
+            if let Some(due) = due {
+                self.at(due.max(now), What::Step(node, id, Step::Wake(wake)));
+            }
+        }
+        for effect in asked {
+            self.do_for_instance(node, id, life, program, effect, &told);
+        }
+    }
+
+    fn do_for_instance(&mut self, node: usize, id: AssignmentId, life: u64, program: Program, effect: Effect, told: &Status) {
+        let mut takes = |least: Duration| least + least.mul_f64(self.rng.random_range(0.0..1.0));
+        let (start, end, clear) = (takes(START), takes(END), takes(CLEAR));
+        let mut later = |after: Duration, step: Step| self.later(after, What::Step(node, id, step));
+        match effect {
+            Effect::Spawn if program == Program::Missing => later(start, Step::NotStarted(life)),
+            Effect::Spawn => {
+                later(start, Step::Started(life));
+                match program {
+                    Program::Crashing => later(start + Duration::from_millis(500), Step::Ended(life, Exit::Code(1))),
+                    Program::Once => later(start + Duration::from_secs(2), Step::Ended(life, Exit::Code(0))),
+                    _ => {}
+                }
+            }
+            Effect::Signal(signal) if program != Program::Stubborn => later(end, Step::Ended(life, Exit::Signal(signal))),
+            Effect::Clear => later(clear, Step::Cleared),
+            Effect::Check(check) => later(clear, Step::Checked(check)),
+            Effect::Signal(_) | Effect::Ended => {}
+            Effect::Changed => {
+                let status = told.clone();
+                self.tell_agent(node, agent::Input::Instance { id, status });
+            }
+        }
+    }
+
+    /// Takes note of a program that started or ended, and looks whether it may.
+    fn ran(&mut self, node: usize, assigned: &Assigned, started: bool) {
+        let workload = assigned.spec.name.clone();
+        self.note(if started { "starts" } else { "ends" }, workload.as_bytes());
+        self.runs.push((self.now, workload.clone(), node, started));
+        let count = self.running.entry(workload.clone()).or_default();
+        *count = if started { *count + 1 } else { count.saturating_sub(1) };
+        if !started {
+            return;
+        }
+        if assigned.spec.singleton && *count > 1 {
+            let nodes: BTreeSet<String> = (0..self.machines.len())
+                .filter(|one| {
+                    let mut instances = self.machines[*one].instances.values();
+                    instances.any(|instance| instance.runs && instance.assigned.spec.name == workload)
+                })
+                .map(name)
+                .collect();
+            self.fail(format!("two of the singleton {workload} run, on {nodes:?}"));
+        }
+        let promised = self.machines[node]
+            .instances
+            .values()
+            .filter(|instance| instance.runs)
+            .fold(Resources::default(), |sum, instance| sum.plus(instance.assigned.spec.resources));
+        if !CAPACITY.has(promised) {
+            self.fail(format!("{} runs more than it has: {promised:?}", name(node)));
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Workloads' instances: what agents say of them, what they are told, and what readers see.
+
+use std::sync::Arc;
+
+use wyneos_core::{
+    coordinator::{Changed, Input, PlannedStart, Work},
+    node::ConnId,
+    workload::{Assigned, AssignmentId, AssignmentRow, Exit, Goal, Kind, Phase, Status, WorkloadRow, limits, log},
+};
+
+use super::{
+    ConvertError, check,
+    node::same,
+    time::{timestamp, timestamp_in},
+    workload::{score_out, spec_in, spec_out},
+};
+use crate::v1::{self, log_request, process_exit};
+
+same!(
+    Phase,
+    v1::InstancePhase {
+        Assigned,
+        Starting,
+        Running,
+        Backoff,
+        Stopping,
+        Ended
+    }
+);
+same!(Goal, v1::Goal { Run, Stop });
+same!(log::Stream, v1::LogStream { Stdout, Stderr });
+
+/// Instances that one report tells of at most.
+const INSTANCES: usize = 64;
+
+/// Bytes of a status' detail.
+const DETAIL: usize = 1_024;
+
+/// Instances that one message assigns at most.
+const ASSIGNED: usize = 1_024;
+
+/// Text for people, without what would not get through.
+fn plain(text: &str) -> String {
+    let mut plain: String = text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect();
+    let mut end = plain.len().min(DETAIL);
+    while !plain.is_char_boundary(end) {
+        end -= 1;
+    }
+    plain.truncate(end);
+    plain
+}
+
+pub(super) fn status_out(status: &Status) -> v1::InstanceStatus {
+    let how = status.exit.map(|exit| match exit {
+        Exit::Code(code) => process_exit::How::Code(code),
+        Exit::Signal(signal) => process_exit::How::Signal(signal),
+    });
+    v1::InstanceStatus {
+        phase: v1::InstancePhase::from(status.phase).into(),
+        healthy: status.healthy,
+        since: Some(timestamp(status.since)),
+        pid: status.pid,
+        restarts: status.restarts,
+        exit: how.map(|how| v1::ProcessExit { how: Some(how) }),
+        complete: status.complete,
+        detail: plain(&status.detail),
+        ports: status.ports.iter().map(|port| u32::from(*port)).collect(),
+    }
+}
+
+fn status_in(field: &str, status: v1::InstanceStatus) -> Result<Status, ConvertError> {
+    let within = |name: &str| format!("{field}.{name}");
+    let phase = status
+        .phase()
+        .try_into()
+        .map_err(|_| ConvertError::new(within("phase"), format!("{} is not a value of this enum", status.phase)))?;
+    let since = check::require(&within("since"), status.since)?;
+    check::at_most(&within("ports"), status.ports.len(), limits::PORTS)?;
+    let ports: Result<Vec<u16>, _> = status.ports.iter().map(|port| u16::try_from(*port)).collect();
+    Ok(Status {
+        phase,
+        healthy: status.healthy,
+        since: timestamp_in(&within("since"), &since)?,
+        pid: status.pid,
+        restarts: status.restarts,
+        exit: status.exit.and_then(|exit| exit.how).map(|how| match how {
+            process_exit::How::Code(code) => Exit::Code(code),
+            process_exit::How::Signal(signal) => Exit::Signal(signal),
+        }),
+        complete: status.complete,
+        detail: check::text(&within("detail"), status.detail, DETAIL)?,
+        ports: ports.map_err(|_| ConvertError::new(within("ports"), "not all between 0 and 65,535"))?,
+    })
+}
+
+pub(super) fn instances_in(conn: ConnId, report: v1::InstanceReport) -> Result<Input, ConvertError> {
+    check::at_most("instances.instances", report.instances.len(), INSTANCES)?;
+    let read = |(at, state): (usize, v1::InstanceState)| {
+        let field = format!("instances.instances[{at}].status");
+        let status = check::require(&field, state.status)?;
+        Ok((AssignmentId(state.id), status_in(&field, status)?))
+    };
+    let instances = report.instances.into_iter().enumerate().map(read);
+    Ok(Input::Instances {
+        conn,
+        instances: instances.collect::<Result<_, ConvertError>>()?,
+        all: report.all,
+    })
+}
+
+fn position_in(position: v1::LogPosition) -> log::Position {
+    log::Position {
+        life: position.life,
+        part: position.part,
+        offset: position.offset,
+    }
+}
+
+fn position_out(position: log::Position) -> v1::LogPosition {
+    v1::LogPosition {
+        life: position.life,
+        part: position.part,
+        offset: position.offset,
+    }
+}
+
+pub(super) fn chunk_in(chunk: v1::LogChunk) -> Result<log::Chunk, ConvertError> {
+    check::at_most("log.data", chunk.data.len(), log::CHUNK)?;
+    Ok(log::Chunk {
+        number: chunk.number,
+        data: chunk.data,
+        next: chunk.next.map(position_in).unwrap_or_default(),
+        at_end: chunk.at_end,
+        error: check::text("log.error", chunk.error, DETAIL)?,
+    })
+}
+
+pub(super) fn instances_out(instances: Vec<(AssignmentId, Status)>, all: bool) -> v1::InstanceReport {
+    let state = |(id, status): (AssignmentId, Status)| v1::InstanceState {
+        id: id.0,
+        status: Some(status_out(&status)),
+    };
+    let instances = instances.into_iter().map(state).collect();
+    v1::InstanceReport { instances, all }
+}
+
+pub(super) fn chunk_out(chunk: log::Chunk) -> v1::LogChunk {
+    v1::LogChunk {
+        number: chunk.number,
+        data: chunk.data,
+        next: Some(position_out(chunk.next)),
+        at_end: chunk.at_end,
+        error: plain(&chunk.error),
+    }
+}
+
+pub(super) fn work_out(work: Work) -> v1::NodeWork {
+    let assigned = |assigned: Assigned| v1::AssignedInstance {
+        id: assigned.id.0,
+        slot: assigned.slot,
+        revision: assigned.revision,
+        spec: Some(spec_out(&assigned.spec)),
+    };
+    let stop = |(id, reason): (AssignmentId, String)| v1::StopInstance {
+        id: id.0,
+        reason: plain(&reason),
+    };
+    v1::NodeWork {
+        assign: work.assign.into_iter().map(assigned).collect(),
+        stop: work.stop.into_iter().map(stop).collect(),
+        forget: work.forget.into_iter().map(|id| id.0).collect(),
+    }
+}
+
+pub(super) fn work_in(work: v1::NodeWork) -> Result<Work, ConvertError> {
+    check::at_most("work.assign", work.assign.len(), ASSIGNED)?;
+    let read = |(at, assigned): (usize, v1::AssignedInstance)| {
+        let field = format!("work.assign[{at}].spec");
+        let spec = check::require(&field, assigned.spec)?;
+        Ok(Assigned {
+            id: AssignmentId(assigned.id),
+            slot: assigned.slot,
+            revision: assigned.revision,
+            spec: Arc::new(spec_in(spec).map_err(|error| error.within(&field))?),
+        })
+    };
+    let assign = work.assign.into_iter().enumerate().map(read);
+    let stop = work.stop.into_iter().map(|stop| (AssignmentId(stop.id), stop.reason));
+    Ok(Work {
+        assign: assign.collect::<Result<_, ConvertError>>()?,
+        stop: stop.collect(),
+        forget: work.forget.into_iter().map(AssignmentId).collect(),
+    })
+}
+
+pub(super) fn log_request_out(request: log::Request) -> v1::LogRequest {
+    let from = match request.from {
+        log::From::Position(position) => log_request::From::Position(position_out(position)),
+        log::From::Tail { bytes, previous } => log_request::From::Tail(v1::LogTail { bytes, previous }),
+    };
+    v1::LogRequest {
+        number: request.number,
+        id: request.id.0,
+        stream: v1::LogStream::from(request.stream).into(),
+        from: Some(from),
+    }
+}
+
+pub(super) fn log_request_in(request: v1::LogRequest) -> Result<log::Request, ConvertError> {
+    let stream = request.stream().try_into().unwrap_or_default();
+    let from = match check::require("log.from", request.from)? {
+        log_request::From::Position(position) => log::From::Position(position_in(position)),
+        log_request::From::Tail(tail) => log::From::Tail {
+            bytes: tail.bytes,
+            previous: tail.previous,
+        },
+    };
+    Ok(log::Request {
+        number: request.number,
+        id: AssignmentId(request.id),
+        stream,
+        from,
+    })
+}
+
+impl From<&AssignmentRow> for v1::Assignment {
+    fn from(row: &AssignmentRow) -> v1::Assignment {
+        let record = &row.record;
+        let port = |(name, port): (&String, &u16)| v1::InstancePort {
+            name: name.clone(),
+            port: (*port).into(),
+        };
+        v1::Assignment {
+            id: record.id.to_string(),
+            workload: record.workload.to_string(),
+            slot: record.slot,
+            revision: record.revision,
+            node_id: record.node.to_string(),
+            goal: v1::Goal::from(record.goal).into(),
+            status: Some(status_out(&row.status)),
+            ports: row.ports.iter().zip(&row.status.ports).map(port).collect(),
+            placed: Some(timestamp(record.placed)),
+            reason: record.reason.clone(),
+            score: Some(score_out(record.score)),
+            decision_id: record.decision,
+            replaces: record.replaces.map(|id| id.to_string()).unwrap_or_default(),
+            attempt: record.attempt,
+            stop_reason: record.stop_reason.clone(),
+        }
+    }
+}
+
+fn waiting_out(waiting: &wyneos_core::placement::Waiting) -> v1::Waiting {
+    v1::Waiting {
+        slots: waiting.slots,
+        reason: waiting.reason.clone(),
+    }
+}
+
+impl From<&WorkloadRow> for v1::Workload {
+    fn from(row: &WorkloadRow) -> v1::Workload {
+        let record = &row.record;
+        let kind = match record.spec().map(|spec| spec.kind) {
+            Some(Kind::Service { .. }) => "service",
+            Some(Kind::Batch { .. }) => "batch",
+            Some(Kind::Daemon) => "daemon",
+            None => "",
+        };
+        v1::Workload {
+            name: row.name().to_owned(),
+            revision: record.revision,
+            stable_revision: record.stable,
+            time: Some(timestamp(record.time)),
+            declared_by: record.by.clone(),
+            deleted: record.deleted,
+            desired: row.desired,
+            running: row.running,
+            healthy: row.healthy,
+            current: row.current,
+            complete: row.complete,
+            waiting: row.waiting.iter().map(waiting_out).collect(),
+            rolled_back: record.rolled_back.clone(),
+            kind: kind.to_owned(),
+        }
+    }
+}
+
+/// What becomes of a workload, for the wire.
+pub fn change_out(change: Changed) -> v1::WorkloadChange {
+    let start = |start: PlannedStart| v1::PlannedStart {
+        workload: start.workload,
+        slot: start.slot,
+        node_id: start.node.to_string(),
+        node_name: start.node_name,
+        score: Some(score_out(start.score)),
+        reason: start.reason,
+    };
+    let stop = |(id, node_name, reason): (AssignmentId, String, String)| v1::PlannedStop {
+        assignment_id: id.to_string(),
+        node_name,
+        reason,
+    };
+    let rejection = |(id, node_name, reason): (wyneos_core::id::NodeId, String, String)| v1::Rejection {
+        node_id: id.to_string(),
+        node_name,
+        reason,
+    };
+    v1::WorkloadChange {
+        name: change.name,
+        revision: change.revision,
+        applied: change.applied,
+        changed: change.changed,
+        spec: change.spec.map(|spec| spec_out(&spec)),
+        starts: change.starts.into_iter().map(start).collect(),
+        stops: change.stops.into_iter().map(stop).collect(),
+        later: change.later,
+        waiting: change.waiting.iter().map(waiting_out).collect(),
+        rejections: change.rejections.into_iter().map(rejection).collect(),
+        event_sequence: change.event,
+    }
+}
