@@ -65,8 +65,15 @@ pub fn apply(state: &mut v1::Snapshot, delta: v1::SnapshotDelta) -> Result<(), A
     }
     merge(&mut state.nodes, changed.nodes, &removed_nodes, |row| &row.id);
     merge(&mut state.links, changed.links, &removed_links, |row| &row.observer_id);
-    merge(&mut state.workloads, changed.workloads, &removed_workloads, |row| &row.name);
-    merge(&mut state.assignments, changed.assignments, &removed_assignments, |row| &row.id);
+    merge(&mut state.workloads, changed.workloads, &removed_workloads, |row| {
+        &row.name
+    });
+    merge(
+        &mut state.assignments,
+        changed.assignments,
+        &removed_assignments,
+        |row| &row.id,
+    );
     replace(&mut state.telemetry, changed.telemetry);
     replace(&mut state.predictive, changed.predictive);
     replace(&mut state.mesh, changed.mesh);

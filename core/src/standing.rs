@@ -11,6 +11,10 @@ const LEASE: Duration = Duration::from_secs(30);
 /// Cycles and heartbeats that a lease lasts at least: it is renewed once in the longer of the two.
 const RENEWALS: u32 = 5;
 
+/// So many times as long a singleton may run. Longer: the coordinator's absence is survived for longer; shorter: a singleton is started
+/// elsewhere sooner after its machine died.
+pub const SINGLETON: u32 = 2;
+
 /// The lease where a cycle and a heartbeat take so long.
 pub fn lease(cycle: Duration, heartbeat: Duration) -> Duration {
     LEASE.max(cycle.max(heartbeat) * RENEWALS)

@@ -1,10 +1,7 @@
 //! The supervisor of one instance: starts its process, starts it again, asks for its health, ends it. A state machine without I/O,
 //! with the four verbs of the others; it goes on while its agent is gone.
 
-use std::{
-    collections::VecDeque,
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use crate::{
     time::{Time, WallClock, WallTime},
@@ -266,7 +263,11 @@ impl Supervisor {
         };
         // The first answer is wanted soon: whoever waits for it to be well waits for this.
         let (_, passed) = self.results.get(check).copied().unwrap_or_default();
-        let wait = if passed { interval } else { interval.min(Duration::from_secs(1)) };
+        let wait = if passed {
+            interval
+        } else {
+            interval.min(Duration::from_secs(1))
+        };
         self.timers.set(self.now + wait, Timer::Check(check, self.life));
     }
 
@@ -337,7 +338,10 @@ impl Supervisor {
             return;
         }
         let exit = self.status.exit.map(|exit| exit.to_string()).unwrap_or_default();
-        let detail = self.replaced.take().unwrap_or_else(|| format!("its process ended: {exit}"));
+        let detail = self
+            .replaced
+            .take()
+            .unwrap_or_else(|| format!("its process ended: {exit}"));
         self.over(&detail);
     }
 

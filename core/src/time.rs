@@ -47,7 +47,10 @@ pub struct WallTime(pub i64);
 impl WallTime {
     /// So much later.
     pub fn plus(self, span: Duration) -> WallTime {
-        WallTime(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+        WallTime(
+            self.0
+                .saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// Time until then from `now`; zero when it is over.

@@ -107,7 +107,13 @@ impl Failure {
 
     /// True when what was asked for does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, Failure::Told { exit: Exit::NotFound, .. })
+        matches!(
+            self,
+            Failure::Told {
+                exit: Exit::NotFound,
+                ..
+            }
+        )
     }
 
     /// How wynectl ends; says on standard error why.

@@ -11,8 +11,8 @@ use prost::Message as _;
 use rand::RngExt;
 use wyneos::{canonical::Canonical, convert, encoded::Encoded, v1};
 use wyneos_core::{
-    coherence::Snapshot,
     autonomy::{Decision, Kind},
+    coherence::Snapshot,
     coordinator::{
         self, Command, Coordinator, Effect, Input, Message, Published, RequestId, WorkloadCommand, WorkloadVerb,
     },
@@ -262,7 +262,10 @@ impl World<'_> {
     /// A workload is declared.
     pub(crate) fn declare(&mut self, number: usize) {
         let spec = self.scenario.workloads[number].spec();
-        self.command(u64::MAX - number as u64, on_workload(WorkloadVerb::Apply(Arc::new(spec))));
+        self.command(
+            u64::MAX - number as u64,
+            on_workload(WorkloadVerb::Apply(Arc::new(spec))),
+        );
     }
 
     fn command(&mut self, request: u64, command: Command) {
@@ -272,7 +275,10 @@ impl World<'_> {
 
     /// What is moved because a node was lost is not moved while it is not known what was lost.
     fn check_placement(&mut self, decision: &Decision) {
-        let lost = decision.evidence.iter().any(|evidence| evidence.fact.contains("the one before was lost"));
+        let lost = decision
+            .evidence
+            .iter()
+            .any(|evidence| evidence.fact.contains("the one before was lost"));
         let open = |kind: &str| {
             let told = self.findings.iter().rfind(|(.., found)| found.kind == kind);
             told.is_some_and(|(.., found)| found.open)

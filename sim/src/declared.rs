@@ -38,12 +38,18 @@ impl Program {
 
     /// The command that stands for it.
     fn command(self) -> &'static str {
-        Program::ALL.iter().find(|(_, one)| *one == self).map_or("", |(name, _)| name)
+        Program::ALL
+            .iter()
+            .find(|(_, one)| *one == self)
+            .map_or("", |(name, _)| name)
     }
 
     /// What a command stands for.
     pub(crate) fn of(command: &str) -> Program {
-        Program::ALL.iter().find(|(name, _)| *name == command).map_or_else(Program::default, |(_, one)| *one)
+        Program::ALL
+            .iter()
+            .find(|(name, _)| *name == command)
+            .map_or_else(Program::default, |(_, one)| *one)
     }
 }
 
@@ -93,6 +99,9 @@ pub struct Declared {
     /// Thousandths of a CPU; nodes have 4,000.
     #[serde(default)]
     pub cpu: Option<u64>,
+    /// Mebibytes of memory; nodes have 8,192.
+    #[serde(default)]
+    pub memory: Option<u64>,
     /// The label over which it is spread.
     #[serde(default)]
     pub spread: String,
@@ -132,7 +141,7 @@ impl Declared {
         spec.args = vec![self.version.to_string()];
         spec.resources = Resources {
             cpu_millis: self.cpu.unwrap_or(100),
-            memory_bytes: 64 << 20,
+            memory_bytes: self.memory.unwrap_or(64) << 20,
         };
         if self.program == Program::Unhealthy {
             spec.checks.push(Check {

@@ -59,7 +59,10 @@ fn runs(world: &World<'_>, expect: &Expect, workload: &str, after: Time) -> Resu
             .map(|(at, _, node, _)| format!("{} at {:.1} s", name(*node), at.0 as f64 / 1e9))
             .collect();
         return match starts.len() > most {
-            true => Err(format!("{} starts where at most {most} are expected: {starts:?}", starts.len())),
+            true => Err(format!(
+                "{} starts where at most {most} are expected: {starts:?}",
+                starts.len()
+            )),
             false => Ok(()),
         };
     }

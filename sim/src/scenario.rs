@@ -572,7 +572,10 @@ fn check_order(order: &Order, cluster: &Cluster, duration: Duration) -> Result<(
         return Err(format!("at: {:?} is after the end, {duration:?}", order.at));
     }
     if order.on_workload().is_some() {
-        return match (order.workload.is_empty(), order.replicas.is_some() == (order.verb == Verb::Scale)) {
+        return match (
+            order.workload.is_empty(),
+            order.replicas.is_some() == (order.verb == Verb::Scale),
+        ) {
             (false, true) => Ok(()),
             (true, _) => Err("workload: missing, and this command needs it".to_owned()),
             (_, false) => Err("replicas: belongs to scale, and to nothing else".to_owned()),

@@ -71,7 +71,9 @@ impl World<'_> {
     /// What a new agent process finds on its machine.
     pub(crate) fn left_on(&self, node: usize) -> Vec<(Arc<Assigned>, Status)> {
         let instances = self.machines[node].instances.values();
-        instances.map(|one| (Arc::clone(&one.assigned), one.told.clone())).collect()
+        instances
+            .map(|one| (Arc::clone(&one.assigned), one.told.clone()))
+            .collect()
     }
 
     /// Everything on the machine ends with its power. What is found of it later had no time to say how it ended.
@@ -195,7 +197,9 @@ impl World<'_> {
         let mut asked = Vec::new();
         let machine = &mut self.machines[node];
         let clock = machine.clock;
-        let Some(instance) = machine.instances.get_mut(&id) else { return };
+        let Some(instance) = machine.instances.get_mut(&id) else {
+            return;
+        };
         let local = clock.local(now);
         if instance.core.poll_timeout().is_some_and(|due| due <= local) {
             instance.core.handle_timeout(local);
@@ -223,7 +227,15 @@ impl World<'_> {
         }
     }
 
-    fn do_for_instance(&mut self, node: usize, id: AssignmentId, life: u64, program: Program, effect: Effect, told: &Status) {
+    fn do_for_instance(
+        &mut self,
+        node: usize,
+        id: AssignmentId,
+        life: u64,
+        program: Program,
+        effect: Effect,
+        told: &Status,
+    ) {
         let mut takes = |least: Duration| least + least.mul_f64(self.rng.random_range(0.0..1.0));
         let (start, end, clear) = (takes(START), takes(END), takes(CLEAR));
         let mut later = |after: Duration, step: Step| self.later(after, What::Step(node, id, step));
@@ -237,7 +249,9 @@ impl World<'_> {
                     _ => {}
                 }
             }
-            Effect::Signal(signal) if program != Program::Stubborn => later(end, Step::Ended(life, Exit::Signal(signal))),
+            Effect::Signal(signal) if program != Program::Stubborn => {
+                later(end, Step::Ended(life, Exit::Signal(signal)))
+            }
             Effect::Clear => later(clear, Step::Cleared),
             Effect::Check(check) => later(clear, Step::Checked(check)),
             Effect::Signal(_) | Effect::Ended => {}
@@ -272,7 +286,9 @@ impl World<'_> {
             .instances
             .values()
             .filter(|instance| instance.runs)
-            .fold(Resources::default(), |sum, instance| sum.plus(instance.assigned.spec.resources));
+            .fold(Resources::default(), |sum, instance| {
+                sum.plus(instance.assigned.spec.resources)
+            });
         if !CAPACITY.has(promised) {
             self.fail(format!("{} runs more than it has: {promised:?}", name(node)));
         }

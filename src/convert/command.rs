@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use wyneos_core::{
     coordinator::{Answer, Command, WorkloadCommand, WorkloadVerb},
-    limits,
-    workload,
+    limits, workload,
 };
 
 use super::{ConvertError, check, instance::change_out, node::labels_out, time::duration_in, workload::spec_in};
@@ -152,7 +151,11 @@ impl TryFrom<v1::RestartWorkloadRequest> for Command {
 
     fn try_from(request: v1::RestartWorkloadRequest) -> Result<Command, ConvertError> {
         let name = workload_name(request.name)?;
-        Ok(on_workload(WorkloadVerb::Restart { name }, request.revision, request.plan))
+        Ok(on_workload(
+            WorkloadVerb::Restart { name },
+            request.revision,
+            request.plan,
+        ))
     }
 }
 
@@ -161,7 +164,11 @@ impl TryFrom<v1::PromoteWorkloadRequest> for Command {
 
     fn try_from(request: v1::PromoteWorkloadRequest) -> Result<Command, ConvertError> {
         let name = workload_name(request.name)?;
-        Ok(on_workload(WorkloadVerb::Promote { name }, request.revision, request.plan))
+        Ok(on_workload(
+            WorkloadVerb::Promote { name },
+            request.revision,
+            request.plan,
+        ))
     }
 }
 
@@ -170,7 +177,11 @@ impl TryFrom<v1::DeleteWorkloadRequest> for Command {
 
     fn try_from(request: v1::DeleteWorkloadRequest) -> Result<Command, ConvertError> {
         let name = workload_name(request.name)?;
-        Ok(on_workload(WorkloadVerb::Delete { name }, request.revision, request.plan))
+        Ok(on_workload(
+            WorkloadVerb::Delete { name },
+            request.revision,
+            request.plan,
+        ))
     }
 }
 
@@ -257,7 +268,9 @@ impl FromAnswer for v1::SetHeartbeatIntervalResponse {
 
 impl FromAnswer for v1::DrainNodeResponse {
     fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Workloads(changes) = answer else { return None };
+        let Answer::Workloads(changes) = answer else {
+            return None;
+        };
         let changes = changes.into_iter().map(change_out).collect();
         Some(v1::DrainNodeResponse { changes })
     }
@@ -265,7 +278,9 @@ impl FromAnswer for v1::DrainNodeResponse {
 
 /// What became of one workload.
 fn change(answer: Answer) -> Option<Option<v1::WorkloadChange>> {
-    let Answer::Workloads(changes) = answer else { return None };
+    let Answer::Workloads(changes) = answer else {
+        return None;
+    };
     Some(changes.into_iter().next().map(change_out))
 }
 

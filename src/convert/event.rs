@@ -10,7 +10,14 @@ use super::{node::same, time::timestamp};
 use crate::v1;
 
 same!(Mode, v1::AutonomyMode { Observe, Advise, Act });
-same!(Outcome, v1::DecisionOutcome { Observed, Resolved, Done });
+same!(
+    Outcome,
+    v1::DecisionOutcome {
+        Observed,
+        Resolved,
+        Done
+    }
+);
 
 impl From<&Event> for v1::Event {
     fn from(event: &Event) -> v1::Event {

@@ -41,7 +41,10 @@ const ASSIGNED: usize = 1_024;
 
 /// Text for people, without what would not get through.
 fn plain(text: &str) -> String {
-    let mut plain: String = text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect();
+    let mut plain: String = text
+        .chars()
+        .map(|one| if one.is_control() { ' ' } else { one })
+        .collect();
     let mut end = plain.len().min(DETAIL);
     while !plain.is_char_boundary(end) {
         end -= 1;
@@ -203,6 +206,7 @@ pub(super) fn log_request_out(request: log::Request) -> v1::LogRequest {
         id: request.id.0,
         stream: v1::LogStream::from(request.stream).into(),
         from: Some(from),
+        within: request.within,
     }
 }
 
@@ -220,6 +224,7 @@ pub(super) fn log_request_in(request: v1::LogRequest) -> Result<log::Request, Co
         id: AssignmentId(request.id),
         stream,
         from,
+        within: request.within,
     })
 }
 

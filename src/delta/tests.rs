@@ -41,7 +41,19 @@ fn links((number, rtt): (u8, u32)) -> v1::ObserverLinks {
 type Rows = (BTreeMap<u8, (u32, u8)>, BTreeMap<u8, u32>);
 
 fn snapshot(cycle: u64, version: u8, (nodes, rows): Rows, sections: [u32; 7]) -> v1::Snapshot {
+    let workload = |(number, desired): (&u8, &u32)| v1::Workload {
+        name: format!("web-{number:03}"),
+        desired: *desired,
+        ..v1::Workload::default()
+    };
+    let assignment = |(number, (slot, _)): (&u8, &(u32, u8))| v1::Assignment {
+        id: format!("{number:016x}"),
+        slot: *slot,
+        ..v1::Assignment::default()
+    };
     v1::Snapshot {
+        workloads: rows.iter().map(workload).collect(),
+        assignments: nodes.iter().map(assignment).collect(),
         cluster_id: id(255),
         epoch: 1 + cycle / 10,
         cycle,

@@ -18,4 +18,5 @@ mod renewal;
 mod secure;
 mod tools;
 mod watching;
+mod work;
 mod workloads;

@@ -71,15 +71,24 @@ impl Drop for Program {
 
 async fn connect(port: Option<u16>) -> Result<TcpStream, String> {
     let port = port.ok_or("the port is not known")?;
-    TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| format!("port {port}: {error}"))
+    TcpStream::connect(("127.0.0.1", port))
+        .await
+        .map_err(|error| format!("port {port}: {error}"))
 }
 
 /// GET by HTTP/1.0: the answer's first line is all that counts.
 async fn get(port: Option<u16>, path: &str) -> Result<(), String> {
     let mut stream = connect(port).await?;
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let path = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    };
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nUser-Agent: wyneos\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .map_err(|error| error.to_string())?;
     let mut line = Vec::new();
     while line.len() < STATUS_LINE && !line.contains(&b'\n') {
         let mut byte = [0; 32];
@@ -89,7 +98,10 @@ async fn get(port: Option<u16>, path: &str) -> Result<(), String> {
         }
     }
     let line = String::from_utf8_lossy(&line);
-    let status = line.split(' ').nth(1).and_then(|status| status.get(..3)?.parse::<u16>().ok());
+    let status = line
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.get(..3)?.parse::<u16>().ok());
     match status {
         Some(200..=399) => Ok(()),
         Some(status) => Err(format!("GET {path}: status {status}")),
@@ -99,9 +111,13 @@ async fn get(port: Option<u16>, path: &str) -> Result<(), String> {
 
 async fn serving(port: Option<u16>) -> Result<(), String> {
     let port = port.ok_or("the port is not known")?;
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://127.0.0.1:{port}")).map_err(|error| error.to_string())?;
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://127.0.0.1:{port}"))
+        .map_err(|error| error.to_string())?;
     let endpoint = endpoint.connect_timeout(Duration::from_secs(10));
-    let channel = endpoint.connect().await.map_err(|error| wyneos::client::describe(&error))?;
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|error| wyneos::client::describe(&error))?;
     let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await;
     let answer = answer.map_err(|status| status.message().to_owned())?.into_inner();
     match answer.status() {

@@ -12,11 +12,11 @@ use std::{
 use clap::Args;
 use rustix::{
     fs::Gid,
-    process::{Signal, getppid, setsid, set_parent_process_death_signal},
+    process::{Signal, getppid, set_parent_process_death_signal, setsid},
     thread::set_thread_groups,
 };
 
-use super::{Home, Order, with_ports};
+use super::{Home, Order, processes, with_ports};
 
 /// What a program finds where nothing else is said.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -54,13 +54,14 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
     let null = File::open("/dev/null").map_err(cannot("open /dev/null"))?;
     rustix::stdio::dup2_stdin(&null).map_err(|error| cannot("close standard input")(error.into()))?;
     setsid().map_err(|error| cannot("begin a session")(error.into()))?;
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| cannot("bind it to its supervisor")(error.into()))?;
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| cannot("bind it to its supervisor")(error.into()))?;
     if getppid().is_none_or(|parent| parent.as_raw_pid() != args.parent) {
         return Err("its supervisor is gone".to_owned());
     }
     let home = Home(args.directory.clone());
     let order = home.read_order().map_err(cannot("read its order"))?;
-    let mut command = program(&order, &args.program);
+    let mut command = program(&home, &order, &args.program);
     let directory = match order.assigned.spec.directory.as_str() {
         "" => home.work(),
         directory => PathBuf::from(directory),
@@ -71,8 +72,12 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
             let _ = std::os::unix::fs::chown(&directory, Some(user.0), Some(user.1));
         }
         let group = Gid::from_raw(user.1);
-        set_thread_groups(&[group])
-            .map_err(|error| format!("cannot run as {:?}: the agent may not ({error})", order.assigned.spec.user))?;
+        set_thread_groups(&[group]).map_err(|error| {
+            format!(
+                "cannot run as {:?}: the agent may not ({error})",
+                order.assigned.spec.user
+            )
+        })?;
         command.uid(user.0).gid(user.1);
     }
     std::env::set_current_dir(&directory).map_err(|error| format!("cannot enter {}: {error}", directory.display()))?;
@@ -85,7 +90,7 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
     })
 }
 
-fn program(order: &Order, instead: &[OsString]) -> Command {
+fn program(home: &Home, order: &Order, instead: &[OsString]) -> Command {
     let spec = &order.assigned.spec;
     let filled = |text: &str| with_ports(text, &spec.ports, &order.ports);
     let mut command = match instead {
@@ -114,17 +119,22 @@ fn program(order: &Order, instead: &[OsString]) -> Command {
         command.env(format!("PORT_{name}"), port.to_string());
     }
     command.envs(spec.env.iter().map(|(name, value)| (name, filled(value))));
+    command.env(processes::MARK, &home.0);
     command
 }
 
 /// A user's id and group, by name or number.
 fn find_user(name: &str) -> Result<(u32, u32), String> {
-    let all = fs::read_to_string(Path::new("/etc/passwd")).map_err(|error| format!("cannot read /etc/passwd: {error}"))?;
+    let all =
+        fs::read_to_string(Path::new("/etc/passwd")).map_err(|error| format!("cannot read /etc/passwd: {error}"))?;
     let number = name.parse::<u32>().ok();
     for line in all.lines() {
         let mut fields = line.split(':');
         let (user, uid, gid) = (fields.next(), fields.nth(1), fields.next());
-        let (Some(uid), Some(gid)) = (uid.and_then(|uid| uid.parse().ok()), gid.and_then(|gid| gid.parse().ok())) else {
+        let (Some(uid), Some(gid)) = (
+            uid.and_then(|uid| uid.parse().ok()),
+            gid.and_then(|gid| gid.parse().ok()),
+        ) else {
             continue;
         };
         if user == Some(name) || number == Some(uid) {

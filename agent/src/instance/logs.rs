@@ -25,7 +25,10 @@ fn path(directory: &Path, stream: Stream, life: u64, part: u64) -> PathBuf {
 /// The files of a stream, oldest first.
 fn files(directory: &Path, stream: Stream) -> Vec<(u64, u64)> {
     let parse = |name: &str| {
-        let rest = name.strip_prefix(stream.name())?.strip_prefix('.')?.strip_suffix(".log")?;
+        let rest = name
+            .strip_prefix(stream.name())?
+            .strip_prefix('.')?
+            .strip_suffix(".log")?;
         let (life, part) = rest.split_once('.')?;
         Some((life.parse().ok()?, part.parse().ok()?))
     };
@@ -122,7 +125,6 @@ fn try_read(directory: &Path, request: &Request) -> io::Result<Chunk> {
             tail(directory, request.stream, &files, life, bytes)?
         }
     };
-    let previous_only = matches!(request.from, From::Tail { previous: true, .. });
     let mut chunk = Chunk::default();
     loop {
         let open = File::open(path(directory, request.stream, at.life, at.part));
@@ -136,7 +138,7 @@ fn try_read(directory: &Path, request: &Request) -> io::Result<Chunk> {
             }
         }
         let next = files.iter().find(|file| **file > (at.life, at.part)).copied();
-        let Some((life, part)) = next.filter(|(life, _)| !previous_only || *life == at.life) else {
+        let Some((life, part)) = next.filter(|(life, _)| !request.within || *life == at.life) else {
             (chunk.next, chunk.at_end) = (at, true);
             return Ok(chunk);
         };

@@ -26,7 +26,7 @@ use wyneos_core::{
     workload::{Assigned, AssignmentId, Phase, Status, log},
 };
 
-use super::{Home, Order, Told, boot_time, logs, processes, replace};
+use super::{Home, Order, Told, boot_time, logs, own_binary, processes, replace};
 use crate::driver::ToAgent;
 
 /// Between two attempts to reach a supervisor.
@@ -109,7 +109,12 @@ impl Instances {
         driver: mpsc::Sender<ToAgent>,
     ) -> io::Result<(Instances, Vec<(Arc<Assigned>, Status)>)> {
         fs::create_dir_all(&directory)?;
-        let next_port = *ports.0.start();
+        // Supervisors outlive this agent, and wherever it was started from.
+        let directory = fs::canonicalize(directory)?;
+        // Agents that share a host do not all begin with the same.
+        let range = u32::from(*ports.0.end() - *ports.0.start()) + 1;
+        let offset = std::process::id().wrapping_mul(7_919) % range;
+        let next_port = ports.0.start() + offset as u16;
         let mut instances = Instances {
             directory,
             node,
@@ -128,12 +133,20 @@ impl Instances {
                 drop(fs::remove_dir_all(&home.0));
                 continue;
             };
-            let mut status = home.read_status().unwrap_or_default();
-            if let Ok(Some(_lock)) = home.take_lock()
-                && status.phase != Phase::Ended
-            {
-                status = died(&home, order.assigned.id, status, now);
-            }
+            let said = home.read_status().ok();
+            let gone = matches!(home.take_lock(), Ok(Some(_)));
+            let status = match said {
+                Some(status) if gone && status.phase != Phase::Ended => died(&home, status, now),
+                Some(status) => status,
+                // Its agent ended between writing this down and having it run. If its supervisor is about to begin after all, one of
+                // the two gets the lock.
+                None => {
+                    if gone && let Err(error) = start(&home) {
+                        tracing::warn!(path = %home.0.display(), %error, "cannot start its supervisor");
+                    }
+                    Status::default()
+                }
+            };
             let (id, ended) = (order.assigned.id, status.phase == Phase::Ended);
             instances.know(id, order.ports, &home, !ended);
             found.push((Arc::new(order.assigned), status));
@@ -174,7 +187,10 @@ impl Instances {
             .spec
             .ports
             .iter()
-            .map(|_| self.free_port().ok_or_else(|| io::Error::other(format!("none of its ports {} is free", self.ports))))
+            .map(|_| {
+                self.free_port()
+                    .ok_or_else(|| io::Error::other(format!("none of its ports {} is free", self.ports)))
+            })
             .collect::<io::Result<_>>()?;
         let order = Order {
             assigned: Assigned::clone(assigned),
@@ -183,17 +199,7 @@ impl Instances {
             node: self.node.clone(),
         };
         replace(&home.order(), &serde_json::to_vec(&order)?)?;
-        let log = fs::File::create(home.0.join("supervisor.log"))?;
-        let mut child = Command::new("/proc/self/exe")
-            .arg("supervise")
-            .arg(&home.0)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()?;
-        // It goes on by itself; while this agent is its parent, its end is taken note of.
-        tokio::spawn(async move { drop(child.wait().await) });
+        start(home)?;
         self.know(assigned.id, ports, home, true);
         Ok(())
     }
@@ -201,7 +207,11 @@ impl Instances {
     fn free_port(&mut self) -> Option<u16> {
         for _ in self.ports.0.clone() {
             let port = self.next_port;
-            self.next_port = if port >= *self.ports.0.end() { *self.ports.0.start() } else { port + 1 };
+            self.next_port = if port >= *self.ports.0.end() {
+                *self.ports.0.start()
+            } else {
+                port + 1
+            };
             let given = self.known.values().any(|known| known.ports.contains(&port));
             if !given && TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
                 return Some(port);
@@ -255,9 +265,25 @@ impl Instances {
     }
 }
 
+/// Starts the supervisor of what is written down.
+fn start(home: &Home) -> io::Result<()> {
+    let log = fs::File::create(home.0.join("supervisor.log"))?;
+    let mut child = Command::new(own_binary())
+        .arg("supervise")
+        .arg(&home.0)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()?;
+    // It goes on by itself; while this agent is its parent, its end is taken note of.
+    tokio::spawn(async move { drop(child.wait().await) });
+    Ok(())
+}
+
 /// A supervisor ended without having said so: what it left behind is ended, too.
-fn died(home: &Home, id: AssignmentId, before: Status, now: WallTime) -> Status {
-    while processes::kill(&processes::marked(&id.to_string())) {
+fn died(home: &Home, before: Status, now: WallTime) -> Status {
+    while processes::kill(&processes::marked(home)) {
         std::thread::sleep(AGAIN);
     }
     let status = Status {
@@ -302,7 +328,7 @@ async fn converse(id: AssignmentId, home: Home, mut told: watch::Receiver<Wanted
                 false => {
                     let home = home.clone();
                     let now = wyneos_shell::clock::Clock::default().wall();
-                    let died = tokio::task::spawn_blocking(move || died(&home, id, status, now));
+                    let died = tokio::task::spawn_blocking(move || died(&home, status, now));
                     died.await.unwrap_or_default()
                 }
             };
@@ -353,4 +379,3 @@ async fn pass_on(
         }
     }
 }
-

@@ -97,7 +97,11 @@ impl Home {
 
     /// Takes the lock that a supervisor holds while it is there; `None` when one is.
     fn take_lock(&self) -> io::Result<Option<File>> {
-        let lock = File::options().create(true).truncate(false).write(true).open(self.lock())?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.lock())?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(lock)),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -137,4 +141,10 @@ fn with_ports(text: &str, names: &[String], ports: &[u16]) -> String {
         text = text.replace(&format!("${{PORT_{name}}}"), &port.to_string());
     }
     text
+}
+
+/// This program's own file; while it runs, also when that was replaced by a newer one.
+fn own_binary() -> PathBuf {
+    let named = std::env::current_exe().ok().filter(|path| path.exists());
+    named.unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }

@@ -4,9 +4,13 @@ use std::{collections::BTreeSet, fs};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::Home;
+
 /// The processes of this host, and their parents.
 fn all() -> Vec<(i32, i32)> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
     entries
         .flatten()
@@ -41,12 +45,18 @@ pub(super) fn descendants(of: i32) -> Vec<i32> {
     }
 }
 
+/// Names the instance's directory to whatever it starts: by that its processes are known, whatever they do. Ids of instances are those
+/// of a cluster, and a host may have several.
+pub(super) const MARK: &str = "WYNEOS_DIRECTORY";
+
 /// Processes that carry an instance's mark: what it started, and what left its session.
-pub(super) fn marked(id: &str) -> Vec<i32> {
-    let mark = format!("WYNEOS_ASSIGNMENT={id}");
+pub(super) fn marked(home: &Home) -> Vec<i32> {
+    let mark = format!("{MARK}={}", home.0.display());
     let carries = |(pid, _): &(i32, i32)| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+        environment
+            .split(|byte| *byte == 0)
+            .any(|entry| entry == mark.as_bytes())
     };
     all().into_iter().filter(carries).map(|(pid, _)| pid).collect()
 }

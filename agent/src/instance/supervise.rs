@@ -25,7 +25,7 @@ use wyneos_core::{
 };
 use wyneos_shell::clock::Clock;
 
-use super::{Home, Order, Told, boot_time, checks, logs, processes, with_ports};
+use super::{Home, Order, Told, boot_time, checks, logs, own_binary, processes, with_ports};
 
 /// How long it sleeps at most: a host that slept, or a clock that was set, is noticed then.
 const IDLE: Duration = Duration::from_secs(1);
@@ -261,11 +261,11 @@ impl Process {
             return;
         }
         let (sender, own) = (self.sender.clone(), std::process::id());
-        let id = self.order.assigned.id.to_string();
+        let home = self.home.clone();
         tokio::spawn(async move {
             loop {
                 let mut left = processes::descendants(i32::try_from(own).unwrap_or(0));
-                left.extend(processes::marked(&id));
+                left.extend(processes::marked(&home));
                 if !processes::kill(&left) {
                     break;
                 }
@@ -290,7 +290,9 @@ impl Process {
 
     fn start_check(&mut self, program: &[String]) -> io::Result<checks::Program> {
         let spec = &self.order.assigned.spec;
-        let parts = program.iter().map(|part| with_ports(part, &spec.ports, &self.order.ports));
+        let parts = program
+            .iter()
+            .map(|part| with_ports(part, &spec.ports, &self.order.ports));
         let child = self
             .step_between()
             .arg("--")
@@ -307,7 +309,7 @@ impl Process {
 
     /// The process that becomes a program.
     fn step_between(&self) -> std::process::Command {
-        let mut command = std::process::Command::new("/proc/self/exe");
+        let mut command = std::process::Command::new(own_binary());
         let own = std::process::id().to_string();
         command.arg("exec").arg(&self.home.0).arg("--parent").arg(own);
         command
@@ -358,7 +360,10 @@ async fn become_known(told: Pair, pid: u32, sender: mpsc::Sender<Happened>) {
     let mut reason = String::new();
     let read = async {
         told.set_nonblocking(true)?;
-        UnixStream::from_std(told)?.take(1_024).read_to_string(&mut reason).await
+        UnixStream::from_std(told)?
+            .take(1_024)
+            .read_to_string(&mut reason)
+            .await
     };
     let input = match read.await {
         Ok(0) => Input::Started { pid },

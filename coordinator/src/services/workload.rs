@@ -86,14 +86,14 @@ impl Services {
         &self,
         caller: &Caller,
         assignment: &str,
-        stream: log::Stream,
-        from: log::From,
+        (stream, from, within): (log::Stream, log::From, bool),
     ) -> Result<log::Chunk, Status> {
         let assignment = assignment.to_owned();
         let command = Command::ReadLog {
             assignment,
             stream,
             from,
+            within,
         };
         match self.carry_out(caller, command).await? {
             Answer::Log(chunk) => Ok(chunk),
@@ -117,8 +117,15 @@ impl Services {
         let mut from = log::From::Tail { bytes, previous };
         loop {
             // Asked first: what was written before it ended is read all the same.
-            let ended = self.board.work().assignment(&request.assignment).is_none_or(|row| row.record.end.is_some());
-            let chunk = match self.read_log(&caller, &request.assignment, stream, from).await {
+            let ended = self
+                .board
+                .work()
+                .assignment(&request.assignment)
+                .is_none_or(|row| row.record.end.is_some());
+            let chunk = match self
+                .read_log(&caller, &request.assignment, (stream, from, previous))
+                .await
+            {
                 Ok(chunk) => chunk,
                 Err(status) => {
                     // Nobody may be reading any more.
@@ -127,7 +134,12 @@ impl Services {
                 }
             };
             from = log::From::Position(chunk.next);
-            if !chunk.data.is_empty() && answers.send(Ok(v1::ReadLogsResponse { data: chunk.data })).await.is_err() {
+            if !chunk.data.is_empty()
+                && answers
+                    .send(Ok(v1::ReadLogsResponse { data: chunk.data }))
+                    .await
+                    .is_err()
+            {
                 return;
             }
             if !chunk.at_end {
@@ -304,17 +316,26 @@ impl WorkloadService for Services {
         };
         let of = instance.map_or(name.as_str(), |row| &*row.record.workload);
         if found.is_none() && instance.is_none() {
-            return Err(status::not_found("UNKNOWN", format!("no workload or instance {name:?}")));
+            return Err(status::not_found(
+                "UNKNOWN",
+                format!("no workload or instance {name:?}"),
+            ));
         }
         let about = of.to_owned();
-        let events = self.read(move |history| history.events_of_work(&about, u64::MAX, LOOKED_AT)).await?;
+        let events = self
+            .read(move |history| history.events_of_work(&about, u64::MAX, LOOKED_AT))
+            .await?;
         let mark = instance.map(|row| (row.record.id, format!("{of}.{} ", row.record.slot), row.record.decision));
         let (mut decisions, mut others) = (Vec::new(), Vec::new());
         for event in &events {
             match &event.body {
                 EventBody::Decision(decision) => {
                     let concerns = |(_, slot, id): &(AssignmentId, String, u64)| {
-                        decision.id == *id || decision.evidence.iter().any(|evidence| evidence.fact.contains(slot.as_str()))
+                        decision.id == *id
+                            || decision
+                                .evidence
+                                .iter()
+                                .any(|evidence| evidence.fact.contains(slot.as_str()))
                     };
                     if mark.as_ref().is_none_or(concerns) && decisions.len() < DECISIONS {
                         decisions.push((&**decision).into());
@@ -342,10 +363,7 @@ impl WorkloadService for Services {
         }))
     }
 
-    async fn read_logs(
-        &self,
-        request: Request<v1::ReadLogsRequest>,
-    ) -> Result<Response<Self::ReadLogsStream>, Status> {
+    async fn read_logs(&self, request: Request<v1::ReadLogsRequest>) -> Result<Response<Self::ReadLogsStream>, Status> {
         let permit = self.subscribe()?;
         let caller = caller_of(&request);
         let request = request.into_inner();

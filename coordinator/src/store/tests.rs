@@ -6,8 +6,8 @@ use wyneos_core::{
     id::{NodeId, Uuid},
     integrity::Sealer,
     node::{Eligibility, Facts, Labels, NodeRecord},
-    store::Batch,
     placement::Score,
+    store::Batch,
     time::WallTime,
     workload::{Assignment, AssignmentId, End, Exit, Goal, Spec, Workload},
 };

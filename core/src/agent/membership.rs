@@ -13,7 +13,7 @@ use std::{
 use super::{Agent, Effect, Notice, Phase, Report, Timer};
 use crate::{
     id::{ClusterId, NodeId},
-    standing::Standing,
+    standing::{SINGLETON, Standing},
     time::Time,
 };
 
@@ -47,6 +47,8 @@ pub(super) struct Membership {
     beats: VecDeque<(u64, Time)>,
     /// It is a member until then; `None` before its first welcome.
     until: Option<Time>,
+    /// Singletons may run until then.
+    lent: Option<Time>,
     /// The lease ran out, and that was told.
     lapsed: bool,
     /// When the session was last heard, or ended.
@@ -65,9 +67,9 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    /// Until when this node may take itself for a member; `None` before its first welcome.
-    pub(super) fn until(&self) -> Option<Time> {
-        self.until
+    /// Until when singletons may run here; `None` before the first welcome.
+    pub(super) fn lent(&self) -> Option<Time> {
+        self.lent
     }
 }
 
@@ -136,6 +138,7 @@ impl Agent {
         let membership = &mut self.membership;
         let until = asked + lease;
         membership.until = Some(membership.until.map_or(until, |before| before.max(until)));
+        membership.lent = membership.lent.max(Some(asked + lease * SINGLETON));
         if until > self.now {
             membership.lapsed = false;
         }

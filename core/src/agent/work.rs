@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duratio
 use super::{Agent, Effect, Report, Timer};
 use crate::{
     coordinator::Work as Told,
-    time::Time,
     workload::{Assigned, AssignmentId, Phase, Status, log},
 };
 
@@ -118,7 +117,11 @@ impl Agent {
             }
         }
         for id in told.forget {
-            let ended = self.work.local.get(&id).is_some_and(|local| local.status.phase == Phase::Ended);
+            let ended = self
+                .work
+                .local
+                .get(&id)
+                .is_some_and(|local| local.status.phase == Phase::Ended);
             if ended {
                 self.work.local.remove(&id);
                 self.work.news.remove(&id);
@@ -149,7 +152,9 @@ impl Agent {
 
     /// A supervisor says how its instance is.
     pub(super) fn instance(&mut self, id: AssignmentId, status: Status) {
-        let Some(local) = self.work.local.get_mut(&id) else { return };
+        let Some(local) = self.work.local.get_mut(&id) else {
+            return;
+        };
         if local.status == status || local.status.phase == Phase::Ended {
             return;
         }
@@ -171,14 +176,9 @@ impl Agent {
     }
 
     fn lend(&mut self, id: AssignmentId) {
-        if let Some(until) = self.member_until() {
+        if let Some(until) = self.membership.lent() {
             self.effects.push_back(Effect::Lease { id, until });
         }
-    }
-
-    /// Until when this node may take itself for a member.
-    fn member_until(&self) -> Option<Time> {
-        self.membership.until()
     }
 
     /// What an instance wrote was read.

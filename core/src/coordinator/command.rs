@@ -16,9 +16,10 @@ impl Coordinator {
             assignment,
             stream,
             from,
+            within,
         } = &command
         {
-            if let Err(refusal) = self.read_log(request, assignment, *stream, *from) {
+            if let Err(refusal) = self.read_log(request, assignment, (*stream, *from, *within)) {
                 let answer = Err(refusal);
                 self.effects.push_back(Effect::Reply { request, answer });
             }

@@ -103,7 +103,9 @@ impl Coordinator {
     fn outlook_stage(&mut self, forecasts: &[Forecast]) {
         let loads = forecasts.iter().filter(|forecast| forecast.channel == Channel::CpuUsed);
         let percent = |value: f32| (value * 100.0).clamp(0.0, 100.0).round() as u32;
-        self.outlooks = loads.map(|forecast| (forecast.node, percent(forecast.outlook.value))).collect();
+        self.outlooks = loads
+            .map(|forecast| (forecast.node, percent(forecast.outlook.value)))
+            .collect();
     }
 
     fn autonomy_stage(&mut self, forecasts: &[Forecast]) {

@@ -14,6 +14,7 @@ use crate::{
     event::EventBody,
     node::{ConnId, Eligibility, Liveness, NodeIndex},
     placement::{Presence, backoff},
+    standing::SINGLETON,
     time::Time,
     workload::{Assigned, AssignmentId, End, Goal, Phase, Status, log},
 };
@@ -97,7 +98,10 @@ impl Coordinator {
         };
         dialogue.told.insert(id);
         if ended && over {
-            dialogue.forget.insert(id);
+            // What is kept of one that ended, its node keeps, too: what it wrote can still be read.
+            if self.table.held(id).is_none() {
+                dialogue.forget.insert(id);
+            }
             return;
         }
         if !known {
@@ -130,7 +134,8 @@ impl Coordinator {
         let news = held.status.phase != status.phase
             || held.status.healthy != status.healthy
             || held.status.restarts != status.restarts;
-        let crashed = status.restarts > held.status.restarts;
+        let crashed =
+            status.restarts > held.status.restarts && held.record.goal == Goal::Run && status.phase != Phase::Ended;
         let ended = status.phase == Phase::Ended;
         held.status = status;
         let (workload, index) = (Arc::clone(&held.record.workload), held.index);
@@ -164,13 +169,9 @@ impl Coordinator {
         let (workload, slot, attempt) = (Arc::clone(&record.workload), record.slot, record.attempt);
         let failed = record.goal == Goal::Run && !status.complete;
         let asked = record.goal == Goal::Stop;
-        for old in self.table.ended(id) {
-            self.keep_assignment(old);
-        }
+        let old = self.table.ended(id);
+        self.forget(old);
         self.keep_assignment(id);
-        if let Some(dialogue) = self.dialogues.nodes.get_mut(&index) {
-            dialogue.forget.insert(id);
-        }
         let node = self.registry[index].name().to_owned();
         if failed {
             self.table.failed(&workload, index, now);
@@ -190,11 +191,24 @@ impl Coordinator {
         self.record_instance(Some(index), &workload, id, detail);
         self.dirty(workload);
         self.room_changed();
-        if self.registry[index].record.eligibility == Eligibility::Draining && self.table.of_node(index).next().is_none() {
+        if self.registry[index].record.eligibility == Eligibility::Draining
+            && self.table.of_node(index).next().is_none()
+        {
             let summary = format!("{node} is empty");
             let (verb, detail) = ("drain".to_owned(), "no instance is left on it".to_owned());
             let by = String::new();
             self.record(Some(index), summary, EventBody::Command { verb, detail, by });
+        }
+    }
+
+    /// Nothing is kept of instances any more, here or on their nodes.
+    pub(super) fn forget(&mut self, instances: Vec<(AssignmentId, NodeIndex)>) {
+        for (id, index) in instances {
+            self.keep_assignment(id);
+            if let Some(dialogue) = self.dialogues.nodes.get_mut(&index) {
+                dialogue.forget.insert(id);
+                self.then(Then::Tell(index));
+            }
         }
     }
 
@@ -239,9 +253,10 @@ impl Coordinator {
             return;
         }
         let slot = held.record.slot;
-        let successor = self.table.instances(declared).find(|other| {
-            other.is_wanted() && other.record.slot == slot && other.record.replaces == Some(id)
-        });
+        let successor = self
+            .table
+            .instances(declared)
+            .find(|other| other.is_wanted() && other.record.slot == slot && other.record.replaces == Some(id));
         let Some(successor) = successor.filter(|other| other.status.phase != Phase::Running) else {
             return;
         };
@@ -349,8 +364,11 @@ impl Coordinator {
         let node = &self.registry[index];
         let relayed = node.relayed.map(|(_, at)| at);
         // What a coordinator before this one promised, it promised before this one started.
-        let given = [node.last_seen, relayed].into_iter().flatten().fold(self.started_at, Time::max);
-        let lease = self.lease(index);
+        let given = [node.last_seen, relayed]
+            .into_iter()
+            .flatten()
+            .fold(self.started_at, Time::max);
+        let lease = self.lease(index) * SINGLETON;
         given + lease + lease / DRIFT
     }
 
@@ -359,8 +377,7 @@ impl Coordinator {
         &mut self,
         request: RequestId,
         assignment: &str,
-        stream: log::Stream,
-        from: log::From,
+        (stream, from, within): (log::Stream, log::From, bool),
     ) -> Result<(), Refusal> {
         let view = self.table.view();
         let row = view.assignment(assignment).ok_or_else(|| Refusal::Unknown {
@@ -374,7 +391,9 @@ impl Coordinator {
             Some((index, session.conn))
         });
         let Some((index, conn)) = session else {
-            let node = index.map_or(row.record.node.to_string(), |index| self.registry[index].name().to_owned());
+            let node = index.map_or(row.record.node.to_string(), |index| {
+                self.registry[index].name().to_owned()
+            });
             return Err(Refusal::NoSession(node));
         };
         if self.dialogues.reads.len() >= READS {
@@ -389,6 +408,7 @@ impl Coordinator {
             id,
             stream,
             from,
+            within,
         };
         self.send(conn, Message::ReadLog(wanted));
         Ok(())

@@ -416,6 +416,8 @@ pub enum Command {
         stream: log::Stream,
         /// Where to begin.
         from: log::From,
+        /// What a later process wrote is not wanted.
+        within: bool,
     },
 }
 

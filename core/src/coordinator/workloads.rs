@@ -82,9 +82,10 @@ impl Coordinator {
             .map(|held| Arc::clone(&held.record.workload))
             .collect();
         names.extend(self.waiting());
-        let daemons = self.table.workloads().filter(|(_, declared)| {
-            declared.record.spec().is_some_and(|spec| spec.kind == Kind::Daemon)
-        });
+        let daemons = self
+            .table
+            .workloads()
+            .filter(|(_, declared)| declared.record.spec().is_some_and(|spec| spec.kind == Kind::Daemon));
         names.extend(daemons.map(|(name, _)| Arc::clone(name)));
         for name in names {
             self.dirty(name);
@@ -99,7 +100,10 @@ impl Coordinator {
     }
 
     fn waiting(&self) -> Vec<Arc<str>> {
-        let waits = self.table.workloads().filter(|(_, declared)| !declared.waiting.is_empty());
+        let waits = self
+            .table
+            .workloads()
+            .filter(|(_, declared)| !declared.waiting.is_empty());
         waits.map(|(name, _)| Arc::clone(name)).collect()
     }
 
@@ -156,7 +160,9 @@ impl Coordinator {
 
     fn reconcile_one(&mut self, name: &Arc<str>, fleet: &mut Fleet) {
         let ambiguous = self.climate().ambiguous;
-        let Some(declared) = self.table.declared(name) else { return };
+        let Some(declared) = self.table.declared(name) else {
+            return;
+        };
         let plan = self.plan(declared, ambiguous, None, fleet);
         if let Some(wake) = plan.wake {
             self.agenda.wakes.insert(Arc::clone(name), wake);
@@ -166,9 +172,8 @@ impl Coordinator {
             declared.record.deleted && !self.table.instances(declared).any(|held| held.is_there())
         });
         if over {
-            for id in self.table.forget_workload(name) {
-                self.keep_assignment(id);
-            }
+            let ended = self.table.forget_workload(name);
+            self.forget(ended);
             self.keep_workload(name);
             self.agenda.wakes.remove(name);
             self.record_workload(name, format!("{name} is gone"));
@@ -274,7 +279,9 @@ impl Coordinator {
 
     /// An update that is over, or has failed.
     fn judge_update(&mut self, name: &Arc<str>, plan: &Plan) {
-        let Some(declared) = self.table.declared(name) else { return };
+        let Some(declared) = self.table.declared(name) else {
+            return;
+        };
         let record = &declared.record;
         if plan.settled {
             let mut record = Arc::clone(record);
@@ -305,9 +312,15 @@ impl Coordinator {
             spec.kind = own.spec().map_or(spec.kind, |now| now.kind);
             own.revision += 1;
             own.revisions.insert(own.revision, Arc::new(spec));
-            format!("{name}: revision {failed} failed and is taken back to {to}, as revision {}: {why}", own.revision)
+            format!(
+                "{name}: revision {failed} failed and is taken back to {to}, as revision {}: {why}",
+                own.revision
+            )
         } else {
-            format!("{name}: the update to revision {} has failed and goes no further: {why}", own.revision)
+            format!(
+                "{name}: the update to revision {} has failed and goes no further: {why}",
+                own.revision
+            )
         };
         self.table.declare(name, record);
         self.keep_workload(name);
@@ -317,7 +330,9 @@ impl Coordinator {
 
     /// Declarations that nothing runs by and nothing goes back to are not kept.
     fn prune_revisions(&mut self, name: &Arc<str>) {
-        let Some(declared) = self.table.declared(name) else { return };
+        let Some(declared) = self.table.declared(name) else {
+            return;
+        };
         let used: BTreeSet<u64> = self
             .table
             .instances(declared)
@@ -328,7 +343,9 @@ impl Coordinator {
             return;
         }
         let mut record = Arc::clone(&declared.record);
-        Arc::make_mut(&mut record).revisions.retain(|revision, _| used.contains(revision));
+        Arc::make_mut(&mut record)
+            .revisions
+            .retain(|revision, _| used.contains(revision));
         self.table.declare(name, record);
         self.keep_workload(name);
     }
@@ -340,7 +357,10 @@ impl Coordinator {
         for start in plan.starts.iter().take(LISTED) {
             let node = self.registry[start.node].name();
             let score = start.score.total;
-            let fact = format!("start {name}.{} on {node} (score {score}): {}", start.slot, start.reason);
+            let fact = format!(
+                "start {name}.{} on {node} (score {score}): {}",
+                start.slot, start.reason
+            );
             evidence.push(Evidence::new(wall, "placement", fact));
         }
         for (id, reason) in plan.stops.iter().take(LISTED) {
@@ -348,6 +368,9 @@ impl Coordinator {
             let (slot, node) = (held.record.slot, self.registry[held.index].name());
             let fact = format!("stop {name}.{slot} on {node}: {reason}");
             evidence.push(Evidence::new(wall, "placement", fact));
+        }
+        if let Some(why) = &plan.failed {
+            evidence.push(Evidence::new(wall, "update", why.as_str()));
         }
         for waiting in &plan.waiting {
             let fact = format!("{} wait: {}", waiting.slots, waiting.reason);
@@ -380,7 +403,9 @@ impl Coordinator {
             rule: "declared-runs",
             action: format!("{name}: {}", parts.join(", ")),
             evidence,
-            alternatives: alternatives.map(|(what, why)| Alternative::new(what, why.as_str())).collect(),
+            alternatives: alternatives
+                .map(|(what, why)| Alternative::new(what, why.as_str()))
+                .collect(),
         };
         let decision = self.autonomy.placement(name, proposal);
         let id = decision.id;
@@ -514,7 +539,9 @@ impl Coordinator {
         match verb {
             WorkloadVerb::Apply(wanted) if wanted == spec => return Ok(Arc::clone(before)),
             WorkloadVerb::Apply(wanted) => {
-                if spec.kind.is_batch() != wanted.kind.is_batch() || (spec.kind == Kind::Daemon) != (wanted.kind == Kind::Daemon) {
+                if spec.kind.is_batch() != wanted.kind.is_batch()
+                    || (spec.kind == Kind::Daemon) != (wanted.kind == Kind::Daemon)
+                {
                     let reason = "a workload stays what it is: delete it first".to_owned();
                     return Err(invalid("kind", reason));
                 }
@@ -537,7 +564,10 @@ impl Coordinator {
                 declare(&mut record, Arc::new(wanted));
             }
             WorkloadVerb::Restart { .. } => {
-                record.restarted = Some((self.wall_now(), AssignmentId(self.epoch << 32 | (self.agenda.placed + 1))));
+                record.restarted = Some((
+                    self.wall_now(),
+                    AssignmentId(self.epoch << 32 | (self.agenda.placed + 1)),
+                ));
                 if record.stable == record.revision {
                     // Settled again only when all were replaced.
                     record.revisions.insert(record.revision + 1, Arc::clone(spec));
@@ -564,7 +594,10 @@ impl Coordinator {
             reason: start.reason.clone(),
         });
         let stops = plan.stops.iter().map(|(id, reason)| {
-            let node = self.table.held(*id).map(|held| self.registry[held.index].name().to_owned());
+            let node = self
+                .table
+                .held(*id)
+                .map(|held| self.registry[held.index].name().to_owned());
             (*id, node.unwrap_or_default(), reason.clone())
         });
         Changed {
@@ -577,7 +610,13 @@ impl Coordinator {
         }
     }
 
-    fn rejections(&self, spec: &Spec, declared: &Declared, plan: &Plan, fleet: &Fleet) -> Vec<(crate::id::NodeId, String, String)> {
+    fn rejections(
+        &self,
+        spec: &Spec,
+        declared: &Declared,
+        plan: &Plan,
+        fleet: &Fleet,
+    ) -> Vec<(crate::id::NodeId, String, String)> {
         let mut standing = self.table.standing(declared, self.now);
         for start in &plan.starts {
             *standing.instances.entry(start.node).or_default() += 1;
@@ -615,8 +654,17 @@ impl Coordinator {
         fleet.close(index);
         let ambiguous = self.climate().ambiguous;
         for name in &names {
-            let Some(declared) = self.table.declared(name) else { continue };
-            let moves = self.plan(declared, ambiguous, Some(index), &mut fleet);
+            let Some(mut declared) = self.table.declared(name).cloned() else {
+                continue;
+            };
+            if plan && let Some(spec) = declared.record.spec() {
+                // Whether the others can take it all is the question, not what is done first.
+                let mut spec = Spec::clone(spec);
+                spec.update.max_parallel = u32::MAX;
+                let record = Arc::make_mut(&mut declared.record);
+                record.revisions.insert(record.revision, Arc::new(spec));
+            }
+            let moves = self.plan(&declared, ambiguous, Some(index), &mut fleet);
             let mut change = self.tell_plan(name, &moves);
             (change.revision, change.spec) = (declared.record.revision, declared.record.spec().cloned());
             (change.applied, change.changed) = (!plan, true);
@@ -632,7 +680,9 @@ impl Coordinator {
         let record = Arc::make_mut(&mut node.record);
         record.eligibility = Eligibility::Draining;
         record.drain_deadline = deadline.map(|deadline| wall.plus(deadline));
-        let within = deadline.map_or("as long as it takes".to_owned(), |deadline| format!("within {deadline:?}"));
+        let within = deadline.map_or("as long as it takes".to_owned(), |deadline| {
+            format!("within {deadline:?}")
+        });
         let left = self.table.of_node(index).count();
         let event = self.carried_out(index, "drain", format!("{left} instances to be moved, {within}"), by);
         for change in &mut told {

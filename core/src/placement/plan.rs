@@ -4,11 +4,7 @@
 //! old) stays until its successor has been healthy for long enough, where that is possible; otherwise it goes first. One that was
 //! lost with its node is replaced after a delay; a singleton only once the one before cannot run any more.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Fleet, Score, Standing};
 use crate::{
@@ -131,6 +127,14 @@ impl Plan {
     }
 }
 
+fn times(count: u32) -> String {
+    match count {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        _ => format!("{count} times"),
+    }
+}
+
 /// How long a slot waits after so many failures in a row.
 pub fn backoff(failures: u32) -> Duration {
     match failures {
@@ -183,7 +187,9 @@ impl<'a> Planner<'a> {
     fn run(mut self, fleet: &mut Fleet) -> Plan {
         if self.declared.record.deleted {
             let wanted = self.instances().filter(|held| held.is_wanted());
-            let stops: Vec<_> = wanted.map(|held| (held.record.id, "the workload was deleted".to_owned())).collect();
+            let stops: Vec<_> = wanted
+                .map(|held| (held.record.id, "the workload was deleted".to_owned()))
+                .collect();
             self.plan.stops = stops;
             return self.plan;
         }
@@ -251,8 +257,10 @@ impl<'a> Planner<'a> {
                     continue;
                 }
                 let reason = format!("its node is gone: {}", cause.meaning());
-                self.gone
-                    .insert(slot, (held.record.id, format!("the one before was lost: {}", cause.meaning())));
+                self.gone.insert(
+                    slot,
+                    (held.record.id, format!("the one before was lost: {}", cause.meaning())),
+                );
                 self.stop(held, reason);
             }
             if !left.is_empty() {
@@ -300,7 +308,10 @@ impl<'a> Planner<'a> {
             return Some("its node is to be emptied".to_owned());
         }
         if self.is_outdated(held) {
-            return Some(format!("revision {} takes the place of {}", record.revision, held.record.revision));
+            return Some(format!(
+                "revision {} takes the place of {}",
+                record.revision, held.record.revision
+            ));
         }
         if record.restarted.is_some_and(|(_, before)| held.record.id < before) {
             return Some("a restart was asked for".to_owned());
@@ -373,7 +384,9 @@ impl<'a> Planner<'a> {
             candidates.push((held.healthy_since.is_some(), slot, held, reason));
         }
         if let Some(replicas) = self.spec.replicas() {
-            unsettled += (0..replicas).filter(|slot| !self.slots.contains_key(slot) && !self.is_done(*slot)).count() as u32;
+            unsettled += (0..replicas)
+                .filter(|slot| !self.slots.contains_key(slot) && !self.is_done(*slot))
+                .count() as u32;
         }
         let stuck = self.update_failure().is_some();
         let canaries = self.canaries_left();
@@ -410,7 +423,8 @@ impl<'a> Planner<'a> {
             let emptying = matches!(self.presence(held), Presence::Leaves(_)) && self.spec.replicas().is_some();
             if emptying && !(self.spec.singleton && self.has_room(fleet)) {
                 self.plan.later += 1;
-                self.plan.wait(1, "no other node takes it, and its node is to be emptied");
+                self.plan
+                    .wait(1, "no other node takes it, and its node is to be emptied");
                 continue;
             }
             budget -= 1;
@@ -442,7 +456,9 @@ impl<'a> Planner<'a> {
 
     fn start_beside(&mut self, slot: u32, held: &Held, reason: &str, fleet: &mut Fleet) -> bool {
         let outcome = fleet.place(self.spec, &mut self.standing, 1);
-        let Some(placed) = outcome.placed.first() else { return false };
+        let Some(placed) = outcome.placed.first() else {
+            return false;
+        };
         self.plan.starts.push(Start {
             slot,
             node: placed.node,
@@ -483,13 +499,22 @@ impl<'a> Planner<'a> {
                 && failures > retries
             {
                 let detail = failed.map(|held| held.status.detail.clone()).unwrap_or_default();
-                self.plan.wait(1, format!("failed {failures} times, and is not tried again: {detail}"));
+                self.plan.wait(
+                    1,
+                    format!("failed {}, and is not tried again: {detail}", times(failures)),
+                );
                 continue;
             }
             if let Some(until) = self.declared.not_before.get(&slot).filter(|until| **until > now) {
                 self.plan.wake_at(*until);
                 let detail = failed.map(|held| held.status.detail.clone()).unwrap_or_default();
-                self.plan.wait(1, format!("failed {failures} times in a row, and is tried again in a while: {detail}"));
+                self.plan.wait(
+                    1,
+                    format!(
+                        "failed {} in a row, and is tried again in a while: {detail}",
+                        times(failures)
+                    ),
+                );
                 continue;
             }
             empty.push((slot, failures, failed));
@@ -502,7 +527,10 @@ impl<'a> Planner<'a> {
             let (replaces, reason) = match self.gone.remove(&slot) {
                 Some((id, reason)) => (Some(id), reason),
                 None => match failed {
-                    Some(held) => (Some(held.record.id), format!("the one before failed: {}", held.status.detail)),
+                    Some(held) => (
+                        Some(held.record.id),
+                        format!("the one before failed: {}", held.status.detail),
+                    ),
                     None => (None, "declared".to_owned()),
                 },
             };
@@ -534,7 +562,10 @@ impl<'a> Planner<'a> {
             let (attempt, failed) = self.failures(slot);
             if let Some(until) = self.declared.not_before.get(&slot).filter(|until| **until > now) {
                 self.plan.wake_at(*until);
-                self.plan.wait(1, format!("failed {attempt} times in a row, and is tried again in a while"));
+                self.plan.wait(
+                    1,
+                    format!("failed {} in a row, and is tried again in a while", times(attempt)),
+                );
                 fleet.release(placed.node, self.spec.resources);
                 continue;
             }
@@ -559,11 +590,20 @@ impl<'a> Planner<'a> {
                 Presence::Lost { lease, .. } if lease <= now => {}
                 Presence::Lost { lease, .. } => {
                     self.plan.wake_at(lease);
-                    self.plan.wait(1, format!("{} on a node that was given up may run until its lease is over", held.record.id));
+                    self.plan.wait(
+                        1,
+                        format!(
+                            "{} on a node that was given up may run until its lease is over",
+                            held.record.id
+                        ),
+                    );
                     waits = true;
                 }
                 _ => {
-                    self.plan.wait(1, format!("{} has not ended yet, and there must never be two", held.record.id));
+                    self.plan.wait(
+                        1,
+                        format!("{} has not ended yet, and there must never be two", held.record.id),
+                    );
                     waits = true;
                 }
             }
@@ -584,7 +624,10 @@ impl<'a> Planner<'a> {
         }
         let mut reasons: Vec<(String, u32)> = reasons.into_iter().collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let told: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let told: Vec<String> = reasons
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
         format!("no node takes it: {}", told.join(", "))
     }
 
@@ -596,12 +639,16 @@ impl<'a> Planner<'a> {
         for placed in next.placed {
             if let Some(node) = fleet.nodes().get(placed.node.get()) {
                 let because = format!("scores {} with what is placed now", placed.score.total);
-                self.plan.considered.push((format!("place it on {}", node.name), because));
+                self.plan
+                    .considered
+                    .push((format!("place it on {}", node.name), because));
             }
         }
         let others = self.why_not(fleet);
         if others.starts_with("no node") {
-            self.plan.considered.push(("place it on another node".to_owned(), others));
+            self.plan
+                .considered
+                .push(("place it on another node".to_owned(), others));
         }
     }
 
@@ -612,13 +659,19 @@ impl<'a> Planner<'a> {
             return None;
         }
         let now = self.world.now;
-        for held in self.instances().filter(|held| held.record.revision == record.revision && held.record.goal == Goal::Run) {
+        for held in self
+            .instances()
+            .filter(|held| held.record.revision == record.revision && held.record.goal == Goal::Run)
+        {
             let name = format!("{}.{}", held.record.workload, held.record.slot);
             if !held.is_there() && !held.status.complete {
                 return Some(format!("{name} failed: {}", held.status.detail));
             }
             if held.is_there() && held.healthy_since.is_none() && held.status.restarts >= CRASHES {
-                return Some(format!("{name} ended {} times before it was ever well: {}", held.status.restarts, held.status.detail));
+                return Some(format!(
+                    "{name} ended {} times before it was ever well: {}",
+                    held.status.restarts, held.status.detail
+                ));
             }
             let patience = self.spec.update.deadline;
             if held.is_there() && held.healthy_since.is_none() && now.since(held.known_since) >= patience {
@@ -645,7 +698,8 @@ impl<'a> Planner<'a> {
             let settled = self.is_settled(held);
             all &= well && settled;
             if held.healthy_since.is_none() && held.status.phase != Phase::Ended {
-                self.plan.wake_at((held.known_since + deadline).max(self.world.now + LOOK_AGAIN));
+                self.plan
+                    .wake_at((held.known_since + deadline).max(self.world.now + LOOK_AGAIN));
             }
         }
         self.plan.settled = all;
@@ -655,10 +709,13 @@ impl<'a> Planner<'a> {
     fn canaries_left(&self) -> Option<u32> {
         let record = &self.declared.record;
         let canaries = self.spec.update.canary;
-        if canaries == 0 || record.stable == 0 || record.revision == record.stable || record.promoted == record.revision {
+        if canaries == 0 || record.stable == 0 || record.revision == record.stable || record.promoted == record.revision
+        {
             return None;
         }
-        let now = self.instances().filter(|held| held.is_wanted() && held.record.revision == record.revision && !self.is_outdated(held));
+        let now = self
+            .instances()
+            .filter(|held| held.is_wanted() && held.record.revision == record.revision && !self.is_outdated(held));
         Some(canaries.saturating_sub(now.count() as u32))
     }
 }

@@ -69,7 +69,12 @@ fn restarts_that_do_not_help_end_it() {
 #[test]
 fn a_batch_ends_with_its_process() {
     for (exit, complete) in [(Exit::Code(0), true), (Exit::Code(3), false), (Exit::Signal(9), false)] {
-        let mut one = supervisor(|spec| spec.kind = Kind::Batch { replicas: 1, retries: 0 });
+        let mut one = supervisor(|spec| {
+            spec.kind = Kind::Batch {
+                replicas: 1,
+                retries: 0,
+            }
+        });
         run(&mut one, 0);
         one.handle(at(5), Input::Exited(exit));
         one.handle(at(6), Input::Cleared);
@@ -117,7 +122,13 @@ fn a_check_that_fails_again_and_again_has_it_started_anew() {
     assert!(!one.status().healthy);
     one.handle_timeout(at(1_000));
     assert_eq!(effects(&mut one), [Effect::Check(0)]);
-    one.handle(at(1_001), Input::Checked { check: 0, failure: None });
+    one.handle(
+        at(1_001),
+        Input::Checked {
+            check: 0,
+            failure: None,
+        },
+    );
     assert!(one.status().healthy);
     for _ in 0..2 {
         assert_eq!(one.status().phase, Phase::Running);

@@ -61,6 +61,8 @@ pub struct Request {
     pub stream: Stream,
     /// Where to begin.
     pub from: From,
+    /// What a later process wrote is not wanted.
+    pub within: bool,
 }
 
 /// What it wrote.

@@ -337,7 +337,15 @@ impl Spec {
 
     /// Whether an instance of `other` runs as this one wants it: nothing that its process or its supervisor is given differs.
     pub fn runs_like(&self, other: &Spec) -> bool {
-        let what = |spec: &Spec| (spec.kind.is_batch(), spec.singleton, spec.resources, spec.restart, spec.stop);
+        let what = |spec: &Spec| {
+            (
+                spec.kind.is_batch(),
+                spec.singleton,
+                spec.resources,
+                spec.restart,
+                spec.stop,
+            )
+        };
         self.command == other.command
             && self.args == other.args
             && self.env == other.env
@@ -456,7 +464,10 @@ impl Spec {
         span("stop.grace", self.stop.grace, Duration::ZERO)?;
         if self.singleton && self.stop.grace > limits::SINGLETON_GRACE {
             let most = limits::SINGLETON_GRACE;
-            return bad("stop.grace", format!("more than {most:?}: a singleton must be gone before its lease ends"));
+            return bad(
+                "stop.grace",
+                format!("more than {most:?}: a singleton must be gone before its lease ends"),
+            );
         }
         if !(1..=31).contains(&self.stop.signal) {
             return bad("stop.signal", format!("{} is no signal", self.stop.signal));

@@ -167,15 +167,12 @@ impl Table {
         self.declared.insert(name.into(), Declared::new(record));
     }
 
-    /// Forgets a workload that has no instances left; returns those that had ended.
-    pub fn forget_workload(&mut self, name: &str) -> Vec<AssignmentId> {
+    /// Forgets a workload that has no instances left; returns those that had ended, and their nodes.
+    pub fn forget_workload(&mut self, name: &str) -> Vec<(AssignmentId, NodeIndex)> {
         self.changed = true;
         let ended = self.declared.remove(name).map(|declared| declared.assignments);
-        let ended: Vec<AssignmentId> = ended.unwrap_or_default().into_iter().collect();
-        for id in &ended {
-            self.remove(*id);
-        }
-        ended
+        let ended = ended.unwrap_or_default().into_iter();
+        ended.filter_map(|id| Some((id, self.remove(id)?))).collect()
     }
 
     /// Takes in an instance.
@@ -253,11 +250,13 @@ impl Table {
         self.promised.get(&index).copied().unwrap_or_default()
     }
 
-    /// An instance's process is gone for good: its node has what it was promised back. Returns those that went with it, as only so
-    /// many are kept.
-    pub fn ended(&mut self, id: AssignmentId) -> Vec<AssignmentId> {
+    /// An instance's process is gone for good: its node has what it was promised back. Returns those that are forgotten for it, as only
+    /// so many are kept, and their nodes.
+    pub fn ended(&mut self, id: AssignmentId) -> Vec<(AssignmentId, NodeIndex)> {
         self.changed = true;
-        let Some(held) = self.held.get(&id) else { return Vec::new() };
+        let Some(held) = self.held.get(&id) else {
+            return Vec::new();
+        };
         let (index, resources, name) = (held.index, held.resources, Arc::clone(&held.record.workload));
         if self.of_node.get_mut(&index).is_some_and(|ids| ids.remove(&id)) {
             let promised = self.promised.entry(index).or_default();
@@ -273,15 +272,12 @@ impl Table {
             .map(|held| held.record.id)
             .collect();
         let surplus = old.len().saturating_sub(ENDED);
-        let old = old[..surplus].to_vec();
-        for id in &old {
-            self.remove(*id);
-        }
-        old
+        let old = old.into_iter().take(surplus);
+        old.filter_map(|id| Some((id, self.remove(id)?))).collect()
     }
 
-    fn remove(&mut self, id: AssignmentId) {
-        let Some(held) = self.held.remove(&id) else { return };
+    fn remove(&mut self, id: AssignmentId) -> Option<NodeIndex> {
+        let held = self.held.remove(&id)?;
         if self.of_node.get_mut(&held.index).is_some_and(|ids| ids.remove(&id)) {
             let promised = self.promised.entry(held.index).or_default();
             *promised = promised.less(held.resources);
@@ -289,6 +285,7 @@ impl Table {
         if let Some(declared) = self.declared.get_mut(&held.record.workload) {
             declared.assignments.remove(&id);
         }
+        Some(held.index)
     }
 
     /// Remembers that an instance failed on a node.

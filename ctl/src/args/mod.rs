@@ -12,7 +12,9 @@ pub(crate) use access::{
     AuditArgs, CaCommand, ContextCommand, OperatorArgs, OperatorCommand, Role, TokenArgs, TokenCommand,
 };
 pub(crate) use parse::{Interval, LabelChange};
-pub(crate) use workload::{ApplyArgs, AssignmentsArgs, ChangeArgs, DrainArgs, LogsArgs, PlanArgs, ScaleArgs, WorkloadArgs};
+pub(crate) use workload::{
+    ApplyArgs, AssignmentsArgs, ChangeArgs, DrainArgs, LogsArgs, PlanArgs, ScaleArgs, WorkloadArgs,
+};
 
 use crate::exit;
 

@@ -143,6 +143,19 @@ fn show(context: &Context, report: &Report, in_full: bool) -> Result<(), Failure
         }
         out.push_str(&format!("\n{}", table.text(0)));
     }
+    if in_full && !report.moves.is_empty() {
+        let mut table = Table::new(["AT", "MOVE", "INSTANCE", "NODE", "BECAUSE"]);
+        for moved in &report.moves {
+            table.row([
+                format!("{:.3}s", moved.at),
+                moved.what.clone(),
+                clean(&moved.instance),
+                clean(&moved.node),
+                clean(&moved.reason),
+            ]);
+        }
+        out.push_str(&format!("\n{}", table.text(0)));
+    }
     for found in &report.detections {
         let after = found
             .after

@@ -32,7 +32,10 @@ pub(crate) async fn plan(context: &Context, args: PlanArgs) -> Result<(), Failur
 
 /// `wynectl apply`.
 pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<(), Failure> {
-    let ApplyArgs { declaration, change: how } = args;
+    let ApplyArgs {
+        declaration,
+        change: how,
+    } = args;
     if how.plan {
         return plan(context, declaration).await;
     }
@@ -41,7 +44,9 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<(), Fail
         revision: how.revision,
     };
     let mut client = client::workloads(context.connect().await?);
-    let answer = context.call("apply the workload", client.apply_workload(request)).await?;
+    let answer = context
+        .call("apply the workload", client.apply_workload(request))
+        .await?;
     context.show(&answer, |answer| change(answer.change.as_ref()))
 }
 
@@ -156,10 +161,19 @@ fn starts_table(starts: &[v1::PlannedStart]) -> String {
     for start in starts {
         by_node.entry((&start.node_name, &start.reason)).or_insert((0, start)).0 += 1;
     }
-    let mut table = Table::new(["NODE", "STARTS", "SCORE", "HEADROOM", "CALM", "AFFINITY", "TRUST", "RECORD", "BECAUSE"]);
+    let mut table = Table::new([
+        "NODE", "STARTS", "SCORE", "HEADROOM", "CALM", "AFFINITY", "TRUST", "RECORD", "BECAUSE",
+    ]);
     for (count, start) in by_node.values() {
         let score = start.score.unwrap_or_default();
-        let parts = [score.total, score.headroom, score.calm, score.affinity, score.trust, score.record];
+        let parts = [
+            score.total,
+            score.headroom,
+            score.calm,
+            score.affinity,
+            score.trust,
+            score.record,
+        ];
         let mut cells = vec![clean(&start.node_name), count.to_string()];
         cells.extend(parts.map(|part| part.to_string()));
         cells.push(clean(&start.reason));
@@ -189,7 +203,9 @@ pub(crate) async fn list(context: &Context) -> Result<(), Failure> {
             page_size: PAGE,
             page_token: page_token.clone(),
         };
-        let mut page = context.call("list the workloads", client.list_workloads(request)).await?;
+        let mut page = context
+            .call("list the workloads", client.list_workloads(request))
+            .await?;
         all.workloads.append(&mut page.workloads);
         if !next_page("list the workloads", &mut page_token, &mut page.next_page_token)? {
             break;
@@ -200,7 +216,9 @@ pub(crate) async fn list(context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     context.show(&all, |all| {
-        let mut table = Table::new(["NAME", "KIND", "REVISION", "DESIRED", "RUNNING", "HEALTHY", "CURRENT", "STATE"]);
+        let mut table = Table::new([
+            "NAME", "KIND", "REVISION", "DESIRED", "RUNNING", "HEALTHY", "CURRENT", "STATE",
+        ]);
         for workload in &all.workloads {
             table.row([
                 clean(&workload.name),
@@ -224,7 +242,11 @@ fn state(workload: &v1::Workload) -> String {
         return "is being deleted".to_owned();
     }
     if waiting > 0 {
-        let first = workload.waiting.first().map(|waiting| clean(&waiting.reason)).unwrap_or_default();
+        let first = workload
+            .waiting
+            .first()
+            .map(|waiting| clean(&waiting.reason))
+            .unwrap_or_default();
         return format!("{waiting} wait: {first}");
     }
     if !workload.rolled_back.is_empty() {
@@ -234,7 +256,12 @@ fn state(workload: &v1::Workload) -> String {
         return format!("{} of {} done", workload.complete, workload.desired);
     }
     if workload.revision != workload.stable_revision {
-        return if workload.stable_revision == 0 { "starting" } else { "updating" }.to_owned();
+        return if workload.stable_revision == 0 {
+            "starting"
+        } else {
+            "updating"
+        }
+        .to_owned();
     }
     if workload.healthy < workload.desired {
         return "recovering".to_owned();
@@ -260,7 +287,10 @@ pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure>
         fields.add("state", state(workload));
         fields.add(
             "instances",
-            format!("{} desired, {} running, {} healthy", workload.desired, workload.running, workload.healthy),
+            format!(
+                "{} desired, {} running, {} healthy",
+                workload.desired, workload.running, workload.healthy
+            ),
         );
         fields.add(
             "revision",
@@ -268,10 +298,18 @@ pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure>
         );
         fields.add(
             "declared",
-            format!("{} by {}", text::timestamp(workload.time.as_ref()), clean(&workload.declared_by)),
+            format!(
+                "{} by {}",
+                text::timestamp(workload.time.as_ref()),
+                clean(&workload.declared_by)
+            ),
         );
         if let Some(spec) = &answer.spec {
-            let words: Vec<String> = [&spec.command].into_iter().chain(&spec.args).map(|word| clean(word)).collect();
+            let words: Vec<String> = [&spec.command]
+                .into_iter()
+                .chain(&spec.args)
+                .map(|word| clean(word))
+                .collect();
             fields.add("command", words.join(" "));
         }
         view += &fields.text();
@@ -281,7 +319,11 @@ pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure>
         view.push('\n');
         view += &assignments_table(&rows);
     }
-    let ended: Vec<&v1::Assignment> = answer.assignments.iter().filter(|one| phase(one) == v1::InstancePhase::Ended).collect();
+    let ended: Vec<&v1::Assignment> = answer
+        .assignments
+        .iter()
+        .filter(|one| phase(one) == v1::InstancePhase::Ended)
+        .collect();
     if !ended.is_empty() {
         let mut table = Table::new(["ENDED", "INSTANCE", "AGE", "BECAUSE"]);
         for one in ended.iter().rev() {
@@ -305,7 +347,10 @@ fn phase(one: &v1::Assignment) -> v1::InstancePhase {
 
 /// An instance's phase, as people read it.
 fn how(one: &v1::Assignment) -> String {
-    let name = phase(one).as_str_name().trim_start_matches("INSTANCE_PHASE_").to_lowercase();
+    let name = phase(one)
+        .as_str_name()
+        .trim_start_matches("INSTANCE_PHASE_")
+        .to_lowercase();
     match (one.goal(), one.status.as_ref().is_some_and(|status| status.healthy)) {
         (v1::Goal::Stop, _) if name != "ended" => format!("{name} (to stop)"),
         (_, false) if name == "running" => "running, not healthy".to_owned(),
@@ -329,7 +374,9 @@ async fn assignments_of(
             page_size: PAGE,
             page_token: page_token.clone(),
         };
-        let mut page = context.call("list the assignments", client.list_assignments(request)).await?;
+        let mut page = context
+            .call("list the assignments", client.list_assignments(request))
+            .await?;
         rows.append(&mut page.assignments);
         if !next_page("list the assignments", &mut page_token, &mut page.next_page_token)? {
             return Ok(rows);
@@ -338,7 +385,17 @@ async fn assignments_of(
 }
 
 fn assignments_table(rows: &[v1::AssignmentRow]) -> String {
-    let mut table = Table::new(["ID", "INSTANCE", "NODE", "STATE", "SINCE", "RESTARTS", "REVISION", "ADDRESSES", "DETAIL"]);
+    let mut table = Table::new([
+        "ID",
+        "INSTANCE",
+        "NODE",
+        "STATE",
+        "SINCE",
+        "RESTARTS",
+        "REVISION",
+        "ADDRESSES",
+        "DETAIL",
+    ]);
     for row in rows {
         let one = row.assignment.clone().unwrap_or_default();
         let status = one.status.clone().unwrap_or_default();
@@ -351,7 +408,11 @@ fn assignments_table(rows: &[v1::AssignmentRow]) -> String {
             status.restarts.to_string(),
             one.revision.to_string(),
             clean(&row.addresses.join(" ")),
-            clean(if one.stop_reason.is_empty() { &status.detail } else { &one.stop_reason }),
+            clean(if one.stop_reason.is_empty() {
+                &status.detail
+            } else {
+                &one.stop_reason
+            }),
         ]);
     }
     table.text(0)
@@ -438,7 +499,11 @@ pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failur
         true => args.instance,
         false => format!("{}.0", args.instance),
     };
-    let stream = if args.stderr { v1::LogStream::Stderr } else { v1::LogStream::Stdout };
+    let stream = if args.stderr {
+        v1::LogStream::Stderr
+    } else {
+        v1::LogStream::Stdout
+    };
     let request = v1::ReadLogsRequest {
         assignment,
         stream: stream.into(),
@@ -452,7 +517,9 @@ pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failur
         match answers.message().await {
             Ok(Some(answer)) => {
                 let mut out = io::stdout().lock();
-                out.write_all(&answer.data).and_then(|()| out.flush()).map_err(Failure::output)?;
+                out.write_all(&answer.data)
+                    .and_then(|()| out.flush())
+                    .map_err(Failure::output)?;
             }
             Ok(None) => return Ok(()),
             Err(status) => return Err(Failure::status(&what, &status, &context.address)),
@@ -466,10 +533,15 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Fail
     let channel = context.connect().await?;
     let request = v1::DrainNodeRequest {
         node: args.node.clone(),
-        deadline: args.deadline.and_then(|deadline| deadline.0).map(wyneos::convert::duration),
+        deadline: args
+            .deadline
+            .and_then(|deadline| deadline.0)
+            .map(wyneos::convert::duration),
         plan: args.plan,
     };
-    let answer = context.call(&what, client::cluster(channel.clone()).drain_node(request)).await?;
+    let answer = context
+        .call(&what, client::cluster(channel.clone()).drain_node(request))
+        .await?;
     let node = clean(&args.node);
     context.show(&answer, |answer| {
         if answer.changes.is_empty() {
@@ -478,7 +550,12 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Fail
         let changes: Vec<String> = answer.changes.iter().map(|one| change(Some(one))).collect();
         changes.join("\n")
     })?;
-    let blocked: u32 = answer.changes.iter().flat_map(|one| &one.waiting).map(|waiting| waiting.slots).sum();
+    let blocked: u32 = answer
+        .changes
+        .iter()
+        .flat_map(|one| &one.waiting)
+        .map(|waiting| waiting.slots)
+        .sum();
     if args.plan {
         return match blocked {
             0 => Ok(()),
@@ -506,7 +583,11 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Fail
                 .filter_map(|row| row.assignment.as_ref())
                 .map(|one| format!("{}.{}", clean(&one.workload), one.slot))
                 .collect();
-            text::stderr(&format!("{}: {}", text::count(left.len() as u64, "instance"), names.join(", ")));
+            text::stderr(&format!(
+                "{}: {}",
+                text::count(left.len() as u64, "instance"),
+                names.join(", ")
+            ));
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -520,7 +601,10 @@ pub(crate) fn explain(answer: &v1::ExplainWorkloadResponse) -> String {
         let one = row.assignment.clone().unwrap_or_default();
         let status = one.status.clone().unwrap_or_default();
         let score = one.score.unwrap_or_default();
-        fields.add("instance", format!("{}.{} ({})", clean(&one.workload), one.slot, clean(&one.id)));
+        fields.add(
+            "instance",
+            format!("{}.{} ({})", clean(&one.workload), one.slot, clean(&one.id)),
+        );
         fields.add("node", clean(&row.node_name));
         fields.add("state", how(&one));
         fields.add("detail", clean(&status.detail));
@@ -541,12 +625,21 @@ pub(crate) fn explain(answer: &v1::ExplainWorkloadResponse) -> String {
         fields.add("state", state(workload));
         fields.add(
             "instances",
-            format!("{} desired, {} running, {} healthy", workload.desired, workload.running, workload.healthy),
+            format!(
+                "{} desired, {} running, {} healthy",
+                workload.desired, workload.running, workload.healthy
+            ),
         );
     }
     view += &fields.text();
     if answer.assignment.is_none() {
-        view += &waiting(answer.workload.as_ref().map(|workload| workload.waiting.as_slice()).unwrap_or_default());
+        view += &waiting(
+            answer
+                .workload
+                .as_ref()
+                .map(|workload| workload.waiting.as_slice())
+                .unwrap_or_default(),
+        );
     }
     if !answer.events.is_empty() {
         let mut table = Table::new(["AGE", "WHAT HAPPENED"]);

@@ -165,6 +165,10 @@ impl cluster::ClusterService for Fake {
         Err(Status::unimplemented(""))
     }
 
+    async fn drain_node(&self, _: Request<v1::DrainNodeRequest>) -> Answer<v1::DrainNodeResponse> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn label_node(&self, request: Request<v1::LabelNodeRequest>) -> Answer<v1::LabelNodeResponse> {
         let labels = request.into_inner().set;
         Ok(Response::new(v1::LabelNodeResponse {
