@@ -183,6 +183,8 @@ install_roles() {
 
 remove_role() {
     if has_systemd && [ -e "$units/wyneos-$1.service" ]; then
+        # The agent's work goes on without it; it is to end with its installation.
+        [ "$1" != agent ] || systemctl kill --signal=SIGTERM "wyneos-$1.service" 2>/dev/null || :
         systemctl disable --now "wyneos-$1.service" || die "cannot stop wyneos-$1; nothing of it was removed"
     fi
     remove "$units/wyneos-$1.service"

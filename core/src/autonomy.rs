@@ -38,6 +38,45 @@ pub enum Outcome {
     Resolved,
     /// It was carried out.
     Done,
+    /// It waits for an operator.
+    Pending,
+    /// An operator did not want it.
+    Rejected,
+    /// Nobody answered in time.
+    Expired,
+    /// It was carried out, and what it was for came about.
+    Helped,
+    /// It was carried out, and what it was for did not come about.
+    DidNotHelp,
+}
+
+/// What Autonomy does of itself, and how far it may go; set by operators, and durable. What an operator declares is done in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Work of nodes that were given up is placed elsewhere.
+    pub heal: Mode,
+    /// Work leaves nodes that have too much of it.
+    pub rebalance: Mode,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            heal: Mode::Act,
+            rebalance: Mode::Advise,
+        }
+    }
+}
+
+impl Mode {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mode::Observe => "observe",
+            Mode::Advise => "advise",
+            Mode::Act => "act",
+        }
+    }
 }
 
 /// What a decision is about.
@@ -50,6 +89,10 @@ pub enum Kind {
     Threshold,
     /// Where instances of a workload run.
     Placement,
+    /// Work of nodes that were given up, which is not placed elsewhere by itself.
+    Heal,
+    /// Work that leaves a node that has too much of it.
+    Rebalance,
 }
 
 impl Kind {
@@ -59,6 +102,8 @@ impl Kind {
             Kind::Liveness => "liveness",
             Kind::Threshold => "threshold",
             Kind::Placement => "placement",
+            Kind::Heal => "heal",
+            Kind::Rebalance => "rebalance",
         }
     }
 }
@@ -276,6 +321,28 @@ impl Autonomy {
         let mut decision = self.take(proposal, Kind::Placement);
         (decision.workload, decision.outcome, decision.mode) = (workload.to_owned(), Outcome::Done, Mode::Act);
         self.note(decision)
+    }
+
+    /// Something about a workload that is only said, waits for an operator, or is done.
+    pub fn about(&mut self, workload: &str, kind: Kind, mode: Mode, proposal: Proposal) -> Arc<Decision> {
+        let mut decision = self.take(proposal, kind);
+        decision.outcome = match mode {
+            Mode::Observe => Outcome::Observed,
+            Mode::Advise => Outcome::Pending,
+            Mode::Act => Outcome::Done,
+        };
+        (decision.workload, decision.mode) = (workload.to_owned(), mode);
+        self.note(decision)
+    }
+
+    /// What became of a decision.
+    pub fn conclude(&mut self, decision: &Arc<Decision>, outcome: Outcome) -> Arc<Decision> {
+        let mut decision = Arc::clone(decision);
+        Arc::make_mut(&mut decision).outcome = outcome;
+        if let Some(shown) = self.recent.iter_mut().find(|shown| shown.id == decision.id) {
+            *shown = Arc::clone(&decision);
+        }
+        decision
     }
 
     fn take(&mut self, proposal: Proposal, kind: Kind) -> Decision {

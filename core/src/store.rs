@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     access::Access,
+    autonomy::Policy,
     event::Event,
     id::ClusterId,
     integrity::{Digest, ZERO_DIGEST},
@@ -28,6 +29,8 @@ pub struct Durable {
     pub assignments: Vec<Arc<Assignment>>,
     /// Number of the newest event; 0 when there is none.
     pub last_event: u64,
+    /// What Autonomy may do.
+    pub policy: Policy,
     /// Number of decisions in the cluster's life.
     pub decisions: u64,
     /// Epoch, cycle and chain of the newest snapshot.
@@ -44,6 +47,7 @@ impl Durable {
             access: Arc::default(),
             workloads: Vec::new(),
             assignments: Vec::new(),
+            policy: Policy::default(),
             last_event: 0,
             decisions: 0,
             last_snapshot: (0, 0, ZERO_DIGEST),
@@ -64,6 +68,8 @@ pub struct Batch {
     pub workloads: Vec<(Arc<str>, Option<Arc<Workload>>)>,
     /// Instances as they are now; `None` for one that need not be kept.
     pub assignments: Vec<(AssignmentId, Option<Arc<Assignment>>)>,
+    /// What Autonomy may do, when that changed.
+    pub policy: Option<Policy>,
     /// Number of decisions in the cluster's life; 0 when it did not change.
     pub decisions: u64,
 }
@@ -72,6 +78,6 @@ impl Batch {
     /// True when there is nothing to make durable.
     pub fn is_empty(&self) -> bool {
         let work = self.workloads.is_empty() && self.assignments.is_empty();
-        work && self.nodes.is_empty() && self.events.is_empty() && self.access.is_none()
+        work && self.policy.is_none() && self.nodes.is_empty() && self.events.is_empty() && self.access.is_none()
     }
 }

@@ -83,7 +83,14 @@ fn make(network: &mut Network, scenario: &Scenario, number: usize, begins: bool)
             packets(network, scenario, number, begins, &which);
         }
         Kind::LargeLoss => packets(network, scenario, number, begins, "meta length >= 1400"),
-        Kind::Starve | Kind::Restart | Kind::Delay | Kind::ClockJump | Kind::Lie | Kind::DiskStall | Kind::DiskFail => {
+        Kind::Starve
+        | Kind::Restart
+        | Kind::Delay
+        | Kind::ClockJump
+        | Kind::Load
+        | Kind::Lie
+        | Kind::DiskStall
+        | Kind::DiskFail => {
             panic!("{:?} cannot be made on a real network", fault.kind)
         }
     }

@@ -77,6 +77,8 @@ pub(crate) struct Machine {
     wake_at: Option<Time>,
     pub(crate) clock: Clock,
     load: f32,
+    /// What a fault makes of its load.
+    pub(crate) loaded: Option<f32>,
     pub(crate) streams: BTreeMap<ConnId, StreamId>,
     /// Probes under way: when each left, by its subject and number.
     probes: BTreeMap<(usize, u64), Time>,
@@ -111,6 +113,7 @@ impl Machine {
             wake_at: None,
             clock,
             load: 0.3,
+            loaded: None,
             streams: BTreeMap::new(),
             probes: BTreeMap::new(),
             questions: BTreeMap::new(),
@@ -379,7 +382,7 @@ impl World<'_> {
                 let step: f32 = self.rng.random_range(-0.02..0.02);
                 let machine = &mut self.machines[node];
                 machine.load = (machine.load + step).clamp(0.05, 0.95);
-                let load = machine.load;
+                let load = machine.loaded.unwrap_or(machine.load);
                 let reading: Reading = std::array::from_fn(|channel| (channel < Channel::COUNT).then_some(load));
                 let (local, wall) = (machine.clock.local(now), machine.clock.wall(now));
                 if let Some(core) = &mut machine.core {

@@ -11,7 +11,7 @@ use prost::Message as _;
 use rand::RngExt;
 use wyneos::{canonical::Canonical, convert, encoded::Encoded, v1};
 use wyneos_core::{
-    autonomy::{Decision, Kind},
+    autonomy::{Decision, Kind, Outcome},
     coherence::Snapshot,
     coordinator::{
         self, Command, Coordinator, Effect, Input, Message, Published, RequestId, WorkloadCommand, WorkloadVerb,
@@ -233,6 +233,17 @@ impl World<'_> {
     /// An operator gives a command, a request each target.
     pub(crate) fn order(&mut self, number: usize) {
         let order = &self.scenario.commands[number];
+        if order.verb == Verb::Autonomy {
+            let (heal, rebalance) = (order.heal, order.rebalance);
+            self.command(number as u64, Command::SetPolicy { heal, rebalance });
+            return;
+        }
+        if order.verb == Verb::Approve {
+            for id in self.pending.clone() {
+                self.command(id, Command::Decide { id, approve: true });
+            }
+            return;
+        }
         if let Some(verb) = order.on_workload() {
             self.command(number as u64, on_workload(verb));
             return;
@@ -249,7 +260,7 @@ impl World<'_> {
                     plan: false,
                 },
                 // See above.
-                Verb::Scale | Verb::Restart | Verb::Promote | Verb::Delete => continue,
+                Verb::Scale | Verb::Restart | Verb::Promote | Verb::Delete | Verb::Autonomy | Verb::Approve => continue,
                 Verb::SetHeartbeat => Command::SetHeartbeat {
                     node,
                     interval: order.interval,
@@ -476,6 +487,7 @@ impl World<'_> {
                     };
                 }
                 let durable = &mut host.disk.durable;
+                durable.policy = batch.policy.unwrap_or(durable.policy);
                 durable.last_event = batch.events.last().map_or(durable.last_event, |event| event.sequence);
                 durable.decisions = durable.decisions.max(batch.decisions);
                 if let Some(what) = went_back {
@@ -621,6 +633,10 @@ impl World<'_> {
                 if let Some(node) = decision.node {
                     self.decisions.push((self.now, node_of(node), decision.rule.clone()));
                 }
+                match decision.outcome {
+                    Outcome::Pending => self.pending.insert(decision.id),
+                    _ => self.pending.remove(&decision.id),
+                };
                 self.check_placement(decision);
             }
             let (Some(id), EventBody::Liveness { from, to, cause }) = (event.node, &event.body) else {

@@ -33,6 +33,12 @@ impl World<'_> {
             }
             Kind::Flap => self.flap(number, begins),
             Kind::ClockJump => self.jump(number, met),
+            Kind::Load => {
+                let load = fault.load.filter(|_| begins).map(|load| load as f32);
+                for node in met {
+                    self.machines[node].loaded = load;
+                }
+            }
             Kind::Lie => met.into_iter().for_each(|node| self.lying(node, number, begins)),
             Kind::DiskStall if begins && !met.is_empty() => {
                 let until = self.now + fault.lasts.unwrap_or_default();

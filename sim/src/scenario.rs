@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 use toml::Spanned;
-use wyneos_core::{coordinator::WorkloadVerb, mesh::FindingKind, node::Liveness};
+use wyneos_core::{autonomy::Mode, coordinator::WorkloadVerb, mesh::FindingKind, node::Liveness};
 
 use crate::declared::Declared;
 
@@ -144,6 +144,8 @@ pub enum Kind {
     Flap,
     /// The wall clock jumps by `jump` (and by minus that, when `back` is set).
     ClockJump,
+    /// The machine's load is `load`.
+    Load,
     /// The agent claims not to hear `peers` (everybody, when there are none), whatever it hears.
     Lie,
     /// What the disks of `targets` are asked to keep waits until the end; the coordinator's, when there are none.
@@ -161,7 +163,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 18] = [
+        Kind::Load,
         Kind::Crash,
         Kind::Kill,
         Kind::Pause,
@@ -206,6 +209,9 @@ pub struct Fault {
     /// For `loss`: the share, 0 to 1.
     #[serde(default)]
     pub loss: Option<f64>,
+    /// For `load`: 0 to 1.
+    #[serde(default)]
+    pub load: Option<f64>,
     /// For `delay`.
     #[serde(default, deserialize_with = "some_span")]
     pub delay: Option<Duration>,
@@ -248,6 +254,10 @@ pub enum Verb {
     Promote,
     /// `workload` does not run any more.
     Delete,
+    /// Lost work is replaced as `heal` says, and hot nodes shed work as `rebalance` says.
+    Autonomy,
+    /// Every decision that waits is approved.
+    Approve,
 }
 
 /// A command.
@@ -268,6 +278,12 @@ pub struct Order {
     /// For `scale`.
     #[serde(default)]
     pub replicas: Option<u32>,
+    /// For `autonomy`.
+    #[serde(default)]
+    pub heal: Option<Mode>,
+    /// For `autonomy`.
+    #[serde(default)]
+    pub rebalance: Option<Mode>,
     /// For `drain`.
     #[serde(default, deserialize_with = "some_span")]
     pub deadline: Option<Duration>,
@@ -528,6 +544,7 @@ fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) -> Result<(
             lasts,
         ),
         ("loss", fault.loss.is_some(), kind == Kind::Loss, kind == Kind::Loss),
+        ("load", fault.load.is_some(), kind == Kind::Load, kind == Kind::Load),
         ("delay", fault.delay.is_some(), kind == Kind::Delay, kind == Kind::Delay),
         ("period", fault.period.is_some(), kind == Kind::Flap, kind == Kind::Flap),
         (
@@ -559,6 +576,7 @@ fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) -> Result<(
         }
     }
     check_share("loss", fault.loss.unwrap_or_default())?;
+    check_share("load", fault.load.unwrap_or_default())?;
     check_share("speed", fault.speed.unwrap_or_default())?;
     let zero = |span: Option<Duration>| span.is_some_and(|span| span.is_zero());
     if zero(fault.period) || zero(fault.pause) {
@@ -570,6 +588,13 @@ fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) -> Result<(
 fn check_order(order: &Order, cluster: &Cluster, duration: Duration) -> Result<(), String> {
     if order.at > duration {
         return Err(format!("at: {:?} is after the end, {duration:?}", order.at));
+    }
+    if matches!(order.verb, Verb::Autonomy | Verb::Approve) {
+        let said = order.heal.is_some() || order.rebalance.is_some();
+        return match said == (order.verb == Verb::Autonomy) {
+            true => Ok(()),
+            false => Err("heal, rebalance: they belong to autonomy, and it needs one of them".to_owned()),
+        };
     }
     if order.on_workload().is_some() {
         return match (

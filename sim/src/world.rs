@@ -204,6 +204,8 @@ pub(crate) struct World<'a> {
     pub(crate) running: BTreeMap<String, u32>,
     /// Instances that were placed, moved or stopped, as the coordinator recorded it.
     pub(crate) moves: Vec<Moved>,
+    /// Decisions that wait for an operator.
+    pub(crate) pending: BTreeSet<u64>,
     /// The newest instance that was placed.
     pub(crate) newest: AssignmentId,
     /// Whom decisions were about, and their rules.
@@ -250,6 +252,7 @@ impl<'a> World<'a> {
             runs: Vec::new(),
             running: BTreeMap::new(),
             moves: Vec::new(),
+            pending: BTreeSet::new(),
             newest: AssignmentId::default(),
             decisions: Vec::new(),
             timers: BTreeSet::new(),

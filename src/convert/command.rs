@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use wyneos_core::{
+    autonomy::Mode,
     coordinator::{Answer, Command, WorkloadCommand, WorkloadVerb},
     limits, workload,
 };
@@ -185,6 +186,65 @@ impl TryFrom<v1::DeleteWorkloadRequest> for Command {
     }
 }
 
+impl TryFrom<v1::WhatIfRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::WhatIfRequest) -> Result<Command, ConvertError> {
+        let nodes = check::text("nodes", request.nodes, limits::LABEL_KEY + limits::LABEL_VALUE + 1)?;
+        if nodes.is_empty() {
+            return Err(ConvertError::new(
+                "nodes",
+                "missing: give a node, or key=value of a label",
+            ));
+        }
+        let drained = request.drained;
+        Ok(Command::WhatIf { nodes, drained })
+    }
+}
+
+impl TryFrom<v1::RebalanceRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::RebalanceRequest) -> Result<Command, ConvertError> {
+        Ok(Command::Rebalance { plan: request.plan })
+    }
+}
+
+impl TryFrom<v1::ApproveDecisionRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::ApproveDecisionRequest) -> Result<Command, ConvertError> {
+        let (id, approve) = (request.id, true);
+        Ok(Command::Decide { id, approve })
+    }
+}
+
+impl TryFrom<v1::RejectDecisionRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::RejectDecisionRequest) -> Result<Command, ConvertError> {
+        let (id, approve) = (request.id, false);
+        Ok(Command::Decide { id, approve })
+    }
+}
+
+impl TryFrom<v1::SetAutonomyRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::SetAutonomyRequest) -> Result<Command, ConvertError> {
+        let mode = |field: &str, mode: v1::AutonomyMode, value: i32| match (mode, value) {
+            (v1::AutonomyMode::Unspecified, 0) => Ok(None),
+            (mode, _) => Mode::try_from(mode)
+                .map(Some)
+                .map_err(|_| ConvertError::new(field, format!("{value} is not a value of this enum"))),
+        };
+        Ok(Command::SetPolicy {
+            heal: mode("heal", request.heal(), request.heal)?,
+            rebalance: mode("rebalance", request.rebalance(), request.rebalance)?,
+        })
+    }
+}
+
 /// The answers to commands; `None` for an answer to another command.
 pub trait FromAnswer: Sized {
     /// From what the core answered.
@@ -273,6 +333,59 @@ impl FromAnswer for v1::DrainNodeResponse {
         };
         let changes = changes.into_iter().map(change_out).collect();
         Some(v1::DrainNodeResponse { changes })
+    }
+}
+
+impl FromAnswer for v1::WhatIfResponse {
+    fn from_answer(answer: Answer) -> Option<Self> {
+        let Answer::Workloads(changes) = answer else {
+            return None;
+        };
+        let changes = changes.into_iter().map(change_out).collect();
+        Some(v1::WhatIfResponse { changes })
+    }
+}
+
+impl FromAnswer for v1::RebalanceResponse {
+    fn from_answer(answer: Answer) -> Option<Self> {
+        let Answer::Workloads(changes) = answer else {
+            return None;
+        };
+        let changes = changes.into_iter().map(change_out).collect();
+        Some(v1::RebalanceResponse { changes })
+    }
+}
+
+impl FromAnswer for v1::ApproveDecisionResponse {
+    fn from_answer(answer: Answer) -> Option<Self> {
+        let Answer::Decision(decision) = answer else {
+            return None;
+        };
+        let decision = Some((&*decision).into());
+        Some(v1::ApproveDecisionResponse { decision })
+    }
+}
+
+impl FromAnswer for v1::RejectDecisionResponse {
+    fn from_answer(answer: Answer) -> Option<Self> {
+        let Answer::Decision(decision) = answer else {
+            return None;
+        };
+        let decision = Some((&*decision).into());
+        Some(v1::RejectDecisionResponse { decision })
+    }
+}
+
+impl FromAnswer for v1::SetAutonomyResponse {
+    fn from_answer(answer: Answer) -> Option<Self> {
+        let Answer::Policy { policy, event } = answer else {
+            return None;
+        };
+        Some(v1::SetAutonomyResponse {
+            heal: v1::AutonomyMode::from(policy.heal).into(),
+            rebalance: v1::AutonomyMode::from(policy.rebalance).into(),
+            event_sequence: event,
+        })
     }
 }
 

@@ -15,7 +15,12 @@ same!(
     v1::DecisionOutcome {
         Observed,
         Resolved,
-        Done
+        Done,
+        Pending,
+        Rejected,
+        Expired,
+        Helped,
+        DidNotHelp
     }
 );
 

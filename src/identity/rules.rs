@@ -106,8 +106,11 @@ pub const RULES: &[Rule] = &[
     reads("wyneos.v1.CoherenceService/ListSnapshots", VIEWER),
     reads("wyneos.v1.CoherenceService/ReadSnapshots", VIEWER),
     reads("wyneos.v1.CoherenceService/WatchSnapshots", VIEWER),
+    changes("wyneos.v1.DecisionService/ApproveDecision", OPERATOR),
     reads("wyneos.v1.DecisionService/ExplainNode", VIEWER),
     reads("wyneos.v1.DecisionService/ListDecisions", VIEWER),
+    changes("wyneos.v1.DecisionService/RejectDecision", OPERATOR),
+    changes("wyneos.v1.DecisionService/SetAutonomy", ADMIN),
     changes("wyneos.v1.EnrollmentService/Enroll", Need::Anybody),
     changes("wyneos.v1.EnrollmentService/Recover", Need::Anybody),
     changes("wyneos.v1.EnrollmentService/Renew", Need::Holder),
@@ -129,9 +132,11 @@ pub const RULES: &[Rule] = &[
     changes("wyneos.v1.WorkloadService/PromoteWorkload", OPERATOR),
     // What programs write may be for fewer eyes than what the cluster is like.
     reads("wyneos.v1.WorkloadService/ReadLogs", OPERATOR),
+    changes("wyneos.v1.WorkloadService/Rebalance", OPERATOR),
     changes("wyneos.v1.WorkloadService/RestartWorkload", OPERATOR),
     changes("wyneos.v1.WorkloadService/ScaleWorkload", OPERATOR),
     reads("wyneos.v1.WorkloadService/WatchAssignments", VIEWER),
+    reads("wyneos.v1.WorkloadService/WhatIf", VIEWER),
 ];
 
 /// The rule for an rpc; `None` when there is none, and it must be refused.

@@ -404,11 +404,18 @@ async fn programs_that_cannot_run_say_why_and_disturb_nothing() {
         ),
     ] {
         site.apply(&format!("name = \"{name}\"\nkind = \"service\"\n{program}\n{few}"));
-        let shown = wait_until(&format!("{name} says why"), async || {
+        let began = Instant::now();
+        let shown = loop {
             let shown = text(&site.ctl(&["workload", name]));
-            shown.contains(reason).then_some(shown)
-        })
-        .await;
+            if shown.contains(reason) {
+                break shown;
+            }
+            assert!(
+                began.elapsed() < crate::harness::PATIENCE,
+                "{name} does not say why:\n{shown}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
         let waits = wait_until("it is tried again later", async || {
             let waiting = site.workload(name).await.workload.unwrap().waiting;
             (!waiting.is_empty()).then_some(waiting)
@@ -709,5 +716,48 @@ async fn a_batch_is_done_once() {
     assert!(shown.starts_with("part 1 of job on "), "{shown}");
     // What is done stays done.
     assert_eq!(site.instances("job").await.len(), 4);
+    site.ends().await;
+}
+
+#[tokio::test]
+async fn what_if_says_what_would_happen_and_advice_is_waited_for() {
+    let mut site = Site::start(&["one", "two", "three"]).await;
+    let told = text(&site.ctl(&["autonomy", "--heal", "advise"]));
+    assert!(told.contains("heal:        advise"), "{told}");
+    site.apply("name = \"app\"\nkind = \"service\"\nreplicas = 6\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\nreschedule_delay = \"0s\"\n");
+    let before = site.runs("app", 6).await;
+    let what_if = text(&site.ctl(&["whatif", "two down"]));
+    assert!(
+        what_if.contains("2 instances would start elsewhere, 0 would wait"),
+        "{what_if}"
+    );
+    let drained = text(&site.ctl(&["whatif", "two", "drained"]));
+    assert!(drained.contains("2 instances would start elsewhere"), "{drained}");
+    assert_eq!(site.ctl(&["whatif", "zone=nowhere down"]).status.code(), Some(5));
+    assert_eq!(site.ctl(&["whatif", "two", "sad"]).status.code(), Some(2));
+    assert_eq!(pids(&before), pids(&site.runs("app", 6).await));
+
+    let processes = site.processes("two");
+    site.kill_agent("two").await;
+    processes.into_iter().for_each(|pid| kill(pid, Signal::KILL));
+    let waiting = wait_until("a decision waits", async || {
+        let answer = site.ctl(&["decisions", "--pending", "-o", "json"]);
+        let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).ok()?;
+        answer["decisions"].get(0).cloned()
+    })
+    .await;
+    assert_eq!(waiting["action"], "app: place 2 elsewhere");
+    let elsewhere = async || {
+        site.running("app")
+            .await
+            .iter()
+            .filter(|row| row.node_name != "two")
+            .count()
+    };
+    assert_eq!(elsewhere().await, 4);
+    let id = waiting["id"].as_str().unwrap();
+    assert!(site.ctl(&["decisions", "approve", id]).status.success());
+    wait_until("it is done", async || (elsewhere().await == 6).then_some(())).await;
+    assert_eq!(site.ctl(&["decisions", "reject", id]).status.code(), Some(5));
     site.ends().await;
 }

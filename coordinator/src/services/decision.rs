@@ -81,6 +81,27 @@ impl DecisionService for Services {
         }))
     }
 
+    async fn approve_decision(
+        &self,
+        request: Request<v1::ApproveDecisionRequest>,
+    ) -> Result<Response<v1::ApproveDecisionResponse>, Status> {
+        self.command(request).await
+    }
+
+    async fn reject_decision(
+        &self,
+        request: Request<v1::RejectDecisionRequest>,
+    ) -> Result<Response<v1::RejectDecisionResponse>, Status> {
+        self.command(request).await
+    }
+
+    async fn set_autonomy(
+        &self,
+        request: Request<v1::SetAutonomyRequest>,
+    ) -> Result<Response<v1::SetAutonomyResponse>, Status> {
+        self.command(request).await
+    }
+
     async fn explain_node(
         &self,
         request: Request<v1::ExplainNodeRequest>,

@@ -18,6 +18,7 @@ use tonic::Status;
 use wyneos::convert::{ConvertError, FromAnswer};
 use wyneos_core::{
     access::Access,
+    autonomy::Mode,
     coherence::{NodeRow, Snapshot},
     coordinator::{Answer, Command},
     event::Event,
@@ -202,6 +203,13 @@ fn about(command: &Command) -> String {
         Command::RevokeOperator { name } => format!("operator {name}"),
         Command::Drain { node, plan, .. } => format!("node {node}{}", planned(*plan)),
         Command::Workload(command) => format!("workload {}{}", command.verb.workload(), planned(command.plan)),
+        Command::WhatIf { nodes, .. } => format!("what if {nodes}"),
+        Command::Rebalance { plan } => format!("rebalance{}", planned(*plan)),
+        Command::SetPolicy { heal, rebalance } => {
+            let named = |mode: &Option<Mode>| mode.map_or("as it is", Mode::name);
+            format!("heal {}, rebalance {}", named(heal), named(rebalance))
+        }
+        Command::Decide { id, .. } => format!("decision {id}"),
         Command::ReadLog { assignment, .. } => format!("assignment {assignment}"),
     }
 }

@@ -203,6 +203,17 @@ impl WorkloadService for Services {
         self.command(request).await
     }
 
+    async fn what_if(&self, request: Request<v1::WhatIfRequest>) -> Result<Response<v1::WhatIfResponse>, Status> {
+        self.command(request).await
+    }
+
+    async fn rebalance(
+        &self,
+        request: Request<v1::RebalanceRequest>,
+    ) -> Result<Response<v1::RebalanceResponse>, Status> {
+        self.command(request).await
+    }
+
     async fn list_workloads(
         &self,
         request: Request<v1::ListWorkloadsRequest>,

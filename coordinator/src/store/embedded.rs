@@ -6,6 +6,7 @@ use prost::Message;
 use redb::{AccessGuard, ReadableTable, ReadableTableMetadata, TableDefinition};
 use wyneos::{convert, v1};
 use wyneos_core::{
+    autonomy::Policy,
     event::Event,
     id::{ClusterId, NodeId},
     integrity::Seal,
@@ -17,7 +18,8 @@ use wyneos_core::{
 use super::file::{Failure, File};
 use super::{History, Retention, SealEntry, SealedSnapshot, Store, StoreError};
 
-/// `"format"` (always 1), `"cluster"` (16 bytes), `"epoch"` and `"decisions"` (u64, little endian), `"access"` (JSON of an `Access`).
+/// `"format"` (always 1), `"cluster"` (16 bytes), `"epoch"` and `"decisions"` (u64, little endian), `"access"` (JSON of an `Access`),
+/// `"policy"` (JSON of a `Policy`).
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Node id → JSON of a `NodeRecord`.
 const NODES: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("nodes");
@@ -194,6 +196,10 @@ impl Store for Embedded {
                 Some(json) => Arc::new(self.state.parse("access", json.value())?),
                 None => Arc::default(),
             };
+            let policy = match meta.get("policy")? {
+                Some(json) => self.state.parse("policy", json.value())?,
+                None => Policy::default(),
+            };
             Ok(Some(Durable {
                 cluster: wyneos_core::id::Uuid(cluster),
                 epoch: number(&meta, "epoch")?.unwrap_or(1),
@@ -201,6 +207,7 @@ impl Store for Embedded {
                 access,
                 workloads,
                 assignments,
+                policy,
                 last_event: transaction
                     .open_table(EVENTS)?
                     .last()?
@@ -225,6 +232,9 @@ impl Store for Embedded {
             let decisions = batches.iter().map(|batch| batch.decisions).max().unwrap_or(0);
             if decisions > 0 {
                 meta.insert("decisions", decisions.to_le_bytes().as_slice())?;
+            }
+            if let Some(policy) = batches.iter().rev().find_map(|batch| batch.policy) {
+                meta.insert("policy", serde_json::to_vec(&policy)?.as_slice())?;
             }
             if let Some(access) = batches.iter().rev().find_map(|batch| batch.access.as_ref()) {
                 meta.insert("access", serde_json::to_vec(&**access)?.as_slice())?;

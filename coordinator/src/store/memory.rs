@@ -7,6 +7,7 @@ use std::{
 
 use wyneos_core::{
     access::Access,
+    autonomy::Policy,
     event::Event,
     id::{ClusterId, NodeId},
     node::NodeRecord,
@@ -24,6 +25,7 @@ struct State {
     events: BTreeMap<u64, Arc<Event>>,
     decisions: u64,
     access: Arc<Access>,
+    policy: Policy,
     workloads: BTreeMap<Arc<str>, Arc<Workload>>,
     assignments: BTreeMap<AssignmentId, Arc<Assignment>>,
     snapshots: BTreeMap<u64, SealedSnapshot>,
@@ -64,6 +66,7 @@ impl Store for Memory {
             access: Arc::clone(&state.access),
             workloads: state.workloads.values().cloned().collect(),
             assignments: state.assignments.values().cloned().collect(),
+            policy: state.policy,
         })
     }
 
@@ -82,6 +85,7 @@ impl Store for Memory {
             state
                 .events
                 .extend(batch.events.iter().map(|event| (event.sequence, Arc::clone(event))));
+            state.policy = batch.policy.unwrap_or(state.policy);
             for (name, record) in &batch.workloads {
                 match record {
                     Some(record) => state.workloads.insert(Arc::clone(name), Arc::clone(record)),

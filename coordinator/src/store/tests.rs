@@ -2,6 +2,7 @@ use std::{fs, sync::Arc, time::Duration};
 
 use wyneos_core::{
     access::{Access, Credential, OperatorRecord, Role},
+    autonomy::{Mode, Policy},
     event::{Event, EventBody},
     id::{NodeId, Uuid},
     integrity::Sealer,
@@ -71,6 +72,10 @@ fn batch(nodes: &[u8], events: std::ops::RangeInclusive<u64>) -> Batch {
         nodes: nodes.iter().map(|number| node(*number)).collect(),
         events: events.map(|sequence| event(sequence, about(sequence))).collect(),
         access: nodes.first().map(|number| access(*number)),
+        policy: nodes.first().map(|number| Policy {
+            heal: if *number == 1 { Mode::Observe } else { Mode::Advise },
+            rebalance: Mode::Act,
+        }),
         workloads: nodes.iter().map(|number| workload(*number)).collect(),
         assignments: nodes.iter().map(|number| assignment(*number)).collect(),
         decisions: 5,
@@ -111,6 +116,7 @@ fn assignment(number: u8) -> (AssignmentId, Option<Arc<Assignment>>) {
         replaces: Some(AssignmentId(1)),
         attempt: 2,
         stop_reason: "scaled down".to_owned(),
+        leaving: "hot".to_owned(),
         end: Some(End {
             time: WallTime(8),
             exit: Some(Exit::Signal(9)),

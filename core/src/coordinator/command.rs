@@ -63,6 +63,10 @@ impl Coordinator {
             } => self.create_operator(name, role, credential, ttl, by),
             Command::RevokeOperator { name } => self.revoke_operator(name, by),
             Command::Drain { node, deadline, plan } => self.drain(&node, deadline, plan, by),
+            Command::WhatIf { nodes, drained } => self.what_if(&nodes, drained),
+            Command::Rebalance { plan } => self.rebalance_now(plan, by),
+            Command::SetPolicy { heal, rebalance } => Ok(self.set_policy(heal, rebalance, by)),
+            Command::Decide { id, approve } => self.decide(id, approve, by),
             Command::Workload(command) => self.workload_command(*command, by),
             // Answered by the agent.
             Command::ReadLog { .. } => Err(Refusal::Overloaded("logs are read otherwise")),

@@ -46,6 +46,7 @@ impl Coordinator {
         let (mesh, links) = (self.mesh.topology(), self.mesh.rows());
         self.outlook_stage(&forecasts);
         self.autonomy_stage(&forecasts);
+        self.rebalance_stage();
         let behaviour = self.behaviour_stage();
         let integrity = self.integrity_stage();
         let nodes = self.node_stage();

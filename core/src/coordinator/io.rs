@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     access::{Credential, Enrolment, OperatorRecord, Role, TokenRecord},
+    autonomy::{Decision, Mode, Policy},
     behaviour::{self, Directive},
     coherence::Snapshot,
     id::{ClusterId, NodeId},
@@ -408,6 +409,32 @@ pub enum Command {
     },
     /// What should run.
     Workload(Box<WorkloadCommand>),
+    /// What would happen if nodes were lost, or emptied. Nothing is done.
+    WhatIf {
+        /// The nodes: `key=value` of a label, or a node's name.
+        nodes: String,
+        /// They are emptied, and not lost.
+        drained: bool,
+    },
+    /// Has work leave the nodes that have most of it for those that have least.
+    Rebalance {
+        /// Nothing is done; the answer says what would be.
+        plan: bool,
+    },
+    /// Sets what Autonomy may do; what is `None` stays.
+    SetPolicy {
+        /// Work of nodes that were given up.
+        heal: Option<Mode>,
+        /// Work of nodes that have too much of it.
+        rebalance: Option<Mode>,
+    },
+    /// Answers a decision that waits for an operator.
+    Decide {
+        /// Its id.
+        id: u64,
+        /// Whether it is to be carried out.
+        approve: bool,
+    },
     /// What an instance wrote is wanted; its number is set by the coordinator.
     ReadLog {
         /// The instance: its id, or its workload's name and slot.
@@ -569,6 +596,15 @@ pub enum Answer {
     Workloads(Vec<Changed>),
     /// What an instance wrote.
     Log(log::Chunk),
+    /// What Autonomy may do now.
+    Policy {
+        /// What.
+        policy: Policy,
+        /// The event; 0 when nothing changed.
+        event: u64,
+    },
+    /// A decision that was answered.
+    Decision(Arc<Decision>),
     /// Of a refresh or a heartbeat interval.
     Directive {
         /// The directive; 0 when the node has no session.

@@ -1,6 +1,7 @@
 //! The Orchestrator Engine: the coordinator's logic, as a state machine without I/O.
 
 mod access;
+mod autonomy;
 mod checks;
 mod command;
 mod config;
@@ -156,6 +157,7 @@ pub struct Coordinator {
     behaviour: BehaviourLoop,
     table: Table,
     agenda: workloads::Agenda,
+    steering: autonomy::Steering,
     dialogues: instances::Dialogues,
     /// The load that nodes are expected to have, in hundredths.
     outlooks: BTreeMap<NodeIndex, u32>,
@@ -201,6 +203,7 @@ impl Coordinator {
             behaviour: BehaviourLoop::new(durable.epoch),
             table: Table::default(),
             agenda: workloads::Agenda::default(),
+            steering: autonomy::Steering::new(durable.policy),
             dialogues: instances::Dialogues::default(),
             outlooks: BTreeMap::new(),
             last_seal: durable.last_snapshot,

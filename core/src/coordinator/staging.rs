@@ -123,6 +123,11 @@ impl Coordinator {
         self.staging.assignments.insert(id);
     }
 
+    /// Has what Autonomy may do kept as it is now.
+    pub(super) fn keep_policy(&mut self) {
+        self.staging.batch.policy = Some(self.steering.policy());
+    }
+
     /// Has tokens and operators kept as they are now.
     pub(super) fn keep_access(&mut self) {
         self.staging.batch.access = Some(Arc::clone(&self.access));

@@ -7,12 +7,13 @@ use std::{
 };
 
 use super::{
-    Answer, Changed, Coordinator, Effect, PlannedStart, Refusal, Timer, WorkloadCommand, WorkloadVerb, staging::Then,
+    Answer, Changed, Coordinator, Effect, PlannedStart, Refusal, Timer, WorkloadCommand, WorkloadVerb, autonomy::Aim,
+    staging::Then,
 };
 use crate::{
     autonomy::{Alternative, Evidence, Proposal},
     event::EventBody,
-    node::{Eligibility, NodeIndex},
+    node::{Cause, Eligibility, NodeIndex},
     placement::{self, Fleet, Node, Plan, Presence, World},
     time::Time,
     workload::{Assignment, AssignmentId, Declared, Goal, Kind, Resources, Spec, Workload},
@@ -141,6 +142,7 @@ impl Coordinator {
         for name in &names {
             self.agenda.wakes.remove(name);
         }
+        self.steering.begin(self.table.wanted());
         let mut fleet = self.fleet();
         let mut order: Vec<(u8, Arc<str>)> = names.into_iter().map(|name| (self.priority(&name), name)).collect();
         order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
@@ -163,7 +165,8 @@ impl Coordinator {
         let Some(declared) = self.table.declared(name) else {
             return;
         };
-        let plan = self.plan(declared, ambiguous, None, fleet);
+        let plan = self.plan(declared, ambiguous, fleet);
+        self.hold_back(name, &plan);
         if let Some(wake) = plan.wake {
             self.agenda.wakes.insert(Arc::clone(name), wake);
         }
@@ -180,16 +183,15 @@ impl Coordinator {
         }
     }
 
-    fn plan(&self, declared: &Declared, ambiguous: bool, drained: Option<NodeIndex>, fleet: &mut Fleet) -> Plan {
-        let presence = |index: NodeIndex| match self.presence(index) {
-            Presence::There if drained == Some(index) => Presence::Leaves(None),
-            presence => presence,
-        };
+    fn plan(&self, declared: &Declared, ambiguous: bool, fleet: &mut Fleet) -> Plan {
+        let presence = |index: NodeIndex| self.presence(index);
+        let may_heal = |id: AssignmentId| self.may_heal(id);
         let world = World {
             now: self.now,
             table: &self.table,
             presence: &presence,
             ambiguous,
+            may_heal: &may_heal,
         };
         placement::plan(&world, declared, fleet)
     }
@@ -230,6 +232,7 @@ impl Coordinator {
             true => 0,
             false => self.decide_placement(name, &plan),
         };
+        self.healed(&plan);
         for (id, reason) in &plan.stops {
             self.set_goal(*id, Goal::Stop, reason);
         }
@@ -267,6 +270,7 @@ impl Coordinator {
             replaces: start.replaces,
             attempt: start.attempt,
             stop_reason: String::new(),
+            leaving: String::new(),
             end: None,
         };
         let resources = self.table.spec_of(&record).map(|spec| spec.resources);
@@ -409,6 +413,10 @@ impl Coordinator {
         };
         let decision = self.autonomy.placement(name, proposal);
         let id = decision.id;
+        if !plan.healed.is_empty() {
+            let slots = plan.starts.iter().map(|start| start.slot).collect();
+            self.check_later(Arc::clone(&decision), Aim::Runs(Arc::clone(name), slots));
+        }
         self.record_decision(about, decision);
         id
     }
@@ -447,7 +455,7 @@ impl Coordinator {
         let declared = self.declared_as(&name, &after);
         let ambiguous = self.climate().ambiguous;
         let plan = match changed {
-            true => self.plan(&declared, ambiguous, None, &mut fleet),
+            true => self.plan(&declared, ambiguous, &mut fleet),
             false => Plan::default(),
         };
         let mut told = self.tell_plan(&name, &plan);
@@ -584,7 +592,7 @@ impl Coordinator {
         Ok(Arc::new(record))
     }
 
-    fn tell_plan(&self, name: &str, plan: &Plan) -> Changed {
+    pub(super) fn tell_plan(&self, name: &str, plan: &Plan) -> Changed {
         let starts = plan.starts.iter().map(|start| PlannedStart {
             workload: name.to_owned(),
             slot: start.slot,
@@ -635,6 +643,57 @@ impl Coordinator {
         rejections
     }
 
+    /// What would be done first for everything that has instances on `gone` if those were lost, or had to leave: all at once, not a few
+    /// at a time.
+    pub(super) fn without(&self, gone: &BTreeSet<NodeIndex>, lost: bool) -> Vec<Changed> {
+        let mut fleet = self.fleet();
+        for index in gone {
+            fleet.close(*index);
+        }
+        let names: BTreeSet<&Arc<str>> = gone
+            .iter()
+            .flat_map(|index| self.table.of_node(*index))
+            .map(|held| &held.record.workload)
+            .collect();
+        let now = self.now;
+        let presence = |index: NodeIndex| match self.presence(index) {
+            Presence::There | Presence::Leaves(_) if gone.contains(&index) && lost => Presence::Lost {
+                // However long it is waited for: what would come of it is the question.
+                since: Time(0),
+                cause: Cause::HostSilent,
+                lease: now,
+            },
+            Presence::There if gone.contains(&index) => Presence::Leaves(None),
+            presence => presence,
+        };
+        let mut order: Vec<(u8, &Arc<str>)> = names.into_iter().map(|name| (self.priority(name), name)).collect();
+        order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
+        let mut told = Vec::new();
+        for (_, name) in order {
+            let Some(mut declared) = self.table.declared(name).cloned() else {
+                continue;
+            };
+            if let Some(spec) = declared.record.spec() {
+                let mut spec = Spec::clone(spec);
+                spec.update.max_parallel = u32::MAX;
+                let record = Arc::make_mut(&mut declared.record);
+                record.revisions.insert(record.revision, Arc::new(spec));
+            }
+            let world = World {
+                now,
+                table: &self.table,
+                presence: &presence,
+                ambiguous: false,
+                may_heal: &|_| true,
+            };
+            let moves = placement::plan(&world, &declared, &mut fleet);
+            let mut change = self.tell_plan(name, &moves);
+            (change.revision, change.changed) = (declared.record.revision, true);
+            told.push(change);
+        }
+        told
+    }
+
     /// Has a node emptied.
     pub(super) fn drain(
         &mut self,
@@ -644,39 +703,13 @@ impl Coordinator {
         by: &str,
     ) -> Result<Answer, Refusal> {
         let index = self.registry.resolve(node)?;
-        let names: BTreeSet<Arc<str>> = self
-            .table
-            .of_node(index)
-            .map(|held| Arc::clone(&held.record.workload))
-            .collect();
-        let mut told = Vec::new();
-        let mut fleet = self.fleet();
-        fleet.close(index);
-        let ambiguous = self.climate().ambiguous;
-        for name in &names {
-            let Some(mut declared) = self.table.declared(name).cloned() else {
-                continue;
-            };
-            if plan && let Some(spec) = declared.record.spec() {
-                // Whether the others can take it all is the question, not what is done first.
-                let mut spec = Spec::clone(spec);
-                spec.update.max_parallel = u32::MAX;
-                let record = Arc::make_mut(&mut declared.record);
-                record.revisions.insert(record.revision, Arc::new(spec));
-            }
-            let moves = self.plan(&declared, ambiguous, Some(index), &mut fleet);
-            let mut change = self.tell_plan(name, &moves);
-            (change.revision, change.spec) = (declared.record.revision, declared.record.spec().cloned());
-            (change.applied, change.changed) = (!plan, true);
-            told.push(change);
-        }
+        let mut told = self.without(&BTreeSet::from([index]), false);
         if plan {
             return Ok(Answer::Workloads(told));
         }
         let (now, wall) = (self.now, self.wall_now());
-        let until = deadline.map(|deadline| now + deadline);
         let node = &mut self.registry[index];
-        node.drain_until = until;
+        node.drain_until = deadline.map(|deadline| now + deadline);
         let record = Arc::make_mut(&mut node.record);
         record.eligibility = Eligibility::Draining;
         record.drain_deadline = deadline.map(|deadline| wall.plus(deadline));
@@ -686,7 +719,7 @@ impl Coordinator {
         let left = self.table.of_node(index).count();
         let event = self.carried_out(index, "drain", format!("{left} instances to be moved, {within}"), by);
         for change in &mut told {
-            change.event = event;
+            (change.event, change.applied) = (event, true);
         }
         self.node_changed(index);
         Ok(Answer::Workloads(told))

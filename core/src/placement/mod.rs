@@ -109,6 +109,21 @@ impl Fleet {
         outcome
     }
 
+    /// Finds a place for one further instance, anywhere but on `off`.
+    pub fn place_off(&mut self, spec: &Spec, standing: &mut Standing, off: Option<NodeIndex>) -> Outcome {
+        let was = off.and_then(|off| Some((off, self.nodes.get(off.get())?.eligibility)));
+        if let Some((off, _)) = was {
+            self.close(off);
+        }
+        let outcome = self.place(spec, standing, 1);
+        if let Some((off, eligibility)) = was
+            && let Some(node) = self.nodes.get_mut(off.get())
+        {
+            node.eligibility = eligibility;
+        }
+        outcome
+    }
+
     /// Has a node take nothing more.
     pub fn close(&mut self, node: NodeIndex) {
         if let Some(node) = self.nodes.get_mut(node.get()) {

@@ -57,6 +57,8 @@ pub struct World<'a> {
     pub presence: &'a dyn Fn(NodeIndex) -> Presence,
     /// Whether much is silent, and it is not known why: what is lost is not replaced.
     pub ambiguous: bool,
+    /// Whether an instance that was lost may be replaced now.
+    pub may_heal: &'a dyn Fn(AssignmentId) -> bool,
 }
 
 /// A slot that has no instance, and what it waits for.
@@ -94,6 +96,10 @@ pub struct Plan {
     pub stops: Vec<(AssignmentId, String)>,
     /// Run already as a newer declaration wants it.
     pub revised: Vec<AssignmentId>,
+    /// Lost, and replaced.
+    pub healed: Vec<AssignmentId>,
+    /// Lost, and not replaced, as that is not to be done by itself: which, and why they are lost.
+    pub held_back: Vec<(AssignmentId, String)>,
     /// Slots that wait.
     pub waiting: Vec<Waiting>,
     /// Instances that leave their places later, as only so many do at once.
@@ -257,6 +263,12 @@ impl<'a> Planner<'a> {
                     continue;
                 }
                 let reason = format!("its node is gone: {}", cause.meaning());
+                if !(self.world.may_heal)(held.record.id) {
+                    self.plan.held_back.push((held.record.id, reason));
+                    left.push(held);
+                    continue;
+                }
+                self.plan.healed.push(held.record.id);
                 self.gone.insert(
                     slot,
                     (held.record.id, format!("the one before was lost: {}", cause.meaning())),
@@ -315,6 +327,9 @@ impl<'a> Planner<'a> {
         }
         if record.restarted.is_some_and(|(_, before)| held.record.id < before) {
             return Some("a restart was asked for".to_owned());
+        }
+        if !held.record.leaving.is_empty() {
+            return Some(held.record.leaving.clone());
         }
         match self.is_meant_for(held, fleet) {
             true => None,
@@ -420,11 +435,11 @@ impl<'a> Planner<'a> {
                 continue;
             }
             // Without room beside it, it goes first; from a node that is to be emptied only when another one will take it.
-            let emptying = matches!(self.presence(held), Presence::Leaves(_)) && self.spec.replicas().is_some();
+            let leaves = matches!(self.presence(held), Presence::Leaves(_)) || !held.record.leaving.is_empty();
+            let emptying = leaves && self.spec.replicas().is_some();
             if emptying && !(self.spec.singleton && self.has_room(fleet)) {
                 self.plan.later += 1;
-                self.plan
-                    .wait(1, "no other node takes it, and its node is to be emptied");
+                self.plan.wait(1, format!("no other node takes it: {reason}"));
                 continue;
             }
             budget -= 1;
@@ -455,7 +470,9 @@ impl<'a> Planner<'a> {
     }
 
     fn start_beside(&mut self, slot: u32, held: &Held, reason: &str, fleet: &mut Fleet) -> bool {
-        let outcome = fleet.place(self.spec, &mut self.standing, 1);
+        // What leaves because of its node does not go back to it.
+        let off = (!held.record.leaving.is_empty()).then_some(held.index);
+        let outcome = fleet.place_off(self.spec, &mut self.standing, off);
         let Some(placed) = outcome.placed.first() else {
             return false;
         };

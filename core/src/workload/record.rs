@@ -111,6 +111,9 @@ pub struct Assignment {
     pub attempt: u32,
     /// Why it is to stop, for people; empty while it is to run.
     pub stop_reason: String,
+    /// Why it is to leave its node, for people; empty when it may stay.
+    #[serde(default)]
+    pub leaving: String,
     /// How it ended.
     pub end: Option<End>,
 }

@@ -245,6 +245,11 @@ impl Table {
         ids.filter_map(|id| self.held.get(id))
     }
 
+    /// Number of instances that are meant to run.
+    pub fn wanted(&self) -> usize {
+        self.held.values().filter(|held| held.is_wanted()).count()
+    }
+
     /// What is promised of a node.
     pub fn promised(&self, index: NodeIndex) -> Resources {
         self.promised.get(&index).copied().unwrap_or_default()

@@ -13,7 +13,8 @@ pub(crate) use access::{
 };
 pub(crate) use parse::{Interval, LabelChange};
 pub(crate) use workload::{
-    ApplyArgs, AssignmentsArgs, ChangeArgs, DrainArgs, LogsArgs, PlanArgs, ScaleArgs, WorkloadArgs,
+    ApplyArgs, AssignmentsArgs, AutonomyArgs, ChangeArgs, DecisionVerb, DecisionsArgs, DrainArgs, LogsArgs, Mode,
+    PlanArgs, RebalanceArgs, ScaleArgs, WhatIfArgs, WorkloadArgs,
 };
 
 use crate::exit;
@@ -115,6 +116,15 @@ pub(crate) enum Command {
     Delete(WorkloadArgs),
     /// Have a node emptied of its work, and wait until it is.
     Drain(DrainArgs),
+    /// Show what would happen if nodes were lost or emptied: the shipped logic on the present state. Nothing is changed.
+    #[command(name = "whatif")]
+    WhatIf(WhatIfArgs),
+    /// Have work leave the nodes that have most of it for those that have least, as far as the budget goes.
+    Rebalance(RebalanceArgs),
+    /// List decisions, newest first; approve or reject those that wait.
+    Decisions(DecisionsArgs),
+    /// Show or set what is done of itself: observe, advise or act.
+    Autonomy(AutonomyArgs),
     /// Place no new work on a node; what runs stays.
     Cordon(NodeName),
     /// Take a cordon or a drain back.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::Interval;
 
@@ -88,6 +88,72 @@ pub(crate) struct LogsArgs {
     /// So many bytes before the end.
     #[arg(long, value_name = "BYTES")]
     pub(crate) tail: Option<u64>,
+}
+
+/// `wynectl whatif`.
+#[derive(Debug, Args)]
+pub(crate) struct WhatIfArgs {
+    /// What would be so: `zone=a down`, `node-3 down`, `zone=a drained`.
+    #[arg(value_name = "NODES STATE", num_args = 1..=2, required = true)]
+    pub(crate) what: Vec<String>,
+}
+
+/// `wynectl rebalance`.
+#[derive(Debug, Args)]
+pub(crate) struct RebalanceArgs {
+    /// Only say what would be done.
+    #[arg(long)]
+    pub(crate) plan: bool,
+}
+
+/// `wynectl decisions`.
+#[derive(Debug, Args)]
+pub(crate) struct DecisionsArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<DecisionVerb>,
+    /// At most so many, the newest.
+    #[arg(long, default_value_t = 20, value_name = "COUNT")]
+    pub(crate) limit: u32,
+    /// Only those that wait for an answer.
+    #[arg(long)]
+    pub(crate) pending: bool,
+}
+
+/// What to say to a decision.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DecisionVerb {
+    /// Have it carried out.
+    Approve {
+        /// Its id.
+        id: u64,
+    },
+    /// Have it not carried out.
+    Reject {
+        /// Its id.
+        id: u64,
+    },
+}
+
+/// Whether something is done of itself.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Mode {
+    /// It is said, and not done.
+    Observe,
+    /// It waits for `wynectl decisions approve`.
+    Advise,
+    /// It is done.
+    Act,
+}
+
+/// `wynectl autonomy`.
+#[derive(Debug, Args)]
+pub(crate) struct AutonomyArgs {
+    /// Work of nodes that were given up is placed elsewhere.
+    #[arg(long)]
+    pub(crate) heal: Option<Mode>,
+    /// Work leaves nodes that have too much of it.
+    #[arg(long)]
+    pub(crate) rebalance: Option<Mode>,
 }
 
 /// `wynectl drain`.

@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod cluster;
 mod contexts;
+mod decisions;
 mod events;
 mod follow;
 mod mesh;
@@ -94,6 +95,10 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Promote(args) => workloads::promote(context, args).await,
         Command::Delete(args) => workloads::delete(context, args).await,
         Command::Drain(args) => workloads::drain(context, args).await,
+        Command::WhatIf(args) => workloads::what_if(context, args).await,
+        Command::Rebalance(args) => workloads::rebalance(context, args).await,
+        Command::Decisions(args) => decisions::run(context, args).await,
+        Command::Autonomy(args) => decisions::autonomy(context, args).await,
         Command::Cordon(name) => verbs::cordon(context, name.node).await,
         Command::Uncordon(name) => verbs::uncordon(context, name.node).await,
         Command::Label { node, changes } => verbs::label(context, node, changes).await,

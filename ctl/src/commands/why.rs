@@ -22,8 +22,7 @@ pub(crate) async fn run(context: &Context, name: String) -> Result<(), Failure> 
     let answer = match context.call(&what, client.explain_node(request)).await {
         Err(failure) if failure.is_not_found() => {
             // What is neither is told as no node: that is what it is asked most often.
-            let explained = explain_workload(context, channel, name).await;
-            return explained.map_err(|other| if other.is_not_found() { failure } else { other });
+            return explain_workload(context, channel, name).await.map_err(|_| failure);
         }
         answer => answer?,
     };

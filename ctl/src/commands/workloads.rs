@@ -10,7 +10,10 @@ use wyneos::{client, v1};
 
 use super::{PAGE, follow::Follower, next_page, nothing, why};
 use crate::{
-    args::{ApplyArgs, AssignmentsArgs, ChangeArgs, DrainArgs, LogsArgs, PlanArgs, ScaleArgs, WorkloadArgs},
+    args::{
+        ApplyArgs, AssignmentsArgs, ChangeArgs, DrainArgs, LogsArgs, PlanArgs, RebalanceArgs, ScaleArgs, WhatIfArgs,
+        WorkloadArgs,
+    },
     context::Context,
     declaration,
     exit::Exit,
@@ -591,6 +594,71 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Fail
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// `wynectl whatif`.
+pub(crate) async fn what_if(context: &Context, args: WhatIfArgs) -> Result<(), Failure> {
+    let wrong = || {
+        Failure::new(
+            Exit::Usage,
+            "whatif: say which nodes and how they are, as in 'zone=a down' or 'node-3 drained'",
+        )
+    };
+    let text = args.what.join(" ");
+    let (nodes, state) = text.rsplit_once(' ').ok_or_else(wrong)?;
+    let drained = match state {
+        "down" => false,
+        "drained" => true,
+        _ => return Err(wrong()),
+    };
+    let nodes = nodes.trim().to_owned();
+    let request = v1::WhatIfRequest { nodes, drained };
+    let mut client = client::workloads(context.connect().await?);
+    let answer = context.call("look what would happen", client.what_if(request)).await?;
+    context.show(&answer, |answer| {
+        if answer.changes.is_empty() {
+            return "nothing runs there\n".to_owned();
+        }
+        let starts: usize = answer.changes.iter().map(|change| change.starts.len()).sum();
+        let slots = answer
+            .changes
+            .iter()
+            .flat_map(|change| &change.waiting)
+            .map(|waiting| waiting.slots);
+        let mut told = format!(
+            "{} affected: {} would start elsewhere, {} would wait\n\n",
+            text::count(answer.changes.len() as u64, "workload"),
+            text::count(starts as u64, "instance"),
+            slots.sum::<u32>()
+        );
+        let changes: Vec<String> = answer.changes.iter().map(|one| change(Some(one))).collect();
+        told.push_str(&changes.join("\n"));
+        told
+    })
+}
+
+/// `wynectl rebalance`.
+pub(crate) async fn rebalance(context: &Context, args: RebalanceArgs) -> Result<(), Failure> {
+    let request = v1::RebalanceRequest { plan: args.plan };
+    let mut client = client::workloads(context.connect().await?);
+    let answer = context.call("rebalance", client.rebalance(request)).await?;
+    context.show(&answer, |answer| {
+        if answer.changes.is_empty() {
+            return "no move would gain enough\n".to_owned();
+        }
+        let mut table = Table::new(["INSTANCE", "FROM", "TO", "BECAUSE"]);
+        for change in &answer.changes {
+            for (start, stop) in change.starts.iter().zip(&change.stops) {
+                table.row([
+                    format!("{}.{}", clean(&start.workload), start.slot),
+                    clean(&stop.node_name),
+                    clean(&start.node_name),
+                    clean(&start.reason),
+                ]);
+            }
+        }
+        table.text(0)
+    })
 }
 
 /// `wynectl why` of a workload or an instance.

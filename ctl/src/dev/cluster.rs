@@ -76,6 +76,8 @@ impl Cluster {
             "127.0.0.1:0",
             "--name",
             &name,
+            // Work ends with the cluster.
+            "--ephemeral",
             tls_flag(args),
         ];
         self.start(&format!("agent-{number}"), "wyneos-agent", &flags)

@@ -227,6 +227,18 @@ impl coherence::CoherenceService for Fake {
 
 #[tonic::async_trait]
 impl decision::DecisionService for Fake {
+    async fn approve_decision(&self, _: Request<v1::ApproveDecisionRequest>) -> Answer<v1::ApproveDecisionResponse> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn reject_decision(&self, _: Request<v1::RejectDecisionRequest>) -> Answer<v1::RejectDecisionResponse> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn set_autonomy(&self, _: Request<v1::SetAutonomyRequest>) -> Answer<v1::SetAutonomyResponse> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn list_decisions(&self, _: Request<v1::ListDecisionsRequest>) -> Answer<v1::ListDecisionsResponse> {
         Err(Status::unimplemented(""))
     }

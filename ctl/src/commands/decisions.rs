@@ -1,0 +1,102 @@
+//! Decisions, and what is done of itself.
+
+use wyneos::{client, v1};
+
+use super::nothing;
+use crate::{
+    args::{AutonomyArgs, DecisionVerb, DecisionsArgs, Mode},
+    context::Context,
+    failure::Failure,
+    text::{self, Table, clean},
+};
+
+/// `wynectl decisions`.
+pub(crate) async fn run(context: &Context, args: DecisionsArgs) -> Result<(), Failure> {
+    let mut client = client::decisions(context.connect().await?);
+    match args.verb {
+        Some(DecisionVerb::Approve { id }) => {
+            let request = v1::ApproveDecisionRequest { id };
+            let answer = context
+                .call(&format!("approve decision {id}"), client.approve_decision(request))
+                .await?;
+            context.show(&answer, |answer| answered(answer.decision.as_ref()))
+        }
+        Some(DecisionVerb::Reject { id }) => {
+            let request = v1::RejectDecisionRequest { id };
+            let answer = context
+                .call(&format!("reject decision {id}"), client.reject_decision(request))
+                .await?;
+            context.show(&answer, |answer| answered(answer.decision.as_ref()))
+        }
+        None => {
+            let request = v1::ListDecisionsRequest {
+                page_size: args.limit.clamp(1, super::PAGE),
+                ..v1::ListDecisionsRequest::default()
+            };
+            let mut answer = context
+                .call("list the decisions", client.list_decisions(request))
+                .await?;
+            if args.pending {
+                answer
+                    .decisions
+                    .retain(|decision| decision.outcome() == v1::DecisionOutcome::Pending);
+            }
+            if !context.is_json() && answer.decisions.is_empty() {
+                nothing("decisions");
+                return Ok(());
+            }
+            context.show(&answer, |answer| list(&answer.decisions))
+        }
+    }
+}
+
+fn answered(decision: Option<&v1::Decision>) -> String {
+    let Some(decision) = decision else { return String::new() };
+    format!(
+        "{} {}: {}\n",
+        decision.id,
+        text::outcome(decision.outcome),
+        clean(&decision.action)
+    )
+}
+
+fn list(decisions: &[v1::Decision]) -> String {
+    let mut table = Table::new(["DECISION", "AGE", "KIND", "MODE", "OUTCOME", "ACTION"]);
+    for decision in decisions {
+        table.row([
+            decision.id.to_string(),
+            text::age(decision.time.as_ref()),
+            clean(&decision.kind),
+            text::mode(decision.mode),
+            text::outcome(decision.outcome),
+            clean(&decision.action),
+        ]);
+    }
+    table.text(0)
+}
+
+fn wire(mode: Option<Mode>) -> i32 {
+    let mode = mode.map_or(v1::AutonomyMode::Unspecified, |mode| match mode {
+        Mode::Observe => v1::AutonomyMode::Observe,
+        Mode::Advise => v1::AutonomyMode::Advise,
+        Mode::Act => v1::AutonomyMode::Act,
+    });
+    mode.into()
+}
+
+/// `wynectl autonomy`.
+pub(crate) async fn autonomy(context: &Context, args: AutonomyArgs) -> Result<(), Failure> {
+    let request = v1::SetAutonomyRequest {
+        heal: wire(args.heal),
+        rebalance: wire(args.rebalance),
+    };
+    let mut client = client::decisions(context.connect().await?);
+    let answer = context.call("set autonomy", client.set_autonomy(request)).await?;
+    context.show(&answer, |answer| {
+        format!(
+            "heal:        {}\nrebalance:   {}\n",
+            text::mode(answer.heal),
+            text::mode(answer.rebalance)
+        )
+    })
+}
