@@ -6,6 +6,7 @@ mod cycle;
 mod death;
 mod detection;
 mod fanout;
+mod heal;
 mod histogram;
 mod hours;
 mod ingest;
@@ -25,6 +26,7 @@ mod subscribers;
 mod tests;
 mod tls;
 mod wire;
+mod work;
 
 use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -77,6 +79,16 @@ struct Place {
     /// Sizes of the cluster; five instances a node.
     #[arg(long, value_delimiter = ',', default_value = "1000,10000", value_parser = clap::value_parser!(u64).range(20..=100_000))]
     nodes: Vec<u64>,
+}
+
+#[derive(Args)]
+struct Heal {
+    /// Agents, and instances.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(3..=50))]
+    agents: u64,
+    /// Deaths of each kind.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    deaths: u64,
 }
 
 #[derive(Args)]
@@ -193,11 +205,16 @@ enum Command {
     Ambiguity(Ambiguity),
     /// How long it takes to place instances on empty nodes, in process.
     Place(Place),
+    /// What the engine takes to declare work, to change it and to ask what if, in process.
+    Work(Place),
+    /// How soon work of a machine that died, and a process that ended, runs again among real agents in network namespaces; wants root,
+    /// iproute2 and nftables.
+    Heal(Heal),
     /// How soon all agents are back, with mutual TLS, after the coordinator was killed and started again.
     Reconnect(Reconnect),
     /// How long joining takes, from the command until the node is online; and from nothing to three nodes.
     Join(Join),
-    /// All of these but the last six, with their defaults.
+    /// All of these but the last eight, with their defaults.
     All,
     /// Serves agents and drops what they say.
     #[command(hide = true)]
@@ -247,6 +264,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::All => all(common)?,
         Command::NullServer { ca } => return null::sessions(ca.as_deref()),
         Command::Place(args) => place::run(&args.nodes)?,
+        Command::Work(args) => work::run(&args.nodes)?,
+        Command::Heal(args) => heal::run(args.agents as usize, args.deaths as usize)?,
         Command::Reconnect(args) => reconnect::run(args.agents)?,
         Command::Join(args) => join::run(args.agents)?,
         Command::NullSubscriptions { file, every } => {

@@ -323,6 +323,9 @@ impl Supervisor {
     }
 
     fn exited(&mut self, exit: Exit) {
+        if matches!(self.status.phase, Phase::Backoff | Phase::Ended) {
+            return;
+        }
         self.status.exit = Some(exit);
         self.status.healthy = false;
         // What it has started is to go with it; then it is seen what follows.

@@ -343,6 +343,10 @@ impl Process {
         self.starting = false;
         let early = self.early.take();
         let started = matches!(input, Input::Started { .. });
+        if !started {
+            // What was to become the program ends by itself; that is no end of the program.
+            self.main = None;
+        }
         self.core.handle(boot_time(), input);
         if let Some(exit) = early.filter(|_| started) {
             self.core.handle(boot_time(), Input::Exited(exit));

@@ -5,3 +5,4 @@ mod interleavings;
 mod relays;
 mod rig;
 mod sessions;
+mod workloads;

@@ -337,9 +337,12 @@ impl Coordinator {
         let Some(declared) = self.table.declared(name) else {
             return;
         };
+        let batch = declared.record.spec().is_some_and(|spec| spec.kind.is_batch());
         let used: BTreeSet<u64> = self
             .table
             .instances(declared)
+            // What of a batch is done is done by the declaration that it ran by.
+            .filter(|held| held.is_there() || held.status.complete && batch)
             .map(|held| held.record.revision)
             .chain([declared.record.revision, declared.record.stable])
             .collect();

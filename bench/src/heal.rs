@@ -1,0 +1,121 @@
+//! How soon work runs again: of machines that die, among real agents in network namespaces, and of processes that end.
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use wyneos_netns::{Network, PATIENCE, missing};
+
+use crate::{Failure, output::Row, stats};
+
+/// Between two deaths: the last one's return is no longer a recent one.
+const CALM: Duration = Duration::from_secs(3);
+
+/// Between two looks; what is told is later than it was by up to this, and by what looking takes.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The wait before a process is started again.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// An instance that runs: its node, process and restarts.
+struct Running {
+    node: String,
+    pid: i32,
+    restarts: u64,
+}
+
+fn running(network: &Network) -> Vec<Running> {
+    let Some(answer) = network.wynectl(&["assignments"]) else {
+        return Vec::new();
+    };
+    let rows = answer["assignments"].as_array().cloned().unwrap_or_default();
+    let read = |row: &Value| {
+        let status = &row["assignment"]["status"];
+        (status["phase"] == "INSTANCE_PHASE_RUNNING").then(|| Running {
+            node: row["nodeName"].as_str().unwrap_or_default().to_owned(),
+            pid: status["pid"].as_i64().unwrap_or_default() as i32,
+            restarts: status["restarts"].as_u64().unwrap_or_default(),
+        })
+    };
+    rows.iter().filter_map(read).collect()
+}
+
+/// Waits until what runs is so; how long that took.
+fn until(network: &Network, what: &str, so: impl Fn(&[Running]) -> bool) -> Result<Duration, Failure> {
+    let began = Instant::now();
+    while !so(&running(network)) {
+        if began.elapsed() > PATIENCE {
+            return Err(Failure::new(format!("not within {PATIENCE:?}: {what}")));
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(began.elapsed())
+}
+
+/// Lets machines with an instance each die, and then processes.
+pub(crate) fn run(agents: usize, deaths: usize) -> Result<Vec<Row>, Failure> {
+    if let Some(why) = missing() {
+        return Err(Failure::new(format!("{why}: this makes network namespaces")));
+    }
+    let network = Network::start(agents, &[]);
+    let file = std::env::temp_dir().join(format!("wyneos-bench-{}.toml", std::process::id()));
+    let declaration = format!(
+        "name = \"work\"\nkind = \"service\"\nreplicas = {agents}\ncommand = \"/bin/sleep\"\nargs = [\"100000\"]\n\
+         reschedule_delay = \"0s\"\n[restart]\nattempts = 1000\nbackoff = \"{}ms\"\nbackoff_max = \"{}ms\"\n",
+        BACKOFF.as_millis(),
+        BACKOFF.as_millis()
+    );
+    fs::write(&file, declaration).map_err(Failure::of("a file"))?;
+    network.settle();
+    let applied = network.wynectl(&["apply", "-f", &file.display().to_string()]);
+    drop(fs::remove_file(&file));
+    applied.ok_or_else(|| Failure::new("the work could not be declared"))?;
+    until(&network, "all run", |running| running.len() == agents)?;
+    let mut moved = Vec::new();
+    for number in 0..deaths {
+        let host = 1 + number % agents;
+        let name = format!("node-{host}");
+        network.settle();
+        thread::sleep(CALM);
+        if !running(&network).iter().any(|one| one.node == name) {
+            continue;
+        }
+        network.link(host, false);
+        let took = until(&network, "all run elsewhere", |running| {
+            running.iter().filter(|one| one.node != name).count() == agents
+        })?;
+        network.link(host, true);
+        until(&network, "the surplus is stopped", |running| running.len() == agents)?;
+        moved.push(took.as_secs_f64());
+        eprintln!("heal: {} of {deaths}: {:.2} s", number + 1, took.as_secs_f64());
+    }
+    let mut restarted = Vec::new();
+    for _ in 0..deaths {
+        let Some(one) = running(&network).into_iter().next() else {
+            break;
+        };
+        let began = Instant::now();
+        if let Some(pid) = Pid::from_raw(one.pid) {
+            drop(kill_process(pid, Signal::KILL).is_ok());
+        }
+        until(&network, "it is started again", |running| {
+            running
+                .iter()
+                .any(|now| now.node == one.node && now.restarts > one.restarts && now.pid != one.pid)
+        })?;
+        restarted.push(began.elapsed().saturating_sub(BACKOFF).as_secs_f64() * 1e3);
+    }
+    Ok(vec![
+        Row::new("heal")
+            .with("agents", agents)
+            .with("deaths", moved.len())
+            .number("moved_s", stats::median(&moved))
+            .number("moved_p99_s", stats::quantile(&moved, 0.99))
+            .number("moved_max_s", stats::quantile(&moved, 1.0))
+            .number("restarted_ms", stats::median(&restarted))
+            .number("restarted_p99_ms", stats::quantile(&restarted, 0.99)),
+    ])
+}

@@ -1,0 +1,345 @@
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+use super::rig::{Rig, SECOND};
+use crate::{
+    autonomy::Mode,
+    coordinator::{Answer, Changed, Command, Input, Message, Refusal, Work, WorkloadCommand, WorkloadVerb},
+    node::ConnId,
+    workload::{AssignmentId, Goal, Kind, Phase, Resources, Spec, Status},
+};
+
+/// Operations of the random test; more by `WYNEOS_OPERATIONS`.
+const OPERATIONS: usize = 3_000;
+
+/// A coordinator and agents that run whatever they are told to.
+struct Site {
+    rig: Rig,
+    conns: Vec<u64>,
+    taken: usize,
+}
+
+impl Site {
+    fn new(nodes: u8) -> Site {
+        let mut rig = Rig::new();
+        let conns: Vec<u64> = (1..=u64::from(nodes)).collect();
+        for (conn, number) in conns.iter().zip(1..) {
+            rig.join(*conn, number);
+            rig.beat(*conn);
+            let (conn, all) = (ConnId(*conn), true);
+            let instances = Vec::new();
+            rig.input(Input::Instances { conn, instances, all });
+        }
+        Site { rig, conns, taken: 0 }
+    }
+
+    /// Agents do what they are told, and say so.
+    fn obey(&mut self) {
+        while self.taken < self.rig.sent.len() {
+            let (conn, message) = self.rig.sent[self.taken].clone();
+            self.taken += 1;
+            let Message::Work(work) = message else { continue };
+            let Work { assign, stop, .. } = *work;
+            let runs = assign.into_iter().map(|assigned| {
+                let status = Status {
+                    phase: Phase::Running,
+                    healthy: true,
+                    pid: 1,
+                    ..Status::default()
+                };
+                (assigned.id, status)
+            });
+            let ended = stop.into_iter().map(|(id, detail)| {
+                let status = Status {
+                    phase: Phase::Ended,
+                    complete: true,
+                    detail,
+                    ..Status::default()
+                };
+                (id, status)
+            });
+            let instances: Vec<(AssignmentId, Status)> = runs.chain(ended).collect();
+            let all = false;
+            self.rig.input(Input::Instances { conn, instances, all });
+            self.rig.pass(Duration::ZERO);
+        }
+    }
+
+    fn pass(&mut self, span: Duration) {
+        let conns = self.conns.clone();
+        let end = self.rig.now + span;
+        self.obey();
+        while self.rig.now < end {
+            self.rig.beat_for(&conns, SECOND.min(end.since(self.rig.now)));
+            self.obey();
+        }
+        // What readers see follows soon.
+        self.rig.pass(SECOND / 10);
+    }
+
+    fn change(&mut self, verb: WorkloadVerb, plan: bool) -> Result<Changed, Refusal> {
+        let at = None;
+        let command = Command::Workload(Box::new(WorkloadCommand { plan, at, verb }));
+        match self.rig.command(command)? {
+            Answer::Workloads(mut changes) => Ok(changes.remove(0)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn apply(&mut self, spec: Spec) -> Changed {
+        self.change(WorkloadVerb::Apply(Arc::new(spec)), false).unwrap()
+    }
+
+    fn running(&mut self, name: &str) -> usize {
+        self.pass(SECOND * 2);
+        let of = |row: &&Arc<crate::workload::AssignmentRow>| &*row.record.workload == name;
+        let rows = self.rig.view.assignments.iter().filter(of);
+        rows.filter(|row| row.status.phase == Phase::Running && row.record.goal == Goal::Run)
+            .count()
+    }
+}
+
+fn service(name: &str, replicas: u32) -> Spec {
+    let mut spec = Spec::new(name, "/bin/true");
+    spec.kind = Kind::Service { replicas };
+    spec.update.min_healthy = Duration::from_secs(1);
+    spec
+}
+
+/// What a plan says, and what an answer to the same change says that it did.
+fn moves(change: &Changed) -> (Vec<(u32, String)>, Vec<AssignmentId>, u32) {
+    let starts = change.starts.iter().map(|start| (start.slot, start.node_name.clone()));
+    let stops = change.stops.iter().map(|(id, ..)| *id);
+    (starts.collect(), stops.collect(), change.later)
+}
+
+#[test]
+fn what_is_planned_is_what_is_done() {
+    let operations = std::env::var("WYNEOS_OPERATIONS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let mut rng = Pcg64Mcg::seed_from_u64(7);
+    let mut done = 0;
+    while done < operations.unwrap_or(OPERATIONS) {
+        // From the beginning from time to time, so that what is kept for tests stays small.
+        let mut site = Site::new(6);
+        for _ in 0..300 {
+            let name = ["a", "b", "c", "d"][rng.random_range(0..4)];
+            let verb = match rng.random_range(0..10) {
+                0..=4 => {
+                    let mut spec = service(name, rng.random_range(0..12));
+                    spec.args = vec![rng.random_range(0..3).to_string()];
+                    spec.alone = rng.random_bool(0.1);
+                    spec.update.max_parallel = rng.random_range(1..4);
+                    spec.resources = Resources {
+                        cpu_millis: rng.random_range(1..6) * 200,
+                        memory_bytes: 1 << 20,
+                    };
+                    WorkloadVerb::Apply(Arc::new(spec))
+                }
+                5..=6 => WorkloadVerb::Scale {
+                    name: name.to_owned(),
+                    replicas: rng.random_range(0..12),
+                },
+                7 => WorkloadVerb::Restart { name: name.to_owned() },
+                8 => WorkloadVerb::Delete { name: name.to_owned() },
+                _ => {
+                    site.pass(Duration::from_secs(rng.random_range(0..4)));
+                    continue;
+                }
+            };
+            let planned = site.change(verb.clone(), true);
+            let applied = site.change(verb.clone(), false);
+            match (planned, applied) {
+                (Ok(planned), Ok(applied)) => {
+                    assert_eq!(moves(&planned), moves(&applied), "{verb:?}");
+                    assert_eq!(planned.changed, applied.changed);
+                }
+                (planned, applied) => assert_eq!(planned.unwrap_err(), applied.unwrap_err(), "{verb:?}"),
+            }
+            site.obey();
+            done += 1;
+        }
+        check_promises(&site);
+    }
+}
+
+/// No node is promised more than it has.
+fn check_promises(site: &Site) {
+    for (index, node) in site.rig.core.registry.iter() {
+        let capacity = node.record.facts.capacity;
+        let promised = site.rig.core.table.promised(index);
+        assert!(
+            promised.cpu_millis <= capacity.cpu_millis,
+            "{}: {promised:?}",
+            node.name()
+        );
+        let held: u64 = site
+            .rig
+            .core
+            .table
+            .of_node(index)
+            .map(|held| held.resources.cpu_millis)
+            .sum();
+        assert_eq!(held, promised.cpu_millis);
+    }
+}
+
+#[test]
+fn a_quiet_cluster_does_nothing() {
+    let mut site = Site::new(4);
+    site.apply(service("web", 8));
+    assert_eq!(site.running("web"), 8);
+    site.pass(SECOND * 30);
+    let (events, sent) = (site.rig.events.len(), site.rig.sent.len());
+    site.pass(SECOND * 120);
+    assert_eq!(site.rig.events.len(), events, "{:?}", site.rig.events.last());
+    let work = |message: &Message| matches!(message, Message::Work(_));
+    assert!(!site.rig.sent[sent..].iter().any(|(_, message)| work(message)));
+}
+
+#[test]
+fn nothing_is_handed_out_before_it_is_durable() {
+    let mut site = Site::new(2);
+    site.rig.stalled = true;
+    let verb = WorkloadVerb::Apply(Arc::new(service("web", 4)));
+    let command = Command::Workload(Box::new(WorkloadCommand {
+        plan: false,
+        at: None,
+        verb,
+    }));
+    let request = crate::coordinator::RequestId(1);
+    let by = "ada".into();
+    site.rig.input(Input::Command { request, command, by });
+    let work = |(_, message): &(ConnId, Message)| matches!(message, Message::Work(_));
+    assert!(!site.rig.sent.iter().any(work) && site.rig.answers.is_empty());
+    site.rig.resume();
+    assert!(site.rig.sent.iter().any(work) && !site.rig.answers.is_empty());
+}
+
+#[test]
+fn an_update_replaces_as_many_at_once_as_it_says() {
+    let mut site = Site::new(4);
+    site.apply(service("web", 8));
+    assert_eq!(site.running("web"), 8);
+    let mut spec = service("web", 8);
+    spec.args = vec!["new".to_owned()];
+    spec.update.max_parallel = 3;
+    let change = site.apply(spec);
+    assert_eq!((change.starts.len(), change.later, change.stops.len()), (3, 5, 0));
+    site.obey();
+    for _ in 0..20 {
+        assert!(site.running("web") >= 8, "fewer than were declared");
+    }
+    let row = Arc::clone(site.rig.view.workload("web").unwrap());
+    assert_eq!((row.record.stable, row.record.revision, row.current), (2, 2, 8));
+    assert_eq!(row.record.revisions.len(), 1, "old declarations are kept");
+}
+
+#[test]
+fn where_there_is_no_room_beside_it_the_old_one_goes_first() {
+    let mut site = Site::new(2);
+    let full = |version: &str| {
+        let mut spec = service("web", 2);
+        spec.args = vec![version.to_owned()];
+        spec.alone = true;
+        spec
+    };
+    site.apply(full("1"));
+    assert_eq!(site.running("web"), 2);
+    site.pass(SECOND * 10);
+    let change = site.apply(full("2"));
+    assert_eq!((change.starts.len(), change.stops.len(), change.later), (0, 1, 1));
+    site.obey();
+    site.pass(SECOND * 30);
+    assert_eq!(site.running("web"), 2);
+    assert_eq!(site.rig.view.workload("web").unwrap().record.stable, 2);
+}
+
+#[test]
+fn a_change_meant_for_another_revision_is_refused() {
+    let mut site = Site::new(1);
+    site.apply(service("web", 1));
+    let command = |at, replicas| {
+        let name = "web".to_owned();
+        let verb = WorkloadVerb::Scale { name, replicas };
+        Command::Workload(Box::new(WorkloadCommand {
+            plan: false,
+            at: Some(at),
+            verb,
+        }))
+    };
+    assert!(site.rig.command(command(1, 2)).is_ok());
+    let refused = site.rig.command(command(1, 3)).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "workload \"web\" is at revision 2, not 1: somebody changed it; plan again"
+    );
+}
+
+#[test]
+fn instances_that_nobody_knows_are_left_alone_and_told_of() {
+    let mut site = Site::new(1);
+    let status = Status {
+        phase: Phase::Running,
+        ..Status::default()
+    };
+    for _ in 0..2 {
+        let (conn, instances, all) = (ConnId(1), vec![(AssignmentId(77), status.clone())], false);
+        site.rig.input(Input::Instances { conn, instances, all });
+    }
+    let told = site
+        .rig
+        .events
+        .iter()
+        .filter(|event| event.summary.contains("is not known here"))
+        .count();
+    assert_eq!(told, 1);
+    assert!(
+        !site
+            .rig
+            .sent
+            .iter()
+            .any(|(_, message)| matches!(message, Message::Work(_)))
+    );
+}
+
+#[test]
+fn a_node_speaks_for_its_own_instances_alone() {
+    let mut site = Site::new(2);
+    site.apply(service("web", 2));
+    assert_eq!(site.running("web"), 2);
+    let of_two = site
+        .rig
+        .view
+        .assignments
+        .iter()
+        .find(|row| row.record.node == super::rig::node_id(2))
+        .unwrap();
+    let status = Status {
+        phase: Phase::Ended,
+        ..Status::default()
+    };
+    let (conn, instances, all) = (ConnId(1), vec![(of_two.record.id, status)], false);
+    site.rig.input(Input::Instances { conn, instances, all });
+    assert_eq!(site.running("web"), 2);
+}
+
+#[test]
+fn modes_are_durable_and_a_decision_is_answered_once() {
+    let mut site = Site::new(1);
+    let (heal, rebalance) = (Some(Mode::Observe), None);
+    site.rig.command(Command::SetPolicy { heal, rebalance }).unwrap();
+    let kept: BTreeSet<&str> = site
+        .rig
+        .batches
+        .iter()
+        .filter_map(|batch| batch.policy)
+        .map(|policy| policy.heal.name())
+        .collect();
+    assert_eq!(kept, BTreeSet::from(["observe"]));
+    let refused = site.rig.command(Command::Decide { id: 5, approve: true }).unwrap_err();
+    assert_eq!(refused.to_string(), "no decision that waits \"5\"");
+}
