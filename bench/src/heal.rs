@@ -99,7 +99,7 @@ pub(crate) fn run(agents: usize, deaths: usize) -> Result<Vec<Row>, Failure> {
         };
         let began = Instant::now();
         if let Some(pid) = Pid::from_raw(one.pid) {
-            drop(kill_process(pid, Signal::KILL).is_ok());
+            let _ = kill_process(pid, Signal::KILL);
         }
         until(&network, "it is started again", |running| {
             running
