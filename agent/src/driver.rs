@@ -27,7 +27,7 @@ use wyneos_shell::clock::Clock;
 use crate::{
     beacons::{Links, Outgoing},
     host::{self, Sampler},
-    instance::Instances,
+    instance::{Instances, boot_time},
     mesh::{Members, Peers, Probe, Question},
     metrics::Metrics,
     session,
@@ -39,6 +39,9 @@ pub(crate) const INPUTS: usize = 1_024;
 
 /// How long the driver sleeps when no timer is set.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// So much by which two clocks drift apart at once is a sleep.
+const SLEEP: Duration = Duration::from_millis(200);
 
 /// How long a transport that is no longer wanted may take to say what was sent before.
 const PARTING: Duration = Duration::from_secs(2);
@@ -98,6 +101,8 @@ pub(crate) struct State {
     /// Peers' questions; those whose askers wait no longer go with the next one.
     questions: HashMap<u64, oneshot::Sender<Option<Standing>>>,
     asked: u64,
+    /// How far the clock that goes on while the host sleeps is ahead of that of the logic.
+    ahead: Option<Duration>,
     stopped: bool,
 }
 
@@ -105,6 +110,7 @@ impl Driver {
     /// Runs until the logic has said goodbye.
     pub(crate) async fn run(mut self) {
         while !self.state.stopped {
+            self.notice_sleep();
             let now = self.clock.now();
             if self.core.poll_timeout().is_some_and(|due| due <= now) {
                 self.core.handle_timeout(now);
@@ -130,7 +136,18 @@ impl Driver {
         }
     }
 
+    /// The clock that the logic runs by stands still while the host sleeps.
+    fn notice_sleep(&mut self) {
+        let now = self.clock.now();
+        let ahead = boot_time().since(now);
+        let before = self.state.ahead.replace(ahead);
+        if before.is_some_and(|before| ahead > before + SLEEP) {
+            self.core.handle(now, Input::Slept);
+        }
+    }
+
     fn take(&mut self, input: ToAgent) {
+        self.notice_sleep();
         let now = self.clock.now();
         match input {
             ToAgent::Fact(input) => {

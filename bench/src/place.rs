@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use wyneos_core::{
     id::Uuid,
-    node::{Admission, Attributes, Eligibility, Labels, Liveness, NodeIndex},
+    node::{Admission, Eligibility, Labels, Liveness, NodeIndex, NodeRecord},
     placement::{Fleet, Node, Standing},
     workload::{Kind, Resources, Spec},
 };
@@ -17,14 +17,17 @@ const REPLICAS: u32 = 100;
 /// Instances a node, on average.
 const A_NODE: u64 = 5;
 
+fn record(number: u64) -> Arc<NodeRecord> {
+    let mut record = NodeRecord::enrolled(Uuid(u128::from(number).to_be_bytes()), &format!("node-{number}"));
+    let zone = ("zone".to_owned(), format!("zone-{}", number % 3));
+    Arc::make_mut(&mut record.facts).labels = Labels::from([zone]);
+    Arc::new(record)
+}
+
 fn fleet(nodes: u64) -> Fleet {
-    let attributes = Arc::new(Attributes::default());
     let node = |number: u64| Node {
         index: NodeIndex(number as u32),
-        id: Uuid(u128::from(number).to_be_bytes()),
-        name: format!("node-{number}").into(),
-        labels: Arc::new(Labels::from([("zone".to_owned(), format!("zone-{}", number % 3))])),
-        attributes: Arc::clone(&attributes),
+        record: record(number),
         admission: Admission::Admitted,
         liveness: Liveness::Online,
         eligibility: Eligibility::Eligible,

@@ -252,6 +252,9 @@ pub struct NodeRecord {
     /// `offline` or `left`, its cause and since when; absent for a node that was there.
     #[serde(default)]
     pub departed: Option<(Liveness, Cause, WallTime)>,
+    /// The longest lease that it was ever promised.
+    #[serde(default)]
+    pub lease: Duration,
     /// While it is drained: when what is left on it is stopped all the same.
     #[serde(default)]
     pub drain_deadline: Option<WallTime>,
@@ -288,6 +291,7 @@ impl NodeRecord {
             identity: None,
             ruling: None,
             departed: None,
+            lease: Duration::ZERO,
             drain_deadline: None,
         }
     }
@@ -388,6 +392,8 @@ pub struct Node {
     pub conduct: Conduct,
     /// Another process that claims to be this node while there is a session.
     pub claim: Option<Claim>,
+    /// When it was last promised a lease by way of a peer.
+    pub lent: Option<Time>,
     /// While it is drained: when what is left on it is stopped all the same.
     pub drain_until: Option<Time>,
     /// Token of its newest liveness timer.
@@ -446,6 +452,7 @@ impl Node {
                 distrusted: None,
             },
             claim: None,
+            lent: None,
             drain_until,
             timer: 0,
         }

@@ -46,6 +46,11 @@ pub enum Input {
         /// Why, for people.
         reason: String,
     },
+    /// It is to end because its host does, or its agent for good.
+    Quit {
+        /// Why, for people.
+        reason: String,
+    },
     /// A singleton may run until then.
     Lease(Time),
 }
@@ -114,8 +119,8 @@ pub struct Supervisor {
     results: Vec<(u32, bool)>,
     /// Grows with every process; timers of an older one are stale.
     life: u64,
-    /// Why it is to end for good.
-    ending: Option<String>,
+    /// Why it is to end for good, and whether that was asked for by whoever declared it.
+    ending: Option<(String, bool)>,
     /// Why the present process is to end, though another one follows.
     replaced: Option<String>,
     lease: Option<Time>,
@@ -175,7 +180,8 @@ impl Supervisor {
             Input::Exited(exit) => self.exited(exit),
             Input::Cleared => self.cleared(),
             Input::Checked { check, failure } => self.checked(check, failure),
-            Input::Stop { reason } => self.end(reason),
+            Input::Stop { reason } => self.end(reason, true),
+            Input::Quit { reason } => self.end(reason, false),
             Input::Lease(until) => self.lease(until),
         }
     }
@@ -350,8 +356,9 @@ impl Supervisor {
 
     /// No process is left: another one follows, or none.
     fn over(&mut self, detail: &str) {
-        if let Some(why) = self.ending.clone() {
-            self.finish(true, &why);
+        if let Some((why, asked)) = self.ending.clone() {
+            // A batch that was cut off is not done.
+            self.finish(asked || !self.once, &why);
             return;
         }
         let success = self.status.exit.is_some_and(Exit::is_success);
@@ -385,18 +392,20 @@ impl Supervisor {
     }
 
     /// It is to end for good.
-    fn end(&mut self, reason: String) {
+    fn end(&mut self, reason: String, asked: bool) {
         if self.ending.is_some() || self.status.phase == Phase::Ended {
             return;
         }
-        self.ending = Some(reason.clone());
+        self.ending = Some((reason.clone(), asked));
         match self.status.phase {
-            Phase::Assigned | Phase::Backoff => self.finish(true, &reason),
+            Phase::Assigned | Phase::Backoff => self.finish(asked || !self.once, &reason),
             Phase::Starting | Phase::Running => {
                 let starting = self.status.phase == Phase::Starting;
                 self.becomes(Phase::Stopping, &reason);
-                if !starting {
-                    self.signal();
+                match starting {
+                    // It is told once it is there; if that takes too long, it is killed all the same.
+                    true => self.timers.set(self.now + self.stop.grace, Timer::Kill(self.life)),
+                    false => self.signal(),
                 }
             }
             Phase::Stopping | Phase::Ended => {}
@@ -417,7 +426,15 @@ impl Supervisor {
     }
 
     fn lease_ends(&mut self) {
-        self.end("its lease was not renewed: there might be another one soon".to_owned());
+        let over = self.lease.is_some_and(|until| until <= self.now + LEASE_MARGIN);
+        self.end(
+            "its lease was not renewed: there might be another one soon".to_owned(),
+            false,
+        );
+        if over && self.status.phase == Phase::Stopping {
+            // Its host was asleep, or stood still: there is no time left to ask.
+            self.effects.push_back(Effect::Clear);
+        }
     }
 }
 

@@ -11,10 +11,12 @@ use std::{
 
 use clap::Args;
 use rustix::{
-    fs::Gid,
-    process::{Signal, getppid, set_parent_process_death_signal, setsid},
-    thread::set_thread_groups,
+    fs::{Gid, Uid},
+    process::{Signal, geteuid, getppid, set_parent_process_death_signal, setsid},
+    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
+
+use wyneos_core::workload::Spec;
 
 use super::{Home, Order, processes, with_ports};
 
@@ -54,33 +56,21 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
     let null = File::open("/dev/null").map_err(cannot("open /dev/null"))?;
     rustix::stdio::dup2_stdin(&null).map_err(|error| cannot("close standard input")(error.into()))?;
     setsid().map_err(|error| cannot("begin a session")(error.into()))?;
+    let home = Home(args.directory.clone());
+    let order = home.read_order().map_err(cannot("read its order"))?;
+    let directory = match order.assigned.spec.directory.as_str() {
+        "" => home.work(),
+        directory => PathBuf::from(directory),
+    };
+    std::env::set_current_dir(&directory).map_err(|error| format!("cannot enter {}: {error}", directory.display()))?;
+    become_user(&order.assigned.spec)?;
+    // Behind the change of the user, which would take this back.
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| cannot("bind it to its supervisor")(error.into()))?;
     if getppid().is_none_or(|parent| parent.as_raw_pid() != args.parent) {
         return Err("its supervisor is gone".to_owned());
     }
-    let home = Home(args.directory.clone());
-    let order = home.read_order().map_err(cannot("read its order"))?;
     let mut command = program(&home, &order, &args.program);
-    let directory = match order.assigned.spec.directory.as_str() {
-        "" => home.work(),
-        directory => PathBuf::from(directory),
-    };
-    if !order.assigned.spec.user.is_empty() {
-        let user = find_user(&order.assigned.spec.user)?;
-        if order.assigned.spec.directory.is_empty() {
-            let _ = std::os::unix::fs::chown(&directory, Some(user.0), Some(user.1));
-        }
-        let group = Gid::from_raw(user.1);
-        set_thread_groups(&[group]).map_err(|error| {
-            format!(
-                "cannot run as {:?}: the agent may not ({error})",
-                order.assigned.spec.user
-            )
-        })?;
-        command.uid(user.0).gid(user.1);
-    }
-    std::env::set_current_dir(&directory).map_err(|error| format!("cannot enter {}: {error}", directory.display()))?;
     let error = command.exec();
     let shown = command.get_program().to_string_lossy().into_owned();
     Err(match error.kind() {
@@ -88,6 +78,28 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
         io::ErrorKind::PermissionDenied => format!("{shown}: is not executable, or may not be executed"),
         _ => format!("{shown}: {error}"),
     })
+}
+
+/// Takes on the user that the declaration names, if it is another one. This process has one thread.
+fn become_user(spec: &Spec) -> Result<(), String> {
+    if spec.user.is_empty() {
+        return Ok(());
+    }
+    let (uid, gid) = find_user(&spec.user)?;
+    if uid == geteuid().as_raw() {
+        return Ok(());
+    }
+    if spec.directory.is_empty() {
+        // Its own directory is its own.
+        let _ = std::os::unix::fs::chown(".", Some(uid), Some(gid));
+    }
+    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    let change = || {
+        set_thread_groups(&[group])?;
+        set_thread_res_gid(group, group, group)?;
+        set_thread_res_uid(user, user, user)
+    };
+    change().map_err(|error: rustix::io::Errno| format!("cannot run as {:?}: the agent may not ({error})", spec.user))
 }
 
 fn program(home: &Home, order: &Order, instead: &[OsString]) -> Command {

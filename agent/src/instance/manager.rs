@@ -127,11 +127,17 @@ impl Instances {
         let mut found = Vec::new();
         for entry in fs::read_dir(&instances.directory)?.flatten() {
             let home = Home(entry.path());
-            let Ok(order) = home.read_order() else {
-                // It was given up half-made: nothing was started by it.
-                tracing::warn!(path = %home.0.display(), "no instance can be read here; it is removed");
-                drop(fs::remove_dir_all(&home.0));
-                continue;
+            let order = match home.read_order() {
+                Ok(order) => order,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // It was given up half-made: nothing was started by it.
+                    drop(fs::remove_dir_all(&home.0));
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(path = %home.0.display(), %error, "an instance cannot be read; what of it runs is left alone");
+                    continue;
+                }
             };
             let said = home.read_status().ok();
             let gone = matches!(home.take_lock(), Ok(Some(_)));

@@ -128,7 +128,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The clock that goes on while the host sleeps: leases are measured by it, and all processes of a host read the same.
-fn boot_time() -> Time {
+pub(crate) fn boot_time() -> Time {
     let now = clock_gettime(ClockId::Boottime);
     let seconds = Duration::from_secs(u64::try_from(now.tv_sec).unwrap_or(0));
     Time::default() + seconds + Duration::from_nanos(u64::try_from(now.tv_nsec).unwrap_or(0))

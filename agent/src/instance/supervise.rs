@@ -33,6 +33,9 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Between two looks whether everything is gone.
 const CLEARING: Duration = Duration::from_millis(10);
 
+/// How often it is tried to write down how it ended, once a second.
+const KEPT: usize = 3_600;
+
 /// How long one whose agent went goes on, if it is not meant to outlive it.
 const ORPHANED: Duration = Duration::from_secs(5);
 
@@ -149,13 +152,13 @@ async fn run(home: Home) -> io::Result<()> {
             },
             _ = terminate.recv() => {
                 let reason = "its supervisor was told to end".to_owned();
-                process.core.handle(boot_time(), Input::Stop { reason });
+                process.core.handle(boot_time(), Input::Quit { reason });
             }
             () = sleep_until(Instant::now() + due) => {}
         }
         if process.order.ephemeral && agents == 0 && alone_since.elapsed() >= ORPHANED {
             let reason = "its agent is gone".to_owned();
-            process.core.handle(boot_time(), Input::Stop { reason });
+            process.core.handle(boot_time(), Input::Quit { reason });
         }
         let wall = process.clock.wall();
         process.core.handle(boot_time(), Input::WallClock(wall));
@@ -180,6 +183,7 @@ impl Process {
                 Effect::Changed => self.tell(),
                 Effect::Ended => {
                     self.tell();
+                    self.keep_end();
                     self.ended = true;
                 }
             }
@@ -197,6 +201,16 @@ impl Process {
             told.clone_from(status);
             news
         });
+    }
+
+    /// How it ended must not be lost with this process: a disk that is full is waited for.
+    fn keep_end(&self) {
+        for _ in 0..KEPT {
+            match self.home.write_status(self.core.status()) {
+                Ok(()) => return,
+                Err(_) => std::thread::sleep(IDLE),
+            }
+        }
     }
 
     fn spawn(&mut self) {

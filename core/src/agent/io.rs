@@ -83,6 +83,8 @@ pub enum Input {
         /// False when that failed.
         done: bool,
     },
+    /// The host was asleep: time went by that the clock of this logic does not know of.
+    Slept,
     /// A supervisor says how its instance is.
     Instance {
         /// The instance.

@@ -127,6 +127,18 @@ impl Agent {
         self.look_at_membership();
     }
 
+    /// Time went by unnoticed: what was asked before it extends nothing any more.
+    pub(super) fn slept(&mut self) {
+        let membership = &mut self.membership;
+        membership.beats.clear();
+        (membership.lent, membership.asked) = (None, None);
+        // A hello that was sent before is as old.
+        if !matches!(self.phase, Phase::Live(_)) {
+            membership.greeted = Time::default();
+        }
+        self.end_membership();
+    }
+
     /// This node is no member: another one has its place, or it was given up.
     pub(super) fn end_membership(&mut self) {
         let until = self.membership.until.unwrap_or(self.now);

@@ -250,6 +250,7 @@ impl Agent {
             } => self.question(id, cluster, asker, incarnation),
             Input::Answered { number, via, standing } => self.answered(number, via, standing),
             Input::DiskTouched { done } => self.disk_touched(done),
+            Input::Slept => self.slept(),
             Input::Instance { id, status } => self.instance(id, status),
             Input::LogRead(chunk) => self.log_read(chunk),
             Input::Shutdown { reason } => self.shutdown(reason),

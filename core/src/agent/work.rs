@@ -18,6 +18,8 @@ const TOLD: usize = 64;
 struct Local {
     assigned: Arc<Assigned>,
     status: Status,
+    /// It was told to end.
+    halted: bool,
 }
 
 /// What runs here.
@@ -30,13 +32,24 @@ pub(super) struct Work {
     all: bool,
     timer: u64,
     gathering: bool,
+    /// The coordinator has heard of everything that is here, in this session, or had in the last one: what it does not want is told to
+    /// end before it is lent anything.
+    agreed: bool,
 }
 
 impl Work {
     pub(super) fn new(found: Vec<(Arc<Assigned>, Status)>) -> Work {
-        let local = found
-            .into_iter()
-            .map(|(assigned, status)| (assigned.id, Local { assigned, status }));
+        let local = found.into_iter().map(|(assigned, status)| {
+            let (id, halted) = (assigned.id, false);
+            (
+                id,
+                Local {
+                    assigned,
+                    status,
+                    halted,
+                },
+            )
+        });
         Work {
             local: local.collect(),
             ..Work::default()
@@ -54,6 +67,7 @@ impl Agent {
     pub(super) fn tell_all_work(&mut self) {
         self.work.news = self.work.local.keys().copied().collect();
         self.work.all = true;
+        self.work.agreed = false;
         self.tell_work_soon();
     }
 
@@ -93,6 +107,7 @@ impl Agent {
 
     /// The coordinator says what is to run, and what is not.
     pub(super) fn told_work(&mut self, told: Told) {
+        let first = !std::mem::replace(&mut self.work.agreed, true);
         for assigned in told.assign {
             let id = assigned.id;
             if self.work.local.contains_key(&id) {
@@ -108,12 +123,23 @@ impl Agent {
             if assigned.spec.singleton {
                 self.lend(id);
             }
-            self.work.local.insert(id, Local { assigned, status });
+            let halted = false;
+            self.work.local.insert(
+                id,
+                Local {
+                    assigned,
+                    status,
+                    halted,
+                },
+            );
         }
         for (id, reason) in told.stop {
-            match self.work.local.contains_key(&id) {
-                true => self.effects.push_back(Effect::Halt { id, reason }),
-                false => self.not_here(id, reason),
+            match self.work.local.get_mut(&id) {
+                Some(local) => {
+                    local.halted = true;
+                    self.effects.push_back(Effect::Halt { id, reason });
+                }
+                None => self.not_here(id, reason),
             }
         }
         for id in told.forget {
@@ -130,6 +156,9 @@ impl Agent {
         }
         if !self.work.news.is_empty() {
             self.tell_work_soon();
+        }
+        if first {
+            self.lend_all();
         }
     }
 
@@ -165,9 +194,12 @@ impl Agent {
 
     /// The lease was renewed: singletons may run on.
     pub(super) fn lend_all(&mut self) {
+        if !self.work.agreed {
+            return;
+        }
         let singletons = self.work.local.values().filter(|local| local.assigned.spec.singleton);
         let ids: Vec<AssignmentId> = singletons
-            .filter(|local| local.status.phase != Phase::Ended)
+            .filter(|local| local.status.phase != Phase::Ended && !local.halted)
             .map(|local| local.assigned.id)
             .collect();
         for id in ids {

@@ -30,6 +30,10 @@ const MORE: Duration = Duration::from_millis(50);
 const READS: usize = 256;
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Instances that nobody knows, which a session is heard of; and ids that are kept of one that are not known.
+const STRANGERS: usize = 64;
+const TOLD: usize = 65_536;
+
 /// Clocks of agents may be slower than this one by a sixteenth.
 const DRIFT: u32 = 16;
 
@@ -47,8 +51,12 @@ pub(super) struct Dialogue {
     stopped: BTreeSet<AssignmentId>,
     /// What it may forget.
     forget: BTreeSet<AssignmentId>,
+    /// What it runs though it was taken for ended.
+    again: BTreeSet<AssignmentId>,
     /// What it runs that is not known here, and that was told.
     strangers: BTreeSet<AssignmentId>,
+    /// It was told something since it has told of everything.
+    answered: bool,
 }
 
 /// The dialogues under way.
@@ -96,7 +104,9 @@ impl Coordinator {
         let Some(dialogue) = self.dialogues.nodes.get_mut(&index) else {
             return;
         };
-        dialogue.told.insert(id);
+        if known || dialogue.told.len() < TOLD {
+            dialogue.told.insert(id);
+        }
         if ended && over {
             // What is kept of one that ended, its node keeps, too: what it wrote can still be read.
             if self.table.held(id).is_none() {
@@ -106,7 +116,7 @@ impl Coordinator {
         }
         if !known {
             // Nobody here knows what it is for: it is left alone, and told of.
-            if dialogue.strangers.insert(id) {
+            if dialogue.strangers.len() < STRANGERS && dialogue.strangers.insert(id) {
                 let name = self.registry[index].name().to_owned();
                 let detail = format!("{name} runs instance {id}, which is not known here; it is left alone");
                 self.record_instance(Some(index), "", id, detail);
@@ -114,8 +124,7 @@ impl Coordinator {
             return;
         }
         if over {
-            // It was taken for ended.
-            dialogue.stopped.remove(&id);
+            dialogue.again.insert(id);
             return;
         }
         self.update(id, status);
@@ -127,6 +136,7 @@ impl Coordinator {
         if held.status == status {
             return;
         }
+        held.was_healthy |= status.healthy;
         held.healthy_since = match status.healthy {
             true => Some(held.healthy_since.unwrap_or(now)),
             false => None,
@@ -206,6 +216,9 @@ impl Coordinator {
         for (id, index) in instances {
             self.keep_assignment(id);
             if let Some(dialogue) = self.dialogues.nodes.get_mut(&index) {
+                for known in [&mut dialogue.told, &mut dialogue.assigned, &mut dialogue.stopped] {
+                    known.remove(&id);
+                }
                 dialogue.forget.insert(id);
                 self.then(Then::Tell(index));
             }
@@ -300,7 +313,7 @@ impl Coordinator {
         for held in self.table.of_node(index) {
             let id = held.record.id;
             match held.record.goal {
-                Goal::Run if !dialogue.told.contains(&id) && !dialogue.assigned.contains(&id) => {
+                Goal::Run if held.durable && !dialogue.told.contains(&id) && !dialogue.assigned.contains(&id) => {
                     let Some(spec) = self.table.spec_of(&held.record) else {
                         continue;
                     };
@@ -326,7 +339,11 @@ impl Coordinator {
                 messages.push(std::mem::take(&mut work));
             }
         }
-        if work != Work::default() {
+        for id in std::mem::take(&mut dialogue.again) {
+            work.stop.push((id, "it was taken for ended".to_owned()));
+        }
+        // The first says that what the agent told of was heard, also when there is nothing else to say.
+        if work != Work::default() || !std::mem::replace(&mut dialogue.answered, true) {
             messages.push(work);
         }
         for work in messages {
@@ -362,13 +379,13 @@ impl Coordinator {
     /// a peer passed on, by its own clock.
     fn lease_ends(&self, index: NodeIndex) -> Time {
         let node = &self.registry[index];
-        let relayed = node.relayed.map(|(_, at)| at);
         // What a coordinator before this one promised, it promised before this one started.
-        let given = [node.last_seen, relayed]
+        let given = [node.last_seen, node.lent]
             .into_iter()
             .flatten()
             .fold(self.started_at, Time::max);
-        let lease = self.lease(index) * SINGLETON;
+        // The longest that was ever promised: an agent keeps to what it was told at its welcome.
+        let lease = self.lease(index).max(node.record.lease) * SINGLETON;
         given + lease + lease / DRIFT
     }
 

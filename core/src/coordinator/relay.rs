@@ -36,6 +36,9 @@ impl Coordinator {
             true => self.lease(index),
             false => Duration::ZERO,
         };
+        if !lease.is_zero() {
+            self.registry[index].lent = Some(self.now);
+        }
         let epoch = self.epoch;
         let standing = Standing {
             epoch,

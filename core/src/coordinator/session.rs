@@ -56,11 +56,13 @@ impl Coordinator {
         let number = self.epoch << 32 | self.sessions;
         self.registry.attach(conn, index);
         let interval = self.heartbeat_interval(index);
+        let lease = self.lease(index);
         let node = &mut self.registry[index];
         let record = Arc::make_mut(&mut node.record);
         record.facts = Arc::new(hello.facts);
         record.incarnation = hello.incarnation;
         record.session = number;
+        record.lease = record.lease.max(lease);
         node.session = Some(Session {
             conn,
             number,

@@ -33,6 +33,8 @@ pub(super) enum Then {
     Welcome(ConnId, NodeIndex),
     /// A directive is delivered.
     Deliver(u64),
+    /// These instances are written down.
+    Kept(Vec<AssignmentId>),
     /// A node is told what it is to run.
     Tell(NodeIndex),
 }
@@ -161,6 +163,11 @@ impl Coordinator {
                 (name, record)
             })
             .collect();
+        if !assignments.is_empty() {
+            staging
+                .then
+                .insert(0, Then::Kept(assignments.iter().copied().collect()));
+        }
         batch.assignments = assignments
             .into_iter()
             .map(|id| (id, self.table.held(id).map(|held| Arc::clone(&held.record))))
@@ -177,6 +184,11 @@ impl Coordinator {
                 Then::Reply(request, answer) => self.effects.push_back(Effect::Reply { request, answer }),
                 Then::Welcome(conn, index) => self.welcome(conn, index),
                 Then::Deliver(id) => self.redeliver(id),
+                Then::Kept(ids) => {
+                    for id in ids {
+                        self.table.kept(id);
+                    }
+                }
                 Then::Tell(index) => self.tell(index),
             }
         }

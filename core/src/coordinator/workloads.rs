@@ -13,10 +13,10 @@ use super::{
 use crate::{
     autonomy::{Alternative, Evidence, Proposal},
     event::EventBody,
-    node::{Cause, Eligibility, NodeIndex},
+    node::{Admission, Cause, Eligibility, NodeIndex},
     placement::{self, Fleet, Node, Plan, Presence, World},
     time::Time,
-    workload::{Assignment, AssignmentId, Declared, Goal, Kind, Resources, Spec, Workload},
+    workload::{Assignment, AssignmentId, Declared, Goal, Held, Kind, Resources, Spec, Workload},
 };
 
 /// Workloads at most.
@@ -59,8 +59,9 @@ impl Coordinator {
             let Some(index) = self.registry.find(record.node) else {
                 continue;
             };
-            let resources = self.table.spec_of(&record).map(|spec| spec.resources);
+            let (id, resources) = (record.id, self.table.spec_of(&record).map(|spec| spec.resources));
             self.table.hold(record, index, resources.unwrap_or_default(), now);
+            self.table.kept(id);
         }
         let names: Vec<Arc<str>> = self.table.workloads().map(|(name, _)| Arc::clone(name)).collect();
         for name in names {
@@ -172,7 +173,10 @@ impl Coordinator {
         }
         self.carry_out_plan(name, plan);
         let over = self.table.declared(name).is_some_and(|declared| {
-            declared.record.deleted && !self.table.instances(declared).any(|held| held.is_there())
+            // Of a node that was shut out nothing more is heard.
+            let counts = |held: &Held| self.registry[held.index].record.admission != Admission::Revoked;
+            let mut left = self.table.instances(declared).filter(|held| held.is_there());
+            declared.record.deleted && !left.any(counts)
         });
         if over {
             let ended = self.table.forget_workload(name);
@@ -203,10 +207,7 @@ impl Coordinator {
             let load = node.session.as_ref().map_or(0.0, |session| session.load) * 100.0;
             Node {
                 index,
-                id: facts.id,
-                name: facts.name.as_str().into(),
-                labels: Arc::new(record.labels()),
-                attributes: Arc::new(facts.attributes.clone()),
+                record: Arc::clone(record),
                 admission: record.admission,
                 liveness: node.liveness,
                 eligibility: record.eligibility,
@@ -227,7 +228,12 @@ impl Coordinator {
         self.outlooks.get(&index).copied().unwrap_or(0)
     }
 
-    fn carry_out_plan(&mut self, name: &Arc<str>, plan: Plan) {
+    fn carry_out_plan(&mut self, name: &Arc<str>, mut plan: Plan) {
+        let known = self.table.declared(name).map(|declared| &declared.record.rolled_back);
+        if plan.failed.is_some() && plan.failed.as_ref() == known {
+            // That was said, and done about what can be.
+            plan.failed = None;
+        }
         let decision = match plan.is_idle() {
             true => 0,
             false => self.decide_placement(name, &plan),
@@ -244,7 +250,7 @@ impl Coordinator {
             }
         }
         for start in &plan.starts {
-            self.start_instance(name, revision, start, decision);
+            self.start_instance(name, start, decision);
         }
         if let Some(declared) = self.table.declared_mut(name) {
             declared.waiting.clone_from(&plan.waiting);
@@ -253,14 +259,14 @@ impl Coordinator {
         self.prune_revisions(name);
     }
 
-    fn start_instance(&mut self, name: &Arc<str>, revision: u64, start: &placement::Start, decision: u64) {
+    fn start_instance(&mut self, name: &Arc<str>, start: &placement::Start, decision: u64) {
         self.agenda.placed += 1;
         let id = AssignmentId(self.epoch << 32 | self.agenda.placed);
         let record = Assignment {
             id,
             workload: Arc::clone(name),
             slot: start.slot,
-            revision,
+            revision: start.revision,
             node: self.registry[start.node].record.id(),
             goal: Goal::Run,
             placed: self.wall_now(),
@@ -316,6 +322,8 @@ impl Coordinator {
             spec.kind = own.spec().map_or(spec.kind, |now| now.kind);
             own.revision += 1;
             own.revisions.insert(own.revision, Arc::new(spec));
+            // It was well before: nobody need look at it first.
+            own.promoted = own.revision;
             format!(
                 "{name}: revision {failed} failed and is taken back to {to}, as revision {}: {why}",
                 own.revision
@@ -638,7 +646,7 @@ impl Coordinator {
             .filter(|node| !standing.instances.contains_key(&node.index) || !plan.waiting.is_empty())
             .filter_map(|node| {
                 let unfit = fleet.unfit(spec, &standing, node)?;
-                Some((node.id, node.name.to_string(), unfit.to_string()))
+                Some((node.id(), node.name().to_owned(), unfit.to_string()))
             })
             .collect();
         rejections.sort_unstable();

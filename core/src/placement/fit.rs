@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::NodeId,
-    node::{Admission, Attributes, Eligibility, Labels, Liveness, NodeIndex},
+    node::{Admission, Eligibility, Liveness, NodeIndex, NodeRecord},
     workload::{Constraint, Resources, Spec},
 };
 
@@ -15,14 +15,8 @@ use crate::{
 pub struct Node {
     /// Its place in the registry.
     pub index: NodeIndex,
-    /// Its id.
-    pub id: NodeId,
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its labels.
-    pub labels: Arc<Labels>,
-    /// What it is.
-    pub attributes: Arc<Attributes>,
+    /// What is durable of it.
+    pub record: Arc<NodeRecord>,
     /// May it take part?
     pub admission: Admission,
     /// Is it alive?
@@ -40,14 +34,27 @@ pub struct Node {
 }
 
 impl Node {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.record.facts.name
+    }
+
+    /// Its id.
+    pub fn id(&self) -> NodeId {
+        self.record.id()
+    }
+
     /// A label's value, or an attribute's as `node.os`.
     pub fn label(&self, key: &str) -> Option<&str> {
         match key {
-            "node.os" => Some(&self.attributes.os),
-            "node.kernel" => Some(&self.attributes.kernel),
-            "node.architecture" => Some(&self.attributes.architecture),
-            "node.name" => Some(&self.name),
-            key => self.labels.get(key).map(String::as_str),
+            "node.os" => Some(&self.record.facts.attributes.os),
+            "node.kernel" => Some(&self.record.facts.attributes.kernel),
+            "node.architecture" => Some(&self.record.facts.attributes.architecture),
+            "node.name" => Some(self.name()),
+            key => {
+                let given = self.record.operator_labels.get(key);
+                given.or_else(|| self.record.facts.labels.get(key)).map(String::as_str)
+            }
         }
     }
 
@@ -185,7 +192,7 @@ pub(super) fn score(spec: &Spec, node: &Node, failures: u32) -> Score {
     let record = FULL >> failures.min(10);
     let total = HEADROOM * headroom + CALM * calm + AFFINITY * affinity + TRUST * trust + RECORD * record;
     let mut hasher = blake3::Hasher::new();
-    hasher.update(spec.name.as_bytes()).update(&node.id.0);
+    hasher.update(spec.name.as_bytes()).update(&node.id().0);
     let mut tie = [0; 4];
     tie.copy_from_slice(&hasher.finalize().as_bytes()[..4]);
     Score {

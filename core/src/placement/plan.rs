@@ -85,6 +85,8 @@ pub struct Start {
     pub replaces: Option<AssignmentId>,
     /// Failures of this slot in a row.
     pub attempt: u32,
+    /// The declaration that it runs by.
+    pub revision: u64,
 }
 
 /// What is to be done for one workload.
@@ -378,12 +380,15 @@ impl<'a> Planner<'a> {
                     self.plan.revised.push(held.record.id);
                 }
             }
-            // Of several that may stay, the newest does: whoever looks for it finds that one.
-            if let Some((newest, others)) = staying.split_last() {
-                for held in others {
-                    self.stop(held, "another instance has its slot");
+            // Of several that may stay, the newest that is well does: whoever looks for it finds that one. Until one is, all do.
+            let settled = staying.iter().copied().filter(|held| self.is_settled(held)).last();
+            if let Some(keeper) = settled.or(staying.last().copied()) {
+                for held in staying.iter().filter(|held| held.record.id != keeper.record.id) {
+                    if settled.is_some() {
+                        self.stop(held, "another instance has its slot");
+                    }
                 }
-                if self.is_settled(newest) {
+                if settled.is_some() {
                     for (held, reason) in leaving {
                         self.stop(held, reason);
                     }
@@ -402,6 +407,12 @@ impl<'a> Planner<'a> {
             unsettled += (0..replicas)
                 .filter(|slot| !self.slots.contains_key(slot) && !self.is_done(*slot))
                 .count() as u32;
+        }
+        if self.spec.replicas().is_none() {
+            let going = self
+                .instances()
+                .filter(|held| held.is_there() && held.record.goal == Goal::Stop);
+            unsettled += going.count() as u32;
         }
         let stuck = self.update_failure().is_some();
         let canaries = self.canaries_left();
@@ -423,7 +434,8 @@ impl<'a> Planner<'a> {
                 }
                 self.plan.wake_at(deadline);
             }
-            let update = self.is_outdated(held);
+            let emptied = matches!(self.presence(held), Presence::Leaves(_));
+            let update = self.is_outdated(held) && !emptied;
             let held_back = update && (stuck || canaries == Some(0));
             if budget == 0 || held_back {
                 self.plan.later += 1;
@@ -470,6 +482,15 @@ impl<'a> Planner<'a> {
     }
 
     fn start_beside(&mut self, slot: u32, held: &Held, reason: &str, fleet: &mut Fleet) -> bool {
+        if let Some(until) = self
+            .declared
+            .not_before
+            .get(&slot)
+            .filter(|until| **until > self.world.now)
+        {
+            self.plan.wake_at(*until);
+            return false;
+        }
         // What leaves because of its node does not go back to it.
         let off = (!held.record.leaving.is_empty()).then_some(held.index);
         let outcome = fleet.place_off(self.spec, &mut self.standing, off);
@@ -482,7 +503,8 @@ impl<'a> Planner<'a> {
             score: placed.score,
             reason: format!("{} is to leave: {reason}", held.record.id),
             replaces: Some(held.record.id),
-            attempt: 0,
+            attempt: self.failures(slot).0,
+            revision: self.declared.record.revision,
         });
         true
     }
@@ -539,7 +561,14 @@ impl<'a> Planner<'a> {
         if empty.is_empty() || self.spec.singleton && self.waits_for_the_one_before() {
             return;
         }
-        let outcome = fleet.place(self.spec, &mut self.standing, empty.len() as u32);
+        // What was lost while canaries are looked at, or an update has failed, is replaced by what is known to be well.
+        let record = &self.declared.record;
+        let held_back = self.canaries_left().is_some() || self.update_failure().is_some();
+        let (revision, spec) = match record.revisions.get(&record.stable) {
+            Some(stable) if held_back => (record.stable, stable),
+            _ => (record.revision, self.spec),
+        };
+        let outcome = fleet.place(spec, &mut self.standing, empty.len() as u32);
         for ((slot, attempt, failed), placed) in empty.into_iter().zip(&outcome.placed) {
             let (replaces, reason) = match self.gone.remove(&slot) {
                 Some((id, reason)) => (Some(id), reason),
@@ -558,6 +587,7 @@ impl<'a> Planner<'a> {
                 reason,
                 replaces,
                 attempt,
+                revision,
             });
         }
         if outcome.pending > 0 {
@@ -593,6 +623,7 @@ impl<'a> Planner<'a> {
                 reason: "declared for every node that fits".to_owned(),
                 replaces: failed.map(|held| held.record.id),
                 attempt,
+                revision: self.declared.record.revision,
             });
         }
     }
@@ -604,7 +635,13 @@ impl<'a> Planner<'a> {
         let mut waits = false;
         for held in before {
             match self.presence(held) {
-                Presence::Lost { lease, .. } if lease <= now => {}
+                // What was declared without it ends by no lease.
+                Presence::Lost { lease, .. } if lease <= now && self.runs_by_lease(held) => {}
+                Presence::Lost { .. } if !self.runs_by_lease(held) => {
+                    let why = "runs without a lease on a node that was given up: there must never be two";
+                    self.plan.wait(1, format!("{} {why}", held.record.id));
+                    waits = true;
+                }
                 Presence::Lost { lease, .. } => {
                     self.plan.wake_at(lease);
                     self.plan.wait(
@@ -626,6 +663,11 @@ impl<'a> Planner<'a> {
             }
         }
         waits
+    }
+
+    fn runs_by_lease(&self, held: &Held) -> bool {
+        let spec = self.declared.record.revisions.get(&held.record.revision);
+        spec.is_some_and(|spec| spec.singleton)
     }
 
     /// Why no node takes another one, as counts.
@@ -658,7 +700,7 @@ impl<'a> Planner<'a> {
                 let because = format!("scores {} with what is placed now", placed.score.total);
                 self.plan
                     .considered
-                    .push((format!("place it on {}", node.name), because));
+                    .push((format!("place it on {}", node.name()), because));
             }
         }
         let others = self.why_not(fleet);
@@ -684,14 +726,14 @@ impl<'a> Planner<'a> {
             if !held.is_there() && !held.status.complete {
                 return Some(format!("{name} failed: {}", held.status.detail));
             }
-            if held.is_there() && held.healthy_since.is_none() && held.status.restarts >= CRASHES {
+            if held.is_there() && !held.was_healthy && held.status.restarts >= CRASHES {
                 return Some(format!(
                     "{name} ended {} times before it was ever well: {}",
                     held.status.restarts, held.status.detail
                 ));
             }
             let patience = self.spec.update.deadline;
-            if held.is_there() && held.healthy_since.is_none() && now.since(held.known_since) >= patience {
+            if held.is_there() && !held.was_healthy && now.since(held.known_since) >= patience {
                 return Some(format!("{name} was not healthy within {patience:?}"));
             }
         }

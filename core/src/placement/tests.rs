@@ -5,20 +5,18 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     id::Uuid,
-    node::{Admission, Attributes, Eligibility, Labels, Liveness},
+    node::{Admission, Eligibility, Labels, Liveness, NodeRecord},
     workload::{Constraint, Kind, Operator},
 };
 
 fn node(number: u32, zone: &str) -> Node {
+    let mut record = NodeRecord::enrolled(Uuid(u128::from(number).to_be_bytes()), &format!("node-{number}"));
+    let facts = Arc::make_mut(&mut record.facts);
+    facts.labels = Labels::from([("zone".to_owned(), zone.to_owned())]);
+    facts.attributes.os = "linux".to_owned();
     Node {
         index: NodeIndex(number),
-        id: Uuid(u128::from(number).to_be_bytes()),
-        name: format!("node-{number}").into(),
-        labels: Arc::new(Labels::from([("zone".to_owned(), zone.to_owned())])),
-        attributes: Arc::new(Attributes {
-            os: "linux".to_owned(),
-            ..Attributes::default()
-        }),
+        record: Arc::new(record),
         admission: Admission::Admitted,
         liveness: Liveness::Online,
         eligibility: Eligibility::Eligible,

@@ -48,6 +48,10 @@ pub struct Held {
     pub status: Status,
     /// Since when it has been healthy without a break.
     pub healthy_since: Option<Time>,
+    /// It is written down, so that its node may be told of it.
+    pub durable: bool,
+    /// It has been healthy at some time.
+    pub was_healthy: bool,
     /// When it was placed, or since when this coordinator has known it.
     pub known_since: Time,
     row: Option<Arc<AssignmentRow>>,
@@ -201,6 +205,8 @@ impl Table {
             resources,
             status,
             healthy_since: None,
+            durable: false,
+            was_healthy: false,
             known_since: now,
             row: None,
         };
@@ -211,6 +217,13 @@ impl Table {
     pub fn held_mut(&mut self, id: AssignmentId) -> Option<&mut Held> {
         self.changed = true;
         self.held.get_mut(&id)
+    }
+
+    /// An instance is written down.
+    pub fn kept(&mut self, id: AssignmentId) {
+        if let Some(held) = self.held.get_mut(&id) {
+            held.durable = true;
+        }
     }
 
     /// An instance.

@@ -67,6 +67,15 @@ impl Site {
         }
     }
 
+    /// Instances that agents were told to start.
+    fn assigned(&self) -> usize {
+        let assigned = |(_, message): &(ConnId, Message)| match message {
+            Message::Work(work) => work.assign.len(),
+            _ => 0,
+        };
+        self.rig.sent.iter().map(assigned).sum()
+    }
+
     fn pass(&mut self, span: Duration) {
         let conns = self.conns.clone();
         let end = self.rig.now + span;
@@ -196,27 +205,31 @@ fn a_quiet_cluster_does_nothing() {
     let (events, sent) = (site.rig.events.len(), site.rig.sent.len());
     site.pass(SECOND * 120);
     assert_eq!(site.rig.events.len(), events, "{:?}", site.rig.events.last());
-    let work = |message: &Message| matches!(message, Message::Work(_));
-    assert!(!site.rig.sent[sent..].iter().any(|(_, message)| work(message)));
+    let told = site.rig.sent[sent..]
+        .iter()
+        .any(|(_, message)| matches!(message, Message::Work(_)));
+    assert!(!told);
 }
 
 #[test]
 fn nothing_is_handed_out_before_it_is_durable() {
     let mut site = Site::new(2);
     site.rig.stalled = true;
-    let verb = WorkloadVerb::Apply(Arc::new(service("web", 4)));
-    let command = Command::Workload(Box::new(WorkloadCommand {
-        plan: false,
-        at: None,
-        verb,
-    }));
-    let request = crate::coordinator::RequestId(1);
-    let by = "ada".into();
-    site.rig.input(Input::Command { request, command, by });
-    let work = |(_, message): &(ConnId, Message)| matches!(message, Message::Work(_));
-    assert!(!site.rig.sent.iter().any(work) && site.rig.answers.is_empty());
+    for (number, name) in [(1, "web"), (2, "other")] {
+        let verb = WorkloadVerb::Apply(Arc::new(service(name, 4)));
+        let (plan, at) = (false, None);
+        let command = Command::Workload(Box::new(WorkloadCommand { plan, at, verb }));
+        let request = crate::coordinator::RequestId(number);
+        let by = "ada".into();
+        site.rig.input(Input::Command { request, command, by });
+    }
+    assert!(site.assigned() == 0 && site.rig.answers.is_empty());
+    // The first is written down, the second is not yet, and both are known.
+    site.rig.unconfirmed -= 1;
+    site.rig.input(Input::Committed);
+    assert_eq!(site.assigned(), 4);
     site.rig.resume();
-    assert!(site.rig.sent.iter().any(work) && !site.rig.answers.is_empty());
+    assert_eq!((site.assigned(), site.rig.answers.len()), (8, 2));
 }
 
 #[test]
@@ -297,13 +310,7 @@ fn instances_that_nobody_knows_are_left_alone_and_told_of() {
         .filter(|event| event.summary.contains("is not known here"))
         .count();
     assert_eq!(told, 1);
-    assert!(
-        !site
-            .rig
-            .sent
-            .iter()
-            .any(|(_, message)| matches!(message, Message::Work(_)))
-    );
+    assert_eq!(site.assigned(), 0);
 }
 
 #[test]
