@@ -177,6 +177,18 @@ fn share(part: u64, whole: u64) -> i64 {
     i64::try_from(share).unwrap_or(FULL).min(FULL)
 }
 
+/// A number that looks drawn, the same for the same workload and node: FNV-1a over the name, then the finaliser of SplitMix64
+/// (Steele, Lea and Flood 2014) over that and the id.
+fn tie(spec: &Spec, node: &Node) -> u32 {
+    let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let name = spec.name.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);
+    let id = u128::from_be_bytes(node.id().0);
+    let mut mixed = name ^ (id as u64) ^ ((id >> 64) as u64).rotate_left(32);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((mixed ^ (mixed >> 31)) >> 32) as u32
+}
+
 pub(super) fn score(spec: &Spec, node: &Node, failures: u32) -> Score {
     let left = node.free().less(spec.resources);
     let headroom =
@@ -191,13 +203,9 @@ pub(super) fn score(spec: &Spec, node: &Node, failures: u32) -> Score {
     // Halved with every failure.
     let record = FULL >> failures.min(10);
     let total = HEADROOM * headroom + CALM * calm + AFFINITY * affinity + TRUST * trust + RECORD * record;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(spec.name.as_bytes()).update(&node.id().0);
-    let mut tie = [0; 4];
-    tie.copy_from_slice(&hasher.finalize().as_bytes()[..4]);
     Score {
         total,
-        tie: u32::from_le_bytes(tie),
+        tie: tie(spec, node),
         headroom,
         calm,
         affinity,

@@ -157,6 +157,8 @@ pub struct Table {
     of_node: BTreeMap<NodeIndex, BTreeSet<AssignmentId>>,
     promised: BTreeMap<NodeIndex, Resources>,
     changed: bool,
+    /// Workloads of which something changed since the last view.
+    touched: BTreeSet<Arc<str>>,
     view: Arc<View>,
 }
 
@@ -164,6 +166,7 @@ impl Table {
     /// Takes in a workload, or what it is now.
     pub fn declare(&mut self, name: &str, record: Arc<Workload>) {
         self.changed = true;
+        self.touched.insert(name.into());
         if let Some(declared) = self.declared.get_mut(name) {
             declared.record = record;
             return;
@@ -183,6 +186,7 @@ impl Table {
     pub fn hold(&mut self, record: Arc<Assignment>, index: NodeIndex, resources: Resources, now: Time) {
         self.changed = true;
         let id = record.id;
+        self.touched.insert(Arc::clone(&record.workload));
         if let Some(declared) = self.declared.get_mut(&record.workload) {
             declared.assignments.insert(id);
         }
@@ -215,8 +219,11 @@ impl Table {
 
     /// An instance, to be changed.
     pub fn held_mut(&mut self, id: AssignmentId) -> Option<&mut Held> {
+        let held = self.held.get_mut(&id)?;
         self.changed = true;
-        self.held.get_mut(&id)
+        self.touched.insert(Arc::clone(&held.record.workload));
+        held.row = None;
+        Some(held)
     }
 
     /// An instance is written down.
@@ -239,6 +246,7 @@ impl Table {
     /// A workload, to be changed.
     pub fn declared_mut(&mut self, name: &str) -> Option<&mut Declared> {
         self.changed = true;
+        self.touched.insert(name.into());
         self.declared.get_mut(name)
     }
 
@@ -300,6 +308,7 @@ impl Table {
             let promised = self.promised.entry(held.index).or_default();
             *promised = promised.less(held.resources);
         }
+        self.touched.insert(Arc::clone(&held.record.workload));
         if let Some(declared) = self.declared.get_mut(&held.record.workload) {
             declared.assignments.remove(&id);
         }
@@ -350,11 +359,7 @@ impl Table {
         let declared = &self.declared;
         let mut assignments = Vec::with_capacity(self.held.len());
         for held in self.held.values_mut() {
-            let same = held
-                .row
-                .as_ref()
-                .is_some_and(|row| Arc::ptr_eq(&row.record, &held.record) && row.status == held.status);
-            if !same {
+            if held.row.is_none() {
                 let spec = declared
                     .get(&held.record.workload)
                     .and_then(|declared| declared.record.revisions.get(&held.record.revision));
@@ -368,10 +373,13 @@ impl Table {
         }
         let held = &self.held;
         let mut workloads = Vec::with_capacity(self.declared.len());
-        for declared in self.declared.values_mut() {
-            let row = workload_row(declared, held);
-            if declared.row.as_deref() != Some(&row) {
-                declared.row = Some(Arc::new(row));
+        let touched = std::mem::take(&mut self.touched);
+        for (name, declared) in &mut self.declared {
+            if declared.row.is_none() || touched.contains(name) {
+                let row = workload_row(declared, held);
+                if declared.row.as_deref() != Some(&row) {
+                    declared.row = Some(Arc::new(row));
+                }
             }
             workloads.extend(declared.row.clone());
         }
