@@ -98,6 +98,9 @@ pub(crate) struct Instances {
     next_port: u16,
 }
 
+/// What was found on a host, and how it is.
+pub(crate) type Found = Vec<(Arc<Assigned>, Status)>;
+
 impl Instances {
     /// Finds what earlier agents of this host left: instances that run, and those that ended meanwhile.
     pub(crate) fn find(
@@ -107,7 +110,7 @@ impl Instances {
         ephemeral: bool,
         now: WallTime,
         driver: mpsc::Sender<ToAgent>,
-    ) -> io::Result<(Instances, Vec<(Arc<Assigned>, Status)>)> {
+    ) -> io::Result<(Instances, Found)> {
         fs::create_dir_all(&directory)?;
         // Supervisors outlive this agent, and wherever it was started from.
         let directory = fs::canonicalize(directory)?;

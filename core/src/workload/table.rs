@@ -294,7 +294,7 @@ impl Table {
         let batch = matches!(declared.record.spec().map(|spec| spec.kind), Some(Kind::Batch { .. }));
         let old: Vec<AssignmentId> = self
             .instances(declared)
-            .filter(|held| !held.is_there() && !(batch && held.status.complete))
+            .filter(|held| !(held.is_there() || batch && held.status.complete))
             .map(|held| held.record.id)
             .collect();
         let surplus = old.len().saturating_sub(ENDED);
