@@ -18,6 +18,9 @@ use crate::{
     secure::{run, text},
 };
 
+/// How often an agent is killed.
+const KILLS: usize = 8;
+
 /// A cluster whose work is ended with it.
 struct Site {
     cluster: Cluster,
@@ -298,7 +301,11 @@ async fn no_exit_status_is_lost_however_often_an_agent_is_killed() {
     let before = site.runs("app", 2).await;
     let job = "name = \"job\"\nkind = \"batch\"\nreplicas = 12\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"sleep 0.$((WYNEOS_SLOT % 7)); exit $((WYNEOS_SLOT % 3))\"]\n";
     site.apply(job);
-    for _ in 0..8 {
+    let kills = std::env::var("WYNEOS_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(KILLS);
+    for _ in 0..kills {
         site.kill_agent("one").await;
         site.start_agent("one").await;
     }

@@ -1,6 +1,7 @@
 //! The commands.
 
 mod access;
+mod assignments;
 mod audit;
 mod cluster;
 mod contexts;
@@ -88,8 +89,8 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Apply(args) => workloads::apply(context, args).await,
         Command::Workloads => workloads::list(context).await,
         Command::Workload { name } => workloads::show(context, name).await,
-        Command::Assignments(args) => workloads::assignments(context, args).await,
-        Command::Logs(args) => workloads::logs(context, args).await,
+        Command::Assignments(args) => assignments::assignments(context, args).await,
+        Command::Logs(args) => assignments::logs(context, args).await,
         Command::Scale(args) => workloads::scale(context, args).await,
         Command::Restart(args) => workloads::restart(context, args).await,
         Command::Promote(args) => workloads::promote(context, args).await,

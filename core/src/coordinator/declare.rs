@@ -1,0 +1,326 @@
+//! What operators change of work: declarations, and nodes that are to be emptied.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Answer, Changed, Coordinator, PlannedStart, Refusal, WorkloadCommand, WorkloadVerb};
+use crate::{
+    event::EventBody,
+    id::NodeId,
+    node::{Cause, Eligibility, NodeIndex},
+    placement::{self, Fleet, Plan, Presence, World},
+    time::Time,
+    workload::{AssignmentId, Declared, Kind, Spec, Workload},
+};
+
+/// Workloads at most.
+const WORKLOADS: usize = 10_000;
+
+/// Nodes that a plan lists at most as those that would take none.
+const REJECTIONS: usize = 1_000;
+
+impl Coordinator {
+    /// An operator changes what should run.
+    pub(super) fn workload_command(&mut self, command: WorkloadCommand, by: &str) -> Result<Answer, Refusal> {
+        let name = command.verb.workload().to_owned();
+        let before = self.table.declared(&name).map(|declared| Arc::clone(&declared.record));
+        let now = before.as_ref().map_or(0, |record| record.revision);
+        if let Some(at) = command.at.filter(|at| *at != now) {
+            return Err(Refusal::Revision { name, now, at });
+        }
+        let after = self.changed_record(&command.verb, before.as_ref(), by)?;
+        let changed = before.as_ref() != Some(&after);
+        let mut fleet = self.fleet();
+        let declared = self.declared_as(&name, &after);
+        let ambiguous = self.climate().ambiguous;
+        let plan = match changed {
+            true => self.plan(&declared, ambiguous, &mut fleet),
+            false => Plan::default(),
+        };
+        let mut told = self.tell_plan(&name, &plan);
+        (told.spec, told.changed, told.applied) = (after.spec().cloned(), changed, !command.plan);
+        told.revision = now;
+        if command.plan {
+            if let Some(spec) = after.spec() {
+                told.rejections = self.rejections(spec, &declared, &plan, &fleet);
+            }
+            return Ok(Answer::Workloads(vec![told]));
+        }
+        if changed {
+            told.revision = after.revision;
+            self.table.declare(&name, after);
+            self.keep_workload(&name);
+            let summary = format!("{} {name}: revision {}", command.verb.name(), told.revision);
+            told.event = self.record(
+                None,
+                summary,
+                EventBody::Workload {
+                    workload: name.clone(),
+                    assignment: None,
+                    by: by.to_owned(),
+                },
+            );
+            let name: Arc<str> = name.as_str().into();
+            if let Some(wake) = plan.wake {
+                self.agenda.wakes.insert(Arc::clone(&name), wake);
+                self.look_at_work(wake);
+            }
+            self.carry_out_plan(&name, plan);
+            self.dirty(name);
+            self.view_now();
+        }
+        Ok(Answer::Workloads(vec![told]))
+    }
+
+    fn declared_as(&self, name: &str, record: &Arc<Workload>) -> Declared {
+        match self.table.declared(name) {
+            Some(declared) => {
+                let mut declared = declared.clone();
+                declared.record = Arc::clone(record);
+                declared
+            }
+            None => Declared::new(Arc::clone(record)),
+        }
+    }
+
+    /// A workload's record as a change makes it.
+    fn changed_record(
+        &self,
+        verb: &WorkloadVerb,
+        before: Option<&Arc<Workload>>,
+        by: &str,
+    ) -> Result<Arc<Workload>, Refusal> {
+        let unknown = || Refusal::Unknown {
+            what: "workload",
+            name: verb.workload().to_owned(),
+        };
+        let invalid = |field: &'static str, reason: String| Refusal::Invalid { field, reason };
+        if before.is_some_and(|record| record.deleted) && !matches!(verb, WorkloadVerb::Delete { .. }) {
+            let reason = "is being deleted: wait until its instances are gone".to_owned();
+            return Err(invalid("name", reason));
+        }
+        if let (WorkloadVerb::Apply(spec), None) = (verb, before) {
+            if self.table.workloads().count() >= WORKLOADS {
+                return Err(Refusal::Overloaded("there are 10,000 workloads, the limit"));
+            }
+            return Ok(Arc::new(Workload {
+                revisions: BTreeMap::from([(1, Arc::clone(spec))]),
+                revision: 1,
+                stable: 0,
+                time: self.wall_now(),
+                by: by.to_owned(),
+                deleted: false,
+                restarted: None,
+                promoted: 0,
+                rolled_back: String::new(),
+            }));
+        }
+        let before = before.ok_or_else(unknown)?;
+        let spec = before.spec().ok_or_else(unknown)?;
+        let mut record = Workload::clone(before);
+        let declare = |record: &mut Workload, spec: Arc<Spec>| {
+            record.revision += 1;
+            record.revisions.insert(record.revision, spec);
+            record.rolled_back.clear();
+        };
+        match verb {
+            WorkloadVerb::Apply(wanted) if wanted == spec => return Ok(Arc::clone(before)),
+            WorkloadVerb::Apply(wanted) => {
+                if spec.kind.is_batch() != wanted.kind.is_batch()
+                    || (spec.kind == Kind::Daemon) != (wanted.kind == Kind::Daemon)
+                {
+                    let reason = "a workload stays what it is: delete it first".to_owned();
+                    return Err(invalid("kind", reason));
+                }
+                declare(&mut record, Arc::clone(wanted));
+            }
+            WorkloadVerb::Scale { replicas, .. } => {
+                let mut wanted = Spec::clone(spec);
+                wanted.kind = match wanted.kind {
+                    Kind::Service { .. } => Kind::Service { replicas: *replicas },
+                    Kind::Batch { retries, .. } => Kind::Batch {
+                        replicas: *replicas,
+                        retries,
+                    },
+                    Kind::Daemon => return Err(invalid("replicas", "a daemon has one on every node".to_owned())),
+                };
+                wanted.check().map_err(|bad| invalid("replicas", bad.to_string()))?;
+                if wanted == **spec {
+                    return Ok(Arc::clone(before));
+                }
+                declare(&mut record, Arc::new(wanted));
+            }
+            WorkloadVerb::Restart { .. } => {
+                record.restarted = Some((
+                    self.wall_now(),
+                    AssignmentId(self.epoch << 32 | (self.agenda.placed + 1)),
+                ));
+                if record.stable == record.revision {
+                    // Settled again only when all were replaced.
+                    record.revisions.insert(record.revision + 1, Arc::clone(spec));
+                    record.revision += 1;
+                }
+            }
+            WorkloadVerb::Promote { .. } => record.promoted = record.revision,
+            WorkloadVerb::Delete { .. } => record.deleted = true,
+        }
+        if record == **before {
+            return Ok(Arc::clone(before));
+        }
+        (record.time, record.by) = (self.wall_now(), by.to_owned());
+        Ok(Arc::new(record))
+    }
+
+    pub(super) fn tell_plan(&self, name: &str, plan: &Plan) -> Changed {
+        let starts = plan.starts.iter().map(|start| PlannedStart {
+            workload: name.to_owned(),
+            slot: start.slot,
+            node: self.registry[start.node].record.id(),
+            node_name: self.registry[start.node].name().to_owned(),
+            score: start.score,
+            reason: start.reason.clone(),
+        });
+        let stops = plan.stops.iter().map(|(id, reason)| {
+            let node = self
+                .table
+                .held(*id)
+                .map(|held| self.registry[held.index].name().to_owned());
+            (*id, node.unwrap_or_default(), reason.clone())
+        });
+        Changed {
+            name: name.to_owned(),
+            starts: starts.collect(),
+            stops: stops.collect(),
+            later: plan.later,
+            waiting: plan.waiting.clone(),
+            ..Changed::default()
+        }
+    }
+
+    fn rejections(
+        &self,
+        spec: &Spec,
+        declared: &Declared,
+        plan: &Plan,
+        fleet: &Fleet,
+    ) -> Vec<(NodeId, String, String)> {
+        let mut standing = self.table.standing(declared, self.now);
+        for start in &plan.starts {
+            *standing.instances.entry(start.node).or_default() += 1;
+        }
+        let mut rejections: Vec<_> = fleet
+            .nodes()
+            .iter()
+            .filter(|node| !standing.instances.contains_key(&node.index) || !plan.waiting.is_empty())
+            .filter_map(|node| {
+                let unfit = fleet.unfit(spec, &standing, node)?;
+                Some((node.id(), node.name().to_owned(), unfit.to_string()))
+            })
+            .collect();
+        rejections.sort_unstable();
+        rejections.truncate(REJECTIONS);
+        rejections
+    }
+
+    /// What would be done first for everything that has instances on `gone` if those were lost, or had to leave: all at once, not a few
+    /// at a time.
+    pub(super) fn without(&self, gone: &BTreeSet<NodeIndex>, lost: bool) -> Vec<Changed> {
+        let mut fleet = self.fleet();
+        for index in gone {
+            fleet.close(*index);
+        }
+        let names: BTreeSet<&Arc<str>> = gone
+            .iter()
+            .flat_map(|index| self.table.of_node(*index))
+            .map(|held| &held.record.workload)
+            .collect();
+        let now = self.now;
+        let presence = |index: NodeIndex| match self.presence(index) {
+            Presence::There | Presence::Leaves(_) if gone.contains(&index) && lost => Presence::Lost {
+                // However long it is waited for: what would come of it is the question.
+                since: Time(0),
+                cause: Cause::HostSilent,
+                lease: now,
+            },
+            Presence::There if gone.contains(&index) => Presence::Leaves(None),
+            presence => presence,
+        };
+        let mut order: Vec<(u8, &Arc<str>)> = names.into_iter().map(|name| (self.priority(name), name)).collect();
+        order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
+        let mut told = Vec::new();
+        for (_, name) in order {
+            let Some(mut declared) = self.table.declared(name).cloned() else {
+                continue;
+            };
+            if let Some(spec) = declared.record.spec() {
+                let mut spec = Spec::clone(spec);
+                spec.update.max_parallel = u32::MAX;
+                let record = Arc::make_mut(&mut declared.record);
+                record.revisions.insert(record.revision, Arc::new(spec));
+            }
+            let world = World {
+                now,
+                table: &self.table,
+                presence: &presence,
+                ambiguous: false,
+                may_heal: &|_| true,
+            };
+            let moves = placement::plan(&world, &declared, &mut fleet);
+            let mut change = self.tell_plan(name, &moves);
+            (change.revision, change.changed) = (declared.record.revision, true);
+            told.push(change);
+        }
+        told
+    }
+
+    /// Has a node emptied.
+    pub(super) fn drain(
+        &mut self,
+        node: &str,
+        deadline: Option<Duration>,
+        plan: bool,
+        by: &str,
+    ) -> Result<Answer, Refusal> {
+        let index = self.registry.resolve(node)?;
+        let mut told = self.without(&BTreeSet::from([index]), false);
+        if plan {
+            return Ok(Answer::Workloads(told));
+        }
+        let (now, wall) = (self.now, self.wall_now());
+        let node = &mut self.registry[index];
+        node.drain_until = deadline.map(|deadline| now + deadline);
+        let record = Arc::make_mut(&mut node.record);
+        record.eligibility = Eligibility::Draining;
+        record.drain_deadline = deadline.map(|deadline| wall.plus(deadline));
+        let within = deadline.map_or("as long as it takes".to_owned(), |deadline| {
+            format!("within {deadline:?}")
+        });
+        let left = self.table.of_node(index).count();
+        let event = self.carried_out(index, "drain", format!("{left} instances to be moved, {within}"), by);
+        for change in &mut told {
+            (change.event, change.applied) = (event, true);
+        }
+        self.node_changed(index);
+        Ok(Answer::Workloads(told))
+    }
+
+    /// What would happen if nodes were lost, or emptied.
+    pub(super) fn what_if(&self, nodes: &str, drained: bool) -> Result<Answer, Refusal> {
+        let gone: BTreeSet<NodeIndex> = match nodes.split_once('=') {
+            Some((key, value)) => {
+                let has = |labels: crate::node::Labels| labels.get(key).is_some_and(|own| own == value);
+                let nodes = self.registry.iter().filter(|(_, node)| has(node.record.labels()));
+                nodes.map(|(index, _)| index).collect()
+            }
+            None => BTreeSet::from([self.registry.resolve(nodes)?]),
+        };
+        if gone.is_empty() {
+            let (what, name) = ("node with the label", nodes.to_owned());
+            return Err(Refusal::Unknown { what, name });
+        }
+        Ok(Answer::Workloads(self.without(&gone, !drained)))
+    }
+}

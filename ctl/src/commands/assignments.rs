@@ -1,0 +1,199 @@
+//! Instances: where they are, and what they write.
+
+use std::io::{self, Write as _};
+
+use wyneos::{client, v1};
+
+use super::{PAGE, follow::Follower, next_page, nothing};
+use crate::{
+    args::{AssignmentsArgs, LogsArgs},
+    context::Context,
+    failure::Failure,
+    text::{self, Table, clean},
+};
+
+pub(super) fn phase(one: &v1::Assignment) -> v1::InstancePhase {
+    one.status.as_ref().map(v1::InstanceStatus::phase).unwrap_or_default()
+}
+
+/// An instance's phase, as people read it.
+pub(super) fn how(one: &v1::Assignment) -> String {
+    let name = phase(one)
+        .as_str_name()
+        .trim_start_matches("INSTANCE_PHASE_")
+        .to_lowercase();
+    match (one.goal(), one.status.as_ref().is_some_and(|status| status.healthy)) {
+        (v1::Goal::Stop, _) if name != "ended" => format!("{name} (to stop)"),
+        (_, false) if name == "running" => "running, not healthy".to_owned(),
+        _ => name,
+    }
+}
+
+pub(super) async fn assignments_of(
+    context: &Context,
+    client: &mut v1::workload_service_client::WorkloadServiceClient<tonic::transport::Channel>,
+    workload: &str,
+    node: &str,
+    ended: bool,
+) -> Result<Vec<v1::AssignmentRow>, Failure> {
+    let (mut rows, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListAssignmentsRequest {
+            workload: workload.to_owned(),
+            node: node.to_owned(),
+            ended,
+            page_size: PAGE,
+            page_token: page_token.clone(),
+        };
+        let mut page = context
+            .call("list the assignments", client.list_assignments(request))
+            .await?;
+        rows.append(&mut page.assignments);
+        if !next_page("list the assignments", &mut page_token, &mut page.next_page_token)? {
+            return Ok(rows);
+        }
+    }
+}
+
+pub(super) fn assignments_table(rows: &[v1::AssignmentRow]) -> String {
+    let mut table = Table::new([
+        "ID",
+        "INSTANCE",
+        "NODE",
+        "STATE",
+        "SINCE",
+        "RESTARTS",
+        "REVISION",
+        "ADDRESSES",
+        "DETAIL",
+    ]);
+    for row in rows {
+        let one = row.assignment.clone().unwrap_or_default();
+        let status = one.status.clone().unwrap_or_default();
+        table.row([
+            clean(&one.id),
+            format!("{}.{}", clean(&one.workload), one.slot),
+            clean(&row.node_name),
+            how(&one),
+            text::age(status.since.as_ref()),
+            status.restarts.to_string(),
+            one.revision.to_string(),
+            clean(&row.addresses.join(" ")),
+            clean(if one.stop_reason.is_empty() {
+                &status.detail
+            } else {
+                &one.stop_reason
+            }),
+        ]);
+    }
+    table.text(0)
+}
+
+/// `wynectl assignments`.
+pub(crate) async fn assignments(context: &Context, args: AssignmentsArgs) -> Result<(), Failure> {
+    let mut client = client::workloads(context.connect().await?);
+    if args.watch {
+        return watch(context, client, args.workload).await;
+    }
+    let assignments = assignments_of(context, &mut client, &args.workload, &args.node, args.ended).await?;
+    if !context.is_json() && assignments.is_empty() {
+        nothing("assignments");
+        return Ok(());
+    }
+    let all = v1::ListAssignmentsResponse {
+        assignments,
+        ..v1::ListAssignmentsResponse::default()
+    };
+    context.show(&all, |all| assignments_table(&all.assignments))
+}
+
+async fn watch(
+    context: &Context,
+    mut client: v1::workload_service_client::WorkloadServiceClient<tonic::transport::Channel>,
+    workload: String,
+) -> Result<(), Failure> {
+    let mut follower = Follower::new(context, "watch the assignments");
+    loop {
+        let request = v1::WatchAssignmentsRequest {
+            workload: workload.clone(),
+        };
+        let Some(mut stream) = follower.open(client.watch_assignments(request)).await? else {
+            continue;
+        };
+        loop {
+            match stream.message().await {
+                Ok(Some(answer)) => {
+                    follower.heard();
+                    tell_changes(context, &answer)?;
+                }
+                Ok(None) => {
+                    follower.ended().await;
+                    break;
+                }
+                Err(status) => {
+                    follower.lost(&status).await?;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn tell_changes(context: &Context, answer: &v1::WatchAssignmentsResponse) -> Result<(), Failure> {
+    if context.is_json() {
+        return context.json_line(answer);
+    }
+    let mut lines = String::new();
+    for row in &answer.changed {
+        let one = row.assignment.clone().unwrap_or_default();
+        let status = one.status.clone().unwrap_or_default();
+        lines += &format!(
+            "{}   {:<20}   {:<16}   {:<22}   {}\n",
+            clean(&one.id),
+            format!("{}.{}", clean(&one.workload), one.slot),
+            clean(&row.node_name),
+            how(&one),
+            clean(&[row.addresses.join(" "), status.detail].join(" ")).trim()
+        );
+    }
+    for id in &answer.removed {
+        lines += &format!("{}   is kept no longer\n", clean(id));
+    }
+    context.text(&lines)
+}
+
+/// `wynectl logs`. What a program wrote is passed on as it is.
+pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failure> {
+    let what = format!("read the log of {:?}", args.instance);
+    let is_id = args.instance.len() == 16 && args.instance.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let assignment = match is_id || args.instance.contains('.') {
+        true => args.instance,
+        false => format!("{}.0", args.instance),
+    };
+    let stream = if args.stderr {
+        v1::LogStream::Stderr
+    } else {
+        v1::LogStream::Stdout
+    };
+    let request = v1::ReadLogsRequest {
+        assignment,
+        stream: stream.into(),
+        tail_bytes: args.tail.unwrap_or_default(),
+        previous: args.previous,
+        follow: args.follow,
+    };
+    let mut client = client::workloads(context.connect().await?);
+    let mut answers = context.call(&what, client.read_logs(request)).await?;
+    loop {
+        match answers.message().await {
+            Ok(Some(answer)) => {
+                let mut out = io::stdout().lock();
+                out.write_all(&answer.data)
+                    .and_then(|()| out.flush())
+                    .map_err(Failure::output)?;
+            }
+            Ok(None) => return Ok(()),
+            Err(status) => return Err(Failure::status(&what, &status, &context.address)),
+        }
+    }
+}
