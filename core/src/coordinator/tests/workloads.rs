@@ -350,3 +350,90 @@ fn modes_are_durable_and_a_decision_is_answered_once() {
     let refused = site.rig.command(Command::Decide { id: 5, approve: true }).unwrap_err();
     assert_eq!(refused.to_string(), "no decision that waits \"5\"");
 }
+
+#[test]
+fn daemons_are_updated_a_few_at_a_time() {
+    let mut site = Site::new(4);
+    let daemon = |version: &str| {
+        let mut spec = service("collector", 0);
+        (spec.kind, spec.args) = (Kind::Daemon, vec![version.to_owned()]);
+        spec
+    };
+    site.apply(daemon("1"));
+    assert_eq!(site.running("collector"), 4);
+    site.pass(SECOND * 10);
+    let change = site.apply(daemon("2"));
+    assert_eq!((change.stops.len(), change.later), (1, 3));
+    // Looked at again for whatever reason, no other one follows before this one is back.
+    site.rig.pass(SECOND * 5);
+    let stopped = site.rig.view.assignments.iter();
+    assert_eq!(stopped.filter(|row| row.record.goal == Goal::Stop).count(), 1);
+    site.pass(SECOND * 60);
+    assert_eq!(site.running("collector"), 4);
+    assert_eq!(site.rig.view.workload("collector").unwrap().record.stable, 2);
+}
+
+#[test]
+fn a_drain_that_is_taken_back_leaves_what_is_well() {
+    let mut site = Site::new(2);
+    site.apply(service("web", 2));
+    assert_eq!(site.running("web"), 2);
+    site.pass(SECOND * 10);
+    let before: BTreeSet<AssignmentId> = site.rig.view.assignments.iter().map(|row| row.record.id).collect();
+    let node = "node-1".to_owned();
+    let (deadline, plan) = (None, false);
+    site.rig.command(Command::Drain { node, deadline, plan }).unwrap();
+    site.rig.pass(SECOND / 10);
+    assert_eq!(site.rig.view.assignments.len(), 3, "nothing was started in its place");
+    let node = "node-1".to_owned();
+    site.rig.command(Command::Uncordon { node }).unwrap();
+    site.pass(SECOND * 20);
+    let wanted = site
+        .rig
+        .view
+        .assignments
+        .iter()
+        .filter(|row| row.record.goal == Goal::Run);
+    assert_eq!(wanted.map(|row| row.record.id).collect::<BTreeSet<_>>(), before);
+}
+
+#[test]
+fn an_instance_that_was_well_once_does_not_undo_an_update() {
+    let mut site = Site::new(2);
+    let spec = |version: &str| {
+        let mut spec = service("web", 2);
+        spec.args = vec![version.to_owned()];
+        (spec.update.max_parallel, spec.update.deadline) = (1, Duration::from_secs(20));
+        spec
+    };
+    site.apply(spec("1"));
+    assert_eq!(site.running("web"), 2);
+    site.pass(SECOND * 5);
+    let mut slow = spec("2");
+    slow.update.min_healthy = Duration::from_secs(60);
+    site.apply(slow);
+    site.pass(SECOND * 40);
+    // Long after its deadline, one of the new ones is not well for a moment.
+    let of_two = |row: &&Arc<crate::workload::AssignmentRow>| row.record.revision == 2;
+    let row = Arc::clone(site.rig.view.assignments.iter().find(of_two).unwrap());
+    let node = row.record.node;
+    let conn = site
+        .conns
+        .iter()
+        .copied()
+        .find(|conn| super::rig::node_id(*conn as u8) == node)
+        .unwrap();
+    let status = Status {
+        phase: Phase::Backoff,
+        restarts: 1,
+        ..Status::default()
+    };
+    let (conn, instances, all) = (ConnId(conn), vec![(row.record.id, status)], false);
+    site.rig.input(Input::Instances { conn, instances, all });
+    site.pass(SECOND * 3);
+    let workload = site.rig.view.workload("web").unwrap();
+    assert_eq!(
+        (workload.record.revision, workload.record.rolled_back.as_str()),
+        (2, "")
+    );
+}
