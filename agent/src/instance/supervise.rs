@@ -208,6 +208,8 @@ impl Process {
         for _ in 0..KEPT {
             match self.home.write_status(self.core.status()) {
                 Ok(()) => return,
+                // Nobody will ask any more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
                 Err(_) => std::thread::sleep(IDLE),
             }
         }
