@@ -125,6 +125,8 @@ pub struct Supervisor {
     replaced: Option<String>,
     lease: Option<Time>,
     leases: u64,
+    /// Nothing runs until a lease comes that is long enough.
+    waits_for_lease: bool,
     timers: Timers<Timer>,
     effects: VecDeque<Effect>,
 }
@@ -155,13 +157,11 @@ impl Supervisor {
             replaced: None,
             lease: None,
             leases: 0,
+            waits_for_lease: false,
             timers: Timers::default(),
             effects: VecDeque::new(),
         };
-        match supervisor.singleton {
-            true => supervisor.becomes(Phase::Backoff, "waits for its lease"),
-            false => supervisor.start(),
-        }
+        supervisor.start();
         supervisor
     }
 
@@ -232,7 +232,8 @@ impl Supervisor {
     }
 
     fn start(&mut self) {
-        if self.singleton && self.lease.is_none_or(|until| until <= self.now + self.needed()) {
+        self.waits_for_lease = self.singleton && self.lease.is_none_or(|until| until <= self.now + self.needed());
+        if self.waits_for_lease {
             self.becomes(Phase::Backoff, "waits for its lease");
             return;
         }
@@ -416,11 +417,10 @@ impl Supervisor {
         if !self.singleton || self.lease.is_some_and(|before| before >= until) {
             return;
         }
-        let first = self.lease.replace(until).is_none();
+        self.lease = Some(until);
         self.leases += 1;
         self.timers.set(until - self.needed(), Timer::Lease(self.leases));
-        let waits = self.status.phase == Phase::Backoff && self.status.detail == "waits for its lease";
-        if (first || waits) && self.ending.is_none() {
+        if self.waits_for_lease && self.ending.is_none() {
             self.start();
         }
     }
