@@ -201,6 +201,8 @@ impl Coordinator {
             alternatives: vec![Alternative::new("wait until its node is back", "it was given up")],
         };
         let decision = self.autonomy.about(name, Kind::Heal, mode, proposal);
+        self.steering.told.retain(|id| self.table.held(*id).is_some());
+        self.steering.approved.retain(|id| self.table.held(*id).is_some());
         self.steering.told.extend(&news);
         self.wait_for_approval(mode, &decision, Wish::Heal(Arc::clone(name), news));
         self.record_decision(None, decision);

@@ -226,7 +226,12 @@ impl Coordinator {
             )],
         };
         let decision = self.autonomy.about(&name, Kind::Rebalance, mode, proposal);
+        self.steering.left.retain(|_, at| now.since(*at) < NODE_REST);
         self.steering.left.insert(shift.from, now);
+        self.steering.moved.retain(|_, slots| {
+            slots.retain(|_, at| now.since(*at) < REST);
+            !slots.is_empty()
+        });
         let slots = self.steering.moved.entry(Arc::clone(&name)).or_default();
         slots.insert(slot, now);
         let reason = format!("its node is hot: {}", shift.reason);
