@@ -155,7 +155,7 @@ impl Canonical {
                 |row| v1::NodeRow::from(row).encode_to_vec(),
             ),
             links: rows(
-                &snapshot.links,
+                snapshot.links.iter(),
                 before.map(|before| before.links.as_slice()),
                 |row| row.observer,
                 |row| v1::ObserverLinks::from(row).encode_to_vec(),
@@ -167,7 +167,7 @@ impl Canonical {
                 |row| v1::Workload::from(row).encode_to_vec(),
             ),
             assignments: rows(
-                &snapshot.work.assignments,
+                snapshot.work.assignments.iter(),
                 before.map(|before| before.assignments.as_slice()),
                 |row| row.record.id,
                 |row| v1::Assignment::from(row).encode_to_vec(),
@@ -289,14 +289,14 @@ fn v1_head(snapshot: v1::Snapshot) -> Wire {
 }
 
 /// Encodes rows that are sorted by id, taking over from `before` (sorted, too) what is the same allocation.
-fn rows<K: Ord, T>(
-    rows: &[Arc<T>],
+fn rows<'a, K: Ord, T: 'a>(
+    rows: impl IntoIterator<Item = &'a Arc<T>>,
     before: Option<&[Row<K, T>]>,
     id: impl Fn(&T) -> K,
     encode: impl Fn(&T) -> Vec<u8>,
 ) -> Vec<Row<K, T>> {
     let mut before = before.unwrap_or_default().iter().peekable();
-    let encoded = rows.iter().map(|row| {
+    let encoded = rows.into_iter().map(|row| {
         let id = id(row);
         while before.next_if(|old| old.id < id).is_some() {}
         let same = before.next_if(|old| old.id == id && old.source.as_ref().is_some_and(|old| Arc::ptr_eq(old, row)));

@@ -38,6 +38,7 @@ fn fleet(nodes: u64) -> Fleet {
         promised: Resources::default(),
         load_percent: (number * 7 % 60) as u32,
         trust_percent: 100,
+        coordinate: None,
     };
     Fleet::new((0..nodes).map(node).collect())
 }

@@ -57,6 +57,24 @@ pub struct Policy {
     pub heal: Mode,
     /// Work leaves nodes that have too much of it.
     pub rebalance: Mode,
+    /// Work of a lower priority is stopped to make room.
+    #[serde(default = "act")]
+    pub preempt: Mode,
+}
+
+/// What of it is to be otherwise; what is `None` stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyChange {
+    /// Work of nodes that were given up.
+    pub heal: Option<Mode>,
+    /// Work of nodes that have too much of it.
+    pub rebalance: Option<Mode>,
+    /// Work of a lower priority.
+    pub preempt: Option<Mode>,
+}
+
+const fn act() -> Mode {
+    Mode::Act
 }
 
 impl Default for Policy {
@@ -64,6 +82,7 @@ impl Default for Policy {
         Policy {
             heal: Mode::Act,
             rebalance: Mode::Advise,
+            preempt: act(),
         }
     }
 }
@@ -93,6 +112,8 @@ pub enum Kind {
     Heal,
     /// Work that leaves a node that has too much of it.
     Rebalance,
+    /// Work of a lower priority, which is not stopped by itself to make room.
+    Preempt,
 }
 
 impl Kind {
@@ -104,6 +125,7 @@ impl Kind {
             Kind::Placement => "placement",
             Kind::Heal => "heal",
             Kind::Rebalance => "rebalance",
+            Kind::Preempt => "preempt",
         }
     }
 }

@@ -163,6 +163,8 @@ struct File {
     #[serde(default)]
     spread: String,
     #[serde(default)]
+    near: String,
+    #[serde(default)]
     alone: bool,
     priority: Option<u32>,
     #[serde(default)]
@@ -259,6 +261,7 @@ impl File {
             constraints: constraints(self.constraints),
             affinity: constraints(self.affinity),
             spread: self.spread,
+            near: self.near,
             alone: self.alone,
             priority: self.priority,
             singleton: self.singleton,

@@ -11,7 +11,7 @@ use prost::Message as _;
 use rand::RngExt;
 use wyneos::{canonical::Canonical, convert, encoded::Encoded, v1};
 use wyneos_core::{
-    autonomy::{Decision, Kind, Outcome},
+    autonomy::{Decision, Kind, Outcome, PolicyChange},
     coherence::Snapshot,
     coordinator::{
         self, Command, Coordinator, Effect, Input, Message, Published, RequestId, WorkloadCommand, WorkloadVerb,
@@ -234,8 +234,12 @@ impl World<'_> {
     pub(crate) fn order(&mut self, number: usize) {
         let order = &self.scenario.commands[number];
         if order.verb == Verb::Autonomy {
-            let (heal, rebalance) = (order.heal, order.rebalance);
-            self.command(number as u64, Command::SetPolicy { heal, rebalance });
+            let change = PolicyChange {
+                heal: order.heal,
+                rebalance: order.rebalance,
+                preempt: order.preempt,
+            };
+            self.command(number as u64, Command::SetPolicy(change));
             return;
         }
         if order.verb == Verb::Approve {
@@ -286,18 +290,17 @@ impl World<'_> {
 
     /// What is moved because a node was lost is not moved while it is not known what was lost.
     fn check_placement(&mut self, decision: &Decision) {
-        let lost = decision
-            .evidence
-            .iter()
-            .any(|evidence| evidence.fact.contains("the one before was lost"));
+        let moves = ["the one before was lost", "gives way to"];
+        let moved = |evidence: &wyneos_core::autonomy::Evidence| moves.iter().any(|what| evidence.fact.contains(what));
+        let moved = decision.kind == Kind::Placement && decision.evidence.iter().any(moved);
         let open = |kind: &str| {
             let told = self.findings.iter().rfind(|(.., found)| found.kind == kind);
             told.is_some_and(|(.., found)| found.open)
         };
-        if lost && open("ambiguous") {
+        if moved && open("ambiguous") {
             self.fail(format!("{} while it is ambiguous what died", decision.action));
         }
-        if decision.evidence.is_empty() && decision.kind == Kind::Placement && !decision.action.contains("carry over") {
+        if decision.evidence.is_empty() && decision.kind == Kind::Placement {
             self.fail(format!("{} without evidence", decision.action));
         }
     }

@@ -105,6 +105,9 @@ pub struct Declared {
     /// The label over which it is spread.
     #[serde(default)]
     pub spread: String,
+    /// The workload to which the way should be short.
+    #[serde(default)]
+    pub near: String,
     /// At most one a node.
     #[serde(default)]
     pub alone: bool,
@@ -154,6 +157,7 @@ impl Declared {
         spec.singleton = self.singleton;
         spec.reschedule_delay = self.reschedule_delay;
         spec.spread.clone_from(&self.spread);
+        spec.near.clone_from(&self.near);
         spec.alone = self.alone;
         spec.priority = self.priority.unwrap_or(spec.priority);
         spec.update.max_parallel = self.max_parallel.unwrap_or(spec.update.max_parallel);

@@ -254,7 +254,7 @@ pub enum Verb {
     Promote,
     /// `workload` does not run any more.
     Delete,
-    /// Lost work is replaced as `heal` says, and hot nodes shed work as `rebalance` says.
+    /// Lost work is replaced as `heal` says, hot nodes shed work as `rebalance` says, room is made as `preempt` says.
     Autonomy,
     /// Every decision that waits is approved.
     Approve,
@@ -284,6 +284,9 @@ pub struct Order {
     /// For `autonomy`.
     #[serde(default)]
     pub rebalance: Option<Mode>,
+    /// For `autonomy`.
+    #[serde(default)]
+    pub preempt: Option<Mode>,
     /// For `drain`.
     #[serde(default, deserialize_with = "some_span")]
     pub deadline: Option<Duration>,
@@ -590,10 +593,10 @@ fn check_order(order: &Order, cluster: &Cluster, duration: Duration) -> Result<(
         return Err(format!("at: {:?} is after the end, {duration:?}", order.at));
     }
     if matches!(order.verb, Verb::Autonomy | Verb::Approve) {
-        let said = order.heal.is_some() || order.rebalance.is_some();
+        let said = order.heal.or(order.rebalance).or(order.preempt).is_some();
         return match said == (order.verb == Verb::Autonomy) {
             true => Ok(()),
-            false => Err("heal, rebalance: they belong to autonomy, and it needs one of them".to_owned()),
+            false => Err("heal, rebalance, preempt: they belong to autonomy, and it needs one of them".to_owned()),
         };
     }
     if order.on_workload().is_some() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wyneos_core::{
-    autonomy::Mode,
+    autonomy::{Mode, PolicyChange},
     coordinator::{Answer, Command, WorkloadCommand, WorkloadVerb},
     limits, workload,
 };
@@ -238,10 +238,11 @@ impl TryFrom<v1::SetAutonomyRequest> for Command {
                 .map(Some)
                 .map_err(|_| ConvertError::new(field, format!("{value} is not a value of this enum"))),
         };
-        Ok(Command::SetPolicy {
+        Ok(Command::SetPolicy(PolicyChange {
             heal: mode("heal", request.heal(), request.heal)?,
             rebalance: mode("rebalance", request.rebalance(), request.rebalance)?,
-        })
+            preempt: mode("preempt", request.preempt(), request.preempt)?,
+        }))
     }
 }
 
@@ -384,6 +385,7 @@ impl FromAnswer for v1::SetAutonomyResponse {
         Some(v1::SetAutonomyResponse {
             heal: v1::AutonomyMode::from(policy.heal).into(),
             rebalance: v1::AutonomyMode::from(policy.rebalance).into(),
+            preempt: v1::AutonomyMode::from(policy.preempt).into(),
             event_sequence: event,
         })
     }

@@ -103,6 +103,7 @@ pub fn spec_in(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
         constraints: constraints("constraints", spec.constraints)?,
         affinity: constraints("affinity", spec.affinity)?,
         spread: spec.spread,
+        near: spec.near,
         alone: spec.alone,
         priority: match spec.priority {
             Some(priority) => u8::try_from(priority).unwrap_or(u8::MAX),
@@ -197,6 +198,7 @@ pub fn spec_out(spec: &Spec) -> v1::WorkloadSpec {
         constraints: constraints_out(&spec.constraints),
         affinity: constraints_out(&spec.affinity),
         spread: spec.spread.clone(),
+        near: spec.near.clone(),
         alone: spec.alone,
         priority: Some(spec.priority.into()),
         singleton: spec.singleton,
@@ -232,5 +234,6 @@ pub fn score_out(score: Score) -> v1::PlacementScore {
         affinity: score.affinity,
         trust: score.trust,
         record: score.record,
+        closeness: score.closeness,
     }
 }

@@ -205,9 +205,10 @@ fn about(command: &Command) -> String {
         Command::Workload(command) => format!("workload {}{}", command.verb.workload(), planned(command.plan)),
         Command::WhatIf { nodes, .. } => format!("what if {nodes}"),
         Command::Rebalance { plan } => format!("rebalance{}", planned(*plan)),
-        Command::SetPolicy { heal, rebalance } => {
-            let named = |mode: &Option<Mode>| mode.map_or("as it is", Mode::name);
-            format!("heal {}, rebalance {}", named(heal), named(rebalance))
+        Command::SetPolicy(change) => {
+            let named = |mode: Option<Mode>| mode.map_or("as it is", Mode::name);
+            let (heal, rebalance, preempt) = (named(change.heal), named(change.rebalance), named(change.preempt));
+            format!("heal {heal}, rebalance {rebalance}, preempt {preempt}")
         }
         Command::Decide { id, .. } => format!("decision {id}"),
         Command::ReadLog { assignment, .. } => format!("assignment {assignment}"),

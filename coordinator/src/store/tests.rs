@@ -75,6 +75,7 @@ fn batch(nodes: &[u8], events: std::ops::RangeInclusive<u64>) -> Batch {
         policy: nodes.first().map(|number| Policy {
             heal: if *number == 1 { Mode::Observe } else { Mode::Advise },
             rebalance: Mode::Act,
+            preempt: Mode::Observe,
         }),
         workloads: nodes.iter().map(|number| workload(*number)).collect(),
         assignments: nodes.iter().map(|number| assignment(*number)).collect(),

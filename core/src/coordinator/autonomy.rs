@@ -10,7 +10,7 @@ use std::{
 
 use super::{Answer, Coordinator, Refusal};
 use crate::{
-    autonomy::{Alternative, Decision, Evidence, Kind, Mode, Outcome, Policy, Proposal},
+    autonomy::{Alternative, Decision, Evidence, Kind, Mode, Outcome, Policy, PolicyChange, Proposal},
     event::EventBody,
     node::NodeIndex,
     placement::Plan,
@@ -27,7 +27,7 @@ const HEALS: usize = 10;
 const HEALS_SHARE: usize = 2;
 
 /// How long a decision waits for an operator.
-const EXPIRY: Duration = Duration::from_secs(600);
+pub(super) const EXPIRY: Duration = Duration::from_secs(600);
 
 /// Decisions that wait at most.
 const WAITING: usize = 256;
@@ -54,6 +54,8 @@ pub(super) enum Wish {
     Heal(Arc<str>, BTreeSet<AssignmentId>),
     /// This one may leave its node.
     Move(AssignmentId, String),
+    /// These may be stopped, each for its reason, to make room for a workload.
+    MakeRoom(Arc<str>, Vec<(AssignmentId, String)>),
 }
 
 #[derive(Debug)]
@@ -67,15 +69,19 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) struct Steering {
     pub(super) policy: Policy,
-    /// When instances were placed elsewhere for their nodes' loss, and for load.
+    /// When instances were placed elsewhere for their nodes' loss, and for load; and when some were stopped to make room.
     heals: VecDeque<Time>,
     pub(super) moves: VecDeque<Time>,
+    pub(super) preemptions: VecDeque<Time>,
     /// Healing has used up its budget, and waits for operators.
     breaker: bool,
     /// Instances that are meant to run, as the last look at work had them.
     pub(super) instances: usize,
-    /// Heals of the plan that is being made.
+    /// Heals of the plan that is being made, and what it stops to make room.
     used: Cell<usize>,
+    pub(super) used_for_room: Cell<usize>,
+    /// Workloads for which room was asked for, and when.
+    pub(super) asked: BTreeMap<Arc<str>, Time>,
     /// Lost instances that an operator wants replaced, and those of which it was said that they are not.
     approved: BTreeSet<AssignmentId>,
     told: BTreeSet<AssignmentId>,
@@ -94,9 +100,12 @@ impl Steering {
             policy,
             heals: VecDeque::new(),
             moves: VecDeque::new(),
+            preemptions: VecDeque::new(),
             breaker: false,
             instances: 0,
             used: Cell::new(0),
+            used_for_room: Cell::new(0),
+            asked: BTreeMap::new(),
             approved: BTreeSet::new(),
             told: BTreeSet::new(),
             pending: BTreeMap::new(),
@@ -110,6 +119,12 @@ impl Steering {
     /// A look at work begins, with so many instances that are meant to run.
     pub(super) fn begin(&mut self, instances: usize) {
         self.instances = instances;
+    }
+
+    /// A plan begins.
+    pub(super) fn plan(&self) {
+        self.used.set(0);
+        self.used_for_room.set(0);
     }
 
     pub(super) fn policy(&self) -> Policy {
@@ -137,11 +152,26 @@ impl Coordinator {
         true
     }
 
+    /// When more may be done than now, if a budget is what stands against a plan.
+    pub(super) fn budget_returns(&self, plan: &Plan) -> Option<Time> {
+        let (steering, now) = (&self.steering, self.now);
+        let returns = |stands: bool, mode: Mode, spent: &VecDeque<Time>| {
+            let oldest = spent.iter().find(|at| now.since(**at) < WINDOW);
+            oldest.filter(|_| stands && mode == Mode::Act).map(|at| *at + WINDOW)
+        };
+        let heals = returns(!plan.held_back.is_empty(), steering.policy.heal, &steering.heals);
+        let room = returns(
+            !plan.would_preempt.is_empty(),
+            steering.policy.preempt,
+            &steering.preemptions,
+        );
+        heals.into_iter().chain(room).min()
+    }
+
     /// What a plan healed counts, and what it held back is said.
     pub(super) fn healed(&mut self, plan: &Plan) {
         let now = self.now;
         let steering = &mut self.steering;
-        steering.used.set(0);
         steering.heals.retain(|at| now.since(*at) < WINDOW);
         for id in &plan.healed {
             steering.told.remove(id);
@@ -157,7 +187,6 @@ impl Coordinator {
     /// What was lost and is not replaced by itself is said once, and waits for an operator where that is the mode, or where the budget
     /// is used up.
     pub(super) fn hold_back(&mut self, name: &Arc<str>, plan: &Plan) {
-        self.steering.used.set(0);
         let news: BTreeSet<AssignmentId> = plan
             .held_back
             .iter()
@@ -267,16 +296,18 @@ impl Coordinator {
                 self.dirty(name);
             }
             Wish::Move(id, reason) => self.leave(id, &reason),
+            Wish::MakeRoom(name, ids) => self.make_room(name, ids),
         }
         Ok(Answer::Decision(decision))
     }
 
     /// Sets what Autonomy may do.
-    pub(super) fn set_policy(&mut self, heal: Option<Mode>, rebalance: Option<Mode>, by: &str) -> Answer {
+    pub(super) fn set_policy(&mut self, change: PolicyChange, by: &str) -> Answer {
         let before = self.steering.policy;
         let policy = Policy {
-            heal: heal.unwrap_or(before.heal),
-            rebalance: rebalance.unwrap_or(before.rebalance),
+            heal: change.heal.unwrap_or(before.heal),
+            rebalance: change.rebalance.unwrap_or(before.rebalance),
+            preempt: change.preempt.unwrap_or(before.preempt),
         };
         if policy == before {
             return Answer::Policy { policy, event: 0 };
@@ -285,7 +316,13 @@ impl Coordinator {
         self.keep_policy();
         // Under another mode it is said anew what is not done.
         self.steering.told.clear();
-        let detail = format!("heal {}, rebalance {}", policy.heal.name(), policy.rebalance.name());
+        self.steering.asked.clear();
+        let detail = format!(
+            "heal {}, rebalance {}, preempt {}",
+            policy.heal.name(),
+            policy.rebalance.name(),
+            policy.preempt.name()
+        );
         let summary = format!("autonomy: {detail}");
         let (verb, by) = ("autonomy".to_owned(), by.to_owned());
         let event = self.record(None, summary, EventBody::Command { verb, detail, by });

@@ -65,7 +65,7 @@ impl Coordinator {
             Command::Drain { node, deadline, plan } => self.drain(&node, deadline, plan, by),
             Command::WhatIf { nodes, drained } => self.what_if(&nodes, drained),
             Command::Rebalance { plan } => self.rebalance_now(plan, by),
-            Command::SetPolicy { heal, rebalance } => Ok(self.set_policy(heal, rebalance, by)),
+            Command::SetPolicy(change) => Ok(self.set_policy(change, by)),
             Command::Decide { id, approve } => self.decide(id, approve, by),
             Command::Workload(command) => self.workload_command(*command, by),
             // Answered by the agent.

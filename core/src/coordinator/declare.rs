@@ -32,6 +32,7 @@ impl Coordinator {
             return Err(Refusal::Revision { name, now, at });
         }
         let after = self.changed_record(&command.verb, before.as_ref(), by)?;
+        self.check_near(&name, &after)?;
         let changed = before.as_ref() != Some(&after);
         let mut fleet = self.fleet();
         let declared = self.declared_as(&name, &after);
@@ -73,6 +74,25 @@ impl Coordinator {
             self.view_now();
         }
         Ok(Answer::Workloads(vec![told]))
+    }
+
+    /// Whom a workload is to be near to must not be to be near to it, in the end: one of them has to be placed first.
+    fn check_near(&self, name: &str, record: &Workload) -> Result<(), Refusal> {
+        let mut chain = vec![name.to_owned()];
+        let mut next = record.spec().map(|spec| spec.near.clone());
+        while let Some(near) = next.filter(|near| !near.is_empty()) {
+            if chain.contains(&near) {
+                if near != name {
+                    break;
+                }
+                let (field, reason) = ("near", format!("a cycle: {} and again {name}", chain.join(", ")));
+                return Err(Refusal::Invalid { field, reason });
+            }
+            let spec = self.table.declared(&near).and_then(|declared| declared.record.spec());
+            next = spec.map(|spec| spec.near.clone());
+            chain.push(near);
+        }
+        Ok(())
     }
 
     fn declared_as(&self, name: &str, record: &Arc<Workload>) -> Declared {
@@ -207,7 +227,7 @@ impl Coordinator {
         plan: &Plan,
         fleet: &Fleet,
     ) -> Vec<(NodeId, String, String)> {
-        let mut standing = self.table.standing(declared, self.now);
+        let mut standing = fleet.standing(&self.table, declared, self.now);
         for start in &plan.starts {
             *standing.instances.entry(start.node).or_default() += 1;
         }
@@ -267,6 +287,7 @@ impl Coordinator {
                 presence: &presence,
                 ambiguous: false,
                 may_heal: &|_| true,
+                may_preempt: &|_| true,
             };
             let moves = placement::plan(&world, &declared, &mut fleet);
             let mut change = self.tell_plan(name, &moves);

@@ -70,6 +70,14 @@ pub(super) struct Dialogues {
     numbers: u64,
 }
 
+impl Dialogues {
+    /// A node's session is over: what was said in it is said anew in the next.
+    pub(super) fn end(&mut self, index: NodeIndex) {
+        self.nodes.remove(&index);
+        self.more.remove(&index);
+    }
+}
+
 impl Coordinator {
     /// An agent says how its instances are.
     pub(super) fn instances(&mut self, conn: ConnId, instances: Vec<(AssignmentId, Status)>, all: bool) {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     access::{Credential, Enrolment, OperatorRecord, Role, TokenRecord},
-    autonomy::{Decision, Mode, Policy},
+    autonomy::{Decision, Policy, PolicyChange},
     behaviour::{self, Directive},
     coherence::Snapshot,
     id::{ClusterId, NodeId},
@@ -421,13 +421,8 @@ pub enum Command {
         /// Nothing is done; the answer says what would be.
         plan: bool,
     },
-    /// Sets what Autonomy may do; what is `None` stays.
-    SetPolicy {
-        /// Work of nodes that were given up.
-        heal: Option<Mode>,
-        /// Work of nodes that have too much of it.
-        rebalance: Option<Mode>,
-    },
+    /// Sets what Autonomy may do.
+    SetPolicy(PolicyChange),
     /// Answers a decision that waits for an operator.
     Decide {
         /// Its id.

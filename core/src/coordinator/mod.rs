@@ -11,6 +11,7 @@ mod directives;
 mod instances;
 mod io;
 mod liveness;
+mod preempt;
 mod rebalance;
 mod relay;
 mod session;

@@ -173,7 +173,7 @@ impl Coordinator {
             let declared = self.table.declared(&held.record.workload)?;
             let spec = declared.record.spec()?;
             let mut trial = fleet.clone();
-            let mut standing = self.table.standing(declared, now);
+            let mut standing = trial.standing(&self.table, declared, now);
             let Some(to) = trial.place(spec, &mut standing, 1).placed.first().copied() else {
                 continue;
             };

@@ -308,6 +308,7 @@ impl Coordinator {
             return;
         };
         self.registry[index].session = None;
+        self.dialogues.end(index);
         self.effects.push_back(Effect::Close { conn });
         if !self.stopping {
             let fact = format!("the agent said goodbye: {reason}");
@@ -332,6 +333,7 @@ impl Coordinator {
     fn end_session(&mut self, index: NodeIndex, fact: &str) {
         let last_heard = self.last_heard(index);
         let was = self.registry[index].session.take();
+        self.dialogues.end(index);
         self.registry[index].steady_since = None;
         // A node that is not online yet was just there, too: its hello was.
         let suspicious = matches!(self.registry[index].liveness, Liveness::Online | Liveness::Unseen);
@@ -361,6 +363,7 @@ impl Coordinator {
     pub(super) fn drop_session(&mut self, index: NodeIndex) {
         if let Some(session) = self.registry[index].session.take() {
             self.registry.detach(session.conn);
+            self.dialogues.end(index);
             let detail = "nothing was heard for too long";
             self.refuse(session.conn, refused(RefusalReason::Timeout, detail, None));
         }

@@ -2,6 +2,7 @@ mod access;
 mod commands;
 mod cycles;
 mod interleavings;
+mod priorities;
 mod relays;
 mod rig;
 mod sessions;

@@ -134,7 +134,7 @@ impl Coordinator {
         for name in &names {
             self.agenda.wakes.remove(name);
         }
-        self.steering.begin(self.table.wanted());
+        self.steering.begin(self.table.desired());
         let mut fleet = self.fleet();
         let mut order: Vec<(u8, Arc<str>)> = names.into_iter().map(|name| (self.priority(&name), name)).collect();
         order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
@@ -154,12 +154,15 @@ impl Coordinator {
 
     fn reconcile_one(&mut self, name: &Arc<str>, fleet: &mut Fleet) {
         let ambiguous = self.climate().ambiguous;
+        self.table.prune_failures(name, self.now);
         let Some(declared) = self.table.declared(name) else {
             return;
         };
         let plan = self.plan(declared, ambiguous, fleet);
         self.hold_back(name, &plan);
-        if let Some(wake) = plan.wake {
+        self.ask_for_room(name, &plan);
+        let more = self.budget_returns(&plan);
+        if let Some(wake) = plan.wake.into_iter().chain(more).min() {
             self.agenda.wakes.insert(Arc::clone(name), wake);
         }
         self.carry_out_plan(name, plan);
@@ -180,13 +183,16 @@ impl Coordinator {
 
     pub(super) fn plan(&self, declared: &Declared, ambiguous: bool, fleet: &mut Fleet) -> Plan {
         let presence = |index: NodeIndex| self.presence(index);
+        self.steering.plan();
         let may_heal = |id: AssignmentId| self.may_heal(id);
+        let may_preempt = |count: usize| self.may_preempt(count);
         let world = World {
             now: self.now,
             table: &self.table,
             presence: &presence,
             ambiguous,
             may_heal: &may_heal,
+            may_preempt: &may_preempt,
         };
         placement::plan(&world, declared, fleet)
     }
@@ -209,9 +215,14 @@ impl Coordinator {
                 promised: self.table.promised(index),
                 load_percent: (load.round() as u32).max(self.outlook(index)),
                 trust_percent: 100,
+                coordinate: node.coordinate,
             }
         });
-        Fleet::new(nodes.collect())
+        let mut fleet = Fleet::new(nodes.collect());
+        for claim in self.table.claims() {
+            fleet.claim(claim);
+        }
+        fleet
     }
 
     /// The load that a node is expected to have, in hundredths; 0 where that is not known.
@@ -230,6 +241,7 @@ impl Coordinator {
             false => self.decide_placement(name, &plan),
         };
         self.healed(&plan);
+        self.preempted(&plan);
         for (id, reason) in &plan.stops {
             self.set_goal(*id, Goal::Stop, reason);
         }
@@ -245,6 +257,7 @@ impl Coordinator {
         }
         if let Some(declared) = self.table.declared_mut(name) {
             declared.waiting.clone_from(&plan.waiting);
+            declared.claims.clone_from(&plan.claims);
         }
         self.judge_update(name, &plan);
         self.prune_revisions(name);
@@ -371,8 +384,18 @@ impl Coordinator {
         }
         for (id, reason) in plan.stops.iter().take(LISTED) {
             let Some(held) = self.table.held(*id) else { continue };
+            let (of, slot) = (&held.record.workload, held.record.slot);
+            let node = self.registry[held.index].name();
+            let fact = format!("stop {of}.{slot} on {node}: {reason}");
+            evidence.push(Evidence::new(wall, "placement", fact));
+        }
+        for id in plan.revised.iter().take(LISTED) {
+            let Some(held) = self.table.held(*id) else { continue };
             let (slot, node) = (held.record.slot, self.registry[held.index].name());
-            let fact = format!("stop {name}.{slot} on {node}: {reason}");
+            let fact = format!(
+                "keep {name}.{slot} on {node}: it runs by revision {}, which differs in nothing that it would have to start anew for",
+                held.record.revision
+            );
             evidence.push(Evidence::new(wall, "placement", fact));
         }
         if let Some(why) = &plan.failed {
@@ -415,8 +438,11 @@ impl Coordinator {
         };
         let decision = self.autonomy.placement(name, proposal);
         let id = decision.id;
+        let mut slots = plan.roomed.clone();
         if !plan.healed.is_empty() {
-            let slots = plan.starts.iter().map(|start| start.slot).collect();
+            slots.extend(plan.starts.iter().map(|start| start.slot));
+        }
+        if !slots.is_empty() && !(plan.healed.is_empty() && plan.preempted.is_empty()) {
             self.check_later(Arc::clone(&decision), Aim::Runs(Arc::clone(name), slots));
         }
         self.record_decision(about, decision);

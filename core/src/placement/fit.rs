@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::NodeId,
+    mesh::Coordinate,
     node::{Admission, Eligibility, Liveness, NodeIndex, NodeRecord},
     workload::{Constraint, Resources, Spec},
 };
@@ -31,6 +32,8 @@ pub struct Node {
     pub load_percent: u32,
     /// How far it is trusted; hundredths.
     pub trust_percent: u32,
+    /// Its place in the network, once that is known.
+    pub coordinate: Option<Coordinate>,
 }
 
 impl Node {
@@ -161,6 +164,9 @@ pub struct Score {
     pub trust: i64,
     /// How rarely the workload failed on it lately.
     pub record: i64,
+    /// How short the way is to the workload that it is to be near to; 0 for all when there is none.
+    #[serde(default)]
+    pub closeness: i64,
 }
 
 /// Of the parts; the sum of what could go wrong on a node weighs more than what would be nice.
@@ -169,8 +175,10 @@ const CALM: i64 = 3;
 const AFFINITY: i64 = 4;
 const TRUST: i64 = 4;
 const RECORD: i64 = 6;
+const CLOSENESS: i64 = 4;
 
-const FULL: i64 = 1_000;
+/// The most that a part can be.
+pub(super) const FULL: i64 = 1_000;
 
 fn share(part: u64, whole: u64) -> i64 {
     let share = u128::from(part) * FULL as u128 / u128::from(whole.max(1));
@@ -189,7 +197,7 @@ fn tie(spec: &Spec, node: &Node) -> u32 {
     ((mixed ^ (mixed >> 31)) >> 32) as u32
 }
 
-pub(super) fn score(spec: &Spec, node: &Node, failures: u32) -> Score {
+pub(super) fn score(spec: &Spec, node: &Node, failures: u32, closeness: i64) -> Score {
     let left = node.free().less(spec.resources);
     let headroom =
         share(left.cpu_millis, node.capacity.cpu_millis).min(share(left.memory_bytes, node.capacity.memory_bytes));
@@ -202,7 +210,12 @@ pub(super) fn score(spec: &Spec, node: &Node, failures: u32) -> Score {
     let trust = share(node.trust_percent.into(), 100);
     // Halved with every failure.
     let record = FULL >> failures.min(10);
-    let total = HEADROOM * headroom + CALM * calm + AFFINITY * affinity + TRUST * trust + RECORD * record;
+    let total = HEADROOM * headroom
+        + CALM * calm
+        + AFFINITY * affinity
+        + TRUST * trust
+        + RECORD * record
+        + CLOSENESS * closeness;
     Score {
         total,
         tie: tie(spec, node),
@@ -211,5 +224,6 @@ pub(super) fn score(spec: &Spec, node: &Node, failures: u32) -> Score {
         affinity,
         trust,
         record,
+        closeness,
     }
 }

@@ -5,6 +5,7 @@
 //! nodes it looks at and the logarithm of them an instance.
 
 mod fit;
+mod near;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -15,11 +16,13 @@ use std::{
 };
 
 pub use fit::{Node, Score, Unfit};
+use near::Near;
 pub use plan::{AGENT_GONE_DELAY, Plan, Presence, Start, Waiting, World, backoff, plan};
 
 use crate::{
     node::NodeIndex,
-    workload::{Resources, Spec},
+    time::Time,
+    workload::{Declared, Resources, Spec, Table},
 };
 
 /// The nodes, and what is promised of them.
@@ -35,6 +38,17 @@ pub struct Standing {
     pub instances: BTreeMap<NodeIndex, u32>,
     /// How often instances failed on a node lately.
     pub failures: BTreeMap<NodeIndex, u32>,
+    /// Where those are that it is to be near to.
+    near: Near,
+}
+
+/// Room on a node that is being made, and is for one workload alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The node.
+    pub node: NodeIndex,
+    /// How much.
+    pub resources: Resources,
 }
 
 /// An instance's place, and by what it won.
@@ -53,6 +67,10 @@ pub struct Outcome {
     pub placed: Vec<Placed>,
     /// Those that have none.
     pub pending: u32,
+    /// The nodes that would have been next, best first.
+    pub next: Vec<Placed>,
+    /// Nodes that take no further one, by why not.
+    pub unfit: BTreeMap<&'static str, u32>,
 }
 
 /// A node that instances may go to: the one with the fewest of the workload first, then the best score.
@@ -63,12 +81,18 @@ struct Offer {
     node: NodeIndex,
 }
 
+/// Nodes that would have been next, which are told at most.
+const NEXT: usize = 3;
+
 /// Nodes with the same value of the label over which a workload is spread.
 #[derive(Debug, Default)]
 struct Group {
     instances: u32,
     offers: BinaryHeap<Offer>,
 }
+
+/// By that value.
+type Groups = BTreeMap<Option<Arc<str>>, Group>;
 
 impl Fleet {
     /// A fleet of these nodes, in the order of their indexes.
@@ -81,6 +105,19 @@ impl Fleet {
         &self.nodes
     }
 
+    /// What placement is to know of a workload's instances.
+    pub fn standing(&self, table: &Table, declared: &Declared, now: Time) -> Standing {
+        let mut standing = Standing::default();
+        for held in table.instances(declared).filter(|held| held.is_there()) {
+            *standing.instances.entry(held.index).or_default() += 1;
+        }
+        standing.failures = declared.failures_lately(now);
+        if let Some(spec) = declared.record.spec() {
+            standing.near = self.near(table, spec);
+        }
+        standing
+    }
+
     /// Why a node takes no further instance of a workload.
     pub fn unfit(&self, spec: &Spec, standing: &Standing, node: &Node) -> Option<Unfit> {
         fit::unfit(spec, node, standing.instances.get(&node.index).copied().unwrap_or(0))
@@ -89,7 +126,7 @@ impl Fleet {
     /// Finds places for `count` further instances of a workload, and promises them.
     pub fn place(&mut self, spec: &Spec, standing: &mut Standing, count: u32) -> Outcome {
         let mut outcome = Outcome::default();
-        let mut groups = self.groups(spec, standing);
+        let mut groups = self.groups(spec, standing, &mut outcome.unfit);
         for _ in 0..count {
             let Some((value, offer)) = take(&mut groups) else { break };
             let Some(node) = self.nodes.get_mut(offer.node.get()) else {
@@ -102,10 +139,16 @@ impl Fleet {
             outcome.placed.push(Placed { node, score });
             if let Some(group) = groups.get_mut(&value) {
                 group.instances += 1;
-                group.offers.extend(self.offer(spec, standing, node));
+                match self.offer(spec, standing, node) {
+                    Ok(offer) => group.offers.push(offer),
+                    Err(unfit) => *outcome.unfit.entry(unfit.kind()).or_default() += 1,
+                }
             }
         }
         outcome.pending = count - outcome.placed.len() as u32;
+        while let Some((_, Offer { node, score, .. })) = take(&mut groups).filter(|_| outcome.next.len() < NEXT) {
+            outcome.next.push(Placed { node, score });
+        }
         outcome
     }
 
@@ -131,6 +174,13 @@ impl Fleet {
         }
     }
 
+    /// Keeps room for a workload that waits for it.
+    pub fn claim(&mut self, claim: Claim) {
+        if let Some(node) = self.nodes.get_mut(claim.node.get()) {
+            node.promised = node.promised.plus(claim.resources);
+        }
+    }
+
     /// Takes back what was promised to an instance.
     pub fn release(&mut self, node: NodeIndex, resources: Resources) {
         if let Some(node) = self.nodes.get_mut(node.get()) {
@@ -138,43 +188,53 @@ impl Fleet {
         }
     }
 
-    fn offer(&self, spec: &Spec, standing: &Standing, index: NodeIndex) -> Option<Offer> {
-        let node = self.nodes.get(index.get())?;
+    fn offer(&self, spec: &Spec, standing: &Standing, index: NodeIndex) -> Result<Offer, Unfit> {
+        let node = self.nodes.get(index.get()).ok_or(Unfit::Admission)?;
         let instances = standing.instances.get(&index).copied().unwrap_or(0);
-        if fit::unfit(spec, node, instances).is_some() {
-            return None;
+        if let Some(unfit) = fit::unfit(spec, node, instances) {
+            return Err(unfit);
         }
-        let failures = standing.failures.get(&index).copied().unwrap_or(0);
-        Some(Offer {
+        Ok(Offer {
             fewest: std::cmp::Reverse(instances),
-            score: fit::score(spec, node, failures),
+            score: self.score(spec, standing, node),
             node: index,
         })
     }
 
-    /// Where instances may go, by the value of the label over which they are spread.
-    fn groups(&self, spec: &Spec, standing: &Standing) -> BTreeMap<Option<Arc<str>>, Group> {
-        let mut groups: BTreeMap<Option<Arc<str>>, Group> = BTreeMap::new();
+    /// What a node scores for a further instance.
+    fn score(&self, spec: &Spec, standing: &Standing, node: &Node) -> Score {
+        let failures = standing.failures.get(&node.index).copied().unwrap_or(0);
+        fit::score(spec, node, failures, standing.near.closeness(node))
+    }
+
+    /// Where instances may go, by the value of the label over which they are spread; and how many nodes take none, by why not.
+    fn groups(&self, spec: &Spec, standing: &Standing, unfit: &mut BTreeMap<&'static str, u32>) -> Groups {
+        let mut groups = Groups::new();
+        let mut offers: BTreeMap<Option<&str>, (u32, Vec<Offer>)> = BTreeMap::new();
         for node in &self.nodes {
             let value = match spec.spread.as_str() {
                 "" => None,
-                key => node.label(key).map(Into::into),
+                key => node.label(key),
             };
             let offer = self.offer(spec, standing, node.index);
             let instances = standing.instances.get(&node.index).copied().unwrap_or(0);
-            if offer.is_none() && instances == 0 {
-                continue;
+            let group = offers.entry(value).or_default();
+            group.0 += instances;
+            match offer {
+                Ok(offer) => group.1.push(offer),
+                Err(why) => *unfit.entry(why.kind()).or_default() += 1,
             }
-            let group = groups.entry(value).or_default();
-            group.instances += instances;
-            group.offers.extend(offer);
+        }
+        for (value, (instances, offers)) in offers {
+            let offers = BinaryHeap::from(offers);
+            groups.insert(value.map(Into::into), Group { instances, offers });
         }
         groups
     }
 }
 
 /// The best offer of the group that has the fewest instances; of several such groups, the best of all.
-fn take(groups: &mut BTreeMap<Option<Arc<str>>, Group>) -> Option<(Option<Arc<str>>, Offer)> {
+fn take(groups: &mut Groups) -> Option<(Option<Arc<str>>, Offer)> {
     let open = groups.iter().filter_map(|(value, group)| {
         let best = group.offers.peek()?;
         Some(((std::cmp::Reverse(group.instances), *best), value.clone()))

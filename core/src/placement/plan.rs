@@ -6,11 +6,12 @@
 
 mod fill;
 mod leave;
+mod preempt;
 mod update;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{Fleet, Score, Standing};
+use super::{Claim, Fleet, Score, Standing};
 use crate::{
     node::{Cause, NodeIndex},
     time::Time,
@@ -57,6 +58,8 @@ pub struct World<'a> {
     pub ambiguous: bool,
     /// Whether an instance that was lost may be replaced now.
     pub may_heal: &'a dyn Fn(AssignmentId) -> bool,
+    /// Whether so many instances may be stopped now to make room for what has a higher priority.
+    pub may_preempt: &'a dyn Fn(usize) -> bool,
 }
 
 /// A slot that has no instance, and what it waits for.
@@ -100,6 +103,14 @@ pub struct Plan {
     pub healed: Vec<AssignmentId>,
     /// Lost, and not replaced, as that is not to be done by itself: which, and why they are lost.
     pub held_back: Vec<(AssignmentId, String)>,
+    /// Of other workloads, stopped to make room.
+    pub preempted: Vec<AssignmentId>,
+    /// Slots for which room is being made.
+    pub roomed: Vec<u32>,
+    /// Of other workloads, not stopped, as that is not to be done by itself: which, and why they would be.
+    pub would_preempt: Vec<(AssignmentId, String)>,
+    /// Room that is being made on nodes.
+    pub claims: Vec<Claim>,
     /// Slots that wait.
     pub waiting: Vec<Waiting>,
     /// Instances that leave their places later, as only so many do at once.
@@ -154,14 +165,18 @@ pub fn plan(world: &World<'_>, declared: &Declared, fleet: &mut Fleet) -> Plan {
     let Some(spec) = declared.record.spec() else {
         return Plan::default();
     };
+    for claim in &declared.claims {
+        fleet.release(claim.node, claim.resources);
+    }
     let planner = Planner {
         world,
         declared,
         spec,
-        standing: world.table.standing(declared, world.now),
+        standing: fleet.standing(world.table, declared, world.now),
         slots: BTreeMap::new(),
         ended: BTreeMap::new(),
         gone: BTreeMap::new(),
+        stopped: BTreeMap::new(),
         plan: Plan::default(),
     };
     planner.run(fleet)
@@ -186,6 +201,8 @@ struct Planner<'a> {
     ended: BTreeMap<u32, Ended<'a>>,
     /// Of slots whose last instance is gone: that instance, and why a new one is wanted.
     gone: BTreeMap<u32, (AssignmentId, String)>,
+    /// Instances that were told to end and have not yet, by slot.
+    stopped: BTreeMap<u32, &'a Held>,
     plan: Plan,
 }
 
@@ -226,7 +243,9 @@ impl<'a> Planner<'a> {
             let slot = held.record.slot;
             if held.is_wanted() {
                 self.slots.entry(slot).or_default().push(held);
-            } else if !held.is_there() && !self.is_outdated(held) {
+            } else if held.is_there() {
+                self.stopped.insert(slot, held);
+            } else if !self.is_outdated(held) {
                 // Whether it was meant to end tells whether its end was a failure.
                 let failed = held.record.goal == Goal::Run && !held.status.complete;
                 let ended = self.ended.entry(slot).or_default();

@@ -27,6 +27,7 @@ fn node(number: u32, zone: &str) -> Node {
         promised: Resources::default(),
         load_percent: 10,
         trust_percent: 100,
+        coordinate: None,
     }
 }
 
@@ -173,4 +174,79 @@ proptest! {
         }
         prop_assert!(fleet.nodes().iter().all(|node| node.promised == Resources::default()));
     }
+}
+
+#[test]
+fn what_is_to_be_near_goes_where_the_way_is_short() {
+    use crate::{
+        mesh::Coordinate,
+        time::{Time, WallTime},
+        workload::{Assignment, AssignmentId, Goal, Table, Workload},
+    };
+    let record = |spec: &Spec| {
+        Arc::new(Workload {
+            revisions: [(1, Arc::new(spec.clone()))].into(),
+            revision: 1,
+            stable: 1,
+            time: WallTime(0),
+            by: String::new(),
+            deleted: false,
+            restarted: None,
+            promoted: 0,
+            rolled_back: String::new(),
+        })
+    };
+    let mut fleet = fleet(&["a", "a", "a", "a"]);
+    for (node, millis) in fleet.nodes.iter_mut().zip([0.0, 20.0, 40.0, 1.0]) {
+        let place: f64 = millis / 1_000.0;
+        let mut position = Coordinate::default().position;
+        position[0] = place;
+        node.coordinate = Coordinate::new(position, 0.0, 0.1);
+    }
+    let mut table = Table::default();
+    let db = Spec::new("db", "/bin/db");
+    table.declare("db", record(&db));
+    let held = Assignment {
+        id: AssignmentId(1),
+        workload: "db".into(),
+        slot: 0,
+        revision: 1,
+        node: fleet.nodes[1].id(),
+        goal: Goal::Run,
+        placed: WallTime(0),
+        reason: String::new(),
+        score: Score::default(),
+        decision: 0,
+        replaces: None,
+        attempt: 0,
+        stop_reason: String::new(),
+        leaving: String::new(),
+        end: None,
+    };
+    table.hold(Arc::new(held), NodeIndex(1), db.resources, Time(0));
+    let mut spec = web(1);
+    (spec.near, spec.alone) = ("db".to_owned(), true);
+    table.declare("web", record(&spec));
+    let mut standing = fleet.standing(&table, table.declared("web").unwrap(), Time(0));
+    let outcome = fleet.place(&spec, &mut standing, 4);
+    let order: Vec<(u32, i64)> = outcome
+        .placed
+        .iter()
+        .map(|placed| (placed.node.0, placed.score.closeness))
+        .collect();
+    let nodes: Vec<u32> = order.iter().map(|(node, _)| *node).collect();
+    assert_eq!(nodes, [1, 3, 0, 2], "{order:?}");
+    assert_eq!((order[0].1, order[2].1), (1_000, 47), "1 ms ÷ (1 ms + 20 ms)");
+    // Whoever asks for nothing gets nothing.
+    spec.near.clear();
+    table.declare("web", record(&spec));
+    let mut standing = fleet.standing(&table, table.declared("web").unwrap(), Time(0));
+    assert_eq!(
+        fleet
+            .place(&spec, &mut standing, 1)
+            .placed
+            .first()
+            .map(|placed| placed.score.closeness),
+        Some(0)
+    );
 }

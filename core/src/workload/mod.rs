@@ -7,8 +7,10 @@ mod status;
 mod table;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use record::{Assignment, AssignmentId, End, Goal, Workload};
 pub use spec::{BadSpec, Check, Constraint, Kind, Operator, Probe, Resources, Restart, Spec, Stop, Update, limits};
 pub use status::{Assigned, Exit, Phase, Status};
-pub use table::{AssignmentRow, Declared, Held, Table, View, WorkloadRow};
+pub use table::{Declared, Held, Table};
+pub use view::{AssignmentRow, Rows, View, WorkloadRow};

@@ -222,9 +222,12 @@ pub struct Spec {
     pub affinity: Vec<Constraint>,
     /// The label over whose values instances are spread evenly; empty for none.
     pub spread: String,
+    /// The workload to whose instances the way should be short; empty for none.
+    #[serde(default)]
+    pub near: String,
     /// At most one instance a node.
     pub alone: bool,
-    /// Higher ones are placed first; 0 to 100.
+    /// Higher ones are placed first, and push out those that are lower by 10; 0 to 100.
     pub priority: u8,
     /// At most one instance runs, whatever happens.
     pub singleton: bool,
@@ -309,6 +312,7 @@ impl Spec {
             constraints: Vec::new(),
             affinity: Vec::new(),
             spread: String::new(),
+            near: String::new(),
             alone: false,
             priority: 50,
             singleton: false,
@@ -435,6 +439,12 @@ impl Spec {
                 "resources.memory",
                 format!("{memory_bytes} bytes is less than 1 MiB, or more than any node has"),
             );
+        }
+        if !self.near.is_empty() {
+            name("near", &self.near)?;
+            if self.near == self.name {
+                return bad("near", "it is always near to itself: name another workload");
+            }
         }
         for (list, constraints) in [("constraints", &self.constraints), ("affinity", &self.affinity)] {
             at_most(list, constraints.len(), limits::CONSTRAINTS)?;

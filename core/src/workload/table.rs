@@ -5,10 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use super::{Assignment, AssignmentId, Goal, Kind, Phase, Resources, Spec, Status, Workload};
+use super::{
+    Assignment, AssignmentId, Goal, Kind, Phase, Resources, Spec, Status, Workload,
+    view::{AssignmentRow, View, WorkloadRow},
+};
 use crate::{
     node::NodeIndex,
-    placement::{Standing, Waiting},
+    placement::{Claim, Waiting},
     time::Time,
 };
 
@@ -32,6 +35,8 @@ pub struct Declared {
     pub not_before: BTreeMap<u32, Time>,
     /// What waits, and for what.
     pub waiting: Vec<Waiting>,
+    /// Room that is being made for it.
+    pub claims: Vec<Claim>,
     row: Option<Arc<WorkloadRow>>,
 }
 
@@ -54,7 +59,6 @@ pub struct Held {
     pub was_healthy: bool,
     /// When it was placed, or since when this coordinator has known it.
     pub known_since: Time,
-    row: Option<Arc<AssignmentRow>>,
 }
 
 impl Declared {
@@ -66,8 +70,19 @@ impl Declared {
             failures: BTreeMap::new(),
             not_before: BTreeMap::new(),
             waiting: Vec::new(),
+            claims: Vec::new(),
             row: None,
         }
+    }
+
+    /// How often instances failed lately, by node.
+    pub fn failures_lately(&self, now: Time) -> BTreeMap<NodeIndex, u32> {
+        let lately = |failures: &VecDeque<Time>| failures.iter().filter(|at| now.since(**at) < FAILURE_MEMORY).count();
+        let counts = self
+            .failures
+            .iter()
+            .map(|(index, failures)| (*index, lately(failures) as u32));
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 }
 
@@ -83,72 +98,6 @@ impl Held {
     }
 }
 
-/// A workload as the snapshot shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkloadRow {
-    /// Its record.
-    pub record: Arc<Workload>,
-    /// Instances that there should be; for a daemon, that there are meant to be on the nodes that fit.
-    pub desired: u32,
-    /// Instances whose processes run.
-    pub running: u32,
-    /// Those of them that are healthy.
-    pub healthy: u32,
-    /// Instances that run by the present declaration, or are about to.
-    pub current: u32,
-    /// Instances of a batch that are done.
-    pub complete: u32,
-    /// What waits, and for what.
-    pub waiting: Vec<Waiting>,
-}
-
-impl WorkloadRow {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        self.record.spec().map_or("", |spec| spec.name.as_str())
-    }
-}
-
-/// An instance as the snapshot shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AssignmentRow {
-    /// Its record.
-    pub record: Arc<Assignment>,
-    /// How it is.
-    pub status: Status,
-    /// Its ports' names, in the order of the status' ports.
-    pub ports: Vec<String>,
-}
-
-/// All of it at one moment, for readers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct View {
-    /// The workloads, sorted by name.
-    pub workloads: Vec<Arc<WorkloadRow>>,
-    /// The instances, sorted by id.
-    pub assignments: Vec<Arc<AssignmentRow>>,
-}
-
-impl View {
-    /// The workload of that name.
-    pub fn workload(&self, name: &str) -> Option<&Arc<WorkloadRow>> {
-        let at = self.workloads.binary_search_by(|row| row.name().cmp(name)).ok()?;
-        self.workloads.get(at)
-    }
-
-    /// The instance that a text names: its id, or its workload's name and its slot as in `web.3`, of which the newest is meant.
-    pub fn assignment(&self, text: &str) -> Option<&Arc<AssignmentRow>> {
-        if let Some((name, slot)) = text.rsplit_once('.') {
-            let slot: u32 = slot.parse().ok()?;
-            let is = |row: &&Arc<AssignmentRow>| &*row.record.workload == name && row.record.slot == slot;
-            return self.assignments.iter().rev().find(is);
-        }
-        let id: AssignmentId = text.parse().ok()?;
-        let at = self.assignments.binary_search_by_key(&id, |row| row.record.id).ok()?;
-        self.assignments.get(at)
-    }
-}
-
 /// The table.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
@@ -156,16 +105,15 @@ pub struct Table {
     held: BTreeMap<AssignmentId, Held>,
     of_node: BTreeMap<NodeIndex, BTreeSet<AssignmentId>>,
     promised: BTreeMap<NodeIndex, Resources>,
-    changed: bool,
-    /// Workloads of which something changed since the last view.
+    /// Workloads and instances of which something changed since the last view.
     touched: BTreeSet<Arc<str>>,
+    altered: BTreeSet<AssignmentId>,
     view: Arc<View>,
 }
 
 impl Table {
     /// Takes in a workload, or what it is now.
     pub fn declare(&mut self, name: &str, record: Arc<Workload>) {
-        self.changed = true;
         self.touched.insert(name.into());
         if let Some(declared) = self.declared.get_mut(name) {
             declared.record = record;
@@ -176,7 +124,7 @@ impl Table {
 
     /// Forgets a workload that has no instances left; returns those that had ended, and their nodes.
     pub fn forget_workload(&mut self, name: &str) -> Vec<(AssignmentId, NodeIndex)> {
-        self.changed = true;
+        self.touched.insert(name.into());
         let ended = self.declared.remove(name).map(|declared| declared.assignments);
         let ended = ended.unwrap_or_default().into_iter();
         ended.filter_map(|id| Some((id, self.remove(id)?))).collect()
@@ -184,9 +132,9 @@ impl Table {
 
     /// Takes in an instance.
     pub fn hold(&mut self, record: Arc<Assignment>, index: NodeIndex, resources: Resources, now: Time) {
-        self.changed = true;
         let id = record.id;
         self.touched.insert(Arc::clone(&record.workload));
+        self.altered.insert(id);
         if let Some(declared) = self.declared.get_mut(&record.workload) {
             declared.assignments.insert(id);
         }
@@ -212,7 +160,6 @@ impl Table {
             durable: false,
             was_healthy: false,
             known_since: now,
-            row: None,
         };
         self.held.insert(id, held);
     }
@@ -220,9 +167,8 @@ impl Table {
     /// An instance, to be changed.
     pub fn held_mut(&mut self, id: AssignmentId) -> Option<&mut Held> {
         let held = self.held.get_mut(&id)?;
-        self.changed = true;
         self.touched.insert(Arc::clone(&held.record.workload));
-        held.row = None;
+        self.altered.insert(id);
         Some(held)
     }
 
@@ -245,7 +191,6 @@ impl Table {
 
     /// A workload, to be changed.
     pub fn declared_mut(&mut self, name: &str) -> Option<&mut Declared> {
-        self.changed = true;
         self.touched.insert(name.into());
         self.declared.get_mut(name)
     }
@@ -266,9 +211,9 @@ impl Table {
         ids.filter_map(|id| self.held.get(id))
     }
 
-    /// Number of instances that are meant to run.
-    pub fn wanted(&self) -> usize {
-        self.held.values().filter(|held| held.is_wanted()).count()
+    /// Number of instances that are meant to run, as readers see it.
+    pub fn desired(&self) -> usize {
+        self.view.workloads.iter().map(|row| row.desired as usize).sum()
     }
 
     /// What is promised of a node.
@@ -279,7 +224,6 @@ impl Table {
     /// An instance's process is gone for good: its node has what it was promised back. Returns those that are forgotten for it, as only
     /// so many are kept, and their nodes.
     pub fn ended(&mut self, id: AssignmentId) -> Vec<(AssignmentId, NodeIndex)> {
-        self.changed = true;
         let Some(held) = self.held.get(&id) else {
             return Vec::new();
         };
@@ -309,6 +253,7 @@ impl Table {
             *promised = promised.less(held.resources);
         }
         self.touched.insert(Arc::clone(&held.record.workload));
+        self.altered.insert(id);
         if let Some(declared) = self.declared.get_mut(&held.record.workload) {
             declared.assignments.remove(&id);
         }
@@ -327,19 +272,26 @@ impl Table {
         }
     }
 
-    /// What placement is to know of a workload's instances.
-    pub fn standing(&self, declared: &Declared, now: Time) -> Standing {
-        let mut standing = Standing::default();
-        for held in self.instances(declared).filter(|held| held.is_there()) {
-            *standing.instances.entry(held.index).or_default() += 1;
+    /// Forgets what of a workload's failures is over.
+    pub fn prune_failures(&mut self, name: &str, now: Time) {
+        if let Some(declared) = self.declared.get_mut(name) {
+            declared.not_before.retain(|_, until| *until > now);
+            declared.failures.retain(|_, failures| {
+                failures.retain(|at| now.since(*at) < FAILURE_MEMORY);
+                !failures.is_empty()
+            });
         }
-        for (index, failures) in &declared.failures {
-            let lately = failures.iter().filter(|at| now.since(**at) < FAILURE_MEMORY).count();
-            if lately > 0 {
-                standing.failures.insert(*index, lately as u32);
-            }
-        }
-        standing
+    }
+
+    /// The lowest priority of all workloads.
+    pub fn least_priority(&self) -> Option<u8> {
+        let specs = self.declared.values().filter_map(|declared| declared.record.spec());
+        specs.map(|spec| spec.priority).min()
+    }
+
+    /// Room that is being made on nodes.
+    pub fn claims(&self) -> impl Iterator<Item = Claim> {
+        self.declared.values().flat_map(|declared| &declared.claims).copied()
     }
 
     /// What an instance's declaration promises it; nothing when that is not known.
@@ -351,40 +303,40 @@ impl Table {
             .get(&record.revision)
     }
 
-    /// All of it for readers; `None` when it is as it was the last time.
+    /// All of it for readers; `None` when it is as it was the last time. Costs what changed, and the number of workloads.
     pub fn changed_view(&mut self) -> Option<Arc<View>> {
-        if !std::mem::take(&mut self.changed) {
+        let (touched, altered) = (std::mem::take(&mut self.touched), std::mem::take(&mut self.altered));
+        if touched.is_empty() && altered.is_empty() {
             return None;
         }
-        let declared = &self.declared;
-        let mut assignments = Vec::with_capacity(self.held.len());
-        for held in self.held.values_mut() {
-            if held.row.is_none() {
-                let spec = declared
-                    .get(&held.record.workload)
-                    .and_then(|declared| declared.record.revisions.get(&held.record.revision));
-                held.row = Some(Arc::new(AssignmentRow {
-                    record: Arc::clone(&held.record),
-                    status: held.status.clone(),
-                    ports: spec.map(|spec| spec.ports.clone()).unwrap_or_default(),
-                }));
-            }
-            assignments.extend(held.row.clone());
+        let mut changed = false;
+        let mut view = View::clone(&self.view);
+        for id in altered {
+            changed |= match self.held.get(&id) {
+                None => view.assignments.remove(id),
+                Some(held) => {
+                    let spec = self.spec_of(&held.record);
+                    view.assignments.set(AssignmentRow {
+                        record: Arc::clone(&held.record),
+                        status: held.status.clone(),
+                        ports: spec.map(|spec| spec.ports.clone()).unwrap_or_default(),
+                    })
+                }
+            };
         }
-        let held = &self.held;
-        let mut workloads = Vec::with_capacity(self.declared.len());
-        let touched = std::mem::take(&mut self.touched);
+        let before = view.workloads.len();
+        view.workloads.clear();
         for (name, declared) in &mut self.declared {
             if declared.row.is_none() || touched.contains(name) {
-                let row = workload_row(declared, held);
+                let row = workload_row(declared, &self.held);
                 if declared.row.as_deref() != Some(&row) {
                     declared.row = Some(Arc::new(row));
+                    changed = true;
                 }
             }
-            workloads.extend(declared.row.clone());
+            view.workloads.extend(declared.row.clone());
         }
-        let view = View { workloads, assignments };
-        if view == *self.view {
+        if !changed && view.workloads.len() == before {
             return None;
         }
         self.view = Arc::new(view);

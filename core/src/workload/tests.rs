@@ -86,3 +86,71 @@ fn constraints_mean_what_they_say() {
     assert_eq!(met(Operator::Exists, &[]), [true, true, false]);
     assert_eq!(met(Operator::Absent, &[]), [false, false, true]);
 }
+
+mod rows {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use proptest::prelude::*;
+
+    use super::super::*;
+    use crate::{id::Uuid, placement::Score, time::WallTime};
+
+    fn row(id: u64, detail: u8) -> AssignmentRow {
+        let record = Assignment {
+            id: AssignmentId(id),
+            workload: "web".into(),
+            slot: 0,
+            revision: 1,
+            node: Uuid([0; 16]),
+            goal: Goal::Run,
+            placed: WallTime(0),
+            reason: detail.to_string(),
+            score: Score::default(),
+            decision: 0,
+            replaces: None,
+            attempt: 0,
+            stop_reason: String::new(),
+            leaving: String::new(),
+            end: None,
+        };
+        AssignmentRow {
+            record: Arc::new(record),
+            status: Status::default(),
+            ports: Vec::new(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rows_in_pieces_are_what_a_map_is(
+            begin in 0u64..2_000,
+            steps in prop::collection::vec((any::<bool>(), 0u64..2_500, 0u8..3), 0..400),
+        ) {
+            let (mut rows, mut map) = (Rows::default(), BTreeMap::new());
+            for id in 0..begin {
+                prop_assert!(rows.set(row(id * 2, 0)));
+                map.insert(id * 2, row(id * 2, 0));
+            }
+            let before = rows.clone();
+            for (out, id, detail) in steps {
+                if out {
+                    // Many in a row, so that pieces become small.
+                    for id in id..id + 50 {
+                        prop_assert_eq!(rows.remove(AssignmentId(id)), map.remove(&id).is_some());
+                    }
+                } else {
+                    let new = row(id, detail);
+                    let changed = map.insert(id, new.clone()).is_none_or(|old| old != new);
+                    prop_assert_eq!(rows.set(new), changed);
+                }
+            }
+            prop_assert_eq!(rows.len(), map.len());
+            prop_assert!(rows.iter().map(|row| &**row).eq(map.values()));
+            for id in 0..5_000 {
+                prop_assert_eq!(rows.get(AssignmentId(id)).map(|row| &**row), map.get(&id));
+            }
+            prop_assert_eq!(before.len() as u64, begin);
+            prop_assert!(before.iter().zip(0..).all(|(row, id)| row.record.id.0 == id * 2));
+        }
+    }
+}

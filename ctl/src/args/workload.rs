@@ -154,6 +154,9 @@ pub(crate) struct AutonomyArgs {
     /// Work leaves nodes that have too much of it.
     #[arg(long)]
     pub(crate) rebalance: Option<Mode>,
+    /// Work of a lower priority is stopped to make room.
+    #[arg(long)]
+    pub(crate) preempt: Option<Mode>,
 }
 
 /// `wynectl drain`.

@@ -89,14 +89,16 @@ pub(crate) async fn autonomy(context: &Context, args: AutonomyArgs) -> Result<()
     let request = v1::SetAutonomyRequest {
         heal: wire(args.heal),
         rebalance: wire(args.rebalance),
+        preempt: wire(args.preempt),
     };
     let mut client = client::decisions(context.connect().await?);
     let answer = context.call("set autonomy", client.set_autonomy(request)).await?;
     context.show(&answer, |answer| {
         format!(
-            "heal:        {}\nrebalance:   {}\n",
+            "heal:        {}\nrebalance:   {}\npreempt:     {}\n",
             text::mode(answer.heal),
-            text::mode(answer.rebalance)
+            text::mode(answer.rebalance),
+            text::mode(answer.preempt)
         )
     })
 }

@@ -162,7 +162,16 @@ fn starts_table(starts: &[v1::PlannedStart]) -> String {
         by_node.entry((&start.node_name, &start.reason)).or_insert((0, start)).0 += 1;
     }
     let mut table = Table::new([
-        "NODE", "STARTS", "SCORE", "HEADROOM", "CALM", "AFFINITY", "TRUST", "RECORD", "BECAUSE",
+        "NODE",
+        "STARTS",
+        "SCORE",
+        "HEADROOM",
+        "CALM",
+        "AFFINITY",
+        "TRUST",
+        "RECORD",
+        "CLOSENESS",
+        "BECAUSE",
     ]);
     for (count, start) in by_node.values() {
         let score = start.score.unwrap_or_default();
@@ -173,6 +182,7 @@ fn starts_table(starts: &[v1::PlannedStart]) -> String {
             score.affinity,
             score.trust,
             score.record,
+            score.closeness,
         ];
         let mut cells = vec![clean(&start.node_name), count.to_string()];
         cells.extend(parts.map(|part| part.to_string()));
@@ -492,8 +502,8 @@ pub(crate) fn explain(answer: &v1::ExplainWorkloadResponse) -> String {
         fields.add(
             "score",
             format!(
-                "{}: headroom {}, calm {}, affinity {}, trust {}, record {}",
-                score.total, score.headroom, score.calm, score.affinity, score.trust, score.record
+                "{}: headroom {}, calm {}, affinity {}, trust {}, record {}, closeness {}",
+                score.total, score.headroom, score.calm, score.affinity, score.trust, score.record, score.closeness
             ),
         );
         if !one.stop_reason.is_empty() {

@@ -5,7 +5,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::rig::{Rig, SECOND};
 use crate::{
-    autonomy::Mode,
+    autonomy::{Mode, PolicyChange},
     coordinator::{Answer, Changed, Command, Input, Message, Refusal, Work, WorkloadCommand, WorkloadVerb},
     node::ConnId,
     workload::{AssignmentId, Goal, Kind, Phase, Resources, Spec, Status},
@@ -15,14 +15,14 @@ use crate::{
 const OPERATIONS: usize = 3_000;
 
 /// A coordinator and agents that run whatever they are told to.
-struct Site {
-    rig: Rig,
+pub(super) struct Site {
+    pub(super) rig: Rig,
     conns: Vec<u64>,
     taken: usize,
 }
 
 impl Site {
-    fn new(nodes: u8) -> Site {
+    pub(super) fn new(nodes: u8) -> Site {
         let mut rig = Rig::new();
         let conns: Vec<u64> = (1..=u64::from(nodes)).collect();
         for (conn, number) in conns.iter().zip(1..) {
@@ -68,7 +68,7 @@ impl Site {
     }
 
     /// Instances that agents were told to start.
-    fn assigned(&self) -> usize {
+    pub(super) fn assigned(&self) -> usize {
         let assigned = |(_, message): &(ConnId, Message)| match message {
             Message::Work(work) => work.assign.len(),
             _ => 0,
@@ -76,7 +76,7 @@ impl Site {
         self.rig.sent.iter().map(assigned).sum()
     }
 
-    fn pass(&mut self, span: Duration) {
+    pub(super) fn pass(&mut self, span: Duration) {
         let conns = self.conns.clone();
         let end = self.rig.now + span;
         self.obey();
@@ -88,7 +88,7 @@ impl Site {
         self.rig.pass(SECOND / 10);
     }
 
-    fn change(&mut self, verb: WorkloadVerb, plan: bool) -> Result<Changed, Refusal> {
+    pub(super) fn change(&mut self, verb: WorkloadVerb, plan: bool) -> Result<Changed, Refusal> {
         let at = None;
         let command = Command::Workload(Box::new(WorkloadCommand { plan, at, verb }));
         match self.rig.command(command)? {
@@ -97,11 +97,11 @@ impl Site {
         }
     }
 
-    fn apply(&mut self, spec: Spec) -> Changed {
+    pub(super) fn apply(&mut self, spec: Spec) -> Changed {
         self.change(WorkloadVerb::Apply(Arc::new(spec)), false).unwrap()
     }
 
-    fn running(&mut self, name: &str) -> usize {
+    pub(super) fn running(&mut self, name: &str) -> usize {
         self.pass(SECOND * 2);
         let of = |row: &&Arc<crate::workload::AssignmentRow>| &*row.record.workload == name;
         let rows = self.rig.view.assignments.iter().filter(of);
@@ -110,7 +110,7 @@ impl Site {
     }
 }
 
-fn service(name: &str, replicas: u32) -> Spec {
+pub(super) fn service(name: &str, replicas: u32) -> Spec {
     let mut spec = Spec::new(name, "/bin/true");
     spec.kind = Kind::Service { replicas };
     spec.update.min_healthy = Duration::from_secs(1);
@@ -337,8 +337,11 @@ fn a_node_speaks_for_its_own_instances_alone() {
 #[test]
 fn modes_are_durable_and_a_decision_is_answered_once() {
     let mut site = Site::new(1);
-    let (heal, rebalance) = (Some(Mode::Observe), None);
-    site.rig.command(Command::SetPolicy { heal, rebalance }).unwrap();
+    let change = PolicyChange {
+        heal: Some(Mode::Observe),
+        ..PolicyChange::default()
+    };
+    site.rig.command(Command::SetPolicy(change)).unwrap();
     let kept: BTreeSet<&str> = site
         .rig
         .batches

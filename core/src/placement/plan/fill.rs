@@ -1,15 +1,12 @@
 //! Slots without an instance get one, or say what they wait for.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Planner, Presence, Start, times};
 use crate::{
-    placement::Fleet,
-    workload::{Held, Kind},
+    placement::{Fleet, Outcome},
+    workload::{Held, Kind, Spec},
 };
-
-/// Nodes that were considered and not taken, which a plan names at most.
-const RUNNERS_UP: usize = 3;
 
 impl<'a> Planner<'a> {
     /// Whether a slot of a batch is done.
@@ -64,41 +61,75 @@ impl<'a> Planner<'a> {
         if empty.is_empty() || self.spec.singleton && self.waits_for_the_one_before() {
             return;
         }
-        // What was lost while canaries are looked at, or an update has failed, is replaced by what is known to be well.
+        let mut empty = empty.into_iter();
+        for (revision, spec, count) in self.revisions_for(empty.len() as u32) {
+            let outcome = fleet.place(spec, &mut self.standing, count);
+            let slots: Vec<_> = empty.by_ref().take(count as usize).collect();
+            let unplaced: Vec<u32> = slots
+                .iter()
+                .skip(outcome.placed.len())
+                .map(|(slot, ..)| *slot)
+                .collect();
+            for ((slot, attempt, failed), placed) in slots.into_iter().zip(&outcome.placed) {
+                let (replaces, reason) = match self.gone.remove(&slot) {
+                    Some((id, reason)) => (Some(id), reason),
+                    None => match (failed, self.stopped.get(&slot)) {
+                        (Some(held), _) => (
+                            Some(held.record.id),
+                            format!("the one before failed: {}", held.status.detail),
+                        ),
+                        (None, Some(held)) => (None, format!("the one before {}", held.record.stop_reason)),
+                        (None, None) => (None, "declared".to_owned()),
+                    },
+                };
+                self.plan.starts.push(Start {
+                    slot,
+                    node: placed.node,
+                    score: placed.score,
+                    reason,
+                    replaces,
+                    attempt,
+                    revision,
+                });
+            }
+            let mut pending = outcome.pending;
+            if pending > 0 {
+                let rooms = self.make_room(spec, pending, fleet);
+                if rooms > 0 {
+                    pending -= rooms;
+                    self.plan.roomed.extend(unplaced.into_iter().take(rooms as usize));
+                    self.plan
+                        .wait(rooms, "room is made for it: what has a lower priority ends");
+                }
+            }
+            if pending > 0 {
+                self.plan.wait(pending, why_not(&outcome.unfit));
+            }
+            if !outcome.placed.is_empty() {
+                self.consider(&outcome, fleet);
+            }
+        }
+    }
+
+    /// By which declarations so many empty slots are filled. While canaries are looked at, no more than those run by the new one; and
+    /// when an update has failed, none: the rest is what is known to be well.
+    fn revisions_for(&self, count: u32) -> Vec<(u64, &'a Arc<Spec>, u32)> {
         let record = &self.declared.record;
-        let held_back = self.canaries_left().is_some() || self.update_failure().is_some();
-        let (revision, spec) = match record.revisions.get(&record.stable) {
-            Some(stable) if held_back => (record.stable, stable),
-            _ => (record.revision, self.spec),
+        let newest = match (self.update_failure(), self.canaries_left()) {
+            (Some(_), _) => 0,
+            (None, Some(left)) => {
+                let starts = self.plan.starts.iter();
+                left.saturating_sub(starts.filter(|start| start.revision == record.revision).count() as u32)
+            }
+            (None, None) => count,
         };
-        let outcome = fleet.place(spec, &mut self.standing, empty.len() as u32);
-        for ((slot, attempt, failed), placed) in empty.into_iter().zip(&outcome.placed) {
-            let (replaces, reason) = match self.gone.remove(&slot) {
-                Some((id, reason)) => (Some(id), reason),
-                None => match failed {
-                    Some(held) => (
-                        Some(held.record.id),
-                        format!("the one before failed: {}", held.status.detail),
-                    ),
-                    None => (None, "declared".to_owned()),
-                },
-            };
-            self.plan.starts.push(Start {
-                slot,
-                node: placed.node,
-                score: placed.score,
-                reason,
-                replaces,
-                attempt,
-                revision,
-            });
-        }
-        if outcome.pending > 0 {
-            let why = self.why_not(fleet);
-            self.plan.wait(outcome.pending, why);
-        }
-        if !self.plan.starts.is_empty() {
-            self.consider(fleet);
+        let newest = newest.min(count);
+        match record.revisions.get(&record.stable) {
+            Some(stable) if newest < count => vec![
+                (record.revision, self.spec, newest),
+                (record.stable, stable, count - newest),
+            ],
+            _ => vec![(record.revision, self.spec, count)],
         }
     }
 
@@ -106,28 +137,30 @@ impl<'a> Planner<'a> {
     pub(super) fn fill_daemon(&mut self, fleet: &mut Fleet) {
         let now = self.world.now;
         let nodes = fleet.nodes().len() as u32;
-        let outcome = fleet.place(self.spec, &mut self.standing, nodes);
-        for placed in outcome.placed {
-            let slot = placed.node.0;
-            let (attempt, failed) = self.failures(slot);
-            if let Some(until) = self.declared.not_before.get(&slot).filter(|until| **until > now) {
-                self.plan.wake_at(*until);
-                self.plan.wait(
-                    1,
-                    format!("failed {} in a row, and is tried again in a while", times(attempt)),
-                );
-                fleet.release(placed.node, self.spec.resources);
-                continue;
+        for (revision, spec, count) in self.revisions_for(nodes) {
+            let outcome = fleet.place(spec, &mut self.standing, count);
+            for placed in outcome.placed {
+                let slot = placed.node.0;
+                let (attempt, failed) = self.failures(slot);
+                if let Some(until) = self.declared.not_before.get(&slot).filter(|until| **until > now) {
+                    self.plan.wake_at(*until);
+                    self.plan.wait(
+                        1,
+                        format!("failed {} in a row, and is tried again in a while", times(attempt)),
+                    );
+                    fleet.release(placed.node, spec.resources);
+                    continue;
+                }
+                self.plan.starts.push(Start {
+                    slot,
+                    node: placed.node,
+                    score: placed.score,
+                    reason: "declared for every node that fits".to_owned(),
+                    replaces: failed.map(|held| held.record.id),
+                    attempt,
+                    revision,
+                });
             }
-            self.plan.starts.push(Start {
-                slot,
-                node: placed.node,
-                score: placed.score,
-                reason: "declared for every node that fits".to_owned(),
-                replaces: failed.map(|held| held.record.id),
-                attempt,
-                revision: self.declared.record.revision,
-            });
         }
     }
 
@@ -173,44 +206,32 @@ impl<'a> Planner<'a> {
         spec.is_some_and(|spec| spec.singleton)
     }
 
-    /// Why no node takes another one, as counts.
-    pub(super) fn why_not(&self, fleet: &Fleet) -> String {
-        let mut reasons: BTreeMap<String, u32> = BTreeMap::new();
-        for node in fleet.nodes() {
-            if let Some(unfit) = fleet.unfit(self.spec, &self.standing, node) {
-                *reasons.entry(unfit.kind().to_owned()).or_default() += 1;
-            }
-        }
-        if reasons.is_empty() {
-            return "there are no nodes".to_owned();
-        }
-        let mut reasons: Vec<(String, u32)> = reasons.into_iter().collect();
-        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let told: Vec<String> = reasons
-            .iter()
-            .map(|(reason, count)| format!("{count} {reason}"))
-            .collect();
-        format!("no node takes it: {}", told.join(", "))
-    }
-
     /// The nodes that would have been next, and what kept the others out.
-    pub(super) fn consider(&mut self, fleet: &mut Fleet) {
-        let mut trial = fleet.clone();
-        let mut standing = self.standing.clone();
-        let next = trial.place(self.spec, &mut standing, RUNNERS_UP as u32);
-        for placed in next.placed {
+    fn consider(&mut self, outcome: &Outcome, fleet: &Fleet) {
+        for placed in &outcome.next {
             if let Some(node) = fleet.nodes().get(placed.node.get()) {
                 let because = format!("scores {} with what is placed now", placed.score.total);
-                self.plan
-                    .considered
-                    .push((format!("place it on {}", node.name()), because));
+                let what = format!("place it on {}", node.name());
+                self.plan.considered.push((what, because));
             }
         }
-        let others = self.why_not(fleet);
-        if others.starts_with("no node") {
-            self.plan
-                .considered
-                .push(("place it on another node".to_owned(), others));
+        if !outcome.unfit.is_empty() {
+            let what = "place it on another node".to_owned();
+            self.plan.considered.push((what, why_not(&outcome.unfit)));
         }
     }
+}
+
+/// Why no node takes another one, as counts.
+pub(super) fn why_not(unfit: &BTreeMap<&str, u32>) -> String {
+    if unfit.is_empty() {
+        return "there are no nodes".to_owned();
+    }
+    let mut reasons: Vec<(&str, u32)> = unfit.iter().map(|(reason, count)| (*reason, *count)).collect();
+    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let told: Vec<String> = reasons
+        .iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
+    format!("no node takes it: {}", told.join(", "))
 }

@@ -55,7 +55,7 @@ impl Planner<'_> {
         let now = self.world.now;
         let batch = self.spec.kind.is_batch();
         let first = self.spec.singleton || self.spec.replicas().is_none();
-        let (mut unsettled, mut candidates) = (0u32, Vec::new());
+        let (mut unsettled, mut empty, mut candidates) = (0u32, 0u32, Vec::new());
         let slots: Vec<(u32, Vec<&Held>)> = self.slots.iter().map(|(slot, held)| (*slot, held.clone())).collect();
         for (slot, instances) in slots {
             let leaving: Vec<(&Held, String)> = instances
@@ -96,22 +96,23 @@ impl Planner<'_> {
             candidates.push((held.healthy_since.is_some(), slot, held, reason));
         }
         if let Some(replicas) = self.spec.replicas() {
-            unsettled += (0..replicas)
-                .filter(|slot| !self.slots.contains_key(slot) && !self.is_done(*slot))
-                .count() as u32;
+            let wants = |slot: &u32| !self.slots.contains_key(slot) && !self.is_done(*slot);
+            empty += (0..replicas).filter(wants).count() as u32;
         }
         if self.spec.replicas().is_none() {
             let going = self
                 .instances()
                 .filter(|held| held.is_there() && held.record.goal == Goal::Stop);
-            unsettled += going.count() as u32;
+            empty += going.count() as u32;
         }
+        unsettled += empty;
         let stuck = self.update_failure().is_some();
         let canaries = self.canaries_left();
         // Those that are not well anyway go first.
         candidates.sort_by_key(|(well, slot, ..)| (*well, *slot));
         let mut budget = self.spec.update.max_parallel.saturating_sub(unsettled);
-        let mut canaries = canaries.map(|canaries| canaries.saturating_sub(unsettled));
+        // Slots that are empty are filled with canaries first.
+        let mut canaries = canaries.map(|canaries| canaries.saturating_sub(empty));
         for (_, slot, held, reason) in candidates {
             let deadline = match self.presence(held) {
                 Presence::Leaves(deadline) => deadline,
@@ -168,9 +169,8 @@ impl Planner<'_> {
     }
 
     pub(super) fn has_room(&self, fleet: &Fleet) -> bool {
-        let mut trial = fleet.clone();
-        let mut standing = self.standing.clone();
-        !trial.place(self.spec, &mut standing, 1).placed.is_empty()
+        let mut nodes = fleet.nodes().iter();
+        nodes.any(|node| fleet.unfit(self.spec, &self.standing, node).is_none())
     }
 
     pub(super) fn start_beside(&mut self, slot: u32, held: &Held, reason: &str, fleet: &mut Fleet) -> bool {

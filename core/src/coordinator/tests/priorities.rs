@@ -1,0 +1,166 @@
+//! Priorities, canaries, nearness: which instance of which declaration has a place.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    rig::SECOND,
+    workloads::{Site, service},
+};
+use crate::{
+    autonomy::{Decision, Kind, Mode, PolicyChange},
+    coordinator::{Command, WorkloadVerb},
+    event::{Event, EventBody},
+    workload::{AssignmentId, Goal, Phase, Spec},
+};
+
+/// Instances of a workload that run as their slots, revisions and ids.
+fn standing(site: &Site, name: &str) -> Vec<(u32, u64, AssignmentId)> {
+    let rows = site.rig.view.assignments.iter();
+    let rows = rows.filter(|row| &*row.record.workload == name && row.record.goal == Goal::Run);
+    let mut rows: Vec<_> = rows
+        .filter(|row| row.status.phase == Phase::Running)
+        .map(|row| (row.record.slot, row.record.revision, row.record.id))
+        .collect();
+    rows.sort_unstable();
+    rows
+}
+
+fn decisions(site: &Site) -> Vec<Arc<Decision>> {
+    let decision = |event: &Arc<Event>| match &event.body {
+        EventBody::Decision(decision) => Some(Arc::clone(decision)),
+        _ => None,
+    };
+    site.rig.events.iter().filter_map(decision).collect()
+}
+
+/// What a node of the rig has is 1,000m of CPU.
+fn big(name: &str, replicas: u32, cpu_millis: u64, priority: u8) -> Spec {
+    let mut spec = service(name, replicas);
+    (spec.resources.cpu_millis, spec.priority) = (cpu_millis, priority);
+    spec
+}
+
+#[test]
+fn what_has_a_higher_priority_gets_room_and_takes_no_more_than_it_needs() {
+    let mut site = Site::new(2);
+    site.apply(big("low", 4, 375, 20));
+    assert_eq!(site.running("low"), 4);
+    // Too little above it to push anything out.
+    site.apply(big("peer", 1, 375, 29));
+    assert_eq!((site.running("peer"), site.running("low")), (0, 4));
+    site.change(
+        WorkloadVerb::Delete {
+            name: "peer".to_owned(),
+        },
+        false,
+    )
+    .unwrap();
+    // 250m are free on each node: one of the two there has to go, not both.
+    site.apply(big("high", 1, 500, 50));
+    assert_eq!(site.running("high"), 1);
+    assert_eq!(site.running("low"), 3);
+    let wait = site.rig.view.workload("low").unwrap().waiting.clone();
+    assert!(wait[0].reason.contains("too little CPU left"), "{wait:?}");
+    let placed = standing(&site, "high")[0].2;
+    let told = format!("{:?}", decisions(&site));
+    assert!(told.contains("gives way to high: priority 50 above 20"), "{told}");
+    // It comes back once there is room, and nothing goes back and forth meanwhile.
+    let assigned = site.assigned();
+    site.pass(SECOND * 120);
+    assert_eq!((site.assigned(), standing(&site, "high")[0].2), (assigned, placed));
+    site.change(
+        WorkloadVerb::Delete {
+            name: "high".to_owned(),
+        },
+        false,
+    )
+    .unwrap();
+    assert_eq!(site.running("low"), 4);
+}
+
+#[test]
+fn room_is_asked_for_where_that_is_the_mode_and_made_once_it_is_approved() {
+    let mut site = Site::new(1);
+    let change = PolicyChange {
+        preempt: Some(Mode::Advise),
+        ..PolicyChange::default()
+    };
+    site.rig.command(Command::SetPolicy(change)).unwrap();
+    site.apply(big("low", 2, 500, 20));
+    assert_eq!(site.running("low"), 2);
+    site.apply(big("high", 1, 500, 50));
+    site.pass(SECOND * 60);
+    assert_eq!((site.running("high"), site.running("low")), (0, 2));
+    let asked: Vec<u64> = decisions(&site)
+        .iter()
+        .filter(|decision| decision.kind == Kind::Preempt)
+        .map(|decision| decision.id)
+        .collect();
+    assert_eq!(asked.len(), 1, "it is asked once");
+    let (id, approve) = (asked[0], true);
+    site.rig.command(Command::Decide { id, approve }).unwrap();
+    assert_eq!((site.running("high"), site.running("low")), (1, 1));
+}
+
+#[test]
+fn making_room_has_a_budget() {
+    let mut site = Site::new(4);
+    site.apply(big("low", 32, 125, 20));
+    assert_eq!(site.running("low"), 32);
+    site.apply(big("high", 32, 125, 50));
+    assert_eq!((site.running("high"), site.running("low")), (10, 22));
+    site.pass(SECOND * 290);
+    assert_eq!(site.running("high"), 10);
+    // The budget comes back, and nobody has to do anything for it.
+    site.pass(SECOND * 30);
+    assert_eq!((site.running("high"), site.running("low")), (20, 12));
+}
+
+#[test]
+fn canaries_start_together_and_are_no_more_than_were_asked_for() {
+    let mut site = Site::new(2);
+    let mut spec = service("web", 6);
+    spec.update.max_parallel = 3;
+    site.apply(spec.clone());
+    assert_eq!(site.running("web"), 6);
+    site.pass(SECOND * 5);
+    (spec.args, spec.update.canary) = (vec!["2".to_owned()], 2);
+    assert_eq!(site.apply(spec).starts.len(), 2);
+    site.pass(SECOND * 60);
+    let new = |(_, revision, _): &&(u32, u64, AssignmentId)| *revision == 2;
+    assert_eq!(standing(&site, "web").iter().filter(new).count(), 2);
+}
+
+#[test]
+fn a_canary_without_room_beside_the_old_one_takes_its_place_and_stays() {
+    let mut site = Site::new(1);
+    let mut spec = big("web", 2, 500, 50);
+    site.apply(spec.clone());
+    assert_eq!(site.running("web"), 2);
+    site.pass(SECOND * 5);
+    (spec.args, spec.update.canary) = (vec!["2".to_owned()], 1);
+    site.apply(spec);
+    site.pass(SECOND * 10);
+    let first = standing(&site, "web");
+    let revisions: BTreeSet<u64> = first.iter().map(|(_, revision, _)| *revision).collect();
+    assert_eq!(revisions, BTreeSet::from([1, 2]));
+    site.pass(SECOND * 120);
+    assert_eq!(standing(&site, "web"), first);
+}
+
+#[test]
+fn nobody_is_near_to_itself_in_the_end() {
+    let mut site = Site::new(1);
+    let near = |name: &str, to: &str| {
+        let mut spec = service(name, 1);
+        spec.near = to.to_owned();
+        WorkloadVerb::Apply(Arc::new(spec))
+    };
+    site.change(near("a", "b"), false).unwrap();
+    site.change(near("b", "c"), false).unwrap();
+    let refused = site.change(near("c", "a"), false).unwrap_err().to_string();
+    assert!(
+        refused.contains("near") && refused.contains("a cycle: c, a, b and again c"),
+        "{refused}"
+    );
+}

@@ -1,0 +1,125 @@
+//! Room for what matters more: where nothing else is left, instances of a lower priority are stopped.
+
+use std::cmp::Reverse;
+
+use super::{Claim, LOOK_AGAIN, Planner};
+use crate::{
+    node::NodeIndex,
+    placement::{Fleet, Node, Score, Unfit},
+    workload::{Goal, Held, Resources, Spec},
+};
+
+/// An instance gives way only to one whose priority is higher by so much.
+const GAP: u8 = 10;
+
+/// Slots that one plan makes room for; the others are looked at again when these have their places.
+const ROOMS: u32 = 64;
+
+/// How a node's room is had: by what matters least, and by few.
+type Cost = (u8, usize, Reverse<Score>, NodeIndex);
+
+impl<'a> Planner<'a> {
+    /// Makes room for so many slots that no node takes; returns for how many there is some, or soon will be.
+    pub(super) fn make_room(&mut self, spec: &Spec, count: u32, fleet: &mut Fleet) -> u32 {
+        let Some(below) = spec.priority.checked_sub(GAP) else {
+            return 0;
+        };
+        if self.world.table.least_priority().is_none_or(|least| least > below) {
+            return 0;
+        }
+        if self.world.ambiguous {
+            self.plan.wake_at(self.world.now + LOOK_AGAIN);
+            return 0;
+        }
+        for made in 0..count.min(ROOMS) {
+            let rooms = fleet
+                .nodes()
+                .iter()
+                .filter_map(|node| self.room(spec, below, node, fleet));
+            let Some((_, node, victims)) = rooms.min_by_key(|(cost, ..)| *cost) else {
+                return made;
+            };
+            let ids: Vec<_> = victims.iter().map(|held| held.record.id).collect();
+            if !(self.world.may_preempt)(ids.len()) {
+                for held in victims {
+                    let why = self.gives_way(spec, held);
+                    self.plan.would_preempt.push((held.record.id, why));
+                }
+                return made;
+            }
+            for held in victims {
+                let why = self.gives_way(spec, held);
+                self.stop(held, why);
+                self.plan.preempted.push(held.record.id);
+            }
+            let claim = Claim {
+                node,
+                resources: spec.resources,
+            };
+            self.plan.claims.push(claim);
+            fleet.claim(claim);
+            *self.standing.instances.entry(node).or_default() += 1;
+        }
+        count.min(ROOMS)
+    }
+
+    fn gives_way(&self, spec: &Spec, held: &Held) -> String {
+        let own = self.priority(held).unwrap_or_default();
+        format!("gives way to {}: priority {} above {own}", spec.name, spec.priority)
+    }
+
+    /// The priority by which it is declared now.
+    fn priority(&self, held: &Held) -> Option<u8> {
+        let declared = self.world.table.declared(&held.record.workload)?;
+        Some(declared.record.spec()?.priority)
+    }
+
+    /// What would have to go so that a node takes one more, and how bad that would be.
+    fn room(&self, spec: &Spec, below: u8, node: &Node, fleet: &Fleet) -> Option<(Cost, NodeIndex, Vec<&'a Held>)> {
+        // All else about the node is right.
+        match fleet.unfit(spec, &self.standing, node) {
+            Some(Unfit::Cpu { .. } | Unfit::Memory { .. }) if node.capacity.has(spec.resources) => {}
+            _ => return None,
+        }
+        let wanted = node.promised.plus(spec.resources);
+        let mut room = node.capacity;
+        let mut movable = Vec::new();
+        for held in self.world.table.of_node(node.index) {
+            let goes = held.record.goal == Goal::Stop || self.plan.preempted.contains(&held.record.id);
+            if goes {
+                room = room.plus(held.resources);
+            } else if let Some(priority) = self.priority(held).filter(|priority| *priority <= below) {
+                movable.push((priority, Reverse(held.record.id), held));
+            }
+        }
+        movable.sort_by_key(|(priority, newest, _)| (*priority, *newest));
+        let mut victims: Vec<(u8, &Held)> = Vec::new();
+        for (priority, _, held) in movable {
+            if room.has(wanted) {
+                break;
+            }
+            room = room.plus(held.resources);
+            victims.push((priority, held));
+        }
+        if !room.has(wanted) {
+            return None;
+        }
+        // Whom the later ones made needless stays, those that matter most first.
+        for at in (0..victims.len()).rev() {
+            let less = less(room, victims[at].1.resources);
+            if let Some(less) = less.filter(|less| less.has(wanted)) {
+                room = less;
+                victims.remove(at);
+            }
+        }
+        let highest = victims.iter().map(|(priority, _)| *priority).max().unwrap_or_default();
+        let score = fleet.score(spec, &self.standing, node);
+        let cost = (highest, victims.len(), Reverse(score), node.index);
+        Some((cost, node.index, victims.into_iter().map(|(_, held)| held).collect()))
+    }
+}
+
+/// What is left; `None` when that is less than nothing.
+fn less(of: Resources, part: Resources) -> Option<Resources> {
+    of.has(part).then(|| of.less(part))
+}
