@@ -1,0 +1,291 @@
+//! Declarations, commands and faults that nobody thought of: every invariant holds, and a cluster that is left alone comes to what was
+//! declared and then does nothing. What fails is made as small as it still fails, and printed as a scenario.
+
+// The lint's leave for tests does not reach helpers of an integration test.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+use wyneos_sim::{Scenario, run};
+
+/// Faults begin and end, and operators ask for things, between these seconds.
+const TROUBLE: std::ops::Range<u32> = 20..120;
+
+/// From here on all is as it was declared: leases (62 s), the longest waits and updates' deadlines are over.
+const CALM: u32 = 330;
+
+const END: u32 = 390;
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Service(u32),
+    Singleton,
+    Daemon,
+    Batch(u32),
+}
+
+#[derive(Clone, Debug)]
+struct Work {
+    kind: Kind,
+    cpu: u32,
+    priority: u8,
+    alone: bool,
+    spread: bool,
+    delay: Option<u32>,
+    max_parallel: u32,
+    /// Declared anew then, with another version.
+    update: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Crash,
+    Kill,
+    Pause,
+    Cut,
+    OneWay,
+    Loss,
+    Flap,
+    Restart,
+    DiskStall,
+    CoordinatorCrash,
+    CoordinatorPause,
+    CoordinatorCut,
+}
+
+#[derive(Clone, Debug)]
+struct Fault {
+    what: What,
+    at: u32,
+    lasts: u32,
+    nodes: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    Restart(usize),
+    Drain(u32, Option<u32>),
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    seed: u64,
+    nodes: u32,
+    zones: u32,
+    drift: bool,
+    work: Vec<Work>,
+    faults: Vec<Fault>,
+    orders: Vec<(u32, Order)>,
+}
+
+impl Case {
+    fn scenario(&self) -> String {
+        let mut text = format!(
+            "name = \"random\"\nduration = \"{END}s\"\n[cluster]\nnodes = {}\nzones = {}\nclock_drift = {}\n",
+            self.nodes,
+            self.zones,
+            if self.drift { 0.03 } else { 0.0 },
+        );
+        for (number, work) in self.work.iter().enumerate() {
+            for (at, version) in [(Some(5), 1), (work.update, 2)] {
+                let Some(at) = at else { continue };
+                let kind = match work.kind {
+                    Kind::Service(replicas) => format!("replicas = {replicas}"),
+                    Kind::Singleton => "singleton = true".to_owned(),
+                    Kind::Daemon => "kind = \"daemon\"".to_owned(),
+                    Kind::Batch(replicas) => {
+                        format!("kind = \"batch\"\nreplicas = {replicas}\nprogram = \"once\"\nretries = 100")
+                    }
+                };
+                let Work {
+                    cpu,
+                    priority,
+                    alone,
+                    max_parallel,
+                    ..
+                } = work;
+                writeln!(
+                    text,
+                    "[[workload]]\nat = \"{at}s\"\nname = \"work-{number}\"\nversion = {version}\n{kind}\ncpu = {cpu}\npriority = {priority}\n\
+                     alone = {alone}\nmax_parallel = {max_parallel}\nmin_healthy = \"2s\"\ndeadline = \"60s\""
+                )
+                .unwrap();
+                if work.spread {
+                    writeln!(text, "spread = \"zone\"").unwrap();
+                }
+                if let Some(delay) = work.delay {
+                    writeln!(text, "reschedule_delay = \"{delay}s\"").unwrap();
+                }
+            }
+            let running = match work.kind {
+                Kind::Service(replicas) => replicas,
+                Kind::Singleton => 1,
+                Kind::Daemon => self.nodes - self.drained().len() as u32,
+                Kind::Batch(_) => 0,
+            };
+            let name = format!("work-{number}");
+            writeln!(
+                text,
+                "[[expect]]\nworkload = \"{name}\"\nrunning = {running}\nat_end = true\n\
+                 [[expect]]\nworkload = \"{name}\"\nstarts_at_most = 0\nafter = \"{CALM}s\""
+            )
+            .unwrap();
+        }
+        for fault in &self.faults {
+            let (kind, more) = match fault.what {
+                What::Crash => ("crash", ""),
+                What::Kill => ("kill", ""),
+                What::Pause => ("pause", ""),
+                What::Cut => ("cut", ""),
+                What::OneWay => ("cut", "one_way = true"),
+                What::Loss => ("loss", "loss = 0.4"),
+                What::Flap => ("flap", "period = \"3s\""),
+                What::Restart => ("restart", ""),
+                What::DiskStall => ("disk-stall", ""),
+                What::CoordinatorCrash => ("coordinator-crash", ""),
+                What::CoordinatorPause => ("coordinator-pause", ""),
+                What::CoordinatorCut => ("coordinator-cut", ""),
+            };
+            let (at, lasts) = (fault.at, fault.lasts.min(TROUBLE.end - fault.at).max(1));
+            writeln!(text, "[[fault]]\nkind = \"{kind}\"\nat = \"{at}s\"\n{more}").unwrap();
+            if !matches!(fault.what, What::Restart) {
+                writeln!(text, "for = \"{lasts}s\"").unwrap();
+            }
+            if !matches!(fault.what, What::CoordinatorCrash | What::CoordinatorPause) {
+                let mut nodes: Vec<u32> = fault.nodes.iter().map(|node| node % self.nodes + 1).collect();
+                nodes.sort_unstable();
+                nodes.dedup();
+                let nodes: Vec<String> = nodes.iter().map(|node| format!("\"node-{node}\"")).collect();
+                writeln!(text, "targets = [{}]", nodes.join(", ")).unwrap();
+            }
+        }
+        for (at, order) in &self.orders {
+            match order {
+                Order::Restart(work) => writeln!(
+                    text,
+                    "[[command]]\nat = \"{at}s\"\nverb = \"restart\"\nworkload = \"work-{}\"",
+                    work % self.work.len()
+                ),
+                Order::Drain(node, deadline) => writeln!(
+                    text,
+                    "[[command]]\nat = \"{at}s\"\nverb = \"drain\"\ntargets = [\"node-{}\"]\n{}",
+                    node % self.nodes + 1,
+                    deadline.map_or(String::new(), |deadline| format!("deadline = \"{deadline}s\""))
+                ),
+            }
+            .unwrap();
+        }
+        text
+    }
+
+    /// Nodes that are emptied, and stay so.
+    fn drained(&self) -> std::collections::BTreeSet<u32> {
+        let drains = self.orders.iter().filter_map(|(_, order)| match order {
+            Order::Drain(node, _) => Some(node % self.nodes),
+            Order::Restart(_) => None,
+        });
+        drains.collect()
+    }
+}
+
+/// What always has room, also when one node is emptied: nodes have 4,000m each.
+fn work() -> impl Strategy<Value = Work> {
+    let kind = prop_oneof![
+        4 => (1u32..5).prop_map(Kind::Service),
+        2 => Just(Kind::Singleton),
+        1 => Just(Kind::Daemon),
+        1 => (1u32..4).prop_map(Kind::Batch),
+    ];
+    let update = prop::option::of(20u32..100);
+    (
+        kind,
+        100u32..450,
+        0u8..=100,
+        any::<bool>(),
+        any::<bool>(),
+        prop::option::of(0u32..20),
+        1u32..4,
+        update,
+    )
+        .prop_map(
+            |(kind, cpu, priority, alone, spread, delay, max_parallel, update)| Work {
+                kind,
+                cpu,
+                priority,
+                // There are at least as many nodes as instances, but one may be emptied.
+                alone: alone && matches!(kind, Kind::Service(1..3)),
+                spread,
+                delay,
+                max_parallel,
+                // What of a batch is done is not done again, so that an update of one never settles on "running".
+                update: update.filter(|_| !matches!(kind, Kind::Batch(_))),
+            },
+        )
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    use What::*;
+    let what = prop::sample::select(vec![
+        Crash,
+        Kill,
+        Pause,
+        Cut,
+        OneWay,
+        Loss,
+        Flap,
+        Restart,
+        DiskStall,
+        CoordinatorCrash,
+        CoordinatorPause,
+        CoordinatorCut,
+    ]);
+    (what, TROUBLE, 1u32..50, prop::collection::vec(0u32..8, 1..3)).prop_map(|(what, at, lasts, nodes)| Fault {
+        what,
+        at,
+        lasts,
+        nodes,
+    })
+}
+
+fn order() -> impl Strategy<Value = (u32, Order)> {
+    let order = prop_oneof![
+        (0usize..3).prop_map(Order::Restart),
+        (0u32..8, prop::option::of(5u32..60)).prop_map(|(node, deadline)| Order::Drain(node, deadline)),
+    ];
+    (TROUBLE, order)
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    (
+        1..u64::MAX >> 1,
+        4u32..8,
+        1u32..4,
+        any::<bool>(),
+        prop::collection::vec(work(), 1..4),
+        prop::collection::vec(fault(), 0..5),
+        prop::collection::vec(order(), 0..2),
+    )
+        .prop_map(|(seed, nodes, zones, drift, work, faults, orders)| Case {
+            seed,
+            nodes,
+            zones,
+            drift,
+            work,
+            faults,
+            orders,
+        })
+}
+
+proptest! {
+    // More by PROPTEST_CASES.
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_what_was_declared_runs_in_the_end_and_nothing_is_broken_on_the_way(case in case()) {
+        let text = case.scenario();
+        let scenario: Scenario = text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let report = run(&scenario, case.seed, |_| true);
+        prop_assert!(report.passed(), "seed {}: {:#?}\n{text}", case.seed, report.failures);
+    }
+}
