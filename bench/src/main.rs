@@ -19,6 +19,7 @@ mod output;
 mod place;
 mod process;
 mod reconnect;
+mod recover;
 mod seeds;
 mod stats;
 mod subscribers;
@@ -142,6 +143,19 @@ struct Agent {
 }
 
 #[derive(Args)]
+struct Recover {
+    /// Nodes, with an instance each.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(20..=10_000))]
+    nodes: u64,
+    /// How many of them die.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    deaths: u64,
+    /// How often.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    seeds: u64,
+}
+
+#[derive(Args)]
 struct Simulate {
     /// Sizes of the cluster.
     #[arg(long, value_delimiter = ',', default_value = "20,100,1000,10000", value_parser = clap::value_parser!(u64).range(3..=20_000))]
@@ -203,6 +217,8 @@ enum Command {
     Death(RealDeath),
     /// Whether zones that died are told from a coordinator that is cut off from them; all CPUs.
     Ambiguity(Ambiguity),
+    /// How soon the work of many machines that die at once runs elsewhere, in the simulator.
+    Recover(Recover),
     /// How long it takes to place instances on empty nodes, in process.
     Place(Place),
     /// What the engine takes to declare work, to change it and to ask what if, in process.
@@ -259,6 +275,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Agent(args) => agent::run(args.agents, common.limit())?,
         Command::Simulate(args) => detection::run(&args.nodes, args.deaths, args.death)?,
         Command::FalseVerdicts(args) => hours::run(args.node_hours, args.first_seed)?,
+        Command::Recover(args) => recover::run(args.nodes, args.deaths, args.seeds)?,
         Command::Death(args) => death::run(args.agents as usize, args.deaths as usize, args.death)?,
         Command::Ambiguity(args) => ambiguity::run(args.seeds)?,
         Command::All => all(common)?,

@@ -55,6 +55,19 @@ pub struct Moved {
     pub reason: String,
 }
 
+/// A program of an instance was started, or ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Program {
+    /// When, in seconds since the start.
+    pub at: f64,
+    /// Its workload.
+    pub workload: String,
+    /// Its node's name.
+    pub node: String,
+    /// False when it ended.
+    pub started: bool,
+}
+
 /// How a death was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Detection {
@@ -89,6 +102,8 @@ pub struct Report {
     pub lapses: Vec<(f64, String)>,
     /// Instances that were placed and stopped, in order.
     pub moves: Vec<Moved>,
+    /// Programs that were started and ended, in order.
+    pub programs: Vec<Program>,
     /// Kinds of timers that fired, of both roles.
     pub timers: BTreeSet<&'static str>,
     /// Expectations and invariants that did not hold, for people.

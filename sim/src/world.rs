@@ -20,7 +20,7 @@ use crate::{
     coordinator::Host,
     expect,
     net::Net,
-    report::{Detection, Found, Moved, Report, Transition},
+    report::{Detection, Found, Moved, Program, Report, Transition},
     scenario::Scenario,
     streams::{Item, Stream, StreamId, Way},
     work::{Run, Step},
@@ -391,6 +391,16 @@ impl<'a> World<'a> {
                 .map(|(at, node)| (seconds(*at), name(*node)))
                 .collect(),
             moves: self.moves,
+            programs: self
+                .runs
+                .into_iter()
+                .map(|(at, workload, node, started)| Program {
+                    at: seconds(at),
+                    workload,
+                    node: name(node),
+                    started,
+                })
+                .collect(),
             timers: self.timers,
             failures: self.failures,
             events,

@@ -160,7 +160,7 @@ impl Case {
                 writeln!(text, "targets = [{}]", nodes.join(", ")).unwrap();
             }
         }
-        for (at, order) in &self.orders {
+        for (at, order) in self.orders() {
             match order {
                 Order::Restart(work) => writeln!(
                     text,
@@ -179,9 +179,19 @@ impl Case {
         text
     }
 
+    /// What operators ask for when there is a coordinator.
+    fn orders(&self) -> impl Iterator<Item = &(u32, Order)> {
+        let away = |at: u32| {
+            let covers = |fault: &Fault| (fault.at..=fault.at + fault.lasts + 1).contains(&at);
+            let crashes = |fault: &&Fault| matches!(fault.what, What::CoordinatorCrash);
+            self.faults.iter().filter(crashes).any(covers)
+        };
+        self.orders.iter().filter(move |(at, _)| !away(*at))
+    }
+
     /// Nodes that are emptied, and stay so.
     fn drained(&self) -> std::collections::BTreeSet<u32> {
-        let drains = self.orders.iter().filter_map(|(_, order)| match order {
+        let drains = self.orders().filter_map(|(_, order)| match order {
             Order::Drain(node, _) => Some(node % self.nodes),
             Order::Restart(_) => None,
         });

@@ -4,6 +4,8 @@
 // The lint's leave for tests does not reach helpers of an integration test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod singletons;
+
 use std::collections::BTreeSet;
 
 use wyneos_netns::{Network, Story, missing, play};
@@ -90,75 +92,4 @@ fn cuts() {
 #[test]
 fn the_coordinator() {
     agrees(include_str!("coordinator.toml"));
-}
-
-/// Processes of this host whose command line ends with `mark`.
-fn processes(mark: &str) -> usize {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let commands = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    let ends = |command: &Vec<u8>| {
-        command
-            .strip_suffix(b"\0")
-            .is_some_and(|line| line.ends_with(mark.as_bytes()))
-    };
-    commands.filter(ends).count()
-}
-
-/// A singleton's machine is cut off from everybody. It ends there before it starts elsewhere, and there are never two, also when the
-/// machine is back.
-#[test]
-fn a_singleton() {
-    if skipped() {
-        return;
-    }
-    const MARK: &str = "47110815";
-    let network = Network::start(3, &[]);
-    network.settle();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let declaration = format!(
-        "name = \"leader\"\nsingleton = true\nreschedule_delay = \"0s\"\ncommand = \"/bin/sleep\"\nargs = [\"{MARK}\"]\n\
-         [stop]\ngrace = \"1s\"\n"
-    );
-    std::fs::write(file.path(), declaration).unwrap();
-    network
-        .wynectl(&["apply", "-f", &file.path().display().to_string()])
-        .unwrap();
-    let place = |network: &Network| {
-        let answer = network.wynectl(&["assignments", "--workload", "leader"])?;
-        let rows = answer["assignments"].as_array()?.clone();
-        let runs = |row: &&serde_json::Value| row["assignment"]["status"]["phase"] == "INSTANCE_PHASE_RUNNING";
-        rows.iter().rfind(runs)?["nodeName"].as_str().map(str::to_owned)
-    };
-    let first = network.until("it runs", wyneos_netns::PATIENCE, place);
-    let host: usize = first.trim_start_matches("node-").parse().unwrap();
-    network.link(host, false);
-    let began = std::time::Instant::now();
-    let mut ended = None;
-    let mut back = None;
-    // Long enough for a lease of a minute, what clocks may differ by, and some time after that.
-    while began.elapsed() < std::time::Duration::from_secs(85) {
-        let now = processes(MARK);
-        assert!(now <= 1, "{now} run {:?} after the cut", began.elapsed());
-        match (now, ended, back) {
-            (0, None, _) => ended = Some(began.elapsed()),
-            (1, Some(_), None) => {
-                back = Some(began.elapsed());
-                network.link(host, true);
-            }
-            _ => {}
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    let (ended, back) = (
-        ended.expect("it never ended"),
-        back.expect("it never started elsewhere"),
-    );
-    assert!(ended < back);
-    let second = network.until("it runs elsewhere", wyneos_netns::PATIENCE, place);
-    assert_ne!(first, second);
-    assert_eq!(processes(MARK), 1);
-    network.wynectl(&["delete", "leader"]).unwrap();
-    network.until("it is gone", wyneos_netns::PATIENCE, |_| {
-        (processes(MARK) == 0).then_some(())
-    });
 }
