@@ -26,6 +26,7 @@ mod subscribers;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod why;
 mod wire;
 mod work;
 
@@ -143,6 +144,13 @@ struct Agent {
 }
 
 #[derive(Args)]
+struct Why {
+    /// Events that there are before it is asked.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
+    events: u64,
+}
+
+#[derive(Args)]
 struct Recover {
     /// Nodes, with an instance each.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(20..=10_000))]
@@ -217,6 +225,8 @@ enum Command {
     Death(RealDeath),
     /// Whether zones that died are told from a coordinator that is cut off from them; all CPUs.
     Ambiguity(Ambiguity),
+    /// How long `wynectl why` takes behind a long history.
+    Why(Why),
     /// How soon the work of many machines that die at once runs elsewhere, in the simulator.
     Recover(Recover),
     /// How long it takes to place instances on empty nodes, in process.
@@ -276,6 +286,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Simulate(args) => detection::run(&args.nodes, args.deaths, args.death)?,
         Command::FalseVerdicts(args) => hours::run(args.node_hours, args.first_seed)?,
         Command::Recover(args) => recover::run(args.nodes, args.deaths, args.seeds)?,
+        Command::Why(args) => why::run(args.events)?,
         Command::Death(args) => death::run(args.agents as usize, args.deaths as usize, args.death)?,
         Command::Ambiguity(args) => ambiguity::run(args.seeds)?,
         Command::All => all(common)?,

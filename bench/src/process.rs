@@ -33,7 +33,8 @@ pub(crate) struct Server {
     dir: TempDir,
 }
 
-fn sibling(name: &str) -> Result<PathBuf, Failure> {
+/// A program beside this one.
+pub(crate) fn sibling(name: &str) -> Result<PathBuf, Failure> {
     let own = env::current_exe().map_err(Failure::of("own path"))?;
     let path = own.with_file_name(name);
     if !path.exists() {

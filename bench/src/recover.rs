@@ -54,8 +54,8 @@ pub(crate) fn run(nodes: u64, deaths: u64, seeds: u64) -> Result<Vec<Row>, Failu
         if died != deaths {
             return Err(Failure::new(format!("seed {seed}: {died} died instead of {deaths}")));
         }
-        let (took, there) = recovery(&report, nodes)
-            .ok_or_else(|| Failure::new(format!("seed {seed}: not everything runs again")))?;
+        let (took, there) =
+            recovery(&report, nodes).ok_or_else(|| Failure::new(format!("seed {seed}: not everything runs again")))?;
         times.push(took);
         most = most.max(there);
     }

@@ -79,7 +79,11 @@ impl Fault {
             _ => [0].into_iter().chain(peers).collect(),
         };
         let (out, back) = (self != Deaf, self != Mute);
-        let which = if self == Lossy { "numgen random mod 100 < 80" } else { "" };
+        let which = if self == Lossy {
+            "numgen random mod 100 < 80"
+        } else {
+            ""
+        };
         match self {
             Unplugged => network.link(host, false),
             Hung => network.signal(host, Signal::STOP),
@@ -157,7 +161,9 @@ fn there_are_never_two_of_a_singleton_whatever_is_cut() {
         fault.declare(&network);
     }
     for fault in ALL {
-        let first = network.until(&format!("{fault:?}: it runs"), PATIENCE, |network| place(network, fault));
+        let first = network.until(&format!("{fault:?}: it runs"), PATIENCE, |network| {
+            place(network, fault)
+        });
         assert_eq!(first, format!("node-{}", fault.host()));
     }
     for fault in ALL {
@@ -187,15 +193,27 @@ fn there_are_never_two_of_a_singleton_whatever_is_cut() {
     watch(WATCHED + Duration::from_secs(15));
     for fault in ALL.into_iter().filter(|fault| !fault.open()) {
         let (ended, back) = (ended.get(&fault.host()), back.get(&fault.host()));
-        assert_eq!(ended.is_none(), fault.stays(), "{fault:?}: ended {ended:?}, back {back:?}");
-        assert_eq!(back.is_none(), fault.stays(), "{fault:?}: ended {ended:?}, back {back:?}");
+        assert_eq!(
+            ended.is_none(),
+            fault.stays(),
+            "{fault:?}: ended {ended:?}, back {back:?}"
+        );
+        assert_eq!(
+            back.is_none(),
+            fault.stays(),
+            "{fault:?}: ended {ended:?}, back {back:?}"
+        );
         if fault.stays() {
             assert_eq!(place(&network, fault), Some(format!("node-{}", fault.host())));
         }
     }
-    network.until("each runs once", PATIENCE, |_| running().values().all(|count| *count == 1).then_some(()));
+    network.until("each runs once", PATIENCE, |_| {
+        running().values().all(|count| *count == 1).then_some(())
+    });
     for fault in ALL {
         network.wynectl(&["delete", &fault.workload()]).unwrap();
     }
-    network.until("all are gone", PATIENCE, |_| running().values().all(|count| *count == 0).then_some(()));
+    network.until("all are gone", PATIENCE, |_| {
+        running().values().all(|count| *count == 0).then_some(())
+    });
 }
