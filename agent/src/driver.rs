@@ -210,23 +210,19 @@ impl Driver {
                         beacon_key: self.links.as_ref().map(|links| links.own(target)),
                     });
                 }
-                Effect::Beacon {
-                    cluster,
-                    to,
-                    address,
-                    observes,
-                } => {
-                    let (sender, receiver) = (self.id, to);
-                    let beacon = Beacon {
-                        cluster,
-                        sender,
-                        receiver,
-                        observes,
-                        // Numbered as it is sent.
-                        sequence: 0,
-                    };
-                    // When too many wait, it is lost as on the way.
-                    drop(self.beacons.try_send((address, beacon)));
+                Effect::Beacons { cluster, to } => {
+                    for recipient in to.iter() {
+                        let beacon = Beacon {
+                            cluster,
+                            sender: self.id,
+                            receiver: recipient.node,
+                            observes: recipient.observes,
+                            // Numbered as it is sent.
+                            sequence: 0,
+                        };
+                        // When too many wait, it is lost as on the way.
+                        drop(self.beacons.try_send((Arc::clone(&recipient.address), beacon)));
+                    }
                 }
                 Effect::Ask {
                     cluster,

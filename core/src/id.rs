@@ -1,6 +1,6 @@
 //! Identities.
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,22 @@ use serde::{Deserialize, Serialize};
 pub struct BadUuid;
 
 /// A UUID (RFC 9562); its order is that of its text. Made outside: the core has no randomness of its own.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Uuid(pub [u8; 16]);
+
+impl PartialOrd for Uuid {
+    fn partial_cmp(&self, other: &Uuid) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Uuid {
+    /// Byte by byte, which as one number is a single comparison.
+    fn cmp(&self, other: &Uuid) -> Ordering {
+        u128::from_be_bytes(self.0).cmp(&u128::from_be_bytes(other.0))
+    }
+}
 
 impl fmt::Display for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,16 +58,20 @@ impl FromStr for Uuid {
         if text.len() != 36 || [8, 13, 18, 23].iter().any(|&dash| text[dash] != b'-') {
             return Err(BadUuid);
         }
-        let mut digits = text
-            .iter()
-            .filter(|&&byte| byte != b'-')
-            .map(|&byte| (byte as char).to_digit(16));
+        let digit = |at: usize| match text[at] {
+            byte @ b'0'..=b'9' => Ok(byte - b'0'),
+            byte @ b'a'..=b'f' => Ok(byte - b'a' + 10),
+            byte @ b'A'..=b'F' => Ok(byte - b'A' + 10),
+            _ => Err(BadUuid),
+        };
         let mut bytes = [0; 16];
-        for byte in &mut bytes {
-            let (Some(Some(high)), Some(Some(low))) = (digits.next(), digits.next()) else {
-                return Err(BadUuid);
-            };
-            *byte = (high << 4 | low) as u8;
+        let mut at = 0;
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                at += 1;
+            }
+            *byte = digit(at)? << 4 | digit(at + 1)?;
+            at += 2;
         }
         Ok(Uuid(bytes))
     }

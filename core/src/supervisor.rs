@@ -72,7 +72,7 @@ pub enum Effect {
     Ended,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Timer {
     /// The next start is due.
     Start(u64),
@@ -189,7 +189,7 @@ impl Supervisor {
     /// Does what every timer that is due asks for.
     pub fn handle_timeout(&mut self, now: Time) {
         self.now = self.now.max(now);
-        while let Some(timer) = self.timers.take_due(now) {
+        while let Some((_, timer)) = self.timers.take_due(now) {
             match timer {
                 Timer::Start(life) if life == self.life && self.status.phase == Phase::Backoff => self.start(),
                 Timer::Kill(life) if life == self.life && self.status.phase == Phase::Stopping => {

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use prost::Message as _;
 use rand::RngExt;
 use wyneos::{
@@ -61,8 +60,6 @@ pub(crate) struct Question {
 /// A machine with an agent.
 pub(crate) struct Machine {
     core: Option<Agent>,
-    /// Where its agent answers.
-    address: Arc<str>,
     pub(crate) powered: bool,
     /// Counts the starts of its agent, as the world sees them.
     pub(crate) generation: u32,
@@ -75,13 +72,15 @@ pub(crate) struct Machine {
     inbox: Vec<Waiting>,
     wake: u64,
     wake_at: Option<Time>,
+    /// The same by its own clock.
+    due: Option<Time>,
     pub(crate) clock: Clock,
     load: f32,
     /// What a fault makes of its load.
     pub(crate) loaded: Option<f32>,
     pub(crate) streams: BTreeMap<ConnId, StreamId>,
-    /// Probes under way: when each left, by its subject and number.
-    probes: BTreeMap<(usize, u64), Time>,
+    /// Probes under way, few at a time: subject, number, and when each left.
+    probes: Vec<(usize, u64, Time)>,
     /// Peers' questions that its agent was given.
     questions: BTreeMap<u64, Question>,
     /// Its disk fails whatever it is asked.
@@ -97,10 +96,9 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(node: usize, clock: Clock) -> Machine {
+    pub(crate) fn new(clock: Clock) -> Machine {
         Machine {
             core: None,
-            address: format!("{}:7402", name(node)).into(),
             powered: true,
             generation: 0,
             incarnation: 0,
@@ -111,11 +109,12 @@ impl Machine {
             inbox: Vec::new(),
             wake: 0,
             wake_at: None,
+            due: None,
             clock,
             load: 0.3,
             loaded: None,
             streams: BTreeMap::new(),
-            probes: BTreeMap::new(),
+            probes: Vec::new(),
             questions: BTreeMap::new(),
             disk_fails: false,
             disk_stalled_until: Time(0),
@@ -168,7 +167,7 @@ impl World<'_> {
         machine.generation += 1;
         machine.incarnation += 1;
         machine.inbox.clear();
-        machine.wake_at = None;
+        (machine.wake_at, machine.due) = (None, None);
         machine.probes.clear();
         machine.questions.clear();
         let mut labels = Labels::from([("zone".to_owned(), format!("zone-{}", zone + 1))]);
@@ -195,7 +194,7 @@ impl World<'_> {
             labels,
             binary_digest: [1; 32],
             config_digest: [2; 32],
-            probe_address: machine.address.to_string(),
+            probe_address: self.addresses[node].to_string(),
         };
         let mut instance = [0; 16];
         instance[..8].copy_from_slice(&seed.to_le_bytes());
@@ -319,7 +318,7 @@ impl World<'_> {
     pub(crate) fn wake_agent(&mut self, node: usize, token: u64) {
         let machine = &mut self.machines[node];
         if machine.wake == token && !machine.is_frozen() {
-            machine.wake_at = None;
+            (machine.wake_at, machine.due) = (None, None);
             self.turn_agent(node);
         }
     }
@@ -340,11 +339,12 @@ impl World<'_> {
             }
         }
         let machine = &mut self.machines[node];
-        let due = machine
-            .core
-            .as_ref()
-            .and_then(Agent::poll_timeout)
-            .map(|due| machine.clock.moment(due));
+        let due = machine.core.as_ref().and_then(Agent::poll_timeout);
+        if due == machine.due {
+            return;
+        }
+        machine.due = due;
+        let due = due.map(|due| machine.clock.moment(due));
         if due != machine.wake_at {
             machine.wake += 1;
             machine.wake_at = due;
@@ -398,17 +398,19 @@ impl World<'_> {
             } => {
                 let subject = node_of(target);
                 if subject < self.machines.len() {
-                    self.machines[node].probes.insert((subject, sequence), now);
-                    self.later(timeout, What::ProbeTimeout(node, subject, sequence));
+                    self.machines[node].probes.push((subject, sequence, now));
+                    self.at_last(now + timeout, What::ProbeTimeout(node, subject, sequence));
                     self.probe_out(node, subject, sequence, 0);
                 }
             }
-            Effect::Beacon { to, observes, .. } => {
-                let peer = node_of(to);
-                if peer < self.machines.len()
-                    && let Some(takes) = self.net.packet(&mut self.rng, node, peer, BEACON_BYTES)
-                {
-                    self.later(takes, What::Beacon(node, peer, observes));
+            Effect::Beacons { to, .. } => {
+                for recipient in to.iter() {
+                    let peer = node_of(recipient.node);
+                    if peer < self.machines.len()
+                        && let Some(takes) = self.net.packet(&mut self.rng, node, peer, BEACON_BYTES)
+                    {
+                        self.later(takes, What::Beacon(node, peer, recipient.observes));
+                    }
                 }
             }
             Effect::Ask {
@@ -487,15 +489,11 @@ impl World<'_> {
         let stream = self.open_stream(node, conn);
         self.machines[node].streams.insert(conn, stream);
         // The handshake: what follows takes its own way.
-        self.at(
-            self.now + there + back,
-            What::Arrive(stream, Way::Down, Item::Bytes(Bytes::new())),
-        );
+        self.at(self.now + there + back, What::Stands(stream));
     }
 
     pub(crate) fn agent_hears(&mut self, node: usize, conn: ConnId, item: Item) {
         match item {
-            Item::Bytes(bytes) if bytes.is_empty() => self.tell_agent(node, Input::Connected { conn }),
             Item::Bytes(bytes) => {
                 self.note("down", &bytes);
                 let decoded = v1::SessionResponse::decode(bytes).map_err(|error| error.to_string());
@@ -518,7 +516,7 @@ impl World<'_> {
 
     pub(crate) fn beacon_in(&mut self, sender: usize, receiver: usize, observes: bool) {
         if self.machines[receiver].powered {
-            let address = Arc::clone(&self.machines[sender].address);
+            let address = Arc::clone(&self.addresses[sender]);
             let (cluster, sender) = (CLUSTER, id_of(sender));
             self.tell_agent(
                 receiver,
@@ -571,13 +569,23 @@ impl World<'_> {
         machine.core.as_ref().is_some_and(|core| core.is_member(now))
     }
 
-    /// True while the observer waits for this probe.
-    fn awaits(&self, observer: usize, subject: usize, number: u64) -> bool {
-        self.machines[observer].probes.contains_key(&(subject, number))
+    /// Which of the probes under way it is; `None` when the observer no longer waits for it.
+    fn awaited(&self, observer: usize, subject: usize, number: u64) -> Option<usize> {
+        let probes = &self.machines[observer].probes;
+        probes
+            .iter()
+            .position(|&(of, probe, _)| (of, probe) == (subject, number))
+    }
+
+    /// The observer waits for it no longer; returns when it left.
+    fn end_probe(&mut self, observer: usize, subject: usize, number: u64) -> Option<Time> {
+        let at = self.awaited(observer, subject, number)?;
+        let (_, _, left) = self.machines[observer].probes.swap_remove(at);
+        Some(left)
     }
 
     pub(crate) fn probe_out(&mut self, observer: usize, subject: usize, number: u64, attempt: u32) {
-        if !self.awaits(observer, subject, number) {
+        if self.awaited(observer, subject, number).is_none() {
             return;
         }
         match self.net.packet(&mut self.rng, observer, subject, SMALL) {
@@ -603,7 +611,7 @@ impl World<'_> {
 
     pub(crate) fn reply_out(&mut self, observer: usize, subject: usize, number: u64, attempt: u32) {
         let machine = &self.machines[subject];
-        if !machine.powered || !self.awaits(observer, subject, number) {
+        if !machine.powered || self.awaited(observer, subject, number).is_none() {
             return;
         }
         let answered = machine.runs();
@@ -618,7 +626,7 @@ impl World<'_> {
 
     pub(crate) fn reply_in(&mut self, observer: usize, subject: usize, number: u64, answered: bool) {
         let now = self.now;
-        let Some(left) = self.machines[observer].probes.remove(&(subject, number)) else {
+        let Some(left) = self.end_probe(observer, subject, number) else {
             return;
         };
         let outcome = if answered {
@@ -632,7 +640,7 @@ impl World<'_> {
     }
 
     pub(crate) fn probe_timeout(&mut self, observer: usize, subject: usize, number: u64) {
-        if self.machines[observer].probes.remove(&(subject, number)).is_some() {
+        if self.end_probe(observer, subject, number).is_some() {
             self.probe_ended(observer, subject, ProbeOutcome::Failed);
         }
     }

@@ -10,6 +10,7 @@ mod declared;
 mod expect;
 mod faults;
 mod net;
+mod queue;
 mod report;
 pub mod scenario;
 mod streams;

@@ -41,20 +41,23 @@ impl Rule {
 #[derive(Debug)]
 pub(crate) struct Net {
     network: Network,
-    nodes: usize,
-    zones: usize,
+    /// Seconds of its jitter.
+    jitter: f64,
+    /// Each machine's zone.
+    zones: Vec<usize>,
     /// By the fault that brought them.
     rules: BTreeMap<usize, Vec<Rule>>,
 }
 
 impl Net {
     pub(crate) fn new(network: Network, nodes: usize, zones: usize) -> Net {
-        let rules = BTreeMap::new();
+        // The coordinator's machine stands in the first zone.
+        let zones = (0..nodes).map(|node| node % zones).chain([0]).collect();
         Net {
+            jitter: network.jitter.as_secs_f64(),
             network,
-            nodes,
             zones,
-            rules,
+            rules: BTreeMap::new(),
         }
     }
 
@@ -89,14 +92,12 @@ impl Net {
         if loss > 0.0 && rng.random_bool(loss) {
             return None;
         }
-        // The coordinator's machine stands in the first zone.
-        let zone = |machine: usize| if machine < self.nodes { machine % self.zones } else { 0 };
-        if zone(from) != zone(to) {
+        if self.zones[from] != self.zones[to] {
             takes += self.network.zone_latency;
         }
         // An exponential draw, by a table-free series that is the same on every machine: the number of halvings.
         let halvings = rng.random::<u64>().leading_zeros();
         let part: f64 = rng.random_range(0.0..1.0);
-        Some(takes + self.network.jitter.mul_f64((f64::from(halvings) + part) * 0.69))
+        Some(takes + Duration::from_secs_f64((f64::from(halvings) + part) * 0.69 * self.jitter))
     }
 }

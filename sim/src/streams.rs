@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
-use wyneos_core::{node::ConnId, time::Time};
+use wyneos_core::{agent::Input, node::ConnId, time::Time};
 
 use crate::{
     net::SMALL,
@@ -45,11 +45,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 struct Lane {
     waiting: VecDeque<Item>,
+    /// On its way; nothing arrives before what was sent before it.
+    sent: VecDeque<Item>,
     /// Times that the first one was lost.
     lost: u32,
     /// A retry is under way.
     retrying: bool,
-    /// Nothing arrives before what was sent before it.
+    /// When the newest of that arrives.
     last: Time,
 }
 
@@ -156,7 +158,8 @@ impl World<'_> {
                     lane.lost = 0;
                     lane.last = lane.last.max(now + takes);
                     let at = lane.last;
-                    self.at(at, What::Arrive(id, way, item));
+                    lane.sent.push_back(item);
+                    self.at(at, What::Arrive(id, way));
                 }
                 None => {
                     lane.retrying = true;
@@ -169,9 +172,22 @@ impl World<'_> {
         }
     }
 
-    pub(crate) fn arrive(&mut self, id: StreamId, way: Way, item: Item) {
-        let Some(stream) = self.streams.get(&id) else { return };
+    pub(crate) fn stands(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get(&id)
+            && stream.generation == self.machines[stream.machine].generation
+        {
+            self.tell_agent(stream.machine, Input::Connected { conn: stream.conn });
+        }
+    }
+
+    pub(crate) fn arrive(&mut self, id: StreamId, way: Way) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
         let (machine, generation, conn) = (stream.machine, stream.generation, stream.conn);
+        let Some(item) = stream.lane(way).sent.pop_front() else {
+            return;
+        };
         match way {
             Way::Up if stream.host_generation == self.host.generation => self.coordinator_hears(id, item),
             Way::Down if generation == self.machines[machine].generation => self.agent_hears(machine, conn, item),

@@ -219,7 +219,7 @@ impl World<'_> {
             instance.wake_at = due;
             let wake = instance.wake;
             if let Some(due) = due {
-                self.at(due.max(now), What::Step(node, id, Step::Wake(wake)));
+                self.at(due.max(now), What::Step(Box::new((node, id, Step::Wake(wake)))));
             }
         }
         for effect in asked {
@@ -238,7 +238,7 @@ impl World<'_> {
     ) {
         let mut takes = |least: Duration| least + least.mul_f64(self.rng.random_range(0.0..1.0));
         let (start, end, clear) = (takes(START), takes(END), takes(CLEAR));
-        let mut later = |after: Duration, step: Step| self.later(after, What::Step(node, id, step));
+        let mut later = |after: Duration, step: Step| self.later(after, What::Step(Box::new((node, id, step))));
         match effect {
             Effect::Spawn if program == Program::Missing => later(start, Step::NotStarted(life)),
             Effect::Spawn => {

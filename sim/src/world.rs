@@ -1,8 +1,8 @@
-//! The world: one heap of events, and what they happen to.
+//! The world: one queue of events, and what they happen to.
 
 use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,9 +20,10 @@ use crate::{
     coordinator::Host,
     expect,
     net::Net,
+    queue::Queue,
     report::{Detection, Found, Moved, Program, Report, Transition},
     scenario::Scenario,
-    streams::{Item, Stream, StreamId, Way},
+    streams::{Stream, StreamId, Way},
     work::{Run, Step},
 };
 
@@ -41,8 +42,10 @@ pub(crate) enum What {
     WakeCoordinator(u64),
     /// A stream tries to deliver what waits in it.
     Pump(StreamId, Way),
-    /// Something arrives.
-    Arrive(StreamId, Way, Item),
+    /// A stream stands, as its agent learns.
+    Stands(StreamId),
+    /// The oldest of what is on its way in a stream arrives.
+    Arrive(StreamId, Way),
     /// A stream's keep-alive.
     KeepAlive(StreamId),
     /// An agent asks for a transport: its machine, generation and name for it, and how often it tried.
@@ -80,69 +83,9 @@ pub(crate) enum What {
     /// A starving agent stops or goes on.
     Starve(usize, usize),
     /// Something happens to an instance on a machine.
-    Step(usize, AssignmentId, Step),
+    Step(Box<(usize, AssignmentId, Step)>),
     /// A workload is declared.
     Declare(usize),
-}
-
-struct Entry {
-    at: Time,
-    number: u64,
-    what: What,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Entry) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    /// The earliest is the greatest, for a heap that gives the greatest first.
-    fn cmp(&self, other: &Entry) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
-}
-
-/// Nanoseconds of a slot of the queue.
-const SLOT: u64 = 10_000_000;
-
-/// What is still to happen. Only what happens within the present slot is kept in order: what is far away is far more, and sorting
-/// it in would be most of the work.
-#[derive(Default)]
-struct Queue {
-    near: BinaryHeap<Entry>,
-    slot: u64,
-    far: BTreeMap<u64, Vec<Entry>>,
-    number: u64,
-}
-
-impl Queue {
-    fn push(&mut self, at: Time, what: What) {
-        self.number += 1;
-        let number = self.number;
-        let entry = Entry { at, number, what };
-        match at.0 / SLOT {
-            slot if slot <= self.slot => self.near.push(entry),
-            slot => self.far.entry(slot).or_default().push(entry),
-        }
-    }
-
-    fn pop(&mut self) -> Option<Entry> {
-        if self.near.is_empty() {
-            let (slot, entries) = self.far.pop_first()?;
-            (self.slot, self.near) = (slot, entries.into());
-        }
-        self.near.pop()
-    }
 }
 
 /// A process's clocks.
@@ -185,6 +128,8 @@ pub(crate) struct World<'a> {
     queue: Queue,
     pub(crate) net: Net,
     pub(crate) machines: Vec<Machine>,
+    /// Where each machine's agent answers.
+    pub(crate) addresses: Vec<Arc<str>>,
     pub(crate) host: Host,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
     pub(crate) opened: u64,
@@ -229,7 +174,8 @@ impl<'a> World<'a> {
             };
             Clock { rate, jumped: 0 }
         };
-        let machines = (0..cluster.nodes).map(|node| Machine::new(node, clock())).collect();
+        let machines = (0..cluster.nodes).map(|_| Machine::new(clock())).collect();
+        let address = |node| format!("{}:7402", name(node)).into();
         let host = Host::new(clock());
         let mut world = World {
             scenario,
@@ -239,6 +185,7 @@ impl<'a> World<'a> {
             queue: Queue::default(),
             net: Net::new(scenario.network.clone(), cluster.nodes, cluster.zones),
             machines,
+            addresses: (0..cluster.nodes).map(address).collect(),
             host,
             streams: BTreeMap::new(),
             opened: 0,
@@ -279,6 +226,11 @@ impl<'a> World<'a> {
         self.queue.push(at, what);
     }
 
+    /// For what always happens as long after it is said.
+    pub(crate) fn at_last(&mut self, at: Time, what: What) {
+        self.queue.push_ordered(at, what);
+    }
+
     pub(crate) fn later(&mut self, after: Duration, what: What) {
         self.at(self.now + after, what);
     }
@@ -303,10 +255,10 @@ impl<'a> World<'a> {
         let mut complete = true;
         let mut events = 0;
         while let Some(entry) = self.queue.pop() {
-            if entry.at > end {
+            if entry.at() > end {
                 break;
             }
-            self.now = entry.at;
+            self.now = entry.at();
             events += 1;
             if self.now.since(told) >= PROGRESS {
                 told = self.now;
@@ -329,7 +281,8 @@ impl<'a> World<'a> {
             What::Wake(machine, token) => self.wake_agent(machine, token),
             What::WakeCoordinator(token) => self.wake_coordinator(token),
             What::Pump(stream, way) => self.pump(stream, way, true),
-            What::Arrive(stream, way, item) => self.arrive(stream, way, item),
+            What::Stands(stream) => self.stands(stream),
+            What::Arrive(stream, way) => self.arrive(stream, way),
             What::KeepAlive(stream) => self.keep_alive(stream),
             What::Dial(machine, generation, conn, attempt) => self.dial(machine, generation, conn, attempt),
             What::ProbeOut(observer, subject, number, attempt) => self.probe_out(observer, subject, number, attempt),
@@ -348,7 +301,7 @@ impl<'a> World<'a> {
             What::Starve(machine, fault) => self.starve(machine, fault),
             What::Written(machine, generation) => self.written(machine, generation),
             What::Lie(machine, fault) => self.lie(machine, fault),
-            What::Step(machine, id, step) => self.step(machine, id, step),
+            What::Step(step) => self.step(step.0, step.1, step.2),
             What::Declare(number) => self.declare(number),
         }
     }

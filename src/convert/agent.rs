@@ -6,7 +6,7 @@ use wyneos_core::{
     agent::Report,
     behaviour::{Directive, Order, State},
     coordinator::{Heartbeat, Input, Message, ProbePlan, RefusalReason, Refused, Welcome},
-    id::NodeId,
+    id::{BadUuid, NodeId},
     limits,
     mesh::{Coordinate, DIMENSIONS, LinkReport, LinkState, Observation, REPORTS, Sight},
     node::{ConnId, Facts, Health, Hello, Origin},
@@ -308,7 +308,7 @@ impl From<Report> for v1::SessionRequest {
     fn from(report: Report) -> v1::SessionRequest {
         let message = match report {
             Report::Hello(hello) => session_request::Message::Hello((*hello).into()),
-            Report::Heartbeat(heartbeat) => session_request::Message::Heartbeat(heartbeat.into()),
+            Report::Heartbeat(heartbeat) => session_request::Message::Heartbeat((*heartbeat).into()),
             Report::Directive { id, state, detail } => session_request::Message::Directive(v1::DirectiveUpdate {
                 id,
                 state: v1::DirectiveState::from(state).into(),
@@ -564,11 +564,13 @@ impl TryFrom<v1::ProbePlan> for ProbePlan {
     fn try_from(plan: v1::ProbePlan) -> Result<ProbePlan, ConvertError> {
         check::at_most("targets", plan.targets.len(), 64)?;
         check::at_most("observer_ids", plan.observer_ids.len(), 64)?;
-        let observer = |(at, id): (usize, &String)| check::uuid(&format!("observer_ids[{at}]"), id);
+        let observer = |(at, id): (usize, &String)| {
+            let named = |bad: BadUuid| ConvertError::new(format!("observer_ids[{at}]"), bad.to_string());
+            id.parse().map_err(named)
+        };
         let observers = plan.observer_ids.iter().enumerate().map(observer);
         let target = |(at, target): (usize, v1::ProbeTarget)| {
-            let id = check::uuid(&format!("targets[{at}].node_id"), &target.node_id)?;
-            Ok((id, check::address(&format!("targets[{at}].address"), target.address)?))
+            target_in(target).map_err(|error| error.within(&format!("targets[{at}]")))
         };
         Ok(ProbePlan {
             version: plan.version,
@@ -582,6 +584,13 @@ impl TryFrom<v1::ProbePlan> for ProbePlan {
                 .collect::<Result<_, ConvertError>>()?,
         })
     }
+}
+
+fn target_in(target: v1::ProbeTarget) -> Result<(NodeId, String), ConvertError> {
+    Ok((
+        check::uuid("node_id", &target.node_id)?,
+        check::address("address", target.address)?,
+    ))
 }
 
 impl TryFrom<v1::Directive> for Directive {

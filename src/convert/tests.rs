@@ -220,7 +220,7 @@ proptest! {
         };
         let links = vec![("01020304-0506-0708-090a-0b0c0d0e0f10".parse().unwrap(), report)];
         let heartbeat = Heartbeat { sequence, load, values, links, acknowledged, ..Heartbeat::default() };
-        let bytes = v1::SessionRequest::from(Report::Heartbeat(heartbeat.clone())).encode_to_vec();
+        let bytes = v1::SessionRequest::from(Report::Heartbeat(Box::new(heartbeat.clone()))).encode_to_vec();
         let decoded = v1::SessionRequest::decode(&*bytes).unwrap();
         prop_assert_eq!(session_input(CONN, &Origin::default(), decoded), Ok(Input::Heartbeat { conn: CONN, heartbeat }));
     }

@@ -2,13 +2,13 @@
 //! an answer; only what comes without being asked tells which way packets are lost, and a small probe does not tell whether
 //! large packets get through.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Agent, Effect, Report, Timer, probes::LATE};
+use super::{
+    Agent, Effect, Recipient, Report, Timer,
+    probes::{LATE, Probes},
+    table::Table,
+};
 use crate::{
     id::{ClusterId, NodeId},
     mesh::{REPORTS, Sight},
@@ -44,22 +44,48 @@ pub(super) struct Beacons {
     started: bool,
     /// When the next ones are due.
     due: Time,
-    peers: BTreeMap<NodeId, Peer>,
+    peers: Table<Peer>,
     /// Peers of whom the coordinator has not heard the newest.
     untold: BTreeSet<NodeId>,
+    /// Who is sent beacons; `None` when that changed.
+    recipients: Option<Arc<[Recipient]>>,
 }
 
 impl Beacons {
     /// True when a node said by its beacons that it probes this one.
     pub(super) fn is_observer(&self, id: NodeId) -> bool {
-        self.peers.get(&id).is_some_and(|peer| peer.observes)
+        self.peers.get(id).is_some_and(|peer| peer.observes)
+    }
+
+    /// Targets, or where they are, changed.
+    pub(super) fn targets_changed(&mut self) {
+        self.recipients = None;
+    }
+
+    /// The targets, and those of whom this node is one.
+    fn recipients(&mut self, probes: &Probes) -> Arc<[Recipient]> {
+        let all = || {
+            let recipient = |(node, address): (NodeId, &Arc<str>), observes| Recipient {
+                node,
+                address: Arc::clone(address),
+                observes,
+            };
+            let targets = probes.targets().map(|target| recipient(target, true));
+            let observers = self
+                .peers
+                .iter()
+                .filter(|(id, peer)| peer.observes && probes.sight_of(*id).is_none());
+            let observers = observers.map(|(id, peer)| recipient((id, &peer.address), false));
+            targets.chain(observers).collect()
+        };
+        Arc::clone(self.recipients.get_or_insert_with(all))
     }
 }
 
 impl Agent {
     /// A session began: its coordinator knows of no beacon.
     pub(super) fn start_beacons(&mut self) {
-        self.beacons.untold = self.beacons.peers.keys().copied().collect();
+        self.beacons.untold = self.beacons.peers.ids().collect();
         if !std::mem::replace(&mut self.beacons.started, true) {
             self.next_beacons();
         }
@@ -75,19 +101,26 @@ impl Agent {
         let (now, target) = (self.now, self.probes.sight_of(sender));
         let follows = target.is_some() || observes;
         let full = self.beacons.peers.len() >= MAX_PEERS;
-        let known = self.beacons.peers.get_mut(&sender);
+        let known = self.beacons.peers.get_mut(sender);
         if self.probes.cluster() != Some(cluster) || !follows || (known.is_none() && full) {
             return;
         }
-        let peer = Peer {
-            address,
-            at: now,
-            lost: false,
-            observes,
-        };
         let was_lost = match known {
-            Some(known) => std::mem::replace(known, peer).lost,
-            None => self.beacons.peers.insert(sender, peer).is_none(),
+            Some(known) if known.observes == observes && known.address == address => {
+                known.at = now;
+                std::mem::replace(&mut known.lost, false)
+            }
+            _ => {
+                let peer = Peer {
+                    address,
+                    at: now,
+                    lost: false,
+                    observes,
+                };
+                self.beacons.recipients = None;
+                let before = self.beacons.peers.insert(sender, peer);
+                before.is_none_or(|before| before.lost)
+            }
         };
         let unheard = matches!(target, Some(Some(Sight::Silent | Sight::Refused)));
         if was_lost {
@@ -104,25 +137,20 @@ impl Agent {
         let (now, late) = (self.now, self.now.since(self.beacons.due) > LATE);
         self.next_beacons();
         let Some(cluster) = self.probes.cluster() else { return };
-        let probes = &self.probes;
-        self.beacons
-            .peers
-            .retain(|id, peer| probes.sight_of(*id).is_some() || (peer.observes && now.since(peer.at) < FORGOTTEN));
-        let mut send = |to: NodeId, address: &Arc<str>, observes: bool| {
-            let address = Arc::clone(address);
-            self.effects.push_back(Effect::Beacon {
-                cluster,
-                to,
-                address,
-                observes,
-            });
-        };
-        for (id, address) in probes.targets() {
-            send(id, address, true);
-        }
-        for (&id, peer) in &mut self.beacons.peers {
-            if peer.observes && probes.sight_of(id).is_none() {
-                send(id, &peer.address, false);
+        let Beacons {
+            peers,
+            untold,
+            recipients,
+            ..
+        } = &mut self.beacons;
+        // Both are in the order of ids: each peer is looked for from where the one before it was.
+        let mut targets = self.probes.targets().map(|(id, _)| id).peekable();
+        peers.retain(|id, peer| {
+            while targets.next_if(|target| *target < id).is_some() {}
+            let is_kept = targets.peek() == Some(&id) || (peer.observes && now.since(peer.at) < FORGOTTEN);
+            if !is_kept {
+                *recipients = None;
+                return false;
             }
             if late && !peer.lost {
                 // This process stood still: whatever came meanwhile may still wait.
@@ -130,13 +158,19 @@ impl Agent {
             }
             if !peer.lost && now.since(peer.at) >= LOST {
                 peer.lost = true;
-                self.beacons.untold.insert(id);
+                untold.insert(id);
             }
+            true
+        });
+        drop(targets);
+        let to = self.beacons.recipients(&self.probes);
+        if !to.is_empty() {
+            self.effects.push_back(Effect::Beacons { cluster, to });
         }
         let beacons = &mut self.beacons;
         let untold = std::mem::take(&mut beacons.untold).into_iter();
         let news: Vec<(NodeId, bool)> = untold
-            .filter_map(|id| Some((id, !beacons.peers.get(&id)?.lost)))
+            .filter_map(|id| Some((id, !beacons.peers.get(id)?.lost)))
             .collect();
         for news in news.chunks(REPORTS) {
             self.tell_arrivals(news.to_vec());

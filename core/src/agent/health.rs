@@ -107,8 +107,7 @@ impl Agent {
     }
 
     fn disk_due(&mut self, number: u64) {
-        let due = self.now + DISK_PATIENCE;
-        self.timers.set(due, Timer::DiskLate(number, due));
+        self.timers.set(self.now + DISK_PATIENCE, Timer::DiskLate(number));
     }
 
     /// A write should be done by now.

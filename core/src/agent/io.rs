@@ -118,7 +118,7 @@ pub enum Report {
     /// Opens the session.
     Hello(Box<Hello>),
     /// Proof of life.
-    Heartbeat(Heartbeat),
+    Heartbeat(Box<Heartbeat>),
     /// How a directive fares.
     Directive {
         /// The directive.
@@ -201,16 +201,12 @@ pub enum Effect {
         /// How long to wait for an answer, however late.
         timeout: Duration,
     },
-    /// Send a peer a beacon: a datagram of full size.
-    Beacon {
-        /// The cluster that both should belong to.
+    /// Send each of these peers a beacon: a datagram of full size.
+    Beacons {
+        /// The cluster that all should belong to.
         cluster: ClusterId,
-        /// The peer.
-        to: NodeId,
-        /// Where it is, as host:port.
-        address: Arc<str>,
-        /// This node probes it.
-        observes: bool,
+        /// The peers, at most 192.
+        to: Arc<[Recipient]>,
     },
     /// Ask a peer to ask the coordinator for this node's standing; answer [`Input::Answered`].
     Ask {
@@ -263,6 +259,17 @@ pub enum Effect {
     Tell(Notice),
     /// Everything is said: the process may end.
     Stopped,
+}
+
+/// A peer that is sent beacons.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipient {
+    /// The peer.
+    pub node: NodeId,
+    /// Where it is, as host:port.
+    pub address: Arc<str>,
+    /// This node probes it.
+    pub observes: bool,
 }
 
 /// Something an operator wants to know.

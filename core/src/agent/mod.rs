@@ -8,6 +8,7 @@ mod membership;
 #[cfg(test)]
 mod membership_tests;
 mod probes;
+mod table;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -19,7 +20,7 @@ use rand_pcg::Pcg64Mcg;
 
 use beacons::Beacons;
 use health::SelfHealth;
-pub use io::{Effect, Input, Notice, ProbeOutcome, Report};
+pub use io::{Effect, Input, Notice, ProbeOutcome, Recipient, Report};
 use membership::Membership;
 use probes::Probes;
 use work::Work;
@@ -78,7 +79,7 @@ pub struct Config {
 }
 
 /// Every timer of the agent's logic. Each carries a token; one that is not the newest of its kind is stale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Timer {
     /// The next attempt at a session.
     Reconnect(u64),
@@ -90,16 +91,16 @@ enum Timer {
     Quiet(u64),
     /// The next probe of a node.
     Probe(NodeId, u64),
-    /// A probe should have been answered by now: the node, the probe's number, and when this is due.
-    Missed(NodeId, u64, Time),
+    /// A probe should have been answered by now: the node, and the probe's number.
+    Missed(NodeId, u64),
     /// The next beacons.
     Beacons,
     /// Is the coordinator heard, and does the lease still run?
     Membership(u64),
     /// The disk is looked at.
     Disk,
-    /// A write should be done by now: its number, and when this is due.
-    DiskLate(u64, Time),
+    /// A write should be done by now: its number.
+    DiskLate(u64),
     /// Changes of instances are told.
     Work(u64),
 }
@@ -255,25 +256,24 @@ impl Agent {
             Input::LogRead(chunk) => self.log_read(chunk),
             Input::Shutdown { reason } => self.shutdown(reason),
         }
-        self.prune();
     }
 
     /// Does what every timer that is due asks for.
     pub fn handle_timeout(&mut self, now: Time) {
         self.now = self.now.max(now);
         self.notice_lateness(self.timers.next());
-        while let Some(timer) = self.timers.take_due(now) {
+        while let Some((due, timer)) = self.timers.take_due(now) {
             match timer {
                 Timer::Reconnect(token) if token == self.reconnect => self.connect(),
                 Timer::Opening(conn) => self.give_up_opening(conn),
                 Timer::Heartbeat(token) if token == self.beat => self.beat(),
                 Timer::Quiet(token) if token == self.quiet => self.give_up_quiet(),
                 Timer::Probe(target, token) => self.probe(target, token),
-                Timer::Missed(target, number, due) => self.missed(target, number, due),
+                Timer::Missed(target, number) => self.missed(target, number, due),
                 Timer::Beacons => self.send_beacons(),
                 Timer::Membership(token) => self.check_membership(token),
                 Timer::Disk => self.check_disk(),
-                Timer::DiskLate(number, due) => self.disk_late(number, due),
+                Timer::DiskLate(number) => self.disk_late(number, due),
                 Timer::Work(token) => self.tell_work(token),
                 Timer::Reconnect(_) | Timer::Heartbeat(_) | Timer::Quiet(_) => {}
             }
@@ -281,11 +281,11 @@ impl Agent {
         self.prune();
     }
 
-    /// Most probes are answered, and an agent should not wake up once more for each.
+    /// Most probes are answered, and an agent should not wake up once more for each. To be called when one is no longer under way.
     fn prune(&mut self) {
         let probes = &self.probes;
         self.timers
-            .prune(|timer| matches!(timer, Timer::Missed(id, number, _) if !probes.is_under_way(*id, *number)));
+            .prune(|timer| matches!(timer, Timer::Missed(id, number) if !probes.is_under_way(*id, *number)));
     }
 
     /// Names of every kind of timer.
@@ -298,7 +298,12 @@ impl Agent {
 
     /// The next thing to be done outside.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        let effect = self.effects.pop_front();
+        if effect.is_none() {
+            // The next ones begin at the front again, in memory that is still in the caches.
+            self.effects.clear();
+        }
+        effect
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
@@ -546,7 +551,7 @@ impl Agent {
         let (sequence, refreshed) = (live.sequence, std::mem::take(&mut live.refreshing));
         self.effects.push_back(Effect::Send {
             conn,
-            report: Report::Heartbeat(heartbeat),
+            report: Report::Heartbeat(Box::new(heartbeat)),
         });
         self.beaten(sequence);
         for id in refreshed {

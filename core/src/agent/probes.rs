@@ -1,10 +1,10 @@
 //! Probes: each target once an interval, their phases spread over it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
 
-use super::{Agent, Effect, ProbeOutcome, Report, Timer};
+use super::{Agent, Effect, ProbeOutcome, Report, Timer, table::Table};
 use crate::{
     coordinator::ProbePlan,
     id::{ClusterId, NodeId},
@@ -55,11 +55,13 @@ impl Target {
     }
 }
 
-/// The median of what there is: one answer that was late moves nobody.
+/// The median of the newest times, the longer one of two: one answer that was late moves nobody.
 fn median(newest: [Option<Duration>; 3]) -> Option<Duration> {
-    let mut known: Vec<Duration> = newest.into_iter().flatten().collect();
-    known.sort_unstable();
-    known.get(known.len() / 2).copied()
+    let [one, two, three] = newest;
+    match (one, two, three) {
+        (Some(one), Some(two), Some(three)) => Some(one.min(two).max(one.max(two).min(three))),
+        _ => one.max(two),
+    }
 }
 
 /// The targets and what is known of the links to them.
@@ -67,7 +69,7 @@ fn median(newest: [Option<Duration>; 3]) -> Option<Duration> {
 pub(super) struct Probes {
     cluster: Option<ClusterId>,
     plan: ProbePlan,
-    targets: BTreeMap<NodeId, Target>,
+    targets: Table<Target>,
     /// Where this node is in the network.
     coordinate: Coordinate,
     /// Where the coordinator knows it to be.
@@ -84,7 +86,7 @@ impl Probes {
         self.cluster = Some(cluster);
         self.plan = ProbePlan::default();
         self.told = None;
-        for target in self.targets.values_mut() {
+        for (_, target) in self.targets.iter_mut() {
             target.meter.forget_reports();
         }
     }
@@ -96,25 +98,25 @@ impl Probes {
 
     /// What is seen of a target, if that was probed; `None` for others.
     pub(super) fn sight_of(&self, id: NodeId) -> Option<Option<Sight>> {
-        self.targets.get(&id).map(|target| target.sight)
+        self.targets.get(id).map(|target| target.sight)
     }
 
     /// The targets and their addresses.
     pub(super) fn targets(&self) -> impl Iterator<Item = (NodeId, &Arc<str>)> {
-        self.targets.iter().map(|(&id, target)| (id, &target.address))
+        self.targets.iter().map(|(id, target)| (id, &target.address))
     }
 
     /// The targets that answer, and their addresses.
     pub(super) fn heard(&self) -> impl Iterator<Item = (NodeId, &Arc<str>)> {
         let heard = |(_, target): &(_, &Target)| target.sight == Some(Sight::Heard);
         let targets = self.targets.iter().filter(heard);
-        targets.map(|(&id, target)| (id, &target.address))
+        targets.map(|(id, target)| (id, &target.address))
     }
 
     /// True while a probe of this number is not answered.
     pub(super) fn is_under_way(&self, id: NodeId, number: u64) -> bool {
         self.targets
-            .get(&id)
+            .get(id)
             .is_some_and(|target| target.under_way == Some(number))
     }
 
@@ -136,12 +138,10 @@ impl Probes {
     }
 
     fn observation(&self, id: NodeId, now: Time) -> Option<(NodeId, Observation)> {
-        let target = self.targets.get(&id)?;
-        let last_heard_age_millis = target.meter.report(now).last_success_age_millis;
-        let sight = target.sight?;
+        let target = self.targets.get(id)?;
         let observation = Observation {
-            sight,
-            last_heard_age_millis,
+            sight: target.sight?,
+            last_heard_age_millis: target.meter.last_success_age_millis(now),
         };
         Some((id, observation))
     }
@@ -151,7 +151,7 @@ impl Probes {
         let changed = self
             .targets
             .iter_mut()
-            .filter_map(|(&id, target)| Some((id, target.meter.changed(now)?)));
+            .filter_map(|(id, target)| Some((id, target.meter.changed(now)?)));
         changed.take(most).collect()
     }
 }
@@ -160,7 +160,7 @@ impl Agent {
     /// A probe ended.
     pub(super) fn probed(&mut self, id: NodeId, outcome: ProbeOutcome) {
         let now = self.now;
-        let Some(target) = self.probes.targets.get_mut(&id) else {
+        let Some(target) = self.probes.targets.get_mut(id) else {
             return;
         };
         target.under_way = None;
@@ -183,7 +183,11 @@ impl Agent {
                 Sight::Silent
             }
         };
-        self.sees(id, sight);
+        // A host that refused and is now silent is no less gone.
+        if target.sight.replace(sight) != Some(sight) {
+            self.tell_sight(id);
+        }
+        self.prune();
     }
 
     /// A probe should have been answered by now.
@@ -191,30 +195,26 @@ impl Agent {
         let Some(target) = self
             .probes
             .targets
-            .get(&id)
+            .get_mut(id)
             .filter(|target| target.under_way == Some(number))
         else {
             return;
         };
         if self.now.since(due) > LATE {
             let due = self.now + target.patience();
-            self.timers.set(due, Timer::Missed(id, number, due));
+            self.timers.set(due, Timer::Missed(id, number));
             return;
         }
-        self.sees(id, Sight::Silent);
+        let silent = Sight::Silent;
+        if target.sight.replace(silent) != Some(silent) {
+            self.tell_sight(id);
+        }
     }
 
-    /// Tells the coordinator at once when it sees something else than before.
-    fn sees(&mut self, id: NodeId, sight: Sight) {
-        let now = self.now;
-        let Some(target) = self.probes.targets.get_mut(&id) else {
-            return;
-        };
-        // A host that refused and is now silent is no less gone.
-        let known = target.sight == Some(sight);
-        target.sight = Some(sight);
-        if let (false, Some(conn)) = (known, self.live_conn()) {
-            let observation = self.probes.observation(id, now);
+    /// Tells the coordinator at once that it sees something else than before.
+    fn tell_sight(&mut self, id: NodeId) {
+        if let Some(conn) = self.live_conn() {
+            let observation = self.probes.observation(id, self.now);
             let report = Report::Evidence {
                 observations: observation.into_iter().collect(),
                 health: None,
@@ -226,17 +226,9 @@ impl Agent {
     /// A new coordinator hears of everybody that is not heard; of the others it hears by heartbeats.
     pub(super) fn tell_all_sights(&mut self) {
         let now = self.now;
-        let lost = |target: &&NodeId| {
-            self.probes
-                .targets
-                .get(*target)
-                .is_some_and(|target| matches!(target.sight, Some(Sight::Silent | Sight::Refused)))
-        };
-        let lost: Vec<NodeId> = self.probes.targets.keys().filter(lost).copied().collect();
-        let observations: Vec<_> = lost
-            .into_iter()
-            .filter_map(|id| self.probes.observation(id, now))
-            .collect();
+        let lost = |(_, target): &(_, &Target)| matches!(target.sight, Some(Sight::Silent | Sight::Refused));
+        let lost = self.probes.targets.iter().filter(lost);
+        let observations: Vec<_> = lost.filter_map(|(id, _)| self.probes.observation(id, now)).collect();
         if let (false, Some(conn)) = (observations.is_empty(), self.live_conn()) {
             let report = Report::Evidence {
                 observations,
@@ -254,9 +246,9 @@ impl Agent {
         plan.targets.truncate(MAX_TARGETS);
         let mut before = std::mem::take(&mut self.probes.targets);
         for (id, address) in &plan.targets {
-            let kept = before.remove(id).filter(|target| *target.address == **address);
+            let kept = before.remove(*id).filter(|target| *target.address == **address);
             let is_new = kept.is_none();
-            let target = kept.unwrap_or_else(|| {
+            let mut target = kept.unwrap_or_else(|| {
                 let (address, meter) = (Arc::from(address.as_str()), LinkMeter::default());
                 Target {
                     address,
@@ -267,12 +259,16 @@ impl Agent {
                     sight: None,
                 }
             });
-            self.probes.targets.insert(*id, target);
             if is_new || plan.interval != self.probes.plan.interval {
                 let first = self.first_probe(plan.interval);
-                self.probe_at(*id, first);
+                self.probes.tokens += 1;
+                target.timer = self.probes.tokens;
+                self.timers.set(first, Timer::Probe(*id, target.timer));
             }
+            self.probes.targets.insert(*id, target);
         }
+        self.prune();
+        self.beacons.targets_changed();
         self.probes.plan = plan.clone();
         self.effects.push_back(Effect::Targets(plan));
     }
@@ -287,19 +283,10 @@ impl Agent {
         Time(slot.saturating_mul(step).saturating_add(offset))
     }
 
-    fn probe_at(&mut self, id: NodeId, at: Time) {
-        let Some(target) = self.probes.targets.get_mut(&id) else {
-            return;
-        };
-        self.probes.tokens += 1;
-        target.timer = self.probes.tokens;
-        self.timers.set(at, Timer::Probe(id, target.timer));
-    }
-
     pub(super) fn probe(&mut self, id: NodeId, token: u64) {
         let interval = self.probes.plan.interval;
         let Some(cluster) = self.probes.cluster else { return };
-        let Some(target) = self.probes.targets.get_mut(&id).filter(|target| target.timer == token) else {
+        let Some(target) = self.probes.targets.get_mut(id).filter(|target| target.timer == token) else {
             return;
         };
         if target.under_way.is_none() {
@@ -308,7 +295,7 @@ impl Agent {
             target.under_way = Some(sequence);
             let (address, timeout) = (Arc::clone(&target.address), TIMEOUT);
             let due = self.now + target.patience();
-            self.timers.set(due, Timer::Missed(id, sequence, due));
+            self.timers.set(due, Timer::Missed(id, sequence));
             self.effects.push_back(Effect::Probe {
                 cluster,
                 target: id,
@@ -317,6 +304,8 @@ impl Agent {
                 timeout,
             });
         }
-        self.probe_at(id, self.now + interval);
+        self.probes.tokens += 1;
+        target.timer = self.probes.tokens;
+        self.timers.set(self.now + interval, Timer::Probe(id, target.timer));
     }
 }

@@ -136,7 +136,7 @@ impl Rig {
             Effect::Send {
                 report: Report::Heartbeat(heartbeat),
                 ..
-            } => Some(heartbeat.clone()),
+            } => Some((**heartbeat).clone()),
             _ => None,
         };
         self.effects.iter().filter_map(heartbeat).collect()

@@ -55,7 +55,7 @@ use crate::{
 use staging::Staging;
 
 /// Every timer of the coordinator's logic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Timer {
     /// A cycle begins.
     Pulse,
@@ -271,7 +271,7 @@ impl Coordinator {
     /// Does what every timer that is due asks for.
     pub fn handle_timeout(&mut self, now: Time) {
         self.advance(now);
-        while let Some(timer) = self.timers.take_due(now) {
+        while let Some((_, timer)) = self.timers.take_due(now) {
             match timer {
                 Timer::Pulse => self.pulse(),
                 Timer::Liveness(index, token) => self.look_at(index, token),

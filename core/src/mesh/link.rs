@@ -197,6 +197,23 @@ impl LinkMeter {
 
     /// What there is to report at `now`.
     pub fn report(&self, now: Time) -> LinkReport {
+        let (state, loss) = self.state();
+        LinkReport {
+            state,
+            rtt_micros: self.smoothed_micros(),
+            rtt_p95_micros: self.p95(),
+            loss,
+            last_success_age_millis: self.last_success_age_millis(now),
+        }
+    }
+
+    /// Milliseconds since the last answer; `None` when there was none.
+    pub fn last_success_age_millis(&self, now: Time) -> Option<u64> {
+        self.last_success.map(|at| now.since(at).as_millis() as u64)
+    }
+
+    /// The link's condition, and the share of the newest probes that was lost.
+    fn state(&self) -> (LinkState, f32) {
         let mask = if self.probes == WINDOW as u32 {
             u32::MAX
         } else {
@@ -217,13 +234,7 @@ impl LinkMeter {
             _ if self.is_slow() => LinkState::Slow,
             _ => LinkState::Up,
         };
-        LinkReport {
-            state,
-            rtt_micros: self.smoothed.unwrap_or(0.0) as u32,
-            rtt_p95_micros: self.p95(),
-            loss,
-            last_success_age_millis: self.last_success.map(|at| now.since(at).as_millis() as u64),
-        }
+        (state, loss)
     }
 
     fn p95(&self) -> u32 {
@@ -239,20 +250,18 @@ impl LinkMeter {
 
     /// What to report if it differs enough from what was reported last; the caller sends it.
     pub fn changed(&mut self, now: Time) -> Option<LinkReport> {
-        let report = self.report(now);
+        let (state, loss) = self.state();
         let worth_it = match &self.reported {
-            None => report.state != LinkState::Unknown,
+            None => state != LinkState::Unknown,
             Some(old) => {
-                let moved = old.rtt_micros.abs_diff(report.rtt_micros);
-                old.state != report.state
-                    || (old.loss - report.loss).abs() >= 0.05
-                    || (moved > 100 && moved > old.rtt_micros / 4)
+                let moved = old.rtt_micros.abs_diff(self.smoothed_micros());
+                old.state != state || (old.loss - loss).abs() >= 0.05 || (moved > 100 && moved > old.rtt_micros / 4)
             }
         };
         if worth_it {
-            self.reported = Some(report);
+            self.reported = Some(self.report(now));
         }
-        worth_it.then_some(report)
+        self.reported.filter(|_| worth_it)
     }
 
     /// Everything is to be reported anew: the session is a new one.
