@@ -1,0 +1,150 @@
+//! What agents send to one another: beacons, questions, probes.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use wyneos::{convert, v1};
+use wyneos_core::{
+    agent::{Agent, Input, ProbeOutcome},
+    standing::Standing,
+    time::Time,
+};
+
+use super::{PATIENCE, Question, RESEND, Waiting, id_of};
+use crate::{
+    coordinator::CLUSTER,
+    net::SMALL,
+    world::{What, World, name},
+};
+
+impl World<'_> {
+    pub(crate) fn beacon_in(&mut self, sender: usize, receiver: usize, observes: bool) {
+        if self.machines[receiver].powered {
+            let address = Arc::clone(&self.addresses[sender]);
+            let (cluster, sender) = (CLUSTER, id_of(sender));
+            self.tell_agent(
+                receiver,
+                Input::Beacon {
+                    cluster,
+                    sender,
+                    address,
+                    observes,
+                },
+            );
+        }
+    }
+
+    /// A question for a standing reaches a peer.
+    pub(crate) fn ask(&mut self, question: Question) {
+        let machine = &mut self.machines[question.via];
+        if !machine.powered || !machine.runs() {
+            self.later(PATIENCE, What::Answered(Box::new((question, None))));
+            return;
+        }
+        self.asked += 1;
+        let id = self.asked;
+        machine.questions.insert(id, question);
+        let asked = Input::Question {
+            id,
+            cluster: question.cluster,
+            asker: id_of(question.asker),
+            incarnation: question.incarnation,
+        };
+        self.tell_agent(question.via, asked);
+    }
+
+    pub(crate) fn answered(&mut self, question: Question, standing: Option<Standing>) {
+        let Question { asker, via, number, .. } = question;
+        let via = id_of(via);
+        // By the bytes that it would have on the wire.
+        let standing = standing.map(|standing| {
+            let bytes = convert::standing_out(standing).encode_to_vec();
+            v1::Standing::decode(&*bytes).map(convert::standing_in)
+        });
+        match standing.transpose().map(Option::transpose) {
+            Ok(Ok(standing)) => self.tell_agent(asker, Input::Answered { number, via, standing }),
+            _ => self.fail(format!("{} cannot read its standing", name(asker))),
+        }
+    }
+
+    /// Which of the probes under way it is; `None` when the observer no longer waits for it.
+    fn awaited(&self, observer: usize, subject: usize, number: u64) -> Option<usize> {
+        let probes = &self.machines[observer].probes;
+        probes
+            .iter()
+            .position(|&(of, probe, _)| (of, probe) == (subject, number))
+    }
+
+    /// The observer waits for it no longer; returns when it left.
+    fn end_probe(&mut self, observer: usize, subject: usize, number: u64) -> Option<Time> {
+        let at = self.awaited(observer, subject, number)?;
+        let (_, _, left) = self.machines[observer].probes.swap_remove(at);
+        Some(left)
+    }
+
+    pub(crate) fn probe_out(&mut self, observer: usize, subject: usize, number: u64, attempt: u32) {
+        if self.awaited(observer, subject, number).is_none() {
+            return;
+        }
+        match self.net.packet(&mut self.rng, observer, subject, SMALL) {
+            Some(takes) => self.later(takes, What::ProbeIn(observer, subject, number)),
+            None => {
+                let wait = RESEND * 2u32.pow(attempt.min(9));
+                self.later(wait, What::ProbeOut(observer, subject, number, attempt + 1));
+            }
+        }
+    }
+
+    pub(crate) fn probe_in(&mut self, observer: usize, subject: usize, number: u64) {
+        let machine = &mut self.machines[subject];
+        if !machine.powered {
+            return;
+        }
+        if machine.runs() && machine.is_frozen() {
+            machine.inbox.push(Waiting::Probe(observer, number));
+            return;
+        }
+        self.reply_out(observer, subject, number, 0);
+    }
+
+    pub(crate) fn reply_out(&mut self, observer: usize, subject: usize, number: u64, attempt: u32) {
+        let machine = &self.machines[subject];
+        if !machine.powered || self.awaited(observer, subject, number).is_none() {
+            return;
+        }
+        let answered = machine.runs();
+        match self.net.packet(&mut self.rng, subject, observer, SMALL) {
+            Some(takes) => self.later(takes, What::ReplyIn(observer, subject, number, answered)),
+            None => {
+                let wait = RESEND * 2u32.pow(attempt.min(9));
+                self.later(wait, What::ReplyOut(observer, subject, number, attempt + 1));
+            }
+        }
+    }
+
+    pub(crate) fn reply_in(&mut self, observer: usize, subject: usize, number: u64, answered: bool) {
+        let now = self.now;
+        let Some(left) = self.end_probe(observer, subject, number) else {
+            return;
+        };
+        let outcome = if answered {
+            // The answer was made when it left; what that says of the place is the same.
+            let coordinate = self.machines[subject].core.as_ref().map(Agent::coordinate);
+            ProbeOutcome::Answered(now.since(left), coordinate)
+        } else {
+            ProbeOutcome::Refused
+        };
+        self.probe_ended(observer, subject, outcome);
+    }
+
+    pub(crate) fn probe_timeout(&mut self, observer: usize, subject: usize, number: u64) {
+        if self.end_probe(observer, subject, number).is_some() {
+            self.probe_ended(observer, subject, ProbeOutcome::Failed);
+        }
+    }
+
+    fn probe_ended(&mut self, observer: usize, subject: usize, outcome: ProbeOutcome) {
+        let target = id_of(subject);
+        self.tell_agent(observer, Input::Probed { target, outcome });
+    }
+}

@@ -1,0 +1,117 @@
+//! The coordinator's disk and its publisher.
+
+use std::{mem, sync::Arc};
+
+use rand::RngExt;
+use wyneos::canonical::Canonical;
+use wyneos_core::coordinator::{Input, Published};
+
+use super::{DISK, WRITES_MAX, Write};
+use crate::world::{What, World};
+
+impl World<'_> {
+    pub(super) fn write(&mut self, write: Write) {
+        self.host.disk.writes.push_back(write);
+        let waiting = self.host.disk.writes.len();
+        if waiting > WRITES_MAX {
+            self.fail(format!("{waiting} writes wait for the disk"));
+        }
+        self.write_on();
+    }
+
+    /// Begins the next transaction unless one is under way: every batch that waits, as the store does, or a snapshot.
+    fn write_on(&mut self) {
+        let takes = DISK + DISK.mul_f64(self.rng.random_range(0.0..1.0));
+        let disk = &mut self.host.disk;
+        if disk.under_way > 0 || disk.writes.is_empty() {
+            return;
+        }
+        let batches = disk.writes.iter().take_while(|write| matches!(write, Write::Batch(_)));
+        disk.under_way = batches.count().max(1);
+        let (done, generation) = (self.now.max(disk.stalled_until) + takes, self.host.generation);
+        self.at(done, What::DiskDone(generation));
+    }
+
+    pub(crate) fn disk_done(&mut self, generation: u32) {
+        if generation != self.host.generation {
+            return;
+        }
+        if self.host.disk.fails {
+            // What could not be kept must not be acted on: the process ends.
+            self.host.disk.writes.clear();
+            self.kill_coordinator();
+            return;
+        }
+        let disk = &mut self.host.disk;
+        let many = mem::take(&mut disk.under_way).min(disk.writes.len());
+        let done: Vec<Write> = disk.writes.drain(..many).collect();
+        let kept: Vec<Input> = done.into_iter().map(|write| self.keep(write)).collect();
+        for input in kept {
+            self.tell_coordinator(input);
+        }
+        self.write_on();
+    }
+
+    /// Puts something onto the disk; returns what the logic is to hear of it.
+    pub(super) fn keep(&mut self, write: Write) -> Input {
+        let host = &mut self.host;
+        match write {
+            Write::Batch(batch) => {
+                let mut went_back = None;
+                for node in &batch.nodes {
+                    let before = host.disk.nodes.insert(node.id(), Arc::clone(node));
+                    if before.is_some_and(|old| (old.incarnation, old.session) > (node.incarnation, node.session)) {
+                        went_back = Some(format!("incarnation or session of {} went back", node.facts.name));
+                    }
+                }
+                for (name, record) in &batch.workloads {
+                    match record {
+                        Some(record) => host.disk.workloads.insert(Arc::clone(name), Arc::clone(record)),
+                        None => host.disk.workloads.remove(name),
+                    };
+                }
+                for (id, record) in &batch.assignments {
+                    match record {
+                        Some(record) => host.disk.assignments.insert(*id, Arc::clone(record)),
+                        None => host.disk.assignments.remove(id),
+                    };
+                }
+                let durable = &mut host.disk.durable;
+                durable.policy = batch.policy.unwrap_or(durable.policy);
+                durable.last_event = batch.events.last().map_or(durable.last_event, |event| event.sequence);
+                durable.decisions = durable.decisions.max(batch.decisions);
+                if let Some(what) = went_back {
+                    self.fail(what);
+                }
+                Input::Committed
+            }
+            Write::Snapshot(snapshot) => {
+                let canonical = Canonical::new(&snapshot, host.canonical.as_ref());
+                let seal = Arc::new(host.sealer.seal(snapshot.epoch, snapshot.cycle, &canonical.bytes()));
+                host.canonical = Some(canonical);
+                let last = mem::replace(
+                    &mut host.disk.durable.last_snapshot,
+                    (seal.epoch, seal.cycle, seal.chain),
+                );
+                let follows = seal.previous == last.2;
+                let before = mem::replace(&mut host.published, (seal.epoch, seal.cycle));
+                let seal_chain = seal.chain;
+                if (seal.epoch, seal.cycle) <= before {
+                    self.fail(format!(
+                        "snapshot {:?} was published after {before:?}",
+                        (seal.epoch, seal.cycle)
+                    ));
+                }
+                if !follows {
+                    self.fail("a seal does not follow the one before".to_owned());
+                }
+                self.note("seal", &seal_chain);
+                Input::Published(Published {
+                    seal,
+                    subscribers: 0,
+                    lagging: 0,
+                })
+            }
+        }
+    }
+}

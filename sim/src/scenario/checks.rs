@@ -1,0 +1,193 @@
+//! Whether what a scenario says can be.
+
+use std::time::Duration;
+
+use super::{Cluster, Expect, Fault, Kind, MAX_NODES, Order, Verb, machines::Group};
+
+pub(super) fn check_share(field: &str, share: f64) -> Result<(), String> {
+    if (0.0..=1.0).contains(&share) {
+        return Ok(());
+    }
+    Err(format!("{field}: {share} is not between 0 and 1"))
+}
+
+pub(super) fn check_cluster(cluster: &Cluster) -> Result<(), String> {
+    if !(1..=MAX_NODES).contains(&cluster.nodes) {
+        return Err(format!("nodes: {} is not between 1 and {MAX_NODES}", cluster.nodes));
+    }
+    if !(1..=cluster.nodes).contains(&cluster.zones) {
+        return Err(format!(
+            "zones: {} is not between 1 and the number of nodes",
+            cluster.zones
+        ));
+    }
+    if !(0.0..=0.1).contains(&cluster.clock_drift) {
+        return Err(format!("clock_drift: {} is not between 0 and 0.1", cluster.clock_drift));
+    }
+    if let Some((label, _)) = cluster
+        .labels
+        .iter()
+        .find(|(label, values)| **values == 0 || label.is_empty() || *label == "zone")
+    {
+        return Err(format!(
+            "labels: {label:?} needs a name other than zone, and at least one value"
+        ));
+    }
+    let spans = [
+        ("cycle", cluster.cycle),
+        ("heartbeat", cluster.heartbeat),
+        ("probe_interval", cluster.probe_interval),
+    ];
+    for (field, span) in spans {
+        if span < Duration::from_millis(100) {
+            return Err(format!("{field}: {span:?} is shorter than 100ms"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) -> Result<(), String> {
+    if fault.at > duration {
+        return Err(format!("at: {:?} is after the end, {duration:?}", fault.at));
+    }
+    for target in fault.targets.iter().chain(&fault.peers) {
+        Group::parse(target, cluster)?;
+    }
+    // (Field, is it set, may it be, must it be).
+    let kind = fault.kind;
+    let network = matches!(
+        kind,
+        Kind::Cut | Kind::Loss | Kind::LargeLoss | Kind::Delay | Kind::Flap | Kind::CoordinatorCut
+    );
+    let coordinator = matches!(kind, Kind::CoordinatorCrash | Kind::CoordinatorPause);
+    let disk = matches!(kind, Kind::DiskStall | Kind::DiskFail);
+    let someone = !coordinator && !disk;
+    let lasts = matches!(kind, Kind::Pause | Kind::CoordinatorPause | Kind::CoordinatorCrash) || disk;
+    let rules = [
+        ("targets", !fault.targets.is_empty(), !coordinator, someone),
+        (
+            "peers",
+            !fault.peers.is_empty(),
+            (network && kind != Kind::CoordinatorCut) || kind == Kind::Lie,
+            false,
+        ),
+        ("one_way", fault.one_way, network, false),
+        (
+            "for",
+            fault.lasts.is_some(),
+            !matches!(kind, Kind::Restart | Kind::ClockJump),
+            lasts,
+        ),
+        ("loss", fault.loss.is_some(), kind == Kind::Loss, kind == Kind::Loss),
+        ("load", fault.load.is_some(), kind == Kind::Load, kind == Kind::Load),
+        ("delay", fault.delay.is_some(), kind == Kind::Delay, kind == Kind::Delay),
+        ("period", fault.period.is_some(), kind == Kind::Flap, kind == Kind::Flap),
+        (
+            "speed",
+            fault.speed.is_some(),
+            kind == Kind::Starve,
+            kind == Kind::Starve,
+        ),
+        (
+            "pause",
+            fault.pause.is_some(),
+            kind == Kind::Starve,
+            kind == Kind::Starve,
+        ),
+        (
+            "jump",
+            fault.jump.is_some(),
+            kind == Kind::ClockJump,
+            kind == Kind::ClockJump,
+        ),
+        ("back", fault.back, kind == Kind::ClockJump, false),
+    ];
+    for (field, set, may, must) in rules {
+        if set && !may {
+            return Err(format!("{field}: means nothing for this kind of fault"));
+        }
+        if must && !set {
+            return Err(format!("{field}: missing, and this kind of fault needs it"));
+        }
+    }
+    check_share("loss", fault.loss.unwrap_or_default())?;
+    check_share("load", fault.load.unwrap_or_default())?;
+    check_share("speed", fault.speed.unwrap_or_default())?;
+    let zero = |span: Option<Duration>| span.is_some_and(|span| span.is_zero());
+    if zero(fault.period) || zero(fault.pause) {
+        return Err("period, pause: zero".to_owned());
+    }
+    Ok(())
+}
+
+pub(super) fn check_order(order: &Order, cluster: &Cluster, duration: Duration) -> Result<(), String> {
+    if order.at > duration {
+        return Err(format!("at: {:?} is after the end, {duration:?}", order.at));
+    }
+    if matches!(order.verb, Verb::Autonomy | Verb::Approve) {
+        let said = order.heal.or(order.rebalance).or(order.preempt).is_some();
+        return match said == (order.verb == Verb::Autonomy) {
+            true => Ok(()),
+            false => Err("heal, rebalance, preempt: they belong to autonomy, and it needs one of them".to_owned()),
+        };
+    }
+    if order.on_workload().is_some() {
+        return match (
+            order.workload.is_empty(),
+            order.replicas.is_some() == (order.verb == Verb::Scale),
+        ) {
+            (false, true) => Ok(()),
+            (true, _) => Err("workload: missing, and this command needs it".to_owned()),
+            (_, false) => Err("replicas: belongs to scale, and to nothing else".to_owned()),
+        };
+    }
+    if order.targets.is_empty() {
+        return Err("targets: missing, and a command needs them".to_owned());
+    }
+    for target in &order.targets {
+        if Group::parse(target, cluster)? == Group::Coordinator {
+            return Err("targets: the coordinator is no node".to_owned());
+        }
+    }
+    if order.interval.is_some() && order.verb != Verb::SetHeartbeat {
+        return Err("interval: means nothing for this command".to_owned());
+    }
+    Ok(())
+}
+
+pub(super) fn check_expect(expect: &Expect, cluster: &Cluster) -> Result<(), String> {
+    for target in expect.targets.iter().chain(&expect.near).chain(&expect.far) {
+        if Group::parse(target, cluster)? == Group::Coordinator {
+            return Err("targets, near, far: the coordinator is no node".to_owned());
+        }
+    }
+    if expect.workload.is_some() {
+        let timed = usize::from(expect.by.is_some()) + usize::from(expect.at_end);
+        return match (expect.running.is_some(), expect.starts_at_most.is_some(), timed) {
+            (true, false, 1) | (false, true, 0) => Ok(()),
+            _ => Err("workload: either running with one of by and at_end, or starts_at_most".to_owned()),
+        };
+    }
+    let asks = [expect.by.is_some(), expect.never, expect.at_end];
+    let asked = asks.iter().filter(|&&asks| asks).count();
+    let sides = !expect.near.is_empty() || !expect.far.is_empty();
+    if sides && expect.finding.is_none() {
+        return Err("near, far: they belong to a finding".to_owned());
+    }
+    if !expect.targets.is_empty() && expect.finding.is_some() {
+        return Err("targets: a finding has near and far instead".to_owned());
+    }
+    let lasting = [expect.liveness.is_some(), expect.finding.is_some()];
+    let passing = [expect.told.is_some(), expect.decision.is_some(), expect.lapse];
+    let count = |about: &[bool]| about.iter().filter(|&&about| about).count();
+    let counted = usize::from(expect.transitions_at_most.is_some());
+    match (asked, count(&lasting), count(&passing), counted) {
+        (1, 1, 0, 0) | (0, 0, 0, 1) => Ok(()),
+        (1, 0, 1, 0) if !expect.at_end => Ok(()),
+        _ => Err(
+            "an expectation is one of liveness and finding with one of by, never and at_end; one of told, decision and lapse with by \
+             or never; or transitions_at_most"
+                .to_owned(),
+        ),
+    }
+}

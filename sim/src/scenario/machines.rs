@@ -1,0 +1,71 @@
+//! Names of machines.
+
+use std::collections::BTreeSet;
+
+use super::Cluster;
+
+/// Some machines.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Group {
+    /// The coordinator's.
+    Coordinator,
+    /// Every node.
+    All,
+    /// A node, from 0.
+    Node(usize),
+    /// A zone, from 0.
+    Zone(usize),
+    /// So many hundredths of the nodes.
+    Share(f64),
+}
+
+impl Group {
+    /// What `text` names in `cluster`.
+    pub(crate) fn parse(text: &str, cluster: &Cluster) -> Result<Group, String> {
+        let numbered = |prefix: &str, count: usize| {
+            let number: usize = text.strip_prefix(prefix)?.parse().ok()?;
+            (1..=count).contains(&number).then(|| number - 1)
+        };
+        let share = || {
+            text.strip_suffix('%')?
+                .parse()
+                .ok()
+                .filter(|share| (0.0..=100.0).contains(share))
+        };
+        match text {
+            "coordinator" => Ok(Group::Coordinator),
+            "all" => Ok(Group::All),
+            _ => numbered("node-", cluster.nodes)
+                .map(Group::Node)
+                .or_else(|| numbered("zone-", cluster.zones).map(Group::Zone))
+                .or_else(|| share().map(Group::Share))
+                .ok_or_else(|| {
+                    let (nodes, zones) = (cluster.nodes, cluster.zones);
+                    format!("{text:?} is none of node-1 to node-{nodes}, zone-1 to zone-{zones}, all, coordinator, 30%")
+                }),
+        }
+    }
+}
+
+/// The nodes (from 0) that `names` stand for; what is drawn is drawn by `draw`, which is given a number of nodes.
+pub(crate) fn resolve(
+    names: &[String],
+    cluster: &Cluster,
+    draw: &mut impl FnMut(usize) -> BTreeSet<usize>,
+) -> (BTreeSet<usize>, bool) {
+    let (mut nodes, mut coordinator) = (BTreeSet::new(), false);
+    for name in names {
+        match Group::parse(name, cluster) {
+            Ok(Group::Coordinator) => coordinator = true,
+            Ok(Group::All) => nodes.extend(0..cluster.nodes),
+            Ok(Group::Node(node)) => {
+                nodes.insert(node);
+            }
+            Ok(Group::Zone(zone)) => nodes.extend((0..cluster.nodes).filter(|node| node % cluster.zones == zone)),
+            Ok(Group::Share(share)) => nodes.extend(draw((cluster.nodes as f64 * share / 100.0).round() as usize)),
+            // Checked when the scenario was read.
+            Err(_) => {}
+        }
+    }
+    (nodes, coordinator)
+}
