@@ -442,7 +442,8 @@ impl Coordinator {
         if !plan.healed.is_empty() {
             slots.extend(plan.starts.iter().map(|start| start.slot));
         }
-        if !slots.is_empty() && !(plan.healed.is_empty() && plan.preempted.is_empty()) {
+        let mends = !plan.healed.is_empty() || !plan.preempted.is_empty();
+        if mends && !slots.is_empty() {
             self.check_later(Arc::clone(&decision), Aim::Runs(Arc::clone(name), slots));
         }
         self.record_decision(about, decision);
