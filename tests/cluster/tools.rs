@@ -8,24 +8,20 @@ use std::{
 
 use wyneos::v1::Liveness;
 
-use crate::{harness::Cluster, secure::Secure};
+use crate::{
+    harness::{Cluster, skip},
+    secure::Secure,
+};
 
 /// Runs a tool; `None`, with a word, when it is not there. Under .ci/run it has to be.
 fn tool(name: &str, args: &[&str]) -> Option<Output> {
     match Command::new(name).args(args).output() {
         Ok(output) => Some(output),
         Err(error) => {
-            skip(&format!("{name} ({error})"));
+            skip(&format!("{name} is not on this machine ({error}); .ci/run installs it"));
             None
         }
     }
-}
-
-fn skip(what: &str) {
-    assert!(std::env::var_os("WYNEOS_TOOLS_REQUIRED").is_none(), "not there: {what}");
-    // Not by a macro of the test harness, which hides what passing tests print.
-    let word = format!("skipped: {what} is not on this machine; .ci/run installs it\n");
-    drop(std::io::stderr().write_all(word.as_bytes()));
 }
 
 fn text(output: &Output) -> String {
@@ -99,7 +95,7 @@ async fn a_client_in_python_needs_nothing_but_the_protos() {
     let at = |path: &str| format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
     let has_grpc = tool(python, &["-c", "import grpc, grpc_tools"]);
     if !has_grpc.is_some_and(|imported| imported.status.success()) {
-        skip("Python's grpcio-tools");
+        skip("Python's grpcio-tools are not on this machine; .ci/run installs them");
         return;
     }
     let ran = tool(
