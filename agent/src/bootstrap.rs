@@ -38,7 +38,7 @@ use crate::{
     driver::{self, Driver, State, ToAgent},
     host::{self, Sampler},
     identity::{self, Identity, IdentityError},
-    instance::Instances,
+    instance::{Groups, Instances},
     mesh::{Answering, Members, Peers},
     metrics::Metrics,
     tls::{Tls, TlsFailure},
@@ -131,7 +131,7 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
     let address = listener
         .local_addr()
         .map_err(|error| BootError::System("tell the address", error))?;
-    let facts = facts(&config, &identity, address)?;
+    let (facts, groups) = facts(&config, &identity, address)?;
     let clock = Clock::default();
     let seed = SysRng
         .try_next_u64()
@@ -143,6 +143,7 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
         config.data_dir.join("instances"),
         facts.name.clone(),
         config.ports.clone(),
+        groups,
         ephemeral,
         clock.wall(),
         sender.clone(),
@@ -255,10 +256,18 @@ async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener,
         .map_err(|source| BootError::Listen { field, address, source })
 }
 
-fn facts(config: &Config, identity: &Identity, address: SocketAddr) -> Result<Facts, BootError> {
+/// What the node is, and where its instances have their control groups.
+fn facts(config: &Config, identity: &Identity, address: SocketAddr) -> Result<(Facts, Option<Groups>), BootError> {
     let host = host::facts()?;
+    let found = match &config.cgroup.0 {
+        Some(below) => Groups::find(below, identity.id, host.cpus),
+        None => Err("cgroup = \"off\"".to_owned()),
+    };
+    let groups = found
+        .inspect_err(|reason| tracing::warn!(reason, "nothing limits what instances use on this host"))
+        .ok();
     let binary_digest = identity::binary_digest().map_err(|error| BootError::System("read this binary", error))?;
-    Ok(Facts {
+    let facts = Facts {
         id: identity.id,
         name: if config.name.is_empty() {
             host.hostname
@@ -278,6 +287,7 @@ fn facts(config: &Config, identity: &Identity, address: SocketAddr) -> Result<Fa
             architecture: host.architecture,
             cpus: host.cpus,
             memory_bytes: host.memory_bytes,
+            cgroups: groups.as_ref().map_or("none", Groups::version).to_owned(),
         },
         labels: config.labels.0.clone(),
         binary_digest,
@@ -287,7 +297,8 @@ fn facts(config: &Config, identity: &Identity, address: SocketAddr) -> Result<Fa
         } else {
             config.advertise.clone()
         },
-    })
+    };
+    Ok((facts, groups))
 }
 
 async fn stop_when_asked(exit_with_stdin: bool, driver: mpsc::Sender<ToAgent>) {

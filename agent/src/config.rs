@@ -87,6 +87,47 @@ impl From<Listen> for String {
     }
 }
 
+/// A control group by its path from the root, or `off`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Cgroup(pub(crate) Option<String>);
+
+impl FromStr for Cgroup {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Cgroup, String> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@:".contains(&byte);
+        let is_part = |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(fits);
+        match text {
+            "off" => Ok(Cgroup(None)),
+            path if path.len() <= limits::NAME && path.split('/').all(is_part) => Ok(Cgroup(Some(path.to_owned()))),
+            _ => Err(format!(
+                "{text:?} is neither off nor a path such as \"wyneos\", without a slash at its ends, of letters, digits and ._-@:"
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for Cgroup {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Cgroup, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Cgroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_deref().unwrap_or("off"))
+    }
+}
+
+impl From<Cgroup> for String {
+    fn from(cgroup: Cgroup) -> String {
+        cgroup.to_string()
+    }
+}
+
 wyneos_shell::config! {
     /// The coordinators, as host:port, comma-separated; tried in turn.
     coordinators: Addresses = Addresses(vec!["127.0.0.1:7400".to_owned()]), "coordinators", "WYNEOS_AGENT_COORDINATORS";
@@ -106,6 +147,8 @@ wyneos_shell::config! {
     insecure: bool = false, "insecure", "WYNEOS_AGENT_INSECURE", num_args = 0..=1, default_missing_value = "true";
     /// Ports that instances of workloads are given, as FIRST-LAST.
     ports: Ports = Ports(20_000..=29_999), "ports", "WYNEOS_AGENT_PORTS";
+    /// Control group below which each instance has its own, as a path from the root of the hierarchies; "off" for none: then nothing limits what instances use.
+    cgroup: Cgroup = Cgroup(Some("wyneos".to_owned())), "cgroup", "WYNEOS_AGENT_CGROUP";
     /// What is logged: error, warn, info, debug or trace, or a filter such as "info,wyneos_agent=debug".
     log: String = "info".to_owned(), "log", "WYNEOS_AGENT_LOG";
     /// How log lines look.

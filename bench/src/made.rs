@@ -41,6 +41,7 @@ pub(crate) fn hello(number: u64, attempt: u64, probe_address: String) -> v1::Hel
             architecture: "x86_64".to_owned(),
             cpus: 8,
             memory_bytes: 32 << 30,
+            cgroups: "none".to_owned(),
         }),
         labels: vec![v1::Label {
             key: "zone".to_owned(),

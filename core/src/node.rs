@@ -159,6 +159,9 @@ pub struct Attributes {
     pub cpus: u32,
     /// Bytes of memory.
     pub memory_bytes: u64,
+    /// By which version of control groups its instances are limited: `v2`, `v1`, or `none`; empty when its agent does not say.
+    #[serde(default)]
+    pub cgroups: String,
 }
 
 /// Label keys and values, in order.

@@ -1,106 +1,26 @@
 //! The supervisor of one instance: starts its process, starts it again, asks for its health, ends it. A state machine without I/O,
 //! with the four verbs of the others; it goes on while its agent is gone.
 
+mod io;
+
 use std::{collections::VecDeque, time::Duration};
 
+use self::io::Timer;
+pub use self::io::{Effect, Input};
 use crate::{
     time::{Time, WallClock, WallTime},
-    timer::{Kinds, Timers},
+    timer::Timers,
     workload::{Assigned, Check, Exit, Phase, Restart, Status, Stop},
 };
 
 /// A singleton has ended so long before its lease does: what its clock and the coordinator's differ by has room in it.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
 
+/// The signal that no process outlives.
+const KILL: i32 = 9;
+
 /// Text that a status carries at most.
 const DETAIL: usize = 512;
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Input {
-    /// What the wall clock reads.
-    WallClock(WallTime),
-    /// The process runs.
-    Started {
-        /// Its id.
-        pid: u32,
-    },
-    /// It could not be started.
-    NotStarted {
-        /// Why, for people.
-        reason: String,
-    },
-    /// The process ended.
-    Exited(Exit),
-    /// Nothing that it started is left.
-    Cleared,
-    /// A health check came to its end.
-    Checked {
-        /// Which.
-        check: usize,
-        /// Why it failed; `None` when it passed.
-        failure: Option<String>,
-    },
-    /// It is to end for good.
-    Stop {
-        /// Why, for people.
-        reason: String,
-    },
-    /// It is to end because its host does, or its agent for good.
-    Quit {
-        /// Why, for people.
-        reason: String,
-    },
-    /// A singleton may run until then.
-    Lease(Time),
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Start the process; answer [`Input::Started`] or [`Input::NotStarted`], and [`Input::Exited`] later.
-    Spawn,
-    /// Send a signal to the process and its group.
-    Signal(i32),
-    /// Kill whatever it has started; answer [`Input::Cleared`].
-    Clear,
-    /// Ask for its health; answer [`Input::Checked`].
-    Check(usize),
-    /// The status changed.
-    Changed,
-    /// The status is final, and the supervisor may go.
-    Ended,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Timer {
-    /// The next start is due.
-    Start(u64),
-    /// The process was told to end and is killed.
-    Kill(u64),
-    /// A health check is due.
-    Check(usize, u64),
-    /// The lease will be over soon.
-    Lease(u64),
-}
-
-impl Kinds for Timer {
-    const NAMES: &'static [&'static str] = &[
-        "supervisor.start",
-        "supervisor.kill",
-        "supervisor.check",
-        "supervisor.lease",
-    ];
-
-    fn kind(&self) -> usize {
-        match self {
-            Timer::Start(_) => 0,
-            Timer::Kill(_) => 1,
-            Timer::Check(..) => 2,
-            Timer::Lease(_) => 3,
-        }
-    }
-}
 
 /// A supervisor's logic.
 #[derive(Debug)]
@@ -109,6 +29,8 @@ pub struct Supervisor {
     wall: WallClock,
     once: bool,
     singleton: bool,
+    /// Bytes that it may use.
+    memory: u64,
     restart: Restart,
     stop: Stop,
     checks: Vec<Check>,
@@ -125,6 +47,8 @@ pub struct Supervisor {
     replaced: Option<String>,
     lease: Option<Time>,
     leases: u64,
+    /// It had used up its memory before its process ended.
+    out_of_memory: bool,
     /// Nothing runs until a lease comes that is long enough.
     waits_for_lease: bool,
     timers: Timers<Timer>,
@@ -142,6 +66,7 @@ impl Supervisor {
             wall: clock,
             once: spec.kind.is_batch(),
             singleton: spec.singleton,
+            memory: spec.resources.memory_bytes,
             restart: spec.restart,
             stop: spec.stop,
             checks: spec.checks.clone(),
@@ -157,6 +82,7 @@ impl Supervisor {
             replaced: None,
             lease: None,
             leases: 0,
+            out_of_memory: false,
             waits_for_lease: false,
             timers: Timers::default(),
             effects: VecDeque::new(),
@@ -177,6 +103,7 @@ impl Supervisor {
             Input::WallClock(wall) => self.wall.set(now, wall),
             Input::Started { pid } => self.started(pid),
             Input::NotStarted { reason } => self.not_started(&reason),
+            Input::OutOfMemory => self.out_of_memory = true,
             Input::Exited(exit) => self.exited(exit),
             Input::Cleared => self.cleared(),
             Input::Checked { check, failure } => self.checked(check, failure),
@@ -238,7 +165,7 @@ impl Supervisor {
             return;
         }
         self.life += 1;
-        self.replaced = None;
+        (self.replaced, self.out_of_memory) = (None, false);
         self.results.iter_mut().for_each(|result| *result = (0, false));
         self.becomes(Phase::Starting, "");
         self.effects.push_back(Effect::Spawn);
@@ -337,7 +264,7 @@ impl Supervisor {
         self.status.healthy = false;
         // What it has started is to go with it; then it is seen what follows.
         if self.status.phase != Phase::Stopping {
-            let detail = format!("its process ended: {exit}");
+            let detail = self.how_it_ended();
             self.becomes(Phase::Stopping, &detail);
         }
         self.effects.push_back(Effect::Clear);
@@ -347,12 +274,20 @@ impl Supervisor {
         if self.status.phase != Phase::Stopping {
             return;
         }
-        let exit = self.status.exit.map(|exit| exit.to_string()).unwrap_or_default();
-        let detail = self
-            .replaced
-            .take()
-            .unwrap_or_else(|| format!("its process ended: {exit}"));
+        let detail = self.replaced.take().unwrap_or_else(|| self.how_it_ended());
         self.over(&detail);
+    }
+
+    fn how_it_ended(&self) -> String {
+        let exit = self.status.exit.map(|exit| exit.to_string()).unwrap_or_default();
+        let limit = self.memory as f64 / f64::from(1 << 20);
+        match (self.out_of_memory, self.status.exit) {
+            (false, _) => format!("its process ended: {exit}"),
+            (true, Some(Exit::Signal(KILL))) => format!("killed: out of memory (limit {limit:.0} MiB)"),
+            (true, _) => format!(
+                "its process ended: {exit}; the kernel had killed one that it started: out of memory (limit {limit:.0} MiB)"
+            ),
+        }
     }
 
     /// No process is left: another one follows, or none.

@@ -75,6 +75,13 @@ struct Resources {
     memory: Option<Bytes>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limits {
+    cpu: Option<Cpu>,
+    pids: Option<u32>,
+}
+
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Operator {
@@ -156,6 +163,7 @@ struct File {
     #[serde(default)]
     user: String,
     resources: Option<Resources>,
+    limits: Option<Limits>,
     #[serde(default)]
     constraints: Vec<Constraint>,
     #[serde(default)]
@@ -246,6 +254,10 @@ impl File {
             wanted.memory_bytes = resources.memory.map_or(wanted.memory_bytes, |memory| memory.0);
             wanted
         });
+        let limits = self.limits.as_ref().map(|limits| v1::ResourceLimits {
+            cpu_millis: limits.cpu.map_or(0, |cpu| cpu.0),
+            pids: limits.pids,
+        });
         let variable = |(name, value)| v1::EnvironmentVariable { name, value };
         let kind = self.kind()?;
         let checks = self.checks.into_iter().enumerate().map(|(at, one)| check(at, one));
@@ -258,6 +270,7 @@ impl File {
             directory: self.directory,
             user: self.user,
             resources,
+            limits,
             constraints: constraints(self.constraints),
             affinity: constraints(self.affinity),
             spread: self.spread,

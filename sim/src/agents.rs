@@ -185,6 +185,7 @@ impl World<'_> {
                 architecture: "x86_64".to_owned(),
                 cpus: 4,
                 memory_bytes: 8 << 30,
+                cgroups: "none".to_owned(),
             },
             labels,
             binary_digest: [1; 32],

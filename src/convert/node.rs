@@ -125,6 +125,7 @@ impl TryFrom<v1::Attributes> for Attributes {
             architecture: check::text("architecture", attributes.architecture, 64)?,
             cpus: check::range("cpus", attributes.cpus, 1, limits::CPUS)?,
             memory_bytes: check::range("memory_bytes", attributes.memory_bytes, 1, limits::BYTES)?,
+            cgroups: check::text("cgroups", attributes.cgroups, 16)?,
         })
     }
 }
@@ -137,6 +138,7 @@ impl From<&Attributes> for v1::Attributes {
             architecture,
             cpus,
             memory_bytes,
+            cgroups,
         } = attributes.clone();
         v1::Attributes {
             os,
@@ -144,6 +146,7 @@ impl From<&Attributes> for v1::Attributes {
             architecture,
             cpus,
             memory_bytes,
+            cgroups,
         }
     }
 }

@@ -28,6 +28,7 @@ fn hello() -> v1::Hello {
         attributes: Some(v1::Attributes {
             cpus: 1,
             memory_bytes: 1,
+            cgroups: "none".to_owned(),
             ..v1::Attributes::default()
         }),
         labels: vec![v1::Label {

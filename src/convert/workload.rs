@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use wyneos_core::{
     placement::Score,
-    workload::{Check, Constraint, Kind, Operator, Probe, Resources, Restart, Spec, Stop, Update},
+    workload::{Check, Constraint, Kind, Limits, Operator, Probe, Resources, Restart, Spec, Stop, Update},
 };
 
 use super::{
@@ -82,6 +82,10 @@ pub fn spec_in(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
         cpu_millis: resources.cpu_millis,
         memory_bytes: resources.memory_bytes,
     });
+    let limits = spec.limits.map_or(defaults.limits, |limits| Limits {
+        cpu_millis: limits.cpu_millis,
+        pids: limits.pids.unwrap_or(defaults.limits.pids),
+    });
     let (restart, stop, update) = (defaults.restart, defaults.stop, defaults.update);
     let read = Spec {
         kind: match spec.kind {
@@ -100,6 +104,7 @@ pub fn spec_in(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
         directory: spec.directory,
         user: spec.user,
         resources,
+        limits,
         constraints: constraints("constraints", spec.constraints)?,
         affinity: constraints("affinity", spec.affinity)?,
         spread: spec.spread,
@@ -194,6 +199,10 @@ pub fn spec_out(spec: &Spec) -> v1::WorkloadSpec {
         resources: Some(v1::Resources {
             cpu_millis: spec.resources.cpu_millis,
             memory_bytes: spec.resources.memory_bytes,
+        }),
+        limits: Some(v1::ResourceLimits {
+            cpu_millis: spec.limits.cpu_millis,
+            pids: Some(spec.limits.pids),
         }),
         constraints: constraints_out(&spec.constraints),
         affinity: constraints_out(&spec.affinity),

@@ -46,6 +46,8 @@ const SERVERS: [Server; 2] = [
             ("coordinators = [\"nowhere\"]", "coordinators"),
             ("[labels]\n\"a b\" = \"c\"", "labels"),
             ("name = \"a\\u0007\"", "name"),
+            ("cgroup = \"/wyneos\"", "without a slash"),
+            ("cgroup = \"../up\"", "cgroup"),
         ],
     },
 ];

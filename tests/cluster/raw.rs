@@ -29,6 +29,7 @@ pub fn hello(number: u8, incarnation: u64) -> v1::Hello {
         attributes: Some(v1::Attributes {
             cpus: 1,
             memory_bytes: 1 << 30,
+            cgroups: "none".to_owned(),
             ..Default::default()
         }),
         channels: vec!["cpu.used".to_owned()],

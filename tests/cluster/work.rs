@@ -1,6 +1,7 @@
 //! Work: real programs, real kills.
 
 mod commands;
+mod limits;
 mod running;
 mod stopping;
 mod surviving;
@@ -102,6 +103,15 @@ impl Site {
         self.processes(node).into_iter().filter(is_one).collect()
     }
 
+    /// Waits until wynectl shows this of a workload.
+    async fn shows(&self, workload: &str, what: &str) -> String {
+        wait_until(&format!("{workload} shows {what:?}"), async || {
+            let shown = text(&self.ctl(&["workload", workload]));
+            shown.contains(what).then_some(shown)
+        })
+        .await
+    }
+
     fn agent(&mut self, name: &str) -> &mut Option<Process> {
         &mut self.agents.iter_mut().find(|(known, _)| known == name).unwrap().1
     }
@@ -141,13 +151,36 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         // What outlives its agent must not outlive the test.
-        self.agents.clear();
+        let names = std::mem::take(&mut self.agents).into_iter().map(|(name, _)| name);
         let mark = self.cluster.directory.path().display().to_string();
         for pid in processes_with(&mark) {
             kill(pid, Signal::TERM);
             kill(pid, Signal::CONT);
         }
+        for name in names {
+            let file = self.cluster.directory.path().join(name).join("node-id");
+            if let Ok(node) = fs::read_to_string(file) {
+                // A group that is not empty goes with its supervisor.
+                groups(node.trim()).iter().for_each(|group| drop(fs::remove_dir(group)));
+            }
+        }
     }
+}
+
+/// Directories of the groups of a node's instances.
+fn groups(node: &str) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let point = fields.next()?;
+        fields
+            .next()?
+            .starts_with("cgroup")
+            .then(|| PathBuf::from(point).join("wyneos"))
+    });
+    let entries = mounts.flat_map(|parent| fs::read_dir(parent).into_iter().flatten().flatten());
+    let of_node = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(node));
+    of_node.map(|entry| entry.path()).collect()
 }
 
 /// Processes whose command line or directory has `mark` in it.

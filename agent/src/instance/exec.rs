@@ -58,6 +58,10 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
     setsid().map_err(|error| cannot("begin a session")(error.into()))?;
     let home = Home(args.directory.clone());
     let order = home.read_order().map_err(cannot("read its order"))?;
+    if let Some(group) = &order.group {
+        // Before the change of the user, who may not.
+        group.join().map_err(cannot("join its control group"))?;
+    }
     let directory = match order.assigned.spec.directory.as_str() {
         "" => home.work(),
         directory => PathBuf::from(directory),

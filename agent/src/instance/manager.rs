@@ -1,7 +1,7 @@
 //! The agent's side: starts supervisors, finds them again, and passes on what both say.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
     net::{Ipv4Addr, TcpListener},
     ops::RangeInclusive,
@@ -14,11 +14,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::UnixStream,
     process::Command,
     sync::{mpsc, watch},
-    time::sleep,
 };
 use wyneos_core::{
     agent::Input,
@@ -26,14 +23,12 @@ use wyneos_core::{
     workload::{Assigned, AssignmentId, Phase, Status, log},
 };
 
-use super::{Home, Order, Told, boot_time, logs, own_binary, processes, replace};
+use super::{
+    Groups, Home, Order, boot_time,
+    conversation::{Wanted, attend, died},
+    logs, own_binary, replace,
+};
 use crate::driver::ToAgent;
-
-/// Between two attempts to reach a supervisor.
-const AGAIN: Duration = Duration::from_millis(20);
-
-/// How long a supervisor that was started may take to be there.
-const STARTING: Duration = Duration::from_secs(10);
 
 /// The ports that are given to instances.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,18 +74,13 @@ struct Known {
     wanted: watch::Sender<Wanted>,
 }
 
-/// What a supervisor is to know, whenever it can be reached.
-#[derive(Clone, Debug, Default)]
-struct Wanted {
-    stop: Option<String>,
-    lease: Option<u64>,
-}
-
 /// The instances of this host.
 pub(crate) struct Instances {
     directory: PathBuf,
     node: String,
     ports: Ports,
+    /// `None` where this host cannot limit them.
+    groups: Option<Groups>,
     ephemeral: bool,
     driver: mpsc::Sender<ToAgent>,
     known: BTreeMap<AssignmentId, Known>,
@@ -107,6 +97,7 @@ impl Instances {
         directory: PathBuf,
         node: String,
         ports: Ports,
+        groups: Option<Groups>,
         ephemeral: bool,
         now: WallTime,
         driver: mpsc::Sender<ToAgent>,
@@ -122,6 +113,7 @@ impl Instances {
             directory,
             node,
             ports,
+            groups,
             ephemeral,
             driver,
             known: BTreeMap::new(),
@@ -156,17 +148,23 @@ impl Instances {
                     Status::default()
                 }
             };
-            let (id, ended) = (order.assigned.id, status.phase == Phase::Ended);
-            instances.know(id, order.ports, &home, !ended);
+            let ended = status.phase == Phase::Ended;
+            instances.know(&order, &home, !ended);
             found.push((Arc::new(order.assigned), status));
+        }
+        if let Some(groups) = &instances.groups {
+            let ended = found.iter().filter(|(_, status)| status.phase == Phase::Ended);
+            let ended: BTreeSet<String> = ended.map(|(assigned, _)| assigned.id.to_string()).collect();
+            groups.clean(|id| !ended.contains(id) && instances.directory.join(id).exists());
         }
         Ok((instances, found))
     }
 
-    fn know(&mut self, id: AssignmentId, ports: Vec<u16>, home: &Home, attend: bool) {
+    fn know(&mut self, order: &Order, home: &Home, attended: bool) {
+        let (id, ports) = (order.assigned.id, order.ports.clone());
         let (wanted, told) = watch::channel(Wanted::default());
-        if attend {
-            tokio::spawn(converse(id, home.clone(), told, self.driver.clone()));
+        if attended {
+            tokio::spawn(attend(id, home.clone(), told, self.driver.clone()));
         }
         self.known.insert(id, Known { ports, wanted });
     }
@@ -203,13 +201,14 @@ impl Instances {
             .collect::<io::Result<_>>()?;
         let order = Order {
             assigned: Assigned::clone(assigned),
-            ports: ports.clone(),
+            ports,
             ephemeral: self.ephemeral,
             node: self.node.clone(),
+            group: self.groups.as_ref().map(|groups| groups.of(assigned.id)),
         };
         replace(&home.order(), &serde_json::to_vec(&order)?)?;
         start(home)?;
-        self.know(assigned.id, ports, home, true);
+        self.know(&order, home, true);
         Ok(())
     }
 
@@ -288,103 +287,4 @@ fn start(home: &Home) -> io::Result<()> {
     // It goes on by itself; while this agent is its parent, its end is taken note of.
     tokio::spawn(async move { drop(child.wait().await) });
     Ok(())
-}
-
-/// A supervisor ended without having said so: what it left behind is ended, too.
-fn died(home: &Home, before: Status, now: WallTime) -> Status {
-    while processes::kill(&processes::marked(home)) {
-        std::thread::sleep(AGAIN);
-    }
-    let status = Status {
-        phase: Phase::Ended,
-        healthy: false,
-        since: now,
-        pid: 0,
-        complete: false,
-        detail: "its supervisor ended without saying why: killed, or the host was restarted".to_owned(),
-        ..before
-    };
-    drop(home.write_status(&status));
-    status
-}
-
-/// Passes on what a supervisor and the agent say to one another, until the instance has ended.
-async fn converse(id: AssignmentId, home: Home, mut told: watch::Receiver<Wanted>, driver: mpsc::Sender<ToAgent>) {
-    let mut waited = Duration::ZERO;
-    loop {
-        let connected = async {
-            let (_directory, path) = home.socket()?;
-            UnixStream::connect(path).await
-        };
-        if let Ok(stream) = connected.await {
-            waited = Duration::ZERO;
-            if pass_on(id, stream, &mut told, &driver).await {
-                return;
-            }
-        }
-        if driver.is_closed() || told.has_changed().is_err() {
-            return;
-        }
-        let status = home.read_status().ok();
-        // One that has said nothing yet may be about to take the lock: it is left to it.
-        let said = status.is_some() || waited >= STARTING;
-        let gone = said && matches!(home.take_lock(), Ok(Some(_)));
-        let ended = status.as_ref().is_some_and(|status| status.phase == Phase::Ended);
-        if gone {
-            let status = status.unwrap_or_default();
-            let status = match ended {
-                true => status,
-                false => {
-                    let home = home.clone();
-                    let now = wyneos_shell::clock::Clock::default().wall();
-                    let died = tokio::task::spawn_blocking(move || died(&home, status, now));
-                    died.await.unwrap_or_default()
-                }
-            };
-            drop(driver.send(ToAgent::Fact(Input::Instance { id, status })).await);
-            return;
-        }
-        waited += AGAIN;
-        sleep(AGAIN).await;
-    }
-}
-
-/// True when the instance has ended.
-async fn pass_on(
-    id: AssignmentId,
-    stream: UnixStream,
-    told: &mut watch::Receiver<Wanted>,
-    driver: &mpsc::Sender<ToAgent>,
-) -> bool {
-    let (from, mut to) = stream.into_split();
-    let mut lines = BufReader::new(from).lines();
-    told.mark_changed();
-    loop {
-        tokio::select! {
-            line = lines.next_line() => {
-                let Ok(Some(line)) = line else { return false };
-                let Ok(status) = serde_json::from_str::<Status>(&line) else { continue };
-                let ended = status.phase == Phase::Ended;
-                if driver.send(ToAgent::Fact(Input::Instance { id, status })).await.is_err() || ended {
-                    return true;
-                }
-            }
-            changed = told.changed() => {
-                if changed.is_err() {
-                    // The instance was discarded.
-                    return true;
-                }
-                let wanted = told.borrow_and_update().clone();
-                let lease = wanted.lease.map(|until| Told::Lease { until });
-                let stop = wanted.stop.map(|reason| Told::Stop { reason });
-                for told in lease.into_iter().chain(stop) {
-                    let Ok(mut line) = serde_json::to_vec(&told) else { continue };
-                    line.push(b'\n');
-                    if to.write_all(&line).await.is_err() {
-                        return false;
-                    }
-                }
-            }
-        }
-    }
 }

@@ -1,10 +1,14 @@
 //! Instances of workloads on this host: a directory each, and a supervisor each that goes on when the agent does not.
 
+mod attend;
+mod cgroup;
 mod checks;
+mod conversation;
 mod exec;
 mod logs;
 mod manager;
 mod processes;
+mod program;
 mod supervise;
 
 use std::{
@@ -14,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use cgroup::Groups;
 pub(crate) use exec::{Exec, exec};
 pub(crate) use manager::{Instances, Ports};
 use rustix::{
@@ -36,6 +41,8 @@ struct Order {
     /// It ends when its agent does: for clusters on one machine that leave nothing behind.
     ephemeral: bool,
     node: String,
+    /// What it may use is limited by this; `None` where the host has no control groups.
+    group: Option<cgroup::Group>,
 }
 
 /// What an agent tells a supervisor; one a line, as JSON.

@@ -12,8 +12,7 @@ use std::{
 use clap::Args;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, set_child_subreaper, setsid};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream, unix::pipe},
+    net::UnixListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -25,7 +24,13 @@ use wyneos_core::{
 };
 use wyneos_shell::clock::Clock;
 
-use super::{Home, Order, Told, boot_time, checks, logs, own_binary, processes, with_ports};
+use super::{
+    Home, Order, Told,
+    attend::attend,
+    boot_time, cgroup, checks, logs, own_binary, processes,
+    program::{become_known, keep, pid_of},
+    with_ports,
+};
 
 /// How long it sleeps at most: a host that slept, or a clock that was set, is noticed then.
 const IDLE: Duration = Duration::from_secs(1);
@@ -41,9 +46,6 @@ const ORPHANED: Duration = Duration::from_secs(5);
 
 /// Facts that wait for the supervisor's logic at most.
 const INPUTS: usize = 64;
-
-/// Bytes that are read of what a program writes at once.
-const READ: usize = 16 * 1024;
 
 /// Command line of a supervisor.
 #[derive(Args)]
@@ -69,7 +71,7 @@ pub(crate) fn supervise(args: &Supervise) -> ExitCode {
     }
 }
 
-enum Happened {
+pub(super) enum Happened {
     Fact(Input),
     /// The program runs, or cannot.
     Known(Input),
@@ -95,6 +97,8 @@ struct Process {
     early: Option<Exit>,
     /// Checks' programs.
     checking: HashMap<Pid, oneshot::Sender<Exit>>,
+    /// Processes of its group that the kernel killed for want of memory before the present program.
+    out_of_memory: u64,
     clearing: bool,
     ended: bool,
 }
@@ -126,6 +130,7 @@ async fn run(home: Home) -> io::Result<()> {
         starting: false,
         early: None,
         checking: HashMap::new(),
+        out_of_memory: 0,
         clearing: false,
         ended: false,
     };
@@ -164,6 +169,9 @@ async fn run(home: Home) -> io::Result<()> {
         process.core.handle(boot_time(), Input::WallClock(wall));
         process.core.handle_timeout(boot_time());
         process.effects();
+    }
+    if let Some(Err(error)) = process.order.group.as_ref().map(cgroup::Group::end) {
+        eprintln!("cannot remove its control group: {error}");
     }
     drop(std::fs::remove_file(path));
     drop(directory);
@@ -225,7 +233,11 @@ impl Process {
         }
     }
 
-    fn try_spawn(&self) -> io::Result<Pid> {
+    fn try_spawn(&mut self) -> io::Result<Pid> {
+        if let Some(group) = &self.order.group {
+            group.make(&self.order.assigned.spec)?;
+            self.out_of_memory = group.out_of_memory();
+        }
         let logs = self.home.logs();
         std::fs::create_dir_all(&logs)?;
         std::fs::create_dir_all(self.home.work())?;
@@ -238,29 +250,14 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()?;
         if let Some(stdout) = child.stdout.take() {
-            self.keep(stdout.into(), logs::Writer::new(&logs, Stream::Stdout, life))?;
+            keep(stdout.into(), logs::Writer::new(&logs, Stream::Stdout, life))?;
         }
         if let Some(stderr) = child.stderr.take() {
-            self.keep(stderr.into(), logs::Writer::new(&logs, Stream::Stderr, life))?;
+            keep(stderr.into(), logs::Writer::new(&logs, Stream::Stderr, life))?;
         }
         tokio::spawn(become_known(ours, child.id(), self.sender.clone()));
         // It is reaped with the others that fall to this process.
         pid_of(&child)
-    }
-
-    fn keep(&self, from: OwnedFd, mut writer: logs::Writer) -> io::Result<()> {
-        rustix::io::ioctl_fionbio(&from, true)?;
-        let mut from = pipe::Receiver::from_owned_fd(from)?;
-        tokio::spawn(async move {
-            let mut buffer = vec![0; READ];
-            while let Ok(read @ 1..) = from.read(&mut buffer).await {
-                writer.write(&buffer[..read]);
-            }
-            if writer.lost > 0 {
-                eprintln!("the disk did not take {} bytes of what the program wrote", writer.lost);
-            }
-        });
-        Ok(())
     }
 
     fn signal(&self, number: i32) {
@@ -277,12 +274,13 @@ impl Process {
             return;
         }
         let (sender, own) = (self.sender.clone(), std::process::id());
-        let home = self.home.clone();
+        let (home, group) = (self.home.clone(), self.order.group.clone());
         tokio::spawn(async move {
             loop {
                 let mut left = processes::descendants(i32::try_from(own).unwrap_or(0));
                 left.extend(processes::marked(&home));
-                if !processes::kill(&left) {
+                let in_group = group.as_ref().is_some_and(cgroup::Group::kill);
+                if !processes::kill(&left) && !in_group {
                     break;
                 }
                 tokio::time::sleep(CLEARING).await;
@@ -348,7 +346,7 @@ impl Process {
                 match self.starting {
                     // Whether it was the program, or what was to become it, is known in a moment.
                     true => self.early = Some(exit),
-                    false => self.core.handle(boot_time(), Input::Exited(exit)),
+                    false => self.exited(exit),
                 }
             }
         }
@@ -365,74 +363,15 @@ impl Process {
         }
         self.core.handle(boot_time(), input);
         if let Some(exit) = early.filter(|_| started) {
-            self.core.handle(boot_time(), Input::Exited(exit));
+            self.exited(exit);
         }
     }
-}
 
-fn pid_of(child: &std::process::Child) -> io::Result<Pid> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    pid.ok_or_else(|| io::Error::other("it has no process id"))
-}
-
-/// Waits until the program runs in the place of what was started, or could not.
-async fn become_known(told: Pair, pid: u32, sender: mpsc::Sender<Happened>) {
-    let mut reason = String::new();
-    let read = async {
-        told.set_nonblocking(true)?;
-        UnixStream::from_std(told)?
-            .take(1_024)
-            .read_to_string(&mut reason)
-            .await
-    };
-    let input = match read.await {
-        Ok(0) => Input::Started { pid },
-        Ok(_) => Input::NotStarted { reason },
-        Err(error) => Input::NotStarted {
-            reason: error.to_string(),
-        },
-    };
-    drop(sender.send(Happened::Known(input)).await);
-}
-
-/// Lets agents know how the instance is, and takes what they say.
-async fn attend(listener: UnixListener, status: watch::Receiver<Status>, sender: mpsc::Sender<Happened>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(converse(stream, status.clone(), sender.clone()));
-    }
-}
-
-async fn converse(stream: UnixStream, mut status: watch::Receiver<Status>, sender: mpsc::Sender<Happened>) {
-    let (from, mut to) = stream.into_split();
-    if sender.send(Happened::Attended(true)).await.is_err() {
-        return;
-    }
-    let tell = async {
-        loop {
-            let mut line = serde_json::to_vec(&*status.borrow_and_update())?;
-            line.push(b'\n');
-            to.write_all(&line).await?;
-            if status.changed().await.is_err() {
-                return Ok(());
-            }
+    fn exited(&mut self, exit: Exit) {
+        let group = self.order.group.as_ref();
+        if group.is_some_and(|group| group.out_of_memory() > self.out_of_memory) {
+            self.core.handle(boot_time(), Input::OutOfMemory);
         }
-    };
-    let listen = async {
-        let mut lines = BufReader::new(from).lines();
-        while let Some(line) = lines.next_line().await? {
-            // What an agent of another version says is passed over.
-            if let Ok(told) = serde_json::from_str(&line)
-                && sender.send(Happened::Told(told)).await.is_err()
-            {
-                break;
-            }
-        }
-        Ok(())
-    };
-    let ended: io::Result<()> = tokio::select! {
-        ended = tell => ended,
-        ended = listen => ended,
-    };
-    drop(ended);
-    drop(sender.send(Happened::Attended(false)).await);
+        self.core.handle(boot_time(), Input::Exited(exit));
+    }
 }

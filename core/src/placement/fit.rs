@@ -53,6 +53,7 @@ impl Node {
             "node.os" => Some(&self.record.facts.attributes.os),
             "node.kernel" => Some(&self.record.facts.attributes.kernel),
             "node.architecture" => Some(&self.record.facts.attributes.architecture),
+            "node.cgroups" => Some(&self.record.facts.attributes.cgroups),
             "node.name" => Some(self.name()),
             key => {
                 let given = self.record.operator_labels.get(key);

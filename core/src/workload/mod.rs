@@ -10,7 +10,9 @@ mod tests;
 mod view;
 
 pub use record::{Assignment, AssignmentId, End, Goal, Workload};
-pub use spec::{BadSpec, Check, Constraint, Kind, Operator, Probe, Resources, Restart, Spec, Stop, Update, limits};
+pub use spec::{
+    BadSpec, Check, Constraint, Kind, Limits, Operator, Probe, Resources, Restart, Spec, Stop, Update, limits,
+};
 pub use status::{Assigned, Exit, Phase, Status};
 pub use table::{Declared, Held, Table};
 pub use view::{AssignmentRow, Rows, View, WorkloadRow};

@@ -30,6 +30,13 @@ pub mod limits {
     pub const CHECKS: usize = 8;
     /// A singleton's time to end.
     pub const SINGLETON_GRACE: Duration = Duration::from_secs(10);
+    /// Thousandths of one CPU that a limit leaves at least: the kernel counts out no less than a millisecond in a tenth of a second.
+    pub const CPU_LIMIT: u64 = 10;
+    /// Processes and threads that an instance may have where it says nothing else. More: a program that starts others without end takes
+    /// more of its host before it is stopped; fewer: large programs of many threads must say so.
+    pub const PIDS: u32 = 4_096;
+    /// Processes and threads that an instance may ask for.
+    pub const MOST_PIDS: u32 = 1_000_000;
     /// Any span of time.
     pub const SPAN: Duration = Duration::from_secs(7 * 24 * 3600);
     /// Priorities are 0 to this.
@@ -95,6 +102,24 @@ impl Resources {
     }
 }
 
+/// What an instance may use at most, besides the memory that it is promised: more than that it never gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Thousandths of one CPU; 0 for whatever others leave.
+    pub cpu_millis: u64,
+    /// Processes and threads together.
+    pub pids: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            cpu_millis: 0,
+            pids: limits::PIDS,
+        }
+    }
+}
+
 /// How a constraint compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -109,7 +134,7 @@ pub enum Operator {
     Absent,
 }
 
-/// A condition on a node's labels, or its attributes `os`, `kernel`, `architecture`, `name`, written `node.os` and so on.
+/// A condition on a node's labels, or its attributes `os`, `kernel`, `architecture`, `cgroups`, `name`, written `node.os` and so on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Constraint {
     /// The label's key.
@@ -216,6 +241,9 @@ pub struct Spec {
     pub user: String,
     /// What it is promised.
     pub resources: Resources,
+    /// What it may use at most.
+    #[serde(default)]
+    pub limits: Limits,
     /// Where it may run.
     pub constraints: Vec<Constraint>,
     /// Where it should rather run; each that is met counts.
@@ -309,6 +337,7 @@ impl Spec {
                 cpu_millis: 100,
                 memory_bytes: 128 << 20,
             },
+            limits: Limits::default(),
             constraints: Vec::new(),
             affinity: Vec::new(),
             spread: String::new(),
@@ -346,6 +375,7 @@ impl Spec {
                 spec.kind.is_batch(),
                 spec.singleton,
                 spec.resources,
+                spec.limits,
                 spec.restart,
                 spec.stop,
             )
@@ -445,6 +475,19 @@ impl Spec {
             if self.near == self.name {
                 return bad("near", "it is always near to itself: name another workload");
             }
+        }
+        let most = u64::from(crate::limits::CPUS) * 1000;
+        let Limits { cpu_millis, pids } = self.limits;
+        if cpu_millis != 0 && !(limits::CPU_LIMIT..=most).contains(&cpu_millis) {
+            let least = limits::CPU_LIMIT;
+            return bad(
+                "limits.cpu",
+                format!("{cpu_millis}m is less than {least}m, or more than any node has"),
+            );
+        }
+        if !(1..=limits::MOST_PIDS).contains(&pids) {
+            let most = limits::MOST_PIDS;
+            return bad("limits.pids", format!("{pids} is not 1 to {most}"));
         }
         for (list, constraints) in [("constraints", &self.constraints), ("affinity", &self.affinity)] {
             at_most(list, constraints.len(), limits::CONSTRAINTS)?;

@@ -38,6 +38,8 @@ fn every_field_that_is_wrong_is_named() {
         refused(|spec| spec.resources.memory_bytes = u64::MAX),
         "resources.memory"
     );
+    assert_eq!(refused(|spec| spec.limits.cpu_millis = 9), "limits.cpu");
+    assert_eq!(refused(|spec| spec.limits.pids = 0), "limits.pids");
     assert_eq!(refused(|spec| spec.ports = vec!["http".to_owned(); 2]), "ports[1]");
     assert_eq!(refused(|spec| spec.stop.signal = 0), "stop.signal");
     assert_eq!(refused(|spec| spec.update.max_parallel = 0), "update.max_parallel");

@@ -149,6 +149,7 @@ pub(super) fn row(fields: &mut Fields, node: &v1::NodeRow) {
         .add("Up", text::age(node.boot_time.as_ref()));
     if let Some(is) = &node.attributes {
         fields.add("Host", clean(&format!("{} {} {}", is.os, is.kernel, is.architecture)));
+        fields.add("Cgroups", clean(&is.cgroups));
     }
     if let Some(capacity) = &node.capacity {
         fields.add(

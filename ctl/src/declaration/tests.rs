@@ -28,6 +28,7 @@ fn every_field_is_read_and_json_says_the_same() {
     let spec = convert::spec_in(parse(text, false).unwrap()).unwrap();
     assert_eq!(spec.resources.cpu_millis, 500);
     assert_eq!(spec.resources.memory_bytes, 256 << 20);
+    assert_eq!((spec.limits.cpu_millis, spec.limits.pids), (2_000, 64));
     assert_eq!(
         spec.checks[0].probe,
         Probe::Http("http".to_owned(), "/health".to_owned())

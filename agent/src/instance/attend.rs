@@ -1,0 +1,54 @@
+//! A supervisor's socket: agents learn how the instance is, and say what it is to do.
+
+use std::io;
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, watch},
+};
+use wyneos_core::workload::Status;
+
+use super::supervise::Happened;
+
+/// Lets agents know how the instance is, and takes what they say.
+pub(super) async fn attend(listener: UnixListener, status: watch::Receiver<Status>, sender: mpsc::Sender<Happened>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(converse(stream, status.clone(), sender.clone()));
+    }
+}
+
+async fn converse(stream: UnixStream, mut status: watch::Receiver<Status>, sender: mpsc::Sender<Happened>) {
+    let (from, mut to) = stream.into_split();
+    if sender.send(Happened::Attended(true)).await.is_err() {
+        return;
+    }
+    let tell = async {
+        loop {
+            let mut line = serde_json::to_vec(&*status.borrow_and_update())?;
+            line.push(b'\n');
+            to.write_all(&line).await?;
+            if status.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    let listen = async {
+        let mut lines = BufReader::new(from).lines();
+        while let Some(line) = lines.next_line().await? {
+            // What an agent of another version says is passed over.
+            if let Ok(told) = serde_json::from_str(&line)
+                && sender.send(Happened::Told(told)).await.is_err()
+            {
+                break;
+            }
+        }
+        Ok(())
+    };
+    let ended: io::Result<()> = tokio::select! {
+        ended = tell => ended,
+        ended = listen => ended,
+    };
+    drop(ended);
+    drop(sender.send(Happened::Attended(false)).await);
+}

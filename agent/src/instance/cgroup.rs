@@ -1,0 +1,323 @@
+//! Control groups: what an instance may use at most, by the kernel.
+//!
+//! Each instance has a group of its own below the agent's (`wyneos/<node>.<instance>`), beside the groups of services and sessions, as Nomad and
+//! Kubernetes have it: what systemd does with the agent's unit does not reach the work. Memory is a hard limit without swap, CPU a weight by what
+//! was promised and a quota where one is declared, and processes are counted.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use wyneos_core::{id::NodeId, workload::AssignmentId, workload::Spec};
+
+#[cfg(test)]
+mod tests;
+
+/// The controllers that are needed, by their names.
+const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
+
+/// Microseconds over which a quota of CPU is counted: the kernel's default, and Kubernetes'.
+const PERIOD: u64 = 100_000;
+
+/// Which interface the host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Version {
+    /// A hierarchy for each controller.
+    V1,
+    /// One hierarchy.
+    V2,
+}
+
+/// How often it is tried to empty a group, and the wait in between.
+const TRIES: u32 = 50;
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// A control group: its directories, in the order of [`CONTROLLERS`]; one and the same with v2.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Group {
+    version: Version,
+    directories: [PathBuf; 3],
+}
+
+/// Where an agent's instances have their groups.
+#[derive(Clone, Debug)]
+pub(crate) struct Groups {
+    /// The agent's group.
+    parent: Group,
+    /// What names of this node's groups begin with: a host may have several agents.
+    prefix: String,
+}
+
+impl Groups {
+    /// Finds what this host has, makes the group `below` (a path from the root of the hierarchies), and tries all that an instance's needs.
+    ///
+    /// # Errors
+    /// Why instances cannot be limited here, for people.
+    pub(crate) fn find(below: &str, node: NodeId, cpus: u32) -> Result<Groups, String> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo")
+            .map_err(|error| format!("cannot read /proc/self/mountinfo: {error}"))?;
+        let root = Group::root(&mounts)?;
+        let groups = Groups {
+            parent: root.below(below),
+            prefix: format!("{node}."),
+        };
+        let tried = groups.prepare(&root, below, cpus).and_then(|()| {
+            let trial = groups.parent.below(&format!("{}trial", groups.prefix));
+            trial.make(&Spec::new("trial", ""))?;
+            trial.remove()
+        });
+        tried.map_err(|error| format!("{} cannot be used: {error}", groups.parent.directories[0].display()))?;
+        Ok(groups)
+    }
+
+    /// `v1` or `v2`.
+    pub(crate) fn version(&self) -> &'static str {
+        match self.parent.version {
+            Version::V1 => "v1",
+            Version::V2 => "v2",
+        }
+    }
+
+    /// The group of one instance.
+    pub(super) fn of(&self, id: AssignmentId) -> Group {
+        self.parent.below(&format!("{}{id}", self.prefix))
+    }
+
+    /// Removes groups of this node's instances that are not there any more, with whatever is left in them.
+    pub(super) fn clean(&self, is_there: impl Fn(&str) -> bool) {
+        let mut left: Vec<String> = Vec::new();
+        for directory in self.parent.each() {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            let names =
+                entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix(&self.prefix)?.to_owned()));
+            left.extend(names.filter(|id| !is_there(id)));
+        }
+        for id in left {
+            match self.parent.below(&format!("{}{id}", self.prefix)).end() {
+                Ok(()) => tracing::info!(instance = id, "removed the control group of an instance that is gone"),
+                Err(error) => {
+                    tracing::warn!(instance = id, %error, "cannot remove the control group of an instance that is gone")
+                }
+            }
+        }
+    }
+
+    /// Makes the agent's group. As a whole it weighs as much as the host's CPUs, as what is promised of them does at most.
+    fn prepare(&self, root: &Group, below: &str, cpus: u32) -> io::Result<()> {
+        let mut group = root.clone();
+        group.delegate()?;
+        for part in below.split('/') {
+            group = group.below(part);
+            group.create()?;
+            group.delegate()?;
+        }
+        self.parent.weigh(u64::from(cpus) * 1_000)
+    }
+}
+
+impl Group {
+    /// The root of the hierarchies, by `/proc/self/mountinfo`.
+    fn root(mounts: &str) -> Result<Group, String> {
+        let mounts: Vec<Mount<'_>> = mounts.lines().filter_map(Mount::parse).collect();
+        let unified = mounts
+            .iter()
+            .find(|mount| mount.kind == "cgroup2" && mount.has_controllers());
+        if let Some(mount) = unified {
+            let directories = CONTROLLERS.map(|_| PathBuf::from(mount.point));
+            let version = Version::V2;
+            return Ok(Group { version, directories });
+        }
+        let hierarchy = |controller: &str| {
+            let with =
+                |mount: &&Mount<'_>| mount.kind == "cgroup" && mount.options.split(',').any(|one| one == controller);
+            let found = mounts.iter().find(with).map(|mount| PathBuf::from(mount.point));
+            found.ok_or_else(|| format!("no controller {controller:?} is mounted, neither by cgroup v2 nor by v1"))
+        };
+        let [memory, cpu, pids] = CONTROLLERS;
+        let directories = [hierarchy(memory)?, hierarchy(cpu)?, hierarchy(pids)?];
+        let version = Version::V1;
+        Ok(Group { version, directories })
+    }
+
+    fn below(&self, name: &str) -> Group {
+        let directories = self.directories.clone().map(|directory| directory.join(name));
+        Group { directories, ..*self }
+    }
+
+    /// Its directories, each once.
+    fn each(&self) -> &[PathBuf] {
+        match self.version {
+            Version::V1 => &self.directories,
+            Version::V2 => &self.directories[..1],
+        }
+    }
+
+    fn create(&self) -> io::Result<()> {
+        for directory in self.each() {
+            match fs::create_dir(directory) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(of(directory, error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets groups below have limits; with v1 they always may.
+    fn delegate(&self) -> io::Result<()> {
+        match self.version {
+            Version::V1 => Ok(()),
+            Version::V2 => write(&self.directories[0], "cgroup.subtree_control", "+memory +cpu +pids"),
+        }
+    }
+
+    /// Makes it, with its limits. One that is there is set anew.
+    pub(super) fn make(&self, spec: &Spec) -> io::Result<()> {
+        self.create()?;
+        let [memory, cpu, pids] = &self.directories;
+        let bytes = spec.resources.memory_bytes.to_string();
+        let (limit, swap, no_swap) = match self.version {
+            // Of memory and swap together.
+            Version::V1 => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", bytes.as_str()),
+            Version::V2 => ("memory.max", "memory.swap.max", "0"),
+        };
+        write(memory, limit, &bytes)?;
+        if memory.join(swap).exists() {
+            // Not where the kernel does not count it.
+            write(memory, swap, no_swap)?;
+        }
+        self.weigh(spec.resources.cpu_millis)?;
+        if spec.limits.cpu_millis > 0 {
+            let quota = spec.limits.cpu_millis * PERIOD / 1_000;
+            match self.version {
+                Version::V1 => {
+                    write(cpu, "cpu.cfs_period_us", &PERIOD.to_string())?;
+                    write(cpu, "cpu.cfs_quota_us", &quota.to_string())?;
+                }
+                Version::V2 => write(cpu, "cpu.max", &format!("{quota} {PERIOD}"))?,
+            }
+        }
+        write(pids, "pids.max", &spec.limits.pids.to_string())
+    }
+
+    /// Its share of CPU where there is too little: by thousandths of one. A CPU is what the kernel gives a group of which nothing is said.
+    fn weigh(&self, cpu_millis: u64) -> io::Result<()> {
+        let cpu = &self.directories[1];
+        match self.version {
+            Version::V1 => write(
+                cpu,
+                "cpu.shares",
+                &(cpu_millis * 1_024 / 1_000).clamp(2, 262_144).to_string(),
+            ),
+            Version::V2 => write(cpu, "cpu.weight", &(cpu_millis / 10).clamp(1, 10_000).to_string()),
+        }
+    }
+
+    /// Takes this process in, and with it whatever it starts.
+    pub(super) fn join(&self) -> io::Result<()> {
+        // "0" is whoever writes it.
+        self.each()
+            .iter()
+            .try_for_each(|directory| write(directory, "cgroup.procs", "0"))
+    }
+
+    /// How many of its processes the kernel has killed because there was no memory left for it.
+    pub(super) fn out_of_memory(&self) -> u64 {
+        let file = match self.version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        };
+        let text = fs::read_to_string(self.directories[0].join(file)).unwrap_or_default();
+        let kills = text
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
+        kills.unwrap_or(0)
+    }
+
+    /// Lets nothing in it start anything more, and kills what the kernel kills by itself; true when a process is left.
+    pub(super) fn kill(&self) -> bool {
+        // Without it, what starts others as fast as they are killed would never end.
+        let _ = write(&self.directories[2], "pids.max", "0");
+        if self.version == Version::V2 {
+            // From Linux 5.14.
+            let _ = write(&self.directories[0], "cgroup.kill", "1");
+        }
+        super::processes::kill(&self.processes())
+    }
+
+    fn processes(&self) -> Vec<i32> {
+        let mut pids = Vec::new();
+        for directory in self.each() {
+            let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+            // One of another namespace stands as 0.
+            let seen = text
+                .lines()
+                .filter_map(|pid| pid.parse::<i32>().ok())
+                .filter(|pid| *pid > 0);
+            pids.extend(seen);
+        }
+        pids
+    }
+
+    /// Ends what is left in it, and removes it. Takes a second at most, and a moment as a rule.
+    pub(super) fn end(&self) -> io::Result<()> {
+        let mut tries = TRIES;
+        loop {
+            self.kill();
+            match self.remove() {
+                // What was killed may be about to end.
+                Err(_) if tries > 0 => tries -= 1,
+                removed => return removed,
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
+
+    /// Removes it, which must be empty. One that is not there is removed already.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        for directory in self.each() {
+            match fs::remove_dir(directory) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(of(directory, error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A line of `/proc/self/mountinfo`.
+struct Mount<'a> {
+    point: &'a str,
+    kind: &'a str,
+    options: &'a str,
+}
+
+impl Mount<'_> {
+    fn parse(line: &str) -> Option<Mount<'_>> {
+        let (mount, system) = line.split_once(" - ")?;
+        let point = mount.split(' ').nth(4)?;
+        let mut system = system.split(' ');
+        let (kind, options) = (system.next()?, system.nth(1)?);
+        Some(Mount { point, kind, options })
+    }
+
+    fn has_controllers(&self) -> bool {
+        let there = fs::read_to_string(Path::new(self.point).join("cgroup.controllers")).unwrap_or_default();
+        CONTROLLERS
+            .iter()
+            .all(|wanted| there.split_whitespace().any(|one| one == *wanted))
+    }
+}
+
+fn write(directory: &Path, file: &str, text: &str) -> io::Result<()> {
+    let path = directory.join(file);
+    fs::write(&path, text).map_err(|error| of(&path, error))
+}
+
+fn of(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
