@@ -1,8 +1,10 @@
 //! Work: real programs, real kills.
 
 mod commands;
+mod disks;
 mod limits;
 mod running;
+mod singletons;
 mod stopping;
 mod surviving;
 

@@ -1,7 +1,13 @@
-//! What the agent and one supervisor say to one another, and what becomes of a supervisor that is gone.
+//! What the agent and one supervisor say to one another, and what becomes of a supervisor that is gone, or does not act.
 
-use std::time::Duration;
+use std::{
+    future::pending,
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
@@ -10,11 +16,12 @@ use tokio::{
 };
 use wyneos_core::{
     agent::Input,
-    time::WallTime,
+    supervisor::LEASE_MARGIN,
+    time::{Time, WallTime},
     workload::{AssignmentId, Phase, Status},
 };
 
-use super::{Home, Told, processes};
+use super::{Home, Told, boot_time, processes};
 use crate::driver::ToAgent;
 
 /// Between two attempts to reach a supervisor.
@@ -22,6 +29,9 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 /// How long a supervisor that was started may take to be there.
 const STARTING: Duration = Duration::from_secs(10);
+
+/// Between two looks at a lease: the margin has room for it, and a host that slept is noticed.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What a supervisor is to know, whenever it can be reached.
 #[derive(Clone, Debug, Default)]
@@ -53,12 +63,34 @@ pub(super) fn died(home: &Home, before: Status, now: WallTime) -> Status {
     status
 }
 
-/// Passes on what a supervisor and the agent say to one another, until the instance has ended.
+/// Passes on what a supervisor and the agent say to one another, until the instance has ended, and ends a supervisor that does not act.
 pub(super) async fn attend(
+    id: AssignmentId,
+    home: Home,
+    singleton: bool,
+    told: watch::Receiver<Wanted>,
+    driver: mpsc::Sender<ToAgent>,
+) {
+    let heard = AtomicBool::new(false);
+    let lease = told.clone();
+    let guarded = async {
+        match singleton {
+            true => guard(id, &home, lease, &heard).await,
+            false => pending().await,
+        }
+    };
+    tokio::select! {
+        () = converse(id, home.clone(), told, driver, &heard) => {}
+        () = guarded => {}
+    }
+}
+
+async fn converse(
     id: AssignmentId,
     home: Home,
     mut told: watch::Receiver<Wanted>,
     driver: mpsc::Sender<ToAgent>,
+    heard: &AtomicBool,
 ) {
     let mut waited = Duration::ZERO;
     loop {
@@ -68,7 +100,7 @@ pub(super) async fn attend(
         };
         if let Ok(stream) = connected.await {
             waited = Duration::ZERO;
-            if pass_on(id, stream, &mut told, &driver).await {
+            if pass_on(id, stream, &mut told, &driver, heard).await {
                 return;
             }
         }
@@ -105,6 +137,7 @@ async fn pass_on(
     stream: UnixStream,
     told: &mut watch::Receiver<Wanted>,
     driver: &mpsc::Sender<ToAgent>,
+    heard: &AtomicBool,
 ) -> bool {
     let (from, mut to) = stream.into_split();
     let mut lines = BufReader::new(from).lines();
@@ -114,6 +147,7 @@ async fn pass_on(
             line = lines.next_line() => {
                 let Ok(Some(line)) = line else { return false };
                 let Ok(status) = serde_json::from_str::<Status>(&line) else { continue };
+                heard.store(true, Ordering::Relaxed);
                 let ended = status.phase == Phase::Ended;
                 if driver.send(ToAgent::Fact(Input::Instance { id, status })).await.is_err() || ended {
                     return true;
@@ -137,4 +171,41 @@ async fn pass_on(
             }
         }
     }
+}
+
+/// Ends a singleton's supervisor that is there though the lease is nearly over: it was stopped, or hangs, and what it should have ended may run
+/// on. So is one that an earlier agent left and that says nothing: how long its lease is nobody else knows. With the supervisor its program
+/// ends, and what is left of it is killed as that of any supervisor that is gone.
+async fn guard(id: AssignmentId, home: &Home, told: watch::Receiver<Wanted>, heard: &AtomicBool) {
+    let silent = boot_time() + STARTING;
+    loop {
+        // By then it has killed everything itself, and had half of the margin to see it gone.
+        let lease = told.borrow().lease.map(|until| Time(until) - LEASE_MARGIN / 2);
+        let silence = (!heard.load(Ordering::Relaxed)).then_some(silent);
+        let due = lease.into_iter().chain(silence).min();
+        if due.is_some_and(|due| due <= boot_time()) {
+            match end_supervisor(home).await {
+                Ok(()) => {
+                    tracing::error!(instance = %id, "its supervisor does not act: it was killed, and the program with it")
+                }
+                // It may be on its way out.
+                Err(error) => tracing::debug!(instance = %id, %error, "its supervisor cannot be killed"),
+            }
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Kills the process that answers, or should answer, on an instance's socket.
+async fn end_supervisor(home: &Home) -> io::Result<()> {
+    let (_directory, path) = home.socket()?;
+    let listener = UnixStream::connect(path).await?.peer_cred()?.pid();
+    let pid = listener.and_then(Pid::from_raw);
+    let process = pidfd_open(pid.ok_or(io::ErrorKind::NotFound)?, PidfdFlags::empty())?;
+    if home.take_lock()?.is_some() {
+        // It is gone, and its number may be another one's.
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    pidfd_send_signal(process, Signal::KILL)?;
+    Ok(())
 }

@@ -164,7 +164,8 @@ impl Instances {
         let (id, ports) = (order.assigned.id, order.ports.clone());
         let (wanted, told) = watch::channel(Wanted::default());
         if attended {
-            tokio::spawn(attend(id, home.clone(), told, self.driver.clone()));
+            let singleton = order.assigned.spec.singleton;
+            tokio::spawn(attend(id, home.clone(), singleton, told, self.driver.clone()));
         }
         self.known.insert(id, Known { ports, wanted });
     }

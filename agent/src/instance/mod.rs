@@ -150,6 +150,12 @@ fn with_ports(text: &str, names: &[String], ports: &[u16]) -> String {
     text
 }
 
+/// Says something in a supervisor's own log, its standard error. Macros that print panic when the disk is full, and the supervisor is not to end
+/// of that.
+fn note(text: &str) {
+    drop(io::stderr().write_all(format!("{text}\n").as_bytes()));
+}
+
 /// This program's own file; while it runs, also when that was replaced by a newer one.
 fn own_binary() -> PathBuf {
     let named = std::env::current_exe().ok().filter(|path| path.exists());

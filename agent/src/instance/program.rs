@@ -13,7 +13,7 @@ use tokio::{
 };
 use wyneos_core::supervisor::Input;
 
-use super::{logs, supervise::Happened};
+use super::{logs, note, supervise::Happened};
 
 /// Bytes that are read of what a program writes at once.
 const READ: usize = 16 * 1024;
@@ -53,7 +53,10 @@ pub(super) fn keep(from: OwnedFd, mut writer: logs::Writer) -> io::Result<()> {
             writer.write(&buffer[..read]);
         }
         if writer.lost > 0 {
-            eprintln!("the disk did not take {} bytes of what the program wrote", writer.lost);
+            note(&format!(
+                "the disk did not take {} bytes of what the program wrote",
+                writer.lost
+            ));
         }
     });
     Ok(())

@@ -27,7 +27,7 @@ use wyneos_shell::clock::Clock;
 use super::{
     Home, Order, Told,
     attend::attend,
-    boot_time, cgroup, checks, logs, own_binary, processes,
+    boot_time, cgroup, checks, logs, note, own_binary, processes,
     program::{become_known, keep, pid_of},
     with_ports,
 };
@@ -64,8 +64,7 @@ pub(crate) fn supervise(args: &Supervise) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Its standard error is a file in the instance's directory.
-            eprintln!("{error}");
+            note(&error.to_string());
             ExitCode::FAILURE
         }
     }
@@ -100,7 +99,15 @@ struct Process {
     /// Processes of its group that the kernel killed for want of memory before the present program.
     out_of_memory: u64,
     clearing: bool,
-    ended: bool,
+    ending: Option<Ending>,
+}
+
+/// It has ended, and that is not on the disk yet.
+struct Ending {
+    /// How often it was tried to write it down.
+    tries: usize,
+    /// When it is tried again.
+    again: Instant,
 }
 
 async fn run(home: Home) -> io::Result<()> {
@@ -132,12 +139,12 @@ async fn run(home: Home) -> io::Result<()> {
         checking: HashMap::new(),
         out_of_memory: 0,
         clearing: false,
-        ended: false,
+        ending: None,
     };
     let mut agents = 0u32;
     let mut alone_since = Instant::now();
     process.effects();
-    while !process.ended {
+    while !process.is_over() {
         let now = boot_time();
         let due = process.core.poll_timeout().map_or(IDLE, |due| due.since(now).min(IDLE));
         tokio::select! {
@@ -171,7 +178,7 @@ async fn run(home: Home) -> io::Result<()> {
         process.effects();
     }
     if let Some(Err(error)) = process.order.group.as_ref().map(cgroup::Group::end) {
-        eprintln!("cannot remove its control group: {error}");
+        note(&format!("cannot remove its control group: {error}"));
     }
     drop(std::fs::remove_file(path));
     drop(directory);
@@ -191,8 +198,8 @@ impl Process {
                 Effect::Changed => self.tell(),
                 Effect::Ended => {
                     self.tell();
-                    self.keep_end();
-                    self.ended = true;
+                    let again = Instant::now();
+                    self.ending = Some(Ending { tries: 0, again });
                 }
             }
         }
@@ -202,7 +209,7 @@ impl Process {
     fn tell(&self) {
         let status = self.core.status();
         if let Err(error) = self.home.write_status(status) {
-            eprintln!("cannot write the status: {error}");
+            note(&format!("cannot write the status: {error}"));
         }
         self.status.send_if_modified(|told| {
             let news = told != status;
@@ -211,15 +218,17 @@ impl Process {
         });
     }
 
-    /// How it ended must not be lost with this process: a disk that is full is waited for.
-    fn keep_end(&self) {
-        for _ in 0..KEPT {
-            match self.home.write_status(self.core.status()) {
-                Ok(()) => return,
-                // Nobody will ask any more.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-                Err(_) => std::thread::sleep(IDLE),
-            }
+    /// It has ended, and how is not lost with this process: a disk that is full is waited for.
+    fn is_over(&mut self) -> bool {
+        let Some(ending) = &mut self.ending else { return false };
+        if ending.again > Instant::now() {
+            return false;
+        }
+        (ending.tries, ending.again) = (ending.tries + 1, Instant::now() + IDLE);
+        match self.home.write_status(self.core.status()) {
+            Ok(()) => true,
+            // Without its directory nobody will ask any more.
+            Err(error) => error.kind() == io::ErrorKind::NotFound || ending.tries >= KEPT,
         }
     }
 
