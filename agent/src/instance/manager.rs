@@ -190,7 +190,8 @@ impl Instances {
     }
 
     fn try_run(&mut self, assigned: &Arc<Assigned>, home: &Home) -> io::Result<()> {
-        fs::create_dir_all(&home.0)?;
+        // Its log can be read before it has written anything.
+        fs::create_dir_all(home.logs())?;
         let ports: Vec<u16> = assigned
             .spec
             .ports
@@ -265,7 +266,7 @@ impl Instances {
                 true => logs::read(&directory, &request),
                 false => log::Chunk {
                     number: request.number,
-                    error: "it has written nothing yet, or what it wrote is not kept any more".to_owned(),
+                    error: "what it wrote is not kept any more".to_owned(),
                     ..log::Chunk::default()
                 },
             };
