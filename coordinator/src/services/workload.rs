@@ -115,17 +115,14 @@ impl Services {
         };
         let previous = request.previous;
         let mut from = log::From::Tail { bytes, previous };
+        // A name and slot may mean another instance later on.
+        let named = self.board.work().assignment(&request.assignment).map(|row| row.record.id);
+        let id = named.map_or(request.assignment, |id| id.to_string());
         loop {
             // Asked first: what was written before it ended is read all the same.
-            let ended = self
-                .board
-                .work()
-                .assignment(&request.assignment)
-                .is_none_or(|row| row.record.end.is_some());
-            let chunk = match self
-                .read_log(&caller, &request.assignment, (stream, from, previous))
-                .await
-            {
+            let work = self.board.work();
+            let ended = work.assignment(&id).is_none_or(|row| row.record.end.is_some());
+            let chunk = match self.read_log(&caller, &id, (stream, from, previous)).await {
                 Ok(chunk) => chunk,
                 Err(status) => {
                     // Nobody may be reading any more.
