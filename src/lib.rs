@@ -2,6 +2,7 @@
 //! wire share.
 
 pub mod audit;
+pub mod backup;
 pub mod canonical;
 pub mod client;
 pub mod convert;

@@ -25,7 +25,7 @@ use wyneos_core::{
 
 use wyneos_shell::listener;
 
-use crate::store::{File, StoreError};
+use crate::store::{Failure, File, StoreError};
 
 /// Number → `wyneos.v1.AuditEntry`.
 const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
@@ -203,6 +203,16 @@ impl Audit {
         })
     }
 
+    /// Hands every entry to `each`, oldest first, as they are at one moment. Reads the disk.
+    pub(crate) fn copy(&self, mut each: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), StoreError> {
+        self.file.read(|transaction| {
+            for entry in transaction.open_table(ENTRIES)?.iter()? {
+                each(entry?.1.value())?;
+            }
+            Ok(())
+        })
+    }
+
     /// Has the writer look after what it counts, for ever.
     pub(crate) async fn keep_looking(self) {
         loop {
@@ -222,6 +232,48 @@ impl Audit {
     /// Hears of every further entry.
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<v1::AuditEntry>> {
         self.entries.subscribe()
+    }
+}
+
+/// An audit that is made from a backup, in a directory that has none.
+pub(crate) struct Import {
+    file: File,
+    waiting: Vec<v1::AuditEntry>,
+}
+
+impl Import {
+    pub(crate) fn new(data_dir: &Path) -> Result<Import, StoreError> {
+        Ok(Import {
+            file: File::open(data_dir.join("audit.redb"))?,
+            waiting: Vec::new(),
+        })
+    }
+
+    /// Takes an entry, which was verified.
+    pub(crate) fn take(&mut self, entry: v1::AuditEntry) -> Result<(), StoreError> {
+        self.waiting.push(entry);
+        if self.waiting.len() >= GROUP {
+            self.write()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes all of it durable.
+    pub(crate) fn finish(mut self) -> Result<(), StoreError> {
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<(), StoreError> {
+        let entries = std::mem::take(&mut self.waiting);
+        self.file.write(|transaction| {
+            let mut table = transaction.open_table(ENTRIES)?;
+            for entry in &entries {
+                let sequence = entry.record.as_ref().map_or(0, |record| record.sequence);
+                table.insert(sequence, entry.encode_to_vec().as_slice())?;
+            }
+            Ok(())
+        })
     }
 }
 

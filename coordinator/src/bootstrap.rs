@@ -47,7 +47,8 @@ use crate::{
     limiter::Limiter,
     metrics::Metrics,
     publisher::{EVENTS_BEHIND, Publisher, Work},
-    services::{Agents, Services},
+    restore::{self, RestoreError},
+    services::{Agents, Backups, Services},
     session::Conns,
     store::{Embedded, Retention, Store, StoreError},
 };
@@ -76,8 +77,8 @@ const HEADERS: u32 = 16 * 1024;
 /// Bytes of a request to join, or about who may do what, at most.
 const REQUEST: usize = 64 * 1024;
 
-/// Bytes of a workload's declaration at most.
-const DECLARATION: usize = 256 * 1024;
+/// Bytes of a workload's declaration at most: an agent can tell of it in one message.
+const DECLARATION: usize = limits::AGENT_MESSAGE - 1_024;
 
 /// What is served, by the first part of its name; each has a health of its own. Not MeshService: agents serve that.
 const SERVED: [&str; 9] = [
@@ -115,6 +116,9 @@ pub(crate) enum BootError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What was put back from a backup is not all there.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// The CA.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -139,6 +143,7 @@ pub(crate) enum BootError {
 impl Fatal for BootError {
     fn exit_code(&self) -> u8 {
         match self {
+            BootError::Restore(error) => error.exit_code(),
             BootError::Store(StoreError::Foreign { .. } | StoreError::Corrupt { .. }) | BootError::Ca(_) => {
                 exit::BAD_CONFIG
             }
@@ -198,6 +203,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         snapshots: config.history_max_count,
         snapshot_age: config.history_max_age.0,
     };
+    restore::check_finished(data_dir)?;
     let mut store = Embedded::open(data_dir, retention)?;
     let secret = signing_key(&config)?;
     let clock = Clock::default();
@@ -239,10 +245,18 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         engine: to_engine.clone(),
         events: events.clone(),
         subscribers: Arc::new(Semaphore::new(config.max_subscribers)),
-        stopping: is_stopping,
+        stopping: is_stopping.clone(),
         config: Arc::clone(&config),
         access: Arc::clone(&access),
         audit: audit.clone(),
+        backups: Arc::new(Backups {
+            source: store.source(),
+            audit: audit.clone(),
+            data_dir: data_dir.clone(),
+            secret,
+            one: Arc::new(Semaphore::new(1)),
+            stopping: is_stopping.clone(),
+        }),
         ca,
         limiter: Arc::new(Limiter::new(config.enrolments_per_minute)),
         renewals: Arc::new(Limiter::new(RENEWALS)),

@@ -10,6 +10,7 @@ mod gate;
 mod limiter;
 mod metrics;
 mod publisher;
+mod restore;
 mod services;
 mod session;
 mod status;
@@ -18,12 +19,14 @@ mod store;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
+use wyneos_core::integrity::PublicKey;
 use wyneos_shell::{
+    clock::Clock,
     config::Span,
     start::{finish, start},
 };
 
-use crate::{bootstrap::BootError, config::Overrides};
+use crate::{bootstrap::BootError, config::Overrides, restore::RestoreError};
 
 /// The WyneOS coordinator.
 ///
@@ -41,6 +44,40 @@ enum Command {
     Run(Box<Run>),
     /// Makes an admin's credentials from the CA's files on this host: for the first admin, and for when there is none left.
     Admin(Admin),
+    /// Makes the data_dir of a coordinator that is not running from a backup, as `wynectl restore` does.
+    Restore(Restore),
+}
+
+#[derive(Args)]
+struct Restore {
+    /// The backup, from `wynectl backup`.
+    file: PathBuf,
+    /// The coordinator's data_dir: new, or empty.
+    #[arg(
+        long,
+        env = "WYNEOS_COORDINATOR_DATA_DIR",
+        default_value = "/var/lib/wyneos-coordinator"
+    )]
+    data_dir: PathBuf,
+    /// The public key that the backup must be signed with (64 hexadecimal digits); without it the backup's own word is taken.
+    #[arg(long, value_name = "HEX", value_parser = public_key)]
+    public_key: Option<PublicKey>,
+}
+
+fn public_key(text: &str) -> Result<PublicKey, String> {
+    let wrong = || "not 64 hexadecimal digits".to_owned();
+    let bytes: Option<Vec<u8>> = (0..text.len().div_ceil(2))
+        .map(|at| u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok())
+        .collect();
+    let bytes = bytes.ok_or_else(wrong)?.try_into().map_err(|_| wrong())?;
+    Ok(PublicKey(bytes))
+}
+
+fn restore(args: &Restore) -> Result<(), RestoreError> {
+    let now = Clock::default().wall();
+    let (contents, restored) = restore::restore(&args.file, &args.data_dir, args.public_key, now)?;
+    println!("{}", restore::told(&contents, &restored, &args.data_dir));
+    Ok(())
 }
 
 #[derive(Args)]
@@ -95,6 +132,7 @@ struct Run {
 fn main() -> ExitCode {
     let run = match Cli::parse().command {
         Command::Run(run) => run,
+        Command::Restore(args) => return finish("wyneos-coordinator", restore(&args)),
         Command::Admin(args) => return finish("wyneos-coordinator", admin(&args)),
     };
     let Run {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     access::Access,
     autonomy::Policy,
@@ -9,6 +11,7 @@ use crate::{
     id::ClusterId,
     integrity::{Digest, ZERO_DIGEST},
     node::NodeRecord,
+    time::WallTime,
     workload::{Assignment, AssignmentId, Workload},
 };
 
@@ -35,6 +38,43 @@ pub struct Durable {
     pub decisions: u64,
     /// Epoch, cycle and chain of the newest snapshot.
     pub last_snapshot: (u64, u64, Digest),
+    /// That all of this was put back from a backup; `None` when it never was.
+    pub restored: Option<Restored>,
+}
+
+/// That what is durable was put back: what came after the backup is known to agents alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// When the backup was made.
+    pub taken: WallTime,
+    /// When it was put back.
+    pub time: WallTime,
+    /// No epoch up to this one is begun any more, and no number of an instance, a decision or a directive of one is given out.
+    pub epoch: u64,
+    /// No number of an event up to this one is given out any more.
+    pub event: u64,
+    /// Agents had the time to tell what they have.
+    pub settled: bool,
+}
+
+impl Restored {
+    /// A backup of an `epoch` and with a newest `event`, made when the clock said `taken`, is put back when it says `now`.
+    ///
+    /// The coordinator that was lost may have begun further epochs, and so may one that came from the same backup before. All of them
+    /// were begun before now, on average less than one a second and less than a thousand events a second: from now on epochs count
+    /// from the seconds and events from the milliseconds since 1970. docs/operations.md has the argument.
+    ///
+    /// `None` when the clock is behind the backup: it would not do then.
+    pub fn new(epoch: u64, event: u64, taken: WallTime, now: WallTime) -> Option<Restored> {
+        let millis = u64::try_from(now.0).ok().filter(|_| now >= taken)?;
+        Some(Restored {
+            taken,
+            time: now,
+            epoch: epoch.max(millis / 1_000),
+            event: event.max(millis),
+            settled: false,
+        })
+    }
 }
 
 impl Durable {
@@ -51,6 +91,7 @@ impl Durable {
             last_event: 0,
             decisions: 0,
             last_snapshot: (0, 0, ZERO_DIGEST),
+            restored: None,
         }
     }
 }
@@ -72,12 +113,15 @@ pub struct Batch {
     pub policy: Option<Policy>,
     /// Number of decisions in the cluster's life; 0 when it did not change.
     pub decisions: u64,
+    /// That the state was restored, when that changed.
+    pub restored: Option<Restored>,
 }
 
 impl Batch {
     /// True when there is nothing to make durable.
     pub fn is_empty(&self) -> bool {
         let work = self.workloads.is_empty() && self.assignments.is_empty();
-        work && self.policy.is_none() && self.nodes.is_empty() && self.events.is_empty() && self.access.is_none()
+        let rare = self.policy.is_none() && self.restored.is_none();
+        work && rare && self.nodes.is_empty() && self.events.is_empty() && self.access.is_none()
     }
 }

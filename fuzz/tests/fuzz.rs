@@ -7,6 +7,7 @@ use std::io::Cursor;
 use prost::Message as _;
 use wyneos::{
     audit::Verifier,
+    backup,
     convert::{self, Beacon, FromAnswer as _},
     delta, export,
     identity::{
@@ -18,7 +19,7 @@ use wyneos::{
 use wyneos_core::{
     coordinator::{Answer, Command, Message},
     id::Uuid,
-    integrity::{PublicKey, Sealer},
+    integrity::{DigestSigner, PublicKey, Sealer},
     node::{ConnId, Origin},
 };
 use wyneos_fuzz::run;
@@ -316,6 +317,28 @@ fn fuzz_exports() {
     let mut file = Vec::new();
     writer.finish(&mut file).unwrap();
     run("exports", &[file], |bytes| match export::verify(bytes, None) {
+        Ok(_) => (None, ""),
+        Err(export::ExportError::Bad { place, field, .. }) => (Some(format!("{place:?}")), field),
+        Err(export::ExportError::Io { .. }) => (None, "io"),
+    });
+}
+
+#[test]
+fn fuzz_backups() {
+    let mut maker = backup::Maker::new(DigestSigner::new(&[7; 32]));
+    let header = v1::BackupHeader {
+        cluster_id: CLUSTER.to_string(),
+        time: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
+        ..Default::default()
+    };
+    let mut parts = vec![maker.header(header)];
+    parts.extend(maker.record(v1::BackupKind::File, "signing.key", &[7; 32]));
+    parts.extend(maker.record(v1::BackupKind::Policy, "", br#"{"heal":"act","rebalance":"advise"}"#));
+    parts.push(maker.end());
+    let mut file = backup::MAGIC.to_vec();
+    file.extend(parts.iter().flat_map(|part| part.encode_length_delimited_to_vec()));
+    backup::verify(&file[..], None).unwrap();
+    run("backups", &[file], |bytes| match backup::verify(bytes, None) {
         Ok(_) => (None, ""),
         Err(export::ExportError::Bad { place, field, .. }) => (Some(format!("{place:?}")), field),
         Err(export::ExportError::Io { .. }) => (None, "io"),

@@ -90,6 +90,7 @@ fn make(network: &mut Network, scenario: &Scenario, number: usize, begins: bool)
         | Kind::Load
         | Kind::Lie
         | Kind::DiskStall
+        | Kind::CoordinatorRestore
         | Kind::DiskFail => {
             panic!("{:?} cannot be made on a real network", fault.kind)
         }

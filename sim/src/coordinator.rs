@@ -20,8 +20,8 @@ use wyneos_core::{
     id::{NodeId, Uuid},
     integrity::Sealer,
     node::{ConnId, NodeRecord, Origin},
-    store::{Batch, Durable},
-    time::Time,
+    store::{Batch, Durable, Restored},
+    time::{Time, WallTime},
     workload::{Assignment, AssignmentId, Workload},
 };
 
@@ -45,12 +45,20 @@ enum Write {
     Snapshot(Arc<Snapshot>),
 }
 
-/// What is on the disk.
-struct Disk {
+/// What is durable.
+#[derive(Clone)]
+struct Kept {
     nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
     workloads: BTreeMap<Arc<str>, Arc<Workload>>,
     assignments: BTreeMap<AssignmentId, Arc<Assignment>>,
     durable: Durable,
+}
+
+/// What is on the disk.
+struct Disk {
+    kept: Kept,
+    /// Backups, by the faults that restore them, and when they were made.
+    backups: BTreeMap<usize, (WallTime, Kept)>,
     /// Under way, in order.
     writes: VecDeque<Write>,
     /// How many of them the transaction under way is for.
@@ -95,10 +103,13 @@ impl Host {
             wake_at: None,
             clock,
             disk: Disk {
-                nodes: BTreeMap::new(),
-                workloads: BTreeMap::new(),
-                assignments: BTreeMap::new(),
-                durable,
+                kept: Kept {
+                    nodes: BTreeMap::new(),
+                    workloads: BTreeMap::new(),
+                    assignments: BTreeMap::new(),
+                    durable,
+                },
+                backups: BTreeMap::new(),
                 writes: VecDeque::new(),
                 under_way: 0,
                 stalled_until: Time(0),
@@ -147,11 +158,12 @@ impl World<'_> {
         host.sessions.clear();
         host.wake_at = None;
         host.mend_disk();
-        let durable = &mut host.disk.durable;
+        let kept = &mut host.disk.kept;
+        let durable = &mut kept.durable;
         durable.epoch += 1;
-        durable.nodes = host.disk.nodes.values().cloned().collect();
-        durable.workloads = host.disk.workloads.values().cloned().collect();
-        durable.assignments = host.disk.assignments.values().cloned().collect();
+        durable.nodes = kept.nodes.values().cloned().collect();
+        durable.workloads = kept.workloads.values().cloned().collect();
+        durable.assignments = kept.assignments.values().cloned().collect();
         host.sealer = Sealer::new(CLUSTER, &SECRET, durable.last_snapshot.2);
         host.canonical = None;
         host.last_event = durable.last_event;
@@ -190,6 +202,28 @@ impl World<'_> {
             self.push(id, Way::Down, Item::End);
         }
         self.host.generation += 1;
+    }
+
+    /// A backup is made, for the fault that restores it.
+    pub(crate) fn back_up(&mut self, fault: usize) {
+        let now = self.host.clock.wall(self.now);
+        let disk = &mut self.host.disk;
+        disk.backups.insert(fault, (now, disk.kept.clone()));
+    }
+
+    /// What the disk keeps is what it was when the backup for this fault was made.
+    pub(crate) fn restore_coordinator(&mut self, fault: usize) {
+        let now = self.host.clock.wall(self.now);
+        let Some((taken, mut kept)) = self.host.disk.backups.remove(&fault) else {
+            return self.fail("there is no backup to restore".to_owned());
+        };
+        let durable = &mut kept.durable;
+        let Some(restored) = Restored::new(durable.epoch, durable.last_event, taken, now) else {
+            return self.fail("the clock is behind the backup".to_owned());
+        };
+        (durable.epoch, durable.last_event) = (restored.epoch, restored.event);
+        durable.restored = Some(restored);
+        self.host.disk.kept = kept;
     }
 
     pub(crate) fn freeze_coordinator(&mut self) {

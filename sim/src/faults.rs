@@ -58,6 +58,11 @@ impl World<'_> {
             Kind::DiskFail => self.host.mend_disk(),
             Kind::CoordinatorCrash if begins => self.kill_coordinator(),
             Kind::CoordinatorCrash => self.start_coordinator(),
+            Kind::CoordinatorRestore if begins => {
+                self.kill_coordinator();
+                self.restore_coordinator(number);
+            }
+            Kind::CoordinatorRestore => self.start_coordinator(),
             Kind::CoordinatorPause if begins => self.freeze_coordinator(),
             Kind::CoordinatorPause => self.thaw_coordinator(),
         }

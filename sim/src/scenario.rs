@@ -163,6 +163,8 @@ pub enum Kind {
     DiskFail,
     /// The coordinator is killed; it is started again after `for`.
     CoordinatorCrash,
+    /// The coordinator is killed; after `for` it is started again from a backup that was `taken` before.
+    CoordinatorRestore,
     /// The coordinator stands still for `for`.
     CoordinatorPause,
     /// As `cut`, between the coordinator and `targets`.
@@ -171,7 +173,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Load,
         Kind::Crash,
         Kind::Kill,
@@ -188,6 +190,7 @@ impl Kind {
         Kind::DiskStall,
         Kind::DiskFail,
         Kind::CoordinatorCrash,
+        Kind::CoordinatorRestore,
         Kind::CoordinatorPause,
         Kind::CoordinatorCut,
     ];
@@ -232,6 +235,9 @@ pub struct Fault {
     /// For `starve`: the longest time that it stands still at once.
     #[serde(default, deserialize_with = "some_span")]
     pub pause: Option<Duration>,
+    /// For `coordinator-restore`: when the backup was made, since the start; before `at`.
+    #[serde(default, deserialize_with = "some_span")]
+    pub taken: Option<Duration>,
     /// For `clock-jump`.
     #[serde(default, deserialize_with = "some_span")]
     pub jump: Option<Duration>,

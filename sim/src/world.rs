@@ -86,6 +86,8 @@ pub(crate) enum What {
     Step(Box<(usize, AssignmentId, Step)>),
     /// A workload is declared.
     Declare(usize),
+    /// A backup is made, for the fault that restores it.
+    BackUp(usize),
 }
 
 /// A process's clocks.
@@ -218,6 +220,9 @@ impl<'a> World<'a> {
         }
         for (fault, begins) in scenario.faults.iter().enumerate() {
             world.at(Time(0) + begins.at, What::Fault(fault, true));
+            if let Some(taken) = begins.taken {
+                world.at(Time(0) + taken, What::BackUp(fault));
+            }
         }
         world
     }
@@ -303,6 +308,7 @@ impl<'a> World<'a> {
             What::Lie(machine, fault) => self.lie(machine, fault),
             What::Step(step) => self.step(step.0, step.1, step.2),
             What::Declare(number) => self.declare(number),
+            What::BackUp(fault) => self.back_up(fault),
         }
     }
 

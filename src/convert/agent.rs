@@ -16,7 +16,10 @@ use wyneos_core::{
 
 use super::{
     ConvertError, check,
-    instance::{chunk_in, chunk_out, instances_in, instances_out, log_request_in, log_request_out, work_in, work_out},
+    instance::{
+        chunk_in, chunk_out, described_in, described_out, instances_in, instances_out, log_request_in, log_request_out,
+        work_in, work_out,
+    },
     node::{labels_out, same},
     standing::{lease_in, standing_in, standing_out},
     time::{duration, duration_in, timestamp, timestamp_in},
@@ -125,6 +128,7 @@ pub fn session_input(conn: ConnId, origin: &Origin, request: v1::SessionRequest)
             })
         }
         session_request::Message::Instances(report) => instances_in(conn, report),
+        session_request::Message::Described(described) => described_in(conn, described),
         session_request::Message::Log(chunk) => Ok(Input::Log {
             conn,
             chunk: chunk_in(chunk)?,
@@ -339,6 +343,7 @@ impl From<Report> for v1::SessionRequest {
                 incarnation,
             }),
             Report::Instances { instances, all } => session_request::Message::Instances(instances_out(instances, all)),
+            Report::Described(assigned) => session_request::Message::Described(described_out(*assigned)),
             Report::Log(chunk) => session_request::Message::Log(chunk_out(chunk)),
             Report::Goodbye { reason } => session_request::Message::Goodbye(v1::Goodbye { reason }),
         };

@@ -33,6 +33,9 @@ same!(log::Stream, v1::LogStream { Stdout, Stderr });
 /// Instances that one report tells of at most.
 const INSTANCES: usize = 64;
 
+/// Instances that one message describes at most.
+const DESCRIBED: usize = 32;
+
 /// Bytes of a status' detail.
 const DETAIL: usize = 1_024;
 
@@ -157,42 +160,64 @@ pub(super) fn chunk_out(chunk: log::Chunk) -> v1::LogChunk {
     }
 }
 
-pub(super) fn work_out(work: Work) -> v1::NodeWork {
-    let assigned = |assigned: Assigned| v1::AssignedInstance {
+fn assigned_out(assigned: Assigned) -> v1::AssignedInstance {
+    v1::AssignedInstance {
         id: assigned.id.0,
         slot: assigned.slot,
         revision: assigned.revision,
         spec: Some(spec_out(&assigned.spec)),
-    };
+    }
+}
+
+fn assigned_in(field: &str, assigned: v1::AssignedInstance) -> Result<Assigned, ConvertError> {
+    let field = format!("{field}.spec");
+    let spec = check::require(&field, assigned.spec)?;
+    Ok(Assigned {
+        id: AssignmentId(assigned.id),
+        slot: assigned.slot,
+        revision: assigned.revision,
+        spec: Arc::new(spec_in(spec).map_err(|error| error.within(&field))?),
+    })
+}
+
+pub(super) fn described_out(assigned: Assigned) -> v1::InstanceDescription {
+    v1::InstanceDescription {
+        instances: vec![assigned_out(assigned)],
+    }
+}
+
+pub(super) fn described_in(conn: ConnId, described: v1::InstanceDescription) -> Result<Input, ConvertError> {
+    check::at_most("described.instances", described.instances.len(), DESCRIBED)?;
+    let read = |(at, one)| assigned_in(&format!("described.instances[{at}]"), one);
+    let instances = described.instances.into_iter().enumerate().map(read);
+    let instances = instances.collect::<Result<_, ConvertError>>()?;
+    Ok(Input::Described { conn, instances })
+}
+
+pub(super) fn work_out(work: Work) -> v1::NodeWork {
     let stop = |(id, reason): (AssignmentId, String)| v1::StopInstance {
         id: id.0,
         reason: plain(&reason),
     };
     v1::NodeWork {
-        assign: work.assign.into_iter().map(assigned).collect(),
+        assign: work.assign.into_iter().map(assigned_out).collect(),
         stop: work.stop.into_iter().map(stop).collect(),
         forget: work.forget.into_iter().map(|id| id.0).collect(),
+        describe: work.describe.into_iter().map(|id| id.0).collect(),
     }
 }
 
 pub(super) fn work_in(work: v1::NodeWork) -> Result<Work, ConvertError> {
     check::at_most("work.assign", work.assign.len(), ASSIGNED)?;
-    let read = |(at, assigned): (usize, v1::AssignedInstance)| {
-        let field = format!("work.assign[{at}].spec");
-        let spec = check::require(&field, assigned.spec)?;
-        Ok(Assigned {
-            id: AssignmentId(assigned.id),
-            slot: assigned.slot,
-            revision: assigned.revision,
-            spec: Arc::new(spec_in(spec).map_err(|error| error.within(&field))?),
-        })
-    };
+    check::at_most("work.describe", work.describe.len(), ASSIGNED)?;
+    let read = |(at, assigned)| assigned_in(&format!("work.assign[{at}]"), assigned);
     let assign = work.assign.into_iter().enumerate().map(read);
     let stop = work.stop.into_iter().map(|stop| (AssignmentId(stop.id), stop.reason));
     Ok(Work {
         assign: assign.collect::<Result<_, ConvertError>>()?,
         stop: stop.collect(),
         forget: work.forget.into_iter().map(AssignmentId).collect(),
+        describe: work.describe.into_iter().map(AssignmentId).collect(),
     })
 }
 
@@ -251,6 +276,7 @@ impl From<&AssignmentRow> for v1::Assignment {
             replaces: record.replaces.map(|id| id.to_string()).unwrap_or_default(),
             attempt: record.attempt,
             stop_reason: record.stop_reason.clone(),
+            orphaned: record.orphan.is_some(),
         }
     }
 }
@@ -322,5 +348,6 @@ pub fn change_out(change: Changed) -> v1::WorkloadChange {
         waiting: change.waiting.iter().map(waiting_out).collect(),
         rejections: change.rejections.into_iter().map(rejection).collect(),
         event_sequence: change.event,
+        adopted: change.adopted,
     }
 }

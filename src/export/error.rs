@@ -67,7 +67,7 @@ pub enum ExportError {
 }
 
 impl ExportError {
-    pub(super) fn bad(place: Place, field: &'static str, reason: impl Into<String>) -> ExportError {
+    pub(crate) fn bad(place: Place, field: &'static str, reason: impl Into<String>) -> ExportError {
         ExportError::Bad {
             place,
             field,
@@ -75,7 +75,7 @@ impl ExportError {
         }
     }
 
-    pub(super) fn io(place: Place) -> impl FnOnce(io::Error) -> ExportError {
+    pub(crate) fn io(place: Place) -> impl FnOnce(io::Error) -> ExportError {
         move |source| ExportError::Io { place, source }
     }
 }

@@ -4,10 +4,30 @@ use std::io::{ErrorKind, Read};
 
 use prost::Message;
 
-use super::{ExportError, MESSAGE_MAX, Place};
+use super::{ExportError, Place};
+
+/// Fails unless the file ends here.
+pub(crate) fn end(input: &mut impl Read, reason: &str) -> Result<(), ExportError> {
+    match byte(input, Place::End)? {
+        None => Ok(()),
+        Some(_) => Err(ExportError::bad(Place::End, "count", reason)),
+    }
+}
 
 /// Bytes of a varint at most.
 const VARINT_MAX: usize = 10;
+
+/// Reads what a file begins with.
+pub(crate) fn magic(input: &mut impl Read, expected: &[u8; 8], what: &str) -> Result<(), ExportError> {
+    let not_ours = || ExportError::bad(Place::Magic, "magic", format!("not {what}"));
+    let mut magic = [0; 8];
+    match input.read_exact(&mut magic) {
+        Ok(()) if magic == *expected => Ok(()),
+        Ok(()) => Err(not_ours()),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(not_ours()),
+        Err(error) => Err(ExportError::io(Place::Magic)(error)),
+    }
+}
 
 /// One byte; `None` at the end of the file.
 fn byte(input: &mut impl Read, place: Place) -> Result<Option<u8>, ExportError> {
@@ -23,7 +43,7 @@ fn byte(input: &mut impl Read, place: Place) -> Result<Option<u8>, ExportError> 
 }
 
 /// A message's length; `None` when the file ends before it.
-fn length(input: &mut impl Read, place: Place) -> Result<Option<u64>, ExportError> {
+fn length(input: &mut impl Read, place: Place, most: u64) -> Result<Option<u64>, ExportError> {
     let bad = |reason: String| ExportError::bad(place, "length", reason);
     let mut read = Vec::with_capacity(VARINT_MAX);
     loop {
@@ -44,21 +64,22 @@ fn length(input: &mut impl Read, place: Place) -> Result<Option<u64>, ExportErro
     if prost::encoding::encoded_len_varint(length) != read.len() {
         return Err(bad("not in its shortest form".to_owned()));
     }
-    if length > MESSAGE_MAX {
-        return Err(bad(format!("{length} bytes are more than {MESSAGE_MAX}, the limit")));
+    if length > most {
+        return Err(bad(format!("{length} bytes are more than {most}, the limit")));
     }
     Ok(Some(length))
 }
 
-/// Reads the next message; `None` when the file ends before it. Memory grows with what is there, not with what the length
+/// Reads the next message, of at most `most` bytes; `None` when the file ends before it. Memory grows with what is there, not with what the length
 /// claims. Only the encoding that the writer has is accepted: fields that the message does not know would otherwise ride
 /// along unseen. `known` tells the place of a message that could be decoded.
-pub(super) fn read<M: Message + Default>(
+pub(crate) fn read<M: Message + Default>(
     input: &mut impl Read,
     place: Place,
+    most: u64,
     known: impl FnOnce(&M) -> Place,
 ) -> Result<Option<M>, ExportError> {
-    let Some(length) = length(input, place)? else {
+    let Some(length) = length(input, place, most)? else {
         return Ok(None);
     };
     let mut bytes = Vec::new();

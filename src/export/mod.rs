@@ -7,7 +7,7 @@
 
 mod chain;
 mod error;
-mod frame;
+pub(crate) mod frame;
 mod reader;
 mod writer;
 

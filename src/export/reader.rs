@@ -1,10 +1,10 @@
 //! Reading an exported file, checking all of it.
 
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 
 use wyneos_core::{id::ClusterId, integrity::PublicKey};
 
-use super::{Chain, ExportError, MAGIC, Place, frame};
+use super::{Chain, ExportError, MAGIC, MESSAGE_MAX, Place, frame};
 use crate::v1;
 
 /// Reads an exported file record by record. Each is checked before it is handed out; that the file is whole is known only
@@ -20,9 +20,9 @@ impl<R: Read> Reader<R> {
     /// Reads the header of `input`, which should be buffered: lengths are read byte by byte. With `trusted`, the file must be signed by that key; without, by the one that the header names,
     /// which shows that the file is whole but not who made it.
     pub fn new(mut input: R, trusted: Option<PublicKey>) -> Result<Reader<R>, ExportError> {
-        magic(&mut input)?;
+        frame::magic(&mut input, MAGIC, "a file of exported snapshots, version 1")?;
         let place = Place::Header;
-        let header: v1::ExportHeader = frame::read(&mut input, place, |_| place)?
+        let header: v1::ExportHeader = frame::read(&mut input, place, MESSAGE_MAX, |_| place)?
             .ok_or_else(|| ExportError::bad(place, "length", "the file ends before it"))?;
         let not_uuid = || ExportError::bad(place, "cluster_id", "not a UUID in lower case");
         let cluster: ClusterId = header.cluster_id.parse().map_err(|_| not_uuid())?;
@@ -66,7 +66,7 @@ impl<R: Read> Reader<R> {
             return self.end().map(|()| None);
         }
         let known = |record: &_| self.chain.place_of(record);
-        let Some(record) = frame::read(&mut self.input, place, known)? else {
+        let Some(record) = frame::read(&mut self.input, place, MESSAGE_MAX, known)? else {
             let reason = format!("{count} records, but the file ends behind {}", self.chain.count());
             return Err(ExportError::bad(Place::Header, "count", reason));
         };
@@ -95,15 +95,8 @@ impl<R: Read> Reader<R> {
     }
 
     fn end(&mut self) -> Result<(), ExportError> {
-        let mut more = [0];
-        match self.input.read_exact(&mut more) {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
-            Err(error) => Err(ExportError::io(Place::End)(error)),
-            Ok(()) => {
-                let reason = format!("{} records, but more bytes follow them", self.header.count);
-                Err(ExportError::bad(Place::End, "count", reason))
-            }
-        }
+        let reason = format!("{} records, but more bytes follow them", self.header.count);
+        frame::end(&mut self.input, &reason)
     }
 }
 
@@ -117,17 +110,6 @@ impl<R: Read> Iterator for Reader<R> {
         let read = self.read();
         self.ended = !matches!(read, Ok(Some(_)));
         read.transpose()
-    }
-}
-
-fn magic(input: &mut impl Read) -> Result<(), ExportError> {
-    let not_ours = || ExportError::bad(Place::Magic, "magic", "not a file of exported snapshots, version 1");
-    let mut magic = [0; MAGIC.len()];
-    match input.read_exact(&mut magic) {
-        Ok(()) if magic == *MAGIC => Ok(()),
-        Ok(()) => Err(not_ours()),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(not_ours()),
-        Err(error) => Err(ExportError::io(Place::Magic)(error)),
     }
 }
 

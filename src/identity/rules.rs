@@ -91,6 +91,8 @@ pub const RULES: &[Rule] = &[
     reads("wyneos.v1.AccessService/WatchAudit", ADMIN),
     reads("wyneos.v1.AgentService/Session", Need::Agent),
     changes("wyneos.v1.ClusterService/AdmitNode", ADMIN),
+    // It holds the cluster's keys. Nothing is changed by it, but who has taken one is to be known.
+    changes("wyneos.v1.ClusterService/Backup", ADMIN),
     changes("wyneos.v1.ClusterService/CordonNode", OPERATOR),
     changes("wyneos.v1.ClusterService/DrainNode", OPERATOR),
     reads("wyneos.v1.ClusterService/EstimateRtt", VIEWER),

@@ -27,13 +27,13 @@ use crate::{
 };
 
 /// A cluster whose work is ended with it.
-struct Site {
-    cluster: Cluster,
+pub struct Site {
+    pub cluster: Cluster,
     agents: Vec<(String, Option<Process>)>,
 }
 
 impl Site {
-    async fn start(nodes: &[&str]) -> Site {
+    pub async fn start(nodes: &[&str]) -> Site {
         let cluster = Cluster::start().await;
         let mut agents = Vec::new();
         for name in nodes {
@@ -45,12 +45,12 @@ impl Site {
         Site { cluster, agents }
     }
 
-    fn ctl(&self, args: &[&str]) -> Output {
+    pub fn ctl(&self, args: &[&str]) -> Output {
         run("wynectl", &[&["--address", &self.cluster.address], args].concat())
     }
 
     /// Applies a declaration; what wynectl said.
-    fn apply(&self, declaration: &str) -> String {
+    pub fn apply(&self, declaration: &str) -> String {
         let path = self.cluster.directory.path().join("declaration.toml");
         fs::write(&path, declaration).unwrap();
         let output = self.ctl(&["apply", "-f", &path.display().to_string()]);
@@ -58,7 +58,7 @@ impl Site {
         text(&output)
     }
 
-    async fn instances(&self, workload: &str) -> Vec<v1::AssignmentRow> {
+    pub async fn instances(&self, workload: &str) -> Vec<v1::AssignmentRow> {
         let request = v1::ListAssignmentsRequest {
             workload: workload.to_owned(),
             ended: true,
@@ -77,7 +77,7 @@ impl Site {
     }
 
     /// Waits until exactly so many instances run, and nothing else of the workload does.
-    async fn runs(&self, workload: &str, count: usize) -> Vec<v1::AssignmentRow> {
+    pub async fn runs(&self, workload: &str, count: usize) -> Vec<v1::AssignmentRow> {
         wait_until(&format!("{count} of {workload} run"), async || {
             let rows = self.instances(workload).await;
             let there: Vec<v1::AssignmentRow> = rows
@@ -90,7 +90,7 @@ impl Site {
         .await
     }
 
-    async fn workload(&self, name: &str) -> v1::GetWorkloadResponse {
+    pub async fn workload(&self, name: &str) -> v1::GetWorkloadResponse {
         let request = v1::GetWorkloadRequest { name: name.to_owned() };
         let mut client = client::workloads(self.cluster.channel().await);
         client.get_workload(request).await.unwrap().into_inner()
@@ -141,7 +141,7 @@ impl Site {
         processes_with(&mark)
     }
 
-    async fn ends(mut self) {
+    pub async fn ends(mut self) {
         for (_, agent) in &mut self.agents {
             if let Some(agent) = agent.take() {
                 agent.kill().await;
@@ -204,7 +204,7 @@ fn kill(pid: i32, signal: Signal) {
     }
 }
 
-fn lives(pid: u32) -> bool {
+pub fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
@@ -213,15 +213,15 @@ fn phase(row: &v1::AssignmentRow) -> InstancePhase {
     status(row).phase()
 }
 
-fn status(row: &v1::AssignmentRow) -> v1::InstanceStatus {
+pub fn status(row: &v1::AssignmentRow) -> v1::InstanceStatus {
     row.assignment.clone().and_then(|one| one.status).unwrap_or_default()
 }
 
-fn id(row: &v1::AssignmentRow) -> String {
+pub fn id(row: &v1::AssignmentRow) -> String {
     row.assignment.clone().unwrap_or_default().id
 }
 
-fn pids(rows: &[v1::AssignmentRow]) -> Vec<u32> {
+pub fn pids(rows: &[v1::AssignmentRow]) -> Vec<u32> {
     rows.iter().map(|row| status(row).pid).collect()
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use wyneos::{
     convert::{duration, timestamp},
@@ -13,6 +14,8 @@ use wyneos_core::{
     mesh::Coordinate,
     node::Liveness,
 };
+
+use wyneos_shell::clock::Clock;
 
 use super::{Services, label_selector, name_of, page_size, page_token};
 use crate::status;
@@ -223,5 +226,12 @@ impl ClusterService for Services {
         request: Request<v1::RevokeNodeRequest>,
     ) -> Result<Response<v1::RevokeNodeResponse>, Status> {
         self.command(request).await
+    }
+
+    type BackupStream = ReceiverStream<Result<v1::BackupResponse, Status>>;
+
+    async fn backup(&self, _: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let parts = self.backups.begin(Clock::default().wall())?;
+        Ok(Response::new(ReceiverStream::new(parts)))
     }
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod agent;
+mod backup;
 mod cluster;
 mod coherence;
 mod decision;
@@ -28,6 +29,7 @@ use wyneos_core::{
 };
 
 pub(crate) use agent::Agents;
+pub(crate) use backup::Backups;
 
 use crate::{
     audit::Audit,
@@ -57,6 +59,7 @@ pub(crate) struct Services {
     /// Tokens and operators as they are durable.
     pub(crate) access: Arc<ArcSwap<Access>>,
     pub(crate) audit: Audit,
+    pub(crate) backups: Arc<Backups>,
     /// `None` without TLS.
     pub(crate) ca: Option<Arc<Ca>>,
     /// Attempts to join.

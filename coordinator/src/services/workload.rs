@@ -116,7 +116,11 @@ impl Services {
         let previous = request.previous;
         let mut from = log::From::Tail { bytes, previous };
         // A name and slot may mean another instance later on.
-        let named = self.board.work().assignment(&request.assignment).map(|row| row.record.id);
+        let named = self
+            .board
+            .work()
+            .assignment(&request.assignment)
+            .map(|row| row.record.id);
         let id = named.map_or(request.assignment, |id| id.to_string());
         loop {
             // Asked first: what was written before it ended is read all the same.
@@ -253,7 +257,7 @@ impl WorkloadService for Services {
         let size = page_size(request.page_size)?;
         let after = page_token::<AssignmentId>(&request.page_token)?;
         let (published, work) = (self.newest()?, self.board.work());
-        if !request.workload.is_empty() && work.workload(&request.workload).is_none() {
+        if !request.workload.is_empty() && !work.knows(&request.workload) {
             return Err(no_workload(&request.workload));
         }
         let node = match request.node.as_str() {
@@ -317,13 +321,13 @@ impl WorkloadService for Services {
     ) -> Result<Response<v1::ExplainWorkloadResponse>, Status> {
         let name = request.into_inner().name;
         let (published, work) = (self.newest()?, self.board.work());
-        let found = work.workload(&name);
+        let found = work.knows(&name);
         let instance = match found {
-            Some(_) => None,
-            None => work.assignment(&name),
+            true => None,
+            false => work.assignment(&name),
         };
         let of = instance.map_or(name.as_str(), |row| &*row.record.workload);
-        if found.is_none() && instance.is_none() {
+        if !found && instance.is_none() {
             return Err(status::not_found(
                 "UNKNOWN",
                 format!("no workload or instance {name:?}"),

@@ -11,35 +11,35 @@ use wyneos_core::{
     id::{ClusterId, NodeId},
     integrity::Seal,
     node::NodeRecord,
-    store::{Batch, Durable},
+    store::{Batch, Durable, Restored},
     time::WallTime,
 };
 
 use super::file::{Failure, File};
-use super::{History, Retention, SealEntry, SealedSnapshot, Store, StoreError};
+use super::{History, Retention, SealEntry, SealedSnapshot, Source, Store, StoreError};
 
 /// `"format"` (always 1), `"cluster"` (16 bytes), `"epoch"` and `"decisions"` (u64, little endian), `"access"` (JSON of an `Access`),
-/// `"policy"` (JSON of a `Policy`).
-const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// `"policy"` (JSON of a `Policy`), `"restored"` (JSON of a `Restored`).
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Node id → JSON of a `NodeRecord`.
-const NODES: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("nodes");
+pub(super) const NODES: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("nodes");
 /// Workload's name → JSON of a `Workload`.
-const WORKLOADS: TableDefinition<&str, &[u8]> = TableDefinition::new("workloads");
+pub(super) const WORKLOADS: TableDefinition<&str, &[u8]> = TableDefinition::new("workloads");
 /// Instance's id → JSON of an `Assignment`.
-const ASSIGNMENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("assignments");
+pub(super) const ASSIGNMENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("assignments");
 /// (Workload's name, event number) → nothing: the events about a workload.
-const EVENTS_OF_WORK: TableDefinition<(&str, u64), ()> = TableDefinition::new("events_of_work");
+pub(super) const EVENTS_OF_WORK: TableDefinition<(&str, u64), ()> = TableDefinition::new("events_of_work");
 /// Event number → JSON of an `Event`.
-const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
+pub(super) const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
 /// (Node id, event number) → nothing: the events about a node.
-const EVENTS_OF: TableDefinition<([u8; 16], u64), ()> = TableDefinition::new("events_of");
+pub(super) const EVENTS_OF: TableDefinition<([u8; 16], u64), ()> = TableDefinition::new("events_of");
 /// Cycle → `wyneos.v1.SealedEntry`.
-const SEALS: TableDefinition<u64, &[u8]> = TableDefinition::new("seals");
+pub(super) const SEALS: TableDefinition<u64, &[u8]> = TableDefinition::new("seals");
 /// Cycle → canonical bytes.
-const SNAPSHOTS: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshots");
+pub(super) const SNAPSHOTS: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshots");
 
 /// Version of the layout above.
-const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 1;
 
 /// Events or snapshots beyond the retention that one transaction drops at most, so that none takes long.
 const DROPPED_AT_ONCE: u64 = 1_000;
@@ -61,6 +61,14 @@ impl Embedded {
             history,
             retention,
         })
+    }
+
+    /// Where backups are read from.
+    pub(crate) fn source(&self) -> Source {
+        Source {
+            state: self.state.clone(),
+            history: self.history.clone(),
+        }
     }
 
     /// Checks the layout's version and begins a new epoch, above the one in which the newest snapshot was `sealed`.
@@ -147,7 +155,10 @@ fn entry_time(entry: &[u8]) -> Option<WallTime> {
     convert::timestamp_in("time", &entry.time?).ok()
 }
 
-fn number(table: &impl ReadableTable<&'static str, &'static [u8]>, key: &str) -> Result<Option<u64>, Failure> {
+pub(super) fn number(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    key: &str,
+) -> Result<Option<u64>, Failure> {
     match table.get(key)? {
         Some(value) => Ok(Some(u64::from_le_bytes(value.value().try_into()?))),
         None => Ok(None),
@@ -200,6 +211,14 @@ impl Store for Embedded {
                 Some(json) => self.state.parse("policy", json.value())?,
                 None => Policy::default(),
             };
+            let restored: Option<Restored> = match meta.get("restored")? {
+                Some(json) => Some(self.state.parse("restored", json.value())?),
+                None => None,
+            };
+            let newest = transaction
+                .open_table(EVENTS)?
+                .last()?
+                .map_or(0, |(sequence, _)| sequence.value());
             Ok(Some(Durable {
                 cluster: wyneos_core::id::Uuid(cluster),
                 epoch: number(&meta, "epoch")?.unwrap_or(1),
@@ -208,12 +227,10 @@ impl Store for Embedded {
                 workloads,
                 assignments,
                 policy,
-                last_event: transaction
-                    .open_table(EVENTS)?
-                    .last()?
-                    .map_or(0, |(sequence, _)| sequence.value()),
+                last_event: restored.map_or(newest, |restored| restored.event.max(newest)),
                 decisions: number(&meta, "decisions")?.unwrap_or(0),
                 last_snapshot,
+                restored,
             }))
         })?;
         loaded.ok_or_else(|| self.state.corrupt("its tables are missing"))
@@ -235,6 +252,9 @@ impl Store for Embedded {
             }
             if let Some(policy) = batches.iter().rev().find_map(|batch| batch.policy) {
                 meta.insert("policy", serde_json::to_vec(&policy)?.as_slice())?;
+            }
+            if let Some(restored) = batches.iter().rev().find_map(|batch| batch.restored) {
+                meta.insert("restored", serde_json::to_vec(&restored)?.as_slice())?;
             }
             if let Some(access) = batches.iter().rev().find_map(|batch| batch.access.as_ref()) {
                 meta.insert("access", serde_json::to_vec(&**access)?.as_slice())?;

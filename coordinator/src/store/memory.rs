@@ -11,7 +11,7 @@ use wyneos_core::{
     event::Event,
     id::{ClusterId, NodeId},
     node::NodeRecord,
-    store::{Batch, Durable},
+    store::{Batch, Durable, Restored},
     workload::{Assignment, AssignmentId, Workload},
 };
 
@@ -26,6 +26,7 @@ struct State {
     decisions: u64,
     access: Arc<Access>,
     policy: Policy,
+    restored: Option<Restored>,
     workloads: BTreeMap<Arc<str>, Arc<Workload>>,
     assignments: BTreeMap<AssignmentId, Arc<Assignment>>,
     snapshots: BTreeMap<u64, SealedSnapshot>,
@@ -67,6 +68,7 @@ impl Store for Memory {
             workloads: state.workloads.values().cloned().collect(),
             assignments: state.assignments.values().cloned().collect(),
             policy: state.policy,
+            restored: state.restored,
         })
     }
 
@@ -86,6 +88,7 @@ impl Store for Memory {
                 .events
                 .extend(batch.events.iter().map(|event| (event.sequence, Arc::clone(event))));
             state.policy = batch.policy.unwrap_or(state.policy);
+            state.restored = batch.restored.or(state.restored);
             for (name, record) in &batch.workloads {
                 match record {
                     Some(record) => state.workloads.insert(Arc::clone(name), Arc::clone(record)),

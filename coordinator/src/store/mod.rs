@@ -1,5 +1,6 @@
 //! What survives: durable facts, events and the chain of snapshots.
 
+mod copy;
 mod embedded;
 mod file;
 #[cfg(test)]
@@ -10,8 +11,9 @@ mod tests;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+pub(crate) use copy::{Import, Sink, Source, taken};
 pub(crate) use embedded::Embedded;
-pub(crate) use file::File;
+pub(crate) use file::{Failure, File};
 #[cfg(test)]
 pub(crate) use memory::Memory;
 use wyneos_core::{

@@ -1,14 +1,16 @@
 use std::{fs, sync::Arc, time::Duration};
 
+use prost::Message as _;
+use wyneos::{backup, convert, v1};
 use wyneos_core::{
     access::{Access, Credential, OperatorRecord, Role},
     autonomy::{Mode, Policy},
     event::{Event, EventBody},
     id::{NodeId, Uuid},
-    integrity::Sealer,
+    integrity::{DigestSigner, Sealer},
     node::{Eligibility, Facts, Labels, NodeRecord},
     placement::Score,
-    store::Batch,
+    store::{Batch, Restored},
     time::WallTime,
     workload::{Assignment, AssignmentId, End, Exit, Goal, Spec, Workload},
 };
@@ -80,6 +82,17 @@ fn batch(nodes: &[u8], events: std::ops::RangeInclusive<u64>) -> Batch {
         workloads: nodes.iter().map(|number| workload(*number)).collect(),
         assignments: nodes.iter().map(|number| assignment(*number)).collect(),
         decisions: 5,
+        restored: nodes.first().map(|_| restored()),
+    }
+}
+
+fn restored() -> Restored {
+    Restored {
+        taken: WallTime(1),
+        time: WallTime(2),
+        epoch: 0,
+        event: 4,
+        settled: true,
     }
 }
 
@@ -124,6 +137,7 @@ fn assignment(number: u8) -> (AssignmentId, Option<Arc<Assignment>>) {
             complete: true,
             detail: String::new(),
         }),
+        orphan: (number == 2).then(|| Arc::new(Spec::new("web-2", "/bin/true"))),
     };
     (id, (number != 3).then(|| Arc::new(record)))
 }
@@ -203,6 +217,7 @@ fn behaves(mut store: impl Store) {
     );
     assert_eq!(durable.nodes, [node(1), node(2)]);
     assert_eq!(durable.access, access(2), "the newest");
+    assert_eq!(durable.restored, Some(restored()));
     assert_eq!((durable.last_snapshot.0, durable.last_snapshot.1), (1, 4));
     // Whoever led before is fenced off.
     assert!(matches!(
@@ -342,4 +357,111 @@ fn a_file_cut_short_or_lost_is_no_new_cluster() {
     }
     fs::write(&path, &sound).unwrap();
     assert_eq!(open().unwrap().load(CLUSTER).unwrap().epoch, 2);
+}
+
+/// A backup in memory.
+struct Backup {
+    maker: backup::Maker,
+    bytes: Vec<u8>,
+}
+
+impl Backup {
+    fn of(store: &Embedded) -> Vec<u8> {
+        let maker = backup::Maker::new(DigestSigner::new(&[1; 32]));
+        let bytes = backup::MAGIC.to_vec();
+        let mut backup = Backup { maker, bytes };
+        store.source().read(&mut backup).unwrap();
+        let Backup { maker, mut bytes } = backup;
+        bytes.extend(maker.end().encode_length_delimited_to_vec());
+        bytes
+    }
+
+    fn add(&mut self, kind: v1::BackupKind, name: &str, value: &[u8]) {
+        for part in self.maker.record(kind, name, value) {
+            self.bytes.extend(part.encode_length_delimited_to_vec());
+        }
+    }
+}
+
+impl Sink for Backup {
+    fn header(&mut self, header: v1::BackupHeader) -> Result<(), file::Failure> {
+        let time = Some(convert::timestamp(WallTime(7_000)));
+        let part = self.maker.header(v1::BackupHeader { time, ..header });
+        self.bytes.extend(part.encode_length_delimited_to_vec());
+        Ok(())
+    }
+
+    fn files(&mut self) -> Result<(), file::Failure> {
+        self.add(v1::BackupKind::File, "signing.key", &[1; 32]);
+        Ok(())
+    }
+
+    fn record(&mut self, kind: v1::BackupKind, value: &[u8]) -> Result<(), file::Failure> {
+        self.add(kind, "", value);
+        Ok(())
+    }
+
+    fn audit(&mut self) -> Result<(), file::Failure> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_store_made_from_a_backup_goes_on_above_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Embedded::open(directory.path(), retention(10, 3)).unwrap();
+    store.load(CLUSTER).unwrap();
+    store.commit(1, &[batch(&[1, 2], 1..=8)]).unwrap();
+    let mut sealer = Sealer::new(CLUSTER, &[1; 32], [0; 32]);
+    for cycle in 1..=2 {
+        let snapshot = v1::Snapshot {
+            cluster_id: CLUSTER.to_string(),
+            epoch: 1,
+            cycle,
+            ..v1::Snapshot::default()
+        };
+        let bytes = Bytes::from(snapshot.encode_to_vec());
+        let (seal, time) = (Arc::new(sealer.seal(1, cycle, &bytes)), WallTime(1));
+        store.keep_snapshot(&SealedSnapshot { seal, time, bytes }).unwrap();
+    }
+    let kept = store.history().snapshot(2).unwrap();
+    let bytes = Backup::of(&store);
+    // What is written later is not in it.
+    store.commit(1, &[batch(&[], 9..=9)]).unwrap();
+
+    let target = tempfile::tempdir().unwrap();
+    let reader = backup::Reader::new(&bytes[..], None).unwrap();
+    let header = reader.contents().header.clone();
+    let now = WallTime(9_000_000);
+    let restored = Restored::new(header.epoch, header.event_sequence, taken(&header), now).unwrap();
+    let mut import = Import::new(target.path(), &header, &restored).unwrap();
+    for record in reader {
+        import.take(record.unwrap()).unwrap();
+    }
+    import.finish().unwrap();
+
+    let mut made = Embedded::open(target.path(), retention(10, 3)).unwrap();
+    let durable = made.load(Uuid([7; 16])).unwrap();
+    assert_eq!(
+        (durable.cluster, durable.epoch, durable.last_event),
+        (CLUSTER, 9_001, 9_000_000)
+    );
+    assert_eq!(durable.restored, Some(restored));
+    assert_eq!(durable.nodes, [node(1), node(2)]);
+    assert_eq!((durable.access, durable.decisions), (access(2), 5));
+    assert_eq!((durable.workloads.len(), durable.assignments.len()), (2, 2));
+    assert_eq!(durable.last_snapshot.1, 2);
+    assert_eq!(made.history().snapshot(2).unwrap(), kept, "the chain goes on from it");
+    assert!(made.history().snapshot(1).unwrap().is_none());
+    let sequences = |events: Vec<Event>| events.iter().map(|event| event.sequence).collect::<Vec<u64>>();
+    assert_eq!(
+        sequences(made.history().events(0, 99).unwrap().0),
+        (1..=8).collect::<Vec<u64>>()
+    );
+    assert_eq!(
+        sequences(made.history().events_of(Uuid([1; 16]), 99, 9).unwrap()),
+        [8, 6, 4, 2]
+    );
+    made.commit(9_001, &[batch(&[], 9_000_001..=9_000_001)]).unwrap();
+    assert_eq!(made.load(CLUSTER).unwrap().last_event, 9_000_001);
 }

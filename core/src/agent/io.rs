@@ -158,6 +158,8 @@ pub enum Report {
         /// With these, all were told.
         all: bool,
     },
+    /// What an instance is for, as the coordinator asked.
+    Described(Box<Assigned>),
     /// What an instance wrote.
     Log(log::Chunk),
 }

@@ -5,11 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     behaviour::{Directive, Order},
-    coordinator::{ProbePlan, RefusalReason},
+    coordinator::{ProbePlan, RefusalReason, Work},
     id::Uuid,
     integrity::Sealer,
     mesh::LinkState,
     node::{Admission, Attributes, Capacity},
+    workload::{Assigned, AssignmentId, Spec},
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -472,6 +473,37 @@ fn some_input() -> impl Strategy<Value = Input> {
         Just(Input::Measured([None; Channel::COUNT])),
         any::<i64>().prop_map(|wall| Input::WallClock(WallTime(wall))),
     ]
+}
+
+#[test]
+fn it_says_what_its_instances_are_for_when_it_is_asked() {
+    let mut rig = Rig::new();
+    rig.input(Input::Connected { conn: ConnId(1) });
+    rig.welcome(1);
+    let assigned = Assigned {
+        id: AssignmentId(4),
+        slot: 2,
+        revision: 7,
+        spec: Arc::new(Spec::new("web", "/bin/true")),
+    };
+    let assign = Work {
+        assign: vec![assigned.clone()],
+        ..Work::default()
+    };
+    rig.message(1, Message::Work(Box::new(assign)));
+    let describe = Work {
+        describe: vec![AssignmentId(3), AssignmentId(4)],
+        ..Work::default()
+    };
+    rig.message(1, Message::Work(Box::new(describe)));
+    let described = rig.effects.iter().filter_map(|effect| match effect {
+        Effect::Send {
+            report: Report::Described(assigned),
+            ..
+        } => Some(&**assigned),
+        _ => None,
+    });
+    assert_eq!(described.collect::<Vec<_>>(), [&assigned]);
 }
 
 proptest! {

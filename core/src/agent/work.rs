@@ -154,11 +154,22 @@ impl Agent {
                 self.effects.push_back(Effect::Discard { id });
             }
         }
+        for id in told.describe {
+            self.describe(id);
+        }
         if !self.work.news.is_empty() {
             self.tell_work_soon();
         }
         if first {
             self.lend_all();
+        }
+    }
+
+    /// The coordinator does not know what an instance is for. One a message: declarations may be large.
+    fn describe(&mut self, id: AssignmentId) {
+        if let (Some(local), Some(conn)) = (self.work.local.get(&id), self.live_conn()) {
+            let report = Report::Described(Box::new(Assigned::clone(&local.assigned)));
+            self.effects.push_back(Effect::Send { conn, report });
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Answer, Changed, Coordinator, PlannedStart, Refusal, WorkloadCommand, WorkloadVerb};
+use super::{Answer, Changed, Coordinator, PlannedStart, Refusal, WorkloadCommand, WorkloadVerb, orphans::Adoption};
 use crate::{
     event::EventBody,
     id::NodeId,
@@ -31,28 +31,44 @@ impl Coordinator {
         if let Some(at) = command.at.filter(|at| *at != now) {
             return Err(Refusal::Revision { name, now, at });
         }
+        let deletes = matches!(command.verb, WorkloadVerb::Delete { .. });
+        if deletes && before.is_none() && self.table.orphans(&name).next().is_some() {
+            return Ok(self.delete_unknown(&name, command.plan, by));
+        }
         let after = self.changed_record(&command.verb, before.as_ref(), by)?;
         self.check_near(&name, &after)?;
         let changed = before.as_ref() != Some(&after);
         let mut fleet = self.fleet();
-        let declared = self.declared_as(&name, &after);
+        let mut declared = self.declared_as(&name, &after);
+        let adoption = match changed && !after.deleted {
+            true => self.adoption(&name, &mut declared),
+            false => Adoption::default(),
+        };
+        // What is only planned is planned with what would be taken over, and leaves no trace.
+        let untouched = (command.plan && !adoption.is_empty()).then(|| self.table.clone());
+        self.adopt_all(&adoption);
         let ambiguous = self.climate().ambiguous;
         let plan = match changed {
             true => self.plan(&declared, ambiguous, &mut fleet),
             false => Plan::default(),
         };
         let mut told = self.tell_plan(&name, &plan);
+        told.adopted = adoption.len();
         (told.spec, told.changed, told.applied) = (after.spec().cloned(), changed, !command.plan);
         told.revision = now;
         if command.plan {
             if let Some(spec) = after.spec() {
                 told.rejections = self.rejections(spec, &declared, &plan, &fleet);
             }
+            self.table = untouched.unwrap_or_else(|| std::mem::take(&mut self.table));
             return Ok(Answer::Workloads(vec![told]));
         }
         if changed {
-            told.revision = after.revision;
-            self.table.declare(&name, after);
+            told.revision = declared.record.revision;
+            if deletes {
+                told.stops.extend(self.delete_orphans(&name, false));
+            }
+            self.table.declare(&name, Arc::clone(&declared.record));
             self.keep_workload(&name);
             let summary = format!("{} {name}: revision {}", command.verb.name(), told.revision);
             told.event = self.record(
@@ -65,6 +81,7 @@ impl Coordinator {
                 },
             );
             let name: Arc<str> = name.as_str().into();
+            self.take_over(&name, declared.record, adoption);
             if let Some(wake) = plan.wake {
                 self.agenda.wakes.insert(Arc::clone(&name), wake);
                 self.look_at_work(wake);

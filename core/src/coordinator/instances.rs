@@ -16,7 +16,7 @@ use crate::{
     placement::{Presence, backoff},
     standing::SINGLETON,
     time::Time,
-    workload::{Assigned, AssignmentId, End, Goal, Phase, Status, log},
+    workload::{Assigned, AssignmentId, End, Exit, Goal, Phase, Status, log},
 };
 
 /// Instances that one message assigns at most, and messages that a node is sent at once.
@@ -30,12 +30,18 @@ const MORE: Duration = Duration::from_millis(50);
 const READS: usize = 256;
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Instances that nobody knows, which a session is heard of; and ids that are kept of one that are not known.
-const STRANGERS: usize = 64;
+/// Instances that nobody knows, which a session is heard of at once; and ids that are kept of one that are not known.
+const STRANGERS: usize = 4_096;
 const TOLD: usize = 65_536;
 
+/// Instances that a node is asked about at once.
+const ASKED: usize = 32;
+
+/// Of what cannot be its own, so much is told of a session.
+const FOREIGN: usize = 64;
+
 /// Clocks of agents may be slower than this one by a sixteenth.
-const DRIFT: u32 = 16;
+pub(super) const DRIFT: u32 = 16;
 
 /// What is said in one session about instances.
 #[derive(Debug, Default)]
@@ -53,8 +59,11 @@ pub(super) struct Dialogue {
     forget: BTreeSet<AssignmentId>,
     /// What it runs though it was taken for ended.
     again: BTreeSet<AssignmentId>,
-    /// What it runs that is not known here, and that was told.
-    strangers: BTreeSet<AssignmentId>,
+    /// What it has that is not known here, until it has said what that is for; and of what it was asked that.
+    pub(super) strangers: BTreeMap<AssignmentId, Status>,
+    pub(super) asked: BTreeSet<AssignmentId>,
+    /// What it claims that cannot be its own, and that was told.
+    foreign: BTreeSet<AssignmentId>,
     /// It was told something since it has told of everything.
     answered: bool,
 }
@@ -62,9 +71,11 @@ pub(super) struct Dialogue {
 /// The dialogues under way.
 #[derive(Debug, Default)]
 pub(super) struct Dialogues {
-    nodes: BTreeMap<NodeIndex, Dialogue>,
+    pub(super) nodes: BTreeMap<NodeIndex, Dialogue>,
     /// Nodes that are to be told more, later.
     more: BTreeSet<NodeIndex>,
+    /// Nodes whose last session ended before they had said what their instances are for.
+    pub(super) unsaid: BTreeSet<NodeIndex>,
     /// Who waits for what an instance wrote, and since when.
     reads: BTreeMap<u64, (RequestId, NodeIndex, Time)>,
     numbers: u64,
@@ -73,8 +84,22 @@ pub(super) struct Dialogues {
 impl Dialogues {
     /// A node's session is over: what was said in it is said anew in the next.
     pub(super) fn end(&mut self, index: NodeIndex) {
-        self.nodes.remove(&index);
+        let dialogue = self.nodes.remove(&index);
+        if dialogue.is_some_and(|dialogue| !dialogue.strangers.is_empty()) {
+            self.unsaid.insert(index);
+        }
         self.more.remove(&index);
+    }
+}
+
+impl Dialogue {
+    /// Of what is to be asked next what it is for.
+    fn ask(&mut self) -> Vec<AssignmentId> {
+        let room = ASKED.saturating_sub(self.asked.len());
+        let unasked = self.strangers.keys().filter(|id| !self.asked.contains(id));
+        let ask: Vec<AssignmentId> = unasked.take(room).copied().collect();
+        self.asked.extend(&ask);
+        ask
     }
 }
 
@@ -87,6 +112,9 @@ impl Coordinator {
         let session = self.registry[index].record.session;
         let dialogue = self.dialogues.nodes.entry(index).or_default();
         if dialogue.session != session {
+            if !dialogue.strangers.is_empty() {
+                self.dialogues.unsaid.insert(index);
+            }
             *dialogue = Dialogue {
                 session,
                 ..Dialogue::default()
@@ -100,6 +128,7 @@ impl Coordinator {
             None => false,
         };
         if first {
+            self.dialogues.unsaid.remove(&index);
             self.agree(index);
         }
         self.then(Then::Tell(index));
@@ -107,8 +136,10 @@ impl Coordinator {
 
     fn instance(&mut self, index: NodeIndex, id: AssignmentId, status: Status) {
         let ended = status.phase == Phase::Ended;
-        let known = self.table.held(id).is_some_and(|held| held.index == index);
-        let over = self.table.held(id).is_none_or(|held| !held.is_there());
+        let held = self.table.held(id);
+        let known = held.is_some_and(|held| held.index == index);
+        let over = held.is_none_or(|held| !held.is_there());
+        let foreign = held.is_some() && !known || self.is_of_later(id);
         let Some(dialogue) = self.dialogues.nodes.get_mut(&index) else {
             return;
         };
@@ -116,18 +147,25 @@ impl Coordinator {
             dialogue.told.insert(id);
         }
         if ended && over {
+            dialogue.strangers.remove(&id);
+            dialogue.asked.remove(&id);
             // What is kept of one that ended, its node keeps, too: what it wrote can still be read.
             if self.table.held(id).is_none() {
                 dialogue.forget.insert(id);
             }
             return;
         }
-        if !known {
-            // Nobody here knows what it is for: it is left alone, and told of.
-            if dialogue.strangers.len() < STRANGERS && dialogue.strangers.insert(id) {
+        if foreign {
+            if dialogue.foreign.len() < FOREIGN && dialogue.foreign.insert(id) {
                 let name = self.registry[index].name().to_owned();
-                let detail = format!("{name} runs instance {id}, which is not known here; it is left alone");
+                let detail = format!("{name} has instance {id}, which was never given to it; it is left alone");
                 self.record_instance(Some(index), "", id, detail);
+            }
+            return;
+        }
+        if !known {
+            if dialogue.strangers.len() < STRANGERS {
+                dialogue.strangers.insert(id, status);
             }
             return;
         }
@@ -138,7 +176,7 @@ impl Coordinator {
         self.update(id, status);
     }
 
-    fn update(&mut self, id: AssignmentId, status: Status) {
+    pub(super) fn update(&mut self, id: AssignmentId, status: Status) {
         let now = self.now;
         let Some(held) = self.table.held_mut(id) else { return };
         if held.status == status {
@@ -174,10 +212,14 @@ impl Coordinator {
 
     /// No process of an instance is left.
     pub(super) fn instance_ended(&mut self, id: AssignmentId) {
-        let (now, wall) = (self.now, self.wall_now());
+        let (now, wall, of_before) = (self.now, self.wall_now(), self.is_of_before(id));
         let Some(held) = self.table.held_mut(id) else { return };
         let (index, status) = (held.index, held.status.clone());
         let record = Arc::make_mut(&mut held.record);
+        if of_before && status.complete && !status.exit.is_some_and(Exit::is_success) {
+            // It was told to end, after the backup: it is not done.
+            record.goal = Goal::Stop;
+        }
         record.end = Some(End {
             time: wall,
             exit: status.exit,
@@ -187,11 +229,17 @@ impl Coordinator {
         let (workload, slot, attempt) = (Arc::clone(&record.workload), record.slot, record.attempt);
         let failed = record.goal == Goal::Run && !status.complete;
         let asked = record.goal == Goal::Stop;
-        let old = self.table.ended(id);
+        let orphan = record.orphan.is_some();
+        let mut old = self.table.ended(id);
+        if orphan {
+            old.extend(self.table.remove(id).map(|index| (id, index)));
+        }
         self.forget(old);
         self.keep_assignment(id);
         let node = self.registry[index].name().to_owned();
-        if failed {
+        if orphan {
+            // Nothing waits for it.
+        } else if failed {
             self.table.failed(&workload, index, now);
             let until = now + backoff(attempt + 1);
             if let Some(declared) = self.table.declared_mut(&workload) {
@@ -244,13 +292,17 @@ impl Coordinator {
             let id = held.record.id;
             match (dialogue.told.contains(&id), held.record.goal) {
                 (false, Goal::Stop) => gone.push(id),
+                // Its number was given out before the state was restored, and may have had successors: it is not used again.
+                (false, Goal::Run) if self.is_of_before(id) => gone.push(id),
                 (true, Goal::Stop) => back.push(id),
                 _ => {}
             }
         }
         for id in gone {
             if let Some(held) = self.table.held_mut(id) {
+                Arc::make_mut(&mut held.record).goal = Goal::Stop;
                 (held.status.phase, held.status.complete) = (Phase::Ended, true);
+                (held.status.healthy, held.healthy_since) = (false, None);
                 held.status.detail = "its node does not have it any more".to_owned();
             }
             self.instance_ended(id);
@@ -316,6 +368,7 @@ impl Coordinator {
         let mut messages = Vec::new();
         let mut work = Work {
             forget: std::mem::take(&mut dialogue.forget).into_iter().collect(),
+            describe: dialogue.ask(),
             ..Work::default()
         };
         for held in self.table.of_node(index) {
@@ -385,7 +438,7 @@ impl Coordinator {
 
     /// When no lease that this node was ever given can run any more. It counts from the sending of what was heard of it, or of what
     /// a peer passed on, by its own clock.
-    fn lease_ends(&self, index: NodeIndex) -> Time {
+    pub(super) fn lease_ends(&self, index: NodeIndex) -> Time {
         let node = &self.registry[index];
         // What a coordinator before this one promised, it promised before this one started.
         let given = [node.last_seen, node.lent]

@@ -112,6 +112,13 @@ pub enum Input {
         /// With these, all were told.
         all: bool,
     },
+    /// What instances on a node are for, as [`Work::describe`] asked.
+    Described {
+        /// The agent's session's transport.
+        conn: ConnId,
+        /// What they were told to run.
+        instances: Vec<Assigned>,
+    },
     /// What an instance wrote.
     Log {
         /// The agent's session's transport.
@@ -245,6 +252,8 @@ pub struct Work {
     pub stop: Vec<(AssignmentId, String)>,
     /// That these ended is known; nothing of them need be kept.
     pub forget: Vec<AssignmentId>,
+    /// It is not known here what these are for: that is to be told.
+    pub describe: Vec<AssignmentId>,
 }
 
 /// The session stands.
@@ -524,6 +533,8 @@ pub struct Changed {
     pub starts: Vec<PlannedStart>,
     /// Instances that are stopped at once: id, its node's name, and why.
     pub stops: Vec<(AssignmentId, String, String)>,
+    /// Instances that run and that no workload had, which it takes over.
+    pub adopted: u32,
     /// Instances that follow later, as only so many are replaced at once.
     pub later: u32,
     /// Slots that wait, and for what.

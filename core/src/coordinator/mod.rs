@@ -11,9 +11,11 @@ mod directives;
 mod instances;
 mod io;
 mod liveness;
+mod orphans;
 mod preempt;
 mod rebalance;
 mod relay;
+mod restored;
 mod session;
 mod staging;
 mod survey;
@@ -46,7 +48,7 @@ use crate::{
     node::NodeIndex,
     predictive::Predictor,
     registry::Registry,
-    store::Durable,
+    store::{Durable, Restored},
     telemetry::Matrix,
     time::{Time, WallClock, WallTime},
     timer::{Kinds, Timers},
@@ -77,6 +79,8 @@ enum Timer {
     Read(u64),
     /// Readers see how workloads are.
     View,
+    /// Agents had the time to tell what they have, after a restoration.
+    Settle,
 }
 
 impl Kinds for Timer {
@@ -91,6 +95,7 @@ impl Kinds for Timer {
         "coordinator.tell",
         "coordinator.read",
         "coordinator.view",
+        "coordinator.settle",
     ];
 
     fn kind(&self) -> usize {
@@ -105,6 +110,7 @@ impl Kinds for Timer {
             Timer::Tell => 7,
             Timer::Read(_) => 8,
             Timer::View => 9,
+            Timer::Settle => 10,
         }
     }
 }
@@ -162,6 +168,7 @@ pub struct Coordinator {
     agenda: workloads::Agenda,
     steering: autonomy::Steering,
     dialogues: instances::Dialogues,
+    restored: Option<Restored>,
     /// The load that nodes are expected to have, in hundredths.
     outlooks: BTreeMap<NodeIndex, u32>,
     last_seal: (u64, u64, Digest),
@@ -208,6 +215,7 @@ impl Coordinator {
             agenda: workloads::Agenda::default(),
             steering: autonomy::Steering::new(durable.policy),
             dialogues: instances::Dialogues::default(),
+            restored: durable.restored,
             outlooks: BTreeMap::new(),
             last_seal: durable.last_snapshot,
             rows: Vec::new(),
@@ -226,6 +234,7 @@ impl Coordinator {
         let version = coordinator.config.version.to_string();
         let summary = format!("coordinator {version} started, epoch {}", coordinator.epoch);
         coordinator.record(None, summary, EventBody::Coordinator { started: true, version });
+        coordinator.begin_restored();
         coordinator.flush();
         coordinator
     }
@@ -259,6 +268,7 @@ impl Coordinator {
                 incarnation,
             } => self.question(conn, number, asker, incarnation),
             Input::Instances { conn, instances, all } => self.instances(conn, instances, all),
+            Input::Described { conn, instances } => self.described(conn, instances),
             Input::Log { conn, chunk } => self.log_read(conn, chunk),
             Input::Command { request, command, by } => self.command(request, command, &by),
             Input::Committed => self.committed(),
@@ -283,6 +293,7 @@ impl Coordinator {
                 Timer::Tell => self.tell_more(),
                 Timer::Read(number) => self.give_up_reading(number),
                 Timer::View => self.view(),
+                Timer::Settle => self.settle(),
             }
         }
         self.flush();

@@ -12,7 +12,7 @@ use crate::{
     autonomy::Decision,
     event::{Event, EventBody},
     node::{ConnId, NodeIndex},
-    store::Batch,
+    store::{Batch, Restored},
     time::Time,
     workload::AssignmentId,
 };
@@ -63,6 +63,11 @@ impl Staging {
             awaited: VecDeque::new(),
             last_event,
         }
+    }
+
+    /// Has what is known of a restoration kept.
+    pub(super) fn keep_restored(&mut self, restored: Restored) {
+        self.batch.restored = Some(restored);
     }
 
     pub(super) fn is_behind(&self) -> bool {

@@ -4,6 +4,7 @@ mod cycles;
 mod interleavings;
 mod priorities;
 mod relays;
+mod restored;
 mod rig;
 mod sessions;
 mod workloads;

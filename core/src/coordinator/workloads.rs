@@ -153,6 +153,7 @@ impl Coordinator {
     }
 
     fn reconcile_one(&mut self, name: &Arc<str>, fleet: &mut Fleet) {
+        self.adopt(name);
         let ambiguous = self.climate().ambiguous;
         self.table.prune_failures(name, self.now);
         let Some(declared) = self.table.declared(name) else {
@@ -194,7 +195,8 @@ impl Coordinator {
             may_heal: &may_heal,
             may_preempt: &may_preempt,
         };
-        placement::plan(&world, declared, fleet)
+        let plan = placement::plan(&world, declared, fleet);
+        self.until_heard(declared, plan)
     }
 
     /// The nodes, as placement sees them.
@@ -282,6 +284,7 @@ impl Coordinator {
             stop_reason: String::new(),
             leaving: String::new(),
             end: None,
+            orphan: None,
         };
         let resources = self.table.spec_of(&record).map(|spec| spec.resources);
         let now = self.now;

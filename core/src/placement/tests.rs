@@ -222,6 +222,7 @@ fn what_is_to_be_near_goes_where_the_way_is_short() {
         stop_reason: String::new(),
         leaving: String::new(),
         end: None,
+        orphan: None,
     };
     table.hold(Arc::new(held), NodeIndex(1), db.resources, Time(0));
     let mut spec = web(1);

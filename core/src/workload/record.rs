@@ -12,6 +12,18 @@ use crate::{id::NodeId, placement::Score, time::WallTime};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AssignmentId(pub u64);
 
+impl AssignmentId {
+    /// The epoch that gave it out.
+    pub const fn epoch(self) -> u64 {
+        self.0 >> 32
+    }
+
+    /// Which of that epoch it is, from 1.
+    pub const fn count(self) -> u64 {
+        self.0 & 0xffff_ffff
+    }
+}
+
 impl fmt::Display for AssignmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
@@ -116,4 +128,7 @@ pub struct Assignment {
     pub leaving: String,
     /// How it ended.
     pub end: Option<End>,
+    /// What it runs by, when no workload has it: its node says that it runs, and nobody here knows why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan: Option<Arc<Spec>>,
 }

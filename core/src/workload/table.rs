@@ -89,7 +89,7 @@ impl Declared {
 impl Held {
     /// True while it is meant to run and has not ended.
     pub fn is_wanted(&self) -> bool {
-        self.record.goal == Goal::Run && self.record.end.is_none()
+        self.record.goal == Goal::Run && self.record.end.is_none() && self.record.orphan.is_none()
     }
 
     /// True while a process of it may be there.
@@ -105,6 +105,8 @@ pub struct Table {
     held: BTreeMap<AssignmentId, Held>,
     of_node: BTreeMap<NodeIndex, BTreeSet<AssignmentId>>,
     promised: BTreeMap<NodeIndex, Resources>,
+    /// Those that no workload has.
+    orphans: BTreeSet<AssignmentId>,
     /// Workloads and instances of which something changed since the last view.
     touched: BTreeSet<Arc<str>>,
     altered: BTreeSet<AssignmentId>,
@@ -135,7 +137,9 @@ impl Table {
         let id = record.id;
         self.touched.insert(Arc::clone(&record.workload));
         self.altered.insert(id);
-        if let Some(declared) = self.declared.get_mut(&record.workload) {
+        if record.orphan.is_none()
+            && let Some(declared) = self.declared.get_mut(&record.workload)
+        {
             declared.assignments.insert(id);
         }
         if record.end.is_none() {
@@ -161,6 +165,9 @@ impl Table {
             was_healthy: false,
             known_since: now,
         };
+        if held.record.orphan.is_some() {
+            self.orphans.insert(id);
+        }
         self.held.insert(id, held);
     }
 
@@ -246,7 +253,27 @@ impl Table {
         old.filter_map(|id| Some((id, self.remove(id)?))).collect()
     }
 
-    fn remove(&mut self, id: AssignmentId) -> Option<NodeIndex> {
+    /// Instances of that name which no workload has.
+    pub fn orphans<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Held> {
+        let of = |held: &&Held| held.record.orphan.is_some() && *held.record.workload == *name;
+        self.orphans.iter().filter_map(|id| self.held.get(id)).filter(of)
+    }
+
+    /// The workload of its name has an instance from now on that none had, in this slot and by this revision of it.
+    pub fn adopt(&mut self, id: AssignmentId, slot: u32, revision: u64) {
+        let Some(held) = self.held_mut(id) else { return };
+        let record = Arc::make_mut(&mut held.record);
+        (record.orphan, record.slot, record.revision) = (None, slot, revision);
+        let name = Arc::clone(&record.workload);
+        self.orphans.remove(&id);
+        if let Some(declared) = self.declared.get_mut(&name) {
+            declared.assignments.insert(id);
+        }
+    }
+
+    /// Forgets an instance; returns its node.
+    pub fn remove(&mut self, id: AssignmentId) -> Option<NodeIndex> {
+        self.orphans.remove(&id);
         let held = self.held.remove(&id)?;
         if self.of_node.get_mut(&held.index).is_some_and(|ids| ids.remove(&id)) {
             let promised = self.promised.entry(held.index).or_default();
@@ -295,7 +322,10 @@ impl Table {
     }
 
     /// What an instance's declaration promises it; nothing when that is not known.
-    pub fn spec_of(&self, record: &Assignment) -> Option<&Arc<Spec>> {
+    pub fn spec_of<'a>(&'a self, record: &'a Assignment) -> Option<&'a Arc<Spec>> {
+        if record.orphan.is_some() {
+            return record.orphan.as_ref();
+        }
         self.declared
             .get(&record.workload)?
             .record

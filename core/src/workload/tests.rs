@@ -114,6 +114,7 @@ mod rows {
             stop_reason: String::new(),
             leaving: String::new(),
             end: None,
+            orphan: None,
         };
         AssignmentRow {
             record: Arc::new(record),

@@ -61,6 +61,11 @@ impl View {
         self.workloads.get(at)
     }
 
+    /// Whether there is a workload of that name, or at least an instance.
+    pub fn knows(&self, name: &str) -> bool {
+        self.workload(name).is_some() || self.assignments.iter().any(|row| *row.record.workload == *name)
+    }
+
     /// The instance that a text names: its id, or its workload's name and its slot as in `web.3`, of which the newest is meant.
     pub fn assignment(&self, text: &str) -> Option<&Arc<AssignmentRow>> {
         if let Some((name, slot)) = text.rsplit_once('.') {

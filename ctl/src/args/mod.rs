@@ -1,6 +1,7 @@
 //! The command line.
 
 mod access;
+mod backup;
 mod parse;
 mod workload;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use access::{
     AuditArgs, CaCommand, ContextCommand, OperatorArgs, OperatorCommand, Role, TokenArgs, TokenCommand,
 };
+pub(crate) use backup::{BackupArgs, BackupFile, BackupVerb, RestoreArgs};
 pub(crate) use parse::{Interval, LabelChange};
 pub(crate) use workload::{
     ApplyArgs, AssignmentsArgs, AutonomyArgs, ChangeArgs, DecisionVerb, DecisionsArgs, DrainArgs, LogsArgs, Mode,
@@ -112,8 +114,12 @@ pub(crate) enum Command {
     Restart(WorkloadArgs),
     /// Let an update go on beyond its canaries.
     Promote(WorkloadArgs),
-    /// End a workload and forget it.
+    /// End a workload and forget it; also what runs by its name and no workload has.
     Delete(WorkloadArgs),
+    /// Write all that the coordinator keeps, with the cluster's keys, into a file; or verify such a file.
+    Backup(BackupArgs),
+    /// Make the data_dir of a coordinator that is not running from a backup.
+    Restore(RestoreArgs),
     /// Have a node emptied of its work, and wait until it is.
     Drain(DrainArgs),
     /// Show what would happen if nodes were lost or emptied: the shipped logic on the present state. Nothing is changed.

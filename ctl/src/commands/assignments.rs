@@ -22,6 +22,10 @@ pub(super) fn how(one: &v1::Assignment) -> String {
         .as_str_name()
         .trim_start_matches("INSTANCE_PHASE_")
         .to_lowercase();
+    let name = match one.orphaned {
+        true => format!("{name} (orphaned)"),
+        false => name,
+    };
     match (one.goal(), one.status.as_ref().is_some_and(|status| status.healthy)) {
         (v1::Goal::Stop, _) if name != "ended" => format!("{name} (to stop)"),
         (_, false) if name == "running" => "running, not healthy".to_owned(),
@@ -55,6 +59,15 @@ pub(super) async fn assignments_of(
     }
 }
 
+/// What else there is to say of an instance.
+fn detail(one: &v1::Assignment, status: &v1::InstanceStatus) -> String {
+    match (one.stop_reason.as_str(), one.orphaned) {
+        ("", true) => format!("no workload has it: apply or delete {}", clean(&one.workload)),
+        ("", false) => clean(&status.detail),
+        (reason, _) => clean(reason),
+    }
+}
+
 pub(super) fn assignments_table(rows: &[v1::AssignmentRow]) -> String {
     let mut table = Table::new([
         "ID",
@@ -79,11 +92,7 @@ pub(super) fn assignments_table(rows: &[v1::AssignmentRow]) -> String {
             status.restarts.to_string(),
             one.revision.to_string(),
             clean(&row.addresses.join(" ")),
-            clean(if one.stop_reason.is_empty() {
-                &status.detail
-            } else {
-                &one.stop_reason
-            }),
+            detail(&one, &status),
         ]);
     }
     table.text(0)

@@ -3,6 +3,7 @@
 mod access;
 mod assignments;
 mod audit;
+mod backup;
 mod cluster;
 mod contexts;
 mod decisions;
@@ -28,7 +29,7 @@ use tonic::transport::Channel;
 use wyneos::{client, v1};
 
 use crate::{
-    args::{Cli, Command, Global},
+    args::{BackupArgs, BackupVerb, Cli, Command, Global},
     config::{self, Asked, Way},
     context::Context,
     exit::{self, Exit},
@@ -59,6 +60,11 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         // These ask no coordinator, and mend what others stumble over.
         Command::Context(args) => contexts::run(&Context::new(Way::nowhere(), timeout, format), args).await,
+        Command::Restore(args) => backup::restore(args).await,
+        Command::Backup(BackupArgs {
+            verb: Some(BackupVerb::Verify(file)),
+            ..
+        }) => backup::verify(&Context::new(Way::nowhere(), timeout, format), &file),
         other => match config::way(asked) {
             Ok(way) => command(&Context::new(way, timeout, format), other).await,
             Err(failure) => Err(failure),
@@ -118,8 +124,9 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "wynectl", &mut script);
             io::stdout().write_all(&script).map_err(Failure::output)
         }
+        Command::Backup(args) => backup::run(context, args).await,
         // See `run`.
-        Command::Dev(_) | Command::Context(_) => Ok(()),
+        Command::Dev(_) | Command::Restore(_) | Command::Context(_) => Ok(()),
         Command::Docs => io::stdout().write_all(docs().as_bytes()).map_err(Failure::output),
     }
 }

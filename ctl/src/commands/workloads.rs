@@ -120,6 +120,14 @@ fn change(change: Option<&v1::WorkloadChange>) -> String {
     if change.changed {
         let verb = if change.applied { "" } else { "would " };
         let mut parts = vec![format!("{} {verb}start", text::count(starts, "instance"))];
+        if change.adopted > 0 {
+            let taken = if change.applied {
+                "are taken over"
+            } else {
+                "would be taken over"
+            };
+            parts.push(format!("{} that run {taken}", change.adopted));
+        }
         if stops > 0 {
             parts.push(format!("{stops} {verb}stop"));
         }

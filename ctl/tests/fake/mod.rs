@@ -94,6 +94,12 @@ impl Fake {
 
 #[tonic::async_trait]
 impl cluster::ClusterService for Fake {
+    type BackupStream = Stream<v1::BackupResponse>;
+
+    async fn backup(&self, _: Request<v1::BackupRequest>) -> Answer<Self::BackupStream> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn admit_node(&self, request: Request<v1::AdmitNodeRequest>) -> Answer<v1::AdmitNodeResponse> {
         self.node(&request.into_inner().node)?;
         Ok(Response::new(v1::AdmitNodeResponse {

@@ -59,27 +59,28 @@ impl World<'_> {
             Write::Batch(batch) => {
                 let mut went_back = None;
                 for node in &batch.nodes {
-                    let before = host.disk.nodes.insert(node.id(), Arc::clone(node));
+                    let before = host.disk.kept.nodes.insert(node.id(), Arc::clone(node));
                     if before.is_some_and(|old| (old.incarnation, old.session) > (node.incarnation, node.session)) {
                         went_back = Some(format!("incarnation or session of {} went back", node.facts.name));
                     }
                 }
                 for (name, record) in &batch.workloads {
                     match record {
-                        Some(record) => host.disk.workloads.insert(Arc::clone(name), Arc::clone(record)),
-                        None => host.disk.workloads.remove(name),
+                        Some(record) => host.disk.kept.workloads.insert(Arc::clone(name), Arc::clone(record)),
+                        None => host.disk.kept.workloads.remove(name),
                     };
                 }
                 for (id, record) in &batch.assignments {
                     match record {
-                        Some(record) => host.disk.assignments.insert(*id, Arc::clone(record)),
-                        None => host.disk.assignments.remove(id),
+                        Some(record) => host.disk.kept.assignments.insert(*id, Arc::clone(record)),
+                        None => host.disk.kept.assignments.remove(id),
                     };
                 }
-                let durable = &mut host.disk.durable;
+                let durable = &mut host.disk.kept.durable;
                 durable.policy = batch.policy.unwrap_or(durable.policy);
                 durable.last_event = batch.events.last().map_or(durable.last_event, |event| event.sequence);
                 durable.decisions = durable.decisions.max(batch.decisions);
+                durable.restored = batch.restored.or(durable.restored);
                 if let Some(what) = went_back {
                     self.fail(what);
                 }
@@ -90,7 +91,7 @@ impl World<'_> {
                 let seal = Arc::new(host.sealer.seal(snapshot.epoch, snapshot.cycle, &canonical.bytes()));
                 host.canonical = Some(canonical);
                 let last = mem::replace(
-                    &mut host.disk.durable.last_snapshot,
+                    &mut host.disk.kept.durable.last_snapshot,
                     (seal.epoch, seal.cycle, seal.chain),
                 );
                 let follows = seal.previous == last.2;

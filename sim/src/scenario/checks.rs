@@ -59,10 +59,11 @@ pub(super) fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) 
         kind,
         Kind::Cut | Kind::Loss | Kind::LargeLoss | Kind::Delay | Kind::Flap | Kind::CoordinatorCut
     );
-    let coordinator = matches!(kind, Kind::CoordinatorCrash | Kind::CoordinatorPause);
+    let restore = kind == Kind::CoordinatorRestore;
+    let coordinator = restore || matches!(kind, Kind::CoordinatorCrash | Kind::CoordinatorPause);
     let disk = matches!(kind, Kind::DiskStall | Kind::DiskFail);
     let someone = !coordinator && !disk;
-    let lasts = matches!(kind, Kind::Pause | Kind::CoordinatorPause | Kind::CoordinatorCrash) || disk;
+    let lasts = kind == Kind::Pause || coordinator || disk;
     let rules = [
         ("targets", !fault.targets.is_empty(), !coordinator, someone),
         (
@@ -100,6 +101,7 @@ pub(super) fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) 
             kind == Kind::ClockJump,
             kind == Kind::ClockJump,
         ),
+        ("taken", fault.taken.is_some(), restore, restore),
         ("back", fault.back, kind == Kind::ClockJump, false),
     ];
     for (field, set, may, must) in rules {
@@ -109,6 +111,9 @@ pub(super) fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) 
         if must && !set {
             return Err(format!("{field}: missing, and this kind of fault needs it"));
         }
+    }
+    if fault.taken.is_some_and(|taken| taken >= fault.at) {
+        return Err("taken: not before at".to_owned());
     }
     check_share("loss", fault.loss.unwrap_or_default())?;
     check_share("load", fault.load.unwrap_or_default())?;

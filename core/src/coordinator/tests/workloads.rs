@@ -293,27 +293,6 @@ fn a_change_meant_for_another_revision_is_refused() {
 }
 
 #[test]
-fn instances_that_nobody_knows_are_left_alone_and_told_of() {
-    let mut site = Site::new(1);
-    let status = Status {
-        phase: Phase::Running,
-        ..Status::default()
-    };
-    for _ in 0..2 {
-        let (conn, instances, all) = (ConnId(1), vec![(AssignmentId(77), status.clone())], false);
-        site.rig.input(Input::Instances { conn, instances, all });
-    }
-    let told = site
-        .rig
-        .events
-        .iter()
-        .filter(|event| event.summary.contains("is not known here"))
-        .count();
-    assert_eq!(told, 1);
-    assert_eq!(site.assigned(), 0);
-}
-
-#[test]
 fn a_node_speaks_for_its_own_instances_alone() {
     let mut site = Site::new(2);
     site.apply(service("web", 2));
@@ -326,12 +305,15 @@ fn a_node_speaks_for_its_own_instances_alone() {
         .find(|row| row.record.node == super::rig::node_id(2))
         .unwrap();
     let status = Status {
-        phase: Phase::Ended,
+        phase: Phase::Running,
+        detail: "another's".to_owned(),
         ..Status::default()
     };
     let (conn, instances, all) = (ConnId(1), vec![(of_two.record.id, status)], false);
     site.rig.input(Input::Instances { conn, instances, all });
     assert_eq!(site.running("web"), 2);
+    let claims = |event: &&Arc<crate::event::Event>| event.summary.contains("was never given to it");
+    assert_eq!(site.rig.events.iter().filter(claims).count(), 1);
 }
 
 #[test]

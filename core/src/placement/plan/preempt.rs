@@ -88,6 +88,8 @@ impl<'a> Planner<'a> {
             let goes = held.record.goal == Goal::Stop || self.plan.preempted.contains(&held.record.id);
             if goes {
                 room = room.plus(held.resources);
+            } else if held.record.orphan.is_some() {
+                // It is nobody's to move.
             } else if let Some(priority) = self.priority(held).filter(|priority| *priority <= below) {
                 movable.push((priority, Reverse(held.record.id), held));
             }

@@ -1,0 +1,188 @@
+//! Restoring: a data_dir is made from a backup, for a coordinator that is not running.
+//!
+//! The backup is read wholly and verified before anything is written. A marker stands in the directory until all of it is durable; while it
+//! is there, no coordinator starts from what is beside it.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufReader},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use wyneos::{
+    backup::{Contents, Reader, Record, verify},
+    export::ExportError,
+    v1,
+};
+use wyneos_core::{integrity::PublicKey, store::Restored, time::WallTime};
+use wyneos_shell::{exit, files, start::Fatal};
+
+use crate::{
+    audit,
+    store::{Import, StoreError, taken},
+};
+
+/// Stands in a directory whose restoration was begun and not finished.
+const MARKER: &str = "restore-unfinished";
+
+/// Why nothing is restored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RestoreError {
+    /// The backup cannot be trusted.
+    #[error("{}: not a whole and unaltered backup", .path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ExportError,
+    },
+    /// The directory is not empty.
+    #[error("{}: not empty (it has {found:?}): restore into a directory that is new, or move what is there away", .path.display())]
+    Occupied {
+        /// The directory.
+        path: PathBuf,
+        /// Something in it.
+        found: String,
+    },
+    /// An earlier restoration did not get to its end.
+    #[error("{}: a restore was begun here and not finished: remove what is in it, and restore again", .0.display())]
+    Unfinished(PathBuf),
+    /// The clock is behind.
+    #[error(
+        "this host's clock is behind the backup's time: set it first, as numbers that the lost coordinator gave out are passed over by the time"
+    )]
+    Clock,
+    /// The store cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file cannot be read or written.
+    #[error("{}: cannot {what}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What came of it.
+        source: io::Error,
+    },
+}
+
+impl Fatal for RestoreError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            RestoreError::Store(_) | RestoreError::File { .. } => exit::FAILED,
+            _ => exit::BAD_CONFIG,
+        }
+    }
+}
+
+fn failed(path: &Path, what: &'static str) -> impl Fn(io::Error) -> RestoreError + use<> {
+    let path = path.to_owned();
+    move |source| RestoreError::File {
+        path: path.clone(),
+        what,
+        source,
+    }
+}
+
+/// Refuses a directory whose restoration was not finished.
+pub(crate) fn check_finished(data_dir: &Path) -> Result<(), RestoreError> {
+    match data_dir.join(MARKER).exists() {
+        true => Err(RestoreError::Unfinished(data_dir.to_owned())),
+        false => Ok(()),
+    }
+}
+
+/// Makes `data_dir` from the backup in `backup`; what that holds.
+pub(crate) fn restore(
+    backup: &Path,
+    data_dir: &Path,
+    trusted: Option<PublicKey>,
+    now: WallTime,
+) -> Result<(Contents, Restored), RestoreError> {
+    let bad = |source| RestoreError::Backup {
+        path: backup.to_owned(),
+        source,
+    };
+    let open = || {
+        File::open(backup)
+            .map(BufReader::new)
+            .map_err(failed(backup, "open it"))
+    };
+    let contents = verify(open()?, trusted).map_err(bad)?;
+    let header = &contents.header;
+    let restored = Restored::new(header.epoch, header.event_sequence, taken(header), now).ok_or(RestoreError::Clock)?;
+    prepare(data_dir)?;
+    let marker = data_dir.join(MARKER);
+    files::write_durably(&marker, b"", 0o600).map_err(failed(&marker, "write it"))?;
+
+    let mut import = Import::new(data_dir, header, &restored)?;
+    let mut secrets = Vec::new();
+    let mut entries = audit::Import::new(data_dir)?;
+    // Verified once more: the file may be another one by now.
+    let mut reader = Reader::new(open()?, trusted).map_err(bad)?;
+    for record in reader.by_ref() {
+        match record.map_err(bad)? {
+            Record::File(name, contents) => secrets.push((name, contents)),
+            Record::Audit(entry) => entries.take(*entry)?,
+            record => import.take(record)?,
+        }
+    }
+    import.finish()?;
+    entries.finish()?;
+    for (name, contents) in secrets {
+        write_file(data_dir, &name, &contents)?;
+    }
+    fs::remove_file(&marker).map_err(failed(&marker, "remove it"))?;
+    sync(data_dir)?;
+    Ok((contents, restored))
+}
+
+/// Makes the directory, or sees that nothing is in it.
+fn prepare(data_dir: &Path) -> Result<(), RestoreError> {
+    fs::create_dir_all(data_dir).map_err(failed(data_dir, "make the data_dir"))?;
+    check_finished(data_dir)?;
+    for entry in fs::read_dir(data_dir).map_err(failed(data_dir, "look into it"))? {
+        let name = entry.map_err(failed(data_dir, "look into it"))?.file_name();
+        // What a file system of its own has at its root.
+        if name != "lost+found" {
+            let (path, found) = (data_dir.to_owned(), name.to_string_lossy().into_owned());
+            return Err(RestoreError::Occupied { path, found });
+        }
+    }
+    Ok(())
+}
+
+/// Writes a key or a certificate; its name was checked as the backup was read.
+fn write_file(data_dir: &Path, name: &str, contents: &[u8]) -> Result<(), RestoreError> {
+    let path = data_dir.join(name);
+    let folder = path.parent().unwrap_or(data_dir);
+    if folder != data_dir {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(failed(folder, "make it"))?;
+        sync(folder.parent().unwrap_or(data_dir))?;
+    }
+    let mode = if name.ends_with(".pem") { 0o644 } else { 0o600 };
+    files::write_durably(&path, contents, mode).map_err(failed(&path, "write it"))
+}
+
+fn sync(folder: &Path) -> Result<(), RestoreError> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(failed(folder, "make it durable"))
+}
+
+/// What was restored, for people.
+pub(crate) fn told(contents: &Contents, restored: &Restored, data_dir: &Path) -> String {
+    let v1::BackupHeader {
+        cluster_id,
+        epoch,
+        cycle,
+        ..
+    } = &contents.header;
+    format!(
+        "restored cluster {cluster_id} as of epoch {epoch}, cycle {cycle} into {}; it goes on with epoch {}",
+        data_dir.display(),
+        restored.epoch + 1
+    )
+}

@@ -1,0 +1,187 @@
+//! Backups: all that is durable, read as it is at one moment and sent as fast as the caller takes it.
+
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, mpsc, watch},
+    time::timeout,
+};
+use tonic::Status;
+use wyneos::{
+    backup::Maker,
+    convert::timestamp,
+    v1::{self, BackupKind},
+};
+use wyneos_core::{integrity::DigestSigner, time::WallTime};
+
+use crate::{
+    audit::Audit,
+    status,
+    store::{Failure, Sink, Source, StoreError},
+};
+
+/// Parts that wait for the caller.
+const WAITING: usize = 4;
+
+/// How long a caller may take none: what is read is kept on the disk for as long, and the store's files grow.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What backups are made of.
+pub(crate) struct Backups {
+    pub(crate) source: Source,
+    pub(crate) audit: Audit,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) secret: [u8; 32],
+    /// One at a time.
+    pub(crate) one: Arc<Semaphore>,
+    /// True once the coordinator is stopping: a backup ends then.
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+/// The caller has gone, or takes nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody takes it")]
+struct Abandoned;
+
+impl Backups {
+    /// Begins a backup; the receiver gets its parts, and an error as the last one when it cannot be finished.
+    pub(crate) fn begin(
+        self: &Arc<Backups>,
+        now: WallTime,
+    ) -> Result<mpsc::Receiver<Result<v1::BackupResponse, Status>>, Status> {
+        let permit = Arc::clone(&self.one).try_acquire_owned();
+        let permit = permit.map_err(|_| status::exhausted("BACKUP", "another backup is under way".to_owned()))?;
+        let (parts, receiver) = mpsc::channel(WAITING);
+        let (backups, runtime) = (Arc::clone(self), Handle::current());
+        tokio::task::spawn_blocking(move || {
+            let caller = Taker {
+                parts: parts.clone(),
+                runtime,
+                stopping: backups.stopping.clone(),
+            };
+            let mut writing = Writing {
+                maker: Maker::new(DigestSigner::new(&backups.secret)),
+                backups: &backups,
+                now,
+                caller,
+            };
+            let done = backups.source.read(&mut writing);
+            let done = done.and_then(|()| {
+                let Writing { maker, caller, .. } = writing;
+                caller.send(maker.end()).map_err(|_| abandoned())
+            });
+            match done {
+                Ok(()) => tracing::info!("a backup was made"),
+                Err(error) => {
+                    let source = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(source, "a backup was not finished: {error}");
+                    // It may have gone.
+                    drop(parts.try_send(Err(status::store(&error))));
+                }
+            }
+            drop(permit);
+        });
+        Ok(receiver)
+    }
+
+    /// The keys, and the certificates that belong to them.
+    fn files(&self) -> io::Result<Vec<(String, Vec<u8>)>> {
+        let mut files = vec![("signing.key".to_owned(), fs::read(self.data_dir.join("signing.key"))?)];
+        let state = self.data_dir.join("ca/state.toml");
+        if !state.exists() {
+            return Ok(files);
+        }
+        // A CA that is made or retired meanwhile changes the state behind its folder.
+        loop {
+            let said = fs::read(&state)?;
+            let mut read = vec![("ca/state.toml".to_owned(), said.clone())];
+            for folder in fs::read_dir(self.data_dir.join("ca"))? {
+                let folder = folder?;
+                let number = folder.file_name().to_string_lossy().into_owned();
+                if number.parse::<u32>().is_err() {
+                    continue;
+                }
+                for name in ["ca.pem", "ca.key"] {
+                    match fs::read(folder.path().join(name)) {
+                        Ok(contents) => read.push((format!("ca/{number}/{name}"), contents)),
+                        // That of one which is retired goes.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            if fs::read(&state)? == said {
+                files.append(&mut read);
+                return Ok(files);
+            }
+        }
+    }
+}
+
+fn abandoned() -> StoreError {
+    StoreError::Io {
+        path: PathBuf::from("the backup"),
+        what: "send it",
+        source: Box::new(Abandoned),
+    }
+}
+
+/// Who takes the parts.
+struct Taker {
+    parts: mpsc::Sender<Result<v1::BackupResponse, Status>>,
+    runtime: Handle,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Taker {
+    fn send(&self, part: v1::BackupResponse) -> Result<(), Failure> {
+        if *self.stopping.borrow() {
+            return Err(Abandoned.into());
+        }
+        let sent = self.runtime.block_on(timeout(PATIENCE, self.parts.send(Ok(part))));
+        Ok(sent.map_err(|_| Abandoned)?.map_err(|_| Abandoned)?)
+    }
+}
+
+/// A backup on its way.
+struct Writing<'a> {
+    backups: &'a Backups,
+    maker: Maker,
+    now: WallTime,
+    caller: Taker,
+}
+
+impl Writing<'_> {
+    fn named(&mut self, kind: BackupKind, name: &str, value: &[u8]) -> Result<(), Failure> {
+        let mut parts = self.maker.record(kind, name, value);
+        parts.try_for_each(|part| self.caller.send(part))
+    }
+}
+
+impl Sink for Writing<'_> {
+    fn header(&mut self, header: v1::BackupHeader) -> Result<(), Failure> {
+        let part = self.maker.header(v1::BackupHeader {
+            time: Some(timestamp(self.now)),
+            ..header
+        });
+        self.caller.send(part)
+    }
+
+    fn files(&mut self) -> Result<(), Failure> {
+        for (name, contents) in self.backups.files()? {
+            self.named(BackupKind::File, &name, &contents)?;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, kind: BackupKind, value: &[u8]) -> Result<(), Failure> {
+        self.named(kind, "", value)
+    }
+
+    fn audit(&mut self) -> Result<(), Failure> {
+        let audit = self.backups.audit.clone();
+        audit.copy(|entry| self.named(BackupKind::Audit, "", entry))?;
+        Ok(())
+    }
+}

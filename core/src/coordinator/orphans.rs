@@ -1,0 +1,312 @@
+//! Instances that agents have and that are not known here: of before the state was restored, or of a node that was given up for good.
+//!
+//! They are asked what they are for. What a workload has a place for is taken over as it runs; the rest runs on, and is shown, until a
+//! workload of its name is declared or deleted.
+
+use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
+
+use super::{Answer, Changed, Coordinator, staging::Then};
+use crate::{
+    event::EventBody,
+    node::{Admission, ConnId, Liveness, NodeIndex},
+    placement::Score,
+    workload::{Assigned, Assignment, AssignmentId, Declared, Goal, Held, Kind, Phase, Spec, Status, Workload},
+};
+
+/// What a workload takes over.
+#[derive(Debug, Default)]
+pub(super) struct Adoption {
+    /// Its instances, their slots, and the revisions that they run by.
+    taken: Vec<(AssignmentId, u32, u64)>,
+    /// Slots that it fills by that.
+    slots: BTreeSet<u32>,
+    /// Those whose slots have another one that is well.
+    surplus: Vec<AssignmentId>,
+}
+
+impl Adoption {
+    /// True when nothing is taken over.
+    pub(super) fn is_empty(&self) -> bool {
+        self.taken.is_empty() && self.surplus.is_empty()
+    }
+
+    fn take(&mut self, declared: &mut Declared, held: &Held, slot: u32, runs_by: &Arc<Spec>) {
+        let revision = known_as(&mut declared.record, held.record.revision, runs_by);
+        declared.assignments.insert(held.record.id);
+        self.taken.push((held.record.id, slot, revision));
+    }
+
+    /// Instances that are taken over.
+    pub(super) fn len(&self) -> u32 {
+        self.slots.len() as u32
+    }
+}
+
+impl Coordinator {
+    /// An agent says what some of its instances are for.
+    pub(super) fn described(&mut self, conn: ConnId, instances: Vec<Assigned>) {
+        let Some(index) = self.witness(conn, "described") else {
+            return;
+        };
+        for assigned in instances {
+            let Some(dialogue) = self.dialogues.nodes.get_mut(&index) else {
+                return;
+            };
+            let id = assigned.id;
+            if dialogue.asked.remove(&id)
+                && let Some(status) = dialogue.strangers.remove(&id)
+                && self.table.held(id).is_none()
+            {
+                self.take_in(index, assigned, status);
+            }
+        }
+        // There may be more to ask about.
+        self.then(Then::Tell(index));
+    }
+
+    fn take_in(&mut self, index: NodeIndex, assigned: Assigned, status: Status) {
+        let Assigned {
+            id,
+            slot,
+            revision,
+            spec,
+        } = assigned;
+        let name: Arc<str> = spec.name.as_str().into();
+        let record = Assignment {
+            id,
+            workload: Arc::clone(&name),
+            slot,
+            revision,
+            node: self.registry[index].record.id(),
+            goal: Goal::Run,
+            placed: status.since,
+            reason: "its node has it, and it was not known here".to_owned(),
+            score: Score::default(),
+            decision: 0,
+            replaces: None,
+            attempt: 0,
+            stop_reason: String::new(),
+            leaving: String::new(),
+            end: None,
+            orphan: Some(Arc::clone(&spec)),
+        };
+        let now = self.now;
+        self.table.hold(Arc::new(record), index, spec.resources, now);
+        self.keep_assignment(id);
+        let node = self.registry[index].name();
+        let detail = format!("{node} has {name}.{slot} (instance {id}), which is not known here: it runs on");
+        self.record_instance(Some(index), &name, id, detail);
+        self.update(id, status);
+        self.dirty(name);
+    }
+
+    /// What of the instances that no workload has `declared` has a place for. Its record knows by what they run then.
+    pub(super) fn adoption(&self, name: &str, declared: &mut Declared) -> Adoption {
+        let mut adoption = Adoption::default();
+        let Some(spec) = declared.record.spec().cloned() else {
+            return adoption;
+        };
+        let mut orphans: Vec<&Held> = self.table.orphans(name).collect();
+        // The newest one first: of two of a slot, that is the one that was to stay.
+        orphans.reverse();
+        for held in orphans {
+            let Some(runs_by) = held.record.orphan.as_ref().filter(|_| self.may_be_adopted(held)) else {
+                continue;
+            };
+            if !is_of_a_kind(runs_by, &spec) {
+                continue;
+            }
+            let slot = match spec.replicas() {
+                Some(_) => held.record.slot,
+                // A daemon's slot is its node's place.
+                None => held.index.0,
+            };
+            if held.record.goal == Goal::Stop {
+                // It is on its way out, and what takes its place may have to wait for that.
+                adoption.take(declared, held, slot, runs_by);
+                continue;
+            }
+            if spec.replicas().is_some_and(|replicas| slot >= replicas) || adoption.slots.contains(&slot) {
+                continue;
+            }
+            match self.place_of(declared, slot, held) {
+                Place::Free => {
+                    adoption.slots.insert(slot);
+                    adoption.take(declared, held, slot, runs_by);
+                }
+                Place::Served if !self.is_listening(spec.singleton) => adoption.surplus.push(held.record.id),
+                Place::Served | Place::Unclear => {}
+            }
+        }
+        adoption
+    }
+
+    fn may_be_adopted(&self, held: &Held) -> bool {
+        let node = &self.registry[held.index];
+        held.is_there() && node.record.admission == Admission::Admitted
+    }
+
+    /// Whether a workload's slot is free for an instance on a node.
+    fn place_of(&self, declared: &Declared, slot: u32, orphan: &Held) -> Place {
+        let daemon = declared.record.spec().is_some_and(|spec| spec.kind == Kind::Daemon);
+        let mut place = Place::Free;
+        for held in self.table.instances(declared) {
+            let here = match daemon {
+                true => held.index == orphan.index,
+                false => held.record.slot == slot,
+            };
+            if !here || held.record.id == orphan.record.id {
+                continue;
+            }
+            let complete = held.status.complete && held.status.phase == Phase::Ended && held.record.goal == Goal::Run;
+            if complete && declared.record.spec().is_some_and(|spec| spec.kind.is_batch()) {
+                return Place::Unclear;
+            }
+            let gone = matches!(self.registry[held.index].liveness, Liveness::Offline | Liveness::Left);
+            if !held.is_wanted() || gone {
+                continue;
+            }
+            if held.status.healthy {
+                return Place::Served;
+            }
+            place = Place::Unclear;
+        }
+        place
+    }
+
+    /// Has a workload take over what it has a place for.
+    pub(super) fn adopt(&mut self, name: &Arc<str>) {
+        if self.table.orphans(name).next().is_none() {
+            return;
+        }
+        let Some(mut declared) = self.table.declared(name).filter(|known| !known.record.deleted).cloned() else {
+            return;
+        };
+        let adoption = self.adoption(name, &mut declared);
+        self.take_over(name, declared.record, adoption);
+    }
+
+    /// Has the table know whom instances belong to.
+    pub(super) fn adopt_all(&mut self, adoption: &Adoption) {
+        for (id, slot, revision) in &adoption.taken {
+            self.table.adopt(*id, *slot, *revision);
+        }
+    }
+
+    /// Carries an adoption out; `record` is what it made of the workload's.
+    pub(super) fn take_over(&mut self, name: &Arc<str>, record: Arc<Workload>, adoption: Adoption) {
+        let now = self.table.declared(name).map(|declared| &declared.record);
+        if now.is_some_and(|known| *known != record) {
+            let summary = format!(
+                "{name}: what runs by a declaration that is not known here is taken over; the present one is revision {}",
+                record.revision
+            );
+            self.record_workload(name, summary);
+            self.table.declare(name, record);
+            self.keep_workload(name);
+        }
+        self.adopt_all(&adoption);
+        for (id, slot, _) in adoption.taken {
+            self.keep_assignment(id);
+            let index = self.table.held(id).map(|held| held.index);
+            if !adoption.slots.contains(&slot) {
+                continue;
+            }
+            self.record_instance(
+                index,
+                name,
+                id,
+                format!("{name}.{slot} ({id}) is taken over as it runs"),
+            );
+        }
+        for id in adoption.surplus {
+            self.set_goal(id, Goal::Stop, "another instance has its slot");
+        }
+    }
+
+    /// Stops what no workload has of that name; what those are, and where.
+    pub(super) fn delete_orphans(&mut self, name: &str, plan: bool) -> Vec<(AssignmentId, String, String)> {
+        let reason = "the workload was deleted";
+        let orphans = self.table.orphans(name).filter(|held| held.is_there());
+        let stops = orphans.filter(|held| held.record.goal == Goal::Run).map(|held| {
+            let node = self.registry[held.index].name().to_owned();
+            (held.record.id, node, reason.to_owned())
+        });
+        let stops: Vec<_> = stops.collect();
+        for (id, ..) in stops.iter().filter(|_| !plan) {
+            self.set_goal(*id, Goal::Stop, reason);
+            let index = self.table.held(*id).map(|held| held.index);
+            if index.is_some_and(|index| self.registry[index].record.admission == Admission::Revoked) {
+                // Of a node that was shut out nothing more is heard.
+                let gone = self.table.remove(*id).map(|index| (*id, index));
+                self.forget(gone.into_iter().collect());
+            }
+        }
+        stops
+    }
+
+    /// Deletes a workload of which nothing is known but instances.
+    pub(super) fn delete_unknown(&mut self, name: &str, plan: bool, by: &str) -> Answer {
+        let mut told = Changed {
+            name: name.to_owned(),
+            stops: self.delete_orphans(name, plan),
+            applied: !plan,
+            changed: true,
+            ..Changed::default()
+        };
+        if !plan {
+            let summary = format!("delete {name}: {} instances that no workload has", told.stops.len());
+            let body = EventBody::Workload {
+                workload: name.to_owned(),
+                assignment: None,
+                by: by.to_owned(),
+            };
+            told.event = self.record(None, summary, body);
+            self.view_now();
+        }
+        Answer::Workloads(vec![told])
+    }
+}
+
+/// How a slot is.
+enum Place {
+    /// It has no instance, or one whose node was given up.
+    Free,
+    /// It has one that is well.
+    Served,
+    /// It has one, and that is not known to be well; or it needs none.
+    Unclear,
+}
+
+/// Whether an instance of one declaration can be one of another.
+fn is_of_a_kind(one: &Spec, other: &Spec) -> bool {
+    let kind = |spec: &Spec| (spec.kind.is_batch(), spec.kind == Kind::Daemon);
+    kind(one) == kind(other)
+}
+
+/// Sees to it that a workload's record knows the declaration that instances of `revision` run by; its number there. A number that is
+/// above the present declaration's was given out by a coordinator that was lost: the present one becomes the next after it.
+fn known_as(record: &mut Arc<Workload>, revision: u64, runs_by: &Arc<Spec>) -> u64 {
+    let newest = |revisions: &BTreeMap<u64, Arc<Spec>>| revisions.keys().next_back().copied().unwrap_or(0);
+    if record.revisions.get(&revision) == Some(runs_by) {
+        return revision;
+    }
+    let own = Arc::make_mut(record);
+    let number = match own.revisions.contains_key(&revision) || revision == 0 {
+        true => newest(&own.revisions) + 1,
+        false => revision,
+    };
+    own.revisions.insert(number, Arc::clone(runs_by));
+    if number > own.revision
+        && let Some(present) = own.spec().cloned()
+    {
+        let before = std::mem::replace(&mut own.revision, newest(&own.revisions) + 1);
+        own.revisions.insert(own.revision, present);
+        for kept in [&mut own.stable, &mut own.promoted] {
+            if *kept == before {
+                *kept = own.revision;
+            }
+        }
+    }
+    number
+}
