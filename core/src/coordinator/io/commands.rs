@@ -1,0 +1,405 @@
+//! What operators ask for, and what they are answered.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    access::{Credential, Enrolment, OperatorRecord, Role, TokenRecord},
+    autonomy::{Decision, Policy, PolicyChange},
+    id::NodeId,
+    integrity::Digest,
+    node::{Admission, Eligibility, Labels},
+    placement::{Score, Waiting},
+    registry::NoSuchNode,
+    workload::{AssignmentId, Spec, log},
+};
+
+/// An operator's command. A node is named by its id, a unique prefix of it, or its name.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// No new work on the node.
+    Cordon {
+        /// The node.
+        node: String,
+    },
+    /// Takes a cordon back.
+    Uncordon {
+        /// The node.
+        node: String,
+    },
+    /// Sets and removes labels.
+    Label {
+        /// The node.
+        node: String,
+        /// Labels to set.
+        set: Labels,
+        /// Keys to remove.
+        remove: Vec<String>,
+    },
+    /// Has the agent measure and report now.
+    Refresh {
+        /// The node.
+        node: String,
+    },
+    /// Sets the node's heartbeat interval.
+    SetHeartbeat {
+        /// The node.
+        node: String,
+        /// The interval; `None` for the cluster's.
+        interval: Option<Duration>,
+    },
+    /// Lets the node take part, on the machine that it is on now.
+    Admit {
+        /// The node.
+        node: String,
+    },
+    /// Shuts the node out.
+    Revoke {
+        /// The node.
+        node: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A host wants a certificate by a join token.
+    Enrol(Box<Enrolment>),
+    /// A node wants its certificate renewed.
+    Renew {
+        /// The node.
+        node: NodeId,
+        /// Of its public key.
+        key: Digest,
+    },
+    /// Keeps a join token; `created` and `created_by` are set, and `expires` is this long from now.
+    CreateToken {
+        /// What is kept.
+        token: Box<TokenRecord>,
+        /// How long it can be used.
+        ttl: Duration,
+    },
+    /// Drops a join token.
+    DeleteToken {
+        /// Its id.
+        id: String,
+    },
+    /// Makes an operator, or gives one that does not hold any more another credential.
+    CreateOperator {
+        /// The name.
+        name: String,
+        /// What it may do.
+        role: Role,
+        /// By what it is known.
+        credential: Credential,
+        /// How long it holds.
+        ttl: Duration,
+    },
+    /// Shuts an operator out.
+    RevokeOperator {
+        /// The name.
+        name: String,
+    },
+    /// Has a node emptied of its work, and takes no new work to it.
+    Drain {
+        /// The node.
+        node: String,
+        /// How long that may take; what is there then is stopped all the same. `None`: as long as it takes.
+        deadline: Option<Duration>,
+        /// Nothing is done; the answer says what would be.
+        plan: bool,
+    },
+    /// What should run.
+    Workload(Box<WorkloadCommand>),
+    /// What would happen if nodes were lost, or emptied. Nothing is done.
+    WhatIf {
+        /// The nodes: `key=value` of a label, or a node's name.
+        nodes: String,
+        /// They are emptied, and not lost.
+        drained: bool,
+    },
+    /// Has work leave the nodes that have most of it for those that have least.
+    Rebalance {
+        /// Nothing is done; the answer says what would be.
+        plan: bool,
+    },
+    /// Sets what Autonomy may do.
+    SetPolicy(PolicyChange),
+    /// Answers a decision that waits for an operator.
+    Decide {
+        /// Its id.
+        id: u64,
+        /// Whether it is to be carried out.
+        approve: bool,
+    },
+    /// What an instance wrote is wanted; its number is set by the coordinator.
+    ReadLog {
+        /// The instance: its id, or its workload's name and slot.
+        assignment: String,
+        /// Which stream.
+        stream: log::Stream,
+        /// Where to begin.
+        from: log::From,
+        /// What a later process wrote is not wanted.
+        within: bool,
+    },
+}
+
+/// A change of what should run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkloadCommand {
+    /// Nothing is done; the answer says what would be.
+    pub plan: bool,
+    /// The revision at which it is meant to be carried out; refused at another one. 0 for a workload that must not be there.
+    pub at: Option<u64>,
+    /// What.
+    pub verb: WorkloadVerb,
+}
+
+/// A change of what should run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WorkloadVerb {
+    /// Should run like this from now on.
+    Apply(Arc<Spec>),
+    /// Should have so many instances.
+    Scale {
+        /// Its name.
+        name: String,
+        /// How many.
+        replicas: u32,
+    },
+    /// Its instances should be replaced, one after another.
+    Restart {
+        /// Its name.
+        name: String,
+    },
+    /// Its canaries are well: the rest may follow.
+    Promote {
+        /// Its name.
+        name: String,
+    },
+    /// Should not run any more.
+    Delete {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl WorkloadVerb {
+    /// The workload's name.
+    pub fn workload(&self) -> &str {
+        match self {
+            WorkloadVerb::Apply(spec) => &spec.name,
+            WorkloadVerb::Scale { name, .. }
+            | WorkloadVerb::Restart { name }
+            | WorkloadVerb::Promote { name }
+            | WorkloadVerb::Delete { name } => name,
+        }
+    }
+
+    /// Its name, as people give it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            WorkloadVerb::Apply(_) => "apply",
+            WorkloadVerb::Scale { .. } => "scale",
+            WorkloadVerb::Restart { .. } => "restart",
+            WorkloadVerb::Promote { .. } => "promote",
+            WorkloadVerb::Delete { .. } => "delete",
+        }
+    }
+}
+
+/// What becomes of a workload by a change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changed {
+    /// Its name.
+    pub name: String,
+    /// Its revision now, or (of a plan) before the change; 0 for none.
+    pub revision: u64,
+    /// It was carried out; otherwise it is what would be done.
+    pub applied: bool,
+    /// Whether anything differs from what was.
+    pub changed: bool,
+    /// Its declaration, with its defaults.
+    pub spec: Option<Arc<Spec>>,
+    /// Instances that are started at once: node, its name, and why.
+    pub starts: Vec<PlannedStart>,
+    /// Instances that are stopped at once: id, its node's name, and why.
+    pub stops: Vec<(AssignmentId, String, String)>,
+    /// Instances that run and that no workload had, which it takes over.
+    pub adopted: u32,
+    /// Instances that follow later, as only so many are replaced at once.
+    pub later: u32,
+    /// Slots that wait, and for what.
+    pub waiting: Vec<Waiting>,
+    /// Nodes that take none, or no further one, and why.
+    pub rejections: Vec<(NodeId, String, String)>,
+    /// The event that records it; 0 when nothing changed.
+    pub event: u64,
+}
+
+/// An instance that is started.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedStart {
+    /// Its workload's name.
+    pub workload: String,
+    /// Its slot.
+    pub slot: u32,
+    /// Its node.
+    pub node: NodeId,
+    /// The node's name.
+    pub node_name: String,
+    /// By what that wins.
+    pub score: Score,
+    /// Why it is started.
+    pub reason: String,
+}
+
+/// What a command came to. `event` is the number of the event that records it, 0 when nothing changed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Of a cordon or its taking back.
+    Eligibility {
+        /// The node's eligibility now.
+        eligibility: Eligibility,
+        /// Did anything change?
+        changed: bool,
+        /// The event.
+        event: u64,
+    },
+    /// Of a label.
+    Labels {
+        /// The node's labels now.
+        labels: Labels,
+        /// Did anything change?
+        changed: bool,
+        /// The event.
+        event: u64,
+    },
+    /// Of an admission, a revocation, an enrolment or a renewal.
+    Admission {
+        /// The node.
+        node: NodeId,
+        /// What it is now.
+        admission: Admission,
+        /// Did anything change?
+        changed: bool,
+        /// The event.
+        event: u64,
+    },
+    /// Of a token that was kept or dropped.
+    Token(Box<TokenRecord>),
+    /// Of an operator that was made or shut out.
+    Operator(Box<OperatorRecord>),
+    /// Of a change of what should run, and of a drain: a workload each.
+    Workloads(Vec<Changed>),
+    /// What an instance wrote.
+    Log(log::Chunk),
+    /// What Autonomy may do now.
+    Policy {
+        /// What.
+        policy: Policy,
+        /// The event; 0 when nothing changed.
+        event: u64,
+    },
+    /// A decision that was answered.
+    Decision(Arc<Decision>),
+    /// Of a refresh or a heartbeat interval.
+    Directive {
+        /// The directive; 0 when the node has no session.
+        id: u64,
+        /// The event.
+        event: u64,
+    },
+}
+
+/// Why a command is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The node is not known, or not the only one.
+    #[error(transparent)]
+    Node(#[from] NoSuchNode),
+    /// A field is wrong.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It needs a session, and the node has none.
+    #[error("node {0:?} has no session: wait until it is online")]
+    NoSession(String),
+    /// What it names is not there.
+    #[error("no {what} {name:?}")]
+    Unknown {
+        /// A kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// What it would make is there.
+    #[error("{what} {name:?} exists: revoke it first")]
+    Exists {
+        /// A kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// It was meant for another revision.
+    #[error("workload {name:?} is at revision {now}, not {at}: somebody changed it; plan again")]
+    Revision {
+        /// The workload.
+        name: String,
+        /// Its revision now.
+        now: u64,
+        /// The one it was meant for.
+        at: u64,
+    },
+    /// It cannot be read.
+    #[error("{0}")]
+    Log(String),
+    /// Whoever asks may not have it.
+    #[error("{0}")]
+    Denied(Denial),
+    /// A limit is reached.
+    #[error("{0}: try again later")]
+    Overloaded(&'static str),
+}
+
+/// Why somebody gets no certificate. What of a token is wrong is not said to whoever presents it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// There is no such token, or it is another one's secret, or it has expired or was used up.
+    #[error(
+        "the join token cannot be used: it expired, was used up or was never given out; make a new one with `wynectl token create`"
+    )]
+    Token(TokenProblem),
+    /// The token is for a node of another name.
+    #[error("the join token is for a node of another name: join with --name as it was made for")]
+    Name,
+    /// The node was revoked.
+    #[error("this node was revoked: `wynectl admit` takes that back")]
+    Revoked,
+    /// The node is not known.
+    #[error("this node is not known here: join with a token")]
+    Unknown,
+    /// The node is known by another key.
+    #[error("this node is known by another key: join with a token")]
+    Key,
+    /// The node is there, with another key, and the token is not for it alone.
+    #[error(
+        "a node of this id is known by another key: `wynectl token create --name` with its name makes a token that replaces the key; or remove \
+             the data_dir to join as a new node"
+    )]
+    Taken,
+}
+
+/// What is wrong with a join token; for the audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenProblem {
+    /// There is none of this id.
+    Unknown,
+    /// Its secret is another one.
+    Secret,
+    /// Expired.
+    Expired,
+    /// Used up.
+    UsedUp,
+}
