@@ -448,7 +448,7 @@ fn a_store_made_from_a_backup_goes_on_above_it() {
     );
     assert_eq!(durable.restored, Some(restored));
     assert_eq!(durable.nodes, [node(1), node(2)]);
-    assert_eq!((durable.access, durable.decisions), (access(2), 5));
+    assert_eq!((durable.access, durable.decisions), (access(1), 5));
     assert_eq!((durable.workloads.len(), durable.assignments.len()), (2, 2));
     assert_eq!(durable.last_snapshot.1, 2);
     assert_eq!(made.history().snapshot(2).unwrap(), kept, "the chain goes on from it");
