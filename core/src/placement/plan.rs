@@ -240,7 +240,11 @@ impl<'a> Planner<'a> {
     fn take_stock(&mut self) {
         let batch = self.spec.kind.is_batch();
         for held in self.instances() {
-            let slot = held.record.slot;
+            let slot = match self.spec.replicas() {
+                Some(_) => held.record.slot,
+                // Its node's place, which may be another one since this coordinator started.
+                None => held.index.0,
+            };
             if held.is_wanted() {
                 self.slots.entry(slot).or_default().push(held);
             } else if held.is_there() {

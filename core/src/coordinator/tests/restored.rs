@@ -476,3 +476,21 @@ fn a_part_of_a_batch_that_was_stopped_after_the_backup_is_not_done() {
     assert_eq!(site.ids("job"), [AssignmentId(AFTER << 32 | 1)], "slot 1 alone");
     assert_eq!(site.rows("job")[0].record.slot, 1);
 }
+
+#[test]
+fn a_daemons_instances_are_their_nodes_in_whatever_order_those_are_known_now() {
+    let daemon = Arc::new(Spec {
+        kind: Kind::Daemon,
+        ..Spec::clone(&service("web", 0))
+    });
+    // Node 2 was the first one once, so that the instance of node 1, which is new, gets the same slot.
+    let before = vec![assignment(1, "web", 0, 2), assignment(2, "web", 2, 3)];
+    let mut site = Site::new(vec![workload(1, &daemon)], before, false);
+    site.joins(1, &[]);
+    site.joins(2, &[(1, &daemon, 0, 1)]);
+    site.joins(3, &[(2, &daemon, 2, 1)]);
+    site.pass(SECOND * 60);
+    let ids = site.ids("web");
+    assert_eq!((ids.len(), &ids[..2]), (3, &[of_before(1), of_before(2)][..]));
+    assert_eq!(site.told("was stopped"), 0);
+}
