@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     process::{Command, Stdio},
     sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tonic::transport::{Channel, Endpoint};
@@ -23,12 +23,30 @@ const AGENTS: usize = 3;
 /// Changes that are asked for at once, half of a node, half of a workload.
 const AT_ONCE: u64 = 16;
 
+/// How long the nodes may take to be there, and between two looks.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(50);
+
 /// How often each question is asked.
 const ASKED: usize = 100;
 
 async fn channel(address: SocketAddr) -> Result<Channel, Failure> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(Failure::of("address"))?;
     endpoint.connect().await.map_err(Failure::of("connect"))
+}
+
+/// Waits until all nodes are there.
+async fn gather(channel: Channel) -> Result<(), Failure> {
+    let mut client = client::cluster(channel);
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        let answer = client.list_nodes(v1::ListNodesRequest::default()).await;
+        if answer.map_err(Failure::of("list nodes"))?.into_inner().nodes.len() >= AGENTS {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Err(Failure::new(format!("not {AGENTS} nodes within {PATIENCE:?}")))
 }
 
 async fn declare(channel: Channel) -> Result<(), Failure> {
@@ -102,6 +120,7 @@ pub(crate) fn run(events: u64) -> Result<Vec<Row>, Failure> {
     let began = Instant::now();
     runtime.block_on(async {
         let channel = channel(address).await?;
+        gather(channel.clone()).await?;
         declare(channel.clone()).await?;
         let changes = (0..AT_ONCE).map(|number| change(channel.clone(), number, events, &newest));
         futures_util::future::try_join_all(changes).await
