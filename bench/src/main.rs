@@ -88,8 +88,8 @@ struct Heal {
     /// Agents, and instances.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(3..=50))]
     agents: u64,
-    /// Deaths of each kind.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    /// Deaths of each kind; healing has a budget of 10 in 5 minutes.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10))]
     deaths: u64,
 }
 
