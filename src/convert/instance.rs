@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use wyneos_core::{
     coordinator::{Changed, Input, PlannedStart, Work},
+    id::NodeId,
     node::ConnId,
     workload::{Assigned, AssignmentId, AssignmentRow, Exit, Goal, Kind, Phase, Status, WorkloadRow, limits, log},
 };
@@ -285,6 +286,15 @@ fn waiting_out(waiting: &wyneos_core::placement::Waiting) -> v1::Waiting {
     v1::Waiting {
         slots: waiting.slots,
         reason: waiting.reason.clone(),
+        nodes: waiting.nodes.iter().cloned().map(rejection_out).collect(),
+    }
+}
+
+fn rejection_out((id, node_name, reason): (NodeId, String, String)) -> v1::Rejection {
+    v1::Rejection {
+        node_id: id.to_string(),
+        node_name,
+        reason,
     }
 }
 
@@ -331,11 +341,6 @@ pub fn change_out(change: Changed) -> v1::WorkloadChange {
         node_name,
         reason,
     };
-    let rejection = |(id, node_name, reason): (wyneos_core::id::NodeId, String, String)| v1::Rejection {
-        node_id: id.to_string(),
-        node_name,
-        reason,
-    };
     v1::WorkloadChange {
         name: change.name,
         revision: change.revision,
@@ -346,7 +351,7 @@ pub fn change_out(change: Changed) -> v1::WorkloadChange {
         stops: change.stops.into_iter().map(stop).collect(),
         later: change.later,
         waiting: change.waiting.iter().map(waiting_out).collect(),
-        rejections: change.rejections.into_iter().map(rejection).collect(),
+        rejections: change.rejections.into_iter().map(rejection_out).collect(),
         event_sequence: change.event,
         adopted: change.adopted,
     }

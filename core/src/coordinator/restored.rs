@@ -123,7 +123,11 @@ impl Coordinator {
         let mut waiting = plan.waiting;
         if !plan.starts.is_empty() {
             let (slots, reason) = (plan.starts.len() as u32, why.to_owned());
-            waiting.push(Waiting { slots, reason });
+            waiting.push(Waiting {
+                slots,
+                reason,
+                nodes: Vec::new(),
+            });
         }
         Plan {
             waiting,

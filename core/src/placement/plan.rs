@@ -13,6 +13,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Claim, Fleet, Score, Standing};
 use crate::{
+    id::NodeId,
     node::{Cause, NodeIndex},
     time::Time,
     workload::{AssignmentId, Declared, Goal, Held, Spec, Table},
@@ -69,6 +70,8 @@ pub struct Waiting {
     pub slots: u32,
     /// For what, for people.
     pub reason: String,
+    /// When no node takes it: nodes, their names, and why not; at most 16.
+    pub nodes: Vec<(NodeId, String, String)>,
 }
 
 /// An instance to be started.
@@ -139,7 +142,11 @@ impl Plan {
         let reason = reason.into();
         match self.waiting.iter_mut().find(|waiting| waiting.reason == reason) {
             Some(waiting) => waiting.slots += slots,
-            None => self.waiting.push(Waiting { slots, reason }),
+            None => self.waiting.push(Waiting {
+                slots,
+                reason,
+                nodes: Vec::new(),
+            }),
         }
     }
 }

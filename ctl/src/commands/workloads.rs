@@ -153,13 +153,10 @@ fn change(change: Option<&v1::WorkloadChange>) -> String {
         told.push_str(&table.text(0));
     }
     told.push_str(&waiting(&change.waiting));
-    if !change.rejections.is_empty() {
-        let mut table = Table::new(["NODE", "TAKES NONE, OR NO FURTHER ONE"]);
-        for rejection in &change.rejections {
-            table.row([clean(&rejection.node_name), clean(&rejection.reason)]);
-        }
-        told.push('\n');
-        told.push_str(&table.text(0));
+    // A plan tells of all nodes.
+    match change.rejections.is_empty() {
+        true => told.push_str(&kept_out(&change.waiting)),
+        false => told.push_str(&rejections(&change.rejections)),
     }
     told
 }
@@ -207,6 +204,23 @@ fn waiting(waiting: &[v1::Waiting]) -> String {
     let mut table = Table::new(["WAIT", "FOR"]);
     for waiting in waiting {
         table.row([waiting.slots.to_string(), clean(&waiting.reason)]);
+    }
+    format!("\n{}", table.text(0))
+}
+
+/// Nodes that do not take what waits.
+fn kept_out(waiting: &[v1::Waiting]) -> String {
+    rejections(waiting.iter().flat_map(|waiting| &waiting.nodes))
+}
+
+fn rejections<'a>(nodes: impl IntoIterator<Item = &'a v1::Rejection>) -> String {
+    let mut nodes = nodes.into_iter().peekable();
+    if nodes.peek().is_none() {
+        return String::new();
+    }
+    let mut table = Table::new(["NODE", "TAKES NONE, OR NO FURTHER ONE"]);
+    for rejection in nodes {
+        table.row([clean(&rejection.node_name), clean(&rejection.reason)]);
     }
     format!("\n{}", table.text(0))
 }
@@ -332,6 +346,7 @@ pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure>
         }
         view += &fields.text();
         view += &waiting(&workload.waiting);
+        view += &kept_out(&workload.waiting);
     }
     if !rows.is_empty() {
         view.push('\n');
@@ -529,14 +544,9 @@ pub(crate) fn explain(answer: &v1::ExplainWorkloadResponse) -> String {
         );
     }
     view += &fields.text();
-    if answer.assignment.is_none() {
-        view += &waiting(
-            answer
-                .workload
-                .as_ref()
-                .map(|workload| workload.waiting.as_slice())
-                .unwrap_or_default(),
-        );
+    if let (None, Some(workload)) = (&answer.assignment, &answer.workload) {
+        view += &waiting(&workload.waiting);
+        view += &kept_out(&workload.waiting);
     }
     if !answer.events.is_empty() {
         let mut table = Table::new(["AGE", "WHAT HAPPENED"]);

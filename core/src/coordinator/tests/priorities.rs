@@ -61,6 +61,10 @@ fn what_has_a_higher_priority_gets_room_and_takes_no_more_than_it_needs() {
     assert_eq!(site.running("low"), 3);
     let wait = site.rig.view.workload("low").unwrap().waiting.clone();
     assert!(wait[0].reason.contains("too little CPU left"), "{wait:?}");
+    let nodes: Vec<(&str, &str)> = wait[0].nodes.iter().map(|(_, name, why)| (&**name, &**why)).collect();
+    let full = |node| (node, "250m of CPU are free, 375m wanted");
+    assert_eq!(nodes.len(), 2, "{nodes:?}");
+    assert!(nodes.contains(&full("node-1")) || nodes.contains(&full("node-2")), "{nodes:?}");
     let placed = standing(&site, "high")[0].2;
     let told = format!("{:?}", decisions(&site));
     assert!(told.contains("gives way to high: priority 50 above 20"), "{told}");

@@ -4,9 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Planner, Presence, Start, times};
 use crate::{
+    id::NodeId,
     placement::{Fleet, Outcome},
     workload::{Held, Kind, Spec},
 };
+
+/// Nodes of which it is told one by one why they do not take what waits.
+const REJECTIONS: usize = 16;
 
 impl<'a> Planner<'a> {
     /// Whether a slot of a batch is done.
@@ -103,7 +107,10 @@ impl<'a> Planner<'a> {
                 }
             }
             if pending > 0 {
-                self.plan.wait(pending, why_not(&outcome.unfit));
+                let (reason, nodes) = (why_not(&outcome.unfit), self.rejections(spec, fleet));
+                self.plan.wait(pending, reason.as_str());
+                let waiting = self.plan.waiting.iter_mut().find(|waiting| waiting.reason == reason);
+                waiting.into_iter().for_each(|waiting| waiting.nodes.clone_from(&nodes));
             }
             if !outcome.placed.is_empty() {
                 self.consider(&outcome, fleet);
@@ -204,6 +211,15 @@ impl<'a> Planner<'a> {
     pub(super) fn runs_by_lease(&self, held: &Held) -> bool {
         let spec = self.declared.record.revisions.get(&held.record.revision);
         spec.is_some_and(|spec| spec.singleton)
+    }
+
+    /// Why the first nodes do not take another one.
+    fn rejections(&self, spec: &Spec, fleet: &Fleet) -> Vec<(NodeId, String, String)> {
+        let rejections = fleet.nodes().iter().filter_map(|node| {
+            let unfit = fleet.unfit(spec, &self.standing, node)?;
+            Some((node.id(), node.name().to_owned(), unfit.to_string()))
+        });
+        rejections.take(REJECTIONS).collect()
     }
 
     /// The nodes that would have been next, and what kept the others out.
