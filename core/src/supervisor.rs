@@ -307,7 +307,8 @@ impl Supervisor {
         self.restarts.retain(|at| now.since(*at) < window);
         let before = self.restarts.len() as u32;
         if before >= self.restart.attempts {
-            let detail = format!("{detail}; {before} restarts within {window:?} did not help");
+            let restarts = if before == 1 { "restart" } else { "restarts" };
+            let detail = format!("{detail}; {before} {restarts} within {window:?} did not help");
             self.finish(false, &detail);
             return;
         }

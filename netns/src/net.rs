@@ -305,6 +305,14 @@ impl Drop for Network {
         }
         let spaces = (0..=self.agents).map(|host| self.space(host));
         for space in spaces.chain([format!("{}hub", self.prefix)]) {
+            // What agents have started outlives them.
+            let pids = Command::new("ip").args(["netns", "pids", &space]).output();
+            let pids = pids.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            let pids = pids.unwrap_or_default();
+            let pids = pids
+                .split_whitespace()
+                .filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+            pids.for_each(|pid| drop(kill_process(pid, Signal::KILL)));
             drop(Command::new("ip").args(["netns", "del", &space]).output());
         }
     }

@@ -64,7 +64,10 @@ fn what_has_a_higher_priority_gets_room_and_takes_no_more_than_it_needs() {
     let nodes: Vec<(&str, &str)> = wait[0].nodes.iter().map(|(_, name, why)| (&**name, &**why)).collect();
     let full = |node| (node, "250m of CPU are free, 375m wanted");
     assert_eq!(nodes.len(), 2, "{nodes:?}");
-    assert!(nodes.contains(&full("node-1")) || nodes.contains(&full("node-2")), "{nodes:?}");
+    assert!(
+        nodes.contains(&full("node-1")) || nodes.contains(&full("node-2")),
+        "{nodes:?}"
+    );
     let placed = standing(&site, "high")[0].2;
     let told = format!("{:?}", decisions(&site));
     assert!(told.contains("gives way to high: priority 50 above 20"), "{told}");
