@@ -312,7 +312,9 @@ impl Drop for Network {
             let pids = pids
                 .split_whitespace()
                 .filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
-            pids.for_each(|pid| drop(kill_process(pid, Signal::KILL)));
+            pids.for_each(|pid| {
+                kill_process(pid, Signal::KILL).ok();
+            });
             drop(Command::new("ip").args(["netns", "del", &space]).output());
         }
     }
