@@ -123,9 +123,22 @@ impl Site {
     }
 
     async fn start_agent(&mut self, name: &str) {
+        self.begin_agent(name);
+        self.cluster.node_is(name, Liveness::Online).await;
+    }
+
+    fn begin_agent(&mut self, name: &str) {
         let agent = self.cluster.agent(name);
         *self.agent(name) = Some(agent);
-        self.cluster.node_is(name, Liveness::Online).await;
+    }
+
+    /// The number of a node's newest session.
+    async fn session(&self, name: &str) -> u64 {
+        let nodes = self.cluster.snapshot().await.nodes;
+        nodes
+            .iter()
+            .find(|node| node.name == name)
+            .map_or(0, |node| node.session)
     }
 
     /// Processes of a node's instances: their supervisors, and what those started.

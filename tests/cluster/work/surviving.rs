@@ -40,15 +40,25 @@ async fn no_exit_status_is_lost_however_often_an_agent_is_killed() {
     let mut site = Site::start(&["one"]).await;
     site.apply("name = \"app\"\nkind = \"service\"\nreplicas = 2\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
     let before = site.runs("app", 2).await;
-    let job = "name = \"job\"\nkind = \"batch\"\nreplicas = 12\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"sleep 0.$((WYNEOS_SLOT % 7)); exit $((WYNEOS_SLOT % 3))\"]\n";
-    site.apply(job);
     let kills = std::env::var("WYNEOS_KILLS")
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(KILLS);
+    // Its parts end one after another for about as long as agents are killed.
+    let span = kills / 4;
+    site.apply(&format!(
+        "name = \"job\"\nkind = \"batch\"\nreplicas = 12\ncommand = \"/bin/sh\"\n\
+         args = [\"-c\", \"sleep $((WYNEOS_SLOT * {span} / 12)).$((WYNEOS_SLOT % 7)); exit $((WYNEOS_SLOT % 3))\"]\n"
+    ));
     for _ in 0..kills {
+        let before = site.session("one").await;
         site.kill_agent("one").await;
-        site.start_agent("one").await;
+        site.begin_agent("one");
+        // Soon it flaps, and is not taken for online any more; it is heard all the same.
+        wait_until("it is back", async || {
+            (site.session("one").await > before).then_some(())
+        })
+        .await;
     }
     let ended = wait_until("every part of the batch has ended", async || {
         let rows = site.instances("job").await;
