@@ -171,3 +171,19 @@ fn nobody_is_near_to_itself_in_the_end() {
         "{refused}"
     );
 }
+
+#[test]
+fn an_update_takes_the_room_of_its_own_old_instance_and_nobody_elses() {
+    let mut site = Site::new(1);
+    let mut high = big("high", 1, 400, 80);
+    site.apply(big("low", 1, 600, 10));
+    site.apply(high.clone());
+    assert_eq!((site.running("high"), site.running("low")), (1, 1));
+    site.pass(SECOND * 5);
+    let (old, low) = (standing(&site, "high"), standing(&site, "low"));
+    high.args = vec!["2".to_owned()];
+    site.apply(high);
+    assert_eq!(site.running("high"), 1);
+    assert_ne!(standing(&site, "high"), old);
+    assert_eq!(standing(&site, "low"), low);
+}

@@ -102,8 +102,7 @@ impl<'a> Planner<'a> {
                 if rooms > 0 {
                     pending -= rooms;
                     self.plan.roomed.extend(unplaced.into_iter().take(rooms as usize));
-                    self.plan
-                        .wait(rooms, "room is made for it: what has a lower priority ends");
+                    self.plan.wait(rooms, "room is being made for it");
                 }
             }
             if pending > 0 {

@@ -1,12 +1,12 @@
 //! Room for what matters more: where nothing else is left, instances of a lower priority are stopped.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use super::{Claim, LOOK_AGAIN, Planner};
 use crate::{
     node::NodeIndex,
     placement::{Fleet, Node, Score, Unfit},
-    workload::{Goal, Held, Resources, Spec},
+    workload::{AssignmentId, Goal, Held, Resources, Spec},
 };
 
 /// An instance gives way only to one whose priority is higher by so much.
@@ -31,16 +31,18 @@ impl<'a> Planner<'a> {
             self.plan.wake_at(self.world.now + LOOK_AGAIN);
             return 0;
         }
+        // What this plan stops anyway leaves room, too.
+        let mut going: BTreeSet<AssignmentId> = self.plan.stops.iter().map(|(id, _)| *id).collect();
         for made in 0..count.min(ROOMS) {
             let rooms = fleet
                 .nodes()
                 .iter()
-                .filter_map(|node| self.room(spec, below, node, fleet));
+                .filter_map(|node| self.room(spec, below, node, &going, fleet));
             let Some((_, node, victims)) = rooms.min_by_key(|(cost, ..)| *cost) else {
                 return made;
             };
             let ids: Vec<_> = victims.iter().map(|held| held.record.id).collect();
-            if !(self.world.may_preempt)(ids.len()) {
+            if !ids.is_empty() && !(self.world.may_preempt)(ids.len()) {
                 for held in victims {
                     let why = self.gives_way(spec, held);
                     self.plan.would_preempt.push((held.record.id, why));
@@ -52,6 +54,7 @@ impl<'a> Planner<'a> {
                 self.stop(held, why);
                 self.plan.preempted.push(held.record.id);
             }
+            going.extend(ids);
             let claim = Claim {
                 node,
                 resources: spec.resources,
@@ -75,7 +78,14 @@ impl<'a> Planner<'a> {
     }
 
     /// What would have to go so that a node takes one more, and how bad that would be.
-    fn room(&self, spec: &Spec, below: u8, node: &Node, fleet: &Fleet) -> Option<(Cost, NodeIndex, Vec<&'a Held>)> {
+    fn room(
+        &self,
+        spec: &Spec,
+        below: u8,
+        node: &Node,
+        going: &BTreeSet<AssignmentId>,
+        fleet: &Fleet,
+    ) -> Option<(Cost, NodeIndex, Vec<&'a Held>)> {
         // All else about the node is right.
         match fleet.unfit(spec, &self.standing, node) {
             Some(Unfit::Cpu { .. } | Unfit::Memory { .. }) if node.capacity.has(spec.resources) => {}
@@ -85,7 +95,7 @@ impl<'a> Planner<'a> {
         let mut room = node.capacity;
         let mut movable = Vec::new();
         for held in self.world.table.of_node(node.index) {
-            let goes = held.record.goal == Goal::Stop || self.plan.preempted.contains(&held.record.id);
+            let goes = held.record.goal == Goal::Stop || going.contains(&held.record.id);
             if goes {
                 room = room.plus(held.resources);
             } else if held.record.orphan.is_some() {
