@@ -27,6 +27,9 @@ const WAITING: usize = 4;
 /// How long a caller may take none: what is read is kept on the disk for as long, and the store's files grow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often the CA is read at most, until it is the same before and after.
+const READINGS: usize = 8;
+
 /// What backups are made of.
 pub(crate) struct Backups {
     pub(crate) source: Source,
@@ -93,7 +96,7 @@ impl Backups {
             return Ok(files);
         }
         // A CA that is made or retired meanwhile changes the state behind its folder.
-        loop {
+        for _ in 0..READINGS {
             let said = fs::read(&state)?;
             let mut read = vec![("ca/state.toml".to_owned(), said.clone())];
             for folder in fs::read_dir(self.data_dir.join("ca"))? {
@@ -116,6 +119,9 @@ impl Backups {
                 return Ok(files);
             }
         }
+        Err(io::Error::other(
+            "the CA was changed while it was read, again and again: try again later",
+        ))
     }
 }
 
