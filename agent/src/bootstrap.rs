@@ -266,6 +266,12 @@ fn facts(config: &Config, identity: &Identity, address: SocketAddr) -> Result<(F
     let groups = found
         .inspect_err(|reason| tracing::warn!(reason, "nothing limits what instances use on this host"))
         .ok();
+    let contained = host::containment().inspect_err(|reason| {
+        tracing::warn!(
+            reason,
+            "what instances start may outlive them: no singleton runs on this host"
+        )
+    });
     let binary_digest = identity::binary_digest().map_err(|error| BootError::System("read this binary", error))?;
     let facts = Facts {
         id: identity.id,
@@ -288,7 +294,9 @@ fn facts(config: &Config, identity: &Identity, address: SocketAddr) -> Result<(F
             cpus: host.cpus,
             memory_bytes: host.memory_bytes,
             cgroups: groups.as_ref().map_or("none", Groups::version).to_owned(),
-        },
+            ..Attributes::default()
+        }
+        .with_containment(contained),
         labels: config.labels.0.clone(),
         binary_digest,
         config_digest: blake3::hash(config.to_toml().as_bytes()).into(),

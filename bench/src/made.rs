@@ -42,6 +42,8 @@ pub(crate) fn hello(number: u64, attempt: u64, probe_address: String) -> v1::Hel
             cpus: 8,
             memory_bytes: 32 << 30,
             cgroups: "none".to_owned(),
+            containment: wyneos_core::node::PID_NAMESPACE.to_owned(),
+            containment_reason: String::new(),
         }),
         labels: vec![v1::Label {
             key: "zone".to_owned(),

@@ -162,6 +162,38 @@ pub struct Attributes {
     /// By which version of control groups its instances are limited: `v2`, `v1`, or `none`; empty when its agent does not say.
     #[serde(default)]
     pub cgroups: String,
+    /// What the kernel ends once a supervisor is gone: [`PID_NAMESPACE`] or [`NOT_CONTAINED`]; empty when its agent does not say.
+    #[serde(default)]
+    pub containment: String,
+    /// Why containment is [`NOT_CONTAINED`], for people; at most [`CONTAINMENT_REASON`] bytes, otherwise empty.
+    #[serde(default)]
+    pub containment_reason: String,
+}
+
+/// Containment of a node whose kernel ends everything that an instance started, whatever that made of itself, when its supervisor ends.
+pub const PID_NAMESPACE: &str = "pid-namespace";
+
+/// Containment of a node on which processes of an instance may outlive its supervisor.
+pub const NOT_CONTAINED: &str = "none";
+
+/// Bytes of the reason for a missing containment at most; longer ones are cut.
+pub const CONTAINMENT_REASON: usize = 256;
+
+impl Attributes {
+    /// Sets the containment from a probe of the host: `Err` has the reason why there is none.
+    #[must_use]
+    pub fn with_containment(mut self, probed: Result<(), String>) -> Attributes {
+        self.containment = probed.as_ref().map_or(NOT_CONTAINED, |()| PID_NAMESPACE).to_owned();
+        self.containment_reason = probed.err().map_or_else(String::new, |reason| told(&reason));
+        self
+    }
+}
+
+/// A reason as the wire takes it: one line, and short.
+fn told(reason: &str) -> String {
+    let mut line = reason.replace(char::is_control, " ");
+    line.truncate(line.floor_char_boundary(CONTAINMENT_REASON));
+    line
 }
 
 /// Label keys and values, in order.

@@ -146,6 +146,44 @@ async fn a_node_that_is_not_there_is_5() {
 }
 
 #[tokio::test]
+async fn a_node_says_what_its_kernel_contains() {
+    let mut state = state();
+    let attributes = |containment: &str, reason: &str| v1::Attributes {
+        containment: containment.to_owned(),
+        containment_reason: reason.to_owned(),
+        ..v1::Attributes::default()
+    };
+    let told = [
+        ("pid-namespace", "", "pid-namespace"),
+        (
+            "none",
+            "not \u{1b}[2Jpermitted",
+            "none: singletons are not placed here; other work may leave processes behind (not",
+        ),
+        (
+            "none",
+            "",
+            "none: singletons are not placed here; other work may leave processes behind",
+        ),
+        ("", "", "not told by its agent: singletons are not placed here"),
+    ];
+    let row = |(number, (containment, reason, _)): (usize, &(&str, &str, &str))| v1::NodeRow {
+        attributes: Some(attributes(containment, reason)),
+        ..node(u8::try_from(number).unwrap(), v1::Liveness::Online)
+    };
+    state.snapshot.nodes = told.iter().enumerate().map(row).collect();
+    let (address, _) = serve(state).await;
+    for (number, &(.., shown)) in told.iter().enumerate() {
+        let (code, stdout, stderr) = run(address, &format!("node n{number}")).await;
+        assert_eq!(code, 0, "{stderr}");
+        let line = stdout.lines().find_map(|line| line.strip_prefix("Containment:"));
+        let line = line.map(str::trim).unwrap_or_default();
+        assert!(line.starts_with(shown) && !line.contains('\u{1b}'), "{line:?}");
+        assert!(line == shown || line.ends_with("permitted)"), "{line:?}");
+    }
+}
+
+#[tokio::test]
 async fn verbs_say_what_changed() {
     let (address, _) = serve(state()).await;
     assert_eq!(run(address, "cordon n1").await.1, "n1: cordoned (event 9)\n");

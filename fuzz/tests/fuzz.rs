@@ -43,6 +43,7 @@ fn hello() -> v1::Hello {
             cpus: 1,
             memory_bytes: 1,
             cgroups: "none".to_owned(),
+            containment: wyneos_core::node::PID_NAMESPACE.to_owned(),
             ..Default::default()
         }),
         labels: vec![v1::Label {

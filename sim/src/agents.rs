@@ -12,7 +12,7 @@ use wyneos_core::{
     agent::{Agent, Config, Input, Report},
     id::{ClusterId, NodeId, Uuid},
     mesh::{Observation, REPORTS, Sight},
-    node::{Attributes, Capacity, ConnId, Facts, Labels},
+    node::{Attributes, Capacity, ConnId, Facts, Labels, PID_NAMESPACE},
     time::Time,
 };
 
@@ -186,6 +186,8 @@ impl World<'_> {
                 cpus: 4,
                 memory_bytes: 8 << 30,
                 cgroups: "none".to_owned(),
+                containment: PID_NAMESPACE.to_owned(),
+                containment_reason: String::new(),
             },
             labels,
             binary_digest: [1; 32],

@@ -3,7 +3,7 @@
 use wyneos_core::{
     coherence::NodeRow,
     limits,
-    node::{Admission, Attributes, Capacity, Cause, Eligibility, Labels, Liveness},
+    node::{Admission, Attributes, CONTAINMENT_REASON, Capacity, Cause, Eligibility, Labels, Liveness},
 };
 
 use super::{ConvertError, check, time::timestamp};
@@ -126,6 +126,8 @@ impl TryFrom<v1::Attributes> for Attributes {
             cpus: check::range("cpus", attributes.cpus, 1, limits::CPUS)?,
             memory_bytes: check::range("memory_bytes", attributes.memory_bytes, 1, limits::BYTES)?,
             cgroups: check::text("cgroups", attributes.cgroups, 16)?,
+            containment: check::text("containment", attributes.containment, 16)?,
+            containment_reason: check::text("containment_reason", attributes.containment_reason, CONTAINMENT_REASON)?,
         })
     }
 }
@@ -139,6 +141,8 @@ impl From<&Attributes> for v1::Attributes {
             cpus,
             memory_bytes,
             cgroups,
+            containment,
+            containment_reason,
         } = attributes.clone();
         v1::Attributes {
             os,
@@ -147,6 +151,8 @@ impl From<&Attributes> for v1::Attributes {
             cpus,
             memory_bytes,
             cgroups,
+            containment,
+            containment_reason,
         }
     }
 }

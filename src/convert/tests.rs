@@ -4,7 +4,7 @@ use wyneos_core::{
     agent::Report,
     coordinator::{Heartbeat, Input, Message},
     mesh::{LinkReport, LinkState},
-    node::{ConnId, Origin},
+    node::{Attributes, CONTAINMENT_REASON, ConnId, NOT_CONTAINED, Origin, PID_NAMESPACE},
     telemetry::Channel,
 };
 
@@ -29,6 +29,8 @@ fn hello() -> v1::Hello {
             cpus: 1,
             memory_bytes: 1,
             cgroups: "none".to_owned(),
+            containment: NOT_CONTAINED.to_owned(),
+            containment_reason: "not permitted".to_owned(),
             ..v1::Attributes::default()
         }),
         labels: vec![v1::Label {
@@ -68,6 +70,21 @@ fn a_good_hello_is_taken_and_unknown_channels_are_passed_over() {
     assert_eq!(hello.facts.labels["zone"], "a");
 }
 
+fn attributes(hello: &mut v1::Hello) -> &mut v1::Attributes {
+    hello.attributes.as_mut().expect("a good hello has some")
+}
+
+#[test]
+fn an_agent_that_does_not_tell_its_containment_is_taken() {
+    let mut older = hello();
+    attributes(&mut older).containment.clear();
+    attributes(&mut older).containment_reason.clear();
+    let Ok(Input::Hello { hello, .. }) = input(session_request::Message::Hello(older)) else {
+        panic!("refused")
+    };
+    assert_eq!(hello.facts.attributes.containment, "");
+}
+
 #[test]
 fn every_bad_field_of_a_hello_is_named() {
     type Spoil = fn(&mut v1::Hello);
@@ -79,7 +96,7 @@ fn every_bad_field_of_a_hello_is_named() {
             })
             .collect();
     };
-    let cases: [(&str, Spoil); 20] = [
+    let cases: [(&str, Spoil); 23] = [
         ("hello.node_id", |hello| hello.node_id = "web-1".to_owned()),
         ("hello.name", |hello| hello.name = "a\u{7}b".to_owned()),
         ("hello.name", |hello| hello.name = "x".repeat(254)),
@@ -111,6 +128,15 @@ fn every_bad_field_of_a_hello_is_named() {
         ("hello.attributes", |hello| hello.attributes = None),
         ("hello.attributes.cpus", |hello| {
             hello.attributes = Some(v1::Attributes::default())
+        }),
+        ("hello.attributes.containment", |hello| {
+            attributes(hello).containment = "x".repeat(17)
+        }),
+        ("hello.attributes.containment_reason", |hello| {
+            attributes(hello).containment_reason = "x".repeat(CONTAINMENT_REASON + 1)
+        }),
+        ("hello.attributes.containment_reason", |hello| {
+            attributes(hello).containment_reason = "not\npermitted".to_owned()
         }),
         ("hello.labels", many),
         ("hello.labels[1].key", |hello| {
@@ -267,4 +293,18 @@ fn a_beacon_proves_who_sent_it_and_nothing_in_it_can_be_altered() {
         assert!(!beacon_is_proven(&bad, &key), "{at}");
     }
     assert!(!beacon_is_proven(&good[..10], &key));
+}
+
+proptest! {
+    /// A reason that is too long or has control characters would have its agent refused.
+    #[test]
+    fn whatever_a_probe_says_is_taken_as_the_reason(reason in "(.|\n|\u{7}){0,300}") {
+        let probed = Attributes { cpus: 1, memory_bytes: 1, ..Attributes::default() };
+        let without = probed.clone().with_containment(Err(reason));
+        prop_assert_eq!(&without.containment, NOT_CONTAINED);
+        prop_assert_eq!(Attributes::try_from(v1::Attributes::from(&without)), Ok(without));
+        let with = probed.with_containment(Ok(()));
+        prop_assert_eq!(&with.containment, PID_NAMESPACE);
+        prop_assert_eq!(Attributes::try_from(v1::Attributes::from(&with)), Ok(with));
+    }
 }

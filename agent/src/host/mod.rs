@@ -3,6 +3,7 @@
 //! Kernels and containers differ in what they show, so a missing, unreadable or odd file costs the channels that come
 //! from it and nothing else.
 
+mod containment;
 mod counters;
 mod disks;
 mod facts;
@@ -14,5 +15,6 @@ mod sampler;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use containment::containment;
 pub(crate) use facts::{HostError, Own, facts, machine, own};
 pub(crate) use sampler::Sampler;

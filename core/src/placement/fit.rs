@@ -53,7 +53,8 @@ impl Node {
             "node.os" => Some(&self.record.facts.attributes.os),
             "node.kernel" => Some(&self.record.facts.attributes.kernel),
             "node.architecture" => Some(&self.record.facts.attributes.architecture),
-            "node.cgroups" => Some(&self.record.facts.attributes.cgroups),
+            "node.cgroups" => told(&self.record.facts.attributes.cgroups),
+            "node.containment" => told(&self.record.facts.attributes.containment),
             "node.name" => Some(self.name()),
             key => {
                 let given = self.record.operator_labels.get(key);
@@ -66,6 +67,11 @@ impl Node {
     pub fn free(&self) -> Resources {
         self.capacity.less(self.promised)
     }
+}
+
+/// An attribute that agents of earlier versions do not tell: absent rather than empty.
+fn told(attribute: &str) -> Option<&str> {
+    (!attribute.is_empty()).then_some(attribute)
 }
 
 /// Why a node does not take an instance.

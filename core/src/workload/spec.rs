@@ -137,7 +137,7 @@ pub enum Operator {
     Absent,
 }
 
-/// A condition on a node's labels, or its attributes `os`, `kernel`, `architecture`, `cgroups`, `name`, written `node.os` and so on.
+/// A condition on a node's labels, or its attributes `os`, `kernel`, `architecture`, `cgroups`, `containment`, `name`, written `node.os` and so on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Constraint {
     /// The label's key.

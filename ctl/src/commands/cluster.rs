@@ -1,6 +1,7 @@
 //! The nodes, one node, and versions.
 
 use wyneos::{client, v1};
+use wyneos_core::node::NOT_CONTAINED;
 
 use super::{PAGE, next_page, nothing};
 use crate::{
@@ -117,6 +118,19 @@ fn admission(node: &v1::NodeRow) -> String {
     }
 }
 
+/// A node's containment, and what its absence means.
+fn containment(attributes: &v1::Attributes) -> String {
+    let meaning = match attributes.containment.as_str() {
+        NOT_CONTAINED => "singletons are not placed here; other work may leave processes behind",
+        "" => return "not told by its agent: singletons are not placed here".to_owned(),
+        known => return clean(known),
+    };
+    match attributes.containment_reason.as_str() {
+        "" => format!("{NOT_CONTAINED}: {meaning}"),
+        reason => format!("{NOT_CONTAINED}: {meaning} ({})", clean(reason)),
+    }
+}
+
 /// What a row says.
 pub(super) fn row(fields: &mut Fields, node: &v1::NodeRow) {
     let labels: Vec<String> = node
@@ -150,6 +164,7 @@ pub(super) fn row(fields: &mut Fields, node: &v1::NodeRow) {
     if let Some(is) = &node.attributes {
         fields.add("Host", clean(&format!("{} {} {}", is.os, is.kernel, is.architecture)));
         fields.add("Cgroups", clean(&is.cgroups));
+        fields.add("Containment", containment(is));
     }
     if let Some(capacity) = &node.capacity {
         fields.add(
