@@ -333,7 +333,7 @@ impl Gate {
             _ => {}
         }
         // What many can be refused is gathered: a flood of it would leave no room for anything else.
-        let gathered = code != Code::Ok && !matches!(rule.need, Need::Person(_));
+        let gathered = code != Code::Ok && !matches!(rule.need, Need::People(_));
         if rule.changes && !gathered {
             self.audit.write(self.record(caller, rule.rpc, code, message)).await;
         } else if rule.changes || matches!(code, Code::PermissionDenied | Code::Unauthenticated) {

@@ -20,14 +20,16 @@ pub const OPERATORS: usize = 1_000;
 /// Uses of one join token at most.
 pub const USES: u32 = 10_000;
 
-/// What somebody may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// A set of permissions. Roles are not ordered: which rpcs each may call is the table of `wyneos::identity::RULES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Reads.
     Viewer,
-    /// Reads, and gives orders about nodes and work.
+    /// Reads, and runs the cluster: its nodes, decisions, and the number and restarts of workloads that are declared.
     Operator,
+    /// Reads, and declares what runs: whoever has it brings code onto the nodes. Sees values of `env` and logs.
+    Deployer,
     /// Everything that people may do, who may do what among it.
     Admin,
     /// A machine: its session, and probes of its peers.
@@ -38,14 +40,15 @@ pub enum Role {
 
 /// There is no such role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no such role: viewer, operator, admin, agent or coordinator")]
+#[error("no such role: viewer, operator, deployer, admin, agent or coordinator")]
 pub struct UnknownRole;
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 5] = [
+    pub const ALL: [Role; 6] = [
         Role::Viewer,
         Role::Operator,
+        Role::Deployer,
         Role::Admin,
         Role::Agent,
         Role::Coordinator,
@@ -56,6 +59,7 @@ impl Role {
         match self {
             Role::Viewer => "viewer",
             Role::Operator => "operator",
+            Role::Deployer => "deployer",
             Role::Admin => "admin",
             Role::Agent => "agent",
             Role::Coordinator => "coordinator",
@@ -64,7 +68,7 @@ impl Role {
 
     /// True for the roles of people.
     pub const fn is_persons(self) -> bool {
-        matches!(self, Role::Viewer | Role::Operator | Role::Admin)
+        matches!(self, Role::Viewer | Role::Operator | Role::Deployer | Role::Admin)
     }
 }
 

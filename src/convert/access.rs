@@ -23,6 +23,7 @@ same!(
     v1::Role {
         Viewer,
         Operator,
+        Deployer,
         Admin,
         Agent,
         Coordinator
@@ -89,7 +90,12 @@ pub fn operator_name(name: String) -> Result<String, ConvertError> {
 /// It is none that people have.
 pub fn operator_role(role: v1::Role) -> Result<Role, ConvertError> {
     let known = Role::try_from(role).ok().filter(|role| role.is_persons());
-    known.ok_or_else(|| ConvertError::new("role", "one of ROLE_VIEWER, ROLE_OPERATOR and ROLE_ADMIN"))
+    known.ok_or_else(|| {
+        ConvertError::new(
+            "role",
+            "one of ROLE_VIEWER, ROLE_OPERATOR, ROLE_DEPLOYER and ROLE_ADMIN",
+        )
+    })
 }
 
 /// What a request for a join token asks for; its id and hash are the caller's to add.

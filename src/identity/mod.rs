@@ -29,7 +29,7 @@ pub use credentials::{CredentialError, Credentials};
 #[cfg(feature = "authority")]
 pub use credentials::{CredentialsPem, certificate_pem, key_pem};
 pub use principal::{BadPrincipal, Principal, key_of, validity};
-pub use rules::{Need, RULES, Rule, rule};
+pub use rules::{Need, RULES, Rule, rule, sees_environment};
 pub use tls::{Expected, Expired, Keys, TlsError, Trust, client_config, server_config};
 pub use token::{BadToken, JoinToken, bearer, bearer_hash, fingerprint};
 pub use wyneos_core::access::Role;

@@ -43,7 +43,7 @@ pub enum BadPrincipal {
 }
 
 /// Who somebody is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Principal {
     /// The cluster.
     pub cluster: ClusterId,
@@ -73,7 +73,7 @@ impl Principal {
         let is_name = (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(fits);
         let valid = match role {
             Role::Agent | Role::Coordinator => is_id,
-            Role::Viewer | Role::Operator | Role::Admin => is_name,
+            Role::Viewer | Role::Operator | Role::Deployer | Role::Admin => is_name,
         };
         let name = name.to_owned();
         valid

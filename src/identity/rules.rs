@@ -7,35 +7,37 @@ use super::Role;
 pub enum Need {
     /// Everybody who can reach the server.
     Anybody,
-    /// People of this role or a higher one: viewer, operator, admin.
-    Person(Role),
+    /// People with one of these roles.
+    People(&'static [Role]),
     /// An agent, for its own node.
     Agent,
-    /// Whoever has a certificate of an agent or of an operator, for itself.
+    /// The holder of an agent's or a person's certificate, for itself.
     Holder,
 }
 
 impl Need {
-    /// Whether somebody of `role` (`None`: nobody in particular) meets it.
+    /// Whether a caller of `role` (`None`: unauthenticated) meets it.
     pub fn is_met_by(self, role: Option<Role>) -> bool {
         match (self, role) {
             (Need::Anybody, _) => true,
-            (Need::Person(least), Some(role)) => role.is_persons() && role >= least,
+            (_, None) => false,
+            (Need::People(roles), Some(role)) => roles.contains(&role),
             (Need::Agent, Some(role)) => role == Role::Agent,
             (Need::Holder, Some(role)) => role == Role::Agent || role.is_persons(),
-            (_, None) => false,
         }
     }
 
-    /// As people read it.
-    pub fn describe(self) -> &'static str {
+    /// The requirement in words, for the caller who does not meet it.
+    pub fn describe(self) -> String {
         match self {
-            Need::Anybody => "nothing",
-            Need::Person(Role::Viewer) => "the role viewer or a higher one",
-            Need::Person(Role::Operator) => "the role operator or admin",
-            Need::Person(_) => "the role admin",
-            Need::Agent => "an agent's certificate",
-            Need::Holder => "a certificate of an agent or an operator",
+            Need::Anybody => "nothing".to_owned(),
+            Need::People([only]) => format!("the role {}", only.name()),
+            Need::People(roles) => {
+                let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+                format!("one of the roles {}", names.join(", "))
+            }
+            Need::Agent => "an agent's certificate".to_owned(),
+            Need::Holder => "a certificate of an agent or a person".to_owned(),
         }
     }
 }
@@ -61,9 +63,27 @@ const fn changes(rpc: &'static str, need: Need) -> Rule {
     Rule { rpc, need, changes }
 }
 
-const VIEWER: Need = Need::Person(Role::Viewer);
-const OPERATOR: Need = Need::Person(Role::Operator);
-const ADMIN: Need = Need::Person(Role::Admin);
+/// Reads that show no secret: every person.
+const READ: Need = Need::People(&[Role::Viewer, Role::Operator, Role::Deployer, Role::Admin]);
+
+/// The cluster and its nodes. Brings no code onto them.
+const OPERATE: Need = Need::People(&[Role::Operator, Role::Admin]);
+
+/// Changes of declared workloads that bring no new declaration.
+const OPERATE_OR_DEPLOY: Need = Need::People(&[Role::Operator, Role::Deployer, Role::Admin]);
+
+/// What brings code onto nodes, takes it away, or shows what it says.
+const DEPLOY: Need = Need::People(DEPLOYERS);
+
+/// Who may do what, and the keys.
+const ADMIN: Need = Need::People(&[Role::Admin]);
+
+const DEPLOYERS: &[Role] = &[Role::Deployer, Role::Admin];
+
+/// Whether a caller of `role` is shown the values of a workload's environment.
+pub fn sees_environment(role: Option<Role>) -> bool {
+    role.is_some_and(|role| DEPLOYERS.contains(&role))
+}
 
 /// Every rule.
 pub const RULES: &[Rule] = &[
@@ -91,54 +111,54 @@ pub const RULES: &[Rule] = &[
     reads("wyneos.v1.AccessService/WatchAudit", ADMIN),
     reads("wyneos.v1.AgentService/Session", Need::Agent),
     changes("wyneos.v1.ClusterService/AdmitNode", ADMIN),
-    // It holds the cluster's keys. Nothing is changed by it, but who has taken one is to be known.
+    // It holds the cluster's keys and every value of `env`. Nothing is changed by it, but who has taken one is to be known.
     changes("wyneos.v1.ClusterService/Backup", ADMIN),
-    changes("wyneos.v1.ClusterService/CordonNode", OPERATOR),
-    changes("wyneos.v1.ClusterService/DrainNode", OPERATOR),
-    reads("wyneos.v1.ClusterService/EstimateRtt", VIEWER),
-    reads("wyneos.v1.ClusterService/GetCluster", VIEWER),
-    reads("wyneos.v1.ClusterService/GetNode", VIEWER),
-    changes("wyneos.v1.ClusterService/LabelNode", OPERATOR),
-    reads("wyneos.v1.ClusterService/ListNodes", VIEWER),
-    changes("wyneos.v1.ClusterService/RefreshNode", OPERATOR),
+    changes("wyneos.v1.ClusterService/CordonNode", OPERATE),
+    changes("wyneos.v1.ClusterService/DrainNode", OPERATE),
+    reads("wyneos.v1.ClusterService/EstimateRtt", READ),
+    reads("wyneos.v1.ClusterService/GetCluster", READ),
+    reads("wyneos.v1.ClusterService/GetNode", READ),
+    changes("wyneos.v1.ClusterService/LabelNode", OPERATE),
+    reads("wyneos.v1.ClusterService/ListNodes", READ),
+    changes("wyneos.v1.ClusterService/RefreshNode", OPERATE),
     changes("wyneos.v1.ClusterService/RevokeNode", ADMIN),
-    changes("wyneos.v1.ClusterService/SetHeartbeatInterval", OPERATOR),
-    changes("wyneos.v1.ClusterService/UncordonNode", OPERATOR),
-    reads("wyneos.v1.CoherenceService/GetSnapshot", VIEWER),
-    reads("wyneos.v1.CoherenceService/ListSnapshots", VIEWER),
-    reads("wyneos.v1.CoherenceService/ReadSnapshots", VIEWER),
-    reads("wyneos.v1.CoherenceService/WatchSnapshots", VIEWER),
-    changes("wyneos.v1.DecisionService/ApproveDecision", OPERATOR),
-    reads("wyneos.v1.DecisionService/ExplainNode", VIEWER),
-    reads("wyneos.v1.DecisionService/ListDecisions", VIEWER),
-    changes("wyneos.v1.DecisionService/RejectDecision", OPERATOR),
+    changes("wyneos.v1.ClusterService/SetHeartbeatInterval", OPERATE),
+    changes("wyneos.v1.ClusterService/UncordonNode", OPERATE),
+    reads("wyneos.v1.CoherenceService/GetSnapshot", READ),
+    reads("wyneos.v1.CoherenceService/ListSnapshots", READ),
+    reads("wyneos.v1.CoherenceService/ReadSnapshots", READ),
+    reads("wyneos.v1.CoherenceService/WatchSnapshots", READ),
+    changes("wyneos.v1.DecisionService/ApproveDecision", OPERATE),
+    reads("wyneos.v1.DecisionService/ExplainNode", READ),
+    reads("wyneos.v1.DecisionService/ListDecisions", READ),
+    changes("wyneos.v1.DecisionService/RejectDecision", OPERATE),
     changes("wyneos.v1.DecisionService/SetAutonomy", ADMIN),
     changes("wyneos.v1.EnrollmentService/Enroll", Need::Anybody),
     changes("wyneos.v1.EnrollmentService/Recover", Need::Anybody),
     changes("wyneos.v1.EnrollmentService/Renew", Need::Holder),
-    reads("wyneos.v1.EventService/ListEvents", VIEWER),
-    reads("wyneos.v1.EventService/WatchEvents", VIEWER),
+    reads("wyneos.v1.EventService/ListEvents", READ),
+    reads("wyneos.v1.EventService/WatchEvents", READ),
     reads("wyneos.v1.MeshService/Ask", Need::Agent),
     reads("wyneos.v1.MeshService/Probe", Need::Agent),
-    reads("wyneos.v1.TelemetryService/GetNodeTelemetry", VIEWER),
-    reads("wyneos.v1.TelemetryService/ListChannels", VIEWER),
-    reads("wyneos.v1.TelemetryService/ListForecasts", VIEWER),
-    reads("wyneos.v1.TelemetryService/ListTelemetry", VIEWER),
-    changes("wyneos.v1.WorkloadService/ApplyWorkload", OPERATOR),
-    changes("wyneos.v1.WorkloadService/DeleteWorkload", OPERATOR),
-    reads("wyneos.v1.WorkloadService/ExplainWorkload", VIEWER),
-    reads("wyneos.v1.WorkloadService/GetWorkload", VIEWER),
-    reads("wyneos.v1.WorkloadService/ListAssignments", VIEWER),
-    reads("wyneos.v1.WorkloadService/ListWorkloads", VIEWER),
-    reads("wyneos.v1.WorkloadService/PlanWorkload", VIEWER),
-    changes("wyneos.v1.WorkloadService/PromoteWorkload", OPERATOR),
-    // What programs write may be for fewer eyes than what the cluster is like.
-    reads("wyneos.v1.WorkloadService/ReadLogs", OPERATOR),
-    changes("wyneos.v1.WorkloadService/Rebalance", OPERATOR),
-    changes("wyneos.v1.WorkloadService/RestartWorkload", OPERATOR),
-    changes("wyneos.v1.WorkloadService/ScaleWorkload", OPERATOR),
-    reads("wyneos.v1.WorkloadService/WatchAssignments", VIEWER),
-    reads("wyneos.v1.WorkloadService/WhatIf", VIEWER),
+    reads("wyneos.v1.TelemetryService/GetNodeTelemetry", READ),
+    reads("wyneos.v1.TelemetryService/ListChannels", READ),
+    reads("wyneos.v1.TelemetryService/ListForecasts", READ),
+    reads("wyneos.v1.TelemetryService/ListTelemetry", READ),
+    changes("wyneos.v1.WorkloadService/ApplyWorkload", DEPLOY),
+    changes("wyneos.v1.WorkloadService/DeleteWorkload", DEPLOY),
+    reads("wyneos.v1.WorkloadService/ExplainWorkload", READ),
+    reads("wyneos.v1.WorkloadService/GetWorkload", READ),
+    reads("wyneos.v1.WorkloadService/ListAssignments", READ),
+    reads("wyneos.v1.WorkloadService/ListWorkloads", READ),
+    reads("wyneos.v1.WorkloadService/PlanWorkload", READ),
+    changes("wyneos.v1.WorkloadService/PromoteWorkload", DEPLOY),
+    // What programs write may show secrets.
+    reads("wyneos.v1.WorkloadService/ReadLogs", DEPLOY),
+    changes("wyneos.v1.WorkloadService/Rebalance", OPERATE),
+    changes("wyneos.v1.WorkloadService/RestartWorkload", OPERATE_OR_DEPLOY),
+    changes("wyneos.v1.WorkloadService/ScaleWorkload", OPERATE_OR_DEPLOY),
+    reads("wyneos.v1.WorkloadService/WatchAssignments", READ),
+    reads("wyneos.v1.WorkloadService/WhatIf", READ),
 ];
 
 /// The rule for an rpc; `None` when there is none, and it must be refused.

@@ -102,7 +102,7 @@ fn pass(from: &mut Connection, to: &mut Connection) -> Result<(), String> {
 #[test]
 fn names_are_what_they_say_and_nothing_else_is_one() {
     for role in Role::ALL {
-        let name = if role >= Role::Agent {
+        let name = if !role.is_persons() {
             NODE.to_string()
         } else {
             "ada.l".to_owned()

@@ -16,6 +16,7 @@ mod liveness;
 mod operators;
 mod raw;
 mod renewal;
+mod roles;
 mod secure;
 mod tools;
 mod watching;

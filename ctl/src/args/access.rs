@@ -48,8 +48,10 @@ pub(crate) struct TokenArgs {
 pub(crate) enum Role {
     /// Reads.
     Viewer,
-    /// Reads, and gives orders about nodes and work.
+    /// Reads, and runs the cluster: nodes, decisions, and restarts and scales what is declared.
     Operator,
+    /// Reads, and declares what runs; sees logs and the values of `env`.
+    Deployer,
     /// Everything.
     Admin,
 }

@@ -184,6 +184,7 @@ async fn create_operator(context: &Context, args: OperatorArgs) -> Result<(), Fa
     let role = match args.role {
         Role::Viewer => v1::Role::Viewer,
         Role::Operator => v1::Role::Operator,
+        Role::Deployer => v1::Role::Deployer,
         Role::Admin => v1::Role::Admin,
     };
     let request = v1::CreateOperatorRequest {
