@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     io::Write,
     path::PathBuf,
     sync::{Arc, OnceLock},
@@ -22,7 +21,7 @@ use wyneos_core::{
     node::ConnId,
     standing::Standing,
 };
-use wyneos_shell::clock::Clock;
+use wyneos_shell::{clock::Clock, files};
 
 use crate::{
     beacons::{Links, Outgoing},
@@ -325,7 +324,7 @@ impl Driver {
         let (path, sender) = (self.touched.clone(), self.sender.clone());
         tokio::task::spawn_blocking(move || {
             let write = || -> std::io::Result<()> {
-                let mut file = File::create(&path)?;
+                let mut file = files::create(&path, 0o600)?;
                 file.write_all(b"written every 3 s, to see whether the disk takes it\n")?;
                 file.sync_data()
             };

@@ -79,9 +79,9 @@ pub(crate) fn node_id(directory: &Path) -> Result<NodeId, IdentityError> {
 impl Identity {
     /// The identity kept in `directory`; made at the first start. Counts one start more.
     pub(crate) fn start(directory: &Path) -> Result<Identity, IdentityError> {
-        fs::create_dir_all(directory).map_err(failed(directory, "make the data_dir"))?;
+        files::make_dir(directory, 0o711).map_err(failed(directory, "make the data_dir"))?;
         let lock_path = directory.join("lock");
-        let lock = File::create(&lock_path).map_err(failed(&lock_path, "open it"))?;
+        let lock = files::open(&lock_path, 0o600).map_err(failed(&lock_path, "open it"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| IdentityError::Locked(directory.to_owned()))?;
         let id = node_id(directory)?;

@@ -1,10 +1,8 @@
 //! `wyneos-agent join`: a certificate, and a configuration, from a token.
 
 use std::{
-    fs::{self, DirBuilder},
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
     time::Duration,
 };
@@ -134,7 +132,7 @@ fn key(data_dir: &std::path::Path) -> Result<PrivateKeyDer<'static>, JoinError> 
     let key = identity::new_key().map_err(|error| JoinError::Key(error.to_string()))?;
     // Before it is certified: when the answer is lost, the next attempt is for the same key.
     let folder = tls::folder(data_dir);
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    let made = files::make_dir(&folder, 0o700);
     made.map_err(|error| JoinError::File(folder, error))?;
     let written = files::write_durably(&path, identity::key_pem(&key).as_bytes(), 0o600);
     written.map_err(|error| JoinError::File(path, error))?;
@@ -143,7 +141,7 @@ fn key(data_dir: &std::path::Path) -> Result<PrivateKeyDer<'static>, JoinError> 
 
 async fn enroll(join: Join) -> Result<(), JoinError> {
     let token: JoinToken = join.token.parse()?;
-    fs::create_dir_all(&join.data_dir).map_err(|error| JoinError::File(join.data_dir.clone(), error))?;
+    files::make_dir(&join.data_dir, 0o711).map_err(|error| JoinError::File(join.data_dir.clone(), error))?;
     let node = node_id(&join.data_dir)?;
     let name = match &join.name {
         Some(name) => name.clone(),

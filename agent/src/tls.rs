@@ -1,9 +1,7 @@
 //! Who this agent is to others: its certificate, the CAs that it trusts, and their renewal.
 
 use std::{
-    fs::DirBuilder,
     io,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -97,7 +95,7 @@ pub(crate) fn issued(
 pub(crate) fn keep(data_dir: &Path, credentials: &Credentials) -> Result<(), TlsFailure> {
     let path = folder(data_dir);
     let write = || {
-        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        files::make_dir(&path, 0o700)?;
         files::write_credentials(&path, credentials)
     };
     write().map_err(|source| TlsFailure::Write {

@@ -1,6 +1,13 @@
 //! Bootstrap: boots store, engine, services and pulse in order, and drains them in reverse.
 
-use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use rand::{TryRng, rngs::SysRng};
@@ -168,6 +175,13 @@ pub(crate) fn run(config: Config, exit_with_stdin: bool) -> Result<(), BootError
     result
 }
 
+/// Modes of what earlier versions left in the data_dir. Keys are not among them: one that others could read is refused, and not made to look as if
+/// nobody had.
+fn mode_of(path: &Path, is_directory: bool) -> Option<u32> {
+    let is_ours = path.extension().is_some_and(|end| end == "redb") || path == Path::new(crate::ca::CLUSTER_ID);
+    (is_ours && !is_directory).then_some(0o600)
+}
+
 /// The secret that seals snapshots; made at the first start.
 fn signing_key(config: &Config) -> Result<[u8; 32], BootError> {
     let path = config.data_dir.join("signing.key");
@@ -197,7 +211,8 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
             source,
         }
     };
-    fs::create_dir_all(data_dir).map_err(failed("make the data_dir"))?;
+    files::make_dir(data_dir, 0o700).map_err(failed("make the data_dir"))?;
+    files::mend(data_dir, &mode_of);
     let retention = Retention {
         events: config.events_max_count,
         snapshots: config.history_max_count,

@@ -23,6 +23,7 @@ use wyneos_core::integrity::PublicKey;
 use wyneos_shell::{
     clock::Clock,
     config::Span,
+    files,
     start::{finish, start},
 };
 
@@ -130,6 +131,7 @@ struct Run {
 }
 
 fn main() -> ExitCode {
+    files::set_umask(0o077);
     let run = match Cli::parse().command {
         Command::Run(run) => run,
         Command::Restore(args) => return finish("wyneos-coordinator", restore(&args)),

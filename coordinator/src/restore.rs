@@ -6,7 +6,6 @@
 use std::{
     fs::{self, File},
     io::{self, BufReader},
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -141,7 +140,7 @@ pub(crate) fn restore(
 
 /// Makes the directory, or sees that nothing is in it.
 fn prepare(data_dir: &Path) -> Result<(), RestoreError> {
-    fs::create_dir_all(data_dir).map_err(failed(data_dir, "make the data_dir"))?;
+    files::make_dir(data_dir, 0o700).map_err(failed(data_dir, "make the data_dir"))?;
     check_finished(data_dir)?;
     for entry in fs::read_dir(data_dir).map_err(failed(data_dir, "look into it"))? {
         let name = entry.map_err(failed(data_dir, "look into it"))?.file_name();
@@ -159,8 +158,7 @@ fn write_file(data_dir: &Path, name: &str, contents: &[u8]) -> Result<(), Restor
     let path = data_dir.join(name);
     let folder = path.parent().unwrap_or(data_dir);
     if folder != data_dir {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(failed(folder, "make it"))?;
+        files::make_dir(folder, 0o700).map_err(failed(folder, "make it"))?;
         sync(folder.parent().unwrap_or(data_dir))?;
     }
     let mode = if name.ends_with(".pem") { 0o644 } else { 0o600 };

@@ -17,8 +17,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::Cli;
+use wyneos_shell::files;
 
 fn main() -> ExitCode {
+    files::set_umask(0o077);
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {

@@ -1,13 +1,105 @@
 //! Files that must not be lost half-written, and files that only their owner may read.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
+use rustix::{fs::Mode, process::umask};
 use wyneos::identity::Credentials;
+
+/// Sets which permissions files are never made with by this process, whatever it was started with. Programs of the cluster take 077, before
+/// anything else: a file that is made without a mode of its own is its owner's alone.
+pub fn set_umask(mask: u32) {
+    umask(Mode::from_raw_mode(mask));
+}
+
+/// Makes a directory of this mode; one that is there gets it. What is missing above it is made so that everybody may pass through.
+///
+/// A directory of somebody else, and one that is everybody's (sticky, as `/tmp`), keeps its mode.
+pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => return fs::set_permissions(path, Permissions::from_mode(mode)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            match path.parent().filter(|above| !above.as_os_str().is_empty()) {
+                Some(above) if !above.exists() => make_dir(above, 0o711)?,
+                _ => return Err(error),
+            }
+            return make_dir(path, mode);
+        }
+        Err(error) => return Err(error),
+    }
+    mend_mode(path, mode)
+}
+
+/// Gives what is there this mode, if it has another one and is this user's.
+pub fn mend_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let there = fs::symlink_metadata(path)?;
+    let everybodys = there.is_dir() && there.mode() & 0o1000 != 0;
+    if there.is_symlink() || everybodys || there.mode() & 0o7777 == mode {
+        return Ok(());
+    }
+    match fs::set_permissions(path, Permissions::from_mode(mode)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let has = format!("{:04o}", there.mode() & 0o7777);
+            tracing::warn!(path = %path.display(), mode = has, "not this user's, so its mode stays as it is");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Mends the modes of what earlier versions left in a directory: `mode_of` says what mode a path below it should have, by that path and whether
+/// it is a directory; what it says `None` of is left alone, and not looked into. No link is followed. What cannot be mended is logged.
+pub fn mend(directory: &Path, mode_of: &dyn Fn(&Path, bool) -> Option<u32>) {
+    mend_below(directory, Path::new(""), mode_of);
+}
+
+fn mend_below(directory: &Path, below: &Path, mode_of: &dyn Fn(&Path, bool) -> Option<u32>) {
+    for entry in fs::read_dir(directory.join(below)).into_iter().flatten().flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        let below = below.join(entry.file_name());
+        let Some(mode) = mode_of(&below, kind.is_dir()).filter(|_| !kind.is_symlink()) else {
+            continue;
+        };
+        let path = entry.path();
+        match mend_mode(&path, mode) {
+            Ok(()) if kind.is_dir() => mend_below(directory, &below, mode_of),
+            // It may have been removed meanwhile.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "cannot set its mode");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Sets a file's mode.
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// Opens a file for writing, made of this mode; one that is there gets it, and keeps its contents.
+pub fn open(path: &Path, mode: u32) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(mode)
+        .open(path)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    Ok(file)
+}
+
+/// Opens a file for writing, made of this mode; one that is there gets it, and loses its contents.
+pub fn create(path: &Path, mode: u32) -> io::Result<File> {
+    let file = open(path, mode)?;
+    file.set_len(0)?;
+    Ok(file)
+}
 
 /// Writes a file so that a crash leaves the old contents or the new ones, never half of them; `mode` is that of the file.
 pub fn write_durably(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
@@ -24,6 +116,8 @@ pub fn write_durably(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> 
         .create_new(true)
         .mode(mode)
         .open(&beside)?;
+    // The mode as it is named, not less what the process's umask takes away.
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;

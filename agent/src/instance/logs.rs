@@ -10,6 +10,7 @@ use std::{
 };
 
 use wyneos_core::workload::log::{CHUNK, Chunk, From, Position, Request, Stream};
+use wyneos_shell::files;
 
 /// Bytes of one file.
 pub(super) const FILE: u64 = 4 * 1024 * 1024;
@@ -73,7 +74,7 @@ impl Writer {
 
     fn open(&mut self) {
         self.written = 0;
-        self.file = File::create(path(&self.directory, self.stream, self.life, self.part)).ok();
+        self.file = files::create(&path(&self.directory, self.stream, self.life, self.part), 0o600).ok();
         for (life, part) in files(&self.directory, self.stream) {
             let old = life + LIVES <= self.life || life == self.life && part + PARTS <= self.part;
             if old {

@@ -28,7 +28,7 @@ const EARLIER: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_secs(60);
 
 /// The cluster's id, beside an operator's own CA.
-const CLUSTER_ID: &str = "cluster-id";
+pub(crate) const CLUSTER_ID: &str = "cluster-id";
 
 /// Admins' credentials hold for a year at most.
 const ADMIN: Duration = Duration::from_secs(366 * 24 * 3600);

@@ -10,6 +10,8 @@ use std::{
 
 use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableError};
 
+use wyneos_shell::files;
+
 use super::StoreError;
 
 /// Memory that redb may use for each file's pages.
@@ -89,10 +91,12 @@ impl File {
                 source: error.into(),
             },
         })?;
-        Ok(File {
+        let file = File {
             path,
             database: Arc::new(database),
-        })
+        };
+        files::mend_mode(&file.path, 0o600).map_err(file.io("set the mode"))?;
+        Ok(file)
     }
 
     pub(crate) fn io<E: Into<Failure>>(&self, what: &'static str) -> impl Fn(E) -> StoreError {

@@ -1,7 +1,7 @@
 //! One process of the cluster.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{DevError, Stop};
+use wyneos_shell::files;
 
 /// How long a process may take to drain.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -49,9 +50,10 @@ impl Child {
         if !program.is_file() {
             return Err(DevError::NoBinary(program.to_owned()));
         }
-        fs::create_dir_all(directory).map_err(DevError::system(format!("make {}", directory.display())))?;
+        // Programs of work pass through an agent's.
+        files::make_dir(directory, 0o711).map_err(DevError::system(format!("make {}", directory.display())))?;
         let log = directory.join("log");
-        let file = File::create(&log).map_err(DevError::system(format!("write {}", log.display())))?;
+        let file = files::create(&log, 0o600).map_err(DevError::system(format!("write {}", log.display())))?;
         let mut command = Command::new(program);
         command
             .args(args)

@@ -8,7 +8,7 @@ mod show;
 mod tests;
 
 use std::{
-    fs, io,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -18,6 +18,7 @@ use std::{
 use clap::Args;
 use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use wyneos_shell::files;
 
 use cluster::Cluster;
 
@@ -117,11 +118,16 @@ impl Directory {
     fn new(kept: Option<&Path>) -> Result<Directory, DevError> {
         match kept {
             Some(path) => {
-                fs::create_dir_all(path).map_err(DevError::system(format!("make {}", path.display())))?;
+                files::make_dir(path, 0o711).map_err(DevError::system(format!("make {}", path.display())))?;
                 Ok(Directory::Kept(path.to_owned()))
             }
             None => {
                 let made = tempfile::Builder::new().prefix("wyneos-dev-").tempdir();
+                let made = made.and_then(|made| {
+                    // Programs of work, which have users of their own where this is root, pass through it.
+                    files::set_mode(made.path(), 0o711)?;
+                    Ok(made)
+                });
                 made.map(Directory::Temporary)
                     .map_err(DevError::system("make a temporary directory"))
             }
