@@ -25,7 +25,7 @@ use wyneos_core::{
 use wyneos_shell::{
     clock::Clock,
     config::Layered,
-    exit,
+    exit, files,
     listener::{self, Limits, Refused, Watch},
     metrics as metrics_port,
     start::Fatal,
@@ -38,9 +38,10 @@ use crate::{
     driver::{self, Driver, State, ToAgent},
     host::{self, Sampler},
     identity::{self, Identity, IdentityError},
-    instance::{Groups, Instances},
+    instance::{self, Groups, Instances, Policy},
     mesh::{Answering, Members, Peers},
     metrics::Metrics,
+    modes,
     tls::{Tls, TlsFailure},
 };
 
@@ -123,6 +124,7 @@ pub(crate) fn run(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Res
 
 async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<(), BootError> {
     let identity = Identity::start(&config.data_dir)?;
+    files::mend(&config.data_dir, &modes::mode_of);
     let tls = config
         .tls
         .then(|| Tls::load(&config.data_dir, identity.id))
@@ -131,7 +133,8 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
     let address = listener
         .local_addr()
         .map_err(|error| BootError::System("tell the address", error))?;
-    let (facts, groups) = facts(&config, &identity, address)?;
+    let policy = Policy::new(&config.work_user, &config.users.0);
+    let (facts, groups) = facts(&config, &identity, address, &policy)?;
     let clock = Clock::default();
     let seed = SysRng
         .try_next_u64()
@@ -139,8 +142,10 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
     let (coordinators, incarnation) = (config.coordinators.0.clone(), identity.incarnation);
     tracing::info!(id = %identity.id, name = facts.name, incarnation, %address, ?coordinators, "starting");
     let (sender, inputs) = mpsc::channel(driver::INPUTS);
+    let directory = instance::prepare(config.data_dir.join("instances"), &policy)
+        .map_err(|error| BootError::System("make the directory of instances", error))?;
     let (instances, found) = Instances::find(
-        config.data_dir.join("instances"),
+        directory,
         facts.name.clone(),
         config.ports.clone(),
         groups,
@@ -257,7 +262,12 @@ async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener,
 }
 
 /// What the node is, and where its instances have their control groups.
-fn facts(config: &Config, identity: &Identity, address: SocketAddr) -> Result<(Facts, Option<Groups>), BootError> {
+fn facts(
+    config: &Config,
+    identity: &Identity,
+    address: SocketAddr,
+    policy: &Policy,
+) -> Result<(Facts, Option<Groups>), BootError> {
     let host = host::facts()?;
     let found = match &config.cgroup.0 {
         Some(below) => Groups::find(below, identity.id, host.cpus),
@@ -294,6 +304,7 @@ fn facts(config: &Config, identity: &Identity, address: SocketAddr) -> Result<(F
             cpus: host.cpus,
             memory_bytes: host.memory_bytes,
             cgroups: groups.as_ref().map_or("none", Groups::version).to_owned(),
+            users: Some(policy.told()),
             ..Attributes::default()
         }
         .with_containment(contained),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use wyneos_core::limits;
+use wyneos_core::{limits, workload::is_user};
 use wyneos_shell::{
     config::{BadConfig, LogFormat},
     log,
@@ -42,6 +42,20 @@ impl FromStr for Labels {
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         };
         text.split(',').map(pair).collect::<Result<_, String>>().map(Labels)
+    }
+}
+
+/// Users of the host, by name or number; a comma separates them on the command line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct UserNames(pub(crate) Vec<String>);
+
+impl FromStr for UserNames {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<UserNames, Self::Err> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        Ok(UserNames(names.map(str::to_owned).collect()))
     }
 }
 
@@ -149,6 +163,10 @@ wyneos_shell::config! {
     ports: Ports = Ports(20_000..=29_999), "ports", "WYNEOS_AGENT_PORTS";
     /// Control group below which each instance has its own, as a path from the root of the hierarchies; "off" for none: then nothing limits what instances use.
     cgroup: Cgroup = Cgroup(Some("wyneos".to_owned())), "cgroup", "WYNEOS_AGENT_CGROUP";
+    /// The user of the host that programs of workloads run as where their declaration names none. An agent that is not root runs them as its own user.
+    work_user: String = "nobody".to_owned(), "work-user", "WYNEOS_AGENT_WORK_USER";
+    /// Users, by name or number, that declarations may name besides, comma-separated. With root, whoever may apply a declaration has this host.
+    users: UserNames = UserNames::default(), "users", "WYNEOS_AGENT_USERS";
     /// What is logged: error, warn, info, debug or trace, or a filter such as "info,wyneos_agent=debug".
     log: String = "info".to_owned(), "log", "WYNEOS_AGENT_LOG";
     /// How log lines look.
@@ -190,7 +208,24 @@ impl Config {
             return Err(BadConfig::field("name", reason));
         }
         self.check_labels()?;
+        self.check_users()?;
         log::check(&self.log)
+    }
+
+    fn check_users(&self) -> Result<(), BadConfig> {
+        let wrong = |name: &str| format!("{name:?} is not the name or number of a user");
+        if !is_user(&self.work_user) {
+            return Err(BadConfig::field("work_user", wrong(&self.work_user)));
+        }
+        let users = &self.users.0;
+        if users.len() > limits::USERS {
+            let reason = format!("{} users; at most {}", users.len(), limits::USERS);
+            return Err(BadConfig::field("users", reason));
+        }
+        match users.iter().find(|name| !is_user(name)) {
+            Some(name) => Err(BadConfig::field("users", wrong(name))),
+            None => Ok(()),
+        }
     }
 
     fn check_labels(&self) -> Result<(), BadConfig> {

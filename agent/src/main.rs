@@ -10,13 +10,17 @@ mod instance;
 mod join;
 mod mesh;
 mod metrics;
+mod modes;
 mod session;
 mod tls;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use wyneos_shell::start::{finish, start};
+use wyneos_shell::{
+    files,
+    start::{finish, start},
+};
 
 use crate::{
     config::Overrides,
@@ -67,6 +71,7 @@ struct Run {
 }
 
 fn main() -> ExitCode {
+    files::set_umask(0o077);
     let run = match Cli::parse().command {
         Command::Run(run) => run,
         Command::Supervise(args) => return instance::supervise(&args),

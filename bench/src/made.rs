@@ -44,6 +44,7 @@ pub(crate) fn hello(number: u64, attempt: u64, probe_address: String) -> v1::Hel
             cgroups: "none".to_owned(),
             containment: wyneos_core::node::PID_NAMESPACE.to_owned(),
             containment_reason: String::new(),
+            users: None,
         }),
         labels: vec![v1::Label {
             key: "zone".to_owned(),

@@ -10,6 +10,10 @@ pub const LABEL_KEY: usize = 63;
 pub const LABEL_VALUE: usize = 255;
 /// Channels of a session.
 pub const CHANNELS: usize = 64;
+/// Users of a host that declarations may name, beside the default one.
+pub const USERS: usize = 64;
+/// Bytes of a user's name.
+pub const USER: usize = 256;
 /// Bytes of an address.
 pub const ADDRESS: usize = 280;
 /// Bytes of a message from an agent.

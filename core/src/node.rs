@@ -1,8 +1,11 @@
 //! The Orchestrator Node: what is known of one machine.
 
+mod users;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
+pub use users::{User, Users};
 
 use crate::{
     access::{Identity, Ruling},
@@ -168,6 +171,10 @@ pub struct Attributes {
     /// Why containment is [`NOT_CONTAINED`], for people; at most [`CONTAINMENT_REASON`] bytes, otherwise empty.
     #[serde(default)]
     pub containment_reason: String,
+    /// Users that programs may run as on it; `None` when its agent does not say: it is of a version that runs them as whatever user a
+    /// declaration names, and as root where it names none.
+    #[serde(default)]
+    pub users: Option<Users>,
 }
 
 /// Containment of a node whose kernel ends everything that an instance started, whatever that made of itself, when its supervisor ends.

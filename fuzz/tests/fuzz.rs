@@ -44,6 +44,13 @@ fn hello() -> v1::Hello {
             memory_bytes: 1,
             cgroups: "none".to_owned(),
             containment: wyneos_core::node::PID_NAMESPACE.to_owned(),
+            users: Some(v1::NodeUsers {
+                default_user: "nobody".to_owned(),
+                permitted: vec![v1::NodeUser {
+                    name: "nobody".to_owned(),
+                    uid: Some(65_534),
+                }],
+            }),
             ..Default::default()
         }),
         labels: vec![v1::Label {

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -58,13 +59,20 @@ pub struct Network {
     children: Vec<Child>,
 }
 
+/// A temporary directory that programs of any user pass through.
+fn passable() -> TempDir {
+    let made = tempfile::tempdir().unwrap();
+    fs::set_permissions(made.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    made
+}
+
 impl Network {
     /// Starts everything with these timings, and waits until every agent is online and every planned link is reported.
     pub fn start(agents: usize, timings: &[(&'static str, Duration)]) -> Network {
         let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
         let mut network = Network {
             prefix: format!("w{}x{number}", std::process::id()),
-            directory: tempfile::tempdir().unwrap(),
+            directory: passable(),
             agents,
             timings: timings.to_vec(),
             children: Vec::new(),

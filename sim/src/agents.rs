@@ -188,6 +188,7 @@ impl World<'_> {
                 cgroups: "none".to_owned(),
                 containment: PID_NAMESPACE.to_owned(),
                 containment_reason: String::new(),
+                users: None,
             },
             labels,
             binary_digest: [1; 32],

@@ -118,6 +118,8 @@ fn on_workload(verb: WorkloadVerb, at: Option<u64>, plan: bool) -> Command {
 fn apply(spec: Option<v1::WorkloadSpec>, at: Option<u64>, plan: bool) -> Result<Command, ConvertError> {
     let spec = check::require("spec", spec)?;
     let spec = spec_in(spec).map_err(|error| error.within("spec"))?;
+    let checked = spec.check_declared();
+    checked.map_err(|bad| ConvertError::new(bad.field, bad.reason).within("spec"))?;
     Ok(on_workload(WorkloadVerb::Apply(Arc::new(spec)), at, plan))
 }
 

@@ -3,7 +3,7 @@
 use wyneos_core::{
     coherence::NodeRow,
     limits,
-    node::{Admission, Attributes, CONTAINMENT_REASON, Capacity, Cause, Eligibility, Labels, Liveness},
+    node::{Admission, Attributes, CONTAINMENT_REASON, Capacity, Cause, Eligibility, Labels, Liveness, User, Users},
 };
 
 use super::{ConvertError, check, time::timestamp};
@@ -115,6 +115,27 @@ impl From<Capacity> for v1::Capacity {
     }
 }
 
+fn users_in(users: v1::NodeUsers) -> Result<Users, ConvertError> {
+    check::at_most("users.permitted", users.permitted.len(), limits::USERS + 1)?;
+    let permitted = users.permitted.into_iter().enumerate().map(|(at, user)| {
+        let field = format!("users.permitted[{at}].name");
+        let name = check::text(&field, user.name, limits::USER)?;
+        Ok(User { name, uid: user.uid })
+    });
+    Ok(Users {
+        default: check::text("users.default_user", users.default_user, limits::USER)?,
+        permitted: permitted.collect::<Result<_, ConvertError>>()?,
+    })
+}
+
+fn users_out(users: Users) -> v1::NodeUsers {
+    let out = |User { name, uid }| v1::NodeUser { name, uid };
+    v1::NodeUsers {
+        default_user: users.default,
+        permitted: users.permitted.into_iter().map(out).collect(),
+    }
+}
+
 impl TryFrom<v1::Attributes> for Attributes {
     type Error = ConvertError;
 
@@ -128,6 +149,7 @@ impl TryFrom<v1::Attributes> for Attributes {
             cgroups: check::text("cgroups", attributes.cgroups, 16)?,
             containment: check::text("containment", attributes.containment, 16)?,
             containment_reason: check::text("containment_reason", attributes.containment_reason, CONTAINMENT_REASON)?,
+            users: attributes.users.map(users_in).transpose()?,
         })
     }
 }
@@ -143,6 +165,7 @@ impl From<&Attributes> for v1::Attributes {
             cgroups,
             containment,
             containment_reason,
+            users,
         } = attributes.clone();
         v1::Attributes {
             os,
@@ -153,6 +176,7 @@ impl From<&Attributes> for v1::Attributes {
             cgroups,
             containment,
             containment_reason,
+            users: users.map(users_out),
         }
     }
 }

@@ -31,6 +31,13 @@ fn hello() -> v1::Hello {
             cgroups: "none".to_owned(),
             containment: NOT_CONTAINED.to_owned(),
             containment_reason: "not permitted".to_owned(),
+            users: Some(v1::NodeUsers {
+                default_user: "nobody".to_owned(),
+                permitted: vec![v1::NodeUser {
+                    name: "nobody".to_owned(),
+                    uid: Some(65_534),
+                }],
+            }),
             ..v1::Attributes::default()
         }),
         labels: vec![v1::Label {

@@ -48,6 +48,9 @@ const SERVERS: [Server; 2] = [
             ("name = \"a\\u0007\"", "name"),
             ("cgroup = \"/wyneos\"", "without a slash"),
             ("cgroup = \"../up\"", "cgroup"),
+            ("work_user = \"\"", "work_user"),
+            ("work_user = \"4294967295\"", "work_user"),
+            ("users = [\"a:b\"]", "users"),
         ],
     },
 ];

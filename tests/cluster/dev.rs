@@ -2,13 +2,14 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{binary, free_address, wait_until};
+use crate::harness::{binary, directory, free_address, wait_until};
 
 struct Dev {
     child: Child,
@@ -23,10 +24,12 @@ impl Dev {
     }
 
     fn start_with(agents: &str, more: &[&str]) -> Dev {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = directory();
         let address = free_address();
         let output = fs::File::create(directory.path().join("output")).unwrap();
-        fs::create_dir(directory.path().join("tmp")).unwrap();
+        let temporary = directory.path().join("tmp");
+        fs::create_dir(&temporary).unwrap();
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o711)).unwrap();
         let child = Command::new(binary("wynectl"))
             .args(["dev", "--agents", agents, "--cycle", "300ms", "--listen", &address])
             .args(more)

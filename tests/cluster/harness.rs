@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::Write,
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -127,6 +128,13 @@ impl Drop for Process {
     }
 }
 
+/// A temporary directory that programs of any user pass through, as they do through /var/lib.
+pub fn directory() -> TempDir {
+    let made = tempfile::tempdir().unwrap();
+    fs::set_permissions(made.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    made
+}
+
 /// Intervals that make tests quick.
 pub const QUICK: [&str; 8] = [
     "--cycle",
@@ -145,6 +153,8 @@ pub struct Cluster {
     pub address: String,
     pub coordinator: Option<Process>,
     extra: &'static [&'static str],
+    /// What the servers are started with; the test's own when it is `None`.
+    umask: Option<u32>,
 }
 
 impl Cluster {
@@ -154,14 +164,37 @@ impl Cluster {
 
     /// A cluster whose coordinator is told something more, or something else.
     pub async fn start_with(extra: &'static [&'static str]) -> Cluster {
+        Cluster::begin(extra, None).await
+    }
+
+    /// A cluster whose servers are started with this umask.
+    pub async fn start_under(umask: u32) -> Cluster {
+        Cluster::begin(&[], Some(umask)).await
+    }
+
+    async fn begin(extra: &'static [&'static str], umask: Option<u32>) -> Cluster {
         let mut cluster = Cluster {
-            directory: tempfile::tempdir().unwrap(),
+            directory: directory(),
             address: free_address(),
             coordinator: None,
             extra,
+            umask,
         };
         cluster.restart().await;
         cluster
+    }
+
+    /// One of the servers, to be started.
+    fn server(&self, name: &str) -> Command {
+        match self.umask {
+            None => Command::new(binary(name)),
+            Some(umask) => {
+                let mut command = Command::new("/bin/sh");
+                let script = format!("umask {umask:04o}; exec \"$0\" \"$@\"");
+                command.arg("-c").arg(script).arg(binary(name));
+                command
+            }
+        }
     }
 
     pub fn data_dir(&self) -> String {
@@ -185,7 +218,9 @@ impl Cluster {
         args.extend(quick.flatten());
         args.extend(self.extra);
         let log = self.directory.path().join("coordinator.log");
-        self.coordinator = Some(Process::start("wyneos-coordinator", &args, &log));
+        let mut command = self.server("wyneos-coordinator");
+        command.args(args);
+        self.coordinator = Some(Process::of(command, &log));
         wait_until("the coordinator answers", async || self.try_nodes().await).await;
     }
 
@@ -203,7 +238,7 @@ impl Cluster {
 
     /// An agent that is told something more.
     pub fn agent_with(&self, name: &str, extra: &[&str]) -> Process {
-        let mut command = Command::new(binary("wyneos-agent"));
+        let mut command = self.server("wyneos-agent");
         command.args(self.agent_args(name)).args(extra);
         Process::of(command, &self.agent_log(name))
     }

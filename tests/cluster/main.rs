@@ -13,6 +13,7 @@ mod harness;
 mod intruders;
 mod limits;
 mod liveness;
+mod modes;
 mod operators;
 mod raw;
 mod renewal;

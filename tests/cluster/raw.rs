@@ -31,6 +31,7 @@ pub fn hello(number: u8, incarnation: u64) -> v1::Hello {
             memory_bytes: 1 << 30,
             cgroups: "none".to_owned(),
             containment: wyneos_core::node::PID_NAMESPACE.to_owned(),
+            users: None,
             ..Default::default()
         }),
         channels: vec!["cpu.used".to_owned()],

@@ -21,7 +21,7 @@ use wyneos::{
 use wyneos_core::id::{ClusterId, NodeId};
 use wyneos_shell::files;
 
-use crate::harness::{Process, QUICK, binary, free_address, wait_until};
+use crate::harness::{Process, QUICK, binary, directory, free_address, wait_until};
 
 pub struct Secure {
     pub directory: TempDir,
@@ -43,7 +43,7 @@ pub fn run(program: &str, args: &[&str]) -> Output {
 impl Secure {
     pub async fn start(extra: &[&'static str]) -> Secure {
         let mut cluster = Secure {
-            directory: tempfile::tempdir().unwrap(),
+            directory: directory(),
             address: free_address(),
             coordinator: None,
             extra: extra.to_vec(),

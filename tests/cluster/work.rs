@@ -7,6 +7,7 @@ mod running;
 mod singletons;
 mod stopping;
 mod surviving;
+mod users;
 
 use std::{
     fs,
@@ -40,6 +41,17 @@ impl Site {
             agents.push(((*name).to_owned(), Some(cluster.agent(name))));
         }
         for name in nodes {
+            cluster.node_is(name, Liveness::Online).await;
+        }
+        Site { cluster, agents }
+    }
+
+    /// A site whose servers are started with this umask, and these agents with these flags.
+    pub async fn under(umask: u32, nodes: &[(&str, &[&str])]) -> Site {
+        let cluster = Cluster::start_under(umask).await;
+        let mut agents = Vec::new();
+        for (name, flags) in nodes {
+            agents.push(((*name).to_owned(), Some(cluster.agent_with(name, flags))));
             cluster.node_is(name, Liveness::Online).await;
         }
         Site { cluster, agents }
@@ -118,11 +130,11 @@ impl Site {
         &mut self.agents.iter_mut().find(|(known, _)| known == name).unwrap().1
     }
 
-    async fn kill_agent(&mut self, name: &str) {
+    pub async fn kill_agent(&mut self, name: &str) {
         self.agent(name).take().unwrap().kill().await;
     }
 
-    async fn start_agent(&mut self, name: &str) {
+    pub async fn start_agent(&mut self, name: &str) {
         self.begin_agent(name);
         self.cluster.node_is(name, Liveness::Online).await;
     }

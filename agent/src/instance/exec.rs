@@ -2,26 +2,17 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File},
+    fs::File,
     io::{self, Write},
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, ExitCode},
 };
 
 use clap::Args;
-use rustix::{
-    fs::{Gid, Uid},
-    process::{Signal, geteuid, getppid, set_parent_process_death_signal, setsid},
-    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
-};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal, setsid};
 
-use wyneos_core::workload::Spec;
-
-use super::{Home, Order, processes, with_ports};
-
-/// What a program finds where nothing else is said.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use super::{Home, Order, PATH, processes, user::Identity, with_ports};
 
 /// Command line of the step between.
 #[derive(Args)]
@@ -58,52 +49,43 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
     setsid().map_err(|error| cannot("begin a session")(error.into()))?;
     let home = Home(args.directory.clone());
     let order = home.read_order().map_err(cannot("read its order"))?;
+    let spec = &order.assigned.spec;
+    // Before it joins the group: what the host's name service takes is not the instance's.
+    let user = match args.program.is_empty() {
+        true => Identity::of_program(&home, &spec.user)?,
+        false => Identity::of_check(&home, &spec.user)?,
+    };
     if let Some(group) = &order.group {
         // Before the change of the user, who may not.
         group.join().map_err(cannot("join its control group"))?;
     }
-    let directory = match order.assigned.spec.directory.as_str() {
-        "" => home.work(),
-        directory => PathBuf::from(directory),
-    };
-    std::env::set_current_dir(&directory).map_err(|error| format!("cannot enter {}: {error}", directory.display()))?;
-    become_user(&order.assigned.spec)?;
+    if args.program.is_empty() {
+        user.own(&home.work())?;
+    }
+    user.become_it()?;
+    match spec.directory.as_str() {
+        "" => user.enter(&home.work())?,
+        directory => user.enter(&PathBuf::from(directory))?,
+    }
     // Behind the change of the user, which would take this back.
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| cannot("bind it to its supervisor")(error.into()))?;
     if getppid().is_none_or(|parent| parent.as_raw_pid() != args.parent) {
         return Err("its supervisor is gone".to_owned());
     }
+    // What the program makes is as it is after a login, however strict this process is about its own files.
+    wyneos_shell::files::set_umask(0o022);
     let mut command = program(&home, &order, &args.program);
     let error = command.exec();
     let shown = command.get_program().to_string_lossy().into_owned();
     Err(match error.kind() {
         io::ErrorKind::NotFound => format!("{shown}: there is no such program"),
-        io::ErrorKind::PermissionDenied => format!("{shown}: is not executable, or may not be executed"),
+        io::ErrorKind::PermissionDenied => {
+            let user = user.name();
+            format!("{shown}: is not executable, or the user {user:?} may not execute or reach it")
+        }
         _ => format!("{shown}: {error}"),
     })
-}
-
-/// Takes on the user that the declaration names, if it is another one. This process has one thread.
-fn become_user(spec: &Spec) -> Result<(), String> {
-    if spec.user.is_empty() {
-        return Ok(());
-    }
-    let (uid, gid) = find_user(&spec.user)?;
-    if uid == geteuid().as_raw() {
-        return Ok(());
-    }
-    if spec.directory.is_empty() {
-        // Its own directory is its own.
-        let _ = std::os::unix::fs::chown(".", Some(uid), Some(gid));
-    }
-    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    let change = || {
-        set_thread_groups(&[group])?;
-        set_thread_res_gid(group, group, group)?;
-        set_thread_res_uid(user, user, user)
-    };
-    change().map_err(|error: rustix::io::Errno| format!("cannot run as {:?}: the agent may not ({error})", spec.user))
 }
 
 fn program(home: &Home, order: &Order, instead: &[OsString]) -> Command {
@@ -125,39 +107,17 @@ fn program(home: &Home, order: &Order, instead: &[OsString]) -> Command {
     command
         .env_clear()
         .env("PATH", PATH)
+        .envs(spec.env.iter().map(|(name, value)| (name, filled(value))))
+        // Behind what the declaration says, which never takes their place.
         .env("WYNEOS_ASSIGNMENT", id.to_string())
         .env("WYNEOS_WORKLOAD", &spec.name)
         .env("WYNEOS_SLOT", order.assigned.slot.to_string())
         .env("WYNEOS_NODE", &order.node)
         // Of two instances the later one has the higher: what a singleton writes to can refuse the older.
-        .env("WYNEOS_FENCE", id.0.to_string());
+        .env("WYNEOS_FENCE", id.0.to_string())
+        .env(processes::MARK, &home.0);
     for (name, port) in spec.ports.iter().zip(&order.ports) {
         command.env(format!("PORT_{name}"), port.to_string());
     }
-    command.envs(spec.env.iter().map(|(name, value)| (name, filled(value))));
-    command.env(processes::MARK, &home.0);
     command
-}
-
-/// A user's id and group, by name or number.
-fn find_user(name: &str) -> Result<(u32, u32), String> {
-    let all =
-        fs::read_to_string(Path::new("/etc/passwd")).map_err(|error| format!("cannot read /etc/passwd: {error}"))?;
-    let number = name.parse::<u32>().ok();
-    for line in all.lines() {
-        let mut fields = line.split(':');
-        let (user, uid, gid) = (fields.next(), fields.nth(1), fields.next());
-        let (Some(uid), Some(gid)) = (
-            uid.and_then(|uid| uid.parse().ok()),
-            gid.and_then(|gid| gid.parse().ok()),
-        ) else {
-            continue;
-        };
-        if user == Some(name) || number == Some(uid) {
-            return Ok((uid, gid));
-        }
-    }
-    number
-        .map(|number| (number, number))
-        .ok_or_else(|| format!("there is no user {name:?} on this host"))
 }

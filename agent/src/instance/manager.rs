@@ -22,6 +22,7 @@ use wyneos_core::{
     time::{Time, WallTime},
     workload::{Assigned, AssignmentId, Phase, Status, log},
 };
+use wyneos_shell::files;
 
 use super::{
     Groups, Home, Order, boot_time,
@@ -102,7 +103,6 @@ impl Instances {
         now: WallTime,
         driver: mpsc::Sender<ToAgent>,
     ) -> io::Result<(Instances, Found)> {
-        fs::create_dir_all(&directory)?;
         // Supervisors outlive this agent, and wherever it was started from.
         let directory = fs::canonicalize(directory)?;
         // Agents that share a host do not all begin with the same.
@@ -121,6 +121,9 @@ impl Instances {
         };
         let mut found = Vec::new();
         for entry in fs::read_dir(&instances.directory)?.flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
             let home = Home(entry.path());
             let order = match home.read_order() {
                 Ok(order) => order,
@@ -191,7 +194,7 @@ impl Instances {
 
     fn try_run(&mut self, assigned: &Arc<Assigned>, home: &Home) -> io::Result<()> {
         // Its log can be read before it has written anything.
-        fs::create_dir_all(home.logs())?;
+        home.make()?;
         let ports: Vec<u16> = assigned
             .spec
             .ports
@@ -277,7 +280,7 @@ impl Instances {
 
 /// Starts the supervisor of what is written down.
 fn start(home: &Home) -> io::Result<()> {
-    let log = fs::File::create(home.0.join("supervisor.log"))?;
+    let log = files::create(&home.0.join("supervisor.log"), 0o600)?;
     let mut child = Command::new(own_binary())
         .arg("supervise")
         .arg(&home.0)

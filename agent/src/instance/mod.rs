@@ -10,6 +10,7 @@ mod manager;
 mod processes;
 mod program;
 mod supervise;
+mod user;
 
 use std::{
     fs::{self, File},
@@ -27,10 +28,15 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 pub(crate) use supervise::{Supervise, supervise};
+pub(crate) use user::{Policy, prepare};
 use wyneos_core::{
     time::Time,
     workload::{Assigned, AssignmentId, Status},
 };
+use wyneos_shell::files;
+
+/// Where programs are looked for, unless a declaration says otherwise.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a supervisor is to run; written by the agent, once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,6 +76,12 @@ impl Home {
         Home(instances.join(id.to_string()))
     }
 
+    /// Makes the directories, of which the instance's user passes through the first and reaches [`Home::work`] alone.
+    fn make(&self) -> io::Result<()> {
+        files::make_dir(&self.0, 0o711)?;
+        files::make_dir(&self.logs(), 0o700)
+    }
+
     fn order(&self) -> PathBuf {
         self.0.join("order.json")
     }
@@ -104,11 +116,7 @@ impl Home {
 
     /// Takes the lock that a supervisor holds while it is there; `None` when one is.
     fn take_lock(&self) -> io::Result<Option<File>> {
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.lock())?;
+        let lock = files::open(&self.lock(), 0o600)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(lock)),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -129,7 +137,7 @@ impl Home {
 /// Replaces a file as a whole: whoever reads it reads the old one or the new one.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
+    let mut file = files::create(&new, 0o600)?;
     file.write_all(bytes)?;
     fs::rename(new, path)
 }

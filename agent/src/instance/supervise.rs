@@ -22,7 +22,7 @@ use wyneos_core::{
     time::Time,
     workload::{Exit, Probe, Status, log::Stream},
 };
-use wyneos_shell::clock::Clock;
+use wyneos_shell::{clock::Clock, files};
 
 use super::{
     Home, Order, Told,
@@ -119,6 +119,7 @@ async fn run(home: Home) -> io::Result<()> {
     let (directory, path) = home.socket()?;
     drop(std::fs::remove_file(&path));
     let listener = UnixListener::bind(&path)?;
+    files::set_mode(&path, 0o600)?;
     let clock = Clock::default();
     let core = Supervisor::new(boot_time(), clock.wall(), &order.assigned, order.ports.clone());
     let (sender, mut happened) = mpsc::channel(INPUTS);
@@ -248,8 +249,7 @@ impl Process {
             self.out_of_memory = group.out_of_memory();
         }
         let logs = self.home.logs();
-        std::fs::create_dir_all(&logs)?;
-        std::fs::create_dir_all(self.home.work())?;
+        self.home.make()?;
         let life = logs::next_life(&logs);
         let (ours, theirs) = Pair::pair()?;
         let mut child = self

@@ -89,6 +89,14 @@ pub enum Unfit {
     /// A constraint is not met.
     #[error("constraint on {0:?} is not met")]
     Constraint(String),
+    /// Its agent does not let programs run as the user.
+    #[error("its agent runs no program as {}, only as {permitted}: see `users` in its configuration", named(.declared))]
+    User {
+        /// The user that the declaration names; empty for none.
+        declared: String,
+        /// Those that are permitted.
+        permitted: String,
+    },
     /// It has too little CPU left.
     #[error("{free}m of CPU are free, {wanted}m wanted")]
     Cpu {
@@ -110,6 +118,13 @@ pub enum Unfit {
     Taken,
 }
 
+fn named(user: &str) -> String {
+    match user {
+        "" => "a default user that its host knows".to_owned(),
+        user => format!("{user:?}"),
+    }
+}
+
 impl Unfit {
     /// The same without figures, for counting: "12 are not online".
     pub fn kind(&self) -> &'static str {
@@ -118,6 +133,7 @@ impl Unfit {
             Unfit::Liveness(_) => "not online",
             Unfit::Eligibility(_) => "take no new work",
             Unfit::Constraint(_) => "do not meet the constraints",
+            Unfit::User { .. } => "do not permit its user",
             Unfit::Cpu { .. } => "have too little CPU left",
             Unfit::Memory { .. } => "have too little memory left",
             Unfit::Taken => "have an instance already",
@@ -138,6 +154,13 @@ pub(super) fn unfit(spec: &Spec, node: &Node, instances: u32) -> Option<Unfit> {
     let unmet = |constraint: &&Constraint| !constraint.is_met_by(node.label(&constraint.key));
     if let Some(constraint) = spec.constraints.iter().find(unmet) {
         return Some(Unfit::Constraint(constraint.key.clone()));
+    }
+    // An agent that says nothing is of a version that runs programs as anybody; it goes on as it did until it is upgraded.
+    if let Some(users) = &node.record.facts.attributes.users
+        && !users.permit(&spec.user)
+    {
+        let (declared, permitted) = (spec.user.clone(), users.names());
+        return Some(Unfit::User { declared, permitted });
     }
     if instances > 0 && (spec.alone || spec.replicas().is_none()) {
         return Some(Unfit::Taken);

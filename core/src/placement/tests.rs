@@ -251,3 +251,51 @@ fn what_is_to_be_near_goes_where_the_way_is_short() {
         Some(0)
     );
 }
+
+#[test]
+fn a_node_takes_only_users_that_its_agent_permits() {
+    use crate::node::{User, Users};
+    let user = |name: &str, uid| User {
+        name: name.to_owned(),
+        uid,
+    };
+    let users = |default: &str, permitted: &[User]| Users {
+        default: default.to_owned(),
+        permitted: permitted.to_vec(),
+    };
+    let some = users(
+        "nobody",
+        &[user("nobody", Some(65_534)), user("admin", Some(0)), user("ldap", None)],
+    );
+    for (declared, permitted) in [
+        ("", true),
+        ("nobody", true),
+        ("65534", true),
+        ("0", true),
+        ("00", true),
+        ("ldap", true),
+        // The host may know it as the same number; only its agent can tell.
+        ("root", false),
+        ("1", false),
+    ] {
+        assert_eq!(some.permit(declared), permitted, "{declared:?}");
+    }
+    assert!(some.root() && !users("", &[user("web", Some(800))]).root());
+    assert!(!users("", &[]).permit(""));
+    assert_eq!(some.names(), "nobody, admin, ldap");
+    let mut fleet = fleet(&["a", "a"]);
+    let facts = Arc::make_mut(&mut Arc::make_mut(&mut fleet.nodes[1].record).facts);
+    facts.attributes.users = Some(some);
+    let mut spec = web(2);
+    spec.user = "root".to_owned();
+    let unfit = |spec: &Spec, at: usize| {
+        let unfit = fleet.unfit(spec, &Standing::default(), &fleet.nodes()[at]);
+        unfit.map(|unfit| unfit.to_string())
+    };
+    // An agent that says nothing is of a version that takes everything.
+    assert_eq!(unfit(&spec, 0), None);
+    let why = "its agent runs no program as \"root\", only as nobody, admin, ldap: see `users` in its configuration";
+    assert_eq!(unfit(&spec, 1).as_deref(), Some(why));
+    spec.user.clear();
+    assert_eq!(unfit(&spec, 1), None);
+}

@@ -11,7 +11,7 @@ mod view;
 
 pub use record::{Assignment, AssignmentId, End, Goal, Workload};
 pub use spec::{
-    BadSpec, Check, Constraint, Kind, Limits, Operator, Probe, Resources, Restart, Spec, Stop, Update, limits,
+    BadSpec, Check, Constraint, Kind, Limits, Operator, Probe, Resources, Restart, Spec, Stop, Update, is_user, limits,
 };
 pub use status::{Assigned, Exit, Phase, Status};
 pub use table::{Declared, Held, Table};

@@ -4,7 +4,7 @@ mod check;
 
 use std::{collections::BTreeMap, time::Duration};
 
-pub use check::BadSpec;
+pub use check::{BadSpec, is_user};
 use serde::{Deserialize, Serialize};
 
 /// Bounds of a declaration; beyond one it is refused, with the field named.
@@ -240,7 +240,7 @@ pub struct Spec {
     pub env: BTreeMap<String, String>,
     /// Where it runs; empty for a directory of its own.
     pub directory: String,
-    /// As whom; empty for the agent's user.
+    /// As whom; empty for the user that its node's agent takes by default.
     pub user: String,
     /// What it is promised.
     pub resources: Resources,

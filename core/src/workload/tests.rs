@@ -157,3 +157,37 @@ mod rows {
         }
     }
 }
+
+#[test]
+fn what_agents_give_programs_cannot_be_declared_and_what_was_declared_before_still_runs() {
+    let with = |key: &str| {
+        let mut spec = Spec::new("web", "/bin/web");
+        spec.ports = vec!["http".to_owned()];
+        spec.env.insert(key.to_owned(), "1".to_owned());
+        spec
+    };
+    for key in ["WYNEOS_FENCE", "WYNEOS_", "WYNEOS_OTHER", "PORT_http", "PORT_other"] {
+        let refused = with(key).check_declared().unwrap_err();
+        assert_eq!(refused.field, format!("env.{key}"));
+        assert_eq!(with(key).check(), Ok(()));
+    }
+    for key in ["PATH", "WYNEOS", "PORT", "LD_PRELOAD", "MY_WYNEOS_FENCE"] {
+        assert_eq!(with(key).check_declared(), Ok(()), "{key}");
+    }
+    for (user, right) in [
+        ("", true),
+        ("web", true),
+        ("DOMAIN\\web user", true),
+        ("0", true),
+        ("-h", false),
+        ("a:b", false),
+        ("/root", false),
+        ("a\nb", false),
+        ("4294967295", false),
+    ] {
+        let mut spec = Spec::new("web", "/bin/web");
+        spec.user = user.to_owned();
+        assert_eq!(spec.check_declared().is_ok(), right, "{user:?}");
+        assert_eq!(spec.check(), Ok(()));
+    }
+}

@@ -165,6 +165,7 @@ pub(super) fn row(fields: &mut Fields, node: &v1::NodeRow) {
         fields.add("Host", clean(&format!("{} {} {}", is.os, is.kernel, is.architecture)));
         fields.add("Cgroups", clean(&is.cgroups));
         fields.add("Containment", containment(is));
+        users(fields, is.users.as_ref());
     }
     if let Some(capacity) = &node.capacity {
         fields.add(
@@ -181,6 +182,40 @@ pub(super) fn row(fields: &mut Fields, node: &v1::NodeRow) {
         .add("Labels", labels.join(", "))
         .add("Binary", text::hex(&node.binary_digest))
         .add("Config", text::hex(&node.config_digest));
+}
+
+/// As whom programs run there, and what that means where it may be root.
+fn users(fields: &mut Fields, users: Option<&v1::NodeUsers>) {
+    let Some(users) = users else {
+        fields.add(
+            "Users",
+            "not said: its agent is older, and runs programs as any user, root too; upgrade it",
+        );
+        return;
+    };
+    let marked = |user: &v1::NodeUser| {
+        let default = if user.name == users.default_user {
+            " (default)"
+        } else {
+            ""
+        };
+        clean(&format!("{}{default}", user.name))
+    };
+    let names: Vec<String> = users.permitted.iter().map(marked).collect();
+    fields.add(
+        "Users",
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        },
+    );
+    if users.permitted.iter().any(|user| user.uid == Some(0)) {
+        fields.add(
+            "Warning",
+            "programs may run as root here: whoever may apply a declaration has this host, and limits do not hold such programs",
+        );
+    }
 }
 
 /// `wynectl version`.

@@ -46,6 +46,17 @@ fn text(field: &str, text: &str) -> Result<(), BadSpec> {
     }
 }
 
+/// True for what can be the name or number of a user of a host. Which users there are is for the host to say.
+pub fn is_user(text: &str) -> bool {
+    let forbidden = |char: char| char.is_control() || char == ':' || char == '/';
+    // The kernel takes the highest number for no change at all.
+    let none = text.parse() == Ok(u32::MAX);
+    (1..=crate::limits::USER).contains(&text.len()) && !text.starts_with('-') && !text.contains(forbidden) && !none
+}
+
+/// What names of variables begin with that every program finds from us.
+const RESERVED: [&str; 2] = ["WYNEOS_", "PORT_"];
+
 fn span(field: &str, span: Duration, least: Duration) -> Result<(), BadSpec> {
     match (least..=limits::SPAN).contains(&span) {
         true => Ok(()),
@@ -74,6 +85,29 @@ impl Spec {
         self.check_process()?;
         self.check_placement()?;
         self.check_times()
+    }
+
+    /// Whether it can be declared: what [`Spec::check`] says, and what declarations accepted by earlier versions may lack. Those still run, with
+    /// what every program finds from us in the place of their own.
+    ///
+    /// # Errors
+    /// The first field that is wrong.
+    pub fn check_declared(&self) -> Result<(), BadSpec> {
+        self.check()?;
+        if !self.user.is_empty() && !is_user(&self.user) {
+            return bad(
+                "user",
+                "not the name or number of a user: 1 to 256 bytes, no ':' or '/', not beginning with '-'",
+            );
+        }
+        let reserved = |key: &&String| RESERVED.iter().any(|start| key.starts_with(start));
+        match self.env.keys().find(reserved) {
+            Some(key) => bad(
+                format!("env.{key}"),
+                "names that begin with WYNEOS_ or PORT_ are given by the agent: choose another",
+            ),
+            None => Ok(()),
+        }
     }
 
     fn check_process(&self) -> Result<(), BadSpec> {

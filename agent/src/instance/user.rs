@@ -1,0 +1,300 @@
+//! The user that an instance's programs run as: which one, whether the agent's configuration permits it, and becoming it.
+//!
+//! A declaration may name only users that the agent's configuration lists; where it names none, a default one without privileges is taken.
+//! What counts is the number that the host's name service gives, never how the user is written. Whoever changes the list changes it for every
+//! process that is started from then on: it lies in a file beside the instances, which is read each time.
+
+mod nss;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs, io,
+    os::unix::fs::{PermissionsExt, chown, fchown},
+    path::{Path, PathBuf},
+};
+
+use nss::{Entry, Lookup, LookupError, PATIENCE, Sources};
+use rustix::{
+    fs::{Access, FileType, Gid, Uid, access, fstat},
+    process::{getegid, geteuid},
+    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+};
+use serde::{Deserialize, Serialize};
+use wyneos_core::node::{User, Users};
+use wyneos_shell::files;
+
+use super::{Home, replace};
+
+/// Which users programs may run as on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Policy {
+    /// The user of a declaration that names none.
+    default: String,
+    /// Users that declarations may name besides.
+    others: Vec<String>,
+}
+
+impl Policy {
+    /// The policy of a configuration. An agent that is not root can run programs as its own user alone, whatever the configuration says.
+    pub(crate) fn new(work_user: &str, users: &[String]) -> Policy {
+        let own = geteuid();
+        if own.is_root() {
+            return Policy {
+                default: work_user.to_owned(),
+                others: users.to_vec(),
+            };
+        }
+        if !users.is_empty() {
+            tracing::warn!(
+                ?users,
+                "the agent does not run as root, so programs run as its own user alone"
+            );
+        }
+        let number = own.as_raw().to_string();
+        let lookup = Lookup::new(Sources::default(), PATIENCE);
+        Policy {
+            default: lookup.user(&number).map_or(number, |entry| entry.name),
+            others: Vec::new(),
+        }
+    }
+
+    /// Writes the policy where whatever starts a program finds it. One that cannot be written leaves none: then nothing is started, and what runs
+    /// goes on.
+    pub(crate) fn write(&self, instances: &Path) -> io::Result<()> {
+        let path = instances.join(FILE);
+        let bytes = serde_json::to_vec(self)?;
+        if fs::read(&path).is_ok_and(|there| there == bytes) {
+            return Ok(());
+        }
+        replace(&path, &bytes).inspect_err(|_| drop(fs::remove_file(&path)))
+    }
+
+    fn read(instances: &Path) -> Result<Policy, String> {
+        let path = instances.join(FILE);
+        let cannot = |error: io::Error| format!("cannot read which users are permitted: {}: {error}", path.display());
+        let bytes = fs::read(&path).map_err(cannot)?;
+        serde_json::from_slice(&bytes).map_err(|error| cannot(error.into()))
+    }
+
+    fn names(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.default).chain(&self.others)
+    }
+
+    /// What the coordinator is told of it: the users that this host has, by their numbers. One whose lookup failed stands without.
+    pub(crate) fn told(&self) -> Users {
+        let lookup = Lookup::new(Sources::default(), PATIENCE);
+        let mut users = Users::default();
+        for name in self.names() {
+            let uid = match lookup.user(name) {
+                Ok(entry) => Some(entry.uid),
+                Err(LookupError::Unknown(_)) => {
+                    tracing::warn!(
+                        user = name,
+                        "no program can run as this user: it is not known on this host"
+                    );
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "whether programs can run as this user is not known");
+                    None
+                }
+            };
+            if name == &self.default {
+                users.default.clone_from(name);
+            }
+            users.permitted.push(User {
+                name: name.clone(),
+                uid,
+            });
+        }
+        if users.root() {
+            tracing::warn!("programs may run as root here: whoever may apply a declaration has this host");
+        }
+        users
+    }
+
+    /// Whether programs may run as `user`, which a declaration names as `declared`.
+    fn permits(&self, declared: &str, user: &Entry, lookup: &Lookup) -> Result<(), String> {
+        if self.names().any(|name| name == declared) {
+            return Ok(());
+        }
+        let mut failed = None;
+        for name in self.names() {
+            match lookup.user(name) {
+                Ok(entry) if entry.uid == user.uid => return Ok(()),
+                Ok(_) | Err(LookupError::Unknown(_)) => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        let uid = user.uid;
+        match failed {
+            Some(error) => Err(format!(
+                "whether programs may run as {declared:?} is not known: {error}"
+            )),
+            None => Err(format!(
+                "programs may not run as {declared:?} (user number {uid}) on this node: its agent's configuration lists {} \
+                 (work_user, users)",
+                self.names().map(String::as_str).collect::<Vec<_>>().join(", ")
+            )),
+        }
+    }
+}
+
+/// Name of the policy's file, beside the instances' directories.
+const FILE: &str = "users.json";
+
+/// What a program of an instance runs as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    /// The name, for messages.
+    name: String,
+    uid: u32,
+    gid: u32,
+    /// All groups, the primary one among them.
+    groups: Vec<u32>,
+}
+
+impl Identity {
+    /// The identity that an instance's program is started with, kept for its checks.
+    pub(super) fn of_program(home: &Home, declared: &str) -> Result<Identity, String> {
+        let kept = home.0.join("user.json");
+        let found = Identity::find(home, declared);
+        let written = match &found {
+            Ok(identity) => serde_json::to_vec(identity)
+                .map_err(io::Error::from)
+                .and_then(|bytes| replace(&kept, &bytes)),
+            Err(_) => Err(io::ErrorKind::NotFound.into()),
+        };
+        if written.is_err() {
+            // That of an earlier process is not this one's.
+            drop(fs::remove_file(&kept));
+        }
+        found
+    }
+
+    /// The identity of a check: the one that the program was started with.
+    pub(super) fn of_check(home: &Home, declared: &str) -> Result<Identity, String> {
+        let kept = fs::read(home.0.join("user.json")).ok();
+        match kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            Some(identity) => Ok(identity),
+            None => Identity::find(home, declared),
+        }
+    }
+
+    fn find(home: &Home, declared: &str) -> Result<Identity, String> {
+        let lookup = Lookup::new(Sources::default(), PATIENCE);
+        let told = |error: LookupError| error.to_string();
+        let own = geteuid();
+        if !own.is_root() {
+            let own = own.as_raw();
+            if !declared.is_empty() && lookup.user(declared).map_err(told)?.uid != own {
+                return Err(format!(
+                    "programs may not run as {declared:?} on this node: its agent does not run as root, so they run as its own user \
+                     (number {own}) alone"
+                ));
+            }
+            return Ok(Identity {
+                name: own.to_string(),
+                uid: own,
+                gid: getegid().as_raw(),
+                groups: Vec::new(),
+            });
+        }
+        let instances = home.0.parent().unwrap_or(Path::new("/"));
+        let policy = Policy::read(instances)?;
+        let declared = if declared.is_empty() { &policy.default } else { declared };
+        let entry = lookup.user(declared).map_err(told)?;
+        policy.permits(declared, &entry, &lookup)?;
+        let groups = lookup.groups(&entry).map_err(told)?;
+        Ok(Identity {
+            name: entry.name,
+            uid: entry.uid,
+            gid: entry.gid,
+            groups,
+        })
+    }
+
+    /// Makes the instance's own directory the user's, and the pipes that its program writes to: a program may open those anew by their
+    /// names in `/proc`, as with `/dev/stdout`.
+    pub(super) fn own(&self, work: &Path) -> Result<(), String> {
+        let is_root = geteuid().is_root();
+        let own = || -> io::Result<()> {
+            files::make_dir(work, 0o700)?;
+            match is_root {
+                true => chown(work, Some(self.uid), Some(self.gid)),
+                false => Ok(()),
+            }
+        };
+        own().map_err(|error| format!("cannot make {} for the user {:?}: {error}", work.display(), self.name))?;
+        if !is_root {
+            return Ok(());
+        }
+        for stream in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
+            let is_pipe = fstat(stream).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+            if is_pipe {
+                // Most programs never open them.
+                drop(fchown(stream, Some(self.uid), Some(self.gid)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Becomes the user, with all groups. This process has one thread.
+    pub(super) fn become_it(&self) -> Result<(), String> {
+        if !geteuid().is_root() {
+            return Ok(());
+        }
+        let (user, group) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
+        let change = || {
+            set_thread_groups(&groups)?;
+            set_thread_res_gid(group, group, group)?;
+            set_thread_res_uid(user, user, user)
+        };
+        change()
+            .map_err(|error: rustix::io::Errno| format!("cannot run as {:?}: the agent may not ({error})", self.name))
+    }
+
+    /// Enters the directory that the program begins in, as the user.
+    pub(super) fn enter(&self, directory: &Path) -> Result<(), String> {
+        let Err(error) = std::env::set_current_dir(directory) else {
+            return Ok(());
+        };
+        let closed = || {
+            directory
+                .ancestors()
+                .skip(1)
+                .filter(|above| access(*above, Access::EXEC_OK).is_err())
+        };
+        // The topmost of them: what is below cannot even be looked at.
+        let reason = match (error.kind(), closed().last()) {
+            (io::ErrorKind::PermissionDenied, Some(above)) => self.closed(above),
+            _ => error.to_string(),
+        };
+        Err(format!("cannot enter {}: {reason}", directory.display()))
+    }
+
+    fn closed(&self, directory: &Path) -> String {
+        let mode = fs::metadata(directory).map_or_else(
+            |_| "unknown".to_owned(),
+            |there| format!("{:04o}", there.permissions().mode() & 0o7777),
+        );
+        let (name, path) = (&self.name, directory.display());
+        format!(
+            "the user {name:?} may not pass through {path} (mode {mode}): chmod o+x {path}, or move the agent's data_dir"
+        )
+    }
+
+    /// The name, for messages.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Makes the directory of instances, which their users pass through and cannot list, and leaves the policy in it.
+pub(crate) fn prepare(instances: PathBuf, policy: &Policy) -> io::Result<PathBuf> {
+    files::make_dir(&instances, 0o711)?;
+    policy.write(&instances)?;
+    Ok(instances)
+}

@@ -1,0 +1,155 @@
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A host's name service, put together from scripts and files.
+struct Host(TempDir);
+
+impl Host {
+    fn new() -> Host {
+        Host(tempfile::tempdir().unwrap())
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        let path = self.0.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn file(&self, name: &str, text: &str) -> &'static str {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        Box::leak(path.display().to_string().into_boxed_str())
+    }
+
+    fn lookup(&self, passwd: &'static str, group: &'static str, patience: Duration) -> Lookup {
+        let path = self.0.path().display().to_string();
+        Lookup::new(Sources { path, passwd, group }, patience)
+    }
+}
+
+fn entry(name: &str, uid: u32, gid: u32) -> Entry {
+    let name = name.to_owned();
+    Entry { name, uid, gid }
+}
+
+#[test]
+fn users_are_those_of_this_host() {
+    let lookup = Lookup::new(Sources::default(), PATIENCE);
+    assert_eq!(lookup.user("root"), Ok(entry("root", 0, 0)));
+    // However it is written, and never as nothing at all, which would leave the user as it is.
+    for zero in ["0", "00", "+0"] {
+        assert_eq!(lookup.user(zero).map(|user| user.uid), Ok(0), "{zero}");
+    }
+    for wrong in ["", "-0", "-h", "root:x", "/root", "ro\not", "4294967295"] {
+        assert!(lookup.user(wrong).is_err(), "{wrong:?}");
+    }
+    let unknown = lookup.user("no-such-user").unwrap_err().to_string();
+    assert_eq!(unknown, "there is no user \"no-such-user\" on this host");
+    // A number that is nobody's stands for itself.
+    assert_eq!(lookup.user("1234567"), Ok(entry("1234567", 1_234_567, 1_234_567)));
+    assert_eq!(
+        lookup.groups(&entry("1234567", 1_234_567, 1_234_567)),
+        Ok(vec![1_234_567])
+    );
+}
+
+#[test]
+fn another_source_than_files_is_asked() {
+    let host = Host::new();
+    host.program(
+        "getent",
+        "[ $1 = passwd ] && [ $2 = alice ] && echo 'alice:*:70001:70000::/:/bin/sh' || exit 2",
+    );
+    host.program("id", "[ $2 = alice ] && echo 70000 70005 70003 70005");
+    let lookup = host.lookup("/nowhere", "/nowhere", PATIENCE);
+    let alice = lookup.user("alice").unwrap();
+    assert_eq!(alice, entry("alice", 70_001, 70_000));
+    assert_eq!(lookup.groups(&alice), Ok(vec![70_000, 70_003, 70_005]));
+    assert_eq!(lookup.user("bob"), Err(LookupError::Unknown("bob".to_owned())));
+}
+
+#[test]
+fn files_stand_in_for_programs_that_are_not_there() {
+    let host = Host::new();
+    let passwd = host.file(
+        "passwd",
+        "root:x:0:0::/root:/bin/sh\nweb:x:800:801::/:/bin/false\nbad:x:4294967295:0::/:\n",
+    );
+    let group = host.file(
+        "group",
+        "root:x:0:\nweb:x:801:\nssl:x:900:mail,web\naudio:x:901:webber\nlog:x:902:web\nother:x:7777:\n",
+    );
+    let lookup = host.lookup(passwd, group, PATIENCE);
+    let web = entry("web", 800, 801);
+    assert_eq!(lookup.user("web"), Ok(web.clone()));
+    assert_eq!(lookup.user("800"), Ok(web.clone()));
+    assert_eq!(lookup.groups(&web), Ok(vec![801, 900, 902]));
+    assert!(lookup.user("bad").is_err());
+    // Its group would be another's.
+    let error = lookup.user("7777").unwrap_err().to_string();
+    assert!(
+        error.contains("\"7777\"") && error.contains("a group has it"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_directory_server_that_does_not_answer_is_given_up() {
+    let host = Host::new();
+    host.program("getent", "exec /bin/sleep 60");
+    let began = Instant::now();
+    let error = host
+        .lookup("/nowhere", "/nowhere", Duration::from_millis(200))
+        .user("web");
+    assert!(began.elapsed() < Duration::from_secs(30));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("\"web\"") && error.contains("did not answer"), "{error}");
+}
+
+#[test]
+fn what_is_permitted_is_a_number_and_not_a_spelling() {
+    let lookup = Lookup::new(Sources::default(), PATIENCE);
+    let policy = |others: &[&str]| Policy {
+        default: "65534".to_owned(),
+        others: others.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let permits = |policy: &Policy, declared: &str| policy.permits(declared, &lookup.user(declared).unwrap(), &lookup);
+    for root in ["root", "0", "00", "+0"] {
+        let error = permits(&policy(&["daemon"]), root).unwrap_err();
+        assert!(error.contains("may not run as") && error.contains("daemon"), "{error}");
+        for listed in ["root", "0", "000"] {
+            assert_eq!(permits(&policy(&[listed]), root), Ok(()));
+        }
+    }
+    assert_eq!(permits(&policy(&[]), "65534"), Ok(()));
+    assert!(permits(&policy(&[]), "daemon").is_err());
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_permits_nothing() {
+    let instances = tempfile::tempdir().unwrap();
+    let home = Home(instances.path().join("1"));
+    fs::create_dir(&home.0).unwrap();
+    if !geteuid().is_root() {
+        return;
+    }
+    let error = Identity::find(&home, "").unwrap_err();
+    assert!(error.contains("which users are permitted"), "{error}");
+    fs::write(instances.path().join(FILE), "{").unwrap();
+    assert!(Identity::find(&home, "root").is_err());
+    let policy = Policy {
+        default: "root".to_owned(),
+        others: Vec::new(),
+    };
+    policy.write(instances.path()).unwrap();
+    assert_eq!(Identity::find(&home, "").unwrap().uid, 0);
+    // What a check runs as is what its program was started as, and not what is permitted by now.
+    Identity::of_program(&home, "").unwrap();
+    fs::remove_file(instances.path().join(FILE)).unwrap();
+    assert_eq!(Identity::of_check(&home, "").unwrap().uid, 0);
+    assert!(Identity::of_program(&home, "").is_err());
+    assert!(Identity::of_check(&home, "").is_err());
+}

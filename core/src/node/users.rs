@@ -1,0 +1,46 @@
+//! Users of a host that programs of workloads may run as.
+
+use serde::{Deserialize, Serialize};
+
+/// Users of a host that programs of workloads may run as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Users {
+    /// The one of declarations that name none, by its name or number; empty where the host does not know it.
+    pub default: String,
+    /// All that are permitted, the default one among them.
+    pub permitted: Vec<User>,
+}
+
+/// A user of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// By its name or number, as the agent's configuration has it.
+    pub name: String,
+    /// The number that the host knows it by; `None` when the host could not tell.
+    pub uid: Option<u32>,
+}
+
+impl Users {
+    /// Whether a program may run as the user that a declaration names; empty for none.
+    pub fn permit(&self, declared: &str) -> bool {
+        let number = declared.parse::<u32>().ok();
+        let is_it = |user: &User| user.name == declared || number.is_some() && user.uid == number;
+        match declared {
+            "" => !self.default.is_empty(),
+            _ => self.permitted.iter().any(is_it),
+        }
+    }
+
+    /// Whether a program may run as root.
+    pub fn root(&self) -> bool {
+        self.permitted.iter().any(|user| user.uid == Some(0))
+    }
+
+    /// Their names, the default one first.
+    pub fn names(&self) -> String {
+        let others = self.permitted.iter().map(|user| user.name.as_str());
+        let others = others.filter(|name| *name != self.default);
+        let default = Some(self.default.as_str()).filter(|name| !name.is_empty());
+        default.into_iter().chain(others).collect::<Vec<_>>().join(", ")
+    }
+}
