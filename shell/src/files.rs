@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use rustix::{fs::Mode, process::umask};
+use rustix::{
+    fs::Mode,
+    process::{geteuid, umask},
+};
 use wyneos::identity::Credentials;
 
 /// Sets which permissions files are never made with by this process, whatever it was started with. Programs of the cluster take 077, before
@@ -53,9 +56,14 @@ pub fn mend_mode(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 /// Mends the modes of what earlier versions left in a directory: `mode_of` says what mode a path below it should have, by that path and whether
-/// it is a directory; what it says `None` of is left alone, and not looked into. No link is followed. What cannot be mended is logged.
+/// it is a directory; what it says `None` of is left alone; that, and directories of other users, are not looked into, and no
+/// link is followed. What cannot be mended is logged.
 pub fn mend(directory: &Path, mode_of: &dyn Fn(&Path, bool) -> Option<u32>) {
     mend_below(directory, Path::new(""), mode_of);
+}
+
+fn is_own(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|there| there.uid() == geteuid().as_raw())
 }
 
 fn mend_below(directory: &Path, below: &Path, mode_of: &dyn Fn(&Path, bool) -> Option<u32>) {
@@ -67,7 +75,7 @@ fn mend_below(directory: &Path, below: &Path, mode_of: &dyn Fn(&Path, bool) -> O
         };
         let path = entry.path();
         match mend_mode(&path, mode) {
-            Ok(()) if kind.is_dir() => mend_below(directory, &below, mode_of),
+            Ok(()) if kind.is_dir() && is_own(&path) => mend_below(directory, &below, mode_of),
             // It may have been removed meanwhile.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(path = %path.display(), %error, "cannot set its mode");

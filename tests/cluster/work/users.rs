@@ -99,7 +99,8 @@ async fn work_runs_as_nobody_and_as_root_only_where_that_is_listed() {
             "{planned}"
         );
     }
-    site.apply(&script("root", "id -u; exec sleep 1000", "user = \"0\"\n"));
+    let forever = script("root", "id -u; exec sleep 1000", "user = \"0\"\n");
+    site.apply(&forever.replace("batch", "service"));
     let why = text(&site.ctl(&["why", "root"]));
     assert!(why.contains("do not permit its user"), "{why}");
     let shown = text(&site.ctl(&["node", "one"]));
