@@ -364,6 +364,8 @@ fn core_config(config: &Config, public_key: PublicKey) -> coordinator::Config {
         probe_interval: config.probe_interval.0,
         history: config.telemetry_history,
         max_nodes: config.max_nodes,
+        forget_after: Some(config.forget_after.0).filter(|after| !after.is_zero()),
+        certificate_life: config.certificate_ttl.0 + config.late_renewal.0,
         exposed: config.is_exposed(),
         ..coordinator::Config::new(wyneos::VERSION, public_key)
     }

@@ -69,6 +69,8 @@ wyneos_shell::config! {
     telemetry_history: usize = 120, "telemetry-history", "WYNEOS_COORDINATOR_TELEMETRY_HISTORY";
     /// Nodes known at most; 1 to 1000000.
     max_nodes: usize = 100_000, "max-nodes", "WYNEOS_COORDINATOR_MAX_NODES";
+    /// Nodes that are offline, left, revoked or were never admitted for this long are forgotten, 1m to 3650d; 0s: never. Time in which the coordinator does not run is not counted. Longer: a repaired machine is still known; shorter: lists are free of it sooner.
+    forget_after: Span = Span(Duration::ZERO), "forget-after", "WYNEOS_COORDINATOR_FORGET_AFTER";
     /// Sealed snapshots are kept for this long, 1s or more.
     history_max_age: Span = Span(Duration::from_secs(24 * 3600)), "history-max-age", "WYNEOS_COORDINATOR_HISTORY_MAX_AGE";
     /// Sealed snapshots kept at most; 2 or more. Each takes about 400 bytes a node on disk.
@@ -107,6 +109,9 @@ impl Config {
         span("history_max_age", self.history_max_age, second, hour * 24 * 3650)?;
         number("telemetry_history", self.telemetry_history as u64, 10, 10_000)?;
         number("max_nodes", self.max_nodes as u64, 1, 1_000_000)?;
+        if !self.forget_after.0.is_zero() {
+            span("forget_after", self.forget_after, minute, hour * 24 * 3650)?;
+        }
         number("history_max_count", self.history_max_count, 2, u64::MAX)?;
         number("events_max_count", self.events_max_count, 1_000, u64::MAX)?;
         number("max_subscribers", self.max_subscribers as u64, 1, 100_000)?;

@@ -123,6 +123,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
         }
         Refusal::Log(_) => Status::with_error_details(Code::Unavailable, refusal.to_string(), info("LOG")),
         Refusal::Revision { .. } => Status::with_error_details(Code::Aborted, refusal.to_string(), info("REVISION")),
+        Refusal::NotYet { reason, detail } => precondition(reason, detail.clone()),
         Refusal::Unknown { .. } => not_found("UNKNOWN", refusal.to_string()),
         Refusal::Exists { .. } => Status::with_error_details(Code::AlreadyExists, refusal.to_string(), info("EXISTS")),
         Refusal::Denied(why) => denied(denial(*why), refusal.to_string()),

@@ -17,6 +17,10 @@ pub const TOKENS: usize = 256;
 /// Operators kept at most; a further one is refused.
 pub const OPERATORS: usize = 1_000;
 
+/// Nodes that were revoked and then forgotten, remembered at most. At the limit those go whose certificates have expired; where there is
+/// none, no further revoked node is forgotten.
+pub const BARRED: usize = 1_024;
+
 /// Uses of one join token at most.
 pub const USES: u32 = 10_000;
 
@@ -179,13 +183,27 @@ impl OperatorRecord {
     }
 }
 
-/// Tokens and operators.
+/// What is kept of a node that was revoked and then forgotten: its revocation holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Barred {
+    /// The name that it had.
+    pub name: String,
+    /// By what it was known; `None` for a node that never had a certificate.
+    pub identity: Option<Identity>,
+    /// When it was forgotten.
+    pub time: WallTime,
+}
+
+/// Tokens, operators, and nodes that stay shut out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
     /// Join tokens by their ids.
     pub tokens: BTreeMap<String, TokenRecord>,
     /// Operators by their names.
     pub operators: BTreeMap<String, OperatorRecord>,
+    /// Nodes that were revoked and then forgotten.
+    #[serde(default)]
+    pub barred: BTreeMap<NodeId, Barred>,
 }
 
 /// Why an operator's certificate lets nobody in.
@@ -225,6 +243,12 @@ impl Access {
             return Err(Shut::Role);
         }
         if record.holds(now) { Ok(()) } else { Err(Shut::Expired) }
+    }
+
+    /// True for a node that was revoked and then forgotten, and for whoever shows its key.
+    pub fn is_barred(&self, node: NodeId, key: Option<&Digest>) -> bool {
+        let holds = |barred: &Barred| key.is_some() && barred.identity.as_ref().map(|identity| &identity.key) == key;
+        self.barred.contains_key(&node) || self.barred.values().any(holds)
     }
 
     /// The operator whose bearer token has this hash, if it lets it in.

@@ -329,6 +329,12 @@ impl Autonomy {
         over.into_iter().filter_map(|key| self.resolve(key)).collect()
     }
 
+    /// A node is forgotten: what was open about it is resolved.
+    pub fn forget(&mut self, index: NodeIndex) -> Vec<Arc<Decision>> {
+        let open: Vec<_> = self.open.keys().filter(|key| key.0 == index).copied().collect();
+        open.into_iter().filter_map(|key| self.resolve(key)).collect()
+    }
+
     fn resolve(&mut self, key: (NodeIndex, Topic)) -> Option<Arc<Decision>> {
         let mut decision = self.open.remove(&key)?.decision;
         Arc::make_mut(&mut decision).outcome = Outcome::Resolved;

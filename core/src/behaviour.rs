@@ -243,6 +243,21 @@ impl BehaviourLoop {
         Some(pending)
     }
 
+    /// A node is forgotten: its directives are given up.
+    pub fn forget(&mut self, node: NodeIndex) -> Vec<Pending> {
+        let (gone, kept) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(|(_, pending)| pending.node == node);
+        self.pending = kept;
+        let gone: BTreeMap<u64, Pending> = gone;
+        self.counts.expired += gone.len() as u64;
+        let expired = |pending: Pending| Pending {
+            state: State::Expired,
+            ..pending
+        };
+        gone.into_values().map(expired).collect()
+    }
+
     /// A directive under way.
     pub fn get(&self, id: u64) -> Option<&Pending> {
         self.pending.get(&id)

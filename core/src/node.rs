@@ -300,6 +300,9 @@ pub struct NodeRecord {
     /// While it is drained: when what is left on it is stopped all the same.
     #[serde(default)]
     pub drain_deadline: Option<WallTime>,
+    /// How long coordinators ran while it was gone, as far as that was written down. Counted only where nodes are forgotten by age.
+    #[serde(default)]
+    pub gone: Duration,
 }
 
 impl NodeRecord {
@@ -335,6 +338,7 @@ impl NodeRecord {
             departed: None,
             lease: Duration::ZERO,
             drain_deadline: None,
+            gone: Duration::ZERO,
         }
     }
 
@@ -356,6 +360,9 @@ impl NodeRecord {
 pub struct NodeIndex(pub u32);
 
 impl NodeIndex {
+    /// Where instances were that ended on a node which was forgotten since.
+    pub const NOWHERE: NodeIndex = NodeIndex(u32::MAX);
+
     /// As an index.
     pub fn get(self) -> usize {
         self.0 as usize

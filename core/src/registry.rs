@@ -1,18 +1,59 @@
-//! The Orchestrator Registry: register, find, list.
+//! The Orchestrator Registry: register, find, list, forget.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use crate::{
-    id::NodeId,
-    node::{ConnId, Node, NodeIndex},
+    id::{NodeId, Uuid},
+    node::{Admission, Cause, ConnId, Eligibility, Liveness, Node, NodeIndex, NodeRecord},
+    time::{Time, WallTime},
 };
 
 /// Every node of the cluster, and the indexes that find it.
-#[derive(Debug, Default)]
+///
+/// A node's place is an index into tables of several systems, the history of telemetry among them. The place of a forgotten node is
+/// therefore empty for as long as that history reaches back, and given to another node only afterwards.
+#[derive(Debug)]
 pub struct Registry {
-    nodes: Vec<Node>,
+    nodes: Vec<Option<Node>>,
+    /// Stands in an empty place: a node that is gone and takes nothing. A second one takes what is written there, and is not read.
+    nobody: Box<Node>,
+    written_off: Box<Node>,
     by_id: BTreeMap<NodeId, NodeIndex>,
     by_conn: BTreeMap<ConnId, NodeIndex>,
+    /// Empty places, and the cycle from which each may be taken again; the earliest first.
+    resting: VecDeque<(u64, NodeIndex)>,
+    /// Empty places that may be taken.
+    free: BTreeSet<NodeIndex>,
+}
+
+/// Places, empty ones included, for each node that may be known. At this many a node that joins waits until an empty place has rested.
+const PLACES: usize = 2;
+
+fn nobody() -> Node {
+    let record = NodeRecord {
+        admission: Admission::Revoked,
+        eligibility: Eligibility::Isolated,
+        departed: Some((Liveness::Left, Cause::Goodbye, WallTime(0))),
+        ..NodeRecord::enrolled(Uuid([0; 16]), "")
+    };
+    Node::new(Arc::new(record), WallTime(0), Time(0))
+}
+
+impl Default for Registry {
+    fn default() -> Registry {
+        Registry {
+            nodes: Vec::new(),
+            nobody: Box::new(nobody()),
+            written_off: Box::new(nobody()),
+            by_id: BTreeMap::new(),
+            by_conn: BTreeMap::new(),
+            resting: VecDeque::new(),
+            free: BTreeSet::new(),
+        }
+    }
 }
 
 /// Why a text names no node.
@@ -56,12 +97,56 @@ pub fn resolve<T>(
 impl Registry {
     /// Adds a node, or returns where it already is.
     pub fn add(&mut self, id: NodeId, node: impl FnOnce() -> Node) -> NodeIndex {
-        let next = NodeIndex(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
-        let index = *self.by_id.entry(id).or_insert(next);
-        if index == next {
-            self.nodes.push(node());
+        if let Some(index) = self.by_id.get(&id) {
+            return *index;
         }
+        let index = self.free.pop_first().unwrap_or_else(|| {
+            self.nodes.push(None);
+            NodeIndex(u32::try_from(self.nodes.len() - 1).unwrap_or(u32::MAX))
+        });
+        if let Some(place) = self.nodes.get_mut(index.get()) {
+            *place = Some(node());
+        }
+        self.by_id.insert(id, index);
         index
+    }
+
+    /// Removes a node; its place is not taken again before [`Registry::tidy`] is told of cycle `until`.
+    pub fn remove(&mut self, index: NodeIndex, until: u64) -> Option<Node> {
+        let node = self.nodes.get_mut(index.get())?.take()?;
+        self.by_id.remove(&node.record.id());
+        if let Some(session) = &node.session {
+            self.by_conn.remove(&session.conn);
+        }
+        self.resting.push_back((until, index));
+        Some(node)
+    }
+
+    /// A cycle begins: places that have rested may be taken again, and those at the end are given up. Returns the number of places.
+    pub fn tidy(&mut self, cycle: u64) -> usize {
+        while let Some((_, index)) = self.resting.pop_front_if(|(until, _)| *until <= cycle) {
+            self.free.insert(index);
+        }
+        while let Some(last) = self
+            .free
+            .last()
+            .filter(|last| last.get() + 1 == self.nodes.len())
+            .copied()
+        {
+            self.free.remove(&last);
+            self.nodes.pop();
+        }
+        self.nodes.len()
+    }
+
+    /// True when a further node would have a place, where `most` may be known.
+    pub fn has_place(&self, most: usize) -> bool {
+        !self.free.is_empty() || self.nodes.len() < most.saturating_mul(PLACES)
+    }
+
+    /// A node; `None` for an empty place.
+    pub fn get(&self, index: NodeIndex) -> Option<&Node> {
+        self.nodes.get(index.get())?.as_ref()
     }
 
     /// The node with that id.
@@ -95,24 +180,26 @@ impl Registry {
         self.by_id.values().map(|&index| (index, &self[index]))
     }
 
-    /// Nodes in the order in which they came.
+    /// Nodes in the order of their places: that in which they came, but for those that took a forgotten node's.
     pub fn iter(&self) -> impl Iterator<Item = (NodeIndex, &Node)> {
-        (0u32..).map(NodeIndex).zip(&self.nodes)
+        let places = (0u32..).map(NodeIndex).zip(&self.nodes);
+        places.filter_map(|(index, node)| Some((index, node.as_ref()?)))
     }
 
-    /// Every place that is taken.
-    pub fn indexes(&self) -> impl Iterator<Item = NodeIndex> + use<> {
-        (0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)).map(NodeIndex)
+    /// Every place, in order; `None` for an empty one.
+    pub fn places(&self) -> impl ExactSizeIterator<Item = (NodeIndex, Option<&Node>)> {
+        let places = self.nodes.iter().enumerate();
+        places.map(|(at, node)| (NodeIndex(at as u32), node.as_ref()))
     }
 
     /// Number of nodes.
     pub fn len(&self) -> usize {
-        self.nodes.len()
+        self.by_id.len()
     }
 
     /// True when there is none.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.by_id.is_empty()
     }
 
     /// Number of transports.
@@ -124,13 +211,21 @@ impl Registry {
 impl std::ops::Index<NodeIndex> for Registry {
     type Output = Node;
 
+    /// The node; in an empty place nobody, who is gone and takes nothing.
     fn index(&self, index: NodeIndex) -> &Node {
-        &self.nodes[index.get()]
+        self.get(index).unwrap_or(&self.nobody)
     }
 }
 
 impl std::ops::IndexMut<NodeIndex> for Registry {
+    /// The node; what is changed of nobody is lost.
     fn index_mut(&mut self, index: NodeIndex) -> &mut Node {
-        &mut self.nodes[index.get()]
+        match self.nodes.get_mut(index.get()) {
+            Some(Some(node)) => node,
+            _ => &mut self.written_off,
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

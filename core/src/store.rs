@@ -8,7 +8,7 @@ use crate::{
     access::Access,
     autonomy::Policy,
     event::Event,
-    id::ClusterId,
+    id::{ClusterId, NodeId},
     integrity::{Digest, ZERO_DIGEST},
     node::NodeRecord,
     time::WallTime,
@@ -99,6 +99,8 @@ impl Durable {
 /// Changes that become durable together, or not at all.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
+    /// Nodes that are forgotten. One that is among `nodes`, too, came back afterwards.
+    pub forgotten: Vec<NodeId>,
     /// Nodes as they are now.
     pub nodes: Vec<Arc<NodeRecord>>,
     /// Events, in order, without a gap to those before.
@@ -122,6 +124,10 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         let work = self.workloads.is_empty() && self.assignments.is_empty();
         let rare = self.policy.is_none() && self.restored.is_none();
-        work && rare && self.nodes.is_empty() && self.events.is_empty() && self.access.is_none()
+        work && rare
+            && self.nodes.is_empty()
+            && self.forgotten.is_empty()
+            && self.events.is_empty()
+            && self.access.is_none()
     }
 }

@@ -66,6 +66,8 @@ struct Fault {
 enum Order {
     Restart(usize),
     Drain(u32, Option<u32>),
+    /// Refused while the node is there, or may have a lease.
+    Forget(u32),
 }
 
 #[derive(Clone, Debug)]
@@ -160,6 +162,7 @@ impl Case {
                 writeln!(text, "targets = [{}]", nodes.join(", ")).unwrap();
             }
         }
+        let drained = self.drained();
         for (at, order) in self.orders() {
             match order {
                 Order::Restart(work) => writeln!(
@@ -172,6 +175,13 @@ impl Case {
                     "[[command]]\nat = \"{at}s\"\nverb = \"drain\"\ntargets = [\"node-{}\"]\n{}",
                     node % self.nodes + 1,
                     deadline.map_or(String::new(), |deadline| format!("deadline = \"{deadline}s\""))
+                ),
+                // That it is to be empty would be forgotten with it.
+                Order::Forget(node) if drained.contains(&(node % self.nodes)) => Ok(()),
+                Order::Forget(node) => writeln!(
+                    text,
+                    "[[command]]\nat = \"{at}s\"\nverb = \"forget\"\ntargets = [\"node-{}\"]",
+                    node % self.nodes + 1
                 ),
             }
             .unwrap();
@@ -193,7 +203,7 @@ impl Case {
     fn drained(&self) -> std::collections::BTreeSet<u32> {
         let drains = self.orders().filter_map(|(_, order)| match order {
             Order::Drain(node, _) => Some(node % self.nodes),
-            Order::Restart(_) => None,
+            Order::Restart(_) | Order::Forget(_) => None,
         });
         drains.collect()
     }
@@ -252,7 +262,7 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]);
     // A silence is either one that is tolerated, or a long one: of one that ends just when it has lasted long enough for a verdict, nobody
     // can know yet that it is over.
-    let lasts = prop_oneof![Just(1), 10u32..50];
+    let lasts = prop_oneof![2 => Just(1), 2 => 10u32..50, 1 => 90u32..140];
     (what, TROUBLE, lasts, prop::collection::vec(0u32..8, 1..3)).prop_map(|(what, at, lasts, nodes)| Fault {
         what,
         at,
@@ -269,6 +279,11 @@ fn order() -> impl Strategy<Value = (u32, Order)> {
     (TROUBLE, order)
 }
 
+/// Somebody clears up, in time for what came back to be where it belongs in the end.
+fn forget() -> impl Strategy<Value = (u32, Order)> {
+    (90u32..250, 0u32..8).prop_map(|(at, node)| (at, Order::Forget(node)))
+}
+
 fn case() -> impl Strategy<Value = Case> {
     (
         1..u64::MAX >> 1,
@@ -278,7 +293,12 @@ fn case() -> impl Strategy<Value = Case> {
         prop::collection::vec(work(), 1..4),
         prop::collection::vec(fault(), 0..5),
         prop::collection::vec(order(), 0..2),
+        prop::collection::vec(forget(), 0..6),
     )
+        .prop_map(|(seed, nodes, zones, drift, work, faults, mut orders, forgets)| {
+            orders.extend(forgets);
+            (seed, nodes, zones, drift, work, faults, orders)
+        })
         .prop_map(|(seed, nodes, zones, drift, work, faults, orders)| Case {
             seed,
             nodes,

@@ -10,6 +10,7 @@ use wyneos_core::{
 use super::{
     ConvertError, FromAnswer, check,
     command::node,
+    instance::change_out,
     node::{labels_out, same},
     time::timestamp,
 };
@@ -46,6 +47,18 @@ impl TryFrom<v1::RevokeNodeRequest> for Command {
     fn try_from(request: v1::RevokeNodeRequest) -> Result<Command, ConvertError> {
         Ok(Command::Revoke {
             node: node(request.node)?,
+            reason: check::text("reason", request.reason, REASON)?,
+        })
+    }
+}
+
+impl TryFrom<v1::ForgetNodeRequest> for Command {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::ForgetNodeRequest) -> Result<Command, ConvertError> {
+        Ok(Command::Forget {
+            node: node(request.node)?,
+            plan: request.plan,
             reason: check::text("reason", request.reason, REASON)?,
         })
     }
@@ -164,6 +177,22 @@ macro_rules! admission_answers {
     };
 }
 admission_answers!(AdmitNodeResponse, RevokeNodeResponse);
+
+impl FromAnswer for v1::ForgetNodeResponse {
+    fn from_answer(answer: Answer) -> Option<Self> {
+        let Answer::Forgotten(forgotten) = answer else {
+            return None;
+        };
+        Some(v1::ForgetNodeResponse {
+            node_id: forgotten.node.to_string(),
+            name: forgotten.name,
+            applied: forgotten.applied,
+            barred: forgotten.barred,
+            changes: forgotten.changes.into_iter().map(change_out).collect(),
+            event_sequence: forgotten.event,
+        })
+    }
+}
 
 impl FromAnswer for v1::DeleteJoinTokenResponse {
     fn from_answer(answer: Answer) -> Option<Self> {

@@ -116,6 +116,7 @@ pub const RULES: &[Rule] = &[
     changes("wyneos.v1.ClusterService/CordonNode", OPERATE),
     changes("wyneos.v1.ClusterService/DrainNode", OPERATE),
     reads("wyneos.v1.ClusterService/EstimateRtt", READ),
+    changes("wyneos.v1.ClusterService/ForgetNode", ADMIN),
     reads("wyneos.v1.ClusterService/GetCluster", READ),
     reads("wyneos.v1.ClusterService/GetNode", READ),
     changes("wyneos.v1.ClusterService/LabelNode", OPERATE),

@@ -61,6 +61,7 @@ const RIGHTS: &[(&str, &str)] = &[
     ("ClusterService/CordonNode", "operator admin"),
     ("ClusterService/DrainNode", "operator admin"),
     ("ClusterService/EstimateRtt", "viewer operator deployer admin"),
+    ("ClusterService/ForgetNode", "admin"),
     ("ClusterService/GetCluster", "viewer operator deployer admin"),
     ("ClusterService/GetNode", "viewer operator deployer admin"),
     ("ClusterService/LabelNode", "operator admin"),

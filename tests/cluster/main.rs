@@ -9,6 +9,7 @@ mod configuration;
 mod dev;
 mod durability;
 mod enrolment;
+mod forgetting;
 mod harness;
 mod intruders;
 mod limits;

@@ -228,6 +228,13 @@ impl ClusterService for Services {
         self.command(request).await
     }
 
+    async fn forget_node(
+        &self,
+        request: Request<v1::ForgetNodeRequest>,
+    ) -> Result<Response<v1::ForgetNodeResponse>, Status> {
+        self.command(request).await
+    }
+
     type BackupStream = ReceiverStream<Result<v1::BackupResponse, Status>>;
 
     async fn backup(&self, _: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {

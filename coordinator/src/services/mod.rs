@@ -198,6 +198,8 @@ fn about(command: &Command) -> String {
         | Command::Admit { node } => format!("node {node}"),
         Command::Revoke { node, reason } if reason.is_empty() => format!("node {node}"),
         Command::Revoke { node, reason } => format!("node {node}: {reason}"),
+        Command::Forget { node, plan, reason } if reason.is_empty() => format!("node {node}{}", planned(*plan)),
+        Command::Forget { node, plan, reason } => format!("node {node}{}: {reason}", planned(*plan)),
         Command::Enrol(enrolment) => format!("node {} by join token {}", enrolment.node, enrolment.token),
         Command::Renew { node, .. } => format!("node {node}"),
         Command::CreateToken { token, .. } => format!("join token {}", token.id),

@@ -267,6 +267,10 @@ impl Store for Embedded {
                 let mut workloads = transaction.open_table(WORKLOADS)?;
                 let mut assignments = transaction.open_table(ASSIGNMENTS)?;
                 for batch in batches {
+                    // One that came back since is among the nodes.
+                    for id in &batch.forgotten {
+                        nodes.remove(id.0)?;
+                    }
                     for node in &batch.nodes {
                         nodes.insert(node.id().0, serde_json::to_vec(&**node)?.as_slice())?;
                     }

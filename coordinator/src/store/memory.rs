@@ -81,6 +81,7 @@ impl Store for Memory {
             });
         }
         for batch in batches {
+            state.nodes.retain(|id, _| !batch.forgotten.contains(id));
             state
                 .nodes
                 .extend(batch.nodes.iter().map(|node| (node.id(), Arc::clone(node))));

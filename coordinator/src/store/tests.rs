@@ -71,6 +71,7 @@ fn event(sequence: u64, node: Option<NodeId>) -> Arc<Event> {
 fn batch(nodes: &[u8], events: std::ops::RangeInclusive<u64>) -> Batch {
     let about = |sequence: u64| sequence.is_multiple_of(2).then_some(Uuid([1; 16]));
     Batch {
+        forgotten: Vec::new(),
         nodes: nodes.iter().map(|number| node(*number)).collect(),
         events: events.map(|sequence| event(sequence, about(sequence))).collect(),
         access: nodes.first().map(|number| access(*number)),

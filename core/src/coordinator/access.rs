@@ -45,6 +45,9 @@ impl Coordinator {
     }
 
     pub(super) fn admit_node(&mut self, node: &str, by: &str) -> Result<Answer, Refusal> {
+        if let Some(answer) = self.unbar(node, by) {
+            return Ok(answer);
+        }
         let index = self.registry.resolve(node)?;
         let node = &mut self.registry[index];
         // Whoever admits a node means the machine that it is on now.
@@ -120,6 +123,9 @@ impl Coordinator {
         {
             return Err(Refusal::Denied(Denial::Revoked));
         }
+        if known.is_none() && self.access.is_barred(enrolment.node, Some(&enrolment.key)) {
+            return Err(Refusal::Denied(Denial::Revoked));
+        }
         let token = self.token(&enrolment, wall)?.clone();
         let identity = Identity {
             key: enrolment.key,
@@ -143,10 +149,8 @@ impl Coordinator {
                 return Ok(self.admission(index, false, 0));
             }
         }
-        if known.is_none() && self.registry.len() >= self.config.max_nodes {
-            return Err(Refusal::Overloaded(
-                "the cluster has as many nodes as it may (max_nodes)",
-            ));
+        if let (None, Some(full)) = (known, self.no_room_for_node()) {
+            return Err(Refusal::Overloaded(full));
         }
         if token.uses_left == 0 {
             return Err(Refusal::Denied(Denial::Token(TokenProblem::UsedUp)));
@@ -232,7 +236,8 @@ impl Coordinator {
     pub(super) fn renew(&mut self, node: NodeId, key: Digest) -> Result<Answer, Refusal> {
         let denied = |denial| Err(Refusal::Denied(denial));
         let Some(index) = self.registry.find(node) else {
-            return denied(Denial::Unknown);
+            let barred = self.access.is_barred(node, Some(&key));
+            return denied(if barred { Denial::Revoked } else { Denial::Unknown });
         };
         let wall = self.wall_now();
         let record = Arc::make_mut(&mut self.registry[index].record);
@@ -262,8 +267,7 @@ impl Coordinator {
         let Some(identity) = record.identity else {
             let issued = wall;
             record.identity = Some(Identity { key, machine, issued });
-            let reason =
-                "its certificate is genuine, but it is not known here: the state was restored from before it joined";
+            let reason = "its certificate is genuine, but it is not known here: it was forgotten, or the state was restored from before it joined";
             self.rule(index, Admission::Pending, "coordinator", reason);
             return;
         };

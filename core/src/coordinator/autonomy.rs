@@ -130,6 +130,14 @@ impl Steering {
     pub(super) fn policy(&self) -> Policy {
         self.policy
     }
+
+    /// A node is forgotten.
+    pub(super) fn forget(&mut self, index: NodeIndex) {
+        self.hot.remove(&index);
+        self.left.remove(&index);
+        self.checks
+            .retain(|(.., aim)| !matches!(aim, Aim::Cools(cooled, _) if *cooled == index));
+    }
 }
 
 impl Coordinator {

@@ -51,6 +51,7 @@ impl Coordinator {
             Command::SetHeartbeat { node, interval } => self.set_heartbeat(&node, interval, by),
             Command::Admit { node } => self.admit_node(&node, by),
             Command::Revoke { node, reason } => self.revoke_node(&node, &reason, by),
+            Command::Forget { node, plan, reason } => self.forget_node(&node, plan, &reason, by),
             Command::Enrol(enrolment) => self.enrol(*enrolment),
             Command::Renew { node, key } => self.renew(node, key),
             Command::CreateToken { token, ttl } => self.create_token(*token, ttl, by),

@@ -26,6 +26,11 @@ pub struct Config {
     pub history: usize,
     /// Nodes known at most; a further one is refused.
     pub max_nodes: usize,
+    /// Nodes that are offline, left, revoked or were never admitted are forgotten after this time; `None`: never. Longer: a node that is
+    /// repaired comes back as the one that it was; shorter: lists and the room for nodes are free of it sooner.
+    pub forget_after: Option<Duration>,
+    /// How long a node's certificate can be used after it was asked for, its late renewal included.
+    pub certificate_life: Duration,
     /// The server can be reached from other hosts, without TLS.
     pub exposed: bool,
     /// Orders the mesh's rings.
@@ -45,6 +50,8 @@ impl Config {
             probe_interval: Duration::from_secs(1),
             history: 120,
             max_nodes: 100_000,
+            forget_after: None,
+            certificate_life: Duration::from_secs(31 * 24 * 3600),
             exposed: false,
             seed: 0,
         }

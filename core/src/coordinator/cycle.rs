@@ -41,6 +41,7 @@ impl Coordinator {
 
     fn run_cycle(&mut self) {
         self.cycle += 1;
+        self.forget_stage();
         let (sample, telemetry) = self.telemetry_stage();
         let (forecasts, predictive) = self.predictor.cycle(&sample, self.config.cycle);
         let (mesh, links) = (self.mesh.topology(), self.mesh.rows());
@@ -76,8 +77,8 @@ impl Coordinator {
             forecasts,
             details: self
                 .registry
-                .iter()
-                .map(|(index, node)| self.detail(index, node))
+                .places()
+                .map(|(index, node)| node.map_or_else(NodeDetail::default, |node| self.detail(index, node)))
                 .collect(),
         };
         self.pace = Pace {
@@ -216,7 +217,7 @@ impl Coordinator {
 
     /// The rows, sorted by id. One that did not change is the one of the cycle before.
     fn node_stage(&mut self) -> Vec<Arc<NodeRow>> {
-        self.rows.resize(self.registry.len(), None);
+        self.rows.resize(self.registry.places().len(), None);
         let rows = &mut self.rows;
         let wall = self.wall;
         let row = |(index, node): (NodeIndex, &Node)| {

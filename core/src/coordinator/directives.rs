@@ -82,7 +82,7 @@ impl Coordinator {
         }
     }
 
-    fn note(&mut self, index: NodeIndex, pending: &Pending, detail: &str) {
+    pub(super) fn note(&mut self, index: NodeIndex, pending: &Pending, detail: &str) {
         let because = if detail.is_empty() {
             String::new()
         } else {

@@ -82,6 +82,17 @@ pub(super) struct Dialogues {
 }
 
 impl Dialogues {
+    /// A node is forgotten. Returns who waits for what its instances wrote.
+    pub(super) fn forget(&mut self, index: NodeIndex) -> Vec<RequestId> {
+        self.nodes.remove(&index);
+        self.more.remove(&index);
+        self.unsaid.remove(&index);
+        let asked = self.reads.values().filter(|(_, of, _)| *of == index);
+        let waiting = asked.map(|(request, ..)| *request).collect();
+        self.reads.retain(|_, (_, of, _)| *of != index);
+        waiting
+    }
+
     /// A node's session is over: what was said in it is said anew in the next.
     pub(super) fn end(&mut self, index: NodeIndex) {
         let dialogue = self.nodes.remove(&index);

@@ -8,6 +8,7 @@ mod config;
 mod cycle;
 mod declare;
 mod directives;
+mod forget;
 mod instances;
 mod io;
 mod liveness;
@@ -32,8 +33,8 @@ use std::{
 
 pub use config::Config;
 pub use io::{
-    Answer, Changed, Command, Denial, Effect, Heartbeat, Input, Message, PlannedStart, ProbePlan, Published, Refusal,
-    RefusalReason, Refused, RequestId, TokenProblem, Welcome, Work, WorkloadCommand, WorkloadVerb,
+    Answer, Changed, Command, Denial, Effect, Forgotten, Heartbeat, Input, Message, PlannedStart, ProbePlan, Published,
+    Refusal, RefusalReason, Refused, RequestId, TokenProblem, Welcome, Work, WorkloadCommand, WorkloadVerb,
 };
 
 use crate::{
@@ -175,6 +176,8 @@ pub struct Coordinator {
     rows: Vec<Option<Arc<NodeRow>>>,
     scratch: Vec<f32>,
     pace: Pace,
+    /// Until when it was reckoned how long nodes have been gone.
+    aged: Time,
     /// Hellos of an incarnation or session older than known, since the newest cycle.
     stale_hellos: u32,
 
@@ -221,6 +224,7 @@ impl Coordinator {
             rows: Vec::new(),
             scratch: Vec::new(),
             pace: Pace::default(),
+            aged: now,
             stale_hellos: 0,
             staging: Staging::new(durable.last_event),
             timers: Timers::default(),

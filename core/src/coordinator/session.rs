@@ -62,6 +62,7 @@ impl Coordinator {
         record.facts = Arc::new(hello.facts);
         record.incarnation = hello.incarnation;
         record.session = number;
+        record.gone = Duration::ZERO;
         record.lease = record.lease.max(lease);
         node.session = Some(Session {
             conn,
@@ -105,9 +106,8 @@ impl Coordinator {
             return Some(refused(RefusalReason::Overloaded, detail, Some(OVERLOADED_RETRY)));
         }
         let Some(index) = self.registry.find(hello.facts.id) else {
-            let full = self.registry.len() >= self.config.max_nodes;
-            let detail = || format!("the cluster has {} nodes, its limit (max_nodes)", self.registry.len());
-            return full.then(|| refused(RefusalReason::Overloaded, detail(), Some(OVERLOADED_RETRY)));
+            let full = self.no_room_for_node()?;
+            return Some(refused(RefusalReason::Overloaded, full, Some(OVERLOADED_RETRY)));
         };
         let node = &self.registry[index];
         let known = (
@@ -133,7 +133,9 @@ impl Coordinator {
             .registry
             .find(hello.facts.id)
             .map(|index| &self.registry[index].record);
-        if known.is_some_and(|record| record.admission == Admission::Revoked) {
+        let key = origin.proven.as_ref().map(|(_, key)| key);
+        let revoked = known.is_some_and(|record| record.admission == Admission::Revoked);
+        if revoked || known.is_none() && self.access.is_barred(hello.facts.id, key) {
             return Some(refused(RefusalReason::Revoked, "this node was revoked", None));
         }
         let (node, key) = origin.proven?;

@@ -11,6 +11,7 @@ use super::{Answer, Coordinator, Effect, Refusal, RequestId};
 use crate::{
     autonomy::Decision,
     event::{Event, EventBody},
+    id::NodeId,
     node::{ConnId, NodeIndex},
     store::{Batch, Restored},
     time::Time,
@@ -123,6 +124,12 @@ impl Coordinator {
     /// Notes that a workload's record is to be kept as it is when the batch goes, or forgotten with it.
     pub(super) fn keep_workload(&mut self, name: &str) {
         self.staging.workloads.insert(name.into());
+    }
+
+    /// Has nothing kept of a node from now on.
+    pub(super) fn drop_node(&mut self, index: NodeIndex, id: NodeId) {
+        self.staging.changed.remove(&index);
+        self.staging.batch.forgotten.push(id);
     }
 
     /// The same for an instance's.

@@ -117,7 +117,8 @@ impl Coordinator {
                 ..Candidate::new(FindingKind::Breaker, BTreeSet::new())
             });
         }
-        let flapping = self.registry.indexes().filter(|&index| self.flaps(index));
+        let nodes = self.registry.iter().map(|(index, _)| index);
+        let flapping = nodes.filter(|&index| self.flaps(index));
         seen.extend(flapping.map(|index| Candidate {
             sure: true,
             ..Candidate::new(FindingKind::Flapping, BTreeSet::from([index]))
@@ -238,7 +239,7 @@ impl Coordinator {
         named.join(", ")
     }
 
-    fn record_finding(&mut self, followed: &Followed, open: bool) {
+    pub(super) fn record_finding(&mut self, followed: &Followed, open: bool) {
         let finding = self.finding(followed);
         let side = |nodes: &BTreeSet<NodeIndex>| match nodes.len() {
             0..=8 => self.names(nodes.iter().copied()),

@@ -1,6 +1,7 @@
 mod access;
 mod commands;
 mod cycles;
+mod forget;
 mod interleavings;
 mod priorities;
 mod relays;

@@ -47,8 +47,11 @@ impl Coordinator {
             }
         }
         for record in assignments {
-            let Some(index) = self.registry.find(record.node) else {
-                continue;
+            let index = match (self.registry.find(record.node), &record.end) {
+                (Some(index), _) => index,
+                // Its node was forgotten; it is kept for the record.
+                (None, Some(_)) => NodeIndex::NOWHERE,
+                (None, None) => continue,
             };
             let (id, resources) = (record.id, self.table.spec_of(&record).map(|spec| spec.resources));
             self.table.hold(record, index, resources.unwrap_or_default(), now);

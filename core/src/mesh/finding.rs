@@ -272,6 +272,23 @@ impl Findings {
         changes
     }
 
+    /// Forgets a node. Returns what was told and is over by that, as it was: of one of its sides nobody is left.
+    pub fn forget(&mut self, node: NodeIndex) -> Vec<Followed> {
+        let mut over = Vec::new();
+        self.followed.retain_mut(|known| {
+            let before = known.clone();
+            let mut emptied = false;
+            for side in [&mut known.seen.near, &mut known.seen.far] {
+                emptied |= side.remove(&node) && side.is_empty();
+            }
+            if emptied && known.told.is_some() {
+                over.push(before);
+            }
+            !emptied
+        });
+        over
+    }
+
     /// Those that were told and are not over.
     pub fn open(&self) -> impl Iterator<Item = &Followed> {
         self.followed.iter().filter(|known| known.told.is_some())

@@ -44,6 +44,11 @@ impl Planner {
         }
     }
 
+    /// Forgets a node's places on the rings.
+    pub fn forget(&mut self, node: NodeIndex) {
+        self.places.remove(&node);
+    }
+
     /// The plan for `members`.
     pub fn plan(&mut self, members: &[(NodeIndex, NodeId)]) -> Plan {
         let mut plan: Plan = members.iter().map(|&(index, _)| (index, Vec::new())).collect();

@@ -241,6 +241,13 @@ impl Mesh {
         }
     }
 
+    /// Forgets a node; true when it is a member, so that a new plan is due.
+    pub fn forget(&mut self, node: NodeIndex) -> bool {
+        self.silence(node);
+        self.planner.forget(node);
+        self.ids.contains_key(&node)
+    }
+
     /// Reports on nodes that their observer was not asked to probe.
     pub fn unasked(&self) -> u64 {
         self.unasked

@@ -105,6 +105,24 @@ impl Fleet {
         &self.nodes
     }
 
+    /// Where a node of the registry is here; `None` when it was forgotten.
+    fn at(&self, index: NodeIndex) -> Option<usize> {
+        let own = self.nodes.get(index.get()).is_some_and(|node| node.index == index);
+        // Behind the place of one that was forgotten all others are further to the front.
+        let search = || self.nodes.binary_search_by_key(&index, |node| node.index).ok();
+        if own { Some(index.get()) } else { search() }
+    }
+
+    /// A node.
+    pub fn node(&self, index: NodeIndex) -> Option<&Node> {
+        self.nodes.get(self.at(index)?)
+    }
+
+    fn node_mut(&mut self, index: NodeIndex) -> Option<&mut Node> {
+        let at = self.at(index)?;
+        self.nodes.get_mut(at)
+    }
+
     /// What placement is to know of a workload's instances.
     pub fn standing(&self, table: &Table, declared: &Declared, now: Time) -> Standing {
         let mut standing = Standing::default();
@@ -129,7 +147,7 @@ impl Fleet {
         let mut groups = self.groups(spec, standing, &mut outcome.unfit);
         for _ in 0..count {
             let Some((value, offer)) = take(&mut groups) else { break };
-            let Some(node) = self.nodes.get_mut(offer.node.get()) else {
+            let Some(node) = self.node_mut(offer.node) else {
                 break;
             };
             node.promised = node.promised.plus(spec.resources);
@@ -154,13 +172,13 @@ impl Fleet {
 
     /// Finds a place for one further instance, anywhere but on `off`.
     pub fn place_off(&mut self, spec: &Spec, standing: &mut Standing, off: Option<NodeIndex>) -> Outcome {
-        let was = off.and_then(|off| Some((off, self.nodes.get(off.get())?.eligibility)));
+        let was = off.and_then(|off| Some((off, self.node(off)?.eligibility)));
         if let Some((off, _)) = was {
             self.close(off);
         }
         let outcome = self.place(spec, standing, 1);
         if let Some((off, eligibility)) = was
-            && let Some(node) = self.nodes.get_mut(off.get())
+            && let Some(node) = self.node_mut(off)
         {
             node.eligibility = eligibility;
         }
@@ -169,27 +187,27 @@ impl Fleet {
 
     /// Has a node take nothing more.
     pub fn close(&mut self, node: NodeIndex) {
-        if let Some(node) = self.nodes.get_mut(node.get()) {
+        if let Some(node) = self.node_mut(node) {
             node.eligibility = crate::node::Eligibility::Draining;
         }
     }
 
     /// Keeps room for a workload that waits for it.
     pub fn claim(&mut self, claim: Claim) {
-        if let Some(node) = self.nodes.get_mut(claim.node.get()) {
+        if let Some(node) = self.node_mut(claim.node) {
             node.promised = node.promised.plus(claim.resources);
         }
     }
 
     /// Takes back what was promised to an instance.
     pub fn release(&mut self, node: NodeIndex, resources: Resources) {
-        if let Some(node) = self.nodes.get_mut(node.get()) {
+        if let Some(node) = self.node_mut(node) {
             node.promised = node.promised.less(resources);
         }
     }
 
     fn offer(&self, spec: &Spec, standing: &Standing, index: NodeIndex) -> Result<Offer, Unfit> {
-        let node = self.nodes.get(index.get()).ok_or(Unfit::Admission)?;
+        let node = self.node(index).ok_or(Unfit::Admission)?;
         let instances = standing.instances.get(&index).copied().unwrap_or(0);
         if let Some(unfit) = fit::unfit(spec, node, instances) {
             return Err(unfit);

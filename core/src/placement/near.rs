@@ -45,7 +45,7 @@ impl Fleet {
             if near.len() >= NEAR {
                 break;
             }
-            let node = self.nodes.get(held.index.get());
+            let node = self.node(held.index);
             near.insert(held.index, node.and_then(|node| node.coordinate));
         }
         Near(near)

@@ -335,7 +335,7 @@ impl<'a> Planner<'a> {
     }
 
     fn is_meant_for(&self, held: &Held, fleet: &Fleet) -> bool {
-        let node = fleet.nodes().get(held.index.get());
+        let node = fleet.node(held.index);
         let meets = node.is_none_or(|node| {
             let met = |constraint: &crate::workload::Constraint| constraint.is_met_by(node.label(&constraint.key));
             self.spec.constraints.iter().all(met)

@@ -72,8 +72,11 @@ impl Predictor {
     /// Takes a cycle's sample, and tells the forecasts that are worth publishing, by node and channel, and their overview.
     /// `interval` is the time between two cycles.
     pub fn cycle(&mut self, sample: &Sample, interval: Duration) -> (Arc<Vec<Forecast>>, Overview) {
-        if self.series.len() < sample.values().len() {
+        if self.series.len() != sample.values().len() {
             self.series.resize(sample.values().len(), Series::default());
+            if self.series.capacity() > 2 * self.series.len() {
+                self.series.shrink_to_fit();
+            }
         }
         let mut overview = Overview::default();
         let mut forecasts = Vec::with_capacity(self.published);

@@ -93,6 +93,15 @@ impl Matrix {
         }
     }
 
+    /// Keeps room for so many nodes at most.
+    pub fn truncate(&mut self, nodes: usize) {
+        self.latest.truncate(nodes * Channel::COUNT);
+        // What is left of the room is given back once it is most of it.
+        if self.latest.capacity() > 2 * self.latest.len() {
+            self.latest.shrink_to_fit();
+        }
+    }
+
     /// Takes the cycle's sample, and drops the oldest beyond what is kept.
     pub fn sample(&mut self, cycle: u64, time: WallTime) -> Arc<Sample> {
         let sample = Arc::new(Sample {

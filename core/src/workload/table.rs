@@ -287,6 +287,31 @@ impl Table {
         Some(held.index)
     }
 
+    /// A node is forgotten: so are its instances of which a process may be there, which are returned. The others are kept for the record,
+    /// and what is done of a batch stays done; they are on no node any more.
+    pub fn forget_node(&mut self, index: NodeIndex) -> Vec<Arc<Assignment>> {
+        let mut lost = Vec::new();
+        for held in self.held.values_mut().filter(|held| held.index == index) {
+            match held.record.end {
+                None => lost.push(Arc::clone(&held.record)),
+                Some(_) => held.index = NodeIndex::NOWHERE,
+            }
+        }
+        for record in &lost {
+            self.remove(record.id);
+        }
+        self.of_node.remove(&index);
+        self.promised.remove(&index);
+        for declared in self.declared.values_mut() {
+            declared.failures.remove(&index);
+            declared.claims.retain(|claim| claim.node != index);
+            if declared.record.spec().is_some_and(|spec| spec.kind == Kind::Daemon) {
+                declared.not_before.remove(&index.0);
+            }
+        }
+        lost
+    }
+
     /// Remembers that an instance failed on a node.
     pub fn failed(&mut self, name: &str, index: NodeIndex, now: Time) {
         if let Some(declared) = self.declared.get_mut(name) {

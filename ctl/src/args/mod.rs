@@ -162,6 +162,11 @@ pub(crate) enum Command {
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
     },
+    /// Forget a node that is gone for good: its name is free, and what ran on it is given up.
+    ///
+    /// Only a node that is offline, left, revoked or was never admitted is forgotten, once no lease of it can run any more. A revoked
+    /// node stays shut out; `wynectl admit` with its id takes that back.
+    Forget(ForgetArgs),
     /// Make, list and delete join tokens.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -201,6 +206,19 @@ pub(crate) enum Command {
 pub(crate) struct NodeName {
     /// The node: its id, a unique prefix of it, or its name.
     pub(crate) node: String,
+}
+
+/// `wynectl forget`.
+#[derive(Debug, Args)]
+pub(crate) struct ForgetArgs {
+    /// The node: its id, a unique prefix of it, or its name.
+    pub(crate) node: String,
+    /// Show what would be given up and what would be started elsewhere; nothing is changed.
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Why, for people.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) reason: String,
 }
 
 /// `wynectl simulate`.

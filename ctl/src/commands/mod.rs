@@ -9,6 +9,7 @@ mod contexts;
 mod decisions;
 mod events;
 mod follow;
+mod forget;
 mod mesh;
 mod predictions;
 mod simulate;
@@ -113,6 +114,7 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
         Command::SetHeartbeat { node, interval } => verbs::set_heartbeat(context, node, interval).await,
         Command::Admit(name) => access::admit(context, name.node).await,
         Command::Revoke { node, reason } => access::revoke(context, node, reason).await,
+        Command::Forget(args) => forget::run(context, args).await,
         Command::Token(args) => access::token(context, args).await,
         Command::Operator(args) => access::operator(context, args).await,
         Command::Ca(args) => access::ca(context, args).await,

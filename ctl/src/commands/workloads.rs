@@ -108,7 +108,7 @@ pub(crate) async fn delete(context: &Context, args: WorkloadArgs) -> Result<(), 
 }
 
 /// What was done, or would be.
-fn change(change: Option<&v1::WorkloadChange>) -> String {
+pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
     let Some(change) = change else { return String::new() };
     let name = clean(&change.name);
     let (starts, stops) = (change.starts.len() as u64, change.stops.len() as u64);

@@ -118,6 +118,17 @@ impl cluster::ClusterService for Fake {
         }))
     }
 
+    async fn forget_node(&self, request: Request<v1::ForgetNodeRequest>) -> Answer<v1::ForgetNodeResponse> {
+        let request = request.into_inner();
+        let node = self.node(&request.node)?;
+        Ok(Response::new(v1::ForgetNodeResponse {
+            node_id: node.id,
+            name: node.name,
+            applied: !request.plan,
+            ..v1::ForgetNodeResponse::default()
+        }))
+    }
+
     async fn get_cluster(&self, _: Request<v1::GetClusterRequest>) -> Answer<v1::GetClusterResponse> {
         Ok(Response::new(v1::GetClusterResponse::default()))
     }

@@ -58,6 +58,9 @@ impl World<'_> {
         match write {
             Write::Batch(batch) => {
                 let mut went_back = None;
+                for id in &batch.forgotten {
+                    host.disk.kept.nodes.remove(id);
+                }
                 for node in &batch.nodes {
                     let before = host.disk.kept.nodes.insert(node.id(), Arc::clone(node));
                     if before.is_some_and(|old| (old.incarnation, old.session) > (node.incarnation, node.session)) {
@@ -77,6 +80,9 @@ impl World<'_> {
                     };
                 }
                 let durable = &mut host.disk.kept.durable;
+                if let Some(access) = &batch.access {
+                    durable.access = Arc::clone(access);
+                }
                 durable.policy = batch.policy.unwrap_or(durable.policy);
                 durable.last_event = batch.events.last().map_or(durable.last_event, |event| event.sequence);
                 durable.decisions = durable.decisions.max(batch.decisions);

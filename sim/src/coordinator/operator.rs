@@ -49,6 +49,11 @@ impl World<'_> {
                 Verb::Cordon => Command::Cordon { node },
                 Verb::Uncordon => Command::Uncordon { node },
                 Verb::Refresh => Command::Refresh { node },
+                Verb::Forget => Command::Forget {
+                    node,
+                    plan: false,
+                    reason: String::new(),
+                },
                 Verb::Drain => Command::Drain {
                     node,
                     deadline: order.deadline,

@@ -19,6 +19,8 @@ pub enum Verb {
     Refresh,
     /// The targets' heartbeat interval becomes `interval`; the cluster's own, when that is absent.
     SetHeartbeat,
+    /// The targets are forgotten, where that is allowed.
+    Forget,
     /// The targets are emptied of their work, within `deadline`.
     Drain,
     /// `workload` has `replicas` instances from now on.

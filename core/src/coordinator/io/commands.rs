@@ -59,6 +59,15 @@ pub enum Command {
         /// Why, for people.
         reason: String,
     },
+    /// Forgets a node that is gone for good.
+    Forget {
+        /// The node.
+        node: String,
+        /// Nothing is done; the answer says what would be.
+        plan: bool,
+        /// Why, for people.
+        reason: String,
+    },
     /// A host wants a certificate by a join token.
     Enrol(Box<Enrolment>),
     /// A node wants its certificate renewed.
@@ -234,6 +243,23 @@ pub struct Changed {
     pub event: u64,
 }
 
+/// What becomes of a node that is forgotten, and of its instances.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forgotten {
+    /// The node.
+    pub node: NodeId,
+    /// Its name, which is free now.
+    pub name: String,
+    /// It was carried out; otherwise it is what would be done.
+    pub applied: bool,
+    /// It was revoked, and stays shut out.
+    pub barred: bool,
+    /// Of each workload that has instances on it: the stops are given up for good, the starts are what is done first for them.
+    pub changes: Vec<Changed>,
+    /// The event that records it; 0 of a plan.
+    pub event: u64,
+}
+
 /// An instance that is started.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedStart {
@@ -283,6 +309,8 @@ pub enum Answer {
         /// The event.
         event: u64,
     },
+    /// Of a node that is, or would be, forgotten.
+    Forgotten(Box<Forgotten>),
     /// Of a token that was kept or dropped.
     Token(Box<TokenRecord>),
     /// Of an operator that was made or shut out.
@@ -326,6 +354,14 @@ pub enum Refusal {
     /// It needs a session, and the node has none.
     #[error("node {0:?} has no session: wait until it is online")]
     NoSession(String),
+    /// It cannot be done yet; `detail` says what has to happen first.
+    #[error("{detail}")]
+    NotYet {
+        /// Why, for programs.
+        reason: &'static str,
+        /// Why, for people.
+        detail: String,
+    },
     /// What it names is not there.
     #[error("no {what} {name:?}")]
     Unknown {

@@ -11,13 +11,19 @@ use crate::{
     time::WallTime,
 };
 
-const KEY: [u8; 32] = [9; 32];
+pub(super) const KEY: [u8; 32] = [9; 32];
 
-fn token(rig: &mut Rig, id: &str, uses: u32, admission: Admission) -> Result<Answer, Refusal> {
+pub(super) fn token(rig: &mut Rig, id: &str, uses: u32, admission: Admission) -> Result<Answer, Refusal> {
     token_for(rig, id, uses, admission, "")
 }
 
-fn token_for(rig: &mut Rig, id: &str, uses: u32, admission: Admission, name: &str) -> Result<Answer, Refusal> {
+pub(super) fn token_for(
+    rig: &mut Rig,
+    id: &str,
+    uses: u32,
+    admission: Admission,
+    name: &str,
+) -> Result<Answer, Refusal> {
     let token = TokenRecord {
         id: id.to_owned(),
         hash: [id.as_bytes()[0]; 32],
@@ -34,7 +40,7 @@ fn token_for(rig: &mut Rig, id: &str, uses: u32, admission: Admission, name: &st
     rig.command(Command::CreateToken { token, ttl })
 }
 
-fn enrolment(id: &str, node: u8) -> Enrolment {
+pub(super) fn enrolment(id: &str, node: u8) -> Enrolment {
     Enrolment {
         token: id.to_owned(),
         hash: [id.as_bytes()[0]; 32],
@@ -45,7 +51,7 @@ fn enrolment(id: &str, node: u8) -> Enrolment {
     }
 }
 
-fn enrol(rig: &mut Rig, enrolment: Enrolment) -> Result<(Admission, bool), Refusal> {
+pub(super) fn enrol(rig: &mut Rig, enrolment: Enrolment) -> Result<(Admission, bool), Refusal> {
     match rig.command(Command::Enrol(Box::new(enrolment)))? {
         Answer::Admission { admission, changed, .. } => Ok((admission, changed)),
         other => panic!("{other:?}"),
@@ -57,7 +63,7 @@ fn denied(problem: TokenProblem) -> Result<(Admission, bool), Refusal> {
 }
 
 /// A hello by a certificate.
-fn proven(rig: &mut Rig, conn: u64, hello: Hello, node: u8) {
+pub(super) fn proven(rig: &mut Rig, conn: u64, hello: Hello, node: u8) {
     let origin = Origin {
         address: format!("10.0.0.{node}:4000"),
         proven: Some((node_id(node), KEY)),
@@ -70,7 +76,7 @@ fn proven(rig: &mut Rig, conn: u64, hello: Hello, node: u8) {
     });
 }
 
-fn hello_of(node: u8, incarnation: u64, instance: u8, machine: u8) -> Hello {
+pub(super) fn hello_of(node: u8, incarnation: u64, instance: u8, machine: u8) -> Hello {
     Hello {
         instance: [instance; 16],
         machine: [machine; 32],

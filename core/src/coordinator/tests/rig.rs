@@ -76,9 +76,12 @@ impl Rig {
     }
 
     pub(super) fn from(durable: Durable) -> Rig {
+        Rig::with(Config::new("1.2.9", PublicKey([0; 32])), durable)
+    }
+
+    pub(super) fn with(config: Config, durable: Durable) -> Rig {
         let now = Time(SECOND.as_nanos() as u64);
         let sealer = Sealer::new(durable.cluster, &[7; 32], durable.last_snapshot.2);
-        let config = Config::new("1.2.9", PublicKey([0; 32]));
         let core = Coordinator::new(now, WallTime(1_000_000), config, durable.clone());
         let mut rig = Rig {
             core,
@@ -104,9 +107,17 @@ impl Rig {
 
     /// A coordinator that starts from what this one made durable.
     pub(super) fn restart(self) -> Rig {
+        self.restart_with(Config::new("1.2.9", PublicKey([0; 32])))
+    }
+
+    pub(super) fn restart_with(self, config: Config) -> Rig {
         let mut durable = self.durable;
         durable.epoch += 1;
         for batch in &self.batches {
+            durable.nodes.retain(|known| !batch.forgotten.contains(&known.id()));
+            if let Some(access) = &batch.access {
+                durable.access = Arc::clone(access);
+            }
             for node in &batch.nodes {
                 durable.nodes.retain(|known| known.id() != node.id());
                 durable.nodes.push(Arc::clone(node));
@@ -117,7 +128,7 @@ impl Rig {
         if let Some(snapshot) = self.snapshots.last() {
             durable.last_snapshot = (snapshot.epoch, snapshot.cycle, [0; 32]);
         }
-        Rig::from(durable)
+        Rig::with(config, durable)
     }
 
     pub(super) fn input(&mut self, input: Input) {

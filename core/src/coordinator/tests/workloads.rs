@@ -17,22 +17,28 @@ const OPERATIONS: usize = 3_000;
 /// A coordinator and agents that run whatever they are told to.
 pub(super) struct Site {
     pub(super) rig: Rig,
-    conns: Vec<u64>,
+    pub(super) conns: Vec<u64>,
     taken: usize,
 }
 
 impl Site {
     pub(super) fn new(nodes: u8) -> Site {
-        let mut rig = Rig::new();
-        let conns: Vec<u64> = (1..=u64::from(nodes)).collect();
-        for (conn, number) in conns.iter().zip(1..) {
-            rig.join(*conn, number);
-            rig.beat(*conn);
-            let (conn, all) = (ConnId(*conn), true);
-            let instances = Vec::new();
-            rig.input(Input::Instances { conn, instances, all });
+        let (rig, conns, taken) = (Rig::new(), Vec::new(), 0);
+        let mut site = Site { rig, conns, taken };
+        for number in 1..=nodes {
+            site.join(number.into(), number, 1);
         }
-        Site { rig, conns, taken: 0 }
+        site
+    }
+
+    /// An agent joins that has no instances.
+    pub(super) fn join(&mut self, conn: u64, number: u8, incarnation: u64) {
+        self.rig.hello(conn, super::rig::hello(number, incarnation, 0));
+        self.rig.beat(conn);
+        self.conns.push(conn);
+        let (conn, all) = (ConnId(conn), true);
+        let instances = Vec::new();
+        self.rig.input(Input::Instances { conn, instances, all });
     }
 
     /// Agents do what they are told, and say so.

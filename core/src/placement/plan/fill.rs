@@ -224,7 +224,7 @@ impl<'a> Planner<'a> {
     /// The nodes that would have been next, and what kept the others out.
     fn consider(&mut self, outcome: &Outcome, fleet: &Fleet) {
         for placed in &outcome.next {
-            if let Some(node) = fleet.nodes().get(placed.node.get()) {
+            if let Some(node) = fleet.node(placed.node) {
                 let because = format!("scores {} with what is placed now", placed.score.total);
                 let what = format!("place it on {}", node.name());
                 self.plan.considered.push((what, because));

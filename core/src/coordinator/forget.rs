@@ -1,0 +1,358 @@
+//! Forgetting nodes: what is kept of one that is gone for good is removed, and its name is free.
+//!
+//! A node is forgotten by an operator, or by age. Either way it must be gone, and no lease that it was ever promised may run any more:
+//! what it had is given up for good, and a singleton must not be started while the one before may run (docs/self-healing.md).
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{Answer, Changed, Coordinator, Effect, Forgotten, Refusal};
+use crate::{
+    access::{BARRED, Barred},
+    event::EventBody,
+    node::{Admission, Liveness, Node, NodeIndex, NodeRecord},
+    registry,
+    workload::{Assignment, Goal, Held},
+};
+
+/// Nodes that one cycle forgets for their age at most.
+const A_CYCLE: usize = 16;
+
+/// Looks at nodes that are old enough and must be kept all the same, in one cycle at most.
+const LOOKS_A_CYCLE: usize = 256;
+
+/// How long a node has been gone is written down this many times until it is old enough, but no more often than the one and no more
+/// rarely than the other. A restart of the coordinator loses what was not written down.
+const STEPS: u32 = 32;
+const STEP_MIN: Duration = Duration::from_secs(1);
+const STEP_MAX: Duration = Duration::from_secs(3_600);
+
+/// Instances whose end an event tells one by one, of a node that is forgotten.
+const LISTED: usize = 32;
+
+/// Why an instance is gone.
+const GIVEN_UP: &str = "given up for good: its node is forgotten";
+
+fn not_yet(reason: &'static str, detail: String) -> Result<(), Refusal> {
+    Err(Refusal::NotYet { reason, detail })
+}
+
+/// True for a node that is not there and is not expected: it is offline, left, was revoked, or was never admitted.
+fn is_gone(node: &Node) -> bool {
+    let lost = matches!(node.liveness, Liveness::Offline | Liveness::Left);
+    node.session.is_none() && (lost || node.record.admission != Admission::Admitted)
+}
+
+impl Coordinator {
+    /// An operator has a node forgotten, or wants to know what that would do.
+    pub(super) fn forget_node(&mut self, node: &str, plan: bool, reason: &str, by: &str) -> Result<Answer, Refusal> {
+        let index = self.registry.resolve(node)?;
+        self.may_forget(index)?;
+        let record = &self.registry[index].record;
+        let (node, name, barred) = (
+            record.id(),
+            record.facts.name.clone(),
+            record.admission == Admission::Revoked,
+        );
+        let mut changes = self.given_up(index);
+        let event = match plan {
+            true => 0,
+            false => self.forget_at(index, reason, by),
+        };
+        for change in &mut changes {
+            (change.applied, change.event) = (!plan, event);
+        }
+        Ok(Answer::Forgotten(Box::new(Forgotten {
+            node,
+            name,
+            applied: !plan,
+            barred,
+            changes,
+            event,
+        })))
+    }
+
+    /// Why a node must not be forgotten, and what has to happen first.
+    fn may_forget(&self, index: NodeIndex) -> Result<(), Refusal> {
+        let node = &self.registry[index];
+        let (name, liveness) = (node.name(), node.liveness.name());
+        if node.session.is_some() {
+            let detail = format!(
+                "node {name:?} is connected ({liveness}): stop its agent or revoke it (`wynectl revoke`); an agent that runs would be \
+                 back at once"
+            );
+            return not_yet("NODE_PRESENT", detail);
+        }
+        if !is_gone(node) {
+            let detail = format!(
+                "node {name:?} is {liveness}: wait until it is offline, or revoke it (`wynectl revoke`); only nodes that are offline, \
+                 left, revoked or were never admitted are forgotten"
+            );
+            return not_yet("NODE_PRESENT", detail);
+        }
+        let over = self.lease_ends(index);
+        if node.record.session != 0 && over > self.now {
+            let left = over.since(self.now).as_secs() + 1;
+            let detail = format!(
+                "a lease that was promised to node {name:?} may run for another {left} s, and singletons on it with it: try again then"
+            );
+            return not_yet("NODE_LEASE", detail);
+        }
+        if let Some(held) = self.table.of_node(index).find(|held| self.never_ends(held)) {
+            let detail = format!(
+                "instance {} on node {name:?} runs without a lease, and {:?} is a singleton by now: there must never be two; delete the \
+                 workload first",
+                held.record.id, held.record.workload
+            );
+            return not_yet("NODE_SINGLETON", detail);
+        }
+        if node.record.admission == Admission::Revoked && !self.has_room_for_barred() {
+            let detail = format!(
+                "{BARRED} revoked nodes that were forgotten are remembered, the limit: node {name:?} stays revoked; try again when \
+                 certificates of those have expired"
+            );
+            return not_yet("BARRED", detail);
+        }
+        Ok(())
+    }
+
+    /// True for what is a singleton now, but was declared when it was none: no lease ends it.
+    fn never_ends(&self, held: &Held) -> bool {
+        let Some(declared) = self.table.declared(&held.record.workload) else {
+            return false;
+        };
+        let record = &declared.record;
+        let by_lease = record
+            .revisions
+            .get(&held.record.revision)
+            .is_some_and(|spec| spec.singleton);
+        let singleton = record.spec().is_some_and(|spec| spec.singleton);
+        held.record.orphan.is_none() && !record.deleted && singleton && !by_lease
+    }
+
+    /// What is given up with a node, and what would be done first about it.
+    fn given_up(&mut self, index: NodeIndex) -> Vec<Changed> {
+        let untouched = self.table.clone();
+        let node = self.registry[index].name().to_owned();
+        let mut lost: BTreeMap<Arc<str>, Vec<Arc<Assignment>>> = BTreeMap::new();
+        for record in self.table.forget_node(index) {
+            lost.entry(Arc::clone(&record.workload)).or_default().push(record);
+        }
+        let ambiguous = self.climate().ambiguous;
+        let mut fleet = self.fleet();
+        fleet.close(index);
+        let mut order: Vec<(u8, Arc<str>)> = lost
+            .keys()
+            .map(|name| (self.priority(name), Arc::clone(name)))
+            .collect();
+        order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
+        let mut told = Vec::new();
+        for (_, name) in order {
+            let mut change = Changed {
+                name: name.to_string(),
+                ..Changed::default()
+            };
+            if let Some(declared) = self.table.declared(&name) {
+                let plan = self.plan(declared, ambiguous, &mut fleet);
+                change = self.tell_plan(&name, &plan);
+                change.revision = declared.record.revision;
+            }
+            let gone = lost.remove(&name).unwrap_or_default().into_iter();
+            change
+                .stops
+                .extend(gone.map(|record| (record.id, node.clone(), GIVEN_UP.to_owned())));
+            change.changed = true;
+            told.push(change);
+        }
+        self.table = untouched;
+        told
+    }
+
+    /// Forgets a node that may be forgotten; returns the event that records it.
+    fn forget_at(&mut self, index: NodeIndex, reason: &str, by: &str) -> u64 {
+        let name = self.registry[index].name().to_owned();
+        let detail = match reason {
+            "" => "its record, labels and identity are removed",
+            reason => reason,
+        };
+        let body = EventBody::Command {
+            verb: "forget".to_owned(),
+            detail: detail.to_owned(),
+            by: by.to_owned(),
+        };
+        let event = self.record(Some(index), format!("forget {name}: {detail}"), body);
+        // What is told of it is told while its name is known.
+        for directive in self.behaviour.forget(index) {
+            self.note(index, &directive, "its node is forgotten");
+        }
+        for decision in self.autonomy.forget(index) {
+            self.record_decision(Some(index), decision);
+        }
+        for finding in self.findings.forget(index) {
+            self.record_finding(&finding, false);
+        }
+        self.give_up_instances(index, &name);
+        let record = Arc::clone(&self.registry[index].record);
+        if record.admission == Admission::Revoked {
+            self.bar(&record);
+        }
+        self.drop_node(index, record.id());
+        self.let_go(index);
+        event
+    }
+
+    fn give_up_instances(&mut self, index: NodeIndex, node: &str) {
+        let lost = self.table.forget_node(index);
+        let wanted = lost.iter().filter(|record| record.goal == Goal::Run);
+        let wanted: Vec<Arc<Assignment>> = wanted.take(LISTED).cloned().collect();
+        for record in wanted {
+            let (workload, slot) = (&record.workload, record.slot);
+            let summary = format!("{workload}.{slot} on {node} is {GIVEN_UP}");
+            self.record_instance(Some(index), workload, record.id, summary);
+        }
+        for record in lost {
+            self.keep_assignment(record.id);
+            self.dirty(Arc::clone(&record.workload));
+        }
+    }
+
+    /// Has every system forget a node, and keeps its place empty until no sample of telemetry has a row of it.
+    fn let_go(&mut self, index: NodeIndex) {
+        for request in self.dialogues.forget(index) {
+            let answer = Err(Refusal::Log("its node was forgotten".to_owned()));
+            self.effects.push_back(Effect::Reply { request, answer });
+        }
+        self.fallen.retain(|(_, fallen)| *fallen != index);
+        for down in &mut self.down {
+            down.remove(&index);
+        }
+        self.down.retain(|down| !down.is_empty());
+        self.outlooks.remove(&index);
+        self.steering.forget(index);
+        self.matrix.silence(index);
+        if let Some(row) = self.rows.get_mut(index.get()) {
+            *row = None;
+        }
+        let passed_on: Vec<NodeIndex> = self
+            .registry
+            .iter()
+            .filter(|(_, node)| node.relayed.is_some_and(|(via, _)| via == index))
+            .map(|(other, _)| other)
+            .collect();
+        for other in passed_on {
+            self.registry[other].relayed = None;
+        }
+        let member = self.mesh.forget(index);
+        self.registry.remove(index, self.cycle + self.matrix.keep() as u64);
+        if member {
+            self.replan();
+        }
+        self.room_changed();
+    }
+
+    /// Why no further node can be known.
+    pub(super) fn no_room_for_node(&self) -> Option<&'static str> {
+        let most = self.config.max_nodes;
+        if self.registry.len() >= most {
+            return Some(
+                "the cluster has as many nodes as it may (max_nodes); `wynectl forget` removes those that are gone",
+            );
+        }
+        let full = "so many nodes were forgotten lately that there is no room for another one until telemetry has forgotten them, too";
+        (!self.registry.has_place(most)).then_some(full)
+    }
+
+    /// True when a certificate of a barred node may still be used.
+    fn holds(&self, barred: &Barred) -> bool {
+        let issued = barred.identity.map(|identity| identity.issued);
+        issued.is_none_or(|issued| issued.plus(self.config.certificate_life) > self.wall_now())
+    }
+
+    fn has_room_for_barred(&self) -> bool {
+        let mut barred = self.access.barred.values();
+        barred.len() < BARRED || barred.any(|barred| !self.holds(barred))
+    }
+
+    /// Keeps a revoked node shut out. Where there is no room for it, those go whose certificates have expired.
+    fn bar(&mut self, record: &NodeRecord) {
+        let mut access = Arc::clone(&self.access);
+        let barred = &mut Arc::make_mut(&mut access).barred;
+        if barred.len() >= BARRED {
+            barred.retain(|_, barred| self.holds(barred));
+        }
+        let entry = Barred {
+            name: record.facts.name.clone(),
+            identity: record.identity,
+            time: self.wall_now(),
+        };
+        barred.insert(record.id(), entry);
+        self.access = access;
+        self.keep_access();
+    }
+
+    /// Takes the revocation of a node back that was forgotten since: it may join again, or come back and be admitted.
+    pub(super) fn unbar(&mut self, node: &str, by: &str) -> Option<Answer> {
+        let known = self.registry.resolve(node).is_ok();
+        let rows = self.access.barred.iter().map(|(id, barred)| (*id, (*id, barred)));
+        let found = registry::resolve(node, rows, |(_, barred), text| barred.name == text);
+        let (id, _) = found.ok().filter(|_| !known)?;
+        Arc::make_mut(&mut self.access).barred.remove(&id);
+        self.keep_access();
+        let detail = "its revocation is taken back; it was forgotten, and is pending when it comes back".to_owned();
+        let (verb, by, summary) = ("admit".to_owned(), by.to_owned(), format!("admit {node}: {detail}"));
+        let event = self.record(None, summary, EventBody::Command { verb, detail, by });
+        Some(Answer::Admission {
+            node: id,
+            admission: Admission::Pending,
+            changed: true,
+            event,
+        })
+    }
+
+    /// A cycle begins: places that have rested are free, and nodes that were gone for too long are forgotten.
+    pub(super) fn forget_stage(&mut self) {
+        let places = self.registry.tidy(self.cycle);
+        self.matrix.truncate(places);
+        let Some(after) = self.config.forget_after else {
+            return;
+        };
+        self.age(after);
+        let old = self.registry.iter();
+        let old = old.filter(|(_, node)| node.record.gone >= after && is_gone(node));
+        let old: Vec<NodeIndex> = old.map(|(index, _)| index).take(LOOKS_A_CYCLE).collect();
+        let mut forgotten = 0;
+        for index in old {
+            // What waits for an operator, or for its node, is not given up by itself.
+            let wanted = self.table.of_node(index).any(Held::is_wanted);
+            if forgotten >= A_CYCLE || wanted || self.staging.is_behind() || self.may_forget(index).is_err() {
+                continue;
+            }
+            forgotten += 1;
+            let reason = format!("it was gone for {after:?} (forget_after)");
+            self.forget_at(index, &reason, "coordinator");
+        }
+    }
+
+    /// Adds the time since this was done last to what is known of how long nodes have been gone. It is time in which this process ran: a
+    /// wall clock that jumps makes no node older.
+    fn age(&mut self, after: Duration) {
+        let passed = self.now.since(self.aged);
+        if passed < (after / STEPS).clamp(STEP_MIN, STEP_MAX) {
+            return;
+        }
+        self.aged = self.now;
+        let gone: Vec<NodeIndex> = self
+            .registry
+            .iter()
+            .filter(|(_, node)| is_gone(node) && node.record.gone < after)
+            .map(|(index, _)| index)
+            .collect();
+        for index in gone {
+            let node = &mut self.registry[index];
+            // It may have gone only since.
+            let passed = passed.min(self.now.since(node.since));
+            let record = Arc::make_mut(&mut node.record);
+            record.gone = record.gone.saturating_add(passed);
+            self.keep(index);
+        }
+    }
+}

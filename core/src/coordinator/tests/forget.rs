@@ -1,0 +1,562 @@
+//! Forgetting nodes: who may be forgotten, what stays, and that nothing is left of many.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+use super::{
+    access::{KEY, enrol, enrolment, hello_of, proven, token, token_for},
+    rig::*,
+    workloads::{Site, service},
+};
+use crate::{
+    coordinator::{Answer, Command, Config, Denial, Forgotten, Input, Refusal, RefusalReason},
+    event::EventBody,
+    id::{NodeId, Uuid},
+    integrity::PublicKey,
+    node::{Admission, ConnId, Liveness},
+    store::Durable,
+    time::{Time, WallTime},
+    workload::{Kind, Phase, Status},
+};
+
+/// Longer than any lease that is given here: twice 30 s and a sixteenth.
+const LEASE: Duration = Duration::from_secs(64);
+
+fn ask(rig: &mut Rig, node: &str, plan: bool) -> Result<Forgotten, Refusal> {
+    let (node, reason) = (node.to_owned(), String::new());
+    match rig.command(Command::Forget { node, plan, reason })? {
+        Answer::Forgotten(forgotten) => Ok(*forgotten),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn forget(rig: &mut Rig, number: u8) -> Result<Forgotten, Refusal> {
+    ask(rig, &format!("node-{number}"), false)
+}
+
+fn not_yet(answer: Result<Forgotten, Refusal>) -> &'static str {
+    match answer {
+        Err(Refusal::NotYet { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn leave(rig: &mut Rig, conn: u64) {
+    let reason = "test".to_owned();
+    rig.input(Input::Goodbye {
+        conn: ConnId(conn),
+        reason,
+    });
+}
+
+fn rows(rig: &mut Rig) -> BTreeSet<NodeId> {
+    let snapshot = rig.snapshot();
+    snapshot.nodes.iter().map(|row| row.record.id()).collect()
+}
+
+#[test]
+fn only_who_is_gone_is_forgotten_and_only_once_its_lease_is_over() {
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    rig.join(2, 2);
+    rig.beat_for(&[1, 2], SECOND * 5);
+    assert_eq!(not_yet(forget(&mut rig, 1)), "NODE_PRESENT");
+    rig.input(Input::Closed {
+        conn: ConnId(1),
+        by_peer: true,
+    });
+    assert_eq!(
+        rig.core.registry[rig.core.registry.find(node_id(1)).unwrap()].liveness,
+        Liveness::Suspect
+    );
+    assert_eq!(not_yet(forget(&mut rig, 1)), "NODE_PRESENT");
+    let gone = rig.now;
+    rig.beat_for(&[2], SECOND * 30);
+    assert!(
+        rig.transitions(1).contains(&Liveness::Offline),
+        "{:?}",
+        rig.transitions(1)
+    );
+    assert_eq!(not_yet(forget(&mut rig, 1)), "NODE_LEASE");
+    assert_eq!(not_yet(ask(&mut rig, "node-1", true)), "NODE_LEASE");
+    // It says when.
+    while let Err(refusal) = forget(&mut rig, 1) {
+        assert!(refusal.to_string().contains("another"), "{refusal}");
+        assert!(rig.now.since(gone) < LEASE, "{refusal}");
+        rig.beat_for(&[2], SECOND);
+    }
+    assert!(rig.now.since(gone) > SECOND * 60);
+    assert_eq!(rows(&mut rig), BTreeSet::from([node_id(2)]));
+    assert!(matches!(forget(&mut rig, 1), Err(Refusal::Node(_))));
+    // What happened to it stays with its name.
+    let told = rig.events.iter().filter(|event| event.node == Some(node_id(1)));
+    let told: Vec<_> = told.collect();
+    assert!(told.iter().all(|event| event.node_name == "node-1"));
+    let last = told.iter().rev().find_map(|event| match &event.body {
+        EventBody::Command { verb, by, .. } => Some((verb.as_str(), by.as_str())),
+        _ => None,
+    });
+    assert_eq!(last, Some(("forget", "ada")));
+    // Nor does the next coordinator know it.
+    let mut rig = rig.restart();
+    assert_eq!(rows(&mut rig), BTreeSet::from([node_id(2)]));
+}
+
+#[test]
+fn its_name_is_free_for_another_one_and_its_token_is_good_for_that() {
+    let mut rig = Rig::new();
+    token_for(&mut rig, "a", 3, Admission::Admitted, "node-1").unwrap();
+    enrol(&mut rig, enrolment("a", 1)).unwrap();
+    // The host was set up anew: another id and key, the same name.
+    let again = crate::access::Enrolment {
+        node: node_id(2),
+        key: [8; 32],
+        name: "node-1".to_owned(),
+        ..enrolment("a", 2)
+    };
+    enrol(&mut rig, again).unwrap();
+    let cordon = |rig: &mut Rig| {
+        let node = "node-1".to_owned();
+        rig.command(Command::Cordon { node })
+    };
+    assert!(matches!(cordon(&mut rig), Err(Refusal::Node(_))), "two have the name");
+    // Neither was ever heard, so that neither has a lease.
+    let id = node_id(1).to_string();
+    let planned = ask(&mut rig, &id, true).unwrap();
+    assert!(!planned.applied && planned.event == 0 && planned.name == "node-1");
+    assert!(
+        matches!(cordon(&mut rig), Err(Refusal::Node(_))),
+        "a plan changes nothing"
+    );
+    assert!(ask(&mut rig, &id, false).unwrap().applied);
+    cordon(&mut rig).unwrap();
+    assert_eq!(rows(&mut rig), BTreeSet::from([node_id(2)]));
+}
+
+#[test]
+fn who_was_forgotten_comes_back_as_one_that_is_not_known() {
+    let mut rig = Rig::new();
+    token(&mut rig, "a", 3, Admission::Admitted).unwrap();
+    enrol(&mut rig, enrolment("a", 1)).unwrap();
+    proven(&mut rig, 1, hello_of(1, 5, 1, 4), 1);
+    leave(&mut rig, 1);
+    rig.pass(LEASE);
+    forget(&mut rig, 1).unwrap();
+    // An older incarnation than the forgotten one is fine: nothing is known of that.
+    proven(&mut rig, 2, hello_of(1, 2, 2, 4), 1);
+    let welcome = rig.welcome(2).unwrap();
+    assert_eq!((welcome.admission, welcome.lease), (Admission::Pending, Duration::ZERO));
+    assert_eq!(not_yet(forget(&mut rig, 1)), "NODE_PRESENT");
+    let node = "node-1".to_owned();
+    rig.command(Command::Admit { node }).unwrap();
+}
+
+#[test]
+fn who_was_revoked_stays_shut_out_however_often_it_is_forgotten() {
+    let mut rig = Rig::new();
+    token(&mut rig, "a", 9, Admission::Admitted).unwrap();
+    enrol(&mut rig, enrolment("a", 1)).unwrap();
+    proven(&mut rig, 1, hello_of(1, 1, 1, 4), 1);
+    let revoke = Command::Revoke {
+        node: "node-1".to_owned(),
+        reason: String::new(),
+    };
+    rig.command(revoke).unwrap();
+    assert_eq!(not_yet(forget(&mut rig, 1)), "NODE_LEASE");
+    rig.pass(LEASE);
+    assert!(forget(&mut rig, 1).unwrap().barred);
+    let shut_out = |rig: &mut Rig, conn: u64| {
+        proven(rig, conn, hello_of(1, 9, 2, 4), 1);
+        assert_eq!(rig.refused(conn), Some(RefusalReason::Revoked));
+        let revoked = Err(Refusal::Denied(Denial::Revoked));
+        assert_eq!(enrol(rig, enrolment("a", 1)), revoked);
+        // Nor by another name for the same key.
+        assert_eq!(enrol(rig, enrolment("a", 3)), revoked);
+        let (node, key) = (node_id(1), KEY);
+        let renewed = rig.command(Command::Renew { node, key });
+        assert_eq!(renewed, Err(Refusal::Denied(Denial::Revoked)));
+        assert_eq!(rows(rig), BTreeSet::new());
+    };
+    shut_out(&mut rig, 2);
+    let mut rig = rig.restart();
+    shut_out(&mut rig, 3);
+    // An admin takes that back; then it is one that is not known.
+    let node = "node-1".to_owned();
+    rig.command(Command::Admit { node: node.clone() }).unwrap();
+    assert!(matches!(rig.command(Command::Admit { node }), Err(Refusal::Node(_))));
+    proven(&mut rig, 4, hello_of(1, 9, 2, 4), 1);
+    assert_eq!(rig.welcome(4).unwrap().admission, Admission::Pending);
+}
+
+/// Joins and forgets nodes, one after another.
+fn come_and_go(rig: &mut Rig, nodes: impl Iterator<Item = u8>, conns: &mut u64) {
+    let nodes: Vec<u8> = nodes.collect();
+    let first = *conns + 1;
+    for number in &nodes {
+        *conns += 1;
+        rig.join(*conns, *number);
+        rig.beat(*conns);
+    }
+    rig.snapshot();
+    for conn in first..=*conns {
+        leave(rig, conn);
+    }
+    rig.pass(LEASE);
+    for number in &nodes {
+        forget(rig, *number).unwrap();
+    }
+}
+
+#[test]
+fn of_many_that_came_and_were_forgotten_nothing_is_left() {
+    let config = Config {
+        history: 4,
+        max_nodes: 120,
+        ..Config::new("1.2.9", PublicKey([0; 32]))
+    };
+    let mut rig = Rig::with(config, Durable::new(Uuid([9; 16])));
+    rig.join(1, 250);
+    let mut conns = 1;
+    let (timers, before) = (rig.core.timers.len(), rig.snapshot());
+    for round in 0..3u8 {
+        let nodes = (0..115u8).map(|number| 1 + (number + round * 7) % 200);
+        come_and_go(&mut rig, nodes, &mut conns);
+        rig.beat(1);
+        assert_eq!(rig.core.registry.len(), 1);
+        // The places rest until the samples are gone that have rows of who was there.
+        for _ in 0..6 {
+            rig.snapshot();
+        }
+        assert_eq!(rig.core.registry.places().len(), 1);
+    }
+    let after = rig.snapshot();
+    assert_eq!(after.nodes.len(), before.nodes.len());
+    assert_eq!(after.details.len(), before.details.len());
+    assert!(after.history.iter().all(|sample| sample.nodes() == 1));
+    assert_eq!(rig.core.matrix.history().len(), 4);
+    assert!(rig.core.timers.len() <= timers + 16, "{}", rig.core.timers.len());
+    assert_eq!(rig.core.rows.len(), 1);
+    assert!(rig.core.dialogues.nodes.len() <= 1 && rig.core.outlooks.len() <= 1);
+    // The room for nodes is for those that are there.
+    let nodes = (1..=119u8).collect::<Vec<u8>>();
+    for number in &nodes {
+        conns += 1;
+        rig.join(conns, *number);
+    }
+    conns += 1;
+    rig.hello(conns, hello(120, 1, 0));
+    assert_eq!(rig.refused(conns), Some(RefusalReason::Overloaded));
+}
+
+#[test]
+fn telemetry_of_who_was_forgotten_is_not_anothers() {
+    let config = Config {
+        history: 3,
+        ..Config::new("1.2.9", PublicKey([0; 32]))
+    };
+    let mut rig = Rig::with(config, Durable::new(Uuid([9; 16])));
+    rig.join(1, 1);
+    rig.pass(LEASE);
+    for sequence in 1..4 {
+        rig.heartbeat(1, sequence, 0.9);
+        rig.snapshot();
+    }
+    rig.input(Input::Goodbye {
+        conn: ConnId(1),
+        reason: String::new(),
+    });
+    // Of a node that has just left, the history is still there when the lease is over: cycles are made to go on for longer.
+    rig.pass(LEASE);
+    forget(&mut rig, 1).unwrap();
+    for (conn, number) in (2..).zip(2..9u8) {
+        rig.join(conn, number);
+        let snapshot = rig.snapshot();
+        let row = snapshot
+            .nodes
+            .iter()
+            .find(|row| row.record.id() == node_id(number))
+            .unwrap();
+        for sample in &snapshot.history {
+            for channel in crate::telemetry::Channel::ALL {
+                assert_eq!(sample.get(row.index, channel), None, "{number}");
+            }
+        }
+    }
+}
+
+fn singleton(name: &str) -> crate::workload::Spec {
+    let mut spec = service(name, 1);
+    spec.singleton = true;
+    spec
+}
+
+fn place(site: &Site, name: &str) -> Option<(NodeId, crate::workload::AssignmentId)> {
+    let rows = site.rig.view.assignments.iter();
+    let mut wanted = rows.filter(|row| &*row.record.workload == name && row.record.end.is_none());
+    wanted.next_back().map(|row| (row.record.node, row.record.id))
+}
+
+#[test]
+fn what_it_had_is_given_up_for_good_and_replaced() {
+    let mut site = Site::new(3);
+    let heal = Some(crate::autonomy::Mode::Observe);
+    site.rig
+        .command(Command::SetPolicy(crate::autonomy::PolicyChange {
+            heal,
+            ..Default::default()
+        }))
+        .unwrap();
+    site.apply(service("web", 1));
+    site.apply(singleton("one"));
+    assert_eq!((site.running("web"), site.running("one")), (1, 1));
+    let (node, _) = place(&site, "web").unwrap();
+    let number = node.0[0];
+    let conn = u64::from(number);
+    site.conns.retain(|other| *other != conn);
+    leave(&mut site.rig, conn);
+    // Lost work is not replaced by itself here, and stays where it was.
+    site.pass(LEASE);
+    assert_eq!(place(&site, "web").unwrap().0, node);
+    let planned = ask(&mut site.rig, &format!("node-{number}"), true).unwrap();
+    let web = planned.changes.iter().find(|change| change.name == "web").unwrap();
+    assert_eq!((web.stops.len(), web.starts.len()), (1, 1));
+    assert_ne!(web.starts[0].node, node);
+    assert_eq!(place(&site, "web").unwrap().0, node, "a plan changes nothing");
+    let done = forget(&mut site.rig, number).unwrap();
+    let again = done.changes.iter().find(|change| change.name == "web").unwrap();
+    assert_eq!(again.starts, web.starts);
+    assert_eq!(site.running("web"), 1);
+    assert_eq!(place(&site, "web").unwrap().0, web.starts[0].node);
+    assert!(
+        site.rig
+            .view
+            .assignments
+            .iter()
+            .all(|row| row.record.node != node || row.record.end.is_some())
+    );
+}
+
+#[test]
+fn a_singleton_starts_elsewhere_no_sooner_than_without_it() {
+    for step in 0..12u64 {
+        let mut site = Site::new(3);
+        site.apply(singleton("one"));
+        assert_eq!(site.running("one"), 1);
+        let (node, _) = place(&site, "one").unwrap();
+        let conn = u64::from(node.0[0]);
+        site.conns.retain(|other| *other != conn);
+        site.rig.beat(conn);
+        // By its own clock, which may be slower by a sixteenth, it runs for as long as this.
+        let ends = site.rig.now + Duration::from_secs(60) + Duration::from_secs(60) / 16;
+        if step % 2 == 0 {
+            leave(&mut site.rig, conn);
+        } else {
+            let revoke = Command::Revoke {
+                node: node.to_string(),
+                reason: String::new(),
+            };
+            site.rig.command(revoke).unwrap();
+        }
+        let wait = Duration::from_millis(500 * step);
+        site.pass(wait);
+        let mut started = None;
+        let mut forgotten = false;
+        while started.is_none() {
+            forgotten |= ask(&mut site.rig, &node.to_string(), false).is_ok();
+            site.rig.pass(Duration::ZERO);
+            started = place(&site, "one")
+                .filter(|(other, _)| *other != node)
+                .map(|_| site.rig.now);
+            site.pass(Duration::from_millis(250));
+        }
+        assert!(started.unwrap() >= ends, "{started:?} before {ends:?}");
+        assert!(forgotten || ask(&mut site.rig, &node.to_string(), false).is_ok());
+    }
+}
+
+#[test]
+fn what_is_a_singleton_by_now_and_runs_without_a_lease_keeps_its_node() {
+    let mut site = Site::new(2);
+    site.apply(service("one", 1));
+    assert_eq!(site.running("one"), 1);
+    let (node, _) = place(&site, "one").unwrap();
+    let conn = u64::from(node.0[0]);
+    site.conns.retain(|other| *other != conn);
+    leave(&mut site.rig, conn);
+    site.rig.pass(Duration::ZERO);
+    site.apply(singleton("one"));
+    site.pass(LEASE * 2);
+    assert_eq!(not_yet(ask(&mut site.rig, &node.to_string(), false)), "NODE_SINGLETON");
+    let name = "one".to_owned();
+    site.change(crate::coordinator::WorkloadVerb::Delete { name }, false)
+        .unwrap();
+    ask(&mut site.rig, &node.to_string(), false).unwrap();
+    site.pass(SECOND * 2);
+    assert!(site.rig.view.workloads.is_empty());
+}
+
+#[test]
+fn what_is_done_of_a_batch_stays_done() {
+    let mut site = Site::new(2);
+    let mut spec = service("job", 1);
+    spec.kind = Kind::Batch {
+        replicas: 1,
+        retries: 0,
+    };
+    site.apply(spec);
+    assert_eq!(site.running("job"), 1);
+    let (node, id) = place(&site, "job").unwrap();
+    let conn = u64::from(node.0[0]);
+    let status = Status {
+        phase: Phase::Ended,
+        complete: true,
+        ..Status::default()
+    };
+    site.rig.input(Input::Instances {
+        conn: ConnId(conn),
+        instances: vec![(id, status)],
+        all: false,
+    });
+    site.conns.retain(|other| *other != conn);
+    leave(&mut site.rig, conn);
+    site.pass(LEASE);
+    ask(&mut site.rig, &node.to_string(), false).unwrap();
+    site.pass(SECOND * 20);
+    assert_eq!(site.assigned(), 1, "it ran again");
+    assert_eq!(site.rig.view.workloads[0].complete, 1);
+}
+
+fn aging(after: Duration) -> Config {
+    Config {
+        forget_after: Some(after),
+        ..Config::new("1.2.9", PublicKey([0; 32]))
+    }
+}
+
+#[test]
+fn nodes_that_were_gone_for_long_are_forgotten_by_themselves() {
+    let hour = Duration::from_secs(3_600);
+    let mut rig = Rig::with(aging(hour), Durable::new(Uuid([9; 16])));
+    for number in 1..=40u8 {
+        rig.join(number.into(), number);
+    }
+    for conn in 2..=40 {
+        leave(&mut rig, conn);
+    }
+    let beat = |rig: &mut Rig, span: Duration| rig.beat_for(&[1], span);
+    beat(&mut rig, hour / 2);
+    // The wall clock jumps a month ahead: nobody is older for it.
+    let wall = WallTime(1_000_000 + 31 * 24 * 3_600_000);
+    rig.input(Input::WallClock(wall));
+    beat(&mut rig, SECOND * 60);
+    assert_eq!(rig.core.registry.len(), 40);
+    // Nor is what was lived through lost with a restart.
+    let mut rig = rig.restart_with(aging(hour));
+    rig.hello(1, hello(1, 2, 0));
+    // One is back.
+    rig.hello(41, hello(7, 2, 0));
+    for _ in 0..(hour / 2).as_secs() / 2 + 240 {
+        rig.pass(SECOND * 2);
+        rig.input(Input::Heartbeat {
+            conn: ConnId(1),
+            heartbeat: beat_at(&rig),
+        });
+        rig.input(Input::Heartbeat {
+            conn: ConnId(41),
+            heartbeat: beat_at(&rig),
+        });
+    }
+    assert_eq!(rows(&mut rig), BTreeSet::from([node_id(1), node_id(7)]));
+    let by_itself = |body: &EventBody| matches!(body, EventBody::Command { verb, by, .. } if verb == "forget" && by == "coordinator");
+    assert_eq!(rig.events.iter().filter(|event| by_itself(&event.body)).count(), 38);
+}
+
+fn beat_at(rig: &Rig) -> crate::coordinator::Heartbeat {
+    crate::coordinator::Heartbeat {
+        sequence: rig.now.0,
+        values: vec![0.5; crate::telemetry::Channel::COUNT],
+        ..Default::default()
+    }
+}
+
+/// What the test knows of a node.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Known {
+    Here(u64),
+    Gone(Time),
+}
+
+#[test]
+fn any_order_of_joining_leaving_and_forgetting_is_as_a_list_would_have_it() {
+    for seed in 0..12 {
+        let mut rng = Pcg64Mcg::seed_from_u64(seed);
+        let mut site = Site::new(4);
+        site.apply(service("web", 6));
+        site.apply(singleton("one"));
+        let mut daemon = service("log", 1);
+        daemon.kind = Kind::Daemon;
+        site.apply(daemon);
+        let mut model: BTreeMap<u8, Known> = (1..=4).map(|number| (number, Known::Here(number.into()))).collect();
+        let (mut conns, mut incarnation) = (4, 1);
+        for _ in 0..120 {
+            let number = rng.random_range(1..10u8);
+            match (rng.random_range(0..5), model.get(&number).copied()) {
+                (0 | 1, None | Some(Known::Gone(_))) => {
+                    conns += 1;
+                    incarnation += 1;
+                    site.join(conns, number, incarnation);
+                    model.insert(number, Known::Here(conns));
+                }
+                (2, Some(Known::Here(conn))) if model.len() > 2 => {
+                    site.conns.retain(|other| *other != conn);
+                    leave(&mut site.rig, conn);
+                    model.insert(number, Known::Gone(site.rig.now));
+                }
+                (3, known) => {
+                    let answer = forget(&mut site.rig, number);
+                    match known {
+                        None => assert!(matches!(answer, Err(Refusal::Node(_))), "{answer:?}"),
+                        Some(Known::Here(_)) => assert_eq!(not_yet(answer), "NODE_PRESENT"),
+                        Some(Known::Gone(since)) if answer.is_ok() => {
+                            assert!(site.rig.now.since(since) > SECOND * 60);
+                            model.remove(&number);
+                        }
+                        Some(Known::Gone(_)) => assert_eq!(not_yet(answer), "NODE_LEASE"),
+                    }
+                }
+                _ => site.pass(Duration::from_secs(rng.random_range(1..20))),
+            }
+            let ids: BTreeSet<NodeId> = site
+                .rig
+                .core
+                .registry
+                .by_id()
+                .map(|(_, node)| node.record.id())
+                .collect();
+            assert_eq!(ids, model.keys().map(|number| node_id(*number)).collect());
+            for (index, node) in site.rig.core.registry.iter() {
+                for held in site.rig.core.table.of_node(index) {
+                    assert_eq!(held.record.node, node.record.id(), "an instance of another node");
+                }
+            }
+        }
+        // All of it is as it would be had nobody been forgotten.
+        site.pass(LEASE * 2);
+        let snapshot = site.rig.snapshot();
+        let shown: BTreeSet<NodeId> = snapshot.nodes.iter().map(|row| row.record.id()).collect();
+        assert_eq!(shown, model.keys().map(|number| node_id(*number)).collect());
+        let here = model.values().filter(|known| matches!(known, Known::Here(_))).count();
+        if here > 0 {
+            assert_eq!(
+                (site.running("web"), site.running("one"), site.running("log")),
+                (6, 1, here),
+                "seed {seed}"
+            );
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! `wynectl forget`.
+
+use wyneos::{client, v1};
+
+use super::workloads::change;
+use crate::{
+    args::ForgetArgs,
+    context::Context,
+    failure::Failure,
+    text::{self, clean},
+};
+
+/// `wynectl forget`.
+pub(crate) async fn run(context: &Context, args: ForgetArgs) -> Result<(), Failure> {
+    let what = format!("forget node {:?}", args.node);
+    let request = v1::ForgetNodeRequest {
+        node: args.node,
+        plan: args.plan,
+        reason: args.reason,
+    };
+    let mut client = client::cluster(context.connect().await?);
+    let answer = context.call(&what, client.forget_node(request)).await?;
+    context.show(&answer, told)
+}
+
+fn told(answer: &v1::ForgetNodeResponse) -> String {
+    let (name, id) = (clean(&answer.name), text::short(&answer.node_id));
+    let lost: usize = answer.changes.iter().map(|change| change.stops.len()).sum();
+    let lost = text::count(lost as u64, "instance");
+    let mut told = match answer.applied {
+        true => format!(
+            "{name} ({id}) is forgotten (event {}): {lost} given up for good\n",
+            answer.event_sequence
+        ),
+        false => format!("{name} ({id}) would be forgotten: {lost} given up for good\n"),
+    };
+    if answer.barred {
+        told.push_str("it was revoked, and stays shut out: `wynectl admit` with its id takes that back\n");
+    }
+    for one in &answer.changes {
+        told.push('\n');
+        told.push_str(&change(Some(one)));
+    }
+    told
+}
