@@ -77,7 +77,8 @@ impl Context {
 
     /// Writes text for people; it ends with a line feed.
     pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
-        write(&text::render(text, self.colours))
+        let raw = text::is_raw(&io::stdout());
+        write(&text::render(text, self.colours, raw))
     }
 
     /// Writes a message for programs, over several lines.

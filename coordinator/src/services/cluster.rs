@@ -124,7 +124,7 @@ impl ClusterService for Services {
             node: Some((&**row).into()),
             last_heartbeat: detail.last_heartbeat.map(timestamp),
             heartbeat_interval: Some(duration(detail.heartbeat_interval)),
-            clock_skew: Some(clock_skew),
+            clock_skew: (detail.heartbeats > 0).then_some(clock_skew),
             acknowledged_cycle: detail.acknowledged_cycle,
             heartbeats: detail.heartbeats,
             read: Some(published.read_state()),

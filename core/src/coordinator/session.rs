@@ -280,7 +280,10 @@ impl Coordinator {
         session.sequence = heartbeat.sequence;
         session.heartbeats += 1;
         session.acknowledged = session.acknowledged.max(heartbeat.acknowledged);
-        session.clock_skew_millis = heartbeat.wall.0.saturating_sub(wall.0);
+        // An agent whose clock is not set, or that does not say, has no skew to tell.
+        if heartbeat.wall.0 > 0 {
+            session.clock_skew_millis = heartbeat.wall.0.saturating_sub(wall.0);
+        }
         session.load = heartbeat.load;
         node.coordinate = heartbeat.coordinate.or(node.coordinate);
         let heard_before = node.last_seen.replace(now);

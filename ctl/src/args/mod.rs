@@ -55,6 +55,9 @@ pub(crate) struct Global {
     /// How answers are written.
     #[arg(short = 'o', long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
+    /// Write control characters and what reorders or hides text as they are, also on a terminal, where they are shown escaped otherwise.
+    #[arg(long, global = true)]
+    pub(crate) raw: bool,
     /// How long one answer may take, as in 500ms or 1m; in a stream that ends, each of its messages.
     #[arg(long, global = true, default_value = "10s", value_parser = parse::timeout, value_name = "SPAN")]
     pub(crate) timeout: Duration,

@@ -193,16 +193,19 @@ pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failur
     };
     let mut client = client::workloads(context.connect().await?);
     let mut answers = context.call(&what, client.read_logs(request)).await?;
+    let mut lines = text::Lines::new(text::is_raw(&io::stdout()));
+    let write = |bytes: &[u8]| {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::output)
+    };
     loop {
         match answers.message().await {
-            Ok(Some(answer)) => {
-                let mut out = io::stdout().lock();
-                out.write_all(&answer.data)
-                    .and_then(|()| out.flush())
-                    .map_err(Failure::output)?;
+            Ok(Some(answer)) => write(&lines.take(&answer.data))?,
+            Ok(None) => return write(&lines.end()),
+            Err(status) => {
+                write(&lines.end())?;
+                return Err(Failure::status(&what, &status, &context.address));
             }
-            Ok(None) => return Ok(()),
-            Err(status) => return Err(Failure::status(&what, &status, &context.address)),
         }
     }
 }

@@ -84,7 +84,7 @@ fn view(answer: &v1::GetNodeResponse) -> String {
         .add(
             "Last heartbeat",
             match &answer.last_heartbeat {
-                Some(time) => format!("{} ago", text::age(Some(time))),
+                Some(time) => text::ago(Some(time)),
                 None => "none since the coordinator started".to_owned(),
             },
         )
@@ -99,8 +99,8 @@ fn view(answer: &v1::GetNodeResponse) -> String {
 /// By way of whom it asked for its standing last, as its own session was lost.
 pub(super) fn relayed(fields: &mut Fields, relayed: Option<&v1::Relayed>) {
     if let Some(relayed) = relayed {
-        let (age, via) = (text::age(relayed.time.as_ref()), clean(&relayed.via_name));
-        fields.add("Relayed", format!("asked for its standing {age} ago by way of {via}"));
+        let (ago, via) = (text::ago(relayed.time.as_ref()), clean(&relayed.via_name));
+        fields.add("Relayed", format!("asked for its standing {ago} by way of {via}"));
     }
 }
 
@@ -109,8 +109,8 @@ fn admission(node: &v1::NodeRow) -> String {
     let admission = text::admission(node.admission);
     match &node.ruling {
         Some(ruling) => format!(
-            "{admission} for {}, by {}: {}",
-            text::age(ruling.time.as_ref()),
+            "{admission}{}, by {}: {}",
+            text::for_so_long(ruling.time.as_ref()),
             clean(&ruling.by),
             clean(&ruling.reason)
         ),
@@ -144,16 +144,16 @@ pub(super) fn row(fields: &mut Fields, node: &v1::NodeRow) {
         .add(
             "Liveness",
             format!(
-                "{} for {} ({})",
+                "{}{} ({})",
                 text::painted_liveness(node.liveness),
-                text::age(node.liveness_since.as_ref()),
+                text::for_so_long(node.liveness_since.as_ref()),
                 text::cause(node.cause)
             ),
         )
         .add("Admission", admission(node))
         .add("Eligibility", text::eligibility(node.eligibility));
     if node.last_seen.is_some() {
-        fields.add("Last seen", format!("{} ago", text::age(node.last_seen.as_ref())));
+        fields.add("Last seen", text::ago(node.last_seen.as_ref()));
     }
     fields
         .add("Load", format!("{}%", node.load_percent))

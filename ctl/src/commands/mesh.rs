@@ -119,7 +119,7 @@ pub(super) fn findings(findings: &[v1::Finding], names: &Names) -> String {
         };
         table.row([
             paint(Colour::Red, &text::finding_kind(finding.kind)),
-            format!("{} ago", text::age(finding.since.as_ref())),
+            text::ago(finding.since.as_ref()),
             side(&finding.near),
             side(&finding.far),
             meaning,
@@ -170,10 +170,7 @@ fn worst_links(observers: &[v1::ObserverLinks], names: &Names, worst: usize) -> 
     for (observer, link) in &links {
         let colour = [Colour::Green, Colour::Yellow, Colour::Yellow, Colour::Red];
         let colour = colour.get(usize::from(badness(link.state))).copied();
-        let last = match &link.last_success {
-            Some(time) => format!("{} ago", text::age(Some(time))),
-            None => "-".to_owned(),
-        };
+        let last = text::ago(link.last_success.as_ref());
         table.row([
             names.of(observer),
             names.of(&link.subject_id),

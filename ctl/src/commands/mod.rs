@@ -43,6 +43,9 @@ const PAGE: u32 = 1_000;
 
 /// Does what the command line says.
 pub(crate) async fn run(cli: Cli) -> ExitCode {
+    if cli.global.raw {
+        text::keep_raw();
+    }
     if let Command::Dev(args) = cli.command {
         return crate::dev::run(args).await;
     }
@@ -52,6 +55,7 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         credentials,
         format,
         timeout,
+        ..
     } = cli.global;
     let asked = Asked {
         address,

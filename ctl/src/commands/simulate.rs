@@ -107,7 +107,7 @@ fn show(context: &Context, report: &Report, in_full: bool) -> Result<(), Failure
     if context.is_json() {
         let json = serde_json::to_string(report)
             .map_err(|error| Failure::new(Exit::Failed, format!("cannot write the report: {error}")))?;
-        return context.text(&format!("{json}\n"));
+        return context.text(&format!("{}\n", text::json_safe(&json)));
     }
     let verdict = match (report.passed(), report.complete) {
         (true, true) => paint(Colour::Green, "held"),

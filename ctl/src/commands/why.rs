@@ -110,7 +110,7 @@ fn seen_by(peers: &[v1::SeenBy]) -> String {
             text::link_state(link.state),
             format!("{}%", link.loss_percent),
             mesh::micros(link.rtt_micros),
-            last.map_or("-".to_owned(), |time| format!("{} ago", text::age(Some(time)))),
+            text::ago(last),
         ]);
     }
     format!("\nIts peers\n{}", table.text(2))
@@ -119,10 +119,10 @@ fn seen_by(peers: &[v1::SeenBy]) -> String {
 /// A decision with its evidence and alternatives.
 pub(super) fn in_full(decision: &v1::Decision) -> String {
     let mut text = format!(
-        "  decision {}, {} ({} ago), rule {}, mode {}, {}\n  {}\n",
+        "  decision {}, {} ({}), rule {}, mode {}, {}\n  {}\n",
         decision.id,
         text::timestamp(decision.time.as_ref()),
-        text::age(decision.time.as_ref()),
+        text::ago(decision.time.as_ref()),
         clean(&decision.rule),
         text::mode(decision.mode),
         text::outcome(decision.outcome),

@@ -1,5 +1,6 @@
 //! Text for people: words, ages, sizes, tables and colours.
 
+mod escape;
 mod table;
 mod unit;
 
@@ -7,8 +8,10 @@ use std::io::Write as _;
 
 use wyneos::v1;
 
+pub(crate) use escape::{Lines, clean, is_raw, json_safe, keep_raw};
+use escape::{escape, is_unsafe};
 pub(crate) use table::{Fields, Table};
-pub(crate) use unit::{NONE, age, bytes, hex, short, span, span_of, time_of_day, timestamp, value};
+pub(crate) use unit::{NONE, age, ago, bytes, for_so_long, hex, short, span, span_of, time_of_day, timestamp, value};
 
 /// Stand for colours until a line is written: escape codes would spoil the width of a table's columns. They are from the
 /// private use area, and [`clean`] keeps them out of what the server says.
@@ -42,27 +45,8 @@ pub(crate) fn paint(colour: Colour, text: &str) -> String {
     format!("{begin}{text}{END}")
 }
 
-/// True for what must not reach a terminal as it is: control characters, and what reorders or hides text.
-fn unsafe_to_print(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
-}
-
-/// One line of what the server says, printable: anything else is shown by its escape.
-pub(crate) fn clean(text: &str) -> String {
-    let mut cleaned = String::with_capacity(text.len());
-    for c in text.chars() {
-        if unsafe_to_print(c) || (GREEN..=END).contains(&c) {
-            cleaned.extend(c.escape_default());
-        } else {
-            cleaned.push(c);
-        }
-    }
-    cleaned
-}
-
-/// `text` as it is written: with colours or without. Control characters that got this far are escaped here.
-pub(crate) fn render(text: &str, colours: bool) -> String {
+/// `text` as it is written: with colours or without, and as `raw` says.
+pub(crate) fn render(text: &str, colours: bool, raw: bool) -> String {
     let mut rendered = String::with_capacity(text.len() + 1);
     for c in text.chars() {
         let code = match c {
@@ -75,8 +59,8 @@ pub(crate) fn render(text: &str, colours: bool) -> String {
                 rendered.push('\n');
                 continue;
             }
-            c if unsafe_to_print(c) => {
-                rendered.extend(c.escape_default());
+            c if !raw && is_unsafe(c) => {
+                escape(c, &mut rendered);
                 continue;
             }
             c => {
@@ -91,28 +75,16 @@ pub(crate) fn render(text: &str, colours: bool) -> String {
     rendered
 }
 
-/// JSON in which everything that must not reach a terminal is escaped; it means the same.
-pub(crate) fn json_safe(json: &str) -> String {
-    let mut safe = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            '\n' => safe.push(c),
-            c if unsafe_to_print(c) => safe.push_str(&format!("\\u{:04x}", c as u32)),
-            c => safe.push(c),
-        }
-    }
-    safe
-}
-
 /// A line to standard output, for what goes on until it is stopped. Nobody may be reading it.
 pub(crate) fn stdout(line: &str) {
     let mut output = std::io::stdout().lock();
-    drop(writeln!(output, "{}", render(line, false)).and_then(|()| output.flush()));
+    drop(writeln!(output, "{}", render(line, false, is_raw(&output))).and_then(|()| output.flush()));
 }
 
 /// A line on standard error. When that is closed, there is nobody left to tell.
 pub(crate) fn stderr(line: &str) {
-    drop(writeln!(std::io::stderr(), "{}", render(line, false)));
+    let mut output = std::io::stderr().lock();
+    drop(writeln!(output, "{}", render(line, false, is_raw(&output))));
 }
 
 /// The word of an enum's value: `LIVENESS_ONLINE` without `LIVENESS_` is `online`.

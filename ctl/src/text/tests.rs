@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use super::{Colour, Table, clean, json_safe, liveness, paint, render, span, value};
+use proptest::prelude::*;
+
+use super::{Colour, Lines, Table, json_safe, liveness, paint, render, span, value};
 
 #[test]
 fn spans_are_short() {
@@ -15,12 +17,55 @@ fn spans_are_short() {
 #[test]
 fn what_a_server_says_cannot_drive_the_terminal() {
     let hostile = "a\x1b[2J\x07\n\u{9b}31m\u{202e}b\u{E002}";
-    let cleaned = clean(hostile);
-    assert!(cleaned.chars().all(|c| c.is_ascii_graphic()), "{cleaned}");
-    assert!(!render(hostile, true).contains("\x1b[2J"));
+    let shown = render(hostile, true, false);
+    assert_eq!(shown, "a\\x1b[2J\\x07\n\\u{9b}31m\\u{202e}b\x1b[31m");
+    assert!(render(hostile, false, true).starts_with("a\x1b[2J\x07\n\u{9b}31m\u{202e}b"));
     let json = json_safe(&serde_json::to_string(hostile).unwrap());
     assert!(json.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{json}");
     assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hostile);
+}
+
+/// What a terminal gets of a log that comes in pieces.
+fn in_pieces(log: &[u8], piece: usize, raw: bool) -> Vec<u8> {
+    let mut lines = Lines::new(raw);
+    let mut shown: Vec<u8> = log.chunks(piece).flat_map(|piece| lines.take(piece)).collect();
+    shown.extend(lines.end());
+    shown
+}
+
+#[test]
+fn a_log_is_the_same_however_it_is_cut() {
+    let log =
+        b"plain \xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\ttab\r\n\x1b]0;title\x07\xc2\x9b31m\xe2\x80\xae\xff\x9b\xf0\x9f";
+    let shown = "plain \u{e9}\u{20ac}\u{1f600}\ttab\\r\n\\x1b]0;title\\x07\\u{9b}31m\\u{202e}\\xff\\x9b\\xf0\\x9f";
+    for piece in 1..=log.len() {
+        assert_eq!(
+            String::from_utf8(in_pieces(log, piece, false)).unwrap(),
+            shown,
+            "{piece}"
+        );
+        assert_eq!(in_pieces(log, piece, true), log, "{piece}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_reaches_a_terminal_but_text_line_feeds_and_tabs(
+        log in prop::collection::vec(prop_oneof![any::<u8>(), 0u8..0xa0], 0..200),
+        piece in 1usize..40,
+    ) {
+        let shown = String::from_utf8(in_pieces(&log, piece, false)).unwrap();
+        let plain = |c: char| matches!(c, '\n' | '\t') || !c.is_control();
+        prop_assert!(shown.chars().all(plain), "{:?}", shown);
+        prop_assert_eq!(in_pieces(&log, piece, true), log);
+    }
+
+    #[test]
+    fn json_means_the_same_once_it_is_safe(text in any::<String>()) {
+        let safe = json_safe(&serde_json::to_string(&text).unwrap());
+        prop_assert!(safe.chars().all(|c| !c.is_control()));
+        prop_assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), text);
+    }
 }
 
 #[test]
@@ -29,13 +74,13 @@ fn colours_do_not_move_columns() {
     table.row(["one".to_owned(), paint(Colour::Green, "up"), "1s".to_owned()]);
     table.row(["three".to_owned(), paint(Colour::Red, "down"), "2s".to_owned()]);
     let text = table.text(0);
-    let plain = render(&text, false);
+    let plain = render(&text, false, false);
     let columns: Vec<_> = plain
         .lines()
         .map(|line| line.find("AGE").or(line.find("1s")).or(line.find("2s")))
         .collect();
     assert_eq!(columns, [columns[0]; 3], "{plain}");
-    assert!(render(&text, true).contains("\x1b[31mdown\x1b[0m"));
+    assert!(render(&text, true, false).contains("\x1b[31mdown\x1b[0m"));
 }
 
 #[test]
@@ -51,4 +96,31 @@ fn words_of_enums() {
         (liveness(2), liveness(99)),
         ("online".to_owned(), "unknown(99)".to_owned())
     );
+}
+
+#[test]
+fn a_time_that_was_never_set_is_none() {
+    use super::{age, ago, for_so_long, time_of_day, timestamp};
+    let at = |seconds, nanos| prost_types::Timestamp { seconds, nanos };
+    let unset = [
+        None,
+        Some(at(0, 0)),
+        Some(at(0, 999)),
+        Some(at(-5, 0)),
+        Some(at(i64::MIN, -1)),
+    ];
+    for time in &unset {
+        let time = time.as_ref();
+        assert_eq!(
+            [age(time), ago(time), timestamp(time), time_of_day(time)],
+            ["-"; 4],
+            "{time:?}"
+        );
+        assert_eq!(for_so_long(time), "");
+    }
+    let far = at(i64::MAX, 0);
+    assert_eq!(ago(Some(&far)), if age(Some(&far)) == "-" { "-" } else { "0s ago" });
+    let set = at(1, 0);
+    assert!(age(Some(&set)).contains('d') && ago(Some(&set)).ends_with(" ago"));
+    assert!(for_so_long(Some(&set)).starts_with(" for "));
 }

@@ -40,10 +40,11 @@ pub(crate) fn span_of(wire: Option<&Span>) -> String {
     if negative { format!("-{text}") } else { text }
 }
 
-/// A time of the wire; one before 1970 or that cannot be read counts as none.
+/// A time of the wire. One that was never set, is before 1970 or cannot be read counts as none: a time that is not known is 0.
 fn system_time(time: Option<&Timestamp>) -> Option<SystemTime> {
     let millis = convert::timestamp_in("", time?).ok()?.0;
-    Some(UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).ok()?))
+    let millis = u64::try_from(millis).ok().filter(|millis| *millis > 0)?;
+    UNIX_EPOCH.checked_add(Duration::from_millis(millis))
 }
 
 /// A time in full, in UTC.
@@ -66,6 +67,22 @@ pub(crate) fn age(time: Option<&Timestamp>) -> String {
         || NONE.to_owned(),
         |time| span(SystemTime::now().duration_since(time).unwrap_or_default()),
     )
+}
+
+/// The same with "ago", when it was at all.
+pub(crate) fn ago(time: Option<&Timestamp>) -> String {
+    match age(time).as_str() {
+        NONE => NONE.to_owned(),
+        age => format!("{age} ago"),
+    }
+}
+
+/// "for" how long it has been so, behind what it is; nothing when that is not known.
+pub(crate) fn for_so_long(since: Option<&Timestamp>) -> String {
+    match age(since).as_str() {
+        NONE => String::new(),
+        age => format!(" for {age}"),
+    }
 }
 
 /// Bytes in binary units.

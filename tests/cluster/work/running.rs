@@ -249,3 +249,40 @@ async fn the_examples_of_the_book_can_be_applied() {
     .await;
     site.ends().await;
 }
+
+/// What a terminal of its own gets of `wynectl`.
+fn on_terminal(site: &Site, line: &str) -> Vec<u8> {
+    let program = crate::harness::binary("wynectl");
+    let command = format!(
+        "NO_COLOR=1 {} --address {} {line}",
+        program.display(),
+        site.cluster.address
+    );
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", &command, "/dev/null"]);
+    script.stdin(std::process::Stdio::null()).output().unwrap().stdout
+}
+
+#[tokio::test]
+async fn what_a_program_writes_does_not_drive_the_terminal_and_pipes_get_it_as_it_is() {
+    let site = Site::start(&["one"]).await;
+    let escapes = "\\033[2J\\033]0;owned\\007\\302\\23331m\\342\\200\\256\\377";
+    site.apply(&format!(
+        "name = \"loud\"\nkind = \"service\"\ncommand = \"/bin/sh\"\nargs = [\"-c\", \
+         '''printf 'begin{escapes}end\\n'; exec sleep 1000''']\n"
+    ));
+    site.runs("loud", 1).await;
+    let raw = b"begin\x1b[2J\x1b]0;owned\x07\xc2\x9b31m\xe2\x80\xae\xffend\n";
+    wait_until("it has written", async || {
+        (site.ctl(&["logs", "loud"]).stdout == raw).then_some(())
+    })
+    .await;
+    let shown = on_terminal(&site, "logs loud");
+    let wanted = "begin\\x1b[2J\\x1b]0;owned\\x07\\u{9b}31m\\u{202e}\\xffend\r\n";
+    assert_eq!(String::from_utf8_lossy(&shown), wanted);
+    let asked = on_terminal(&site, "--raw logs loud");
+    assert_eq!(
+        asked,
+        raw.strip_suffix(b"\n").map(|raw| [raw, b"\r\n"].concat()).unwrap()
+    );
+}

@@ -124,8 +124,8 @@ fn autonomy(state: &v1::AutonomyState, names: &Names) -> String {
     let mut text = format!("  mode {}, {total}, {} open\n", text::mode(state.mode), state.open);
     for decision in state.recent.iter().take(FEW) {
         text += &format!(
-            "  {} ago, {}: {}\n",
-            text::age(decision.time.as_ref()),
+            "  {}, {}: {}\n",
+            text::ago(decision.time.as_ref()),
             names.of(&decision.node_id),
             clean(&decision.action)
         );

@@ -1,0 +1,138 @@
+//! What others wrote, on a terminal: names, keys, reasons, log lines and errors may hold what a terminal obeys.
+//!
+//! All that this program writes goes through [`super::render`], [`Lines`] or [`json_safe`]. On a terminal they show what must not reach
+//! it by its escape. Into a pipe or a file text goes as it is, and so it does with `--raw`.
+
+use std::{
+    io::IsTerminal,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use super::{END, GREEN};
+
+/// `--raw` was given.
+static RAW: AtomicBool = AtomicBool::new(false);
+
+/// Has everything written as it is, also on a terminal.
+pub(crate) fn keep_raw() {
+    RAW.store(true, Ordering::Relaxed);
+}
+
+/// True when text goes to `output` as it is.
+pub(crate) fn is_raw(output: &impl IsTerminal) -> bool {
+    RAW.load(Ordering::Relaxed) || !output.is_terminal()
+}
+
+/// True for what must not reach a terminal as it is: control characters (C0, DEL and C1), and what reorders or hides text (Unicode's
+/// format characters).
+pub(super) fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}'
+            | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
+}
+
+/// Adds a character by its escape: `\x1b`, `\u{202e}`, and `\n`, `\r`, `\t` as usual.
+pub(super) fn escape(c: char, to: &mut String) {
+    match c {
+        '\n' | '\r' | '\t' => to.extend(c.escape_default()),
+        c if c.is_ascii() => to.push_str(&format!("\\x{:02x}", c as u32)),
+        c => to.extend(c.escape_unicode()),
+    }
+}
+
+/// One line of what the server says: what would end the line, or be taken for a colour of this program's, is shown by its escape, and so
+/// is, for a terminal, what must not reach one.
+pub(crate) fn clean(text: &str) -> String {
+    let raw = is_raw(&std::io::stdout());
+    let mut cleaned = String::with_capacity(text.len());
+    for c in text.chars() {
+        let ends_line = matches!(c, '\n' | '\r' | '\u{2028}' | '\u{2029}');
+        if ends_line || (GREEN..=END).contains(&c) || !raw && is_unsafe(c) {
+            escape(c, &mut cleaned);
+        } else {
+            cleaned.push(c);
+        }
+    }
+    cleaned
+}
+
+/// JSON in which everything that must not reach a terminal is escaped; it means the same, wherever it goes.
+pub(crate) fn json_safe(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\n' => safe.push(c),
+            c if is_unsafe(c) => {
+                let mut units = [0; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    safe.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// What programs wrote, piece by piece. For a terminal everything that is no text, no line feed and no tab is shown by its escape; a
+/// character may be cut in two by the end of a piece.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    raw: bool,
+    /// The beginning of a character whose end is in the next piece; at most 3 bytes.
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// Nothing was written yet.
+    pub(crate) fn new(raw: bool) -> Lines {
+        let rest = Vec::new();
+        Lines { raw, rest }
+    }
+
+    /// What is to be written of a further piece.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+        if self.raw {
+            return bytes.to_vec();
+        }
+        let mut pending = std::mem::take(&mut self.rest);
+        pending.extend_from_slice(bytes);
+        let mut shown = String::with_capacity(pending.len());
+        let mut chunks = pending.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            show(chunk.valid(), &mut shown);
+            let invalid = chunk.invalid();
+            let cut =
+                chunks.peek().is_none() && std::str::from_utf8(invalid).is_err_and(|bad| bad.error_len().is_none());
+            match cut {
+                true => self.rest = invalid.to_vec(),
+                false => show_bytes(invalid, &mut shown),
+            }
+        }
+        shown.into_bytes()
+    }
+
+    /// What is to be written once there are no further pieces.
+    pub(crate) fn end(&mut self) -> Vec<u8> {
+        let mut shown = String::new();
+        show_bytes(&std::mem::take(&mut self.rest), &mut shown);
+        shown.into_bytes()
+    }
+}
+
+fn show(text: &str, to: &mut String) {
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => to.push(c),
+            c if is_unsafe(c) => escape(c, to),
+            c => to.push(c),
+        }
+    }
+}
+
+fn show_bytes(bytes: &[u8], to: &mut String) {
+    for byte in bytes {
+        to.push_str(&format!("\\x{byte:02x}"));
+    }
+}
