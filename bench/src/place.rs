@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use wyneos_core::{
     id::Uuid,
-    node::{Admission, Eligibility, Labels, Liveness, NodeIndex, NodeRecord},
+    node::{Admission, Attributes, Eligibility, Labels, Liveness, NodeIndex, NodeRecord},
     placement::{Fleet, Node, Standing},
     workload::{Kind, Resources, Spec},
 };
@@ -20,7 +20,9 @@ const A_NODE: u64 = 5;
 fn record(number: u64) -> Arc<NodeRecord> {
     let mut record = NodeRecord::enrolled(Uuid(u128::from(number).to_be_bytes()), &format!("node-{number}"));
     let zone = ("zone".to_owned(), format!("zone-{}", number % 3));
-    Arc::make_mut(&mut record.facts).labels = Labels::from([zone]);
+    let facts = Arc::make_mut(&mut record.facts);
+    facts.labels = Labels::from([zone]);
+    facts.attributes = Attributes::default().with_containment(Ok(()));
     Arc::new(record)
 }
 

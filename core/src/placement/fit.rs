@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::NodeId,
     mesh::Coordinate,
-    node::{Admission, Eligibility, Liveness, NodeIndex, NodeRecord},
+    node::{Admission, Eligibility, Liveness, NodeIndex, NodeRecord, PID_NAMESPACE},
     workload::{Constraint, Resources, Spec},
 };
 
@@ -63,6 +63,22 @@ impl Node {
         }
     }
 
+    /// True when its kernel ends everything that an instance started once its supervisor ends: a singleton runs nowhere else.
+    pub fn contains(&self) -> bool {
+        self.record.facts.attributes.containment == PID_NAMESPACE
+    }
+
+    /// Why it does not take a singleton.
+    fn uncontained(&self) -> Option<Unfit> {
+        let attributes = &self.record.facts.attributes;
+        match attributes.containment.as_str() {
+            PID_NAMESPACE => None,
+            "" => Some(Unfit::ContainmentUntold),
+            // What a later agent may say is not known to be enough.
+            other => Some(Unfit::Uncontained(other.to_owned())),
+        }
+    }
+
     /// What it has left.
     pub fn free(&self) -> Resources {
         self.capacity.less(self.promised)
@@ -86,6 +102,12 @@ pub enum Unfit {
     /// It takes no new work.
     #[error("it takes no new work: {0:?}")]
     Eligibility(Eligibility),
+    /// Its kernel does not end what a singleton leaves behind; what its containment is instead.
+    #[error("it cannot contain what it runs (node.containment is {0})")]
+    Uncontained(String),
+    /// Its agent is of a version that does not tell its containment.
+    #[error("its agent does not tell whether it can contain what it runs (node.containment is not set)")]
+    ContainmentUntold,
     /// A constraint is not met.
     #[error("constraint on {0:?} is not met")]
     Constraint(String),
@@ -132,6 +154,8 @@ impl Unfit {
             Unfit::Admission => "not admitted",
             Unfit::Liveness(_) => "not online",
             Unfit::Eligibility(_) => "take no new work",
+            Unfit::Uncontained(_) => "cannot contain what they run (node.containment)",
+            Unfit::ContainmentUntold => "have an agent that does not tell whether they can contain what they run",
             Unfit::Constraint(_) => "do not meet the constraints",
             Unfit::User { .. } => "do not permit its user",
             Unfit::Cpu { .. } => "have too little CPU left",
@@ -150,6 +174,11 @@ pub(super) fn unfit(spec: &Spec, node: &Node, instances: u32) -> Option<Unfit> {
     }
     if node.eligibility != Eligibility::Eligible {
         return Some(Unfit::Eligibility(node.eligibility));
+    }
+    if spec.singleton
+        && let Some(uncontained) = node.uncontained()
+    {
+        return Some(uncontained);
     }
     let unmet = |constraint: &&Constraint| !constraint.is_met_by(node.label(&constraint.key));
     if let Some(constraint) = spec.constraints.iter().find(unmet) {

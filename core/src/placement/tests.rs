@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     id::Uuid,
-    node::{Admission, Eligibility, Labels, Liveness, NodeRecord},
+    node::{Admission, Eligibility, Labels, Liveness, NOT_CONTAINED, NodeRecord, PID_NAMESPACE},
     workload::{Constraint, Kind, Operator},
 };
 
@@ -14,6 +14,7 @@ fn node(number: u32, zone: &str) -> Node {
     let facts = Arc::make_mut(&mut record.facts);
     facts.labels = Labels::from([("zone".to_owned(), zone.to_owned())]);
     facts.attributes.os = "linux".to_owned();
+    facts.attributes.containment = PID_NAMESPACE.to_owned();
     Node {
         index: NodeIndex(number),
         record: Arc::new(record),
@@ -102,6 +103,56 @@ fn what_does_not_fit_says_why() {
     );
     let outcome = fleet.place(&spec, &mut standing, 2);
     assert_eq!((outcome.placed.len(), outcome.pending), (0, 2));
+}
+
+fn containment(fleet: &mut Fleet, node: usize, is: &str) {
+    let record = Arc::make_mut(&mut fleet.nodes[node].record);
+    Arc::make_mut(&mut record.facts).attributes.containment = is.to_owned();
+}
+
+#[test]
+fn a_singleton_goes_only_where_the_kernel_ends_what_it_started() {
+    let mut fleet = fleet(&["a", "a", "a", "a"]);
+    containment(&mut fleet, 0, NOT_CONTAINED);
+    containment(&mut fleet, 1, "");
+    containment(&mut fleet, 2, "of-a-later-version");
+    let mut leader = web(1);
+    leader.singleton = true;
+    let mut standing = Standing::default();
+    let why: Vec<String> = fleet
+        .nodes()
+        .iter()
+        .filter_map(|node| fleet.unfit(&leader, &standing, node))
+        .map(|unfit| unfit.to_string())
+        .collect();
+    assert_eq!(
+        why,
+        [
+            "it cannot contain what it runs (node.containment is none)",
+            "its agent does not tell whether it can contain what it runs (node.containment is not set)",
+            "it cannot contain what it runs (node.containment is of-a-later-version)",
+        ]
+    );
+    let placed = fleet.clone().place(&leader, &mut standing.clone(), 1);
+    assert_eq!(places(&placed), [3]);
+    // Nor does it go anywhere else when that one is full; anything but a singleton does.
+    fleet.nodes[3].promised.cpu_millis = 1_000;
+    let outcome = fleet.clone().place(&leader, &mut standing.clone(), 1);
+    assert_eq!((outcome.placed.len(), outcome.pending), (0, 1), "{outcome:?}");
+    assert_eq!(outcome.unfit["cannot contain what they run (node.containment)"], 2);
+    let outcome = fleet.place(&web(3), &mut standing, 3);
+    assert_eq!(places(&outcome), [0, 1, 2]);
+}
+
+#[test]
+fn what_an_agent_does_not_tell_is_no_label() {
+    let mut fleet = fleet(&["a", "a", "a"]);
+    containment(&mut fleet, 1, "");
+    containment(&mut fleet, 2, NOT_CONTAINED);
+    let value = |node: &Node| node.label("node.containment").map(str::to_owned);
+    let values: Vec<_> = fleet.nodes().iter().map(value).collect();
+    let told = |value: &str| Some(value.to_owned());
+    assert_eq!(values, [told(PID_NAMESPACE), None, told(NOT_CONTAINED)]);
 }
 
 #[test]

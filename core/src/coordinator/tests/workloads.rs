@@ -3,10 +3,11 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::rig::{Rig, SECOND};
+use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
     autonomy::{Mode, PolicyChange},
     coordinator::{Answer, Changed, Command, Input, Message, Refusal, Work, WorkloadCommand, WorkloadVerb},
+    id::NodeId,
     node::ConnId,
     workload::{AssignmentId, Goal, Kind, Phase, Resources, Spec, Status},
 };
@@ -275,6 +276,77 @@ fn where_there_is_no_room_beside_it_the_old_one_goes_first() {
     site.pass(SECOND * 30);
     assert_eq!(site.running("web"), 2);
     assert_eq!(site.rig.view.workload("web").unwrap().record.stable, 2);
+}
+
+impl Site {
+    /// The agent of a node is started again, and tells this of its host; what it runs goes on.
+    fn restarted(&mut self, number: u8, contained: Result<(), String>) {
+        let at = usize::from(number) - 1;
+        let conn = self.conns[at] + 100;
+        let mut hello = hello(number, 2, 0);
+        hello.facts.attributes = hello.facts.attributes.with_containment(contained);
+        self.rig.hello(conn, hello);
+        self.conns[at] = conn;
+        self.rig.beat(conn);
+        let rows = self.rig.view.assignments.iter();
+        let own = rows.filter(|row| row.record.node == node_id(number) && row.status.phase != Phase::Ended);
+        let instances = own.map(|row| (row.record.id, row.status.clone())).collect();
+        let (conn, all) = (ConnId(conn), true);
+        self.rig.input(Input::Instances { conn, instances, all });
+    }
+
+    /// The nodes on which instances of a workload run.
+    fn places(&mut self, name: &str) -> Vec<NodeId> {
+        self.pass(SECOND * 2);
+        let of = |row: &&Arc<crate::workload::AssignmentRow>| &*row.record.workload == name;
+        let rows = self.rig.view.assignments.iter().filter(of);
+        let runs = rows.filter(|row| row.status.phase == Phase::Running);
+        runs.map(|row| row.record.node).collect()
+    }
+}
+
+#[test]
+fn a_singleton_stays_where_it_runs_and_goes_only_where_it_is_contained() {
+    let mut site = Site::new(1);
+    let leader = |version: &str| {
+        let mut spec = service("leader", 1);
+        spec.args = vec![version.to_owned()];
+        spec.singleton = true;
+        spec
+    };
+    site.apply(leader("1"));
+    assert_eq!(site.places("leader"), [node_id(1)]);
+    site.restarted(1, Err("not permitted".to_owned()));
+    site.pass(SECOND * 60);
+    assert_eq!(site.places("leader"), [node_id(1)], "moved, or stopped, for this alone");
+    // An update of it would end it for ever: it waits for a node that takes it, and says so.
+    let planned = site.change(WorkloadVerb::Apply(Arc::new(leader("2"))), true).unwrap();
+    assert_eq!((planned.stops.len(), planned.starts.len()), (0, 0), "{planned:?}");
+    let waits: Vec<&str> = planned.waiting.iter().map(|waiting| &*waiting.reason).collect();
+    assert_eq!(waits, ["no other node takes it: revision 2 takes the place of 1"]);
+    site.apply(leader("2"));
+    site.pass(SECOND * 30);
+    assert_eq!(site.places("leader"), [node_id(1)]);
+    site.join(2, 2, 1);
+    site.pass(SECOND * 30);
+    assert_eq!(site.places("leader"), [node_id(2)]);
+    // A new one has no place once no node is contained any more; anything else has.
+    site.restarted(2, Err("not permitted".to_owned()));
+    let mut other = leader("1");
+    other.name = "other".to_owned();
+    let change = site.apply(other);
+    let [waiting] = &change.waiting[..] else {
+        panic!("{change:?}")
+    };
+    assert_eq!(
+        waiting.reason,
+        "no node takes it: 2 cannot contain what they run (node.containment)"
+    );
+    let why = waiting.nodes.iter().map(|(_, name, why)| (&**name, &**why));
+    let none = "it cannot contain what it runs (node.containment is none)";
+    assert_eq!(why.collect::<Vec<_>>(), [("node-1", none), ("node-2", none)]);
+    site.apply(service("web", 2));
+    assert_eq!(site.running("web"), 2);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{Planner, Presence, Start};
 use crate::{
-    placement::Fleet,
+    placement::{Fleet, Node},
     workload::{Goal, Held},
 };
 
@@ -139,8 +139,10 @@ impl Planner<'_> {
                 canaries = canaries.map(|left| left - u32::from(update));
                 continue;
             }
-            // Without room beside it, it goes first; from a node that is to be emptied only when another one will take it.
+            // Without room beside it, it goes first; from a node that does not take it back only when another one will take it.
             let leaves = matches!(self.presence(held), Presence::Leaves(_)) || !held.record.leaving.is_empty();
+            // A singleton that runs where none is placed any more has no way back.
+            let leaves = leaves || self.spec.singleton && !is_contained(held, fleet);
             let emptying = leaves && self.spec.replicas().is_some();
             if emptying && !(self.spec.singleton && self.has_room(fleet)) {
                 self.plan.later += 1;
@@ -200,4 +202,8 @@ impl Planner<'_> {
         });
         true
     }
+}
+
+fn is_contained(held: &Held, fleet: &Fleet) -> bool {
+    fleet.nodes().get(held.index.get()).is_none_or(Node::contains)
 }
