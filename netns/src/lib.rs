@@ -8,7 +8,9 @@
 mod net;
 mod play;
 mod story;
+mod supervisors;
 
 pub use net::{Network, PATIENCE, missing};
 pub use play::play;
 pub use story::{Found, Story, Verdict};
+pub use supervisors::Stopped;

@@ -101,6 +101,11 @@ impl Network {
         self.agents
     }
 
+    /// Where a host's agent keeps what is its own.
+    pub(crate) fn data(&self, host: usize) -> PathBuf {
+        self.directory.path().join(format!("agent{host}"))
+    }
+
     fn space(&self, host: usize) -> String {
         format!("{}h{host}", self.prefix)
     }
@@ -169,7 +174,7 @@ impl Network {
 
     /// Starts an agent (again).
     pub fn spawn_agent(&mut self, host: usize) {
-        let data = self.directory.path().join(format!("agent{host}")).display().to_string();
+        let data = self.data(host).display().to_string();
         let listen = format!("{}:7402", Network::address(host));
         let coordinator = format!("{}:7400", Network::address(0));
         let name = format!("node-{host}");
@@ -185,6 +190,9 @@ impl Network {
             &data,
             "--name",
             &name,
+            // What tests run changes its user.
+            "--users",
+            "root",
         ];
         self.spawn(host, "wyneos-agent", &args);
     }
@@ -313,17 +321,30 @@ impl Drop for Network {
         }
         let spaces = (0..=self.agents).map(|host| self.space(host));
         for space in spaces.chain([format!("{}hub", self.prefix)]) {
-            // What agents have started outlives them.
-            let pids = Command::new("ip").args(["netns", "pids", &space]).output();
-            let pids = pids.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-            let pids = pids.unwrap_or_default();
-            let pids = pids
-                .split_whitespace()
-                .filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
-            pids.for_each(|pid| {
-                kill_process(pid, Signal::KILL).ok();
-            });
+            // What agents have started outlives them, and supervisors may start something yet.
+            for _ in 0..EMPTYING {
+                let pids = pids(&space);
+                if pids.is_empty() {
+                    break;
+                }
+                for pid in pids {
+                    kill_process(pid, Signal::KILL).ok();
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
             drop(Command::new("ip").args(["netns", "del", &space]).output());
         }
     }
+}
+
+/// Looks at a namespace whose processes are killed, at most.
+const EMPTYING: u32 = 250;
+
+/// The processes of a network namespace, whatever other namespaces they are in.
+fn pids(space: &str) -> Vec<Pid> {
+    let output = Command::new("ip").args(["netns", "pids", space]).output();
+    let told = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let told = told.unwrap_or_default();
+    let pids = told.split_whitespace();
+    pids.filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }

@@ -1,6 +1,7 @@
 //! Plays a scenario of the simulator on a real network.
 
 use std::{
+    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
@@ -11,7 +12,10 @@ use wyneos_sim::{
     scenario::{Fault, Kind},
 };
 
-use crate::net::Network;
+use crate::{net::Network, supervisors::Stopped};
+
+/// Supervisors that stand still, by the fault that has them do so.
+type AllStopped = BTreeMap<usize, Vec<Stopped>>;
 
 /// What happens when: a fault, by its number, begins or ends.
 type Step = (Duration, usize, bool);
@@ -28,11 +32,12 @@ pub fn play(scenario: &Scenario) -> Network {
         ("--restart-grace", cluster.restart_grace),
     ];
     let mut network = Network::start(cluster.nodes, &timings);
+    let mut stopped = AllStopped::new();
     let began = Instant::now();
     for (at, number, begins) in steps(scenario) {
         // The faults' own timing: nothing is waited for but the clock.
         thread::sleep(at.saturating_sub(began.elapsed()));
-        make(&mut network, scenario, number, begins);
+        make(&mut network, &mut stopped, scenario, number, begins);
     }
     thread::sleep(scenario.duration.saturating_sub(began.elapsed()));
     network
@@ -65,13 +70,25 @@ fn hosts(scenario: &Scenario, names: &[String]) -> Vec<usize> {
     coordinator.then_some(0).into_iter().chain(nodes).collect()
 }
 
-fn make(network: &mut Network, scenario: &Scenario, number: usize, begins: bool) {
+fn make(network: &mut Network, stopped: &mut AllStopped, scenario: &Scenario, number: usize, begins: bool) {
     let fault = &scenario.faults[number];
     let targets = hosts(scenario, &fault.targets);
     match fault.kind {
         Kind::Crash => targets.into_iter().for_each(|host| power(network, host, !begins)),
         Kind::Kill if begins => targets.into_iter().for_each(|host| network.kill(host)),
         Kind::Kill => targets.into_iter().for_each(|host| network.spawn_agent(host)),
+        Kind::KillAll if begins => targets.into_iter().for_each(|host| {
+            network.kill_all(host);
+        }),
+        Kind::KillAll => targets.into_iter().for_each(|host| network.spawn_agent(host)),
+        Kind::SupervisorKill => targets.into_iter().for_each(|host| {
+            network.kill_supervisors(host);
+        }),
+        Kind::SupervisorPause if begins => {
+            let all = targets.into_iter().map(|host| network.stop_supervisors(host));
+            stopped.insert(number, all.collect());
+        }
+        Kind::SupervisorPause => stopped.remove(&number).into_iter().flatten().for_each(Stopped::go_on),
         Kind::Pause => targets.into_iter().for_each(|host| stop(network, host, begins)),
         Kind::CoordinatorCrash if begins => network.kill(0),
         Kind::CoordinatorCrash => network.spawn_coordinator(),

@@ -3,7 +3,7 @@
 mod effects;
 mod peers;
 
-use std::{collections::BTreeMap, mem, time::Duration};
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use prost::Message as _;
 use rand::RngExt;
@@ -12,8 +12,9 @@ use wyneos_core::{
     agent::{Agent, Config, Input, Report},
     id::{ClusterId, NodeId, Uuid},
     mesh::{Observation, REPORTS, Sight},
-    node::{Attributes, Capacity, ConnId, Facts, Labels, PID_NAMESPACE},
+    node::{Attributes, Capacity, ConnId, Facts, Labels},
     time::Time,
+    workload::Assigned,
 };
 
 use crate::{
@@ -88,6 +89,11 @@ pub(crate) struct Machine {
     pub(crate) restarts: bool,
     /// What runs on it; it outlives its agent.
     pub(crate) instances: Instances,
+    /// Its kernel ends what an instance started when its supervisor ends; and whether its agent says so.
+    pub(crate) contained: bool,
+    pub(crate) told_contained: bool,
+    /// Programs that outlived their supervisors.
+    pub(crate) strays: Vec<Arc<Assigned>>,
 }
 
 impl Machine {
@@ -116,6 +122,9 @@ impl Machine {
             lies: None,
             restarts: false,
             instances: Instances::new(),
+            contained: true,
+            told_contained: true,
+            strays: Vec::new(),
         }
     }
 
@@ -157,6 +166,7 @@ impl World<'_> {
         let seed: u64 = self.rng.random();
         let zone = node % self.scenario.cluster.zones;
         let now = self.now;
+        self.find_gone(node);
         let found = self.left_on(node);
         let machine = &mut self.machines[node];
         machine.generation += 1;
@@ -186,10 +196,12 @@ impl World<'_> {
                 cpus: 4,
                 memory_bytes: 8 << 30,
                 cgroups: "none".to_owned(),
-                containment: PID_NAMESPACE.to_owned(),
-                containment_reason: String::new(),
-                users: None,
-            },
+                ..Attributes::default()
+            }
+            .with_containment(match machine.told_contained {
+                true => Ok(()),
+                false => Err("the scenario says so".to_owned()),
+            }),
             labels,
             binary_digest: [1; 32],
             config_digest: [2; 32],

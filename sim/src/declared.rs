@@ -24,16 +24,19 @@ pub enum Program {
     Stubborn,
     /// Runs, and is not healthy.
     Unhealthy,
+    /// Steady, but it changes its user, session, process group and environment: nothing of it tells whose it is.
+    Wandering,
 }
 
 impl Program {
-    const ALL: [(&'static str, Program); 6] = [
+    const ALL: [(&'static str, Program); 7] = [
         ("steady", Program::Steady),
         ("crashing", Program::Crashing),
         ("missing", Program::Missing),
         ("once", Program::Once),
         ("stubborn", Program::Stubborn),
         ("unhealthy", Program::Unhealthy),
+        ("wandering", Program::Wandering),
     ];
 
     /// The command that stands for it.

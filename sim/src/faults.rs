@@ -24,6 +24,17 @@ impl World<'_> {
         match fault.kind {
             Kind::Crash => met.into_iter().for_each(|node| self.power(node, !begins)),
             Kind::Kill => met.into_iter().for_each(|node| self.process(node, !begins)),
+            Kind::KillAll => {
+                for node in met {
+                    self.process(node, !begins);
+                    if begins {
+                        self.kill_supervisors(node);
+                    }
+                }
+            }
+            Kind::SupervisorKill => met.into_iter().for_each(|node| self.kill_supervisors(node)),
+            Kind::SupervisorPause if begins => met.into_iter().for_each(|node| self.freeze_supervisors(node, number)),
+            Kind::SupervisorPause => met.into_iter().for_each(|node| self.thaw_supervisors(node, number)),
             Kind::Pause if begins => met.into_iter().for_each(|node| self.freeze_agent(node)),
             Kind::Pause => met.into_iter().for_each(|node| self.thaw_agent(node)),
             Kind::Starve => met.into_iter().for_each(|node| self.starvation(node, number, begins)),

@@ -14,6 +14,7 @@ mod queue;
 mod report;
 pub mod scenario;
 mod streams;
+mod supervisors;
 mod truth;
 mod work;
 mod world;

@@ -79,6 +79,10 @@ pub struct Cluster {
     pub labels: BTreeMap<String, usize>,
     /// Each process's monotonic clock runs faster or slower by a share up to this, 0 to 0.1.
     pub clock_drift: f64,
+    /// Machines whose kernel does not end what an instance started when its supervisor ends (`node.containment` is `none`).
+    pub uncontained: Vec<String>,
+    /// The same, but their agents claim `pid-namespace`: what placement rests on can be seen to matter.
+    pub overstated: Vec<String>,
 }
 
 impl Default for Cluster {
@@ -94,6 +98,8 @@ impl Default for Cluster {
             restart_grace: defaults.restart_grace,
             labels: BTreeMap::new(),
             clock_drift: 0.0,
+            uncontained: Vec::new(),
+            overstated: Vec::new(),
         }
     }
 }
@@ -134,8 +140,14 @@ pub enum Kind {
     Crash,
     /// The agent is killed while its machine lives; with `for`, it is started again after that.
     Kill,
+    /// The agent and every supervisor of its machine are killed together; with `for`, the agent is started again after that.
+    KillAll,
     /// The agent stands still (SIGSTOP) for `for`.
     Pause,
+    /// Every supervisor of the machine is killed.
+    SupervisorKill,
+    /// The supervisors that the machine has now stand still (SIGSTOP) for `for`.
+    SupervisorPause,
     /// The agent runs only a share (`speed`) of the time, standing still for up to `pause` at a time.
     Starve,
     /// The agent is asked to stop, says goodbye, and is started again at once.
@@ -173,11 +185,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 22] = [
         Kind::Load,
         Kind::Crash,
         Kind::Kill,
+        Kind::KillAll,
         Kind::Pause,
+        Kind::SupervisorKill,
+        Kind::SupervisorPause,
         Kind::Starve,
         Kind::Restart,
         Kind::Cut,

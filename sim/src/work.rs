@@ -10,7 +10,7 @@ use std::{
 use rand::RngExt;
 use wyneos_core::{
     agent,
-    supervisor::{Effect, Input, Supervisor},
+    supervisor::{Effect, Input, LEASE_MARGIN, Supervisor},
     time::Time,
     workload::{Assigned, AssignmentId, Exit, Phase, Resources, Status},
 };
@@ -29,7 +29,7 @@ pub(crate) const CAPACITY: Resources = Resources {
 /// How long a program takes to start and to end, and up to as long again.
 const START: Duration = Duration::from_millis(5);
 const END: Duration = Duration::from_millis(50);
-const CLEAR: Duration = Duration::from_millis(5);
+pub(crate) const CLEAR: Duration = Duration::from_millis(5);
 
 /// What happens to an instance.
 #[derive(Clone, Debug)]
@@ -46,19 +46,56 @@ pub(crate) enum Step {
     Cleared,
     /// Its health was asked for.
     Checked(usize),
+    /// Its supervisor is told something.
+    Told(Input),
+    /// The kernel's timer of its supervisor goes off, unless the number is not its newest lease's.
+    Expired(u64),
+    /// The kernel is done with what ends with its supervisor.
+    Torn,
+    /// Its agent notices that its supervisor is gone.
+    Missed,
 }
 
 /// An instance on a machine.
 pub(crate) struct Instance {
     core: Supervisor,
-    assigned: Arc<Assigned>,
-    wake: u64,
+    pub(crate) assigned: Arc<Assigned>,
+    pub(crate) wake: u64,
     wake_at: Option<Time>,
     /// Counts its programs.
-    life: u64,
-    runs: bool,
+    pub(crate) life: u64,
+    pub(crate) runs: bool,
     /// The status that its agent was told, or would have been.
-    told: Status,
+    pub(crate) told: Status,
+    /// Its supervisor is not there any more, though it did not end by itself.
+    pub(crate) gone: bool,
+    /// Faults that have its supervisor stand still, and what waits for it meanwhile.
+    pub(crate) still: Vec<usize>,
+    pub(crate) waiting: Vec<Step>,
+    /// The lease that its supervisor knows, and how often that was renewed.
+    lease: Option<Time>,
+    leases: u64,
+}
+
+impl Instance {
+    pub(crate) fn stands_still(&self) -> bool {
+        !self.still.is_empty()
+    }
+
+    fn acts(&self) -> bool {
+        !self.gone && !self.stands_still()
+    }
+
+    /// Takes note of a lease; returns when the kernel is to end a supervisor that is still there, by its clock.
+    fn expires(&mut self, input: &Input) -> Option<Time> {
+        let Input::Lease(until) = input else { return None };
+        if !self.assigned.spec.singleton || self.lease.is_some_and(|before| before >= *until) {
+            return None;
+        }
+        self.lease = Some(*until);
+        self.leases += 1;
+        Some(*until - LEASE_MARGIN / 2)
+    }
 }
 
 /// The instances of a machine.
@@ -83,6 +120,8 @@ impl World<'_> {
         for instance in self.machines[node].instances.values_mut() {
             instance.life += 1;
             instance.wake += 1;
+            instance.gone = true;
+            instance.waiting.clear();
             if mem::take(&mut instance.runs) {
                 ended.push(Arc::clone(&instance.assigned));
             }
@@ -97,6 +136,7 @@ impl World<'_> {
                 };
             }
         }
+        ended.append(&mut self.machines[node].strays);
         for assigned in ended {
             self.ran(node, &assigned, false);
         }
@@ -117,6 +157,11 @@ impl World<'_> {
                     life: 0,
                     runs: false,
                     told: Status::default(),
+                    gone: false,
+                    still: Vec::new(),
+                    waiting: Vec::new(),
+                    lease: None,
+                    leases: 0,
                 };
                 self.machines[node].instances.insert(id, instance);
                 self.turn_instance(node, id);
@@ -131,23 +176,55 @@ impl World<'_> {
     }
 
     fn tell_instance(&mut self, node: usize, id: AssignmentId, input: Input) {
-        let local = self.machines[node].clock.local(self.now);
-        if let Some(instance) = self.machines[node].instances.get_mut(&id)
-            && instance.told.phase != Phase::Ended
-        {
-            instance.core.handle(local, input);
-            self.turn_instance(node, id);
-        }
+        self.step(node, id, Step::Told(input));
     }
 
     pub(crate) fn step(&mut self, node: usize, id: AssignmentId, step: Step) {
-        let now = self.now;
         let machine = &mut self.machines[node];
-        let (powered, local) = (machine.powered, machine.clock.local(now));
+        let powered = machine.powered;
         let Some(instance) = machine.instances.get_mut(&id).filter(|_| powered) else {
             return;
         };
         match step {
+            Step::Expired(lease) if lease == instance.leases => self.kill_supervisor(node, id),
+            Step::Expired(_) => {}
+            Step::Torn => self.tear(node, id),
+            Step::Missed => self.miss(node, id),
+            // Nobody is there who could hear of it.
+            _ if instance.gone => {}
+            Step::Ended(life, exit) => {
+                if life == instance.life && instance.runs {
+                    instance.runs = false;
+                    instance.life += 1;
+                    let assigned = Arc::clone(&instance.assigned);
+                    self.ran(node, &assigned, false);
+                    self.step(node, id, Step::Told(Input::Exited(exit)));
+                }
+            }
+            Step::Wake(_) if instance.stands_still() => {}
+            step if instance.stands_still() => instance.waiting.push(step),
+            step => self.supervise(node, id, step),
+        }
+    }
+
+    /// A supervisor that is there and runs.
+    fn supervise(&mut self, node: usize, id: AssignmentId, step: Step) {
+        let now = self.now;
+        let machine = &mut self.machines[node];
+        let (clock, local) = (machine.clock, machine.clock.local(now));
+        let Some(instance) = machine.instances.get_mut(&id) else {
+            return;
+        };
+        match step {
+            Step::Told(_) if instance.told.phase == Phase::Ended => return,
+            Step::Told(input) => {
+                let expires = instance.expires(&input).map(|expires| clock.moment(expires));
+                let lease = instance.leases;
+                instance.core.handle(local, input);
+                if let Some(expires) = expires {
+                    self.at(expires.max(now), What::Step(Box::new((node, id, Step::Expired(lease)))));
+                }
+            }
             Step::Wake(wake) if wake == instance.wake => {
                 instance.wake_at = None;
                 instance.core.handle_timeout(local);
@@ -161,13 +238,6 @@ impl World<'_> {
             Step::NotStarted(life) if life == instance.life => {
                 let reason = "there is no such program".to_owned();
                 instance.core.handle(local, Input::NotStarted { reason });
-            }
-            Step::Ended(life, exit) if life == instance.life && instance.runs => {
-                instance.runs = false;
-                instance.life += 1;
-                instance.core.handle(local, Input::Exited(exit));
-                let assigned = Arc::clone(&instance.assigned);
-                self.ran(node, &assigned, false);
             }
             Step::Cleared => {
                 if mem::take(&mut instance.runs) {
@@ -192,12 +262,12 @@ impl World<'_> {
         self.turn_instance(node, id);
     }
 
-    fn turn_instance(&mut self, node: usize, id: AssignmentId) {
+    pub(crate) fn turn_instance(&mut self, node: usize, id: AssignmentId) {
         let now = self.now;
         let mut asked = Vec::new();
         let machine = &mut self.machines[node];
         let clock = machine.clock;
-        let Some(instance) = machine.instances.get_mut(&id) else {
+        let Some(instance) = machine.instances.get_mut(&id).filter(|one| one.acts()) else {
             return;
         };
         let local = clock.local(now);
@@ -263,7 +333,7 @@ impl World<'_> {
     }
 
     /// Takes note of a program that started or ended, and looks whether it may.
-    fn ran(&mut self, node: usize, assigned: &Assigned, started: bool) {
+    pub(crate) fn ran(&mut self, node: usize, assigned: &Assigned, started: bool) {
         let workload = assigned.spec.name.clone();
         self.note(if started { "starts" } else { "ends" }, workload.as_bytes());
         self.runs.push((self.now, workload.clone(), node, started));
@@ -275,8 +345,10 @@ impl World<'_> {
         if assigned.spec.singleton && *count > 1 {
             let nodes: BTreeSet<String> = (0..self.machines.len())
                 .filter(|one| {
-                    let mut instances = self.machines[*one].instances.values();
-                    instances.any(|instance| instance.runs && instance.assigned.spec.name == workload)
+                    let machine = &self.machines[*one];
+                    let instances = machine.instances.values().filter(|instance| instance.runs);
+                    let mut run = instances.map(|instance| &instance.assigned).chain(&machine.strays);
+                    run.any(|assigned| assigned.spec.name == workload)
                 })
                 .map(name)
                 .collect();

@@ -22,7 +22,7 @@ use crate::{
     net::Net,
     queue::Queue,
     report::{Detection, Found, Moved, Program, Report, Transition},
-    scenario::Scenario,
+    scenario::{Scenario, resolve},
     streams::{Stream, StreamId, Way},
     work::{Run, Step},
 };
@@ -176,7 +176,13 @@ impl<'a> World<'a> {
             };
             Clock { rate, jumped: 0 }
         };
-        let machines = (0..cluster.nodes).map(|_| Machine::new(clock())).collect();
+        let mut machines: Vec<Machine> = (0..cluster.nodes).map(|_| Machine::new(clock())).collect();
+        for (names, told) in [(&cluster.uncontained, false), (&cluster.overstated, true)] {
+            // No shares are among them that would have to be drawn.
+            for node in resolve(names, cluster, &mut |_| BTreeSet::new()).0 {
+                (machines[node].contained, machines[node].told_contained) = (false, told);
+            }
+        }
         let address = |node| format!("{}:7402", name(node)).into();
         let host = Host::new(clock());
         let mut world = World {

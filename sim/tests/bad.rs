@@ -15,6 +15,22 @@ fn a_bad_scenario_gets_the_line_and_the_reason() {
             7,
             "is longer than a week",
         ),
+        (
+            "uncontained = [\"node-1\", \"node-4\"]\n",
+            3,
+            "\"node-4\" is none of node-1 to node-3",
+        ),
+        ("overstated = [\"30%\"]\n", 3, "overstated: \"30%\" does not name nodes"),
+        (
+            "[[fault]]\nat = \"1s\"\nkind = \"supervisor-pause\"\ntargets = [\"all\"]\n",
+            6,
+            "for: missing",
+        ),
+        (
+            "[[fault]]\nat = \"1s\"\nfor = \"1s\"\nkind = \"supervisor-kill\"\ntargets = [\"all\"]\n",
+            6,
+            "for: means nothing",
+        ),
         ("[cluster.labels]\nzone = 3\n", 3, "labels: \"zone\""),
         ("[network]\nlatency = \"-3ms\"\n", 7, "\"-3ms\" is no span of time"),
         (

@@ -36,13 +36,18 @@ struct Work {
     max_parallel: u32,
     /// Declared anew then, with another version.
     update: Option<u32>,
+    /// Its program changes its user, session and environment.
+    wanders: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum What {
     Crash,
     Kill,
+    KillAll,
     Pause,
+    SupervisorKill,
+    SupervisorPause,
     Cut,
     OneWay,
     Loss,
@@ -76,6 +81,8 @@ struct Case {
     nodes: u32,
     zones: u32,
     drift: bool,
+    /// The machine whose kernel contains nothing.
+    uncontained: Option<u32>,
     work: Vec<Work>,
     faults: Vec<Fault>,
     orders: Vec<(u32, Order)>,
@@ -89,6 +96,9 @@ impl Case {
             self.zones,
             if self.drift { 0.03 } else { 0.0 },
         );
+        if let Some(node) = self.uncontained {
+            writeln!(text, "uncontained = [\"node-{}\"]", node % self.nodes + 1).unwrap();
+        }
         for (number, work) in self.work.iter().enumerate() {
             for (at, version) in [(Some(5), 1), (work.update, 2)] {
                 let Some(at) = at else { continue };
@@ -113,6 +123,11 @@ impl Case {
                      alone = {alone}\nmax_parallel = {max_parallel}\nmin_healthy = \"2s\"\ndeadline = \"60s\""
                 )
                 .unwrap();
+                // Of a batch programs end by themselves; what else wanders must not be where it would stay behind.
+                let stays = matches!(work.kind, Kind::Singleton) || self.uncontained.is_none();
+                if work.wanders && stays && !matches!(work.kind, Kind::Batch(_)) {
+                    writeln!(text, "program = \"wandering\"").unwrap();
+                }
                 if work.spread {
                     writeln!(text, "spread = \"zone\"").unwrap();
                 }
@@ -138,7 +153,10 @@ impl Case {
             let (kind, more) = match fault.what {
                 What::Crash => ("crash", ""),
                 What::Kill => ("kill", ""),
+                What::KillAll => ("kill-all", ""),
                 What::Pause => ("pause", ""),
+                What::SupervisorKill => ("supervisor-kill", ""),
+                What::SupervisorPause => ("supervisor-pause", ""),
                 What::Cut => ("cut", ""),
                 What::OneWay => ("cut", "one_way = true"),
                 What::Loss => ("loss", "loss = 0.4"),
@@ -151,7 +169,7 @@ impl Case {
             };
             let Fault { at, lasts, .. } = fault;
             writeln!(text, "[[fault]]\nkind = \"{kind}\"\nat = \"{at}s\"\n{more}").unwrap();
-            if !matches!(fault.what, What::Restart) {
+            if !matches!(fault.what, What::Restart | What::SupervisorKill) {
                 writeln!(text, "for = \"{lasts}s\"").unwrap();
             }
             if !matches!(fault.what, What::CoordinatorCrash | What::CoordinatorPause) {
@@ -227,9 +245,10 @@ fn work() -> impl Strategy<Value = Work> {
         prop::option::of(0u32..20),
         1u32..4,
         update,
+        any::<bool>(),
     )
         .prop_map(
-            |(kind, cpu, priority, alone, spread, delay, max_parallel, update)| Work {
+            |(kind, cpu, priority, alone, spread, delay, max_parallel, update, wanders)| Work {
                 kind,
                 cpu,
                 priority,
@@ -240,6 +259,7 @@ fn work() -> impl Strategy<Value = Work> {
                 max_parallel,
                 // What of a batch is done is not done again, so that an update of one never settles on "running".
                 update: update.filter(|_| !matches!(kind, Kind::Batch(_))),
+                wanders,
             },
         )
 }
@@ -249,7 +269,10 @@ fn fault() -> impl Strategy<Value = Fault> {
     let what = prop::sample::select(vec![
         Crash,
         Kill,
+        KillAll,
         Pause,
+        SupervisorKill,
+        SupervisorPause,
         Cut,
         OneWay,
         Loss,
@@ -290,20 +313,24 @@ fn case() -> impl Strategy<Value = Case> {
         4u32..8,
         1u32..4,
         any::<bool>(),
+        prop::option::of(0u32..8),
         prop::collection::vec(work(), 1..4),
         prop::collection::vec(fault(), 0..5),
         prop::collection::vec(order(), 0..2),
         prop::collection::vec(forget(), 0..6),
     )
-        .prop_map(|(seed, nodes, zones, drift, work, faults, mut orders, forgets)| {
-            orders.extend(forgets);
-            (seed, nodes, zones, drift, work, faults, orders)
-        })
-        .prop_map(|(seed, nodes, zones, drift, work, faults, orders)| Case {
+        .prop_map(
+            |(seed, nodes, zones, drift, uncontained, work, faults, mut orders, forgets)| {
+                orders.extend(forgets);
+                (seed, nodes, zones, drift, uncontained, work, faults, orders)
+            },
+        )
+        .prop_map(|(seed, nodes, zones, drift, uncontained, work, faults, orders)| Case {
             seed,
             nodes,
             zones,
             drift,
+            uncontained,
             work,
             faults,
             orders,

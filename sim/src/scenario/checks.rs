@@ -33,6 +33,16 @@ pub(super) fn check_cluster(cluster: &Cluster) -> Result<(), String> {
             "labels: {label:?} needs a name other than zone, and at least one value"
         ));
     }
+    for (field, names) in [
+        ("uncontained", &cluster.uncontained),
+        ("overstated", &cluster.overstated),
+    ] {
+        for name in names {
+            if matches!(Group::parse(name, cluster)?, Group::Coordinator | Group::Share(_)) {
+                return Err(format!("{field}: {name:?} does not name nodes by themselves"));
+            }
+        }
+    }
     let spans = [
         ("cycle", cluster.cycle),
         ("heartbeat", cluster.heartbeat),
@@ -63,7 +73,7 @@ pub(super) fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) 
     let coordinator = restore || matches!(kind, Kind::CoordinatorCrash | Kind::CoordinatorPause);
     let disk = matches!(kind, Kind::DiskStall | Kind::DiskFail);
     let someone = !coordinator && !disk;
-    let lasts = kind == Kind::Pause || coordinator || disk;
+    let lasts = matches!(kind, Kind::Pause | Kind::SupervisorPause) || coordinator || disk;
     let rules = [
         ("targets", !fault.targets.is_empty(), !coordinator, someone),
         (
@@ -76,7 +86,7 @@ pub(super) fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) 
         (
             "for",
             fault.lasts.is_some(),
-            !matches!(kind, Kind::Restart | Kind::ClockJump),
+            !matches!(kind, Kind::Restart | Kind::ClockJump | Kind::SupervisorKill),
             lasts,
         ),
         ("loss", fault.loss.is_some(), kind == Kind::Loss, kind == Kind::Loss),

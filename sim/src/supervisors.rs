@@ -1,0 +1,142 @@
+//! Supervisors that are killed or stand still, and what the kernel makes of it.
+//!
+//! The kernel of a machine that contains ends everything that an instance started when its supervisor ends, and ends the supervisor
+//! of a singleton a second before the end of the lease that it knows, whether it runs or not. The kernel of another machine ends the
+//! program that the supervisor started, but not one that has left everything by which it could be known.
+
+use std::{mem, sync::Arc, time::Duration};
+
+use rand::RngExt;
+use wyneos_core::{
+    agent,
+    workload::{AssignmentId, Phase, Status},
+};
+
+use crate::{
+    declared::Program,
+    work::{CLEAR, Instance, Step},
+    world::{What, World},
+};
+
+/// How long an agent takes to notice that a supervisor is gone, once nothing of it is left.
+const NOTICED: Duration = Duration::from_millis(20);
+
+impl World<'_> {
+    /// The instances of a machine whose supervisors are there.
+    fn supervised(&self, node: usize) -> Vec<AssignmentId> {
+        let instances = self.machines[node].instances.iter();
+        let there = |(_, one): &(&AssignmentId, &Instance)| !one.gone && one.told.phase != Phase::Ended;
+        instances.filter(there).map(|(id, _)| *id).collect()
+    }
+
+    /// Every supervisor of a machine is killed.
+    pub(crate) fn kill_supervisors(&mut self, node: usize) {
+        for id in self.supervised(node) {
+            self.kill_supervisor(node, id);
+        }
+    }
+
+    pub(crate) fn kill_supervisor(&mut self, node: usize, id: AssignmentId) {
+        let machine = &mut self.machines[node];
+        let contained = machine.contained;
+        let Some(instance) = machine.instances.get_mut(&id) else {
+            return;
+        };
+        if instance.gone || instance.told.phase == Phase::Ended {
+            return;
+        }
+        instance.gone = true;
+        instance.wake += 1;
+        instance.waiting.clear();
+        let wanders = Program::of(&instance.assigned.spec.command) == Program::Wandering;
+        if wanders && !contained && mem::take(&mut instance.runs) {
+            instance.life += 1;
+            let assigned = Arc::clone(&instance.assigned);
+            machine.strays.push(assigned);
+        }
+        let torn = CLEAR + CLEAR.mul_f64(self.rng.random_range(0.0..1.0));
+        self.later(torn, What::Step(Box::new((node, id, Step::Torn))));
+        self.later(torn + NOTICED, What::Step(Box::new((node, id, Step::Missed))));
+    }
+
+    /// Nothing is left of an instance whose supervisor is gone, but for what its kernel cannot tell from others.
+    pub(crate) fn tear(&mut self, node: usize, id: AssignmentId) {
+        if let Some(instance) = self.machines[node].instances.get_mut(&id)
+            && instance.gone
+            && mem::take(&mut instance.runs)
+        {
+            instance.life += 1;
+            let assigned = Arc::clone(&instance.assigned);
+            self.ran(node, &assigned, false);
+        }
+    }
+
+    /// An agent that is there notices that a supervisor is gone.
+    pub(crate) fn miss(&mut self, node: usize, id: AssignmentId) {
+        if self.machines[node].runs()
+            && let Some(status) = self.write_off(node, id)
+        {
+            self.tell_agent(node, agent::Input::Instance { id, status });
+        }
+    }
+
+    /// An agent that starts writes off the instances whose supervisors are gone.
+    pub(crate) fn find_gone(&mut self, node: usize) {
+        let ids: Vec<AssignmentId> = self.machines[node].instances.keys().copied().collect();
+        for id in ids {
+            self.tear(node, id);
+            self.write_off(node, id);
+        }
+    }
+
+    /// What an agent writes down of an instance whose supervisor is gone; `None` when that is known.
+    fn write_off(&mut self, node: usize, id: AssignmentId) -> Option<Status> {
+        let wall = self.machines[node].clock.wall(self.now);
+        let instance = self.machines[node].instances.get_mut(&id)?;
+        if !instance.gone || instance.told.phase == Phase::Ended {
+            return None;
+        }
+        let before = mem::take(&mut instance.told);
+        instance.told = Status {
+            phase: Phase::Ended,
+            healthy: false,
+            since: wall,
+            pid: 0,
+            complete: false,
+            detail: "its supervisor ended without saying why: killed, or the host was restarted".to_owned(),
+            ..before
+        };
+        Some(instance.told.clone())
+    }
+
+    /// Every supervisor of a machine stands still (SIGSTOP), by this fault.
+    pub(crate) fn freeze_supervisors(&mut self, node: usize, fault: usize) {
+        for id in self.supervised(node) {
+            if let Some(instance) = self.machines[node].instances.get_mut(&id) {
+                instance.still.push(fault);
+            }
+        }
+    }
+
+    /// Those that were not killed meanwhile go on, with what is due and what has come, in any order.
+    pub(crate) fn thaw_supervisors(&mut self, node: usize, fault: usize) {
+        for id in self.supervised(node) {
+            let Some(instance) = self.machines[node].instances.get_mut(&id) else {
+                continue;
+            };
+            let stood = instance.stands_still();
+            instance.still.retain(|by| *by != fault);
+            if !stood || instance.stands_still() {
+                continue;
+            }
+            let waiting = mem::take(&mut instance.waiting);
+            if self.rng.random_bool(0.5) {
+                self.turn_instance(node, id);
+            }
+            for step in waiting {
+                self.step(node, id, step);
+            }
+            self.turn_instance(node, id);
+        }
+    }
+}
