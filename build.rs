@@ -31,6 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = tonic_prost_build::Config::new();
     config
         .enable_type_names()
+        // Its values are not to be printed: `src/convert/workload.rs` has its own.
+        .skip_debug([".wyneos.v1.EnvironmentVariable"])
         .bytes([".wyneos.v1.Seal", ".wyneos.v1.ReadSnapshotsResponse.snapshot"]);
     tonic_prost_build::configure().compile_fds_with_config(descriptors.clone(), config)?;
 

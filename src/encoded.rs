@@ -9,8 +9,15 @@ use prost::{
 /// The wire form of a message: what goes to a thousand subscribers is encoded once.
 ///
 /// Stands for the message's own type where a server sends it (see `build.rs`). It only sends: merging into it skips.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Encoded(pub Bytes);
+
+/// Prints its length alone: what is sent to an agent has the environments of its instances in it.
+impl std::fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Encoded({} bytes)", self.0.len())
+    }
+}
 
 impl Encoded {
     /// The wire form of `message`.

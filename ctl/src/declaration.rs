@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use wyneos::{convert, v1};
+use wyneos_core::workload::{Secret, Spec};
 
 use crate::{exit::Exit, failure::Failure};
 
@@ -145,6 +146,12 @@ struct Update {
     rollback: Option<bool>,
 }
 
+/// An environment. What is wrong in it is not repeated: it may be a secret.
+fn variables<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Secret>, D::Error> {
+    let wrong = "env: a table of variables, each with its value as text, such as PORT = \"80\"";
+    BTreeMap::deserialize(deserializer).map_err(|_| D::Error::custom(wrong))
+}
+
 /// A file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -157,7 +164,8 @@ struct File {
     #[serde(default)]
     args: Vec<String>,
     #[serde(default)]
-    env: BTreeMap<String, String>,
+    #[serde(deserialize_with = "variables")]
+    env: BTreeMap<String, Secret>,
     #[serde(default)]
     directory: String,
     #[serde(default)]
@@ -247,7 +255,7 @@ impl File {
     }
 
     fn spec(self) -> Result<v1::WorkloadSpec, String> {
-        let defaults = convert::spec_out(&wyneos_core::workload::Spec::new("", ""));
+        let defaults = convert::spec_out(&Spec::new("", ""), convert::Values::Hidden);
         let resources = self.resources.as_ref().map(|resources| {
             let mut wanted = defaults.resources.unwrap_or_default();
             wanted.cpu_millis = resources.cpu.map_or(wanted.cpu_millis, |cpu| cpu.0);
@@ -258,7 +266,10 @@ impl File {
             cpu_millis: limits.cpu.map_or(0, |cpu| cpu.0),
             pids: limits.pids,
         });
-        let variable = |(name, value)| v1::EnvironmentVariable { name, value };
+        let variable = |(name, value): (String, Secret)| v1::EnvironmentVariable {
+            name,
+            value: value.reveal().to_owned(),
+        };
         let kind = self.kind()?;
         let checks = self.checks.into_iter().enumerate().map(|(at, one)| check(at, one));
         Ok(v1::WorkloadSpec {
@@ -315,10 +326,19 @@ pub(crate) fn read(path: &Path) -> Result<v1::WorkloadSpec, Failure> {
     parse(&text, path.extension().is_some_and(|extension| extension == "json")).map_err(wrong)
 }
 
+/// An error with its line's number, and not with the line: it may have a secret in it.
+fn at_line(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message();
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message.to_owned(),
+    }
+}
+
 fn parse(text: &str, is_json: bool) -> Result<v1::WorkloadSpec, String> {
     let file: File = match is_json {
         true => serde_json::from_str(text).map_err(|error| error.to_string())?,
-        false => toml::from_str(text).map_err(|error| error.to_string())?,
+        false => toml::from_str(text).map_err(|error| at_line(text, &error))?,
     };
     file.spec()
 }

@@ -13,7 +13,7 @@ use super::{
     ConvertError, check,
     node::same,
     time::{timestamp, timestamp_in},
-    workload::{score_out, spec_in, spec_out},
+    workload::{Values, score_out, spec_in, spec_out},
 };
 use crate::v1::{self, log_request, process_exit};
 
@@ -166,7 +166,7 @@ fn assigned_out(assigned: Assigned) -> v1::AssignedInstance {
         id: assigned.id.0,
         slot: assigned.slot,
         revision: assigned.revision,
-        spec: Some(spec_out(&assigned.spec)),
+        spec: Some(spec_out(&assigned.spec, Values::Shown)),
     }
 }
 
@@ -346,7 +346,8 @@ pub fn change_out(change: Changed) -> v1::WorkloadChange {
         revision: change.revision,
         applied: change.applied,
         changed: change.changed,
-        spec: change.spec.map(|spec| spec_out(&spec)),
+        // Whoever deploys knows what was declared, and often keeps what is printed.
+        spec: change.spec.map(|spec| spec_out(&spec, Values::Hidden)),
         starts: change.starts.into_iter().map(start).collect(),
         stops: change.stops.into_iter().map(stop).collect(),
         later: change.later,

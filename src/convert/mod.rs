@@ -28,7 +28,7 @@ pub use instance::change_out;
 pub use standing::{confirming, standing_in, standing_out};
 pub use telemetry::{channel, forecast, telemetry_row};
 pub use time::{duration, duration_in, timestamp, timestamp_in};
-pub use workload::{score_out, spec_in, spec_out};
+pub use workload::{Values, score_out, spec_in, spec_out};
 
 /// A field that cannot be accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! Declarations of workloads.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use wyneos_core::{
     placement::Score,
-    workload::{Check, Constraint, Kind, Limits, Operator, Probe, Resources, Restart, Spec, Stop, Update},
+    workload::{Check, Constraint, Kind, Limits, Operator, Probe, Resources, Restart, Secret, Spec, Stop, Update},
 };
 
 use super::{
@@ -74,7 +74,7 @@ pub fn spec_in(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
     let defaults = Spec::new(&spec.name, &spec.command);
     let mut env = BTreeMap::new();
     for (at, variable) in spec.env.into_iter().enumerate() {
-        if env.insert(variable.name, variable.value).is_some() {
+        if env.insert(variable.name, Secret::from(variable.value)).is_some() {
             return Err(ConvertError::new(format!("env[{at}].name"), "stands twice in the list"));
         }
     }
@@ -177,16 +177,28 @@ fn check_out(check: &Check) -> v1::HealthCheck {
     }
 }
 
+/// Whether a declaration is sent with the values of its environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// To a node that runs it, or a caller whose role sees them.
+    Shown,
+    /// To everybody else: [`Secret::HIDDEN`] in place of each.
+    Hidden,
+}
+
 /// A declaration for the wire, with every part.
-pub fn spec_out(spec: &Spec) -> v1::WorkloadSpec {
+pub fn spec_out(spec: &Spec, values: Values) -> v1::WorkloadSpec {
     let kind = match spec.kind {
         Kind::Service { replicas } => workload_spec::Kind::Service(v1::ServiceKind { replicas }),
         Kind::Batch { replicas, retries } => workload_spec::Kind::Batch(v1::BatchKind { replicas, retries }),
         Kind::Daemon => workload_spec::Kind::Daemon(v1::DaemonKind {}),
     };
-    let variable = |(name, value): (&String, &String)| v1::EnvironmentVariable {
+    let variable = |(name, value): (&String, &Secret)| v1::EnvironmentVariable {
         name: name.clone(),
-        value: value.clone(),
+        value: match values {
+            Values::Shown => value.reveal().to_owned(),
+            Values::Hidden => Secret::HIDDEN.to_owned(),
+        },
     };
     v1::WorkloadSpec {
         name: spec.name.clone(),
@@ -231,6 +243,13 @@ pub fn spec_out(spec: &Spec) -> v1::WorkloadSpec {
             canary: spec.update.canary,
             rollback: spec.update.rollback,
         }),
+    }
+}
+
+/// Prints the name alone: messages are logged in full when that is asked for.
+impl fmt::Debug for v1::EnvironmentVariable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name, Secret::HIDDEN)
     }
 }
 

@@ -19,6 +19,7 @@ mod operators;
 mod raw;
 mod renewal;
 mod roles;
+mod secrets;
 mod secure;
 mod tools;
 mod watching;

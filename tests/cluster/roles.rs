@@ -42,7 +42,7 @@ pub fn rpcs() -> Vec<String> {
 }
 
 /// The table of docs/security.md: who may call what.
-fn documented() -> BTreeMap<String, String> {
+pub fn documented() -> BTreeMap<String, String> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/security.md");
     let page = std::fs::read_to_string(page).unwrap();
     let rows = page

@@ -211,7 +211,7 @@ fn groups(node: &str) -> Vec<PathBuf> {
 }
 
 /// Processes whose command line or directory has `mark` in it.
-fn processes_with(mark: &str) -> Vec<i32> {
+pub fn processes_with(mark: &str) -> Vec<i32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let has = |pid: &i32| {
@@ -223,7 +223,7 @@ fn processes_with(mark: &str) -> Vec<i32> {
     pids.filter(has).collect()
 }
 
-fn kill(pid: i32, signal: Signal) {
+pub fn kill(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = kill_process(pid, signal);
     }

@@ -107,7 +107,7 @@ fn program(home: &Home, order: &Order, instead: &[OsString]) -> Command {
     command
         .env_clear()
         .env("PATH", PATH)
-        .envs(spec.env.iter().map(|(name, value)| (name, filled(value))))
+        .envs(spec.env.iter().map(|(name, value)| (name, filled(value.reveal()))))
         // Behind what the declaration says, which never takes their place.
         .env("WYNEOS_ASSIGNMENT", id.to_string())
         .env("WYNEOS_WORKLOAD", &spec.name)

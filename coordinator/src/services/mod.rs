@@ -124,7 +124,16 @@ impl Services {
     {
         let caller = caller_of(&request);
         let command = Command::try_from(request.into_inner()).map_err(status::convert)?;
-        let answer = self.carry_out(&caller, command).await?;
+        self.answer(&caller, command).await
+    }
+
+    /// Carries a command of `caller` out, and answers with what it came to.
+    async fn answer<Response: FromAnswer>(
+        &self,
+        caller: &Caller,
+        command: Command,
+    ) -> Result<tonic::Response<Response>, Status> {
+        let answer = self.carry_out(caller, command).await?;
         let response =
             Response::from_answer(answer).ok_or_else(|| Status::internal("the answer is to another command"))?;
         Ok(tonic::Response::new(response))

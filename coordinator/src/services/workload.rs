@@ -9,14 +9,15 @@ use tokio::{
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use wyneos::{
-    convert,
+    convert::{self, Values},
+    identity::sees_environment,
     v1::{self, workload_service_server::WorkloadService},
 };
 use wyneos_core::{
-    coordinator::{Answer, Command},
+    coordinator::{Answer, Command, WorkloadVerb},
     event::EventBody,
     node::Liveness,
-    workload::{AssignmentId, AssignmentRow, View, log},
+    workload::{AssignmentId, AssignmentRow, Secret, View, log},
 };
 
 use super::{Services, caller_of, page_size, page_token, stopped, stops};
@@ -81,6 +82,21 @@ fn changes(published: &Published, before: &View, after: &View, workload: &str) -
 }
 
 impl Services {
+    /// Takes the values of `env` out of a plan whose caller is not shown them. Variables that are declared keep their values, and others get
+    /// one that no variable has: whether anything would change must not tell whether a value was guessed.
+    fn without_values(&self, command: &mut Command) {
+        let Command::Workload(command) = command else { return };
+        let WorkloadVerb::Apply(spec) = &mut command.verb else {
+            return;
+        };
+        let work = self.board.work();
+        let declared = work.workload(&spec.name).and_then(|row| row.record.spec());
+        for (name, value) in &mut Arc::make_mut(spec).env {
+            let known = declared.and_then(|declared| declared.env.get(name));
+            *value = known.cloned().unwrap_or_else(|| Secret::HIDDEN.to_owned().into());
+        }
+    }
+
     /// Reads one chunk of what an instance wrote.
     async fn read_log(
         &self,
@@ -166,7 +182,12 @@ impl WorkloadService for Services {
         &self,
         request: Request<v1::PlanWorkloadRequest>,
     ) -> Result<Response<v1::PlanWorkloadResponse>, Status> {
-        self.command(request).await
+        let caller = caller_of(&request);
+        let mut command = Command::try_from(request.into_inner()).map_err(status::convert)?;
+        if !sees_environment(caller.role) {
+            self.without_values(&mut command);
+        }
+        self.answer(&caller, command).await
     }
 
     async fn apply_workload(
@@ -238,13 +259,17 @@ impl WorkloadService for Services {
         &self,
         request: Request<v1::GetWorkloadRequest>,
     ) -> Result<Response<v1::GetWorkloadResponse>, Status> {
+        let values = match sees_environment(caller_of(&request).role) {
+            true => Values::Shown,
+            false => Values::Hidden,
+        };
         let name = request.into_inner().name;
         let work = self.board.work();
         let found = work.workload(&name).ok_or_else(|| no_workload(&name))?;
         let instances = work.assignments.iter().filter(|row| *row.record.workload == *name);
         Ok(Response::new(v1::GetWorkloadResponse {
             workload: Some((&**found).into()),
-            spec: found.record.spec().map(|spec| convert::spec_out(spec)),
+            spec: found.record.spec().map(|spec| convert::spec_out(spec, values)),
             assignments: instances.take(SHOWN).map(|row| (&**row).into()).collect(),
         }))
     }

@@ -2,6 +2,7 @@
 
 pub mod log;
 mod record;
+mod secret;
 mod spec;
 mod status;
 mod table;
@@ -10,6 +11,7 @@ mod tests;
 mod view;
 
 pub use record::{Assignment, AssignmentId, End, Goal, Workload};
+pub use secret::Secret;
 pub use spec::{
     BadSpec, Check, Constraint, Kind, Limits, Operator, Probe, Resources, Restart, Spec, Stop, Update, is_user, limits,
 };

@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, time::Duration};
 pub use check::{BadSpec, is_user};
 use serde::{Deserialize, Serialize};
 
+use super::Secret;
+
 /// Bounds of a declaration; beyond one it is refused, with the field named.
 pub mod limits {
     use std::time::Duration;
@@ -237,7 +239,7 @@ pub struct Spec {
     /// Its arguments; `${PORT_name}` is replaced by a port.
     pub args: Vec<String>,
     /// Its environment.
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<String, Secret>,
     /// Where it runs; empty for a directory of its own.
     pub directory: String,
     /// As whom; empty for the user that its node's agent takes by default.

@@ -22,12 +22,12 @@ fn every_field_that_is_wrong_is_named() {
     );
     let many = || {
         (0..10_000)
-            .map(|number| (format!("V{number}"), String::new()))
+            .map(|number| (format!("V{number}"), Secret::default()))
             .collect()
     };
     assert_eq!(refused(|spec| spec.env = many()), "env");
     assert_eq!(
-        refused(|spec| drop(spec.env.insert("1A".to_owned(), String::new()))),
+        refused(|spec| drop(spec.env.insert("1A".to_owned(), Secret::default()))),
         "env"
     );
     assert_eq!(refused(|spec| spec.args = vec!["x".repeat(5_000)]), "args[0]");
@@ -163,7 +163,7 @@ fn what_agents_give_programs_cannot_be_declared_and_what_was_declared_before_sti
     let with = |key: &str| {
         let mut spec = Spec::new("web", "/bin/web");
         spec.ports = vec!["http".to_owned()];
-        spec.env.insert(key.to_owned(), "1".to_owned());
+        spec.env.insert(key.to_owned(), Secret::from("1".to_owned()));
         spec
     };
     for key in ["WYNEOS_FENCE", "WYNEOS_", "WYNEOS_OTHER", "PORT_http", "PORT_other"] {
@@ -190,4 +190,30 @@ fn what_agents_give_programs_cannot_be_declared_and_what_was_declared_before_sti
         assert_eq!(spec.check_declared().is_ok(), right, "{user:?}");
         assert_eq!(spec.check(), Ok(()));
     }
+}
+
+#[test]
+fn values_of_an_environment_are_stored_and_never_formatted() {
+    let mut spec = Spec::new("web", "/bin/web");
+    let canary = "correct horse";
+    spec.env.insert("PASSWORD".to_owned(), Secret::from(canary.to_owned()));
+    let shown = format!("{spec:?} {spec:#?}");
+    assert!(shown.contains("PASSWORD") && shown.contains(Secret::HIDDEN), "{shown}");
+    assert!(!shown.contains(canary), "{shown}");
+    assert_eq!(spec.env["PASSWORD"].reveal(), canary);
+    // A name that holds a value, and a value that is refused, are not repeated.
+    for (name, value) in [
+        (format!("PASSWORD={canary}"), String::new()),
+        ("A".to_owned(), format!("{canary}\0")),
+    ] {
+        let mut wrong = spec.clone();
+        wrong.env.insert(name, Secret::from(value));
+        let told = wrong.check().unwrap_err().to_string();
+        assert!(told.starts_with("env") && !told.contains(canary), "{told}");
+    }
+    // What stands for a value is none.
+    spec.env
+        .insert("PASSWORD".to_owned(), Secret::from(Secret::HIDDEN.to_owned()));
+    assert_eq!(spec.check_declared().unwrap_err().field, "env.PASSWORD");
+    assert_eq!(spec.check(), Ok(()));
 }

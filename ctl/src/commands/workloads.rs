@@ -343,6 +343,10 @@ pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure>
                 .map(|word| clean(word))
                 .collect();
             fields.add("command", words.join(" "));
+            if !spec.env.is_empty() {
+                let names: Vec<String> = spec.env.iter().map(|variable| clean(&variable.name)).collect();
+                fields.add("environment", names.join(", "));
+            }
         }
         view += &fields.text();
         view += &waiting(&workload.waiting);

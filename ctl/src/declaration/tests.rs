@@ -39,7 +39,10 @@ fn every_field_is_read_and_json_says_the_same() {
     let json = serde_json::to_string(&value).unwrap();
     assert_eq!(convert::spec_in(parse(&json, true).unwrap()).unwrap(), spec);
     // What is written for the wire is read again as the same.
-    assert_eq!(convert::spec_in(convert::spec_out(&spec)), Ok(spec));
+    assert_eq!(
+        convert::spec_in(convert::spec_out(&spec, convert::Values::Shown)),
+        Ok(spec)
+    );
 }
 
 #[test]
@@ -53,6 +56,32 @@ fn what_is_wrong_is_named() {
     assert!(wrong("[[checks]]\ntcp = \"http\"\ngrpc = \"http\"").contains("checks[0]"));
     let daemon = SMALLEST.replace("service", "daemon");
     assert!(parse(&daemon, false).unwrap_err().contains("replicas"));
+}
+
+#[test]
+fn what_is_wrong_with_an_environment_is_told_without_its_values() {
+    let canary = "s3cret";
+    let wrong = [
+        format!("env = \"PASSWORD={canary}\""),
+        format!("env = [\"PASSWORD={canary}\"]"),
+        format!("[env]\nPASSWORD = {canary}"),
+        format!("[env]\nPASSWORD = [\"{canary}\"]"),
+        format!("[env]\nPASSWORD = \"{canary}"),
+        format!("[env]\nPASSWORD = \"{canary}\"\nPASSWORD = \"{canary}\""),
+        format!("[env]\nPASSWORD = \"{canary}\" {canary}"),
+    ];
+    for wrong in wrong {
+        let told = parse(&format!("{SMALLEST}{wrong}"), false).unwrap_err();
+        assert!(told.starts_with("line ") && !told.contains(canary), "{wrong}: {told}");
+    }
+    for wrong in [
+        format!("\"PASSWORD={canary}\""),
+        format!("{{\"PASSWORD\": [\"{canary}\"]}}"),
+    ] {
+        let text = format!("{{\"name\": \"web\", \"command\": \"/bin/web\", \"env\": {wrong}}}");
+        let told = parse(&text, true).unwrap_err();
+        assert!(told.contains("env") && !told.contains(canary), "{wrong}: {told}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Kind, Limits, Operator, Probe, Resources, Spec, limits};
+use crate::workload::Secret;
 
 /// Why a declaration is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,10 +102,17 @@ impl Spec {
             );
         }
         let reserved = |key: &&String| RESERVED.iter().any(|start| key.starts_with(start));
-        match self.env.keys().find(reserved) {
-            Some(key) => bad(
+        if let Some(key) = self.env.keys().find(reserved) {
+            return bad(
                 format!("env.{key}"),
                 "names that begin with WYNEOS_ or PORT_ are given by the agent: choose another",
+            );
+        }
+        match self.env.iter().find(|(_, value)| value.reveal() == Secret::HIDDEN) {
+            // Made from an answer that does not show values: it would run with what stands for them.
+            Some((key, _)) => bad(
+                format!("env.{key}"),
+                "stands for a value that is not shown: give the value itself",
             ),
             None => Ok(()),
         }
@@ -122,16 +130,18 @@ impl Spec {
         for (at, arg) in self.args.iter().enumerate() {
             text(&format!("args[{at}]"), arg)?;
         }
-        for (key, value) in &self.env {
+        for (at, (key, value)) in self.env.iter().enumerate() {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
             let named = !key.is_empty() && key.len() <= 128 && key.bytes().all(fits);
             if !named || key.as_bytes().first().is_some_and(u8::is_ascii_digit) {
-                return bad("env", format!("{key:?} is no name of a variable"));
+                // The name is not repeated: it may be a whole assignment, with its value.
+                let reason = "a name is 1 to 128 letters, digits and '_', not a digit first";
+                return bad("env", format!("variable {at} of them, sorted by name: {reason}"));
             }
-            text(&format!("env.{key}"), value)?;
+            text(&format!("env.{key}"), value.reveal())?;
         }
         let args = self.args.iter().map(String::len);
-        let env = self.env.iter().map(|(key, value)| key.len() + value.len());
+        let env = self.env.iter().map(|(key, value)| key.len() + value.reveal().len());
         at_most("args and env, bytes together", args.chain(env).sum(), limits::TEXTS)?;
         at_most("ports", self.ports.len(), limits::PORTS)?;
         for (at, port) in self.ports.iter().enumerate() {

@@ -1,0 +1,583 @@
+//! Values of `env`: who is shown them, and all the places where they must not be.
+
+use std::{
+    collections::hash_map::RandomState,
+    fs,
+    hash::{BuildHasher as _, Hasher as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytes::{Buf as _, BufMut as _};
+use prost::Message;
+use rustix::process::Signal;
+use tonic::{
+    Code, Status,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    transport::Channel,
+};
+use wyneos::v1::{self, InstancePhase};
+
+use crate::{
+    harness::{PATIENCE, Process, wait_until},
+    roles::{documented, rpcs},
+    secure::{Secure, run, text, tls},
+    work::{kill, processes_with},
+};
+
+/// Messages as their bytes.
+#[derive(Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let length = buffer.remaining();
+        Ok(Some(buffer.copy_to_bytes(length).to_vec()))
+    }
+}
+
+/// What a call answers: its messages (of one that goes on, the first ones), and its error with all its details.
+struct Told {
+    messages: Vec<Vec<u8>>,
+    error: Option<Status>,
+}
+
+impl Told {
+    fn has(&self, canary: &str) -> bool {
+        let error = self.error.as_ref();
+        let error = error.map(|status| [status.message().as_bytes(), status.details()].concat());
+        self.messages.iter().chain(&error).any(|bytes| contains(bytes, canary))
+    }
+}
+
+fn contains(bytes: &[u8], canary: &str) -> bool {
+    String::from_utf8_lossy(bytes).contains(canary)
+}
+
+/// Answers of a stream that are looked at, and how long the next one is waited for: some go on for ever.
+const LOOKED_AT: usize = 20;
+const NEXT: Duration = Duration::from_millis(700);
+
+async fn call(channel: &Channel, rpc: &str, request: Vec<u8>) -> Told {
+    let mut grpc = tonic::client::Grpc::new(channel.clone());
+    grpc.ready().await.unwrap();
+    let path = format!("/{rpc}").parse().unwrap();
+    let request = tonic::Request::new(tokio_stream::once(request));
+    let answer = tokio::time::timeout(PATIENCE, grpc.streaming(request, path, Raw)).await;
+    let mut stream = match answer.unwrap() {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => {
+            let (messages, error) = (Vec::new(), Some(status));
+            return Told { messages, error };
+        }
+    };
+    let mut told = Told {
+        messages: Vec::new(),
+        error: None,
+    };
+    while told.messages.len() < LOOKED_AT {
+        let patience = if told.messages.is_empty() { PATIENCE } else { NEXT };
+        match tokio::time::timeout(patience, stream.message()).await {
+            Ok(Ok(Some(message))) => told.messages.push(message),
+            Ok(Err(status)) => {
+                told.error = Some(status);
+                break;
+            }
+            Ok(Ok(None)) | Err(_) => break,
+        }
+    }
+    told
+}
+
+fn canary() -> String {
+    format!("canary{:016x}", RandomState::new().build_hasher().finish())
+}
+
+/// A workload with a secret.
+fn declared(secret: &str) -> v1::WorkloadSpec {
+    v1::WorkloadSpec {
+        name: "web".to_owned(),
+        command: "/bin/sleep".to_owned(),
+        args: vec!["1000".to_owned()],
+        directory: "/".to_owned(),
+        env: vec![v1::EnvironmentVariable {
+            name: "PASSWORD".to_owned(),
+            value: secret.to_owned(),
+        }],
+        update: Some(v1::UpdatePolicy {
+            max_parallel: 1,
+            min_healthy: Some(prost_types::Duration { seconds: 0, nanos: 0 }),
+            deadline: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+            canary: 1,
+            rollback: true,
+        }),
+        ..Default::default()
+    }
+}
+
+/// Requests that come as far as they can; what has none here needs nothing.
+fn requests(rpc: &str, instance: &str, secret: &str) -> Vec<Vec<u8>> {
+    fn bytes(messages: impl IntoIterator<Item = impl Message>) -> Vec<Vec<u8>> {
+        messages.into_iter().map(|message| message.encode_to_vec()).collect()
+    }
+    let (node, name) = (|| "one".to_owned(), || "web".to_owned());
+    let spec = || Some(declared(secret));
+    let (_, method) = rpc.rsplit_once('/').unwrap();
+    match method {
+        "GetNode" => bytes([v1::GetNodeRequest { node: node() }]),
+        "EstimateRtt" => bytes([v1::EstimateRttRequest {
+            from: node(),
+            to: node(),
+        }]),
+        "CordonNode" => bytes([v1::CordonNodeRequest { node: node() }]),
+        "UncordonNode" => bytes([v1::UncordonNodeRequest { node: node() }]),
+        "DrainNode" => bytes([true, false].map(|plan| v1::DrainNodeRequest {
+            node: node(),
+            deadline: None,
+            plan,
+        })),
+        "LabelNode" => bytes([v1::LabelNodeRequest {
+            node: node(),
+            set: vec![v1::Label {
+                key: "a".to_owned(),
+                value: "b".to_owned(),
+            }],
+            remove: Vec::new(),
+        }]),
+        "RefreshNode" => bytes([v1::RefreshNodeRequest { node: node() }]),
+        "SetHeartbeatInterval" => bytes([v1::SetHeartbeatIntervalRequest {
+            node: node(),
+            interval: None,
+        }]),
+        "WatchSnapshots" => bytes([true, false].map(|always_full| v1::WatchSnapshotsRequest {
+            always_full,
+            ..Default::default()
+        })),
+        "ReadSnapshots" => bytes([v1::ReadSnapshotsRequest {
+            from_cycle: 1,
+            to_cycle: u64::MAX,
+        }]),
+        "ExplainNode" => bytes([v1::ExplainNodeRequest { node: node() }]),
+        "ListEvents" => bytes([v1::ListEventsRequest {
+            page_size: 1_000,
+            ..Default::default()
+        }]),
+        "WatchEvents" => bytes([v1::WatchEventsRequest { from_sequence: 1 }]),
+        "GetNodeTelemetry" => bytes([v1::GetNodeTelemetryRequest {
+            node: node(),
+            channel: String::new(),
+        }]),
+        "PlanWorkload" => bytes([v1::PlanWorkloadRequest { spec: spec() }]),
+        "ApplyWorkload" => bytes([v1::ApplyWorkloadRequest {
+            spec: spec(),
+            revision: None,
+        }]),
+        "ScaleWorkload" => {
+            bytes(
+                [(1, true), (2, false), (1, false)].map(|(replicas, plan)| v1::ScaleWorkloadRequest {
+                    name: name(),
+                    replicas,
+                    revision: None,
+                    plan,
+                }),
+            )
+        }
+        "RestartWorkload" => bytes([true, false].map(|plan| v1::RestartWorkloadRequest {
+            name: name(),
+            revision: None,
+            plan,
+        })),
+        "PromoteWorkload" => bytes([true, false].map(|plan| v1::PromoteWorkloadRequest {
+            name: name(),
+            revision: None,
+            plan,
+        })),
+        "DeleteWorkload" => bytes([v1::DeleteWorkloadRequest {
+            name: name(),
+            revision: None,
+            plan: true,
+        }]),
+        "GetWorkload" => bytes([v1::GetWorkloadRequest { name: name() }]),
+        "ListAssignments" => bytes([v1::ListAssignmentsRequest {
+            ended: true,
+            ..Default::default()
+        }]),
+        "WhatIf" => bytes([true, false].map(|drained| v1::WhatIfRequest { nodes: node(), drained })),
+        "Rebalance" => bytes([true, false].map(|plan| v1::RebalanceRequest { plan })),
+        "ExplainWorkload" => bytes([name(), instance.to_owned()].map(|name| v1::ExplainWorkloadRequest { name })),
+        "ReadLogs" => bytes([v1::ReadLogsRequest {
+            assignment: instance.to_owned(),
+            ..Default::default()
+        }]),
+        "CreateOperator" => bytes([v1::CreateOperatorRequest {
+            name: "made".to_owned(),
+            role: v1::Role::Viewer.into(),
+            ..Default::default()
+        }]),
+        "ListAudit" => bytes([v1::ListAuditRequest {
+            page_size: 1_000,
+            ..Default::default()
+        }]),
+        "WatchAudit" => bytes([v1::WatchAuditRequest { from_sequence: 1 }]),
+        _ => vec![Vec::new()],
+    }
+}
+
+/// What these rpcs answer needs more than this cluster has: two nodes with coordinates, a decision that waits, a request for a certificate.
+const UNSUITABLE: [&str; 4] = ["EstimateRtt", "ApproveDecision", "RejectDecision", "Renew"];
+
+/// A cluster whose servers tell all they do, with a workload that has a secret.
+struct Vault {
+    /// Ends before the directory that it is in.
+    _agent: Process,
+    cluster: Secure,
+}
+
+impl Vault {
+    async fn start() -> Vault {
+        let cluster = Secure::start(&["--log", "trace"]).await;
+        let joined = cluster.join("one", &cluster.token(1).await);
+        assert!(joined.status.success(), "{}", text(&joined));
+        let data_dir = cluster.path("one").display().to_string();
+        let args = [
+            "run",
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            &data_dir,
+            "--log",
+            "trace",
+        ];
+        let agent = Process::start("wyneos-agent", &args, &cluster.path("one.log"));
+        cluster.online("one").await;
+        for role in ["viewer", "operator", "deployer"] {
+            let out = cluster.path(role).display().to_string();
+            cluster.done(&["operator", "create", role, "--role", role, "--out", &out]);
+        }
+        let _agent = agent;
+        Vault { _agent, cluster }
+    }
+
+    async fn by(&self, role: &str) -> Channel {
+        self.cluster.connect(&tls(&self.cluster.path(role))).await
+    }
+
+    /// A call as somebody of a role, which succeeds.
+    async fn told<T: Message + Default>(&self, role: &str, rpc: &str, request: impl Message) -> T {
+        let rpc = format!("wyneos.v1.WorkloadService/{rpc}");
+        let told = call(&self.by(role).await, &rpc, request.encode_to_vec()).await;
+        assert!(told.error.is_none(), "{rpc} by {role}: {:?}", told.error);
+        T::decode(told.messages[0].as_slice()).unwrap()
+    }
+
+    async fn apply(&self, spec: v1::WorkloadSpec) -> v1::WorkloadChange {
+        let (spec, revision) = (Some(spec), None);
+        let request = v1::ApplyWorkloadRequest { spec, revision };
+        let answer: v1::ApplyWorkloadResponse = self.told("deployer", "ApplyWorkload", request).await;
+        answer.change.unwrap()
+    }
+
+    async fn plan(&self, role: &str, spec: v1::WorkloadSpec) -> v1::WorkloadChange {
+        let request = v1::PlanWorkloadRequest { spec: Some(spec) };
+        let answer: v1::PlanWorkloadResponse = self.told(role, "PlanWorkload", request).await;
+        answer.change.unwrap()
+    }
+
+    /// The value that somebody of a role is shown.
+    async fn value(&self, role: &str) -> String {
+        let name = "web".to_owned();
+        let answer: v1::GetWorkloadResponse = self.told(role, "GetWorkload", v1::GetWorkloadRequest { name }).await;
+        let env = answer.spec.unwrap().env;
+        assert_eq!((env.len(), env[0].name.as_str()), (1, "PASSWORD"));
+        env[0].value.clone()
+    }
+
+    /// Waits until an instance runs by the present revision; its id.
+    async fn runs(&self) -> String {
+        wait_until("an instance runs", async || {
+            let request = v1::ListAssignmentsRequest::default();
+            let answer: v1::ListAssignmentsResponse = self.told("viewer", "ListAssignments", request).await;
+            let name = "web".to_owned();
+            let shown: v1::GetWorkloadResponse = self
+                .told("viewer", "GetWorkload", v1::GetWorkloadRequest { name })
+                .await;
+            let workload = shown.workload.unwrap();
+            let mut rows = answer.assignments.into_iter().filter_map(|row| row.assignment);
+            let is = |one: &v1::Assignment| {
+                let phase = one.status.clone().unwrap_or_default().phase();
+                phase == InstancePhase::Running && one.revision == workload.revision
+            };
+            rows.find(is).map(|one| one.id)
+        })
+        .await
+    }
+}
+
+impl Drop for Vault {
+    fn drop(&mut self) {
+        // What outlives its agent must not outlive the test.
+        for pid in processes_with(&self.cluster.directory.path().display().to_string()) {
+            kill(pid, Signal::TERM);
+        }
+    }
+}
+
+fn files(below: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(below).unwrap().flatten();
+    let found = entries.flat_map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => files(&entry.path()),
+        Ok(kind) if kind.is_file() => vec![entry.path()],
+        _ => Vec::new(),
+    });
+    found.collect()
+}
+
+/// Command lines of all processes.
+fn command_lines() -> Vec<Vec<u8>> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+        .collect()
+}
+
+#[tokio::test]
+async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_else() {
+    let vault = Vault::start().await;
+    let cluster = &vault.cluster;
+    // The former one stays with the revision to go back to.
+    let secrets = [canary(), canary()];
+    for secret in &secrets {
+        vault.apply(declared(secret)).await;
+        vault.runs().await;
+    }
+    let instance = vault.runs().await;
+    for role in ["deployer", "admin"] {
+        assert_eq!(vault.value(role).await, secrets[1], "{role}");
+    }
+    for role in ["viewer", "operator"] {
+        assert_eq!(vault.value(role).await, "(hidden)", "{role}");
+    }
+
+    // What is refused is not repeated, to whoever gave it, and in the audit.
+    let mut wrong = [declared(""), declared(""), declared("")];
+    wrong[0].env[0].name = format!("PASSWORD={}", secrets[0]);
+    wrong[1].env[0].value = format!("{}\0", secrets[0]);
+    wrong[2].env[0].value = secrets[0].repeat(1_000);
+    let deployer = vault.by("deployer").await;
+    for spec in wrong {
+        let (spec, revision) = (Some(spec), None);
+        let request = v1::ApplyWorkloadRequest { spec, revision };
+        let told = call(
+            &deployer,
+            "wyneos.v1.WorkloadService/ApplyWorkload",
+            request.encode_to_vec(),
+        )
+        .await;
+        assert_eq!(told.error.as_ref().map(Status::code), Some(Code::InvalidArgument));
+        assert!(!secrets.iter().any(|secret| told.has(secret)), "{:?}", told.error);
+    }
+    // Nor does anybody run with what stands for a value.
+    let (spec, revision) = (Some(declared("(hidden)")), None);
+    let request = v1::ApplyWorkloadRequest { spec, revision };
+    let told = call(
+        &deployer,
+        "wyneos.v1.WorkloadService/ApplyWorkload",
+        request.encode_to_vec(),
+    )
+    .await;
+    assert!(told.error.unwrap().message().contains("env.PASSWORD"));
+
+    // Every rpc.
+    let table = documented();
+    for role in ["viewer", "operator", "deployer", "admin"] {
+        let channel = vault.by(role).await;
+        for rpc in rpcs() {
+            let (_, method) = rpc.rsplit_once('/').unwrap();
+            // A backup is looked at below.
+            if matches!(method, "Backup") {
+                continue;
+            }
+            for request in requests(&rpc, &instance, &secrets[1]) {
+                let told = call(&channel, &rpc, request).await;
+                let shown = method == "GetWorkload" && matches!(role, "deployer" | "admin");
+                for secret in &secrets {
+                    let is_it = *secret == secrets[1];
+                    assert_eq!(told.has(secret), shown && is_it, "{rpc} by {role} tells a value");
+                }
+                let may = table[&rpc].split(", ").any(|name| name == role);
+                if may && !UNSUITABLE.contains(&method) && !rpc.contains("AccessService") {
+                    let known = matches!(method, "AdmitNode" | "ForgetNode" | "RevokeNode" | "SetAutonomy");
+                    assert!(known || told.error.is_none(), "{rpc} by {role}: {:?}", told.error);
+                }
+            }
+        }
+    }
+
+    // What is kept, exported and printed.
+    let path = |name: &str| cluster.path(name).display().to_string();
+    cluster.done(&["snapshot", "export", "--output", &path("snapshots")]);
+    cluster.done(&["backup", "--output", &path("backup")]);
+    let as_deployer = |args: &[&str]| {
+        let credentials = path("deployer");
+        let common = ["--address", &cluster.address, "--credentials", &credentials];
+        text(&run("wynectl", &[&common[..], args].concat()))
+    };
+    let file = cluster.path("web.json");
+    let json = format!(
+        "{{\"name\": \"web\", \"command\": \"/bin/sleep\", \"env\": {{\"PASSWORD\": \"{}\"}}}}",
+        secrets[0]
+    );
+    fs::write(&file, json).unwrap();
+    let file = file.display().to_string();
+    let printed = [
+        as_deployer(&["plan", "-f", &file, "-o", "json"]),
+        as_deployer(&["restart", "web", "-o", "json"]),
+        as_deployer(&["workload", "web"]),
+        cluster.done(&["workloads", "-o", "json"]),
+        cluster.done(&["why", "web", "-o", "json"]),
+        cluster.done(&["events", "-o", "json"]),
+        cluster.done(&["audit", "-o", "json"]),
+        cluster.done(&["backup", "verify", &path("backup")]),
+    ];
+    for (at, printed) in printed.iter().enumerate() {
+        for secret in &secrets {
+            assert!(!printed.contains(secret), "output {at}: {printed}");
+        }
+    }
+    assert!(printed[2].contains("PASSWORD"), "{}", printed[2]);
+    assert!(as_deployer(&["workload", "web", "-o", "json"]).contains(&secrets[1]));
+
+    for bytes in command_lines() {
+        assert!(!secrets.iter().any(|secret| contains(&bytes, secret)), "a command line");
+    }
+    let mut looked_at = 0;
+    for name in ["history.redb", "audit.redb"] {
+        let bytes = fs::read(cluster.path("coordinator").join(name)).unwrap();
+        assert!(!secrets.iter().any(|secret| contains(&bytes, secret)), "{name}");
+        looked_at += 1;
+    }
+    for name in ["coordinator.log", "one.log", "snapshots"] {
+        let bytes = fs::read(cluster.path(name)).unwrap();
+        assert!(
+            !bytes.is_empty() && !secrets.iter().any(|secret| contains(&bytes, secret)),
+            "{name}"
+        );
+        looked_at += 1;
+    }
+    assert_eq!(looked_at, 5);
+    // Files that hold them are for their owner alone.
+    let mut holding = 0;
+    for server in ["coordinator", "one"] {
+        for file in files(&cluster.path(server)) {
+            // It may be gone by now.
+            let (Ok(bytes), Ok(metadata)) = (fs::read(&file), fs::metadata(&file)) else {
+                continue;
+            };
+            if secrets.iter().any(|secret| contains(&bytes, secret)) {
+                holding += 1;
+                let mode = metadata.permissions().mode() & 0o777;
+                assert_eq!(mode & 0o077, 0, "{}: {mode:o}", file.display());
+            }
+        }
+    }
+    assert!(holding >= 2, "the state and an order at least: {holding}");
+    // A backup holds them in its records of workloads, and nowhere else.
+    let mut bytes = fs::read(cluster.path("backup"))
+        .unwrap()
+        .split_off(wyneos::backup::MAGIC.len());
+    let mut rest = bytes::Bytes::from(std::mem::take(&mut bytes));
+    let mut held = 0;
+    while rest.has_remaining() {
+        let part = v1::BackupResponse::decode_length_delimited(&mut rest).unwrap();
+        let encoded = part.encode_to_vec();
+        let holds = secrets.iter().any(|secret| contains(&encoded, secret));
+        let is_workload = match &part.part {
+            Some(v1::backup_response::Part::Record(record)) => record.kind() == v1::BackupKind::Workload,
+            _ => false,
+        };
+        assert!(!holds || is_workload, "a part of a backup");
+        held += usize::from(holds);
+    }
+    assert!(held > 0, "a backup is whole");
+}
+
+#[tokio::test]
+async fn a_plan_does_not_tell_whether_a_value_was_guessed() {
+    let vault = Vault::start().await;
+    let secret = canary();
+    vault.apply(declared(&secret)).await;
+    vault.runs().await;
+    let guessed = declared(&secret);
+    let missed = declared(&canary());
+    for role in ["viewer", "operator"] {
+        let answers = [
+            vault.plan(role, guessed.clone()).await,
+            vault.plan(role, missed.clone()).await,
+        ];
+        assert_eq!(answers[0], answers[1], "{role}");
+        assert!(!answers[0].changed, "{role}");
+        let mut more = guessed.clone();
+        more.env.push(v1::EnvironmentVariable {
+            name: "USER".to_owned(),
+            value: "web".to_owned(),
+        });
+        assert!(
+            vault.plan(role, more).await.changed,
+            "{role}: another variable is a change"
+        );
+    }
+    assert!(!vault.plan("deployer", guessed).await.changed);
+    assert!(vault.plan("deployer", missed).await.changed);
+}
+
+#[tokio::test]
+async fn without_tls_everybody_is_shown_values() {
+    let cluster = crate::harness::Cluster::start().await;
+    let secret = canary();
+    let channel = cluster.channel().await;
+    let (mut spec, revision) = (declared(&secret), None);
+    spec.kind = Some(v1::workload_spec::Kind::Service(v1::ServiceKind { replicas: 0 }));
+    let request = v1::ApplyWorkloadRequest {
+        spec: Some(spec),
+        revision,
+    };
+    let rpc = |name: &str| format!("wyneos.v1.WorkloadService/{name}");
+    let told = call(&channel, &rpc("ApplyWorkload"), request.encode_to_vec()).await;
+    assert!(told.error.is_none() && !told.has(&secret), "{:?}", told.error);
+    let name = "web".to_owned();
+    let request = v1::GetWorkloadRequest { name };
+    assert!(
+        call(&channel, &rpc("GetWorkload"), request.encode_to_vec())
+            .await
+            .has(&secret)
+    );
+}
