@@ -14,7 +14,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Server;
+use tonic::{Request, Status, service::InterceptorLayer, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use wyneos::v1::mesh_service_server::MeshServiceServer;
 use wyneos_core::{
@@ -25,8 +25,8 @@ use wyneos_core::{
 use wyneos_shell::{
     clock::Clock,
     config::Layered,
-    exit, files,
-    listener::{self, Limits, Refused, Watch},
+    descriptors, exit, files,
+    listener::{self, Limits, Peer, Refused, Watch},
     metrics as metrics_port,
     start::Fatal,
     stop,
@@ -62,7 +62,13 @@ const LIMITS: Limits = Limits {
     nobodys: Duration::from_secs(5),
 };
 
-/// Counts what the listener refuses.
+/// Connections of peers that an agent needs in any cluster: its observers, and as many relays and reconnections.
+const PEERS: usize = 32;
+
+/// One part in this many of what descriptors leave room for is for connections of others.
+const ITS_OWN: usize = 4;
+
+/// Counts what the listeners refuse.
 struct Refusals(Arc<Metrics>);
 
 impl Watch for Refusals {
@@ -97,6 +103,9 @@ pub(crate) enum BootError {
         /// What came of it.
         source: io::Error,
     },
+    /// The limit of open files.
+    #[error(transparent)]
+    Descriptors(#[from] descriptors::TooFew),
     /// Something of the operating system.
     #[error("cannot {0}")]
     System(&'static str, #[source] io::Error),
@@ -105,7 +114,9 @@ pub(crate) enum BootError {
 impl Fatal for BootError {
     fn exit_code(&self) -> u8 {
         match self {
-            BootError::Identity(IdentityError::Damaged { .. }) | BootError::Tls(_) => exit::BAD_CONFIG,
+            BootError::Identity(IdentityError::Damaged { .. }) | BootError::Tls(_) | BootError::Descriptors(_) => {
+                exit::BAD_CONFIG
+            }
             _ => exit::FAILED,
         }
     }
@@ -166,9 +177,20 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
     let core = Agent::new(clock.now(), clock.wall(), core_config);
 
     let (metrics, registry) = Metrics::new();
+    let watch = Arc::new(Refusals(Arc::clone(&metrics)));
+    // The session, probes of others, supervisors and logs need descriptors, too. The limit is not raised: workloads inherit it.
+    let shares = descriptors::share(LIMITS.connections, ITS_OWN)?;
+    if shares.main < PEERS {
+        tracing::warn!(
+            connections = shares.main,
+            "the limit of open files leaves room for few connections of peers; raise it (ulimit -n, LimitNOFILE)"
+        );
+    }
     if let Some(address) = config.metrics_listen.0 {
         let listener = listen("metrics_listen", address).await?;
-        tokio::spawn(metrics_port::serve(listener, registry));
+        let limits = metrics_port::limits(shares.metrics);
+        let watch = Arc::clone(&watch) as Arc<dyn Watch>;
+        tokio::spawn(metrics_port::serve(listener, registry, limits, watch));
     }
     let cluster = Arc::new(OnceLock::new());
     let (ready, is_ready) = watch::channel(false);
@@ -188,8 +210,12 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
         links: links.clone(),
     };
     let server = tls.as_ref().map(Tls::server).transpose().map_err(TlsFailure::Tls)?;
-    let watch = Arc::new(Refusals(Arc::clone(&metrics)));
-    let incoming = listener::accept(listener, server, LIMITS, watch);
+    let limits = Limits {
+        connections: shares.main,
+        of_one_source: LIMITS.of_one_source.min((shares.main * 3 / 4).max(1)),
+        ..LIMITS
+    };
+    let incoming = listener::accept(listener, server, limits, watch);
     tokio::spawn(serve(incoming, answering, is_ready));
     if let Some(tls) = &tls {
         let coordinators = config.coordinators.0.clone();
@@ -344,6 +370,7 @@ async fn serve(
         .http2_keepalive_timeout(Some(PING))
         .max_concurrent_streams(64)
         .timeout(Duration::from_secs(5))
+        .layer(InterceptorLayer::new(vouch_without_tls))
         .add_service(health)
         .add_service(MeshServiceServer::new(answering).max_decoding_message_size(PROBE))
         .serve_with_incoming(incoming)
@@ -351,6 +378,14 @@ async fn serve(
     if let Err(error) = served {
         tracing::error!(%error, "probes are no longer answered");
     }
+}
+
+/// Without TLS nobody can prove who they are, so a call is all the proof there is that a connection is used.
+fn vouch_without_tls(request: Request<()>) -> Result<Request<()>, Status> {
+    if let Some(peer) = request.extensions().get::<Peer>().filter(|peer| !peer.tls) {
+        peer.vouch();
+    }
+    Ok(request)
 }
 
 /// The overall health: serving while a session stands.

@@ -38,7 +38,7 @@ use wyneos_core::{
 };
 use wyneos_shell::{
     clock::Clock,
-    exit, files,
+    descriptors, exit, files,
     listener::{self, Conn},
     metrics as metrics_port,
     start::Fatal,
@@ -147,6 +147,9 @@ pub(crate) enum BootError {
     System(&'static str, #[source] io::Error),
 }
 
+    /// The limit of open files.
+    #[error(transparent)]
+    Descriptors(#[from] descriptors::TooFew),
 impl Fatal for BootError {
     fn exit_code(&self) -> u8 {
         match self {
@@ -169,6 +172,7 @@ pub(crate) fn run(config: Config, exit_with_stdin: bool) -> Result<(), BootError
         .enable_all()
         .build()
         .map_err(|e| BootError::System("start threads", e))?;
+    descriptors::raise();
     let result = boot(&runtime, config, exit_with_stdin);
     // What is still running (a read of standard input) does not hold the process.
     runtime.shutdown_background();
@@ -253,6 +257,15 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     let (seals, newest_seal) = watch::channel(None);
     let (work, work_queue) = mpsc::unbounded_channel();
     let (events, _) = broadcast::channel(EVENTS_BEHIND);
+    let shares = descriptors::share(config.max_connections, 1)?;
+    if shares.main < config.max_connections {
+        let (connections, max_connections) = (shares.main, config.max_connections);
+        tracing::warn!(
+            connections,
+            max_connections,
+            "the limit of open files leaves room for fewer connections than max_connections; raise it (ulimit -n, LimitNOFILE)"
+        );
+    }
     let (stopping, is_stopping) = watch::channel(false);
     let services = Services {
         board: Arc::default(),
@@ -300,7 +313,12 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     let (publisher, failed) = start_publisher(publisher, work_queue)?;
     let engine = Engine::new(core, clock, inputs, urgent, work, seals, Arc::clone(&metrics));
     let engine = start_engine(engine)?;
-    runtime.spawn(metrics_port::serve(metrics_listener, registry));
+    runtime.spawn(metrics_port::serve(
+        metrics_listener,
+        registry,
+        metrics_port::limits(shares.metrics),
+        Arc::new(MetricsPort(Arc::clone(&metrics))),
+    ));
     let agents = Agents {
         engine: sessions,
         conns: Conns::default(),
@@ -320,6 +338,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     // Everything handed to the store is durable before the process ends.
     drop(stop.blocking_send(ToEngine::Stop));
     let panicked = |what| BootError::System(what, io::Error::other("it panicked"));
+        connections: shares.main,
     engine.join().map_err(|_| panicked("end the engine"))?;
     publisher.join().map_err(|_| panicked("end the publisher"))??;
     accounts.stop(audit_writer);
@@ -415,6 +434,8 @@ impl Serving {
     async fn run(
         self,
         listener: TcpListener,
+    /// Connections at most: `max_connections`, or what descriptors leave room for.
+    connections: usize,
         services: Services,
         agents: Agents,
         exit_with_stdin: bool,
@@ -424,7 +445,7 @@ impl Serving {
         drop(timeout(FIRST_CYCLE, newest.wait_for(Option::is_some)).await);
         let mut stopping = self.stopping.subscribe();
         let until_stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
-        let incoming = accept(listener, &services, &agents.gate)?;
+        let incoming = accept(listener, self.connections, &services, &agents.gate)?;
         let mut server = tokio::spawn(serve(incoming, services, agents, until_stopped));
         let failed = |error: tonic::transport::Error| BootError::Serve("gRPC", error.into());
         tokio::select! {
@@ -470,15 +491,30 @@ fn accept(
         Some(ca) => {
             let ca = Arc::clone(ca);
             let tls = server_config(ca.keys(), ca.trust(), false).map_err(CaError::Tls)?;
+/// Counts what the metrics port refuses. Who scrapes is nobody in particular, so the audit does not hear of it.
+struct MetricsPort(Arc<Metrics>);
+
+impl listener::Watch for MetricsPort {
+    fn refused(&self, source: SocketAddr, refused: &listener::Refused) {
+        self.0.connection_refused("metrics");
+        tracing::debug!(%source, %refused, "connection to the metrics port refused");
+    }
+}
+
             tokio::spawn(async move { ca.keep_renewed().await });
             Some(tls)
         }
+    connections: usize,
         None => None,
     };
     let limits = listener::Limits {
         handshake: config.handshake_timeout.0,
-        connections: config.max_connections,
-        of_one_source: config.max_connections_per_source,
+        connections,
+        // Where descriptors leave room for few connections, one source does not get them all.
+        of_one_source: match connections < config.max_connections {
+            true => config.max_connections_per_source.min((connections * 3 / 4).max(1)),
+            false => config.max_connections_per_source,
+        },
         nobodys: NOBODYS,
     };
     Ok(listener::accept(listener, tls, limits, Arc::new(gate.clone())))

@@ -118,7 +118,9 @@ impl Gate {
         let caller = |name: &str, role| Caller::new(name, role, peer);
         let peer = peer.ok_or_else(|| status::unauthenticated("the connection is not known"))?;
         if !peer.tls {
-            // Without TLS everybody may do everything: configuration sees to it who reaches the server.
+            // Without TLS everybody may do everything: configuration sees to it who reaches the server. A call is all the proof
+            // there is that a connection is used.
+            peer.vouch();
             return Ok(caller(audit::NOBODY, Some(Role::Admin)));
         }
         if let Some(shown) = &peer.shown {
@@ -233,7 +235,9 @@ impl Gate {
 /// What kind of refusal it is.
 fn code_of(refused: &Refused) -> Code {
     match refused {
-        Refused::Connections(_) | Refused::Source(_) => Code::ResourceExhausted,
+        Refused::Connections(_) | Refused::Source(_) | Refused::Displaced | Refused::System(_) => {
+            Code::ResourceExhausted
+        }
         Refused::Nobodys(_) => Code::Unavailable,
         Refused::Late(_) => Code::DeadlineExceeded,
         Refused::Handshake(_) => Code::Unauthenticated,

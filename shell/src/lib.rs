@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod descriptors;
 pub mod files;
 pub mod listener;
 pub mod log;

@@ -1,49 +1,60 @@
 //! Listening: connections with limits and, where there is TLS, with who is at the other end.
 //!
 //! A handshake costs memory and time before anybody is known, so it has a limit of time, and every source a limit of connections,
-//! handshakes included. A connection beyond a limit is closed at once; others do not notice.
+//! handshakes included. When every place is taken, the oldest connection whose other end proved nothing gives way to a new one; without
+//! such a connection the new one is closed at once. Connections that proved who they are never notice.
+
+mod conn;
+mod slots;
 
 use std::{
-    collections::HashMap,
+    future::poll_fn,
     io,
-    net::{IpAddr, SocketAddr},
-    pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
-    time::{Duration, SystemTime},
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
 };
 
+use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    time::{Sleep, sleep, timeout},
+    time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::Connected;
 use wyneos::identity::{Principal, key_of, validity};
 use wyneos_core::integrity::Digest;
+
+pub use conn::Conn;
+use conn::Stream;
+pub use slots::source;
+use slots::{Displaced, Line, Slot, Slots};
 
 /// Connections that stand and wait to be served at most; then no further one is accepted for the time being.
 const WAITING: usize = 256;
 
-/// After the system refuses to accept, as it does without free file descriptors.
+/// How long accepting pauses after the system refuses it, as it does without free file descriptors; doubled each time.
 const BREATHER: Duration = Duration::from_millis(50);
+const LONGEST_BREATHER: Duration = Duration::from_secs(1);
+
+/// Bytes that the system takes of a connection before it sent them, at most: what a client does not read is not to fill its buffers.
+const UNSENT: u32 = 128 * 1024;
+
+/// How often it is logged at most that nothing can be accepted.
+const TOLD: Duration = Duration::from_secs(60);
 
 /// What a listener takes on.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// How long a handshake may take. Longer: slower hosts get through; half-open ones are held for longer.
     pub handshake: Duration,
-    /// Connections at most, handshakes included. Half of them are kept for those who show a certificate.
+    /// Connections at most, handshakes included. With TLS, half of them are kept for those who show a certificate.
     pub connections: usize,
     /// Connections of one source at most, handshakes included; an IPv6 source is a network of 64 bits.
     pub of_one_source: usize,
-    /// How long a TLS connection may stand whose other end proved nothing, neither by a certificate nor since.
+    /// How long a connection may stand whose other end proved nothing, neither by a certificate nor since: by a bearer token, or
+    /// without TLS by a call.
     pub nobodys: Duration,
 }
 
@@ -59,6 +70,12 @@ pub enum Refused {
     /// Those that show no certificate have their half.
     #[error("{0} connections without a certificate, half of max_connections")]
     Nobodys(usize),
+    /// It proved nothing, and its place was given to another connection.
+    #[error("closed for another connection: there were as many as there may be, and it had not proved who it is")]
+    Displaced,
+    /// The system accepts no connection.
+    #[error("no connection can be accepted: {0}")]
+    System(io::Error),
     /// The handshake took too long.
     #[error("no handshake within {0:?}")]
     Late(Duration),
@@ -74,6 +91,8 @@ impl Refused {
             Refused::Connections(_) => "connections",
             Refused::Source(_) => "source",
             Refused::Nobodys(_) => "nobodys",
+            Refused::Displaced => "displaced",
+            Refused::System(_) => "system",
             Refused::Late(_) => "late",
             Refused::Handshake(_) => "handshake",
         }
@@ -95,8 +114,7 @@ pub struct Peer {
     pub tls: bool,
     /// Its certificate; `None` when it showed none.
     pub shown: Option<Shown>,
-    /// It proved who it is since, as by a bearer token.
-    vouched: Arc<AtomicBool>,
+    line: Arc<Line>,
 }
 
 /// What a certificate says.
@@ -111,112 +129,18 @@ pub struct Shown {
 }
 
 impl Peer {
-    /// Notes that the other end proved who it is without a certificate.
+    /// Notes that the other end proved who it is without a certificate; without TLS, that it made a call.
     pub fn vouch(&self) {
-        self.vouched.store(true, Ordering::Relaxed);
+        self.line.vouch();
+    }
+
+    /// Closes the connection, whatever is under way on it.
+    pub fn close(&self) {
+        self.line.close();
     }
 
     fn is_nobody(&self) -> bool {
-        self.tls && self.shown.is_none() && !self.vouched.load(Ordering::Relaxed)
-    }
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    all: usize,
-    nobodys: usize,
-    of: HashMap<IpAddr, usize>,
-}
-
-/// Counts a connection until it is dropped.
-#[derive(Debug)]
-struct Counted {
-    counts: Arc<Mutex<Counts>>,
-    source: IpAddr,
-    nobodys: bool,
-}
-
-/// What counts as one source: an IPv4 address, whichever way it is written, or an IPv6 network of 64 bits.
-pub fn source(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
-        address @ IpAddr::V4(_) => address,
-    }
-}
-
-impl Counted {
-    fn new(counts: &Arc<Mutex<Counts>>, address: IpAddr, limits: &Limits) -> Result<Counted, Refused> {
-        let source = source(address);
-        let mut held = counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.all >= limits.connections {
-            return Err(Refused::Connections(held.all));
-        }
-        let of_source = held.of.entry(source).or_default();
-        if *of_source >= limits.of_one_source {
-            return Err(Refused::Source(*of_source));
-        }
-        *of_source += 1;
-        held.all += 1;
-        Ok(Counted {
-            counts: Arc::clone(counts),
-            source,
-            nobodys: false,
-        })
-    }
-
-    /// Counts it as nobody's.
-    fn as_nobodys(&mut self, limits: &Limits) -> Result<(), Refused> {
-        let mut held = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.nobodys >= limits.connections.div_ceil(2) {
-            return Err(Refused::Nobodys(held.nobodys));
-        }
-        held.nobodys += 1;
-        self.nobodys = true;
-        Ok(())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut held = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        held.all -= 1;
-        held.nobodys -= usize::from(self.nobodys);
-        if let Some(count) = held.of.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                held.of.remove(&self.source);
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-/// A connection that is ready to be served.
-#[derive(Debug)]
-pub struct Conn {
-    stream: Stream,
-    peer: Peer,
-    /// When it is closed if nobody proved anything by then.
-    patience: Option<Pin<Box<Sleep>>>,
-    _counted: Counted,
-}
-
-impl Conn {
-    /// True once it has stood for too long without anybody's proving anything.
-    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(patience) = &mut self.patience else {
-            return false;
-        };
-        if patience.as_mut().poll(context).is_pending() {
-            return false;
-        }
-        self.patience = None;
-        self.peer.is_nobody()
+        self.tls && self.shown.is_none()
     }
 }
 
@@ -228,69 +152,106 @@ pub fn accept(
     watch: Arc<dyn Watch>,
 ) -> ReceiverStream<io::Result<Conn>> {
     let (ready, conns) = mpsc::channel(WAITING);
-    let acceptor = tls.map(TlsAcceptor::from);
-    tokio::spawn(async move {
-        let counts = Arc::new(Mutex::new(Counts::default()));
+    let accepting = Accepting {
+        acceptor: tls.map(TlsAcceptor::from),
+        limits,
+        watch,
+        ready,
+    };
+    tokio::spawn(accepting.run(listener));
+    ReceiverStream::new(conns)
+}
+
+#[derive(Clone)]
+struct Accepting {
+    acceptor: Option<TlsAcceptor>,
+    limits: Limits,
+    watch: Arc<dyn Watch>,
+    ready: mpsc::Sender<io::Result<Conn>>,
+}
+
+impl Accepting {
+    async fn run(self, listener: TcpListener) {
+        let slots = Slots::new(self.limits);
+        let (mut breather, mut told) = (BREATHER, None::<Instant>);
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = ready.closed() => return,
+                () = self.ready.closed() => return,
             };
-            let Ok((stream, address)) = accepted else {
-                sleep(BREATHER).await;
-                continue;
-            };
-            let counted = match Counted::new(&counts, address.ip(), &limits) {
-                Ok(counted) => counted,
-                Err(refused) => {
-                    watch.refused(address, &refused);
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    if told.is_none_or(|told| told.elapsed() > TOLD) {
+                        tracing::error!(%error, "no connection can be accepted; is the limit of open files too low (ulimit -n, LimitNOFILE)?");
+                        told = Some(Instant::now());
+                    }
+                    let address = listener.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+                    self.watch.refused(address, &Refused::System(error));
+                    sleep(breather).await;
+                    breather = (breather * 2).min(LONGEST_BREATHER);
                     continue;
                 }
             };
-            // Answers are small, and none should wait for another one.
-            drop(stream.set_nodelay(true));
-            let (ready, watch, acceptor) = (ready.clone(), Arc::clone(&watch), acceptor.clone());
-            tokio::spawn(async move {
-                let mut counted = counted;
-                let greeted = greet(stream, address, acceptor, limits.handshake).await;
-                let admitted = greeted.and_then(|(stream, peer)| {
-                    if peer.is_nobody() {
-                        counted.as_nobodys(&limits)?;
-                    }
-                    Ok((stream, peer))
-                });
-                match admitted {
-                    Ok((stream, peer)) => {
-                        let patience = peer.is_nobody().then(|| Box::pin(sleep(limits.nobodys)));
-                        let conn = Conn {
-                            stream,
-                            peer,
-                            patience,
-                            _counted: counted,
-                        };
-                        // Without a receiver the server is stopping.
-                        drop(ready.send(Ok(conn)).await);
-                    }
-                    Err(refused) => watch.refused(address, &refused),
+            breather = BREATHER;
+            match slots.take(address) {
+                Ok((slot, displaced)) => {
+                    self.tell(displaced);
+                    tokio::spawn(self.clone().admit(stream, slot));
                 }
-            });
+                Err(refused) => self.watch.refused(address, &refused),
+            }
         }
-    });
-    ReceiverStream::new(conns)
+    }
+
+    fn tell(&self, displaced: Displaced) {
+        if let Some(line) = displaced {
+            self.watch.refused(line.address, &Refused::Displaced);
+        }
+    }
+
+    async fn admit(self, stream: TcpStream, slot: Slot) {
+        // Answers are small, and none should wait for another one.
+        drop(stream.set_nodelay(true));
+        drop(SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT));
+        let line = Arc::clone(&slot.0);
+        let greeted = tokio::select! {
+            greeted = greet(stream, &line, self.acceptor.clone(), self.limits.handshake) => greeted,
+            // It was told as displaced.
+            () = poll_fn(|context| line.poll_closed(context)) => return,
+        };
+        let admitted = greeted.and_then(|(stream, peer)| {
+            if peer.shown.is_some() {
+                line.vouch();
+            }
+            if peer.is_nobody() {
+                self.tell(slot.as_nobodys(&self.limits)?);
+            }
+            Ok((stream, peer))
+        });
+        match admitted {
+            Ok((stream, peer)) => {
+                let conn = Conn::new(stream, peer, slot, self.limits.nobodys);
+                // Without a receiver the server is stopping.
+                drop(self.ready.send(Ok(conn)).await);
+            }
+            Err(refused) => self.watch.refused(line.address, &refused),
+        }
+    }
 }
 
 async fn greet(
     stream: TcpStream,
-    address: SocketAddr,
+    line: &Arc<Line>,
     acceptor: Option<TlsAcceptor>,
     patience: Duration,
 ) -> Result<(Stream, Peer), Refused> {
     let Some(acceptor) = acceptor else {
         let peer = Peer {
-            address,
+            address: line.address,
             tls: false,
             shown: None,
-            vouched: Arc::default(),
+            line: Arc::clone(line),
         };
         return Ok((Stream::Plain(stream), peer));
     };
@@ -308,74 +269,12 @@ async fn greet(
         })
     });
     let peer = Peer {
-        address,
+        address: line.address,
         tls: true,
         shown,
-        vouched: Arc::default(),
+        line: Arc::clone(line),
     };
     Ok((Stream::Tls(Box::new(stream)), peer))
-}
-
-impl Connected for Conn {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for Conn {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.is_over(context) {
-            let text = "closed: nobody proved who is there";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)));
-        }
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(context, into),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(context, into),
-        }
-    }
-}
-
-impl AsyncWrite for Conn {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(context, from),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(context, from),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        from: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, from),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, from),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Plain(stream) => stream.is_write_vectored(),
-            Stream::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,18 +1,61 @@
-//! The metrics port: Prometheus text at /metrics.
+//! The metrics port: Prometheus text at /metrics, behind the same listener as everything else.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::net::TcpListener;
+use tokio_stream::StreamExt as _;
+
+use crate::listener::{self, Limits, Watch};
 
 /// Media type of the text that is served.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// How long a request's headers may take, and a connection may be idle between two requests.
+const HEADERS: Duration = Duration::from_secs(30);
+
+/// How long a connection stands in all. A scraper that keeps its connection opens another one after it.
+const LIFE: Duration = Duration::from_secs(300);
+
+/// Bytes that are buffered of a connection at most, each way: of a request, and of an answer that is not taken.
+const BUFFER: usize = 64 * 1024;
+
+/// Connections at most, where descriptors suffice.
+pub const CONNECTIONS: usize = 16;
+
+/// What the port takes on: few scrapers, which prove nothing. When all places are taken, the oldest connection
+/// gives way.
+pub fn limits(connections: usize) -> Limits {
+    Limits {
+        handshake: HEADERS,
+        connections,
+        of_one_source: connections,
+        nobodys: LIFE,
+    }
+}
+
 /// Serves `registry` on `listener` until the process ends.
-pub async fn serve(listener: TcpListener, registry: Arc<Registry>) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, registry: Arc<Registry>, limits: Limits, watch: Arc<dyn Watch>) {
     let router = Router::new().route("/metrics", get(metrics)).with_state(registry);
-    axum::serve(listener, router).await
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    let mut http = builder.http1();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_buf_size(BUFFER);
+    let mut conns = listener::accept(listener, None, limits, watch);
+    while let Some(Ok(conn)) = conns.next().await {
+        let (builder, service) = (builder.clone(), TowerToHyperService::new(router.clone()));
+        tokio::spawn(async move {
+            // Whoever asked has gone, was too slow, or sent something else than a request.
+            drop(builder.serve_connection(TokioIo::new(conn), service).await);
+        });
+    }
 }
 
 /// Binds the port; the error names the address.

@@ -6,6 +6,7 @@
 mod backup;
 mod bad_input;
 mod configuration;
+mod descriptors;
 mod dev;
 mod durability;
 mod enrolment;

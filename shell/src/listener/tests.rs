@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::{net::IpAddr, sync::Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
@@ -123,4 +123,85 @@ fn a_source_is_one_however_its_address_is_written() {
     assert_ne!(of("::ffff:10.0.0.1"), of("::ffff:10.0.0.2"));
     assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
     assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+}
+
+/// A plaintext server with three places.
+async fn plain() -> (ReceiverStream<io::Result<Conn>>, SocketAddr, Arc<Refusals>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = Limits {
+        handshake: SHORT,
+        connections: 3,
+        of_one_source: 10,
+        nobodys: Duration::from_secs(60),
+    };
+    let refusals = Arc::new(Refusals(Mutex::default()));
+    let conns = accept(listener, None, limits, Arc::clone(&refusals) as Arc<dyn Watch>);
+    (conns, address, refusals)
+}
+
+#[tokio::test]
+async fn the_oldest_stranger_gives_way_and_who_made_a_call_does_not() {
+    let (mut conns, address, refusals) = plain().await;
+    let mut held = Vec::new();
+    for number in 0..3 {
+        let client = TcpStream::connect(address).await.unwrap();
+        let conn = conns.next().await.unwrap().unwrap();
+        if number == 0 {
+            conn.peer.vouch();
+        }
+        held.push((client, conn));
+    }
+    // Too young to give way, all of them.
+    let mut beyond = TcpStream::connect(address).await.unwrap();
+    assert!(matches!(beyond.read(&mut [0]).await, Ok(0) | Err(_)));
+    assert_eq!(*refusals.0.lock().unwrap(), ["connections"]);
+    let began = Instant::now();
+    let newest = loop {
+        let client = TcpStream::connect(address).await.unwrap();
+        if let Ok(conn) = timeout(SHORT, conns.next()).await {
+            break (client, conn.unwrap().unwrap());
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "nobody gives way");
+    };
+    assert_eq!(refusals.0.lock().unwrap().last(), Some(&"displaced"));
+    for (number, (_, conn)) in held.iter_mut().enumerate() {
+        let closed = matches!(timeout(SHORT, conn.read(&mut [0])).await, Ok(Err(_)));
+        assert_eq!(closed, number == 1, "connection {number}");
+    }
+    drop((newest, held));
+}
+
+#[test]
+fn places_are_counted_whatever_comes_and_goes() {
+    use proptest::prelude::*;
+    let limits = Limits {
+        handshake: SHORT,
+        connections: 5,
+        of_one_source: 3,
+        nobodys: SHORT,
+    };
+    // What happens to which place: 0 take, 1 drop, 2 vouch, 3 show nothing.
+    let steps = proptest::collection::vec((0u8..4, 0u8..8), 1..60);
+    proptest!(|(steps in steps)| {
+        let slots = Slots::new(limits);
+        let mut held: Vec<Slot> = Vec::new();
+        for (step, which) in steps {
+            let at = usize::from(which) % held.len().max(1);
+            match step {
+                0 => {
+                    let taken = slots.take(SocketAddr::from(([10, 0, 0, which % 3], 1)));
+                    let of_source = held.iter().filter(|slot| slot.0.address.ip() == IpAddr::from([10, 0, 0, which % 3])).count();
+                    prop_assert_eq!(taken.is_ok(), held.len() < 5 && of_source < 3);
+                    held.extend(taken.map(|(slot, _)| slot));
+                }
+                1 if !held.is_empty() => drop(held.swap_remove(at)),
+                2 if !held.is_empty() => held[at].0.vouch(),
+                3 if !held.is_empty() && !held[at].0.is_vouched() => drop(held[at].as_nobodys(&limits)),
+                _ => {}
+            }
+        }
+        held.clear();
+        prop_assert!(slots.is_empty());
+    });
 }

@@ -1,0 +1,127 @@
+//! A connection that is ready to be served.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use super::{Peer, slots::Slot};
+
+#[derive(Debug)]
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection that is ready to be served.
+#[derive(Debug)]
+pub struct Conn {
+    stream: Stream,
+    pub(super) peer: Peer,
+    /// When it is closed if its other end proved nothing by then.
+    patience: Option<Pin<Box<Sleep>>>,
+    _slot: Slot,
+}
+
+impl Conn {
+    pub(super) fn new(stream: Stream, peer: Peer, slot: Slot, patience: Duration) -> Conn {
+        let patience = peer.shown.is_none().then(|| Box::pin(sleep(patience)));
+        Conn {
+            stream,
+            peer,
+            patience,
+            _slot: slot,
+        }
+    }
+
+    /// Fails once the connection is to be closed: from outside, or because its other end proved nothing for too long.
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.peer.line.poll_closed(context).is_ready() {
+            let text = "closed: the room is needed";
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, text));
+        }
+        let Some(patience) = &mut self.patience else {
+            return Ok(());
+        };
+        if patience.as_mut().poll(context).is_pending() {
+            return Ok(());
+        }
+        self.patience = None;
+        if self.peer.line.is_vouched() {
+            return Ok(());
+        }
+        let text = "closed: nobody proved who is there";
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
+    }
+}
+
+impl Connected for Conn {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(context, into),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(context, into),
+        }
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(context, from),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(context, from),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, from),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, from),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}
