@@ -5,17 +5,16 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
 };
 
-use prost::Message;
+use bytes::Bytes;
 use tokio::sync::watch;
 use wyneos::{
-    canonical::{Canonical, Filter, WireWatchResponse},
-    encoded::Encoded,
+    canonical::{Canonical, Filter},
     v1,
 };
 use wyneos_core::{
@@ -25,11 +24,18 @@ use wyneos_core::{
     workload::View,
 };
 
+use crate::answers::{Charge, Ledger, Pieces};
+
 /// Snapshots kept in memory for deltas; a reader farther behind gets its delta from the store's, or the full state.
 const RECENT: usize = 8;
 
-/// Answers kept for other readers with the same wish, until the next snapshot; beyond, each is encoded on its own.
-const ANSWERS: usize = 256;
+/// States and steps of the newest snapshot that are kept for further readers with the same wish, by number and bytes; the first is kept
+/// whatever its size. Beyond, they are kept as long as somebody is reading them.
+const KEPT: usize = 256;
+const KEPT_BYTES: usize = 32 << 20;
+
+/// What a view that is held costs, a workload or instance: its share of the tables, and of rows that changed since.
+const VIEW_ROW: usize = 128;
 
 /// A published snapshot.
 #[derive(Debug)]
@@ -45,6 +51,11 @@ pub(crate) struct Published {
 }
 
 impl Published {
+    /// Its epoch and cycle.
+    pub(crate) fn number(&self) -> (u64, u64) {
+        (self.snapshot.epoch, self.snapshot.cycle)
+    }
+
     /// The row of the node of that id.
     pub(crate) fn node(&self, id: NodeId) -> Option<&Arc<NodeRow>> {
         let nodes = &self.snapshot.nodes;
@@ -63,12 +74,46 @@ impl Published {
 }
 
 /// From which state a reader goes on: `None` for the full state.
-type Step = Option<(u64, u64)>;
+pub(crate) type Step = Option<(u64, u64)>;
+
+/// What readers share: of (epoch, cycle), what the filter leaves, from that state on.
+pub(crate) type Wish = ((u64, u64), Filter, Step);
 
 #[derive(Debug, Default)]
-struct Answers {
-    cycle: u64,
-    encoded: BTreeMap<(Filter, Step), Encoded>,
+struct Shared {
+    /// Of which snapshot `kept` is.
+    newest: (u64, u64),
+    kept: Vec<Arc<Pieces>>,
+    kept_bytes: usize,
+    /// All that somebody holds.
+    read: BTreeMap<Wish, Weak<Pieces>>,
+}
+
+/// Workloads and instances at one moment, as readers hold them.
+#[derive(Debug)]
+pub(crate) struct Work {
+    /// What there is.
+    pub(crate) view: Arc<View>,
+    /// 0 while there is no newer one.
+    superseded: AtomicU64,
+    _charge: Charge,
+}
+
+impl Work {
+    fn new(ledger: &Arc<Ledger>, view: Arc<View>) -> Arc<Work> {
+        let rows = view.workloads.len() + view.assignments.len();
+        Arc::new(Work {
+            _charge: ledger.charge(rows * VIEW_ROW),
+            view,
+            superseded: AtomicU64::new(0),
+        })
+    }
+
+    /// When a newer one came, as the ledger counts; `None` when this is the newest.
+    pub(crate) fn superseded(&self) -> Option<u64> {
+        let superseded = self.superseded.load(Ordering::Relaxed);
+        (superseded > 0).then_some(superseded)
+    }
 }
 
 /// The board.
@@ -76,9 +121,10 @@ struct Answers {
 pub(crate) struct Board {
     newest: watch::Sender<Option<Arc<Published>>>,
     /// Workloads and instances, newer than the newest snapshot.
-    work: watch::Sender<Arc<View>>,
+    work: watch::Sender<Arc<Work>>,
     recent: Mutex<VecDeque<Arc<Canonical>>>,
-    answers: Mutex<Answers>,
+    shared: Mutex<Shared>,
+    ledger: Arc<Ledger>,
     readers: Mutex<BTreeMap<u64, Arc<AtomicU64>>>,
     next_reader: AtomicU64,
 }
@@ -88,20 +134,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Default for Board {
-    fn default() -> Board {
+impl Board {
+    /// An empty board; what readers hold of it is counted in `ledger`.
+    pub(crate) fn new(ledger: &Arc<Ledger>) -> Board {
         Board {
             newest: watch::Sender::new(None),
-            work: watch::Sender::default(),
+            work: watch::Sender::new(Work::new(ledger, Arc::default())),
             recent: Mutex::default(),
-            answers: Mutex::default(),
+            shared: Mutex::default(),
+            ledger: Arc::clone(ledger),
             readers: Mutex::default(),
             next_reader: AtomicU64::new(0),
         }
     }
-}
 
-impl Board {
     /// Puts up a snapshot for everybody to see.
     pub(crate) fn publish(&self, published: Published) {
         let mut recent = lock(&self.recent);
@@ -115,16 +161,17 @@ impl Board {
 
     /// Has readers see workloads and instances as they are now.
     pub(crate) fn show_work(&self, view: Arc<View>) {
-        self.work.send_replace(view);
+        let before = self.work.send_replace(Work::new(&self.ledger, view));
+        before.superseded.store(self.ledger.age() + 1, Ordering::Relaxed);
     }
 
     /// Workloads and instances as they are.
     pub(crate) fn work(&self) -> Arc<View> {
-        Arc::clone(&self.work.borrow())
+        Arc::clone(&self.work.borrow().view)
     }
 
     /// The same, and every change of them.
-    pub(crate) fn watch_work(&self) -> watch::Receiver<Arc<View>> {
+    pub(crate) fn watch_work(&self) -> watch::Receiver<Arc<Work>> {
         self.work.subscribe()
     }
 
@@ -147,26 +194,49 @@ impl Board {
             .cloned()
     }
 
-    /// The answer that brings a reader with `filter` from `before` (or from nothing) to `published`. Encoded once for all
-    /// readers with the same wish.
-    pub(crate) fn answer(&self, published: &Published, filter: &Filter, before: Option<&Canonical>) -> Encoded {
-        let key = (filter.clone(), before.map(|before| (before.epoch, before.cycle)));
-        let mut answers = lock(&self.answers);
-        if answers.cycle != published.snapshot.cycle {
-            *answers = Answers {
-                cycle: published.snapshot.cycle,
-                ..Answers::default()
-            };
+    /// What `filter` leaves of the newest snapshot.
+    pub(crate) fn full(&self, published: &Published, filter: &Filter) -> Arc<Pieces> {
+        let canonical = &published.canonical;
+        let wish = ((canonical.epoch, canonical.cycle), filter.clone(), None);
+        self.share(wish, || canonical.view(filter))
+    }
+
+    /// The step from `before` to the newest snapshot, of what `filter` leaves of both.
+    pub(crate) fn step(&self, published: &Published, filter: &Filter, before: &Canonical) -> Arc<Pieces> {
+        let canonical = &published.canonical;
+        let from = Some((before.epoch, before.cycle));
+        let wish = ((canonical.epoch, canonical.cycle), filter.clone(), from);
+        self.share(wish, || canonical.delta(before, filter))
+    }
+
+    /// What somebody with the same wish has or had.
+    pub(crate) fn shared(&self, wish: &Wish) -> Option<Arc<Pieces>> {
+        lock(&self.shared).read.get(wish).and_then(Weak::upgrade)
+    }
+
+    /// The bytes that `wish` is for, made once for all who have it.
+    pub(crate) fn share(&self, wish: Wish, make: impl FnOnce() -> Bytes) -> Arc<Pieces> {
+        let mut shared = lock(&self.shared);
+        if let Some(pieces) = shared.read.get(&wish).and_then(Weak::upgrade) {
+            return pieces;
         }
-        if let Some(answer) = answers.encoded.get(&key) {
-            return answer.clone();
+        // Made under the lock, so that a thousand readers do not all do it.
+        let pieces = Pieces::new(&self.ledger, make());
+        if wish.0 > shared.newest {
+            shared.newest = wish.0;
+            shared.kept.clear();
+            shared.kept_bytes = 0;
+            shared.read.retain(|_, pieces| pieces.strong_count() > 0);
         }
-        // Encoded under the lock, so that a thousand readers do not all do it.
-        let answer = encode(published, filter, before);
-        if answers.encoded.len() < ANSWERS {
-            answers.encoded.insert(key, answer.clone());
+        let fits = shared.kept.len() < KEPT && shared.kept_bytes + pieces.len() <= KEPT_BYTES;
+        if wish.0 == shared.newest && (fits || shared.kept.is_empty()) {
+            shared.kept.push(Arc::clone(&pieces));
+            shared.kept_bytes += pieces.len();
+        } else if shared.read.len() > 2 * KEPT {
+            shared.read.retain(|_, pieces| pieces.strong_count() > 0);
         }
-        answer
+        shared.read.insert(wish, Arc::downgrade(&pieces));
+        pieces
     }
 
     /// Counts a reader in; it is counted out when the return value is dropped.
@@ -192,22 +262,6 @@ impl Board {
             .count();
         (readers.len() as u32, behind as u32)
     }
-}
-
-fn encode(published: &Published, filter: &Filter, before: Option<&Canonical>) -> Encoded {
-    let canonical = &published.canonical;
-    let (full, delta) = match before {
-        None => (Some(canonical.view(filter)), None),
-        Some(before) => (None, Some(canonical.delta(before, filter))),
-    };
-    let answer = WireWatchResponse {
-        full,
-        delta,
-        seal: Some((&*published.seal).into()),
-        resume_token: token(published, filter),
-        reset_reason: String::new(),
-    };
-    Encoded(answer.encode_to_vec().into())
 }
 
 /// What a reader hands back to go on: cluster, epoch, cycle, and what tells its filter from others.

@@ -46,7 +46,9 @@ use wyneos_shell::{
 };
 
 use crate::{
+    answers::{Answering, Ledger, Pacing, Quota},
     audit::Audit,
+    board::Board,
     ca::{Ca, CaError},
     config::Config,
     engine::{self, Engine, ToEngine},
@@ -81,8 +83,11 @@ const RENEWALS: u32 = 30;
 /// Bytes of a call's headers at most.
 const HEADERS: u32 = 16 * 1024;
 
-/// Bytes of a request to join, or about who may do what, at most.
+/// Bytes of a request at most, but for agents' messages and declarations.
 const REQUEST: usize = 64 * 1024;
+
+/// Whole snapshots that are read from the store at once.
+const LOADING: usize = 2;
 
 /// Bytes of a workload's declaration at most: an agent can tell of it in one message.
 const DECLARATION: usize = limits::AGENT_MESSAGE - 1_024;
@@ -142,18 +147,19 @@ pub(crate) enum BootError {
     /// A server ended of itself.
     #[error("the {0} server failed")]
     Serve(&'static str, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The limit of open files.
+    #[error(transparent)]
+    Descriptors(#[from] descriptors::TooFew),
     /// Something of the operating system.
     #[error("cannot {0}")]
     System(&'static str, #[source] io::Error),
 }
 
-    /// The limit of open files.
-    #[error(transparent)]
-    Descriptors(#[from] descriptors::TooFew),
 impl Fatal for BootError {
     fn exit_code(&self) -> u8 {
         match self {
             BootError::Restore(error) => error.exit_code(),
+            BootError::Descriptors(_) => exit::BAD_CONFIG,
             BootError::Store(StoreError::Foreign { .. } | StoreError::Corrupt { .. }) | BootError::Ca(_) => {
                 exit::BAD_CONFIG
             }
@@ -166,13 +172,13 @@ impl Fatal for BootError {
 pub(crate) fn run(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
     // Engine and publisher have threads of their own. Sessions mostly sleep, and a worker that is woken for one heartbeat
     // costs more than the heartbeat: few workers find more to do each time.
+    descriptors::raise();
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let runtime = Builder::new_multi_thread()
         .worker_threads(cpus.div_ceil(2))
         .enable_all()
         .build()
         .map_err(|e| BootError::System("start threads", e))?;
-    descriptors::raise();
     let result = boot(&runtime, config, exit_with_stdin);
     // What is still running (a read of standard input) does not hold the process.
     runtime.shutdown_background();
@@ -251,12 +257,6 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     let metrics_address = metrics_listener
         .local_addr()
         .map_err(|e| BootError::System("tell the address", e))?;
-
-    let (sessions, inputs) = mpsc::channel(engine::INPUTS);
-    let (to_engine, urgent) = mpsc::channel(engine::URGENT);
-    let (seals, newest_seal) = watch::channel(None);
-    let (work, work_queue) = mpsc::unbounded_channel();
-    let (events, _) = broadcast::channel(EVENTS_BEHIND);
     let shares = descriptors::share(config.max_connections, 1)?;
     if shares.main < config.max_connections {
         let (connections, max_connections) = (shares.main, config.max_connections);
@@ -266,13 +266,22 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
             "the limit of open files leaves room for fewer connections than max_connections; raise it (ulimit -n, LimitNOFILE)"
         );
     }
+
+    let (sessions, inputs) = mpsc::channel(engine::INPUTS);
+    let (to_engine, urgent) = mpsc::channel(engine::URGENT);
+    let (seals, newest_seal) = watch::channel(None);
+    let (work, work_queue) = mpsc::unbounded_channel();
+    let (events, _) = broadcast::channel(EVENTS_BEHIND);
     let (stopping, is_stopping) = watch::channel(false);
+    let ledger = Ledger::new(config.answer_memory_mib << 20, Arc::clone(&metrics));
     let services = Services {
-        board: Arc::default(),
+        board: Arc::new(Board::new(&ledger)),
         history: store.history(),
         engine: to_engine.clone(),
         events: events.clone(),
-        subscribers: Arc::new(Semaphore::new(config.max_subscribers)),
+        subscribers: Quota::new(config.max_subscribers_per_identity, config.max_subscribers),
+        ledger: Arc::clone(&ledger),
+        loading: Arc::new(Semaphore::new(LOADING)),
         stopping: is_stopping.clone(),
         config: Arc::clone(&config),
         access: Arc::clone(&access),
@@ -300,6 +309,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         events,
         engine: to_engine.clone(),
         access: Arc::clone(&access),
+        ledger,
         metrics: Arc::clone(&metrics),
     };
     let accounts = audit.clone();
@@ -309,6 +319,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         audit,
         metrics: Arc::clone(&metrics),
         nobodys: Arc::new(Semaphore::new(gate::NOBODYS)),
+        calls: Quota::new(gate::CALLS_OF_ONE, gate::CALLS),
     };
     let (publisher, failed) = start_publisher(publisher, work_queue)?;
     let engine = Engine::new(core, clock, inputs, urgent, work, seals, Arc::clone(&metrics));
@@ -327,6 +338,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         gate,
     };
     let serving = Serving {
+        connections: shares.main,
         to_engine,
         stopping,
         failed,
@@ -338,7 +350,6 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     // Everything handed to the store is durable before the process ends.
     drop(stop.blocking_send(ToEngine::Stop));
     let panicked = |what| BootError::System(what, io::Error::other("it panicked"));
-        connections: shares.main,
     engine.join().map_err(|_| panicked("end the engine"))?;
     publisher.join().map_err(|_| panicked("end the publisher"))??;
     accounts.stop(audit_writer);
@@ -423,6 +434,8 @@ fn start_publisher(
 
 /// What runs while the coordinator serves.
 struct Serving {
+    /// Connections at most: `max_connections`, or what descriptors leave room for.
+    connections: usize,
     to_engine: engine::EngineSender,
     stopping: watch::Sender<bool>,
     failed: oneshot::Receiver<()>,
@@ -434,8 +447,6 @@ impl Serving {
     async fn run(
         self,
         listener: TcpListener,
-    /// Connections at most: `max_connections`, or what descriptors leave room for.
-    connections: usize,
         services: Services,
         agents: Agents,
         exit_with_stdin: bool,
@@ -480,17 +491,6 @@ impl Serving {
     }
 }
 
-/// Connections, with TLS as the configuration says.
-fn accept(
-    listener: TcpListener,
-    services: &Services,
-    gate: &Gate,
-) -> Result<ReceiverStream<io::Result<Conn>>, BootError> {
-    let config = &services.config;
-    let tls = match &services.ca {
-        Some(ca) => {
-            let ca = Arc::clone(ca);
-            let tls = server_config(ca.keys(), ca.trust(), false).map_err(CaError::Tls)?;
 /// Counts what the metrics port refuses. Who scrapes is nobody in particular, so the audit does not hear of it.
 struct MetricsPort(Arc<Metrics>);
 
@@ -501,10 +501,21 @@ impl listener::Watch for MetricsPort {
     }
 }
 
+/// Connections, with TLS as the configuration says.
+fn accept(
+    listener: TcpListener,
+    connections: usize,
+    services: &Services,
+    gate: &Gate,
+) -> Result<ReceiverStream<io::Result<Conn>>, BootError> {
+    let config = &services.config;
+    let tls = match &services.ca {
+        Some(ca) => {
+            let ca = Arc::clone(ca);
+            let tls = server_config(ca.keys(), ca.trust(), false).map_err(CaError::Tls)?;
             tokio::spawn(async move { ca.keep_renewed().await });
             Some(tls)
         }
-    connections: usize,
         None => None,
     };
     let limits = listener::Limits {
@@ -549,19 +560,21 @@ async fn serve(
         .http2_keepalive_timeout(Some(PONG))
         .max_concurrent_streams(STREAMS)
         .http2_max_header_list_size(Some(HEADERS))
+        .layer(Pacing(Arc::clone(&services.ledger)))
         .layer(tonic_web::GrpcWebLayer::new())
         .layer(agents.gate.clone())
+        .layer(Answering)
         .add_service(health)
         .add_optional_service(reflection(tonic_reflection::server::Builder::build_v1))
         .add_optional_service(reflection(tonic_reflection::server::Builder::build_v1alpha))
         .add_service(AgentServiceServer::new(agents).max_decoding_message_size(limits::AGENT_MESSAGE))
         .add_service(AccessServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
         .add_service(EnrollmentServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
-        .add_service(ClusterServiceServer::new(services.clone()))
-        .add_service(CoherenceServiceServer::new(services.clone()))
-        .add_service(DecisionServiceServer::new(services.clone()))
-        .add_service(EventServiceServer::new(services.clone()))
-        .add_service(TelemetryServiceServer::new(services.clone()))
+        .add_service(ClusterServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
+        .add_service(CoherenceServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
+        .add_service(DecisionServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
+        .add_service(EventServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
+        .add_service(TelemetryServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
         .add_service(WorkloadServiceServer::new(services).max_decoding_message_size(DECLARATION))
         .serve_with_incoming_shutdown(incoming, until_stopped)
         .await

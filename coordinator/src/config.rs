@@ -77,8 +77,12 @@ wyneos_shell::config! {
     history_max_count: u64 = 2_000, "history-max-count", "WYNEOS_COORDINATOR_HISTORY_MAX_COUNT";
     /// Events kept at most; 1000 or more. Each takes about 600 bytes on disk.
     events_max_count: u64 = 100_000, "events-max-count", "WYNEOS_COORDINATOR_EVENTS_MAX_COUNT";
-    /// Subscribers of WatchSnapshots and WatchEvents at most, together; 1 to 100000.
-    max_subscribers: usize = 10_000, "max-subscribers", "WYNEOS_COORDINATOR_MAX_SUBSCRIBERS";
+    /// Subscribers at most (watches, logs and sealed snapshots that are read), together; 1 to 100000.
+    max_subscribers: usize = 4_096, "max-subscribers", "WYNEOS_COORDINATOR_MAX_SUBSCRIBERS";
+    /// Subscribers of one identity at most: of a certificate's or bearer token's name, without those of a source address; 1 to 100000.
+    max_subscribers_per_identity: usize = 1_024, "max-subscribers-per-identity", "WYNEOS_COORDINATOR_MAX_SUBSCRIBERS_PER_IDENTITY";
+    /// MiB of answers that clients have not read at most, beside the two newest states; 64 to 65536. Beyond, the answers that hold the oldest end. More: slower readers are borne, and cost memory.
+    answer_memory_mib: usize = 256, "answer-memory-mib", "WYNEOS_COORDINATOR_ANSWER_MEMORY_MIB";
     /// Allow addresses beyond loopback without TLS: whoever reaches them can read everything, and, where it is `listen`, command everything.
     insecure: bool = false, "insecure", "WYNEOS_COORDINATOR_INSECURE", num_args = 0..=1, default_missing_value = "true";
     /// What is logged: error, warn, info, debug or trace, or a filter such as "info,wyneos_coordinator=debug".
@@ -115,6 +119,9 @@ impl Config {
         number("history_max_count", self.history_max_count, 2, u64::MAX)?;
         number("events_max_count", self.events_max_count, 1_000, u64::MAX)?;
         number("max_subscribers", self.max_subscribers as u64, 1, 100_000)?;
+        let of_one = self.max_subscribers_per_identity as u64;
+        number("max_subscribers_per_identity", of_one, 1, 100_000)?;
+        number("answer_memory_mib", self.answer_memory_mib as u64, 64, 65_536)?;
         span("certificate_ttl", self.certificate_ttl, second * 10, hour * 24 * 366)?;
         span("late_renewal", self.late_renewal, Duration::ZERO, hour * 24 * 3650)?;
         span("handshake_timeout", self.handshake_timeout, tenth, minute)?;

@@ -1,6 +1,7 @@
 //! The gate: who calls, and whether they may. It stands before every rpc, and writes the audit.
 
 use std::{
+    fmt,
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -19,10 +20,11 @@ use wyneos::identity::{Need, Principal, Role, Rule, bearer_hash, rule};
 use wyneos_core::{access::Access, id::NodeId, integrity::Digest, node::Origin};
 use wyneos_shell::{
     clock::Clock,
-    listener::{Peer, Refused, Shown, Watch},
+    listener::{Peer, Refused, Shown, Watch, source as source_of},
 };
 
 use crate::{
+    answers::{Flight, Full, Quota, Who},
     audit::{self, Audit},
     metrics::Metrics,
     status,
@@ -90,8 +92,25 @@ impl Caller {
         }
     }
 
+    /// Whose share of what is limited the call takes: a name that was proven, or the address.
+    pub(crate) fn who(&self) -> Who {
+        match self.shown.is_some() || self.bearer.is_some() {
+            true => Who::Named(Arc::clone(&self.name)),
+            false => Who::Source(self.source.map(|source| source_of(source.ip()))),
+        }
+    }
+
     fn source(&self) -> String {
         self.source.map(|source| source.to_string()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.who(), self.source) {
+            (Who::Source(_), Some(source)) => write!(f, "{}", source.ip()),
+            _ => f.write_str(&self.name),
+        }
     }
 }
 
@@ -103,7 +122,13 @@ pub(crate) struct Gate {
     pub(crate) metrics: Arc<Metrics>,
     /// Calls of nobody in particular that are under way.
     pub(crate) nobodys: Arc<Semaphore>,
+    /// Calls that are under way, until the last byte of their answers was written; sessions apart.
+    pub(crate) calls: Arc<Quota>,
 }
+
+/// Calls under way at most, of one identity and of all: each takes some kilobytes beside what its answer holds.
+pub(crate) const CALLS_OF_ONE: usize = 2_048;
+pub(crate) const CALLS: usize = 16_384;
 
 /// Calls of nobody in particular that are under way at most: joining, health, reflection.
 pub(crate) const NOBODYS: usize = 1_024;
@@ -403,6 +428,19 @@ where
                 }
             },
         };
+        if let Some(flight) = request.extensions().get::<Arc<Flight>>() {
+            match gate.calls.take(caller.who()) {
+                Ok(place) => flight.keep(place),
+                Err(full) => {
+                    gate.metrics.call_refused("limit");
+                    let message = match full {
+                        Full::OfOne(most) => format!("{caller} has {most} calls under way, the limit of one identity"),
+                        Full::OfAll(most) => format!("{most} calls are under way, the limit"),
+                    };
+                    return refuse(status::exhausted("CALLS", message));
+                }
+            }
+        }
         request.extensions_mut().insert(caller.clone());
         let call = self.inner.call(request);
         let carried_out = async move {

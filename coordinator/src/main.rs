@@ -1,5 +1,6 @@
 //! The WyneOS coordinator: hosts the node registry and the orchestration engine.
 
+mod answers;
 mod audit;
 mod board;
 mod bootstrap;

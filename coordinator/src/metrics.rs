@@ -46,6 +46,8 @@ pub(crate) struct Metrics {
     pub(crate) events: Counter,
     pub(crate) certificates: Counter,
     pub(crate) audit_dropped: Counter,
+    pub(crate) answer_bytes: Gauge,
+    answers_ended: Family<Because, Counter>,
     connections_refused: Family<Because, Counter>,
     calls_refused: Family<Because, Counter>,
     nodes: Family<OfLiveness, Gauge>,
@@ -77,6 +79,8 @@ impl Metrics {
             events: Counter::default(),
             certificates: Counter::default(),
             audit_dropped: Counter::default(),
+            answer_bytes: Gauge::default(),
+            answers_ended: Family::default(),
             connections_refused: Family::default(),
             calls_refused: Family::default(),
             nodes: Family::default(),
@@ -125,6 +129,16 @@ impl Metrics {
             m.snapshot_bytes.clone(),
         );
         registry.register("subscribers", "Subscribers of WatchSnapshots", m.subscribers.clone());
+        registry.register(
+            "answer_bytes",
+            "Bytes of answers that clients have not read, with the newest states",
+            m.answer_bytes.clone(),
+        );
+        registry.register(
+            "answers_ended",
+            "Answers and connections ended because clients did not read",
+            m.answers_ended.clone(),
+        );
         registry.register("events", "Events recorded", m.events.clone());
         registry.register("certificates", "Certificates issued", m.certificates.clone());
         registry.register(
@@ -156,6 +170,13 @@ impl Metrics {
     /// A call was refused because of who called.
     pub(crate) fn call_refused(&self, reason: &'static str) {
         self.calls_refused.get_or_create(&Because { reason }).inc();
+    }
+
+    /// Answers were ended, and connections closed, to bound what clients hold that do not read.
+    pub(crate) fn answers_ended(&self, answers: u64, connections: u64) {
+        for (reason, count) in [("memory", answers), ("connection", connections)] {
+            self.answers_ended.get_or_create(&Because { reason }).inc_by(count);
+        }
     }
 
     /// A connection was refused.

@@ -16,6 +16,7 @@ use wyneos_core::{
 };
 
 use crate::{
+    answers::Ledger,
     board::{Board, Published},
     engine::{EngineSender, ToEngine},
     metrics::Metrics,
@@ -49,6 +50,8 @@ pub(crate) struct Publisher {
     /// Tokens and operators as they are durable.
     pub(crate) access: Arc<ArcSwap<Access>>,
     pub(crate) engine: EngineSender,
+    /// What answers hold.
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -114,6 +117,7 @@ impl Publisher {
         let bytes = canonical.bytes();
         let seal = Arc::new(self.sealer.seal(snapshot.epoch, snapshot.cycle, &bytes));
         self.metrics.snapshot_bytes.set(bytes.len() as i64);
+        self.ledger.published(bytes.len());
         let sealed = SealedSnapshot {
             seal: Arc::clone(&seal),
             time: snapshot.time,

@@ -204,17 +204,12 @@ impl Cluster {
     /// Starts the coordinator (again), and waits until it answers.
     pub async fn restart(&mut self) {
         let data_dir = self.data_dir();
-        let mut args = vec![
-            "run",
-            "--tls=false",
-            "--listen",
-            &self.address,
-            "--metrics-listen",
-            "127.0.0.1:0",
-            "--data-dir",
-            &data_dir,
-        ];
-        let quick = QUICK.chunks(2).filter(|pair| !self.extra.contains(&pair[0]));
+        let mut args = vec!["run", "--tls=false", "--listen", &self.address, "--data-dir", &data_dir];
+        let defaults = ["--metrics-listen", "127.0.0.1:0"];
+        let quick = QUICK
+            .chunks(2)
+            .chain([&defaults[..]])
+            .filter(|pair| !self.extra.contains(&pair[0]));
         args.extend(quick.flatten());
         args.extend(self.extra);
         let log = self.directory.path().join("coordinator.log");

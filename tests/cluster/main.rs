@@ -22,6 +22,7 @@ mod renewal;
 mod roles;
 mod secrets;
 mod secure;
+mod stalled;
 mod tools;
 mod watching;
 mod work;

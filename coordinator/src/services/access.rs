@@ -1,8 +1,8 @@
 //! AccessService: join tokens, operators, the CA, the audit.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::stream;
 use rand::{TryRng as _, rngs::SysRng};
 use tokio::sync::{broadcast::error::RecvError, watch};
 use tonic::{Request, Response, Status};
@@ -24,6 +24,7 @@ use super::{
     page_size, stopped, stops,
 };
 use crate::{
+    answers::{self, Answers, Message, Taken},
     ca::{Ca, Step},
     status,
 };
@@ -35,8 +36,8 @@ const OPERATOR_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// An operator holds for a year at most.
 const OPERATOR_TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// Entries that a watcher reads from the disk at once.
-const CATCH_UP: usize = 256;
+/// Entries that a watcher reads from the disk at once; they are framed together.
+const CATCH_UP: usize = 64;
 
 fn ttl(asked: Option<prost_types::Duration>, default: Duration) -> Result<Duration, Status> {
     match asked {
@@ -68,28 +69,26 @@ struct Watcher {
     live: tokio::sync::broadcast::Receiver<Arc<v1::AuditEntry>>,
     stopping: watch::Receiver<bool>,
     next: u64,
-    kept: std::collections::VecDeque<v1::AuditEntry>,
     behind: bool,
-    _permit: tokio::sync::OwnedSemaphorePermit,
+    _permit: Taken,
 }
 
 impl Watcher {
-    async fn next(&mut self) -> Result<v1::WatchAuditResponse, Status> {
+    async fn next(&mut self) -> Result<Message, Status> {
         loop {
-            if self.kept.is_empty() && self.behind {
-                self.catch_up().await?;
-            }
-            if let Some(entry) = self.kept.pop_front() {
-                let sequence = entry.record.as_ref().map_or(0, |record| record.sequence);
-                if sequence >= self.next {
-                    self.next = sequence + 1;
-                    return Ok(v1::WatchAuditResponse { entry: Some(entry) });
+            if self.behind {
+                let entries = self.services.read_audit(self.next, CATCH_UP).await?;
+                self.behind = entries.len() == CATCH_UP;
+                if let Some(answer) = self.hand_out(entries) {
+                    return Ok(answer);
                 }
                 continue;
             }
             tokio::select! {
                 entry = self.live.recv() => match entry {
-                    Ok(entry) => self.kept.push_back((*entry).clone()),
+                    Ok(entry) => if let Some(answer) = self.hand_out(vec![(*entry).clone()]) {
+                        return Ok(answer);
+                    },
                     Err(RecvError::Lagged(_)) => self.behind = true,
                     Err(RecvError::Closed) => return Err(stopped()),
                 },
@@ -98,11 +97,17 @@ impl Watcher {
         }
     }
 
-    async fn catch_up(&mut self) -> Result<(), Status> {
-        let entries = self.services.read_audit(self.next, CATCH_UP).await?;
-        self.behind = entries.len() == CATCH_UP;
-        self.kept.extend(entries);
-        Ok(())
+    /// Frames those of `entries` that were not handed out yet.
+    fn hand_out(&mut self, entries: Vec<v1::AuditEntry>) -> Option<Message> {
+        let sequence = |entry: &v1::AuditEntry| entry.record.as_ref().map_or(0, |record| record.sequence);
+        let news: Vec<v1::WatchAuditResponse> = entries
+            .into_iter()
+            .filter(|entry| sequence(entry) >= self.next)
+            .map(|entry| v1::WatchAuditResponse { entry: Some(entry) })
+            .collect();
+        let last = news.last()?.entry.as_ref()?;
+        self.next = sequence(last) + 1;
+        Some(Message::batch(&self.services.ledger, &news))
     }
 }
 
@@ -131,7 +136,7 @@ impl Services {
 
 #[tonic::async_trait]
 impl AccessService for Services {
-    type WatchAuditStream = Pin<Box<dyn Stream<Item = Result<v1::WatchAuditResponse, Status>> + Send>>;
+    type WatchAuditStream = Answers<v1::WatchAuditResponse>;
 
     async fn create_join_token(
         &self,
@@ -269,7 +274,7 @@ impl AccessService for Services {
         &self,
         request: Request<v1::WatchAuditRequest>,
     ) -> Result<Response<Self::WatchAuditStream>, Status> {
-        let permit = self.subscribe()?;
+        let permit = self.subscribe(&caller_of(&request))?;
         let from = request.into_inner().from_sequence;
         // Listening comes first: what happens while the disk is read is not missed.
         let live = self.audit.subscribe();
@@ -278,18 +283,16 @@ impl AccessService for Services {
             live,
             stopping: self.stopping.clone(),
             next: from,
-            kept: Default::default(),
             behind: from > 0,
             _permit: permit,
         };
-        let answers = stream::unfold(Some(watcher), async |watcher| {
+        Ok(answers::stream(stream::unfold(Some(watcher), async |watcher| {
             let mut watcher = watcher?;
             match watcher.next().await {
                 Ok(answer) => Some((Ok(answer), Some(watcher))),
                 Err(status) => Some((Err(status), None)),
             }
-        });
-        Ok(Response::new(answers.boxed()))
+        })))
     }
 
     async fn get_authorities(

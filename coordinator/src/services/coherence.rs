@@ -1,10 +1,9 @@
 //! CoherenceService: snapshots, as they are published and as they were.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::stream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio_stream::Stream;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use wyneos::{
     canonical::{Canonical, Filter, WireGetResponse, WireWatchResponse},
@@ -14,14 +13,17 @@ use wyneos::{
     v1,
 };
 
-use super::{Services, label_selector, page_size, page_token, stopped, stops};
+use super::{Services, caller_of, label_selector, page_size, page_token, stopped, stops};
 use crate::{
-    board::{self, Published, Reader},
+    answers::{self, Answers, Message, Pieces, Taken},
+    board::{self, Published, Reader, Step},
     status,
-    store::SealedSnapshot,
+    store::{History, SealedSnapshot, StoreError},
 };
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+/// Fields of the answers that hold a state, and a step.
+const FULL: u32 = 1;
+const DELTA: u32 = 2;
 
 fn filter(sections: &[i32], node_label: &str) -> Result<Filter, Status> {
     for (at, section) in sections.iter().enumerate() {
@@ -39,32 +41,32 @@ fn filter(sections: &[i32], node_label: &str) -> Result<Filter, Status> {
     })
 }
 
-/// A subscriber of WatchSnapshots.
+/// A subscriber of WatchSnapshots. While its client does not read, it holds no state: it knows the number of the one that it sent.
 struct Watcher {
+    services: Services,
     reader: Reader,
     newest: watch::Receiver<Option<Arc<Published>>>,
     stopping: watch::Receiver<bool>,
     filter: Filter,
     always_full: bool,
     /// What the subscriber has.
-    has: Option<Arc<Canonical>>,
+    has: Step,
     /// Why its resume token was not honoured; told with the first answer.
     reset_reason: String,
-    _permit: OwnedSemaphorePermit,
+    _permit: Taken,
 }
 
 impl Watcher {
     /// Waits for a snapshot newer than what the subscriber has.
-    async fn next(&mut self) -> Result<Encoded, Status> {
+    async fn next(&mut self) -> Result<Message, Status> {
         loop {
             let published = self.newest.borrow_and_update().clone();
             if *self.stopping.borrow() {
                 return Err(stopped());
             }
-            let has = self.has.as_ref().map(|has| (has.epoch, has.cycle));
-            let news = published.filter(|published| has < Some((published.snapshot.epoch, published.snapshot.cycle)));
+            let news = published.filter(|published| self.has < Some(published.number()));
             if let Some(published) = news {
-                return Ok(self.answer(&published));
+                return self.answer(published).await;
             }
             tokio::select! {
                 changed = self.newest.changed() => changed.map_err(|_| stopped())?,
@@ -73,24 +75,102 @@ impl Watcher {
         }
     }
 
-    fn answer(&mut self, published: &Published) -> Encoded {
-        let before = self.has.as_deref().filter(|_| !self.always_full);
-        let answer = self.reader.board().answer(published, &self.filter, before);
-        self.has = Some(Arc::clone(&published.canonical));
-        self.reader.got(published.snapshot.cycle);
-        if self.reset_reason.is_empty() {
-            return answer;
+    async fn answer(&mut self, published: Arc<Published>) -> Result<Message, Status> {
+        let mut reset_reason = std::mem::take(&mut self.reset_reason);
+        let mut step = None;
+        if let Some(from) = self.has.filter(|_| !self.always_full) {
+            step = self.services.step(&published, &self.filter, from).await?;
+            if step.is_none() {
+                reset_reason = no_longer_kept(from);
+            }
         }
-        // Only this reader is told, so only its answer is encoded again.
-        let mut told = <WireWatchResponse as prost::Message>::decode(answer.0).unwrap_or_default();
-        told.reset_reason = std::mem::take(&mut self.reset_reason);
-        Encoded(prost::Message::encode_to_vec(&told).into())
+        let (field, pieces) = match step {
+            Some(step) => (DELTA, step),
+            None => (FULL, self.reader.board().full(&published, &self.filter)),
+        };
+        let rest = WireWatchResponse {
+            seal: Some((&*published.seal).into()),
+            resume_token: board::token(&published, &self.filter),
+            reset_reason,
+            ..WireWatchResponse::default()
+        };
+        self.has = Some(published.number());
+        self.reader.got(published.snapshot.cycle);
+        Ok(Message::around(field, pieces, &rest))
     }
 }
 
+fn no_longer_kept((epoch, cycle): (u64, u64)) -> String {
+    format!("epoch {epoch} cycle {cycle} is no longer kept")
+}
+
 impl Services {
+    /// Reads snapshots from the store and makes of them what `make` does, off the runtime's own threads. A few at a time: each takes the
+    /// memory of a whole state or two meanwhile.
+    async fn load<T: Send + 'static>(
+        &self,
+        make: impl FnOnce(&dyn History) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Status> {
+        let one = Arc::clone(&self.loading).acquire_owned().await;
+        let one = one.map_err(|_| stopped())?;
+        let made = self.read(move |history| {
+            let made = make(history);
+            // Also when the caller has gone meanwhile.
+            drop(one);
+            made
+        });
+        made.await
+    }
+
+    /// The step to the newest state from an earlier one, of what `filter` leaves; `None` when the earlier one is not kept.
+    async fn step(
+        &self,
+        published: &Arc<Published>,
+        filter: &Filter,
+        from: (u64, u64),
+    ) -> Result<Option<Arc<Pieces>>, Status> {
+        if let Some(pieces) = self.board.shared(&(published.number(), filter.clone(), Some(from))) {
+            return Ok(Some(pieces));
+        }
+        if let Some(recent) = self.board.recent(from.0, from.1) {
+            return Ok(Some(self.board.step(published, filter, &recent)));
+        }
+        let (board, published, filter) = (Arc::clone(&self.board), Arc::clone(published), filter.clone());
+        let load = move |history: &dyn History| {
+            // Others may have waited for the same.
+            if let Some(pieces) = board.shared(&(published.number(), filter.clone(), Some(from))) {
+                return Ok(Some(pieces));
+            }
+            let kept = history.snapshot(from.1)?.filter(|kept| kept.seal.epoch == from.0);
+            let before = kept.and_then(|kept| Canonical::from_bytes(kept.bytes).ok());
+            Ok(before.map(|before| board.step(&published, &filter, &before)))
+        };
+        self.load(load).await
+    }
+
+    /// A sealed snapshot that `find` finds, in pieces.
+    async fn sealed(
+        &self,
+        find: impl FnOnce(&dyn History) -> Result<Option<SealedSnapshot>, StoreError> + Send + 'static,
+        filter: Filter,
+    ) -> Result<Option<(Arc<wyneos_core::integrity::Seal>, Arc<Pieces>)>, Status> {
+        let board = Arc::clone(&self.board);
+        let load = move |history: &dyn History| {
+            let Some(SealedSnapshot { seal, bytes, .. }) = find(history)? else {
+                return Ok(None);
+            };
+            let wish = ((seal.epoch, seal.cycle), filter, None);
+            if wish.1.is_everything() {
+                return Ok(Some((seal, board.share(wish, || bytes))));
+            }
+            let view = Canonical::from_bytes(bytes).map(|canonical| canonical.view(&wish.1));
+            Ok(view.ok().map(|view| (seal, board.share(wish, || view))))
+        };
+        self.load(load).await
+    }
+
     /// The state that a resume token speaks of, or why there is none.
-    async fn resume(&self, token: &str, filter: &Filter) -> Result<Result<Arc<Canonical>, String>, Status> {
+    fn resume(&self, token: &str, filter: &Filter) -> Result<Result<(u64, u64), String>, Status> {
         let published = self.newest()?;
         let parts: Vec<&str> = token.split('.').collect();
         let [cluster, epoch, cycle, mark] = parts[..] else {
@@ -100,23 +180,18 @@ impl Services {
             return Err(status::bad_field("resume_token", "not a token of this rpc"));
         };
         if cluster != published.snapshot.cluster.to_string() {
-            return Ok(Err(format!("the token is of another cluster, {cluster}")));
+            return Ok(Err("the token is of another cluster".to_owned()));
         }
         if mark != board::filter_mark(filter) {
             return Ok(Err(
                 "the token is of a watch with other sections or another label".to_owned()
             ));
         }
-        if let Some(recent) = self.board.recent(epoch, cycle) {
-            return Ok(Ok(recent));
+        if (epoch, cycle) > published.number() {
+            return Ok(Err(no_longer_kept((epoch, cycle))));
         }
-        let kept = self.read(move |history| history.snapshot(cycle)).await?;
-        let kept = kept.filter(|kept| kept.seal.epoch == epoch);
-        match kept.map(|kept| Canonical::from_bytes(kept.bytes)) {
-            Some(Ok(canonical)) => Ok(Ok(Arc::new(canonical))),
-            Some(Err(error)) => Ok(Err(error.to_string())),
-            None => Ok(Err(format!("epoch {epoch} cycle {cycle} is no longer kept"))),
-        }
+        // Whether it is kept is seen when the first answer is made of it.
+        Ok(Ok((epoch, cycle)))
     }
 }
 
@@ -130,53 +205,44 @@ impl CoherenceService for Services {
         let filter = filter(&request.sections, &request.node_label)?;
         let published = self.newest()?;
         let cycle = request.cycle;
-        let answer = if cycle == 0 || cycle == published.snapshot.cycle {
-            WireGetResponse {
-                snapshot: Some(published.canonical.view(&filter)),
-                seal: Some((&*published.seal).into()),
-                age: published.read_state().age,
-            }
+        let (pieces, seal, age) = if cycle == 0 || cycle == published.snapshot.cycle {
+            let pieces = self.board.full(&published, &filter);
+            (pieces, Arc::clone(&published.seal), published.read_state().age)
         } else {
-            let kept = self.read(move |history| history.snapshot(cycle)).await?;
             let missing = || {
                 status::not_found(
                     "SNAPSHOT_NOT_KEPT",
                     format!("the snapshot of cycle {cycle} is not kept"),
                 )
             };
-            let kept = kept.ok_or_else(missing)?;
-            let bytes = if filter.is_everything() {
-                kept.bytes
-            } else {
-                let canonical =
-                    Canonical::from_bytes(kept.bytes).map_err(|error| Status::internal(error.to_string()))?;
-                canonical.view(&filter)
-            };
-            let age = Some(duration(std::time::Duration::ZERO));
-            WireGetResponse {
-                snapshot: Some(bytes),
-                seal: Some((&*kept.seal).into()),
-                age,
-            }
+            let kept = self.sealed(move |history| history.snapshot(cycle), filter).await?;
+            let (seal, pieces) = kept.ok_or_else(missing)?;
+            (pieces, seal, Some(duration(std::time::Duration::ZERO)))
         };
-        Ok(Response::new(Encoded::new(&answer)))
+        let rest = WireGetResponse {
+            snapshot: None,
+            seal: Some((&*seal).into()),
+            age,
+        };
+        Ok(answers::answer(Message::around(FULL, pieces, &rest)))
     }
 
     async fn watch_snapshots(
         &self,
         request: Request<v1::WatchSnapshotsRequest>,
     ) -> Result<Response<Self::WatchSnapshotsStream>, Status> {
+        let permit = self.subscribe(&caller_of(&request))?;
         let request = request.into_inner();
         let filter = filter(&request.sections, &request.node_label)?;
-        let permit = self.subscribe()?;
         let (has, reset_reason) = match request.resume_token.as_str() {
             "" => (None, String::new()),
-            token => match self.resume(token, &filter).await? {
-                Ok(canonical) => (Some(canonical), String::new()),
+            token => match self.resume(token, &filter)? {
+                Ok(number) => (Some(number), String::new()),
                 Err(reason) => (None, reason),
             },
         };
         let watcher = Watcher {
+            services: self.clone(),
             reader: self.board.reader(),
             newest: self.board.subscribe(),
             stopping: self.stopping.clone(),
@@ -186,14 +252,13 @@ impl CoherenceService for Services {
             reset_reason,
             _permit: permit,
         };
-        let answers = stream::unfold(Some(watcher), async |watcher| {
+        Ok(answers::stream(stream::unfold(Some(watcher), async |watcher| {
             let mut watcher = watcher?;
             match watcher.next().await {
                 Ok(answer) => Some((Ok(answer), Some(watcher))),
                 Err(status) => Some((Err(status), None)),
             }
-        });
-        Ok(Response::new(Box::pin(answers)))
+        })))
     }
 
     async fn list_snapshots(
@@ -228,6 +293,7 @@ impl CoherenceService for Services {
         &self,
         request: Request<v1::ReadSnapshotsRequest>,
     ) -> Result<Response<Self::ReadSnapshotsStream>, Status> {
+        let permit = self.subscribe(&caller_of(&request))?;
         let v1::ReadSnapshotsRequest { from_cycle, to_cycle } = request.into_inner();
         let last = match to_cycle {
             0 => self.newest()?.snapshot.cycle,
@@ -239,31 +305,28 @@ impl CoherenceService for Services {
             }
             last => last,
         };
-        let services = self.clone();
-        let answers = stream::unfold(Some(from_cycle), move |from| {
-            let services = services.clone();
-            async move {
-                let from = from.filter(|from| *from <= last)?;
-                if *services.stopping.borrow() {
-                    return Some((Err(stopped()), None));
-                }
-                match services.read(move |history| history.snapshot_from(from)).await {
-                    Ok(Some(kept)) if kept.seal.cycle <= last => {
-                        let next = Some(kept.seal.cycle + 1);
-                        Some((Ok(read_response(kept)), next))
-                    }
-                    Ok(_) => None,
-                    Err(status) => Some((Err(status), None)),
-                }
+        let start = Some((self.clone(), from_cycle, permit));
+        Ok(answers::stream(stream::unfold(start, move |start| async move {
+            let (services, from, permit) = start.filter(|(_, from, _)| *from <= last)?;
+            if *services.stopping.borrow() {
+                return Some((Err(stopped()), None));
             }
-        });
-        Ok(Response::new(Box::pin(answers)))
-    }
-}
-
-fn read_response(kept: SealedSnapshot) -> v1::ReadSnapshotsResponse {
-    v1::ReadSnapshotsResponse {
-        snapshot: kept.bytes,
-        seal: Some((&*kept.seal).into()),
+            let next = move |history: &dyn History| {
+                let kept = history.snapshot_from(from)?;
+                Ok(kept.filter(|kept| kept.seal.cycle <= last))
+            };
+            match services.sealed(next, Filter::default()).await {
+                Ok(Some((seal, pieces))) => {
+                    let rest = v1::ReadSnapshotsResponse {
+                        seal: Some((&*seal).into()),
+                        ..v1::ReadSnapshotsResponse::default()
+                    };
+                    let message = Message::around(FULL, pieces, &rest);
+                    Some((Ok(message), Some((services, seal.cycle + 1, permit))))
+                }
+                Ok(None) => None,
+                Err(status) => Some((Err(status), None)),
+            }
+        })))
     }
 }

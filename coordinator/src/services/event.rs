@@ -1,19 +1,21 @@
 //! EventService: what happened, from any point on, each event once.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::stream;
-use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
-use tokio_stream::Stream;
+use tokio::sync::{broadcast, watch};
 use tonic::{Request, Response, Status};
 use wyneos::v1::{self, event_service_server::EventService};
 use wyneos_core::event::Event;
 
-use super::{Services, page_size, stopped, stops};
-use crate::status;
+use super::{Services, caller_of, page_size, stopped, stops};
+use crate::{
+    answers::{self, Answers, Message, Taken},
+    status,
+};
 
-/// Events read from the store at once by a subscriber that is behind.
-const CATCH_UP: usize = 256;
+/// Events read from the store at once by a subscriber that is behind; they are framed together.
+const CATCH_UP: usize = 64;
 
 /// A subscriber of WatchEvents.
 struct Watcher {
@@ -23,17 +25,17 @@ struct Watcher {
     /// Number of the next event to hand out.
     next: u64,
     /// Read from the store, to be handed out before what is live.
-    kept: VecDeque<Event>,
+    kept: Option<Message>,
     /// True while the store may have events that were not read.
     behind: bool,
-    _permit: OwnedSemaphorePermit,
+    _permit: Taken,
 }
 
 impl Watcher {
-    async fn next(&mut self) -> Result<v1::WatchEventsResponse, Status> {
+    async fn next(&mut self) -> Result<Message, Status> {
         loop {
-            if let Some(event) = self.kept.pop_front() {
-                return Ok(self.hand_out(&event));
+            if let Some(events) = self.kept.take() {
+                return Ok(events);
             }
             if self.behind {
                 self.catch_up().await?;
@@ -53,11 +55,9 @@ impl Watcher {
         }
     }
 
-    fn hand_out(&mut self, event: &Event) -> v1::WatchEventsResponse {
+    fn hand_out(&mut self, event: &Event) -> Message {
         self.next = event.sequence + 1;
-        v1::WatchEventsResponse {
-            event: Some(event.into()),
-        }
+        self.services.message(&answer(event))
     }
 
     async fn catch_up(&mut self) -> Result<(), Status> {
@@ -70,14 +70,24 @@ impl Watcher {
             return Err(status::events_compacted(from, oldest));
         }
         self.behind = events.len() == CATCH_UP;
-        self.kept.extend(events);
+        if let Some(last) = events.last() {
+            self.next = last.sequence + 1;
+            let answers: Vec<v1::WatchEventsResponse> = events.iter().map(answer).collect();
+            self.kept = Some(Message::batch(&self.services.ledger, &answers));
+        }
         Ok(())
+    }
+}
+
+fn answer(event: &Event) -> v1::WatchEventsResponse {
+    v1::WatchEventsResponse {
+        event: Some(event.into()),
     }
 }
 
 #[tonic::async_trait]
 impl EventService for Services {
-    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<v1::WatchEventsResponse, Status>> + Send>>;
+    type WatchEventsStream = Answers<v1::WatchEventsResponse>;
 
     async fn list_events(
         &self,
@@ -112,7 +122,7 @@ impl EventService for Services {
         &self,
         request: Request<v1::WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        let permit = self.subscribe()?;
+        let permit = self.subscribe(&caller_of(&request))?;
         // Listening comes first: what happens while the store is read is not missed.
         let live = self.events.subscribe();
         let newest = self
@@ -133,19 +143,18 @@ impl EventService for Services {
             live,
             stopping: self.stopping.clone(),
             next,
-            kept: VecDeque::new(),
+            kept: None,
             behind: false,
             _permit: permit,
         };
         // Here, so that a number that is no longer kept is refused at once.
         watcher.catch_up().await?;
-        let answers = stream::unfold(Some(watcher), async |watcher| {
+        Ok(answers::stream(stream::unfold(Some(watcher), async |watcher| {
             let mut watcher = watcher?;
             match watcher.next().await {
                 Ok(answer) => Some((Ok(answer), Some(watcher))),
                 Err(status) => Some((Err(status), None)),
             }
-        });
-        Ok(Response::new(Box::pin(answers)))
+        })))
     }
 }

@@ -25,13 +25,14 @@ use wyneos_core::{
     event::Event,
     id::NodeId,
     integrity::Digest,
-    registry,
+    limits, registry,
 };
 
 pub(crate) use agent::Agents;
 pub(crate) use backup::Backups;
 
 use crate::{
+    answers::{Flight, Full, Ledger, Message, Quota, Taken},
     audit::Audit,
     board::{Board, Published},
     ca::Ca,
@@ -51,8 +52,12 @@ pub(crate) struct Services {
     pub(crate) history: Arc<dyn History>,
     pub(crate) engine: EngineSender,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
-    /// One permit a subscriber.
-    pub(crate) subscribers: Arc<Semaphore>,
+    /// A place a subscriber, of one identity and of all.
+    pub(crate) subscribers: Arc<Quota>,
+    /// What answers hold.
+    pub(crate) ledger: Arc<Ledger>,
+    /// Reads of whole snapshots from the store that are under way.
+    pub(crate) loading: Arc<Semaphore>,
     /// True once the coordinator is stopping: streams end.
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) config: Arc<Config>,
@@ -179,21 +184,36 @@ impl Services {
             .map_err(|error| status::store(&error))
     }
 
-    /// A subscriber's permit.
-    fn subscribe(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Status> {
-        let most = self.config.max_subscribers;
-        Arc::clone(&self.subscribers).try_acquire_owned().map_err(|_| {
-            status::exhausted(
-                "SUBSCRIBERS",
-                format!("there are {most} subscribers, the limit (max_subscribers)"),
-            )
+    /// A subscriber's place.
+    fn subscribe(&self, caller: &Caller) -> Result<Taken, Status> {
+        self.subscribers.take(caller.who()).map_err(|full| {
+            let message = match full {
+                Full::OfOne(most) => {
+                    format!(
+                        "{caller} has {most} subscriptions, the limit of one identity (max_subscribers_per_identity)"
+                    )
+                }
+                Full::OfAll(most) => format!("there are {most} subscribers, the limit (max_subscribers)"),
+            };
+            status::exhausted("SUBSCRIBERS", message)
         })
+    }
+
+    /// Frames an answer.
+    fn message(&self, message: &impl prost::Message) -> Message {
+        Message::new(&self.ledger, message)
     }
 }
 
 /// Who makes a call; the gate saw to it that somebody does.
 fn caller_of<T>(request: &tonic::Request<T>) -> Caller {
     request.extensions().get::<Caller>().cloned().unwrap_or_default()
+}
+
+/// The call's way to its client; every call but an agent's session has one.
+fn flight_of<T>(request: &tonic::Request<T>) -> Result<Arc<Flight>, Status> {
+    let flight = request.extensions().get::<Arc<Flight>>().cloned();
+    flight.ok_or_else(|| Status::internal("the call is not counted"))
 }
 
 /// What a command is about, for the audit.
@@ -250,6 +270,14 @@ fn label_selector(field: &str, text: &str) -> Result<Option<(String, String)>, S
         return Ok(None);
     }
     match text.split_once('=') {
+        // A subscriber keeps it: no label is longer.
+        Some((key, value)) if key.len() > limits::LABEL_KEY || value.len() > limits::LABEL_VALUE => {
+            let (key, value) = (limits::LABEL_KEY, limits::LABEL_VALUE);
+            Err(status::bad_field(
+                field,
+                format!("a key has at most {key} bytes, a value {value}"),
+            ))
+        }
         Some((key, value)) if !key.is_empty() => Ok(Some((key.to_owned(), value.to_owned()))),
         _ => Err(status::bad_field(field, "not key=value")),
     }

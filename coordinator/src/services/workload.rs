@@ -1,12 +1,9 @@
 //! WorkloadService: what should run, where it does, and what it writes.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep_until},
-};
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use futures_util::stream;
+use tokio::{sync::watch, time::sleep};
 use tonic::{Request, Response, Status};
 use wyneos::{
     convert::{self, Values},
@@ -16,12 +13,18 @@ use wyneos::{
 use wyneos_core::{
     coordinator::{Answer, Command, WorkloadVerb},
     event::EventBody,
+    limits,
     node::Liveness,
     workload::{AssignmentId, AssignmentRow, Secret, View, log},
 };
 
-use super::{Services, caller_of, page_size, page_token, stopped, stops};
-use crate::{board::Published, gate::Caller, status};
+use super::{Services, caller_of, flight_of, page_size, page_token, stopped, stops};
+use crate::{
+    answers::{self, Answers, Flight, Message, Taken},
+    board::{Published, Work},
+    gate::Caller,
+    status,
+};
 
 /// Instances of one workload that its own answer has.
 const SHOWN: usize = 1_000;
@@ -31,16 +34,11 @@ const LOOKED_AT: usize = 500;
 const DECISIONS: usize = 20;
 const EVENTS: usize = 50;
 
-/// Answers that wait for a reader at most; then it is waited for.
-const OUTBOUND: usize = 4;
-
 /// How often it is looked for more of what an instance writes.
 const FOLLOW: Duration = Duration::from_millis(500);
 
 /// Everything that is kept.
 const EVERYTHING: u64 = u64::MAX;
-
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 fn no_workload(name: &str) -> Status {
     status::not_found("UNKNOWN", format!("no workload {name:?}"))
@@ -116,58 +114,107 @@ impl Services {
             _ => Err(Status::internal("the answer is to another command")),
         }
     }
+}
 
-    /// Sends what an instance wrote, and (`follow`) what it writes, until it has ended or nobody reads any more.
-    async fn send_logs(
-        self,
-        caller: Caller,
-        request: v1::ReadLogsRequest,
-        answers: mpsc::Sender<Result<v1::ReadLogsResponse, Status>>,
-    ) {
+/// A reader of what an instance writes. Each chunk is asked for when there is room for it, so nothing waits in a queue.
+struct LogReader {
+    services: Services,
+    caller: Caller,
+    /// The instance's id, or what the caller called it.
+    id: String,
+    stream: log::Stream,
+    from: log::From,
+    previous: bool,
+    follow: bool,
+    /// Set when everything was read and nothing more comes.
+    ended: bool,
+    stopping: watch::Receiver<bool>,
+    _permit: Taken,
+}
+
+impl LogReader {
+    fn new(services: &Services, caller: Caller, request: v1::ReadLogsRequest, permit: Taken) -> LogReader {
         let stream = request.stream().try_into().unwrap_or_default();
         let bytes = match request.tail_bytes {
             0 => EVERYTHING,
             bytes => bytes,
         };
         let previous = request.previous;
-        let mut from = log::From::Tail { bytes, previous };
         // A name and slot may mean another instance later on.
-        let named = self
-            .board
-            .work()
-            .assignment(&request.assignment)
-            .map(|row| row.record.id);
-        let id = named.map_or(request.assignment, |id| id.to_string());
-        loop {
+        let work = services.board.work();
+        let named = work.assignment(&request.assignment).map(|row| row.record.id);
+        LogReader {
+            services: services.clone(),
+            caller,
+            id: named.map_or(request.assignment, |id| id.to_string()),
+            stream,
+            from: log::From::Tail { bytes, previous },
+            previous,
+            follow: request.follow,
+            ended: false,
+            stopping: services.stopping.clone(),
+            _permit: permit,
+        }
+    }
+
+    /// The next chunk; `None` when the instance has ended, or all was read and nothing is waited for.
+    async fn next(&mut self) -> Result<Option<Message>, Status> {
+        while !self.ended {
             // Asked first: what was written before it ended is read all the same.
-            let work = self.board.work();
-            let ended = work.assignment(&id).is_none_or(|row| row.record.end.is_some());
-            let chunk = match self.read_log(&caller, &id, (stream, from, previous)).await {
-                Ok(chunk) => chunk,
-                Err(status) => {
-                    // Nobody may be reading any more.
-                    drop(answers.send(Err(status)).await);
-                    return;
-                }
+            let work = self.services.board.work();
+            let over = work.assignment(&self.id).is_none_or(|row| row.record.end.is_some());
+            let place = (self.stream, self.from, self.previous);
+            let chunk = tokio::select! {
+                chunk = self.services.read_log(&self.caller, &self.id, place) => chunk?,
+                () = stops(&mut self.stopping) => return Err(stopped()),
             };
-            from = log::From::Position(chunk.next);
-            if !chunk.data.is_empty()
-                && answers
-                    .send(Ok(v1::ReadLogsResponse { data: chunk.data }))
-                    .await
-                    .is_err()
-            {
-                return;
+            self.from = log::From::Position(chunk.next);
+            self.ended = chunk.at_end && (!self.follow || over || self.previous);
+            if !chunk.data.is_empty() {
+                let answer = v1::ReadLogsResponse { data: chunk.data };
+                return Ok(Some(self.services.message(&answer)));
             }
-            if !chunk.at_end {
-                continue;
+            if chunk.at_end && !self.ended {
+                tokio::select! {
+                    () = sleep(FOLLOW) => {}
+                    () = stops(&mut self.stopping) => return Err(stopped()),
+                }
             }
-            if !request.follow || ended || previous {
-                return;
+        }
+        Ok(None)
+    }
+}
+
+/// A subscriber of WatchAssignments. The view that its client has is held by the call's flight, which gives it up when others need the
+/// memory.
+struct AssignmentWatcher {
+    services: Services,
+    flight: Arc<Flight>,
+    views: watch::Receiver<Arc<Work>>,
+    workload: String,
+    begun: bool,
+    stopping: watch::Receiver<bool>,
+    _permit: Taken,
+}
+
+impl AssignmentWatcher {
+    async fn next(&mut self) -> Result<Message, Status> {
+        loop {
+            let after = Arc::clone(&self.views.borrow_and_update());
+            let published = self.services.newest()?;
+            let before = self.flight.view();
+            let nothing = View::default();
+            let before = before.as_ref().map_or(&nothing, |before| &*before.view);
+            let answer = changes(&published, before, &after.view, &self.workload);
+            let news = !self.begun || !answer.changed.is_empty() || !answer.removed.is_empty();
+            self.flight.hold_view(after);
+            self.begun = true;
+            if news {
+                return Ok(self.services.message(&answer));
             }
             tokio::select! {
-                () = sleep_until(Instant::now() + FOLLOW) => {}
-                () = answers.closed() => return,
+                changed = self.views.changed() => changed.map_err(|_| stopped())?,
+                () = stops(&mut self.stopping) => return Err(stopped()),
             }
         }
     }
@@ -309,35 +356,31 @@ impl WorkloadService for Services {
         &self,
         request: Request<v1::WatchAssignmentsRequest>,
     ) -> Result<Response<Self::WatchAssignmentsStream>, Status> {
-        let permit = self.subscribe()?;
+        let permit = self.subscribe(&caller_of(&request))?;
+        let flight = flight_of(&request)?;
         let workload = request.into_inner().workload;
-        let (services, mut stopping) = (self.clone(), self.stopping.clone());
-        let (sender, answers) = mpsc::channel(OUTBOUND);
-        tokio::spawn(async move {
-            let _permit = permit;
-            let mut views = services.board.watch_work();
-            let mut before: Option<Arc<View>> = None;
-            loop {
-                let after = Arc::clone(&views.borrow_and_update());
-                let Ok(published) = services.newest() else { return };
-                let nothing = View::default();
-                let answer = changes(&published, before.as_deref().unwrap_or(&nothing), &after, &workload);
-                let news = before.is_none() || !answer.changed.is_empty() || !answer.removed.is_empty();
-                before = Some(after);
-                if news && sender.send(Ok(answer)).await.is_err() {
-                    return;
-                }
-                tokio::select! {
-                    changed = views.changed() => if changed.is_err() { return },
-                    () = sender.closed() => return,
-                    () = stops(&mut stopping) => {
-                        drop(sender.send(Err(stopped())).await);
-                        return;
-                    }
-                }
+        if workload.len() > limits::NAME {
+            return Err(status::bad_field(
+                "workload",
+                format!("more than {} bytes", limits::NAME),
+            ));
+        }
+        let watcher = AssignmentWatcher {
+            services: self.clone(),
+            flight,
+            views: self.board.watch_work(),
+            workload,
+            begun: false,
+            stopping: self.stopping.clone(),
+            _permit: permit,
+        };
+        Ok(answers::stream(stream::unfold(Some(watcher), async |watcher| {
+            let mut watcher = watcher?;
+            match watcher.next().await {
+                Ok(answer) => Some((Ok(answer), Some(watcher))),
+                Err(status) => Some((Err(status), None)),
             }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        })))
     }
 
     async fn explain_workload(
@@ -401,18 +444,23 @@ impl WorkloadService for Services {
     }
 
     async fn read_logs(&self, request: Request<v1::ReadLogsRequest>) -> Result<Response<Self::ReadLogsStream>, Status> {
-        let permit = self.subscribe()?;
         let caller = caller_of(&request);
+        let permit = self.subscribe(&caller)?;
         let request = request.into_inner();
-        let (services, mut stopping) = (self.clone(), self.stopping.clone());
-        let (sender, answers) = mpsc::channel(OUTBOUND);
-        tokio::spawn(async move {
-            let _permit = permit;
-            tokio::select! {
-                () = services.send_logs(caller, request, sender.clone()) => {}
-                () = stops(&mut stopping) => drop(sender.send(Err(stopped())).await),
+        if request.assignment.len() > limits::NAME {
+            return Err(status::bad_field(
+                "assignment",
+                format!("more than {} bytes", limits::NAME),
+            ));
+        }
+        let reader = LogReader::new(self, caller, request, permit);
+        Ok(answers::stream(stream::unfold(Some(reader), async |reader| {
+            let mut reader = reader?;
+            match reader.next().await {
+                Ok(Some(chunk)) => Some((Ok(chunk), Some(reader))),
+                Ok(None) => None,
+                Err(status) => Some((Err(status), None)),
             }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        })))
     }
 }

@@ -1,0 +1,196 @@
+//! One call's answer on its way.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::Waker,
+};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use tonic::Status;
+use wyneos_shell::listener::Peer;
+
+use super::{Charge, Ledger, Message, Taken, WINDOW};
+use crate::{board::Work, status};
+
+/// What a call's answer holds, and how far its client has taken it.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(super) ledger: Arc<Ledger>,
+    number: u64,
+    peer: Option<Peer>,
+    /// Bytes in the connection's buffers.
+    in_flight: AtomicUsize,
+    /// When the client last took something, as the ledger counts time.
+    moved: AtomicU64,
+    waker: AtomicWaker,
+    holding: Mutex<Holding>,
+}
+
+#[derive(Debug, Default)]
+struct Holding {
+    /// A message, and the next part of it.
+    message: Option<(Message, usize)>,
+    /// What the next message is compared with.
+    view: Option<Arc<Work>>,
+    /// Set when the ledger took it all away.
+    evicted: bool,
+    permits: Vec<Taken>,
+}
+
+/// What there is to send next.
+pub(super) enum Next {
+    Part(Bytes),
+    /// Nothing is held: the next message is to be made.
+    Nothing,
+    /// Others needed the room.
+    Evicted(Status),
+}
+
+impl Flight {
+    pub(super) fn new(ledger: &Arc<Ledger>, number: u64, peer: Option<Peer>) -> Flight {
+        Flight {
+            ledger: Arc::clone(ledger),
+            number,
+            peer,
+            in_flight: AtomicUsize::new(0),
+            moved: AtomicU64::new(ledger.now()),
+            waker: AtomicWaker::new(),
+            holding: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Holding> {
+        self.holding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a permit until the last byte of the answer was written.
+    pub(crate) fn keep(&self, permit: Taken) {
+        self.lock().permits.push(permit);
+    }
+
+    /// Holds a message to be sent. What was evicted holds nothing any more.
+    pub(super) fn hold(&self, message: Message) {
+        let mut holding = self.lock();
+        if !holding.evicted {
+            holding.message = Some((message, 0));
+        }
+    }
+
+    /// Holds the view that the client has; it may be taken away like everything else.
+    pub(crate) fn hold_view(&self, view: Arc<Work>) {
+        let mut holding = self.lock();
+        let before = match holding.evicted {
+            true => None,
+            false => holding.view.replace(view),
+        };
+        // Dropped without the lock: it may be the last one who holds it.
+        drop(holding);
+        drop(before);
+    }
+
+    /// The view that the client has.
+    pub(crate) fn view(&self) -> Option<Arc<Work>> {
+        self.lock().view.clone()
+    }
+
+    pub(super) fn next(&self) -> Next {
+        let mut holding = self.lock();
+        if holding.evicted {
+            drop(holding);
+            return Next::Evicted(status::exhausted("ANSWER_MEMORY", self.ledger.why()));
+        }
+        let part = holding.message.as_mut().and_then(|(message, at)| {
+            let part = message.part(*at);
+            *at += 1;
+            part
+        });
+        match part {
+            Some(part) => Next::Part(part),
+            None => {
+                let done = holding.message.take();
+                drop(holding);
+                drop(done);
+                Next::Nothing
+            }
+        }
+    }
+
+    /// Whether something more may be handed over; if not, `waker` is woken once it may.
+    pub(super) fn has_room(&self, waker: &Waker) -> bool {
+        self.waker.register(waker);
+        self.in_flight.load(Ordering::Acquire) < WINDOW
+    }
+
+    /// `bytes` that are counted until they were written.
+    pub(super) fn hand_over(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        let len = bytes.len();
+        self.in_flight.fetch_add(len, Ordering::AcqRel);
+        let charge = self.ledger.charge(len);
+        Bytes::from_owner(Handed {
+            bytes,
+            flight: Arc::clone(self),
+            _charge: charge,
+        })
+    }
+
+    /// The age of the oldest that it holds and could give back.
+    pub(super) fn age(&self) -> Option<u64> {
+        let holding = self.lock();
+        let message = holding.message.as_ref().map(|(message, _)| message.age());
+        let view = holding.view.as_ref().and_then(|view| view.superseded());
+        message.into_iter().chain(view).min()
+    }
+
+    /// Takes away what it holds; the answer ends with an error.
+    pub(super) fn evict(&self) {
+        let mut holding = self.lock();
+        holding.evicted = true;
+        let held = (holding.message.take(), holding.view.take());
+        drop(holding);
+        drop(held);
+        self.waker.wake();
+    }
+
+    /// When the client last took something, and how much it has not taken of what was handed over.
+    pub(super) fn stalled(&self) -> (u64, usize) {
+        let in_flight = self.in_flight.load(Ordering::Acquire);
+        (self.moved.load(Ordering::Relaxed), in_flight)
+    }
+
+    /// Closes the whole connection; false when there is no way to.
+    pub(super) fn close(&self) -> bool {
+        self.peer.as_ref().inspect(|peer| peer.close()).is_some()
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.ledger.closed(self.number);
+    }
+}
+
+/// Bytes in a connection's buffers.
+struct Handed {
+    bytes: Bytes,
+    flight: Arc<Flight>,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Handed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        let flight = &self.flight;
+        flight.moved.store(flight.ledger.now(), Ordering::Relaxed);
+        flight.in_flight.fetch_sub(self.bytes.len(), Ordering::AcqRel);
+        flight.waker.wake();
+    }
+}
