@@ -21,6 +21,7 @@ mod process;
 mod reconnect;
 mod recover;
 mod seeds;
+mod stalled;
 mod stats;
 mod subscribers;
 #[cfg(test)]
@@ -123,6 +124,19 @@ struct Fanout {
     stalled: u64,
 }
 
+#[derive(Args)]
+struct Stalled {
+    /// Agents.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=17_000))]
+    agents: u64,
+    /// Subscribers, none of which reads.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    subscribers: u64,
+    /// Subscribers that begin in the same cycle, and so hold the same state.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    together: u64,
+}
+
 /// Heartbeats a second that agents may send.
 fn hertz(text: &str) -> Result<f64, String> {
     let hz = text.parse::<f64>().ok().filter(|hz| (0.1..=1_000.0).contains(hz));
@@ -212,6 +226,8 @@ enum Command {
     Ingest(Ingest),
     /// The cost of subscribers, against a null gRPC server, and what agents notice of them.
     Fanout(Fanout),
+    /// The memory of subscribers of the full state that do not read.
+    Stalled(Stalled),
     /// The cost of a cycle, in process and without a network.
     Cycle(Cycle),
     /// What an agent takes of its host at default settings.
@@ -240,7 +256,7 @@ enum Command {
     Reconnect(Reconnect),
     /// How long joining takes, from the command until the node is online; and from nothing to three nodes.
     Join(Join),
-    /// All of these but the last eight, with their defaults.
+    /// All of these but the last eight and `stalled`, with their defaults.
     All,
     /// Serves agents and drops what they say.
     #[command(hide = true)]
@@ -281,6 +297,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let rows = match cli.command {
         Command::Ingest(args) => ingest::run(&args.rates, args.repeat, common.limit(), args.tls)?,
         Command::Fanout(args) => fanout::run(&plan(args, common))?,
+        Command::Stalled(args) => stalled::run(stalled::Plan {
+            agents: args.agents,
+            subscribers: args.subscribers,
+            together: args.together,
+            window: common.limit(),
+        })?,
         Command::Cycle(args) => cycle::run(&args.nodes, common.limit())?,
         Command::Agent(args) => agent::run(args.agents, common.limit())?,
         Command::Simulate(args) => detection::run(&args.nodes, args.deaths, args.death)?,

@@ -50,6 +50,8 @@ fn arguments<'a>(cycle: &'a str, data: &'a str, more: &[&'a str]) -> Vec<&'a str
     let any = "127.0.0.1:0";
     let mut arguments = vec!["run", "--exit-with-stdin", "--metrics-listen", any, "--data-dir", data];
     arguments.extend(["--max-connections-per-source", "20000", "--cycle", cycle]);
+    // All subscribers come from one address.
+    arguments.extend(["--max-subscribers", "10000", "--max-subscribers-per-identity", "10000"]);
     arguments.extend(["--log", "info", "--log-format", "json"]);
     if !more.contains(&"--listen") {
         arguments.extend(["--listen", any]);

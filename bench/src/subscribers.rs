@@ -21,7 +21,7 @@ use wyneos::{canonical::WireWatchResponse, v1};
 
 use crate::Failure;
 
-const PATH: &str = "/wyneos.v1.CoherenceService/WatchSnapshots";
+pub(crate) const PATH: &str = "/wyneos.v1.CoherenceService/WatchSnapshots";
 
 /// Subscribers that connect at once.
 const OPENING: usize = 32;
