@@ -38,7 +38,7 @@ use crate::{
     driver::{self, Driver, State, ToAgent},
     host::{self, Sampler},
     identity::{self, Identity, IdentityError},
-    instance::{self, Groups, Instances, Policy},
+    instance::{self, Groups, Instances, Means, Policy},
     mesh::{Answering, Members, Peers},
     metrics::Metrics,
     modes,
@@ -145,7 +145,7 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
         .local_addr()
         .map_err(|error| BootError::System("tell the address", error))?;
     let policy = Policy::new(&config.work_user, &config.users.0);
-    let (facts, groups) = facts(&config, &identity, address, &policy)?;
+    let (facts, means) = facts(&config, &identity, address, &policy)?;
     let clock = Clock::default();
     let seed = SysRng
         .try_next_u64()
@@ -159,7 +159,7 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
         directory,
         facts.name.clone(),
         config.ports.clone(),
-        groups,
+        means,
         ephemeral,
         clock.wall(),
         sender.clone(),
@@ -287,13 +287,13 @@ async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener,
         .map_err(|source| BootError::Listen { field, address, source })
 }
 
-/// What the node is, and where its instances have their control groups.
+/// What the node is, and what it has to hold its instances.
 fn facts(
     config: &Config,
     identity: &Identity,
     address: SocketAddr,
     policy: &Policy,
-) -> Result<(Facts, Option<Groups>), BootError> {
+) -> Result<(Facts, Means), BootError> {
     let host = host::facts()?;
     let found = match &config.cgroup.0 {
         Some(below) => Groups::find(below, identity.id, host.cpus),
@@ -302,7 +302,7 @@ fn facts(
     let groups = found
         .inspect_err(|reason| tracing::warn!(reason, "nothing limits what instances use on this host"))
         .ok();
-    let contained = host::containment().inspect_err(|reason| {
+    let contained = instance::probe().inspect_err(|reason| {
         tracing::warn!(
             reason,
             "what instances start may outlive them: no singleton runs on this host"
@@ -333,7 +333,7 @@ fn facts(
             users: Some(policy.told()),
             ..Attributes::default()
         }
-        .with_containment(contained),
+        .with_containment(contained.clone()),
         labels: config.labels.0.clone(),
         binary_digest,
         config_digest: blake3::hash(config.to_toml().as_bytes()).into(),
@@ -343,7 +343,8 @@ fn facts(
             config.advertise.clone()
         },
     };
-    Ok((facts, groups))
+    let uncontained = contained.err();
+    Ok((facts, Means { groups, uncontained }))
 }
 
 async fn stop_when_asked(exit_with_stdin: bool, driver: mpsc::Sender<ToAgent>) {

@@ -24,7 +24,7 @@ use wyneos_shell::{
 
 use crate::{
     config::Overrides,
-    instance::{Exec, Supervise},
+    instance::{Check, Exec, Init, Supervise},
     join::Join,
 };
 
@@ -47,6 +47,12 @@ enum Command {
     /// Runs one instance of a workload; started by the agent.
     #[command(hide = true)]
     Supervise(Supervise),
+    /// Is the first process of an instance's namespaces; started by its supervisor.
+    #[command(hide = true)]
+    Init(Init),
+    /// Runs a health check's program; started by its supervisor.
+    #[command(hide = true)]
+    Check(Check),
     /// Becomes an instance's program; started by its supervisor.
     #[command(hide = true)]
     Exec(Exec),
@@ -75,6 +81,8 @@ fn main() -> ExitCode {
     let run = match Cli::parse().command {
         Command::Run(run) => run,
         Command::Supervise(args) => return instance::supervise(&args),
+        Command::Init(args) => return instance::init(&args),
+        Command::Check(args) => return instance::check(&args),
         Command::Exec(args) => return instance::exec(&args),
         Command::Join(args) => return finish("wyneos-agent", join::run(*args)),
     };

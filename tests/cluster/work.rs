@@ -1,6 +1,7 @@
 //! Work: real programs, real kills.
 
 mod commands;
+mod contained;
 mod disks;
 mod limits;
 mod running;

@@ -3,7 +3,6 @@
 //! Kernels and containers differ in what they show, so a missing, unreadable or odd file costs the channels that come
 //! from it and nothing else.
 
-mod containment;
 mod counters;
 mod disks;
 mod facts;
@@ -15,6 +14,5 @@ mod sampler;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use containment::containment;
 pub(crate) use facts::{HostError, Own, facts, machine, own};
 pub(crate) use sampler::Sampler;

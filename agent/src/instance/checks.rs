@@ -1,8 +1,7 @@
 //! Health checks.
 
-use std::time::Duration;
+use std::{process::ChildStdin, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -18,7 +17,7 @@ const STATUS_LINE: usize = 64;
 /// Asks once; why it failed, or `None` when it passed.
 ///
 /// A check that is a program was started by the caller; `program` is its end.
-pub(super) async fn ask(spec: &Spec, ports: &[u16], check: usize, program: Option<Program>) -> Option<String> {
+pub(super) async fn ask(spec: &Spec, ports: &[u16], check: usize, program: Result<Program, String>) -> Option<String> {
     let check = spec.checks.get(check)?;
     let port = |name: &str| {
         let at = spec.ports.iter().position(|known| known == name)?;
@@ -27,8 +26,8 @@ pub(super) async fn ask(spec: &Spec, ports: &[u16], check: usize, program: Optio
     let asked = async {
         match &check.probe {
             Probe::Exec(_) => match program {
-                Some(program) => program.ends().await,
-                None => Err("the program cannot be run".to_owned()),
+                Ok(program) => program.ends().await,
+                Err(why) => Err(why),
             },
             Probe::Tcp(name) => connect(port(name)).await.map(drop),
             Probe::Http(name, path) => get(port(name), path).await,
@@ -42,29 +41,20 @@ pub(super) async fn ask(spec: &Spec, ports: &[u16], check: usize, program: Optio
     }
 }
 
-/// A check's program.
+/// A check's program, in its runner. When this is dropped, the runner ends the program with all that it started.
 pub(super) struct Program {
-    /// Its process, which leads a group of its own.
-    pub(super) pid: Pid,
+    /// The runner's standard input.
+    pub(super) _input: ChildStdin,
     /// How it ended, once it has.
     pub(super) exit: oneshot::Receiver<Exit>,
 }
 
 impl Program {
-    async fn ends(mut self) -> Result<(), String> {
-        match (&mut self.exit).await {
+    async fn ends(self) -> Result<(), String> {
+        match self.exit.await {
             Ok(exit) if exit.is_success() => Ok(()),
             Ok(exit) => Err(exit.to_string()),
             Err(_) => Err("its end was not seen".to_owned()),
-        }
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // One that takes too long goes with all that it started; one that has ended is not there any more.
-        if self.exit.try_recv().is_err() {
-            let _ = kill_process_group(self.pid, Signal::KILL);
         }
     }
 }

@@ -42,6 +42,12 @@ pub(super) struct Wanted {
 
 /// A supervisor ended without having said so: what it left behind is ended, too.
 pub(super) fn died(home: &Home, before: Status, now: WallTime) -> Status {
+    if let Some(first) = home.read_first() {
+        // It was killed with its supervisor, and takes a moment to be gone with all that is in its namespaces.
+        while first.kill() {
+            std::thread::sleep(AGAIN);
+        }
+    }
     // First what may start others as fast as they are killed.
     let group = home.read_order().ok().and_then(|order| order.group);
     if let Some(Err(error)) = group.map(|group| group.end()) {

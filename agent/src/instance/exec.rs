@@ -12,16 +12,19 @@ use std::{
 use clap::Args;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal, setsid};
 
-use super::{Home, Order, PATH, processes, user::Identity, with_ports};
+use super::{Home, Order, PATH, namespace, processes, user::Identity, with_ports};
 
 /// Command line of the step between.
 #[derive(Args)]
 pub(crate) struct Exec {
     /// The instance's directory.
     directory: PathBuf,
-    /// The process whose end is to be this one's, too.
+    /// The process whose end is to be this one's, too: where there are no namespaces, and for checks.
     #[arg(long)]
-    parent: i32,
+    parent: Option<i32>,
+    /// The first process of the instance's namespaces, whose end is the end of everything in them.
+    #[arg(long)]
+    init: Option<i32>,
     /// Another program than the instance's, with its arguments.
     #[arg(last = true)]
     program: Vec<OsString>,
@@ -59,6 +62,10 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
         // Before the change of the user, who may not.
         group.join().map_err(cannot("join its control group"))?;
     }
+    if let Some(init) = args.init {
+        // Behind the control group, whose files may not be there.
+        namespace::join_mounts(init).map_err(cannot("join its mount namespace"))?;
+    }
     if args.program.is_empty() {
         user.own(&home.work())?;
     }
@@ -67,11 +74,13 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
         "" => user.enter(&home.work())?,
         directory => user.enter(&PathBuf::from(directory))?,
     }
-    // Behind the change of the user, which would take this back.
-    set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|error| cannot("bind it to its supervisor")(error.into()))?;
-    if getppid().is_none_or(|parent| parent.as_raw_pid() != args.parent) {
-        return Err("its supervisor is gone".to_owned());
+    if let Some(parent) = args.parent {
+        // Behind the change of the user, which would take this back.
+        set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(|error| cannot("bind it to its supervisor")(error.into()))?;
+        if getppid().is_none_or(|now| now.as_raw_pid() != parent) {
+            return Err("its supervisor is gone".to_owned());
+        }
     }
     // What the program makes is as it is after a login, however strict this process is about its own files.
     wyneos_shell::files::set_umask(0o022);

@@ -75,13 +75,20 @@ struct Known {
     wanted: watch::Sender<Wanted>,
 }
 
+/// What this host has to hold its instances.
+pub(crate) struct Means {
+    /// Limits of what they use; `None` where the host has none.
+    pub(crate) groups: Option<Groups>,
+    /// Why they cannot be contained; `None` where they are.
+    pub(crate) uncontained: Option<String>,
+}
+
 /// The instances of this host.
 pub(crate) struct Instances {
     directory: PathBuf,
     node: String,
     ports: Ports,
-    /// `None` where this host cannot limit them.
-    groups: Option<Groups>,
+    means: Means,
     ephemeral: bool,
     driver: mpsc::Sender<ToAgent>,
     known: BTreeMap<AssignmentId, Known>,
@@ -98,7 +105,7 @@ impl Instances {
         directory: PathBuf,
         node: String,
         ports: Ports,
-        groups: Option<Groups>,
+        means: Means,
         ephemeral: bool,
         now: WallTime,
         driver: mpsc::Sender<ToAgent>,
@@ -113,7 +120,7 @@ impl Instances {
             directory,
             node,
             ports,
-            groups,
+            means,
             ephemeral,
             driver,
             known: BTreeMap::new(),
@@ -155,7 +162,7 @@ impl Instances {
             instances.know(&order, &home, !ended);
             found.push((Arc::new(order.assigned), status));
         }
-        if let Some(groups) = &instances.groups {
+        if let Some(groups) = &instances.means.groups {
             let ended = found.iter().filter(|(_, status)| status.phase == Phase::Ended);
             let ended: BTreeSet<String> = ended.map(|(assigned, _)| assigned.id.to_string()).collect();
             groups.clean(|id| !ended.contains(id) && instances.directory.join(id).exists());
@@ -193,6 +200,11 @@ impl Instances {
     }
 
     fn try_run(&mut self, assigned: &Arc<Assigned>, home: &Home) -> io::Result<()> {
+        if let Some(why) = self.means.uncontained.as_ref().filter(|_| assigned.spec.singleton) {
+            return Err(io::Error::other(format!(
+                "it is a singleton, and this node cannot contain what it runs: {why}"
+            )));
+        }
         // Its log can be read before it has written anything.
         home.make()?;
         let ports: Vec<u16> = assigned
@@ -209,7 +221,8 @@ impl Instances {
             ports,
             ephemeral: self.ephemeral,
             node: self.node.clone(),
-            group: self.groups.as_ref().map(|groups| groups.of(assigned.id)),
+            contained: self.means.uncontained.is_none(),
+            group: self.means.groups.as_ref().map(|groups| groups.of(assigned.id)),
         };
         replace(&home.order(), &serde_json::to_vec(&order)?)?;
         start(home)?;

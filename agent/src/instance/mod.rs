@@ -4,24 +4,32 @@ mod attend;
 mod cgroup;
 mod checks;
 mod conversation;
+mod deadline;
 mod exec;
+mod init;
 mod logs;
 mod manager;
+mod namespace;
 mod processes;
 mod program;
+mod runner;
 mod supervise;
 mod user;
 
 use std::{
     fs::{self, File},
     io::{self, Write},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 pub(crate) use cgroup::Groups;
 pub(crate) use exec::{Exec, exec};
-pub(crate) use manager::{Instances, Ports};
+pub(crate) use init::{Init, init};
+pub(crate) use manager::{Instances, Means, Ports};
+pub(crate) use namespace::probe;
+pub(crate) use runner::{Check, check};
 use rustix::{
     fs::{FlockOperation, flock},
     time::{ClockId, clock_gettime},
@@ -49,6 +57,9 @@ struct Order {
     node: String,
     /// What it may use is limited by this; `None` where the host has no control groups.
     group: Option<cgroup::Group>,
+    /// It has namespaces of its own, by which the kernel ends all of it.
+    #[serde(default)]
+    contained: bool,
 }
 
 /// What an agent tells a supervisor; one a line, as JSON.
@@ -66,6 +77,9 @@ enum Told {
         until: u64,
     },
 }
+
+/// Bytes of the file that says which process is first: more than that ever takes.
+const FIRST: usize = 256;
 
 /// Where the files of one instance are.
 #[derive(Clone, Debug)]
@@ -90,6 +104,11 @@ impl Home {
         self.0.join("status.json")
     }
 
+    /// Which process is first in its namespaces.
+    fn first(&self) -> PathBuf {
+        self.0.join("first.json")
+    }
+
     fn lock(&self) -> PathBuf {
         self.0.join("lock")
     }
@@ -112,6 +131,23 @@ impl Home {
 
     fn write_status(&self, status: &Status) -> io::Result<()> {
         replace(&self.status(), &serde_json::to_vec(status)?)
+    }
+
+    /// `None` where nothing was ever contained, or what says so cannot be read.
+    fn read_first(&self) -> Option<namespace::First> {
+        serde_json::from_slice(&fs::read(self.first()).ok()?).ok()
+    }
+
+    /// `None` makes room for it, so that a disk that is full later does not matter.
+    fn write_first(&self, first: Option<&namespace::First>) -> io::Result<()> {
+        let mut bytes = first.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        bytes.resize(bytes.len().max(FIRST), b' ');
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.first())?;
+        file.write_all_at(&bytes, 0)
     }
 
     /// Takes the lock that a supervisor holds while it is there; `None` when one is.

@@ -1,6 +1,6 @@
 //! Finding and ending the processes of an instance.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -21,10 +21,15 @@ fn all() -> Vec<(i32, i32)> {
             let rest = stat.rsplit_once(") ")?.1;
             let mut fields = rest.split(' ');
             let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
-            // One that has ended is no process to be ended.
-            (state != "Z").then_some((pid, parent))
+            (state != "Z" || has_threads(pid)).then_some((pid, parent))
         })
         .collect()
+}
+
+/// Whether other threads of a process live on though its first one has ended: it shows as a zombie, and is none.
+fn has_threads(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    threads.count() > 1
 }
 
 /// Everything that a process started, and what that started.
@@ -52,11 +57,19 @@ pub(super) const MARK: &str = "WYNEOS_DIRECTORY";
 /// Processes that carry an instance's mark: what it started, and what left its session.
 pub(super) fn marked(home: &Home) -> Vec<i32> {
     let mark = format!("{MARK}={}", home.0.display());
-    let carries = |(pid, _): &(i32, i32)| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let is_in = |path: &Path| {
+        let environment = fs::read(path).unwrap_or_default();
         environment
             .split(|byte| *byte == 0)
             .any(|entry| entry == mark.as_bytes())
+    };
+    // Of a process whose first thread has ended the others tell.
+    let carries = |(pid, _): &(i32, i32)| {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        threads.into_iter().any(|thread| is_in(&thread.path().join("environ")))
     };
     all().into_iter().filter(carries).map(|(pid, _)| pid).collect()
 }

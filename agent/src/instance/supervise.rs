@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use wyneos_core::{
-    supervisor::{Effect, Input, Supervisor},
+    supervisor::{Effect, Input, LEASE_MARGIN, Supervisor},
     time::Time,
     workload::{Exit, Probe, Status, log::Stream},
 };
@@ -27,7 +27,11 @@ use wyneos_shell::{clock::Clock, files};
 use super::{
     Home, Order, Told,
     attend::attend,
-    boot_time, cgroup, checks, logs, note, own_binary, processes,
+    boot_time, cgroup, checks,
+    deadline::Deadline,
+    logs,
+    namespace::{First, Namespace},
+    note, own_binary, processes,
     program::{become_known, keep, pid_of},
     with_ports,
 };
@@ -88,14 +92,18 @@ struct Process {
     clock: Clock,
     sender: mpsc::Sender<Happened>,
     status: watch::Sender<Status>,
+    /// The namespaces of the present life, where the node can contain what it runs; until nothing of them is left.
+    namespace: Option<Namespace>,
+    /// When the kernel ends a singleton whose supervisor does not.
+    deadline: Deadline,
     /// The program's process, while it is there.
     main: Option<Pid>,
     /// It is not known yet whether the program runs.
     starting: bool,
     /// How it ended meanwhile.
     early: Option<Exit>,
-    /// Checks' programs.
-    checking: HashMap<Pid, oneshot::Sender<Exit>>,
+    /// Runners of checks' programs, each with its check.
+    checking: HashMap<Pid, (usize, oneshot::Sender<Exit>)>,
     /// Processes of its group that the kernel killed for want of memory before the present program.
     out_of_memory: u64,
     clearing: bool,
@@ -116,6 +124,7 @@ async fn run(home: Home) -> io::Result<()> {
     };
     set_child_subreaper(rustix::process::Pid::from_raw(1))?;
     let order = home.read_order()?;
+    home.write_first(None)?;
     let (directory, path) = home.socket()?;
     drop(std::fs::remove_file(&path));
     let listener = UnixListener::bind(&path)?;
@@ -134,6 +143,8 @@ async fn run(home: Home) -> io::Result<()> {
         clock,
         sender,
         status,
+        namespace: None,
+        deadline: Deadline::default(),
         main: None,
         starting: false,
         early: None,
@@ -155,7 +166,7 @@ async fn run(home: Home) -> io::Result<()> {
                 Happened::Known(input) => process.known(input),
                 Happened::Fact(input) => process.core.handle(boot_time(), input),
                 Happened::Told(Told::Stop { reason }) => process.core.handle(boot_time(), Input::Stop { reason }),
-                Happened::Told(Told::Lease { until }) => process.core.handle(boot_time(), Input::Lease(Time(until))),
+                Happened::Told(Told::Lease { until }) => process.lease(Time(until)),
                 Happened::Cleared => {
                     process.clearing = false;
                     process.core.handle(boot_time(), Input::Cleared);
@@ -198,6 +209,7 @@ impl Process {
                 Effect::Check(check) => self.check(check),
                 Effect::Changed => self.tell(),
                 Effect::Ended => {
+                    self.deadline.lift();
                     self.tell();
                     let again = Instant::now();
                     self.ending = Some(Ending { tries: 0, again });
@@ -233,10 +245,24 @@ impl Process {
         }
     }
 
+    /// A singleton may run until then. The logic ends it a margin before; where this process was stopped, or hangs, the kernel ends it
+    /// a little later, and with it everything that it started: a host under load takes a moment for that.
+    fn lease(&mut self, until: Time) {
+        if self.order.assigned.spec.singleton
+            && let Err(error) = self.deadline.extend(until - LEASE_MARGIN * 3 / 4)
+        {
+            let reason = format!("the kernel takes no deadline for it: {error}");
+            self.core.handle(boot_time(), Input::Quit { reason });
+            return;
+        }
+        self.core.handle(boot_time(), Input::Lease(until));
+    }
+
     fn spawn(&mut self) {
         match self.try_spawn() {
             Ok(pid) => (self.main, self.starting) = (Some(pid), true),
             Err(error) => {
+                self.end_namespace();
                 let reason = error.to_string();
                 self.core.handle(boot_time(), Input::NotStarted { reason });
             }
@@ -251,13 +277,23 @@ impl Process {
         let logs = self.home.logs();
         self.home.make()?;
         let life = logs::next_life(&logs);
+        if self.order.contained {
+            let namespace = Namespace::make(&self.home.0)?;
+            // Before anything else is in them: whoever comes after this process is to know what to wait for.
+            let first = First::of(namespace.init());
+            self.namespace = Some(namespace);
+            self.home.write_first(Some(&first?))?;
+        }
         let (ours, theirs) = Pair::pair()?;
-        let mut child = self
-            .step_between()
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut command = self.step_between("exec");
+        if self.namespace.is_none() {
+            command.arg("--parent").arg(std::process::id().to_string());
+        }
+        command.stdin(OwnedFd::from(theirs));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.start(&mut command)?;
+        // It holds the other end of the pair.
+        drop(command);
         if let Some(stdout) = child.stdout.take() {
             keep(stdout.into(), logs::Writer::new(&logs, Stream::Stdout, life))?;
         }
@@ -282,12 +318,31 @@ impl Process {
         if std::mem::replace(&mut self.clearing, true) {
             return;
         }
+        match self.namespace {
+            // Goes on when the first process is reaped: nothing is left of the namespaces then.
+            Some(_) => self.end_namespace(),
+            None => self.clear_rest(),
+        }
+    }
+
+    fn end_namespace(&self) {
+        if let Some(namespace) = &self.namespace {
+            namespace.kill();
+        }
+    }
+
+    /// What no namespace holds: with one, that is nothing but what left it by way of the host's own programs.
+    fn clear_rest(&self) {
+        let contained = self.order.contained;
         let (sender, own) = (self.sender.clone(), std::process::id());
         let (home, group) = (self.home.clone(), self.order.group.clone());
         tokio::spawn(async move {
             loop {
-                let mut left = processes::descendants(i32::try_from(own).unwrap_or(0));
-                left.extend(processes::marked(&home));
+                let mut left = Vec::new();
+                if !contained {
+                    left.extend(processes::descendants(i32::try_from(own).unwrap_or(0)));
+                    left.extend(processes::marked(&home));
+                }
                 let in_group = group.as_ref().is_some_and(cgroup::Group::kill);
                 if !processes::kill(&left) && !in_group {
                     break;
@@ -301,8 +356,8 @@ impl Process {
     fn check(&mut self, check: usize) {
         let spec = self.order.assigned.spec.clone();
         let program = match spec.checks.get(check).map(|check| &check.probe) {
-            Some(Probe::Exec(program)) => self.start_check(program).ok(),
-            _ => None,
+            Some(Probe::Exec(program)) => self.start_check(check, program).map_err(|error| error.to_string()),
+            _ => Err("it is no program".to_owned()),
         };
         let (sender, ports) = (self.sender.clone(), self.order.ports.clone());
         tokio::spawn(async move {
@@ -311,31 +366,43 @@ impl Process {
         });
     }
 
-    fn start_check(&mut self, program: &[String]) -> io::Result<checks::Program> {
+    fn start_check(&mut self, check: usize, program: &[String]) -> io::Result<checks::Program> {
+        if self.checking.values().any(|(of, _)| *of == check) {
+            return Err(io::Error::other("what it started the last time cannot be ended"));
+        }
+        if self.order.contained && self.namespace.is_none() {
+            return Err(io::Error::other("nothing runs"));
+        }
         let spec = &self.order.assigned.spec;
         let parts = program
             .iter()
             .map(|part| with_ports(part, &spec.ports, &self.order.ports));
-        let child = self
-            .step_between()
-            .arg("--")
-            .args(parts)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let pid = pid_of(&child)?;
+        let mut command = self.step_between("check");
+        command.arg("--").args(parts);
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = self.start(&mut command)?;
+        let (pid, input) = (pid_of(&child)?, child.stdin.take());
         let (sender, exit) = oneshot::channel();
-        self.checking.insert(pid, sender);
-        Ok(checks::Program { pid, exit })
+        self.checking.insert(pid, (check, sender));
+        let input = input.ok_or_else(|| io::Error::other("it has no standard input"))?;
+        Ok(checks::Program { _input: input, exit })
     }
 
-    /// The process that becomes a program.
-    fn step_between(&self) -> std::process::Command {
+    /// A step on the way to a program: a process of this binary, which is told where it belongs.
+    fn step_between(&self, step: &str) -> std::process::Command {
         let mut command = std::process::Command::new(own_binary());
-        let own = std::process::id().to_string();
-        command.arg("exec").arg(&self.home.0).arg("--parent").arg(own);
+        command.arg(step).arg(&self.home.0);
+        if let Some(namespace) = &self.namespace {
+            command.arg("--init").arg(namespace.init().as_raw_pid().to_string());
+        }
         command
+    }
+
+    fn start(&self, command: &mut std::process::Command) -> io::Result<std::process::Child> {
+        match &self.namespace {
+            Some(namespace) => namespace.spawn(command),
+            None => command.spawn(),
+        }
     }
 
     /// Takes note of children that ended: the program, a check's, and what they left behind.
@@ -346,7 +413,13 @@ impl Process {
                 (None, Some(signal)) => Exit::Signal(signal),
                 (None, None) => continue,
             };
-            if let Some(waiting) = self.checking.remove(&pid) {
+            if self.namespace.as_ref().is_some_and(|namespace| namespace.init() == pid) {
+                self.namespace = None;
+                if self.clearing {
+                    self.clear_rest();
+                }
+            }
+            if let Some((_, waiting)) = self.checking.remove(&pid) {
                 // The check may have been given up.
                 let _ = waiting.send(exit);
             }
@@ -369,6 +442,7 @@ impl Process {
         if !started {
             // What was to become the program ends by itself; that is no end of the program.
             self.main = None;
+            self.end_namespace();
         }
         self.core.handle(boot_time(), input);
         if let Some(exit) = early.filter(|_| started) {

@@ -1,0 +1,89 @@
+//! The first process of an instance's namespaces: it mounts the instance's own /proc, reaps what nobody else waits for, and ends with its supervisor.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream as Pair},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::Args;
+use nix::sched::{CloneFlags, unshare};
+use rustix::{
+    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
+    process::{Signal, WaitOptions, set_parent_process_death_signal, setsid},
+};
+use tokio::{
+    io::AsyncReadExt,
+    net::UnixStream,
+    signal::unix::{SignalKind, signal},
+};
+
+use super::namespace::READY;
+
+/// Command line of a first process.
+#[derive(Args)]
+pub(crate) struct Init {
+    /// The instance's directory: for people who look at the process.
+    #[arg(value_name = "DIRECTORY")]
+    _directory: PathBuf,
+}
+
+/// Runs until standard input is closed.
+pub(crate) fn init(_: &Init) -> ExitCode {
+    let result = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
+        .map_err(io::Error::from)
+        .and_then(stay);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn stay(told: OwnedFd) -> io::Result<()> {
+    let mut told = Pair::from(told);
+    // It never changes its user, so that the kernel keeps this for it.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    match prepare() {
+        Ok(()) => told.write_all(READY)?,
+        Err(reason) => return told.write_all(reason.as_bytes()),
+    }
+    told.shutdown(std::net::Shutdown::Write)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(reap(told))
+}
+
+fn prepare() -> Result<(), String> {
+    let failed = |what: &'static str| move |error: io::Error| format!("cannot {what}: {error}");
+    let null = File::open("/dev/null").map_err(failed("open /dev/null"))?;
+    rustix::stdio::dup2_stdin(&null).map_err(|error| failed("close standard input")(error.into()))?;
+    setsid().map_err(|error| failed("begin a session")(error.into()))?;
+    // By the host's numbers: this is still the host's /proc.
+    let own = fs::read_link("/proc/self").map_err(failed("read /proc/self"))?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|error| failed("make a mount namespace")(error.into()))?;
+    // What the host mounts later is seen inside; what is mounted inside is not seen by the host.
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .map_err(|error| failed("keep its mounts to itself")(error.into()))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("proc", "/proc", "proc", flags, None).map_err(|error| failed("mount its own /proc")(error.into()))?;
+    // Numbers begin where the host's are, and not with 2 in each life: a file that an earlier life left with a number in it would often name a
+    // living process of this one, and programs refuse to start then. A kernel without this setting is no reason not to run.
+    let _ = fs::write("/proc/sys/kernel/ns_last_pid", own.as_os_str().as_encoded_bytes());
+    Ok(())
+}
+
+/// Waits for whatever falls to the first process, until the supervisor closes its end.
+async fn reap(told: Pair) -> io::Result<()> {
+    let mut children = signal(SignalKind::child())?;
+    told.set_nonblocking(true)?;
+    let mut told = UnixStream::from_std(told)?;
+    let mut byte = [0];
+    loop {
+        while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+        tokio::select! {
+            _ = children.recv() => {}
+            _ = told.read(&mut byte) => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The namespaces of one life of an instance: whatever is started in them ends with their first process, by the kernel.
+//!
+//! The first process ([`init`](super::init)) is a child of the supervisor and is killed with it. Programs and checks are children of the supervisor,
+//! too, started inside the namespaces; so their exit statuses are seen as those of any child, and their process ids are those of the host.
+//! pid_namespaces(7): when the first process of a PID namespace ends, the kernel kills all others, whatever their user, session, environment or
+//! parent, and the first one is gone only after they are.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal, waitpid};
+use serde::{Deserialize, Serialize};
+
+use super::{own_binary, program::pid_of};
+
+/// How long the first process may take to prepare itself: some milliseconds, but for a host under load.
+const PREPARING: Duration = Duration::from_secs(10);
+
+/// What the first process says when it is ready. Anything else is the reason why it is not.
+pub(super) const READY: &[u8] = b"ready";
+
+/// Bytes of such a reason.
+const REASON: u64 = 1_024;
+
+/// The namespaces of one life.
+pub(super) struct Namespace {
+    init: Pid,
+    pids: File,
+    /// The first process ends when this is closed; it is closed with this process, whatever ends it.
+    _alive: UnixStream,
+}
+
+impl Namespace {
+    /// Makes namespaces with their first process. `directory` names the instance to people who look at the process.
+    ///
+    /// # Errors
+    /// When this process may not make namespaces, or the first process cannot prepare them; the error says what could not be done.
+    pub(super) fn make(directory: &Path) -> io::Result<Namespace> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut command = Command::new(own_binary());
+        command
+            .arg("init")
+            .arg(directory)
+            .env_clear()
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null());
+        let enter = || unshare(CloneFlags::CLONE_NEWPID).map_err(|error| cannot("make a PID namespace", error.into()));
+        let child = spawn_inside(enter, &mut command);
+        // It holds the other end of the pair.
+        drop(command);
+        let init = pid_of(&child?)?;
+        let prepared = || {
+            ours.set_read_timeout(Some(PREPARING))?;
+            let mut said = Vec::new();
+            (&ours).take(REASON).read_to_end(&mut said)?;
+            match said == READY {
+                true => File::open(format!("/proc/{init}/ns/pid")),
+                false if said.is_empty() => Err(io::Error::other("its first process ended")),
+                false => Err(io::Error::other(String::from_utf8_lossy(&said).into_owned())),
+            }
+        };
+        match prepared() {
+            Ok(pids) => Ok(Namespace {
+                init,
+                pids,
+                _alive: ours,
+            }),
+            Err(error) => {
+                end_child(init);
+                Err(cannot("contain it", error))
+            }
+        }
+    }
+
+    /// The first process, by the host's numbers.
+    pub(super) fn init(&self) -> Pid {
+        self.init
+    }
+
+    /// Starts a process inside the PID namespace; it joins the others itself ([`join_mounts`]).
+    pub(super) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        let enter = || {
+            setns(&self.pids, CloneFlags::CLONE_NEWPID).map_err(|error| cannot("enter its PID namespace", error.into()))
+        };
+        spawn_inside(enter, command)
+    }
+
+    /// Has the kernel end everything inside. The first process becomes a zombie once nothing else is left; whoever waits for it knows.
+    pub(super) fn kill(&self) {
+        // It may have ended by itself.
+        let _ = kill_process(self.init, Signal::KILL);
+    }
+}
+
+/// Tries all that an instance's containment needs.
+///
+/// # Errors
+/// Why this process cannot contain what it runs, for people.
+pub(crate) fn probe() -> Result<(), String> {
+    let made = Namespace::make(Path::new("trial")).and_then(|namespace| {
+        let tried = namespace.spawn(Command::new(own_binary()).arg("--version").stdout(Stdio::null()));
+        let tried = tried.and_then(|mut child| child.wait());
+        end_child(namespace.init);
+        tried.map(drop)
+    });
+    made.map_err(|error| error.to_string())
+}
+
+/// Joins the mount namespace of a first process, in which /proc shows the instance's processes alone. The caller has one thread.
+pub(super) fn join_mounts(init: i32) -> io::Result<()> {
+    let mounts = File::open(format!("/proc/{init}/ns/mnt"))?;
+    Ok(setns(mounts, CloneFlags::CLONE_NEWNS)?)
+}
+
+/// Starts a child while the calling thread's children begin in another PID namespace.
+fn spawn_inside(enter: impl FnOnce() -> io::Result<()>, command: &mut Command) -> io::Result<Child> {
+    let own = File::open("/proc/thread-self/ns/pid")?;
+    enter()?;
+    let child = command.spawn();
+    if let Err(error) = setns(&own, CloneFlags::CLONE_NEWPID) {
+        // Whatever this thread started from now on would be in the wrong place.
+        super::note(&format!("cannot leave a PID namespace: {error}"));
+        std::process::exit(1);
+    }
+    child
+}
+
+fn end_child(pid: Pid) {
+    let _ = kill_process(pid, Signal::KILL);
+    let _ = waitpid(Some(pid), WaitOptions::empty());
+}
+
+fn cannot(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {what}: {error}"))
+}
+
+/// Which process is first in an instance's namespaces, for those who come after its supervisor; known beyond doubt, since numbers are used again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct First {
+    pid: i32,
+    /// When it was started, in the kernel's ticks since the host's start.
+    started: u64,
+    /// Which start of the host that was.
+    boot: String,
+}
+
+impl First {
+    /// Describes a process that is there.
+    pub(super) fn of(pid: Pid) -> io::Result<First> {
+        let pid = pid.as_raw_pid();
+        let (_, started) = state(pid)?;
+        let boot = boot()?;
+        Ok(First { pid, started, boot })
+    }
+
+    /// Whether it is there, and with it perhaps others of its namespaces. One that has ended and was not waited for is not: everything else ended
+    /// before it.
+    pub(super) fn is_there(&self) -> bool {
+        let same_start = boot().is_ok_and(|boot| boot == self.boot);
+        same_start
+            && state(self.pid).is_ok_and(|(state, started)| started == self.started && !matches!(state, 'Z' | 'X'))
+    }
+
+    /// Has the kernel end it and everything in its namespaces; false when it is not there.
+    pub(super) fn kill(&self) -> bool {
+        let Some(process) = Pid::from_raw(self.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
+            return false;
+        };
+        // Looked at behind the opening: from here on the number cannot become another process's.
+        if !self.is_there() {
+            return false;
+        }
+        let _ = pidfd_send_signal(process, Signal::KILL);
+        true
+    }
+}
+
+fn boot() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// A process's state, and when it was started: proc_pid_stat(5), fields 3 and 22.
+fn state(pid: i32) -> io::Result<(char, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let parsed = || {
+        // The name may have spaces and parentheses; what follows the last of those has none.
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let state = fields.next()?.chars().next()?;
+        Some((state, fields.nth(18)?.parse().ok()?))
+    };
+    parsed().ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat cannot be read")))
+}

@@ -1,0 +1,102 @@
+//! What runs a health check's program and ends everything that it started: a process of its own, inside the instance's namespaces.
+
+use std::{
+    ffi::OsString,
+    io::{self, Read},
+    path::PathBuf,
+    process::{Command, ExitCode, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use clap::Args;
+use rustix::process::{WaitOptions, WaitStatus, set_child_subreaper};
+
+use super::{namespace, own_binary, processes, program::pid_of};
+
+/// Between two looks at what is left: the first wait, which doubles, and the longest.
+const SOON: Duration = Duration::from_millis(1);
+const LATER: Duration = Duration::from_secs(1);
+
+/// Command line of a check's runner.
+#[derive(Args)]
+pub(crate) struct Check {
+    /// The instance's directory.
+    directory: PathBuf,
+    /// The first process of the instance's namespaces; without it, this runs where the supervisor does.
+    #[arg(long)]
+    init: Option<i32>,
+    /// The program, with its arguments.
+    #[arg(last = true, required = true)]
+    program: Vec<OsString>,
+}
+
+/// Runs a check's program. Its exit status becomes this process's: 128 and the number of a signal that ended it, as shells have it.
+///
+/// The program has as long as standard input stays open. When that is closed, or the program has ended, whatever it started is killed, and this
+/// process ends once nothing is left.
+pub(crate) fn check(args: &Check) -> ExitCode {
+    match run(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            super::note(&format!("a check cannot be run: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Check) -> io::Result<u8> {
+    if let Some(init) = args.init {
+        namespace::join_mounts(init)?;
+    }
+    // What the program leaves behind falls to this process: once it has no children, nothing is left.
+    set_child_subreaper(rustix::process::Pid::from_raw(1))?;
+    let mut command = Command::new(own_binary());
+    command.arg("exec").arg(&args.directory);
+    command.arg("--parent").arg(std::process::id().to_string());
+    command.arg("--").args(&args.program);
+    let null = Stdio::null;
+    let program = pid_of(&command.stdin(null()).stdout(null()).stderr(null()).spawn()?)?;
+    let (over, is_over) = mpsc::channel();
+    let ended = over.clone();
+    thread::spawn(move || {
+        // Nothing is ever said: this waits for the end.
+        drop(io::stdin().read(&mut [0]));
+        let _ = over.send(());
+    });
+    thread::spawn(move || {
+        if is_over.recv().is_ok() {
+            kill_descendants();
+        }
+    });
+    let mut code = 1;
+    // Fails once there is no child.
+    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::empty()) {
+        if pid == program {
+            code = code_of(status);
+            let _ = ended.send(());
+        }
+    }
+    Ok(code)
+}
+
+/// Kills what descends from this process, again and again until this process ends.
+fn kill_descendants() -> ! {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let mut wait = SOON;
+    loop {
+        processes::kill(&processes::descendants(own));
+        thread::sleep(wait);
+        wait = LATER.min(wait * 2);
+    }
+}
+
+fn code_of(status: WaitStatus) -> u8 {
+    let code = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => 1,
+    };
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
