@@ -11,6 +11,7 @@ mod surviving;
 mod users;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::PathBuf,
     process::Output,
@@ -32,6 +33,8 @@ use crate::{
 pub struct Site {
     pub cluster: Cluster,
     agents: Vec<(String, Option<Process>)>,
+    /// What agents are told besides, each time that they are started.
+    flags: BTreeMap<String, Vec<String>>,
 }
 
 impl Site {
@@ -44,7 +47,8 @@ impl Site {
         for name in nodes {
             cluster.node_is(name, Liveness::Online).await;
         }
-        Site { cluster, agents }
+        let flags = BTreeMap::new();
+        Site { cluster, agents, flags }
     }
 
     /// A site whose servers are started with this umask, and these agents with these flags.
@@ -55,7 +59,12 @@ impl Site {
             agents.push(((*name).to_owned(), Some(cluster.agent_with(name, flags))));
             cluster.node_is(name, Liveness::Online).await;
         }
-        Site { cluster, agents }
+        let owned = |flags: &[&str]| flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let flags = nodes
+            .iter()
+            .map(|(name, flags)| ((*name).to_owned(), owned(flags)))
+            .collect();
+        Site { cluster, agents, flags }
     }
 
     pub fn ctl(&self, args: &[&str]) -> Output {
@@ -141,7 +150,8 @@ impl Site {
     }
 
     fn begin_agent(&mut self, name: &str) {
-        let agent = self.cluster.agent(name);
+        let flags: Vec<&str> = self.flags.get(name).into_iter().flatten().map(String::as_str).collect();
+        let agent = self.cluster.agent_with(name, &flags);
         *self.agent(name) = Some(agent);
     }
 

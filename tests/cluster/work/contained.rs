@@ -89,7 +89,7 @@ async fn everything_ends_with_agent_and_supervisor() {
     if !geteuid().is_root() {
         return eprintln!("skipped: only root starts programs of other users");
     }
-    let mut site = Site::start(&["one"]).await;
+    let mut site = Site::under(0o022, &[("one", &["--users", "root"])]).await;
     let all = singletons(&site, &scripts());
     wander(&site, &all).await;
     let supervisors = site.supervisors("one");
@@ -109,7 +109,7 @@ async fn everything_ends_with_its_supervisor_and_when_it_is_deleted() {
     if !geteuid().is_root() {
         return eprintln!("skipped: only root starts programs of other users");
     }
-    let site = Site::start(&["one"]).await;
+    let site = Site::under(0o022, &[("one", &["--users", "root"])]).await;
     let all = singletons(&site, &scripts());
     wander(&site, &all).await;
     let before: BTreeSet<i32> = all.iter().flat_map(|(_, token)| with_token(token)).collect();
