@@ -11,9 +11,11 @@ pub(crate) fn mode_of(path: &Path, is_directory: bool) -> Option<u32> {
     match (parts.as_slice(), is_directory) {
         (["instances"] | ["instances", _], true) => Some(0o711),
         (["identity"] | ["instances", _, "logs" | "work"], true) => Some(0o700),
-        (["node-id" | "incarnation" | "lock" | "disk-check" | "joined.toml"], false) => Some(0o600),
+        (["node-id" | "incarnation" | "lock" | "disk-check" | "joined.toml" | "instances.users.json"], false) => {
+            Some(0o600)
+        }
         (["identity", "cert.pem" | "ca.pem"], false) => Some(0o644),
-        (["instances", _] | ["instances", _, _] | ["instances", _, "logs", _], false) => Some(0o600),
+        (["instances", _, _] | ["instances", _, "logs", _], false) => Some(0o600),
         _ => None,
     }
 }

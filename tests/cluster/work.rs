@@ -13,7 +13,8 @@ mod users;
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
     process::Output,
     time::{Duration, Instant},
 };
@@ -261,11 +262,13 @@ pub fn pids(rows: &[v1::AssignmentRow]) -> Vec<u32> {
     rows.iter().map(|row| status(row).pid).collect()
 }
 
+/// A program of this host that every user reaches, as work has a user of its own.
 fn path_of(name: &str) -> String {
+    let open = |path: &Path| fs::metadata(path).is_ok_and(|there| there.permissions().mode() & 0o001 != 0);
     let found = std::env::var("PATH").unwrap_or_default();
     let found = std::env::split_paths(&found)
-        .map(|path| path.join(name))
-        .find(|path: &PathBuf| path.is_file());
+        .filter_map(|path| path.join(name).canonicalize().ok())
+        .find(|path: &PathBuf| path.is_file() && path.ancestors().all(open));
     found.unwrap().display().to_string()
 }
 

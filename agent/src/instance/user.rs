@@ -62,16 +62,12 @@ impl Policy {
     /// Writes the policy where whatever starts a program finds it. One that cannot be written leaves none: then nothing is started, and what runs
     /// goes on.
     pub(crate) fn write(&self, instances: &Path) -> io::Result<()> {
-        let path = instances.join(FILE);
-        let bytes = serde_json::to_vec(self)?;
-        if fs::read(&path).is_ok_and(|there| there == bytes) {
-            return Ok(());
-        }
-        replace(&path, &bytes).inspect_err(|_| drop(fs::remove_file(&path)))
+        let path = file(instances);
+        write_if_other(&path, &serde_json::to_vec(self)?).inspect_err(|_| drop(fs::remove_file(&path)))
     }
 
     fn read(instances: &Path) -> Result<Policy, String> {
-        let path = instances.join(FILE);
+        let path = file(instances);
         let cannot = |error: io::Error| format!("cannot read which users are permitted: {}: {error}", path.display());
         let bytes = fs::read(&path).map_err(cannot)?;
         serde_json::from_slice(&bytes).map_err(|error| cannot(error.into()))
@@ -141,8 +137,20 @@ impl Policy {
     }
 }
 
-/// Name of the policy's file, beside the instances' directories.
-const FILE: &str = "users.json";
+/// Replaces a file that says something else: a disk that is full holds up nothing that stays as it is.
+fn write_if_other(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::read(path).is_ok_and(|there| there == bytes) {
+        true => Ok(()),
+        false => replace(path, bytes),
+    }
+}
+
+/// The policy's file, beside the directory of instances, wherever that is: `instances.users.json`.
+fn file(instances: &Path) -> PathBuf {
+    let mut name = instances.file_name().unwrap_or_default().to_owned();
+    name.push(".users.json");
+    instances.with_file_name(name)
+}
 
 /// What a program of an instance runs as.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,7 +171,7 @@ impl Identity {
         let written = match &found {
             Ok(identity) => serde_json::to_vec(identity)
                 .map_err(io::Error::from)
-                .and_then(|bytes| replace(&kept, &bytes)),
+                .and_then(|bytes| write_if_other(&kept, &bytes)),
             Err(_) => Err(io::ErrorKind::NotFound.into()),
         };
         if written.is_err() {
@@ -295,6 +303,8 @@ impl Identity {
 /// Makes the directory of instances, which their users pass through and cannot list, and leaves the policy in it.
 pub(crate) fn prepare(instances: PathBuf, policy: &Policy) -> io::Result<PathBuf> {
     files::make_dir(&instances, 0o711)?;
+    // Where instances find it: by their own paths, which no link is part of.
+    let instances = fs::canonicalize(instances)?;
     policy.write(&instances)?;
     Ok(instances)
 }

@@ -88,7 +88,7 @@ async fn programs_that_cannot_run_say_why_and_disturb_nothing() {
         (
             "nobody",
             "command = \"/bin/true\"\nuser = \"no-such-user\"".to_owned(),
-            "runs no program as \"no-such-user\", only as nobody",
+            "do not permit its user",
         ),
         (
             "nowhere",

@@ -1,6 +1,6 @@
 //! Least privilege: whom programs run as, and what they reach.
 
-use std::{collections::BTreeSet, os::unix::fs::PermissionsExt as _, process::Command};
+use std::{collections::BTreeSet, process::Command};
 
 use rustix::process::geteuid;
 

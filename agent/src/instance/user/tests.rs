@@ -130,25 +130,26 @@ fn what_is_permitted_is_a_number_and_not_a_spelling() {
 
 #[test]
 fn a_policy_that_cannot_be_read_permits_nothing() {
-    let instances = tempfile::tempdir().unwrap();
-    let home = Home(instances.path().join("1"));
-    fs::create_dir(&home.0).unwrap();
+    let data_dir = tempfile::tempdir().unwrap();
+    let instances = data_dir.path().join("instances");
+    let home = Home(instances.join("1"));
+    fs::create_dir_all(&home.0).unwrap();
     if !geteuid().is_root() {
         return;
     }
     let error = Identity::find(&home, "").unwrap_err();
     assert!(error.contains("which users are permitted"), "{error}");
-    fs::write(instances.path().join(FILE), "{").unwrap();
+    fs::write(file(&instances), "{").unwrap();
     assert!(Identity::find(&home, "root").is_err());
     let policy = Policy {
         default: "root".to_owned(),
         others: Vec::new(),
     };
-    policy.write(instances.path()).unwrap();
+    policy.write(&instances).unwrap();
     assert_eq!(Identity::find(&home, "").unwrap().uid, 0);
     // What a check runs as is what its program was started as, and not what is permitted by now.
     Identity::of_program(&home, "").unwrap();
-    fs::remove_file(instances.path().join(FILE)).unwrap();
+    fs::remove_file(file(&instances)).unwrap();
     assert_eq!(Identity::of_check(&home, "").unwrap().uid, 0);
     assert!(Identity::of_program(&home, "").is_err());
     assert!(Identity::of_check(&home, "").is_err());
