@@ -7,7 +7,10 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint, Uri},
+};
 use tower::service_fn;
 
 use crate::v1::{
@@ -129,6 +132,15 @@ pub fn describe(error: &dyn std::error::Error) -> String {
         source = behind.source();
     }
     text
+}
+
+/// Whether a stream ended over a message that cannot be read, too large or none at all, and not over its transport.
+pub fn is_unreadable(status: &Status) -> bool {
+    let text = status.message();
+    let garbled = text.starts_with("failed to decode") || text.starts_with("protocol error: received message");
+    // What the transport reports has a cause.
+    let local = std::error::Error::source(status).is_none();
+    status.code() == Code::OutOfRange || (status.code() == Code::Internal && local && garbled)
 }
 
 /// A connection on which both ends know each other.

@@ -19,6 +19,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use wyneos::v1::mesh_service_server::MeshServiceServer;
 use wyneos_core::{
     agent::{self, Agent, Input},
+    limits,
     node::{Attributes, Capacity, Facts},
     time::WallTime,
 };
@@ -44,9 +45,6 @@ use crate::{
     modes,
     tls::{Tls, TlsFailure},
 };
-
-/// Bytes of a probe at most.
-const PROBE: usize = 4 * 1024;
 
 /// Bytes of a call's headers at most.
 const HEADERS: u32 = 16 * 1024;
@@ -373,7 +371,7 @@ async fn serve(
         .timeout(Duration::from_secs(5))
         .layer(InterceptorLayer::new(vouch_without_tls))
         .add_service(health)
-        .add_service(MeshServiceServer::new(answering).max_decoding_message_size(PROBE))
+        .add_service(MeshServiceServer::new(answering).max_decoding_message_size(limits::PROBE))
         .serve_with_incoming(incoming)
         .await;
     if let Err(error) = served {

@@ -16,6 +16,7 @@ use wyneos::{
     identity::{self, BadToken, Expected, JoinToken, TlsError, client_config},
     v1::{self, enrollment_service_client::EnrollmentServiceClient},
 };
+use wyneos_core::limits;
 use wyneos_shell::{exit, files, start::Fatal};
 
 use crate::{
@@ -161,7 +162,8 @@ async fn enroll(join: Join) -> Result<(), JoinError> {
             certificate_request: certificate_request.to_vec(),
             machine: host::machine().map_or_else(Vec::new, |machine| machine.to_vec()),
         };
-        let answer = EnrollmentServiceClient::new(channel).enroll(request).await;
+        let mut client = EnrollmentServiceClient::new(channel).max_decoding_message_size(limits::JOINING);
+        let answer = client.enroll(request).await;
         answer.map_err(|status| JoinError::Refused(status.message().to_owned()))
     };
     let late = |_| JoinError::Late(address.clone());

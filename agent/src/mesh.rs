@@ -22,6 +22,7 @@ use wyneos_core::{
     agent::ProbeOutcome,
     coordinator::ProbePlan,
     id::{ClusterId, NodeId},
+    limits,
     mesh::Coordinate,
     standing::Standing,
 };
@@ -294,5 +295,5 @@ async fn connect(address: &str, node: NodeId, tls: Option<&Tls>) -> Result<Clien
         }
         ProbeOutcome::Failed
     })?;
-    Ok(MeshServiceClient::new(channel))
+    Ok(MeshServiceClient::new(channel).max_decoding_message_size(limits::PROBE))
 }

@@ -9,7 +9,7 @@ use wyneos::{
     client,
     v1::{self, agent_service_client::AgentServiceClient},
 };
-use wyneos_core::{agent::Input, coordinator::Message, node::ConnId};
+use wyneos_core::{agent::Input, coordinator::Message, limits, node::ConnId};
 
 use crate::{driver::ToAgent, tls::Tls};
 
@@ -57,6 +57,8 @@ async fn exchange(
     let channel = client::open(&endpoint, tls.as_ref()).await;
     let channel = channel.map_err(|error| client::describe(&error))?;
     let response = AgentServiceClient::new(channel)
+        .max_decoding_message_size(limits::NODE_MESSAGE)
+        .max_encoding_message_size(limits::AGENT_MESSAGE)
         .session(ReceiverStream::new(outbound))
         .await;
     let mut inbound = response.map_err(|status| status.message().to_owned())?.into_inner();
@@ -65,7 +67,22 @@ async fn exchange(
         .send(ToAgent::Fact(Input::Connected { conn }))
         .await
         .map_err(gone)?;
-    while let Some(response) = inbound.message().await.map_err(|status| status.message().to_owned())? {
+    loop {
+        let response = match inbound.message().await {
+            Ok(Some(response)) => response,
+            Ok(None) => return Ok(()),
+            Err(status) => {
+                let detail = status.message().to_owned();
+                if client::is_unreadable(&status) {
+                    let unreadable = Input::Unreadable {
+                        conn,
+                        detail: detail.clone(),
+                    };
+                    driver.send(ToAgent::Fact(unreadable)).await.map_err(gone)?;
+                }
+                return Err(detail);
+            }
+        };
         match Message::try_from(response) {
             Ok(message) => driver
                 .send(ToAgent::Fact(Input::Message { conn, message }))
@@ -75,5 +92,4 @@ async fn exchange(
             Err(error) => tracing::warn!(%error, "a message of the coordinator was passed over"),
         }
     }
-    Ok(())
 }

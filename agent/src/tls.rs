@@ -17,7 +17,7 @@ use wyneos::{
     },
     v1::{self, enrollment_service_client::EnrollmentServiceClient},
 };
-use wyneos_core::id::NodeId;
+use wyneos_core::{id::NodeId, limits};
 use wyneos_shell::files;
 
 use crate::metrics::Metrics;
@@ -226,7 +226,8 @@ impl Tls {
             let keys = (!expired).then_some(&self.keys);
             let tls = client_config(keys, Expected::Coordinator(self.trust.clone())).map_err(|error| told(&error))?;
             let channel = client::connect_with(address, Some(&tls)).await;
-            let client = EnrollmentServiceClient::new(channel.map_err(|error| told(&error))?);
+            let client = EnrollmentServiceClient::new(channel.map_err(|error| told(&error))?)
+                .max_decoding_message_size(limits::JOINING);
             let issued = if expired {
                 recover(client, certificate, certificate_request).await
             } else {

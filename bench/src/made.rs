@@ -57,6 +57,7 @@ pub(crate) fn hello(number: u64, attempt: u64, probe_address: String) -> v1::Hel
         attempt,
         instance: vec![1; 16],
         machine: vec![],
+        last_failure: String::new(),
     }
 }
 

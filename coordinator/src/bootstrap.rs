@@ -83,14 +83,8 @@ const RENEWALS: u32 = 30;
 /// Bytes of a call's headers at most.
 const HEADERS: u32 = 16 * 1024;
 
-/// Bytes of a request at most, but for agents' messages and declarations.
-const REQUEST: usize = 64 * 1024;
-
 /// Whole snapshots that are read from the store at once.
 const LOADING: usize = 2;
-
-/// Bytes of a workload's declaration at most: an agent can tell of it in one message.
-const DECLARATION: usize = limits::AGENT_MESSAGE - 1_024;
 
 /// What is served, by the first part of its name; each has a health of its own. Not MeshService: agents serve that.
 const SERVED: [&str; 9] = [
@@ -565,17 +559,27 @@ async fn serve(
         .layer(agents.gate.clone())
         .layer(Answering)
         .add_service(health)
-        .add_optional_service(reflection(tonic_reflection::server::Builder::build_v1))
-        .add_optional_service(reflection(tonic_reflection::server::Builder::build_v1alpha))
-        .add_service(AgentServiceServer::new(agents).max_decoding_message_size(limits::AGENT_MESSAGE))
-        .add_service(AccessServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
-        .add_service(EnrollmentServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
-        .add_service(ClusterServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
-        .add_service(CoherenceServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
-        .add_service(DecisionServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
-        .add_service(EventServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
-        .add_service(TelemetryServiceServer::new(services.clone()).max_decoding_message_size(REQUEST))
-        .add_service(WorkloadServiceServer::new(services).max_decoding_message_size(DECLARATION))
+        .add_optional_service(
+            reflection(tonic_reflection::server::Builder::build_v1)
+                .map(|service| service.max_decoding_message_size(limits::SYMBOL)),
+        )
+        .add_optional_service(
+            reflection(tonic_reflection::server::Builder::build_v1alpha)
+                .map(|service| service.max_decoding_message_size(limits::SYMBOL)),
+        )
+        .add_service(
+            AgentServiceServer::new(agents)
+                .max_decoding_message_size(limits::AGENT_MESSAGE)
+                .max_encoding_message_size(limits::NODE_MESSAGE),
+        )
+        .add_service(EnrollmentServiceServer::new(services.clone()).max_decoding_message_size(limits::JOINING))
+        .add_service(AccessServiceServer::new(services.clone()).max_decoding_message_size(limits::REQUEST))
+        .add_service(ClusterServiceServer::new(services.clone()).max_decoding_message_size(limits::REQUEST))
+        .add_service(CoherenceServiceServer::new(services.clone()).max_decoding_message_size(limits::REQUEST))
+        .add_service(DecisionServiceServer::new(services.clone()).max_decoding_message_size(limits::REQUEST))
+        .add_service(EventServiceServer::new(services.clone()).max_decoding_message_size(limits::REQUEST))
+        .add_service(TelemetryServiceServer::new(services.clone()).max_decoding_message_size(limits::REQUEST))
+        .add_service(WorkloadServiceServer::new(services).max_decoding_message_size(limits::REQUEST))
         .serve_with_incoming_shutdown(incoming, until_stopped)
         .await
 }

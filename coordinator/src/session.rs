@@ -21,10 +21,11 @@ use tokio::{
 use tokio_stream::Stream;
 use tokio_util::sync::PollSender;
 use tonic::{Code, Status, Streaming};
-use wyneos::{convert, encoded::Encoded, v1};
+use wyneos::{client, convert, encoded::Encoded, v1};
 use wyneos_core::{
     coordinator::{Input, Message, RefusalReason, Refused},
     node::{ConnId, Origin},
+    text::{SENTENCE, shortened},
 };
 
 use crate::{
@@ -140,6 +141,15 @@ impl SessionStream {
             match Pin::new(inbound).poll_next(context) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Some(Ok(request))) => self.waiting = Some(self.understand(request)),
+                Poll::Ready(Some(Err(status))) if client::is_unreadable(&status) => {
+                    self.metrics.messages_invalid.inc();
+                    let detail = status.message().to_owned();
+                    tracing::debug!(conn = self.conn.0, detail, "unreadable message");
+                    // The core answers and ends it.
+                    (self.inbound, self.patience) = (None, None);
+                    let conn = self.conn;
+                    self.waiting = Some(ToEngine::Fact(Input::Unreadable { conn, detail }));
+                }
                 Poll::Ready(Some(Err(status))) => {
                     self.ended_by_peer = !is_silence(&status);
                     return Err(status);
@@ -209,7 +219,7 @@ fn is_silence(status: &Status) -> bool {
 
 /// The status that a refused session ends with.
 fn status(refused: &Refused) -> Status {
-    let detail = refused.detail.clone();
+    let detail = shortened(&refused.detail, SENTENCE);
     match refused.reason {
         RefusalReason::Invalid => Status::invalid_argument(detail),
         RefusalReason::Stale => Status::failed_precondition(detail),
@@ -217,6 +227,7 @@ fn status(refused: &Refused) -> Status {
         RefusalReason::Replaced | RefusalReason::Readmitted => Status::aborted(detail),
         RefusalReason::Shutdown | RefusalReason::Overloaded => Status::unavailable(detail),
         RefusalReason::Timeout => Status::deadline_exceeded(detail),
+        RefusalReason::Unreadable => Status::out_of_range(detail),
     }
 }
 
@@ -251,7 +262,10 @@ impl Stream for SessionStream {
             }
             Poll::Ready(Some(Outbound::Refused(refused))) => {
                 let refusal = status(&refused);
-                let who = matches!(refused.reason, RefusalReason::Invalid | RefusalReason::Stale);
+                let who = matches!(
+                    refused.reason,
+                    RefusalReason::Invalid | RefusalReason::Stale | RefusalReason::Unreadable
+                );
                 if refusal.code() == Code::PermissionDenied || (who && this.caller.proven.is_some()) {
                     this.metrics.call_refused("session");
                     let (code, why) = (refusal.code(), refusal.message());

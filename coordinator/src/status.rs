@@ -8,6 +8,7 @@ use wyneos::convert::ConvertError;
 use wyneos_core::{
     coordinator::{Denial, Refusal},
     registry::NoSuchNode,
+    text::{SENTENCE, shortened},
 };
 
 use crate::store::StoreError;
@@ -18,16 +19,25 @@ const DOMAIN: &str = "wyneos";
 /// When a caller that met a limit may try again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Bytes of a field's path in an error.
+const FIELD: usize = 128;
+
 fn info(reason: &str) -> ErrorDetails {
     ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new())
 }
 
+/// The one way to a status with details: whatever the caller sent, the trailers stay below the 8 KiB that gRPC clients take.
+fn with(code: Code, message: impl AsRef<str>, details: ErrorDetails) -> Status {
+    Status::with_error_details(code, shortened(message.as_ref(), SENTENCE), details)
+}
+
 /// A field of the request is wrong.
 pub(crate) fn bad_field(field: impl Into<String>, reason: impl Into<String>) -> Status {
-    let (field, reason) = (field.into(), reason.into());
+    let (field, reason): (String, String) = (field.into(), reason.into());
+    let (field, reason) = (shortened(&field, FIELD), shortened(&reason, SENTENCE));
     let mut details = info("INVALID_FIELD");
     details.add_bad_request_violation(field.clone(), reason.clone());
-    Status::with_error_details(Code::InvalidArgument, format!("{field}: {reason}"), details)
+    with(Code::InvalidArgument, format!("{field}: {reason}"), details)
 }
 
 /// A message that cannot be accepted.
@@ -36,8 +46,8 @@ pub(crate) fn convert(error: ConvertError) -> Status {
 }
 
 /// Something that is not there.
-pub(crate) fn not_found(reason: &str, message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::NotFound, message, info(reason))
+pub(crate) fn not_found(reason: &str, message: impl AsRef<str>) -> Status {
+    with(Code::NotFound, message, info(reason))
 }
 
 /// Nothing was published yet.
@@ -49,57 +59,57 @@ pub(crate) fn not_ready() -> Status {
 }
 
 /// A limit is reached, or a part is not there; later it may be.
-pub(crate) fn unavailable(reason: &str, message: impl Into<String>) -> Status {
+pub(crate) fn unavailable(reason: &str, message: impl AsRef<str>) -> Status {
     let mut details = info(reason);
     details.set_retry_info(Some(RETRY));
-    Status::with_error_details(Code::Unavailable, message, details)
+    with(Code::Unavailable, message, details)
 }
 
 /// A limit on callers is reached.
-pub(crate) fn exhausted(reason: &str, message: impl Into<String>) -> Status {
+pub(crate) fn exhausted(reason: &str, message: impl AsRef<str>) -> Status {
     let mut details = info(reason);
     details.set_retry_info(Some(RETRY));
-    Status::with_error_details(Code::ResourceExhausted, message, details)
+    with(Code::ResourceExhausted, message, details)
 }
 
 /// A limit on callers is reached, and will not be after `wait`.
-pub(crate) fn exhausted_for(reason: &str, message: impl Into<String>, wait: Duration) -> Status {
+pub(crate) fn exhausted_for(reason: &str, message: impl AsRef<str>, wait: Duration) -> Status {
     let mut details = info(reason);
     details.set_retry_info(Some(wait));
-    Status::with_error_details(Code::ResourceExhausted, message, details)
+    with(Code::ResourceExhausted, message, details)
 }
 
 /// Events that are no longer kept.
 pub(crate) fn events_compacted(from: u64, oldest: u64) -> Status {
     let metadata = HashMap::from([("oldest".to_owned(), oldest.to_string())]);
     let details = ErrorDetails::with_error_info("EVENTS_COMPACTED", DOMAIN, metadata);
-    let message = format!("event {from} is no longer kept: the oldest is {oldest}; watch again from there");
-    Status::with_error_details(Code::OutOfRange, message, details)
+    let message = format!(
+        "not every event from {from} on is kept any more: the oldest from which on all are is {oldest}; watch again from there"
+    );
+    with(Code::OutOfRange, message, details)
 }
 
 /// A node that is not there, or not the only one.
 pub(crate) fn no_such_node(error: &NoSuchNode) -> Status {
     match error {
         NoSuchNode::Unknown(_) => not_found("NODE_UNKNOWN", error.to_string()),
-        NoSuchNode::Ambiguous(..) => {
-            Status::with_error_details(Code::FailedPrecondition, error.to_string(), info("NODE_AMBIGUOUS"))
-        }
+        NoSuchNode::Ambiguous(..) => with(Code::FailedPrecondition, error.to_string(), info("NODE_AMBIGUOUS")),
     }
 }
 
 /// The caller may not do that.
-pub(crate) fn denied(reason: &str, message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::PermissionDenied, message, info(reason))
+pub(crate) fn denied(reason: &str, message: impl AsRef<str>) -> Status {
+    with(Code::PermissionDenied, message, info(reason))
 }
 
 /// Nobody knows who the caller is.
-pub(crate) fn unauthenticated(message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::Unauthenticated, message, info("UNAUTHENTICATED"))
+pub(crate) fn unauthenticated(message: impl AsRef<str>) -> Status {
+    with(Code::Unauthenticated, message, info("UNAUTHENTICATED"))
 }
 
 /// Something must be done before.
-pub(crate) fn precondition(reason: &str, message: impl Into<String>) -> Status {
-    Status::with_error_details(Code::FailedPrecondition, message, info(reason))
+pub(crate) fn precondition(reason: &str, message: impl AsRef<str>) -> Status {
+    with(Code::FailedPrecondition, message, info(reason))
 }
 
 fn denial(denial: Denial) -> &'static str {
@@ -118,14 +128,12 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Node(error) => no_such_node(error),
         Refusal::Invalid { field, reason } => bad_field(*field, reason.clone()),
-        Refusal::NoSession(_) => {
-            Status::with_error_details(Code::FailedPrecondition, refusal.to_string(), info("NO_SESSION"))
-        }
-        Refusal::Log(_) => Status::with_error_details(Code::Unavailable, refusal.to_string(), info("LOG")),
-        Refusal::Revision { .. } => Status::with_error_details(Code::Aborted, refusal.to_string(), info("REVISION")),
+        Refusal::NoSession(_) => with(Code::FailedPrecondition, refusal.to_string(), info("NO_SESSION")),
+        Refusal::Log(_) => with(Code::Unavailable, refusal.to_string(), info("LOG")),
+        Refusal::Revision { .. } => with(Code::Aborted, refusal.to_string(), info("REVISION")),
         Refusal::NotYet { reason, detail } => precondition(reason, detail.clone()),
         Refusal::Unknown { .. } => not_found("UNKNOWN", refusal.to_string()),
-        Refusal::Exists { .. } => Status::with_error_details(Code::AlreadyExists, refusal.to_string(), info("EXISTS")),
+        Refusal::Exists { .. } => with(Code::AlreadyExists, refusal.to_string(), info("EXISTS")),
         Refusal::Denied(why) => denied(denial(*why), refusal.to_string()),
         Refusal::Overloaded(_) => exhausted("OVERLOADED", refusal.to_string()),
     }
@@ -134,7 +142,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
 /// The store failed a reader. Logged here; the caller learns only that it failed.
 pub(crate) fn store(error: &StoreError) -> Status {
     tracing::error!(%error, source = ?std::error::Error::source(error), "a read from the store failed");
-    Status::with_error_details(
+    with(
         Code::Internal,
         "reading the store failed; the coordinator's log says why",
         info("STORE"),

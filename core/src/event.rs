@@ -23,6 +23,20 @@ impl Event {
             _ => "",
         }
     }
+
+    /// What it is about, as a key: a workload, a node, the mesh, or (empty) the cluster. Each has a share of the history of its own.
+    pub fn subject(&self) -> String {
+        match (self.workload(), self.node, &self.body) {
+            ("", Some(node), _) => format!("node {node}"),
+            ("", None, EventBody::Finding { .. }) => "mesh".to_owned(),
+            ("", None, _) => String::new(),
+            (workload, ..) => format!("workload {workload}"),
+        }
+    }
+}
+
+fn once() -> u32 {
+    1
 }
 
 /// One thing that happened.
@@ -44,6 +58,9 @@ pub struct Event {
     pub summary: String,
     /// What happened.
     pub body: EventBody,
+    /// So many times since it was last told; 1 for what does not repeat.
+    #[serde(default = "once")]
+    pub times: u32,
 }
 
 /// What happened.
@@ -83,6 +100,11 @@ pub enum EventBody {
     /// Two processes claim to be one node, or a node came from another machine.
     Impostor {
         /// Who they are, for people.
+        detail: String,
+    },
+    /// A session ended over what was said in it.
+    Session {
+        /// What could not be accepted, for people.
         detail: String,
     },
     /// Something about a workload or an instance of it; the summary says what.

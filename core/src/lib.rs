@@ -23,6 +23,7 @@ pub mod standing;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod text;
 pub mod time;
 pub mod timer;
 pub mod workload;

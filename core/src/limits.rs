@@ -16,8 +16,26 @@ pub const USERS: usize = 64;
 pub const USER: usize = 256;
 /// Bytes of an address.
 pub const ADDRESS: usize = 280;
-/// Bytes of a message from an agent.
+/// Bytes of a message from an agent: agents send none that is larger, and the coordinator takes none.
 pub const AGENT_MESSAGE: usize = 256 * 1024;
+/// Bytes of a message to an agent: the coordinator sends none that is larger, and agents take none. More: an agent needs more memory for
+/// one message; less than [`AGENT_MESSAGE`]: what an agent can describe could not be assigned.
+pub const NODE_MESSAGE: usize = 512 * 1024;
+/// Bytes of a declaration, as a message carries it with all its parts: one fits into every message, with its envelope.
+pub const DECLARATION: usize = AGENT_MESSAGE - 1024;
+/// Bytes of a probe or a question to a peer, and of the answer.
+pub const PROBE: usize = 4 * 1024;
+/// Bytes of an operator's name, and of a join token's id.
+pub const OPERATOR: usize = 64;
+/// Bytes of a reason that a caller gives.
+pub const REASON: usize = 256;
+/// Bytes of a request from somebody who was let in. Larger than any that can be accepted, so that what is too long is refused with its
+/// field named, and a name that nothing has is not found.
+pub const REQUEST: usize = 1024 * 1024;
+/// Bytes of a request to join, from anybody.
+pub const JOINING: usize = 64 * 1024;
+/// Bytes of a question to reflection, which repeats what it does not find.
+pub const SYMBOL: usize = 1024;
 /// CPUs of a node.
 pub const CPUS: u32 = 100_000;
 /// Bytes of memory or disk of a node.

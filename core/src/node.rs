@@ -255,6 +255,8 @@ pub struct Hello {
     pub instance: [u8; 16],
     /// Of the machine that it is on; zero when that does not tell.
     pub machine: Digest,
+    /// What the agent could not read in its last session; empty when there was nothing of the kind.
+    pub last_failure: String,
 }
 
 /// Where a session comes from, and what its transport proved.
@@ -441,6 +443,8 @@ pub struct Node {
     pub conduct: Conduct,
     /// Another process that claims to be this node while there is a session.
     pub claim: Option<Claim>,
+    /// What its sessions ended over, when that was something said in them, and when one last did.
+    pub unreadable: Option<(String, Time)>,
     /// When it was last promised a lease by way of a peer.
     pub lent: Option<Time>,
     /// While it is drained: when what is left on it is stopped all the same.
@@ -501,6 +505,7 @@ impl Node {
                 distrusted: None,
             },
             claim: None,
+            unreadable: None,
             lent: None,
             drain_until,
             timer: 0,

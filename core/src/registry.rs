@@ -8,6 +8,7 @@ use std::{
 use crate::{
     id::{NodeId, Uuid},
     node::{Admission, Cause, ConnId, Eligibility, Liveness, Node, NodeIndex, NodeRecord},
+    text::Quoted,
     time::{Time, WallTime},
 };
 
@@ -60,10 +61,10 @@ impl Default for Registry {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSuchNode {
     /// Nothing fits.
-    #[error("no node has the id, id prefix or name {0:?}")]
+    #[error("no node has the id, id prefix or name {}", Quoted(.0))]
     Unknown(String),
     /// Several fit.
-    #[error("{0:?} fits {1} nodes: use the id")]
+    #[error("{text} fits {many} nodes: use the id", text = Quoted(.0), many = .1)]
     Ambiguous(String, usize),
 }
 

@@ -10,7 +10,7 @@ pub use self::io::{Effect, Input};
 use crate::{
     time::{Time, WallClock, WallTime},
     timer::Timers,
-    workload::{Assigned, Check, Exit, Phase, Restart, Status, Stop},
+    workload::{Assigned, Check, Exit, Phase, Restart, Status, Stop, limits},
 };
 
 /// A singleton has ended so long before its lease does: what its clock and the coordinator's differ by has room in it.
@@ -18,6 +18,11 @@ pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
 
 /// The signal that no process outlives.
 const KILL: i32 = 9;
+
+/// A process that runs no longer than this has ended at once. However short the declared waits are, those between processes that all end at
+/// once double up to [`BRIEF_MAX`]: nothing else keeps a program that cannot run from costing its host and the history.
+const BRIEF: Duration = Duration::from_secs(1);
+const BRIEF_MAX: Duration = Duration::from_secs(5);
 
 /// Text that a status carries at most.
 const DETAIL: usize = 512;
@@ -35,6 +40,9 @@ pub struct Supervisor {
     stop: Stop,
     checks: Vec<Check>,
     status: Status,
+    /// When the present process was started, and how many before it ended at once, in a row.
+    began: Time,
+    brief: u32,
     /// Restarts lately.
     restarts: VecDeque<Time>,
     /// Failures in a row, and whether it passed, by check.
@@ -67,7 +75,7 @@ impl Supervisor {
             once: spec.kind.is_batch(),
             singleton: spec.singleton,
             memory: spec.resources.memory_bytes,
-            restart: spec.restart,
+            restart: spec.restart.clamped(),
             stop: spec.stop,
             checks: spec.checks.clone(),
             status: Status {
@@ -75,6 +83,8 @@ impl Supervisor {
                 ports,
                 ..Status::default()
             },
+            began: now,
+            brief: 0,
             restarts: VecDeque::new(),
             results: vec![(0, false); spec.checks.len()],
             life: 0,
@@ -165,6 +175,7 @@ impl Supervisor {
             return;
         }
         self.life += 1;
+        self.began = self.now;
         (self.replaced, self.out_of_memory) = (None, false);
         self.results.iter_mut().for_each(|result| *result = (0, false));
         self.becomes(Phase::Starting, "");
@@ -315,10 +326,21 @@ impl Supervisor {
         self.restarts.push_back(now);
         self.status.restarts += 1;
         let wait = self.restart.backoff * 2u32.saturating_pow(before.min(16));
-        let wait = wait.min(self.restart.backoff_max);
+        let wait = wait.min(self.restart.backoff_max).max(self.brief_wait());
         self.life += 1;
         self.timers.set(now + wait, Timer::Start(self.life));
         self.becomes(Phase::Backoff, detail);
+    }
+
+    /// How long is waited at least, if the process that is over has ended at once.
+    fn brief_wait(&mut self) -> Duration {
+        if self.now.since(self.began) > BRIEF {
+            self.brief = 0;
+            return Duration::ZERO;
+        }
+        let wait = limits::BACKOFF * 2u32.saturating_pow(self.brief.min(16));
+        self.brief = self.brief.saturating_add(1);
+        wait.min(BRIEF_MAX)
     }
 
     fn finish(&mut self, complete: bool, detail: &str) {

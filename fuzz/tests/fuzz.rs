@@ -63,6 +63,7 @@ fn hello() -> v1::Hello {
         probe_address: "10.0.0.1:7402".to_owned(),
         instance: vec![3; 16],
         machine: vec![4; 32],
+        last_failure: String::new(),
         ..Default::default()
     }
 }

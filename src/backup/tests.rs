@@ -29,6 +29,7 @@ fn event(sequence: u64) -> Vec<u8> {
             detail: String::new(),
             by: "ada".to_owned(),
         },
+        times: 1,
     };
     serde_json::to_vec(&event).unwrap()
 }

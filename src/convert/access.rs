@@ -16,9 +16,6 @@ use super::{
 };
 use crate::v1;
 
-/// Bytes of a reason at most.
-const REASON: usize = 256;
-
 same!(
     Role,
     v1::Role {
@@ -47,7 +44,7 @@ impl TryFrom<v1::RevokeNodeRequest> for Command {
     fn try_from(request: v1::RevokeNodeRequest) -> Result<Command, ConvertError> {
         Ok(Command::Revoke {
             node: node(request.node)?,
-            reason: check::text("reason", request.reason, REASON)?,
+            reason: check::text("reason", request.reason, limits::REASON)?,
         })
     }
 }
@@ -59,7 +56,7 @@ impl TryFrom<v1::ForgetNodeRequest> for Command {
         Ok(Command::Forget {
             node: node(request.node)?,
             plan: request.plan,
-            reason: check::text("reason", request.reason, REASON)?,
+            reason: check::text("reason", request.reason, limits::REASON)?,
         })
     }
 }
@@ -69,7 +66,7 @@ impl TryFrom<v1::DeleteJoinTokenRequest> for Command {
 
     fn try_from(request: v1::DeleteJoinTokenRequest) -> Result<Command, ConvertError> {
         Ok(Command::DeleteToken {
-            id: check::text("id", request.id, 64)?,
+            id: check::lookup("id", request.id, limits::OPERATOR, "a join token's id")?,
         })
     }
 }
@@ -90,7 +87,7 @@ impl TryFrom<v1::RevokeOperatorRequest> for Command {
 /// It has other characters than names have, or too many.
 pub fn operator_name(name: String) -> Result<String, ConvertError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if (1..=64).contains(&name.len()) && name.bytes().all(fits) {
+    if (1..=limits::OPERATOR).contains(&name.len()) && name.bytes().all(fits) {
         return Ok(name);
     }
     let reason = "1 to 64 letters, digits, '.', '_' and '-'";

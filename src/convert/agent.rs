@@ -11,6 +11,7 @@ use wyneos_core::{
     mesh::{Coordinate, DIMENSIONS, LinkReport, LinkState, Observation, REPORTS, Sight},
     node::{ConnId, Facts, Health, Hello, Origin},
     telemetry::Channel,
+    text::SENTENCE,
     time::WallTime,
 };
 
@@ -58,6 +59,7 @@ same!(
         Replaced,
         Disputed,
         Readmitted,
+        Unreadable,
         Shutdown,
         Overloaded,
         Timeout
@@ -196,6 +198,7 @@ impl TryFrom<v1::Hello> for Hello {
             channels,
             instance: optional("instance", &hello.instance)?,
             machine: optional("machine", &hello.machine)?,
+            last_failure: check::text("last_failure", hello.last_failure, SENTENCE)?,
         })
     }
 }
@@ -375,6 +378,7 @@ impl From<Hello> for v1::Hello {
             attempt: hello.attempt,
             instance: optional_out(&hello.instance),
             machine: optional_out(&hello.machine),
+            last_failure: hello.last_failure,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Checks that several messages share.
 
-use wyneos_core::{id::Uuid, limits, node::Labels};
+use wyneos_core::{id::Uuid, limits, node::Labels, text};
 
 use super::ConvertError;
 use crate::v1;
@@ -17,6 +17,15 @@ pub(super) fn text(field: &str, text: String, most: usize) -> Result<String, Con
         return Err(ConvertError::new(field, "has a control character"));
     }
     Ok(text)
+}
+
+/// A name that is looked up, of which none has more than `most` bytes. A longer one, or one with control characters, is no error: nothing
+/// is called so.
+pub(super) fn lookup(field: &str, name: String, most: usize, remedy: &str) -> Result<String, ConvertError> {
+    if name.is_empty() {
+        return Err(ConvertError::new(field, format!("missing: give {remedy}")));
+    }
+    Ok(text::looked_up(name, most))
 }
 
 pub(super) fn uuid(field: &str, text: &str) -> Result<Uuid, ConvertError> {

@@ -8,18 +8,17 @@ use wyneos_core::{
     limits, workload,
 };
 
-use super::{ConvertError, check, instance::change_out, node::labels_out, time::duration_in, workload::spec_in};
+use super::{
+    ConvertError, check,
+    instance::{change_out, changes_out},
+    node::labels_out,
+    time::duration_in,
+    workload::spec_in,
+};
 use crate::v1;
 
 pub(super) fn node(node: String) -> Result<String, ConvertError> {
-    let node = check::text("node", node, limits::NAME)?;
-    if node.is_empty() {
-        return Err(ConvertError::new(
-            "node",
-            "missing: give an id, a unique prefix of one, or a name",
-        ));
-    }
-    Ok(node)
+    check::lookup("node", node, limits::NAME, "an id, a unique prefix of one, or a name")
 }
 
 impl TryFrom<v1::CordonNodeRequest> for Command {
@@ -104,11 +103,7 @@ impl TryFrom<v1::DrainNodeRequest> for Command {
 }
 
 fn workload_name(name: String) -> Result<String, ConvertError> {
-    let name = check::text("name", name, workload::limits::NAME)?;
-    if name.is_empty() {
-        return Err(ConvertError::new("name", "missing: give a workload's name"));
-    }
-    Ok(name)
+    check::lookup("name", name, workload::limits::NAME, "a workload's name")
 }
 
 fn on_workload(verb: WorkloadVerb, at: Option<u64>, plan: bool) -> Command {
@@ -192,13 +187,8 @@ impl TryFrom<v1::WhatIfRequest> for Command {
     type Error = ConvertError;
 
     fn try_from(request: v1::WhatIfRequest) -> Result<Command, ConvertError> {
-        let nodes = check::text("nodes", request.nodes, limits::LABEL_KEY + limits::LABEL_VALUE + 1)?;
-        if nodes.is_empty() {
-            return Err(ConvertError::new(
-                "nodes",
-                "missing: give a node, or key=value of a label",
-            ));
-        }
+        let most = limits::LABEL_KEY + limits::LABEL_VALUE + 1;
+        let nodes = check::lookup("nodes", request.nodes, most, "a node, or key=value of a label")?;
         let drained = request.drained;
         Ok(Command::WhatIf { nodes, drained })
     }
@@ -334,7 +324,7 @@ impl FromAnswer for v1::DrainNodeResponse {
         let Answer::Workloads(changes) = answer else {
             return None;
         };
-        let changes = changes.into_iter().map(change_out).collect();
+        let changes = changes_out(changes);
         Some(v1::DrainNodeResponse { changes })
     }
 }
@@ -344,7 +334,7 @@ impl FromAnswer for v1::WhatIfResponse {
         let Answer::Workloads(changes) = answer else {
             return None;
         };
-        let changes = changes.into_iter().map(change_out).collect();
+        let changes = changes_out(changes);
         Some(v1::WhatIfResponse { changes })
     }
 }
@@ -354,7 +344,7 @@ impl FromAnswer for v1::RebalanceResponse {
         let Answer::Workloads(changes) = answer else {
             return None;
         };
-        let changes = changes.into_iter().map(change_out).collect();
+        let changes = changes_out(changes);
         Some(v1::RebalanceResponse { changes })
     }
 }

@@ -35,6 +35,7 @@ impl From<&Event> for v1::Event {
             node_name: event.node_name.clone(),
             summary: event.summary.clone(),
             body: Some((&event.body).into()),
+            times: event.times,
         }
     }
 }
@@ -56,6 +57,7 @@ impl From<&EventBody> for v1::event::Body {
                 by: by.clone(),
             }),
             EventBody::Impostor { detail } => Body::Impostor(v1::ImpostorRecord { detail: detail.clone() }),
+            EventBody::Session { detail } => Body::Session(v1::SessionRecord { detail: detail.clone() }),
             EventBody::Finding { finding, open } => Body::Finding(v1::FindingRecord {
                 finding: Some(finding.into()),
                 open: *open,

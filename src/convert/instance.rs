@@ -6,6 +6,7 @@ use wyneos_core::{
     coordinator::{Changed, Input, PlannedStart, Work},
     id::NodeId,
     node::ConnId,
+    text::{SENTENCE, shortened},
     workload::{Assigned, AssignmentId, AssignmentRow, Exit, Goal, Kind, Phase, Status, WorkloadRow, limits, log},
 };
 
@@ -13,7 +14,7 @@ use super::{
     ConvertError, check,
     node::same,
     time::{timestamp, timestamp_in},
-    workload::{Values, score_out, spec_in, spec_out},
+    workload::{Values, score_out, spec_known, spec_out},
 };
 use crate::v1::{self, log_request, process_exit};
 
@@ -42,6 +43,10 @@ const DETAIL: usize = 1_024;
 
 /// Instances that one message assigns at most.
 const ASSIGNED: usize = 1_024;
+
+/// Bytes of starts and stops that one answer lists; of further ones it says how many. gRPC clients take 4 MiB when they are not told
+/// otherwise.
+const LISTED: usize = 2 * 1024 * 1024;
 
 /// Text for people, without what would not get through.
 fn plain(text: &str) -> String {
@@ -177,7 +182,7 @@ fn assigned_in(field: &str, assigned: v1::AssignedInstance) -> Result<Assigned, 
         id: AssignmentId(assigned.id),
         slot: assigned.slot,
         revision: assigned.revision,
-        spec: Arc::new(spec_in(spec).map_err(|error| error.within(&field))?),
+        spec: Arc::new(spec_known(spec).map_err(|error| error.within(&field))?),
     })
 }
 
@@ -189,10 +194,25 @@ pub(super) fn described_out(assigned: Assigned) -> v1::InstanceDescription {
 
 pub(super) fn described_in(conn: ConnId, described: v1::InstanceDescription) -> Result<Input, ConvertError> {
     check::at_most("described.instances", described.instances.len(), DESCRIBED)?;
-    let read = |(at, one)| assigned_in(&format!("described.instances[{at}]"), one);
-    let instances = described.instances.into_iter().enumerate().map(read);
-    let instances = instances.collect::<Result<_, ConvertError>>()?;
-    Ok(Input::Described { conn, instances })
+    let (instances, refused) = accepted("described.instances", described.instances);
+    Ok(Input::Described {
+        conn,
+        instances,
+        refused,
+    })
+}
+
+/// Instances whose declarations can be accepted, and why others cannot: one of an earlier version must not be in the way of the rest.
+fn accepted(field: &str, all: Vec<v1::AssignedInstance>) -> (Vec<Assigned>, Vec<(AssignmentId, String)>) {
+    let (mut accepted, mut refused) = (Vec::new(), Vec::new());
+    for (at, one) in all.into_iter().enumerate() {
+        let id = AssignmentId(one.id);
+        match assigned_in(&format!("{field}[{at}]"), one) {
+            Ok(assigned) => accepted.push(assigned),
+            Err(error) => refused.push((id, shortened(&error.to_string(), SENTENCE))),
+        }
+    }
+    (accepted, refused)
 }
 
 pub(super) fn work_out(work: Work) -> v1::NodeWork {
@@ -211,11 +231,11 @@ pub(super) fn work_out(work: Work) -> v1::NodeWork {
 pub(super) fn work_in(work: v1::NodeWork) -> Result<Work, ConvertError> {
     check::at_most("work.assign", work.assign.len(), ASSIGNED)?;
     check::at_most("work.describe", work.describe.len(), ASSIGNED)?;
-    let read = |(at, assigned)| assigned_in(&format!("work.assign[{at}]"), assigned);
-    let assign = work.assign.into_iter().enumerate().map(read);
+    let (assign, refused) = accepted("work.assign", work.assign);
     let stop = work.stop.into_iter().map(|stop| (AssignmentId(stop.id), stop.reason));
     Ok(Work {
-        assign: assign.collect::<Result<_, ConvertError>>()?,
+        assign,
+        refused,
         stop: stop.collect(),
         forget: work.forget.into_iter().map(AssignmentId).collect(),
         describe: work.describe.into_iter().map(AssignmentId).collect(),
@@ -328,6 +348,32 @@ impl From<&WorkloadRow> for v1::Workload {
 
 /// What becomes of a workload, for the wire.
 pub fn change_out(change: Changed) -> v1::WorkloadChange {
+    change_within(change, &mut { LISTED })
+}
+
+/// What becomes of workloads, for the wire; all of it in one answer.
+pub(super) fn changes_out(changes: Vec<Changed>) -> Vec<v1::WorkloadChange> {
+    let mut room = LISTED;
+    let out = changes.into_iter().map(|change| change_within(change, &mut room));
+    out.collect()
+}
+
+/// As many as there is room for, and how many more there are.
+fn listed<T: prost::Message>(all: impl Iterator<Item = T>, room: &mut usize) -> (Vec<T>, u32) {
+    let (mut listed, mut more) = (Vec::new(), 0);
+    for one in all {
+        let bytes = one.encoded_len() + 4;
+        if more == 0 && bytes <= *room {
+            *room -= bytes;
+            listed.push(one);
+        } else {
+            more += 1;
+        }
+    }
+    (listed, more)
+}
+
+fn change_within(change: Changed, room: &mut usize) -> v1::WorkloadChange {
     let start = |start: PlannedStart| v1::PlannedStart {
         workload: start.workload,
         slot: start.slot,
@@ -341,6 +387,8 @@ pub fn change_out(change: Changed) -> v1::WorkloadChange {
         node_name,
         reason,
     };
+    let (starts, more_starts) = listed(change.starts.into_iter().map(start), room);
+    let (stops, more_stops) = listed(change.stops.into_iter().map(stop), room);
     v1::WorkloadChange {
         name: change.name,
         revision: change.revision,
@@ -348,12 +396,14 @@ pub fn change_out(change: Changed) -> v1::WorkloadChange {
         changed: change.changed,
         // Whoever deploys knows what was declared, and often keeps what is printed.
         spec: change.spec.map(|spec| spec_out(&spec, Values::Hidden)),
-        starts: change.starts.into_iter().map(start).collect(),
-        stops: change.stops.into_iter().map(stop).collect(),
+        starts,
+        stops,
         later: change.later,
         waiting: change.waiting.iter().map(waiting_out).collect(),
         rejections: change.rejections.into_iter().map(rejection_out).collect(),
         event_sequence: change.event,
         adopted: change.adopted,
+        more_starts,
+        more_stops,
     }
 }

@@ -10,6 +10,8 @@ mod event;
 mod instance;
 mod node;
 mod seal;
+#[cfg(test)]
+mod sizes;
 mod standing;
 mod telemetry;
 #[cfg(test)]

@@ -51,6 +51,7 @@ fn hello() -> v1::Hello {
         attempt: 0,
         instance: vec![3; 16],
         machine: Vec::new(),
+        last_failure: String::new(),
     }
 }
 

@@ -71,6 +71,25 @@ fn checks(checks: Vec<v1::HealthCheck>) -> Result<Vec<Check>, ConvertError> {
 /// # Errors
 /// A field is wrong.
 pub fn spec_in(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
+    checked(read(spec)?)
+}
+
+/// A declaration that was accepted before, perhaps by an earlier version: within today's bounds where that can be had without asking.
+///
+/// # Errors
+/// A field is wrong.
+pub(super) fn spec_known(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
+    checked(read(spec)?.clamped())
+}
+
+fn checked(spec: Spec) -> Result<Spec, ConvertError> {
+    match spec.check() {
+        Ok(()) => Ok(spec),
+        Err(bad) => Err(ConvertError::new(bad.field, bad.reason)),
+    }
+}
+
+fn read(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
     let defaults = Spec::new(&spec.name, &spec.command);
     let mut env = BTreeMap::new();
     for (at, variable) in spec.env.into_iter().enumerate() {
@@ -87,7 +106,7 @@ pub fn spec_in(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
         pids: limits.pids.unwrap_or(defaults.limits.pids),
     });
     let (restart, stop, update) = (defaults.restart, defaults.stop, defaults.update);
-    let read = Spec {
+    Ok(Spec {
         kind: match spec.kind {
             None => defaults.kind,
             Some(workload_spec::Kind::Service(service)) => Kind::Service {
@@ -148,9 +167,7 @@ pub fn spec_in(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
             },
         },
         ..defaults
-    };
-    read.check().map_err(|bad| ConvertError::new(bad.field, bad.reason))?;
-    Ok(read)
+    })
 }
 
 fn constraints_out(constraints: &[Constraint]) -> Vec<v1::Constraint> {

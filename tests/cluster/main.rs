@@ -6,6 +6,7 @@
 mod backup;
 mod bad_input;
 mod configuration;
+mod content;
 mod descriptors;
 mod dev;
 mod durability;
@@ -15,6 +16,7 @@ mod harness;
 mod intruders;
 mod limits;
 mod liveness;
+mod long_input;
 mod modes;
 mod operators;
 mod raw;

@@ -4,6 +4,7 @@ mod commands;
 mod contained;
 mod disks;
 mod limits;
+mod loud;
 mod running;
 mod singletons;
 mod stopping;

@@ -21,7 +21,7 @@ use wyneos_shell::clock::Clock;
 use super::{
     Services, caller_of,
     enrollment::{bad_request, ca_failed, timestamp},
-    page_size, stopped, stops,
+    page, page_size, stopped, stops,
 };
 use crate::{
     answers::{self, Answers, Message, Taken},
@@ -259,9 +259,10 @@ impl AccessService for Services {
         let request = request.into_inner();
         let size = page_size(request.page_size)?;
         let mut entries = self.read_audit(request.from_sequence, size + 1).await?;
-        let next = entries.get(size).and_then(|entry| entry.record.as_ref());
+        let taken = page(entries.iter().cloned(), size).0.len();
+        let next = entries.get(taken).and_then(|entry| entry.record.as_ref());
         let next_sequence = next.map_or(0, |record| record.sequence);
-        entries.truncate(size);
+        entries.truncate(taken);
         Ok(Response::new(v1::ListAuditResponse {
             entries,
             next_sequence,

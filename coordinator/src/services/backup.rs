@@ -54,7 +54,7 @@ impl Backups {
         now: WallTime,
     ) -> Result<mpsc::Receiver<Result<v1::BackupResponse, Status>>, Status> {
         let permit = Arc::clone(&self.one).try_acquire_owned();
-        let permit = permit.map_err(|_| status::exhausted("BACKUP", "another backup is under way".to_owned()))?;
+        let permit = permit.map_err(|_| status::exhausted("BACKUP", "another backup is under way"))?;
         let (parts, receiver) = mpsc::channel(WAITING);
         let (backups, runtime) = (Arc::clone(self), Handle::current());
         tokio::task::spawn_blocking(move || {

@@ -13,16 +13,19 @@ use wyneos_core::{
     id::NodeId,
     mesh::Coordinate,
     node::Liveness,
+    text::Quoted,
 };
 
 use wyneos_shell::clock::Clock;
 
-use super::{Services, label_selector, name_of, page_size, page_token};
+use super::{Services, label_selector, name_of, page, page_size, page_token};
 use crate::status;
 
 fn no_coordinate(name: &str) -> Status {
-    let message =
-        format!("node {name:?} has no network coordinate yet: its agent has probed nobody; try again in a few seconds");
+    let message = format!(
+        "node {} has no network coordinate yet: its agent has probed nobody; try again in a few seconds",
+        Quoted(name)
+    );
     status::not_found("NO_COORDINATE", message)
 }
 
@@ -91,9 +94,8 @@ impl ClusterService for Services {
             Some((key, value)) => row.record.labels().get(key) == Some(value),
         };
         let behind = |row: &&Arc<NodeRow>| after.is_none_or(|after| row.record.id() > after);
-        let mut rows = published.snapshot.nodes.iter().filter(behind).filter(wanted);
-        let nodes: Vec<v1::NodeRow> = rows.by_ref().take(size).map(|row| (&**row).into()).collect();
-        let more = rows.next().is_some();
+        let rows = published.snapshot.nodes.iter().filter(behind).filter(wanted);
+        let (nodes, more) = page(rows.map(|row| v1::NodeRow::from(&**row)), size);
         let next_page_token = nodes
             .last()
             .filter(|_| more)

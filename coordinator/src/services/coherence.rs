@@ -25,6 +25,9 @@ use crate::{
 const FULL: u32 = 1;
 const DELTA: u32 = 2;
 
+/// Bytes of a resume token: what is longer is none of this coordinator's.
+const TOKEN: usize = 512;
+
 fn filter(sections: &[i32], node_label: &str) -> Result<Filter, Status> {
     for (at, section) in sections.iter().enumerate() {
         let known = v1::Section::try_from(*section).is_ok_and(|section| section != v1::Section::Unspecified);
@@ -172,6 +175,9 @@ impl Services {
     /// The state that a resume token speaks of, or why there is none.
     fn resume(&self, token: &str, filter: &Filter) -> Result<Result<(u64, u64), String>, Status> {
         let published = self.newest()?;
+        if token.len() > TOKEN {
+            return Err(status::bad_field("resume_token", "longer than any token of this rpc"));
+        }
         let parts: Vec<&str> = token.split('.').collect();
         let [cluster, epoch, cycle, mark] = parts[..] else {
             return Err(status::bad_field("resume_token", "not a token of this rpc"));

@@ -2,20 +2,28 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use tonic::{Request, Response, Status};
-use wyneos::v1::{self, decision_service_server::DecisionService};
+use wyneos::{
+    convert::timestamp,
+    v1::{self, decision_service_server::DecisionService},
+};
 use wyneos_core::{
     autonomy::{Decision, Kind},
     coherence::Snapshot,
     event::{Event, EventBody},
     id::NodeId,
     mesh::ObserverLinks,
+    time::WallTime,
 };
 
-use super::{Services, cluster::relayed, name_of, page_size, page_token};
+use super::{PAGE_BYTES, Services, cluster::relayed, name_of, page_size, page_token};
 
 /// Events looked at for one page at most: most are not decisions.
 const LOOKED_AT: usize = 5_000;
+
+/// Newest events of a node among which one about its sessions is looked for.
+const LOOKED_AT_FOR_SESSIONS: usize = 500;
 
 /// Decisions that an explanation holds at most.
 const EXPLAINED: usize = 20;
@@ -44,7 +52,7 @@ impl Services {
             .await?;
         let exhausted = events.len() < LOOKED_AT;
         let mut last_seen = events.last().map(|event| event.sequence).filter(|_| !exhausted);
-        let mut decisions: Vec<Decision> = Vec::new();
+        let (mut decisions, mut bytes): (Vec<Decision>, usize) = (Vec::new(), 0);
         for (sequence, decision) in events.into_iter().filter_map(decision) {
             if decisions.iter().any(|newer| newer.id == decision.id) {
                 continue;
@@ -52,12 +60,27 @@ impl Services {
             if decisions.len() == most {
                 break;
             }
+            bytes += v1::Decision::from(&decision).encoded_len();
             decisions.push(decision);
-            if decisions.len() == most {
+            if decisions.len() == most || bytes >= PAGE_BYTES {
                 last_seen = Some(sequence);
+                break;
             }
         }
         Ok((decisions, last_seen))
+    }
+}
+
+impl Services {
+    /// What a session of the node last ended over, when that was something said in it, and when it was told.
+    async fn session_failure(&self, node: NodeId) -> Result<Option<(String, WallTime)>, Status> {
+        let events = self
+            .read(move |history| history.events_of(node, u64::MAX, LOOKED_AT_FOR_SESSIONS))
+            .await?;
+        Ok(events.into_iter().find_map(|event| match event.body {
+            EventBody::Session { detail } => Some((detail, event.time)),
+            _ => None,
+        }))
     }
 }
 
@@ -114,6 +137,7 @@ impl DecisionService for Services {
             .iter()
             .find(|decision| decision.kind == Kind::Liveness)
             .map(Into::into);
+        let (session_failure, failed) = self.session_failure(id).await?.unzip();
         let invariants = &published.snapshot.coherence.invariants;
         let broken = invariants.iter().filter(|invariant| invariant.nodes.contains(&id));
         Ok(Response::new(v1::ExplainNodeResponse {
@@ -124,6 +148,8 @@ impl DecisionService for Services {
             read: Some(published.read_state()),
             seen_by: seen_by(&published.snapshot, id),
             relayed: relayed(&published.snapshot, row),
+            session_failure: session_failure.unwrap_or_default(),
+            session_failure_time: failed.map(timestamp),
             findings: published
                 .snapshot
                 .findings

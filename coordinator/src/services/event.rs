@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use wyneos::v1::{self, event_service_server::EventService};
 use wyneos_core::event::Event;
 
-use super::{Services, caller_of, page_size, stopped, stops};
+use super::{Services, caller_of, page, page_size, stopped, stops};
 use crate::{
     answers::{self, Answers, Message, Taken},
     status,
@@ -99,7 +99,7 @@ impl EventService for Services {
             "" => None,
             node => Some(self.row(&*self.newest()?, node)?.record.id()),
         };
-        let (mut events, oldest) = match node {
+        let (events, oldest) = match node {
             None => self.read(move |history| history.events(from, size + 1)).await?,
             Some(node) => {
                 self.read(move |history| {
@@ -109,11 +109,10 @@ impl EventService for Services {
                 .await?
             }
         };
-        let next = events.get(size).map_or(0, |event| event.sequence);
-        events.truncate(size);
+        let (page, _) = page(events.iter().map(v1::Event::from), size);
         Ok(Response::new(v1::ListEventsResponse {
-            events: events.iter().map(Into::into).collect(),
-            next_sequence: next,
+            next_sequence: events.get(page.len()).map_or(0, |event| event.sequence),
+            events: page,
             oldest_sequence: oldest,
         }))
     }

@@ -12,9 +12,10 @@ use wyneos_core::{
     id::NodeId,
     node::NodeIndex,
     telemetry::Channel,
+    text::Quoted,
 };
 
-use super::{Services, page_size, page_token};
+use super::{Services, page, page_size, page_token};
 use crate::status;
 
 fn series(snapshot: &Snapshot, row: &NodeRow, channel: Channel) -> v1::Series {
@@ -57,15 +58,13 @@ impl TelemetryService for Services {
         let after: Option<NodeId> = page_token(&request.page_token)?;
         let sample = published.snapshot.history.back();
         let nodes = &published.snapshot.nodes;
-        let mut nodes = nodes
+        let nodes = nodes
             .iter()
             .filter(|row| after.is_none_or(|after| row.record.id() > after));
-        let rows: Vec<v1::TelemetryRow> = nodes
-            .by_ref()
-            .take(size)
-            .map(|row| convert::telemetry_row(row, sample.map(|sample| &**sample)))
-            .collect();
-        let more = nodes.next().is_some();
+        let (rows, more) = page(
+            nodes.map(|row| convert::telemetry_row(row, sample.map(|sample| &**sample))),
+            size,
+        );
         let next_page_token = rows
             .last()
             .filter(|_| more)
@@ -91,7 +90,7 @@ impl TelemetryService for Services {
                 let unknown = || {
                     status::not_found(
                         "CHANNEL_UNKNOWN",
-                        format!("no channel {name:?}; ListChannels lists them"),
+                        format!("no channel {}; ListChannels lists them", Quoted(name)),
                     )
                 };
                 vec![Channel::from_name(name).ok_or_else(unknown)?]
@@ -131,11 +130,9 @@ impl TelemetryService for Services {
                 one.channel,
             )
         });
-        let page = forecasts.iter().skip(from).take(size);
-        let page: Vec<v1::Forecast> = page
-            .map(|(id, one)| convert::forecast(one, **id, snapshot.cycle_interval))
-            .collect();
-        let more = from + page.len() < forecasts.len();
+        let rest = forecasts.iter().skip(from);
+        let rest = rest.map(|(id, one)| convert::forecast(one, **id, snapshot.cycle_interval));
+        let (page, more) = page(rest, size);
         Ok(Response::new(v1::ListForecastsResponse {
             next_page_token: if more {
                 (from + page.len()).to_string()

@@ -13,12 +13,12 @@ use wyneos::{
 use wyneos_core::{
     coordinator::{Answer, Command, WorkloadVerb},
     event::EventBody,
-    limits,
     node::Liveness,
-    workload::{AssignmentId, AssignmentRow, Secret, View, log},
+    text::{Quoted, looked_up},
+    workload::{AssignmentId, AssignmentRow, Secret, View, limits::NAME, log},
 };
 
-use super::{Services, caller_of, flight_of, page_size, page_token, stopped, stops};
+use super::{Services, caller_of, flight_of, page, page_size, page_token, stopped, stops};
 use crate::{
     answers::{self, Answers, Flight, Message, Taken},
     board::{Published, Work},
@@ -30,7 +30,7 @@ use crate::{
 const SHOWN: usize = 1_000;
 
 /// Events about a workload that an explanation looks at, and what it tells of them.
-const LOOKED_AT: usize = 500;
+const LOOKED_AT: usize = 2_000;
 const DECISIONS: usize = 20;
 const EVENTS: usize = 50;
 
@@ -40,8 +40,11 @@ const FOLLOW: Duration = Duration::from_millis(500);
 /// Everything that is kept.
 const EVERYTHING: u64 = u64::MAX;
 
+/// Bytes of a dot and a slot's number, as in `web.3`.
+const SLOT: usize = 11;
+
 fn no_workload(name: &str) -> Status {
-    status::not_found("UNKNOWN", format!("no workload {name:?}"))
+    status::not_found("UNKNOWN", format!("no workload {}", Quoted(name)))
 }
 
 /// An instance, its node's name, and where it is reached.
@@ -291,9 +294,8 @@ impl WorkloadService for Services {
         let size = page_size(request.page_size)?;
         let work = self.board.work();
         let after = request.page_token.as_str();
-        let mut rows = work.workloads.iter().filter(|row| row.name() > after);
-        let workloads: Vec<v1::Workload> = rows.by_ref().take(size).map(|row| (&**row).into()).collect();
-        let more = rows.next().is_some();
+        let rows = work.workloads.iter().filter(|row| row.name() > after);
+        let (workloads, more) = page(rows.map(|row| v1::Workload::from(&**row)), size);
         let last = workloads.last().filter(|_| more);
         let next_page_token = last.map(|row| row.name.clone()).unwrap_or_default();
         Ok(Response::new(v1::ListWorkloadsResponse {
@@ -317,7 +319,7 @@ impl WorkloadService for Services {
         Ok(Response::new(v1::GetWorkloadResponse {
             workload: Some((&**found).into()),
             spec: found.record.spec().map(|spec| convert::spec_out(spec, values)),
-            assignments: instances.take(SHOWN).map(|row| (&**row).into()).collect(),
+            assignments: page(instances.map(|row| (&**row).into()), SHOWN).0,
         }))
     }
 
@@ -342,13 +344,13 @@ impl WorkloadService for Services {
             let on = node.is_none_or(|node| node == record.node);
             of && on && (request.ended || record.end.is_none()) && after.is_none_or(|after| record.id > after)
         };
-        let mut rows = work.assignments.iter().filter(wanted);
-        let page: Vec<&Arc<AssignmentRow>> = rows.by_ref().take(size).collect();
-        let more = rows.next().is_some();
-        let last = page.last().filter(|_| more);
+        let rows = work.assignments.iter().filter(wanted);
+        let (assignments, more) = page(rows.map(|one| row(&published, one)), size);
+        let last = assignments.last().filter(|_| more);
+        let last = last.and_then(|row| row.assignment.as_ref());
         Ok(Response::new(v1::ListAssignmentsResponse {
-            next_page_token: last.map(|row| row.record.id.to_string()).unwrap_or_default(),
-            assignments: page.into_iter().map(|one| row(&published, one)).collect(),
+            next_page_token: last.map(|last| last.id.clone()).unwrap_or_default(),
+            assignments,
         }))
     }
 
@@ -358,13 +360,7 @@ impl WorkloadService for Services {
     ) -> Result<Response<Self::WatchAssignmentsStream>, Status> {
         let permit = self.subscribe(&caller_of(&request))?;
         let flight = flight_of(&request)?;
-        let workload = request.into_inner().workload;
-        if workload.len() > limits::NAME {
-            return Err(status::bad_field(
-                "workload",
-                format!("more than {} bytes", limits::NAME),
-            ));
-        }
+        let workload = looked_up(request.into_inner().workload, NAME);
         let watcher = AssignmentWatcher {
             services: self.clone(),
             flight,
@@ -398,7 +394,7 @@ impl WorkloadService for Services {
         if !found && instance.is_none() {
             return Err(status::not_found(
                 "UNKNOWN",
-                format!("no workload or instance {name:?}"),
+                format!("no workload or instance {}", Quoted(&name)),
             ));
         }
         let about = of.to_owned();
@@ -446,13 +442,8 @@ impl WorkloadService for Services {
     async fn read_logs(&self, request: Request<v1::ReadLogsRequest>) -> Result<Response<Self::ReadLogsStream>, Status> {
         let caller = caller_of(&request);
         let permit = self.subscribe(&caller)?;
-        let request = request.into_inner();
-        if request.assignment.len() > limits::NAME {
-            return Err(status::bad_field(
-                "assignment",
-                format!("more than {} bytes", limits::NAME),
-            ));
-        }
+        let mut request = request.into_inner();
+        request.assignment = looked_up(request.assignment, NAME + SLOT);
         let reader = LogReader::new(self, caller, request, permit);
         Ok(answers::stream(stream::unfold(Some(reader), async |reader| {
             let mut reader = reader?;

@@ -16,10 +16,11 @@ use wyneos_core::{
 };
 
 use super::file::{Failure, File};
-use super::{History, Retention, SealEntry, SealedSnapshot, Source, Store, StoreError};
+use super::{History, Retention, SealEntry, SealedSnapshot, Source, Store, StoreError, shares::Shares};
 
 /// `"format"` (always 1), `"cluster"` (16 bytes), `"epoch"` and `"decisions"` (u64, little endian), `"access"` (JSON of an `Access`),
-/// `"policy"` (JSON of a `Policy`), `"restored"` (JSON of a `Restored`).
+/// `"policy"` (JSON of a `Policy`), `"restored"` (JSON of a `Restored`), `"dropped"` (u64: the highest number of an event that is kept no
+/// longer, though older ones may be).
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Node id → JSON of a `NodeRecord`.
 pub(super) const NODES: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("nodes");
@@ -33,6 +34,8 @@ pub(super) const EVENTS_OF_WORK: TableDefinition<(&str, u64), ()> = TableDefinit
 pub(super) const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
 /// (Node id, event number) → nothing: the events about a node.
 pub(super) const EVENTS_OF: TableDefinition<([u8; 16], u64), ()> = TableDefinition::new("events_of");
+/// (Subject, event number) → nothing: what each event counts for ([`Event::subject`]).
+pub(super) const EVENTS_BY: TableDefinition<(&str, u64), ()> = TableDefinition::new("events_by");
 /// Cycle → `wyneos.v1.SealedEntry`.
 pub(super) const SEALS: TableDefinition<u64, &[u8]> = TableDefinition::new("seals");
 /// Cycle → canonical bytes.
@@ -49,6 +52,8 @@ pub(crate) struct Embedded {
     state: File,
     history: File,
     retention: Retention,
+    /// As of the last commit.
+    shares: Shares,
 }
 
 impl Embedded {
@@ -60,6 +65,7 @@ impl Embedded {
             state,
             history,
             retention,
+            shares: Shares::default(),
         })
     }
 
@@ -102,27 +108,51 @@ impl Embedded {
             transaction.open_table(WORKLOADS)?;
             transaction.open_table(ASSIGNMENTS)?;
             transaction.open_table(EVENTS_OF_WORK)?;
+            transaction.open_table(EVENTS_BY)?;
             Ok(())
         })
     }
 
-    fn drop_old_events(&self, transaction: &redb::WriteTransaction) -> Result<(), Failure> {
-        let mut events = transaction.open_table(EVENTS)?;
-        let mut events_of = transaction.open_table(EVENTS_OF)?;
-        let mut events_of_work = transaction.open_table(EVENTS_OF_WORK)?;
-        let surplus = events.len()?.saturating_sub(self.retention.events).min(DROPPED_AT_ONCE);
-        for _ in 0..surplus {
-            let Some((sequence, json)) = events.pop_first()? else {
-                break;
+    /// Counts the events by their subjects. Of a store that an earlier version wrote, or that came from a backup, the subjects are noted
+    /// first.
+    fn count_events(&mut self) -> Result<(), StoreError> {
+        let state = &self.state;
+        state.write(|transaction| {
+            let events = transaction.open_table(EVENTS)?;
+            let mut events_by = transaction.open_table(EVENTS_BY)?;
+            if events.len()? == events_by.len()? {
+                return Ok(());
+            }
+            let mut meta = transaction.open_table(META)?;
+            let restored: Option<Restored> = match meta.get("restored")? {
+                Some(json) => Some(state.parse("restored", json.value())?),
+                None => None,
             };
-            let event: Event = serde_json::from_slice(json.value())?;
-            if let Some(node) = event.node {
-                events_of.remove((node.0, sequence.value()))?;
+            let (mut before, mut dropped) = (None, 0);
+            for entry in events.iter()? {
+                let (sequence, json) = entry?;
+                let sequence = sequence.value();
+                let event: Event = state.parse(&format!("event {sequence}"), json.value())?;
+                events_by.insert((event.subject().as_str(), sequence), ())?;
+                // Numbers that a restoration passed over were never given out.
+                let passed_over = restored.is_some_and(|restored| restored.event + 1 == sequence);
+                if before.is_some_and(|before| before + 1 != sequence) && !passed_over {
+                    dropped = sequence - 1;
+                }
+                before = Some(sequence);
             }
-            if !event.workload().is_empty() {
-                events_of_work.remove((event.workload(), sequence.value()))?;
+            meta.insert("dropped", dropped.to_le_bytes().as_slice())?;
+            Ok(())
+        })?;
+        self.shares = state.read(|transaction| {
+            let mut shares = Shares::default();
+            for entry in transaction.open_table(EVENTS_BY)?.iter()? {
+                let key = entry?.0;
+                let (subject, sequence) = key.value();
+                shares.add(subject, sequence);
             }
-        }
+            Ok(shares)
+        })?;
         Ok(())
     }
 
@@ -148,6 +178,37 @@ impl Embedded {
         }
         Ok(())
     }
+}
+
+/// Drops what is beyond the retention: of the subject that has most, its oldest. The highest number that was dropped.
+fn drop_events(transaction: &redb::WriteTransaction, shares: &mut Shares, keep: u64) -> Result<Option<u64>, Failure> {
+    let mut events = transaction.open_table(EVENTS)?;
+    let mut events_of = transaction.open_table(EVENTS_OF)?;
+    let mut events_of_work = transaction.open_table(EVENTS_OF_WORK)?;
+    let mut events_by = transaction.open_table(EVENTS_BY)?;
+    let surplus = events.len()?.saturating_sub(keep).min(DROPPED_AT_ONCE);
+    let mut dropped = None;
+    for _ in 0..surplus {
+        let Some((subject, sequence)) = shares.loudest().map(|(subject, oldest)| (subject.to_owned(), oldest)) else {
+            break;
+        };
+        events_by.remove((subject.as_str(), sequence))?;
+        let rest = events_by
+            .range((subject.as_str(), sequence)..=(subject.as_str(), u64::MAX))?
+            .next();
+        let next = rest.transpose()?.map(|(key, _)| key.value().1);
+        shares.remove_oldest(&subject, next);
+        dropped = dropped.max(Some(sequence));
+        let Some(json) = events.remove(sequence)? else { continue };
+        let event: Event = serde_json::from_slice(json.value())?;
+        if let Some(node) = event.node {
+            events_of.remove((node.0, sequence))?;
+        }
+        if !event.workload().is_empty() {
+            events_of_work.remove((event.workload(), sequence))?;
+        }
+    }
+    Ok(dropped)
 }
 
 fn entry_time(entry: &[u8]) -> Option<WallTime> {
@@ -177,6 +238,7 @@ impl Store for Embedded {
             (entry.seal.epoch, entry.seal.cycle, entry.seal.chain)
         });
         self.begin_epoch(fresh, last_snapshot.0)?;
+        self.count_events()?;
         let loaded = self.state.read(|transaction| {
             let meta = transaction.open_table(META)?;
             let cluster = meta
@@ -240,6 +302,7 @@ impl Store for Embedded {
         if batches.iter().all(Batch::is_empty) {
             return Ok(());
         }
+        let (shares, keep) = (&mut self.shares, self.retention.events);
         self.state.write(|transaction| {
             let mut meta = transaction.open_table(META)?;
             let theirs = number(&meta, "epoch")?.unwrap_or(0);
@@ -264,6 +327,7 @@ impl Store for Embedded {
                 let mut events = transaction.open_table(EVENTS)?;
                 let mut events_of = transaction.open_table(EVENTS_OF)?;
                 let mut events_of_work = transaction.open_table(EVENTS_OF_WORK)?;
+                let mut events_by = transaction.open_table(EVENTS_BY)?;
                 let mut workloads = transaction.open_table(WORKLOADS)?;
                 let mut assignments = transaction.open_table(ASSIGNMENTS)?;
                 for batch in batches {
@@ -294,10 +358,17 @@ impl Store for Embedded {
                         if !event.workload().is_empty() {
                             events_of_work.insert((event.workload(), event.sequence), ())?;
                         }
+                        let subject = event.subject();
+                        events_by.insert((subject.as_str(), event.sequence), ())?;
+                        shares.add(&subject, event.sequence);
                     }
                 }
             }
-            self.drop_old_events(transaction)
+            if let Some(dropped) = drop_events(transaction, shares, keep)? {
+                let before = number(&meta, "dropped")?.unwrap_or(0);
+                meta.insert("dropped", dropped.max(before).to_le_bytes().as_slice())?;
+            }
+            Ok(())
         })
     }
 
@@ -375,7 +446,9 @@ impl History for Reader {
                 let (sequence, json) = entry?;
                 events.push(self.state.parse(&format!("event {}", sequence.value()), json.value())?);
             }
-            Ok((events, table.first()?.map_or(0, |(sequence, _)| sequence.value())))
+            let dropped = number(&transaction.open_table(META)?, "dropped")?.unwrap_or(0);
+            let oldest = table.first()?.map_or(0, |(sequence, _)| sequence.value());
+            Ok((events, if oldest == 0 { 0 } else { oldest.max(dropped + 1) }))
         })
     }
 

@@ -15,7 +15,7 @@ use wyneos_core::{
     workload::{Assignment, AssignmentId, Workload},
 };
 
-use super::{History, Retention, SealEntry, SealedSnapshot, Store, StoreError};
+use super::{History, Retention, SealEntry, SealedSnapshot, Store, StoreError, shares::Shares};
 
 #[derive(Default)]
 struct State {
@@ -23,6 +23,8 @@ struct State {
     epoch: u64,
     nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
     events: BTreeMap<u64, Arc<Event>>,
+    shares: Shares,
+    dropped: u64,
     decisions: u64,
     access: Arc<Access>,
     policy: Policy,
@@ -85,9 +87,10 @@ impl Store for Memory {
             state
                 .nodes
                 .extend(batch.nodes.iter().map(|node| (node.id(), Arc::clone(node))));
-            state
-                .events
-                .extend(batch.events.iter().map(|event| (event.sequence, Arc::clone(event))));
+            for event in &batch.events {
+                state.shares.add(&event.subject(), event.sequence);
+                state.events.insert(event.sequence, Arc::clone(event));
+            }
             state.policy = batch.policy.unwrap_or(state.policy);
             state.restored = batch.restored.or(state.restored);
             for (name, record) in &batch.workloads {
@@ -108,7 +111,18 @@ impl Store for Memory {
             }
         }
         while state.events.len() as u64 > self.retention.events {
-            state.events.pop_first();
+            let Some((subject, oldest)) = state
+                .shares
+                .loudest()
+                .map(|(subject, oldest)| (subject.to_owned(), oldest))
+            else {
+                break;
+            };
+            state.events.remove(&oldest);
+            state.dropped = state.dropped.max(oldest);
+            let next = state.events.values().find(|event| event.subject() == subject);
+            let next = next.map(|event| event.sequence);
+            state.shares.remove_oldest(&subject, next);
         }
         Ok(())
     }
@@ -136,7 +150,8 @@ impl History for Memory {
             .take(most)
             .map(|(_, event)| (**event).clone())
             .collect();
-        Ok((events, state.events.first_key_value().map_or(0, |(&number, _)| number)))
+        let oldest = state.events.first_key_value();
+        Ok((events, oldest.map_or(0, |(&number, _)| number.max(state.dropped + 1))))
     }
 
     fn events_of(&self, node: NodeId, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {

@@ -5,6 +5,7 @@ mod embedded;
 mod file;
 #[cfg(test)]
 mod memory;
+mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -91,7 +92,7 @@ pub(crate) struct SealEntry {
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retention {
-    /// Events. More: longer memory for `events` and `why`, about 500 bytes each.
+    /// Events, of all subjects together. More: longer memory for `events` and `why`, about 500 bytes each.
     pub(crate) events: u64,
     /// Snapshots, by count.
     pub(crate) snapshots: u64,
@@ -116,7 +117,8 @@ pub(crate) trait Store: Send {
 
 /// What readers are served from; may be used while the owner writes.
 pub(crate) trait History: Send + Sync {
-    /// At most `most` events from number `from` on, and the number of the oldest that is kept (0 when none is).
+    /// At most `most` events from number `from` on, and the number from which on every event is kept (0 when none is): of older ones
+    /// those of loud subjects are missing.
     fn events(&self, from: u64, most: usize) -> Result<(Vec<Event>, u64), StoreError>;
 
     /// At most `most` events about `node` with numbers below `before`, newest first.

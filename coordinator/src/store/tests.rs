@@ -65,6 +65,7 @@ fn event(sequence: u64, node: Option<NodeId>) -> Arc<Event> {
         node_name: String::new(),
         summary: String::new(),
         body,
+        times: 1,
     })
 }
 
@@ -225,6 +226,83 @@ fn behaves(mut store: impl Store) {
         store.commit(1, &[batch(&[], 13..=13)]),
         Err(StoreError::Fenced { .. })
     ));
+}
+
+/// An event about a workload.
+fn of_work(sequence: u64, workload: &str) -> Arc<Event> {
+    let mut about = Event::clone(&event(sequence, Some(Uuid([1; 16]))));
+    about.body = EventBody::Workload {
+        workload: workload.to_owned(),
+        assignment: None,
+        by: String::new(),
+    };
+    Arc::new(about)
+}
+
+/// One loud subject keeps what the others leave, and the others theirs.
+fn shares(store: &mut impl Store) {
+    store.load(CLUSTER).unwrap();
+    let quiet = [of_work(1, "quiet"), event(2, Some(Uuid([2; 16]))), event(3, None)];
+    let commit = |store: &mut _, events: Vec<Arc<Event>>| {
+        let batch = Batch {
+            events,
+            ..Batch::default()
+        };
+        Store::commit(store, 1, &[batch]).unwrap();
+    };
+    commit(store, quiet.to_vec());
+    let mut sequence = 3;
+    for _ in 0..40 {
+        let loud = (0..50).map(|_| {
+            sequence += 1;
+            of_work(sequence, "loud")
+        });
+        let loud = loud.collect();
+        commit(store, loud);
+    }
+    let history = store.history();
+    let (events, complete_from) = history.events(0, 1_000).unwrap();
+    assert_eq!(events.len(), 100);
+    let kept: Vec<u64> = events.iter().map(|event| event.sequence).collect();
+    assert_eq!(kept[..3], [1, 2, 3]);
+    assert_eq!(kept[3..], (1_907..=2_003).collect::<Vec<u64>>());
+    assert_eq!(complete_from, 1_907, "between 3 and this some are missing");
+    assert_eq!(history.events_of_work("quiet", u64::MAX, 9).unwrap().len(), 1);
+    assert_eq!(history.events_of(Uuid([2; 16]), u64::MAX, 9).unwrap().len(), 1);
+    assert_eq!(history.events_of_work("loud", u64::MAX, 1_000).unwrap().len(), 97);
+    // A second one that is as loud takes from the first, and not from the others.
+    let second = (2_004..=2_100).map(|sequence| of_work(sequence, "second"));
+    commit(store, second.collect());
+    let of = |workload: &str| history.events_of_work(workload, u64::MAX, 1_000).unwrap().len();
+    assert_eq!((of("quiet"), of("loud") + of("second")), (1, 97));
+    assert!(
+        of("loud").abs_diff(of("second")) <= 1,
+        "{} {}",
+        of("loud"),
+        of("second")
+    );
+}
+
+#[test]
+fn a_loud_subject_does_not_push_out_the_others_events() {
+    shares(&mut Memory::new(retention(100, 3)));
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Embedded::open(directory.path(), retention(100, 3)).unwrap();
+    shares(&mut store);
+    let (before, oldest) = store.history().events(0, 1_000).unwrap();
+    drop(store);
+    // The same after a restart, which counts anew.
+    let mut store = Embedded::open(directory.path(), retention(100, 3)).unwrap();
+    store.load(CLUSTER).unwrap();
+    assert_eq!(store.history().events(0, 1_000).unwrap(), (before, oldest));
+    let batch = Batch {
+        events: (2_101..=2_200).map(|sequence| of_work(sequence, "third")).collect(),
+        ..Batch::default()
+    };
+    store.commit(2, &[batch]).unwrap();
+    let history = store.history();
+    assert_eq!(history.events_of_work("quiet", u64::MAX, 9).unwrap().len(), 1);
+    assert_eq!(history.events_of_work("third", u64::MAX, 999).unwrap().len(), 33);
 }
 
 #[test]

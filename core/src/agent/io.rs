@@ -31,6 +31,13 @@ pub enum Input {
         /// Why, for people.
         reason: String,
     },
+    /// Something that came by the transport cannot be read: it is too large, or no message.
+    Unreadable {
+        /// Which.
+        conn: ConnId,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The coordinator said something.
     Message {
         /// The transport it came by.

@@ -33,6 +33,7 @@ use crate::{
     mesh::{Coordinate, REPORTS},
     node::{ConnId, Facts, Hello},
     telemetry::{Channel, Reading, load},
+    text::{SENTENCE, shortened},
     time::{Time, WallClock, WallTime},
     timer::{Kinds, Timers},
     workload::{Assigned, Status},
@@ -43,6 +44,13 @@ const BACKOFF_MIN: Duration = Duration::from_millis(250);
 
 /// The longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
+
+/// The waits after sessions that ended over what was said in them: the same would be said again.
+const UNREADABLE_MIN: Duration = Duration::from_secs(1);
+const UNREADABLE_MAX: Duration = Duration::from_secs(60);
+
+/// A session that stood for so long was no failure, however it ended.
+const LASTED: Duration = Duration::from_secs(60);
 
 /// How long the coordinator may take to answer a hello.
 const OPENING: Duration = Duration::from_secs(10);
@@ -154,6 +162,7 @@ enum Phase {
 #[derive(Debug)]
 struct Live {
     conn: ConnId,
+    since: Time,
     session: u64,
     sequence: u64,
     acknowledged: (u64, u64),
@@ -175,6 +184,9 @@ pub struct Agent {
     attempts: u64,
     /// Attempts since the last session that stood.
     failures: u32,
+    /// Sessions in a row that ended over what was said in them, and what this agent could not read in the last one.
+    unreadable: u32,
+    last_failure: String,
     address: usize,
     epoch: u64,
     interval: Duration,
@@ -205,6 +217,8 @@ impl Agent {
             phase: Phase::Waiting,
             attempts: 0,
             failures: 0,
+            unreadable: 0,
+            last_failure: String::new(),
             address: 0,
             epoch: 0,
             interval: Duration::from_secs(2),
@@ -234,6 +248,7 @@ impl Agent {
             Input::WallClock(wall) => self.wall.set(now, wall),
             Input::Connected { conn } => self.connected(conn),
             Input::Closed { conn, reason } => self.closed(conn, reason),
+            Input::Unreadable { conn, detail } => self.unreadable(conn, &detail),
             Input::Message { conn, message } => self.message(conn, message),
             Input::Measured(reading) => self.measured(&reading),
             Input::Probed { target, outcome } => self.probed(target, outcome),
@@ -353,6 +368,7 @@ impl Agent {
             channels: Channel::ALL.into_iter().map(Some).collect(),
             instance: self.config.instance,
             machine: self.config.machine,
+            last_failure: self.last_failure.clone(),
         };
         self.effects.push_back(Effect::Send {
             conn,
@@ -386,17 +402,51 @@ impl Agent {
 
     /// The session, or the attempt at one, is over: the next one follows after a jittered wait.
     fn lose(&mut self, reason: String, retry_after: Option<Duration>) {
-        let address = self.address();
-        if matches!(std::mem::replace(&mut self.phase, Phase::Waiting), Phase::Live(_)) {
-            self.adrift();
-        }
-        self.address = self.address.wrapping_add(1);
+        self.end_session();
         let limit = BACKOFF_MAX.min(BACKOFF_MIN * 2u32.saturating_pow(self.failures.min(16)));
         self.failures = self.failures.saturating_add(1);
         // Full jitter, as agents that lost one coordinator must not come back in step; what the coordinator asks for is
         // a lower bound.
         let jitter = limit.mul_f64(self.rng.random_range(0.0..1.0));
-        let retry_in = retry_after.unwrap_or_default() + jitter;
+        self.try_again(reason, retry_after.unwrap_or_default() + jitter);
+    }
+
+    /// Something came that cannot be read. It would come again at once.
+    fn unreadable(&mut self, conn: ConnId, detail: &str) {
+        if self.conn() != Some(conn) {
+            return;
+        }
+        self.effects.push_back(Effect::Close { conn });
+        let reason = shortened(
+            &format!("the coordinator sent what cannot be read here: {detail}"),
+            SENTENCE,
+        );
+        self.lose_over_content(reason.clone(), None);
+        self.last_failure = reason;
+    }
+
+    /// The session ended over what was said in it, by one side or the other: the waits are long, and grow until a session lasts.
+    fn lose_over_content(&mut self, reason: String, retry_after: Option<Duration>) {
+        self.end_session();
+        let limit = UNREADABLE_MAX.min(UNREADABLE_MIN * 2u32.saturating_pow(self.unreadable.min(16)));
+        self.unreadable = self.unreadable.saturating_add(1);
+        let jittered = limit.mul_f64(self.rng.random_range(0.5..1.0));
+        self.try_again(reason, retry_after.unwrap_or_default() + jittered);
+    }
+
+    fn end_session(&mut self) {
+        let Phase::Live(live) = std::mem::replace(&mut self.phase, Phase::Waiting) else {
+            return;
+        };
+        if self.now.since(live.since) >= LASTED {
+            (self.unreadable, self.last_failure) = (0, String::new());
+        }
+        self.adrift();
+    }
+
+    fn try_again(&mut self, reason: String, retry_in: Duration) {
+        let address = self.address();
+        self.address = self.address.wrapping_add(1);
         self.reconnect += 1;
         self.timers.set(self.now + retry_in, Timer::Reconnect(self.reconnect));
         self.effects.push_back(Effect::Tell(Notice::Lost {
@@ -463,6 +513,7 @@ impl Agent {
         } = welcome;
         let live = Live {
             conn,
+            since: self.now,
             session,
             sequence: 0,
             acknowledged: (0, 0),
@@ -503,9 +554,14 @@ impl Agent {
         ) {
             self.end_membership();
         }
+        let over_content = matches!(refused.reason, RefusalReason::Invalid | RefusalReason::Unreadable);
         self.effects.push_back(Effect::Tell(Notice::Refused(refused)));
         self.effects.push_back(Effect::Close { conn });
-        self.lose(format!("refused: {reason}"), retry_after);
+        let reason = format!("refused: {reason}");
+        match over_content {
+            true => self.lose_over_content(reason, retry_after),
+            false => self.lose(reason, retry_after),
+        }
     }
 
     /// Has the host read, and the next heartbeat come in time.

@@ -521,3 +521,114 @@ proptest! {
         prop_assert!(rig.connects().len() > before);
     }
 }
+
+fn seal(rig: &mut Rig, conn: u64, cycle: u64) {
+    let mut sealer = Sealer::new(CLUSTER, &[7; 32], [0; 32]);
+    let seal = Arc::new(sealer.seal(3, cycle, b""));
+    rig.message(conn, Message::Seal { seal, heard: 0 });
+}
+
+/// The waits that an agent told of.
+fn waits(rig: &Rig) -> Vec<Duration> {
+    let wait = |effect: &Effect| match effect {
+        Effect::Tell(Notice::Lost { retry_in, .. }) => Some(*retry_in),
+        _ => None,
+    };
+    rig.effects.iter().filter_map(wait).collect()
+}
+
+/// What the newest hello says of the session before.
+fn last_failure(rig: &Rig) -> String {
+    let hello = |effect: &Effect| match effect {
+        Effect::Send {
+            report: Report::Hello(hello),
+            ..
+        } => Some(hello.last_failure.clone()),
+        _ => None,
+    };
+    rig.effects.iter().rev().find_map(hello).unwrap()
+}
+
+#[test]
+fn a_session_that_ends_over_its_content_is_told_and_waited_for_longer_each_time() {
+    let mut rig = Rig::live();
+    assert_eq!(last_failure(&rig), "");
+    for session in 1..=10 {
+        let detail = format!("{} bytes", "7".repeat(2_000));
+        let conn = ConnId(session);
+        rig.input(Input::Unreadable { conn, detail });
+        // The transport's end follows, and is no news.
+        let reason = "over".to_owned();
+        rig.input(Input::Closed { conn, reason });
+        let wait = *waits(&rig).last().unwrap();
+        let limit = Duration::from_secs(60).min(SECOND * 2u32.pow(session as u32 - 1));
+        assert!(limit / 2 <= wait && wait <= limit, "{wait:?} after session {session}");
+        rig.pass(wait);
+        rig.input(Input::Connected {
+            conn: ConnId(session + 1),
+        });
+        assert!(last_failure(&rig).starts_with("the coordinator sent what cannot be read here: 777"));
+        assert!(last_failure(&rig).len() <= 512);
+        rig.welcome(session + 1);
+    }
+    assert_eq!(waits(&rig).len(), 10);
+    // A session that lasts is no failure: the next one begins as the first did.
+    for cycle in 1..=12 {
+        rig.pass(SECOND * 6);
+        seal(&mut rig, 11, cycle);
+    }
+    let reason = "connection reset".to_owned();
+    rig.input(Input::Closed {
+        conn: ConnId(11),
+        reason,
+    });
+    assert!(*waits(&rig).last().unwrap() <= Duration::from_millis(250));
+    rig.pass(SECOND);
+    rig.input(Input::Connected { conn: ConnId(12) });
+    assert_eq!(last_failure(&rig), "");
+}
+
+#[test]
+fn what_the_coordinator_cannot_accept_is_not_said_again_at_once() {
+    let mut rig = Rig::live();
+    for session in 1..=6 {
+        let refused = Refused {
+            reason: RefusalReason::Invalid,
+            detail: "heartbeat.load: 7 is not between 0 and 1".to_owned(),
+            retry_after: None,
+        };
+        rig.message(session, Message::Refused(refused));
+        let wait = *waits(&rig).last().unwrap();
+        rig.pass(wait);
+        rig.input(Input::Connected {
+            conn: ConnId(session + 1),
+        });
+        rig.welcome(session + 1);
+    }
+    let all: Duration = waits(&rig).iter().sum();
+    assert!(all >= Duration::from_millis(31_500), "{all:?} for six");
+}
+
+#[test]
+fn a_declaration_that_is_not_accepted_is_told_as_one_that_failed() {
+    let mut rig = Rig::live();
+    let refused = vec![(AssignmentId(9), "spec.near: too long".to_owned())];
+    let work = Work {
+        refused,
+        ..Work::default()
+    };
+    rig.message(1, Message::Work(Box::new(work)));
+    let told = rig.effects.iter().find_map(|effect| match effect {
+        Effect::Send {
+            report: Report::Instances { instances, .. },
+            ..
+        } => instances.first().cloned(),
+        _ => None,
+    });
+    let (id, status) = told.unwrap();
+    assert_eq!(
+        (id, status.phase, status.complete),
+        (AssignmentId(9), crate::workload::Phase::Ended, false)
+    );
+    assert!(status.detail.contains("spec.near"), "{}", status.detail);
+}

@@ -133,13 +133,20 @@ impl Agent {
                 },
             );
         }
+        for (id, reason) in told.refused {
+            self.not_here(
+                id,
+                false,
+                format!("its declaration cannot be accepted by its agent: {reason}"),
+            );
+        }
         for (id, reason) in told.stop {
             match self.work.local.get_mut(&id) {
                 Some(local) => {
                     local.halted = true;
                     self.effects.push_back(Effect::Halt { id, reason });
                 }
-                None => self.not_here(id, reason),
+                None => self.not_here(id, true, reason),
             }
         }
         for id in told.forget {
@@ -173,13 +180,13 @@ impl Agent {
         }
     }
 
-    /// What is to end is not here: that is said, as of one that has ended.
-    fn not_here(&mut self, id: AssignmentId, detail: String) {
+    /// What is to end is not here, or what is to run cannot be: that is said, as of one that has ended.
+    fn not_here(&mut self, id: AssignmentId, complete: bool, detail: String) {
         let Some(conn) = self.live_conn() else { return };
         let status = Status {
             phase: Phase::Ended,
             since: self.wall.at(self.now),
-            complete: true,
+            complete,
             detail,
             ..Status::default()
         };

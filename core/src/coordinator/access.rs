@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Answer, Coordinator, Denial, Refusal, RefusalReason, Refused, TokenProblem};
+use super::{
+    Answer, Coordinator, Denial, Refusal, RefusalReason, Refused, TokenProblem,
+    repeats::{Repeating, Told},
+};
 use crate::{
     access::{
         Access, Credential, Enrolment, Identity, OPERATORS, OperatorRecord, Role, Ruling, TOKENS, TokenRecord, USES,
@@ -289,8 +292,13 @@ impl Coordinator {
 
     /// Tells the operator of two that claim to be one node.
     pub(super) fn impostor(&mut self, index: NodeIndex, detail: String) {
-        let summary = format!("{}: {detail}", self.registry[index].name());
-        self.record(Some(index), summary, EventBody::Impostor { detail });
+        let told = Told {
+            node: Some(index),
+            what: self.registry[index].name().to_owned(),
+            detail: detail.clone(),
+            body: EventBody::Impostor { detail },
+        };
+        self.record_repeating(Repeating::Impostor(index), 1, told);
     }
 
     pub(super) fn create_token(&mut self, token: TokenRecord, ttl: Duration, by: &str) -> Result<Answer, Refusal> {

@@ -40,6 +40,7 @@ impl Coordinator {
     }
 
     fn run_cycle(&mut self) {
+        self.record_repeated(false);
         self.cycle += 1;
         self.forget_stage();
         let (sample, telemetry) = self.telemetry_stage();

@@ -195,6 +195,7 @@ impl Coordinator {
         if record.admission == Admission::Revoked {
             self.bar(&record);
         }
+        self.forget_repeating(index);
         self.drop_node(index, record.id());
         self.let_go(index);
         event

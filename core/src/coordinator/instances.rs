@@ -9,22 +9,29 @@ use std::{
     time::Duration,
 };
 
-use super::{Answer, Coordinator, Message, Refusal, RequestId, Timer, Work, staging::Then};
+use super::{
+    Answer, Coordinator, Message, Refusal, RequestId, Timer,
+    parcels::Parcels,
+    repeats::{Repeating, Told},
+    staging::Then,
+};
 use crate::{
     event::EventBody,
+    limits,
     node::{ConnId, Eligibility, Liveness, NodeIndex},
     placement::{Presence, backoff},
     standing::SINGLETON,
+    text::Quoted,
     time::Time,
-    workload::{Assigned, AssignmentId, End, Exit, Goal, Phase, Status, log},
+    workload::{Assigned, AssignmentId, End, Exit, Goal, Phase, Status, Table, log},
 };
 
-/// Instances that one message assigns at most, and messages that a node is sent at once.
-const ASSIGNED: usize = 32;
-const MESSAGES: usize = 8;
-
-/// When a node that was sent so much is sent the rest.
+/// When a node that was sent as much as goes at once is sent the rest.
 const MORE: Duration = Duration::from_millis(50);
+
+/// Bytes about work that all nodes together are sent within [`MORE`]; the rest follows in the next. More: a wave of large declarations
+/// takes more memory at once; less: it takes longer to reach all.
+const OF_ALL: usize = 32 * 1024 * 1024;
 
 /// Questions for what instances wrote, under way at most; and how long one may take.
 const READS: usize = 256;
@@ -72,8 +79,11 @@ pub(super) struct Dialogue {
 #[derive(Debug, Default)]
 pub(super) struct Dialogues {
     pub(super) nodes: BTreeMap<NodeIndex, Dialogue>,
-    /// Nodes that are to be told more, later.
+    /// Nodes that are to be told more, later, and whether a timer for that runs.
     more: BTreeSet<NodeIndex>,
+    waiting: bool,
+    /// When it was last begun to count what all nodes are sent, and how much that was since.
+    sent: (Time, usize),
     /// Nodes whose last session ended before they had said what their instances are for.
     pub(super) unsaid: BTreeSet<NodeIndex>,
     /// Who waits for what an instance wrote, and since when.
@@ -112,6 +122,51 @@ impl Dialogue {
         self.asked.extend(&ask);
         ask
     }
+}
+
+/// Fills messages with what a node is to hear; whether something is left for later.
+fn fill(parcels: &mut Parcels, dialogue: &mut Dialogue, table: &Table, index: NodeIndex) -> bool {
+    parcels.describe(dialogue.ask());
+    while let Some(&id) = dialogue.forget.first() {
+        if !parcels.forget(id) {
+            return true;
+        }
+        dialogue.forget.pop_first();
+    }
+    while let Some(&id) = dialogue.again.first() {
+        if !parcels.stop(id, "it was taken for ended") {
+            return true;
+        }
+        dialogue.again.pop_first();
+    }
+    for held in table.of_node(index) {
+        let id = held.record.id;
+        match held.record.goal {
+            Goal::Run if held.durable && !dialogue.told.contains(&id) && !dialogue.assigned.contains(&id) => {
+                let Some(spec) = table.spec_of(&held.record) else {
+                    continue;
+                };
+                let assigned = Assigned {
+                    id,
+                    slot: held.record.slot,
+                    revision: held.record.revision,
+                    spec: Arc::clone(spec),
+                };
+                if !parcels.assign(assigned) {
+                    return true;
+                }
+                dialogue.assigned.insert(id);
+            }
+            Goal::Stop if !dialogue.stopped.contains(&id) => {
+                if !parcels.stop(id, &held.record.stop_reason) {
+                    return true;
+                }
+                dialogue.stopped.insert(id);
+            }
+            _ => {}
+        }
+    }
+    false
 }
 
 impl Coordinator {
@@ -168,9 +223,18 @@ impl Coordinator {
         }
         if foreign {
             if dialogue.foreign.len() < FOREIGN && dialogue.foreign.insert(id) {
-                let name = self.registry[index].name().to_owned();
-                let detail = format!("{name} has instance {id}, which was never given to it; it is left alone");
-                self.record_instance(Some(index), "", id, detail);
+                let name = self.registry[index].name();
+                let told = Told {
+                    node: Some(index),
+                    what: format!("{name} has instance {id}, which was never given to it; it is left alone"),
+                    detail: String::new(),
+                    body: EventBody::Workload {
+                        workload: String::new(),
+                        assignment: Some(id),
+                        by: String::new(),
+                    },
+                };
+                self.record_repeating(Repeating::Foreign(index, id), 1, told);
             }
             return;
         }
@@ -201,17 +265,28 @@ impl Coordinator {
         let news = held.status.phase != status.phase
             || held.status.healthy != status.healthy
             || held.status.restarts != status.restarts;
-        let crashed =
-            status.restarts > held.status.restarts && held.record.goal == Goal::Run && status.phase != Phase::Ended;
+        let runs = held.record.goal == Goal::Run && status.phase != Phase::Ended;
+        let crashed = match runs {
+            true => status.restarts.saturating_sub(held.status.restarts),
+            false => 0,
+        };
         let ended = status.phase == Phase::Ended;
         held.status = status;
-        let (workload, index) = (Arc::clone(&held.record.workload), held.index);
-        let name = format!("{workload}.{}", held.record.slot);
+        let (workload, slot, index) = (Arc::clone(&held.record.workload), held.record.slot, held.index);
+        let name = format!("{workload}.{slot}");
         let detail = held.status.detail.clone();
-        if crashed {
-            let node = self.registry[index].name().to_owned();
-            let detail = format!("{name} on {node} is started again: {detail}");
-            self.record_instance(Some(index), &workload, id, detail);
+        if crashed > 0 {
+            let told = Told {
+                node: Some(index),
+                what: format!("{name} on {} is started again", self.registry[index].name()),
+                detail,
+                body: EventBody::Workload {
+                    workload: workload.to_string(),
+                    assignment: Some(id),
+                    by: String::new(),
+                },
+            };
+            self.record_repeating(Repeating::Restart(Arc::clone(&workload), slot), crashed, told);
         }
         if ended {
             self.instance_ended(id);
@@ -264,8 +339,20 @@ impl Coordinator {
             (false, true) => "was stopped",
             (false, false) => "is over",
         };
-        let detail = format!("{workload}.{slot} on {node} {how}: {}", status.detail);
-        self.record_instance(Some(index), &workload, id, detail);
+        let told = Told {
+            node: Some(index),
+            what: format!("{workload}.{slot} on {node} {how}"),
+            detail: status.detail,
+            body: EventBody::Workload {
+                workload: workload.to_string(),
+                assignment: Some(id),
+                by: String::new(),
+            },
+        };
+        match failed {
+            true => self.record_repeating(Repeating::Failure(Arc::clone(&workload), slot), 1, told),
+            false => self.record_told(told),
+        }
         self.dirty(workload);
         self.room_changed();
         if self.registry[index].record.eligibility == Eligibility::Draining
@@ -376,55 +463,37 @@ impl Coordinator {
         if dialogue.session != session || !dialogue.complete {
             return;
         }
-        let mut messages = Vec::new();
-        let mut work = Work {
-            forget: std::mem::take(&mut dialogue.forget).into_iter().collect(),
-            describe: dialogue.ask(),
-            ..Work::default()
-        };
-        for held in self.table.of_node(index) {
-            let id = held.record.id;
-            match held.record.goal {
-                Goal::Run if held.durable && !dialogue.told.contains(&id) && !dialogue.assigned.contains(&id) => {
-                    let Some(spec) = self.table.spec_of(&held.record) else {
-                        continue;
-                    };
-                    if messages.len() >= MESSAGES {
-                        self.dialogues.more.insert(index);
-                        self.timers.set(self.now + MORE, Timer::Tell);
-                        break;
-                    }
-                    dialogue.assigned.insert(id);
-                    work.assign.push(Assigned {
-                        id,
-                        slot: held.record.slot,
-                        revision: held.record.revision,
-                        spec: Arc::clone(spec),
-                    });
-                }
-                Goal::Stop if dialogue.stopped.insert(id) => {
-                    work.stop.push((id, held.record.stop_reason.clone()));
-                }
-                _ => {}
-            }
-            if work.assign.len() >= ASSIGNED {
-                messages.push(std::mem::take(&mut work));
-            }
+        if self.now >= self.dialogues.sent.0 + MORE {
+            self.dialogues.sent = (self.now, 0);
         }
-        for id in std::mem::take(&mut dialogue.again) {
-            work.stop.push((id, "it was taken for ended".to_owned()));
+        let left = OF_ALL.saturating_sub(self.dialogues.sent.1);
+        if left < limits::NODE_MESSAGE {
+            self.tell_later(index);
+            return;
         }
+        let mut parcels = Parcels::new();
+        let more = fill(&mut parcels, dialogue, &self.table, index);
         // The first says that what the agent told of was heard, also when there is nothing else to say.
-        if work != Work::default() || !std::mem::replace(&mut dialogue.answered, true) {
-            messages.push(work);
-        }
-        for work in messages {
+        let anyway = !std::mem::replace(&mut dialogue.answered, true);
+        self.dialogues.sent.1 += parcels.bytes();
+        for work in parcels.close(anyway) {
             self.send(conn, Message::Work(Box::new(work)));
+        }
+        if more {
+            self.tell_later(index);
+        }
+    }
+
+    fn tell_later(&mut self, index: NodeIndex) {
+        self.dialogues.more.insert(index);
+        if !std::mem::replace(&mut self.dialogues.waiting, true) {
+            self.timers.set(self.now + MORE, Timer::Tell);
         }
     }
 
     /// Tells those who were to be told more.
     pub(super) fn tell_more(&mut self) {
+        self.dialogues.waiting = false;
         for index in std::mem::take(&mut self.dialogues.more) {
             self.tell(index);
         }
@@ -524,7 +593,10 @@ impl Coordinator {
     pub(super) fn give_up_reading(&mut self, number: u64) {
         if let Some((request, index, _)) = self.dialogues.reads.remove(&number) {
             let node = self.registry[index].name();
-            let answer = Err(Refusal::Log(format!("node {node:?} does not answer: try again")));
+            let answer = Err(Refusal::Log(format!(
+                "node {} does not answer: try again",
+                Quoted(node)
+            )));
             self.effects.push_back(super::Effect::Reply { request, answer });
         }
     }

@@ -70,6 +70,13 @@ pub enum Input {
         /// What is wrong.
         detail: String,
     },
+    /// Something that came by the transport cannot be read: it is too large, or no message.
+    Unreadable {
+        /// The transport it came by.
+        conn: ConnId,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The transport ended.
     Closed {
         /// Which.
@@ -119,6 +126,8 @@ pub enum Input {
         conn: ConnId,
         /// What they were told to run.
         instances: Vec<Assigned>,
+        /// Those whose declarations cannot be accepted, and why.
+        refused: Vec<(AssignmentId, String)>,
     },
     /// What an instance wrote.
     Log {
@@ -249,6 +258,8 @@ pub enum Message {
 pub struct Work {
     /// To be started, unless it runs.
     pub assign: Vec<Assigned>,
+    /// Of those that were to be started, what the agent cannot accept, and why. Never sent.
+    pub refused: Vec<(AssignmentId, String)>,
     /// To be ended, and why.
     pub stop: Vec<(AssignmentId, String)>,
     /// That these ended is known; nothing of them need be kept.
@@ -306,6 +317,8 @@ pub enum RefusalReason {
     Disputed,
     /// The node's admission changed: a new session says to what.
     Readmitted,
+    /// A message could not be read.
+    Unreadable,
     /// The coordinator shuts down.
     Shutdown,
     /// A limit is reached.

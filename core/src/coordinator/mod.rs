@@ -13,9 +13,11 @@ mod instances;
 mod io;
 mod liveness;
 mod orphans;
+mod parcels;
 mod preempt;
 mod rebalance;
 mod relay;
+mod repeats;
 mod restored;
 mod session;
 mod staging;
@@ -169,6 +171,7 @@ pub struct Coordinator {
     agenda: workloads::Agenda,
     steering: autonomy::Steering,
     dialogues: instances::Dialogues,
+    repeats: repeats::Repeats,
     restored: Option<Restored>,
     /// The load that nodes are expected to have, in hundredths.
     outlooks: BTreeMap<NodeIndex, u32>,
@@ -218,6 +221,7 @@ impl Coordinator {
             agenda: workloads::Agenda::default(),
             steering: autonomy::Steering::new(durable.policy),
             dialogues: instances::Dialogues::default(),
+            repeats: repeats::Repeats::default(),
             restored: durable.restored,
             outlooks: BTreeMap::new(),
             last_seal: durable.last_snapshot,
@@ -258,6 +262,7 @@ impl Coordinator {
             } => self.directive_update(conn, id, state, &detail),
             Input::Goodbye { conn, reason } => self.goodbye(conn, &reason),
             Input::Invalid { conn, detail } => self.invalid(conn, detail),
+            Input::Unreadable { conn, detail } => self.unreadable(conn, &detail),
             Input::Closed { conn, by_peer } => self.closed(conn, by_peer),
             Input::Evidence {
                 conn,
@@ -272,7 +277,11 @@ impl Coordinator {
                 incarnation,
             } => self.question(conn, number, asker, incarnation),
             Input::Instances { conn, instances, all } => self.instances(conn, instances, all),
-            Input::Described { conn, instances } => self.described(conn, instances),
+            Input::Described {
+                conn,
+                instances,
+                refused,
+            } => self.described(conn, instances, refused),
             Input::Log { conn, chunk } => self.log_read(conn, chunk),
             Input::Command { request, command, by } => self.command(request, command, &by),
             Input::Committed => self.committed(),
@@ -354,6 +363,7 @@ impl Coordinator {
             self.send(conn, Message::Refused(refused.clone()));
             self.effects.push_back(Effect::Close { conn });
         }
+        self.record_repeated(true);
         let version = self.config.version.to_string();
         let body = EventBody::Coordinator {
             started: false,

@@ -44,7 +44,7 @@ impl Adoption {
 
 impl Coordinator {
     /// An agent says what some of its instances are for.
-    pub(super) fn described(&mut self, conn: ConnId, instances: Vec<Assigned>) {
+    pub(super) fn described(&mut self, conn: ConnId, instances: Vec<Assigned>, refused: Vec<(AssignmentId, String)>) {
         let Some(index) = self.witness(conn, "described") else {
             return;
         };
@@ -58,6 +58,18 @@ impl Coordinator {
                 && self.table.held(id).is_none()
             {
                 self.take_in(index, assigned, status);
+            }
+        }
+        for (id, reason) in refused {
+            let Some(dialogue) = self.dialogues.nodes.get_mut(&index) else {
+                return;
+            };
+            if dialogue.asked.remove(&id) && dialogue.strangers.remove(&id).is_some() {
+                let node = self.registry[index].name();
+                let detail = format!(
+                    "{node} has instance {id}, whose declaration cannot be accepted; it is left alone: {reason}"
+                );
+                self.record_instance(Some(index), "", id, detail);
             }
         }
         // There may be more to ask about.

@@ -3,12 +3,16 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
-    Coordinator, Effect, Heartbeat, Message, ProbePlan, RefusalReason, Refused, Timer, Welcome, staging::Then,
+    Coordinator, Effect, Heartbeat, Message, ProbePlan, RefusalReason, Refused, Timer, Welcome,
+    repeats::{Repeating, Told},
+    staging::Then,
 };
 use crate::{
     autonomy::Evidence,
+    event::EventBody,
     id::NodeId,
     node::{Admission, Cause, Claim, ConnId, Hello, Liveness, Node, NodeIndex, NodeRecord, Origin, Session},
+    text::{SENTENCE, shortened},
     time::Time,
 };
 
@@ -25,10 +29,13 @@ const PLAN_SOON: Duration = Duration::from_millis(100);
 const PLAN_LATER: Duration = Duration::from_secs(1);
 const SMALL: usize = 1_000;
 
-fn refused(reason: RefusalReason, detail: impl Into<String>, retry_after: Option<Duration>) -> Refused {
+/// Sessions that end over the same thing within so long of one another are one failure, told once.
+const CONTENT_AGAIN: Duration = Duration::from_secs(600);
+
+fn refused(reason: RefusalReason, detail: impl AsRef<str>, retry_after: Option<Duration>) -> Refused {
     Refused {
         reason,
-        detail: detail.into(),
+        detail: shortened(detail.as_ref(), SENTENCE),
         retry_after,
     }
 }
@@ -46,6 +53,9 @@ impl Coordinator {
             return;
         }
         let index = self.register(&hello);
+        if !hello.last_failure.is_empty() {
+            self.ended_over(index, &hello.last_failure);
+        }
         self.recognise(index, origin.proven, hello.machine, &origin.address);
         if let Some(old) = self.registry[index].session.take() {
             self.registry.detach(old.conn);
@@ -337,24 +347,68 @@ impl Coordinator {
     /// The session is gone and its node was not heard to leave.
     fn end_session(&mut self, index: NodeIndex, fact: &str) {
         let last_heard = self.last_heard(index);
+        let now = self.now;
+        let unreadable = self.registry[index].unreadable.as_ref();
+        let over = unreadable.filter(|(over, at)| over != fact && now.since(*at) < CONTENT_AGAIN);
+        let over =
+            over.map(|(over, _)| Evidence::new(self.wall_now(), "session", format!("an earlier one ended: {over}")));
         let was = self.registry[index].session.take();
         self.dialogues.end(index);
         self.registry[index].steady_since = None;
         // A node that is not online yet was just there, too: its hello was.
         let suspicious = matches!(self.registry[index].liveness, Liveness::Online | Liveness::Unseen);
         if suspicious && !self.stopping && was.is_some() {
-            let evidence = vec![last_heard, Evidence::new(self.wall_now(), "session", fact)];
+            let mut evidence = vec![last_heard, Evidence::new(self.wall_now(), "session", fact)];
+            evidence.extend(over);
             self.transition(index, Liveness::Suspect, Cause::SessionEnded, evidence);
         }
     }
 
     pub(super) fn invalid(&mut self, conn: ConnId, detail: String) {
+        self.over_content(
+            conn,
+            RefusalReason::Invalid,
+            "its agent sent something invalid",
+            &detail,
+        );
+    }
+
+    /// A message of the agent cannot be read.
+    pub(super) fn unreadable(&mut self, conn: ConnId, detail: &str) {
+        let what = "its agent sent what cannot be read here";
+        self.over_content(conn, RefusalReason::Unreadable, what, detail);
+    }
+
+    /// Ends a session over what was said in it.
+    fn over_content(&mut self, conn: ConnId, reason: RefusalReason, what: &str, detail: &str) {
         let index = self.registry.detach(conn);
-        let fact = format!("its agent sent something invalid: {detail}");
-        self.refuse(conn, refused(RefusalReason::Invalid, detail, None));
+        let fact = shortened(&format!("{what}: {detail}"), SENTENCE);
+        self.refuse(conn, refused(reason, detail, None));
         if let Some(index) = index {
+            self.ended_over(index, &fact);
             self.end_session(index, &fact);
         }
+    }
+
+    /// A node's session ended over what was said in it. That is told when it begins, and when it is another thing than before.
+    fn ended_over(&mut self, index: NodeIndex, fact: &str) {
+        let now = self.now;
+        let before = self.registry[index].unreadable.replace((fact.to_owned(), now));
+        if before.is_some_and(|(told, at)| told == fact && now.since(at) < CONTENT_AGAIN) {
+            return;
+        }
+        let told = Told {
+            node: Some(index),
+            what: format!(
+                "{}: its session ended over what was said in it",
+                self.registry[index].name()
+            ),
+            detail: fact.to_owned(),
+            body: EventBody::Session {
+                detail: fact.to_owned(),
+            },
+        };
+        self.record_repeating(Repeating::Session(index), 1, told);
     }
 
     /// A transport without a session said something: it never said hello, or its session is over. Of the latter the driver

@@ -88,6 +88,17 @@ impl Staging {
 impl Coordinator {
     /// Notes an event for the next batch; returns its number.
     pub(super) fn record(&mut self, node: Option<NodeIndex>, summary: String, body: EventBody) -> u64 {
+        self.record_times(node, summary, body, 1)
+    }
+
+    /// Notes an event that stands for `times` like it.
+    pub(super) fn record_times(
+        &mut self,
+        node: Option<NodeIndex>,
+        summary: String,
+        body: EventBody,
+        times: u32,
+    ) -> u64 {
         self.staging.last_event += 1;
         let sequence = self.staging.last_event;
         let (id, node_name) = node.map_or((None, String::new()), |index| {
@@ -104,6 +115,7 @@ impl Coordinator {
             node_name,
             summary,
             body,
+            times,
         };
         self.staging.batch.events.push(Arc::new(event));
         sequence

@@ -1,4 +1,5 @@
 mod access;
+mod bytes;
 mod commands;
 mod cycles;
 mod forget;

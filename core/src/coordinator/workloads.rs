@@ -41,7 +41,17 @@ impl Coordinator {
     /// Takes in what the store kept.
     pub(super) fn recall_work(&mut self, workloads: Vec<Arc<Workload>>, assignments: Vec<Arc<Assignment>>) {
         let now = self.now;
-        for record in workloads {
+        for mut record in workloads {
+            // What an earlier version accepted is told to agents as they accept it today.
+            if record
+                .revisions
+                .values()
+                .any(|spec| spec.restart != spec.restart.clamped())
+            {
+                for spec in Arc::make_mut(&mut record).revisions.values_mut() {
+                    *spec = Arc::new(Spec::clone(spec).clamped());
+                }
+            }
             if let Some(name) = record.spec().map(|spec| spec.name.clone()) {
                 self.table.declare(&name, record);
             }

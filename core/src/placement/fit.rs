@@ -8,6 +8,7 @@ use crate::{
     id::NodeId,
     mesh::Coordinate,
     node::{Admission, Eligibility, Liveness, NodeIndex, NodeRecord, PID_NAMESPACE},
+    text::Quoted,
     workload::{Constraint, Resources, Spec},
 };
 
@@ -109,7 +110,7 @@ pub enum Unfit {
     #[error("its agent does not tell whether it can contain what it runs (node.containment is not set)")]
     ContainmentUntold,
     /// A constraint is not met.
-    #[error("constraint on {0:?} is not met")]
+    #[error("constraint on {} is not met", Quoted(.0))]
     Constraint(String),
     /// Its agent does not let programs run as the user.
     #[error("its agent runs no program as {}, only as {permitted}: see `users` in its configuration", named(.declared))]

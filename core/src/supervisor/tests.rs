@@ -191,3 +191,30 @@ fn what_used_up_its_memory_says_so_and_the_next_end_does_not() {
     crash(&mut one, 3_016);
     assert_eq!(one.status().detail, "its process ended: exit status 1");
 }
+
+#[test]
+fn what_ends_at_once_again_and_again_waits_longer_whatever_is_declared() {
+    let mut one = supervisor(|spec| {
+        spec.restart = Restart {
+            attempts: u32::MAX,
+            window: Duration::from_secs(1),
+            backoff: Duration::ZERO,
+            backoff_max: Duration::ZERO,
+        };
+    });
+    let mut now = 0;
+    let mut waits = Vec::new();
+    for _ in 0..10 {
+        run(&mut one, now);
+        crash(&mut one, now + 10);
+        let due = one.poll_timeout().unwrap();
+        waits.push(due.since(at(now + 10)).as_millis());
+        now = due.0 / 1_000_000;
+        one.handle_timeout(due);
+    }
+    assert_eq!(waits, [50, 100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000]);
+    // One that ran for a while begins anew.
+    run(&mut one, now);
+    crash(&mut one, now + 60_000);
+    assert_eq!(one.poll_timeout(), Some(at(now + 60_050)));
+}

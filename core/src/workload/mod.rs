@@ -3,6 +3,7 @@
 pub mod log;
 mod record;
 mod secret;
+pub(crate) mod size;
 mod spec;
 mod status;
 mod table;

@@ -23,8 +23,12 @@ pub mod limits {
     pub const ENV: usize = 256;
     /// Bytes of a command, of one argument, of a variable's value.
     pub const TEXT: usize = 4_096;
+    /// Bytes of a user's name.
+    pub const USER: usize = 256;
     /// Bytes of arguments and environment together.
     pub const TEXTS: usize = 64 * 1024;
+    /// Bytes of an environment variable's name.
+    pub const VARIABLE: usize = 128;
     /// Constraints.
     pub const CONSTRAINTS: usize = 32;
     /// Values of one constraint.
@@ -33,6 +37,13 @@ pub mod limits {
     pub const PORTS: usize = 16;
     /// Health checks.
     pub const CHECKS: usize = 8;
+    /// Words of a check's command.
+    pub const CHECK_ARGS: usize = 64;
+    /// Bytes of a check's path.
+    pub const PATH: usize = 2_048;
+    /// The shortest wait before a program is started again. Shorter: a program that ends at once costs its host, the sessions and the
+    /// history more than it can be worth; longer: what crashes rarely is away for longer than it need be.
+    pub const BACKOFF: Duration = Duration::from_millis(50);
     /// A singleton's time to end.
     pub const SINGLETON_GRACE: Duration = Duration::from_secs(10);
     /// Thousandths of one CPU that a limit leaves at least: the kernel counts out no less than a millisecond in a tenth of a second.
@@ -174,6 +185,19 @@ pub struct Restart {
     pub backoff: Duration,
     /// Never longer than this.
     pub backoff_max: Duration,
+}
+
+impl Restart {
+    /// With waits within the bounds of today.
+    #[must_use]
+    pub fn clamped(self) -> Restart {
+        let backoff = self.backoff.max(limits::BACKOFF);
+        Restart {
+            backoff,
+            backoff_max: self.backoff_max.max(backoff),
+            ..self
+        }
+    }
 }
 
 /// How an instance's health is asked for.
@@ -344,6 +368,13 @@ impl Spec {
             && self.ports == other.ports
             && self.checks == other.checks
             && what(self) == what(other)
+    }
+
+    /// The declaration as it was accepted by an earlier version, within the bounds of today that can be set without asking.
+    #[must_use]
+    pub fn clamped(mut self) -> Spec {
+        self.restart = self.restart.clamped();
+        self
     }
 
     /// Instances that there should be; `None` for one on every node that fits.

@@ -217,3 +217,62 @@ fn values_of_an_environment_are_stored_and_never_formatted() {
     assert_eq!(spec.check_declared().unwrap_err().field, "env.PASSWORD");
     assert_eq!(spec.check(), Ok(()));
 }
+
+#[test]
+fn every_text_of_a_declaration_has_a_bound_and_so_has_the_whole() {
+    let long = |bytes: usize| "x".repeat(bytes);
+    let constraint = |key: String, values: Vec<String>| Constraint {
+        key,
+        operator: Operator::In,
+        values,
+    };
+    let check = |probe: Probe| Check {
+        probe,
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        failures: 3,
+    };
+    assert_eq!(refused(|spec| spec.spread = long(64)), "spread");
+    assert_eq!(refused(|spec| spec.near = long(64)), "near");
+    assert_eq!(refused(|spec| spec.user = long(257)), "user");
+    assert_eq!(refused(|spec| spec.directory = long(4_097)), "directory");
+    assert_eq!(
+        refused(|spec| spec.constraints = vec![constraint(long(64), vec![long(1)])]),
+        "constraints[0].key"
+    );
+    assert_eq!(
+        refused(|spec| spec.constraints = vec![constraint(long(1), vec![long(1), long(256)])]),
+        "constraints[0].values[1]"
+    );
+    assert_eq!(
+        refused(|spec| spec.affinity = vec![constraint(long(1), vec![long(1); 33])]),
+        "affinity[0].values"
+    );
+    assert_eq!(
+        refused(|spec| spec.checks = vec![check(Probe::Exec(vec![long(1); 65]))]),
+        "checks[0].exec"
+    );
+    assert_eq!(
+        refused(|spec| spec.checks = vec![check(Probe::Exec(vec![long(4_097)]))]),
+        "checks[0].exec[0]"
+    );
+    assert_eq!(
+        refused(|spec| spec.checks = vec![check(Probe::Http("http".to_owned(), long(2_049)))]),
+        "checks[0].http.path"
+    );
+    assert_eq!(
+        refused(|spec| spec.restart.backoff = Duration::from_millis(49)),
+        "restart.backoff"
+    );
+    let all = |spec: &mut Spec| {
+        spec.constraints = vec![constraint(long(63), vec![long(255); 32]); 32];
+    };
+    assert_eq!(refused(all), "all fields together, bytes");
+    let short = {
+        let mut spec = Spec::new("web", "/bin/web");
+        spec.restart.backoff = Duration::ZERO;
+        spec.restart.backoff_max = Duration::ZERO;
+        spec.clamped()
+    };
+    assert_eq!(short.check(), Ok(()), "what was accepted before is within the bounds");
+}

@@ -70,6 +70,13 @@ fn view(answer: &v1::ExplainNodeResponse, broken: &[v1::Invariant], names: &Name
         let mut fields = Fields::default();
         cluster::row(&mut fields, node);
         cluster::relayed(&mut fields, answer.relayed.as_ref());
+        if !answer.session_failure.is_empty() {
+            let age = text::age(answer.session_failure_time.as_ref());
+            fields.add(
+                "session ended",
+                format!("{age} ago, over what was said in it: {}", answer.session_failure),
+            );
+        }
         view += &fields.text();
     }
     match &answer.liveness {

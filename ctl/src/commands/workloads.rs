@@ -111,7 +111,8 @@ pub(crate) async fn delete(context: &Context, args: WorkloadArgs) -> Result<(), 
 pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
     let Some(change) = change else { return String::new() };
     let name = clean(&change.name);
-    let (starts, stops) = (change.starts.len() as u64, change.stops.len() as u64);
+    let starts = change.starts.len() as u64 + u64::from(change.more_starts);
+    let stops = change.stops.len() as u64 + u64::from(change.more_stops);
     let mut told = match (change.applied, change.changed) {
         (_, false) => format!("{name}: nothing differs from revision {}\n", change.revision),
         (true, true) => format!("{name}: revision {} (event {})", change.revision, change.event_sequence),
@@ -467,7 +468,11 @@ pub(crate) async fn what_if(context: &Context, args: WhatIfArgs) -> Result<(), F
         if answer.changes.is_empty() {
             return "nothing runs there\n".to_owned();
         }
-        let starts: usize = answer.changes.iter().map(|change| change.starts.len()).sum();
+        let starts: usize = answer
+            .changes
+            .iter()
+            .map(|change| change.starts.len() + change.more_starts as usize)
+            .sum();
         let slots = answer
             .changes
             .iter()

@@ -10,6 +10,7 @@ use crate::{
     node::{Admission, Eligibility, Labels},
     placement::{Score, Waiting},
     registry::NoSuchNode,
+    text::Quoted,
     workload::{AssignmentId, Spec, log},
 };
 
@@ -352,7 +353,7 @@ pub enum Refusal {
         reason: String,
     },
     /// It needs a session, and the node has none.
-    #[error("node {0:?} has no session: wait until it is online")]
+    #[error("node {} has no session: wait until it is online", Quoted(.0))]
     NoSession(String),
     /// It cannot be done yet; `detail` says what has to happen first.
     #[error("{detail}")]
@@ -363,7 +364,7 @@ pub enum Refusal {
         detail: String,
     },
     /// What it names is not there.
-    #[error("no {what} {name:?}")]
+    #[error("no {what} {}", Quoted(.name))]
     Unknown {
         /// A kind of thing.
         what: &'static str,
@@ -371,7 +372,7 @@ pub enum Refusal {
         name: String,
     },
     /// What it would make is there.
-    #[error("{what} {name:?} exists: revoke it first")]
+    #[error("{what} {} exists: revoke it first", Quoted(.name))]
     Exists {
         /// A kind of thing.
         what: &'static str,
@@ -379,7 +380,7 @@ pub enum Refusal {
         name: String,
     },
     /// It was meant for another revision.
-    #[error("workload {name:?} is at revision {now}, not {at}: somebody changed it; plan again")]
+    #[error("workload {} is at revision {now}, not {at}: somebody changed it; plan again", Quoted(.name))]
     Revision {
         /// The workload.
         name: String,

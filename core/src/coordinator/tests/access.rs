@@ -80,6 +80,7 @@ pub(super) fn hello_of(node: u8, incarnation: u64, instance: u8, machine: u8) ->
     Hello {
         instance: [instance; 16],
         machine: [machine; 32],
+        last_failure: String::new(),
         ..hello(node, incarnation, 0)
     }
 }

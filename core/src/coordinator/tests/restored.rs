@@ -139,7 +139,11 @@ impl Site {
             let described = described.filter_map(|id| self.known.iter().find(|known| known.id == *id).cloned());
             let instances: Vec<Assigned> = described.collect();
             if !instances.is_empty() {
-                self.rig.input(Input::Described { conn, instances });
+                self.rig.input(Input::Described {
+                    conn,
+                    instances,
+                    refused: Vec::new(),
+                });
             }
             let runs = work.assign.into_iter().map(|assigned| (assigned.id, running()));
             let ends = work.stop.into_iter().map(|(id, _)| (id, ended()));
@@ -447,7 +451,11 @@ fn numbers_that_were_never_given_out_are_not_asked_about() {
         spec: service("web", 1),
     }];
     let conn = ConnId(1);
-    site.rig.input(Input::Described { conn, instances });
+    site.rig.input(Input::Described {
+        conn,
+        instances,
+        refused: Vec::new(),
+    });
     site.pass(SECOND * 2);
     assert_eq!(site.rig.view.assignments.len(), 0);
 }

@@ -48,6 +48,7 @@ pub(super) fn hello(number: u8, incarnation: u64, attempt: u64) -> Hello {
         channels: Channel::ALL.into_iter().map(Some).collect(),
         instance: [0; 16],
         machine: [0; 32],
+        last_failure: String::new(),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Kind, Limits, Operator, Probe, Resources, Spec, limits};
-use crate::workload::Secret;
+use super::{Constraint, Kind, Limits, Operator, Probe, Resources, Spec, limits};
+use crate::{text::Quoted, workload::Secret};
 
 /// Why a declaration is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,8 +38,12 @@ fn name(field: &str, text: &str) -> Result<(), BadSpec> {
 }
 
 fn text(field: &str, text: &str) -> Result<(), BadSpec> {
-    if text.len() > limits::TEXT {
-        return bad(field, format!("{} bytes; at most {}", text.len(), limits::TEXT));
+    text_of(field, text, limits::TEXT)
+}
+
+fn text_of(field: &str, text: &str, most: usize) -> Result<(), BadSpec> {
+    if text.len() > most {
+        return bad(field, format!("{} bytes; at most {most}", text.len()));
     }
     match text.contains('\0') {
         true => bad(field, "has a zero byte, which no program can be given"),
@@ -85,7 +89,9 @@ impl Spec {
         }
         self.check_process()?;
         self.check_placement()?;
-        self.check_times()
+        self.check_times()?;
+        self.check_probes()?;
+        at_most("all fields together, bytes", self.size(), crate::limits::DECLARATION)
     }
 
     /// Whether it can be declared: what [`Spec::check`] says, and what declarations accepted by earlier versions may lack. Those still run, with
@@ -124,7 +130,7 @@ impl Spec {
         }
         text("command", &self.command)?;
         text("directory", &self.directory)?;
-        text("user", &self.user)?;
+        text_of("user", &self.user, limits::USER)?;
         at_most("args", self.args.len(), limits::ARGS)?;
         at_most("env", self.env.len(), limits::ENV)?;
         for (at, arg) in self.args.iter().enumerate() {
@@ -132,7 +138,7 @@ impl Spec {
         }
         for (at, (key, value)) in self.env.iter().enumerate() {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-            let named = !key.is_empty() && key.len() <= 128 && key.bytes().all(fits);
+            let named = !key.is_empty() && key.len() <= limits::VARIABLE && key.bytes().all(fits);
             if !named || key.as_bytes().first().is_some_and(u8::is_ascii_digit) {
                 // The name is not repeated: it may be a whole assignment, with its value.
                 let reason = "a name is 1 to 128 letters, digits and '_', not a digit first";
@@ -189,30 +195,23 @@ impl Spec {
             let most = limits::MOST_PIDS;
             return bad("limits.pids", format!("{pids} is not 1 to {most}"));
         }
+        if self.spread.len() > crate::limits::LABEL_KEY {
+            let (has, most) = (self.spread.len(), crate::limits::LABEL_KEY);
+            return bad("spread", format!("{has} bytes; a label's key has at most {most}"));
+        }
         for (list, constraints) in [("constraints", &self.constraints), ("affinity", &self.affinity)] {
             at_most(list, constraints.len(), limits::CONSTRAINTS)?;
             for (at, constraint) in constraints.iter().enumerate() {
-                let field = format!("{list}[{at}]");
-                if constraint.key.is_empty() || constraint.key.len() > crate::limits::LABEL_KEY {
-                    return bad(format!("{field}.key"), "1 to 63 bytes");
-                }
-                at_most(&format!("{field}.values"), constraint.values.len(), limits::VALUES)?;
-                let wants = matches!(constraint.operator, Operator::In | Operator::NotIn);
-                if wants == constraint.values.is_empty() {
-                    return bad(
-                        format!("{field}.values"),
-                        "`in` and `not_in` want values, the others none",
-                    );
-                }
+                check_constraint(&format!("{list}[{at}]"), constraint)?;
             }
         }
         Ok(())
     }
 
     fn check_times(&self) -> Result<(), BadSpec> {
-        let (tenth, second) = (Duration::from_millis(100), Duration::from_secs(1));
+        let second = Duration::from_secs(1);
         span("restart.window", self.restart.window, second)?;
-        span("restart.backoff", self.restart.backoff, Duration::ZERO)?;
+        span("restart.backoff", self.restart.backoff, limits::BACKOFF)?;
         span("restart.backoff_max", self.restart.backoff_max, self.restart.backoff)?;
         span("stop.grace", self.stop.grace, Duration::ZERO)?;
         if self.singleton && self.stop.grace > limits::SINGLETON_GRACE {
@@ -233,22 +232,64 @@ impl Spec {
         if let Some(delay) = self.reschedule_delay {
             span("reschedule_delay", delay, Duration::ZERO)?;
         }
+        Ok(())
+    }
+
+    fn check_probes(&self) -> Result<(), BadSpec> {
+        let tenth = Duration::from_millis(100);
         at_most("checks", self.checks.len(), limits::CHECKS)?;
         for (at, check) in self.checks.iter().enumerate() {
-            span(&format!("checks[{at}].interval"), check.interval, tenth)?;
-            span(&format!("checks[{at}].timeout"), check.timeout, tenth)?;
+            let field = |name: &str| format!("checks[{at}].{name}");
+            span(&field("interval"), check.interval, tenth)?;
+            span(&field("timeout"), check.timeout, tenth)?;
             if check.failures == 0 {
-                return bad(format!("checks[{at}].failures"), "0: it would fail before it was asked");
+                return bad(field("failures"), "0: it would fail before it was asked");
             }
             let port = match &check.probe {
-                Probe::Exec(command) if command.is_empty() => return bad(format!("checks[{at}].exec"), "missing"),
-                Probe::Exec(_) => continue,
-                Probe::Tcp(port) | Probe::Http(port, _) | Probe::Grpc(port) => port,
+                Probe::Exec(command) => {
+                    check_command(&field("exec"), command)?;
+                    continue;
+                }
+                Probe::Http(port, path) => {
+                    text_of(&field("http.path"), path, limits::PATH)?;
+                    port
+                }
+                Probe::Tcp(port) | Probe::Grpc(port) => port,
             };
             if !self.ports.contains(port) {
-                return bad(format!("checks[{at}].port"), format!("{port:?} is none of `ports`"));
+                return bad(field("port"), format!("{} is none of `ports`", Quoted(port)));
             }
         }
         Ok(())
     }
+}
+
+fn check_constraint(field: &str, constraint: &Constraint) -> Result<(), BadSpec> {
+    let (key, value) = (crate::limits::LABEL_KEY, crate::limits::LABEL_VALUE);
+    if constraint.key.is_empty() || constraint.key.len() > key {
+        return bad(format!("{field}.key"), format!("1 to {key} bytes"));
+    }
+    at_most(&format!("{field}.values"), constraint.values.len(), limits::VALUES)?;
+    for (at, one) in constraint.values.iter().enumerate() {
+        text_of(&format!("{field}.values[{at}]"), one, value)?;
+    }
+    let wants = matches!(constraint.operator, Operator::In | Operator::NotIn);
+    match wants == constraint.values.is_empty() {
+        true => bad(
+            format!("{field}.values"),
+            "`in` and `not_in` want values, the others none",
+        ),
+        false => Ok(()),
+    }
+}
+
+fn check_command(field: &str, command: &[String]) -> Result<(), BadSpec> {
+    if command.is_empty() {
+        return bad(field, "missing");
+    }
+    at_most(field, command.len(), limits::CHECK_ARGS)?;
+    for (at, word) in command.iter().enumerate() {
+        text(&format!("{field}[{at}]"), word)?;
+    }
+    Ok(())
 }

@@ -1,0 +1,119 @@
+//! What repeats for one subject: told at once, and then once a minute with its count.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::Coordinator;
+use crate::{
+    event::EventBody,
+    node::NodeIndex,
+    text::{SENTENCE, shortened},
+    time::Time,
+    workload::AssignmentId,
+};
+
+/// How long what repeats is counted until it is told again. Longer: less history is written, and later.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Subjects that are counted at once. What repeats for a further one is told each time: the history's shares bound it all the same.
+const COUNTED: usize = 16_384;
+
+/// What repeats, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Repeating {
+    /// A program is started again: its workload and slot.
+    Restart(Arc<str>, u32),
+    /// An instance failed for good, and is placed anew: its workload and slot.
+    Failure(Arc<str>, u32),
+    /// An agent tells of an instance that is not its own.
+    Foreign(NodeIndex, AssignmentId),
+    /// Sessions end over what is said in them.
+    Session(NodeIndex),
+    /// Two processes claim to be one node.
+    Impostor(NodeIndex),
+}
+
+/// What was counted since it was told.
+#[derive(Debug)]
+struct Count {
+    since: Time,
+    times: u32,
+    last: Option<Told>,
+}
+
+/// How it is told: about which node, what happened, and how it was in particular.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) node: Option<NodeIndex>,
+    pub(super) what: String,
+    pub(super) detail: String,
+    pub(super) body: EventBody,
+}
+
+impl Told {
+    fn summary(&self, times: u32) -> String {
+        let Told { what, detail, .. } = self;
+        let summary = match (times, detail.is_empty()) {
+            (0 | 1, true) => what.clone(),
+            (0 | 1, false) => format!("{what}: {detail}"),
+            (_, true) => format!("{what}, {times} times in the last minute"),
+            (_, false) => format!("{what}, {times} times in the last minute; the last time: {detail}"),
+        };
+        shortened(&summary, SENTENCE)
+    }
+}
+
+/// What repeats at present.
+#[derive(Debug, Default)]
+pub(super) struct Repeats(BTreeMap<Repeating, Count>);
+
+impl Coordinator {
+    /// Records something that happened `times` times, at once if it did not within the last minute.
+    pub(super) fn record_repeating(&mut self, key: Repeating, times: u32, told: Told) {
+        let now = self.now;
+        if let Some(count) = self.repeats.0.get_mut(&key) {
+            count.times = count.times.saturating_add(times);
+            count.last = Some(told);
+            return;
+        }
+        if self.repeats.0.len() < COUNTED {
+            let (since, times, last) = (now, 0, None);
+            self.repeats.0.insert(key, Count { since, times, last });
+        }
+        self.record_times(told.node, told.summary(times), told.body, times);
+    }
+
+    /// Records something that does not repeat.
+    pub(super) fn record_told(&mut self, told: Told) {
+        self.record_times(told.node, told.summary(1), told.body, 1);
+    }
+
+    /// A node is forgotten, and its place may become another's: nothing that was counted of it is told any more.
+    pub(super) fn forget_repeating(&mut self, index: NodeIndex) {
+        self.repeats.0.retain(|key, count| {
+            let of_node = match key {
+                Repeating::Foreign(node, _) | Repeating::Session(node) | Repeating::Impostor(node) => *node == index,
+                Repeating::Restart(..) | Repeating::Failure(..) => false,
+            };
+            let told_of_node = count.last.as_ref().is_some_and(|told| told.node == Some(index));
+            !of_node && !told_of_node
+        });
+    }
+
+    /// Records what was counted for a minute, or (`all`) for less.
+    pub(super) fn record_repeated(&mut self, all: bool) {
+        let now = self.now;
+        let due = |count: &Count| all || now.since(count.since) >= MINUTE;
+        let due = self.repeats.0.iter().filter(|(_, count)| due(count));
+        let keys: Vec<Repeating> = due.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            let Some(Count { times, last, .. }) = self.repeats.0.remove(&key) else {
+                continue;
+            };
+            // What did not happen again is not counted any more.
+            let Some(told) = last else { continue };
+            self.record_times(told.node, told.summary(times), told.body, times);
+            let (since, times, last) = (now, 0, None);
+            self.repeats.0.insert(key, Count { since, times, last });
+        }
+    }
+}

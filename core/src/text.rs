@@ -1,0 +1,75 @@
+//! Text of others, as messages, events and logs may repeat it: short, and with control characters escaped.
+
+use std::fmt::{self, Write};
+
+/// Bytes of a name or value of somebody else that a message repeats.
+pub const ECHO: usize = 96;
+
+/// Bytes of a sentence that goes into a status, a refusal or an event. gRPC clients take 8 KiB of trailers; a character takes up to nine
+/// bytes there.
+pub const SENTENCE: usize = 512;
+
+/// The largest position in `text` that is not above `most` and lies between two characters.
+fn boundary(text: &str, most: usize) -> usize {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    end
+}
+
+/// A text of somebody else in quotes: escaped as by `Debug`, and cut off behind [`ECHO`] bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = boundary(self.0, ECHO);
+        if end == self.0.len() {
+            return write!(f, "{:?}", self.0);
+        }
+        write!(f, "{:?}… ({} bytes)", &self.0[..end], self.0.len())
+    }
+}
+
+/// A sentence without control characters, of at most `most` bytes; one that was cut off ends with an ellipsis.
+pub fn shortened(text: &str, most: usize) -> String {
+    if text.len() <= most && !text.contains(char::is_control) {
+        return text.to_owned();
+    }
+    const CUT: &str = "…";
+    let room = most.saturating_sub(CUT.len());
+    let mut short = String::new();
+    for one in text.chars() {
+        let before = short.len();
+        if one.is_control() {
+            // Writing into a string cannot fail.
+            let _ = write!(short, "{}", one.escape_debug());
+        } else {
+            short.push(one);
+        }
+        if short.len() > room {
+            short.truncate(before);
+            if most >= CUT.len() {
+                short.push_str(CUT);
+            }
+            return short;
+        }
+    }
+    short
+}
+
+/// A name that is looked up, of which at most `most` bytes can fit: what is longer is cut off behind so many that it still fits nothing.
+pub fn looked_up(mut name: String, most: usize) -> String {
+    if name.len() > most {
+        let mut end = most + 1;
+        while !name.is_char_boundary(end) {
+            end += 1;
+        }
+        name.truncate(end);
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,32 @@
+use proptest::prelude::*;
+
+use super::{ECHO, Quoted, looked_up, shortened};
+
+proptest! {
+    #[test]
+    fn whatever_is_repeated_is_short_and_plain(text in any::<String>(), times in 1usize..2_000, most in 0usize..600) {
+        let text = text.repeat(times);
+        let quoted = Quoted(&text).to_string();
+        // An escape takes at most ten bytes for one.
+        prop_assert!(quoted.len() <= 10 * ECHO + 40, "{} bytes", quoted.len());
+        prop_assert!(!quoted.contains(char::is_control));
+        let short = shortened(&text, most);
+        prop_assert!(short.len() <= most, "{} of {most} bytes", short.len());
+        prop_assert!(!short.contains(char::is_control));
+    }
+
+    #[test]
+    fn what_fits_stays_as_it_is(text in "[a-zäß. ]{0,60}") {
+        prop_assert_eq!(shortened(&text, 200), text.clone());
+        prop_assert_eq!(Quoted(&text).to_string(), format!("{text:?}"));
+        prop_assert_eq!(looked_up(text.clone(), 240), text);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_stays_too_long(text in "[aé€😀]{1,400}", most in 0usize..300) {
+        let kept = looked_up(text.clone(), most);
+        prop_assert!(text.starts_with(&kept));
+        prop_assert_eq!(kept.len() > most, text.len() > most);
+        prop_assert!(kept.len() <= most + 4);
+    }
+}

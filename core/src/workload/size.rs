@@ -1,0 +1,85 @@
+//! Bytes of what sessions carry about workloads, from above: the core has no wire format, and messages are filled by bytes all the same.
+//! `src/convert` has the test that no encoding is larger.
+
+use super::{Assigned, Check, Constraint, Probe, Spec, Status};
+
+/// A field's key and its length, where it has one.
+const FIELD: usize = 6;
+/// A field that is a number.
+pub(crate) const NUMBER: usize = 2 + 10;
+/// A field that is a span or a point of time.
+const TIME: usize = FIELD + 2 * NUMBER;
+/// Bytes that a sentence in a status or an order has at most on the wire.
+pub(crate) const DETAIL: usize = 1_024;
+
+/// A field that is a text.
+pub(crate) fn text(text: &str) -> usize {
+    FIELD + text.len()
+}
+
+/// A field that is a sentence, which is cut off where it is long.
+pub(crate) fn sentence(sentence: &str) -> usize {
+    FIELD + sentence.len().min(DETAIL)
+}
+
+fn texts<'a>(all: impl IntoIterator<Item = &'a String>) -> usize {
+    all.into_iter().map(|one| text(one)).sum()
+}
+
+fn constraint(constraint: &Constraint) -> usize {
+    FIELD + text(&constraint.key) + NUMBER + texts(&constraint.values)
+}
+
+fn check(check: &Check) -> usize {
+    let probe = match &check.probe {
+        Probe::Exec(command) => texts(command),
+        Probe::Tcp(port) | Probe::Grpc(port) => text(port),
+        Probe::Http(port, path) => text(port) + text(path),
+    };
+    FIELD + FIELD + probe + 2 * TIME + NUMBER
+}
+
+impl Spec {
+    /// Bytes of the declaration in a message, from above.
+    pub fn size(&self) -> usize {
+        let env = self
+            .env
+            .iter()
+            .map(|(name, value)| FIELD + text(name) + text(value.reveal()));
+        let constraints = self.constraints.iter().chain(&self.affinity).map(constraint);
+        let named = [
+            &self.name,
+            &self.command,
+            &self.directory,
+            &self.user,
+            &self.spread,
+            &self.near,
+        ];
+        let kind = FIELD + 2 * NUMBER;
+        let (resources, limits) = (FIELD + 2 * NUMBER, FIELD + 2 * NUMBER);
+        let (alone, priority, singleton) = (NUMBER, NUMBER, NUMBER);
+        let restart = FIELD + NUMBER + 3 * TIME;
+        let stop = FIELD + NUMBER + TIME;
+        let update = FIELD + 3 * NUMBER + 2 * TIME;
+        let fixed = kind + resources + limits + alone + priority + singleton + TIME + restart + stop + update;
+        let listed = texts(&self.args) + env.sum::<usize>() + texts(&self.ports);
+        let checks = self.checks.iter().map(check).sum::<usize>();
+        fixed + texts(named) + listed + constraints.sum::<usize>() + checks
+    }
+}
+
+impl Assigned {
+    /// Bytes of an order to run this in a message, from above.
+    pub fn size(&self) -> usize {
+        FIELD + 3 * NUMBER + FIELD + self.spec.size()
+    }
+}
+
+impl Status {
+    /// Bytes of an instance's id and status in a report, from above.
+    pub fn size(&self) -> usize {
+        let exit = FIELD + NUMBER;
+        let ports = FIELD + self.ports.len() * 3;
+        FIELD + NUMBER + FIELD + 5 * NUMBER + TIME + exit + sentence(&self.detail) + ports
+    }
+}
