@@ -4,6 +4,7 @@
 // The lint's leave for tests does not reach helpers of an integration test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod contained;
 mod singletons;
 
 use std::collections::BTreeSet;
