@@ -5,6 +5,7 @@ mod contained;
 mod disks;
 mod limits;
 mod loud;
+mod programs;
 mod running;
 mod singletons;
 mod stopping;
