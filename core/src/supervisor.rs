@@ -16,6 +16,10 @@ use crate::{
 /// A singleton has ended so long before its lease does: what its clock and the coordinator's differ by has room in it.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
 
+/// How long before the end of its lease a singleton whose supervisor stands still is ended by the kernel: after the supervisor would have done it,
+/// and early enough for a host under load, where each process that ends has to be scheduled once more.
+pub const DEADLINE: Duration = Duration::from_millis(1_500);
+
 /// The signal that no process outlives.
 const KILL: i32 = 9;
 

@@ -1,7 +1,7 @@
 //! Supervisors that are killed or stand still, and what the kernel makes of it.
 //!
 //! The kernel of a machine that contains ends everything that an instance started when its supervisor ends, and ends the supervisor
-//! of a singleton a second before the end of the lease that it knows, whether it runs or not. The kernel of another machine ends the
+//! of a singleton 1.5 s before the end of the lease that it knows, whether it runs or not. The kernel of another machine ends the
 //! program that the supervisor started, but not one that has left everything by which it could be known.
 
 use std::{mem, sync::Arc, time::Duration};

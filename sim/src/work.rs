@@ -10,7 +10,7 @@ use std::{
 use rand::RngExt;
 use wyneos_core::{
     agent,
-    supervisor::{Effect, Input, LEASE_MARGIN, Supervisor},
+    supervisor::{DEADLINE, Effect, Input, Supervisor},
     time::Time,
     workload::{Assigned, AssignmentId, Exit, Phase, Resources, Status},
 };
@@ -94,7 +94,7 @@ impl Instance {
         }
         self.lease = Some(*until);
         self.leases += 1;
-        Some(*until - LEASE_MARGIN / 2)
+        Some(*until - DEADLINE)
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use wyneos_core::{
-    supervisor::{Effect, Input, LEASE_MARGIN, Supervisor},
+    supervisor::{DEADLINE, Effect, Input, Supervisor},
     time::Time,
     workload::{Exit, Probe, Status, log::Stream},
 };
@@ -249,7 +249,7 @@ impl Process {
     /// a little later, and with it everything that it started: a host under load takes a moment for that.
     fn lease(&mut self, until: Time) {
         if self.order.assigned.spec.singleton
-            && let Err(error) = self.deadline.extend(until - LEASE_MARGIN * 3 / 4)
+            && let Err(error) = self.deadline.extend(until - DEADLINE)
         {
             let reason = format!("the kernel takes no deadline for it: {error}");
             self.core.handle(boot_time(), Input::Quit { reason });
