@@ -113,6 +113,10 @@ async fn nothing_of_others_can_be_read_whatever_the_umask() {
             (text(&site.ctl(&["logs", "victim"])) == "hunter2\n").then_some(())
         })
         .await;
+        // One of the spy's own user: where the kernel contains instances, not even that helps.
+        site.apply("name = \"neighbour\"\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"echo > mine; exec sleep 1000\"]\n");
+        site.runs("neighbour", 1).await;
+        let contained = text(&site.ctl(&["node", "one"])).contains("pid-namespace");
         let directory = site.cluster.directory.path().to_owned();
         let (coordinator, agent) = (directory.join("coordinator"), directory.join("one"));
         check("coordinator", &coordinator, &when);
@@ -123,8 +127,12 @@ async fn nothing_of_others_can_be_read_whatever_the_umask() {
             .collect();
         let work = tried.iter().filter(|path| path.ends_with("work")).cloned();
         let work: Vec<PathBuf> = work.map(|work| work.join("mine")).collect();
-        assert!(work.len() == 1 && tried.len() > 15, "{tried:?}");
+        assert!(work.len() == 2 && tried.len() > 15, "{tried:?}");
         tried.extend(work);
+        if !contained {
+            let rows = site.runs("neighbour", 1).await;
+            tried.retain(|path| !path.starts_with(agent.join("instances").join(id(&rows[0]))));
+        }
         let list = directory.join("list");
         let lines = tried.iter().map(|path| format!("{}\n", path.display()));
         fs::write(&list, lines.collect::<String>()).unwrap();

@@ -3,6 +3,7 @@
 mod attend;
 mod cgroup;
 mod checks;
+mod conceal;
 mod conversation;
 mod deadline;
 mod exec;
