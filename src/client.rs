@@ -1,5 +1,7 @@
 //! Connections to a coordinator, and clients with the limits that its answers need.
 
+mod dates;
+
 use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
@@ -12,6 +14,9 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 use tower::service_fn;
+
+use dates::Explaining;
+pub use dates::{Undated, explained, holds, shown};
 
 use crate::v1::{
     access_service_client::AccessServiceClient, cluster_service_client::ClusterServiceClient,
@@ -97,11 +102,26 @@ pub async fn connect(address: &str) -> Result<Channel, ConnectError> {
 /// # Errors
 /// As [`connect`]; or it is another one than is expected there.
 pub async fn connect_with(address: &str, tls: Option<&Arc<ClientConfig>>) -> Result<Channel, ConnectError> {
+    connect_noting(address, tls, &Undated::default()).await
+}
+
+/// As [`connect_with`]; `undated` hears when the other end refuses this end's certificate for its dates, which it does after the
+/// connection was made.
+///
+/// # Errors
+/// As [`connect_with`].
+pub async fn connect_noting(
+    address: &str,
+    tls: Option<&Arc<ClientConfig>>,
+    undated: &Undated,
+) -> Result<Channel, ConnectError> {
     let endpoint = endpoint(address)?;
-    open(&endpoint, tls).await.map_err(|source| ConnectError::Unreachable {
-        address: address.to_owned(),
-        source,
-    })
+    open_noting(&endpoint, tls, undated)
+        .await
+        .map_err(|source| ConnectError::Unreachable {
+            address: address.to_owned(),
+            source,
+        })
 }
 
 /// Opens a channel to an endpoint, with TLS as `tls` says if it is there. Each reconnection shows the certificate of then.
@@ -109,13 +129,30 @@ pub async fn connect_with(address: &str, tls: Option<&Arc<ClientConfig>>) -> Res
 /// # Errors
 /// Nobody answers there, or another one than is expected.
 pub async fn open(endpoint: &Endpoint, tls: Option<&Arc<ClientConfig>>) -> Result<Channel, tonic::transport::Error> {
+    open_noting(endpoint, tls, &Undated::default()).await
+}
+
+/// As [`open`]; `undated` hears when the other end refuses this end's certificate for its dates, which it does after the connection was
+/// made.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_noting(
+    endpoint: &Endpoint,
+    tls: Option<&Arc<ClientConfig>>,
+    undated: &Undated,
+) -> Result<Channel, tonic::transport::Error> {
     let Some(tls) = tls else {
         return endpoint.connect().await;
     };
     let connector = TlsConnector::from(Arc::clone(tls));
+    let undated = undated.clone();
     let connect = move |uri: Uri| {
-        let connector = connector.clone();
-        async move { secure(&connector, &uri).await.map(TokioIo::new) }
+        let (connector, undated) = (connector.clone(), undated.clone());
+        async move {
+            let stream = secure(&connector, &uri).await.map_err(explained)?;
+            Ok::<_, io::Error>(TokioIo::new(Explaining::new(stream, undated)))
+        }
     };
     endpoint.connect_with_connector(service_fn(connect)).await
 }
@@ -141,6 +178,14 @@ pub fn is_unreadable(status: &Status) -> bool {
     // What the transport reports has a cause.
     let local = std::error::Error::source(status).is_none();
     status.code() == Code::OutOfRange || (status.code() == Code::Internal && local && garbled)
+}
+
+/// What a status says: the server's own words, or why the connection failed.
+pub fn told(status: &Status) -> String {
+    match std::error::Error::source(status) {
+        Some(source) => describe(source),
+        None => status.message().to_owned(),
+    }
 }
 
 /// A connection on which both ends know each other.

@@ -277,6 +277,8 @@ fn units_state_what_is_relied_on() {
             &format!("StateDirectory=wyneos-{role}"),
             "RestartPreventExitStatus=64",
             "TimeoutStopSec=30",
+            "Wants=network-online.target time-sync.target",
+            "After=network-online.target time-sync.target",
         ] {
             assert!(has(line), "{role}: {line}");
         }

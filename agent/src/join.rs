@@ -17,7 +17,11 @@ use wyneos::{
     v1::{self, enrollment_service_client::EnrollmentServiceClient},
 };
 use wyneos_core::limits;
-use wyneos_shell::{exit, files, start::Fatal};
+use wyneos_shell::{
+    clock::{BUILT, Behind, wait_until_past},
+    exit, files,
+    start::Fatal,
+};
 
 use crate::{
     host::{self, HostError},
@@ -78,6 +82,9 @@ pub(crate) enum JoinError {
     /// A file failed.
     #[error("{}: cannot write it", .0.display())]
     File(PathBuf, #[source] io::Error),
+    /// This host's clock cannot be right: no certificate would hold by it.
+    #[error(transparent)]
+    Clock(#[from] Behind),
     /// No connection.
     #[error("{}; is it the coordinator that gave out the token?", client::describe(.0))]
     Connect(ConnectError),
@@ -142,6 +149,7 @@ fn key(data_dir: &std::path::Path) -> Result<PrivateKeyDer<'static>, JoinError> 
 
 async fn enroll(join: Join) -> Result<(), JoinError> {
     let token: JoinToken = join.token.parse()?;
+    wait_until_past(BUILT, "this program was built", Duration::ZERO)?;
     files::make_dir(&join.data_dir, 0o711).map_err(|error| JoinError::File(join.data_dir.clone(), error))?;
     let node = node_id(&join.data_dir)?;
     let name = match &join.name {
@@ -164,7 +172,7 @@ async fn enroll(join: Join) -> Result<(), JoinError> {
         };
         let mut client = EnrollmentServiceClient::new(channel).max_decoding_message_size(limits::JOINING);
         let answer = client.enroll(request).await;
-        answer.map_err(|status| JoinError::Refused(status.message().to_owned()))
+        answer.map_err(|status| JoinError::Refused(client::told(&status)))
     };
     let late = |_| JoinError::Late(address.clone());
     let response = tokio::time::timeout(PATIENCE, attempt).await.map_err(late)??;

@@ -52,16 +52,23 @@ async fn exchange(
         .http2_keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
         .keep_alive_while_idle(true);
-    let tls = tls.map(Tls::to_coordinator).transpose();
+    let own = tls;
+    let tls = own.map(Tls::to_coordinator).transpose();
     let tls = tls.map_err(|error| client::describe(&error))?;
-    let channel = client::open(&endpoint, tls.as_ref()).await;
+    let undated = client::Undated::default();
+    let channel = client::open_noting(&endpoint, tls.as_ref(), &undated).await;
     let channel = channel.map_err(|error| client::describe(&error))?;
+    let told = |status: tonic::Status| match (undated.take(), own) {
+        // Renewal knows a way on.
+        (true, Some(own)) => own.refused(),
+        _ => client::told(&status),
+    };
     let response = AgentServiceClient::new(channel)
         .max_decoding_message_size(limits::NODE_MESSAGE)
         .max_encoding_message_size(limits::AGENT_MESSAGE)
         .session(ReceiverStream::new(outbound))
         .await;
-    let mut inbound = response.map_err(|status| status.message().to_owned())?.into_inner();
+    let mut inbound = response.map_err(told)?.into_inner();
     let gone = |_| "the agent is ending".to_owned();
     driver
         .send(ToAgent::Fact(Input::Connected { conn }))
@@ -72,8 +79,9 @@ async fn exchange(
             Ok(Some(response)) => response,
             Ok(None) => return Ok(()),
             Err(status) => {
-                let detail = status.message().to_owned();
-                if client::is_unreadable(&status) {
+                let unreadable = client::is_unreadable(&status);
+                let detail = told(status);
+                if unreadable {
                     let unreadable = Input::Unreadable {
                         conn,
                         detail: detail.clone(),

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::time::sleep;
+use tokio::{sync::Notify, time::sleep};
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 use tonic::{Status, transport::Channel};
 use wyneos::{
@@ -18,12 +18,18 @@ use wyneos::{
     v1::{self, enrollment_service_client::EnrollmentServiceClient},
 };
 use wyneos_core::{id::NodeId, limits};
-use wyneos_shell::files;
+use wyneos_shell::{
+    clock::{Clock, shown},
+    files,
+};
 
 use crate::metrics::Metrics;
 
 /// Renewals are looked at this often at most: a clock may jump, and a machine sleep.
 const LOOK: Duration = Duration::from_secs(600);
+
+/// Time between two attempts at most while the certificate does not hold; they begin with [`AGAIN`] and double.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Time between two renewals at least.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -111,6 +117,8 @@ pub(crate) struct Tls {
     keys: Keys,
     trust: Trust,
     credentials: Arc<Mutex<Credentials>>,
+    /// Tells renewal that the coordinator refuses the certificate for its dates.
+    refused: Arc<Notify>,
 }
 
 impl Tls {
@@ -130,6 +138,7 @@ impl Tls {
             keys: Keys::new(&credentials)?,
             trust: Trust::new(credentials.principal.cluster, &credentials.roots)?,
             credentials: Arc::new(Mutex::new(credentials)),
+            refused: Arc::default(),
         })
     }
 
@@ -147,6 +156,18 @@ impl Tls {
     pub(crate) fn server(&self) -> Result<Arc<ServerConfig>, TlsError> {
         // Nobody else has any business here.
         server_config(&self.keys, &self.trust, true)
+    }
+
+    /// The coordinator refuses this node's certificate for its dates: it is to be got anew. Returns what that means, for people.
+    pub(crate) fn refused(&self) -> String {
+        self.refused.notify_one();
+        let held = self.present().map(|(held, ..)| client::holds(&held));
+        format!(
+            "the coordinator refuses this node's certificate as expired or not valid yet by the coordinator's clock: it holds {}, and this \
+             host's clock says {}; asking for another one",
+            held.unwrap_or_default(),
+            shown(Clock::default().wall())
+        )
     }
 
     /// When the certificate holds, its DER, and the request for the next one, for the same key.
@@ -175,9 +196,11 @@ impl Tls {
         Ok(ends)
     }
 
-    /// Renews the certificate for ever, at two thirds of its life; one that expired, as while the machine was off, at once.
+    /// Renews the certificate for ever, at two thirds of its life; at once when it does not hold now, as after the machine was off or a
+    /// clock was set, or when the coordinator refuses it for its dates.
     pub(crate) async fn keep_renewed(self, coordinators: Vec<String>, metrics: Arc<Metrics>) {
         let mut failures = 0u32;
+        let mut refused = false;
         loop {
             let Some((held, certificate, request)) = self.present() else {
                 tracing::error!("the certificate cannot be renewed: it or its key cannot be read");
@@ -187,26 +210,39 @@ impl Tls {
             let now = SystemTime::now();
             let ends = held.end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             metrics.certificate_ends.set(ends.as_secs() as i64);
+            let holds = held.contains(&now);
             let due = (held.start + life * 2 / 3).duration_since(now).unwrap_or_default();
-            if !due.is_zero() {
+            if !due.is_zero() && holds && !refused {
                 // Rounded up: a sleep of nothing would spin.
-                sleep(due.min(LOOK).max(Duration::from_millis(50))).await;
+                let wait = sleep(due.min(LOOK).max(Duration::from_millis(50)));
+                tokio::select! {
+                    () = wait => {}
+                    () = self.refused.notified() => refused = true,
+                }
                 continue;
             }
-            let expired = now >= held.end;
+            let shows = holds && !refused;
             let coordinator = &coordinators[failures as usize % coordinators.len().max(1)];
-            match self.renew(coordinator, expired, certificate, request).await {
+            match self.renew(coordinator, shows, certificate, request).await {
                 Ok(ends) => {
-                    failures = 0;
+                    (failures, refused) = (0, false);
                     let holds = ends.duration_since(SystemTime::now()).unwrap_or_default();
                     tracing::info!(?holds, "renewed the certificate");
                     // However the clocks differ, it does not ask again at once.
                     sleep(AGAIN).await;
                 }
-                Err(reason) => {
+                Err(failed) => {
                     failures = failures.saturating_add(1);
-                    let wait = (life / 60).clamp(Duration::from_secs(1), LOOK);
-                    tracing::warn!(coordinator, expired, retry_in = ?wait, "cannot renew the certificate: {reason}");
+                    // The next attempt goes without the certificate; where that fails, with it again.
+                    refused = failed.undated && shows;
+                    let wait = match (refused, holds) {
+                        (true, _) => AGAIN,
+                        (_, true) => (life / 60).clamp(AGAIN, LOOK),
+                        // Without one there is no session; a clock that was wrong may be set at any time.
+                        (_, false) => (AGAIN * (1 << failures.min(10))).min(LOOK_AGAIN),
+                    };
+                    let holds = client::holds(&held);
+                    tracing::warn!(coordinator, holds, retry_in = ?wait, "cannot renew the certificate: {}", failed.reason);
                     sleep(wait).await;
                 }
             }
@@ -216,33 +252,45 @@ impl Tls {
     async fn renew(
         &self,
         address: &str,
-        expired: bool,
+        shows: bool,
         certificate: Vec<u8>,
         certificate_request: Vec<u8>,
-    ) -> Result<SystemTime, String> {
+    ) -> Result<SystemTime, Failed> {
+        let undated = client::Undated::default();
         let attempt = async {
             let told = |error: &dyn std::error::Error| client::describe(error);
-            // Whose certificate has expired shows none: it would be refused before it could ask for another.
-            let keys = (!expired).then_some(&self.keys);
+            // Whose certificate does not hold shows none: it would be refused before it could ask for another.
+            let keys = shows.then_some(&self.keys);
             let tls = client_config(keys, Expected::Coordinator(self.trust.clone())).map_err(|error| told(&error))?;
-            let channel = client::connect_with(address, Some(&tls)).await;
+            let channel = client::connect_noting(address, Some(&tls), &undated).await;
             let client = EnrollmentServiceClient::new(channel.map_err(|error| told(&error))?)
                 .max_decoding_message_size(limits::JOINING);
-            let issued = if expired {
-                recover(client, certificate, certificate_request).await
-            } else {
+            let issued = if shows {
                 renew(client, certificate_request).await
+            } else {
+                recover(client, certificate, certificate_request).await
             };
-            let issued = issued.map_err(|status| status.message().to_owned())?;
+            let issued = issued.map_err(|status| client::told(&status))?;
             let issued = issued.ok_or_else(|| "the answer has no certificate".to_owned())?;
             // A disk that stands still must not hold up heartbeats.
             let this = self.clone();
             let taken = tokio::task::spawn_blocking(move || this.take(issued)).await;
             taken.map_err(|error| told(&error))?.map_err(|error| told(&error))
         };
-        let late = |_| format!("no answer within {PATIENCE:?}");
-        tokio::time::timeout(PATIENCE, attempt).await.map_err(late)?
+        let late = |_| Err(format!("no answer within {PATIENCE:?}"));
+        let done = tokio::time::timeout(PATIENCE, attempt).await.unwrap_or_else(late);
+        done.map_err(|reason| Failed {
+            reason,
+            undated: undated.take(),
+        })
     }
+}
+
+/// Why there is no new certificate.
+struct Failed {
+    reason: String,
+    /// The coordinator refused the one that was shown, for its dates.
+    undated: bool,
 }
 
 async fn renew(

@@ -55,6 +55,8 @@ wyneos_shell::config! {
     metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7401)), "metrics-listen", "WYNEOS_COORDINATOR_METRICS_LISTEN";
     /// Directory of the store, of the signing key and of the CA; made if it is not there.
     data_dir: PathBuf = PathBuf::from("/var/lib/wyneos-coordinator"), "data-dir", "WYNEOS_COORDINATOR_DATA_DIR";
+    /// At the start: how long a clock is waited for that is behind the date of this program, of its CA or of its newest snapshot, 0s to 1h. Longer: slower time synchronisation is waited for.
+    clock_wait: Span = Span(Duration::from_secs(60)), "clock-wait", "WYNEOS_COORDINATOR_CLOCK_WAIT";
     /// Time between two cycles, 100ms to 1h. Longer: less work, older snapshots.
     cycle: Span = Span(Duration::from_secs(6)), "cycle", "WYNEOS_COORDINATOR_CYCLE";
     /// Time between two heartbeats, 100ms to 60s. Longer: less load, later detection.
@@ -71,7 +73,7 @@ wyneos_shell::config! {
     max_nodes: usize = 100_000, "max-nodes", "WYNEOS_COORDINATOR_MAX_NODES";
     /// Nodes that are offline, left, revoked or were never admitted for this long are forgotten, 1m to 3650d; 0s: never. Time in which the coordinator does not run is not counted. Longer: a repaired machine is still known; shorter: lists are free of it sooner.
     forget_after: Span = Span(Duration::ZERO), "forget-after", "WYNEOS_COORDINATOR_FORGET_AFTER";
-    /// Sealed snapshots are kept for this long, 1s or more.
+    /// Sealed snapshots are kept for this long, 1s or more, of the time that the coordinator runs: setting a clock deletes none.
     history_max_age: Span = Span(Duration::from_secs(24 * 3600)), "history-max-age", "WYNEOS_COORDINATOR_HISTORY_MAX_AGE";
     /// Sealed snapshots kept at most; 2 or more. Each takes about 400 bytes a node on disk.
     history_max_count: u64 = 2_000, "history-max-count", "WYNEOS_COORDINATOR_HISTORY_MAX_COUNT";
@@ -110,6 +112,7 @@ impl Config {
         span("suspect_grace", self.suspect_grace, tenth, hour)?;
         span("restart_grace", self.restart_grace, second, hour * 24)?;
         span("probe_interval", self.probe_interval, tenth, minute)?;
+        span("clock_wait", self.clock_wait, Duration::ZERO, hour)?;
         span("history_max_age", self.history_max_age, second, hour * 24 * 3650)?;
         number("telemetry_history", self.telemetry_history as u64, 10, 10_000)?;
         number("max_nodes", self.max_nodes as u64, 1, 1_000_000)?;

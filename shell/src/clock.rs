@@ -1,6 +1,9 @@
-//! Where the core's time comes from.
+//! Where the core's time comes from, and whether a wall clock can be right.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use wyneos_core::time::{Time, WallTime};
 
@@ -34,5 +37,114 @@ impl Clock {
     pub fn wall(&self) -> WallTime {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         WallTime(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// Seconds since 1970 of a day before this release; a release moves it on.
+const RELEASED: i64 = 1_767_225_600;
+
+/// A moment before which no clock can be right: this program did not exist. `SOURCE_DATE_EPOCH` of the build, which makes it
+/// reproducible, or the release's own date, whichever is later.
+pub const BUILT: WallTime = WallTime(1_000 * built());
+
+const fn built() -> i64 {
+    let given = match option_env!("SOURCE_DATE_EPOCH") {
+        Some(text) => seconds(text.as_bytes()),
+        None => 0,
+    };
+    if given > RELEASED { given } else { RELEASED }
+}
+
+/// A decimal number; 0 for what is none, or beyond twelve digits.
+const fn seconds(text: &[u8]) -> i64 {
+    if text.is_empty() || text.len() > 12 {
+        return 0;
+    }
+    let (mut number, mut at) = (0, 0);
+    while at < text.len() {
+        if !text[at].is_ascii_digit() {
+            return 0;
+        }
+        number = number * 10 + (text[at] - b'0') as i64;
+        at += 1;
+    }
+    number
+}
+
+/// Whether a wall clock may be right.
+pub fn is_plausible(wall: WallTime) -> bool {
+    wall >= BUILT
+}
+
+/// A wall-clock time for people: RFC 3339, in UTC.
+pub fn shown(wall: WallTime) -> String {
+    wyneos::convert::timestamp(wall).to_string()
+}
+
+/// The wall clock is behind what must have been before now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this host's clock says {}, which is before {what} ({}): set it, or let time synchronisation do so", shown(*.now), shown(*.least))]
+pub struct Behind {
+    /// What the clock says.
+    pub now: WallTime,
+    /// What it must have passed.
+    pub least: WallTime,
+    /// What was then.
+    pub what: &'static str,
+}
+
+/// How often a clock that is behind is looked at, and how often that is told.
+const LOOK: Duration = Duration::from_millis(100);
+const TOLD: Duration = Duration::from_secs(10);
+
+/// Waits, for `bound` at the most, until the wall clock is past `least`, when `what` was. Blocks.
+///
+/// # Errors
+/// It is not by then.
+pub fn wait_until_past(least: WallTime, what: &'static str, bound: Duration) -> Result<(), Behind> {
+    let (clock, began) = (Clock::default(), Instant::now());
+    let mut told: Option<Instant> = None;
+    loop {
+        let now = clock.wall();
+        if now >= least {
+            return Ok(());
+        }
+        let behind = Behind { now, least, what };
+        if began.elapsed() >= bound {
+            return Err(behind);
+        }
+        if told.is_none_or(|told| told.elapsed() >= TOLD) {
+            told = Some(Instant::now());
+            tracing::warn!(waiting = ?bound.saturating_sub(began.elapsed()), "waiting for the clock: {behind}");
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_of_1970_is_waited_for_and_told() {
+        assert!(is_plausible(Clock::default().wall()) && !is_plausible(WallTime(0)));
+        wait_until_past(BUILT, "this program was built", Duration::ZERO).unwrap();
+        let far = WallTime(i64::MAX / 2);
+        let behind = wait_until_past(far, "the end of time", Duration::from_millis(150)).unwrap_err();
+        assert_eq!(behind.least, far);
+        let early = Behind {
+            now: WallTime(0),
+            least: BUILT,
+            what: "this program was built",
+        };
+        assert!(early.to_string().contains("1970-01-01T00:00:00Z"), "{early}");
+    }
+
+    #[test]
+    fn the_builds_date_is_read_from_a_number_alone() {
+        assert_eq!(seconds(b"1800000000"), 1_800_000_000);
+        for none in ["", "12a", "-5", "9999999999999"] {
+            assert_eq!(seconds(none.as_bytes()), 0, "{none}");
+        }
     }
 }

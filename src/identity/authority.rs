@@ -35,9 +35,13 @@ pub enum BadAuthority {
     /// The key belongs to another certificate.
     #[error("the CA's key does not belong to its certificate")]
     OtherKey,
-    /// The certificate does not hold now.
-    #[error("the CA's certificate holds from {0} on, until {1}")]
-    Outdated(String, String),
+    /// The certificate does not hold now: when it does, and what this host's clock says.
+    #[error(
+        "the CA's certificate holds {}, and this host's clock says {}: the clock is wrong, or the CA is to be replaced",
+        crate::client::holds(.0),
+        crate::client::shown(*.1)
+    )]
+    Outdated(Range<SystemTime>, SystemTime),
     /// The system has no random numbers, or a key that cannot sign.
     #[error("the CA cannot sign")]
     Signing(#[source] rcgen::Error),
@@ -137,12 +141,10 @@ impl Authority {
             return Err(BadAuthority::OtherKey);
         }
         let validity = parsed.validity();
-        let holds = validity.not_before.to_datetime()..=validity.not_after.to_datetime();
-        if !holds.contains(&OffsetDateTime::from(now)) {
-            return Err(BadAuthority::Outdated(
-                validity.not_before.to_string(),
-                validity.not_after.to_string(),
-            ));
+        let holds: Range<SystemTime> =
+            validity.not_before.to_datetime().into()..validity.not_after.to_datetime().into();
+        if !holds.contains(&now) {
+            return Err(BadAuthority::Outdated(holds, now));
         }
         let issuer = Issuer::from_ca_cert_der(&root, key).map_err(|_| BadAuthority::Unreadable("certificate"))?;
         Ok(Authority { cluster, root, issuer })

@@ -6,6 +6,7 @@ use std::{
 };
 
 use wyneos::identity::{BadAuthority, BadRequest, TlsError};
+use wyneos_shell::clock::Behind;
 
 /// Why the CA cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +54,24 @@ pub(crate) enum CaError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// This host's clock cannot be right.
+    #[error("{0}; no certificate is made by such a clock")]
+    Clock(#[from] Behind),
     /// A step that does not follow.
     #[error("{0}")]
     Step(&'static str),
+}
+
+impl CaError {
+    /// True for what is mended as this host's clock is set.
+    pub(crate) fn is_about_time(&self) -> bool {
+        let outdated = |source: &BadAuthority| matches!(source, BadAuthority::Outdated(..));
+        match self {
+            CaError::Clock(_) => true,
+            CaError::Authority { source, .. } => outdated(source),
+            _ => false,
+        }
+    }
 }
 
 /// A file or folder failed, as `what` was tried.

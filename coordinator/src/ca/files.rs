@@ -8,14 +8,17 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::Path,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
 use wyneos::identity::{self, Authority, AuthorityPem, BadAuthority};
 use wyneos_core::id::ClusterId;
-use wyneos_shell::files;
+use wyneos_shell::{
+    clock::{BUILT, wait_until_past},
+    files,
+};
 
 use super::error::{CaError, failed};
 
@@ -30,6 +33,13 @@ pub(super) struct State {
     pub(super) trusted: Vec<u32>,
     /// Since when this is so, milliseconds of Unix time.
     pub(super) since: i64,
+    /// The audit's intent of the step that made it so; 0 when none did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) intent: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What signs now.
@@ -128,6 +138,7 @@ pub(super) fn load_external(cluster: ClusterId, certificate: &Path, key: &Path) 
         signs: 0,
         trusted: vec![0],
         since: 0,
+        intent: 0,
     };
     Ok(Signing {
         state,
@@ -152,6 +163,7 @@ pub(super) fn load_signing(folder: &Path, state: State) -> Result<Signing, CaErr
 
 /// A new CA in the folder `number`.
 pub(super) fn make_authority(folder: &Path, number: u32, cluster: ClusterId) -> Result<Authority, CaError> {
+    wait_until_past(BUILT, "this program was built", Duration::ZERO)?;
     let place = folder.join(number.to_string());
     private(&place)?;
     let path = place.clone();
@@ -180,6 +192,7 @@ pub(super) fn load_own(folder: &Path, cluster: Option<ClusterId>) -> Result<Sign
                 signs: 1,
                 trusted: vec![1],
                 since: now_millis(),
+                intent: 0,
             };
             write_state(folder, &state)?;
             state

@@ -7,14 +7,18 @@ use std::{
     fs,
     ops::Range,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Mutex;
 use wyneos::identity::{self, Credentials, Keys, Principal, Trust};
-use wyneos_shell::files as durable;
+use wyneos_shell::{
+    clock::{BUILT, wait_until_past},
+    files as durable,
+};
 
+use crate::gate::Recorded;
 pub(crate) use error::CaError;
 use error::failed;
 use files::{
@@ -22,10 +26,13 @@ use files::{
 };
 
 /// How much earlier than now certificates begin to hold, or a tenth of their life if that is less: other hosts' clocks may be slow.
-const EARLIER: Duration = Duration::from_secs(300);
+const EARLIER: Duration = Duration::from_secs(3_600);
 
 /// How often the age of the coordinator's own certificate is looked at, at most.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How often a failure to renew it is told, at most.
+const TOLD: Duration = Duration::from_secs(60);
 
 /// The cluster's id, beside an operator's own CA.
 pub(crate) const CLUSTER_ID: &str = "cluster-id";
@@ -75,9 +82,11 @@ pub(crate) struct Issued {
     pub(crate) roots: Vec<Vec<u8>>,
 }
 
-fn holding(lifetime: Duration) -> Range<SystemTime> {
+/// When a certificate that is made now holds. By a clock that cannot be right none is made.
+fn holding(lifetime: Duration) -> Result<Range<SystemTime>, CaError> {
+    wait_until_past(BUILT, "this program was built", Duration::ZERO)?;
     let now = SystemTime::now();
-    now - EARLIER.min(lifetime / 10)..now + lifetime
+    Ok(now - EARLIER.min(lifetime / 10)..now + lifetime)
 }
 
 /// A certificate for a new key; `by_oldest`: of the CA that is trusted longest, so that whoever has not heard of a newer one yet
@@ -97,9 +106,9 @@ fn own_credentials(
         (true, Place::Own(folder)) => {
             let oldest = signing.state.trusted.iter().min().unwrap_or(&signing.state.signs);
             let authority = load_authority(folder, *oldest, signing.state.cluster)?;
-            authority.issue(&request, own, hosts, holding(lifetime))?
+            authority.issue(&request, own, hosts, holding(lifetime)?)?
         }
-        _ => signing.authority.issue(&request, own, hosts, holding(lifetime))?,
+        _ => signing.authority.issue(&request, own, hosts, holding(lifetime)?)?,
     };
     Ok(Credentials {
         principal: own.clone(),
@@ -110,7 +119,8 @@ fn own_credentials(
 }
 
 impl Ca {
-    /// The CA of the coordinator `own`: an operator's, of these two files, or the cluster's own, made at its first start.
+    /// The CA of the coordinator `own`: an operator's, of these two files, or the cluster's own, made at its first start, but not by a
+    /// clock that cannot be right.
     pub(crate) fn open(
         data_dir: &Path,
         external: Option<(&Path, &Path)>,
@@ -158,6 +168,12 @@ impl Ca {
         &self.trust
     }
 
+    /// The audit's intent of the newest step of the CA's replacement; 0 when none was taken.
+    pub(crate) fn newest_step(&self) -> u64 {
+        // Asked at the start, when nobody else is there.
+        self.signing.try_lock().map_or(0, |signing| signing.state.intent)
+    }
+
     /// True for an operator's own CA, which is not replaced from here.
     pub(crate) fn is_external(&self) -> bool {
         matches!(self.place, Place::External(..))
@@ -179,9 +195,9 @@ impl Ca {
     }
 
     /// Renews the coordinator's own certificate for ever, at two thirds of its life by the wall clock: a host may sleep, and a clock be
-    /// set. Standing connections are left alone.
+    /// set. One that was made by a clock which was set back since is made anew at once. Standing connections are left alone.
     pub(crate) async fn keep_renewed(&self) {
-        let mut renewed = SystemTime::now();
+        let (mut renewed, mut told) = (SystemTime::now(), None);
         loop {
             tokio::time::sleep(LOOK.min(self.lifetime / 10)).await;
             let age = SystemTime::now().duration_since(renewed);
@@ -191,24 +207,31 @@ impl Ca {
             }
             match self.renew_own().await {
                 Ok(()) => {
-                    renewed = SystemTime::now();
+                    (renewed, told) = (SystemTime::now(), None);
                     tracing::info!("renewed the coordinator's certificate");
                 }
-                Err(error) => tracing::error!(%error, "cannot renew the coordinator's certificate; trying again"),
+                Err(error) => {
+                    let now = Instant::now();
+                    if told.is_none_or(|told| now.duration_since(told) >= TOLD) {
+                        told = Some(now);
+                        tracing::error!(%error, "cannot renew the coordinator's certificate; trying again");
+                    }
+                }
             }
         }
     }
 
-    /// A certificate for the key of `request` that names `principal`.
+    /// A certificate for the key of `request` that names `principal`. That it is issued is on record.
     pub(crate) async fn issue(
         &self,
+        _: Recorded,
         request: &[u8],
         principal: &Principal,
         lifetime: Duration,
     ) -> Result<Issued, CaError> {
         let signing = self.signing.lock().await;
         let request = request.into();
-        let chain = signing.authority.issue(&request, principal, &[], holding(lifetime))?;
+        let chain = signing.authority.issue(&request, principal, &[], holding(lifetime)?)?;
         let der = |certificates: &[CertificateDer<'static>]| certificates.iter().map(|one| one.to_vec()).collect();
         Ok(Issued {
             chain: der(&chain),
@@ -241,8 +264,8 @@ impl Ca {
         (shown.collect(), signing.state.since)
     }
 
-    /// Takes a step of the CA's replacement.
-    pub(crate) async fn rotate(&self, step: Step) -> Result<(), CaError> {
+    /// Takes a step of the CA's replacement, which is on record.
+    pub(crate) async fn rotate(&self, recorded: Recorded, step: Step) -> Result<(), CaError> {
         let Place::Own(folder) = &self.place else {
             return Err(CaError::Step(
                 "the CA is an operator's own, from files: replace it there, and trust both in one ca_cert for a time",
@@ -271,6 +294,7 @@ impl Ca {
             Step::Retire => state.trusted.retain(|number| *number == state.signs),
         }
         state.since = now_millis();
+        state.intent = recorded.intent();
         write_state(folder, &state)?;
         let gone: Vec<u32> = signing
             .state

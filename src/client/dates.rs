@@ -1,0 +1,197 @@
+//! Certificates that do not hold now: whose, and by which clock. TLS itself says it in Unix seconds, or not at all.
+
+use std::{
+    fmt, io,
+    ops::Range,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::SystemTime,
+};
+
+use rustls::{AlertDescription, CertificateError, Error};
+use rustls_pki_types::UnixTime;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Whether the other end refused this end's certificate because it does not hold by its clock; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Undated(Arc<AtomicBool>);
+
+impl Undated {
+    /// True when that was so since it was asked last.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// A certificate does not hold by one of two clocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Dated {
+    /// The other end's begins to hold later than this host's clock says.
+    Early { holds_from: UnixTime, now: UnixTime },
+    /// The other end's has ended by this host's clock.
+    Late { held_until: UnixTime, now: UnixTime },
+    /// The other end refuses this end's.
+    Refused,
+}
+
+fn unix(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    prost_types::Timestamp { seconds, nanos: 0 }.to_string()
+}
+
+impl fmt::Display for Dated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dated::Early { holds_from, now } => write!(
+                f,
+                "the certificate at the other end is not valid yet: it holds from {}, and this host's clock says {}; one of the two clocks is \
+                 wrong",
+                unix(*holds_from),
+                unix(*now)
+            ),
+            Dated::Late { held_until, now } => write!(
+                f,
+                "the certificate at the other end has expired: it held until {}, and this host's clock says {}; it was not renewed, or one of \
+                 the two clocks is wrong",
+                unix(*held_until),
+                unix(*now)
+            ),
+            Dated::Refused => f.write_str(
+                "the other end refused this end's certificate as expired or not valid yet by its own clock: one of the two clocks is wrong, or \
+                 the certificate is to be renewed",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Dated {}
+
+impl Dated {
+    fn of(error: &Error) -> Option<Dated> {
+        match error {
+            Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => {
+                Some(Dated::Early {
+                    holds_from: *not_before,
+                    now: *time,
+                })
+            }
+            Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => Some(Dated::Late {
+                held_until: *not_after,
+                now: *time,
+            }),
+            Error::AlertReceived(AlertDescription::CertificateExpired) => Some(Dated::Refused),
+            _ => None,
+        }
+    }
+}
+
+/// The same error, saying whose certificate does not hold, by which clock, where that is what is wrong.
+pub fn explained(error: io::Error) -> io::Error {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match tls.and_then(Dated::of) {
+        Some(dated) => io::Error::new(error.kind(), dated),
+        None => error,
+    }
+}
+
+/// A stream whose errors say so. In TLS 1.3 a client hears only after its handshake that its certificate is refused.
+#[derive(Debug)]
+pub(super) struct Explaining<S> {
+    inner: S,
+    undated: Undated,
+}
+
+impl<S> Explaining<S> {
+    pub(super) fn new(inner: S, undated: Undated) -> Explaining<S> {
+        Explaining { inner, undated }
+    }
+
+    fn told<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| {
+            let error = explained(error);
+            let dated = error.get_ref().and_then(|inner| inner.downcast_ref::<Dated>());
+            if dated == Some(&Dated::Refused) {
+                self.undated.0.store(true, Ordering::Relaxed);
+            }
+            error
+        })
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Explaining<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = std::task::ready!(Pin::new(&mut self.inner).poll_read(context, into));
+        Poll::Ready(self.told(read))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Explaining<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = std::task::ready!(Pin::new(&mut self.inner).poll_write(context, bytes));
+        Poll::Ready(self.told(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = std::task::ready!(Pin::new(&mut self.inner).poll_flush(context));
+        Poll::Ready(self.told(flushed))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = std::task::ready!(Pin::new(&mut self.inner).poll_write_vectored(context, bytes));
+        Poll::Ready(self.told(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+/// A time, for people: RFC 3339, in UTC.
+pub fn shown(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    unix(UnixTime::since_unix_epoch(since))
+}
+
+/// When a certificate holds, for people.
+pub fn holds(held: &Range<SystemTime>) -> String {
+    format!("from {} until {}", shown(held.start), shown(held.end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_hold_is_told_with_both_times() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let told = |error: Error| explained(io::Error::new(io::ErrorKind::InvalidData, error)).to_string();
+        let (time, not_before) = (at(0), at(1_800_000_000));
+        let early = told(CertificateError::NotValidYetContext { time, not_before }.into());
+        assert!(
+            early.contains("2027-01-15T08:00:00Z") && early.contains("1970-01-01T00:00:00Z"),
+            "{early}"
+        );
+        let (time, not_after) = (at(1_800_000_000), at(60));
+        let late = told(CertificateError::ExpiredContext { time, not_after }.into());
+        assert!(
+            late.contains("has expired") && late.contains("1970-01-01T00:01:00Z"),
+            "{late}"
+        );
+        let refused = told(Error::AlertReceived(AlertDescription::CertificateExpired));
+        assert!(refused.contains("this end's certificate"), "{refused}");
+        let other = told(CertificateError::UnknownIssuer.into());
+        assert!(other.contains("UnknownIssuer"), "{other}");
+    }
+}
