@@ -1,5 +1,7 @@
 //! The audit's chain: entries that follow one another, signed, so that none can be altered, left out or put in unnoticed.
 
+use std::collections::BTreeSet;
+
 use prost::Message as _;
 use wyneos_core::{
     id::ClusterId,
@@ -9,6 +11,13 @@ use wyneos_core::{
 use crate::v1;
 
 const CONTEXT: &[u8] = b"wyneos audit v1";
+
+/// The codes of what was found at a start, as gRPC has them: OK, ABORTED, UNKNOWN.
+pub const APPLIED: u32 = 0;
+/// It was not carried out.
+pub const NOT_APPLIED: u32 = 10;
+/// It cannot be told whether it was; an intent's own code, too.
+pub const UNKNOWN: u32 = 2;
 
 /// Signs entries.
 pub struct Signer(DigestSigner);
@@ -104,6 +113,42 @@ impl Verifier {
         }
         self.last = Some((record.sequence, claimed));
         Ok(())
+    }
+}
+
+/// Which intents have which outcome, as entries are read in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intents {
+    /// Numbers of intents that have no outcome: their calls are under way, or were cut off and the coordinator has not started since.
+    pub open: BTreeSet<u64>,
+    /// Numbers of intents whose calls were cut off, and that were found carried out at the next start.
+    pub applied: BTreeSet<u64>,
+    /// Those found not carried out.
+    pub not_applied: BTreeSet<u64>,
+    /// Those of which nobody can tell.
+    pub unknown: BTreeSet<u64>,
+}
+
+impl Intents {
+    /// Takes the next record.
+    pub fn take(&mut self, record: &v1::AuditRecord) {
+        match record.kind() {
+            v1::AuditKind::Intent => {
+                self.open.insert(record.sequence);
+            }
+            v1::AuditKind::Outcome | v1::AuditKind::Unspecified => {
+                self.open.remove(&record.intent);
+            }
+            v1::AuditKind::Reconciled => {
+                self.open.remove(&record.intent);
+                let found = match record.code {
+                    APPLIED => &mut self.applied,
+                    NOT_APPLIED => &mut self.not_applied,
+                    _ => &mut self.unknown,
+                };
+                found.insert(record.intent);
+            }
+        }
     }
 }
 

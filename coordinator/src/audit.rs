@@ -1,37 +1,43 @@
-//! The audit: every call that changes something, and every refusal; durable, chained and signed.
+//! The audit: every call that changes something, before and after it does, and every refusal; durable, chained and signed.
 //!
-//! One thread writes. A call that changed something is answered once its entry is durable. Refusals do not wait, and a flood of them
+//! One thread writes. What a call is about to change is written, as an intent, before anything is changed: many calls share a
+//! transaction. A call that changed something is answered once its outcome is durable, too. Refusals do not wait, and a flood of them
 //! fills neither memory nor disk: one of each kind and source is written a minute, with the count of those like it.
+//!
+//! While the audit cannot be written nothing is changed: intents fail, and their calls are refused.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    path::Path,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+mod inbox;
+mod log;
+mod repeats;
+mod writer;
+
+use std::{collections::VecDeque, path::Path, sync::Arc, thread, time::Duration};
 
 use prometheus_client::metrics::counter::Counter;
-use prost::Message as _;
-use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
-use tokio::sync::{broadcast, mpsc, oneshot};
-use wyneos::{audit, convert, v1};
-use wyneos_core::{
-    id::ClusterId,
-    integrity::{Digest, ZERO_DIGEST},
-    time::WallTime,
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot},
+    time::timeout,
 };
+use wyneos::{audit::UNKNOWN, convert, v1};
+use wyneos_core::{id::ClusterId, time::WallTime};
 
-use wyneos_shell::listener;
+pub(crate) use inbox::Local;
+pub(crate) use log::Import;
 
-use crate::store::{Failure, File, StoreError};
-
-/// Number → `wyneos.v1.AuditEntry`.
-const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
+use crate::store::{Failure, StoreError};
+use inbox::Inbox;
+use log::{Log, Shared, reconciled};
+use repeats::Repeats;
+use writer::{Work, Writer};
 
 /// Entries that wait to be written at most; then changes wait, and refusals are counted and left out.
 const WAITING: usize = 1_024;
+
+/// Intents without an outcome at most: changes that are under way. Further ones wait, and are refused after [`PATIENCE`].
+pub(crate) const OPEN: usize = 8_192;
+
+/// How long a change may wait until its intent is taken.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Entries that one transaction takes at most.
 const GROUP: usize = 256;
@@ -39,123 +45,122 @@ const GROUP: usize = 256;
 /// Entries that a watcher may be behind; then it is ended, and reads on from where it was.
 pub(crate) const BEHIND: usize = 1_024;
 
-/// Kinds of refusals that are told apart at once, of those who are known and of those who are not; and of one of them. Further ones are
-/// counted together.
-const KINDS: usize = 1_024;
-const KINDS_OF_ONE: usize = 32;
-
-/// How long refusals of one kind and source are counted before they are written again.
-const MINUTE: Duration = Duration::from_secs(60);
-
-/// Entries beyond the retention that one transaction drops at most.
-const DROPPED_AT_ONCE: u64 = 1_000;
-
-/// Whoever is nobody in particular.
+/// The unauthenticated caller.
 pub(crate) const NOBODY: &str = "anybody";
 
-/// How often the writer looks whether something was counted for a minute.
-const LOOK: Duration = Duration::from_secs(10);
+/// Bytes of a target, and of a reason, at most.
+pub(crate) const TARGET: usize = 256;
+pub(crate) const REASON: usize = 512;
 
-/// What the writer is asked to do.
-enum Work {
-    /// Write an entry; the sender hears once it is durable.
-    Write(v1::AuditRecord, oneshot::Sender<()>),
-    /// Write a refusal, or count it.
-    Note(v1::AuditRecord),
-    /// See whether something was counted for long enough.
-    Look,
-    /// Write what was counted, and end.
-    Stop,
-}
+/// How often the writer looks whether something was counted for a minute, or left by a command of this host.
+const LOOK: Duration = Duration::from_secs(5);
 
-/// Refusals of one kind and source.
-#[derive(Debug)]
-struct Repeated {
-    since: Instant,
-    last: v1::AuditRecord,
-    more: u64,
-}
-
-/// Who was refused: a name, or where it is. What it said is not part of it: that is its own to choose.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Who {
-    Named(String),
-    At(Option<IpAddr>),
-}
-
-/// Who, what, and the gRPC status.
-type Kind = (Who, String, u32);
-
-/// Refusals of the last minute, by their kinds.
-#[derive(Debug, Default)]
-struct Repeats {
-    kinds: HashMap<Kind, Repeated>,
-    of: HashMap<Who, usize>,
-}
+/// What an intent says beside its code.
+const BEGUN: &str = "begun";
 
 /// The audit; clones share it.
 #[derive(Clone)]
 pub(crate) struct Audit {
-    file: File,
+    shared: Shared,
     work: mpsc::Sender<Work>,
     entries: broadcast::Sender<Arc<v1::AuditEntry>>,
+    open: Arc<Semaphore>,
     /// Refusals that were left out because too many came at once.
     dropped: Counter,
 }
 
-struct Writer {
-    file: File,
-    cluster: ClusterId,
-    signer: audit::Signer,
-    next: u64,
-    previous: Digest,
-    keep: u64,
-    entries: broadcast::Sender<Arc<v1::AuditEntry>>,
-    named: Repeats,
-    others: Repeats,
+/// What is counted of the audit.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counters {
+    /// Entries left out: too many came at once, or the disk failed for too long.
+    pub(crate) dropped: Counter,
+    /// Writes that failed.
+    pub(crate) failures: Counter,
 }
 
-impl Audit {
-    /// Opens the audit of `cluster`, and starts its writer. The receiver hears when that ends, as it does when the disk fails.
-    pub(crate) fn open(
+/// Why there is no intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoIntent {
+    /// The disk failed.
+    #[error(
+        "the audit cannot be written, and nothing is changed without a record: nothing was done. Reads go on; the coordinator's log says why"
+    )]
+    NotWritten,
+    /// Too many changes at once.
+    #[error("{OPEN} changes are under way, the limit: nothing was done")]
+    TooMany,
+}
+
+/// An intent that is durable, and has no outcome yet.
+#[derive(Debug)]
+pub(crate) struct Intent {
+    number: u64,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Intent {
+    /// Its number in the audit.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+/// An audit that was opened, before it is written.
+pub(crate) struct Opened {
+    shared: Shared,
+    log: Log,
+    unfinished: Vec<v1::AuditRecord>,
+}
+
+/// The writer's thread, and what hears when it ends.
+type Started = (Audit, thread::JoinHandle<()>, oneshot::Receiver<()>);
+
+impl Opened {
+    /// Opens the audit of `cluster`.
+    pub(crate) fn new(data_dir: &Path, cluster: ClusterId, secret: &[u8; 32], keep: u64) -> Result<Opened, StoreError> {
+        let shared = Shared::open(data_dir)?;
+        let (log, unfinished) = Log::new(shared.clone(), cluster, secret, keep)?;
+        Ok(Opened {
+            shared,
+            log,
+            unfinished,
+        })
+    }
+
+    /// The number that the next entry gets.
+    pub(crate) fn next(&self) -> u64 {
+        self.log.next()
+    }
+
+    /// Writes what came of intents that a crash cut off, as far as `done` can tell of each, and starts the writer. The receiver hears when
+    /// that ends, as it does when the file is damaged.
+    pub(crate) fn start(
+        mut self,
         data_dir: &Path,
-        cluster: ClusterId,
-        secret: &[u8; 32],
-        keep: u64,
-        dropped: Counter,
-    ) -> Result<(Audit, thread::JoinHandle<()>, oneshot::Receiver<()>), StoreError> {
-        let file = File::open(data_dir.join("audit.redb"))?;
-        file.write(|transaction| {
-            transaction.open_table(ENTRIES)?;
-            Ok(())
-        })?;
-        let newest: Option<v1::AuditEntry> = file.read(|transaction| {
-            let table = transaction.open_table(ENTRIES)?;
-            let last = table.last()?;
-            Ok(last
-                .map(|(_, bytes)| v1::AuditEntry::decode(bytes.value()))
-                .transpose()?)
-        })?;
-        let (next, previous) = match newest {
-            Some(entry) => {
-                let sequence = entry.record.map_or(0, |record| record.sequence);
-                let chain = entry.chain.as_slice().try_into();
-                (sequence + 1, chain.map_err(|_| file.corrupt("an entry has no chain"))?)
-            }
-            None => (1, ZERO_DIGEST),
-        };
+        counters: Counters,
+        done: impl Fn(&v1::AuditRecord) -> Option<bool>,
+    ) -> Result<Started, StoreError> {
+        let cut_off = self.unfinished.len();
+        let outcomes = self.unfinished.iter().map(|intent| reconciled(intent, done(intent)));
+        self.log.append(outcomes.collect())?;
+        if cut_off > 0 {
+            tracing::warn!(
+                cut_off,
+                "changes were under way when the coordinator ended; the audit says what came of each"
+            );
+        }
         let (work, queue) = mpsc::channel(WAITING);
         let (entries, _) = broadcast::channel(BEHIND);
         let writer = Writer {
-            file: file.clone(),
-            cluster,
-            signer: audit::Signer::new(secret),
-            next,
-            previous,
-            keep,
+            log: self.log,
+            inbox: Inbox::new(data_dir),
             entries: entries.clone(),
             named: Repeats::default(),
             others: Repeats::default(),
+            unwritten: VecDeque::new(),
+            failed: None,
+            dropped: counters.dropped.clone(),
+            failures: counters.failures,
         };
         let (ended, failed) = oneshot::channel::<()>();
         let run = move || {
@@ -165,17 +170,42 @@ impl Audit {
             drop(ended);
         };
         let thread = thread::Builder::new().name("audit".to_owned()).spawn(run);
-        let writer = thread.map_err(file.io("start its thread"))?;
+        let writer = thread.map_err(|error| StoreError::Io {
+            path: data_dir.join("audit.redb"),
+            what: "start its thread",
+            source: error.into(),
+        })?;
         let audit = Audit {
-            file,
+            shared: self.shared,
             work,
             entries,
-            dropped,
+            open: Arc::new(Semaphore::new(OPEN)),
+            dropped: counters.dropped,
         };
         Ok((audit, writer, failed))
     }
+}
 
-    /// Writes the entry of a call that changed something, or tried to; returns once it is durable.
+impl Audit {
+    /// Writes what a call is about to change; returns once that is durable.
+    ///
+    /// # Errors
+    /// It is not, or too many are under way: nothing may be changed.
+    pub(crate) async fn intend(&self, record: v1::AuditRecord) -> Result<Intent, NoIntent> {
+        let permit = timeout(PATIENCE, Arc::clone(&self.open).acquire_owned()).await;
+        let permit = permit.map_err(|_| NoIntent::TooMany)?.map_err(|_| NoIntent::TooMany)?;
+        let (asked, number) = oneshot::channel();
+        let work = Work::Intend(intent_of(record), asked);
+        self.work.send(work).await.map_err(|_| NoIntent::NotWritten)?;
+        let number = number.await.map_err(|_| NoIntent::NotWritten)?;
+        Ok(Intent {
+            number: number.map_err(|_| NoIntent::NotWritten)?,
+            _permit: permit,
+        })
+    }
+
+    /// Writes the outcome of a call that changed something, or tried to; returns once it is durable, or, while the disk fails, kept
+    /// until it can be written: the intent is durable.
     pub(crate) async fn write(&self, record: v1::AuditRecord) {
         let (done, durable) = oneshot::channel();
         if self.work.send(Work::Write(record, done)).await.is_ok() {
@@ -193,32 +223,20 @@ impl Audit {
 
     /// At most `most` entries from number `from` on, oldest first. Reads the disk.
     pub(crate) fn read(&self, from: u64, most: usize) -> Result<Vec<v1::AuditEntry>, StoreError> {
-        self.file.read(|transaction| {
-            let table = transaction.open_table(ENTRIES)?;
-            let mut entries = Vec::new();
-            for entry in table.range(from..)?.take(most) {
-                entries.push(v1::AuditEntry::decode(entry?.1.value())?);
-            }
-            Ok(entries)
-        })
+        self.shared.read(from, most)
     }
 
     /// Hands every entry to `each`, oldest first, as they are at one moment. Reads the disk.
-    pub(crate) fn copy(&self, mut each: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), StoreError> {
-        self.file.read(|transaction| {
-            for entry in transaction.open_table(ENTRIES)?.iter()? {
-                each(entry?.1.value())?;
-            }
-            Ok(())
-        })
+    pub(crate) fn copy(&self, each: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), StoreError> {
+        self.shared.copy(each)
     }
 
     /// Has the writer look after what it counts, for ever.
     pub(crate) async fn keep_looking(self) {
         loop {
-            tokio::time::sleep(LOOK).await;
             // When it has more to do than it can, it looks anyway.
             drop(self.work.try_send(Work::Look));
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -235,48 +253,6 @@ impl Audit {
     }
 }
 
-/// An audit that is made from a backup, in a directory that has none.
-pub(crate) struct Import {
-    file: File,
-    waiting: Vec<v1::AuditEntry>,
-}
-
-impl Import {
-    pub(crate) fn new(data_dir: &Path) -> Result<Import, StoreError> {
-        Ok(Import {
-            file: File::open(data_dir.join("audit.redb"))?,
-            waiting: Vec::new(),
-        })
-    }
-
-    /// Takes an entry, which was verified.
-    pub(crate) fn take(&mut self, entry: v1::AuditEntry) -> Result<(), StoreError> {
-        self.waiting.push(entry);
-        if self.waiting.len() >= GROUP {
-            self.write()
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Makes all of it durable.
-    pub(crate) fn finish(mut self) -> Result<(), StoreError> {
-        self.write()
-    }
-
-    fn write(&mut self) -> Result<(), StoreError> {
-        let entries = std::mem::take(&mut self.waiting);
-        self.file.write(|transaction| {
-            let mut table = transaction.open_table(ENTRIES)?;
-            for entry in &entries {
-                let sequence = entry.record.as_ref().map_or(0, |record| record.sequence);
-                table.insert(sequence, entry.encode_to_vec().as_slice())?;
-            }
-            Ok(())
-        })
-    }
-}
-
 /// An entry, as of now; its number is the writer's.
 pub(crate) fn record(principal: &str, source: &str, action: &str) -> v1::AuditRecord {
     v1::AuditRecord {
@@ -285,6 +261,17 @@ pub(crate) fn record(principal: &str, source: &str, action: &str) -> v1::AuditRe
         action: action.to_owned(),
         time: Some(convert::timestamp(wall())),
         ..v1::AuditRecord::default()
+    }
+}
+
+/// The intent of what a record says is about to be done.
+fn intent_of(record: v1::AuditRecord) -> v1::AuditRecord {
+    v1::AuditRecord {
+        kind: v1::AuditKind::Intent.into(),
+        // A reader that knows no intents must not take it for something done.
+        code: UNKNOWN,
+        reason: BEGUN.to_owned(),
+        ..record
     }
 }
 
@@ -300,145 +287,4 @@ pub(crate) fn short(text: &str, most: usize) -> String {
         end -= 1;
     }
     clean[..end].to_owned()
-}
-
-impl Writer {
-    fn run(mut self, mut queue: mpsc::Receiver<Work>) -> Result<(), StoreError> {
-        let mut group = Vec::new();
-        while let Some(first) = queue.blocking_recv() {
-            group.push(first);
-            while group.len() < GROUP
-                && let Ok(next) = queue.try_recv()
-            {
-                group.push(next);
-            }
-            let mut waiting = Vec::new();
-            let now = Instant::now();
-            let mut records = self.named.elapsed(now);
-            records.append(&mut self.others.elapsed(now));
-            let mut last = false;
-            for work in group.drain(..) {
-                match work {
-                    Work::Write(record, done) => {
-                        waiting.push(done);
-                        records.push(record);
-                    }
-                    Work::Note(record) => records.extend(self.fold(record, now)),
-                    Work::Look => {}
-                    Work::Stop => last = true,
-                }
-            }
-            if last {
-                records.append(&mut self.named.all());
-                records.append(&mut self.others.all());
-            }
-            self.append(records)?;
-            for done in waiting {
-                // Its caller may have gone.
-                let _ = done.send(());
-            }
-            if last {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// A refusal, unless one like it was written within the last minute.
-    fn fold(&mut self, record: v1::AuditRecord, now: Instant) -> Option<v1::AuditRecord> {
-        let repeats = match record.principal.as_str() {
-            NOBODY => &mut self.others,
-            _ => &mut self.named,
-        };
-        repeats.fold(record, now)
-    }
-
-    fn append(&mut self, records: Vec<v1::AuditRecord>) -> Result<(), StoreError> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let mut entries = Vec::with_capacity(records.len());
-        for mut record in records {
-            record.sequence = self.next;
-            self.next += 1;
-            let entry = self.signer.seal(self.cluster, self.previous, record);
-            self.previous = entry.1;
-            entries.push(Arc::new(entry.0));
-        }
-        self.file.write(|transaction| {
-            let mut table = transaction.open_table(ENTRIES)?;
-            for entry in &entries {
-                let sequence = entry.record.as_ref().map_or(0, |record| record.sequence);
-                table.insert(sequence, entry.encode_to_vec().as_slice())?;
-            }
-            let surplus = table.len()?.saturating_sub(self.keep).min(DROPPED_AT_ONCE);
-            for _ in 0..surplus {
-                table.pop_first()?;
-            }
-            Ok(())
-        })?;
-        for entry in entries {
-            // Nobody may be watching.
-            drop(self.entries.send(entry));
-        }
-        Ok(())
-    }
-}
-
-impl Repeats {
-    fn fold(&mut self, record: v1::AuditRecord, now: Instant) -> Option<v1::AuditRecord> {
-        let address = record.source.parse().ok();
-        let address = address.map(|source: SocketAddr| listener::source(source.ip()));
-        let who = match record.principal.as_str() {
-            NOBODY => Who::At(address),
-            name => Who::Named(name.to_owned()),
-        };
-        let mut kind = (who.clone(), record.action.clone(), record.code);
-        let full = self.kinds.len() >= KINDS || self.of.get(&who).is_some_and(|kinds| *kinds >= KINDS_OF_ONE);
-        if full && !self.kinds.contains_key(&kind) {
-            kind = (Who::At(None), "several".to_owned(), 0);
-        }
-        if let Some(repeated) = self.kinds.get_mut(&kind) {
-            repeated.more += 1;
-            repeated.last = record;
-            return None;
-        }
-        let repeated = Repeated {
-            since: now,
-            last: record.clone(),
-            more: 0,
-        };
-        *self.of.entry(kind.0.clone()).or_default() += 1;
-        self.kinds.insert(kind, repeated);
-        Some(record)
-    }
-
-    /// What was counted for a minute.
-    fn elapsed(&mut self, now: Instant) -> Vec<v1::AuditRecord> {
-        let due = |repeated: &Repeated| now.duration_since(repeated.since) >= MINUTE;
-        let due: Vec<(Kind, Repeated)> = self.kinds.extract_if(|_, repeated| due(repeated)).collect();
-        for ((who, ..), _) in &due {
-            if let Some(kinds) = self.of.get_mut(who) {
-                *kinds -= 1;
-                if *kinds == 0 {
-                    self.of.remove(who);
-                }
-            }
-        }
-        due.into_iter().filter_map(|(_, repeated)| told(repeated)).collect()
-    }
-
-    /// What was counted so far.
-    fn all(&mut self) -> Vec<v1::AuditRecord> {
-        self.of.clear();
-        self.kinds.drain().filter_map(|(_, repeated)| told(repeated)).collect()
-    }
-}
-
-fn told(repeated: Repeated) -> Option<v1::AuditRecord> {
-    let repeats = repeated.more;
-    (repeats > 0).then_some(v1::AuditRecord {
-        repeats,
-        ..repeated.last
-    })
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -21,10 +21,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use wyneos::{
-    identity::{Principal, Role, server_config},
+    identity::{BadAuthority, Principal, Role, server_config},
     served::{agent_service_server::AgentServiceServer, coherence_service_server::CoherenceServiceServer},
     v1::{
-        access_service_server::AccessServiceServer, cluster_service_server::ClusterServiceServer,
+        AuditRecord, access_service_server::AccessServiceServer, cluster_service_server::ClusterServiceServer,
         decision_service_server::DecisionServiceServer, enrollment_service_server::EnrollmentServiceServer,
         event_service_server::EventServiceServer, telemetry_service_server::TelemetryServiceServer,
         workload_service_server::WorkloadServiceServer,
@@ -35,9 +35,10 @@ use wyneos_core::{
     id::{ClusterId, Uuid},
     integrity::{PublicKey, Sealer},
     limits,
+    time::WallTime,
 };
 use wyneos_shell::{
-    clock::Clock,
+    clock::{BUILT, Behind, Clock, wait_until_past},
     descriptors, exit, files,
     listener::{self, Conn},
     metrics as metrics_port,
@@ -47,7 +48,7 @@ use wyneos_shell::{
 
 use crate::{
     answers::{Answering, Ledger, Pacing, Quota},
-    audit::Audit,
+    audit,
     board::Board,
     ca::{Ca, CaError},
     config::Config,
@@ -62,11 +63,18 @@ use crate::{
     store::{Embedded, Retention, Store, StoreError},
 };
 
+/// Rpcs whose effect is not in the store.
+const ROTATE: &str = "wyneos.v1.AccessService/RotateAuthority";
+const BACKUP: &str = "wyneos.v1.ClusterService/Backup";
+
 /// How long the drain may take until what is left is cut off.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long the first snapshot is waited for before the port is served.
 const FIRST_CYCLE: Duration = Duration::from_secs(5);
+
+/// A clock may be set back by so much, and be right all the same.
+const SET_BACK: Duration = Duration::from_secs(300);
 
 /// When agents may try again after a shutdown.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -128,6 +136,9 @@ pub(crate) enum BootError {
     /// The CA.
     #[error(transparent)]
     Ca(#[from] CaError),
+    /// This host's clock cannot be right.
+    #[error(transparent)]
+    Clock(#[from] Behind),
     /// A port.
     #[error("{field} = {address}: cannot listen there; is another process using the port?")]
     Listen {
@@ -154,6 +165,8 @@ impl Fatal for BootError {
         match self {
             BootError::Restore(error) => error.exit_code(),
             BootError::Descriptors(_) => exit::BAD_CONFIG,
+            // A clock is set sooner or later: starting again helps then.
+            BootError::Ca(error) if error.is_about_time() => exit::FAILED,
             BootError::Store(StoreError::Foreign { .. } | StoreError::Corrupt { .. }) | BootError::Ca(_) => {
                 exit::BAD_CONFIG
             }
@@ -208,6 +221,8 @@ fn signing_key(config: &Config) -> Result<[u8; 32], BootError> {
 fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
     let config = Arc::new(config);
     let data_dir = &config.data_dir;
+    // Before anything is made by it: a CA of 1970 would be no CA of now.
+    wait_until_past(BUILT, "this program was built", config.clock_wait.0)?;
     let failed = |what| {
         move |source| BootError::File {
             path: data_dir.clone(),
@@ -232,14 +247,18 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     let (cluster, nodes) = (durable.cluster, durable.nodes.len());
     let (metrics, registry) = Metrics::new();
     let access = Arc::new(ArcSwap::new(Arc::clone(&durable.access)));
+    wait_for_newest(&store, config.clock_wait.0)?;
     let ca = config.tls.then(|| open_ca(&config, cluster, public_key)).transpose()?;
-    let (audit, audit_writer, audit_failed) = Audit::open(
-        data_dir,
-        cluster,
-        &secret,
-        config.audit_max_count,
-        metrics.audit_dropped.clone(),
-    )?;
+    let opened = audit::Opened::new(data_dir, cluster, &secret, config.audit_max_count)?;
+    let carried_out = store.carried_out(opened.next())?;
+    let newest_step = ca.as_ref().map(|ca| ca.newest_step());
+    let done = |intent: &AuditRecord| match intent.action.as_str() {
+        ROTATE => newest_step.map(|step| step == intent.sequence),
+        // It changes nothing here: how far it got, only its caller knows.
+        BACKUP => None,
+        _ => carried_out.tell(intent.sequence),
+    };
+    let (audit, audit_writer, audit_failed) = opened.start(data_dir, metrics.audit.clone(), done)?;
     let core = Coordinator::new(clock.now(), clock.wall(), core_config(&config, public_key), durable);
 
     let _guard = runtime.enter();
@@ -291,6 +310,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         ca,
         limiter: Arc::new(Limiter::new(config.enrolments_per_minute)),
         renewals: Arc::new(Limiter::new(RENEWALS)),
+        refused: Arc::default(),
         metrics: Arc::clone(&metrics),
         started: clock.wall(),
         public_key,
@@ -352,8 +372,36 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     Ok(())
 }
 
+/// Waits for a clock that is behind the newest snapshot. Whether that one was ahead cannot be told: then the coordinator starts.
+fn wait_for_newest(store: &Embedded, bound: Duration) -> Result<(), BootError> {
+    let Some(newest) = store.history().seals(u64::MAX, 1)?.pop() else {
+        return Ok(());
+    };
+    let least = WallTime(newest.time.0.saturating_sub(SET_BACK.as_millis() as i64));
+    if let Err(behind) = wait_until_past(least, "the newest snapshot was sealed, but for five minutes", bound) {
+        tracing::warn!("starting all the same, as the clock may have been ahead before: {behind}");
+    }
+    Ok(())
+}
+
+/// The CA, once the clock is not before it: one that expired is refused at once.
+fn open_ca(config: &Config, cluster: ClusterId, public_key: PublicKey) -> Result<Arc<Ca>, BootError> {
+    match try_open_ca(config, cluster, public_key) {
+        Err(CaError::Authority {
+            source: BadAuthority::Outdated(held, _),
+            ..
+        }) if SystemTime::now() < held.start => {
+            let since = held.start.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let made = WallTime(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+            wait_until_past(made, "the CA was made", config.clock_wait.0)?;
+            Ok(try_open_ca(config, cluster, public_key)?)
+        }
+        opened => Ok(opened?),
+    }
+}
+
 /// The CA: the cluster's own, or the one that is configured.
-fn open_ca(config: &Config, cluster: ClusterId, public_key: PublicKey) -> Result<Arc<Ca>, CaError> {
+fn try_open_ca(config: &Config, cluster: ClusterId, public_key: PublicKey) -> Result<Arc<Ca>, CaError> {
     let mut id = [0; 16];
     id.copy_from_slice(&blake3::hash(&public_key.0).as_bytes()[..16]);
     let own = Principal::new(cluster, Role::Coordinator, &Uuid(id).to_string())

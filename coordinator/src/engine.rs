@@ -52,6 +52,8 @@ pub(crate) enum ToEngine {
         command: Command,
         /// Who asks, for people.
         by: Arc<str>,
+        /// The audit's intent; `None` for what changes nothing.
+        intent: Option<u64>,
         /// Where the answer goes.
         answer: oneshot::Sender<Result<Answer, Refusal>>,
     },
@@ -111,7 +113,7 @@ impl Engine {
             work,
             conns,
             requests,
-            next_request: 0,
+            next_request: RequestId::UNRECORDED,
             metrics,
             seals,
         }
@@ -188,9 +190,14 @@ impl Engine {
                 self.conns.insert(conn, sender);
                 self.metrics.sessions.set(self.conns.len() as i64);
             }
-            ToEngine::Command { command, by, answer } => {
-                self.next_request += 1;
-                let request = RequestId(self.next_request);
+            ToEngine::Command {
+                command,
+                by,
+                intent,
+                answer,
+            } => {
+                let request = RequestId(intent.unwrap_or(self.next_request));
+                self.next_request += u64::from(intent.is_none());
                 self.requests.insert(request, answer);
                 self.core.handle(now, Input::Command { request, command, by });
             }

@@ -13,10 +13,13 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use http_body::{Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
-use wyneos::identity::{Need, Principal, Role, Rule, bearer_hash, rule};
+use wyneos::{
+    identity::{Need, Principal, Role, Rule, bearer_hash, rule},
+    v1::AuditKind,
+};
 use wyneos_core::{access::Access, id::NodeId, integrity::Digest, node::Origin};
 use wyneos_shell::{
     clock::Clock,
@@ -25,14 +28,10 @@ use wyneos_shell::{
 
 use crate::{
     answers::{Flight, Full, Quota, Who},
-    audit::{self, Audit},
+    audit::{self, Audit, Intent, REASON, TARGET},
     metrics::Metrics,
     status,
 };
-
-/// Bytes of a target, and of a reason, in the audit at most.
-const TARGET: usize = 256;
-const REASON: usize = 512;
 
 /// The header's scheme.
 const BEARER: &str = "Bearer ";
@@ -56,6 +55,32 @@ pub(crate) struct Caller {
     bearer: Option<Digest>,
     about: Arc<OnceLock<String>>,
     adds: Arc<OnceLock<String>>,
+    /// `None` for a call that changes nothing.
+    change: Option<Arc<Change>>,
+}
+
+/// A call that may change something, and its intent once that is durable.
+struct Change {
+    audit: Audit,
+    rpc: &'static str,
+    intent: OnceCell<Intent>,
+}
+
+impl std::fmt::Debug for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Change").field(&self.rpc).finish()
+    }
+}
+
+/// Proof that what a call is about to change is in the audit. Whatever changes something asks for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recorded(u64);
+
+impl Recorded {
+    /// The intent's number.
+    pub(crate) fn intent(self) -> u64 {
+        self.0
+    }
 }
 
 impl Caller {
@@ -70,7 +95,39 @@ impl Caller {
             bearer: None,
             about: Arc::default(),
             adds: Arc::default(),
+            change: None,
         }
+    }
+
+    /// True for a call that may change something.
+    pub(crate) fn changes(&self) -> bool {
+        self.change.is_some()
+    }
+
+    /// Writes into the audit what this call is about to change, unless it did before; returns once that is durable.
+    ///
+    /// # Errors
+    /// It cannot be written: nothing may be changed.
+    pub(crate) async fn intend(&self, target: impl Into<String>) -> Result<Recorded, Status> {
+        self.about(target);
+        let missing = || Status::internal("this rpc changes something, and its rule says that it does not");
+        let change = self.change.as_ref().ok_or_else(missing)?;
+        let target = self.about.get().map(|target| audit::short(target, TARGET));
+        let record = wyneos::v1::AuditRecord {
+            target: target.unwrap_or_default(),
+            ..audit::record(&self.name, &self.source(), change.rpc)
+        };
+        let intent = change.intent.get_or_try_init(|| change.audit.intend(record)).await;
+        match intent {
+            Ok(intent) => Ok(Recorded(intent.number())),
+            Err(error) => Err(status::unavailable("AUDIT", error.to_string())),
+        }
+    }
+
+    /// The number of its intent; 0 when it has none.
+    fn intent(&self) -> u64 {
+        let intent = self.change.as_ref().and_then(|change| change.intent.get());
+        intent.map_or(0, Intent::number)
     }
 
     /// Notes what the call is about, for the audit.
@@ -248,7 +305,14 @@ impl Gate {
         if let Some(detail) = caller.adds.get() {
             target = format!("{target} ({detail})");
         }
+        let intent = caller.intent();
+        let kind = match intent {
+            0 => AuditKind::Unspecified,
+            _ => AuditKind::Outcome,
+        };
         wyneos::v1::AuditRecord {
+            kind: kind.into(),
+            intent,
             target: audit::short(&target, TARGET),
             code: code as u32,
             reason: audit::short(reason, REASON),
@@ -361,8 +425,8 @@ impl Gate {
             Code::InvalidArgument if caller.role.is_none() => self.metrics.call_refused("invalid"),
             _ => {}
         }
-        // What many can be refused is gathered: a flood of it would leave no room for anything else.
-        let gathered = code != Code::Ok && !matches!(rule.need, Need::People(_));
+        // What many can be refused is gathered: a flood of it would leave no room for anything else. An intent has an outcome.
+        let gathered = code != Code::Ok && !matches!(rule.need, Need::People(_)) && caller.intent() == 0;
         if rule.changes && !gathered {
             self.audit.write(self.record(caller, rule.rpc, code, message)).await;
         } else if rule.changes || matches!(code, Code::PermissionDenied | Code::Unauthenticated) {
@@ -406,7 +470,7 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let gate = self.gate.clone();
         let refuse = |status: Status| -> Self::Future { Box::pin(async move { Ok(status.into_http()) }) };
-        let (caller, admitted) = gate.admit(&request);
+        let (mut caller, admitted) = gate.admit(&request);
         let rule = match admitted {
             Ok(rule) => rule,
             Err(status) => {
@@ -441,8 +505,16 @@ where
                 }
             }
         }
+        if rule.changes {
+            caller.change = Some(Arc::new(Change {
+                audit: gate.audit.clone(),
+                rpc: rule.rpc,
+                intent: OnceCell::new(),
+            }));
+        }
         request.extensions_mut().insert(caller.clone());
         let call = self.inner.call(request);
+        let (of_cut_off, whose) = (gate.clone(), caller.clone());
         let carried_out = async move {
             let response = call.await?;
             let (code, message) = outcome(&response);
@@ -460,7 +532,11 @@ where
         Box::pin(async move {
             match carried_out.await {
                 Ok(result) => result,
-                Err(_) => Ok(Status::internal("the call was cut off; whether it was done is not known").into_http()),
+                Err(_) => {
+                    let message = "the call was cut off; whether it was done is not known";
+                    of_cut_off.account(&whose, rule, Code::Unknown, message).await;
+                    Ok(Status::internal(message).into_http())
+                }
             }
         })
     }

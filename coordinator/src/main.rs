@@ -11,6 +11,7 @@ mod gate;
 mod limiter;
 mod metrics;
 mod publisher;
+mod refusals;
 mod restore;
 mod services;
 mod session;
@@ -28,7 +29,7 @@ use wyneos_shell::{
     start::{finish, start},
 };
 
-use crate::{bootstrap::BootError, config::Overrides, restore::RestoreError};
+use crate::{audit::Local, bootstrap::BootError, config::Overrides, restore::RestoreError};
 
 /// The WyneOS coordinator.
 ///
@@ -110,7 +111,20 @@ struct Admin {
 
 fn admin(admin: &Admin) -> Result<(), BootError> {
     let external = admin.ca_cert.as_deref().zip(admin.ca_key.as_deref());
-    let principal = ca::make_admin(&admin.data_dir, external, &admin.name, admin.ttl.0, &admin.out)?;
+    let out = admin.out.display();
+    let target = format!("admin {}, for {}, into {out}", admin.name, admin.ttl);
+    let failed = |source| BootError::File {
+        path: admin.data_dir.clone(),
+        what: "note in it, for the audit, what is about to be done; nothing was done",
+        source,
+    };
+    let noted = Local::begin(&admin.data_dir, "wyneos-coordinator admin", &target).map_err(failed)?;
+    let made = ca::make_admin(&admin.data_dir, external, &admin.name, admin.ttl.0, &admin.out);
+    if let Err(error) = noted.end(made.as_ref().err().map(|error| error as _)) {
+        // The coordinator writes that it is not known.
+        eprintln!("wyneos-coordinator: cannot note for the audit what was done: {error}");
+    }
+    let principal = made?;
     println!("{principal}: credentials for {} in {}", admin.ttl, admin.out.display());
     println!("wynectl context add {} --from {}", admin.name, admin.out.display());
     Ok(())

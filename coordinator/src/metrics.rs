@@ -45,7 +45,7 @@ pub(crate) struct Metrics {
     pub(crate) subscribers: Gauge,
     pub(crate) events: Counter,
     pub(crate) certificates: Counter,
-    pub(crate) audit_dropped: Counter,
+    pub(crate) audit: crate::audit::Counters,
     pub(crate) answer_bytes: Gauge,
     answers_ended: Family<Because, Counter>,
     connections_refused: Family<Because, Counter>,
@@ -78,7 +78,7 @@ impl Metrics {
             subscribers: Gauge::default(),
             events: Counter::default(),
             certificates: Counter::default(),
-            audit_dropped: Counter::default(),
+            audit: crate::audit::Counters::default(),
             answer_bytes: Gauge::default(),
             answers_ended: Family::default(),
             connections_refused: Family::default(),
@@ -144,7 +144,12 @@ impl Metrics {
         registry.register(
             "audit_dropped",
             "Refusals left out of the audit because too many came at once",
-            m.audit_dropped.clone(),
+            m.audit.dropped.clone(),
+        );
+        registry.register(
+            "audit_failures",
+            "Writes of the audit that failed; while it cannot be written nothing is changed",
+            m.audit.failures.clone(),
         );
         registry.register(
             "connections_refused",

@@ -121,6 +121,7 @@ impl Publisher {
         let sealed = SealedSnapshot {
             seal: Arc::clone(&seal),
             time: snapshot.time,
+            lived: snapshot.lived,
             bytes,
         };
         self.store.keep_snapshot(&sealed)?;

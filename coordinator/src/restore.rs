@@ -15,7 +15,7 @@ use wyneos::{
     v1,
 };
 use wyneos_core::{integrity::PublicKey, store::Restored, time::WallTime};
-use wyneos_shell::{exit, files, start::Fatal};
+use wyneos_shell::{clock::is_plausible, exit, files, start::Fatal};
 
 use crate::{
     audit,
@@ -111,10 +111,21 @@ pub(crate) fn restore(
     };
     let contents = verify(open()?, trusted).map_err(bad)?;
     let header = &contents.header;
-    let restored = Restored::new(header.epoch, header.event_sequence, taken(header), now).ok_or(RestoreError::Clock)?;
+    let restored = Some(now)
+        .filter(|now| is_plausible(*now))
+        .and_then(|now| Restored::new(header.epoch, header.event_sequence, taken(header), now));
+    let restored = restored.ok_or(RestoreError::Clock)?;
     prepare(data_dir)?;
     let marker = data_dir.join(MARKER);
     files::write_durably(&marker, b"", 0o600).map_err(failed(&marker, "write it"))?;
+    let target = format!(
+        "cluster {} as of epoch {}, from {}",
+        header.cluster_id,
+        header.epoch,
+        backup.display()
+    );
+    let noted = audit::Local::begin(data_dir, "wyneos-coordinator restore", &target);
+    let noted = noted.map_err(failed(data_dir, "note in it, for the audit, what is about to be done"))?;
 
     let mut import = Import::new(data_dir, header, &restored)?;
     let mut secrets = Vec::new();
@@ -133,6 +144,9 @@ pub(crate) fn restore(
     for (name, contents) in secrets {
         write_file(data_dir, &name, &contents)?;
     }
+    noted
+        .end(None)
+        .map_err(failed(data_dir, "note in it, for the audit, what was done"))?;
     fs::remove_file(&marker).map_err(failed(&marker, "remove it"))?;
     sync(data_dir)?;
     Ok((contents, restored))

@@ -1,18 +1,22 @@
 //! Access: who may do what, and by what they are let in. Tokens and operators; nodes' own admission is in their records.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    coordinator::{Denial, TokenProblem},
     id::NodeId,
     integrity::Digest,
     node::{Admission, Labels},
     time::WallTime,
 };
 
-/// Join tokens kept at most, expired ones not counted. A further one is refused.
+/// Join tokens at most, expired ones not counted. A further one is refused.
 pub const TOKENS: usize = 256;
+
+/// Join tokens kept at most, those among them that have expired by a clock which may be wrong. A further one is refused.
+pub const TOKENS_KEPT: usize = 2 * TOKENS;
 
 /// Operators kept at most; a further one is refused.
 pub const OPERATORS: usize = 1_000;
@@ -120,6 +124,9 @@ pub struct TokenRecord {
     pub created_by: String,
     /// Until when it can be used.
     pub expires: WallTime,
+    /// How long coordinators of this cluster had run when it was made.
+    #[serde(default)]
+    pub lived: Duration,
     /// How often it can be used still.
     pub uses_left: u32,
     /// Labels that its nodes get, as if an operator had given them.
@@ -172,11 +179,32 @@ pub struct OperatorRecord {
     pub created_by: String,
     /// Until when it holds.
     pub expires: WallTime,
+    /// How long coordinators of this cluster had run when it was made.
+    #[serde(default)]
+    pub lived: Duration,
     /// Since when it is shut out, and by whom.
     pub revoked: Option<(WallTime, String)>,
 }
 
+/// True once what holds from `created` until `expires` need not be kept: it has expired by the clock, and its time was lived through as
+/// well. A clock that is ahead for a moment takes nothing away for good.
+fn is_over(created: WallTime, expires: WallTime, from: Duration, now: WallTime, lived: Duration) -> bool {
+    now >= expires && lived.saturating_sub(from) >= expires.after(created)
+}
+
+impl TokenRecord {
+    /// True once it need not be kept, when the clock says `now` and coordinators of this cluster have run for `lived`.
+    pub fn is_over(&self, now: WallTime, lived: Duration) -> bool {
+        is_over(self.created, self.expires, self.lived, now, lived)
+    }
+}
+
 impl OperatorRecord {
+    /// True once it need not be kept, when the clock says `now` and coordinators of this cluster have run for `lived`.
+    pub fn is_over(&self, now: WallTime, lived: Duration) -> bool {
+        is_over(self.created, self.expires, self.lived, now, lived)
+    }
+
     /// True while it lets somebody in.
     pub fn holds(&self, now: WallTime) -> bool {
         self.revoked.is_none() && now < self.expires
@@ -249,6 +277,25 @@ impl Access {
     pub fn is_barred(&self, node: NodeId, key: Option<&Digest>) -> bool {
         let holds = |barred: &Barred| key.is_some() && barred.identity.as_ref().map(|identity| &identity.key) == key;
         self.barred.contains_key(&node) || self.barred.values().any(holds)
+    }
+
+    /// The token that an enrolment presents, if it is good for it; uses aside.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn token(&self, enrolment: &Enrolment, now: WallTime) -> Result<&TokenRecord, Denial> {
+        let token = self.tokens.get(&enrolment.token);
+        let token = token.ok_or(Denial::Token(TokenProblem::Unknown))?;
+        if token.hash != enrolment.hash {
+            return Err(Denial::Token(TokenProblem::Secret));
+        }
+        if now >= token.expires {
+            return Err(Denial::Token(TokenProblem::Expired));
+        }
+        if !token.name.is_empty() && token.name != enrolment.name {
+            return Err(Denial::Name);
+        }
+        Ok(token)
     }
 
     /// The operator whose bearer token has this hash, if it lets it in.

@@ -305,6 +305,9 @@ pub struct NodeRecord {
     /// How long coordinators ran while it was gone, as far as that was written down. Counted only where nodes are forgotten by age.
     #[serde(default)]
     pub gone: Duration,
+    /// The same, by how long coordinators of this cluster have run by then: what holds after a restart.
+    #[serde(default)]
+    pub drain_lived: Option<Duration>,
 }
 
 impl NodeRecord {
@@ -341,6 +344,7 @@ impl NodeRecord {
             lease: Duration::ZERO,
             drain_deadline: None,
             gone: Duration::ZERO,
+            drain_lived: None,
         }
     }
 

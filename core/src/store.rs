@@ -1,6 +1,6 @@
 //! What is durable, and how it is handed to the store.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,9 @@ pub struct Durable {
     pub last_snapshot: (u64, u64, Digest),
     /// That all of this was put back from a backup; `None` when it never was.
     pub restored: Option<Restored>,
+    /// How long coordinators of this cluster have run by the newest snapshot, all starts together. What is kept for a time is kept for so
+    /// much of this one, which no clock moves.
+    pub lived: Duration,
 }
 
 /// That what is durable was put back: what came after the backup is known to agents alone.
@@ -92,6 +95,7 @@ impl Durable {
             decisions: 0,
             last_snapshot: (0, 0, ZERO_DIGEST),
             restored: None,
+            lived: Duration::ZERO,
         }
     }
 }
@@ -117,6 +121,9 @@ pub struct Batch {
     pub decisions: u64,
     /// That the state was restored, when that changed.
     pub restored: Option<Restored>,
+    /// Numbers of the audit's intents that are carried out once this is durable: after a crash they tell what was done. A batch of
+    /// nothing else need not be kept.
+    pub intents: Vec<u64>,
 }
 
 impl Batch {

@@ -119,6 +119,7 @@ pub fn token_in(request: v1::CreateJoinTokenRequest) -> Result<TokenRecord, Conv
         created: Default::default(),
         created_by: String::new(),
         expires: Default::default(),
+        lived: Default::default(),
         uses_left: request.uses.max(1),
         labels: check::labels("labels", request.labels)?,
         name: check::text("name", request.name, limits::NAME)?,

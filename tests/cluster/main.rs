@@ -3,8 +3,10 @@
 // The lint's leave for tests does not reach helpers of an integration test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod audit;
 mod backup;
 mod bad_input;
+mod clocks;
 mod configuration;
 mod content;
 mod descriptors;

@@ -217,10 +217,11 @@ impl Secure {
         entries.into_iter().filter_map(|entry| entry.record).collect()
     }
 
-    /// Waits until the audit has an entry for which `is` holds.
+    /// Waits until the audit has an outcome or a refusal for which `is` holds.
     pub async fn audited(&self, what: &str, is: impl Fn(&v1::AuditRecord) -> bool) -> v1::AuditRecord {
         wait_until(&format!("the audit has {what}"), async || {
-            self.audit().await.into_iter().find(&is)
+            let mut records = self.audit().await.into_iter();
+            records.find(|record| record.kind() != v1::AuditKind::Intent && is(record))
         })
         .await
     }

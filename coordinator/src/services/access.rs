@@ -19,7 +19,7 @@ use wyneos_core::{
 use wyneos_shell::clock::Clock;
 
 use super::{
-    Services, caller_of,
+    Services, about, caller_of,
     enrollment::{bad_request, ca_failed, timestamp},
     page, page_size, stopped, stops,
 };
@@ -201,6 +201,12 @@ impl AccessService for Services {
                 (Credential::Key(key), String::new())
             }
         };
+        let command = Command::CreateOperator {
+            name: name.clone(),
+            role,
+            credential,
+            ttl,
+        };
         // Made first: an operator who is on record has credentials.
         let issued = match credential {
             Credential::Bearer(_) => None,
@@ -210,15 +216,10 @@ impl AccessService for Services {
                 if ttl > OPERATOR_TTL_MAX {
                     return Err(status::bad_field("ttl", "more than 366 days"));
                 }
-                let issued = ca.issue(&request.certificate_request, &principal, ttl).await;
+                let recorded = caller.intend(about(&command)).await?;
+                let issued = ca.issue(recorded, &request.certificate_request, &principal, ttl).await;
                 Some(issued.map_err(|error| ca_failed(&error))?)
             }
-        };
-        let command = Command::CreateOperator {
-            name,
-            role,
-            credential,
-            ttl,
         };
         let Answer::Operator(operator) = self.carry_out(&caller, command).await? else {
             return Err(Status::internal("the answer is to another command"));
@@ -332,7 +333,8 @@ impl AccessService for Services {
             );
             return Err(status::precondition("NODES_BEHIND", message));
         }
-        ca.rotate(step).await.map_err(|error| ca_failed(&error))?;
+        let recorded = caller.intend(String::new()).await?;
+        ca.rotate(recorded, step).await.map_err(|error| ca_failed(&error))?;
         let (authorities, _) = authorities(ca).await;
         Ok(Response::new(v1::RotateAuthorityResponse { authorities }))
     }

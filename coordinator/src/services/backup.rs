@@ -17,6 +17,7 @@ use wyneos_core::{integrity::DigestSigner, time::WallTime};
 
 use crate::{
     audit::Audit,
+    gate::Recorded,
     status,
     store::{Failure, Sink, Source, StoreError},
 };
@@ -48,9 +49,10 @@ pub(crate) struct Backups {
 struct Abandoned;
 
 impl Backups {
-    /// Begins a backup; the receiver gets its parts, and an error as the last one when it cannot be finished.
+    /// Begins a backup, which is on record; the receiver gets its parts, and an error as the last one when it cannot be finished.
     pub(crate) fn begin(
         self: &Arc<Backups>,
+        _: Recorded,
         now: WallTime,
     ) -> Result<mpsc::Receiver<Result<v1::BackupResponse, Status>>, Status> {
         let permit = Arc::clone(&self.one).try_acquire_owned();

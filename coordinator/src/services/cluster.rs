@@ -18,7 +18,7 @@ use wyneos_core::{
 
 use wyneos_shell::clock::Clock;
 
-use super::{Services, label_selector, name_of, page, page_size, page_token};
+use super::{Services, caller_of, label_selector, name_of, page, page_size, page_token};
 use crate::status;
 
 fn no_coordinate(name: &str) -> Status {
@@ -239,8 +239,9 @@ impl ClusterService for Services {
 
     type BackupStream = ReceiverStream<Result<v1::BackupResponse, Status>>;
 
-    async fn backup(&self, _: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
-        let parts = self.backups.begin(Clock::default().wall())?;
+    async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let recorded = caller_of(&request).intend("backup").await?;
+        let parts = self.backups.begin(recorded, Clock::default().wall())?;
         Ok(Response::new(ReceiverStream::new(parts)))
     }
 }

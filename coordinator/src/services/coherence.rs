@@ -286,6 +286,7 @@ impl CoherenceService for Services {
             seal: Some((&entry.seal).into()),
             time: Some(timestamp(entry.time)),
             size_bytes: entry.size,
+            lived_millis: u64::try_from(entry.lived.as_millis()).unwrap_or(u64::MAX),
         });
         Ok(Response::new(v1::ListSnapshotsResponse {
             entries: entries.collect(),

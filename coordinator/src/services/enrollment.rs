@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use wyneos::{
     convert,
     identity::{BadRequest, JoinToken, Principal, key_of_request},
@@ -38,6 +38,10 @@ pub(super) fn ca_failed(error: &CaError) -> Status {
     match error {
         CaError::Names(error) => bad_request(error),
         CaError::Step(reason) => status::precondition("AUTHORITY", *reason),
+        CaError::Clock(behind) => {
+            tracing::error!("no certificate was made: {behind}");
+            status::unavailable("CLOCK", format!("the coordinator's clock: {behind}"))
+        }
         error => {
             tracing::error!(%error, "the CA failed");
             Status::internal("the CA failed; the coordinator's log says why")
@@ -71,11 +75,12 @@ impl Services {
     }
 
     /// The certificate for a node that may have one.
-    async fn certify(&self, node: NodeId, request: &[u8]) -> Result<v1::IssuedCertificate, Status> {
+    async fn certify(&self, caller: &Caller, node: NodeId, request: &[u8]) -> Result<v1::IssuedCertificate, Status> {
         let ca = self.ca()?;
+        let recorded = caller.intend(format!("node {node}")).await?;
         let principal = Principal::agent(ca.trust().cluster(), node);
         let issued = ca
-            .issue(request, &principal, self.config.certificate_ttl.0)
+            .issue(recorded, request, &principal, self.config.certificate_ttl.0)
             .await
             .map_err(|error| ca_failed(&error))?;
         self.metrics.certificates.inc();
@@ -112,7 +117,8 @@ impl Services {
         })?;
         let left = record.expires.0.saturating_sub(Clock::default().wall().0);
         let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
-        let issued = ca.issue(request, principal, left).await;
+        let recorded = caller.intend(format!("operator {}", principal.name)).await?;
+        let issued = ca.issue(recorded, request, principal, left).await;
         let issued = issued.map_err(|error| ca_failed(&error))?;
         self.metrics.certificates.inc();
         Ok(v1::IssuedCertificate {
@@ -133,8 +139,15 @@ impl Services {
             let refusal = Refusal::Denied(Denial::Key);
             return Err(status::refusal(&refusal));
         }
-        let admission = self.admission(caller, Command::Renew { node, key }).await?;
-        let certificate = self.certify(node, request).await?;
+        // Whoever is shut out may ask as often as its limit says; its intents would leave no room for those of others.
+        self.refused.of(&key, Instant::now())?;
+        let admission = self.admission(caller, Command::Renew { node, key }).await;
+        let admission = admission.inspect_err(|status| {
+            if status.code() == Code::PermissionDenied {
+                self.refused.remember(key, status, Instant::now());
+            }
+        })?;
+        let certificate = self.certify(caller, node, request).await?;
         Ok((certificate, v1::Admission::from(admission).into()))
     }
 }
@@ -184,8 +197,16 @@ impl EnrollmentService for Services {
         let request = request.into_inner();
         let enrolment = enrolment(&request, self.ca()?)?;
         let node = enrolment.node;
-        let admission = self.admission(&caller, Command::Enrol(Box::new(enrolment))).await?;
-        let certificate = self.certify(node, &request.certificate_request).await?;
+        let command = Command::Enrol(Box::new(enrolment.clone()));
+        // Whoever has no token writes no intent.
+        if let Err(denial) = self.access.load().token(&enrolment, Clock::default().wall()) {
+            let refusal = Refusal::Denied(denial);
+            caller.about(super::about(&command));
+            caller.adds(about(&refusal).unwrap_or_default());
+            return Err(status::refusal(&refusal));
+        }
+        let admission = self.admission(&caller, command).await?;
+        let certificate = self.certify(&caller, node, &request.certificate_request).await?;
         Ok(Response::new(v1::EnrollResponse {
             certificate: Some(certificate),
             admission: v1::Admission::from(admission).into(),

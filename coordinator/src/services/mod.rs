@@ -41,6 +41,7 @@ use crate::{
     gate::Caller,
     limiter::Limiter,
     metrics::Metrics,
+    refusals::Refusals,
     status,
     store::{History, StoreError},
 };
@@ -71,6 +72,8 @@ pub(crate) struct Services {
     pub(crate) limiter: Arc<Limiter<IpAddr>>,
     /// Renewals, by the key that is certified.
     pub(crate) renewals: Arc<Limiter<Digest>>,
+    /// Keys whose renewal was refused lately.
+    pub(crate) refused: Arc<Refusals<Digest>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) started: wyneos_core::time::WallTime,
     pub(crate) public_key: wyneos_core::integrity::PublicKey,
@@ -163,6 +166,10 @@ impl Services {
 
     /// Carries a command of `caller` out; answers once it is durable.
     async fn carry_out(&self, caller: &Caller, command: Command) -> Result<Answer, Status> {
+        let intent = match caller.changes() {
+            true => Some(caller.intend(about(&command)).await?.intent()),
+            false => None,
+        };
         caller.about(about(&command));
         let by = Arc::clone(&caller.name);
         let (sender, answer) = oneshot::channel();
@@ -176,11 +183,15 @@ impl Services {
             .send(ToEngine::Command {
                 command,
                 by,
+                intent,
                 answer: sender,
             })
             .await
             .map_err(|_| shutting_down())?;
         let answer = answer.await.map_err(|_| shutting_down())?;
+        if matches!(answer, Ok(Answer::Admission { .. })) {
+            self.refused.forget();
+        }
         answer.map_err(|refusal| {
             if let Some(detail) = enrollment::about(&refusal) {
                 caller.adds(detail);

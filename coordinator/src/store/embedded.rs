@@ -1,6 +1,6 @@
 //! The embedded store: redb, state and history in two files.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use prost::Message;
 use redb::{AccessGuard, ReadableTable, ReadableTableMetadata, TableDefinition};
@@ -20,7 +20,7 @@ use super::{History, Retention, SealEntry, SealedSnapshot, Source, Store, StoreE
 
 /// `"format"` (always 1), `"cluster"` (16 bytes), `"epoch"` and `"decisions"` (u64, little endian), `"access"` (JSON of an `Access`),
 /// `"policy"` (JSON of a `Policy`), `"restored"` (JSON of a `Restored`), `"dropped"` (u64: the highest number of an event that is kept no
-/// longer, though older ones may be).
+/// longer, though older ones may be), `"intents"` (u64: the first intent that [`INTENTS`] may have).
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Node id → JSON of a `NodeRecord`.
 pub(super) const NODES: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("nodes");
@@ -41,11 +41,31 @@ pub(super) const SEALS: TableDefinition<u64, &[u8]> = TableDefinition::new("seal
 /// Cycle → canonical bytes.
 pub(super) const SNAPSHOTS: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshots");
 
+/// Number of an intent of the audit → nothing: those that were carried out, with the changes of the same transaction.
+pub(super) const INTENTS: TableDefinition<u64, ()> = TableDefinition::new("intents");
+
 /// Version of the layout above.
 pub(super) const FORMAT: u64 = 1;
 
 /// Events or snapshots beyond the retention that one transaction drops at most, so that none takes long.
 const DROPPED_AT_ONCE: u64 = 1_000;
+
+/// Intents that are remembered as carried out: twice as many as may be without an outcome at once.
+const INTENTS_KEPT: u64 = 2 * crate::audit::OPEN as u64;
+
+/// Which intents of the audit were carried out, as far as the store can tell.
+#[derive(Debug, Default)]
+pub(crate) struct CarriedOut {
+    from: u64,
+    intents: BTreeSet<u64>,
+}
+
+impl CarriedOut {
+    /// Whether an intent was carried out; `None` for one of before what is remembered.
+    pub(crate) fn tell(&self, intent: u64) -> Option<bool> {
+        (intent >= self.from).then(|| self.intents.contains(&intent))
+    }
+}
 
 /// The embedded store.
 pub(crate) struct Embedded {
@@ -75,6 +95,33 @@ impl Embedded {
             state: self.state.clone(),
             history: self.history.clone(),
         }
+    }
+
+    /// Which intents were carried out, for an audit whose next entry gets the number `next`. What is remembered is forgotten where it
+    /// cannot be about that audit: it was lost, or the store was put back.
+    pub(crate) fn carried_out(&self, next: u64) -> Result<CarriedOut, StoreError> {
+        let mut told = CarriedOut::default();
+        self.state.write(|transaction| {
+            let mut meta = transaction.open_table(META)?;
+            let mut table = transaction.open_table(INTENTS)?;
+            let newest = table.last()?.map_or(0, |(intent, _)| intent.value());
+            let mut from = number(&meta, "intents")?.unwrap_or(u64::MAX);
+            if from > next || newest >= next {
+                table.retain(|_, ()| false)?;
+                from = next;
+                meta.insert("intents", from.to_le_bytes().as_slice())?;
+            }
+            if table.len()? >= INTENTS_KEPT {
+                from = from.max(table.first()?.map_or(0, |(intent, _)| intent.value()));
+            }
+            let mut intents = BTreeSet::new();
+            for entry in table.iter()? {
+                intents.insert(entry?.0.value());
+            }
+            told = CarriedOut { from, intents };
+            Ok(())
+        })?;
+        Ok(told)
     }
 
     /// Checks the layout's version and begins a new epoch, above the one in which the newest snapshot was `sealed`.
@@ -156,19 +203,19 @@ impl Embedded {
         Ok(())
     }
 
-    fn drop_old_snapshots(&self, transaction: &redb::WriteTransaction, now: WallTime) -> Result<(), Failure> {
+    /// Drops snapshots beyond the retention. Age is reckoned by how long coordinators have run: a clock that is set takes nothing away.
+    fn drop_old_snapshots(&self, transaction: &redb::WriteTransaction, lived: Duration) -> Result<(), Failure> {
         let mut seals = transaction.open_table(SEALS)?;
         let mut snapshots = transaction.open_table(SNAPSHOTS)?;
-        let age = i64::try_from(self.retention.snapshot_age.as_millis()).unwrap_or(i64::MAX);
         for _ in 0..DROPPED_AT_ONCE {
-            let Some((cycle, time)) = seals
+            let Some((cycle, since)) = seals
                 .first()?
-                .map(|(cycle, entry)| (cycle.value(), entry_time(entry.value())))
+                .map(|(cycle, entry)| (cycle.value(), entry_lived(entry.value())))
             else {
                 break;
             };
             let many = seals.len()? > self.retention.snapshots;
-            let old = time.is_some_and(|time| now.0.saturating_sub(time.0) > age);
+            let old = since.is_some_and(|since| lived.saturating_sub(since) > self.retention.snapshot_age);
             // The newest stays, however old: the chain goes on from it.
             if seals.len()? <= 1 || !(many || old) {
                 break;
@@ -211,6 +258,27 @@ fn drop_events(transaction: &redb::WriteTransaction, shares: &mut Shares, keep: 
     Ok(dropped)
 }
 
+/// Notes which intents are carried out; forgets the oldest beyond [`INTENTS_KEPT`].
+fn keep_intents(transaction: &redb::WriteTransaction, batches: &[Batch]) -> Result<(), Failure> {
+    let mut intents = batches.iter().flat_map(|batch| &batch.intents).peekable();
+    if intents.peek().is_none() {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(INTENTS)?;
+    for intent in intents {
+        table.insert(*intent, ())?;
+    }
+    for _ in INTENTS_KEPT..table.len()? {
+        table.pop_first()?;
+    }
+    Ok(())
+}
+
+fn entry_lived(entry: &[u8]) -> Option<Duration> {
+    let entry = v1::SealedEntry::decode(entry).ok()?;
+    Some(Duration::from_millis(entry.lived_millis))
+}
+
 fn entry_time(entry: &[u8]) -> Option<WallTime> {
     let entry = v1::SealedEntry::decode(entry).ok()?;
     convert::timestamp_in("time", &entry.time?).ok()
@@ -234,6 +302,7 @@ impl Store for Embedded {
             Ok(())
         })?;
         let newest = self.history().seals(u64::MAX, 1)?.pop();
+        let lived = newest.as_ref().map_or(Duration::ZERO, |entry| entry.lived);
         let last_snapshot = newest.map_or((0, 0, [0; 32]), |entry| {
             (entry.seal.epoch, entry.seal.cycle, entry.seal.chain)
         });
@@ -293,6 +362,7 @@ impl Store for Embedded {
                 decisions: number(&meta, "decisions")?.unwrap_or(0),
                 last_snapshot,
                 restored,
+                lived,
             }))
         })?;
         loaded.ok_or_else(|| self.state.corrupt("its tables are missing"))
@@ -364,6 +434,7 @@ impl Store for Embedded {
                     }
                 }
             }
+            keep_intents(transaction, batches)?;
             if let Some(dropped) = drop_events(transaction, shares, keep)? {
                 let before = number(&meta, "dropped")?.unwrap_or(0);
                 meta.insert("dropped", dropped.max(before).to_le_bytes().as_slice())?;
@@ -377,6 +448,7 @@ impl Store for Embedded {
             seal: Some((&*snapshot.seal).into()),
             time: Some(convert::timestamp(snapshot.time)),
             size_bytes: snapshot.bytes.len() as u64,
+            lived_millis: u64::try_from(snapshot.lived.as_millis()).unwrap_or(u64::MAX),
         };
         self.history.write(|transaction| {
             transaction
@@ -385,7 +457,7 @@ impl Store for Embedded {
             transaction
                 .open_table(SNAPSHOTS)?
                 .insert(snapshot.seal.cycle, &*snapshot.bytes)?;
-            self.drop_old_snapshots(transaction, snapshot.time)
+            self.drop_old_snapshots(transaction, snapshot.lived)
         })
     }
 
@@ -432,6 +504,7 @@ impl Reader {
         Ok(SealEntry {
             seal: Seal::try_from(seal).map_err(|error| wrong(error.to_string()))?,
             time: entry_time(bytes).unwrap_or_default(),
+            lived: Duration::from_millis(entry.lived_millis),
             size: entry.size_bytes,
         })
     }
@@ -513,6 +586,7 @@ impl History for Reader {
             Ok(Some(SealedSnapshot {
                 seal: Arc::new(entry.seal),
                 time: entry.time,
+                lived: entry.lived,
                 bytes,
             }))
         })

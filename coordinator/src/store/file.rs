@@ -99,6 +99,32 @@ impl File {
         Ok(file)
     }
 
+    /// A file over something else than a disk.
+    #[cfg(test)]
+    pub(crate) fn over(backend: impl redb::StorageBackend) -> Result<File, StoreError> {
+        let path = PathBuf::from("test.redb");
+        let open = || Ok(Database::builder().create_with_backend(backend));
+        let database = contained(&path, open)?.map_err(|error| StoreError::Io {
+            path: path.clone(),
+            what: "open it",
+            source: error.into(),
+        })?;
+        Ok(File {
+            path,
+            database: Arc::new(database),
+        })
+    }
+
+    /// Closes the file, unless somebody else holds it.
+    pub(crate) fn close(self) {
+        let path = self.path.clone();
+        // After a failed write redb may say no more than that it failed.
+        drop(contained(&path, || {
+            drop(self);
+            Ok(())
+        }));
+    }
+
     pub(crate) fn io<E: Into<Failure>>(&self, what: &'static str) -> impl Fn(E) -> StoreError {
         let path = self.path.clone();
         move |error| StoreError::Io {

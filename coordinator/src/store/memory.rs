@@ -71,6 +71,10 @@ impl Store for Memory {
             assignments: state.assignments.values().cloned().collect(),
             policy: state.policy,
             restored: state.restored,
+            lived: state
+                .snapshots
+                .last_key_value()
+                .map_or_else(Default::default, |(_, snapshot)| snapshot.lived),
         })
     }
 
@@ -205,6 +209,7 @@ impl History for Memory {
         let entry = |(_, snapshot): (&u64, &SealedSnapshot)| SealEntry {
             seal: (*snapshot.seal).clone(),
             time: snapshot.time,
+            lived: snapshot.lived,
             size: snapshot.bytes.len() as u64,
         };
         Ok(self

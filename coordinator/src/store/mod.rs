@@ -74,6 +74,8 @@ pub(crate) struct SealedSnapshot {
     pub(crate) seal: Arc<Seal>,
     /// When it was made.
     pub(crate) time: WallTime,
+    /// How long the cluster's coordinator had run by then, all its starts together.
+    pub(crate) lived: Duration,
     /// Its canonical bytes.
     pub(crate) bytes: Bytes,
 }
@@ -85,6 +87,8 @@ pub(crate) struct SealEntry {
     pub(crate) seal: Seal,
     /// When the snapshot was made.
     pub(crate) time: WallTime,
+    /// How long the cluster's coordinator had run by then, all its starts together.
+    pub(crate) lived: Duration,
     /// Length of its canonical bytes.
     pub(crate) size: u64,
 }
@@ -96,7 +100,7 @@ pub(crate) struct Retention {
     pub(crate) events: u64,
     /// Snapshots, by count.
     pub(crate) snapshots: u64,
-    /// Snapshots, by age.
+    /// Snapshots, by age: of the time that the coordinator has run, whatever clocks say.
     pub(crate) snapshot_age: Duration,
 }
 

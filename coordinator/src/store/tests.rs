@@ -85,6 +85,7 @@ fn batch(nodes: &[u8], events: std::ops::RangeInclusive<u64>) -> Batch {
         assignments: nodes.iter().map(|number| assignment(*number)).collect(),
         decisions: 5,
         restored: nodes.first().map(|_| restored()),
+        intents: Vec::new(),
     }
 }
 
@@ -153,6 +154,7 @@ fn access(number: u8) -> Arc<Access> {
         created: WallTime(1),
         created_by: "root".to_owned(),
         expires: WallTime(2),
+        lived: Duration::ZERO,
         revoked: Some((WallTime(3), "eve".to_owned())),
     };
     let mut access = Access::default();
@@ -189,6 +191,7 @@ fn behaves(mut store: impl Store) {
             .keep_snapshot(&SealedSnapshot {
                 seal,
                 time: WallTime(cycle as i64),
+                lived: Duration::ZERO,
                 bytes,
             })
             .unwrap();
@@ -320,36 +323,70 @@ fn the_embedded_store_behaves_and_opens_again() {
 }
 
 #[test]
-fn snapshots_go_by_age_but_the_newest_stays() {
+fn snapshots_go_by_the_time_lived_through_and_the_newest_stays() {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = Embedded::open(directory.path(), retention(10, 100)).unwrap();
+    let open = || Embedded::open(directory.path(), retention(10, 100)).unwrap();
+    let mut store = open();
     store.load(CLUSTER).unwrap();
     let mut sealer = Sealer::new(CLUSTER, &[1; 32], [0; 32]);
-    for (cycle, second) in [(1, 0), (2, 500), (3, 1_200), (4, 9_000)] {
+    const DAY: i64 = 24 * 3600;
+    // Cycle, what the clock says, how long the coordinator has run, and what is kept then.
+    let steps: [(u64, i64, u64, &[u64]); 7] = [
+        (1, 0, 0, &[1]),
+        (2, 500, 500, &[2, 1]),
+        // The clock is set three days ahead, and back.
+        (3, 3 * DAY, 506, &[3, 2, 1]),
+        (4, 3 * DAY + 6, 512, &[4, 3, 2, 1]),
+        (5, 520, 518, &[5, 4, 3, 2, 1]),
+        // It is set to 1970 and stays there: what is old goes all the same.
+        (6, 0, 1_510, &[6, 5, 4]),
+        (7, 0, 9_000, &[7]),
+    ];
+    for (cycle, second, lived, expected) in steps {
         let seal = Arc::new(sealer.seal(1, cycle, b"x"));
-        let time = WallTime(second * 1_000);
         store
             .keep_snapshot(&SealedSnapshot {
                 seal,
-                time,
+                time: WallTime(second * 1_000),
+                lived: Duration::from_secs(lived),
                 bytes: Bytes::from_static(b"x"),
             })
             .unwrap();
-        let kept: Vec<u64> = store
-            .history()
-            .seals(u64::MAX, 9)
-            .unwrap()
-            .iter()
-            .map(|entry| entry.seal.cycle)
-            .collect();
-        let expected: &[u64] = match cycle {
-            1 => &[1],
-            2 => &[2, 1],
-            3 => &[3, 2],
-            _ => &[4],
-        };
-        assert_eq!(kept, expected);
+        let kept = store.history().seals(u64::MAX, 9).unwrap();
+        let kept: Vec<u64> = kept.iter().map(|entry| entry.seal.cycle).collect();
+        assert_eq!(kept, expected, "cycle {cycle}");
     }
+    drop(store);
+    let lived = open().load(CLUSTER).unwrap().lived;
+    assert_eq!(lived, Duration::from_secs(9_000), "kept across restarts");
+}
+
+#[test]
+fn what_was_carried_out_is_told_only_of_intents_that_the_store_can_know() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Embedded::open(directory.path(), retention(10, 3)).unwrap();
+    let mut store = open();
+    store.load(CLUSTER).unwrap();
+    // An audit that has entries of before there were intents.
+    assert_eq!(store.carried_out(8).unwrap().tell(7), None);
+    let with = |intents: &[u64]| Batch {
+        intents: intents.to_vec(),
+        ..batch(&[1], 1..=1)
+    };
+    store.commit(1, &[with(&[8, 10]), with(&[])]).unwrap();
+    drop(store);
+    let mut store = open();
+    store.load(CLUSTER).unwrap();
+    let told = store.carried_out(12).unwrap();
+    let told: Vec<_> = (7..=10).map(|intent| told.tell(intent)).collect();
+    assert_eq!(told, [None, Some(true), Some(false), Some(true)]);
+    // The audit was lost: what is remembered is of another one's numbers.
+    assert_eq!(store.carried_out(1).unwrap().tell(8), Some(false));
+    // More than are remembered.
+    let many: Vec<u64> = (20..20_000).collect();
+    store.commit(2, &[with(&many)]).unwrap();
+    let told = store.carried_out(20_000).unwrap();
+    assert_eq!((told.tell(21), told.tell(19_999)), (None, Some(true)));
 }
 
 #[test]
@@ -418,7 +455,14 @@ fn a_file_cut_short_or_lost_is_no_new_cluster() {
     let bytes = Bytes::from_static(b"x");
     let seal = Arc::new(Sealer::new(CLUSTER, &[1; 32], [0; 32]).seal(1, 1, &bytes));
     let time = WallTime(1);
-    store.keep_snapshot(&SealedSnapshot { seal, time, bytes }).unwrap();
+    store
+        .keep_snapshot(&SealedSnapshot {
+            seal,
+            time,
+            lived: Duration::ZERO,
+            bytes,
+        })
+        .unwrap();
     drop(store);
     let path = directory.path().join("state.redb");
     let sound = fs::read(&path).unwrap();
@@ -501,7 +545,14 @@ fn a_store_made_from_a_backup_goes_on_above_it() {
         };
         let bytes = Bytes::from(snapshot.encode_to_vec());
         let (seal, time) = (Arc::new(sealer.seal(1, cycle, &bytes)), WallTime(1));
-        store.keep_snapshot(&SealedSnapshot { seal, time, bytes }).unwrap();
+        store
+            .keep_snapshot(&SealedSnapshot {
+                seal,
+                time,
+                lived: Duration::ZERO,
+                bytes,
+            })
+            .unwrap();
     }
     let kept = store.history().snapshot(2).unwrap();
     let bytes = Backup::of(&store);

@@ -113,6 +113,8 @@ pub struct Snapshot {
     pub cycle: u64,
     /// When the cycle ran.
     pub time: WallTime,
+    /// Not sealed: how long coordinators of this cluster have run, all starts together.
+    pub lived: Duration,
     /// Time between two cycles.
     pub cycle_interval: Duration,
     /// Version of the coordinator.

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     access::{
-        Access, Credential, Enrolment, Identity, OPERATORS, OperatorRecord, Role, Ruling, TOKENS, TokenRecord, USES,
+        Access, Credential, Enrolment, Identity, OPERATORS, OperatorRecord, Role, Ruling, TOKENS, TOKENS_KEPT,
+        TokenRecord, USES,
     },
     autonomy::Evidence,
     event::EventBody,
@@ -129,7 +130,7 @@ impl Coordinator {
         if known.is_none() && self.access.is_barred(enrolment.node, Some(&enrolment.key)) {
             return Err(Refusal::Denied(Denial::Revoked));
         }
-        let token = self.token(&enrolment, wall)?.clone();
+        let token = self.access.token(&enrolment, wall).map_err(Refusal::Denied)?.clone();
         let identity = Identity {
             key: enrolment.key,
             machine: enrolment.machine,
@@ -200,23 +201,6 @@ impl Coordinator {
         let detail = format!("{reason}, by {by}");
         let event = self.carried_out(index, "join", detail, &by);
         Ok(self.admission(index, changed, event))
-    }
-
-    /// The token that an enrolment presents, if it is good for it; uses aside.
-    fn token(&self, enrolment: &Enrolment, wall: WallTime) -> Result<&TokenRecord, Refusal> {
-        let denied = |problem| Refusal::Denied(Denial::Token(problem));
-        let token = self.access.tokens.get(&enrolment.token);
-        let token = token.ok_or(denied(TokenProblem::Unknown))?;
-        if token.hash != enrolment.hash {
-            return Err(denied(TokenProblem::Secret));
-        }
-        if wall >= token.expires {
-            return Err(denied(TokenProblem::Expired));
-        }
-        if !token.name.is_empty() && token.name != enrolment.name {
-            return Err(Refusal::Denied(Denial::Name));
-        }
-        Ok(token)
     }
 
     /// A node that joined and was never heard: it is there once its agent runs.
@@ -308,15 +292,18 @@ impl Coordinator {
             let reason = format!("{} is not between 1 and {USES}", token.uses_left);
             return Err(Refusal::Invalid { field: "uses", reason });
         }
+        let lived = self.lived();
         let access = Arc::make_mut(&mut self.access);
-        access.tokens.retain(|_, token| wall < token.expires);
-        if access.tokens.len() >= TOKENS {
+        access.tokens.retain(|_, token| !token.is_over(wall, lived));
+        let good = access.tokens.values().filter(|token| wall < token.expires).count();
+        if good >= TOKENS || access.tokens.len() >= TOKENS_KEPT {
             return Err(Refusal::Overloaded("there are 256 join tokens, the limit; delete some"));
         }
         let token = TokenRecord {
             created: wall,
             created_by: by.to_owned(),
             expires,
+            lived,
             ..token
         };
         access.tokens.insert(token.id.clone(), token.clone());
@@ -353,6 +340,7 @@ impl Coordinator {
         if self.access.operators.get(&name).is_some_and(|known| known.holds(wall)) {
             return Err(Refusal::Exists { what: "operator", name });
         }
+        let lived = self.lived();
         let access = self.room_for_operator(&name, wall)?;
         let operator = OperatorRecord {
             name: name.clone(),
@@ -361,6 +349,7 @@ impl Coordinator {
             created: wall,
             created_by: by.to_owned(),
             expires,
+            lived,
             revoked: None,
         };
         access.operators.insert(name.clone(), operator.clone());
@@ -374,6 +363,7 @@ impl Coordinator {
         let wall = self.wall_now();
         // What was made at the coordinator's host may hold for so long.
         let longest = after(wall, TTL_MAX)?;
+        let lived = self.lived();
         let access = self.room_for_operator(&name, wall)?;
         let unknown = || OperatorRecord {
             name: name.clone(),
@@ -382,6 +372,7 @@ impl Coordinator {
             created: wall,
             created_by: String::new(),
             expires: longest,
+            lived,
             revoked: None,
         };
         let operator = access.operators.entry(name.clone()).or_insert_with(unknown);
@@ -394,12 +385,13 @@ impl Coordinator {
         Ok(Answer::Operator(Box::new(operator)))
     }
 
-    /// Tokens and operators, with room for one of this name. Where there is none, those whose credentials have expired go: those let
-    /// nobody in, on record or not.
+    /// Tokens and operators, with room for one of this name. Where there is none, those go whose credentials have expired, by the clock
+    /// and by the time lived through: those let nobody in, on record or not.
     fn room_for_operator(&mut self, name: &str, wall: WallTime) -> Result<&mut Access, Refusal> {
+        let lived = self.lived();
         let access = Arc::make_mut(&mut self.access);
         if !access.operators.contains_key(name) && access.operators.len() >= OPERATORS {
-            access.operators.retain(|_, operator| wall < operator.expires);
+            access.operators.retain(|_, operator| !operator.is_over(wall, lived));
             if access.operators.len() >= OPERATORS {
                 return Err(Refusal::Overloaded(
                     "there are 1,000 operators whose credentials have not expired, the limit",

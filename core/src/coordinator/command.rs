@@ -93,7 +93,7 @@ impl Coordinator {
         let node = &mut self.registry[index];
         node.drain_until = None;
         let record = Arc::make_mut(&mut node.record);
-        (record.eligibility, record.drain_deadline) = (eligibility, None);
+        (record.eligibility, record.drain_deadline, record.drain_lived) = (eligibility, None, None);
         let verb = if cordon { "cordon" } else { "uncordon" };
         let event = self.carried_out(
             index,

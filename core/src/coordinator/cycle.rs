@@ -61,6 +61,7 @@ impl Coordinator {
             epoch: self.epoch,
             cycle: self.cycle,
             time: self.wall_now(),
+            lived: self.lived(),
             cycle_interval: self.config.cycle,
             coordinator_version: Arc::clone(&self.config.version),
             nodes,

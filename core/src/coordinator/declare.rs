@@ -327,12 +327,13 @@ impl Coordinator {
         if plan {
             return Ok(Answer::Workloads(told));
         }
-        let (now, wall) = (self.now, self.wall_now());
+        let (now, wall, lived) = (self.now, self.wall_now(), self.lived());
         let node = &mut self.registry[index];
         node.drain_until = deadline.map(|deadline| now + deadline);
         let record = Arc::make_mut(&mut node.record);
         record.eligibility = Eligibility::Draining;
         record.drain_deadline = deadline.map(|deadline| wall.plus(deadline));
+        record.drain_lived = deadline.map(|deadline| lived.saturating_add(deadline));
         let within = deadline.map_or("as long as it takes".to_owned(), |deadline| {
             format!("within {deadline:?}")
         });

@@ -27,7 +27,12 @@ impl Coordinator {
     pub(super) fn recall(&mut self, records: Vec<Arc<NodeRecord>>) {
         let (now, wall) = (self.now, self.wall_now());
         for record in records {
+            let drain_lived = record.drain_lived;
             let index = self.registry.add(record.id(), || Node::new(record, wall, now));
+            if let Some(by) = drain_lived {
+                // The clock may have been set meanwhile.
+                self.registry[index].drain_until = Some(now + by.saturating_sub(self.lived()));
+            }
             self.matrix.add(index);
         }
         self.timers.set(now + self.config.restart_grace, Timer::RestartGrace);

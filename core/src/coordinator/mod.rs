@@ -149,6 +149,8 @@ pub struct Coordinator {
     /// Until when the process stood still: whoever was silent before is heard as of now.
     resumed_at: Time,
     started_at: Time,
+    /// How long coordinators of this cluster had run when this one started.
+    lived_before: Duration,
     next_pulse: Time,
     climate: verdict::Climate,
     sessions: u64,
@@ -202,6 +204,7 @@ impl Coordinator {
             wall: clock,
             resumed_at: now,
             started_at: now,
+            lived_before: durable.lived,
             next_pulse: now,
             climate: verdict::Climate::default(),
             sessions: 0,
@@ -336,6 +339,12 @@ impl Coordinator {
         if self.timers.next().is_some_and(|due| now.since(due) > STALL) {
             self.resumed_at = self.now;
         }
+    }
+
+    /// How long coordinators of this cluster have run, all starts together. No clock that is set moves it, and nothing is added for the time
+    /// between two starts.
+    fn lived(&self) -> Duration {
+        self.lived_before.saturating_add(self.now.since(self.started_at))
     }
 
     fn wall_now(&self) -> WallTime {

@@ -40,6 +40,16 @@ pub(super) enum Then {
     Tell(NodeIndex),
 }
 
+impl Then {
+    /// The audit's intent that is carried out by then.
+    fn intent(&self) -> Option<u64> {
+        match self {
+            Then::Reply(request, Ok(_)) => request.intent(),
+            _ => None,
+        }
+    }
+}
+
 /// The batch that is being gathered, and those on their way.
 #[derive(Debug)]
 pub(super) struct Staging {
@@ -196,6 +206,7 @@ impl Coordinator {
             .into_iter()
             .map(|id| (id, self.table.held(id).map(|held| Arc::clone(&held.record))))
             .collect();
+        batch.intents = staging.then.iter().filter_map(Then::intent).collect();
         staging.awaited.push_back((self.now, mem::take(&mut staging.then)));
         self.effects.push_back(Effect::Commit(Box::new(batch)));
     }

@@ -128,7 +128,8 @@ pub(crate) struct AuditArgs {
     /// Go on with what happens from now on, until interrupted.
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Verify that no entry was altered, left out or put in. Exit code 4 when one was.
+    /// Verify that no entry was altered, left out or put in, and list the intents without an outcome by their numbers. Exit code 4 when an
+    /// entry was altered, left out or put in; 0 when all are whole, whether or not some intents have no outcome.
     #[arg(long)]
     pub(crate) verify: bool,
     /// Begin with the entry of this number; otherwise with the oldest that is kept.

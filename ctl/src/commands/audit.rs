@@ -1,6 +1,11 @@
 //! `wynectl audit`: who did what, and who was refused.
 
-use wyneos::{audit::Verifier, client, v1};
+use std::collections::BTreeSet;
+
+use wyneos::{
+    audit::{Intents, Verifier},
+    client, v1,
+};
 use wyneos_core::integrity::PublicKey;
 
 use super::{PAGE, follow::Follower, nothing};
@@ -19,6 +24,7 @@ pub(crate) async fn run(context: &Context, args: AuditArgs) -> Result<(), Failur
     let mut client = client::access(context.connect().await?);
     let mut merged = v1::ListAuditResponse::default();
     let mut verifier: Option<Verifier> = None;
+    let mut intents = Intents::default();
     let (mut from, mut read) = (args.from.unwrap_or_default(), 0u64);
     loop {
         let request = v1::ListAuditRequest {
@@ -33,6 +39,7 @@ pub(crate) async fn run(context: &Context, args: AuditArgs) -> Result<(), Failur
             read += 1;
             from = sequence(entry) + 1;
             verify(verifier.as_mut(), entry)?;
+            intents.take(&entry.record.clone().unwrap_or_default());
         }
         let next = page.next_sequence;
         if context.is_json() && !args.follow {
@@ -64,8 +71,49 @@ pub(crate) async fn run(context: &Context, args: AuditArgs) -> Result<(), Failur
             "verified {}",
             text::count(read, "entry").replace("entrys", "entries")
         ));
+        for line in account(&intents) {
+            text::stderr(&line);
+        }
     }
     Ok(())
+}
+
+/// Which intents have no outcome of their own, by their numbers.
+fn account(intents: &Intents) -> Vec<String> {
+    let told = [
+        (
+            &intents.open,
+            "no outcome (under way now, or the coordinator ended and has not started since): ",
+        ),
+        (&intents.applied, "cut off by the coordinator's end, and carried out: "),
+        (&intents.not_applied, "cut off, and not carried out: "),
+        (&intents.unknown, "cut off, and what came of it is not known: "),
+    ];
+    let some = told.into_iter().filter(|(numbers, _)| !numbers.is_empty());
+    some.map(|(numbers, what)| {
+        format!(
+            "{}: {what}{}",
+            text::count(numbers.len() as u64, "intent"),
+            ranges(numbers)
+        )
+    })
+    .collect()
+}
+
+/// Ascending numbers, those that follow one another as a range.
+fn ranges(numbers: &BTreeSet<u64>) -> String {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for &number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let told = ranges.iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn sequence(entry: &v1::AuditEntry) -> u64 {
@@ -104,16 +152,22 @@ fn line(entry: &v1::AuditEntry) -> String {
     };
     let action = record.action.strip_prefix("wyneos.v1.").unwrap_or(&record.action);
     let code = tonic::Code::from_i32(i32::try_from(record.code).unwrap_or_default());
-    let outcome = match code {
-        tonic::Code::Ok => "done".to_owned(),
-        code => format!("{code:?}: {}", clean(&record.reason)),
+    let outcome = match (record.kind(), code) {
+        (v1::AuditKind::Intent, _) => "begun".to_owned(),
+        (v1::AuditKind::Reconciled, _) => clean(&record.reason),
+        (_, tonic::Code::Ok) => "done".to_owned(),
+        (_, code) => format!("{code:?}: {}", clean(&record.reason)),
+    };
+    let of = match record.intent {
+        0 => String::new(),
+        intent => format!(" (intent {intent})"),
     };
     let again = match record.repeats {
         0 => String::new(),
         more => format!(" (and {more} more like it)"),
     };
     format!(
-        "{:>8}   {}   {:<24}   {:<21}   {}   {}   {outcome}{again}\n",
+        "{:>8}   {}   {:<24}   {:<21}   {}   {}   {outcome}{of}{again}\n",
         record.sequence,
         text::timestamp(record.time.as_ref()),
         clean(&record.principal),
@@ -150,5 +204,16 @@ async fn follow(context: &Context, mut next: u64, mut verifier: Option<Verifier>
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_follow_one_another_are_a_range() {
+        assert_eq!(ranges(&BTreeSet::from([1, 2, 3, 7, 9, 10])), "1-3, 7, 9-10");
+        assert_eq!(ranges(&BTreeSet::new()), "");
     }
 }

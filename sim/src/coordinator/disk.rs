@@ -100,6 +100,7 @@ impl World<'_> {
                     &mut host.disk.kept.durable.last_snapshot,
                     (seal.epoch, seal.cycle, seal.chain),
                 );
+                host.disk.kept.durable.lived = snapshot.lived;
                 let follows = seal.previous == last.2;
                 let before = mem::replace(&mut host.published, (seal.epoch, seal.cycle));
                 let seal_chain = seal.chain;

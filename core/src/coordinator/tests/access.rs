@@ -1,6 +1,6 @@
 //! Admission, join tokens, operators and impostors.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::rig::*;
 use crate::{
@@ -30,6 +30,7 @@ pub(super) fn token_for(
         created: WallTime(0),
         created_by: String::new(),
         expires: WallTime(0),
+        lived: Duration::ZERO,
         uses_left: uses,
         labels: Labels::from([("rack".to_owned(), "7".to_owned())]),
         name: name.to_owned(),
@@ -123,6 +124,57 @@ fn a_token_that_is_wrong_late_or_anothers_lets_nobody_in() {
     rig.pass(Duration::from_secs(61));
     rig.input(Input::WallClock(WallTime(1_000_000 + 61_000)));
     assert_eq!(enrol(&mut rig, enrolment("a", 1)), denied(TokenProblem::Expired));
+}
+
+const DAY: i64 = 24 * 3_600_000;
+
+#[test]
+fn a_clock_that_is_ahead_for_a_moment_deletes_no_token() {
+    let mut rig = Rig::new();
+    token(&mut rig, "a", 2, Admission::Admitted).unwrap();
+    rig.input(Input::WallClock(WallTime(1_000_000 + 3 * DAY)));
+    assert_eq!(enrol(&mut rig, enrolment("a", 1)), denied(TokenProblem::Expired));
+    token(&mut rig, "b", 2, Admission::Admitted).unwrap();
+    rig.input(Input::WallClock(WallTime(1_000_000)));
+    enrol(&mut rig, enrolment("a", 1)).unwrap();
+    // Once its time was lived through it goes with the next one that is made, across a restart, too.
+    rig.pass(Duration::from_secs(40));
+    let mut rig = rig.restart();
+    token(&mut rig, "c", 2, Admission::Admitted).unwrap();
+    rig.pass(Duration::from_secs(40));
+    rig.input(Input::WallClock(WallTime(1_000_000 + 80_000)));
+    token(&mut rig, "d", 2, Admission::Admitted).unwrap();
+    let access = rig.batches.iter().rev().find_map(|batch| batch.access.clone()).unwrap();
+    let kept: Vec<_> = access.tokens.keys().map(String::as_str).collect();
+    // What was made while the clock was ahead expires by that clock.
+    assert_eq!(kept, ["b", "c", "d"]);
+}
+
+#[test]
+fn a_drains_deadline_is_no_nearer_because_the_clock_was_set() {
+    let mut rig = Rig::new();
+    token(&mut rig, "a", 2, Admission::Admitted).unwrap();
+    enrol(&mut rig, enrolment("a", 1)).unwrap();
+    proven(&mut rig, 1, hello_of(1, 1, 1, 4), 1);
+    rig.command(Command::Drain {
+        node: "node-1".to_owned(),
+        deadline: Some(Duration::from_secs(600)),
+        plan: false,
+    })
+    .unwrap();
+    rig.pass(Duration::from_secs(60));
+    let mut durable = rig.restart().durable;
+    let record = durable
+        .nodes
+        .iter_mut()
+        .find(|record| record.id() == node_id(1))
+        .unwrap();
+    // The clock is three days ahead as it starts again.
+    Arc::make_mut(record).drain_deadline = Some(WallTime(1_000_000 - 3 * DAY));
+    let rig = Rig::from(durable);
+    let (_, node) = rig.core.registry.iter().next().unwrap();
+    let left = node.drain_until.unwrap().since(rig.now);
+    assert!((500..=600).contains(&left.as_secs()), "{left:?}");
 }
 
 #[test]
@@ -336,6 +388,10 @@ fn operators_whose_credentials_expired_make_room_and_those_shut_out_stay_out() {
         rig.command(create(number)).unwrap();
     }
     assert!(matches!(rig.command(create(0)), Err(Refusal::Overloaded(_))));
+    // A clock that says so is not enough: it may be ahead for a moment.
+    rig.input(Input::WallClock(WallTime(1_000_000 + 3 * DAY)));
+    assert!(matches!(rig.command(create(0)), Err(Refusal::Overloaded(_))));
+    rig.pass(Duration::from_secs(61));
     rig.input(Input::WallClock(WallTime(1_000_000 + 61_000)));
     rig.command(create(0)).unwrap();
     let access = rig.batches.iter().rev().find_map(|batch| batch.access.clone()).unwrap();

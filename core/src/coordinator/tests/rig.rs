@@ -67,7 +67,7 @@ pub(super) struct Rig {
     pub(super) stalled: bool,
     pub(super) unconfirmed: usize,
     sealer: Sealer,
-    durable: Durable,
+    pub(super) durable: Durable,
     sequences: std::collections::BTreeMap<ConnId, u64>,
 }
 
@@ -125,9 +125,13 @@ impl Rig {
             }
             durable.last_event = batch.events.last().map_or(durable.last_event, |event| event.sequence);
             durable.decisions = durable.decisions.max(batch.decisions);
+            if let Some(access) = &batch.access {
+                durable.access = Arc::clone(access);
+            }
         }
         if let Some(snapshot) = self.snapshots.last() {
             durable.last_snapshot = (snapshot.epoch, snapshot.cycle, [0; 32]);
+            durable.lived = snapshot.lived;
         }
         Rig::with(config, durable)
     }

@@ -1,0 +1,199 @@
+//! What this host's own commands did beside a coordinator: `admin` makes credentials of the CA's files, `restore` makes a `data_dir`.
+//!
+//! They cannot write the audit, whose file a running coordinator holds. Each leaves a file in `DATA_DIR/audit-inbox/`, durable before it
+//! does anything, and replaced by its outcome; the coordinator takes it into the audit.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use prost::Message as _;
+use rand::{TryRng as _, rngs::SysRng};
+use wyneos::v1::{self, AuditKind};
+use wyneos_shell::files;
+
+use super::{
+    intent_of,
+    log::{Log, reconciled},
+};
+
+/// The folder in the `data_dir`.
+const FOLDER: &str = "audit-inbox";
+
+/// Files that are taken at once, and bytes of one at most; others stay.
+const TAKEN_AT_ONCE: usize = 64;
+const BYTES: u64 = 8 * 1024;
+
+/// Entries in which a file is looked for that a crash left behind its own entries.
+const NEWEST: usize = 1_000;
+
+/// How long a command may take until what came of it is unknown.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A command of this host that is about to do something.
+pub(crate) struct Local {
+    path: PathBuf,
+    owner: (u32, u32),
+    record: v1::AuditRecord,
+}
+
+impl Local {
+    /// Notes, durably, what `command` is about to do; for the coordinator of `data_dir`.
+    pub(crate) fn begin(data_dir: &Path, command: &str, target: &str) -> io::Result<Local> {
+        let folder = data_dir.join(FOLDER);
+        let owner = fs::metadata(data_dir)?;
+        let owner = (owner.uid(), owner.gid());
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        // The coordinator takes it, which may be another user than whoever runs this.
+        own(&folder, owner)?;
+        fs::File::open(data_dir)?.sync_all()?;
+        let mut id = [0; 8];
+        SysRng.try_fill_bytes(&mut id).map_err(io::Error::other)?;
+        let id = format!("{:016x}", u64::from_be_bytes(id));
+        let user = format!("local/uid {}", rustix::process::geteuid().as_raw());
+        let mut record = super::record(&user, &format!("local:{id}"), command);
+        record.target = super::short(target, super::TARGET);
+        let local = Local {
+            path: folder.join(&id),
+            owner,
+            record: intent_of(record),
+        };
+        local.write(&local.record)?;
+        Ok(local)
+    }
+
+    /// Notes that it was done, or why not.
+    pub(crate) fn end(&self, failed: Option<&dyn std::fmt::Display>) -> io::Result<()> {
+        let reason = failed.map(|error| super::short(&error.to_string(), super::REASON));
+        self.write(&v1::AuditRecord {
+            kind: AuditKind::Outcome.into(),
+            code: if failed.is_some() {
+                tonic::Code::Internal
+            } else {
+                tonic::Code::Ok
+            } as u32,
+            reason: reason.unwrap_or_default(),
+            ..self.record.clone()
+        })
+    }
+
+    fn write(&self, record: &v1::AuditRecord) -> io::Result<()> {
+        files::write_durably(&self.path, &record.encode_to_vec(), 0o600)?;
+        own(&self.path, self.owner)
+    }
+}
+
+fn own(path: &Path, (user, group): (u32, u32)) -> io::Result<()> {
+    let now = fs::metadata(path)?;
+    match (now.uid(), now.gid()) == (user, group) {
+        true => Ok(()),
+        false => chown(path, Some(user), Some(group)),
+    }
+}
+
+/// The coordinator's end.
+pub(super) struct Inbox {
+    folder: PathBuf,
+    /// Since when a command has not said what came of it.
+    seen: HashMap<PathBuf, Instant>,
+}
+
+/// What was taken: records for the audit, and the files that go once those are durable.
+pub(super) struct Taken {
+    pub(super) records: Vec<v1::AuditRecord>,
+    pub(super) files: Vec<PathBuf>,
+}
+
+impl Inbox {
+    pub(super) fn new(data_dir: &Path) -> Inbox {
+        Inbox {
+            folder: data_dir.join(FOLDER),
+            seen: HashMap::new(),
+        }
+    }
+
+    /// What commands left, for entries behind the end of `log`. `None` when there is nothing.
+    pub(super) fn take(&mut self, log: &Log) -> Option<Taken> {
+        let listed = fs::read_dir(&self.folder).ok()?;
+        let paths = listed.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut paths: Vec<_> = paths.filter(|path| path.extension().is_none()).collect();
+        paths.sort();
+        paths.truncate(TAKEN_AT_ONCE);
+        if paths.is_empty() {
+            self.seen.clear();
+            return None;
+        }
+        let known = log.newest_sources(NEWEST)?;
+        let mut taken = Taken {
+            records: Vec::new(),
+            files: Vec::new(),
+        };
+        for path in paths {
+            match read(&path) {
+                Ok(record) => self.pair(log.next(), record, path, &known, &mut taken),
+                Err(error) => {
+                    tracing::error!(%error, path = %path.display(), "what a command of this host left for the audit cannot be read; it is put aside as .bad");
+                    drop(fs::rename(&path, path.with_extension("bad")));
+                }
+            }
+        }
+        self.seen.retain(|path, _| path.exists());
+        Some(taken).filter(|taken| !taken.files.is_empty())
+    }
+
+    /// Intent and outcome of one command.
+    fn pair(&mut self, next: u64, record: v1::AuditRecord, path: PathBuf, known: &HashSet<String>, taken: &mut Taken) {
+        if known.contains(&record.source) {
+            taken.files.push(path);
+            return;
+        }
+        let ended = record.kind() == AuditKind::Outcome;
+        let since = *self.seen.entry(path.clone()).or_insert_with(Instant::now);
+        if !ended && since.elapsed() < PATIENCE {
+            return;
+        }
+        let mut intent = intent_of(record.clone());
+        let number = next + taken.records.len() as u64;
+        intent.sequence = number;
+        let outcome = match ended {
+            true => v1::AuditRecord {
+                intent: number,
+                ..record
+            },
+            false => reconciled(&intent, None),
+        };
+        taken.records.extend([intent, outcome]);
+        taken.files.push(path);
+    }
+
+    /// What was taken is durable in the audit.
+    pub(super) fn done(&mut self, files: Vec<PathBuf>) {
+        for path in files {
+            self.seen.remove(&path);
+            // One that stays is known by its entries.
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(%error, path = %path.display(), "cannot remove what is in the audit already");
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<v1::AuditRecord, super::Failure> {
+    if fs::metadata(path)?.len() > BYTES {
+        return Err("longer than any record".into());
+    }
+    let record = v1::AuditRecord::decode(fs::read(path)?.as_slice())?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match record.source == format!("local:{name}") {
+        true => Ok(record),
+        false => Err("its source is not its name".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

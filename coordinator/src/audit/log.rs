@@ -1,0 +1,360 @@
+//! The audit's file: entries that are chained, signed and durable, and the intents among them that have no outcome.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock, TryLockError},
+};
+
+use prost::Message as _;
+use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
+use wyneos::{audit, convert, v1};
+use wyneos_core::{
+    id::ClusterId,
+    integrity::{Digest, ZERO_DIGEST},
+};
+
+use crate::store::{Failure, File, StoreError};
+
+/// Number → `wyneos.v1.AuditEntry`.
+const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
+
+/// `"open"`: no intent below this number is without an outcome.
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+/// Entries beyond the retention that one transaction drops at most.
+const DROPPED_AT_ONCE: u64 = 1_000;
+
+/// The file, for its writer and its readers.
+#[derive(Clone)]
+pub(super) struct Shared {
+    path: Arc<PathBuf>,
+    /// `None` while it cannot be opened again.
+    file: Arc<RwLock<Option<File>>>,
+}
+
+impl Shared {
+    pub(super) fn open(data_dir: &Path) -> Result<Shared, StoreError> {
+        let path = data_dir.join("audit.redb");
+        let file = File::open(path.clone())?;
+        file.write(|transaction| {
+            transaction.open_table(ENTRIES)?;
+            transaction.open_table(META)?;
+            Ok(())
+        })?;
+        Ok(Shared {
+            path: Arc::new(path),
+            file: Arc::new(RwLock::new(Some(file))),
+        })
+    }
+
+    #[cfg(test)]
+    fn of(file: File) -> Shared {
+        Shared {
+            path: Arc::new(file.path.clone()),
+            file: Arc::new(RwLock::new(Some(file))),
+        }
+    }
+
+    fn with<T>(&self, run: impl FnOnce(&File) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        match &*file {
+            Some(file) => run(file),
+            None => Err(StoreError::Io {
+                path: (*self.path).clone(),
+                what: "open it again after a failure",
+                source: "the log says why".into(),
+            }),
+        }
+    }
+
+    /// Opens the file anew: after a failed write redb neither reads nor writes. False while somebody reads.
+    fn reopen(&self) -> Result<bool, StoreError> {
+        let mut file = match self.file.try_write() {
+            Ok(file) => file,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        };
+        if let Some(file) = file.take() {
+            file.close();
+        }
+        *file = Some(File::open((*self.path).clone())?);
+        Ok(true)
+    }
+
+    /// At most `most` entries from number `from` on, oldest first.
+    pub(super) fn read(&self, from: u64, most: usize) -> Result<Vec<v1::AuditEntry>, StoreError> {
+        self.with(|file| {
+            file.read(|transaction| {
+                let table = transaction.open_table(ENTRIES)?;
+                let mut entries = Vec::new();
+                for entry in table.range(from..)?.take(most) {
+                    entries.push(v1::AuditEntry::decode(entry?.1.value())?);
+                }
+                Ok(entries)
+            })
+        })
+    }
+
+    /// At most `most` of the newest entries, newest first.
+    pub(super) fn newest(&self, most: usize) -> Result<Vec<v1::AuditEntry>, StoreError> {
+        self.with(|file| {
+            file.read(|transaction| {
+                let table = transaction.open_table(ENTRIES)?;
+                let mut entries = Vec::new();
+                for entry in table.iter()?.rev().take(most) {
+                    entries.push(v1::AuditEntry::decode(entry?.1.value())?);
+                }
+                Ok(entries)
+            })
+        })
+    }
+
+    /// Hands every entry to `each`, oldest first, as they are at one moment.
+    pub(super) fn copy(&self, mut each: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), StoreError> {
+        self.with(|file| {
+            file.read(|transaction| {
+                for entry in transaction.open_table(ENTRIES)?.iter()? {
+                    each(entry?.1.value())?;
+                }
+                Ok(())
+            })
+        })
+    }
+}
+
+pub(super) fn sequence(entry: &v1::AuditEntry) -> u64 {
+    entry.record.as_ref().map_or(0, |record| record.sequence)
+}
+
+fn insert(transaction: &redb::WriteTransaction, entries: &[Arc<v1::AuditEntry>]) -> Result<(), Failure> {
+    let mut table = transaction.open_table(ENTRIES)?;
+    for entry in entries {
+        table.insert(sequence(entry), entry.encode_to_vec().as_slice())?;
+    }
+    Ok(())
+}
+
+/// The end of the chain, which its one writer appends to.
+pub(super) struct Log {
+    shared: Shared,
+    cluster: ClusterId,
+    signer: audit::Signer,
+    next: u64,
+    previous: Digest,
+    keep: u64,
+    /// Intents without an outcome.
+    open: BTreeSet<u64>,
+}
+
+impl Log {
+    /// The log of `cluster`, and the intents in it that have no outcome: a crash cut their calls off.
+    pub(super) fn new(
+        shared: Shared,
+        cluster: ClusterId,
+        secret: &[u8; 32],
+        keep: u64,
+    ) -> Result<(Log, Vec<v1::AuditRecord>), StoreError> {
+        let mut log = Log {
+            shared,
+            cluster,
+            signer: audit::Signer::new(secret),
+            next: 1,
+            previous: ZERO_DIGEST,
+            keep,
+            open: BTreeSet::new(),
+        };
+        log.find_end()?;
+        let from = log.shared.with(|file| {
+            file.read(|transaction| Ok(transaction.open_table(META)?.get("open")?.map(|from| from.value())))
+        })?;
+        // A file of a version that wrote no intents has none.
+        let mut unfinished = Vec::new();
+        let mut intents = audit::Intents::default();
+        if let Some(from) = from {
+            log.shared.with(|file| {
+                file.read(|transaction| {
+                    for entry in transaction.open_table(ENTRIES)?.range(from..)? {
+                        let record = v1::AuditEntry::decode(entry?.1.value())?.record.unwrap_or_default();
+                        intents.take(&record);
+                        if record.kind() == v1::AuditKind::Intent {
+                            unfinished.push(record);
+                        }
+                    }
+                    Ok(())
+                })
+            })?;
+        }
+        unfinished.retain(|record| intents.open.contains(&record.sequence));
+        log.open = intents.open;
+        Ok((log, unfinished))
+    }
+
+    /// The number that the next entry gets.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// From where the newest `most` entries are; `None` while they cannot be read.
+    pub(super) fn newest_sources(&self, most: usize) -> Option<HashSet<String>> {
+        let entries = self.shared.newest(most).ok()?;
+        Some(
+            entries
+                .into_iter()
+                .filter_map(|entry| Some(entry.record?.source))
+                .collect(),
+        )
+    }
+
+    fn find_end(&mut self) -> Result<(), StoreError> {
+        if let Some(newest) = self.shared.newest(1)?.pop() {
+            let chain = newest.chain.as_slice().try_into();
+            let corrupt = |_| StoreError::Corrupt {
+                path: (*self.shared.path).clone(),
+                reason: "an entry has no chain".to_owned(),
+            };
+            (self.next, self.previous) = (sequence(&newest) + 1, chain.map_err(corrupt)?);
+        }
+        Ok(())
+    }
+
+    /// Appends records, all of them or none; the entries once they are durable.
+    pub(super) fn append(&mut self, records: Vec<v1::AuditRecord>) -> Result<Vec<Arc<v1::AuditEntry>>, StoreError> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mut next, mut previous, mut open) = (self.next, self.previous, self.open.clone());
+        let mut entries = Vec::with_capacity(records.len());
+        for mut record in records {
+            record.sequence = next;
+            next += 1;
+            if record.kind() == v1::AuditKind::Intent {
+                open.insert(record.sequence);
+            } else {
+                open.remove(&record.intent);
+            }
+            let entry = self.signer.seal(self.cluster, previous, record);
+            previous = entry.1;
+            entries.push(Arc::new(entry.0));
+        }
+        let from = open.first().copied().unwrap_or(next);
+        let mut oldest = 0;
+        self.shared.with(|file| {
+            file.write(|transaction| {
+                insert(transaction, &entries)?;
+                let mut table = transaction.open_table(ENTRIES)?;
+                let surplus = table.len()?.saturating_sub(self.keep).min(DROPPED_AT_ONCE);
+                for _ in 0..surplus {
+                    table.pop_first()?;
+                }
+                oldest = table.first()?.map_or(0, |(number, _)| number.value());
+                transaction.open_table(META)?.insert("open", from.max(oldest))?;
+                Ok(())
+            })
+        })?;
+        // What is kept no more is looked for no more.
+        open.retain(|intent| *intent >= oldest);
+        (self.next, self.previous, self.open) = (next, previous, open);
+        Ok(entries)
+    }
+
+    /// Opens the file again after a failed append, of which all may be durable all the same: those entries. `None` while it cannot be
+    /// opened.
+    pub(super) fn reopen(&mut self) -> Result<Option<Vec<v1::AuditEntry>>, StoreError> {
+        match self.shared.reopen() {
+            Ok(true) => {}
+            Ok(false) | Err(StoreError::Io { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let late = self.shared.read(self.next, usize::MAX)?;
+        for record in late.iter().filter_map(|entry| entry.record.as_ref()) {
+            if record.kind() == v1::AuditKind::Intent {
+                self.open.insert(record.sequence);
+            } else {
+                self.open.remove(&record.intent);
+            }
+        }
+        self.find_end()?;
+        Ok(Some(late))
+    }
+
+    /// True while an intent has no outcome.
+    pub(super) fn is_open(&self, intent: u64) -> bool {
+        self.open.contains(&intent)
+    }
+}
+
+/// What came of the call of an intent that was cut off, as far as `done` tells.
+pub(super) fn reconciled(intent: &v1::AuditRecord, done: Option<bool>) -> v1::AuditRecord {
+    let (code, reason) = match done {
+        Some(true) => (
+            audit::APPLIED,
+            "carried out: the coordinator ended before that was recorded",
+        ),
+        Some(false) => (
+            audit::NOT_APPLIED,
+            "not carried out: the coordinator ended before anything was changed",
+        ),
+        None => (audit::UNKNOWN, "unknown: the coordinator ended before it was recorded"),
+    };
+    outcome_of(intent, code, reason)
+}
+
+/// What came of an intent whose caller was told that nothing is done.
+pub(super) fn refused(intent: &v1::AuditRecord) -> v1::AuditRecord {
+    let reason = "not carried out: writing the intent seemed to fail, and the caller was refused";
+    outcome_of(intent, audit::NOT_APPLIED, reason)
+}
+
+fn outcome_of(intent: &v1::AuditRecord, code: u32, reason: &str) -> v1::AuditRecord {
+    v1::AuditRecord {
+        code,
+        reason: reason.to_owned(),
+        kind: v1::AuditKind::Reconciled.into(),
+        intent: intent.sequence,
+        time: Some(convert::timestamp(super::wall())),
+        ..intent.clone()
+    }
+}
+
+/// An audit that is made from a backup, in a directory that has none.
+pub(crate) struct Import {
+    file: File,
+    waiting: Vec<Arc<v1::AuditEntry>>,
+}
+
+impl Import {
+    pub(crate) fn new(data_dir: &Path) -> Result<Import, StoreError> {
+        let file = File::open(data_dir.join("audit.redb"))?;
+        file.write(|transaction| {
+            // Whether intents without an outcome are among them is found at the first start.
+            transaction.open_table(META)?.insert("open", 0)?;
+            Ok(())
+        })?;
+        let waiting = Vec::new();
+        Ok(Import { file, waiting })
+    }
+
+    /// Takes an entry, which was verified.
+    pub(crate) fn take(&mut self, entry: v1::AuditEntry) -> Result<(), StoreError> {
+        self.waiting.push(Arc::new(entry));
+        if self.waiting.len() >= super::GROUP {
+            self.write()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes all of it durable.
+    pub(crate) fn finish(mut self) -> Result<(), StoreError> {
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<(), StoreError> {
+        let entries = std::mem::take(&mut self.waiting);
+        self.file.write(|transaction| insert(transaction, &entries))
+    }
+}
+
+#[cfg(test)]
+mod tests;
