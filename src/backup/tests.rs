@@ -49,6 +49,7 @@ fn snapshot() -> (v1::SealedEntry, Vec<u8>) {
         seal: Some((&seal).into()),
         time: Some(convert::timestamp(WallTime(1))),
         size_bytes: bytes.len() as u64,
+        lived_millis: 0,
     };
     (entry, bytes)
 }

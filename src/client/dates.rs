@@ -171,6 +171,8 @@ pub fn holds(held: &Range<SystemTime>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -320,13 +320,12 @@ async fn certificates_of_a_coordinator_that_was_ahead_are_replaced_once_its_cloc
     let node_clock = Clock::new(place.path().join("node-clock")).unwrap();
     node_clock.set("+3d");
     let token = {
-        let output = clock
-            .command("wynectl")
-            .args(["--address", &cluster.address, "--credentials"])
-            .arg(cluster.path("admin"))
-            .args(["token", "create", "--ttl", "30d", "-o", "json"]);
+        let mut command = clock.command("wynectl");
+        command.args(["--address", &cluster.address, "--credentials"]);
+        command.arg(cluster.path("admin"));
+        command.args(["token", "create", "--ttl", "30d", "-o", "json"]);
         let output = wait_until("a token is made", async || {
-            let output = output.output().unwrap();
+            let output = command.output().unwrap();
             output.status.success().then_some(output)
         })
         .await;
