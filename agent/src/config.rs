@@ -179,7 +179,7 @@ impl Config {
     /// What joining left.
     fn base(&self) -> Option<PathBuf> {
         let joined = self.data_dir.join("joined.toml");
-        (self.tls && joined.exists()).then_some(joined)
+        (self.tls && !wyneos_shell::files::is_missing(&joined)).then_some(joined)
     }
 
     fn check_fields(&self) -> Result<(), BadConfig> {

@@ -127,7 +127,7 @@ pub(crate) fn run(join: Join) -> Result<(), JoinError> {
 /// The key of this agent; made when it joins first, and kept.
 fn key(data_dir: &std::path::Path) -> Result<PrivateKeyDer<'static>, JoinError> {
     let path = tls::folder(data_dir).join("key.pem");
-    if path.exists() {
+    if !files::is_missing(&path) {
         let pem = files::read_secret(&path).map_err(|error| JoinError::File(path.clone(), error))?;
         return PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
             let damaged = io::Error::new(
@@ -193,8 +193,10 @@ async fn enroll(join: Join) -> Result<(), JoinError> {
         name: name.clone(),
     };
     let path = join.data_dir.join("joined.toml");
-    let text = toml::to_string(&joined).unwrap_or_default();
-    files::write_durably(&path, text.as_bytes(), 0o600).map_err(|error| JoinError::File(path, error))?;
+    let written = toml::to_string(&joined)
+        .map_err(io::Error::other)
+        .and_then(|text| files::write_durably(&path, text.as_bytes(), 0o600));
+    written.map_err(|error| JoinError::File(path, error))?;
     let cluster = token.cluster;
     println!("joined cluster {cluster} as {name}, node {node}");
     if admission != v1::Admission::Admitted {

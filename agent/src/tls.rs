@@ -3,7 +3,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -30,6 +33,9 @@ const LOOK: Duration = Duration::from_secs(600);
 
 /// Time between two attempts at most while the certificate does not hold; they begin with [`AGAIN`] and double.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Between two attempts to write down a certificate that the disk did not take.
+const WRITE_AGAIN: Duration = Duration::from_secs(10);
 
 /// Time between two renewals at least.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -119,13 +125,15 @@ pub(crate) struct Tls {
     credentials: Arc<Mutex<Credentials>>,
     /// Tells renewal that the coordinator refuses the certificate for its dates.
     refused: Arc<Notify>,
+    /// The disk has an older one.
+    unwritten: Arc<AtomicBool>,
 }
 
 impl Tls {
     /// The certificate of `node`, from its files.
     pub(crate) fn load(data_dir: &Path, node: NodeId) -> Result<Tls, TlsFailure> {
         let path = folder(data_dir);
-        if !path.join("cert.pem").exists() {
+        if files::is_missing(&path.join("cert.pem")) {
             return Err(TlsFailure::NotJoined(path));
         }
         let credentials = Credentials::load_from(&path)?;
@@ -139,6 +147,7 @@ impl Tls {
             trust: Trust::new(credentials.principal.cluster, &credentials.roots)?,
             credentials: Arc::new(Mutex::new(credentials)),
             refused: Arc::default(),
+            unwritten: Arc::default(),
         })
     }
 
@@ -189,11 +198,34 @@ impl Tls {
         let ends = ends
             .ok_or_else(|| TlsFailure::Issued("it cannot be read".to_owned()))?
             .end;
-        keep(&self.data_dir, &new)?;
         self.trust.replace(&new.roots)?;
         self.keys.replace(&new)?;
         *current = new;
+        // A disk that is full keeps no node from being a member: the certificate is used, and is written down once there is room.
+        let written = keep(&self.data_dir, &current);
+        let unwritten = written.inspect_err(|error| {
+            let source = std::error::Error::source(error).map(ToString::to_string);
+            tracing::error!(%error, source, "the renewed certificate is used, and is lost with this process until it is written");
+        });
+        self.unwritten.store(unwritten.is_err(), Ordering::Relaxed);
         Ok(ends)
+    }
+
+    /// Writes down a certificate that could not be written when it came.
+    async fn write_down(&self) {
+        if !self.unwritten.load(Ordering::Relaxed) {
+            return;
+        }
+        let this = self.clone();
+        let write = move || {
+            let current = this.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+            if keep(&this.data_dir, &current).is_ok() {
+                this.unwritten.store(false, Ordering::Relaxed);
+                tracing::info!("the renewed certificate is written down");
+            }
+        };
+        // Tried again with the next look.
+        drop(tokio::task::spawn_blocking(write).await);
     }
 
     /// Renews the certificate for ever, at two thirds of its life; at once when it does not hold now, as after the machine was off or a
@@ -214,11 +246,17 @@ impl Tls {
             let due = (held.start + life * 2 / 3).duration_since(now).unwrap_or_default();
             if !due.is_zero() && holds && !refused {
                 // Rounded up: a sleep of nothing would spin.
-                let wait = sleep(due.min(LOOK).max(Duration::from_millis(50)));
+                let look = if self.unwritten.load(Ordering::Relaxed) {
+                    WRITE_AGAIN
+                } else {
+                    LOOK
+                };
+                let wait = sleep(due.min(look).max(Duration::from_millis(50)));
                 tokio::select! {
                     () = wait => {}
                     () = self.refused.notified() => refused = true,
                 }
+                self.write_down().await;
                 continue;
             }
             let shows = holds && !refused;

@@ -206,7 +206,7 @@ fn signing_key(config: &Config) -> Result<[u8; 32], BootError> {
         let path = path.clone();
         move |source| BootError::File { path, what, source }
     };
-    if !path.exists() {
+    if files::is_missing(&path) {
         let mut secret = [0; 32];
         SysRng
             .try_fill_bytes(&mut secret)

@@ -87,9 +87,9 @@ fn failed(path: &Path, what: &'static str) -> impl Fn(io::Error) -> RestoreError
 
 /// Refuses a directory whose restoration was not finished.
 pub(crate) fn check_finished(data_dir: &Path) -> Result<(), RestoreError> {
-    match data_dir.join(MARKER).exists() {
-        true => Err(RestoreError::Unfinished(data_dir.to_owned())),
-        false => Ok(()),
+    match files::is_missing(&data_dir.join(MARKER)) {
+        true => Ok(()),
+        false => Err(RestoreError::Unfinished(data_dir.to_owned())),
     }
 }
 

@@ -88,8 +88,9 @@ impl Contexts {
         let folder = folder()?;
         private(&folder)?;
         let path = folder.join("contexts.toml");
-        let text = toml::to_string(self).unwrap_or_default();
-        files::write_durably(&path, text.as_bytes(), 0o600).map_err(failed("write it", &path))
+        let text = toml::to_string(self).map_err(io::Error::other);
+        let written = text.and_then(|text| files::write_durably(&path, text.as_bytes(), 0o600));
+        written.map_err(failed("write it", &path))
     }
 
     /// The context of this name.

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -111,6 +111,33 @@ pub fn create(path: &Path, mode: u32) -> io::Result<File> {
 
 /// Writes a file so that a crash leaves the old contents or the new ones, never half of them; `mode` is that of the file.
 pub fn write_durably(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    let beside = write_beside(path, contents, mode)?;
+    beside.1.sync_all()?;
+    fs::rename(&beside.0, path)?;
+    sync_directory(path)
+}
+
+/// Writes a file so that whoever reads it sees the old contents or the new ones; it outlives a crash of the host from [`sync`] on.
+pub fn write_whole(path: &Path, contents: &[u8], mode: u32) -> io::Result<File> {
+    let (beside, file) = write_beside(path, contents, mode)?;
+    fs::rename(beside, path)?;
+    Ok(file)
+}
+
+/// Has a file that was written whole, and its name, on the disk.
+pub fn sync(path: &Path, file: &File) -> io::Result<()> {
+    file.sync_all()?;
+    sync_directory(path)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn write_beside(path: &Path, contents: &[u8], mode: u32) -> io::Result<(PathBuf, File)> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let beside = path.with_file_name(name);
@@ -126,13 +153,12 @@ pub fn write_durably(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> 
         .open(&beside)?;
     // The mode as it is named, not less what the process's umask takes away.
     file.set_permissions(Permissions::from_mode(mode))?;
-    file.write_all(contents)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
+    let written = file.write_all(contents);
+    if written.is_err() {
+        // On a full disk the half of it would take the room of what comes next.
+        drop(fs::remove_file(&beside));
     }
+    written.map(|()| (beside, file))
 }
 
 /// Writes credentials into a folder, as `key.pem` (0600), `cert.pem` and `ca.pem`. The key comes first: a crash leaves at most a key
@@ -142,6 +168,11 @@ pub fn write_credentials(folder: &Path, credentials: &Credentials) -> io::Result
     write_durably(&folder.join("key.pem"), pem.key.as_bytes(), 0o600)?;
     write_durably(&folder.join("ca.pem"), pem.roots.as_bytes(), 0o644)?;
     write_durably(&folder.join("cert.pem"), pem.chain.as_bytes(), 0o644)
+}
+
+/// True for a file that is not there. One that cannot be looked at is: whoever reads it is told why not, and nothing is made in its place.
+pub fn is_missing(path: &Path) -> bool {
+    matches!(path.try_exists(), Ok(false))
 }
 
 /// Reads a secret, refusing one that others than its owner may read.

@@ -71,8 +71,9 @@ pub(super) fn private(path: &Path) -> Result<(), CaError> {
 
 pub(super) fn write_state(folder: &Path, state: &State) -> Result<(), CaError> {
     let path = folder.join("state.toml");
-    let text = toml::to_string(state).unwrap_or_default();
-    files::write_durably(&path, text.as_bytes(), 0o600).map_err(failed(&path, "write it"))
+    let text = toml::to_string(state).map_err(io::Error::other);
+    let written = text.and_then(|text| files::write_durably(&path, text.as_bytes(), 0o600));
+    written.map_err(failed(&path, "write it"))
 }
 
 fn read_state(folder: &Path) -> Result<Option<State>, CaError> {

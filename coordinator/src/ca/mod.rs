@@ -325,7 +325,7 @@ pub(crate) fn make_admin(
     if lifetime.is_zero() || lifetime > ADMIN {
         return Err(CaError::Step("--ttl: 1s to 366d"));
     }
-    if into.join("key.pem").exists() {
+    if !wyneos_shell::files::is_missing(&into.join("key.pem")) {
         return Err(CaError::Step("--out: there is a key already; name another folder"));
     }
     let (place, signing) = match external {

@@ -94,7 +94,7 @@ impl Backups {
     fn files(&self) -> io::Result<Vec<(String, Vec<u8>)>> {
         let mut files = vec![("signing.key".to_owned(), fs::read(self.data_dir.join("signing.key"))?)];
         let state = self.data_dir.join("ca/state.toml");
-        if !state.exists() {
+        if !state.try_exists()? {
             return Ok(files);
         }
         // A CA that is made or retired meanwhile changes the state behind its folder.

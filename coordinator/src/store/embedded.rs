@@ -503,7 +503,7 @@ impl Reader {
         let seal = entry.seal.as_ref().ok_or_else(|| wrong("missing".to_owned()))?;
         Ok(SealEntry {
             seal: Seal::try_from(seal).map_err(|error| wrong(error.to_string()))?,
-            time: entry_time(bytes).unwrap_or_default(),
+            time: entry_time(bytes).ok_or_else(|| wrong("without a time".to_owned()))?,
             lived: Duration::from_millis(entry.lived_millis),
             size: entry.size_bytes,
         })

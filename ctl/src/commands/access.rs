@@ -171,7 +171,7 @@ async fn create_operator(context: &Context, args: OperatorArgs) -> Result<(), Fa
         true => None,
         false => Some(identity::new_key().map_err(|error| cannot("make a key", &error))?),
     };
-    if !args.bearer && out.join("key.pem").exists() {
+    if !args.bearer && !files::is_missing(&out.join("key.pem")) {
         let message = format!("{}: there is a key already", out.display());
         return Err(Failure::new(Exit::Failed, message).hint("--out names another folder"));
     }
