@@ -10,6 +10,8 @@ use rustix::fs::{FlockOperation, flock};
 use wyneos_core::{id::NodeId, integrity::Digest};
 use wyneos_shell::files;
 
+use crate::incarnation::{self, Failure};
+
 /// Why the identity cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IdentityError {
@@ -86,15 +88,14 @@ impl Identity {
             .map_err(|_| IdentityError::Locked(directory.to_owned()))?;
         let id = node_id(directory)?;
         let path = directory.join("incarnation");
-        let before = read(&path)?.map_or(Ok(0), |text| {
-            let reason = "not a number; write one that is larger than the coordinator knows (`wynectl node` shows it)";
-            text.parse::<u64>().map_err(|_| IdentityError::Damaged {
+        let incarnation = incarnation::next(&path).map_err(|failure| match failure {
+            Failure::Damaged => IdentityError::Damaged {
                 path: path.clone(),
-                reason,
-            })
+                reason: "holds no number; write one that is larger than the coordinator knows (`wynectl node` shows it) into it",
+            },
+            Failure::Read(error) => failed(&path, "read it")(error),
+            Failure::Write(error) => failed(&path, "write it")(error),
         })?;
-        let incarnation = before.saturating_add(1);
-        files::write_durably(&path, format!("{incarnation}\n").as_bytes(), 0o600).map_err(failed(&path, "write it"))?;
         Ok(Identity {
             id,
             incarnation,

@@ -6,6 +6,7 @@ mod config;
 mod driver;
 mod host;
 mod identity;
+mod incarnation;
 mod instance;
 mod join;
 mod mesh;

@@ -129,7 +129,7 @@ impl Coordinator {
             self.stale_hellos += 1;
             let detail = format!(
                 "incarnation {} attempt {} is not newer than the known incarnation {}: this agent is old, or its disk was \
-                 copied or restored; to go on with this disk, raise the number in its incarnation file",
+                 copied or restored; to go on with this disk, write a higher number into its incarnation file",
                 hello.incarnation, hello.attempt, known.0
             );
             return Some(refused(RefusalReason::Stale, detail, None));
