@@ -39,7 +39,7 @@ use crate::{
     driver::{self, Driver, State, ToAgent},
     host::{self, Sampler},
     identity::{self, Identity, IdentityError},
-    instance::{self, Groups, Instances, Means, Policy},
+    instance::{self, Groups, Instances, Means, Place, Policy, Prefix},
     mesh::{Answering, Members, Peers},
     metrics::Metrics,
     modes,
@@ -143,7 +143,9 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
         .local_addr()
         .map_err(|error| BootError::System("tell the address", error))?;
     let policy = Policy::new(&config.work_user, &config.users.0);
-    let (facts, means) = facts(&config, &identity, address, &policy)?;
+    let prefix = Prefix::new(identity.id, &config.data_dir);
+    let prefix = prefix.map_err(|error| BootError::System("look at the data_dir", error))?;
+    let (facts, means) = facts(&config, &identity, prefix.clone(), address, &policy)?;
     let clock = Clock::default();
     let seed = SysRng
         .try_next_u64()
@@ -153,8 +155,12 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
     let (sender, inputs) = mpsc::channel(driver::INPUTS);
     let directory = instance::prepare(config.data_dir.join("instances"), &policy)
         .map_err(|error| BootError::System("make the directory of instances", error))?;
+    let place = Place {
+        instances: directory,
+        prefix,
+    };
     let (instances, found) = Instances::find(
-        directory,
+        place,
         facts.name.clone(),
         config.ports.clone(),
         means,
@@ -289,12 +295,13 @@ async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener,
 fn facts(
     config: &Config,
     identity: &Identity,
+    prefix: Prefix,
     address: SocketAddr,
     policy: &Policy,
 ) -> Result<(Facts, Means), BootError> {
     let host = host::facts()?;
     let found = match &config.cgroup.0 {
-        Some(below) => Groups::find(below, identity.id, host.cpus),
+        Some(below) => Groups::find(below, prefix, host.cpus),
         None => Err("cgroup = \"off\"".to_owned()),
     };
     let groups = found

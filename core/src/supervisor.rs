@@ -120,6 +120,7 @@ impl Supervisor {
             Input::OutOfMemory => self.out_of_memory = true,
             Input::Exited(exit) => self.exited(exit),
             Input::Cleared => self.cleared(),
+            Input::Stuck { what } => self.stuck(&what),
             Input::Checked { check, failure } => self.checked(check, failure),
             Input::Stop { reason } => self.end(reason, true),
             Input::Quit { reason } => self.end(reason, false),
@@ -291,6 +292,14 @@ impl Supervisor {
         }
         let detail = self.replaced.take().unwrap_or_else(|| self.how_it_ended());
         self.over(&detail);
+    }
+
+    /// It has not ended while a process of it is there, and says which.
+    fn stuck(&mut self, what: &str) {
+        if self.status.phase == Phase::Stopping {
+            let why = self.ending.as_ref().map(|(why, _)| format!("; {why}"));
+            self.becomes(Phase::Stopping, &format!("{what}{}", why.unwrap_or_default()));
+        }
     }
 
     fn how_it_ended(&self) -> String {

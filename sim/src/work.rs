@@ -106,10 +106,14 @@ pub(crate) type Run = (Time, String, usize, bool);
 
 impl World<'_> {
     /// What a new agent process finds on its machine.
-    pub(crate) fn left_on(&self, node: usize) -> Vec<(Arc<Assigned>, Status)> {
-        let instances = self.machines[node].instances.values();
+    pub(crate) fn left_on(&self, node: usize) -> Vec<agent::Found> {
+        let instances = self.machines[node].instances.iter();
         instances
-            .map(|one| (Arc::clone(&one.assigned), one.told.clone()))
+            .map(|(id, one)| agent::Found {
+                id: *id,
+                assigned: Some(Arc::clone(&one.assigned)),
+                status: one.told.clone(),
+            })
             .collect()
     }
 

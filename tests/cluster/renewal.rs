@@ -19,6 +19,7 @@ use crate::{
     harness::wait_until,
     operators::by_context,
     secure::{Secure, run, text, tls},
+    work::disks::Disk,
 };
 
 fn certificate(cluster: &Secure, name: &str) -> Vec<u8> {
@@ -66,6 +67,40 @@ async fn certificates_are_renewed_while_the_stream_is_alive() {
     // The coordinator shows another one now, and the stream of before goes on.
     cluster.admin().await;
     stream.message().await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_though_the_disk_is_full() {
+    let cluster = Secure::start(&["--certificate-ttl", "10s"]).await;
+    let Some(disk) = Disk::mount(cluster.path("one")) else {
+        return;
+    };
+    let agent = cluster.joined("one").await;
+    let before = cluster.online("one").await;
+    disk.fill();
+    let written = certificate(&cluster, "one");
+    wait_until("it is renewed, and not written", async || {
+        let log = agent.log_text();
+        log.contains("the renewed certificate is used, and is lost")
+            .then_some(())
+    })
+    .await;
+    assert_eq!(certificate(&cluster, "one"), written);
+    let ends = validity(&written.clone().into()).unwrap().end;
+    wait_until("the one on the disk has expired", async || {
+        (SystemTime::now() > ends + Duration::from_secs(1)).then_some(())
+    })
+    .await;
+    let after = cluster.online("one").await;
+    assert_eq!(
+        (after.session, after.liveness_since),
+        (before.session, before.liveness_since)
+    );
+    disk.empty();
+    wait_until("it is written", async || {
+        (certificate(&cluster, "one") != written).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

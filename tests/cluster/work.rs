@@ -2,10 +2,11 @@
 
 mod commands;
 mod contained;
-mod disks;
+pub mod disks;
 mod limits;
 mod loud;
 mod programs;
+mod rights;
 mod running;
 mod singletons;
 mod stopping;

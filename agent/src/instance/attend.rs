@@ -1,20 +1,28 @@
 //! A supervisor's socket: agents learn how the instance is, and say what it is to do.
 
-use std::io;
+use std::{io, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
     sync::{mpsc, watch},
+    time::sleep,
 };
 use wyneos_core::workload::Status;
 
 use super::supervise::Happened;
 
+/// Between two attempts to take a connection.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// Lets agents know how the instance is, and takes what they say.
 pub(super) async fn attend(listener: UnixListener, status: watch::Receiver<Status>, sender: mpsc::Sender<Happened>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(converse(stream, status.clone(), sender.clone()));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(converse(stream, status.clone(), sender.clone()))),
+            // For want of a descriptor or of memory, which passes: whoever asks is answered later.
+            Err(_) => sleep(AGAIN).await,
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! Control groups: what an instance may use at most, by the kernel.
 //!
-//! Each instance has a group of its own below the agent's (`wyneos/<node>.<instance>`), beside the groups of services and sessions, as Nomad and
+//! Each instance has a group of its own below the agent's (`wyneos/<node>.<place>.<instance>`), beside the groups of services and sessions, as Nomad and
 //! Kubernetes have it: what systemd does with the agent's unit does not reach the work. Memory is a hard limit without swap, CPU a weight by what
 //! was promised and a quota where one is declared, and processes are counted.
 
 use std::{
     fs,
     io::{self, ErrorKind},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -49,8 +50,29 @@ pub(super) struct Group {
 pub(crate) struct Groups {
     /// The agent's group.
     parent: Group,
-    /// What names of this node's groups begin with: a host may have several agents.
-    prefix: String,
+    /// What names of this agent's groups begin with.
+    prefix: Prefix,
+}
+
+/// What the names of an agent's groups begin with: its node's id, and its `data_dir` by the directory's own number. A host may have several agents,
+/// and a directory that was copied has the same node's id in it: what is done by a name must not reach the original.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Prefix(String);
+
+impl Prefix {
+    /// The prefix of the node whose agent keeps its state in `data_dir`, which exists.
+    ///
+    /// # Errors
+    /// The directory cannot be looked at.
+    pub(crate) fn new(node: NodeId, data_dir: &Path) -> io::Result<Prefix> {
+        let found = fs::metadata(data_dir)?;
+        let place = blake3::hash(format!("{} {}", found.dev(), found.ino()).as_bytes()).to_hex();
+        Ok(Prefix(format!("{node}.{}.", &place[..12])))
+    }
+
+    fn name(&self, id: AssignmentId) -> String {
+        format!("{}{id}", self.0)
+    }
 }
 
 impl Groups {
@@ -58,16 +80,16 @@ impl Groups {
     ///
     /// # Errors
     /// Why instances cannot be limited here, for people.
-    pub(crate) fn find(below: &str, node: NodeId, cpus: u32) -> Result<Groups, String> {
+    pub(crate) fn find(below: &str, prefix: Prefix, cpus: u32) -> Result<Groups, String> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")
             .map_err(|error| format!("cannot read /proc/self/mountinfo: {error}"))?;
         let root = Group::root(&mounts)?;
         let groups = Groups {
             parent: root.below(below),
-            prefix: format!("{node}."),
+            prefix,
         };
         let tried = groups.prepare(&root, below, cpus).and_then(|()| {
-            let trial = groups.parent.below(&format!("{}trial", groups.prefix));
+            let trial = groups.parent.below(&format!("{}trial", groups.prefix.0));
             trial.make(&Spec::new("trial", ""))?;
             trial.remove()
         });
@@ -85,7 +107,7 @@ impl Groups {
 
     /// The group of one instance.
     pub(super) fn of(&self, id: AssignmentId) -> Group {
-        self.parent.below(&format!("{}{id}", self.prefix))
+        self.parent.below(&self.prefix.name(id))
     }
 
     /// Removes groups of this node's instances that are not there any more, with whatever is left in them.
@@ -94,11 +116,11 @@ impl Groups {
         for directory in self.parent.each() {
             let entries = fs::read_dir(directory).into_iter().flatten().flatten();
             let names =
-                entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix(&self.prefix)?.to_owned()));
+                entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix(&self.prefix.0)?.to_owned()));
             left.extend(names.filter(|id| !is_there(id)));
         }
         for id in left {
-            match self.parent.below(&format!("{}{id}", self.prefix)).end() {
+            match self.parent.below(&format!("{}{id}", self.prefix.0)).end() {
                 Ok(()) => tracing::info!(instance = id, "removed the control group of an instance that is gone"),
                 Err(error) => {
                     tracing::warn!(instance = id, %error, "cannot remove the control group of an instance that is gone")
@@ -121,6 +143,13 @@ impl Groups {
 }
 
 impl Group {
+    /// True for the group of this instance of an agent, wherever its groups are, and for no other agent's.
+    pub(super) fn is_of(&self, prefix: &Prefix, id: AssignmentId) -> bool {
+        let name = prefix.name(id);
+        let named = |directory: &PathBuf| directory.file_name().is_some_and(|own| *own == *name);
+        self.directories.iter().all(named)
+    }
+
     /// The root of the hierarchies, by `/proc/self/mountinfo`.
     fn root(mounts: &str) -> Result<Group, String> {
         let mounts: Vec<Mount<'_>> = mounts.lines().filter_map(Mount::parse).collect();
@@ -238,15 +267,17 @@ impl Group {
         kills.unwrap_or(0)
     }
 
-    /// Lets nothing in it start anything more, and kills what the kernel kills by itself; true when a process is left.
-    pub(super) fn kill(&self) -> bool {
+    /// Lets nothing in it start anything more, and kills what is in it; what that was.
+    pub(super) fn kill(&self) -> Vec<i32> {
         // Without it, what starts others as fast as they are killed would never end.
         let _ = write(&self.directories[2], "pids.max", "0");
         if self.version == Version::V2 {
             // From Linux 5.14.
             let _ = write(&self.directories[0], "cgroup.kill", "1");
         }
-        super::processes::kill(&self.processes())
+        let left = self.processes();
+        super::processes::kill(&left);
+        left
     }
 
     fn processes(&self) -> Vec<i32> {

@@ -1,37 +1,48 @@
-//! What the agent and one supervisor say to one another, and what becomes of a supervisor that is gone, or does not act.
+//! What the agent and one supervisor say to one another, and what becomes of a supervisor that is gone, or cannot be reached.
 
 use std::{
-    future::pending,
     io,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
-    sync::{mpsc, watch},
-    time::sleep,
+    sync::{Semaphore, mpsc, watch},
+    time::{Instant, sleep},
 };
 use wyneos_core::{
     agent::Input,
-    supervisor::LEASE_MARGIN,
-    time::{Time, WallTime},
     workload::{AssignmentId, Phase, Status},
 };
 
-use super::{Home, Told, boot_time, processes};
+use super::{
+    Home, Kept, Told,
+    bury::bury,
+    cgroup::Group,
+    guard::{guard, insist},
+    premises::{Holder, Incumbent, holder},
+    stuck,
+};
 use crate::driver::ToAgent;
 
-/// Between two attempts to reach a supervisor.
+/// The first wait between two attempts to reach a supervisor, for as long as one may take to start; then it doubles, up to the longest.
 const AGAIN: Duration = Duration::from_millis(20);
+const AGAIN_MOST: Duration = Duration::from_secs(1);
 
-/// How long a supervisor that was started may take to be there.
-const STARTING: Duration = Duration::from_secs(10);
+/// How long a supervisor that was started may take to be there, and a state file that could not be read to be readable.
+pub(super) const STARTING: Duration = Duration::from_secs(10);
 
-/// Between two looks at a lease: the margin has room for it, and a host that slept is noticed.
-const LOOK: Duration = Duration::from_millis(250);
+/// How long a lock that is not there is waited for: a supervisor that lives makes it again.
+const LOCKLESS: Duration = Duration::from_secs(3);
+
+/// When it is told that a supervisor which lives cannot be reached; and, beyond the grace of its program, when it is ended for that.
+const TOLD_AFTER: Duration = Duration::from_secs(3);
+const ENDED_AFTER: Duration = Duration::from_secs(15);
 
 /// What a supervisor is to know, whenever it can be reached.
 #[derive(Clone, Debug, Default)]
@@ -40,131 +51,253 @@ pub(super) struct Wanted {
     pub(super) lease: Option<u64>,
 }
 
-/// A supervisor ended without having said so: what it left behind is ended, too.
-pub(super) fn died(home: &Home, before: Status, now: WallTime) -> Status {
-    if let Some(first) = home.read_first() {
-        // It was killed with its supervisor, and takes a moment to be gone with all that is in its namespaces.
-        while first.kill() {
-            std::thread::sleep(AGAIN);
+/// What it takes to attend one instance.
+pub(super) struct Attendance {
+    pub(super) id: AssignmentId,
+    pub(super) home: Home,
+    /// Its lease is watched.
+    pub(super) singleton: bool,
+    /// How long its program may take to end.
+    pub(super) grace: Duration,
+    /// Its control group, if that is this agent's by its name.
+    pub(super) group: Option<Group>,
+    pub(super) told: watch::Receiver<Wanted>,
+    /// The coordinator has welcomed this agent.
+    pub(super) welcomed: watch::Receiver<bool>,
+    /// Bounds the looks at all processes that go on at once.
+    pub(super) looks: Arc<Semaphore>,
+    pub(super) driver: mpsc::Sender<ToAgent>,
+}
+
+impl Attendance {
+    /// Has the agent's logic know how the instance is.
+    pub(super) async fn say(&self, status: Status) -> bool {
+        let id = self.id;
+        let sent = self.driver.send(ToAgent::Fact(Input::Instance { id, status })).await;
+        sent.is_ok()
+    }
+}
+
+/// What is known of the supervisor of an instance.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// It has said something to this agent.
+    pub(super) heard: AtomicBool,
+    /// The process that answered last.
+    process: Mutex<Option<Incumbent>>,
+}
+
+impl Seen {
+    fn process(&self) -> Option<Incumbent> {
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The process that has an instance's directory: by its lock, or because it answered once and lives.
+    pub(super) fn holder(&self, home: &Home) -> io::Result<Holder> {
+        let alive = self.process().filter(|process| process.lives());
+        match (holder(home)?, alive) {
+            (Holder::Supervisor(named), alive) => Ok(Holder::Supervisor(named.or(alive))),
+            (_, Some(alive)) => Ok(Holder::Supervisor(Some(alive))),
+            (without, None) => Ok(without),
         }
     }
-    // First what may start others as fast as they are killed.
-    let group = home.read_order().ok().and_then(|order| order.group);
-    if let Some(Err(error)) = group.map(|group| group.end()) {
-        tracing::warn!(path = %home.0.display(), %error, "cannot remove the control group of an instance that ended");
-    }
-    while processes::kill(&processes::marked(home)) {
-        std::thread::sleep(AGAIN);
-    }
-    let status = Status {
-        phase: Phase::Ended,
-        healthy: false,
-        since: now,
-        pid: 0,
-        complete: false,
-        detail: "its supervisor ended without saying why: killed, or the host was restarted".to_owned(),
-        ..before
-    };
-    drop(home.write_status(&status));
-    status
 }
 
 /// Passes on what a supervisor and the agent say to one another, until the instance has ended, and ends a supervisor that does not act.
-pub(super) async fn attend(
-    id: AssignmentId,
-    home: Home,
-    singleton: bool,
-    told: watch::Receiver<Wanted>,
-    driver: mpsc::Sender<ToAgent>,
-) {
-    let heard = AtomicBool::new(false);
-    let lease = told.clone();
-    let guarded = async {
-        match singleton {
-            true => guard(id, &home, lease, &heard).await,
-            false => pending().await,
-        }
-    };
+pub(super) async fn attend(mut attendance: Attendance) {
+    let seen = Seen::default();
+    let (home, id, singleton) = (attendance.home.clone(), attendance.id, attendance.singleton);
+    let (lease, stop) = (attendance.told.clone(), attendance.told.clone());
     tokio::select! {
-        () = converse(id, home.clone(), told, driver, &heard) => {}
-        () = guarded => {}
+        () = converse(&mut attendance, &seen) => {}
+        () = guard(id, &home, lease, &seen), if singleton => {}
+        () = insist(id, &home, stop, &seen) => {}
     }
 }
 
-async fn converse(
-    id: AssignmentId,
-    home: Home,
-    mut told: watch::Receiver<Wanted>,
-    driver: mpsc::Sender<ToAgent>,
-    heard: &AtomicBool,
-) {
-    let mut waited = Duration::ZERO;
-    loop {
-        let connected = async {
-            let (_directory, path) = home.socket()?;
-            UnixStream::connect(path).await
-        };
-        if let Ok(stream) = connected.await {
-            waited = Duration::ZERO;
-            if pass_on(id, stream, &mut told, &driver, heard).await {
-                return;
-            }
+/// A time in which a supervisor cannot be reached.
+struct Outage {
+    began: Instant,
+    wait: Duration,
+    told: bool,
+    /// Since when it is being killed for that; the attempts.
+    kills: u32,
+}
+
+impl Outage {
+    fn new() -> Outage {
+        Outage {
+            began: Instant::now(),
+            wait: AGAIN,
+            told: false,
+            kills: 0,
         }
-        if driver.is_closed() || told.has_changed().is_err() {
-            return;
-        }
-        let status = home.read_status().ok();
-        // One that has said nothing yet may be about to take the lock: it is left to it.
-        let said = status.is_some() || waited >= STARTING;
-        let gone = said && matches!(home.take_lock(), Ok(Some(_)));
-        let ended = status.as_ref().is_some_and(|status| status.phase == Phase::Ended);
-        if gone {
-            let status = status.unwrap_or_default();
-            let status = match ended {
-                true => status,
-                false => {
-                    let home = home.clone();
-                    let now = wyneos_shell::clock::Clock::default().wall();
-                    let died = tokio::task::spawn_blocking(move || died(&home, status, now));
-                    died.await.unwrap_or_default()
-                }
-            };
-            drop(driver.send(ToAgent::Fact(Input::Instance { id, status })).await);
-            return;
-        }
-        waited += AGAIN;
-        sleep(AGAIN).await;
     }
+
+    async fn wait(&mut self) {
+        sleep(self.wait).await;
+        if self.began.elapsed() > STARTING / 4 {
+            self.wait = (self.wait * 2).min(AGAIN_MOST);
+        }
+    }
+}
+
+async fn converse(attendance: &mut Attendance, seen: &Seen) {
+    let mut outage = Outage::new();
+    let mut last = None;
+    let mut why = None;
+    loop {
+        let failure = match connect(&attendance.home, seen).await {
+            Ok(stream) => {
+                let before = last.clone();
+                if pass_on(attendance, stream, seen, &mut last).await {
+                    return;
+                }
+                if last != before {
+                    outage = Outage::new();
+                }
+                "it ended the connection".to_owned()
+            }
+            Err(error) => error.to_string(),
+        };
+        if attendance.driver.is_closed() || attendance.told.has_changed().is_err() {
+            return;
+        }
+        let kept = attendance.home.kept_status();
+        let patience = match &kept {
+            // One that has said nothing yet may be about to take the lock: it is left to it.
+            Kept::Missing | Kept::Unreadable(_, true) => STARTING,
+            _ => Duration::ZERO,
+        };
+        let waited = outage.began.elapsed();
+        match seen.holder(&attendance.home) {
+            Ok(Holder::Nobody) if waited >= patience => {
+                return over(attendance, why).await;
+            }
+            Ok(Holder::Unknown) if waited >= patience.max(LOCKLESS) => {
+                let why = why.or_else(|| (!attendance.home.0.exists()).then(|| "its directory was removed".to_owned()));
+                return over(attendance, why).await;
+            }
+            Ok(Holder::Nobody | Holder::Unknown) => {}
+            Ok(Holder::Supervisor(process)) => {
+                let before = last.clone().or(match kept {
+                    Kept::Read(status) => Some(status),
+                    _ => None,
+                });
+                unreachable(
+                    attendance,
+                    process,
+                    &failure,
+                    &mut outage,
+                    before.unwrap_or_default(),
+                    &mut why,
+                )
+                .await;
+            }
+            Err(error) if !outage.told && waited >= TOLD_AFTER => {
+                outage.told = true;
+                tracing::error!(instance = %attendance.id, %error, "its supervisor cannot be reached, and its lock cannot be looked at");
+            }
+            Err(_) => {}
+        }
+        outage.wait().await;
+    }
+}
+
+/// No supervisor is there. What it wrote last it may have written since it was looked at.
+async fn over(attendance: &mut Attendance, why: Option<String>) {
+    match attendance.home.kept_status() {
+        Kept::Read(status) if status.phase == Phase::Ended => drop(attendance.say(status).await),
+        kept => bury(attendance, kept, why).await,
+    }
+}
+
+/// A supervisor lives, and does not answer on its socket: that is told, and if it lasts, the supervisor is ended.
+async fn unreachable(
+    attendance: &Attendance,
+    process: Option<Incumbent>,
+    failure: &str,
+    outage: &mut Outage,
+    before: Status,
+    why: &mut Option<String>,
+) {
+    let id = attendance.id;
+    let named = process.map_or_else(String::new, |process| format!(" (pid {})", process.pid()));
+    let shown = |detail: String| Status {
+        healthy: false,
+        detail,
+        ..before.clone()
+    };
+    let waited = outage.began.elapsed();
+    if waited >= TOLD_AFTER && !outage.told {
+        outage.told = true;
+        tracing::warn!(instance = %id, failure, "its supervisor{named} cannot be reached");
+        let detail = format!("its supervisor{named} cannot be reached: {failure}");
+        attendance.say(shown(detail)).await;
+    }
+    let limit = ENDED_AFTER + attendance.grace;
+    if waited < limit * (outage.kills + 1) {
+        return;
+    }
+    outage.kills += 1;
+    match process.map(Incumbent::kill) {
+        Some(Ok(())) if outage.kills == 1 => {
+            tracing::error!(instance = %id, "its supervisor{named} could not be reached for {limit:?}: it was killed, and the program with it");
+            *why = Some(format!(
+                "its supervisor could not be reached for {limit:?} ({failure}) and was ended"
+            ));
+        }
+        Some(Ok(())) => {
+            let stuck = process.map(|process| stuck::describe(&[process.pid()]));
+            let detail = format!(
+                "{}; its supervisor cannot be reached: {failure}",
+                stuck.unwrap_or_default()
+            );
+            tracing::error!(instance = %id, "{detail}");
+            attendance.say(shown(detail)).await;
+        }
+        // It is on its way out.
+        Some(Err(error)) => tracing::debug!(instance = %id, %error, "its supervisor cannot be killed"),
+        None => {
+            let detail =
+                format!("its supervisor cannot be reached ({failure}), and is not known by its lock: end it by hand");
+            tracing::error!(instance = %id, "{detail}");
+            attendance.say(shown(detail)).await;
+        }
+    }
+}
+
+pub(super) async fn connect(home: &Home, seen: &Seen) -> io::Result<UnixStream> {
+    let (_directory, path) = home.socket()?;
+    let stream = UnixStream::connect(path).await?;
+    let peer = stream.peer_cred()?.pid().and_then(Incumbent::of);
+    *seen.process.lock().unwrap_or_else(PoisonError::into_inner) = peer;
+    Ok(stream)
 }
 
 /// True when the instance has ended.
-async fn pass_on(
-    id: AssignmentId,
-    stream: UnixStream,
-    told: &mut watch::Receiver<Wanted>,
-    driver: &mpsc::Sender<ToAgent>,
-    heard: &AtomicBool,
-) -> bool {
+async fn pass_on(attendance: &mut Attendance, stream: UnixStream, seen: &Seen, last: &mut Option<Status>) -> bool {
     let (from, mut to) = stream.into_split();
     let mut lines = BufReader::new(from).lines();
-    told.mark_changed();
+    attendance.told.mark_changed();
     loop {
         tokio::select! {
             line = lines.next_line() => {
                 let Ok(Some(line)) = line else { return false };
                 let Ok(status) = serde_json::from_str::<Status>(&line) else { continue };
-                heard.store(true, Ordering::Relaxed);
+                seen.heard.store(true, Ordering::Relaxed);
+                *last = Some(status.clone());
                 let ended = status.phase == Phase::Ended;
-                if driver.send(ToAgent::Fact(Input::Instance { id, status })).await.is_err() || ended {
+                if !attendance.say(status).await || ended {
                     return true;
                 }
             }
-            changed = told.changed() => {
+            changed = attendance.told.changed() => {
                 if changed.is_err() {
                     // The instance was discarded.
                     return true;
                 }
-                let wanted = told.borrow_and_update().clone();
+                let wanted = attendance.told.borrow_and_update().clone();
                 let lease = wanted.lease.map(|until| Told::Lease { until });
                 let stop = wanted.stop.map(|reason| Told::Stop { reason });
                 for told in lease.into_iter().chain(stop) {
@@ -177,41 +310,4 @@ async fn pass_on(
             }
         }
     }
-}
-
-/// Ends a singleton's supervisor that is there though the lease is nearly over: it was stopped, or hangs, and what it should have ended may run
-/// on. So is one that an earlier agent left and that says nothing: how long its lease is nobody else knows. With the supervisor its program
-/// ends, and what is left of it is killed as that of any supervisor that is gone.
-async fn guard(id: AssignmentId, home: &Home, told: watch::Receiver<Wanted>, heard: &AtomicBool) {
-    let silent = boot_time() + STARTING;
-    loop {
-        // By then it has killed everything itself, and had half of the margin to see it gone.
-        let lease = told.borrow().lease.map(|until| Time(until) - LEASE_MARGIN / 2);
-        let silence = (!heard.load(Ordering::Relaxed)).then_some(silent);
-        let due = lease.into_iter().chain(silence).min();
-        if due.is_some_and(|due| due <= boot_time()) {
-            match end_supervisor(home).await {
-                Ok(()) => {
-                    tracing::error!(instance = %id, "its supervisor does not act: it was killed, and the program with it")
-                }
-                // It may be on its way out.
-                Err(error) => tracing::debug!(instance = %id, %error, "its supervisor cannot be killed"),
-            }
-        }
-        sleep(LOOK).await;
-    }
-}
-
-/// Kills the process that answers, or should answer, on an instance's socket.
-async fn end_supervisor(home: &Home) -> io::Result<()> {
-    let (_directory, path) = home.socket()?;
-    let listener = UnixStream::connect(path).await?.peer_cred()?.pid();
-    let pid = listener.and_then(Pid::from_raw);
-    let process = pidfd_open(pid.ok_or(io::ErrorKind::NotFound)?, PidfdFlags::empty())?;
-    if home.take_lock()?.is_some() {
-        // It is gone, and its number may be another one's.
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    pidfd_send_signal(process, Signal::KILL)?;
-    Ok(())
 }

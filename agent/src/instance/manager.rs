@@ -15,20 +15,24 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::{
     process::Command,
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
 };
 use wyneos_core::{
-    agent::Input,
+    agent::{Found, Input},
     time::{Time, WallTime},
     workload::{Assigned, AssignmentId, Phase, Status, log},
 };
 use wyneos_shell::files;
 
 use super::{
-    Groups, Home, Order, boot_time,
-    conversation::{Wanted, attend, died},
-    logs, own_binary, replace,
+    Groups, Home, Order, Prefix, boot_time,
+    bury::LOOKS,
+    cgroup,
+    conversation::{Attendance, Wanted, attend},
+    found::{Left, Look, id_of, look},
+    logs, own_binary,
 };
+
 use crate::driver::ToAgent;
 
 /// The ports that are given to instances.
@@ -88,28 +92,52 @@ pub(crate) struct Instances {
     directory: PathBuf,
     node: String,
     ports: Ports,
+    prefix: Prefix,
     means: Means,
     ephemeral: bool,
     driver: mpsc::Sender<ToAgent>,
     known: BTreeMap<AssignmentId, Known>,
     /// Where the search for a free port begins.
     next_port: u16,
+    /// The coordinator has welcomed this agent.
+    welcomed: watch::Sender<bool>,
+    looks: Arc<Semaphore>,
+    waiting: Waiting,
 }
 
-/// What was found on a host, and how it is.
-pub(crate) type Found = Vec<(Arc<Assigned>, Status)>;
+/// What waits until the coordinator has welcomed this agent.
+#[derive(Default)]
+struct Waiting {
+    half_made: Vec<Home>,
+    unstarted: Vec<Order>,
+    /// Ids of instances whose groups are of no use any more.
+    ended: BTreeSet<String>,
+}
+
+/// What names an agent's own: its place on the disk and in the hierarchies of groups.
+pub(crate) struct Place {
+    /// Where instances have their directories; made if it is not there.
+    pub(crate) instances: PathBuf,
+    /// What the names of their groups begin with.
+    pub(crate) prefix: Prefix,
+}
 
 impl Instances {
-    /// Finds what earlier agents of this host left: instances that run, and those that ended meanwhile.
+    /// Looks at what earlier agents of this host left: instances that run, and those that ended meanwhile. Nothing is touched before
+    /// [`take_over`](Self::take_over).
     pub(crate) fn find(
-        directory: PathBuf,
+        place: Place,
         node: String,
         ports: Ports,
         means: Means,
         ephemeral: bool,
         now: WallTime,
         driver: mpsc::Sender<ToAgent>,
-    ) -> io::Result<(Instances, Found)> {
+    ) -> io::Result<(Instances, Vec<Found>)> {
+        let Place {
+            instances: directory,
+            prefix,
+        } = place;
         // Supervisors outlive this agent, and wherever it was started from.
         let directory = fs::canonicalize(directory)?;
         // Agents that share a host do not all begin with the same.
@@ -120,63 +148,110 @@ impl Instances {
             directory,
             node,
             ports,
+            prefix,
             means,
             ephemeral,
             driver,
             known: BTreeMap::new(),
             next_port,
+            welcomed: watch::Sender::new(false),
+            looks: Arc::new(Semaphore::new(LOOKS)),
+            waiting: Waiting::default(),
         };
         let mut found = Vec::new();
-        for entry in fs::read_dir(&instances.directory)?.flatten() {
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        for entry in fs::read_dir(&instances.directory)? {
+            let entry = entry?;
+            if entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
                 continue;
             }
-            let home = Home(entry.path());
-            let order = match home.read_order() {
-                Ok(order) => order,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // It was given up half-made: nothing was started by it.
-                    drop(fs::remove_dir_all(&home.0));
-                    continue;
-                }
-                Err(error) => {
-                    tracing::error!(path = %home.0.display(), %error, "an instance cannot be read; what of it runs is left alone");
-                    continue;
-                }
-            };
-            let said = home.read_status().ok();
-            let gone = matches!(home.take_lock(), Ok(Some(_)));
-            let status = match said {
-                Some(status) if gone && status.phase != Phase::Ended => died(&home, status, now),
-                Some(status) => status,
-                // Its agent ended between writing this down and having it run. If its supervisor is about to begin after all, one of
-                // the two gets the lock.
-                None => {
-                    if gone && let Err(error) = start(&home) {
-                        tracing::warn!(path = %home.0.display(), %error, "cannot start its supervisor");
-                    }
-                    Status::default()
-                }
-            };
-            let ended = status.phase == Phase::Ended;
-            instances.know(&order, &home, !ended);
-            found.push((Arc::new(order.assigned), status));
-        }
-        if let Some(groups) = &instances.means.groups {
-            let ended = found.iter().filter(|(_, status)| status.phase == Phase::Ended);
-            let ended: BTreeSet<String> = ended.map(|(assigned, _)| assigned.id.to_string()).collect();
-            groups.clean(|id| !ended.contains(id) && instances.directory.join(id).exists());
+            found.extend(instances.find_one(&entry, now));
         }
         Ok((instances, found))
     }
 
-    fn know(&mut self, order: &Order, home: &Home, attended: bool) {
-        let (id, ports) = (order.assigned.id, order.ports.clone());
+    fn find_one(&mut self, entry: &fs::DirEntry, now: WallTime) -> Option<Found> {
+        let home = Home(entry.path());
+        let Some(id) = id_of(&entry.file_name()) else {
+            tracing::warn!(path = %home.0.display(), "this is no instance's directory; it is left alone");
+            return None;
+        };
+        let Look { order, status, left } = look(&home, now);
+        match left {
+            Left::HalfMade => {
+                self.waiting.half_made.push(home);
+                return None;
+            }
+            Left::Unstarted => self.waiting.unstarted.extend(order.clone()),
+            Left::Ended => {
+                self.waiting.ended.insert(id.to_string());
+                self.know(id, order.as_ref(), &home, false);
+            }
+            Left::Attended => self.know(id, order.as_ref(), &home, true),
+        }
+        let assigned = order.map(|order| Arc::new(order.assigned));
+        Some(Found { id, assigned, status })
+    }
+
+    /// The coordinator has welcomed this agent: what was found is this node's, and nobody else's. What was begun is gone on with, and what is left of
+    /// instances that are gone is removed.
+    pub(crate) fn take_over(&mut self) {
+        let Waiting {
+            half_made,
+            unstarted,
+            ended,
+        } = std::mem::take(&mut self.waiting);
+        for home in half_made {
+            if let Err(error) = fs::remove_dir_all(&home.0) {
+                tracing::warn!(path = %home.0.display(), %error, "cannot remove what was given up half-made");
+            }
+        }
+        for order in unstarted {
+            let (id, home) = (order.assigned.id, Home::of(&self.directory, order.assigned.id));
+            match self.start_late(order, &home) {
+                Ok(order) => self.know(id, Some(&order), &home, true),
+                Err(error) => self.not_started(id, &home, &error),
+            }
+        }
+        self.welcomed.send_replace(true);
+        if let Some(groups) = self.means.groups.clone() {
+            let directory = self.directory.clone();
+            let is_there = move |id: &str| !ended.contains(id) && directory.join(id).exists();
+            tokio::task::spawn_blocking(move || groups.clean(is_there));
+        }
+    }
+
+    /// Starts the supervisor of what an earlier agent wrote down and did not start; in a group of this one's.
+    fn start_late(&self, mut order: Order, home: &Home) -> io::Result<Order> {
+        let group = self.means.groups.as_ref().map(|groups| groups.of(order.assigned.id));
+        self.check_containment(&order.assigned)?;
+        let contained = self.means.uncontained.is_none();
+        if order.group != group || order.contained != contained {
+            (order.group, order.contained) = (group, contained);
+            write_order(home, &order)?;
+        }
+        start(home)?;
+        Ok(order)
+    }
+
+    fn know(&mut self, id: AssignmentId, order: Option<&Order>, home: &Home, attended: bool) {
         let (wanted, told) = watch::channel(Wanted::default());
         if attended {
-            let singleton = order.assigned.spec.singleton;
-            tokio::spawn(attend(id, home.clone(), singleton, told, self.driver.clone()));
+            let own = |group: &cgroup::Group| group.is_of(&self.prefix, id);
+            let written = order.and_then(|order| order.group.clone()).filter(own);
+            let attendance = Attendance {
+                id,
+                home: home.clone(),
+                singleton: order.is_some_and(|order| order.assigned.spec.singleton),
+                grace: order.map_or(Duration::ZERO, |order| order.assigned.spec.stop.grace),
+                group: written.or_else(|| self.means.groups.as_ref().map(|groups| groups.of(id))),
+                told,
+                welcomed: self.welcomed.subscribe(),
+                looks: Arc::clone(&self.looks),
+                driver: self.driver.clone(),
+            };
+            tokio::spawn(attend(attendance));
         }
+        let ports = order.map_or_else(Vec::new, |order| order.ports.clone());
         self.known.insert(id, Known { ports, wanted });
     }
 
@@ -184,27 +259,39 @@ impl Instances {
     pub(crate) fn run(&mut self, assigned: &Arc<Assigned>) {
         let (id, home) = (assigned.id, Home::of(&self.directory, assigned.id));
         if let Err(error) = self.try_run(assigned, &home) {
-            let status = Status {
-                phase: Phase::Ended,
-                detail: format!("its node cannot start it: {error}"),
-                ..Status::default()
-            };
+            self.not_started(id, &home, &error);
+        }
+    }
+
+    fn not_started(&mut self, id: AssignmentId, home: &Home, error: &io::Error) {
+        let status = Status {
+            phase: Phase::Ended,
+            detail: format!("its node cannot start it: {error}"),
+            ..Status::default()
+        };
+        self.known.entry(id).or_insert_with(|| Known {
+            ports: Vec::new(),
+            wanted: watch::Sender::default(),
+        });
+        let (driver, home) = (self.driver.clone(), home.clone());
+        tokio::task::spawn_blocking(move || {
+            // On a full disk it is told alone; the next agent finds nothing that was started.
             drop(home.write_status(&status));
-            self.known.entry(id).or_insert_with(|| Known {
-                ports: Vec::new(),
-                wanted: watch::Sender::default(),
-            });
-            let (driver, input) = (self.driver.clone(), Input::Instance { id, status });
-            tokio::spawn(async move { drop(driver.send(ToAgent::Fact(input)).await) });
+            drop(driver.blocking_send(ToAgent::Fact(Input::Instance { id, status })));
+        });
+    }
+
+    fn check_containment(&self, assigned: &Assigned) -> io::Result<()> {
+        match self.means.uncontained.as_ref().filter(|_| assigned.spec.singleton) {
+            Some(why) => Err(io::Error::other(format!(
+                "it is a singleton, and this node cannot contain what it runs: {why}"
+            ))),
+            None => Ok(()),
         }
     }
 
     fn try_run(&mut self, assigned: &Arc<Assigned>, home: &Home) -> io::Result<()> {
-        if let Some(why) = self.means.uncontained.as_ref().filter(|_| assigned.spec.singleton) {
-            return Err(io::Error::other(format!(
-                "it is a singleton, and this node cannot contain what it runs: {why}"
-            )));
-        }
+        self.check_containment(assigned)?;
         // Its log can be read before it has written anything.
         home.make()?;
         let ports: Vec<u16> = assigned
@@ -224,9 +311,9 @@ impl Instances {
             contained: self.means.uncontained.is_none(),
             group: self.means.groups.as_ref().map(|groups| groups.of(assigned.id)),
         };
-        replace(&home.order(), &serde_json::to_vec(&order)?)?;
+        write_order(home, &order)?;
         start(home)?;
-        self.know(&order, home, true);
+        self.know(order.assigned.id, Some(&order), home, true);
         Ok(())
     }
 
@@ -291,9 +378,22 @@ impl Instances {
     }
 }
 
+/// Writes down what a supervisor is to run. It is on the disk a moment later: this is the task that also sends heartbeats, and an order that is lost
+/// with the host's power was not begun, as a supervisor has written down that it begins before it does.
+fn write_order(home: &Home, order: &Order) -> io::Result<()> {
+    let path = home.order();
+    let file = files::write_whole(&path, &serde_json::to_vec(order)?, 0o600)?;
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = files::sync(&path, &file) {
+            tracing::warn!(path = %path.display(), %error, "the disk has not taken what an instance is for");
+        }
+    });
+    Ok(())
+}
+
 /// Starts the supervisor of what is written down.
 fn start(home: &Home) -> io::Result<()> {
-    let log = files::create(&home.0.join("supervisor.log"), 0o600)?;
+    let log = files::create(&home.supervisor_log(), 0o600)?;
     let mut child = Command::new(own_binary())
         .arg("supervise")
         .arg(&home.0)

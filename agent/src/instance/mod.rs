@@ -1,20 +1,28 @@
 //! Instances of workloads on this host: a directory each, and a supervisor each that goes on when the agent does not.
 
 mod attend;
+mod bury;
 mod cgroup;
 mod checks;
 mod conceal;
 mod conversation;
 mod deadline;
 mod exec;
+mod found;
+mod guard;
 mod init;
 mod logs;
 mod manager;
 mod namespace;
+mod premises;
 mod processes;
 mod program;
+mod record;
 mod runner;
+mod stuck;
 mod supervise;
+#[cfg(test)]
+mod tests;
 mod user;
 
 use std::{
@@ -25,17 +33,17 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use cgroup::Groups;
+pub(crate) use cgroup::{Groups, Prefix};
 pub(crate) use exec::{Exec, exec};
 pub(crate) use init::{Init, init};
-pub(crate) use manager::{Instances, Means, Ports};
+pub(crate) use manager::{Instances, Means, Place, Ports};
 pub(crate) use namespace::probe;
 pub(crate) use runner::{Check, check};
 use rustix::{
     fs::{FlockOperation, flock},
     time::{ClockId, clock_gettime},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub(crate) use supervise::{Supervise, supervise};
 pub(crate) use user::{Policy, prepare};
 use wyneos_core::{
@@ -118,6 +126,10 @@ impl Home {
         self.0.join("logs")
     }
 
+    fn supervisor_log(&self) -> PathBuf {
+        self.0.join("supervisor.log")
+    }
+
     fn work(&self) -> PathBuf {
         self.0.join("work")
     }
@@ -126,17 +138,28 @@ impl Home {
         serde_json::from_slice(&fs::read(self.order())?).map_err(io::Error::other)
     }
 
-    fn read_status(&self) -> io::Result<Status> {
-        serde_json::from_slice(&fs::read(self.status())?).map_err(io::Error::other)
+    fn kept_order(&self) -> Kept<Order> {
+        Kept::read(&self.order())
+    }
+
+    fn kept_status(&self) -> Kept<Status> {
+        Kept::read(&self.status())
     }
 
     fn write_status(&self, status: &Status) -> io::Result<()> {
         replace(&self.status(), &serde_json::to_vec(status)?)
     }
 
-    /// `None` where nothing was ever contained, or what says so cannot be read.
-    fn read_first(&self) -> Option<namespace::First> {
-        serde_json::from_slice(&fs::read(self.first()).ok()?).ok()
+    /// Which process is first in the namespaces of this very directory's instance; missing where nothing was ever contained.
+    fn kept_first(&self) -> Kept<namespace::First> {
+        // Room that was made, and nothing in it yet.
+        if fs::read(self.first()).is_ok_and(|bytes| bytes.trim_ascii().is_empty()) {
+            return Kept::Missing;
+        }
+        match Kept::<namespace::First>::read(&self.first()) {
+            Kept::Read(first) if !first.is_of(&self.0) => Kept::Missing,
+            kept => kept,
+        }
     }
 
     /// `None` makes room for it, so that a disk that is full later does not matter.
@@ -151,16 +174,6 @@ impl Home {
         file.write_all_at(&bytes, 0)
     }
 
-    /// Takes the lock that a supervisor holds while it is there; `None` when one is.
-    fn take_lock(&self) -> io::Result<Option<File>> {
-        let lock = files::open(&self.lock(), 0o600)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(lock)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// The directory, held open, and the path of the socket in it by way of that: however long its own path is, this one is short
     /// enough for a socket's address.
     fn socket(&self) -> io::Result<(File, PathBuf)> {
@@ -171,12 +184,43 @@ impl Home {
     }
 }
 
-/// Replaces a file as a whole: whoever reads it reads the old one or the new one.
+/// What a file of this host's state holds. One that cannot be read is no reason to do what is done where nothing was ever written.
+#[derive(Debug)]
+enum Kept<T> {
+    /// It is not there.
+    Missing,
+    /// It is there, and cannot be read; why, and whether that may pass: the file itself was not looked into.
+    Unreadable(io::Error, bool),
+    /// What it says.
+    Read(T),
+}
+
+impl<T: DeserializeOwned> Kept<T> {
+    fn read(path: &Path) -> Kept<T> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Kept::Missing,
+            Err(error) => return Kept::Unreadable(error, true),
+        };
+        match serde_json::from_slice(&bytes) {
+            Ok(read) => Kept::Read(read),
+            Err(error) => Kept::Unreadable(io::Error::new(io::ErrorKind::InvalidData, error), false),
+        }
+    }
+}
+
+/// Replaces a file as a whole, durably: whoever reads it reads the old one or the new one, also after the host lost its power.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = files::create(&new, 0o600)?;
-    file.write_all(bytes)?;
-    fs::rename(new, path)
+    files::write_durably(path, bytes, 0o600)
+}
+
+/// Takes a lock if nobody has it.
+fn flock_now(lock: &File) -> io::Result<bool> {
+    match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The clock that goes on while the host sleeps: leases are measured by it, and all processes of a host read the same.

@@ -8,7 +8,10 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::MetadataExt, net::UnixStream},
+    },
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -149,15 +152,37 @@ pub(super) struct First {
     started: u64,
     /// Which start of the host that was.
     boot: String,
+    /// The instance's directory, by its device and number: in a copy of it, the process is another one's.
+    #[serde(default)]
+    place: (u64, u64),
+}
+
+fn place(directory: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::metadata(directory)?;
+    Ok((found.dev(), found.ino()))
 }
 
 impl First {
-    /// Describes a process that is there.
-    pub(super) fn of(pid: Pid) -> io::Result<First> {
+    /// Describes a process that is there, of the instance in `directory`.
+    pub(super) fn of(pid: Pid, directory: &Path) -> io::Result<First> {
         let pid = pid.as_raw_pid();
         let (_, started) = state(pid)?;
-        let boot = boot()?;
-        Ok(First { pid, started, boot })
+        Ok(First {
+            pid,
+            started,
+            boot: boot()?,
+            place: place(directory)?,
+        })
+    }
+
+    /// True where the file that says so was written in this very directory.
+    pub(super) fn is_of(&self, directory: &Path) -> bool {
+        place(directory).is_ok_and(|place| place == self.place)
+    }
+
+    /// Its number.
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Whether it is there, and with it perhaps others of its namespaces. One that has ended and was not waited for is not: everything else ended

@@ -12,7 +12,6 @@ use std::{
 use clap::Args;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, set_child_subreaper, setsid};
 use tokio::{
-    net::UnixListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -22,7 +21,7 @@ use wyneos_core::{
     time::Time,
     workload::{Exit, Probe, Status, log::Stream},
 };
-use wyneos_shell::{clock::Clock, files};
+use wyneos_shell::clock::Clock;
 
 use super::{
     Home, Order, Told,
@@ -31,19 +30,20 @@ use super::{
     deadline::Deadline,
     logs,
     namespace::{First, Namespace},
-    note, own_binary, processes,
+    note, own_binary,
+    premises::Premises,
+    processes,
     program::{become_known, keep, pid_of},
+    record,
+    stuck::Waits,
     with_ports,
 };
 
 /// How long it sleeps at most: a host that slept, or a clock that was set, is noticed then.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Between two looks whether everything is gone.
-const CLEARING: Duration = Duration::from_millis(10);
-
-/// How often it is tried to write down how it ended, once a second.
-const KEPT: usize = 3_600;
+/// How long whoever is connected may take to read the last status.
+const FAREWELL: Duration = Duration::from_millis(50);
 
 /// How long one whose agent went goes on, if it is not meant to outlive it.
 const ORPHANED: Duration = Duration::from_secs(5);
@@ -94,6 +94,8 @@ struct Process {
     status: watch::Sender<Status>,
     /// The namespaces of the present life, where the node can contain what it runs; until nothing of them is left.
     namespace: Option<Namespace>,
+    /// Tells what keeps them from their end.
+    watching: Option<tokio::task::JoinHandle<()>>,
     /// When the kernel ends a singleton whose supervisor does not.
     deadline: Deadline,
     /// The program's process, while it is there.
@@ -107,33 +109,28 @@ struct Process {
     /// Processes of its group that the kernel killed for want of memory before the present program.
     out_of_memory: u64,
     clearing: bool,
-    ending: Option<Ending>,
-}
-
-/// It has ended, and that is not on the disk yet.
-struct Ending {
-    /// How often it was tried to write it down.
-    tries: usize,
-    /// When it is tried again.
-    again: Instant,
+    premises: Premises,
 }
 
 async fn run(home: Home) -> io::Result<()> {
-    let Some(_lock) = home.take_lock()? else {
+    let Some((mut premises, listener)) = Premises::take(home.clone()).await? else {
         return Err(io::Error::other("another supervisor has this instance"));
     };
     set_child_subreaper(rustix::process::Pid::from_raw(1))?;
     let order = home.read_order()?;
     home.write_first(None)?;
-    let (directory, path) = home.socket()?;
-    drop(std::fs::remove_file(&path));
-    let listener = UnixListener::bind(&path)?;
-    files::set_mode(&path, 0o600)?;
+    premises.remember(&order)?;
     let clock = Clock::default();
     let core = Supervisor::new(boot_time(), clock.wall(), &order.assigned, order.ports.clone());
+    // Before anything runs: what was written down once is not started a second time.
+    if let Err(error) = premises.within().write_status(core.status()) {
+        note(&format!("cannot write down how the instance is: {error}"));
+    }
     let (sender, mut happened) = mpsc::channel(INPUTS);
-    let (status, told) = watch::channel(core.status().clone());
-    tokio::spawn(attend(listener, told, sender.clone()));
+    let (status, news) = watch::channel(core.status().clone());
+    let (tell, told) = watch::channel(core.status().clone());
+    let mut kept = tokio::spawn(record::keep(premises.within(), news, tell));
+    let mut answering = tokio::spawn(attend(listener, told.clone(), sender.clone()));
     let mut children = signal(SignalKind::child())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut process = Process {
@@ -144,6 +141,7 @@ async fn run(home: Home) -> io::Result<()> {
         sender,
         status,
         namespace: None,
+        watching: None,
         deadline: Deadline::default(),
         main: None,
         starting: false,
@@ -151,17 +149,20 @@ async fn run(home: Home) -> io::Result<()> {
         checking: HashMap::new(),
         out_of_memory: 0,
         clearing: false,
-        ending: None,
+        premises,
     };
     let mut agents = 0u32;
     let mut alone_since = Instant::now();
+    let mut looked = Instant::now();
     process.effects();
-    while !process.is_over() {
+    loop {
         let now = boot_time();
         let due = process.core.poll_timeout().map_or(IDLE, |due| due.since(now).min(IDLE));
         tokio::select! {
             biased;
             _ = children.recv() => process.reap(),
+            // It has ended, and that is on the disk.
+            _ = &mut kept => break,
             Some(happened) = happened.recv() => match happened {
                 Happened::Known(input) => process.known(input),
                 Happened::Fact(input) => process.core.handle(boot_time(), input),
@@ -184,18 +185,33 @@ async fn run(home: Home) -> io::Result<()> {
             let reason = "its agent is gone".to_owned();
             process.core.handle(boot_time(), Input::Quit { reason });
         }
+        if looked.elapsed() >= IDLE {
+            looked = Instant::now();
+            match process.premises.keep(note) {
+                Ok(None) => {}
+                Ok(Some(listener)) => {
+                    // Those who are connected stay so.
+                    answering.abort();
+                    answering = tokio::spawn(attend(listener, told.clone(), process.sender.clone()));
+                }
+                Err(lost) => {
+                    let reason = lost.reason().to_owned();
+                    process.core.handle(boot_time(), Input::Quit { reason });
+                }
+            }
+        }
         let wall = process.clock.wall();
         process.core.handle(boot_time(), Input::WallClock(wall));
         process.core.handle_timeout(boot_time());
         process.effects();
     }
-    if let Some(Err(error)) = process.order.group.as_ref().map(cgroup::Group::end) {
+    let group = process.order.group.as_ref().filter(|_| process.premises.has_its_name());
+    if let Some(Err(error)) = group.map(cgroup::Group::end) {
         note(&format!("cannot remove its control group: {error}"));
     }
-    drop(std::fs::remove_file(path));
-    drop(directory);
+    process.premises.leave();
     // Whoever is connected gets the last status before the end.
-    tokio::time::sleep(CLEARING * 5).await;
+    tokio::time::sleep(FAREWELL).await;
     Ok(())
 }
 
@@ -211,38 +227,19 @@ impl Process {
                 Effect::Ended => {
                     self.deadline.lift();
                     self.tell();
-                    let again = Instant::now();
-                    self.ending = Some(Ending { tries: 0, again });
                 }
             }
         }
     }
 
-    /// The status is on the disk before an agent hears of it: what it is told is not lost with the supervisor.
+    /// Written down first, and then told: see [`record`].
     fn tell(&self) {
         let status = self.core.status();
-        if let Err(error) = self.home.write_status(status) {
-            note(&format!("cannot write the status: {error}"));
-        }
-        self.status.send_if_modified(|told| {
-            let news = told != status;
-            told.clone_from(status);
+        self.status.send_if_modified(|kept| {
+            let news = kept != status;
+            kept.clone_from(status);
             news
         });
-    }
-
-    /// It has ended, and how is not lost with this process: a disk that is full is waited for.
-    fn is_over(&mut self) -> bool {
-        let Some(ending) = &mut self.ending else { return false };
-        if ending.again > Instant::now() {
-            return false;
-        }
-        (ending.tries, ending.again) = (ending.tries + 1, Instant::now() + IDLE);
-        match self.home.write_status(self.core.status()) {
-            Ok(()) => true,
-            // Without its directory nobody will ask any more.
-            Err(error) => error.kind() == io::ErrorKind::NotFound || ending.tries >= KEPT,
-        }
     }
 
     /// A singleton may run until then. The logic ends it a margin before; where this process was stopped, or hangs, the kernel ends it
@@ -280,7 +277,7 @@ impl Process {
         if self.order.contained {
             let namespace = Namespace::make(&self.home.0)?;
             // Before anything else is in them: whoever comes after this process is to know what to wait for.
-            let first = First::of(namespace.init());
+            let first = First::of(namespace.init(), &self.home.0);
             self.namespace = Some(namespace);
             self.home.write_first(Some(&first?))?;
         }
@@ -320,7 +317,10 @@ impl Process {
         }
         match self.namespace {
             // Goes on when the first process is reaped: nothing is left of the namespaces then.
-            Some(_) => self.end_namespace(),
+            Some(_) => {
+                self.end_namespace();
+                self.watch_namespace();
+            }
             None => self.clear_rest(),
         }
     }
@@ -331,23 +331,59 @@ impl Process {
         }
     }
 
+    /// Says what keeps the namespaces from their end, for as long as it does.
+    fn watch_namespace(&mut self) {
+        let Some(init) = self.namespace.as_ref().map(|namespace| namespace.init().as_raw_pid()) else {
+            return;
+        };
+        let (sender, own) = (self.sender.clone(), i32::try_from(std::process::id()).unwrap_or(0));
+        let watch = tokio::spawn(async move {
+            let mut waits = Waits::new();
+            tokio::time::sleep(IDLE).await;
+            loop {
+                let mut left = processes::descendants(own);
+                // The first process waits for the others.
+                left.retain(|pid| *pid != init);
+                if let Some(what) = waits.news(&left) {
+                    note(&what);
+                    drop(sender.send(Happened::Fact(Input::Stuck { what })).await);
+                }
+                waits.wait(&left).await;
+            }
+        });
+        if let Some(before) = self.watching.replace(watch) {
+            before.abort();
+        }
+    }
+
     /// What no namespace holds: with one, that is nothing but what left it by way of the host's own programs.
     fn clear_rest(&self) {
         let contained = self.order.contained;
         let (sender, own) = (self.sender.clone(), std::process::id());
-        let (home, group) = (self.home.clone(), self.order.group.clone());
+        // What is known by a name is another's, when the name is.
+        let named = self.premises.has_its_name();
+        let (home, group) = (self.home.clone(), self.order.group.clone().filter(|_| named));
         tokio::spawn(async move {
+            let mut waits = Waits::new();
             loop {
                 let mut left = Vec::new();
                 if !contained {
                     left.extend(processes::descendants(i32::try_from(own).unwrap_or(0)));
+                }
+                if !contained && named {
                     left.extend(processes::marked(&home));
                 }
-                let in_group = group.as_ref().is_some_and(cgroup::Group::kill);
-                if !processes::kill(&left) && !in_group {
+                left.extend(group.iter().flat_map(cgroup::Group::kill));
+                left.sort_unstable();
+                left.dedup();
+                if !processes::kill(&left) {
                     break;
                 }
-                tokio::time::sleep(CLEARING).await;
+                if let Some(what) = waits.news(&left) {
+                    note(&what);
+                    drop(sender.send(Happened::Fact(Input::Stuck { what })).await);
+                }
+                waits.wait(&left).await;
             }
             drop(sender.send(Happened::Cleared).await);
         });
@@ -415,6 +451,9 @@ impl Process {
             };
             if self.namespace.as_ref().is_some_and(|namespace| namespace.init() == pid) {
                 self.namespace = None;
+                if let Some(watch) = self.watching.take() {
+                    watch.abort();
+                }
                 if self.clearing {
                     self.clear_rest();
                 }

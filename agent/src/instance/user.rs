@@ -305,6 +305,11 @@ pub(crate) fn prepare(instances: PathBuf, policy: &Policy) -> io::Result<PathBuf
     files::make_dir(&instances, 0o711)?;
     // Where instances find it: by their own paths, which no link is part of.
     let instances = fs::canonicalize(instances)?;
-    policy.write(&instances)?;
+    match policy.write(&instances) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            tracing::error!(%error, "which users are permitted cannot be written: nothing is started on this node until it can, and it is restarted");
+        }
+        other => other?,
+    }
     Ok(instances)
 }

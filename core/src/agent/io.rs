@@ -241,6 +241,9 @@ pub enum Effect {
     },
     /// The targets changed; transports to others are of no use.
     Targets(ProbePlan),
+    /// The coordinator has welcomed this very process: what earlier agents of this node left is its to end, to start and to clean up.
+    /// Until then it is only looked at: this may be a copy, and what it finds another one's. Once a process.
+    TakeOver,
     /// Have a supervisor run an instance; answer [`Input::Instance`] whenever it changes.
     Run(Arc<Assigned>),
     /// Have an instance end for good.

@@ -36,7 +36,7 @@ use crate::{
     text::{SENTENCE, shortened},
     time::{Time, WallClock, WallTime},
     timer::{Kinds, Timers},
-    workload::{Assigned, Status},
+    workload::{Assigned, AssignmentId, Status},
 };
 
 /// The first wait after a failed attempt at a session; it doubles with every further one.
@@ -83,7 +83,18 @@ pub struct Config {
     /// Of the machine that it is on; zero when that does not tell.
     pub machine: Digest,
     /// Instances that were found on the host, and how they are.
-    pub instances: Vec<(Arc<Assigned>, Status)>,
+    pub instances: Vec<Found>,
+}
+
+/// An instance that an earlier agent left.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The instance.
+    pub id: AssignmentId,
+    /// What it is for; `None` when what was written of that cannot be read.
+    pub assigned: Option<Arc<Assigned>>,
+    /// How it is.
+    pub status: Status,
 }
 
 /// Every timer of the agent's logic. Each carries a token; one that is not the newest of its kind is stale.
@@ -195,6 +206,8 @@ pub struct Agent {
     beat: u64,
     quiet: u64,
     measuring: bool,
+    /// [`Effect::TakeOver`] was said.
+    taken_over: bool,
     probes: Probes,
     beacons: Beacons,
     membership: Membership,
@@ -226,6 +239,7 @@ impl Agent {
             beat: 0,
             quiet: 0,
             measuring: false,
+            taken_over: false,
             probes: Probes::default(),
             beacons: Beacons::default(),
             membership: Membership::default(),
@@ -527,6 +541,9 @@ impl Agent {
             session,
             address: self.address(),
         }));
+        if !std::mem::replace(&mut self.taken_over, true) {
+            self.effects.push_back(Effect::TakeOver);
+        }
         self.probes.new_session(cluster);
         self.plan(welcome.probe_plan);
         self.start_beacons();

@@ -181,6 +181,41 @@ fn plan(version: u64, targets: &[u8]) -> ProbePlan {
 }
 
 #[test]
+fn what_was_found_is_its_own_from_the_first_welcome_on() {
+    let taken_over = |rig: &Rig| {
+        let all = rig.effects.iter();
+        all.filter(|effect| **effect == Effect::TakeOver).count()
+    };
+    let mut rig = Rig::new();
+    rig.input(Input::Connected { conn: ConnId(1) });
+    rig.pass(SECOND);
+    let refused = Refused {
+        reason: RefusalReason::Disputed,
+        detail: "another process".to_owned(),
+        retry_after: None,
+    };
+    rig.message(1, Message::Refused(refused));
+    assert_eq!(taken_over(&rig), 0);
+    rig.pass(SECOND * 2);
+    rig.input(Input::Connected { conn: ConnId(2) });
+    assert_eq!(taken_over(&rig), 0);
+    rig.welcome(2);
+    assert_eq!(taken_over(&rig), 1);
+    // Before anything is run.
+    let position = |wanted: fn(&Effect) -> bool| rig.effects.iter().position(wanted);
+    assert!(position(|effect| *effect == Effect::TakeOver) < position(|effect| *effect == Effect::Measure));
+    let reason = "gone".to_owned();
+    rig.input(Input::Closed {
+        conn: ConnId(2),
+        reason,
+    });
+    rig.pass(SECOND * 2);
+    rig.input(Input::Connected { conn: ConnId(3) });
+    rig.welcome(3);
+    assert_eq!(taken_over(&rig), 1);
+}
+
+#[test]
 fn a_session_opens_with_hello_and_goes_on_with_heartbeats() {
     let mut rig = Rig::live();
     let hello = rig.effects.iter().find_map(|effect| match effect {

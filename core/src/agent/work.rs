@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Agent, Effect, Report, Timer};
+use super::{Agent, Effect, Found, Report, Timer};
 use crate::{
     coordinator::Work as Told,
     workload::{Assigned, AssignmentId, Phase, Status, log},
@@ -16,7 +16,8 @@ const TOLD: usize = 64;
 
 #[derive(Debug)]
 struct Local {
-    assigned: Arc<Assigned>,
+    /// `None` for one of which only that it is there could be read.
+    assigned: Option<Arc<Assigned>>,
     status: Status,
     /// It was told to end.
     halted: bool,
@@ -37,10 +38,17 @@ pub(super) struct Work {
     agreed: bool,
 }
 
+impl Local {
+    /// Nothing is lent to what is not known to be a singleton: it runs without, or ends in time.
+    fn is_singleton(&self) -> bool {
+        self.assigned.as_ref().is_some_and(|assigned| assigned.spec.singleton)
+    }
+}
+
 impl Work {
-    pub(super) fn new(found: Vec<(Arc<Assigned>, Status)>) -> Work {
-        let local = found.into_iter().map(|(assigned, status)| {
-            let (id, halted) = (assigned.id, false);
+    pub(super) fn new(found: Vec<Found>) -> Work {
+        let local = found.into_iter().map(|Found { id, assigned, status }| {
+            let halted = false;
             (
                 id,
                 Local {
@@ -60,7 +68,10 @@ impl Work {
 impl Agent {
     /// The instances that this node has, and how they are.
     pub fn instances(&self) -> impl Iterator<Item = (&Assigned, &Status)> {
-        self.work.local.values().map(|local| (&*local.assigned, &local.status))
+        self.work
+            .local
+            .values()
+            .filter_map(|local| Some((local.assigned.as_deref()?, &local.status)))
     }
 
     /// A new session: the coordinator is told of everything.
@@ -123,7 +134,7 @@ impl Agent {
             if assigned.spec.singleton {
                 self.lend(id);
             }
-            let halted = false;
+            let (halted, assigned) = (false, Some(assigned));
             self.work.local.insert(
                 id,
                 Local {
@@ -174,8 +185,9 @@ impl Agent {
 
     /// The coordinator does not know what an instance is for. One a message: declarations may be large.
     fn describe(&mut self, id: AssignmentId) {
-        if let (Some(local), Some(conn)) = (self.work.local.get(&id), self.live_conn()) {
-            let report = Report::Described(Box::new(Assigned::clone(&local.assigned)));
+        let assigned = self.work.local.get(&id).and_then(|local| local.assigned.as_deref());
+        if let (Some(assigned), Some(conn)) = (assigned, self.live_conn()) {
+            let report = Report::Described(Box::new(assigned.clone()));
             self.effects.push_back(Effect::Send { conn, report });
         }
     }
@@ -215,10 +227,10 @@ impl Agent {
         if !self.work.agreed {
             return;
         }
-        let singletons = self.work.local.values().filter(|local| local.assigned.spec.singleton);
+        let singletons = self.work.local.iter().filter(|(_, local)| local.is_singleton());
         let ids: Vec<AssignmentId> = singletons
-            .filter(|local| local.status.phase != Phase::Ended && !local.halted)
-            .map(|local| local.assigned.id)
+            .filter(|(_, local)| local.status.phase != Phase::Ended && !local.halted)
+            .map(|(id, _)| *id)
             .collect();
         for id in ids {
             self.lend(id);

@@ -27,6 +27,11 @@ pub enum Input {
     Exited(Exit),
     /// Nothing that it started is left.
     Cleared,
+    /// Something that it started was killed, and is there all the same; [`Input::Cleared`] follows once it is gone.
+    Stuck {
+        /// What, for people.
+        what: String,
+    },
     /// A health check came to its end.
     Checked {
         /// Which.

@@ -218,3 +218,26 @@ fn what_ends_at_once_again_and_again_waits_longer_whatever_is_declared() {
     crash(&mut one, now + 60_000);
     assert_eq!(one.poll_timeout(), Some(at(now + 60_050)));
 }
+
+#[test]
+fn what_cannot_be_killed_is_named_and_has_not_ended() {
+    let mut one = supervisor(|_| {});
+    run(&mut one, 0);
+    let stuck = |what: &str| Input::Stuck { what: what.to_owned() };
+    // Nothing is being ended: nothing can be stuck.
+    one.handle(at(1), stuck("pid 8 cannot be killed"));
+    assert_eq!((one.status().phase, one.status().detail.as_str()), (Phase::Running, ""));
+    let reason = "deleted".to_owned();
+    one.handle(at(2), Input::Stop { reason });
+    one.handle(at(3), Input::Exited(Exit::Signal(15)));
+    one.handle(at(4), stuck("pid 8 cannot be killed"));
+    assert_eq!(
+        (one.status().phase, one.status().detail.as_str()),
+        (Phase::Stopping, "pid 8 cannot be killed; deleted")
+    );
+    one.handle(at(5), Input::Cleared);
+    assert_eq!(
+        (one.status().phase, one.status().detail.as_str()),
+        (Phase::Ended, "deleted")
+    );
+}

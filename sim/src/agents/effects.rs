@@ -117,7 +117,7 @@ impl World<'_> {
             effect @ (Effect::Run(_) | Effect::Halt { .. } | Effect::Lease { .. } | Effect::Discard { .. }) => {
                 self.do_for_instances(node, effect);
             }
-            Effect::Targets(_) | Effect::Tell(_) | Effect::ReadLog(_) => {}
+            Effect::Targets(_) | Effect::Tell(_) | Effect::ReadLog(_) | Effect::TakeOver => {}
             Effect::Stopped => {
                 self.kill_agent(node);
                 if mem::take(&mut self.machines[node].restarts) {

@@ -6,11 +6,11 @@ use super::*;
 use crate::harness::skip;
 
 /// A small disk of its own; gone when dropped.
-struct Disk(PathBuf);
+pub struct Disk(PathBuf);
 
 impl Disk {
     /// `None`, with a word, where this machine lets us mount none.
-    fn mount(at: PathBuf) -> Option<Disk> {
+    pub fn mount(at: PathBuf) -> Option<Disk> {
         fs::create_dir_all(&at).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=1m", "wyneos-test"])
@@ -30,12 +30,12 @@ impl Disk {
     }
 
     /// Fills it to the last byte, or takes that back.
-    fn fill(&self) {
+    pub fn fill(&self) {
         let full = fs::write(self.0.join("filler"), vec![0; 2 << 20]).unwrap_err();
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     }
 
-    fn empty(&self) {
+    pub fn empty(&self) {
         fs::remove_file(self.0.join("filler")).unwrap();
     }
 }
@@ -44,6 +44,37 @@ impl Drop for Disk {
     fn drop(&mut self) {
         drop(Command::new("umount").arg("-l").arg(&self.0).output());
     }
+}
+
+#[tokio::test]
+async fn an_agent_whose_disk_is_full_starts_and_finds_its_work() {
+    let mut site = Site::start(&[]).await;
+    let Some(disk) = Disk::mount(site.cluster.directory.path().join("one")) else {
+        return site.ends().await;
+    };
+    site.agents.push(("one".to_owned(), None));
+    site.start_agent("one").await;
+    site.apply("name = \"app\"\nkind = \"service\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
+    let before = site.runs("app", 1).await;
+    disk.fill();
+    for starts in 2..4 {
+        site.kill_agent("one").await;
+        site.start_agent("one").await;
+        wait_until("it is there, started once more", async || {
+            let row = site.cluster.node_is("one", Liveness::Online).await;
+            (row.incarnation == starts).then_some(())
+        })
+        .await;
+        assert_eq!(pids(&site.runs("app", 1).await), pids(&before));
+    }
+    // What needs room says so.
+    site.apply("name = \"more\"\nkind = \"batch\"\nretries = 0\ncommand = \"/bin/true\"\n");
+    site.shows("more", "No space left").await;
+    // Work can be given up all the same.
+    assert!(site.ctl(&["delete", "app"]).status.success());
+    wait_until("it is gone", async || (!lives(pids(&before)[0])).then_some(())).await;
+    disk.empty();
+    site.ends().await;
 }
 
 #[tokio::test]
@@ -60,6 +91,13 @@ async fn a_full_disk_keeps_no_supervisor_from_saying_how_it_is() {
     let app = site.runs("app", 1).await;
     let before = site.runs("job", 1).await;
     let file = disk.0.join(id(&before[0])).join("status.json");
+    // A file that is being replaced has room of its own.
+    let files = [&app, &before].map(|rows| disk.0.join(id(&rows[0])).join("status.json"));
+    wait_until("it is written down that both run", async || {
+        let written = |file: &PathBuf| fs::read_to_string(file).unwrap_or_default().contains("\"running\"");
+        files.iter().all(written).then_some(())
+    })
+    .await;
     disk.fill();
     // What goes on goes on.
     kill(status(&app[0]).pid as i32, Signal::KILL);

@@ -32,7 +32,7 @@ fn v2_gets_its_controllers_and_limits() {
     let (mount, root) = unified();
     let groups = Groups {
         parent: root.below("work/wyneos"),
-        prefix: "node.".to_owned(),
+        prefix: Prefix("node.".to_owned()),
     };
     groups.prepare(&root, "work/wyneos", 4).unwrap();
     for level in ["", "work", "work/wyneos"] {
@@ -61,7 +61,7 @@ fn v2_gets_its_controllers_and_limits() {
     assert_eq!(group.out_of_memory(), 2);
     group.join().unwrap();
     assert_eq!(read(&directory, "cgroup.procs"), "0");
-    assert!(!group.kill());
+    assert!(group.kill().is_empty());
     assert_eq!(
         (read(&directory, "cgroup.kill"), read(&directory, "pids.max")),
         ("1".to_owned(), "0".to_owned())

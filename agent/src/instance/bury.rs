@@ -1,0 +1,139 @@
+//! What becomes of an instance whose supervisor ended without having said so.
+
+use std::sync::Arc;
+
+use tokio::{sync::Semaphore, task::spawn_blocking};
+use wyneos_core::workload::{Phase, Status};
+use wyneos_shell::clock::Clock;
+
+use super::{Home, Kept, cgroup::Group, conversation::Attendance, processes, stuck::Waits};
+
+/// Looks at all processes of the host that go on at once: many instances may be left by a host that was restarted.
+pub(super) const LOOKS: usize = 2;
+
+/// Attempts to remove a control group in which nothing is left.
+const TRIES: u32 = 8;
+
+/// Ends what a supervisor left, and writes down and tells that the instance has ended; not before, and for as long as it takes. Nothing is
+/// touched before the coordinator has welcomed this agent: until then its node's instances may be another agent's.
+pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: Option<String>) {
+    let damaged = matches!(kept, Kept::Unreadable(..));
+    let (before, reason) = match kept {
+        Kept::Read(status) => {
+            let reason = "its supervisor ended without saying why: killed, or the host was restarted".to_owned();
+            (status, reason)
+        }
+        Kept::Missing => {
+            let reason = match last_words(&attendance.home) {
+                Some(words) => format!("its supervisor never said how it is: {words}"),
+                None => "its supervisor never said how it is: killed, or the host was restarted".to_owned(),
+            };
+            (Status::default(), reason)
+        }
+        Kept::Unreadable(error, _) => (Status::default(), format!("its state cannot be read: {error}")),
+    };
+    let reason = why.unwrap_or(reason);
+    let stopping = |detail: String| Status {
+        phase: Phase::Stopping,
+        healthy: false,
+        since: Clock::default().wall(),
+        detail,
+        ..before.clone()
+    };
+    if !*attendance.welcomed.borrow() {
+        let waits = format!("{reason}; what is left of it is ended once the coordinator has welcomed this agent");
+        attendance.say(stopping(waits)).await;
+        if attendance.welcomed.wait_for(|welcomed| *welcomed).await.is_err() {
+            return;
+        }
+    }
+    let (mut waits, mut empty) = (Waits::new(), 0);
+    loop {
+        let (home, group) = (attendance.home.clone(), attendance.group.clone());
+        let (left, removed) = look(&attendance.looks, home, group).await;
+        if left.is_empty() {
+            empty += 1;
+            if !removed && empty == TRIES {
+                tracing::warn!(instance = %attendance.id, "its control group is empty, and cannot be removed");
+            }
+            if removed || empty == TRIES {
+                break;
+            }
+        }
+        if let Some(stuck) = waits.news(&left) {
+            tracing::error!(instance = %attendance.id, "{stuck}: the instance has not ended before");
+            attendance.say(stopping(format!("{stuck}; {reason}"))).await;
+        }
+        waits.wait(&left).await;
+    }
+    let status = Status {
+        phase: Phase::Ended,
+        pid: 0,
+        exit: before.exit,
+        complete: false,
+        ..stopping(reason)
+    };
+    let (home, written) = (attendance.home.clone(), status.clone());
+    let write = move || {
+        if damaged {
+            // Kept for whoever wants to know what it was.
+            drop(std::fs::rename(home.status(), home.status().with_extension("damaged")));
+        }
+        home.write_status(&written)
+    };
+    if let Ok(Err(error)) = spawn_blocking(write).await {
+        tracing::warn!(instance = %attendance.id, %error, "cannot write down that it has ended");
+    }
+    attendance.say(status).await;
+}
+
+/// Kills what is left; what that was, and whether its group is gone.
+async fn look(looks: &Arc<Semaphore>, home: Home, group: Option<Group>) -> (Vec<i32>, bool) {
+    let _turn = looks.acquire().await;
+    let looked = spawn_blocking(move || {
+        let mut left = end_namespaces(&home);
+        // Then what may start others as fast as they are killed.
+        left.extend(group.as_ref().map(Group::kill).unwrap_or_default());
+        let marked = processes::marked(&home);
+        processes::kill(&marked);
+        left.extend(marked);
+        left.sort_unstable();
+        left.dedup();
+        let removed = match (&group, left.is_empty()) {
+            (Some(group), true) => group.remove().is_ok(),
+            _ => true,
+        };
+        (left, removed)
+    });
+    looked.await.unwrap_or((Vec::new(), false))
+}
+
+/// Ends what is in the instance's namespaces; what is left of that. The first process was killed with its supervisor, and is there for as long as
+/// anything else in them is.
+fn end_namespaces(home: &Home) -> Vec<i32> {
+    let first = match home.kept_first() {
+        Kept::Read(first) => first,
+        Kept::Missing => return Vec::new(),
+        Kept::Unreadable(error, _) => {
+            // What was in them carries the instance's mark, or is in its group, unless it has got rid of both.
+            tracing::warn!(path = %home.0.display(), %error, "which process is first in an instance's namespaces cannot be read");
+            return Vec::new();
+        }
+    };
+    if !first.kill() {
+        return Vec::new();
+    }
+    let within = processes::descendants(first.pid());
+    match within.is_empty() {
+        true => vec![first.pid()],
+        false => within,
+    }
+}
+
+/// The last line of what a supervisor said in its own log.
+fn last_words(home: &Home) -> Option<String> {
+    const MOST: usize = 256;
+    let text = std::fs::read_to_string(home.supervisor_log()).ok()?;
+    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
+    Some(line.chars().take(MOST).collect())
+}

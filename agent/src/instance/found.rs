@@ -1,0 +1,131 @@
+//! What earlier agents of this host left. It is looked at, and nothing else: whether it is this agent's to deal with is known once the
+//! coordinator has welcomed it.
+
+use std::{ffi::OsStr, fs, io};
+
+use wyneos_core::{
+    time::WallTime,
+    workload::{AssignmentId, Phase, Status},
+};
+
+use super::{
+    Home, Kept, Order,
+    premises::{Holder, holder},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// What is to be done about an instance that was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It was given up half-made, and nothing was ever started: its directory goes.
+    HalfMade,
+    /// It was written down, and its supervisor was never started.
+    Unstarted,
+    /// It has ended.
+    Ended,
+    /// It is attended: its supervisor is there, may be, or was.
+    Attended,
+}
+
+/// An instance's directory.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// What it is for; `None` when that cannot be read.
+    pub(super) order: Option<Order>,
+    pub(super) status: Status,
+    pub(super) left: Left,
+}
+
+/// The instance that a directory is of, by its name: sixteen hexadecimal digits, as ids are written.
+pub(super) fn id_of(name: &OsStr) -> Option<AssignmentId> {
+    let name = name.to_str()?;
+    let id: AssignmentId = name.parse().ok()?;
+    (id.to_string() == name).then_some(id)
+}
+
+/// Looks at what was left of an instance. What cannot be read is told, and is never taken for something that was not written.
+pub(super) fn look(home: &Home, now: WallTime) -> Look {
+    let shown = home.0.display();
+    let held = match holder(home) {
+        Ok(holder) => matches!(holder, Holder::Supervisor(_)),
+        Err(error) => {
+            tracing::error!(path = %shown, %error, "the lock of an instance cannot be looked at");
+            true
+        }
+    };
+    let was_started = held || was_started(home);
+    let order = match home.kept_order() {
+        Kept::Read(order) => Ok(order),
+        Kept::Missing if !was_started => {
+            return Look {
+                order: None,
+                status: Status::default(),
+                left: Left::HalfMade,
+            };
+        }
+        Kept::Missing => Err(io::Error::from(io::ErrorKind::NotFound)),
+        Kept::Unreadable(error, _) => Err(error),
+    };
+    let unknown = order.as_ref().err().map(|error| {
+        tracing::error!(path = %shown, %error, "what an instance is for cannot be read");
+        format!("its order cannot be read: {error}")
+    });
+    let order = order.ok();
+    let (status, left) = match home.kept_status() {
+        Kept::Read(status) if status.phase == Phase::Ended => (status, Left::Ended),
+        Kept::Read(status) if held => (status, Left::Attended),
+        Kept::Read(status) => (gone(status, now, unknown), Left::Attended),
+        Kept::Missing if !was_started && order.is_some() => (Status::default(), Left::Unstarted),
+        Kept::Missing => {
+            let detail = unknown.unwrap_or_default();
+            let status = Status {
+                since: now,
+                detail,
+                ..Status::default()
+            };
+            (status, Left::Attended)
+        }
+        Kept::Unreadable(error, _) => {
+            tracing::error!(path = %shown, %error, "how an instance is cannot be read; it is not started again for that");
+            let detail = format!("its state cannot be read: {error}");
+            let status = Status {
+                since: now,
+                detail: detail.clone(),
+                ..Status::default()
+            };
+            match held {
+                true => (status, Left::Attended),
+                false => (gone(status, now, Some(detail)), Left::Attended),
+            }
+        }
+    };
+    Look { order, status, left }
+}
+
+/// How an instance is whose supervisor is gone, until what that left has ended.
+fn gone(before: Status, now: WallTime, why: Option<String>) -> Status {
+    Status {
+        phase: Phase::Stopping,
+        healthy: false,
+        since: now,
+        detail: why.unwrap_or_else(|| "its supervisor is gone; what that left is being ended".to_owned()),
+        ..before
+    }
+}
+
+/// A supervisor was started once. Each of these files would say so: one of them may have been removed.
+fn was_started(home: &Home) -> bool {
+    let signs = [
+        home.status(),
+        home.supervisor_log(),
+        home.lock(),
+        home.first(),
+        home.work(),
+    ];
+    // One that cannot be looked at is there.
+    signs
+        .iter()
+        .any(|sign| fs::symlink_metadata(sign).map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true))
+}

@@ -1,0 +1,161 @@
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+use wyneos_core::workload::{Assigned, Exit, Spec};
+
+use super::*;
+use crate::instance::premises::Premises;
+
+fn order(id: AssignmentId) -> Order {
+    Order {
+        assigned: Assigned {
+            id,
+            slot: 0,
+            revision: 1,
+            spec: Arc::new(Spec::new("job", "/bin/true")),
+        },
+        ports: Vec::new(),
+        ephemeral: false,
+        node: "one".to_owned(),
+        group: None,
+        contained: false,
+    }
+}
+
+fn done() -> Status {
+    Status {
+        phase: Phase::Ended,
+        exit: Some(Exit::Code(0)),
+        complete: true,
+        ..Status::default()
+    }
+}
+
+fn home(directory: &TempDir) -> Home {
+    let home = Home(directory.path().join("0000000100000001"));
+    fs::create_dir(&home.0).unwrap();
+    home
+}
+
+/// Everything in a directory.
+fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            (name, fs::read(entry.path()).unwrap_or_default())
+        })
+        .collect()
+}
+
+/// How much of a file is there: nothing, some bytes of it, or all.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Missing,
+    Cut(usize),
+    Whole,
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    prop_oneof![
+        Just(Part::Missing),
+        (0..1_000usize).prop_map(Part::Cut),
+        Just(Part::Whole)
+    ]
+}
+
+fn put(path: &Path, part: Part, whole: &[u8]) {
+    match part {
+        Part::Missing => {}
+        // Never all of it.
+        Part::Cut(length) => fs::write(path, &whole[..length % whole.len()]).unwrap(),
+        Part::Whole => fs::write(path, whole).unwrap(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Nothing but an order without a sign that it was ever begun is begun; whatever cannot be read is told as that, and never as done.
+    #[test]
+    fn only_what_was_never_begun_is_begun(order_is in part(), status_is in part(), log in any::<bool>(), lock in any::<bool>()) {
+        let directory = TempDir::new().unwrap();
+        let home = home(&directory);
+        let id = AssignmentId(0x1_0000_0001);
+        put(&home.order(), order_is, &serde_json::to_vec(&order(id)).unwrap());
+        put(&home.status(), status_is, &serde_json::to_vec(&done()).unwrap());
+        for (there, path) in [(log, home.supervisor_log()), (lock, home.lock())] {
+            if there {
+                fs::write(path, "").unwrap();
+            }
+        }
+        let before = contents(&home.0);
+        let found = look(&home, WallTime(7));
+        prop_assert_eq!(before, contents(&home.0), "looking changed something");
+        let begun = log || lock || !matches!(status_is, Part::Missing);
+        let whole = matches!(order_is, Part::Whole);
+        prop_assert_eq!(found.order.is_some(), whole);
+        match status_is {
+            Part::Whole => {
+                prop_assert_eq!(found.left, Left::Ended);
+                prop_assert_eq!(found.status, done());
+            }
+            Part::Cut(_) => {
+                prop_assert_eq!(found.left, Left::Attended);
+                prop_assert!(found.status.detail.contains("its state cannot be read"), "{}", found.status.detail);
+                prop_assert!(!found.status.complete && !found.status.healthy);
+            }
+            Part::Missing if begun => {
+                prop_assert_eq!(found.left, Left::Attended);
+                prop_assert!(!found.status.complete && !found.status.healthy);
+            }
+            Part::Missing => match order_is {
+                Part::Missing => prop_assert_eq!(found.left, Left::HalfMade),
+                // What it was for cannot be read, so it cannot be begun either.
+                Part::Cut(_) => prop_assert_eq!(found.left, Left::Attended),
+                Part::Whole => prop_assert_eq!(found.left, Left::Unstarted),
+            },
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_supervisor_that_lives_is_attended_whatever_can_be_read() {
+    let directory = TempDir::new().unwrap();
+    let home = home(&directory);
+    let (_premises, _listener) = Premises::take(home.clone()).await.unwrap().unwrap();
+    assert_eq!(look(&home, WallTime(7)).left, Left::Attended);
+    let status = Status {
+        phase: Phase::Running,
+        healthy: true,
+        ..Status::default()
+    };
+    home.write_status(&status).unwrap();
+    assert_eq!(look(&home, WallTime(7)).status, status);
+    fs::write(home.status(), "{").unwrap();
+    let found = look(&home, WallTime(7));
+    assert_eq!((found.left, found.status.phase), (Left::Attended, Phase::Assigned));
+    assert!(
+        found.status.detail.contains("cannot be read"),
+        "{}",
+        found.status.detail
+    );
+}
+
+#[test]
+fn an_instance_is_known_by_its_directorys_name_alone() {
+    let id = |name: &str| id_of(OsStr::new(name));
+    assert_eq!(id("0000000100000001"), Some(AssignmentId(0x1_0000_0001)));
+    for name in [
+        "",
+        "1",
+        "lost+found",
+        "000000010000000g",
+        "+000000100000001",
+        "0000000100000001.old",
+        "000000010000000A",
+    ] {
+        assert_eq!(id(name), None, "{name:?}");
+    }
+}

@@ -1,0 +1,343 @@
+//! A supervisor's hold on its instance's directory: its lock, its socket, and the files that others find it by.
+//!
+//! What removes old files from a host (a cleaner, a mistaken `rm`) may remove these, too. A supervisor looks at them once a second and makes
+//! again what is missing. Everything is reached by way of the directory that it holds open, so that a directory of the same name that was
+//! made since is never mistaken for its own.
+
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, ErrorKind, Write},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::{net::UnixListener, time::sleep};
+use wyneos_shell::files;
+
+use super::{Home, Order, flock_now};
+
+#[cfg(test)]
+mod tests;
+
+/// Attempts to take the lock: an agent that looks whether it is held has it for a moment.
+const TRIES: u32 = 20;
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Looks in a row at which another process may hold a lock that was made anew, before it is given up to that one.
+const DISPUTED: u32 = 3;
+
+/// A process, by its number and by when it started: numbers are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Incumbent {
+    pid: Pid,
+    start: u64,
+}
+
+impl Incumbent {
+    /// The process of this number that lives now.
+    pub(super) fn of(pid: i32) -> Option<Incumbent> {
+        let start = start_of(pid).ok()?;
+        let pid = Pid::from_raw(pid)?;
+        Some(Incumbent { pid, start })
+    }
+
+    /// What a lock file says: `PID START`, by its holder.
+    fn parse(text: &str) -> Option<Incumbent> {
+        let (pid, start) = text.trim().split_once(' ')?;
+        let pid = Pid::from_raw(pid.parse::<i32>().ok().filter(|pid| *pid > 0)?)?;
+        let start = start.parse().ok()?;
+        Some(Incumbent { pid, start })
+    }
+
+    /// Its number.
+    pub(super) fn pid(self) -> i32 {
+        self.pid.as_raw_pid()
+    }
+
+    /// True while this very process is there, a zombie not counted.
+    pub(super) fn lives(self) -> bool {
+        start_of(self.pid()).is_ok_and(|start| start == self.start)
+    }
+
+    /// Kills this very process.
+    ///
+    /// # Errors
+    /// It is gone, or may not be killed.
+    pub(super) fn kill(self) -> io::Result<()> {
+        let process = pidfd_open(self.pid, PidfdFlags::empty())?;
+        // From here on the number stays that of the process it was opened for.
+        if !self.lives() {
+            return Err(ErrorKind::NotFound.into());
+        }
+        Ok(pidfd_send_signal(process, Signal::KILL)?)
+    }
+}
+
+/// When a process started, in ticks since the host's start: the 22nd field of its `stat`. An error for one that is gone, or a zombie.
+fn start_of(pid: i32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields = || {
+        // The name may have spaces and parentheses; what follows the last of those has none.
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let state = fields.next()?;
+        let start = fields.nth(18)?.parse().ok()?;
+        (state != "Z" && state != "X").then_some(start)
+    };
+    fields().ok_or_else(|| ErrorKind::NotFound.into())
+}
+
+/// Who has an instance's directory.
+#[derive(Debug)]
+pub(super) enum Holder {
+    /// A supervisor that lives; which one, where its lock says so.
+    Supervisor(Option<Incumbent>),
+    /// None: the lock is there, and free.
+    Nobody,
+    /// There is no lock: no supervisor was ever there, or the lock was removed.
+    Unknown,
+}
+
+/// Who has an instance's directory. Only looks: no file is made.
+pub(super) fn holder(home: &Home) -> io::Result<Holder> {
+    let lock = match File::options().read(true).write(true).open(home.lock()) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Holder::Unknown),
+        Err(error) => return Err(error),
+    };
+    if flock_now(&lock)? {
+        return Ok(Holder::Nobody);
+    }
+    let mut text = [0; 64];
+    let read = lock.read_at(&mut text, 0)?;
+    let text = String::from_utf8_lossy(&text[..read]);
+    let holder = Incumbent::parse(&text).filter(|one| one.lives());
+    Ok(Holder::Supervisor(holder.or_else(|| listed(&lock.metadata().ok()?))))
+}
+
+/// The holder of a lock by the kernel's list of them: one whose file does not say so, as the disk was full when it was taken.
+fn listed(lock: &Metadata) -> Option<Incumbent> {
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let (major, minor) = (rustix::fs::major(lock.dev()), rustix::fs::minor(lock.dev()));
+    let file = format!("{major:02x}:{minor:02x}:{}", lock.ino());
+    let holder = locks.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let kind = fields.next()?;
+        let (pid, of) = (fields.nth(2)?, fields.next()?);
+        (kind == "FLOCK" && of == file).then(|| pid.parse().ok())?
+    });
+    Incumbent::of(holder?)
+}
+
+fn same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Why a supervisor has lost its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// It was removed.
+    Removed,
+    /// Another supervisor has it.
+    Taken,
+}
+
+impl Lost {
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Lost::Removed => "its directory was removed",
+            Lost::Taken => "its lock was removed, and another supervisor has its directory",
+        }
+    }
+}
+
+/// What a supervisor holds.
+pub(super) struct Premises {
+    home: Home,
+    directory: File,
+    lock: File,
+    socket: Metadata,
+    /// Files that are its own to write, as they were when it wrote them last.
+    order: (Vec<u8>, Option<Metadata>),
+    disputed: u32,
+}
+
+impl Premises {
+    /// Takes the directory, and makes the socket. `None` when another supervisor has it.
+    pub(super) async fn take(home: Home) -> io::Result<Option<(Premises, UnixListener)>> {
+        let directory = File::open(&home.0)?;
+        let within = within(&directory);
+        let mut tries = TRIES;
+        let lock = loop {
+            match take_lock(&within)? {
+                Some(lock) => break lock,
+                None if tries > 0 => tries -= 1,
+                None => return Ok(None),
+            }
+            sleep(AGAIN).await;
+        };
+        let (listener, socket) = bind(&within)?;
+        let premises = Premises {
+            home,
+            directory,
+            lock,
+            socket,
+            order: (Vec::new(), None),
+            disputed: 0,
+        };
+        Ok(Some((premises, listener)))
+    }
+
+    /// The directory by way of the one that is held open: whatever has its name.
+    pub(super) fn within(&self) -> Home {
+        within(&self.directory)
+    }
+
+    /// The order that the supervisor goes by: its file is written again when it is not what it was.
+    pub(super) fn remember(&mut self, order: &Order) -> io::Result<()> {
+        self.order = (serde_json::to_vec(order)?, fs::metadata(self.within().order()).ok());
+        Ok(())
+    }
+
+    /// True while no other directory has this one's name: what is named by it (marks, control groups) belongs to this instance.
+    pub(super) fn has_its_name(&self) -> bool {
+        match (fs::metadata(&self.home.0), self.directory.metadata()) {
+            (Ok(named), Ok(held)) => same(&named, &held),
+            (Err(error), _) => error.kind() == ErrorKind::NotFound,
+            (_, Err(_)) => false,
+        }
+    }
+
+    /// Makes again what is missing: the lock, the order, the socket. What was made is said to `note`; a listener is returned when the socket is a
+    /// new one.
+    ///
+    /// # Errors
+    /// The directory is not this supervisor's any more.
+    pub(super) fn keep(&mut self, note: impl Fn(&str)) -> Result<Option<UnixListener>, Lost> {
+        if self.directory.metadata().is_ok_and(|held| held.nlink() == 0) {
+            return Err(Lost::Removed);
+        }
+        let within = self.within();
+        self.keep_lock(&within, &note)?;
+        let order = fs::metadata(within.order()).ok();
+        let as_it_was = match (&order, &self.order.1) {
+            (Some(now), Some(then)) => same(now, then) && (now.len(), now.mtime()) == (then.len(), then.mtime()),
+            _ => false,
+        };
+        if !as_it_was && !self.order.0.is_empty() {
+            let written = super::replace(&within.order(), &self.order.0);
+            // Tried again with the next look.
+            if said(&note, "its order was changed or removed", written) {
+                self.order.1 = fs::metadata(within.order()).ok();
+            }
+        }
+        if fs::symlink_metadata(within.0.join("socket")).is_ok_and(|found| same(&found, &self.socket)) {
+            return Ok(None);
+        }
+        match bind(&within) {
+            Ok((listener, socket)) => {
+                self.socket = socket;
+                note("its socket was removed or replaced: there is a new one");
+                Ok(Some(listener))
+            }
+            Err(error) => {
+                note(&format!("its socket was removed, and cannot be made again: {error}"));
+                Ok(None)
+            }
+        }
+    }
+
+    fn keep_lock(&mut self, within: &Home, note: &impl Fn(&str)) -> Result<(), Lost> {
+        let held = self.lock.metadata();
+        let found = fs::symlink_metadata(within.lock());
+        if let (Ok(held), Ok(found)) = (&held, &found)
+            && same(held, found)
+        {
+            self.disputed = 0;
+            return Ok(());
+        }
+        match take_lock(within) {
+            Ok(Some(lock)) => {
+                note("its lock was removed or replaced: there is a new one");
+                (self.lock, self.disputed) = (lock, 0);
+                Ok(())
+            }
+            Ok(None) => {
+                self.disputed += 1;
+                match self.disputed >= DISPUTED {
+                    true => Err(Lost::Taken),
+                    false => Ok(()),
+                }
+            }
+            Err(error) => {
+                note(&format!("its lock was removed, and cannot be made again: {error}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes the socket: nobody answers any more.
+    pub(super) fn leave(&self) {
+        drop(fs::remove_file(self.within().0.join("socket")));
+    }
+}
+
+fn said(note: &impl Fn(&str), what: &str, made: io::Result<()>) -> bool {
+    match &made {
+        Ok(()) => note(&format!("{what}: it was written again")),
+        Err(error) => note(&format!("{what}, and cannot be written again: {error}")),
+    }
+    made.is_ok()
+}
+
+/// A directory that is held open, by a path that is short enough for a socket's address.
+fn within(directory: &File) -> Home {
+    Home(PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())))
+}
+
+/// Takes a lock that nobody has, and says in it who did.
+fn take_lock(home: &Home) -> io::Result<Option<File>> {
+    clear(&home.lock(), |kind| kind.is_file())?;
+    let lock = files::open(&home.lock(), 0o600)?;
+    if !flock_now(&lock)? {
+        return Ok(None);
+    }
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    // On a full disk the lock alone has to do.
+    let said = match Incumbent::of(own) {
+        Some(own) => lock
+            .set_len(0)
+            .and_then(|()| (&lock).write_all(format!("{} {}\n", own.pid(), own.start).as_bytes())),
+        None => Ok(()),
+    };
+    drop(said);
+    Ok(Some(lock))
+}
+
+/// Makes the socket, in the place of whatever is there.
+fn bind(home: &Home) -> io::Result<(UnixListener, Metadata)> {
+    let path = home.0.join("socket");
+    clear(&path, |_| false)?;
+    let listener = UnixListener::bind(&path)?;
+    files::set_mode(&path, 0o600)?;
+    let metadata = fs::symlink_metadata(&path)?;
+    Ok((listener, metadata))
+}
+
+/// Removes what is at a path unless it may stay.
+fn clear(path: &Path, stays: impl FnOnce(fs::FileType) -> bool) -> io::Result<()> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    match kind {
+        kind if stays(kind) => Ok(()),
+        kind if kind.is_dir() => fs::remove_dir_all(path),
+        _ => fs::remove_file(path),
+    }
+}

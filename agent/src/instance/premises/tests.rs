@@ -1,0 +1,109 @@
+use std::{cell::RefCell, os::unix::net::UnixStream};
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn reached(home: &Home) -> bool {
+    let (_directory, path) = home.socket().unwrap();
+    UnixStream::connect(path).is_ok()
+}
+
+fn held(home: &Home) -> bool {
+    let own = std::process::id() as i32;
+    matches!(holder(home), Ok(Holder::Supervisor(Some(held))) if held.pid() == own && held.lives())
+}
+
+#[tokio::test]
+async fn whatever_is_removed_is_made_again() {
+    let directory = TempDir::new().unwrap();
+    let home = Home(directory.path().join("1"));
+    fs::create_dir(&home.0).unwrap();
+    assert!(matches!(holder(&home), Ok(Holder::Unknown)));
+    assert_eq!(fs::read_dir(&home.0).unwrap().count(), 0, "looking leaves nothing");
+    let (mut premises, mut listener) = Premises::take(home.clone()).await.unwrap().unwrap();
+    fs::write(home.order(), "{}").unwrap();
+    premises.order = (b"{}".to_vec(), fs::metadata(home.order()).ok());
+    let said = RefCell::new(Vec::new());
+    let note = |text: &str| said.borrow_mut().push(text.to_owned());
+    assert!(premises.keep(note).unwrap().is_none());
+    assert!(reached(&home) && held(&home));
+    assert!(said.borrow().is_empty());
+    for round in 0..16 {
+        let names: Vec<&str> = ["socket", "lock", "order.json"]
+            .into_iter()
+            .enumerate()
+            .filter_map(|(at, name)| (round >> at & 1 == 1).then_some(name))
+            .collect();
+        for name in &names {
+            fs::remove_file(home.0.join(name)).unwrap();
+            // Something else in its place.
+            match round >> 3 {
+                0 => {}
+                _ if *name == "order.json" => fs::write(home.0.join(name), "{\"a\":").unwrap(),
+                _ => fs::create_dir(home.0.join(name)).unwrap(),
+            }
+        }
+        let told = said.borrow().len();
+        if let Some(new) = premises.keep(note).unwrap() {
+            listener = new;
+        }
+        assert!(reached(&home) && held(&home), "{names:?}");
+        assert_eq!(fs::read(home.order()).unwrap(), b"{}");
+        assert_eq!(said.borrow().len(), told + names.len(), "{:?}", said.borrow());
+        assert!(premises.has_its_name());
+    }
+    drop(listener);
+    premises.leave();
+    assert!(!home.0.join("socket").exists());
+}
+
+#[tokio::test]
+async fn a_directory_that_is_gone_is_lost_and_its_name_may_be_anothers() {
+    let directory = TempDir::new().unwrap();
+    let home = Home(directory.path().join("1"));
+    fs::create_dir(&home.0).unwrap();
+    let (mut premises, _listener) = Premises::take(home.clone()).await.unwrap().unwrap();
+    // Moved: it is still there.
+    let moved = directory.path().join("2");
+    fs::rename(&home.0, &moved).unwrap();
+    assert!(premises.keep(|_| {}).is_ok() && premises.has_its_name());
+    fs::create_dir(&home.0).unwrap();
+    assert!(premises.keep(|_| {}).is_ok() && !premises.has_its_name());
+    fs::remove_dir_all(&moved).unwrap();
+    assert_eq!(premises.keep(|_| {}).err(), Some(Lost::Removed));
+    // What is written goes nowhere, and not into the new one.
+    let failed = premises.within().write_status(&Default::default()).unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::NotFound);
+    assert_eq!(fs::read_dir(&home.0).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_lock_that_another_has_is_left_to_it() {
+    let directory = TempDir::new().unwrap();
+    let home = Home(directory.path().join("1"));
+    fs::create_dir(&home.0).unwrap();
+    let (mut premises, _listener) = Premises::take(home.clone()).await.unwrap().unwrap();
+    fs::remove_file(home.lock()).unwrap();
+    let _other = take_lock(&home).unwrap().unwrap();
+    for _ in 1..DISPUTED {
+        assert!(premises.keep(|_| {}).is_ok());
+    }
+    assert_eq!(premises.keep(|_| {}).err(), Some(Lost::Taken));
+}
+
+#[test]
+fn a_process_is_told_from_a_later_one_of_its_number() {
+    let own = Incumbent::of(std::process::id() as i32).unwrap();
+    assert!(own.lives());
+    let earlier = Incumbent {
+        start: own.start - 1,
+        ..own
+    };
+    assert!(!earlier.lives());
+    assert_eq!(earlier.kill().unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(Incumbent::parse(&format!("{} {}\n", own.pid(), own.start)), Some(own));
+    for text in ["", "1", "0 1", "-1 1", "1 x", "x 1", "99999999999 1"] {
+        assert_eq!(Incumbent::parse(text), None, "{text:?}");
+    }
+}

@@ -1,0 +1,84 @@
+//! Writing down how an instance is. How it ended is on the disk before an agent hears of it, and is not lost with its supervisor; what else
+//! happens is told at once and written behind that, as all of it is over when the host's power is.
+
+use std::{fs, io, time::Duration};
+
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+use wyneos_core::workload::{Phase, Status};
+
+use super::{Home, note};
+
+/// Between two attempts to write down what the disk did not take, and between two looks whether it is still there.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Attempts to write down how the instance ended: an hour.
+const TRIES: usize = 3_600;
+
+/// How long a write may take before an agent hears of what it is about all the same: a disk that stands still keeps nobody from asking.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Keeps `status` on the disk as it changes, and hands it on to `told`. Ends once an instance that ended is written down; or never can be, as
+/// its directory is gone.
+pub(super) async fn keep(home: Home, mut status: watch::Receiver<Status>, told: watch::Sender<Status>) {
+    let mut failed = 0;
+    loop {
+        let news = status.borrow_and_update().clone();
+        let (to_write, place) = (news.clone(), home.clone());
+        let mut write = spawn_blocking(move || place.write_status(&to_write));
+        let over = news.phase == Phase::Ended;
+        if !over {
+            tell(&told, &news);
+        }
+        let mut written = timeout(PATIENCE, &mut write).await.ok();
+        tell(&told, &news);
+        if written.is_none() {
+            note("the disk is slow: how the instance is was told, and is not written down yet");
+            written = Some(write.await);
+        }
+        match written {
+            Some(Ok(Err(error))) => {
+                failed += 1;
+                if failed == 1 {
+                    note(&format!("cannot write down how the instance is: {error}"));
+                }
+                // Without its directory nobody will ask any more.
+                if over && (error.kind() == io::ErrorKind::NotFound || failed >= TRIES) {
+                    return;
+                }
+            }
+            _ if over => return,
+            _ => failed = 0,
+        }
+        loop {
+            tokio::select! {
+                changed = status.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                () = sleep(AGAIN) => if failed > 0 || !is_there(&home, &news) { break },
+            }
+        }
+    }
+}
+
+fn tell(told: &watch::Sender<Status>, status: &Status) {
+    told.send_if_modified(|before| {
+        let news = before != status;
+        before.clone_from(status);
+        news
+    });
+}
+
+/// What was written is still there: it may have been removed, or cut off.
+fn is_there(home: &Home, status: &Status) -> bool {
+    let length = serde_json::to_vec(status).map_or(0, |text| text.len() as u64);
+    match fs::metadata(home.status()) {
+        Ok(found) => found.len() == length,
+        // Nothing is written in the place of what cannot be looked at.
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}

@@ -1,0 +1,69 @@
+use proptest::prelude::*;
+use tempfile::TempDir;
+use wyneos_core::{
+    time::WallTime,
+    workload::{Exit, Phase},
+};
+
+use super::*;
+
+fn status() -> impl Strategy<Value = Status> {
+    let exit = prop_oneof![
+        Just(None),
+        any::<i32>().prop_map(|code| Some(Exit::Code(code))),
+        (1..65i32).prop_map(|signal| Some(Exit::Signal(signal))),
+    ];
+    let phase = prop_oneof![Just(Phase::Running), Just(Phase::Backoff), Just(Phase::Ended)];
+    let parts = (
+        phase,
+        exit,
+        any::<(bool, bool, i64, u32, u32)>(),
+        ".{0,64}",
+        any::<Vec<u16>>(),
+    );
+    parts.prop_map(
+        |(phase, exit, (healthy, complete, since, pid, restarts), detail, ports)| Status {
+            phase,
+            healthy,
+            since: WallTime(since),
+            pid,
+            restarts,
+            exit,
+            complete,
+            detail,
+            ports,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_status_that_was_cut_off_is_unreadable_and_never_missing(status in status()) {
+        let directory = TempDir::new().unwrap();
+        let home = Home(directory.path().to_owned());
+        prop_assert!(matches!(home.kept_status(), Kept::Missing));
+        home.write_status(&status).unwrap();
+        match home.kept_status() {
+            Kept::Read(read) => prop_assert_eq!(&read, &status),
+            other => prop_assert!(false, "{:?}", other),
+        }
+        let whole = fs::read(home.status()).unwrap();
+        for length in 0..whole.len() {
+            // A new file: some file systems write one that is cut off to the disk at once.
+            fs::remove_file(home.status()).unwrap();
+            fs::write(home.status(), &whole[..length]).unwrap();
+            let cut = home.kept_status();
+            prop_assert!(matches!(cut, Kept::Unreadable(_, false)), "{} bytes: {:?}", length, cut);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_is_unreadable_and_may_pass() {
+    let directory = TempDir::new().unwrap();
+    let home = Home(directory.path().to_owned());
+    fs::create_dir(home.status()).unwrap();
+    assert!(matches!(home.kept_status(), Kept::Unreadable(_, true)));
+}
