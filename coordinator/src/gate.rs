@@ -324,7 +324,7 @@ impl Gate {
 /// What kind of refusal it is.
 fn code_of(refused: &Refused) -> Code {
     match refused {
-        Refused::Connections(_) | Refused::Source(_) | Refused::Displaced | Refused::System(_) => {
+        Refused::Connections(_) | Refused::Source(_) | Refused::Displaced(_) | Refused::System(_) => {
             Code::ResourceExhausted
         }
         Refused::Nobodys(_) => Code::Unavailable,

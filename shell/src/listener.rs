@@ -71,8 +71,8 @@ pub enum Refused {
     #[error("{0} connections without a certificate, half of max_connections")]
     Nobodys(usize),
     /// It proved nothing, and its place was given to another connection.
-    #[error("closed for another connection: there were as many as there may be, and it had not proved who it is")]
-    Displaced,
+    #[error("closed for another connection at the limit ({0}): it had proved nothing")]
+    Displaced(&'static str),
     /// The system accepts no connection.
     #[error("no connection can be accepted: {0}")]
     System(io::Error),
@@ -91,7 +91,7 @@ impl Refused {
             Refused::Connections(_) => "connections",
             Refused::Source(_) => "source",
             Refused::Nobodys(_) => "nobodys",
-            Refused::Displaced => "displaced",
+            Refused::Displaced(_) => "displaced",
             Refused::System(_) => "system",
             Refused::Late(_) => "late",
             Refused::Handshake(_) => "handshake",
@@ -205,8 +205,8 @@ impl Accepting {
     }
 
     fn tell(&self, displaced: Displaced) {
-        if let Some(line) = displaced {
-            self.watch.refused(line.address, &Refused::Displaced);
+        if let Some((line, limit)) = displaced {
+            self.watch.refused(line.address, &Refused::Displaced(limit));
         }
     }
 

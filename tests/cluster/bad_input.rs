@@ -128,8 +128,11 @@ async fn a_newer_session_replaces_the_old_one_and_a_stale_hello_is_refused() {
     assert_eq!(stale.refused().await.0.reason(), RefusalReason::Stale);
     // The second one stands.
     second.say(Up::Heartbeat(heartbeat(1))).await;
-    let row = cluster.node_is("raw-1", Liveness::Online).await;
-    assert_eq!(row.incarnation, 4);
+    wait_until("a snapshot shows the second one", async || {
+        let row = cluster.node_is("raw-1", Liveness::Online).await;
+        (row.incarnation == 4).then_some(())
+    })
+    .await;
     assert_eq!(cluster.transitions("raw-1").await.first(), Some(&Liveness::Online));
     assert!(!cluster.transitions("raw-1").await.contains(&Liveness::Left));
 }

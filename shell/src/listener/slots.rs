@@ -122,8 +122,13 @@ pub(super) struct Slots {
 #[derive(Debug)]
 pub(super) struct Slot(pub(super) Arc<Line>);
 
-/// Who had to give way for a connection.
-pub(super) type Displaced = Option<Arc<Line>>;
+/// Who had to give way for a connection, and at which limit.
+pub(super) type Displaced = Option<(Arc<Line>, &'static str)>;
+
+/// The limits, as they are configured.
+const OF_ALL: &str = "max_connections";
+const OF_ONE_SOURCE: &str = "max_connections_per_source";
+const OF_NOBODYS: &str = "half of max_connections";
 
 impl Slots {
     pub(super) fn new(limits: Limits) -> Arc<Slots> {
@@ -149,12 +154,13 @@ impl Slots {
         let mut displaced = None;
         let of_source = held.of.get(&source).copied().unwrap_or(0);
         if of_source >= self.limits.of_one_source {
-            displaced = held.displace(|line, _| self::source(line.address.ip()) == source);
+            let oldest = held.displace(|line, _| self::source(line.address.ip()) == source);
+            displaced = oldest.map(|line| (line, OF_ONE_SOURCE));
             if displaced.is_none() {
                 return Err(Refused::Source(of_source));
             }
         } else if held.all >= self.limits.connections {
-            displaced = held.displace(|_, _| true);
+            displaced = held.displace(|_, _| true).map(|line| (line, OF_ALL));
             if displaced.is_none() {
                 return Err(Refused::Connections(held.all));
             }
@@ -184,7 +190,7 @@ impl Slot {
         let mut held = self.0.slots.lock();
         let mut displaced = None;
         if held.nobodys >= limits.connections.div_ceil(2) {
-            displaced = held.displace(|_, greeted| greeted);
+            displaced = held.displace(|_, greeted| greeted).map(|line| (line, OF_NOBODYS));
             if displaced.is_none() {
                 return Err(Refused::Nobodys(held.nobodys));
             }
