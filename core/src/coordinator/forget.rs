@@ -10,7 +10,7 @@ use crate::{
     access::{BARRED, Barred},
     event::EventBody,
     node::{Admission, Liveness, Node, NodeIndex, NodeRecord},
-    registry,
+    registry::{self, NoSuchNode},
     workload::{Assignment, Goal, Held},
 };
 
@@ -248,6 +248,7 @@ impl Coordinator {
             self.replan();
         }
         self.room_changed();
+        self.view_soon();
     }
 
     /// Why no further node can be known.
@@ -292,10 +293,10 @@ impl Coordinator {
 
     /// Takes the revocation of a node back that was forgotten since: it may join again, or come back and be admitted.
     pub(super) fn unbar(&mut self, node: &str, by: &str) -> Option<Answer> {
-        let known = self.registry.resolve(node).is_ok();
+        let unknown = matches!(self.registry.resolve(node), Err(NoSuchNode::Unknown(_)));
         let rows = self.access.barred.iter().map(|(id, barred)| (*id, (*id, barred)));
         let found = registry::resolve(node, rows, |(_, barred), text| barred.name == text);
-        let (id, _) = found.ok().filter(|_| !known)?;
+        let (id, _) = found.ok().filter(|_| unknown)?;
         Arc::make_mut(&mut self.access).barred.remove(&id);
         self.keep_access();
         let detail = "its revocation is taken back; it was forgotten, and is pending when it comes back".to_owned();
