@@ -21,7 +21,7 @@ use tokio::{
 use wyneos::{audit::UNKNOWN, convert, v1};
 use wyneos_core::{id::ClusterId, time::WallTime};
 
-pub(crate) use inbox::Local;
+pub(crate) use inbox::{FOLDER as INBOX, Local};
 pub(crate) use log::Import;
 
 use crate::store::{Failure, StoreError};

@@ -195,6 +195,9 @@ pub(crate) fn run(config: Config, exit_with_stdin: bool) -> Result<(), BootError
 /// Modes of what earlier versions left in the data_dir. Keys are not among them: one that others could read is refused, and not made to look as if
 /// nobody had.
 fn mode_of(path: &Path, is_directory: bool) -> Option<u32> {
+    if path.starts_with(crate::audit::INBOX) {
+        return Some(if is_directory { 0o700 } else { 0o600 });
+    }
     let is_ours = path.extension().is_some_and(|end| end == "redb") || path == Path::new(crate::ca::CLUSTER_ID);
     (is_ours && !is_directory).then_some(0o600)
 }

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// The folder in the `data_dir`.
-const FOLDER: &str = "audit-inbox";
+pub(crate) const FOLDER: &str = "audit-inbox";
 
 /// Files that are taken at once, and bytes of one at most; others stay.
 const TAKEN_AT_ONCE: usize = 64;
