@@ -127,11 +127,14 @@ async fn an_agent_that_cannot_read_what_it_is_told_says_so_and_backs_off() {
     );
 }
 
-/// What the coordinator tells of a node's sessions.
+/// What the coordinator tells of a node's sessions, once readers know the node.
 async fn explained(cluster: &Cluster, node: &str) -> v1::ExplainNodeResponse {
-    let request = v1::ExplainNodeRequest { node: node.to_owned() };
     let mut client = client::decisions(cluster.channel().await);
-    client.explain_node(request).await.unwrap().into_inner()
+    wait_until(&format!("{node} is known"), async || {
+        let request = v1::ExplainNodeRequest { node: node.to_owned() };
+        client.explain_node(request).await.ok().map(tonic::Response::into_inner)
+    })
+    .await
 }
 
 #[tokio::test]

@@ -115,15 +115,10 @@ fn gone(before: Status, now: WallTime, why: Option<String>) -> Status {
     }
 }
 
-/// A supervisor was started once. Each of these files would say so: one of them may have been removed.
+/// A program was, or may have been, started: the first status is durable before any is, and the directory that it works in is made before it
+/// begins. The files of a supervisor alone say nothing: its agent, or it, may have ended before it came to that.
 fn was_started(home: &Home) -> bool {
-    let signs = [
-        home.status(),
-        home.supervisor_log(),
-        home.lock(),
-        home.first(),
-        home.work(),
-    ];
+    let signs = [home.status(), home.work()];
     // One that cannot be looked at is there.
     signs
         .iter()

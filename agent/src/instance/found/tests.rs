@@ -79,7 +79,9 @@ proptest! {
 
     /// Nothing but an order without a sign that it was ever begun is begun; whatever cannot be read is told as that, and never as done.
     #[test]
-    fn only_what_was_never_begun_is_begun(order_is in part(), status_is in part(), log in any::<bool>(), lock in any::<bool>()) {
+    fn only_what_was_never_begun_is_begun(
+        order_is in part(), status_is in part(), work in any::<bool>(), log in any::<bool>(), lock in any::<bool>()
+    ) {
         let directory = TempDir::new().unwrap();
         let home = home(&directory);
         let id = AssignmentId(0x1_0000_0001);
@@ -90,10 +92,13 @@ proptest! {
                 fs::write(path, "").unwrap();
             }
         }
+        if work {
+            fs::create_dir(home.work()).unwrap();
+        }
         let before = contents(&home.0);
         let found = look(&home, WallTime(7));
         prop_assert_eq!(before, contents(&home.0), "looking changed something");
-        let begun = log || lock || !matches!(status_is, Part::Missing);
+        let begun = work || !matches!(status_is, Part::Missing);
         let whole = matches!(order_is, Part::Whole);
         prop_assert_eq!(found.order.is_some(), whole);
         match status_is {
