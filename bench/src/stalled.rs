@@ -23,8 +23,8 @@ use crate::{
 const CYCLE: &str = "1s";
 const CYCLE_TIME: Duration = Duration::from_secs(1);
 
-/// Heartbeats a second of each agent: they only keep the nodes there.
-const HZ: f64 = 0.1;
+/// Heartbeats a second of each agent: as many as the coordinator asks for, so that its nodes stay online.
+const HZ: f64 = 0.5;
 
 /// Until forecasts are measured and published, and memory stops growing with the history of the first cycles.
 const WARM_UP: Duration = Duration::from_secs(45);
