@@ -84,7 +84,7 @@ wyneos_shell::config! {
     /// Subscribers of one identity at most: of a certificate's or bearer token's name, without those of a source address; 1 to 100000.
     max_subscribers_per_identity: usize = 1_024, "max-subscribers-per-identity", "WYNEOS_COORDINATOR_MAX_SUBSCRIBERS_PER_IDENTITY";
     /// MiB of answers that clients have not read at most, beside the two newest states; 64 to 65536. Beyond, the answers that hold the oldest end. More: slower readers are borne, and cost memory.
-    answer_memory_mib: usize = 256, "answer-memory-mib", "WYNEOS_COORDINATOR_ANSWER_MEMORY_MIB";
+    answer_memory_mib: usize = 224, "answer-memory-mib", "WYNEOS_COORDINATOR_ANSWER_MEMORY_MIB";
     /// Allow addresses beyond loopback without TLS: whoever reaches them can read everything, and, where it is `listen`, command everything.
     insecure: bool = false, "insecure", "WYNEOS_COORDINATOR_INSECURE", num_args = 0..=1, default_missing_value = "true";
     /// What is logged: error, warn, info, debug or trace, or a filter such as "info,wyneos_coordinator=debug".
