@@ -113,7 +113,7 @@ pub enum Unfit {
     #[error("constraint on {} is not met", Quoted(.0))]
     Constraint(String),
     /// Its agent does not let programs run as the user.
-    #[error("its agent runs no program as {}, only as {permitted}: see `users` in its configuration", named(.declared))]
+    #[error("its agent runs no program as {}, only as {}: see `work_user` and `users` in its configuration", named(.declared), listed(.permitted))]
     User {
         /// The user that the declaration names; empty for none.
         declared: String,
@@ -143,8 +143,15 @@ pub enum Unfit {
 
 fn named(user: &str) -> String {
     match user {
-        "" => "a default user that its host knows".to_owned(),
+        "" => "the default user (its host does not know that user)".to_owned(),
         user => format!("{user:?}"),
+    }
+}
+
+fn listed(users: &str) -> &str {
+    match users {
+        "" => "no user that its host knows",
+        users => users,
     }
 }
 

@@ -345,7 +345,7 @@ fn a_node_takes_only_users_that_its_agent_permits() {
     };
     // An agent that says nothing is of a version that takes everything.
     assert_eq!(unfit(&spec, 0), None);
-    let why = "its agent runs no program as \"root\", only as nobody, admin, ldap: see `users` in its configuration";
+    let why = "its agent runs no program as \"root\", only as nobody, admin, ldap: see `work_user` and `users` in its configuration";
     assert_eq!(unfit(&spec, 1).as_deref(), Some(why));
     spec.user.clear();
     assert_eq!(unfit(&spec, 1), None);
