@@ -609,7 +609,7 @@ async fn serve(
         .layer(tonic_web::GrpcWebLayer::new())
         .layer(agents.gate.clone())
         .layer(Answering)
-        .add_service(health)
+        .add_service(health.max_decoding_message_size(limits::SYMBOL))
         .add_optional_service(
             reflection(tonic_reflection::server::Builder::build_v1)
                 .map(|service| service.max_decoding_message_size(limits::SYMBOL)),

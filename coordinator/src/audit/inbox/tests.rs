@@ -42,6 +42,13 @@ fn what_is_no_record_is_put_aside() {
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("junk"), b"junk").unwrap();
     fs::write(folder.join("long"), vec![0; BYTES as usize + 1]).unwrap();
+    // What would be waited for, or read, without end.
+    let pipe = folder.join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", folder.join("link")).unwrap();
     assert!(inbox.take(&log).is_none());
-    assert!(folder.join("junk.bad").exists() && folder.join("long.bad").exists());
+    for name in ["junk", "long", "pipe", "link"] {
+        let aside = folder.join(format!("{name}.bad"));
+        assert!(fs::symlink_metadata(aside).is_ok(), "{name} was not put aside");
+    }
 }
