@@ -1,6 +1,6 @@
 //! The namespaces of one life of an instance: whatever is started in them ends with their first process, by the kernel.
 //!
-//! The first process ([`init`](super::init)) is a child of the supervisor and is killed with it. Programs and checks are children of the supervisor,
+//! The first process ([`init`](mod@super::init)) is a child of the supervisor and is killed with it. Programs and checks are children of the supervisor,
 //! too, started inside the namespaces; so their exit statuses are seen as those of any child, and their process ids are those of the host.
 //! pid_namespaces(7): when the first process of a PID namespace ends, the kernel kills all others, whatever their user, session, environment or
 //! parent, and the first one is gone only after they are.
