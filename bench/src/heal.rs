@@ -94,7 +94,8 @@ pub(crate) fn run(agents: usize, deaths: usize) -> Result<Vec<Row>, Failure> {
     }
     let mut restarted = Vec::new();
     for _ in 0..deaths {
-        let Some(one) = running(&network).into_iter().next() else {
+        // One that ran for long: what ends soon after it was started waits for longer than its backoff.
+        let Some(one) = running(&network).into_iter().min_by_key(|one| one.restarts) else {
             break;
         };
         let began = Instant::now();
