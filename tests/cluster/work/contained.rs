@@ -212,3 +212,42 @@ async fn a_program_does_not_notice_where_it_runs() {
     said("ready").await;
     site.ends().await;
 }
+
+/// A root that may not make namespaces: of containers, or of a unit that is too strict.
+#[tokio::test]
+async fn where_nothing_is_contained_singletons_are_refused_and_that_is_said() {
+    if !geteuid().is_root() {
+        return eprintln!("skipped: only root gives up what root may");
+    }
+    let mut site = Site::start(&[]).await;
+    let mut command = std::process::Command::new("setpriv");
+    command
+        .args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"])
+        .arg(crate::harness::binary("wyneos-agent"))
+        .args(site.cluster.agent_args("one"));
+    let agent = Process::of(command, &site.cluster.agent_log("one"));
+    site.agents.push(("one".to_owned(), Some(agent)));
+    site.cluster.node_is("one", Liveness::Online).await;
+    let node = text(&site.ctl(&["node", "one"]));
+    assert!(node.contains("none"), "{node}");
+    site.apply("name = \"only\"\nsingleton = true\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
+    wait_until("the reason is told", async || {
+        let shown = text(&site.ctl(&["workload", "only"]));
+        let told = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        told.contains("it cannot contain what it runs").then_some(())
+    })
+    .await;
+    // Whatever else is declared runs.
+    site.apply("name = \"any\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
+    site.runs("any", 1).await;
+    let shown = text(&site.ctl(&["workload", "only"]));
+    assert!(shown.contains("0 running"), "{shown}");
+    for name in ["only", "any"] {
+        assert!(site.ctl(&["delete", name]).status.success());
+    }
+    wait_until("nothing is left", async || {
+        site.processes("one").is_empty().then_some(())
+    })
+    .await;
+    site.ends().await;
+}
