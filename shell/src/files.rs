@@ -23,19 +23,28 @@ pub fn set_umask(mask: u32) {
 ///
 /// A directory of somebody else, and one that is everybody's (sticky, as `/tmp`), keeps its mode.
 pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Ok(()) => return fs::set_permissions(path, Permissions::from_mode(mode)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+    match make_dir_in(path, mode) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             match path.parent().filter(|above| !above.as_os_str().is_empty()) {
                 Some(above) if !above.exists() => make_dir(above, 0o711)?,
                 _ => return Err(error),
             }
-            return make_dir(path, mode);
+            make_dir(path, mode)
         }
-        Err(error) => return Err(error),
+        made => made,
     }
-    mend_mode(path, mode)
+}
+
+/// Makes a directory of this mode in one that is there; what is there gets the mode, as [`make_dir`] has it.
+///
+/// # Errors
+/// Among others, what is above it is missing.
+pub fn make_dir_in(path: &Path, mode: u32) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => mend_mode(path, mode),
+        Err(error) => Err(error),
+    }
 }
 
 /// Gives what is there this mode, if it has another one and is this user's.
@@ -46,9 +55,14 @@ pub fn mend_mode(path: &Path, mode: u32) -> io::Result<()> {
         return Ok(());
     }
     match fs::set_permissions(path, Permissions::from_mode(mode)) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
             let has = format!("{:04o}", there.mode() & 0o7777);
-            tracing::warn!(path = %path.display(), mode = has, "not this user's, so its mode stays as it is");
+            tracing::warn!(path = %path.display(), mode = has, %error, "its mode stays as it is: it is not this user's, or on a disk that takes no writes");
             Ok(())
         }
         other => other,
@@ -102,6 +116,18 @@ pub fn open(path: &Path, mode: u32) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a file in order to lock it (flock(2)), made of this mode. On a disk that takes no writes one that is there is opened for reading, which is
+/// enough for a lock.
+///
+/// # Errors
+/// It cannot be opened, or made.
+pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
+    open(path, mode).or_else(|error| match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => File::open(path).map_err(|_| error),
+        _ => Err(error),
+    })
+}
+
 /// Opens a file for writing, made of this mode; one that is there gets it, and loses its contents.
 pub fn create(path: &Path, mode: u32) -> io::Result<File> {
     let file = open(path, mode)?;
@@ -111,17 +137,43 @@ pub fn create(path: &Path, mode: u32) -> io::Result<File> {
 
 /// Writes a file so that a crash leaves the old contents or the new ones, never half of them; `mode` is that of the file.
 pub fn write_durably(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    let beside = write_beside(path, contents, mode)?;
-    beside.1.sync_all()?;
-    fs::rename(&beside.0, path)?;
+    let (beside, file) = write_beside(path, contents, mode)?;
+    take_its_name(&beside, path, || file.sync_all())?;
     sync_directory(path)
 }
 
 /// Writes a file so that whoever reads it sees the old contents or the new ones; it outlives a crash of the host from [`sync`] on.
 pub fn write_whole(path: &Path, contents: &[u8], mode: u32) -> io::Result<File> {
     let (beside, file) = write_beside(path, contents, mode)?;
-    fs::rename(beside, path)?;
+    take_its_name(&beside, path, || Ok(()))?;
     Ok(file)
+}
+
+/// Puts what was written beside a file in that file's place; what cannot be put there is not left behind.
+fn take_its_name(beside: &Path, path: &Path, ready: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let renamed = ready().and_then(|()| fs::rename(beside, path));
+    renamed.inspect_err(|_| drop(fs::remove_file(beside)))
+}
+
+/// Makes way for a file that is made of something else and can be made again: removes what stands in its place, and beside it where it is written
+/// first, if that is a directory.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn make_way(path: &Path) -> io::Result<()> {
+    for path in [path.to_owned(), beside(path)] {
+        if fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir()) {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a file is written before it has its name.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    path.with_file_name(name)
 }
 
 /// Has a file that was written whole, and its name, on the disk.
@@ -132,15 +184,14 @@ pub fn sync(path: &Path, file: &File) -> io::Result<()> {
 
 fn sync_directory(path: &Path) -> io::Result<()> {
     match path.parent() {
+        Some(here) if here.as_os_str().is_empty() => File::open(".")?.sync_all(),
         Some(directory) => File::open(directory)?.sync_all(),
         None => Ok(()),
     }
 }
 
 fn write_beside(path: &Path, contents: &[u8], mode: u32) -> io::Result<(PathBuf, File)> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = path.with_file_name(name);
+    let beside = beside(path);
     // One that a crash left may have another mode.
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -205,6 +256,21 @@ mod tests {
         assert_eq!(read_secret(&path).unwrap(), b"secret");
         write_durably(&path, b"another", 0o600).unwrap();
         assert_eq!(read_secret(&path).unwrap(), b"another");
+        // What cannot take its place is not left behind.
+        let taken = directory.join("taken");
+        fs::create_dir(&taken).unwrap();
+        write_durably(&taken, b"secret", 0o600).unwrap_err();
+        write_whole(&taken, b"secret", 0o600).unwrap_err();
+        assert!(!directory.join("taken.new").exists());
+        // A directory in the place of what can be made again is removed, and nothing else is.
+        make_way(&taken).unwrap();
+        make_way(&path).unwrap();
+        fs::create_dir_all(directory.join("ca.key.new/full")).unwrap();
+        write_durably(&path, b"third", 0o600).unwrap_err();
+        make_way(&path).unwrap();
+        write_durably(&path, b"third", 0o600).unwrap();
+        write_durably(&taken, b"there", 0o600).unwrap();
+        assert_eq!(read_secret(&path).unwrap(), b"third");
         fs::remove_dir_all(&directory).unwrap();
     }
 }
