@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -11,6 +12,9 @@ use wyneos_core::{id::NodeId, integrity::Digest};
 use wyneos_shell::files;
 
 use crate::incarnation::{self, Failure};
+
+/// Where starts are counted that the disk does not take; gone with the host's next start.
+const MEMORY: &str = "/run/wyneos-agent";
 
 /// Why the identity cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,20 @@ pub(crate) enum IdentityError {
     /// Another agent uses the directory.
     #[error("{}: in use by another agent; stop that one, or give this one another data_dir", .0.display())]
     Locked(PathBuf),
+    /// The start cannot be counted.
+    #[error(
+        "{}: this start cannot be counted, and the number of another start must not be used again: have the disk take writes (mount -o \
+         remount,rw) and start the agent again; what runs here goes on meanwhile", .path.display()
+    )]
+    Uncounted {
+        /// The file of the count.
+        path: PathBuf,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// The directory is not the one that was locked.
+    #[error("{}: it was moved or replaced as the agent started; start it again", .0.display())]
+    Moved(PathBuf),
     /// A file holds something else than it should.
     #[error("{}: {reason}", .path.display())]
     Damaged {
@@ -43,7 +61,7 @@ pub(crate) enum IdentityError {
 pub(crate) struct Identity {
     pub(crate) id: NodeId,
     pub(crate) incarnation: u64,
-    _lock: File,
+    lock: File,
 }
 
 fn failed(path: &Path, what: &'static str) -> impl Fn(io::Error) -> IdentityError {
@@ -83,24 +101,41 @@ impl Identity {
     pub(crate) fn start(directory: &Path) -> Result<Identity, IdentityError> {
         files::make_dir(directory, 0o711).map_err(failed(directory, "make the data_dir"))?;
         let lock_path = directory.join("lock");
-        let lock = files::open(&lock_path, 0o600).map_err(failed(&lock_path, "open it"))?;
+        let lock = files::open_lock(&lock_path, 0o600).map_err(failed(&lock_path, "open it"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| IdentityError::Locked(directory.to_owned()))?;
         let id = node_id(directory)?;
         let path = directory.join("incarnation");
-        let incarnation = incarnation::next(&path).map_err(|failure| match failure {
+        let memory = Path::new(MEMORY).join(id.to_string());
+        let start = incarnation::next(&path, &memory).map_err(|failure| match failure {
             Failure::Damaged => IdentityError::Damaged {
                 path: path.clone(),
                 reason: "holds no number; write one that is larger than the coordinator knows (`wynectl node` shows it) into it",
             },
             Failure::Read(error) => failed(&path, "read it")(error),
-            Failure::Write(error) => failed(&path, "write it")(error),
+            Failure::Write(source) => IdentityError::Uncounted { path: path.clone(), source },
         })?;
+        if let Some(error) = &start.unwritten {
+            tracing::error!(
+                path = %path.display(), incarnation = start.number, %error,
+                "the disk does not take the count of this agent's starts: what runs goes on and can be ended, and nothing new is started"
+            );
+        }
         Ok(Identity {
             id,
-            incarnation,
-            _lock: lock,
+            incarnation: start.number,
+            lock,
         })
+    }
+
+    /// Has this process be in the directory, which it reaches from then on whatever its name.
+    pub(crate) fn enter(&self, directory: &Path) -> Result<(), IdentityError> {
+        std::env::set_current_dir(directory).map_err(failed(directory, "enter it"))?;
+        let found = fs::metadata("lock").and_then(|found| Ok((found, self.lock.metadata()?)));
+        match found {
+            Ok((found, held)) if (found.dev(), found.ino()) == (held.dev(), held.ino()) => Ok(()),
+            _ => Err(IdentityError::Moved(directory.to_owned())),
+        }
     }
 }
 

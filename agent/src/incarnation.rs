@@ -1,5 +1,9 @@
 //! The count of an agent's starts, on its disk: written before anything else, also when the disk is full.
 //!
+//! A disk that takes no writes any more (a file system that was remounted read-only after an error) must not end an agent's work: such a start has a number as
+//! well, kept in memory until the host is started again. No number is ever used twice: the first start of an agent on a host that was started
+//! anew leaves out [`RESERVE`] numbers, which are those that starts on such a disk may have had.
+//!
 //! The file has two slots of a block each, which are written in turn, in place: the room for both is taken when the file is made. The slot that
 //! holds the newest number is never the one that is written, so that a crash leaves that number or the next one. Each has a checksum. A file that
 //! holds nothing but a number, as an operator writes it, is read as well.
@@ -19,6 +23,25 @@ mod tests;
 /// Bytes of a slot: a block, so that a write that is cut off leaves the other slot as it was.
 const SLOT: usize = 4096;
 
+/// Numbers for starts that the disk does not take, from one start of the host to the next. More: an agent can be restarted more often meanwhile.
+pub(crate) const RESERVE: u64 = 64;
+
+/// A start of the agent.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// Its number.
+    pub(crate) number: u64,
+    /// Why the disk does not have the number; `None` where it does.
+    pub(crate) unwritten: Option<io::Error>,
+}
+
+/// A number, and the start of the host in which it was given; `None` where that is not known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Given {
+    number: u64,
+    life: Option<String>,
+}
+
 /// Why the number cannot be counted up.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -30,33 +53,90 @@ pub(crate) enum Failure {
     Write(io::Error),
 }
 
-/// Counts one start more; the number is on the disk when this returns.
-pub(crate) fn next(path: &Path) -> Result<u64, Failure> {
+/// Counts one start more. The number is on the disk when this returns; or, where the disk does not take it, in `memory`, a file that the host loses
+/// when it is started again.
+pub(crate) fn next(path: &Path, memory: &Path) -> Result<Start, Failure> {
+    next_in(path, memory, life(), overwrite)
+}
+
+fn next_in(
+    path: &Path,
+    memory: &Path,
+    life: Option<String>,
+    overwrite: impl FnOnce(&Path, usize, &Given) -> io::Result<()>,
+) -> Result<Start, Failure> {
+    let given = |number| Given {
+        number,
+        life: life.clone(),
+    };
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            make(path, 1).map_err(Failure::Write)?;
-            return Ok(1);
+            make(path, &given(1)).map_err(Failure::Write)?;
+            return Ok(written(1));
         }
         Err(error) => return Err(Failure::Read(error)),
     };
-    if let Some(slots) = slots(&bytes) {
-        let newest = slots.iter().flatten().max().ok_or(Failure::Damaged)?;
-        let next = newest.saturating_add(1);
-        let into = usize::from(slots[0] == Some(*newest));
-        overwrite(path, into, next).map_err(Failure::Write)?;
-        return Ok(next);
+    let Some(slots) = slots(&bytes) else {
+        // As an operator writes it: the next one is exactly what was meant.
+        let text = std::str::from_utf8(&bytes).map_err(|_| Failure::Damaged)?;
+        let before: u64 = text.trim().parse().map_err(|_| Failure::Damaged)?;
+        let number = before.saturating_add(1);
+        make(path, &given(number)).map_err(Failure::Write)?;
+        return Ok(written(number));
+    };
+    let newest = slots.iter().flatten().max().ok_or(Failure::Damaged)?;
+    let same_life = life.is_some() && newest.life == life;
+    let remembered = fs::read(memory).ok().and_then(|bytes| parse(&bytes));
+    let remembered = remembered.filter(|_| same_life).filter(|kept| kept.life == life);
+    let highest = remembered.map_or(newest.number, |kept| kept.number.max(newest.number));
+    let step = if same_life || newest.life.is_none() { 1 } else { RESERVE };
+    let number = highest.saturating_add(step);
+    let into = usize::from(slots[0].as_ref() == Some(newest));
+    let Err(error) = overwrite(path, into, &given(number)) else {
+        // From here on the disk knows more than the memory.
+        drop(fs::remove_file(memory));
+        return Ok(written(number));
+    };
+    // The numbers that are left out are those after what this start of the host wrote; of an earlier one it is not known how many were used.
+    if !same_life || number >= newest.number.saturating_add(RESERVE) {
+        return Err(Failure::Write(error));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| Failure::Damaged)?;
-    let before: u64 = text.trim().parse().map_err(|_| Failure::Damaged)?;
-    let next = before.saturating_add(1);
-    make(path, next).map_err(Failure::Write)?;
-    Ok(next)
+    let remember = || {
+        memory.parent().map_or(Ok(()), |above| files::make_dir(above, 0o700))?;
+        files::write_durably(memory, &slot(&given(number)), 0o600)
+    };
+    match remember() {
+        Ok(()) => Ok(Start {
+            number,
+            unwritten: Some(error),
+        }),
+        Err(_) => Err(Failure::Write(error)),
+    }
+}
+
+fn written(number: u64) -> Start {
+    Start {
+        number,
+        unwritten: None,
+    }
+}
+
+/// Which start of the host this is; of a container, which start of that: what is kept in memory is gone with it.
+fn life() -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let first = fs::read_to_string("/proc/1/stat").ok()?;
+    // proc_pid_stat(5), field 22: when it was started. The name may have spaces and parentheses; what follows the last of those has none.
+    let started: u64 = first.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()?;
+    Some(format!("{}/{started}", boot.trim()))
 }
 
 /// What a slot holds: a line, then spaces to its end.
-fn slot(number: u64) -> Vec<u8> {
-    let text = format!("incarnation {number:020}");
+fn slot(given: &Given) -> Vec<u8> {
+    let mut text = format!("incarnation {:020}", given.number);
+    if let Some(life) = &given.life {
+        text = format!("{text} {life}");
+    }
     let sum = blake3::hash(text.as_bytes()).to_hex();
     let mut bytes = format!("{text} {}\n", &sum[..16]).into_bytes();
     bytes.resize(SLOT, b' ');
@@ -64,7 +144,7 @@ fn slot(number: u64) -> Vec<u8> {
 }
 
 /// The numbers of both slots; `None` for one that was cut off in the writing. No slots at all in a file of another length.
-fn slots(bytes: &[u8]) -> Option<[Option<u64>; 2]> {
+fn slots(bytes: &[u8]) -> Option<[Option<Given>; 2]> {
     if bytes.len() != 2 * SLOT {
         return None;
     }
@@ -72,18 +152,28 @@ fn slots(bytes: &[u8]) -> Option<[Option<u64>; 2]> {
     Some([parse(first), parse(second)])
 }
 
-fn parse(bytes: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(bytes.get(..32)?).ok()?;
-    let number = text.strip_prefix("incarnation ")?.parse().ok()?;
-    (slot(number) == bytes).then_some(number)
+fn parse(bytes: &[u8]) -> Option<Given> {
+    let line = bytes.split(|byte| *byte == b'\n').next()?;
+    let text = std::str::from_utf8(line).ok()?.strip_prefix("incarnation ")?;
+    let parts: Vec<&str> = text.split(' ').collect();
+    let (number, life) = match parts.as_slice() {
+        [number, _sum] => (number, None),
+        [number, life, _sum] => (number, Some((*life).to_owned())),
+        _ => return None,
+    };
+    let given = Given {
+        number: number.parse().ok()?,
+        life,
+    };
+    (slot(&given) == bytes).then_some(given)
 }
 
-fn make(path: &Path, number: u64) -> io::Result<()> {
-    files::write_durably(path, &[slot(number), slot(number)].concat(), 0o600)
+fn make(path: &Path, given: &Given) -> io::Result<()> {
+    files::write_durably(path, &[slot(given), slot(given)].concat(), 0o600)
 }
 
-fn overwrite(path: &Path, into: usize, number: u64) -> io::Result<()> {
+fn overwrite(path: &Path, into: usize, given: &Given) -> io::Result<()> {
     let file = File::options().write(true).open(path)?;
-    file.write_all_at(&slot(number), (into * SLOT) as u64)?;
+    file.write_all_at(&slot(given), (into * SLOT) as u64)?;
     file.sync_data()
 }
