@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -133,17 +134,18 @@ pub(crate) fn run(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Res
 
 async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<(), BootError> {
     let identity = Identity::start(&config.data_dir)?;
-    files::mend(&config.data_dir, &modes::mode_of);
     let tls = config
         .tls
         .then(|| Tls::load(&config.data_dir, identity.id))
         .transpose()?;
+    // From here on nothing is reached by the directory's name, which may be another's.
+    identity.enter(&config.data_dir)?;
     let (listener, datagrams) = sockets(config.listen).await?;
     let address = listener
         .local_addr()
         .map_err(|error| BootError::System("tell the address", error))?;
     let policy = Policy::new(&config.work_user, &config.users.0);
-    let prefix = Prefix::new(identity.id, &config.data_dir);
+    let prefix = Prefix::new(identity.id, Path::new("."));
     let prefix = prefix.map_err(|error| BootError::System("look at the data_dir", error))?;
     let (facts, means) = facts(&config, &identity, prefix.clone(), address, &policy)?;
     let clock = Clock::default();
@@ -153,12 +155,16 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
     let (coordinators, incarnation) = (config.coordinators.0.clone(), identity.incarnation);
     tracing::info!(id = %identity.id, name = facts.name, incarnation, %address, ?coordinators, "starting");
     let (sender, inputs) = mpsc::channel(driver::INPUTS);
-    let directory = instance::prepare(config.data_dir.join("instances"), &policy)
-        .map_err(|error| BootError::System("make the directory of instances", error))?;
     let place = Place {
-        instances: directory,
+        instances: PathBuf::from("instances"),
         prefix,
     };
+    let mode = instance::mode_of_instances(&place.instances, means.uncontained.is_none());
+    files::mend(Path::new("."), &|path, is_directory| {
+        modes::mode_of(path, is_directory, mode)
+    });
+    instance::prepare(&place.instances, mode, &policy)
+        .map_err(|error| BootError::System("make the directory of instances", error))?;
     let (instances, found) = Instances::find(
         place,
         facts.name.clone(),
@@ -234,7 +240,7 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
         clock,
         id: identity.id,
         sampler: Sampler::new(),
-        touched: config.data_dir.join("disk-check"),
+        touched: PathBuf::from("disk-check"),
         cluster,
         metrics,
         ready,

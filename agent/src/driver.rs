@@ -325,6 +325,7 @@ impl Driver {
         let (path, sender) = (self.touched.clone(), self.sender.clone());
         tokio::task::spawn_blocking(move || {
             let write = || -> std::io::Result<()> {
+                files::make_way(&path)?;
                 let mut file = files::create(&path, 0o600)?;
                 file.write_all(b"written every 3 s, to see whether the disk takes it\n")?;
                 file.sync_data()

@@ -142,7 +142,8 @@ impl Tls {
             return Err(TlsFailure::Another { path, named, node });
         }
         Ok(Tls {
-            data_dir: data_dir.to_owned(),
+            // Renewed ones are written in the directory that this process is in by then, whatever its name.
+            data_dir: PathBuf::new(),
             keys: Keys::new(&credentials)?,
             trust: Trust::new(credentials.principal.cluster, &credentials.roots)?,
             credentials: Arc::new(Mutex::new(credentials)),

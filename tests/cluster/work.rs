@@ -1,10 +1,12 @@
 //! Work: real programs, real kills.
 
+mod checks;
 mod commands;
 mod contained;
 pub mod disks;
 mod limits;
 mod loud;
+mod moved;
 mod programs;
 mod rights;
 mod running;
@@ -166,6 +168,15 @@ impl Site {
             .iter()
             .find(|node| node.name == name)
             .map_or(0, |node| node.session)
+    }
+
+    /// How often a node's agent was started. One that was started often flaps, and is heard all the same.
+    async fn incarnation(&self, name: &str) -> u64 {
+        let nodes = self.cluster.snapshot().await.nodes;
+        nodes
+            .iter()
+            .find(|node| node.name == name)
+            .map_or(0, |node| node.incarnation)
     }
 
     /// Processes of a node's instances: their supervisors, and what those started.

@@ -1,15 +1,25 @@
 //! What becomes of an instance whose supervisor ended without having said so.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::sleep};
 use wyneos_core::workload::{Phase, Status};
 use wyneos_shell::clock::Clock;
 
-use super::{Home, Kept, cgroup::Group, conversation::Attendance, processes, stuck::Waits};
+use super::{
+    Home, Kept,
+    cgroup::Group,
+    conversation::Attendance,
+    premises::original,
+    processes::{self, Mark},
+    stuck::Waits,
+};
 
 /// Looks at all processes of the host that go on at once: many instances may be left by a host that was restarted.
 pub(super) const LOOKS: usize = 2;
+
+/// Between two looks whether the original of a copy goes on.
+const COPIED: Duration = Duration::from_secs(1);
 
 /// Attempts to remove a control group in which nothing is left.
 const TRIES: u32 = 8;
@@ -46,6 +56,20 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         if attendance.welcomed.wait_for(|welcomed| *welcomed).await.is_err() {
             return;
         }
+    }
+    let mut told = None;
+    while let Some(original) = original(&attendance.home) {
+        // What is written here may be what that one runs; nothing of it is this agent's to end.
+        if told.replace(original) != Some(original) {
+            let pid = original.pid();
+            let what = format!(
+                "this directory is a copy of one whose supervisor (pid {pid}) goes on: the instance has not ended before that has; start the agent \
+                 where that directory is, or end the process"
+            );
+            tracing::error!(instance = %attendance.id, "{what}");
+            attendance.say(stopping(what)).await;
+        }
+        sleep(COPIED).await;
     }
     let (mut waits, mut empty) = (Waits::new(), 0);
     loop {
@@ -94,7 +118,7 @@ async fn look(looks: &Arc<Semaphore>, home: Home, group: Option<Group>) -> (Vec<
         let mut left = end_namespaces(&home);
         // Then what may start others as fast as they are killed.
         left.extend(group.as_ref().map(Group::kill).unwrap_or_default());
-        let marked = processes::marked(&home);
+        let marked = processes::marked(&Mark::of(&home));
         processes::kill(&marked);
         left.extend(marked);
         left.sort_unstable();

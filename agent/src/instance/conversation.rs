@@ -25,7 +25,7 @@ use super::{
     bury::bury,
     cgroup::Group,
     guard::{guard, insist},
-    premises::{Holder, Incumbent, holder},
+    premises::{Holder, Incumbent, holder, holder_by_process},
     stuck,
 };
 use crate::driver::ToAgent;
@@ -92,13 +92,15 @@ impl Seen {
         *self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The process that has an instance's directory: by its lock, or because it answered once and lives.
-    pub(super) fn holder(&self, home: &Home) -> io::Result<Holder> {
+    /// The process that has an instance's directory: by its lock, or because it answered once and lives. Where the lock cannot be looked at, for the
+    /// reason that is returned, the processes of this host say.
+    pub(super) fn holder(&self, home: &Home) -> (Holder, Option<io::Error>) {
         let alive = self.process().filter(|process| process.lives());
-        match (holder(home)?, alive) {
-            (Holder::Supervisor(named), alive) => Ok(Holder::Supervisor(named.or(alive))),
-            (_, Some(alive)) => Ok(Holder::Supervisor(Some(alive))),
-            (without, None) => Ok(without),
+        match (holder(home), alive) {
+            (Ok(Holder::Supervisor(named)), alive) => (Holder::Supervisor(named.or(alive)), None),
+            (looked, Some(alive)) => (Holder::Supervisor(Some(alive)), looked.err()),
+            (Ok(without), None) => (without, None),
+            (Err(error), None) => (holder_by_process(home), Some(error)),
         }
     }
 }
@@ -170,16 +172,27 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
             _ => Duration::ZERO,
         };
         let waited = outage.began.elapsed();
-        match seen.holder(&attendance.home) {
-            Ok(Holder::Nobody) if waited >= patience => {
+        let (mut holder, blind) = seen.holder(&attendance.home);
+        let patience = match (&holder, &blind) {
+            (Holder::Unknown, _) | (_, Some(_)) => patience.max(LOCKLESS),
+            _ => patience,
+        };
+        let nobody = matches!(holder, Holder::Nobody | Holder::Unknown);
+        if nobody && waited >= patience && blind.is_none() {
+            // Whatever became of its lock: what it runs has not ended while it is there.
+            holder = holder_by_process(&attendance.home);
+        }
+        let blind = blind.map(|error| format!("its lock cannot be looked at: {error}"));
+        match holder {
+            Holder::Nobody | Holder::Unknown if waited >= patience => {
+                let removed = || (!attendance.home.0.exists()).then(|| "its directory was removed".to_owned());
+                let gone = || blind.map(|blind| format!("{blind}; no process of this host is its supervisor"));
+                let why = why.or_else(removed).or_else(gone);
                 return over(attendance, why).await;
             }
-            Ok(Holder::Unknown) if waited >= patience.max(LOCKLESS) => {
-                let why = why.or_else(|| (!attendance.home.0.exists()).then(|| "its directory was removed".to_owned()));
-                return over(attendance, why).await;
-            }
-            Ok(Holder::Nobody | Holder::Unknown) => {}
-            Ok(Holder::Supervisor(process)) => {
+            Holder::Nobody | Holder::Unknown => {}
+            Holder::Supervisor(process) => {
+                let failure = blind.map_or(failure.clone(), |blind| format!("{failure}; {blind}"));
                 let before = last.clone().or(match kept {
                     Kept::Read(status) => Some(status),
                     _ => None,
@@ -194,11 +207,6 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
                 )
                 .await;
             }
-            Err(error) if !outage.told && waited >= TOLD_AFTER => {
-                outage.told = true;
-                tracing::error!(instance = %attendance.id, %error, "its supervisor cannot be reached, and its lock cannot be looked at");
-            }
-            Err(_) => {}
         }
         outage.wait().await;
     }

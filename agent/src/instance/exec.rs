@@ -5,20 +5,32 @@ use std::{
     fs::File,
     io::{self, Write},
     os::unix::process::CommandExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
 use clap::Args;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal, setsid};
 
-use super::{Home, Order, PATH, namespace, processes, user::Identity, with_ports};
+use super::{
+    Order, PATH,
+    held::{Held, Place},
+    namespace, processes, tag,
+    user::Identity,
+    with_ports,
+};
 
 /// Command line of the step between.
 #[derive(Args)]
 pub(crate) struct Exec {
     /// The instance's directory.
     directory: PathBuf,
+    /// Which directory that is, as DEVICE:NUMBER: one that has its name by now is another's.
+    #[arg(long)]
+    place: Option<Place>,
+    /// The run of a check, as whatever it starts finds it in its environment.
+    #[arg(long)]
+    run: Option<String>,
     /// The process whose end is to be this one's, too: where there are no namespaces, and for checks.
     #[arg(long)]
     parent: Option<i32>,
@@ -50,13 +62,14 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
     let null = File::open("/dev/null").map_err(cannot("open /dev/null"))?;
     rustix::stdio::dup2_stdin(&null).map_err(|error| cannot("close standard input")(error.into()))?;
     setsid().map_err(|error| cannot("begin a session")(error.into()))?;
-    let home = Home(args.directory.clone());
-    let order = home.read_order().map_err(cannot("read its order"))?;
+    let open = || Held::open(&args.directory, args.place).map_err(|error| error.to_string());
+    let mut held = open()?;
+    let order = held.home().read_order().map_err(cannot("read its order"))?;
     let spec = &order.assigned.spec;
     // Before it joins the group: what the host's name service takes is not the instance's.
     let user = match args.program.is_empty() {
-        true => Identity::of_program(&home, &spec.user)?,
-        false => Identity::of_check(&home, &spec.user)?,
+        true => Identity::of_program(&held, &spec.user)?,
+        false => Identity::of_check(&held, &spec.user)?,
     };
     if let Some(group) = &order.group {
         // Before the change of the user, who may not.
@@ -65,13 +78,21 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
     if let Some(init) = args.init {
         // Behind the control group, whose files may not be there.
         namespace::join_mounts(init).map_err(cannot("join its mount namespace"))?;
+        // What was held is the host's: its way up leads past what the instance is not to see.
+        held = open()?;
     }
     if args.program.is_empty() {
-        user.own(&home.work())?;
+        user.own(&held.home().work())?;
     }
+    let work = Place::at(&held.home().work()).map_err(cannot("find its directory"))?;
     user.become_it()?;
     match spec.directory.as_str() {
-        "" => user.enter(&home.work())?,
+        "" => {
+            user.enter(&held.name().join("work"))?;
+            if Place::at(Path::new(".")).ok() != Some(work) {
+                return Err("its directory was moved as it was to be started in it".to_owned());
+            }
+        }
         directory => user.enter(&PathBuf::from(directory))?,
     }
     if let Some(parent) = args.parent {
@@ -84,7 +105,7 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
     }
     // What the program makes is as it is after a login, however strict this process is about its own files.
     wyneos_shell::files::set_umask(0o022);
-    let mut command = program(&home, &order, &args.program);
+    let mut command = program(&held, &order, args);
     let error = command.exec();
     let shown = command.get_program().to_string_lossy().into_owned();
     Err(match error.kind() {
@@ -97,10 +118,10 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
     })
 }
 
-fn program(home: &Home, order: &Order, instead: &[OsString]) -> Command {
+fn program(held: &Held, order: &Order, args: &Exec) -> Command {
     let spec = &order.assigned.spec;
     let filled = |text: &str| with_ports(text, &spec.ports, &order.ports);
-    let mut command = match instead {
+    let mut command = match args.program.as_slice() {
         [] => {
             let mut command = Command::new(filled(&spec.command));
             command.args(spec.args.iter().map(|arg| filled(arg)));
@@ -124,7 +145,11 @@ fn program(home: &Home, order: &Order, instead: &[OsString]) -> Command {
         .env("WYNEOS_NODE", &order.node)
         // Of two instances the later one has the higher: what a singleton writes to can refuse the older.
         .env("WYNEOS_FENCE", id.0.to_string())
-        .env(processes::MARK, &home.0);
+        .env(processes::DIRECTORY, held.name())
+        .env(processes::PLACE, held.place().to_string());
+    if let Some(run) = &args.run {
+        command.env(tag::CHECK, run);
+    }
     for (name, port) in spec.ports.iter().zip(&order.ports) {
         command.env(format!("PORT_{name}"), port.to_string());
     }

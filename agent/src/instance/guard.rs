@@ -75,10 +75,9 @@ async fn ask(home: &Home, seen: &Seen) -> io::Result<()> {
 
 /// Kills the process that has an instance's directory.
 fn end(id: AssignmentId, home: &Home, seen: &Seen) {
-    let killed = match seen.holder(home) {
-        Ok(Holder::Supervisor(Some(process))) => process.kill(),
-        Ok(_) => Err(io::ErrorKind::NotFound.into()),
-        Err(error) => Err(error),
+    let killed = match seen.holder(home).0 {
+        Holder::Supervisor(Some(process)) => process.kill(),
+        _ => Err(io::ErrorKind::NotFound.into()),
     };
     match killed {
         Ok(()) => {

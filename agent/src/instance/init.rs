@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     os::{fd::OwnedFd, unix::net::UnixStream as Pair},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -20,31 +20,41 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{conceal::conceal, namespace::READY};
+use super::{
+    conceal::{conceal, conceal_nothing},
+    held::Place,
+    namespace::READY,
+};
 
 /// Command line of a first process.
 #[derive(Args)]
 pub(crate) struct Init {
     /// The instance's directory.
     directory: PathBuf,
+    /// Which directory that is, as DEVICE:NUMBER: one that has its name by now is another's.
+    #[arg(long)]
+    place: Option<Place>,
+    /// There is no instance: what this host can do is tried.
+    #[arg(long)]
+    trial: bool,
 }
 
 /// Runs until standard input is closed.
 pub(crate) fn init(args: &Init) -> ExitCode {
     let result = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
         .map_err(io::Error::from)
-        .and_then(|told| stay(told, &args.directory));
+        .and_then(|told| stay(told, args));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn stay(told: OwnedFd, directory: &Path) -> io::Result<()> {
+fn stay(told: OwnedFd, args: &Init) -> io::Result<()> {
     let mut told = Pair::from(told);
     // It never changes its user, so that the kernel keeps this for it.
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    match prepare(directory) {
+    match prepare(args) {
         Ok(()) => told.write_all(READY)?,
         Err(reason) => return told.write_all(reason.as_bytes()),
     }
@@ -53,7 +63,7 @@ fn stay(told: OwnedFd, directory: &Path) -> io::Result<()> {
     runtime.block_on(reap(told))
 }
 
-fn prepare(directory: &Path) -> Result<(), String> {
+fn prepare(args: &Init) -> Result<(), String> {
     let failed = |what: &'static str| move |error: io::Error| format!("cannot {what}: {error}");
     let null = File::open("/dev/null").map_err(failed("open /dev/null"))?;
     rustix::stdio::dup2_stdin(&null).map_err(|error| failed("close standard input")(error.into()))?;
@@ -64,7 +74,13 @@ fn prepare(directory: &Path) -> Result<(), String> {
     // What the host mounts later is seen inside; what is mounted inside is not seen by the host.
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(|error| failed("keep its mounts to itself")(error.into()))?;
-    conceal(directory).map_err(failed("hide the directories of other instances"))?;
+    let concealed = match args.trial {
+        true => conceal_nothing(),
+        false => conceal(&args.directory, args.place),
+    };
+    concealed.map_err(failed("hide the directories of other instances"))?;
+    // What is covered by now is not to be kept by way of where this began.
+    std::env::set_current_dir("/").map_err(failed("enter /"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "/proc", "proc", flags, None).map_err(|error| failed("mount its own /proc")(error.into()))?;
     // Numbers begin where the host's are, and not with 2 in each life: a file that an earlier life left with a number in it would often name a

@@ -30,6 +30,7 @@ use super::{
     cgroup,
     conversation::{Attendance, Wanted, attend},
     found::{Left, Look, id_of, look},
+    held::Place as DirectoryPlace,
     logs, own_binary,
 };
 
@@ -116,7 +117,7 @@ struct Waiting {
 
 /// What names an agent's own: its place on the disk and in the hierarchies of groups.
 pub(crate) struct Place {
-    /// Where instances have their directories; made if it is not there.
+    /// Where instances have their directories; in the directory that this process is in, whatever its name.
     pub(crate) instances: PathBuf,
     /// What the names of their groups begin with.
     pub(crate) prefix: Prefix,
@@ -138,8 +139,6 @@ impl Instances {
             instances: directory,
             prefix,
         } = place;
-        // Supervisors outlive this agent, and wherever it was started from.
-        let directory = fs::canonicalize(directory)?;
         // Agents that share a host do not all begin with the same.
         let range = u32::from(*ports.0.end() - *ports.0.start()) + 1;
         let offset = std::process::id().wrapping_mul(7_919) % range;
@@ -391,12 +390,16 @@ fn write_order(home: &Home, order: &Order) -> io::Result<()> {
     Ok(())
 }
 
-/// Starts the supervisor of what is written down.
+/// Starts the supervisor of what is written down. It gets the directory's present name, and which one it is: another one that has the name a moment later
+/// is not taken for it.
 fn start(home: &Home) -> io::Result<()> {
     let log = files::create(&home.supervisor_log(), 0o600)?;
+    let (name, place) = (fs::canonicalize(&home.0)?, DirectoryPlace::at(&home.0)?);
     let mut child = Command::new(own_binary())
         .arg("supervise")
-        .arg(&home.0)
+        .arg(name)
+        .arg("--place")
+        .arg(place.to_string())
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -10,6 +10,7 @@ mod deadline;
 mod exec;
 mod found;
 mod guard;
+mod held;
 mod init;
 mod logs;
 mod manager;
@@ -21,6 +22,7 @@ mod record;
 mod runner;
 mod stuck;
 mod supervise;
+mod tag;
 #[cfg(test)]
 mod tests;
 mod user;
@@ -45,7 +47,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub(crate) use supervise::{Supervise, supervise};
-pub(crate) use user::{Policy, prepare};
+pub(crate) use user::{Policy, mode_of_instances, prepare};
 use wyneos_core::{
     time::Time,
     workload::{Assigned, AssignmentId, Status},
@@ -99,10 +101,16 @@ impl Home {
         Home(instances.join(id.to_string()))
     }
 
-    /// Makes the directories, of which the instance's user passes through the first and reaches [`Home::work`] alone.
+    /// Makes the directories, of which the instance's user passes through the first and reaches [`Home::work`] alone. What is above them is there:
+    /// nothing is made in the place of a `data_dir` that has been moved.
     fn make(&self) -> io::Result<()> {
-        files::make_dir(&self.0, 0o711)?;
-        files::make_dir(&self.logs(), 0o700)
+        files::make_dir_in(&self.0, 0o711)?;
+        self.make_logs()
+    }
+
+    /// Makes the directory of what its programs write.
+    fn make_logs(&self) -> io::Result<()> {
+        files::make_dir_in(&self.logs(), 0o700)
     }
 
     fn order(&self) -> PathBuf {

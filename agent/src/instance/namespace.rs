@@ -8,10 +8,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    os::{
-        fd::OwnedFd,
-        unix::{fs::MetadataExt, net::UnixStream},
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -21,7 +18,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal, waitpid};
 use serde::{Deserialize, Serialize};
 
-use super::{own_binary, program::pid_of};
+use super::{held::Place, own_binary, program::pid_of};
 
 /// How long the first process may take to prepare itself: some milliseconds, but for a host under load.
 const PREPARING: Duration = Duration::from_secs(10);
@@ -41,19 +38,19 @@ pub(super) struct Namespace {
 }
 
 impl Namespace {
-    /// Makes namespaces with their first process. `directory` names the instance to people who look at the process.
+    /// Makes namespaces with their first process, which sees of all instances that of `directory` alone; `None` is a trial.
     ///
     /// # Errors
     /// When this process may not make namespaces, or the first process cannot prepare them; the error says what could not be done.
-    pub(super) fn make(directory: &Path) -> io::Result<Namespace> {
+    pub(super) fn make(directory: Option<(&Path, Place)>) -> io::Result<Namespace> {
         let (ours, theirs) = UnixStream::pair()?;
         let mut command = Command::new(own_binary());
-        command
-            .arg("init")
-            .arg(directory)
-            .env_clear()
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null());
+        command.arg("init");
+        match directory {
+            Some((name, place)) => command.arg(name).arg("--place").arg(place.to_string()),
+            None => command.args(["trial", "--trial"]),
+        };
+        command.env_clear().stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
         let enter = || unshare(CloneFlags::CLONE_NEWPID).map_err(|error| cannot("make a PID namespace", error.into()));
         let child = spawn_inside(enter, &mut command);
         // It holds the other end of the pair.
@@ -107,7 +104,7 @@ impl Namespace {
 /// # Errors
 /// Why this process cannot contain what it runs, for people.
 pub(crate) fn probe() -> Result<(), String> {
-    let made = Namespace::make(Path::new("trial")).and_then(|namespace| {
+    let made = Namespace::make(None).and_then(|namespace| {
         let tried = namespace.spawn(Command::new(own_binary()).arg("--version").stdout(Stdio::null()));
         let tried = tried.and_then(|mut child| child.wait());
         end_child(namespace.init);
@@ -154,12 +151,7 @@ pub(super) struct First {
     boot: String,
     /// The instance's directory, by its device and number: in a copy of it, the process is another one's.
     #[serde(default)]
-    place: (u64, u64),
-}
-
-fn place(directory: &Path) -> io::Result<(u64, u64)> {
-    let found = fs::metadata(directory)?;
-    Ok((found.dev(), found.ino()))
+    place: Place,
 }
 
 impl First {
@@ -171,13 +163,13 @@ impl First {
             pid,
             started,
             boot: boot()?,
-            place: place(directory)?,
+            place: Place::at(directory)?,
         })
     }
 
     /// True where the file that says so was written in this very directory.
     pub(super) fn is_of(&self, directory: &Path) -> bool {
-        place(directory).is_ok_and(|place| place == self.place)
+        Place::at(directory).is_ok_and(|place| place == self.place)
     }
 
     /// Its number.

@@ -5,11 +5,12 @@
 //! made since is never mistaken for its own.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File, Metadata},
     io::{self, ErrorKind, Write},
-    os::{
-        fd::AsRawFd,
-        unix::fs::{FileExt, MetadataExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileExt, MetadataExt},
     },
     path::{Path, PathBuf},
     time::Duration,
@@ -19,7 +20,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::{net::UnixListener, time::sleep};
 use wyneos_shell::files;
 
-use super::{Home, Order, flock_now};
+use super::{
+    Home, Order, flock_now,
+    held::{Above, Held, Place, by_descriptor},
+    processes,
+};
 
 #[cfg(test)]
 mod tests;
@@ -104,11 +109,15 @@ pub(super) enum Holder {
 
 /// Who has an instance's directory. Only looks: no file is made.
 pub(super) fn holder(home: &Home) -> io::Result<Holder> {
-    let lock = match File::options().read(true).write(true).open(home.lock()) {
+    let lock = match open_lock(home) {
         Ok(lock) => lock,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Holder::Unknown),
         Err(error) => return Err(error),
     };
+    if !lock.metadata()?.is_file() {
+        // It is being replaced; a directory in its place can be locked by anybody.
+        return Err(io::Error::other("the lock is no file"));
+    }
     if flock_now(&lock)? {
         return Ok(Holder::Nobody);
     }
@@ -131,6 +140,62 @@ fn listed(lock: &Metadata) -> Option<Incumbent> {
         (kind == "FLOCK" && of == file).then(|| pid.parse().ok())?
     });
     Incumbent::of(holder?)
+}
+
+/// Opens a lock for looking at it. A file system that takes no writes, or not to this file, has locks as well, of files that are read; others (NFS) have
+/// none of those.
+fn open_lock(home: &Home) -> io::Result<File> {
+    let read = || File::options().read(true).clone();
+    let written = read().write(true).open(home.lock());
+    written.or_else(|error| match error.kind() {
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => read().open(home.lock()),
+        _ => Err(error),
+    })
+}
+
+/// Who has an instance's directory, by the processes of this host: where its lock cannot be looked at, and before anything is done that would be wrong if there
+/// were a supervisor. A supervisor says in its command line that it is one, and holds the directory open.
+pub(super) fn holder_by_process(home: &Home) -> Holder {
+    let supervisors = processes::all().into_iter().filter_map(|(pid, _)| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let mut parts = command.split(|byte| *byte == 0).skip(1);
+        let is_one = parts.next()? == b"supervise";
+        is_one.then(|| Some((pid, PathBuf::from(OsStr::from_bytes(parts.next()?)))))?
+    });
+    match Place::at(&home.0) {
+        Ok(place) => {
+            let mut holding = supervisors.filter(|(pid, _)| holds(*pid, place));
+            match holding.next() {
+                Some((pid, _)) => Holder::Supervisor(Incumbent::of(pid)),
+                None => Holder::Nobody,
+            }
+        }
+        // One whose directory is gone ends by itself.
+        Err(error) if error.kind() == ErrorKind::NotFound => Holder::Nobody,
+        // Which directory it is cannot be told: it may be another agent's of the same name, and is nobody's to kill.
+        Err(_) => {
+            let mut named = supervisors.filter(|(_, path)| path.file_name() == home.0.file_name());
+            named.next().map_or(Holder::Nobody, |_| Holder::Supervisor(None))
+        }
+    }
+}
+
+/// Whether a process holds a directory open.
+fn holds(pid: i32, place: Place) -> bool {
+    let held = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    held.into_iter()
+        .any(|entry| Place::at(&entry.path()).is_ok_and(|held| held == place))
+}
+
+/// The supervisor of the instance of which this directory is a copy, by the lock that was copied with it: it lives, and holds another directory. What it runs may
+/// be what is written here, and has not ended with anything that is known of this directory.
+pub(super) fn original(home: &Home) -> Option<Incumbent> {
+    let text = fs::read_to_string(home.lock()).ok()?;
+    let holder = Incumbent::parse(&text).filter(|one| one.lives())?;
+    let command = fs::read(format!("/proc/{}/cmdline", holder.pid())).ok()?;
+    let supervises = command.split(|byte| *byte == 0).nth(1) == Some(b"supervise");
+    let place = Place::at(&home.0).ok()?;
+    (supervises && !holds(holder.pid(), place)).then_some(holder)
 }
 
 fn same(one: &Metadata, other: &Metadata) -> bool {
@@ -157,8 +222,10 @@ impl Lost {
 
 /// What a supervisor holds.
 pub(super) struct Premises {
-    home: Home,
     directory: File,
+    place: Place,
+    /// The directory of all instances, and this one's name there.
+    above: Above,
     lock: File,
     socket: Metadata,
     /// Files that are its own to write, as they were when it wrote them last.
@@ -167,10 +234,10 @@ pub(super) struct Premises {
 }
 
 impl Premises {
-    /// Takes the directory, and makes the socket. `None` when another supervisor has it.
-    pub(super) async fn take(home: Home) -> io::Result<Option<(Premises, UnixListener)>> {
-        let directory = File::open(&home.0)?;
-        let within = within(&directory);
+    /// Takes the directory that was opened, and makes the socket. `None` when another supervisor has it.
+    pub(super) async fn take(held: Held) -> io::Result<Option<(Premises, UnixListener)>> {
+        let (above, place) = (held.above()?, held.place());
+        let within = held.home();
         let mut tries = TRIES;
         let lock = loop {
             match take_lock(&within)? {
@@ -182,8 +249,9 @@ impl Premises {
         };
         let (listener, socket) = bind(&within)?;
         let premises = Premises {
-            home,
-            directory,
+            directory: held.into_directory(),
+            place,
+            above,
             lock,
             socket,
             order: (Vec::new(), None),
@@ -194,7 +262,7 @@ impl Premises {
 
     /// The directory by way of the one that is held open: whatever has its name.
     pub(super) fn within(&self) -> Home {
-        within(&self.directory)
+        Home(by_descriptor(&self.directory))
     }
 
     /// The order that the supervisor goes by: its file is written again when it is not what it was.
@@ -203,12 +271,25 @@ impl Premises {
         Ok(())
     }
 
-    /// True while no other directory has this one's name: what is named by it (marks, control groups) belongs to this instance.
+    /// Which directory it is.
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The name that the directory has now.
+    ///
+    /// # Errors
+    /// It has none, or not beside the other instances: nothing is to be started in it.
+    pub(super) fn name(&self) -> io::Result<PathBuf> {
+        self.above.name_of(self.place)
+    }
+
+    /// True while no other directory is among those of all instances by this one's name: what is named by that (control groups) belongs to this
+    /// instance.
     pub(super) fn has_its_name(&self) -> bool {
-        match (fs::metadata(&self.home.0), self.directory.metadata()) {
-            (Ok(named), Ok(held)) => same(&named, &held),
-            (Err(error), _) => error.kind() == ErrorKind::NotFound,
-            (_, Err(_)) => false,
+        match self.above.own_place() {
+            Ok(place) => place == self.place,
+            Err(error) => error.kind() == ErrorKind::NotFound,
         }
     }
 
@@ -292,11 +373,6 @@ fn said(note: &impl Fn(&str), what: &str, made: io::Result<()>) -> bool {
         Err(error) => note(&format!("{what}, and cannot be written again: {error}")),
     }
     made.is_ok()
-}
-
-/// A directory that is held open, by a path that is short enough for a socket's address.
-fn within(directory: &File) -> Home {
-    Home(PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())))
 }
 
 /// Takes a lock that nobody has, and says in it who did.

@@ -1,13 +1,20 @@
 //! Finding and ending the processes of an instance.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::Home;
+use super::{Home, held::Place};
+
+#[cfg(test)]
+mod tests;
 
 /// The processes of this host, and their parents.
-fn all() -> Vec<(i32, i32)> {
+pub(super) fn all() -> Vec<(i32, i32)> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -28,8 +35,15 @@ fn all() -> Vec<(i32, i32)> {
 
 /// Whether other threads of a process live on though its first one has ended: it shows as a zombie, and is none.
 fn has_threads(pid: i32) -> bool {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
-    threads.count() > 1
+    threads(pid).count() > 1
+}
+
+/// A process's threads, as `/proc` has them: of one whose first thread has ended the others tell.
+pub(super) fn threads(pid: i32) -> impl Iterator<Item = fs::DirEntry> {
+    fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
 }
 
 /// Everything that a process started, and what that started.
@@ -50,27 +64,58 @@ pub(super) fn descendants(of: i32) -> Vec<i32> {
     }
 }
 
-/// Names the instance's directory to whatever it starts: by that its processes are known, whatever they do. Ids of instances are those
-/// of a cluster, and a host may have several.
-pub(super) const MARK: &str = "WYNEOS_DIRECTORY";
+/// Names the instance's directory to whatever it starts.
+pub(super) const DIRECTORY: &str = "WYNEOS_DIRECTORY";
+
+/// Says to whatever an instance starts which directory that is. By this its processes are known, whatever they do: ids of instances are those of a
+/// cluster, of which a host may have several, and names change.
+pub(super) const PLACE: &str = "WYNEOS_PLACE";
+
+/// What processes of one instance carry in their environment.
+pub(super) struct Mark {
+    place: Option<String>,
+    /// The directory's name: for those that an earlier version started, which say nothing else, and where the directory is gone.
+    name: Option<String>,
+}
+
+impl Mark {
+    /// The mark of the instance in this directory.
+    pub(super) fn of(home: &Home) -> Mark {
+        let name = fs::canonicalize(&home.0).ok().or_else(|| {
+            let above = fs::canonicalize(home.0.parent()?).ok()?;
+            Some(above.join(home.0.file_name()?))
+        });
+        Mark::new(Place::at(&home.0).ok(), name)
+    }
+
+    /// The mark of a directory and, where it is its own, its name.
+    pub(super) fn new(place: Option<Place>, name: Option<PathBuf>) -> Mark {
+        Mark {
+            place: place.map(|place| format!("{PLACE}={place}")),
+            name: name.map(|name| format!("{DIRECTORY}={}", name.display())),
+        }
+    }
+
+    /// Whether an environment, as `/proc` shows it, has it.
+    fn is_in(&self, environment: &[u8]) -> bool {
+        let entries = || environment.split(|byte| *byte == 0);
+        let has = |mark: &Option<String>| {
+            mark.as_ref()
+                .is_some_and(|mark| entries().any(|entry| entry == mark.as_bytes()))
+        };
+        let says_place =
+            entries().any(|entry| entry.starts_with(PLACE.as_bytes()) && entry.get(PLACE.len()) == Some(&b'='));
+        match says_place && self.place.is_some() {
+            true => has(&self.place),
+            false => has(&self.name),
+        }
+    }
+}
 
 /// Processes that carry an instance's mark: what it started, and what left its session.
-pub(super) fn marked(home: &Home) -> Vec<i32> {
-    let mark = format!("{MARK}={}", home.0.display());
-    let is_in = |path: &Path| {
-        let environment = fs::read(path).unwrap_or_default();
-        environment
-            .split(|byte| *byte == 0)
-            .any(|entry| entry == mark.as_bytes())
-    };
-    // Of a process whose first thread has ended the others tell.
-    let carries = |(pid, _): &(i32, i32)| {
-        let threads = fs::read_dir(format!("/proc/{pid}/task"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        threads.into_iter().any(|thread| is_in(&thread.path().join("environ")))
-    };
+pub(super) fn marked(mark: &Mark) -> Vec<i32> {
+    let is_in = |path: &Path| mark.is_in(&fs::read(path).unwrap_or_default());
+    let carries = |(pid, _): &(i32, i32)| threads(*pid).any(|thread| is_in(&thread.path().join("environ")));
     all().into_iter().filter(carries).map(|(pid, _)| pid).collect()
 }
 

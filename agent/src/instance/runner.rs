@@ -13,7 +13,7 @@ use std::{
 use clap::Args;
 use rustix::process::{WaitOptions, WaitStatus, set_child_subreaper};
 
-use super::{namespace, own_binary, processes, program::pid_of};
+use super::{held::Place, namespace, own_binary, processes, program::pid_of};
 
 /// Between two looks at what is left: the first wait, which doubles, and the longest.
 const SOON: Duration = Duration::from_millis(1);
@@ -24,6 +24,12 @@ const LATER: Duration = Duration::from_secs(1);
 pub(crate) struct Check {
     /// The instance's directory.
     directory: PathBuf,
+    /// Which directory that is.
+    #[arg(long)]
+    place: Option<Place>,
+    /// What everything that the check starts finds in its environment.
+    #[arg(long)]
+    run: Option<String>,
     /// The first process of the instance's namespaces; without it, this runs where the supervisor does.
     #[arg(long)]
     init: Option<i32>,
@@ -55,6 +61,12 @@ fn run(args: &Check) -> io::Result<u8> {
     let mut command = Command::new(own_binary());
     command.arg("exec").arg(&args.directory);
     command.arg("--parent").arg(std::process::id().to_string());
+    if let Some(place) = args.place {
+        command.arg("--place").arg(place.to_string());
+    }
+    if let Some(run) = &args.run {
+        command.arg("--run").arg(run);
+    }
     command.arg("--").args(&args.program);
     let null = Stdio::null;
     let program = pid_of(&command.stdin(null()).stdout(null()).stderr(null()).spawn()?)?;

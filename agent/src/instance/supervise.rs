@@ -1,7 +1,7 @@
 //! The supervisor: a process of its own for one instance, which goes on when its agent ends and is found by the next one.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
     os::{fd::OwnedFd, unix::net::UnixStream as Pair},
     path::PathBuf,
@@ -24,18 +24,20 @@ use wyneos_core::{
 use wyneos_shell::clock::Clock;
 
 use super::{
-    Home, Order, Told,
+    Order, Told,
     attend::attend,
     boot_time, cgroup, checks,
     deadline::Deadline,
+    held::{Held, Place},
     logs,
     namespace::{First, Namespace},
     note, own_binary,
     premises::Premises,
-    processes,
+    processes::{self, Mark},
     program::{become_known, keep, pid_of},
     record,
     stuck::Waits,
+    tag::Tag,
     with_ports,
 };
 
@@ -48,6 +50,9 @@ const FAREWELL: Duration = Duration::from_millis(50);
 /// How long one whose agent went goes on, if it is not meant to outlive it.
 const ORPHANED: Duration = Duration::from_secs(5);
 
+/// Looks in a row that find nothing of a check: what starts others and ends may be missed by one.
+const SWEPT: u32 = 2;
+
 /// Facts that wait for the supervisor's logic at most.
 const INPUTS: usize = 64;
 
@@ -56,15 +61,21 @@ const INPUTS: usize = 64;
 pub(crate) struct Supervise {
     /// The instance's directory.
     directory: PathBuf,
+    /// Which directory that is, as DEVICE:NUMBER: one that has its name by now is another's.
+    #[arg(long)]
+    place: Option<Place>,
 }
 
 /// Runs a supervisor until its instance has ended for good.
 pub(crate) fn supervise(args: &Supervise) -> ExitCode {
-    let home = Home(args.directory.clone());
     // The agent waits for it no longer, and its terminal's signals are not for it.
     let _ = setsid();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime.and_then(|runtime| runtime.block_on(run(home)));
+    let result = Held::open(&args.directory, args.place).and_then(|held| {
+        // Nothing is reached from where its agent was.
+        std::env::set_current_dir("/")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(run(held))
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -83,10 +94,18 @@ pub(super) enum Happened {
     Cleared,
     /// An agent is there, or none any more.
     Attended(bool),
+    /// Nothing is left of a check whose runner was killed.
+    Swept(usize),
+}
+
+/// A check's program, in its runner.
+struct Checking {
+    check: usize,
+    waiting: oneshot::Sender<Exit>,
+    tag: Tag,
 }
 
 struct Process {
-    home: Home,
     order: Order,
     core: Supervisor,
     clock: Clock,
@@ -104,18 +123,23 @@ struct Process {
     starting: bool,
     /// How it ended meanwhile.
     early: Option<Exit>,
-    /// Runners of checks' programs, each with its check.
-    checking: HashMap<Pid, (usize, oneshot::Sender<Exit>)>,
+    /// Runners of checks' programs.
+    checking: HashMap<Pid, Checking>,
+    /// Checks of which something is left, and whose runners are not there any more.
+    left: BTreeSet<usize>,
+    /// Runs of checks so far.
+    runs: u64,
     /// Processes of its group that the kernel killed for want of memory before the present program.
     out_of_memory: u64,
     clearing: bool,
     premises: Premises,
 }
 
-async fn run(home: Home) -> io::Result<()> {
-    let Some((mut premises, listener)) = Premises::take(home.clone()).await? else {
+async fn run(held: Held) -> io::Result<()> {
+    let Some((mut premises, listener)) = Premises::take(held).await? else {
         return Err(io::Error::other("another supervisor has this instance"));
     };
+    let home = premises.within();
     set_child_subreaper(rustix::process::Pid::from_raw(1))?;
     let order = home.read_order()?;
     home.write_first(None)?;
@@ -134,7 +158,6 @@ async fn run(home: Home) -> io::Result<()> {
     let mut children = signal(SignalKind::child())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut process = Process {
-        home,
         order,
         core,
         clock,
@@ -147,6 +170,8 @@ async fn run(home: Home) -> io::Result<()> {
         starting: false,
         early: None,
         checking: HashMap::new(),
+        left: BTreeSet::new(),
+        runs: 0,
         out_of_memory: 0,
         clearing: false,
         premises,
@@ -172,6 +197,7 @@ async fn run(home: Home) -> io::Result<()> {
                     process.clearing = false;
                     process.core.handle(boot_time(), Input::Cleared);
                 }
+                Happened::Swept(check) => drop(process.left.remove(&check)),
                 Happened::Attended(true) => agents += 1,
                 Happened::Attended(false) => (agents, alone_since) = (agents.saturating_sub(1), Instant::now()),
             },
@@ -271,18 +297,21 @@ impl Process {
             group.make(&self.order.assigned.spec)?;
             self.out_of_memory = group.out_of_memory();
         }
-        let logs = self.home.logs();
-        self.home.make()?;
+        let home = self.premises.within();
+        let logs = home.logs();
+        home.make_logs()?;
         let life = logs::next_life(&logs);
         if self.order.contained {
-            let namespace = Namespace::make(&self.home.0)?;
+            let name = self.premises.name()?;
+            let namespace = Namespace::make(Some((&name, self.premises.place())))?;
             // Before anything else is in them: whoever comes after this process is to know what to wait for.
-            let first = First::of(namespace.init(), &self.home.0);
+            let first = First::of(namespace.init(), &home.0);
             self.namespace = Some(namespace);
-            self.home.write_first(Some(&first?))?;
+            home.write_first(Some(&first?))
+                .map_err(|error| cannot("write down which process is first", error))?;
         }
         let (ours, theirs) = Pair::pair()?;
-        let mut command = self.step_between("exec");
+        let mut command = self.step_between("exec")?;
         if self.namespace.is_none() {
             command.arg("--parent").arg(std::process::id().to_string());
         }
@@ -361,17 +390,15 @@ impl Process {
         let contained = self.order.contained;
         let (sender, own) = (self.sender.clone(), std::process::id());
         // What is known by a name is another's, when the name is.
-        let named = self.premises.has_its_name();
-        let (home, group) = (self.home.clone(), self.order.group.clone().filter(|_| named));
+        let mark = Mark::new(Some(self.premises.place()), self.premises.name().ok());
+        let group = self.order.group.clone().filter(|_| self.premises.has_its_name());
         tokio::spawn(async move {
             let mut waits = Waits::new();
             loop {
                 let mut left = Vec::new();
                 if !contained {
                     left.extend(processes::descendants(i32::try_from(own).unwrap_or(0)));
-                }
-                if !contained && named {
-                    left.extend(processes::marked(&home));
+                    left.extend(processes::marked(&mark));
                 }
                 left.extend(group.iter().flat_map(cgroup::Group::kill));
                 left.sort_unstable();
@@ -403,7 +430,7 @@ impl Process {
     }
 
     fn start_check(&mut self, check: usize, program: &[String]) -> io::Result<checks::Program> {
-        if self.checking.values().any(|(of, _)| *of == check) {
+        if self.left.contains(&check) || self.checking.values().any(|one| one.check == check) {
             return Err(io::Error::other("what it started the last time cannot be ended"));
         }
         if self.order.contained && self.namespace.is_none() {
@@ -413,25 +440,28 @@ impl Process {
         let parts = program
             .iter()
             .map(|part| with_ports(part, &spec.ports, &self.order.ports));
-        let mut command = self.step_between("check");
-        command.arg("--").args(parts);
+        let run = format!("{}.{}", std::process::id(), self.runs);
+        let mut command = self.step_between("check")?;
+        command.arg("--run").arg(&run).arg("--").args(parts);
         command.stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut child = self.start(&mut command)?;
+        let (tag, mut child) = Tag::start(&run, || self.start(&mut command))?;
+        self.runs += 1;
         let (pid, input) = (pid_of(&child)?, child.stdin.take());
-        let (sender, exit) = oneshot::channel();
-        self.checking.insert(pid, (check, sender));
+        let (waiting, exit) = oneshot::channel();
+        self.checking.insert(pid, Checking { check, waiting, tag });
         let input = input.ok_or_else(|| io::Error::other("it has no standard input"))?;
         Ok(checks::Program { _input: input, exit })
     }
 
     /// A step on the way to a program: a process of this binary, which is told where it belongs.
-    fn step_between(&self, step: &str) -> std::process::Command {
+    fn step_between(&self, step: &str) -> io::Result<std::process::Command> {
         let mut command = std::process::Command::new(own_binary());
-        command.arg(step).arg(&self.home.0);
+        command.arg(step).arg(self.premises.name()?);
+        command.arg("--place").arg(self.premises.place().to_string());
         if let Some(namespace) = &self.namespace {
             command.arg("--init").arg(namespace.init().as_raw_pid().to_string());
         }
-        command
+        Ok(command)
     }
 
     fn start(&self, command: &mut std::process::Command) -> io::Result<std::process::Child> {
@@ -458,7 +488,11 @@ impl Process {
                     self.clear_rest();
                 }
             }
-            if let Some((_, waiting)) = self.checking.remove(&pid) {
+            if let Some(Checking { check, waiting, tag }) = self.checking.remove(&pid) {
+                // One that ends by itself has seen to the end of the rest.
+                if let Exit::Signal(_) = exit {
+                    self.sweep(check, tag);
+                }
                 // The check may have been given up.
                 let _ = waiting.send(exit);
             }
@@ -471,6 +505,28 @@ impl Process {
                 }
             }
         }
+    }
+
+    /// Ends what a check left whose runner was killed. Until nothing of it is there the check is not started again.
+    fn sweep(&mut self, check: usize, tag: Tag) {
+        note("the runner of a check was killed: what the check started is ended");
+        self.left.insert(check);
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let (mut waits, mut empty) = (Waits::new(), 0);
+            while empty < SWEPT {
+                let left = tag.carriers();
+                empty = match processes::kill(&left) {
+                    true => 0,
+                    false => empty + 1,
+                };
+                if let Some(what) = waits.news(&left) {
+                    note(&format!("{what}: it is left of a check"));
+                }
+                waits.wait(&left).await;
+            }
+            drop(sender.send(Happened::Swept(check)).await);
+        });
     }
 
     /// The program runs, or cannot.
@@ -496,4 +552,8 @@ impl Process {
         }
         self.core.handle(boot_time(), Input::Exited(exit));
     }
+}
+
+fn cannot(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {what}: {error}"))
 }

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use wyneos_core::node::{User, Users};
 use wyneos_shell::files;
 
-use super::{Home, replace};
+use super::{Home, Kept, held::Held, replace};
 
 /// Which users programs may run as on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,16 +59,22 @@ impl Policy {
         }
     }
 
-    /// Writes the policy where whatever starts a program finds it. One that cannot be written leaves none: then nothing is started, and what runs
-    /// goes on.
-    pub(crate) fn write(&self, instances: &Path) -> io::Result<()> {
-        let path = file(instances);
-        write_if_other(&path, &serde_json::to_vec(self)?).inspect_err(|_| drop(fs::remove_file(&path)))
+    /// Writes the policy where whatever starts a program finds it, in the place of whatever is there: it is made of the configuration, and nothing of it
+    /// is lost. One that cannot be written leaves none: then nothing is started, and what runs goes on.
+    fn write(&self, path: &Path) -> io::Result<()> {
+        let bytes = serde_json::to_vec(self)?;
+        let written = write_if_other(path, &bytes);
+        let written = written.or_else(|_| files::make_way(path).and_then(|()| replace(path, &bytes)));
+        written.inspect_err(|_| drop(fs::remove_file(path)))
     }
 
-    fn read(instances: &Path) -> Result<Policy, String> {
-        let path = file(instances);
-        let cannot = |error: io::Error| format!("cannot read which users are permitted: {}: {error}", path.display());
+    /// Reads the policy that is in effect for an instance.
+    fn read(held: &Held) -> Result<Policy, String> {
+        let instances = held.name().parent().unwrap_or(Path::new("/"));
+        let shown = file(instances);
+        let cannot = |error: io::Error| format!("cannot read which users are permitted: {}: {error}", shown.display());
+        // By the directory that is held: by its name another agent's may be found.
+        let path = held.home().0.join("../..").join(shown.file_name().unwrap_or_default());
         let bytes = fs::read(&path).map_err(cannot)?;
         serde_json::from_slice(&bytes).map_err(|error| cannot(error.into()))
     }
@@ -110,25 +116,40 @@ impl Policy {
         users
     }
 
-    /// Whether programs may run as `user`, which a declaration names as `declared`.
-    fn permits(&self, declared: &str, user: &Entry, lookup: &Lookup) -> Result<(), String> {
+    /// Whether programs may run as `user`, which a declaration names as `declared`, with these groups.
+    ///
+    /// A host may know one number by several names, each with groups of its own. Another name of a number that is listed is permitted where it brings
+    /// nothing that the listed one does not: the very same groups, the primary one included.
+    fn permits(&self, declared: &str, user: &Entry, groups: &[u32], lookup: &Lookup) -> Result<(), String> {
         if self.names().any(|name| name == declared) {
             return Ok(());
         }
-        let mut failed = None;
+        let (mut failed, mut alias) = (None, None);
         for name in self.names() {
-            match lookup.user(name) {
-                Ok(entry) if entry.uid == user.uid => return Ok(()),
-                Ok(_) | Err(LookupError::Unknown(_)) => {}
+            let listed = match lookup.user(name) {
+                Ok(entry) if entry.uid == user.uid => entry,
+                Ok(_) | Err(LookupError::Unknown(_)) => continue,
+                Err(error) => {
+                    failed = Some(error);
+                    continue;
+                }
+            };
+            match lookup.groups(&listed) {
+                Ok(of_listed) if listed.gid == user.gid && of_listed == groups => return Ok(()),
+                Ok(_) => alias = Some(name),
                 Err(error) => failed = Some(error),
             }
         }
         let uid = user.uid;
-        match failed {
-            Some(error) => Err(format!(
+        match (failed, alias) {
+            (Some(error), _) => Err(format!(
                 "whether programs may run as {declared:?} is not known: {error}"
             )),
-            None => Err(format!(
+            (None, Some(listed)) => Err(format!(
+                "programs may not run as {declared:?} on this node: its agent's configuration lists {listed:?}, which has the same user number \
+                 ({uid}) and other groups; name that, or list {declared:?} as well (users)"
+            )),
+            (None, None) => Err(format!(
                 "programs may not run as {declared:?} (user number {uid}) on this node: its agent's configuration lists {} \
                  (work_user, users)",
                 self.names().map(String::as_str).collect::<Vec<_>>().join(", ")
@@ -165,9 +186,9 @@ pub(super) struct Identity {
 
 impl Identity {
     /// The identity that an instance's program is started with, kept for its checks.
-    pub(super) fn of_program(home: &Home, declared: &str) -> Result<Identity, String> {
-        let kept = home.0.join("user.json");
-        let found = Identity::find(home, declared);
+    pub(super) fn of_program(held: &Held, declared: &str) -> Result<Identity, String> {
+        let kept = held.home().0.join("user.json");
+        let found = Identity::find(held, declared);
         let written = match &found {
             Ok(identity) => serde_json::to_vec(identity)
                 .map_err(io::Error::from)
@@ -182,15 +203,15 @@ impl Identity {
     }
 
     /// The identity of a check: the one that the program was started with.
-    pub(super) fn of_check(home: &Home, declared: &str) -> Result<Identity, String> {
-        let kept = fs::read(home.0.join("user.json")).ok();
+    pub(super) fn of_check(held: &Held, declared: &str) -> Result<Identity, String> {
+        let kept = fs::read(held.home().0.join("user.json")).ok();
         match kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
             Some(identity) => Ok(identity),
-            None => Identity::find(home, declared),
+            None => Identity::find(held, declared),
         }
     }
 
-    fn find(home: &Home, declared: &str) -> Result<Identity, String> {
+    fn find(held: &Held, declared: &str) -> Result<Identity, String> {
         let lookup = Lookup::new(Sources::default(), PATIENCE);
         let told = |error: LookupError| error.to_string();
         let own = geteuid();
@@ -209,12 +230,11 @@ impl Identity {
                 groups: Vec::new(),
             });
         }
-        let instances = home.0.parent().unwrap_or(Path::new("/"));
-        let policy = Policy::read(instances)?;
+        let policy = Policy::read(held)?;
         let declared = if declared.is_empty() { &policy.default } else { declared };
         let entry = lookup.user(declared).map_err(told)?;
-        policy.permits(declared, &entry, &lookup)?;
         let groups = lookup.groups(&entry).map_err(told)?;
+        policy.permits(declared, &entry, &groups, &lookup)?;
         Ok(Identity {
             name: entry.name,
             uid: entry.uid,
@@ -300,16 +320,33 @@ impl Identity {
     }
 }
 
-/// Makes the directory of instances, which their users pass through and cannot list, and leaves the policy in it.
-pub(crate) fn prepare(instances: PathBuf, policy: &Policy) -> io::Result<PathBuf> {
-    files::make_dir(&instances, 0o711)?;
-    // Where instances find it: by their own paths, which no link is part of.
-    let instances = fs::canonicalize(instances)?;
-    match policy.write(&instances) {
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-            tracing::error!(%error, "which users are permitted cannot be written: nothing is started on this node until it can, and it is restarted");
-        }
-        other => other?,
+/// The mode of the directory of instances. Where each instance has mounts of its own, in which it finds its own directory alone, nobody else passes
+/// through: neither programs of another agent that run as the same user, nor that user's other processes on the host. Where one has none, its
+/// user has to.
+pub(crate) fn mode_of_instances(instances: &Path, contained: bool) -> u32 {
+    let homes = fs::read_dir(instances).into_iter().flatten().flatten();
+    let mut orders = homes.map(|entry| Home(entry.path()).kept_order());
+    let mut earlier = || orders.any(|order| matches!(order, Kept::Read(order) if !order.contained));
+    match geteuid().is_root() && (!contained || earlier()) {
+        true => 0o711,
+        false => 0o700,
     }
-    Ok(instances)
+}
+
+/// Makes the directory of instances, and leaves the policy beside it.
+///
+/// # Errors
+/// The directory is not there, and cannot be made.
+pub(crate) fn prepare(instances: &Path, mode: u32, policy: &Policy) -> io::Result<()> {
+    files::make_dir_in(instances, mode)?;
+    // Where instances find it: by their own paths, which no link is part of.
+    let path = file(&fs::canonicalize(instances)?);
+    if let Err(error) = policy.write(&path) {
+        let until = match fs::read(&path) {
+            Ok(_) => "the list that it was started with before is in effect for programs",
+            Err(_) => "no program is started on this node",
+        };
+        tracing::error!(path = %path.display(), %error, "which users are permitted cannot be written: {until} until it can, and the agent is restarted");
+    }
+    Ok(())
 }

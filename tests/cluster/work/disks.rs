@@ -1,4 +1,4 @@
-//! Disks that are full.
+//! Disks that are full, and disks that take no writes.
 
 use std::process::Command;
 
@@ -133,5 +133,146 @@ async fn a_full_disk_keeps_no_supervisor_from_saying_how_it_is() {
     })
     .await;
     assert_eq!(status(&site.runs("app", 1).await[0]).restarts, 1);
+    site.ends().await;
+}
+
+/// An agent whose data_dir is on a disk that takes no writes, as it sees it.
+fn on_read_only(site: &Site, name: &str) -> Process {
+    let data_dir = site.cluster.directory.path().join(name);
+    let mut command = Command::new("unshare");
+    let script = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
+    command
+        .args(["--mount", "--propagation", "private", "/bin/sh", "-c", script])
+        .arg(data_dir);
+    command
+        .arg(crate::harness::binary("wyneos-agent"))
+        .args(site.cluster.agent_args(name));
+    Process::of(command, &site.cluster.agent_log(name))
+}
+
+#[tokio::test]
+async fn an_agent_whose_disk_takes_no_writes_goes_on_with_its_work_and_can_end_it() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: a disk is mounted by root alone");
+    }
+    let mut site = Site::start(&["one"]).await;
+    for name in ["app", "stays", "gone"] {
+        site.apply(&format!(
+            "name = \"{name}\"\nkind = \"batch\"\nretries = 0\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n"
+        ));
+    }
+    site.apply("name = \"only\"\nsingleton = true\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
+    let mut before = Vec::new();
+    for name in ["app", "stays", "gone", "only"] {
+        before.extend(site.runs(name, 1).await);
+    }
+    let [app, stays, gone, only] = before.as_slice() else {
+        unreachable!()
+    };
+    site.kill_agent("one").await;
+    // One supervisor ends while nobody is there to see it, and can write nothing down any more.
+    let is_of_gone = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|command| String::from_utf8_lossy(&command).contains(&id(gone)))
+    };
+    let supervisor = site.supervisors("one").into_iter().find(is_of_gone).unwrap();
+    kill(supervisor, Signal::KILL);
+    wait_until("it is gone", async || (!lives(status(gone).pid)).then_some(())).await;
+    for starts in 2..4 {
+        let agent = on_read_only(&site, "one");
+        *site.agent("one") = Some(agent);
+        wait_until("it is there, started once more", async || {
+            (site.incarnation("one").await == starts).then_some(())
+        })
+        .await;
+        for row in [app, stays, only] {
+            let name = &row.assignment.as_ref().unwrap().workload;
+            assert_eq!(pids(&site.runs(name, 1).await), [status(row).pid]);
+        }
+        wait_until("what is gone is not shown as running", async || {
+            let rows = site.instances("gone").await;
+            rows.iter().all(|row| phase(row) == InstancePhase::Ended).then_some(())
+        })
+        .await;
+        site.kill_agent("one").await;
+    }
+    let agent = on_read_only(&site, "one");
+    *site.agent("one") = Some(agent);
+    wait_until("it is there", async || {
+        (site.incarnation("one").await == 4).then_some(())
+    })
+    .await;
+    // What needs the disk says so, and work can be ended all the same.
+    site.apply("name = \"more\"\nkind = \"batch\"\nretries = 0\ncommand = \"/bin/true\"\n");
+    site.shows("more", "Read-only file system").await;
+    for (name, row) in [("app", app), ("gone", gone)] {
+        assert!(site.ctl(&["delete", name]).status.success());
+        wait_until(&format!("{name} is deleted"), async || {
+            let left = !text(&site.ctl(&["workload", name])).contains("NOT_FOUND");
+            (!lives(status(row).pid) && (!left || site.instances(name).await.is_empty())).then_some(())
+        })
+        .await;
+    }
+    site.kill_agent("one").await;
+    // It takes writes again.
+    site.begin_agent("one");
+    wait_until("it was counted all the while", async || {
+        (site.incarnation("one").await == 5).then_some(())
+    })
+    .await;
+    assert_eq!(pids(&site.runs("stays", 1).await), [status(stays).pid]);
+    assert_eq!(pids(&site.runs("only", 1).await), [status(only).pid]);
+    let node = fs::read_to_string(site.cluster.directory.path().join("one/node-id")).unwrap();
+    assert!(!Path::new("/run/wyneos-agent").join(node.trim()).exists());
+    site.ends().await;
+}
+
+#[tokio::test]
+async fn an_instance_whose_lock_cannot_be_looked_at_has_ended_once_no_process_has_it() {
+    let mut site = Site::start(&["one"]).await;
+    site.apply("name = \"app\"\nkind = \"batch\"\nretries = 0\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
+    site.apply("name = \"stays\"\nkind = \"batch\"\nretries = 0\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
+    let (app, stays) = (site.runs("app", 1).await, site.runs("stays", 1).await);
+    site.kill_agent("one").await;
+    let lock = |row: &v1::AssignmentRow| {
+        site.cluster
+            .directory
+            .path()
+            .join("one/instances")
+            .join(id(row))
+            .join("lock")
+    };
+    let is_of = |pid: &i32, row: &v1::AssignmentRow| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains(&id(row))
+    };
+    let find = |row: &v1::AssignmentRow| site.supervisors("one").into_iter().find(|pid| is_of(pid, row)).unwrap();
+    let (ends, stopped) = (find(&app[0]), find(&stays[0]));
+    kill(ends, Signal::KILL);
+    // One that stands still makes nothing again, and is there all the same.
+    kill(stopped, Signal::STOP);
+    for path in [lock(&app[0]), lock(&stays[0])] {
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+    }
+    site.start_agent("one").await;
+    let ended = wait_until("it has ended, and why is said", async || {
+        let rows = site.instances("app").await;
+        let row = rows.into_iter().find(|row| phase(row) == InstancePhase::Ended)?;
+        Some(status(&row).detail)
+    })
+    .await;
+    assert!(ended.contains("its lock cannot be looked at"), "{ended}");
+    assert!(lives(status(&stays[0]).pid) && phase(&site.instances("stays").await[0]) != InstancePhase::Ended);
+    kill(stopped, Signal::CONT);
+    assert_eq!(pids(&site.runs("stays", 1).await), pids(&stays));
+    for name in ["app", "stays"] {
+        assert!(site.ctl(&["delete", name]).status.success());
+    }
+    wait_until("both are gone", async || {
+        let gone = !lives(status(&stays[0]).pid) && site.processes("one").is_empty();
+        gone.then_some(())
+    })
+    .await;
     site.ends().await;
 }

@@ -58,13 +58,30 @@ async fn a_copy_of_an_agents_directory_touches_nothing_of_the_original() {
     // Even one that takes the place of an agent that is gone has nothing to do with what that one left.
     site.kill_agent("one").await;
     wait_until("the copy is welcomed", async || log_has(&agent, "joined")).await;
-    wait_until("the copy has said what became of what it found", async || {
-        let rows = site.instances("app").await;
-        let ended = rows.iter().filter(|row| phase(row) == InstancePhase::Ended).count();
-        (ended >= 1).then_some(())
+    // While the original's supervisors go on, nothing that they may run is said to have ended: it would be started a second time.
+    let is_copy = |rows: Vec<v1::AssignmentRow>, of: &v1::AssignmentRow| {
+        let row = rows.into_iter().find(|row| id(row) == id(of))?;
+        let told = status(&row)
+            .detail
+            .contains("this directory is a copy of one whose supervisor");
+        (told && phase(&row) == InstancePhase::Stopping).then_some(())
+    };
+    wait_until("the copy has said what it found", async || {
+        is_copy(site.instances("app").await, &app[1])?;
+        is_copy(site.instances("only").await, &only[0])
     })
     .await;
     untouched();
+    // It has ended once the original has.
+    for supervisor in &supervisors {
+        kill(*supervisor, Signal::KILL);
+    }
+    wait_until("the copy says that it has ended", async || {
+        let rows = site.instances("only").await;
+        let row = rows.into_iter().find(|row| id(row) == id(&only[0]))?;
+        (phase(&row) == InstancePhase::Ended && !lives(pids(&only)[0])).then_some(())
+    })
+    .await;
     agent.kill().await;
     site.ends().await;
 }

@@ -274,3 +274,74 @@ async fn what_programs_find_from_us_cannot_be_declared_away() {
     assert_eq!(told(1).await, before);
     site.ends().await;
 }
+
+#[tokio::test]
+async fn an_agents_work_is_not_reached_by_work_of_another_agent_of_the_host() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::start(&["one", "two"]).await;
+    let on =
+        |node: &str| format!("constraints = [{{ key = \"node.name\", operator = \"in\", values = [\"{node}\"] }}]\n");
+    let victim = script("victim", "umask 0; echo hunter2 > mine; exec sleep 1000", &on("one"));
+    site.apply(&victim.replace("batch", "service"));
+    let rows = site.runs("victim", 1).await;
+    let work = site.path("one/instances").join(id(&rows[0])).join("work");
+    wait_until("it has written", async || work.join("mine").exists().then_some(())).await;
+    if !text(&site.ctl(&["node", "one"])).contains("pid-namespace") {
+        return site.ends().await;
+    }
+    let link = site.path("link");
+    std::os::unix::fs::symlink(&work, &link).unwrap();
+    // The same user, by a link, by the name, and from the host itself.
+    for (number, directory) in [&link, &work].into_iter().enumerate() {
+        let name = format!("spy{number}");
+        let more = format!(
+            "directory = {:?}\nretries = 0\n{}",
+            directory.display().to_string(),
+            on("two")
+        );
+        site.apply(&script(&name, "cat mine; echo mine > mine", &more));
+        site.shows(&name, "cannot enter").await;
+    }
+    for (name, node) in [("neighbour", "one"), ("other", "two")] {
+        let paths = [&link, &work].map(|path| path.join("mine").display().to_string());
+        let tries = format!(
+            "cat {0} {1}; echo mine > {0}; echo mine > {1}; ls {2}; echo done",
+            paths[0],
+            paths[1],
+            work.display()
+        );
+        site.apply(&script(name, &tries, &on(node)));
+        assert_eq!(site.output(name).await, "done\n", "{name}");
+    }
+    let spy = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "cat"])
+        .arg(work.join("mine"))
+        .output()
+        .unwrap();
+    assert!(!spy.status.success() && spy.stdout.is_empty(), "{}", text(&spy));
+    assert_eq!(fs::read_to_string(work.join("mine")).unwrap(), "hunter2\n");
+    site.ends().await;
+}
+
+#[tokio::test]
+async fn a_list_of_users_that_is_not_there_or_no_file_is_made_again() {
+    if !is_root() {
+        return;
+    }
+    let mut site = Site::start(&["one"]).await;
+    let file = site.path("one/instances.users.json");
+    for round in 0..2 {
+        site.kill_agent("one").await;
+        fs::remove_file(&file).unwrap();
+        if round > 0 {
+            fs::create_dir_all(file.join("below")).unwrap();
+        }
+        site.start_agent("one").await;
+        let name = format!("work{round}");
+        site.apply(&script(&name, "id -u", ""));
+        assert_eq!(site.output(&name).await, format!("{}\n", host("id", &["-u", "nobody"])));
+    }
+    site.ends().await;
+}

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use wyneos_core::workload::{Assigned, Exit, Spec};
 
 use super::*;
-use crate::instance::premises::Premises;
+use crate::instance::{held::Held, premises::Premises};
 
 fn order(id: AssignmentId) -> Order {
     Order {
@@ -129,7 +129,10 @@ proptest! {
 async fn a_supervisor_that_lives_is_attended_whatever_can_be_read() {
     let directory = TempDir::new().unwrap();
     let home = home(&directory);
-    let (_premises, _listener) = Premises::take(home.clone()).await.unwrap().unwrap();
+    let (_premises, _listener) = Premises::take(Held::open(&home.0, None).unwrap())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(look(&home, WallTime(7)).left, Left::Attended);
     let status = Status {
         phase: Phase::Running,

@@ -9,6 +9,10 @@ fn reached(home: &Home) -> bool {
     UnixStream::connect(path).is_ok()
 }
 
+async fn take(home: &Home) -> io::Result<Option<(Premises, UnixListener)>> {
+    Premises::take(Held::open(&home.0, None)?).await
+}
+
 fn held(home: &Home) -> bool {
     let own = std::process::id() as i32;
     matches!(holder(home), Ok(Holder::Supervisor(Some(held))) if held.pid() == own && held.lives())
@@ -21,7 +25,7 @@ async fn whatever_is_removed_is_made_again() {
     fs::create_dir(&home.0).unwrap();
     assert!(matches!(holder(&home), Ok(Holder::Unknown)));
     assert_eq!(fs::read_dir(&home.0).unwrap().count(), 0, "looking leaves nothing");
-    let (mut premises, mut listener) = Premises::take(home.clone()).await.unwrap().unwrap();
+    let (mut premises, mut listener) = take(&home).await.unwrap().unwrap();
     fs::write(home.order(), "{}").unwrap();
     premises.order = (b"{}".to_vec(), fs::metadata(home.order()).ok());
     let said = RefCell::new(Vec::new());
@@ -63,7 +67,7 @@ async fn a_directory_that_is_gone_is_lost_and_its_name_may_be_anothers() {
     let directory = TempDir::new().unwrap();
     let home = Home(directory.path().join("1"));
     fs::create_dir(&home.0).unwrap();
-    let (mut premises, _listener) = Premises::take(home.clone()).await.unwrap().unwrap();
+    let (mut premises, _listener) = take(&home).await.unwrap().unwrap();
     // Moved: it is still there.
     let moved = directory.path().join("2");
     fs::rename(&home.0, &moved).unwrap();
@@ -83,7 +87,7 @@ async fn a_lock_that_another_has_is_left_to_it() {
     let directory = TempDir::new().unwrap();
     let home = Home(directory.path().join("1"));
     fs::create_dir(&home.0).unwrap();
-    let (mut premises, _listener) = Premises::take(home.clone()).await.unwrap().unwrap();
+    let (mut premises, _listener) = take(&home).await.unwrap().unwrap();
     fs::remove_file(home.lock()).unwrap();
     let _other = take_lock(&home).unwrap().unwrap();
     for _ in 1..DISPUTED {

@@ -116,7 +116,10 @@ fn what_is_permitted_is_a_number_and_not_a_spelling() {
         default: "65534".to_owned(),
         others: others.iter().map(|name| (*name).to_owned()).collect(),
     };
-    let permits = |policy: &Policy, declared: &str| policy.permits(declared, &lookup.user(declared).unwrap(), &lookup);
+    let permits = |policy: &Policy, declared: &str| {
+        let user = lookup.user(declared).unwrap();
+        policy.permits(declared, &user, &lookup.groups(&user).unwrap(), &lookup)
+    };
     for root in ["root", "0", "00", "+0"] {
         let error = permits(&policy(&["daemon"]), root).unwrap_err();
         assert!(error.contains("may not run as") && error.contains("daemon"), "{error}");
@@ -137,20 +140,132 @@ fn a_policy_that_cannot_be_read_permits_nothing() {
     if !geteuid().is_root() {
         return;
     }
-    let error = Identity::find(&home, "").unwrap_err();
+    let held = Held::open(&home.0, None).unwrap();
+    let error = Identity::find(&held, "").unwrap_err();
     assert!(error.contains("which users are permitted"), "{error}");
+    assert!(error.contains(&file(&instances).display().to_string()), "{error}");
     fs::write(file(&instances), "{").unwrap();
-    assert!(Identity::find(&home, "root").is_err());
+    assert!(Identity::find(&held, "root").is_err());
     let policy = Policy {
         default: "root".to_owned(),
         others: Vec::new(),
     };
-    policy.write(&instances).unwrap();
-    assert_eq!(Identity::find(&home, "").unwrap().uid, 0);
+    policy.write(&file(&instances)).unwrap();
+    assert_eq!(Identity::find(&held, "").unwrap().uid, 0);
     // What a check runs as is what its program was started as, and not what is permitted by now.
-    Identity::of_program(&home, "").unwrap();
-    fs::remove_file(file(&instances)).unwrap();
-    assert_eq!(Identity::of_check(&home, "").unwrap().uid, 0);
-    assert!(Identity::of_program(&home, "").is_err());
-    assert!(Identity::of_check(&home, "").is_err());
+    Identity::of_program(&held, "").unwrap();
+    // Also when it was moved, and another agent's is where it was.
+    let moved = data_dir.path().join("moved");
+    fs::create_dir(&moved).unwrap();
+    fs::rename(&instances, moved.join("instances")).unwrap();
+    fs::rename(file(&instances), file(&moved.join("instances"))).unwrap();
+    fs::write(file(&instances), "{").unwrap();
+    assert_eq!(Identity::of_program(&held, "").unwrap().uid, 0);
+    fs::remove_file(file(&moved.join("instances"))).unwrap();
+    assert_eq!(Identity::of_check(&held, "").unwrap().uid, 0);
+    assert!(Identity::of_program(&held, "").is_err());
+    assert!(Identity::of_check(&held, "").is_err());
+}
+
+#[test]
+fn another_name_of_a_permitted_number_is_permitted_with_the_same_groups_alone() {
+    let host = Host::new();
+    // 801 has three names, of which the second has another primary group and the third another one besides.
+    let passwd = host.file(
+        "passwd",
+        "web:x:801:801::/:/bin/sh\nprimary:x:801:0::/:/bin/sh\nmember:x:801:801::/:/bin/sh\nsame:x:801:801::/:/bin/sh\n",
+    );
+    let group = host.file("group", "web:x:801:\ndocker:x:900:member\nlogs:x:901:web,same\n");
+    let lookup = host.lookup(passwd, group, PATIENCE);
+    let policy = |listed: &str| Policy {
+        default: listed.to_owned(),
+        others: Vec::new(),
+    };
+    let permits = |listed: &str, declared: &str| {
+        let user = lookup.user(declared).unwrap();
+        policy(listed).permits(declared, &user, &lookup.groups(&user).unwrap(), &lookup)
+    };
+    for (listed, declared, permitted) in [
+        ("web", "web", true),
+        ("web", "same", true),
+        ("same", "web", true),
+        // By its number the host finds the first.
+        ("web", "801", true),
+        ("801", "web", true),
+        ("801", "0801", true),
+        ("web", "primary", false),
+        ("web", "member", false),
+        ("801", "primary", false),
+        ("801", "member", false),
+        ("member", "web", false),
+        ("member", "801", false),
+        ("primary", "801", false),
+        ("primary", "primary", true),
+    ] {
+        let told = permits(listed, declared);
+        assert_eq!(told.is_ok(), permitted, "{declared} where {listed} is listed: {told:?}");
+        if let Err(why) = told {
+            assert!(
+                why.contains(&format!("{listed:?}")) && why.contains("other groups"),
+                "{why}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_policy_is_written_whatever_is_in_its_place() {
+    let policy = Policy {
+        default: "nobody".to_owned(),
+        others: vec!["web".to_owned()],
+    };
+    let bytes = serde_json::to_vec(&policy).unwrap();
+    type Make = fn(&Path);
+    let obstacles: [(&str, Make); 7] = [
+        ("nothing", |_| {}),
+        ("an empty directory", |path| fs::create_dir(path).unwrap()),
+        ("a directory", |path| fs::create_dir_all(path.join("a/b")).unwrap()),
+        ("garbage", |path| fs::write(path, "{").unwrap()),
+        ("a link to nothing", |path| {
+            std::os::unix::fs::symlink("nowhere", path).unwrap()
+        }),
+        ("a link to a directory", |path| {
+            std::os::unix::fs::symlink("/", path).unwrap()
+        }),
+        ("a closed file", |path| {
+            fs::write(path, "").unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+        }),
+    ];
+    for (what, make) in obstacles {
+        for (beside, make_beside) in obstacles {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("instances.users.json");
+            make(&path);
+            make_beside(&directory.path().join("instances.users.json.new"));
+            policy
+                .write(&path)
+                .unwrap_or_else(|error| panic!("{what}, beside it {beside}: {error}"));
+            assert_eq!(fs::read(&path).unwrap(), bytes, "{what}, beside it {beside}");
+            assert_eq!(
+                fs::read_dir(&directory).unwrap().count(),
+                1,
+                "{what}, beside it {beside}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_cannot_be_written_keeps_no_agent_from_starting() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = Policy {
+        default: "nobody".to_owned(),
+        others: Vec::new(),
+    };
+    // Nothing can be written there, not even by root.
+    prepare(&directory.path().join("instances"), 0o700, &policy).unwrap();
+    let instances = Path::new("/proc/self/task");
+    prepare(instances, 0o555, &policy).unwrap();
+    assert!(!file(instances).exists());
 }

@@ -1,0 +1,163 @@
+//! Directories that were found once by their names and are held open from then on. A name may lead elsewhere a moment later: a `data_dir` is moved, and a
+//! copy is put in its place. What is held stays what it is.
+
+use std::{
+    fmt,
+    fs::{self, File, Metadata},
+    io::{self, ErrorKind},
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::Home;
+
+#[cfg(test)]
+mod tests;
+
+/// A directory by its device and its number there, which it keeps when it is renamed, and which a copy of it does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place(u64, u64);
+
+impl Place {
+    /// What is at a path now.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub(crate) fn at(path: &Path) -> io::Result<Place> {
+        fs::metadata(path).map(|found| Place::of(&found))
+    }
+
+    /// What these metadata are of.
+    pub(crate) fn of(found: &Metadata) -> Place {
+        Place(found.dev(), found.ino())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.0, self.1)
+    }
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Place, String> {
+        let parts = || {
+            let (device, number) = text.split_once(':')?;
+            Some(Place(device.parse().ok()?, number.parse().ok()?))
+        };
+        parts().ok_or_else(|| format!("{text:?} is not DEVICE:NUMBER"))
+    }
+}
+
+/// The path by which this process reaches what it holds open, whatever its name. It is short enough for a socket's address.
+pub(super) fn by_descriptor(held: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()))
+}
+
+/// An instance's directory, held open, with the name that it was opened by.
+#[derive(Debug)]
+pub(super) struct Held {
+    directory: File,
+    name: PathBuf,
+    place: Place,
+}
+
+impl Held {
+    /// Opens a directory.
+    ///
+    /// # Errors
+    /// It cannot be opened; or it is another one than `expected`, as when the one that was meant has been moved.
+    pub(super) fn open(name: &Path, expected: Option<Place>) -> io::Result<Held> {
+        let directory = File::open(name)?;
+        let found = directory.metadata()?;
+        let place = Place::of(&found);
+        if !found.is_dir() || expected.is_some_and(|expected| expected != place) {
+            return Err(misplaced(name));
+        }
+        let name = name.to_owned();
+        Ok(Held { directory, name, place })
+    }
+
+    /// The directory by way of what is held.
+    pub(super) fn home(&self) -> Home {
+        Home(by_descriptor(&self.directory))
+    }
+
+    /// The name.
+    pub(super) fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// Which directory it is.
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The directory alone.
+    pub(super) fn into_directory(self) -> File {
+        self.directory
+    }
+
+    /// The directory that this one is in, and its name there.
+    ///
+    /// # Errors
+    /// It has no name there any more.
+    pub(super) fn above(&self) -> io::Result<Above> {
+        let own = self.name.file_name().ok_or_else(|| misplaced(&self.name))?;
+        let above = Above {
+            directory: File::open(self.home().0.join(".."))?,
+            own: PathBuf::from(own),
+        };
+        match above.own_place() {
+            Ok(place) if place == self.place => Ok(above),
+            _ => Err(misplaced(&self.name)),
+        }
+    }
+}
+
+fn misplaced(name: &Path) -> io::Error {
+    let text = format!(
+        "{} is not the instance's directory any more: that was moved, renamed or replaced; put it back",
+        name.display()
+    );
+    io::Error::new(ErrorKind::NotFound, text)
+}
+
+/// The directory of all instances, held open by one of them.
+pub(super) struct Above {
+    directory: File,
+    own: PathBuf,
+}
+
+impl Above {
+    /// The directory itself.
+    pub(super) fn path(&self) -> PathBuf {
+        by_descriptor(&self.directory)
+    }
+
+    /// What is there by the instance's name now.
+    ///
+    /// # Errors
+    /// Nothing, or it cannot be looked at.
+    pub(super) fn own_place(&self) -> io::Result<Place> {
+        let found = fs::symlink_metadata(self.path().join(&self.own))?;
+        Ok(Place::of(&found))
+    }
+
+    /// The present name of the instance's directory, which is `place`, wherever all of them were moved.
+    ///
+    /// # Errors
+    /// It is not there: it was moved apart from the others, or what holds all of them was removed, or has no name that this process reaches.
+    pub(super) fn name_of(&self, place: Place) -> io::Result<PathBuf> {
+        let name = fs::read_link(self.path())?.join(&self.own);
+        match fs::symlink_metadata(&name) {
+            Ok(found) if Place::of(&found) == place => Ok(name),
+            _ => Err(misplaced(&name)),
+        }
+    }
+}
