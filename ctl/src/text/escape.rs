@@ -23,13 +23,38 @@ pub(crate) fn is_raw(output: &impl IsTerminal) -> bool {
     RAW.load(Ordering::Relaxed) || !output.is_terminal()
 }
 
-/// True for what must not reach a terminal as it is: control characters (C0, DEL and C1), and what reorders or hides text (Unicode's
-/// format characters).
+/// Characters that show nothing, and so hide a difference between two texts: all that have the property Default_Ignorable_Code_Point
+/// (Unicode 16.0, DerivedCoreProperties.txt), the selectors of variations of emoji among them. The property is stable: it covers code points
+/// that are not assigned yet.
+pub(super) const IGNORABLE: [(char, char); 17] = [
+    ('\u{AD}', '\u{AD}'),
+    ('\u{34F}', '\u{34F}'),
+    ('\u{61C}', '\u{61C}'),
+    ('\u{115F}', '\u{1160}'),
+    ('\u{17B4}', '\u{17B5}'),
+    ('\u{180B}', '\u{180F}'),
+    ('\u{200B}', '\u{200F}'),
+    ('\u{202A}', '\u{202E}'),
+    ('\u{2060}', '\u{206F}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{FE00}', '\u{FE0F}'),
+    ('\u{FEFF}', '\u{FEFF}'),
+    ('\u{FFA0}', '\u{FFA0}'),
+    ('\u{FFF0}', '\u{FFF8}'),
+    ('\u{1BCA0}', '\u{1BCA3}'),
+    ('\u{1D173}', '\u{1D17A}'),
+    ('\u{E0000}', '\u{E0FFF}'),
+];
+
+/// True for what must not reach a terminal as it is: control characters (C0, DEL and C1), separators of lines and paragraphs, marks of
+/// annotations, and what shows nothing ([`IGNORABLE`]), which has what reorders text in it.
 pub(super) fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}'
-            | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
+    // Most text ends here.
+    if (' '..='~').contains(&c) {
+        return false;
+    }
+    let shows_nothing = || IGNORABLE.iter().any(|(first, last)| (*first..=*last).contains(&c));
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{FFF9}'..='\u{FFFB}') || shows_nothing()
 }
 
 /// Adds a character by its escape: `\x1b`, `\u{202e}`, and `\n`, `\r`, `\t` as usual.

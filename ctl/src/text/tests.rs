@@ -124,3 +124,24 @@ fn a_time_that_was_never_set_is_none() {
     assert!(age(Some(&set)).contains('d') && ago(Some(&set)).ends_with(" ago"));
     assert!(for_so_long(Some(&set)).starts_with(" for "));
 }
+
+#[test]
+fn what_shows_nothing_is_shown_by_its_escape() {
+    for (first, last) in super::escape::IGNORABLE {
+        for c in first..=last {
+            let mut shown = String::new();
+            super::escape::escape(c, &mut shown);
+            assert_eq!(
+                in_pieces(format!("a{c}b").as_bytes(), 2, false),
+                format!("a{shown}b").as_bytes()
+            );
+            assert_eq!(super::escape::json_safe(&c.to_string()).len() % 6, 0);
+        }
+    }
+    // Other scripts, marks and emoji themselves are text.
+    for text in ["Grüße", "\u{65E5}\u{672C}", "e\u{301}", "\u{5D0}\u{627}", "\u{1F600}"] {
+        assert_eq!(in_pieces(text.as_bytes(), 3, false), text.as_bytes());
+    }
+    let hidden = "\u{3164}\u{34F}\u{1160}\u{17B4}\u{FE0F}\u{FFA0}\u{180B}\u{E0041}\u{2065}";
+    assert!(hidden.chars().all(super::escape::is_unsafe));
+}
