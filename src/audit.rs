@@ -19,6 +19,9 @@ pub const NOT_APPLIED: u32 = 10;
 /// It cannot be told whether it was; an intent's own code, too.
 pub const UNKNOWN: u32 = 2;
 
+/// The code of an entry that tells of lost ones, as gRPC has it: DATA_LOSS.
+pub const LOST: u32 = 15;
+
 /// Signs entries.
 pub struct Signer(DigestSigner);
 
@@ -40,6 +43,11 @@ impl Signer {
     /// Signs with this Ed25519 secret key.
     pub fn new(secret: &[u8; 32]) -> Signer {
         Signer(DigestSigner::new(secret))
+    }
+
+    /// The key by which its entries are verified.
+    pub fn public_key(&self) -> PublicKey {
+        self.0.public_key()
     }
 
     /// The entry for `record` behind `previous`, and its own `chain`.
@@ -78,13 +86,24 @@ pub struct Verifier {
     cluster: ClusterId,
     key: PublicKey,
     last: Option<(u64, Digest)>,
+    lost: Vec<(u64, u64)>,
 }
 
 impl Verifier {
     /// A verifier for entries of `cluster` signed by `key`.
     pub fn new(cluster: ClusterId, key: PublicKey) -> Verifier {
-        let last = None;
-        Verifier { cluster, key, last }
+        Verifier {
+            cluster,
+            key,
+            last: None,
+            lost: Vec::new(),
+        }
+    }
+
+    /// The first and last numbers of entries that are missing by the coordinator's own word: it found them lost at a start. The chain goes
+    /// on behind them, and nothing proves what they said.
+    pub fn lost(&self) -> &[(u64, u64)] {
+        &self.lost
     }
 
     /// Verifies the next entry.
@@ -106,10 +125,18 @@ impl Verifier {
         if !self.key.verifies(&claimed, &signature) {
             return Err(BadEntry::Signature);
         }
-        if let Some((sequence, before)) = self.last
-            && (record.sequence, previous) != (sequence + 1, before)
-        {
-            return Err(BadEntry::Gap);
+        let tells_of_loss = record.kind() == v1::AuditKind::Lost;
+        if let Some((sequence, before)) = self.last {
+            let is_in_place = match tells_of_loss {
+                true => record.sequence > sequence,
+                false => record.sequence == sequence + 1,
+            };
+            if !is_in_place || previous != before {
+                return Err(BadEntry::Gap);
+            }
+        }
+        if tells_of_loss {
+            self.lost.push((record.lost_from, record.sequence.saturating_sub(1)));
         }
         self.last = Some((record.sequence, claimed));
         Ok(())
@@ -136,7 +163,7 @@ impl Intents {
             v1::AuditKind::Intent => {
                 self.open.insert(record.sequence);
             }
-            v1::AuditKind::Outcome | v1::AuditKind::Unspecified => {
+            v1::AuditKind::Outcome | v1::AuditKind::Unspecified | v1::AuditKind::Lost => {
                 self.open.remove(&record.intent);
             }
             v1::AuditKind::Reconciled => {

@@ -8,10 +8,11 @@
 
 mod inbox;
 mod log;
+mod loss;
 mod repeats;
 mod writer;
 
-use std::{collections::VecDeque, path::Path, sync::Arc, thread, time::Duration};
+use std::{collections::VecDeque, fs, path::Path, sync::Arc, thread, time::Duration};
 
 use prometheus_client::metrics::counter::Counter;
 use tokio::{
@@ -19,14 +20,16 @@ use tokio::{
     time::timeout,
 };
 use wyneos::{audit::UNKNOWN, convert, v1};
-use wyneos_core::{id::ClusterId, time::WallTime};
+use wyneos_core::{id::ClusterId, integrity::Digest, time::WallTime};
 
 pub(crate) use inbox::{FOLDER as INBOX, Local};
 pub(crate) use log::Import;
+pub(crate) use loss::Known;
 
 use crate::store::{Failure, StoreError};
 use inbox::Inbox;
-use log::{Log, Shared, reconciled};
+use log::{FILE, Log, Shared, reconciled};
+use loss::Loss;
 use repeats::Repeats;
 use writer::{Work, Writer};
 
@@ -110,21 +113,63 @@ pub(crate) struct Opened {
     shared: Shared,
     log: Log,
     unfinished: Vec<v1::AuditRecord>,
+    /// Tells of entries that are missing.
+    lost: Option<v1::AuditRecord>,
 }
 
-/// The writer's thread, and what hears when it ends.
-type Started = (Audit, thread::JoinHandle<()>, oneshot::Receiver<()>);
+/// An audit that is written.
+pub(crate) struct Started {
+    pub(crate) audit: Audit,
+    /// The writer's thread.
+    pub(crate) writer: thread::JoinHandle<()>,
+    /// Hears when the writer ends, as it does when the file is damaged.
+    pub(crate) failed: oneshot::Receiver<()>,
+    /// Number and chain of the newest entry, for the next start.
+    pub(crate) end: (u64, Digest),
+    /// What became of entries that are missing, for people.
+    pub(crate) lost: Option<String>,
+}
+
+/// Puts aside the audit of somebody else; what was open of it is closed.
+fn put_aside(data_dir: &Path) -> Result<(), StoreError> {
+    let path = data_dir.join(FILE);
+    fs::rename(&path, path.with_extension("redb.foreign")).map_err(|error| StoreError::Io {
+        path,
+        what: "put aside what is no audit of this coordinator's",
+        source: error.into(),
+    })
+}
 
 impl Opened {
-    /// Opens the audit of `cluster`.
-    pub(crate) fn new(data_dir: &Path, cluster: ClusterId, secret: &[u8; 32], keep: u64) -> Result<Opened, StoreError> {
-        let shared = Shared::open(data_dir)?;
+    /// Opens the audit of `cluster`, and compares it with what the store remembers of it.
+    pub(crate) fn new(
+        data_dir: &Path,
+        cluster: ClusterId,
+        secret: &[u8; 32],
+        keep: u64,
+        known: Option<Known>,
+    ) -> Result<Opened, StoreError> {
+        let shared = Shared::open(data_dir, known.is_some())?;
         let (log, unfinished) = Log::new(shared.clone(), cluster, secret, keep)?;
-        Ok(Opened {
+        let mut opened = Opened {
             shared,
             log,
             unfinished,
-        })
+            lost: None,
+        };
+        let Some(known) = known else { return Ok(opened) };
+        let Some(loss) = opened.log.loss(&known)? else {
+            return Ok(opened);
+        };
+        if loss == Loss::Foreign {
+            opened.shared.close();
+            put_aside(data_dir)?;
+            opened.shared = Shared::open(data_dir, false)?;
+            (opened.log, opened.unfinished) = Log::new(opened.shared.clone(), cluster, secret, keep)?;
+        }
+        opened.log.pass_over_to(known.newest + 1);
+        opened.lost = Some(loss.record(&known));
+        Ok(opened)
     }
 
     /// The number that the next entry gets.
@@ -132,8 +177,8 @@ impl Opened {
         self.log.next()
     }
 
-    /// Writes what came of intents that a crash cut off, as far as `done` can tell of each, and starts the writer. The receiver hears when
-    /// that ends, as it does when the file is damaged.
+    /// Writes which entries are missing, and what came of intents that a crash cut off, as far as `done` can tell of each; and starts the
+    /// writer.
     pub(crate) fn start(
         mut self,
         data_dir: &Path,
@@ -141,8 +186,13 @@ impl Opened {
         done: impl Fn(&v1::AuditRecord) -> Option<bool>,
     ) -> Result<Started, StoreError> {
         let cut_off = self.unfinished.len();
+        let lost = self.lost.as_ref().map(|record| record.reason.clone());
         let outcomes = self.unfinished.iter().map(|intent| reconciled(intent, done(intent)));
-        self.log.append(outcomes.collect())?;
+        self.log.append(self.lost.into_iter().chain(outcomes).collect())?;
+        let end = self.log.end();
+        if let Some(lost) = &lost {
+            tracing::error!("{lost}");
+        }
         if cut_off > 0 {
             tracing::warn!(
                 cut_off,
@@ -171,7 +221,7 @@ impl Opened {
         };
         let thread = thread::Builder::new().name("audit".to_owned()).spawn(run);
         let writer = thread.map_err(|error| StoreError::Io {
-            path: data_dir.join("audit.redb"),
+            path: data_dir.join(FILE),
             what: "start its thread",
             source: error.into(),
         })?;
@@ -182,7 +232,13 @@ impl Opened {
             open: Arc::new(Semaphore::new(OPEN)),
             dropped: counters.dropped,
         };
-        Ok((audit, writer, failed))
+        Ok(Started {
+            audit,
+            writer,
+            failed,
+            end,
+            lost,
+        })
     }
 }
 
@@ -240,11 +296,10 @@ impl Audit {
         }
     }
 
-    /// Ends the writer, behind what it was given. Blocks until it has.
-    pub(crate) fn stop(&self, writer: thread::JoinHandle<()>) {
-        drop(self.work.blocking_send(Work::Stop));
-        // It said itself why, if it failed.
-        drop(writer.join());
+    /// Tells the writer to end, behind what it was given, once it can be told.
+    pub(crate) async fn stop(&self) {
+        // Without a writer there is nothing to stop; it said itself why, if it failed.
+        drop(self.work.send(Work::Stop).await);
     }
 
     /// Hears of every further entry.

@@ -1,175 +1,49 @@
 //! The gate: who calls, and whether they may. It stands before every rpc, and writes the audit.
 
+mod caller;
+mod guarded;
+mod receiving;
+mod shares;
+
 use std::{
-    fmt,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{Context, Poll},
     time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
-use http_body::{Frame, SizeHint};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
+use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
 use wyneos::{
-    identity::{Need, Principal, Role, Rule, bearer_hash, rule},
+    identity::{Need, Role, Rule, bearer_hash, rule},
     v1::AuditKind,
 };
-use wyneos_core::{access::Access, id::NodeId, integrity::Digest, node::Origin};
+use wyneos_core::access::Access;
 use wyneos_shell::{
     clock::Clock,
-    listener::{Peer, Refused, Shown, Watch, source as source_of},
+    listener::{Peer, Refused, Shown, Watch},
 };
 
 use crate::{
-    answers::{Flight, Full, Quota, Who},
-    audit::{self, Audit, Intent, REASON, TARGET},
+    answers::Flight,
+    audit::{self, Audit, REASON, TARGET},
     metrics::Metrics,
     status,
 };
+use caller::Change;
+pub(crate) use caller::{Caller, Recorded};
+use guarded::Guarded;
+use receiving::{REQUEST_SIZE, REQUEST_TIME, Receiving};
+use shares::{NOBODYS, REQUEST_BYTES, Received};
+pub(crate) use shares::{SESSION, Shares};
 
 /// The header's scheme.
 const BEARER: &str = "Bearer ";
-
-/// Who makes a call.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Caller {
-    /// For people, and for the audit.
-    pub(crate) name: Arc<str>,
-    /// What it may do; `None` for nobody in particular.
-    pub(crate) role: Option<Role>,
-    /// Where it is.
-    pub(crate) source: Option<SocketAddr>,
-    /// An agent's node and key, as its certificate has them.
-    pub(crate) proven: Option<(NodeId, Digest)>,
-    /// Whom its certificate names, and its key.
-    pub(crate) shown: Option<(Principal, Digest)>,
-    /// Until when that certificate holds.
-    ends: Option<SystemTime>,
-    /// Of its bearer token.
-    bearer: Option<Digest>,
-    about: Arc<OnceLock<String>>,
-    adds: Arc<OnceLock<String>>,
-    /// `None` for a call that changes nothing.
-    change: Option<Arc<Change>>,
-}
-
-/// A call that may change something, and its intent once that is durable.
-struct Change {
-    audit: Audit,
-    rpc: &'static str,
-    intent: OnceCell<Intent>,
-}
-
-impl std::fmt::Debug for Change {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Change").field(&self.rpc).finish()
-    }
-}
-
-/// Proof that what a call is about to change is in the audit. Whatever changes something asks for it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Recorded(u64);
-
-impl Recorded {
-    /// The intent's number.
-    pub(crate) fn intent(self) -> u64 {
-        self.0
-    }
-}
-
-impl Caller {
-    fn new(name: &str, role: Option<Role>, peer: Option<&Peer>) -> Caller {
-        Caller {
-            name: name.into(),
-            role,
-            source: peer.map(|peer| peer.address),
-            proven: None,
-            shown: None,
-            ends: None,
-            bearer: None,
-            about: Arc::default(),
-            adds: Arc::default(),
-            change: None,
-        }
-    }
-
-    /// True for a call that may change something.
-    pub(crate) fn changes(&self) -> bool {
-        self.change.is_some()
-    }
-
-    /// Writes into the audit what this call is about to change, unless it did before; returns once that is durable.
-    ///
-    /// # Errors
-    /// It cannot be written: nothing may be changed.
-    pub(crate) async fn intend(&self, target: impl Into<String>) -> Result<Recorded, Status> {
-        self.about(target);
-        let missing = || Status::internal("this rpc changes something, and its rule says that it does not");
-        let change = self.change.as_ref().ok_or_else(missing)?;
-        let target = self.about.get().map(|target| audit::short(target, TARGET));
-        let record = wyneos::v1::AuditRecord {
-            target: target.unwrap_or_default(),
-            ..audit::record(&self.name, &self.source(), change.rpc)
-        };
-        let intent = change.intent.get_or_try_init(|| change.audit.intend(record)).await;
-        match intent {
-            Ok(intent) => Ok(Recorded(intent.number())),
-            Err(error) => Err(status::unavailable("AUDIT", error.to_string())),
-        }
-    }
-
-    /// The number of its intent; 0 when it has none.
-    fn intent(&self) -> u64 {
-        let intent = self.change.as_ref().and_then(|change| change.intent.get());
-        intent.map_or(0, Intent::number)
-    }
-
-    /// Notes what the call is about, for the audit.
-    pub(crate) fn about(&self, target: impl Into<String>) {
-        // A call is about one thing; what was said first stands.
-        let _ = self.about.set(target.into());
-    }
-
-    /// Notes what the audit should know, and the caller not.
-    pub(crate) fn adds(&self, detail: String) {
-        let _ = self.adds.set(detail);
-    }
-
-    /// Where a session comes from, and what that proves.
-    pub(crate) fn origin(&self) -> Origin {
-        Origin {
-            address: self.source(),
-            proven: self.proven,
-        }
-    }
-
-    /// Whose share of what is limited the call takes: a name that was proven, or the address.
-    pub(crate) fn who(&self) -> Who {
-        match self.shown.is_some() || self.bearer.is_some() {
-            true => Who::Named(Arc::clone(&self.name)),
-            false => Who::Source(self.source.map(|source| source_of(source.ip()))),
-        }
-    }
-
-    fn source(&self) -> String {
-        self.source.map(|source| source.to_string()).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.who(), self.source) {
-            (Who::Source(_), Some(source)) => write!(f, "{}", source.ip()),
-            _ => f.write_str(&self.name),
-        }
-    }
-}
 
 /// What the gate decides by; clones share it.
 #[derive(Clone)]
@@ -177,18 +51,8 @@ pub(crate) struct Gate {
     pub(crate) access: Arc<ArcSwap<Access>>,
     pub(crate) audit: Audit,
     pub(crate) metrics: Arc<Metrics>,
-    /// Calls of nobody in particular that are under way.
-    pub(crate) nobodys: Arc<Semaphore>,
-    /// Calls that are under way, until the last byte of their answers was written; sessions apart.
-    pub(crate) calls: Arc<Quota>,
+    pub(crate) shares: Arc<Shares>,
 }
-
-/// Calls under way at most, of one identity and of all: each takes some kilobytes beside what its answer holds.
-pub(crate) const CALLS_OF_ONE: usize = 2_048;
-pub(crate) const CALLS: usize = 16_384;
-
-/// Calls of nobody in particular that are under way at most: joining, health, reflection.
-pub(crate) const NOBODYS: usize = 1_024;
 
 /// An rpc that there is none of, in the audit.
 const UNKNOWN: &str = "unknown rpc";
@@ -347,50 +211,6 @@ impl Watch for Gate {
     }
 }
 
-/// An answer that goes on only while its caller is let in: a stream of somebody who is shut out ends with its next message.
-struct Guarded {
-    inner: Body,
-    gate: Gate,
-    caller: Caller,
-    ended: bool,
-    /// Of nobody in particular: given back with the answer's end.
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl http_body::Body for Guarded {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(context));
-        let is_data = frame
-            .as_ref()
-            .is_some_and(|frame| frame.as_ref().is_ok_and(Frame::is_data));
-        let Err(status) = (if is_data { self.gate.still(&self.caller) } else { Ok(()) }) else {
-            return Poll::Ready(frame);
-        };
-        self.ended = true;
-        self.gate.metrics.call_refused("credential");
-        let (code, reason) = (status.code(), status.message());
-        self.gate.note_refusal(&self.caller, "stream", code, reason);
-        let mut trailers = HeaderMap::new();
-        // What does not fit a header is left out; the end is one all the same.
-        let _ = status.add_header(&mut trailers);
-        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended || self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
 /// The gate before a service.
 #[derive(Clone)]
 pub(crate) struct Gated<S> {
@@ -407,26 +227,65 @@ impl<S> Layer<S> for Gate {
     }
 }
 
-/// The outcome of a call, as far as its beginning tells: an error without an answer is in the headers.
-fn outcome(response: &Response<Body>) -> (Code, String) {
-    match Status::from_header_map(response.headers()) {
-        Some(status) => (status.code(), status.message().to_owned()),
-        None => (Code::Ok, String::new()),
+/// What came of a call, as far as its beginning tells: an error without an answer is in the headers.
+struct Outcome {
+    code: Code,
+    message: String,
+    /// The limit that its request met as it came in, as metrics name it.
+    limit: Option<&'static str>,
+}
+
+impl Outcome {
+    fn of(response: &Response<Body>) -> Outcome {
+        let Some(status) = Status::from_header_map(response.headers()) else {
+            return Outcome::new(Code::Ok, "");
+        };
+        let mut outcome = Outcome::new(status.code(), status.message());
+        if outcome.code != Code::Ok
+            && let Some(info) = status.get_details_error_info()
+        {
+            outcome.limit = match info.reason.as_str() {
+                REQUEST_BYTES => Some("request_bytes"),
+                REQUEST_SIZE => Some("request_size"),
+                REQUEST_TIME => Some("request_time"),
+                _ => None,
+            };
+        }
+        outcome
     }
+
+    fn new(code: Code, message: &str) -> Outcome {
+        Outcome {
+            code,
+            message: message.to_owned(),
+            limit: None,
+        }
+    }
+}
+
+/// Bytes of a request's headers, as they are held.
+fn size_of(headers: &HeaderMap) -> usize {
+    headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum()
 }
 
 impl Gate {
     /// Writes what came of a call into the audit, if it belongs there.
-    async fn account(&self, caller: &Caller, rule: &Rule, code: Code, message: &str) {
-        match code {
-            Code::ResourceExhausted => self.metrics.call_refused("limit"),
-            Code::PermissionDenied => self.metrics.call_refused("denied"),
-            Code::Unauthenticated => self.metrics.call_refused("credential"),
-            Code::InvalidArgument if caller.role.is_none() => self.metrics.call_refused("invalid"),
+    async fn account(&self, caller: &Caller, rule: &Rule, outcome: &Outcome) {
+        let (code, message) = (outcome.code, outcome.message.as_str());
+        match (outcome.limit, code) {
+            (Some(limit), _) => self.metrics.call_refused(limit),
+            (None, Code::ResourceExhausted) => self.metrics.call_refused("limit"),
+            (None, Code::PermissionDenied) => self.metrics.call_refused("denied"),
+            (None, Code::Unauthenticated) => self.metrics.call_refused("credential"),
+            (None, Code::InvalidArgument) if caller.role.is_none() => self.metrics.call_refused("invalid"),
             _ => {}
         }
         // What many can be refused is gathered: a flood of it would leave no room for anything else. An intent has an outcome.
-        let gathered = code != Code::Ok && !matches!(rule.need, Need::People(_)) && caller.intent() == 0;
+        let many = !matches!(rule.need, Need::People(_)) || outcome.limit.is_some();
+        let gathered = code != Code::Ok && many && caller.intent() == 0;
         if rule.changes && !gathered {
             self.audit.write(self.record(caller, rule.rpc, code, message)).await;
         } else if rule.changes || matches!(code, Code::PermissionDenied | Code::Unauthenticated) {
@@ -435,21 +294,29 @@ impl Gate {
     }
 
     /// The answer as its caller may have it.
-    fn guard(&self, caller: Caller, permit: Option<OwnedSemaphorePermit>, response: Response<Body>) -> Response<Body> {
+    fn guard(&self, caller: Caller, response: Response<Body>) -> Response<Body> {
         let person = caller.role.is_some_and(Role::is_persons) && (caller.shown.is_some() || caller.bearer.is_some());
-        if !person && permit.is_none() {
+        if !person {
             return response;
         }
         let gate = self.clone();
-        response.map(|inner| {
-            Body::new(Guarded {
-                inner,
-                gate,
-                caller,
-                ended: false,
-                _permit: permit,
-            })
-        })
+        response.map(|inner| Body::new(Guarded::new(inner, gate, caller)))
+    }
+
+    /// Takes what the call needs of its caller's share: a place, until its answer was written, and room for its request.
+    fn make_room(&self, caller: &Caller, rule: &Rule, request: &Request<Body>) -> Result<Arc<Received>, Status> {
+        let share = self.shares.of(caller, rule);
+        if let Some(flight) = request.extensions().get::<Arc<Flight>>() {
+            flight.keep(share.place(caller)?);
+            if caller.role.is_none() {
+                flight.end_by(Instant::now() + NOBODYS);
+            }
+        }
+        let who = match rule.rpc {
+            SESSION => caller.who_of_session(),
+            _ => caller.who(),
+        };
+        share.receive(who, size_of(request.headers()), &self.metrics)
     }
 }
 
@@ -467,7 +334,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let gate = self.gate.clone();
         let refuse = |status: Status| -> Self::Future { Box::pin(async move { Ok(status.into_http()) }) };
         let (mut caller, admitted) = gate.admit(&request);
@@ -481,46 +348,29 @@ where
                 return refuse(status);
             }
         };
-        let permit = match caller.role {
-            Some(_) => None,
-            None => match Arc::clone(&gate.nobodys).try_acquire_owned() {
-                Ok(permit) => Some(permit),
-                Err(_) => {
-                    gate.metrics.call_refused("limit");
-                    let message = "too many calls without a certificate are under way";
-                    return refuse(status::exhausted("NOBODYS", message));
-                }
-            },
-        };
-        if let Some(flight) = request.extensions().get::<Arc<Flight>>() {
-            match gate.calls.take(caller.who()) {
-                Ok(place) => flight.keep(place),
-                Err(full) => {
-                    gate.metrics.call_refused("limit");
-                    let message = match full {
-                        Full::OfOne(most) => format!("{caller} has {most} calls under way, the limit of one identity"),
-                        Full::OfAll(most) => format!("{most} calls are under way, the limit"),
-                    };
-                    return refuse(status::exhausted("CALLS", message));
-                }
+        let received = match gate.make_room(&caller, rule, &request) {
+            Ok(received) => received,
+            Err(status) => {
+                let limit = Outcome::of(&status.clone().into_http()).limit;
+                gate.metrics.call_refused(limit.unwrap_or("limit"));
+                return refuse(status);
             }
-        }
+        };
+        let mut request = request.map(|body| Body::new(Receiving::new(body, &received, rule)));
         if rule.changes {
-            caller.change = Some(Arc::new(Change {
-                audit: gate.audit.clone(),
-                rpc: rule.rpc,
-                intent: OnceCell::new(),
-            }));
+            caller.change = Some(Change::new(&gate.audit, rule.rpc));
         }
         request.extensions_mut().insert(caller.clone());
         let call = self.inner.call(request);
         let (of_cut_off, whose) = (gate.clone(), caller.clone());
         let carried_out = async move {
             let response = call.await?;
-            let (code, message) = outcome(&response);
-            gate.account(&caller, rule, code, &message).await;
-            Ok(match code {
-                Code::Ok => gate.guard(caller, permit, response),
+            // Nothing of the request is held any more, but by an rpc that reads on.
+            drop(received);
+            let outcome = Outcome::of(&response);
+            gate.account(&caller, rule, &outcome).await;
+            Ok(match outcome.code {
+                Code::Ok => gate.guard(caller, response),
                 _ => response,
             })
         };
@@ -534,7 +384,8 @@ where
                 Ok(result) => result,
                 Err(_) => {
                     let message = "the call was cut off; whether it was done is not known";
-                    of_cut_off.account(&whose, rule, Code::Unknown, message).await;
+                    let outcome = Outcome::new(Code::Unknown, message);
+                    of_cut_off.account(&whose, rule, &outcome).await;
                     Ok(Status::internal(message).into_http())
                 }
             }

@@ -14,6 +14,7 @@ mod publisher;
 mod refusals;
 mod restore;
 mod services;
+mod serving;
 mod session;
 mod status;
 mod store;

@@ -47,6 +47,7 @@ pub(crate) struct Metrics {
     pub(crate) certificates: Counter,
     pub(crate) audit: crate::audit::Counters,
     pub(crate) answer_bytes: Gauge,
+    pub(crate) request_bytes: Gauge,
     answers_ended: Family<Because, Counter>,
     connections_refused: Family<Because, Counter>,
     calls_refused: Family<Because, Counter>,
@@ -80,6 +81,7 @@ impl Metrics {
             certificates: Counter::default(),
             audit: crate::audit::Counters::default(),
             answer_bytes: Gauge::default(),
+            request_bytes: Gauge::default(),
             answers_ended: Family::default(),
             connections_refused: Family::default(),
             calls_refused: Family::default(),
@@ -133,6 +135,11 @@ impl Metrics {
             "answer_bytes",
             "Bytes of answers that clients have not read, with the newest states",
             m.answer_bytes.clone(),
+        );
+        registry.register(
+            "request_bytes",
+            "Bytes of requests that were received and are held",
+            m.request_bytes.clone(),
         );
         registry.register(
             "answers_ended",

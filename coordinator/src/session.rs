@@ -30,15 +30,12 @@ use wyneos_core::{
 
 use crate::{
     engine::{EngineSender, OUTBOUND, Outbound, ToEngine},
-    gate::{Caller, Gate},
+    gate::{Caller, Gate, SESSION},
     metrics::Metrics,
 };
 
 /// How long a client may take to say hello.
 const HELLO: Duration = Duration::from_secs(10);
-
-/// What a refusal in a session is called in the audit.
-const SESSION: &str = "wyneos.v1.AgentService/Session";
 
 /// One in this many heartbeats is timed from its arrival to its being applied.
 const TIMED: u64 = 64;

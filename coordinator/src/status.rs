@@ -79,6 +79,11 @@ pub(crate) fn exhausted_for(reason: &str, message: impl AsRef<str>, wait: Durati
     with(Code::ResourceExhausted, message, details)
 }
 
+/// A request is beyond a limit that waiting does not change.
+pub(crate) fn limited(code: Code, reason: &str, message: impl AsRef<str>) -> Status {
+    with(code, message, info(reason))
+}
+
 /// Events that are no longer kept.
 pub(crate) fn events_compacted(from: u64, oldest: u64) -> Status {
     let metadata = HashMap::from([("oldest".to_owned(), oldest.to_string())]);

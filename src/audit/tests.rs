@@ -44,3 +44,52 @@ fn what_is_altered_left_out_or_signed_by_others_is_noticed() {
     bad[0].record = None;
     assert_eq!(verified(&mut verifier, &bad), Err(BadEntry::Incomplete));
 }
+
+#[test]
+fn lost_entries_are_told_of_and_hide_no_others() {
+    let (_, good) = entries();
+    let cluster = wyneos_core::id::Uuid([1; 16]);
+    let signer = Signer::new(&[7; 32]);
+    let tells = |sequence, lost_from| v1::AuditRecord {
+        sequence,
+        kind: v1::AuditKind::Lost.into(),
+        lost_from,
+        ..v1::AuditRecord::default()
+    };
+    let last = |entries: &[v1::AuditEntry]| Digest::try_from(entries.last().unwrap().chain.as_slice()).unwrap();
+    // Behind the entries that are left, and as the first one of a new audit.
+    for left in [3, 1, 0] {
+        let mut all = good[..left].to_vec();
+        let previous = if left == 0 { [0; 32] } else { last(&all) };
+        let (lost, chain) = signer.seal(cluster, previous, tells(10, left as u64 + 1));
+        let (next, _) = signer.seal(
+            cluster,
+            chain,
+            v1::AuditRecord {
+                sequence: 11,
+                ..Default::default()
+            },
+        );
+        all.extend([lost, next]);
+        let (mut verifier, _) = entries();
+        assert_eq!(verified(&mut verifier, &all), Ok(()));
+        assert_eq!(verifier.lost(), [(left as u64 + 1, 9)]);
+    }
+    // It does not go back, follows what is there, and lets nothing else pass over numbers.
+    let kind = |sequence, previous, kind: v1::AuditKind| {
+        let record = v1::AuditRecord {
+            sequence,
+            kind: kind.into(),
+            ..Default::default()
+        };
+        [good.clone(), vec![signer.seal(cluster, previous, record).0]].concat()
+    };
+    for bad in [
+        kind(2, last(&good), v1::AuditKind::Lost),
+        kind(10, last(&good[..2]), v1::AuditKind::Lost),
+        kind(10, last(&good), v1::AuditKind::Outcome),
+    ] {
+        let (mut verifier, _) = entries();
+        assert_eq!(verified(&mut verifier, &bad), Err(BadEntry::Gap));
+    }
+}

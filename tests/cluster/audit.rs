@@ -253,3 +253,82 @@ async fn what_this_hosts_own_commands_did_is_in_the_audit() {
     assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
     assert!(!Path::new(&out).exists());
 }
+
+/// What `wynectl audit --verify` says, and whether it accepts.
+fn verdict(address: &str, from: Option<u64>) -> (i32, String) {
+    let mut command = Command::new(binary("wynectl"));
+    command.args(["--address", address, "audit", "--verify"]);
+    if let Some(from) = from {
+        command.args(["--from", &from.to_string()]);
+    }
+    let output = command.output().unwrap();
+    (output.status.code().unwrap(), text(&output))
+}
+
+#[tokio::test]
+async fn an_audit_that_was_lost_or_cut_back_is_told_of_everywhere() {
+    let mut cluster = Cluster::start().await;
+    let _agent = cluster.agent("one");
+    cluster.node_is("one", Liveness::Online).await;
+    let mut client = client::cluster(cluster.channel().await);
+    label(&mut client, 1).await.unwrap();
+    assert!(cluster.terminate().await.success());
+    let audit = cluster.directory.path().join("coordinator/audit.redb");
+    let older = fs::read(&audit).unwrap();
+    for spoil in ["cut back", "lost or emptied"] {
+        cluster.restart().await;
+        let mut client = client::cluster(cluster.channel().await);
+        wait_until("a change is made", async || label(&mut client, 2).await.ok()).await;
+        let newest = records(&cluster.address).await.last().unwrap().sequence;
+        cluster.kill().await;
+        match spoil {
+            "cut back" => fs::write(&audit, &older).unwrap(),
+            _ => fs::remove_file(&audit).unwrap(),
+        }
+        cluster.restart().await;
+        let log = cluster.coordinator.as_ref().unwrap().log_text();
+        let told = log.lines().rfind(|line| line.contains("ERROR")).unwrap_or_default();
+        assert!(told.contains(spoil), "{log}");
+        // The intent of the last change is the highest number that the state remembers.
+        let all = records(&cluster.address).await;
+        let entry = all.iter().rfind(|record| record.kind() == AuditKind::Lost).unwrap();
+        assert!(entry.sequence >= newest && entry.reason.contains(spoil), "{entry:?}");
+        wait_until("there is an event", async || {
+            let events = cluster.events().await;
+            events.iter().any(|event| event.summary.contains(spoil)).then_some(())
+        })
+        .await;
+        let (code, told) = verdict(&cluster.address, None);
+        assert_eq!(code, 4, "{told}");
+        assert!(told.contains("were lost"), "{told}");
+        let (code, told) = verdict(&cluster.address, Some(entry.sequence + 1));
+        assert_eq!(code, 0, "{told}");
+        assert!(cluster.terminate().await.success());
+    }
+    // Without a byte, and cut short: refused, and nothing is served.
+    let whole = fs::read(&audit).unwrap();
+    for (left, reason) in [(0, "remove it"), (whole.len() / 2, "from a backup")] {
+        fs::write(&audit, &whole[..left]).unwrap();
+        let data_dir = cluster.data_dir();
+        let any = "127.0.0.1:0";
+        let args = [
+            "run",
+            "--tls=false",
+            "--listen",
+            any,
+            "--metrics-listen",
+            any,
+            "--data-dir",
+            &data_dir,
+        ];
+        let refused = crate::secure::run("wyneos-coordinator", &args);
+        assert_eq!(refused.status.code(), Some(64), "{}", text(&refused));
+        assert!(
+            text(&refused).contains("audit.redb") && text(&refused).contains(reason),
+            "{}",
+            text(&refused)
+        );
+    }
+    fs::write(&audit, &whole).unwrap();
+    cluster.restart().await;
+}

@@ -229,3 +229,60 @@ async fn a_coordinator_that_is_asked_to_stop_drains() {
     cluster.node_is("one", Liveness::Online).await;
     drop(agent);
 }
+
+/// A file system in a file, mounted; it is thawed and gone with this.
+struct Frozen(std::path::PathBuf);
+
+impl Frozen {
+    fn run(program: &str, args: &[&std::ffi::OsStr]) -> bool {
+        let output = std::process::Command::new(program).args(args).output();
+        output.is_ok_and(|output| output.status.success())
+    }
+
+    fn mount(image: &std::path::Path, place: &std::path::Path) -> Option<Frozen> {
+        std::fs::File::create(image).unwrap().set_len(64 << 20).unwrap();
+        let made = Frozen::run("mkfs.ext4", &["-q".as_ref(), image.as_ref()]);
+        let args = ["-o".as_ref(), "loop".as_ref(), image.as_ref(), place.as_ref()];
+        (made && Frozen::run("mount", &args)).then(|| Frozen(place.to_owned()))
+    }
+
+    fn set(&self, flag: &str) -> bool {
+        Frozen::run("fsfreeze", &[flag.as_ref(), self.0.as_ref()])
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.set("-u");
+        Frozen::run("umount", &["-l".as_ref(), self.0.as_ref()]);
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_stands_still_does_not_hold_up_the_end() {
+    let mut cluster = Cluster::start().await;
+    assert!(cluster.terminate().await.success());
+    let place = cluster.directory.path().join("coordinator");
+    std::fs::remove_dir_all(&place).unwrap();
+    std::fs::create_dir(&place).unwrap();
+    let Some(disk) = Frozen::mount(&cluster.directory.path().join("image"), &place) else {
+        return crate::harness::skip("a file system in a file, which only root may mount");
+    };
+    cluster.restart().await;
+    let mut coordinator = cluster.coordinator.take().unwrap();
+    assert!(disk.set("-f"));
+    coordinator.signal(rustix::process::Signal::TERM);
+    wait_until("it gives up", async || {
+        coordinator
+            .log_text()
+            .contains("thread did not end within 10s")
+            .then_some(())
+    })
+    .await;
+    // The kernel lets go of a process once its writes are through.
+    assert!(disk.set("-u"));
+    assert_eq!(coordinator.ended().await.code(), Some(1));
+    cluster.restart().await;
+    assert!(cluster.terminate().await.success());
+    drop(disk);
+}

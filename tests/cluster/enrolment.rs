@@ -176,7 +176,10 @@ async fn requests_that_ask_for_more_than_a_certificate_get_none() {
         assert!(status.message().contains("certificate_request"), "{what}: {status}");
     }
     let mut access = client::access(cluster.admin().await);
-    let list = access.list_join_tokens(v1::ListJoinTokensRequest {}).await.unwrap();
+    let list = access
+        .list_join_tokens(v1::ListJoinTokensRequest::default())
+        .await
+        .unwrap();
     assert_eq!(list.into_inner().tokens[0].uses_left, 5);
 }
 

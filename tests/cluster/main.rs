@@ -23,6 +23,7 @@ mod modes;
 mod operators;
 mod raw;
 mod renewal;
+mod requests;
 mod roles;
 mod secrets;
 mod secure;

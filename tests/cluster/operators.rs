@@ -287,3 +287,70 @@ async fn without_tls_it_is_said_and_nobody_needs_a_certificate() {
     let audit = run("wynectl", &["--address", &cluster.address, "audit"]);
     assert!(text(&audit).contains("anybody"), "{}", text(&audit));
 }
+
+#[tokio::test]
+async fn long_lists_of_tokens_and_operators_come_in_pages() {
+    let cluster = Secure::start(&[]).await;
+    let mut access = client::access(cluster.admin().await);
+    let label = |at: usize| v1::Label {
+        key: format!("{at:063}"),
+        value: "v".repeat(255),
+    };
+    // Each about 20 KiB: together more than a page.
+    let mut made = Vec::new();
+    for _ in 0..60 {
+        let request = v1::CreateJoinTokenRequest {
+            labels: (0..64).map(label).collect(),
+            ..Default::default()
+        };
+        let answer = access.create_join_token(request).await.unwrap().into_inner();
+        made.push(answer.details.unwrap().id);
+    }
+    made.sort();
+    for page_size in [0, 7, 1_000] {
+        let (mut found, mut pages, mut page_token) = (Vec::new(), 0, String::new());
+        loop {
+            let request = v1::ListJoinTokensRequest { page_size, page_token };
+            let page = access.list_join_tokens(request).await.unwrap().into_inner();
+            assert!(prost::Message::encoded_len(&page) < 1_100_000);
+            (found, pages) = ([found, page.tokens].concat(), pages + 1);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        let found: Vec<String> = found.into_iter().map(|token| token.id).collect();
+        assert!(found == made && pages >= 2, "{pages} pages of {page_size}");
+    }
+    let listed = cluster.done(&["token", "list"]);
+    assert!(made.iter().all(|id| listed.contains(id.as_str())));
+    for number in 0..5 {
+        let request = v1::CreateOperatorRequest {
+            name: format!("op-{number}"),
+            role: v1::Role::Viewer.into(),
+            ..Default::default()
+        };
+        access.create_operator(request).await.unwrap();
+    }
+    let (mut names, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListOperatorsRequest {
+            page_size: 2,
+            page_token,
+        };
+        let page = access.list_operators(request).await.unwrap().into_inner();
+        assert!(page.operators.len() <= 2);
+        names.extend(page.operators.into_iter().map(|operator| operator.name));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(names, ["op-0", "op-1", "op-2", "op-3", "op-4"]);
+    let request = v1::ListOperatorsRequest {
+        page_size: 1_001,
+        ..Default::default()
+    };
+    let refused = access.list_operators(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}

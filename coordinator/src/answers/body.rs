@@ -15,6 +15,14 @@ use tower::{Layer, Service};
 
 use super::{Flight, Message, PIECE, flight::Next};
 
+/// The end of an answer.
+pub(crate) fn ending(status: &Status) -> Frame<Bytes> {
+    let mut trailers = HeaderMap::new();
+    // What does not fit a header is left out; the end is one all the same.
+    let _ = status.add_header(&mut trailers);
+    Frame::trailers(trailers)
+}
+
 /// What a streaming rpc gives tonic; the messages go beside it ([`stream`]).
 pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -65,10 +73,7 @@ struct Answer {
 impl Answer {
     fn end(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.source = Source::Done;
-        let mut trailers = HeaderMap::new();
-        // What does not fit a header is left out; the end is one all the same.
-        let _ = status.add_header(&mut trailers);
-        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+        Poll::Ready(Some(Ok(ending(status))))
     }
 
     /// A frame of the encoder's; `None` when it is large: then it is cut into pieces, which can be taken away.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::Waker,
@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
 use tonic::Status;
 use wyneos_shell::listener::Peer;
 
@@ -27,6 +28,8 @@ pub(crate) struct Flight {
     /// When the client last took something, as the ledger counts time.
     moved: AtomicU64,
     waker: AtomicWaker,
+    /// When the answer ends, whatever else there is to send.
+    until: OnceLock<Instant>,
     holding: Mutex<Holding>,
 }
 
@@ -59,6 +62,7 @@ impl Flight {
             in_flight: AtomicUsize::new(0),
             moved: AtomicU64::new(ledger.now()),
             waker: AtomicWaker::new(),
+            until: OnceLock::new(),
             holding: Mutex::default(),
         }
     }
@@ -70,6 +74,16 @@ impl Flight {
     /// Keeps a permit until the last byte of the answer was written.
     pub(crate) fn keep(&self, permit: Taken) {
         self.lock().permits.push(permit);
+    }
+
+    /// Has the answer end at that time at the latest.
+    pub(crate) fn end_by(&self, until: Instant) {
+        // What was said first stands.
+        let _ = self.until.set(until);
+    }
+
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until.get().copied()
     }
 
     /// Holds a message to be sent. What was evicted holds nothing any more.

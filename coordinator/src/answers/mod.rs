@@ -11,7 +11,7 @@ mod message;
 mod pacing;
 mod quota;
 
-pub(crate) use body::{Answering, Answers, answer, stream};
+pub(crate) use body::{Answering, Answers, answer, ending, stream};
 pub(crate) use flight::Flight;
 pub(crate) use ledger::{Charge, Ledger};
 pub(crate) use message::{Message, Pieces};

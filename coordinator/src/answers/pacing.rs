@@ -1,4 +1,5 @@
-//! The outermost layer: counts what is handed to a connection, and hands over no more before it was written.
+//! The outermost layer: counts what is handed to a connection, hands over no more before it was written, and ends what may last for a time
+//! only.
 
 use std::{
     pin::Pin,
@@ -9,14 +10,13 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
+use tokio::time::{Sleep, sleep_until};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 use wyneos_shell::listener::Peer;
 
-use super::{Flight, Ledger};
-
-/// An agent's session: its queue is bounded by the engine, its messages are small, and it is the one call that must stay cheap.
-const SESSION: &str = "/wyneos.v1.AgentService/Session";
+use super::{Flight, Ledger, ending};
+use crate::{gate::SESSION, status};
 
 /// Gives every call a [`Flight`], and its answer's body a bound.
 #[derive(Clone)]
@@ -52,20 +52,41 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if request.uri().path() == SESSION {
+        // An agent's session: its queue is bounded by the engine, its messages are small, and it is the one call that must stay cheap.
+        if request.uri().path().strip_prefix('/') == Some(SESSION) {
             return Box::pin(self.inner.call(request));
         }
         let flight = self.ledger.open(request.extensions().get::<Peer>().cloned());
         request.extensions_mut().insert(Arc::clone(&flight));
         let call = self.inner.call(request);
-        Box::pin(async move { Ok(call.await?.map(|inner| Body::new(PacedBody { inner, flight }))) })
+        Box::pin(async move { Ok(call.await?.map(|inner| Body::new(PacedBody::new(inner, flight)))) })
     }
 }
 
 /// A body that waits for what was handed over to be written.
 pub(super) struct PacedBody {
-    pub(super) inner: Body,
-    pub(super) flight: Arc<Flight>,
+    inner: Body,
+    flight: Arc<Flight>,
+    patience: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+impl PacedBody {
+    pub(super) fn new(inner: Body, flight: Arc<Flight>) -> PacedBody {
+        PacedBody {
+            inner,
+            flight,
+            patience: None,
+            ended: false,
+        }
+    }
+
+    /// Whether the answer has lasted for as long as it may.
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(until) = self.flight.until() else { return false };
+        let patience = self.patience.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        patience.as_mut().poll(context).is_ready()
+    }
 }
 
 impl http_body::Body for PacedBody {
@@ -73,6 +94,19 @@ impl http_body::Body for PacedBody {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if self.is_over(context) {
+            self.ended = true;
+            self.inner = Body::empty();
+            if self.flight.stalled().1 > 0 {
+                // What is not taken ends with its connection alone.
+                self.flight.close();
+            }
+            let message = "a call without a certificate or a bearer token lasts for a minute at most; make it again";
+            return Poll::Ready(Some(Ok(ending(&status::unavailable("NOBODYS", message)))));
+        }
         // Woken by a write; and by an eviction, which waits for the next write all the same: the client reads nothing before.
         if !self.flight.has_room(context.waker()) {
             return Poll::Pending;
@@ -89,7 +123,7 @@ impl http_body::Body for PacedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.ended || self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

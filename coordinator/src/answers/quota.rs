@@ -1,19 +1,20 @@
-//! How much one identity may have of something at once.
+//! How much one identity may have of something at once: calls, subscriptions, bytes.
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Whose it is: a certificate's or a bearer token's name, or an address where nobody is known.
+/// Whose it is: a certificate's or a bearer token's name; where nobody is known an address, or a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Who {
     Named(Arc<str>),
     Source(Option<IpAddr>),
+    Connection(Option<SocketAddr>),
 }
 
-/// Places that are counted for each identity, and for all.
+/// Units that are counted for each identity, and for all.
 #[derive(Debug)]
 pub(crate) struct Quota {
     of_one: usize,
@@ -27,11 +28,41 @@ struct Held {
     of: HashMap<Who, usize>,
 }
 
-/// A place, until it is dropped.
+impl Held {
+    fn add(&mut self, quota: &Quota, who: &Who, count: usize) -> Result<(), Full> {
+        let of = self.of.get(who).copied().unwrap_or(0);
+        if of.saturating_add(count) > quota.of_one {
+            return Err(Full::OfOne(quota.of_one));
+        }
+        if self.all.saturating_add(count) > quota.of_all {
+            return Err(Full::OfAll(quota.of_all));
+        }
+        self.all += count;
+        *self.of.entry(who.clone()).or_default() += count;
+        Ok(())
+    }
+}
+
+/// Units that are taken until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Taken {
     quota: Arc<Quota>,
     who: Who,
+    count: usize,
+}
+
+impl Taken {
+    /// Takes `more` for the same identity. At a limit nothing is added.
+    pub(crate) fn grow(&mut self, more: usize) -> Result<(), Full> {
+        self.quota.held().add(&self.quota, &self.who, more)?;
+        self.count += more;
+        Ok(())
+    }
+
+    /// How many they are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
 }
 
 /// Which limit is reached, and what it is.
@@ -47,30 +78,32 @@ impl Quota {
         Arc::new(Quota { of_one, of_all, held })
     }
 
-    /// A place of `who`.
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One unit for `who`.
     pub(crate) fn take(self: &Arc<Self>, who: Who) -> Result<Taken, Full> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.of.get(&who).is_some_and(|of| *of >= self.of_one) {
-            return Err(Full::OfOne(self.of_one));
-        }
-        if held.all >= self.of_all {
-            return Err(Full::OfAll(self.of_all));
-        }
-        held.all += 1;
-        *held.of.entry(who.clone()).or_default() += 1;
+        self.take_many(who, 1)
+    }
+
+    /// So many units for `who`, or none.
+    pub(crate) fn take_many(self: &Arc<Self>, who: Who, count: usize) -> Result<Taken, Full> {
+        self.held().add(self, &who, count)?;
         Ok(Taken {
             quota: Arc::clone(self),
             who,
+            count,
         })
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        let mut held = self.quota.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.all -= 1;
+        let mut held = self.quota.held();
+        held.all -= self.count;
         if let Some(of) = held.of.get_mut(&self.who) {
-            *of -= 1;
+            *of -= self.count;
             if *of == 0 {
                 held.of.remove(&self.who);
             }

@@ -61,11 +61,7 @@ fn served(ledger: &Arc<Ledger>, messages: Vec<Message>) -> (Body, Arc<Flight>) {
         panic!("it waits");
     };
     let inner = response.unwrap().into_body();
-    let paced = PacedBody {
-        inner,
-        flight: Arc::clone(&flight),
-    };
-    (Body::new(paced), flight)
+    (Body::new(PacedBody::new(inner, Arc::clone(&flight))), flight)
 }
 
 /// Everything that a reader gets who drops each frame at once.
@@ -254,4 +250,28 @@ fn a_view_that_is_the_newest_is_nobodys_fault() {
     assert!(quiet.age().is_some());
     let _much = Pieces::new(&ledger, vec![0; 2 * MIB]);
     assert!(quiet.view().is_none());
+}
+
+#[tokio::test]
+async fn an_answer_that_may_last_for_a_time_only_ends_whether_it_is_read_or_not() {
+    let time = std::time::Duration::from_millis(50);
+    let ledger = ledger(MIB);
+    for reads in [true, false] {
+        let pieces = Pieces::new(&ledger, vec![1; MIB / 2]);
+        let message = Message::around(1, pieces, &WireWatchResponse::default());
+        let (mut body, flight) = served(&ledger, vec![message]);
+        flight.end_by(tokio::time::Instant::now() + time);
+        let mut unwritten = Vec::new();
+        if !reads {
+            while let Got::Data(data) = poll(&mut body) {
+                unwritten.push(data);
+            }
+        }
+        tokio::time::sleep(time * 2).await;
+        let Got::End(status) = poll(&mut body) else {
+            panic!("it goes on");
+        };
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(matches!(poll(&mut body), Got::End(_)));
+    }
 }

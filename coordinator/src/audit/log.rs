@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    fs,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, TryLockError},
 };
@@ -14,7 +15,11 @@ use wyneos_core::{
     integrity::{Digest, ZERO_DIGEST},
 };
 
+use super::loss::{Known, Loss};
 use crate::store::{Failure, File, StoreError};
+
+/// The audit's file in the `data_dir`.
+pub(super) const FILE: &str = "audit.redb";
 
 /// Number → `wyneos.v1.AuditEntry`.
 const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
@@ -34,8 +39,17 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn open(data_dir: &Path) -> Result<Shared, StoreError> {
-        let path = data_dir.join("audit.redb");
+    /// Opens the audit in `data_dir`. One that `is_known` had entries before: a file without a byte is what became of them.
+    pub(super) fn open(data_dir: &Path, is_known: bool) -> Result<Shared, StoreError> {
+        let path = data_dir.join(FILE);
+        if is_known && fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+            let reason = "it is empty, and had entries before (to go on without them, remove it: the audit begins anew, and says that they are \
+                          missing)";
+            return Err(StoreError::Corrupt {
+                path,
+                reason: reason.to_owned(),
+            });
+        }
         let file = File::open(path.clone())?;
         file.write(|transaction| {
             transaction.open_table(ENTRIES)?;
@@ -65,6 +79,14 @@ impl Shared {
                 what: "open it again after a failure",
                 source: "the log says why".into(),
             }),
+        }
+    }
+
+    /// Closes the file.
+    pub(super) fn close(&self) {
+        let file = self.file.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(file) = file {
+            file.close();
         }
     }
 
@@ -195,6 +217,36 @@ impl Log {
         self.next
     }
 
+    /// Number and chain of the newest entry; 0 and zeros when there is none.
+    pub(super) fn end(&self) -> (u64, Digest) {
+        (self.next - 1, self.previous)
+    }
+
+    /// Has the next entry get `number`, unless it gets a higher one anyway.
+    pub(super) fn pass_over_to(&mut self, number: u64) {
+        self.next = self.next.max(number);
+    }
+
+    /// What is wrong with this audit, by what the store remembers of it.
+    pub(super) fn loss(&self, known: &Known) -> Result<Option<Loss>, StoreError> {
+        let Some(newest) = self.shared.newest(1)?.pop() else {
+            return Ok((known.newest > 0).then_some(Loss::Gone));
+        };
+        let key = self.signer.public_key();
+        if audit::Verifier::new(self.cluster, key).next(&newest).is_err() {
+            return Ok(Some(Loss::Foreign));
+        }
+        if self.next <= known.newest {
+            return Ok(Some(Loss::CutBack(self.next)));
+        }
+        let (number, chain) = known.entry;
+        let there = self.shared.read(number, 1)?.pop();
+        let there = there.filter(|entry| number > 0 && sequence(entry) == number);
+        Ok(there
+            .filter(|entry| entry.chain != chain)
+            .map(|_| Loss::Replaced(number)))
+    }
+
     /// From where the newest `most` entries are; `None` while they cannot be read.
     pub(super) fn newest_sources(&self, most: usize) -> Option<HashSet<String>> {
         let entries = self.shared.newest(most).ok()?;
@@ -213,7 +265,7 @@ impl Log {
                 path: (*self.shared.path).clone(),
                 reason: "an entry has no chain".to_owned(),
             };
-            (self.next, self.previous) = (sequence(&newest) + 1, chain.map_err(corrupt)?);
+            (self.next, self.previous) = (sequence(&newest).saturating_add(1), chain.map_err(corrupt)?);
         }
         Ok(())
     }
@@ -265,6 +317,13 @@ impl Log {
             Ok(true) => {}
             Ok(false) | Err(StoreError::Io { .. }) => return Ok(None),
             Err(error) => return Err(error),
+        }
+        let newest = self.shared.newest(1)?.last().map_or(0, sequence);
+        if newest + 1 < self.next {
+            return Err(StoreError::Corrupt {
+                path: (*self.shared.path).clone(),
+                reason: "entries are missing that were durable before".to_owned(),
+            });
         }
         let late = self.shared.read(self.next, usize::MAX)?;
         for record in late.iter().filter_map(|entry| entry.record.as_ref()) {
@@ -325,7 +384,7 @@ pub(crate) struct Import {
 
 impl Import {
     pub(crate) fn new(data_dir: &Path) -> Result<Import, StoreError> {
-        let file = File::open(data_dir.join("audit.redb"))?;
+        let file = File::open(data_dir.join(FILE))?;
         file.write(|transaction| {
             // Whether intents without an outcome are among them is found at the first start.
             transaction.open_table(META)?.insert("open", 0)?;

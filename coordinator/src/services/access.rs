@@ -1,6 +1,6 @@
 //! AccessService: join tokens, operators, the CA, the audit.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
 
 use futures_util::stream;
 use rand::{TryRng as _, rngs::SysRng};
@@ -19,7 +19,7 @@ use wyneos_core::{
 use wyneos_shell::clock::Clock;
 
 use super::{
-    Services, about, caller_of,
+    PAGE_MAX, Services, about, caller_of,
     enrollment::{bad_request, ca_failed, timestamp},
     page, page_size, stopped, stops,
 };
@@ -44,6 +44,22 @@ fn ttl(asked: Option<prost_types::Duration>, default: Duration) -> Result<Durati
         None => Ok(default),
         Some(span) => convert::duration_in("ttl", &span).map_err(status::convert),
     }
+}
+
+/// The page's size that a caller asks for, of lists that callers of earlier versions read in one piece.
+fn whole_page(asked: u32) -> Result<usize, Status> {
+    page_size(if asked == 0 { PAGE_MAX } else { asked })
+}
+
+/// What comes behind the key that a page token is; everything for none.
+fn behind<'a, T>(records: &'a BTreeMap<String, T>, token: &str) -> impl Iterator<Item = &'a T> {
+    let from = match token {
+        "" => Bound::Unbounded,
+        last => Bound::Excluded(last),
+    };
+    records
+        .range::<str, _>((from, Bound::Unbounded))
+        .map(|(_, record)| record)
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Status> {
@@ -165,12 +181,17 @@ impl AccessService for Services {
 
     async fn list_join_tokens(
         &self,
-        _: Request<v1::ListJoinTokensRequest>,
+        request: Request<v1::ListJoinTokensRequest>,
     ) -> Result<Response<v1::ListJoinTokensResponse>, Status> {
+        let request = request.into_inner();
+        let size = whole_page(request.page_size)?;
         let (access, now) = (self.access.load(), Clock::default().wall());
-        let tokens = access.tokens.values().filter(|token| now < token.expires);
+        let tokens = behind(&access.tokens, &request.page_token).filter(|token| now < token.expires);
+        let (tokens, more) = page(tokens.map(v1::JoinToken::from), size);
+        let last = tokens.last().filter(|_| more);
         Ok(Response::new(v1::ListJoinTokensResponse {
-            tokens: tokens.map(Into::into).collect(),
+            next_page_token: last.map(|token| token.id.clone()).unwrap_or_default(),
+            tokens,
         }))
     }
 
@@ -238,11 +259,17 @@ impl AccessService for Services {
 
     async fn list_operators(
         &self,
-        _: Request<v1::ListOperatorsRequest>,
+        request: Request<v1::ListOperatorsRequest>,
     ) -> Result<Response<v1::ListOperatorsResponse>, Status> {
+        let request = request.into_inner();
+        let size = whole_page(request.page_size)?;
         let access = self.access.load();
+        let operators = behind(&access.operators, &request.page_token).map(v1::Operator::from);
+        let (operators, more) = page(operators, size);
+        let last = operators.last().filter(|_| more);
         Ok(Response::new(v1::ListOperatorsResponse {
-            operators: access.operators.values().map(Into::into).collect(),
+            next_page_token: last.map(|operator| operator.name.clone()).unwrap_or_default(),
+            operators,
         }))
     }
 

@@ -1,26 +1,27 @@
 //! The embedded store: redb, state and history in two files.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use prost::Message;
-use redb::{AccessGuard, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 use wyneos::{convert, v1};
 use wyneos_core::{
     autonomy::Policy,
     event::Event,
-    id::{ClusterId, NodeId},
-    integrity::Seal,
+    id::ClusterId,
     node::NodeRecord,
     store::{Batch, Durable, Restored},
-    time::WallTime,
 };
 
 use super::file::{Failure, File};
-use super::{History, Retention, SealEntry, SealedSnapshot, Source, Store, StoreError, shares::Shares};
+use super::intents::keep_intents;
+use super::reader::Reader;
+use super::{History, Retention, SealedSnapshot, Source, Store, StoreError, shares::Shares};
 
 /// `"format"` (always 1), `"cluster"` (16 bytes), `"epoch"` and `"decisions"` (u64, little endian), `"access"` (JSON of an `Access`),
 /// `"policy"` (JSON of a `Policy`), `"restored"` (JSON of a `Restored`), `"dropped"` (u64: the highest number of an event that is kept no
-/// longer, though older ones may be), `"intents"` (u64: the first intent that [`INTENTS`] may have).
+/// longer, though older ones may be), `"intents"` (u64: the first intent that [`INTENTS`] may have), `"audit"` (u64 and 32 bytes: number and
+/// chain of the newest entry of the audit as of the last start).
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Node id → JSON of a `NodeRecord`.
 pub(super) const NODES: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("nodes");
@@ -50,26 +51,9 @@ pub(super) const FORMAT: u64 = 1;
 /// Events or snapshots beyond the retention that one transaction drops at most, so that none takes long.
 const DROPPED_AT_ONCE: u64 = 1_000;
 
-/// Intents that are remembered as carried out: twice as many as may be without an outcome at once.
-const INTENTS_KEPT: u64 = 2 * crate::audit::OPEN as u64;
-
-/// Which intents of the audit were carried out, as far as the store can tell.
-#[derive(Debug, Default)]
-pub(crate) struct CarriedOut {
-    from: u64,
-    intents: BTreeSet<u64>,
-}
-
-impl CarriedOut {
-    /// Whether an intent was carried out; `None` for one of before what is remembered.
-    pub(crate) fn tell(&self, intent: u64) -> Option<bool> {
-        (intent >= self.from).then(|| self.intents.contains(&intent))
-    }
-}
-
 /// The embedded store.
 pub(crate) struct Embedded {
-    state: File,
+    pub(super) state: File,
     history: File,
     retention: Retention,
     /// As of the last commit.
@@ -95,33 +79,6 @@ impl Embedded {
             state: self.state.clone(),
             history: self.history.clone(),
         }
-    }
-
-    /// Which intents were carried out, for an audit whose next entry gets the number `next`. What is remembered is forgotten where it
-    /// cannot be about that audit: it was lost, or the store was put back.
-    pub(crate) fn carried_out(&self, next: u64) -> Result<CarriedOut, StoreError> {
-        let mut told = CarriedOut::default();
-        self.state.write(|transaction| {
-            let mut meta = transaction.open_table(META)?;
-            let mut table = transaction.open_table(INTENTS)?;
-            let newest = table.last()?.map_or(0, |(intent, _)| intent.value());
-            let mut from = number(&meta, "intents")?.unwrap_or(u64::MAX);
-            if from > next || newest >= next {
-                table.retain(|_, ()| false)?;
-                from = next;
-                meta.insert("intents", from.to_le_bytes().as_slice())?;
-            }
-            if table.len()? >= INTENTS_KEPT {
-                from = from.max(table.first()?.map_or(0, |(intent, _)| intent.value()));
-            }
-            let mut intents = BTreeSet::new();
-            for entry in table.iter()? {
-                intents.insert(entry?.0.value());
-            }
-            told = CarriedOut { from, intents };
-            Ok(())
-        })?;
-        Ok(told)
     }
 
     /// Checks the layout's version and begins a new epoch, above the one in which the newest snapshot was `sealed`.
@@ -258,30 +215,9 @@ fn drop_events(transaction: &redb::WriteTransaction, shares: &mut Shares, keep: 
     Ok(dropped)
 }
 
-/// Notes which intents are carried out; forgets the oldest beyond [`INTENTS_KEPT`].
-fn keep_intents(transaction: &redb::WriteTransaction, batches: &[Batch]) -> Result<(), Failure> {
-    let mut intents = batches.iter().flat_map(|batch| &batch.intents).peekable();
-    if intents.peek().is_none() {
-        return Ok(());
-    }
-    let mut table = transaction.open_table(INTENTS)?;
-    for intent in intents {
-        table.insert(*intent, ())?;
-    }
-    for _ in INTENTS_KEPT..table.len()? {
-        table.pop_first()?;
-    }
-    Ok(())
-}
-
 fn entry_lived(entry: &[u8]) -> Option<Duration> {
     let entry = v1::SealedEntry::decode(entry).ok()?;
     Some(Duration::from_millis(entry.lived_millis))
-}
-
-fn entry_time(entry: &[u8]) -> Option<WallTime> {
-    let entry = v1::SealedEntry::decode(entry).ok()?;
-    convert::timestamp_in("time", &entry.time?).ok()
 }
 
 pub(super) fn number(
@@ -465,141 +401,6 @@ impl Store for Embedded {
         Arc::new(Reader {
             state: self.state.clone(),
             history: self.history.clone(),
-        })
-    }
-}
-
-/// Reads beside the owner's writes.
-struct Reader {
-    state: File,
-    history: File,
-}
-
-/// What a range of the index of events about a node yields.
-type Indexed = Vec<Result<(AccessGuard<'static, ([u8; 16], u64)>, AccessGuard<'static, ()>), redb::StorageError>>;
-
-impl Reader {
-    /// The events that a look-up in the index finds.
-    fn indexed(
-        &self,
-        look_up: impl FnOnce(&redb::ReadOnlyTable<([u8; 16], u64), ()>) -> Result<Indexed, Failure>,
-    ) -> Result<Vec<Event>, StoreError> {
-        self.state.read(|transaction| {
-            let table = transaction.open_table(EVENTS)?;
-            let mut events = Vec::new();
-            for entry in look_up(&transaction.open_table(EVENTS_OF)?)? {
-                let sequence = entry?.0.value().1;
-                if let Some(json) = table.get(sequence)? {
-                    events.push(self.state.parse(&format!("event {sequence}"), json.value())?);
-                }
-            }
-            Ok(events)
-        })
-    }
-
-    fn entry(&self, cycle: u64, bytes: &[u8]) -> Result<SealEntry, StoreError> {
-        let wrong = |reason: String| self.history.corrupt(format!("seal of cycle {cycle}: {reason}"));
-        let entry = v1::SealedEntry::decode(bytes).map_err(|error| wrong(error.to_string()))?;
-        let seal = entry.seal.as_ref().ok_or_else(|| wrong("missing".to_owned()))?;
-        Ok(SealEntry {
-            seal: Seal::try_from(seal).map_err(|error| wrong(error.to_string()))?,
-            time: entry_time(bytes).ok_or_else(|| wrong("without a time".to_owned()))?,
-            lived: Duration::from_millis(entry.lived_millis),
-            size: entry.size_bytes,
-        })
-    }
-}
-
-impl History for Reader {
-    fn events(&self, from: u64, most: usize) -> Result<(Vec<Event>, u64), StoreError> {
-        self.state.read(|transaction| {
-            let table = transaction.open_table(EVENTS)?;
-            let mut events = Vec::new();
-            for entry in table.range(from..)?.take(most) {
-                let (sequence, json) = entry?;
-                events.push(self.state.parse(&format!("event {}", sequence.value()), json.value())?);
-            }
-            let dropped = number(&transaction.open_table(META)?, "dropped")?.unwrap_or(0);
-            let oldest = table.first()?.map_or(0, |(sequence, _)| sequence.value());
-            Ok((events, if oldest == 0 { 0 } else { oldest.max(dropped + 1) }))
-        })
-    }
-
-    fn events_of(&self, node: NodeId, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {
-        self.indexed(|index| Ok(index.range((node.0, 0)..(node.0, before))?.rev().take(most).collect()))
-    }
-
-    fn events_of_work(&self, workload: &str, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {
-        self.state.read(|transaction| {
-            let table = transaction.open_table(EVENTS)?;
-            let index = transaction.open_table(EVENTS_OF_WORK)?;
-            let mut events = Vec::new();
-            for entry in index.range((workload, 0)..(workload, before))?.rev().take(most) {
-                let sequence = entry?.0.value().1;
-                if let Some(json) = table.get(sequence)? {
-                    events.push(self.state.parse(&format!("event {sequence}"), json.value())?);
-                }
-            }
-            Ok(events)
-        })
-    }
-
-    fn events_of_from(&self, node: NodeId, from: u64, most: usize) -> Result<Vec<Event>, StoreError> {
-        self.indexed(|index| Ok(index.range((node.0, from)..=(node.0, u64::MAX))?.take(most).collect()))
-    }
-
-    fn events_before(&self, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {
-        self.state.read(|transaction| {
-            let mut events = Vec::new();
-            for entry in transaction.open_table(EVENTS)?.range(..before)?.rev().take(most) {
-                let (sequence, json) = entry?;
-                events.push(self.state.parse(&format!("event {}", sequence.value()), json.value())?);
-            }
-            Ok(events)
-        })
-    }
-
-    fn snapshot(&self, cycle: u64) -> Result<Option<SealedSnapshot>, StoreError> {
-        Ok(self
-            .snapshot_from(cycle)?
-            .filter(|snapshot| snapshot.seal.cycle == cycle))
-    }
-
-    fn snapshot_from(&self, cycle: u64) -> Result<Option<SealedSnapshot>, StoreError> {
-        self.history.read(|transaction| {
-            let Some(first) = transaction.open_table(SEALS)?.range(cycle..)?.next() else {
-                return Ok(None);
-            };
-            let (found, entry) = first?;
-            let entry = self.entry(found.value(), entry.value())?;
-            let snapshots = transaction.open_table(SNAPSHOTS)?;
-            let missing = || {
-                self.history
-                    .corrupt(format!("the snapshot of cycle {} is missing", found.value()))
-            };
-            let bytes = snapshots
-                .get(found.value())?
-                .ok_or_else(missing)?
-                .value()
-                .to_vec()
-                .into();
-            Ok(Some(SealedSnapshot {
-                seal: Arc::new(entry.seal),
-                time: entry.time,
-                lived: entry.lived,
-                bytes,
-            }))
-        })
-    }
-
-    fn seals(&self, before: u64, most: usize) -> Result<Vec<SealEntry>, StoreError> {
-        self.history.read(|transaction| {
-            let mut seals = Vec::new();
-            for entry in transaction.open_table(SEALS)?.range(..before)?.rev().take(most) {
-                let (cycle, bytes) = entry?;
-                seals.push(self.entry(cycle.value(), bytes.value())?);
-            }
-            Ok(seals)
         })
     }
 }

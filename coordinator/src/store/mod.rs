@@ -3,8 +3,10 @@
 mod copy;
 mod embedded;
 mod file;
+mod intents;
 #[cfg(test)]
 mod memory;
+mod reader;
 mod shares;
 #[cfg(test)]
 mod tests;

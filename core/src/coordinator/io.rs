@@ -165,6 +165,11 @@ pub enum Input {
         /// When agents may try again.
         retry_after: Duration,
     },
+    /// Entries of the audit were found missing at the start.
+    AuditLost {
+        /// What became of them, for people.
+        detail: String,
+    },
 }
 
 /// How the newest snapshot was published.

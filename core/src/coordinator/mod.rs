@@ -290,6 +290,7 @@ impl Coordinator {
             Input::Committed => self.committed(),
             Input::Published(published) => self.published(published),
             Input::Shutdown { retry_after } => self.shutdown(retry_after),
+            Input::AuditLost { detail } => self.audit_lost(detail),
         }
         self.flush();
     }

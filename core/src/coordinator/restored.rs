@@ -71,6 +71,13 @@ impl Coordinator {
         self.record(None, summary, EventBody::Command { verb, detail, by });
     }
 
+    /// Entries of the audit are missing.
+    pub(super) fn audit_lost(&mut self, detail: String) {
+        let (verb, by) = ("audit".to_owned(), String::new());
+        let summary = detail.clone();
+        self.record(None, summary, EventBody::Command { verb, detail, by });
+    }
+
     /// An instance's number was given out before the state was restored.
     pub(super) fn is_of_before(&self, id: AssignmentId) -> bool {
         self.restored.is_some_and(|restored| id.epoch() <= restored.epoch)

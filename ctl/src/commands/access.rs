@@ -9,7 +9,7 @@ use wyneos::{
 };
 use wyneos_shell::files;
 
-use super::nothing;
+use super::{PAGE, next_page, nothing};
 use crate::{
     args::{CaCommand, OperatorArgs, OperatorCommand, Role, TokenArgs, TokenCommand},
     config,
@@ -110,10 +110,19 @@ async fn create_token(context: &Context, args: TokenArgs) -> Result<(), Failure>
 
 async fn list_tokens(context: &Context) -> Result<(), Failure> {
     let mut client = client::access(context.connect().await?);
-    let request = v1::ListJoinTokensRequest {};
-    let answer = context
-        .call("list the join tokens", client.list_join_tokens(request))
-        .await?;
+    let (what, mut page_token) = ("list the join tokens", String::new());
+    let mut answer = v1::ListJoinTokensResponse::default();
+    loop {
+        let request = v1::ListJoinTokensRequest {
+            page_size: PAGE,
+            page_token: page_token.clone(),
+        };
+        let mut page = context.call(what, client.list_join_tokens(request)).await?;
+        answer.tokens.append(&mut page.tokens);
+        if !next_page(what, &mut page_token, &mut page.next_page_token)? {
+            break;
+        }
+    }
     if !context.is_json() && answer.tokens.is_empty() {
         nothing("join tokens");
         return Ok(());
@@ -230,10 +239,19 @@ fn told(name: &str, out: &Path, address: &str) -> String {
 
 async fn list_operators(context: &Context) -> Result<(), Failure> {
     let mut client = client::access(context.connect().await?);
-    let request = v1::ListOperatorsRequest {};
-    let answer = context
-        .call("list the operators", client.list_operators(request))
-        .await?;
+    let (what, mut page_token) = ("list the operators", String::new());
+    let mut answer = v1::ListOperatorsResponse::default();
+    loop {
+        let request = v1::ListOperatorsRequest {
+            page_size: PAGE,
+            page_token: page_token.clone(),
+        };
+        let mut page = context.call(what, client.list_operators(request)).await?;
+        answer.operators.append(&mut page.operators);
+        if !next_page(what, &mut page_token, &mut page.next_page_token)? {
+            break;
+        }
+    }
     if !context.is_json() && answer.operators.is_empty() {
         nothing("operators on record; those made on the coordinator's host are on none");
         return Ok(());

@@ -74,8 +74,25 @@ pub(crate) async fn run(context: &Context, args: AuditArgs) -> Result<(), Failur
         for line in account(&intents) {
             text::stderr(&line);
         }
+        none_lost(verifier.as_ref())?;
     }
     Ok(())
+}
+
+/// Fails when the coordinator itself says that entries are missing.
+fn none_lost(verifier: Option<&Verifier>) -> Result<(), Failure> {
+    let lost = verifier.map(Verifier::lost).unwrap_or_default();
+    let Some((_, last)) = lost.last() else { return Ok(()) };
+    let told: Vec<String> = lost.iter().map(|(first, last)| format!("{first} to {last}")).collect();
+    let message = format!(
+        "entries {} were lost: the coordinator found them missing at a start",
+        told.join(", ")
+    );
+    let hint = format!(
+        "`wynectl audit` says when; `--from {}` verifies what came after",
+        last.saturating_add(2)
+    );
+    Err(Failure::new(Exit::Unverified, message).hint(hint))
 }
 
 /// Which intents have no outcome of their own, by their numbers.
@@ -154,7 +171,7 @@ fn line(entry: &v1::AuditEntry) -> String {
     let code = tonic::Code::from_i32(i32::try_from(record.code).unwrap_or_default());
     let outcome = match (record.kind(), code) {
         (v1::AuditKind::Intent, _) => "begun".to_owned(),
-        (v1::AuditKind::Reconciled, _) => clean(&record.reason),
+        (v1::AuditKind::Reconciled | v1::AuditKind::Lost, _) => clean(&record.reason),
         (_, tonic::Code::Ok) => "done".to_owned(),
         (_, code) => format!("{code:?}: {}", clean(&record.reason)),
     };

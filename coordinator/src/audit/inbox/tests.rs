@@ -2,7 +2,7 @@ use super::*;
 use crate::audit::{log::Log, log::Shared};
 
 fn log(data_dir: &Path) -> Log {
-    let shared = Shared::open(data_dir).unwrap();
+    let shared = Shared::open(data_dir, false).unwrap();
     Log::new(shared, wyneos_core::id::Uuid([1; 16]), &[7; 32], 1_000)
         .unwrap()
         .0

@@ -1,0 +1,69 @@
+//! An audit that is not what the store remembers of it: gone, cut back, or another one.
+//!
+//! The state keeps the number and chain of an entry of each start, and the numbers of intents with what they changed. An audit that ends
+//! before the highest of those numbers, or has another entry there, has lost entries: the coordinator says so in its log, by an event, and
+//! by an entry of the audit, behind all numbers that are known to have been given out.
+
+use wyneos::{audit::LOST, convert, v1};
+use wyneos_core::integrity::Digest;
+
+/// What the store remembers of the audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// The highest number that was given out, as far as it is remembered.
+    pub(crate) newest: u64,
+    /// An entry of the last start: its number, 0 for none, and its chain.
+    pub(crate) entry: (u64, Digest),
+}
+
+/// What became of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// There is no entry at all.
+    Gone,
+    /// The audit ends before this number: an older copy was put back.
+    CutBack(u64),
+    /// The entry of this number is another one than before.
+    Replaced(u64),
+    /// The newest entry is none of this coordinator's.
+    Foreign,
+}
+
+impl Loss {
+    fn describe(self) -> &'static str {
+        match self {
+            Loss::Gone => "the audit was lost or emptied",
+            Loss::CutBack(_) => "the audit was cut back, as by putting back an older copy",
+            Loss::Replaced(_) => "the audit was replaced by another one of this coordinator",
+            Loss::Foreign => {
+                "the audit was replaced by one that this coordinator did not write, which is kept as audit.redb.foreign"
+            }
+        }
+    }
+
+    /// The entry that tells of it; its number is to be above `known.newest`.
+    pub(super) fn record(self, known: &Known) -> v1::AuditRecord {
+        let from = match self {
+            Loss::Gone | Loss::Foreign => 1,
+            Loss::CutBack(from) | Loss::Replaced(from) => from,
+        };
+        v1::AuditRecord {
+            time: Some(convert::timestamp(super::wall())),
+            principal: "coordinator".to_owned(),
+            action: "audit".to_owned(),
+            target: format!("entries {from} to {}", known.newest),
+            code: LOST,
+            reason: format!(
+                "{}: entries {from} to {} are missing, and those that came after them, if any",
+                self.describe(),
+                known.newest
+            ),
+            kind: v1::AuditKind::Lost.into(),
+            lost_from: from,
+            ..v1::AuditRecord::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+use std::{fs, path::Path};
+
+use proptest::prelude::*;
+use wyneos_core::id::{ClusterId, Uuid};
+
+use crate::audit::{Known, Opened, Started, intent_of, log::FILE};
+use wyneos::{
+    audit::Verifier,
+    v1::{self, AuditKind},
+};
+use wyneos_core::integrity::DigestSigner;
+
+const CLUSTER: ClusterId = Uuid([1; 16]);
+const SECRET: [u8; 32] = [7; 32];
+
+fn intent() -> v1::AuditRecord {
+    intent_of(v1::AuditRecord::default())
+}
+
+/// Starts and ends an audit to which this many intents are written; what there was to tell, and what is known of it.
+fn run(place: &Path, secret: &[u8; 32], known: Option<Known>, intents: u64) -> (Option<String>, Known) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let opened = Opened::new(place, CLUSTER, secret, 1_000, known).unwrap();
+    let Started {
+        audit,
+        writer,
+        end,
+        lost,
+        ..
+    } = opened.start(place, Default::default(), |_| Some(true)).unwrap();
+    let newest = runtime.block_on(async {
+        let mut newest = known.map_or(0, |known| known.newest);
+        for _ in 0..intents {
+            newest = audit.intend(intent()).await.unwrap().number();
+        }
+        audit.stop().await;
+        newest
+    });
+    writer.join().unwrap();
+    let newest = newest.max(end.0);
+    (lost, Known { newest, entry: end })
+}
+
+/// The entries, whose chain is whole, and what they say is lost.
+fn verified(place: &Path, known: Known) -> (Vec<v1::AuditRecord>, Vec<(u64, u64)>) {
+    let opened = Opened::new(place, CLUSTER, &SECRET, 1_000, Some(known)).unwrap();
+    assert_eq!(opened.lost, None);
+    let mut verifier = Verifier::new(CLUSTER, DigestSigner::new(&SECRET).public_key());
+    let entries = opened.shared.read(0, usize::MAX).unwrap();
+    for entry in &entries {
+        verifier.next(entry).unwrap();
+    }
+    let records = entries.into_iter().filter_map(|entry| entry.record).collect();
+    (records, verifier.lost().to_vec())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever starts there were, an older copy that is put back is noticed, and so is none at all; nothing is where nothing is missing.
+    #[test]
+    fn what_is_missing_is_noticed_and_told(
+        starts in prop::collection::vec(0u64..4, 1..5),
+        which in any::<prop::sample::Index>(),
+        gone in any::<bool>(),
+        later in 0u64..3,
+    ) {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(FILE);
+        let (mut known, mut copies) = (None, Vec::new());
+        for intents in starts {
+            let (lost, now) = run(place.path(), &SECRET, known, intents);
+            prop_assert_eq!(lost, None);
+            known = Some(now);
+            copies.push((fs::read(&path).unwrap(), now.newest));
+        }
+        let before = known.unwrap();
+        let (copy, newest) = &copies[which.index(copies.len())];
+        match gone {
+            true => fs::remove_file(&path).unwrap(),
+            false => fs::write(&path, copy).unwrap(),
+        }
+        let is_missing = if gone { before.newest > 0 } else { *newest < before.newest };
+        let (lost, known) = run(place.path(), &SECRET, Some(before), later);
+        prop_assert_eq!(lost.is_some(), is_missing, "{:?}", lost);
+        let (records, told) = verified(place.path(), known);
+        match records.iter().find(|record| record.kind() == AuditKind::Lost) {
+            Some(entry) => {
+                prop_assert_eq!(entry.sequence, before.newest + 1);
+                prop_assert_eq!(told.len(), 1);
+                prop_assert_eq!(told[0].1, before.newest);
+            }
+            None => prop_assert!(!is_missing),
+        }
+    }
+}
+
+#[test]
+fn an_audit_of_somebody_else_is_put_aside_and_another_one_of_ours_is_noticed() {
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (_, known) = run(ours.path(), &SECRET, None, 3);
+    let (_, known) = run(ours.path(), &SECRET, Some(known), 2);
+    // More entries than are missed: only who signed them tells.
+    run(theirs.path(), &[8; 32], None, 40);
+    fs::copy(theirs.path().join(FILE), ours.path().join(FILE)).unwrap();
+    let (lost, known) = run(ours.path(), &SECRET, Some(known), 1);
+    assert!(lost.unwrap().contains("audit.redb.foreign"));
+    assert!(ours.path().join("audit.redb.foreign").exists());
+    let (_, told) = verified(ours.path(), known);
+    assert_eq!(told.len(), 1);
+    // One of ours that has the numbers, and says something else.
+    let fork = tempfile::tempdir().unwrap();
+    let (_, other) = run(fork.path(), &SECRET, None, 40);
+    run(fork.path(), &SECRET, Some(other), 0);
+    fs::copy(fork.path().join(FILE), ours.path().join(FILE)).unwrap();
+    let (lost, known) = run(ours.path(), &SECRET, Some(known), 1);
+    assert!(lost.unwrap().contains("replaced by another one of this coordinator"));
+    verified(ours.path(), known);
+}
+
+#[test]
+fn a_file_without_a_byte_is_refused_with_what_to_do() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join(FILE);
+    // A first start that was cut off.
+    fs::write(&path, b"").unwrap();
+    let (_, known) = run(place.path(), &SECRET, None, 1);
+    fs::write(&path, b"").unwrap();
+    let refused = Opened::new(place.path(), CLUSTER, &SECRET, 1_000, Some(known))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        refused.contains("remove it") && refused.contains("from a backup"),
+        "{refused}"
+    );
+    // Cut short.
+    fs::remove_file(&path).unwrap();
+    run(place.path(), &SECRET, None, 40);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let refused = Opened::new(place.path(), CLUSTER, &SECRET, 1_000, Some(known))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        refused.contains("truncated") || refused.contains("cut short"),
+        "{refused}"
+    );
+}

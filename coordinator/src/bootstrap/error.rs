@@ -1,0 +1,74 @@
+//! Why the coordinator could not run, or not go on.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use wyneos_shell::{clock::Behind, descriptors, exit, start::Fatal};
+
+use super::STOP;
+use crate::{ca::CaError, restore::RestoreError, store::StoreError};
+
+/// Why the coordinator could not run, or not go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BootError {
+    /// A directory or file could not be prepared.
+    #[error("{}: cannot {what}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was put back from a backup is not all there.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The CA.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// This host's clock cannot be right.
+    #[error(transparent)]
+    Clock(#[from] Behind),
+    /// A port.
+    #[error("{field} = {address}: cannot listen there; is another process using the port?")]
+    Listen {
+        /// The configuration's field.
+        field: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// A server ended of itself.
+    #[error("the {0} server failed")]
+    Serve(&'static str, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The limit of open files.
+    #[error(transparent)]
+    Descriptors(#[from] descriptors::TooFew),
+    /// A thread did not end.
+    #[error(
+        "the {0} thread did not end within {STOP:?}: what it had yet to write may be missing, as after a crash; does the disk of the data_dir stand still?"
+    )]
+    Stuck(&'static str),
+    /// Something of the operating system.
+    #[error("cannot {0}")]
+    System(&'static str, #[source] io::Error),
+}
+
+impl Fatal for BootError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            BootError::Restore(error) => error.exit_code(),
+            BootError::Descriptors(_) => exit::BAD_CONFIG,
+            // A clock is set sooner or later: starting again helps then.
+            BootError::Ca(error) if error.is_about_time() => exit::FAILED,
+            BootError::Store(StoreError::Foreign { .. } | StoreError::Corrupt { .. }) | BootError::Ca(_) => {
+                exit::BAD_CONFIG
+            }
+            _ => exit::FAILED,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+use wyneos_shell::{exit, start::Fatal as _};
+
+use super::*;
+
+#[test]
+fn a_thread_that_does_not_end_is_given_up_and_named() {
+    let (let_go, waits) = std::sync::mpsc::channel::<()>();
+    let stuck = thread::spawn(move || waits.recv());
+    let error = joined("audit", stuck, Instant::now() + Duration::from_millis(50)).unwrap_err();
+    assert!(error.to_string().contains("the audit thread"), "{error}");
+    assert_eq!(error.exit_code(), exit::FAILED);
+    drop(let_go);
+    let until = Instant::now() + STOP;
+    assert_eq!(joined("audit", thread::spawn(|| 7), until).unwrap(), 7);
+    let panics = thread::spawn(|| assert_eq!(until, until + STOP));
+    assert!(matches!(joined("audit", panics, until), Err(BootError::System(..))));
+    // Nor is a queue waited for that nobody empties.
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    tell(
+        &runtime,
+        Instant::now() + Duration::from_millis(50),
+        std::future::pending(),
+    );
+}

@@ -1,0 +1,173 @@
+//! Who makes a call, and what it is about.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
+
+use tokio::sync::OnceCell;
+use tonic::Status;
+use wyneos::identity::{Principal, Role};
+use wyneos_core::{id::NodeId, integrity::Digest, node::Origin};
+use wyneos_shell::listener::{Peer, source as source_of};
+
+use crate::{
+    answers::Who,
+    audit::{self, Audit, Intent, TARGET},
+    status,
+};
+
+/// Who makes a call.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Caller {
+    /// For people, and for the audit.
+    pub(crate) name: Arc<str>,
+    /// What it may do; `None` for nobody in particular.
+    pub(crate) role: Option<Role>,
+    /// Where it is.
+    pub(crate) source: Option<SocketAddr>,
+    /// An agent's node and key, as its certificate has them.
+    pub(crate) proven: Option<(NodeId, Digest)>,
+    /// Whom its certificate names, and its key.
+    pub(crate) shown: Option<(Principal, Digest)>,
+    /// Until when that certificate holds.
+    pub(super) ends: Option<SystemTime>,
+    /// Of its bearer token.
+    pub(super) bearer: Option<Digest>,
+    pub(super) about: Arc<OnceLock<String>>,
+    pub(super) adds: Arc<OnceLock<String>>,
+    /// `None` for a call that changes nothing.
+    pub(super) change: Option<Arc<Change>>,
+}
+
+/// A call that may change something, and its intent once that is durable.
+pub(super) struct Change {
+    audit: Audit,
+    rpc: &'static str,
+    intent: OnceCell<Intent>,
+}
+
+impl Change {
+    pub(super) fn new(audit: &Audit, rpc: &'static str) -> Arc<Change> {
+        Arc::new(Change {
+            audit: audit.clone(),
+            rpc,
+            intent: OnceCell::new(),
+        })
+    }
+}
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Change").field(&self.rpc).finish()
+    }
+}
+
+/// Proof that what a call is about to change is in the audit. Whatever changes something asks for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recorded(u64);
+
+impl Recorded {
+    /// The intent's number.
+    pub(crate) fn intent(self) -> u64 {
+        self.0
+    }
+}
+
+impl Caller {
+    pub(super) fn new(name: &str, role: Option<Role>, peer: Option<&Peer>) -> Caller {
+        Caller {
+            name: name.into(),
+            role,
+            source: peer.map(|peer| peer.address),
+            proven: None,
+            shown: None,
+            ends: None,
+            bearer: None,
+            about: Arc::default(),
+            adds: Arc::default(),
+            change: None,
+        }
+    }
+
+    /// True for a call that may change something.
+    pub(crate) fn changes(&self) -> bool {
+        self.change.is_some()
+    }
+
+    /// Writes into the audit what this call is about to change, unless it did before; returns once that is durable.
+    ///
+    /// # Errors
+    /// It cannot be written: nothing may be changed.
+    pub(crate) async fn intend(&self, target: impl Into<String>) -> Result<Recorded, Status> {
+        self.about(target);
+        let missing = || Status::internal("this rpc changes something, and its rule says that it does not");
+        let change = self.change.as_ref().ok_or_else(missing)?;
+        let target = self.about.get().map(|target| audit::short(target, TARGET));
+        let record = wyneos::v1::AuditRecord {
+            target: target.unwrap_or_default(),
+            ..audit::record(&self.name, &self.source(), change.rpc)
+        };
+        let intent = change.intent.get_or_try_init(|| change.audit.intend(record)).await;
+        match intent {
+            Ok(intent) => Ok(Recorded(intent.number())),
+            Err(error) => Err(status::unavailable("AUDIT", error.to_string())),
+        }
+    }
+
+    /// The number of its intent; 0 when it has none.
+    pub(super) fn intent(&self) -> u64 {
+        let intent = self.change.as_ref().and_then(|change| change.intent.get());
+        intent.map_or(0, Intent::number)
+    }
+
+    /// Notes what the call is about, for the audit.
+    pub(crate) fn about(&self, target: impl Into<String>) {
+        // A call is about one thing; what was said first stands.
+        let _ = self.about.set(target.into());
+    }
+
+    /// Notes what the audit should know, and the caller not.
+    pub(crate) fn adds(&self, detail: String) {
+        let _ = self.adds.set(detail);
+    }
+
+    /// Where a session comes from, and what that proves.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin {
+            address: self.source(),
+            proven: self.proven,
+        }
+    }
+
+    /// Whose share of what is limited the call takes: a name that was proven, or the address.
+    pub(crate) fn who(&self) -> Who {
+        match self.shown.is_some() || self.bearer.is_some() {
+            true => Who::Named(Arc::clone(&self.name)),
+            false => Who::Source(self.source.map(|source| source_of(source.ip()))),
+        }
+    }
+
+    /// Whose share of a session's bytes the call takes: a node that was proven, or, where nobody is known, the connection.
+    pub(super) fn who_of_session(&self) -> Who {
+        match self.shown {
+            Some(_) => Who::Named(Arc::clone(&self.name)),
+            None => Who::Connection(self.source),
+        }
+    }
+
+    pub(super) fn source(&self) -> String {
+        self.source.map(|source| source.to_string()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.who(), self.source) {
+            (Who::Source(_), Some(source)) => write!(f, "{}", source.ip()),
+            _ => f.write_str(&self.name),
+        }
+    }
+}

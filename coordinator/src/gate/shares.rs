@@ -1,0 +1,204 @@
+//! What callers may have at once: calls under way, and bytes of requests that were received and are held.
+//!
+//! Each kind of callers has a share of its own, so that none keeps another out: people, agents, hosts that join, and who asks for health
+//! without a certificate. Within a share each identity has a part, and who has none is counted by source address.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tonic::Status;
+use wyneos::identity::{Role, Rule};
+use wyneos_core::limits;
+
+use super::Caller;
+use crate::{
+    answers::{Full, Quota, Taken, Who},
+    metrics::Metrics,
+    status,
+};
+
+/// The one rpc of agents that lasts.
+pub(crate) const SESSION: &str = "wyneos.v1.AgentService/Session";
+
+/// How long a call without a certificate or a bearer token may last, its answer included.
+pub(super) const NOBODYS: Duration = Duration::from_secs(60);
+
+/// The reason of a request for which there is no room.
+pub(super) const REQUEST_BYTES: &str = "REQUEST_BYTES";
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// Upper bounds of a share.
+#[derive(Clone, Copy, Debug)]
+struct Most {
+    /// Calls of one identity, until the last byte of their answers was written: each takes some kilobytes beside what its answer holds.
+    calls_of_one: usize,
+    calls: usize,
+    /// Bytes of one identity's requests, headers included. More: more large requests at once; fewer: less memory.
+    bytes_of_one: usize,
+    bytes: usize,
+}
+
+/// Operators, by certificate or bearer token; without TLS everybody.
+const PEOPLE: Most = Most {
+    calls_of_one: 2_048,
+    calls: 16_384,
+    bytes_of_one: 8 * MIB,
+    bytes: 64 * MIB,
+};
+
+/// Agents: their sessions, each of which holds its largest message until it ends, and their renewals.
+const AGENTS: Most = Most {
+    calls_of_one: 32,
+    calls: 16_384,
+    bytes_of_one: 2 * limits::AGENT_MESSAGE,
+    bytes: 512 * MIB,
+};
+
+/// Hosts that join, or come back with a certificate that has expired.
+const JOINING: Most = Most {
+    calls_of_one: 64,
+    calls: 512,
+    bytes_of_one: 2 * MIB,
+    bytes: 16 * MIB,
+};
+
+/// Health and reflection without a certificate: calls with one answer.
+const ASKING: Most = Most {
+    calls_of_one: 64,
+    calls: 1_024,
+    bytes_of_one: 512 * KIB,
+    bytes: 4 * MIB,
+};
+
+/// Health and reflection without a certificate: streams.
+const WATCHING: Most = Most {
+    calls_of_one: 32,
+    calls: 512,
+    bytes_of_one: 512 * KIB,
+    bytes: 4 * MIB,
+};
+
+/// A kind of callers, and what it has.
+#[derive(Debug)]
+pub(super) struct Share {
+    calls: Arc<Quota>,
+    bytes: Arc<Quota>,
+}
+
+/// All shares.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    people: Share,
+    agents: Share,
+    joining: Share,
+    asking: Share,
+    watching: Share,
+}
+
+impl Share {
+    fn new(most: Most) -> Share {
+        Share {
+            calls: Quota::new(most.calls_of_one, most.calls),
+            bytes: Quota::new(most.bytes_of_one, most.bytes),
+        }
+    }
+
+    /// A place for a call.
+    pub(super) fn place(&self, caller: &Caller) -> Result<Taken, Status> {
+        self.calls.take(caller.who()).map_err(|full| {
+            let message = match full {
+                Full::OfOne(most) => {
+                    format!(
+                        "{caller} has {most} calls of this kind under way, the limit of one identity or source address"
+                    )
+                }
+                Full::OfAll(most) => format!("{most} calls of this kind are under way, the limit"),
+            };
+            status::exhausted("CALLS", message)
+        })
+    }
+
+    /// Room for a request, of which the headers were received.
+    pub(super) fn receive(&self, who: Who, headers: usize, metrics: &Arc<Metrics>) -> Result<Arc<Received>, Status> {
+        let taken = self.bytes.take_many(who, headers).map_err(full)?;
+        metrics.request_bytes.inc_by(headers as i64);
+        Ok(Arc::new(Received {
+            taken: Mutex::new(taken),
+            metrics: Arc::clone(metrics),
+        }))
+    }
+}
+
+impl Shares {
+    pub(crate) fn new() -> Arc<Shares> {
+        Arc::new(Shares {
+            people: Share::new(PEOPLE),
+            agents: Share::new(AGENTS),
+            joining: Share::new(JOINING),
+            asking: Share::new(ASKING),
+            watching: Share::new(WATCHING),
+        })
+    }
+
+    /// The share of which a call takes.
+    pub(super) fn of(&self, caller: &Caller, rule: &Rule) -> &Share {
+        let method = rule.rpc.rsplit('/').next().unwrap_or_default();
+        match (caller.role, method) {
+            _ if rule.rpc == SESSION => &self.agents,
+            (Some(Role::Agent), _) => &self.agents,
+            (Some(_), _) => &self.people,
+            (None, "Enroll" | "Recover") => &self.joining,
+            (None, "Check" | "List") => &self.asking,
+            (None, _) => &self.watching,
+        }
+    }
+}
+
+/// A request's bytes, which are counted until this is dropped: when nothing of the request is held any more.
+#[derive(Debug)]
+pub(super) struct Received {
+    taken: Mutex<Taken>,
+    metrics: Arc<Metrics>,
+}
+
+impl Received {
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts further bytes, or says why there is no room for them.
+    pub(super) fn grow(&self, more: usize) -> Result<(), Status> {
+        self.taken().grow(more).map_err(full)?;
+        self.metrics.request_bytes.inc_by(more as i64);
+        Ok(())
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        let count = self.taken().count();
+        self.metrics.request_bytes.dec_by(count as i64);
+    }
+}
+
+/// Why there is no room for a request.
+fn full(full: Full) -> Status {
+    let message = match full {
+        Full::OfOne(most) => format!(
+            "requests of one identity or source address that are under way may have {} KiB together, and this one would exceed that; send fewer at once",
+            most / KIB
+        ),
+        Full::OfAll(most) => format!(
+            "requests that are under way may have {} KiB together, and this one would exceed that; try again",
+            most / KIB
+        ),
+    };
+    status::exhausted(REQUEST_BYTES, message)
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,202 @@
+//! HTTP/2 and, for gRPC-Web, HTTP/1: the layers before the services, and the bounds of what the transport itself holds.
+//!
+//! tonic's own server sets no bound to what an HTTP/1 connection buffers, which are 400 KiB before anybody is known.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use ::http::{Request, Response};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::pin;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::{body::Body, service::Routes, transport::server::Connected as _};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::{Health, HealthServer},
+};
+use tower::{Layer as _, Service, ServiceExt as _};
+use wyneos::{
+    served::{agent_service_server::AgentServiceServer, coherence_service_server::CoherenceServiceServer},
+    v1::{
+        access_service_server::AccessServiceServer, cluster_service_server::ClusterServiceServer,
+        decision_service_server::DecisionServiceServer, enrollment_service_server::EnrollmentServiceServer,
+        event_service_server::EventServiceServer, telemetry_service_server::TelemetryServiceServer,
+        workload_service_server::WorkloadServiceServer,
+    },
+};
+use wyneos_core::limits;
+use wyneos_shell::listener::Conn;
+
+use super::timed::Timed;
+use crate::{
+    answers::{Answering, Pacing},
+    services::{Agents, Services},
+};
+
+/// Streams of one connection at most.
+const STREAMS: u32 = 2_048;
+
+/// Bytes that a client may send ahead of what was read, of one request and on one connection. A request that nobody reads for the time
+/// being holds them in the transport, uncounted. Larger: large requests come faster over long lines.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+
+/// Bytes that are buffered of an HTTP/1 connection, each way: more than the headers of a call may have.
+const BUFFER: usize = 32 * 1024;
+
+/// How long the headers of an HTTP/1 request may take, and a connection may be idle between two.
+const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Bytes of a call's headers at most.
+const HEADERS: u32 = 16 * 1024;
+
+/// What is served, by the first part of its name; each has a health of its own. Not MeshService: agents serve that.
+const SERVED: [&str; 9] = [
+    "Access",
+    "Agent",
+    "Cluster",
+    "Coherence",
+    "Decision",
+    "Enrollment",
+    "Event",
+    "Telemetry",
+    "Workload",
+];
+
+/// HTTP/2 pings: sent after this much silence, and answered within [`PONG`], or the connection is closed.
+const PING: Duration = Duration::from_secs(10);
+const PONG: Duration = Duration::from_secs(10);
+
+/// Serves `incoming` until it is to stop, and then until every call has ended.
+pub(super) async fn serve(
+    incoming: ReceiverStream<io::Result<Conn>>,
+    services: Services,
+    agents: Agents,
+    until_stopped: impl Future<Output = ()>,
+) {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let names = SERVED.map(|service| format!("wyneos.v1.{service}Service"));
+    for name in &names {
+        reporter.set_service_status(name, ServingStatus::Serving).await;
+    }
+    let until_stopped = async move {
+        until_stopped.await;
+        for name in names.iter().map(String::as_str).chain([""]) {
+            reporter.set_service_status(name, ServingStatus::NotServing).await;
+            // Ends the watches of it, once they have said so.
+            let mut reporter = reporter.clone();
+            reporter.clear_service_status(name).await;
+        }
+    };
+    let gate = agents.gate.clone();
+    let layers = (Pacing(Arc::clone(&services.ledger)), tonic_web::GrpcWebLayer::new());
+    let routes = gate.layer(Answering.layer(routes(health, services, agents)));
+    let service = Timed::new(layers.0.layer(layers.1.layer(routes)));
+    connections(incoming, service, until_stopped).await;
+}
+
+/// How connections are served.
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEADERS);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_buf_size(BUFFER);
+    builder
+}
+
+/// Serves connections until no more come or `until_stopped`; then each until its calls have ended.
+async fn connections<S>(
+    mut incoming: ReceiverStream<io::Result<Conn>>,
+    service: S,
+    until_stopped: impl Future<Output = ()>,
+) where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let (builder, graceful) = (builder(), GracefulShutdown::new());
+    pin!(until_stopped);
+    loop {
+        let conn = tokio::select! {
+            () = &mut until_stopped => break,
+            conn = incoming.next() => conn,
+        };
+        let Some(conn) = conn else { break };
+        let Ok(conn) = conn else { continue };
+        let peer = conn.connect_info();
+        let service = service.clone().map_request(move |mut request: Request<_>| {
+            request.extensions_mut().insert(peer.clone());
+            request.map(Body::new)
+        });
+        let serving = builder.serve_connection(TokioIo::new(conn), TowerToHyperService::new(service));
+        let serving = graceful.watch(serving.into_owned());
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::debug!(error, "a connection ended");
+            }
+        });
+    }
+    // Nobody else is accepted while those that are there end.
+    drop(incoming);
+    graceful.shutdown().await;
+}
+
+/// All services, each with the size of the messages that it takes.
+fn routes(health: HealthServer<impl Health>, services: Services, agents: Agents) -> Routes {
+    let mut routes = Routes::builder();
+    routes
+        .add_service(health.max_decoding_message_size(limits::SYMBOL))
+        .add_service(
+            AgentServiceServer::new(agents)
+                .max_decoding_message_size(limits::AGENT_MESSAGE)
+                .max_encoding_message_size(limits::NODE_MESSAGE),
+        )
+        .add_service(EnrollmentServiceServer::new(services.clone()).max_decoding_message_size(limits::JOINING))
+        .add_service(AccessServiceServer::new(services.clone()).max_decoding_message_size(limits::REQUEST))
+        .add_service(ClusterServiceServer::new(services.clone()).max_decoding_message_size(limits::REQUEST))
+        .add_service(CoherenceServiceServer::new(services.clone()).max_decoding_message_size(limits::REQUEST))
+        .add_service(DecisionServiceServer::new(services.clone()).max_decoding_message_size(limits::REQUEST))
+        .add_service(EventServiceServer::new(services.clone()).max_decoding_message_size(limits::REQUEST))
+        .add_service(TelemetryServiceServer::new(services.clone()).max_decoding_message_size(limits::REQUEST))
+        .add_service(WorkloadServiceServer::new(services).max_decoding_message_size(limits::REQUEST));
+    if let Some(service) = reflection(tonic_reflection::server::Builder::build_v1) {
+        routes.add_service(service.max_decoding_message_size(limits::SYMBOL));
+    }
+    if let Some(service) = reflection(tonic_reflection::server::Builder::build_v1alpha) {
+        routes.add_service(service.max_decoding_message_size(limits::SYMBOL));
+    }
+    routes.routes().prepare()
+}
+
+/// Reflection of both versions of its protocol; each lists itself, health and ours.
+fn reflection<T>(
+    build: impl FnOnce(tonic_reflection::server::Builder<'static>) -> Result<T, tonic_reflection::server::Error>,
+) -> Option<T> {
+    let mut builder = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(wyneos::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // What errors carry as details.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET);
+    for name in SERVED {
+        builder = builder.with_service_name(format!("wyneos.v1.{name}Service"));
+    }
+    builder = builder.with_service_name("grpc.health.v1.Health");
+    let built = build(builder);
+    if let Err(error) = &built {
+        tracing::error!(%error, "reflection is off: the descriptor set is damaged");
+    }
+    built.ok()
+}
