@@ -86,6 +86,30 @@ async fn who_left_is_forgotten_once_its_lease_is_over_and_watchers_and_the_store
     let told = events.iter().filter(|event| event.node_name == "raw-2");
     assert!(told.clone().any(|event| event.summary.starts_with("forget raw-2")));
     assert!(told.clone().any(|event| event.summary.contains("left")));
+    // By its id, what is kept of it is still told; its name may be another's.
+    let id = told.clone().next().unwrap().node_id.clone();
+    let of = async |node: &str| {
+        let request = v1::ListEventsRequest {
+            node: node.to_owned(),
+            ..Default::default()
+        };
+        let answer = client::events(cluster.channel().await).list_events(request).await;
+        answer
+            .map(|answer| answer.into_inner().events)
+            .map_err(|status| status.code())
+    };
+    assert_eq!(of(&id).await.unwrap().len(), told.count());
+    let decisions = v1::ListDecisionsRequest {
+        node: id,
+        ..Default::default()
+    };
+    client::decisions(cluster.channel().await)
+        .list_decisions(decisions)
+        .await
+        .unwrap();
+    for unknown in ["raw-2", "02000000-0000-0000-0000-000000000001"] {
+        assert_eq!(of(unknown).await.unwrap_err(), Code::NotFound, "{unknown}");
+    }
 }
 
 #[tokio::test]

@@ -128,6 +128,7 @@ fn is_look_up(method: &str, field: &str) -> bool {
         "LabelNode" => field == ".node",
         "ListEvents" | "ListDecisions" => field == ".node",
         "ListAssignments" => field == ".workload" || field == ".node",
+        "WatchAssignments" => field == ".workload",
         "RevokeNode" | "ForgetNode" | "GetNodeTelemetry" => field == ".node",
         "GetNode"
         | "ExplainNode"

@@ -95,7 +95,7 @@ impl DecisionService for Services {
         let before = page_token(&request.page_token)?.unwrap_or(u64::MAX);
         let node = match request.node.as_str() {
             "" => None,
-            node => Some(self.row(&*self.newest()?, node)?.record.id()),
+            node => Some(self.row_or_history(node).await?),
         };
         let (decisions, next) = self.decisions(node, before, size).await?;
         Ok(Response::new(v1::ListDecisionsResponse {

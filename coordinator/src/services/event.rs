@@ -97,7 +97,7 @@ impl EventService for Services {
         let (size, from) = (page_size(request.page_size)?, request.from_sequence);
         let node = match request.node.as_str() {
             "" => None,
-            node => Some(self.row(&*self.newest()?, node)?.record.id()),
+            node => Some(self.row_or_history(node).await?),
         };
         let (events, oldest) = match node {
             None => self.read(move |history| history.events(from, size + 1)).await?,

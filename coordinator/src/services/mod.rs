@@ -138,6 +138,20 @@ impl Services {
             .map_err(|error| status::no_such_node(&error))
     }
 
+    /// The id of the node that `node` names: one that is known or, by its id, one that was forgotten and of which there still are events.
+    async fn row_or_history(&self, node: &str) -> Result<NodeId, Status> {
+        let published = self.newest()?;
+        let unknown = match self.row(&published, node) {
+            Ok(row) => return Ok(row.record.id()),
+            Err(unknown) => unknown,
+        };
+        let Ok(id) = node.parse::<NodeId>() else {
+            return Err(unknown);
+        };
+        let kept = self.read(move |history| history.events_of(id, u64::MAX, 1)).await?;
+        kept.first().map(|_| id).ok_or(unknown)
+    }
+
     /// Carries a command out; answers once it is durable.
     async fn command<Request, Response>(
         &self,

@@ -361,10 +361,14 @@ impl WorkloadService for Services {
         let permit = self.subscribe(&caller_of(&request))?;
         let flight = flight_of(&request)?;
         let workload = looked_up(request.into_inner().workload, NAME);
+        let views = self.board.watch_work();
+        if !workload.is_empty() && !views.borrow().view.knows(&workload) {
+            return Err(no_workload(&workload));
+        }
         let watcher = AssignmentWatcher {
             services: self.clone(),
             flight,
-            views: self.board.watch_work(),
+            views,
             workload,
             begun: false,
             stopping: self.stopping.clone(),
@@ -391,16 +395,17 @@ impl WorkloadService for Services {
             false => work.assignment(&name),
         };
         let of = instance.map_or(name.as_str(), |row| &*row.record.workload);
-        if !found && instance.is_none() {
+        let about = of.to_owned();
+        let events = self
+            .read(move |history| history.events_of_work(&about, u64::MAX, LOOKED_AT))
+            .await?;
+        // Of one that is deleted, events tell as long as they are kept.
+        if !found && instance.is_none() && events.is_empty() {
             return Err(status::not_found(
                 "UNKNOWN",
                 format!("no workload or instance {}", Quoted(&name)),
             ));
         }
-        let about = of.to_owned();
-        let events = self
-            .read(move |history| history.events_of_work(&about, u64::MAX, LOOKED_AT))
-            .await?;
         let mark = instance.map(|row| (row.record.id, format!("{of}.{} ", row.record.slot), row.record.decision));
         let (mut decisions, mut others) = (Vec::new(), Vec::new());
         for event in &events {

@@ -551,6 +551,8 @@ pub(crate) fn explain(answer: &v1::ExplainWorkloadResponse) -> String {
                 workload.desired, workload.running, workload.healthy
             ),
         );
+    } else {
+        view += "No workload of that name is declared any more; this is what is kept of it.\n";
     }
     view += &fields.text();
     if let (None, Some(workload)) = (&answer.assignment, &answer.workload) {

@@ -50,7 +50,6 @@ impl Drop for Follower {
 #[tokio::test]
 async fn restarts_promotions_watches_and_logs_that_go_on() {
     let site = Site::start(&["one", "two"]).await;
-    let mut watch = Follower::start(&site, &["assignments", "-w", "--workload", "app"]);
     let go = site.cluster.directory.path().join("go");
     let declaration = |word: &str| {
         let script = format!(
@@ -70,7 +69,25 @@ async fn restarts_promotions_watches_and_logs_that_go_on() {
         .await;
         site.runs("app", 3).await
     };
+    // There is nothing to watch yet, which is said, and not waited for.
+    let early = Command::new(binary("wynectl"))
+        .args([
+            "--address",
+            &site.cluster.address,
+            "assignments",
+            "-w",
+            "--workload",
+            "app",
+        ])
+        .output()
+        .unwrap();
+    assert!(
+        !early.status.success() && text(&early).contains("no workload \"app\""),
+        "{}",
+        text(&early)
+    );
     site.apply(&declaration("one"));
+    let mut watch = Follower::start(&site, &["assignments", "-w", "--workload", "app"]);
     let first = stable(1).await;
     for row in &first {
         watch.says(&[&id(row), "app.", &row.node_name, "running"]).await;
