@@ -12,7 +12,7 @@ fn a_thread_that_does_not_end_is_given_up_and_named() {
     drop(let_go);
     let until = Instant::now() + STOP;
     assert_eq!(joined("audit", thread::spawn(|| 7), until).unwrap(), 7);
-    let panics = thread::spawn(|| assert_eq!(until, until + STOP));
+    let panics = thread::spawn(move || assert_eq!(until, until + STOP));
     assert!(matches!(joined("audit", panics, until), Err(BootError::System(..))));
     // Nor is a queue waited for that nobody empties.
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
