@@ -104,8 +104,10 @@ impl Home {
     /// Makes the directories, of which the instance's user passes through the first and reaches [`Home::work`] alone. What is above them is there:
     /// nothing is made in the place of a `data_dir` that has been moved.
     fn make(&self) -> io::Result<()> {
-        files::make_dir_in(&self.0, 0o711)?;
-        self.make_logs()
+        let cannot =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot make {}: {error}", self.0.display()));
+        files::make_dir_in(&self.0, 0o711).map_err(cannot)?;
+        self.make_logs().map_err(cannot)
     }
 
     /// Makes the directory of what its programs write.

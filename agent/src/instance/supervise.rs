@@ -13,20 +13,20 @@ use clap::Args;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, set_child_subreaper, setsid};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
 use wyneos_core::{
     supervisor::{DEADLINE, Effect, Input, Supervisor},
     time::Time,
-    workload::{Exit, Probe, Status, log::Stream},
+    workload::{Exit, Status, log::Stream},
 };
 use wyneos_shell::clock::Clock;
 
 use super::{
     Order, Told,
     attend::attend,
-    boot_time, cgroup, checks,
+    boot_time, cgroup,
     deadline::Deadline,
     held::{Held, Place},
     logs,
@@ -37,9 +37,11 @@ use super::{
     program::{become_known, keep, pid_of},
     record,
     stuck::Waits,
-    tag::Tag,
-    with_ports,
 };
+
+mod checking;
+
+use checking::Checking;
 
 /// How long it sleeps at most: a host that slept, or a clock that was set, is noticed then.
 const IDLE: Duration = Duration::from_secs(1);
@@ -49,9 +51,6 @@ const FAREWELL: Duration = Duration::from_millis(50);
 
 /// How long one whose agent went goes on, if it is not meant to outlive it.
 const ORPHANED: Duration = Duration::from_secs(5);
-
-/// Looks in a row that find nothing of a check: what starts others and ends may be missed by one.
-const SWEPT: u32 = 2;
 
 /// Facts that wait for the supervisor's logic at most.
 const INPUTS: usize = 64;
@@ -96,13 +95,6 @@ pub(super) enum Happened {
     Attended(bool),
     /// Nothing is left of a check whose runner was killed.
     Swept(usize),
-}
-
-/// A check's program, in its runner.
-struct Checking {
-    check: usize,
-    waiting: oneshot::Sender<Exit>,
-    tag: Tag,
 }
 
 struct Process {
@@ -416,43 +408,6 @@ impl Process {
         });
     }
 
-    fn check(&mut self, check: usize) {
-        let spec = self.order.assigned.spec.clone();
-        let program = match spec.checks.get(check).map(|check| &check.probe) {
-            Some(Probe::Exec(program)) => self.start_check(check, program).map_err(|error| error.to_string()),
-            _ => Err("it is no program".to_owned()),
-        };
-        let (sender, ports) = (self.sender.clone(), self.order.ports.clone());
-        tokio::spawn(async move {
-            let failure = checks::ask(&spec, &ports, check, program).await;
-            drop(sender.send(Happened::Fact(Input::Checked { check, failure })).await);
-        });
-    }
-
-    fn start_check(&mut self, check: usize, program: &[String]) -> io::Result<checks::Program> {
-        if self.left.contains(&check) || self.checking.values().any(|one| one.check == check) {
-            return Err(io::Error::other("what it started the last time cannot be ended"));
-        }
-        if self.order.contained && self.namespace.is_none() {
-            return Err(io::Error::other("nothing runs"));
-        }
-        let spec = &self.order.assigned.spec;
-        let parts = program
-            .iter()
-            .map(|part| with_ports(part, &spec.ports, &self.order.ports));
-        let run = format!("{}.{}", std::process::id(), self.runs);
-        let mut command = self.step_between("check")?;
-        command.arg("--run").arg(&run).arg("--").args(parts);
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
-        let (tag, mut child) = Tag::start(&run, || self.start(&mut command))?;
-        self.runs += 1;
-        let (pid, input) = (pid_of(&child)?, child.stdin.take());
-        let (waiting, exit) = oneshot::channel();
-        self.checking.insert(pid, Checking { check, waiting, tag });
-        let input = input.ok_or_else(|| io::Error::other("it has no standard input"))?;
-        Ok(checks::Program { _input: input, exit })
-    }
-
     /// A step on the way to a program: a process of this binary, which is told where it belongs.
     fn step_between(&self, step: &str) -> io::Result<std::process::Command> {
         let mut command = std::process::Command::new(own_binary());
@@ -505,28 +460,6 @@ impl Process {
                 }
             }
         }
-    }
-
-    /// Ends what a check left whose runner was killed. Until nothing of it is there the check is not started again.
-    fn sweep(&mut self, check: usize, tag: Tag) {
-        note("the runner of a check was killed: what the check started is ended");
-        self.left.insert(check);
-        let sender = self.sender.clone();
-        tokio::spawn(async move {
-            let (mut waits, mut empty) = (Waits::new(), 0);
-            while empty < SWEPT {
-                let left = tag.carriers();
-                empty = match processes::kill(&left) {
-                    true => 0,
-                    false => empty + 1,
-                };
-                if let Some(what) = waits.news(&left) {
-                    note(&format!("{what}: it is left of a check"));
-                }
-                waits.wait(&left).await;
-            }
-            drop(sender.send(Happened::Swept(check)).await);
-        });
     }
 
     /// The program runs, or cannot.

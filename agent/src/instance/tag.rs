@@ -18,6 +18,9 @@ use super::{
     processes::{all, threads},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Names the run of a check to whatever it starts.
 pub(super) const CHECK: &str = "WYNEOS_CHECK";
 

@@ -222,6 +222,18 @@ async fn an_agent_whose_disk_takes_no_writes_goes_on_with_its_work_and_can_end_i
     .await;
     assert_eq!(pids(&site.runs("stays", 1).await), [status(stays).pid]);
     assert_eq!(pids(&site.runs("only", 1).await), [status(only).pid]);
+    wait_until("what was left of what ended is removed", async || {
+        let left = |row: &v1::AssignmentRow| {
+            site.cluster
+                .directory
+                .path()
+                .join("one/instances")
+                .join(id(row))
+                .exists()
+        };
+        (!left(app) && !left(gone)).then_some(())
+    })
+    .await;
     let node = fs::read_to_string(site.cluster.directory.path().join("one/node-id")).unwrap();
     assert!(!Path::new("/run/wyneos-agent").join(node.trim()).exists());
     site.ends().await;
