@@ -206,6 +206,22 @@ pub struct Decision {
     pub workload: String,
 }
 
+impl Decision {
+    /// One sentence for an event: the action of a new decision, or what became of an earlier one.
+    pub fn summary(&self) -> String {
+        let (id, action) = (self.id, &self.action);
+        match self.outcome {
+            Outcome::Observed | Outcome::Pending | Outcome::Done => action.clone(),
+            // The action is about a state that is over.
+            Outcome::Resolved => format!("decision {id} is resolved ({})", self.rule),
+            Outcome::Rejected => format!("decision {id} is rejected: {action}"),
+            Outcome::Expired => format!("decision {id} expired without an answer: {action}"),
+            Outcome::Helped => format!("decision {id} helped: {action}"),
+            Outcome::DidNotHelp => format!("decision {id} did not help: {action}"),
+        }
+    }
+}
+
 /// What a decision is about, to tell whether one is open already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Topic {

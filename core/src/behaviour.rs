@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{node::NodeIndex, time::Time};
+use crate::{node::NodeIndex, text::Span, time::Time};
 
 /// Directives under way at most, in the whole cluster; at the limit a command is refused.
 pub const MAX_PENDING: usize = 10_000;
@@ -17,6 +17,12 @@ pub const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
 /// Longest heartbeat interval.
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+
+/// Message for a heartbeat interval that is shorter than [`HEARTBEAT_MIN`] or longer than [`HEARTBEAT_MAX`].
+pub(crate) fn out_of_range(interval: Duration) -> String {
+    let [interval, least, most] = [interval, HEARTBEAT_MIN, HEARTBEAT_MAX].map(Span);
+    format!("{interval} is not between {least} and {most}")
+}
 
 /// What an agent is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -70,6 +70,18 @@ impl Liveness {
         }
     }
 
+    /// What a node of this liveness is or has done, as the end of a sentence.
+    pub const fn predicate(self) -> &'static str {
+        match self {
+            Liveness::Unseen => "is unseen",
+            Liveness::Online => "is online",
+            Liveness::Suspect => "is suspect",
+            Liveness::Unreachable => "is unreachable",
+            Liveness::Offline => "is offline",
+            Liveness::Left => "has left",
+        }
+    }
+
     /// True for what is neither known to be there nor known to be gone.
     pub const fn is_in_doubt(self) -> bool {
         matches!(self, Liveness::Suspect | Liveness::Unreachable)
@@ -136,6 +148,18 @@ pub enum Eligibility {
     Draining,
     /// Cut off by enforcement.
     Isolated,
+}
+
+impl Eligibility {
+    /// Its name, as people read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Eligibility::Eligible => "eligible",
+            Eligibility::Cordoned => "cordoned",
+            Eligibility::Draining => "draining",
+            Eligibility::Isolated => "isolated",
+        }
+    }
 }
 
 /// What a node can carry.

@@ -8,6 +8,7 @@ use std::{collections::VecDeque, time::Duration};
 use self::io::Timer;
 pub use self::io::{Effect, Input};
 use crate::{
+    text::{Span, count},
     time::{Time, WallClock, WallTime},
     timer::Timers,
     workload::{Assigned, Check, Exit, Phase, Restart, Status, Stop, limits},
@@ -250,7 +251,7 @@ impl Supervisor {
                 let failures = result.0;
                 if failures >= most {
                     result.1 = false;
-                    let why = format!("health check {check} failed {failures} times: {why}");
+                    let why = format!("health check {check} failed {}: {why}", count(failures, "time"));
                     self.replaced = Some(why.clone());
                     self.becomes(Phase::Stopping, &why);
                     self.signal();
@@ -331,8 +332,8 @@ impl Supervisor {
         self.restarts.retain(|at| now.since(*at) < window);
         let before = self.restarts.len() as u32;
         if before >= self.restart.attempts {
-            let restarts = if before == 1 { "restart" } else { "restarts" };
-            let detail = format!("{detail}; {before} {restarts} within {window:?} did not help");
+            let restarts = count(before, "restart");
+            let detail = format!("{detail}; {restarts} within {} did not help", Span(window));
             self.finish(false, &detail);
             return;
         }

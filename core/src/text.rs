@@ -1,6 +1,9 @@
 //! Text of others, as messages, events and logs may repeat it: short, and with control characters escaped.
 
-use std::fmt::{self, Write};
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
 /// Bytes of a name or value of somebody else that a message repeats.
 pub const ECHO: usize = 96;
@@ -29,6 +32,42 @@ impl fmt::Display for Quoted<'_> {
             return write!(f, "{:?}", self.0);
         }
         write!(f, "{:?}… ({} bytes)", &self.0[..end], self.0.len())
+    }
+}
+
+/// A number of things: `1 instance`, `2 instances`.
+pub fn count(number: impl Into<u64>, thing: &str) -> String {
+    match number.into() {
+        1 => format!("1 {thing}"),
+        number => format!("{number} {thing}s"),
+    }
+}
+
+/// A span of time for people, rounded to milliseconds: `0s`, `1.8s`, `64s`, `5m`, `1h30m`, `30d`. Up to two minutes are seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Span(pub Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_nanos().saturating_add(500_000) / 1_000_000;
+        let (seconds, rest) = (millis / 1_000, millis % 1_000);
+        match (seconds, rest) {
+            (0, 0) if !self.0.is_zero() => return f.write_str("<1ms"),
+            (0, 1..) => return write!(f, "{rest}ms"),
+            (0..120, 0) => return write!(f, "{seconds}s"),
+            (0..120, _) => return write!(f, "{seconds}.{}s", format!("{rest:03}").trim_end_matches('0')),
+            _ => {}
+        }
+        let parts = [
+            (seconds / 86_400, "d"),
+            (seconds / 3_600 % 24, "h"),
+            (seconds / 60 % 60, "m"),
+            (seconds % 60, "s"),
+        ];
+        parts
+            .iter()
+            .filter(|(number, _)| *number > 0)
+            .try_for_each(|(number, unit)| write!(f, "{number}{unit}"))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Directives, as the agent takes them: fenced, and each done once.
 
 use super::{Agent, Effect, Phase, REMEMBERED, Report};
-use crate::behaviour::{Directive, HEARTBEAT_MAX, HEARTBEAT_MIN, Order, State};
+use crate::behaviour::{Directive, HEARTBEAT_MAX, HEARTBEAT_MIN, Order, State, out_of_range};
 
 impl Agent {
     pub(super) fn directive(&mut self, directive: Directive) {
@@ -46,7 +46,7 @@ impl Agent {
                 self.beat();
             }
             Order::SetHeartbeat(interval) => {
-                let detail = format!("interval: {interval:?} is not between {HEARTBEAT_MIN:?} and {HEARTBEAT_MAX:?}");
+                let detail = format!("interval: {}", out_of_range(interval));
                 self.finish(id, State::Failed, detail);
             }
         }

@@ -33,7 +33,7 @@ use crate::{
     mesh::{Coordinate, REPORTS},
     node::{ConnId, Facts, Hello},
     telemetry::{Channel, Reading, load},
-    text::{SENTENCE, shortened},
+    text::{SENTENCE, Span, shortened},
     time::{Time, WallClock, WallTime},
     timer::{Kinds, Timers},
     workload::{Assigned, AssignmentId, Status},
@@ -474,7 +474,7 @@ impl Agent {
         let waits = matches!(self.phase, Phase::Connecting(current) | Phase::Opening(current) if current == conn);
         if waits {
             self.effects.push_back(Effect::Close { conn });
-            self.lose(format!("no answer within {OPENING:?}"), None);
+            self.lose(format!("no answer within {}", Span(OPENING)), None);
         }
     }
 
@@ -482,7 +482,7 @@ impl Agent {
         if let Phase::Live(live) = &self.phase {
             let (conn, quiet) = (live.conn, live.quiet);
             self.effects.push_back(Effect::Close { conn });
-            self.lose(format!("no snapshot was sealed for {quiet:?}"), None);
+            self.lose(format!("no snapshot was sealed for {}", Span(quiet)), None);
         }
     }
 

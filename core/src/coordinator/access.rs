@@ -16,6 +16,7 @@ use crate::{
     id::NodeId,
     integrity::{Digest, ZERO_DIGEST},
     node::{Admission, Cause, Liveness, Node, NodeIndex, NodeRecord},
+    text::{Span, count},
     time::WallTime,
 };
 
@@ -25,7 +26,7 @@ const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 fn after(now: WallTime, ttl: Duration) -> Result<WallTime, Refusal> {
     if !(TTL_MIN..=TTL_MAX).contains(&ttl) {
-        let reason = format!("{ttl:?} is not between {TTL_MIN:?} and 366 days");
+        let reason = format!("{} is not between {} and 366 days", Span(ttl), Span(TTL_MIN));
         return Err(Refusal::Invalid { field: "ttl", reason });
     }
     Ok(WallTime(now.0.saturating_add(ttl.as_millis() as i64)))
@@ -310,7 +311,7 @@ impl Coordinator {
         self.keep_access();
         self.noted(
             "token create",
-            format!("join token {}, {} uses", token.id, token.uses_left),
+            format!("join token {}, {}", token.id, count(token.uses_left, "use")),
             by,
         );
         Ok(Answer::Token(Box::new(token)))

@@ -7,6 +7,7 @@ use crate::{
     coherence::{Check, Report, Severity},
     node::{Liveness, Node, NodeIndex, Session},
     telemetry::{Channel, load},
+    text::Span,
 };
 
 /// Largest difference between an agent's wall clock and ours.
@@ -54,9 +55,9 @@ const RULES: [Rule; 7] = [
         broken: |core, index, _, _| core.now.since(core.heard_at(index)) > core.silence_limit(index) + SLACK,
         detail: |core, index, node, _| {
             format!(
-                "{} is silent for {:?}",
+                "{} has been silent for {}",
                 node.name(),
-                core.now.since(core.heard_at(index))
+                Span(core.now.since(core.heard_at(index)))
             )
         },
     },
@@ -232,7 +233,7 @@ impl Coordinator {
         let mut check = Check::new("cycle-on-time", Severity::Warning, meaning);
         let (late, skipped) = (self.pace.lateness, self.pace.skipped);
         let broken = u32::from(late > self.config.cycle / 10 || skipped > 0);
-        check.many(1, broken, Some(|| format!("{late:?} late, {skipped} skipped")));
+        check.many(1, broken, Some(|| format!("{} late, {skipped} skipped", Span(late))));
         check
     }
 

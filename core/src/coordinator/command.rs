@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Answer, Command, Coordinator, Effect, Refusal, RequestId, staging::Then};
 use crate::{
-    behaviour::{HEARTBEAT_MAX, HEARTBEAT_MIN, Order},
+    behaviour::{HEARTBEAT_MAX, HEARTBEAT_MIN, Order, out_of_range},
     event::EventBody,
     limits,
     node::{Eligibility, Labels, NodeIndex},
+    text::Span,
 };
 
 impl Coordinator {
@@ -95,12 +96,7 @@ impl Coordinator {
         let record = Arc::make_mut(&mut node.record);
         (record.eligibility, record.drain_deadline, record.drain_lived) = (eligibility, None, None);
         let verb = if cordon { "cordon" } else { "uncordon" };
-        let event = self.carried_out(
-            index,
-            verb,
-            format!("eligibility is {eligibility:?}").to_lowercase(),
-            by,
-        );
+        let event = self.carried_out(index, verb, format!("eligibility is {}", eligibility.name()), by);
         Ok(Answer::Eligibility {
             eligibility,
             changed: true,
@@ -162,7 +158,7 @@ impl Coordinator {
     fn set_heartbeat(&mut self, node: &str, interval: Option<Duration>, by: &str) -> Result<Answer, Refusal> {
         let index = self.registry.resolve(node)?;
         if let Some(interval) = interval.filter(|interval| !(HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(interval)) {
-            let reason = format!("{interval:?} is not between {HEARTBEAT_MIN:?} and {HEARTBEAT_MAX:?}");
+            let reason = out_of_range(interval);
             return Err(Refusal::Invalid {
                 field: "interval",
                 reason,
@@ -180,7 +176,7 @@ impl Coordinator {
             session.interval = session.interval.max(wanted);
         }
         Arc::make_mut(&mut self.registry[index].record).heartbeat = interval;
-        let shown = interval.map_or("the cluster's".to_owned(), |interval| format!("{interval:?}"));
+        let shown = interval.map_or("the cluster's".to_owned(), |interval| Span(interval).to_string());
         let event = self.carried_out(index, "set-heartbeat", format!("interval is {shown}"), by);
         Ok(Answer::Directive { id, event })
     }

@@ -12,6 +12,7 @@ use crate::{
     node::{Liveness, Node, NodeIndex},
     predictive::{Forecast, HORIZON},
     telemetry::{self, Channel, Sample},
+    text::Span,
 };
 
 /// Threshold decisions taken in one cycle at most; the rest follow in the next ones, soonest first.
@@ -158,8 +159,11 @@ impl Coordinator {
                 wall,
                 "predictive",
                 format!(
-                    "expected in {ahead:?}: {:.4} (80%: {:.4} to {:.4})",
-                    outlook.value, outlook.low, outlook.high
+                    "expected in {}: {:.4} (80%: {:.4} to {:.4})",
+                    Span(ahead),
+                    outlook.value,
+                    outlook.low,
+                    outlook.high
                 ),
             ),
             Evidence::new(

@@ -12,6 +12,7 @@ use crate::{
     id::NodeId,
     node::{Cause, Eligibility, NodeIndex},
     placement::{self, Fleet, Plan, Presence, World},
+    text::{Span, count},
     time::Time,
     workload::{AssignmentId, Declared, Kind, Spec, Workload},
 };
@@ -335,10 +336,15 @@ impl Coordinator {
         record.drain_deadline = deadline.map(|deadline| wall.plus(deadline));
         record.drain_lived = deadline.map(|deadline| lived.saturating_add(deadline));
         let within = deadline.map_or("as long as it takes".to_owned(), |deadline| {
-            format!("within {deadline:?}")
+            format!("within {}", Span(deadline))
         });
         let left = self.table.of_node(index).count();
-        let event = self.carried_out(index, "drain", format!("{left} instances to be moved, {within}"), by);
+        let event = self.carried_out(
+            index,
+            "drain",
+            format!("{} to be moved, {within}", count(left as u64, "instance")),
+            by,
+        );
         for change in &mut told {
             (change.event, change.applied) = (event, true);
         }

@@ -11,6 +11,7 @@ use crate::{
     event::EventBody,
     node::{Admission, Liveness, Node, NodeIndex, NodeRecord},
     registry::{self, NoSuchNode},
+    text::Span,
     workload::{Assignment, Goal, Held},
 };
 
@@ -329,7 +330,7 @@ impl Coordinator {
                 continue;
             }
             forgotten += 1;
-            let reason = format!("it was gone for {after:?} (forget_after)");
+            let reason = format!("it was gone for {} (forget_after)", Span(after));
             self.forget_at(index, &reason, "coordinator");
         }
     }

@@ -6,7 +6,8 @@ use super::{Coordinator, Timer};
 use crate::{
     autonomy::{Alternative, Evidence, Proposal},
     event::EventBody,
-    node::{Cause, Liveness, Node, NodeIndex, NodeRecord},
+    node::{Admission, Cause, Liveness, Node, NodeIndex, NodeRecord},
+    text::Span,
 };
 
 /// A node that was in doubt is online again when it was heard without a break for so long. Longer: a link that comes and goes
@@ -54,7 +55,7 @@ impl Coordinator {
             .collect();
         for index in unseen {
             let grace = self.config.restart_grace;
-            let fact = format!("not back {grace:?} after the coordinator started");
+            let fact = format!("not back {} after the coordinator started", Span(grace));
             let evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
             // What its peers see of it says whether it is gone.
             self.transition(index, Liveness::Suspect, Cause::UnseenSinceRestart, evidence);
@@ -146,7 +147,7 @@ impl Coordinator {
             self.keep(index);
         }
         let name = self.registry[index].name().to_owned();
-        let summary = format!("{name} is {}: {}", to.name(), cause.meaning());
+        let summary = format!("{name} {}: {}", to.predicate(), cause.meaning());
         self.record(
             Some(index),
             summary,
@@ -162,14 +163,21 @@ impl Coordinator {
 
     fn decide_liveness(&mut self, index: NodeIndex, to: Liveness, evidence: Vec<Evidence>) {
         let node = &self.registry[index];
+        let admitted = node.record.admission == Admission::Admitted;
+        let idle = self.table.of_node(index).next().is_none();
         let (rule, conclusion, alternative) = verdict(to);
+        let conclusion = match (admitted, to) {
+            (false, Liveness::Online | Liveness::Suspect | Liveness::Unreachable) => UNADMITTED,
+            (false, Liveness::Offline) if idle => UNADMITTED,
+            _ => conclusion,
+        };
         let proposal = Proposal {
             index: Some(index),
             node: Some(node.record.id()),
             time: self.wall_now(),
             cycle: self.cycle,
             rule,
-            action: format!("{} is {}: {conclusion}", node.name(), to.name()),
+            action: format!("{} {}: {conclusion}", node.name(), to.predicate()),
             evidence,
             alternatives: alternative
                 .map(|(action, because)| Alternative::new(action, because))
@@ -213,6 +221,9 @@ impl Coordinator {
         self.node_changed(index);
     }
 }
+
+/// Conclusion for a node that an operator has not admitted: nothing is placed on it, and nothing of it is moved.
+const UNADMITTED: &str = "it is not admitted and takes no part";
 
 /// The rule that leads to a liveness, what follows from it, and what else could have been concluded.
 fn verdict(to: Liveness) -> (&'static str, &'static str, Option<(&'static str, &'static str)>) {

@@ -10,6 +10,7 @@ use crate::{
     event::EventBody,
     node::{Admission, ConnId, Liveness, NodeIndex},
     placement::Score,
+    text::count,
     workload::{Assigned, Assignment, AssignmentId, Declared, Goal, Held, Kind, Phase, Spec, Status, Workload},
 };
 
@@ -267,7 +268,10 @@ impl Coordinator {
             ..Changed::default()
         };
         if !plan {
-            let summary = format!("delete {name}: {} instances that no workload has", told.stops.len());
+            let summary = format!(
+                "delete {name}: {} without a workload",
+                count(told.stops.len() as u64, "instance")
+            );
             let body = EventBody::Workload {
                 workload: name.to_owned(),
                 assignment: None,

@@ -15,6 +15,7 @@ use crate::{
     event::EventBody,
     node::{Liveness, NodeIndex},
     placement::{Fleet, Placed},
+    text::count,
     workload::{AssignmentId, Kind as WorkKind},
 };
 
@@ -299,7 +300,7 @@ impl Coordinator {
             });
         }
         if !plan && !shifts.is_empty() {
-            let detail = format!("{} instances are moved", shifts.len());
+            let detail = format!("{} to be moved", count(shifts.len() as u64, "instance"));
             let summary = format!("rebalance: {detail}");
             let (verb, by) = ("rebalance".to_owned(), by.to_owned());
             let event = self.record(None, summary, EventBody::Command { verb, detail, by });

@@ -131,10 +131,10 @@ impl Coordinator {
         sequence
     }
 
-    /// Notes decisions for the next batch.
+    /// Notes a decision, or what became of one, for the next batch.
     pub(super) fn record_decision(&mut self, index: Option<NodeIndex>, decision: Arc<Decision>) {
         self.staging.batch.decisions = self.autonomy.total();
-        let summary = decision.action.clone();
+        let summary = decision.summary();
         self.record(index, summary, EventBody::Decision(decision));
     }
 

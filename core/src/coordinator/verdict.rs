@@ -12,6 +12,7 @@ use crate::{
     id::NodeId,
     mesh::{FindingKind, Observation, Sight, Tally},
     node::{Cause, ConnId, Health, Liveness, NodeIndex},
+    text::Span,
     time::Time,
 };
 
@@ -193,7 +194,7 @@ impl Coordinator {
             return false;
         }
         let mut evidence = vec![self.last_heard(index)];
-        let fact = format!("asked {:?} ago, and not answered", self.now.since(asked));
+        let fact = format!("asked {} ago, no answer yet", Span(self.now.since(asked)));
         evidence.push(Evidence::new(self.wall_now(), "session", fact));
         evidence.extend(self.told(&tally));
         self.transition(index, Liveness::Suspect, Cause::PeersLostIt, evidence);
@@ -205,7 +206,7 @@ impl Coordinator {
         let (limit, heard) = (self.silence_limit(index), self.heard_at(index));
         let silent = self.now.since(heard);
         if silent >= limit {
-            let fact = format!("silent for {silent:?}; the limit is {limit:?}");
+            let fact = format!("silent for {}; the limit is {}", Span(silent), Span(limit));
             let evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
             self.transition(index, Liveness::Suspect, Cause::Silent, evidence);
             return;
@@ -290,7 +291,11 @@ impl Coordinator {
         let still = silent_for >= window;
         if may && agreed && still {
             let cause = if gone { Cause::AgentGone } else { Cause::HostSilent };
-            let fact = format!("nobody heard it for {silent_for:?}; the window is {window:?}");
+            let fact = format!(
+                "nobody heard it for {}; the window is {}",
+                Span(silent_for),
+                Span(window)
+            );
             let mut evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "mesh", fact)];
             evidence.extend(self.told(&tally));
             self.transition(index, Liveness::Offline, cause, evidence);
@@ -301,7 +306,7 @@ impl Coordinator {
             } else {
                 self.registry[index].cause
             };
-            let fact = format!("{} for {grace:?} without a sign of life", liveness.name());
+            let fact = format!("{} for {} without a sign of life", liveness.name(), Span(grace));
             let mut evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
             evidence.extend(self.told(&tally));
             self.transition(index, Liveness::Offline, cause, evidence);
@@ -373,7 +378,7 @@ impl Coordinator {
     /// That the node asked for its standing by way of a peer, as evidence.
     fn asked_by_way(&self, index: NodeIndex) -> Option<Evidence> {
         let (via, at) = self.relayed(index)?;
-        let fact = format!("passed a question of it on, {:?} ago", self.now.since(at));
+        let fact = format!("passed on its question {} ago", Span(self.now.since(at)));
         Some(Evidence::new(self.wall.at(at), self.registry[via].name(), fact))
     }
 

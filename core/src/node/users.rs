@@ -9,6 +9,9 @@ pub struct Users {
     pub default: String,
     /// All that are permitted, the default one among them.
     pub permitted: Vec<User>,
+    /// Names in the agent's configuration that its host does not know: no program runs as one of them.
+    #[serde(default)]
+    pub unknown: Vec<String>,
 }
 
 /// A user of a host.

@@ -98,10 +98,10 @@ pub enum Unfit {
     #[error("it is not admitted")]
     Admission,
     /// It is not there.
-    #[error("it is {}", .0.name())]
+    #[error("it {}", .0.predicate())]
     Liveness(Liveness),
     /// It takes no new work.
-    #[error("it takes no new work: {0:?}")]
+    #[error("it is {}: it takes no new work", .0.name())]
     Eligibility(Eligibility),
     /// Its kernel does not end what a singleton leaves behind; what its containment is instead.
     #[error("it cannot contain what it runs (node.containment is {0})")]
@@ -129,7 +129,7 @@ pub enum Unfit {
         wanted: u64,
     },
     /// It has too little memory left.
-    #[error("{free} bytes of memory are free, {wanted} wanted")]
+    #[error("{} MiB of memory are free, {} MiB wanted", .free >> 20, .wanted.div_ceil(1 << 20))]
     Memory {
         /// What it has left.
         free: u64,

@@ -95,7 +95,7 @@ fn what_does_not_fit_says_why() {
         [
             "it is suspect",
             "constraint on \"zone\" is not met",
-            "it takes no new work: Cordoned",
+            "it is cordoned: it takes no new work",
             "it is not admitted",
             "50m of CPU are free, 100m wanted",
             "it has an instance already"
@@ -313,6 +313,7 @@ fn a_node_takes_only_users_that_its_agent_permits() {
     let users = |default: &str, permitted: &[User]| Users {
         default: default.to_owned(),
         permitted: permitted.to_vec(),
+        unknown: vec!["ghost".to_owned()],
     };
     let some = users(
         "nobody",
@@ -327,6 +328,7 @@ fn a_node_takes_only_users_that_its_agent_permits() {
         ("ldap", true),
         // The host may know it as the same number; only its agent can tell.
         ("root", false),
+        ("ghost", false),
         ("1", false),
     ] {
         assert_eq!(some.permit(declared), permitted, "{declared:?}");

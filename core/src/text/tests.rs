@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
-use super::{ECHO, Quoted, looked_up, shortened};
+use std::time::Duration;
+
+use super::{ECHO, Quoted, Span, looked_up, shortened};
 
 proptest! {
     #[test]
@@ -29,4 +31,25 @@ proptest! {
         prop_assert_eq!(kept.len() > most, text.len() > most);
         prop_assert!(kept.len() <= most + 4);
     }
+}
+
+#[test]
+fn spans_are_written_as_people_write_them() {
+    let shown = |nanos| Span(Duration::from_nanos(nanos)).to_string();
+    let milli = 1_000_000;
+    let second = 1_000 * milli;
+    assert_eq!(
+        [
+            0,
+            300_000,
+            500 * milli,
+            1_800_123_456,
+            64 * second,
+            119_999_999_999,
+            5_400 * second,
+            30 * 86_400 * second
+        ]
+        .map(shown),
+        ["0s", "<1ms", "500ms", "1.8s", "64s", "2m", "1h30m", "30d"]
+    );
 }

@@ -151,6 +151,18 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// True for a command that changes nothing and is answered with what would be done.
+    pub fn is_plan(&self) -> bool {
+        match self {
+            Command::Forget { plan, .. } | Command::Drain { plan, .. } | Command::Rebalance { plan } => *plan,
+            Command::Workload(command) => command.plan,
+            Command::WhatIf { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// A change of what should run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkloadCommand {
@@ -439,4 +451,16 @@ pub enum TokenProblem {
     Expired,
     /// Used up.
     UsedUp,
+}
+
+impl TokenProblem {
+    /// Its name, as people read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            TokenProblem::Unknown => "unknown",
+            TokenProblem::Secret => "wrong secret",
+            TokenProblem::Expired => "expired",
+            TokenProblem::UsedUp => "used up",
+        }
+    }
 }

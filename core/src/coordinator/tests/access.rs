@@ -203,6 +203,17 @@ fn pending_nodes_wait_and_take_no_part_until_they_are_admitted() {
             .iter()
             .any(|(_, message)| matches!(message, Message::ProbePlan(_)))
     );
+    let told: Vec<&str> = rig.events.iter().map(|event| event.summary.as_str()).collect();
+    let online = |summary: &str| summary.starts_with("node-1 is online");
+    assert!(
+        told.iter()
+            .any(|summary| online(summary) && summary.contains("is not admitted")),
+        "{told:?}"
+    );
+    assert!(
+        !told.iter().any(|summary| summary.contains("it takes part")),
+        "{told:?}"
+    );
     for node in ["node-1", "node-2"] {
         rig.command(Command::Admit { node: node.to_owned() }).unwrap();
     }

@@ -60,6 +60,37 @@ fn rows(rig: &mut Rig) -> BTreeSet<NodeId> {
 }
 
 #[test]
+fn no_event_behind_the_forgetting_says_that_the_node_is_in_some_state() {
+    let mut rig = Rig::new();
+    rig.join(1, 1);
+    rig.join(2, 2);
+    rig.beat_for(&[1, 2], SECOND * 5);
+    rig.input(Input::Closed {
+        conn: ConnId(1),
+        by_peer: true,
+    });
+    rig.beat_for(&[2], SECOND * 90);
+    forget(&mut rig, 1).unwrap();
+    let summaries: Vec<&str> = rig.events.iter().map(|event| event.summary.as_str()).collect();
+    let at = summaries
+        .iter()
+        .position(|summary| summary.starts_with("forget node-1"));
+    let behind = &summaries[at.unwrap()..];
+    assert!(
+        summaries.iter().any(|summary| summary.starts_with("node-1 is offline")),
+        "{summaries:?}"
+    );
+    assert!(
+        behind.iter().any(|summary| summary.contains("is resolved")),
+        "{behind:?}"
+    );
+    assert!(
+        !behind.iter().any(|summary| summary.contains("node-1 is ")),
+        "{behind:?}"
+    );
+}
+
+#[test]
 fn only_who_is_gone_is_forgotten_and_only_once_its_lease_is_over() {
     let mut rig = Rig::new();
     rig.join(1, 1);

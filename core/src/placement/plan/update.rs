@@ -1,7 +1,10 @@
 //! Whether an update is over, has failed, or waits for its canaries.
 
 use super::{LOOK_AGAIN, Planner};
-use crate::workload::{Goal, Held, Phase};
+use crate::{
+    text::{Span, count},
+    workload::{Goal, Held, Phase},
+};
 
 /// Restarts of an instance of a new declaration that was never well, after which the update has failed.
 const CRASHES: u32 = 3;
@@ -24,13 +27,14 @@ impl Planner<'_> {
             }
             if held.is_there() && !held.was_healthy && held.status.restarts >= CRASHES {
                 return Some(format!(
-                    "{name} ended {} times before it was ever well: {}",
-                    held.status.restarts, held.status.detail
+                    "{name} ended {} before it was ever well: {}",
+                    count(held.status.restarts, "time"),
+                    held.status.detail
                 ));
             }
             let patience = self.spec.update.deadline;
             if held.is_there() && !held.was_healthy && now.since(held.known_since) >= patience {
-                return Some(format!("{name} was not healthy within {patience:?}"));
+                return Some(format!("{name} was not healthy within {}", Span(patience)));
             }
         }
         None

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{Constraint, Kind, Limits, Operator, Probe, Resources, Spec, limits};
-use crate::{text::Quoted, workload::Secret};
+use crate::{
+    text::{Quoted, Span},
+    workload::Secret,
+};
 
 /// Why a declaration is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +68,10 @@ const RESERVED: [&str; 2] = ["WYNEOS_", "PORT_"];
 fn span(field: &str, span: Duration, least: Duration) -> Result<(), BadSpec> {
     match (least..=limits::SPAN).contains(&span) {
         true => Ok(()),
-        false => bad(field, format!("{span:?} is not between {least:?} and 7 days")),
+        false => bad(
+            field,
+            format!("{} is not between {} and 7 days", Span(span), Span(least)),
+        ),
     }
 }
 
@@ -218,7 +224,10 @@ impl Spec {
             let most = limits::SINGLETON_GRACE;
             return bad(
                 "stop.grace",
-                format!("more than {most:?}: a singleton must be gone before its lease ends"),
+                format!(
+                    "more than {}: a singleton must be gone before its lease ends",
+                    Span(most)
+                ),
             );
         }
         if !(1..=31).contains(&self.stop.signal) {
