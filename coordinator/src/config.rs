@@ -55,7 +55,7 @@ wyneos_shell::config! {
     metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7401)), "metrics-listen", "WYNEOS_COORDINATOR_METRICS_LISTEN";
     /// Directory of the store, of the signing key and of the CA; made if it is not there.
     data_dir: PathBuf = PathBuf::from("/var/lib/wyneos-coordinator"), "data-dir", "WYNEOS_COORDINATOR_DATA_DIR";
-    /// At the start: how long a clock is waited for that is behind the date of this program, of its CA or of its newest snapshot, 0s to 1h. Longer: slower time synchronisation is waited for.
+    /// Longest wait at start for a clock that is behind the build date, the CA or the newest snapshot, 0s to 1h. Longer: tolerates slower time synchronisation.
     clock_wait: Span = Span(Duration::from_secs(60)), "clock-wait", "WYNEOS_COORDINATOR_CLOCK_WAIT";
     /// Time between two cycles, 100ms to 1h. Longer: less work, older snapshots.
     cycle: Span = Span(Duration::from_secs(6)), "cycle", "WYNEOS_COORDINATOR_CYCLE";
@@ -71,19 +71,19 @@ wyneos_shell::config! {
     telemetry_history: usize = 120, "telemetry-history", "WYNEOS_COORDINATOR_TELEMETRY_HISTORY";
     /// Nodes known at most; 1 to 1000000.
     max_nodes: usize = 100_000, "max-nodes", "WYNEOS_COORDINATOR_MAX_NODES";
-    /// Nodes that are offline, left, revoked or were never admitted for this long are forgotten, 1m to 3650d; 0s: never. Time in which the coordinator does not run is not counted. Longer: a repaired machine is still known; shorter: lists are free of it sooner.
+    /// Age at which nodes that are offline, left, revoked or were never admitted are forgotten, 1m to 3650d; 0s: never. Counts the time that the coordinator runs. Longer: a repaired machine is still known. Shorter: lists are shorter.
     forget_after: Span = Span(Duration::ZERO), "forget-after", "WYNEOS_COORDINATOR_FORGET_AFTER";
-    /// Sealed snapshots are kept for this long, 1s or more, of the time that the coordinator runs: setting a clock deletes none.
+    /// Retention of sealed snapshots, 1s or more, in time that the coordinator runs: setting a clock deletes none.
     history_max_age: Span = Span(Duration::from_secs(24 * 3600)), "history-max-age", "WYNEOS_COORDINATOR_HISTORY_MAX_AGE";
     /// Sealed snapshots kept at most; 2 or more. Each takes about 400 bytes a node on disk.
     history_max_count: u64 = 2_000, "history-max-count", "WYNEOS_COORDINATOR_HISTORY_MAX_COUNT";
     /// Events kept at most; 1000 or more. Each takes about 600 bytes on disk.
     events_max_count: u64 = 100_000, "events-max-count", "WYNEOS_COORDINATOR_EVENTS_MAX_COUNT";
-    /// Subscribers at most (watches, logs and sealed snapshots that are read), together; 1 to 100000.
+    /// Maximum number of subscribers (watches, and readers of logs and sealed snapshots) in total; 1 to 100000.
     max_subscribers: usize = 4_096, "max-subscribers", "WYNEOS_COORDINATOR_MAX_SUBSCRIBERS";
-    /// Subscribers of one identity at most: of a certificate's or bearer token's name, without those of a source address; 1 to 100000.
+    /// Maximum number of subscribers of one identity, which is the name in a certificate or bearer token, or otherwise the source address; 1 to 100000.
     max_subscribers_per_identity: usize = 1_024, "max-subscribers-per-identity", "WYNEOS_COORDINATOR_MAX_SUBSCRIBERS_PER_IDENTITY";
-    /// MiB of answers that clients have not read at most, beside the two newest states; 64 to 65536. Beyond, the answers that hold the oldest end. More: slower readers are borne, and cost memory.
+    /// Maximum memory in MiB for answers that clients have not read, beside the two newest states; 64 to 65536. At the limit, the answers that hold the oldest data end. More: tolerates slower readers, costs memory.
     answer_memory_mib: usize = 224, "answer-memory-mib", "WYNEOS_COORDINATOR_ANSWER_MEMORY_MIB";
     /// Allow addresses beyond loopback without TLS: whoever reaches them can read everything, and, where it is `listen`, command everything.
     insecure: bool = false, "insecure", "WYNEOS_COORDINATOR_INSECURE", num_args = 0..=1, default_missing_value = "true";

@@ -54,6 +54,9 @@ pub(crate) struct Gate {
     pub(crate) shares: Arc<Shares>,
 }
 
+/// The object of a call that was refused before its request was read, in the audit.
+const UNREAD: &str = "request not read";
+
 /// An rpc that there is none of, in the audit.
 const UNKNOWN: &str = "unknown rpc";
 
@@ -165,7 +168,8 @@ impl Gate {
     }
 
     fn record(&self, caller: &Caller, action: &str, code: Code, reason: &str) -> wyneos::v1::AuditRecord {
-        let mut target = caller.about.get().cloned().unwrap_or_default();
+        let about = caller.about.get().filter(|about| !about.is_empty());
+        let mut target = about.map_or(UNREAD, String::as_str).to_owned();
         if let Some(detail) = caller.adds.get() {
             target = format!("{target} ({detail})");
         }
@@ -203,6 +207,7 @@ impl Watch for Gate {
         tracing::debug!(%source, %refused, "connection refused");
         let reason = refused.to_string();
         let record = wyneos::v1::AuditRecord {
+            target: "connection".to_owned(),
             code: code_of(refused) as u32,
             reason: audit::short(&reason, REASON),
             ..audit::record(audit::NOBODY, &source.to_string(), "handshake")
@@ -285,10 +290,11 @@ impl Gate {
         }
         // What many can be refused is gathered: a flood of it would leave no room for anything else. An intent has an outcome.
         let many = !matches!(rule.need, Need::People(_)) || outcome.limit.is_some();
+        let changes = rule.changes && caller.plans.get().is_none();
         let gathered = code != Code::Ok && many && caller.intent() == 0;
-        if rule.changes && !gathered {
+        if changes && !gathered {
             self.audit.write(self.record(caller, rule.rpc, code, message)).await;
-        } else if rule.changes || matches!(code, Code::PermissionDenied | Code::Unauthenticated) {
+        } else if changes || matches!(code, Code::PermissionDenied | Code::Unauthenticated) {
             self.note_refusal(caller, rule.rpc, code, message);
         }
     }

@@ -19,7 +19,7 @@ mod session;
 mod status;
 mod store;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 
 use clap::{Args, Parser, Subcommand};
 use wyneos_core::integrity::PublicKey;
@@ -126,8 +126,13 @@ fn admin(admin: &Admin) -> Result<(), BootError> {
         eprintln!("wyneos-coordinator: cannot note for the audit what was done: {error}");
     }
     let principal = made?;
-    println!("{principal}: credentials for {} in {}", admin.ttl, admin.out.display());
-    println!("wynectl context add {} --from {}", admin.name, admin.out.display());
+    let until = humantime::format_rfc3339_seconds(SystemTime::now() + admin.ttl.0);
+    println!("{principal}: credentials in {out}, valid until {until}");
+    println!("On each host that uses them, with this host's address for HOST:");
+    println!(
+        "wynectl context add {} --coordinator HOST:7400 --from {out}",
+        admin.name
+    );
     Ok(())
 }
 

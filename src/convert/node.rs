@@ -116,7 +116,10 @@ impl From<Capacity> for v1::Capacity {
 }
 
 fn users_in(users: v1::NodeUsers) -> Result<Users, ConvertError> {
-    check::at_most("users.permitted", users.permitted.len(), limits::USERS + 1)?;
+    let named = users.permitted.len().saturating_add(users.unknown.len());
+    check::at_most("users", named, limits::USERS + 1)?;
+    let unknown = users.unknown.into_iter().enumerate();
+    let unknown = unknown.map(|(at, name)| check::text(&format!("users.unknown[{at}]"), name, limits::USER));
     let permitted = users.permitted.into_iter().enumerate().map(|(at, user)| {
         let field = format!("users.permitted[{at}].name");
         let name = check::text(&field, user.name, limits::USER)?;
@@ -125,6 +128,7 @@ fn users_in(users: v1::NodeUsers) -> Result<Users, ConvertError> {
     Ok(Users {
         default: check::text("users.default_user", users.default_user, limits::USER)?,
         permitted: permitted.collect::<Result<_, ConvertError>>()?,
+        unknown: unknown.collect::<Result<_, ConvertError>>()?,
     })
 }
 
@@ -133,6 +137,7 @@ fn users_out(users: Users) -> v1::NodeUsers {
     v1::NodeUsers {
         default_user: users.default,
         permitted: users.permitted.into_iter().map(out).collect(),
+        unknown: users.unknown,
     }
 }
 

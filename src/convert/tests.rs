@@ -37,6 +37,7 @@ fn hello() -> v1::Hello {
                     name: "nobody".to_owned(),
                     uid: Some(65_534),
                 }],
+                unknown: vec!["postgres".to_owned()],
             }),
             ..v1::Attributes::default()
         }),

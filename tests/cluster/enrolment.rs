@@ -55,7 +55,7 @@ async fn joining_is_one_command_and_harmless_twice() {
             record.action.ends_with("/Enroll") && record.code != 0
         })
         .await;
-    assert!(refused.target.contains("usedup"), "{refused:?}");
+    assert!(refused.target.contains("used up"), "{refused:?}");
     drop(agent);
 }
 

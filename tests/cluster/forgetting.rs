@@ -154,6 +154,8 @@ async fn a_host_that_was_set_up_anew_has_its_name_to_itself() {
     );
     let planned = cluster.done(&["forget", old.trim(), "--plan"]);
     assert!(planned.contains("would be forgotten"), "{planned}");
+    let is_forgetting = |record: &v1::AuditRecord| record.action.ends_with("ForgetNode");
+    assert!(!cluster.audit().await.iter().any(is_forgetting), "a plan is no change");
     let done = cluster.done(&["forget", old.trim(), "--reason", "reinstalled"]);
     assert!(done.contains("web-7") && done.contains("is forgotten"), "{done}");
     let data_dir = cluster.path("after").display().to_string();
@@ -166,4 +168,7 @@ async fn a_host_that_was_set_up_anew_has_its_name_to_itself() {
         })
         .await;
     assert_eq!(audited.code, 0);
+    let blank: Vec<v1::AuditRecord> = cluster.audit().await;
+    let blank: Vec<_> = blank.iter().filter(|record| record.target.is_empty()).collect();
+    assert!(blank.is_empty(), "{blank:?}");
 }

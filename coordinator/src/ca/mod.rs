@@ -57,6 +57,17 @@ pub(crate) enum Step {
     Retire,
 }
 
+impl Step {
+    /// Its name, as in `wynectl ca`.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Step::Prepare => "prepare",
+            Step::Activate => "activate",
+            Step::Retire => "retire",
+        }
+    }
+}
+
 /// The CAs, and the coordinator's own certificate.
 pub(crate) struct Ca {
     place: Place,

@@ -38,6 +38,8 @@ pub(crate) struct Caller {
     pub(super) bearer: Option<Digest>,
     pub(super) about: Arc<OnceLock<String>>,
     pub(super) adds: Arc<OnceLock<String>>,
+    /// Set for a call that only plans: it changes nothing, whatever its rpc may.
+    pub(super) plans: Arc<OnceLock<()>>,
     /// `None` for a call that changes nothing.
     pub(super) change: Option<Arc<Change>>,
 }
@@ -88,13 +90,14 @@ impl Caller {
             bearer: None,
             about: Arc::default(),
             adds: Arc::default(),
+            plans: Arc::default(),
             change: None,
         }
     }
 
     /// True for a call that may change something.
     pub(crate) fn changes(&self) -> bool {
-        self.change.is_some()
+        self.change.is_some() && self.plans.get().is_none()
     }
 
     /// Writes into the audit what this call is about to change, unless it did before; returns once that is durable.
@@ -127,6 +130,11 @@ impl Caller {
     pub(crate) fn about(&self, target: impl Into<String>) {
         // A call is about one thing; what was said first stands.
         let _ = self.about.set(target.into());
+    }
+
+    /// Notes that the call only plans. It has no intent, and no entry unless it is refused for who calls.
+    pub(crate) fn plans(&self) {
+        let _ = self.plans.set(());
     }
 
     /// Notes what the audit should know, and the caller not.

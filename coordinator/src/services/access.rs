@@ -350,7 +350,7 @@ impl AccessService for Services {
             v1::RotationStep::Retire => Step::Retire,
             v1::RotationStep::Unspecified => return Err(status::bad_field("step", "not set")),
         };
-        caller.about(format!("CA: {step:?}").to_lowercase());
+        caller.about(format!("CA: {}", step.name()));
         let (_, since) = authorities(ca).await;
         let behind = self.nodes_behind(since)?;
         if step != Step::Prepare && behind > 0 && !request.force {

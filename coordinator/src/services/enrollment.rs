@@ -271,7 +271,7 @@ impl EnrollmentService for Services {
 /// What is wrong with a token, for the audit alone.
 pub(super) fn about(refusal: &Refusal) -> Option<String> {
     match refusal {
-        Refusal::Denied(Denial::Token(problem)) => Some(format!("join token: {problem:?}").to_lowercase()),
+        Refusal::Denied(Denial::Token(problem)) => Some(format!("join token: {}", problem.name())),
         _ => None,
     }
 }

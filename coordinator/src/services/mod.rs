@@ -180,11 +180,14 @@ impl Services {
 
     /// Carries a command of `caller` out; answers once it is durable.
     async fn carry_out(&self, caller: &Caller, command: Command) -> Result<Answer, Status> {
+        caller.about(about(&command));
+        if command.is_plan() {
+            caller.plans();
+        }
         let intent = match caller.changes() {
             true => Some(caller.intend(about(&command)).await?.intent()),
             false => None,
         };
-        caller.about(about(&command));
         let by = Arc::clone(&caller.name);
         let (sender, answer) = oneshot::channel();
         let shutting_down = || {
@@ -269,18 +272,18 @@ fn about(command: &Command) -> String {
         | Command::Admit { node } => format!("node {node}"),
         Command::Revoke { node, reason } if reason.is_empty() => format!("node {node}"),
         Command::Revoke { node, reason } => format!("node {node}: {reason}"),
-        Command::Forget { node, plan, reason } if reason.is_empty() => format!("node {node}{}", planned(*plan)),
-        Command::Forget { node, plan, reason } => format!("node {node}{}: {reason}", planned(*plan)),
+        Command::Forget { node, reason, .. } if reason.is_empty() => format!("node {node}"),
+        Command::Forget { node, reason, .. } => format!("node {node}: {reason}"),
         Command::Enrol(enrolment) => format!("node {} by join token {}", enrolment.node, enrolment.token),
         Command::Renew { node, .. } => format!("node {node}"),
         Command::CreateToken { token, .. } => format!("join token {}", token.id),
         Command::DeleteToken { id } => format!("join token {id}"),
         Command::CreateOperator { name, role, .. } => format!("operator {name}, {}", role.name()),
         Command::RevokeOperator { name } => format!("operator {name}"),
-        Command::Drain { node, plan, .. } => format!("node {node}{}", planned(*plan)),
-        Command::Workload(command) => format!("workload {}{}", command.verb.workload(), planned(command.plan)),
+        Command::Drain { node, .. } => format!("node {node}"),
+        Command::Workload(command) => format!("workload {}", command.verb.workload()),
         Command::WhatIf { nodes, .. } => format!("what if {nodes}"),
-        Command::Rebalance { plan } => format!("rebalance{}", planned(*plan)),
+        Command::Rebalance { .. } => "all nodes".to_owned(),
         Command::SetPolicy(change) => {
             let named = |mode: Option<Mode>| mode.map_or("as it is", Mode::name);
             let (heal, rebalance, preempt) = (named(change.heal), named(change.rebalance), named(change.preempt));
@@ -289,10 +292,6 @@ fn about(command: &Command) -> String {
         Command::Decide { id, .. } => format!("decision {id}"),
         Command::ReadLog { assignment, .. } => format!("assignment {assignment}"),
     }
-}
-
-fn planned(plan: bool) -> &'static str {
-    if plan { ", only planned" } else { "" }
 }
 
 /// What ends every stream when the coordinator stops.

@@ -11,6 +11,7 @@ use wyneos::{
     v1::{self, workload_service_server::WorkloadService},
 };
 use wyneos_core::{
+    coherence::NodeRow,
     coordinator::{Answer, Command, WorkloadVerb},
     event::EventBody,
     node::Liveness,
@@ -47,8 +48,23 @@ fn no_workload(name: &str) -> Status {
     status::not_found("UNKNOWN", format!("no workload {}", Quoted(name)))
 }
 
-/// An instance, its node's name, and where it is reached.
-fn row(published: &Published, row: &AssignmentRow) -> v1::AssignmentRow {
+/// The user that an instance's program runs as; empty when that is not known.
+fn user(view: &View, row: &AssignmentRow, node: Option<&Arc<NodeRow>>) -> String {
+    let record = &row.record;
+    let declared = view.workload(&record.workload);
+    let declared = declared.and_then(|workload| workload.record.revisions.get(&record.revision));
+    match record.orphan.as_ref().or(declared) {
+        None => String::new(),
+        Some(spec) if !spec.user.is_empty() => spec.user.clone(),
+        Some(_) => {
+            let users = node.and_then(|node| node.record.facts.attributes.users.as_ref());
+            users.map(|users| users.default.clone()).unwrap_or_default()
+        }
+    }
+}
+
+/// An instance, its node's name, its user, and where it is reached.
+fn row(published: &Published, view: &View, row: &AssignmentRow) -> v1::AssignmentRow {
     let node = published.node(row.record.node);
     let host = node.and_then(|node| Some(node.record.facts.probe_address.rsplit_once(':')?.0));
     let there = node.is_some_and(|node| !matches!(node.state.liveness, Liveness::Offline | Liveness::Left));
@@ -61,7 +77,24 @@ fn row(published: &Published, row: &AssignmentRow) -> v1::AssignmentRow {
         assignment: Some(row.into()),
         node_name: node.map(|node| node.record.facts.name.clone()).unwrap_or_default(),
         addresses,
+        user: user(view, row, node),
     }
+}
+
+/// The workload of a slot that is named as in `web.3` and has no instance: it waits.
+fn empty_slot<'a>(view: &View, name: &'a str) -> Result<&'a str, Status> {
+    let unknown = || status::not_found("UNKNOWN", format!("no workload or instance {}", Quoted(name)));
+    let (workload, slot) = name.rsplit_once('.').ok_or_else(unknown)?;
+    let slot: u32 = slot.parse().map_err(|_| unknown())?;
+    let row = view.workload(workload).ok_or_else(unknown)?;
+    if slot >= row.desired {
+        let message = format!(
+            "workload {workload} has no instance {slot}: it wants {}, counted from 0",
+            row.desired
+        );
+        return Err(status::not_found("UNKNOWN", message));
+    }
+    Ok(workload)
 }
 
 /// What changed between two views, of one workload or (empty) of all.
@@ -75,7 +108,7 @@ fn changes(published: &Published, before: &View, after: &View, workload: &str) -
         }
         let same = old.next_if(|old| old.record.id == now.record.id);
         if same.is_none_or(|same| !Arc::ptr_eq(same, now)) {
-            answer.changed.push(row(published, now));
+            answer.changed.push(row(published, after, now));
         }
     }
     answer.removed.extend(old.map(|gone| gone.record.id.to_string()));
@@ -345,7 +378,7 @@ impl WorkloadService for Services {
             of && on && (request.ended || record.end.is_none()) && after.is_none_or(|after| record.id > after)
         };
         let rows = work.assignments.iter().filter(wanted);
-        let (assignments, more) = page(rows.map(|one| row(&published, one)), size);
+        let (assignments, more) = page(rows.map(|one| row(&published, &work, one)), size);
         let last = assignments.last().filter(|_| more);
         let last = last.and_then(|row| row.assignment.as_ref());
         Ok(Response::new(v1::ListAssignmentsResponse {
@@ -394,17 +427,19 @@ impl WorkloadService for Services {
             true => None,
             false => work.assignment(&name),
         };
-        let of = instance.map_or(name.as_str(), |row| &*row.record.workload);
+        let waits = (!found && instance.is_none()).then(|| empty_slot(&work, &name));
+        let of = match (instance, &waits) {
+            (Some(row), _) => &*row.record.workload,
+            (None, Some(Ok(of))) => of,
+            (None, _) => name.as_str(),
+        };
         let about = of.to_owned();
         let events = self
             .read(move |history| history.events_of_work(&about, u64::MAX, LOOKED_AT))
             .await?;
         // Of one that is deleted, events tell as long as they are kept.
-        if !found && instance.is_none() && events.is_empty() {
-            return Err(status::not_found(
-                "UNKNOWN",
-                format!("no workload or instance {}", Quoted(&name)),
-            ));
+        if let (Some(Err(unknown)), true) = (waits, events.is_empty()) {
+            return Err(unknown);
         }
         let mark = instance.map(|row| (row.record.id, format!("{of}.{} ", row.record.slot), row.record.decision));
         let (mut decisions, mut others) = (Vec::new(), Vec::new());
@@ -438,7 +473,7 @@ impl WorkloadService for Services {
         }
         Ok(Response::new(v1::ExplainWorkloadResponse {
             workload: work.workload(of).map(|row| (&**row).into()),
-            assignment: instance.map(|one| row(&published, one)),
+            assignment: instance.map(|one| row(&published, &work, one)),
             decisions,
             events: others,
         }))
