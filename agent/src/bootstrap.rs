@@ -311,12 +311,12 @@ fn facts(
         None => Err("cgroup = \"off\"".to_owned()),
     };
     let groups = found
-        .inspect_err(|reason| tracing::warn!(reason, "nothing limits what instances use on this host"))
+        .inspect_err(|reason| tracing::warn!(reason, "instances run without limits of CPU, memory and processes: this host has no control groups that the agent can use"))
         .ok();
     let contained = instance::probe().inspect_err(|reason| {
         tracing::warn!(
             reason,
-            "what instances start may outlive them: no singleton runs on this host"
+            "instances are not contained: no singleton is placed on this node, and processes may outlive their instance"
         )
     });
     let binary_digest = identity::binary_digest().map_err(|error| BootError::System("read this binary", error))?;
@@ -388,7 +388,7 @@ async fn serve(
         .serve_with_incoming(incoming)
         .await;
     if let Err(error) = served {
-        tracing::error!(%error, "probes are no longer answered");
+        tracing::error!(%error, "the port for probes has failed: peers cannot reach this agent before it is restarted");
     }
 }
 

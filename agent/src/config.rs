@@ -45,7 +45,7 @@ impl FromStr for Labels {
     }
 }
 
-/// Users of the host, by name or number; a comma separates them on the command line.
+/// A list of users of the host, by name or number; comma-separated on the command line.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct UserNames(pub(crate) Vec<String>);
@@ -163,9 +163,9 @@ wyneos_shell::config! {
     ports: Ports = Ports(20_000..=29_999), "ports", "WYNEOS_AGENT_PORTS";
     /// Control group below which each instance has its own, as a path from the root of the hierarchies; "off" for none: then nothing limits what instances use.
     cgroup: Cgroup = Cgroup(Some("wyneos".to_owned())), "cgroup", "WYNEOS_AGENT_CGROUP";
-    /// The user of the host that programs of workloads run as where their declaration names none. An agent that is not root runs them as its own user.
+    /// Default user, by name or number, for programs of workloads whose declaration names none. An agent that is not root runs all of them as its own user.
     work_user: String = "nobody".to_owned(), "work-user", "WYNEOS_AGENT_WORK_USER";
-    /// Users, by name or number, that declarations may name besides, comma-separated. With root, whoever may apply a declaration has this host.
+    /// Further users, by name or number, that declarations may name; comma-separated. With root listed, everyone who may apply a declaration controls this host.
     users: UserNames = UserNames::default(), "users", "WYNEOS_AGENT_USERS";
     /// What is logged: error, warn, info, debug or trace, or a filter such as "info,wyneos_agent=debug".
     log: String = "info".to_owned(), "log", "WYNEOS_AGENT_LOG";

@@ -331,7 +331,7 @@ impl Driver {
                 file.sync_data()
             };
             let done = write()
-                .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "the disk takes no writes"))
+                .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "data_dir cannot be written: instances run on, and nothing new can be recorded until it can"))
                 .is_ok();
             // Without a receiver the agent has stopped.
             drop(sender.blocking_send(ToAgent::Fact(Input::DiskTouched { done })));
@@ -379,23 +379,23 @@ impl Driver {
                 // The first cluster stays: probes of another one are answered with an error.
                 let known = self.cluster.get_or_init(|| cluster);
                 if *known != cluster {
-                    tracing::warn!(%known, %cluster, "the coordinator belongs to another cluster than before");
+                    tracing::warn!(%known, %cluster, "the coordinator is of another cluster than the one that this agent joined first: is `coordinators` right?");
                 }
                 self.metrics.sessions.inc();
                 tracing::info!(%cluster, epoch, session, address, "joined");
             }
             Notice::Refused(refused) => {
-                tracing::warn!(reason = ?refused.reason, "refused: {}", refused.detail);
+                tracing::warn!(reason = ?refused.reason, "the coordinator refused this agent: {}", refused.detail);
             }
             Notice::Told { via, standing } => {
                 self.metrics.relayed.inc();
                 let (liveness, lease) = (standing.liveness.name(), standing.lease);
-                tracing::warn!(%via, liveness, ?lease, "the coordinator is reached by way of a peer");
+                tracing::warn!(%via, liveness, ?lease, "the coordinator does not answer directly; it answered through a peer");
             }
             Notice::Lapsed => {
                 tracing::error!(
-                    "no word of the coordinator, neither by a session nor by way of a peer: this node does not count on being a \
-                     member any more"
+                    "the coordinator was not heard for the length of the lease, neither directly nor through a peer: this node does not count \
+                     itself a member any more, and its singletons are stopped before they may be started elsewhere"
                 );
             }
             Notice::Lost {
@@ -403,7 +403,7 @@ impl Driver {
                 reason,
                 retry_in,
             } => {
-                tracing::warn!(address, ?retry_in, "no session: {reason}");
+                tracing::warn!(address, ?retry_in, "no session with the coordinator: {reason}");
             }
         }
     }

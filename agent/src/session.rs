@@ -97,7 +97,7 @@ async fn exchange(
                 .await
                 .map_err(gone)?,
             // A newer coordinator may say what this agent does not know; what it must do is in what it knows.
-            Err(error) => tracing::warn!(%error, "a message of the coordinator was passed over"),
+            Err(error) => tracing::warn!(%error, "a message of the coordinator is not valid and was ignored"),
         }
     }
 }

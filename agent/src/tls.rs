@@ -206,7 +206,7 @@ impl Tls {
         let written = keep(&self.data_dir, &current);
         let unwritten = written.inspect_err(|error| {
             let source = std::error::Error::source(error).map(ToString::to_string);
-            tracing::error!(%error, source, "the renewed certificate is used, and is lost with this process until it is written");
+            tracing::error!(%error, source, "cannot write the renewed certificate: it is used from memory, and lost if this agent ends before it can be written");
         });
         self.unwritten.store(unwritten.is_err(), Ordering::Relaxed);
         Ok(ends)
@@ -222,7 +222,7 @@ impl Tls {
             let current = this.credentials.lock().unwrap_or_else(PoisonError::into_inner);
             if keep(&this.data_dir, &current).is_ok() {
                 this.unwritten.store(false, Ordering::Relaxed);
-                tracing::info!("the renewed certificate is written down");
+                tracing::info!("the renewed certificate has been written");
             }
         };
         // Tried again with the next look.

@@ -62,7 +62,7 @@ pub fn mend_mode(path: &Path, mode: u32) -> io::Result<()> {
             ) =>
         {
             let has = format!("{:04o}", there.mode() & 0o7777);
-            tracing::warn!(path = %path.display(), mode = has, %error, "its mode stays as it is: it is not this user's, or on a disk that takes no writes");
+            tracing::warn!(path = %path.display(), mode = has, %error, "cannot set the mode of this file, which is left as it is: it belongs to another user, or its disk takes no writes");
             Ok(())
         }
         other => other,
@@ -92,7 +92,7 @@ fn mend_below(directory: &Path, below: &Path, mode_of: &dyn Fn(&Path, bool) -> O
             Ok(()) if kind.is_dir() && is_own(&path) => mend_below(directory, &below, mode_of),
             // It may have been removed meanwhile.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), %error, "cannot set its mode");
+                tracing::warn!(path = %path.display(), %error, "cannot set the mode of this file");
             }
             _ => {}
         }

@@ -78,14 +78,14 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         if left.is_empty() {
             empty += 1;
             if !removed && empty == TRIES {
-                tracing::warn!(instance = %attendance.id, "its control group is empty, and cannot be removed");
+                tracing::warn!(instance = %attendance.id, "cannot remove the control group of an instance that has ended, though it is empty");
             }
             if removed || empty == TRIES {
                 break;
             }
         }
         if let Some(stuck) = waits.news(&left) {
-            tracing::error!(instance = %attendance.id, "{stuck}: the instance has not ended before");
+            tracing::error!(instance = %attendance.id, "{stuck}: the instance counts as running until that has ended");
             attendance.say(stopping(format!("{stuck}; {reason}"))).await;
         }
         waits.wait(&left).await;
@@ -106,7 +106,7 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         home.write_status(&written)
     };
     if let Ok(Err(error)) = spawn_blocking(write).await {
-        tracing::warn!(instance = %attendance.id, %error, "cannot write down that it has ended");
+        tracing::warn!(instance = %attendance.id, %error, "cannot record that an instance has ended");
     }
     attendance.say(status).await;
 }
@@ -140,7 +140,7 @@ fn end_namespaces(home: &Home) -> Vec<i32> {
         Kept::Missing => return Vec::new(),
         Kept::Unreadable(error, _) => {
             // What was in them carries the instance's mark, or is in its group, unless it has got rid of both.
-            tracing::warn!(path = %home.0.display(), %error, "which process is first in an instance's namespaces cannot be read");
+            tracing::warn!(path = %home.0.display(), %error, "cannot read which process is the first of an instance's PID namespace");
             return Vec::new();
         }
     };

@@ -239,7 +239,7 @@ async fn unreachable(
     let waited = outage.began.elapsed();
     if waited >= TOLD_AFTER && !outage.told {
         outage.told = true;
-        tracing::warn!(instance = %id, failure, "its supervisor{named} cannot be reached");
+        tracing::warn!(instance = %id, failure, "the supervisor{named} of this instance cannot be reached; it is tried again, and killed if that goes on");
         let detail = format!("its supervisor{named} cannot be reached: {failure}");
         attendance.say(shown(detail)).await;
     }
@@ -250,7 +250,7 @@ async fn unreachable(
     outage.kills += 1;
     match process.map(Incumbent::kill) {
         Some(Ok(())) if outage.kills == 1 => {
-            tracing::error!(instance = %id, "its supervisor{named} could not be reached for {limit:?}: it was killed, and the program with it");
+            tracing::error!(instance = %id, "the supervisor{named} of this instance could not be reached for {limit:?}: it was killed together with its program");
             *why = Some(format!(
                 "its supervisor could not be reached for {limit:?} ({failure}) and was ended"
             ));

@@ -51,7 +51,7 @@ pub(super) fn look(home: &Home, now: WallTime) -> Look {
     let held = match holder(home) {
         Ok(holder) => matches!(holder, Holder::Supervisor(_)),
         Err(error) => {
-            tracing::error!(path = %shown, %error, "the lock of an instance cannot be looked at");
+            tracing::error!(path = %shown, %error, "cannot read the lock of an instance: its supervisor is taken to be alive");
             true
         }
     };
@@ -69,7 +69,7 @@ pub(super) fn look(home: &Home, now: WallTime) -> Look {
         Kept::Unreadable(error, _) => Err(error),
     };
     let unknown = order.as_ref().err().map(|error| {
-        tracing::error!(path = %shown, %error, "what an instance is for cannot be read");
+        tracing::error!(path = %shown, %error, "cannot read the order of an instance, which says what it runs");
         format!("its order cannot be read: {error}")
     });
     let order = order.ok();
@@ -88,7 +88,7 @@ pub(super) fn look(home: &Home, now: WallTime) -> Look {
             (status, Left::Attended)
         }
         Kept::Unreadable(error, _) => {
-            tracing::error!(path = %shown, %error, "how an instance is cannot be read; it is not started again for that");
+            tracing::error!(path = %shown, %error, "cannot read the status of an instance; this is no reason to start it again");
             let detail = format!("its state cannot be read: {error}");
             let status = Status {
                 since: now,

@@ -81,7 +81,7 @@ fn end(id: AssignmentId, home: &Home, seen: &Seen) {
     };
     match killed {
         Ok(()) => {
-            tracing::error!(instance = %id, "its supervisor does not act: it was killed, and the program with it");
+            tracing::error!(instance = %id, "the supervisor of this instance did not act in time: it was killed together with its program");
         }
         // It may be on its way out.
         Err(error) => tracing::debug!(instance = %id, %error, "its supervisor cannot be killed"),

@@ -171,7 +171,7 @@ impl Instances {
     fn find_one(&mut self, entry: &fs::DirEntry, now: WallTime) -> Option<Found> {
         let home = Home(entry.path());
         let Some(id) = id_of(&entry.file_name()) else {
-            tracing::warn!(path = %home.0.display(), "this is no instance's directory; it is left alone");
+            tracing::warn!(path = %home.0.display(), "ignored: not the directory of an instance");
             return None;
         };
         let Look { order, status, left } = look(&home, now);
@@ -201,7 +201,7 @@ impl Instances {
         } = std::mem::take(&mut self.waiting);
         for home in half_made {
             if let Err(error) = fs::remove_dir_all(&home.0) {
-                tracing::warn!(path = %home.0.display(), %error, "cannot remove what was given up half-made");
+                tracing::warn!(path = %home.0.display(), %error, "cannot remove the directory of an instance that was never completed");
             }
         }
         for order in unstarted {
@@ -355,7 +355,7 @@ impl Instances {
             if let Err(error) = fs::remove_dir_all(&home.0)
                 && error.kind() != io::ErrorKind::NotFound
             {
-                tracing::warn!(path = %home.0.display(), %error, "cannot remove what an instance left");
+                tracing::warn!(path = %home.0.display(), %error, "cannot remove the directory of an instance that has ended");
             }
         });
     }
@@ -384,7 +384,7 @@ fn write_order(home: &Home, order: &Order) -> io::Result<()> {
     let file = files::write_whole(&path, &serde_json::to_vec(order)?, 0o600)?;
     tokio::task::spawn_blocking(move || {
         if let Err(error) = files::sync(&path, &file) {
-            tracing::warn!(path = %path.display(), %error, "the disk has not taken what an instance is for");
+            tracing::warn!(path = %path.display(), %error, "cannot write the order of an instance to disk");
         }
     });
     Ok(())

@@ -48,7 +48,7 @@ impl Policy {
         if !users.is_empty() {
             tracing::warn!(
                 ?users,
-                "the agent does not run as root, so programs run as its own user alone"
+                "`users` is ignored: the agent does not run as root, so programs run as its own user alone"
             );
         }
         let number = own.as_raw().to_string();
@@ -93,12 +93,13 @@ impl Policy {
                 Err(LookupError::Unknown(_)) => {
                     tracing::warn!(
                         user = name,
-                        "no program can run as this user: it is not known on this host"
+                        "this host has no such user (work_user, users): no program can run as it; create the user, and restart the agent"
                     );
+                    users.unknown.push(name.clone());
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "whether programs can run as this user is not known");
+                    tracing::warn!(user = name, %error, "cannot look up this user (work_user, users): programs that name it may fail to start");
                     None
                 }
             };
@@ -111,7 +112,9 @@ impl Policy {
             });
         }
         if users.root() {
-            tracing::warn!("programs may run as root here: whoever may apply a declaration has this host");
+            tracing::warn!(
+                "the configuration permits root (work_user, users): whoever may apply a declaration controls this host"
+            );
         }
         users
     }
@@ -346,7 +349,7 @@ pub(crate) fn prepare(instances: &Path, mode: u32, policy: &Policy) -> io::Resul
             Ok(_) => "the list that it was started with before is in effect for programs",
             Err(_) => "no program is started on this node",
         };
-        tracing::error!(path = %path.display(), %error, "which users are permitted cannot be written: {until} until it can, and the agent is restarted");
+        tracing::error!(path = %path.display(), %error, "cannot write the list of permitted users: {until}, until the agent is restarted and can write it");
     }
     Ok(())
 }

@@ -430,7 +430,7 @@ impl WorkloadService for Services {
         let waits = (!found && instance.is_none()).then(|| empty_slot(&work, &name));
         let of = match (instance, &waits) {
             (Some(row), _) => &*row.record.workload,
-            (None, Some(Ok(of))) => of,
+            (None, Some(Ok(of))) => *of,
             (None, _) => name.as_str(),
         };
         let about = of.to_owned();

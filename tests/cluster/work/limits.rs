@@ -149,7 +149,7 @@ async fn a_quota_of_cpu_is_kept_to_and_what_is_not_limited_says_so() {
     site.cluster.node_is("two", Liveness::Online).await;
     assert_eq!(cgroups(&site, "two"), "none");
     let log = site.agents[1].1.as_ref().unwrap().log_text();
-    assert_eq!(log.matches("nothing limits what instances use").count(), 1, "{log}");
+    assert_eq!(log.matches("instances run without limits").count(), 1, "{log}");
     let refused = text(&site.ctl(&["scale", "limited", "2", "--plan"]));
     assert!(
         refused.contains("constraint on \"node.cgroups\" is not met"),

@@ -339,6 +339,6 @@ async fn a_batch_whose_state_cannot_be_read_does_not_run_again() {
     }
     assert_eq!(runs(), ["0", "1", "2", "3"], "a part that was done was run again");
     let log = site.agent("one").as_ref().unwrap().log_text();
-    assert!(log.contains("how an instance is cannot be read"), "{log}");
+    assert!(log.contains("cannot read the status of an instance"), "{log}");
     site.ends().await;
 }
