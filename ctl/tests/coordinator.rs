@@ -155,17 +155,9 @@ async fn a_node_says_what_its_kernel_contains() {
     };
     let told = [
         ("pid-namespace", "", "pid-namespace"),
-        (
-            "none",
-            "not permitted",
-            "none: singletons are not placed here; other work may leave processes behind (not permitted)",
-        ),
-        (
-            "none",
-            "",
-            "none: singletons are not placed here; other work may leave processes behind",
-        ),
-        ("", "", "not told by its agent: singletons are not placed here"),
+        ("none", "not permitted", "none: no singletons here (not permitted)"),
+        ("none", "", "none: no singletons here"),
+        ("", "", "not reported by its agent: no singletons here"),
     ];
     let row = |(number, (containment, reason, _)): (usize, &(&str, &str, &str))| v1::NodeRow {
         attributes: Some(attributes(containment, reason)),

@@ -173,7 +173,7 @@ async fn the_audit_says_who_did_what_and_survives_a_kill() {
     drop(following.wait());
     cluster.restart().await;
     let listed = cluster.done(&["audit", "--verify"]);
-    for part in ["join token", "CordonNode", "NotFound", "verified"] {
+    for part in ["join token", "CordonNode", "NOT_FOUND", "verified"] {
         assert!(listed.contains(part), "{part}: {listed}");
     }
     let numbers: Vec<u64> = cluster.audit().await.iter().map(|record| record.sequence).collect();

@@ -32,7 +32,7 @@ async fn a_plan_says_where_instances_would_go_and_why_not_elsewhere() {
     let file = path.display().to_string();
     let plan = text(&ctl(&["plan", "-f", &file]));
     assert!(plan.contains("2 instances would start, 1 would wait"), "{plan}");
-    assert!(plan.contains("it takes no new work: Cordoned"), "{plan}");
+    assert!(plan.contains("it is cordoned: it takes no new work"), "{plan}");
     assert!(plan.contains("it has an instance already"), "{plan}");
     std::fs::write(&path, "name = \"web\"\ncommand = \"/bin/web\"\nreplica = 3\n").unwrap();
     let typo = ctl(&["plan", "-f", &file]);

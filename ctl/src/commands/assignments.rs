@@ -68,7 +68,7 @@ fn detail(one: &v1::Assignment, status: &v1::InstanceStatus) -> String {
     }
 }
 
-pub(super) fn assignments_table(rows: &[v1::AssignmentRow]) -> String {
+pub(super) fn assignments_table(rows: &[v1::AssignmentRow]) -> Table {
     let mut table = Table::new([
         "ID",
         "INSTANCE",
@@ -95,7 +95,7 @@ pub(super) fn assignments_table(rows: &[v1::AssignmentRow]) -> String {
             detail(&one, &status),
         ]);
     }
-    table.text(0)
+    table
 }
 
 /// `wynectl assignments`.
@@ -113,7 +113,7 @@ pub(crate) async fn assignments(context: &Context, args: AssignmentsArgs) -> Res
         assignments,
         ..v1::ListAssignmentsResponse::default()
     };
-    context.show(&all, |all| assignments_table(&all.assignments))
+    context.show(&all, |all| assignments_table(&all.assignments).text(0))
 }
 
 async fn watch(

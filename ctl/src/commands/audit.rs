@@ -19,13 +19,16 @@ use crate::{
 
 const WHAT: &str = "read the audit";
 
+/// Blanks before the further lines of an entry.
+const INDENT: usize = 9;
+
 /// Lists, verifies, follows.
 pub(crate) async fn run(context: &Context, args: AuditArgs) -> Result<(), Failure> {
     let mut client = client::access(context.connect().await?);
     let mut merged = v1::ListAuditResponse::default();
     let mut verifier: Option<Verifier> = None;
     let mut intents = Intents::default();
-    let (mut from, mut read) = (args.from.unwrap_or_default(), 0u64);
+    let (mut from, mut read, mut begun) = (args.from.unwrap_or_default(), 0u64, 0u64);
     loop {
         let request = v1::ListAuditRequest {
             from_sequence: from,
@@ -39,7 +42,9 @@ pub(crate) async fn run(context: &Context, args: AuditArgs) -> Result<(), Failur
             read += 1;
             from = sequence(entry) + 1;
             verify(verifier.as_mut(), entry)?;
-            intents.take(&entry.record.clone().unwrap_or_default());
+            let record = entry.record.clone().unwrap_or_default();
+            begun += u64::from(record.kind() == v1::AuditKind::Intent);
+            intents.take(&record);
         }
         let next = page.next_sequence;
         if context.is_json() && !args.follow {
@@ -67,11 +72,7 @@ pub(crate) async fn run(context: &Context, args: AuditArgs) -> Result<(), Failur
         nothing("entries");
     }
     if args.verify {
-        text::stderr(&format!(
-            "verified {}",
-            text::count(read, "entry").replace("entrys", "entries")
-        ));
-        for line in account(&intents) {
+        for line in verified(read, begun, &intents) {
             text::stderr(&line);
         }
         none_lost(verifier.as_ref())?;
@@ -95,16 +96,36 @@ fn none_lost(verifier: Option<&Verifier>) -> Result<(), Failure> {
     Err(Failure::new(Exit::Unverified, message).hint(hint))
 }
 
+/// What a verification found: entries, and whether each of the intents among them has an outcome.
+fn verified(read: u64, begun: u64, intents: &Intents) -> Vec<String> {
+    let entries = match read {
+        1 => "1 entry".to_owned(),
+        read => format!("{read} entries"),
+    };
+    let accounted = match (begun, intents.open.len()) {
+        (0, _) => "no intent among them".to_owned(),
+        (1, 0) => "1 intent, which has an outcome".to_owned(),
+        (_, 0) => format!("{begun} intents, each of which has an outcome"),
+        (_, open) => format!("{}, of which {open} without an outcome", text::count(begun, "intent")),
+    };
+    let mut lines = vec![format!("verified {entries}; {accounted}")];
+    lines.extend(account(intents));
+    lines
+}
+
 /// Which intents have no outcome of their own, by their numbers.
 fn account(intents: &Intents) -> Vec<String> {
     let told = [
         (
             &intents.open,
-            "no outcome (under way now, or the coordinator ended and has not started since): ",
+            "no outcome (their calls are under way, or the coordinator has not restarted since it ended): ",
         ),
-        (&intents.applied, "cut off by the coordinator's end, and carried out: "),
-        (&intents.not_applied, "cut off, and not carried out: "),
-        (&intents.unknown, "cut off, and what came of it is not known: "),
+        (
+            &intents.applied,
+            "cut off as the coordinator ended, found carried out: ",
+        ),
+        (&intents.not_applied, "cut off, found not carried out: "),
+        (&intents.unknown, "cut off, outcome unknown: "),
     ];
     let some = told.into_iter().filter(|(numbers, _)| !numbers.is_empty());
     some.map(|(numbers, what)| {
@@ -159,11 +180,13 @@ fn hand_out(context: &Context, entries: &[v1::AuditEntry]) -> Result<(), Failure
     if context.is_json() {
         return entries.iter().try_for_each(|entry| context.json_line(entry));
     }
-    let lines: String = entries.iter().map(line).collect();
+    let most = text::columns();
+    let lines: String = entries.iter().map(|entry| line(entry, most)).collect();
     context.text(&lines)
 }
 
-fn line(entry: &v1::AuditEntry) -> String {
+/// An entry in at most `most` columns.
+pub(super) fn line(entry: &v1::AuditEntry, most: Option<usize>) -> String {
     let Some(record) = &entry.record else {
         return "(an empty entry)\n".to_owned();
     };
@@ -173,7 +196,7 @@ fn line(entry: &v1::AuditEntry) -> String {
         (v1::AuditKind::Intent, _) => "begun".to_owned(),
         (v1::AuditKind::Reconciled | v1::AuditKind::Lost, _) => clean(&record.reason),
         (_, tonic::Code::Ok) => "done".to_owned(),
-        (_, code) => format!("{code:?}: {}", clean(&record.reason)),
+        (_, code) => format!("{}: {}", text::code(code), clean(&record.reason)),
     };
     let of = match record.intent {
         0 => String::new(),
@@ -183,15 +206,19 @@ fn line(entry: &v1::AuditEntry) -> String {
         0 => String::new(),
         more => format!(" (and {more} more like it)"),
     };
-    format!(
-        "{:>8}   {}   {:<24}   {:<21}   {}   {}   {outcome}{of}{again}\n",
-        record.sequence,
-        text::timestamp(record.time.as_ref()),
+    let target = match record.target.as_str() {
+        // Entries of earlier versions may name none.
+        "" => text::NONE.to_owned(),
+        target => clean(target),
+    };
+    let prefix = format!("{:>6}   {}   ", record.sequence, text::timestamp(record.time.as_ref()));
+    let told = format!(
+        "{:<24}   {:<21}   {}   {target}   {outcome}{of}{again}",
         clean(&record.principal),
         clean(&record.source),
         clean(action),
-        clean(&record.target),
-    )
+    );
+    text::hanging(&prefix, &told, INDENT, most)
 }
 
 async fn follow(context: &Context, mut next: u64, mut verifier: Option<Verifier>) -> Result<(), Failure> {
@@ -227,6 +254,23 @@ async fn follow(context: &Context, mut next: u64, mut verifier: Option<Verifier>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verification_says_how_many_intents_there_are_and_which_have_no_outcome() {
+        let mut intents = Intents::default();
+        assert_eq!(verified(1, 0, &intents), ["verified 1 entry; no intent among them"]);
+        assert_eq!(
+            verified(12, 5, &intents),
+            ["verified 12 entries; 5 intents, each of which has an outcome"]
+        );
+        intents.open = BTreeSet::from([7, 8]);
+        let told = verified(12, 5, &intents);
+        assert_eq!(told[0], "verified 12 entries; 5 intents, of which 2 without an outcome");
+        assert!(
+            told[1].starts_with("2 intents: no outcome") && told[1].ends_with(": 7-8"),
+            "{told:?}"
+        );
+    }
 
     #[test]
     fn numbers_that_follow_one_another_are_a_range() {

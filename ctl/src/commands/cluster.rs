@@ -80,15 +80,16 @@ fn view(answer: &v1::GetNodeResponse) -> String {
     if let Some(node) = &answer.node {
         row(&mut fields, node);
     }
+    let heartbeats = match &answer.last_heartbeat {
+        Some(time) => format!(
+            "{} in this session, the last {}",
+            answer.heartbeats,
+            text::ago(Some(time))
+        ),
+        None => "none since the coordinator started".to_owned(),
+    };
     fields
-        .add(
-            "Last heartbeat",
-            match &answer.last_heartbeat {
-                Some(time) => text::ago(Some(time)),
-                None => "none since the coordinator started".to_owned(),
-            },
-        )
-        .add("Heartbeats", format!("{} this session", answer.heartbeats))
+        .add("Heartbeats", heartbeats)
         .add("Interval", text::span_of(answer.heartbeat_interval.as_ref()))
         .add("Clock skew", text::span_of(answer.clock_skew.as_ref()))
         .add("Acknowledged", format!("cycle {}", answer.acknowledged_cycle));
@@ -96,11 +97,11 @@ fn view(answer: &v1::GetNodeResponse) -> String {
     fields.text()
 }
 
-/// By way of whom it asked for its standing last, as its own session was lost.
+/// The peer through which it last asked for its standing while it had no session.
 pub(super) fn relayed(fields: &mut Fields, relayed: Option<&v1::Relayed>) {
     if let Some(relayed) = relayed {
         let (ago, via) = (text::ago(relayed.time.as_ref()), clean(&relayed.via_name));
-        fields.add("Relayed", format!("asked for its standing {ago} by way of {via}"));
+        fields.add("Relayed", format!("asked for its standing {ago} through {via}"));
     }
 }
 
@@ -120,14 +121,11 @@ fn admission(node: &v1::NodeRow) -> String {
 
 /// A node's containment, and what its absence means.
 fn containment(attributes: &v1::Attributes) -> String {
-    let meaning = match attributes.containment.as_str() {
-        NOT_CONTAINED => "singletons are not placed here; other work may leave processes behind",
-        "" => return "not told by its agent: singletons are not placed here".to_owned(),
-        known => return clean(known),
-    };
-    match attributes.containment_reason.as_str() {
-        "" => format!("{NOT_CONTAINED}: {meaning}"),
-        reason => format!("{NOT_CONTAINED}: {meaning} ({})", clean(reason)),
+    match (attributes.containment.as_str(), attributes.containment_reason.as_str()) {
+        ("", _) => "not reported by its agent: no singletons here".to_owned(),
+        (NOT_CONTAINED, "") => format!("{NOT_CONTAINED}: no singletons here"),
+        (NOT_CONTAINED, reason) => format!("{NOT_CONTAINED}: no singletons here ({})", clean(reason)),
+        (known, _) => clean(known),
     }
 }
 
@@ -184,12 +182,12 @@ pub(super) fn row(fields: &mut Fields, node: &v1::NodeRow) {
         .add("Config", text::hex(&node.config_digest));
 }
 
-/// As whom programs run there, and what that means where it may be root.
+/// The users that programs may run as, and a warning where root is one of them.
 fn users(fields: &mut Fields, users: Option<&v1::NodeUsers>) {
     let Some(users) = users else {
         fields.add(
             "Users",
-            "not said: its agent is older, and runs programs as any user, root too; upgrade it",
+            "not reported: an agent of an earlier version, which runs programs as any user, root included; upgrade it",
         );
         return;
     };
@@ -201,7 +199,11 @@ fn users(fields: &mut Fields, users: Option<&v1::NodeUsers>) {
         };
         clean(&format!("{}{default}", user.name))
     };
-    let names: Vec<String> = users.permitted.iter().map(marked).collect();
+    let unknown = users
+        .unknown
+        .iter()
+        .map(|name| clean(&format!("{name} (unknown on this host)")));
+    let names: Vec<String> = users.permitted.iter().map(marked).chain(unknown).collect();
     fields.add(
         "Users",
         if names.is_empty() {
@@ -213,7 +215,7 @@ fn users(fields: &mut Fields, users: Option<&v1::NodeUsers>) {
     if users.permitted.iter().any(|user| user.uid == Some(0)) {
         fields.add(
             "Warning",
-            "programs may run as root here: whoever may apply a declaration has this host, and limits do not hold such programs",
+            "programs may run as root here: whoever may apply a declaration has this host, and limits do not hold root",
         );
     }
 }

@@ -13,6 +13,9 @@ use crate::{
     text::{self, clean},
 };
 
+/// Blanks before the further lines of an event.
+const INDENT: usize = 9;
+
 /// Lists or follows.
 pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<(), Failure> {
     let channel = context.connect().await?;
@@ -23,18 +26,16 @@ pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<(), Failu
     }
 }
 
-fn line(event: &v1::Event) -> String {
+/// An event in at most `most` columns.
+pub(super) fn line(event: &v1::Event, most: Option<usize>) -> String {
     let node = match event.node_name.as_str() {
         "" if event.node_id.is_empty() => "-".to_owned(),
         "" => text::short(&event.node_id),
         name => clean(name),
     };
-    format!(
-        "{:>8}   {}   {node:<16}   {}\n",
-        event.sequence,
-        text::timestamp(event.time.as_ref()),
-        clean(&event.summary)
-    )
+    let time = text::timestamp(event.time.as_ref());
+    let prefix = format!("{:>6}   {time}   {node:<10}   ", event.sequence);
+    text::hanging(&prefix, &clean(&event.summary), INDENT, most)
 }
 
 async fn list(context: &Context, channel: Channel, args: EventsArgs) -> Result<(), Failure> {
@@ -53,7 +54,8 @@ async fn list(context: &Context, channel: Channel, args: EventsArgs) -> Result<(
             merged.events.append(&mut page.events);
             merged.oldest_sequence = page.oldest_sequence;
         } else {
-            let lines: String = page.events.iter().map(line).collect();
+            let most = text::columns();
+            let lines: String = page.events.iter().map(|event| line(event, most)).collect();
             context.text(&lines)?;
         }
         if page.next_sequence == 0 {
@@ -149,7 +151,7 @@ fn hand_out(context: &Context, event: &v1::Event, next: u64, node: Option<&str>)
         if context.is_json() {
             context.json_line(event)?;
         } else {
-            context.text(&line(event))?;
+            context.text(&line(event, text::columns()))?;
         }
     }
     Ok(event.sequence + 1)

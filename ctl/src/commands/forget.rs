@@ -23,7 +23,8 @@ pub(crate) async fn run(context: &Context, args: ForgetArgs) -> Result<(), Failu
     context.show(&answer, told)
 }
 
-fn told(answer: &v1::ForgetNodeResponse) -> String {
+/// What forgetting a node did or would do.
+pub(super) fn told(answer: &v1::ForgetNodeResponse) -> String {
     let (name, id) = (clean(&answer.name), text::short(&answer.node_id));
     let lost: usize = answer.changes.iter().map(|change| change.stops.len()).sum();
     let lost = text::count(lost as u64, "instance");

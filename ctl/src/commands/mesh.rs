@@ -125,7 +125,7 @@ pub(super) fn findings(findings: &[v1::Finding], names: &Names) -> String {
             meaning,
         ]);
     }
-    format!("\nFound:\n{}", table.text(2))
+    format!("\nFindings\n{}", table.view(2))
 }
 
 fn components(mesh: &v1::MeshTopology, names: &Names) -> String {

@@ -17,6 +17,8 @@ mod snapshot;
 mod telemetry;
 mod verbs;
 mod why;
+#[cfg(test)]
+mod widths;
 mod workloads;
 
 use std::{

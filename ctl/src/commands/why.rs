@@ -41,9 +41,9 @@ pub(crate) async fn run(context: &Context, name: String) -> Result<(), Failure> 
 async fn explain_workload(context: &Context, channel: Channel, name: String) -> Result<(), Failure> {
     let what = format!("explain workload {name:?}");
     let mut client = client::workloads(channel);
-    let request = v1::ExplainWorkloadRequest { name };
+    let request = v1::ExplainWorkloadRequest { name: name.clone() };
     let answer = context.call(&what, client.explain_workload(request)).await?;
-    context.show(&answer, workloads::explain)
+    context.show(&answer, |answer| workloads::explain(&name, answer))
 }
 
 /// What the coherence report says of the invariants that are broken. The report may be one cycle newer than the answer.
@@ -73,15 +73,18 @@ fn view(answer: &v1::ExplainNodeResponse, broken: &[v1::Invariant], names: &Name
         if !answer.session_failure.is_empty() {
             let age = text::age(answer.session_failure_time.as_ref());
             fields.add(
-                "session ended",
-                format!("{age} ago, over what was said in it: {}", answer.session_failure),
+                "Failure",
+                format!(
+                    "a session ended {age} ago over its content: {}",
+                    clean(&answer.session_failure)
+                ),
             );
         }
         view += &fields.text();
     }
     match &answer.liveness {
-        Some(decision) => view += &format!("\nIts liveness rests on\n{}", in_full(decision)),
-        None => view += "\nThe decision that its liveness rests on is no longer kept.\n",
+        Some(decision) => view += &format!("\nDecision behind its liveness\n{}", in_full(decision)),
+        None => view += "\nThe decision behind its liveness is no longer kept.\n",
     }
     if !answer.recent.is_empty() {
         let mut table = Table::new(["DECISION", "AGE", "KIND", "RULE", "OUTCOME", "ACTION"]);
@@ -95,7 +98,7 @@ fn view(answer: &v1::ExplainNodeResponse, broken: &[v1::Invariant], names: &Name
                 clean(&decision.action),
             ]);
         }
-        view += &format!("\nRecent decisions\n{}", table.text(2));
+        view += &format!("\nRecent decisions\n{}", table.view(2));
     }
     view += &seen_by(&answer.seen_by);
     view += &mesh::findings(&answer.findings, names);
@@ -120,21 +123,22 @@ fn seen_by(peers: &[v1::SeenBy]) -> String {
             text::ago(last),
         ]);
     }
-    format!("\nIts peers\n{}", table.text(2))
+    format!("\nIts peers\n{}", table.view(2))
 }
 
 /// A decision with its evidence and alternatives.
 pub(super) fn in_full(decision: &v1::Decision) -> String {
-    let mut text = format!(
-        "  decision {}, {} ({}), rule {}, mode {}, {}\n  {}\n",
+    let most = Some(text::view_columns());
+    let head = format!(
+        "decision {}, {} ({}), rule {}, mode {}, {}",
         decision.id,
         text::timestamp(decision.time.as_ref()),
         text::ago(decision.time.as_ref()),
         clean(&decision.rule),
         text::mode(decision.mode),
         text::outcome(decision.outcome),
-        clean(&decision.action),
     );
+    let mut text = text::hanging("  ", &head, 4, most) + &text::hanging("  ", &clean(&decision.action), 4, most);
     if !decision.evidence.is_empty() {
         let mut table = Table::new(["TIME", "SOURCE", "FACT"]);
         for evidence in &decision.evidence {
@@ -144,14 +148,14 @@ pub(super) fn in_full(decision: &v1::Decision) -> String {
                 clean(&evidence.fact),
             ]);
         }
-        text += &format!("  Evidence\n{}", table.text(4));
+        text += &format!("  Evidence\n{}", table.view(4));
     }
     if !decision.alternatives.is_empty() {
         let mut table = Table::new(["INSTEAD OF", "BECAUSE"]);
         for alternative in &decision.alternatives {
             table.row([clean(&alternative.action), clean(&alternative.rejected_because)]);
         }
-        text += &format!("  Alternatives\n{}", table.text(4));
+        text += &format!("  Alternatives\n{}", table.view(4));
     }
     text
 }
@@ -171,5 +175,5 @@ pub(super) fn invariants(broken: &[v1::Invariant]) -> String {
             clean(&invariant.detail),
         ]);
     }
-    format!("\nBroken invariants\n{}", table.text(2))
+    format!("\nBroken invariants\n{}", table.view(2))
 }

@@ -1,6 +1,9 @@
 //! Workloads: what should run, what does, and what it writes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use wyneos::{client, v1};
 
@@ -27,7 +30,7 @@ pub(crate) async fn plan(context: &Context, args: PlanArgs) -> Result<(), Failur
     let mut client = client::workloads(context.connect().await?);
     let request = v1::PlanWorkloadRequest { spec };
     let answer = context.call("plan the workload", client.plan_workload(request)).await?;
-    context.show(&answer, |answer| change(answer.change.as_ref()))
+    context.show(&answer, |answer| declared(answer.change.as_ref()))
 }
 
 /// `wynectl apply`.
@@ -47,7 +50,18 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<(), Fail
     let answer = context
         .call("apply the workload", client.apply_workload(request))
         .await?;
-    context.show(&answer, |answer| change(answer.change.as_ref()))
+    context.show(&answer, |answer| declared(answer.change.as_ref()))
+}
+
+/// What a declaration changed or would change, and the user that its programs run as.
+fn declared(declared: Option<&v1::WorkloadChange>) -> String {
+    let spec = declared.and_then(|change| change.spec.as_ref());
+    let user = match spec.map(|spec| spec.user.as_str()) {
+        None => String::new(),
+        Some("") => "runs as the default user of each node (`wynectl node NODE` shows it)\n".to_owned(),
+        Some(user) => format!("runs as the user {}\n", clean(user)),
+    };
+    change(declared) + &user
 }
 
 /// `wynectl scale`.
@@ -139,7 +153,12 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
         if waiting > 0 {
             parts.push(format!("{waiting} {verb}wait"));
         }
-        told.push_str(&format!(": {}\n", parts.join(", ")));
+        told = text::hanging(
+            "",
+            &format!("{told}: {}", parts.join(", ")),
+            4,
+            Some(text::view_columns()),
+        );
     }
     if !change.starts.is_empty() {
         told.push('\n');
@@ -151,7 +170,7 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
             table.row([clean(&stop.assignment_id), clean(&stop.node_name), clean(&stop.reason)]);
         }
         told.push('\n');
-        told.push_str(&table.text(0));
+        told.push_str(&table.view(0));
     }
     told.push_str(&waiting(&change.waiting));
     // A plan tells of all nodes.
@@ -195,7 +214,7 @@ fn starts_table(starts: &[v1::PlannedStart]) -> String {
         cells.push(clean(&start.reason));
         table.row(cells);
     }
-    table.text(0)
+    table.view(0)
 }
 
 fn waiting(waiting: &[v1::Waiting]) -> String {
@@ -206,7 +225,7 @@ fn waiting(waiting: &[v1::Waiting]) -> String {
     for waiting in waiting {
         table.row([waiting.slots.to_string(), clean(&waiting.reason)]);
     }
-    format!("\n{}", table.text(0))
+    format!("\n{}", table.view(0))
 }
 
 /// Nodes that do not take what waits.
@@ -219,11 +238,11 @@ fn rejections<'a>(nodes: impl IntoIterator<Item = &'a v1::Rejection>) -> String 
     if nodes.peek().is_none() {
         return String::new();
     }
-    let mut table = Table::new(["NODE", "TAKES NONE, OR NO FURTHER ONE"]);
+    let mut table = Table::new(["NODE", "WHY NOT"]);
     for rejection in nodes {
         table.row([clean(&rejection.node_name), clean(&rejection.reason)]);
     }
-    format!("\n{}", table.text(0))
+    format!("\n{}", table.view(0))
 }
 
 /// `wynectl workloads`.
@@ -344,6 +363,7 @@ pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure>
                 .map(|word| clean(word))
                 .collect();
             fields.add("command", words.join(" "));
+            fields.add("user", user(&spec.user, &rows));
             if !spec.env.is_empty() {
                 let names: Vec<String> = spec.env.iter().map(|variable| clean(&variable.name)).collect();
                 fields.add("environment", names.join(", "));
@@ -355,7 +375,7 @@ pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure>
     }
     if !rows.is_empty() {
         view.push('\n');
-        view += &assignments_table(&rows);
+        view += &assignments_table(&rows).view(0);
     }
     let ended: Vec<&v1::Assignment> = answer
         .assignments
@@ -374,9 +394,28 @@ pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure>
             ]);
         }
         view.push('\n');
-        view += &table.text(0);
+        view += &table.view(0);
     }
     context.text(&view)
+}
+
+/// The user that the programs of a workload run as: the declared one, or the default ones of the nodes that run it.
+fn user(declared: &str, rows: &[v1::AssignmentRow]) -> String {
+    if !declared.is_empty() {
+        return clean(declared);
+    }
+    let named: BTreeSet<&str> = rows
+        .iter()
+        .map(|row| row.user.as_str())
+        .filter(|user| !user.is_empty())
+        .collect();
+    match named.is_empty() {
+        true => "the default user of its node".to_owned(),
+        false => format!(
+            "{} (the default of its nodes)",
+            clean(&named.into_iter().collect::<Vec<_>>().join(", "))
+        ),
+    }
 }
 
 /// `wynectl drain`.
@@ -413,7 +452,10 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Fail
             0 => Ok(()),
             _ => Err(Failure::new(
                 Exit::Failed,
-                format!("{what}: {blocked} of its instances have no other place to go"),
+                format!(
+                    "{what}: {} would have no other node to run on",
+                    text::count(blocked, "instance")
+                ),
             )),
         };
     }
@@ -515,7 +557,7 @@ pub(crate) async fn rebalance(context: &Context, args: RebalanceArgs) -> Result<
 }
 
 /// `wynectl why` of a workload or an instance.
-pub(crate) fn explain(answer: &v1::ExplainWorkloadResponse) -> String {
+pub(crate) fn explain(name: &str, answer: &v1::ExplainWorkloadResponse) -> String {
     let mut view = String::new();
     let mut fields = Fields::default();
     if let Some(row) = &answer.assignment {
@@ -527,6 +569,14 @@ pub(crate) fn explain(answer: &v1::ExplainWorkloadResponse) -> String {
             format!("{}.{} ({})", clean(&one.workload), one.slot, clean(&one.id)),
         );
         fields.add("node", clean(&row.node_name));
+        fields.add(
+            "user",
+            if row.user.is_empty() {
+                "not known".to_owned()
+            } else {
+                clean(&row.user)
+            },
+        );
         fields.add("state", how(&one));
         fields.add("detail", clean(&status.detail));
         fields.add("placed", text::timestamp(one.placed.as_ref()));
@@ -542,6 +592,14 @@ pub(crate) fn explain(answer: &v1::ExplainWorkloadResponse) -> String {
             fields.add("stops", clean(&one.stop_reason));
         }
     } else if let Some(workload) = &answer.workload {
+        if name != workload.name {
+            let how = if workload.waiting.is_empty() {
+                "not placed now"
+            } else {
+                "waits"
+            };
+            fields.add("instance", format!("{}: {how}", clean(name)));
+        }
         fields.add("workload", clean(&workload.name));
         fields.add("state", state(workload));
         fields.add(
@@ -555,7 +613,16 @@ pub(crate) fn explain(answer: &v1::ExplainWorkloadResponse) -> String {
         view += "No workload of that name is declared any more; this is what is kept of it.\n";
     }
     view += &fields.text();
-    if let (None, Some(workload)) = (&answer.assignment, &answer.workload) {
+    let ended = |row: &v1::AssignmentRow| {
+        row.assignment
+            .as_ref()
+            .is_some_and(|one| phase(one) == v1::InstancePhase::Ended)
+    };
+    if let Some(workload) = answer
+        .workload
+        .as_ref()
+        .filter(|_| answer.assignment.as_ref().is_none_or(ended))
+    {
         view += &waiting(&workload.waiting);
         view += &kept_out(&workload.waiting);
     }
@@ -564,7 +631,7 @@ pub(crate) fn explain(answer: &v1::ExplainWorkloadResponse) -> String {
         for event in &answer.events {
             table.row([text::age(event.time.as_ref()), clean(&event.summary)]);
         }
-        view += &format!("\n{}", table.text(0));
+        view += &format!("\n{}", table.view(0));
     }
     for decision in &answer.decisions {
         view += &format!("\n{}", why::in_full(decision));

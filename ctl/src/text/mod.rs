@@ -10,7 +10,7 @@ use wyneos::v1;
 
 pub(crate) use escape::{Lines, clean, is_raw, json_safe, keep_raw};
 use escape::{escape, is_unsafe};
-pub(crate) use table::{Fields, Table};
+pub(crate) use table::{Fields, Table, columns, hanging, view_columns};
 pub(crate) use unit::{NONE, age, ago, bytes, for_so_long, hex, short, span, span_of, time_of_day, timestamp, value};
 
 /// Stand for colours until a line is written: escape codes would spoil the width of a table's columns. They are from the
@@ -123,6 +123,18 @@ pub(crate) fn painted_liveness(value: i32) -> String {
         _ => Colour::Plain,
     };
     paint(colour, &liveness(value))
+}
+
+/// A status code as its documentation writes it: `PERMISSION_DENIED`.
+pub(crate) fn code(code: tonic::Code) -> String {
+    let mut name = String::new();
+    for c in format!("{code:?}").chars() {
+        if c.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(c.to_uppercase());
+    }
+    name
 }
 
 /// "1 node", "2 nodes".

@@ -1,45 +1,216 @@
-//! Tables without borders, and lists of fields.
+//! Tables without borders, lists of fields, and long lines, in as many columns as there are.
 
-use comfy_table::presets::NOTHING;
+use std::io::{self, IsTerminal as _};
 
-use super::NONE;
+use rustix::termios::tcgetwinsize;
+use unicode_width::UnicodeWidthChar as _;
 
-/// Blanks between two columns.
-const GAP: u16 = 3;
+use super::{END, GREEN, NONE};
+
+/// Blanks between two columns, and between those of a table that would be too wide.
+const GAP: usize = 3;
+const NARROW_GAP: usize = 2;
+
+/// Columns that a text must have beside what is before it; otherwise it gets lines of its own.
+const BESIDE: usize = 30;
+
+/// Blanks before what has a line of its own.
+const OWN_LINE: usize = 4;
+
+/// Columns of a terminal that does not tell, and of views that go into a pipe.
+const USUAL: usize = 80;
+
+/// No output is laid out for less.
+const LEAST: usize = 40;
+
+/// Columns that a line may take: the terminal's, or what `COLUMNS` says; `None` for a pipe without it.
+pub(crate) fn columns() -> Option<usize> {
+    let output = io::stdout();
+    let told = std::env::var("COLUMNS").ok().and_then(|told| told.parse().ok());
+    let most = match output.is_terminal() {
+        false => told?,
+        true => {
+            let size = tcgetwinsize(&output).map_or(0, |size| usize::from(size.ws_col));
+            if size > 0 { size } else { told.unwrap_or(USUAL) }
+        }
+    };
+    Some(most.max(LEAST))
+}
+
+/// Columns of a view, which is laid out for people wherever it goes.
+pub(crate) fn view_columns() -> usize {
+    columns().unwrap_or(USUAL)
+}
+
+/// Columns that a text takes; marks of colours take none.
+fn width(text: &str) -> usize {
+    let marks = GREEN..=END;
+    let shown = text.chars().filter(|c| !marks.contains(c));
+    shown.map(|c| c.width().unwrap_or(0)).sum()
+}
+
+/// Text in lines of at most `first` and then `rest` columns, broken between words; longer words are broken within.
+fn wrap(text: &str, first: usize, rest: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let (mut line, mut room) = (String::new(), first);
+    for (at, word) in text.split(' ').enumerate() {
+        let is_new = line.is_empty() && !lines.is_empty();
+        if is_new && word.is_empty() {
+            continue;
+        }
+        let blank = usize::from(at > 0 && !is_new);
+        if blank + width(word) <= room {
+            line.push_str(&" "[..blank]);
+            line.push_str(word);
+            room -= blank + width(word);
+            continue;
+        }
+        if at > 0 && !is_new {
+            lines.push(std::mem::take(&mut line));
+            room = rest;
+        }
+        for c in word.chars() {
+            let wide = width(c.encode_utf8(&mut [0; 4]));
+            if wide > room {
+                lines.push(std::mem::take(&mut line));
+                room = rest.max(wide);
+            }
+            line.push(c);
+            room -= wide;
+        }
+    }
+    lines.push(line);
+    lines
+}
+
+/// `prefix` and `text` on one line, or on several of at most `most` columns, the further ones behind `indent` blanks.
+pub(crate) fn hanging(prefix: &str, text: &str, indent: usize, most: Option<usize>) -> String {
+    let Some(most) = most.filter(|most| width(prefix) + width(text) > *most) else {
+        return format!("{}\n", format!("{prefix}{text}").trim_end());
+    };
+    let (beside, rest) = (most.saturating_sub(width(prefix)), most.saturating_sub(indent));
+    let own_lines = beside < BESIDE;
+    let lines = wrap(text, if own_lines { rest } else { beside }, rest);
+    let mut told = match own_lines {
+        true => format!("{}\n", prefix.trim_end()),
+        false => String::new(),
+    };
+    for (at, line) in lines.iter().enumerate() {
+        match at == 0 && !own_lines {
+            true => told.push_str(prefix),
+            false => told.push_str(&" ".repeat(indent)),
+        }
+        told.push_str(line.trim_end());
+        told.push('\n');
+    }
+    told
+}
 
 /// A table; its cells are clean.
-pub(crate) struct Table(comfy_table::Table);
+pub(crate) struct Table {
+    headings: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
 
 impl Table {
     /// A table with these headings.
     pub(crate) fn new<'a>(headings: impl IntoIterator<Item = &'a str>) -> Table {
-        let mut table = comfy_table::Table::new();
-        table.load_style(NOTHING);
-        table.set_header(headings.into_iter().map(str::to_owned).collect::<Vec<String>>());
-        Table(table)
+        Table {
+            headings: headings.into_iter().map(str::to_owned).collect(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        // The library breaks cells at line feeds only, and clean text has none.
-        self.0.add_row(cells.into_iter().collect::<Vec<String>>());
+        self.rows.push(cells.into_iter().collect());
     }
 
     /// True when no row was added.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rows.is_empty()
     }
 
-    /// Its lines, each behind `indent` blanks.
-    pub(crate) fn text(mut self, indent: usize) -> String {
-        for column in self.0.column_iter_mut() {
-            column.set_padding((0, GAP));
-        }
-        let lines = self.0.lines();
-        lines
-            .map(|line| format!("{:indent$}{}\n", "", line.trim_end()))
-            .collect()
+    /// The lines of a list, each behind `indent` blanks: on a terminal no wider than that, into a pipe one a row.
+    pub(crate) fn text(&self, indent: usize) -> String {
+        self.within(indent, columns())
     }
+
+    /// The lines of a view, each behind `indent` blanks.
+    pub(crate) fn view(&self, indent: usize) -> String {
+        self.within(indent, Some(view_columns()))
+    }
+
+    /// The table in at most `most` columns. What is too wide has its last column wrapped, or, where there is too little room for that, has
+    /// the columns that do not fit on lines of their own.
+    pub(super) fn within(&self, indent: usize, most: Option<usize>) -> String {
+        let all = || std::iter::once(&self.headings).chain(&self.rows);
+        let widths: Vec<usize> = (0..self.headings.len())
+            .map(|at| {
+                all()
+                    .filter_map(|row| row.get(at))
+                    .map(|cell| width(cell))
+                    .max()
+                    .unwrap_or_default()
+            })
+            .collect();
+        let up_to =
+            |columns: usize, gap: usize| indent + widths.iter().take(columns).map(|width| width + gap).sum::<usize>();
+        let last = widths.len().saturating_sub(1);
+        let Some(most) = most.filter(|most| up_to(widths.len(), GAP) > *most + GAP) else {
+            return all()
+                .map(|row| format!("{}\n", line(row, &widths, GAP, indent).trim_end()))
+                .collect();
+        };
+        let before = up_to(last, NARROW_GAP);
+        if before + BESIDE <= most {
+            let told = |row: &Vec<String>| {
+                let cell = row.get(last).map_or("", String::as_str);
+                hanging(
+                    &line(&row[..last.min(row.len())], &widths, NARROW_GAP, indent),
+                    cell,
+                    before,
+                    Some(most),
+                )
+            };
+            return all().map(told).collect();
+        }
+        let fit = (1..=widths.len())
+            .rev()
+            .find(|fit| up_to(*fit, NARROW_GAP) <= most + NARROW_GAP);
+        let fit = fit.unwrap_or(1).min(widths.len());
+        let mut told = format!(
+            "{}\n",
+            line(&self.headings[..fit], &widths, NARROW_GAP, indent).trim_end()
+        );
+        let own = " ".repeat(indent + OWN_LINE);
+        for row in &self.rows {
+            told.push_str(line(&row[..fit.min(row.len())], &widths, NARROW_GAP, indent).trim_end());
+            told.push('\n');
+            let others = row.iter().zip(&self.headings).enumerate().skip(fit);
+            let others = others.filter(|(_, (cell, _))| !cell.is_empty() && *cell != NONE);
+            let others: Vec<String> = others
+                .map(|(at, (cell, heading))| match at == last {
+                    true => cell.clone(),
+                    false => format!("{} {cell}", heading.to_lowercase()),
+                })
+                .collect();
+            if !others.is_empty() {
+                told.push_str(&hanging(&own, &others.join("; "), own.len(), Some(most)));
+            }
+        }
+        told
+    }
+}
+
+/// Cells in their columns, each followed by a gap.
+fn line(cells: &[String], widths: &[usize], gap: usize, indent: usize) -> String {
+    let mut line = " ".repeat(indent);
+    for (cell, column) in cells.iter().zip(widths) {
+        line.push_str(cell);
+        line.push_str(&" ".repeat(column.saturating_sub(width(cell)) + gap));
+    }
+    line
 }
 
 /// Names and values, one a line.
@@ -55,10 +226,17 @@ impl Fields {
         self
     }
 
-    /// Its lines; the values begin in one column.
+    /// Its lines; the values begin in one column, and go on in it.
     pub(crate) fn text(&self) -> String {
-        let width = self.0.iter().map(|(name, _)| name.len() + 1).max().unwrap_or_default();
-        let line = |(name, value): &(&str, String)| format!("{:width$}   {value}\n", format!("{name}:"));
+        self.within(view_columns())
+    }
+
+    pub(super) fn within(&self, most: usize) -> String {
+        let column = self.0.iter().map(|(name, _)| name.len() + 1).max().unwrap_or_default();
+        let line = |(name, value): &(&str, String)| {
+            let prefix = format!("{:column$}   ", format!("{name}:"));
+            hanging(&prefix, value, prefix.len(), Some(most))
+        };
         self.0.iter().map(line).collect()
     }
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Colour, Lines, Table, json_safe, liveness, paint, render, span, value};
+use super::{Colour, Fields, Lines, NONE, Table, hanging, json_safe, liveness, paint, render, span, value};
 
 #[test]
 fn spans_are_short() {
@@ -144,4 +144,87 @@ fn what_shows_nothing_is_shown_by_its_escape() {
     }
     let hidden = "\u{3164}\u{34F}\u{1160}\u{17B4}\u{FE0F}\u{FFA0}\u{180B}\u{E0041}\u{2065}";
     assert!(hidden.chars().all(super::escape::is_unsafe));
+}
+
+fn widest(text: &str) -> usize {
+    let plain = render(text, false, true);
+    plain.lines().map(|line| line.chars().count()).max().unwrap_or_default()
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A sentence of short words, or one long word.
+fn cell() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => prop::collection::vec("[a-z0-9.-]{1,12}", 1..20).prop_map(|words| words.join(" ")),
+        1 => "[a-f0-9]{1,64}",
+        1 => Just(String::new()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_table_is_wider_than_its_view_and_every_word_is_in_it(
+        rows in prop::collection::vec(prop::collection::vec(cell(), 4), 1..8),
+        indent in 0usize..6,
+        most in 80usize..200,
+    ) {
+        let mut table = Table::new(["ONE", "TWO", "THREE", "FOUR"]);
+        for row in &rows {
+            // The first columns hold names and numbers.
+            let short = |cell: &String| cell.split(' ').next().unwrap_or_default().chars().take(40).collect::<String>();
+            table.row(row.iter().enumerate().map(|(at, cell)| if at < 3 { short(cell) } else { cell.clone() }));
+        }
+        let text = table.within(indent, Some(most));
+        prop_assert!(widest(&text) <= most, "{} of {most}:\n{text}", widest(&text));
+        for row in &rows {
+            let shown = words(&text);
+            let last = words(&row[3]);
+            prop_assert!(last.iter().all(|word| word.len() > 20 || shown.contains(word)), "{last:?}\n{text}");
+        }
+        // A list in a pipe has one line a row.
+        prop_assert_eq!(table.within(indent, None).lines().count(), rows.len() + 1);
+    }
+
+    #[test]
+    fn no_field_is_wider_than_its_view(values in prop::collection::vec(cell(), 1..8), most in 40usize..200) {
+        let mut fields = Fields::default();
+        for value in &values {
+            fields.add("Acknowledged", value.clone());
+        }
+        let text = fields.within(most);
+        prop_assert!(widest(&text) <= most, "{} of {most}:\n{text}", widest(&text));
+        let joined: String = text.split_whitespace().filter(|word| *word != "Acknowledged:").collect();
+        let expected: String = values.iter().map(|value| if value.is_empty() { NONE } else { value }).collect();
+        prop_assert_eq!(joined, expected.replace(' ', ""));
+    }
+}
+
+#[test]
+fn what_does_not_fit_beside_the_others_has_a_line_of_its_own() {
+    let mut table = Table::new(["ID", "NODE", "RESTARTS", "DETAIL"]);
+    table.row(["0000000100000001", "a-node-of-some-length.example.org", "3", "killed: out of memory (limit 128 MiB)"].map(str::to_owned));
+    table.row(["0000000100000002", "two", "0", ""].map(str::to_owned));
+    assert_eq!(
+        table.within(0, Some(80)),
+        "ID                NODE                               RESTARTS\n\
+         0000000100000001  a-node-of-some-length.example.org  3\n    killed: out of memory (limit 128 MiB)\n\
+         0000000100000002  two                                0\n"
+    );
+    assert_eq!(
+        table.within(0, Some(60)),
+        "ID                NODE\n\
+         0000000100000001  a-node-of-some-length.example.org\n    restarts 3; killed: out of memory (limit 128 MiB)\n\
+         0000000100000002  two\n    restarts 0\n"
+    );
+}
+
+#[test]
+fn a_long_line_goes_on_behind_its_indent() {
+    let told = hanging("     7   node-2   ", "neither the coordinator nor its peers hear its host", 9, Some(50));
+    assert_eq!(told, "     7   node-2   neither the coordinator nor its\n         peers hear its host\n");
+    assert_eq!(hanging("7 ", "short", 9, Some(50)), "7 short\n");
+    assert_eq!(hanging("7 ", "long as it is", 9, None), "7 long as it is\n");
 }

@@ -60,6 +60,8 @@ pub async fn serve(state: State) -> (SocketAddr, Arc<State>) {
 pub fn command(address: SocketAddr, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wynectl"));
     command.arg("--address").arg(address.to_string()).args(line.split(' '));
+    // What is looked for may be in a long line.
+    command.env("COLUMNS", "1000");
     command
 }
 

@@ -17,7 +17,7 @@ fn event(sequence: u64) -> v1::Event {
 
 #[test]
 fn an_event_is_one_line() {
-    let line = line(&event(1));
+    let line = line(&event(1), None);
     assert_eq!(line.matches('\n').count(), 1);
     assert!(!line.contains('\r'), "{line}");
 }
