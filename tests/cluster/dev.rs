@@ -3,7 +3,6 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
-    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -11,15 +10,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{binary, directory, free_address, wait_until};
 
-struct Dev {
+pub struct Dev {
     child: Child,
     /// Where it may make files.
-    directory: tempfile::TempDir,
-    address: String,
+    pub directory: tempfile::TempDir,
+    pub address: String,
 }
 
 impl Dev {
-    fn start(agents: &str) -> Dev {
+    pub fn start(agents: &str) -> Dev {
         Dev::start_with(agents, &[])
     }
 
@@ -46,29 +45,29 @@ impl Dev {
         }
     }
 
-    fn output(&self) -> String {
+    pub fn output(&self) -> String {
         fs::read_to_string(self.directory.path().join("output")).unwrap()
     }
 
-    async fn says(&self, what: &str) {
+    pub async fn says(&self, what: &str) {
         wait_until(&format!("dev says {what:?}"), async || {
             self.output().contains(what).then_some(())
         })
         .await;
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap(), signal).unwrap();
     }
 
-    async fn ended(&mut self) -> Option<i32> {
+    pub async fn ended(&mut self) -> Option<i32> {
         wait_until("dev ends", async || self.child.try_wait().unwrap())
             .await
             .code()
     }
 
     /// Command lines of processes that work below its directory.
-    fn processes(&self) -> Vec<String> {
+    pub fn processes(&self) -> Vec<String> {
         let below = self.directory.path().display().to_string();
         let command_line = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("cmdline")).ok();
         let all = fs::read_dir("/proc").unwrap().flatten().filter_map(command_line);
@@ -77,26 +76,41 @@ impl Dev {
             .collect()
     }
 
-    fn files(&self) -> usize {
+    pub fn files(&self) -> usize {
         fs::read_dir(self.directory.path().join("tmp")).unwrap().count()
     }
 
-    /// The process of an agent.
-    fn pid_of(&self, name: &str) -> Pid {
-        let runs = |pid: &str| {
-            let line = fs::read_to_string(Path::new("/proc").join(pid).join("cmdline")).unwrap_or_default();
-            line.contains(&self.directory.path().display().to_string()) && line.contains(&format!("{name}\0"))
-        };
-        let names = fs::read_dir("/proc")
-            .unwrap()
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok());
-        let pid = names
-            .filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()))
-            .find(|pid| runs(pid))
-            .unwrap();
-        Pid::from_raw(pid.parse().unwrap()).unwrap()
+    /// The process of a node's agent, as the table has it.
+    pub fn printed_pid(&self, node: &str) -> u32 {
+        let output = self.output();
+        let mut rows = output.lines().filter(|line| line.starts_with(&format!("{node} ")));
+        let pid = rows.next().and_then(|row| row.split_whitespace().nth(2));
+        pid.and_then(|pid| pid.parse().ok())
+            .unwrap_or_else(|| panic!("{output}"))
     }
+
+    /// The command that starts a node's agent again.
+    pub fn printed_command(&self, node: &str) -> String {
+        let output = self.output();
+        let is_it = |line: &&str| line.contains("wyneos-agent run ") && line.contains(&format!("--name {node} "));
+        let command = output.lines().find(is_it);
+        command.unwrap_or_else(|| panic!("{output}")).trim().to_owned()
+    }
+
+    /// The coordinator's process, as the first line has it.
+    fn printed_coordinator(&self) -> u32 {
+        let output = self.output();
+        let mut lines = output
+            .lines()
+            .filter(|line| line.contains("its coordinator is process "));
+        let pid = lines.next().and_then(|line| line.rsplit(' ').next());
+        pid.and_then(|pid| pid.parse().ok())
+            .unwrap_or_else(|| panic!("{output}"))
+    }
+}
+
+fn kill(pid: u32) {
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
 }
 
 impl Drop for Dev {
@@ -145,16 +159,39 @@ async fn lives_and_leaves_nothing(mut dev: Dev) {
 }
 
 #[tokio::test]
-async fn a_child_that_dies_ends_it_with_the_reason() {
+async fn it_goes_on_when_an_agent_dies_and_the_printed_command_starts_that_again() {
     let mut dev = Dev::start("2");
     dev.says("cycle ").await;
-    kill_process(dev.pid_of("node-2"), Signal::KILL).unwrap();
+    let pid = dev.printed_pid("node-2");
+    kill(pid);
+    dev.says(&format!("agent-2 (pid {pid}) ended: signal: 9")).await;
+    dev.says("online 1/2").await;
+    let cycles = || dev.output().matches("online 2/2").count();
+    let before = cycles();
+    let log = fs::File::create(dev.directory.path().join("again")).unwrap();
+    let mut again = Command::new("sh")
+        .args(["-c", &format!("exec {}", dev.printed_command("node-2"))])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    wait_until("both are online again", async || (cycles() > before).then_some(())).await;
+    again.kill().unwrap();
+    again.wait().unwrap();
+    dev.signal(Signal::INT);
+    assert_eq!(dev.ended().await, Some(0));
+    assert_eq!((dev.processes(), dev.files()), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn the_coordinators_death_ends_it_with_the_reason() {
+    let mut dev = Dev::start("2");
+    dev.says("cycle ").await;
+    kill(dev.printed_coordinator());
     assert_eq!(dev.ended().await, Some(1));
     let output = dev.output();
-    assert!(
-        output.contains("agent-2 ended (signal: 9") && output.contains("joined"),
-        "{output}"
-    );
+    assert!(output.contains("coordinator ended (signal: 9"), "{output}");
     assert_eq!((dev.processes(), dev.files()), (Vec::new(), 0));
 }
 

@@ -24,6 +24,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Lines of a log that are shown when its process dies.
 const TAIL_LINES: usize = 20;
 
+/// The flag by which a server ends with the program that started it.
+pub(super) const EXIT_WITH_STDIN: &str = "--exit-with-stdin";
+
 /// Bytes of a log that are looked at for them.
 const TAIL_BYTES: u64 = 16 * 1024;
 
@@ -32,6 +35,8 @@ pub(super) struct Child {
     pub(super) name: String,
     log: PathBuf,
     pid: Option<Pid>,
+    /// The command that starts it in a terminal.
+    again: Vec<String>,
     exited: watch::Receiver<Option<ExitStatus>>,
     /// Its standard input: when this program is gone, however it went, the process reads the end of it and stops.
     _stdin: Option<ChildStdin>,
@@ -78,6 +83,7 @@ impl Child {
             name: name.to_owned(),
             log,
             pid,
+            again: once_more(program, args),
             exited,
             _stdin: stdin,
         })
@@ -85,15 +91,35 @@ impl Child {
 
     /// How it died, with the end of its log.
     pub(super) fn died(&self) -> DevError {
-        let status = self
-            .exited
-            .borrow()
-            .map_or_else(|| "unknown".to_owned(), |status| status.to_string());
         DevError::Died {
             name: self.name.clone(),
-            status,
+            status: self.status(),
             log: tail(&self.log),
         }
+    }
+
+    /// How it ended.
+    fn status(&self) -> String {
+        let status = *self.exited.borrow();
+        status.map_or_else(|| "unknown".to_owned(), |status| status.to_string())
+    }
+
+    /// That it ended while the cluster goes on, and how to start it again.
+    pub(super) fn lost(&self) -> String {
+        let words: Vec<String> = self.again.iter().map(|word| quoted(word)).collect();
+        format!(
+            "{} (pid {}) ended: {}. The cluster goes on without it.\nIts log: {}\nTo start it again, in another terminal:\n  {}",
+            self.name,
+            self.pid(),
+            self.status(),
+            self.log.display(),
+            words.join(" ")
+        )
+    }
+
+    /// Its process id.
+    pub(super) fn pid(&self) -> i32 {
+        self.pid.map_or(0, |pid| pid.as_raw_nonzero().get())
     }
 
     /// Asks it to drain.
@@ -121,6 +147,21 @@ impl Child {
     /// Its pid, while nobody else can have it.
     fn running(&self) -> Option<Pid> {
         self.pid.filter(|_| self.exited.borrow().is_none())
+    }
+}
+
+/// The command line of a process, without the tie to this program's life.
+fn once_more(program: &Path, args: &[String]) -> Vec<String> {
+    let args = args.iter().filter(|arg| *arg != EXIT_WITH_STDIN).cloned();
+    std::iter::once(program.display().to_string()).chain(args).collect()
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+[]".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }
 

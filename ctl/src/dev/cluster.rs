@@ -1,10 +1,18 @@
 //! The processes of the cluster, in the order in which they were started.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+};
 
 use tokio::sync::mpsc;
 
-use super::{DevArgs, DevError, Stop, child::Child};
+use super::{
+    DevArgs, DevError, Stop,
+    child::{Child, EXIT_WITH_STDIN},
+    left,
+};
+use crate::text;
 
 /// The cluster's processes.
 pub(super) struct Cluster {
@@ -86,7 +94,7 @@ impl Cluster {
     fn start(&mut self, name: &str, program: &str, flags: &[&str]) -> Result<(), DevError> {
         let directory = self.directory.join(name);
         let data_dir = directory.display().to_string();
-        let mut args: Vec<String> = ["run", "--exit-with-stdin", "--data-dir", &data_dir]
+        let mut args: Vec<String> = ["run", EXIT_WITH_STDIN, "--data-dir", &data_dir]
             .map(str::to_owned)
             .into();
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
@@ -103,19 +111,29 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until a process dies.
-    pub(super) async fn death(&mut self) -> DevError {
+    /// The processes by their names, the coordinator's first, with their ids.
+    pub(super) fn pids(&self) -> Vec<(String, i32)> {
+        self.children
+            .iter()
+            .map(|child| (child.name.clone(), child.pid()))
+            .collect()
+    }
+
+    /// Waits until the cluster cannot go on: its coordinator died, or, before it was `up`, any process. Tells of agents that die later.
+    pub(super) async fn death(&mut self, up: &Cell<bool>) -> DevError {
         loop {
             let Some(number) = self.deaths.recv().await else {
                 continue;
             };
-            if let Some(child) = self.children.get(number) {
-                return child.died();
+            match self.children.get(number) {
+                Some(agent) if number > 0 && up.get() => text::stdout(&agent.lost()),
+                Some(child) => return child.died(),
+                None => {}
             }
         }
     }
 
-    /// Ends everything: first the agents, who say goodbye, then the coordinator. Leaves no process.
+    /// Ends everything: first the agents, who say goodbye, then their instances, then the coordinator. Leaves no process.
     pub(super) async fn drain(&mut self, stop: &mut Stop) {
         let Some((coordinator, agents)) = self.children.split_first_mut() else {
             return;
@@ -126,6 +144,7 @@ impl Cluster {
         for agent in agents {
             agent.ended(stop).await;
         }
+        left::ended(&self.directory, stop).await;
         coordinator.terminate();
         coordinator.ended(stop).await;
     }

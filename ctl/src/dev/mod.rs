@@ -2,12 +2,14 @@
 
 mod child;
 mod cluster;
+mod left;
 mod secure;
 mod show;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    cell::Cell,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -29,8 +31,9 @@ const LISTEN: &str = "127.0.0.1:7400";
 
 /// Runs a cluster on this machine: a coordinator and some agents, separate processes of the production binaries.
 ///
-/// It is on loopback only, and plaintext unless --tls is given. Ctrl-C or SIGTERM drains the cluster and leaves no process and
-/// no file; a second one does not wait.
+/// It is on loopback only, and plaintext unless --tls is given. It prints the process id of each. When an agent ends, for instance
+/// because you kill it, the cluster goes on, and the command that starts it again is printed; the end of the coordinator ends all.
+/// Ctrl-C or SIGTERM drains the cluster and leaves no process and no file; a second one does not wait.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DevArgs {
     /// Agents to start; 1 to 50.
@@ -118,8 +121,11 @@ impl Directory {
     fn new(kept: Option<&Path>) -> Result<Directory, DevError> {
         match kept {
             Some(path) => {
-                files::make_dir(path, 0o711).map_err(DevError::system(format!("make {}", path.display())))?;
-                Ok(Directory::Kept(path.to_owned()))
+                let failed = || format!("make {}", path.display());
+                files::make_dir(path, 0o711).map_err(DevError::system(failed()))?;
+                path.canonicalize()
+                    .map(Directory::Kept)
+                    .map_err(DevError::system(failed()))
             }
             None => {
                 let made = tempfile::Builder::new().prefix("wyneos-dev-").tempdir();
@@ -175,7 +181,7 @@ impl Stop {
     }
 }
 
-/// Runs the cluster until it is asked to stop, or until a process dies.
+/// Runs the cluster until it is asked to stop, or until it cannot go on.
 pub(crate) async fn run(args: DevArgs) -> ExitCode {
     match cluster_life(&args, &binaries()).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -212,22 +218,28 @@ async fn cluster_life(args: &DevArgs, binaries: &Path) -> Result<(), DevError> {
 
 /// Starts everything, and tells what happens. Ends only with an error.
 async fn live(args: &DevArgs, cluster: &mut Cluster) -> Result<(), DevError> {
+    let up = Cell::new(false);
     cluster.start_coordinator(args)?;
     if args.tls {
         let (binaries, directory) = cluster.places();
         tokio::select! {
             biased;
-            error = cluster.death() => return Err(error),
+            error = cluster.death(&up) => return Err(error),
             done = secure::set_up(args, &binaries, &directory) => done?,
         }
     }
     for number in 1..=args.agents {
         cluster.start_agent(args, number)?;
     }
-    let directory = cluster.directory().to_owned();
+    let view = show::View {
+        args,
+        directory: cluster.directory().to_owned(),
+        pids: cluster.pids(),
+        is_root: rustix::process::geteuid().is_root(),
+    };
     tokio::select! {
         biased;
-        error = cluster.death() => Err(error),
-        result = show::follow(args, &directory) => result,
+        error = cluster.death(&up) => Err(error),
+        result = show::follow(&view, &up) => result,
     }
 }

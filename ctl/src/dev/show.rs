@@ -1,6 +1,6 @@
 //! What `wynectl dev` prints: the nodes, what to try next, and a line a cycle.
 
-use std::{path::Path, time::Duration};
+use std::{cell::Cell, path::PathBuf, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
 use wyneos::{
@@ -8,8 +8,13 @@ use wyneos::{
     v1::{self, watch_snapshots_response::State},
 };
 
+use wyneos_core::node::NOT_CONTAINED;
+
 use super::{DevArgs, DevError, LISTEN, secure};
-use crate::{config, text};
+use crate::{
+    config,
+    text::{self, clean},
+};
 
 /// How long the agents may take to be online, beside two cycles.
 const ONLINE: Duration = Duration::from_secs(30);
@@ -17,14 +22,26 @@ const ONLINE: Duration = Duration::from_secs(30);
 /// Time between two attempts to reach the coordinator while it starts.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Follows the cluster's snapshots, and prints. The coordinator's end is noticed elsewhere.
-pub(super) async fn follow(args: &DevArgs, directory: &Path) -> Result<(), DevError> {
-    let deadline = Instant::now() + ONLINE + args.cycle * 2;
+/// What the introduction tells beside the state.
+pub(super) struct View<'a> {
+    /// How the cluster was started.
+    pub(super) args: &'a DevArgs,
+    /// Where its files are.
+    pub(super) directory: PathBuf,
+    /// Its processes by name, as `coordinator` and `agent-1`, with their ids.
+    pub(super) pids: Vec<(String, i32)>,
+    /// Whether its processes are root's.
+    pub(super) is_root: bool,
+}
+
+/// Follows the cluster's snapshots, and prints; sets `up` once all agents were online. The coordinator's end is noticed elsewhere.
+pub(super) async fn follow(view: &View<'_>, up: &Cell<bool>) -> Result<(), DevError> {
+    let deadline = Instant::now() + ONLINE + view.args.cycle * 2;
     let mut watched = Watched::default();
     loop {
-        watch(args, directory, deadline, &mut watched).await?;
+        watch(view, deadline, &mut watched, up).await?;
         if !watched.introduced && Instant::now() >= deadline {
-            return Err(watched.late(args, directory));
+            return Err(watched.late(view));
         }
         sleep(RETRY).await;
     }
@@ -44,13 +61,13 @@ impl Watched {
         nodes.filter(|node| node.liveness() == v1::Liveness::Online).count()
     }
 
-    fn late(&self, args: &DevArgs, directory: &Path) -> DevError {
-        let (online, limit) = (self.online(), ONLINE + args.cycle * 2);
+    fn late(&self, view: &View<'_>) -> DevError {
+        let (online, limit) = (self.online(), ONLINE + view.args.cycle * 2);
         DevError::Late {
             online,
-            agents: args.agents,
+            agents: view.args.agents,
             limit,
-            directory: directory.to_owned(),
+            directory: view.directory.clone(),
         }
     }
 
@@ -76,9 +93,10 @@ impl Watched {
 }
 
 /// Watches until the stream breaks, as it may while the coordinator starts.
-async fn watch(args: &DevArgs, directory: &Path, deadline: Instant, watched: &mut Watched) -> Result<(), DevError> {
+async fn watch(view: &View<'_>, deadline: Instant, watched: &mut Watched, up: &Cell<bool>) -> Result<(), DevError> {
+    let args = view.args;
     let tls = match args.tls {
-        true => Some(config::tls(&secure::admin(directory)).map_err(|failure| {
+        true => Some(config::tls(&secure::admin(&view.directory)).map_err(|failure| {
             let why = std::io::Error::other(failure.to_string());
             DevError::system("use the admin's credentials")(why)
         })?),
@@ -101,7 +119,7 @@ async fn watch(args: &DevArgs, directory: &Path, deadline: Instant, watched: &mu
         } else {
             match timeout_at(deadline, stream.message()).await {
                 Ok(next) => next,
-                Err(_) => return Err(watched.late(args, directory)),
+                Err(_) => return Err(watched.late(view)),
             }
         };
         let Ok(Some(response)) = next else { return Ok(()) };
@@ -113,29 +131,65 @@ async fn watch(args: &DevArgs, directory: &Path, deadline: Instant, watched: &mu
         if watched.introduced {
             text::stdout(&cycle_line(state, &seal));
         } else if watched.online() >= args.agents as usize {
-            text::stdout(&introduction(args, directory, state));
+            text::stdout(&introduction(view, state));
             watched.introduced = true;
+            up.set(true);
         }
     }
 }
 
+/// What does not work for want of rights, where something does not.
+fn missing(is_root: bool, state: &v1::Snapshot) -> Option<String> {
+    let mut attributes = state.nodes.iter().filter_map(|node| node.attributes.as_ref());
+    let reason = attributes.find(|is| is.containment == NOT_CONTAINED);
+    let reason = reason.map(|is| clean(&is.containment_reason));
+    match (is_root, reason) {
+        (true, None) => None,
+        (true, Some(reason)) => Some(format!(
+            "Instances are not contained on this machine ({reason}): no singleton is placed, and processes may outlive their instance."
+        )),
+        (false, _) => Some(
+            "You are not root: programs run as your own user, whatever a declaration names, and without limits of CPU and memory. \
+             Instances are not contained: no singleton is placed, and processes may outlive their instance."
+                .to_owned(),
+        ),
+    }
+}
+
 /// The nodes, and what to try next.
-pub(super) fn introduction(args: &DevArgs, directory: &Path, state: &v1::Snapshot) -> String {
-    let mut lines = vec![format!("cluster {} is up at {}\n", state.cluster_id, args.listen)];
+pub(super) fn introduction(view: &View<'_>, state: &v1::Snapshot) -> String {
+    let View { args, directory, .. } = view;
+    let pid = |name: &str| {
+        let found = view.pids.iter().find(|(known, _)| known == name);
+        found.map_or_else(String::new, |(_, pid)| pid.to_string())
+    };
+    let mut lines = vec![format!(
+        "cluster {} is up at {}, its coordinator is process {}\n",
+        state.cluster_id,
+        args.listen,
+        pid("coordinator")
+    )];
     lines.push(format!(
-        "{:<12} {:<10} {:<10} {:>5}  {:<10} {}",
-        "NAME", "ID", "LIVENESS", "LOAD", "VERSION", "PROBED AT"
+        "{:<10} {:<8} {:>9}  {:<8} {:>4}  {:<8} {}",
+        "NAME", "ID", "AGENT PID", "LIVENESS", "LOAD", "VERSION", "PROBED AT"
     ));
     for node in &state.nodes {
         let id: String = node.id.chars().take(8).collect();
-        let liveness = node
-            .liveness()
-            .as_str_name()
-            .trim_start_matches("LIVENESS_")
-            .to_lowercase();
+        let agent = node.name.strip_prefix("node-").map(|number| format!("agent-{number}"));
         lines.push(format!(
-            "{:<12} {id:<10} {liveness:<10} {:>4}%  {:<10} {}",
-            node.name, node.load_percent, node.agent_version, node.probe_address
+            "{:<10} {id:<8} {:>9}  {:<8} {:>3}%  {:<8} {}",
+            node.name,
+            pid(&agent.unwrap_or_default()),
+            text::liveness(node.liveness),
+            node.load_percent,
+            node.agent_version,
+            node.probe_address
+        ));
+    }
+    if let Some(missing) = missing(view.is_root, state) {
+        lines.push(format!(
+            "\n{}",
+            text::hanging("", &missing, 0, Some(text::view_columns())).trim_end()
         ));
     }
     lines.push("\nto try next, in another terminal:".to_owned());

@@ -111,17 +111,38 @@ fn the_end_of_a_log_is_its_last_lines() {
 #[test]
 fn what_is_printed_works_as_printed() {
     let mut args = args(Path::new("/d"));
-    let node = v1_node();
-    let state = wyneos::v1::Snapshot {
-        nodes: vec![node],
+    let mut state = wyneos::v1::Snapshot {
+        nodes: vec![v1_node()],
         ..Default::default()
     };
-    let text = show::introduction(&args, Path::new("/d"), &state);
+    let introduction = |args: &DevArgs, is_root: bool, state: &wyneos::v1::Snapshot| {
+        let view = show::View {
+            args,
+            directory: "/d".into(),
+            pids: vec![("coordinator".to_owned(), 41), ("agent-1".to_owned(), 42)],
+            is_root,
+        };
+        show::introduction(&view, state)
+    };
+    let text = introduction(&args, true, &state);
+    assert!(text.contains("its coordinator is process 41\n"), "{text}");
+    let row = text.lines().find(|line| line.starts_with("node-1 ")).unwrap();
+    assert_eq!(row.split_whitespace().nth(2), Some("42"), "{text}");
+    assert!(!text.contains("root") && !text.contains("singleton"), "{text}");
+    let plain = introduction(&args, false, &state);
+    assert!(plain.contains("not root") && plain.contains("no singleton"), "{plain}");
+    state.nodes[0].attributes = Some(wyneos::v1::Attributes {
+        containment: wyneos_core::node::NOT_CONTAINED.to_owned(),
+        containment_reason: "not permitted".to_owned(),
+        ..Default::default()
+    });
+    let held = introduction(&args, true, &state);
+    assert!(held.contains("(not permitted)") && held.contains("singleton"), "{held}");
     assert!(text.contains(" --address 127.0.0.1:1 nodes"), "{text}");
     assert!(text.contains("grpcurl -plaintext 127.0.0.1:1 list"), "{text}");
     assert!(text.contains("node-1") && text.contains("online"), "{text}");
     args.listen = LISTEN.parse().unwrap();
-    assert!(!show::introduction(&args, Path::new("/d"), &state).contains("--address"));
+    assert!(!introduction(&args, true, &state).contains("--address"));
     let line = show::cycle_line(&state, &wyneos::v1::Seal::default());
     assert!(line.contains("online 1/1"), "{line}");
 }
