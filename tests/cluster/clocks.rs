@@ -3,10 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
     time::{Duration, SystemTime},
 };
 
+use tempfile::TempDir;
 use tonic::transport::Channel;
 use wyneos::{
     client,
@@ -36,31 +37,37 @@ fn library() -> Option<PathBuf> {
 /// A clock of one's own, which can be set while a program runs by it.
 struct Clock {
     library: PathBuf,
-    file: PathBuf,
+    place: TempDir,
 }
 
 impl Clock {
     /// `None` where the library is not there.
-    fn new(file: PathBuf) -> Option<Clock> {
+    fn new() -> Option<Clock> {
         let Some(library) = library() else {
             skip("libfaketime, which moves the clock of one process");
             return None;
         };
-        let clock = Clock { library, file };
+        let place = tempfile::tempdir().unwrap();
+        let clock = Clock { library, place };
         clock.set("+0");
         Some(clock)
     }
 
+    /// A file beside what the clock says.
+    fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
     /// By how much it is ahead, as `+3d`, or what it says, as `@1970-01-01 00:00:05`.
     fn set(&self, to: &str) {
-        files(&self.file, to);
+        files(&self.path("clock"), to);
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(binary(program));
         command
             .env("LD_PRELOAD", &self.library)
-            .env("FAKETIME_TIMESTAMP_FILE", &self.file)
+            .env("FAKETIME_TIMESTAMP_FILE", self.path("clock"))
             .env("FAKETIME_NO_CACHE", "1")
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             .env("DONT_FAKE_MONOTONIC", "1")
@@ -83,6 +90,30 @@ fn coordinator(cluster: &Secure, clock: &Clock, extra: &[&str]) -> Process {
     command.args(["run", "--listen", &cluster.address, "--metrics-listen", "127.0.0.1:0"]);
     command.args(["--data-dir", &data_dir]).args(QUICK).args(extra);
     Process::of(command, &cluster.path("coordinator.log"))
+}
+
+/// A cluster whose coordinator runs by a clock, and whose admin's certificate holds by any.
+async fn cluster_by(clock: &Clock, flags: &[&'static str]) -> Secure {
+    let mut cluster = Secure::start(flags).await;
+    cluster.kill().await;
+    long_lived(&cluster);
+    cluster.coordinator = Some(coordinator(&cluster, clock, flags));
+    cluster
+}
+
+/// A host joins as the node `one`, by a clock.
+fn join(cluster: &Secure, clock: &Clock, token: &str) -> Output {
+    let data_dir = cluster.path("one").display().to_string();
+    let mut command = clock.command("wyneos-agent");
+    command.args(["join", "--coordinator", &cluster.address, "--token", token]);
+    command.args(["--data-dir", &data_dir, "--name", "one"]);
+    command.output().unwrap()
+}
+
+/// Waits until a node has got another certificate without showing its own.
+async fn recovered(cluster: &Secure) {
+    let is = |record: &v1::AuditRecord| record.action.ends_with("/Recover") && record.code == 0;
+    cluster.audited("the recovery", is).await;
 }
 
 fn agent(cluster: &Secure, clock: &Clock, name: &str) -> Process {
@@ -143,14 +174,8 @@ fn long_lived(cluster: &Secure) {
 
 #[tokio::test]
 async fn a_clock_that_is_set_three_days_ahead_for_a_moment_deletes_nothing() {
-    let place = tempfile::tempdir().unwrap();
-    let Some(clock) = Clock::new(place.path().join("clock")) else {
-        return;
-    };
-    let mut cluster = Secure::start(&[]).await;
-    cluster.kill().await;
-    long_lived(&cluster);
-    cluster.coordinator = Some(coordinator(&cluster, &clock, &[]));
+    let Some(clock) = Clock::new() else { return };
+    let cluster = cluster_by(&clock, &[]).await;
     cluster.snapshot().await;
     // It stands meanwhile: nobody else takes a certificate for good that the coordinator makes by a clock that is ahead.
     let channel = cluster.admin().await;
@@ -185,15 +210,9 @@ async fn a_clock_that_is_set_three_days_ahead_for_a_moment_deletes_nothing() {
 
 #[tokio::test]
 async fn what_is_kept_for_a_time_goes_though_the_clock_was_set_back() {
-    let place = tempfile::tempdir().unwrap();
-    let Some(clock) = Clock::new(place.path().join("clock")) else {
-        return;
-    };
-    let mut cluster = Secure::start(&["--history-max-age", "2s"]).await;
-    cluster.kill().await;
-    long_lived(&cluster);
+    let Some(clock) = Clock::new() else { return };
     // In the CA's first hour: certificates hold.
-    cluster.coordinator = Some(coordinator(&cluster, &clock, &["--history-max-age", "2s"]));
+    let cluster = cluster_by(&clock, &["--history-max-age", "2s"]).await;
     cluster.snapshot().await;
     let channel = cluster.admin().await;
     let oldest = *seals(&channel).await.last().unwrap();
@@ -206,12 +225,9 @@ async fn what_is_kept_for_a_time_goes_though_the_clock_was_set_back() {
 
 #[tokio::test]
 async fn a_coordinator_of_1970_waits_makes_no_ca_and_ends_so_that_it_is_started_again() {
-    let place = tempfile::tempdir().unwrap();
-    let Some(clock) = Clock::new(place.path().join("clock")) else {
-        return;
-    };
+    let Some(clock) = Clock::new() else { return };
     clock.set("@1970-01-01 00:00:05");
-    let data_dir = place.path().join("data");
+    let data_dir = clock.path("data");
     let start = |wait: &str| {
         let mut command = clock.command("wyneos-coordinator");
         command.args([
@@ -224,7 +240,7 @@ async fn a_coordinator_of_1970_waits_makes_no_ca_and_ends_so_that_it_is_started_
             wait,
         ]);
         command.arg("--data-dir").arg(&data_dir);
-        Process::of(command, &place.path().join("log"))
+        Process::of(command, &clock.path("log"))
     };
     let mut early = start("300ms");
     // Not 64, on which its unit gives up.
@@ -258,7 +274,7 @@ async fn a_coordinator_of_1970_waits_makes_no_ca_and_ends_so_that_it_is_started_
         .args(["admin", "--data-dir"])
         .arg(&data_dir)
         .arg("--out")
-        .arg(place.path().join("out"))
+        .arg(clock.path("out"))
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
@@ -268,23 +284,11 @@ async fn a_coordinator_of_1970_waits_makes_no_ca_and_ends_so_that_it_is_started_
 
 #[tokio::test]
 async fn an_agent_of_1970_says_so_and_comes_by_itself_once_its_clock_is_set() {
-    let place = tempfile::tempdir().unwrap();
-    let Some(clock) = Clock::new(place.path().join("clock")) else {
-        return;
-    };
+    let Some(clock) = Clock::new() else { return };
     let cluster = Secure::start(&[]).await;
     clock.set("@1970-01-01 00:00:05");
     let token = cluster.token(1).await;
-    let join = || {
-        let data_dir = cluster.path("one").display().to_string();
-        let mut command = clock.command("wyneos-agent");
-        command.args(["join", "--coordinator", &cluster.address, "--token", &token]);
-        command
-            .args(["--data-dir", &data_dir, "--name", "one"])
-            .output()
-            .unwrap()
-    };
-    let refused = join();
+    let refused = join(&cluster, &clock, &token);
     assert_eq!(refused.status.code(), Some(1));
     assert!(
         text(&refused).contains("this host's clock says 1970"),
@@ -292,7 +296,7 @@ async fn an_agent_of_1970_says_so_and_comes_by_itself_once_its_clock_is_set() {
         text(&refused)
     );
     clock.set("+0");
-    let joined = join();
+    let joined = join(&cluster, &clock, &token);
     assert!(joined.status.success(), "{}", text(&joined));
     clock.set("@1970-01-01 00:00:05");
     let agent = agent(&cluster, &clock, "one");
@@ -307,17 +311,11 @@ async fn an_agent_of_1970_says_so_and_comes_by_itself_once_its_clock_is_set() {
 
 #[tokio::test]
 async fn certificates_of_a_coordinator_that_was_ahead_are_replaced_once_its_clock_is_set() {
-    let place = tempfile::tempdir().unwrap();
-    let Some(clock) = Clock::new(place.path().join("clock")) else {
-        return;
-    };
-    let mut cluster = Secure::start(&[]).await;
-    cluster.kill().await;
-    long_lived(&cluster);
+    let Some(clock) = Clock::new() else { return };
     // Three days ahead, coordinator and node: what it issues does not hold for whoever has the right time.
     clock.set("+3d");
-    cluster.coordinator = Some(coordinator(&cluster, &clock, &[]));
-    let node_clock = Clock::new(place.path().join("node-clock")).unwrap();
+    let cluster = cluster_by(&clock, &[]).await;
+    let node_clock = Clock::new().unwrap();
     node_clock.set("+3d");
     let token = {
         let mut command = clock.command("wynectl");
@@ -333,13 +331,7 @@ async fn certificates_of_a_coordinator_that_was_ahead_are_replaced_once_its_cloc
         let mut parts = answer.split('"').skip_while(|part| *part != "token");
         parts.nth(2).unwrap().to_owned()
     };
-    let data_dir = cluster.path("one").display().to_string();
-    let joined = node_clock
-        .command("wyneos-agent")
-        .args(["join", "--coordinator", &cluster.address, "--token", &token])
-        .args(["--data-dir", &data_dir, "--name", "one"])
-        .output()
-        .unwrap();
+    let joined = join(&cluster, &node_clock, &token);
     assert!(joined.status.success(), "{}", text(&joined));
     assert!(held(&cluster, "one").start > SystemTime::now() + Duration::from_secs(2 * DAY));
     // Both clocks are set: the node's certificate does not hold yet.
@@ -351,20 +343,13 @@ async fn certificates_of_a_coordinator_that_was_ahead_are_replaced_once_its_cloc
         held(&cluster, "one").contains(&SystemTime::now()).then_some(())
     })
     .await;
-    cluster
-        .audited("the recovery", |record| {
-            record.action.ends_with("/Recover") && record.code == 0
-        })
-        .await;
+    recovered(&cluster).await;
     drop(agent);
 }
 
 #[tokio::test]
 async fn an_agent_whose_certificate_the_coordinator_takes_for_early_is_told_so_and_gets_another() {
-    let place = tempfile::tempdir().unwrap();
-    let Some(clock) = Clock::new(place.path().join("clock")) else {
-        return;
-    };
+    let Some(clock) = Clock::new() else { return };
     // The coordinator's clock is behind: what it and others issued an hour and more ahead is early, by its clock alone.
     let mut cluster = Secure::start(&[]).await;
     let first = cluster.joined("one").await;
@@ -389,9 +374,5 @@ async fn an_agent_whose_certificate_the_coordinator_takes_for_early_is_told_so_a
         log.contains("refuses this node's certificate as expired or not valid yet"),
         "{log}"
     );
-    cluster
-        .audited("the recovery", |record| {
-            record.action.ends_with("/Recover") && record.code == 0
-        })
-        .await;
+    recovered(&cluster).await;
 }

@@ -51,7 +51,7 @@ async fn asked(cluster: &Cluster) -> Option<Channel> {
 }
 
 /// What a metrics port serves, on a connection of its own.
-async fn scrape(address: &str) -> Option<String> {
+pub async fn scrape(address: &str) -> Option<String> {
     let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
     let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(request).await.ok()?;

@@ -3,12 +3,8 @@
 use std::time::Duration;
 
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, MethodDescriptor, Value};
-use tokio::time::timeout;
-use tokio_stream::StreamExt as _;
 use tonic::{
-    Code, Request, Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    Code, Status,
     transport::{Channel, Endpoint},
 };
 use wyneos::v1::Liveness;
@@ -16,6 +12,7 @@ use wyneos::v1::Liveness;
 use crate::{
     harness::{Cluster, PATIENCE},
     raw::{RawSession, hello},
+    untyped::Call,
 };
 
 /// Bytes of the texts that are sent.
@@ -26,45 +23,6 @@ const TRAILERS: u32 = 8 * 1024;
 
 /// How long a stream that has nothing to say is listened to.
 const QUIET: Duration = Duration::from_millis(300);
-
-/// Messages as bytes.
-#[derive(Clone, Copy)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = ();
-    type Encoder = Raw;
-    type Decoder = Raw;
-
-    fn encoder(&mut self) -> Raw {
-        Raw
-    }
-
-    fn decoder(&mut self) -> Raw {
-        Raw
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        bytes::BufMut::put_slice(buffer, &item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = ();
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-        bytes::Buf::advance(buffer, bytes::Buf::remaining(buffer));
-        Ok(Some(()))
-    }
-}
 
 /// The paths of all strings in a message, by field numbers; messages in messages included.
 fn strings(message: &MessageDescriptor, path: &[u32], found: &mut Vec<(Vec<u32>, String)>, name: &str) {
@@ -96,30 +54,16 @@ fn with(message: &MessageDescriptor, path: &[u32], text: &str) -> DynamicMessage
     made
 }
 
-async fn call(channel: &Channel, method: &MethodDescriptor, message: Vec<u8>) -> Result<(), Status> {
-    let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-    let path = path.parse().unwrap();
-    let mut client = Grpc::new(channel.clone()).max_decoding_message_size(64 << 20);
-    client.ready().await.unwrap();
-    if !method.is_server_streaming() {
-        return client.unary(Request::new(message), path, Raw).await.map(drop);
-    }
-    // What follows the first message is not there for the time being.
-    let answers = match method.is_client_streaming() {
-        true => {
-            let messages = tokio_stream::once(message).chain(tokio_stream::pending());
-            timeout(PATIENCE, client.streaming(Request::new(messages), path, Raw)).await
-        }
-        false => timeout(PATIENCE, client.server_streaming(Request::new(message), path, Raw)).await,
+async fn call(channel: &Channel, method: &MethodDescriptor, request: Vec<u8>) -> Result<(), Status> {
+    let told = Call {
+        channel,
+        rpc: &format!("{}/{}", method.parent_service().full_name(), method.name()),
+        request,
+        // What follows the first message is not there for the time being.
+        stays: method.is_client_streaming(),
+        patience: [if method.is_server_streaming() { QUIET } else { PATIENCE }, QUIET],
     };
-    let mut answers = answers.expect("no answer at all")?.into_inner();
-    loop {
-        match timeout(QUIET, answers.message()).await {
-            Ok(Ok(Some(()))) => {}
-            Ok(Ok(None)) | Err(_) => return Ok(()),
-            Ok(Err(status)) => return Err(status),
-        }
-    }
+    told.answers().await.error.map_or(Ok(()), Err)
 }
 
 /// Those that name something which is not there.

@@ -29,6 +29,8 @@ mod secrets;
 mod secure;
 mod stalled;
 mod tools;
+mod tutorial;
+mod untyped;
 mod watching;
 mod work;
 mod workloads;

@@ -18,7 +18,7 @@ use crate::{
 /// What docs/security.md says of a server's files: patterns by path, of which `*` stands for one name, and modes.
 fn documented(server: &str) -> Vec<(Vec<String>, u32)> {
     let book = include_str!("../../docs/security.md");
-    let section = book.split("## Files and their modes\n").nth(1).unwrap();
+    let section = book.split("## File modes\n").nth(1).unwrap();
     let section = section.split("\n## ").next().unwrap();
     let rows = section.lines().filter_map(|line| {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();

@@ -9,113 +9,43 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf as _, BufMut as _};
+use bytes::Buf as _;
 use prost::Message;
 use rustix::process::Signal;
-use tonic::{
-    Code, Status,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    transport::Channel,
-};
+use tonic::{Code, Status, transport::Channel};
 use wyneos::v1::{self, InstancePhase};
 
 use crate::{
-    harness::{PATIENCE, Process, wait_until},
+    descriptors::scrape,
+    harness::{PATIENCE, Process, free_address, wait_until},
     roles::{documented, rpcs},
     secure::{Secure, run, text, tls},
+    untyped::{Call, Told},
     work::{kill, processes_with},
 };
 
-/// Messages as their bytes.
-#[derive(Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Raw;
-    type Decoder = Raw;
-
-    fn encoder(&mut self) -> Raw {
-        Raw
-    }
-
-    fn decoder(&mut self) -> Raw {
-        Raw
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        let length = buffer.remaining();
-        Ok(Some(buffer.copy_to_bytes(length).to_vec()))
-    }
-}
-
-/// What a call answers: its messages (of one that goes on, the first ones), and its error with all its details.
-struct Told {
-    messages: Vec<Vec<u8>>,
-    error: Option<Status>,
-}
-
-impl Told {
-    fn has(&self, canary: &str) -> bool {
-        let error = self.error.as_ref();
-        let error = error.map(|status| [status.message().as_bytes(), status.details()].concat());
-        self.messages.iter().chain(&error).any(|bytes| contains(bytes, canary))
-    }
+fn has(told: &Told, canary: &str) -> bool {
+    let error = told.error.as_ref();
+    let error = error.map(|status| [status.message().as_bytes(), status.details()].concat());
+    told.messages.iter().chain(&error).any(|bytes| contains(bytes, canary))
 }
 
 fn contains(bytes: &[u8], canary: &str) -> bool {
     String::from_utf8_lossy(bytes).contains(canary)
 }
 
-/// Answers of a stream that are looked at, and how long the next one is waited for: some go on for ever.
-const LOOKED_AT: usize = 20;
+/// How long a further answer of a stream is waited for: some go on for ever.
 const NEXT: Duration = Duration::from_millis(700);
 
 async fn call(channel: &Channel, rpc: &str, request: Vec<u8>) -> Told {
-    let mut grpc = tonic::client::Grpc::new(channel.clone());
-    grpc.ready().await.unwrap();
-    let path = format!("/{rpc}").parse().unwrap();
-    let request = tonic::Request::new(tokio_stream::once(request));
-    let answer = tokio::time::timeout(PATIENCE, grpc.streaming(request, path, Raw)).await;
-    let mut stream = match answer.unwrap() {
-        Ok(answer) => answer.into_inner(),
-        Err(status) => {
-            let (messages, error) = (Vec::new(), Some(status));
-            return Told { messages, error };
-        }
+    let call = Call {
+        channel,
+        rpc,
+        request,
+        stays: false,
+        patience: [PATIENCE, NEXT],
     };
-    let mut told = Told {
-        messages: Vec::new(),
-        error: None,
-    };
-    while told.messages.len() < LOOKED_AT {
-        let patience = if told.messages.is_empty() { PATIENCE } else { NEXT };
-        match tokio::time::timeout(patience, stream.message()).await {
-            Ok(Ok(Some(message))) => told.messages.push(message),
-            Ok(Err(status)) => {
-                told.error = Some(status);
-                break;
-            }
-            Ok(Ok(None)) | Err(_) => break,
-        }
-    }
-    told
+    call.answers().await
 }
 
 fn canary() -> String {
@@ -260,11 +190,17 @@ struct Vault {
     /// Ends before the directory that it is in.
     _agent: Process,
     cluster: Secure,
+    /// Where both servers serve their metrics.
+    metrics: [String; 2],
 }
 
 impl Vault {
     async fn start() -> Vault {
-        let cluster = Secure::start(&["--log", "trace"]).await;
+        let metrics = [free_address(), free_address()];
+        let mut cluster = Secure::start(&["--log", "trace"]).await;
+        cluster.kill().await;
+        cluster.metrics = metrics[0].clone();
+        cluster.restart().await;
         let joined = cluster.join("one", &cluster.token(1).await);
         assert!(joined.status.success(), "{}", text(&joined));
         let data_dir = cluster.path("one").display().to_string();
@@ -274,6 +210,8 @@ impl Vault {
             "127.0.0.1:0",
             "--data-dir",
             &data_dir,
+            "--metrics-listen",
+            &metrics[1],
             "--log",
             "trace",
         ];
@@ -283,8 +221,11 @@ impl Vault {
             let out = cluster.path(role).display().to_string();
             cluster.done(&["operator", "create", role, "--role", role, "--out", &out]);
         }
-        let _agent = agent;
-        Vault { _agent, cluster }
+        Vault {
+            _agent: agent,
+            cluster,
+            metrics,
+        }
     }
 
     async fn by(&self, role: &str) -> Channel {
@@ -403,7 +344,7 @@ async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_
         )
         .await;
         assert_eq!(told.error.as_ref().map(Status::code), Some(Code::InvalidArgument));
-        assert!(!secrets.iter().any(|secret| told.has(secret)), "{:?}", told.error);
+        assert!(!secrets.iter().any(|secret| has(&told, secret)), "{:?}", told.error);
     }
     // Nor does anybody run with what stands for a value.
     let (spec, revision) = (Some(declared("(hidden)")), None);
@@ -431,7 +372,7 @@ async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_
                 let shown = method == "GetWorkload" && matches!(role, "deployer" | "admin");
                 for secret in &secrets {
                     let is_it = *secret == secrets[1];
-                    assert_eq!(told.has(secret), shown && is_it, "{rpc} by {role} tells a value");
+                    assert_eq!(has(&told, secret), shown && is_it, "{rpc} by {role} tells a value");
                 }
                 let may = table[&rpc].split(", ").any(|name| name == role);
                 if may && !UNSUITABLE.contains(&method) && !rpc.contains("AccessService") {
@@ -476,6 +417,14 @@ async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_
     assert!(printed[2].contains("PASSWORD"), "{}", printed[2]);
     assert!(as_deployer(&["workload", "web", "-o", "json"]).contains(&secrets[1]));
 
+    for address in &vault.metrics {
+        let served = wait_until("metrics are served", async || scrape(address).await).await;
+        assert!(served.contains("wyneos_"), "{served}");
+        assert!(
+            !secrets.iter().any(|secret| served.contains(secret)),
+            "the metrics of {address}"
+        );
+    }
     for bytes in command_lines() {
         assert!(!secrets.iter().any(|secret| contains(&bytes, secret)), "a command line");
     }
@@ -572,12 +521,9 @@ async fn without_tls_everybody_is_shown_values() {
     };
     let rpc = |name: &str| format!("wyneos.v1.WorkloadService/{name}");
     let told = call(&channel, &rpc("ApplyWorkload"), request.encode_to_vec()).await;
-    assert!(told.error.is_none() && !told.has(&secret), "{:?}", told.error);
+    assert!(told.error.is_none() && !has(&told, &secret), "{:?}", told.error);
     let name = "web".to_owned();
     let request = v1::GetWorkloadRequest { name };
-    assert!(
-        call(&channel, &rpc("GetWorkload"), request.encode_to_vec())
-            .await
-            .has(&secret)
-    );
+    let told = call(&channel, &rpc("GetWorkload"), request.encode_to_vec()).await;
+    assert!(has(&told, &secret));
 }

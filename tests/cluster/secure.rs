@@ -26,6 +26,8 @@ use crate::harness::{Process, QUICK, binary, directory, free_address, wait_until
 pub struct Secure {
     pub directory: TempDir,
     pub address: String,
+    /// Where the coordinator serves its metrics, from its next start on.
+    pub metrics: String,
     pub coordinator: Option<Process>,
     pub extra: Vec<&'static str>,
 }
@@ -37,7 +39,12 @@ pub fn text(output: &Output) -> String {
 
 /// Runs a program to its end.
 pub fn run(program: &str, args: &[&str]) -> Output {
-    Command::new(binary(program)).args(args).output().unwrap()
+    // What is looked for may be in a long line.
+    Command::new(binary(program))
+        .args(args)
+        .env("COLUMNS", "1000")
+        .output()
+        .unwrap()
 }
 
 impl Secure {
@@ -45,6 +52,7 @@ impl Secure {
         let mut cluster = Secure {
             directory: directory(),
             address: free_address(),
+            metrics: "127.0.0.1:0".to_owned(),
             coordinator: None,
             extra: extra.to_vec(),
         };
@@ -68,7 +76,7 @@ impl Secure {
             "--listen",
             &self.address,
             "--metrics-listen",
-            "127.0.0.1:0",
+            &self.metrics,
             "--data-dir",
             &data_dir,
         ];
@@ -197,6 +205,7 @@ impl Secure {
             .args(common)
             .args(args)
             .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("COLUMNS", "1000")
             .output()
             .unwrap()
     }

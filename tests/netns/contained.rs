@@ -1,16 +1,15 @@
 //! Singletons whose agents and supervisors are killed or stopped, of programs by which nothing tells whose they are: the kernel ends them in time,
 //! there are never two of one, and in the end each runs.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use wyneos_netns::{Network, PATIENCE, Stopped};
+use wyneos_netns::{Network, Stopped};
 
-use super::skipped;
+use super::{
+    leaders::{Leaders, declare},
+    skipped,
+};
 
 /// So many that those that are silent are few.
 const AGENTS: usize = 18;
@@ -60,10 +59,6 @@ impl Fault {
         self as usize
     }
 
-    fn workload(self) -> String {
-        format!("leader-{}", self.host())
-    }
-
     /// A number that no other process of this machine has in its command line.
     fn mark(self) -> String {
         format!("{}{}", 700_000_000 + std::process::id(), self.host())
@@ -104,57 +99,19 @@ impl Fault {
 
     /// The worker has another user, session and parent, and no environment; and the program that started it runs on.
     fn declare(self, network: &Network) {
-        let (host, spare) = (self.host(), self.host() + SPARE);
-        let text = format!(
-            "name = \"{}\"\nsingleton = true\nreschedule_delay = \"0s\"\nuser = \"root\"\ncommand = \"/bin/sh\"\n\
-             args = [\"-c\", \"setpriv --reuid 65534 --clear-groups env -i setsid -f sleep {}; exec sleep 100000\"]\n\
-             constraints = [{{ key = \"node.name\", operator = \"in\", values = [\"node-{host}\", \"node-{spare}\"] }}]\n\
-             affinity = [{{ key = \"node.name\", operator = \"in\", values = [\"node-{host}\"] }}]\n[stop]\ngrace = \"1s\"\n",
-            self.workload(),
+        let program = format!(
+            "user = \"root\"\ncommand = \"/bin/sh\"\n\
+             args = [\"-c\", \"setpriv --reuid 65534 --clear-groups env -i setsid -f sleep {}; exec sleep 100000\"]",
             self.mark()
         );
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), text).unwrap();
-        let path = file.path().display().to_string();
-        network.wynectl(&["apply", "-f", &path]).unwrap();
+        declare(network, self.host(), self.host() + SPARE, &program);
     }
 }
 
-/// How many workers there are of each singleton.
-fn running() -> BTreeMap<usize, usize> {
-    let mut counts: BTreeMap<usize, usize> = ALL.map(|fault| (fault.host(), 0)).into();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let is = |fault: &&Fault| command == format!("sleep\0{}\0", fault.mark()).as_bytes();
-        if let Some(fault) = ALL.iter().find(is) {
-            *counts.entry(fault.host()).or_default() += 1;
-        }
-    }
-    counts
-}
-
-#[derive(Default)]
-struct Seen {
-    ended: BTreeMap<usize, Duration>,
-    back: BTreeMap<usize, Duration>,
-}
-
-impl Seen {
-    /// Looks until `enough`, and at no time sees two of one.
-    fn watch(&mut self, began: Instant, mut enough: impl FnMut(&Seen) -> bool) {
-        while !enough(self) {
-            for (host, count) in running() {
-                let at = began.elapsed();
-                assert!(count <= 1, "{:?}: {count} run {at:?} after it", ALL[host - 1]);
-                if count == 0 {
-                    self.ended.entry(host).or_insert(at);
-                } else if self.ended.contains_key(&host) {
-                    self.back.entry(host).or_insert(at);
-                }
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
+/// The machine whose singleton's worker has a command line.
+fn whose(command: &[u8]) -> Option<usize> {
+    let is = |fault: &&Fault| command == format!("sleep\0{}\0", fault.mark()).as_bytes();
+    ALL.iter().find(is).map(|fault| fault.host())
 }
 
 #[test]
@@ -166,16 +123,13 @@ fn the_kernel_ends_a_singleton_in_time_whoever_is_killed_or_stopped() {
     for fault in ALL {
         fault.declare(&network);
     }
-    network.until("each runs once", PATIENCE, |_| {
-        running().values().all(|count| *count == 1).then_some(())
-    });
+    let mut leaders = Leaders::new(ALL.len(), whose);
+    leaders.each_runs_once(&network);
     let began = Instant::now();
     let stopped: Vec<_> = ALL.map(|fault| fault.begin(&mut network)).into();
-    let mut seen = Seen::default();
-    seen.watch(began, |seen| seen.back.len() == ALL.len() || began.elapsed() > WATCHED);
-    let Seen { ended, back } = &seen;
+    leaders.watch(began, |seen| seen.back.len() == ALL.len() || began.elapsed() > WATCHED);
     for fault in ALL {
-        let (ended, back) = (ended.get(&fault.host()), back.get(&fault.host()));
+        let (ended, back) = leaders.seen(fault.host());
         assert!(
             ended.is_some() && back.is_some(),
             "{fault:?}: ended {ended:?}, back {back:?}"
@@ -189,14 +143,7 @@ fn the_kernel_ends_a_singleton_in_time_whoever_is_killed_or_stopped() {
     }
     // Whoever comes back must not start what runs elsewhere.
     let ended = Instant::now();
-    seen.watch(began, |_| ended.elapsed() > AFTERWARDS);
-    network.until("each runs once", PATIENCE, |_| {
-        running().values().all(|count| *count == 1).then_some(())
-    });
-    for fault in ALL {
-        network.wynectl(&["delete", &fault.workload()]).unwrap();
-    }
-    network.until("all are gone", PATIENCE, |_| {
-        running().values().all(|count| *count == 0).then_some(())
-    });
+    leaders.watch(began, |_| ended.elapsed() > AFTERWARDS);
+    leaders.each_runs_once(&network);
+    leaders.delete(&network);
 }

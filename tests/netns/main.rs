@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 mod contained;
+mod leaders;
 mod singletons;
 
 use std::collections::BTreeSet;

@@ -1,15 +1,14 @@
 //! Singletons on machines that are cut off in every way, all at once: there are never two of one, and in the end each runs.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use wyneos_netns::{Network, PATIENCE};
 
-use super::skipped;
+use super::{
+    leaders::{Leaders, declare, name},
+    skipped,
+};
 
 /// So many that those that are silent are few.
 const AGENTS: usize = 20;
@@ -19,6 +18,9 @@ const SPARE: usize = 10;
 
 /// Longer than a lease of a minute, what clocks may differ by, and a start on a busy machine.
 const WATCHED: Duration = Duration::from_secs(90);
+
+/// Longer than a node that is back takes to say what it runs.
+const AFTERWARDS: Duration = Duration::from_secs(15);
 
 /// What happens to the machine that a singleton runs on. Faults have its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +51,6 @@ impl Fault {
     /// The machine that it meets.
     const fn host(self) -> usize {
         self as usize
-    }
-
-    fn workload(self) -> String {
-        format!("leader-{}", self.host())
     }
 
     /// What its program's command line ends with.
@@ -112,39 +110,21 @@ impl Fault {
     }
 
     fn declare(self, network: &Network) {
-        let (host, spare) = (self.host(), self.host() + SPARE);
-        let text = format!(
-            "name = \"{}\"\nsingleton = true\nreschedule_delay = \"0s\"\ncommand = \"/bin/sleep\"\nargs = [\"{}\"]\n\
-             constraints = [{{ key = \"node.name\", operator = \"in\", values = [\"node-{host}\", \"node-{spare}\"] }}]\n\
-             affinity = [{{ key = \"node.name\", operator = \"in\", values = [\"node-{host}\"] }}]\n[stop]\ngrace = \"1s\"\n",
-            self.workload(),
-            self.mark()
-        );
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), text).unwrap();
-        let path = file.path().display().to_string();
-        network.wynectl(&["apply", "-f", &path]).unwrap();
+        let program = format!("command = \"/bin/sleep\"\nargs = [\"{}\"]", self.mark());
+        declare(network, self.host(), self.host() + SPARE, &program);
     }
 }
 
-/// How many processes there are of each singleton.
-fn running() -> BTreeMap<usize, usize> {
-    let mut counts: BTreeMap<usize, usize> = ALL.map(|fault| (fault.host(), 0)).into();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(command) = fs::read(entry.path().join("cmdline")) else {
-            continue;
-        };
-        let line = command.strip_suffix(b"\0").unwrap_or(&command);
-        if let Some(fault) = ALL.iter().find(|fault| line.ends_with(fault.mark().as_bytes())) {
-            *counts.entry(fault.host()).or_default() += 1;
-        }
-    }
-    counts
+/// The machine whose singleton has a command line.
+fn whose(command: &[u8]) -> Option<usize> {
+    let line = command.strip_suffix(b"\0").unwrap_or(command);
+    let is = |fault: &&Fault| line.ends_with(fault.mark().as_bytes());
+    ALL.iter().find(is).map(|fault| fault.host())
 }
 
 /// The node on which a singleton runs, as the coordinator knows.
 fn place(network: &Network, fault: Fault) -> Option<String> {
-    let answer = network.wynectl(&["assignments", "--workload", &fault.workload()])?;
+    let answer = network.wynectl(&["assignments", "--workload", &name(fault.host())])?;
     let rows = answer["assignments"].as_array()?.clone();
     let runs = |row: &&serde_json::Value| row["assignment"]["status"]["phase"] == "INSTANCE_PHASE_RUNNING";
     rows.iter().rfind(runs)?["nodeName"].as_str().map(str::to_owned)
@@ -170,50 +150,25 @@ fn there_are_never_two_of_a_singleton_whatever_is_cut() {
         fault.begin(&mut network);
     }
     let began = Instant::now();
-    let (mut ended, mut back) = (BTreeMap::new(), BTreeMap::new());
-    let mut watch = |until: Duration| {
-        while began.elapsed() < until {
-            for (host, count) in running() {
-                let at = began.elapsed();
-                assert!(count <= 1, "{:?}: {count} run {at:?} after the cut", ALL[host - 1]);
-                if count == 0 {
-                    ended.entry(host).or_insert(at);
-                } else if ended.contains_key(&host) {
-                    back.entry(host).or_insert(at);
-                }
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    };
-    watch(WATCHED);
+    let mut leaders = Leaders::new(ALL.len(), whose);
+    leaders.watch(began, |_| began.elapsed() > WATCHED);
     for fault in ALL {
         fault.end(&mut network);
     }
     // Whoever comes back must not start what runs elsewhere.
-    watch(WATCHED + Duration::from_secs(15));
+    leaders.watch(began, |_| began.elapsed() > WATCHED + AFTERWARDS);
     for fault in ALL.into_iter().filter(|fault| !fault.open()) {
-        let (ended, back) = (ended.get(&fault.host()), back.get(&fault.host()));
+        let (ended, back) = leaders.seen(fault.host());
+        let stayed = (ended.is_none(), back.is_none());
         assert_eq!(
-            ended.is_none(),
-            fault.stays(),
-            "{fault:?}: ended {ended:?}, back {back:?}"
-        );
-        assert_eq!(
-            back.is_none(),
-            fault.stays(),
+            stayed,
+            (fault.stays(), fault.stays()),
             "{fault:?}: ended {ended:?}, back {back:?}"
         );
         if fault.stays() {
             assert_eq!(place(&network, fault), Some(format!("node-{}", fault.host())));
         }
     }
-    network.until("each runs once", PATIENCE, |_| {
-        running().values().all(|count| *count == 1).then_some(())
-    });
-    for fault in ALL {
-        network.wynectl(&["delete", &fault.workload()]).unwrap();
-    }
-    network.until("all are gone", PATIENCE, |_| {
-        running().values().all(|count| *count == 0).then_some(())
-    });
+    leaders.each_runs_once(&network);
+    leaders.delete(&network);
 }
