@@ -150,9 +150,9 @@ pub struct Intents {
     pub open: BTreeSet<u64>,
     /// Numbers of intents whose calls were cut off, and that were found carried out at the next start.
     pub applied: BTreeSet<u64>,
-    /// Those found not carried out.
+    /// Numbers of intents that were found not carried out.
     pub not_applied: BTreeSet<u64>,
-    /// Those of which nobody can tell.
+    /// Numbers of intents whose result is unknown.
     pub unknown: BTreeSet<u64>,
 }
 

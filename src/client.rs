@@ -180,7 +180,7 @@ pub fn is_unreadable(status: &Status) -> bool {
     status.code() == Code::OutOfRange || (status.code() == Code::Internal && local && garbled)
 }
 
-/// What a status says: the server's own words, or why the connection failed.
+/// The message of a status: the server's own, or why the connection failed.
 pub fn told(status: &Status) -> String {
     match std::error::Error::source(status) {
         Some(source) => describe(source),

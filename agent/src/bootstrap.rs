@@ -64,7 +64,7 @@ const LIMITS: Limits = Limits {
 /// Connections of peers that an agent needs in any cluster: its observers, and as many relays and reconnections.
 const PEERS: usize = 32;
 
-/// One part in this many of what descriptors leave room for is for connections of others.
+/// The port for probes gets one in this many of the connections that the limit of open files allows.
 const ITS_OWN: usize = 4;
 
 /// Counts what the listeners refuse.
@@ -297,7 +297,7 @@ async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener,
         .map_err(|source| BootError::Listen { field, address, source })
 }
 
-/// What the node is, and what it has to hold its instances.
+/// The node's facts, and the host's means to limit and contain instances.
 fn facts(
     config: &Config,
     identity: &Identity,

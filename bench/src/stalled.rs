@@ -1,4 +1,4 @@
-//! What clients cost that ask for the full state every cycle and read nothing.
+//! Cost of clients that subscribe to the full state every cycle and read nothing.
 
 use std::{
     net::SocketAddr,
@@ -29,7 +29,7 @@ const HZ: f64 = 0.5;
 /// Until forecasts are measured and published, and memory stops growing with the history of the first cycles.
 const WARM_UP: Duration = Duration::from_secs(45);
 
-/// What is asked for.
+/// The request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) agents: u64,

@@ -39,7 +39,7 @@ const WAITING: usize = 1_024;
 /// Intents without an outcome at most: changes that are under way. Further ones wait, and are refused after [`PATIENCE`].
 pub(crate) const OPEN: usize = 8_192;
 
-/// How long a change may wait until its intent is taken.
+/// Time limit for a change to have its intent queued.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Entries that one transaction takes at most.
@@ -55,10 +55,10 @@ pub(crate) const NOBODY: &str = "anybody";
 pub(crate) const TARGET: usize = 256;
 pub(crate) const REASON: usize = 512;
 
-/// How often the writer looks whether something was counted for a minute, or left by a command of this host.
+/// Interval at which the writer looks for counted refusals, and for records of commands on this host.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// What an intent says beside its code.
+/// The reason text of an intent.
 const BEGUN: &str = "begun";
 
 /// The audit; clones share it.
@@ -72,7 +72,7 @@ pub(crate) struct Audit {
     dropped: Counter,
 }
 
-/// What is counted of the audit.
+/// Counters of the audit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counters {
     /// Entries left out: too many came at once, or the disk failed for too long.
@@ -102,7 +102,7 @@ pub(crate) struct Intent {
 }
 
 impl Intent {
-    /// Its number in the audit.
+    /// The entry's number in the audit.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }

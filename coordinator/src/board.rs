@@ -51,7 +51,7 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// Its epoch and cycle.
+    /// The epoch and cycle.
     pub(crate) fn number(&self) -> (u64, u64) {
         (self.snapshot.epoch, self.snapshot.cycle)
     }
@@ -81,7 +81,7 @@ pub(crate) type Wish = ((u64, u64), Filter, Step);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Of which snapshot `kept` is.
+    /// The snapshot that `kept` is of.
     newest: (u64, u64),
     kept: Vec<Arc<Pieces>>,
     kept_bytes: usize,
@@ -92,7 +92,7 @@ struct Shared {
 /// Workloads and instances at one moment, as readers hold them.
 #[derive(Debug)]
 pub(crate) struct Work {
-    /// What there is.
+    /// The workloads and instances.
     pub(crate) view: Arc<View>,
     /// 0 while there is no newer one.
     superseded: AtomicU64,
@@ -194,7 +194,7 @@ impl Board {
             .cloned()
     }
 
-    /// What `filter` leaves of the newest snapshot.
+    /// The newest snapshot, reduced by `filter`.
     pub(crate) fn full(&self, published: &Published, filter: &Filter) -> Arc<Pieces> {
         let canonical = &published.canonical;
         let wish = ((canonical.epoch, canonical.cycle), filter.clone(), None);
@@ -209,7 +209,7 @@ impl Board {
         self.share(wish, || canonical.delta(before, filter))
     }
 
-    /// What somebody with the same wish has or had.
+    /// The state of another subscriber with the same filter.
     pub(crate) fn shared(&self, wish: &Wish) -> Option<Arc<Pieces>> {
         lock(&self.shared).read.get(wish).and_then(Weak::upgrade)
     }

@@ -50,7 +50,7 @@ pub(crate) struct Publisher {
     /// Tokens and operators as they are durable.
     pub(crate) access: Arc<ArcSwap<Access>>,
     pub(crate) engine: EngineSender,
-    /// What answers hold.
+    /// The ledger of memory that answers hold.
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) metrics: Arc<Metrics>,
 }

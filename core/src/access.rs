@@ -124,7 +124,7 @@ pub struct TokenRecord {
     pub created_by: String,
     /// Until when it can be used.
     pub expires: WallTime,
-    /// How long coordinators of this cluster had run when it was made.
+    /// The cluster's running time when it was created, across restarts of the coordinator.
     #[serde(default)]
     pub lived: Duration,
     /// How often it can be used still.
@@ -179,7 +179,7 @@ pub struct OperatorRecord {
     pub created_by: String,
     /// Until when it holds.
     pub expires: WallTime,
-    /// How long coordinators of this cluster had run when it was made.
+    /// The cluster's running time when it was created, across restarts of the coordinator.
     #[serde(default)]
     pub lived: Duration,
     /// Since when it is shut out, and by whom.
@@ -211,12 +211,12 @@ impl OperatorRecord {
     }
 }
 
-/// What is kept of a node that was revoked and then forgotten: its revocation holds.
+/// A revoked node that was forgotten; its revocation stays in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Barred {
     /// The name that it had.
     pub name: String,
-    /// By what it was known; `None` for a node that never had a certificate.
+    /// The identity it was known by; `None` for a node that never had a certificate.
     pub identity: Option<Identity>,
     /// When it was forgotten.
     pub time: WallTime,

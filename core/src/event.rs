@@ -24,7 +24,7 @@ impl Event {
         }
     }
 
-    /// What it is about, as a key: a workload, a node, the mesh, or (empty) the cluster. Each has a share of the history of its own.
+    /// The subject as a key: a workload, a node, the mesh, or (empty) the cluster. Each subject has its own share of the history.
     pub fn subject(&self) -> String {
         match (self.workload(), self.node, &self.body) {
             ("", Some(node), _) => format!("node {node}"),
@@ -58,7 +58,7 @@ pub struct Event {
     pub summary: String,
     /// What happened.
     pub body: EventBody,
-    /// So many times since it was last told; 1 for what does not repeat.
+    /// Occurrences since the previous such event; 1 for an event that does not repeat.
     #[serde(default = "once")]
     pub times: u32,
 }
@@ -104,7 +104,7 @@ pub enum EventBody {
     },
     /// A session ended over what was said in it.
     Session {
-        /// What could not be accepted, for people.
+        /// The content that could not be accepted, for people.
         detail: String,
     },
     /// Something about a workload or an instance of it; the summary says what.

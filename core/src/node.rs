@@ -189,7 +189,7 @@ pub struct Attributes {
     /// By which version of control groups its instances are limited: `v2`, `v1`, or `none`; empty when its agent does not say.
     #[serde(default)]
     pub cgroups: String,
-    /// What the kernel ends once a supervisor is gone: [`PID_NAMESPACE`] or [`NOT_CONTAINED`]; empty when its agent does not say.
+    /// Containment of instances: [`PID_NAMESPACE`] or [`NOT_CONTAINED`]; empty when its agent does not report it.
     #[serde(default)]
     pub containment: String,
     /// Why containment is [`NOT_CONTAINED`], for people; at most [`CONTAINMENT_REASON`] bytes, otherwise empty.
@@ -279,7 +279,7 @@ pub struct Hello {
     pub instance: [u8; 16],
     /// Of the machine that it is on; zero when that does not tell.
     pub machine: Digest,
-    /// What the agent could not read in its last session; empty when there was nothing of the kind.
+    /// The content that the agent could not read in its last session; empty if there was none.
     pub last_failure: String,
 }
 
@@ -326,7 +326,7 @@ pub struct NodeRecord {
     /// While it is drained: when what is left on it is stopped all the same.
     #[serde(default)]
     pub drain_deadline: Option<WallTime>,
-    /// How long coordinators ran while it was gone, as far as that was written down. Counted only where nodes are forgotten by age.
+    /// Recorded running time of coordinators since the node has been gone. Counted only if nodes are forgotten by age.
     #[serde(default)]
     pub gone: Duration,
     /// The same, by how long coordinators of this cluster have run by then: what holds after a restart.
@@ -390,7 +390,7 @@ impl NodeRecord {
 pub struct NodeIndex(pub u32);
 
 impl NodeIndex {
-    /// Where instances were that ended on a node which was forgotten since.
+    /// The place of ended instances whose node was forgotten.
     pub const NOWHERE: NodeIndex = NodeIndex(u32::MAX);
 
     /// As an index.
@@ -471,7 +471,7 @@ pub struct Node {
     pub conduct: Conduct,
     /// Another process that claims to be this node while there is a session.
     pub claim: Option<Claim>,
-    /// What its sessions ended over, when that was something said in them, and when one last did.
+    /// The content over which sessions ended, and when one last did.
     pub unreadable: Option<(String, Time)>,
     /// When it was last promised a lease by way of a peer.
     pub lent: Option<Time>,

@@ -346,7 +346,7 @@ impl Supervisor {
         self.becomes(Phase::Backoff, detail);
     }
 
-    /// How long is waited at least, if the process that is over has ended at once.
+    /// The least wait after a process that ended at once.
     fn brief_wait(&mut self) -> Duration {
         if self.now.since(self.began) > BRIEF {
             self.brief = 0;

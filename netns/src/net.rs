@@ -101,7 +101,7 @@ impl Network {
         self.agents
     }
 
-    /// Where a host's agent keeps what is its own.
+    /// The `data_dir` of a host's agent.
     pub(crate) fn data(&self, host: usize) -> PathBuf {
         self.directory.path().join(format!("agent{host}"))
     }

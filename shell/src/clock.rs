@@ -1,4 +1,4 @@
-//! Where the core's time comes from, and whether a wall clock can be right.
+//! The core's clock, and the plausibility of the wall clock.
 
 use std::{
     thread,
@@ -85,15 +85,15 @@ pub fn shown(wall: WallTime) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this host's clock says {}, which is before {what} ({}): set it, or let time synchronisation do so", shown(*.now), shown(*.least))]
 pub struct Behind {
-    /// What the clock says.
+    /// The clock's time.
     pub now: WallTime,
-    /// What it must have passed.
+    /// The time that it must have passed.
     pub least: WallTime,
-    /// What was then.
+    /// The event at that time.
     pub what: &'static str,
 }
 
-/// How often a clock that is behind is looked at, and how often that is told.
+/// Intervals at which a clock that is behind is read, and reported.
 const LOOK: Duration = Duration::from_millis(100);
 const TOLD: Duration = Duration::from_secs(10);
 

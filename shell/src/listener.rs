@@ -34,14 +34,14 @@ use slots::{Displaced, Line, Slot, Slots};
 /// Connections that stand and wait to be served at most; then no further one is accepted for the time being.
 const WAITING: usize = 256;
 
-/// How long accepting pauses after the system refuses it, as it does without free file descriptors; doubled each time.
+/// Pause after a failed accept, for instance without free file descriptors; it doubles each time.
 const BREATHER: Duration = Duration::from_millis(50);
 const LONGEST_BREATHER: Duration = Duration::from_secs(1);
 
 /// Bytes that the system takes of a connection before it sent them, at most: what a client does not read is not to fill its buffers.
 const UNSENT: u32 = 128 * 1024;
 
-/// How often it is logged at most that nothing can be accepted.
+/// Minimum interval between log lines about failed accepts.
 const TOLD: Duration = Duration::from_secs(60);
 
 /// What a listener takes on.

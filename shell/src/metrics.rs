@@ -17,10 +17,10 @@ use crate::listener::{self, Limits, Watch};
 /// Media type of the text that is served.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// How long a request's headers may take, and a connection may be idle between two requests.
+/// Time limit for the headers of a request, and for an idle connection between two requests.
 const HEADERS: Duration = Duration::from_secs(30);
 
-/// How long a connection stands in all. A scraper that keeps its connection opens another one after it.
+/// Maximum lifetime of a connection. A scraper that keeps its connection opens another one after it.
 const LIFE: Duration = Duration::from_secs(300);
 
 /// Bytes that are buffered of a connection at most, each way: of a request, and of an answer that is not taken.

@@ -89,7 +89,7 @@ pub(crate) struct Machine {
     pub(crate) restarts: bool,
     /// What runs on it; it outlives its agent.
     pub(crate) instances: Instances,
-    /// Its kernel ends what an instance started when its supervisor ends; and whether its agent says so.
+    /// Whether the kernel ends everything that an instance started when its supervisor ends, and whether the agent reports that.
     pub(crate) contained: bool,
     pub(crate) told_contained: bool,
     /// Programs that outlived their supervisors.

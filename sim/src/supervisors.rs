@@ -18,7 +18,7 @@ use crate::{
     world::{What, World},
 };
 
-/// How long an agent takes to notice that a supervisor is gone, once nothing of it is left.
+/// Time until an agent notices that a supervisor is gone, once nothing of it is left.
 const NOTICED: Duration = Duration::from_millis(20);
 
 impl World<'_> {
@@ -59,7 +59,7 @@ impl World<'_> {
         self.later(torn + NOTICED, What::Step(Box::new((node, id, Step::Missed))));
     }
 
-    /// Nothing is left of an instance whose supervisor is gone, but for what its kernel cannot tell from others.
+    /// Removes an instance whose supervisor is gone, except processes that the kernel cannot attribute to it.
     pub(crate) fn tear(&mut self, node: usize, id: AssignmentId) {
         if let Some(instance) = self.machines[node].instances.get_mut(&id)
             && instance.gone
@@ -89,7 +89,7 @@ impl World<'_> {
         }
     }
 
-    /// What an agent writes down of an instance whose supervisor is gone; `None` when that is known.
+    /// The record that an agent makes of an instance whose supervisor is gone; `None` when it has one.
     fn write_off(&mut self, node: usize, id: AssignmentId) -> Option<Status> {
         let wall = self.machines[node].clock.wall(self.now);
         let instance = self.machines[node].instances.get_mut(&id)?;

@@ -46,13 +46,13 @@ pub(crate) enum Step {
     Cleared,
     /// Its health was asked for.
     Checked(usize),
-    /// Its supervisor is told something.
+    /// A message reaches the instance's supervisor.
     Told(Input),
     /// The kernel's timer of its supervisor goes off, unless the number is not its newest lease's.
     Expired(u64),
     /// The kernel is done with what ends with its supervisor.
     Torn,
-    /// Its agent notices that its supervisor is gone.
+    /// The agent notices that the supervisor is gone.
     Missed,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Instance {
     pub(crate) runs: bool,
     /// The status that its agent was told, or would have been.
     pub(crate) told: Status,
-    /// Its supervisor is not there any more, though it did not end by itself.
+    /// The supervisor is gone, though it did not end by itself.
     pub(crate) gone: bool,
     /// Faults that have its supervisor stand still, and what waits for it meanwhile.
     pub(crate) still: Vec<usize>,

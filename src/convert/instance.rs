@@ -351,14 +351,14 @@ pub fn change_out(change: Changed) -> v1::WorkloadChange {
     change_within(change, &mut { LISTED })
 }
 
-/// What becomes of workloads, for the wire; all of it in one answer.
+/// Changes of workloads for the wire; all in one answer.
 pub(super) fn changes_out(changes: Vec<Changed>) -> Vec<v1::WorkloadChange> {
     let mut room = LISTED;
     let out = changes.into_iter().map(|change| change_within(change, &mut room));
     out.collect()
 }
 
-/// As many as there is room for, and how many more there are.
+/// As many items as there is room for, and the number of the others.
 fn listed<T: prost::Message>(all: impl Iterator<Item = T>, room: &mut usize) -> (Vec<T>, u32) {
     let (mut listed, mut more) = (Vec::new(), 0);
     for one in all {

@@ -72,10 +72,10 @@ const OPERATE: Need = Need::People(&[Role::Operator, Role::Admin]);
 /// Changes of declared workloads that bring no new declaration.
 const OPERATE_OR_DEPLOY: Need = Need::People(&[Role::Operator, Role::Deployer, Role::Admin]);
 
-/// What brings code onto nodes, takes it away, or shows what it says.
+/// Bringing code onto nodes, removing it, and reading its output.
 const DEPLOY: Need = Need::People(DEPLOYERS);
 
-/// Who may do what, and the keys.
+/// Access and keys.
 const ADMIN: Need = Need::People(&[Role::Admin]);
 
 const DEPLOYERS: &[Role] = &[Role::Deployer, Role::Admin];

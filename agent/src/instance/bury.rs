@@ -1,4 +1,4 @@
-//! What becomes of an instance whose supervisor ended without having said so.
+//! Cleanup of an instance whose supervisor ended without reporting it.
 
 use std::{sync::Arc, time::Duration};
 

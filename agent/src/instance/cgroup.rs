@@ -50,7 +50,7 @@ pub(super) struct Group {
 pub(crate) struct Groups {
     /// The agent's group.
     parent: Group,
-    /// What names of this agent's groups begin with.
+    /// The prefix of the names of this agent's groups.
     prefix: Prefix,
 }
 

@@ -1,4 +1,4 @@
-//! What an instance does not see of its host: the directories of other instances.
+//! Hides the directories of other instances from an instance.
 
 use std::{
     fs::{self, File},

@@ -37,7 +37,7 @@ const AGAIN_MOST: Duration = Duration::from_secs(1);
 /// How long a supervisor that was started may take to be there, and a state file that could not be read to be readable.
 pub(super) const STARTING: Duration = Duration::from_secs(10);
 
-/// How long a lock that is not there is waited for: a supervisor that lives makes it again.
+/// Wait for a missing lock: a live supervisor recreates it.
 const LOCKLESS: Duration = Duration::from_secs(3);
 
 /// When it is told that a supervisor which lives cannot be reached; and, beyond the grace of its program, when it is ended for that.
@@ -51,15 +51,15 @@ pub(super) struct Wanted {
     pub(super) lease: Option<u64>,
 }
 
-/// What it takes to attend one instance.
+/// The task that attends one instance.
 pub(super) struct Attendance {
     pub(super) id: AssignmentId,
     pub(super) home: Home,
-    /// Its lease is watched.
+    /// Whether the lease of the instance is watched.
     pub(super) singleton: bool,
-    /// How long its program may take to end.
+    /// The grace period of the program.
     pub(super) grace: Duration,
-    /// Its control group, if that is this agent's by its name.
+    /// The instance's control group, if its name is one of this agent's.
     pub(super) group: Option<Group>,
     pub(super) told: watch::Receiver<Wanted>,
     /// The coordinator has welcomed this agent.
@@ -70,7 +70,7 @@ pub(super) struct Attendance {
 }
 
 impl Attendance {
-    /// Has the agent's logic know how the instance is.
+    /// Reports the instance's status to the agent's logic.
     pub(super) async fn say(&self, status: Status) -> bool {
         let id = self.id;
         let sent = self.driver.send(ToAgent::Fact(Input::Instance { id, status })).await;
@@ -78,7 +78,7 @@ impl Attendance {
     }
 }
 
-/// What is known of the supervisor of an instance.
+/// Known state of an instance's supervisor.
 #[derive(Default)]
 pub(super) struct Seen {
     /// It has said something to this agent.

@@ -16,7 +16,7 @@ use super::{
 #[cfg(test)]
 mod tests;
 
-/// What is to be done about an instance that was found.
+/// The action for an instance that was found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Left {
     /// It was given up half-made, and nothing was ever started: its directory goes.
@@ -32,7 +32,7 @@ pub(super) enum Left {
 /// An instance's directory.
 #[derive(Debug)]
 pub(super) struct Look {
-    /// What it is for; `None` when that cannot be read.
+    /// The instance's order; `None` when it cannot be read.
     pub(super) order: Option<Order>,
     pub(super) status: Status,
     pub(super) left: Left,
@@ -104,7 +104,7 @@ pub(super) fn look(home: &Home, now: WallTime) -> Look {
     Look { order, status, left }
 }
 
-/// How an instance is whose supervisor is gone, until what that left has ended.
+/// The status of an instance whose supervisor is gone, until its processes have ended.
 fn gone(before: Status, now: WallTime, why: Option<String>) -> Status {
     Status {
         phase: Phase::Stopping,

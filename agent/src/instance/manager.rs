@@ -80,7 +80,7 @@ struct Known {
     wanted: watch::Sender<Wanted>,
 }
 
-/// What this host has to hold its instances.
+/// The host's means to limit and contain instances.
 pub(crate) struct Means {
     /// Limits of what they use; `None` where the host has none.
     pub(crate) groups: Option<Groups>,
@@ -106,7 +106,7 @@ pub(crate) struct Instances {
     waiting: Waiting,
 }
 
-/// What waits until the coordinator has welcomed this agent.
+/// Work that is deferred until the coordinator has welcomed this agent.
 #[derive(Default)]
 struct Waiting {
     half_made: Vec<Home>,
@@ -115,11 +115,11 @@ struct Waiting {
     ended: BTreeSet<String>,
 }
 
-/// What names an agent's own: its place on the disk and in the hierarchies of groups.
+/// An agent's own places: on the disk, and in the hierarchies of control groups.
 pub(crate) struct Place {
     /// Where instances have their directories; in the directory that this process is in, whatever its name.
     pub(crate) instances: PathBuf,
-    /// What the names of their groups begin with.
+    /// The prefix of the names of their control groups.
     pub(crate) prefix: Prefix,
 }
 

@@ -54,7 +54,7 @@ use wyneos_core::{
 };
 use wyneos_shell::files;
 
-/// Where programs are looked for, unless a declaration says otherwise.
+/// The default `PATH` of programs.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a supervisor is to run; written by the agent, once.
@@ -194,14 +194,14 @@ impl Home {
     }
 }
 
-/// What a file of this host's state holds. One that cannot be read is no reason to do what is done where nothing was ever written.
+/// The content of a state file. An unreadable file is never treated as one that was not written.
 #[derive(Debug)]
 enum Kept<T> {
     /// It is not there.
     Missing,
     /// It is there, and cannot be read; why, and whether that may pass: the file itself was not looked into.
     Unreadable(io::Error, bool),
-    /// What it says.
+    /// The content.
     Read(T),
 }
 

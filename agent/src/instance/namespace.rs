@@ -20,10 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{held::Place, own_binary, program::pid_of};
 
-/// How long the first process may take to prepare itself: some milliseconds, but for a host under load.
+/// Time limit for the preparation of the first process; it takes some milliseconds unless the host is under load.
 const PREPARING: Duration = Duration::from_secs(10);
 
-/// What the first process says when it is ready. Anything else is the reason why it is not.
+/// The message of the first process when it is ready. Any other message is the reason why it is not.
 pub(super) const READY: &[u8] = b"ready";
 
 /// Bytes of such a reason.
@@ -92,7 +92,7 @@ impl Namespace {
         spawn_inside(enter, command)
     }
 
-    /// Has the kernel end everything inside. The first process becomes a zombie once nothing else is left; whoever waits for it knows.
+    /// Has the kernel end everything in the namespace. The first process becomes a zombie once nothing else is left, which its parent observes.
     pub(super) fn kill(&self) {
         // It may have ended by itself.
         let _ = kill_process(self.init, Signal::KILL);
@@ -172,7 +172,7 @@ impl First {
         Place::at(directory).is_ok_and(|place| place == self.place)
     }
 
-    /// Its number.
+    /// The process id.
     pub(super) fn pid(&self) -> i32 {
         self.pid
     }
@@ -185,7 +185,7 @@ impl First {
             && state(self.pid).is_ok_and(|(state, started)| started == self.started && !matches!(state, 'Z' | 'X'))
     }
 
-    /// Has the kernel end it and everything in its namespaces; false when it is not there.
+    /// Has the kernel end the process and everything in its namespaces; false when it does not exist.
     pub(super) fn kill(&self) -> bool {
         let Some(process) = Pid::from_raw(self.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
             return false;

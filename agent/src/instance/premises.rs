@@ -51,7 +51,7 @@ impl Incumbent {
         Some(Incumbent { pid, start })
     }
 
-    /// What a lock file says: `PID START`, by its holder.
+    /// The content of a lock file, written by its holder: `PID START`.
     fn parse(text: &str) -> Option<Incumbent> {
         let (pid, start) = text.trim().split_once(' ')?;
         let pid = Pid::from_raw(pid.parse::<i32>().ok().filter(|pid| *pid > 0)?)?;
@@ -59,7 +59,7 @@ impl Incumbent {
         Some(Incumbent { pid, start })
     }
 
-    /// Its number.
+    /// The process id.
     pub(super) fn pid(self) -> i32 {
         self.pid.as_raw_pid()
     }
@@ -96,7 +96,7 @@ fn start_of(pid: i32) -> io::Result<u64> {
     fields().ok_or_else(|| ErrorKind::NotFound.into())
 }
 
-/// Who has an instance's directory.
+/// The holder of an instance's directory.
 #[derive(Debug)]
 pub(super) enum Holder {
     /// A supervisor that lives; which one, where its lock says so.
@@ -107,7 +107,7 @@ pub(super) enum Holder {
     Unknown,
 }
 
-/// Who has an instance's directory. Only looks: no file is made.
+/// Finds the holder of an instance's directory without creating files.
 pub(super) fn holder(home: &Home) -> io::Result<Holder> {
     let lock = match open_lock(home) {
         Ok(lock) => lock,
@@ -220,7 +220,7 @@ impl Lost {
     }
 }
 
-/// What a supervisor holds.
+/// The files that a supervisor holds.
 pub(super) struct Premises {
     directory: File,
     place: Place,

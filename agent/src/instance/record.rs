@@ -18,7 +18,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Attempts to write down how the instance ended: an hour.
 const TRIES: usize = 3_600;
 
-/// How long a write may take before an agent hears of what it is about all the same: a disk that stands still keeps nobody from asking.
+/// Time limit for a write before the agent is told the new status anyway: a stalled disk must not hide it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Keeps `status` on the disk as it changes, and hands it on to `told`. Ends once an instance that ended is written down; or never can be, as
@@ -73,7 +73,7 @@ fn tell(told: &watch::Sender<Status>, status: &Status) {
     });
 }
 
-/// What was written is still there: it may have been removed, or cut off.
+/// Checks that the written file is still there and complete.
 fn is_there(home: &Home, status: &Status) -> bool {
     let length = serde_json::to_vec(status).map_or(0, |text| text.len() as u64);
     match fs::metadata(home.status()) {

@@ -1,4 +1,4 @@
-//! What runs a health check's program and ends everything that it started: a process of its own, inside the instance's namespaces.
+//! The process that runs a health check's program inside the instance's namespaces, and ends everything that it started.
 
 use std::{
     ffi::OsString,

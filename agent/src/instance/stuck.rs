@@ -10,7 +10,7 @@ const FIRST: Duration = Duration::from_millis(10);
 /// The longest: a look at all processes of a host is not for nothing.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// How long what was killed may take to be gone before that is told.
+/// Time after a kill before a process that is still there is reported.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Processes that are named at most.
@@ -21,7 +21,7 @@ pub(super) struct Waits {
     began: Instant,
     wait: Duration,
     told: Vec<i32>,
-    /// What was left at the attempt before.
+    /// Processes that were left at the previous attempt.
     before: Vec<i32>,
 }
 
@@ -35,7 +35,7 @@ impl Waits {
         }
     }
 
-    /// What is to be told of processes that are still there: when they have been for long enough, and are other ones than before.
+    /// The message about processes that are still there, once they have been for long enough and differ from those reported before.
     pub(super) fn news(&mut self, left: &[i32]) -> Option<String> {
         if left.is_empty() || self.began.elapsed() < PATIENCE || self.told == left {
             return None;
@@ -44,7 +44,7 @@ impl Waits {
         Some(describe(left))
     }
 
-    /// Until the next attempt. What starts others as fast as they are killed leaves it no time; what stays as it is gets ever longer.
+    /// Waits until the next attempt: briefly while processes change, longer and longer while they stay the same.
     pub(super) async fn wait(&mut self, left: &[i32]) {
         self.wait = match self.before == left {
             true => (self.wait * 2).min(LONGEST),

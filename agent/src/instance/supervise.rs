@@ -46,7 +46,7 @@ use checking::Checking;
 /// How long it sleeps at most: a host that slept, or a clock that was set, is noticed then.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How long whoever is connected may take to read the last status.
+/// Time for connected agents to read the last status.
 const FAREWELL: Duration = Duration::from_millis(50);
 
 /// How long one whose agent went goes on, if it is not meant to outlive it.
@@ -377,7 +377,7 @@ impl Process {
         }
     }
 
-    /// What no namespace holds: with one, that is nothing but what left it by way of the host's own programs.
+    /// Processes outside the namespace: with one, only those that other programs of the host started on the instance's behalf.
     fn clear_rest(&self) {
         let contained = self.order.contained;
         let (sender, own) = (self.sender.clone(), std::process::id());

@@ -176,7 +176,7 @@ fn file(instances: &Path) -> PathBuf {
     instances.with_file_name(name)
 }
 
-/// What a program of an instance runs as.
+/// The user and groups that a program of an instance runs as.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     /// The name, for messages.

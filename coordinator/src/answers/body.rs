@@ -52,12 +52,12 @@ pub(crate) fn answer<T: Default>(message: Message) -> tonic::Response<T> {
     hand_over(tonic::Response::new(T::default()), Box::pin(message))
 }
 
-/// Where an answer's bytes come from.
+/// The source of an answer's bytes.
 enum Source {
     Messages(Messages),
     /// tonic's encoder.
     Encoded(Body),
-    /// What came behind the encoder's last message.
+    /// Frames behind the encoder's last message.
     Last(Frame<Bytes>),
     Done,
 }

@@ -1,4 +1,4 @@
-//! One call's answer on its way.
+//! The answer of one call while it is sent.
 
 use std::{
     sync::{
@@ -17,7 +17,7 @@ use wyneos_shell::listener::Peer;
 use super::{Charge, Ledger, Message, Taken, WINDOW};
 use crate::{board::Work, status};
 
-/// What a call's answer holds, and how far its client has taken it.
+/// The memory that a call's answer holds, and the progress of its client.
 #[derive(Debug)]
 pub(crate) struct Flight {
     pub(super) ledger: Arc<Ledger>,
@@ -37,17 +37,17 @@ pub(crate) struct Flight {
 struct Holding {
     /// A message, and the next part of it.
     message: Option<(Message, usize)>,
-    /// What the next message is compared with.
+    /// The state that the next message is computed against.
     view: Option<Arc<Work>>,
     /// Set when the ledger took it all away.
     evicted: bool,
     permits: Vec<Taken>,
 }
 
-/// What there is to send next.
+/// The next message to send.
 pub(super) enum Next {
     Part(Bytes),
-    /// Nothing is held: the next message is to be made.
+    /// No message is held: the next one is to be created.
     Nothing,
     /// Others needed the room.
     Evicted(Status),

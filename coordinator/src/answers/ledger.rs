@@ -14,13 +14,13 @@ use wyneos_shell::listener::Peer;
 use super::Flight;
 use crate::metrics::Metrics;
 
-/// How long a client may have taken nothing before its connection is closed for want of memory.
+/// Time without reading after which a client's connection may be closed to free memory.
 const STALLED: Duration = Duration::from_secs(1);
 
 /// After too little could be given back, it is looked again when this part of the limit was added.
 const AGAIN: usize = 64;
 
-/// How often it is logged at most that answers were ended.
+/// Minimum interval between log lines about ended answers.
 const TOLD: Duration = Duration::from_secs(10);
 
 /// The bytes of all answers that are on their way.
@@ -34,7 +34,7 @@ pub(crate) struct Ledger {
     futile: AtomicUsize,
     ages: AtomicU64,
     flights: Mutex<Flights>,
-    /// One at a time has others give back.
+    /// Serialises the reclaiming of memory.
     relieving: Mutex<Relief>,
     began: Instant,
     metrics: Arc<Metrics>,

@@ -15,7 +15,7 @@ const PREFIX: usize = 5;
 pub(crate) struct Pieces {
     pieces: Vec<Bytes>,
     len: usize,
-    /// What was made later has a higher one.
+    /// A number that grows with the time of creation.
     age: u64,
     _charge: Charge,
 }
@@ -72,7 +72,7 @@ impl Message {
         Message::framed(ledger, bytes)
     }
 
-    /// What is framed already.
+    /// The parts that are framed already.
     pub(crate) fn framed(ledger: &Arc<Ledger>, bytes: impl Into<Bytes>) -> Message {
         Message {
             head: Bytes::new(),

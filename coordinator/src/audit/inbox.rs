@@ -33,7 +33,7 @@ const BYTES: u64 = 8 * 1024;
 /// Entries in which a file is looked for that a crash left behind its own entries.
 const NEWEST: usize = 1_000;
 
-/// How long a command may take until what came of it is unknown.
+/// Time after which the result of a command counts as unknown.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A command of this host that is about to do something.
@@ -100,11 +100,11 @@ fn own(path: &Path, (user, group): (u32, u32)) -> io::Result<()> {
 /// The coordinator's end.
 pub(super) struct Inbox {
     folder: PathBuf,
-    /// Since when a command has not said what came of it.
+    /// The start of commands that have not reported their result.
     seen: HashMap<PathBuf, Instant>,
 }
 
-/// What was taken: records for the audit, and the files that go once those are durable.
+/// Records taken from the inbox, and their files, which are removed once the records are durable.
 pub(super) struct Taken {
     pub(super) records: Vec<v1::AuditRecord>,
     pub(super) files: Vec<PathBuf>,
@@ -118,7 +118,7 @@ impl Inbox {
         }
     }
 
-    /// What commands left, for entries behind the end of `log`. `None` when there is nothing.
+    /// Records that commands left, as entries behind the end of `log`; `None` when there are none.
     pub(super) fn take(&mut self, log: &Log) -> Option<Taken> {
         let listed = fs::read_dir(&self.folder).ok()?;
         let paths = listed.filter_map(|entry| Some(entry.ok()?.path()));
@@ -172,7 +172,7 @@ impl Inbox {
         taken.files.push(path);
     }
 
-    /// What was taken is durable in the audit.
+    /// Marks the taken records as durable in the audit.
     pub(super) fn done(&mut self, files: Vec<PathBuf>) {
         for path in files {
             self.seen.remove(&path);

@@ -343,7 +343,7 @@ impl Log {
     }
 }
 
-/// What came of the call of an intent that was cut off, as far as `done` tells.
+/// The result of a call that was cut off after its intent, as far as `done` tells.
 pub(super) fn reconciled(intent: &v1::AuditRecord, done: Option<bool>) -> v1::AuditRecord {
     let (code, reason) = match done {
         Some(true) => (
@@ -359,7 +359,7 @@ pub(super) fn reconciled(intent: &v1::AuditRecord, done: Option<bool>) -> v1::Au
     outcome_of(intent, code, reason)
 }
 
-/// What came of an intent whose caller was told that nothing is done.
+/// The outcome of an intent whose caller was told that nothing was done.
 pub(super) fn refused(intent: &v1::AuditRecord) -> v1::AuditRecord {
     let reason = "not carried out: writing the intent seemed to fail, and the caller was refused";
     outcome_of(intent, audit::NOT_APPLIED, reason)

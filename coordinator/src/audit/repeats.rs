@@ -16,7 +16,7 @@ use super::NOBODY;
 const KINDS: usize = 1_024;
 const KINDS_OF_ONE: usize = 32;
 
-/// How long refusals of one kind and source are counted before they are written again.
+/// Aggregation interval for refusals of one kind and source.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Refusals of one kind and source.
@@ -73,7 +73,7 @@ impl Repeats {
         Some(record)
     }
 
-    /// What was counted for a minute.
+    /// The counts of a finished minute.
     pub(super) fn elapsed(&mut self, now: Instant) -> Vec<v1::AuditRecord> {
         let due = |repeated: &Repeated| now.duration_since(repeated.since) >= MINUTE;
         let due: Vec<(Kind, Repeated)> = self.kinds.extract_if(|_, repeated| due(repeated)).collect();
@@ -88,7 +88,7 @@ impl Repeats {
         due.into_iter().filter_map(|(_, repeated)| told(repeated)).collect()
     }
 
-    /// What was counted so far.
+    /// The counts so far.
     pub(super) fn all(&mut self) -> Vec<v1::AuditRecord> {
         self.of.clear();
         self.kinds.drain().filter_map(|(_, repeated)| told(repeated)).collect()

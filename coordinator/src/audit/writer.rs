@@ -29,7 +29,7 @@ const UNWRITTEN: usize = 8_192;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NotWritten;
 
-/// What the writer is asked to do.
+/// Requests to the writer.
 pub(super) enum Work {
     /// Write an intent; the sender hears its number once it is durable.
     Intend(v1::AuditRecord, oneshot::Sender<Result<u64, NotWritten>>),
@@ -56,7 +56,7 @@ pub(super) struct Writer {
     pub(super) failures: Counter,
 }
 
-/// What one transaction takes.
+/// The content of one transaction.
 #[derive(Default)]
 struct Group {
     records: Vec<v1::AuditRecord>,

@@ -31,7 +31,7 @@ const EARLIER: Duration = Duration::from_secs(3_600);
 /// How often the age of the coordinator's own certificate is looked at, at most.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// How often a failure to renew it is told, at most.
+/// Minimum interval between log lines about a failed renewal.
 const TOLD: Duration = Duration::from_secs(60);
 
 /// The cluster's id, beside an operator's own CA.

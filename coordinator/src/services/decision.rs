@@ -72,7 +72,7 @@ impl Services {
 }
 
 impl Services {
-    /// What a session of the node last ended over, when that was something said in it, and when it was told.
+    /// The content over which a session of the node last ended, and when that was recorded.
     async fn session_failure(&self, node: NodeId) -> Result<Option<(String, WallTime)>, Status> {
         let events = self
             .read(move |history| history.events_of(node, u64::MAX, LOOKED_AT_FOR_SESSIONS))

@@ -55,7 +55,7 @@ pub(crate) struct Services {
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     /// A place a subscriber, of one identity and of all.
     pub(crate) subscribers: Arc<Quota>,
-    /// What answers hold.
+    /// The ledger of memory that answers hold.
     pub(crate) ledger: Arc<Ledger>,
     /// Reads of whole snapshots from the store that are under way.
     pub(crate) loading: Arc<Semaphore>,

@@ -56,7 +56,7 @@ pub(crate) struct Embedded {
     pub(super) state: File,
     history: File,
     retention: Retention,
-    /// As of the last commit.
+    /// The value as of the last commit.
     shares: Shares,
 }
 

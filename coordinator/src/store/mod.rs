@@ -76,7 +76,7 @@ pub(crate) struct SealedSnapshot {
     pub(crate) seal: Arc<Seal>,
     /// When it was made.
     pub(crate) time: WallTime,
-    /// How long the cluster's coordinator had run by then, all its starts together.
+    /// The cluster's running time by then, across restarts of the coordinator.
     pub(crate) lived: Duration,
     /// Its canonical bytes.
     pub(crate) bytes: Bytes,
@@ -89,7 +89,7 @@ pub(crate) struct SealEntry {
     pub(crate) seal: Seal,
     /// When the snapshot was made.
     pub(crate) time: WallTime,
-    /// How long the cluster's coordinator had run by then, all its starts together.
+    /// The cluster's running time by then, across restarts of the coordinator.
     pub(crate) lived: Duration,
     /// Length of its canonical bytes.
     pub(crate) size: u64,

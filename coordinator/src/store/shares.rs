@@ -1,4 +1,4 @@
-//! How many events are kept of each subject: what is loud gives way first.
+//! Fair retention of events: the subject with the most events loses its oldest first.
 
 use std::{
     cmp::Reverse,
@@ -9,13 +9,13 @@ use std::{
 /// however loud one is, the others keep theirs: of `n` subjects each has room for an `n`th of the retention at least.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
-    /// How many, and the oldest.
+    /// The number of events, and the oldest of them.
     of: BTreeMap<String, (u64, u64)>,
     ranked: BTreeSet<(u64, Reverse<u64>, String)>,
 }
 
 impl Shares {
-    /// One more event is kept; newer than all of its subject.
+    /// Adds an event, which is newer than all others of its subject.
     pub(super) fn add(&mut self, subject: &str, sequence: u64) {
         let (count, oldest) = self.of.get(subject).copied().unwrap_or((0, sequence));
         self.put(subject, count + 1, oldest);

@@ -35,7 +35,7 @@ pub enum Input {
     Unreadable {
         /// Which.
         conn: ConnId,
-        /// What is wrong with it.
+        /// The error.
         detail: String,
     },
     /// The coordinator said something.
@@ -242,7 +242,7 @@ pub enum Effect {
     /// The targets changed; transports to others are of no use.
     Targets(ProbePlan),
     /// The coordinator has welcomed this very process: what earlier agents of this node left is its to end, to start and to clean up.
-    /// Until then it is only looked at: this may be a copy, and what it finds another one's. Once a process.
+    /// Sent once by each process. Before it, state on the host is only read: it may be another agent's, if this is a copy.
     TakeOver,
     /// Have a supervisor run an instance; answer [`Input::Instance`] whenever it changes.
     Run(Arc<Assigned>),

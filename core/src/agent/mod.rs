@@ -91,9 +91,9 @@ pub struct Config {
 pub struct Found {
     /// The instance.
     pub id: AssignmentId,
-    /// What it is for; `None` when what was written of that cannot be read.
+    /// The order of the instance; `None` when its file cannot be read.
     pub assigned: Option<Arc<Assigned>>,
-    /// How it is.
+    /// The status.
     pub status: Status,
 }
 

@@ -113,7 +113,7 @@ pub struct Snapshot {
     pub cycle: u64,
     /// When the cycle ran.
     pub time: WallTime,
-    /// Not sealed: how long coordinators of this cluster have run, all starts together.
+    /// The cluster's running time, across restarts of the coordinator. Not sealed.
     pub lived: Duration,
     /// Time between two cycles.
     pub cycle_interval: Duration,

@@ -29,7 +29,7 @@ pub struct Config {
     /// Nodes that are offline, left, revoked or were never admitted are forgotten after this time; `None`: never. Longer: a node that is
     /// repaired comes back as the one that it was; shorter: lists and the room for nodes are free of it sooner.
     pub forget_after: Option<Duration>,
-    /// How long a node's certificate can be used after it was asked for, its late renewal included.
+    /// The longest time after its request for which a node's certificate can be used, including late renewal.
     pub certificate_life: Duration,
     /// The server can be reached from other hosts, without TLS.
     pub exposed: bool,

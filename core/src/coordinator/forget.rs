@@ -130,7 +130,7 @@ impl Coordinator {
         held.record.orphan.is_none() && !record.deleted && singleton && !by_lease
     }
 
-    /// What is given up with a node, and what would be done first about it.
+    /// The instances that are given up with a node, and the first replacements.
     fn given_up(&mut self, index: NodeIndex) -> Vec<Changed> {
         let untouched = self.table.clone();
         let node = self.registry[index].name().to_owned();
@@ -217,7 +217,7 @@ impl Coordinator {
         }
     }
 
-    /// Has every system forget a node, and keeps its place empty until no sample of telemetry has a row of it.
+    /// Removes a node from every system, and reserves its place until no telemetry sample has a row of it.
     fn let_go(&mut self, index: NodeIndex) {
         for request in self.dialogues.forget(index) {
             let answer = Err(Refusal::Log("its node was forgotten".to_owned()));

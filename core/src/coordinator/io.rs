@@ -85,7 +85,7 @@ pub enum Input {
     Unreadable {
         /// The transport it came by.
         conn: ConnId,
-        /// What is wrong with it.
+        /// The error.
         detail: String,
     },
     /// The transport ended.
@@ -137,7 +137,7 @@ pub enum Input {
         conn: ConnId,
         /// What they were told to run.
         instances: Vec<Assigned>,
-        /// Those whose declarations cannot be accepted, and why.
+        /// Instances whose declarations cannot be accepted, and the reasons.
         refused: Vec<(AssignmentId, String)>,
     },
     /// What an instance wrote.
@@ -274,7 +274,7 @@ pub enum Message {
 pub struct Work {
     /// To be started, unless it runs.
     pub assign: Vec<Assigned>,
-    /// Of those that were to be started, what the agent cannot accept, and why. Never sent.
+    /// Instances to be started that the agent cannot accept, and the reasons. Never sent.
     pub refused: Vec<(AssignmentId, String)>,
     /// To be ended, and why.
     pub stop: Vec<(AssignmentId, String)>,

@@ -149,7 +149,7 @@ pub struct Coordinator {
     /// Until when the process stood still: whoever was silent before is heard as of now.
     resumed_at: Time,
     started_at: Time,
-    /// How long coordinators of this cluster had run when this one started.
+    /// The cluster's running time when this coordinator started.
     lived_before: Duration,
     next_pulse: Time,
     climate: verdict::Climate,
@@ -181,7 +181,7 @@ pub struct Coordinator {
     rows: Vec<Option<Arc<NodeRow>>>,
     scratch: Vec<f32>,
     pace: Pace,
-    /// Until when it was reckoned how long nodes have been gone.
+    /// Time up to which the absence of nodes has been accumulated.
     aged: Time,
     /// Hellos of an incarnation or session older than known, since the newest cycle.
     stale_hellos: u32,

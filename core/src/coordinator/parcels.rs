@@ -1,4 +1,4 @@
-//! What a node is told of its work, in messages that are filled by bytes.
+//! Assignments for a node, in messages that are bounded in bytes.
 
 use super::Work;
 use crate::{

@@ -1,4 +1,4 @@
-//! What repeats for one subject: told at once, and then once a minute with its count.
+//! Aggregation of repeating events: the first is recorded at once, then one a minute with a count.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,13 +11,13 @@ use crate::{
     workload::AssignmentId,
 };
 
-/// How long what repeats is counted until it is told again. Longer: less history is written, and later.
+/// Aggregation interval. Longer: fewer events, recorded later.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Subjects that are counted at once. What repeats for a further one is told each time: the history's shares bound it all the same.
 const COUNTED: usize = 16_384;
 
-/// What repeats, and for whom.
+/// A repeating condition and its subject.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Repeating {
     /// A program is started again: its workload and slot.
@@ -32,7 +32,7 @@ pub(super) enum Repeating {
     Impostor(NodeIndex),
 }
 
-/// What was counted since it was told.
+/// Occurrences since the last event.
 #[derive(Debug)]
 struct Count {
     since: Time,
@@ -40,7 +40,7 @@ struct Count {
     last: Option<Told>,
 }
 
-/// How it is told: about which node, what happened, and how it was in particular.
+/// The content of the event: the node, what happened, and details.
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) node: Option<NodeIndex>,
@@ -62,7 +62,7 @@ impl Told {
     }
 }
 
-/// What repeats at present.
+/// Conditions that repeat at present.
 #[derive(Debug, Default)]
 pub(super) struct Repeats(BTreeMap<Repeating, Count>);
 

@@ -148,7 +148,7 @@ impl Coordinator {
         self.staging.workloads.insert(name.into());
     }
 
-    /// Has nothing kept of a node from now on.
+    /// Removes a node's record with the batch.
     pub(super) fn drop_node(&mut self, index: NodeIndex, id: NodeId) {
         self.staging.changed.remove(&index);
         self.staging.batch.forgotten.push(id);

@@ -103,21 +103,21 @@ pub enum Unfit {
     /// It takes no new work.
     #[error("it is {}: it takes no new work", .0.name())]
     Eligibility(Eligibility),
-    /// Its kernel does not end what a singleton leaves behind; what its containment is instead.
+    /// It does not contain instances; the value of its containment.
     #[error("it cannot contain what it runs (node.containment is {0})")]
     Uncontained(String),
-    /// Its agent is of a version that does not tell its containment.
+    /// Its agent is of a version that does not report containment.
     #[error("its agent does not tell whether it can contain what it runs (node.containment is not set)")]
     ContainmentUntold,
     /// A constraint is not met.
     #[error("constraint on {} is not met", Quoted(.0))]
     Constraint(String),
-    /// Its agent does not let programs run as the user.
+    /// Its agent does not permit the user.
     #[error("its agent runs no program as {}, only as {}: see `work_user` and `users` in its configuration", named(.declared), listed(.permitted))]
     User {
         /// The user that the declaration names; empty for none.
         declared: String,
-        /// Those that are permitted.
+        /// The permitted users.
         permitted: String,
     },
     /// It has too little CPU left.

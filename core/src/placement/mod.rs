@@ -105,7 +105,7 @@ impl Fleet {
         &self.nodes
     }
 
-    /// Where a node of the registry is here; `None` when it was forgotten.
+    /// The position of a node of the registry; `None` when it was forgotten.
     fn at(&self, index: NodeIndex) -> Option<usize> {
         let own = self.nodes.get(index.get()).is_some_and(|node| node.index == index);
         // Behind the place of one that was forgotten all others are further to the front.

@@ -266,7 +266,7 @@ pub struct Spec {
     pub env: BTreeMap<String, Secret>,
     /// Where it runs; empty for a directory of its own.
     pub directory: String,
-    /// As whom; empty for the user that its node's agent takes by default.
+    /// The user that programs run as; empty for the default user of the node's agent.
     pub user: String,
     /// What it is promised.
     pub resources: Resources,

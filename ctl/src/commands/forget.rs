@@ -23,7 +23,7 @@ pub(crate) async fn run(context: &Context, args: ForgetArgs) -> Result<(), Failu
     context.show(&answer, told)
 }
 
-/// What forgetting a node did or would do.
+/// The result of forgetting a node, or of planning it.
 pub(super) fn told(answer: &v1::ForgetNodeResponse) -> String {
     let (name, id) = (clean(&answer.name), text::short(&answer.node_id));
     let lost: usize = answer.changes.iter().map(|change| change.stops.len()).sum();

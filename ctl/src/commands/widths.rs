@@ -83,12 +83,14 @@ fn row() -> v1::AssignmentRow {
             revision: 107,
             orphaned: true,
             placed: time(),
-            reason: "the node with the fewest instances in the zone with the fewest, and the highest score of 12 nodes".to_owned(),
+            reason: "the node with the fewest instances in the zone with the fewest, and the highest score of 12 nodes"
+                .to_owned(),
             status: Some(v1::InstanceStatus {
                 phase: v1::InstancePhase::Running.into(),
                 since: time(),
                 restarts: 128,
-                detail: "health check 1 failed 3 times: GET http://127.0.0.1:21000/health: 503 Service Unavailable".to_owned(),
+                detail: "health check 1 failed 3 times: GET http://127.0.0.1:21000/health: 503 Service Unavailable"
+                    .to_owned(),
                 ..v1::InstanceStatus::default()
             }),
             ..v1::Assignment::default()
@@ -102,10 +104,13 @@ fn row() -> v1::AssignmentRow {
 fn waiting() -> v1::Waiting {
     v1::Waiting {
         slots: 3,
-        reason: "no node takes it: 4 have too little CPU left, 3 do not meet the constraints, 1 have an instance already".to_owned(),
+        reason:
+            "no node takes it: 4 have too little CPU left, 3 do not meet the constraints, 1 have an instance already"
+                .to_owned(),
         nodes: vec![v1::Rejection {
             node_name: NODE.to_owned(),
-            reason: "its agent does not tell whether it can contain what it runs (node.containment is not set)".to_owned(),
+            reason: "its agent does not tell whether it can contain what it runs (node.containment is not set)"
+                .to_owned(),
             ..v1::Rejection::default()
         }],
     }
@@ -115,7 +120,7 @@ fn change() -> v1::WorkloadChange {
     let start = |node: &str| v1::PlannedStart {
         workload: WORKLOAD.to_owned(),
         node_name: node.to_owned(),
-        score: Some(v1::Score {
+        score: Some(v1::PlacementScore {
             total: 23_456,
             headroom: 1_000,
             calm: 1_000,
@@ -124,7 +129,8 @@ fn change() -> v1::WorkloadChange {
             record: 1_000,
             closeness: 1_000,
         }),
-        reason: "the node with the fewest instances in the zone with the fewest, and the highest score of 12 nodes".to_owned(),
+        reason: "the node with the fewest instances in the zone with the fewest, and the highest score of 12 nodes"
+            .to_owned(),
         ..v1::PlannedStart::default()
     };
     v1::WorkloadChange {
@@ -211,7 +217,9 @@ fn workload_and_why_of_one() {
         decisions: vec![decision()],
         events: vec![v1::WorkloadHappening {
             time: time(),
-            summary: format!("{WORKLOAD}.12 on {NODE} is started again, 12 times in the last minute; the last time: exit status 1"),
+            summary: format!(
+                "{WORKLOAD}.12 on {NODE} is started again, 12 times in the last minute; the last time: exit status 1"
+            ),
             ..v1::WorkloadHappening::default()
         }],
         ..v1::ExplainWorkloadResponse::default()
@@ -219,7 +227,10 @@ fn workload_and_why_of_one() {
     let name = format!("{WORKLOAD}.11");
     let told = workloads::explain(&name, &answer);
     fits("why of an instance that waits", &told);
-    assert!(told.contains(&format!("{name}: waits")) && told.contains("no node takes it"), "{told}");
+    assert!(
+        told.contains(&format!("{name}: waits")) && told.contains("no node takes it"),
+        "{told}"
+    );
     answer.assignment = Some(row());
     let told = workloads::explain(&name, &answer);
     fits("why of an instance", &told);

@@ -53,7 +53,7 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<(), Fail
     context.show(&answer, |answer| declared(answer.change.as_ref()))
 }
 
-/// What a declaration changed or would change, and the user that its programs run as.
+/// The result of a declaration or its plan, and the user that its programs run as.
 fn declared(declared: Option<&v1::WorkloadChange>) -> String {
     let spec = declared.and_then(|change| change.spec.as_ref());
     let user = match spec.map(|spec| spec.user.as_str()) {

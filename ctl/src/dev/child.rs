@@ -98,13 +98,13 @@ impl Child {
         }
     }
 
-    /// How it ended.
+    /// The exit status.
     fn status(&self) -> String {
         let status = *self.exited.borrow();
         status.map_or_else(|| "unknown".to_owned(), |status| status.to_string())
     }
 
-    /// That it ended while the cluster goes on, and how to start it again.
+    /// A message about its end while the cluster goes on, with the command that starts it again.
     pub(super) fn lost(&self) -> String {
         let words: Vec<String> = self.again.iter().map(|word| quoted(word)).collect();
         format!(
@@ -117,7 +117,7 @@ impl Child {
         )
     }
 
-    /// Its process id.
+    /// The process id.
     pub(super) fn pid(&self) -> i32 {
         self.pid.map_or(0, |pid| pid.as_raw_nonzero().get())
     }

@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Stop;
 
-/// How long supervisors may take: 5 s until they miss their agent, and the grace of their programs, 10 s by default.
+/// Time limit for supervisors: they notice the loss of their agent after 5 s, and their programs have 10 s by default to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Interval between two looks.

@@ -22,13 +22,13 @@ const ONLINE: Duration = Duration::from_secs(30);
 /// Time between two attempts to reach the coordinator while it starts.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// What the introduction tells beside the state.
+/// Facts for the introduction beside the state.
 pub(super) struct View<'a> {
-    /// How the cluster was started.
+    /// The command line.
     pub(super) args: &'a DevArgs,
-    /// Where its files are.
+    /// The directory of the cluster's files.
     pub(super) directory: PathBuf,
-    /// Its processes by name, as `coordinator` and `agent-1`, with their ids.
+    /// The process ids by name, as `coordinator` and `agent-1`.
     pub(super) pids: Vec<(String, i32)>,
     /// Whether its processes are root's.
     pub(super) is_root: bool,
@@ -138,7 +138,7 @@ async fn watch(view: &View<'_>, deadline: Instant, watched: &mut Watched, up: &C
     }
 }
 
-/// What does not work for want of rights, where something does not.
+/// A note on what does not work without root or without containment.
 fn missing(is_root: bool, state: &v1::Snapshot) -> Option<String> {
     let mut attributes = state.nodes.iter().filter_map(|node| node.attributes.as_ref());
     let reason = attributes.find(|is| is.containment == NOT_CONTAINED);

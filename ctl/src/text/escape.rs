@@ -13,7 +13,7 @@ use super::{END, GREEN};
 /// `--raw` was given.
 static RAW: AtomicBool = AtomicBool::new(false);
 
-/// Has everything written as it is, also on a terminal.
+/// Disables escaping, also on a terminal.
 pub(crate) fn keep_raw() {
     RAW.store(true, Ordering::Relaxed);
 }
@@ -110,13 +110,13 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Nothing was written yet.
+    /// The state before any output.
     pub(crate) fn new(raw: bool) -> Lines {
         let rest = Vec::new();
         Lines { raw, rest }
     }
 
-    /// What is to be written of a further piece.
+    /// The output for a further piece.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
         if self.raw {
             return bytes.to_vec();
@@ -138,7 +138,7 @@ impl Lines {
         shown.into_bytes()
     }
 
-    /// What is to be written once there are no further pieces.
+    /// The output after the last piece.
     pub(crate) fn end(&mut self) -> Vec<u8> {
         let mut shown = String::new();
         show_bytes(&std::mem::take(&mut self.rest), &mut shown);

@@ -226,7 +226,7 @@ impl Fields {
         self
     }
 
-    /// Its lines; the values begin in one column, and go on in it.
+    /// The lines of the fields, with the values aligned and wrapped in one column.
     pub(crate) fn text(&self) -> String {
         self.within(view_columns())
     }

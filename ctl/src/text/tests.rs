@@ -205,7 +205,15 @@ proptest! {
 #[test]
 fn what_does_not_fit_beside_the_others_has_a_line_of_its_own() {
     let mut table = Table::new(["ID", "NODE", "RESTARTS", "DETAIL"]);
-    table.row(["0000000100000001", "a-node-of-some-length.example.org", "3", "killed: out of memory (limit 128 MiB)"].map(str::to_owned));
+    table.row(
+        [
+            "0000000100000001",
+            "a-node-of-some-length.example.org",
+            "3",
+            "killed: out of memory (limit 128 MiB)",
+        ]
+        .map(str::to_owned),
+    );
     table.row(["0000000100000002", "two", "0", ""].map(str::to_owned));
     assert_eq!(
         table.within(0, Some(80)),
@@ -223,8 +231,16 @@ fn what_does_not_fit_beside_the_others_has_a_line_of_its_own() {
 
 #[test]
 fn a_long_line_goes_on_behind_its_indent() {
-    let told = hanging("     7   node-2   ", "neither the coordinator nor its peers hear its host", 9, Some(50));
-    assert_eq!(told, "     7   node-2   neither the coordinator nor its\n         peers hear its host\n");
+    let told = hanging(
+        "     7   node-2   ",
+        "neither the coordinator nor its peers hear its host",
+        9,
+        Some(50),
+    );
+    assert_eq!(
+        told,
+        "     7   node-2   neither the coordinator nor its\n         peers hear its host\n"
+    );
     assert_eq!(hanging("7 ", "short", 9, Some(50)), "7 short\n");
     assert_eq!(hanging("7 ", "long as it is", 9, None), "7 long as it is\n");
 }

@@ -1,4 +1,4 @@
-//! How many connections there are, of whom, and which gives way when there is no room for another one.
+//! Connection slots: their number, in total and for each source, and which connection gives way to a new one.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,10 +15,10 @@ use futures_util::task::AtomicWaker;
 
 use super::{Limits, Refused};
 
-/// How long a stranger's connection is safe from having to give way. A handshake and a first call take far less.
+/// Age before an unauthenticated connection may have to give way. A handshake and a first call take far less.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What counts as one source: an IPv4 address, whichever way it is written, or an IPv6 network of 64 bits.
+/// A source: an IPv4 address, also in IPv6 notation, or an IPv6 network of 64 bits.
 pub fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
@@ -52,7 +52,7 @@ impl Line {
         self.vouched.load(Ordering::Relaxed)
     }
 
-    /// Has the connection end.
+    /// Ends the connection.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.waker.wake();
@@ -122,7 +122,7 @@ pub(super) struct Slots {
 #[derive(Debug)]
 pub(super) struct Slot(pub(super) Arc<Line>);
 
-/// Who had to give way for a connection, and at which limit.
+/// The connection that gave way to another one, and the limit that was reached.
 pub(super) type Displaced = Option<(Arc<Line>, &'static str)>;
 
 /// The limits, as they are configured.

@@ -44,7 +44,7 @@ pub(super) enum LookupError {
     Failed {
         /// The user.
         user: String,
-        /// What came of it.
+        /// The result.
         reason: String,
     },
 }
@@ -59,7 +59,7 @@ pub(super) struct Lookup {
 pub(super) struct Sources {
     /// Directories in which `getent` and `id` are looked for, as in `PATH`.
     pub(super) path: String,
-    /// What is read where they are absent.
+    /// The file that is read where they are absent.
     pub(super) passwd: &'static str,
     pub(super) group: &'static str,
 }

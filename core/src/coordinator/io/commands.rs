@@ -256,18 +256,18 @@ pub struct Changed {
     pub event: u64,
 }
 
-/// What becomes of a node that is forgotten, and of its instances.
+/// The result of forgetting a node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forgotten {
     /// The node.
     pub node: NodeId,
-    /// Its name, which is free now.
+    /// The node's name, which is free now.
     pub name: String,
     /// It was carried out; otherwise it is what would be done.
     pub applied: bool,
     /// It was revoked, and stays shut out.
     pub barred: bool,
-    /// Of each workload that has instances on it: the stops are given up for good, the starts are what is done first for them.
+    /// For each workload with instances on the node: its stops are the instances given up, its starts the first replacements.
     pub changes: Vec<Changed>,
     /// The event that records it; 0 of a plan.
     pub event: u64,
@@ -322,7 +322,7 @@ pub enum Answer {
         /// The event.
         event: u64,
     },
-    /// Of a node that is, or would be, forgotten.
+    /// A node that is, or would be, forgotten.
     Forgotten(Box<Forgotten>),
     /// Of a token that was kept or dropped.
     Token(Box<TokenRecord>),

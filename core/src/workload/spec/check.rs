@@ -62,7 +62,7 @@ pub fn is_user(text: &str) -> bool {
     (1..=crate::limits::USER).contains(&text.len()) && !text.starts_with('-') && !text.contains(forbidden) && !none
 }
 
-/// What names of variables begin with that every program finds from us.
+/// Prefixes of the variables that the agent sets.
 const RESERVED: [&str; 2] = ["WYNEOS_", "PORT_"];
 
 fn span(field: &str, span: Duration, least: Duration) -> Result<(), BadSpec> {
