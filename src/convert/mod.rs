@@ -6,6 +6,7 @@ mod beacon;
 mod check;
 mod coherence;
 mod command;
+mod coordinator;
 mod event;
 mod instance;
 mod node;

@@ -8,6 +8,7 @@ mod membership;
 #[cfg(test)]
 mod membership_tests;
 mod probes;
+mod session;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ mod work;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
 use beacons::Beacons;
@@ -27,42 +28,16 @@ use work::Work;
 
 use crate::{
     behaviour::State,
-    coordinator::{Heartbeat, Message, RefusalReason, Refused, Welcome},
+    coordinator::Heartbeat,
     id::NodeId,
     integrity::Digest,
     mesh::{Coordinate, REPORTS},
-    node::{ConnId, Facts, Hello},
+    node::{ConnId, Facts},
     telemetry::{Channel, Reading, load},
-    text::{SENTENCE, Span, shortened},
     time::{Time, WallClock, WallTime},
     timer::{Kinds, Timers},
     workload::{Assigned, AssignmentId, Status},
 };
-
-/// The first wait after a failed attempt at a session; it doubles with every further one.
-const BACKOFF_MIN: Duration = Duration::from_millis(250);
-
-/// The longest wait between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_secs(15);
-
-/// The waits after sessions that ended over what was said in them: the same would be said again.
-const UNREADABLE_MIN: Duration = Duration::from_secs(1);
-const UNREADABLE_MAX: Duration = Duration::from_secs(60);
-
-/// A session that stood for so long was no failure, however it ended.
-const LASTED: Duration = Duration::from_secs(60);
-
-/// How long the coordinator may take to answer a hello.
-const OPENING: Duration = Duration::from_secs(10);
-
-/// Cycles without a seal after which the coordinator is taken for dead though its transport stands.
-const QUIET_CYCLES: u32 = 5;
-
-/// Heartbeats without a seal after which it is, when those are farther apart than cycles.
-const QUIET_HEARTBEATS: u32 = 5;
-
-/// The shortest time after which a coordinator is taken for dead.
-const QUIET_MIN: Duration = Duration::from_secs(30);
 
 /// Directives that are remembered, so that a repeated one is done once.
 const REMEMBERED: usize = 64;
@@ -356,229 +331,6 @@ impl Agent {
             .get(self.address % coordinators.len().max(1))
             .cloned()
             .unwrap_or_default()
-    }
-
-    fn connect(&mut self) {
-        if !matches!(self.phase, Phase::Waiting) {
-            return;
-        }
-        self.attempts += 1;
-        let conn = ConnId(self.attempts);
-        self.phase = Phase::Connecting(conn);
-        self.timers.set(self.now + OPENING, Timer::Opening(conn));
-        let address = self.address();
-        self.effects.push_back(Effect::Connect { conn, address });
-    }
-
-    fn connected(&mut self, conn: ConnId) {
-        if !matches!(self.phase, Phase::Connecting(current) if current == conn) {
-            return;
-        }
-        self.phase = Phase::Opening(conn);
-        let hello = Hello {
-            facts: self.config.facts.clone(),
-            incarnation: self.config.incarnation,
-            attempt: self.attempts - 1,
-            channels: Channel::ALL.into_iter().map(Some).collect(),
-            instance: self.config.instance,
-            machine: self.config.machine,
-            last_failure: self.last_failure.clone(),
-        };
-        self.effects.push_back(Effect::Send {
-            conn,
-            report: Report::Hello(Box::new(hello)),
-        });
-        self.greeted();
-    }
-
-    /// The session that stands.
-    fn live_conn(&self) -> Option<ConnId> {
-        match &self.phase {
-            Phase::Live(live) => Some(live.conn),
-            _ => None,
-        }
-    }
-
-    /// The transport that the agent counts on.
-    fn conn(&self) -> Option<ConnId> {
-        match &self.phase {
-            Phase::Connecting(conn) | Phase::Opening(conn) => Some(*conn),
-            Phase::Live(live) => Some(live.conn),
-            Phase::Waiting | Phase::Stopped => None,
-        }
-    }
-
-    fn closed(&mut self, conn: ConnId, reason: String) {
-        if self.conn() == Some(conn) {
-            self.lose(reason, None);
-        }
-    }
-
-    /// The session, or the attempt at one, is over: the next one follows after a jittered wait.
-    fn lose(&mut self, reason: String, retry_after: Option<Duration>) {
-        self.end_session();
-        let limit = BACKOFF_MAX.min(BACKOFF_MIN * 2u32.saturating_pow(self.failures.min(16)));
-        self.failures = self.failures.saturating_add(1);
-        // Full jitter, as agents that lost one coordinator must not come back in step; what the coordinator asks for is
-        // a lower bound.
-        let jitter = limit.mul_f64(self.rng.random_range(0.0..1.0));
-        self.try_again(reason, retry_after.unwrap_or_default() + jitter);
-    }
-
-    /// Something came that cannot be read. It would come again at once.
-    fn unreadable(&mut self, conn: ConnId, detail: &str) {
-        if self.conn() != Some(conn) {
-            return;
-        }
-        self.effects.push_back(Effect::Close { conn });
-        let reason = shortened(
-            &format!("the coordinator sent what cannot be read here: {detail}"),
-            SENTENCE,
-        );
-        self.lose_over_content(reason.clone(), None);
-        self.last_failure = reason;
-    }
-
-    /// The session ended over what was said in it, by one side or the other: the waits are long, and grow until a session lasts.
-    fn lose_over_content(&mut self, reason: String, retry_after: Option<Duration>) {
-        self.end_session();
-        let limit = UNREADABLE_MAX.min(UNREADABLE_MIN * 2u32.saturating_pow(self.unreadable.min(16)));
-        self.unreadable = self.unreadable.saturating_add(1);
-        let jittered = limit.mul_f64(self.rng.random_range(0.5..1.0));
-        self.try_again(reason, retry_after.unwrap_or_default() + jittered);
-    }
-
-    fn end_session(&mut self) {
-        let Phase::Live(live) = std::mem::replace(&mut self.phase, Phase::Waiting) else {
-            return;
-        };
-        if self.now.since(live.since) >= LASTED {
-            (self.unreadable, self.last_failure) = (0, String::new());
-        }
-        self.adrift();
-    }
-
-    fn try_again(&mut self, reason: String, retry_in: Duration) {
-        let address = self.address();
-        self.address = self.address.wrapping_add(1);
-        self.reconnect += 1;
-        self.timers.set(self.now + retry_in, Timer::Reconnect(self.reconnect));
-        self.effects.push_back(Effect::Tell(Notice::Lost {
-            address,
-            reason,
-            retry_in,
-        }));
-    }
-
-    fn give_up_opening(&mut self, conn: ConnId) {
-        let waits = matches!(self.phase, Phase::Connecting(current) | Phase::Opening(current) if current == conn);
-        if waits {
-            self.effects.push_back(Effect::Close { conn });
-            self.lose(format!("no answer within {}", Span(OPENING)), None);
-        }
-    }
-
-    fn give_up_quiet(&mut self) {
-        if let Phase::Live(live) = &self.phase {
-            let (conn, quiet) = (live.conn, live.quiet);
-            self.effects.push_back(Effect::Close { conn });
-            self.lose(format!("no snapshot was sealed for {}", Span(quiet)), None);
-        }
-    }
-
-    fn message(&mut self, conn: ConnId, message: Message) {
-        if self.conn() != Some(conn) {
-            return;
-        }
-        match message {
-            Message::Welcome(welcome) => self.welcome(conn, *welcome),
-            Message::Refused(refused) => self.refused(conn, refused),
-            Message::Directive(directive) => self.directive(directive),
-            Message::ProbePlan(plan) => self.plan(plan),
-            Message::Ping => self.measure(),
-            Message::Work(work) => self.told_work(*work),
-            Message::ReadLog(request) => self.effects.push_back(Effect::ReadLog(request)),
-            Message::Standing { number, standing } => self.standing(number, standing),
-            Message::Seal { seal, heard } => {
-                if let Phase::Live(live) = &mut self.phase {
-                    live.acknowledged = live.acknowledged.max((seal.epoch, seal.cycle));
-                    let quiet = live.quiet;
-                    self.hears(quiet);
-                    self.confirmed(heard);
-                }
-            }
-        }
-    }
-
-    fn welcome(&mut self, conn: ConnId, welcome: Welcome) {
-        if !matches!(self.phase, Phase::Opening(_)) {
-            return;
-        }
-        self.failures = 0;
-        self.epoch = self.epoch.max(welcome.epoch);
-        self.interval = welcome.heartbeat_interval;
-        let (cycle, lease) = (welcome.cycle_interval, welcome.lease);
-        let quiet = QUIET_MIN.max(cycle * QUIET_CYCLES);
-        let Welcome {
-            cluster,
-            epoch,
-            session,
-            ..
-        } = welcome;
-        let live = Live {
-            conn,
-            since: self.now,
-            session,
-            sequence: 0,
-            acknowledged: (0, 0),
-            quiet,
-            refreshing: Vec::new(),
-        };
-        self.phase = Phase::Live(live);
-        self.effects.push_back(Effect::Tell(Notice::Joined {
-            cluster,
-            epoch,
-            session,
-            address: self.address(),
-        }));
-        if !std::mem::replace(&mut self.taken_over, true) {
-            self.effects.push_back(Effect::TakeOver);
-        }
-        self.probes.new_session(cluster);
-        self.plan(welcome.probe_plan);
-        self.start_beacons();
-        self.begin_membership(lease, cycle);
-        self.hears(quiet);
-        self.beat();
-        self.tell_all_sights();
-        self.tell_all_work();
-        self.tell_if_unwell();
-    }
-
-    /// The coordinator gave a sign of life; the next is due within `quiet`.
-    fn hears(&mut self, quiet: Duration) {
-        self.quiet += 1;
-        // Seals come with heartbeats.
-        let quiet = quiet.max(self.interval * QUIET_HEARTBEATS);
-        self.timers.set(self.now + quiet, Timer::Quiet(self.quiet));
-    }
-
-    fn refused(&mut self, conn: ConnId, refused: Refused) {
-        let (reason, retry_after) = (refused.detail.clone(), refused.retry_after);
-        if matches!(
-            refused.reason,
-            RefusalReason::Stale | RefusalReason::Revoked | RefusalReason::Replaced
-        ) {
-            self.end_membership();
-        }
-        let over_content = matches!(refused.reason, RefusalReason::Invalid | RefusalReason::Unreadable);
-        self.effects.push_back(Effect::Tell(Notice::Refused(refused)));
-        self.effects.push_back(Effect::Close { conn });
-        let reason = format!("refused: {reason}");
-        match over_content {
-            true => self.lose_over_content(reason, retry_after),
-            false => self.lose(reason, retry_after),
-        }
     }
 
     /// Has the host read, and the next heartbeat come in time.

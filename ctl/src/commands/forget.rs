@@ -35,6 +35,7 @@ pub(super) fn told(answer: &v1::ForgetNodeResponse) -> String {
         ),
         false => format!("{name} ({id}) would be forgotten: {lost} given up for good\n"),
     };
+    told = text::hanging("", told.trim_end(), 4, Some(text::view_columns()));
     if answer.barred {
         told.push_str("it was revoked, and stays shut out: `wynectl admit` with its id takes that back\n");
     }
