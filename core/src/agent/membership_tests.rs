@@ -1,5 +1,6 @@
 use super::{tests::*, *};
 use crate::{
+    coordinator::{Message, RefusalReason, Refused},
     id::{ClusterId, Uuid},
     node::{Admission, Liveness},
     standing::Standing,

@@ -2,10 +2,13 @@ use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    session::{BACKOFF_MAX, BACKOFF_MIN},
+    *,
+};
 use crate::{
     behaviour::{Directive, Order},
-    coordinator::{ProbePlan, RefusalReason, Work},
+    coordinator::{Message, ProbePlan, RefusalReason, Refused, Welcome, Work},
     id::Uuid,
     integrity::Sealer,
     mesh::LinkState,

@@ -143,7 +143,6 @@ fn change() -> v1::WorkloadChange {
             assignment_id: "6b0a1b2c00000001".to_owned(),
             node_name: NODE.to_owned(),
             reason: "given up for good: its node is forgotten".to_owned(),
-            ..v1::PlannedStop::default()
         }],
         later: 40,
         adopted: 12,
