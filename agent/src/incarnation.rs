@@ -86,11 +86,17 @@ fn next_in(
         return Ok(written(number));
     };
     let newest = slots.iter().flatten().max().ok_or(Failure::Damaged)?;
-    let same_life = life.is_some() && newest.life == life;
-    let remembered = fs::read(memory).ok().and_then(|bytes| parse(&bytes));
-    let remembered = remembered.filter(|_| same_life).filter(|kept| kept.life == life);
-    let highest = remembered.map_or(newest.number, |kept| kept.number.max(newest.number));
-    let step = if same_life || newest.life.is_none() { 1 } else { RESERVE };
+    // Which numbers were given since the disk took the newest one: known in the same start of the host, from what is remembered, if that can be read.
+    let remembered = match fs::read(memory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Some(None),
+        Err(_) => None,
+        Ok(bytes) => parse(&bytes).map(Some),
+    };
+    let remembered = remembered.filter(|_| life.is_some() && newest.life == life);
+    let all_known = remembered.is_some();
+    let kept = remembered.flatten().filter(|kept| kept.life == life);
+    let highest = kept.map_or(newest.number, |kept| kept.number.max(newest.number));
+    let step = if all_known || newest.life.is_none() { 1 } else { RESERVE };
     let number = highest.saturating_add(step);
     let into = usize::from(slots[0].as_ref() == Some(newest));
     let Err(error) = overwrite(path, into, &given(number)) else {
@@ -98,8 +104,8 @@ fn next_in(
         drop(fs::remove_file(memory));
         return Ok(written(number));
     };
-    // The numbers that are left out are those after what this start of the host wrote; of an earlier one it is not known how many were used.
-    if !same_life || number >= newest.number.saturating_add(RESERVE) {
+    // A disk that takes writes leaves out as many numbers as may have been given without it.
+    if !all_known || number >= newest.number.saturating_add(RESERVE) {
         return Err(Failure::Write(error));
     }
     let remember = || {

@@ -152,6 +152,17 @@ fn a_disk_that_takes_no_writes_keeps_no_agent_from_its_work_on_a_host_that_goes_
         next(&path, &memory, after(), overwrite).unwrap().number,
         2 * RESERVE + 1
     );
+    // What is remembered and cannot be read is not taken for nothing.
+    fs::write(&memory, "incarnation").unwrap();
+    assert!(matches!(next(&path, &memory, after(), refuse), Err(Failure::Write(_))));
+    assert_eq!(
+        next(&path, &memory, after(), overwrite).unwrap().number,
+        3 * RESERVE + 1
+    );
+    assert_eq!(
+        next(&path, &memory, after(), overwrite).unwrap().number,
+        3 * RESERVE + 2
+    );
     // Nor is a number given out that cannot be remembered.
     let nowhere = Path::new("/proc/nowhere/memory");
     assert!(matches!(next(&path, nowhere, after(), refuse), Err(Failure::Write(_))));

@@ -269,3 +269,25 @@ fn a_policy_that_cannot_be_written_keeps_no_agent_from_starting() {
     prepare(instances, 0o555, &policy).unwrap();
     assert!(!file(instances).exists());
 }
+
+#[test]
+fn nobody_passes_through_the_directory_of_instances_unless_one_has_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let order = |id: &str, contained: bool| {
+        let home = Home(directory.path().join(id));
+        fs::create_dir_all(&home.0).unwrap();
+        let assigned = serde_json::json!({ "id": 1, "slot": 0, "revision": 1, "spec": wyneos_core::workload::Spec::new("web", "/bin/web") });
+        let text = serde_json::json!({ "assigned": assigned, "ports": [], "ephemeral": false, "node": "one", "group": null, "contained": contained });
+        fs::write(home.order(), text.to_string()).unwrap();
+        assert!(matches!(home.kept_order(), Kept::Read(_)), "{:?}", home.kept_order());
+    };
+    let mode = |contained| mode_of_instances(directory.path(), contained);
+    let passed = if geteuid().is_root() { 0o711 } else { 0o700 };
+    assert_eq!((mode(true), mode(false)), (0o700, passed));
+    order("1", true);
+    fs::create_dir(directory.path().join("half-made")).unwrap();
+    assert_eq!((mode(true), mode(false)), (0o700, passed));
+    // One that an earlier version runs.
+    order("2", false);
+    assert_eq!((mode(true), mode(false)), (passed, passed));
+}
