@@ -50,6 +50,10 @@ use crate::{
 /// Bytes of a call's headers at most.
 const HEADERS: u32 = 16 * 1024;
 
+/// Bytes that a peer may send ahead of what was read, of one probe and on one connection.
+const STREAM_WINDOW: u32 = 16 * 1024;
+const CONNECTION_WINDOW: u32 = 64 * 1024;
+
 /// HTTP/2 pings to whoever is connected and silent, and how long their answer may take.
 const PING: Duration = Duration::from_secs(15);
 
@@ -381,6 +385,8 @@ async fn serve(
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(PING))
         .max_concurrent_streams(64)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .timeout(Duration::from_secs(5))
         .layer(InterceptorLayer::new(vouch_without_tls))
         .add_service(health)

@@ -149,12 +149,13 @@ pub const QUICK: [&str; 8] = [
 
 /// A coordinator and what belongs to it. Its address stays the same across restarts.
 pub struct Cluster {
-    pub directory: TempDir,
     pub address: String,
     pub coordinator: Option<Process>,
     extra: &'static [&'static str],
     /// What the servers are started with; the test's own when it is `None`.
     umask: Option<u32>,
+    /// Dropped last: the coordinator's log is in it.
+    pub directory: TempDir,
 }
 
 impl Cluster {

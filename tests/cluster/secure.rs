@@ -24,12 +24,13 @@ use wyneos_shell::files;
 use crate::harness::{Process, QUICK, binary, directory, free_address, wait_until};
 
 pub struct Secure {
-    pub directory: TempDir,
     pub address: String,
     /// Where the coordinator serves its metrics, from its next start on.
     pub metrics: String,
     pub coordinator: Option<Process>,
     pub extra: Vec<&'static str>,
+    /// Dropped last: the coordinator's log is in it.
+    pub directory: TempDir,
 }
 
 pub fn text(output: &Output) -> String {

@@ -37,10 +37,11 @@ use crate::{
 
 /// A cluster whose work is ended with it.
 pub struct Site {
-    pub cluster: Cluster,
     agents: Vec<(String, Option<Process>)>,
     /// What agents are told besides, each time that they are started.
     flags: BTreeMap<String, Vec<String>>,
+    /// Dropped last: the agents' logs are in its directory.
+    pub cluster: Cluster,
 }
 
 impl Site {
