@@ -275,10 +275,10 @@ async fn an_audit_that_was_lost_or_cut_back_is_told_of_everywhere() {
     assert!(cluster.terminate().await.success());
     let audit = cluster.directory.path().join("coordinator/audit.redb");
     let older = fs::read(&audit).unwrap();
-    for spoil in ["cut back", "lost or emptied"] {
+    for (value, spoil) in [(2, "cut back"), (3, "lost or emptied")] {
         cluster.restart().await;
         let mut client = client::cluster(cluster.channel().await);
-        wait_until("a change is made", async || label(&mut client, 2).await.ok()).await;
+        wait_until("a change is made", async || label(&mut client, value).await.ok()).await;
         let newest = records(&cluster.address).await.last().unwrap().sequence;
         cluster.kill().await;
         match spoil {

@@ -6,9 +6,8 @@ use super::*;
 async fn what_is_declared_runs_is_found_and_ends() {
     let site = Site::start(&["one", "two"]).await;
     let mut client = client::workloads(site.cluster.channel().await);
-    let request = v1::WatchAssignmentsRequest {
-        workload: "web".to_owned(),
-    };
+    // Of all: this one is not there yet.
+    let request = v1::WatchAssignmentsRequest::default();
     let mut watch = client.watch_assignments(request).await.unwrap().into_inner();
     let told = site.apply(&format!(
         "name = \"web\"\nkind = \"service\"\nreplicas = 3\n{}",

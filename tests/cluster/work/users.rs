@@ -103,20 +103,42 @@ async fn work_runs_as_nobody_and_as_root_only_where_that_is_listed() {
     site.apply(&forever.replace("batch", "service"));
     let why = text(&site.ctl(&["why", "root"]));
     assert!(why.contains("do not permit its user"), "{why}");
+    // A slot that waits is explained by its own name; one that is not wanted is not known.
+    let why = text(&site.ctl(&["why", "root.0"]));
+    assert!(
+        why.contains("root.0: waits") && why.contains("do not permit its user") && why.contains("runs no program as"),
+        "{why}"
+    );
+    let why = site.ctl(&["why", "root.7"]);
+    assert_eq!(why.status.code(), Some(5), "{}", text(&why));
     let shown = text(&site.ctl(&["node", "one"]));
     assert!(
         shown.contains("nobody (default)") && !shown.contains("Warning"),
         "{shown}"
     );
     // Where it is listed, by whatever name, it runs; and that is said.
-    let agent = site.cluster.agent_with("two", &["--users", "daemon,root"]);
+    let agent = site.cluster.agent_with("two", &["--users", "daemon,root,ghost"]);
     site.agents.push(("two".to_owned(), Some(agent)));
     site.cluster.node_is("two", Liveness::Online).await;
     let rows = site.runs("root", 1).await;
     assert_eq!(rows[0].node_name, "two");
     assert_eq!(text(&site.ctl(&["logs", "root"])), "0\n");
     let shown = text(&site.ctl(&["node", "two"]));
-    assert!(shown.contains("nobody (default), daemon, root"), "{shown}");
+    assert!(
+        shown.contains("nobody (default), daemon, root, ghost (unknown on this host)"),
+        "{shown}"
+    );
+    let of = |args: &[&str]| {
+        let shown = text(&site.ctl(args)).to_lowercase();
+        let line = shown.lines().find(|line| line.starts_with("user:")).map(str::to_owned);
+        line.unwrap_or(shown)
+    };
+    assert!(
+        of(&["workload", "root"]).ends_with(" 0"),
+        "{}",
+        of(&["workload", "root"])
+    );
+    assert!(of(&["why", "root.0"]).ends_with(" 0"), "{}", of(&["why", "root.0"]));
     assert!(
         shown.contains("Warning") && shown.contains("whoever may apply a declaration has this host"),
         "{shown}"
