@@ -42,7 +42,12 @@ async fn a_singleton_whose_supervisor_is_stopped_by_hand_ends_before_its_lease()
 
     // An agent that finds a supervisor which says nothing does not wait for a lease that it does not know.
     site.start_agent("one").await;
-    let second = site.runs("only", 1).await;
+    // The coordinator may still have the row of the one before.
+    let second = wait_until("it runs again", async || {
+        let rows = site.runs("only", 1).await;
+        lives(status(&rows[0]).pid).then_some(rows)
+    })
+    .await;
     let supervisor = site.supervisors("one")[0];
     kill(supervisor, Signal::STOP);
     site.kill_agent("one").await;
