@@ -135,7 +135,7 @@ fn put_aside(data_dir: &Path) -> Result<(), StoreError> {
     let path = data_dir.join(FILE);
     fs::rename(&path, path.with_extension("redb.foreign")).map_err(|error| StoreError::Io {
         path,
-        what: "put aside what is no audit of this coordinator's",
+        what: "rename an audit that is not this coordinator's",
         source: error.into(),
     })
 }
@@ -196,7 +196,7 @@ impl Opened {
         if cut_off > 0 {
             tracing::warn!(
                 cut_off,
-                "changes were under way when the coordinator ended; the audit says what came of each"
+                "the coordinator ended while changes were under way; the audit has the result of each"
             );
         }
         let (work, queue) = mpsc::channel(WAITING);

@@ -289,7 +289,7 @@ fn wait_for_newest(store: &Embedded, bound: Duration) -> Result<(), BootError> {
     };
     let least = WallTime(newest.time.0.saturating_sub(SET_BACK.as_millis() as i64));
     if let Err(behind) = wait_until_past(least, "the newest snapshot was sealed, but for five minutes", bound) {
-        tracing::warn!("starting all the same, as the clock may have been ahead before: {behind}");
+        tracing::warn!("starting anyway, as the clock may have been ahead before: {behind}");
     }
     Ok(())
 }

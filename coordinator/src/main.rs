@@ -116,7 +116,7 @@ fn admin(admin: &Admin) -> Result<(), BootError> {
     let target = format!("admin {}, for {}, into {out}", admin.name, admin.ttl);
     let failed = |source| BootError::File {
         path: admin.data_dir.clone(),
-        what: "write into it, for the audit, what is about to be done; nothing was done. Is it the coordinator's `--data-dir`?",
+        what: "record there, for the audit, what is about to be done; nothing was done. Is it the coordinator's `--data-dir`?",
         source,
     };
     let noted = Local::begin(&admin.data_dir, "wyneos-coordinator admin", &target).map_err(failed)?;

@@ -102,7 +102,7 @@ pub enum EventBody {
         /// Who they are, for people.
         detail: String,
     },
-    /// A session ended over what was said in it.
+    /// A session ended over its content.
     Session {
         /// The content that could not be accepted, for people.
         detail: String,

@@ -51,7 +51,7 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         ..before.clone()
     };
     if !*attendance.welcomed.borrow() {
-        let waits = format!("{reason}; what is left of it is ended once the coordinator has welcomed this agent");
+        let waits = format!("{reason}; its remaining processes are ended once the coordinator has welcomed this agent");
         attendance.say(stopping(waits)).await;
         if attendance.welcomed.wait_for(|welcomed| *welcomed).await.is_err() {
             return;

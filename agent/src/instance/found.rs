@@ -110,7 +110,7 @@ fn gone(before: Status, now: WallTime, why: Option<String>) -> Status {
         phase: Phase::Stopping,
         healthy: false,
         since: now,
-        detail: why.unwrap_or_else(|| "its supervisor is gone; what that left is being ended".to_owned()),
+        detail: why.unwrap_or_else(|| "its supervisor is gone; its remaining processes are being ended".to_owned()),
         ..before
     }
 }

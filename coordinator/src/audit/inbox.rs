@@ -138,7 +138,7 @@ impl Inbox {
             match read(&path) {
                 Ok(record) => self.pair(log.next(), record, path, &known, &mut taken),
                 Err(error) => {
-                    tracing::error!(%error, path = %path.display(), "what a command of this host left for the audit cannot be read; it is put aside as .bad");
+                    tracing::error!(%error, path = %path.display(), "cannot read a record that a command on this host left for the audit; it is renamed to .bad");
                     drop(fs::rename(&path, path.with_extension("bad")));
                 }
             }
@@ -178,7 +178,7 @@ impl Inbox {
             self.seen.remove(&path);
             // One that stays is known by its entries.
             if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(%error, path = %path.display(), "cannot remove what is in the audit already");
+                tracing::warn!(%error, path = %path.display(), "cannot remove a record that is in the audit already");
             }
         }
     }

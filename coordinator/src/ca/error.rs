@@ -55,7 +55,7 @@ pub(crate) enum CaError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// This host's clock cannot be right.
-    #[error("{0}; no certificate is made by such a clock")]
+    #[error("{0}; no certificate is issued by such a clock")]
     Clock(#[from] Behind),
     /// A step that does not follow.
     #[error("{0}")]

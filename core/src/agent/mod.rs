@@ -170,7 +170,7 @@ pub struct Agent {
     attempts: u64,
     /// Attempts since the last session that stood.
     failures: u32,
-    /// Sessions in a row that ended over what was said in them, and what this agent could not read in the last one.
+    /// Sessions in a row that ended over their content, and what this agent could not read in the last one.
     unreadable: u32,
     last_failure: String,
     address: usize,

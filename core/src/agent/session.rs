@@ -18,7 +18,7 @@ pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// The longest wait between two attempts.
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(15);
 
-/// The waits after sessions that ended over what was said in them: the same would be said again.
+/// The waits after sessions that ended over their content: the same content would come again.
 const UNREADABLE_MIN: Duration = Duration::from_secs(1);
 const UNREADABLE_MAX: Duration = Duration::from_secs(60);
 
@@ -112,14 +112,14 @@ impl Agent {
         }
         self.effects.push_back(Effect::Close { conn });
         let reason = shortened(
-            &format!("the coordinator sent what cannot be read here: {detail}"),
+            &format!("the coordinator sent a message that cannot be read here: {detail}"),
             SENTENCE,
         );
         self.lose_over_content(reason.clone(), None);
         self.last_failure = reason;
     }
 
-    /// The session ended over what was said in it, by one side or the other: the waits are long, and grow until a session lasts.
+    /// The session ended over its content, by one side or the other: the waits are long, and grow until a session lasts.
     pub(super) fn lose_over_content(&mut self, reason: String, retry_after: Option<Duration>) {
         self.end_session();
         let limit = UNREADABLE_MAX.min(UNREADABLE_MIN * 2u32.saturating_pow(self.unreadable.min(16)));

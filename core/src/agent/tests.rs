@@ -605,7 +605,7 @@ fn a_session_that_ends_over_its_content_is_told_and_waited_for_longer_each_time(
         rig.input(Input::Connected {
             conn: ConnId(session + 1),
         });
-        assert!(last_failure(&rig).starts_with("the coordinator sent what cannot be read here: 777"));
+        assert!(last_failure(&rig).starts_with("the coordinator sent a message that cannot be read here: 777"));
         assert!(last_failure(&rig).len() <= 512);
         rig.welcome(session + 1);
     }

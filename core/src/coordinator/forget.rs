@@ -260,7 +260,7 @@ impl Coordinator {
                 "the cluster has as many nodes as it may (max_nodes); `wynectl forget` removes those that are gone",
             );
         }
-        let full = "so many nodes were forgotten lately that there is no room for another one until telemetry has forgotten them, too";
+        let full = "there is no place for another node: those of recently forgotten nodes are free once telemetry has no data of them";
         (!self.registry.has_place(most)).then_some(full)
     }
 
@@ -300,7 +300,7 @@ impl Coordinator {
         let (id, _) = found.ok().filter(|_| unknown)?;
         Arc::make_mut(&mut self.access).barred.remove(&id);
         self.keep_access();
-        let detail = "its revocation is taken back; it was forgotten, and is pending when it comes back".to_owned();
+        let detail = "its revocation is lifted; the node was forgotten, and is pending when it comes back".to_owned();
         let (verb, by, summary) = ("admit".to_owned(), by.to_owned(), format!("admit {node}: {detail}"));
         let event = self.record(None, summary, EventBody::Command { verb, detail, by });
         Some(Answer::Admission {

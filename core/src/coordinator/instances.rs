@@ -1,173 +1,34 @@
-//! Instances on their nodes: what agents say of them, and what they are told.
+//! Instances on their nodes: reports of agents about them, and leases.
 //!
-//! Agents say at the beginning of a session what they have, and then what changes; they are told what differs from what is wanted.
-//! Nothing is repeated within a session, and nothing is lost with one.
+//! Agents report all their instances at the beginning of a session, and then changes. Nothing is repeated within a session, and nothing is
+//! lost with one.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::sync::Arc;
 
 use super::{
-    Answer, Coordinator, Message, Refusal, RequestId, Timer,
-    parcels::Parcels,
+    Coordinator,
+    dialogue::Dialogue,
     repeats::{Repeating, Told},
     staging::Then,
 };
 use crate::{
     event::EventBody,
-    limits,
     node::{ConnId, Eligibility, Liveness, NodeIndex},
     placement::{Presence, backoff},
     standing::SINGLETON,
-    text::Quoted,
     time::Time,
-    workload::{Assigned, AssignmentId, End, Exit, Goal, Phase, Status, Table, log},
+    workload::{AssignmentId, End, Exit, Goal, Phase, Status},
 };
-
-/// When a node that was sent as much as goes at once is sent the rest.
-const MORE: Duration = Duration::from_millis(50);
-
-/// Bytes about work that all nodes together are sent within [`MORE`]; the rest follows in the next. More: a wave of large declarations
-/// takes more memory at once; less: it takes longer to reach all.
-const OF_ALL: usize = 32 * 1024 * 1024;
-
-/// Questions for what instances wrote, under way at most; and how long one may take.
-const READS: usize = 256;
-const READ_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Instances that nobody knows, which a session is heard of at once; and ids that are kept of one that are not known.
 const STRANGERS: usize = 4_096;
 const TOLD: usize = 65_536;
-
-/// Instances that a node is asked about at once.
-const ASKED: usize = 32;
 
 /// Of what cannot be its own, so much is told of a session.
 const FOREIGN: usize = 64;
 
 /// Clocks of agents may be slower than this one by a sixteenth.
 pub(super) const DRIFT: u32 = 16;
-
-/// What is said in one session about instances.
-#[derive(Debug, Default)]
-pub(super) struct Dialogue {
-    /// The session.
-    session: u64,
-    /// What the agent told of.
-    told: BTreeSet<AssignmentId>,
-    /// It has told of everything that it had.
-    complete: bool,
-    /// What it was told to run, and to end.
-    assigned: BTreeSet<AssignmentId>,
-    stopped: BTreeSet<AssignmentId>,
-    /// What it may forget.
-    forget: BTreeSet<AssignmentId>,
-    /// What it runs though it was taken for ended.
-    again: BTreeSet<AssignmentId>,
-    /// What it has that is not known here, until it has said what that is for; and of what it was asked that.
-    pub(super) strangers: BTreeMap<AssignmentId, Status>,
-    pub(super) asked: BTreeSet<AssignmentId>,
-    /// What it claims that cannot be its own, and that was told.
-    foreign: BTreeSet<AssignmentId>,
-    /// It was told something since it has told of everything.
-    answered: bool,
-}
-
-/// The dialogues under way.
-#[derive(Debug, Default)]
-pub(super) struct Dialogues {
-    pub(super) nodes: BTreeMap<NodeIndex, Dialogue>,
-    /// Nodes that are to be told more, later, and whether a timer for that runs.
-    more: BTreeSet<NodeIndex>,
-    waiting: bool,
-    /// When it was last begun to count what all nodes are sent, and how much that was since.
-    sent: (Time, usize),
-    /// Nodes whose last session ended before they had said what their instances are for.
-    pub(super) unsaid: BTreeSet<NodeIndex>,
-    /// Who waits for what an instance wrote, and since when.
-    reads: BTreeMap<u64, (RequestId, NodeIndex, Time)>,
-    numbers: u64,
-}
-
-impl Dialogues {
-    /// A node is forgotten. Returns who waits for what its instances wrote.
-    pub(super) fn forget(&mut self, index: NodeIndex) -> Vec<RequestId> {
-        self.nodes.remove(&index);
-        self.more.remove(&index);
-        self.unsaid.remove(&index);
-        let asked = self.reads.values().filter(|(_, of, _)| *of == index);
-        let waiting = asked.map(|(request, ..)| *request).collect();
-        self.reads.retain(|_, (_, of, _)| *of != index);
-        waiting
-    }
-
-    /// A node's session is over: what was said in it is said anew in the next.
-    pub(super) fn end(&mut self, index: NodeIndex) {
-        let dialogue = self.nodes.remove(&index);
-        if dialogue.is_some_and(|dialogue| !dialogue.strangers.is_empty()) {
-            self.unsaid.insert(index);
-        }
-        self.more.remove(&index);
-    }
-}
-
-impl Dialogue {
-    /// Of what is to be asked next what it is for.
-    fn ask(&mut self) -> Vec<AssignmentId> {
-        let room = ASKED.saturating_sub(self.asked.len());
-        let unasked = self.strangers.keys().filter(|id| !self.asked.contains(id));
-        let ask: Vec<AssignmentId> = unasked.take(room).copied().collect();
-        self.asked.extend(&ask);
-        ask
-    }
-}
-
-/// Fills messages with what a node is to hear; whether something is left for later.
-fn fill(parcels: &mut Parcels, dialogue: &mut Dialogue, table: &Table, index: NodeIndex) -> bool {
-    parcels.describe(dialogue.ask());
-    while let Some(&id) = dialogue.forget.first() {
-        if !parcels.forget(id) {
-            return true;
-        }
-        dialogue.forget.pop_first();
-    }
-    while let Some(&id) = dialogue.again.first() {
-        if !parcels.stop(id, "it was taken for ended") {
-            return true;
-        }
-        dialogue.again.pop_first();
-    }
-    for held in table.of_node(index) {
-        let id = held.record.id;
-        match held.record.goal {
-            Goal::Run if held.durable && !dialogue.told.contains(&id) && !dialogue.assigned.contains(&id) => {
-                let Some(spec) = table.spec_of(&held.record) else {
-                    continue;
-                };
-                let assigned = Assigned {
-                    id,
-                    slot: held.record.slot,
-                    revision: held.record.revision,
-                    spec: Arc::clone(spec),
-                };
-                if !parcels.assign(assigned) {
-                    return true;
-                }
-                dialogue.assigned.insert(id);
-            }
-            Goal::Stop if !dialogue.stopped.contains(&id) => {
-                if !parcels.stop(id, &held.record.stop_reason) {
-                    return true;
-                }
-                dialogue.stopped.insert(id);
-            }
-            _ => {}
-        }
-    }
-    false
-}
 
 impl Coordinator {
     /// An agent says how its instances are.
@@ -448,57 +309,6 @@ impl Coordinator {
         self.then(Then::Tell(index));
     }
 
-    /// Tells a node what differs from what is wanted.
-    pub(super) fn tell(&mut self, index: NodeIndex) {
-        self.dialogues.more.remove(&index);
-        let Some((conn, session)) = self.registry[index]
-            .live_session()
-            .map(|session| (session.conn, session.number))
-        else {
-            return;
-        };
-        let Some(dialogue) = self.dialogues.nodes.get_mut(&index) else {
-            return;
-        };
-        if dialogue.session != session || !dialogue.complete {
-            return;
-        }
-        if self.now >= self.dialogues.sent.0 + MORE {
-            self.dialogues.sent = (self.now, 0);
-        }
-        let left = OF_ALL.saturating_sub(self.dialogues.sent.1);
-        if left < limits::NODE_MESSAGE {
-            self.tell_later(index);
-            return;
-        }
-        let mut parcels = Parcels::new();
-        let more = fill(&mut parcels, dialogue, &self.table, index);
-        // The first says that what the agent told of was heard, also when there is nothing else to say.
-        let anyway = !std::mem::replace(&mut dialogue.answered, true);
-        self.dialogues.sent.1 += parcels.bytes();
-        for work in parcels.close(anyway) {
-            self.send(conn, Message::Work(Box::new(work)));
-        }
-        if more {
-            self.tell_later(index);
-        }
-    }
-
-    fn tell_later(&mut self, index: NodeIndex) {
-        self.dialogues.more.insert(index);
-        if !std::mem::replace(&mut self.dialogues.waiting, true) {
-            self.timers.set(self.now + MORE, Timer::Tell);
-        }
-    }
-
-    /// Tells those who were to be told more.
-    pub(super) fn tell_more(&mut self) {
-        self.dialogues.waiting = false;
-        for index in std::mem::take(&mut self.dialogues.more) {
-            self.tell(index);
-        }
-    }
-
     /// What is known of a node as the place of an instance.
     pub(super) fn presence(&self, index: NodeIndex) -> Presence {
         let node = &self.registry[index];
@@ -528,76 +338,5 @@ impl Coordinator {
         // The longest that was ever promised: an agent keeps to what it was told at its welcome.
         let lease = self.lease(index).max(node.record.lease) * SINGLETON;
         given + lease + lease / DRIFT
-    }
-
-    /// Somebody wants to know what an instance wrote.
-    pub(super) fn read_log(
-        &mut self,
-        request: RequestId,
-        assignment: &str,
-        (stream, from, within): (log::Stream, log::From, bool),
-    ) -> Result<(), Refusal> {
-        let view = self.table.view();
-        let row = view.assignment(assignment).ok_or_else(|| Refusal::Unknown {
-            what: "assignment",
-            name: assignment.to_owned(),
-        })?;
-        let id = row.record.id;
-        let index = self.registry.find(row.record.node);
-        let session = index.and_then(|index| {
-            let session = self.registry[index].live_session()?;
-            Some((index, session.conn))
-        });
-        let Some((index, conn)) = session else {
-            let node = index.map_or(row.record.node.to_string(), |index| {
-                self.registry[index].name().to_owned()
-            });
-            return Err(Refusal::NoSession(node));
-        };
-        if self.dialogues.reads.len() >= READS {
-            return Err(Refusal::Overloaded("too many logs are being read"));
-        }
-        self.dialogues.numbers += 1;
-        let number = self.dialogues.numbers;
-        self.dialogues.reads.insert(number, (request, index, self.now));
-        self.timers.set(self.now + READ_PATIENCE, Timer::Read(number));
-        let wanted = log::Request {
-            number,
-            id,
-            stream,
-            from,
-            within,
-        };
-        self.send(conn, Message::ReadLog(wanted));
-        Ok(())
-    }
-
-    /// An agent says what an instance wrote.
-    pub(super) fn log_read(&mut self, conn: ConnId, chunk: log::Chunk) {
-        let Some(index) = self.witness(conn, "log") else { return };
-        let asked = self.dialogues.reads.get(&chunk.number);
-        if asked.is_none_or(|(_, of, _)| *of != index) {
-            return;
-        }
-        let Some((request, ..)) = self.dialogues.reads.remove(&chunk.number) else {
-            return;
-        };
-        let answer = match chunk.error.is_empty() {
-            true => Ok(Answer::Log(chunk)),
-            false => Err(Refusal::Log(chunk.error)),
-        };
-        self.effects.push_back(super::Effect::Reply { request, answer });
-    }
-
-    /// A question for what an instance wrote was not answered.
-    pub(super) fn give_up_reading(&mut self, number: u64) {
-        if let Some((request, index, _)) = self.dialogues.reads.remove(&number) {
-            let node = self.registry[index].name();
-            let answer = Err(Refusal::Log(format!(
-                "node {} does not answer: try again",
-                Quoted(node)
-            )));
-            self.effects.push_back(super::Effect::Reply { request, answer });
-        }
     }
 }

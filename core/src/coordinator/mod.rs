@@ -7,6 +7,7 @@ mod command;
 mod config;
 mod cycle;
 mod declare;
+mod dialogue;
 mod directives;
 mod forget;
 mod instances;
@@ -15,6 +16,7 @@ mod liveness;
 mod orphans;
 mod parcels;
 mod preempt;
+mod reading;
 mod rebalance;
 mod relay;
 mod repeats;
@@ -172,7 +174,7 @@ pub struct Coordinator {
     table: Table,
     agenda: workloads::Agenda,
     steering: autonomy::Steering,
-    dialogues: instances::Dialogues,
+    dialogues: dialogue::Dialogues,
     repeats: repeats::Repeats,
     restored: Option<Restored>,
     /// The load that nodes are expected to have, in hundredths.
@@ -223,7 +225,7 @@ impl Coordinator {
             table: Table::default(),
             agenda: workloads::Agenda::default(),
             steering: autonomy::Steering::new(durable.policy),
-            dialogues: instances::Dialogues::default(),
+            dialogues: dialogue::Dialogues::default(),
             repeats: repeats::Repeats::default(),
             restored: durable.restored,
             outlooks: BTreeMap::new(),

@@ -68,7 +68,7 @@ impl Coordinator {
             if dialogue.asked.remove(&id) && dialogue.strangers.remove(&id).is_some() {
                 let node = self.registry[index].name();
                 let detail = format!(
-                    "{node} has instance {id}, whose declaration cannot be accepted; it is left alone: {reason}"
+                    "{node} runs instance {id}, whose declaration cannot be accepted; it is not touched: {reason}"
                 );
                 self.record_instance(Some(index), "", id, detail);
             }

@@ -375,11 +375,11 @@ impl Coordinator {
 
     /// A message of the agent cannot be read.
     pub(super) fn unreadable(&mut self, conn: ConnId, detail: &str) {
-        let what = "its agent sent what cannot be read here";
+        let what = "its agent sent a message that cannot be read here";
         self.over_content(conn, RefusalReason::Unreadable, what, detail);
     }
 
-    /// Ends a session over what was said in it.
+    /// Ends a session over its content.
     fn over_content(&mut self, conn: ConnId, reason: RefusalReason, what: &str, detail: &str) {
         let index = self.registry.detach(conn);
         let fact = shortened(&format!("{what}: {detail}"), SENTENCE);
@@ -390,7 +390,7 @@ impl Coordinator {
         }
     }
 
-    /// A node's session ended over what was said in it. That is told when it begins, and when it is another thing than before.
+    /// A node's session ended over its content. That is told when it begins, and when it is another thing than before.
     fn ended_over(&mut self, index: NodeIndex, fact: &str) {
         let now = self.now;
         let before = self.registry[index].unreadable.replace((fact.to_owned(), now));
@@ -399,10 +399,7 @@ impl Coordinator {
         }
         let told = Told {
             node: Some(index),
-            what: format!(
-                "{}: its session ended over what was said in it",
-                self.registry[index].name()
-            ),
+            what: format!("{}: its session ended over its content", self.registry[index].name()),
             detail: fact.to_owned(),
             body: EventBody::Session {
                 detail: fact.to_owned(),

@@ -60,7 +60,7 @@ impl Conn {
         if self.peer.line.is_vouched() {
             return Ok(());
         }
-        let text = "closed: nobody proved who is there";
+        let text = "closed: the other end did not authenticate";
         Err(io::Error::new(io::ErrorKind::TimedOut, text))
     }
 }

@@ -40,7 +40,7 @@ impl Process {
 
     fn start_check(&mut self, check: usize, program: &[String]) -> io::Result<checks::Program> {
         if self.left.contains(&check) || self.checking.values().any(|one| one.check == check) {
-            return Err(io::Error::other("what it started the last time cannot be ended"));
+            return Err(io::Error::other("processes of the previous run cannot be ended"));
         }
         if self.order.contained && self.namespace.is_none() {
             return Err(io::Error::other("nothing runs"));

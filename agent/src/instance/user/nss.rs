@@ -99,7 +99,8 @@ impl Lookup {
             (Some(line), _) => parse_user(&line).ok_or_else(|| failed(format!("its entry is {line:?}")))?,
             (None, Some(number)) if number != NONE => {
                 if self.entry("group", &key).map_err(failed)?.is_some() {
-                    let reason = "no user has this number, and a group has it: add a user, or name another".to_owned();
+                    let reason =
+                        "no user has this number, but a group does: create the user, or name another one".to_owned();
                     return Err(failed(reason));
                 }
                 Entry {

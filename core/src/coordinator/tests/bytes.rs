@@ -132,7 +132,7 @@ fn what_was_counted_is_told_before_the_end() {
     assert_eq!(restarts(&site.rig), (2, 9));
 }
 
-/// What was told of sessions that ended over what was said in them.
+/// What was told of sessions that ended over their content.
 fn told(rig: &Rig) -> Vec<String> {
     let details = rig.events.iter().filter_map(|event| match &event.body {
         EventBody::Session { detail } => Some(detail.clone()),

@@ -1,0 +1,83 @@
+//! Logs of instances: questions of readers, and the answers of agents.
+
+use std::time::Duration;
+
+use super::{Answer, Coordinator, Effect, Message, Refusal, RequestId, Timer};
+use crate::{node::ConnId, text::Quoted, workload::log};
+
+/// Questions for what instances wrote, under way at most; and how long one may take.
+const READS: usize = 256;
+const READ_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Coordinator {
+    /// Somebody wants to know what an instance wrote.
+    pub(super) fn read_log(
+        &mut self,
+        request: RequestId,
+        assignment: &str,
+        (stream, from, within): (log::Stream, log::From, bool),
+    ) -> Result<(), Refusal> {
+        let view = self.table.view();
+        let row = view.assignment(assignment).ok_or_else(|| Refusal::Unknown {
+            what: "assignment",
+            name: assignment.to_owned(),
+        })?;
+        let id = row.record.id;
+        let index = self.registry.find(row.record.node);
+        let session = index.and_then(|index| {
+            let session = self.registry[index].live_session()?;
+            Some((index, session.conn))
+        });
+        let Some((index, conn)) = session else {
+            let node = index.map_or(row.record.node.to_string(), |index| {
+                self.registry[index].name().to_owned()
+            });
+            return Err(Refusal::NoSession(node));
+        };
+        if self.dialogues.reads.len() >= READS {
+            return Err(Refusal::Overloaded("too many logs are being read"));
+        }
+        self.dialogues.numbers += 1;
+        let number = self.dialogues.numbers;
+        self.dialogues.reads.insert(number, (request, index, self.now));
+        self.timers.set(self.now + READ_PATIENCE, Timer::Read(number));
+        let wanted = log::Request {
+            number,
+            id,
+            stream,
+            from,
+            within,
+        };
+        self.send(conn, Message::ReadLog(wanted));
+        Ok(())
+    }
+
+    /// An agent says what an instance wrote.
+    pub(super) fn log_read(&mut self, conn: ConnId, chunk: log::Chunk) {
+        let Some(index) = self.witness(conn, "log") else { return };
+        let asked = self.dialogues.reads.get(&chunk.number);
+        if asked.is_none_or(|(_, of, _)| *of != index) {
+            return;
+        }
+        let Some((request, ..)) = self.dialogues.reads.remove(&chunk.number) else {
+            return;
+        };
+        let answer = match chunk.error.is_empty() {
+            true => Ok(Answer::Log(chunk)),
+            false => Err(Refusal::Log(chunk.error)),
+        };
+        self.effects.push_back(Effect::Reply { request, answer });
+    }
+
+    /// A question for what an instance wrote was not answered.
+    pub(super) fn give_up_reading(&mut self, number: u64) {
+        if let Some((request, index, _)) = self.dialogues.reads.remove(&number) {
+            let node = self.registry[index].name();
+            let answer = Err(Refusal::Log(format!(
+                "node {} does not answer: try again",
+                Quoted(node)
+            )));
+            self.effects.push_back(Effect::Reply { request, answer });
+        }
+    }
+}
