@@ -23,7 +23,7 @@ use wyneos::{audit::UNKNOWN, convert, v1};
 use wyneos_core::{id::ClusterId, integrity::Digest, time::WallTime};
 
 pub(crate) use inbox::{FOLDER as INBOX, Local};
-pub(crate) use log::Import;
+pub(crate) use log::import;
 pub(crate) use loss::Known;
 
 use crate::store::{Failure, StoreError};

@@ -129,7 +129,7 @@ pub(crate) fn restore(
 
     let mut import = Import::new(data_dir, header, &restored)?;
     let mut secrets = Vec::new();
-    let mut entries = audit::Import::new(data_dir)?;
+    let mut entries = audit::import(data_dir)?;
     // Verified once more: the file may be another one by now.
     let mut reader = Reader::new(open()?, trusted).map_err(bad)?;
     for record in reader.by_ref() {

@@ -275,6 +275,7 @@ async fn an_audit_that_was_lost_or_cut_back_is_told_of_everywhere() {
     assert!(cluster.terminate().await.success());
     let audit = cluster.directory.path().join("coordinator/audit.redb");
     let older = fs::read(&audit).unwrap();
+    // The state remembers changes that are some: each sets another value.
     for (value, spoil) in [(2, "cut back"), (3, "lost or emptied")] {
         cluster.restart().await;
         let mut client = client::cluster(cluster.channel().await);

@@ -16,7 +16,7 @@ use wyneos_core::{
 };
 
 use super::loss::{Known, Loss};
-use crate::store::{Failure, File, StoreError};
+use crate::store::{Failure, File, Grouped, StoreError};
 
 /// The audit's file in the `data_dir`.
 pub(super) const FILE: &str = "audit.redb";
@@ -149,11 +149,9 @@ pub(super) fn sequence(entry: &v1::AuditEntry) -> u64 {
     entry.record.as_ref().map_or(0, |record| record.sequence)
 }
 
-fn insert(transaction: &redb::WriteTransaction, entries: &[Arc<v1::AuditEntry>]) -> Result<(), Failure> {
+fn insert(transaction: &redb::WriteTransaction, entry: &v1::AuditEntry) -> Result<(), Failure> {
     let mut table = transaction.open_table(ENTRIES)?;
-    for entry in entries {
-        table.insert(sequence(entry), entry.encode_to_vec().as_slice())?;
-    }
+    table.insert(sequence(entry), entry.encode_to_vec().as_slice())?;
     Ok(())
 }
 
@@ -293,7 +291,7 @@ impl Log {
         let mut oldest = 0;
         self.shared.with(|file| {
             file.write(|transaction| {
-                insert(transaction, &entries)?;
+                entries.iter().try_for_each(|entry| insert(transaction, entry))?;
                 let mut table = transaction.open_table(ENTRIES)?;
                 let surplus = table.len()?.saturating_sub(self.keep).min(DROPPED_AT_ONCE);
                 for _ in 0..surplus {
@@ -376,43 +374,15 @@ fn outcome_of(intent: &v1::AuditRecord, code: u32, reason: &str) -> v1::AuditRec
     }
 }
 
-/// An audit that is made from a backup, in a directory that has none.
-pub(crate) struct Import {
-    file: File,
-    waiting: Vec<Arc<v1::AuditEntry>>,
-}
-
-impl Import {
-    pub(crate) fn new(data_dir: &Path) -> Result<Import, StoreError> {
-        let file = File::open(data_dir.join(FILE))?;
-        file.write(|transaction| {
-            // Whether intents without an outcome are among them is found at the first start.
-            transaction.open_table(META)?.insert("open", 0)?;
-            Ok(())
-        })?;
-        let waiting = Vec::new();
-        Ok(Import { file, waiting })
-    }
-
-    /// Takes an entry, which was verified.
-    pub(crate) fn take(&mut self, entry: v1::AuditEntry) -> Result<(), StoreError> {
-        self.waiting.push(Arc::new(entry));
-        if self.waiting.len() >= super::GROUP {
-            self.write()
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Makes all of it durable.
-    pub(crate) fn finish(mut self) -> Result<(), StoreError> {
-        self.write()
-    }
-
-    fn write(&mut self) -> Result<(), StoreError> {
-        let entries = std::mem::take(&mut self.waiting);
-        self.file.write(|transaction| insert(transaction, &entries))
-    }
+/// An audit that is made from a backup, in a directory that has none. Its entries were verified.
+pub(crate) fn import(data_dir: &Path) -> Result<Grouped<v1::AuditEntry>, StoreError> {
+    let file = File::open(data_dir.join(FILE))?;
+    file.write(|transaction| {
+        // Whether intents without an outcome are among them is found at the first start.
+        transaction.open_table(META)?.insert("open", 0)?;
+        Ok(())
+    })?;
+    Ok(Grouped::new(file, super::GROUP, insert))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use wyneos::{
 use wyneos_core::{store::Restored, time::WallTime};
 
 use super::{
-    File, StoreError,
+    File, Grouped, StoreError,
     embedded::{
         ASSIGNMENTS, EVENTS, EVENTS_OF, EVENTS_OF_WORK, FORMAT, META, NODES, SEALS, SNAPSHOTS, WORKLOADS, number,
     },
@@ -98,9 +98,8 @@ impl Source {
 
 /// A store that is made from a backup, in a directory that has none.
 pub(crate) struct Import {
-    state: File,
+    state: Grouped<Record>,
     history: File,
-    waiting: Vec<Record>,
 }
 
 impl Import {
@@ -119,9 +118,8 @@ impl Import {
             Ok(())
         })?;
         Ok(Import {
-            state,
+            state: Grouped::new(state, GROUP, insert),
             history,
-            waiting: Vec::new(),
         })
     }
 
@@ -137,23 +135,12 @@ impl Import {
                 Ok(())
             });
         }
-        self.waiting.push(record);
-        if self.waiting.len() >= GROUP {
-            self.write()
-        } else {
-            Ok(())
-        }
+        self.state.take(record)
     }
 
     /// Makes all of it durable.
-    pub(crate) fn finish(mut self) -> Result<(), StoreError> {
-        self.write()
-    }
-
-    fn write(&mut self) -> Result<(), StoreError> {
-        let records = std::mem::take(&mut self.waiting);
-        self.state
-            .write(|transaction| records.iter().try_for_each(|record| insert(transaction, record)))
+    pub(crate) fn finish(self) -> Result<(), StoreError> {
+        self.state.finish()
     }
 }
 

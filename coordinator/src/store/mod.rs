@@ -3,6 +3,7 @@
 mod copy;
 mod embedded;
 mod file;
+mod grouped;
 mod intents;
 #[cfg(test)]
 mod memory;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 pub(crate) use copy::{Import, Sink, Source, taken};
 pub(crate) use embedded::Embedded;
 pub(crate) use file::{Failure, File};
+pub(crate) use grouped::Grouped;
 #[cfg(test)]
 pub(crate) use memory::Memory;
 use wyneos_core::{
