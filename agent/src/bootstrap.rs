@@ -40,7 +40,7 @@ use crate::{
     driver::{self, Driver, State, ToAgent},
     host::{self, Sampler},
     identity::{self, Identity, IdentityError},
-    instance::{self, Groups, Instances, Means, Place, Policy, Prefix},
+    instance::{self, Begun, Groups, Instances, Means, Own, Policy, Prefix},
     mesh::{Answering, Members, Peers},
     metrics::Metrics,
     modes,
@@ -159,18 +159,21 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
     let (coordinators, incarnation) = (config.coordinators.0.clone(), identity.incarnation);
     tracing::info!(id = %identity.id, name = facts.name, incarnation, %address, ?coordinators, "starting");
     let (sender, inputs) = mpsc::channel(driver::INPUTS);
-    let place = Place {
+    let begun = Begun::open(PathBuf::from("begun"), identity.id, incarnation == 1);
+    let beyond = begun.beyond();
+    let own = Own {
         instances: PathBuf::from("instances"),
         prefix,
+        begun,
     };
-    let mode = instance::mode_of_instances(&place.instances, means.uncontained.is_none());
+    let mode = instance::mode_of_instances(&own.instances, means.uncontained.is_none());
     files::mend(Path::new("."), &|path, is_directory| {
         modes::mode_of(path, is_directory, mode)
     });
-    instance::prepare(&place.instances, mode, &policy)
+    instance::prepare(&own.instances, mode, &policy)
         .map_err(|error| BootError::System("make the directory of instances", error))?;
     let (instances, found) = Instances::find(
-        place,
+        own,
         facts.name.clone(),
         config.ports.clone(),
         means,
@@ -187,6 +190,7 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
         instance: *uuid::Uuid::new_v4().as_bytes(),
         machine: host::machine().unwrap_or_default(),
         instances: found,
+        begun: beyond,
     };
     let core = Agent::new(clock.now(), clock.wall(), core_config);
 

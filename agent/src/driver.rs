@@ -258,6 +258,7 @@ impl Driver {
                     self.members.send_replace(members);
                 }
                 Effect::TakeOver => self.instances.take_over(),
+                Effect::Presume { cluster, below } => self.instances.presume(cluster, below),
                 Effect::Run(assigned) => self.instances.run(&assigned),
                 Effect::Halt { id, reason } => self.instances.halt(id, reason),
                 Effect::Lease { id, until } => self.instances.lend(id, until.since(self.clock.now())),

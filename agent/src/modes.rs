@@ -13,9 +13,10 @@ pub(crate) fn mode_of(path: &Path, is_directory: bool, instances: u32) -> Option
         (["instances"], true) => Some(instances),
         (["instances", _], true) => Some(0o711),
         (["identity"] | ["instances", _, "logs" | "work"], true) => Some(0o700),
-        (["node-id" | "incarnation" | "lock" | "disk-check" | "joined.toml" | "instances.users.json"], false) => {
-            Some(0o600)
-        }
+        (
+            ["node-id" | "incarnation" | "begun" | "lock" | "disk-check" | "joined.toml" | "instances.users.json"],
+            false,
+        ) => Some(0o600),
         (["identity", "cert.pem" | "ca.pem"], false) => Some(0o644),
         (["instances", _, _] | ["instances", _, "logs", _], false) => Some(0o600),
         _ => None,

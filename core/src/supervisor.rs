@@ -125,6 +125,7 @@ impl Supervisor {
             Input::Checked { check, failure } => self.checked(check, failure),
             Input::Stop { reason } => self.end(reason, true),
             Input::Quit { reason } => self.end(reason, false),
+            Input::Lost { reason } => self.lost(reason),
             Input::Lease(until) => self.lease(until),
         }
     }
@@ -382,6 +383,16 @@ impl Supervisor {
                 }
             }
             Phase::Stopping | Phase::Ended => {}
+        }
+    }
+
+    /// Nobody finds it any more.
+    fn lost(&mut self, reason: String) {
+        // What was written of a batch is lost with its directory: whoever finds this finds out by chance.
+        self.status.unknown |= self.once && self.status.phase != Phase::Ended;
+        self.end(reason, false);
+        if self.singleton && self.status.phase == Phase::Stopping {
+            self.effects.push_back(Effect::Clear);
         }
     }
 

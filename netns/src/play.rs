@@ -108,6 +108,7 @@ fn make(network: &mut Network, stopped: &mut AllStopped, scenario: &Scenario, nu
         | Kind::Lie
         | Kind::DiskStall
         | Kind::CoordinatorRestore
+        | Kind::Misplace
         | Kind::DiskFail => {
             panic!("{:?} cannot be made on a real network", fault.kind)
         }

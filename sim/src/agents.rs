@@ -14,7 +14,7 @@ use wyneos_core::{
     mesh::{Observation, REPORTS, Sight},
     node::{Attributes, Capacity, ConnId, Facts, Labels},
     time::Time,
-    workload::Assigned,
+    workload::{Assigned, AssignmentId},
 };
 
 use crate::{
@@ -94,6 +94,9 @@ pub(crate) struct Machine {
     pub(crate) told_contained: bool,
     /// Programs that outlived their supervisors.
     pub(crate) strays: Vec<Arc<Assigned>>,
+    /// The list of what was begun is gone; and what its agent has written down of an earlier one that was.
+    pub(crate) listless: bool,
+    pub(crate) presumed: Option<(ClusterId, AssignmentId)>,
 }
 
 impl Machine {
@@ -125,6 +128,8 @@ impl Machine {
             contained: true,
             told_contained: true,
             strays: Vec::new(),
+            listless: false,
+            presumed: None,
         }
     }
 
@@ -218,6 +223,7 @@ impl World<'_> {
             instance,
             machine: [0; 32],
             instances: found,
+            begun: machine.begun(),
         };
         machine.core = Some(Agent::new(machine.clock.local(now), machine.clock.wall(now), config));
         self.turn_agent(node);

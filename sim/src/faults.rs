@@ -33,6 +33,7 @@ impl World<'_> {
                 }
             }
             Kind::SupervisorKill => met.into_iter().for_each(|node| self.kill_supervisors(node)),
+            Kind::Misplace => met.into_iter().for_each(|node| self.misplace(node)),
             Kind::SupervisorPause if begins => met.into_iter().for_each(|node| self.freeze_supervisors(node, number)),
             Kind::SupervisorPause => met.into_iter().for_each(|node| self.thaw_supervisors(node, number)),
             Kind::Pause if begins => met.into_iter().for_each(|node| self.freeze_agent(node)),

@@ -146,6 +146,8 @@ pub enum Kind {
     Pause,
     /// Every supervisor of the machine is killed.
     SupervisorKill,
+    /// The directories of all instances that the machine has are removed, and in half of all cases the list of what was begun.
+    Misplace,
     /// The supervisors that the machine has now stand still (SIGSTOP) for `for`.
     SupervisorPause,
     /// The agent runs only a share (`speed`) of the time, standing still for up to `pause` at a time.
@@ -185,13 +187,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 22] = [
+    pub const ALL: [Kind; 23] = [
         Kind::Load,
         Kind::Crash,
         Kind::Kill,
         Kind::KillAll,
         Kind::Pause,
         Kind::SupervisorKill,
+        Kind::Misplace,
         Kind::SupervisorPause,
         Kind::Starve,
         Kind::Restart,

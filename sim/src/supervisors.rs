@@ -14,6 +14,7 @@ use wyneos_core::{
 
 use crate::{
     declared::Program,
+    misplaced::lost,
     work::{CLEAR, Instance, Step},
     world::{What, World},
 };
@@ -74,8 +75,16 @@ impl World<'_> {
     /// An agent that is there notices that a supervisor is gone.
     pub(crate) fn miss(&mut self, node: usize, id: AssignmentId) {
         if self.machines[node].runs()
-            && let Some(status) = self.write_off(node, id)
+            && let Some(mut status) = self.write_off(node, id)
         {
+            let machine = &self.machines[node];
+            if machine
+                .instances
+                .get(&id)
+                .is_some_and(|instance| machine.misses(instance))
+            {
+                status = lost(&status);
+            }
             self.tell_agent(node, agent::Input::Instance { id, status });
         }
     }

@@ -17,6 +17,7 @@ use wyneos_core::{
 
 use crate::{
     declared::Program,
+    misplaced::lost,
     world::{What, World, name},
 };
 
@@ -54,6 +55,8 @@ pub(crate) enum Step {
     Torn,
     /// The agent notices that the supervisor is gone.
     Missed,
+    /// An agent that does not find its directory kills its supervisor, if that still lives.
+    GivenUp,
 }
 
 /// An instance on a machine.
@@ -72,6 +75,8 @@ pub(crate) struct Instance {
     /// Faults that have its supervisor stand still, and what waits for it meanwhile.
     pub(crate) still: Vec<usize>,
     pub(crate) waiting: Vec<Step>,
+    /// Its directory was removed or renamed while this agent of its machine was the newest.
+    pub(crate) misplaced: Option<u32>,
     /// The lease that its supervisor knows, and how often that was renewed.
     lease: Option<Time>,
     leases: u64,
@@ -106,15 +111,9 @@ pub(crate) type Run = (Time, String, usize, bool);
 
 impl World<'_> {
     /// What a new agent process finds on its machine.
-    pub(crate) fn left_on(&self, node: usize) -> Vec<agent::Found> {
-        let instances = self.machines[node].instances.iter();
-        instances
-            .map(|(id, one)| agent::Found {
-                id: *id,
-                assigned: Some(Arc::clone(&one.assigned)),
-                status: one.told.clone(),
-            })
-            .collect()
+    pub(crate) fn left_on(&mut self, node: usize) -> Vec<agent::Found> {
+        let ids: Vec<AssignmentId> = self.machines[node].instances.keys().copied().collect();
+        ids.into_iter().filter_map(|id| self.found_of(node, id)).collect()
     }
 
     /// Everything on the machine ends with its power. What is found of it later had no time to say how it ended.
@@ -164,14 +163,21 @@ impl World<'_> {
                     gone: false,
                     still: Vec::new(),
                     waiting: Vec::new(),
+                    misplaced: None,
                     lease: None,
                     leases: 0,
                 };
-                self.machines[node].instances.insert(id, instance);
+                if self.machines[node].instances.insert(id, instance).is_some() {
+                    self.fail(format!("{} begins {id} a second time", name(node)));
+                }
                 self.turn_instance(node, id);
             }
             agent::Effect::Halt { id, reason } => self.tell_instance(node, id, Input::Stop { reason }),
             agent::Effect::Lease { id, until } => self.tell_instance(node, id, Input::Lease(until)),
+            agent::Effect::Presume { cluster, below } => {
+                let machine = &mut self.machines[node];
+                (machine.presumed, machine.listless) = (Some((cluster, below)), false);
+            }
             agent::Effect::Discard { id } => {
                 self.machines[node].instances.remove(&id);
             }
@@ -180,6 +186,14 @@ impl World<'_> {
     }
 
     fn tell_instance(&mut self, node: usize, id: AssignmentId, input: Input) {
+        let machine = &self.machines[node];
+        if machine
+            .instances
+            .get(&id)
+            .is_some_and(|instance| machine.misses(instance))
+        {
+            return;
+        }
         self.step(node, id, Step::Told(input));
     }
 
@@ -194,6 +208,7 @@ impl World<'_> {
             Step::Expired(_) => {}
             Step::Torn => self.tear(node, id),
             Step::Missed => self.miss(node, id),
+            Step::GivenUp => self.kill_supervisor(node, id),
             // Nobody is there who could hear of it.
             _ if instance.gone => {}
             Step::Ended(life, exit) => {
@@ -330,7 +345,16 @@ impl World<'_> {
             Effect::Check(check) => later(clear, Step::Checked(check)),
             Effect::Signal(_) | Effect::Ended => {}
             Effect::Changed => {
-                let status = told.clone();
+                let machine = &self.machines[node];
+                let missed = machine
+                    .instances
+                    .get(&id)
+                    .is_some_and(|instance| machine.misses(instance));
+                let status = match missed {
+                    true if told.phase == Phase::Ended => lost(told),
+                    true => return,
+                    false => told.clone(),
+                };
                 self.tell_agent(node, agent::Input::Instance { id, status });
             }
         }

@@ -47,6 +47,7 @@ enum What {
     KillAll,
     Pause,
     SupervisorKill,
+    Misplace,
     SupervisorPause,
     Cut,
     OneWay,
@@ -156,6 +157,7 @@ impl Case {
                 What::KillAll => ("kill-all", ""),
                 What::Pause => ("pause", ""),
                 What::SupervisorKill => ("supervisor-kill", ""),
+                What::Misplace => ("misplace", ""),
                 What::SupervisorPause => ("supervisor-pause", ""),
                 What::Cut => ("cut", ""),
                 What::OneWay => ("cut", "one_way = true"),
@@ -169,7 +171,7 @@ impl Case {
             };
             let Fault { at, lasts, .. } = fault;
             writeln!(text, "[[fault]]\nkind = \"{kind}\"\nat = \"{at}s\"\n{more}").unwrap();
-            if !matches!(fault.what, What::Restart | What::SupervisorKill) {
+            if !matches!(fault.what, What::Restart | What::SupervisorKill | What::Misplace) {
                 writeln!(text, "for = \"{lasts}s\"").unwrap();
             }
             if !matches!(fault.what, What::CoordinatorCrash | What::CoordinatorPause) {
@@ -272,6 +274,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         KillAll,
         Pause,
         SupervisorKill,
+        Misplace,
         SupervisorPause,
         Cut,
         OneWay,

@@ -6,6 +6,7 @@ use wyneos_core::{
     behaviour::{Directive, Order},
     coordinator::{Message, ProbePlan, RefusalReason, Refused, Welcome},
     id::{BadUuid, NodeId},
+    workload::AssignmentId,
 };
 
 use super::{
@@ -77,6 +78,7 @@ impl From<Welcome> for v1::Welcome {
             probe_plan: Some(welcome.probe_plan.into()),
             admission: v1::Admission::from(welcome.admission).into(),
             lease: Some(duration(welcome.lease)),
+            next_assignment: welcome.next_assignment.0,
         }
     }
 }
@@ -191,6 +193,7 @@ impl TryFrom<v1::Welcome> for Welcome {
                 .try_into()
                 .map_err(|_| no_such_value("admission", welcome.admission))?,
             lease: lease_in("lease", welcome.lease)?,
+            next_assignment: AssignmentId(welcome.next_assignment),
         })
     }
 }

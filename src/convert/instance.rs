@@ -75,6 +75,7 @@ pub(super) fn status_out(status: &Status) -> v1::InstanceStatus {
         restarts: status.restarts,
         exit: how.map(|how| v1::ProcessExit { how: Some(how) }),
         complete: status.complete,
+        outcome_unknown: status.unknown,
         detail: plain(&status.detail),
         ports: status.ports.iter().map(|port| u32::from(*port)).collect(),
     }
@@ -99,7 +100,8 @@ fn status_in(field: &str, status: v1::InstanceStatus) -> Result<Status, ConvertE
             process_exit::How::Code(code) => Exit::Code(code),
             process_exit::How::Signal(signal) => Exit::Signal(signal),
         }),
-        complete: status.complete,
+        complete: status.complete && !status.outcome_unknown,
+        unknown: status.outcome_unknown,
         detail: check::text(&within("detail"), status.detail, DETAIL)?,
         ports: ports.map_err(|_| ConvertError::new(within("ports"), "not all between 0 and 65,535"))?,
     })

@@ -156,6 +156,7 @@ fn status(detail: String, ports: usize) -> Status {
         restarts: u32::MAX,
         exit: Some(Exit::Code(-1)),
         complete: true,
+        unknown: true,
         detail,
         ports: vec![u16::MAX; ports],
     }

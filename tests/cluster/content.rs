@@ -60,6 +60,7 @@ impl AgentService for Verbose {
                     }),
                     admission: v1::Admission::Admitted.into(),
                     lease: second,
+                    next_assignment: 1,
                 };
                 let stop = v1::StopInstance {
                     id: 1,

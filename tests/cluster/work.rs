@@ -5,6 +5,7 @@ mod commands;
 mod contained;
 pub mod disks;
 mod limits;
+mod lost;
 mod loud;
 mod moved;
 mod programs;

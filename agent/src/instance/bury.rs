@@ -10,6 +10,8 @@ use super::{
     Home, Kept,
     cgroup::Group,
     conversation::Attendance,
+    found::was_started,
+    places::supervisors_of,
     premises::original,
     processes::{self, Mark},
     stuck::Waits,
@@ -28,6 +30,13 @@ const TRIES: u32 = 8;
 /// touched before the coordinator has welcomed this agent: until then its node's instances may be another agent's.
 pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: Option<String>) {
     let damaged = matches!(kept, Kept::Unreadable(..));
+    // What only never came to say anything has not run.
+    let lost = || attendance.begun || !attendance.home.0.exists() || was_started(&attendance.home);
+    let unknown = match &kept {
+        Kept::Read(_) => false,
+        Kept::Missing => lost(),
+        Kept::Unreadable(..) => true,
+    };
     let (before, reason) = match kept {
         Kept::Read(status) => {
             let reason = "its supervisor ended without saying why: killed, or the host was restarted".to_owned();
@@ -58,7 +67,10 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         }
     }
     let mut told = None;
-    while let Some(original) = original(&attendance.home) {
+    // That of a directory which was moved out of this one's place is this agent's.
+    while let Some(original) = original(&attendance.home)
+        && !supervisors_of(&attendance.home).contains(&original.pid())
+    {
         // What is written here may be what that one runs; nothing of it is this agent's to end.
         if told.replace(original) != Some(original) {
             let pid = original.pid();
@@ -95,6 +107,7 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         pid: 0,
         exit: before.exit,
         complete: false,
+        unknown,
         ..stopping(reason)
     };
     let (home, written) = (attendance.home.clone(), status.clone());
@@ -115,7 +128,10 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
 async fn look(looks: &Arc<Semaphore>, home: Home, group: Option<Group>) -> (Vec<i32>, bool) {
     let _turn = looks.acquire().await;
     let looked = spawn_blocking(move || {
-        let mut left = end_namespaces(&home);
+        // One that has lost the directory would go on, and start its program again.
+        let mut left = supervisors_of(&home);
+        processes::kill(&left);
+        left.extend(end_namespaces(&home));
         // Then what may start others as fast as they are killed.
         left.extend(group.as_ref().map(Group::kill).unwrap_or_default());
         let marked = processes::marked(&Mark::of(&home));

@@ -55,6 +55,8 @@ pub(super) struct Wanted {
 pub(super) struct Attendance {
     pub(super) id: AssignmentId,
     pub(super) home: Home,
+    /// An earlier agent had begun it, or may have: what is missing of it was lost.
+    pub(super) begun: bool,
     /// Whether the lease of the instance is watched.
     pub(super) singleton: bool,
     /// The grace period of the program.

@@ -21,6 +21,8 @@ mod tests;
 pub(super) enum Left {
     /// It was given up half-made, and nothing was ever started: its directory goes.
     HalfMade,
+    /// It may have been begun, and nothing in its directory says what it is or how.
+    Lost,
     /// It was written down, and its supervisor was never started.
     Unstarted,
     /// It has ended.
@@ -45,8 +47,9 @@ pub(super) fn id_of(name: &OsStr) -> Option<AssignmentId> {
     (id.to_string() == name).then_some(id)
 }
 
-/// Looks at what was left of an instance. What cannot be read is told, and is never taken for something that was not written.
-pub(super) fn look(home: &Home, now: WallTime) -> Look {
+/// Looks at what was left of an instance, which may have been `begun`. What cannot be read is told, and is never taken for something that was not
+/// written.
+pub(super) fn look(home: &Home, begun: bool, now: WallTime) -> Look {
     let shown = home.0.display();
     let held = match holder(home) {
         Ok(holder) => matches!(holder, Holder::Supervisor(_)),
@@ -55,16 +58,19 @@ pub(super) fn look(home: &Home, now: WallTime) -> Look {
             true
         }
     };
-    let was_started = held || was_started(home);
+    // Its agent, or its supervisor, ended before it came to that.
+    let begun = begun && !fs::symlink_metadata(home.unbegun()).is_ok_and(|there| there.is_file());
+    let (has_signs, may_run) = (was_started(home), held || begun);
+    let was_started = may_run || has_signs;
+    let nothing = |left: Left| Look {
+        order: None,
+        status: Status::default(),
+        left,
+    };
     let order = match home.kept_order() {
         Kept::Read(order) => Ok(order),
-        Kept::Missing if !was_started => {
-            return Look {
-                order: None,
-                status: Status::default(),
-                left: Left::HalfMade,
-            };
-        }
+        Kept::Missing if !was_started => return nothing(Left::HalfMade),
+        Kept::Missing if !held && !has_signs => return nothing(Left::Lost),
         Kept::Missing => Err(io::Error::from(io::ErrorKind::NotFound)),
         Kept::Unreadable(error, _) => Err(error),
     };
@@ -117,7 +123,7 @@ fn gone(before: Status, now: WallTime, why: Option<String>) -> Status {
 
 /// A program was, or may have been, started: the first status is durable before any is, and the directory that it works in is made before it
 /// begins. The files of a supervisor alone say nothing: its agent, or it, may have ended before it came to that.
-fn was_started(home: &Home) -> bool {
+pub(super) fn was_started(home: &Home) -> bool {
     let signs = [home.status(), home.work()];
     // One that cannot be looked at is there.
     signs

@@ -6,32 +6,32 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     ops::RangeInclusive,
     path::PathBuf,
-    process::Stdio,
     str::FromStr,
     sync::Arc,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::{
-    process::Command,
-    sync::{Semaphore, mpsc, watch},
-};
+use tokio::sync::{Semaphore, mpsc, watch};
 use wyneos_core::{
     agent::{Found, Input},
+    id::ClusterId,
     time::{Time, WallTime},
-    workload::{Assigned, AssignmentId, Phase, Status, log},
+    workload::{Assigned, AssignmentId, log},
 };
 use wyneos_shell::files;
 
 use super::{
-    Groups, Home, Order, Prefix, boot_time,
+    Groups, Home, Order, Prefix,
+    begin::{Beginner, fact, not_started, write_off},
+    begun::Begun,
+    boot_time,
     bury::LOOKS,
     cgroup,
     conversation::{Attendance, Wanted, attend},
-    found::{Left, Look, id_of, look},
-    held::Place as DirectoryPlace,
-    logs, own_binary,
+    found::{Left, Look, look},
+    logs, lost,
+    places::{Place, places, supervisors},
 };
 
 use crate::driver::ToAgent;
@@ -78,6 +78,17 @@ impl From<Ports> for String {
 struct Known {
     ports: Vec<u16>,
     wanted: watch::Sender<Wanted>,
+    /// Its directory, which may have another name than its own.
+    home: Home,
+}
+
+/// How an instance was lost.
+#[derive(Clone, Copy)]
+enum LostBy {
+    /// There is no directory of its name.
+    Missing,
+    /// There is one, and nothing in it is the instance's.
+    Unrecognisable,
 }
 
 /// The host's means to limit and contain instances.
@@ -104,6 +115,9 @@ pub(crate) struct Instances {
     welcomed: watch::Sender<bool>,
     looks: Arc<Semaphore>,
     waiting: Waiting,
+    /// What was begun on this node.
+    begun: Arc<Begun>,
+    beginner: Beginner,
 }
 
 /// Work that is deferred until the coordinator has welcomed this agent.
@@ -115,19 +129,21 @@ struct Waiting {
     ended: BTreeSet<String>,
 }
 
-/// An agent's own places: on the disk, and in the hierarchies of control groups.
-pub(crate) struct Place {
+/// An agent's own: its places on the disk and in the hierarchies of control groups, and what was begun there.
+pub(crate) struct Own {
     /// Where instances have their directories; in the directory that this process is in, whatever its name.
     pub(crate) instances: PathBuf,
     /// The prefix of the names of their control groups.
     pub(crate) prefix: Prefix,
+    /// What was begun of them.
+    pub(crate) begun: Begun,
 }
 
 impl Instances {
     /// Looks at what earlier agents of this host left: instances that run, and those that ended meanwhile. Nothing is touched before
     /// [`take_over`](Self::take_over).
     pub(crate) fn find(
-        place: Place,
+        place: Own,
         node: String,
         ports: Ports,
         means: Means,
@@ -135,10 +151,12 @@ impl Instances {
         now: WallTime,
         driver: mpsc::Sender<ToAgent>,
     ) -> io::Result<(Instances, Vec<Found>)> {
-        let Place {
+        let Own {
             instances: directory,
             prefix,
+            begun,
         } = place;
+        let begun = Arc::new(begun);
         // Agents that share a host do not all begin with the same.
         let range = u32::from(*ports.0.end() - *ports.0.start()) + 1;
         let offset = std::process::id().wrapping_mul(7_919) % range;
@@ -156,39 +174,86 @@ impl Instances {
             welcomed: watch::Sender::new(false),
             looks: Arc::new(Semaphore::new(LOOKS)),
             waiting: Waiting::default(),
+            beginner: Beginner::new(Arc::clone(&begun)),
+            begun,
         };
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&instances.directory)? {
-            let entry = entry?;
-            if entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
-                continue;
-            }
-            found.extend(instances.find_one(&entry, now));
-        }
+        let found = instances.take_stock(now)?;
         Ok((instances, found))
     }
 
-    fn find_one(&mut self, entry: &fs::DirEntry, now: WallTime) -> Option<Found> {
-        let home = Home(entry.path());
-        let Some(id) = id_of(&entry.file_name()) else {
-            tracing::warn!(path = %home.0.display(), "ignored: not the directory of an instance");
-            return None;
-        };
-        let Look { order, status, left } = look(&home, now);
+    /// What is here: in directories, on the list of what was begun, and by supervisors that live.
+    fn take_stock(&mut self, now: WallTime) -> io::Result<Vec<Found>> {
+        let supervisors = supervisors(&self.directory);
+        let places = places(&self.directory, &supervisors)?;
+        let mut ids = self.begun.ids();
+        ids.extend(supervisors.keys().chain(places.keys()));
+        let mut found = Vec::new();
+        for id in ids {
+            let begun = self.begun.may_have(id) || supervisors.contains_key(&id);
+            found.extend(match places.get(&id) {
+                Some(place) if begun || place.held || place.own => self.find_one(id, place, begun, now),
+                None if begun => Some(self.find_lost(id, LostBy::Missing)),
+                place => {
+                    let path = place.map(|place| place.home.0.display().to_string());
+                    tracing::warn!(
+                        path,
+                        "this was never an instance of this node, or has ended long ago; it is left alone"
+                    );
+                    None
+                }
+            });
+        }
+        Ok(found)
+    }
+
+    fn find_one(&mut self, id: AssignmentId, place: &Place, begun: bool, now: WallTime) -> Option<Found> {
+        let home = &place.home;
+        let Look { order, status, left } = look(home, begun, now);
         match left {
-            Left::HalfMade => {
-                self.waiting.half_made.push(home);
+            Left::HalfMade if place.own => {
+                self.waiting.half_made.push(home.clone());
                 return None;
             }
-            Left::Unstarted => self.waiting.unstarted.extend(order.clone()),
+            Left::Unstarted if place.own => self.waiting.unstarted.extend(order.clone()),
+            // It was never begun, and whoever gave it another name wants to keep it.
+            Left::HalfMade | Left::Unstarted => return None,
+            Left::Lost => return Some(self.find_lost(id, LostBy::Unrecognisable)),
             Left::Ended => {
                 self.waiting.ended.insert(id.to_string());
-                self.know(id, order.as_ref(), &home, false);
+                let (wanted, _) = watch::channel(Wanted::default());
+                self.know(id, order.as_ref(), home.clone(), wanted);
             }
-            Left::Attended => self.know(id, order.as_ref(), &home, true),
+            Left::Attended => {
+                let attendance = self.attendance(id, order.as_ref(), home.clone(), begun);
+                tokio::spawn(attend(attendance));
+            }
         }
         let assigned = order.map(|order| Arc::new(order.assigned));
         Some(Found { id, assigned, status })
+    }
+
+    /// It was begun, and nothing here says what it is or how: it is not begun again, and what is left of it is ended.
+    fn find_lost(&mut self, id: AssignmentId, by: LostBy) -> Found {
+        let home = Home::of(&self.directory, id);
+        let what = match by {
+            LostBy::Missing => format!(
+                "it was begun, and its directory is not there any more: {}",
+                home.0.display()
+            ),
+            LostBy::Unrecognisable => format!(
+                "it was begun, and nothing in its directory says what it is: {}",
+                home.0.display()
+            ),
+        };
+        tracing::error!(instance = %id, "{what}; it is not begun again");
+        let status = lost::ending(&what);
+        let attendance = self.attendance(id, None, home, true);
+        tokio::spawn(lost::attend(attendance, what));
+        Found {
+            id,
+            assigned: None,
+            status,
+        }
     }
 
     /// The coordinator has welcomed this agent: what was found is this node's, and nobody else's. What was begun is gone on with, and what is left of
@@ -206,21 +271,22 @@ impl Instances {
         }
         for order in unstarted {
             let (id, home) = (order.assigned.id, Home::of(&self.directory, order.assigned.id));
-            match self.start_late(order, &home) {
-                Ok(order) => self.know(id, Some(&order), &home, true),
-                Err(error) => self.not_started(id, &home, &error),
+            if let Err(error) = self.begin_late(order, &home) {
+                self.not_started(id, &home, &error);
             }
         }
         self.welcomed.send_replace(true);
         if let Some(groups) = self.means.groups.clone() {
             let directory = self.directory.clone();
-            let is_there = move |id: &str| !ended.contains(id) && directory.join(id).exists();
+            // Those that are attended are ended by whoever attends them.
+            let known: BTreeSet<String> = self.known.keys().map(ToString::to_string).collect();
+            let is_there = move |id: &str| !ended.contains(id) && (known.contains(id) || directory.join(id).exists());
             tokio::task::spawn_blocking(move || groups.clean(is_there));
         }
     }
 
-    /// Starts the supervisor of what an earlier agent wrote down and did not start; in a group of this one's.
-    fn start_late(&self, mut order: Order, home: &Home) -> io::Result<Order> {
+    /// Begins what an earlier agent wrote down and did not begin; in a group of this one's.
+    fn begin_late(&mut self, mut order: Order, home: &Home) -> io::Result<()> {
         let group = self.means.groups.as_ref().map(|groups| groups.of(order.assigned.id));
         self.check_containment(&order.assigned)?;
         let contained = self.means.uncontained.is_none();
@@ -228,33 +294,41 @@ impl Instances {
             (order.group, order.contained) = (group, contained);
             write_order(home, &order)?;
         }
-        start(home)?;
-        Ok(order)
+        self.begin(&order, home)
     }
 
-    fn know(&mut self, id: AssignmentId, order: Option<&Order>, home: &Home, attended: bool) {
-        let (wanted, told) = watch::channel(Wanted::default());
-        if attended {
-            let own = |group: &cgroup::Group| group.is_of(&self.prefix, id);
-            let written = order.and_then(|order| order.group.clone()).filter(own);
-            let attendance = Attendance {
-                id,
-                home: home.clone(),
-                singleton: order.is_some_and(|order| order.assigned.spec.singleton),
-                grace: order.map_or(Duration::ZERO, |order| order.assigned.spec.stop.grace),
-                group: written.or_else(|| self.means.groups.as_ref().map(|groups| groups.of(id))),
-                told,
-                welcomed: self.welcomed.subscribe(),
-                looks: Arc::clone(&self.looks),
-                driver: self.driver.clone(),
-            };
-            tokio::spawn(attend(attendance));
-        }
+    fn begin(&mut self, order: &Order, home: &Home) -> io::Result<()> {
+        let attendance = self.attendance(order.assigned.id, Some(order), home.clone(), false);
+        self.beginner.begin(attendance)
+    }
+
+    fn know(&mut self, id: AssignmentId, order: Option<&Order>, home: Home, wanted: watch::Sender<Wanted>) {
         let ports = order.map_or_else(Vec::new, |order| order.ports.clone());
-        self.known.insert(id, Known { ports, wanted });
+        self.known.insert(id, Known { ports, wanted, home });
     }
 
-    /// Starts an instance's supervisor.
+    /// What it takes to attend an instance, which is known from then on.
+    fn attendance(&mut self, id: AssignmentId, order: Option<&Order>, home: Home, begun: bool) -> Attendance {
+        let (wanted, told) = watch::channel(Wanted::default());
+        let own = |group: &cgroup::Group| group.is_of(&self.prefix, id);
+        let written = order.and_then(|order| order.group.clone()).filter(own);
+        let attendance = Attendance {
+            id,
+            home: home.clone(),
+            begun,
+            singleton: order.is_some_and(|order| order.assigned.spec.singleton),
+            grace: order.map_or(Duration::ZERO, |order| order.assigned.spec.stop.grace),
+            group: written.or_else(|| self.means.groups.as_ref().map(|groups| groups.of(id))),
+            told,
+            welcomed: self.welcomed.subscribe(),
+            looks: Arc::clone(&self.looks),
+            driver: self.driver.clone(),
+        };
+        self.know(id, order, home, wanted);
+        attendance
+    }
+
+    /// Has an instance begun.
     pub(crate) fn run(&mut self, assigned: &Arc<Assigned>) {
         let (id, home) = (assigned.id, Home::of(&self.directory, assigned.id));
         if let Err(error) = self.try_run(assigned, &home) {
@@ -263,20 +337,16 @@ impl Instances {
     }
 
     fn not_started(&mut self, id: AssignmentId, home: &Home, error: &io::Error) {
-        let status = Status {
-            phase: Phase::Ended,
-            detail: format!("its node cannot start it: {error}"),
-            ..Status::default()
-        };
+        let status = not_started(error);
         self.known.entry(id).or_insert_with(|| Known {
             ports: Vec::new(),
             wanted: watch::Sender::default(),
+            home: home.clone(),
         });
         let (driver, home) = (self.driver.clone(), home.clone());
-        tokio::task::spawn_blocking(move || {
-            // On a full disk it is told alone; the next agent finds nothing that was started.
-            drop(home.write_status(&status));
-            drop(driver.blocking_send(ToAgent::Fact(Input::Instance { id, status })));
+        tokio::spawn(async move {
+            write_off(home, status.clone()).await;
+            drop(driver.send(fact(id, status)).await);
         });
     }
 
@@ -310,10 +380,9 @@ impl Instances {
             contained: self.means.uncontained.is_none(),
             group: self.means.groups.as_ref().map(|groups| groups.of(assigned.id)),
         };
+        home.put_off()?;
         write_order(home, &order)?;
-        start(home)?;
-        self.know(order.assigned.id, Some(&order), home, true);
-        Ok(())
+        self.begin(&order, home)
     }
 
     fn free_port(&mut self) -> Option<u16> {
@@ -350,8 +419,13 @@ impl Instances {
     /// Removes what an instance that ended left behind.
     pub(crate) fn discard(&mut self, id: AssignmentId) {
         self.known.remove(&id);
-        let home = Home::of(&self.directory, id);
+        // What bears another name was put aside by somebody, and stays.
+        let (home, begun) = (Home::of(&self.directory, id), Arc::clone(&self.begun));
+        begun.remove(id);
         tokio::task::spawn_blocking(move || {
+            if let Err(error) = begun.save() {
+                tracing::warn!(%error, "cannot write the list of the instances that were begun");
+            }
             if let Err(error) = fs::remove_dir_all(&home.0)
                 && error.kind() != io::ErrorKind::NotFound
             {
@@ -360,9 +434,22 @@ impl Instances {
         });
     }
 
+    /// What a list that was lost may have had on it is known, and is written down.
+    pub(crate) fn presume(&self, cluster: ClusterId, below: AssignmentId) {
+        self.begun.presume(cluster, below);
+        let begun = Arc::clone(&self.begun);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = begun.save() {
+                tracing::warn!(%error, "cannot write the list of the instances that were begun");
+            }
+        });
+    }
+
     /// Reads what an instance wrote.
     pub(crate) fn read_log(&self, request: log::Request) {
-        let (directory, driver) = (Home::of(&self.directory, request.id).logs(), self.driver.clone());
+        let known = self.known.get(&request.id).map(|known| known.home.clone());
+        let home = known.unwrap_or_else(|| Home::of(&self.directory, request.id));
+        let (directory, driver) = (home.logs(), self.driver.clone());
         tokio::task::spawn_blocking(move || {
             let chunk = match directory.is_dir() {
                 true => logs::read(&directory, &request),
@@ -387,25 +474,5 @@ fn write_order(home: &Home, order: &Order) -> io::Result<()> {
             tracing::warn!(path = %path.display(), %error, "cannot write the order of an instance to disk");
         }
     });
-    Ok(())
-}
-
-/// Starts the supervisor of what is written down. It gets the directory's present name, and which one it is: another one that has the name a moment later
-/// is not taken for it.
-fn start(home: &Home) -> io::Result<()> {
-    let log = files::create(&home.supervisor_log(), 0o600)?;
-    let (name, place) = (fs::canonicalize(&home.0)?, DirectoryPlace::at(&home.0)?);
-    let mut child = Command::new(own_binary())
-        .arg("supervise")
-        .arg(name)
-        .arg("--place")
-        .arg(place.to_string())
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()?;
-    // It goes on by itself; while this agent is its parent, its end is taken note of.
-    tokio::spawn(async move { drop(child.wait().await) });
     Ok(())
 }

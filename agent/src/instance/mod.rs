@@ -1,6 +1,8 @@
 //! Instances of workloads on this host: a directory each, and a supervisor each that goes on when the agent does not.
 
 mod attend;
+mod begin;
+mod begun;
 mod bury;
 mod cgroup;
 mod checks;
@@ -13,8 +15,10 @@ mod guard;
 mod held;
 mod init;
 mod logs;
+mod lost;
 mod manager;
 mod namespace;
+mod places;
 mod premises;
 mod processes;
 mod program;
@@ -35,10 +39,11 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use begun::Begun;
 pub(crate) use cgroup::{Groups, Prefix};
 pub(crate) use exec::{Exec, exec};
 pub(crate) use init::{Init, init};
-pub(crate) use manager::{Instances, Means, Place, Ports};
+pub(crate) use manager::{Instances, Means, Own, Ports};
 pub(crate) use namespace::probe;
 pub(crate) use runner::{Check, check};
 use rustix::{
@@ -169,6 +174,25 @@ impl Home {
         match Kept::<namespace::First>::read(&self.first()) {
             Kept::Read(first) if !first.is_of(&self.0) => Kept::Missing,
             kept => kept,
+        }
+    }
+
+    /// There until its supervisor begins: while it is, no program was ever started.
+    fn unbegun(&self) -> PathBuf {
+        self.0.join("unbegun")
+    }
+
+    /// Says that nothing was begun here yet.
+    fn put_off(&self) -> io::Result<()> {
+        files::create(&self.unbegun(), 0o600).map(drop)
+    }
+
+    /// Takes that back, durably, before anything is begun. An agent of an earlier version never said it.
+    fn begin(&self) -> io::Result<()> {
+        match fs::remove_file(self.unbegun()) {
+            Ok(()) => File::open(&self.0)?.sync_all(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

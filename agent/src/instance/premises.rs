@@ -181,7 +181,7 @@ pub(super) fn holder_by_process(home: &Home) -> Holder {
 }
 
 /// Whether a process holds a directory open.
-fn holds(pid: i32, place: Place) -> bool {
+pub(super) fn holds(pid: i32, place: Place) -> bool {
     let held = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     held.into_iter()
         .any(|entry| Place::at(&entry.path()).is_ok_and(|held| held == place))
@@ -202,6 +202,9 @@ fn same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
+/// Looks in a row at which its name may lead elsewhere, before the directory is given up: it may be put back.
+const ASTRAY: u32 = 3;
+
 /// Why a supervisor has lost its directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lost {
@@ -209,6 +212,8 @@ pub(super) enum Lost {
     Removed,
     /// Another supervisor has it.
     Taken,
+    /// Its name leads to another directory, or nowhere: whoever looks for the instance does not find it.
+    Renamed,
 }
 
 impl Lost {
@@ -216,6 +221,7 @@ impl Lost {
         match self {
             Lost::Removed => "its directory was removed",
             Lost::Taken => "its lock was removed, and another supervisor has its directory",
+            Lost::Renamed => "its directory was renamed or replaced",
         }
     }
 }
@@ -231,6 +237,7 @@ pub(super) struct Premises {
     /// Files that are its own to write, as they were when it wrote them last.
     order: (Vec<u8>, Option<Metadata>),
     disputed: u32,
+    astray: u32,
 }
 
 impl Premises {
@@ -256,6 +263,7 @@ impl Premises {
             socket,
             order: (Vec::new(), None),
             disputed: 0,
+            astray: 0,
         };
         Ok(Some((premises, listener)))
     }
@@ -302,6 +310,13 @@ impl Premises {
         if self.directory.metadata().is_ok_and(|held| held.nlink() == 0) {
             return Err(Lost::Removed);
         }
+        self.astray = match self.is_astray() {
+            true => self.astray + 1,
+            false => 0,
+        };
+        if self.astray >= ASTRAY {
+            return Err(Lost::Renamed);
+        }
         let within = self.within();
         self.keep_lock(&within, &note)?;
         let order = fs::metadata(within.order()).ok();
@@ -329,6 +344,14 @@ impl Premises {
                 note(&format!("its socket was removed, and cannot be made again: {error}"));
                 Ok(None)
             }
+        }
+    }
+
+    /// Whether its name, wherever all instances are now, is another directory's, or nothing's. What cannot be looked at is where it was.
+    fn is_astray(&self) -> bool {
+        match self.above.own_place() {
+            Ok(place) => place != self.place,
+            Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
         }
     }
 

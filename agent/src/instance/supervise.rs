@@ -134,6 +134,8 @@ async fn run(held: Held) -> io::Result<()> {
     let home = premises.within();
     set_child_subreaper(rustix::process::Pid::from_raw(1))?;
     let order = home.read_order()?;
+    home.begin()
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot write down that it begins: {error}")))?;
     home.write_first(None)?;
     premises.remember(&order)?;
     let clock = Clock::default();
@@ -214,7 +216,7 @@ async fn run(held: Held) -> io::Result<()> {
                 }
                 Err(lost) => {
                     let reason = lost.reason().to_owned();
-                    process.core.handle(boot_time(), Input::Quit { reason });
+                    process.core.handle(boot_time(), Input::Lost { reason });
                 }
             }
         }

@@ -17,12 +17,12 @@ fn status() -> impl Strategy<Value = Status> {
     let parts = (
         phase,
         exit,
-        any::<(bool, bool, i64, u32, u32)>(),
+        any::<(bool, bool, bool, i64, u32, u32)>(),
         ".{0,64}",
         any::<Vec<u16>>(),
     );
     parts.prop_map(
-        |(phase, exit, (healthy, complete, since, pid, restarts), detail, ports)| Status {
+        |(phase, exit, (healthy, complete, unknown, since, pid, restarts), detail, ports)| Status {
             phase,
             healthy,
             since: WallTime(since),
@@ -30,6 +30,7 @@ fn status() -> impl Strategy<Value = Status> {
             restarts,
             exit,
             complete,
+            unknown,
             detail,
             ports,
         },

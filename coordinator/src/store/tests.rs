@@ -138,6 +138,7 @@ fn assignment(number: u8) -> (AssignmentId, Option<Arc<Assignment>>) {
             time: WallTime(8),
             exit: Some(Exit::Signal(9)),
             complete: true,
+            unknown: false,
             detail: String::new(),
         }),
         orphan: (number == 2).then(|| Arc::new(Spec::new("web-2", "/bin/true"))),

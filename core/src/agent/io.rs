@@ -244,6 +244,13 @@ pub enum Effect {
     /// The coordinator has welcomed this very process: what earlier agents of this node left is its to end, to start and to clean up.
     /// Sent once by each process. Before it, state on the host is only read: it may be another agent's, if this is a copy.
     TakeOver,
+    /// Write down, durably, that every instance of this cluster with a lower id may have been begun here: see [`Begun::Below`](super::Begun).
+    Presume {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The lowest id that nothing was begun by.
+        below: AssignmentId,
+    },
     /// Have a supervisor run an instance; answer [`Input::Instance`] whenever it changes.
     Run(Arc<Assigned>),
     /// Have an instance end for good.

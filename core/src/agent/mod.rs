@@ -13,6 +13,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod work;
+#[cfg(test)]
+mod work_tests;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -29,7 +31,7 @@ use work::Work;
 use crate::{
     behaviour::State,
     coordinator::Heartbeat,
-    id::NodeId,
+    id::{ClusterId, NodeId},
     integrity::Digest,
     mesh::{Coordinate, REPORTS},
     node::{ConnId, Facts},
@@ -57,8 +59,22 @@ pub struct Config {
     pub instance: [u8; 16],
     /// Of the machine that it is on; zero when that does not tell.
     pub machine: Digest,
-    /// Instances that were found on the host, and how they are.
+    /// Instances that were found on the host, and how they are; also those of which nothing but that they were begun is known.
     pub instances: Vec<Found>,
+    /// What may have been begun here besides.
+    pub begun: Begun,
+}
+
+/// Instances that earlier agents of this node may have begun though nothing of them is found. They are not run: a process of one may be there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Begun {
+    /// None.
+    #[default]
+    None,
+    /// Those of this cluster with a lower id.
+    Below(ClusterId, AssignmentId),
+    /// All that the coordinator knew of before it welcomed this process: the list of what was begun is lost.
+    Any,
 }
 
 /// An instance that an earlier agent left.
@@ -219,7 +235,7 @@ impl Agent {
             beacons: Beacons::default(),
             membership: Membership::default(),
             health: SelfHealth::default(),
-            work: Work::new(std::mem::take(&mut config.instances)),
+            work: Work::new(std::mem::take(&mut config.instances), config.begun),
             remembered: VecDeque::new(),
             timers: Timers::default(),
             effects: VecDeque::new(),

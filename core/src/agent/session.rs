@@ -224,6 +224,7 @@ impl Agent {
         if !std::mem::replace(&mut self.taken_over, true) {
             self.effects.push_back(Effect::TakeOver);
         }
+        self.reckon_begun(cluster, welcome.next_assignment);
         self.probes.new_session(cluster);
         self.plan(welcome.probe_plan);
         self.start_beacons();

@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
-const CLUSTER: Uuid = Uuid([9; 16]);
+pub(super) const CLUSTER: Uuid = Uuid([9; 16]);
 
 pub(super) struct Rig {
     pub(super) core: Agent,
@@ -31,6 +31,11 @@ pub(super) struct Rig {
 
 impl Rig {
     fn new() -> Rig {
+        Rig::with(Vec::new(), Begun::None)
+    }
+
+    /// An agent that found these, on whose node others may have been begun.
+    pub(super) fn with(instances: Vec<Found>, begun: Begun) -> Rig {
         let facts = Facts {
             id: Uuid([1; 16]),
             name: "one".to_owned(),
@@ -51,7 +56,8 @@ impl Rig {
             seed: 1,
             instance: [7; 16],
             machine: [8; 32],
-            instances: Vec::new(),
+            instances,
+            begun,
         };
         let now = Time(1);
         let core = Agent::new(now, WallTime(5), config);
@@ -90,8 +96,18 @@ impl Rig {
     }
 
     fn welcome_with(&mut self, conn: u64, probe_plan: ProbePlan) {
+        self.welcome_from(conn, CLUSTER, AssignmentId::default(), probe_plan);
+    }
+
+    pub(super) fn welcome_from(
+        &mut self,
+        conn: u64,
+        cluster: Uuid,
+        next_assignment: AssignmentId,
+        probe_plan: ProbePlan,
+    ) {
         let welcome = Welcome {
-            cluster: CLUSTER,
+            cluster,
             epoch: 3,
             session: 77,
             cycle_interval: SECOND * 6,
@@ -99,6 +115,7 @@ impl Rig {
             probe_plan,
             admission: Admission::Admitted,
             lease: SECOND * 30,
+            next_assignment,
         };
         self.message(conn, Message::Welcome(Box::new(welcome)));
     }

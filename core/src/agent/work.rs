@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Agent, Effect, Found, Report, Timer};
+use super::{Agent, Begun, Effect, Found, Report, Timer};
 use crate::{
     coordinator::Work as Told,
+    id::ClusterId,
     workload::{Assigned, AssignmentId, Phase, Status, log},
 };
 
@@ -23,6 +24,9 @@ struct Local {
     halted: bool,
 }
 
+/// Of an instance that is not here, and may have been begun here.
+const MISSING: &str = "its node may have begun it before, and has lost what it wrote of that";
+
 /// What runs here.
 #[derive(Debug, Default)]
 pub(super) struct Work {
@@ -36,6 +40,10 @@ pub(super) struct Work {
     /// The coordinator has heard of everything that is here, in this session, or had in the last one: what it does not want is told to
     /// end before it is lent anything.
     agreed: bool,
+    /// What may have been begun here though it is not known.
+    begun: Begun,
+    /// The cluster whose coordinator has welcomed this agent.
+    cluster: Option<ClusterId>,
 }
 
 impl Local {
@@ -46,7 +54,7 @@ impl Local {
 }
 
 impl Work {
-    pub(super) fn new(found: Vec<Found>) -> Work {
+    pub(super) fn new(found: Vec<Found>, begun: Begun) -> Work {
         let local = found.into_iter().map(|Found { id, assigned, status }| {
             let halted = false;
             (
@@ -60,7 +68,17 @@ impl Work {
         });
         Work {
             local: local.collect(),
+            begun,
             ..Work::default()
+        }
+    }
+
+    /// Whether a process of an instance that is not known may be here.
+    fn may_be_begun(&self, id: AssignmentId) -> bool {
+        match self.begun {
+            Begun::None => false,
+            Begun::Below(cluster, below) => self.cluster == Some(cluster) && id < below,
+            Begun::Any => true,
         }
     }
 }
@@ -116,9 +134,52 @@ impl Agent {
         }
     }
 
+    /// A coordinator has welcomed this agent: what may have been begun here without being known is what it gave out before.
+    pub(super) fn reckon_begun(&mut self, cluster: ClusterId, next: AssignmentId) {
+        self.work.cluster = Some(cluster);
+        if self.work.begun == Begun::Any && next != AssignmentId::default() {
+            self.presume(cluster, next);
+        }
+    }
+
+    /// A coordinator of an earlier version does not say what it will give out next: what it wants at first, it may have given out before.
+    fn presume_told(&mut self, told: &Told) {
+        if let (Begun::Any, Some(cluster)) = (self.work.begun, self.work.cluster) {
+            let newest = told.assign.iter().map(|assigned| assigned.id).max();
+            self.presume(cluster, AssignmentId(newest.map_or(0, |id| id.0.saturating_add(1))));
+        }
+    }
+
+    fn presume(&mut self, cluster: ClusterId, below: AssignmentId) {
+        self.work.begun = Begun::Below(cluster, below);
+        self.effects.push_back(Effect::Presume { cluster, below });
+    }
+
+    /// What is assigned is not here, though it may have been begun here: a process of it may be there, or it has done its work. It is lost, and
+    /// is not run under this id any more.
+    fn lost(&mut self, assigned: Arc<Assigned>) {
+        let (id, halted) = (assigned.id, true);
+        let status = Status {
+            phase: Phase::Ended,
+            since: self.wall.at(self.now),
+            unknown: true,
+            detail: MISSING.to_owned(),
+            ..Status::default()
+        };
+        let assigned = Some(assigned);
+        let local = Local {
+            assigned,
+            status,
+            halted,
+        };
+        self.work.local.insert(id, local);
+        self.work.news.insert(id);
+    }
+
     /// The coordinator says what is to run, and what is not.
     pub(super) fn told_work(&mut self, told: Told) {
         let first = !std::mem::replace(&mut self.work.agreed, true);
+        self.presume_told(&told);
         for assigned in told.assign {
             let id = assigned.id;
             if self.work.local.contains_key(&id) {
@@ -126,6 +187,10 @@ impl Agent {
                 continue;
             }
             let assigned = Arc::new(assigned);
+            if self.work.may_be_begun(id) {
+                self.lost(assigned);
+                continue;
+            }
             let status = Status {
                 since: self.wall.at(self.now),
                 ..Status::default()
@@ -147,17 +212,19 @@ impl Agent {
         for (id, reason) in told.refused {
             self.not_here(
                 id,
-                false,
+                Some(false),
                 format!("its declaration cannot be accepted by its agent: {reason}"),
             );
         }
         for (id, reason) in told.stop {
+            let may_be_begun = self.work.may_be_begun(id);
             match self.work.local.get_mut(&id) {
                 Some(local) => {
                     local.halted = true;
                     self.effects.push_back(Effect::Halt { id, reason });
                 }
-                None => self.not_here(id, true, reason),
+                None if may_be_begun => self.not_here(id, None, MISSING.to_owned()),
+                None => self.not_here(id, Some(true), reason),
             }
         }
         for id in told.forget {
@@ -192,13 +259,14 @@ impl Agent {
         }
     }
 
-    /// What is to end is not here, or what is to run cannot be: that is said, as of one that has ended.
-    fn not_here(&mut self, id: AssignmentId, complete: bool, detail: String) {
+    /// What is to end is not here, or what is to run cannot be: that is said, as of one that has ended; whether complete, if that is known.
+    fn not_here(&mut self, id: AssignmentId, complete: Option<bool>, detail: String) {
         let Some(conn) = self.live_conn() else { return };
         let status = Status {
             phase: Phase::Ended,
             since: self.wall.at(self.now),
-            complete,
+            complete: complete.unwrap_or(false),
+            unknown: complete.is_none(),
             detail,
             ..Status::default()
         };

@@ -14,7 +14,7 @@ use crate::{
     placement::{self, Fleet, Plan, Presence, World},
     text::{Span, count},
     time::Time,
-    workload::{AssignmentId, Declared, Kind, Spec, Workload},
+    workload::{Declared, Kind, Spec, Workload},
 };
 
 /// Workloads at most.
@@ -192,10 +192,7 @@ impl Coordinator {
                 declare(&mut record, Arc::new(wanted));
             }
             WorkloadVerb::Restart { .. } => {
-                record.restarted = Some((
-                    self.wall_now(),
-                    AssignmentId(self.epoch << 32 | (self.agenda.placed + 1)),
-                ));
+                record.restarted = Some((self.wall_now(), self.next_assignment()));
                 if record.stable == record.revision {
                     // Settled again only when all were replaced.
                     record.revisions.insert(record.revision + 1, Arc::clone(spec));

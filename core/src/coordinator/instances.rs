@@ -171,12 +171,16 @@ impl Coordinator {
             time: wall,
             exit: status.exit,
             complete: status.complete,
+            unknown: status.unknown,
             detail: status.detail.clone(),
         });
         let (workload, slot, attempt) = (Arc::clone(&record.workload), record.slot, record.attempt);
         let failed = record.goal == Goal::Run && !status.complete;
         let asked = record.goal == Goal::Stop;
         let orphan = record.orphan.is_some();
+        if status.unknown {
+            self.note_lost(&workload, id, self.lease_ends(index));
+        }
         let mut old = self.table.ended(id);
         if orphan {
             old.extend(self.table.remove(id).map(|index| (id, index)));
@@ -226,6 +230,14 @@ impl Coordinator {
         }
     }
 
+    /// A node has lost an instance, which may run until its lease is over: what it says of that is not counted on where there must never be two.
+    pub(super) fn note_lost(&mut self, workload: &str, id: AssignmentId, until: Time) {
+        if let Some(declared) = self.table.declared_mut(workload) {
+            let later = declared.lost.map_or(until, |(_, before)| before.max(until));
+            declared.lost = Some((id, later));
+        }
+    }
+
     /// Nothing is kept of instances any more, here or on their nodes.
     pub(super) fn forget(&mut self, instances: Vec<(AssignmentId, NodeIndex)>) {
         for (id, index) in instances {
@@ -258,9 +270,16 @@ impl Coordinator {
             }
         }
         for id in gone {
+            let singleton = self.table.held(id).is_some_and(|held| {
+                let declared = self.table.declared(&held.record.workload);
+                declared
+                    .and_then(|declared| declared.record.spec())
+                    .is_some_and(|spec| spec.singleton)
+            });
             if let Some(held) = self.table.held_mut(id) {
                 Arc::make_mut(&mut held.record).goal = Goal::Stop;
-                (held.status.phase, held.status.complete) = (Phase::Ended, true);
+                // That a node has lost it is no proof that it has ended.
+                (held.status.phase, held.status.complete, held.status.unknown) = (Phase::Ended, !singleton, singleton);
                 (held.status.healthy, held.healthy_since) = (false, None);
                 held.status.detail = "its node does not have it any more".to_owned();
             }

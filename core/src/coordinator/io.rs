@@ -303,6 +303,8 @@ pub struct Welcome {
     pub admission: Admission,
     /// How long the node may take itself for a member after the sending of its hello, or of a heartbeat that was received.
     pub lease: Duration,
+    /// The lowest id that an instance may be given from now on; 0 from coordinators that do not tell.
+    pub next_assignment: AssignmentId,
 }
 
 /// Whom an agent probes.

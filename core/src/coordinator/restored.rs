@@ -40,7 +40,7 @@ impl Coordinator {
     }
 
     /// When no lease of the coordinator that was lost can run any more: also not that of a node which is not known here.
-    fn leases_are_over(&self) -> Time {
+    pub(super) fn leases_are_over(&self) -> Time {
         let own = standing::lease(self.config.cycle, self.config.heartbeat);
         let given = self.registry.iter().map(|(_, node)| node.record.lease);
         let longest = given.fold(own, Duration::max) * SINGLETON;

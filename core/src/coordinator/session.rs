@@ -253,6 +253,7 @@ impl Coordinator {
                 Admission::Admitted => self.lease(index),
                 _ => Duration::ZERO,
             },
+            next_assignment: self.next_assignment(),
         };
         self.send(conn, Message::Welcome(Box::new(welcome)));
         for id in self.behaviour.undelivered(index) {

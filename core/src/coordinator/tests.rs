@@ -4,6 +4,7 @@ mod commands;
 mod cycles;
 mod forget;
 mod interleavings;
+mod lost;
 mod priorities;
 mod relays;
 mod restored;

@@ -69,9 +69,23 @@ impl Coordinator {
         }
         let names: Vec<Arc<str>> = self.table.workloads().map(|(name, _)| Arc::clone(name)).collect();
         for name in names {
+            self.recall_lost(&name);
             self.dirty(name);
         }
         self.view_soon();
+    }
+
+    /// What became of leases that the coordinator before this one gave is not known.
+    fn recall_lost(&mut self, name: &str) {
+        let until = self.leases_are_over();
+        let newest = self
+            .table
+            .declared(name)
+            .and_then(|declared| self.table.instances(declared).last());
+        let lost = newest.filter(|held| !held.is_there() && held.status.unknown);
+        if let Some(id) = lost.map(|held| held.record.id) {
+            self.note_lost(name, id, until);
+        }
     }
 
     /// A workload is looked at again.
@@ -180,6 +194,12 @@ impl Coordinator {
             self.agenda.wakes.insert(Arc::clone(name), wake);
         }
         self.carry_out_plan(name, plan);
+        let may_run = self.table.declared(name).filter(|declared| declared.record.deleted);
+        if let Some((_, until)) = may_run.and_then(|declared| declared.may_still_run(self.now)) {
+            // Its name would be free for another one.
+            self.agenda.wakes.insert(Arc::clone(name), until);
+            return;
+        }
         let over = self.table.declared(name).is_some_and(|declared| {
             // Of a node that was shut out nothing more is heard.
             let counts = |held: &Held| self.registry[held.index].record.admission != Admission::Revoked;
@@ -278,9 +298,14 @@ impl Coordinator {
         self.prune_revisions(name);
     }
 
+    /// The id of the instance that is placed next: all others have lower ones.
+    pub(super) fn next_assignment(&self) -> AssignmentId {
+        AssignmentId(self.epoch << 32 | (self.agenda.placed + 1))
+    }
+
     fn start_instance(&mut self, name: &Arc<str>, start: &placement::Start, decision: u64) {
+        let id = self.next_assignment();
         self.agenda.placed += 1;
-        let id = AssignmentId(self.epoch << 32 | self.agenda.placed);
         let record = Assignment {
             id,
             workload: Arc::clone(name),

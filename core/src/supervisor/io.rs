@@ -49,6 +49,12 @@ pub enum Input {
         /// Why, for people.
         reason: String,
     },
+    /// Its supervisor has lost the instance's directory: whoever looks for the instance there does not find it. A singleton is killed at once,
+    /// since its node may take it for gone; another one is told to end.
+    Lost {
+        /// Why, for people.
+        reason: String,
+    },
     /// A singleton may run until then.
     Lease(Time),
 }

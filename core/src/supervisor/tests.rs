@@ -241,3 +241,36 @@ fn what_cannot_be_killed_is_named_and_has_not_ended() {
         (Phase::Ended, "deleted")
     );
 }
+
+#[test]
+fn a_singleton_that_is_lost_is_killed_at_once_and_others_are_told_to_end() {
+    for (singleton, batch) in [(true, false), (false, false), (false, true)] {
+        let mut one = supervisor(|spec| {
+            spec.singleton = singleton;
+            spec.stop.grace = Duration::from_secs(10);
+            if batch {
+                spec.kind = crate::workload::Kind::Batch {
+                    replicas: 1,
+                    retries: 9,
+                };
+            }
+        });
+        one.handle(at(0), Input::Lease(at(60_000)));
+        effects(&mut one);
+        one.handle(at(10), Input::Started { pid: 4 });
+        effects(&mut one);
+        let lost = || Input::Lost {
+            reason: "its directory was renamed or replaced".to_owned(),
+        };
+        one.handle(at(20), lost());
+        let asked = effects(&mut one);
+        assert!(asked.contains(&Effect::Signal(15)));
+        assert_eq!(asked.contains(&Effect::Clear), singleton);
+        // It is looked at again each second.
+        one.handle(at(1_020), lost());
+        one.handle(at(1_030), Input::Exited(Exit::Signal(15)));
+        one.handle(at(1_040), Input::Cleared);
+        assert_eq!(one.status().phase, Phase::Ended);
+        assert_eq!((one.status().complete, one.status().unknown), (!batch, batch));
+    }
+}

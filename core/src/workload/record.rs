@@ -90,6 +90,9 @@ pub struct End {
     pub exit: Option<Exit>,
     /// It had done what it should.
     pub complete: bool,
+    /// Whether it had is not known: its node has lost what it wrote of it.
+    #[serde(default)]
+    pub unknown: bool,
     /// For people.
     pub detail: String,
 }

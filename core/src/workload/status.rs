@@ -83,6 +83,9 @@ pub struct Status {
     pub exit: Option<Exit>,
     /// Ended for good without having failed: a batch that is done, or what was told to stop.
     pub complete: bool,
+    /// How it ended is not known: what its node wrote of it is missing, or cannot be read. Never together with `complete`.
+    #[serde(default)]
+    pub unknown: bool,
     /// Why it is so, for people.
     pub detail: String,
     /// The ports that it was given, in the order of its declaration's names.

@@ -33,6 +33,8 @@ pub struct Declared {
     pub failures: BTreeMap<NodeIndex, VecDeque<Time>>,
     /// Before when a slot that failed is not filled again.
     pub not_before: BTreeMap<u32, Time>,
+    /// The newest of its instances that a node lost, and until when a lease of that may run: a singleton has no other before.
+    pub lost: Option<(AssignmentId, Time)>,
     /// What waits, and for what.
     pub waiting: Vec<Waiting>,
     /// Room that is being made for it.
@@ -69,10 +71,17 @@ impl Declared {
             assignments: BTreeSet::new(),
             failures: BTreeMap::new(),
             not_before: BTreeMap::new(),
+            lost: None,
             waiting: Vec::new(),
             claims: Vec::new(),
             row: None,
         }
+    }
+
+    /// The instance that a node lost, of a singleton that may not run anew before its lease is over; and until when.
+    pub fn may_still_run(&self, now: Time) -> Option<(AssignmentId, Time)> {
+        let singleton = self.record.spec().is_some_and(|spec| spec.singleton);
+        self.lost.filter(|(_, until)| singleton && *until > now)
     }
 
     /// How often instances failed lately, by node.
@@ -153,7 +162,8 @@ impl Table {
         };
         if let Some(end) = &record.end {
             (status.phase, status.since, status.exit) = (Phase::Ended, end.time, end.exit);
-            (status.complete, status.detail) = (end.complete, end.detail.clone());
+            (status.complete, status.unknown) = (end.complete, end.unknown);
+            status.detail.clone_from(&end.detail);
         }
         let held = Held {
             record,

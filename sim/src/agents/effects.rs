@@ -114,7 +114,11 @@ impl World<'_> {
                 self.note("told", standing.liveness.name().as_bytes());
                 self.told.push((self.now, node, standing.liveness));
             }
-            effect @ (Effect::Run(_) | Effect::Halt { .. } | Effect::Lease { .. } | Effect::Discard { .. }) => {
+            effect @ (Effect::Run(_)
+            | Effect::Halt { .. }
+            | Effect::Lease { .. }
+            | Effect::Discard { .. }
+            | Effect::Presume { .. }) => {
                 self.do_for_instances(node, effect);
             }
             Effect::Targets(_) | Effect::Tell(_) | Effect::ReadLog(_) | Effect::TakeOver => {}

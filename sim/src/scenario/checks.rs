@@ -86,7 +86,10 @@ pub(super) fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) 
         (
             "for",
             fault.lasts.is_some(),
-            !matches!(kind, Kind::Restart | Kind::ClockJump | Kind::SupervisorKill),
+            !matches!(
+                kind,
+                Kind::Restart | Kind::ClockJump | Kind::SupervisorKill | Kind::Misplace
+            ),
             lasts,
         ),
         ("loss", fault.loss.is_some(), kind == Kind::Loss, kind == Kind::Loss),

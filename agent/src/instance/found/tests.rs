@@ -77,10 +77,11 @@ fn put(path: &Path, part: Part, whole: &[u8]) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Nothing but an order without a sign that it was ever begun is begun; whatever cannot be read is told as that, and never as done.
+    /// Nothing but an order without a sign that it was ever begun, and not on the list of what was, is begun; whatever cannot be read is told as that, and never as done.
     #[test]
     fn only_what_was_never_begun_is_begun(
-        order_is in part(), status_is in part(), work in any::<bool>(), log in any::<bool>(), lock in any::<bool>()
+        order_is in part(), status_is in part(), work in any::<bool>(), log in any::<bool>(), lock in any::<bool>(),
+        listed in any::<bool>(), put_off in any::<bool>()
     ) {
         let directory = TempDir::new().unwrap();
         let home = home(&directory);
@@ -95,8 +96,12 @@ proptest! {
         if work {
             fs::create_dir(home.work()).unwrap();
         }
+        if put_off {
+            home.put_off().unwrap();
+        }
         let before = contents(&home.0);
-        let found = look(&home, WallTime(7));
+        let found = look(&home, listed, WallTime(7));
+        let listed = listed && !put_off;
         prop_assert_eq!(before, contents(&home.0), "looking changed something");
         let begun = work || !matches!(status_is, Part::Missing);
         let whole = matches!(order_is, Part::Whole);
@@ -111,7 +116,8 @@ proptest! {
                 prop_assert!(found.status.detail.contains("its state cannot be read"), "{}", found.status.detail);
                 prop_assert!(!found.status.complete && !found.status.healthy);
             }
-            Part::Missing if begun => {
+            Part::Missing if listed && !work && matches!(order_is, Part::Missing) => prop_assert_eq!(found.left, Left::Lost),
+            Part::Missing if begun || listed => {
                 prop_assert_eq!(found.left, Left::Attended);
                 prop_assert!(!found.status.complete && !found.status.healthy);
             }
@@ -133,16 +139,16 @@ async fn a_supervisor_that_lives_is_attended_whatever_can_be_read() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(look(&home, WallTime(7)).left, Left::Attended);
+    assert_eq!(look(&home, false, WallTime(7)).left, Left::Attended);
     let status = Status {
         phase: Phase::Running,
         healthy: true,
         ..Status::default()
     };
     home.write_status(&status).unwrap();
-    assert_eq!(look(&home, WallTime(7)).status, status);
+    assert_eq!(look(&home, false, WallTime(7)).status, status);
     fs::write(home.status(), "{").unwrap();
-    let found = look(&home, WallTime(7));
+    let found = look(&home, false, WallTime(7));
     assert_eq!((found.left, found.status.phase), (Left::Attended, Phase::Assigned));
     assert!(
         found.status.detail.contains("cannot be read"),

@@ -1,4 +1,7 @@
-use std::{cell::RefCell, os::unix::net::UnixStream};
+use std::{
+    cell::RefCell,
+    os::unix::{fs::symlink, net::UnixStream},
+};
 
 use tempfile::TempDir;
 
@@ -74,12 +77,58 @@ async fn a_directory_that_is_gone_is_lost_and_its_name_may_be_anothers() {
     assert!(premises.keep(|_| {}).is_ok() && premises.has_its_name());
     fs::create_dir(&home.0).unwrap();
     assert!(premises.keep(|_| {}).is_ok() && !premises.has_its_name());
+    assert_eq!(premises.keep(|_| {}).err(), Some(Lost::Renamed));
     fs::remove_dir_all(&moved).unwrap();
     assert_eq!(premises.keep(|_| {}).err(), Some(Lost::Removed));
     // What is written goes nowhere, and not into the new one.
     let failed = premises.within().write_status(&Default::default()).unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::NotFound);
     assert_eq!(fs::read_dir(&home.0).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_name_that_leads_elsewhere_is_lost_after_some_looks_unless_it_is_put_back() {
+    type Replace = fn(&Path);
+    let replaced: [(&str, Replace); 6] = [
+        ("nothing", |_| {}),
+        ("directory", |name| fs::create_dir(name).unwrap()),
+        ("file", |name| fs::write(name, "").unwrap()),
+        ("link to nothing", |name| symlink("nowhere", name).unwrap()),
+        ("link to itself", |name| symlink(name, name).unwrap()),
+        ("link to where it is", |name| symlink("../2", name).unwrap()),
+    ];
+    for (what, replace) in replaced {
+        let directory = TempDir::new().unwrap();
+        let (above, home) = (
+            directory.path().join("instances"),
+            Home(directory.path().join("instances/1")),
+        );
+        fs::create_dir_all(&home.0).unwrap();
+        let (mut premises, _listener) = take(&home).await.unwrap().unwrap();
+        let moved = directory.path().join("2");
+        for put_back in [true, false] {
+            fs::rename(&home.0, &moved).unwrap();
+            replace(&home.0);
+            for _ in 1..ASTRAY {
+                assert!(premises.keep(|_| {}).is_ok(), "{what}");
+            }
+            if put_back {
+                drop(fs::remove_file(&home.0));
+                drop(fs::remove_dir(&home.0));
+                fs::rename(&moved, &home.0).unwrap();
+                assert!(premises.keep(|_| {}).is_ok(), "{what}");
+            }
+        }
+        assert_eq!(premises.keep(|_| {}).err(), Some(Lost::Renamed), "{what}");
+        // What is above it may be moved, with its name in it.
+        drop(fs::remove_file(&home.0));
+        drop(fs::remove_dir(&home.0));
+        fs::rename(&moved, &home.0).unwrap();
+        fs::rename(&above, directory.path().join("moved")).unwrap();
+        for _ in 0..=ASTRAY {
+            assert!(premises.keep(|_| {}).is_ok(), "{what}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use crate::{
     store::{Batch, Durable},
     telemetry::Channel,
     time::{Time, WallTime},
+    workload::Workload,
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -122,6 +123,15 @@ impl Rig {
             for node in &batch.nodes {
                 durable.nodes.retain(|known| known.id() != node.id());
                 durable.nodes.push(Arc::clone(node));
+            }
+            for (name, record) in &batch.workloads {
+                let named = |known: &Arc<Workload>| known.spec().is_some_and(|spec| *spec.name == **name);
+                durable.workloads.retain(|known| !named(known));
+                durable.workloads.extend(record.clone());
+            }
+            for (id, record) in &batch.assignments {
+                durable.assignments.retain(|known| known.id != *id);
+                durable.assignments.extend(record.clone());
             }
             durable.last_event = batch.events.last().map_or(durable.last_event, |event| event.sequence);
             durable.decisions = durable.decisions.max(batch.decisions);

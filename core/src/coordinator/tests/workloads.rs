@@ -19,7 +19,7 @@ const OPERATIONS: usize = 3_000;
 pub(super) struct Site {
     pub(super) rig: Rig,
     pub(super) conns: Vec<u64>,
-    taken: usize,
+    pub(super) taken: usize,
 }
 
 impl Site {

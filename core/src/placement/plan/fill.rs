@@ -175,6 +175,12 @@ impl<'a> Planner<'a> {
         let now = self.world.now;
         let before: Vec<&Held> = self.instances().filter(|held| held.is_there()).collect();
         let mut waits = false;
+        if let Some((id, until)) = self.declared.may_still_run(now) {
+            self.plan.wake_at(until);
+            let why = "was lost by its node, and may run until its lease is over: there must never be two";
+            self.plan.wait(1, format!("{id} {why}"));
+            waits = true;
+        }
         for held in before {
             match self.presence(held) {
                 // What was declared without it ends by no lease.

@@ -1,0 +1,219 @@
+//! The list of instances that this node has begun: what is on it and not found is lost, and is not begun again.
+//!
+//! It lies beside the directories of instances, not within them, so that what happens to one of those does not reach it. An id is on the disk before
+//! the supervisor of its instance is started, and is taken off once the coordinator keeps nothing of the instance any more. A list that is
+//! missing or cannot be read never means that nothing was begun: see [`agent::Begun::Any`].
+
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use wyneos_core::{
+    agent,
+    id::{ClusterId, NodeId},
+    workload::AssignmentId,
+};
+use wyneos_shell::files;
+
+#[cfg(test)]
+mod tests;
+
+/// Instances on the list at most, 20 bytes each: more than a coordinator keeps of one node. Beyond, none is begun.
+const MOST: usize = 65_536;
+
+/// Characters of the checksum below the list.
+const SUM: usize = 16;
+
+/// What the file holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Written {
+    node: NodeId,
+    /// Every instance of this cluster with a lower id may have been begun, too: a list from before was lost.
+    #[serde(default)]
+    presumed: Option<(ClusterId, AssignmentId)>,
+    begun: BTreeSet<AssignmentId>,
+}
+
+#[derive(Debug)]
+struct State {
+    written: Written,
+    /// The list is lost, and the coordinator has not said yet what it may have had on it.
+    any: bool,
+    /// Grows with every change.
+    version: u64,
+}
+
+/// The list.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    path: PathBuf,
+    state: Mutex<State>,
+    /// The version that is on the disk; held while it is written.
+    on_disk: Mutex<u64>,
+}
+
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Begun {
+    /// Reads the list of this node. One that is missing is empty at the agent's `first` start, and lost at a later one.
+    pub(crate) fn open(path: PathBuf, node: NodeId, first: bool) -> Begun {
+        let (read, any) = match read(&path) {
+            Ok(Some(written)) if written.node == node => (Some(written), false),
+            // A copy that joins as a node of its own has begun nothing.
+            Ok(Some(_)) => (None, false),
+            Ok(None) if first => (None, false),
+            Ok(None) => {
+                tracing::warn!(
+                    path = %path.display(),
+                    "there is no list of the instances that were begun: it was removed, or an earlier version ran here. What is assigned, is \
+                     not found here and may have been begun is taken for lost"
+                );
+                (None, true)
+            }
+            Err(error) => {
+                tracing::error!(
+                    path = %path.display(), %error,
+                    "the list of the instances that were begun cannot be read. What is assigned, is not found here and may have been begun is \
+                     taken for lost"
+                );
+                (None, true)
+            }
+        };
+        let is_new = read.is_none() && !any;
+        let written = read.unwrap_or(Written {
+            node,
+            presumed: None,
+            begun: BTreeSet::new(),
+        });
+        let begun = Begun {
+            path,
+            state: Mutex::new(State {
+                written,
+                any,
+                version: 1,
+            }),
+            on_disk: Mutex::new(0),
+        };
+        if is_new && let Err(error) = begun.save() {
+            // Without it nothing is begun, and whoever begins something says so.
+            tracing::warn!(path = %begun.path.display(), %error, "cannot write the list of the instances that are begun");
+        }
+        begun
+    }
+
+    /// The instances that were begun.
+    pub(super) fn ids(&self) -> BTreeSet<AssignmentId> {
+        held(&self.state).written.begun.clone()
+    }
+
+    /// Whether an instance may have been begun, as far as is known before the coordinator has said anything.
+    pub(super) fn may_have(&self, id: AssignmentId) -> bool {
+        let state = held(&self.state);
+        let presumed = state.written.presumed.is_some_and(|(_, below)| id < below);
+        state.any || presumed || state.written.begun.contains(&id)
+    }
+
+    /// What may have been begun beyond that.
+    pub(crate) fn beyond(&self) -> agent::Begun {
+        let state = held(&self.state);
+        match state.written.presumed {
+            _ if state.any => agent::Begun::Any,
+            Some((cluster, below)) => agent::Begun::Below(cluster, below),
+            None => agent::Begun::None,
+        }
+    }
+
+    /// The coordinator has said what a list that was lost may have had on it. It is on the disk after [`save`](Self::save).
+    pub(super) fn presume(&self, cluster: ClusterId, below: AssignmentId) {
+        let mut state = held(&self.state);
+        (state.written.presumed, state.any) = (Some((cluster, below)), false);
+        state.version += 1;
+    }
+
+    /// Puts instances on the list. They are on the disk when this returns: it waits for the disk.
+    ///
+    /// # Errors
+    /// The disk does not take it, or the list is full. Then none of them is to be begun.
+    pub(super) fn add(&self, ids: &[AssignmentId]) -> io::Result<()> {
+        {
+            let mut state = held(&self.state);
+            if state.written.begun.len() + ids.len() > MOST {
+                return Err(io::Error::other(format!(
+                    "this node keeps something of {MOST} instances already"
+                )));
+            }
+            state.written.begun.extend(ids);
+            state.version += 1;
+        }
+        self.save().inspect_err(|_| {
+            let mut state = held(&self.state);
+            state.written.begun.retain(|id| !ids.contains(id));
+            state.version += 1;
+        })
+    }
+
+    /// Takes an instance off the list, of which nothing is kept any more. On the disk that is with the next [`save`](Self::save); until then the
+    /// next agent takes it for lost, which the coordinator tells it to forget.
+    pub(super) fn remove(&self, id: AssignmentId) {
+        let mut state = held(&self.state);
+        if state.written.begun.remove(&id) {
+            state.version += 1;
+        }
+    }
+
+    /// Has the disk take the list as it is now. Those who wait for the same write share it.
+    pub(super) fn save(&self) -> io::Result<()> {
+        let wanted = held(&self.state).version;
+        let mut on_disk = held(&self.on_disk);
+        if *on_disk >= wanted {
+            return Ok(());
+        }
+        let (bytes, version) = {
+            let state = held(&self.state);
+            if state.any {
+                // A list that begins anew would say that nothing was begun before.
+                return Err(io::Error::other("it is not known yet what was begun before"));
+            }
+            (format(&state.written)?, state.version)
+        };
+        files::write_durably(&self.path, &bytes, 0o600)?;
+        *on_disk = version;
+        Ok(())
+    }
+}
+
+fn sum(text: &[u8]) -> String {
+    let mut sum = blake3::hash(text).to_hex().to_string();
+    sum.truncate(SUM);
+    sum
+}
+
+fn format(written: &Written) -> io::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(written)?;
+    let sum = sum(&bytes);
+    bytes.extend(format!("\n{sum}\n").bytes());
+    Ok(bytes)
+}
+
+/// `None` when there is no file.
+fn read(path: &Path) -> io::Result<Option<Written>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is damaged");
+    let rest = bytes.strip_suffix(b"\n").ok_or_else(damaged)?;
+    let at = rest.iter().rposition(|byte| *byte == b'\n').ok_or_else(damaged)?;
+    let (text, told) = (&rest[..at], &rest[at + 1..]);
+    if sum(text).as_bytes() != told {
+        return Err(damaged());
+    }
+    Ok(Some(serde_json::from_slice(text)?))
+}

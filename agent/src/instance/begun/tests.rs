@@ -1,0 +1,104 @@
+use std::fs;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+use wyneos_core::id::Uuid;
+
+use super::*;
+
+const NODE: NodeId = Uuid([1; 16]);
+const CLUSTER: ClusterId = Uuid([2; 16]);
+
+fn open(directory: &TempDir, first: bool) -> Begun {
+    Begun::open(directory.path().join("begun"), NODE, first)
+}
+
+fn ids(numbers: &[u64]) -> Vec<AssignmentId> {
+    numbers.iter().copied().map(AssignmentId).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// After whatever was begun and discarded, the next agent reads exactly what is left; and of a list with any one byte changed or any part cut
+    /// off, that everything may have been begun.
+    #[test]
+    fn a_list_is_read_as_it_was_or_not_at_all(
+        steps in prop::collection::vec((any::<bool>(), 1..40u64), 1..20), at in any::<prop::sample::Index>(), flip in 1..=255u8
+    ) {
+        let directory = TempDir::new().unwrap();
+        let begun = open(&directory, true);
+        let mut model = BTreeSet::new();
+        for (adds, id) in steps {
+            let id = AssignmentId(id);
+            if adds {
+                begun.add(&[id]).unwrap();
+                model.insert(id);
+            } else {
+                begun.remove(id);
+                model.remove(&id);
+            }
+        }
+        begun.save().unwrap();
+        let next = open(&directory, false);
+        prop_assert_eq!(next.ids(), model);
+        prop_assert_eq!(next.beyond(), agent::Begun::None);
+
+        let path = directory.path().join("begun");
+        let whole = fs::read(&path).unwrap();
+        let at = at.index(whole.len());
+        let mut changed = whole.clone();
+        changed[at] ^= flip;
+        for damaged in [&changed[..], &whole[..at]] {
+            fs::write(&path, damaged).unwrap();
+            let next = open(&directory, false);
+            prop_assert_eq!(next.beyond(), agent::Begun::Any);
+            prop_assert!(next.may_have(AssignmentId(1_000)));
+            prop_assert_eq!(fs::read(&path).unwrap(), damaged, "it stays as it is until the coordinator has said what it may have had");
+        }
+    }
+}
+
+#[test]
+fn a_list_that_is_lost_has_had_whatever_the_coordinator_gave_out_before() {
+    let directory = TempDir::new().unwrap();
+    open(&directory, true).add(&ids(&[5])).unwrap();
+    fs::remove_file(directory.path().join("begun")).unwrap();
+    let begun = open(&directory, false);
+    assert_eq!(begun.beyond(), agent::Begun::Any);
+    // Nothing may be written down before.
+    assert!(begun.add(&ids(&[9])).is_err() && begun.save().is_err());
+    assert_eq!(open(&directory, false).beyond(), agent::Begun::Any);
+    begun.presume(CLUSTER, AssignmentId(9));
+    begun.add(&ids(&[9])).unwrap();
+    let next = open(&directory, false);
+    assert_eq!(next.beyond(), agent::Begun::Below(CLUSTER, AssignmentId(9)));
+    assert_eq!(next.ids().into_iter().collect::<Vec<_>>(), ids(&[9]));
+    assert!(next.may_have(AssignmentId(5)) && next.may_have(AssignmentId(9)) && !next.may_have(AssignmentId(10)));
+}
+
+#[test]
+fn the_list_of_another_node_is_none() {
+    let directory = TempDir::new().unwrap();
+    open(&directory, true).add(&ids(&[5])).unwrap();
+    let copy = Begun::open(directory.path().join("begun"), Uuid([7; 16]), true);
+    assert!(copy.ids().is_empty());
+    assert_eq!(copy.beyond(), agent::Begun::None);
+}
+
+#[test]
+fn what_the_disk_does_not_take_is_not_begun() {
+    let directory = TempDir::new().unwrap();
+    let begun = open(&directory, true);
+    begun.add(&ids(&[1])).unwrap();
+    // Nothing can be made beside it.
+    fs::create_dir(directory.path().join("begun.new")).unwrap();
+    assert!(begun.add(&ids(&[2, 3])).is_err());
+    assert_eq!(begun.ids().into_iter().collect::<Vec<_>>(), ids(&[1]));
+    fs::remove_dir(directory.path().join("begun.new")).unwrap();
+    begun.add(&ids(&[4])).unwrap();
+    assert_eq!(
+        open(&directory, false).ids().into_iter().collect::<Vec<_>>(),
+        ids(&[1, 4])
+    );
+}

@@ -1,0 +1,165 @@
+//! Where instances are: by the directories that bear their ids, by what orders in other directories say, and by the supervisors that live.
+//!
+//! A directory may have been renamed, replaced or removed while its supervisor goes on. What is found here is only looked at.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::process::geteuid;
+use wyneos_core::workload::AssignmentId;
+
+use super::{
+    Home, Kept,
+    found::id_of,
+    held::Place as Directory,
+    premises::{Holder, Incumbent, holder, holds},
+    processes,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// A directory that is an instance's.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) home: Home,
+    /// It bears the instance's id. Another name was given to it by somebody.
+    pub(super) own: bool,
+    /// A supervisor that lives has its lock.
+    pub(super) held: bool,
+}
+
+/// The processes that are supervisors of instances of this directory, by the instances' ids.
+pub(super) type Supervisors = BTreeMap<AssignmentId, Vec<i32>>;
+
+/// What is in a directory of instances: for each the place where it is. Where there are several, that is the one whose supervisor lives, and else
+/// the one of its own name.
+pub(super) fn places(directory: &Path, supervisors: &Supervisors) -> io::Result<BTreeMap<AssignmentId, Place>> {
+    let mut places: BTreeMap<AssignmentId, Place> = BTreeMap::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let Some((id, place)) = place(directory, path, supervisors) else {
+            continue;
+        };
+        let rank = |place: &Place| (place.held, place.own);
+        match places.get(&id) {
+            Some(other) if rank(other) >= rank(&place) => aside(&place, id),
+            Some(other) => {
+                aside(other, id);
+                places.insert(id, place);
+            }
+            None => drop(places.insert(id, place)),
+        }
+    }
+    Ok(places)
+}
+
+fn aside(place: &Place, id: AssignmentId) {
+    tracing::warn!(path = %place.home.0.display(), instance = %id, "another directory is this instance's; this one is left alone");
+}
+
+fn place(directory: &Path, path: PathBuf, supervisors: &Supervisors) -> Option<(AssignmentId, Place)> {
+    let shown = path.display().to_string();
+    let named = path.file_name().and_then(id_of);
+    if !path.is_dir() {
+        // Files of other kinds are nobody's business.
+        if named.is_some() {
+            tracing::warn!(
+                path = shown,
+                "this should be an instance's directory, and is none; it is left alone"
+            );
+        }
+        return None;
+    }
+    let home = Home(path);
+    let written = match home.kept_order() {
+        Kept::Read(order) => Some(order.assigned.id),
+        _ => None,
+    };
+    let Some(id) = written.or(named) else {
+        tracing::warn!(path = shown, "this is no instance's directory; it is left alone");
+        return None;
+    };
+    let holder = holder(&home);
+    if leads_away(directory, &home.0) && !is_of(&holder, supervisors.get(&id)) {
+        tracing::warn!(path = shown, instance = %id, "this leads to a directory that is not this agent's; it is left alone");
+        return None;
+    }
+    let (own, held) = (named == Some(id), matches!(holder, Ok(Holder::Supervisor(_))));
+    Some((id, Place { home, own, held }))
+}
+
+/// A link to somewhere else than to this directory of instances.
+fn leads_away(directory: &Path, path: &Path) -> bool {
+    let above = fs::canonicalize(path)
+        .ok()
+        .and_then(|there| Directory::at(there.parent()?).ok());
+    above.is_none() || above != Directory::at(directory).ok()
+}
+
+/// Whether the supervisor that has a directory was started by an agent of this one.
+fn is_of(holder: &io::Result<Holder>, supervisors: Option<&Vec<i32>>) -> bool {
+    match holder {
+        Ok(Holder::Supervisor(Some(process))) => supervisors.is_some_and(|own| own.contains(&process.pid())),
+        _ => false,
+    }
+}
+
+/// The supervisors of all instances of a directory: each holds it open, wherever it was moved since. Those of an earlier version do not; they were
+/// started by its name, and are told which of the directories that have had it by nothing else.
+pub(super) fn supervisors(directory: &Path) -> Supervisors {
+    let (own, name) = (Directory::at(directory).ok(), fs::canonicalize(directory).ok());
+    let mut found = Supervisors::new();
+    for (pid, supervised) in processes::all()
+        .into_iter()
+        .filter_map(|(pid, _)| Some((pid, supervises(pid)?)))
+    {
+        let is_own = match supervised.holds {
+            true => own.is_some_and(|own| holds(pid, own)),
+            false => name.as_deref() == supervised.home.parent(),
+        };
+        if let Some(id) = supervised.home.file_name().and_then(id_of)
+            && is_own
+        {
+            found.entry(id).or_default().push(pid);
+        }
+    }
+    found
+}
+
+/// The supervisors of one instance, wherever its directory is by now.
+pub(super) fn supervisors_of(home: &Home) -> Vec<i32> {
+    let (Some(directory), Some(id)) = (home.0.parent(), home.0.file_name().and_then(id_of)) else {
+        return Vec::new();
+    };
+    supervisors(directory).remove(&id).unwrap_or_default()
+}
+
+/// What a supervisor says in its command line.
+struct Supervised {
+    home: PathBuf,
+    /// It holds open the directory of all instances.
+    holds: bool,
+}
+
+/// What a process supervises. Programs of instances may have any command line, and are other users'; one of this user that calls itself a supervisor
+/// is taken for one.
+fn supervises(pid: i32) -> Option<Supervised> {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    if fs::metadata(&process).ok()?.uid() != geteuid().as_raw() {
+        return None;
+    }
+    let line = fs::read(process.join("cmdline")).ok()?;
+    let mut words = line.split(|byte| *byte == 0).skip(1);
+    if words.next()? != b"supervise" {
+        return None;
+    }
+    let home = PathBuf::from(std::ffi::OsStr::from_bytes(words.next()?));
+    let holds = words.next() == Some(b"--place");
+    // The number may be another process's by now.
+    Incumbent::of(pid).map(|_| Supervised { home, holds })
+}

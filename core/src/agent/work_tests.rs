@@ -1,0 +1,184 @@
+//! What is begun, and what may have been begun before and is not begun again.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use proptest::prelude::*;
+
+use super::{
+    tests::{CLUSTER, Rig, SECOND},
+    *,
+};
+use crate::{
+    coordinator::{Message, ProbePlan, Work},
+    id::Uuid,
+    workload::{Assigned, Kind, Phase, Spec},
+};
+
+const OTHER: Uuid = Uuid([8; 16]);
+
+fn assigned(id: u64, kind: Kind, singleton: bool) -> Assigned {
+    let mut spec = Spec::new("web", "/bin/true");
+    (spec.kind, spec.singleton) = (kind, singleton);
+    Assigned {
+        id: AssignmentId(id),
+        slot: 0,
+        revision: 1,
+        spec: Arc::new(spec),
+    }
+}
+
+fn kind() -> impl Strategy<Value = (Kind, bool)> {
+    prop_oneof![
+        Just((Kind::Service { replicas: 1 }, false)),
+        Just((Kind::Service { replicas: 1 }, true)),
+        Just((
+            Kind::Batch {
+                replicas: 1,
+                retries: 3
+            },
+            false
+        )),
+        Just((Kind::Daemon, false)),
+    ]
+}
+
+impl Rig {
+    /// A session, with a coordinator that will give out this id next.
+    fn joined(&mut self, cluster: Uuid, next: u64) {
+        self.input(Input::Connected { conn: ConnId(1) });
+        self.welcome_from(1, cluster, AssignmentId(next), ProbePlan::default());
+        self.pass(SECOND);
+    }
+
+    fn told(&mut self, assign: Vec<Assigned>) {
+        let work = Work {
+            assign,
+            ..Work::default()
+        };
+        self.message(1, Message::Work(Box::new(work)));
+        self.pass(SECOND);
+    }
+
+    fn begun(&self) -> BTreeSet<u64> {
+        let run = |effect: &Effect| match effect {
+            Effect::Run(assigned) => Some(assigned.id.0),
+            _ => None,
+        };
+        self.effects.iter().filter_map(run).collect()
+    }
+
+    /// What it has said last of an instance.
+    fn said(&self, id: u64) -> Option<Status> {
+        let said = self.effects.iter().rev().filter_map(|effect| match effect {
+            Effect::Send {
+                report: Report::Instances { instances, .. },
+                ..
+            } => Some(instances),
+            _ => None,
+        });
+        let of = |(of, _): &&(AssignmentId, Status)| of.0 == id;
+        said.flatten().find(of).map(|(_, status)| status.clone())
+    }
+
+    fn presumed(&self) -> Vec<(Uuid, u64)> {
+        let presumed = |effect: &Effect| match effect {
+            Effect::Presume { cluster, below } => Some((*cluster, below.0)),
+            _ => None,
+        };
+        self.effects.iter().filter_map(presumed).collect()
+    }
+}
+
+fn is_lost(status: &Status) -> bool {
+    status.phase == Phase::Ended && status.unknown && !status.complete && !status.detail.is_empty()
+}
+
+proptest! {
+    /// Whatever the coordinator sends, in whatever order and how often: what may have been begun before is never run, and told as lost; what was
+    /// not is run once.
+    #[test]
+    fn what_may_have_been_begun_is_never_begun_again(
+        begun in prop_oneof![Just(Begun::None), Just(Begun::Any), (1..30u64).prop_map(|id| Begun::Below(CLUSTER, AssignmentId(id))),
+            Just(Begun::Below(OTHER, AssignmentId(30)))],
+        next in 1..30u64,
+        assignments in prop::collection::vec((1..30u64, kind()), 1..20),
+        cuts in 1..4usize,
+    ) {
+        let mut rig = Rig::with(Vec::new(), begun);
+        rig.joined(CLUSTER, next);
+        let below = match begun {
+            Begun::Any => next,
+            Begun::Below(CLUSTER, below) => below.0,
+            _ => 0,
+        };
+        prop_assert_eq!(rig.presumed(), if begun == Begun::Any { vec![(CLUSTER, next)] } else { vec![] });
+        let assignments: Vec<Assigned> = assignments.into_iter().map(|(id, (kind, singleton))| assigned(id, kind, singleton)).collect();
+        for part in assignments.chunks(assignments.len().div_ceil(cuts)) {
+            rig.told(part.to_vec());
+        }
+        // And all of it again, in the next session.
+        rig.input(Input::Closed { conn: ConnId(1), reason: "cut".to_owned() });
+        rig.pass(SECOND * 20);
+        rig.joined(CLUSTER, next + 50);
+        rig.told(assignments.clone());
+        let wanted: BTreeSet<u64> = assignments.iter().map(|assigned| assigned.id.0).collect();
+        let (lost, new): (BTreeSet<u64>, BTreeSet<u64>) = wanted.into_iter().partition(|id| *id < below);
+        prop_assert_eq!(rig.begun(), new);
+        for id in lost {
+            let said = rig.said(id);
+            prop_assert!(said.as_ref().is_some_and(is_lost), "{}: {:?}", id, said);
+        }
+    }
+}
+
+#[test]
+fn what_was_found_as_lost_is_told_and_not_begun_again() {
+    let ended = Status {
+        phase: Phase::Ended,
+        unknown: true,
+        detail: "its directory is not there".to_owned(),
+        ..Status::default()
+    };
+    let found = Found {
+        id: AssignmentId(7),
+        assigned: None,
+        status: ended.clone(),
+    };
+    let mut rig = Rig::with(vec![found], Begun::None);
+    rig.joined(CLUSTER, 9);
+    assert_eq!(rig.said(7), Some(ended));
+    rig.told(vec![
+        assigned(7, Kind::Service { replicas: 1 }, true),
+        assigned(9, Kind::Service { replicas: 1 }, true),
+    ]);
+    assert_eq!(rig.begun(), BTreeSet::from([9]));
+}
+
+#[test]
+fn of_a_coordinator_that_does_not_say_what_it_gives_out_next_the_first_word_counts() {
+    let mut rig = Rig::with(Vec::new(), Begun::Any);
+    rig.joined(CLUSTER, 0);
+    assert!(rig.presumed().is_empty());
+    let service = Kind::Service { replicas: 1 };
+    rig.told(vec![assigned(4, service, false), assigned(6, service, false)]);
+    assert_eq!(rig.presumed(), [(CLUSTER, 7)]);
+    rig.told(vec![assigned(7, service, false)]);
+    assert_eq!(rig.begun(), BTreeSet::from([7]));
+    assert!(rig.said(6).as_ref().is_some_and(is_lost));
+}
+
+#[test]
+fn the_end_of_what_may_have_been_begun_is_not_known_either() {
+    let mut rig = Rig::with(Vec::new(), Begun::Below(CLUSTER, AssignmentId(5)));
+    rig.joined(CLUSTER, 9);
+    let stop = [4, 5].map(|id| (AssignmentId(id), "scaled down".to_owned())).to_vec();
+    rig.message(
+        1,
+        Message::Work(Box::new(Work {
+            stop,
+            ..Work::default()
+        })),
+    );
+    assert!(rig.said(4).as_ref().is_some_and(is_lost));
+    assert!(rig.said(5).is_some_and(|status| status.complete && !status.unknown));
+}

@@ -1,0 +1,112 @@
+//! Directories of instances that are removed or renamed, and lists of what was begun that are lost with them.
+//!
+//! A supervisor notices within three seconds that whoever looks for its instance does not find it, and ends it. An agent that is started later knows
+//! of it by its list, or, without one, by the supervisors that live; it cannot say anything to those.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use wyneos_core::{
+    agent::{Begun, Found},
+    supervisor::Input,
+    workload::{AssignmentId, Phase, Status},
+};
+
+use crate::{
+    agents::Machine,
+    work::{Instance, Step},
+    world::{What, World},
+};
+
+/// A supervisor looks once a second, and three times.
+const SOONEST: Duration = Duration::from_secs(2);
+const LATEST: Duration = Duration::from_secs(3);
+
+/// How long an agent that was started since lets a supervisor live which does not notice.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Machine {
+    /// Nobody who looks for the instance on this machine finds it.
+    pub(crate) fn misses(&self, instance: &Instance) -> bool {
+        instance.misplaced.is_some_and(|by| self.generation > by)
+    }
+
+    /// What a new agent knows of instances that may have been begun beside those that it finds.
+    pub(crate) fn begun(&self) -> Begun {
+        match self.presumed {
+            _ if self.listless => Begun::Any,
+            Some((cluster, below)) => Begun::Below(cluster, below),
+            None => Begun::None,
+        }
+    }
+}
+
+/// How an instance ended of which nothing was found, as its agent says.
+pub(crate) fn lost(before: &Status) -> Status {
+    Status {
+        phase: Phase::Ended,
+        healthy: false,
+        pid: 0,
+        complete: false,
+        unknown: true,
+        detail: "it was begun, and its directory is not there any more".to_owned(),
+        ..before.clone()
+    }
+}
+
+impl World<'_> {
+    /// The directories of all instances that a machine has are gone; sometimes so is the list of what was begun.
+    pub(crate) fn misplace(&mut self, node: usize) {
+        let listless = self.rng.random_bool(0.5);
+        let machine = &mut self.machines[node];
+        machine.listless |= listless;
+        let generation = machine.generation;
+        let mut met = Vec::new();
+        for (id, instance) in &mut machine.instances {
+            if instance.misplaced.is_none() {
+                instance.misplaced = Some(generation);
+                met.push(*id);
+            }
+        }
+        for id in met {
+            let notices = SOONEST + (LATEST - SOONEST).mul_f64(self.rng.random_range(0.0..1.0));
+            let reason = "its directory was renamed or replaced".to_owned();
+            let step = Step::Told(Input::Lost { reason });
+            self.later(notices, What::Step(Box::new((node, id, step))));
+        }
+    }
+
+    /// What a new agent finds of an instance; `None` when that is nothing.
+    pub(crate) fn found_of(&mut self, node: usize, id: AssignmentId) -> Option<Found> {
+        let machine = &self.machines[node];
+        let instance = machine.instances.get(&id)?;
+        if instance.misplaced.is_none() {
+            return Some(Found {
+                id,
+                assigned: Some(instance.assigned.clone()),
+                status: instance.told.clone(),
+            });
+        }
+        let lives = !instance.gone && instance.told.phase != Phase::Ended;
+        if !lives && machine.listless {
+            return None;
+        }
+        let ended = lost(&instance.told);
+        let status = match lives {
+            true => Status {
+                phase: Phase::Stopping,
+                unknown: false,
+                ..ended
+            },
+            false => ended,
+        };
+        if lives {
+            self.later(PATIENCE, What::Step(Box::new((node, id, Step::GivenUp))));
+        }
+        Some(Found {
+            id,
+            assigned: None,
+            status,
+        })
+    }
+}

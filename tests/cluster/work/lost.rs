@@ -1,0 +1,378 @@
+//! What was begun is not begun again, whatever becomes of its directory and of the list of what was begun.
+
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::symlink,
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use super::*;
+use crate::harness::PATIENCE;
+
+/// How long a lease may run that a coordinator gave to a node last: twice 30 s and a sixteenth. With it goes what a machine under load takes.
+const LEASE: Duration = Duration::from_secs(64);
+
+/// What becomes of an instance's directory, given its path and another one outside of the directory of instances.
+type Damage = fn(&Path, &Path);
+
+fn aside(home: &Path) -> PathBuf {
+    home.with_extension("old")
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(copied.success());
+}
+
+/// Damages after which the instance's directory is not where its name is. By a link it is found, and not taken for what it was.
+const DAMAGES: [(&str, Damage); 11] = [
+    ("renamed", |home, _| fs::rename(home, aside(home)).unwrap()),
+    ("moved-away", |home, away| fs::rename(home, away).unwrap()),
+    ("removed", |home, _| fs::remove_dir_all(home).unwrap()),
+    ("emptied-anew", |home, _| {
+        fs::rename(home, aside(home)).unwrap();
+        fs::create_dir(home).unwrap();
+    }),
+    ("emptied-away", |home, away| {
+        fs::rename(home, away).unwrap();
+        fs::create_dir(home).unwrap();
+    }),
+    ("link-to-nothing", |home, away| {
+        fs::rename(home, away).unwrap();
+        symlink("nowhere", home).unwrap();
+    }),
+    ("link-to-itself", |home, _| {
+        fs::rename(home, aside(home)).unwrap();
+        symlink(home.file_name().unwrap(), home).unwrap();
+    }),
+    ("file", |home, away| {
+        fs::rename(home, away).unwrap();
+        fs::write(home, "no directory").unwrap();
+    }),
+    ("copy", |home, away| {
+        fs::rename(home, away).unwrap();
+        copy(away, home);
+    }),
+    ("link-beside", |home, _| {
+        fs::rename(home, aside(home)).unwrap();
+        symlink(aside(home).file_name().unwrap(), home).unwrap();
+    }),
+    ("link-away", |home, away| {
+        fs::rename(home, away).unwrap();
+        symlink(away, home).unwrap();
+    }),
+];
+
+/// What becomes of the list of what was begun.
+const LISTS: [(&str, fn(&Path)); 4] = [
+    ("kept", |_| {}),
+    ("removed", |list| fs::remove_file(list).unwrap()),
+    ("cut-off", |list| {
+        let whole = fs::read(list).unwrap();
+        fs::write(list, &whole[..whole.len() / 2]).unwrap();
+    }),
+    ("changed", |list| {
+        let mut whole = fs::read(list).unwrap();
+        // The last digit of an id.
+        let at = whole.iter().rposition(|byte| *byte == b']').unwrap() - 1;
+        whole[at] ^= 1;
+        fs::write(list, whole).unwrap();
+    }),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Service,
+    Singleton,
+    Batch,
+}
+
+/// Counts the subjects of all tests.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+const KINDS: [Of; 3] = [Of::Service, Of::Singleton, Of::Batch];
+
+/// A workload of one instance, whose program is known by its arguments wherever it is.
+#[derive(Clone, Debug)]
+struct Subject {
+    name: String,
+    of: Of,
+    words: [String; 2],
+    id: String,
+    pid: u32,
+}
+
+impl Subject {
+    fn declaration(&self) -> String {
+        let kind = match self.of {
+            Of::Service => "",
+            Of::Singleton => "singleton = true\n",
+            Of::Batch => "kind = \"batch\"\nretries = 0\n",
+        };
+        // Long, so that one that is not killed at once is seen.
+        format!(
+            "name = \"{}\"\n{kind}command = \"/bin/sleep\"\nargs = {:?}\n[stop]\ngrace = \"10s\"\n\
+             [resources]\ncpu = \"20m\"\nmemory = \"16MiB\"\n",
+            self.name, self.words
+        )
+    }
+}
+
+/// Looks all the time how many programs of each subject run.
+struct Watcher {
+    over: Arc<AtomicBool>,
+    most: Arc<Mutex<BTreeMap<String, usize>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Live processes by their command lines.
+fn lines() -> BTreeMap<Vec<u8>, usize> {
+    let mut lines = BTreeMap::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        let Some(pid) = pid.filter(|pid| lives(*pid)) else {
+            continue;
+        };
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        *lines.entry(line).or_default() += 1;
+    }
+    lines
+}
+
+impl Watcher {
+    fn over(subjects: &[Subject]) -> Watcher {
+        let line = |subject: &Subject| {
+            let words: Vec<String> = [&["/bin/sleep".to_owned()], &subject.words[..]].concat();
+            (subject.name.clone(), format!("{}\0", words.join("\0")).into_bytes())
+        };
+        let wanted: Vec<(String, Vec<u8>)> = subjects.iter().map(line).collect();
+        let (over, most) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(BTreeMap::new())));
+        let (ends, counts) = (Arc::clone(&over), Arc::clone(&most));
+        let thread = std::thread::spawn(move || {
+            while !ends.load(Ordering::Relaxed) {
+                let now = lines();
+                for (name, line) in &wanted {
+                    let count = now.get(line).copied().unwrap_or(0);
+                    let mut counts = counts.lock().unwrap();
+                    let most: &mut usize = counts.entry(name.clone()).or_default();
+                    *most = count.max(*most);
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Watcher {
+            over,
+            most,
+            thread: Some(thread),
+        }
+    }
+
+    /// The most programs of each that ran at once.
+    fn most(mut self) -> BTreeMap<String, usize> {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+        self.most.lock().unwrap().clone()
+    }
+}
+
+/// Workloads of every kind by the name of each damage, which run.
+async fn subjects(site: &Site, damages: &[(&str, Damage)]) -> Vec<(Subject, Damage)> {
+    let mut all = Vec::new();
+    for (what, damage) in damages {
+        for of in KINDS {
+            // Of this process, and in it of this one alone.
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let fraction = format!("0.{}{number:03}1", std::process::id());
+            let mut subject = Subject {
+                name: format!("{what}-{of:?}").to_lowercase(),
+                of,
+                words: ["86400".to_owned(), fraction],
+                id: String::new(),
+                pid: 0,
+            };
+            site.apply(&subject.declaration());
+            let rows = site.runs(&subject.name, 1).await;
+            (subject.id, subject.pid) = (id(&rows[0]), status(&rows[0]).pid);
+            all.push((subject, *damage));
+        }
+    }
+    all
+}
+
+impl Site {
+    fn instances_of(&self, node: &str) -> PathBuf {
+        self.cluster.directory.path().join(node).join("instances")
+    }
+
+    fn spoil(&self, node: &str, all: &[(Subject, Damage)]) {
+        let away = self.cluster.directory.path().join("away");
+        fs::create_dir_all(&away).unwrap();
+        for (subject, damage) in all {
+            damage(&self.instances_of(node).join(&subject.id), &away.join(&subject.id));
+        }
+    }
+
+    /// The first instance of a subject has ended, and nothing of it is left.
+    async fn has_ended(&self, subject: &Subject) -> v1::InstanceStatus {
+        wait_until(&format!("{} has ended", subject.name), async || {
+            let rows = self.instances(&subject.name).await;
+            let first = rows.iter().find(|row| id(row) == subject.id)?;
+            (phase(first) == InstancePhase::Ended).then(|| {
+                assert!(!lives(subject.pid), "{} is said to have ended, and lives", subject.name);
+                status(first)
+            })
+        })
+        .await
+    }
+
+    /// Another instance of a subject runs, by another id.
+    async fn has_successor(&self, subject: &Subject, within: Duration) {
+        let began = Instant::now();
+        loop {
+            let rows = self.running(&subject.name).await;
+            if let [row] = &rows[..]
+                && id(row) != subject.id
+            {
+                return;
+            }
+            assert!(began.elapsed() < within, "{} has no successor: {rows:?}", subject.name);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// Whoever of them runs at all ran alone.
+fn none_ran_twice(watcher: Watcher, all: &[(Subject, Damage)]) {
+    let most = watcher.most();
+    for (subject, _) in all {
+        assert_eq!(most[&subject.name], 1, "of {} so many ran at once", subject.name);
+    }
+}
+
+#[tokio::test]
+async fn what_lost_its_directory_is_not_begun_again_beside_itself() {
+    let mut site = Site::start(&["one"]).await;
+    let all = subjects(&site, &DAMAGES).await;
+    let watched: Vec<Subject> = all.iter().map(|(subject, _)| subject.clone()).collect();
+    let watcher = Watcher::over(&watched);
+    site.kill_agent("one").await;
+    site.spoil("one", &all);
+    site.start_agent("one").await;
+    for (subject, _) in &all {
+        let status = site.has_ended(subject).await;
+        assert!(subject.of != Of::Batch || !status.complete, "{subject:?}: {status:?}");
+    }
+    for (subject, _) in &all {
+        match subject.of {
+            Of::Service => site.has_successor(subject, PATIENCE).await,
+            Of::Singleton => site.has_successor(subject, LEASE + PATIENCE).await,
+            Of::Batch => {
+                let rows = site.instances(&subject.name).await;
+                assert_eq!(
+                    rows.iter().map(id).collect::<Vec<_>>(),
+                    [subject.id.clone()],
+                    "it is run again"
+                );
+            }
+        }
+    }
+    none_ran_twice(watcher, &all);
+    site.ends().await;
+}
+
+#[tokio::test]
+async fn whatever_becomes_of_the_list_nothing_is_begun_a_second_time() {
+    for (which, spoil) in LISTS {
+        let mut site = Site::start(&["one"]).await;
+        let all = subjects(&site, &[DAMAGES[1], DAMAGES[2], DAMAGES[4]]).await;
+        let watched: Vec<Subject> = all.iter().map(|(subject, _)| subject.clone()).collect();
+        let watcher = Watcher::over(&watched);
+        site.kill_agent("one").await;
+        // In every other case nothing that could be found by its processes is left either.
+        let dead = which != "removed";
+        if dead {
+            for supervisor in site.supervisors("one") {
+                kill(supervisor, Signal::KILL);
+            }
+            for (subject, _) in &all {
+                wait_until("its kernel has ended it", async || (!lives(subject.pid)).then_some(())).await;
+            }
+        }
+        site.spoil("one", &all);
+        spoil(&site.cluster.directory.path().join("one/begun"));
+        site.start_agent("one").await;
+        for (subject, _) in &all {
+            let status = site.has_ended(subject).await;
+            assert!(!status.complete, "{which}: {subject:?}: {status:?}");
+            assert!(status.detail.contains("begun"), "{which}: {subject:?}: {status:?}");
+        }
+        // What is new is begun, and what is begun now is known to the next agent.
+        site.apply("name = \"new\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
+        let new = site.runs("new", 1).await;
+        site.kill_agent("one").await;
+        site.start_agent("one").await;
+        assert_eq!(pids(&site.runs("new", 1).await), pids(&new), "{which}");
+        for (subject, _) in &all {
+            match subject.of {
+                Of::Service => site.has_successor(subject, PATIENCE).await,
+                // That waits for its lease, and is proved elsewhere.
+                Of::Singleton => drop(site.shows(&subject.name, "was lost by its node").await),
+                Of::Batch => assert_eq!(site.instances(&subject.name).await.len(), 1, "{which}: it is run again"),
+            }
+        }
+        none_ran_twice(watcher, &all);
+        site.ends().await;
+    }
+}
+
+#[tokio::test]
+async fn two_directories_that_changed_places_are_known_by_what_is_in_them() {
+    let mut site = Site::start(&["one"]).await;
+    let all = subjects(&site, &[DAMAGES[0], DAMAGES[1]]).await;
+    let watched: Vec<Subject> = all.iter().map(|(subject, _)| subject.clone()).collect();
+    let watcher = Watcher::over(&watched);
+    site.kill_agent("one").await;
+    let homes = |at: usize| site.instances_of("one").join(&all[at].0.id);
+    for at in 0..3 {
+        let (one, other, between) = (homes(at), homes(at + 3), site.instances_of("one").join("between"));
+        fs::rename(&one, &between).unwrap();
+        fs::rename(&other, &one).unwrap();
+        fs::rename(&between, &other).unwrap();
+    }
+    site.start_agent("one").await;
+    for (subject, _) in &all {
+        site.has_ended(subject).await;
+    }
+    for (subject, _) in all.iter().filter(|(subject, _)| subject.of == Of::Service) {
+        site.has_successor(subject, PATIENCE).await;
+    }
+    none_ran_twice(watcher, &all);
+    site.ends().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_put_back_at_once_is_not_lost() {
+    let mut site = Site::start(&["one"]).await;
+    let all = subjects(&site, &[DAMAGES[0]]).await;
+    let back = |site: &Site| {
+        for (subject, _) in &all {
+            let home = site.instances_of("one").join(&subject.id);
+            fs::rename(aside(&home), home).unwrap();
+        }
+    };
+    site.spoil("one", &all);
+    back(&site);
+    site.kill_agent("one").await;
+    site.spoil("one", &all);
+    back(&site);
+    site.start_agent("one").await;
+    for (subject, _) in &all {
+        assert_eq!(pids(&site.runs(&subject.name, 1).await), [subject.pid]);
+    }
+    site.ends().await;
+}
