@@ -91,7 +91,7 @@ fn files_stand_in_for_programs_that_are_not_there() {
     // Its group would be another's.
     let error = lookup.user("7777").unwrap_err().to_string();
     assert!(
-        error.contains("\"7777\"") && error.contains("a group has it"),
+        error.contains("\"7777\"") && error.contains("but a group does"),
         "{error}"
     );
 }
