@@ -139,6 +139,7 @@ fn fuzz_what_coordinators_say() {
         }),
         admission: v1::Admission::Admitted.into(),
         lease: Some(convert::duration(std::time::Duration::from_secs(30))),
+        next_assignment: 1 << 32,
     };
     let seeds = [
         answer(Down::Welcome(welcome)).encode_to_vec(),
