@@ -81,7 +81,7 @@ async fn a_certificate_is_renewed_though_the_disk_is_full() {
     let written = certificate(&cluster, "one");
     wait_until("it is renewed, and not written", async || {
         let log = agent.log_text();
-        log.contains("the renewed certificate is used, and is lost")
+        log.contains("it is used from memory, and lost if this agent ends")
             .then_some(())
     })
     .await;
