@@ -33,7 +33,8 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
     // What only never came to say anything has not run.
     let lost = || attendance.begun || !attendance.home.0.exists() || was_started(&attendance.home);
     let unknown = match &kept {
-        Kept::Read(_) => false,
+        // What the original has done since the copy was made is not said in it.
+        Kept::Read(_) => attendance.home.is_copy(),
         Kept::Missing => lost(),
         Kept::Unreadable(..) => true,
     };

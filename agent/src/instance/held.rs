@@ -30,6 +30,11 @@ impl Place {
         fs::metadata(path).map(|found| Place::of(&found))
     }
 
+    /// The directory's number on its device.
+    pub(crate) fn number(self) -> u64 {
+        self.1
+    }
+
     /// What these metadata are of.
     pub(crate) fn of(found: &Metadata) -> Place {
         Place(found.dev(), found.ino())

@@ -196,6 +196,14 @@ impl Home {
         }
     }
 
+    /// Whether the directory is a copy of the one in which an instance was begun: it says how that was when it was copied.
+    fn is_copy(&self) -> bool {
+        match Kept::<namespace::First>::read(&self.first()) {
+            Kept::Read(first) => first.is_of_another(&self.0),
+            _ => false,
+        }
+    }
+
     /// `None` makes room for it, so that a disk that is full later does not matter.
     fn write_first(&self, first: Option<&namespace::First>) -> io::Result<()> {
         let mut bytes = first.map(serde_json::to_vec).transpose()?.unwrap_or_default();

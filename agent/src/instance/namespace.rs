@@ -172,6 +172,12 @@ impl First {
         Place::at(directory).is_ok_and(|place| place == self.place)
     }
 
+    /// True where that file was copied from another directory. By the directory's number alone: devices have others after the host's next start.
+    pub(super) fn is_of_another(&self, directory: &Path) -> bool {
+        let number = self.place.number();
+        number != 0 && Place::at(directory).is_ok_and(|own| own.number() != number)
+    }
+
     /// The process id.
     pub(super) fn pid(&self) -> i32 {
         self.pid

@@ -395,7 +395,7 @@ impl Coordinator {
             .table
             .instances(declared)
             // What of a batch is done is done by the declaration that it ran by.
-            .filter(|held| held.is_there() || held.status.complete && batch)
+            .filter(|held| held.is_there() || batch)
             .map(|held| held.record.revision)
             .chain([declared.record.revision, declared.record.stable])
             .collect();

@@ -25,6 +25,9 @@ pub const AGENT_GONE_DELAY: Duration = Duration::from_secs(30);
 /// While nothing is known for certain, it is looked again so often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Reasons that are told one by one, for which slots of a workload wait.
+const REASONS: usize = 64;
+
 /// The first wait of a slot whose instance failed; doubles with every failure in a row.
 const BACKOFF: Duration = Duration::from_secs(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
@@ -139,7 +142,10 @@ impl Plan {
     }
 
     fn wait(&mut self, slots: u32, reason: impl Into<String>) {
-        let reason = reason.into();
+        let mut reason = reason.into();
+        if self.waiting.len() >= REASONS && self.waiting.iter().all(|waiting| waiting.reason != reason) {
+            reason = "further reasons, as those above".to_owned();
+        }
         match self.waiting.iter_mut().find(|waiting| waiting.reason == reason) {
             Some(waiting) => waiting.slots += slots,
             None => self.waiting.push(Waiting {
@@ -259,11 +265,24 @@ impl<'a> Planner<'a> {
             } else if !self.is_outdated(held) {
                 // Whether it was meant to end tells whether its end was a failure.
                 let failed = held.record.goal == Goal::Run && !held.status.complete;
+                let again = batch && failed && self.is_to_run_again(held);
                 let ended = self.ended.entry(slot).or_default();
                 ended.done |= batch && held.record.goal == Goal::Run && held.status.complete;
-                ended.failed = failed.then_some(held);
+                ended.failed = (failed && !again).then_some(held);
+                match again {
+                    true => self
+                        .gone
+                        .insert(slot, (held.record.id, "a restart was asked for".to_owned())),
+                    false => self.gone.remove(&slot),
+                };
             }
         }
+    }
+
+    /// A restart that was asked for after it had failed. What of a batch is done stays done.
+    fn is_to_run_again(&self, held: &Held) -> bool {
+        let asked = self.declared.record.restarted;
+        asked.is_some_and(|(_, before)| held.record.id < before)
     }
 
     /// Instances whose nodes were given up leave their slots, when their time has come.

@@ -15,7 +15,8 @@ use crate::{
     time::Time,
 };
 
-/// Instances that ended and are kept for the record, a workload; beyond, the oldest go. Those of a batch that are done are kept all.
+/// Instances that ended and are kept for the record, a workload; beyond, the oldest go. Of a batch, those that are
+/// done are kept all, and the newest of each slot.
 const ENDED: usize = 20;
 
 /// Failures that are remembered, a workload and node, and for how long.
@@ -252,10 +253,18 @@ impl Table {
         let Some(declared) = self.declared.get(&name) else {
             return Vec::new();
         };
-        let batch = matches!(declared.record.spec().map(|spec| spec.kind), Some(Kind::Batch { .. }));
+        let batch = match declared.record.spec().map(|spec| spec.kind) {
+            Some(Kind::Batch { replicas, .. }) => replicas,
+            _ => 0,
+        };
+        // Without the newest of its slot, a part of a batch that is not to run again would look like one that never ran.
+        let of_batch = self.instances(declared).filter(|held| held.record.slot < batch);
+        let newest: BTreeMap<u32, AssignmentId> = of_batch.map(|held| (held.record.slot, held.record.id)).collect();
+        let stays =
+            |held: &Held| batch > 0 && held.status.complete || newest.get(&held.record.slot) == Some(&held.record.id);
         let old: Vec<AssignmentId> = self
             .instances(declared)
-            .filter(|held| !(held.is_there() || batch && held.status.complete))
+            .filter(|held| !(held.is_there() || stays(held)))
             .map(|held| held.record.id)
             .collect();
         let surplus = old.len().saturating_sub(ENDED);

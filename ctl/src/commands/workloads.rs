@@ -390,7 +390,10 @@ pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure>
                 clean(&one.id),
                 format!("{}.{}", clean(&one.workload), one.slot),
                 text::age(status.since.as_ref()),
-                clean(&status.detail),
+                match status.outcome_unknown {
+                    true => format!("outcome unknown: {}", clean(&status.detail)),
+                    false => clean(&status.detail),
+                },
             ]);
         }
         view.push('\n');

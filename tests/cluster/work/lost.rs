@@ -112,7 +112,7 @@ impl Subject {
         let kind = match self.of {
             Of::Service => "",
             Of::Singleton => "singleton = true\n",
-            Of::Batch => "kind = \"batch\"\nretries = 0\n",
+            Of::Batch => "kind = \"batch\"\nretries = 3\n",
         };
         // Long, so that one that is not killed at once is seen.
         format!(

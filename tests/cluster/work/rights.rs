@@ -287,7 +287,7 @@ async fn a_batch_whose_state_cannot_be_read_does_not_run_again() {
     let ran = open.path().join("ran");
     let script = format!("sleep 1; echo $WYNEOS_SLOT >> {}", ran.display());
     site.apply(&format!(
-        "name = \"job\"\nkind = \"batch\"\nreplicas = 4\nretries = 0\ncommand = \"/bin/sh\"\nargs = [\"-c\", {script:?}]\n"
+        "name = \"job\"\nkind = \"batch\"\nreplicas = 4\nretries = 3\ncommand = \"/bin/sh\"\nargs = [\"-c\", {script:?}]\n"
     ));
     let before = site.runs("job", 4).await;
     site.kill_agent("one").await;
@@ -327,18 +327,30 @@ async fn a_batch_whose_state_cannot_be_read_does_not_run_again() {
         let (slot, status) = (row.assignment.as_ref().unwrap().slot, status(row));
         match slot {
             0 | 1 => assert!(
-                !status.complete && status.detail.contains("its state cannot be read"),
+                status.outcome_unknown && status.detail.contains("its state cannot be read"),
                 "{status:?}"
             ),
             2 => assert!(
-                !status.complete && status.detail.contains("its supervisor never said"),
+                status.outcome_unknown && status.detail.contains("its supervisor never said"),
                 "{status:?}"
             ),
-            _ => assert!(status.complete, "{status:?}"),
+            _ => assert!(status.complete && !status.outcome_unknown, "{status:?}"),
         }
     }
+    let shown = site.shows("job", "its outcome is not known").await;
+    assert!(
+        shown.contains("wynectl restart job") && shown.contains("outcome unknown: "),
+        "{shown}"
+    );
+    let why = text(&site.ctl(&["why", "job"]));
+    assert!(why.contains("cannot be read"), "{why}");
     assert_eq!(runs(), ["0", "1", "2", "3"], "a part that was done was run again");
     let log = site.agent("one").as_ref().unwrap().log_text();
     assert!(log.contains("cannot read the status of an instance"), "{log}");
+    // What is done stays done; the rest runs again when somebody says so.
+    let asked = site.ctl(&["restart", "job"]);
+    assert!(asked.status.success(), "{}", text(&asked));
+    site.shows("job", "4 of 4 done").await;
+    assert_eq!(runs(), ["0", "0", "1", "1", "2", "2", "3"]);
     site.ends().await;
 }

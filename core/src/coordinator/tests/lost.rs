@@ -1,6 +1,6 @@
 //! Instances that their nodes have lost: how they ended is not known, and what follows.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ use crate::{
     coordinator::{Input, Message, Refusal, WorkloadVerb},
     node::ConnId,
     time::Time,
-    workload::{AssignmentId, Phase, Spec, Status},
+    workload::{AssignmentId, Exit, Kind, Phase, Resources, Spec, Status},
 };
 
 /// Twice 30 s and a sixteenth: how long a lease that was given now may run.
@@ -187,4 +187,116 @@ fn next_of(rig: &Rig, conn: u64) -> AssignmentId {
         _ => None,
     });
     welcome.unwrap()
+}
+
+/// How a part of a batch ends, whenever it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    Failed,
+    Unknown,
+}
+
+fn ended(outcome: Outcome) -> Status {
+    let code = i32::from(outcome == Outcome::Failed);
+    match outcome {
+        Outcome::Unknown => lost(),
+        _ => Status {
+            phase: Phase::Ended,
+            exit: Some(Exit::Code(code)),
+            complete: outcome == Outcome::Done,
+            detail: format!("exit status {code}"),
+            ..Status::default()
+        },
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Nothing,
+    Scaled,
+    Declared,
+    CoordinatorRestarts,
+}
+
+impl Site {
+    /// Lets a batch go on until nothing of it runs, or is about to; counts how often each part was started.
+    fn work_off(&mut self, outcomes: &[Outcome], starts: &mut BTreeMap<u32, u32>) {
+        let mut quiet = 0;
+        // Longer than any wait of a part that failed twice.
+        while quiet < 25 {
+            self.pass(SECOND);
+            let there = self.there("job");
+            quiet = if there.is_empty() { quiet + 1 } else { 0 };
+            for one in there {
+                let slot = self.rig.core.table.held(one.0).unwrap().record.slot;
+                *starts.entry(slot).or_default() += 1;
+                let outcome = outcomes.get(slot as usize).copied().unwrap_or(Outcome::Done);
+                self.says(one, ended(outcome));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// `retries` are for what is known to have failed. A part whose outcome is not known is run once, whatever happens to the batch, until a restart
+    /// is asked for; that leaves alone what is done.
+    #[test]
+    fn a_part_of_which_nobody_knows_whether_it_is_done_is_not_run_again_by_itself(
+        outcomes in prop::collection::vec(prop_oneof![1 => Just(Outcome::Done), 1 => Just(Outcome::Failed), 2 => Just(Outcome::Unknown)], 1..40),
+        retries in 0..3u32,
+        then in prop_oneof![Just(Then::Nothing), Just(Then::Scaled), Just(Then::Declared), Just(Then::CoordinatorRestarts)],
+    ) {
+        let mut site = Site::new(4);
+        let replicas = outcomes.len() as u32;
+        let mut spec = Spec::new("job", "/bin/true");
+        spec.kind = Kind::Batch { replicas, retries };
+        spec.resources = Resources { cpu_millis: 10, memory_bytes: 1 << 20 };
+        site.apply(spec.clone());
+        let mut starts = BTreeMap::new();
+        site.work_off(&outcomes, &mut starts);
+        let expected = |slot: usize| match outcomes[slot] {
+            Outcome::Failed => retries + 1,
+            _ => 1,
+        };
+        let all: BTreeMap<u32, u32> = (0..replicas).map(|slot| (slot, expected(slot as usize))).collect();
+        prop_assert_eq!(&starts, &all);
+        let waiting = |site: &Site| {
+            let row = site.rig.view.workload("job").unwrap();
+            let unknown = row.waiting.iter().filter(|waiting| waiting.reason.contains("its outcome is not known"));
+            unknown.map(|waiting| waiting.slots).sum::<u32>()
+        };
+        let unknown = outcomes.iter().filter(|outcome| **outcome == Outcome::Unknown).count() as u32;
+        prop_assert_eq!(waiting(&site), unknown);
+        let mut more = 0;
+        match then {
+            Then::Nothing => {}
+            Then::Scaled => {
+                more = 1;
+                let (name, replicas) = ("job".to_owned(), replicas + more);
+                site.change(WorkloadVerb::Scale { name, replicas }, false).unwrap();
+            }
+            Then::Declared => {
+                // Not what runs: how important it is.
+                spec.priority += 1;
+                site.apply(spec.clone());
+            }
+            Then::CoordinatorRestarts => site = site.reborn(),
+        }
+        starts.clear();
+        site.work_off(&outcomes, &mut starts);
+        prop_assert_eq!(&starts, &(replicas..replicas + more).map(|slot| (slot, 1)).collect::<BTreeMap<u32, u32>>());
+        prop_assert_eq!(waiting(&site), unknown);
+
+        site.change(WorkloadVerb::Restart { name: "job".to_owned() }, false).unwrap();
+        starts.clear();
+        site.work_off(&vec![Outcome::Done; outcomes.len()], &mut starts);
+        let again = (0..replicas).filter(|slot| outcomes[*slot as usize] != Outcome::Done);
+        prop_assert_eq!(&starts, &again.map(|slot| (slot, 1)).collect::<BTreeMap<u32, u32>>());
+        prop_assert_eq!(waiting(&site), 0);
+        let row = Arc::clone(site.rig.view.workload("job").unwrap());
+        prop_assert_eq!(row.complete, replicas + more);
+    }
 }

@@ -38,6 +38,12 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let (failures, failed) = self.failures(slot);
+            if self.spec.kind.is_batch()
+                && let Some(held) = failed.filter(|held| held.status.unknown)
+            {
+                self.plan.wait(1, outcome_unknown(held));
+                continue;
+            }
             if let Kind::Batch { retries, .. } = self.spec.kind
                 && failures > retries
             {
@@ -241,6 +247,14 @@ impl<'a> Planner<'a> {
             self.plan.considered.push((what, why_not(&outcome.unfit)));
         }
     }
+}
+
+/// Why a part of a batch is not run again of which nobody knows whether it has done its work. `retries` are for what is known to have failed.
+fn outcome_unknown(held: &Held) -> String {
+    let (name, detail) = (&held.record.workload, &held.status.detail);
+    format!(
+        "its outcome is not known, and it is not run again by itself; `wynectl restart {name}` runs it again: {detail}"
+    )
 }
 
 /// Why no node takes another one, as counts.
