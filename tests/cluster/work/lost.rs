@@ -68,8 +68,11 @@ const DAMAGES: [(&str, Damage); 11] = [
     }),
 ];
 
+/// Damages a list of what was begun, or leaves it.
+type Spoil = fn(&Path);
+
 /// What becomes of the list of what was begun.
-const LISTS: [(&str, fn(&Path)); 4] = [
+const LISTS: [(&str, Spoil); 4] = [
     ("kept", |_| {}),
     ("removed", |list| fs::remove_file(list).unwrap()),
     ("cut-off", |list| {
@@ -275,7 +278,7 @@ async fn what_lost_its_directory_is_not_begun_again_beside_itself() {
                 let rows = site.instances(&subject.name).await;
                 assert_eq!(
                     rows.iter().map(id).collect::<Vec<_>>(),
-                    [subject.id.clone()],
+                    std::slice::from_ref(&subject.id),
                     "it is run again"
                 );
             }
