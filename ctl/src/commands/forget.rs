@@ -2,7 +2,7 @@
 
 use wyneos::{client, v1};
 
-use super::workloads::change;
+use super::changes::change;
 use crate::{
     args::ForgetArgs,
     context::Context,

@@ -4,6 +4,7 @@ mod access;
 mod assignments;
 mod audit;
 mod backup;
+mod changes;
 mod cluster;
 mod contexts;
 mod decisions;

@@ -3,7 +3,7 @@
 use prost_types::Timestamp;
 use wyneos::v1;
 
-use super::{assignments, audit, cluster, events, forget, why, workloads};
+use super::{assignments, audit, changes, cluster, events, forget, why, workloads};
 use crate::text::{self, Fields};
 
 /// Longer than `view_columns` when the tests run on a narrow terminal.
@@ -193,7 +193,7 @@ fn node_and_why_of_a_node() {
 
 #[test]
 fn plan_and_forget() {
-    fits("plan", &workloads::change(Some(&change())));
+    fits("plan", &changes::change(Some(&change())));
     let forgotten = v1::ForgetNodeResponse {
         name: NODE.to_owned(),
         node_id: node().id,

@@ -1,15 +1,13 @@
 //! Workloads: what should run, what does, and what it writes.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use wyneos::{client, v1};
 
 use super::{
     PAGE,
     assignments::{assignments_of, assignments_table, how, phase},
+    changes::{change, declared, kept_out, waiting},
     next_page, nothing, why,
 };
 use crate::{
@@ -51,17 +49,6 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<(), Fail
         .call("apply the workload", client.apply_workload(request))
         .await?;
     context.show(&answer, |answer| declared(answer.change.as_ref()))
-}
-
-/// The result of a declaration or its plan, and the user that its programs run as.
-fn declared(declared: Option<&v1::WorkloadChange>) -> String {
-    let spec = declared.and_then(|change| change.spec.as_ref());
-    let user = match spec.map(|spec| spec.user.as_str()) {
-        None => String::new(),
-        Some("") => "runs as the default user of each node (`wynectl node NODE` shows it)\n".to_owned(),
-        Some(user) => format!("runs as the user {}\n", clean(user)),
-    };
-    change(declared) + &user
 }
 
 /// `wynectl scale`.
@@ -119,130 +106,6 @@ pub(crate) async fn delete(context: &Context, args: WorkloadArgs) -> Result<(), 
     let mut client = client::workloads(context.connect().await?);
     let answer = context.call(&what, client.delete_workload(request)).await?;
     context.show(&answer, |answer| change(answer.change.as_ref()))
-}
-
-/// What was done, or would be.
-pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
-    let Some(change) = change else { return String::new() };
-    let name = clean(&change.name);
-    let starts = change.starts.len() as u64 + u64::from(change.more_starts);
-    let stops = change.stops.len() as u64 + u64::from(change.more_stops);
-    let mut told = match (change.applied, change.changed) {
-        (_, false) => format!("{name}: nothing differs from revision {}\n", change.revision),
-        (true, true) => format!("{name}: revision {} (event {})", change.revision, change.event_sequence),
-        (false, true) => format!("{name}: planned at revision {}", change.revision),
-    };
-    if change.changed {
-        let verb = if change.applied { "" } else { "would " };
-        let mut parts = vec![format!("{} {verb}start", text::count(starts, "instance"))];
-        if change.adopted > 0 {
-            let taken = if change.applied {
-                "are taken over"
-            } else {
-                "would be taken over"
-            };
-            parts.push(format!("{} that run {taken}", change.adopted));
-        }
-        if stops > 0 {
-            parts.push(format!("{stops} {verb}stop"));
-        }
-        if change.later > 0 {
-            parts.push(format!("{} {verb}follow, a few at a time", change.later));
-        }
-        let waiting: u32 = change.waiting.iter().map(|waiting| waiting.slots).sum();
-        if waiting > 0 {
-            parts.push(format!("{waiting} {verb}wait"));
-        }
-        told = text::hanging(
-            "",
-            &format!("{told}: {}", parts.join(", ")),
-            4,
-            Some(text::view_columns()),
-        );
-    }
-    if !change.starts.is_empty() {
-        told.push('\n');
-        told.push_str(&starts_table(&change.starts));
-    }
-    if !change.stops.is_empty() {
-        let mut table = Table::new(["STOPS", "NODE", "BECAUSE"]);
-        for stop in &change.stops {
-            table.row([clean(&stop.assignment_id), clean(&stop.node_name), clean(&stop.reason)]);
-        }
-        told.push('\n');
-        told.push_str(&table.view(0));
-    }
-    told.push_str(&waiting(&change.waiting));
-    // A plan tells of all nodes.
-    match change.rejections.is_empty() {
-        true => told.push_str(&kept_out(&change.waiting)),
-        false => told.push_str(&rejections(&change.rejections)),
-    }
-    told
-}
-
-fn starts_table(starts: &[v1::PlannedStart]) -> String {
-    let mut by_node: BTreeMap<(&str, &str), (u32, &v1::PlannedStart)> = BTreeMap::new();
-    for start in starts {
-        by_node.entry((&start.node_name, &start.reason)).or_insert((0, start)).0 += 1;
-    }
-    let mut table = Table::new([
-        "NODE",
-        "STARTS",
-        "SCORE",
-        "HEADROOM",
-        "CALM",
-        "AFFINITY",
-        "TRUST",
-        "RECORD",
-        "CLOSENESS",
-        "BECAUSE",
-    ]);
-    for (count, start) in by_node.values() {
-        let score = start.score.unwrap_or_default();
-        let parts = [
-            score.total,
-            score.headroom,
-            score.calm,
-            score.affinity,
-            score.trust,
-            score.record,
-            score.closeness,
-        ];
-        let mut cells = vec![clean(&start.node_name), count.to_string()];
-        cells.extend(parts.map(|part| part.to_string()));
-        cells.push(clean(&start.reason));
-        table.row(cells);
-    }
-    table.view(0)
-}
-
-fn waiting(waiting: &[v1::Waiting]) -> String {
-    if waiting.is_empty() {
-        return String::new();
-    }
-    let mut table = Table::new(["WAIT", "FOR"]);
-    for waiting in waiting {
-        table.row([waiting.slots.to_string(), clean(&waiting.reason)]);
-    }
-    format!("\n{}", table.view(0))
-}
-
-/// Nodes that do not take what waits.
-fn kept_out(waiting: &[v1::Waiting]) -> String {
-    rejections(waiting.iter().flat_map(|waiting| &waiting.nodes))
-}
-
-fn rejections<'a>(nodes: impl IntoIterator<Item = &'a v1::Rejection>) -> String {
-    let mut nodes = nodes.into_iter().peekable();
-    if nodes.peek().is_none() {
-        return String::new();
-    }
-    let mut table = Table::new(["NODE", "WHY NOT"]);
-    for rejection in nodes {
-        table.row([clean(&rejection.node_name), clean(&rejection.reason)]);
-    }
-    format!("\n{}", table.view(0))
 }
 
 /// `wynectl workloads`.
