@@ -85,6 +85,7 @@ impl World<'_> {
                 id,
                 assigned: Some(instance.assigned.clone()),
                 status: instance.told.clone(),
+                of_another: false,
             });
         }
         let lives = !instance.gone && instance.told.phase != Phase::Ended;
@@ -107,6 +108,7 @@ impl World<'_> {
             id,
             assigned: None,
             status,
+            of_another: false,
         })
     }
 }

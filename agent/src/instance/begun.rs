@@ -107,6 +107,11 @@ impl Begun {
         begun
     }
 
+    /// The node whose list it is.
+    pub(super) fn node(&self) -> NodeId {
+        held(&self.state).written.node
+    }
+
     /// The instances that were begun.
     pub(super) fn ids(&self) -> BTreeSet<AssignmentId> {
         held(&self.state).written.begun.clone()

@@ -209,13 +209,21 @@ impl Instances {
     fn find_one(&mut self, id: AssignmentId, place: &Place, begun: bool, now: WallTime) -> Option<Found> {
         let home = &place.home;
         let Look { order, status, left } = look(home, begun, now);
+        let own = self.begun.node();
+        let other = order.as_ref().and_then(|order| order.of).filter(|of| *of != own);
+        if let Some(node) = other {
+            tracing::error!(
+                instance = %id, %node,
+                "node-id was replaced: this instance was given to another node, and ends once the coordinator has welcomed this agent"
+            );
+        }
         match left {
             Left::HalfMade if place.own => {
                 self.waiting.half_made.push(home.clone());
                 return None;
             }
-            Left::Unstarted if place.own => self.waiting.unstarted.extend(order.clone()),
-            // It was never begun, and whoever gave it another name wants to keep it.
+            Left::Unstarted if place.own && other.is_none() => self.waiting.unstarted.extend(order.clone()),
+            // It was never begun, and is not to be: of another name, somebody wants to keep it.
             Left::HalfMade | Left::Unstarted => return None,
             Left::Lost => return Some(self.find_lost(id, LostBy::Unrecognisable)),
             Left::Ended => {
@@ -229,7 +237,12 @@ impl Instances {
             }
         }
         let assigned = order.map(|order| Arc::new(order.assigned));
-        Some(Found { id, assigned, status })
+        Some(Found {
+            id,
+            assigned,
+            status,
+            of_another: other.is_some(),
+        })
     }
 
     /// It was begun, and nothing here says what it is or how: it is not begun again, and what is left of it is ended.
@@ -253,6 +266,7 @@ impl Instances {
             id,
             assigned: None,
             status,
+            of_another: false,
         }
     }
 
@@ -377,6 +391,7 @@ impl Instances {
             ports,
             ephemeral: self.ephemeral,
             node: self.node.clone(),
+            of: Some(self.begun.node()),
             contained: self.means.uncontained.is_none(),
             group: self.means.groups.as_ref().map(|groups| groups.of(assigned.id)),
         };

@@ -54,6 +54,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub(crate) use supervise::{Supervise, supervise};
 pub(crate) use user::{Policy, mode_of_instances, prepare};
 use wyneos_core::{
+    id::NodeId,
     time::Time,
     workload::{Assigned, AssignmentId, Status},
 };
@@ -71,6 +72,9 @@ struct Order {
     /// It ends when its agent does: for clusters on one machine that leave nothing behind.
     ephemeral: bool,
     node: String,
+    /// The node that it was given to; `None` in orders of earlier versions.
+    #[serde(default)]
+    of: Option<NodeId>,
     /// What it may use is limited by this; `None` where the host has no control groups.
     group: Option<cgroup::Group>,
     /// It has namespaces of its own, by which the kernel ends all of it.

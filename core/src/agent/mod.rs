@@ -86,6 +86,8 @@ pub struct Found {
     pub assigned: Option<Arc<Assigned>>,
     /// The status.
     pub status: Status,
+    /// It was given to another node, whose identity this agent does not have: it runs without a lease, and ends once this agent is welcome.
+    pub of_another: bool,
 }
 
 /// Every timer of the agent's logic. Each carries a token; one that is not the newest of its kind is stale.

@@ -223,6 +223,7 @@ impl Agent {
         }));
         if !std::mem::replace(&mut self.taken_over, true) {
             self.effects.push_back(Effect::TakeOver);
+            self.end_what_is_of_another();
         }
         self.reckon_begun(cluster, welcome.next_assignment);
         self.probes.new_session(cluster);

@@ -27,6 +27,9 @@ struct Local {
 /// Of an instance that is not here, and may have been begun here.
 const MISSING: &str = "its node may have begun it before, and has lost what it wrote of that";
 
+/// Of an instance whose node had another identity.
+const OF_ANOTHER: &str = "it was given to a node whose identity its agent has no longer";
+
 /// What runs here.
 #[derive(Debug, Default)]
 pub(super) struct Work {
@@ -55,16 +58,13 @@ impl Local {
 
 impl Work {
     pub(super) fn new(found: Vec<Found>, begun: Begun) -> Work {
-        let local = found.into_iter().map(|Found { id, assigned, status }| {
-            let halted = false;
-            (
-                id,
-                Local {
-                    assigned,
-                    status,
-                    halted,
-                },
-            )
+        let local = found.into_iter().map(|found| {
+            let local = Local {
+                assigned: found.assigned,
+                status: found.status,
+                halted: found.of_another,
+            };
+            (found.id, local)
         });
         Work {
             local: local.collect(),
@@ -131,6 +131,16 @@ impl Agent {
         }
         if rest {
             self.tell_work_soon();
+        }
+    }
+
+    /// What was given to another node is ended: the coordinator knows of no such instance of this one, so nobody else would end it.
+    pub(super) fn end_what_is_of_another(&mut self) {
+        // Nothing else is told to end before the first welcome.
+        let local = self.work.local.iter().filter(|(_, local)| local.halted);
+        for (id, _) in local.filter(|(_, local)| local.status.phase != Phase::Ended) {
+            let reason = OF_ANOTHER.to_owned();
+            self.effects.push_back(Effect::Halt { id: *id, reason });
         }
     }
 

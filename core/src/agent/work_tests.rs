@@ -143,6 +143,7 @@ fn what_was_found_as_lost_is_told_and_not_begun_again() {
         id: AssignmentId(7),
         assigned: None,
         status: ended.clone(),
+        of_another: false,
     };
     let mut rig = Rig::with(vec![found], Begun::None);
     rig.joined(CLUSTER, 9);
@@ -181,4 +182,30 @@ fn the_end_of_what_may_have_been_begun_is_not_known_either() {
     );
     assert!(rig.said(4).as_ref().is_some_and(is_lost));
     assert!(rig.said(5).is_some_and(|status| status.complete && !status.unknown));
+}
+
+#[test]
+fn what_was_given_to_another_node_is_lent_nothing_and_ends_with_the_welcome() {
+    let service = Kind::Service { replicas: 1 };
+    let found = |id: u64, of_another: bool| Found {
+        id: AssignmentId(id),
+        assigned: Some(Arc::new(assigned(id, service, true))),
+        status: Status {
+            phase: Phase::Running,
+            ..Status::default()
+        },
+        of_another,
+    };
+    let mut rig = Rig::with(vec![found(3, true), found(4, false)], Begun::None);
+    rig.joined(CLUSTER, 9);
+    rig.told(Vec::new());
+    let (mut ended, mut lent) = (BTreeSet::new(), BTreeSet::new());
+    for effect in &rig.effects {
+        match effect {
+            Effect::Halt { id, .. } => drop(ended.insert(id.0)),
+            Effect::Lease { id, .. } => drop(lent.insert(id.0)),
+            _ => {}
+        }
+    }
+    assert_eq!((ended, lent), (BTreeSet::from([3]), BTreeSet::from([4])));
 }

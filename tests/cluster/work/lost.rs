@@ -379,3 +379,42 @@ async fn a_directory_that_is_put_back_at_once_is_not_lost() {
     }
     site.ends().await;
 }
+
+/// An agent whose `node-id` was removed joins as another node: what the first one was given gets no lease from it, and ends.
+#[tokio::test]
+async fn what_a_node_was_given_is_not_gone_on_with_by_another_node_in_its_directory() {
+    let mut site = Site::start(&["one"]).await;
+    let all = subjects(&site, &[("renamed", |_, _| {})]).await;
+    let watched: Vec<Subject> = all.iter().map(|(subject, _)| subject.clone()).collect();
+    let watcher = Watcher::over(&watched);
+    site.kill_agent("one").await;
+    fs::remove_file(site.cluster.directory.path().join("one/node-id")).unwrap();
+    let mut args = site.cluster.agent_args("one");
+    let name = args.iter().position(|arg| arg == "--name").unwrap() + 1;
+    args[name] = "two".to_owned();
+    let mut command = std::process::Command::new(crate::harness::binary("wyneos-agent"));
+    command.args(args);
+    let agent = Process::of(command, &site.cluster.agent_log("two"));
+    site.agents.push(("two".to_owned(), Some(agent)));
+    site.cluster.node_is("two", Liveness::Online).await;
+    for (subject, _) in &all {
+        wait_until(&format!("{} has ended", subject.name), async || {
+            (!lives(subject.pid)).then_some(())
+        })
+        .await;
+    }
+    let singleton = &all.iter().find(|(subject, _)| subject.of == Of::Singleton).unwrap().0;
+    let began = Instant::now();
+    // The row of the first node, which never comes back, stays.
+    while !site
+        .running(&singleton.name)
+        .await
+        .iter()
+        .any(|row| id(row) != singleton.id)
+    {
+        assert!(began.elapsed() < LEASE + PATIENCE, "it has no successor");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(watcher.most()[&singleton.name], 1, "so many ran at once");
+    site.ends().await;
+}

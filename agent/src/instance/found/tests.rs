@@ -18,6 +18,7 @@ fn order(id: AssignmentId) -> Order {
         ports: Vec::new(),
         ephemeral: false,
         node: "one".to_owned(),
+        of: None,
         group: None,
         contained: false,
     }

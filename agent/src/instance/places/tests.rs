@@ -18,6 +18,7 @@ fn put(home: &Path, id: u64) -> Home {
         ports: Vec::new(),
         ephemeral: false,
         node: "one".to_owned(),
+        of: None,
         group: None,
         contained: false,
     };
