@@ -121,8 +121,8 @@ pub struct Batch {
     pub decisions: u64,
     /// That the state was restored, when that changed.
     pub restored: Option<Restored>,
-    /// Numbers of the audit's intents that are carried out once this is durable: after a crash they tell what was done. A batch of
-    /// nothing else need not be kept.
+    /// Numbers of the audit's intents that are carried out once this is durable, with all that they change: after a crash they tell what
+    /// was done. One that changed nothing is kept as well: the newest one tells how far the state has come.
     pub intents: Vec<u64>,
 }
 
@@ -136,5 +136,6 @@ impl Batch {
             && self.forgotten.is_empty()
             && self.events.is_empty()
             && self.access.is_none()
+            && self.intents.is_empty()
     }
 }

@@ -1,5 +1,7 @@
 //! The audit: what is about to be changed is on record before it is changed.
 
+mod mixed;
+
 use std::{
     fs,
     path::Path,

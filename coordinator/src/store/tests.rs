@@ -383,6 +383,13 @@ fn what_was_carried_out_is_told_only_of_intents_that_the_store_can_know() {
     assert_eq!(told, [None, Some(true), Some(false), Some(true)]);
     // The audit was lost: what is remembered is of another one's numbers.
     assert_eq!(store.carried_out(1).unwrap().tell(8), Some(false));
+    // One that changed nothing is remembered as well.
+    let alone = Batch {
+        intents: vec![5],
+        ..Batch::default()
+    };
+    store.commit(2, &[alone]).unwrap();
+    assert_eq!(store.carried_out(12).unwrap().tell(5), Some(true));
     // More than are remembered.
     let many: Vec<u64> = (20..20_000).collect();
     store.commit(2, &[with(&many)]).unwrap();

@@ -31,7 +31,7 @@ impl Coordinator {
         } else if self.stopping {
             Err(Refusal::Overloaded("the coordinator is shutting down"))
         } else {
-            self.carry_out(command, by)
+            self.carry_out_recorded(request, command, by)
         };
         match answer {
             // Also what changed nothing waits: it may rest on a change that is not durable yet.
@@ -41,6 +41,19 @@ impl Coordinator {
                 answer: Err(refusal),
             }),
         }
+    }
+
+    /// Carries a command out, and has its intent kept with its changes: in the same batch, whatever hands that to the store.
+    fn carry_out_recorded(&mut self, request: RequestId, command: Command, by: &str) -> Result<Answer, Refusal> {
+        self.keep_intent(request);
+        let answer = self.carry_out(command, by);
+        if answer.is_err() {
+            self.drop_intent(request);
+        }
+        if std::mem::take(&mut self.agenda.shows) {
+            self.view_now();
+        }
+        answer
     }
 
     fn carry_out(&mut self, command: Command, by: &str) -> Result<Answer, Refusal> {

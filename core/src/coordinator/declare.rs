@@ -89,7 +89,7 @@ impl Coordinator {
             }
             self.carry_out_plan(&name, plan);
             self.dirty(name);
-            self.view_now();
+            self.agenda.shows = true;
         }
         Ok(Answer::Workloads(vec![told]))
     }

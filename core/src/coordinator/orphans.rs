@@ -278,7 +278,7 @@ impl Coordinator {
                 by: by.to_owned(),
             };
             told.event = self.record(None, summary, body);
-            self.view_now();
+            self.agenda.shows = true;
         }
         Answer::Workloads(vec![told])
     }

@@ -40,16 +40,6 @@ pub(super) enum Then {
     Tell(NodeIndex),
 }
 
-impl Then {
-    /// The audit's intent that is carried out by then.
-    fn intent(&self) -> Option<u64> {
-        match self {
-            Then::Reply(request, Ok(_)) => request.intent(),
-            _ => None,
-        }
-    }
-}
-
 /// The batch that is being gathered, and those on their way.
 #[derive(Debug)]
 pub(super) struct Staging {
@@ -169,6 +159,19 @@ impl Coordinator {
         self.staging.batch.access = Some(Arc::clone(&self.access));
     }
 
+    /// Has the audit's intent of a command kept with whatever changes from now on.
+    pub(super) fn keep_intent(&mut self, request: RequestId) {
+        self.staging.batch.intents.extend(request.intent());
+    }
+
+    /// Takes the intent of a command back that was refused: it changed nothing.
+    pub(super) fn drop_intent(&mut self, request: RequestId) {
+        self.staging
+            .batch
+            .intents
+            .retain(|intent| Some(*intent) != request.intent());
+    }
+
     /// Has something happen once all that changed so far is durable.
     pub(super) fn then(&mut self, then: Then) {
         self.staging.then.push(then);
@@ -206,7 +209,6 @@ impl Coordinator {
             .into_iter()
             .map(|id| (id, self.table.held(id).map(|held| Arc::clone(&held.record))))
             .collect();
-        batch.intents = staging.then.iter().filter_map(Then::intent).collect();
         staging.awaited.push_back((self.now, mem::take(&mut staging.then)));
         self.effects.push_back(Effect::Commit(Box::new(batch)));
     }

@@ -3,6 +3,7 @@ mod bytes;
 mod commands;
 mod cycles;
 mod forget;
+mod intents;
 mod interleavings;
 mod lost;
 mod priorities;

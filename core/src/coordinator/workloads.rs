@@ -35,6 +35,8 @@ pub(super) struct Agenda {
     timer: u64,
     due: Option<Time>,
     viewing: bool,
+    /// Readers are to see what the command under way changes before its caller is answered.
+    pub(super) shows: bool,
 }
 
 impl Coordinator {
