@@ -26,6 +26,8 @@ pub(crate) use inbox::{FOLDER as INBOX, Local};
 pub(crate) use log::import;
 pub(crate) use loss::Known;
 
+use wyneos_shell::files;
+
 use crate::store::{Failure, StoreError};
 use inbox::Inbox;
 use log::{FILE, Log, Shared, reconciled};
@@ -57,6 +59,12 @@ pub(crate) const REASON: usize = 512;
 
 /// Interval at which the writer looks for counted refusals, and for records of commands on this host.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// Audits of somebody else that are kept beside this one at most; then the coordinator does not start.
+const FOREIGN: u32 = 1_000;
+
+/// The file of the key that signs.
+pub(crate) const SIGNING_KEY: &str = "signing.key";
 
 /// The reason text of an intent.
 const BEGUN: &str = "begun";
@@ -120,8 +128,8 @@ pub(crate) struct Opened {
 /// An audit that is written.
 pub(crate) struct Started {
     pub(crate) audit: Audit,
-    /// The writer's thread.
-    pub(crate) writer: thread::JoinHandle<()>,
+    /// The writer's thread; it ends with number and chain of the newest entry, unless it failed.
+    pub(crate) writer: thread::JoinHandle<Option<(u64, Digest)>>,
     /// Hears when the writer ends, as it does when the file is damaged.
     pub(crate) failed: oneshot::Receiver<()>,
     /// Number and chain of the newest entry, for the next start.
@@ -130,14 +138,31 @@ pub(crate) struct Started {
     pub(crate) lost: Option<String>,
 }
 
-/// Puts aside the audit of somebody else; what was open of it is closed.
-fn put_aside(data_dir: &Path) -> Result<(), StoreError> {
+/// Puts aside the audit of somebody else, beside those that were put aside before; what was open of it is closed. Returns its new name.
+fn put_aside(data_dir: &Path) -> Result<String, StoreError> {
     let path = data_dir.join(FILE);
-    fs::rename(&path, path.with_extension("redb.foreign")).map_err(|error| StoreError::Io {
-        path,
-        what: "rename an audit that is not this coordinator's",
-        source: error.into(),
-    })
+    let renamed = (1..=FOREIGN).map(|number| match number {
+        1 => format!("{FILE}.foreign"),
+        number => format!("{FILE}.foreign.{number}"),
+    });
+    // Nobody else makes files here: the data_dir is this coordinator's, whose store is open.
+    let name = renamed
+        .into_iter()
+        .find(|name| files::is_missing(&data_dir.join(name)))
+        .ok_or_else(|| StoreError::Corrupt {
+            path: path.clone(),
+            reason: format!(
+                "it is not this coordinator's, and {FOREIGN} others lie beside it already; move those away"
+            ),
+        })?;
+    fs::rename(&path, data_dir.join(&name))
+        .and_then(|()| files::sync_directory(&path))
+        .map_err(|error| StoreError::Io {
+            path,
+            what: "rename an audit that is not this coordinator's",
+            source: error.into(),
+        })?;
+    Ok(name)
 }
 
 impl Opened {
@@ -161,14 +186,23 @@ impl Opened {
         let Some(loss) = opened.log.loss(&known)? else {
             return Ok(opened);
         };
+        if loss == Loss::WrongKey {
+            return Err(StoreError::Corrupt {
+                path: data_dir.join(SIGNING_KEY),
+                reason: "it is not the key by which the audit of this data_dir is signed, and the audit is the one that the state knows: \
+                         nothing was changed"
+                    .to_owned(),
+            });
+        }
+        let mut kept = None;
         if loss == Loss::Foreign {
             opened.shared.close();
-            put_aside(data_dir)?;
+            kept = Some(put_aside(data_dir)?);
             opened.shared = Shared::open(data_dir, false)?;
             (opened.log, opened.unfinished) = Log::new(opened.shared.clone(), cluster, secret, keep)?;
         }
         opened.log.pass_over_to(known.newest + 1);
-        opened.lost = Some(loss.record(&known));
+        opened.lost = Some(loss.record(&known, kept.as_deref()));
         Ok(opened)
     }
 
@@ -214,10 +248,12 @@ impl Opened {
         };
         let (ended, failed) = oneshot::channel::<()>();
         let run = move || {
-            if let Err(error) = writer.run(queue) {
+            let end = writer.run(queue);
+            if let Err(error) = &end {
                 tracing::error!(%error, "the audit cannot be written");
             }
             drop(ended);
+            end.ok()
         };
         let thread = thread::Builder::new().name("audit".to_owned()).spawn(run);
         let writer = thread.map_err(|error| StoreError::Io {

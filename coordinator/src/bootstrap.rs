@@ -134,7 +134,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     let carried_out = store.carried_out(opened.next())?;
     let newest_step = ca.as_ref().map(|ca| ca.newest_step());
     let done = |intent: &AuditRecord| match intent.action.as_str() {
-        ROTATE => newest_step.map(|step| step == intent.sequence),
+        ROTATE => newest_step.and_then(|step| was_taken(step, intent.sequence)),
         // It changes nothing here: how far it got, only its caller knows.
         BACKUP => None,
         _ => carried_out.tell(intent.sequence),
@@ -146,7 +146,8 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         end,
         lost,
     } = opened.start(data_dir, metrics.audit.clone(), done)?;
-    store.keep_audit(end)?;
+    let audit_end = store.audit_end();
+    audit_end.keep(end)?;
     let core = Coordinator::new(clock.now(), clock.wall(), core_config(&config, public_key), durable);
 
     let _guard = runtime.enter();
@@ -258,10 +259,18 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     joined("engine", engine, until)?;
     joined("publisher", publisher, until)??;
     tell(runtime, until, async move { accounts.stop().await });
-    joined("audit", audit_writer, until)?;
+    if let Some(end) = joined("audit", audit_writer, until)? {
+        audit_end.keep(end)?;
+    }
     served?;
     tracing::info!("drained");
     Ok(())
+}
+
+/// Whether an intent of a step of the CA's replacement was carried out, by the intent of the newest step that was taken. Of an earlier one
+/// nothing is remembered.
+fn was_taken(newest: u64, intent: u64) -> Option<bool> {
+    (intent >= newest).then_some(intent == newest)
 }
 
 /// Tells a thread something, if it can be told in time.

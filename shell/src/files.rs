@@ -182,7 +182,8 @@ pub fn sync(path: &Path, file: &File) -> io::Result<()> {
     sync_directory(path)
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// Has the names of the files beside `path` on the disk, and its own.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(here) if here.as_os_str().is_empty() => File::open(".")?.sync_all(),
         Some(directory) => File::open(directory)?.sync_all(),

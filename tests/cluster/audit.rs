@@ -1,5 +1,6 @@
 //! The audit: what is about to be changed is on record before it is changed.
 
+mod missing;
 mod mixed;
 
 use std::{

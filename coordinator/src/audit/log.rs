@@ -63,7 +63,7 @@ impl Shared {
     }
 
     #[cfg(test)]
-    fn of(file: File) -> Shared {
+    pub(super) fn of(file: File) -> Shared {
         Shared {
             path: Arc::new(file.path.clone()),
             file: Arc::new(RwLock::new(Some(file))),
@@ -232,17 +232,24 @@ impl Log {
         };
         let key = self.signer.public_key();
         if audit::Verifier::new(self.cluster, key).next(&newest).is_err() {
-            return Ok(Some(Loss::Foreign));
+            return Ok(Some(match self.entry_known(known)? {
+                Some(true) => Loss::WrongKey,
+                _ => Loss::Foreign,
+            }));
         }
         if self.next <= known.newest {
             return Ok(Some(Loss::CutBack(self.next)));
         }
+        let is_other = self.entry_known(known)? == Some(false);
+        Ok(is_other.then_some(Loss::Replaced(known.entry.0)))
+    }
+
+    /// Whether the entry that the store remembers is the one of that number; `None` when there is none of it.
+    fn entry_known(&self, known: &Known) -> Result<Option<bool>, StoreError> {
         let (number, chain) = known.entry;
         let there = self.shared.read(number, 1)?.pop();
         let there = there.filter(|entry| number > 0 && sequence(entry) == number);
-        Ok(there
-            .filter(|entry| entry.chain != chain)
-            .map(|_| Loss::Replaced(number)))
+        Ok(there.map(|entry| entry.chain == chain))
     }
 
     /// From where the newest `most` entries are; `None` while they cannot be read.

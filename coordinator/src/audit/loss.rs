@@ -27,6 +27,8 @@ pub(super) enum Loss {
     Replaced(u64),
     /// The newest entry is none of this coordinator's.
     Foreign,
+    /// It is not by this coordinator's key, and the audit has the entry that the store remembers: the key is another one.
+    WrongKey,
 }
 
 impl Loss {
@@ -35,16 +37,15 @@ impl Loss {
             Loss::Gone => "the audit was lost or emptied",
             Loss::CutBack(_) => "the audit was cut back, as by putting back an older copy",
             Loss::Replaced(_) => "the audit was replaced by another one of this coordinator",
-            Loss::Foreign => {
-                "the audit was replaced by one that this coordinator did not write, which is kept as audit.redb.foreign"
-            }
+            Loss::Foreign | Loss::WrongKey => "the audit was replaced by one that this coordinator did not write",
         }
     }
 
-    /// The entry that tells of it; its number is to be above `known.newest`.
-    pub(super) fn record(self, known: &Known) -> v1::AuditRecord {
+    /// The entry that tells of it, and under which name what was there instead is `kept`; its number is to be above `known.newest`.
+    pub(super) fn record(self, known: &Known, kept: Option<&str>) -> v1::AuditRecord {
+        let kept = kept.map_or(String::new(), |name| format!(", which is kept as {name}"));
         let from = match self {
-            Loss::Gone | Loss::Foreign => 1,
+            Loss::Gone | Loss::Foreign | Loss::WrongKey => 1,
             Loss::CutBack(from) | Loss::Replaced(from) => from,
         };
         v1::AuditRecord {
@@ -54,7 +55,7 @@ impl Loss {
             target: format!("entries {from} to {}", known.newest),
             code: LOST,
             reason: format!(
-                "{}: entries {from} to {} are missing, and those that came after them, if any",
+                "{}{kept}: entries {from} to {} are missing, and those that came after them, if any",
                 self.describe(),
                 known.newest
             ),

@@ -9,6 +9,7 @@ use std::{
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use wyneos::v1::{self, AuditKind};
+use wyneos_core::integrity::Digest;
 
 use super::{
     GROUP, NOBODY,
@@ -69,8 +70,8 @@ struct Group {
 
 impl Writer {
     /// Writes until it is stopped, or every sender is gone. A disk that fails refuses intents and keeps the rest until it can be written
-    /// again; what is damaged ends the writer.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Work>) -> Result<(), StoreError> {
+    /// again; what is damaged ends the writer. Returns number and chain of the newest entry.
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Work>) -> Result<(u64, Digest), StoreError> {
         let mut works = Vec::new();
         while let Some(first) = queue.blocking_recv() {
             works.push(first);
@@ -83,10 +84,10 @@ impl Writer {
             let last = group.last;
             self.write(group)?;
             if last {
-                return Ok(());
+                break;
             }
         }
-        Ok(())
+        Ok(self.log.end())
     }
 
     fn gather(&mut self, works: impl Iterator<Item = Work>) -> Group {

@@ -13,13 +13,14 @@ use wyneos_shell::{clock::wait_until_past, files};
 
 use super::BootError;
 use crate::{
+    audit::SIGNING_KEY,
     ca::{Ca, CaError},
     config::Config,
 };
 
 /// The secret that seals snapshots; made at the first start.
 pub(super) fn signing_key(config: &Config) -> Result<[u8; 32], BootError> {
-    let path = config.data_dir.join("signing.key");
+    let path = config.data_dir.join(SIGNING_KEY);
     let failed = |what| {
         let path = path.clone();
         move |source| BootError::File { path, what, source }

@@ -22,3 +22,12 @@ fn a_thread_that_does_not_end_is_given_up_and_named() {
         std::future::pending(),
     );
 }
+
+#[test]
+fn of_a_step_before_the_newest_one_it_is_not_known_whether_it_was_taken() {
+    // Two steps without an outcome: the CA's state names the later one alone.
+    assert_eq!(was_taken(8, 5), None);
+    assert_eq!(was_taken(8, 8), Some(true));
+    assert_eq!(was_taken(8, 9), Some(false));
+    assert_eq!(was_taken(0, 5), Some(false), "no step was ever taken");
+}

@@ -8,7 +8,7 @@ use wyneos_core::{integrity::Digest, store::Batch};
 use super::{
     Embedded, StoreError,
     embedded::{INTENTS, META, number},
-    file::Failure,
+    file::{Failure, File},
 };
 use crate::audit::Known;
 
@@ -55,13 +55,9 @@ impl Embedded {
         })
     }
 
-    /// Remembers number and chain of the audit's newest entry.
-    pub(crate) fn keep_audit(&self, (number, chain): (u64, Digest)) -> Result<(), StoreError> {
-        let bytes = [&number.to_le_bytes()[..], &chain].concat();
-        self.state.write(|transaction| {
-            transaction.open_table(META)?.insert(AUDIT, bytes.as_slice())?;
-            Ok(())
-        })
+    /// Where the audit's end is kept: at a stop, which comes when somebody else has the store, too.
+    pub(crate) fn audit_end(&self) -> AuditEnd {
+        AuditEnd(self.state.clone())
     }
 
     /// Which intents were carried out, for an audit whose next entry gets the number `next`. What is remembered is forgotten where it
@@ -89,6 +85,20 @@ impl Embedded {
             Ok(())
         })?;
         Ok(told)
+    }
+}
+
+/// What the state remembers of the audit's end.
+pub(crate) struct AuditEnd(File);
+
+impl AuditEnd {
+    /// Remembers number and chain of the audit's newest entry.
+    pub(crate) fn keep(&self, (number, chain): (u64, Digest)) -> Result<(), StoreError> {
+        let bytes = [&number.to_le_bytes()[..], &chain].concat();
+        self.0.write(|transaction| {
+            transaction.open_table(META)?.insert(AUDIT, bytes.as_slice())?;
+            Ok(())
+        })
     }
 }
 

@@ -3,7 +3,13 @@ use std::{fs, path::Path};
 use proptest::prelude::*;
 use wyneos_core::id::{ClusterId, Uuid};
 
-use crate::audit::{Known, Opened, Started, intent_of, log::FILE};
+use crate::{
+    audit::{
+        Known, Opened, Started, intent_of,
+        log::{FILE, Shared},
+    },
+    store::{File, StoreError},
+};
 use wyneos::{
     audit::Verifier,
     v1::{self, AuditKind},
@@ -105,12 +111,29 @@ fn an_audit_of_somebody_else_is_put_aside_and_another_one_of_ours_is_noticed() {
     let (_, known) = run(ours.path(), &SECRET, Some(known), 2);
     // More entries than are missed: only who signed them tells.
     run(theirs.path(), &[8; 32], None, 40);
-    fs::copy(theirs.path().join(FILE), ours.path().join(FILE)).unwrap();
-    let (lost, known) = run(ours.path(), &SECRET, Some(known), 1);
-    assert!(lost.unwrap().contains("audit.redb.foreign"));
-    assert!(ours.path().join("audit.redb.foreign").exists());
-    let (_, told) = verified(ours.path(), known);
-    assert_eq!(told.len(), 1);
+    let mut known = known;
+    // However often: none that was put aside takes another one's place.
+    for (times, name) in ["audit.redb.foreign", "audit.redb.foreign.2", "audit.redb.foreign.3"]
+        .into_iter()
+        .enumerate()
+    {
+        run(theirs.path(), &[8; 32], None, 1 + times as u64);
+        let before = fs::read(theirs.path().join(FILE)).unwrap();
+        fs::write(ours.path().join(FILE), &before).unwrap();
+        let lost;
+        (lost, known) = run(ours.path(), &SECRET, Some(known), 1);
+        let told = lost.unwrap();
+        assert!(told.contains(&format!("kept as {name}:")), "{told}");
+        let entries = |place: &Path, name: &str| {
+            fs::copy(place.join(name), theirs.path().join("copy.redb")).unwrap();
+            Shared::of(File::open(theirs.path().join("copy.redb")).unwrap())
+                .read(0, 1_000)
+                .unwrap()
+        };
+        assert_eq!(entries(ours.path(), name), entries(theirs.path(), FILE));
+        let (_, told) = verified(ours.path(), known);
+        assert_eq!(told.len(), 1, "{times}");
+    }
     // One of ours that has the numbers, and says something else.
     let fork = tempfile::tempdir().unwrap();
     let (_, other) = run(fork.path(), &SECRET, None, 40);
@@ -119,6 +142,25 @@ fn an_audit_of_somebody_else_is_put_aside_and_another_one_of_ours_is_noticed() {
     let (lost, known) = run(ours.path(), &SECRET, Some(known), 1);
     assert!(lost.unwrap().contains("replaced by another one of this coordinator"));
     verified(ours.path(), known);
+}
+
+#[test]
+fn with_another_key_the_audit_that_the_state_knows_is_not_put_aside() {
+    let place = tempfile::tempdir().unwrap();
+    let (_, known) = run(place.path(), &SECRET, None, 3);
+    let (_, known) = run(place.path(), &SECRET, Some(known), 2);
+    let refused = Opened::new(place.path(), CLUSTER, &[8; 32], 1_000, Some(known))
+        .err()
+        .unwrap();
+    assert!(
+        matches!(&refused, StoreError::Corrupt { path, .. } if path.ends_with("signing.key")),
+        "{refused}"
+    );
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "nothing was renamed");
+    // With the right one it goes on.
+    let (lost, known) = run(place.path(), &SECRET, Some(known), 1);
+    assert_eq!(lost, None);
+    verified(place.path(), known);
 }
 
 #[test]
