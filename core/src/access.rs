@@ -220,6 +220,19 @@ pub struct Barred {
     pub identity: Option<Identity>,
     /// When it was forgotten.
     pub time: WallTime,
+    /// The cluster's running time when it was forgotten, across restarts of the coordinator; `None` in records of versions that did not
+    /// note it.
+    #[serde(default)]
+    pub lived: Option<Duration>,
+}
+
+impl Barred {
+    /// True once no certificate of it can hold, where those hold for `life`: all were asked for before it was forgotten, and `life` was
+    /// lived through since. No clock that is set lets it in again.
+    pub fn is_over(&self, life: Duration, lived: Duration) -> bool {
+        let since = self.lived.map(|from| lived.saturating_sub(from));
+        self.identity.is_some() && since.is_some_and(|since| since >= life)
+    }
 }
 
 /// Tokens, operators, and nodes that stay shut out.

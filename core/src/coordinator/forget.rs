@@ -266,8 +266,7 @@ impl Coordinator {
 
     /// True when a certificate of a barred node may still be used.
     fn holds(&self, barred: &Barred) -> bool {
-        let issued = barred.identity.map(|identity| identity.issued);
-        issued.is_none_or(|issued| issued.plus(self.config.certificate_life) > self.wall_now())
+        !barred.is_over(self.config.certificate_life, self.lived())
     }
 
     fn has_room_for_barred(&self) -> bool {
@@ -286,6 +285,7 @@ impl Coordinator {
             name: record.facts.name.clone(),
             identity: record.identity,
             time: self.wall_now(),
+            lived: Some(self.lived()),
         };
         barred.insert(record.id(), entry);
         self.access = access;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use super::{
     workloads::{Site, service},
 };
 use crate::{
+    access::{Access, BARRED, Barred, Identity},
     coordinator::{Answer, Command, Config, Denial, Forgotten, Input, Refusal, RefusalReason},
     event::EventBody,
     id::{NodeId, Uuid},
@@ -222,6 +224,50 @@ fn who_was_revoked_stays_shut_out_however_often_it_is_forgotten() {
     assert!(matches!(rig.command(Command::Admit { node }), Err(Refusal::Node(_))));
     proven(&mut rig, 4, hello_of(1, 9, 2, 4), 1);
     assert_eq!(rig.welcome(4).unwrap().admission, Admission::Pending);
+}
+
+#[test]
+fn a_clock_that_jumps_lets_nobody_in_who_was_shut_out() {
+    let life = Duration::from_secs(600);
+    let config = Config {
+        certificate_life: life,
+        ..Config::new("1.2.9", PublicKey([0; 32]))
+    };
+    let mut access = Access::default();
+    for number in 0..BARRED as u128 {
+        let identity = Identity {
+            key: [0; 32],
+            machine: [0; 32],
+            issued: WallTime(1_000_000),
+        };
+        let barred = Barred {
+            name: format!("gone-{number}"),
+            identity: Some(identity),
+            time: WallTime(1_000_000),
+            lived: Some(Duration::ZERO),
+        };
+        access.barred.insert(Uuid((u128::MAX - number).to_be_bytes()), barred);
+    }
+    let mut durable = Durable::new(Uuid([9; 16]));
+    durable.access = Arc::new(access);
+    let mut rig = Rig::with(config, durable);
+    rig.join(1, 1);
+    let revoke = Command::Revoke {
+        node: "node-1".to_owned(),
+        reason: String::new(),
+    };
+    rig.command(revoke).unwrap();
+    rig.pass(LEASE);
+    assert_eq!(not_yet(forget(&mut rig, 1)), "BARRED");
+    // Ten years ahead, for a moment.
+    rig.input(Input::WallClock(WallTime(320_000_000_000)));
+    assert_eq!(not_yet(forget(&mut rig, 1)), "BARRED");
+    assert_eq!(rig.core.access.barred.len(), BARRED);
+    // Behind for good: what was lived through counts all the same.
+    rig.input(Input::WallClock(WallTime(0)));
+    rig.pass(life);
+    assert!(forget(&mut rig, 1).unwrap().barred);
+    assert_eq!(rig.core.access.barred.len(), 1);
 }
 
 /// Joins and forgets nodes, one after another.
