@@ -87,11 +87,25 @@ pub(super) struct Seen {
     pub(super) heard: AtomicBool,
     /// The process that answered last.
     process: Mutex<Option<Incumbent>>,
+    /// Why this agent killed it.
+    cause: Mutex<Option<String>>,
 }
 
 impl Seen {
     fn process(&self) -> Option<Incumbent> {
         *self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes why the supervisor was killed; true for the first time.
+    pub(super) fn killed_for(&self, cause: String) -> bool {
+        let mut known = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = known.is_none();
+        known.get_or_insert(cause);
+        is_first
+    }
+
+    fn cause(&self) -> Option<String> {
+        self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The process that has an instance's directory: by its lock, or because it answered once and lives. Where the lock cannot be looked at, for the
@@ -189,7 +203,7 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
             Holder::Nobody | Holder::Unknown if waited >= patience => {
                 let removed = || (!attendance.home.0.exists()).then(|| "its directory was removed".to_owned());
                 let gone = || blind.map(|blind| format!("{blind}; no process of this host is its supervisor"));
-                let why = why.or_else(removed).or_else(gone);
+                let why = why.or_else(|| seen.cause()).or_else(removed).or_else(gone);
                 return over(attendance, why).await;
             }
             Holder::Nobody | Holder::Unknown => {}

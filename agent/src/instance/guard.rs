@@ -37,7 +37,11 @@ pub(super) async fn guard(id: AssignmentId, home: &Home, told: watch::Receiver<W
         let silence = (!seen.heard.load(Ordering::Relaxed)).then_some(silent);
         let due = lease.into_iter().chain(silence).min();
         if due.is_some_and(|due| due <= boot_time()) {
-            end(id, home, seen);
+            let cause = match lease.is_some_and(|lease| lease <= boot_time()) {
+                true => "its supervisor did not end it before its lease was over,",
+                false => "its supervisor said nothing, so that the length of its lease is not known,",
+            };
+            end(id, home, seen, cause);
         }
         sleep(LOOK).await;
     }
@@ -59,7 +63,7 @@ pub(super) async fn insist(id: AssignmentId, home: &Home, mut told: watch::Recei
             Ok(Err(_)) | Err(_) => unanswered += 1,
         }
         if unanswered >= UNANSWERED {
-            end(id, home, seen);
+            end(id, home, seen, "its supervisor was told to end, did not answer,");
         }
     }
 }
@@ -73,15 +77,17 @@ async fn ask(home: &Home, seen: &Seen) -> io::Result<()> {
     }
 }
 
-/// Kills the process that has an instance's directory.
-fn end(id: AssignmentId, home: &Home, seen: &Seen) {
+/// Kills the process that has an instance's directory. `cause` becomes the reason for which the instance has ended.
+fn end(id: AssignmentId, home: &Home, seen: &Seen, cause: &str) {
     let killed = match seen.holder(home).0 {
         Holder::Supervisor(Some(process)) => process.kill(),
         _ => Err(io::ErrorKind::NotFound.into()),
     };
     match killed {
         Ok(()) => {
-            tracing::error!(instance = %id, "the supervisor of this instance did not act in time: it was killed together with its program");
+            if seen.killed_for(format!("{cause} and was killed together with its program")) {
+                tracing::error!(instance = %id, "the supervisor of this instance did not act in time: it was killed together with its program");
+            }
         }
         // It may be on its way out.
         Err(error) => tracing::debug!(instance = %id, %error, "its supervisor cannot be killed"),

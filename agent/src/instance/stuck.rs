@@ -11,7 +11,11 @@ const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// Time after a kill before a process that is still there is reported.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Attempts in a row that must have left the same processes before they are reported. A supervisor whose PID namespace is being torn down is
+/// there for a moment after it was killed.
+const ATTEMPTS: u32 = 4;
 
 /// Processes that are named at most.
 const NAMED: usize = 3;
@@ -23,6 +27,8 @@ pub(super) struct Waits {
     told: Vec<i32>,
     /// Processes that were left at the previous attempt.
     before: Vec<i32>,
+    /// Attempts in a row that left the same ones.
+    same: u32,
 }
 
 impl Waits {
@@ -32,12 +38,14 @@ impl Waits {
             wait: FIRST,
             told: Vec::new(),
             before: Vec::new(),
+            same: 0,
         }
     }
 
     /// The message about processes that are still there, once they have been for long enough and differ from those reported before.
     pub(super) fn news(&mut self, left: &[i32]) -> Option<String> {
-        if left.is_empty() || self.began.elapsed() < PATIENCE || self.told == left {
+        let may_end_yet = self.began.elapsed() < PATIENCE || self.same < ATTEMPTS || self.before != left;
+        if left.is_empty() || may_end_yet || self.told == left {
             return None;
         }
         left.clone_into(&mut self.told);
@@ -46,9 +54,9 @@ impl Waits {
 
     /// Waits until the next attempt: briefly while processes change, longer and longer while they stay the same.
     pub(super) async fn wait(&mut self, left: &[i32]) {
-        self.wait = match self.before == left {
-            true => (self.wait * 2).min(LONGEST),
-            false => FIRST,
+        (self.wait, self.same) = match self.before == left {
+            true => ((self.wait * 2).min(LONGEST), self.same + 1),
+            false => (FIRST, 1),
         };
         left.clone_into(&mut self.before);
         sleep(self.wait).await;
@@ -75,5 +83,31 @@ fn one(pid: i32) -> String {
     match parts() {
         Some((name, state)) => format!("pid {pid} ({}, state {state})", name.escape_debug()),
         None => format!("pid {pid}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn processes_are_reported_only_after_several_attempts_left_the_same_ones() {
+        let mut waits = Waits::new();
+        // Long ago: time alone is not enough.
+        waits.began = Instant::now().checked_sub(PATIENCE).unwrap();
+        assert_eq!(waits.news(&[7]), None);
+        for _ in 0..ATTEMPTS {
+            assert_eq!(waits.news(&[7]), None);
+            waits.wait(&[7]).await;
+        }
+        assert!(waits.news(&[7]).is_some_and(|news| news.contains("pid 7")));
+        assert_eq!(waits.news(&[7]), None, "once");
+        assert_eq!(waits.news(&[8]), None, "another one may end yet");
+        // And many attempts within a moment are not enough, either.
+        let mut waits = Waits::new();
+        for _ in 0..ATTEMPTS {
+            waits.wait(&[7]).await;
+        }
+        assert_eq!(waits.news(&[7]), None);
     }
 }
