@@ -168,7 +168,28 @@ pub fn describe(error: &dyn std::error::Error) -> String {
         }
         source = behind.source();
     }
-    text
+    without_links(&text)
+}
+
+/// A text without the links to their own documentation that libraries put into their errors.
+fn without_links(text: &str) -> String {
+    let is_link = |word: &&str| word.starts_with("https://docs.rs/");
+    let words: Vec<&str> = text.split(' ').filter(|word| !is_link(word)).collect();
+    words.join(" ").trim_end_matches([':', ' ']).to_owned()
+}
+
+#[cfg(test)]
+mod link_tests {
+    #[test]
+    fn causes_are_told_without_links_to_libraries() {
+        let cause = std::io::Error::other(
+            "peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest/rustls/manual/_03_howto/index.html#unexpected-eof",
+        );
+        assert_eq!(
+            super::describe(&cause),
+            "peer closed connection without sending TLS close_notify"
+        );
+    }
 }
 
 /// Whether a stream ended over a message that cannot be read, too large or none at all, and not over its transport.

@@ -20,6 +20,7 @@ use wyneos_core::{
     mesh::Coordinate,
     node::ConnId,
     standing::Standing,
+    text::Span,
 };
 use wyneos_shell::{clock::Clock, files};
 
@@ -404,7 +405,8 @@ impl Driver {
                 reason,
                 retry_in,
             } => {
-                tracing::warn!(address, ?retry_in, "no session with the coordinator: {reason}");
+                let retry_in = Span(retry_in);
+                tracing::warn!(address, %retry_in, "no session with the coordinator: {reason}");
             }
         }
     }

@@ -62,7 +62,7 @@ pub(crate) struct Join {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JoinError {
     /// The token.
-    #[error("--token: {0}")]
+    #[error("--token")]
     Token(#[from] BadToken),
     /// The host.
     #[error(transparent)]

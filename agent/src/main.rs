@@ -25,7 +25,7 @@ use wyneos_shell::{
 
 use crate::{
     config::Overrides,
-    instance::{Check, Exec, Init, Supervise},
+    instance::{Check, Exec, Init, Policy, Supervise},
     join::Join,
 };
 
@@ -94,7 +94,8 @@ fn main() -> ExitCode {
         ephemeral,
         overrides,
     } = *run;
-    start("wyneos-agent", config.as_deref(), overrides, check, |config| {
+    let warn = |config: &config::Config| drop(Policy::new(&config.work_user, &config.users.0).told());
+    start("wyneos-agent", config.as_deref(), overrides, check, warn, |config| {
         bootstrap::run(config, exit_with_stdin, ephemeral)
     })
 }

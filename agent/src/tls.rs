@@ -20,7 +20,7 @@ use wyneos::{
     },
     v1::{self, enrollment_service_client::EnrollmentServiceClient},
 };
-use wyneos_core::{id::NodeId, limits};
+use wyneos_core::{id::NodeId, limits, text::Span};
 use wyneos_shell::{
     clock::{Clock, shown},
     files,
@@ -281,7 +281,7 @@ impl Tls {
                         (_, false) => (AGAIN * (1 << failures.min(10))).min(LOOK_AGAIN),
                     };
                     let holds = client::holds(&held);
-                    tracing::warn!(coordinator, holds, retry_in = ?wait, "cannot renew the certificate: {}", failed.reason);
+                    tracing::warn!(coordinator, holds, retry_in = %Span(wait), "cannot renew the certificate: {}", failed.reason);
                     sleep(wait).await;
                 }
             }

@@ -63,7 +63,7 @@ struct Restore {
         default_value = "/var/lib/wyneos-coordinator"
     )]
     data_dir: PathBuf,
-    /// The public key that the backup must be signed with (64 hexadecimal digits); without it the backup's own word is taken.
+    /// The public key that the backup must be signed with (64 hexadecimal digits); without it the key inside the backup is used.
     #[arg(long, value_name = "HEX", value_parser = public_key)]
     public_key: Option<PublicKey>,
 }
@@ -111,6 +111,9 @@ struct Admin {
 }
 
 fn admin(admin: &Admin) -> Result<(), BootError> {
+    if !admin.data_dir.exists() {
+        return Err(BootError::NoDataDir(admin.data_dir.clone()));
+    }
     let external = admin.ca_cert.as_deref().zip(admin.ca_key.as_deref());
     let out = admin.out.display();
     let target = format!("admin {}, for {}, into {out}", admin.name, admin.ttl);
@@ -164,7 +167,12 @@ fn main() -> ExitCode {
         exit_with_stdin,
         overrides,
     } = *run;
-    start("wyneos-coordinator", config.as_deref(), overrides, check, |config| {
-        bootstrap::run(config, exit_with_stdin)
-    })
+    start(
+        "wyneos-coordinator",
+        config.as_deref(),
+        overrides,
+        check,
+        |_| (),
+        |config| bootstrap::run(config, exit_with_stdin),
+    )
 }

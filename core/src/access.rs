@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     coordinator::{Denial, TokenProblem},
     id::NodeId,
-    integrity::Digest,
+    integrity::{Digest, ZERO_DIGEST},
     node::{Admission, Labels},
     time::WallTime,
 };
@@ -203,6 +203,27 @@ impl OperatorRecord {
     /// True once it need not be kept, when the clock says `now` and coordinators of this cluster have run for `lived`.
     pub fn is_over(&self, now: WallTime, lived: Duration) -> bool {
         is_over(self.created, self.expires, self.lived, now, lived)
+    }
+
+    /// A record that shuts out a name of which there was no record: an admin created on the coordinator's host, or a name that nobody has.
+    /// Its role and credential are unknown; `role` is a placeholder.
+    pub fn shut_out_by_name(name: String, now: WallTime, expires: WallTime, lived: Duration) -> OperatorRecord {
+        OperatorRecord {
+            name,
+            role: Role::Viewer,
+            credential: Credential::Key(ZERO_DIGEST),
+            created: now,
+            created_by: String::new(),
+            expires,
+            lived,
+            revoked: None,
+        }
+    }
+
+    /// The operator's role; `None` if the name was shut out without having been on record.
+    pub fn known_role(&self) -> Option<Role> {
+        let is_placeholder = self.created_by.is_empty() && self.credential == Credential::Key(ZERO_DIGEST);
+        (!is_placeholder).then_some(self.role)
     }
 
     /// True while it lets somebody in.

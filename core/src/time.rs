@@ -1,6 +1,7 @@
 //! Time as the core sees it: an argument.
 
 use std::{
+    fmt,
     ops::{Add, Sub},
     time::Duration,
 };
@@ -44,6 +45,29 @@ impl Sub<Duration> for Time {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WallTime(pub i64);
 
+impl fmt::Display for WallTime {
+    /// RFC 3339 in UTC, without fractions of a second: `2026-11-28T17:56:56Z`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.div_euclid(1_000);
+        let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+        // Days to a date of the Gregorian calendar: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
+        let shifted = days + 719_468;
+        let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+        let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let from_march = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * from_march + 2) / 5 + 1;
+        let month = if from_march < 10 {
+            from_march + 3
+        } else {
+            from_march - 9
+        };
+        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
 impl WallTime {
     /// So much later.
     pub fn plus(self, span: Duration) -> WallTime {
@@ -84,5 +108,26 @@ impl WallClock {
                 .saturating_add(millis(at))
                 .saturating_sub(millis(self.read_at)),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WallTime;
+
+    #[test]
+    fn wall_times_are_written_as_dates() {
+        for (millis, written) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (1_795_888_616_999, "2026-11-28T17:56:56Z"),
+            (4_107_542_399_000, "2100-02-28T23:59:59Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(WallTime(millis).to_string(), written);
+        }
+        // No value is out of range.
+        assert!(!WallTime(i64::MIN).to_string().is_empty() && !WallTime(i64::MAX).to_string().is_empty());
     }
 }

@@ -90,6 +90,8 @@ impl Failure {
             "" => status.code().description(),
             message => message,
         };
+        // Users write declarations, not requests: `env.A` rather than `spec.env.A`.
+        let said = said.strip_prefix("spec.").unwrap_or(said);
         let mut failure = Failure::new(exit, format!("{what}: {said}"));
         for hint in hints(status) {
             failure = failure.hint(hint);

@@ -155,8 +155,16 @@ async fn a_node_says_what_its_kernel_contains() {
     };
     let told = [
         ("pid-namespace", "", "pid-namespace"),
-        ("none", "not permitted", "none: no singletons here (not permitted)"),
-        ("none", "", "none: no singletons here"),
+        (
+            "none",
+            "not permitted",
+            "none: no singletons here (not permitted); run its agent as root with CAP_SYS_ADMIN",
+        ),
+        (
+            "none",
+            "",
+            "none: no singletons here; run its agent as root with CAP_SYS_ADMIN",
+        ),
         ("", "", "not reported by its agent: no singletons here"),
     ];
     let row = |(number, (containment, reason, _)): (usize, &(&str, &str, &str))| v1::NodeRow {

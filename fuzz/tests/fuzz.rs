@@ -51,6 +51,7 @@ fn hello() -> v1::Hello {
                     uid: Some(65_534),
                 }],
                 unknown: vec!["postgres".to_owned()],
+                own_only: true,
             }),
             ..Default::default()
         }),

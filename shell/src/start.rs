@@ -22,12 +22,14 @@ pub fn finish<E: Fatal>(name: &str, result: Result<(), E>) -> ExitCode {
     }
 }
 
-/// Loads the configuration, prints it when only a check is asked for, or else starts logging and runs the server.
+/// Loads the configuration, starts logging and runs the server. A check only prints the configuration, and logs by `warn` what a start would warn
+/// about.
 pub fn start<C: Layered, E: Fatal>(
     name: &str,
     file: Option<&Path>,
     overrides: C::Overrides,
     check: bool,
+    warn: impl FnOnce(&C),
     run: impl FnOnce(C) -> Result<(), E>,
 ) -> ExitCode {
     let config = match C::load(file, overrides) {
@@ -39,6 +41,9 @@ pub fn start<C: Layered, E: Fatal>(
     };
     if check {
         print!("{}", config.to_toml());
+        let (filter, format) = config.logging();
+        log::start(filter, format);
+        warn(&config);
         return ExitCode::from(exit::OK);
     }
     let (filter, format) = config.logging();

@@ -149,7 +149,10 @@ impl From<&OperatorRecord> for v1::Operator {
     fn from(operator: &OperatorRecord) -> v1::Operator {
         v1::Operator {
             name: operator.name.clone(),
-            role: v1::Role::from(operator.role).into(),
+            role: operator
+                .known_role()
+                .map_or(v1::Role::Unspecified, v1::Role::from)
+                .into(),
             bearer: matches!(operator.credential, Credential::Bearer(_)),
             created: Some(timestamp(operator.created)),
             created_by: operator.created_by.clone(),
@@ -186,6 +189,7 @@ impl FromAnswer for v1::ForgetNodeResponse {
             name: forgotten.name,
             applied: forgotten.applied,
             barred: forgotten.barred,
+            not_before: forgotten.not_before.map(timestamp),
             changes: forgotten.changes.into_iter().map(change_out).collect(),
             event_sequence: forgotten.event,
         })

@@ -82,7 +82,8 @@ pub(super) fn labels(field: &str, labels: Vec<v1::Label>) -> Result<Labels, Conv
     let mut checked = Labels::new();
     for (at, label) in labels.into_iter().enumerate() {
         label_key(&format!("{field}[{at}].key"), &label.key)?;
-        let value = text(&format!("{field}[{at}].value"), label.value, limits::LABEL_VALUE)?;
+        let value = text(&format!("{field}[{at}].value"), label.value, limits::LABEL_VALUE)
+            .map_err(|error| ConvertError::new(error.field, format!("of {:?}: {}", label.key, error.reason)))?;
         if checked.insert(label.key, value).is_some() {
             return Err(ConvertError::new(
                 format!("{field}[{at}].key"),

@@ -129,6 +129,7 @@ fn users_in(users: v1::NodeUsers) -> Result<Users, ConvertError> {
         default: check::text("users.default_user", users.default_user, limits::USER)?,
         permitted: permitted.collect::<Result<_, ConvertError>>()?,
         unknown: unknown.collect::<Result<_, ConvertError>>()?,
+        own_only: users.own_only,
     })
 }
 
@@ -138,6 +139,7 @@ fn users_out(users: Users) -> v1::NodeUsers {
         default_user: users.default,
         permitted: users.permitted.into_iter().map(out).collect(),
         unknown: users.unknown,
+        own_only: users.own_only,
     }
 }
 

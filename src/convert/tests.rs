@@ -38,6 +38,7 @@ fn hello() -> v1::Hello {
                     uid: Some(65_534),
                 }],
                 unknown: vec!["postgres".to_owned()],
+                own_only: true,
             }),
             ..v1::Attributes::default()
         }),

@@ -142,3 +142,27 @@ fn every_field_is_documented() {
         }
     }
 }
+
+#[test]
+fn a_check_warns_about_users_as_a_start_does() {
+    let agent = &SERVERS[1];
+    assert_eq!(agent.program, "wyneos-agent");
+    let output = check(
+        agent,
+        "",
+        &["--work-user", "nosuchuser", "--users", "root,nosuchother"],
+        Some("warn"),
+    );
+    let told = stderr(&output);
+    assert!(output.status.success(), "{told}");
+    if rustix::process::geteuid().is_root() {
+        for warning in ["nosuchuser", "nosuchother", "permits root"] {
+            assert!(told.contains(warning), "{warning}: {told}");
+        }
+    } else {
+        assert!(
+            told.contains("runs as its own user") || told.contains("does not run as root"),
+            "{told}"
+        );
+    }
+}

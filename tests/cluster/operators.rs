@@ -107,11 +107,66 @@ async fn an_admin_who_lost_the_key_gets_another_one_on_the_coordinators_host() {
     let name = "admin".to_owned();
     let mut access = client::access(again);
     access
-        .revoke_operator(v1::RevokeOperatorRequest { name })
+        .revoke_operator(v1::RevokeOperatorRequest { name, force: false })
         .await
         .unwrap();
     let lost = cluster.wynectl(&["nodes"]);
     assert!(text(&lost).contains("revoked"), "{}", text(&lost));
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_on_record_is_shut_out_and_said_to_be_unknown() {
+    let cluster = Secure::start(&[]).await;
+    let told = cluster.done(&["operator", "revoke", "nobodyhere"]);
+    assert!(
+        told.contains("nobodyhere is not on record: it is shut out by name"),
+        "{told}"
+    );
+    let listed = cluster.done(&["operator", "list"]);
+    let row = listed.lines().find(|line| line.starts_with("nobodyhere")).unwrap();
+    let cells: Vec<&str> = row.split_whitespace().take(3).collect();
+    assert_eq!(cells, ["nobodyhere", "-", "-"], "{listed}");
+    assert!(
+        listed.contains("`wyneos-coordinator admin` on the coordinator's host are not on record"),
+        "{listed}"
+    );
+}
+
+#[tokio::test]
+async fn an_operator_ends_its_own_access_only_by_force_and_hears_that_it_did() {
+    let cluster = Secure::start(&[]).await;
+    let refused = cluster.wynectl(&["operator", "revoke", "admin"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
+    assert!(text(&refused).contains("--force"), "{}", text(&refused));
+    assert!(cluster.wynectl(&["nodes"]).status.success(), "nothing was changed");
+    let told = cluster.done(&["operator", "revoke", "admin", "--force"]);
+    assert!(
+        told.contains("admin is not on record: it is shut out by name"),
+        "{told}"
+    );
+    assert!(text(&cluster.wynectl(&["nodes"])).contains("this operator was revoked"));
+    // A credential that takes the place of the caller's own is handed over, too.
+    let (data_dir, out) = (cluster.data_dir(), cluster.path("bob").display().to_string());
+    let made = run(
+        "wyneos-coordinator",
+        &["admin", "--data-dir", &data_dir, "--name", "bob", "--out", &out],
+    );
+    assert!(made.status.success(), "{}", text(&made));
+    let request = v1::CreateOperatorRequest {
+        name: "bob".to_owned(),
+        role: v1::Role::Admin.into(),
+        ..Default::default()
+    };
+    let mut access = client::access(cluster.connect(&tls(&cluster.path("bob"))).await);
+    let bearer = access
+        .create_operator(request.clone())
+        .await
+        .unwrap()
+        .into_inner()
+        .bearer_token;
+    assert!(bearer.starts_with("wyneos-bearer"));
+    let shut = access.create_operator(request).await.unwrap_err();
+    assert_eq!(shut.code(), Code::Unauthenticated);
 }
 
 #[tokio::test]

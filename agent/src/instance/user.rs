@@ -86,7 +86,10 @@ impl Policy {
     /// What the coordinator is told of it: the users that this host has, by their numbers. One whose lookup failed stands without.
     pub(crate) fn told(&self) -> Users {
         let lookup = Lookup::new(Sources::default(), PATIENCE);
-        let mut users = Users::default();
+        let mut users = Users {
+            own_only: !geteuid().is_root(),
+            ..Users::default()
+        };
         for name in self.names() {
             let uid = match lookup.user(name) {
                 Ok(entry) => Some(entry.uid),

@@ -29,6 +29,9 @@ pub(crate) enum BootError {
     /// The CA.
     #[error(transparent)]
     Ca(#[from] CaError),
+    /// There is no such directory.
+    #[error("{} does not exist: name the coordinator's data_dir with --data-dir", .0.display())]
+    NoDataDir(PathBuf),
     /// This host's clock cannot be right.
     #[error(transparent)]
     Clock(#[from] Behind),

@@ -40,6 +40,8 @@ pub(crate) struct Caller {
     pub(super) adds: Arc<OnceLock<String>>,
     /// Set for a call that only plans: it changes nothing, whatever its rpc may.
     pub(super) plans: Arc<OnceLock<()>>,
+    /// Set for a call that ended its caller's own access.
+    pub(super) hears: Arc<OnceLock<()>>,
     /// `None` for a call that changes nothing.
     pub(super) change: Option<Arc<Change>>,
 }
@@ -91,6 +93,7 @@ impl Caller {
             about: Arc::default(),
             adds: Arc::default(),
             plans: Arc::default(),
+            hears: Arc::default(),
             change: None,
         }
     }
@@ -135,6 +138,21 @@ impl Caller {
     /// Notes that the call only plans. It has no intent, and no entry unless it is refused for who calls.
     pub(crate) fn plans(&self) {
         let _ = self.plans.set(());
+    }
+
+    /// The name of the operator who calls; `None` for agents, and for callers who proved no name.
+    pub(crate) fn operator(&self) -> Option<&str> {
+        let is_person = self.role.is_some_and(Role::is_persons);
+        let named = self
+            .name
+            .split_once('/')
+            .filter(|_| is_person && (self.shown.is_some() || self.bearer.is_some()));
+        named.map(|(_, name)| name)
+    }
+
+    /// Lets this call's answer reach its caller, whose access the call itself has ended.
+    pub(crate) fn hears_the_outcome(&self) {
+        let _ = self.hears.set(());
     }
 
     /// Notes what the audit should know, and the caller not.

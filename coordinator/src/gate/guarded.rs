@@ -43,7 +43,12 @@ impl http_body::Body for Guarded {
         let is_data = frame
             .as_ref()
             .is_some_and(|frame| frame.as_ref().is_ok_and(Frame::is_data));
-        let Err(status) = (if is_data { self.gate.still(&self.caller) } else { Ok(()) }) else {
+        let hears = self.caller.hears.get().is_some();
+        let Err(status) = (if is_data && !hears {
+            self.gate.still(&self.caller)
+        } else {
+            Ok(())
+        }) else {
             return Poll::Ready(frame);
         };
         self.ended = true;

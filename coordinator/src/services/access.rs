@@ -245,6 +245,9 @@ impl AccessService for Services {
         let Answer::Operator(operator) = self.carry_out(&caller, command).await? else {
             return Err(Status::internal("the answer is to another command"));
         };
+        if caller.operator() == Some(name.as_str()) {
+            caller.hears_the_outcome();
+        }
         let mut response = v1::CreateOperatorResponse {
             bearer_token,
             details: Some((&*operator).into()),
@@ -277,7 +280,26 @@ impl AccessService for Services {
         &self,
         request: Request<v1::RevokeOperatorRequest>,
     ) -> Result<Response<v1::RevokeOperatorResponse>, Status> {
-        self.command(request).await
+        let caller = caller_of(&request);
+        let request = request.into_inner();
+        let is_own = caller.operator() == Some(request.name.as_str());
+        if is_own && !request.force {
+            caller.about(format!("operator {}", request.name));
+            return Err(status::precondition(
+                "SELF",
+                format!(
+                    "{} is the operator who makes this call: revoking it ends this access at once. Have another admin do it, or repeat it with \
+                     --force; `wyneos-coordinator admin` on the coordinator's host creates a new admin",
+                    request.name
+                ),
+            ));
+        }
+        let command = Command::try_from(request).map_err(status::convert)?;
+        let answer = self.answer(&caller, command).await?;
+        if is_own {
+            caller.hears_the_outcome();
+        }
+        Ok(answer)
     }
 
     async fn list_audit(

@@ -366,16 +366,7 @@ impl Coordinator {
         let longest = after(wall, TTL_MAX)?;
         let lived = self.lived();
         let access = self.room_for_operator(&name, wall)?;
-        let unknown = || OperatorRecord {
-            name: name.clone(),
-            role: Role::Viewer,
-            credential: Credential::Key(ZERO_DIGEST),
-            created: wall,
-            created_by: String::new(),
-            expires: longest,
-            lived,
-            revoked: None,
-        };
+        let unknown = || OperatorRecord::shut_out_by_name(name.clone(), wall, longest, lived);
         let operator = access.operators.entry(name.clone()).or_insert_with(unknown);
         if operator.revoked.is_none() {
             operator.revoked = Some((wall, by.to_owned()));

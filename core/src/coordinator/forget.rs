@@ -12,6 +12,7 @@ use crate::{
     node::{Admission, Liveness, Node, NodeIndex, NodeRecord},
     registry::{self, NoSuchNode},
     text::Span,
+    time::WallTime,
     workload::{Assignment, Goal, Held},
 };
 
@@ -33,6 +34,9 @@ const LISTED: usize = 32;
 /// Why an instance is gone.
 const GIVEN_UP: &str = "given up for good: its node is forgotten";
 
+/// The reason for which a node must not be forgotten yet: a lease that it was promised may run.
+const LEASE: &str = "NODE_LEASE";
+
 fn not_yet(reason: &'static str, detail: String) -> Result<(), Refusal> {
     Err(Refusal::NotYet { reason, detail })
 }
@@ -47,7 +51,11 @@ impl Coordinator {
     /// An operator has a node forgotten, or wants to know what that would do.
     pub(super) fn forget_node(&mut self, node: &str, plan: bool, reason: &str, by: &str) -> Result<Answer, Refusal> {
         let index = self.registry.resolve(node)?;
-        self.may_forget(index)?;
+        let not_before = match (self.may_forget(index), plan) {
+            // A plan shows what would be given up; it says when that may be.
+            (Err(Refusal::NotYet { reason: LEASE, .. }), true) => Some(self.lease_over(index)),
+            (may, _) => may.map(|()| None)?,
+        };
         let record = &self.registry[index].record;
         let (node, name, barred) = (
             record.id(),
@@ -67,9 +75,16 @@ impl Coordinator {
             name,
             applied: !plan,
             barred,
+            not_before,
             changes,
             event,
         })))
+    }
+
+    /// The time by the clock at which no lease of a node runs any more, rounded up to seconds.
+    fn lease_over(&self, index: NodeIndex) -> WallTime {
+        let left = self.lease_ends(index).since(self.now).as_secs() + 1;
+        self.wall_now().plus(Duration::from_secs(left))
     }
 
     /// Why a node must not be forgotten, and what has to happen first.
@@ -93,10 +108,12 @@ impl Coordinator {
         let over = self.lease_ends(index);
         if node.record.session != 0 && over > self.now {
             let left = over.since(self.now).as_secs() + 1;
+            let until = self.lease_over(index);
             let detail = format!(
-                "a lease that was promised to node {name:?} may run for another {left} s, and singletons on it with it: try again then"
+                "a lease that was promised to node {name:?} may run until {until}, for another {left} s, and singletons on it with it: try \
+                 again then"
             );
-            return not_yet("NODE_LEASE", detail);
+            return not_yet(LEASE, detail);
         }
         if let Some(held) = self.table.of_node(index).find(|held| self.never_ends(held)) {
             let detail = format!(

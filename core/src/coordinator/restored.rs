@@ -11,6 +11,7 @@ use crate::{
     node::{Admission, NodeIndex},
     placement::{Plan, Waiting},
     standing::{self, SINGLETON},
+    text::Span,
     time::Time,
     workload::{AssignmentId, Declared},
 };
@@ -24,11 +25,13 @@ impl Coordinator {
         let Some(restored) = self.restored.filter(|restored| !restored.settled) else {
             return;
         };
-        let age = Duration::from_millis(restored.time.0.saturating_sub(restored.taken.0).max(0) as u64);
+        // The lost coordinator may have gone on until now: what matters is the time since the backup, not the time until `restore`.
+        let age = self.wall_now().after(restored.taken);
         let summary = format!(
-            "the state was restored from a backup that was {} s old: what runs is taken over as agents tell of it; until then nothing is \
-             started",
-            age.as_secs()
+            "the state was restored from a backup made at {}, {} ago: nodes and operators that were revoked since must be revoked again; \
+             running instances are taken over as agents report them, and nothing is started until then",
+            restored.taken,
+            Span(Duration::from_secs(age.as_secs()))
         );
         self.note_restored(summary);
         self.timers.set(self.everybody_was_heard(), Timer::Settle);

@@ -445,7 +445,10 @@ impl Coordinator {
             evidence.push(Evidence::new(wall, "update", why.as_str()));
         }
         for waiting in &plan.waiting {
-            let fact = format!("{} wait: {}", waiting.slots, waiting.reason);
+            let fact = {
+                let verb = if waiting.slots == 1 { "waits" } else { "wait" };
+                format!("{} {verb}: {}", waiting.slots, waiting.reason)
+            };
             evidence.push(Evidence::new(wall, "placement", fact));
         }
         let about = match (plan.starts.as_slice(), plan.stops.as_slice()) {

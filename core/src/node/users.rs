@@ -12,6 +12,9 @@ pub struct Users {
     /// Names in the agent's configuration that its host does not know: no program runs as one of them.
     #[serde(default)]
     pub unknown: Vec<String>,
+    /// The agent is not root: every program runs as the agent's own user, whatever its configuration says.
+    #[serde(default)]
+    pub own_only: bool,
 }
 
 /// A user of a host.

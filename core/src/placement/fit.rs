@@ -120,6 +120,20 @@ pub enum Unfit {
         /// The permitted users.
         permitted: String,
     },
+    /// Its agent is not root.
+    #[error(
+        "its agent is not root and runs every program as its own user, {}, not as {}: remove `user` from the declaration, or run the agent as root",
+        listed(.permitted), named(.declared)
+    )]
+    OwnUserOnly {
+        /// The user that the declaration names; empty for none.
+        declared: String,
+        /// The agent's own user.
+        permitted: String,
+    },
+    /// Its agent permits the user, and its host does not know it.
+    #[error("the user {} is permitted but unknown on this host: create it, then restart the agent", Quoted(.0))]
+    UnknownUser(String),
     /// It has too little CPU left.
     #[error("{free}m of CPU are free, {wanted}m wanted")]
     Cpu {
@@ -156,7 +170,7 @@ fn listed(users: &str) -> &str {
 }
 
 impl Unfit {
-    /// The same without figures, for counting: "12 are not online".
+    /// The reason without figures, for counting nodes.
     pub fn kind(&self) -> &'static str {
         match self {
             Unfit::Admission => "not admitted",
@@ -165,12 +179,29 @@ impl Unfit {
             Unfit::Uncontained(_) => "cannot contain what they run (node.containment)",
             Unfit::ContainmentUntold => "have an agent that does not tell whether they can contain what they run",
             Unfit::Constraint(_) => "do not meet the constraints",
-            Unfit::User { .. } => "do not permit its user",
+            Unfit::User { .. } | Unfit::OwnUserOnly { .. } => "do not permit its user",
+            Unfit::UnknownUser(_) => "do not know its user",
             Unfit::Cpu { .. } => "have too little CPU left",
             Unfit::Memory { .. } => "have too little memory left",
             Unfit::Taken => "have an instance already",
         }
     }
+}
+
+/// A number of nodes that do not take an instance for the same [`Unfit::kind`]: `1 has an instance already`, `2 have an instance already`.
+pub(super) fn nodes_that(number: u32, kind: &str) -> String {
+    let (verb, rest) = kind.split_once(' ').unwrap_or((kind, ""));
+    let verb = match (number, verb) {
+        (1, "take") => "takes",
+        (1, "have") => "has",
+        (1, "do") => "does",
+        (_, verb) => verb,
+    };
+    let rest = match number {
+        1 => rest.replace("they run", "it runs").replace("they can", "it can"),
+        _ => rest.to_owned(),
+    };
+    format!("{number} {verb} {rest}")
 }
 
 pub(super) fn unfit(spec: &Spec, node: &Node, instances: u32) -> Option<Unfit> {
@@ -196,8 +227,14 @@ pub(super) fn unfit(spec: &Spec, node: &Node, instances: u32) -> Option<Unfit> {
     if let Some(users) = &node.record.facts.attributes.users
         && !users.permit(&spec.user)
     {
+        if let Some(name) = users.unknown.iter().find(|name| **name == spec.user) {
+            return Some(Unfit::UnknownUser(name.clone()));
+        }
         let (declared, permitted) = (spec.user.clone(), users.names());
-        return Some(Unfit::User { declared, permitted });
+        return Some(match users.own_only {
+            true => Unfit::OwnUserOnly { declared, permitted },
+            false => Unfit::User { declared, permitted },
+        });
     }
     if instances > 0 && (spec.alone || spec.replicas().is_none()) {
         return Some(Unfit::Taken);

@@ -314,6 +314,7 @@ fn a_node_takes_only_users_that_its_agent_permits() {
         default: default.to_owned(),
         permitted: permitted.to_vec(),
         unknown: vec!["ghost".to_owned()],
+        own_only: false,
     };
     let some = users(
         "nobody",
@@ -351,4 +352,57 @@ fn a_node_takes_only_users_that_its_agent_permits() {
     assert_eq!(unfit(&spec, 1).as_deref(), Some(why));
     spec.user.clear();
     assert_eq!(unfit(&spec, 1), None);
+    // One that is listed and that the host does not know is not said to be missing from the list.
+    let users = |fleet: &mut Fleet, change: &dyn Fn(&mut Users)| {
+        let facts = Arc::make_mut(&mut Arc::make_mut(&mut fleet.nodes[1].record).facts);
+        change(facts.attributes.users.as_mut().unwrap());
+    };
+    users(&mut fleet, &|users| users.unknown = vec!["ghost".to_owned()]);
+    let told = |fleet: &Fleet, user: &str| {
+        let spec = Spec {
+            user: user.to_owned(),
+            ..web(2)
+        };
+        fleet
+            .unfit(&spec, &Standing::default(), &fleet.nodes()[1])
+            .map(|unfit| unfit.to_string())
+    };
+    let why = "the user \"ghost\" is permitted but unknown on this host: create it, then restart the agent";
+    assert_eq!(told(&fleet, "ghost").as_deref(), Some(why));
+    // An agent that is not root cannot be configured to run another user's programs.
+    users(&mut fleet, &|users| users.own_only = true);
+    let why = told(&fleet, "root").unwrap();
+    assert!(
+        why.contains("run the agent as root") && !why.contains("`users`"),
+        "{why}"
+    );
+}
+
+#[test]
+fn one_node_is_counted_in_the_singular() {
+    use super::fit::nodes_that;
+    for (kind, one) in [
+        (Unfit::Taken, "1 has an instance already"),
+        (
+            Unfit::User {
+                declared: String::new(),
+                permitted: String::new(),
+            },
+            "1 does not permit its user",
+        ),
+        (Unfit::Constraint(String::new()), "1 does not meet the constraints"),
+        (Unfit::Eligibility(Eligibility::Cordoned), "1 takes no new work"),
+        (Unfit::Admission, "1 not admitted"),
+        (
+            Unfit::Uncontained(String::new()),
+            "1 cannot contain what it runs (node.containment)",
+        ),
+        (
+            Unfit::ContainmentUntold,
+            "1 has an agent that does not tell whether it can contain what it runs",
+        ),
+    ] {
+        assert_eq!(nodes_that(1, kind.kind()), one);
+        assert_eq!(nodes_that(2, kind.kind()), format!("2 {}", kind.kind()));
+    }
 }

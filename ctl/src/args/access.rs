@@ -63,10 +63,13 @@ pub(crate) enum OperatorCommand {
     Create(OperatorArgs),
     /// List the operators.
     List,
-    /// Shut an operator out, from the next call on.
+    /// Revoke every credential of an operator's name, from the next call on. A name that is not on record is shut out as well.
     Revoke {
         /// The name.
         name: String,
+        /// Revoke even the operator whose credentials this command uses.
+        #[arg(long)]
+        force: bool,
     },
 }
 

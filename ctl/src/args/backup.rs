@@ -30,8 +30,8 @@ pub(crate) enum BackupVerb {
 pub(crate) struct BackupFile {
     /// The backup.
     pub(crate) file: PathBuf,
-    /// The Ed25519 key that must have signed, 64 hexadecimal digits. Otherwise the backup's own word is taken for it, which shows that
-    /// nothing was altered but not who made it.
+    /// The Ed25519 key that must have signed, 64 hexadecimal digits. Without it the key inside the backup is used, which shows that
+    /// nothing was altered, but not who made it.
     #[arg(long, value_name = "HEX", value_parser = parse::public_key)]
     pub(crate) public_key: Option<PublicKey>,
 }

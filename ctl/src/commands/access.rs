@@ -10,6 +10,8 @@ use wyneos::{
 use wyneos_shell::files;
 
 use super::{PAGE, next_page, nothing};
+use wyneos_core::text::Quoted;
+
 use crate::{
     args::{CaCommand, OperatorArgs, OperatorCommand, Role, TokenArgs, TokenCommand},
     config,
@@ -23,7 +25,7 @@ use crate::{
 pub(crate) async fn admit(context: &Context, node: String) -> Result<(), Failure> {
     let mut client = client::cluster(context.connect().await?);
     let request = v1::AdmitNodeRequest { node: node.clone() };
-    let what = format!("admit node {node:?}");
+    let what = format!("admit node {}", Quoted(&node));
     let answer = context.call(&what, client.admit_node(request)).await?;
     context.show(&answer, |answer| {
         changed(&node, answer.admission, answer.changed, answer.event_sequence)
@@ -33,7 +35,7 @@ pub(crate) async fn admit(context: &Context, node: String) -> Result<(), Failure
 /// `wynectl revoke`.
 pub(crate) async fn revoke(context: &Context, node: String, reason: String) -> Result<(), Failure> {
     let mut client = client::cluster(context.connect().await?);
-    let what = format!("revoke node {node:?}");
+    let what = format!("revoke node {}", Quoted(&node));
     let request = v1::RevokeNodeRequest {
         node: node.clone(),
         reason,
@@ -59,7 +61,7 @@ pub(crate) async fn token(context: &Context, command: TokenCommand) -> Result<()
         TokenCommand::List => list_tokens(context).await,
         TokenCommand::Delete { id } => {
             let mut client = client::access(context.connect().await?);
-            let what = format!("delete join token {id:?}");
+            let what = format!("delete join token {}", Quoted(&id));
             let request = v1::DeleteJoinTokenRequest { id: id.clone() };
             let answer = context.call(&what, client.delete_join_token(request)).await?;
             context.show(&answer, |_| format!("{}: deleted\n", clean(&id)))
@@ -160,15 +162,37 @@ pub(crate) async fn operator(context: &Context, command: OperatorCommand) -> Res
     match command {
         OperatorCommand::Create(args) => create_operator(context, args).await,
         OperatorCommand::List => list_operators(context).await,
-        OperatorCommand::Revoke { name } => {
+        OperatorCommand::Revoke { name, force } => {
             let mut client = client::access(context.connect().await?);
-            let what = format!("revoke operator {name:?}");
-            let request = v1::RevokeOperatorRequest { name: name.clone() };
+            let what = format!("revoke operator {}", Quoted(&name));
+            let request = v1::RevokeOperatorRequest {
+                name: name.clone(),
+                force,
+            };
             let answer = context.call(&what, client.revoke_operator(request)).await?;
-            context.show(&answer, |_| format!("{}: revoked\n", clean(&name)))
+            context.show(&answer, |answer| revoked(&name, answer.details.as_ref()))
         }
     }
 }
+
+fn revoked(name: &str, details: Option<&v1::Operator>) -> String {
+    let name = clean(name);
+    match details.is_some_and(is_on_record) {
+        true => format!("{name}: revoked\n"),
+        false => format!(
+            "{name} is not on record: it is shut out by name. If it is a typo, see `wynectl operator list` and `wynectl audit`\n"
+        ),
+    }
+}
+
+/// False for a name that was shut out without having been on record.
+fn is_on_record(operator: &v1::Operator) -> bool {
+    operator.role() != v1::Role::Unspecified
+}
+
+/// What `operator list` adds about operators that it cannot list.
+const NOT_ON_RECORD: &str =
+    "credentials made by `wyneos-coordinator admin` on the coordinator's host are not on record";
 
 fn cannot(what: &str, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, format!("cannot {what}: {error}"))
@@ -203,7 +227,7 @@ async fn create_operator(context: &Context, args: OperatorArgs) -> Result<(), Fa
         certificate_request,
     };
     let mut client = client::access(context.connect().await?);
-    let what = format!("create operator {:?}", args.name);
+    let what = format!("create operator {}", Quoted(&args.name));
     let answer = context.call(&what, client.create_operator(request)).await?;
     if let Some(key) = key {
         let der = |all: &[Vec<u8>]| all.iter().map(|one| one.clone().into()).collect::<Vec<_>>();
@@ -253,7 +277,8 @@ async fn list_operators(context: &Context) -> Result<(), Failure> {
         }
     }
     if !context.is_json() && answer.operators.is_empty() {
-        nothing("operators on record; those made on the coordinator's host are on none");
+        nothing("operators on record");
+        text::stderr(NOT_ON_RECORD);
         return Ok(());
     }
     context.show(&answer, |answer| {
@@ -261,8 +286,16 @@ async fn list_operators(context: &Context) -> Result<(), Failure> {
         for operator in &answer.operators {
             table.row([
                 clean(&operator.name),
-                text::role(operator.role),
-                if operator.bearer { "bearer token" } else { "certificate" }.to_owned(),
+                match is_on_record(operator) {
+                    true => text::role(operator.role),
+                    false => text::NONE.to_owned(),
+                },
+                match (is_on_record(operator), operator.bearer) {
+                    (false, _) => text::NONE,
+                    (true, true) => "bearer token",
+                    (true, false) => "certificate",
+                }
+                .to_owned(),
                 text::timestamp(operator.expires.as_ref()),
                 match &operator.revoked {
                     Some(time) => text::timestamp(Some(time)),
@@ -272,7 +305,11 @@ async fn list_operators(context: &Context) -> Result<(), Failure> {
             ]);
         }
         table.text(0)
-    })
+    })?;
+    if !context.is_json() {
+        text::stderr(NOT_ON_RECORD);
+    }
+    Ok(())
 }
 
 /// `wynectl ca`.

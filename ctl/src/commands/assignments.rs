@@ -4,7 +4,9 @@ use std::io::{self, Write as _};
 
 use wyneos::{client, v1};
 
-use super::{PAGE, follow::Follower, next_page, nothing};
+use super::{PAGE, follow::Follower, next_page, nothing, workloads::all_of};
+use wyneos_core::text::Quoted;
+
 use crate::{
     args::{AssignmentsArgs, LogsArgs},
     context::Context,
@@ -60,15 +62,36 @@ pub(super) async fn assignments_of(
 }
 
 /// What else there is to say of an instance.
-fn detail(one: &v1::Assignment, status: &v1::InstanceStatus) -> String {
+fn detail(one: &v1::Assignment, status: &v1::InstanceStatus, workloads: &[v1::Workload]) -> String {
     match (one.stop_reason.as_str(), one.orphaned) {
-        ("", true) => format!("no workload has it: apply or delete {}", clean(&one.workload)),
+        ("", true) => orphan(one, workloads.iter().find(|workload| workload.name == one.workload)),
         ("", false) => clean(&status.detail),
         (reason, _) => clean(reason),
     }
 }
 
-pub(super) fn assignments_table(rows: &[v1::AssignmentRow]) -> Table {
+/// What an instance without a slot waits for; `workload` is the declared one of its name.
+fn orphan(one: &v1::Assignment, workload: Option<&v1::Workload>) -> String {
+    let name = clean(&one.workload);
+    let Some(workload) = workload.filter(|workload| !workload.deleted) else {
+        return format!("no workload has it: apply or delete {name}");
+    };
+    let beyond = workload.kind != "daemon" && one.slot >= workload.desired;
+    match (workload.waiting.first(), beyond) {
+        (_, true) => format!(
+            "beyond the {} declared: `wynectl scale {name}` takes it over",
+            workload.desired
+        ),
+        (Some(waiting), false) => format!(
+            "{name} is declared and waits to take it over: {}",
+            clean(&waiting.reason)
+        ),
+        (None, false) => format!("{name} is declared and takes it over once its slot is free and its node admitted"),
+    }
+}
+
+/// A table of instances; `workloads` are the declared ones of their names, as far as they are known.
+pub(super) fn assignments_table(rows: &[v1::AssignmentRow], workloads: &[v1::Workload]) -> Table {
     let mut table = Table::new([
         "ID",
         "INSTANCE",
@@ -92,7 +115,7 @@ pub(super) fn assignments_table(rows: &[v1::AssignmentRow]) -> Table {
             status.restarts.to_string(),
             one.revision.to_string(),
             clean(&row.addresses.join(" ")),
-            detail(&one, &status),
+            detail(&one, &status, workloads),
         ]);
     }
     table
@@ -109,11 +132,16 @@ pub(crate) async fn assignments(context: &Context, args: AssignmentsArgs) -> Res
         nothing("assignments");
         return Ok(());
     }
+    let is_orphan = |row: &v1::AssignmentRow| row.assignment.as_ref().is_some_and(|one| one.orphaned);
+    let workloads = match !context.is_json() && assignments.iter().any(is_orphan) {
+        true => all_of(context, &mut client).await?.workloads,
+        false => Vec::new(),
+    };
     let all = v1::ListAssignmentsResponse {
         assignments,
         ..v1::ListAssignmentsResponse::default()
     };
-    context.show(&all, |all| assignments_table(&all.assignments).text(0))
+    context.show(&all, |all| assignments_table(&all.assignments, &workloads).text(0))
 }
 
 async fn watch(
@@ -173,7 +201,7 @@ fn tell_changes(context: &Context, answer: &v1::WatchAssignmentsResponse) -> Res
 
 /// `wynectl logs`. What a program wrote is passed on as it is.
 pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failure> {
-    let what = format!("read the log of {:?}", args.instance);
+    let what = format!("read the log of {}", Quoted(&args.instance));
     let is_id = args.instance.len() == 16 && args.instance.bytes().all(|byte| byte.is_ascii_hexdigit());
     let assignment = match is_id || args.instance.contains('.') {
         true => args.instance,
@@ -207,5 +235,42 @@ pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failur
                 return Err(Failure::status(&what, &status, &context.address));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_orphan_says_what_it_waits_for() {
+        let one = v1::Assignment {
+            workload: "scheduler".to_owned(),
+            slot: 1,
+            orphaned: true,
+            ..v1::Assignment::default()
+        };
+        let told = |workloads: &[v1::Workload]| detail(&one, &v1::InstanceStatus::default(), workloads);
+        assert_eq!(told(&[]), "no workload has it: apply or delete scheduler");
+        let mut declared = v1::Workload {
+            name: "scheduler".to_owned(),
+            desired: 2,
+            waiting: vec![v1::Waiting {
+                reason: "agents have yet to tell what runs".to_owned(),
+                ..v1::Waiting::default()
+            }],
+            ..v1::Workload::default()
+        };
+        let waits = told(std::slice::from_ref(&declared));
+        assert!(
+            waits.contains("agents have yet to tell") && !waits.contains("delete"),
+            "{waits}"
+        );
+        declared.waiting.clear();
+        assert!(told(std::slice::from_ref(&declared)).contains("its slot is free"));
+        declared.desired = 1;
+        assert!(told(std::slice::from_ref(&declared)).contains("wynectl scale scheduler"));
+        declared.deleted = true;
+        assert!(told(std::slice::from_ref(&declared)).contains("no workload has it"));
     }
 }

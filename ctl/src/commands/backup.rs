@@ -27,7 +27,12 @@ const BACKUP: &str = "make a backup";
 /// `wynectl backup`. The file is verified before it takes its name.
 pub(crate) async fn run(context: &Context, args: BackupArgs) -> Result<(), Failure> {
     let output = args.output.unwrap_or_default();
-    let io = |error: std::io::Error| Failure::new(Exit::Failed, format!("{BACKUP} in {}: {error}", output.display()));
+    let io = |error: std::io::Error| {
+        // The path that the user gave, not that of the temporary file.
+        let cause = error.get_ref().and_then(std::error::Error::source);
+        let cause = cause.map_or_else(|| error.to_string(), ToString::to_string);
+        Failure::new(Exit::Failed, format!("{BACKUP} in {}: {cause}", output.display()))
+    };
     // Beside the file, so that taking its name is one step; only its owner may read it, as is the way of temporary files.
     let directory = match output.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -66,7 +71,7 @@ pub(crate) async fn run(context: &Context, args: BackupArgs) -> Result<(), Failu
 pub(crate) fn verify(context: &Context, args: &BackupFile) -> Result<(), Failure> {
     let contents = read(&args.file, args.public_key)?;
     if args.public_key.is_none() {
-        text::stderr("the key is the backup's own word; --public-key takes one that you trust");
+        text::stderr("signed by the key inside the backup; verify against your own copy with --public-key");
     }
     context.show(&contents.header, |_| told(&contents))
 }

@@ -26,28 +26,36 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
     let mut told = match (change.applied, change.changed) {
         (_, false) => format!("{name}: nothing differs from revision {}\n", change.revision),
         (true, true) => format!("{name}: revision {} (event {})", change.revision, change.event_sequence),
+        (false, true) if change.revision == 0 => format!("{name}: new"),
         (false, true) => format!("{name}: planned at revision {}", change.revision),
     };
     if change.changed {
         let verb = if change.applied { "" } else { "would " };
-        let mut parts = vec![format!("{} {verb}start", text::count(starts, "instance"))];
+        // `1 starts`, `2 start`, `1 would start`.
+        let does = |number: u64, does: &str| match number == 1 && change.applied {
+            true => format!("{does}s"),
+            false => format!("{verb}{does}"),
+        };
+        let mut parts = vec![format!("{} {}", text::count(starts, "instance"), does(starts, "start"))];
         if change.adopted > 0 {
-            let taken = if change.applied {
-                "are taken over"
-            } else {
-                "would be taken over"
+            let taken = match (change.applied, change.adopted) {
+                (true, 1) => "is taken over",
+                (true, _) => "are taken over",
+                (false, _) => "would be taken over",
             };
-            parts.push(format!("{} that run {taken}", change.adopted));
+            parts.push(format!("{} {taken}", text::count(change.adopted, "running instance")));
         }
         if stops > 0 {
-            parts.push(format!("{stops} {verb}stop"));
+            parts.push(format!("{stops} {}", does(stops, "stop")));
         }
         if change.later > 0 {
-            parts.push(format!("{} {verb}follow, a few at a time", change.later));
+            let later = u64::from(change.later);
+            let pace = if later == 1 { "later" } else { "a few at a time" };
+            parts.push(format!("{later} {}, {pace}", does(later, "follow")));
         }
         let waiting: u32 = change.waiting.iter().map(|waiting| waiting.slots).sum();
         if waiting > 0 {
-            parts.push(format!("{waiting} {verb}wait"));
+            parts.push(format!("{waiting} {}", does(waiting.into(), "wait")));
         }
         told = text::hanging(
             "",

@@ -4,6 +4,8 @@ use wyneos::{client, v1};
 use wyneos_core::node::NOT_CONTAINED;
 
 use super::{PAGE, next_page, nothing};
+use wyneos_core::text::Quoted;
+
 use crate::{
     context::Context,
     failure::Failure,
@@ -68,7 +70,7 @@ fn table(nodes: &[v1::NodeRow]) -> String {
 /// `wynectl node`.
 pub(crate) async fn node(context: &Context, node: String) -> Result<(), Failure> {
     let mut client = client::cluster(context.connect().await?);
-    let what = format!("get node {node:?}");
+    let what = format!("get node {}", Quoted(&node));
     let answer = context
         .call(&what, client.get_node(v1::GetNodeRequest { node }))
         .await?;
@@ -119,12 +121,15 @@ fn admission(node: &v1::NodeRow) -> String {
     }
 }
 
+/// The remedy for a node that does not contain instances.
+const CONTAIN: &str = "run its agent as root with CAP_SYS_ADMIN";
+
 /// A node's containment, and what its absence means.
 fn containment(attributes: &v1::Attributes) -> String {
     match (attributes.containment.as_str(), attributes.containment_reason.as_str()) {
         ("", _) => "not reported by its agent: no singletons here".to_owned(),
-        (NOT_CONTAINED, "") => format!("{NOT_CONTAINED}: no singletons here"),
-        (NOT_CONTAINED, reason) => format!("{NOT_CONTAINED}: no singletons here ({})", clean(reason)),
+        (NOT_CONTAINED, "") => format!("{NOT_CONTAINED}: no singletons here; {CONTAIN}"),
+        (NOT_CONTAINED, reason) => format!("{NOT_CONTAINED}: no singletons here ({}); {CONTAIN}", clean(reason)),
         (known, _) => clean(known),
     }
 }

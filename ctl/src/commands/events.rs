@@ -5,6 +5,8 @@ use tonic_types::StatusExt as _;
 use wyneos::{client, v1};
 
 use super::{PAGE, follow::Follower, nothing};
+use wyneos_core::text::Quoted;
+
 use crate::{
     args::EventsArgs,
     context::Context,
@@ -91,7 +93,7 @@ async fn oldest(context: &Context, channel: Channel) -> Result<u64, Failure> {
 
 /// The id of the node that `name` names.
 async fn resolve(context: &Context, channel: Channel, node: String) -> Result<String, Failure> {
-    let what = format!("get node {node:?}");
+    let what = format!("get node {}", Quoted(&node));
     let mut client = client::cluster(channel);
     let answer = context
         .call(&what, client.get_node(v1::GetNodeRequest { node }))

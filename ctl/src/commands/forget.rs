@@ -3,6 +3,8 @@
 use wyneos::{client, v1};
 
 use super::changes::change;
+use wyneos_core::text::Quoted;
+
 use crate::{
     args::ForgetArgs,
     context::Context,
@@ -12,7 +14,7 @@ use crate::{
 
 /// `wynectl forget`.
 pub(crate) async fn run(context: &Context, args: ForgetArgs) -> Result<(), Failure> {
-    let what = format!("forget node {:?}", args.node);
+    let what = format!("forget node {}", Quoted(&args.node));
     let request = v1::ForgetNodeRequest {
         node: args.node,
         plan: args.plan,
@@ -36,6 +38,11 @@ pub(super) fn told(answer: &v1::ForgetNodeResponse) -> String {
         false => format!("{name} ({id}) would be forgotten: {lost} given up for good\n"),
     };
     told = text::hanging("", told.trim_end(), 4, Some(text::view_columns()));
+    if let Some(time) = &answer.not_before {
+        let time = text::timestamp(Some(time));
+        let line = format!("not before {time}: until then a lease that the node was promised may run");
+        told.push_str(&text::hanging("", &line, 4, Some(text::view_columns())));
+    }
     if answer.barred {
         told.push_str("it was revoked, and stays shut out: `wynectl admit` with its id takes that back\n");
     }

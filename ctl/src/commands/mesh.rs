@@ -7,6 +7,8 @@ use wyneos::{client, v1};
 use wyneos_core::mesh::FindingKind;
 
 use super::{Names, sections};
+use wyneos_core::text::Quoted;
+
 use crate::{
     args::{MeshArgs, MeshCommand},
     context::Context,
@@ -29,7 +31,11 @@ pub(crate) async fn run(context: &Context, args: MeshArgs) -> Result<(), Failure
 
 /// Shows the round-trip time between two nodes.
 async fn rtt(context: &Context, channel: Channel, from: String, to: String) -> Result<(), Failure> {
-    let what = format!("estimate the round-trip time between {from:?} and {to:?}");
+    let what = format!(
+        "estimate the round-trip time between {} and {}",
+        Quoted(&from),
+        Quoted(&to)
+    );
     let mut client = client::cluster(channel);
     let request = v1::EstimateRttRequest { from, to };
     let answer = context.call(&what, client.estimate_rtt(request)).await?;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use wyneos::{client, v1};
 
 use super::{PAGE, next_page, nothing};
+use wyneos_core::text::Quoted;
+
 use crate::{
     context::Context,
     exit::Exit,
@@ -53,7 +55,7 @@ pub(crate) async fn matrix(context: &Context, only: Option<String>) -> Result<()
 fn no_channel(name: &str) -> Failure {
     Failure::new(
         Exit::NotFound,
-        format!("list the telemetry: no channel is named {name:?}"),
+        format!("list the telemetry: no channel is named {}", Quoted(name)),
     )
     .hint("`wynectl telemetry` shows every channel")
 }
@@ -75,7 +77,7 @@ fn table(channels: &[v1::Channel], rows: &[v1::TelemetryRow]) -> String {
 /// One node's history.
 pub(crate) async fn history(context: &Context, node: String, channel: Option<String>) -> Result<(), Failure> {
     let mut client = client::telemetry(context.connect().await?);
-    let what = format!("get the telemetry of node {node:?}");
+    let what = format!("get the telemetry of node {}", Quoted(&node));
     let samples = channel.is_some();
     let request = v1::GetNodeTelemetryRequest {
         node,

@@ -1,6 +1,7 @@
 //! The operator's verbs. Each answers once it is durable.
 
 use wyneos::{client, convert, v1};
+use wyneos_core::text::Quoted;
 
 use crate::{
     args::{Interval, LabelChange},
@@ -23,7 +24,7 @@ pub(crate) async fn cordon(context: &Context, node: String) -> Result<(), Failur
     let mut client = client::cluster(context.connect().await?);
     let request = v1::CordonNodeRequest { node: node.clone() };
     let answer = context
-        .call(&format!("cordon node {node:?}"), client.cordon_node(request))
+        .call(&format!("cordon node {}", Quoted(&node)), client.cordon_node(request))
         .await?;
     context.show(&answer, |answer| {
         changed(
@@ -40,7 +41,10 @@ pub(crate) async fn uncordon(context: &Context, node: String) -> Result<(), Fail
     let mut client = client::cluster(context.connect().await?);
     let request = v1::UncordonNodeRequest { node: node.clone() };
     let answer = context
-        .call(&format!("uncordon node {node:?}"), client.uncordon_node(request))
+        .call(
+            &format!("uncordon node {}", Quoted(&node)),
+            client.uncordon_node(request),
+        )
         .await?;
     context.show(&answer, |answer| {
         changed(
@@ -66,7 +70,7 @@ pub(crate) async fn label(context: &Context, node: String, changes: Vec<LabelCha
     }
     let mut client = client::cluster(context.connect().await?);
     let answer = context
-        .call(&format!("label node {node:?}"), client.label_node(request))
+        .call(&format!("label node {}", Quoted(&node)), client.label_node(request))
         .await?;
     context.show(&answer, |answer| {
         let labels = answer.labels.iter();
@@ -86,7 +90,7 @@ pub(crate) async fn refresh(context: &Context, node: String) -> Result<(), Failu
     let mut client = client::cluster(context.connect().await?);
     let request = v1::RefreshNodeRequest { node: node.clone() };
     let answer = context
-        .call(&format!("refresh node {node:?}"), client.refresh_node(request))
+        .call(&format!("refresh node {}", Quoted(&node)), client.refresh_node(request))
         .await?;
     context.show(&answer, |answer| {
         let (directive, event) = (answer.directive_id, answer.event_sequence);
@@ -104,7 +108,7 @@ pub(crate) async fn set_heartbeat(context: &Context, node: String, interval: Int
         node: node.clone(),
         interval: interval.0.map(convert::duration),
     };
-    let what = format!("set the heartbeat interval of node {node:?}");
+    let what = format!("set the heartbeat interval of node {}", Quoted(&node));
     let answer = context.call(&what, client.set_heartbeat_interval(request)).await?;
     context.show(&answer, |answer| {
         let interval = interval.0.map_or_else(|| "the cluster's own".to_owned(), text::span);

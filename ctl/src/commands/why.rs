@@ -4,6 +4,8 @@ use tonic::transport::Channel;
 use wyneos::{client, v1};
 
 use super::{Names, cluster, mesh, sections, workloads};
+use wyneos_core::text::Quoted;
+
 use crate::{
     context::Context,
     failure::Failure,
@@ -16,13 +18,20 @@ pub(crate) async fn run(context: &Context, name: String) -> Result<(), Failure> 
     if let Some(workload) = name.strip_prefix("workload/") {
         return explain_workload(context, channel, workload.to_owned()).await;
     }
-    let what = format!("explain node {name:?}");
+    let what = format!("explain node {}", Quoted(&name));
     let mut client = client::decisions(channel.clone());
     let request = v1::ExplainNodeRequest { node: name.clone() };
     let answer = match context.call(&what, client.explain_node(request)).await {
         Err(failure) if failure.is_not_found() => {
             // What is neither is told as no node: that is what it is asked most often.
-            return explain_workload(context, channel, name).await.map_err(|_| failure);
+            return explain_workload(context, channel, name)
+                .await
+                .map_err(|other| match other.is_not_found() {
+                    true => {
+                        failure.hint("`wynectl workloads` lists the workloads, `wynectl assignments` their instances")
+                    }
+                    false => other,
+                });
         }
         answer => answer?,
     };
@@ -39,7 +48,7 @@ pub(crate) async fn run(context: &Context, name: String) -> Result<(), Failure> 
 }
 
 async fn explain_workload(context: &Context, channel: Channel, name: String) -> Result<(), Failure> {
-    let what = format!("explain workload {name:?}");
+    let what = format!("explain workload {}", Quoted(&name));
     let mut client = client::workloads(channel);
     let request = v1::ExplainWorkloadRequest { name: name.clone() };
     let answer = context.call(&what, client.explain_workload(request)).await?;

@@ -59,6 +59,7 @@ fn node() -> v1::NodeRow {
                 default_user: "nobody".to_owned(),
                 permitted: vec![user("nobody", Some(65_534)), user("root", Some(0)), user("www-data", Some(33))],
                 unknown: vec!["postgres".to_owned(), "prometheus-node-exporter".to_owned()],
+                own_only: false,
             }),
             ..v1::Attributes::default()
         }),
@@ -235,7 +236,10 @@ fn workload_and_why_of_one() {
     let told = workloads::explain(&name, &answer);
     fits("why of an instance", &told);
     assert!(told.contains("www-data"), "{told}");
-    fits("assignments", &assignments::assignments_table(&[row(), row()]).view(0));
+    fits(
+        "assignments",
+        &assignments::assignments_table(&[row(), row()], &[]).view(0),
+    );
 }
 
 #[test]

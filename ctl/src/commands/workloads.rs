@@ -10,6 +10,8 @@ use super::{
     changes::{change, declared, kept_out, waiting},
     next_page, nothing, why,
 };
+use wyneos_core::text::Quoted;
+
 use crate::{
     args::{ApplyArgs, ChangeArgs, DrainArgs, PlanArgs, RebalanceArgs, ScaleArgs, WhatIfArgs, WorkloadArgs},
     context::Context,
@@ -53,7 +55,7 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<(), Fail
 
 /// `wynectl scale`.
 pub(crate) async fn scale(context: &Context, args: ScaleArgs) -> Result<(), Failure> {
-    let what = format!("scale workload {:?}", args.name);
+    let what = format!("scale workload {}", Quoted(&args.name));
     let ChangeArgs { plan, revision } = args.change;
     let request = v1::ScaleWorkloadRequest {
         name: args.name,
@@ -68,7 +70,7 @@ pub(crate) async fn scale(context: &Context, args: ScaleArgs) -> Result<(), Fail
 
 /// `wynectl restart`.
 pub(crate) async fn restart(context: &Context, args: WorkloadArgs) -> Result<(), Failure> {
-    let what = format!("restart workload {:?}", args.name);
+    let what = format!("restart workload {}", Quoted(&args.name));
     let ChangeArgs { plan, revision } = args.change;
     let request = v1::RestartWorkloadRequest {
         name: args.name,
@@ -82,7 +84,7 @@ pub(crate) async fn restart(context: &Context, args: WorkloadArgs) -> Result<(),
 
 /// `wynectl promote`.
 pub(crate) async fn promote(context: &Context, args: WorkloadArgs) -> Result<(), Failure> {
-    let what = format!("promote workload {:?}", args.name);
+    let what = format!("promote workload {}", Quoted(&args.name));
     let ChangeArgs { plan, revision } = args.change;
     let request = v1::PromoteWorkloadRequest {
         name: args.name,
@@ -96,7 +98,7 @@ pub(crate) async fn promote(context: &Context, args: WorkloadArgs) -> Result<(),
 
 /// `wynectl delete`.
 pub(crate) async fn delete(context: &Context, args: WorkloadArgs) -> Result<(), Failure> {
-    let what = format!("delete workload {:?}", args.name);
+    let what = format!("delete workload {}", Quoted(&args.name));
     let ChangeArgs { plan, revision } = args.change;
     let request = v1::DeleteWorkloadRequest {
         name: args.name,
@@ -108,9 +110,11 @@ pub(crate) async fn delete(context: &Context, args: WorkloadArgs) -> Result<(), 
     context.show(&answer, |answer| change(answer.change.as_ref()))
 }
 
-/// `wynectl workloads`.
-pub(crate) async fn list(context: &Context) -> Result<(), Failure> {
-    let mut client = client::workloads(context.connect().await?);
+/// Every workload.
+pub(super) async fn all_of(
+    context: &Context,
+    client: &mut v1::workload_service_client::WorkloadServiceClient<tonic::transport::Channel>,
+) -> Result<v1::ListWorkloadsResponse, Failure> {
     let mut all = v1::ListWorkloadsResponse::default();
     let mut page_token = String::new();
     loop {
@@ -123,9 +127,15 @@ pub(crate) async fn list(context: &Context) -> Result<(), Failure> {
             .await?;
         all.workloads.append(&mut page.workloads);
         if !next_page("list the workloads", &mut page_token, &mut page.next_page_token)? {
-            break;
+            return Ok(all);
         }
     }
+}
+
+/// `wynectl workloads`.
+pub(crate) async fn list(context: &Context) -> Result<(), Failure> {
+    let mut client = client::workloads(context.connect().await?);
+    let all = all_of(context, &mut client).await?;
     if !context.is_json() && all.workloads.is_empty() {
         nothing("workloads");
         return Ok(());
@@ -150,6 +160,14 @@ pub(crate) async fn list(context: &Context) -> Result<(), Failure> {
     })
 }
 
+/// Who declared it. Without TLS the coordinator records every caller as `anybody`.
+fn by(whom: &str) -> String {
+    match whom {
+        "anybody" => "an unauthenticated caller".to_owned(),
+        whom => clean(whom),
+    }
+}
+
 /// How a workload is, in a few words.
 fn state(workload: &v1::Workload) -> String {
     let waiting: u32 = workload.waiting.iter().map(|waiting| waiting.slots).sum();
@@ -162,7 +180,8 @@ fn state(workload: &v1::Workload) -> String {
             .first()
             .map(|waiting| clean(&waiting.reason))
             .unwrap_or_default();
-        return format!("{waiting} wait: {first}");
+        let verb = if waiting == 1 { "waits" } else { "wait" };
+        return format!("{waiting} {verb}: {first}");
     }
     if !workload.rolled_back.is_empty() {
         return format!("the last update failed: {}", clean(&workload.rolled_back));
@@ -186,7 +205,7 @@ fn state(workload: &v1::Workload) -> String {
 
 /// `wynectl workload`.
 pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure> {
-    let what = format!("get workload {name:?}");
+    let what = format!("get workload {}", Quoted(&name));
     let mut client = client::workloads(context.connect().await?);
     let request = v1::GetWorkloadRequest { name: name.clone() };
     let answer = context.call(&what, client.get_workload(request)).await?;
@@ -209,14 +228,17 @@ pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure>
         );
         fields.add(
             "revision",
-            format!("{} (stable: {})", workload.revision, workload.stable_revision),
+            match workload.stable_revision {
+                0 => format!("{} (stable: {})", workload.revision, text::NONE),
+                stable => format!("{} (stable: {stable})", workload.revision),
+            },
         );
         fields.add(
             "declared",
             format!(
                 "{} by {}",
                 text::timestamp(workload.time.as_ref()),
-                clean(&workload.declared_by)
+                by(&workload.declared_by)
             ),
         );
         if let Some(spec) = &answer.spec {
@@ -238,7 +260,7 @@ pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure>
     }
     if !rows.is_empty() {
         view.push('\n');
-        view += &assignments_table(&rows).view(0);
+        view += &assignments_table(&rows, answer.workload.as_slice()).view(0);
     }
     let ended: Vec<&v1::Assignment> = answer
         .assignments
@@ -286,7 +308,7 @@ fn user(declared: &str, rows: &[v1::AssignmentRow]) -> String {
 
 /// `wynectl drain`.
 pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Failure> {
-    let what = format!("drain node {:?}", args.node);
+    let what = format!("drain node {}", Quoted(&args.node));
     let channel = context.connect().await?;
     let request = v1::DrainNodeRequest {
         node: args.node.clone(),

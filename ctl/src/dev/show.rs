@@ -149,7 +149,7 @@ fn missing(is_root: bool, state: &v1::Snapshot) -> Option<String> {
             "Instances are not contained on this machine ({reason}): no singleton is placed, and processes may outlive their instance."
         )),
         (false, _) => Some(
-            "You are not root: programs run as your own user, whatever a declaration names, and without limits of CPU and memory. \
+            "You are not root: programs run as your own user, and without limits of CPU and memory; what a declaration has run as another user waits. \
              Instances are not contained: no singleton is placed, and processes may outlive their instance."
                 .to_owned(),
         ),

@@ -190,10 +190,7 @@ impl Table {
             let others = row.iter().zip(&self.headings).enumerate().skip(fit);
             let others = others.filter(|(_, (cell, _))| !cell.is_empty() && *cell != NONE);
             let others: Vec<String> = others
-                .map(|(at, (cell, heading))| match at == last {
-                    true => cell.clone(),
-                    false => format!("{} {cell}", heading.to_lowercase()),
-                })
+                .map(|(_, (cell, heading))| format!("{} {cell}", heading.to_lowercase()))
                 .collect();
             if !others.is_empty() {
                 told.push_str(&hanging(&own, &others.join("; "), own.len(), Some(most)));

@@ -244,3 +244,19 @@ fn a_long_line_goes_on_behind_its_indent() {
     assert_eq!(hanging("7 ", "short", 9, Some(50)), "7 short\n");
     assert_eq!(hanging("7 ", "long as it is", 9, None), "7 long as it is\n");
 }
+
+#[test]
+fn every_column_on_a_line_of_its_own_has_its_heading() {
+    let mut table = super::Table::new(["ID", "INSTANCE", "NODE", "DETAIL"]);
+    table.row(
+        [
+            "6b0a1b2c00000001",
+            "a-long-name.0",
+            "a-node-with-a-long-name",
+            "it waits for its lease",
+        ]
+        .map(str::to_owned),
+    );
+    let told = table.within(0, Some(50));
+    assert!(told.contains("detail it waits for its lease"), "{told}");
+}

@@ -11,6 +11,7 @@ use crate::{
     placement::{Score, Waiting},
     registry::NoSuchNode,
     text::Quoted,
+    time::WallTime,
     workload::{AssignmentId, Spec, log},
 };
 
@@ -267,6 +268,8 @@ pub struct Forgotten {
     pub applied: bool,
     /// It was revoked, and stays shut out.
     pub barred: bool,
+    /// Of a plan: a lease that the node was promised may run until then, and the node must not be forgotten before.
+    pub not_before: Option<WallTime>,
     /// For each workload with instances on the node: its stops are the instances given up, its starts the first replacements.
     pub changes: Vec<Changed>,
     /// The event that records it; 0 of a plan.

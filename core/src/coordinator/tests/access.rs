@@ -511,3 +511,23 @@ fn operators_are_let_in_until_they_are_shut_out() {
         Err(Shut::Revoked)
     );
 }
+
+#[test]
+fn a_name_that_is_not_on_record_is_shut_out_and_its_role_stays_unknown() {
+    let mut rig = Rig::new();
+    let role = |answer| match answer {
+        Ok(Answer::Operator(operator)) => operator.known_role(),
+        other => panic!("{other:?}"),
+    };
+    let name = "nobodyhere".to_owned();
+    assert_eq!(role(rig.command(Command::RevokeOperator { name })), None);
+    let name = "ada".to_owned();
+    let create = Command::CreateOperator {
+        name: name.clone(),
+        role: Role::Viewer,
+        credential: Credential::Bearer([0; 32]),
+        ttl: Duration::from_secs(60),
+    };
+    rig.command(create).unwrap();
+    assert_eq!(role(rig.command(Command::RevokeOperator { name })), Some(Role::Viewer));
+}

@@ -116,7 +116,9 @@ fn only_who_is_gone_is_forgotten_and_only_once_its_lease_is_over() {
         rig.transitions(1)
     );
     assert_eq!(not_yet(forget(&mut rig, 1)), "NODE_LEASE");
-    assert_eq!(not_yet(ask(&mut rig, "node-1", true)), "NODE_LEASE");
+    // A plan shows what would be given up, and from when.
+    let planned = ask(&mut rig, "node-1", true).unwrap();
+    assert!(!planned.applied && planned.not_before.is_some(), "{planned:?}");
     // It says when.
     while let Err(refusal) = forget(&mut rig, 1) {
         assert!(refusal.to_string().contains("another"), "{refusal}");

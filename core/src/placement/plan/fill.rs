@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Planner, Presence, Start, times};
 use crate::{
     id::NodeId,
-    placement::{Fleet, Outcome},
+    placement::{Fleet, Outcome, fit::nodes_that},
     workload::{Held, Kind, Spec},
 };
 
@@ -266,7 +266,7 @@ pub(super) fn why_not(unfit: &BTreeMap<&str, u32>) -> String {
     reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let told: Vec<String> = reasons
         .iter()
-        .map(|(reason, count)| format!("{count} {reason}"))
+        .map(|(reason, count)| nodes_that(*count, reason))
         .collect();
     format!("no node takes it: {}", told.join(", "))
 }

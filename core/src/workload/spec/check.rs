@@ -124,7 +124,7 @@ impl Spec {
             // Made from an answer that does not show values: it would run with what stands for them.
             Some((key, _)) => bad(
                 format!("env.{key}"),
-                "stands for a value that is not shown: give the value itself",
+                "\"(hidden)\" stands for a value that is not shown: give the value itself",
             ),
             None => Ok(()),
         }
