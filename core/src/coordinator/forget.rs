@@ -110,7 +110,7 @@ impl Coordinator {
             let left = over.since(self.now).as_secs() + 1;
             let until = self.lease_over(index);
             let detail = format!(
-                "a lease that was promised to node {name:?} may run until {until}, for another {left} s, and singletons on it with it: try \
+                "a lease that was promised to node {name:?} may run for another {left} s, until {until}, and singletons on it with it: try \
                  again then"
             );
             return not_yet(LEASE, detail);

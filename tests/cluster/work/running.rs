@@ -87,7 +87,7 @@ async fn programs_that_cannot_run_say_why_and_disturb_nothing() {
         (
             "nobody",
             "command = \"/bin/true\"\nuser = \"no-such-user\"".to_owned(),
-            "do not permit its user",
+            "does not permit its user",
         ),
         (
             "nowhere",

@@ -102,11 +102,11 @@ async fn work_runs_as_nobody_and_as_root_only_where_that_is_listed() {
     let forever = script("root", "id -u; exec sleep 1000", "user = \"0\"\n");
     site.apply(&forever.replace("batch", "service"));
     let why = text(&site.ctl(&["why", "root"]));
-    assert!(why.contains("do not permit its user"), "{why}");
+    assert!(why.contains("does not permit its user"), "{why}");
     // A slot that waits is explained by its own name; one that is not wanted is not known.
     let why = text(&site.ctl(&["why", "root.0"]));
     assert!(
-        why.contains("root.0: waits") && why.contains("do not permit its user") && why.contains("runs no program as"),
+        why.contains("root.0: waits") && why.contains("does not permit its user") && why.contains("runs no program as"),
         "{why}"
     );
     let why = site.ctl(&["why", "root.7"]);
@@ -245,7 +245,7 @@ async fn an_agent_that_is_not_root_runs_work_as_itself() {
     assert_eq!(site.output("same").await, "65534\n");
     let planned = text(&site.plan(&script("other", "id -u", "user = \"root\"\n")));
     assert!(
-        planned.contains("runs no program as \"root\", only as nobody"),
+        planned.contains("not root and runs every program as its own user, nobody, not as \"root\""),
         "{planned}"
     );
     let log = site.agents[0].1.as_ref().unwrap().log_text();
