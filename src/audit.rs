@@ -19,7 +19,7 @@ pub const NOT_APPLIED: u32 = 10;
 /// It cannot be told whether it was; an intent's own code, too.
 pub const UNKNOWN: u32 = 2;
 
-/// The code of an entry that tells of lost ones, as gRPC has it: DATA_LOSS.
+/// The code of an entry that tells of lost ones, or of a state that was put back, as gRPC has it: DATA_LOSS.
 pub const LOST: u32 = 15;
 
 /// Signs entries.
@@ -163,7 +163,7 @@ impl Intents {
             v1::AuditKind::Intent => {
                 self.open.insert(record.sequence);
             }
-            v1::AuditKind::Outcome | v1::AuditKind::Unspecified | v1::AuditKind::Lost => {
+            v1::AuditKind::Outcome | v1::AuditKind::Unspecified | v1::AuditKind::Lost | v1::AuditKind::SetBack => {
                 self.open.remove(&record.intent);
             }
             v1::AuditKind::Reconciled => {

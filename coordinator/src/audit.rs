@@ -123,6 +123,8 @@ pub(crate) struct Opened {
     unfinished: Vec<v1::AuditRecord>,
     /// Tells of entries that are missing.
     lost: Option<v1::AuditRecord>,
+    /// Tells of a state that was put back.
+    set_back: Option<v1::AuditRecord>,
 }
 
 /// An audit that is written.
@@ -134,8 +136,8 @@ pub(crate) struct Started {
     pub(crate) failed: oneshot::Receiver<()>,
     /// Number and chain of the newest entry, for the next start.
     pub(crate) end: (u64, Digest),
-    /// What became of entries that are missing, for people.
-    pub(crate) lost: Option<String>,
+    /// What became of entries, or of changes, that are missing, for people.
+    pub(crate) lost: Vec<String>,
 }
 
 /// Puts aside the audit of somebody else, beside those that were put aside before; what was open of it is closed. Returns its new name.
@@ -181,6 +183,7 @@ impl Opened {
             log,
             unfinished,
             lost: None,
+            set_back: None,
         };
         let Some(known) = known else { return Ok(opened) };
         let Some(loss) = opened.log.loss(&known)? else {
@@ -211,6 +214,18 @@ impl Opened {
         self.log.next()
     }
 
+    /// Compares the audit with the state, which has the changes of intents up to number `kept` and none above it. True when the audit says
+    /// that later ones were carried out: the state was put back. `is_kept` tells which calls change the state.
+    pub(crate) fn is_ahead(
+        &mut self,
+        kept: u64,
+        is_kept: impl Fn(&v1::AuditRecord) -> bool,
+    ) -> Result<bool, StoreError> {
+        let newest = self.log.newest_done(kept, is_kept)?;
+        self.set_back = newest.map(|newest| loss::set_back(kept, newest));
+        Ok(newest.is_some())
+    }
+
     /// Writes which entries are missing, and what came of intents that a crash cut off, as far as `done` can tell of each; and starts the
     /// writer.
     pub(crate) fn start(
@@ -220,11 +235,13 @@ impl Opened {
         done: impl Fn(&v1::AuditRecord) -> Option<bool>,
     ) -> Result<Started, StoreError> {
         let cut_off = self.unfinished.len();
-        let lost = self.lost.as_ref().map(|record| record.reason.clone());
+        let missing = self.lost.into_iter().chain(self.set_back);
+        let missing: Vec<v1::AuditRecord> = missing.collect();
+        let lost: Vec<String> = missing.iter().map(|record| record.reason.clone()).collect();
         let outcomes = self.unfinished.iter().map(|intent| reconciled(intent, done(intent)));
-        self.log.append(self.lost.into_iter().chain(outcomes).collect())?;
+        self.log.append(missing.into_iter().chain(outcomes).collect())?;
         let end = self.log.end();
-        if let Some(lost) = &lost {
+        for lost in &lost {
             tracing::error!("{lost}");
         }
         if cut_off > 0 {

@@ -55,6 +55,9 @@ use crate::{
 const ROTATE: &str = "wyneos.v1.AccessService/RotateAuthority";
 const BACKUP: &str = "wyneos.v1.ClusterService/Backup";
 
+/// Renews an agent's certificate, which the state notes, or an operator's, which nothing notes.
+const RENEW: &str = "wyneos.v1.EnrollmentService/Renew";
+
 /// How long what is left to write may take, behind the drain. Longer: a slow disk gets everything; shorter: a disk that stands still holds up
 /// the end for less time.
 const STOP: Duration = Duration::from_secs(10);
@@ -130,8 +133,12 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     wait_for_newest(&store, config.clock_wait.0)?;
     let ca = config.tls.then(|| open_ca(&config, cluster, public_key)).transpose()?;
     let known = store.known_audit()?;
-    let opened = audit::Opened::new(data_dir, cluster, &secret, config.audit_max_count, known)?;
-    let carried_out = store.carried_out(opened.next())?;
+    let mut opened = audit::Opened::new(data_dir, cluster, &secret, config.audit_max_count, known)?;
+    let mut carried_out = store.carried_out(opened.next())?;
+    let is_set_back = opened.is_ahead(carried_out.newest(), changes_state)?;
+    if is_set_back {
+        carried_out.set_back();
+    }
     let newest_step = ca.as_ref().map(|ca| ca.newest_step());
     let done = |intent: &AuditRecord| match intent.action.as_str() {
         ROTATE => newest_step.and_then(|step| was_taken(step, intent.sequence)),
@@ -148,6 +155,10 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     } = opened.start(data_dir, metrics.audit.clone(), done)?;
     let audit_end = store.audit_end();
     audit_end.keep(end)?;
+    if is_set_back {
+        // Only once the audit tells of it.
+        store.keep_set_back(end.0 + 1)?;
+    }
     let core = Coordinator::new(clock.now(), clock.wall(), core_config(&config, public_key), durable);
 
     let _guard = runtime.enter();
@@ -175,7 +186,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     let (work, work_queue) = mpsc::unbounded_channel();
     let (events, _) = broadcast::channel(EVENTS_BEHIND);
     let (stopping, is_stopping) = watch::channel(false);
-    if let Some(detail) = lost {
+    for detail in lost {
         // There is room: nobody else has the queue yet.
         drop(to_engine.try_send(ToEngine::Fact(Input::AuditLost { detail })));
     }
@@ -271,6 +282,11 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
 /// nothing is remembered.
 fn was_taken(newest: u64, intent: u64) -> Option<bool> {
     (intent >= newest).then_some(intent == newest)
+}
+
+/// True for a call whose effect is in the store, with its intent.
+fn changes_state(record: &AuditRecord) -> bool {
+    record.action.starts_with("wyneos.v1.") && !matches!(record.action.as_str(), ROTATE | BACKUP | RENEW)
 }
 
 /// Tells a thread something, if it can be told in time.

@@ -2,6 +2,7 @@
 
 mod missing;
 mod mixed;
+mod set_back;
 
 use std::{
     fs,

@@ -252,6 +252,27 @@ impl Log {
         Ok(there.map(|entry| entry.chain == chain))
     }
 
+    /// The newest intent above `after` that was carried out, of those that the state keeps; `None` when there is none.
+    pub(super) fn newest_done(
+        &self,
+        after: u64,
+        is_kept: impl Fn(&v1::AuditRecord) -> bool,
+    ) -> Result<Option<u64>, StoreError> {
+        self.shared.with(|file| {
+            file.read(|transaction| {
+                let mut newest = None;
+                for entry in transaction.open_table(ENTRIES)?.range(after.saturating_add(1)..)? {
+                    let record = v1::AuditEntry::decode(entry?.1.value())?.record.unwrap_or_default();
+                    let is_outcome = matches!(record.kind(), v1::AuditKind::Outcome | v1::AuditKind::Reconciled);
+                    if is_outcome && record.code == audit::APPLIED && record.intent > after && is_kept(&record) {
+                        newest = newest.max(Some(record.intent));
+                    }
+                }
+                Ok(newest)
+            })
+        })
+    }
+
     /// From where the newest `most` entries are; `None` while they cannot be read.
     pub(super) fn newest_sources(&self, most: usize) -> Option<HashSet<String>> {
         let entries = self.shared.newest(most).ok()?;

@@ -66,5 +66,24 @@ impl Loss {
     }
 }
 
+/// The entry that tells of a state that was put back: it has no change above intent `kept`, and the audit says that changes up to intent
+/// `newest` were carried out.
+pub(super) fn set_back(kept: u64, newest: u64) -> v1::AuditRecord {
+    let from = kept + 1;
+    v1::AuditRecord {
+        time: Some(convert::timestamp(super::wall())),
+        principal: "coordinator".to_owned(),
+        action: "state".to_owned(),
+        target: format!("intents {from} to {newest}"),
+        code: LOST,
+        reason: format!(
+            "the state was put back, as by putting back an older state.redb: what intents {from} to {newest} changed is lost, whatever their \
+             outcomes say"
+        ),
+        kind: v1::AuditKind::SetBack.into(),
+        ..v1::AuditRecord::default()
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,8 @@ use super::{History, Retention, SealedSnapshot, Source, Store, StoreError, share
 
 /// `"format"` (always 1), `"cluster"` (16 bytes), `"epoch"` and `"decisions"` (u64, little endian), `"access"` (JSON of an `Access`),
 /// `"policy"` (JSON of a `Policy`), `"restored"` (JSON of a `Restored`), `"dropped"` (u64: the highest number of an event that is kept no
-/// longer, though older ones may be), `"intents"` (u64: the first intent that [`INTENTS`] may have), `"audit"` (u64 and 32 bytes: number and
+/// longer, though older ones may be), `"intents"` (u64: the first intent that [`INTENTS`] may have), `"compared"`
+/// (u64: the first intent from which on it has every one that was carried out), `"audit"` (u64 and 32 bytes: number and
 /// chain of the newest entry of the audit as of the last start or stop).
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Node id → JSON of a `NodeRecord`.

@@ -15,6 +15,7 @@ use crate::audit::Known;
 /// Keys of [`META`].
 const FIRST: &str = "intents";
 const AUDIT: &str = "audit";
+const COMPARED: &str = "compared";
 
 /// Intents that are remembered as carried out: twice as many as may be without an outcome at once.
 const INTENTS_KEPT: u64 = 2 * crate::audit::OPEN as u64;
@@ -24,12 +25,27 @@ const INTENTS_KEPT: u64 = 2 * crate::audit::OPEN as u64;
 pub(crate) struct CarriedOut {
     from: u64,
     intents: BTreeSet<u64>,
+    /// The intent above which the state has all that were carried out, or has none.
+    newest: u64,
+    /// The state was put back: of intents above `newest` it tells nothing.
+    is_set_back: bool,
 }
 
 impl CarriedOut {
     /// Whether an intent was carried out; `None` for one of before what is remembered.
     pub(crate) fn tell(&self, intent: u64) -> Option<bool> {
-        (intent >= self.from).then(|| self.intents.contains(&intent))
+        let is_told = intent >= self.from && !(self.is_set_back && intent > self.newest);
+        is_told.then(|| self.intents.contains(&intent))
+    }
+
+    /// The newest intent that the state has, as far as it can be compared with the audit.
+    pub(crate) fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Takes in that the state was put back to before later intents.
+    pub(crate) fn set_back(&mut self) {
+        self.is_set_back = true;
     }
 }
 
@@ -60,6 +76,15 @@ impl Embedded {
         AuditEnd(self.state.clone())
     }
 
+    /// Notes that the state was put back, and that the audit tells so: it is compared from the intent `next` on.
+    pub(crate) fn keep_set_back(&self, next: u64) -> Result<(), StoreError> {
+        self.state.write(|transaction| {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(COMPARED, next.to_le_bytes().as_slice())?;
+            Ok(())
+        })
+    }
+
     /// Which intents were carried out, for an audit whose next entry gets the number `next`. What is remembered is forgotten where it
     /// cannot be about that audit: it was lost, or the store was put back.
     pub(crate) fn carried_out(&self, next: u64) -> Result<CarriedOut, StoreError> {
@@ -81,7 +106,21 @@ impl Embedded {
             for entry in table.iter()? {
                 intents.insert(entry?.0.value());
             }
-            told = CarriedOut { from, intents };
+            // Versions that kept no intents of calls which changed nothing cannot be compared with.
+            let compared = match number(&meta, COMPARED)? {
+                Some(compared) => compared.min(next),
+                None => {
+                    meta.insert(COMPARED, next.to_le_bytes().as_slice())?;
+                    next
+                }
+            };
+            let newest = intents.last().copied().unwrap_or(0);
+            told = CarriedOut {
+                newest: newest.max(from.max(compared).saturating_sub(1)),
+                from,
+                intents,
+                is_set_back: false,
+            };
             Ok(())
         })?;
         Ok(told)

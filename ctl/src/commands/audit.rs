@@ -194,7 +194,7 @@ pub(super) fn line(entry: &v1::AuditEntry, most: Option<usize>) -> String {
     let code = tonic::Code::from_i32(i32::try_from(record.code).unwrap_or_default());
     let outcome = match (record.kind(), code) {
         (v1::AuditKind::Intent, _) => "begun".to_owned(),
-        (v1::AuditKind::Reconciled | v1::AuditKind::Lost, _) => clean(&record.reason),
+        (v1::AuditKind::Reconciled | v1::AuditKind::Lost | v1::AuditKind::SetBack, _) => clean(&record.reason),
         (_, tonic::Code::Ok) => "done".to_owned(),
         (_, code) => format!("{}: {}", text::code(code), clean(&record.reason)),
     };

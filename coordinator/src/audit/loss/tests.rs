@@ -47,7 +47,7 @@ fn run(place: &Path, secret: &[u8; 32], known: Option<Known>, intents: u64) -> (
     });
     writer.join().unwrap();
     let newest = newest.max(end.0);
-    (lost, Known { newest, entry: end })
+    (lost.into_iter().next(), Known { newest, entry: end })
 }
 
 /// The entries, whose chain is whole, and what they say is lost.
