@@ -13,6 +13,8 @@ use rustix::{
 };
 use wyneos::identity::Credentials;
 
+use crate::removal::remove_dir;
+
 /// Sets which permissions files are never made with by this process, whatever it was started with. Programs of the cluster take 077, before
 /// anything else: a file that is made without a mode of its own is its owner's alone.
 pub fn set_umask(mask: u32) {
@@ -163,7 +165,7 @@ fn take_its_name(beside: &Path, path: &Path, ready: impl FnOnce() -> io::Result<
 pub fn make_way(path: &Path) -> io::Result<()> {
     for path in [path.to_owned(), beside(path)] {
         if fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir()) {
-            fs::remove_dir_all(path)?;
+            remove_dir(&path)?;
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ pub mod files;
 pub mod listener;
 pub mod log;
 pub mod metrics;
+pub mod removal;
 pub mod start;
 pub mod stop;
 

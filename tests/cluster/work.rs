@@ -9,6 +9,7 @@ mod lost;
 mod loud;
 mod moved;
 mod programs;
+mod removed;
 mod rights;
 mod running;
 mod singletons;

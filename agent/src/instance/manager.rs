@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs, io,
+    fmt, io,
     net::{Ipv4Addr, TcpListener},
     ops::RangeInclusive,
     path::PathBuf,
@@ -32,6 +32,7 @@ use super::{
     found::{Left, Look, look},
     logs, lost,
     places::{Place, places, supervisors},
+    removal::{self, Remover, put_aside},
 };
 
 use crate::driver::ToAgent;
@@ -118,6 +119,7 @@ pub(crate) struct Instances {
     /// What was begun on this node.
     begun: Arc<Begun>,
     beginner: Beginner,
+    remover: Remover,
 }
 
 /// Work that is deferred until the coordinator has welcomed this agent.
@@ -175,6 +177,7 @@ impl Instances {
             looks: Arc::new(Semaphore::new(LOOKS)),
             waiting: Waiting::default(),
             beginner: Beginner::new(Arc::clone(&begun)),
+            remover: Remover::new(),
             begun,
         };
         let found = instances.take_stock(now)?;
@@ -278,10 +281,13 @@ impl Instances {
             unstarted,
             ended,
         } = std::mem::take(&mut self.waiting);
+        if !*self.welcomed.borrow() {
+            let (remover, left) = (self.remover.clone(), removal::leftovers(&self.directory));
+            tokio::spawn(async move { remover.remove_left(left).await });
+        }
         for home in half_made {
-            if let Err(error) = fs::remove_dir_all(&home.0) {
-                tracing::warn!(path = %home.0.display(), %error, "cannot remove the directory of an instance that was never completed");
-            }
+            // At once: it may be begun anew.
+            remove(&self.remover, put_aside(&home), &home);
         }
         for order in unstarted {
             let (id, home) = (order.assigned.id, Home::of(&self.directory, order.assigned.id));
@@ -437,15 +443,16 @@ impl Instances {
         // What bears another name was put aside by somebody, and stays.
         let (home, begun) = (Home::of(&self.directory, id), Arc::clone(&self.begun));
         begun.remove(id);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = begun.save() {
-                tracing::warn!(%error, "cannot write the list of the instances that were begun");
-            }
-            if let Err(error) = fs::remove_dir_all(&home.0)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::warn!(path = %home.0.display(), %error, "cannot remove the directory of an instance that has ended");
-            }
+        let remover = self.remover.clone();
+        tokio::spawn(async move {
+            let from = home.clone();
+            let aside = tokio::task::spawn_blocking(move || {
+                if let Err(error) = begun.save() {
+                    tracing::warn!(%error, "cannot write the list of the instances that were begun");
+                }
+                put_aside(&from)
+            });
+            remove(&remover, aside.await.unwrap_or_else(|error| Err(io::Error::other(error))), &home);
         });
     }
 
@@ -476,6 +483,22 @@ impl Instances {
             };
             drop(driver.blocking_send(ToAgent::Fact(Input::LogRead(chunk))));
         });
+    }
+}
+
+/// Has a directory removed that was put aside, in its turn.
+fn remove(remover: &Remover, aside: io::Result<Option<PathBuf>>, home: &Home) {
+    match aside {
+        Ok(Some(aside)) => {
+            let remover = remover.clone();
+            tokio::spawn(async move { remover.remove(aside).await });
+        }
+        Ok(None) => {}
+        Err(error) => tracing::error!(
+            path = %home.0.display(), %error,
+            "cannot rename the directory of an instance that is no more, in order to remove it; once that is possible, restart the agent, or remove it \
+             by hand"
+        ),
     }
 }
 

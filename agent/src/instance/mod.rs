@@ -23,6 +23,7 @@ mod premises;
 mod processes;
 mod program;
 mod record;
+mod removal;
 mod runner;
 mod stuck;
 mod supervise;

@@ -18,6 +18,7 @@ use super::{
     held::Place as Directory,
     premises::{Holder, Incumbent, holder, holds},
     processes,
+    removal::is_removed,
 };
 
 #[cfg(test)]
@@ -42,6 +43,9 @@ pub(super) fn places(directory: &Path, supervisors: &Supervisors) -> io::Result<
     let mut places: BTreeMap<AssignmentId, Place> = BTreeMap::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
+        if path.file_name().is_some_and(is_removed) {
+            continue;
+        }
         let Some((id, place)) = place(directory, path, supervisors) else {
             continue;
         };

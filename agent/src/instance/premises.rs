@@ -18,7 +18,7 @@ use std::{
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::{net::UnixListener, time::sleep};
-use wyneos_shell::files;
+use wyneos_shell::{files, removal::remove_dir};
 
 use super::{
     Home, Order, flock_now,
@@ -436,7 +436,7 @@ fn clear(path: &Path, stays: impl FnOnce(fs::FileType) -> bool) -> io::Result<()
     };
     match kind {
         kind if stays(kind) => Ok(()),
-        kind if kind.is_dir() => fs::remove_dir_all(path),
+        kind if kind.is_dir() => remove_dir(path),
         _ => fs::remove_file(path),
     }
 }

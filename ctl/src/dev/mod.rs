@@ -20,7 +20,7 @@ use std::{
 use clap::Args;
 use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use wyneos_shell::files;
+use wyneos_shell::{files, removal::remove_dir};
 
 use cluster::Cluster;
 
@@ -150,9 +150,10 @@ impl Directory {
     fn remove(self) -> Result<(), DevError> {
         match self {
             Directory::Kept(_) => Ok(()),
-            Directory::Temporary(directory) => directory
-                .close()
-                .map_err(DevError::system("remove the temporary directory")),
+            // Programs of work may have made it too deep for a recursion.
+            Directory::Temporary(directory) => {
+                remove_dir(&directory.keep()).map_err(DevError::system("remove the temporary directory"))
+            }
         }
     }
 }

@@ -1,0 +1,129 @@
+//! Removal of what instances leave, away from the agent's own task: a program may have left more than is removed in a moment.
+//!
+//! A directory is renamed first, which takes its name from the instance at once. What was not removed before the agent ended is removed by the
+//! next one, once the coordinator has welcomed it; what cannot be removed then is put aside for good, and nothing is tried with it again.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::{sync::Semaphore, task::spawn_blocking};
+use wyneos_shell::removal::remove_dir;
+
+use super::Home;
+
+#[cfg(test)]
+mod tests;
+
+/// The first part of the names of what is to be removed, and of what cannot be.
+const REMOVED: &str = ".removed-";
+const UNREMOVABLE: &str = ".unremovable-";
+
+/// Names that are tried for one directory: more are left of one of its name only where as many removals failed.
+const NAMES: u32 = 1_000;
+
+/// Whether a directory among those of instances is no instance's any more.
+pub(super) fn is_removed(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(REMOVED.as_bytes()) || name.starts_with(UNREMOVABLE.as_bytes())
+}
+
+/// Takes an instance's directory out of the way; where it is then. `None` where there is none.
+///
+/// # Errors
+/// It cannot be renamed.
+pub(super) fn put_aside(home: &Home) -> io::Result<Option<PathBuf>> {
+    let name = home.0.file_name().unwrap_or_default().to_string_lossy();
+    match rename(&home.0, REMOVED, &name) {
+        Ok(aside) => Ok(Some(aside)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Renames a directory to a name that nothing but an empty directory has.
+fn rename(path: &Path, first: &str, name: &str) -> io::Result<PathBuf> {
+    let mut tries = 0;
+    loop {
+        let beside = match tries {
+            0 => format!("{first}{name}"),
+            tries => format!("{first}{name}.{tries}"),
+        };
+        let beside = path.with_file_name(beside);
+        match fs::rename(path, &beside) {
+            Ok(()) => return Ok(beside),
+            Err(error) if tries < NAMES && is_taken(&error) => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory
+    )
+}
+
+/// What an earlier agent has not come to remove.
+pub(super) fn leftovers(instances: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(instances).into_iter().flatten().flatten();
+    let left = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(REMOVED.as_bytes()));
+    left.map(|entry| entry.path()).collect()
+}
+
+/// Removes directories, one after the other.
+#[derive(Clone, Debug)]
+pub(super) struct Remover(Arc<Semaphore>);
+
+impl Remover {
+    pub(super) fn new() -> Remover {
+        Remover(Arc::new(Semaphore::new(1)))
+    }
+
+    /// Removes what was put aside; what cannot be removed is told, and tried again by the next agent.
+    pub(super) async fn remove(&self, path: PathBuf) {
+        if let Err(error) = self.try_remove(&path).await {
+            tracing::error!(
+                path = %path.display(), %error,
+                "cannot remove the directory of an instance that has ended; the agent tries once more when it is started again: remove what \
+                 keeps it there, or the directory"
+            );
+        }
+    }
+
+    /// Removes what an earlier agent left, for the last time.
+    pub(super) async fn remove_left(&self, left: Vec<PathBuf>) {
+        for path in left {
+            let Err(error) = self.try_remove(&path).await else {
+                continue;
+            };
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let name = name.strip_prefix(REMOVED).unwrap_or(&name);
+            let stays = rename(&path, UNREMOVABLE, name);
+            let path = stays.as_ref().unwrap_or(&path);
+            tracing::error!(
+                path = %path.display(), %error, renamed = stays.is_ok(),
+                "cannot remove the directory of an instance that has ended; it is left there, and is not tried again: remove it by hand (rm -rf)"
+            );
+        }
+    }
+
+    async fn try_remove(&self, path: &Path) -> io::Result<()> {
+        let _turn = self.0.acquire().await;
+        let path = path.to_owned();
+        let removed = spawn_blocking(move || match fs::symlink_metadata(&path)?.is_dir() {
+            true => remove_dir(&path),
+            // A link leads to what somebody has put elsewhere, and is removed alone.
+            false => fs::remove_file(&path),
+        });
+        match removed.await {
+            Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(_) => Ok(()),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+}
