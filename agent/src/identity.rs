@@ -72,8 +72,11 @@ fn failed(path: &Path, what: &'static str) -> impl Fn(io::Error) -> IdentityErro
     }
 }
 
+/// Bytes of a file that holds an id; more is none.
+const ID: u64 = 4096;
+
 fn read(path: &Path) -> Result<Option<String>, IdentityError> {
-    match fs::read_to_string(path) {
+    match files::read_text(path, ID) {
         Ok(text) => Ok(Some(text.trim().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(path, "read it")(error)),

@@ -23,6 +23,9 @@ mod tests;
 /// Bytes of a slot: a block, so that a write that is cut off leaves the other slot as it was.
 const SLOT: usize = 4096;
 
+/// Bytes of the file that are read; more is no count.
+const MOST: u64 = 4 * SLOT as u64;
+
 /// Numbers for starts that the disk does not take, from one start of the host to the next. More: an agent can be restarted more often meanwhile.
 pub(crate) const RESERVE: u64 = 64;
 
@@ -69,7 +72,7 @@ fn next_in(
         number,
         life: life.clone(),
     };
-    let bytes = match fs::read(path) {
+    let bytes = match files::read(path, MOST) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             make(path, &given(1)).map_err(Failure::Write)?;
@@ -87,7 +90,7 @@ fn next_in(
     };
     let newest = slots.iter().flatten().max().ok_or(Failure::Damaged)?;
     // Which numbers were given since the disk took the newest one: known in the same start of the host, from what is remembered, if that can be read.
-    let remembered = match fs::read(memory) {
+    let remembered = match files::read(memory, MOST) {
         Err(error) if error.kind() == ErrorKind::NotFound => Some(None),
         Err(_) => None,
         Ok(bytes) => parse(&bytes).map(Some),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder},
+    fs::DirBuilder,
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -75,7 +75,7 @@ impl Contexts {
             return Ok(Contexts::default());
         };
         let path = folder.join("contexts.toml");
-        let text = match fs::read_to_string(&path) {
+        let text = match files::read_text(&path, files::TEXT) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Contexts::default()),
             Err(error) => return Err(failed("read it", &path)(error)),

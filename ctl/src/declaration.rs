@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use wyneos::{convert, v1};
 use wyneos_core::workload::{Secret, Spec};
+use wyneos_shell::files;
 
 use crate::{exit::Exit, failure::Failure};
 
@@ -322,7 +323,7 @@ impl File {
 /// The declaration in a file: JSON when its name ends so, TOML else.
 pub(crate) fn read(path: &Path) -> Result<v1::WorkloadSpec, Failure> {
     let wrong = |why: String| Failure::new(Exit::Usage, format!("{}: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let text = files::read_named_text(path, files::TEXT).map_err(|error| wrong(error.to_string()))?;
     parse(&text, path.extension().is_some_and(|extension| extension == "json")).map_err(wrong)
 }
 

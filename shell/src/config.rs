@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::files;
+
 /// Why a configuration cannot be used; the process ends with exit code 64.
 #[derive(Debug, thiserror::Error)]
 pub enum BadConfig {
@@ -110,7 +112,7 @@ pub trait Layered: Default + Serialize {
     /// The defaults, under `file` if there is one, under `overrides` from the environment and flags; checked.
     fn load(file: Option<&Path>, overrides: Self::Overrides) -> Result<Self, BadConfig> {
         let read = |path: &Path| -> Result<Self::Overrides, BadConfig> {
-            let text = std::fs::read_to_string(path).map_err(|source| BadConfig::Unreadable {
+            let text = files::read_text(path, files::TEXT).map_err(|source| BadConfig::Unreadable {
                 path: path.to_owned(),
                 source,
             })?;

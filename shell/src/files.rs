@@ -2,18 +2,24 @@
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::Mode,
+    fs::{Mode, OFlags},
     process::{geteuid, umask},
 };
 use wyneos::identity::Credentials;
 
 use crate::removal::remove_dir;
+
+/// Bytes of a text that an operator writes, or a key: a configuration, a declaration, certificates. Beyond, it is not read.
+pub const TEXT: u64 = 1024 * 1024;
+
+/// Opening never waits, as a pipe would have it, and takes no terminal.
+const UNWAITED: i32 = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits() as i32;
 
 /// Sets which permissions files are never made with by this process, whatever it was started with. Programs of the cluster take 077, before
 /// anything else: a file that is made without a mode of its own is its owner's alone.
@@ -44,7 +50,16 @@ pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
 pub fn make_dir_in(path: &Path, mode: u32) -> io::Result<()> {
     match fs::create_dir(path) {
         Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => mend_mode(path, mode),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match path.is_dir() {
+            true => mend_mode(path, mode),
+            false => Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!(
+                    "{} is there, and is no directory: a file, or a link that leads nowhere; move it away",
+                    path.display()
+                ),
+            )),
+        },
         Err(error) => Err(error),
     }
 }
@@ -113,7 +128,9 @@ pub fn open(path: &Path, mode: u32) -> io::Result<File> {
         .truncate(false)
         .write(true)
         .mode(mode)
+        .custom_flags(UNWAITED)
         .open(path)?;
+    is_regular(&file)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     Ok(file)
 }
@@ -125,7 +142,7 @@ pub fn open(path: &Path, mode: u32) -> io::Result<File> {
 /// It cannot be opened, or made.
 pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
     open(path, mode).or_else(|error| match error.kind() {
-        io::ErrorKind::ReadOnlyFilesystem => File::open(path).map_err(|_| error),
+        io::ErrorKind::ReadOnlyFilesystem => open_regular(path).map_err(|_| error),
         _ => Err(error),
     })
 }
@@ -229,9 +246,70 @@ pub fn is_missing(path: &Path) -> bool {
     matches!(path.try_exists(), Ok(false))
 }
 
+/// Reads a file of the program's own, whatever stands in its place: nothing is waited for, and no more than `most` bytes are taken.
+///
+/// # Errors
+/// It cannot be opened, is no regular file, or is larger.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open_regular(path)?;
+    bounded(&file, file.metadata()?.len(), most)
+}
+
+/// As [`read`], of a text.
+///
+/// # Errors
+/// As [`read`], or it is no UTF-8.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    text(read(path, most)?)
+}
+
+/// Reads a text that a user names, which may come from a pipe: that is waited for, and no more than `most` bytes are taken.
+///
+/// # Errors
+/// It cannot be opened, is larger, or is no UTF-8.
+pub fn read_named_text(path: &Path, most: u64) -> io::Result<String> {
+    let file = File::open(path)?;
+    let length = file
+        .metadata()
+        .map(|there| if there.is_file() { there.len() } else { 0 });
+    text(bounded(&file, length?, most)?)
+}
+
+fn text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8"))
+}
+
+fn bounded(file: &File, length: u64, most: u64) -> io::Result<Vec<u8>> {
+    let larger = || io::Error::new(io::ErrorKind::InvalidData, format!("it is larger than {most} bytes"));
+    if length > most {
+        return Err(larger());
+    }
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
+        true => Err(larger()),
+        false => Ok(bytes),
+    }
+}
+
+fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(UNWAITED).open(path)?;
+    is_regular(&file)?;
+    Ok(file)
+}
+
+fn is_regular(file: &File) -> io::Result<()> {
+    match file.metadata()?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file")),
+    }
+}
+
 /// Reads a secret, refusing one that others than its owner may read.
 pub fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
-    let mode = fs::metadata(path)?.mode();
+    let file = open_regular(path)?;
+    let found = file.metadata()?;
+    let mode = found.mode();
     if mode & 0o077 != 0 {
         let text = format!(
             "{} may be read by others (mode {:o}); chmod 600 it",
@@ -240,7 +318,7 @@ pub fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
         );
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
-    fs::read(path)
+    bounded(&file, found.len(), TEXT)
 }
 
 #[cfg(test)]
@@ -274,6 +352,46 @@ mod tests {
         write_durably(&path, b"third", 0o600).unwrap();
         write_durably(&taken, b"there", 0o600).unwrap();
         assert_eq!(read_secret(&path).unwrap(), b"third");
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_large_is_told_and_not_waited_for() {
+        use rustix::fs::{CWD, FileType, mknodat};
+        let directory = std::env::temp_dir().join(format!("wyneos-special-{}", std::process::id()));
+        fs::create_dir_all(directory.join("directory")).unwrap();
+        let at = |name: &str| directory.join(name);
+        mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        std::os::unix::fs::symlink(at("fifo"), at("link")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
+        File::create(at("sparse")).unwrap().set_len(3 << 30).unwrap();
+        set_mode(&at("sparse"), 0o600).unwrap();
+        for name in ["fifo", "link", "zero", "directory"] {
+            let told = read(&at(name), 1 << 40).unwrap_err();
+            assert_eq!(told.to_string(), "it is no regular file", "{name}");
+            read_secret(&at(name)).unwrap_err();
+        }
+        for name in ["fifo", "link"] {
+            open(&at(name), 0o600).unwrap_err();
+            create(&at(name), 0o600).unwrap_err();
+            open_lock(&at(name), 0o600).unwrap_err();
+        }
+        assert_eq!(read(&at("dangling"), 1).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let told = read(&at("sparse"), TEXT).unwrap_err().to_string();
+        assert_eq!(told, "it is larger than 1048576 bytes");
+        read_secret(&at("sparse")).unwrap_err();
+        read_named_text(&at("sparse"), TEXT).unwrap_err();
+        read_named_text(&at("zero"), TEXT).unwrap_err();
+        for name in ["sparse", "dangling"] {
+            let told = make_dir(&at(name), 0o700).unwrap_err().to_string();
+            assert!(told.contains("is no directory"), "{told}");
+        }
+        fs::write(at("file"), [b'x'; 64]).unwrap();
+        for (most, is_read) in [(63, false), (64, true), (65, true)] {
+            assert_eq!(read(&at("file"), most).is_ok(), is_read);
+            assert_eq!(read_named_text(&at("file"), most).is_ok(), is_read);
+        }
         fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -81,7 +81,12 @@ fn open(above: BorrowedFd<'_>, name: &CStr, device: Option<u64>) -> Result<Owned
         // Where it cannot be set, opening it says so. By what is held: the name may be a link by now.
         let _ = chmod(format!("/proc/self/fd/{}", found.as_raw_fd()), mode | Mode::RWXU);
     }
-    openat(&found, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    openat(
+        &found,
+        c".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 /// A directory that is being emptied.
@@ -127,7 +132,12 @@ impl Removal {
     /// Removes all that is in a directory, as far as that goes.
     fn empty(&mut self, top: &OwnedFd) -> io::Result<()> {
         let mut done = self.moved;
-        let own = openat(top, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let own = openat(
+            top,
+            c".",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         self.descend(top, Level::new(own, c".")?)?;
         // What was too deep, and what was too deep below that.
         while done < self.moved {

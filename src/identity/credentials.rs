@@ -1,7 +1,8 @@
 //! Credentials: a certificate with its chain, its key, and the CAs that are trusted.
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -155,13 +156,31 @@ impl Credentials {
     }
 }
 
+/// Bytes of a file of certificates or a key. Beyond, it is not read.
+const MOST: u64 = 1024 * 1024;
+
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> CredentialError {
     let path = path.to_owned();
     move |source| CredentialError::File { path, source }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CredentialError> {
-    std::fs::read(path).map_err(failed(path))
+    let read = || -> io::Result<Vec<u8>> {
+        // Before it is opened, which a pipe would hold up.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file"));
+        }
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > MOST {
+            true => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("it is larger than {MOST} bytes"),
+            )),
+            false => Ok(bytes),
+        }
+    };
+    read().map_err(failed(path))
 }
 
 fn read_secret(path: &Path) -> Result<Vec<u8>, CredentialError> {

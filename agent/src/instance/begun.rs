@@ -25,6 +25,9 @@ mod tests;
 /// Instances on the list at most, 20 bytes each: more than a coordinator keeps of one node. Beyond, none is begun.
 const MOST: usize = 65_536;
 
+/// Bytes of the file: more than a full list takes. A larger one is none.
+const BYTES: u64 = 4 * 1024 * 1024;
+
 /// Characters of the checksum below the list.
 const SUM: usize = 16;
 
@@ -208,7 +211,7 @@ fn format(written: &Written) -> io::Result<Vec<u8>> {
 
 /// `None` when there is no file.
 fn read(path: &Path) -> io::Result<Option<Written>> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match files::read(path, BYTES) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, task::spawn_blocking, time::sleep};
 use wyneos_core::workload::{Phase, Status};
-use wyneos_shell::clock::Clock;
+use wyneos_shell::{clock::Clock, files};
 
 use super::{
     Home, Kept,
@@ -174,7 +174,9 @@ fn end_namespaces(home: &Home) -> Vec<i32> {
 /// The last line of what a supervisor said in its own log.
 fn last_words(home: &Home) -> Option<String> {
     const MOST: usize = 256;
-    let text = std::fs::read_to_string(home.supervisor_log()).ok()?;
+    /// A supervisor that never said how it is wrote a few lines.
+    const LOG: u64 = 1024 * 1024;
+    let text = files::read_text(&home.supervisor_log(), LOG).ok()?;
     let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
     Some(line.chars().take(MOST).collect())
 }

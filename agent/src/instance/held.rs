@@ -5,11 +5,15 @@ use std::{
     fmt,
     fs::{self, File, Metadata},
     io::{self, ErrorKind},
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     str::FromStr,
 };
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::Home;
@@ -78,7 +82,13 @@ impl Held {
     /// # Errors
     /// It cannot be opened; or it is another one than `expected`, as when the one that was meant has been moved.
     pub(super) fn open(name: &Path, expected: Option<Place>) -> io::Result<Held> {
-        let directory = File::open(name)?;
+        // What is no directory is not opened: a pipe would be waited for.
+        let flags = OFlags::DIRECTORY.bits() as i32;
+        let directory = File::options().read(true).custom_flags(flags).open(name);
+        let directory = directory.map_err(|error| match error.kind() {
+            ErrorKind::NotADirectory => misplaced(name),
+            _ => error,
+        })?;
         let found = directory.metadata()?;
         let place = Place::of(&found);
         if !found.is_dir() || expected.is_some_and(|expected| expected != place) {

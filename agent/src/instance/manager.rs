@@ -452,7 +452,11 @@ impl Instances {
                 }
                 put_aside(&from)
             });
-            remove(&remover, aside.await.unwrap_or_else(|error| Err(io::Error::other(error))), &home);
+            remove(
+                &remover,
+                aside.await.unwrap_or_else(|error| Err(io::Error::other(error))),
+                &home,
+            );
         });
     }
 

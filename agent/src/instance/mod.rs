@@ -99,6 +99,9 @@ enum Told {
     },
 }
 
+/// Bytes of a state file: several times those of the largest order. A larger one cannot be read.
+const STATE: u64 = 4 * 1024 * 1024;
+
 /// Bytes of the file that says which process is first: more than that ever takes.
 const FIRST: usize = 256;
 
@@ -155,7 +158,7 @@ impl Home {
     }
 
     fn read_order(&self) -> io::Result<Order> {
-        serde_json::from_slice(&fs::read(self.order())?).map_err(io::Error::other)
+        serde_json::from_slice(&files::read(&self.order(), STATE)?).map_err(io::Error::other)
     }
 
     fn kept_order(&self) -> Kept<Order> {
@@ -173,7 +176,7 @@ impl Home {
     /// Which process is first in the namespaces of this very directory's instance; missing where nothing was ever contained.
     fn kept_first(&self) -> Kept<namespace::First> {
         // Room that was made, and nothing in it yet.
-        if fs::read(self.first()).is_ok_and(|bytes| bytes.trim_ascii().is_empty()) {
+        if files::read(&self.first(), STATE).is_ok_and(|bytes| bytes.trim_ascii().is_empty()) {
             return Kept::Missing;
         }
         match Kept::<namespace::First>::read(&self.first()) {
@@ -213,12 +216,7 @@ impl Home {
     fn write_first(&self, first: Option<&namespace::First>) -> io::Result<()> {
         let mut bytes = first.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         bytes.resize(bytes.len().max(FIRST), b' ');
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.first())?;
-        file.write_all_at(&bytes, 0)
+        files::open(&self.first(), 0o600)?.write_all_at(&bytes, 0)
     }
 
     /// The directory, held open, and the path of the socket in it by way of that: however long its own path is, this one is short
@@ -244,7 +242,7 @@ enum Kept<T> {
 
 impl<T: DeserializeOwned> Kept<T> {
     fn read(path: &Path) -> Kept<T> {
-        let bytes = match fs::read(path) {
+        let bytes = match files::read(path, STATE) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Kept::Missing,
             Err(error) => return Kept::Unreadable(error, true),

@@ -10,13 +10,16 @@ use std::{
     io::{self, ErrorKind, Write},
     os::unix::{
         ffi::OsStrExt,
-        fs::{FileExt, MetadataExt},
+        fs::{FileExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::{
+    fs::OFlags,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
 use tokio::{net::UnixListener, time::sleep};
 use wyneos_shell::{files, removal::remove_dir};
 
@@ -28,6 +31,9 @@ use super::{
 
 #[cfg(test)]
 mod tests;
+
+/// Bytes of a lock: more than it ever has.
+const LOCK: u64 = 4096;
 
 /// Attempts to take the lock: an agent that looks whether it is held has it for a moment.
 const TRIES: u32 = 20;
@@ -145,7 +151,9 @@ fn listed(lock: &Metadata) -> Option<Incumbent> {
 /// Opens a lock for looking at it. A file system that takes no writes, or not to this file, has locks as well, of files that are read; others (NFS) have
 /// none of those.
 fn open_lock(home: &Home) -> io::Result<File> {
-    let read = || File::options().read(true).clone();
+    // A pipe in its place is not waited for.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let read = || File::options().read(true).custom_flags(flags).clone();
     let written = read().write(true).open(home.lock());
     written.or_else(|error| match error.kind() {
         ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => read().open(home.lock()),
@@ -190,7 +198,7 @@ pub(super) fn holds(pid: i32, place: Place) -> bool {
 /// The supervisor of the instance of which this directory is a copy, by the lock that was copied with it: it lives, and holds another directory. What it runs may
 /// be what is written here, and has not ended with anything that is known of this directory.
 pub(super) fn original(home: &Home) -> Option<Incumbent> {
-    let text = fs::read_to_string(home.lock()).ok()?;
+    let text = files::read_text(&home.lock(), LOCK).ok()?;
     let holder = Incumbent::parse(&text).filter(|one| one.lives())?;
     let command = fs::read(format!("/proc/{}/cmdline", holder.pid())).ok()?;
     let supervises = command.split(|byte| *byte == 0).nth(1) == Some(b"supervise");

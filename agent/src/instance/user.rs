@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use wyneos_core::node::{User, Users};
 use wyneos_shell::files;
 
-use super::{Home, Kept, held::Held, replace};
+use super::{Home, Kept, STATE, held::Held, replace};
 
 /// Which users programs may run as on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ impl Policy {
         let cannot = |error: io::Error| format!("cannot read which users are permitted: {}: {error}", shown.display());
         // By the directory that is held: by its name another agent's may be found.
         let path = held.home().0.join("../..").join(shown.file_name().unwrap_or_default());
-        let bytes = fs::read(&path).map_err(cannot)?;
+        let bytes = files::read(&path, STATE).map_err(cannot)?;
         serde_json::from_slice(&bytes).map_err(|error| cannot(error.into()))
     }
 
@@ -166,7 +166,7 @@ impl Policy {
 
 /// Replaces a file that says something else: a disk that is full holds up nothing that stays as it is.
 fn write_if_other(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    match fs::read(path).is_ok_and(|there| there == bytes) {
+    match files::read(path, STATE).is_ok_and(|there| there == bytes) {
         true => Ok(()),
         false => replace(path, bytes),
     }
@@ -210,7 +210,7 @@ impl Identity {
 
     /// The identity of a check: the one that the program was started with.
     pub(super) fn of_check(held: &Held, declared: &str) -> Result<Identity, String> {
-        let kept = fs::read(held.home().0.join("user.json")).ok();
+        let kept = files::read(&held.home().0.join("user.json"), STATE).ok();
         match kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
             Some(identity) => Ok(identity),
             None => Identity::find(held, declared),
@@ -348,7 +348,7 @@ pub(crate) fn prepare(instances: &Path, mode: u32, policy: &Policy) -> io::Resul
     // Where instances find it: by their own paths, which no link is part of.
     let path = file(&fs::canonicalize(instances)?);
     if let Err(error) = policy.write(&path) {
-        let until = match fs::read(&path) {
+        let until = match files::read(&path, STATE) {
             Ok(_) => "the list that it was started with before is in effect for programs",
             Err(_) => "no program is started on this node",
         };

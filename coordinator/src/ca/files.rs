@@ -78,7 +78,7 @@ pub(super) fn write_state(folder: &Path, state: &State) -> Result<(), CaError> {
 
 fn read_state(folder: &Path) -> Result<Option<State>, CaError> {
     let path = folder.join("state.toml");
-    let text = match fs::read_to_string(&path) {
+    let text = match files::read_text(&path, files::TEXT) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(&path, "read it")(error)),
@@ -100,7 +100,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaErro
         path: path.to_owned(),
         reason,
     };
-    let bytes = fs::read(path).map_err(failed(path, "read it"))?;
+    let bytes = files::read(path, files::TEXT).map_err(failed(path, "read it"))?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let read = read.map_err(|error| wrong(error.to_string()))?;
     match read.is_empty() {

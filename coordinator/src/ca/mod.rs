@@ -342,8 +342,8 @@ pub(crate) fn make_admin(
     let (place, signing) = match external {
         Some((certificate, key)) => {
             let path = data_dir.join(CLUSTER_ID);
-            let text =
-                fs::read_to_string(&path).map_err(failed(&path, "read it; has the coordinator run with this CA?"))?;
+            let text = durable::read_text(&path, durable::TEXT)
+                .map_err(failed(&path, "read it; has the coordinator run with this CA?"))?;
             let cluster = text.trim().parse();
             let cluster = cluster.map_err(|error: wyneos_core::id::BadUuid| CaError::State {
                 path,

@@ -14,6 +14,7 @@ use wyneos::{
     v1::{self, BackupKind},
 };
 use wyneos_core::{integrity::DigestSigner, time::WallTime};
+use wyneos_shell::files;
 
 use crate::{
     audit::Audit,
@@ -92,14 +93,17 @@ impl Backups {
 
     /// The keys, and the certificates that belong to them.
     fn files(&self) -> io::Result<Vec<(String, Vec<u8>)>> {
-        let mut files = vec![("signing.key".to_owned(), fs::read(self.data_dir.join("signing.key"))?)];
+        let mut files = vec![(
+            "signing.key".to_owned(),
+            files::read(&self.data_dir.join("signing.key"), files::TEXT)?,
+        )];
         let state = self.data_dir.join("ca/state.toml");
         if !state.try_exists()? {
             return Ok(files);
         }
         // A CA that is made or retired meanwhile changes the state behind its folder.
         for _ in 0..READINGS {
-            let said = fs::read(&state)?;
+            let said = files::read(&state, files::TEXT)?;
             let mut read = vec![("ca/state.toml".to_owned(), said.clone())];
             for folder in fs::read_dir(self.data_dir.join("ca"))? {
                 let folder = folder?;
@@ -108,7 +112,7 @@ impl Backups {
                     continue;
                 }
                 for name in ["ca.pem", "ca.key"] {
-                    match fs::read(folder.path().join(name)) {
+                    match files::read(&folder.path().join(name), files::TEXT) {
                         Ok(contents) => read.push((format!("ca/{number}/{name}"), contents)),
                         // That of one which is retired goes.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -116,7 +120,7 @@ impl Backups {
                     }
                 }
             }
-            if fs::read(&state)? == said {
+            if files::read(&state, files::TEXT)? == said {
                 files.append(&mut read);
                 return Ok(files);
             }

@@ -1,9 +1,8 @@
 //! `wynectl simulate`: what the engine would do if.
 
 use std::{
-    fs,
     io::{IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,6 +11,7 @@ use std::{
 };
 
 use tokio::{sync::mpsc, time::interval};
+use wyneos_shell::files;
 use wyneos_sim::{Report, Scenario};
 
 use crate::{
@@ -82,9 +82,9 @@ pub(crate) async fn run(context: &Context, args: SimulateArgs) -> Result<(), Fai
     Ok(())
 }
 
-fn read(path: &PathBuf) -> Result<Scenario, Failure> {
+fn read(path: &Path) -> Result<Scenario, Failure> {
     let told = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, format!("{}: {error}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| told(&error))?;
+    let text = files::read_named_text(path, files::TEXT).map_err(|error| told(&error))?;
     text.parse().map_err(|error| told(&error))
 }
 

@@ -44,7 +44,7 @@ async fn a_directory_that_is_deeper_than_any_limit_goes_and_no_agent_ends_of_it(
     dig(&work);
     let closed = work.join("closed");
     fs::create_dir_all(closed.join("within")).unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     assert!(site.ctl(&["delete", "app"]).status.success());
     let empty = async || fs::read_dir(&instances).unwrap().next().is_none().then_some(());
     wait_until("nothing of it is left", empty).await;
@@ -57,5 +57,125 @@ async fn a_directory_that_is_deeper_than_any_limit_goes_and_no_agent_ends_of_it(
     site.start_agent("one").await;
     wait_until("nothing is left", empty).await;
     assert_eq!(site.incarnation("one").await, incarnation + 1, "it has started once");
+    site.ends().await;
+}
+
+/// What may stand in the place of a file.
+#[derive(Clone, Copy, Debug)]
+enum Special {
+    Pipe,
+    Huge,
+    Endless,
+}
+
+impl Special {
+    const ALL: [Special; 3] = [Special::Pipe, Special::Huge, Special::Endless];
+
+    fn put(self, path: &Path) {
+        drop(fs::remove_file(path));
+        match self {
+            Special::Pipe => {
+                rustix::fs::mknodat(CWD, path, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+            }
+            Special::Huge => fs::File::create(path).unwrap().set_len(3 << 30).unwrap(),
+            Special::Endless => std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+        }
+    }
+}
+
+const OF_AN_INSTANCE: &[&str] = &["order.json", "status.json", "lock", "first.json", "supervisor.log"];
+const OF_THE_AGENT: &[&str] = &["begun", "instances.users.json"];
+
+#[tokio::test]
+async fn special_and_huge_files_hold_up_no_agent_and_take_no_memory() {
+    for (special, files) in [
+        (Special::Pipe, OF_AN_INSTANCE),
+        (Special::Huge, OF_AN_INSTANCE),
+        (Special::Endless, OF_AN_INSTANCE),
+        (Special::Pipe, OF_THE_AGENT),
+        (Special::Huge, OF_THE_AGENT),
+    ] {
+        // One whose agent was started often would flap, and get no work.
+        let mut site = Site::start(&["one"]).await;
+        let what = format!("{special:?} as {files:?}");
+        site.apply("name = \"app\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
+        let rows = site.runs("app", 1).await;
+        site.kill_agent("one").await;
+        for supervisor in site.supervisors("one") {
+            kill(supervisor, Signal::KILL);
+        }
+        let place = site.cluster.directory.path().join("one");
+        let home = place.join("instances").join(id(&rows[0]));
+        let below = if files == OF_THE_AGENT { &place } else { &home };
+        files.iter().for_each(|name| special.put(&below.join(name)));
+        let before = site.session("one").await;
+        site.begin_agent("one");
+        wait_until(&format!("it has joined, {what}"), async || {
+            (site.session("one").await > before).then_some(())
+        })
+        .await;
+        let ended = |row: &v1::AssignmentRow| id(row) == id(&rows[0]) && phase(row) != InstancePhase::Ended;
+        wait_until(&format!("it has ended, {what}"), async || {
+            (!lives(status(&rows[0]).pid) && !site.instances("app").await.iter().any(ended)).then_some(())
+        })
+        .await;
+        let used = site.agent("one").as_ref().unwrap().rss();
+        assert!(used < 100 << 20, "{used} bytes, {what}");
+        assert!(site.ctl(&["delete", "app"]).status.success());
+        wait_until(&format!("nothing is left, {what}"), async || {
+            fs::read_dir(place.join("instances"))
+                .unwrap()
+                .next()
+                .is_none()
+                .then_some(())
+        })
+        .await;
+        site.ends().await;
+    }
+}
+
+#[tokio::test]
+async fn an_agent_says_which_file_of_its_own_is_none() {
+    let mut site = Site::start(&["one"]).await;
+    site.kill_agent("one").await;
+    let place = site.cluster.directory.path().join("one");
+    let log = site.cluster.agent_log("one");
+    for special in Special::ALL {
+        for name in ["node-id", "incarnation", "config.toml"] {
+            let (path, kept) = (place.join(name), fs::read(place.join(name)).ok());
+            special.put(&path);
+            fs::write(&log, "").unwrap();
+            let config = path.display().to_string();
+            let flags: &[&str] = if name == "config.toml" {
+                &["--config", &config]
+            } else {
+                &[]
+            };
+            let mut agent = site.cluster.agent_with("one", flags);
+            assert!(!agent.ended().await.success(), "{special:?} as {name}");
+            let told = agent.log_text();
+            assert!(
+                told.contains(name) && (told.contains("no regular file") || told.contains("larger than")),
+                "{told}"
+            );
+            fs::remove_file(&path).unwrap();
+            if let Some(kept) = kept {
+                fs::write(&path, kept).unwrap();
+            }
+        }
+    }
+    let instances = place.join("instances");
+    fs::remove_dir(&instances).unwrap();
+    for link in [false, true] {
+        match link {
+            true => std::os::unix::fs::symlink("nowhere", &instances).unwrap(),
+            false => fs::write(&instances, "").unwrap(),
+        }
+        let mut agent = site.cluster.agent("one");
+        assert!(!agent.ended().await.success());
+        assert!(agent.log_text().contains("is no directory"), "{}", agent.log_text());
+        fs::remove_file(&instances).unwrap();
+    }
+    site.start_agent("one").await;
     site.ends().await;
 }

@@ -22,7 +22,12 @@ async fn what_is_put_aside_has_no_name_of_an_instance_and_goes_at_the_next_start
     }
     let other = place.path().join("00000000000000a2");
     fs::create_dir_all(&other).unwrap();
-    assert!(names(place.path()).iter().take(3).all(|name| is_removed(OsStr::new(name))));
+    assert!(
+        names(place.path())
+            .iter()
+            .take(3)
+            .all(|name| is_removed(OsStr::new(name)))
+    );
     let left = leftovers(place.path());
     assert_eq!(left.len(), 3);
     Remover::new().remove_left(left).await;
