@@ -11,7 +11,7 @@
 use std::{
     fs::{self, File},
     io::{self, ErrorKind},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
 };
 
@@ -183,6 +183,10 @@ fn make(path: &Path, given: &Given) -> io::Result<()> {
 
 fn overwrite(path: &Path, into: usize, given: &Given) -> io::Result<()> {
     let file = File::options().write(true).open(path)?;
+    if file.metadata()?.nlink() > 1 {
+        // Made of links to another directory's files: that one's count stays what it is.
+        return make(path, given);
+    }
     file.write_all_at(&slot(given), (into * SLOT) as u64)?;
     file.sync_data()
 }

@@ -25,7 +25,7 @@ use super::{
     bury::bury,
     cgroup::Group,
     guard::{guard, insist},
-    premises::{Holder, Incumbent, holder, holder_by_process},
+    premises::{Holder, Incumbent, holder, holder_by_process, is_elsewhere},
     stuck,
 };
 use crate::driver::ToAgent;
@@ -295,6 +295,12 @@ pub(super) async fn connect(home: &Home, seen: &Seen) -> io::Result<UnixStream> 
     let (_directory, path) = home.socket()?;
     let stream = UnixStream::connect(path).await?;
     let peer = stream.peer_cred()?.pid().and_then(Incumbent::of);
+    if let Some(peer) = peer.filter(|peer| is_elsewhere(*peer, home)) {
+        return Err(io::Error::other(format!(
+            "its socket is that of another directory's supervisor (pid {})",
+            peer.pid()
+        )));
+    }
     *seen.process.lock().unwrap_or_else(PoisonError::into_inner) = peer;
     Ok(stream)
 }

@@ -131,7 +131,27 @@ pub(super) fn holder(home: &Home) -> io::Result<Holder> {
     let read = lock.read_at(&mut text, 0)?;
     let text = String::from_utf8_lossy(&text[..read]);
     let holder = Incumbent::parse(&text).filter(|one| one.lives());
-    Ok(Holder::Supervisor(holder.or_else(|| listed(&lock.metadata().ok()?))))
+    match holder.or_else(|| listed(&lock.metadata().ok()?)) {
+        // Its lock is linked to here, and is no lock of this directory.
+        Some(process) if is_elsewhere(process, home) => Ok(Holder::Nobody),
+        holder => Ok(Holder::Supervisor(holder)),
+    }
+}
+
+/// Whether a process lives and does not hold this directory open, as its supervisor would: the lock and the socket of another directory are found in this one
+/// where it was made of hard links to that one's files. False where that cannot be told, and for supervisors of earlier versions, which may hold none.
+pub(super) fn is_elsewhere(process: Incumbent, home: &Home) -> bool {
+    let pid = process.pid();
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = command.split(|byte| *byte == 0).skip(1);
+    let earlier = words.next() == Some(b"supervise") && words.nth(1) != Some(b"--place");
+    let (Ok(place), Ok(held), false) = (Place::at(&home.0), fs::read_dir(format!("/proc/{pid}/fd")), earlier) else {
+        return false;
+    };
+    let holds = held
+        .flatten()
+        .any(|entry| Place::at(&entry.path()).is_ok_and(|held| held == place));
+    !holds && process.lives()
 }
 
 /// The holder of a lock by the kernel's list of them: one whose file does not say so, as the disk was full when it was taken.

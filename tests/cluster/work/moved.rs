@@ -159,3 +159,67 @@ async fn a_directory_that_is_not_where_it_was_is_told_and_not_made_again() {
     assert_eq!(id(&site.runs("app", 1).await[0]), id(&before[0]));
     site.ends().await;
 }
+
+/// `cp -al` makes a copy of links: its locks and sockets are the original's.
+#[tokio::test]
+async fn a_copy_that_is_made_of_links_touches_nothing_of_the_original() {
+    for attended in [true, false] {
+        let mut site = Site::start(&["one"]).await;
+        site.apply(
+            "name = \"only\"\nsingleton = true\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n[stop]\ngrace = \"500ms\"\n",
+        );
+        site.apply("name = \"app\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
+        let (app, only) = (site.runs("app", 1).await, site.runs("only", 1).await);
+        let supervisors = site.supervisors("one");
+        let [original, copy] = ["one", "linked"].map(|name| site.cluster.directory.path().join(name));
+        let copied = Command::new("cp").arg("-al").args([&original, &copy]).status().unwrap();
+        assert!(copied.success());
+        for name in ["node-id", "begun", "lock"] {
+            fs::remove_file(copy.join(name)).unwrap();
+        }
+        let incarnation = fs::read(original.join("incarnation")).unwrap();
+        if !attended {
+            site.kill_agent("one").await;
+        }
+        let mut args = site.cluster.agent_args("linked");
+        let at = args.iter().position(|arg| arg == "--name").unwrap();
+        args[at + 1] = "two".to_owned();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let agent = Process::start("wyneos-agent", &args, &site.cluster.agent_log("two"));
+        site.agents.push(("two".to_owned(), Some(agent)));
+        site.cluster.node_is("two", Liveness::Online).await;
+        for row in app.iter().chain(&only) {
+            let told = format!("instance={}", id(row));
+            wait_until("the copy has said what it found", async || {
+                let log = fs::read_to_string(site.cluster.agent_log("two")).unwrap();
+                let mut lines = log
+                    .lines()
+                    .filter(|line| line.contains(&told) || line.contains(&id(row)));
+                lines
+                    .any(|line| line.contains("this directory is a copy of one whose supervisor"))
+                    .then_some(())
+            })
+            .await;
+        }
+        // The app's, whose lease nobody has to renew.
+        assert!(lives(status(&app[0]).pid), "attended: {attended}");
+        assert_eq!(fs::read(original.join("incarnation")).unwrap(), incarnation);
+        if attended {
+            assert!(supervisors.iter().all(|pid| lives(*pid as u32)));
+            for (name, before) in [("app", &app), ("only", &only)] {
+                assert_eq!(pids(&site.runs(name, 1).await), pids(before));
+            }
+        } else {
+            site.start_agent("one").await;
+            wait_until("the original's agent attends it", async || {
+                let rows = site.running("app").await;
+                (rows
+                    .iter()
+                    .any(|row| id(row) == id(&app[0]) && status(row).pid == status(&app[0]).pid))
+                .then_some(())
+            })
+            .await;
+        }
+        site.ends().await;
+    }
+}

@@ -160,3 +160,19 @@ fn a_process_is_told_from_a_later_one_of_its_number() {
         assert_eq!(Incumbent::parse(text), None, "{text:?}");
     }
 }
+
+#[tokio::test]
+async fn a_lock_and_a_socket_that_are_linked_to_are_not_held_here() {
+    let directory = TempDir::new().unwrap();
+    let [original, copy] = ["1", "2"].map(|name| Home(directory.path().join(name)));
+    fs::create_dir(&original.0).unwrap();
+    fs::create_dir(&copy.0).unwrap();
+    let (_premises, _listener) = take(&original).await.unwrap().unwrap();
+    for name in ["lock", "socket"] {
+        fs::hard_link(original.0.join(name), copy.0.join(name)).unwrap();
+    }
+    assert!(held(&original) && reached(&copy));
+    assert!(matches!(holder(&copy), Ok(Holder::Nobody)));
+    let own = Incumbent::of(std::process::id() as i32).unwrap();
+    assert!(is_elsewhere(own, &copy) && !is_elsewhere(own, &original));
+}
