@@ -159,7 +159,7 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
     let (coordinators, incarnation) = (config.coordinators.0.clone(), identity.incarnation);
     tracing::info!(id = %identity.id, name = facts.name, incarnation, %address, ?coordinators, "starting");
     let (sender, inputs) = mpsc::channel(driver::INPUTS);
-    let begun = Begun::open(PathBuf::from("begun"), identity.id, incarnation == 1);
+    let begun = Begun::open(PathBuf::from("begun"), identity.id, identity.is_new);
     let beyond = begun.beyond();
     let own = Own {
         instances: PathBuf::from("instances"),

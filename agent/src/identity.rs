@@ -60,6 +60,8 @@ pub(crate) enum IdentityError {
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) id: NodeId,
+    /// This start made the id: nothing was ever done by it.
+    pub(crate) is_new: bool,
     pub(crate) incarnation: u64,
     lock: File,
 }
@@ -83,18 +85,21 @@ fn read(path: &Path) -> Result<Option<String>, IdentityError> {
     }
 }
 
-/// The node's id, kept in `directory`, which exists; made when it is asked for first.
-pub(crate) fn node_id(directory: &Path) -> Result<NodeId, IdentityError> {
+/// The node's id, kept in `directory`, which exists; made when it is asked for first, and whether that was now.
+pub(crate) fn node_id(directory: &Path) -> Result<(NodeId, bool), IdentityError> {
     let path = directory.join("node-id");
     match read(&path)? {
-        Some(text) => text.parse().map_err(|_| IdentityError::Damaged {
-            path,
-            reason: "not a UUID; restore it, or remove it to join as a new node",
-        }),
+        Some(text) => match text.parse() {
+            Ok(id) => Ok((id, false)),
+            Err(_) => Err(IdentityError::Damaged {
+                path,
+                reason: "not a UUID; restore it, or remove it to join as a new node",
+            }),
+        },
         None => {
             let id = wyneos_core::id::Uuid(*uuid::Uuid::new_v4().as_bytes());
             files::write_durably(&path, format!("{id}\n").as_bytes(), 0o600).map_err(failed(&path, "write it"))?;
-            Ok(id)
+            Ok((id, true))
         }
     }
 }
@@ -107,7 +112,7 @@ impl Identity {
         let lock = files::open_lock(&lock_path, 0o600).map_err(failed(&lock_path, "open it"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| IdentityError::Locked(directory.to_owned()))?;
-        let id = node_id(directory)?;
+        let (id, is_new) = node_id(directory)?;
         let path = directory.join("incarnation");
         let memory = Path::new(MEMORY).join(id.to_string());
         let start = incarnation::next(&path, &memory).map_err(|failure| match failure {
@@ -126,6 +131,7 @@ impl Identity {
         }
         Ok(Identity {
             id,
+            is_new,
             incarnation: start.number,
             lock,
         })

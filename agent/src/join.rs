@@ -151,7 +151,7 @@ async fn enroll(join: Join) -> Result<(), JoinError> {
     let token: JoinToken = join.token.parse()?;
     wait_until_past(BUILT, "this program was built", Duration::ZERO)?;
     files::make_dir(&join.data_dir, 0o711).map_err(|error| JoinError::File(join.data_dir.clone(), error))?;
-    let node = node_id(&join.data_dir)?;
+    let (node, _) = node_id(&join.data_dir)?;
     let name = match &join.name {
         Some(name) => name.clone(),
         None => host::facts()?.hostname,

@@ -299,6 +299,9 @@ pub struct NodeRecord {
     pub facts: Arc<Facts>,
     /// Starts of its agent.
     pub incarnation: u64,
+    /// The process that had this incarnation, by the number that its hello gave; zero where that is unknown.
+    #[serde(default)]
+    pub process: [u8; 16],
     /// Number of its newest session.
     pub session: u64,
     /// May it take part?
@@ -357,6 +360,7 @@ impl NodeRecord {
         NodeRecord {
             facts,
             incarnation: 0,
+            process: [0; 16],
             session: 0,
             admission: Admission::Admitted,
             eligibility: Eligibility::Eligible,

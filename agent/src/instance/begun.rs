@@ -64,18 +64,22 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Begun {
-    /// Reads the list of this node. One that is missing is empty at the agent's `first` start, and lost at a later one.
-    pub(crate) fn open(path: PathBuf, node: NodeId, first: bool) -> Begun {
+    /// Reads the list of this node. Of one whose id was made by this very start it is empty; of any other, one that is missing is lost. Nothing is
+    /// written before [`settle`](Self::settle): a start that the coordinator refuses leaves no list that says more than is known.
+    pub(crate) fn open(path: PathBuf, node: NodeId, is_new: bool) -> Begun {
         let (read, any) = match read(&path) {
             Ok(Some(written)) if written.node == node => (Some(written), false),
-            // A copy that joins as a node of its own has begun nothing.
-            Ok(Some(_)) => (None, false),
-            Ok(None) if first => (None, false),
-            Ok(None) => {
+            // Also a copy that joins as a node of its own.
+            Ok(_) if is_new => (None, false),
+            Ok(other) => {
+                let what = match other {
+                    Some(_) => "the list of the instances that were begun is another node's",
+                    None => "there is no list of the instances that were begun",
+                };
                 tracing::warn!(
                     path = %path.display(),
-                    "there is no list of the instances that were begun: it was removed, or an earlier version ran here. What is assigned, is \
-                     not found here and may have been begun is taken for lost"
+                    "{what}: the node has only just joined, the list was removed, or an earlier version ran here. What is assigned, is not \
+                     found here and may have been begun is taken for lost"
                 );
                 (None, true)
             }
@@ -88,26 +92,33 @@ impl Begun {
                 (None, true)
             }
         };
-        let is_new = read.is_none() && !any;
+        let on_disk = u64::from(read.is_some());
         let written = read.unwrap_or(Written {
             node,
             presumed: None,
             begun: BTreeSet::new(),
         });
-        let begun = Begun {
+        Begun {
             path,
             state: Mutex::new(State {
                 written,
                 any,
                 version: 1,
             }),
-            on_disk: Mutex::new(0),
-        };
-        if is_new && let Err(error) = begun.save() {
-            // Without it nothing is begun, and whoever begins something says so.
-            tracing::warn!(path = %begun.path.display(), %error, "cannot write the list of the instances that are begun");
+            on_disk: Mutex::new(on_disk),
         }
-        begun
+    }
+
+    /// The coordinator has welcomed this agent: an empty list is written, so that the next agent knows that nothing was begun. What a lost one may have
+    /// had on it is written once that is [presumed](Self::presume).
+    pub(super) fn settle(&self) {
+        if held(&self.state).any {
+            return;
+        }
+        if let Err(error) = self.save() {
+            // Without it nothing is begun, and whoever begins something says so.
+            tracing::warn!(path = %self.path.display(), %error, "cannot write the list of the instances that are begun");
+        }
     }
 
     /// The node whose list it is.

@@ -296,6 +296,8 @@ impl Instances {
             }
         }
         self.welcomed.send_replace(true);
+        let begun = Arc::clone(&self.begun);
+        tokio::task::spawn_blocking(move || begun.settle());
         if let Some(groups) = self.means.groups.clone() {
             let directory = self.directory.clone();
             // Those that are attended are ended by whoever attends them.

@@ -70,7 +70,7 @@ impl Coordinator {
         let node = &mut self.registry[index];
         let record = Arc::make_mut(&mut node.record);
         record.facts = Arc::new(hello.facts);
-        record.incarnation = hello.incarnation;
+        (record.incarnation, record.process) = (hello.incarnation, hello.instance);
         record.session = number;
         record.gone = Duration::ZERO;
         record.lease = record.lease.max(lease);
@@ -134,7 +134,26 @@ impl Coordinator {
             );
             return Some(refused(RefusalReason::Stale, detail, None));
         }
-        self.dispute(index, hello, &origin.address)
+        let disputed = self.dispute(index, hello, &origin.address);
+        disputed.or_else(|| self.counted_twice(index, hello))
+    }
+
+    /// Refuses a process whose incarnation another one of its node had. What counts its starts was removed or restored, and so may be what its
+    /// node has written down of what it has begun.
+    fn counted_twice(&mut self, index: NodeIndex, hello: &Hello) -> Option<Refused> {
+        let record = &self.registry[index].record;
+        let unknown = [0; 16];
+        let known = record.process != unknown && hello.instance != unknown;
+        if hello.incarnation != record.incarnation || record.process == hello.instance || !known {
+            return None;
+        }
+        self.stale_hellos += 1;
+        let detail = format!(
+            "incarnation {} was that of another process of this node: its incarnation file was removed, or its disk was copied or restored; put \
+             its data_dir back, or write a higher number into its incarnation file to go on with this one",
+            hello.incarnation
+        );
+        Some(refused(RefusalReason::Stale, detail, None))
     }
 
     /// Why whoever says this hello is not the node, or is shut out.

@@ -9,8 +9,8 @@ use super::*;
 const NODE: NodeId = Uuid([1; 16]);
 const CLUSTER: ClusterId = Uuid([2; 16]);
 
-fn open(directory: &TempDir, first: bool) -> Begun {
-    Begun::open(directory.path().join("begun"), NODE, first)
+fn open(directory: &TempDir, is_new: bool) -> Begun {
+    Begun::open(directory.path().join("begun"), NODE, is_new)
 }
 
 fn ids(numbers: &[u64]) -> Vec<AssignmentId> {
@@ -81,9 +81,34 @@ fn a_list_that_is_lost_has_had_whatever_the_coordinator_gave_out_before() {
 fn the_list_of_another_node_is_none() {
     let directory = TempDir::new().unwrap();
     open(&directory, true).add(&ids(&[5])).unwrap();
-    let copy = Begun::open(directory.path().join("begun"), Uuid([7; 16]), true);
-    assert!(copy.ids().is_empty());
-    assert_eq!(copy.beyond(), agent::Begun::None);
+    let path = directory.path().join("begun");
+    let copy = |is_new: bool| Begun::open(path.clone(), Uuid([7; 16]), is_new);
+    assert!(copy(true).ids().is_empty());
+    assert_eq!(copy(true).beyond(), agent::Begun::None);
+    // A node whose id was put there has begun things elsewhere.
+    assert!(copy(false).ids().is_empty());
+    assert_eq!(copy(false).beyond(), agent::Begun::Any);
+}
+
+#[test]
+fn a_start_that_is_not_welcomed_leaves_no_list() {
+    for other in [false, true] {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("begun");
+        if other {
+            let other = Begun::open(path.clone(), Uuid([7; 16]), true);
+            other.add(&ids(&[5])).unwrap();
+        }
+        let before = fs::read(&path).ok();
+        drop(open(&directory, true));
+        assert_eq!(fs::read(&path).ok(), before);
+        // So the next one does not know that nothing was begun.
+        assert_eq!(open(&directory, false).beyond(), agent::Begun::Any);
+        open(&directory, false).settle();
+        assert_eq!(fs::read(&path).ok(), before);
+        open(&directory, true).settle();
+        assert_eq!(open(&directory, false).beyond(), agent::Begun::None);
+    }
 }
 
 #[test]

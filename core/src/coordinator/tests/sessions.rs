@@ -6,7 +6,7 @@ use crate::{
     coordinator::{Heartbeat, Input, Message, RefusalReason},
     event::EventBody,
     mesh::{LinkReport, LinkState, Sight},
-    node::{ConnId, Health, Liveness},
+    node::{ConnId, Health, Hello, Liveness},
     time::WallTime,
 };
 
@@ -165,6 +165,41 @@ fn an_older_incarnation_or_a_repeated_hello_is_refused() {
     let mut rig = rig.restart();
     rig.hello(6, hello(1, 5, 0));
     assert_eq!(rig.refused(6), Some(RefusalReason::Stale));
+}
+
+/// Of one incarnation there is one process, whatever becomes of its session and of the coordinator.
+#[test]
+fn an_incarnation_that_another_process_had_is_refused() {
+    let of = |process: u8, incarnation: u64, attempt: u64| Hello {
+        instance: [process; 16],
+        ..hello(1, incarnation, attempt)
+    };
+    for restarted in [false, true] {
+        let mut rig = Rig::new();
+        rig.hello(1, of(7, 1, 0));
+        assert!(rig.welcome(1).is_some());
+        rig.input(Input::Closed {
+            conn: ConnId(1),
+            by_peer: true,
+        });
+        if restarted {
+            rig = rig.restart();
+        }
+        for attempt in 0..3 {
+            let conn = 2 + attempt;
+            rig.hello(conn, of(8, 1, attempt));
+            assert_eq!(rig.refused(conn), Some(RefusalReason::Stale), "restarted: {restarted}");
+        }
+        // The process itself comes back, and the next start of it is another process.
+        rig.hello(6, of(7, 1, 1));
+        assert!(rig.welcome(6).is_some(), "restarted: {restarted}");
+        rig.input(Input::Closed {
+            conn: ConnId(6),
+            by_peer: true,
+        });
+        rig.hello(7, of(8, 2, 0));
+        assert!(rig.welcome(7).is_some(), "restarted: {restarted}");
+    }
 }
 
 #[test]

@@ -1,0 +1,90 @@
+//! A `data_dir` of which a part is missing, older than the rest, or elsewhere.
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A batch that counts its runs, and is done.
+struct Counted(TempDir);
+
+impl Counted {
+    async fn done(site: &Site) -> Counted {
+        let directory = TempDir::new().unwrap();
+        // Its program is another user's.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let counted = Counted(directory);
+        site.apply(&format!(
+            "name = \"done\"\nkind = \"batch\"\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"echo ran >> {}\"]\n",
+            counted.0.path().join("runs").display()
+        ));
+        wait_until("the batch is done", async || {
+            let rows = site.instances("done").await;
+            (rows.len() == 1 && status(&rows[0]).complete).then_some(())
+        })
+        .await;
+        assert_eq!(counted.runs(), 1);
+        counted
+    }
+
+    fn runs(&self) -> usize {
+        fs::read_to_string(self.0.path().join("runs")).unwrap().lines().count()
+    }
+}
+
+impl Site {
+    fn data_dir(&self, node: &str) -> PathBuf {
+        self.cluster.directory.path().join(node)
+    }
+
+    async fn end_supervisors(&self, node: &str, all: &[(Subject, Damage)]) {
+        for supervisor in self.supervisors(node) {
+            kill(supervisor, Signal::KILL);
+        }
+        for (subject, _) in all {
+            wait_until("its kernel has ended it", async || (!lives(subject.pid)).then_some(())).await;
+        }
+    }
+}
+
+/// Of a `data_dir` only the id is kept: the number of its start was another's, and that nothing was begun is not known.
+#[tokio::test]
+async fn a_number_that_is_used_again_is_refused_and_leaves_no_list_to_trust() {
+    let mut site = Site::start(&["one"]).await;
+    let all = subjects(&site, &[("kept", |_, _| {})]).await;
+    let counted = Counted::done(&site).await;
+    let watched: Vec<Subject> = all.iter().map(|(subject, _)| subject.clone()).collect();
+    let watcher = Watcher::over(&watched);
+    site.kill_agent("one").await;
+    site.end_supervisors("one", &all).await;
+    let (place, old) = (site.data_dir("one"), site.data_dir("old"));
+    fs::rename(&place, &old).unwrap();
+    fs::create_dir(&place).unwrap();
+    fs::copy(old.join("node-id"), place.join("node-id")).unwrap();
+    site.begin_agent("one");
+    wait_until("the coordinator refuses that number", async || {
+        let agent = site.agent("one").as_ref().unwrap();
+        agent
+            .log_text()
+            .contains("was that of another process of this node")
+            .then_some(())
+    })
+    .await;
+    assert!(!place.join("begun").exists(), "it says what it does not know");
+    site.kill_agent("one").await;
+    // The next start has the next number.
+    site.start_agent("one").await;
+    for (subject, _) in &all {
+        let status = site.has_ended(subject).await;
+        assert!(
+            !status.complete && status.detail.contains("begun"),
+            "{subject:?}: {status:?}"
+        );
+    }
+    for (subject, _) in all.iter().filter(|(subject, _)| subject.of == Of::Service) {
+        site.has_successor(subject, PATIENCE).await;
+    }
+    assert_eq!(site.instances("done").await.len(), 1);
+    assert_eq!(counted.runs(), 1, "it is done again");
+    none_ran_twice(watcher, &all);
+    site.ends().await;
+}
