@@ -227,6 +227,7 @@ pub(super) fn work_out(work: Work) -> v1::NodeWork {
         stop: work.stop.into_iter().map(stop).collect(),
         forget: work.forget.into_iter().map(|id| id.0).collect(),
         describe: work.describe.into_iter().map(|id| id.0).collect(),
+        repeated: work.repeated.into_iter().map(|id| id.0).collect(),
     }
 }
 
@@ -241,6 +242,7 @@ pub(super) fn work_in(work: v1::NodeWork) -> Result<Work, ConvertError> {
         stop: stop.collect(),
         forget: work.forget.into_iter().map(AssignmentId).collect(),
         describe: work.describe.into_iter().map(AssignmentId).collect(),
+        repeated: work.repeated.into_iter().map(AssignmentId).collect(),
     })
 }
 

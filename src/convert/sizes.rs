@@ -171,6 +171,7 @@ proptest! {
         let assigned = assigned(spec);
         let alone = v1::SessionResponse::from(Message::Work(Box::new(Work {
             assign: vec![assigned.clone()],
+            repeated: vec![assigned.id],
             ..Work::default()
         })));
         prop_assert!(alone.encoded_len() <= assigned.size() + 64);
@@ -187,7 +188,7 @@ proptest! {
         let assigned = assigned(spec);
         let told = v1::SessionRequest::from(Report::Described(Box::new(assigned.clone())));
         prop_assert!(told.encoded_len() <= AGENT_MESSAGE, "{} bytes from the agent", told.encoded_len());
-        let work = Work { assign: vec![assigned], ..Work::default() };
+        let work = Work { repeated: vec![assigned.id], assign: vec![assigned], ..Work::default() };
         let order = v1::SessionResponse::from(Message::Work(Box::new(work)));
         prop_assert!(order.encoded_len() <= NODE_MESSAGE, "{} bytes to the agent", order.encoded_len());
     }

@@ -153,9 +153,9 @@ impl Agent {
     }
 
     /// A coordinator of an earlier version does not say what it will give out next: what it wants at first, it may have given out before.
-    fn presume_told(&mut self, told: &Told) {
+    fn presume_told(&mut self, assign: &[Assigned]) {
         if let (Begun::Any, Some(cluster)) = (self.work.begun, self.work.cluster) {
-            let newest = told.assign.iter().map(|assigned| assigned.id).max();
+            let newest = assign.iter().map(|assigned| assigned.id).max();
             self.presume(cluster, AssignmentId(newest.map_or(0, |id| id.0.saturating_add(1))));
         }
     }
@@ -189,7 +189,9 @@ impl Agent {
     /// The coordinator says what is to run, and what is not.
     pub(super) fn told_work(&mut self, told: Told) {
         let first = !std::mem::replace(&mut self.work.agreed, true);
-        self.presume_told(&told);
+        self.presume_told(&told.assign);
+        // Whatever this node has written down: it has told of these before.
+        let repeated: BTreeSet<AssignmentId> = told.repeated.into_iter().collect();
         for assigned in told.assign {
             let id = assigned.id;
             if self.work.local.contains_key(&id) {
@@ -197,7 +199,7 @@ impl Agent {
                 continue;
             }
             let assigned = Arc::new(assigned);
-            if self.work.may_be_begun(id) {
+            if repeated.contains(&id) || self.work.may_be_begun(id) {
                 self.lost(assigned);
                 continue;
             }
@@ -227,7 +229,7 @@ impl Agent {
             );
         }
         for (id, reason) in told.stop {
-            let may_be_begun = self.work.may_be_begun(id);
+            let may_be_begun = repeated.contains(&id) || self.work.may_be_begun(id);
             match self.work.local.get_mut(&id) {
                 Some(local) => {
                     local.halted = true;

@@ -43,10 +43,28 @@ fn kind() -> impl Strategy<Value = (Kind, bool)> {
 }
 
 impl Rig {
+    /// The newest transport.
+    fn conn(&self) -> u64 {
+        let made = |effect: &Effect| match effect {
+            Effect::Connect { conn, .. } => Some(conn.0),
+            _ => None,
+        };
+        self.effects.iter().rev().find_map(made).unwrap_or_default()
+    }
+
+    fn cut(&mut self) {
+        let (conn, reason) = (ConnId(self.conn()), "cut".to_owned());
+        self.input(Input::Closed { conn, reason });
+        while self.conn() == conn.0 {
+            self.pass(SECOND / 10);
+        }
+    }
+
     /// A session, with a coordinator that will give out this id next.
     fn joined(&mut self, cluster: Uuid, next: u64) {
-        self.input(Input::Connected { conn: ConnId(1) });
-        self.welcome_from(1, cluster, AssignmentId(next), ProbePlan::default());
+        let conn = self.conn();
+        self.input(Input::Connected { conn: ConnId(conn) });
+        self.welcome_from(conn, cluster, AssignmentId(next), ProbePlan::default());
         self.pass(SECOND);
     }
 
@@ -55,7 +73,7 @@ impl Rig {
             assign,
             ..Work::default()
         };
-        self.message(1, Message::Work(Box::new(work)));
+        self.message(self.conn(), Message::Work(Box::new(work)));
         self.pass(SECOND);
     }
 
@@ -117,8 +135,7 @@ proptest! {
             rig.told(part.to_vec());
         }
         // And all of it again, in the next session.
-        rig.input(Input::Closed { conn: ConnId(1), reason: "cut".to_owned() });
-        rig.pass(SECOND * 20);
+        rig.cut();
         rig.joined(CLUSTER, next + 50);
         rig.told(assignments.clone());
         let wanted: BTreeSet<u64> = assignments.iter().map(|assigned| assigned.id.0).collect();
@@ -129,6 +146,58 @@ proptest! {
             prop_assert!(said.as_ref().is_some_and(is_lost), "{}: {:?}", id, said);
         }
     }
+}
+
+proptest! {
+    /// What the coordinator has heard of is never run by an agent that does not find it, whatever its list says, in this session and in later ones; what it has
+    /// not heard of is run once, and what this process runs goes on.
+    #[test]
+    fn what_the_coordinator_has_heard_of_is_never_begun_again(
+        rounds in prop::collection::vec((prop::collection::btree_map(1..30u64, (kind(), any::<bool>()), 1..10), any::<bool>()), 1..6),
+    ) {
+        let mut rig = Rig::with(Vec::new(), Begun::None);
+        rig.joined(CLUSTER, 1);
+        let (mut run, mut lost) = (BTreeSet::new(), BTreeSet::new());
+        for (assignments, cut) in rounds {
+            let mut work = Work::default();
+            for (id, ((kind, singleton), repeated)) in assignments {
+                let known = run.contains(&id) || lost.contains(&id);
+                match repeated {
+                    _ if known => {}
+                    true => drop(lost.insert(id)),
+                    false => drop(run.insert(id)),
+                }
+                work.repeated.extend(repeated.then_some(AssignmentId(id)));
+                work.assign.push(assigned(id, kind, singleton));
+            }
+            rig.message(rig.conn(), Message::Work(Box::new(work)));
+            rig.pass(SECOND);
+            prop_assert_eq!(&rig.begun(), &run);
+            for id in &lost {
+                prop_assert!(rig.said(*id).as_ref().is_some_and(is_lost), "{}", id);
+            }
+            if cut {
+                rig.cut();
+                rig.joined(CLUSTER, 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_end_of_what_was_told_of_and_is_not_found_is_not_known() {
+    let mut rig = Rig::with(Vec::new(), Begun::None);
+    rig.joined(CLUSTER, 9);
+    let stop = [4, 5].map(|id| (AssignmentId(id), "scaled down".to_owned())).to_vec();
+    let repeated = vec![AssignmentId(4)];
+    let work = Work {
+        stop,
+        repeated,
+        ..Work::default()
+    };
+    rig.message(1, Message::Work(Box::new(work)));
+    assert!(rig.said(4).as_ref().is_some_and(is_lost));
+    assert!(rig.said(5).is_some_and(|status| status.complete && !status.unknown));
 }
 
 #[test]

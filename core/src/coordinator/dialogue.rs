@@ -108,13 +108,14 @@ fn fill(parcels: &mut Parcels, dialogue: &mut Dialogue, table: &Table, index: No
         dialogue.forget.pop_first();
     }
     while let Some(&id) = dialogue.again.first() {
-        if !parcels.stop(id, "it was taken for ended") {
+        if !parcels.stop(id, "it was taken for ended", true) {
             return true;
         }
         dialogue.again.pop_first();
     }
     for held in table.of_node(index) {
         let id = held.record.id;
+        let repeated = held.heard;
         match held.record.goal {
             Goal::Run if held.durable && !dialogue.told.contains(&id) && !dialogue.assigned.contains(&id) => {
                 let Some(spec) = table.spec_of(&held.record) else {
@@ -126,13 +127,13 @@ fn fill(parcels: &mut Parcels, dialogue: &mut Dialogue, table: &Table, index: No
                     revision: held.record.revision,
                     spec: Arc::clone(spec),
                 };
-                if !parcels.assign(assigned) {
+                if !parcels.assign(assigned, repeated) {
                     return true;
                 }
                 dialogue.assigned.insert(id);
             }
             Goal::Stop if !dialogue.stopped.contains(&id) => {
-                if !parcels.stop(id, &held.record.stop_reason) {
+                if !parcels.stop(id, &held.record.stop_reason, repeated) {
                     return true;
                 }
                 dialogue.stopped.insert(id);

@@ -115,6 +115,7 @@ impl Coordinator {
     pub(super) fn update(&mut self, id: AssignmentId, status: Status) {
         let now = self.now;
         let Some(held) = self.table.held_mut(id) else { return };
+        held.heard = true;
         if held.status == status {
             return;
         }

@@ -282,6 +282,8 @@ pub struct Work {
     pub forget: Vec<AssignmentId>,
     /// It is not known here what these are for: that is to be told.
     pub describe: Vec<AssignmentId>,
+    /// Those of `assign` and `stop` of which this node has told before: it has begun them, whatever it has written down of that.
+    pub repeated: Vec<AssignmentId>,
 }
 
 /// The session stands.

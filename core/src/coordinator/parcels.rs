@@ -43,11 +43,12 @@ impl Parcels {
         takes
     }
 
-    /// Whether an order to run an instance has found room.
-    pub(super) fn assign(&mut self, assigned: Assigned) -> bool {
-        if !self.takes(assigned.size()) {
+    /// Whether an order to run an instance has found room; the node may have told of it before, so that this is `repeated`.
+    pub(super) fn assign(&mut self, assigned: Assigned, repeated: bool) -> bool {
+        if !self.takes(assigned.size() + size::NUMBER) {
             return false;
         }
+        self.open.repeated.extend(repeated.then_some(assigned.id));
         self.open.assign.push(assigned);
         if self.open.assign.len() >= ASSIGNED {
             self.done.push(std::mem::take(&mut self.open));
@@ -56,9 +57,10 @@ impl Parcels {
     }
 
     /// Whether an order to end an instance has found room.
-    pub(super) fn stop(&mut self, id: AssignmentId, reason: &str) -> bool {
-        let takes = self.takes(2 * size::NUMBER + size::sentence(reason));
+    pub(super) fn stop(&mut self, id: AssignmentId, reason: &str, repeated: bool) -> bool {
+        let takes = self.takes(3 * size::NUMBER + size::sentence(reason));
         if takes {
+            self.open.repeated.extend(repeated.then_some(id));
             self.open.stop.push((id, reason.to_owned()));
         }
         takes

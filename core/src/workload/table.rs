@@ -54,6 +54,8 @@ pub struct Held {
     pub resources: Resources,
     /// How it is, as its node said last.
     pub status: Status,
+    /// Its node has told of it: it has begun it.
+    pub heard: bool,
     /// Since when it has been healthy without a break.
     pub healthy_since: Option<Time>,
     /// It is written down, so that its node may be told of it.
@@ -166,11 +168,13 @@ impl Table {
             (status.complete, status.unknown) = (end.complete, end.unknown);
             status.detail.clone_from(&end.detail);
         }
+        let heard = record.end.is_some() || record.orphan.is_some();
         let held = Held {
             record,
             index,
             resources,
             status,
+            heard,
             healthy_since: None,
             durable: false,
             was_healthy: false,

@@ -177,6 +177,16 @@ impl Watcher {
         }
     }
 
+    /// Waits until it has seen every one.
+    async fn sees_all(&self, subjects: &[Subject]) {
+        wait_until("every program was seen", async || {
+            let most = self.most.lock().unwrap();
+            let seen = |subject: &Subject| most.get(&subject.name).is_some_and(|most| *most > 0);
+            subjects.iter().all(seen).then_some(())
+        })
+        .await;
+    }
+
     /// The most programs of each that ran at once.
     fn most(mut self) -> BTreeMap<String, usize> {
         self.over.store(true, Ordering::Relaxed);

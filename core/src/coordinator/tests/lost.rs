@@ -80,6 +80,38 @@ impl Site {
     }
 }
 
+/// An agent that comes back without its instances is told of which of them it has told before.
+#[test]
+fn what_a_node_has_told_of_is_assigned_to_it_as_that() {
+    let mut site = Site::new(1);
+    site.apply(service("web", 3));
+    site.rig.pass(SECOND);
+    let assigned = |site: &Site, conn: u64| {
+        let mut all = (Vec::new(), Vec::new());
+        for (to, message) in &site.rig.sent {
+            let Message::Work(work) = message else { continue };
+            if *to == ConnId(conn) {
+                all.0.extend(work.assign.iter().map(|assigned| assigned.id));
+                all.1.extend(work.repeated.iter().copied());
+            }
+        }
+        all
+    };
+    let (first, repeated) = assigned(&site, 1);
+    assert_eq!((first.len(), repeated), (3, Vec::new()));
+    let running = Status {
+        phase: Phase::Running,
+        pid: 1,
+        ..Status::default()
+    };
+    site.says((first[1], 1), running);
+    let (conn, by_peer) = (ConnId(1), true);
+    site.rig.input(Input::Closed { conn, by_peer });
+    site.join(2, 1, 2);
+    site.rig.pass(SECOND);
+    assert_eq!(assigned(&site, 2), (first.clone(), vec![first[1]]));
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Meanwhile {
     Nothing,

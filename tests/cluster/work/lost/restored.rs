@@ -54,6 +54,7 @@ async fn a_number_that_is_used_again_is_refused_and_leaves_no_list_to_trust() {
     let counted = Counted::done(&site).await;
     let watched: Vec<Subject> = all.iter().map(|(subject, _)| subject.clone()).collect();
     let watcher = Watcher::over(&watched);
+    watcher.sees_all(&watched).await;
     site.kill_agent("one").await;
     site.end_supervisors("one", &all).await;
     let (place, old) = (site.data_dir("one"), site.data_dir("old"));
@@ -85,6 +86,42 @@ async fn a_number_that_is_used_again_is_refused_and_leaves_no_list_to_trust() {
     }
     assert_eq!(site.instances("done").await.len(), 1);
     assert_eq!(counted.runs(), 1, "it is done again");
+    none_ran_twice(watcher, &all);
+    site.ends().await;
+}
+
+/// The list is one from before, and what was begun since is gone: what the coordinator has heard of is not begun again.
+#[tokio::test]
+async fn a_list_that_is_older_than_its_instances_has_none_of_them_begun_again() {
+    let mut site = Site::start(&["one"]).await;
+    let place = site.data_dir("one");
+    let (list, older) = (place.join("begun"), site.data_dir("older"));
+    wait_until("the list is written once the agent is welcomed", async || {
+        list.exists().then_some(())
+    })
+    .await;
+    fs::copy(&list, &older).unwrap();
+    let all = subjects(&site, &[DAMAGES[1], DAMAGES[2]]).await;
+    let watched: Vec<Subject> = all.iter().map(|(subject, _)| subject.clone()).collect();
+    let watcher = Watcher::over(&watched);
+    watcher.sees_all(&watched).await;
+    site.kill_agent("one").await;
+    site.end_supervisors("one", &all).await;
+    site.spoil("one", &all);
+    fs::rename(&older, &list).unwrap();
+    site.start_agent("one").await;
+    for (subject, _) in &all {
+        let status = site.has_ended(subject).await;
+        assert!(!status.complete && status.outcome_unknown, "{subject:?}: {status:?}");
+    }
+    for (subject, _) in &all {
+        match subject.of {
+            Of::Service => site.has_successor(subject, PATIENCE).await,
+            // That waits for its lease, and is proved elsewhere.
+            Of::Singleton => drop(site.shows(&subject.name, "was lost by its node").await),
+            Of::Batch => assert_eq!(site.instances(&subject.name).await.len(), 1, "it is run again"),
+        }
+    }
     none_ran_twice(watcher, &all);
     site.ends().await;
 }
