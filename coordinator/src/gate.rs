@@ -30,7 +30,7 @@ use wyneos_shell::{
 };
 
 use crate::{
-    answers::Flight,
+    answers::{Flight, OfSession},
     audit::{self, Audit, REASON, TARGET},
     metrics::Metrics,
     status,
@@ -309,6 +309,43 @@ impl Gate {
         response.map(|inner| Body::new(Guarded::new(inner, gate, caller)))
     }
 
+    /// Counts a call that shows no credential or is refused. When its source has made too many, its connection is turned away: each would cost an
+    /// answer, and those who have something to do would wait behind it.
+    fn slow_down(&self, caller: &Caller, request: &Request<Body>) -> Result<(), Status> {
+        let Err(wait) = self.shares.unproven(caller) else {
+            return Ok(());
+        };
+        self.metrics.call_refused("rate");
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            self.metrics.connection_refused("calls");
+            peer.turn_away();
+        }
+        self.hold_refusal(caller, request);
+        let message = format!(
+            "{caller} made too many calls that were refused or not authenticated; try again in {} s",
+            wait.as_secs().max(1)
+        );
+        Err(status::exhausted("RATE", message))
+    }
+
+    /// Takes a place for the answer to a refused call, until it was written. Without one, whoever calls does not read: the connection is closed.
+    fn hold_refusal(&self, caller: &Caller, request: &Request<Body>) {
+        let extensions = request.extensions();
+        let of_session = || extensions.get::<OfSession>().map(|session| &session.0);
+        let Some(flight) = extensions.get::<Arc<Flight>>().or_else(of_session) else {
+            return;
+        };
+        match self.shares.refused(caller) {
+            Some(place) => flight.keep(place),
+            None => {
+                if let Some(peer) = extensions.get::<Peer>() {
+                    self.metrics.connection_refused("unread");
+                    peer.close();
+                }
+            }
+        }
+    }
+
     /// Takes what the call needs of its caller's share: a place, until its answer was written, and room for its request.
     fn make_room(&self, caller: &Caller, rule: &Rule, request: &Request<Body>) -> Result<Arc<Received>, Status> {
         let share = self.shares.of(caller, rule);
@@ -344,6 +381,11 @@ where
         let gate = self.gate.clone();
         let refuse = |status: Status| -> Self::Future { Box::pin(async move { Ok(status.into_http()) }) };
         let (mut caller, admitted) = gate.admit(&request);
+        if (caller.role.is_none() || admitted.is_err())
+            && let Err(status) = gate.slow_down(&caller, &request)
+        {
+            return refuse(status);
+        }
         let rule = match admitted {
             Ok(rule) => rule,
             Err(status) => {
@@ -351,6 +393,7 @@ where
                 let action = rule(path).map_or(UNKNOWN, |rule| rule.rpc);
                 caller.about(path);
                 gate.note_refusal(&caller, action, status.code(), status.message());
+                gate.hold_refusal(&caller, &request);
                 return refuse(status);
             }
         };
@@ -359,6 +402,7 @@ where
             Err(status) => {
                 let limit = Outcome::of(&status.clone().into_http()).limit;
                 gate.metrics.call_refused(limit.unwrap_or("limit"));
+                gate.hold_refusal(&caller, &request);
                 return refuse(status);
             }
         };

@@ -12,17 +12,25 @@ const SOURCES: usize = 10_000;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A bucket for each source, which fills in a minute.
+/// A bucket for each source, which fills by a number of tries a minute.
 #[derive(Debug)]
 pub(crate) struct Limiter<K> {
     a_minute: f64,
+    most: f64,
     sources: Mutex<HashMap<K, (f64, Instant)>>,
 }
 
 impl<K: Eq + Hash> Limiter<K> {
+    /// A limiter for tries a minute, which may all be made at once.
     pub(crate) fn new(a_minute: u32) -> Limiter<K> {
+        Limiter::with_burst(a_minute, a_minute)
+    }
+
+    /// A limiter for tries a minute, of which `most` may be made at once.
+    pub(crate) fn with_burst(a_minute: u32, most: u32) -> Limiter<K> {
         Limiter {
             a_minute: f64::from(a_minute),
+            most: f64::from(most),
             sources: Mutex::new(HashMap::new()),
         }
     }
@@ -31,16 +39,16 @@ impl<K: Eq + Hash> Limiter<K> {
     pub(crate) fn take(&self, source: K, now: Instant) -> Result<(), Duration> {
         let refill = |(left, at): (f64, Instant)| {
             let since = now.saturating_duration_since(at).as_secs_f64() / MINUTE.as_secs_f64();
-            (left + since * self.a_minute).min(self.a_minute)
+            (left + since * self.a_minute).min(self.most)
         };
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.len() >= SOURCES && !sources.contains_key(&source) {
-            sources.retain(|_, bucket| refill(*bucket) < self.a_minute);
+            sources.retain(|_, bucket| refill(*bucket) < self.most);
             if sources.len() >= SOURCES {
                 return Err(MINUTE);
             }
         }
-        let bucket = sources.entry(source).or_insert((self.a_minute, now));
+        let bucket = sources.entry(source).or_insert((self.most, now));
         let left = refill(*bucket);
         if left < 1.0 {
             return Err(MINUTE.mul_f64((1.0 - left) / self.a_minute));

@@ -160,7 +160,7 @@ impl Metrics {
         );
         registry.register(
             "connections_refused",
-            "Connections closed before anything was said on them",
+            "Connections closed before anything was said on them, or for too many refused calls",
             m.connections_refused.clone(),
         );
         registry.register(

@@ -8,6 +8,7 @@ mod conn;
 mod slots;
 
 use std::{
+    any::Any,
     future::poll_fn,
     io,
     net::SocketAddr,
@@ -139,7 +140,19 @@ impl Peer {
         self.line.close();
     }
 
-    fn is_nobody(&self) -> bool {
+    /// Stops reading from the connection and closes it a little later, so that whoever connects again at once gets less often than this.
+    pub fn turn_away(&self) {
+        self.line.turn_away();
+    }
+
+    /// Keeps `kept` until what is queued on the connection was written, or the connection has ended. What is queued while a client reads slowly
+    /// may be written after `kept` was dropped.
+    pub fn park(&self, kept: impl Any + Send) {
+        self.line.park(Box::new(kept));
+    }
+
+    /// True with TLS and no certificate.
+    pub fn is_nobody(&self) -> bool {
         self.tls && self.shown.is_none()
     }
 }

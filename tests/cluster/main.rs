@@ -13,6 +13,7 @@ mod descriptors;
 mod dev;
 mod durability;
 mod enrolment;
+mod floods;
 mod forgetting;
 mod harness;
 mod intruders;

@@ -79,7 +79,7 @@ fn begin(channel: &Channel, rpc: &str, bearer: Option<&str>, length: usize) -> J
 }
 
 /// What the coordinator serves at its metrics port.
-async fn metrics(cluster: &Secure) -> String {
+pub async fn metrics(cluster: &Secure) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let log = cluster.coordinator.as_ref().unwrap().log_text();
     let told = log.split("metrics_address=").nth(1).unwrap();
@@ -175,7 +175,7 @@ async fn whoever_joins_sends_little_and_soon() {
     let coordinator = cluster.coordinator.as_ref().unwrap();
     let channel = cluster.connect(&nobody(&cluster.path("admin"))).await;
     let before = coordinator.rss();
-    let calls: Vec<_> = (0..1_000)
+    let calls: Vec<_> = (0..250)
         .map(|_| begin(&channel, "wyneos.v1.EnrollmentService/Enroll", None, 64 * 1024))
         .collect();
     wait_until("most are refused", async || {
@@ -261,16 +261,15 @@ async fn watch(channel: &Channel, times: usize) -> (Vec<Streaming<HealthCheckRes
 async fn streams_of_nobody_keep_nobody_from_joining_or_asking_for_health() {
     let cluster = Secure::start(&[]).await;
     let attacker = from(&cluster, "127.0.0.2").await;
-    let (mut held, mut refused) = watch(&attacker, 400).await;
-    // On further connections: one with too many refusals is closed by HTTP/2 itself.
+    let (mut held, mut refused) = watch(&attacker, 80).await;
     let mut others = Vec::new();
     for _ in 0..3 {
         others.push(from(&cluster, "127.0.0.2").await);
-        let (more, too) = watch(others.last().unwrap(), 400).await;
+        let (more, too) = watch(others.last().unwrap(), 60).await;
         held.extend(more);
         refused += too;
     }
-    assert!(!held.is_empty() && refused > 1_500, "{} stand", held.len());
+    assert!(!held.is_empty() && refused > 200, "{} stand", held.len());
     // From another address, and from the same one: joining has places of its own, and so has a check.
     let own = from(&cluster, "127.0.0.1").await;
     let (more, _) = watch(&own, 100).await;

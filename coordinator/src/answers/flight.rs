@@ -42,7 +42,12 @@ struct Holding {
     /// Set when the ledger took it all away.
     evicted: bool,
     permits: Vec<Taken>,
+    /// For the end of the answer.
+    end: Option<Charge>,
 }
+
+/// Bytes that are reckoned for the end of an answer, which is its headers or its trailers, and for its stream.
+const END: usize = 2 * 1024;
 
 /// The next message to send.
 pub(super) enum Next {
@@ -149,6 +154,15 @@ impl Flight {
             flight: Arc::clone(self),
             _charge: charge,
         })
+    }
+
+    /// Counts the answer, of which nothing but its end is left, until that was written.
+    pub(super) fn finish(self: &Arc<Self>) {
+        let Some(peer) = &self.peer else { return };
+        let charge = self.ledger.charge(END);
+        self.in_flight.fetch_add(END, Ordering::AcqRel);
+        self.lock().end = Some(charge);
+        peer.park(Arc::clone(self));
     }
 
     /// The age of the oldest that it holds and could give back.

@@ -15,7 +15,7 @@ pub(crate) use body::{Answering, Answers, answer, ending, stream};
 pub(crate) use flight::Flight;
 pub(crate) use ledger::{Charge, Ledger};
 pub(crate) use message::{Message, Pieces};
-pub(crate) use pacing::Pacing;
+pub(crate) use pacing::{OfSession, Pacing};
 pub(crate) use quota::{Full, Quota, Taken, Who};
 
 /// Bytes of a piece at most: the payload of one HTTP/2 frame, unless both ends agreed on larger ones.

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Sleep, sleep_until};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
@@ -21,6 +21,10 @@ use crate::{gate::SESSION, status};
 /// Gives every call a [`Flight`], and its answer's body a bound.
 #[derive(Clone)]
 pub(crate) struct Pacing(pub(crate) Arc<Ledger>);
+
+/// The flight of an agent's session, which matters only if the session is refused.
+#[derive(Clone)]
+pub(crate) struct OfSession(pub(crate) Arc<Flight>);
 
 /// [`Pacing`] before a service.
 #[derive(Clone)]
@@ -52,14 +56,25 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        // An agent's session: its queue is bounded by the engine, its messages are small, and it is the one call that must stay cheap.
-        if request.uri().path().strip_prefix('/') == Some(SESSION) {
-            return Box::pin(self.inner.call(request));
-        }
+        let session = request.uri().path().strip_prefix('/') == Some(SESSION);
         let flight = self.ledger.open(request.extensions().get::<Peer>().cloned());
-        request.extensions_mut().insert(Arc::clone(&flight));
+        match session {
+            true => drop(request.extensions_mut().insert(OfSession(Arc::clone(&flight)))),
+            false => drop(request.extensions_mut().insert(Arc::clone(&flight))),
+        }
         let call = self.inner.call(request);
-        Box::pin(async move { Ok(call.await?.map(|inner| Body::new(PacedBody::new(inner, flight)))) })
+        Box::pin(async move {
+            let response = call.await?;
+            if response.body().is_end_stream() {
+                flight.finish();
+                return Ok(response);
+            }
+            Ok(match session {
+                // Its queue is bounded by the engine, its messages are small, and it is the one call that must stay cheap.
+                true => response,
+                false => response.map(|inner| Body::new(PacedBody::new(inner, flight))),
+            })
+        })
     }
 }
 
@@ -112,6 +127,12 @@ impl http_body::Body for PacedBody {
             return Poll::Pending;
         }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if frame
+            .as_ref()
+            .is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers))
+        {
+            self.flight.finish();
+        }
         Poll::Ready(frame.map(|frame| {
             frame.map(|frame| {
                 frame.map_data(|data| match data.is_empty() {

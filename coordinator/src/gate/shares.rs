@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tonic::Status;
@@ -15,6 +15,7 @@ use wyneos_core::limits;
 use super::Caller;
 use crate::{
     answers::{Full, Quota, Taken, Who},
+    limiter::Limiter,
     metrics::Metrics,
     status,
 };
@@ -82,6 +83,15 @@ const WATCHING: Most = Most {
     bytes: 4 * MIB,
 };
 
+/// Answers to calls that were refused before they had a place, until they are written. Beyond it, connections are closed instead.
+const REFUSED_OF_ONE: usize = 512;
+const REFUSED: usize = 8_192;
+
+/// Calls of one source, a minute and at once, that show no credential or are refused for what they show; beyond it, the connection is turned away.
+/// Larger: more hosts behind one address may come back at once; a flood costs more.
+const UNPROVEN: u32 = 3_000;
+const UNPROVEN_AT_ONCE: u32 = 300;
+
 /// A kind of callers, and what it has.
 #[derive(Debug)]
 pub(super) struct Share {
@@ -97,6 +107,8 @@ pub(crate) struct Shares {
     joining: Share,
     asking: Share,
     watching: Share,
+    refused: Arc<Quota>,
+    unproven: Limiter<Who>,
 }
 
 impl Share {
@@ -141,7 +153,19 @@ impl Shares {
             joining: Share::new(JOINING),
             asking: Share::new(ASKING),
             watching: Share::new(WATCHING),
+            refused: Quota::new(REFUSED_OF_ONE, REFUSED),
+            unproven: Limiter::with_burst(UNPROVEN, UNPROVEN_AT_ONCE),
         })
+    }
+
+    /// A place for the answer to a call that is refused.
+    pub(super) fn refused(&self, caller: &Caller) -> Option<Taken> {
+        self.refused.take(caller.who()).ok()
+    }
+
+    /// Counts a call without a credential, or one that is refused; how long to wait when there were too many.
+    pub(super) fn unproven(&self, caller: &Caller) -> Result<(), Duration> {
+        self.unproven.take(caller.who(), Instant::now())
     }
 
     /// The share of which a call takes.

@@ -36,8 +36,19 @@ use crate::{
     services::{Agents, Services},
 };
 
-/// Streams of one connection at most.
-const STREAMS: u32 = 2_048;
+/// Streams of one connection at most, and of one whose other end shows no certificate. HTTP/2 counts a stream until its answer was written, so
+/// these also bound the answers that wait on a connection which is not read. Larger: more calls at once on one connection; more memory for each
+/// connection, and more work at once that others wait for.
+const STREAMS: u32 = 256;
+const NOBODYS_STREAMS: u32 = 64;
+
+/// Bytes that are buffered of one answer: what [`Pacing`] hands over, and a piece more.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Streams that the server reset and still remembers, and streams that a client reset before they were accepted; beyond them the connection is
+/// closed.
+const RESETS: usize = 256;
+const PENDING_RESETS: usize = 20;
 
 /// Bytes that a client may send ahead of what was read, of one request and on one connection. A request that nobody reads for the time
 /// being holds them in the transport, uncounted. Larger: large requests come faster over long lines.
@@ -98,15 +109,18 @@ pub(super) async fn serve(
     connections(incoming, service, until_stopped).await;
 }
 
-/// How connections are served.
-fn builder() -> Builder<TokioExecutor> {
+/// How connections with up to `streams` calls at once are served.
+fn builder(streams: u32) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(streams)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_local_error_reset_streams(RESETS)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(HEADERS);
@@ -127,7 +141,8 @@ async fn connections<S>(
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    let (builder, graceful) = (builder(), GracefulShutdown::new());
+    let (known, nobodys) = (builder(STREAMS), builder(NOBODYS_STREAMS));
+    let graceful = GracefulShutdown::new();
     pin!(until_stopped);
     loop {
         let conn = tokio::select! {
@@ -137,6 +152,10 @@ async fn connections<S>(
         let Some(conn) = conn else { break };
         let Ok(conn) = conn else { continue };
         let peer = conn.connect_info();
+        let builder = match peer.is_nobody() {
+            true => &nobodys,
+            false => &known,
+        };
         let service = service.clone().map_request(move |mut request: Request<_>| {
             request.extensions_mut().insert(peer.clone());
             request.map(Body::new)

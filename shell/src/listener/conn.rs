@@ -17,6 +17,13 @@ use tonic::transport::server::Connected;
 
 use super::{Peer, slots::Slot};
 
+/// How long a connection stands of which nothing more is read. Longer: whoever floods comes back less often; more of them stand.
+const TURNED_AWAY: Duration = Duration::from_secs(2);
+
+/// Bytes that are read of a connection before others have their turn. tokio counts reads, of which a few hold thousands of small frames. Larger: large
+/// requests cost a little less; agents wait longer behind a client that never stops.
+const TURN: usize = 16 * 1024;
+
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(TcpStream),
@@ -30,6 +37,10 @@ pub struct Conn {
     pub(super) peer: Peer,
     /// When it is closed if its other end proved nothing by then.
     patience: Option<Pin<Box<Sleep>>>,
+    /// When it is closed after it was turned away.
+    leaving: Option<Pin<Box<Sleep>>>,
+    /// Bytes that were read since others had their turn.
+    read: usize,
     _slot: Slot,
 }
 
@@ -40,6 +51,8 @@ impl Conn {
             stream,
             peer,
             patience,
+            leaving: None,
+            read: 0,
             _slot: slot,
         }
     }
@@ -49,6 +62,13 @@ impl Conn {
         if self.peer.line.poll_closed(context).is_ready() {
             let text = "closed: the room is needed";
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, text));
+        }
+        if self.peer.line.is_turned_away() {
+            let leaving = self.leaving.get_or_insert_with(|| Box::pin(sleep(TURNED_AWAY)));
+            if leaving.as_mut().poll(context).is_ready() {
+                let text = "closed: too many calls that were refused or not authenticated";
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, text));
+            }
         }
         let Some(patience) = &mut self.patience else {
             return Ok(());
@@ -65,6 +85,12 @@ impl Conn {
     }
 }
 
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.peer.line.ended();
+    }
+}
+
 impl Connected for Conn {
     type ConnectInfo = Peer;
 
@@ -76,10 +102,24 @@ impl Connected for Conn {
 impl AsyncRead for Conn {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check(context)?;
-        match &mut self.stream {
+        if self.leaving.is_some() {
+            return Poll::Pending;
+        }
+        if self.read >= TURN {
+            self.read = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = into.filled().len();
+        let read = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, into),
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, into),
-        }
+        };
+        self.read = match read.is_pending() {
+            true => 0,
+            false => self.read + into.filled().len() - before,
+        };
+        read
     }
 }
 
@@ -93,10 +133,14 @@ impl AsyncWrite for Conn {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let flushed = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+        };
+        if flushed.is_ready() {
+            self.peer.line.written();
         }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,6 +1,7 @@
 //! Connection slots: their number, in total and for each source, and which connection gives way to a new one.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{
@@ -26,6 +27,9 @@ pub fn source(address: IpAddr) -> IpAddr {
     }
 }
 
+/// What belongs to answers that are finished, until they are written.
+type Parked = Vec<Box<dyn Any + Send>>;
+
 /// A connection as others see it: whether its other end proved something, and how to end it.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -36,6 +40,10 @@ pub(super) struct Line {
     /// Set when its place was given to another connection.
     displaced: AtomicBool,
     closed: AtomicBool,
+    /// Set when nothing more is read of it.
+    turned_away: AtomicBool,
+    /// `None` once the connection has ended.
+    parked: Mutex<Option<Parked>>,
     waker: AtomicWaker,
     slots: Arc<Slots>,
 }
@@ -56,6 +64,45 @@ impl Line {
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.waker.wake();
+    }
+
+    /// Stops reading from the connection, which ends soon.
+    pub(super) fn turn_away(&self) {
+        self.turned_away.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.turned_away.load(Ordering::Acquire)
+    }
+
+    /// Keeps `kept` until what is queued was written, or the connection has ended.
+    pub(super) fn park(&self, kept: Box<dyn Any + Send>) {
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = match parked.as_mut() {
+            Some(parked) => {
+                parked.push(kept);
+                None
+            }
+            None => Some(kept),
+        };
+        // Dropped without the lock: it may be the last to hold something that takes others.
+        drop(parked);
+        drop(over);
+    }
+
+    /// Drops what is parked.
+    pub(super) fn written(&self) {
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = parked.as_mut().filter(|parked| !parked.is_empty()).map(std::mem::take);
+        drop(parked);
+        drop(written);
+    }
+
+    /// Drops what is parked, now and later.
+    pub(super) fn ended(&self) {
+        let parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(parked);
     }
 
     /// Ready once the connection is to end. Only the connection itself may wait for it.
@@ -175,6 +222,8 @@ impl Slots {
             vouched: AtomicBool::new(false),
             displaced: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            turned_away: AtomicBool::new(false),
+            parked: Mutex::new(Some(Vec::new())),
             waker: AtomicWaker::new(),
             slots: Arc::clone(self),
         });
