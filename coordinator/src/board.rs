@@ -109,6 +109,13 @@ impl Work {
         })
     }
 
+    /// A view that one reader alone has, of an answer that goes on.
+    pub(crate) fn between(ledger: &Arc<Ledger>, view: View) -> Arc<Work> {
+        let work = Work::new(ledger, Arc::new(view));
+        work.superseded.store(ledger.age() + 1, Ordering::Relaxed);
+        work
+    }
+
     /// When a newer one came, as the ledger counts; `None` when this is the newest.
     pub(crate) fn superseded(&self) -> Option<u64> {
         let superseded = self.superseded.load(Ordering::Relaxed);

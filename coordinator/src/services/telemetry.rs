@@ -1,6 +1,6 @@
 //! TelemetryService: the matrix and the forecasts.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 use tonic::{Request, Response, Status};
 use wyneos::{
@@ -11,6 +11,7 @@ use wyneos_core::{
     coherence::{NodeRow, Snapshot},
     id::NodeId,
     node::NodeIndex,
+    predictive::Forecast,
     telemetry::Channel,
     text::Quoted,
 };
@@ -36,6 +37,32 @@ fn series(snapshot: &Snapshot, row: &NodeRow, channel: Channel) -> v1::Series {
         samples: samples.collect(),
         forecast: forecast.map(|forecast| convert::forecast(forecast, row.record.id(), snapshot.cycle_interval)),
     }
+}
+
+/// The place of a forecast in the list: a forecast keeps it for as long as it is there, whatever it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place(NodeId, Channel);
+
+/// No place of a forecast.
+#[derive(Debug)]
+struct NoPlace;
+
+impl FromStr for Place {
+    type Err = NoPlace;
+
+    fn from_str(text: &str) -> Result<Place, NoPlace> {
+        let (node, channel) = text.split_once('/').ok_or(NoPlace)?;
+        let channel = Channel::from_name(channel).ok_or(NoPlace)?;
+        Ok(Place(node.parse().map_err(|_| NoPlace)?, channel))
+    }
+}
+
+/// Forecasts of the nodes that are there, by place.
+fn placed<'a>(forecasts: &'a [Forecast], ids: &BTreeMap<NodeIndex, NodeId>) -> Vec<(Place, &'a Forecast)> {
+    let place = |one: &Forecast| Some(Place(*ids.get(&one.node)?, one.channel));
+    let mut placed: Vec<_> = forecasts.iter().filter_map(|one| Some((place(one)?, one))).collect();
+    placed.sort_unstable_by_key(|(place, _)| *place);
+    placed
 }
 
 #[tonic::async_trait]
@@ -115,33 +142,25 @@ impl TelemetryService for Services {
         let published = self.newest()?;
         let snapshot = &published.snapshot;
         let size = page_size(request.page_size)?;
-        let from: usize = page_token(&request.page_token)?.unwrap_or(0);
+        let after: Option<Place> = page_token(&request.page_token)?;
         let ids: BTreeMap<NodeIndex, NodeId> = snapshot.nodes.iter().map(|row| (row.index, row.record.id())).collect();
-        let mut forecasts: Vec<_> = snapshot
-            .forecasts
-            .iter()
-            .filter_map(|one| Some((ids.get(&one.node)?, one)))
-            .collect();
-        forecasts.sort_by_key(|(id, one)| {
-            (
-                one.time_to_threshold.is_none(),
-                one.time_to_threshold,
-                **id,
-                one.channel,
-            )
-        });
-        let rest = forecasts.iter().skip(from);
-        let rest = rest.map(|(id, one)| convert::forecast(one, **id, snapshot.cycle_interval));
-        let (page, more) = page(rest, size);
+        let rest = placed(&snapshot.forecasts, &ids).into_iter();
+        let rest = rest.filter(|(place, _)| after.is_none_or(|after| *place > after));
+        let (page, more) = page(
+            rest.map(|(Place(node, _), one)| convert::forecast(one, node, snapshot.cycle_interval)),
+            size,
+        );
+        let last = page.last().filter(|_| more);
         Ok(Response::new(v1::ListForecastsResponse {
-            next_page_token: if more {
-                (from + page.len()).to_string()
-            } else {
-                String::new()
-            },
+            next_page_token: last
+                .map(|last| format!("{}/{}", last.node_id, last.channel))
+                .unwrap_or_default(),
             forecasts: page,
             overview: convert::sections(snapshot).predictive,
             read: Some(published.read_state()),
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

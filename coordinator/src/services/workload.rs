@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::stream;
+use prost::Message as _;
 use tokio::{sync::watch, time::sleep};
 use tonic::{Request, Response, Status};
 use wyneos::{
@@ -16,10 +17,10 @@ use wyneos_core::{
     event::EventBody,
     node::Liveness,
     text::{Quoted, looked_up},
-    workload::{AssignmentId, AssignmentRow, Secret, View, limits::NAME, log},
+    workload::{AssignmentId, AssignmentRow, Rows, Secret, View, limits::NAME, log},
 };
 
-use super::{Services, caller_of, flight_of, page, page_size, page_token, stopped, stops};
+use super::{PAGE_BYTES, Services, caller_of, flight_of, page, page_size, page_token, stopped, stops};
 use crate::{
     answers::{self, Answers, Flight, Message, Taken},
     board::{Published, Work},
@@ -97,22 +98,47 @@ fn empty_slot<'a>(view: &View, name: &'a str) -> Result<&'a str, Status> {
     Ok(workload)
 }
 
-/// What changed between two views, of one workload or (empty) of all.
-fn changes(published: &Published, before: &View, after: &View, workload: &str) -> v1::WatchAssignmentsResponse {
+/// What changed between two views, of one workload or (empty) of all: as much as fits an answer of about `most` bytes. With `more`, also the
+/// rows that its reader has then.
+fn changes(
+    before: &View,
+    after: &View,
+    workload: &str,
+    most: usize,
+    row: impl Fn(&AssignmentRow) -> v1::AssignmentRow,
+) -> (v1::WatchAssignmentsResponse, Option<Rows>) {
     let of = |row: &&Arc<AssignmentRow>| workload.is_empty() || &*row.record.workload == workload;
     let mut old = before.assignments.iter().filter(of).peekable();
-    let mut answer = v1::WatchAssignmentsResponse::default();
-    for now in after.assignments.iter().filter(of) {
-        while let Some(gone) = old.next_if(|old| old.record.id < now.record.id) {
-            answer.removed.push(gone.record.id.to_string());
+    let mut new = after.assignments.iter().filter(of).peekable();
+    let (mut answer, mut bytes) = (v1::WatchAssignmentsResponse::default(), 0);
+    loop {
+        let ids = [old.peek(), new.peek()].map(|row| row.map(|row| row.record.id));
+        let Some(id) = ids.into_iter().flatten().min() else {
+            return (answer, None);
+        };
+        if bytes >= most {
+            answer.more = true;
+            let told = after.assignments.iter().filter(|row| row.record.id < id);
+            let rest = before.assignments.iter().filter(|row| row.record.id >= id);
+            return (answer, Some(told.chain(rest).cloned().collect()));
         }
-        let same = old.next_if(|old| old.record.id == now.record.id);
-        if same.is_none_or(|same| !Arc::ptr_eq(same, now)) {
-            answer.changed.push(row(published, after, now));
+        match (
+            old.next_if(|row| row.record.id == id),
+            new.next_if(|row| row.record.id == id),
+        ) {
+            (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {}
+            (_, Some(new)) => {
+                let row = row(new);
+                bytes += row.encoded_len();
+                answer.changed.push(row);
+            }
+            (_, None) => {
+                let id = id.to_string();
+                bytes += id.len();
+                answer.removed.push(id);
+            }
         }
     }
-    answer.removed.extend(old.map(|gone| gone.record.id.to_string()));
-    answer
 }
 
 impl Services {
@@ -228,7 +254,8 @@ struct AssignmentWatcher {
     flight: Arc<Flight>,
     views: watch::Receiver<Arc<Work>>,
     workload: String,
-    begun: bool,
+    /// True once everything was told, up to what changes from then on.
+    told: bool,
     stopping: watch::Receiver<bool>,
     _permit: Taken,
 }
@@ -241,10 +268,20 @@ impl AssignmentWatcher {
             let before = self.flight.view();
             let nothing = View::default();
             let before = before.as_ref().map_or(&nothing, |before| &*before.view);
-            let answer = changes(&published, before, &after.view, &self.workload);
-            let news = !self.begun || !answer.changed.is_empty() || !answer.removed.is_empty();
-            self.flight.hold_view(after);
-            self.begun = true;
+            let (answer, between) = changes(before, &after.view, &self.workload, PAGE_BYTES, |one| {
+                row(&published, &after.view, one)
+            });
+            // Who was told that more follows is told its end.
+            let news = !self.told || !answer.changed.is_empty() || !answer.removed.is_empty();
+            self.told = !answer.more;
+            self.flight.hold_view(match between {
+                Some(assignments) => {
+                    let workloads = Vec::new();
+                    let view = View { workloads, assignments };
+                    Work::between(&self.services.ledger, view)
+                }
+                None => after,
+            });
             if news {
                 return Ok(self.services.message(&answer));
             }
@@ -403,7 +440,7 @@ impl WorkloadService for Services {
             flight,
             views,
             workload,
-            begun: false,
+            told: false,
             stopping: self.stopping.clone(),
             _permit: permit,
         };
@@ -495,3 +532,6 @@ impl WorkloadService for Services {
         })))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -169,6 +169,25 @@ impl Rows {
     }
 }
 
+impl FromIterator<Arc<AssignmentRow>> for Rows {
+    /// Rows that come by id, each once.
+    fn from_iter<I: IntoIterator<Item = Arc<AssignmentRow>>>(rows: I) -> Rows {
+        let mut chunks: Vec<Arc<Vec<_>>> = Vec::new();
+        let (mut chunk, mut len) = (Vec::new(), 0);
+        for row in rows {
+            len += 1;
+            chunk.push(row);
+            if chunk.len() == CHUNK {
+                chunks.push(Arc::new(std::mem::take(&mut chunk)));
+            }
+        }
+        if !chunk.is_empty() {
+            chunks.push(Arc::new(chunk));
+        }
+        Rows { chunks, len }
+    }
+}
+
 impl PartialEq for Rows {
     fn eq(&self, other: &Rows) -> bool {
         self.len == other.len && self.iter().eq(other.iter())

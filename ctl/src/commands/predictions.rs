@@ -30,6 +30,9 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
             break;
         }
     }
+    // Pages come by node; the soonest threshold is shown first.
+    let until = |one: &v1::Forecast| one.time_to_threshold.map(|until| (until.seconds, until.nanos));
+    merged.forecasts.sort_by_key(|one| (until(one).is_none(), until(one)));
     if context.is_json() {
         return context.json(&merged);
     }
