@@ -175,14 +175,17 @@ fn take_its_name(beside: &Path, path: &Path, ready: impl FnOnce() -> io::Result<
 }
 
 /// Makes way for a file that is made of something else and can be made again: removes what stands in its place, and beside it where it is written
-/// first, if that is a directory.
+/// first, if that is a directory, or a file of a special kind.
 ///
 /// # Errors
 /// It cannot be removed.
 pub fn make_way(path: &Path) -> io::Result<()> {
     for path in [path.to_owned(), beside(path)] {
-        if fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir()) {
-            remove_dir(&path)?;
+        match fs::symlink_metadata(&path) {
+            Ok(there) if there.is_dir() => remove_dir(&path)?,
+            // A pipe, a socket or a device.
+            Ok(there) if !there.is_file() && !there.is_symlink() => fs::remove_file(&path)?,
+            _ => {}
         }
     }
     Ok(())
@@ -377,6 +380,11 @@ mod tests {
             create(&at(name), 0o600).unwrap_err();
             open_lock(&at(name), 0o600).unwrap_err();
         }
+        for name in ["fifo", "link", "file"] {
+            make_way(&at(name)).unwrap();
+        }
+        assert!(!at("fifo").exists() && at("link").is_symlink());
+        create(&at("fifo"), 0o600).unwrap();
         assert_eq!(read(&at("dangling"), 1).unwrap_err().kind(), io::ErrorKind::NotFound);
         let told = read(&at("sparse"), TEXT).unwrap_err().to_string();
         assert_eq!(told, "it is larger than 1048576 bytes");
