@@ -215,7 +215,9 @@ impl Drop for Site {
         }
         for name in names {
             let file = self.cluster.directory.path().join(name).join("node-id");
-            if let Ok(node) = fs::read_to_string(file) {
+            // A test may have put a pipe there, which would be waited for.
+            let is_file = fs::symlink_metadata(&file).is_ok_and(|there| there.is_file());
+            if is_file && let Ok(node) = fs::read_to_string(file) {
                 // A group that is not empty goes with its supervisor.
                 groups(node.trim()).iter().for_each(|group| drop(fs::remove_dir(group)));
             }
