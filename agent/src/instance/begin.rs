@@ -11,6 +11,7 @@ use tokio::{
 };
 use wyneos_core::{
     agent::Input,
+    id::NodeId,
     workload::{AssignmentId, Phase, Status},
 };
 use wyneos_shell::files;
@@ -74,7 +75,7 @@ async fn begin(mut queue: mpsc::Receiver<Attendance>, begun: Arc<Begun>) {
                 Some(error) => Err(io::Error::other(format!(
                     "it cannot be written down that it was begun: {error}"
                 ))),
-                None => start(&attendance.home),
+                None => start(&attendance.home, begun.node()),
             };
             match started {
                 Ok(()) => drop(tokio::spawn(attend(attendance))),
@@ -108,8 +109,8 @@ pub(super) async fn write_off(home: Home, status: Status) {
 }
 
 /// Starts the supervisor of what is written down. It gets the directory's present name, and which one it is: another one that has the name a moment later
-/// is not taken for it.
-fn start(home: &Home) -> io::Result<()> {
+/// is not taken for it. By the node's id its supervisors are found wherever their directories are.
+fn start(home: &Home, node: NodeId) -> io::Result<()> {
     let log = files::create(&home.supervisor_log(), 0o600)?;
     let (name, place) = (fs::canonicalize(&home.0)?, Place::at(&home.0)?);
     let mut child = Command::new(own_binary())
@@ -117,6 +118,8 @@ fn start(home: &Home) -> io::Result<()> {
         .arg(name)
         .arg("--place")
         .arg(place.to_string())
+        .arg("--node")
+        .arg(node.to_string())
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -127,6 +127,7 @@ impl Held {
         let above = Above {
             directory: File::open(self.home().0.join(".."))?,
             own: PathBuf::from(own),
+            name: self.name.parent().and_then(Path::file_name).map(PathBuf::from),
         };
         match above.own_place() {
             Ok(place) if place == self.place => Ok(above),
@@ -147,6 +148,8 @@ fn misplaced(name: &Path) -> io::Error {
 pub(super) struct Above {
     directory: File,
     own: PathBuf,
+    /// Its name when the instance was begun; `None` for one that is a root.
+    name: Option<PathBuf>,
 }
 
 impl Above {
@@ -162,6 +165,21 @@ impl Above {
     pub(super) fn own_place(&self) -> io::Result<Place> {
         let found = fs::symlink_metadata(self.path().join(&self.own))?;
         Ok(Place::of(&found))
+    }
+
+    /// Whether another one has its name by now, where it is: it was replaced, or something is mounted over it. One that was only renamed is where it
+    /// was.
+    ///
+    /// # Errors
+    /// That cannot be looked at.
+    pub(super) fn is_covered(&self) -> io::Result<bool> {
+        let Some(name) = &self.name else { return Ok(false) };
+        let own = Place::of(&self.directory.metadata()?);
+        match fs::metadata(self.path().join("..").join(name)) {
+            Ok(found) => Ok(Place::of(&found) != own),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The present name of the instance's directory, which is `place`, wherever all of them were moved.

@@ -13,11 +13,21 @@ use wyneos_core::workload::{Phase, Status};
 use wyneos_shell::clock::Clock;
 
 use super::{
-    Kept, bury::bury, conversation::Attendance, places::supervisors_of, premises::Incumbent, processes, stuck::Waits,
+    Kept,
+    bury::bury,
+    conversation::{self, Attendance},
+    held::Place,
+    places::{Astray, supervisors_of},
+    premises::{Incumbent, holds},
+    processes,
+    stuck::Waits,
 };
 
 /// Between two looks for its supervisor.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Between two looks at supervisors that are not this agent's to end.
+const ASTRAY: Duration = Duration::from_secs(1);
 
 /// How long its supervisor may take to end it: three looks at its directory's name, and a grace of its program, which nobody knows any more.
 /// Then it is killed, and the program with it.
@@ -75,4 +85,88 @@ pub(super) async fn attend(mut attendance: Attendance, what: String) {
         sleep(LOOK).await;
     }
     bury(&mut attendance, Kept::Missing, Some(what)).await;
+}
+
+/// How an instance is whose supervisor lives and holds none of this agent's directories: what goes on where, and what to do.
+pub(super) fn astray(others: &[Astray], is_copied: bool) -> Status {
+    let Some(Astray { process, home }) = others.first() else {
+        return Status::default();
+    };
+    let (pid, home) = (process.pid(), home.display());
+    let detail = match is_copied {
+        true => format!(
+            "this directory is a copy of one whose supervisor (pid {pid}) goes on, in {home}: the instance has not ended before that has; start the \
+             agent where that directory is, or end the process"
+        ),
+        false => format!(
+            "its supervisor (pid {pid}) goes on in {home}, which is not in this agent's directory of instances: it is not ended, and nothing takes \
+             its place; put that directory back and start the agent again, or end the process"
+        ),
+    };
+    Status {
+        phase: Phase::Stopping,
+        since: Clock::default().wall(),
+        detail,
+        ..Status::default()
+    }
+}
+
+/// Waits until supervisors that hold none of this agent's directories have ended, and tells that the instance has; nothing of them is this agent's to
+/// end. One whose directory is put back is attended as any other.
+pub(super) async fn attend_astray(mut attendance: Attendance, mut others: Vec<Astray>, is_copied: bool) {
+    let mut within = Vec::<Incumbent>::new();
+    let mut told = others.first().map(|other| other.process);
+    loop {
+        others.retain(|other| other.process.lives());
+        let directory = attendance.home.0.parent().and_then(|above| Place::at(above).ok());
+        let is_back = |other: &Astray| directory.is_some_and(|own| holds(other.process.pid(), own));
+        if others.iter().any(is_back) {
+            return conversation::attend(attendance).await;
+        }
+        let (pids, turn): (Vec<i32>, _) = (
+            others.iter().map(|other| other.process.pid()).collect(),
+            attendance.looks.acquire().await,
+        );
+        // What they started without containment outlives one that is killed.
+        let look = spawn_blocking(move || {
+            let started = pids.into_iter().flat_map(processes::descendants);
+            started.filter_map(Incumbent::of).collect::<Vec<_>>()
+        });
+        let started = look.await.unwrap_or_default();
+        drop(turn);
+        for process in started {
+            if !within.contains(&process) {
+                within.push(process);
+            }
+        }
+        within.retain(|process| process.lives());
+        if others.is_empty() && within.is_empty() {
+            break;
+        }
+        if attendance.driver.is_closed() || attendance.told.has_changed().is_err() {
+            return;
+        }
+        let first = others.first().map(|other| other.process).or(within.first().copied());
+        if told != first {
+            told = first;
+            let mut status = astray(&others, is_copied);
+            if let (true, Some(left)) = (others.is_empty(), first) {
+                status = ending(&format!(
+                    "its supervisor has ended, and what it started (pid {}) has not: end that",
+                    left.pid()
+                ));
+            }
+            tracing::error!(instance = %attendance.id, "{}", status.detail);
+            attendance.say(status).await;
+        }
+        sleep(ASTRAY).await;
+    }
+    match attendance.home.kept_status() {
+        Kept::Read(status) if status.phase == Phase::Ended => drop(attendance.say(status).await),
+        _ => {
+            let what =
+                "its supervisor has ended in a directory that is not this agent's, and how is not known".to_owned();
+            bury(&mut attendance, Kept::Missing, Some(what)).await;
+        }
+    }
 }

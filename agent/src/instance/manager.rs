@@ -31,7 +31,7 @@ use super::{
     conversation::{Attendance, Wanted, attend},
     found::{Left, Look, look},
     logs, lost,
-    places::{Place, places, supervisors},
+    places::{Astray, Place, astray, places, supervisors},
     removal::{self, Remover, put_aside},
 };
 
@@ -188,10 +188,17 @@ impl Instances {
     fn take_stock(&mut self, now: WallTime) -> io::Result<Vec<Found>> {
         let supervisors = supervisors(&self.directory);
         let places = places(&self.directory, &supervisors)?;
+        let mut astray = astray(&self.directory, self.begun.node());
+        // What is attended here is told by its own supervisor.
+        astray.retain(|id, _| !supervisors.contains_key(id) && !places.get(id).is_some_and(|place| place.held));
         let mut ids = self.begun.ids();
-        ids.extend(supervisors.keys().chain(places.keys()));
+        ids.extend(supervisors.keys().chain(places.keys()).chain(astray.keys()));
         let mut found = Vec::new();
         for id in ids {
+            if let Some(others) = astray.remove(&id) {
+                found.push(self.find_astray(id, others, places.contains_key(&id)));
+                continue;
+            }
             let begun = self.begun.may_have(id) || supervisors.contains_key(&id);
             found.extend(match places.get(&id) {
                 Some(place) if begun || place.held || place.own => self.find_one(id, place, begun, now),
@@ -265,6 +272,21 @@ impl Instances {
         let status = lost::ending(&what);
         let attendance = self.attendance(id, None, home, true);
         tokio::spawn(lost::attend(attendance, what));
+        Found {
+            id,
+            assigned: None,
+            status,
+            of_another: false,
+        }
+    }
+
+    /// Its supervisors live and hold none of this agent's directories, of which one may be a copy of theirs: it has not ended, and is not this agent's to
+    /// end.
+    fn find_astray(&mut self, id: AssignmentId, others: Vec<Astray>, is_copied: bool) -> Found {
+        let status = lost::astray(&others, is_copied);
+        tracing::error!(instance = %id, "{}", status.detail);
+        let attendance = self.attendance(id, None, Home::of(&self.directory, id), true);
+        tokio::spawn(lost::attend_astray(attendance, others, is_copied));
         Found {
             id,
             assigned: None,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::process::geteuid;
-use wyneos_core::workload::AssignmentId;
+use wyneos_core::{id::NodeId, workload::AssignmentId};
 
 use super::{
     Home, Kept,
@@ -135,6 +135,44 @@ pub(super) fn supervisors(directory: &Path) -> Supervisors {
     found
 }
 
+/// A supervisor of this node that holds none of its directories: the one that it was started in is elsewhere by now, or this agent is.
+#[derive(Clone, Debug)]
+pub(super) struct Astray {
+    pub(super) process: Incumbent,
+    /// The present name of the directory that it holds.
+    pub(super) home: PathBuf,
+}
+
+/// The supervisors of a node's instances that live and hold none of its directories. They are only looked at: a copy of a directory has the original's id.
+pub(super) fn astray(directory: &Path, node: NodeId) -> BTreeMap<AssignmentId, Vec<Astray>> {
+    let mut found: BTreeMap<AssignmentId, Vec<Astray>> = BTreeMap::new();
+    let Ok(own) = Directory::at(directory) else {
+        return found;
+    };
+    for (pid, supervised) in processes::all()
+        .into_iter()
+        .filter_map(|(pid, _)| Some((pid, supervises(pid)?)))
+    {
+        let id = supervised.home.file_name().and_then(id_of);
+        if let (Some(id), Some(place), true) = (id, supervised.place, supervised.node == Some(node))
+            && !holds(pid, own)
+            // One that does not hold its directory has only just been started.
+            && let Some(home) = name_of_held(pid, place)
+            && let Some(process) = Incumbent::of(pid)
+        {
+            found.entry(id).or_default().push(Astray { process, home });
+        }
+    }
+    found
+}
+
+/// The present name of a directory that a process holds open.
+fn name_of_held(pid: i32, place: Directory) -> Option<PathBuf> {
+    let held = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    let mut of_place = held.filter(|entry| Directory::at(&entry.path()).is_ok_and(|there| there == place));
+    fs::read_link(of_place.next()?.path()).ok()
+}
+
 /// The supervisors of one instance, wherever its directory is by now.
 pub(super) fn supervisors_of(home: &Home) -> Vec<i32> {
     let (Some(directory), Some(id)) = (home.0.parent(), home.0.file_name().and_then(id_of)) else {
@@ -148,6 +186,9 @@ struct Supervised {
     home: PathBuf,
     /// It holds open the directory of all instances.
     holds: bool,
+    /// Which directory is its instance's, and the node that the instance was given to; unknown of one that an earlier version started.
+    place: Option<Directory>,
+    node: Option<NodeId>,
 }
 
 /// What a process supervises. Programs of instances may have any command line, and are other users'; one of this user that calls itself a supervisor
@@ -158,12 +199,21 @@ fn supervises(pid: i32) -> Option<Supervised> {
         return None;
     }
     let line = fs::read(process.join("cmdline")).ok()?;
-    let mut words = line.split(|byte| *byte == 0).skip(1);
-    if words.next()? != b"supervise" {
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    let [_, b"supervise", home, flags @ ..] = &words[..] else {
         return None;
-    }
-    let home = PathBuf::from(std::ffi::OsStr::from_bytes(words.next()?));
-    let holds = words.next() == Some(b"--place");
+    };
+    let after = |flag: &[u8]| {
+        let at = flags.iter().position(|word| *word == flag)?;
+        std::str::from_utf8(flags.get(at + 1)?).ok()
+    };
+    let place = after(b"--place");
+    let supervised = Supervised {
+        home: PathBuf::from(std::ffi::OsStr::from_bytes(home)),
+        holds: place.is_some(),
+        place: place.and_then(|place| place.parse().ok()),
+        node: after(b"--node").and_then(|node| node.parse().ok()),
+    };
     // The number may be another process's by now.
-    Incumbent::of(pid).map(|_| Supervised { home, holds })
+    Incumbent::of(pid).map(|_| supervised)
 }

@@ -242,6 +242,8 @@ pub(super) enum Lost {
     Taken,
     /// Its name leads to another directory, or nowhere: whoever looks for the instance does not find it.
     Renamed,
+    /// So does the name of the directory of all instances.
+    Covered,
 }
 
 impl Lost {
@@ -250,6 +252,7 @@ impl Lost {
             Lost::Removed => "its directory was removed",
             Lost::Taken => "its lock was removed, and another supervisor has its directory",
             Lost::Renamed => "its directory was renamed or replaced",
+            Lost::Covered => "the directory of all instances was replaced, or something was mounted over it",
         }
     }
 }
@@ -338,12 +341,14 @@ impl Premises {
         if self.directory.metadata().is_ok_and(|held| held.nlink() == 0) {
             return Err(Lost::Removed);
         }
-        self.astray = match self.is_astray() {
-            true => self.astray + 1,
-            false => 0,
-        };
-        if self.astray >= ASTRAY {
-            return Err(Lost::Renamed);
+        match self.is_astray() {
+            Some(lost) => {
+                self.astray += 1;
+                if self.astray >= ASTRAY {
+                    return Err(lost);
+                }
+            }
+            None => self.astray = 0,
         }
         let within = self.within();
         self.keep_lock(&within, &note)?;
@@ -375,12 +380,17 @@ impl Premises {
         }
     }
 
-    /// Whether its name, wherever all instances are now, is another directory's, or nothing's. What cannot be looked at is where it was.
-    fn is_astray(&self) -> bool {
-        match self.above.own_place() {
+    /// Whether its name, wherever all instances are now, is another directory's, or nothing's; or the name of all of them another directory's. What cannot
+    /// be looked at is where it was.
+    fn is_astray(&self) -> Option<Lost> {
+        let renamed = match self.above.own_place() {
             Ok(place) => place != self.place,
             Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        };
+        if renamed {
+            return Some(Lost::Renamed);
         }
+        self.above.is_covered().unwrap_or(false).then_some(Lost::Covered)
     }
 
     fn keep_lock(&mut self, within: &Home, note: &impl Fn(&str)) -> Result<(), Lost> {

@@ -17,6 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use wyneos_core::{
+    id::NodeId,
     supervisor::{DEADLINE, Effect, Input, Supervisor},
     time::Time,
     workload::{Exit, Status, log::Stream},
@@ -63,6 +64,9 @@ pub(crate) struct Supervise {
     /// Which directory that is, as DEVICE:NUMBER: one that has its name by now is another's.
     #[arg(long)]
     place: Option<Place>,
+    /// The node that the instance was given to.
+    #[arg(long)]
+    node: Option<NodeId>,
 }
 
 /// Runs a supervisor until its instance has ended for good.
@@ -73,7 +77,7 @@ pub(crate) fn supervise(args: &Supervise) -> ExitCode {
         // Nothing is reached from where its agent was.
         std::env::set_current_dir("/")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(run(held))
+        runtime.block_on(run(held, args.node))
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -127,13 +131,20 @@ struct Process {
     premises: Premises,
 }
 
-async fn run(held: Held) -> io::Result<()> {
+async fn run(held: Held, node: Option<NodeId>) -> io::Result<()> {
     let Some((mut premises, listener)) = Premises::take(held).await? else {
         return Err(io::Error::other("another supervisor has this instance"));
     };
     let home = premises.within();
     set_child_subreaper(rustix::process::Pid::from_raw(1))?;
     let order = home.read_order()?;
+    if let (Some(node), Some(of)) = (node, order.of)
+        && node != of
+    {
+        return Err(io::Error::other(format!(
+            "its order is for node {of}, and not for {node}"
+        )));
+    }
     home.begin()
         .map_err(|error| io::Error::new(error.kind(), format!("cannot write down that it begins: {error}")))?;
     home.write_first(None)?;

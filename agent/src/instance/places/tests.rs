@@ -87,3 +87,53 @@ fn no_process_of_a_test_is_a_supervisor() {
     assert!(supervisors(directory.path()).is_empty());
     assert!(supervisors_of(&Home(directory.path().join(name(1)))).is_empty());
 }
+
+#[test]
+fn a_supervisor_that_holds_none_of_the_directories_is_found_by_its_nodes_id() {
+    let root = TempDir::new().unwrap();
+    let [node, other] = [1, 2].map(|number| wyneos_core::id::Uuid([number; 16]));
+    let [instances, own] = ["instances", "own"].map(|of| root.path().join(of));
+    let home = instances.join(name(7));
+    fs::create_dir_all(&home).unwrap();
+    fs::create_dir(&own).unwrap();
+    // What its command line says and what it holds is all that there is of it.
+    fs::write(
+        root.path().join("supervise"),
+        "exec 3<\"$1\" 4<\"$1/..\"\necho ready\nread end\n",
+    )
+    .unwrap();
+    let mut process = std::process::Command::new("/bin/sh")
+        .current_dir(root.path())
+        .args(["supervise".as_ref(), home.as_os_str()])
+        .args(["--place", &Directory::at(&home).unwrap().to_string()])
+        .args(["--node", &node.to_string()])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(process.stdout.take().unwrap()), &mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let pid = process.id() as i32;
+    let found = |directory: &Path, node: NodeId| {
+        let found = astray(directory, node).remove(&AssignmentId(7)).unwrap_or_default();
+        found
+            .into_iter()
+            .map(|one| (one.process.pid(), one.home))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        supervisors(&instances),
+        Supervisors::from([(AssignmentId(7), vec![pid])])
+    );
+    assert!(found(&instances, node).is_empty());
+    assert_eq!(found(&own, node), [(pid, fs::canonicalize(&home).unwrap())]);
+    assert!(found(&own, other).is_empty());
+    // By what it is called now.
+    fs::rename(&instances, root.path().join("moved")).unwrap();
+    let moved = fs::canonicalize(root.path().join("moved").join(name(7))).unwrap();
+    assert_eq!(found(&own, node), [(pid, moved)]);
+    drop(process.stdin.take());
+    process.wait().unwrap();
+    assert!(found(&own, node).is_empty());
+}

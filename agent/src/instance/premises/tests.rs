@@ -132,6 +132,40 @@ async fn a_name_that_leads_elsewhere_is_lost_after_some_looks_unless_it_is_put_b
 }
 
 #[tokio::test]
+async fn a_directory_of_all_instances_whose_name_another_has_is_lost_after_some_looks_unless_it_is_put_back() {
+    let directory = TempDir::new().unwrap();
+    let [above, aside] = ["instances", "aside"].map(|name| directory.path().join(name));
+    let home = Home(above.join("1"));
+    fs::create_dir_all(&home.0).unwrap();
+    let (mut premises, _listener) = take(&home).await.unwrap().unwrap();
+    for put_back in [true, false] {
+        fs::rename(&above, &aside).unwrap();
+        for _ in 0..=ASTRAY {
+            assert!(premises.keep(|_| {}).is_ok(), "nobody looks for it elsewhere");
+        }
+        fs::create_dir(&above).unwrap();
+        for _ in 1..ASTRAY {
+            assert!(premises.keep(|_| {}).is_ok());
+        }
+        if put_back {
+            fs::remove_dir(&above).unwrap();
+            fs::rename(&aside, &above).unwrap();
+            assert!(premises.keep(|_| {}).is_ok());
+        }
+    }
+    assert_eq!(premises.keep(|_| {}).err(), Some(Lost::Covered));
+    // Moved together with what is above them, they are where they were.
+    fs::remove_dir(&above).unwrap();
+    fs::rename(&aside, &above).unwrap();
+    let moved = TempDir::new().unwrap();
+    fs::rename(directory.path(), moved.path()).unwrap();
+    fs::create_dir_all(&above).unwrap();
+    for _ in 0..=ASTRAY {
+        assert!(premises.keep(|_| {}).is_ok());
+    }
+}
+
+#[tokio::test]
 async fn a_lock_that_another_has_is_left_to_it() {
     let directory = TempDir::new().unwrap();
     let home = Home(directory.path().join("1"));

@@ -125,3 +125,110 @@ async fn a_list_that_is_older_than_its_instances_has_none_of_them_begun_again() 
     none_ran_twice(watcher, &all);
     site.ends().await;
 }
+
+impl Site {
+    /// The supervisor of a subject that was begun in a node's directory of this name.
+    fn supervisor(&self, node: &str, subject: &Subject) -> i32 {
+        let mark = self.instances_of(node).join(&subject.id).display().to_string();
+        let is_one = |pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).nth(1) == Some(b"supervise")
+        };
+        let mut all = processes_with(&mark);
+        all.retain(is_one);
+        assert_eq!(all.len(), 1, "{subject:?}");
+        all[0]
+    }
+}
+
+/// The directory of a node is elsewhere with all of its instances, and only what makes it that node is left: what goes on is told, left alone and not begun a
+/// second time; and attended again once it is put back.
+#[tokio::test]
+async fn what_goes_on_in_a_directory_that_is_elsewhere_is_told_and_has_no_successor() {
+    for put_back in [true, false] {
+        let mut site = Site::under(0o022, &[("one", &["--cgroup", "off"])]).await;
+        let all = subjects(&site, &[("kept", |_, _| {})]).await;
+        let watched: Vec<Subject> = all.iter().map(|(subject, _)| subject.clone()).collect();
+        let watcher = Watcher::over(&watched);
+        watcher.sees_all(&watched).await;
+        site.kill_agent("one").await;
+        let (place, old) = (site.data_dir("one"), site.data_dir("old"));
+        fs::rename(&place, &old).unwrap();
+        fs::create_dir(&place).unwrap();
+        for name in ["node-id", "incarnation"] {
+            fs::copy(old.join(name), place.join(name)).unwrap();
+        }
+        site.start_agent("one").await;
+        for (subject, _) in &all {
+            let home = old.join("instances").join(&subject.id);
+            let told = format!(
+                "its supervisor (pid {}) goes on in {}",
+                site.supervisor("one", subject),
+                home.display()
+            );
+            wait_until(&told, async || {
+                let rows = site.instances(&subject.name).await;
+                let row = rows.iter().find(|row| id(row) == subject.id)?;
+                (phase(row) == InstancePhase::Stopping && status(row).detail.contains(&told)).then_some(())
+            })
+            .await;
+        }
+        // What else there is to do is done meanwhile.
+        site.apply("name = \"new\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
+        site.runs("new", 1).await;
+        for (subject, _) in &all {
+            assert!(lives(subject.pid), "{subject:?} was ended");
+            assert_eq!(
+                site.instances(&subject.name).await.len(),
+                1,
+                "{subject:?} has a successor"
+            );
+        }
+        if put_back {
+            site.kill_agent("one").await;
+            fs::copy(place.join("incarnation"), old.join("incarnation")).unwrap();
+            fs::rename(&place, site.data_dir("other")).unwrap();
+            fs::rename(&old, &place).unwrap();
+            site.start_agent("one").await;
+            for (subject, _) in &all {
+                assert_eq!(pids(&site.runs(&subject.name, 1).await), [subject.pid], "{subject:?}");
+            }
+        } else {
+            for (subject, _) in &all {
+                kill(site.supervisor("one", subject), Signal::TERM);
+                site.has_ended(subject).await;
+            }
+            for (subject, _) in &all {
+                match subject.of {
+                    Of::Service => site.has_successor(subject, PATIENCE).await,
+                    Of::Singleton => drop(site.shows(&subject.name, "was lost by its node").await),
+                    Of::Batch => assert_eq!(site.instances(&subject.name).await.len(), 1, "it is run again"),
+                }
+            }
+        }
+        none_ran_twice(watcher, &all);
+        site.ends().await;
+    }
+}
+
+/// The directory of all instances is replaced: their supervisors notice, and end them.
+#[tokio::test]
+async fn what_is_in_a_directory_of_instances_that_was_replaced_ends_by_itself() {
+    let mut site = Site::under(0o022, &[("one", &["--cgroup", "off"])]).await;
+    let all = subjects(&site, &[("kept", |_, _| {})]).await;
+    let watched: Vec<Subject> = all.iter().map(|(subject, _)| subject.clone()).collect();
+    let watcher = Watcher::over(&watched);
+    watcher.sees_all(&watched).await;
+    site.kill_agent("one").await;
+    fs::rename(site.instances_of("one"), site.data_dir("one").join("aside")).unwrap();
+    site.start_agent("one").await;
+    for (subject, _) in &all {
+        let status = site.has_ended(subject).await;
+        assert!(!status.complete, "{subject:?}: {status:?}");
+    }
+    for (subject, _) in all.iter().filter(|(subject, _)| subject.of == Of::Service) {
+        site.has_successor(subject, PATIENCE).await;
+    }
+    none_ran_twice(watcher, &all);
+    site.ends().await;
+}
