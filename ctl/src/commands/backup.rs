@@ -14,6 +14,7 @@ use wyneos::{
 };
 use wyneos_core::integrity::PublicKey;
 
+use super::of_temporary;
 use crate::{
     args::{BackupArgs, BackupFile, RestoreArgs},
     context::Context,
@@ -28,9 +29,7 @@ const BACKUP: &str = "make a backup";
 pub(crate) async fn run(context: &Context, args: BackupArgs) -> Result<(), Failure> {
     let output = args.output.unwrap_or_default();
     let io = |error: std::io::Error| {
-        // The path that the user gave, not that of the temporary file.
-        let cause = error.get_ref().and_then(std::error::Error::source);
-        let cause = cause.map_or_else(|| error.to_string(), ToString::to_string);
+        let cause = of_temporary(&error);
         Failure::new(Exit::Failed, format!("{BACKUP} in {}: {cause}", output.display()))
     };
     // Beside the file, so that taking its name is one step; only its owner may read it, as is the way of temporary files.

@@ -23,11 +23,16 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
     let name = clean(&change.name);
     let starts = change.starts.len() as u64 + u64::from(change.more_starts);
     let stops = change.stops.len() as u64 + u64::from(change.more_stops);
+    // 0 of a workload that is not declared: a new one, or one of which only instances are known.
+    let revision = match change.revision {
+        0 => text::NONE.to_owned(),
+        revision => revision.to_string(),
+    };
     let mut told = match (change.applied, change.changed) {
-        (_, false) => format!("{name}: nothing differs from revision {}\n", change.revision),
-        (true, true) => format!("{name}: revision {} (event {})", change.revision, change.event_sequence),
-        (false, true) if change.revision == 0 => format!("{name}: new"),
-        (false, true) => format!("{name}: planned at revision {}", change.revision),
+        (_, false) => format!("{name}: nothing differs from revision {revision}\n"),
+        (true, true) => format!("{name}: revision {revision} (event {})", change.event_sequence),
+        (false, true) if change.revision == 0 && change.spec.is_some() => format!("{name}: new"),
+        (false, true) => format!("{name}: planned at revision {revision}"),
     };
     if change.changed {
         let verb = if change.applied { "" } else { "would " };
@@ -147,4 +152,39 @@ fn rejections<'a>(nodes: impl IntoIterator<Item = &'a v1::Rejection>) -> String 
         table.row([clean(&rejection.node_name), clean(&rejection.reason)]);
     }
     format!("\n{}", table.view(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_have_a_revision_or_none_and_counts_that_agree() {
+        let mut one = v1::WorkloadChange {
+            name: "esc".to_owned(),
+            changed: true,
+            spec: Some(v1::WorkloadSpec::default()),
+            starts: vec![v1::PlannedStart::default()],
+            stops: vec![v1::PlannedStop::default()],
+            later: 1,
+            adopted: 1,
+            waiting: vec![v1::Waiting {
+                slots: 1,
+                ..v1::Waiting::default()
+            }],
+            ..v1::WorkloadChange::default()
+        };
+        let told = |change: &v1::WorkloadChange| super::change(Some(change)).replace("\n    ", " ");
+        assert!(
+            told(&one).starts_with("esc: new: 1 instance would start,"),
+            "{}",
+            told(&one)
+        );
+        one.applied = true;
+        let done = told(&one);
+        let line = "esc: revision - (event 0): 1 instance starts, 1 running instance is taken over, 1 stops, 1 follows, later, 1 waits\n";
+        assert!(done.starts_with(line), "{done}");
+        (one.applied, one.spec) = (false, None);
+        assert!(told(&one).starts_with("esc: planned at revision -:"), "{}", told(&one));
+    }
 }

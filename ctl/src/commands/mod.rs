@@ -212,3 +212,9 @@ impl Names {
 fn nothing(what: &str) {
     text::stderr(&format!("no {what}"));
 }
+
+/// Why a temporary file failed, without its own name: users know the path that they gave.
+fn of_temporary(error: &std::io::Error) -> String {
+    let told = error.to_string();
+    told.split(" at path ").next().unwrap_or_default().to_owned()
+}

@@ -14,7 +14,7 @@ use wyneos::{
 };
 use wyneos_core::{id::ClusterId, integrity::PublicKey};
 
-use super::super::{PAGE, next_page, nothing};
+use super::super::{PAGE, next_page, nothing, of_temporary};
 use crate::{
     args::{ExportArgs, Range, VerifyArgs},
     context::Context,
@@ -196,7 +196,7 @@ async fn verify_kept(context: &Context, args: &VerifyArgs) -> Result<v1::ExportH
 /// `wynectl snapshot export`.
 pub(super) async fn export(context: &Context, args: ExportArgs) -> Result<(), Failure> {
     let what = format!("export to {}", args.output.display());
-    let io = |error: std::io::Error| Failure::new(Exit::Failed, format!("{what}: {error}"));
+    let io = |error: std::io::Error| Failure::new(Exit::Failed, format!("{what}: {}", of_temporary(&error)));
     let failed = |error: ExportError| Failure::export(&what, &error);
     // Beside the file, so that taking its name is one step.
     let directory = match args.output.parent() {
