@@ -24,14 +24,10 @@ pub(crate) async fn run(context: &Context, name: String) -> Result<(), Failure> 
     let answer = match context.call(&what, client.explain_node(request)).await {
         Err(failure) if failure.is_not_found() => {
             // What is neither is told as no node: that is what it is asked most often.
+            let hint = "`wynectl workloads` lists the workloads, `wynectl assignments` their instances";
             return explain_workload(context, channel, name)
                 .await
-                .map_err(|other| match other.is_not_found() {
-                    true => {
-                        failure.hint("`wynectl workloads` lists the workloads, `wynectl assignments` their instances")
-                    }
-                    false => other,
-                });
+                .map_err(|_| failure.hint(hint));
         }
         answer => answer?,
     };
