@@ -153,7 +153,7 @@ async fn operate(channel: Channel, next: &AtomicU64, acknowledged: &Mutex<Vec<u6
                 client.uncordon_node(request).await?.into_inner().event_sequence
             }
         };
-        eligible ^= number % 3 != 0;
+        eligible ^= !number.is_multiple_of(3);
         acknowledged.lock().unwrap().push(event);
     }
 }
