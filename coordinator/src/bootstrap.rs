@@ -236,7 +236,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         access,
         audit,
         metrics: Arc::clone(&metrics),
-        shares: Shares::new(),
+        shares: Shares::new(shares.main),
     };
     let (publisher, failed) = start_publisher(publisher, work_queue)?;
     let engine = Engine::new(core, clock, inputs, urgent, work, seals, Arc::clone(&metrics));

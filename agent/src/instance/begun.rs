@@ -121,7 +121,7 @@ impl Begun {
         }
     }
 
-    /// The node whose list it is.
+    /// The node that the list belongs to.
     pub(super) fn node(&self) -> NodeId {
         held(&self.state).written.node
     }

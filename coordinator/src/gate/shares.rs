@@ -59,6 +59,10 @@ const AGENTS: Most = Most {
     bytes: 512 * MIB,
 };
 
+/// Bytes of agents' requests for each connection that there may be, where [`AGENTS`] has fewer. Fewer: agents of a large cluster that report all their
+/// instances at once would be refused.
+const OF_A_CONNECTION: usize = 24 * KIB;
+
 /// Hosts that join, or come back with a certificate that has expired.
 const JOINING: Most = Most {
     calls_of_one: 64,
@@ -146,10 +150,15 @@ impl Share {
 }
 
 impl Shares {
-    pub(crate) fn new() -> Arc<Shares> {
+    /// The shares of a coordinator that has this many connections at most.
+    pub(crate) fn new(connections: usize) -> Arc<Shares> {
+        let agents = Most {
+            bytes: AGENTS.bytes.max(connections.saturating_mul(OF_A_CONNECTION)),
+            ..AGENTS
+        };
         Arc::new(Shares {
             people: Share::new(PEOPLE),
-            agents: Share::new(AGENTS),
+            agents: Share::new(agents),
             joining: Share::new(JOINING),
             asking: Share::new(ASKING),
             watching: Share::new(WATCHING),

@@ -86,7 +86,8 @@ pub struct Found {
     pub assigned: Option<Arc<Assigned>>,
     /// The status.
     pub status: Status,
-    /// It was given to another node, whose identity this agent does not have: it runs without a lease, and ends once this agent is welcome.
+    /// True when the instance was given to another node, as when `node-id` was replaced: its lease is not renewed, and it is stopped after the
+    /// first welcome.
     pub of_another: bool,
 }
 

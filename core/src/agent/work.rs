@@ -28,7 +28,7 @@ struct Local {
 const MISSING: &str = "its node may have begun it before, and has lost what it wrote of that";
 
 /// Of an instance whose node had another identity.
-const OF_ANOTHER: &str = "it was given to a node whose identity its agent has no longer";
+const OF_ANOTHER: &str = "the instance was given to another node: node-id was replaced";
 
 /// What runs here.
 #[derive(Debug, Default)]
@@ -134,7 +134,7 @@ impl Agent {
         }
     }
 
-    /// What was given to another node is ended: the coordinator knows of no such instance of this one, so nobody else would end it.
+    /// Stops the instances that were given to another node. The coordinator knows of none of them on this node, so nobody else would stop them.
     pub(super) fn end_what_is_of_another(&mut self) {
         // Nothing else is told to end before the first welcome.
         let local = self.work.local.iter().filter(|(_, local)| local.halted);

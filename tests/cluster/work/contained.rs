@@ -213,7 +213,7 @@ async fn a_program_does_not_notice_where_it_runs() {
     site.ends().await;
 }
 
-/// A root that may not make namespaces: of containers, or of a unit that is too strict.
+/// Root without `CAP_SYS_ADMIN`, as in most containers and in strict units.
 #[tokio::test]
 async fn where_nothing_is_contained_singletons_are_refused_and_that_is_said() {
     if !geteuid().is_root() {

@@ -28,7 +28,7 @@ fn caller(role: Option<Role>, source: [u8; 4]) -> Caller {
 
 #[test]
 fn who_asks_for_health_without_end_keeps_nobody_from_joining() {
-    let shares = Shares::new();
+    let shares = Shares::new(64);
     let (watch, check) = (rule("grpc.health.v1.Health/Watch"), rule("grpc.health.v1.Health/Check"));
     let enroll = rule("wyneos.v1.EnrollmentService/Enroll").unwrap();
     let mut held = Vec::new();
@@ -54,7 +54,7 @@ fn who_asks_for_health_without_end_keeps_nobody_from_joining() {
 proptest! {
     #[test]
     fn one_source_leaves_room_for_the_others(at in any::<proptest::sample::Index>(), source in 1u8..255) {
-        let shares = Shares::new();
+        let shares = Shares::new(64);
         let open: Vec<_> = RULES.iter().filter(|rule| rule.need.is_met_by(None)).collect();
         let attacker = caller(None, [10, 0, 0, 0]);
         let mut held = Vec::new();
@@ -71,7 +71,7 @@ proptest! {
 
 #[test]
 fn requests_of_people_leave_sessions_room() {
-    let shares = Shares::new();
+    let shares = Shares::new(64);
     let session = rule(SESSION).unwrap();
     let list = rule("wyneos.v1.ClusterService/ListNodes").unwrap();
     let metrics = Metrics::new().0;
@@ -90,4 +90,24 @@ fn requests_of_people_leave_sessions_room() {
         .of(&agent, session)
         .receive(who, limits::AGENT_MESSAGE, &metrics)
         .unwrap();
+}
+
+#[test]
+fn sessions_of_a_large_cluster_have_room_for_a_report_each() {
+    let nodes = 100_000;
+    let shares = Shares::new(nodes);
+    let session = rule(SESSION).unwrap();
+    let metrics = Metrics::new().0;
+    let mut held = Vec::new();
+    for number in 0..nodes {
+        let address = u32::try_from(number).unwrap().to_be_bytes();
+        let agent = caller(None, address);
+        let share = shares.of(&agent, session);
+        held.push(share.receive(agent.who(), OF_A_CONNECTION, &metrics).unwrap());
+    }
+    let one_more = caller(None, [192, 0, 2, 1]);
+    let refused = shares
+        .of(&one_more, session)
+        .receive(one_more.who(), OF_A_CONNECTION, &metrics);
+    assert_eq!(refused.unwrap_err().code(), Code::ResourceExhausted);
 }
