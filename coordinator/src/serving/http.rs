@@ -45,9 +45,8 @@ const NOBODYS_STREAMS: u32 = 64;
 /// Bytes that are buffered of one answer: what [`Pacing`] hands over, and a piece more.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Streams that the server reset and still remembers, and streams that a client reset before they were accepted; beyond them the connection is
-/// closed.
-const RESETS: usize = 256;
+/// Streams that a client reset before they were accepted; beyond them the connection is closed. It is closed as well once it had 1,024 frames
+/// that were late or wrong (h2's own bound): requests that are refused while their bytes are on the way have up to four each.
 const PENDING_RESETS: usize = 20;
 
 /// Bytes that a client may send ahead of what was read, of one request and on one connection. A request that nobody reads for the time
@@ -119,7 +118,6 @@ fn builder(streams: u32) -> Builder<TokioExecutor> {
         .keep_alive_timeout(PONG)
         .max_concurrent_streams(streams)
         .max_send_buf_size(SEND_BUFFER)
-        .max_local_error_reset_streams(RESETS)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
