@@ -1,17 +1,13 @@
-//! The agent's side: starts supervisors, finds them again, and passes on what both say.
+//! The agent's side of its instances: has supervisors started and attended, and passes on what both say.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, io,
-    net::{Ipv4Addr, TcpListener},
-    ops::RangeInclusive,
+    io,
     path::PathBuf,
-    str::FromStr,
     sync::Arc,
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, watch};
 use wyneos_core::{
     agent::{Found, Input},
@@ -28,68 +24,19 @@ use super::{
     boot_time,
     bury::LOOKS,
     cgroup,
-    conversation::{Attendance, Wanted, attend},
-    found::{Left, Look, look},
-    logs, lost,
-    places::{Astray, Place, astray, places, supervisors},
+    conversation::{Attendance, Wanted},
+    logs,
+    ports::{Allocator, Ports},
     removal::{self, Remover, put_aside},
 };
 
 use crate::driver::ToAgent;
-
-/// The ports that are given to instances.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct Ports(pub(crate) RangeInclusive<u16>);
-
-impl FromStr for Ports {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Ports, String> {
-        let wrong = || format!("{text:?} is not FIRST-LAST, as in 20000-29999");
-        let (first, last) = text.split_once('-').ok_or_else(wrong)?;
-        let (first, last) = (first.trim().parse::<u16>(), last.trim().parse::<u16>());
-        match (first, last) {
-            (Ok(first @ 1..), Ok(last)) if first <= last => Ok(Ports(first..=last)),
-            _ => Err(wrong()),
-        }
-    }
-}
-
-impl TryFrom<String> for Ports {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Ports, String> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for Ports {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.0.start(), self.0.end())
-    }
-}
-
-impl From<Ports> for String {
-    fn from(ports: Ports) -> String {
-        ports.to_string()
-    }
-}
 
 struct Known {
     ports: Vec<u16>,
     wanted: watch::Sender<Wanted>,
     /// Its directory, which may have another name than its own.
     home: Home,
-}
-
-/// How an instance was lost.
-#[derive(Clone, Copy)]
-enum LostBy {
-    /// There is no directory of its name.
-    Missing,
-    /// There is one, and nothing in it is the instance's.
-    Unrecognisable,
 }
 
 /// The host's means to limit and contain instances.
@@ -102,33 +49,31 @@ pub(crate) struct Means {
 
 /// The instances of this host.
 pub(crate) struct Instances {
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     node: String,
-    ports: Ports,
+    ports: Allocator,
     prefix: Prefix,
     means: Means,
     ephemeral: bool,
     driver: mpsc::Sender<ToAgent>,
     known: BTreeMap<AssignmentId, Known>,
-    /// Where the search for a free port begins.
-    next_port: u16,
     /// The coordinator has welcomed this agent.
     welcomed: watch::Sender<bool>,
     looks: Arc<Semaphore>,
-    waiting: Waiting,
+    pub(super) waiting: Waiting,
     /// What was begun on this node.
-    begun: Arc<Begun>,
+    pub(super) begun: Arc<Begun>,
     beginner: Beginner,
     remover: Remover,
 }
 
 /// Work that is deferred until the coordinator has welcomed this agent.
 #[derive(Default)]
-struct Waiting {
-    half_made: Vec<Home>,
-    unstarted: Vec<Order>,
+pub(super) struct Waiting {
+    pub(super) half_made: Vec<Home>,
+    pub(super) unstarted: Vec<Order>,
     /// Ids of instances whose groups are of no use any more.
-    ended: BTreeSet<String>,
+    pub(super) ended: BTreeSet<String>,
 }
 
 /// An agent's own: its places on the disk and in the hierarchies of control groups, and what was begun there.
@@ -159,20 +104,15 @@ impl Instances {
             begun,
         } = place;
         let begun = Arc::new(begun);
-        // Agents that share a host do not all begin with the same.
-        let range = u32::from(*ports.0.end() - *ports.0.start()) + 1;
-        let offset = std::process::id().wrapping_mul(7_919) % range;
-        let next_port = ports.0.start() + offset as u16;
         let mut instances = Instances {
             directory,
             node,
-            ports,
+            ports: Allocator::new(ports),
             prefix,
             means,
             ephemeral,
             driver,
             known: BTreeMap::new(),
-            next_port,
             welcomed: watch::Sender::new(false),
             looks: Arc::new(Semaphore::new(LOOKS)),
             waiting: Waiting::default(),
@@ -182,117 +122,6 @@ impl Instances {
         };
         let found = instances.take_stock(now)?;
         Ok((instances, found))
-    }
-
-    /// What is here: in directories, on the list of what was begun, and by supervisors that live.
-    fn take_stock(&mut self, now: WallTime) -> io::Result<Vec<Found>> {
-        let supervisors = supervisors(&self.directory);
-        let places = places(&self.directory, &supervisors)?;
-        let mut astray = astray(&self.directory, self.begun.node());
-        // What is attended here is told by its own supervisor.
-        astray.retain(|id, _| !supervisors.contains_key(id) && !places.get(id).is_some_and(|place| place.held));
-        let mut ids = self.begun.ids();
-        ids.extend(supervisors.keys().chain(places.keys()).chain(astray.keys()));
-        let mut found = Vec::new();
-        for id in ids {
-            if let Some(others) = astray.remove(&id) {
-                found.push(self.find_astray(id, others, places.contains_key(&id)));
-                continue;
-            }
-            let begun = self.begun.may_have(id) || supervisors.contains_key(&id);
-            found.extend(match places.get(&id) {
-                Some(place) if begun || place.held || place.own => self.find_one(id, place, begun, now),
-                None if begun => Some(self.find_lost(id, LostBy::Missing)),
-                place => {
-                    let path = place.map(|place| place.home.0.display().to_string());
-                    tracing::warn!(
-                        path,
-                        "this was never an instance of this node, or has ended long ago; it is left alone"
-                    );
-                    None
-                }
-            });
-        }
-        Ok(found)
-    }
-
-    fn find_one(&mut self, id: AssignmentId, place: &Place, begun: bool, now: WallTime) -> Option<Found> {
-        let home = &place.home;
-        let Look { order, status, left } = look(home, begun, now);
-        let own = self.begun.node();
-        let other = order.as_ref().and_then(|order| order.of).filter(|of| *of != own);
-        if let Some(node) = other {
-            tracing::error!(
-                instance = %id, %node,
-                "node-id was replaced: this instance was given to another node, and ends once the coordinator has welcomed this agent"
-            );
-        }
-        match left {
-            Left::HalfMade if place.own => {
-                self.waiting.half_made.push(home.clone());
-                return None;
-            }
-            Left::Unstarted if place.own && other.is_none() => self.waiting.unstarted.extend(order.clone()),
-            // It was never begun, and is not to be: of another name, somebody wants to keep it.
-            Left::HalfMade | Left::Unstarted => return None,
-            Left::Lost => return Some(self.find_lost(id, LostBy::Unrecognisable)),
-            Left::Ended => {
-                self.waiting.ended.insert(id.to_string());
-                let (wanted, _) = watch::channel(Wanted::default());
-                self.know(id, order.as_ref(), home.clone(), wanted);
-            }
-            Left::Attended => {
-                let attendance = self.attendance(id, order.as_ref(), home.clone(), begun);
-                tokio::spawn(attend(attendance));
-            }
-        }
-        let assigned = order.map(|order| Arc::new(order.assigned));
-        Some(Found {
-            id,
-            assigned,
-            status,
-            of_another: other.is_some(),
-        })
-    }
-
-    /// It was begun, and nothing here says what it is or how: it is not begun again, and what is left of it is ended.
-    fn find_lost(&mut self, id: AssignmentId, by: LostBy) -> Found {
-        let home = Home::of(&self.directory, id);
-        let what = match by {
-            LostBy::Missing => format!(
-                "it was begun, and its directory is not there any more: {}",
-                home.0.display()
-            ),
-            LostBy::Unrecognisable => format!(
-                "it was begun, and nothing in its directory says what it is: {}",
-                home.0.display()
-            ),
-        };
-        tracing::error!(instance = %id, "{what}; it is not begun again");
-        let status = lost::ending(&what);
-        let attendance = self.attendance(id, None, home, true);
-        tokio::spawn(lost::attend(attendance, what));
-        Found {
-            id,
-            assigned: None,
-            status,
-            of_another: false,
-        }
-    }
-
-    /// Its supervisors live and hold none of this agent's directories, of which one may be a copy of theirs: it has not ended, and is not this agent's to
-    /// end.
-    fn find_astray(&mut self, id: AssignmentId, others: Vec<Astray>, is_copied: bool) -> Found {
-        let status = lost::astray(&others, is_copied);
-        tracing::error!(instance = %id, "{}", status.detail);
-        let attendance = self.attendance(id, None, Home::of(&self.directory, id), true);
-        tokio::spawn(lost::attend_astray(attendance, others, is_copied));
-        Found {
-            id,
-            assigned: None,
-            status,
-            of_another: false,
-        }
     }
 
     /// The coordinator has welcomed this agent: what was found is this node's, and nobody else's. What was begun is gone on with, and what is left of
@@ -346,13 +175,19 @@ impl Instances {
         self.beginner.begin(attendance)
     }
 
-    fn know(&mut self, id: AssignmentId, order: Option<&Order>, home: Home, wanted: watch::Sender<Wanted>) {
+    pub(super) fn know(&mut self, id: AssignmentId, order: Option<&Order>, home: Home, wanted: watch::Sender<Wanted>) {
         let ports = order.map_or_else(Vec::new, |order| order.ports.clone());
         self.known.insert(id, Known { ports, wanted, home });
     }
 
     /// What it takes to attend an instance, which is known from then on.
-    fn attendance(&mut self, id: AssignmentId, order: Option<&Order>, home: Home, begun: bool) -> Attendance {
+    pub(super) fn attendance(
+        &mut self,
+        id: AssignmentId,
+        order: Option<&Order>,
+        home: Home,
+        begun: bool,
+    ) -> Attendance {
         let (wanted, told) = watch::channel(Wanted::default());
         let own = |group: &cgroup::Group| group.is_of(&self.prefix, id);
         let written = order.and_then(|order| order.group.clone()).filter(own);
@@ -407,14 +242,10 @@ impl Instances {
         self.check_containment(assigned)?;
         // Its log can be read before it has written anything.
         home.make()?;
-        let ports: Vec<u16> = assigned
-            .spec
-            .ports
-            .iter()
-            .map(|_| {
-                self.free_port()
-                    .ok_or_else(|| io::Error::other(format!("none of its ports {} is free", self.ports)))
-            })
+        let known = &self.known;
+        let given = |port| known.values().any(|known| known.ports.contains(&port));
+        let ports: Vec<u16> = (assigned.spec.ports.iter())
+            .map(|_| self.ports.next(given))
             .collect::<io::Result<_>>()?;
         let order = Order {
             assigned: Assigned::clone(assigned),
@@ -428,22 +259,6 @@ impl Instances {
         home.put_off()?;
         write_order(home, &order)?;
         self.begin(&order, home)
-    }
-
-    fn free_port(&mut self) -> Option<u16> {
-        for _ in self.ports.0.clone() {
-            let port = self.next_port;
-            self.next_port = if port >= *self.ports.0.end() {
-                *self.ports.0.start()
-            } else {
-                port + 1
-            };
-            let given = self.known.values().any(|known| known.ports.contains(&port));
-            if !given && TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
-                return Some(port);
-            }
-        }
-        None
     }
 
     /// Has an instance end for good.

@@ -19,12 +19,14 @@ mod lost;
 mod manager;
 mod namespace;
 mod places;
+mod ports;
 mod premises;
 mod processes;
 mod program;
 mod record;
 mod removal;
 mod runner;
+mod stock;
 mod stuck;
 mod supervise;
 mod tag;
@@ -44,8 +46,9 @@ pub(crate) use begun::Begun;
 pub(crate) use cgroup::{Groups, Prefix};
 pub(crate) use exec::{Exec, exec};
 pub(crate) use init::{Init, init};
-pub(crate) use manager::{Instances, Means, Own, Ports};
+pub(crate) use manager::{Instances, Means, Own};
 pub(crate) use namespace::probe;
+pub(crate) use ports::Ports;
 pub(crate) use runner::{Check, check};
 use rustix::{
     fs::{FlockOperation, flock},

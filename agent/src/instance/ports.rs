@@ -1,0 +1,84 @@
+//! The ports that are given to instances.
+
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, TcpListener},
+    ops::RangeInclusive,
+    str::FromStr,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// A range of ports, as in `20000-29999`; both ends belong to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Ports(pub(crate) RangeInclusive<u16>);
+
+impl FromStr for Ports {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Ports, String> {
+        let wrong = || format!("{text:?} is not FIRST-LAST, as in 20000-29999");
+        let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+        let (first, last) = (first.trim().parse::<u16>(), last.trim().parse::<u16>());
+        match (first, last) {
+            (Ok(first @ 1..), Ok(last)) if first <= last => Ok(Ports(first..=last)),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl TryFrom<String> for Ports {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Ports, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0.start(), self.0.end())
+    }
+}
+
+impl From<Ports> for String {
+    fn from(ports: Ports) -> String {
+        ports.to_string()
+    }
+}
+
+/// Gives out the ports of a range, each in its turn.
+pub(super) struct Allocator {
+    ports: Ports,
+    /// Where the next search begins.
+    next: u16,
+}
+
+impl Allocator {
+    /// Agents that share a host do not all begin with the same port: the process's number decides.
+    pub(super) fn new(ports: Ports) -> Allocator {
+        let range = u32::from(*ports.0.end() - *ports.0.start()) + 1;
+        let offset = std::process::id().wrapping_mul(7_919) % range;
+        Allocator {
+            next: ports.0.start() + offset as u16,
+            ports,
+        }
+    }
+
+    /// The next port that is not `given` and that nobody on this host listens at.
+    pub(super) fn next(&mut self, given: impl Fn(u16) -> bool) -> io::Result<u16> {
+        for _ in self.ports.0.clone() {
+            let port = self.next;
+            self.next = if port >= *self.ports.0.end() {
+                *self.ports.0.start()
+            } else {
+                port + 1
+            };
+            if !given(port) && TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+                return Ok(port);
+            }
+        }
+        Err(io::Error::other(format!("none of its ports {} is free", self.ports)))
+    }
+}

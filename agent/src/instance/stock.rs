@@ -1,0 +1,137 @@
+//! What an agent finds of instances when it starts: in directories, on the list of what was begun, and by supervisors that live.
+
+use std::{io, sync::Arc};
+
+use tokio::sync::watch;
+use wyneos_core::{agent::Found, time::WallTime, workload::AssignmentId};
+
+use super::{
+    Home,
+    conversation::{Wanted, attend},
+    found::{Left, Look, look},
+    lost,
+    manager::Instances,
+    places::{Astray, Place, astray, places, supervisors},
+};
+
+/// How an instance was lost.
+#[derive(Clone, Copy)]
+enum LostBy {
+    /// There is no directory of its name.
+    Missing,
+    /// There is one, and nothing in it is the instance's.
+    Unrecognisable,
+}
+
+impl Instances {
+    /// Finds all instances, and has each attended. Nothing is touched before the coordinator has welcomed this agent.
+    pub(super) fn take_stock(&mut self, now: WallTime) -> io::Result<Vec<Found>> {
+        let supervisors = supervisors(&self.directory);
+        let places = places(&self.directory, &supervisors)?;
+        let mut astray = astray(&self.directory, self.begun.node());
+        // What is attended here is told by its own supervisor.
+        astray.retain(|id, _| !supervisors.contains_key(id) && !places.get(id).is_some_and(|place| place.held));
+        let mut ids = self.begun.ids();
+        ids.extend(supervisors.keys().chain(places.keys()).chain(astray.keys()));
+        let mut found = Vec::new();
+        for id in ids {
+            if let Some(others) = astray.remove(&id) {
+                found.push(self.find_astray(id, others, places.contains_key(&id)));
+                continue;
+            }
+            let begun = self.begun.may_have(id) || supervisors.contains_key(&id);
+            found.extend(match places.get(&id) {
+                Some(place) if begun || place.held || place.own => self.find_one(id, place, begun, now),
+                None if begun => Some(self.find_lost(id, LostBy::Missing)),
+                place => {
+                    let path = place.map(|place| place.home.0.display().to_string());
+                    tracing::warn!(
+                        path,
+                        "this was never an instance of this node, or has ended long ago; it is left alone"
+                    );
+                    None
+                }
+            });
+        }
+        Ok(found)
+    }
+
+    fn find_one(&mut self, id: AssignmentId, place: &Place, begun: bool, now: WallTime) -> Option<Found> {
+        let home = &place.home;
+        let Look { order, status, left } = look(home, begun, now);
+        let own = self.begun.node();
+        let other = order.as_ref().and_then(|order| order.of).filter(|of| *of != own);
+        if let Some(node) = other {
+            tracing::error!(
+                instance = %id, %node,
+                "node-id was replaced: this instance was given to another node, and ends once the coordinator has welcomed this agent"
+            );
+        }
+        match left {
+            Left::HalfMade if place.own => {
+                self.waiting.half_made.push(home.clone());
+                return None;
+            }
+            Left::Unstarted if place.own && other.is_none() => self.waiting.unstarted.extend(order.clone()),
+            // It was never begun, and is not to be: of another name, somebody wants to keep it.
+            Left::HalfMade | Left::Unstarted => return None,
+            Left::Lost => return Some(self.find_lost(id, LostBy::Unrecognisable)),
+            Left::Ended => {
+                self.waiting.ended.insert(id.to_string());
+                let (wanted, _) = watch::channel(Wanted::default());
+                self.know(id, order.as_ref(), home.clone(), wanted);
+            }
+            Left::Attended => {
+                let attendance = self.attendance(id, order.as_ref(), home.clone(), begun);
+                tokio::spawn(attend(attendance));
+            }
+        }
+        let assigned = order.map(|order| Arc::new(order.assigned));
+        Some(Found {
+            id,
+            assigned,
+            status,
+            of_another: other.is_some(),
+        })
+    }
+
+    /// It was begun, and nothing here says what it is or how: it is not begun again, and what is left of it is ended.
+    fn find_lost(&mut self, id: AssignmentId, by: LostBy) -> Found {
+        let home = Home::of(&self.directory, id);
+        let what = match by {
+            LostBy::Missing => format!(
+                "it was begun, and its directory is not there any more: {}",
+                home.0.display()
+            ),
+            LostBy::Unrecognisable => format!(
+                "it was begun, and nothing in its directory says what it is: {}",
+                home.0.display()
+            ),
+        };
+        tracing::error!(instance = %id, "{what}; it is not begun again");
+        let status = lost::ending(&what);
+        let attendance = self.attendance(id, None, home, true);
+        tokio::spawn(lost::attend(attendance, what));
+        Found {
+            id,
+            assigned: None,
+            status,
+            of_another: false,
+        }
+    }
+
+    /// Its supervisors live and hold none of this agent's directories, of which one may be a copy of theirs: it has not ended, and is not this agent's to
+    /// end.
+    fn find_astray(&mut self, id: AssignmentId, others: Vec<Astray>, is_copied: bool) -> Found {
+        let status = lost::astray(&others, is_copied);
+        tracing::error!(instance = %id, "{}", status.detail);
+        let attendance = self.attendance(id, None, Home::of(&self.directory, id), true);
+        tokio::spawn(lost::attend_astray(attendance, others, is_copied));
+        Found {
+            id,
+            assigned: None,
+            status,
+            of_another: false,
+        }
+    }
+}
