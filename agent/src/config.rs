@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use wyneos_core::{limits, workload::is_user};
+use wyneos_core::{limits, text::is_hidden, workload::is_user};
 use wyneos_shell::{
     config::{BadConfig, LogFormat},
     log,
@@ -203,7 +203,7 @@ impl Config {
                 return Err(BadConfig::field(field, reason));
             }
         }
-        if self.name.len() > limits::NAME || self.name.chars().any(char::is_control) {
+        if self.name.len() > limits::NAME || self.name.chars().any(is_hidden) {
             let reason = format!("at most {} bytes, without control characters", limits::NAME);
             return Err(BadConfig::field("name", reason));
         }
@@ -245,7 +245,7 @@ impl Config {
                 );
                 return Err(BadConfig::field("labels", reason));
             }
-            if value.len() > limits::LABEL_VALUE || value.chars().any(char::is_control) {
+            if value.len() > limits::LABEL_VALUE || value.chars().any(is_hidden) {
                 let reason = format!(
                     "the value of {key:?} has more than {} bytes or a control character",
                     limits::LABEL_VALUE

@@ -45,10 +45,11 @@ use crate::{
     metrics::Metrics,
     publisher::{EVENTS_BEHIND, Publisher, Work},
     restore,
-    services::{Agents, Backups, Services},
+    services::{Agents, Backups, PLANS, Services},
     serving::{MetricsPort, Serving},
     session::Conns,
     store::{Embedded, Retention, Store},
+    turns::Turns,
 };
 
 /// Rpcs whose effect is not in the store.
@@ -198,6 +199,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         events: events.clone(),
         subscribers: Quota::new(config.max_subscribers_per_identity, config.max_subscribers),
         ledger: Arc::clone(&ledger),
+        plans: Turns::new(PLANS),
         loading: Arc::new(Semaphore::new(LOADING)),
         stopping: is_stopping.clone(),
         config: Arc::clone(&config),

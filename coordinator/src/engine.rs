@@ -1,20 +1,25 @@
 //! The driver: the one task that owns the coordinator's logic. Others send it messages; nobody else can reach it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
+    task::spawn_blocking,
     time::{Instant, sleep_until},
 };
 use wyneos::{encoded::Encoded, v1};
 use wyneos_core::{
-    coordinator::{Answer, Command, Coordinator, Effect, Input, Message, Refusal, Refused, RequestId},
+    coordinator::{Answer, Command, Coordinator, Effect, Input, Message, Planner, Refusal, Refused, RequestId},
     node::ConnId,
     time::Time,
 };
 use wyneos_shell::clock::Clock;
 
-use crate::{metrics::Metrics, publisher::Work};
+use crate::{metrics::Metrics, publisher::Work, turns::Turn};
 
 /// Inputs that wait for the engine at most; then sessions wait, and HTTP/2 makes their agents wait.
 pub(crate) const INPUTS: usize = 16_384;
@@ -32,6 +37,9 @@ const GATHER: Duration = Duration::from_millis(5);
 /// Commands and confirmations that wait for the engine at most; then their senders wait.
 pub(crate) const URGENT: usize = 1_024;
 
+/// How long a copy serves further plans. Longer: the engine copies less often; plans rest on older facts.
+const FRESH: Duration = Duration::from_millis(250);
+
 /// How often the engine is told what the wall clock reads.
 const WALL_CLOCK: Duration = Duration::from_secs(1);
 
@@ -46,6 +54,17 @@ pub(crate) enum ToEngine {
     Open(ConnId, mpsc::Sender<Outbound>),
     /// Everything is said: the engine ends, and behind it the publisher.
     Stop,
+    /// What a command would do is asked for. It is worked out beside the engine.
+    Plan {
+        /// What is asked.
+        command: Command,
+        /// Who asks, for people.
+        by: Arc<str>,
+        /// Held until it is worked out, whoever waits for it.
+        turn: Turn,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<Answer, Refusal>>,
+    },
     /// An operator's command.
     Command {
         /// What is asked.
@@ -90,6 +109,8 @@ pub(crate) struct Engine {
     metrics: Arc<Metrics>,
     /// The newest seal, as sessions get it with their next heartbeat.
     seals: watch::Sender<Option<Encoded>>,
+    /// What plans rest on, and when it was copied; none since the newest command.
+    planner: Option<(Instant, Arc<Mutex<Planner>>)>,
 }
 
 impl Engine {
@@ -116,6 +137,7 @@ impl Engine {
             next_request: RequestId::UNRECORDED,
             metrics,
             seals,
+            planner: None,
         }
     }
 
@@ -190,18 +212,48 @@ impl Engine {
                 self.conns.insert(conn, sender);
                 self.metrics.sessions.set(self.conns.len() as i64);
             }
+            ToEngine::Plan {
+                command,
+                by,
+                turn,
+                answer,
+            } => {
+                if answer.is_closed() {
+                    return;
+                }
+                let planner = self.planner();
+                spawn_blocking(move || {
+                    let own = planner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    // The caller may have gone meanwhile.
+                    drop(answer.send(own.answer(command, &by)));
+                    drop(turn);
+                });
+            }
             ToEngine::Command {
                 command,
                 by,
                 intent,
                 answer,
             } => {
+                self.planner = None;
                 let request = RequestId(intent.unwrap_or(self.next_request));
                 self.next_request += u64::from(intent.is_none());
                 self.requests.insert(request, answer);
                 self.core.handle(now, Input::Command { request, command, by });
             }
         }
+    }
+
+    /// What plans rest on: after every command that was carried out before, and no older than [`FRESH`].
+    fn planner(&mut self) -> Arc<Mutex<Planner>> {
+        if let Some((at, planner)) = &self.planner
+            && at.elapsed() < FRESH
+        {
+            return Arc::clone(planner);
+        }
+        let planner = Arc::new(Mutex::new(self.core.planner()));
+        self.planner = Some((Instant::now(), Arc::clone(&planner)));
+        planner
     }
 
     fn effects(&mut self) {

@@ -4,6 +4,7 @@ mod caller;
 mod guarded;
 mod receiving;
 mod shares;
+mod strays;
 
 use std::{
     net::SocketAddr,
@@ -41,6 +42,7 @@ use guarded::Guarded;
 use receiving::{REQUEST_SIZE, REQUEST_TIME, Receiving};
 use shares::{NOBODYS, REQUEST_BYTES, Received};
 pub(crate) use shares::{SESSION, Shares};
+pub(crate) use strays::Calls;
 
 /// The header's scheme.
 const BEARER: &str = "Bearer ";
@@ -129,7 +131,10 @@ impl Gate {
         let rpc = request.uri().path().trim_start_matches('/');
         let Some(rule) = rule(rpc) else {
             self.metrics.call_refused("no_rule");
-            return (nobody(), Err(Status::unimplemented("there is no such rpc here")));
+            return (
+                nobody(),
+                Err(status::unimplemented("RPC_UNKNOWN", "there is no such rpc here")),
+            );
         };
         let caller = match self.identify(request) {
             Ok(caller) => caller,
@@ -268,12 +273,50 @@ impl Outcome {
     }
 }
 
+/// The headers of a request that are read behind the gate. Any number of others may come, and would be held for as long as the call lasts.
+const READ: [&str; 2] = ["content-type", "te"];
+
+/// Bytes that one header takes beside its name and value.
+const OF_A_HEADER: usize = 128;
+
 /// Bytes of a request's headers, as they are held.
 fn size_of(headers: &HeaderMap) -> usize {
     headers
         .iter()
-        .map(|(name, value)| name.as_str().len() + value.len())
+        .map(|(name, value)| name.as_str().len() + value.len() + OF_A_HEADER)
         .sum()
+}
+
+/// Refuses a compressed request: how long it is would be known only once it is unpacked.
+fn plain(headers: &HeaderMap) -> Result<(), Status> {
+    match headers.get("grpc-encoding") {
+        Some(encoding) if encoding != "identity" => {
+            let message = format!("grpc-encoding: requests are not compressed here, and this one is, by {encoding:?}");
+            Err(status::unimplemented("COMPRESSION", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Drops the headers that nobody reads, and what a map of many holds.
+fn strip(headers: &mut HeaderMap) {
+    let read = headers.iter().filter(|(name, _)| READ.contains(&name.as_str()));
+    *headers = read.map(|(name, value)| (name.clone(), value.clone())).collect();
+}
+
+/// What tonic says of a message that is none; its clients' fault, and not the coordinator's.
+const NOT_DECODED: &str = "failed to decode Protobuf message";
+
+/// The answer to a request that could not be read, as the fault of who sent it.
+fn settle(outcome: &mut Outcome, response: Response<Body>) -> Response<Body> {
+    if outcome.code != Code::Internal || !outcome.message.starts_with(NOT_DECODED) {
+        return response;
+    }
+    let reason = outcome.message.strip_prefix(NOT_DECODED).unwrap_or_default();
+    let reason = format!("not a message of this rpc{reason}");
+    let status = status::bad_field("request", reason);
+    *outcome = Outcome::new(status.code(), status.message());
+    status.into_http()
 }
 
 impl Gate {
@@ -377,7 +420,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let gate = self.gate.clone();
         let refuse = |status: Status| -> Self::Future { Box::pin(async move { Ok(status.into_http()) }) };
         let (mut caller, admitted) = gate.admit(&request);
@@ -397,7 +440,9 @@ where
                 return refuse(status);
             }
         };
-        let received = match gate.make_room(&caller, rule, &request) {
+        let plain = plain(request.headers());
+        strip(request.headers_mut());
+        let received = match plain.and_then(|()| gate.make_room(&caller, rule, &request)) {
             Ok(received) => received,
             Err(status) => {
                 let limit = Outcome::of(&status.clone().into_http()).limit;
@@ -417,7 +462,8 @@ where
             let response = call.await?;
             // Nothing of the request is held any more, but by an rpc that reads on.
             drop(received);
-            let outcome = Outcome::of(&response);
+            let mut outcome = Outcome::of(&response);
+            let response = settle(&mut outcome, response);
             gate.account(&caller, rule, &outcome).await;
             Ok(match outcome.code {
                 Code::Ok => gate.guard(caller, response),

@@ -18,6 +18,7 @@ mod serving;
 mod session;
 mod status;
 mod store;
+mod turns;
 
 use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 

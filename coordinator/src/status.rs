@@ -102,6 +102,11 @@ pub(crate) fn no_such_node(error: &NoSuchNode) -> Status {
     }
 }
 
+/// Something that there is not here.
+pub(crate) fn unimplemented(reason: &str, message: impl AsRef<str>) -> Status {
+    with(Code::Unimplemented, message, info(reason))
+}
+
 /// The caller may not do that.
 pub(crate) fn denied(reason: &str, message: impl AsRef<str>) -> Status {
     with(Code::PermissionDenied, message, info(reason))

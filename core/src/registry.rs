@@ -16,7 +16,7 @@ use crate::{
 ///
 /// A node's place is an index into tables of several systems, the history of telemetry among them. The place of a forgotten node is
 /// therefore empty for as long as that history reaches back, and given to another node only afterwards.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Registry {
     nodes: Vec<Option<Node>>,
     /// Stands in an empty place: a node that is gone and takes nothing. A second one takes what is written there, and is not read.

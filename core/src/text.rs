@@ -71,9 +71,20 @@ impl fmt::Display for Span {
     }
 }
 
+/// True for what a name must not have: control characters, and those that are not shown and change how the text around them is, such as the marks of
+/// right-to-left text (Unicode Standard Annex 9). Joiners, which some scripts need, are allowed.
+pub fn is_hidden(one: char) -> bool {
+    one.is_control()
+        || matches!(
+            one,
+            '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{FEFF}'
+        )
+        || matches!(one, '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
+}
+
 /// A sentence without control characters, of at most `most` bytes; one that was cut off ends with an ellipsis.
 pub fn shortened(text: &str, most: usize) -> String {
-    if text.len() <= most && !text.contains(char::is_control) {
+    if text.len() <= most && !text.contains(is_hidden) {
         return text.to_owned();
     }
     const CUT: &str = "…";
@@ -81,9 +92,12 @@ pub fn shortened(text: &str, most: usize) -> String {
     let mut short = String::new();
     for one in text.chars() {
         let before = short.len();
-        if one.is_control() {
+        if is_hidden(one) {
             // Writing into a string cannot fail.
-            let _ = write!(short, "{}", one.escape_debug());
+            let _ = match one.is_control() {
+                true => write!(short, "{}", one.escape_debug()),
+                false => write!(short, "{}", one.escape_unicode()),
+            };
         } else {
             short.push(one);
         }

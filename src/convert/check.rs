@@ -13,8 +13,11 @@ pub(super) fn text(field: &str, text: String, most: usize) -> Result<String, Con
             format!("{} bytes; at most {most}", text.len()),
         ));
     }
-    if text.chars().any(char::is_control) {
-        return Err(ConvertError::new(field, "has a control character"));
+    if text.chars().any(text::is_hidden) {
+        return Err(ConvertError::new(
+            field,
+            "has a control character, or one that is not shown",
+        ));
     }
     Ok(text)
 }

@@ -23,6 +23,7 @@ async fn every_bad_message_is_answered_with_its_field_and_nobody_else_notices() 
         ("goodbye", Up::Goodbye(v1::Goodbye::default())),
         ("hello.node_id", spoiled(|hello| hello.node_id.clear())),
         ("hello.name", spoiled(|hello| hello.name = "a\u{1b}[2J".to_owned())),
+        ("hello.name", spoiled(|hello| hello.name = "node-2\u{202e}".to_owned())),
         (
             "hello.capacity.cpu_millis",
             spoiled(|hello| hello.capacity.as_mut().unwrap().cpu_millis = u64::MAX),

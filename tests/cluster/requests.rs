@@ -16,6 +16,7 @@ use tokio::{net::TcpSocket, task::JoinHandle};
 use tokio_rustls::TlsConnector;
 use tonic::{
     Code, Status, Streaming,
+    codegen::http::HeaderMap,
     transport::{Channel, Endpoint, Uri},
 };
 use tonic_health::pb::{
@@ -56,6 +57,17 @@ impl http_body::Body for Unfinished {
 
 /// Begins a call with a message of `length` bytes, of which the last never comes; the status that it ends with.
 fn begin(channel: &Channel, rpc: &str, bearer: Option<&str>, length: usize) -> JoinHandle<Status> {
+    begin_with(channel, rpc, bearer, length, &HeaderMap::new())
+}
+
+/// The same, with these headers besides.
+pub fn begin_with(
+    channel: &Channel,
+    rpc: &str,
+    bearer: Option<&str>,
+    length: usize,
+    besides: &HeaderMap,
+) -> JoinHandle<Status> {
     let mut prefix = vec![0];
     prefix.extend(u32::try_from(length).unwrap().to_be_bytes());
     let piece = Bytes::from_static(&[b'x'; PIECE]);
@@ -71,7 +83,8 @@ fn begin(channel: &Channel, rpc: &str, bearer: Option<&str>, length: usize) -> J
     if let Some(token) = bearer {
         request = request.header("authorization", format!("Bearer {token}"));
     }
-    let request = request.body(tonic::body::Body::new(Unfinished(pieces))).unwrap();
+    let mut request = request.body(tonic::body::Body::new(Unfinished(pieces))).unwrap();
+    request.headers_mut().extend(besides.clone());
     let mut channel = channel.clone();
     tokio::spawn(async move {
         let answer = channel.ready().await.unwrap().call(request).await;
@@ -97,7 +110,7 @@ pub async fn metrics(cluster: &Secure) -> String {
 }
 
 /// A bearer token for an operator of this role.
-async fn bearer(cluster: &Secure, name: &str, role: v1::Role) -> String {
+pub async fn bearer(cluster: &Secure, name: &str, role: v1::Role) -> String {
     let request = v1::CreateOperatorRequest {
         name: name.to_owned(),
         role: role.into(),

@@ -18,6 +18,7 @@ use wyneos_core::{
     integrity::{Digest, ZERO_DIGEST},
     limits,
     node::Admission,
+    text,
 };
 use wyneos_shell::{clock::Clock, listener};
 
@@ -166,7 +167,7 @@ fn enrolment(request: &v1::EnrollRequest, ca: &Ca) -> Result<Enrolment, Status> 
         .parse()
         .map_err(|error: wyneos_core::id::BadUuid| status::bad_field("node_id", error.to_string()))?;
     let name = &request.name;
-    if name.trim().is_empty() || name.len() > limits::NAME || name.chars().any(char::is_control) {
+    if name.trim().is_empty() || name.len() > limits::NAME || name.chars().any(text::is_hidden) {
         let reason = format!("1 to {} bytes, without control characters", limits::NAME);
         return Err(status::bad_field("name", reason));
     }

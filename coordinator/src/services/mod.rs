@@ -44,6 +44,7 @@ use crate::{
     refusals::Refusals,
     status,
     store::{History, StoreError},
+    turns::{Most, Turn, Turns},
 };
 
 /// What every service works with; clones share it.
@@ -57,6 +58,8 @@ pub(crate) struct Services {
     pub(crate) subscribers: Arc<Quota>,
     /// The ledger of memory that answers hold.
     pub(crate) ledger: Arc<Ledger>,
+    /// Turns at plans: each takes a processor for as long as it lasts.
+    pub(crate) plans: Arc<Turns>,
     /// Reads of whole snapshots from the store that are under way.
     pub(crate) loading: Arc<Semaphore>,
     /// True once the coordinator is stopping: streams end.
@@ -78,6 +81,15 @@ pub(crate) struct Services {
     pub(crate) started: wyneos_core::time::WallTime,
     pub(crate) public_key: wyneos_core::integrity::PublicKey,
 }
+
+/// Plans that are made at once and that wait, for all and for one identity. More at once: less of the processors is left for everything else, and
+/// each plan may hold a copy of what it rests on.
+pub(crate) const PLANS: Most = Most {
+    of_one: 1,
+    of_all: 2,
+    waiting_of_one: 32,
+    waiting: 256,
+};
 
 /// Rows a page when the caller does not say.
 const PAGE: u32 = 100;
@@ -181,30 +193,35 @@ impl Services {
     /// Carries a command of `caller` out; answers once it is durable.
     async fn carry_out(&self, caller: &Caller, command: Command) -> Result<Answer, Status> {
         caller.about(about(&command));
-        if command.is_plan() {
-            caller.plans();
-        }
-        let intent = match caller.changes() {
-            true => Some(caller.intend(about(&command)).await?.intent()),
-            false => None,
-        };
         let by = Arc::clone(&caller.name);
         let (sender, answer) = oneshot::channel();
+        let asked = if command.is_plan() {
+            caller.plans();
+            ToEngine::Plan {
+                command,
+                by,
+                turn: self.turn_to_plan(caller).await?,
+                answer: sender,
+            }
+        } else {
+            let intent = match caller.changes() {
+                true => Some(caller.intend(about(&command)).await?.intent()),
+                false => None,
+            };
+            ToEngine::Command {
+                command,
+                by,
+                intent,
+                answer: sender,
+            }
+        };
         let shutting_down = || {
             status::unavailable(
                 "SHUTDOWN",
                 "the coordinator is shutting down; whether it was done is not known",
             )
         };
-        self.engine
-            .send(ToEngine::Command {
-                command,
-                by,
-                intent,
-                answer: sender,
-            })
-            .await
-            .map_err(|_| shutting_down())?;
+        self.engine.send(asked).await.map_err(|_| shutting_down())?;
         let answer = answer.await.map_err(|_| shutting_down())?;
         if matches!(answer, Ok(Answer::Admission { .. })) {
             self.refused.forget();
@@ -214,6 +231,19 @@ impl Services {
                 caller.adds(detail);
             }
             status::refusal(&refusal)
+        })
+    }
+
+    /// Waits until a plan of `caller` may be made.
+    async fn turn_to_plan(&self, caller: &Caller) -> Result<Turn, Status> {
+        self.plans.take(caller.who()).await.map_err(|full| {
+            let message = match full {
+                Full::OfOne(most) => format!(
+                    "{caller} has {most} plans under way or waiting, the limit of one identity or source address; wait for their answers"
+                ),
+                Full::OfAll(most) => format!("{most} plans are under way or waiting, the limit; try again"),
+            };
+            status::exhausted("PLANS", message)
         })
     }
 

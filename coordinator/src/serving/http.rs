@@ -33,6 +33,7 @@ use wyneos_shell::listener::Conn;
 use super::timed::Timed;
 use crate::{
     answers::{Answering, Pacing},
+    gate::Calls,
     services::{Agents, Services},
 };
 
@@ -104,7 +105,8 @@ pub(super) async fn serve(
     let gate = agents.gate.clone();
     let layers = (Pacing(Arc::clone(&services.ledger)), tonic_web::GrpcWebLayer::new());
     let routes = gate.layer(Answering.layer(routes(health, services, agents)));
-    let service = Timed::new(layers.0.layer(layers.1.layer(routes)));
+    let calls = Calls::new(gate, layers.1.layer(routes));
+    let service = Timed::new(layers.0.layer(calls));
     connections(incoming, service, until_stopped).await;
 }
 

@@ -58,7 +58,7 @@ pub(super) enum Wish {
     MakeRoom(Arc<str>, Vec<(AssignmentId, String)>),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pending {
     decision: Arc<Decision>,
     wish: Wish,
@@ -66,7 +66,7 @@ pub(super) struct Pending {
 }
 
 /// What is under way of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Steering {
     pub(super) policy: Policy,
     /// When instances were placed elsewhere for their nodes' loss, and for load; and when some were stopped to make room.

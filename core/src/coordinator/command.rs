@@ -56,7 +56,7 @@ impl Coordinator {
         answer
     }
 
-    fn carry_out(&mut self, command: Command, by: &str) -> Result<Answer, Refusal> {
+    pub(super) fn carry_out(&mut self, command: Command, by: &str) -> Result<Answer, Refusal> {
         match command {
             Command::Cordon { node } => self.set_cordon(&node, true, by),
             Command::Uncordon { node } => self.set_cordon(&node, false, by),

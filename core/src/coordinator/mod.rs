@@ -15,6 +15,7 @@ mod io;
 mod liveness;
 mod orphans;
 mod parcels;
+mod planner;
 mod preempt;
 mod reading;
 mod rebalance;
@@ -40,6 +41,7 @@ pub use io::{
     Answer, Changed, Command, Denial, Effect, Forgotten, Heartbeat, Input, Message, PlannedStart, ProbePlan, Published,
     Refusal, RefusalReason, Refused, RequestId, TokenProblem, Welcome, Work, WorkloadCommand, WorkloadVerb,
 };
+pub use planner::Planner;
 
 use crate::{
     access::Access,

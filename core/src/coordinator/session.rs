@@ -8,9 +8,11 @@ use super::{
     staging::Then,
 };
 use crate::{
+    access::Identity,
     autonomy::Evidence,
     event::EventBody,
     id::NodeId,
+    integrity::ZERO_DIGEST,
     node::{Admission, Cause, Claim, ConnId, Hello, Liveness, Node, NodeIndex, NodeRecord, Origin, Session},
     text::{SENTENCE, shortened},
     time::Time,
@@ -69,7 +71,13 @@ impl Coordinator {
         let lease = self.lease(index);
         let node = &mut self.registry[index];
         let record = Arc::make_mut(&mut node.record);
-        record.facts = Arc::new(hello.facts);
+        let mut facts = hello.facts;
+        let is_elsewhere = |identity: Identity| identity.machine != ZERO_DIGEST && identity.machine != hello.machine;
+        if record.identity.is_some_and(is_elsewhere) {
+            // Whoever has its disk elsewhere must not take its name before an operator has admitted it there.
+            facts.name.clone_from(&record.facts.name);
+        }
+        record.facts = Arc::new(facts);
         (record.incarnation, record.process) = (hello.incarnation, hello.instance);
         record.session = number;
         record.gone = Duration::ZERO;

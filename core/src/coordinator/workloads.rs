@@ -23,7 +23,7 @@ const LISTED: usize = 32;
 const VIEW: Duration = Duration::from_millis(50);
 
 /// What is to be looked at.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Agenda {
     /// Workloads of which something changed.
     pub(super) dirty: BTreeSet<Arc<str>>,

@@ -428,15 +428,24 @@ fn a_node_from_another_machine_waits_for_an_operator() {
         conn: ConnId(1),
         by_peer: true,
     });
-    proven(&mut rig, 2, hello_of(1, 2, 2, 5), 1);
+    let elsewhere = || {
+        let mut hello = hello_of(1, 2, 2, 5);
+        hello.facts.name = "node-2".to_owned();
+        hello
+    };
+    proven(&mut rig, 2, elsewhere(), 1);
     assert_eq!(rig.welcome(2).unwrap().admission, Admission::Pending);
     assert_eq!(impostors(&rig), 1);
-    // Who admits it means this machine.
+    // Its name is the one under which it was admitted. Who admits it means this machine.
     rig.command(Command::Admit {
         node: "node-1".to_owned(),
     })
     .unwrap();
-    proven(&mut rig, 3, hello_of(1, 2, 2, 5), 1);
+    proven(&mut rig, 3, elsewhere(), 1);
+    let renamed = rig.command(Command::Cordon {
+        node: "node-2".to_owned(),
+    });
+    assert!(renamed.is_ok(), "{renamed:?}");
     assert_eq!(rig.welcome(3).unwrap().admission, Admission::Admitted);
     assert_eq!(impostors(&rig), 1);
 }

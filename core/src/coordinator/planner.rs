@@ -1,0 +1,72 @@
+//! Plans, made beside the coordinator: what a command would do is worked out on a copy, for as long as it takes.
+
+use super::{Answer, Command, Coordinator, Refusal, staging::Staging};
+use crate::{
+    autonomy::Autonomy,
+    behaviour::BehaviourLoop,
+    mesh::{Findings, Mesh},
+    predictive::Predictor,
+    telemetry::Matrix,
+    timer::Timers,
+};
+
+/// A copy of what plans rest on: nodes, workloads, policies. Nothing that happens to it reaches the coordinator.
+#[derive(Debug)]
+pub struct Planner(Coordinator);
+
+impl Coordinator {
+    /// A copy to plan with, as everything is now.
+    pub fn planner(&self) -> Planner {
+        Planner(self.copy())
+    }
+
+    /// A copy without what no plan looks at: measurements, links, timers, and what is to be written.
+    fn copy(&self) -> Coordinator {
+        Coordinator {
+            config: self.config.clone(),
+            access: self.access.clone(),
+            registry: self.registry.clone(),
+            autonomy: Autonomy::new(self.epoch, 0),
+            table: self.table.clone(),
+            agenda: self.agenda.clone(),
+            steering: self.steering.clone(),
+            restored: self.restored,
+            outlooks: self.outlooks.clone(),
+            matrix: Matrix::new(self.config.history),
+            predictor: Predictor::default(),
+            mesh: Mesh::new(self.config.seed),
+            findings: Findings::default(),
+            fallen: Vec::new(),
+            down: Vec::new(),
+            behaviour: BehaviourLoop::new(self.epoch),
+            dialogues: super::dialogue::Dialogues::default(),
+            repeats: super::repeats::Repeats::default(),
+            rows: Vec::new(),
+            scratch: Vec::new(),
+            staging: Staging::new(0),
+            timers: Timers::default(),
+            effects: std::collections::VecDeque::new(),
+            pace: super::Pace::default(),
+            ..*self
+        }
+    }
+}
+
+impl Clone for Planner {
+    fn clone(&self) -> Planner {
+        Planner(self.0.copy())
+    }
+}
+
+impl Planner {
+    /// What `command` would do; anything but a plan is refused.
+    ///
+    /// # Errors
+    /// The refusal that the coordinator would answer with.
+    pub fn answer(mut self, command: Command, by: &str) -> Result<Answer, Refusal> {
+        match command.is_plan() {
+            true => self.0.carry_out(command, by),
+            false => Err(Refusal::Overloaded("only plans are made beside the coordinator")),
+        }
+    }
+}
