@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read, Write},
+    iter,
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -17,6 +18,9 @@ use crate::removal::remove_dir;
 
 /// Bytes of a text that an operator writes, or a key: a configuration, a declaration, certificates. Beyond, it is not read.
 pub const TEXT: u64 = 1024 * 1024;
+
+/// Names that are tried for a file before it has its own.
+const BESIDE: u32 = 16;
 
 /// Opening never waits, as a pipe would have it, and takes no terminal.
 const UNWAITED: i32 = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits() as i32;
@@ -193,9 +197,21 @@ pub fn make_way(path: &Path) -> io::Result<()> {
 
 /// Where a file is written before it has its name.
 fn beside(path: &Path) -> PathBuf {
+    with(path, ".new")
+}
+
+fn with(path: &Path, end: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
+    name.push(end);
     path.with_file_name(name)
+}
+
+/// Where a file can be written before it has its name: a directory of that name is somebody's, stays, and is in nobody's way.
+fn free_beside(path: &Path) -> PathBuf {
+    let first = beside(path);
+    let mut all = iter::once(first.clone()).chain((1..BESIDE).map(|number| with(path, &format!(".new.{number}"))));
+    let is_free = |path: &PathBuf| !fs::symlink_metadata(path).is_ok_and(|there| there.is_dir());
+    all.find(is_free).unwrap_or(first)
 }
 
 /// Has a file that was written whole, and its name, on the disk.
@@ -214,10 +230,13 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 fn write_beside(path: &Path, contents: &[u8], mode: u32) -> io::Result<(PathBuf, File)> {
-    let beside = beside(path);
+    let beside = free_beside(path);
     // One that a crash left may have another mode.
     match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let what = format!("cannot remove {}, where it is written first: {error}", beside.display());
+            return Err(io::Error::new(error.kind(), what));
+        }
         _ => {}
     }
     let mut file = OpenOptions::new()
@@ -350,7 +369,13 @@ mod tests {
         make_way(&taken).unwrap();
         make_way(&path).unwrap();
         fs::create_dir_all(directory.join("ca.key.new/full")).unwrap();
-        write_durably(&path, b"third", 0o600).unwrap_err();
+        write_durably(&path, b"third", 0o600).unwrap();
+        assert!(directory.join("ca.key.new/full").is_dir() && !directory.join("ca.key.new.1").exists());
+        for number in 1..BESIDE {
+            fs::create_dir(directory.join(format!("ca.key.new.{number}"))).unwrap();
+        }
+        let told = write_durably(&path, b"fourth", 0o600).unwrap_err().to_string();
+        assert!(told.contains("ca.key.new"), "{told}");
         make_way(&path).unwrap();
         write_durably(&path, b"third", 0o600).unwrap();
         write_durably(&taken, b"there", 0o600).unwrap();
