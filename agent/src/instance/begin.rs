@@ -17,10 +17,9 @@ use wyneos_core::{
 use wyneos_shell::files;
 
 use super::{
-    Home,
     begun::Begun,
     conversation::{Attendance, attend},
-    held::Place,
+    held::Located,
     own_binary,
 };
 use crate::driver::ToAgent;
@@ -55,11 +54,18 @@ impl Beginner {
 
 async fn begin(mut queue: mpsc::Receiver<Attendance>, begun: Arc<Begun>) {
     let mut waiting = Vec::new();
+    let mut failed = false;
     while queue.recv_many(&mut waiting, TOGETHER).await > 0 {
         let ids: Vec<AssignmentId> = waiting.iter().map(|attendance| attendance.id).collect();
         let list = Arc::clone(&begun);
         let listed = spawn_blocking(move || list.add(&ids)).await.map_err(io::Error::other);
         let failure = listed.and_then(|listed| listed).err();
+        if let Some(error) = &failure
+            && !failed
+        {
+            tracing::error!(%error, "no instance can be begun on this node: it cannot be written down that it was");
+        }
+        failed = failure.is_some();
         for attendance in waiting.drain(..) {
             let stop = attendance.told.borrow().stop.clone();
             if let Some(reason) = stop {
@@ -75,7 +81,7 @@ async fn begin(mut queue: mpsc::Receiver<Attendance>, begun: Arc<Begun>) {
                 Some(error) => Err(io::Error::other(format!(
                     "it cannot be written down that it was begun: {error}"
                 ))),
-                None => start(&attendance.home, begun.node()),
+                None => start(&attendance.located, begun.node()),
             };
             match started {
                 Ok(()) => drop(tokio::spawn(attend(attendance))),
@@ -86,7 +92,7 @@ async fn begin(mut queue: mpsc::Receiver<Attendance>, begun: Arc<Begun>) {
 }
 
 async fn not_begun(attendance: Attendance, status: Status) {
-    write_off(attendance.home.clone(), status.clone()).await;
+    write_off(attendance.located.clone(), status.clone()).await;
     attendance.say(status).await;
 }
 
@@ -104,15 +110,19 @@ fn ended(detail: String) -> Status {
 }
 
 /// Writes down that an instance was not started. On a full disk it is told alone; the next agent finds nothing that was started.
-pub(super) async fn write_off(home: Home, status: Status) {
-    drop(spawn_blocking(move || home.write_status(&status)).await);
+pub(super) async fn write_off(located: Located, status: Status) {
+    drop(spawn_blocking(move || located.enter()?.home().write_status(&status)).await);
 }
 
 /// Starts the supervisor of what is written down. It gets the directory's present name, and which one it is: another one that has the name a moment later
 /// is not taken for it. By the node's id its supervisors are found wherever their directories are.
-fn start(home: &Home, node: NodeId) -> io::Result<()> {
-    let log = files::create(&home.supervisor_log(), 0o600)?;
-    let (name, place) = (fs::canonicalize(&home.0)?, Place::at(&home.0)?);
+fn start(located: &Located, node: NodeId) -> io::Result<()> {
+    let held = located.enter()?;
+    let log = files::create(&held.home().supervisor_log(), 0o600)?;
+    let place = held.place();
+    // No link has the last part of its name.
+    let above = located.name().parent().map(fs::canonicalize).transpose()?;
+    let name = above.unwrap_or_default().join(located.id().to_string());
     let mut child = Command::new(own_binary())
         .arg("supervise")
         .arg(name)

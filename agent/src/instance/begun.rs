@@ -22,7 +22,7 @@ use wyneos_shell::files;
 #[cfg(test)]
 mod tests;
 
-/// Instances on the list at most, 20 bytes each: more than a coordinator keeps of one node. Beyond, none is begun.
+/// Instances on the list at most, 20 bytes each, and as many that were lost: more than a coordinator keeps of one node. Beyond, none is begun.
 const MOST: usize = 65_536;
 
 /// Bytes of the file: more than a full list takes. A larger one is none.
@@ -39,6 +39,9 @@ struct Written {
     #[serde(default)]
     presumed: Option<(ClusterId, AssignmentId)>,
     begun: BTreeSet<AssignmentId>,
+    /// Those that were lost, of which nothing is left: they have no directory that would say so.
+    #[serde(default)]
+    buried: BTreeSet<AssignmentId>,
 }
 
 #[derive(Debug)]
@@ -97,6 +100,7 @@ impl Begun {
             node,
             presumed: None,
             begun: BTreeSet::new(),
+            buried: BTreeSet::new(),
         });
         Begun {
             path,
@@ -126,9 +130,30 @@ impl Begun {
         held(&self.state).written.node
     }
 
-    /// The instances that were begun.
+    /// The instances that were begun, or lost.
     pub(super) fn ids(&self) -> BTreeSet<AssignmentId> {
-        held(&self.state).written.begun.clone()
+        let state = held(&self.state);
+        state.written.begun.union(&state.written.buried).copied().collect()
+    }
+
+    /// Whether an instance was lost, and nothing of it is left.
+    pub(super) fn is_buried(&self, id: AssignmentId) -> bool {
+        held(&self.state).written.buried.contains(&id)
+    }
+
+    /// Writes down that an instance was lost, and that nothing of it is left. What finds no room on the list, the next agent looks for again.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(super) fn bury(&self, id: AssignmentId) -> io::Result<()> {
+        {
+            let mut state = held(&self.state);
+            if state.written.buried.len() >= MOST || !state.written.buried.insert(id) {
+                return Ok(());
+            }
+            state.version += 1;
+        }
+        self.save()
     }
 
     /// Whether an instance may have been begun, as far as is known before the coordinator has said anything.
@@ -181,7 +206,8 @@ impl Begun {
     /// next agent takes it for lost, which the coordinator tells it to forget.
     pub(super) fn remove(&self, id: AssignmentId) {
         let mut state = held(&self.state);
-        if state.written.begun.remove(&id) {
+        let is_there = [state.written.begun.remove(&id), state.written.buried.remove(&id)];
+        if is_there.contains(&true) {
             state.version += 1;
         }
     }
@@ -201,7 +227,8 @@ impl Begun {
             }
             (format(&state.written)?, state.version)
         };
-        files::write_durably(&self.path, &bytes, 0o600)?;
+        let name = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display()));
+        files::write_durably(&self.path, &bytes, 0o600).map_err(name)?;
         *on_disk = version;
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Cleanup of an instance whose supervisor ended without reporting it.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, task::spawn_blocking, time::sleep};
+use tokio::{task::spawn_blocking, time::sleep};
 use wyneos_core::workload::{Phase, Status};
 use wyneos_shell::{clock::Clock, files};
 
@@ -11,7 +11,7 @@ use super::{
     cgroup::Group,
     conversation::Attendance,
     found::was_started,
-    places::supervisors_of,
+    held::Held,
     premises::original,
     processes::{self, Mark},
     stuck::Waits,
@@ -27,14 +27,17 @@ const COPIED: Duration = Duration::from_secs(1);
 const TRIES: u32 = 8;
 
 /// Ends what a supervisor left, and writes down and tells that the instance has ended; not before, and for as long as it takes. Nothing is
-/// touched before the coordinator has welcomed this agent: until then its node's instances may be another agent's.
+/// touched before the coordinator has welcomed this agent: until then its node's instances may be another agent's. Of an instance whose directory is
+/// not where it was, no file is touched: what has its name is another's.
 pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: Option<String>) {
     let damaged = matches!(kept, Kept::Unreadable(..));
     // What only never came to say anything has not run.
-    let lost = || attendance.begun || !attendance.home.0.exists() || was_started(&attendance.home);
+    let held = attendance.located.enter().ok();
+    let home = held.as_ref().map(Held::home);
+    let lost = || attendance.begun || home.as_ref().is_none_or(was_started);
     let unknown = match &kept {
         // What the original has done since the copy was made is not said in it.
-        Kept::Read(_) => attendance.home.is_copy(),
+        Kept::Read(_) => home.as_ref().is_none_or(Home::is_copy),
         Kept::Missing => lost(),
         Kept::Unreadable(..) => true,
     };
@@ -44,7 +47,7 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
             (status, reason)
         }
         Kept::Missing => {
-            let reason = match last_words(&attendance.home) {
+            let reason = match home.as_ref().and_then(last_words) {
                 Some(words) => format!("its supervisor never said how it is: {words}"),
                 None => "its supervisor never said how it is: killed, or the host was restarted".to_owned(),
             };
@@ -52,6 +55,7 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         }
         Kept::Unreadable(error, _) => (Status::default(), format!("its state cannot be read: {error}")),
     };
+    drop(held);
     let reason = why.unwrap_or(reason);
     let stopping = |detail: String| Status {
         phase: Phase::Stopping,
@@ -69,8 +73,9 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
     }
     let mut told = None;
     // That of a directory which was moved out of this one's place is this agent's.
-    while let Some(original) = original(&attendance.home)
-        && !supervisors_of(&attendance.home).contains(&original.pid())
+    while let Ok(held) = attendance.located.enter()
+        && let Some(original) = original(&held.home())
+        && !attendance.supervisors()().contains(&original.pid())
     {
         // What is written here may be what that one runs; nothing of it is this agent's to end.
         if told.replace(original) != Some(original) {
@@ -86,8 +91,7 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
     }
     let (mut waits, mut empty) = (Waits::new(), 0);
     loop {
-        let (home, group) = (attendance.home.clone(), attendance.group.clone());
-        let (left, removed) = look(&attendance.looks, home, group).await;
+        let (left, removed) = look(attendance).await;
         if left.is_empty() {
             empty += 1;
             if !removed && empty == TRIES {
@@ -111,31 +115,47 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         unknown,
         ..stopping(reason)
     };
-    let (home, written) = (attendance.home.clone(), status.clone());
+    write_down(attendance, status.clone(), damaged).await;
+    attendance.say(status).await;
+}
+
+/// Writes down how an instance has ended: in its directory; and, where that is not there, on the list of what was begun, so that the next agent does not
+/// look for it again.
+async fn write_down(attendance: &Attendance, status: Status, damaged: bool) {
+    let (id, located, list) = (attendance.id, attendance.located.clone(), Arc::clone(&attendance.list));
     let write = move || {
+        let held = match located.enter() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return list.bury(id),
+            entered => entered?,
+        };
+        let home = held.home();
         if damaged {
             // Kept for whoever wants to know what it was.
             drop(std::fs::rename(home.status(), home.status().with_extension("damaged")));
         }
-        home.write_status(&written)
+        home.write_status(&status)
     };
     if let Ok(Err(error)) = spawn_blocking(write).await {
-        tracing::warn!(instance = %attendance.id, %error, "cannot record that an instance has ended");
+        tracing::warn!(instance = %id, %error, "cannot record that an instance has ended");
     }
-    attendance.say(status).await;
 }
 
 /// Kills what is left; what that was, and whether its group is gone.
-async fn look(looks: &Arc<Semaphore>, home: Home, group: Option<Group>) -> (Vec<i32>, bool) {
-    let _turn = looks.acquire().await;
+async fn look(attendance: &Attendance) -> (Vec<i32>, bool) {
+    let (supervisors, group) = (attendance.supervisors(), attendance.group.clone());
+    let (id, located, directory) = (attendance.id, attendance.located.clone(), attendance.directory.clone());
+    let _turn = attendance.looks.acquire().await;
     let looked = spawn_blocking(move || {
         // One that has lost the directory would go on, and start its program again.
-        let mut left = supervisors_of(&home);
+        let mut left = supervisors();
         processes::kill(&left);
-        left.extend(end_namespaces(&home));
+        let held = located.enter().ok();
+        left.extend(held.iter().flat_map(end_namespaces));
         // Then what may start others as fast as they are killed.
         left.extend(group.as_ref().map(Group::kill).unwrap_or_default());
-        let marked = processes::marked(&Mark::of(&home));
+        // Without it by its name: the number of one that was removed is another's.
+        let place = held.as_ref().map(Held::place);
+        let marked = processes::marked(&Mark::of(&directory, id, place));
         processes::kill(&marked);
         left.extend(marked);
         left.sort_unstable();
@@ -151,13 +171,13 @@ async fn look(looks: &Arc<Semaphore>, home: Home, group: Option<Group>) -> (Vec<
 
 /// Ends what is in the instance's namespaces; what is left of that. The first process was killed with its supervisor, and is there for as long as
 /// anything else in them is.
-fn end_namespaces(home: &Home) -> Vec<i32> {
-    let first = match home.kept_first() {
+fn end_namespaces(held: &Held) -> Vec<i32> {
+    let first = match held.home().kept_first() {
         Kept::Read(first) => first,
         Kept::Missing => return Vec::new(),
         Kept::Unreadable(error, _) => {
             // What was in them carries the instance's mark, or is in its group, unless it has got rid of both.
-            tracing::warn!(path = %home.0.display(), %error, "cannot read which process is the first of an instance's PID namespace");
+            tracing::warn!(path = %held.name().display(), %error, "cannot read which process is the first of an instance's PID namespace");
             return Vec::new();
         }
     };

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -21,10 +22,12 @@ use wyneos_core::{
 };
 
 use super::{
-    Home, Kept, Told,
+    Begun, Kept, Told,
     bury::bury,
     cgroup::Group,
     guard::{guard, insist},
+    held::Located,
+    places::{supervised_by, supervisors_of},
     premises::{Holder, Incumbent, holder, holder_by_process, is_elsewhere},
     stuck,
 };
@@ -54,7 +57,12 @@ pub(super) struct Wanted {
 /// The task that attends one instance.
 pub(super) struct Attendance {
     pub(super) id: AssignmentId,
-    pub(super) home: Home,
+    /// Its directory, by which alone anything is done with it.
+    pub(super) located: Located,
+    /// The directory of all instances.
+    pub(super) directory: PathBuf,
+    /// The list of what was begun.
+    pub(super) list: Arc<Begun>,
     /// An earlier agent had begun it, or may have: what is missing of it was lost.
     pub(super) begun: bool,
     /// Whether the lease of the instance is watched.
@@ -77,6 +85,21 @@ impl Attendance {
         let id = self.id;
         let sent = self.driver.send(ToAgent::Fact(Input::Instance { id, status })).await;
         sent.is_ok()
+    }
+
+    /// The last status in the instance's directory; missing where that is not there.
+    pub(super) fn kept_status(&self) -> Kept<Status> {
+        match self.located.enter() {
+            Ok(held) => held.home().kept_status(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::Missing,
+            Err(error) => Kept::Unreadable(error, true),
+        }
+    }
+
+    /// The instance's supervisors, wherever they are.
+    pub(super) fn supervisors(&self) -> impl FnOnce() -> Vec<i32> + Send + use<> {
+        let (directory, id) = (self.directory.clone(), self.id);
+        move || supervisors_of(&directory, id)
     }
 }
 
@@ -110,26 +133,37 @@ impl Seen {
 
     /// The process that has an instance's directory: by its lock, or because it answered once and lives. Where the lock cannot be looked at, for the
     /// reason that is returned, the processes of this host say.
-    pub(super) fn holder(&self, home: &Home) -> (Holder, Option<io::Error>) {
+    pub(super) fn holder(&self, located: &Located) -> (Holder, Option<io::Error>) {
         let alive = self.process().filter(|process| process.lives());
-        match (holder(home), alive) {
+        let looked = match located.enter() {
+            Ok(held) => holder(&held.home()),
+            // What is there by its name is not asked.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Holder::Unknown),
+            Err(error) => Err(error),
+        };
+        match (looked, alive) {
             (Ok(Holder::Supervisor(named)), alive) => (Holder::Supervisor(named.or(alive)), None),
             (looked, Some(alive)) => (Holder::Supervisor(Some(alive)), looked.err()),
             (Ok(without), None) => (without, None),
-            (Err(error), None) => (holder_by_process(home), Some(error)),
+            (Err(error), None) => (by_process(located), Some(error)),
         }
     }
+}
+
+fn by_process(located: &Located) -> Holder {
+    let holder = |place| holder_by_process(located.id(), place);
+    located.place().map_or(Holder::Nobody, holder)
 }
 
 /// Passes on what a supervisor and the agent say to one another, until the instance has ended, and ends a supervisor that does not act.
 pub(super) async fn attend(mut attendance: Attendance) {
     let seen = Seen::default();
-    let (home, id, singleton) = (attendance.home.clone(), attendance.id, attendance.singleton);
+    let (located, singleton) = (attendance.located.clone(), attendance.singleton);
     let (lease, stop) = (attendance.told.clone(), attendance.told.clone());
     tokio::select! {
         () = converse(&mut attendance, &seen) => {}
-        () = guard(id, &home, lease, &seen), if singleton => {}
-        () = insist(id, &home, stop, &seen) => {}
+        () = guard(&located, lease, &seen), if singleton => {}
+        () = insist(&located, stop, &seen) => {}
     }
 }
 
@@ -165,7 +199,7 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
     let mut last = None;
     let mut why = None;
     loop {
-        let failure = match connect(&attendance.home, seen).await {
+        let failure = match connect(&attendance.located, seen).await {
             Ok(stream) => {
                 let before = last.clone();
                 if pass_on(attendance, stream, seen, &mut last).await {
@@ -181,14 +215,14 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
         if attendance.driver.is_closed() || attendance.told.has_changed().is_err() {
             return;
         }
-        let kept = attendance.home.kept_status();
+        let kept = attendance.kept_status();
         let patience = match &kept {
             // One that has said nothing yet may be about to take the lock: it is left to it.
             Kept::Missing | Kept::Unreadable(_, true) => STARTING,
             _ => Duration::ZERO,
         };
         let waited = outage.began.elapsed();
-        let (mut holder, blind) = seen.holder(&attendance.home);
+        let (mut holder, blind) = seen.holder(&attendance.located);
         let patience = match (&holder, &blind) {
             (Holder::Unknown, _) | (_, Some(_)) => patience.max(LOCKLESS),
             _ => patience,
@@ -196,14 +230,14 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
         let nobody = matches!(holder, Holder::Nobody | Holder::Unknown);
         if nobody && waited >= patience && blind.is_none() {
             // Whatever became of its lock: what it runs has not ended while it is there.
-            holder = holder_by_process(&attendance.home);
+            holder = by_process(&attendance.located);
         }
         let blind = blind.map(|error| format!("its lock cannot be looked at: {error}"));
         match holder {
             Holder::Nobody | Holder::Unknown if waited >= patience => {
-                let removed = || (!attendance.home.0.exists()).then(|| "its directory was removed".to_owned());
+                let missing = || missing(&attendance.located);
                 let gone = || blind.map(|blind| format!("{blind}; no process of this host is its supervisor"));
-                let why = why.or_else(|| seen.cause()).or_else(removed).or_else(gone);
+                let why = why.or_else(|| seen.cause()).or_else(missing).or_else(gone);
                 return over(attendance, why).await;
             }
             Holder::Nobody | Holder::Unknown => {}
@@ -228,9 +262,21 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
     }
 }
 
+/// Why an instance is lost whose directory is not where it was.
+fn missing(located: &Located) -> Option<String> {
+    let is_there = std::fs::symlink_metadata(located.name()).is_ok();
+    let what = match is_there {
+        true => "its directory was renamed or replaced",
+        false => "its directory was removed",
+    };
+    located
+        .is_gone()
+        .then(|| format!("{what}: {}", located.name().display()))
+}
+
 /// No supervisor is there. What it wrote last it may have written since it was looked at.
 async fn over(attendance: &mut Attendance, why: Option<String>) {
-    match attendance.home.kept_status() {
+    match attendance.kept_status() {
         Kept::Read(status) if status.phase == Phase::Ended => drop(attendance.say(status).await),
         kept => bury(attendance, kept, why).await,
     }
@@ -291,11 +337,14 @@ async fn unreachable(
     }
 }
 
-pub(super) async fn connect(home: &Home, seen: &Seen) -> io::Result<UnixStream> {
-    let (_directory, path) = home.socket()?;
-    let stream = UnixStream::connect(path).await?;
+/// Connects to the supervisor that holds the instance's directory, and supervises this very instance.
+pub(super) async fn connect(located: &Located, seen: &Seen) -> io::Result<UnixStream> {
+    let held = located.enter()?;
+    // By what is held: however long the path is, this one is short enough for a socket's address.
+    let stream = UnixStream::connect(held.home().socket()).await?;
     let peer = stream.peer_cred()?.pid().and_then(Incumbent::of);
-    if let Some(peer) = peer.filter(|peer| is_elsewhere(*peer, home)) {
+    let is_own = |peer: Incumbent| !is_elsewhere(peer, &held.home()) && supervised_by(peer) == Some(located.id());
+    if let Some(peer) = peer.filter(|peer| !is_own(*peer) && peer.lives()) {
         return Err(io::Error::other(format!(
             "its socket is that of another directory's supervisor (pid {})",
             peer.pid()

@@ -9,7 +9,8 @@ use wyneos_core::{
 };
 
 use super::{
-    Home, Kept, Order,
+    Begins, Home, Kept, Order,
+    held::Held,
     premises::{Holder, holder},
 };
 
@@ -23,7 +24,7 @@ pub(super) enum Left {
     HalfMade,
     /// It may have been begun, and nothing in its directory says what it is or how.
     Lost,
-    /// It was written down, and its supervisor was never started.
+    /// It was written down, and its supervisor was never started: its directory goes, and it is begun anew if the coordinator says so.
     Unstarted,
     /// It has ended.
     Ended,
@@ -38,6 +39,8 @@ pub(super) struct Look {
     pub(super) order: Option<Order>,
     pub(super) status: Status,
     pub(super) left: Left,
+    /// It may have been begun: so the list says, or this is a copy of a directory in which it was about to be.
+    pub(super) begun: bool,
 }
 
 /// The instance that a directory is of, by its name: sixteen hexadecimal digits, as ids are written.
@@ -49,8 +52,8 @@ pub(super) fn id_of(name: &OsStr) -> Option<AssignmentId> {
 
 /// Looks at what was left of an instance, which may have been `begun`. What cannot be read is told, and is never taken for something that was not
 /// written.
-pub(super) fn look(home: &Home, begun: bool, now: WallTime) -> Look {
-    let shown = home.0.display();
+pub(super) fn look(directory: &Held, begun: bool, now: WallTime) -> Look {
+    let (home, shown) = (&directory.home(), directory.name().display());
     let held = match holder(home) {
         Ok(holder) => matches!(holder, Holder::Supervisor(_)),
         Err(error) => {
@@ -58,14 +61,19 @@ pub(super) fn look(home: &Home, begun: bool, now: WallTime) -> Look {
             true
         }
     };
-    // Its agent, or its supervisor, ended before it came to that.
-    let begun = begun && !fs::symlink_metadata(home.unbegun()).is_ok_and(|there| there.is_file());
+    let begun = match home.unbegun_of(directory) {
+        // Its agent, or its supervisor, ended before it came to that.
+        Begins::NotYet => false,
+        Begins::Unsaid => begun,
+        Begins::Copied => true,
+    };
     let (has_signs, may_run) = (was_started(home), held || begun);
     let was_started = may_run || has_signs;
     let nothing = |left: Left| Look {
         order: None,
         status: Status::default(),
         left,
+        begun,
     };
     let order = match home.kept_order() {
         Kept::Read(order) => Ok(order),
@@ -107,7 +115,12 @@ pub(super) fn look(home: &Home, begun: bool, now: WallTime) -> Look {
             }
         }
     };
-    Look { order, status, left }
+    Look {
+        order,
+        status,
+        left,
+        begun,
+    }
 }
 
 /// The status of an instance whose supervisor is gone, until its processes have ended.

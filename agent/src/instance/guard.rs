@@ -7,11 +7,12 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
-use wyneos_core::{supervisor::LEASE_MARGIN, time::Time, workload::AssignmentId};
+use wyneos_core::{supervisor::LEASE_MARGIN, time::Time};
 
 use super::{
-    Home, boot_time,
+    boot_time,
     conversation::{STARTING, Seen, Wanted, connect},
+    held::Located,
     premises::Holder,
 };
 
@@ -29,7 +30,7 @@ const UNANSWERED: u32 = 2;
 /// Ends a singleton's supervisor that is there though the lease is nearly over: it was stopped, or hangs, and what it should have ended may run
 /// on. So is one that an earlier agent left and that says nothing: how long its lease is nobody else knows. With the supervisor its program
 /// ends, and what is left of it is killed as that of any supervisor that is gone.
-pub(super) async fn guard(id: AssignmentId, home: &Home, told: watch::Receiver<Wanted>, seen: &Seen) {
+pub(super) async fn guard(located: &Located, told: watch::Receiver<Wanted>, seen: &Seen) {
     let silent = boot_time() + STARTING;
     loop {
         // By then it has killed everything itself, and had half of the margin to see it gone.
@@ -41,7 +42,7 @@ pub(super) async fn guard(id: AssignmentId, home: &Home, told: watch::Receiver<W
                 true => "its supervisor did not end it before its lease was over,",
                 false => "its supervisor said nothing, so that the length of its lease is not known,",
             };
-            end(id, home, seen, cause);
+            end(located, seen, cause);
         }
         sleep(LOOK).await;
     }
@@ -49,7 +50,7 @@ pub(super) async fn guard(id: AssignmentId, home: &Home, told: watch::Receiver<W
 
 /// Ends a supervisor that was told to end, and neither does nor answers: it was stopped, or hangs, and would be waited for without end. One that
 /// answers says itself what it waits for.
-pub(super) async fn insist(id: AssignmentId, home: &Home, mut told: watch::Receiver<Wanted>, seen: &Seen) {
+pub(super) async fn insist(located: &Located, mut told: watch::Receiver<Wanted>, seen: &Seen) {
     if told.wait_for(|wanted| wanted.stop.is_some()).await.is_err() {
         // The instance was discarded, which its conversation notices.
         return pending().await;
@@ -57,20 +58,20 @@ pub(super) async fn insist(id: AssignmentId, home: &Home, mut told: watch::Recei
     let mut unanswered = 0;
     loop {
         sleep(ASK).await;
-        match timeout(ANSWER, ask(home, seen)).await {
+        match timeout(ANSWER, ask(located, seen)).await {
             Ok(Ok(())) => unanswered = 0,
             // Not within its time, or its socket was removed while it stands still.
             Ok(Err(_)) | Err(_) => unanswered += 1,
         }
         if unanswered >= UNANSWERED {
-            end(id, home, seen, "its supervisor was told to end, did not answer,");
+            end(located, seen, "its supervisor was told to end, did not answer,");
         }
     }
 }
 
 /// A supervisor that acts says how its instance is to whoever connects.
-async fn ask(home: &Home, seen: &Seen) -> io::Result<()> {
-    let stream = connect(home, seen).await?;
+async fn ask(located: &Located, seen: &Seen) -> io::Result<()> {
+    let stream = connect(located, seen).await?;
     match BufReader::new(stream).lines().next_line().await? {
         Some(_) => Ok(()),
         None => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -78,8 +79,9 @@ async fn ask(home: &Home, seen: &Seen) -> io::Result<()> {
 }
 
 /// Kills the process that has an instance's directory. `cause` becomes the reason for which the instance has ended.
-fn end(id: AssignmentId, home: &Home, seen: &Seen, cause: &str) {
-    let killed = match seen.holder(home).0 {
+fn end(located: &Located, seen: &Seen, cause: &str) {
+    let id = located.id();
+    let killed = match seen.holder(located).0 {
         Holder::Supervisor(Some(process)) => process.kill(),
         _ => Err(io::ErrorKind::NotFound.into()),
     };

@@ -11,10 +11,12 @@ use std::{
     },
     path::{Path, PathBuf},
     str::FromStr,
+    time::SystemTime,
 };
 
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
+use wyneos_core::workload::AssignmentId;
 
 use super::Home;
 
@@ -74,19 +76,22 @@ pub(super) struct Held {
     directory: File,
     name: PathBuf,
     place: Place,
+    /// When it was made, where its file system says so.
+    made: Option<SystemTime>,
 }
 
 impl Held {
-    /// Opens a directory.
+    /// Opens a directory, and follows no link that has its name: what that leads to has a name of its own.
     ///
     /// # Errors
-    /// It cannot be opened; or it is another one than `expected`, as when the one that was meant has been moved.
+    /// It cannot be opened, or is no directory; or it is another one than `expected`, as when the one that was meant has been moved.
     pub(super) fn open(name: &Path, expected: Option<Place>) -> io::Result<Held> {
         // What is no directory is not opened: a pipe would be waited for.
-        let flags = OFlags::DIRECTORY.bits() as i32;
+        let flags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).bits() as i32;
         let directory = File::options().read(true).custom_flags(flags).open(name);
         let directory = directory.map_err(|error| match error.kind() {
             ErrorKind::NotADirectory => misplaced(name),
+            _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => misplaced(name),
             _ => error,
         })?;
         let found = directory.metadata()?;
@@ -94,8 +99,12 @@ impl Held {
         if !found.is_dir() || expected.is_some_and(|expected| expected != place) {
             return Err(misplaced(name));
         }
-        let name = name.to_owned();
-        Ok(Held { directory, name, place })
+        Ok(Held {
+            directory,
+            name: name.to_owned(),
+            place,
+            made: found.created().ok(),
+        })
     }
 
     /// The directory by way of what is held.
@@ -111,6 +120,11 @@ impl Held {
     /// Which directory it is.
     pub(super) fn place(&self) -> Place {
         self.place
+    }
+
+    /// When it was made, where its file system says so.
+    pub(super) fn made(&self) -> Option<SystemTime> {
+        self.made
     }
 
     /// The directory alone.
@@ -133,6 +147,67 @@ impl Held {
             Ok(place) if place == self.place => Ok(above),
             _ => Err(misplaced(&self.name)),
         }
+    }
+}
+
+/// An instance's directory as its agent knows it: its name, and which directory that is. Every use opens it anew and goes by what was opened, so that
+/// nothing is read, written or removed of whatever has its name by then.
+#[derive(Clone, Debug)]
+pub(super) struct Located {
+    id: AssignmentId,
+    name: PathBuf,
+    /// The directory, and when it was made: the number of one that was removed is given out again. `None` where none is known.
+    directory: Option<(Place, Option<SystemTime>)>,
+}
+
+impl Located {
+    /// The directory that was opened.
+    pub(super) fn of(id: AssignmentId, held: &Held) -> Located {
+        Located {
+            id,
+            name: held.name.clone(),
+            directory: Some((held.place, held.made)),
+        }
+    }
+
+    /// An instance of which no directory is known.
+    pub(super) fn nowhere(instances: &Path, id: AssignmentId) -> Located {
+        let Home(name) = Home::of(instances, id);
+        let directory = None;
+        Located { id, name, directory }
+    }
+
+    /// The instance.
+    pub(super) fn id(&self) -> AssignmentId {
+        self.id
+    }
+
+    /// The name that it has, or should have.
+    pub(super) fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// Which directory it is, if one is known.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.directory.map(|(place, _)| place)
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) where none is known, it was removed, or something else has its name; others where that cannot be told.
+    pub(super) fn enter(&self) -> io::Result<Held> {
+        let (place, made) = self.directory.ok_or_else(|| misplaced(&self.name))?;
+        let held = Held::open(&self.name, Some(place))?;
+        match held.made == made {
+            true => Ok(held),
+            false => Err(misplaced(&self.name)),
+        }
+    }
+
+    /// Whether it is certain that the directory is not where it was.
+    pub(super) fn is_gone(&self) -> bool {
+        self.enter().is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 }
 

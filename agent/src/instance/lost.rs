@@ -16,8 +16,8 @@ use super::{
     Kept,
     bury::bury,
     conversation::{self, Attendance},
-    held::Place,
-    places::{Astray, supervisors_of},
+    held::{Held, Located, Place},
+    places::Astray,
     premises::{Incumbent, holds},
     processes,
     stuck::Waits,
@@ -47,9 +47,9 @@ pub(super) fn ending(what: &str) -> Status {
 pub(super) async fn attend(mut attendance: Attendance, what: String) {
     let (began, mut waits, mut within) = (Instant::now(), Waits::new(), Vec::<Incumbent>::new());
     loop {
-        let (home, turn) = (attendance.home.clone(), attendance.looks.acquire().await);
+        let (supervisors, turn) = (attendance.supervisors(), attendance.looks.acquire().await);
         let look = spawn_blocking(move || {
-            let alive = supervisors_of(&home);
+            let alive = supervisors();
             let started = alive.iter().flat_map(|pid| processes::descendants(*pid));
             let started: Vec<Incumbent> = started.filter_map(Incumbent::of).collect();
             (alive, started)
@@ -89,7 +89,7 @@ pub(super) async fn attend(mut attendance: Attendance, what: String) {
 
 /// How an instance is whose supervisor lives and holds none of this agent's directories: what goes on where, and what to do.
 pub(super) fn astray(others: &[Astray], is_copied: bool) -> Status {
-    let Some(Astray { process, home }) = others.first() else {
+    let Some(Astray { process, home, .. }) = others.first() else {
         return Status::default();
     };
     let (pid, home) = (process.pid(), home.display());
@@ -118,9 +118,15 @@ pub(super) async fn attend_astray(mut attendance: Attendance, mut others: Vec<As
     let mut told = others.first().map(|other| other.process);
     loop {
         others.retain(|other| other.process.lives());
-        let directory = attendance.home.0.parent().and_then(|above| Place::at(above).ok());
-        let is_back = |other: &Astray| directory.is_some_and(|own| holds(other.process.pid(), own));
-        if others.iter().any(is_back) {
+        let directory = Place::at(&attendance.directory).ok();
+        let is_back = |other: &&Astray| directory.is_some_and(|own| holds(other.process.pid(), own));
+        if let Some(other) = others.iter().find(is_back) {
+            let name = attendance.directory.join(attendance.id.to_string());
+            attendance.located = match Held::open(&name, Some(other.place)) {
+                Ok(held) => Located::of(attendance.id, &held),
+                // Its supervisor has noticed that, too.
+                Err(_) => Located::nowhere(&attendance.directory, attendance.id),
+            };
             return conversation::attend(attendance).await;
         }
         let (pids, turn): (Vec<i32>, _) = (
@@ -161,7 +167,7 @@ pub(super) async fn attend_astray(mut attendance: Attendance, mut others: Vec<As
         }
         sleep(ASTRAY).await;
     }
-    match attendance.home.kept_status() {
+    match attendance.kept_status() {
         Kept::Read(status) if status.phase == Phase::Ended => drop(attendance.say(status).await),
         _ => {
             let what =

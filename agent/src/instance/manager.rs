@@ -18,13 +18,14 @@ use wyneos_core::{
 use wyneos_shell::files;
 
 use super::{
-    Groups, Home, Order, Prefix,
+    Groups, Home, Order, Prefix, Unbegun,
     begin::{Beginner, fact, not_started, write_off},
     begun::Begun,
     boot_time,
     bury::LOOKS,
     cgroup,
     conversation::{Attendance, Wanted},
+    held::{Held, Located},
     logs,
     ports::{Allocator, Ports},
     removal::{self, Remover, put_aside},
@@ -36,7 +37,7 @@ struct Known {
     ports: Vec<u16>,
     wanted: watch::Sender<Wanted>,
     /// Its directory, which may have another name than its own.
-    home: Home,
+    located: Located,
 }
 
 /// The host's means to limit and contain instances.
@@ -70,8 +71,7 @@ pub(crate) struct Instances {
 /// Work that is deferred until the coordinator has welcomed this agent.
 #[derive(Default)]
 pub(super) struct Waiting {
-    pub(super) half_made: Vec<Home>,
-    pub(super) unstarted: Vec<Order>,
+    pub(super) half_made: Vec<Located>,
     /// Ids of instances whose groups are of no use any more.
     pub(super) ended: BTreeSet<String>,
 }
@@ -125,26 +125,16 @@ impl Instances {
     }
 
     /// The coordinator has welcomed this agent: what was found is this node's, and nobody else's. What was begun is gone on with, and what is left of
-    /// instances that are gone is removed.
+    /// instances that are gone, or were never begun, is removed. Nothing is begun before the coordinator says that it still wants it.
     pub(crate) fn take_over(&mut self) {
-        let Waiting {
-            half_made,
-            unstarted,
-            ended,
-        } = std::mem::take(&mut self.waiting);
+        let Waiting { half_made, ended } = std::mem::take(&mut self.waiting);
         if !*self.welcomed.borrow() {
             let (remover, left) = (self.remover.clone(), removal::leftovers(&self.directory));
             tokio::spawn(async move { remover.remove_left(left).await });
         }
-        for home in half_made {
+        for located in half_made {
             // At once: it may be begun anew.
-            remove(&self.remover, put_aside(&home), &home);
-        }
-        for order in unstarted {
-            let (id, home) = (order.assigned.id, Home::of(&self.directory, order.assigned.id));
-            if let Err(error) = self.begin_late(order, &home) {
-                self.not_started(id, &home, &error);
-            }
+            remove(&self.remover, put_aside(&located), &located);
         }
         self.welcomed.send_replace(true);
         let begun = Arc::clone(&self.begun);
@@ -158,26 +148,16 @@ impl Instances {
         }
     }
 
-    /// Begins what an earlier agent wrote down and did not begin; in a group of this one's.
-    fn begin_late(&mut self, mut order: Order, home: &Home) -> io::Result<()> {
-        let group = self.means.groups.as_ref().map(|groups| groups.of(order.assigned.id));
-        self.check_containment(&order.assigned)?;
-        let contained = self.means.uncontained.is_none();
-        if order.group != group || order.contained != contained {
-            (order.group, order.contained) = (group, contained);
-            write_order(home, &order)?;
-        }
-        self.begin(&order, home)
-    }
-
-    fn begin(&mut self, order: &Order, home: &Home) -> io::Result<()> {
-        let attendance = self.attendance(order.assigned.id, Some(order), home.clone(), false);
-        self.beginner.begin(attendance)
-    }
-
-    pub(super) fn know(&mut self, id: AssignmentId, order: Option<&Order>, home: Home, wanted: watch::Sender<Wanted>) {
+    pub(super) fn know(
+        &mut self,
+        id: AssignmentId,
+        order: Option<&Order>,
+        located: Located,
+        wanted: watch::Sender<Wanted>,
+    ) {
         let ports = order.map_or_else(Vec::new, |order| order.ports.clone());
-        self.known.insert(id, Known { ports, wanted, home });
+        let known = Known { ports, wanted, located };
+        self.known.insert(id, known);
     }
 
     /// What it takes to attend an instance, which is known from then on.
@@ -185,7 +165,7 @@ impl Instances {
         &mut self,
         id: AssignmentId,
         order: Option<&Order>,
-        home: Home,
+        located: Located,
         begun: bool,
     ) -> Attendance {
         let (wanted, told) = watch::channel(Wanted::default());
@@ -193,7 +173,9 @@ impl Instances {
         let written = order.and_then(|order| order.group.clone()).filter(own);
         let attendance = Attendance {
             id,
-            home: home.clone(),
+            located: located.clone(),
+            directory: self.directory.clone(),
+            list: Arc::clone(&self.begun),
             begun,
             singleton: order.is_some_and(|order| order.assigned.spec.singleton),
             grace: order.map_or(Duration::ZERO, |order| order.assigned.spec.stop.grace),
@@ -203,28 +185,28 @@ impl Instances {
             looks: Arc::clone(&self.looks),
             driver: self.driver.clone(),
         };
-        self.know(id, order, home, wanted);
+        self.know(id, order, located, wanted);
         attendance
     }
 
     /// Has an instance begun.
     pub(crate) fn run(&mut self, assigned: &Arc<Assigned>) {
-        let (id, home) = (assigned.id, Home::of(&self.directory, assigned.id));
-        if let Err(error) = self.try_run(assigned, &home) {
-            self.not_started(id, &home, &error);
+        let mut located = Located::nowhere(&self.directory, assigned.id);
+        if let Err(error) = self.try_run(assigned, &mut located) {
+            self.not_started(located, &error);
         }
     }
 
-    fn not_started(&mut self, id: AssignmentId, home: &Home, error: &io::Error) {
-        let status = not_started(error);
+    fn not_started(&mut self, located: Located, error: &io::Error) {
+        let (id, status) = (located.id(), not_started(error));
         self.known.entry(id).or_insert_with(|| Known {
             ports: Vec::new(),
             wanted: watch::Sender::default(),
-            home: home.clone(),
+            located: located.clone(),
         });
-        let (driver, home) = (self.driver.clone(), home.clone());
+        let driver = self.driver.clone();
         tokio::spawn(async move {
-            write_off(home, status.clone()).await;
+            write_off(located, status.clone()).await;
             drop(driver.send(fact(id, status)).await);
         });
     }
@@ -238,10 +220,11 @@ impl Instances {
         }
     }
 
-    fn try_run(&mut self, assigned: &Arc<Assigned>, home: &Home) -> io::Result<()> {
+    fn try_run(&mut self, assigned: &Arc<Assigned>, located: &mut Located) -> io::Result<()> {
         self.check_containment(assigned)?;
         // Its log can be read before it has written anything.
-        home.make()?;
+        let held = Home::of(&self.directory, assigned.id).make(assigned.id)?;
+        *located = Located::of(assigned.id, &held);
         let known = &self.known;
         let given = |port| known.values().any(|known| known.ports.contains(&port));
         let ports: Vec<u16> = (assigned.spec.ports.iter())
@@ -256,9 +239,10 @@ impl Instances {
             contained: self.means.uncontained.is_none(),
             group: self.means.groups.as_ref().map(|groups| groups.of(assigned.id)),
         };
-        home.put_off()?;
-        write_order(home, &order)?;
-        self.begin(&order, home)
+        Unbegun::write(&held)?;
+        write_order(held, &order)?;
+        let attendance = self.attendance(assigned.id, Some(&order), located.clone(), false);
+        self.beginner.begin(attendance)
     }
 
     /// Has an instance end for good.
@@ -278,23 +262,28 @@ impl Instances {
 
     /// Removes what an instance that ended left behind.
     pub(crate) fn discard(&mut self, id: AssignmentId) {
-        self.known.remove(&id);
-        // What bears another name was put aside by somebody, and stays.
-        let (home, begun) = (Home::of(&self.directory, id), Arc::clone(&self.begun));
+        let known = self.known.remove(&id);
+        let located = known.map_or_else(|| Located::nowhere(&self.directory, id), |known| known.located);
+        let begun = Arc::clone(&self.begun);
         begun.remove(id);
         let remover = self.remover.clone();
+        // What bears another name was put aside by somebody, and stays.
+        let is_own = located.name() == Home::of(&self.directory, id).0;
         tokio::spawn(async move {
-            let from = home.clone();
+            let from = located.clone();
             let aside = tokio::task::spawn_blocking(move || {
                 if let Err(error) = begun.save() {
                     tracing::warn!(%error, "cannot write the list of the instances that were begun");
                 }
-                put_aside(&from)
+                match is_own {
+                    true => put_aside(&from),
+                    false => Ok(None),
+                }
             });
             remove(
                 &remover,
                 aside.await.unwrap_or_else(|error| Err(io::Error::other(error))),
-                &home,
+                &located,
             );
         });
     }
@@ -312,13 +301,14 @@ impl Instances {
 
     /// Reads what an instance wrote.
     pub(crate) fn read_log(&self, request: log::Request) {
-        let known = self.known.get(&request.id).map(|known| known.home.clone());
-        let home = known.unwrap_or_else(|| Home::of(&self.directory, request.id));
-        let (directory, driver) = (home.logs(), self.driver.clone());
+        let known = self.known.get(&request.id).map(|known| known.located.clone());
+        let driver = self.driver.clone();
         tokio::task::spawn_blocking(move || {
-            let chunk = match directory.is_dir() {
-                true => logs::read(&directory, &request),
-                false => log::Chunk {
+            let held = known.and_then(|located| located.enter().ok());
+            let logs = held.as_ref().map(|held| held.home().logs());
+            let chunk = match logs.filter(|logs| logs.is_dir()) {
+                Some(logs) => logs::read(&logs, &request),
+                None => log::Chunk {
                     number: request.number,
                     error: "what it wrote is not kept any more".to_owned(),
                     ..log::Chunk::default()
@@ -330,7 +320,7 @@ impl Instances {
 }
 
 /// Has a directory removed that was put aside, in its turn.
-fn remove(remover: &Remover, aside: io::Result<Option<PathBuf>>, home: &Home) {
+fn remove(remover: &Remover, aside: io::Result<Option<PathBuf>>, located: &Located) {
     match aside {
         Ok(Some(aside)) => {
             let remover = remover.clone();
@@ -338,7 +328,7 @@ fn remove(remover: &Remover, aside: io::Result<Option<PathBuf>>, home: &Home) {
         }
         Ok(None) => {}
         Err(error) => tracing::error!(
-            path = %home.0.display(), %error,
+            path = %located.name().display(), %error,
             "cannot rename the directory of an instance that is no more, in order to remove it; once that is possible, restart the agent, or remove it \
              by hand"
         ),
@@ -347,12 +337,12 @@ fn remove(remover: &Remover, aside: io::Result<Option<PathBuf>>, home: &Home) {
 
 /// Writes down what a supervisor is to run. It is on the disk a moment later: this is the task that also sends heartbeats, and an order that is lost
 /// with the host's power was not begun, as a supervisor has written down that it begins before it does.
-fn write_order(home: &Home, order: &Order) -> io::Result<()> {
-    let path = home.order();
+fn write_order(held: Held, order: &Order) -> io::Result<()> {
+    let path = held.home().order();
     let file = files::write_whole(&path, &serde_json::to_vec(order)?, 0o600)?;
     tokio::task::spawn_blocking(move || {
         if let Err(error) = files::sync(&path, &file) {
-            tracing::warn!(path = %path.display(), %error, "cannot write the order of an instance to disk");
+            tracing::warn!(path = %held.name().display(), %error, "cannot write the order of an instance to disk");
         }
     });
     Ok(())

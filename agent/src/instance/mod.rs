@@ -39,12 +39,13 @@ use std::{
     io::{self, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 pub(crate) use begun::Begun;
 pub(crate) use cgroup::{Groups, Prefix};
 pub(crate) use exec::{Exec, exec};
+use held::{Held, Place};
 pub(crate) use init::{Init, init};
 pub(crate) use manager::{Instances, Means, Own};
 pub(crate) use namespace::probe;
@@ -108,6 +109,44 @@ const STATE: u64 = 4 * 1024 * 1024;
 /// Bytes of the file that says which process is first: more than that ever takes.
 const FIRST: usize = 256;
 
+/// The content of the file that says that nothing was begun in a directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Unbegun {
+    place: Place,
+    /// When the directory was made, where its file system says so; in nanoseconds since 1970.
+    made: Option<u64>,
+    /// Which start of the host that was.
+    boot: String,
+}
+
+impl Unbegun {
+    fn of(held: &Held) -> io::Result<Unbegun> {
+        let since = held.made().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+        Ok(Unbegun {
+            place: held.place(),
+            made: since.map(|since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)),
+            boot: namespace::boot()?,
+        })
+    }
+
+    /// Says that nothing was begun in this directory yet.
+    fn write(held: &Held) -> io::Result<()> {
+        let text = serde_json::to_vec(&Unbegun::of(held)?)?;
+        files::create(&held.home().unbegun(), 0o600)?.write_all(&text)
+    }
+}
+
+/// What a directory says of whether a program was begun in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begins {
+    /// None was.
+    NotYet,
+    /// Nothing.
+    Unsaid,
+    /// That none was when it was copied.
+    Copied,
+}
+
 /// Where the files of one instance are.
 #[derive(Clone, Debug)]
 struct Home(PathBuf);
@@ -118,12 +157,31 @@ impl Home {
     }
 
     /// Makes the directories, of which the instance's user passes through the first and reaches [`Home::work`] alone. What is above them is there:
-    /// nothing is made in the place of a `data_dir` that has been moved.
-    fn make(&self) -> io::Result<()> {
+    /// nothing is made in the place of a `data_dir` that has been moved. One that is there is used only if nothing in it is another instance's, or of
+    /// a program.
+    fn make(&self, id: AssignmentId) -> io::Result<Held> {
         let cannot =
             |error: io::Error| io::Error::new(error.kind(), format!("cannot make {}: {error}", self.0.display()));
-        files::make_dir_in(&self.0, 0o711).map_err(cannot)?;
-        self.make_logs().map_err(cannot)
+        match fs::symlink_metadata(&self.0) {
+            Ok(there) if !there.is_dir() => {
+                let what = "something is there that is no directory; move it away";
+                return Err(cannot(io::Error::new(io::ErrorKind::AlreadyExists, what)));
+            }
+            _ => files::make_dir_in(&self.0, 0o711).map_err(cannot)?,
+        }
+        let held = Held::open(&self.0, None).map_err(cannot)?;
+        let home = held.home();
+        let is_free = match home.kept_order() {
+            Kept::Missing => true,
+            Kept::Read(order) => order.assigned.id == id,
+            Kept::Unreadable(..) => false,
+        };
+        if !is_free || found::was_started(&home) {
+            let what = "it is there, and has the files of an instance; move it away";
+            return Err(cannot(io::Error::new(io::ErrorKind::AlreadyExists, what)));
+        }
+        home.make_logs().map_err(cannot)?;
+        Ok(held)
     }
 
     /// Makes the directory of what its programs write.
@@ -193,9 +251,14 @@ impl Home {
         self.0.join("unbegun")
     }
 
-    /// Says that nothing was begun here yet.
-    fn put_off(&self) -> io::Result<()> {
-        files::create(&self.unbegun(), 0o600).map(drop)
+    /// What is said of whether a program was begun here. Only in the directory and the start of the host in which it was written does it say that none was:
+    /// its copy lies in one whose original may have been begun since.
+    fn unbegun_of(&self, held: &Held) -> Begins {
+        match Kept::<Unbegun>::read(&self.unbegun()) {
+            Kept::Missing => Begins::Unsaid,
+            Kept::Read(said) if Unbegun::of(held).is_ok_and(|own| own == said) => Begins::NotYet,
+            Kept::Read(_) | Kept::Unreadable(..) => Begins::Copied,
+        }
     }
 
     /// Takes that back, durably, before anything is begun. An agent of an earlier version never said it.
@@ -222,13 +285,8 @@ impl Home {
         files::open(&self.first(), 0o600)?.write_all_at(&bytes, 0)
     }
 
-    /// The directory, held open, and the path of the socket in it by way of that: however long its own path is, this one is short
-    /// enough for a socket's address.
-    fn socket(&self) -> io::Result<(File, PathBuf)> {
-        use std::os::fd::AsRawFd;
-        let directory = File::open(&self.0)?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}/socket", directory.as_raw_fd()));
-        Ok((directory, path))
+    fn socket(&self) -> PathBuf {
+        self.0.join("socket")
     }
 }
 

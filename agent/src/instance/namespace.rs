@@ -205,7 +205,8 @@ impl First {
     }
 }
 
-fn boot() -> io::Result<String> {
+/// Which start of the host this is.
+pub(super) fn boot() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 

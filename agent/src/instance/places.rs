@@ -13,9 +13,9 @@ use rustix::process::geteuid;
 use wyneos_core::{id::NodeId, workload::AssignmentId};
 
 use super::{
-    Home, Kept,
+    Kept,
     found::id_of,
-    held::Place as Directory,
+    held::{Held, Located, Place as Directory},
     premises::{Holder, Incumbent, holder, holds},
     processes,
     removal::is_removed,
@@ -27,7 +27,7 @@ mod tests;
 /// A directory that is an instance's.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    pub(super) home: Home,
+    pub(super) located: Located,
     /// It bears the instance's id. Another name was given to it by somebody.
     pub(super) own: bool,
     /// A supervisor that lives has its lock.
@@ -38,15 +38,15 @@ pub(super) struct Place {
 pub(super) type Supervisors = BTreeMap<AssignmentId, Vec<i32>>;
 
 /// What is in a directory of instances: for each the place where it is. Where there are several, that is the one whose supervisor lives, and else
-/// the one of its own name.
-pub(super) fn places(directory: &Path, supervisors: &Supervisors) -> io::Result<BTreeMap<AssignmentId, Place>> {
+/// the one of its own name. No link is followed: one to another instance's directory would make that two instances'.
+pub(super) fn places(directory: &Path) -> io::Result<BTreeMap<AssignmentId, Place>> {
     let mut places: BTreeMap<AssignmentId, Place> = BTreeMap::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         if path.file_name().is_some_and(is_removed) {
             continue;
         }
-        let Some((id, place)) = place(directory, path, supervisors) else {
+        let Some((id, place)) = place(&path) else {
             continue;
         };
         let rank = |place: &Place| (place.held, place.own);
@@ -63,54 +63,53 @@ pub(super) fn places(directory: &Path, supervisors: &Supervisors) -> io::Result<
 }
 
 fn aside(place: &Place, id: AssignmentId) {
-    tracing::warn!(path = %place.home.0.display(), instance = %id, "another directory is this instance's; this one is left alone");
+    tracing::warn!(path = %place.located.name().display(), instance = %id, "another directory is this instance's; this one is left alone");
 }
 
-fn place(directory: &Path, path: PathBuf, supervisors: &Supervisors) -> Option<(AssignmentId, Place)> {
-    let shown = path.display().to_string();
+fn place(path: &Path) -> Option<(AssignmentId, Place)> {
+    let shown = path.display();
     let named = path.file_name().and_then(id_of);
-    if !path.is_dir() {
-        // Files of other kinds are nobody's business.
-        if named.is_some() {
-            tracing::warn!(
-                path = shown,
-                "this should be an instance's directory, and is none; it is left alone"
-            );
+    let held = match Held::open(path, None) {
+        Ok(held) => held,
+        Err(error) => {
+            // Files of other kinds are nobody's business.
+            if named.is_some() {
+                let is_link = fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink());
+                let what = match is_link {
+                    true => "a link is not followed".to_owned(),
+                    false => error.to_string(),
+                };
+                tracing::warn!(path = %shown, "this should be an instance's directory, and is left alone: {what}");
+            }
+            return None;
         }
-        return None;
-    }
-    let home = Home(path);
+    };
+    let home = held.home();
     let written = match home.kept_order() {
         Kept::Read(order) => Some(order.assigned.id),
         _ => None,
     };
-    let Some(id) = written.or(named) else {
-        tracing::warn!(path = shown, "this is no instance's directory; it is left alone");
+    let holder = holder(&home);
+    let supervised = match &holder {
+        // Whatever was written since: it writes its own order again.
+        Ok(Holder::Supervisor(Some(process))) => supervised_by(*process),
+        _ => None,
+    };
+    let Some(id) = supervised.or(written).or(named) else {
+        tracing::warn!(path = %shown, "this is no instance's directory; it is left alone");
         return None;
     };
-    let holder = holder(&home);
-    if leads_away(directory, &home.0) && !is_of(&holder, supervisors.get(&id)) {
-        tracing::warn!(path = shown, instance = %id, "this leads to a directory that is not this agent's; it is left alone");
-        return None;
-    }
-    let (own, held) = (named == Some(id), matches!(holder, Ok(Holder::Supervisor(_))));
-    Some((id, Place { home, own, held }))
+    let place = Place {
+        located: Located::of(id, &held),
+        own: named == Some(id),
+        held: matches!(holder, Ok(Holder::Supervisor(_))),
+    };
+    Some((id, place))
 }
 
-/// A link to somewhere else than to this directory of instances.
-fn leads_away(directory: &Path, path: &Path) -> bool {
-    let above = fs::canonicalize(path)
-        .ok()
-        .and_then(|there| Directory::at(there.parent()?).ok());
-    above.is_none() || above != Directory::at(directory).ok()
-}
-
-/// Whether the supervisor that has a directory was started by an agent of this one.
-fn is_of(holder: &io::Result<Holder>, supervisors: Option<&Vec<i32>>) -> bool {
-    match holder {
-        Ok(Holder::Supervisor(Some(process))) => supervisors.is_some_and(|own| own.contains(&process.pid())),
-        _ => false,
-    }
+/// The instance of which a process says that it is the supervisor.
+pub(super) fn supervised_by(process: Incumbent) -> Option<AssignmentId> {
+    supervises(process.pid())?.home.file_name().and_then(id_of)
 }
 
 /// The supervisors of all instances of a directory: each holds it open, wherever it was moved since. Those of an earlier version do not; they were
@@ -139,7 +138,8 @@ pub(super) fn supervisors(directory: &Path) -> Supervisors {
 #[derive(Clone, Debug)]
 pub(super) struct Astray {
     pub(super) process: Incumbent,
-    /// The present name of the directory that it holds.
+    /// The directory that it holds, and its present name.
+    pub(super) place: Directory,
     pub(super) home: PathBuf,
 }
 
@@ -160,7 +160,7 @@ pub(super) fn astray(directory: &Path, node: NodeId) -> BTreeMap<AssignmentId, V
             && let Some(home) = name_of_held(pid, place)
             && let Some(process) = Incumbent::of(pid)
         {
-            found.entry(id).or_default().push(Astray { process, home });
+            found.entry(id).or_default().push(Astray { process, place, home });
         }
     }
     found
@@ -173,11 +173,8 @@ fn name_of_held(pid: i32, place: Directory) -> Option<PathBuf> {
     fs::read_link(of_place.next()?.path()).ok()
 }
 
-/// The supervisors of one instance, wherever its directory is by now.
-pub(super) fn supervisors_of(home: &Home) -> Vec<i32> {
-    let (Some(directory), Some(id)) = (home.0.parent(), home.0.file_name().and_then(id_of)) else {
-        return Vec::new();
-    };
+/// The supervisors of one instance of a directory, wherever its own is by now.
+pub(super) fn supervisors_of(directory: &Path, id: AssignmentId) -> Vec<i32> {
     supervisors(directory).remove(&id).unwrap_or_default()
 }
 

@@ -5,13 +5,9 @@
 //! made since is never mistaken for its own.
 
 use std::{
-    ffi::OsStr,
     fs::{self, File, Metadata},
     io::{self, ErrorKind, Write},
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{FileExt, MetadataExt, OpenOptionsExt},
-    },
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,6 +17,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use tokio::{net::UnixListener, time::sleep};
+use wyneos_core::workload::AssignmentId;
 use wyneos_shell::{files, removal::remove_dir};
 
 use super::{
@@ -181,30 +178,19 @@ fn open_lock(home: &Home) -> io::Result<File> {
     })
 }
 
-/// Who has an instance's directory, by the processes of this host: where its lock cannot be looked at, and before anything is done that would be wrong if there
+/// Who has the directory of this very instance, by the processes of this host: where its lock cannot be looked at, and before anything is done that would be wrong if there
 /// were a supervisor. A supervisor says in its command line that it is one, and holds the directory open.
-pub(super) fn holder_by_process(home: &Home) -> Holder {
-    let supervisors = processes::all().into_iter().filter_map(|(pid, _)| {
+pub(super) fn holder_by_process(id: AssignmentId, place: Place) -> Holder {
+    let name = format!("/{id}");
+    let mut supervisors = processes::all().into_iter().filter_map(|(pid, _)| {
         let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let mut parts = command.split(|byte| *byte == 0).skip(1);
-        let is_one = parts.next()? == b"supervise";
-        is_one.then(|| Some((pid, PathBuf::from(OsStr::from_bytes(parts.next()?)))))?
+        // The number of a directory that was removed may be another's by now.
+        (parts.next()? == b"supervise" && parts.next()?.ends_with(name.as_bytes())).then_some(pid)
     });
-    match Place::at(&home.0) {
-        Ok(place) => {
-            let mut holding = supervisors.filter(|(pid, _)| holds(*pid, place));
-            match holding.next() {
-                Some((pid, _)) => Holder::Supervisor(Incumbent::of(pid)),
-                None => Holder::Nobody,
-            }
-        }
-        // One whose directory is gone ends by itself.
-        Err(error) if error.kind() == ErrorKind::NotFound => Holder::Nobody,
-        // Which directory it is cannot be told: it may be another agent's of the same name, and is nobody's to kill.
-        Err(_) => {
-            let mut named = supervisors.filter(|(_, path)| path.file_name() == home.0.file_name());
-            named.next().map_or(Holder::Nobody, |_| Holder::Supervisor(None))
-        }
+    match supervisors.find(|pid| holds(*pid, place)) {
+        Some(pid) => Holder::Supervisor(Incumbent::of(pid)),
+        None => Holder::Nobody,
     }
 }
 
@@ -364,7 +350,7 @@ impl Premises {
                 self.order.1 = fs::metadata(within.order()).ok();
             }
         }
-        if fs::symlink_metadata(within.0.join("socket")).is_ok_and(|found| same(&found, &self.socket)) {
+        if fs::symlink_metadata(within.socket()).is_ok_and(|found| same(&found, &self.socket)) {
             return Ok(None);
         }
         match bind(&within) {
@@ -424,7 +410,7 @@ impl Premises {
 
     /// Removes the socket: nobody answers any more.
     pub(super) fn leave(&self) {
-        drop(fs::remove_file(self.within().0.join("socket")));
+        drop(fs::remove_file(self.within().socket()));
     }
 }
 
@@ -457,7 +443,7 @@ fn take_lock(home: &Home) -> io::Result<Option<File>> {
 
 /// Makes the socket, in the place of whatever is there.
 fn bind(home: &Home) -> io::Result<(UnixListener, Metadata)> {
-    let path = home.0.join("socket");
+    let path = home.socket();
     clear(&path, |_| false)?;
     let listener = UnixListener::bind(&path)?;
     files::set_mode(&path, 0o600)?;

@@ -7,8 +7,9 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use wyneos_core::workload::AssignmentId;
 
-use super::{Home, held::Place};
+use super::held::Place;
 
 #[cfg(test)]
 mod tests;
@@ -79,13 +80,10 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// The mark of the instance in this directory.
-    pub(super) fn of(home: &Home) -> Mark {
-        let name = fs::canonicalize(&home.0).ok().or_else(|| {
-            let above = fs::canonicalize(home.0.parent()?).ok()?;
-            Some(above.join(home.0.file_name()?))
-        });
-        Mark::new(Place::at(&home.0).ok(), name)
+    /// The mark of an instance among those in `directory`: of the directory that is known to be its own, and of the name that it was begun by.
+    pub(super) fn of(directory: &Path, id: AssignmentId, place: Option<Place>) -> Mark {
+        let above = fs::canonicalize(directory).ok();
+        Mark::new(place, above.map(|above| above.join(id.to_string())))
     }
 
     /// The mark of a directory and, where it is its own, its name.

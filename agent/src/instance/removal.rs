@@ -10,10 +10,11 @@ use std::{
     sync::Arc,
 };
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use wyneos_shell::removal::remove_dir;
 
-use super::Home;
+use super::held::{Held, Located};
 
 #[cfg(test)]
 mod tests;
@@ -31,14 +32,23 @@ pub(super) fn is_removed(name: &OsStr) -> bool {
     name.starts_with(REMOVED.as_bytes()) || name.starts_with(UNREMOVABLE.as_bytes())
 }
 
-/// Takes an instance's directory out of the way; where it is then. `None` where there is none.
+/// Takes an instance's directory out of the way; where it is then. `None` where it is not there: whatever else has its name stays.
 ///
 /// # Errors
 /// It cannot be renamed.
-pub(super) fn put_aside(home: &Home) -> io::Result<Option<PathBuf>> {
-    let name = home.0.file_name().unwrap_or_default().to_string_lossy();
-    match rename(&home.0, REMOVED, &name) {
-        Ok(aside) => Ok(Some(aside)),
+pub(super) fn put_aside(located: &Located) -> io::Result<Option<PathBuf>> {
+    let (path, name) = (located.name(), located.name().file_name().unwrap_or_default());
+    let renamed = located.enter().and_then(|held| {
+        let aside = rename(path, REMOVED, &name.to_string_lossy())?;
+        Ok((held.place(), aside))
+    });
+    match renamed {
+        Ok((place, aside)) if Held::open(&aside, Some(place)).is_ok() => Ok(Some(aside)),
+        Ok((_, aside)) => {
+            // Another took its name in that moment, and gets it back, unless a third has it by now.
+            renameat_with(CWD, &aside, CWD, path, RenameFlags::NOREPLACE)?;
+            Ok(None)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

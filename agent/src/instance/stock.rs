@@ -3,16 +3,23 @@
 use std::{io, sync::Arc};
 
 use tokio::sync::watch;
-use wyneos_core::{agent::Found, time::WallTime, workload::AssignmentId};
+use wyneos_core::{
+    agent::Found,
+    time::WallTime,
+    workload::{AssignmentId, Phase, Status},
+};
 
 use super::{
-    Home,
     conversation::{Wanted, attend},
     found::{Left, Look, look},
+    held::Located,
     lost,
     manager::Instances,
     places::{Astray, Place, astray, places, supervisors},
 };
+
+/// What is told of an instance that was lost before this start.
+const LOST: &str = "it was lost, and told of as ended, before its agent was started";
 
 /// How an instance was lost.
 #[derive(Clone, Copy)]
@@ -27,7 +34,7 @@ impl Instances {
     /// Finds all instances, and has each attended. Nothing is touched before the coordinator has welcomed this agent.
     pub(super) fn take_stock(&mut self, now: WallTime) -> io::Result<Vec<Found>> {
         let supervisors = supervisors(&self.directory);
-        let places = places(&self.directory, &supervisors)?;
+        let places = places(&self.directory)?;
         let mut astray = astray(&self.directory, self.begun.node());
         // What is attended here is told by its own supervisor.
         astray.retain(|id, _| !supervisors.contains_key(id) && !places.get(id).is_some_and(|place| place.held));
@@ -36,7 +43,12 @@ impl Instances {
         let mut found = Vec::new();
         for id in ids {
             if let Some(others) = astray.remove(&id) {
-                found.push(self.find_astray(id, others, places.contains_key(&id)));
+                found.push(self.find_astray(id, others, places.get(&id)));
+                continue;
+            }
+            let is_held = supervisors.contains_key(&id) || places.get(&id).is_some_and(|place| place.held);
+            if self.begun.is_buried(id) && !is_held {
+                found.push(self.find_buried(id, now));
                 continue;
             }
             let begun = self.begun.may_have(id) || supervisors.contains_key(&id);
@@ -44,7 +56,7 @@ impl Instances {
                 Some(place) if begun || place.held || place.own => self.find_one(id, place, begun, now),
                 None if begun => Some(self.find_lost(id, LostBy::Missing)),
                 place => {
-                    let path = place.map(|place| place.home.0.display().to_string());
+                    let path = place.map(|place| place.located.name().display().to_string());
                     tracing::warn!(
                         path,
                         "this was never an instance of this node, or has ended long ago; it is left alone"
@@ -57,8 +69,19 @@ impl Instances {
     }
 
     fn find_one(&mut self, id: AssignmentId, place: &Place, begun: bool, now: WallTime) -> Option<Found> {
-        let home = &place.home;
-        let Look { order, status, left } = look(home, begun, now);
+        let held = match place.located.enter() {
+            Ok(held) => held,
+            // It was moved in this moment.
+            Err(_) if begun => return Some(self.find_lost(id, LostBy::Missing)),
+            Err(_) => return None,
+        };
+        let Look {
+            order,
+            status,
+            left,
+            begun,
+        } = look(&held, begun, now);
+        let located = &place.located;
         let own = self.begun.node();
         let other = order.as_ref().and_then(|order| order.of).filter(|of| *of != own);
         if let Some(node) = other {
@@ -68,21 +91,21 @@ impl Instances {
             );
         }
         match left {
-            Left::HalfMade if place.own => {
-                self.waiting.half_made.push(home.clone());
+            // Whether it is still wanted, and was not begun meanwhile, the coordinator says: then it is made and begun anew.
+            Left::HalfMade | Left::Unstarted if place.own && other.is_none() => {
+                self.waiting.half_made.push(located.clone());
                 return None;
             }
-            Left::Unstarted if place.own && other.is_none() => self.waiting.unstarted.extend(order.clone()),
             // It was never begun, and is not to be: of another name, somebody wants to keep it.
             Left::HalfMade | Left::Unstarted => return None,
             Left::Lost => return Some(self.find_lost(id, LostBy::Unrecognisable)),
             Left::Ended => {
                 self.waiting.ended.insert(id.to_string());
                 let (wanted, _) = watch::channel(Wanted::default());
-                self.know(id, order.as_ref(), home.clone(), wanted);
+                self.know(id, order.as_ref(), located.clone(), wanted);
             }
             Left::Attended => {
-                let attendance = self.attendance(id, order.as_ref(), home.clone(), begun);
+                let attendance = self.attendance(id, order.as_ref(), located.clone(), begun);
                 tokio::spawn(attend(attendance));
             }
         }
@@ -97,21 +120,37 @@ impl Instances {
 
     /// It was begun, and nothing here says what it is or how: it is not begun again, and what is left of it is ended.
     fn find_lost(&mut self, id: AssignmentId, by: LostBy) -> Found {
-        let home = Home::of(&self.directory, id);
+        let nowhere = Located::nowhere(&self.directory, id);
+        let name = nowhere.name().display();
         let what = match by {
-            LostBy::Missing => format!(
-                "it was begun, and its directory is not there any more: {}",
-                home.0.display()
-            ),
-            LostBy::Unrecognisable => format!(
-                "it was begun, and nothing in its directory says what it is: {}",
-                home.0.display()
-            ),
+            LostBy::Missing => format!("it was begun, and its directory is not there any more: {name}"),
+            LostBy::Unrecognisable => format!("it was begun, and nothing in its directory says what it is: {name}"),
         };
         tracing::error!(instance = %id, "{what}; it is not begun again");
         let status = lost::ending(&what);
-        let attendance = self.attendance(id, None, home, true);
+        let attendance = self.attendance(id, None, nowhere, true);
         tokio::spawn(lost::attend(attendance, what));
+        Found {
+            id,
+            assigned: None,
+            status,
+            of_another: false,
+        }
+    }
+
+    /// It was lost to an earlier agent, which saw to the end of it: that is told again until the coordinator forgets it, and nothing more.
+    fn find_buried(&mut self, id: AssignmentId, now: WallTime) -> Found {
+        tracing::info!(instance = %id, "{LOST}");
+        let (wanted, _) = watch::channel(Wanted::default());
+        self.know(id, None, Located::nowhere(&self.directory, id), wanted);
+        self.waiting.ended.insert(id.to_string());
+        let status = Status {
+            phase: Phase::Ended,
+            since: now,
+            unknown: true,
+            detail: LOST.to_owned(),
+            ..Status::default()
+        };
         Found {
             id,
             assigned: None,
@@ -122,10 +161,13 @@ impl Instances {
 
     /// Its supervisors live and hold none of this agent's directories, of which one may be a copy of theirs: it has not ended, and is not this agent's to
     /// end.
-    fn find_astray(&mut self, id: AssignmentId, others: Vec<Astray>, is_copied: bool) -> Found {
+    fn find_astray(&mut self, id: AssignmentId, others: Vec<Astray>, copy: Option<&Place>) -> Found {
+        let is_copied = copy.is_some();
+        let nowhere = || Located::nowhere(&self.directory, id);
+        let located = copy.map_or_else(nowhere, |place| place.located.clone());
         let status = lost::astray(&others, is_copied);
         tracing::error!(instance = %id, "{}", status.detail);
-        let attendance = self.attendance(id, None, Home::of(&self.directory, id), true);
+        let attendance = self.attendance(id, None, located, true);
         tokio::spawn(lost::attend_astray(attendance, others, is_copied));
         Found {
             id,

@@ -14,6 +14,7 @@ use std::{
 use super::*;
 use crate::harness::PATIENCE;
 
+mod astray;
 mod restored;
 
 /// How long a lease may run that a coordinator gave to a node last: twice 30 s and a sixteenth. With it goes what a machine under load takes.

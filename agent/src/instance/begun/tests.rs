@@ -24,23 +24,31 @@ proptest! {
     /// off, that everything may have been begun.
     #[test]
     fn a_list_is_read_as_it_was_or_not_at_all(
-        steps in prop::collection::vec((any::<bool>(), 1..40u64), 1..20), at in any::<prop::sample::Index>(), flip in 1..=255u8
+        steps in prop::collection::vec((any::<bool>(), any::<bool>(), 1..40u64), 1..20), at in any::<prop::sample::Index>(), flip in 1..=255u8
     ) {
         let directory = TempDir::new().unwrap();
         let begun = open(&directory, true);
-        let mut model = BTreeSet::new();
-        for (adds, id) in steps {
+        let (mut model, mut buried) = (BTreeSet::new(), BTreeSet::new());
+        for (adds, buries, id) in steps {
             let id = AssignmentId(id);
             if adds {
                 begun.add(&[id]).unwrap();
                 model.insert(id);
+            } else if buries {
+                begun.bury(id).unwrap();
+                buried.insert(id);
             } else {
                 begun.remove(id);
                 model.remove(&id);
+                buried.remove(&id);
             }
         }
         begun.save().unwrap();
         let next = open(&directory, false);
+        for id in (1..40).map(AssignmentId) {
+            prop_assert_eq!(next.is_buried(id), buried.contains(&id));
+        }
+        model.extend(buried);
         prop_assert_eq!(next.ids(), model);
         prop_assert_eq!(next.beyond(), agent::Begun::None);
 
@@ -116,11 +124,19 @@ fn what_the_disk_does_not_take_is_not_begun() {
     let directory = TempDir::new().unwrap();
     let begun = open(&directory, true);
     begun.add(&ids(&[1])).unwrap();
-    // Nothing can be made beside it.
-    fs::create_dir(directory.path().join("begun.new")).unwrap();
-    assert!(begun.add(&ids(&[2, 3])).is_err());
+    // A directory where it is written first is in nobody's way, and stays.
+    fs::create_dir_all(directory.path().join("begun.new/x")).unwrap();
+    begun.add(&ids(&[5])).unwrap();
+    begun.remove(AssignmentId(5));
+    assert!(directory.path().join("begun.new/x").is_dir());
+    // One in its own place is.
+    let path = directory.path().join("begun");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let error = begun.add(&ids(&[2, 3])).unwrap_err().to_string();
+    assert!(error.contains(&path.display().to_string()), "{error}");
     assert_eq!(begun.ids().into_iter().collect::<Vec<_>>(), ids(&[1]));
-    fs::remove_dir(directory.path().join("begun.new")).unwrap();
+    fs::remove_dir(&path).unwrap();
     begun.add(&ids(&[4])).unwrap();
     assert_eq!(
         open(&directory, false).ids().into_iter().collect::<Vec<_>>(),

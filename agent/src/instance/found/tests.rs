@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use wyneos_core::workload::{Assigned, Exit, Spec};
 
 use super::*;
-use crate::instance::{held::Held, premises::Premises};
+use crate::instance::{Unbegun, premises::Premises};
 
 fn order(id: AssignmentId) -> Order {
     Order {
@@ -82,11 +82,12 @@ proptest! {
     #[test]
     fn only_what_was_never_begun_is_begun(
         order_is in part(), status_is in part(), work in any::<bool>(), log in any::<bool>(), lock in any::<bool>(),
-        listed in any::<bool>(), put_off in any::<bool>()
+        listed in any::<bool>(), put_off in any::<bool>(), copied in any::<bool>(), put_back in any::<bool>()
     ) {
         let directory = TempDir::new().unwrap();
         let home = home(&directory);
         let id = AssignmentId(0x1_0000_0001);
+        let own = Held::open(&home.0, None).unwrap();
         put(&home.order(), order_is, &serde_json::to_vec(&order(id)).unwrap());
         put(&home.status(), status_is, &serde_json::to_vec(&done()).unwrap());
         for (there, path) in [(log, home.supervisor_log()), (lock, home.lock())] {
@@ -98,12 +99,31 @@ proptest! {
             fs::create_dir(home.work()).unwrap();
         }
         if put_off {
-            home.put_off().unwrap();
+            Unbegun::write(&own).unwrap();
         }
-        let before = contents(&home.0);
-        let found = look(&home, listed, WallTime(7));
-        let listed = listed && !put_off;
-        prop_assert_eq!(before, contents(&home.0), "looking changed something");
+        // A copy says of itself what was so of its original.
+        let copy = directory.path().join("copy");
+        if copied {
+            let done = std::process::Command::new("cp").arg("-a").args([&home.0, &copy]).status().unwrap();
+            prop_assert!(done.success());
+            if put_back {
+                // Where the number of the directory may be given out again.
+                drop(own);
+                fs::remove_dir_all(&home.0).unwrap();
+                let done = std::process::Command::new("cp").arg("-a").args([&copy, &home.0]).status().unwrap();
+                prop_assert!(done.success());
+            }
+        }
+        let looked = if copied && !put_back { copy } else { home.0.clone() };
+        let own = Held::open(&looked, None).unwrap();
+        let before = contents(&looked);
+        let found = look(&own, listed, WallTime(7));
+        let listed = match put_off {
+            true => copied,
+            false => listed,
+        };
+        prop_assert_eq!(found.begun, listed);
+        prop_assert_eq!(before, contents(&looked), "looking changed something");
         let begun = work || !matches!(status_is, Part::Missing);
         let whole = matches!(order_is, Part::Whole);
         prop_assert_eq!(found.order.is_some(), whole);
@@ -136,20 +156,21 @@ proptest! {
 async fn a_supervisor_that_lives_is_attended_whatever_can_be_read() {
     let directory = TempDir::new().unwrap();
     let home = home(&directory);
+    let own = Held::open(&home.0, None).unwrap();
     let (_premises, _listener) = Premises::take(Held::open(&home.0, None).unwrap())
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(look(&home, false, WallTime(7)).left, Left::Attended);
+    assert_eq!(look(&own, false, WallTime(7)).left, Left::Attended);
     let status = Status {
         phase: Phase::Running,
         healthy: true,
         ..Status::default()
     };
     home.write_status(&status).unwrap();
-    assert_eq!(look(&home, false, WallTime(7)).status, status);
+    assert_eq!(look(&own, false, WallTime(7)).status, status);
     fs::write(home.status(), "{").unwrap();
-    let found = look(&home, false, WallTime(7));
+    let found = look(&own, false, WallTime(7));
     assert_eq!((found.left, found.status.phase), (Left::Attended, Phase::Assigned));
     assert!(
         found.status.detail.contains("cannot be read"),

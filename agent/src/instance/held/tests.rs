@@ -48,6 +48,14 @@ fn only_a_directory_can_be_held() {
     fs::write(&file, "").unwrap();
     assert!(Held::open(&file, None).is_err());
     assert!(Held::open(&directory.path().join("nothing"), None).is_err());
+    // A link to a directory is none.
+    let link = directory.path().join("link");
+    for to in ["data", "nowhere", "link"] {
+        std::os::unix::fs::symlink(to, &link).unwrap();
+        let error = Held::open(&link, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{to}: {error}");
+        fs::remove_file(&link).unwrap();
+    }
 }
 
 proptest! {

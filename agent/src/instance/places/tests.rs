@@ -4,7 +4,7 @@ use tempfile::TempDir;
 use wyneos_core::workload::{Assigned, Spec};
 
 use super::*;
-use crate::instance::{Order, held::Held, premises::Premises};
+use crate::instance::{Home, Order, premises::Premises};
 
 fn put(home: &Path, id: u64) -> Home {
     fs::create_dir_all(home).unwrap();
@@ -33,8 +33,8 @@ fn name(id: u64) -> String {
 
 /// Where each instance is, by the names of the directories.
 fn found(directory: &Path) -> Vec<(u64, String)> {
-    let places = places(directory, &Supervisors::new()).unwrap();
-    let named = |place: &Place| place.home.0.file_name().unwrap().to_str().unwrap().to_owned();
+    let places = places(directory).unwrap();
+    let named = |place: &Place| place.located.name().file_name().unwrap().to_str().unwrap().to_owned();
     places.iter().map(|(id, place)| (id.0, named(place))).collect()
 }
 
@@ -51,7 +51,8 @@ async fn an_instance_is_where_its_order_says_and_first_where_its_supervisor_live
     put(&root.join(name(3)), 4);
     put(&root.join(name(4)), 3);
     fs::create_dir(root.join(name(5))).unwrap();
-    // Links: to one beside it, to somewhere else, to nothing, to itself.
+    // Links, none of which is followed: to one beside it, to another instance's, to somewhere else, to nothing, to itself.
+    symlink(name(1), root.join(name(12))).unwrap();
     put(&root.join("there"), 6);
     symlink("there", root.join(name(6))).unwrap();
     put(&away.path().join("x"), 7);
@@ -73,7 +74,7 @@ async fn an_instance_is_where_its_order_says_and_first_where_its_supervisor_live
         (3, name(4)),
         (4, name(3)),
         (5, name(5)),
-        (6, name(6)),
+        (6, "there".to_owned()),
         (11, "renamed".to_owned()),
     ];
     assert_eq!(found(&root), expected);
@@ -85,7 +86,7 @@ async fn an_instance_is_where_its_order_says_and_first_where_its_supervisor_live
 fn no_process_of_a_test_is_a_supervisor() {
     let directory = TempDir::new().unwrap();
     assert!(supervisors(directory.path()).is_empty());
-    assert!(supervisors_of(&Home(directory.path().join(name(1)))).is_empty());
+    assert!(supervisors_of(directory.path(), AssignmentId(1)).is_empty());
 }
 
 #[test]

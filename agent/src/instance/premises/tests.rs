@@ -8,8 +8,7 @@ use tempfile::TempDir;
 use super::*;
 
 fn reached(home: &Home) -> bool {
-    let (_directory, path) = home.socket().unwrap();
-    UnixStream::connect(path).is_ok()
+    UnixStream::connect(home.socket()).is_ok()
 }
 
 async fn take(home: &Home) -> io::Result<Option<(Premises, UnixListener)>> {

@@ -1,5 +1,7 @@
 //! A `data_dir` of which a part is missing, older than the rest, or elsewhere.
 
+use std::os::unix::fs::MetadataExt;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -126,18 +128,22 @@ async fn a_list_that_is_older_than_its_instances_has_none_of_them_begun_again() 
     site.ends().await;
 }
 
+/// The supervisor of what was begun in a directory of this name.
+pub(super) fn supervisor_of(home: &Path) -> i32 {
+    let is_one = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).nth(1) == Some(b"supervise")
+    };
+    let mut all = processes_with(&home.display().to_string());
+    all.retain(is_one);
+    assert_eq!(all.len(), 1, "{}", home.display());
+    all[0]
+}
+
 impl Site {
     /// The supervisor of a subject that was begun in a node's directory of this name.
     fn supervisor(&self, node: &str, subject: &Subject) -> i32 {
-        let mark = self.instances_of(node).join(&subject.id).display().to_string();
-        let is_one = |pid: &i32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.split(|byte| *byte == 0).nth(1) == Some(b"supervise")
-        };
-        let mut all = processes_with(&mark);
-        all.retain(is_one);
-        assert_eq!(all.len(), 1, "{subject:?}");
-        all[0]
+        supervisor_of(&self.instances_of(node).join(&subject.id))
     }
 }
 
@@ -231,4 +237,73 @@ async fn what_is_in_a_directory_of_instances_that_was_replaced_ends_by_itself() 
     }
     none_ran_twice(watcher, &all);
     site.ends().await;
+}
+
+/// A directory is put back as it was before its instance began, with or without the list of that time: what has run since does not run again. What is
+/// written first may have a directory in its place.
+#[tokio::test]
+async fn a_directory_from_before_its_instance_began_has_it_not_run_again() {
+    for (older_list, empty) in [(false, false), (false, true), (true, false)] {
+        let what = format!("with the list of that time: {older_list}, nothing in it: {empty}");
+        let mut site = Site::start(&["one"]).await;
+        let place = site.data_dir("one");
+        let (list, older) = (place.join("begun"), site.data_dir("older"));
+        wait_until("the list is written once the agent is welcomed", async || {
+            list.exists().then_some(())
+        })
+        .await;
+        fs::copy(&list, &older).unwrap();
+        let counted = Counted::done(&site).await;
+        let before = id(&site.instances("done").await[0]);
+        site.kill_agent("one").await;
+        let (home, from) = (site.instances_of("one").join(&before), site.data_dir("from"));
+        // As its agent has written it, in the directory that it was in.
+        let original = fs::metadata(&home).unwrap();
+        let made = original.created().ok();
+        let made = made.map(|made| made.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos());
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let unbegun = serde_json::json!({
+            "place": [original.dev(), original.ino()],
+            "made": made.map(|made| made as u64),
+            "boot": boot.trim(),
+        });
+        fs::create_dir(&from).unwrap();
+        fs::copy(home.join("order.json"), from.join("order.json")).unwrap();
+        let unbegun = if empty { String::new() } else { unbegun.to_string() };
+        fs::write(from.join("unbegun"), unbegun).unwrap();
+        fs::remove_dir_all(&home).unwrap();
+        copy(&from, &home);
+        if older_list {
+            fs::rename(&older, &list).unwrap();
+        }
+        for name in [
+            "begun.new",
+            "instances.users.json.new",
+            "incarnation.new",
+            "node-id.new",
+        ] {
+            fs::create_dir_all(place.join(name).join("x")).unwrap();
+        }
+        for _ in 0..2 {
+            site.start_agent("one").await;
+            // Until it has heard what is wanted, and has done it.
+            site.apply("name = \"behind\"\nkind = \"batch\"\ncommand = \"/bin/true\"\n");
+            wait_until(&format!("what was asked behind that is done, {what}"), async || {
+                let rows = site.instances("behind").await;
+                rows.iter().any(|row| status(row).complete).then_some(())
+            })
+            .await;
+            assert_eq!(counted.runs(), 1, "{what}: it ran again");
+            let rows = site.instances("done").await;
+            assert_eq!(
+                rows.iter().map(id).collect::<Vec<_>>(),
+                std::slice::from_ref(&before),
+                "{what}"
+            );
+            assert!(site.ctl(&["delete", "behind"]).status.success());
+            site.kill_agent("one").await;
+        }
+        assert!(place.join("begun.new/x").is_dir());
+        site.ends().await;
+    }
 }
