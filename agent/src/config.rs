@@ -213,7 +213,7 @@ impl Config {
     }
 
     fn check_users(&self) -> Result<(), BadConfig> {
-        let wrong = |name: &str| format!("{name:?} is not the name or number of a user");
+        let wrong = |name: &str| format!("{name:?} is not the name of a user, nor a number from 0 to 4294967294");
         if !is_user(&self.work_user) {
             return Err(BadConfig::field("work_user", wrong(&self.work_user)));
         }

@@ -50,6 +50,8 @@ const SERVERS: [Server; 2] = [
             ("cgroup = \"../up\"", "cgroup"),
             ("work_user = \"\"", "work_user"),
             ("work_user = \"4294967295\"", "work_user"),
+            ("work_user = \"4294967296\"", "work_user"),
+            ("users = [\"+8589934592\"]", "users"),
             ("users = [\"a:b\"]", "users"),
         ],
     },

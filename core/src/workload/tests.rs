@@ -183,7 +183,13 @@ fn what_agents_give_programs_cannot_be_declared_and_what_was_declared_before_sti
         ("a:b", false),
         ("/root", false),
         ("a\nb", false),
+        ("4294967294", true),
         ("4294967295", false),
+        ("4294967296", false),
+        ("+4294967296", false),
+        ("18446744073709551616", false),
+        (" 0", false),
+        ("0 ", false),
     ] {
         let mut spec = Spec::new("web", "/bin/web");
         spec.user = user.to_owned();

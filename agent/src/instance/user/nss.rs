@@ -10,6 +10,8 @@ use std::{
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use wyneos_core::workload::is_user;
+
 use super::super::PATH;
 
 /// How long the name service may take for all questions about one user. Longer: a slow directory server is waited for; shorter: an instance
@@ -88,8 +90,10 @@ impl Lookup {
             user: name.to_owned(),
             reason,
         };
-        if name.is_empty() || name.starts_with('-') || name.contains([':', '/']) || name.chars().any(char::is_control) {
-            return Err(failed("not a user's name or number".to_owned()));
+        if !is_user(name) {
+            return Err(failed(
+                "not a user's name, nor a number from 0 to 4294967294".to_owned(),
+            ));
         }
         let number = name.parse::<u32>().ok();
         // "007" is 7.
@@ -111,6 +115,13 @@ impl Lookup {
             }
             (None, _) => return Err(LookupError::Unknown(name.to_owned())),
         };
+        // An answer about somebody else is none: programs differ in what they take for a number.
+        if let Some(number) = number.filter(|number| *number != entry.uid) {
+            return Err(failed(format!(
+                "the name service answers with user {} for number {number}",
+                entry.uid
+            )));
+        }
         match entry.uid == NONE || entry.gid == NONE {
             true => Err(failed(format!("{NONE} is no user's or group's number"))),
             false => Ok(entry),

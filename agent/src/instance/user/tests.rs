@@ -43,8 +43,16 @@ fn users_are_those_of_this_host() {
     for zero in ["0", "00", "+0"] {
         assert_eq!(lookup.user(zero).map(|user| user.uid), Ok(0), "{zero}");
     }
-    for wrong in ["", "-0", "-h", "root:x", "/root", "ro\not", "4294967295"] {
+    for wrong in ["", "-0", "-h", "root:x", "/root", "ro\not", "4294967295", " 0", "++0"] {
         assert!(lookup.user(wrong).is_err(), "{wrong:?}");
+    }
+    // The C library drops the bits above 32.
+    for above in [1, 7, 1 << 16, 1 << 31] {
+        for number in [above << 32, (above << 32) + 1_000] {
+            for wrong in [format!("{number}"), format!("0{number}"), format!("+{number}")] {
+                assert!(lookup.user(&wrong).is_err(), "{wrong:?}");
+            }
+        }
     }
     let unknown = lookup.user("no-such-user").unwrap_err().to_string();
     assert_eq!(unknown, "there is no user \"no-such-user\" on this host");

@@ -55,11 +55,17 @@ fn text_of(field: &str, text: &str, most: usize) -> Result<(), BadSpec> {
 }
 
 /// True for what can be the name or number of a user of a host. Which users there are is for the host to say.
+///
+/// A number has 32 bits. The C library drops the bits above, so that 4294967296 would be root, and takes text with spaces before the digits
+/// for a number as well. The kernel takes the highest number for no change at all.
 pub fn is_user(text: &str) -> bool {
     let forbidden = |char: char| char.is_control() || char == ':' || char == '/';
-    // The kernel takes the highest number for no change at all.
-    let none = text.parse() == Ok(u32::MAX);
-    (1..=crate::limits::USER).contains(&text.len()) && !text.starts_with('-') && !text.contains(forbidden) && !none
+    let spaced = text.trim() != text;
+    let fits = (1..=crate::limits::USER).contains(&text.len()) && !text.starts_with('-') && !text.contains(forbidden);
+    let digits = text.trim_start_matches('+');
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let is_good = !is_number || text.parse().is_ok_and(|number: u32| number != u32::MAX);
+    fits && !spaced && is_good
 }
 
 /// Prefixes of the variables that the agent sets.
@@ -110,7 +116,8 @@ impl Spec {
         if !self.user.is_empty() && !is_user(&self.user) {
             return bad(
                 "user",
-                "not the name or number of a user: 1 to 256 bytes, no ':' or '/', not beginning with '-'",
+                "not the name of a user (1 to 256 bytes, no ':' or '/', not beginning with '-', no spaces around it), nor a number from 0 to \
+                 4294967294",
             );
         }
         let reserved = |key: &&String| RESERVED.iter().any(|start| key.starts_with(start));
