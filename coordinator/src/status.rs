@@ -145,7 +145,8 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
         Refusal::Unknown { .. } => not_found("UNKNOWN", refusal.to_string()),
         Refusal::Exists { .. } => with(Code::AlreadyExists, refusal.to_string(), info("EXISTS")),
         Refusal::Denied(why) => denied(denial(*why), refusal.to_string()),
-        Refusal::Overloaded(_) => exhausted("OVERLOADED", refusal.to_string()),
+        Refusal::Overloaded(limit) if limit.passes => exhausted("OVERLOADED", refusal.to_string()),
+        Refusal::Overloaded(_) => limited(Code::ResourceExhausted, "OVERLOADED", refusal.to_string()),
     }
 }
 

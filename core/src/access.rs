@@ -1,6 +1,8 @@
 //! Access: who may do what, and by what they are let in. Tokens and operators; nodes' own admission is in their records.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+mod shut_out;
+
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,13 +14,15 @@ use crate::{
     time::WallTime,
 };
 
+pub use shut_out::{CREDENTIAL_LIFE, NAMES, NAMES_OF_CREATED, NoRoom, ShutOut};
+
 /// Join tokens at most, expired ones not counted. A further one is refused.
 pub const TOKENS: usize = 256;
 
 /// Join tokens kept at most, those among them that have expired by a clock which may be wrong. A further one is refused.
 pub const TOKENS_KEPT: usize = 2 * TOKENS;
 
-/// Operators kept at most; a further one is refused.
+/// Maximum number of operators on record. Those that let nobody in make room for others; a further one is refused where all hold.
 pub const OPERATORS: usize = 1_000;
 
 /// Nodes that were revoked and then forgotten, remembered at most. At the limit those go whose certificates have expired; where there is
@@ -107,8 +111,12 @@ pub struct Identity {
     pub key: Digest,
     /// Of the machine that it is on; zero when that does not tell.
     pub machine: Digest,
-    /// When its newest certificate was asked for.
+    /// When its newest certificate was asked for; shown to people, and decides nothing.
     pub issued: WallTime,
+    /// The step of the CA's replacement that was the newest when that certificate was asked for: the number of its intent in the audit; 0
+    /// before the first step, and in records of versions that did not note it.
+    #[serde(default)]
+    pub ca_step: u64,
 }
 
 /// A join token: what is kept of it cannot be used to join.
@@ -184,6 +192,9 @@ pub struct OperatorRecord {
     pub lived: Duration,
     /// Since when it is shut out, and by whom.
     pub revoked: Option<(WallTime, String)>,
+    /// The cluster's running time when it was last revoked; `None` if it was not, and in records of versions that did not note it.
+    #[serde(default)]
+    pub revoked_lived: Option<Duration>,
 }
 
 /// True once what holds from `created` until `expires` need not be kept: it has expired by the clock, and its time was lived through as
@@ -207,9 +218,10 @@ impl OperatorRecord {
 
     /// A record that shuts out a name of which there was no record: an admin created on the coordinator's host, or a name that nobody has.
     /// Its role and credential are unknown; `role` is a placeholder.
-    pub fn shut_out_by_name(name: String, now: WallTime, expires: WallTime, lived: Duration) -> OperatorRecord {
+    pub fn shut_out_by_name(name: &str, now: WallTime, lived: Duration) -> OperatorRecord {
+        let expires = now.plus(CREDENTIAL_LIFE);
         OperatorRecord {
-            name,
+            name: name.to_owned(),
             role: Role::Viewer,
             credential: Credential::Key(ZERO_DIGEST),
             created: now,
@@ -217,7 +229,16 @@ impl OperatorRecord {
             expires,
             lived,
             revoked: None,
+            revoked_lived: None,
         }
+    }
+
+    /// Shuts the operator out. A repeated revocation also covers certificates made since the last one.
+    pub fn revoke(&mut self, now: WallTime, lived: Duration, by: &str) {
+        if self.revoked.is_none() {
+            self.revoked = Some((now, by.to_owned()));
+        }
+        self.revoked_lived = Some(lived);
     }
 
     /// The operator's role; `None` if the name was shut out without having been on record.
@@ -266,6 +287,15 @@ pub struct Access {
     /// Nodes that were revoked and then forgotten.
     #[serde(default)]
     pub barred: BTreeMap<NodeId, Barred>,
+    /// Names of operators that are shut out and have no record any more; at most [`NAMES`].
+    #[serde(default)]
+    pub shut_out: Arc<BTreeMap<String, ShutOut>>,
+    /// The cluster's running time when the CA that signs was last about to be activated; `None` if it never was.
+    #[serde(default)]
+    pub signs_from: Option<Duration>,
+    /// The cluster's running time before which no trusted certificate was made, because the CA of then was retired; `None` if none was.
+    #[serde(default)]
+    pub trusted_from: Option<Duration>,
 }
 
 /// Why an operator's certificate lets nobody in.
@@ -286,14 +316,18 @@ pub enum Shut {
 }
 
 impl Access {
-    /// Whether the certificate of an operator, which is genuine, lets it in. One that is not on record was made at the coordinator's
-    /// own host, and is good as long as nobody of its name is on record.
+    /// Whether the certificate of an operator, which is genuine, lets it in. One that is not on record was made on the coordinator's own
+    /// host, and is good as long as its name is neither on record nor shut out.
     ///
     /// # Errors
     /// It does not.
     pub fn check(&self, name: &str, role: Role, key: &Digest, now: WallTime) -> Result<(), Shut> {
         let Some(record) = self.operators.get(name) else {
-            return Ok(());
+            return match self.shut_out.get(name) {
+                None => Ok(()),
+                Some(shut) if shut.revoked => Err(Shut::Revoked),
+                Some(_) => Err(Shut::Replaced),
+            };
         };
         if record.revoked.is_some() {
             return Err(Shut::Revoked);
@@ -355,4 +389,6 @@ pub struct Enrolment {
     pub key: Digest,
     /// Of its machine; zero when that does not tell.
     pub machine: Digest,
+    /// The newest step of the CA's replacement ([`Identity::ca_step`]).
+    pub ca_step: u64,
 }

@@ -1,7 +1,7 @@
 //! Admission, join tokens and operators.
 
 use wyneos_core::{
-    access::{Credential, OperatorRecord, Role, TokenRecord},
+    access::{Credential, OperatorRecord, Role, ShutOut, TokenRecord},
     coordinator::{Answer, Command},
     limits,
     node::Admission,
@@ -142,6 +142,21 @@ impl From<&TokenRecord> for v1::JoinToken {
             name: token.name.clone(),
             pending: token.admission != Admission::Admitted,
         }
+    }
+}
+
+/// A name of an operator that is shut out and has no record any more.
+pub fn shut_out((name, shut): (&String, &ShutOut)) -> v1::Operator {
+    let time = timestamp(shut.time);
+    let (created, revoked) = match shut.revoked {
+        true => (None, Some(time)),
+        false => (Some(time), None),
+    };
+    v1::Operator {
+        name: name.clone(),
+        created,
+        revoked,
+        ..v1::Operator::default()
     }
 }
 

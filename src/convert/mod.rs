@@ -22,7 +22,7 @@ mod workload;
 
 use std::fmt;
 
-pub use access::{operator_name, operator_role, token_in};
+pub use access::{operator_name, operator_role, shut_out, token_in};
 pub use agent::{coordinate_in, coordinate_out, session_input};
 pub use beacon::{BEACON_BYTES, Beacon, beacon_in, beacon_is_proven, beacon_out};
 pub use coherence::{sections, snapshot_head};

@@ -209,6 +209,34 @@ async fn a_clock_that_is_set_three_days_ahead_for_a_moment_deletes_nothing() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_ahead_as_a_new_ca_was_prepared_keeps_nobody_from_going_on() {
+    let Some(clock) = Clock::new() else { return };
+    let cluster = cluster_by(&clock, &[]).await;
+    cluster.snapshot().await;
+    let channel = cluster.admin().await;
+    clock.set("+3d");
+    wait_until("a snapshot is of the clock that is ahead", async || {
+        let (_, time) = newest(&channel).await;
+        (time > SystemTime::now() + Duration::from_secs(2 * DAY)).then_some(())
+    })
+    .await;
+    // By the channel that stands: the coordinator may renew its own certificate by this clock.
+    let rotate = async |step: v1::RotationStep| {
+        let step = step.into();
+        let request = v1::RotateAuthorityRequest { step, force: false };
+        client::access(channel.clone()).rotate_authority(request).await
+    };
+    rotate(v1::RotationStep::Prepare).await.unwrap();
+    clock.set("+0");
+    let request = v1::GetAuthoritiesRequest {};
+    let shown = client::access(channel.clone()).get_authorities(request).await;
+    let shown = shown.unwrap().into_inner();
+    assert_eq!((shown.nodes_behind, shown.nodes_behind_unknown), (0, false));
+    rotate(v1::RotationStep::Activate).await.unwrap();
+    rotate(v1::RotationStep::Retire).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_kept_for_a_time_goes_though_the_clock_was_set_back() {
     let Some(clock) = Clock::new() else { return };
     // In the CA's first hour: certificates hold.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use tonic::Code;
+use tonic_types::StatusExt as _;
 use wyneos::{
     client,
     identity::{Principal, Role},
@@ -152,12 +153,20 @@ async fn an_operator_ends_its_own_access_only_by_force_and_hears_that_it_did() {
         &["admin", "--data-dir", &data_dir, "--name", "bob", "--out", &out],
     );
     assert!(made.status.success(), "{}", text(&made));
-    let request = v1::CreateOperatorRequest {
+    let mut request = v1::CreateOperatorRequest {
         name: "bob".to_owned(),
         role: v1::Role::Admin.into(),
         ..Default::default()
     };
     let mut access = client::access(cluster.connect(&tls(&cluster.path("bob"))).await);
+    let unforced = access.create_operator(request.clone()).await.unwrap_err();
+    assert_eq!(unforced.code(), Code::FailedPrecondition);
+    assert!(unforced.message().contains("--force"), "{unforced}");
+    access
+        .list_operators(v1::ListOperatorsRequest::default())
+        .await
+        .unwrap();
+    request.force = true;
     let bearer = access
         .create_operator(request.clone())
         .await
@@ -169,13 +178,111 @@ async fn an_operator_ends_its_own_access_only_by_force_and_hears_that_it_did() {
     assert_eq!(shut.code(), Code::Unauthenticated);
 }
 
+/// Credentials of an admin that are made on the coordinator's host, in the folder of its name.
+fn host_made(cluster: &Secure, name: &str) {
+    let (data_dir, out) = (cluster.data_dir(), cluster.path(name).display().to_string());
+    let args = ["admin", "--data-dir", &data_dir, "--name", name, "--out", &out];
+    let made = run("wyneos-coordinator", &args);
+    assert!(made.status.success(), "{}", text(&made));
+}
+
+#[tokio::test]
+async fn an_operators_own_name_is_given_another_credential_only_by_force() {
+    let cluster = Secure::start(&[]).await;
+    let create = ["operator", "create", "admin", "--role", "viewer", "--bearer"];
+    let refused = cluster.wynectl(&create);
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
+    assert!(text(&refused).contains("--force"), "{}", text(&refused));
+    assert!(cluster.wynectl(&["nodes"]).status.success(), "nothing was changed");
+    // Whoever has this name from the coordinator's host is shut out, and that is said.
+    host_made(&cluster, "zed");
+    let told = cluster.wynectl(&["operator", "create", "zed", "--role", "viewer", "--bearer"]);
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(
+        said.contains("zed was not on record") && said.contains("are shut out"),
+        "{said}"
+    );
+    cluster.done(&["operator", "revoke", "zed"]);
+    let again = cluster.wynectl(&["operator", "create", "zed", "--role", "viewer", "--bearer"]);
+    assert!(again.status.success() && again.stderr.is_empty(), "{}", text(&again));
+    let forced = cluster.wynectl(&[&create[..], &["--force"]].concat());
+    assert!(forced.status.success(), "{}", text(&forced));
+    assert!(text(&cluster.wynectl(&["nodes"])).contains("took its place"));
+}
+
+#[tokio::test]
+async fn whoever_was_shut_out_stays_out_however_many_operators_are_created() {
+    let cluster = Secure::start(&[]).await;
+    let brief = |name: &str| v1::CreateOperatorRequest {
+        name: name.to_owned(),
+        role: v1::Role::Viewer.into(),
+        ttl: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+        ..Default::default()
+    };
+    let mut admin = client::access(cluster.admin().await);
+    for name in ["revoked", "replaced", "late"] {
+        host_made(&cluster, name);
+    }
+    admin.create_operator(brief("revoked")).await.unwrap();
+    cluster.done(&["operator", "revoke", "revoked"]);
+    admin.create_operator(brief("replaced")).await.unwrap();
+    let mut shut = Vec::new();
+    for name in ["revoked", "replaced"] {
+        shut.push((name, cluster.connect(&tls(&cluster.path(name))).await));
+    }
+    // A full table of operators who hold, of which a hint to try again would not be true.
+    let fill = |number: usize| v1::CreateOperatorRequest {
+        ttl: None,
+        ..brief(&format!("fill-{number}"))
+    };
+    let (mut made, mut full) = (0, None);
+    for start in (0..1_200).step_by(50) {
+        let mut creating = tokio::task::JoinSet::new();
+        for number in start..start + 50 {
+            let (mut admin, request) = (admin.clone(), fill(number));
+            creating.spawn(async move { admin.create_operator(request).await });
+        }
+        for answer in creating.join_all().await {
+            match answer {
+                Ok(_) => made += 1,
+                Err(status) => full = Some(status),
+            }
+        }
+    }
+    let full = full.unwrap();
+    assert_eq!((made, full.code()), (1_000, Code::ResourceExhausted));
+    assert!(full.get_error_details().retry_info().is_none(), "{full:?}");
+    assert!(!full.message().contains("try again"), "{full}");
+    // The table is full, and whoever is not on record can be revoked all the same.
+    let late = cluster.connect(&tls(&cluster.path("late"))).await;
+    client::access(late.clone())
+        .list_join_tokens(v1::ListJoinTokensRequest::default())
+        .await
+        .unwrap();
+    let told = cluster.done(&["operator", "revoke", "late"]);
+    assert!(told.contains("shut out by name"), "{told}");
+    shut.push(("late", late));
+    let listed = cluster.done(&["operator", "list"]);
+    for (name, channel) in shut {
+        let answer = client::access(channel)
+            .list_join_tokens(v1::ListJoinTokensRequest::default())
+            .await;
+        assert_eq!(answer.unwrap_err().code(), Code::Unauthenticated, "{name}");
+        let mut rows = listed.lines().map(|line| line.split_whitespace().next());
+        assert!(rows.any(|first| first == Some(name)), "{name}: {listed}");
+    }
+    // Revoking one makes room for another.
+    cluster.done(&["operator", "revoke", "fill-7"]);
+    admin.create_operator(fill(2_000)).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_bearer_token_reads_what_its_role_may_until_it_expires() {
     let cluster = Secure::start(&[]).await;
-    let token = cluster.done(&[
+    let made = cluster.wynectl(&[
         "operator", "create", "script", "--role", "viewer", "--bearer", "--ttl", "2s",
     ]);
-    let token = token.trim().to_owned();
+    let token = String::from_utf8(made.stdout).unwrap().trim().to_owned();
     let nodes = async || {
         let channel = cluster.connect(&crate::secure::nobody(&cluster.path("admin"))).await;
         let mut request = tonic::Request::new(v1::ListNodesRequest::default());

@@ -239,6 +239,40 @@ async fn a_new_ca_is_rolled_in_with_both_trusted_for_a_time() {
 }
 
 #[tokio::test]
+async fn a_stolen_ca_is_replaced_by_three_commands_in_a_row() {
+    let cluster = Secure::start(&[]).await;
+    let _agent = cluster.joined("one").await;
+    cluster.online("one").await;
+    let shown = cluster.done(&["ca", "show"]);
+    assert!(shown.contains("certificates of 0 nodes"), "{shown}");
+    cluster.done(&["ca", "prepare"]);
+    // The node has not renewed its certificate: it counts at once, and does not keep a forced step from being taken.
+    let shown = cluster.done(&["ca", "show"]);
+    assert!(shown.contains("certificates of 1 node "), "{shown}");
+    let refused = cluster.wynectl(&["ca", "activate"]);
+    assert!(text(&refused).contains("1 admitted nodes have"), "{}", text(&refused));
+    cluster.done(&["ca", "activate", "--force"]);
+    let (data_dir, admin) = (cluster.data_dir(), cluster.path("new").display().to_string());
+    let made = run(
+        "wyneos-coordinator",
+        &["admin", "--data-dir", &data_dir, "--out", &admin],
+    );
+    assert!(made.status.success(), "{}", text(&made));
+    cluster.done(&["ca", "retire", "--force"]);
+    let lost = cluster.wynectl(&["nodes"]);
+    assert!(!lost.status.success(), "{}", text(&lost));
+    let new = client::access(cluster.connect(&tls(&cluster.path("new"))).await)
+        .get_authorities(wyneos::v1::GetAuthoritiesRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (new.authorities.len(), new.nodes_behind, new.nodes_behind_unknown),
+        (1, 1, false)
+    );
+}
+
+#[tokio::test]
 async fn an_operators_own_ca_is_used_and_replaced_by_its_files() {
     let place = tempfile::tempdir().unwrap();
     let (certificate, key) = (place.path().join("ca.pem"), place.path().join("ca.key"));

@@ -146,8 +146,11 @@ async fn grpcurl_talks_tls_by_the_files_that_an_operator_has() {
     let args = ["-cacert", &ca, "-cert", &cert, "-key", &key, &cluster.address, list];
     let Some(listed) = tool("grpcurl", &args) else { return };
     assert!(text(&listed).contains("\"name\": \"one\""), "{}", text(&listed));
-    let bearer = cluster.done(&["operator", "create", "script", "--role", "viewer", "--bearer"]);
-    let header = format!("authorization: Bearer {}", bearer.trim());
+    let bearer = cluster.wynectl(&["operator", "create", "script", "--role", "viewer", "--bearer"]);
+    let header = format!(
+        "authorization: Bearer {}",
+        String::from_utf8(bearer.stdout).unwrap().trim()
+    );
     let args = ["-cacert", &ca, "-H", &header, &cluster.address, list];
     let listed = tool("grpcurl", &args).unwrap();
     assert!(text(&listed).contains("\"name\": \"one\""), "{}", text(&listed));

@@ -31,9 +31,9 @@ pub(super) struct State {
     pub(super) signs: u32,
     /// Folders of those that are trusted.
     pub(super) trusted: Vec<u32>,
-    /// Since when this is so, milliseconds of Unix time.
+    /// Since when this is so, milliseconds of Unix time; for people, decides nothing.
     pub(super) since: i64,
-    /// The audit's intent of the step that made it so; 0 when none did.
+    /// The audit's intent of the step that made it so; 0 when none did. Numbers the steps: it grows whatever the clock says.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) intent: u64,
 }

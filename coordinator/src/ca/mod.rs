@@ -185,6 +185,11 @@ impl Ca {
         self.signing.try_lock().map_or(0, |signing| signing.state.intent)
     }
 
+    /// The number of the newest step, as certificates that are asked for from now on are counted.
+    pub(crate) async fn step(&self) -> u64 {
+        self.signing.lock().await.state.intent
+    }
+
     /// True for an operator's own CA, which is not replaced from here.
     pub(crate) fn is_external(&self) -> bool {
         matches!(self.place, Place::External(..))
@@ -264,15 +269,15 @@ impl Ca {
         oldest.map_or_else(Default::default, identity::fingerprint)
     }
 
-    /// The CAs that are trusted, the one that signs first, and since when (Unix milliseconds) that is so.
-    pub(crate) async fn shown(&self) -> (Vec<Shown>, i64) {
+    /// The CAs that are trusted, the one that signs first, and the number of the newest step.
+    pub(crate) async fn shown(&self) -> (Vec<Shown>, u64) {
         let signing = self.signing.lock().await;
         let shown = signing.roots.iter().enumerate().map(|(at, root)| Shown {
             fingerprint: identity::fingerprint(root),
             expires: identity::validity(root).map_or(SystemTime::UNIX_EPOCH, |held| held.end),
             signs: at == 0,
         });
-        (shown.collect(), signing.state.since)
+        (shown.collect(), signing.state.intent)
     }
 
     /// Takes a step of the CA's replacement, which is on record.

@@ -12,7 +12,7 @@ use wyneos::{
     v1::{self, access_service_server::AccessService},
 };
 use wyneos_core::{
-    access::Credential,
+    access::{Credential, ShutOut},
     coordinator::{Answer, Command},
     node::Admission,
 };
@@ -26,6 +26,8 @@ use super::{
 use crate::{
     answers::{self, Answers, Message, Taken},
     ca::{Ca, Step},
+    engine::ToEngine,
+    gate::Caller,
     status,
 };
 
@@ -52,14 +54,25 @@ fn whole_page(asked: u32) -> Result<usize, Status> {
 }
 
 /// What comes behind the key that a page token is; everything for none.
-fn behind<'a, T>(records: &'a BTreeMap<String, T>, token: &str) -> impl Iterator<Item = &'a T> {
+fn behind<'a, T>(records: &'a BTreeMap<String, T>, token: &str) -> impl Iterator<Item = (&'a String, &'a T)> {
     let from = match token {
         "" => Bound::Unbounded,
         last => Bound::Excluded(last),
     };
-    records
-        .range::<str, _>((from, Bound::Unbounded))
-        .map(|(_, record)| record)
+    records.range::<str, _>((from, Bound::Unbounded))
+}
+
+/// Operators on record and names that are shut out without a record, both in order, in one order. No name is in both.
+fn merged<'a>(
+    records: impl Iterator<Item = v1::Operator> + 'a,
+    names: impl Iterator<Item = (&'a String, &'a ShutOut)> + 'a,
+) -> impl Iterator<Item = v1::Operator> + 'a {
+    let (mut records, mut names) = (records.peekable(), names.map(convert::shut_out).peekable());
+    std::iter::from_fn(move || match (records.peek(), names.peek()) {
+        (Some(record), Some(name)) if name.name < record.name => names.next(),
+        (Some(_), _) => records.next(),
+        (None, _) => names.next(),
+    })
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Status> {
@@ -69,14 +82,15 @@ fn random<const N: usize>() -> Result<[u8; N], Status> {
     Ok(bytes)
 }
 
-async fn authorities(ca: &Ca) -> (Vec<v1::AuthorityDetails>, i64) {
-    let (shown, since) = ca.shown().await;
+/// The CAs that are trusted, and the number of the newest step of their replacement.
+async fn authorities(ca: &Ca) -> (Vec<v1::AuthorityDetails>, u64) {
+    let (shown, step) = ca.shown().await;
     let details = shown.iter().map(|one| v1::AuthorityDetails {
         fingerprint: one.fingerprint.iter().map(|byte| format!("{byte:02x}")).collect(),
         expires: Some(timestamp(one.expires)),
         signs: one.signs,
     });
-    (details.collect(), since)
+    (details.collect(), step)
 }
 
 /// A subscriber of the audit.
@@ -135,18 +149,53 @@ impl Services {
             .map_err(|error| status::store(&error))
     }
 
-    /// Admitted nodes whose newest certificate is from before `since`.
-    fn nodes_behind(&self, since: i64) -> Result<u32, Status> {
+    /// Admitted nodes whose newest certificate is from before the CA's step `step`. A snapshot from before the step counts too many,
+    /// never too few.
+    fn nodes_behind(&self, step: u64) -> Result<u32, Status> {
         let published = self.newest()?;
-        if published.snapshot.time.0 < since {
-            let reason = "no snapshot was published since the last step: try again after the next cycle";
-            return Err(status::precondition("NODES_BEHIND", reason));
-        }
         let behind = published.snapshot.nodes.iter().filter(|row| {
             let identity = row.record.identity;
-            row.record.admission == Admission::Admitted && identity.is_some_and(|identity| identity.issued.0 < since)
+            row.record.admission == Admission::Admitted && identity.is_some_and(|identity| identity.ca_step < step)
         });
         Ok(behind.count() as u32)
+    }
+
+    /// Refuses to end certificates that nodes still use, and to go on where their number is not known.
+    fn nobody_is_cut_off(&self, step: u64) -> Result<(), Status> {
+        match self.nodes_behind(step)? {
+            0 => Ok(()),
+            behind => {
+                let message = format!(
+                    "{behind} admitted nodes have certificates from before the last step and would be cut off: wait until they renewed \
+                     them (certificate_ttl), revoke those that are gone, or force it"
+                );
+                Err(status::precondition("NODES_BEHIND", message))
+            }
+        }
+    }
+
+    /// Has the engine note a step of the CA's replacement. Not the step itself: what the CA's own state says of it is what counts.
+    async fn note_step(&self, caller: &Caller, command: Command) -> Result<(), Status> {
+        let ask = |by, answer| ToEngine::Command {
+            command,
+            by,
+            intent: None,
+            answer,
+        };
+        self.ask(caller, ask).await.map(drop)
+    }
+
+    /// Refuses to end the caller's own access, unless that is forced.
+    fn spare_self(caller: &Caller, name: &str, force: bool, doing: &str) -> Result<(), Status> {
+        if force || caller.operator() != Some(name) {
+            return Ok(());
+        }
+        caller.about(format!("operator {name}"));
+        let message = format!(
+            "{name} is the operator who makes this call: {doing} ends this access at once. Have another admin do it, or repeat it with \
+             --force; `wyneos-coordinator admin` on the coordinator's host creates a new admin"
+        );
+        Err(status::precondition("SELF", message))
     }
 }
 
@@ -186,7 +235,8 @@ impl AccessService for Services {
         let request = request.into_inner();
         let size = whole_page(request.page_size)?;
         let (access, now) = (self.access.load(), Clock::default().wall());
-        let tokens = behind(&access.tokens, &request.page_token).filter(|token| now < token.expires);
+        let tokens = behind(&access.tokens, &request.page_token).map(|(_, token)| token);
+        let tokens = tokens.filter(|token| now < token.expires);
         let (tokens, more) = page(tokens.map(v1::JoinToken::from), size);
         let last = tokens.last().filter(|_| more);
         Ok(Response::new(v1::ListJoinTokensResponse {
@@ -210,6 +260,7 @@ impl AccessService for Services {
         let request = request.into_inner();
         let ca = self.ca()?;
         let name = convert::operator_name(request.name.clone()).map_err(status::convert)?;
+        Self::spare_self(&caller, &name, request.force, "a new credential in its place")?;
         let role = convert::operator_role(request.role()).map_err(status::convert)?;
         let ttl = ttl(request.ttl, OPERATOR_TTL)?;
         let (credential, bearer_token) = match request.certificate_request.as_slice() {
@@ -242,6 +293,8 @@ impl AccessService for Services {
                 Some(issued.map_err(|error| ca_failed(&error))?)
             }
         };
+        let access = self.access.load();
+        let off_record = !access.operators.contains_key(&name) && !access.shut_out.contains_key(&name);
         let Answer::Operator(operator) = self.carry_out(&caller, command).await? else {
             return Err(Status::internal("the answer is to another command"));
         };
@@ -251,6 +304,7 @@ impl AccessService for Services {
         let mut response = v1::CreateOperatorResponse {
             bearer_token,
             details: Some((&*operator).into()),
+            off_record,
             ..v1::CreateOperatorResponse::default()
         };
         if let Some(issued) = issued {
@@ -267,8 +321,9 @@ impl AccessService for Services {
         let request = request.into_inner();
         let size = whole_page(request.page_size)?;
         let access = self.access.load();
-        let operators = behind(&access.operators, &request.page_token).map(v1::Operator::from);
-        let (operators, more) = page(operators, size);
+        let records = behind(&access.operators, &request.page_token).map(|(_, record)| record);
+        let names = behind(&access.shut_out, &request.page_token);
+        let (operators, more) = page(merged(records.map(v1::Operator::from), names), size);
         let last = operators.last().filter(|_| more);
         Ok(Response::new(v1::ListOperatorsResponse {
             next_page_token: last.map(|operator| operator.name.clone()).unwrap_or_default(),
@@ -283,17 +338,7 @@ impl AccessService for Services {
         let caller = caller_of(&request);
         let request = request.into_inner();
         let is_own = caller.operator() == Some(request.name.as_str());
-        if is_own && !request.force {
-            caller.about(format!("operator {}", request.name));
-            return Err(status::precondition(
-                "SELF",
-                format!(
-                    "{} is the operator who makes this call: revoking it ends this access at once. Have another admin do it, or repeat it with \
-                     --force; `wyneos-coordinator admin` on the coordinator's host creates a new admin",
-                    request.name
-                ),
-            ));
-        }
+        Self::spare_self(&caller, &request.name, request.force, "revoking it")?;
         let command = Command::try_from(request).map_err(status::convert)?;
         let answer = self.answer(&caller, command).await?;
         if is_own {
@@ -351,11 +396,13 @@ impl AccessService for Services {
         _: Request<v1::GetAuthoritiesRequest>,
     ) -> Result<Response<v1::GetAuthoritiesResponse>, Status> {
         let ca = self.ca()?;
-        let (authorities, since) = authorities(ca).await;
+        let (authorities, step) = authorities(ca).await;
+        let behind = self.nodes_behind(step).ok();
         Ok(Response::new(v1::GetAuthoritiesResponse {
             authorities,
             external: ca.is_external(),
-            nodes_behind: self.nodes_behind(since)?,
+            nodes_behind: behind.unwrap_or_default(),
+            nodes_behind_unknown: behind.is_none(),
         }))
     }
 
@@ -373,17 +420,24 @@ impl AccessService for Services {
             v1::RotationStep::Unspecified => return Err(status::bad_field("step", "not set")),
         };
         caller.about(format!("CA: {}", step.name()));
-        let (_, since) = authorities(ca).await;
-        let behind = self.nodes_behind(since)?;
-        if step != Step::Prepare && behind > 0 && !request.force {
-            let message = format!(
-                "{behind} admitted nodes have certificates from before the last step and would be cut off: wait until they renewed \
-                 them (certificate_ttl), revoke those that are gone, or force it"
-            );
-            return Err(status::precondition("NODES_BEHIND", message));
+        if step != Step::Prepare && !request.force {
+            self.nobody_is_cut_off(ca.step().await)?;
         }
         let recorded = caller.intend(String::new()).await?;
+        // Noted before: what is shut out from here on may have a certificate of the CA that signs next.
+        if step == Step::Activate {
+            self.note_step(&caller, Command::AuthorityActivates).await?;
+        }
         ca.rotate(recorded, step).await.map_err(|error| ca_failed(&error))?;
+        // Noted after: until it is done, certificates of the old CA are trusted. Without the note, names stay shut out for longer.
+        if step == Step::Retire
+            && let Err(error) = self.note_step(&caller, Command::AuthorityRetired).await
+        {
+            tracing::warn!(
+                error = error.message(),
+                "cannot note that the old CA was retired: names that were revoked before stay shut out"
+            );
+        }
         let (authorities, _) = authorities(ca).await;
         Ok(Response::new(v1::RotateAuthorityResponse { authorities }))
     }

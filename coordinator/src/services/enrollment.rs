@@ -142,7 +142,10 @@ impl Services {
         }
         // Whoever is shut out may ask as often as its limit says; its intents would leave no room for those of others.
         self.refused.of(&key, Instant::now())?;
-        let admission = self.admission(caller, Command::Renew { node, key }).await;
+        // Read before the certificate is made: a step in between makes it count as older than it is.
+        let ca_step = self.ca()?.step().await;
+        let command = Command::Renew { node, key, ca_step };
+        let admission = self.admission(caller, command).await;
         let admission = admission.inspect_err(|status| {
             if status.code() == Code::PermissionDenied {
                 self.refused.remember(key, status, Instant::now());
@@ -154,7 +157,7 @@ impl Services {
 }
 
 /// What a host states of itself.
-fn enrolment(request: &v1::EnrollRequest, ca: &Ca) -> Result<Enrolment, Status> {
+fn enrolment(request: &v1::EnrollRequest, ca: &Ca, ca_step: u64) -> Result<Enrolment, Status> {
     let token: JoinToken = request
         .token
         .parse()
@@ -187,6 +190,7 @@ fn enrolment(request: &v1::EnrollRequest, ca: &Ca) -> Result<Enrolment, Status> 
         name: name.clone(),
         key,
         machine,
+        ca_step,
     })
 }
 
@@ -196,7 +200,8 @@ impl EnrollmentService for Services {
         let caller = caller_of(&request);
         self.attempt(&caller)?;
         let request = request.into_inner();
-        let enrolment = enrolment(&request, self.ca()?)?;
+        let ca = self.ca()?;
+        let enrolment = enrolment(&request, ca, ca.step().await)?;
         let node = enrolment.node;
         let command = Command::Enrol(Box::new(enrolment.clone()));
         // Whoever has no token writes no intent.

@@ -193,28 +193,38 @@ impl Services {
     /// Carries a command of `caller` out; answers once it is durable.
     async fn carry_out(&self, caller: &Caller, command: Command) -> Result<Answer, Status> {
         caller.about(about(&command));
-        let by = Arc::clone(&caller.name);
-        let (sender, answer) = oneshot::channel();
-        let asked = if command.is_plan() {
+        if command.is_plan() {
             caller.plans();
-            ToEngine::Plan {
+            let turn = self.turn_to_plan(caller).await?;
+            let ask = |by, answer| ToEngine::Plan {
                 command,
                 by,
-                turn: self.turn_to_plan(caller).await?,
-                answer: sender,
-            }
-        } else {
-            let intent = match caller.changes() {
-                true => Some(caller.intend(about(&command)).await?.intent()),
-                false => None,
+                turn,
+                answer,
             };
-            ToEngine::Command {
-                command,
-                by,
-                intent,
-                answer: sender,
-            }
+            return self.ask(caller, ask).await;
+        }
+        let intent = match caller.changes() {
+            true => Some(caller.intend(about(&command)).await?.intent()),
+            false => None,
         };
+        let ask = |by, answer| ToEngine::Command {
+            command,
+            by,
+            intent,
+            answer,
+        };
+        self.ask(caller, ask).await
+    }
+
+    /// Asks the engine for something; answers once it is durable.
+    async fn ask(
+        &self,
+        caller: &Caller,
+        ask: impl FnOnce(Arc<str>, oneshot::Sender<Result<Answer, Refusal>>) -> ToEngine,
+    ) -> Result<Answer, Status> {
+        let (sender, answer) = oneshot::channel();
+        let asked = ask(Arc::clone(&caller.name), sender);
         let shutting_down = || {
             status::unavailable(
                 "SHUTDOWN",
@@ -310,6 +320,7 @@ fn about(command: &Command) -> String {
         Command::DeleteToken { id } => format!("join token {id}"),
         Command::CreateOperator { name, role, .. } => format!("operator {name}, {}", role.name()),
         Command::RevokeOperator { name } => format!("operator {name}"),
+        Command::AuthorityActivates | Command::AuthorityRetired => "CA".to_owned(),
         Command::Drain { node, .. } => format!("node {node}"),
         Command::Workload(command) => format!("workload {}", command.verb.workload()),
         Command::WhatIf { nodes, .. } => format!("what if {nodes}"),

@@ -3,7 +3,7 @@ use std::{fs, sync::Arc, time::Duration};
 use prost::Message as _;
 use wyneos::{backup, convert, v1};
 use wyneos_core::{
-    access::{Access, Credential, OperatorRecord, Role},
+    access::{Access, Credential, OperatorRecord, Role, ShutOut},
     autonomy::{Mode, Policy},
     event::{Event, EventBody},
     id::{NodeId, Uuid},
@@ -157,9 +157,17 @@ fn access(number: u8) -> Arc<Access> {
         expires: WallTime(2),
         lived: Duration::ZERO,
         revoked: Some((WallTime(3), "eve".to_owned())),
+        revoked_lived: Some(Duration::from_secs(4)),
+    };
+    let shut = ShutOut {
+        time: WallTime(5),
+        lived: Duration::from_secs(6),
+        revoked: true,
     };
     let mut access = Access::default();
     access.operators.insert(operator.name.clone(), operator);
+    access.shut_out = Arc::new([(format!("bob-{number}"), shut)].into());
+    access.signs_from = Some(Duration::from_secs(7));
     Arc::new(access)
 }
 

@@ -3,14 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Answer, Coordinator, Denial, Refusal, RefusalReason, Refused, TokenProblem,
+    Answer, Coordinator, Denial, Limit, Refusal, RefusalReason, Refused, TokenProblem,
     repeats::{Repeating, Told},
 };
 use crate::{
-    access::{
-        Access, Credential, Enrolment, Identity, OPERATORS, OperatorRecord, Role, Ruling, TOKENS, TOKENS_KEPT,
-        TokenRecord, USES,
-    },
+    access::{CREDENTIAL_LIFE, Enrolment, Identity, Ruling, TOKENS, TOKENS_KEPT, TokenRecord, USES},
     autonomy::Evidence,
     event::EventBody,
     id::NodeId,
@@ -20,11 +17,11 @@ use crate::{
     time::WallTime,
 };
 
-/// Join tokens hold for at most a year, and at least a second.
+/// Join tokens and operators hold for at most 366 days, and at least a second.
 const TTL_MIN: Duration = Duration::from_secs(1);
-const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+const TTL_MAX: Duration = CREDENTIAL_LIFE;
 
-fn after(now: WallTime, ttl: Duration) -> Result<WallTime, Refusal> {
+pub(super) fn after(now: WallTime, ttl: Duration) -> Result<WallTime, Refusal> {
     if !(TTL_MIN..=TTL_MAX).contains(&ttl) {
         let reason = format!("{} is not between {} and 366 days", Span(ttl), Span(TTL_MIN));
         return Err(Refusal::Invalid { field: "ttl", reason });
@@ -136,6 +133,7 @@ impl Coordinator {
             key: enrolment.key,
             machine: enrolment.machine,
             issued: wall,
+            ca_step: enrolment.ca_step,
         };
         if let Some(index) = known {
             let record = &self.registry[index].record;
@@ -155,7 +153,7 @@ impl Coordinator {
             }
         }
         if let (None, Some(full)) = (known, self.no_room_for_node()) {
-            return Err(Refusal::Overloaded(full));
+            return Err(Refusal::Overloaded(Limit::stands(full)));
         }
         if token.uses_left == 0 {
             return Err(Refusal::Denied(Denial::Token(TokenProblem::UsedUp)));
@@ -221,7 +219,7 @@ impl Coordinator {
     }
 
     /// A node's certificate is to be renewed: it must be known by this key, and not be shut out.
-    pub(super) fn renew(&mut self, node: NodeId, key: Digest) -> Result<Answer, Refusal> {
+    pub(super) fn renew(&mut self, node: NodeId, key: Digest, ca_step: u64) -> Result<Answer, Refusal> {
         let denied = |denial| Err(Refusal::Denied(denial));
         let Some(index) = self.registry.find(node) else {
             let barred = self.access.is_barred(node, Some(&key));
@@ -233,7 +231,7 @@ impl Coordinator {
             (_, Admission::Revoked) => return denied(Denial::Revoked),
             (None, _) => return denied(Denial::Unknown),
             (Some(identity), _) if identity.key != key => return denied(Denial::Key),
-            (Some(identity), _) => identity.issued = wall,
+            (Some(identity), _) => (identity.issued, identity.ca_step) = (wall, ca_step),
         }
         self.keep(index);
         Ok(self.admission(index, false, 0))
@@ -253,8 +251,14 @@ impl Coordinator {
         let wall = self.wall_now();
         let record = Arc::make_mut(&mut self.registry[index].record);
         let Some(identity) = record.identity else {
-            let issued = wall;
-            record.identity = Some(Identity { key, machine, issued });
+            // By which CA its certificate was made is not known here.
+            let (issued, ca_step) = (wall, 0);
+            record.identity = Some(Identity {
+                key,
+                machine,
+                issued,
+                ca_step,
+            });
             let reason = "its certificate is genuine, but it is not known here: it was forgotten, or the state was restored from before it joined";
             self.rule(index, Admission::Pending, "coordinator", reason);
             return;
@@ -298,7 +302,8 @@ impl Coordinator {
         access.tokens.retain(|_, token| !token.is_over(wall, lived));
         let good = access.tokens.values().filter(|token| wall < token.expires).count();
         if good >= TOKENS || access.tokens.len() >= TOKENS_KEPT {
-            return Err(Refusal::Overloaded("there are 256 join tokens, the limit; delete some"));
+            let full = "there are 256 join tokens, the limit; delete some";
+            return Err(Refusal::Overloaded(Limit::stands(full)));
         }
         let token = TokenRecord {
             created: wall,
@@ -328,73 +333,8 @@ impl Coordinator {
         Ok(Answer::Token(Box::new(token)))
     }
 
-    pub(super) fn create_operator(
-        &mut self,
-        name: String,
-        role: Role,
-        credential: Credential,
-        ttl: Duration,
-        by: &str,
-    ) -> Result<Answer, Refusal> {
-        let wall = self.wall_now();
-        let expires = after(wall, ttl)?;
-        if self.access.operators.get(&name).is_some_and(|known| known.holds(wall)) {
-            return Err(Refusal::Exists { what: "operator", name });
-        }
-        let lived = self.lived();
-        let access = self.room_for_operator(&name, wall)?;
-        let operator = OperatorRecord {
-            name: name.clone(),
-            role,
-            credential,
-            created: wall,
-            created_by: by.to_owned(),
-            expires,
-            lived,
-            revoked: None,
-        };
-        access.operators.insert(name.clone(), operator.clone());
-        self.keep_access();
-        self.noted("operator create", format!("{name}, {}", role.name()), by);
-        Ok(Answer::Operator(Box::new(operator)))
-    }
-
-    /// Shuts an operator out; also one that is not on record, as whoever was made at the coordinator's own host.
-    pub(super) fn revoke_operator(&mut self, name: String, by: &str) -> Result<Answer, Refusal> {
-        let wall = self.wall_now();
-        // What was made at the coordinator's host may hold for so long.
-        let longest = after(wall, TTL_MAX)?;
-        let lived = self.lived();
-        let access = self.room_for_operator(&name, wall)?;
-        let unknown = || OperatorRecord::shut_out_by_name(name.clone(), wall, longest, lived);
-        let operator = access.operators.entry(name.clone()).or_insert_with(unknown);
-        if operator.revoked.is_none() {
-            operator.revoked = Some((wall, by.to_owned()));
-        }
-        let operator = operator.clone();
-        self.keep_access();
-        self.noted("operator revoke", name, by);
-        Ok(Answer::Operator(Box::new(operator)))
-    }
-
-    /// Tokens and operators, with room for one of this name. Where there is none, those go whose credentials have expired, by the clock
-    /// and by the time lived through: those let nobody in, on record or not.
-    fn room_for_operator(&mut self, name: &str, wall: WallTime) -> Result<&mut Access, Refusal> {
-        let lived = self.lived();
-        let access = Arc::make_mut(&mut self.access);
-        if !access.operators.contains_key(name) && access.operators.len() >= OPERATORS {
-            access.operators.retain(|_, operator| !operator.is_over(wall, lived));
-            if access.operators.len() >= OPERATORS {
-                return Err(Refusal::Overloaded(
-                    "there are 1,000 operators whose credentials have not expired, the limit",
-                ));
-            }
-        }
-        Ok(access)
-    }
-
     /// Records a command that is about no node.
-    fn noted(&mut self, verb: &str, detail: String, by: &str) {
+    pub(super) fn noted(&mut self, verb: &str, detail: String, by: &str) {
         let summary = format!("{verb}: {detail}, by {by}");
         let (verb, by) = (verb.to_owned(), by.to_owned());
         self.record(None, summary, EventBody::Command { verb, detail, by });

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Answer, Command, Coordinator, Effect, Refusal, RequestId, staging::Then};
+use super::{Answer, Command, Coordinator, Effect, Limit, Refusal, RequestId, staging::Then};
 use crate::{
     behaviour::{HEARTBEAT_MAX, HEARTBEAT_MIN, Order, out_of_range},
     event::EventBody,
@@ -27,9 +27,9 @@ impl Coordinator {
             return;
         }
         let answer = if self.staging.is_behind() {
-            Err(Refusal::Overloaded("the store is behind"))
+            Err(Refusal::Overloaded(Limit::passes("the store is behind")))
         } else if self.stopping {
-            Err(Refusal::Overloaded("the coordinator is shutting down"))
+            Err(Refusal::Overloaded(Limit::passes("the coordinator is shutting down")))
         } else {
             self.carry_out_recorded(request, command, by)
         };
@@ -67,7 +67,7 @@ impl Coordinator {
             Command::Revoke { node, reason } => self.revoke_node(&node, &reason, by),
             Command::Forget { node, plan, reason } => self.forget_node(&node, plan, &reason, by),
             Command::Enrol(enrolment) => self.enrol(*enrolment),
-            Command::Renew { node, key } => self.renew(node, key),
+            Command::Renew { node, key, ca_step } => self.renew(node, key, ca_step),
             Command::CreateToken { token, ttl } => self.create_token(*token, ttl, by),
             Command::DeleteToken { id } => self.delete_token(&id, by),
             Command::CreateOperator {
@@ -77,6 +77,8 @@ impl Coordinator {
                 ttl,
             } => self.create_operator(name, role, credential, ttl, by),
             Command::RevokeOperator { name } => self.revoke_operator(name, by),
+            Command::AuthorityActivates => Ok(self.authority_activates()),
+            Command::AuthorityRetired => Ok(self.authority_retired()),
             Command::Drain { node, deadline, plan } => self.drain(&node, deadline, plan, by),
             Command::WhatIf { nodes, drained } => self.what_if(&nodes, drained),
             Command::Rebalance { plan } => self.rebalance_now(plan, by),
@@ -84,7 +86,7 @@ impl Coordinator {
             Command::Decide { id, approve } => self.decide(id, approve, by),
             Command::Workload(command) => self.workload_command(*command, by),
             // Answered by the agent.
-            Command::ReadLog { .. } => Err(Refusal::Overloaded("logs are read otherwise")),
+            Command::ReadLog { .. } => Err(Refusal::Overloaded(Limit::stands("logs are read otherwise"))),
         }
     }
 
@@ -163,7 +165,7 @@ impl Coordinator {
         }
         let id = self
             .issue(index, Order::Refresh)
-            .ok_or(Refusal::Overloaded("too many directives under way"))?;
+            .ok_or(Refusal::Overloaded(Limit::passes("too many directives under way")))?;
         let event = self.carried_out(index, "refresh", format!("directive {id}"), by);
         Ok(Answer::Directive { id, event })
     }
@@ -182,7 +184,7 @@ impl Coordinator {
             None => 0,
             Some(_) => {
                 let issued = self.issue(index, Order::SetHeartbeat(wanted));
-                issued.ok_or(Refusal::Overloaded("too many directives under way"))?
+                issued.ok_or(Refusal::Overloaded(Limit::passes("too many directives under way")))?
             }
         };
         if let Some(session) = &mut self.registry[index].session {

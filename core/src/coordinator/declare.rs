@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Answer, Changed, Coordinator, PlannedStart, Refusal, WorkloadCommand, WorkloadVerb, orphans::Adoption};
+use super::{
+    Answer, Changed, Coordinator, Limit, PlannedStart, Refusal, WorkloadCommand, WorkloadVerb, orphans::Adoption,
+};
 use crate::{
     event::EventBody,
     id::NodeId,
@@ -142,7 +144,8 @@ impl Coordinator {
         }
         if let (WorkloadVerb::Apply(spec), None) = (verb, before) {
             if self.table.workloads().count() >= WORKLOADS {
-                return Err(Refusal::Overloaded("there are 10,000 workloads, the limit"));
+                let full = "there are 10,000 workloads, the limit; delete those that are not needed";
+                return Err(Refusal::Overloaded(Limit::stands(full)));
             }
             return Ok(Arc::new(Workload {
                 revisions: BTreeMap::from([(1, Arc::clone(spec))]),

@@ -5,7 +5,8 @@ mod commands;
 use std::{sync::Arc, time::Duration};
 
 pub use self::commands::{
-    Answer, Changed, Command, Denial, Forgotten, PlannedStart, Refusal, TokenProblem, WorkloadCommand, WorkloadVerb,
+    Answer, Changed, Command, Denial, Forgotten, Limit, PlannedStart, Refusal, TokenProblem, WorkloadCommand,
+    WorkloadVerb,
 };
 use crate::{
     behaviour::{self, Directive},

@@ -13,6 +13,7 @@ mod forget;
 mod instances;
 mod io;
 mod liveness;
+mod operators;
 mod orphans;
 mod parcels;
 mod planner;
@@ -38,8 +39,8 @@ use std::{
 
 pub use config::Config;
 pub use io::{
-    Answer, Changed, Command, Denial, Effect, Forgotten, Heartbeat, Input, Message, PlannedStart, ProbePlan, Published,
-    Refusal, RefusalReason, Refused, RequestId, TokenProblem, Welcome, Work, WorkloadCommand, WorkloadVerb,
+    Answer, Changed, Command, Denial, Effect, Forgotten, Heartbeat, Input, Limit, Message, PlannedStart, ProbePlan,
+    Published, Refusal, RefusalReason, Refused, RequestId, TokenProblem, Welcome, Work, WorkloadCommand, WorkloadVerb,
 };
 pub use planner::Planner;
 

@@ -1,6 +1,6 @@
 //! Plans, made beside the coordinator: what a command would do is worked out on a copy, for as long as it takes.
 
-use super::{Answer, Command, Coordinator, Refusal, staging::Staging};
+use super::{Answer, Command, Coordinator, Limit, Refusal, staging::Staging};
 use crate::{
     autonomy::Autonomy,
     behaviour::BehaviourLoop,
@@ -66,7 +66,9 @@ impl Planner {
     pub fn answer(mut self, command: Command, by: &str) -> Result<Answer, Refusal> {
         match command.is_plan() {
             true => self.0.carry_out(command, by),
-            false => Err(Refusal::Overloaded("only plans are made beside the coordinator")),
+            false => Err(Refusal::Overloaded(Limit::stands(
+                "only plans are made beside the coordinator",
+            ))),
         }
     }
 }

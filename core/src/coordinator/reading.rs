@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, Coordinator, Effect, Message, Refusal, RequestId, Timer};
+use super::{Answer, Coordinator, Effect, Limit, Message, Refusal, RequestId, Timer};
 use crate::{node::ConnId, text::Quoted, workload::log};
 
 /// Questions for what instances wrote, under way at most; and how long one may take.
@@ -35,7 +35,7 @@ impl Coordinator {
             return Err(Refusal::NoSession(node));
         };
         if self.dialogues.reads.len() >= READS {
-            return Err(Refusal::Overloaded("too many logs are being read"));
+            return Err(Refusal::Overloaded(Limit::passes("too many logs are being read")));
         }
         self.dialogues.numbers += 1;
         let number = self.dialogues.numbers;

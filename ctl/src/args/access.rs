@@ -90,6 +90,9 @@ pub(crate) struct OperatorArgs {
     /// Print a bearer token instead of making a key: for grpcurl and SDKs.
     #[arg(long)]
     pub(crate) bearer: bool,
+    /// Replace even the credential that this command uses.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// `wynectl context`.

@@ -225,6 +225,7 @@ async fn create_operator(context: &Context, args: OperatorArgs) -> Result<(), Fa
         role: role.into(),
         ttl: Some(convert::duration(args.ttl)),
         certificate_request,
+        force: args.force,
     };
     let mut client = client::access(context.connect().await?);
     let what = format!("create operator {}", Quoted(&args.name));
@@ -249,6 +250,12 @@ async fn create_operator(context: &Context, args: OperatorArgs) -> Result<(), Fa
     }
     if context.is_json() {
         return context.json(&answer);
+    }
+    if answer.off_record {
+        let name = clean(&args.name);
+        text::stderr(&format!(
+            "{name} was not on record: credentials made for this name on the coordinator's host are shut out from now on"
+        ));
     }
     match args.bearer {
         true => context.text(&format!("{}\n", clean(&answer.bearer_token))),
@@ -325,7 +332,10 @@ pub(crate) async fn ca(context: &Context, command: CaCommand) -> Result<(), Fail
                     true => "an operator's own, from files",
                     false => "the cluster's own",
                 };
-                let behind = text::count(answer.nodes_behind, "node");
+                let behind = match answer.nodes_behind_unknown {
+                    true => "an unknown number of nodes".to_owned(),
+                    false => text::count(answer.nodes_behind, "node"),
+                };
                 format!(
                     "{}{whose}; certificates of {behind} are from before the last step\n",
                     authorities(&answer.authorities)

@@ -1,6 +1,6 @@
 //! What operators ask for, and what they are answered.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use crate::{
     access::{Credential, Enrolment, OperatorRecord, Role, TokenRecord},
@@ -78,6 +78,8 @@ pub enum Command {
         node: NodeId,
         /// Of its public key.
         key: Digest,
+        /// The newest step of the CA's replacement, as in its identity.
+        ca_step: u64,
     },
     /// Keeps a join token; `created` and `created_by` are set, and `expires` is this long from now.
     CreateToken {
@@ -107,6 +109,10 @@ pub enum Command {
         /// The name.
         name: String,
     },
+    /// Notes that a new CA is about to sign.
+    AuthorityActivates,
+    /// Notes that only the CA that was activated last is trusted any more.
+    AuthorityRetired,
     /// Has a node emptied of its work, and takes no new work to it.
     Drain {
         /// The node.
@@ -331,6 +337,8 @@ pub enum Answer {
     Token(Box<TokenRecord>),
     /// Of an operator that was made or shut out.
     Operator(Box<OperatorRecord>),
+    /// Of a step of the CA's replacement that was noted.
+    Noted,
     /// Of a change of what should run, and of a drain: a workload each.
     Workloads(Vec<Changed>),
     /// What an instance wrote.
@@ -411,8 +419,32 @@ pub enum Refusal {
     #[error("{0}")]
     Denied(Denial),
     /// A limit is reached.
-    #[error("{0}: try again later")]
-    Overloaded(&'static str),
+    #[error("{0}")]
+    Overloaded(Limit),
+}
+
+/// A limit that is reached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}{}", if *.passes { ": try again later" } else { "" })]
+pub struct Limit {
+    /// What is full, and what to do about a limit that stands.
+    pub what: Cow<'static, str>,
+    /// True if the condition ends by itself within seconds, so that a repeated call may succeed.
+    pub passes: bool,
+}
+
+impl Limit {
+    /// A limit that ends by itself within seconds.
+    pub fn passes(what: &'static str) -> Limit {
+        let what = Cow::Borrowed(what);
+        Limit { what, passes: true }
+    }
+
+    /// A limit that stands until somebody makes room; `what` says how.
+    pub fn stands(what: impl Into<Cow<'static, str>>) -> Limit {
+        let what = what.into();
+        Limit { what, passes: false }
+    }
 }
 
 /// Why somebody gets no certificate. What of a token is wrong is not said to whoever presents it.

@@ -213,7 +213,7 @@ fn who_was_revoked_stays_shut_out_however_often_it_is_forgotten() {
         // Nor by another name for the same key.
         assert_eq!(enrol(rig, enrolment("a", 3)), revoked);
         let (node, key) = (node_id(1), KEY);
-        let renewed = rig.command(Command::Renew { node, key });
+        let renewed = rig.command(Command::Renew { node, key, ca_step: 0 });
         assert_eq!(renewed, Err(Refusal::Denied(Denial::Revoked)));
         assert_eq!(rows(rig), BTreeSet::new());
     };
@@ -241,6 +241,7 @@ fn a_clock_that_jumps_lets_nobody_in_who_was_shut_out() {
             key: [0; 32],
             machine: [0; 32],
             issued: WallTime(1_000_000),
+            ca_step: 0,
         };
         let barred = Barred {
             name: format!("gone-{number}"),

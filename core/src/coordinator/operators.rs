@@ -1,0 +1,90 @@
+//! Operators: commands that create and revoke them, and what the replacement of the CA means for their names.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Answer, Coordinator, Limit, Refusal, access::after};
+use crate::{
+    access::{Access, Credential, NoRoom, OPERATORS, OperatorRecord, Role},
+    text::Span,
+};
+
+impl Coordinator {
+    pub(super) fn create_operator(
+        &mut self,
+        name: String,
+        role: Role,
+        credential: Credential,
+        ttl: Duration,
+        by: &str,
+    ) -> Result<Answer, Refusal> {
+        let (wall, lived) = (self.wall_now(), self.lived());
+        let expires = after(wall, ttl)?;
+        if self.access.operators.get(&name).is_some_and(|known| known.holds(wall)) {
+            return Err(Refusal::Exists { what: "operator", name });
+        }
+        let operator = OperatorRecord {
+            name: name.clone(),
+            role,
+            credential,
+            created: wall,
+            created_by: by.to_owned(),
+            expires,
+            lived,
+            revoked: None,
+            revoked_lived: None,
+        };
+        let mut access = Access::clone(&self.access);
+        access.admit(operator.clone(), lived).map_err(refused)?;
+        self.access = Arc::new(access);
+        self.keep_access();
+        self.noted("operator create", format!("{name}, {}", role.name()), by);
+        Ok(Answer::Operator(Box::new(operator)))
+    }
+
+    /// Shuts an operator out, also one that is not on record, such as an admin made on the coordinator's own host. An operator on record is
+    /// always revoked; a name that is not is refused only where as many names are shut out already as may be ([`NAMES`](crate::access::NAMES)).
+    pub(super) fn revoke_operator(&mut self, name: String, by: &str) -> Result<Answer, Refusal> {
+        let (wall, lived) = (self.wall_now(), self.lived());
+        let mut access = Access::clone(&self.access);
+        let operator = access.revoke(&name, wall, lived, by).map_err(refused)?;
+        self.access = Arc::new(access);
+        self.keep_access();
+        self.noted("operator revoke", name, by);
+        Ok(Answer::Operator(Box::new(operator)))
+    }
+
+    /// Notes that the CA which signs from now on is about to be activated.
+    pub(super) fn authority_activates(&mut self) -> Answer {
+        let lived = self.lived();
+        Arc::make_mut(&mut self.access).signs_from = Some(lived);
+        self.keep_access();
+        Answer::Noted
+    }
+
+    /// Notes that no CA is trusted any more but the one that was activated last: certificates from before end nobody's shutting out.
+    pub(super) fn authority_retired(&mut self) -> Answer {
+        let lived = self.lived();
+        let access = Arc::make_mut(&mut self.access);
+        access.trusted_from = access.signs_from;
+        access.drop_free_names(lived);
+        self.keep_access();
+        Answer::Noted
+    }
+}
+
+/// Why an operator is neither created nor revoked, and what makes room.
+fn refused(why: NoRoom) -> Refusal {
+    let what = match why {
+        NoRoom::Operators => format!(
+            "there are {OPERATORS} operators whose credentials hold, the limit; revoke those that are not needed, which makes room at once"
+        ),
+        NoRoom::Names(free) => format!(
+            "the names of earlier or revoked operators stay shut out for 366 days, and there are as many as there may be; operators on record \
+             (`wynectl operator list`) can still be revoked, and created again once they do not hold. To make room, replace the CA (`wynectl \
+             ca prepare`, `activate`, `retire`): that ends every certificate made before it, and frees the names of then. The first name is \
+             free by itself in {}",
+            Span(Duration::from_secs(free.as_secs()))
+        ),
+    };
+    Refusal::Overloaded(Limit::stands(what))
+}
