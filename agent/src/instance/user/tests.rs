@@ -47,7 +47,7 @@ fn users_are_those_of_this_host() {
         assert!(lookup.user(wrong).is_err(), "{wrong:?}");
     }
     // The C library drops the bits above 32.
-    for above in [1, 7, 1 << 16, 1 << 31] {
+    for above in [1_u64, 7, 1 << 16, 1 << 31] {
         for number in [above << 32, (above << 32) + 1_000] {
             for wrong in [format!("{number}"), format!("0{number}"), format!("+{number}")] {
                 assert!(lookup.user(&wrong).is_err(), "{wrong:?}");
