@@ -21,7 +21,7 @@ use wyneos_core::{
     access::Access,
     autonomy::Mode,
     coherence::{NodeRow, Snapshot},
-    coordinator::{Answer, Command},
+    coordinator::{Answer, Command, Refusal},
     event::Event,
     id::NodeId,
     integrity::Digest,
