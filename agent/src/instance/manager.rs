@@ -223,7 +223,7 @@ impl Instances {
     fn try_run(&mut self, assigned: &Arc<Assigned>, located: &mut Located) -> io::Result<()> {
         self.check_containment(assigned)?;
         // Its log can be read before it has written anything.
-        let held = Home::of(&self.directory, assigned.id).make(assigned.id)?;
+        let held = Home::of(&self.directory, assigned.id).make()?;
         *located = Located::of(assigned.id, &held);
         let known = &self.known;
         let given = |port| known.values().any(|known| known.ports.contains(&port));

@@ -157,9 +157,9 @@ impl Home {
     }
 
     /// Makes the directories, of which the instance's user passes through the first and reaches [`Home::work`] alone. What is above them is there:
-    /// nothing is made in the place of a `data_dir` that has been moved. One that is there is used only if nothing in it is another instance's, or of
-    /// a program.
-    fn make(&self, id: AssignmentId) -> io::Result<Held> {
+    /// nothing is made in the place of a `data_dir` that has been moved. One that is there is used only if nothing is in it: whatever that is, it is
+    /// not this instance's.
+    fn make(&self) -> io::Result<Held> {
         let cannot =
             |error: io::Error| io::Error::new(error.kind(), format!("cannot make {}: {error}", self.0.display()));
         match fs::symlink_metadata(&self.0) {
@@ -171,13 +171,8 @@ impl Home {
         }
         let held = Held::open(&self.0, None).map_err(cannot)?;
         let home = held.home();
-        let is_free = match home.kept_order() {
-            Kept::Missing => true,
-            Kept::Read(order) => order.assigned.id == id,
-            Kept::Unreadable(..) => false,
-        };
-        if !is_free || found::was_started(&home) {
-            let what = "it is there, and has the files of an instance; move it away";
+        if fs::read_dir(&home.0).map_err(cannot)?.next().is_some() {
+            let what = "it is there, and is not empty; move it away";
             return Err(cannot(io::Error::new(io::ErrorKind::AlreadyExists, what)));
         }
         home.make_logs().map_err(cannot)?;
@@ -282,6 +277,10 @@ impl Home {
     fn write_first(&self, first: Option<&namespace::First>) -> io::Result<()> {
         let mut bytes = first.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         bytes.resize(bytes.len().max(FIRST), b' ');
+        if fs::symlink_metadata(self.first()).is_ok_and(|there| there.is_symlink()) {
+            // What it leads to may be another instance's.
+            fs::remove_file(self.first())?;
+        }
         files::open(&self.first(), 0o600)?.write_all_at(&bytes, 0)
     }
 

@@ -68,3 +68,41 @@ fn what_cannot_be_opened_is_unreadable_and_may_pass() {
     fs::create_dir(home.status()).unwrap();
     assert!(matches!(home.kept_status(), Kept::Unreadable(_, true)));
 }
+
+#[test]
+fn a_new_instance_uses_nothing_that_is_there_by_its_name() {
+    let directory = TempDir::new().unwrap();
+    let (home, other) = (
+        Home::of(directory.path(), AssignmentId(1)),
+        Home::of(directory.path(), AssignmentId(2)),
+    );
+    drop(other.make().unwrap());
+    let obstacles: [fn(&Path, &Path); 5] = [
+        |home, other| std::os::unix::fs::symlink(other, home).unwrap(),
+        |home, _| std::os::unix::fs::symlink("nowhere", home).unwrap(),
+        |home, _| fs::write(home, "").unwrap(),
+        |home, _| {
+            fs::create_dir(home).unwrap();
+            std::os::unix::fs::symlink("nowhere", home.join("supervisor.log")).unwrap();
+        },
+        |home, other| fs::rename(other, home).unwrap(),
+    ];
+    for (at, obstacle) in obstacles.into_iter().enumerate() {
+        obstacle(&home.0, &other.0);
+        let error = home.make().unwrap_err().to_string();
+        assert!(error.contains("move it away"), "{at}: {error}");
+        if at < 4 {
+            assert_eq!(fs::read_dir(&other.0).unwrap().count(), 1, "{at}");
+            drop(fs::remove_file(&home.0));
+            drop(fs::remove_dir_all(&home.0));
+        }
+    }
+    fs::remove_dir_all(&home.0).unwrap();
+    fs::create_dir(&home.0).unwrap();
+    drop(home.make().unwrap());
+    // Nothing is written through a link either.
+    fs::write(directory.path().join("victim"), "other").unwrap();
+    std::os::unix::fs::symlink("../victim", home.first()).unwrap();
+    home.write_first(None).unwrap();
+    assert_eq!(fs::read(directory.path().join("victim")).unwrap(), b"other");
+}

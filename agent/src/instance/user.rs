@@ -24,7 +24,11 @@ use serde::{Deserialize, Serialize};
 use wyneos_core::node::{User, Users};
 use wyneos_shell::files;
 
-use super::{Home, Kept, STATE, held::Held, replace};
+use super::{
+    Home, Kept, STATE,
+    held::{Held, Place},
+    replace,
+};
 
 /// Which users programs may run as on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -339,11 +343,30 @@ pub(crate) fn mode_of_instances(instances: &Path, contained: bool) -> u32 {
     }
 }
 
+/// A link may lead to another disk, and not into the `data_dir` of another agent: what runs there would be ended as that of an earlier node.
+fn is_not_anothers(instances: &Path) -> io::Result<()> {
+    let Ok(there) = fs::canonicalize(instances) else {
+        return Ok(());
+    };
+    let own = instances.parent().filter(|above| !above.as_os_str().is_empty());
+    let own = Place::at(own.unwrap_or(Path::new(".")))?;
+    match there.parent() {
+        Some(above) if Place::at(above)? != own && above.join("node-id").exists() => {
+            let (link, above) = (instances.display(), above.display());
+            Err(io::Error::other(format!(
+                "{link} leads into {above}, which is another agent's data_dir; remove the link"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Makes the directory of instances, and leaves the policy beside it.
 ///
 /// # Errors
-/// The directory is not there, and cannot be made.
+/// The directory is not there, and cannot be made; or it is another agent's.
 pub(crate) fn prepare(instances: &Path, mode: u32, policy: &Policy) -> io::Result<()> {
+    is_not_anothers(instances)?;
     files::make_dir_in(instances, mode)?;
     // Where instances find it: by their own paths, which no link is part of.
     let path = file(&fs::canonicalize(instances)?);

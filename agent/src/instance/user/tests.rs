@@ -297,3 +297,33 @@ fn nobody_passes_through_the_directory_of_instances_unless_one_has_to() {
     order("2", false);
     assert_eq!((mode(true), mode(false)), (passed, passed));
 }
+
+#[test]
+fn a_directory_of_instances_is_not_another_agents() {
+    let root = tempfile::tempdir().unwrap();
+    let [own, other, disk] = ["own", "other", "disk"].map(|name| root.path().join(name));
+    for path in [&own, &other.join("instances"), &disk.join("instances")] {
+        fs::create_dir_all(path).unwrap();
+    }
+    for of in [&own, &other] {
+        fs::write(of.join("node-id"), "").unwrap();
+    }
+    let policy = Policy {
+        default: "nobody".to_owned(),
+        others: Vec::new(),
+    };
+    let instances = own.join("instances");
+    let mode = || fs::metadata(other.join("instances")).unwrap().permissions().mode();
+    let before = mode();
+    std::os::unix::fs::symlink(other.join("instances"), &instances).unwrap();
+    let error = prepare(&instances, 0o700, &policy).unwrap_err().to_string();
+    assert!(error.contains("another agent's data_dir"), "{error}");
+    assert_eq!(mode(), before);
+    // Another disk is nobody's.
+    fs::remove_file(&instances).unwrap();
+    std::os::unix::fs::symlink(disk.join("instances"), &instances).unwrap();
+    prepare(&instances, 0o700, &policy).unwrap();
+    fs::remove_file(&instances).unwrap();
+    prepare(&instances, 0o700, &policy).unwrap();
+    assert!(instances.is_dir());
+}
