@@ -86,7 +86,32 @@ impl Coordinator {
             if tally.lost() <= tally.heard.len() {
                 self.transition(index, Liveness::Online, Cause::Heartbeat, evidence);
             }
+        } else if flaps && now.since(steady_since) >= STEADY {
+            self.quarantine(index, STEADY * 2u32.pow(returns), evidence);
         }
+    }
+
+    /// Says of a node that came back often, and is heard, that it is waited for: what it was in doubt for holds no longer. Once it has been heard for
+    /// [`STEADY`], so that a link that comes and goes makes no more transitions.
+    fn quarantine(&mut self, index: NodeIndex, wait: Duration, mut evidence: Vec<Evidence>) {
+        let node = &mut self.registry[index];
+        if node.cause == Cause::Flapping {
+            return;
+        }
+        let fact = format!(
+            "it came back {} times within {}: it is online again once it is heard for {} without a break",
+            node.returns.0,
+            Span(LATELY),
+            Span(wait)
+        );
+        evidence.push(Evidence::new(self.wall_now(), "session", fact));
+        if self.registry[index].liveness == Liveness::Unreachable {
+            return self.transition(index, Liveness::Suspect, Cause::Flapping, evidence);
+        }
+        // Still in doubt, and for another reason.
+        self.registry[index].cause = Cause::Flapping;
+        self.decide_liveness(index, Liveness::Suspect, evidence);
+        self.node_changed(index);
     }
 
     /// How often the node came back lately, [`RETURNS`] at most.
@@ -165,7 +190,10 @@ impl Coordinator {
         let node = &self.registry[index];
         let admitted = node.record.admission == Admission::Admitted;
         let idle = self.table.of_node(index).next().is_none();
-        let (rule, conclusion, alternative) = verdict(to);
+        let (rule, conclusion, alternative) = match (to, node.cause) {
+            (Liveness::Suspect, Cause::Flapping) => FLAPPING,
+            _ => verdict(to),
+        };
         let conclusion = match (admitted, to) {
             (false, Liveness::Online | Liveness::Suspect | Liveness::Unreachable) => UNADMITTED,
             (false, Liveness::Offline) if idle => UNADMITTED,
@@ -226,7 +254,16 @@ impl Coordinator {
 const UNADMITTED: &str = "it is not admitted and takes no part";
 
 /// The rule that leads to a liveness, what follows from it, and what else could have been concluded.
-fn verdict(to: Liveness) -> (&'static str, &'static str, Option<(&'static str, &'static str)>) {
+type Verdict = (&'static str, &'static str, Option<(&'static str, &'static str)>);
+
+/// Verdict on a node that is heard, and came back too often to be counted on at once.
+const FLAPPING: Verdict = (
+    "flapping",
+    "no new work would be placed on it until it has been heard for long enough",
+    Some(("count it as online", "it came back often, and may be gone again")),
+);
+
+fn verdict(to: Liveness) -> Verdict {
     match to {
         Liveness::Online => ("session-alive", "it takes part", None),
         Liveness::Suspect => (

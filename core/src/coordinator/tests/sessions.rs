@@ -6,7 +6,7 @@ use crate::{
     coordinator::{Heartbeat, Input, Message, RefusalReason},
     event::EventBody,
     mesh::{LinkReport, LinkState, Sight},
-    node::{ConnId, Health, Hello, Liveness},
+    node::{Cause, ConnId, Health, Hello, Liveness},
     time::WallTime,
 };
 
@@ -502,4 +502,51 @@ fn members_get_plans_and_their_reports_make_the_mesh() {
         .find(|one| one.id == "registry-mesh-agree")
         .unwrap();
     assert_eq!(disagree.broken, 0, "node 1's evidence went with its silence");
+}
+
+/// Node 1 comes back so often that it is in quarantine; the number of its newest session.
+fn flap(rig: &mut Rig, returns: u64) -> u64 {
+    for number in 1..=3 {
+        rig.join(number, number as u8);
+    }
+    rig.beat_for(&[1, 2, 3], SECOND);
+    for round in 1..=returns {
+        rig.beat_for(&[2, 3], SECOND * 6);
+        see(rig, 2, 1, Sight::Heard);
+        see(rig, 3, 1, Sight::Heard);
+        rig.beat_for(&[2, 3], SECOND * 4);
+        assert_eq!(rig.transitions(1).last(), Some(&Liveness::Unreachable), "round {round}");
+        rig.hello(10 + round, hello(1, 1 + round, 0));
+        rig.beat(10 + round);
+    }
+    10 + returns
+}
+
+#[test]
+fn a_node_that_flaps_and_is_heard_is_shown_as_waited_for_and_not_as_unheard() {
+    // The first return that is too many, and later ones.
+    for returns in 4..=7 {
+        let mut rig = Rig::new();
+        let conn = flap(&mut rig, returns);
+        assert_eq!(
+            rig.transitions(1).last(),
+            Some(&Liveness::Unreachable),
+            "{returns}: it counts again only later"
+        );
+        rig.beat_for(&[conn, 2, 3], SECOND * 6);
+        assert_eq!(rig.transitions(1).last(), Some(&Liveness::Suspect), "{returns}");
+        let index = rig.core.registry.find(node_id(1)).unwrap();
+        assert_eq!(rig.core.registry[index].cause, Cause::Flapping, "{returns}");
+        let told = rig.events.iter().rev().find_map(|event| match &event.body {
+            EventBody::Decision(decision) if decision.rule == "flapping" => Some(decision.clone()),
+            _ => None,
+        });
+        let told = told.expect("a decision");
+        let says = |what: &str| told.evidence.iter().any(|evidence| evidence.fact.contains(what));
+        assert!(says("it came back 3 times") && says("heard for 32s"), "{told:?}");
+        let before = rig.transitions(1).len();
+        // Said once; and it is online when it has been heard for as long as was said.
+        rig.beat_for(&[conn, 2, 3], SECOND * 300);
+        assert_eq!(rig.transitions(1)[before..], [Liveness::Online], "{returns}");
+    }
 }
