@@ -7,6 +7,7 @@ mod driver;
 mod host;
 mod identity;
 mod incarnation;
+mod inherited;
 mod instance;
 mod join;
 mod mesh;
@@ -78,6 +79,7 @@ struct Run {
 }
 
 fn main() -> ExitCode {
+    inherited::close();
     files::set_umask(0o077);
     let run = match Cli::parse().command {
         Command::Run(run) => run,

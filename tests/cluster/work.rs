@@ -4,6 +4,7 @@ mod checks;
 mod commands;
 mod contained;
 pub mod disks;
+mod inherited;
 mod limits;
 mod lost;
 mod loud;
