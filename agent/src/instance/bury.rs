@@ -8,13 +8,14 @@ use wyneos_shell::{clock::Clock, files};
 
 use super::{
     Home, Kept,
-    cgroup::Group,
     conversation::Attendance,
     found::was_started,
     held::Held,
     premises::original,
     processes::{self, Mark},
+    strays,
     stuck::Waits,
+    trace::{self, Trace},
 };
 
 /// Looks at all processes of the host that go on at once: many instances may be left by a host that was restarted.
@@ -30,18 +31,18 @@ const TRIES: u32 = 8;
 /// touched before the coordinator has welcomed this agent: until then its node's instances may be another agent's. Of an instance whose directory is
 /// not where it was, no file is touched: what has its name is another's.
 pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: Option<String>) {
-    let damaged = matches!(kept, Kept::Unreadable(..));
+    let (damaged, has_status) = (matches!(kept, Kept::Unreadable(..)), matches!(kept, Kept::Read(_)));
     // What only never came to say anything has not run.
     let held = attendance.located.enter().ok();
     let home = held.as_ref().map(Held::home);
     let lost = || attendance.begun || home.as_ref().is_none_or(was_started);
-    let unknown = match &kept {
+    let mut unknown = match &kept {
         // What the original has done since the copy was made is not said in it.
         Kept::Read(_) => home.as_ref().is_none_or(Home::is_copy),
         Kept::Missing => lost(),
         Kept::Unreadable(..) => true,
     };
-    let (before, reason) = match kept {
+    let (mut before, mut reason) = match kept {
         Kept::Read(status) => {
             let reason = "its supervisor ended without saying why: killed, or the host was restarted".to_owned();
             (status, reason)
@@ -55,8 +56,25 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         }
         Kept::Unreadable(error, _) => (Status::default(), format!("its state cannot be read: {error}")),
     };
+    reason = why.unwrap_or(reason);
+    let mut complete = false;
+    if has_status && attendance.batch.unwrap_or(true) {
+        match home.as_ref().map_or(Trace::Unknown, trace::read) {
+            Trace::Ended(exit) if !unknown => {
+                (before.exit, complete) = (Some(exit), exit.is_success());
+                reason = match complete {
+                    true => format!("done; {reason}"),
+                    false => format!("its process ended: {exit}; {reason}"),
+                };
+            }
+            // Whether it has done its work, nobody can say: it is not run again for that.
+            Trace::Unknown => unknown = true,
+            // What the host's power took with it says nothing of a program that ran.
+            Trace::NotStarted => unknown |= before.pid != 0,
+            Trace::Ended(_) | Trace::CutOff => {}
+        }
+    }
     drop(held);
-    let reason = why.unwrap_or(reason);
     let stopping = |detail: String| Status {
         phase: Phase::Stopping,
         healthy: false,
@@ -89,6 +107,9 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         }
         sleep(COPIED).await;
     }
+    attendance
+        .say(stopping(format!("{reason}; its remaining processes are being ended")))
+        .await;
     let (mut waits, mut empty) = (Waits::new(), 0);
     loop {
         let (left, removed) = look(attendance).await;
@@ -111,7 +132,7 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         phase: Phase::Ended,
         pid: 0,
         exit: before.exit,
-        complete: false,
+        complete,
         unknown,
         ..stopping(reason)
     };
@@ -144,6 +165,7 @@ async fn write_down(attendance: &Attendance, status: Status, damaged: bool) {
 async fn look(attendance: &Attendance) -> (Vec<i32>, bool) {
     let (supervisors, group) = (attendance.supervisors(), attendance.group.clone());
     let (id, located, directory) = (attendance.id, attendance.located.clone(), attendance.directory.clone());
+    let contained = attendance.contained;
     let _turn = attendance.looks.acquire().await;
     let looked = spawn_blocking(move || {
         // One that has lost the directory would go on, and start its program again.
@@ -152,12 +174,12 @@ async fn look(attendance: &Attendance) -> (Vec<i32>, bool) {
         let held = located.enter().ok();
         left.extend(held.iter().flat_map(end_namespaces));
         // Then what may start others as fast as they are killed.
-        left.extend(group.as_ref().map(Group::kill).unwrap_or_default());
+        left.extend(group.as_ref().map(super::cgroup::Group::kill).unwrap_or_default());
         // Without it by its name: the number of one that was removed is another's.
-        let place = held.as_ref().map(Held::place);
-        let marked = processes::marked(&Mark::of(&directory, id, place));
-        processes::kill(&marked);
-        left.extend(marked);
+        let mark = Mark::of(&directory, id, held.as_ref().map(Held::place));
+        let strays = strays::of(held.as_ref().map(Held::home).as_ref(), &mark, contained);
+        processes::kill(&strays);
+        left.extend(strays);
         left.sort_unstable();
         left.dedup();
         let removed = match (&group, left.is_empty()) {

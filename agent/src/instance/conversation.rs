@@ -3,6 +3,7 @@
 use std::{
     io,
     path::PathBuf,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -25,11 +26,13 @@ use super::{
     Begun, Kept, Told,
     bury::bury,
     cgroup::Group,
-    guard::{guard, insist},
+    guard::{ANSWER, falls_silent, guard, insist},
     held::Located,
+    namespace,
+    patience::awake,
     places::{supervised_by, supervisors_of},
     premises::{Holder, Incumbent, holder, holder_by_process, is_elsewhere},
-    stuck,
+    stuck, trace,
 };
 use crate::driver::ToAgent;
 
@@ -46,6 +49,12 @@ const LOCKLESS: Duration = Duration::from_secs(3);
 /// When it is told that a supervisor which lives cannot be reached; and, beyond the grace of its program, when it is ended for that.
 const TOLD_AFTER: Duration = Duration::from_secs(3);
 const ENDED_AFTER: Duration = Duration::from_secs(15);
+
+/// How many times as long that is for one that waits for a processor or a disk: it would answer if its host let it.
+const HELD_UP: u32 = 4;
+
+/// How long a conversation lasts that ends an outage. One that is ended at once is none.
+const LASTING: Duration = Duration::from_secs(1);
 
 /// What a supervisor is to know, whenever it can be reached.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +78,10 @@ pub(super) struct Attendance {
     pub(super) singleton: bool,
     /// The grace period of the program.
     pub(super) grace: Duration,
+    /// It runs once; unknown where its order cannot be read.
+    pub(super) batch: Option<bool>,
+    /// It has namespaces of its own, by which the kernel ends it; unknown where its order cannot be read.
+    pub(super) contained: Option<bool>,
     /// The instance's control group, if its name is one of this agent's.
     pub(super) group: Option<Group>,
     pub(super) told: watch::Receiver<Wanted>,
@@ -170,6 +183,8 @@ pub(super) async fn attend(mut attendance: Attendance) {
 /// A time in which a supervisor cannot be reached.
 struct Outage {
     began: Instant,
+    /// How long the agent itself has waited: time in which it stood still, as its host, is no time in which the supervisor did not answer.
+    waited: Duration,
     wait: Duration,
     told: bool,
     /// Since when it is being killed for that; the attempts.
@@ -180,6 +195,7 @@ impl Outage {
     fn new() -> Outage {
         Outage {
             began: Instant::now(),
+            waited: Duration::ZERO,
             wait: AGAIN,
             told: false,
             kills: 0,
@@ -188,6 +204,7 @@ impl Outage {
 
     async fn wait(&mut self) {
         sleep(self.wait).await;
+        self.waited += self.wait;
         if self.began.elapsed() > STARTING / 4 {
             self.wait = (self.wait * 2).min(AGAIN_MOST);
         }
@@ -201,14 +218,24 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
     loop {
         let failure = match connect(&attendance.located, seen).await {
             Ok(stream) => {
-                let before = last.clone();
-                if pass_on(attendance, stream, seen, &mut last).await {
-                    return;
+                let (before, began) = (last.clone(), Instant::now());
+                let silence = match pass_on(attendance, stream, seen, &mut last).await {
+                    Talk::Over => return,
+                    Talk::Broken { heard } => {
+                        let lasted = heard && began.elapsed() >= LASTING;
+                        (lasted || last != before).then(|| outage = Outage::new());
+                        false
+                    }
+                    Talk::Silent { heard } => {
+                        heard.then(|| outage = Outage::new());
+                        outage.waited += ANSWER;
+                        true
+                    }
+                };
+                match silence {
+                    true => "it does not answer: it was stopped, or hangs".to_owned(),
+                    false => "it ended the connection".to_owned(),
                 }
-                if last != before {
-                    outage = Outage::new();
-                }
-                "it ended the connection".to_owned()
             }
             Err(error) => error.to_string(),
         };
@@ -298,14 +325,19 @@ async fn unreachable(
         detail,
         ..before.clone()
     };
-    let waited = outage.began.elapsed();
+    let waited = outage.waited;
+    // How the program ended meanwhile is lost with the supervisor otherwise, whoever ends that.
+    if let Some(process) = process.filter(|_| waited >= TOLD_AFTER) {
+        trace::look(&attendance.located, process.pid());
+    }
     if waited >= TOLD_AFTER && !outage.told {
         outage.told = true;
         tracing::warn!(instance = %id, failure, "the supervisor{named} of this instance cannot be reached; it is tried again, and killed if that goes on");
         let detail = format!("its supervisor{named} cannot be reached: {failure}");
         attendance.say(shown(detail)).await;
     }
-    let limit = ENDED_AFTER + attendance.grace;
+    let held_up = process.is_some_and(|process| is_held_up(process.pid()));
+    let limit = (ENDED_AFTER + attendance.grace) * if held_up { HELD_UP } else { 1 };
     if waited < limit * (outage.kills + 1) {
         return;
     }
@@ -354,27 +386,47 @@ pub(super) async fn connect(located: &Located, seen: &Seen) -> io::Result<UnixSt
     Ok(stream)
 }
 
-/// True when the instance has ended.
-async fn pass_on(attendance: &mut Attendance, stream: UnixStream, seen: &Seen, last: &mut Option<Status>) -> bool {
+/// Whether a process is one that its host lets wait: for a processor, or for a disk. One that was stopped, or waits for something else while it is asked, is
+/// not.
+fn is_held_up(pid: i32) -> bool {
+    namespace::state(pid).is_ok_and(|(state, _)| matches!(state, 'R' | 'D'))
+}
+
+/// How a conversation ended.
+enum Talk {
+    /// The instance has ended, or is nobody's any more.
+    Over,
+    /// The supervisor ended it; whether anything was said in it.
+    Broken { heard: bool },
+    /// The supervisor does not answer. The kernel takes connections for one that stands still, too.
+    Silent { heard: bool },
+}
+
+async fn pass_on(attendance: &mut Attendance, stream: UnixStream, seen: &Seen, last: &mut Option<Status>) -> Talk {
     let (from, mut to) = stream.into_split();
     let mut lines = BufReader::new(from).lines();
     attendance.told.mark_changed();
+    let located = attendance.located.clone();
+    let (mut heard, mut silence) = (false, pin!(awake(ANSWER)));
+    let mut falls_silent = pin!(falls_silent(&located, seen));
     loop {
         tokio::select! {
+            biased;
             line = lines.next_line() => {
-                let Ok(Some(line)) = line else { return false };
+                let Ok(Some(line)) = line else { return Talk::Broken { heard } };
                 let Ok(status) = serde_json::from_str::<Status>(&line) else { continue };
+                heard = true;
                 seen.heard.store(true, Ordering::Relaxed);
                 *last = Some(status.clone());
                 let ended = status.phase == Phase::Ended;
                 if !attendance.say(status).await || ended {
-                    return true;
+                    return Talk::Over;
                 }
             }
             changed = attendance.told.changed() => {
                 if changed.is_err() {
                     // The instance was discarded.
-                    return true;
+                    return Talk::Over;
                 }
                 let wanted = attendance.told.borrow_and_update().clone();
                 let lease = wanted.lease.map(|until| Told::Lease { until });
@@ -383,10 +435,12 @@ async fn pass_on(attendance: &mut Attendance, stream: UnixStream, seen: &Seen, l
                     let Ok(mut line) = serde_json::to_vec(&told) else { continue };
                     line.push(b'\n');
                     if to.write_all(&line).await.is_err() {
-                        return false;
+                        return Talk::Broken { heard };
                     }
                 }
             }
+            () = &mut silence, if !heard => return Talk::Silent { heard },
+            () = &mut falls_silent, if heard => return Talk::Silent { heard },
         }
     }
 }

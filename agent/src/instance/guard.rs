@@ -5,7 +5,7 @@ use std::{future::pending, io, sync::atomic::Ordering, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     sync::watch,
-    time::{sleep, timeout},
+    time::sleep,
 };
 use wyneos_core::{supervisor::LEASE_MARGIN, time::Time};
 
@@ -13,16 +13,18 @@ use super::{
     boot_time,
     conversation::{STARTING, Seen, Wanted, connect},
     held::Located,
+    patience::awake,
     premises::Holder,
+    trace,
 };
 
 /// Between two looks at a lease: the margin has room for it, and a host that slept is noticed.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long a supervisor that was told to end may go on before it is asked whether it acts; how often it is asked, and how long it may take to
-/// answer.
+/// How often a supervisor is asked whether it acts, from when it was first heard or told to end, and how long it may take to answer. It
+/// takes a fraction of a millisecond; a host under load may let it wait for a processor, or for its memory.
 const ASK: Duration = Duration::from_secs(5);
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 /// Questions in a row without an answer after which it is killed.
 const UNANSWERED: u32 = 2;
@@ -57,15 +59,52 @@ pub(super) async fn insist(located: &Located, mut told: watch::Receiver<Wanted>,
     }
     let mut unanswered = 0;
     loop {
-        sleep(ASK).await;
-        match timeout(ANSWER, ask(located, seen)).await {
-            Ok(Ok(())) => unanswered = 0,
+        awake(ASK).await;
+        match asked(located, seen).await {
+            Answer::Given => unanswered = 0,
             // Not within its time, or its socket was removed while it stands still.
-            Ok(Err(_)) | Err(_) => unanswered += 1,
+            Answer::None | Answer::Unreachable => unanswered += 1,
         }
         if unanswered >= UNANSWERED {
             end(located, seen, "its supervisor was told to end, did not answer,");
         }
+    }
+}
+
+/// Asks a supervisor that was heard whether it acts, again and again; returns when it does not answer. One that cannot be connected to makes its
+/// socket again, and is taken for silent at the second question.
+pub(super) async fn falls_silent(located: &Located, seen: &Seen) {
+    let mut unreachable = 0;
+    loop {
+        awake(ASK).await;
+        match asked(located, seen).await {
+            Answer::Given => unreachable = 0,
+            Answer::None => return,
+            Answer::Unreachable => unreachable += 1,
+        }
+        if unreachable >= UNANSWERED {
+            return;
+        }
+    }
+}
+
+/// What came of a question.
+enum Answer {
+    Given,
+    /// The kernel took the connection, and nothing was said on it in time.
+    None,
+    /// There is no connection.
+    Unreachable,
+}
+
+async fn asked(located: &Located, seen: &Seen) -> Answer {
+    tokio::select! {
+        biased;
+        answer = ask(located, seen) => match answer {
+            Ok(()) => Answer::Given,
+            Err(_) => Answer::Unreachable,
+        },
+        () = awake(ANSWER) => Answer::None,
     }
 }
 
@@ -82,7 +121,10 @@ async fn ask(located: &Located, seen: &Seen) -> io::Result<()> {
 fn end(located: &Located, seen: &Seen, cause: &str) {
     let id = located.id();
     let killed = match seen.holder(located).0 {
-        Holder::Supervisor(Some(process)) => process.kill(),
+        Holder::Supervisor(Some(process)) => {
+            trace::look(located, process.pid());
+            process.kill()
+        }
         _ => Err(io::ErrorKind::NotFound.into()),
     };
     match killed {

@@ -1,4 +1,5 @@
-//! The first process of an instance's namespaces: it mounts the instance's own /proc, reaps what nobody else waits for, and ends with its supervisor.
+//! The first process of an instance's namespaces: it mounts the instance's own /proc, reaps what nobody else waits for, watches the program for a
+//! supervisor that may stand still when that ends, and ends with its supervisor.
 
 use std::{
     fs::{self, File},
@@ -21,9 +22,11 @@ use tokio::{
 };
 
 use super::{
+    Home,
     conceal::{conceal, conceal_nothing},
-    held::Place,
+    held::{Held, Place},
     namespace::READY,
+    note, trace,
 };
 
 /// Command line of a first process.
@@ -59,8 +62,13 @@ fn stay(told: OwnedFd, args: &Init) -> io::Result<()> {
         Err(reason) => return told.write_all(reason.as_bytes()),
     }
     told.shutdown(std::net::Shutdown::Write)?;
+    // Opened behind what was covered: its way up leads to nothing that the instance is not to see.
+    let held = match args.trial {
+        true => None,
+        false => Held::open(&args.directory, args.place).ok(),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(reap(told))
+    runtime.block_on(reap(told, held.as_ref().map(Held::home)))
 }
 
 fn prepare(args: &Init) -> Result<(), String> {
@@ -89,17 +97,34 @@ fn prepare(args: &Init) -> Result<(), String> {
     Ok(())
 }
 
-/// Waits for whatever falls to the first process, until the supervisor closes its end.
-async fn reap(told: Pair) -> io::Result<()> {
+/// Bytes of a program's number.
+const NUMBER: usize = 16;
+
+/// Waits for whatever falls to the first process, until the supervisor closes its end. What the supervisor says is the number of the program.
+async fn reap(told: Pair, home: Option<Home>) -> io::Result<()> {
     let mut children = signal(SignalKind::child())?;
     told.set_nonblocking(true)?;
     let mut told = UnixStream::from_std(told)?;
-    let mut byte = [0];
+    let (mut said, mut bytes) = (String::new(), [0; NUMBER]);
     loop {
         while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
         tokio::select! {
             _ = children.recv() => {}
-            _ = told.read(&mut byte) => return Ok(()),
+            read = told.read(&mut bytes) => match read {
+                Ok(read @ 1..) if said.len() < NUMBER => {
+                    said.push_str(&String::from_utf8_lossy(bytes.get(..read).unwrap_or_default()));
+                    if let (Some(home), Some(number)) = (&home, said.strip_suffix('\n').and_then(|said| said.parse().ok())) {
+                        tokio::spawn(watch(home.clone(), number));
+                    }
+                }
+                _ => return Ok(()),
+            },
         }
+    }
+}
+
+async fn watch(home: Home, pid: i32) {
+    if let Err(error) = trace::watch(home, pid).await {
+        note(&format!("the program cannot be watched: {error}"));
     }
 }

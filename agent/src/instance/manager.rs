@@ -179,6 +179,8 @@ impl Instances {
             begun,
             singleton: order.is_some_and(|order| order.assigned.spec.singleton),
             grace: order.map_or(Duration::ZERO, |order| order.assigned.spec.stop.grace),
+            batch: order.map(|order| order.assigned.spec.kind.is_batch()),
+            contained: order.map(|order| order.contained),
             group: written.or_else(|| self.means.groups.as_ref().map(|groups| groups.of(id))),
             told,
             welcomed: self.welcomed.subscribe(),

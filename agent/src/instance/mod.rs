@@ -18,6 +18,7 @@ mod logs;
 mod lost;
 mod manager;
 mod namespace;
+mod patience;
 mod places;
 mod ports;
 mod premises;
@@ -27,11 +28,13 @@ mod record;
 mod removal;
 mod runner;
 mod stock;
+mod strays;
 mod stuck;
 mod supervise;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod user;
 
 use std::{
@@ -195,6 +198,11 @@ impl Home {
     /// Which process is first in its namespaces.
     fn first(&self) -> PathBuf {
         self.0.join("first.json")
+    }
+
+    /// How its program ended, by whoever saw it first.
+    fn trace(&self) -> PathBuf {
+        self.0.join("exit")
     }
 
     fn lock(&self) -> PathBuf {

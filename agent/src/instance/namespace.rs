@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
     process::{Child, Command, Stdio},
@@ -34,7 +34,7 @@ pub(super) struct Namespace {
     init: Pid,
     pids: File,
     /// The first process ends when this is closed; it is closed with this process, whatever ends it.
-    _alive: UnixStream,
+    alive: UnixStream,
 }
 
 impl Namespace {
@@ -70,7 +70,7 @@ impl Namespace {
             Ok(pids) => Ok(Namespace {
                 init,
                 pids,
-                _alive: ours,
+                alive: ours,
             }),
             Err(error) => {
                 end_child(init);
@@ -90,6 +90,12 @@ impl Namespace {
             setns(&self.pids, CloneFlags::CLONE_NEWPID).map_err(|error| cannot("enter its PID namespace", error.into()))
         };
         spawn_inside(enter, command)
+    }
+
+    /// Has the first process watch a program, and write down how it ends.
+    pub(super) fn watch(&self, pid: u32) -> io::Result<()> {
+        let inside = inner_number(pid)?;
+        (&self.alive).write_all(format!("{inside}\n").as_bytes())
     }
 
     /// Has the kernel end everything in the namespace. The first process becomes a zombie once nothing else is left, which its parent observes.
@@ -205,13 +211,23 @@ impl First {
     }
 }
 
+/// A process's number in the innermost PID namespace that it is in: proc_pid_status(5), `NSpid`.
+fn inner_number(pid: u32) -> io::Result<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let mut lines = status.lines().filter_map(|line| line.strip_prefix("NSpid:"));
+    let number = lines
+        .next()
+        .and_then(|line| line.split_whitespace().last()?.parse().ok());
+    number.ok_or_else(|| io::Error::other("this kernel does not tell the number that it has inside"))
+}
+
 /// Which start of the host this is.
 pub(super) fn boot() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 /// A process's state, and when it was started: proc_pid_stat(5), fields 3 and 22.
-fn state(pid: i32) -> io::Result<(char, u64)> {
+pub(super) fn state(pid: i32) -> io::Result<(char, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let parsed = || {
         // The name may have spaces and parentheses; what follows the last of those has none.

@@ -188,6 +188,11 @@ struct Supervised {
     node: Option<NodeId>,
 }
 
+/// Whether a process is a supervisor, of whichever instance.
+pub(super) fn is_supervisor(pid: i32) -> bool {
+    supervises(pid).is_some()
+}
+
 /// What a process supervises. Programs of instances may have any command line, and are other users'; one of this user that calls itself a supervisor
 /// is taken for one.
 fn supervises(pid: i32) -> Option<Supervised> {

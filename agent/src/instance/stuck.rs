@@ -17,6 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// there for a moment after it was killed.
 const ATTEMPTS: u32 = 4;
 
+/// Attempts that found other processes each time, after which that is reported, and the longest wait between further ones.
+const CHANGES: u32 = 20;
+const BUSY: Duration = Duration::from_millis(40);
+
 /// Processes that are named at most.
 const NAMED: usize = 3;
 
@@ -29,6 +33,9 @@ pub(super) struct Waits {
     before: Vec<i32>,
     /// Attempts in a row that left the same ones.
     same: u32,
+    /// Attempts that each left others than the one before.
+    changes: u32,
+    told_changes: bool,
 }
 
 impl Waits {
@@ -39,13 +46,24 @@ impl Waits {
             told: Vec::new(),
             before: Vec::new(),
             same: 0,
+            changes: 0,
+            told_changes: false,
         }
     }
 
     /// The message about processes that are still there, once they have been for long enough and differ from those reported before.
     pub(super) fn news(&mut self, left: &[i32]) -> Option<String> {
-        let may_end_yet = self.began.elapsed() < PATIENCE || self.same < ATTEMPTS || self.before != left;
-        if left.is_empty() || may_end_yet || self.told == left {
+        if left.is_empty() || self.began.elapsed() < PATIENCE {
+            return None;
+        }
+        if self.changes >= CHANGES && !self.told_changes {
+            self.told_changes = true;
+            return Some(format!(
+                "{}: others are started as fast as these are killed",
+                one_of(left)
+            ));
+        }
+        if self.same < ATTEMPTS || self.before != left || self.told == left {
             return None;
         }
         left.clone_into(&mut self.told);
@@ -54,9 +72,11 @@ impl Waits {
 
     /// Waits until the next attempt: briefly while processes change, longer and longer while they stay the same.
     pub(super) async fn wait(&mut self, left: &[i32]) {
-        (self.wait, self.same) = match self.before == left {
-            true => ((self.wait * 2).min(LONGEST), self.same + 1),
-            false => (FIRST, 1),
+        (self.wait, self.same, self.changes) = match self.before == left {
+            true => ((self.wait * 2).min(LONGEST), self.same + 1, self.changes),
+            // Looks at all processes do not take a processor for themselves, however fast others are started.
+            false if self.changes >= CHANGES => ((self.wait * 2).min(BUSY), 1, self.changes + 1),
+            false => (FIRST, 1, self.changes + 1),
         };
         left.clone_into(&mut self.before);
         sleep(self.wait).await;
@@ -65,12 +85,16 @@ impl Waits {
 
 /// `pid 4711 (sleep, state D) cannot be killed`.
 pub(super) fn describe(pids: &[i32]) -> String {
+    format!("{} cannot be killed", one_of(pids))
+}
+
+fn one_of(pids: &[i32]) -> String {
     let named: Vec<String> = pids.iter().take(NAMED).map(|pid| one(*pid)).collect();
     let more = match pids.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{}{more} cannot be killed", named.join(", "))
+    format!("{}{more}", named.join(", "))
 }
 
 fn one(pid: i32) -> String {
@@ -109,5 +133,19 @@ mod tests {
             waits.wait(&[7]).await;
         }
         assert_eq!(waits.news(&[7]), None);
+    }
+
+    #[tokio::test]
+    async fn processes_that_are_others_at_every_attempt_are_reported_once() {
+        let mut waits = Waits::new();
+        waits.began = Instant::now().checked_sub(PATIENCE).unwrap();
+        let mut told = Vec::new();
+        for pid in 0..2 * CHANGES as i32 {
+            told.extend(waits.news(&[1_000_000_000 + pid]));
+            waits.wait(&[1_000_000_000 + pid]).await;
+        }
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("as fast as these are killed"), "{told:?}");
+        assert_eq!(waits.news(&[]), None);
     }
 }

@@ -34,10 +34,11 @@ use super::{
     namespace::{First, Namespace},
     note, own_binary,
     premises::Premises,
-    processes::{self, Mark},
+    processes,
     program::{become_known, keep, pid_of},
     record,
     stuck::Waits,
+    trace,
 };
 
 mod checking;
@@ -148,6 +149,7 @@ async fn run(held: Held, node: Option<NodeId>) -> io::Result<()> {
     home.begin()
         .map_err(|error| io::Error::new(error.kind(), format!("cannot write down that it begins: {error}")))?;
     home.write_first(None)?;
+    trace::make_room(&home)?;
     premises.remember(&order)?;
     let clock = Clock::default();
     let core = Supervisor::new(boot_time(), clock.wall(), &order.assigned, order.ports.clone());
@@ -315,6 +317,7 @@ impl Process {
             home.write_first(Some(&first?))
                 .map_err(|error| cannot("write down which process is first", error))?;
         }
+        trace::starts(&home).map_err(|error| cannot("write down that its program is started", error))?;
         let (ours, theirs) = Pair::pair()?;
         let mut command = self.step_between("exec")?;
         if self.namespace.is_none() {
@@ -325,6 +328,13 @@ impl Process {
         let mut child = self.start(&mut command)?;
         // It holds the other end of the pair.
         drop(command);
+        if let Some(namespace) = &self.namespace
+            && let Err(error) = namespace.watch(child.id())
+        {
+            note(&format!(
+                "its first process cannot be told to watch the program: {error}"
+            ));
+        }
         if let Some(stdout) = child.stdout.take() {
             keep(stdout.into(), logs::Writer::new(&logs, Stream::Stdout, life))?;
         }
@@ -390,12 +400,12 @@ impl Process {
         }
     }
 
-    /// Processes outside the namespace: with one, only those that other programs of the host started on the instance's behalf.
+    /// Processes outside the namespace: with one, only those that other programs of the host started on the instance's behalf. Without one,
+    /// whatever the program started descends from this process, to which orphans fall; what merely bears the instance's mark may be anybody's.
     fn clear_rest(&self) {
         let contained = self.order.contained;
         let (sender, own) = (self.sender.clone(), std::process::id());
         // What is known by a name is another's, when the name is.
-        let mark = Mark::new(Some(self.premises.place()), self.premises.name().ok());
         let group = self.order.group.clone().filter(|_| self.premises.has_its_name());
         tokio::spawn(async move {
             let mut waits = Waits::new();
@@ -403,7 +413,6 @@ impl Process {
                 let mut left = Vec::new();
                 if !contained {
                     left.extend(processes::descendants(i32::try_from(own).unwrap_or(0)));
-                    left.extend(processes::marked(&mark));
                 }
                 left.extend(group.iter().flat_map(cgroup::Group::kill));
                 left.sort_unstable();
@@ -466,6 +475,15 @@ impl Process {
             }
             if self.main == Some(pid) {
                 self.main = None;
+                // At once: this process may be killed before the status is on the disk.
+                let home = self.premises.within();
+                let write = move || {
+                    if let Err(error) = trace::ended(&home, exit) {
+                        note(&format!("cannot write down how its program ended: {error}"));
+                    }
+                };
+                // A disk that stands still is not waited for.
+                drop(tokio::task::spawn_blocking(write));
                 match self.starting {
                     // Whether it was the program, or what was to become it, is known in a moment.
                     true => self.early = Some(exit),

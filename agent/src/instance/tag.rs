@@ -12,11 +12,7 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::{
-    held::Place,
-    note,
-    processes::{all, threads},
-};
+use super::{held::Place, note, processes::threads};
 
 #[cfg(test)]
 mod tests;
@@ -62,8 +58,8 @@ impl Tag {
         Ok((tag, started?))
     }
 
-    /// Processes that carry it.
-    pub(super) fn carriers(&self) -> Vec<i32> {
+    /// Those of some processes that carry it. The caller names its own: anybody may write a mark.
+    pub(super) fn carriers(&self, among: Vec<i32>) -> Vec<i32> {
         let in_namespace = |thread: &fs::DirEntry| {
             let known = self.namespace.as_ref().map(|(_, place)| *place);
             known.is_some() && Place::at(&thread.path().join("ns/uts")).ok() == known
@@ -75,6 +71,6 @@ impl Tag {
                 .any(|entry| entry == self.mark.as_bytes())
         };
         let is_one = |pid: &i32| threads(*pid).any(|thread| in_namespace(&thread) || marked(&thread));
-        all().into_iter().map(|(pid, _)| pid).filter(is_one).collect()
+        among.into_iter().filter(is_one).collect()
     }
 }

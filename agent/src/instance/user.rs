@@ -221,6 +221,13 @@ impl Identity {
         }
     }
 
+    /// The number of the user that an instance's program was started as; `None` where that is not known.
+    pub(super) fn kept(home: &Home) -> Option<u32> {
+        let kept = files::read(&home.0.join("user.json"), STATE).ok()?;
+        let identity: Identity = serde_json::from_slice(&kept).ok()?;
+        Some(identity.uid)
+    }
+
     fn find(held: &Held, declared: &str) -> Result<Identity, String> {
         let lookup = Lookup::new(Sources::default(), PATIENCE);
         let told = |error: LookupError| error.to_string();

@@ -69,8 +69,10 @@ impl Process {
         let sender = self.sender.clone();
         tokio::spawn(async move {
             let (mut waits, mut empty) = (Waits::new(), 0);
+            // Orphans fall to the first process of the namespaces, or to this one: whatever a check started descends from it.
+            let own = i32::try_from(std::process::id()).unwrap_or(0);
             while empty < SWEPT {
-                let left = tag.carriers();
+                let left = tag.carriers(processes::descendants(own));
                 empty = match processes::kill(&left) {
                     true => 0,
                     false => empty + 1,

@@ -3,7 +3,12 @@ use std::process::{Command, Stdio};
 use rustix::process::geteuid;
 
 use super::*;
-use crate::instance::processes::kill;
+use crate::instance::processes::{all, kill};
+
+/// What a check started has this process for its ancestor no more here: it is not a supervisor.
+fn every() -> Vec<i32> {
+    all().into_iter().map(|(pid, _)| pid).collect()
+}
 
 /// Starts what leaves a child behind, and waits for it.
 fn leave(run: &str, script: &str) -> Tag {
@@ -26,17 +31,17 @@ fn what_a_check_started_is_found_whatever_it_left_behind() {
     let without_environment = leave(&run, "env -i setsid -f sh -c 'setsid -f sleep 600; sleep 600'");
     assert_eq!(fs::read_link(OWN).unwrap(), own, "this thread has its namespace again");
     let marked = leave(&format!("{run}1"), "setsid -f sleep 600");
-    let found = marked.carriers();
+    let found = marked.carriers(every());
     assert_eq!(found.len(), 1, "by a mark alone, and none of another run");
     kill(&found);
     if geteuid().is_root() {
         // What it starts is there a moment later.
-        while without_environment.carriers().len() < 2 {
+        while without_environment.carriers(every()).len() < 2 {
             std::thread::yield_now();
         }
-        kill(&without_environment.carriers());
+        kill(&without_environment.carriers(every()));
     }
-    while !without_environment.carriers().is_empty() || !marked.carriers().is_empty() {
+    while !without_environment.carriers(every()).is_empty() || !marked.carriers(every()).is_empty() {
         std::thread::yield_now();
     }
 }
@@ -48,10 +53,10 @@ fn where_no_namespace_can_be_made_a_mark_has_to_do() {
         namespace: None,
         ..leave(&run, "setsid -f sleep 600")
     };
-    let found = tag.carriers();
+    let found = tag.carriers(every());
     assert_eq!(found.len(), 1);
     kill(&found);
-    while !tag.carriers().is_empty() {
+    while !tag.carriers(every()).is_empty() {
         std::thread::yield_now();
     }
 }
