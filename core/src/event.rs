@@ -1,5 +1,7 @@
 //! Events: what happened, numbered and durable.
 
+mod bounded;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};

@@ -91,7 +91,7 @@ impl Coordinator {
         self.record_times(node, summary, body, 1)
     }
 
-    /// Notes an event that stands for `times` like it.
+    /// Notes an event that stands for `times` like it, shortened to its bound.
     pub(super) fn record_times(
         &mut self,
         node: Option<NodeIndex>,
@@ -117,7 +117,7 @@ impl Coordinator {
             body,
             times,
         };
-        self.staging.batch.events.push(Arc::new(event));
+        self.staging.batch.events.push(Arc::new(event.bounded()));
         sequence
     }
 

@@ -1,0 +1,100 @@
+//! Events within a bound of bytes, whatever they repeat.
+
+use std::sync::Arc;
+
+use super::{Event, EventBody};
+use crate::{
+    autonomy::{Alternative, Decision, Evidence},
+    text::{SENTENCE, shortened},
+};
+
+/// Bytes of a decision's evidence, and of its alternatives, in an event. More: longer reasons; fewer events within the same room.
+const LISTED: usize = 16 * 1024;
+
+fn shorten(text: &mut String) {
+    if text.len() > SENTENCE || text.contains(char::is_control) {
+        *text = shortened(text, SENTENCE);
+    }
+}
+
+/// Bytes that an item of a list takes beside its texts.
+const ITEM: usize = 64;
+
+/// How many of `items` have room; the texts of each take `size`.
+fn fitting<T>(items: &[T], size: impl Fn(&T) -> usize) -> usize {
+    let mut room = LISTED;
+    let fits = |item: &&T| {
+        let bytes = size(item) + ITEM;
+        let fits = bytes <= room;
+        room = room.saturating_sub(bytes);
+        fits
+    };
+    items.iter().take_while(fits).count()
+}
+
+fn evidence_that_fits(decision: &Decision) -> usize {
+    fitting(&decision.evidence, |one| one.source.len() + one.fact.len())
+}
+
+fn alternatives_that_fit(decision: &Decision) -> usize {
+    let size = |one: &Alternative| one.action.len() + one.rejected_because.len();
+    fitting(&decision.alternatives, size)
+}
+
+fn shorten_decision(decision: &mut Decision) {
+    shorten(&mut decision.action);
+    for evidence in &mut decision.evidence {
+        shorten(&mut evidence.fact);
+    }
+    for alternative in &mut decision.alternatives {
+        shorten(&mut alternative.action);
+        shorten(&mut alternative.rejected_because);
+    }
+    let listed = evidence_that_fits(decision);
+    let more = decision.evidence.len() - listed;
+    if more > 0 {
+        decision.evidence.truncate(listed);
+        let fact = format!("{more} more facts are left out, as an event has room for {LISTED} bytes of them");
+        decision.evidence.push(Evidence::new(decision.time, "event", fact));
+    }
+    let listed = alternatives_that_fit(decision);
+    decision.alternatives.truncate(listed);
+}
+
+/// True when nothing of a decision is to be shortened.
+fn is_short(decision: &Decision) -> bool {
+    let plain = |text: &String| text.len() <= SENTENCE && !text.contains(char::is_control);
+    let texts = decision.evidence.iter().map(|one| &one.fact);
+    let others = decision.alternatives.iter();
+    let others = others.flat_map(|one| [&one.action, &one.rejected_because]);
+    plain(&decision.action)
+        && texts.chain(others).all(plain)
+        && evidence_that_fits(decision) == decision.evidence.len()
+        && alternatives_that_fit(decision) == decision.alternatives.len()
+}
+
+impl Event {
+    /// The event with its texts shortened to [`SENTENCE`] bytes and its lists to a bound of their own. What is left out stays in the record
+    /// that the event is about: a node's labels, or a decision that is open.
+    #[must_use]
+    pub(crate) fn bounded(mut self) -> Event {
+        shorten(&mut self.summary);
+        match &mut self.body {
+            EventBody::Command { detail, by, .. } => {
+                shorten(detail);
+                shorten(by);
+            }
+            EventBody::Impostor { detail } | EventBody::Session { detail } => shorten(detail),
+            EventBody::Directive(record) => shorten(&mut record.detail),
+            EventBody::Workload { by, .. } => shorten(by),
+            // It names a bounded number of nodes.
+            EventBody::Finding { finding, .. } => shorten(&mut finding.detail),
+            EventBody::Decision(decision) if !is_short(decision) => shorten_decision(Arc::make_mut(decision)),
+            EventBody::Decision(_) | EventBody::Liveness { .. } | EventBody::Coordinator { .. } => {}
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;
