@@ -44,7 +44,7 @@ use crate::{
     limiter::Limiter,
     metrics::Metrics,
     publisher::{EVENTS_BEHIND, Publisher, Work},
-    restore,
+    reads, restore,
     services::{Agents, Backups, PLANS, Services},
     serving::{MetricsPort, Serving},
     session::Conns,
@@ -72,9 +72,6 @@ const SET_BACK: Duration = Duration::from_secs(300);
 /// Renewals of one key a minute at most: the shortest certificates want nine.
 const RENEWALS: u32 = 30;
 
-/// Whole snapshots that are read from the store at once.
-const LOADING: usize = 2;
-
 /// Runs a coordinator until it is asked to stop, or until it cannot go on.
 pub(crate) fn run(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
     // Engine and publisher have threads of their own. Sessions mostly sleep, and a worker that is woken for one heartbeat
@@ -83,6 +80,7 @@ pub(crate) fn run(config: Config, exit_with_stdin: bool) -> Result<(), BootError
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let runtime = Builder::new_multi_thread()
         .worker_threads(cpus.div_ceil(2))
+        .max_blocking_threads(reads::THREADS)
         .enable_all()
         .build()
         .map_err(|e| BootError::System("start threads", e))?;
@@ -118,6 +116,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     files::mend(data_dir, &mode_of);
     let retention = Retention {
         events: config.events_max_count,
+        event_bytes: config.events_max_mib << 20,
         snapshots: config.history_max_count,
         snapshot_age: config.history_max_age.0,
     };
@@ -200,7 +199,7 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
         subscribers: Quota::new(config.max_subscribers_per_identity, config.max_subscribers),
         ledger: Arc::clone(&ledger),
         plans: Turns::new(PLANS),
-        loading: Arc::new(Semaphore::new(LOADING)),
+        reads: Arc::default(),
         stopping: is_stopping.clone(),
         config: Arc::clone(&config),
         access: Arc::clone(&access),

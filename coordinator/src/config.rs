@@ -79,6 +79,8 @@ wyneos_shell::config! {
     history_max_count: u64 = 2_000, "history-max-count", "WYNEOS_COORDINATOR_HISTORY_MAX_COUNT";
     /// Events kept at most; 1000 or more. Each takes about 600 bytes on disk.
     events_max_count: u64 = 100_000, "events-max-count", "WYNEOS_COORDINATOR_EVENTS_MAX_COUNT";
+    /// Size of the kept events in MiB, of their records; 1 to 1048576. Beyond it the node or workload with the most bytes loses its oldest. The file takes up to twice as much.
+    events_max_mib: u64 = 256, "events-max-mib", "WYNEOS_COORDINATOR_EVENTS_MAX_MIB";
     /// Maximum number of subscribers (watches, and readers of logs and sealed snapshots) in total; 1 to 100000.
     max_subscribers: usize = 4_096, "max-subscribers", "WYNEOS_COORDINATOR_MAX_SUBSCRIBERS";
     /// Maximum number of subscribers of one identity, which is the name in a certificate or bearer token, or otherwise the source address; 1 to 100000.
@@ -121,6 +123,7 @@ impl Config {
         }
         number("history_max_count", self.history_max_count, 2, u64::MAX)?;
         number("events_max_count", self.events_max_count, 1_000, u64::MAX)?;
+        number("events_max_mib", self.events_max_mib, 1, 1 << 20)?;
         number("max_subscribers", self.max_subscribers as u64, 1, 100_000)?;
         let of_one = self.max_subscribers_per_identity as u64;
         number("max_subscribers_per_identity", of_one, 1, 100_000)?;

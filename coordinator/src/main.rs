@@ -11,6 +11,7 @@ mod gate;
 mod limiter;
 mod metrics;
 mod publisher;
+mod reads;
 mod refusals;
 mod restore;
 mod services;

@@ -33,6 +33,7 @@ const SERVERS: [Server; 2] = [
             ("late_renewal = \"20y\"", "late_renewal"),
             ("max_connections_per_source = 0", "max_connections_per_source"),
             ("audit_max_count = 1", "audit_max_count"),
+            ("events_max_mib = 0", "events_max_mib"),
         ],
     },
     Server {

@@ -25,6 +25,7 @@ mod modes;
 mod operators;
 mod plans;
 mod raw;
+mod reads;
 mod renewal;
 mod requests;
 mod roles;

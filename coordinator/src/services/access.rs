@@ -28,6 +28,7 @@ use crate::{
     ca::{Ca, Step},
     engine::ToEngine,
     gate::Caller,
+    reads::{Asker, Sort},
     status,
 };
 
@@ -96,6 +97,7 @@ async fn authorities(ca: &Ca) -> (Vec<v1::AuthorityDetails>, u64) {
 /// A subscriber of the audit.
 struct Watcher {
     services: Services,
+    asker: Asker,
     live: tokio::sync::broadcast::Receiver<Arc<v1::AuditEntry>>,
     stopping: watch::Receiver<bool>,
     next: u64,
@@ -107,7 +109,10 @@ impl Watcher {
     async fn next(&mut self) -> Result<Message, Status> {
         loop {
             if self.behind {
-                let entries = self.services.read_audit(self.next, CATCH_UP).await?;
+                let entries = self
+                    .services
+                    .read_audit(Sort::CatchUp, &self.asker, self.next, CATCH_UP)
+                    .await?;
                 self.behind = entries.len() == CATCH_UP;
                 if let Some(answer) = self.hand_out(entries) {
                     return Ok(answer);
@@ -142,10 +147,17 @@ impl Watcher {
 }
 
 impl Services {
-    async fn read_audit(&self, from: u64, most: usize) -> Result<Vec<v1::AuditEntry>, Status> {
+    /// At most `most` entries from number `from` on, off the runtime's own threads; each is bounded in bytes.
+    async fn read_audit(
+        &self,
+        sort: Sort,
+        asker: &Asker,
+        from: u64,
+        most: usize,
+    ) -> Result<Vec<v1::AuditEntry>, Status> {
         let audit = self.audit.clone();
-        let read = tokio::task::spawn_blocking(move || audit.read(from, most)).await;
-        read.map_err(|_| Status::internal("reading the audit was cut off"))?
+        let read = self.reads.run(sort, asker, move |_| audit.read(from, most)).await;
+        read.ok_or_else(|| Status::internal("reading the audit was cut off"))?
             .map_err(|error| status::store(&error))
     }
 
@@ -351,9 +363,11 @@ impl AccessService for Services {
         &self,
         request: Request<v1::ListAuditRequest>,
     ) -> Result<Response<v1::ListAuditResponse>, Status> {
+        let asker = Asker::of(&request);
         let request = request.into_inner();
         let size = page_size(request.page_size)?;
-        let mut entries = self.read_audit(request.from_sequence, size + 1).await?;
+        let entries = self.read_audit(Sort::Audit, &asker, request.from_sequence, size + 1);
+        let mut entries = entries.await?;
         let taken = page(entries.iter().cloned(), size).0.len();
         let next = entries.get(taken).and_then(|entry| entry.record.as_ref());
         let next_sequence = next.map_or(0, |record| record.sequence);
@@ -371,11 +385,13 @@ impl AccessService for Services {
         request: Request<v1::WatchAuditRequest>,
     ) -> Result<Response<Self::WatchAuditStream>, Status> {
         let permit = self.subscribe(&caller_of(&request))?;
+        let asker = Asker::of(&request);
         let from = request.into_inner().from_sequence;
         // Listening comes first: what happens while the disk is read is not missed.
         let live = self.audit.subscribe();
         let watcher = Watcher {
             services: self.clone(),
+            asker,
             live,
             stopping: self.stopping.clone(),
             next: from,

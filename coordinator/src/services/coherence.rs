@@ -17,6 +17,7 @@ use super::{Services, caller_of, label_selector, page_size, page_token, stopped,
 use crate::{
     answers::{self, Answers, Message, Pieces, Taken},
     board::{self, Published, Reader, Step},
+    reads::{Asker, Sort, Still},
     status,
     store::{History, SealedSnapshot, StoreError},
 };
@@ -47,6 +48,7 @@ fn filter(sections: &[i32], node_label: &str) -> Result<Filter, Status> {
 /// A subscriber of WatchSnapshots. While its client does not read, it holds no state: it knows the number of the one that it sent.
 struct Watcher {
     services: Services,
+    asker: Asker,
     reader: Reader,
     newest: watch::Receiver<Option<Arc<Published>>>,
     stopping: watch::Receiver<bool>,
@@ -82,7 +84,7 @@ impl Watcher {
         let mut reset_reason = std::mem::take(&mut self.reset_reason);
         let mut step = None;
         if let Some(from) = self.has.filter(|_| !self.always_full) {
-            step = self.services.step(&published, &self.filter, from).await?;
+            step = self.services.step(&self.asker, &published, &self.filter, from).await?;
             if step.is_none() {
                 reset_reason = no_longer_kept(from);
             }
@@ -108,26 +110,10 @@ fn no_longer_kept((epoch, cycle): (u64, u64)) -> String {
 }
 
 impl Services {
-    /// Reads snapshots from the store and makes of them what `make` does, off the runtime's own threads. A few at a time: each takes the
-    /// memory of a whole state or two meanwhile.
-    async fn load<T: Send + 'static>(
-        &self,
-        make: impl FnOnce(&dyn History) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, Status> {
-        let one = Arc::clone(&self.loading).acquire_owned().await;
-        let one = one.map_err(|_| stopped())?;
-        let made = self.read(move |history| {
-            let made = make(history);
-            // Also when the caller has gone meanwhile.
-            drop(one);
-            made
-        });
-        made.await
-    }
-
     /// The step to the newest state from an earlier one, of what `filter` leaves; `None` when the earlier one is not kept.
     async fn step(
         &self,
+        asker: &Asker,
         published: &Arc<Published>,
         filter: &Filter,
         from: (u64, u64),
@@ -139,7 +125,7 @@ impl Services {
             return Ok(Some(self.board.step(published, filter, &recent)));
         }
         let (board, published, filter) = (Arc::clone(&self.board), Arc::clone(published), filter.clone());
-        let load = move |history: &dyn History| {
+        let load = move |history: &dyn History, _: &Still| {
             // Others may have waited for the same.
             if let Some(pieces) = board.shared(&(published.number(), filter.clone(), Some(from))) {
                 return Ok(Some(pieces));
@@ -148,17 +134,18 @@ impl Services {
             let before = kept.and_then(|kept| Canonical::from_bytes(kept.bytes).ok());
             Ok(before.map(|before| board.step(&published, &filter, &before)))
         };
-        self.load(load).await
+        self.read(Sort::Snapshot, asker, load).await
     }
 
     /// A sealed snapshot that `find` finds, in pieces.
     async fn sealed(
         &self,
+        asker: &Asker,
         find: impl FnOnce(&dyn History) -> Result<Option<SealedSnapshot>, StoreError> + Send + 'static,
         filter: Filter,
     ) -> Result<Option<(Arc<wyneos_core::integrity::Seal>, Arc<Pieces>)>, Status> {
         let board = Arc::clone(&self.board);
-        let load = move |history: &dyn History| {
+        let load = move |history: &dyn History, _: &Still| {
             let Some(SealedSnapshot { seal, bytes, .. }) = find(history)? else {
                 return Ok(None);
             };
@@ -169,7 +156,7 @@ impl Services {
             let view = Canonical::from_bytes(bytes).map(|canonical| canonical.view(&wish.1));
             Ok(view.ok().map(|view| (seal, board.share(wish, || view))))
         };
-        self.load(load).await
+        self.read(Sort::Snapshot, asker, load).await
     }
 
     /// The state that a resume token speaks of, or why there is none.
@@ -207,6 +194,7 @@ impl CoherenceService for Services {
     type ReadSnapshotsStream = Answers<v1::ReadSnapshotsResponse>;
 
     async fn get_snapshot(&self, request: Request<v1::GetSnapshotRequest>) -> Result<Response<Encoded>, Status> {
+        let asker = Asker::of(&request);
         let request = request.into_inner();
         let filter = filter(&request.sections, &request.node_label)?;
         let published = self.newest()?;
@@ -221,8 +209,8 @@ impl CoherenceService for Services {
                     format!("the snapshot of cycle {cycle} is not kept"),
                 )
             };
-            let kept = self.sealed(move |history| history.snapshot(cycle), filter).await?;
-            let (seal, pieces) = kept.ok_or_else(missing)?;
+            let kept = self.sealed(&asker, move |history| history.snapshot(cycle), filter);
+            let (seal, pieces) = kept.await?.ok_or_else(missing)?;
             (pieces, seal, Some(duration(std::time::Duration::ZERO)))
         };
         let rest = WireGetResponse {
@@ -238,6 +226,7 @@ impl CoherenceService for Services {
         request: Request<v1::WatchSnapshotsRequest>,
     ) -> Result<Response<Self::WatchSnapshotsStream>, Status> {
         let permit = self.subscribe(&caller_of(&request))?;
+        let asker = Asker::of(&request);
         let request = request.into_inner();
         let filter = filter(&request.sections, &request.node_label)?;
         let (has, reset_reason) = match request.resume_token.as_str() {
@@ -249,6 +238,7 @@ impl CoherenceService for Services {
         };
         let watcher = Watcher {
             services: self.clone(),
+            asker,
             reader: self.board.reader(),
             newest: self.board.subscribe(),
             stopping: self.stopping.clone(),
@@ -271,10 +261,12 @@ impl CoherenceService for Services {
         &self,
         request: Request<v1::ListSnapshotsRequest>,
     ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
+        let asker = Asker::of(&request);
         let request = request.into_inner();
         let size = page_size(request.page_size)?;
         let before: u64 = page_token(&request.page_token)?.unwrap_or(u64::MAX);
-        let mut entries = self.read(move |history| history.seals(before, size + 1)).await?;
+        let entries = self.read(Sort::Page, &asker, move |history, _| history.seals(before, size + 1));
+        let mut entries = entries.await?;
         let more = entries.len() > size;
         entries.truncate(size);
         let next_page_token = entries
@@ -301,6 +293,7 @@ impl CoherenceService for Services {
         request: Request<v1::ReadSnapshotsRequest>,
     ) -> Result<Response<Self::ReadSnapshotsStream>, Status> {
         let permit = self.subscribe(&caller_of(&request))?;
+        let asker = Asker::of(&request);
         let v1::ReadSnapshotsRequest { from_cycle, to_cycle } = request.into_inner();
         let last = match to_cycle {
             0 => self.newest()?.snapshot.cycle,
@@ -312,9 +305,9 @@ impl CoherenceService for Services {
             }
             last => last,
         };
-        let start = Some((self.clone(), from_cycle, permit));
+        let start = Some((self.clone(), asker, from_cycle, permit));
         Ok(answers::stream(stream::unfold(start, move |start| async move {
-            let (services, from, permit) = start.filter(|(_, from, _)| *from <= last)?;
+            let (services, asker, from, permit) = start.filter(|(_, _, from, _)| *from <= last)?;
             if *services.stopping.borrow() {
                 return Some((Err(stopped()), None));
             }
@@ -322,14 +315,14 @@ impl CoherenceService for Services {
                 let kept = history.snapshot_from(from)?;
                 Ok(kept.filter(|kept| kept.seal.cycle <= last))
             };
-            match services.sealed(next, Filter::default()).await {
+            match services.sealed(&asker, next, Filter::default()).await {
                 Ok(Some((seal, pieces))) => {
                     let rest = v1::ReadSnapshotsResponse {
                         seal: Some((&*seal).into()),
                         ..v1::ReadSnapshotsResponse::default()
                     };
                     let message = Message::around(FULL, pieces, &rest);
-                    Some((Ok(message), Some((services, seal.cycle + 1, permit))))
+                    Some((Ok(message), Some((services, asker, seal.cycle + 1, permit))))
                 }
                 Ok(None) => None,
                 Err(status) => Some((Err(status), None)),

@@ -1,6 +1,6 @@
 //! DecisionService: what was decided, and why.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
 use prost::Message as _;
 use tonic::{Request, Response, Status};
@@ -9,15 +9,14 @@ use wyneos::{
     v1::{self, decision_service_server::DecisionService},
 };
 use wyneos_core::{
-    autonomy::{Decision, Kind},
-    coherence::Snapshot,
-    event::{Event, EventBody},
-    id::NodeId,
-    mesh::ObserverLinks,
-    time::WallTime,
+    autonomy::Kind, coherence::Snapshot, event::EventBody, id::NodeId, mesh::ObserverLinks, time::WallTime,
 };
 
-use super::{PAGE_BYTES, Services, cluster::relayed, name_of, page_size, page_token};
+use super::{PAGE_BYTES, Services, cluster::relayed, name_of, page_size, page_token, scan::Scan};
+use crate::{
+    reads::{Asker, Sort, Still},
+    store::{Along, History, KeptEvent, Of},
+};
 
 /// Events looked at for one page at most: most are not decisions.
 const LOOKED_AT: usize = 5_000;
@@ -28,59 +27,90 @@ const LOOKED_AT_FOR_SESSIONS: usize = 500;
 /// Decisions that an explanation holds at most.
 const EXPLAINED: usize = 20;
 
-fn decision(event: Event) -> Option<(u64, Decision)> {
-    match event.body {
-        EventBody::Decision(decision) => Some((event.sequence, (*decision).clone())),
-        _ => None,
+/// A page of decisions, newest first. A decision that was recorded twice, as its outcome changed, stands as it was recorded last.
+#[derive(Default)]
+struct Page {
+    seen: BTreeSet<u64>,
+    decisions: Vec<v1::Decision>,
+    bytes: usize,
+}
+
+impl Page {
+    /// Takes the decision that an event records, if it does; true once the page is full.
+    fn take(&mut self, kept: &KeptEvent<'_>, most: usize) -> Result<bool, serde_json::Error> {
+        if !kept.is("decision") {
+            return Ok(false);
+        }
+        let EventBody::Decision(decision) = kept.decode()?.body else {
+            return Ok(false);
+        };
+        if self.seen.insert(decision.id) {
+            let decision = v1::Decision::from(&*decision);
+            self.bytes += decision.encoded_len();
+            self.decisions.push(decision);
+        }
+        Ok(self.decisions.len() >= most || self.bytes >= PAGE_BYTES)
     }
 }
 
+/// What the history tells of a node.
+#[derive(Default)]
+struct Told {
+    recent: Page,
+    /// The content over which a session of it last ended, and when that was recorded.
+    failure: Option<(String, WallTime)>,
+}
+
 impl Services {
-    /// At most `most` decisions recorded below event `before`, newest first, and where to go on. A decision that was
-    /// recorded twice, as its outcome changed, stands as it was recorded last.
+    /// At most `most` decisions recorded below event `before`, and where to go on.
     async fn decisions(
         &self,
+        asker: &Asker,
         node: Option<NodeId>,
         before: u64,
         most: usize,
-    ) -> Result<(Vec<Decision>, Option<u64>), Status> {
-        let events = self
-            .read(move |history| match node {
-                Some(node) => history.events_of(node, before, LOOKED_AT),
-                None => history.events_before(before, LOOKED_AT),
-            })
-            .await?;
-        let exhausted = events.len() < LOOKED_AT;
-        let mut last_seen = events.last().map(|event| event.sequence).filter(|_| !exhausted);
-        let (mut decisions, mut bytes): (Vec<Decision>, usize) = (Vec::new(), 0);
-        for (sequence, decision) in events.into_iter().filter_map(decision) {
-            if decisions.iter().any(|newer| newer.id == decision.id) {
-                continue;
-            }
-            if decisions.len() == most {
-                break;
-            }
-            bytes += v1::Decision::from(&decision).encoded_len();
-            decisions.push(decision);
-            if decisions.len() == most || bytes >= PAGE_BYTES {
-                last_seen = Some(sequence);
-                break;
-            }
-        }
-        Ok((decisions, last_seen))
+    ) -> Result<(Vec<v1::Decision>, Option<u64>), Status> {
+        let read = move |history: &dyn History, still: &Still| {
+            let (mut page, mut next, mut scan) = (Page::default(), None, Scan::new(still, LOOKED_AT));
+            let of = node.map_or(Of::All, Of::Node);
+            history.visit(of, Along::Before(before), &mut |kept| {
+                if !scan.takes(&kept) {
+                    next = Some(kept.sequence + 1);
+                } else if page.take(&kept, most)? {
+                    next = Some(kept.sequence);
+                }
+                Ok(match next {
+                    Some(_) => ControlFlow::Break(()),
+                    None => ControlFlow::Continue(()),
+                })
+            })?;
+            Ok((page.decisions, next))
+        };
+        self.read(Sort::Page, asker, read).await
     }
-}
 
-impl Services {
-    /// The content over which a session of the node last ended, and when that was recorded.
-    async fn session_failure(&self, node: NodeId) -> Result<Option<(String, WallTime)>, Status> {
-        let events = self
-            .read(move |history| history.events_of(node, u64::MAX, LOOKED_AT_FOR_SESSIONS))
-            .await?;
-        Ok(events.into_iter().find_map(|event| match event.body {
-            EventBody::Session { detail } => Some((detail, event.time)),
-            _ => None,
-        }))
+    /// The newest decisions about a node, and what ended its sessions.
+    async fn told(&self, asker: &Asker, node: NodeId) -> Result<Told, Status> {
+        let read = move |history: &dyn History, still: &Still| {
+            let (mut told, mut full, mut looked, mut scan) = (Told::default(), false, 0, Scan::new(still, LOOKED_AT));
+            history.visit(Of::Node(node), Along::Before(u64::MAX), &mut |kept| {
+                looked += 1;
+                let sought = told.failure.is_none() && looked <= LOOKED_AT_FOR_SESSIONS;
+                if (full && !sought) || !scan.takes(&kept) {
+                    return Ok(ControlFlow::Break(()));
+                }
+                if sought && kept.is("session") {
+                    let event = kept.decode()?;
+                    if let EventBody::Session { detail } = event.body {
+                        told.failure = Some((detail, event.time));
+                    }
+                }
+                full = full || told.recent.take(&kept, EXPLAINED)?;
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(told)
+        };
+        self.read(Sort::Look, asker, read).await
     }
 }
 
@@ -90,16 +120,17 @@ impl DecisionService for Services {
         &self,
         request: Request<v1::ListDecisionsRequest>,
     ) -> Result<Response<v1::ListDecisionsResponse>, Status> {
+        let asker = Asker::of(&request);
         let request = request.into_inner();
         let size = page_size(request.page_size)?;
         let before = page_token(&request.page_token)?.unwrap_or(u64::MAX);
         let node = match request.node.as_str() {
             "" => None,
-            node => Some(self.row_or_history(node).await?),
+            node => Some(self.row_or_history(&asker, node).await?),
         };
-        let (decisions, next) = self.decisions(node, before, size).await?;
+        let (decisions, next) = self.decisions(&asker, node, before, size).await?;
         Ok(Response::new(v1::ListDecisionsResponse {
-            decisions: decisions.iter().map(Into::into).collect(),
+            decisions,
             next_page_token: next.map(|next| next.to_string()).unwrap_or_default(),
         }))
     }
@@ -129,21 +160,21 @@ impl DecisionService for Services {
         &self,
         request: Request<v1::ExplainNodeRequest>,
     ) -> Result<Response<v1::ExplainNodeResponse>, Status> {
+        let asker = Asker::of(&request);
         let published = self.newest()?;
         let row = self.row(&published, &request.into_inner().node)?;
         let id = row.record.id();
-        let (recent, _) = self.decisions(Some(id), u64::MAX, EXPLAINED).await?;
-        let liveness = recent
-            .iter()
-            .find(|decision| decision.kind == Kind::Liveness)
-            .map(Into::into);
-        let (session_failure, failed) = self.session_failure(id).await?.unzip();
+        let told = self.told(&asker, id).await?;
+        let recent = told.recent.decisions;
+        let is_liveness = |decision: &&v1::Decision| decision.kind == Kind::Liveness.name();
+        let liveness = recent.iter().find(is_liveness).cloned();
+        let (session_failure, failed) = told.failure.unzip();
         let invariants = &published.snapshot.coherence.invariants;
         let broken = invariants.iter().filter(|invariant| invariant.nodes.contains(&id));
         Ok(Response::new(v1::ExplainNodeResponse {
             node: Some((&**row).into()),
             liveness,
-            recent: recent.iter().map(Into::into).collect(),
+            recent,
             broken_invariants: broken.map(|invariant| invariant.id.to_owned()).collect(),
             read: Some(published.read_state()),
             seen_by: seen_by(&published.snapshot, id),

@@ -1,17 +1,20 @@
 //! EventService: what happened, from any point on, each event once.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use futures_util::stream;
+use prost::Message as _;
 use tokio::sync::{broadcast, watch};
 use tonic::{Request, Response, Status};
 use wyneos::v1::{self, event_service_server::EventService};
-use wyneos_core::event::Event;
+use wyneos_core::{event::Event, id::NodeId};
 
-use super::{Services, caller_of, page, page_size, stopped, stops};
+use super::{PAGE_BYTES, Services, caller_of, page_size, stopped, stops};
 use crate::{
     answers::{self, Answers, Message, Taken},
+    reads::{Asker, Sort, Still},
     status,
+    store::{Along, History, Of},
 };
 
 /// Events read from the store at once by a subscriber that is behind; they are framed together.
@@ -20,6 +23,7 @@ const CATCH_UP: usize = 64;
 /// A subscriber of WatchEvents.
 struct Watcher {
     services: Services,
+    asker: Asker,
     live: broadcast::Receiver<Arc<Event>>,
     stopping: watch::Receiver<bool>,
     /// Number of the next event to hand out.
@@ -62,20 +66,58 @@ impl Watcher {
 
     async fn catch_up(&mut self) -> Result<(), Status> {
         let from = self.next;
-        let (events, oldest) = self
-            .services
-            .read(move |history| history.events(from, CATCH_UP))
-            .await?;
-        if from < oldest {
-            return Err(status::events_compacted(from, oldest));
+        let kept = self.services.kept(Sort::CatchUp, &self.asker, None, from, CATCH_UP);
+        let kept = kept.await?;
+        if from < kept.oldest {
+            return Err(status::events_compacted(from, kept.oldest));
         }
-        self.behind = events.len() == CATCH_UP;
-        if let Some(last) = events.last() {
+        self.behind = kept.next.is_some();
+        if let Some(last) = kept.events.last() {
             self.next = last.sequence + 1;
-            let answers: Vec<v1::WatchEventsResponse> = events.iter().map(answer).collect();
+            let answer = |event| v1::WatchEventsResponse { event: Some(event) };
+            let answers: Vec<v1::WatchEventsResponse> = kept.events.into_iter().map(answer).collect();
             self.kept = Some(Message::batch(&self.services.ledger, &answers));
         }
         Ok(())
+    }
+}
+
+/// Events from the store.
+#[derive(Default)]
+struct Kept {
+    events: Vec<v1::Event>,
+    /// The number of the event behind them; `None` when there is none.
+    next: Option<u64>,
+    /// The number from which on every event is kept.
+    oldest: u64,
+}
+
+impl Services {
+    /// At most `most` events from number `from` on, of a node or of all, and no more than fit a page.
+    async fn kept(
+        &self,
+        sort: Sort,
+        asker: &Asker,
+        node: Option<NodeId>,
+        from: u64,
+        most: usize,
+    ) -> Result<Kept, Status> {
+        let read = move |history: &dyn History, still: &Still| {
+            let (mut kept, mut bytes) = (Kept::default(), 0);
+            let of = node.map_or(Of::All, Of::Node);
+            kept.oldest = history.visit(of, Along::From(from), &mut |one| {
+                if kept.events.len() == most || bytes >= PAGE_BYTES || still.is_over() {
+                    kept.next = Some(one.sequence);
+                    return Ok(ControlFlow::Break(()));
+                }
+                let event = v1::Event::from(&one.decode()?);
+                bytes += event.encoded_len();
+                kept.events.push(event);
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(kept)
+        };
+        self.read(sort, asker, read).await
     }
 }
 
@@ -93,27 +135,18 @@ impl EventService for Services {
         &self,
         request: Request<v1::ListEventsRequest>,
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        let asker = Asker::of(&request);
         let request = request.into_inner();
         let (size, from) = (page_size(request.page_size)?, request.from_sequence);
         let node = match request.node.as_str() {
             "" => None,
-            node => Some(self.row_or_history(node).await?),
+            node => Some(self.row_or_history(&asker, node).await?),
         };
-        let (events, oldest) = match node {
-            None => self.read(move |history| history.events(from, size + 1)).await?,
-            Some(node) => {
-                self.read(move |history| {
-                    let oldest = history.events(0, 1)?.1;
-                    Ok((history.events_of_from(node, from, size + 1)?, oldest))
-                })
-                .await?
-            }
-        };
-        let (page, _) = page(events.iter().map(v1::Event::from), size);
+        let kept = self.kept(Sort::Page, &asker, node, from, size).await?;
         Ok(Response::new(v1::ListEventsResponse {
-            next_sequence: events.get(page.len()).map_or(0, |event| event.sequence),
-            events: page,
-            oldest_sequence: oldest,
+            next_sequence: kept.next.unwrap_or(0),
+            events: kept.events,
+            oldest_sequence: kept.oldest,
         }))
     }
 
@@ -122,13 +155,18 @@ impl EventService for Services {
         request: Request<v1::WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
         let permit = self.subscribe(&caller_of(&request))?;
+        let asker = Asker::of(&request);
         // Listening comes first: what happens while the store is read is not missed.
         let live = self.events.subscribe();
-        let newest = self
-            .read(|history| history.events_before(u64::MAX, 1))
-            .await?
-            .first()
-            .map_or(0, |event| event.sequence);
+        let newest = self.read(Sort::Look, &asker, |history, _| {
+            let mut newest = 0;
+            history.visit(Of::All, Along::Before(u64::MAX), &mut |kept| {
+                newest = kept.sequence;
+                Ok(ControlFlow::Break(()))
+            })?;
+            Ok(newest)
+        });
+        let newest = newest.await?;
         let from = request.into_inner().from_sequence;
         if from > newest + 1 {
             return Err(status::bad_field(
@@ -139,6 +177,7 @@ impl EventService for Services {
         let next = if from == 0 { newest + 1 } else { from };
         let mut watcher = Watcher {
             services: self.clone(),
+            asker,
             live,
             stopping: self.stopping.clone(),
             next,

@@ -8,13 +8,14 @@ mod coherence;
 mod decision;
 mod enrollment;
 mod event;
+mod scan;
 mod telemetry;
 mod workload;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, ops::ControlFlow, sync::Arc};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, broadcast, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use tonic::Status;
 use wyneos::convert::{ConvertError, FromAnswer};
 use wyneos_core::{
@@ -41,9 +42,10 @@ use crate::{
     gate::Caller,
     limiter::Limiter,
     metrics::Metrics,
+    reads::{Asker, Reads, Sort, Still},
     refusals::Refusals,
     status,
-    store::{History, StoreError},
+    store::{Along, History, Of, StoreError},
     turns::{Most, Turn, Turns},
 };
 
@@ -60,8 +62,8 @@ pub(crate) struct Services {
     pub(crate) ledger: Arc<Ledger>,
     /// Turns at plans: each takes a processor for as long as it lasts.
     pub(crate) plans: Arc<Turns>,
-    /// Reads of whole snapshots from the store that are under way.
-    pub(crate) loading: Arc<Semaphore>,
+    /// Reads of the store and of the audit that are under way, and their permits.
+    pub(crate) reads: Arc<Reads>,
     /// True once the coordinator is stopping: streams end.
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) config: Arc<Config>,
@@ -151,7 +153,7 @@ impl Services {
     }
 
     /// The id of the node that `node` names: one that is known or, by its id, one that was forgotten and of which there still are events.
-    async fn row_or_history(&self, node: &str) -> Result<NodeId, Status> {
+    async fn row_or_history(&self, asker: &Asker, node: &str) -> Result<NodeId, Status> {
         let published = self.newest()?;
         let unknown = match self.row(&published, node) {
             Ok(row) => return Ok(row.record.id()),
@@ -160,8 +162,18 @@ impl Services {
         let Ok(id) = node.parse::<NodeId>() else {
             return Err(unknown);
         };
-        let kept = self.read(move |history| history.events_of(id, u64::MAX, 1)).await?;
-        kept.first().map(|_| id).ok_or(unknown)
+        let kept = self.read(Sort::Look, asker, move |history, _| {
+            let mut kept = false;
+            history.visit(Of::Node(id), Along::Before(u64::MAX), &mut |_| {
+                kept = true;
+                Ok(ControlFlow::Break(()))
+            })?;
+            Ok(kept)
+        });
+        match kept.await? {
+            true => Ok(id),
+            false => Err(unknown),
+        }
     }
 
     /// Carries a command out; answers once it is durable.
@@ -257,15 +269,17 @@ impl Services {
         })
     }
 
-    /// Reads from the store, off the runtime's own threads.
+    /// Reads from the store, off the runtime's own threads, once there is a permit for it. `read` ends early when nobody waits for it.
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&dyn History) -> Result<T, StoreError> + Send + 'static,
+        sort: Sort,
+        asker: &Asker,
+        read: impl FnOnce(&dyn History, &Still) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Status> {
         let history = Arc::clone(&self.history);
-        let result = tokio::task::spawn_blocking(move || read(&*history)).await;
+        let result = self.reads.run(sort, asker, move |still| read(&*history, still)).await;
         result
-            .map_err(|_| Status::internal("reading the store was cut off"))?
+            .ok_or_else(|| Status::internal("reading the store was cut off"))?
             .map_err(|error| status::store(&error))
     }
 

@@ -1,6 +1,6 @@
 //! WorkloadService: what should run, where it does, and what it writes.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use futures_util::stream;
 use prost::Message as _;
@@ -12,6 +12,7 @@ use wyneos::{
     v1::{self, workload_service_server::WorkloadService},
 };
 use wyneos_core::{
+    autonomy::{Decision, Evidence},
     coherence::NodeRow,
     coordinator::{Answer, Command, WorkloadVerb},
     event::EventBody,
@@ -20,12 +21,14 @@ use wyneos_core::{
     workload::{AssignmentId, AssignmentRow, Rows, Secret, View, limits::NAME, log},
 };
 
-use super::{PAGE_BYTES, Services, caller_of, flight_of, page, page_size, page_token, stopped, stops};
+use super::{PAGE_BYTES, Services, caller_of, flight_of, page, page_size, page_token, scan::Scan, stopped, stops};
 use crate::{
     answers::{self, Answers, Flight, Message, Taken},
     board::{Published, Work},
     gate::Caller,
+    reads::{Asker, Sort, Still},
     status,
+    store::{Along, History, Of, StoreError},
 };
 
 /// Instances of one workload that its own answer has.
@@ -44,6 +47,62 @@ const EVERYTHING: u64 = u64::MAX;
 
 /// Bytes of a dot and a slot's number, as in `web.3`.
 const SLOT: usize = 11;
+
+/// An instance, as events about its workload tell of it.
+struct Mark {
+    id: AssignmentId,
+    slot: String,
+    decision: u64,
+}
+
+impl Mark {
+    fn is_of(&self, decision: &Decision) -> bool {
+        let tells = |evidence: &Evidence| evidence.fact.contains(self.slot.as_str());
+        decision.id == self.decision || decision.evidence.iter().any(tells)
+    }
+}
+
+/// What the history tells of a workload, or of an instance of it.
+#[derive(Default)]
+struct Happened {
+    /// There are events about it.
+    any: bool,
+    decisions: Vec<v1::Decision>,
+    others: Vec<v1::WorkloadHappening>,
+}
+
+fn happened(history: &dyn History, still: &Still, workload: &str, mark: Option<&Mark>) -> Result<Happened, StoreError> {
+    let (mut told, mut scan) = (Happened::default(), Scan::new(still, LOOKED_AT));
+    history.visit(Of::Work(workload), Along::Before(u64::MAX), &mut |kept| {
+        told.any = true;
+        let wants = (told.decisions.len() < DECISIONS, told.others.len() < EVENTS);
+        if wants == (false, false) || !scan.takes(&kept) {
+            return Ok(ControlFlow::Break(()));
+        }
+        if !(wants.0 && kept.is("decision") || wants.1 && kept.is("workload")) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let event = kept.decode()?;
+        match &event.body {
+            EventBody::Decision(decision) if mark.is_none_or(|mark| mark.is_of(decision)) => {
+                told.decisions.push((&**decision).into());
+            }
+            EventBody::Workload { assignment, .. }
+                if mark.is_none_or(|mark| assignment.is_none_or(|one| one == mark.id)) =>
+            {
+                told.others.push(v1::WorkloadHappening {
+                    event_sequence: event.sequence,
+                    time: Some(convert::timestamp(event.time)),
+                    summary: event.summary.clone(),
+                    assignment_id: assignment.map(|id| id.to_string()).unwrap_or_default(),
+                });
+            }
+            _ => {}
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(told)
+}
 
 fn no_workload(name: &str) -> Status {
     status::not_found("UNKNOWN", format!("no workload {}", Quoted(name)))
@@ -457,6 +516,7 @@ impl WorkloadService for Services {
         &self,
         request: Request<v1::ExplainWorkloadRequest>,
     ) -> Result<Response<v1::ExplainWorkloadResponse>, Status> {
+        let asker = Asker::of(&request);
         let name = request.into_inner().name;
         let (published, work) = (self.newest()?, self.board.work());
         let found = work.knows(&name);
@@ -471,48 +531,22 @@ impl WorkloadService for Services {
             (None, _) => name.as_str(),
         };
         let about = of.to_owned();
-        let events = self
-            .read(move |history| history.events_of_work(&about, u64::MAX, LOOKED_AT))
-            .await?;
+        let mark = instance.map(|row| Mark {
+            id: row.record.id,
+            slot: format!("{of}.{} ", row.record.slot),
+            decision: row.record.decision,
+        });
+        let read = move |history: &dyn History, still: &Still| happened(history, still, &about, mark.as_ref());
+        let happened = self.read(Sort::Look, &asker, read).await?;
         // Of one that is deleted, events tell as long as they are kept.
-        if let (Some(Err(unknown)), true) = (waits, events.is_empty()) {
+        if let (Some(Err(unknown)), false) = (waits, happened.any) {
             return Err(unknown);
-        }
-        let mark = instance.map(|row| (row.record.id, format!("{of}.{} ", row.record.slot), row.record.decision));
-        let (mut decisions, mut others) = (Vec::new(), Vec::new());
-        for event in &events {
-            match &event.body {
-                EventBody::Decision(decision) => {
-                    let concerns = |(_, slot, id): &(AssignmentId, String, u64)| {
-                        decision.id == *id
-                            || decision
-                                .evidence
-                                .iter()
-                                .any(|evidence| evidence.fact.contains(slot.as_str()))
-                    };
-                    if mark.as_ref().is_none_or(concerns) && decisions.len() < DECISIONS {
-                        decisions.push((&**decision).into());
-                    }
-                }
-                EventBody::Workload { assignment, .. } => {
-                    let concerns = |(id, ..): &(AssignmentId, String, u64)| assignment.is_none_or(|one| one == *id);
-                    if mark.as_ref().is_none_or(concerns) && others.len() < EVENTS {
-                        others.push(v1::WorkloadHappening {
-                            event_sequence: event.sequence,
-                            time: Some(convert::timestamp(event.time)),
-                            summary: event.summary.clone(),
-                            assignment_id: assignment.map(|id| id.to_string()).unwrap_or_default(),
-                        });
-                    }
-                }
-                _ => {}
-            }
         }
         Ok(Response::new(v1::ExplainWorkloadResponse {
             workload: work.workload(of).map(|row| (&**row).into()),
             assignment: instance.map(|one| row(&published, &work, one)),
-            decisions,
-            events: others,
+            decisions: happened.decisions,
+            events: happened.others,
         }))
     }
 

@@ -16,7 +16,10 @@ use wyneos_core::{
 use super::file::{Failure, File};
 use super::intents::keep_intents;
 use super::reader::Reader;
-use super::{History, Retention, SealedSnapshot, Source, Store, StoreError, shares::Shares};
+use super::{
+    History, Retention, SealedSnapshot, Source, Store, StoreError,
+    shares::{Shares, Size},
+};
 
 /// `"format"` (always 1), `"cluster"` (16 bytes), `"epoch"` and `"decisions"` (u64, little endian), `"access"` (JSON of an `Access`),
 /// `"policy"` (JSON of a `Policy`), `"restored"` (JSON of a `Restored`), `"dropped"` (u64: the highest number of an event that is kept no
@@ -151,10 +154,12 @@ impl Embedded {
         })?;
         self.shares = state.read(|transaction| {
             let mut shares = Shares::default();
+            let events = transaction.open_table(EVENTS)?;
             for entry in transaction.open_table(EVENTS_BY)?.iter()? {
                 let key = entry?.0;
                 let (subject, sequence) = key.value();
-                shares.add(subject, sequence);
+                let bytes = events.get(sequence)?.map_or(0, |json| json.value().len());
+                shares.add(subject, sequence, bytes as u64);
             }
             Ok(shares)
         })?;
@@ -186,15 +191,14 @@ impl Embedded {
 }
 
 /// Drops what is beyond the retention: of the subject that has most, its oldest. The highest number that was dropped.
-fn drop_events(transaction: &redb::WriteTransaction, shares: &mut Shares, keep: u64) -> Result<Option<u64>, Failure> {
+fn drop_events(transaction: &redb::WriteTransaction, shares: &mut Shares, keep: Size) -> Result<Option<u64>, Failure> {
     let mut events = transaction.open_table(EVENTS)?;
     let mut events_of = transaction.open_table(EVENTS_OF)?;
     let mut events_of_work = transaction.open_table(EVENTS_OF_WORK)?;
     let mut events_by = transaction.open_table(EVENTS_BY)?;
-    let surplus = events.len()?.saturating_sub(keep).min(DROPPED_AT_ONCE);
     let mut dropped = None;
-    for _ in 0..surplus {
-        let Some((subject, sequence)) = shares.loudest().map(|(subject, oldest)| (subject.to_owned(), oldest)) else {
+    for _ in 0..DROPPED_AT_ONCE {
+        let Some((subject, sequence)) = shares.beyond(keep) else {
             break;
         };
         events_by.remove((subject.as_str(), sequence))?;
@@ -202,9 +206,11 @@ fn drop_events(transaction: &redb::WriteTransaction, shares: &mut Shares, keep: 
             .range((subject.as_str(), sequence)..=(subject.as_str(), u64::MAX))?
             .next();
         let next = rest.transpose()?.map(|(key, _)| key.value().1);
-        shares.remove_oldest(&subject, next);
         dropped = dropped.max(Some(sequence));
-        let Some(json) = events.remove(sequence)? else { continue };
+        let json = events.remove(sequence)?;
+        let bytes = json.as_ref().map_or(0, |json| json.value().len());
+        shares.remove_oldest(&subject, bytes as u64, next);
+        let Some(json) = json else { continue };
         let event: Event = serde_json::from_slice(json.value())?;
         if let Some(node) = event.node {
             events_of.remove((node.0, sequence))?;
@@ -309,7 +315,11 @@ impl Store for Embedded {
         if batches.iter().all(Batch::is_empty) {
             return Ok(());
         }
-        let (shares, keep) = (&mut self.shares, self.retention.events);
+        let shares = &mut self.shares;
+        let keep = Size {
+            events: self.retention.events,
+            bytes: self.retention.event_bytes,
+        };
         self.state.write(|transaction| {
             let mut meta = transaction.open_table(META)?;
             let theirs = number(&meta, "epoch")?.unwrap_or(0);
@@ -358,7 +368,8 @@ impl Store for Embedded {
                         };
                     }
                     for event in &batch.events {
-                        events.insert(event.sequence, serde_json::to_vec(&**event)?.as_slice())?;
+                        let json = serde_json::to_vec(&**event)?;
+                        events.insert(event.sequence, json.as_slice())?;
                         if let Some(node) = event.node {
                             events_of.insert((node.0, event.sequence), ())?;
                         }
@@ -367,7 +378,7 @@ impl Store for Embedded {
                         }
                         let subject = event.subject();
                         events_by.insert((subject.as_str(), event.sequence), ())?;
-                        shares.add(&subject, event.sequence);
+                        shares.add(&subject, event.sequence, json.len() as u64);
                     }
                 }
             }

@@ -15,7 +15,14 @@ use wyneos_core::{
     workload::{Assignment, AssignmentId, Workload},
 };
 
-use super::{History, Retention, SealEntry, SealedSnapshot, Store, StoreError, shares::Shares};
+use super::{
+    Along, History, KeptEvent, Of, Retention, SealEntry, SealedSnapshot, Store, StoreError, Visitor,
+    shares::{Shares, Size},
+};
+
+fn json(event: &Event) -> Vec<u8> {
+    serde_json::to_vec(event).unwrap()
+}
 
 #[derive(Default)]
 struct State {
@@ -92,7 +99,9 @@ impl Store for Memory {
                 .nodes
                 .extend(batch.nodes.iter().map(|node| (node.id(), Arc::clone(node))));
             for event in &batch.events {
-                state.shares.add(&event.subject(), event.sequence);
+                state
+                    .shares
+                    .add(&event.subject(), event.sequence, json(event).len() as u64);
                 state.events.insert(event.sequence, Arc::clone(event));
             }
             state.policy = batch.policy.unwrap_or(state.policy);
@@ -114,19 +123,17 @@ impl Store for Memory {
                 state.access = Arc::clone(access);
             }
         }
-        while state.events.len() as u64 > self.retention.events {
-            let Some((subject, oldest)) = state
-                .shares
-                .loudest()
-                .map(|(subject, oldest)| (subject.to_owned(), oldest))
-            else {
-                break;
-            };
-            state.events.remove(&oldest);
+        let keep = Size {
+            events: self.retention.events,
+            bytes: self.retention.event_bytes,
+        };
+        while let Some((subject, oldest)) = state.shares.beyond(keep) {
+            let removed = state.events.remove(&oldest);
             state.dropped = state.dropped.max(oldest);
             let next = state.events.values().find(|event| event.subject() == subject);
             let next = next.map(|event| event.sequence);
-            state.shares.remove_oldest(&subject, next);
+            let bytes = removed.map_or(0, |event| json(&event).len());
+            state.shares.remove_oldest(&subject, bytes as u64, next);
         }
         Ok(())
     }
@@ -146,50 +153,26 @@ impl Store for Memory {
 }
 
 impl History for Memory {
-    fn events(&self, from: u64, most: usize) -> Result<(Vec<Event>, u64), StoreError> {
+    fn visit(&self, of: Of<'_>, along: Along, visitor: &mut Visitor<'_>) -> Result<u64, StoreError> {
         let state = self.state();
-        let events = state
-            .events
-            .range(from..)
-            .take(most)
-            .map(|(_, event)| (**event).clone())
-            .collect();
+        let (numbers, backwards) = along.range();
+        let mut events: Vec<&Arc<Event>> = state.events.range(numbers).map(|(_, event)| event).collect();
+        if backwards {
+            events.reverse();
+        }
+        events.retain(|event| match of {
+            Of::All => true,
+            Of::Node(node) => event.node == Some(node),
+            Of::Work(workload) => event.workload() == workload,
+        });
+        for event in events {
+            let (sequence, json) = (event.sequence, &json(event));
+            if visitor(KeptEvent { sequence, json }).unwrap().is_break() {
+                break;
+            }
+        }
         let oldest = state.events.first_key_value();
-        Ok((events, oldest.map_or(0, |(&number, _)| number.max(state.dropped + 1))))
-    }
-
-    fn events_of(&self, node: NodeId, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {
-        let state = self.state();
-        let newest = state
-            .events
-            .range(..before)
-            .rev()
-            .filter(|(_, event)| event.node == Some(node));
-        Ok(newest.take(most).map(|(_, event)| (**event).clone()).collect())
-    }
-
-    fn events_of_work(&self, workload: &str, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {
-        let state = self.state();
-        let events = state.events.range(..before).rev().map(|(_, event)| event);
-        let about = events.filter(|event| event.workload() == workload);
-        Ok(about.take(most).map(|event| Event::clone(event)).collect())
-    }
-
-    fn events_of_from(&self, node: NodeId, from: u64, most: usize) -> Result<Vec<Event>, StoreError> {
-        let state = self.state();
-        let events = state.events.range(from..).filter(|(_, event)| event.node == Some(node));
-        Ok(events.take(most).map(|(_, event)| (**event).clone()).collect())
-    }
-
-    fn events_before(&self, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {
-        Ok(self
-            .state()
-            .events
-            .range(..before)
-            .rev()
-            .take(most)
-            .map(|(_, event)| (**event).clone())
-            .collect())
+        Ok(oldest.map_or(0, |(&number, _)| number.max(state.dropped + 1)))
     }
 
     fn snapshot(&self, cycle: u64) -> Result<Option<SealedSnapshot>, StoreError> {

@@ -11,6 +11,9 @@ mod reader;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod visit;
+#[cfg(test)]
+mod whole;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -21,9 +24,9 @@ pub(crate) use file::{Failure, File};
 pub(crate) use grouped::Grouped;
 #[cfg(test)]
 pub(crate) use memory::Memory;
+pub(crate) use visit::{Along, KeptEvent, Of, Visitor};
 use wyneos_core::{
-    event::Event,
-    id::{ClusterId, NodeId},
+    id::ClusterId,
     integrity::Seal,
     store::{Batch, Durable},
     time::WallTime,
@@ -102,6 +105,8 @@ pub(crate) struct SealEntry {
 pub(crate) struct Retention {
     /// Events, of all subjects together. More: longer memory for `events` and `why`, about 500 bytes each.
     pub(crate) events: u64,
+    /// Bytes of those events' records, of all subjects together.
+    pub(crate) event_bytes: u64,
     /// Snapshots, by count.
     pub(crate) snapshots: u64,
     /// Snapshots, by age: of the time that the coordinator has run, whatever clocks say.
@@ -125,21 +130,9 @@ pub(crate) trait Store: Send {
 
 /// What readers are served from; may be used while the owner writes.
 pub(crate) trait History: Send + Sync {
-    /// At most `most` events from number `from` on, and the number from which on every event is kept (0 when none is): of older ones
-    /// those of loud subjects are missing.
-    fn events(&self, from: u64, most: usize) -> Result<(Vec<Event>, u64), StoreError>;
-
-    /// At most `most` events about `node` with numbers below `before`, newest first.
-    fn events_of(&self, node: NodeId, before: u64, most: usize) -> Result<Vec<Event>, StoreError>;
-
-    /// At most `most` events about a workload with numbers below `before`, newest first.
-    fn events_of_work(&self, workload: &str, before: u64, most: usize) -> Result<Vec<Event>, StoreError>;
-
-    /// At most `most` events about `node` from number `from` on.
-    fn events_of_from(&self, node: NodeId, from: u64, most: usize) -> Result<Vec<Event>, StoreError>;
-
-    /// At most `most` events with numbers below `before`, newest first.
-    fn events_before(&self, before: u64, most: usize) -> Result<Vec<Event>, StoreError>;
+    /// Hands events to `visitor`, one after another, until it has enough. The number from which on every event is kept, as of the same
+    /// moment (0 when none is): of older ones those of loud subjects are missing.
+    fn visit(&self, of: Of<'_>, along: Along, visitor: &mut Visitor<'_>) -> Result<u64, StoreError>;
 
     /// The snapshot of a cycle.
     fn snapshot(&self, cycle: u64) -> Result<Option<SealedSnapshot>, StoreError>;

@@ -1,14 +1,14 @@
 //! What is read of the embedded store beside its owner's writes.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use prost::Message as _;
-use redb::{AccessGuard, ReadableTable as _};
+use redb::ReadableTable as _;
 use wyneos::{convert, v1};
-use wyneos_core::{event::Event, id::NodeId, integrity::Seal, time::WallTime};
+use wyneos_core::{integrity::Seal, time::WallTime};
 
 use super::{
-    History, SealEntry, SealedSnapshot, StoreError,
+    Along, History, KeptEvent, Of, SealEntry, SealedSnapshot, StoreError, Visitor,
     embedded::{EVENTS, EVENTS_OF, EVENTS_OF_WORK, META, SEALS, SNAPSHOTS, number},
     file::{Failure, File},
 };
@@ -24,26 +24,38 @@ pub(super) struct Reader {
     pub(super) history: File,
 }
 
-/// What a range of the index of events about a node yields.
-type Indexed = Vec<Result<(AccessGuard<'static, ([u8; 16], u64)>, AccessGuard<'static, ()>), redb::StorageError>>;
+/// The items of a range, the last one first if `backwards`.
+fn ordered<'a, T: 'a>(
+    range: impl DoubleEndedIterator<Item = T> + 'a,
+    backwards: bool,
+) -> Box<dyn Iterator<Item = T> + 'a> {
+    match backwards {
+        true => Box::new(range.rev()),
+        false => Box::new(range),
+    }
+}
 
 impl Reader {
-    /// The events that a look-up in the index finds.
-    fn indexed(
+    /// Hands the events of these numbers to `visitor`.
+    fn hand_out(
         &self,
-        look_up: impl FnOnce(&redb::ReadOnlyTable<([u8; 16], u64), ()>) -> Result<Indexed, Failure>,
-    ) -> Result<Vec<Event>, StoreError> {
-        self.state.read(|transaction| {
-            let table = transaction.open_table(EVENTS)?;
-            let mut events = Vec::new();
-            for entry in look_up(&transaction.open_table(EVENTS_OF)?)? {
-                let sequence = entry?.0.value().1;
-                if let Some(json) = table.get(sequence)? {
-                    events.push(self.state.parse(&format!("event {sequence}"), json.value())?);
-                }
+        events: &redb::ReadOnlyTable<u64, &[u8]>,
+        sequences: impl Iterator<Item = Result<u64, redb::StorageError>>,
+        visitor: &mut Visitor<'_>,
+    ) -> Result<(), Failure> {
+        for sequence in sequences {
+            let sequence = sequence?;
+            let Some(json) = events.get(sequence)? else { continue };
+            let json = json.value();
+            if self.takes(KeptEvent { sequence, json }, visitor)?.is_break() {
+                break;
             }
-            Ok(events)
-        })
+        }
+        Ok(())
+    }
+
+    fn takes(&self, kept: KeptEvent<'_>, visitor: &mut Visitor<'_>) -> Result<ControlFlow<()>, StoreError> {
+        visitor(kept).map_err(|error| self.state.corrupt(format!("event {}: {error}", kept.sequence)))
     }
 
     fn entry(&self, cycle: u64, bytes: &[u8]) -> Result<SealEntry, StoreError> {
@@ -60,51 +72,37 @@ impl Reader {
 }
 
 impl History for Reader {
-    fn events(&self, from: u64, most: usize) -> Result<(Vec<Event>, u64), StoreError> {
+    fn visit(&self, of: Of<'_>, along: Along, visitor: &mut Visitor<'_>) -> Result<u64, StoreError> {
+        let (numbers, backwards) = along.range();
         self.state.read(|transaction| {
-            let table = transaction.open_table(EVENTS)?;
-            let mut events = Vec::new();
-            for entry in table.range(from..)?.take(most) {
-                let (sequence, json) = entry?;
-                events.push(self.state.parse(&format!("event {}", sequence.value()), json.value())?);
-            }
-            let dropped = number(&transaction.open_table(META)?, "dropped")?.unwrap_or(0);
-            let oldest = table.first()?.map_or(0, |(sequence, _)| sequence.value());
-            Ok((events, if oldest == 0 { 0 } else { oldest.max(dropped + 1) }))
-        })
-    }
-
-    fn events_of(&self, node: NodeId, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {
-        self.indexed(|index| Ok(index.range((node.0, 0)..(node.0, before))?.rev().take(most).collect()))
-    }
-
-    fn events_of_work(&self, workload: &str, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {
-        self.state.read(|transaction| {
-            let table = transaction.open_table(EVENTS)?;
-            let index = transaction.open_table(EVENTS_OF_WORK)?;
-            let mut events = Vec::new();
-            for entry in index.range((workload, 0)..(workload, before))?.rev().take(most) {
-                let sequence = entry?.0.value().1;
-                if let Some(json) = table.get(sequence)? {
-                    events.push(self.state.parse(&format!("event {sequence}"), json.value())?);
+            let events = transaction.open_table(EVENTS)?;
+            match of {
+                Of::All => {
+                    for entry in ordered(events.range(numbers)?, backwards) {
+                        let (sequence, json) = entry?;
+                        let (sequence, json) = (sequence.value(), json.value());
+                        if self.takes(KeptEvent { sequence, json }, visitor)?.is_break() {
+                            break;
+                        }
+                    }
+                }
+                Of::Node(node) => {
+                    let index = transaction.open_table(EVENTS_OF)?;
+                    let range = ordered(index.range((node.0, numbers.start)..(node.0, numbers.end))?, backwards);
+                    self.hand_out(&events, range.map(|entry| Ok(entry?.0.value().1)), visitor)?;
+                }
+                Of::Work(workload) => {
+                    let index = transaction.open_table(EVENTS_OF_WORK)?;
+                    let range = ordered(
+                        index.range((workload, numbers.start)..(workload, numbers.end))?,
+                        backwards,
+                    );
+                    self.hand_out(&events, range.map(|entry| Ok(entry?.0.value().1)), visitor)?;
                 }
             }
-            Ok(events)
-        })
-    }
-
-    fn events_of_from(&self, node: NodeId, from: u64, most: usize) -> Result<Vec<Event>, StoreError> {
-        self.indexed(|index| Ok(index.range((node.0, from)..=(node.0, u64::MAX))?.take(most).collect()))
-    }
-
-    fn events_before(&self, before: u64, most: usize) -> Result<Vec<Event>, StoreError> {
-        self.state.read(|transaction| {
-            let mut events = Vec::new();
-            for entry in transaction.open_table(EVENTS)?.range(..before)?.rev().take(most) {
-                let (sequence, json) = entry?;
-                events.push(self.state.parse(&format!("event {}", sequence.value()), json.value())?);
-            }
-            Ok(events)
+            let dropped = number(&transaction.open_table(META)?, "dropped")?.unwrap_or(0);
+            let oldest = events.first()?.map_or(0, |(sequence, _)| sequence.value());
+            Ok(if oldest == 0 { 0 } else { oldest.max(dropped + 1) })
         })
     }
 

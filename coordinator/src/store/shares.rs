@@ -1,52 +1,92 @@
-//! Fair retention of events: the subject with the most events loses its oldest first.
+//! Fair retention of events: the subject with the most events, or with the most bytes of them, loses its oldest first.
 
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
 };
 
-/// The events that are kept, by what they are about. Beyond the retention the subject with the most of them loses its oldest, so that
-/// however loud one is, the others keep theirs: of `n` subjects each has room for an `n`th of the retention at least.
+/// Events and bytes of their records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) events: u64,
+    pub(super) bytes: u64,
+}
+
+/// The events of one subject.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    size: Size,
+    oldest: u64,
+}
+
+type Ranked = BTreeSet<(u64, Reverse<u64>, String)>;
+
+/// The events that are kept, by what they are about. Beyond the retention the subject that has most loses its oldest, so that however loud
+/// one is, the others keep theirs: of `n` subjects each has room for an `n`th of the events, and of the bytes, at least.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
-    /// The number of events, and the oldest of them.
-    of: BTreeMap<String, (u64, u64)>,
-    ranked: BTreeSet<(u64, Reverse<u64>, String)>,
+    of: BTreeMap<String, Share>,
+    by_events: Ranked,
+    by_bytes: Ranked,
+    all: Size,
 }
 
 impl Shares {
-    /// Adds an event, which is newer than all others of its subject.
-    pub(super) fn add(&mut self, subject: &str, sequence: u64) {
-        let (count, oldest) = self.of.get(subject).copied().unwrap_or((0, sequence));
-        self.put(subject, count + 1, oldest);
+    /// Adds an event of `bytes`, which is newer than all others of its subject.
+    pub(super) fn add(&mut self, subject: &str, sequence: u64, bytes: u64) {
+        let share = self.forget(subject);
+        let (size, oldest) = share.map_or((Size::default(), sequence), |share| (share.size, share.oldest));
+        let size = Size {
+            events: size.events + 1,
+            bytes: size.bytes + bytes,
+        };
+        self.put(subject, Share { size, oldest });
     }
 
-    /// The subject with the most events, and the oldest of those; of two with as many, the one whose oldest is older.
-    pub(super) fn loudest(&self) -> Option<(&str, u64)> {
-        let (_, Reverse(oldest), subject) = self.ranked.last()?;
-        Some((subject, *oldest))
+    /// The subject that is to lose its oldest event, and the number of that, when there is more than `most`: that with the most bytes when
+    /// there are too many of those, and otherwise that with the most events; of two that have as much, the one whose oldest is older.
+    pub(super) fn beyond(&self, most: Size) -> Option<(String, u64)> {
+        let ranked = match (self.all.bytes > most.bytes, self.all.events > most.events) {
+            (true, _) => &self.by_bytes,
+            (false, true) => &self.by_events,
+            (false, false) => return None,
+        };
+        let (_, Reverse(oldest), subject) = ranked.last()?;
+        Some((subject.clone(), *oldest))
     }
 
-    /// A subject's oldest event is kept no longer; `next` is its oldest now.
-    pub(super) fn remove_oldest(&mut self, subject: &str, next: Option<u64>) {
-        let Some((count, _)) = self.of.get(subject).copied() else {
+    /// A subject's oldest event, of `bytes`, is kept no longer; `next` is its oldest now.
+    pub(super) fn remove_oldest(&mut self, subject: &str, bytes: u64, next: Option<u64>) {
+        let Some(Share { size, .. }) = self.forget(subject) else {
             return;
         };
-        match next {
-            Some(next) if count > 1 => self.put(subject, count - 1, next),
-            _ => self.forget(subject),
+        if let (Some(oldest), 2..) = (next, size.events) {
+            let size = Size {
+                events: size.events - 1,
+                bytes: size.bytes.saturating_sub(bytes),
+            };
+            self.put(subject, Share { size, oldest });
         }
     }
 
-    fn put(&mut self, subject: &str, count: u64, oldest: u64) {
-        self.forget(subject);
-        self.of.insert(subject.to_owned(), (count, oldest));
-        self.ranked.insert((count, Reverse(oldest), subject.to_owned()));
+    fn put(&mut self, subject: &str, share: Share) {
+        let Share { size, oldest } = share;
+        self.of.insert(subject.to_owned(), share);
+        self.by_events
+            .insert((size.events, Reverse(oldest), subject.to_owned()));
+        self.by_bytes.insert((size.bytes, Reverse(oldest), subject.to_owned()));
+        self.all.events += size.events;
+        self.all.bytes += size.bytes;
     }
 
-    fn forget(&mut self, subject: &str) {
-        if let Some((count, oldest)) = self.of.remove(subject) {
-            self.ranked.remove(&(count, Reverse(oldest), subject.to_owned()));
-        }
+    fn forget(&mut self, subject: &str) -> Option<Share> {
+        let share = self.of.remove(subject)?;
+        let Share { size, oldest } = share;
+        self.by_events
+            .remove(&(size.events, Reverse(oldest), subject.to_owned()));
+        self.by_bytes.remove(&(size.bytes, Reverse(oldest), subject.to_owned()));
+        self.all.events -= size.events;
+        self.all.bytes -= size.bytes;
+        Some(share)
     }
 }

@@ -22,6 +22,7 @@ const CLUSTER: Uuid = Uuid([9; 16]);
 fn retention(events: u64, snapshots: u64) -> Retention {
     Retention {
         events,
+        event_bytes: u64::MAX,
         snapshots,
         snapshot_age: Duration::from_secs(1_000),
     }
@@ -293,6 +294,70 @@ fn shares(store: &mut impl Store) {
         of("loud"),
         of("second")
     );
+}
+
+/// Bytes of the kept records of these events.
+fn bytes_of(history: &dyn History, of: Of<'_>) -> u64 {
+    let mut bytes = 0;
+    history
+        .visit(of, Along::From(0), &mut |kept| {
+            bytes += kept.len() as u64;
+            Ok(std::ops::ControlFlow::Continue(()))
+        })
+        .unwrap();
+    bytes
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(24))]
+    #[test]
+    fn kept_events_are_bounded_in_bytes_and_a_small_subject_keeps_its_own(
+        commits in proptest::collection::vec(proptest::collection::vec((0usize..4, 0usize..3_000), 1..30), 1..12),
+        most in 20_000u64..60_000,
+    ) {
+        let retention = Retention { event_bytes: most, ..retention(1_000, 3) };
+        let directory = tempfile::tempdir().unwrap();
+        let mut stores: Vec<Box<dyn Store>> = vec![
+            Box::new(Memory::new(retention)),
+            Box::new(Embedded::open(directory.path(), retention).unwrap()),
+        ];
+        let mut made = std::collections::BTreeMap::<usize, u64>::new();
+        for store in &mut stores {
+            store.load(CLUSTER).unwrap();
+        }
+        let names = ["a", "b", "c", "d"];
+        let mut sequence = 0;
+        for commit in commits {
+            let events: Vec<Arc<Event>> = commit
+                .iter()
+                .map(|(subject, text)| {
+                    sequence += 1;
+                    let mut event = Event::clone(&of_work(sequence, names[*subject]));
+                    event.summary = "s".repeat(*text);
+                    *made.entry(*subject).or_default() += serde_json::to_vec(&event).unwrap().len() as u64;
+                    Arc::new(event)
+                })
+                .collect();
+            for store in &mut stores {
+                let batch = Batch { events: events.clone(), ..Batch::default() };
+                store.commit(1, &[batch]).unwrap();
+                let history = store.history();
+                proptest::prop_assert!(bytes_of(&*history, Of::All) <= most);
+                for (subject, bytes) in made.iter().filter(|(_, bytes)| **bytes <= most / 4) {
+                    proptest::prop_assert_eq!(bytes_of(&*history, Of::Work(names[*subject])), *bytes);
+                }
+            }
+        }
+        // Both drop the same, and a store that is opened again counts as before.
+        let kept: Vec<_> = stores.iter().map(|store| store.history().events(0, 1_000).unwrap()).collect();
+        proptest::prop_assert_eq!(&kept[0], &kept[1]);
+        drop(stores);
+        let mut store = Embedded::open(directory.path(), Retention { event_bytes: most / 2, ..retention }).unwrap();
+        store.load(CLUSTER).unwrap();
+        let events = vec![of_work(sequence + 1, "a")];
+        store.commit(2, &[Batch { events, ..Batch::default() }]).unwrap();
+        proptest::prop_assert!(bytes_of(&*store.history(), Of::All) <= most / 2);
+    }
 }
 
 #[test]

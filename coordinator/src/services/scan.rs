@@ -1,0 +1,106 @@
+//! How much of the history one answer looks at.
+
+use crate::{reads::Still, store::KeptEvent};
+
+/// Bytes of events' records that are looked at for one answer. They are not held: it is the time of one processor, some tens of milliseconds.
+const LOOKED_AT_BYTES: usize = 8 << 20;
+
+/// Events that are looked at for one answer: so many, and so many bytes of them, and none once its caller has gone.
+pub(super) struct Scan<'a> {
+    still: &'a Still,
+    events: usize,
+    bytes: usize,
+}
+
+impl<'a> Scan<'a> {
+    /// Looks at `events` events at most, and at one at least.
+    pub(super) fn new(still: &'a Still, events: usize) -> Scan<'a> {
+        let bytes = LOOKED_AT_BYTES;
+        Scan { still, events, bytes }
+    }
+
+    /// Whether the next event is looked at; if not, enough was.
+    pub(super) fn takes(&mut self, next: &KeptEvent<'_>) -> bool {
+        if self.still.is_over() || self.events == 0 {
+            return false;
+        }
+        self.events -= 1;
+        let is_first = self.bytes == LOOKED_AT_BYTES;
+        let fits = is_first || next.len() <= self.bytes;
+        self.bytes = self.bytes.saturating_sub(next.len());
+        fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::sync::Arc;
+
+    use wyneos_core::{
+        event::{Event, EventBody},
+        id::Uuid,
+        store::Batch,
+        time::WallTime,
+    };
+
+    use super::*;
+    use crate::store::{Along, Memory, Of, Retention, Store as _};
+
+    fn event(sequence: u64, text: usize) -> Arc<Event> {
+        Arc::new(Event {
+            sequence,
+            time: WallTime(0),
+            epoch: 1,
+            cycle: 1,
+            node: None,
+            node_name: String::new(),
+            summary: "s".repeat(text),
+            body: EventBody::Session { detail: String::new() },
+            times: 1,
+        })
+    }
+
+    #[test]
+    fn an_answer_looks_at_so_many_events_and_so_many_bytes_and_none_for_nobody() {
+        let mut store = Memory::new(Retention {
+            events: 1_000,
+            event_bytes: u64::MAX,
+            snapshots: 2,
+            snapshot_age: std::time::Duration::from_secs(1),
+        });
+        store.load(Uuid([1; 16])).unwrap();
+        // One that alone is more than is looked at, and small ones.
+        let large = (1..=9).map(|sequence| event(sequence, LOOKED_AT_BYTES / 4));
+        let small = (10..=100).map(|sequence| event(sequence, 10));
+        let events = large.chain(small).chain([event(101, LOOKED_AT_BYTES + 1)]).collect();
+        let batch = Batch {
+            events,
+            ..Batch::default()
+        };
+        store.commit(1, &[batch]).unwrap();
+        let looked = |still: &Still, before: u64, events: usize| {
+            let (mut scan, mut looked) = (Scan::new(still, events), 0);
+            let visit = store.history().visit(Of::All, Along::Before(before), &mut |kept| {
+                if !scan.takes(&kept) {
+                    return Ok(ControlFlow::Break(()));
+                }
+                looked += 1;
+                Ok(ControlFlow::Continue(()))
+            });
+            visit.unwrap();
+            looked
+        };
+        let here = Arc::new(());
+        let still = Still::of(&here);
+        assert_eq!(
+            looked(&still, 102, 500),
+            1,
+            "a page goes on, however large one event is"
+        );
+        assert_eq!(looked(&still, 101, 500), 91 + 3);
+        assert_eq!(looked(&still, 101, 20), 20);
+        drop(here);
+        assert_eq!(looked(&still, 101, 20), 0);
+    }
+}
