@@ -10,7 +10,7 @@ use wyneos_core::{
 use super::{
     ConvertError, FromAnswer, check,
     command::node,
-    instance::change_out,
+    instance::changes_out,
     node::{labels_out, same},
     time::timestamp,
 };
@@ -199,14 +199,17 @@ impl FromAnswer for v1::ForgetNodeResponse {
         let Answer::Forgotten(forgotten) = answer else {
             return None;
         };
+        let changes = changes_out(forgotten.changes);
         Some(v1::ForgetNodeResponse {
             node_id: forgotten.node.to_string(),
             name: forgotten.name,
             applied: forgotten.applied,
             barred: forgotten.barred,
             not_before: forgotten.not_before.map(timestamp),
-            changes: forgotten.changes.into_iter().map(change_out).collect(),
+            changes: changes.listed,
             event_sequence: forgotten.event,
+            more_changes: changes.more,
+            more_stops: changes.more_stops,
         })
     }
 }

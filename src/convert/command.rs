@@ -325,7 +325,11 @@ impl FromAnswer for v1::DrainNodeResponse {
             return None;
         };
         let changes = changes_out(changes);
-        Some(v1::DrainNodeResponse { changes })
+        Some(v1::DrainNodeResponse {
+            changes: changes.listed,
+            more_changes: changes.more,
+            more_waiting: changes.more_waiting,
+        })
     }
 }
 
@@ -335,7 +339,12 @@ impl FromAnswer for v1::WhatIfResponse {
             return None;
         };
         let changes = changes_out(changes);
-        Some(v1::WhatIfResponse { changes })
+        Some(v1::WhatIfResponse {
+            changes: changes.listed,
+            more_changes: changes.more,
+            more_starts: changes.more_starts,
+            more_waiting: changes.more_waiting,
+        })
     }
 }
 
@@ -345,7 +354,10 @@ impl FromAnswer for v1::RebalanceResponse {
             return None;
         };
         let changes = changes_out(changes);
-        Some(v1::RebalanceResponse { changes })
+        Some(v1::RebalanceResponse {
+            changes: changes.listed,
+            more_changes: changes.more,
+        })
     }
 }
 

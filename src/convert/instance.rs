@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use wyneos_core::{
     coordinator::{Changed, Input, PlannedStart, Work},
     id::NodeId,
     node::ConnId,
+    placement::Waiting,
     text::{SENTENCE, shortened},
     workload::{Assigned, AssignmentId, AssignmentRow, Exit, Goal, Kind, Phase, Status, WorkloadRow, limits, log},
 };
@@ -47,6 +49,12 @@ const ASSIGNED: usize = 1_024;
 /// Bytes of starts and stops that one answer lists; of further ones it says how many. gRPC clients take 4 MiB when they are not told
 /// otherwise.
 const LISTED: usize = 2 * 1024 * 1024;
+
+/// Bytes of the changes in one answer, their lists included.
+const CHANGES: usize = 3 * 1024 * 1024;
+
+/// Bytes before a message in another one: its tag and its length.
+const FRAME: usize = 6;
 
 /// Text for people, without what would not get through.
 fn plain(text: &str) -> String {
@@ -306,11 +314,12 @@ impl From<&AssignmentRow> for v1::Assignment {
     }
 }
 
-fn waiting_out(waiting: &wyneos_core::placement::Waiting) -> v1::Waiting {
+fn waiting_out(waiting: &Waiting) -> v1::Waiting {
     v1::Waiting {
         slots: waiting.slots,
         reason: waiting.reason.clone(),
         nodes: waiting.nodes.iter().cloned().map(rejection_out).collect(),
+        more_nodes: 0,
     }
 }
 
@@ -355,18 +364,69 @@ pub fn change_out(change: Changed) -> v1::WorkloadChange {
     change_within(change, &mut { LISTED })
 }
 
+/// Changes of workloads for the wire, as far as one answer has room for them.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) listed: Vec<v1::WorkloadChange>,
+    /// How many others there are, and their starts, stops and waiting slots.
+    pub(super) more: u32,
+    pub(super) more_starts: u32,
+    pub(super) more_stops: u32,
+    pub(super) more_waiting: u32,
+}
+
 /// Changes of workloads for the wire; all in one answer.
-pub(super) fn changes_out(changes: Vec<Changed>) -> Vec<v1::WorkloadChange> {
-    let mut room = LISTED;
-    let out = changes.into_iter().map(|change| change_within(change, &mut room));
-    out.collect()
+pub(super) fn changes_out(changes: Vec<Changed>) -> Changes {
+    let (mut lists, mut room, mut out) = (LISTED, CHANGES, Changes::default());
+    for change in changes {
+        let (starts, stops) = (number(change.starts.len()), number(change.stops.len()));
+        let waiting = change.waiting.iter().map(|waiting| waiting.slots).sum();
+        let change = change_within(change, &mut lists);
+        let bytes = change.encoded_len() + FRAME;
+        if out.more == 0 && bytes <= room {
+            room -= bytes;
+            out.listed.push(change);
+        } else {
+            out.more += 1;
+            out.more_starts = out.more_starts.saturating_add(starts);
+            out.more_stops = out.more_stops.saturating_add(stops);
+            out.more_waiting = out.more_waiting.saturating_add(waiting);
+        }
+    }
+    out
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Those who wait, with their nodes, as far as there is room; and the slots of the others.
+fn waiting_within(all: Vec<Waiting>, room: &mut usize) -> (Vec<v1::Waiting>, u32) {
+    let (mut listed_waiting, mut more) = (Vec::new(), 0u32);
+    for one in all {
+        let mut waiting = v1::Waiting {
+            slots: one.slots,
+            reason: one.reason,
+            ..v1::Waiting::default()
+        };
+        // Beside its own fields: how many of its nodes are left out.
+        let bytes = waiting.encoded_len() + 2 * FRAME;
+        if more > 0 || bytes > *room {
+            more = more.saturating_add(waiting.slots);
+            continue;
+        }
+        *room -= bytes;
+        (waiting.nodes, waiting.more_nodes) = listed(one.nodes.into_iter().map(rejection_out), room);
+        listed_waiting.push(waiting);
+    }
+    (listed_waiting, more)
 }
 
 /// As many items as there is room for, and the number of the others.
 fn listed<T: prost::Message>(all: impl Iterator<Item = T>, room: &mut usize) -> (Vec<T>, u32) {
     let (mut listed, mut more) = (Vec::new(), 0);
     for one in all {
-        let bytes = one.encoded_len() + 4;
+        let bytes = one.encoded_len() + FRAME;
         if more == 0 && bytes <= *room {
             *room -= bytes;
             listed.push(one);
@@ -393,6 +453,8 @@ fn change_within(change: Changed, room: &mut usize) -> v1::WorkloadChange {
     };
     let (starts, more_starts) = listed(change.starts.into_iter().map(start), room);
     let (stops, more_stops) = listed(change.stops.into_iter().map(stop), room);
+    let (waiting, more_waiting) = waiting_within(change.waiting, room);
+    let (rejections, more_rejections) = listed(change.rejections.into_iter().map(rejection_out), room);
     v1::WorkloadChange {
         name: change.name,
         revision: change.revision,
@@ -403,11 +465,16 @@ fn change_within(change: Changed, room: &mut usize) -> v1::WorkloadChange {
         starts,
         stops,
         later: change.later,
-        waiting: change.waiting.iter().map(waiting_out).collect(),
-        rejections: change.rejections.into_iter().map(rejection_out).collect(),
+        waiting,
+        rejections,
         event_sequence: change.event,
         adopted: change.adopted,
         more_starts,
         more_stops,
+        more_waiting,
+        more_rejections,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,7 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
             let pace = if later == 1 { "later" } else { "a few at a time" };
             parts.push(format!("{later} {}, {pace}", does(later, "follow")));
         }
-        let waiting: u32 = change.waiting.iter().map(|waiting| waiting.slots).sum();
+        let waiting = waiting_slots(change);
         if waiting > 0 {
             parts.push(format!("{waiting} {}", does(waiting.into(), "wait")));
         }
@@ -87,7 +87,42 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
         true => told.push_str(&kept_out(&change.waiting)),
         false => told.push_str(&rejections(&change.rejections)),
     }
+    told.push_str(&left_out(change));
     told
+}
+
+/// Slots that wait, listed or not.
+pub(super) fn waiting_slots(change: &v1::WorkloadChange) -> u32 {
+    let listed: u32 = change.waiting.iter().map(|waiting| waiting.slots).sum();
+    listed.saturating_add(change.more_waiting)
+}
+
+/// What the lists of a change have no room for.
+fn left_out(change: &v1::WorkloadChange) -> String {
+    let nodes: u32 = change.waiting.iter().map(|waiting| waiting.more_nodes).sum();
+    let parts = [
+        (change.more_starts, "start"),
+        (change.more_stops, "stop"),
+        (change.more_waiting, "waiting slot"),
+        (nodes.saturating_add(change.more_rejections), "rejecting node"),
+    ];
+    let parts = parts.into_iter().filter(|(more, _)| *more > 0);
+    let parts: Vec<String> = parts.map(|(more, what)| text::count(more, what)).collect();
+    match parts.is_empty() {
+        true => String::new(),
+        false => format!(
+            "\nnot listed, as an answer has no room for more: {}\n",
+            parts.join(", ")
+        ),
+    }
+}
+
+/// Says that there are further changes that the answer has no room for.
+pub(super) fn more_changes(more: u32, thing: &str) -> String {
+    match more {
+        0 => String::new(),
+        more => format!("\n{} more that the answer has no room for\n", text::count(more, thing)),
+    }
 }
 
 fn starts_table(starts: &[v1::PlannedStart]) -> String {
@@ -184,6 +219,12 @@ mod tests {
         let done = told(&one);
         let line = "esc: revision - (event 0): 1 instance starts, 1 running instance is taken over, 1 stops, 1 follows, later, 1 waits\n";
         assert!(done.starts_with(line), "{done}");
+        (one.more_starts, one.more_waiting, one.more_rejections) = (2, 1, 3);
+        one.waiting[0].more_nodes = 4;
+        let more = told(&one);
+        assert!(more.contains("3 instances start,") && more.contains("2 wait"), "{more}");
+        let end = "\nnot listed, as an answer has no room for more: 2 starts, 1 waiting slot, 7 rejecting nodes\n";
+        assert!(more.ends_with(end), "{more}");
         (one.applied, one.spec) = (false, None);
         assert!(told(&one).starts_with("esc: planned at revision -:"), "{}", told(&one));
     }

@@ -1,11 +1,18 @@
 //! Decisions, and what is done of itself.
 
-use wyneos::{client, v1};
+use std::collections::BTreeSet;
+
+use tonic::transport::Channel;
+use wyneos::{
+    client,
+    v1::{self, decision_service_client::DecisionServiceClient},
+};
 
 use super::nothing;
 use crate::{
     args::{AutonomyArgs, DecisionVerb, DecisionsArgs, Mode},
     context::Context,
+    exit::Exit,
     failure::Failure,
     text::{self, Table, clean},
 };
@@ -29,13 +36,7 @@ pub(crate) async fn run(context: &Context, args: DecisionsArgs) -> Result<(), Fa
             context.show(&answer, |answer| answered(answer.decision.as_ref()))
         }
         None => {
-            let request = v1::ListDecisionsRequest {
-                page_size: args.limit.clamp(1, super::PAGE),
-                ..v1::ListDecisionsRequest::default()
-            };
-            let mut answer = context
-                .call("list the decisions", client.list_decisions(request))
-                .await?;
+            let mut answer = newest(context, &mut client, args.limit.clamp(1, super::PAGE)).await?;
             if args.pending {
                 answer
                     .decisions
@@ -46,6 +47,39 @@ pub(crate) async fn run(context: &Context, args: DecisionsArgs) -> Result<(), Fa
                 return Ok(());
             }
             context.show(&answer, |answer| list(&answer.decisions))
+        }
+    }
+}
+
+/// The newest decisions, `limit` at most: a page may have fewer, or none, and others behind it.
+async fn newest(
+    context: &Context,
+    client: &mut DecisionServiceClient<Channel>,
+    limit: u32,
+) -> Result<v1::ListDecisionsResponse, Failure> {
+    let (mut all, mut seen) = (v1::ListDecisionsResponse::default(), BTreeSet::new());
+    loop {
+        let request = v1::ListDecisionsRequest {
+            page_size: limit - all.decisions.len() as u32,
+            page_token: all.next_page_token.clone(),
+            ..v1::ListDecisionsRequest::default()
+        };
+        let page = context
+            .call("list the decisions", client.list_decisions(request))
+            .await?;
+        // One whose outcome changed is recorded again: the newest stands.
+        let news = page.decisions.into_iter().filter(|decision| seen.insert(decision.id));
+        all.decisions.extend(news);
+        let is_stuck = page.next_page_token == all.next_page_token;
+        all.next_page_token = page.next_page_token;
+        if all.decisions.len() >= limit as usize || all.next_page_token.is_empty() {
+            return Ok(all);
+        }
+        if is_stuck {
+            return Err(Failure::new(
+                Exit::Failed,
+                "list the decisions: the server's pages have no end",
+            ));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use wyneos::{client, v1};
 
-use super::changes::change;
+use super::changes::{change, more_changes};
 use wyneos_core::text::Quoted;
 
 use crate::{
@@ -28,8 +28,9 @@ pub(crate) async fn run(context: &Context, args: ForgetArgs) -> Result<(), Failu
 /// The result of forgetting a node, or of planning it.
 pub(super) fn told(answer: &v1::ForgetNodeResponse) -> String {
     let (name, id) = (clean(&answer.name), text::short(&answer.node_id));
-    let lost: usize = answer.changes.iter().map(|change| change.stops.len()).sum();
-    let lost = text::count(lost as u64, "instance");
+    let stops = |change: &v1::WorkloadChange| change.stops.len() as u64 + u64::from(change.more_stops);
+    let lost: u64 = answer.changes.iter().map(stops).sum();
+    let lost = text::count(lost + u64::from(answer.more_stops), "instance");
     let mut told = match answer.applied {
         true => format!(
             "{name} ({id}) is forgotten (event {}): {lost} given up for good\n",
@@ -50,5 +51,5 @@ pub(super) fn told(answer: &v1::ForgetNodeResponse) -> String {
         told.push('\n');
         told.push_str(&change(Some(one)));
     }
-    told
+    told + &more_changes(answer.more_changes, "workload")
 }

@@ -114,6 +114,7 @@ fn waiting() -> v1::Waiting {
                 .to_owned(),
             ..v1::Rejection::default()
         }],
+        more_nodes: 0,
     }
 }
 

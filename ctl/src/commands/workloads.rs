@@ -7,7 +7,7 @@ use wyneos::{client, v1};
 use super::{
     PAGE,
     assignments::{assignments_of, assignments_table, how, phase},
-    changes::{change, declared, kept_out, waiting},
+    changes::{change, declared, kept_out, more_changes, waiting, waiting_slots},
     next_page, nothing, why,
 };
 use wyneos_core::text::Quoted;
@@ -327,14 +327,10 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Fail
             return format!("{node}: has no instances\n");
         }
         let changes: Vec<String> = answer.changes.iter().map(|one| change(Some(one))).collect();
-        changes.join("\n")
+        changes.join("\n") + &more_changes(answer.more_changes, "workload")
     })?;
-    let blocked: u32 = answer
-        .changes
-        .iter()
-        .flat_map(|one| &one.waiting)
-        .map(|waiting| waiting.slots)
-        .sum();
+    let blocked: u32 = answer.changes.iter().map(waiting_slots).sum();
+    let blocked = blocked.saturating_add(answer.more_waiting);
     if args.plan {
         return match blocked {
             0 => Ok(()),
@@ -403,19 +399,16 @@ pub(crate) async fn what_if(context: &Context, args: WhatIfArgs) -> Result<(), F
             .iter()
             .map(|change| change.starts.len() + change.more_starts as usize)
             .sum();
-        let slots = answer
-            .changes
-            .iter()
-            .flat_map(|change| &change.waiting)
-            .map(|waiting| waiting.slots);
+        let waiting: u32 = answer.changes.iter().map(waiting_slots).sum();
         let mut told = format!(
             "{} affected: {} would start elsewhere, {} would wait\n\n",
-            text::count(answer.changes.len() as u64, "workload"),
-            text::count(starts as u64, "instance"),
-            slots.sum::<u32>()
+            text::count(answer.changes.len() as u64 + u64::from(answer.more_changes), "workload"),
+            text::count(starts as u64 + u64::from(answer.more_starts), "instance"),
+            waiting.saturating_add(answer.more_waiting)
         );
         let changes: Vec<String> = answer.changes.iter().map(|one| change(Some(one))).collect();
         told.push_str(&changes.join("\n"));
+        told.push_str(&more_changes(answer.more_changes, "workload"));
         told
     })
 }
@@ -440,7 +433,7 @@ pub(crate) async fn rebalance(context: &Context, args: RebalanceArgs) -> Result<
                 ]);
             }
         }
-        table.text(0)
+        table.text(0) + &more_changes(answer.more_changes, "move")
     })
 }
 
