@@ -232,6 +232,16 @@ async fn a_clock_that_was_ahead_as_a_new_ca_was_prepared_keeps_nobody_from_going
     let shown = client::access(channel.clone()).get_authorities(request).await;
     let shown = shown.unwrap().into_inner();
     assert_eq!((shown.nodes_behind, shown.nodes_behind_unknown), (0, false));
+    // The new CA is of that clock, too: another one takes its place, and every step changes all or nothing.
+    let early = rotate(v1::RotationStep::Activate).await.unwrap_err();
+    assert!(early.message().contains("ca prepare"), "{early}");
+    for step in [
+        v1::RotationStep::Prepare,
+        v1::RotationStep::Activate,
+        v1::RotationStep::Retire,
+    ] {
+        rotate(step).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -151,15 +151,25 @@ pub(super) fn load_external(cluster: ClusterId, certificate: &Path, key: &Path) 
 /// What signs as `state` says, and all that are trusted.
 pub(super) fn load_signing(folder: &Path, state: State) -> Result<Signing, CaError> {
     let authority = load_authority(folder, state.signs, state.cluster)?;
-    let mut roots = vec![authority.root().clone()];
-    for number in state.trusted.iter().filter(|number| **number != state.signs) {
-        roots.append(&mut read_certificates(&folder.join(number.to_string()).join("ca.pem"))?);
-    }
+    let roots = load_roots(folder, &state, &authority)?;
     Ok(Signing {
         state,
         authority,
         roots,
     })
+}
+
+/// The certificates of all that are trusted, where `authority` signs.
+pub(super) fn load_roots(
+    folder: &Path,
+    state: &State,
+    authority: &Authority,
+) -> Result<Vec<CertificateDer<'static>>, CaError> {
+    let mut roots = vec![authority.root().clone()];
+    for number in state.trusted.iter().filter(|number| **number != state.signs) {
+        roots.append(&mut read_certificates(&folder.join(number.to_string()).join("ca.pem"))?);
+    }
+    Ok(roots)
 }
 
 /// A new CA in the folder `number`.

@@ -12,7 +12,7 @@ use std::{
 
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Mutex;
-use wyneos::identity::{self, Credentials, Keys, Principal, Trust};
+use wyneos::identity::{self, BadAuthority, Credentials, Keys, Principal, Trust};
 use wyneos_shell::{
     clock::{BUILT, wait_until_past},
     files as durable,
@@ -22,7 +22,7 @@ use crate::gate::Recorded;
 pub(crate) use error::CaError;
 use error::failed;
 use files::{
-    Signing, load_authority, load_external, load_own, load_signing, make_authority, now_millis, private, write_state,
+    Signing, load_authority, load_external, load_own, load_roots, make_authority, now_millis, private, write_state,
 };
 
 /// How much earlier than now certificates begin to hold, or a tenth of their life if that is less: other hosts' clocks may be slow.
@@ -100,6 +100,17 @@ fn holding(lifetime: Duration) -> Result<Range<SystemTime>, CaError> {
     Ok(now - EARLIER.min(lifetime / 10)..now + lifetime)
 }
 
+/// True for a CA whose certificate does not hold by this host's clock.
+fn is_outdated(error: &CaError) -> bool {
+    matches!(
+        error,
+        CaError::Authority {
+            source: BadAuthority::Outdated(..),
+            ..
+        }
+    )
+}
+
 /// A certificate for a new key; `by_oldest`: of the CA that is trusted longest, so that whoever has not heard of a newer one yet
 /// knows it.
 fn own_credentials(
@@ -116,8 +127,12 @@ fn own_credentials(
     let chain = match (by_oldest, place) {
         (true, Place::Own(folder)) => {
             let oldest = signing.state.trusted.iter().min().unwrap_or(&signing.state.signs);
-            let authority = load_authority(folder, *oldest, signing.state.cluster)?;
-            authority.issue(&request, own, hosts, holding(lifetime)?)?
+            let holding = holding(lifetime)?;
+            match load_authority(folder, *oldest, signing.state.cluster) {
+                // It was made by a clock that was ahead, and nobody else takes a certificate of it either.
+                Err(error) if is_outdated(&error) => signing.authority.issue(&request, own, hosts, holding)?,
+                authority => authority?.issue(&request, own, hosts, holding)?,
+            }
         }
         _ => signing.authority.issue(&request, own, hosts, holding(lifetime)?)?,
     };
@@ -290,7 +305,25 @@ impl Ca {
         let mut signing = self.signing.lock().await;
         let mut state = signing.state.clone();
         let newest = state.trusted.iter().copied().max().unwrap_or(state.signs);
+        let holds = match load_authority(folder, newest, state.cluster) {
+            Err(error) if is_outdated(&error) => false,
+            loaded => loaded.map(|_| true)?,
+        };
         match step {
+            // Whatever was made by a clock that was ahead is of no use until then: another one takes its place.
+            Step::Prepare if !holds => {
+                make_authority(folder, newest + 1, state.cluster)?;
+                state
+                    .trusted
+                    .retain(|number| *number != newest || newest == state.signs);
+                state.trusted.push(newest + 1);
+            }
+            Step::Activate | Step::Retire if !holds => {
+                return Err(CaError::Step(
+                    "the certificate of the newest CA does not hold by this host's clock, as it was made by a clock that was ahead: \
+                     `wynectl ca prepare` makes another one",
+                ));
+            }
             Step::Prepare if state.trusted.len() > 1 => {
                 return Err(CaError::Step("a replacement is under way: activate or retire it first"));
             }
@@ -311,6 +344,12 @@ impl Ca {
         }
         state.since = now_millis();
         state.intent = recorded.intent();
+        // All that may fail comes before the state is written: a step is taken or not taken.
+        let authority = match state.signs == signing.state.signs {
+            true => None,
+            false => Some(load_authority(folder, state.signs, state.cluster)?),
+        };
+        let roots = load_roots(folder, &state, authority.as_ref().unwrap_or(&signing.authority))?;
         write_state(folder, &state)?;
         let gone: Vec<u32> = signing
             .state
@@ -319,7 +358,10 @@ impl Ca {
             .copied()
             .filter(|number| !state.trusted.contains(number))
             .collect();
-        *signing = load_signing(folder, state)?;
+        if let Some(authority) = authority {
+            signing.authority = authority;
+        }
+        (signing.state, signing.roots) = (state, roots);
         // A key that nobody trusts any more is of use to nobody but a thief.
         for number in gone {
             let place = folder.join(number.to_string());
