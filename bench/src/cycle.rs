@@ -110,7 +110,11 @@ impl Bench {
                     Message::ProbePlan(plan) => drop(self.plans.insert(conn, plan)),
                     _ => {}
                 },
-                Effect::Announce(_) | Effect::View(_) | Effect::Close { .. } | Effect::Reply { .. } => {}
+                Effect::Announce(_)
+                | Effect::View(_)
+                | Effect::Nodes(_)
+                | Effect::Close { .. }
+                | Effect::Reply { .. } => {}
             }
         }
     }

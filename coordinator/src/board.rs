@@ -1,4 +1,4 @@
-//! The last published snapshot, and everything that is read from it.
+//! What readers see: the last published snapshot, and nodes, workloads and instances as they are now.
 //!
 //! Reads never touch the engine: they take the board's newest entry and answer from it.
 
@@ -11,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::watch;
 use wyneos::{
@@ -18,7 +19,7 @@ use wyneos::{
     v1,
 };
 use wyneos_core::{
-    coherence::{NodeRow, Snapshot},
+    coherence::{NodeRow, Nodes, Snapshot},
     id::NodeId,
     integrity::Seal,
     workload::View,
@@ -56,21 +57,21 @@ impl Published {
         (self.snapshot.epoch, self.snapshot.cycle)
     }
 
-    /// The row of the node of that id.
-    pub(crate) fn node(&self, id: NodeId) -> Option<&Arc<NodeRow>> {
-        let nodes = &self.snapshot.nodes;
-        let at = nodes.binary_search_by_key(&id, |row| row.record.id()).ok()?;
-        nodes.get(at)
-    }
-
     /// What a read from this says of itself.
     pub(crate) fn read_state(&self) -> v1::ReadState {
         v1::ReadState {
             epoch: self.snapshot.epoch,
             cycle: self.snapshot.cycle,
             age: Some(wyneos::convert::duration(self.at.elapsed())),
+            time: Some(wyneos::convert::timestamp(self.snapshot.time)),
         }
     }
+}
+
+/// The row of the node of that id.
+pub(crate) fn node(nodes: &[Arc<NodeRow>], id: NodeId) -> Option<&Arc<NodeRow>> {
+    let at = nodes.binary_search_by_key(&id, |row| row.record.id()).ok()?;
+    nodes.get(at)
 }
 
 /// From which state a reader goes on: `None` for the full state.
@@ -129,6 +130,8 @@ pub(crate) struct Board {
     newest: watch::Sender<Option<Arc<Published>>>,
     /// Workloads and instances, newer than the newest snapshot.
     work: watch::Sender<Arc<Work>>,
+    /// Nodes, as new as the newest snapshot or newer.
+    nodes: ArcSwap<Nodes>,
     recent: Mutex<VecDeque<Arc<Canonical>>>,
     shared: Mutex<Shared>,
     ledger: Arc<Ledger>,
@@ -147,6 +150,7 @@ impl Board {
         Board {
             newest: watch::Sender::new(None),
             work: watch::Sender::new(Work::new(ledger, Arc::default())),
+            nodes: ArcSwap::default(),
             recent: Mutex::default(),
             shared: Mutex::default(),
             ledger: Arc::clone(ledger),
@@ -170,6 +174,16 @@ impl Board {
     pub(crate) fn show_work(&self, view: Arc<View>) {
         let before = self.work.send_replace(Work::new(&self.ledger, view));
         before.superseded.store(self.ledger.age() + 1, Ordering::Relaxed);
+    }
+
+    /// Has readers see nodes as they are now.
+    pub(crate) fn show_nodes(&self, nodes: Arc<Nodes>) {
+        self.nodes.store(nodes);
+    }
+
+    /// Nodes as they are.
+    pub(crate) fn nodes(&self) -> Arc<Nodes> {
+        self.nodes.load_full()
     }
 
     /// Workloads and instances as they are.

@@ -271,6 +271,7 @@ impl Engine {
                 // The publisher outlives the engine; if it failed, the process is ending.
                 Effect::Commit(batch) => drop(self.work.send(Work::Commit(*batch))),
                 Effect::View(view) => drop(self.work.send(Work::View(view))),
+                Effect::Nodes(nodes) => drop(self.work.send(Work::Nodes(nodes))),
                 Effect::Publish(snapshot) => drop(self.work.send(Work::Publish(snapshot))),
                 Effect::Reply { request, answer } => {
                     if let Some(waiting) = self.requests.remove(&request) {

@@ -7,7 +7,7 @@ use tokio::sync::{broadcast, mpsc};
 use wyneos::canonical::Canonical;
 use wyneos_core::{
     access::Access,
-    coherence::Snapshot,
+    coherence::{Nodes, Snapshot},
     coordinator::{Input, Published as Told},
     event::Event,
     integrity::Sealer,
@@ -32,6 +32,8 @@ pub(crate) enum Work {
     Publish(Arc<Snapshot>),
     /// Have readers see workloads and instances as they are now.
     View(Arc<View>),
+    /// Have readers see nodes as they are now.
+    Nodes(Arc<Nodes>),
 }
 
 /// Events that a subscriber may be behind; one farther behind reads on from the store.
@@ -72,6 +74,10 @@ impl Publisher {
                     Work::View(view) => {
                         self.commit(&mut group)?;
                         self.board.show_work(view);
+                    }
+                    Work::Nodes(nodes) => {
+                        self.commit(&mut group)?;
+                        self.board.show_nodes(nodes);
                     }
                 }
                 next = if group.len() < GROUP {

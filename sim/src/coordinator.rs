@@ -335,7 +335,7 @@ impl World<'_> {
                 self.observe_moves(&batch);
                 self.write(Write::Batch(batch));
             }
-            Effect::View(_) => {}
+            Effect::View(_) | Effect::Nodes(_) => {}
             Effect::Publish(snapshot) => self.write(Write::Snapshot(snapshot)),
             Effect::Reply { answer, .. } => {
                 let outcome = answer.map_or_else(|refusal| refusal.to_string(), |answer| format!("{answer:?}"));

@@ -15,6 +15,7 @@ mod durability;
 mod enrolment;
 mod floods;
 mod forgetting;
+mod fresh;
 mod harness;
 mod headers;
 mod intruders;

@@ -81,7 +81,8 @@ impl Secure {
             "--data-dir",
             &data_dir,
         ];
-        args.extend(QUICK);
+        let quick = QUICK.chunks(2).filter(|pair| !self.extra.contains(&pair[0]));
+        args.extend(quick.flatten());
         args.extend(&self.extra);
         self.coordinator = Some(Process::start(
             "wyneos-coordinator",

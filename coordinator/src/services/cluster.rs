@@ -9,7 +9,7 @@ use wyneos::{
     v1::{self, cluster_service_server::ClusterService},
 };
 use wyneos_core::{
-    coherence::{NodeRow, Snapshot},
+    coherence::{NodeDetail, NodeRow, Snapshot},
     id::NodeId,
     mesh::Coordinate,
     node::Liveness,
@@ -19,7 +19,7 @@ use wyneos_core::{
 use wyneos_shell::clock::Clock;
 
 use super::{Services, caller_of, label_selector, name_of, page, page_size, page_token};
-use crate::status;
+use crate::{board::node, status};
 
 fn no_coordinate(name: &str) -> Status {
     let message = format!(
@@ -41,12 +41,26 @@ fn pairs(snapshot: &Snapshot) -> BTreeMap<(NodeId, NodeId), Duration> {
         .collect()
 }
 
+/// What the snapshot tells of a node's heartbeats. Those of another session than the present one are not counted.
+fn detail(snapshot: &Snapshot, row: &NodeRow) -> NodeDetail {
+    let detail = snapshot.details.get(row.index.get()).copied().unwrap_or_default();
+    let session = node(&snapshot.nodes, row.record.id()).map(|then| then.record.session);
+    if session == Some(row.record.session) {
+        return detail;
+    }
+    NodeDetail {
+        heartbeats: 0,
+        acknowledged_cycle: 0,
+        ..detail
+    }
+}
+
 /// By way of whom the node asked for its standing last.
-pub(super) fn relayed(snapshot: &Snapshot, row: &NodeRow) -> Option<v1::Relayed> {
+pub(super) fn relayed(snapshot: &Snapshot, nodes: &[Arc<NodeRow>], row: &NodeRow) -> Option<v1::Relayed> {
     let (via, time) = snapshot.details.get(row.index.get())?.relayed?;
     Some(v1::Relayed {
         via_id: via.to_string(),
-        via_name: name_of(snapshot, via),
+        via_name: name_of(nodes, via),
         time: Some(timestamp(time)),
     })
 }
@@ -54,14 +68,10 @@ pub(super) fn relayed(snapshot: &Snapshot, row: &NodeRow) -> Option<v1::Relayed>
 #[tonic::async_trait]
 impl ClusterService for Services {
     async fn get_cluster(&self, _: Request<v1::GetClusterRequest>) -> Result<Response<v1::GetClusterResponse>, Status> {
-        let published = self.newest()?;
+        let (published, nodes) = self.present()?;
         let snapshot = &published.snapshot;
         let count = |liveness| {
-            let nodes = snapshot
-                .nodes
-                .iter()
-                .filter(|row| row.state.liveness == liveness)
-                .count() as u32;
+            let nodes = nodes.rows.iter().filter(|row| row.state.liveness == liveness).count() as u32;
             (nodes > 0).then(|| v1::LivenessCount {
                 liveness: v1::Liveness::from(liveness).into(),
                 nodes,
@@ -85,7 +95,7 @@ impl ClusterService for Services {
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         let request = request.into_inner();
-        let published = self.newest()?;
+        let (published, known) = self.present()?;
         let size = page_size(request.page_size)?;
         let after: Option<NodeId> = page_token(&request.page_token)?;
         let label = label_selector("node_label", &request.node_label)?;
@@ -94,7 +104,7 @@ impl ClusterService for Services {
             Some((key, value)) => row.record.labels().get(key) == Some(value),
         };
         let behind = |row: &&Arc<NodeRow>| after.is_none_or(|after| row.record.id() > after);
-        let rows = published.snapshot.nodes.iter().filter(behind).filter(wanted);
+        let rows = known.rows.iter().filter(behind).filter(wanted);
         let (nodes, more) = page(rows.map(|row| v1::NodeRow::from(&**row)), size);
         let next_page_token = nodes
             .last()
@@ -109,14 +119,9 @@ impl ClusterService for Services {
     }
 
     async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::GetNodeResponse>, Status> {
-        let published = self.newest()?;
-        let row = self.row(&published, &request.into_inner().node)?;
-        let detail = published
-            .snapshot
-            .details
-            .get(row.index.get())
-            .copied()
-            .unwrap_or_default();
+        let (published, nodes) = self.present()?;
+        let row = self.row(&nodes.rows, &request.into_inner().node)?;
+        let detail = detail(&published.snapshot, row);
         let skew = Duration::from_millis(detail.clock_skew_millis.unsigned_abs());
         let mut clock_skew = duration(skew);
         if detail.clock_skew_millis < 0 {
@@ -125,12 +130,12 @@ impl ClusterService for Services {
         Ok(Response::new(v1::GetNodeResponse {
             node: Some((&**row).into()),
             last_heartbeat: detail.last_heartbeat.map(timestamp),
-            heartbeat_interval: Some(duration(detail.heartbeat_interval)),
+            heartbeat_interval: Some(duration(row.record.heartbeat.unwrap_or(self.config.heartbeat.0))),
             clock_skew: (detail.heartbeats > 0).then_some(clock_skew),
             acknowledged_cycle: detail.acknowledged_cycle,
             heartbeats: detail.heartbeats,
             read: Some(published.read_state()),
-            relayed: relayed(&published.snapshot, row),
+            relayed: relayed(&published.snapshot, &nodes.rows, row),
         }))
     }
 
@@ -139,9 +144,12 @@ impl ClusterService for Services {
         request: Request<v1::EstimateRttRequest>,
     ) -> Result<Response<v1::EstimateRttResponse>, Status> {
         let request = request.into_inner();
-        let published = self.newest()?;
+        let (published, nodes) = self.present()?;
         let snapshot = &published.snapshot;
-        let (from, to) = (self.row(&published, &request.from)?, self.row(&published, &request.to)?);
+        let (from, to) = (
+            self.row(&nodes.rows, &request.from)?,
+            self.row(&nodes.rows, &request.to)?,
+        );
         let place = |row: &NodeRow| {
             snapshot
                 .details

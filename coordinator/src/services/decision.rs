@@ -9,7 +9,12 @@ use wyneos::{
     v1::{self, decision_service_server::DecisionService},
 };
 use wyneos_core::{
-    autonomy::Kind, coherence::Snapshot, event::EventBody, id::NodeId, mesh::ObserverLinks, time::WallTime,
+    autonomy::Kind,
+    coherence::{NodeRow, Snapshot},
+    event::EventBody,
+    id::NodeId,
+    mesh::ObserverLinks,
+    time::WallTime,
 };
 
 use super::{PAGE_BYTES, Services, cluster::relayed, name_of, page_size, page_token, scan::Scan};
@@ -89,8 +94,9 @@ impl Services {
         self.read(Sort::Page, asker, read).await
     }
 
-    /// The newest decisions about a node, and what ended its sessions.
-    async fn told(&self, asker: &Asker, node: NodeId) -> Result<Told, Status> {
+    /// The newest decisions about a node up to event `reflected`, and what ended its sessions. A later decision would contradict the node's row,
+    /// which does not show it yet.
+    async fn told(&self, asker: &Asker, node: NodeId, reflected: u64) -> Result<Told, Status> {
         let read = move |history: &dyn History, still: &Still| {
             let (mut told, mut full, mut looked, mut scan) = (Told::default(), false, 0, Scan::new(still, LOOKED_AT));
             history.visit(Of::Node(node), Along::Before(u64::MAX), &mut |kept| {
@@ -105,7 +111,8 @@ impl Services {
                         told.failure = Some((detail, event.time));
                     }
                 }
-                full = full || told.recent.take(&kept, EXPLAINED)?;
+                let shown = kept.sequence <= reflected;
+                full = full || (shown && told.recent.take(&kept, EXPLAINED)?);
                 Ok(ControlFlow::Continue(()))
             })?;
             Ok(told)
@@ -161,10 +168,10 @@ impl DecisionService for Services {
         request: Request<v1::ExplainNodeRequest>,
     ) -> Result<Response<v1::ExplainNodeResponse>, Status> {
         let asker = Asker::of(&request);
-        let published = self.newest()?;
-        let row = self.row(&published, &request.into_inner().node)?;
+        let (published, nodes) = self.present()?;
+        let row = self.row(&nodes.rows, &request.into_inner().node)?;
         let id = row.record.id();
-        let told = self.told(&asker, id).await?;
+        let told = self.told(&asker, id, nodes.event).await?;
         let recent = told.recent.decisions;
         let is_liveness = |decision: &&v1::Decision| decision.kind == Kind::Liveness.name();
         let liveness = recent.iter().find(is_liveness).cloned();
@@ -177,8 +184,8 @@ impl DecisionService for Services {
             recent,
             broken_invariants: broken.map(|invariant| invariant.id.to_owned()).collect(),
             read: Some(published.read_state()),
-            seen_by: seen_by(&published.snapshot, id),
-            relayed: relayed(&published.snapshot, row),
+            seen_by: seen_by(&published.snapshot, &nodes.rows, id),
+            relayed: relayed(&published.snapshot, &nodes.rows, row),
             session_failure: session_failure.unwrap_or_default(),
             session_failure_time: failed.map(timestamp),
             findings: published
@@ -193,12 +200,12 @@ impl DecisionService for Services {
 }
 
 /// What the peers of `subject` see of it.
-fn seen_by(snapshot: &Snapshot, subject: NodeId) -> Vec<v1::SeenBy> {
+fn seen_by(snapshot: &Snapshot, nodes: &[Arc<NodeRow>], subject: NodeId) -> Vec<v1::SeenBy> {
     let seen = |row: &Arc<ObserverLinks>| {
         let at = row.links.binary_search_by_key(&subject, |(id, _)| *id).ok()?;
         Some(v1::SeenBy {
             observer_id: row.observer.to_string(),
-            observer_name: name_of(snapshot, row.observer),
+            observer_name: name_of(nodes, row.observer),
             link: Some((&row.links[at]).into()),
         })
     };

@@ -21,7 +21,7 @@ use wyneos::convert::{ConvertError, FromAnswer};
 use wyneos_core::{
     access::Access,
     autonomy::Mode,
-    coherence::{NodeRow, Snapshot},
+    coherence::{NodeRow, Nodes},
     coordinator::{Answer, Command, Refusal},
     event::Event,
     id::NodeId,
@@ -35,7 +35,7 @@ pub(crate) use backup::Backups;
 use crate::{
     answers::{Flight, Full, Ledger, Message, Quota, Taken},
     audit::Audit,
-    board::{Board, Published},
+    board::{self, Board, Published},
     ca::Ca,
     config::Config,
     engine::{EngineSender, ToEngine},
@@ -145,17 +145,24 @@ impl Services {
         self.board.newest().ok_or_else(status::not_ready)
     }
 
+    /// The newest snapshot, and nodes as they are: as new or newer.
+    fn present(&self) -> Result<(Arc<Published>, Arc<Nodes>), Status> {
+        // In this order: nodes are shown before the snapshot that has them so.
+        let published = self.newest()?;
+        Ok((published, self.board.nodes()))
+    }
+
     /// The row that `node` names.
-    fn row<'a>(&self, published: &'a Published, node: &str) -> Result<&'a Arc<NodeRow>, Status> {
-        let rows = published.snapshot.nodes.iter().map(|row| (row.record.id(), row));
+    fn row<'a>(&self, nodes: &'a [Arc<NodeRow>], node: &str) -> Result<&'a Arc<NodeRow>, Status> {
+        let rows = nodes.iter().map(|row| (row.record.id(), row));
         registry::resolve(node, rows, |row, text| row.record.facts.name == text)
             .map_err(|error| status::no_such_node(&error))
     }
 
     /// The id of the node that `node` names: one that is known or, by its id, one that was forgotten and of which there still are events.
     async fn row_or_history(&self, asker: &Asker, node: &str) -> Result<NodeId, Status> {
-        let published = self.newest()?;
-        let unknown = match self.row(&published, node) {
+        let (_, nodes) = self.present()?;
+        let unknown = match self.row(&nodes.rows, node) {
             Ok(row) => return Ok(row.record.id()),
             Err(unknown) => unknown,
         };
@@ -377,8 +384,7 @@ fn label_selector(field: &str, text: &str) -> Result<Option<(String, String)>, S
     }
 }
 
-/// A node's name; empty when the snapshot does not have it.
-fn name_of(snapshot: &Snapshot, id: NodeId) -> String {
-    let at = snapshot.nodes.binary_search_by_key(&id, |row| row.record.id());
-    at.map_or_else(|_| String::new(), |at| snapshot.nodes[at].record.facts.name.clone())
+/// A node's name; empty when it is not known.
+fn name_of(nodes: &[Arc<NodeRow>], id: NodeId) -> String {
+    board::node(nodes, id).map_or_else(String::new, |row| row.record.facts.name.clone())
 }

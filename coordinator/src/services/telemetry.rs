@@ -109,8 +109,8 @@ impl TelemetryService for Services {
         request: Request<v1::GetNodeTelemetryRequest>,
     ) -> Result<Response<v1::GetNodeTelemetryResponse>, Status> {
         let request = request.into_inner();
-        let published = self.newest()?;
-        let row = self.row(&published, &request.node)?;
+        let (published, nodes) = self.present()?;
+        let row = self.row(&nodes.rows, &request.node)?;
         let channels = match request.channel.as_str() {
             "" => Channel::ALL.to_vec(),
             name => {

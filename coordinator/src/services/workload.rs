@@ -24,7 +24,7 @@ use wyneos_core::{
 use super::{PAGE_BYTES, Services, caller_of, flight_of, page, page_size, page_token, scan::Scan, stopped, stops};
 use crate::{
     answers::{self, Answers, Flight, Message, Taken},
-    board::{Published, Work},
+    board::{self, Work},
     gate::Caller,
     reads::{Asker, Sort, Still},
     status,
@@ -124,8 +124,8 @@ fn user(view: &View, row: &AssignmentRow, node: Option<&Arc<NodeRow>>) -> String
 }
 
 /// An instance, its node's name, its user, and where it is reached.
-fn row(published: &Published, view: &View, row: &AssignmentRow) -> v1::AssignmentRow {
-    let node = published.node(row.record.node);
+fn row(nodes: &[Arc<NodeRow>], view: &View, row: &AssignmentRow) -> v1::AssignmentRow {
+    let node = board::node(nodes, row.record.node);
     let host = node.and_then(|node| Some(node.record.facts.probe_address.rsplit_once(':')?.0));
     let there = node.is_some_and(|node| !matches!(node.state.liveness, Liveness::Offline | Liveness::Left));
     let running = row.status.phase == wyneos_core::workload::Phase::Running;
@@ -323,12 +323,12 @@ impl AssignmentWatcher {
     async fn next(&mut self) -> Result<Message, Status> {
         loop {
             let after = Arc::clone(&self.views.borrow_and_update());
-            let published = self.services.newest()?;
+            let (_, nodes) = self.services.present()?;
             let before = self.flight.view();
             let nothing = View::default();
             let before = before.as_ref().map_or(&nothing, |before| &*before.view);
             let (answer, between) = changes(before, &after.view, &self.workload, PAGE_BYTES, |one| {
-                row(&published, &after.view, one)
+                row(&nodes.rows, &after.view, one)
             });
             // Who was told that more follows is told its end.
             let news = !self.told || !answer.changed.is_empty() || !answer.removed.is_empty();
@@ -459,13 +459,13 @@ impl WorkloadService for Services {
         let request = request.into_inner();
         let size = page_size(request.page_size)?;
         let after = page_token::<AssignmentId>(&request.page_token)?;
-        let (published, work) = (self.newest()?, self.board.work());
+        let ((_, nodes), work) = (self.present()?, self.board.work());
         if !request.workload.is_empty() && !work.knows(&request.workload) {
             return Err(no_workload(&request.workload));
         }
         let node = match request.node.as_str() {
             "" => None,
-            node => Some(self.row(&published, node)?.record.id()),
+            node => Some(self.row(&nodes.rows, node)?.record.id()),
         };
         let wanted = |row: &&Arc<AssignmentRow>| {
             let record = &row.record;
@@ -474,7 +474,7 @@ impl WorkloadService for Services {
             of && on && (request.ended || record.end.is_none()) && after.is_none_or(|after| record.id > after)
         };
         let rows = work.assignments.iter().filter(wanted);
-        let (assignments, more) = page(rows.map(|one| row(&published, &work, one)), size);
+        let (assignments, more) = page(rows.map(|one| row(&nodes.rows, &work, one)), size);
         let last = assignments.last().filter(|_| more);
         let last = last.and_then(|row| row.assignment.as_ref());
         Ok(Response::new(v1::ListAssignmentsResponse {
@@ -518,7 +518,7 @@ impl WorkloadService for Services {
     ) -> Result<Response<v1::ExplainWorkloadResponse>, Status> {
         let asker = Asker::of(&request);
         let name = request.into_inner().name;
-        let (published, work) = (self.newest()?, self.board.work());
+        let ((_, nodes), work) = (self.present()?, self.board.work());
         let found = work.knows(&name);
         let instance = match found {
             true => None,
@@ -544,7 +544,7 @@ impl WorkloadService for Services {
         }
         Ok(Response::new(v1::ExplainWorkloadResponse {
             workload: work.workload(of).map(|row| (&**row).into()),
-            assignment: instance.map(|one| row(&published, &work, one)),
+            assignment: instance.map(|one| row(&nodes.rows, &work, one)),
             decisions: happened.decisions,
             events: happened.others,
         }))

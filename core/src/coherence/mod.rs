@@ -5,5 +5,5 @@ mod snapshot;
 
 pub use report::{Check, Invariant, NAMED, Report, Severity};
 pub use snapshot::{
-    BehaviourOverview, IntegrityOverview, NodeDetail, NodeRow, PendingRow, RowState, Snapshot, TelemetryOverview,
+    BehaviourOverview, IntegrityOverview, NodeDetail, NodeRow, Nodes, PendingRow, RowState, Snapshot, TelemetryOverview,
 };

@@ -41,6 +41,15 @@ pub struct NodeRow {
     pub state: RowState,
 }
 
+/// The nodes at one moment, for readers.
+#[derive(Clone, Debug, Default)]
+pub struct Nodes {
+    /// The rows, sorted by id. A row that did not change is the same allocation as before.
+    pub rows: Arc<Vec<Arc<NodeRow>>>,
+    /// Number of the newest event that the rows reflect: a later one may tell of what they do not show yet.
+    pub event: u64,
+}
+
 /// What is told of a node on request; changes with every heartbeat and so is no part of the sealed snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NodeDetail {

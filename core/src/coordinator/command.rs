@@ -46,11 +46,13 @@ impl Coordinator {
     /// Carries a command out, and has its intent kept with its changes: in the same batch, whatever hands that to the store.
     fn carry_out_recorded(&mut self, request: RequestId, command: Command, by: &str) -> Result<Answer, Refusal> {
         self.keep_intent(request);
+        let shows = !command.is_plan() && !command.is_of_host();
         let answer = self.carry_out(command, by);
         if answer.is_err() {
             self.drop_intent(request);
         }
-        if std::mem::take(&mut self.agenda.shows) {
+        if shows && answer.is_ok() {
+            // Whoever is answered reads what was changed.
             self.view_now();
         }
         answer

@@ -5,9 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Coordinator, Effect, Pace, Published, Timer};
 use crate::{
     autonomy::{Alternative, Evidence, Proposal},
-    coherence::{
-        BehaviourOverview, IntegrityOverview, NodeDetail, NodeRow, PendingRow, RowState, Snapshot, TelemetryOverview,
-    },
+    coherence::{BehaviourOverview, IntegrityOverview, NodeDetail, PendingRow, Snapshot, TelemetryOverview},
     integrity::Digest,
     node::{Liveness, Node, NodeIndex},
     predictive::{Forecast, HORIZON},
@@ -33,7 +31,8 @@ impl Coordinator {
             self.next_pulse = self.next_pulse + self.config.cycle;
         }
         self.timers.set(self.next_pulse, Timer::Pulse);
-        if self.pace.publishing || self.stopping {
+        // Behind a batch that the store does not take yet a snapshot would show what a crash takes back.
+        if self.pace.publishing || self.stopping || self.staging.is_behind() {
             self.pace.skipped += 1;
             return;
         }
@@ -54,7 +53,7 @@ impl Coordinator {
         let integrity = self.integrity_stage();
         let nodes = self.node_stage();
         let coherence = self.coherence_stage();
-        self.view();
+        self.view_now();
         // What the cycle decided is durable before the snapshot that shows it.
         self.flush();
         let snapshot = Snapshot {
@@ -221,30 +220,6 @@ impl Coordinator {
         }
     }
 
-    /// The rows, sorted by id. One that did not change is the one of the cycle before.
-    fn node_stage(&mut self) -> Vec<Arc<NodeRow>> {
-        self.rows.resize(self.registry.places().len(), None);
-        let rows = &mut self.rows;
-        let wall = self.wall;
-        let row = |(index, node): (NodeIndex, &Node)| {
-            let kept = &mut rows[index.get()];
-            let state = row_state(node, kept.as_deref(), wall);
-            match kept {
-                Some(row) if row.state == state && Arc::ptr_eq(&row.record, &node.record) => Arc::clone(row),
-                _ => {
-                    let row = Arc::new(NodeRow {
-                        index,
-                        record: Arc::clone(&node.record),
-                        state,
-                    });
-                    *kept = Some(Arc::clone(&row));
-                    row
-                }
-            }
-        };
-        self.registry.by_id().map(row).collect()
-    }
-
     fn detail(&self, index: NodeIndex, node: &Node) -> NodeDetail {
         let session = node.session.as_ref();
         NodeDetail {
@@ -270,28 +245,6 @@ impl Coordinator {
         self.last_seal = (seal.epoch, seal.cycle, seal.chain);
         (self.pace.publishing, self.pace.subscribers, self.pace.lagging) = (false, subscribers, lagging);
         self.effects.push_back(Effect::Announce(seal));
-    }
-}
-
-fn row_state(node: &Node, shown: Option<&NodeRow>, wall: crate::time::WallClock) -> RowState {
-    let online = node.liveness == Liveness::Online;
-    let load = node.session.as_ref().map_or(0.0, |session| session.load) * 100.0;
-    // Published anew only when it moved by a whole hundredth, so that a load on the edge between two does not flicker.
-    let load_percent = match shown.map(|row| row.state.load_percent) {
-        Some(old) if online && (load - old as f32).abs() < 1.0 => old,
-        _ if online => load.round() as u32,
-        _ => 0,
-    };
-    RowState {
-        liveness: node.liveness,
-        cause: node.cause,
-        liveness_since: node.liveness_since,
-        last_seen: if online {
-            None
-        } else {
-            node.last_seen.map(|at| wall.at(at))
-        },
-        load_percent,
     }
 }
 

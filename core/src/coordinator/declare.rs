@@ -91,7 +91,6 @@ impl Coordinator {
             }
             self.carry_out_plan(&name, plan);
             self.dirty(name);
-            self.agenda.shows = true;
         }
         Ok(Answer::Workloads(vec![told]))
     }

@@ -248,9 +248,7 @@ impl Coordinator {
         self.outlooks.remove(&index);
         self.steering.forget(index);
         self.matrix.silence(index);
-        if let Some(row) = self.rows.get_mut(index.get()) {
-            *row = None;
-        }
+        self.roll.forget(index);
         let passed_on: Vec<NodeIndex> = self
             .registry
             .iter()

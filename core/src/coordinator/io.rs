@@ -10,7 +10,7 @@ pub use self::commands::{
 };
 use crate::{
     behaviour::{self, Directive},
-    coherence::Snapshot,
+    coherence::{Nodes, Snapshot},
     id::{ClusterId, NodeId},
     integrity::Seal,
     mesh::{Coordinate, LinkReport, Observation},
@@ -228,6 +228,8 @@ pub enum Effect {
     Publish(Arc<Snapshot>),
     /// Have readers see workloads and instances as they are now, behind the commits before it.
     View(Arc<View>),
+    /// Have readers see nodes as they are now, behind the commits before it. Precedes the snapshot that shows them so.
+    Nodes(Arc<Nodes>),
     /// Answer a caller.
     Reply {
         /// Who waits.

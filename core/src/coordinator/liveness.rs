@@ -166,6 +166,8 @@ impl Coordinator {
             node.steady_since = None;
         }
         (node.liveness, node.cause, node.liveness_since, node.since) = (to, cause, wall, now);
+        self.concluded(index);
+        let node = &mut self.registry[index];
         let departed = matches!(to, Liveness::Offline | Liveness::Left).then_some((to, cause, wall));
         if node.record.departed != departed {
             Arc::make_mut(&mut node.record).departed = departed;

@@ -23,6 +23,7 @@ mod rebalance;
 mod relay;
 mod repeats;
 mod restored;
+mod roll;
 mod session;
 mod staging;
 mod survey;
@@ -48,7 +49,6 @@ use crate::{
     access::Access,
     autonomy::Autonomy,
     behaviour::BehaviourLoop,
-    coherence::NodeRow,
     event::EventBody,
     id::ClusterId,
     integrity::Digest,
@@ -85,7 +85,7 @@ enum Timer {
     Tell,
     /// What an instance wrote was not read in time.
     Read(u64),
-    /// Readers see how workloads are.
+    /// Readers see how nodes and workloads are.
     View,
     /// Agents had the time to tell what they have, after a restoration.
     Settle,
@@ -183,7 +183,7 @@ pub struct Coordinator {
     /// The load that nodes are expected to have, in hundredths.
     outlooks: BTreeMap<NodeIndex, u32>,
     last_seal: (u64, u64, Digest),
-    rows: Vec<Option<Arc<NodeRow>>>,
+    roll: roll::Roll,
     scratch: Vec<f32>,
     pace: Pace,
     /// Time up to which the absence of nodes has been accumulated.
@@ -233,7 +233,7 @@ impl Coordinator {
             restored: durable.restored,
             outlooks: BTreeMap::new(),
             last_seal: durable.last_snapshot,
-            rows: Vec::new(),
+            roll: roll::Roll::default(),
             scratch: Vec::new(),
             pace: Pace::default(),
             aged: now,

@@ -278,7 +278,6 @@ impl Coordinator {
                 by: by.to_owned(),
             };
             told.event = self.record(None, summary, body);
-            self.agenda.shows = true;
         }
         Answer::Workloads(vec![told])
     }

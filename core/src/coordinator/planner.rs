@@ -41,7 +41,7 @@ impl Coordinator {
             behaviour: BehaviourLoop::new(self.epoch),
             dialogues: super::dialogue::Dialogues::default(),
             repeats: super::repeats::Repeats::default(),
-            rows: Vec::new(),
+            roll: super::roll::Roll::default(),
             scratch: Vec::new(),
             staging: Staging::new(0),
             timers: Timers::default(),

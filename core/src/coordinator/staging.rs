@@ -75,6 +75,17 @@ impl Staging {
         self.awaited.len() >= MAX_AWAITED
     }
 
+    /// True while changes gather that the store does not take yet.
+    pub(super) fn is_held_back(&self) -> bool {
+        let changes = self.changed.len() + self.workloads.len() + self.assignments.len();
+        self.is_behind() && (changes > 0 || !self.batch.is_empty())
+    }
+
+    /// The number of the newest event.
+    pub(super) fn last_event(&self) -> u64 {
+        self.last_event
+    }
+
     pub(super) fn awaited(&self) -> usize {
         self.awaited.len()
     }
@@ -126,11 +137,15 @@ impl Coordinator {
         self.staging.batch.decisions = self.autonomy.total();
         let summary = decision.summary();
         self.record(index, summary, EventBody::Decision(decision));
+        if let Some(index) = index {
+            self.concluded(index);
+        }
     }
 
-    /// Notes that a node's record is to be kept as it is when the batch goes.
+    /// Notes that a node's record is to be kept as it is when the batch goes, and shown to readers.
     pub(super) fn keep(&mut self, index: NodeIndex) {
         self.staging.changed.insert(index);
+        self.concluded(index);
     }
 
     /// Notes that a workload's record is to be kept as it is when the batch goes, or forgotten with it.

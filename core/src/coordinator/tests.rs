@@ -10,5 +10,6 @@ mod priorities;
 mod relays;
 mod restored;
 mod rig;
+mod roll;
 mod sessions;
 mod workloads;

@@ -381,6 +381,11 @@ impl Table {
             .get(&record.revision)
     }
 
+    /// True when something was changed since [`changed_view`](Self::changed_view) was called.
+    pub fn is_touched(&self) -> bool {
+        !self.touched.is_empty() || !self.altered.is_empty()
+    }
+
     /// All of it for readers; `None` when it is as it was the last time. Costs what changed, and the number of workloads.
     pub fn changed_view(&mut self) -> Option<Arc<View>> {
         let (touched, altered) = (std::mem::take(&mut self.touched), std::mem::take(&mut self.altered));

@@ -3,6 +3,8 @@
 use wyneos::{client, v1};
 use wyneos_core::node::NOT_CONTAINED;
 
+use prost_types::Timestamp;
+
 use super::{PAGE, next_page, nothing};
 use wyneos_core::text::Quoted;
 
@@ -84,9 +86,9 @@ fn view(answer: &v1::GetNodeResponse) -> String {
     }
     let heartbeats = match &answer.last_heartbeat {
         Some(time) => format!(
-            "{} in this session, the last {}",
+            "{} in this session{}",
             answer.heartbeats,
-            text::ago(Some(time))
+            last_heartbeat(time, answer.read.as_ref())
         ),
         None => "none since the coordinator started".to_owned(),
     };
@@ -97,6 +99,25 @@ fn view(answer: &v1::GetNodeResponse) -> String {
         .add("Acknowledged", format!("cycle {}", answer.acknowledged_cycle));
     relayed(&mut fields, answer.relayed.as_ref());
     fields.text()
+}
+
+/// When the last heartbeat came: both times are of one snapshot, whose age is told apart.
+fn last_heartbeat(last: &Timestamp, read: Option<&v1::ReadState>) -> String {
+    let Some((time, age)) = read.and_then(|read| Some((read.time.as_ref()?, read.age.as_ref()?))) else {
+        return format!(", the last {}", text::ago(Some(last)));
+    };
+    let nanos = |time: &Timestamp| {
+        time.seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(time.nanos.into())
+    };
+    let before = nanos(time).saturating_sub(nanos(last)).max(0);
+    let before = prost_types::Duration {
+        seconds: before / 1_000_000_000,
+        nanos: (before % 1_000_000_000) as i32,
+    };
+    let [age, before] = [age, &before].map(|span| text::span_of(Some(span)));
+    format!(" as of {age} ago, the last {before} before that")
 }
 
 /// The peer through which it last asked for its standing while it had no session.

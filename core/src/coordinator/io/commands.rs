@@ -159,6 +159,11 @@ pub enum Command {
 }
 
 impl Command {
+    /// True for what hosts ask for, thousands of them at once: readers see its effect soon, but not before its answer.
+    pub fn is_of_host(&self) -> bool {
+        matches!(self, Command::Enrol(_) | Command::Renew { .. })
+    }
+
     /// True for a command that changes nothing and is answered with what would be done.
     pub fn is_plan(&self) -> bool {
         match self {

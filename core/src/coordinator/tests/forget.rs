@@ -320,7 +320,7 @@ fn of_many_that_came_and_were_forgotten_nothing_is_left() {
     assert!(after.history.iter().all(|sample| sample.nodes() == 1));
     assert_eq!(rig.core.matrix.history().len(), 4);
     assert!(rig.core.timers.len() <= timers + 16, "{}", rig.core.timers.len());
-    assert_eq!(rig.core.rows.len(), 1);
+    assert_eq!(rig.core.roll.places(), 1);
     assert!(rig.core.dialogues.nodes.len() <= 1 && rig.core.outlooks.len() <= 1);
     // The room for nodes is for those that are there.
     let nodes = (1..=119u8).collect::<Vec<u8>>();

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crate::{
-    coherence::Snapshot,
+    coherence::{NodeRow, Snapshot},
     coordinator::{
         Answer, Command, Config, Coordinator, Effect, Heartbeat, Input, Message, Published, Refusal, RefusalReason,
         RequestId, Welcome,
@@ -64,6 +64,10 @@ pub(super) struct Rig {
     pub(super) batches: Vec<Batch>,
     pub(super) snapshots: Vec<Arc<Snapshot>>,
     pub(super) view: Arc<crate::workload::View>,
+    /// What readers see of nodes, and how often they were shown something else.
+    pub(super) nodes: Arc<Vec<Arc<NodeRow>>>,
+    pub(super) shown: usize,
+    pub(super) seen_event: u64,
     /// Commits that were not confirmed, when the store stands still.
     pub(super) stalled: bool,
     pub(super) unconfirmed: usize,
@@ -96,6 +100,9 @@ impl Rig {
             batches: Vec::new(),
             snapshots: Vec::new(),
             view: Arc::default(),
+            nodes: Arc::default(),
+            shown: 0,
+            seen_event: 0,
             stalled: false,
             unconfirmed: 0,
             sealer,
@@ -169,6 +176,11 @@ impl Rig {
                 match effect {
                     Effect::Send { conn, message } => self.sent.push((conn, message)),
                     Effect::View(view) => self.view = view,
+                    Effect::Nodes(nodes) => {
+                        self.nodes = Arc::clone(&nodes.rows);
+                        self.seen_event = nodes.event;
+                        self.shown += 1;
+                    }
                     Effect::Announce(seal) => self.announced = Some(seal),
                     Effect::Close { conn } => self.closed.push(conn),
                     Effect::Commit(batch) => {
