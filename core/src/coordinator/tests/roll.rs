@@ -109,7 +109,7 @@ fn who_is_answered_reads_what_the_command_changed() {
         Arc::ptr_eq(&other, &seen(&rig, 2)),
         "another node's row is not made anew"
     );
-    rig.beat_for(&[2], SECOND * 90);
+    rig.beat_for(&[2], SECOND * 180);
     rig.command(Command::Forget {
         node: node(),
         plan: false,
