@@ -3,19 +3,14 @@
 //! A read waits for its permit as a future, which ends with its call: what was given up costs nothing. Once it has a thread it holds the
 //! permit and the call's place until it ends, and looks on its way whether anybody still waits for it.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-};
+use std::sync::{Arc, Weak};
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::spawn_blocking,
-};
+use tokio::task::spawn_blocking;
 
 use crate::{
     answers::{Flight, Who},
     gate::Caller,
+    turns::{Most, Turns},
 };
 
 /// What is read. Each sort has permits of its own, so that none waits behind another.
@@ -84,27 +79,37 @@ impl Still {
 /// The permits of all sorts.
 #[derive(Debug)]
 pub(crate) struct Reads {
-    pages: Arc<Pool>,
-    looks: Arc<Pool>,
-    catch_ups: Arc<Pool>,
-    audit: Arc<Pool>,
-    snapshots: Arc<Pool>,
+    pages: Arc<Turns>,
+    looks: Arc<Turns>,
+    catch_ups: Arc<Turns>,
+    audit: Arc<Turns>,
+    snapshots: Arc<Turns>,
 }
 
 impl Default for Reads {
     fn default() -> Reads {
         Reads {
-            pages: Pool::new(PAGES),
-            looks: Pool::new(LOOKS),
-            catch_ups: Pool::new(CATCH_UPS),
-            audit: Pool::new(AUDIT),
-            snapshots: Pool::new(SNAPSHOTS),
+            pages: turns(PAGES),
+            looks: turns(LOOKS),
+            catch_ups: turns(CATCH_UPS),
+            audit: turns(AUDIT),
+            snapshots: turns(SNAPSHOTS),
         }
     }
 }
 
+/// Calls that wait are bounded by the calls that an identity may have, and by their time.
+fn turns((of_one, of_all): (usize, usize)) -> Arc<Turns> {
+    Turns::new(Most {
+        of_one,
+        of_all,
+        waiting_of_one: usize::MAX,
+        waiting: usize::MAX,
+    })
+}
+
 impl Reads {
-    fn pool(&self, sort: Sort) -> &Arc<Pool> {
+    fn turns(&self, sort: Sort) -> &Arc<Turns> {
         match sort {
             Sort::Page => &self.pages,
             Sort::Look => &self.looks,
@@ -122,7 +127,7 @@ impl Reads {
         asker: &Asker,
         read: impl FnOnce(&Still) -> T + Send + 'static,
     ) -> Option<T> {
-        let permit = Pool::permit(self.pool(sort), &asker.who).await?;
+        let permit = self.turns(sort).take(asker.who.clone()).await.ok()?;
         let waits = Arc::new(());
         let (still, place) = (Still::of(&waits), asker.flight.clone());
         let run = spawn_blocking(move || {
@@ -134,79 +139,6 @@ impl Reads {
         let (result, permit) = run.await.ok()?;
         drop((waits, permit));
         result
-    }
-}
-
-/// Permits of one sort.
-#[derive(Debug)]
-struct Pool {
-    of_one: usize,
-    all: Arc<Semaphore>,
-    /// Permits of each identity that reads or waits, and how many of its reads do.
-    of: Mutex<HashMap<Who, (Arc<Semaphore>, usize)>>,
-}
-
-/// A permit; the fields are dropped in this order.
-#[derive(Debug)]
-struct Permit {
-    _of_all: OwnedSemaphorePermit,
-    _of_one: OwnedSemaphorePermit,
-    _entry: Entry,
-}
-
-/// An identity's entry in its pool.
-#[derive(Debug)]
-struct Entry {
-    pool: Arc<Pool>,
-    who: Who,
-}
-
-impl Pool {
-    fn new((of_one, of_all): (usize, usize)) -> Arc<Pool> {
-        Arc::new(Pool {
-            of_one,
-            all: Arc::new(Semaphore::new(of_all)),
-            of: Mutex::default(),
-        })
-    }
-
-    fn of(&self) -> MutexGuard<'_, HashMap<Who, (Arc<Semaphore>, usize)>> {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for a permit of one's own, and then for one of all: whoever asks for much waits for oneself, and the queue of all has a few of
-    /// each identity. Calls that wait are bounded by the calls that an identity may have, and by their time.
-    async fn permit(pool: &Arc<Pool>, who: &Who) -> Option<Permit> {
-        let own = {
-            let mut of = pool.of();
-            let new = || (Arc::new(Semaphore::new(pool.of_one)), 0);
-            let (own, reads) = of.entry(who.clone()).or_insert_with(new);
-            *reads += 1;
-            Arc::clone(own)
-        };
-        let entry = Entry {
-            pool: Arc::clone(pool),
-            who: who.clone(),
-        };
-        let of_one = own.acquire_owned().await.ok()?;
-        let of_all = Arc::clone(&pool.all).acquire_owned().await.ok()?;
-        Some(Permit {
-            _of_all: of_all,
-            _of_one: of_one,
-            _entry: entry,
-        })
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        let mut of = self.pool.of();
-        if let Some((_, reads)) = of.get_mut(&self.who) {
-            *reads -= 1;
-            if *reads == 0 {
-                of.remove(&self.who);
-            }
-        }
     }
 }
 

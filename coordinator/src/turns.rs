@@ -64,6 +64,12 @@ impl Turns {
         })
     }
 
+    /// True when nobody has a turn, or waits for one.
+    #[cfg(test)]
+    pub(crate) fn are_idle(&self) -> bool {
+        self.places.is_idle()
+    }
+
     fn own(&self, who: Who) -> Arc<Semaphore> {
         let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = each.get(&who).and_then(Weak::upgrade) {

@@ -82,6 +82,12 @@ impl Quota {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// True when nobody has any.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.held().all == 0
+    }
+
     /// One unit for `who`.
     pub(crate) fn take(self: &Arc<Self>, who: Who) -> Result<Taken, Full> {
         self.take_many(who, 1)
