@@ -57,12 +57,13 @@ async fn exchange(
     let tls = tls.map_err(|error| client::describe(&error))?;
     let undated = client::Undated::default();
     let channel = client::open_noting(&endpoint, tls.as_ref(), &undated).await;
-    let channel = channel.map_err(|error| client::describe(&error))?;
-    let told = |status: tonic::Status| match (undated.take(), own) {
+    let told_or = |otherwise: String| match (undated.take(), own) {
         // Renewal knows a way on.
         (true, Some(own)) => own.refused(),
-        _ => client::told(&status),
+        _ => otherwise,
     };
+    let channel = channel.map_err(|error| told_or(client::describe(&error)))?;
+    let told = |status: tonic::Status| told_or(client::told(&status));
     let response = AgentServiceClient::new(channel)
         .max_decoding_message_size(limits::NODE_MESSAGE)
         .max_encoding_message_size(limits::AGENT_MESSAGE)

@@ -14,13 +14,21 @@ use serde_json::ser::PrettyFormatter;
 use tonic::{Response, Status, transport::Channel};
 use wyneos::client;
 
-use crate::{args::Format, config::Way, exit::Exit, failure::Failure, text};
+use crate::{
+    args::Format,
+    config::Way,
+    exit::Exit,
+    failure::{Failure, is_transport},
+    text,
+};
 
 /// The options that every command has, and standard output.
 pub(crate) struct Context {
     /// Where the coordinator is.
     pub(crate) address: String,
     tls: Option<Arc<ClientConfig>>,
+    /// Hears when the coordinator refuses the certificate for its dates.
+    undated: client::Undated,
     /// How long one answer may take; in a stream, each of its messages.
     pub(crate) timeout: Duration,
     format: Format,
@@ -34,6 +42,7 @@ impl Context {
         Context {
             address: way.address,
             tls: way.tls,
+            undated: client::Undated::default(),
             timeout,
             format,
             colours: io::stdout().is_terminal() && !no_colour,
@@ -45,6 +54,7 @@ impl Context {
         Context {
             address: way.address,
             tls: way.tls,
+            undated: client::Undated::default(),
             ..*self
         }
     }
@@ -56,9 +66,19 @@ impl Context {
 
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<Channel, Failure> {
-        match tokio::time::timeout(self.timeout, client::connect_with(&self.address, self.tls.as_ref())).await {
+        let connect = client::connect_noting(&self.address, self.tls.as_ref(), &self.undated);
+        match tokio::time::timeout(self.timeout, connect).await {
             Ok(connected) => connected.map_err(|error| Failure::connect(&error, &self.address)),
             Err(_) => Err(Failure::timeout("connect", self.timeout, &self.address)),
+        }
+    }
+
+    /// The server, or the way to it, failed `what`.
+    pub(crate) fn failed(&self, what: &str, status: &Status) -> Failure {
+        // The request may have been cut off before it could hear why.
+        match is_transport(status) && self.undated.take() {
+            true => Failure::undated(what, &self.address),
+            false => Failure::status(what, status, &self.address),
         }
     }
 
@@ -70,7 +90,7 @@ impl Context {
     ) -> Result<T, Failure> {
         match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(Failure::status(what, &status, &self.address)),
+            Ok(Err(status)) => Err(self.failed(what, &status)),
             Err(_) => Err(Failure::timeout(what, self.timeout, &self.address)),
         }
     }

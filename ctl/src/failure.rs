@@ -4,7 +4,10 @@ use std::{error::Error, io, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use wyneos::{client::ConnectError, export::ExportError};
+use wyneos::{
+    client::{self, ConnectError},
+    export::ExportError,
+};
 
 use crate::{exit::Exit, text};
 
@@ -97,6 +100,14 @@ impl Failure {
             failure = failure.hint(hint);
         }
         failure
+    }
+
+    /// The coordinator refused the certificate for its dates.
+    pub(crate) fn undated(what: &str, address: &str) -> Failure {
+        let why = client::Undated::meaning();
+        let message = format!("{what}: the connection to {address} failed: {why}");
+        Failure::new(Exit::Unreachable, message)
+            .hint("compare this host's clock with the coordinator's; `wynectl context renew` renews a certificate that still holds")
     }
 
     /// An export, or the snapshots of a server, cannot be trusted, read or written.

@@ -25,6 +25,11 @@ impl Undated {
     pub fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }
+
+    /// What that means, for people. A request that was under way when the refusal came may only say that the connection was closed.
+    pub fn meaning() -> String {
+        Dated::Refused.to_string()
+    }
 }
 
 /// A certificate does not hold by one of two clocks.
@@ -122,6 +127,26 @@ impl<S> Explaining<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Explaining<S> {
+    /// What came of writing. Where that failed, the other end may have said why before it closed the connection: that is still to be read, and nobody
+    /// else reads it any more.
+    fn written<T>(&mut self, context: &mut Context<'_>, result: io::Result<T>) -> io::Result<T> {
+        let Err(error) = result else { return result };
+        let mut unread = [0; 1024];
+        let mut unread = ReadBuf::new(&mut unread);
+        let error = match Pin::new(&mut self.inner).poll_read(context, &mut unread) {
+            Poll::Ready(Err(said)) if is_refusal(&said) => said,
+            _ => error,
+        };
+        self.told(Err(error))
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    tls.and_then(Dated::of) == Some(Dated::Refused)
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Explaining<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = std::task::ready!(Pin::new(&mut self.inner).poll_read(context, into));
@@ -129,15 +154,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Explaining<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Explaining<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Explaining<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = std::task::ready!(Pin::new(&mut self.inner).poll_write(context, bytes));
-        Poll::Ready(self.told(written))
+        Poll::Ready(self.written(context, written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = std::task::ready!(Pin::new(&mut self.inner).poll_flush(context));
-        Poll::Ready(self.told(flushed))
+        Poll::Ready(self.written(context, flushed))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -150,7 +175,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Explaining<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = std::task::ready!(Pin::new(&mut self.inner).poll_write_vectored(context, bytes));
-        Poll::Ready(self.told(written))
+        Poll::Ready(self.written(context, written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -232,7 +232,7 @@ pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failur
             Ok(None) => return write(&lines.end()),
             Err(status) => {
                 write(&lines.end())?;
-                return Err(Failure::status(&what, &status, &context.address));
+                return Err(context.failed(&what, &status));
             }
         }
     }

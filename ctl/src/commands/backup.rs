@@ -46,7 +46,7 @@ pub(crate) async fn run(context: &Context, args: BackupArgs) -> Result<(), Failu
         let part = match tokio::time::timeout(context.timeout, parts.message()).await {
             Ok(Ok(Some(part))) => part,
             Ok(Ok(None)) => break,
-            Ok(Err(status)) => return Err(Failure::status(BACKUP, &status, &context.address)),
+            Ok(Err(status)) => return Err(context.failed(BACKUP, &status)),
             Err(_) => return Err(Failure::timeout(BACKUP, context.timeout, &context.address)),
         };
         writer.write_all(&part.encode_length_delimited_to_vec()).map_err(io)?;

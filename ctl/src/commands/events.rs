@@ -161,7 +161,7 @@ fn hand_out(context: &Context, event: &v1::Event, next: u64, node: Option<&str>)
 
 /// Events went before they were read: going on silently would hide it.
 fn compacted(context: &Context, status: &tonic::Status, next: u64) -> Failure {
-    let failure = Failure::status("follow the events", status, &context.address);
+    let failure = context.failed("follow the events", status);
     match status.get_details_error_info() {
         Some(info) if info.metadata.contains_key("oldest") => failure,
         _ => failure.hint(format!("event {next} was the next")),

@@ -75,7 +75,7 @@ impl<'a> Follower<'a> {
                     | Code::Internal
             );
         if !self.established || !passes {
-            return Err(Failure::status(self.what, status, &self.context.address));
+            return Err(self.context.failed(self.what, status));
         }
         self.wait(status.message()).await;
         Ok(())

@@ -114,7 +114,7 @@ impl Records<'_> {
         let Context { address, timeout, .. } = self.context;
         match tokio::time::timeout(*timeout, self.stream.message()).await {
             Ok(Ok(record)) => Ok(record),
-            Ok(Err(status)) => Err(Failure::status(READ, &status, address)),
+            Ok(Err(status)) => Err(self.context.failed(READ, &status)),
             Err(_) => Err(Failure::timeout(READ, *timeout, address)),
         }
     }
