@@ -117,9 +117,10 @@ pub(crate) enum BootError {
 impl Fatal for BootError {
     fn exit_code(&self) -> u8 {
         match self {
-            BootError::Identity(IdentityError::Damaged { .. }) | BootError::Tls(_) | BootError::Descriptors(_) => {
-                exit::BAD_CONFIG
-            }
+            BootError::Identity(error) => error.exit_code(),
+            BootError::Tls(error) => error.exit_code(),
+            BootError::Descriptors(_) => exit::BAD_CONFIG,
+            BootError::System(_, source) => exit::of(source),
             _ => exit::FAILED,
         }
     }

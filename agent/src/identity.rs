@@ -9,7 +9,11 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 use wyneos_core::{id::NodeId, integrity::Digest};
-use wyneos_shell::files;
+use wyneos_shell::{
+    exit, files,
+    rights::{self, Untrusted},
+    start::Fatal,
+};
 
 use crate::incarnation::{self, Failure};
 
@@ -29,6 +33,9 @@ pub(crate) enum IdentityError {
         /// What came of it.
         source: io::Error,
     },
+    /// Other users control the directory.
+    #[error(transparent)]
+    Rights(#[from] Untrusted),
     /// Another agent uses the directory.
     #[error("{}: in use by another agent; stop that one, or give this one another data_dir", .0.display())]
     Locked(PathBuf),
@@ -54,6 +61,17 @@ pub(crate) enum IdentityError {
         /// What is wrong, and what to do.
         reason: &'static str,
     },
+}
+
+impl Fatal for IdentityError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            IdentityError::Rights(error) => error.exit_code(),
+            IdentityError::File { source, .. } => exit::of(source),
+            IdentityError::Damaged { .. } => exit::BAD_CONFIG,
+            IdentityError::Locked(_) | IdentityError::Uncounted { .. } | IdentityError::Moved(_) => exit::FAILED,
+        }
+    }
 }
 
 /// Who this agent is. The directory is locked as long as this lives.
@@ -107,7 +125,10 @@ pub(crate) fn node_id(directory: &Path) -> Result<(NodeId, bool), IdentityError>
 impl Identity {
     /// The identity kept in `directory`; made at the first start. Counts one start more.
     pub(crate) fn start(directory: &Path) -> Result<Identity, IdentityError> {
+        rights::check(directory)?;
         files::make_dir(directory, 0o711).map_err(failed(directory, "make the data_dir"))?;
+        // Whoever may write above may have made it first.
+        rights::check(directory)?;
         let lock_path = directory.join("lock");
         let lock = files::open_lock(&lock_path, 0o600).map_err(failed(&lock_path, "open it"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use wyneos_core::limits;
 use wyneos_shell::{
     clock::{BUILT, Behind, wait_until_past},
     exit, files,
+    rights::{self, Owner, Told},
     start::Fatal,
 };
 
@@ -103,6 +104,9 @@ impl Fatal for JoinError {
     fn exit_code(&self) -> u8 {
         match self {
             JoinError::Token(_) => exit::BAD_CONFIG,
+            JoinError::Identity(error) => error.exit_code(),
+            JoinError::Credentials(error) => error.exit_code(),
+            JoinError::File(_, source) => exit::of(source),
             _ => exit::FAILED,
         }
     }
@@ -117,15 +121,26 @@ struct Joined {
     name: String,
 }
 
-/// Joins: again if it has joined before, which changes nothing but the certificate.
-pub(crate) fn run(join: Join) -> Result<(), JoinError> {
+/// Joins: again if it has joined before, which changes nothing but the certificate. In a directory that is there root acts as its owner.
+pub(crate) fn run(join: &Join) -> Result<(), Told> {
+    let directory = &join.data_dir;
+    if files::is_missing(directory) {
+        rights::check(directory).map_err(|error| Told::of(&error))?;
+        return block_on(join, directory).map_err(|error| Told::of(&error));
+    }
+    let owner = Owner::of(directory).map_err(|error| Told::of(&error))?;
+    let joined = owner.act(|at| block_on(join, at)).map_err(|error| Told::of(&error))?;
+    joined.map_err(|error| owner.told(&error))
+}
+
+fn block_on(join: &Join, data_dir: &Path) -> Result<(), JoinError> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| JoinError::System("start a runtime", error))?;
-    runtime.block_on(enroll(join))
+    runtime.block_on(enroll(join, data_dir))
 }
 
 /// The key of this agent; made when it joins first, and kept.
-fn key(data_dir: &std::path::Path) -> Result<PrivateKeyDer<'static>, JoinError> {
+fn key(data_dir: &Path) -> Result<PrivateKeyDer<'static>, JoinError> {
     let path = tls::folder(data_dir).join("key.pem");
     if !files::is_missing(&path) {
         let pem = files::read_secret(&path).map_err(|error| JoinError::File(path.clone(), error))?;
@@ -147,16 +162,16 @@ fn key(data_dir: &std::path::Path) -> Result<PrivateKeyDer<'static>, JoinError> 
     Ok(key)
 }
 
-async fn enroll(join: Join) -> Result<(), JoinError> {
+async fn enroll(join: &Join, data_dir: &Path) -> Result<(), JoinError> {
     let token: JoinToken = join.token.parse()?;
     wait_until_past(BUILT, "this program was built", Duration::ZERO)?;
-    files::make_dir(&join.data_dir, 0o711).map_err(|error| JoinError::File(join.data_dir.clone(), error))?;
-    let (node, _) = node_id(&join.data_dir)?;
+    files::make_dir(data_dir, 0o711).map_err(|error| JoinError::File(data_dir.to_owned(), error))?;
+    let (node, _) = node_id(data_dir)?;
     let name = match &join.name {
         Some(name) => name.clone(),
         None => host::facts()?.hostname,
     };
-    let key = key(&join.data_dir)?;
+    let key = key(data_dir)?;
     let certificate_request = identity::request_for(&key).map_err(|error| JoinError::Key(error.to_string()))?;
     let tls = client_config(None, Expected::Pinned(token.cluster, token.fingerprint))?;
     let address = &join.coordinator;
@@ -184,15 +199,15 @@ async fn enroll(join: Join) -> Result<(), JoinError> {
         let named = format!("it names {}", credentials.principal);
         return Err(TlsFailure::Issued(named).into());
     }
-    tls::keep(&join.data_dir, &credentials)?;
-    let (listen, advertise) = addresses(&join);
+    tls::keep(data_dir, &credentials)?;
+    let (listen, advertise) = addresses(join);
     let joined = Joined {
         coordinators: vec![address.clone()],
         listen,
         advertise,
         name: name.clone(),
     };
-    let path = join.data_dir.join("joined.toml");
+    let path = data_dir.join("joined.toml");
     let written = toml::to_string(&joined)
         .map_err(io::Error::other)
         .and_then(|text| files::write_durably(&path, text.as_bytes(), 0o600));

@@ -87,7 +87,7 @@ fn main() -> ExitCode {
         Command::Init(args) => return instance::init(&args),
         Command::Check(args) => return instance::check(&args),
         Command::Exec(args) => return instance::exec(&args),
-        Command::Join(args) => return finish("wyneos-agent", join::run(*args)),
+        Command::Join(args) => return finish("wyneos-agent", join::run(&args)),
     };
     let Run {
         config,

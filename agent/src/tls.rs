@@ -23,7 +23,8 @@ use wyneos::{
 use wyneos_core::{id::NodeId, limits, text::Span};
 use wyneos_shell::{
     clock::{Clock, shown},
-    files,
+    exit, files,
+    start::Fatal,
 };
 
 use crate::metrics::Metrics;
@@ -76,6 +77,21 @@ pub(crate) enum TlsFailure {
     /// What the coordinator sent is no certificate for this node.
     #[error("the coordinator sent a certificate that cannot be used: {0}")]
     Issued(String),
+}
+
+impl Fatal for TlsFailure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            TlsFailure::Credentials(CredentialError::File { source, .. }) | TlsFailure::Write { source, .. } => {
+                exit::of(source)
+            }
+            TlsFailure::NotJoined(_)
+            | TlsFailure::Credentials(_)
+            | TlsFailure::Another { .. }
+            | TlsFailure::Tls(_)
+            | TlsFailure::Issued(_) => exit::BAD_CONFIG,
+        }
+    }
 }
 
 /// Where the agent of `data_dir` keeps its certificate.
@@ -135,6 +151,10 @@ impl Tls {
         let path = folder(data_dir);
         if files::is_missing(&path.join("cert.pem")) {
             return Err(TlsFailure::NotJoined(path));
+        }
+        for name in ["key.pem", "cert.pem", "ca.pem"] {
+            let path = path.join(name);
+            files::check_own(&path).map_err(|source| CredentialError::File { path, source })?;
         }
         let credentials = Credentials::load_from(&path)?;
         if credentials.principal.node() != Some(node) {

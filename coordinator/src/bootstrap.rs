@@ -28,7 +28,7 @@ use wyneos_core::{
 };
 use wyneos_shell::{
     clock::{BUILT, Clock, wait_until_past},
-    descriptors, files, metrics as metrics_port,
+    descriptors, files, metrics as metrics_port, rights,
 };
 
 pub(crate) use error::BootError;
@@ -112,7 +112,10 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
             source,
         }
     };
+    rights::check(data_dir)?;
     files::make_dir(data_dir, 0o700).map_err(failed("make the data_dir"))?;
+    // Whoever may write above may have made it first.
+    rights::check(data_dir)?;
     files::mend(data_dir, &mode_of);
     let retention = Retention {
         events: config.events_max_count,

@@ -21,7 +21,11 @@ mod status;
 mod store;
 mod turns;
 
-use std::{path::PathBuf, process::ExitCode, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::SystemTime,
+};
 
 use clap::{Args, Parser, Subcommand};
 use wyneos_core::integrity::PublicKey;
@@ -29,10 +33,11 @@ use wyneos_shell::{
     clock::Clock,
     config::Span,
     files,
+    rights::{self, Owner, Told},
     start::{finish, start},
 };
 
-use crate::{audit::Local, bootstrap::BootError, config::Overrides, restore::RestoreError};
+use crate::{audit::Local, bootstrap::BootError, config::Overrides, restore::Backup};
 
 /// The WyneOS coordinator.
 ///
@@ -79,9 +84,21 @@ fn public_key(text: &str) -> Result<PublicKey, String> {
     Ok(PublicKey(bytes))
 }
 
-fn restore(args: &Restore) -> Result<(), RestoreError> {
+fn restore(args: &Restore) -> Result<(), Told> {
     let now = Clock::default().wall();
-    let (contents, restored) = restore::restore(&args.file, &args.data_dir, args.public_key, now)?;
+    // Opened as whoever runs this; what is written is its owner's where there is a directory.
+    let backup = Backup::open(&args.file).map_err(|error| Told::of(&error))?;
+    let caller = rustix::process::geteuid().as_raw();
+    let make = |at: &Path| restore::restore(&backup, at, args.public_key, now, caller);
+    let restored = if files::is_missing(&args.data_dir) {
+        rights::check(&args.data_dir).map_err(|error| Told::of(&error))?;
+        make(&args.data_dir).map_err(|error| Told::of(&error))
+    } else {
+        let owner = Owner::of(&args.data_dir).map_err(|error| Told::of(&error))?;
+        let made = owner.act(make).map_err(|error| Told::of(&error))?;
+        made.map_err(|error| owner.told(&error))
+    };
+    let (contents, restored) = restored?;
     println!("{}", restore::told(&contents, &restored, &args.data_dir));
     Ok(())
 }
@@ -112,10 +129,13 @@ struct Admin {
     out: PathBuf,
 }
 
-fn admin(admin: &Admin) -> Result<(), BootError> {
+/// Root acts in the data_dir as the coordinator's user, and as itself outside: a link that lies there leads it nowhere, and what the coordinator's user
+/// cannot read is not read for it.
+fn admin(admin: &Admin) -> Result<(), Told> {
     if !admin.data_dir.exists() {
-        return Err(BootError::NoDataDir(admin.data_dir.clone()));
+        return Err(Told::of(&BootError::NoDataDir(admin.data_dir.clone())));
     }
+    let owner = Owner::of(&admin.data_dir).map_err(|error| Told::of(&error))?;
     let external = admin.ca_cert.as_deref().zip(admin.ca_key.as_deref());
     let out = admin.out.display();
     let target = format!("admin {}, for {}, into {out}", admin.name, admin.ttl);
@@ -124,9 +144,25 @@ fn admin(admin: &Admin) -> Result<(), BootError> {
         what: "record there, for the audit, what is about to be done; nothing was done. Is it the coordinator's `--data-dir`?",
         source,
     };
-    let noted = Local::begin(&admin.data_dir, "wyneos-coordinator admin", &target).map_err(failed)?;
-    let made = ca::make_admin(&admin.data_dir, external, &admin.name, admin.ttl.0, &admin.out);
-    if let Err(error) = noted.end(made.as_ref().err().map(|error| error as _)) {
+    let caller = rustix::process::geteuid().as_raw();
+    let begin = |at: &Path| -> Result<_, BootError> {
+        let noted = Local::begin(at, "wyneos-coordinator admin", &target, caller).map_err(failed)?;
+        Ok((noted, ca::signing(at, external.is_none())))
+    };
+    let begun = owner.act(begin).map_err(|error| Told::of(&error))?;
+    let (noted, signing) = begun.map_err(|error| owner.told(&error))?;
+    let make = |signing| {
+        owner.check_outside(&admin.out)?;
+        ca::make_admin(signing, external, &admin.name, admin.ttl.0, &admin.out)
+    };
+    let made = signing
+        .and_then(make)
+        .map_err(|error| owner.told(&BootError::Ca(error)));
+    let ended = owner.act(|_| noted.end(made.as_ref().err().map(|error| error as _)));
+    if let Err(error) = ended
+        .map_err(|error| Told::of(&error).to_string())
+        .and_then(|ended| ended.map_err(|error| error.to_string()))
+    {
         // The coordinator writes that it is not known.
         eprintln!("wyneos-coordinator: cannot note for the audit what was done: {error}");
     }

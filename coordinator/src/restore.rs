@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader},
+    io::{self, BufReader, Seek as _},
     path::{Path, PathBuf},
 };
 
@@ -70,7 +70,8 @@ pub(crate) enum RestoreError {
 impl Fatal for RestoreError {
     fn exit_code(&self) -> u8 {
         match self {
-            RestoreError::Store(_) | RestoreError::File { .. } => exit::FAILED,
+            RestoreError::Store(error) => error.exit_code(),
+            RestoreError::File { source, .. } => exit::of(source),
             _ => exit::BAD_CONFIG,
         }
     }
@@ -93,23 +94,42 @@ pub(crate) fn check_finished(data_dir: &Path) -> Result<(), RestoreError> {
     }
 }
 
-/// Makes `data_dir` from the backup in `backup`; what that holds.
+/// A backup that is held open: whoever restores it may not reach it by its name any more.
+pub(crate) struct Backup {
+    path: PathBuf,
+    file: File,
+}
+
+impl Backup {
+    /// Opens a backup.
+    pub(crate) fn open(path: &Path) -> Result<Backup, RestoreError> {
+        let file = File::open(path).map_err(failed(path, "open it"))?;
+        let path = path.to_owned();
+        Ok(Backup { path, file })
+    }
+
+    /// Reads it from its beginning.
+    fn read(&self) -> Result<BufReader<&File>, RestoreError> {
+        let mut file = &self.file;
+        file.rewind()
+            .map_err(failed(&self.path, "read it from its beginning"))?;
+        Ok(BufReader::new(file))
+    }
+}
+
+/// Makes `data_dir` from `backup`, for the user `caller`, as the directory's owner; what the backup holds.
 pub(crate) fn restore(
-    backup: &Path,
+    backup: &Backup,
     data_dir: &Path,
     trusted: Option<PublicKey>,
     now: WallTime,
+    caller: u32,
 ) -> Result<(Contents, Restored), RestoreError> {
     let bad = |source| RestoreError::Backup {
-        path: backup.to_owned(),
+        path: backup.path.clone(),
         source,
     };
-    let open = || {
-        File::open(backup)
-            .map(BufReader::new)
-            .map_err(failed(backup, "open it"))
-    };
-    let contents = verify(open()?, trusted).map_err(bad)?;
+    let contents = verify(backup.read()?, trusted).map_err(bad)?;
     let header = &contents.header;
     let restored = Some(now)
         .filter(|now| is_plausible(*now))
@@ -122,16 +142,16 @@ pub(crate) fn restore(
         "cluster {} as of epoch {}, from {}",
         header.cluster_id,
         header.epoch,
-        backup.display()
+        backup.path.display()
     );
-    let noted = audit::Local::begin(data_dir, "wyneos-coordinator restore", &target);
+    let noted = audit::Local::begin(data_dir, "wyneos-coordinator restore", &target, caller);
     let noted = noted.map_err(failed(data_dir, "note in it, for the audit, what is about to be done"))?;
 
     let mut import = Import::new(data_dir, header, &restored)?;
     let mut secrets = Vec::new();
     let mut entries = audit::import(data_dir)?;
     // Verified once more: the file may be another one by now.
-    let mut reader = Reader::new(open()?, trusted).map_err(bad)?;
+    let mut reader = Reader::new(backup.read()?, trusted).map_err(bad)?;
     for record in reader.by_ref() {
         match record.map_err(bad)? {
             Record::File(name, contents) => secrets.push((name, contents)),

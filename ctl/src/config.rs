@@ -75,7 +75,7 @@ impl Contexts {
             return Ok(Contexts::default());
         };
         let path = folder.join("contexts.toml");
-        let text = match files::read_text(&path, files::TEXT) {
+        let text = match files::read_regular_text(&path, files::TEXT) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Contexts::default()),
             Err(error) => return Err(failed("read it", &path)(error)),

@@ -1,14 +1,14 @@
 //! Configuration: defaults, under a file, under the environment and flags.
 
 use std::{
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::files;
+use crate::{files, rights::Owner};
 
 /// Why a configuration cannot be used; the process ends with exit code 64.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum BadConfig {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The file is no valid configuration; the message names the line.
     #[error("{}: {message}", .path.display())]
@@ -111,16 +111,18 @@ pub trait Layered: Default + Serialize {
 
     /// The defaults, under `file` if there is one, under `overrides` from the environment and flags; checked.
     fn load(file: Option<&Path>, overrides: Self::Overrides) -> Result<Self, BadConfig> {
-        let read = |path: &Path| -> Result<Self::Overrides, BadConfig> {
-            let text = files::read_text(path, files::TEXT).map_err(|source| BadConfig::Unreadable {
-                path: path.to_owned(),
-                source,
-            })?;
+        let unreadable = |path: &Path, source| BadConfig::Unreadable {
+            path: path.to_owned(),
+            source,
+        };
+        let parse = |path: &Path, text: io::Result<String>| -> Result<Self::Overrides, BadConfig> {
+            let text = text.map_err(|source| unreadable(path, source))?;
             toml::from_str(&text).map_err(|error| BadConfig::Invalid {
                 path: path.to_owned(),
                 message: error.to_string(),
             })
         };
+        let read = |path: &Path| parse(path, files::read_regular_text(path, files::TEXT));
         let from_file = file.map(read).transpose()?;
         let layered = |base: Option<Self::Overrides>| {
             let mut config = Self::default();
@@ -130,7 +132,13 @@ pub trait Layered: Default + Serialize {
         };
         let mut config = layered(None);
         if let Some(base) = config.base() {
-            config = layered(Some(read(&base)?));
+            // It lies in a server's directory: what its user put there is read with that user's rights.
+            let place = base.parent().filter(|place| !place.as_os_str().is_empty());
+            let place = place.unwrap_or(Path::new("."));
+            let name = base.file_name().unwrap_or_default();
+            let text = Owner::of(place).and_then(|owner| owner.act(|at| files::read_text(&at.join(name), files::TEXT)));
+            let text = text.unwrap_or_else(|error| Err(io::Error::other(error.to_string())));
+            config = layered(Some(parse(&base, text)?));
         }
         config.check()?;
         Ok(config)

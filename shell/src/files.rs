@@ -1,10 +1,10 @@
 //! Files that must not be lost half-written, and files that only their owner may read.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
+    fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, Read, Write},
     iter,
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,7 @@ use rustix::{
 };
 use wyneos::identity::Credentials;
 
-use crate::removal::remove_dir;
+use crate::{removal::remove_dir, rights::fault};
 
 /// Bytes of a text that an operator writes, or a key: a configuration, a declaration, certificates. Beyond, it is not read.
 pub const TEXT: u64 = 1024 * 1024;
@@ -127,13 +127,16 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 
 /// Opens a file for writing, made of this mode; one that is there gets it, and keeps its contents.
 pub fn open(path: &Path, mode: u32) -> io::Result<File> {
-    let file = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    options
         .create(true)
         .truncate(false)
         .write(true)
         .mode(mode)
-        .custom_flags(UNWAITED)
-        .open(path)?;
+        .custom_flags(UNWAITED);
+    // Nothing is made where such a link leads.
+    leads_somewhere(path)?;
+    let file = options.open(path).map_err(|error| of_kind(path, error))?;
     is_regular(&file)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     Ok(file)
@@ -263,17 +266,19 @@ pub fn write_credentials(folder: &Path, credentials: &Credentials) -> io::Result
     write_durably(&folder.join("cert.pem"), pem.chain.as_bytes(), 0o644)
 }
 
-/// True for a file that is not there. One that cannot be looked at is: whoever reads it is told why not, and nothing is made in its place.
+/// True for a file that is not there. One that cannot be looked at is, and so is a link that leads nowhere: whoever reads it is told why not, and
+/// nothing is made in its place.
 pub fn is_missing(path: &Path) -> bool {
-    matches!(path.try_exists(), Ok(false))
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Reads a file of the program's own, whatever stands in its place: nothing is waited for, and no more than `most` bytes are taken.
 ///
 /// # Errors
-/// It cannot be opened, is no regular file, or is larger.
+/// It cannot be opened, is no regular file, or is larger; or it belongs to another user than root and this process's, or others may write it.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
+    is_own_file(&file)?;
     bounded(&file, file.metadata()?.len(), most)
 }
 
@@ -283,6 +288,45 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// As [`read`], or it is no UTF-8.
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     text(read(path, most)?)
+}
+
+/// As [`read`], of a file that an operator names, whoever owns it.
+///
+/// # Errors
+/// It cannot be opened, is no regular file, or is larger.
+pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open_regular(path)?;
+    bounded(&file, file.metadata()?.len(), most)
+}
+
+/// As [`read_regular`], of a text.
+///
+/// # Errors
+/// As [`read_regular`], or it is no UTF-8.
+pub fn read_regular_text(path: &Path, most: u64) -> io::Result<String> {
+    text(read_regular(path, most)?)
+}
+
+/// Refuses what is there in the place of a file of the program's own, and that cannot be one: what is no regular file, a link that leads nowhere, and a
+/// file of another user, or that others may write.
+///
+/// # Errors
+/// It is one of these, or cannot be looked at. A file that is not there is no error.
+pub fn check_own(path: &Path) -> io::Result<()> {
+    leads_somewhere(path)?;
+    match fs::metadata(path) {
+        Ok(found) => is_regular_kind(&found).and_then(|()| fault(&found).map_or(Ok(()), |fault| Err(refused(fault)))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn refused(fault: String) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, fault)
+}
+
+fn is_own_file(file: &File) -> io::Result<()> {
+    fault(&file.metadata()?).map_or(Ok(()), |fault| Err(refused(fault)))
 }
 
 /// Reads a text that a user names, which may come from a pipe: that is waited for, and no more than `most` bytes are taken.
@@ -315,20 +359,63 @@ fn bounded(file: &File, length: u64, most: u64) -> io::Result<Vec<u8>> {
 }
 
 fn open_regular(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(UNWAITED).open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(UNWAITED).open(path);
+    let file = file.map_err(|error| of_kind(path, error))?;
     is_regular(&file)?;
     Ok(file)
 }
 
 fn is_regular(file: &File) -> io::Result<()> {
-    match file.metadata()?.is_file() {
-        true => Ok(()),
-        false => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file")),
+    is_regular_kind(&file.metadata()?)
+}
+
+fn is_regular_kind(found: &Metadata) -> io::Result<()> {
+    let kind = found.file_type();
+    let what = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a named pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    let told = format!("it is {what}, no regular file; move it away");
+    Err(io::Error::new(io::ErrorKind::InvalidData, told))
+}
+
+/// Refuses a link that leads nowhere: what it led to may be on a disk that is not there now, and is not to be made anew.
+fn leads_somewhere(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::symlink_metadata(path) {
+            Ok(_) => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it is a link that leads nowhere; move it away, or have the file there that it names",
+            )),
+            Err(_) => Ok(()),
+        },
+        _ => Ok(()),
     }
 }
 
-/// Reads a secret, refusing one that others than its owner may read.
+/// An error of opening a file, saying what stands in its place where that is what is wrong.
+fn of_kind(path: &Path, error: io::Error) -> io::Error {
+    let found = fs::metadata(path).map_or(Ok(()), |found| is_regular_kind(&found));
+    leads_somewhere(path).and(found).err().unwrap_or(error)
+}
+
+/// Reads a secret of the program's own, refusing one that others than its owner may read.
+///
+/// # Errors
+/// As [`read`], or others may read it.
 pub fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
+    is_own_file(&open_regular(path)?)?;
+    read_named_secret(path)
+}
+
+/// Reads a secret that an operator names, whoever owns it, refusing one that others than its owner may read.
+///
+/// # Errors
+/// As [`read_regular`], or others may read it.
+pub fn read_named_secret(path: &Path) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     let found = file.metadata()?;
     let mode = found.mode();
@@ -397,7 +484,7 @@ mod tests {
         set_mode(&at("sparse"), 0o600).unwrap();
         for name in ["fifo", "link", "zero", "directory"] {
             let told = read(&at(name), 1 << 40).unwrap_err();
-            assert_eq!(told.to_string(), "it is no regular file", "{name}");
+            assert!(told.to_string().contains("no regular file"), "{name}: {told}");
             read_secret(&at(name)).unwrap_err();
         }
         for name in ["fifo", "link"] {
@@ -410,7 +497,13 @@ mod tests {
         }
         assert!(!at("fifo").exists() && at("link").is_symlink());
         create(&at("fifo"), 0o600).unwrap();
-        assert_eq!(read(&at("dangling"), 1).unwrap_err().kind(), io::ErrorKind::NotFound);
+        for told in [
+            read(&at("dangling"), 1).unwrap_err(),
+            create(&at("dangling"), 0o600).unwrap_err(),
+        ] {
+            assert!(told.to_string().contains("leads nowhere"), "{told}");
+        }
+        assert!(!is_missing(&at("dangling")) && !at("nowhere").exists());
         let told = read(&at("sparse"), TEXT).unwrap_err().to_string();
         assert_eq!(told, "it is larger than 1048576 bytes");
         read_secret(&at("sparse")).unwrap_err();

@@ -29,6 +29,7 @@ mod raw;
 mod reads;
 mod renewal;
 mod requests;
+mod rights;
 mod roles;
 mod secrets;
 mod secure;

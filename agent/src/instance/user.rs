@@ -22,7 +22,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 use wyneos_core::node::{User, Users};
-use wyneos_shell::files;
+use wyneos_shell::{files, rights};
 
 use super::{
     Home, Kept, STATE,
@@ -375,6 +375,10 @@ fn is_not_anothers(instances: &Path) -> io::Result<()> {
 pub(crate) fn prepare(instances: &Path, mode: u32, policy: &Policy) -> io::Result<()> {
     is_not_anothers(instances)?;
     files::make_dir_in(instances, mode)?;
+    // Whoever owns it decides which instances are found, and may have made it in a sticky data_dir.
+    if let Some(fault) = rights::fault(&fs::metadata(instances)?) {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, fault));
+    }
     // Where instances find it: by their own paths, which no link is part of.
     let path = file(&fs::canonicalize(instances)?);
     if let Err(error) = policy.write(&path) {

@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs::{self, DirBuilder},
     io::{self, Read as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use prost::Message as _;
 use rand::{TryRng as _, rngs::SysRng};
 use rustix::fs::{Mode, OFlags, open};
 use wyneos::v1::{self, AuditKind};
-use wyneos_shell::files;
+use wyneos_shell::{files, rights};
 
 use super::{
     intent_of,
@@ -39,29 +39,25 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A command of this host that is about to do something.
 pub(crate) struct Local {
     path: PathBuf,
-    owner: (u32, u32),
     record: v1::AuditRecord,
 }
 
 impl Local {
-    /// Notes, durably, what `command` is about to do; for the coordinator of `data_dir`.
-    pub(crate) fn begin(data_dir: &Path, command: &str, target: &str) -> io::Result<Local> {
+    /// Notes, durably, what `command` is about to do; for the coordinator of `data_dir`. The caller acts as its owner
+    /// ([`Owner::act`](wyneos_shell::rights::Owner::act)): the coordinator takes what is made, and decides where its directory leads.
+    /// `caller` is the user who runs the command.
+    pub(crate) fn begin(data_dir: &Path, command: &str, target: &str, caller: u32) -> io::Result<Local> {
         let folder = data_dir.join(FOLDER);
-        let owner = fs::metadata(data_dir)?;
-        let owner = (owner.uid(), owner.gid());
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        // The coordinator takes it, which may be another user than whoever runs this.
-        own(&folder, owner)?;
         fs::File::open(data_dir)?.sync_all()?;
         let mut id = [0; 8];
         SysRng.try_fill_bytes(&mut id).map_err(io::Error::other)?;
         let id = format!("{:016x}", u64::from_be_bytes(id));
-        let user = format!("local/uid {}", rustix::process::geteuid().as_raw());
+        let user = format!("local/uid {caller}");
         let mut record = super::record(&user, &format!("local:{id}"), command);
         record.target = super::short(target, super::TARGET);
         let local = Local {
             path: folder.join(&id),
-            owner,
             record: intent_of(record),
         };
         local.write(&local.record)?;
@@ -84,16 +80,7 @@ impl Local {
     }
 
     fn write(&self, record: &v1::AuditRecord) -> io::Result<()> {
-        files::write_durably(&self.path, &record.encode_to_vec(), 0o600)?;
-        own(&self.path, self.owner)
-    }
-}
-
-fn own(path: &Path, (user, group): (u32, u32)) -> io::Result<()> {
-    let now = fs::metadata(path)?;
-    match (now.uid(), now.gid()) == (user, group) {
-        true => Ok(()),
-        false => chown(path, Some(user), Some(group)),
+        files::write_durably(&self.path, &record.encode_to_vec(), 0o600)
     }
 }
 
@@ -188,8 +175,12 @@ fn read(path: &Path) -> Result<v1::AuditRecord, super::Failure> {
     // Whatever lies there: opening a pipe is not waited for, a link leads nowhere, and what never ends is not read to its end.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = fs::File::from(open(path, flags, Mode::empty())?);
-    if !file.metadata()?.is_file() {
+    let found = file.metadata()?;
+    if !found.is_file() {
         return Err("no file".into());
+    }
+    if let Some(fault) = rights::fault(&found) {
+        return Err(fault.into());
     }
     let mut bytes = Vec::new();
     file.take(BYTES + 1).read_to_end(&mut bytes)?;

@@ -16,7 +16,7 @@ use wyneos_core::{
 };
 
 use super::loss::{Known, Loss};
-use crate::store::{Failure, File, Grouped, StoreError};
+use crate::store::{Failure, File, Grouped, Kind, StoreError};
 
 /// The audit's file in the `data_dir`.
 pub(super) const FILE: &str = "audit.redb";
@@ -42,7 +42,7 @@ impl Shared {
     /// Opens the audit in `data_dir`. One that `is_known` had entries before: a file without a byte is what became of them.
     pub(super) fn open(data_dir: &Path, is_known: bool) -> Result<Shared, StoreError> {
         let path = data_dir.join(FILE);
-        if is_known && fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+        if is_known && fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() == 0) {
             let reason = "it is empty, and had entries before (to go on without them, remove it: the audit begins anew, and says that they are \
                           missing)";
             return Err(StoreError::Corrupt {
@@ -50,7 +50,7 @@ impl Shared {
                 reason: reason.to_owned(),
             });
         }
-        let file = File::open(path.clone())?;
+        let file = File::open(path.clone(), Kind::Audit)?;
         file.write(|transaction| {
             transaction.open_table(ENTRIES)?;
             transaction.open_table(META)?;
@@ -100,7 +100,7 @@ impl Shared {
         if let Some(file) = file.take() {
             file.close();
         }
-        *file = Some(File::open((*self.path).clone())?);
+        *file = Some(File::open((*self.path).clone(), Kind::Audit)?);
         Ok(true)
     }
 
@@ -404,7 +404,7 @@ fn outcome_of(intent: &v1::AuditRecord, code: u32, reason: &str) -> v1::AuditRec
 
 /// An audit that is made from a backup, in a directory that has none. Its entries were verified.
 pub(crate) fn import(data_dir: &Path) -> Result<Grouped<v1::AuditEntry>, StoreError> {
-    let file = File::open(data_dir.join(FILE))?;
+    let file = File::open(data_dir.join(FILE), Kind::Audit)?;
     file.write(|transaction| {
         // Whether intents without an outcome are among them is found at the first start.
         transaction.open_table(META)?.insert("open", 0)?;

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use wyneos_shell::{clock::Behind, descriptors, exit, start::Fatal};
+use wyneos_shell::{clock::Behind, descriptors, exit, rights::Untrusted, start::Fatal};
 
 use super::STOP;
 use crate::{ca::CaError, restore::RestoreError, store::StoreError};
@@ -20,6 +20,9 @@ pub(crate) enum BootError {
         /// What came of it.
         source: io::Error,
     },
+    /// Other users control the data_dir.
+    #[error(transparent)]
+    Rights(#[from] Untrusted),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -66,11 +69,10 @@ impl Fatal for BootError {
         match self {
             BootError::Restore(error) => error.exit_code(),
             BootError::Descriptors(_) => exit::BAD_CONFIG,
-            // A clock is set sooner or later: starting again helps then.
-            BootError::Ca(error) if error.is_about_time() => exit::FAILED,
-            BootError::Store(StoreError::Foreign { .. } | StoreError::Corrupt { .. }) | BootError::Ca(_) => {
-                exit::BAD_CONFIG
-            }
+            BootError::Rights(error) => error.exit_code(),
+            BootError::File { source, .. } => exit::of(source),
+            BootError::Ca(error) => error.exit_code(),
+            BootError::Store(error) => error.exit_code(),
             _ => exit::FAILED,
         }
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use wyneos::identity::{BadAuthority, BadRequest, TlsError};
-use wyneos_shell::clock::Behind;
+use wyneos_shell::{clock::Behind, exit, rights::Untrusted, start::Fatal as _};
 
 /// Why the CA cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,9 @@ pub(crate) enum CaError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The folder for credentials is another user's.
+    #[error(transparent)]
+    Rights(#[from] Untrusted),
     /// This host's clock cannot be right.
     #[error("{0}; no certificate is issued by such a clock")]
     Clock(#[from] Behind),
@@ -63,6 +66,17 @@ pub(crate) enum CaError {
 }
 
 impl CaError {
+    /// How a process ends over it.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            // A clock is set sooner or later: starting again helps then.
+            _ if self.is_about_time() => exit::FAILED,
+            CaError::File { source, .. } => exit::of(source),
+            CaError::Rights(error) => error.exit_code(),
+            _ => exit::BAD_CONFIG,
+        }
+    }
+
     /// True for what is mended as this host's clock is set.
     pub(crate) fn is_about_time(&self) -> bool {
         let outdated = |source: &BadAuthority| matches!(source, BadAuthority::Outdated(..));

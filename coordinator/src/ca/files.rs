@@ -43,7 +43,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 /// What signs now.
-pub(super) struct Signing {
+pub(crate) struct Signing {
     pub(super) state: State,
     pub(super) authority: Authority,
     /// All that are trusted, the one that signs first.
@@ -100,7 +100,8 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaErro
         path: path.to_owned(),
         reason,
     };
-    let bytes = files::read(path, files::TEXT).map_err(failed(path, "read it"))?;
+    // An operator's own may be another user's.
+    let bytes = files::read_regular(path, files::TEXT).map_err(failed(path, "read it"))?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let read = read.map_err(|error| wrong(error.to_string()))?;
     match read.is_empty() {
@@ -109,10 +110,9 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaErro
     }
 }
 
-/// The CA whose certificate is one of those in a file, and whose key is in another.
-fn read_authority(cluster: ClusterId, certificate: &Path, key: &Path) -> Result<Authority, CaError> {
-    let secret = files::read_secret(key).map_err(failed(key, "use it"))?;
-    let key = String::from_utf8_lossy(&secret).into_owned();
+/// The CA whose certificate is one of those in a file, and which has this key.
+fn read_authority(cluster: ClusterId, certificate: &Path, secret: &[u8]) -> Result<Authority, CaError> {
+    let key = String::from_utf8_lossy(secret).into_owned();
     let path = certificate.to_owned();
     let mut found = Err(BadAuthority::OtherKey);
     for one in read_certificates(certificate)? {
@@ -130,7 +130,8 @@ fn read_authority(cluster: ClusterId, certificate: &Path, key: &Path) -> Result<
 
 /// What signs, and all that are trusted: an operator's own, from its files.
 pub(super) fn load_external(cluster: ClusterId, certificate: &Path, key: &Path) -> Result<Signing, CaError> {
-    let authority = read_authority(cluster, certificate, key)?;
+    let secret = files::read_named_secret(key).map_err(failed(key, "use it"))?;
+    let authority = read_authority(cluster, certificate, &secret)?;
     let mut roots = read_certificates(certificate)?;
     roots.retain(|root| root != authority.root());
     roots.insert(0, authority.root().clone());
@@ -189,7 +190,11 @@ pub(super) fn make_authority(folder: &Path, number: u32, cluster: ClusterId) -> 
 pub(super) fn load_authority(folder: &Path, number: u32, cluster: ClusterId) -> Result<Authority, CaError> {
     let place = folder.join(number.to_string());
     private(&place)?;
-    read_authority(cluster, &place.join("ca.pem"), &place.join("ca.key"))
+    let key = place.join("ca.key");
+    let secret = files::read_secret(&key).map_err(failed(&key, "use it"))?;
+    let certificate = place.join("ca.pem");
+    files::check_own(&certificate).map_err(failed(&certificate, "use it"))?;
+    read_authority(cluster, &certificate, &secret)
 }
 
 pub(super) fn load_own(folder: &Path, cluster: Option<ClusterId>) -> Result<Signing, CaError> {

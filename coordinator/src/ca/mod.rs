@@ -13,6 +13,7 @@ use std::{
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Mutex;
 use wyneos::identity::{self, BadAuthority, Credentials, Keys, Principal, Trust};
+use wyneos_core::id::ClusterId;
 use wyneos_shell::{
     clock::{BUILT, wait_until_past},
     files as durable,
@@ -111,21 +112,20 @@ fn is_outdated(error: &CaError) -> bool {
     )
 }
 
-/// A certificate for a new key; `by_oldest`: of the CA that is trusted longest, so that whoever has not heard of a newer one yet
-/// knows it.
+/// A certificate for a new key; of the CA in `oldest_of` that is trusted longest, so that whoever has not heard of a newer one yet knows it, or of the
+/// one that signs.
 fn own_credentials(
     signing: &Signing,
-    place: &Place,
+    oldest_of: Option<&Place>,
     own: &Principal,
     hosts: &[String],
     lifetime: Duration,
-    by_oldest: bool,
 ) -> Result<Credentials, CaError> {
     let told = |error: &dyn std::fmt::Display| CaError::Key(error.to_string());
     let key = identity::new_key().map_err(|error| told(&error))?;
     let request = identity::request_for(&key).map_err(|error| told(&error))?;
-    let chain = match (by_oldest, place) {
-        (true, Place::Own(folder)) => {
+    let chain = match oldest_of {
+        Some(Place::Own(folder)) => {
             let oldest = signing.state.trusted.iter().min().unwrap_or(&signing.state.signs);
             let holding = holding(lifetime)?;
             match load_authority(folder, *oldest, signing.state.cluster) {
@@ -170,7 +170,7 @@ impl Ca {
                 (Place::Own(folder), signing)
             }
         };
-        let credentials = own_credentials(&signing, &place, &own, &hosts, lifetime, true)?;
+        let credentials = own_credentials(&signing, Some(&place), &own, &hosts, lifetime)?;
         let keys = Keys::new(&credentials)?;
         let trust = Trust::new(own.cluster, &credentials.roots)?;
         Ok(Ca {
@@ -220,7 +220,7 @@ impl Ca {
     }
 
     fn show(&self, signing: &Signing) -> Result<(), CaError> {
-        let credentials = own_credentials(signing, &self.place, &self.own, &self.hosts, self.lifetime, true)?;
+        let credentials = own_credentials(signing, Some(&self.place), &self.own, &self.hosts, self.lifetime)?;
         self.trust.replace(&credentials.roots)?;
         Ok(self.keys.replace(&credentials)?)
     }
@@ -371,10 +371,34 @@ impl Ca {
     }
 }
 
-/// Makes an admin's credentials from the CA's files, on the coordinator's own host: for the first admin, and for when there is none
+/// What a coordinator's own host has of the CA in the `data_dir`.
+pub(crate) enum Kept {
+    /// The cluster's own CA.
+    Own(Signing),
+    /// The cluster's id, beside an operator's own CA.
+    External(ClusterId),
+}
+
+/// Reads the CA's files in a `data_dir`, or the cluster's id where the CA is an operator's own.
+pub(crate) fn signing(data_dir: &Path, is_own: bool) -> Result<Kept, CaError> {
+    if is_own {
+        return load_own(&data_dir.join("ca"), None).map(Kept::Own);
+    }
+    let path = data_dir.join(CLUSTER_ID);
+    let text = durable::read_text(&path, durable::TEXT)
+        .map_err(failed(&path, "read it; has the coordinator run with this CA?"))?;
+    let cluster = text.trim().parse();
+    let cluster = cluster.map_err(|error: wyneos_core::id::BadUuid| CaError::State {
+        path,
+        reason: error.to_string(),
+    })?;
+    Ok(Kept::External(cluster))
+}
+
+/// Makes an admin's credentials from the CA, on the coordinator's own host: for the first admin, and for when there is none
 /// left. Writes `ca.pem`, `cert.pem` and `key.pem` into `into`.
 pub(crate) fn make_admin(
-    data_dir: &Path,
+    kept: Kept,
     external: Option<(&Path, &Path)>,
     name: &str,
     lifetime: Duration,
@@ -386,28 +410,14 @@ pub(crate) fn make_admin(
     if !wyneos_shell::files::is_missing(&into.join("key.pem")) {
         return Err(CaError::Step("--out: there is a key already; name another folder"));
     }
-    let (place, signing) = match external {
-        Some((certificate, key)) => {
-            let path = data_dir.join(CLUSTER_ID);
-            let text = durable::read_text(&path, durable::TEXT)
-                .map_err(failed(&path, "read it; has the coordinator run with this CA?"))?;
-            let cluster = text.trim().parse();
-            let cluster = cluster.map_err(|error: wyneos_core::id::BadUuid| CaError::State {
-                path,
-                reason: error.to_string(),
-            })?;
-            let place = Place::External(certificate.to_owned(), key.to_owned());
-            (place, load_external(cluster, certificate, key)?)
-        }
-        None => {
-            let folder = data_dir.join("ca");
-            let signing = load_own(&folder, None)?;
-            (Place::Own(folder), signing)
-        }
+    let signing = match (kept, external) {
+        (Kept::Own(signing), _) => signing,
+        (Kept::External(cluster), Some((certificate, key))) => load_external(cluster, certificate, key)?,
+        (Kept::External(_), None) => return Err(CaError::Step("--ca-cert and --ca-key: name the operator's own CA")),
     };
     let principal = Principal::new(signing.state.cluster, identity::Role::Admin, name)
         .map_err(|_| CaError::Step("--name: 1 to 64 letters, digits, '.', '_' and '-'"))?;
-    let credentials = own_credentials(&signing, &place, &principal, &[], lifetime, false)?;
+    let credentials = own_credentials(&signing, None, &principal, &[], lifetime)?;
     private(into)?;
     durable::write_credentials(into, &credentials).map_err(failed(into, "write credentials into it"))?;
     Ok(principal)

@@ -12,7 +12,7 @@ use wyneos::{
 use wyneos_core::{store::Restored, time::WallTime};
 
 use super::{
-    File, Grouped, StoreError,
+    File, Grouped, Kind, StoreError,
     embedded::{
         ASSIGNMENTS, EVENTS, EVENTS_OF, EVENTS_OF_WORK, FORMAT, META, NODES, SEALS, SNAPSHOTS, WORKLOADS, number,
     },
@@ -105,8 +105,8 @@ pub(crate) struct Import {
 impl Import {
     /// Makes the store of the backup with this header in `directory`.
     pub(crate) fn new(directory: &Path, header: &v1::BackupHeader, restored: &Restored) -> Result<Import, StoreError> {
-        let state = File::open(directory.join("state.redb"))?;
-        let history = File::open(directory.join("history.redb"))?;
+        let state = File::open(directory.join("state.redb"), Kind::State)?;
+        let history = File::open(directory.join("history.redb"), Kind::History)?;
         state.write(|transaction| {
             let mut meta = transaction.open_table(META)?;
             let cluster: wyneos_core::id::Uuid = header.cluster_id.parse()?;

@@ -13,7 +13,7 @@ use wyneos_core::{
     store::{Batch, Durable, Restored},
 };
 
-use super::file::{Failure, File};
+use super::file::{Failure, File, Kind};
 use super::intents::keep_intents;
 use super::reader::Reader;
 use super::{
@@ -67,8 +67,8 @@ pub(crate) struct Embedded {
 impl Embedded {
     /// Opens the store in `directory`, which exists.
     pub(crate) fn open(directory: &Path, retention: Retention) -> Result<Embedded, StoreError> {
-        let state = File::open(directory.join("state.redb"))?;
-        let history = File::open(directory.join("history.redb"))?;
+        let state = File::open(directory.join("state.redb"), Kind::State)?;
+        let history = File::open(directory.join("history.redb"), Kind::History)?;
         Ok(Embedded {
             state,
             history,

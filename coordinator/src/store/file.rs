@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Once},
 };
 
-use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableError};
+use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableError, TableHandle as _};
 
 use wyneos_shell::files;
 
@@ -22,6 +22,52 @@ const CACHE: usize = 4 << 20;
 pub(crate) struct File {
     pub(crate) path: PathBuf,
     database: Arc<Database>,
+}
+
+/// What a file of the store holds. Each has tables of its own; one that has another's was put in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `state.redb`.
+    State,
+    /// `history.redb`.
+    History,
+    /// `audit.redb`.
+    Audit,
+}
+
+impl Kind {
+    const ALL: [Kind; 3] = [Kind::State, Kind::History, Kind::Audit];
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::State => "state",
+            Kind::History => "history",
+            Kind::Audit => "audit",
+        }
+    }
+
+    /// Tables that no other kind has.
+    fn tables(self) -> &'static [&'static str] {
+        match self {
+            Kind::State => &[
+                "nodes",
+                "workloads",
+                "assignments",
+                "events",
+                "events_of",
+                "events_by",
+                "events_of_work",
+                "intents",
+            ],
+            Kind::History => &["seals", "snapshots"],
+            Kind::Audit => &["entries"],
+        }
+    }
+
+    /// The kind of a file that has a table of this name.
+    fn of(table: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.tables().contains(&table))
+    }
 }
 
 /// Whatever went wrong inside a transaction.
@@ -61,7 +107,19 @@ fn contained<T>(path: &Path, run: impl FnOnce() -> Result<T, StoreError>) -> Res
 }
 
 impl File {
-    pub(crate) fn open(path: PathBuf) -> Result<File, StoreError> {
+    /// Opens the file, which is made if it is not there.
+    pub(crate) fn open(path: PathBuf, kind: Kind) -> Result<File, StoreError> {
+        files::check_own(&path).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData | ErrorKind::PermissionDenied => StoreError::Foreign {
+                path: path.clone(),
+                reason: error.to_string(),
+            },
+            _ => StoreError::Io {
+                path: path.clone(),
+                what: "look at it",
+                source: error.into(),
+            },
+        })?;
         let open = || Ok(Database::builder().set_cache_size(CACHE).create(&path));
         let database = contained(&path, open)?.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(path.clone()),
@@ -95,8 +153,49 @@ impl File {
             path,
             database: Arc::new(database),
         };
+        file.check_kind(kind)?;
         files::mend_mode(&file.path, 0o600).map_err(file.io("set the mode"))?;
         Ok(file)
+    }
+
+    /// Refuses a file that has tables of another kind.
+    fn check_kind(&self, kind: Kind) -> Result<(), StoreError> {
+        let other = self.read(|transaction| {
+            let mut kinds = transaction.list_tables()?.filter_map(|table| Kind::of(table.name()));
+            Ok(kinds.find(|found| *found != kind))
+        })?;
+        match other {
+            None => Ok(()),
+            Some(other) => Err(self.foreign(format!(
+                "it is a coordinator's {}, in the place of its {}",
+                other.name(),
+                kind.name()
+            ))),
+        }
+    }
+
+    fn foreign(&self, reason: String) -> StoreError {
+        StoreError::Foreign {
+            path: self.path.clone(),
+            reason,
+        }
+    }
+
+    /// What went wrong in a transaction.
+    fn failed(&self, what: &'static str, error: Failure) -> StoreError {
+        let error = match error.downcast::<StoreError>() {
+            Ok(error) => return *error,
+            Err(error) => error,
+        };
+        match error.downcast_ref::<TableError>() {
+            Some(
+                error @ (TableError::TableTypeMismatch { .. }
+                | TableError::TypeDefinitionChanged { .. }
+                | TableError::TableIsMultimap(_)
+                | TableError::TableIsNotMultimap(_)),
+            ) => self.foreign(format!("it is another store, or one of another version: {error}")),
+            _ => self.io(what)(error),
+        }
     }
 
     /// A file over something else than a disk.
@@ -169,12 +268,7 @@ impl File {
             write(&transaction)?;
             Ok(transaction.commit()?)
         };
-        self.contained(|| {
-            run().map_err(|error| match error.downcast::<StoreError>() {
-                Ok(error) => *error,
-                Err(error) => self.io("write")(error),
-            })
-        })
+        self.contained(|| run().map_err(|error| self.failed("write", error)))
     }
 
     pub(crate) fn read<T: Default>(
@@ -182,14 +276,10 @@ impl File {
         read: impl FnOnce(&redb::ReadTransaction) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
         let run = || read(&self.database.begin_read()?);
-        let told = |error: Failure| match error.downcast::<TableError>() {
+        let told = |error: Failure| match error.downcast_ref::<TableError>() {
             // Nothing was written yet.
-            Ok(missing) if matches!(*missing, TableError::TableDoesNotExist(_)) => Ok(T::default()),
-            Ok(error) => Err(self.io("read")(error)),
-            Err(error) => Err(match error.downcast::<StoreError>() {
-                Ok(error) => *error,
-                Err(error) => self.io("read")(error),
-            }),
+            Some(TableError::TableDoesNotExist(_)) => Ok(T::default()),
+            _ => Err(self.failed("read", error)),
         };
         self.contained(|| run().or_else(told))
     }

@@ -20,7 +20,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 pub(crate) use copy::{Import, Sink, Source, taken};
 pub(crate) use embedded::Embedded;
-pub(crate) use file::{Failure, File};
+pub(crate) use file::{Failure, File, Kind};
 pub(crate) use grouped::Grouped;
 #[cfg(test)]
 pub(crate) use memory::Memory;
@@ -31,6 +31,7 @@ use wyneos_core::{
     store::{Batch, Durable},
     time::WallTime,
 };
+use wyneos_shell::exit;
 
 /// Why the store cannot do what it is asked.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +73,26 @@ pub(crate) enum StoreError {
         /// The store's.
         theirs: u64,
     },
+}
+
+impl StoreError {
+    /// How a process ends over it.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            StoreError::Foreign { .. } | StoreError::Corrupt { .. } => exit::BAD_CONFIG,
+            StoreError::Io { source, .. } => {
+                let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**source);
+                while let Some(error) = cause {
+                    if let Some(error) = error.downcast_ref::<std::io::Error>() {
+                        return exit::of(error);
+                    }
+                    cause = error.source();
+                }
+                exit::FAILED
+            }
+            StoreError::Locked(_) | StoreError::Fenced { .. } => exit::FAILED,
+        }
+    }
 }
 
 /// A snapshot as it was sealed.

@@ -13,7 +13,7 @@ fn a_command_of_this_host_is_in_the_audit_once_with_its_outcome() {
     let place = tempfile::tempdir().unwrap();
     let (mut log, mut inbox) = (log(place.path()), Inbox::new(place.path()));
     assert!(inbox.take(&log).is_none());
-    let local = Local::begin(place.path(), "admin", "admin ada").unwrap();
+    let local = Local::begin(place.path(), "admin", "admin ada", 7).unwrap();
     assert!(inbox.take(&log).is_none(), "what came of it is not known yet");
     local.end(Some(&"no space")).unwrap();
     let taken = inbox.take(&log).unwrap();

@@ -8,7 +8,7 @@ use crate::{
         Known, Opened, Started, intent_of,
         log::{FILE, Shared},
     },
-    store::{File, StoreError},
+    store::{File, Kind, StoreError},
 };
 use wyneos::{
     audit::Verifier,
@@ -126,7 +126,7 @@ fn an_audit_of_somebody_else_is_put_aside_and_another_one_of_ours_is_noticed() {
         assert!(told.contains(&format!("kept as {name}:")), "{told}");
         let entries = |place: &Path, name: &str| {
             fs::copy(place.join(name), theirs.path().join("copy.redb")).unwrap();
-            Shared::of(File::open(theirs.path().join("copy.redb")).unwrap())
+            Shared::of(File::open(theirs.path().join("copy.redb"), Kind::Audit).unwrap())
                 .read(0, 1_000)
                 .unwrap()
         };
