@@ -412,31 +412,3 @@ async fn an_agent_whose_certificate_the_coordinator_takes_for_early_is_told_so_a
     );
     recovered(&cluster).await;
 }
-
-#[tokio::test]
-async fn whose_certificate_is_early_by_the_coordinators_clock_is_told_so_every_time() {
-    let Some(clock) = Clock::new() else { return };
-    let cluster = cluster_by(&clock, &[]).await;
-    cluster.snapshot().await;
-    clock.set("-400d");
-    // The coordinator reads its clock with each handshake, from the next moment on.
-    wait_until("the coordinator's clock is set", async || {
-        (!cluster.wynectl(&["nodes"]).status.success()).then_some(())
-    })
-    .await;
-    // Whether a refusal or the request comes first is decided anew each time, all the more where many ask at once.
-    let asked: Vec<Output> = std::thread::scope(|scope| {
-        let ask = || {
-            let outputs = (0..10).map(|_| cluster.wynectl(&["nodes"]));
-            outputs.collect::<Vec<_>>()
-        };
-        let asking: Vec<_> = (0..6).map(|_| scope.spawn(ask)).collect();
-        asking.into_iter().flat_map(|asking| asking.join().unwrap()).collect()
-    });
-    for output in asked {
-        let told = text(&output);
-        let is_told =
-            told.contains("refused this end's certificate") && told.contains("one of the two clocks is wrong");
-        assert!(!output.status.success() && is_told, "{told}");
-    }
-}
