@@ -64,10 +64,14 @@ const UNKNOWN: &str = "unknown rpc";
 
 impl Gate {
     /// Who calls.
-    fn identify<B>(&self, request: &Request<B>) -> Result<Caller, Status> {
+    ///
+    /// # Errors
+    /// Nobody who is let in; the caller beside it has no role, and the name that was proven, for the audit.
+    fn identify<B>(&self, request: &Request<B>) -> Result<Caller, Box<(Caller, Status)>> {
         let peer = request.extensions().get::<Peer>();
         let caller = |name: &str, role| Caller::new(name, role, peer);
-        let peer = peer.ok_or_else(|| status::unauthenticated("the connection is not known"))?;
+        let refused = |status| Box::new((caller(audit::NOBODY, None), status));
+        let peer = peer.ok_or_else(|| refused(status::unauthenticated("the connection is not known")))?;
         if !peer.tls {
             // Without TLS everybody may do everything: configuration sees to it who reaches the server. A call is all the proof
             // there is that a connection is used.
@@ -81,8 +85,10 @@ impl Gate {
             return Ok(caller(audit::NOBODY, None));
         };
         let token = header.to_str().ok().and_then(|header| header.strip_prefix(BEARER));
-        let wrong =
-            || status::unauthenticated("authorization: the bearer token is none of this cluster, or holds no more");
+        let wrong = || {
+            let why = "authorization: the bearer token is none of this cluster, or holds no more";
+            refused(status::unauthenticated(why))
+        };
         let hash = bearer_hash(token.ok_or_else(wrong)?.trim());
         let access = self.access.load();
         let operator = access.bearer(&hash, Clock::default().wall()).ok_or_else(wrong)?;
@@ -93,14 +99,15 @@ impl Gate {
         Ok(caller)
     }
 
-    fn by_certificate(&self, peer: &Peer, shown: &Shown) -> Result<Caller, Status> {
+    fn by_certificate(&self, peer: &Peer, shown: &Shown) -> Result<Caller, Box<(Caller, Status)>> {
         let principal = &shown.principal;
         let name = format!("{}/{}", principal.role.name(), principal.name);
         let mut caller = Caller::new(&name, Some(principal.role), Some(peer));
         caller.shown = Some((principal.clone(), shown.key));
         caller.ends = Some(shown.ends);
         caller.proven = principal.node().map(|node| (node, shown.key));
-        self.still(&caller)?;
+        self.still(&caller)
+            .map_err(|status| Box::new((Caller::new(&name, None, Some(peer)), status)))?;
         Ok(caller)
     }
 
@@ -138,9 +145,10 @@ impl Gate {
         };
         let caller = match self.identify(request) {
             Ok(caller) => caller,
-            Err(status) => {
+            Err(refused) => {
                 self.metrics.call_refused("credential");
-                return (nobody(), Err(status));
+                let (caller, status) = *refused;
+                return (caller, Err(status));
             }
         };
         let plain = peer.is_some_and(|peer| !peer.tls);
@@ -433,8 +441,11 @@ where
             Ok(rule) => rule,
             Err(status) => {
                 let path = request.uri().path().trim_start_matches('/');
-                let action = rule(path).map_or(UNKNOWN, |rule| rule.rpc);
-                caller.about(path);
+                let known = rule(path).map(|rule| rule.rpc);
+                let action = known.unwrap_or(UNKNOWN);
+                if known.is_none() {
+                    caller.about(path);
+                }
                 gate.note_refusal(&caller, action, status.code(), status.message());
                 gate.hold_refusal(&caller, &request);
                 return refuse(status);

@@ -159,3 +159,6 @@ pub(crate) fn store(error: &StoreError) -> Status {
         info("STORE"),
     )
 }
+
+#[cfg(test)]
+mod tests;
