@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromS
 use serde::{Deserialize, Serialize};
 use wyneos_core::{limits, text::is_hidden, workload::is_user};
 use wyneos_shell::{
-    config::{BadConfig, LogFormat},
+    config::{BadConfig, Listen, LogFormat},
     log,
 };
 
@@ -56,48 +56,6 @@ impl FromStr for UserNames {
     fn from_str(text: &str) -> Result<UserNames, Self::Err> {
         let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
         Ok(UserNames(names.map(str::to_owned).collect()))
-    }
-}
-
-/// An address to listen on, or `off`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
-
-impl FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Listen, String> {
-        match text {
-            "off" => Ok(Listen(None)),
-            text => text
-                .parse()
-                .map(|address| Listen(Some(address)))
-                .map_err(|_| format!("{text:?} is neither host:port nor off")),
-        }
-    }
-}
-
-impl TryFrom<String> for Listen {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Listen, String> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(address) => address.fmt(f),
-            None => f.write_str("off"),
-        }
-    }
-}
-
-impl From<Listen> for String {
-    fn from(listen: Listen) -> String {
-        listen.to_string()
     }
 }
 

@@ -122,6 +122,16 @@ pub(crate) fn node_id(directory: &Path) -> Result<(NodeId, bool), IdentityError>
     }
 }
 
+/// True while an agent runs with `directory`.
+pub(crate) fn is_in_use(directory: &Path) -> bool {
+    let path = directory.join("lock");
+    let lock = match files::is_missing(&path) {
+        true => return false,
+        false => files::open_lock(&path, 0o600),
+    };
+    lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err())
+}
+
 impl Identity {
     /// The identity kept in `directory`; made at the first start. Counts one start more.
     pub(crate) fn start(directory: &Path) -> Result<Identity, IdentityError> {

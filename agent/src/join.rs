@@ -26,7 +26,7 @@ use wyneos_shell::{
 
 use crate::{
     host::{self, HostError},
-    identity::{IdentityError, node_id},
+    identity::{IdentityError, is_in_use, node_id},
     tls::{self, TlsFailure},
 };
 
@@ -217,7 +217,13 @@ async fn enroll(join: &Join, data_dir: &Path) -> Result<(), JoinError> {
     if admission != v1::Admission::Admitted {
         println!("it is pending until an operator admits it: wynectl admit {name}");
     }
-    println!("start it: wyneos-agent run --data-dir {}", join.data_dir.display());
+    let data_dir = join.data_dir.display();
+    match is_in_use(&join.data_dir) {
+        true => println!(
+            "an agent runs with {data_dir} now: restart it, so that it uses the new certificate and configuration"
+        ),
+        false => println!("start it: wyneos-agent run --data-dir {data_dir}"),
+    }
     Ok(())
 }
 

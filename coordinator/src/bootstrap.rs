@@ -28,6 +28,7 @@ use wyneos_core::{
 };
 use wyneos_shell::{
     clock::{BUILT, Clock, wait_until_past},
+    config::Listen,
     descriptors, files, metrics as metrics_port, rights,
 };
 
@@ -166,13 +167,18 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
 
     let _guard = runtime.enter();
     let listener = runtime.block_on(listen("listen", config.listen))?;
-    let metrics_listener = runtime.block_on(listen("metrics_listen", config.metrics_listen))?;
+    let metrics_listener = match config.metrics_listen.0 {
+        Some(address) => Some(runtime.block_on(listen("metrics_listen", address))?),
+        None => None,
+    };
     let address = listener
         .local_addr()
         .map_err(|e| BootError::System("tell the address", e))?;
     let metrics_address = metrics_listener
-        .local_addr()
-        .map_err(|e| BootError::System("tell the address", e))?;
+        .as_ref()
+        .map(tokio::net::TcpListener::local_addr)
+        .transpose();
+    let metrics_address = Listen(metrics_address.map_err(|e| BootError::System("tell the address", e))?);
     let shares = descriptors::share(config.max_connections, 1)?;
     if shares.main < config.max_connections {
         let (connections, max_connections) = (shares.main, config.max_connections);
@@ -245,12 +251,14 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     let (publisher, failed) = start_publisher(publisher, work_queue)?;
     let engine = Engine::new(core, clock, inputs, urgent, work, seals, Arc::clone(&metrics));
     let engine = start_engine(engine)?;
-    runtime.spawn(metrics_port::serve(
-        metrics_listener,
-        registry,
-        metrics_port::limits(shares.metrics),
-        Arc::new(MetricsPort(Arc::clone(&metrics))),
-    ));
+    if let Some(listener) = metrics_listener {
+        runtime.spawn(metrics_port::serve(
+            listener,
+            registry,
+            metrics_port::limits(shares.metrics),
+            Arc::new(MetricsPort(Arc::clone(&metrics))),
+        ));
+    }
     let agents = Agents {
         engine: sessions,
         conns: Conns::default(),

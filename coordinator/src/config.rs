@@ -1,11 +1,16 @@
 //! Configuration of the coordinator.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use wyneos_shell::{
-    config::{BadConfig, LogFormat, Span, number, span},
+    config::{BadConfig, Listen, LogFormat, Span, number, span},
     log,
 };
 
@@ -23,8 +28,7 @@ impl FromStr for Names {
     }
 }
 
-/// As configurations write it: a month is 30.44 days.
-const THREE_MONTHS: Duration = Duration::from_secs(3 * 2_630_016);
+const THREE_MONTHS: Duration = Duration::from_secs(91 * 86_400);
 
 wyneos_shell::config! {
     /// TLS: agents and operators are known by certificates of the cluster's own CA. Without it nobody is known, and everybody who reaches the server may do everything.
@@ -51,8 +55,8 @@ wyneos_shell::config! {
     audit_max_count: u64 = 100_000, "audit-max-count", "WYNEOS_COORDINATOR_AUDIT_MAX_COUNT";
     /// Address to serve agents, operators and SDKs on. Without TLS it must be a loopback address, unless `insecure` is set.
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7400)), "listen", "WYNEOS_COORDINATOR_LISTEN";
-    /// Address to serve Prometheus metrics on, at /metrics, without TLS: it must be a loopback address, unless `insecure` is set.
-    metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7401)), "metrics-listen", "WYNEOS_COORDINATOR_METRICS_LISTEN";
+    /// Address to serve Prometheus metrics on, at /metrics; "off" for none; without TLS, so it must be a loopback address, unless `insecure` is set.
+    metrics_listen: Listen = Listen(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7401))), "metrics-listen", "WYNEOS_COORDINATOR_METRICS_LISTEN";
     /// Directory of the store, of the signing key and of the CA; made if it is not there.
     data_dir: PathBuf = PathBuf::from("/var/lib/wyneos-coordinator"), "data-dir", "WYNEOS_COORDINATOR_DATA_DIR";
     /// Longest wait at start for a clock that is behind the build date, the CA or the newest snapshot, 0s to 1h. Longer: tolerates slower time synchronisation.
@@ -141,10 +145,11 @@ impl Config {
             return Err(BadConfig::field("ca_key", reason));
         }
         let listens = [
-            ("listen", self.listen, self.tls),
-            ("metrics_listen", self.metrics_listen, false),
+            ("listen", Some(self.listen), self.tls),
+            ("metrics_listen", self.metrics_listen.0, false),
         ];
         for (field, address, tls) in listens {
+            let Some(address) = address else { continue };
             if !tls && !self.insecure && !address.ip().is_loopback() {
                 let reason =
                     format!("{address} is not a loopback address, and there is no TLS on it; --insecure allows it");

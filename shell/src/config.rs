@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -39,7 +40,7 @@ pub enum BadConfig {
     },
 }
 
-/// A span of time as configurations write it: `6s`, `500ms`, `1h 30m`.
+/// A span of time as configurations write it: `6s`, `500ms`, `1h 30m`, `366d`. Days are its largest unit: months and years differ in length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -53,7 +54,67 @@ impl std::str::FromStr for Span {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", humantime::format_duration(self.0))
+        let seconds = self.0.as_secs();
+        let parts = [
+            (seconds / 86_400, "d"),
+            (seconds / 3_600 % 24, "h"),
+            (seconds / 60 % 60, "m"),
+            (seconds % 60, "s"),
+            (u64::from(self.0.subsec_millis()), "ms"),
+            (u64::from(self.0.subsec_micros() % 1_000), "us"),
+            (u64::from(self.0.subsec_nanos() % 1_000), "ns"),
+        ];
+        if self.0.is_zero() {
+            return f.write_str("0s");
+        }
+        let mut between = "";
+        for (number, unit) in parts.into_iter().filter(|(number, _)| *number > 0) {
+            write!(f, "{between}{number}{unit}")?;
+            between = " ";
+        }
+        Ok(())
+    }
+}
+
+/// An address to listen on, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Listen(pub Option<SocketAddr>);
+
+impl std::str::FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Listen, String> {
+        match text {
+            "off" => Ok(Listen(None)),
+            text => text
+                .parse()
+                .map(|address| Listen(Some(address)))
+                .map_err(|_| format!("{text:?} is neither host:port nor off")),
+        }
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Listen, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
+
+impl From<Listen> for String {
+    fn from(listen: Listen) -> String {
+        listen.to_string()
     }
 }
 

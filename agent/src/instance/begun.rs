@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -75,15 +75,24 @@ impl Begun {
             // Also a copy that joins as a node of its own.
             Ok(_) if is_new => (None, false),
             Ok(other) => {
-                let what = match other {
+                let what = match &other {
                     Some(_) => "the list of the instances that were begun is another node's",
                     None => "there is no list of the instances that were begun",
                 };
-                tracing::warn!(
-                    path = %path.display(),
-                    "{what}: the node has only just joined, the list was removed, or an earlier version ran here. What is assigned, is not \
-                     found here and may have been begun is taken for lost"
-                );
+                let path = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+                let instances = path.with_file_name("instances");
+                let first = other.is_none() && fs::read_dir(&instances).map_or(true, |mut all| all.next().is_none());
+                match first {
+                    true => tracing::info!(
+                        path = %path.display(),
+                        "{what}, as is usual at the first start of a node that has joined"
+                    ),
+                    false => tracing::warn!(
+                        path = %path.display(),
+                        "{what}: the list was removed, or an earlier version ran here. What is assigned, is not found here and may have been \
+                         begun is taken for lost"
+                    ),
+                }
                 (None, true)
             }
             Err(error) => {
