@@ -143,6 +143,9 @@ pub struct TokenRecord {
     pub name: String,
     /// What its nodes are: admitted, or pending until somebody admits them.
     pub admission: Admission,
+    /// The fingerprint of the CA that the token pins; `None` in records of earlier versions.
+    #[serde(default)]
+    pub authority: Option<Digest>,
 }
 
 impl fmt::Debug for TokenRecord {

@@ -114,6 +114,8 @@ pub enum Cause {
     Revoked,
     /// It came and went too often: it is heard, and must be for longer.
     Flapping,
+    /// It may take part, and its agent has not come yet.
+    Awaited,
 }
 
 impl Cause {
@@ -129,6 +131,7 @@ impl Cause {
             Cause::AgentGone => "its host answers, and no agent is there",
             Cause::PeersHearIt => "its peers hear it, the coordinator does not",
             Cause::Revoked => "it was revoked",
+            Cause::Awaited => "it may take part, and its agent has not come yet",
             Cause::PeersLostIt => "its peers do not hear it, and it does not answer the coordinator",
             Cause::Flapping => "it came and went too often: it is heard, and must be for longer",
         }

@@ -6,8 +6,9 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use wyneos::{
     client::{self, ConnectError},
-    export::ExportError,
+    export::{ExportError, Place},
 };
+use wyneos_core::text::Span;
 
 use crate::{exit::Exit, text};
 
@@ -66,24 +67,26 @@ impl Failure {
     pub(crate) fn connect(error: &ConnectError, address: &str) -> Failure {
         match error {
             ConnectError::Address { .. } => Failure::new(Exit::Usage, error.to_string()),
-            ConnectError::Unreachable { .. } => unreachable(format!("{error}: {}", causes(error)), address),
+            ConnectError::Unreachable { .. } => {
+                let message = format!("{error}: {}", causes(error));
+                unreachable(message, address, Lacks::of(error, Lacks::Coordinator))
+            }
         }
     }
 
     /// Nothing was heard from `address` in time.
     pub(crate) fn timeout(what: &str, after: Duration, address: &str) -> Failure {
-        let after = humantime::format_duration(after);
-        unreachable(format!("{what}: no answer from {address} within {after}"), address)
-            .hint("or allow more time with --timeout")
+        let after = Span(after);
+        let message = format!("{what}: no answer from {address} within {after}");
+        unreachable(message, address, Lacks::Coordinator).hint("or allow more time with --timeout")
     }
 
     /// The server, or the way to it, failed `what`.
     pub(crate) fn status(what: &str, status: &Status, address: &str) -> Failure {
         if is_transport(status) {
-            return unreachable(
-                format!("{what}: the connection to {address} failed: {}", why(status)),
-                address,
-            );
+            let message = format!("{what}: the connection to {address} failed: {}", why(status));
+            // Somebody listens there: without TLS a coordinator that has it ends the connection at the first call.
+            return unreachable(message, address, Lacks::of(status, Lacks::Tls));
         }
         let exit = match status.code() {
             Code::NotFound => Exit::NotFound,
@@ -113,7 +116,15 @@ impl Failure {
     /// An export, or the snapshots of a server, cannot be trusted, read or written.
     pub(crate) fn export(what: &str, error: &ExportError) -> Failure {
         match error {
-            ExportError::Bad { .. } => Failure::new(Exit::Unverified, format!("{what}: verification failed: {error}")),
+            ExportError::Bad {
+                place: Place::Magic,
+                reason,
+                ..
+            } => Failure::new(Exit::Unverified, format!("{what}: verification failed: it is {reason}")),
+            ExportError::Bad { place, field, reason } => Failure::new(
+                Exit::Unverified,
+                format!("{what}: verification failed at {place}, field {field}: {reason}"),
+            ),
             ExportError::Io { source, .. } => Failure::new(Exit::Failed, format!("{what}: {error}: {source}")),
         }
     }
@@ -142,14 +153,73 @@ impl Failure {
     }
 }
 
-fn unreachable(message: String, address: &str) -> Failure {
-    let failure = Failure::new(Exit::Unreachable, message);
-    failure
-        .hint(format!(
-            "is a coordinator running at {address}? --address or WYNEOS_ADDRESS names another one"
-        ))
-        .hint("does it speak TLS, as it does by default? --credentials, or a context: `wynectl context add`")
+/// What a connection most likely failed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lacks {
+    /// Nobody listens there, or it is not a coordinator.
+    Coordinator,
+    /// It speaks TLS, and this side does not.
+    Tls,
+    /// This side speaks TLS, and the other does not.
+    Plain,
+    /// The certificate shown there is of a CA that the credentials do not know.
+    Authority,
+    /// The credentials are of a CA that the coordinator does not know, or hold no more.
+    Welcome,
 }
+
+impl Lacks {
+    /// What `error` says, by its causes; `else_` where they say nothing of TLS.
+    fn of(error: &(dyn Error + 'static), else_: Lacks) -> Lacks {
+        let mut next = Some(error);
+        while let Some(cause) = next {
+            let io = cause.downcast_ref::<io::Error>();
+            if io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
+                return Lacks::Coordinator;
+            }
+            // The source of an I/O error is that of the error within it, which is passed over.
+            let within = io
+                .and_then(io::Error::get_ref)
+                .map(|within| within as &(dyn Error + 'static));
+            let tls = [Some(cause), within].into_iter().flatten();
+            if let Some(tls) = tls.into_iter().find_map(|error| error.downcast_ref::<rustls::Error>()) {
+                return match tls {
+                    rustls::Error::InvalidCertificate(
+                        rustls::CertificateError::BadSignature | rustls::CertificateError::UnknownIssuer,
+                    ) => Lacks::Authority,
+                    rustls::Error::InvalidMessage(_) => Lacks::Plain,
+                    rustls::Error::AlertReceived(_) => Lacks::Welcome,
+                    _ => else_,
+                };
+            }
+            next = within.or_else(|| cause.source());
+        }
+        else_
+    }
+}
+
+fn unreachable(message: String, address: &str, lacks: Lacks) -> Failure {
+    let failure = Failure::new(Exit::Unreachable, message);
+    let running = format!("is a coordinator running at {address}? --address or WYNEOS_ADDRESS names another one");
+    let tls = "does it speak TLS, as it does by default? --credentials, or a context: `wynectl context add`";
+    match lacks {
+        Lacks::Coordinator => failure.hint(running).hint(tls),
+        Lacks::Tls => failure.hint(tls).hint(running),
+        Lacks::Plain => failure.hint(format!(
+            "the coordinator at {address} does not speak TLS: leave --credentials out, or use a context without them"
+        )),
+        Lacks::Authority => failure
+            .hint("its certificate is of a CA that these credentials do not know: the cluster's CA was replaced, or it is another cluster")
+            .hint(NEW_CREDENTIALS),
+        Lacks::Welcome => failure
+            .hint("the coordinator does not accept these credentials: they have expired, or are of a CA that was replaced")
+            .hint(NEW_CREDENTIALS),
+    }
+}
+
+/// The remedy for credentials that a replaced CA has ended.
+const NEW_CREDENTIALS: &str = "get new credentials, as `wynectl context renew` needs good ones: `wynectl operator create` by an admin who has them, or \
+     `wyneos-coordinator admin` on the coordinator's host; then `wynectl context add`";
 
 /// True when the status was made on this side, because the connection failed: a server's status has no source. A stream
 /// that is cut off at a frame's end looks as if it had ended without a status, and that is made into UNKNOWN, which a
@@ -208,7 +278,7 @@ fn hints(status: &Status) -> Vec<String> {
         hints.push(format!("reason: {}", info.reason));
     }
     if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
-        hints.push(format!("try again in {}", humantime::format_duration(delay)));
+        hints.push(format!("try again in {}", Span(delay)));
     }
     hints
 }

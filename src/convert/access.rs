@@ -108,7 +108,7 @@ pub fn operator_role(role: v1::Role) -> Result<Role, ConvertError> {
     })
 }
 
-/// What a request for a join token asks for; its id and hash are the caller's to add.
+/// What a request for a join token asks for; its id, hash and authority are the caller's to add.
 ///
 /// # Errors
 /// A field is wrong.
@@ -127,6 +127,7 @@ pub fn token_in(request: v1::CreateJoinTokenRequest) -> Result<TokenRecord, Conv
             true => Admission::Pending,
             false => Admission::Admitted,
         },
+        authority: None,
     })
 }
 

@@ -238,6 +238,13 @@ impl TryFrom<v1::SetAutonomyRequest> for Command {
     }
 }
 
+impl From<v1::GetAutonomyRequest> for Command {
+    /// An empty change of the policy: it alters nothing, and is answered with the policy.
+    fn from(_: v1::GetAutonomyRequest) -> Command {
+        Command::SetPolicy(PolicyChange::default())
+    }
+}
+
 /// The answers to commands; `None` for an answer to another command.
 pub trait FromAnswer: Sized {
     /// From what the core answered.
@@ -378,6 +385,19 @@ impl FromAnswer for v1::RejectDecisionResponse {
         };
         let decision = Some((&*decision).into());
         Some(v1::RejectDecisionResponse { decision })
+    }
+}
+
+impl FromAnswer for v1::GetAutonomyResponse {
+    fn from_answer(answer: Answer) -> Option<Self> {
+        let Answer::Policy { policy, .. } = answer else {
+            return None;
+        };
+        Some(v1::GetAutonomyResponse {
+            heal: v1::AutonomyMode::from(policy.heal).into(),
+            rebalance: v1::AutonomyMode::from(policy.rebalance).into(),
+            preempt: v1::AutonomyMode::from(policy.preempt).into(),
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use wyneos_core::{
-    coordinator::{Changed, Input, PlannedStart, Work},
+    coordinator::{Changed, Input, PlannedStart, PlannedStop, Work},
     id::NodeId,
     node::ConnId,
     placement::Waiting,
@@ -320,6 +320,8 @@ fn waiting_out(waiting: &Waiting) -> v1::Waiting {
         reason: waiting.reason.clone(),
         nodes: waiting.nodes.iter().cloned().map(rejection_out).collect(),
         more_nodes: 0,
+        failures: waiting.failures,
+        given_up: waiting.given_up,
     }
 }
 
@@ -355,6 +357,9 @@ impl From<&WorkloadRow> for v1::Workload {
             waiting: row.waiting.iter().map(waiting_out).collect(),
             rolled_back: record.rolled_back.clone(),
             kind: kind.to_owned(),
+            failing: row.failing,
+            failing_restarts: row.restarts,
+            failure: row.failure.clone(),
         }
     }
 }
@@ -446,10 +451,11 @@ fn change_within(change: Changed, room: &mut usize) -> v1::WorkloadChange {
         score: Some(score_out(start.score)),
         reason: start.reason,
     };
-    let stop = |(id, node_name, reason): (AssignmentId, String, String)| v1::PlannedStop {
-        assignment_id: id.to_string(),
-        node_name,
-        reason,
+    let stop = |stop: PlannedStop| v1::PlannedStop {
+        assignment_id: stop.id.to_string(),
+        node_name: stop.node_name,
+        reason: stop.reason,
+        slot: Some(stop.slot),
     };
     let (starts, more_starts) = listed(change.starts.into_iter().map(start), room);
     let (stops, more_stops) = listed(change.stops.into_iter().map(stop), room);

@@ -64,7 +64,8 @@ same!(
         PeersHearIt,
         PeersLostIt,
         Flapping,
-        Revoked
+        Revoked,
+        Awaited
     }
 );
 same!(

@@ -131,6 +131,7 @@ pub const RULES: &[Rule] = &[
     reads("wyneos.v1.CoherenceService/WatchSnapshots", READ),
     changes("wyneos.v1.DecisionService/ApproveDecision", OPERATE),
     reads("wyneos.v1.DecisionService/ExplainNode", READ),
+    reads("wyneos.v1.DecisionService/GetAutonomy", READ),
     reads("wyneos.v1.DecisionService/ListDecisions", READ),
     changes("wyneos.v1.DecisionService/RejectDecision", OPERATE),
     changes("wyneos.v1.DecisionService/SetAutonomy", ADMIN),

@@ -76,6 +76,7 @@ const RIGHTS: &[(&str, &str)] = &[
     ("CoherenceService/WatchSnapshots", "viewer operator deployer admin"),
     ("DecisionService/ApproveDecision", "operator admin"),
     ("DecisionService/ExplainNode", "viewer operator deployer admin"),
+    ("DecisionService/GetAutonomy", "viewer operator deployer admin"),
     ("DecisionService/ListDecisions", "viewer operator deployer admin"),
     ("DecisionService/RejectDecision", "operator admin"),
     ("DecisionService/SetAutonomy", "admin"),

@@ -516,3 +516,89 @@ async fn long_lists_of_tokens_and_operators_come_in_pages() {
     let refused = access.list_operators(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
 }
+
+#[tokio::test]
+async fn looking_at_autonomy_is_a_viewers_read_and_changes_are_in_the_audit_in_full() {
+    let cluster = Secure::start(&[]).await;
+    let _agent = cluster.joined("one").await;
+    let ada = cluster.path("ada").display().to_string();
+    cluster.done(&["operator", "create", "ada", "--role", "viewer", "--out", &ada]);
+    let by_ada = |args: &[&str]| {
+        let common = ["--address", &cluster.address, "--credentials", &ada];
+        run("wynectl", &[&common[..], args].concat())
+    };
+    let looked = by_ada(&["autonomy"]);
+    assert!(
+        looked.status.success() && text(&looked).contains("heal:"),
+        "{}",
+        text(&looked)
+    );
+    assert_eq!(text(&looked), cluster.done(&["autonomy"]));
+    let refused = text(&by_ada(&["autonomy", "--heal", "observe"]));
+    assert!(refused.contains("needs the role admin"), "{refused}");
+    cluster.done(&["autonomy", "--heal", "advise"]);
+    let looked = text(&by_ada(&["autonomy"]));
+    assert!(looked.contains("advise"), "{looked}");
+    let audit = cluster.audit().await;
+    let of = |rpc: &str| -> Vec<&v1::AuditRecord> { audit.iter().filter(|one| one.action.ends_with(rpc)).collect() };
+    assert!(of("/GetAutonomy").is_empty());
+    // The refusal, and the change's intent and outcome.
+    assert_eq!(of("/SetAutonomy").len(), 3, "{:?}", of("/SetAutonomy"));
+
+    cluster.done(&["label", "one", "zone=a", "rack=7"]);
+    cluster.done(&["label", "one", "zone-"]);
+    cluster.done(&["set-heartbeat", "one", "1s"]);
+    cluster.done(&["set-heartbeat", "one", "default"]);
+    let audit = cluster.audit().await;
+    for target in [
+        "node one: rack=7, zone=a",
+        "node one: zone-",
+        "node one: every 1s",
+        "node one: the cluster's own interval",
+    ] {
+        let entries = audit.iter().filter(|one| one.target == target).count();
+        assert_eq!(entries, 2, "{target}: {audit:?}");
+    }
+
+    cluster.done(&["operator", "revoke", "ada"]);
+    assert!(!by_ada(&["nodes"]).status.success());
+    let shut = cluster
+        .audited("the refusal", |one| one.action.ends_with("/ListNodes") && one.code != 0)
+        .await;
+    assert_eq!(shut.principal, "viewer/ada");
+    assert_ne!(shut.target, shut.action, "{shut:?}");
+    let listed = cluster.done(&["audit"]);
+    assert!(listed.lines().next().unwrap().contains("WHO"), "{listed}");
+}
+
+#[tokio::test]
+async fn a_retired_ca_ends_its_tokens_and_whoever_it_cut_off_learns_the_remedy() {
+    let cluster = Secure::start(&[]).await;
+    let _agent = cluster.joined("one").await;
+    cluster.done(&["token", "create", "--uses", "3"]);
+    assert!(cluster.done(&["token", "list"]).contains("EXPIRES"));
+    cluster.done(&["ca", "prepare"]);
+    cluster.done(&["ca", "activate", "--force"]);
+    let channel = cluster.admin().await;
+    let retired = cluster.wynectl(&["ca", "retire", "--force"]);
+    let told = text(&retired);
+    assert!(retired.status.success(), "{told}");
+    for part in ["operators whose credentials are from before", "join tokens from before"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    // A connection that stands goes on.
+    let request = v1::ListJoinTokensRequest::default();
+    let left = client::access(channel)
+        .list_join_tokens(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(left.tokens.is_empty(), "{left:?}");
+    let cut_off = wait_until("its own certificate is of the new CA", async || {
+        let cut_off = cluster.wynectl(&["nodes"]);
+        (!cut_off.status.success()).then(|| text(&cut_off))
+    })
+    .await;
+    assert!(cut_off.contains("wyneos-coordinator admin"), "{cut_off}");
+    assert!(!cut_off.contains("is a coordinator running"), "{cut_off}");
+}

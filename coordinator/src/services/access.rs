@@ -12,7 +12,7 @@ use wyneos::{
     v1::{self, access_service_server::AccessService},
 };
 use wyneos_core::{
-    access::{Credential, ShutOut},
+    access::{Credential, ShutOut, TokenRecord},
     coordinator::{Answer, Command},
     node::Admission,
 };
@@ -225,7 +225,7 @@ impl AccessService for Services {
         let ttl = ttl(request.ttl, TOKEN_TTL)?;
         let token = JoinToken::new(ca.trust().cluster(), ca.fingerprint().await, random()?);
         let mut record = convert::token_in(request).map_err(status::convert)?;
-        (record.id, record.hash) = (token.name(), token.hash());
+        (record.id, record.hash, record.authority) = (token.name(), token.hash(), Some(token.fingerprint));
         let token_record = Box::new(record);
         let command = Command::CreateToken {
             token: token_record,
@@ -247,8 +247,17 @@ impl AccessService for Services {
         let request = request.into_inner();
         let size = whole_page(request.page_size)?;
         let (access, now) = (self.access.load(), Clock::default().wall());
+        // A token pins its CA: it ended when that was retired.
+        let trusted: Option<Vec<[u8; 32]>> = match &self.ca {
+            Some(ca) => Some(ca.shown().await.0.iter().map(|one| one.fingerprint).collect()),
+            None => None,
+        };
+        let holds = |token: &&TokenRecord| match (&trusted, token.authority) {
+            (Some(trusted), Some(authority)) => trusted.contains(&authority),
+            _ => true,
+        };
         let tokens = behind(&access.tokens, &request.page_token).map(|(_, token)| token);
-        let tokens = tokens.filter(|token| now < token.expires);
+        let tokens = tokens.filter(|token| now < token.expires).filter(holds);
         let (tokens, more) = page(tokens.map(v1::JoinToken::from), size);
         let last = tokens.last().filter(|_| more);
         Ok(Response::new(v1::ListJoinTokensResponse {

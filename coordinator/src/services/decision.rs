@@ -17,7 +17,7 @@ use wyneos_core::{
     time::WallTime,
 };
 
-use super::{PAGE_BYTES, Services, cluster::relayed, name_of, page_size, page_token, scan::Scan};
+use super::{PAGE_BYTES, Services, caller_of, cluster::relayed, name_of, page_size, page_token, scan::Scan};
 use crate::{
     reads::{Asker, Sort, Still},
     store::{Along, History, KeptEvent, Of},
@@ -154,6 +154,14 @@ impl DecisionService for Services {
         request: Request<v1::RejectDecisionRequest>,
     ) -> Result<Response<v1::RejectDecisionResponse>, Status> {
         self.command(request).await
+    }
+
+    async fn get_autonomy(
+        &self,
+        request: Request<v1::GetAutonomyRequest>,
+    ) -> Result<Response<v1::GetAutonomyResponse>, Status> {
+        let caller = caller_of(&request);
+        self.answer(&caller, request.into_inner().into()).await
     }
 
     async fn set_autonomy(

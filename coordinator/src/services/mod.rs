@@ -27,6 +27,7 @@ use wyneos_core::{
     id::NodeId,
     integrity::Digest,
     limits, registry,
+    text::Span,
 };
 
 pub(crate) use agent::Agents;
@@ -325,12 +326,18 @@ fn flight_of<T>(request: &tonic::Request<T>) -> Result<Arc<Flight>, Status> {
 /// What a command is about, for the audit.
 fn about(command: &Command) -> String {
     match command {
-        Command::Cordon { node }
-        | Command::Uncordon { node }
-        | Command::Label { node, .. }
-        | Command::Refresh { node }
-        | Command::SetHeartbeat { node, .. }
-        | Command::Admit { node } => format!("node {node}"),
+        Command::Cordon { node } | Command::Uncordon { node } | Command::Refresh { node } | Command::Admit { node } => {
+            format!("node {node}")
+        }
+        Command::Label { node, set, remove } => {
+            let set = set.iter().map(|(key, value)| format!("{key}={value}"));
+            let changes: Vec<String> = set.chain(remove.iter().map(|key| format!("{key}-"))).collect();
+            format!("node {node}: {}", changes.join(", "))
+        }
+        Command::SetHeartbeat { node, interval } => match interval {
+            Some(interval) => format!("node {node}: every {}", Span(*interval)),
+            None => format!("node {node}: the cluster's own interval"),
+        },
         Command::Revoke { node, reason } if reason.is_empty() => format!("node {node}"),
         Command::Revoke { node, reason } => format!("node {node}: {reason}"),
         Command::Forget { node, reason, .. } if reason.is_empty() => format!("node {node}"),

@@ -146,6 +146,12 @@ impl Agent {
         self.look_at_membership();
     }
 
+    /// The coordinator said that this node is no member, and why: that the lease is over then needs no further notice.
+    pub(super) fn expelled(&mut self) {
+        self.membership.lapsed = true;
+        self.end_membership();
+    }
+
     fn extend(&mut self, asked: Time, lease: Duration) {
         let membership = &mut self.membership;
         let until = asked + lease;
@@ -230,7 +236,7 @@ impl Agent {
         };
         let news = membership.told.replace(standing) != Some(standing);
         if standing.lease.is_zero() {
-            self.end_membership();
+            self.expelled();
         } else {
             self.extend(asked, standing.lease);
         }

@@ -237,3 +237,24 @@ fn whose_place_another_has_is_no_member_any_more() {
     rig.message(1, Message::Refused(refused));
     assert!(!rig.core.is_member(rig.now));
 }
+
+#[test]
+fn a_revoked_agent_is_told_so_and_not_that_nobody_was_heard() {
+    for reason in [RefusalReason::Revoked, RefusalReason::Replaced, RefusalReason::Stale] {
+        let mut rig = Rig::live();
+        rig.pass(SECOND * 3);
+        let refused = Refused {
+            reason,
+            detail: "this node was revoked".to_owned(),
+            retry_after: None,
+        };
+        rig.message(1, Message::Refused(refused.clone()));
+        rig.pass(SECOND * 90);
+        assert!(!rig.core.is_member(rig.now));
+        assert_eq!(lapses(&rig), 0, "{reason:?}");
+        assert!(
+            rig.effects.contains(&Effect::Tell(Notice::Refused(refused))),
+            "{reason:?}"
+        );
+    }
+}

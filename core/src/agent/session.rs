@@ -251,7 +251,7 @@ impl Agent {
             refused.reason,
             RefusalReason::Stale | RefusalReason::Revoked | RefusalReason::Replaced
         ) {
-            self.end_membership();
+            self.expelled();
         }
         let over_content = matches!(refused.reason, RefusalReason::Invalid | RefusalReason::Unreadable);
         self.effects.push_back(Effect::Tell(Notice::Refused(refused)));

@@ -60,6 +60,14 @@ impl Coordinator {
         let changed = self.rule(index, Admission::Admitted, by, "admitted by an operator");
         let mut event = 0;
         if changed {
+            let wall = self.wall_now();
+            let node = &mut self.registry[index];
+            if (node.liveness, node.cause) == (Liveness::Left, Cause::Revoked) {
+                node.cause = Cause::Awaited;
+                Arc::make_mut(&mut node.record).departed = Some((Liveness::Left, Cause::Awaited, wall));
+                self.keep(index);
+                self.node_changed(index);
+            }
             event = self.carried_out(index, "admit", "it may take part".to_owned(), by);
             self.end_for(
                 index,
@@ -206,7 +214,7 @@ impl Coordinator {
     fn add_enrolled(&mut self, enrolment: &Enrolment) -> NodeIndex {
         let (now, wall) = (self.now, self.wall_now());
         let record = NodeRecord::enrolled(enrolment.node, &enrolment.name);
-        let departed = (Liveness::Left, Cause::Goodbye, wall);
+        let departed = (Liveness::Left, Cause::Awaited, wall);
         let record = NodeRecord {
             departed: Some(departed),
             ..record

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Answer, Changed, Coordinator, Limit, PlannedStart, Refusal, WorkloadCommand, WorkloadVerb, orphans::Adoption,
+    Answer, Changed, Coordinator, Limit, PlannedStart, PlannedStop, Refusal, WorkloadCommand, WorkloadVerb,
+    orphans::Adoption,
 };
 use crate::{
     event::EventBody,
@@ -221,11 +222,13 @@ impl Coordinator {
             reason: start.reason.clone(),
         });
         let stops = plan.stops.iter().map(|(id, reason)| {
-            let node = self
-                .table
-                .held(*id)
-                .map(|held| self.registry[held.index].name().to_owned());
-            (*id, node.unwrap_or_default(), reason.clone())
+            let held = self.table.held(*id);
+            PlannedStop {
+                id: *id,
+                slot: held.map_or(0, |held| held.record.slot),
+                node_name: held.map_or_else(String::new, |held| self.registry[held.index].name().to_owned()),
+                reason: reason.clone(),
+            }
         });
         Changed {
             name: name.to_owned(),

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{Answer, Changed, Coordinator, Effect, Forgotten, Refusal};
+use super::{Answer, Changed, Coordinator, Effect, Forgotten, PlannedStop, Refusal};
 use crate::{
     access::{BARRED, Barred},
     event::EventBody,
@@ -175,9 +175,12 @@ impl Coordinator {
                 change.revision = declared.record.revision;
             }
             let gone = lost.remove(&name).unwrap_or_default().into_iter();
-            change
-                .stops
-                .extend(gone.map(|record| (record.id, node.clone(), GIVEN_UP.to_owned())));
+            change.stops.extend(gone.map(|record| PlannedStop {
+                id: record.id,
+                slot: record.slot,
+                node_name: node.clone(),
+                reason: GIVEN_UP.to_owned(),
+            }));
             change.changed = true;
             told.push(change);
         }

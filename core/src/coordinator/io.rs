@@ -5,7 +5,7 @@ mod commands;
 use std::{sync::Arc, time::Duration};
 
 pub use self::commands::{
-    Answer, Changed, Command, Denial, Forgotten, Limit, PlannedStart, Refusal, TokenProblem, WorkloadCommand,
+    Answer, Changed, Command, Denial, Forgotten, Limit, PlannedStart, PlannedStop, Refusal, TokenProblem, WorkloadCommand,
     WorkloadVerb,
 };
 use crate::{

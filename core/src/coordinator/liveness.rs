@@ -194,6 +194,7 @@ impl Coordinator {
         let idle = self.table.of_node(index).next().is_none();
         let (rule, conclusion, alternative) = match (to, node.cause) {
             (Liveness::Suspect, Cause::Flapping) => FLAPPING,
+            (Liveness::Left, Cause::Revoked) => REVOKED,
             _ => verdict(to),
         };
         let conclusion = match (admitted, to) {
@@ -265,6 +266,9 @@ const FLAPPING: Verdict = (
     Some(("count it as online", "it came back often, and may be gone again")),
 );
 
+/// Verdict on a node that an operator shut out.
+const REVOKED: Verdict = ("revoked", "it takes no part until it is admitted again", None);
+
 fn verdict(to: Liveness) -> Verdict {
     match to {
         Liveness::Online => ("session-alive", "it takes part", None),
@@ -278,7 +282,7 @@ fn verdict(to: Liveness) -> Verdict {
         ),
         Liveness::Offline => (
             "nobody-hears-it",
-            "its work would be placed elsewhere",
+            "its work is to be placed elsewhere, as the mode of `heal` allows",
             Some((
                 "wait longer",
                 "nobody who would know has heard it for longer than it may stand still",

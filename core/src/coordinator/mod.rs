@@ -40,8 +40,9 @@ use std::{
 
 pub use config::Config;
 pub use io::{
-    Answer, Changed, Command, Denial, Effect, Forgotten, Heartbeat, Input, Limit, Message, PlannedStart, ProbePlan,
-    Published, Refusal, RefusalReason, Refused, RequestId, TokenProblem, Welcome, Work, WorkloadCommand, WorkloadVerb,
+    Answer, Changed, Command, Denial, Effect, Forgotten, Heartbeat, Input, Limit, Message, PlannedStart, PlannedStop,
+    ProbePlan, Published, Refusal, RefusalReason, Refused, RequestId, TokenProblem, Welcome, Work, WorkloadCommand,
+    WorkloadVerb,
 };
 pub use planner::Planner;
 

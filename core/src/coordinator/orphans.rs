@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
 
-use super::{Answer, Changed, Coordinator, staging::Then};
+use super::{Answer, Changed, Coordinator, PlannedStop, staging::Then};
 use crate::{
     event::EventBody,
     node::{Admission, ConnId, Liveness, NodeIndex},
@@ -238,15 +238,21 @@ impl Coordinator {
     }
 
     /// Stops what no workload has of that name; what those are, and where.
-    pub(super) fn delete_orphans(&mut self, name: &str, plan: bool) -> Vec<(AssignmentId, String, String)> {
+    pub(super) fn delete_orphans(&mut self, name: &str, plan: bool) -> Vec<PlannedStop> {
         let reason = "the workload was deleted";
         let orphans = self.table.orphans(name).filter(|held| held.is_there());
         let stops = orphans.filter(|held| held.record.goal == Goal::Run).map(|held| {
-            let node = self.registry[held.index].name().to_owned();
-            (held.record.id, node, reason.to_owned())
+            let node_name = self.registry[held.index].name().to_owned();
+            let (id, slot, reason) = (held.record.id, held.record.slot, reason.to_owned());
+            PlannedStop {
+                id,
+                slot,
+                node_name,
+                reason,
+            }
         });
         let stops: Vec<_> = stops.collect();
-        for (id, ..) in stops.iter().filter(|_| !plan) {
+        for id in stops.iter().map(|stop| &stop.id).filter(|_| !plan) {
             self.set_goal(*id, Goal::Stop, reason);
             let index = self.table.held(*id).map(|held| held.index);
             if index.is_some_and(|index| self.registry[index].record.admission == Admission::Revoked) {

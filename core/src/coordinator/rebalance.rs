@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Answer, Changed, Coordinator, PlannedStart, Refusal,
+    Answer, Changed, Coordinator, PlannedStart, PlannedStop, Refusal,
     autonomy::{Aim, WINDOW, Wish},
 };
 use crate::{
@@ -291,11 +291,12 @@ impl Coordinator {
                     score: shift.to.score,
                     reason: shift.reason.clone(),
                 }],
-                stops: vec![(
-                    shift.id,
-                    self.registry[shift.from].name().to_owned(),
-                    shift.reason.clone(),
-                )],
+                stops: vec![PlannedStop {
+                    id: shift.id,
+                    slot: held.record.slot,
+                    node_name: self.registry[shift.from].name().to_owned(),
+                    reason: shift.reason.clone(),
+                }],
                 ..Changed::default()
             });
         }

@@ -137,6 +137,8 @@ impl Coordinator {
                 slots,
                 reason,
                 nodes: Vec::new(),
+                failures: 0,
+                given_up: false,
             });
         }
         Plan {

@@ -21,7 +21,7 @@ impl Sight {
         match self {
             Sight::Heard => "hears it",
             Sight::Silent => "does not hear it",
-            Sight::Refused => "is told by its host that no agent listens",
+            Sight::Refused => "gets the answer, from the host of the node it probes, that no agent listens there",
         }
     }
 }

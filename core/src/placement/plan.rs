@@ -75,6 +75,10 @@ pub struct Waiting {
     pub reason: String,
     /// When no node takes it: nodes, their names, and why not; at most 16.
     pub nodes: Vec<(NodeId, String, String)>,
+    /// Failures in a row of each of these slots' instances; 0 when no failure is what they wait for.
+    pub failures: u32,
+    /// They failed for good: they are not tried again.
+    pub given_up: bool,
 }
 
 /// An instance to be started.
@@ -152,9 +156,26 @@ impl Plan {
                 slots,
                 reason,
                 nodes: Vec::new(),
+                failures: 0,
+                given_up: false,
             }),
         }
     }
+}
+
+impl Plan {
+    /// Slots whose instances failed so many times in a row; `given_up`: they are not tried again.
+    fn wait_after(&mut self, failures: u32, given_up: bool, reason: String) {
+        self.wait(1, reason.clone());
+        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.reason == reason) {
+            (waiting.failures, waiting.given_up) = (failures, given_up);
+        }
+    }
+}
+
+/// An instance by name, as people know it.
+fn named(held: &Held) -> String {
+    format!("{}.{}", held.record.workload, held.record.slot)
 }
 
 fn times(count: u32) -> String {
@@ -296,7 +317,7 @@ impl<'a> Planner<'a> {
                     continue;
                 };
                 let delay = self.spec.reschedule_delay.unwrap_or(match cause {
-                    Cause::AgentGone | Cause::Goodbye => AGENT_GONE_DELAY,
+                    Cause::AgentGone | Cause::Goodbye | Cause::Awaited => AGENT_GONE_DELAY,
                     _ => Duration::ZERO,
                 });
                 let mut due = since + delay;

@@ -21,6 +21,10 @@ const ENDED: usize = 20;
 
 /// Failures that are remembered, a workload and node, and for how long.
 const FAILURES: usize = 8;
+
+/// Restarts from which an instance of a declaration that was never stable counts as failing while it runs.
+const FLAPPING: u32 = 3;
+
 const FAILURE_MEMORY: std::time::Duration = std::time::Duration::from_secs(1_800);
 
 /// A workload and what is known of it beyond its record.
@@ -432,6 +436,20 @@ impl Table {
     }
 }
 
+/// True for an instance that is to run and does not stay up. Between two ends of its process it may look well for a moment: of a declaration
+/// that was never stable, several restarts count.
+fn is_failing(held: &Held, stable: u64) -> bool {
+    let status = &held.status;
+    if held.record.goal != Goal::Run || status.restarts == 0 {
+        return false;
+    }
+    match status.phase {
+        Phase::Backoff | Phase::Starting => status.exit.is_some(),
+        Phase::Running => held.record.revision != stable && status.restarts >= FLAPPING,
+        _ => false,
+    }
+}
+
 fn workload_row(declared: &Declared, held: &BTreeMap<AssignmentId, Held>) -> WorkloadRow {
     let record = &declared.record;
     let mut row = WorkloadRow {
@@ -441,6 +459,9 @@ fn workload_row(declared: &Declared, held: &BTreeMap<AssignmentId, Held>) -> Wor
         healthy: 0,
         current: 0,
         complete: 0,
+        failing: 0,
+        restarts: 0,
+        failure: String::new(),
         waiting: declared.waiting.clone(),
     };
     let mut wanted = 0;
@@ -453,6 +474,14 @@ fn workload_row(declared: &Declared, held: &BTreeMap<AssignmentId, Held>) -> Wor
         row.healthy += u32::from(held.status.healthy);
         row.current += u32::from(held.is_wanted() && held.record.revision == record.revision);
         wanted += u32::from(held.is_wanted());
+        if is_failing(held, record.stable) {
+            row.failing += 1;
+            row.restarts = row.restarts.saturating_add(held.status.restarts);
+            row.failure = match (held.status.detail.as_str(), held.status.exit) {
+                ("", Some(exit)) => exit.to_string(),
+                (detail, _) => detail.to_owned(),
+            };
+        }
     }
     row.desired = match record.spec() {
         _ if record.deleted => 0,

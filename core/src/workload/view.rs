@@ -23,6 +23,12 @@ pub struct WorkloadRow {
     pub current: u32,
     /// Instances of a batch that are done.
     pub complete: u32,
+    /// Instances that do not stay up: their process ended, and is started again and again.
+    pub failing: u32,
+    /// Restarts of those.
+    pub restarts: u32,
+    /// Why one of them ended last, for people.
+    pub failure: String,
     /// What waits, and for what.
     pub waiting: Vec<Waiting>,
 }

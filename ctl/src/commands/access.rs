@@ -205,8 +205,11 @@ async fn create_operator(context: &Context, args: OperatorArgs) -> Result<(), Fa
         false => Some(identity::new_key().map_err(|error| cannot("make a key", &error))?),
     };
     if !args.bearer && !files::is_missing(&out.join("key.pem")) {
-        let message = format!("{}: there is a key already", out.display());
-        return Err(Failure::new(Exit::Failed, message).hint("--out names another folder"));
+        let key = absolute(&out).join("key.pem");
+        let message = format!("{}: a key is there already, and is not overwritten", key.display());
+        return Err(Failure::new(Exit::Failed, message)
+            .hint("--out names another folder; without it the folder is ./NAME")
+            .hint("or move that folder away, if nobody uses its credentials any more"));
     }
     let certificate_request = match &key {
         Some(key) => identity::request_for(key)
@@ -257,10 +260,28 @@ async fn create_operator(context: &Context, args: OperatorArgs) -> Result<(), Fa
             "{name} was not on record: credentials made for this name on the coordinator's host are shut out from now on"
         ));
     }
+    let out = absolute(&out);
     match args.bearer {
-        true => context.text(&format!("{}\n", clean(&answer.bearer_token))),
-        false => context.text(&told(&args.name, &out, &context.address)),
+        true => context.text(&format!("{}\n", clean(&answer.bearer_token)))?,
+        false => context.text(&told(&args.name, &out, &context.address))?,
     }
+    let details = answer.details.unwrap_or_default();
+    let place = match args.bearer {
+        true => "its bearer token is shown this once".to_owned(),
+        false => format!("its key and certificate are in {}", clean(&out.display().to_string())),
+    };
+    text::stderr(&format!(
+        "{}: {}, until {}; {place}",
+        clean(&args.name),
+        text::role(details.role),
+        text::timestamp(details.expires.as_ref())
+    ));
+    Ok(())
+}
+
+/// A path that means the same from every directory.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn told(name: &str, out: &Path, address: &str) -> String {
@@ -346,16 +367,49 @@ pub(crate) async fn ca(context: &Context, command: CaCommand) -> Result<(), Fail
         CaCommand::Activate { force } => (v1::RotationStep::Activate, force),
         CaCommand::Retire { force } => (v1::RotationStep::Retire, force),
     };
+    // Only before the step is it known whom it cuts off.
+    let behind = match step {
+        v1::RotationStep::Retire => {
+            let request = v1::GetAuthoritiesRequest {};
+            let answer = context.call("show the CAs", client.get_authorities(request)).await?;
+            Some(answer.nodes_behind)
+        }
+        _ => None,
+    };
     let request = v1::RotateAuthorityRequest {
         step: step.into(),
         force,
     };
     let answer = context.call("replace the CA", client.rotate_authority(request)).await?;
     context.show(&answer, |answer| authorities(&answer.authorities))?;
+    if let Some(behind) = behind {
+        for line in cut_off(behind) {
+            text::stderr(&line);
+        }
+    }
     if step == v1::RotationStep::Activate {
         text::stderr("before the old CA is retired, operators need `wynectl context renew`, and new `ca.pem` files");
     }
     Ok(())
+}
+
+/// Who is cut off once a CA is retired, and the way back.
+fn cut_off(nodes: u32) -> Vec<String> {
+    let mut lines = Vec::new();
+    if nodes > 0 {
+        lines.push(format!(
+            "{} had no certificate of the CA that is trusted now, and can come back only by joining anew: `wynectl token create`, and \
+             `wyneos-agent join` on the host",
+            text::count(nodes, "node")
+        ));
+    }
+    lines.push(
+        "operators whose credentials are from before need new ones: `wynectl operator create NAME --role ROLE --out DIR`, or \
+         `wyneos-coordinator admin` on the coordinator's host; `wynectl context renew` does not work with the old ones"
+            .to_owned(),
+    );
+    lines.push("join tokens from before have ended with the old CA, and are not listed any more".to_owned());
+    lines
 }
 
 fn authorities(authorities: &[v1::AuthorityDetails]) -> String {

@@ -150,6 +150,9 @@ async fn watch(
     workload: String,
 ) -> Result<(), Failure> {
     let mut follower = Follower::new(context, "watch the assignments");
+    if !context.is_json() {
+        context.text(&watched_line(["ID", "INSTANCE", "NODE"], "STATE", text::columns()))?;
+    }
     loop {
         let request = v1::WatchAssignmentsRequest {
             workload: workload.clone(),
@@ -176,6 +179,11 @@ async fn watch(
     }
 }
 
+/// A line of `assignments -w`, on several where it is wider than `most`.
+pub(super) fn watched_line([id, instance, node]: [&str; 3], told: &str, most: Option<usize>) -> String {
+    text::hanging(&format!("{id:<16}  {instance:<16}  {node:<12}  "), told, 4, most)
+}
+
 fn tell_changes(context: &Context, answer: &v1::WatchAssignmentsResponse) -> Result<(), Failure> {
     if context.is_json() {
         return context.json_line(answer);
@@ -184,14 +192,14 @@ fn tell_changes(context: &Context, answer: &v1::WatchAssignmentsResponse) -> Res
     for row in &answer.changed {
         let one = row.assignment.clone().unwrap_or_default();
         let status = one.status.clone().unwrap_or_default();
-        lines += &format!(
-            "{}   {:<20}   {:<16}   {:<22}   {}\n",
-            clean(&one.id),
-            format!("{}.{}", clean(&one.workload), one.slot),
-            clean(&row.node_name),
-            how(&one),
-            clean(&[row.addresses.join(" "), status.detail].join(" ")).trim()
-        );
+        let more = clean(&[row.addresses.join(" "), status.detail].join(" "));
+        let told = match more.trim() {
+            "" => how(&one),
+            more => format!("{}; {more}", how(&one)),
+        };
+        let instance = format!("{}.{}", clean(&one.workload), one.slot);
+        let place = [clean(&one.id), instance, clean(&row.node_name)];
+        lines += &watched_line(place.each_ref().map(String::as_str), &told, text::columns());
     }
     for id in &answer.removed {
         lines += &format!("{}   is kept no longer\n", clean(id));

@@ -28,6 +28,7 @@ pub(crate) async fn run(context: &Context, args: AuditArgs) -> Result<(), Failur
     let mut merged = v1::ListAuditResponse::default();
     let mut verifier: Option<Verifier> = None;
     let mut intents = Intents::default();
+    let mut headed = false;
     let (mut from, mut read, mut begun) = (args.from.unwrap_or_default(), 0u64, 0u64);
     loop {
         let request = v1::ListAuditRequest {
@@ -51,7 +52,7 @@ pub(crate) async fn run(context: &Context, args: AuditArgs) -> Result<(), Failur
             merged.entries.append(&mut page.entries);
             (merged.public_key, merged.cluster_id) = (page.public_key, page.cluster_id);
         } else {
-            hand_out(context, &page.entries)?;
+            hand_out(context, &page.entries, &mut headed)?;
         }
         if next == 0 {
             break;
@@ -64,7 +65,7 @@ pub(crate) async fn run(context: &Context, args: AuditArgs) -> Result<(), Failur
         }
     }
     if args.follow {
-        return follow(context, from.max(1), verifier).await;
+        return follow(context, from.max(1), verifier, headed).await;
     }
     if context.is_json() {
         context.json(&merged)?;
@@ -176,13 +177,24 @@ fn verify(verifier: Option<&mut Verifier>, entry: &v1::AuditEntry) -> Result<(),
     })
 }
 
-fn hand_out(context: &Context, entries: &[v1::AuditEntry]) -> Result<(), Failure> {
+fn hand_out(context: &Context, entries: &[v1::AuditEntry], headed: &mut bool) -> Result<(), Failure> {
     if context.is_json() {
         return entries.iter().try_for_each(|entry| context.json_line(entry));
     }
     let most = text::columns();
-    let lines: String = entries.iter().map(|entry| line(entry, most)).collect();
+    let mut lines = String::new();
+    if !entries.is_empty() && !std::mem::replace(headed, true) {
+        lines += &heading(most);
+    }
+    lines.extend(entries.iter().map(|entry| line(entry, most)));
     context.text(&lines)
+}
+
+/// What the columns of entries are.
+fn heading(most: Option<usize>) -> String {
+    let prefix = format!("{:>6}   {:<24}   ", "ENTRY", "TIME");
+    let told = format!("{:<24}   {:<21}   ACTION   OBJECT   OUTCOME", "WHO", "FROM");
+    text::hanging(&prefix, &told, INDENT, most)
 }
 
 /// An entry in at most `most` columns.
@@ -221,7 +233,12 @@ pub(super) fn line(entry: &v1::AuditEntry, most: Option<usize>) -> String {
     text::hanging(&prefix, &told, INDENT, most)
 }
 
-async fn follow(context: &Context, mut next: u64, mut verifier: Option<Verifier>) -> Result<(), Failure> {
+async fn follow(
+    context: &Context,
+    mut next: u64,
+    mut verifier: Option<Verifier>,
+    mut headed: bool,
+) -> Result<(), Failure> {
     let mut follower = Follower::new(context, "follow the audit");
     let mut client = client::access(context.connect().await?);
     loop {
@@ -235,7 +252,7 @@ async fn follow(context: &Context, mut next: u64, mut verifier: Option<Verifier>
                     follower.heard();
                     verify(verifier.as_mut(), &entry)?;
                     next = sequence(&entry) + 1;
-                    hand_out(context, &[entry])?;
+                    hand_out(context, &[entry], &mut headed)?;
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => {

@@ -74,9 +74,18 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
         told.push_str(&starts_table(&change.starts));
     }
     if !change.stops.is_empty() {
-        let mut table = Table::new(["STOPS", "NODE", "BECAUSE"]);
+        let mut table = Table::new(["STOPS", "ID", "NODE", "BECAUSE"]);
         for stop in &change.stops {
-            table.row([clean(&stop.assignment_id), clean(&stop.node_name), clean(&stop.reason)]);
+            let instance = match stop.slot {
+                Some(slot) => format!("{name}.{slot}"),
+                None => name.clone(),
+            };
+            table.row([
+                instance,
+                clean(&stop.assignment_id),
+                clean(&stop.node_name),
+                clean(&stop.reason),
+            ]);
         }
         told.push('\n');
         told.push_str(&table.view(0));
@@ -165,11 +174,17 @@ pub(super) fn waiting(waiting: &[v1::Waiting]) -> String {
     if waiting.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(["WAIT", "FOR"]);
-    for waiting in waiting {
-        table.row([waiting.slots.to_string(), clean(&waiting.reason)]);
+    let mut view = String::new();
+    for (given_up, headings) in [(true, ["FAILED", "BECAUSE"]), (false, ["WAIT", "FOR"])] {
+        let mut table = Table::new(headings);
+        for waiting in waiting.iter().filter(|waiting| waiting.given_up == given_up) {
+            table.row([waiting.slots.to_string(), clean(&waiting.reason)]);
+        }
+        if !table.is_empty() {
+            view += &format!("\n{}", table.view(0));
+        }
     }
-    format!("\n{}", table.view(0))
+    view
 }
 
 /// Nodes that do not take what waits.

@@ -53,6 +53,8 @@ fn table(nodes: &[v1::NodeRow]) -> String {
         "LOAD",
         "VERSION",
     ]);
+    let mut nodes: Vec<&v1::NodeRow> = nodes.iter().collect();
+    nodes.sort_by_cached_key(|node| text::natural(&node.name));
     for node in nodes {
         table.row([
             clean(&node.name),
@@ -62,7 +64,7 @@ fn table(nodes: &[v1::NodeRow]) -> String {
             text::cause(node.cause),
             text::admission(node.admission),
             text::eligibility(node.eligibility),
-            format!("{}%", node.load_percent),
+            text::load(node),
             clean(&node.agent_version),
         ]);
     }
@@ -180,7 +182,7 @@ pub(super) fn row(fields: &mut Fields, node: &v1::NodeRow) {
         fields.add("Last seen", text::ago(node.last_seen.as_ref()));
     }
     fields
-        .add("Load", format!("{}%", node.load_percent))
+        .add("Load", text::load(node))
         .add("Agent", clean(&node.agent_version))
         .add("Address", clean(&node.probe_address))
         .add("Session", format!("{}, incarnation {}", node.session, node.incarnation))

@@ -21,10 +21,12 @@ use crate::{
 /// Lists and changes contexts; only `renew` asks a coordinator.
 pub(crate) async fn run(context: &Context, command: ContextCommand) -> Result<(), Failure> {
     let mut contexts = Contexts::load()?;
+    let told;
     match command {
         ContextCommand::List => return list(context, &contexts),
         ContextCommand::Use { name } => {
-            contexts.get(&name)?;
+            let address = clean(&contexts.get(&name)?.address);
+            told = format!("{name}: in use from now on, for the coordinator at {address}\n");
             contexts.current = Some(name);
         }
         ContextCommand::Add {
@@ -54,12 +56,26 @@ pub(crate) async fn run(context: &Context, command: ContextCommand) -> Result<()
                 }
                 None => None,
             };
+            let who = match &credentials {
+                Some(folder) => held(&config::load(folder)?),
+                None => "nobody: without TLS".to_owned(),
+            };
+            let verb = match contexts.contexts.contains_key(&name) {
+                true => "replaced",
+                false => "added",
+            };
             let entry = Entry {
                 address: coordinator,
                 credentials,
             };
+            let address = clean(&entry.address);
             contexts.contexts.insert(name.clone(), entry);
-            contexts.current.get_or_insert(name);
+            let current = contexts.current.get_or_insert(name.clone());
+            let used = match *current == name {
+                true => "in use".to_owned(),
+                false => format!("`wynectl context use {name}` uses it; in use is {}", clean(current)),
+            };
+            told = format!("{name}: {verb}, for the coordinator at {address} as {who}; {used}\n");
         }
         ContextCommand::Renew { name } => return renew(context, &contexts, name).await,
         ContextCommand::Remove { name } => {
@@ -70,16 +86,31 @@ pub(crate) async fn run(context: &Context, command: ContextCommand) -> Result<()
             }
             contexts.save()?;
             let folder = config::folder()?.join("credentials").join(&name);
+            let removed = format!("{}: removed\n", clean(&name));
             return match fs::remove_dir_all(&folder) {
                 Err(error) if folder.exists() => Err(Failure::new(
                     Exit::Failed,
                     format!("{}: cannot remove it: {error}", folder.display()),
                 )),
-                _ => Ok(()),
+                _ => context.text(&removed),
             };
         }
     }
-    contexts.save()
+    contexts.save()?;
+    context.text(&told)
+}
+
+/// Whose credentials they are, and until when they hold.
+fn held(credentials: &Credentials) -> String {
+    let principal = &credentials.principal;
+    let until = credentials
+        .chain
+        .first()
+        .and_then(|first| identity::validity(first).ok());
+    let until = until.map_or_else(String::new, |validity| {
+        format!(", until {}", humantime::format_rfc3339_seconds(validity.end))
+    });
+    clean(&format!("{}/{}{until}", principal.role.name(), principal.name))
 }
 
 async fn renew(context: &Context, contexts: &Contexts, name: Option<String>) -> Result<(), Failure> {
@@ -117,7 +148,8 @@ async fn renew(context: &Context, contexts: &Contexts, name: Option<String>) -> 
     if names != Some(Ok(new.principal.clone())) {
         return Err(cannot("use the answer", &"it has no certificate of this name"));
     }
-    files::write_credentials(folder, &new).map_err(|error| cannot("write the certificate", &error))
+    files::write_credentials(folder, &new).map_err(|error| cannot("write the certificate", &error))?;
+    context.text(&format!("{}: renewed, {}\n", clean(&name), held(&new)))
 }
 
 fn list(context: &Context, contexts: &Contexts) -> Result<(), Failure> {

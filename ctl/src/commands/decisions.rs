@@ -120,19 +120,26 @@ fn wire(mode: Option<Mode>) -> i32 {
 
 /// `wynectl autonomy`.
 pub(crate) async fn autonomy(context: &Context, args: AutonomyArgs) -> Result<(), Failure> {
+    let mut client = client::decisions(context.connect().await?);
+    if args.heal.or(args.rebalance).or(args.preempt).is_none() {
+        let request = v1::GetAutonomyRequest {};
+        let answer = context.call("get autonomy", client.get_autonomy(request)).await?;
+        return context.show(&answer, |answer| modes(answer.heal, answer.rebalance, answer.preempt));
+    }
     let request = v1::SetAutonomyRequest {
         heal: wire(args.heal),
         rebalance: wire(args.rebalance),
         preempt: wire(args.preempt),
     };
-    let mut client = client::decisions(context.connect().await?);
     let answer = context.call("set autonomy", client.set_autonomy(request)).await?;
-    context.show(&answer, |answer| {
-        format!(
-            "heal:        {}\nrebalance:   {}\npreempt:     {}\n",
-            text::mode(answer.heal),
-            text::mode(answer.rebalance),
-            text::mode(answer.preempt)
-        )
-    })
+    context.show(&answer, |answer| modes(answer.heal, answer.rebalance, answer.preempt))
+}
+
+fn modes(heal: i32, rebalance: i32, preempt: i32) -> String {
+    format!(
+        "heal:        {}\nrebalance:   {}\npreempt:     {}\n",
+        text::mode(heal),
+        text::mode(rebalance),
+        text::mode(preempt)
+    )
 }

@@ -3,6 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use tonic::{Code, Response, Status, Streaming};
+use wyneos_core::text::Span;
 
 use crate::{
     context::Context,
@@ -87,7 +88,7 @@ impl<'a> Follower<'a> {
     }
 
     async fn wait(&mut self, why: &str) {
-        let pause = humantime::format_duration(self.pause);
+        let pause = Span(self.pause);
         text::stderr(&format!("{}: {}; again in {pause}", self.what, text::clean(why)));
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);

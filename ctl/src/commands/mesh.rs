@@ -176,7 +176,6 @@ fn worst_links(observers: &[v1::ObserverLinks], names: &Names, worst: usize) -> 
     for (observer, link) in &links {
         let colour = [Colour::Green, Colour::Yellow, Colour::Yellow, Colour::Red];
         let colour = colour.get(usize::from(badness(link.state))).copied();
-        let last = text::ago(link.last_success.as_ref());
         table.row([
             names.of(observer),
             names.of(&link.subject_id),
@@ -184,10 +183,19 @@ fn worst_links(observers: &[v1::ObserverLinks], names: &Names, worst: usize) -> 
             format!("{}%", link.loss_percent),
             micros(link.rtt_micros),
             micros(link.rtt_p95_micros),
-            last,
+            last_answer(link),
         ]);
     }
     format!("\nWorst links ({} of {all}):\n{}", links.len(), table.text(2))
+}
+
+/// When a link's last answer came. Of a link that is up it is not reported: the next probe is answered, too.
+pub(super) fn last_answer(link: &v1::Link) -> String {
+    match (link.state(), link.last_success.as_ref()) {
+        (v1::LinkState::Up, _) => "just now".to_owned(),
+        (_, None) => "never".to_owned(),
+        (_, last) => text::ago(last),
+    }
 }
 
 pub(super) fn micros(micros: u32) -> String {

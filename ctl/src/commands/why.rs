@@ -119,13 +119,12 @@ fn seen_by(peers: &[v1::SeenBy]) -> String {
     let mut table = Table::new(["PEER", "SEES", "LOSS", "RTT", "LAST ANSWER"]);
     for peer in peers {
         let link = peer.link.clone().unwrap_or_default();
-        let last = link.last_success.as_ref();
         table.row([
             clean(&peer.observer_name),
             text::link_state(link.state),
             format!("{}%", link.loss_percent),
             mesh::micros(link.rtt_micros),
-            text::ago(last),
+            mesh::last_answer(&link),
         ]);
     }
     format!("\nIts peers\n{}", table.view(2))
@@ -134,14 +133,21 @@ fn seen_by(peers: &[v1::SeenBy]) -> String {
 /// A decision with its evidence and alternatives.
 pub(super) fn in_full(decision: &v1::Decision) -> String {
     let most = Some(text::view_columns());
+    // A node's liveness and a forecast are conclusions: no mode says whether they are carried out.
+    let how = match decision.kind.as_str() {
+        "liveness" | "threshold" => String::new(),
+        _ => format!(
+            ", mode {}, {}",
+            text::mode(decision.mode),
+            text::outcome(decision.outcome)
+        ),
+    };
     let head = format!(
-        "decision {}, {} ({}), rule {}, mode {}, {}",
+        "decision {}, {} ({}), rule {}{how}",
         decision.id,
         text::timestamp(decision.time.as_ref()),
         text::ago(decision.time.as_ref()),
         clean(&decision.rule),
-        text::mode(decision.mode),
-        text::outcome(decision.outcome),
     );
     let mut text = text::hanging("  ", &head, 4, most) + &text::hanging("  ", &clean(&decision.action), 4, most);
     if !decision.evidence.is_empty() {
@@ -156,7 +162,7 @@ pub(super) fn in_full(decision: &v1::Decision) -> String {
         text += &format!("  Evidence\n{}", table.view(4));
     }
     if !decision.alternatives.is_empty() {
-        let mut table = Table::new(["INSTEAD OF", "BECAUSE"]);
+        let mut table = Table::new(["ALTERNATIVE", "NOT TAKEN BECAUSE"]);
         for alternative in &decision.alternatives {
             table.row([clean(&alternative.action), clean(&alternative.rejected_because)]);
         }

@@ -114,7 +114,7 @@ fn waiting() -> v1::Waiting {
                 .to_owned(),
             ..v1::Rejection::default()
         }],
-        more_nodes: 0,
+        ..v1::Waiting::default()
     }
 }
 
@@ -145,6 +145,7 @@ fn change() -> v1::WorkloadChange {
             assignment_id: "6b0a1b2c00000001".to_owned(),
             node_name: NODE.to_owned(),
             reason: "given up for good: its node is forgotten".to_owned(),
+            slot: Some(12),
         }],
         later: 40,
         adopted: 12,
@@ -160,7 +161,7 @@ fn decision() -> v1::Decision {
         time: time(),
         kind: "liveness".to_owned(),
         rule: "nobody-hears-it".to_owned(),
-        action: format!("{NODE} is offline: its work would be placed elsewhere"),
+        action: format!("{NODE} is offline: its work is to be placed elsewhere, as the mode of `heal` allows"),
         evidence: vec![v1::Evidence {
             time: time(),
             source: NODE.to_owned(),
@@ -241,6 +242,88 @@ fn workload_and_why_of_one() {
         "assignments",
         &assignments::assignments_table(&[row(), row()], &[]).view(0),
     );
+}
+
+fn part(slots: u32, failures: u32, given_up: bool, reason: &str) -> v1::Waiting {
+    v1::Waiting {
+        slots,
+        failures,
+        given_up,
+        reason: reason.to_owned(),
+        ..v1::Waiting::default()
+    }
+}
+
+#[test]
+fn a_workload_that_does_not_stay_up_is_failing_and_says_why() {
+    let mut one = v1::Workload {
+        name: "web".to_owned(),
+        kind: "service".to_owned(),
+        revision: 1,
+        desired: 1,
+        running: 1,
+        ..v1::Workload::default()
+    };
+    assert_eq!(workloads::state(&one), "starting");
+    (one.failing, one.failing_restarts, one.failure) = (1, 4, "out of memory".to_owned());
+    let failing = "failing: 1 instance; 4 restarts, the last because of: out of memory";
+    assert_eq!(workloads::state(&one), failing);
+    one.failing = 0;
+    one.waiting = vec![part(
+        1,
+        3,
+        false,
+        "failed 3 times in a row, and is tried again in a while: exit status 1",
+    )];
+    let told = workloads::state(&one);
+    assert!(
+        told.starts_with("failing: 1 instance; failed 3 times in a row"),
+        "{told}"
+    );
+    one.waiting.clear();
+    (one.healthy, one.current) = (1, 1);
+    assert!(workloads::state(&one).contains("min_healthy"));
+}
+
+#[test]
+fn a_batch_says_what_is_done_and_what_failed_for_good() {
+    let mut one = v1::Workload {
+        kind: "batch".to_owned(),
+        revision: 1,
+        desired: 3,
+        complete: 1,
+        waiting: vec![
+            part(1, 2, true, "failed twice, and is not tried again: exit status 1"),
+            part(1, 2, true, "failed twice, and is not tried again: signal 9"),
+        ],
+        ..v1::Workload::default()
+    };
+    let told = workloads::state(&one);
+    assert!(told.starts_with("1 of 3 done, 2 failed: "), "{told}");
+    assert!(
+        told.contains("exit status 1") && told.contains("signal 9") && !told.contains("wait"),
+        "{told}"
+    );
+    let table = changes::waiting(&one.waiting);
+    assert!(table.contains("FAILED") && !table.contains("WAIT"), "{table}");
+    one.waiting.push(part(1, 0, false, "no node takes it"));
+    assert!(workloads::state(&one).ends_with("; 1 waits: no node takes it"));
+}
+
+#[test]
+fn assignments_that_are_watched_on_a_terminal() {
+    let line = assignments::watched_line(
+        ["6b0a1b2c00000001", "payments-reconciliation-worker.12", NODE],
+        "running, not healthy; rack-12-node-3.fra.example.net:21000",
+        Some(80),
+    );
+    fits("assignments -w", &line);
+}
+
+#[test]
+fn what_is_stopped_has_a_name() {
+    let told = changes::change(Some(&change()));
+    assert!(told.contains(&format!("{WORKLOAD}.12")), "{told}");
 }
 
 #[test]

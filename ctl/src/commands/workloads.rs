@@ -168,11 +168,82 @@ fn by(whom: &str) -> String {
     }
 }
 
+/// Instances that do not stay up, how often they failed, and why.
+fn failing(workload: &v1::Workload) -> Option<String> {
+    let again: Vec<&v1::Waiting> = workload
+        .waiting
+        .iter()
+        .filter(|waiting| waiting.failures > 0 && !waiting.given_up)
+        .collect();
+    let number = u64::from(workload.failing) + again.iter().map(|waiting| u64::from(waiting.slots)).sum::<u64>();
+    let mut why: Vec<String> = again.iter().map(|waiting| clean(&waiting.reason)).collect();
+    if workload.failing > 0 {
+        let restarts = text::count(workload.failing_restarts, "restart");
+        let last = match workload.failure.as_str() {
+            "" => "its process ended".to_owned(),
+            failure => clean(failure),
+        };
+        why.insert(0, format!("{restarts}, the last because of: {last}"));
+    }
+    (number > 0).then(|| format!("failing: {}; {}", text::count(number, "instance"), why.join("; ")))
+}
+
+/// Parts of a batch that failed and are not tried again.
+fn given_up(workload: &v1::Workload) -> u32 {
+    let over = workload.waiting.iter().filter(|waiting| waiting.given_up);
+    over.map(|waiting| waiting.slots).sum()
+}
+
+/// The parts of a batch: done, failed and why, waiting and for what.
+fn batch(workload: &v1::Workload) -> String {
+    let reasons = |given_up: bool| {
+        let those = workload
+            .waiting
+            .iter()
+            .filter(move |waiting| waiting.given_up == given_up);
+        let reasons: Vec<String> = those.map(|waiting| clean(&waiting.reason)).collect();
+        reasons.join("; ")
+    };
+    let mut told = format!("{} of {} done", workload.complete, workload.desired);
+    let failed = given_up(workload);
+    if failed > 0 {
+        told += &format!(", {failed} failed: {}", reasons(true));
+    }
+    if let Some(failing) = failing(workload) {
+        return format!("{told}; {failing}");
+    }
+    let waiting: u32 = workload.waiting.iter().map(|waiting| waiting.slots).sum();
+    match waiting.saturating_sub(failed) {
+        0 => told,
+        1 => format!("{told}; 1 waits: {}", reasons(false)),
+        more => format!("{told}; {more} wait: {}", reasons(false)),
+    }
+}
+
+/// The instances of a workload, counted.
+fn instances(workload: &v1::Workload) -> String {
+    let (desired, running, healthy) = (workload.desired, workload.running, workload.healthy);
+    match workload.kind.as_str() {
+        "batch" => format!(
+            "{desired} desired, {} done, {} failed, {running} running",
+            workload.complete,
+            given_up(workload)
+        ),
+        _ => format!("{desired} desired, {running} running, {healthy} healthy"),
+    }
+}
+
 /// How a workload is, in a few words.
-fn state(workload: &v1::Workload) -> String {
+pub(super) fn state(workload: &v1::Workload) -> String {
     let waiting: u32 = workload.waiting.iter().map(|waiting| waiting.slots).sum();
     if workload.deleted {
         return "is being deleted".to_owned();
+    }
+    if workload.kind == "batch" {
+        return batch(workload);
+    }
+    if let Some(failing) = failing(workload) {
+        return failing;
     }
     if waiting > 0 {
         let first = workload
@@ -186,16 +257,16 @@ fn state(workload: &v1::Workload) -> String {
     if !workload.rolled_back.is_empty() {
         return format!("the last update failed: {}", clean(&workload.rolled_back));
     }
-    if workload.kind == "batch" {
-        return format!("{} of {} done", workload.complete, workload.desired);
-    }
     if workload.revision != workload.stable_revision {
-        return if workload.stable_revision == 0 {
-            "starting"
-        } else {
-            "updating"
-        }
-        .to_owned();
+        let phase = match workload.stable_revision {
+            0 => "starting",
+            _ => "updating",
+        };
+        let all = workload.healthy >= workload.desired && workload.current >= workload.desired;
+        return match all {
+            true => format!("{phase}: all are healthy, and have to stay so for `min_healthy`"),
+            false => phase.to_owned(),
+        };
     }
     if workload.healthy < workload.desired {
         return "recovering".to_owned();
@@ -219,13 +290,7 @@ pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure>
         fields.add("name", clean(&workload.name));
         fields.add("kind", workload.kind.clone());
         fields.add("state", state(workload));
-        fields.add(
-            "instances",
-            format!(
-                "{} desired, {} running, {} healthy",
-                workload.desired, workload.running, workload.healthy
-            ),
-        );
+        fields.add("instances", instances(workload));
         fields.add(
             "revision",
             match workload.stable_revision {
@@ -306,6 +371,37 @@ fn user(declared: &str, rows: &[v1::AssignmentRow]) -> String {
     }
 }
 
+/// The result of a drain or its plan: where the node's work goes, and what stops on the node.
+fn drained(node: &str, plan: bool, answer: &v1::DrainNodeResponse, there: &[v1::AssignmentRow]) -> String {
+    let mut told: Vec<String> = answer.changes.iter().map(|one| change(Some(one))).collect();
+    let mut table = Table::new(["STOPS", "ID", "NODE", "WHEN"]);
+    let of = |row: &v1::AssignmentRow| row.assignment.clone().unwrap_or_default();
+    for one in there.iter().map(of).filter(|one| one.goal() != v1::Goal::Stop) {
+        let has_replacement = |start: &v1::PlannedStart| start.workload == one.workload && start.slot == one.slot;
+        let starts = answer.changes.iter().flat_map(|change| &change.starts);
+        let when = match starts.into_iter().any(has_replacement) {
+            true => "its replacement is well",
+            false => "it can be replaced, or at the deadline",
+        };
+        table.row([
+            format!("{}.{}", clean(&one.workload), one.slot),
+            clean(&one.id),
+            node.to_owned(),
+            when.to_owned(),
+        ]);
+    }
+    match table.is_empty() {
+        true => told.push(format!("{node}: has no instances\n")),
+        false => told.push(table.view(0)),
+    }
+    if answer.more_changes > 0 {
+        told.push(more_changes(answer.more_changes, "workload"));
+    }
+    let verb = if plan { "would take" } else { "takes" };
+    told.push(format!("{node} {verb} no new work until `wynectl uncordon {node}`\n"));
+    told.join("\n")
+}
+
 /// `wynectl drain`.
 pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Failure> {
     let what = format!("drain node {}", Quoted(&args.node));
@@ -318,17 +414,16 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Fail
             .map(wyneos::convert::duration),
         plan: args.plan,
     };
+    let mut client = client::workloads(channel.clone());
+    let there = match context.is_json() {
+        true => Vec::new(),
+        false => assignments_of(context, &mut client, "", &args.node, false).await?,
+    };
     let answer = context
-        .call(&what, client::cluster(channel.clone()).drain_node(request))
+        .call(&what, client::cluster(channel).drain_node(request))
         .await?;
     let node = clean(&args.node);
-    context.show(&answer, |answer| {
-        if answer.changes.is_empty() {
-            return format!("{node}: has no instances\n");
-        }
-        let changes: Vec<String> = answer.changes.iter().map(|one| change(Some(one))).collect();
-        changes.join("\n") + &more_changes(answer.more_changes, "workload")
-    })?;
+    context.show(&answer, |answer| drained(&node, args.plan, answer, &there))?;
     let blocked: u32 = answer.changes.iter().map(waiting_slots).sum();
     let blocked = blocked.saturating_add(answer.more_waiting);
     if args.plan {
@@ -346,7 +441,6 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Fail
     if args.no_wait {
         return Ok(());
     }
-    let mut client = client::workloads(channel);
     let mut told = None;
     loop {
         let left = assignments_of(context, &mut client, "", &args.node, false).await?;
@@ -389,7 +483,7 @@ pub(crate) async fn what_if(context: &Context, args: WhatIfArgs) -> Result<(), F
     let nodes = nodes.trim().to_owned();
     let request = v1::WhatIfRequest { nodes, drained };
     let mut client = client::workloads(context.connect().await?);
-    let answer = context.call("look what would happen", client.what_if(request)).await?;
+    let answer = context.call("whatif", client.what_if(request)).await?;
     context.show(&answer, |answer| {
         if answer.changes.is_empty() {
             return "nothing runs there\n".to_owned();
@@ -483,13 +577,7 @@ pub(crate) fn explain(name: &str, answer: &v1::ExplainWorkloadResponse) -> Strin
         }
         fields.add("workload", clean(&workload.name));
         fields.add("state", state(workload));
-        fields.add(
-            "instances",
-            format!(
-                "{} desired, {} running, {} healthy",
-                workload.desired, workload.running, workload.healthy
-            ),
-        );
+        fields.add("instances", instances(workload));
     } else {
         view += "No workload of that name is declared any more; this is what is kept of it.\n";
     }

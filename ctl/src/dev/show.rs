@@ -173,15 +173,17 @@ pub(super) fn introduction(view: &View<'_>, state: &v1::Snapshot) -> String {
         "{:<10} {:<8} {:>9}  {:<8} {:>4}  {:<8} {}",
         "NAME", "ID", "AGENT PID", "LIVENESS", "LOAD", "VERSION", "PROBED AT"
     ));
-    for node in &state.nodes {
+    let mut nodes: Vec<&v1::NodeRow> = state.nodes.iter().collect();
+    nodes.sort_by_cached_key(|node| text::natural(&node.name));
+    for node in nodes {
         let id: String = node.id.chars().take(8).collect();
         let agent = node.name.strip_prefix("node-").map(|number| format!("agent-{number}"));
         lines.push(format!(
-            "{:<10} {id:<8} {:>9}  {:<8} {:>3}%  {:<8} {}",
+            "{:<10} {id:<8} {:>9}  {:<8} {:>4}  {:<8} {}",
             node.name,
             pid(&agent.unwrap_or_default()),
             text::liveness(node.liveness),
-            node.load_percent,
+            text::load(node),
             node.agent_version,
             node.probe_address
         ));
@@ -268,14 +270,20 @@ pub(super) fn cycle_line(state: &v1::Snapshot, seal: &v1::Seal) -> String {
         .mesh
         .as_ref()
         .map_or((0, 0), |mesh| (mesh.live_links, mesh.planned_links));
-    let digest: String = seal.digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = seal.digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
     let time = state
         .time
         .as_ref()
         .map(|time| time.seconds.rem_euclid(86_400))
         .unwrap_or_default();
-    format!(
-        "{:02}:{:02}:{:02}Z  cycle {:<6} score {score:>5.1}  online {online}/{}  links {}/{}  broken {broken}  open {open}  seal {digest}",
+    let mut wrong = String::new();
+    for (number, of) in [(broken, "broken"), (open as usize, "open")] {
+        if number > 0 {
+            wrong += &format!("  {of} {number}");
+        }
+    }
+    let line = format!(
+        "{:02}:{:02}:{:02}Z  cycle {:<4} score {score:>5.1}  online {online}/{}  links {}/{}{wrong}  {digest}",
         time / 3600,
         time / 60 % 60,
         time % 60,
@@ -283,5 +291,8 @@ pub(super) fn cycle_line(state: &v1::Snapshot, seal: &v1::Seal) -> String {
         state.nodes.len(),
         live.0,
         live.1,
-    )
+    );
+    text::hanging("", &line, 4, Some(text::view_columns()))
+        .trim_end()
+        .to_owned()
 }

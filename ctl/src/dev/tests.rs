@@ -145,6 +145,24 @@ fn what_is_printed_works_as_printed() {
     assert!(!introduction(&args, true, &state).contains("--address"));
     let line = show::cycle_line(&state, &wyneos::v1::Seal::default());
     assert!(line.contains("online 1/1"), "{line}");
+    let mut crowded = state.clone();
+    crowded.cycle = 123_456;
+    crowded.nodes = vec![v1_node(); 10];
+    crowded.autonomy = Some(wyneos::v1::AutonomyState {
+        open: 12,
+        ..Default::default()
+    });
+    crowded.mesh = Some(wyneos::v1::MeshTopology {
+        live_links: 90,
+        planned_links: 90,
+        ..Default::default()
+    });
+    let seal = wyneos::v1::Seal {
+        digest: vec![0xab; 32].into(),
+        ..Default::default()
+    };
+    let line = show::cycle_line(&crowded, &seal);
+    assert!(line.len() <= 80, "{} columns: {line}", line.len());
 }
 
 fn v1_node() -> wyneos::v1::NodeRow {

@@ -42,3 +42,27 @@ fn unavailable_from_the_server_is_not_unreachable() {
     // What the transport makes of a stream without an end.
     assert_eq!(told(&Status::unknown("missing grpc-status")).0, Exit::Unreachable);
 }
+
+#[test]
+fn a_ca_that_is_not_known_is_named_as_the_cause() {
+    use rustls::{AlertDescription, CertificateError, Error};
+    let io = |error: Error| Status::from_error(Box::new(std::io::Error::other(error)));
+    for error in [CertificateError::BadSignature, CertificateError::UnknownIssuer] {
+        let (exit, _, hints) = told(&io(Error::InvalidCertificate(error)));
+        assert_eq!(exit, Exit::Unreachable);
+        assert!(hints[0].contains("CA was replaced"), "{hints:?}");
+        assert!(hints[1].contains("wynectl operator create"), "{hints:?}");
+        assert!(
+            !hints.iter().any(|hint| hint.contains("is a coordinator running")),
+            "{hints:?}"
+        );
+    }
+    let (_, _, hints) = told(&io(Error::AlertReceived(AlertDescription::UnknownCA)));
+    assert!(hints[0].contains("does not accept these credentials"), "{hints:?}");
+    // Somebody listens and ends the connection: most likely it is TLS that is missing.
+    let (_, _, hints) = told(&Status::from_error(Box::new(std::io::Error::other("reset"))));
+    assert!(hints[0].contains("does it speak TLS"), "{hints:?}");
+    let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    let (_, _, hints) = told(&Status::from_error(Box::new(refused)));
+    assert!(hints[0].contains("is a coordinator running"), "{hints:?}");
+}

@@ -10,8 +10,17 @@ use wyneos::v1;
 
 pub(crate) use escape::{Lines, clean, is_raw, json_safe, keep_raw};
 use escape::{escape, is_unsafe};
+use table::error_columns;
 pub(crate) use table::{Fields, Table, columns, hanging, view_columns};
 pub(crate) use unit::{NONE, age, ago, bytes, for_so_long, hex, short, span, span_of, time_of_day, timestamp, value};
+
+/// A remark in at most `most` columns, broken between words; its further lines are indented.
+fn remark(line: &str, most: Option<usize>) -> String {
+    let text = line.trim_start_matches(' ');
+    let indent = line.len() - text.len();
+    let told = hanging(&line[..indent], text, indent + 2, most);
+    told.trim_end_matches('\n').to_owned()
+}
 
 /// Stand for colours until a line is written: escape codes would spoil the width of a table's columns. They are from the
 /// private use area, and [`clean`] keeps them out of what the server says.
@@ -84,7 +93,8 @@ pub(crate) fn stdout(line: &str) {
 /// A line on standard error. When that is closed, there is nobody left to tell.
 pub(crate) fn stderr(line: &str) {
     let mut output = std::io::stderr().lock();
-    drop(writeln!(output, "{}", render(line, false, is_raw(&output))));
+    let line = remark(line, error_columns());
+    drop(writeln!(output, "{}", render(&line, false, is_raw(&output))));
 }
 
 /// The word of an enum's value: `LIVENESS_ONLINE` without `LIVENESS_` is `online`.
@@ -123,6 +133,30 @@ pub(crate) fn painted_liveness(value: i32) -> String {
         _ => Colour::Plain,
     };
     paint(colour, &liveness(value))
+}
+
+/// A node's load; none of a node that is not heard: what it had last says nothing of now.
+pub(crate) fn load(node: &v1::NodeRow) -> String {
+    match node.liveness() {
+        v1::Liveness::Online | v1::Liveness::Suspect | v1::Liveness::Unreachable => format!("{}%", node.load_percent),
+        _ => NONE.to_owned(),
+    }
+}
+
+/// A name's place among others: numbers in it count as numbers, so that `node-2` is before `node-10`.
+pub(crate) fn natural(name: &str) -> Vec<(String, u64)> {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(digits);
+        let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+        let (number, left) = after.split_at(end);
+        // A number beyond 64 bits is the last.
+        parts.push((word.to_owned(), number.parse().unwrap_or(u64::MAX)));
+        rest = left;
+    }
+    parts
 }
 
 /// A status code as its documentation writes it: `PERMISSION_DENIED`.

@@ -37,6 +37,16 @@ pub(crate) fn columns() -> Option<usize> {
     Some(most.max(LEAST))
 }
 
+/// Columns of a line on standard error; `None` for a pipe.
+pub(super) fn error_columns() -> Option<usize> {
+    let output = io::stderr();
+    if !output.is_terminal() {
+        return None;
+    }
+    let size = tcgetwinsize(&output).map_or(0, |size| usize::from(size.ws_col));
+    Some(if size > 0 { size.max(LEAST) } else { USUAL })
+}
+
 /// Columns of a view, which is laid out for people wherever it goes.
 pub(crate) fn view_columns() -> usize {
     columns().unwrap_or(USUAL)
@@ -49,7 +59,13 @@ fn width(text: &str) -> usize {
     shown.map(|c| c.width().unwrap_or(0)).sum()
 }
 
-/// Text in lines of at most `first` and then `rest` columns, broken between words; longer words are broken within.
+/// True for a word that is there to be copied, such as a key or a digest: it is never broken.
+fn is_copied(word: &str) -> bool {
+    word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Text in lines of at most `first` and then `rest` columns, broken between words; longer words are broken within, unless they are
+/// there to be copied.
 fn wrap(text: &str, first: usize, rest: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let (mut line, mut room) = (String::new(), first);
@@ -68,6 +84,11 @@ fn wrap(text: &str, first: usize, rest: usize) -> Vec<String> {
         if at > 0 && !is_new {
             lines.push(std::mem::take(&mut line));
             room = rest;
+        }
+        if is_copied(word.trim_end_matches([',', ';', '.', ':'])) {
+            line.push_str(word);
+            room = room.saturating_sub(width(word));
+            continue;
         }
         for c in word.chars() {
             let wide = width(c.encode_utf8(&mut [0; 4]));
@@ -232,6 +253,10 @@ impl Fields {
         let column = self.0.iter().map(|(name, _)| name.len() + 1).max().unwrap_or_default();
         let line = |(name, value): &(&str, String)| {
             let prefix = format!("{:column$}   ", format!("{name}:"));
+            // What is to be copied has a line of its own where it does not fit beside the name.
+            if is_copied(value) && prefix.len() + value.len() > most {
+                return format!("{name}:\n{}{value}\n", " ".repeat(OWN_LINE));
+            }
             hanging(&prefix, value, prefix.len(), Some(most))
         };
         self.0.iter().map(line).collect()

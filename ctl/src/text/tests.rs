@@ -2,7 +2,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Colour, Fields, Lines, NONE, Table, hanging, json_safe, liveness, paint, render, span, value};
+use super::{
+    Colour, Fields, Lines, NONE, Table, hanging, json_safe, liveness, load, natural, paint, remark, render, span, v1,
+    value,
+};
 
 #[test]
 fn spans_are_short() {
@@ -260,4 +263,57 @@ fn every_column_on_a_line_of_its_own_has_its_heading() {
     let told = table.within(0, Some(50));
     let words: Vec<&str> = told.split_whitespace().collect();
     assert!(words.join(" ").contains("detail it waits for its lease"), "{told}");
+}
+
+#[test]
+fn names_with_numbers_are_in_the_order_of_the_numbers() {
+    let mut names = ["node-10", "node-2", "b", "node-1", "node-2a", ""];
+    names.sort_by_key(|name| natural(name));
+    assert_eq!(names, ["", "b", "node-1", "node-2", "node-2a", "node-10"]);
+}
+
+#[test]
+fn remarks_are_wrapped_between_words_on_a_terminal_alone() {
+    let line = "wynectl: cannot connect to 127.0.0.1:7400: tcp connect error: Connection refused (os error 111), as nobody listens";
+    assert_eq!(remark(line, None), line);
+    let wrapped = remark(line, Some(80));
+    assert!(
+        wrapped.lines().count() == 2 && wrapped.lines().all(|line| line.len() <= 80),
+        "{wrapped}"
+    );
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&wrapped), words(line));
+    let hint = remark("  reason: one two three", Some(16));
+    assert!(hint.lines().all(|line| line.starts_with("  ")), "{hint}");
+}
+
+#[test]
+fn what_is_copied_is_never_broken() {
+    let key = "ab".repeat(32);
+    for most in [40, 60, 80, 120] {
+        let told = hanging("  ", &format!("signed by the key {key}, as of now"), 4, Some(most));
+        assert!(told.contains(&key), "{most}: {told}");
+        let mut fields = Fields::default();
+        fields.add("signed by", key.clone()).add("newest event", "1");
+        let told = fields.within(most);
+        assert!(told.contains(&key), "{most}: {told}");
+        if most >= 80 {
+            assert!(told.lines().all(|line| line.len() <= most), "{most}: {told}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_is_not_heard_has_no_load() {
+    let of = |liveness: v1::Liveness| {
+        load(&v1::NodeRow {
+            liveness: liveness.into(),
+            load_percent: 7,
+            ..v1::NodeRow::default()
+        })
+    };
+    assert_eq!(of(v1::Liveness::Online), "7%");
+    for liveness in [v1::Liveness::Unseen, v1::Liveness::Offline, v1::Liveness::Left] {
+        assert_eq!(of(liveness), NONE);
+    }
 }

@@ -254,6 +254,14 @@ impl decision::DecisionService for Fake {
         Err(Status::unimplemented(""))
     }
 
+    async fn get_autonomy(&self, _: Request<v1::GetAutonomyRequest>) -> Answer<v1::GetAutonomyResponse> {
+        Ok(Response::new(v1::GetAutonomyResponse {
+            heal: v1::AutonomyMode::Act.into(),
+            rebalance: v1::AutonomyMode::Observe.into(),
+            preempt: v1::AutonomyMode::Advise.into(),
+        }))
+    }
+
     async fn set_autonomy(&self, _: Request<v1::SetAutonomyRequest>) -> Answer<v1::SetAutonomyResponse> {
         Err(Status::unimplemented(""))
     }

@@ -254,8 +254,8 @@ pub struct Changed {
     pub spec: Option<Arc<Spec>>,
     /// Instances that are started at once: node, its name, and why.
     pub starts: Vec<PlannedStart>,
-    /// Instances that are stopped at once: id, its node's name, and why.
-    pub stops: Vec<(AssignmentId, String, String)>,
+    /// Instances that are stopped at once.
+    pub stops: Vec<PlannedStop>,
     /// Instances that run and that no workload had, which it takes over.
     pub adopted: u32,
     /// Instances that follow later, as only so many are replaced at once.
@@ -266,6 +266,19 @@ pub struct Changed {
     pub rejections: Vec<(NodeId, String, String)>,
     /// The event that records it; 0 when nothing changed.
     pub event: u64,
+}
+
+/// An instance that would stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedStop {
+    /// Its id.
+    pub id: AssignmentId,
+    /// Its slot.
+    pub slot: u32,
+    /// Its node's name.
+    pub node_name: String,
+    /// Why it stops.
+    pub reason: String,
 }
 
 /// The result of forgetting a node.
@@ -408,7 +421,7 @@ pub enum Refusal {
         name: String,
     },
     /// It was meant for another revision.
-    #[error("workload {} is at revision {now}, not {at}: somebody changed it; plan again", Quoted(.name))]
+    #[error("workload {} {}", Quoted(.name), revised(*.now, *.at))]
     Revision {
         /// The workload.
         name: String,
@@ -449,6 +462,17 @@ impl Limit {
     pub fn stands(what: impl Into<Cow<'static, str>>) -> Limit {
         let what = what.into();
         Limit { what, passes: false }
+    }
+}
+
+/// The conflict between a workload's revision and the one that a change was meant for; 0 is for a workload that is not there yet.
+fn revised(now: u64, at: u64) -> String {
+    match (now, at) {
+        (_, 0) => format!(
+            "exists already, at revision {now}, and revision 0 is for a new one: choose another name, or change this one with revision {now}"
+        ),
+        (0, _) => format!("is not declared, and the change is for revision {at}: somebody deleted it; plan again"),
+        _ => format!("is at revision {now}, not {at}: somebody changed it; plan again"),
     }
 }
 

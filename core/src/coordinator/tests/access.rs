@@ -7,7 +7,7 @@ use crate::{
     access::{Credential, Enrolment, Role, Shut, TokenRecord},
     coordinator::{Answer, Command, Denial, Input, Message, Refusal, RefusalReason, TokenProblem},
     event::EventBody,
-    node::{Admission, ConnId, Hello, Labels, Liveness, Origin},
+    node::{Admission, Cause, ConnId, Hello, Labels, Liveness, Origin},
     time::WallTime,
 };
 
@@ -35,6 +35,7 @@ pub(super) fn token_for(
         labels: Labels::from([("rack".to_owned(), "7".to_owned())]),
         name: name.to_owned(),
         admission,
+        authority: None,
     };
     let ttl = Duration::from_secs(60);
     let token = Box::new(token);
@@ -255,6 +256,20 @@ fn a_revoked_node_is_shut_out_at_once_and_its_peers_hear_of_it() {
     assert!(told, "peers are told at once: {:?}", rig.sent);
     proven(&mut rig, 30, hello_of(3, 2, 8, 4), 3);
     assert_eq!(rig.refused(30), Some(RefusalReason::Revoked));
+    let of = |rig: &mut Rig| {
+        let snapshot = rig.snapshot();
+        let row = snapshot.nodes.iter().find(|row| row.record.id() == node_id(3)).unwrap();
+        (row.state.liveness, row.state.cause)
+    };
+    rig.pass(Duration::from_secs(7));
+    assert_eq!(of(&mut rig), (Liveness::Left, Cause::Revoked));
+    let why = rig.events.iter().rev().find_map(|event| match &event.body {
+        EventBody::Decision(decision) if decision.action.starts_with("node-3") => Some(Arc::clone(decision)),
+        _ => None,
+    });
+    let why = why.expect("a decision about it");
+    assert_eq!(why.rule, "revoked", "{why:?}");
+    assert!(!why.action.contains("nothing is expected"), "{why:?}");
     // Neither a token nor a renewal takes it back; admitting it does.
     assert_eq!(
         enrol(&mut rig, enrolment("a", 3)),
@@ -268,6 +283,8 @@ fn a_revoked_node_is_shut_out_at_once_and_its_peers_hear_of_it() {
     assert_eq!(renewal, Err(Refusal::Denied(Denial::Revoked)));
     let node = "node-3".to_owned();
     rig.command(Command::Admit { node }).unwrap();
+    rig.pass(Duration::from_secs(7));
+    assert_eq!(of(&mut rig), (Liveness::Left, Cause::Awaited));
     proven(&mut rig, 31, hello_of(3, 2, 8, 4), 3);
     assert_eq!(rig.welcome(31).unwrap().admission, Admission::Admitted);
 }

@@ -127,7 +127,7 @@ pub(super) fn service(name: &str, replicas: u32) -> Spec {
 /// What a plan says, and what an answer to the same change says that it did.
 fn moves(change: &Changed) -> (Vec<(u32, String)>, Vec<AssignmentId>, u32) {
     let starts = change.starts.iter().map(|start| (start.slot, start.node_name.clone()));
-    let stops = change.stops.iter().map(|(id, ..)| *id);
+    let stops = change.stops.iter().map(|stop| stop.id);
     (starts.collect(), stops.collect(), change.later)
 }
 

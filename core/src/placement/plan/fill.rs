@@ -48,22 +48,18 @@ impl<'a> Planner<'a> {
                 && failures > retries
             {
                 let detail = failed.map(|held| held.status.detail.clone()).unwrap_or_default();
-                self.plan.wait(
-                    1,
-                    format!("failed {}, and is not tried again: {detail}", times(failures)),
-                );
+                let reason = format!("failed {}, and is not tried again: {detail}", times(failures));
+                self.plan.wait_after(failures, true, reason);
                 continue;
             }
             if let Some(until) = self.declared.not_before.get(&slot).filter(|until| **until > now) {
                 self.plan.wake_at(*until);
                 let detail = failed.map(|held| held.status.detail.clone()).unwrap_or_default();
-                self.plan.wait(
-                    1,
-                    format!(
-                        "failed {} in a row, and is tried again in a while: {detail}",
-                        times(failures)
-                    ),
+                let reason = format!(
+                    "failed {} in a row, and is tried again in a while: {detail}",
+                    times(failures)
                 );
+                self.plan.wait_after(failures, false, reason);
                 continue;
             }
             empty.push((slot, failures, failed));
@@ -80,6 +76,7 @@ impl<'a> Planner<'a> {
                 .skip(outcome.placed.len())
                 .map(|(slot, ..)| *slot)
                 .collect();
+            let these: Vec<u32> = slots.iter().map(|(slot, ..)| *slot).collect();
             for ((slot, attempt, failed), placed) in slots.into_iter().zip(&outcome.placed) {
                 let (replaces, reason) = match self.gone.remove(&slot) {
                     Some((id, reason)) => (Some(id), reason),
@@ -118,7 +115,7 @@ impl<'a> Planner<'a> {
                 waiting.into_iter().for_each(|waiting| waiting.nodes.clone_from(&nodes));
             }
             if !outcome.placed.is_empty() {
-                self.consider(&outcome, fleet);
+                self.consider(&these, &outcome, fleet);
             }
         }
     }
@@ -202,7 +199,7 @@ impl<'a> Planner<'a> {
                         1,
                         format!(
                             "{} on a node that was given up may run until its lease is over",
-                            held.record.id
+                            super::named(held)
                         ),
                     );
                     waits = true;
@@ -210,7 +207,7 @@ impl<'a> Planner<'a> {
                 _ => {
                     self.plan.wait(
                         1,
-                        format!("{} has not ended yet, and there must never be two", held.record.id),
+                        format!("{} has not ended yet, and there must never be two", super::named(held)),
                     );
                     waits = true;
                 }
@@ -233,17 +230,25 @@ impl<'a> Planner<'a> {
         rejections.take(REJECTIONS).collect()
     }
 
-    /// The nodes that would have been next, and what kept the others out.
-    fn consider(&mut self, outcome: &Outcome, fleet: &Fleet) {
-        for placed in &outcome.next {
+    /// For the instances of these slots: the nodes that would have been next, and what kept the others out. A node that one of them got is no
+    /// alternative.
+    fn consider(&mut self, slots: &[u32], outcome: &Outcome, fleet: &Fleet) {
+        let name = &self.spec.name;
+        let which = match slots {
+            [] => return,
+            [slot] => format!("{name}.{slot}"),
+            [first, .., last] => format!("one of {name}.{first} to {name}.{last}"),
+        };
+        let taken = |node| outcome.placed.iter().any(|placed| placed.node == node);
+        for placed in outcome.next.iter().filter(|next| !taken(next.node)) {
             if let Some(node) = fleet.node(placed.node) {
                 let because = format!("scores {} with what is placed now", placed.score.total);
-                let what = format!("place it on {}", node.name());
+                let what = format!("place {which} on {}", node.name());
                 self.plan.considered.push((what, because));
             }
         }
         if !outcome.unfit.is_empty() {
-            let what = "place it on another node".to_owned();
+            let what = format!("place {which} on another node");
             self.plan.considered.push((what, why_not(&outcome.unfit)));
         }
     }

@@ -195,7 +195,7 @@ impl Planner<'_> {
             slot,
             node: placed.node,
             score: placed.score,
-            reason: format!("{} is to leave: {reason}", held.record.id),
+            reason: format!("{} is to leave: {reason}", super::named(held)),
             replaces: Some(held.record.id),
             attempt: self.failures(slot).0,
             revision: self.declared.record.revision,

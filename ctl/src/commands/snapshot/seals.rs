@@ -156,7 +156,8 @@ fn told(done: &str, header: &v1::ExportHeader) -> String {
     let snapshots = text::count(header.count, "snapshot");
     let (from, to) = (header.from_cycle, header.to_cycle);
     let (cluster, key) = (text::clean(&header.cluster_id), text::hex(&header.public_key));
-    format!("{done} {snapshots}, cycles {from} to {to}, of cluster {cluster}, signed by {key}\n")
+    let told = format!("{done} {snapshots}, cycles {from} to {to}, of cluster {cluster}, signed by {key}");
+    text::hanging("", &told, 4, text::columns())
 }
 
 fn verify_file(file: &Path, trusted: Option<PublicKey>) -> Result<v1::ExportHeader, Failure> {

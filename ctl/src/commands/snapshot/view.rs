@@ -80,9 +80,13 @@ fn nodes(nodes: &[v1::NodeRow]) -> String {
     }
     let liveness = tally(nodes.iter().map(|node| node.liveness), text::painted_liveness);
     let eligibility = tally(nodes.iter().map(|node| node.eligibility), text::eligibility);
-    let load: u64 = nodes.iter().map(|node| u64::from(node.load_percent)).sum();
-    let mean = load / nodes.len() as u64;
-    format!("  {all}: {liveness}; {eligibility}; mean load {mean}%\n")
+    let heard = nodes.iter().filter(|node| text::load(node) != text::NONE);
+    let loads: Vec<u64> = heard.map(|node| u64::from(node.load_percent)).collect();
+    let mean = match loads.len() as u64 {
+        0 => text::NONE.to_owned(),
+        number => format!("{}%", loads.iter().sum::<u64>() / number),
+    };
+    format!("  {all}: {liveness}; {eligibility}; mean load {mean}\n")
 }
 
 fn telemetry(overview: &v1::TelemetryOverview) -> String {
@@ -121,14 +125,15 @@ fn predictive(overview: &v1::PredictiveOverview, names: &Names) -> String {
 
 fn autonomy(state: &v1::AutonomyState, names: &Names) -> String {
     let total = text::count(state.decisions_total, "decision");
-    let mut text = format!("  mode {}, {total}, {} open\n", text::mode(state.mode), state.open);
+    // The modes are not part of a snapshot: `wynectl autonomy` shows them.
+    let mut text = format!("  {total}, {} open\n", state.open);
     for decision in state.recent.iter().take(FEW) {
-        text += &format!(
-            "  {}, {}: {}\n",
-            text::ago(decision.time.as_ref()),
-            names.of(&decision.node_id),
-            clean(&decision.action)
-        );
+        let about = match decision.node_id.as_str() {
+            "" => String::new(),
+            node => format!(", {}", names.of(node)),
+        };
+        let prefix = format!("  {}{about}: ", text::ago(decision.time.as_ref()));
+        text += &text::hanging(&prefix, &clean(&decision.action), 4, Some(text::view_columns()));
     }
     text
 }
@@ -155,14 +160,15 @@ fn behaviour(state: &v1::BehaviourState, names: &Names) -> String {
 }
 
 fn integrity(state: &v1::IntegrityState) -> String {
-    format!(
-        "  key {}, behind epoch {} cycle {}; {}, {}\n",
+    let told = format!(
+        "key {}, behind epoch {} cycle {}; {}, {}",
         text::hex(&state.public_key),
         state.previous_epoch,
         state.previous_cycle,
         text::count(state.binaries.len() as u64, "agent binary digest"),
         text::count(state.configs.len() as u64, "agent configuration")
-    )
+    );
+    text::hanging("  ", &told, 4, Some(text::view_columns()))
 }
 
 fn coherence(report: &v1::CoherenceReport) -> String {
