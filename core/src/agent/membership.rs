@@ -236,7 +236,7 @@ impl Agent {
         };
         let news = membership.told.replace(standing) != Some(standing);
         if standing.lease.is_zero() {
-            self.expelled();
+            self.end_membership();
         } else {
             self.extend(asked, standing.lease);
         }

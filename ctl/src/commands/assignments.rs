@@ -181,7 +181,8 @@ async fn watch(
 
 /// A line of `assignments -w`, on several where it is wider than `most`.
 pub(super) fn watched_line([id, instance, node]: [&str; 3], told: &str, most: Option<usize>) -> String {
-    text::hanging(&format!("{id:<16}  {instance:<16}  {node:<12}  "), told, 4, most)
+    let line = format!("{id:<16}  {instance:<16}  {node:<12}  {told}");
+    text::hanging("", &line, 4, most)
 }
 
 fn tell_changes(context: &Context, answer: &v1::WatchAssignmentsResponse) -> Result<(), Failure> {

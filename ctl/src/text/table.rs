@@ -59,9 +59,9 @@ fn width(text: &str) -> usize {
     shown.map(|c| c.width().unwrap_or(0)).sum()
 }
 
-/// True for a word that is there to be copied, such as a key or a digest: it is never broken.
+/// True for a word that is there to be copied, a key or a digest of 32 bytes: it is never broken, however narrow the terminal.
 fn is_copied(word: &str) -> bool {
-    word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+    word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Text in lines of at most `first` and then `rest` columns, broken between words; longer words are broken within, unless they are
