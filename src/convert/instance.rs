@@ -412,6 +412,8 @@ fn waiting_within(all: Vec<Waiting>, room: &mut usize) -> (Vec<v1::Waiting>, u32
         let mut waiting = v1::Waiting {
             slots: one.slots,
             reason: one.reason,
+            failures: one.failures,
+            given_up: one.given_up,
             ..v1::Waiting::default()
         };
         // Beside its own fields: how many of its nodes are left out.

@@ -5,8 +5,8 @@ mod commands;
 use std::{sync::Arc, time::Duration};
 
 pub use self::commands::{
-    Answer, Changed, Command, Denial, Forgotten, Limit, PlannedStart, PlannedStop, Refusal, TokenProblem, WorkloadCommand,
-    WorkloadVerb,
+    Answer, Changed, Command, Denial, Forgotten, Limit, PlannedStart, PlannedStop, Refusal, TokenProblem,
+    WorkloadCommand, WorkloadVerb,
 };
 use crate::{
     behaviour::{self, Directive},

@@ -100,9 +100,10 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
     told
 }
 
-/// Slots that wait, listed or not.
+/// Slots that wait, listed or not. Those that failed for good wait for nothing.
 pub(super) fn waiting_slots(change: &v1::WorkloadChange) -> u32 {
-    let listed: u32 = change.waiting.iter().map(|waiting| waiting.slots).sum();
+    let waits = change.waiting.iter().filter(|waiting| !waiting.given_up);
+    let listed: u32 = waits.map(|waiting| waiting.slots).sum();
     listed.saturating_add(change.more_waiting)
 }
 

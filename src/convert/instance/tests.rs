@@ -50,11 +50,19 @@ fn changed(shape: &Shape) -> Changed {
         score: Score::default(),
         reason: text.clone(),
     };
+    let stop = |id| PlannedStop {
+        id: AssignmentId(id),
+        slot: 7,
+        node_name: "node".to_owned(),
+        reason: text.clone(),
+    };
     let rejected = |_| (node, "node".to_owned(), text.clone());
     let waiting = |_| Waiting {
         slots: 2,
         reason: text.clone(),
         nodes: (0..shape.waiting.1).map(rejected).collect(),
+        failures: 2,
+        given_up: true,
     };
     Changed {
         name: "web".to_owned(),
@@ -63,9 +71,7 @@ fn changed(shape: &Shape) -> Changed {
         changed: true,
         spec: Some(Arc::new(Spec::new("web", "/bin/true"))),
         starts: (0..shape.starts as u32).map(start).collect(),
-        stops: (0..shape.starts as u64)
-            .map(|id| (AssignmentId(id), "node".to_owned(), text.clone()))
-            .collect(),
+        stops: (0..shape.starts as u64).map(stop).collect(),
         adopted: 0,
         later: 0,
         waiting: (0..shape.waiting.0).map(waiting).collect(),
