@@ -225,7 +225,7 @@ impl Attributes {
 
 /// A reason as the wire takes it: one line, and short.
 fn told(reason: &str) -> String {
-    let mut line = reason.replace(char::is_control, " ");
+    let mut line = reason.replace(crate::text::is_hidden, " ");
     line.truncate(line.floor_char_boundary(CONTAINMENT_REASON));
     line
 }

@@ -8,7 +8,7 @@ use wyneos_core::{
     id::NodeId,
     node::ConnId,
     placement::Waiting,
-    text::{SENTENCE, shortened},
+    text::{SENTENCE, is_hidden, shortened},
     workload::{Assigned, AssignmentId, AssignmentRow, Exit, Goal, Kind, Phase, Status, WorkloadRow, limits, log},
 };
 
@@ -58,10 +58,7 @@ const FRAME: usize = 6;
 
 /// Text for people, without what would not get through.
 fn plain(text: &str) -> String {
-    let mut plain: String = text
-        .chars()
-        .map(|one| if one.is_control() { ' ' } else { one })
-        .collect();
+    let mut plain: String = text.chars().map(|one| if is_hidden(one) { ' ' } else { one }).collect();
     let mut end = plain.len().min(DETAIL);
     while !plain.is_char_boundary(end) {
         end -= 1;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use super::{Event, EventBody};
 use crate::{
     autonomy::{Alternative, Decision, Evidence},
-    text::{SENTENCE, shortened},
+    text::{SENTENCE, is_hidden, shortened},
 };
 
 /// Bytes of a decision's evidence, and of its alternatives, in an event. More: longer reasons; fewer events within the same room.
 const LISTED: usize = 16 * 1024;
 
 fn shorten(text: &mut String) {
-    if text.len() > SENTENCE || text.contains(char::is_control) {
+    if text.len() > SENTENCE || text.contains(is_hidden) {
         *text = shortened(text, SENTENCE);
     }
 }
@@ -63,7 +63,7 @@ fn shorten_decision(decision: &mut Decision) {
 
 /// True when nothing of a decision is to be shortened.
 fn is_short(decision: &Decision) -> bool {
-    let plain = |text: &String| text.len() <= SENTENCE && !text.contains(char::is_control);
+    let plain = |text: &String| text.len() <= SENTENCE && !text.contains(is_hidden);
     let texts = decision.evidence.iter().map(|one| &one.fact);
     let others = decision.alternatives.iter();
     let others = others.flat_map(|one| [&one.action, &one.rejected_because]);

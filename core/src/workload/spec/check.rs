@@ -59,7 +59,7 @@ fn text_of(field: &str, text: &str, most: usize) -> Result<(), BadSpec> {
 /// A number has 32 bits. The C library drops the bits above, so that 4294967296 would be root, and takes text with spaces before the digits
 /// for a number as well. The kernel takes the highest number for no change at all.
 pub fn is_user(text: &str) -> bool {
-    let forbidden = |char: char| char.is_control() || char == ':' || char == '/';
+    let forbidden = |char: char| crate::text::is_hidden(char) || char == ':' || char == '/';
     let spaced = text.trim() != text;
     let fits = (1..=crate::limits::USER).contains(&text.len()) && !text.starts_with('-') && !text.contains(forbidden);
     let digits = text.trim_start_matches('+');
