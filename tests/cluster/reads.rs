@@ -13,7 +13,8 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
+use tonic_types::StatusExt as _;
 use wyneos::{client, v1};
 
 use crate::secure::{Secure, tls};
@@ -48,7 +49,15 @@ async fn commands(channel: &Channel, count: u64) {
                     set: (0..LABELS).map(label).collect(),
                     ..Default::default()
                 };
-                client::cluster(channel.clone()).label_node(request).await.unwrap();
+                // So many at once may be more than the disk takes.
+                while let Err(status) = client::cluster(channel.clone()).label_node(request.clone()).await {
+                    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+                    let wait = status
+                        .get_error_details()
+                        .retry_info()
+                        .and_then(|retry| retry.retry_delay);
+                    sleep(wait.unwrap()).await;
+                }
             }
         });
     }

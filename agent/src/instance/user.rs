@@ -10,7 +10,7 @@ mod tests;
 
 use std::{
     fs, io,
-    os::unix::fs::{PermissionsExt, chown, fchown},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown},
     path::{Path, PathBuf},
 };
 
@@ -375,6 +375,11 @@ fn is_not_anothers(instances: &Path) -> io::Result<()> {
 pub(crate) fn prepare(instances: &Path, mode: u32, policy: &Policy) -> io::Result<()> {
     is_not_anothers(instances)?;
     files::make_dir_in(instances, mode)?;
+    let found = fs::metadata(instances)?;
+    if found.uid() == geteuid().as_raw() && found.mode() & 0o022 != 0 {
+        // A file system that was mounted there begins so, and whoever runs the agent put it there.
+        fs::set_permissions(instances, fs::Permissions::from_mode(mode))?;
+    }
     // Whoever owns it decides which instances are found, and may have made it in a sticky data_dir.
     if let Some(fault) = rights::fault(&fs::metadata(instances)?) {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, fault));

@@ -289,7 +289,11 @@ async fn of_two_changes_at_once_one_is_refused() {
         .display()
         .to_string();
     let taken = site.ctl(&["apply", "-f", &taken, "--revision", "0"]);
-    assert!(text(&taken).contains("is at revision 2, not 0"), "{}", text(&taken));
+    assert!(
+        text(&taken).contains("exists already, at revision 2"),
+        "{}",
+        text(&taken)
+    );
     site.runs("app", 2).await;
     for missing in [
         &["scale", "nothing", "3"][..],
