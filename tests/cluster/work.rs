@@ -266,8 +266,16 @@ pub fn kill(pid: i32, signal: Signal) {
 
 pub fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    let Some((_, rest)) = stat.rsplit_once(") ") else {
+        return false;
+    };
+    // The first process of a namespace ends only once the host has reaped what else ended in it.
+    let flags: u64 = rest.split(' ').nth(6).and_then(|flags| flags.parse().ok()).unwrap_or(0);
+    !rest.starts_with('Z') && flags & EXITING == 0
 }
+
+/// In a process's flags: it is ending, and runs no more code of its own (PF_EXITING in the kernel's sched.h).
+const EXITING: u64 = 4;
 
 fn phase(row: &v1::AssignmentRow) -> InstancePhase {
     status(row).phase()
