@@ -5,7 +5,10 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -57,6 +60,34 @@ pub struct Network {
     /// The coordinator's flags and their values.
     timings: Vec<(&'static str, Duration)>,
     children: Vec<Child>,
+    /// Given back once everything is gone.
+    _turn: Turn,
+}
+
+/// Networks that stand at once. Each of their nodes knows most others by address, and all namespaces of a host share one table of 1,024 neighbours
+/// (net.ipv4.neigh.default.gc_thresh3): beyond, links fail.
+const AT_ONCE: usize = 2;
+
+static STANDING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// A place among the networks that stand at once.
+struct Turn;
+
+impl Turn {
+    fn take() -> Turn {
+        let (standing, ended) = &STANDING;
+        let standing = standing.lock().unwrap();
+        *ended.wait_while(standing, |standing| *standing >= AT_ONCE).unwrap() += 1;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let (standing, ended) = &STANDING;
+        *standing.lock().unwrap() -= 1;
+        ended.notify_one();
+    }
 }
 
 /// A temporary directory that programs of any user pass through.
@@ -76,6 +107,7 @@ impl Network {
             agents,
             timings: timings.to_vec(),
             children: Vec::new(),
+            _turn: Turn::take(),
         };
         network.wire();
         network.spawn_coordinator();
