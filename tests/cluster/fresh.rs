@@ -16,31 +16,30 @@ use crate::{
 /// The longest that a reader waits for what was concluded: 50 ms, and what a busy machine takes.
 const SOON: Duration = Duration::from_secs(1);
 
-/// A node by each read that shows one, in one state each: `None` from all when there is none.
+/// A node by each read that shows one, in one state each: `None` when a list shows none and no other read before it did.
 async fn read(channel: &Channel, name: &str) -> Option<v1::NodeRow> {
     let node = name.to_owned();
+    let explained = client::decisions(channel.clone())
+        .explain_node(v1::ExplainNodeRequest { node: node.clone() })
+        .await;
+    let got = client::cluster(channel.clone())
+        .get_node(v1::GetNodeRequest { node })
+        .await;
     let page = client::cluster(channel.clone())
         .list_nodes(v1::ListNodesRequest::default())
         .await;
-    let listed = page
-        .unwrap()
-        .into_inner()
-        .nodes
-        .into_iter()
-        .find(|node| node.name == name);
-    let got = client::cluster(channel.clone())
-        .get_node(v1::GetNodeRequest { node: node.clone() })
-        .await;
-    let explained = client::decisions(channel.clone())
-        .explain_node(v1::ExplainNodeRequest { node })
-        .await;
-    let Some(listed) = listed else {
+    let mut nodes = page.unwrap().into_inner().nodes.into_iter();
+    let Some(listed) = nodes.find(|node| node.name == name) else {
         assert_eq!(got.unwrap_err().code(), Code::NotFound);
         assert_eq!(explained.unwrap_err().code(), Code::NotFound);
         return None;
     };
-    let got = got.unwrap().into_inner().node.unwrap();
-    let explained = explained.unwrap().into_inner().node.unwrap();
+    // It registered between two of the reads: all of them show it from now on.
+    let (Ok(got), Ok(explained)) = (got, explained) else {
+        return Box::pin(read(channel, name)).await;
+    };
+    let got = got.into_inner().node.unwrap();
+    let explained = explained.into_inner().node.unwrap();
     for other in [got, explained] {
         assert_eq!(
             (other.admission, other.eligibility),
