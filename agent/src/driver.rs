@@ -19,7 +19,7 @@ use wyneos_core::{
     id::{ClusterId, NodeId},
     mesh::Coordinate,
     node::ConnId,
-    standing::Standing,
+    standing::{Question, Standing},
     text::Span,
 };
 use wyneos_shell::{clock::Clock, files};
@@ -28,7 +28,7 @@ use crate::{
     beacons::{Links, Outgoing},
     host::{self, Sampler},
     instance::{Instances, boot_time},
-    mesh::{Members, Peers, Probe, Question},
+    mesh::{Ask, Members, Peers, Probe},
     metrics::Metrics,
     session,
     tls::Tls,
@@ -59,8 +59,7 @@ pub(crate) enum ToAgent {
     /// A peer asks for its standing by way of this agent.
     Question {
         cluster: ClusterId,
-        asker: NodeId,
-        incarnation: u64,
+        question: Box<Question>,
         answer: oneshot::Sender<Option<Standing>>,
     },
 }
@@ -163,8 +162,7 @@ impl Driver {
             }
             ToAgent::Question {
                 cluster,
-                asker,
-                incarnation,
+                question,
                 answer,
             } => {
                 let questions = &mut self.state.questions;
@@ -172,13 +170,7 @@ impl Driver {
                 self.state.asked += 1;
                 let id = self.state.asked;
                 questions.insert(id, answer);
-                let question = Input::Question {
-                    id,
-                    cluster,
-                    asker,
-                    incarnation,
-                };
-                self.core.handle(now, question);
+                self.core.handle(now, Input::Question { id, cluster, question });
             }
         }
         self.effects();
@@ -228,20 +220,19 @@ impl Driver {
                     cluster,
                     via,
                     address,
-                    incarnation,
+                    question,
                     number,
                     timeout,
                 } => {
-                    let question = Question {
+                    let ask = Ask {
                         cluster,
-                        node: self.id,
                         via,
                         address,
-                        incarnation,
+                        question: *question,
                         timeout,
                         tls: self.tls.clone(),
                     };
-                    self.ask(number, question);
+                    self.ask(number, ask);
                 }
                 Effect::Answer { id, standing } => {
                     if let Some(answer) = self.state.questions.remove(&id) {
@@ -360,11 +351,11 @@ impl Driver {
         });
     }
 
-    fn ask(&self, number: u64, question: Question) {
+    fn ask(&self, number: u64, ask: Ask) {
         let sender = self.sender.clone();
         tokio::spawn(async move {
-            let via = question.via;
-            let standing = question.send().await;
+            let via = ask.via;
+            let standing = ask.send().await;
             let answered = Input::Answered { number, via, standing };
             drop(sender.send(ToAgent::Fact(answered)).await);
         });

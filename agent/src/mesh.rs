@@ -24,7 +24,7 @@ use wyneos_core::{
     id::{ClusterId, NodeId},
     limits,
     mesh::Coordinate,
-    standing::Standing,
+    standing::{Question, Standing},
 };
 use wyneos_shell::listener::Peer;
 
@@ -113,16 +113,13 @@ impl MeshService for Answering {
         self.knows(&request, "node_id", &request.get_ref().node_id)?;
         let request = request.into_inner();
         self.is_me("via_id", &request.via_id)?;
-        let id = |field: &str, text: &str| {
-            text.parse()
-                .map_err(|error| Status::invalid_argument(format!("{field}: {error}")))
-        };
-        let (cluster, asker) = (id("cluster_id", &request.cluster_id)?, id("node_id", &request.node_id)?);
+        let bad = |error: convert::ConvertError| Status::invalid_argument(error.to_string());
+        let (cluster, question) = convert::ask_in(request).map_err(bad)?;
+        let asker = question.asker;
         let (answer, answered) = oneshot::channel();
         let question = ToAgent::Question {
             cluster,
-            asker,
-            incarnation: request.incarnation,
+            question: Box::new(question),
             answer,
         };
         // An agent that is too busy for it has none; the asker turns to another one.
@@ -136,6 +133,7 @@ impl MeshService for Answering {
         })?;
         Ok(Response::new(v1::AskResponse {
             standing: Some(convert::standing_out(standing)),
+            asker_id: asker.to_string(),
         }))
     }
 }
@@ -189,30 +187,27 @@ impl Peers {
     }
 }
 
-/// A question for this node's standing, to be sent to a peer.
-pub(crate) struct Question {
+/// A question for a standing, to be sent to a peer.
+pub(crate) struct Ask {
     pub(crate) cluster: ClusterId,
-    pub(crate) node: NodeId,
     pub(crate) via: NodeId,
     pub(crate) address: Arc<str>,
-    pub(crate) incarnation: u64,
+    pub(crate) question: Question,
     pub(crate) timeout: Duration,
     pub(crate) tls: Option<Tls>,
 }
 
-impl Question {
+impl Ask {
     /// Asks over a connection of its own: this is rare. `None` when nothing came of it.
     pub(crate) async fn send(self) -> Option<Standing> {
         let ask = async {
             let mut client = connect(&self.address, self.via, self.tls.as_ref()).await.ok()?;
-            let request = v1::AskRequest {
-                cluster_id: self.cluster.to_string(),
-                node_id: self.node.to_string(),
-                via_id: self.via.to_string(),
-                incarnation: self.incarnation,
-            };
+            let (asker, own) = (self.question.asker, self.question.path.is_empty());
+            let request = convert::ask_out(self.cluster, self.via, self.question);
             let answer = client.ask(request).await.ok()?.into_inner();
-            convert::standing_in(answer.standing?).ok()
+            // An agent of an earlier version takes every question for its caller's.
+            let is_of_asker = answer.asker_id == asker.to_string() || (own && answer.asker_id.is_empty());
+            convert::standing_in(answer.standing.filter(|_| is_of_asker)?).ok()
         };
         timeout(self.timeout, ask).await.ok().flatten()
     }

@@ -259,6 +259,23 @@ pub struct Overview {
     pub recent: Vec<Arc<Decision>>,
 }
 
+/// The rules that lead to decisions.
+pub const RULES: [&str; 13] = [
+    "session-alive",
+    "session-lost",
+    "nobody-hears-it",
+    "peers-hear-it",
+    "flapping",
+    "goodbye",
+    "revoked",
+    "restart",
+    "threshold-ahead",
+    "declared-runs",
+    "lost-is-replaced",
+    "hot-sheds-work",
+    "higher-priority-first",
+];
+
 /// A decision before it has a number.
 #[derive(Debug)]
 pub struct Proposal {

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::node::{Admission, Liveness};
+use crate::{
+    id::NodeId,
+    mesh::Observation,
+    node::{Admission, Liveness},
+};
 
 /// How long a node may take itself for a member after it asked, at least. Longer: a cut between it and the coordinator is
 /// survived for longer; shorter: a node without any way to the coordinator knows sooner that it can no longer count on being one.
@@ -32,6 +36,35 @@ pub struct Standing {
     /// How long it may take itself for a member, counted from when it asked; zero when it is none: who was given up may have
     /// been replaced.
     pub lease: Duration,
+}
+
+/// Nodes that pass a question on at most, the one whose session takes it to the coordinator included. Longer: nodes behind longer chains of nodes
+/// without a session are reached; each takes its time.
+pub const HOPS: usize = 8;
+
+/// A question for a node's standing, on its way to the coordinator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    /// Whose standing is asked for.
+    pub asker: NodeId,
+    /// Starts of its agent.
+    pub incarnation: u64,
+    /// Nodes that passed the question on so far, the asker's peer first; fewer than [`HOPS`].
+    pub path: Vec<NodeId>,
+    /// What the asker sees of its peers.
+    pub observations: Vec<(NodeId, Observation)>,
+}
+
+impl Question {
+    /// Who asked the node that the question is at.
+    pub fn peer(&self) -> NodeId {
+        self.path.last().copied().unwrap_or(self.asker)
+    }
+
+    /// True when the question was at this node, or comes from it.
+    pub fn passed(&self, node: NodeId) -> bool {
+        self.asker == node || self.path.contains(&node)
+    }
 }
 
 impl Standing {

@@ -13,6 +13,14 @@ use serde::{Deserialize, Serialize};
 pub struct Time(pub u64);
 
 impl Time {
+    /// The next of moments that are `interval` apart, of which this is one, that lies after `now`. What is done again and again keeps its phase
+    /// by it, however late one turn was: many that stood still together would else go on in step.
+    pub fn next_turn(self, interval: Duration, now: Time) -> Time {
+        let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let missed = now.0.saturating_sub(self.0) / interval;
+        Time(self.0.saturating_add(interval.saturating_mul(missed.saturating_add(1))))
+    }
+
     /// Time since `earlier`; zero when it is later.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -342,7 +342,11 @@ pub fn read_named_text(path: &Path, most: u64) -> io::Result<String> {
 }
 
 fn text(bytes: Vec<u8>) -> io::Result<String> {
-    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8"))
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        io::Error::new(io::ErrorKind::InvalidData, format!("line {line}: it is no UTF-8"))
+    })
 }
 
 fn bounded(file: &File, length: u64, most: u64) -> io::Result<Vec<u8>> {

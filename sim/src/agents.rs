@@ -13,6 +13,7 @@ use wyneos_core::{
     id::{ClusterId, NodeId, Uuid},
     mesh::{Observation, REPORTS, Sight},
     node::{Attributes, Capacity, ConnId, Facts, Labels},
+    standing::Question,
     time::Time,
     workload::{Assigned, AssignmentId},
 };
@@ -43,13 +44,14 @@ enum Waiting {
     Probe(usize, u64),
 }
 
-/// A question for a node's standing, on its way by a peer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Question {
-    asker: usize,
+/// A question for a standing, on its way by a peer.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    /// Who asks, for itself or for another node.
+    caller: usize,
     via: usize,
     cluster: ClusterId,
-    incarnation: u64,
+    question: Box<Question>,
     number: u64,
 }
 
@@ -78,7 +80,7 @@ pub(crate) struct Machine {
     /// Probes under way, few at a time: subject, number, and when each left.
     probes: Vec<(usize, u64, Time)>,
     /// Peers' questions that its agent was given.
-    questions: BTreeMap<u64, Question>,
+    questions: BTreeMap<u64, Ask>,
     /// Its disk fails whatever it is asked.
     pub(crate) disk_fails: bool,
     /// Until when its disk takes nothing.

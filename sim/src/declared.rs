@@ -147,7 +147,7 @@ impl Declared {
         spec.args = vec![self.version.to_string()];
         spec.resources = Resources {
             cpu_millis: self.cpu.unwrap_or(100),
-            memory_bytes: self.memory.unwrap_or(64) << 20,
+            memory_bytes: self.memory.unwrap_or(64).saturating_mul(1 << 20),
         };
         if self.program == Program::Unhealthy {
             spec.checks.push(Check {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use wyneos_core::{mesh::FindingKind, node::Liveness};
 
-use checks::{check_cluster, check_expect, check_fault, check_order, check_share};
+use checks::{check_cluster, check_declared, check_expect, check_fault, check_order, check_share};
 pub(crate) use machines::resolve;
 pub use orders::{Order, Verb};
 
@@ -388,15 +388,17 @@ impl std::str::FromStr for Scenario {
         for fault in &file.fault {
             check_fault(fault.get_ref(), cluster, file.duration).map_err(bad(fault.span()))?;
         }
-        for command in &file.command {
-            check_order(command.get_ref(), cluster, file.duration).map_err(bad(command.span()))?;
-        }
         for declared in &file.workload {
-            let spec = declared.get_ref().spec().check();
-            spec.map_err(|error| error.to_string()).map_err(bad(declared.span()))?;
+            check_declared(declared.get_ref(), file.duration).map_err(bad(declared.span()))?;
+        }
+        let workloads: Vec<&Declared> = file.workload.iter().map(Spanned::get_ref).collect();
+        for command in &file.command {
+            let checked = check_order(command.get_ref(), cluster, &workloads, file.duration);
+            checked.map_err(bad(command.span()))?;
         }
         for expect in &file.expect {
-            check_expect(expect.get_ref(), cluster).map_err(bad(expect.span()))?;
+            let checked = check_expect(expect.get_ref(), cluster, &workloads, file.duration);
+            checked.map_err(bad(expect.span()))?;
         }
         Ok(Scenario {
             name: file.name,

@@ -16,7 +16,7 @@ use wyneos_core::{
 };
 
 use crate::{
-    agents::{Machine, Question},
+    agents::{Ask, Machine},
     coordinator::Host,
     expect,
     net::Net,
@@ -63,9 +63,9 @@ pub(crate) enum What {
     /// A beacon arrives: its sender and receiver, and whether the sender observes.
     Beacon(usize, usize, bool),
     /// A question for a standing reaches a peer.
-    Ask(Box<Question>),
+    Ask(Box<Ask>),
     /// What came of it reaches the asker.
-    Answered(Box<(Question, Option<Standing>)>),
+    Answered(Box<(Ask, Option<Standing>)>),
     /// The coordinator's disk is done with the oldest of what it was asked.
     DiskDone(u32),
     /// A fault begins or ends.
@@ -302,7 +302,7 @@ impl<'a> World<'a> {
             What::ReplyIn(observer, subject, number, answered) => self.reply_in(observer, subject, number, answered),
             What::ProbeTimeout(observer, subject, number) => self.probe_timeout(observer, subject, number),
             What::Beacon(sender, receiver, observes) => self.beacon_in(sender, receiver, observes),
-            What::Ask(question) => self.ask(*question),
+            What::Ask(ask) => self.ask(*ask),
             What::Answered(answer) => self.answered(answer.0, answer.1),
             What::DiskDone(generation) => self.disk_done(generation),
             What::Fault(fault, begins) => self.fault(fault, begins),

@@ -72,7 +72,52 @@ fn a_bad_scenario_gets_the_line_and_the_reason() {
         (
             "[[fault]]\nat = \"1s\"\nkind = \"flap\"\nperiod = \"0s\"\ntargets = [\"all\"]\n",
             6,
-            "period, pause: zero",
+            "period: 0ns is shorter than 1ms",
+        ),
+        (
+            "[[fault]]\nat = \"1s\"\nkind = \"flap\"\nperiod = \"1ns\"\ntargets = [\"all\"]\n",
+            6,
+            "period: 1ns is shorter than 1ms",
+        ),
+        (
+            "[[workload]]\nat = \"61s\"\nname = \"web\"\n",
+            6,
+            "at: 61s is after the end",
+        ),
+        (
+            "[[workload]]\nat = \"1s\"\nname = \"web\"\nmemory = 17592186044480\n",
+            6,
+            "memory: 17592186044480 is more than",
+        ),
+        (
+            "[[command]]\nat = \"1s\"\nverb = \"restart\"\nworkload = \"web\"\n",
+            6,
+            "workload: there is no \"web\"",
+        ),
+        (
+            "[[workload]]\nat = \"9s\"\nname = \"web\"\n[[command]]\nat = \"1s\"\nverb = \"restart\"\nworkload = \"web\"\n",
+            9,
+            "workload: \"web\" is declared at 9s only",
+        ),
+        (
+            "[[expect]]\nworkload = \"web\"\nstarts_at_most = 0\n",
+            6,
+            "workload: there is no \"web\"",
+        ),
+        (
+            "[[expect]]\ndecision = \"nobody-hears\"\nnever = true\n",
+            6,
+            "decision: \"nobody-hears\" is no rule; there are",
+        ),
+        (
+            "[[expect]]\nliveness = \"offline\"\nby = \"61s\"\n",
+            6,
+            "by: 61s is after the end",
+        ),
+        (
+            "[[expect]]\nliveness = \"offline\"\nby = \"20s\"\nafter = \"20s\"\n",
+            6,
+            "by: 20s is not later than after",
         ),
         (
             "[[expect]]\nliveness = \"dead\"\nnever = true\n",

@@ -4,10 +4,11 @@ use wyneos_core::{
     agent::Report,
     behaviour::State,
     coordinator::{Heartbeat, Input},
-    id::NodeId,
+    id::{ClusterId, NodeId},
     limits,
     mesh::{Coordinate, DIMENSIONS, LinkReport, LinkState, Observation, REPORTS, Sight},
     node::{ConnId, Facts, Health, Hello, Origin},
+    standing::{HOPS, Question},
     telemetry::Channel,
     text::SENTENCE,
     time::WallTime,
@@ -93,21 +94,14 @@ pub fn session_input(conn: ConnId, origin: &Origin, request: v1::SessionRequest)
             conn,
             reason: check::text("goodbye.reason", goodbye.reason, 256)?,
         }),
-        session_request::Message::Sightings(sightings) => {
-            check::at_most("sightings.observations", sightings.observations.len(), REPORTS)?;
-            let read = |(at, observation)| {
-                observation_in(observation).map_err(|error| error.within(&format!("sightings.observations[{at}]")))
-            };
-            let observations = sightings.observations.into_iter().enumerate().map(read);
-            Ok(Input::Evidence {
-                conn,
-                observations: observations.collect::<Result<_, _>>()?,
-                health: sightings.health.map(|health| Health {
-                    strained: health.strained,
-                    disk_stalled: health.disk_stalled,
-                }),
-            })
-        }
+        session_request::Message::Sightings(sightings) => Ok(Input::Evidence {
+            conn,
+            observations: observations_in("sightings.observations", sightings.observations)?,
+            health: sightings.health.map(|health| Health {
+                strained: health.strained,
+                disk_stalled: health.disk_stalled,
+            }),
+        }),
         session_request::Message::Instances(report) => instances_in(conn, report),
         session_request::Message::Described(described) => described_in(conn, described),
         session_request::Message::Log(chunk) => Ok(Input::Log {
@@ -117,8 +111,12 @@ pub fn session_input(conn: ConnId, origin: &Origin, request: v1::SessionRequest)
         session_request::Message::Question(question) => Ok(Input::Question {
             conn,
             number: question.number,
-            asker: check::uuid("question.asker_id", &question.asker_id)?,
-            incarnation: question.incarnation,
+            question: Box::new(Question {
+                asker: check::uuid("question.asker_id", &question.asker_id)?,
+                incarnation: question.incarnation,
+                path: path_in("question.path_ids", &question.path_ids)?,
+                observations: observations_in("question.observations", question.observations)?,
+            }),
         }),
         session_request::Message::Arrivals(arrivals) => {
             check::at_most("arrivals.arrivals", arrivals.arrivals.len(), REPORTS)?;
@@ -266,6 +264,62 @@ fn link_in(link: v1::LinkReport) -> Result<(NodeId, LinkReport), ConvertError> {
     Ok((subject, report))
 }
 
+fn observations_in(
+    field: &str,
+    observations: Vec<v1::Observation>,
+) -> Result<Vec<(NodeId, Observation)>, ConvertError> {
+    check::at_most(field, observations.len(), REPORTS)?;
+    let read = |(at, observation)| observation_in(observation).map_err(|error| error.within(&format!("{field}[{at}]")));
+    observations.into_iter().enumerate().map(read).collect()
+}
+
+fn path_in(field: &str, ids: &[String]) -> Result<Vec<NodeId>, ConvertError> {
+    check::at_most(field, ids.len(), HOPS - 1)?;
+    let read = |(at, id): (usize, &String)| check::uuid(&format!("{field}[{at}]"), id);
+    ids.iter().enumerate().map(read).collect()
+}
+
+/// A question as an agent sends it to another: who sends it is the last of its path, or the asker.
+pub fn ask_out(cluster: ClusterId, via: NodeId, question: Question) -> v1::AskRequest {
+    let caller = question.peer();
+    let mut path = question.path;
+    path.pop();
+    v1::AskRequest {
+        cluster_id: cluster.to_string(),
+        node_id: caller.to_string(),
+        via_id: via.to_string(),
+        incarnation: question.incarnation,
+        asker_id: question.asker.to_string(),
+        path_ids: path.iter().map(NodeId::to_string).collect(),
+        observations: question.observations.into_iter().map(observation_out).collect(),
+    }
+}
+
+/// The question that an agent gets of another, and the cluster that it is of.
+pub fn ask_in(request: v1::AskRequest) -> Result<(ClusterId, Question), ConvertError> {
+    let caller = check::uuid("node_id", &request.node_id)?;
+    let asker = match request.asker_id.as_str() {
+        "" => caller,
+        id => check::uuid("asker_id", id)?,
+    };
+    let mut path = path_in("path_ids", &request.path_ids)?;
+    if asker != caller {
+        path.push(caller);
+    } else if !path.is_empty() {
+        return Err(ConvertError::new(
+            "path_ids",
+            "the caller asks for itself, and nobody can have passed that on",
+        ));
+    }
+    let question = Question {
+        asker,
+        incarnation: request.incarnation,
+        path,
+        observations: observations_in("observations", request.observations)?,
+    };
+    Ok((check::uuid("cluster_id", &request.cluster_id)?, question))
+}
+
 fn observation_in(observation: v1::Observation) -> Result<(NodeId, Observation), ConvertError> {
     let subject = check::uuid("subject_id", &observation.subject_id)?;
     let sight = observation
@@ -315,14 +369,12 @@ impl From<Report> for v1::SessionRequest {
                 let arrivals = arrivals.collect();
                 session_request::Message::Arrivals(v1::Arrivals { arrivals })
             }
-            Report::Question {
+            Report::Question { number, question } => session_request::Message::Question(v1::Question {
                 number,
-                asker,
-                incarnation,
-            } => session_request::Message::Question(v1::Question {
-                number,
-                asker_id: asker.to_string(),
-                incarnation,
+                asker_id: question.asker.to_string(),
+                incarnation: question.incarnation,
+                path_ids: question.path.iter().map(NodeId::to_string).collect(),
+                observations: question.observations.into_iter().map(observation_out).collect(),
             }),
             Report::Instances { instances, all } => session_request::Message::Instances(instances_out(instances, all)),
             Report::Described(assigned) => session_request::Message::Described(described_out(*assigned)),

@@ -53,6 +53,7 @@ impl From<Message> for v1::SessionResponse {
                 session_response::Message::Seal((&*seal).into())
             }
             Message::Ping => session_response::Message::Ping(v1::Ping {}),
+            Message::Noted => session_response::Message::Noted(v1::Noted {}),
             Message::Work(work) => session_response::Message::Work(work_out(*work)),
             Message::ReadLog(request) => session_response::Message::Log(log_request_out(request)),
             Message::Standing { number, standing } => session_response::Message::Answer(v1::QuestionAnswer {
@@ -79,6 +80,7 @@ impl From<Welcome> for v1::Welcome {
             admission: v1::Admission::from(welcome.admission).into(),
             lease: Some(duration(welcome.lease)),
             next_assignment: welcome.next_assignment.0,
+            notes_sightings: welcome.notes_sightings,
         }
     }
 }
@@ -146,6 +148,7 @@ impl TryFrom<v1::SessionResponse> for Message {
                     .map_err(|error: ConvertError| error.within("probe_plan"))?,
             ),
             Wire::Ping(v1::Ping {}) => Message::Ping,
+            Wire::Noted(v1::Noted {}) => Message::Noted,
             Wire::Work(work) => Message::Work(Box::new(work_in(work)?)),
             Wire::Log(request) => Message::ReadLog(log_request_in(request)?),
             Wire::Seal(seal) => Message::Seal {
@@ -194,6 +197,7 @@ impl TryFrom<v1::Welcome> for Welcome {
                 .map_err(|_| no_such_value("admission", welcome.admission))?,
             lease: lease_in("lease", welcome.lease)?,
             next_assignment: AssignmentId(welcome.next_assignment),
+            notes_sightings: welcome.notes_sightings,
         })
     }
 }

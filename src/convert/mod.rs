@@ -23,7 +23,7 @@ mod workload;
 use std::fmt;
 
 pub use access::{operator_name, operator_role, shut_out, token_in};
-pub use agent::{coordinate_in, coordinate_out, session_input};
+pub use agent::{ask_in, ask_out, coordinate_in, coordinate_out, session_input};
 pub use beacon::{BEACON_BYTES, Beacon, beacon_in, beacon_is_proven, beacon_out};
 pub use coherence::{sections, snapshot_head};
 pub use command::FromAnswer;

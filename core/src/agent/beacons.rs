@@ -2,16 +2,16 @@
 //! an answer; only what comes without being asked tells which way packets are lost, and a small probe does not tell whether
 //! large packets get through.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    Agent, Effect, Recipient, Report, Timer,
+    Agent, Effect, Recipient, Timer,
     probes::{LATE, Probes},
     table::Table,
 };
 use crate::{
     id::{ClusterId, NodeId},
-    mesh::{REPORTS, Sight},
+    mesh::Sight,
     time::Time,
 };
 
@@ -45,8 +45,6 @@ pub(super) struct Beacons {
     /// When the next ones are due.
     due: Time,
     peers: Table<Peer>,
-    /// Peers of whom the coordinator has not heard the newest.
-    untold: BTreeSet<NodeId>,
     /// Who is sent beacons; `None` when that changed.
     recipients: Option<Arc<[Recipient]>>,
 }
@@ -55,6 +53,11 @@ impl Beacons {
     /// True when a node said by its beacons that it probes this one.
     pub(super) fn is_observer(&self, id: NodeId) -> bool {
         self.peers.get(id).is_some_and(|peer| peer.observes)
+    }
+
+    /// Whether the beacons of a peer come; `None` when it is none any more.
+    pub(super) fn arrives(&self, id: NodeId) -> Option<bool> {
+        Some(!self.peers.get(id)?.lost)
     }
 
     /// Targets, or where they are, changed.
@@ -85,14 +88,14 @@ impl Beacons {
 impl Agent {
     /// A session began: its coordinator knows of no beacon.
     pub(super) fn start_beacons(&mut self) {
-        self.beacons.untold = self.beacons.peers.ids().collect();
+        self.evidence.arrivals = self.beacons.peers.ids().collect();
         if !std::mem::replace(&mut self.beacons.started, true) {
-            self.next_beacons();
+            self.next_beacons(self.now);
         }
     }
 
-    fn next_beacons(&mut self) {
-        self.beacons.due = self.now + EVERY;
+    fn next_beacons(&mut self, turn: Time) {
+        self.beacons.due = turn.next_turn(EVERY, self.now);
         self.timers.set(self.beacons.due, Timer::Beacons);
     }
 
@@ -123,26 +126,21 @@ impl Agent {
             }
         };
         let unheard = matches!(target, Some(Some(Sight::Silent | Sight::Refused)));
-        if was_lost {
-            self.beacons.untold.insert(sender);
+        if was_lost || unheard {
+            self.evidence.arrivals.insert(sender);
         }
         if unheard {
             // It is there, whatever its answers do.
-            self.tell_arrivals(vec![(sender, true)]);
+            self.tell_arrivals();
         }
     }
 
     /// Sends beacons, and looks whose no longer come.
     pub(super) fn send_beacons(&mut self) {
         let (now, late) = (self.now, self.now.since(self.beacons.due) > LATE);
-        self.next_beacons();
+        self.next_beacons(self.beacons.due);
         let Some(cluster) = self.probes.cluster() else { return };
-        let Beacons {
-            peers,
-            untold,
-            recipients,
-            ..
-        } = &mut self.beacons;
+        let Beacons { peers, recipients, .. } = &mut self.beacons;
         // Both are in the order of ids: each peer is looked for from where the one before it was.
         let mut targets = self.probes.targets().map(|(id, _)| id).peekable();
         peers.retain(|id, peer| {
@@ -158,7 +156,7 @@ impl Agent {
             }
             if !peer.lost && now.since(peer.at) >= LOST {
                 peer.lost = true;
-                untold.insert(id);
+                self.evidence.arrivals.insert(id);
             }
             true
         });
@@ -167,20 +165,6 @@ impl Agent {
         if !to.is_empty() {
             self.effects.push_back(Effect::Beacons { cluster, to });
         }
-        let beacons = &mut self.beacons;
-        let untold = std::mem::take(&mut beacons.untold).into_iter();
-        let news: Vec<(NodeId, bool)> = untold
-            .filter_map(|id| Some((id, !beacons.peers.get(id)?.lost)))
-            .collect();
-        for news in news.chunks(REPORTS) {
-            self.tell_arrivals(news.to_vec());
-        }
-    }
-
-    fn tell_arrivals(&mut self, arrivals: Vec<(NodeId, bool)>) {
-        if let Some(conn) = self.live_conn() {
-            let report = Report::Arrivals(arrivals);
-            self.effects.push_back(Effect::Send { conn, report });
-        }
+        self.tell_arrivals();
     }
 }

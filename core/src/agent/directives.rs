@@ -43,7 +43,7 @@ impl Agent {
             Order::SetHeartbeat(interval) if (HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(&interval) => {
                 self.interval = interval;
                 self.finish(id, State::Done, String::new());
-                self.beat();
+                self.beat(self.now);
             }
             Order::SetHeartbeat(interval) => {
                 let detail = format!("interval: {}", out_of_range(interval));

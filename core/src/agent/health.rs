@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Agent, Effect, Phase, Report, Timer, probes::LATE};
+use super::{Agent, Effect, Phase, Timer, probes::LATE};
 use crate::{node::Health, time::Time};
 
 /// Strain that a timer which is late adds.
@@ -32,7 +32,7 @@ pub(super) struct SelfHealth {
     strain: u8,
     /// Until when strain was taken away.
     eased: Time,
-    now: Health,
+    pub(super) now: Health,
     /// Number of the write under way.
     writing: Option<u64>,
     writes: u64,
@@ -71,16 +71,6 @@ impl Agent {
         change(&mut self.health, self.now);
         if self.health.now != before {
             self.tell_health();
-        }
-    }
-
-    fn tell_health(&mut self) {
-        if let Some(conn) = self.live_conn() {
-            let report = Report::Evidence {
-                observations: Vec::new(),
-                health: Some(self.health.now),
-            };
-            self.effects.push_back(Effect::Send { conn, report });
         }
     }
 

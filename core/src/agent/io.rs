@@ -8,7 +8,7 @@ use crate::{
     id::{ClusterId, NodeId},
     mesh::{Coordinate, Observation},
     node::{ConnId, Health, Hello},
-    standing::Standing,
+    standing::{Question, Standing},
     telemetry::Reading,
     time::{Time, WallTime},
     workload::{Assigned, AssignmentId, Status, log},
@@ -65,16 +65,14 @@ pub enum Input {
         /// The sender probes this node, and wants beacons of it.
         observes: bool,
     },
-    /// A peer asks for its standing; answered by [`Effect::Answer`].
+    /// A peer asks for its standing, or passes on that another node does; answered by [`Effect::Answer`].
     Question {
         /// Names the question.
         id: u64,
         /// The cluster that it says both belong to.
         cluster: ClusterId,
-        /// The peer.
-        asker: NodeId,
-        /// Starts of its agent.
-        incarnation: u64,
+        /// What is asked.
+        question: Box<Question>,
     },
     /// A question ended, as [`Effect::Ask`] asked.
     Answered {
@@ -147,14 +145,12 @@ pub enum Report {
         /// How the agent itself is, when that changed.
         health: Option<Health>,
     },
-    /// A peer asks for its standing by way of this agent.
+    /// A node asks for its standing by way of this agent.
     Question {
         /// This agent's number of the question.
         number: u64,
-        /// The peer.
-        asker: NodeId,
-        /// Starts of its agent.
-        incarnation: u64,
+        /// What is asked.
+        question: Box<Question>,
     },
     /// Peers whose beacons come (true), or no longer come.
     Arrivals(Vec<(NodeId, bool)>),
@@ -217,7 +213,7 @@ pub enum Effect {
         /// The peers, at most 192.
         to: Arc<[Recipient]>,
     },
-    /// Ask a peer to ask the coordinator for this node's standing; answer [`Input::Answered`].
+    /// Ask a peer to take a question to the coordinator; answer [`Input::Answered`].
     Ask {
         /// The cluster that both should belong to.
         cluster: ClusterId,
@@ -225,8 +221,8 @@ pub enum Effect {
         via: NodeId,
         /// Where it answers, as host:port.
         address: Arc<str>,
-        /// Starts of this agent.
-        incarnation: u64,
+        /// What is asked.
+        question: Box<Question>,
         /// The number of this question.
         number: u64,
         /// How long to wait for an answer.

@@ -13,7 +13,7 @@ use std::{
 use super::{Agent, Effect, Notice, Phase, Report, Timer};
 use crate::{
     id::{ClusterId, NodeId},
-    standing::{SINGLETON, Standing},
+    standing::{HOPS, Question, SINGLETON, Standing},
     time::Time,
 };
 
@@ -34,6 +34,10 @@ const QUESTIONS: usize = 64;
 
 /// How long a question may be under way; its asker waits no longer.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long the coordinator may take to answer a peer's question before it is passed on to another peer as well: the session may be lost, and
+/// nobody has noticed.
+const PASS_ON: Duration = Duration::from_millis(250);
 
 /// What the agent knows of its membership.
 #[derive(Debug, Default)]
@@ -57,13 +61,23 @@ pub(super) struct Membership {
     asked: Option<(u64, Time)>,
     /// Numbers of questions, its own and those that it took on.
     numbers: u64,
-    /// Whose turn it is to be asked.
+    /// Whose turn it is to be asked, and who answered last: that one is asked first.
     turn: usize,
+    way: Option<NodeId>,
     /// What was last told by way of a peer since the session was lost.
     told: Option<Standing>,
     timer: u64,
-    /// Peers' questions under way: by our number, the driver's, since when, and whose; one a peer.
-    questions: BTreeMap<u64, (u64, Time, NodeId)>,
+    /// Questions of others that are under way, by our number; one of each asker.
+    questions: BTreeMap<u64, Taken>,
+}
+
+/// A question that was taken on.
+#[derive(Debug)]
+struct Taken {
+    /// The driver's number.
+    id: u64,
+    at: Time,
+    question: Box<Question>,
 }
 
 impl Membership {
@@ -199,33 +213,84 @@ impl Agent {
     }
 
     fn ask_a_peer(&mut self) {
-        let Some(cluster) = self.probes.cluster() else { return };
         let now = self.now;
         let membership = &mut self.membership;
         if membership.asked.is_some_and(|(_, at)| now.since(at) < ASK_PATIENCE) {
             return;
         }
-        let heard: Vec<_> = self.probes.heard().collect();
-        let Some(&(via, address)) = heard.get(membership.turn % heard.len().max(1)) else {
-            return;
-        };
-        membership.turn = membership.turn.wrapping_add(1);
         membership.numbers += 1;
         let number = membership.numbers;
-        membership.asked = Some((number, now));
-        let address = Arc::clone(address);
+        let question = Question {
+            asker: self.config.facts.id,
+            incarnation: self.config.incarnation,
+            path: Vec::new(),
+            observations: self.probes.observations(now),
+        };
+        if self.pass(number, question) {
+            self.membership.asked = Some((number, now));
+        }
+    }
+
+    /// Has a peer take a question on; false when none is heard that has not had it. The one that answered last comes first, then each in turn.
+    fn pass(&mut self, number: u64, question: Question) -> bool {
+        let Some(cluster) = self.probes.cluster() else {
+            return false;
+        };
+        let heard = self.probes.heard().filter(|(id, _)| !question.passed(*id));
+        let heard: Vec<(NodeId, Arc<str>)> = heard.map(|(id, address)| (id, Arc::clone(address))).collect();
+        let membership = &mut self.membership;
+        let known = heard.iter().position(|(id, _)| Some(*id) == membership.way);
+        let turn = known.unwrap_or(membership.turn % heard.len().max(1));
+        let Some((via, address)) = heard.into_iter().nth(turn) else {
+            return false;
+        };
+        // Until it answers again.
+        membership.way = None;
+        membership.turn = membership.turn.wrapping_add(1);
         self.effects.push_back(Effect::Ask {
             cluster,
             via,
             address,
-            incarnation: self.config.incarnation,
+            question: Box::new(question),
             number,
             timeout: ASK_PATIENCE,
         });
+        true
+    }
+
+    /// Passes on what a peer asked, when the coordinator has not answered it.
+    pub(super) fn pass_on(&mut self, number: u64) {
+        let Some(taken) = self.membership.questions.get(&number) else {
+            return;
+        };
+        let mut question = Question::clone(&taken.question);
+        question.path.push(self.config.facts.id);
+        if question.path.len() < HOPS && self.pass(number, question) {
+            return;
+        }
+        // The coordinator may still answer.
+        if self.live_conn().is_none() {
+            self.give_back(number, None);
+        }
+    }
+
+    fn give_back(&mut self, number: u64, standing: Option<Standing>) {
+        if let Some(Taken { id, .. }) = self.membership.questions.remove(&number) {
+            self.effects.push_back(Effect::Answer { id, standing });
+        }
     }
 
     /// What came of a question to a peer.
     pub(super) fn answered(&mut self, number: u64, via: NodeId, standing: Option<Standing>) {
+        if standing.is_some() {
+            self.membership.way = Some(via);
+        }
+        if self.membership.questions.contains_key(&number) {
+            if standing.is_some() || self.live_conn().is_none() {
+                self.give_back(number, standing);
+            }
+            return;
+        }
         let membership = &mut self.membership;
         let Some((_, asked)) = membership.asked.take_if(|(asked, _)| *asked == number) else {
             return;
@@ -246,38 +311,41 @@ impl Agent {
         self.look_at_membership();
     }
 
-    /// A peer asks for its standing; `id` names the question for the driver.
-    pub(super) fn question(&mut self, id: u64, cluster: ClusterId, asker: NodeId, incarnation: u64) {
-        let now = self.now;
-        let knows = self.probes.sight_of(asker).is_some() || self.beacons.is_observer(asker);
-        let membership = &mut self.membership;
-        membership
-            .questions
-            .retain(|_, (_, at, _)| now.since(*at) < QUESTION_PATIENCE);
-        let busy = membership.questions.len() >= QUESTIONS || membership.questions.values().any(|one| one.2 == asker);
-        let takes = knows && !busy && self.probes.cluster() == Some(cluster);
-        let (true, Some(conn)) = (takes, self.live_conn()) else {
+    /// A peer asks for a standing, its own or another node's; `id` names the question for the driver.
+    pub(super) fn question(&mut self, id: u64, cluster: ClusterId, question: Box<Question>) {
+        let (now, peer) = (self.now, question.peer());
+        let knows = self.probes.sight_of(peer).is_some() || self.beacons.is_observer(peer);
+        let questions = &mut self.membership.questions;
+        questions.retain(|_, taken| now.since(taken.at) < QUESTION_PATIENCE);
+        let mut of_others = questions.values().map(|taken| taken.question.asker);
+        let busy = questions.len() >= QUESTIONS || of_others.any(|asker| asker == question.asker);
+        let goes_round = question.passed(self.config.facts.id) || question.path.len() >= HOPS;
+        if !knows || busy || goes_round || self.probes.cluster() != Some(cluster) {
             self.effects.push_back(Effect::Answer { id, standing: None });
             return;
-        };
+        }
         let membership = &mut self.membership;
         membership.numbers += 1;
         let number = membership.numbers;
-        membership.questions.insert(number, (id, now, asker));
-        let report = Report::Question {
-            number,
-            asker,
-            incarnation,
+        let taken = Taken {
+            id,
+            at: now,
+            question: question.clone(),
         };
-        self.effects.push_back(Effect::Send { conn, report });
+        membership.questions.insert(number, taken);
+        match self.live_conn() {
+            Some(conn) => {
+                let report = Report::Question { number, question };
+                self.effects.push_back(Effect::Send { conn, report });
+                self.timers.set(now + PASS_ON, Timer::PassOn(number));
+            }
+            None => self.pass_on(number),
+        }
     }
 
     /// The coordinator answers a peer's question.
     pub(super) fn standing(&mut self, number: u64, standing: Standing) {
-        if let Some((id, ..)) = self.membership.questions.remove(&number) {
-            let standing = Some(standing);
-            self.effects.push_back(Effect::Answer { id, standing });
-        }
+        self.give_back(number, Some(standing));
     }
 
     /// True while this node may take itself for a member: its lease has not run out.

@@ -3,7 +3,7 @@ use crate::{
     coordinator::{Message, RefusalReason, Refused},
     id::{ClusterId, Uuid},
     node::{Admission, Liveness},
-    standing::Standing,
+    standing::{Question, Standing},
 };
 
 fn told(epoch: u64, liveness: Liveness, lease: Duration) -> Standing {
@@ -167,25 +167,38 @@ fn answers(rig: &Rig) -> Vec<(u64, Option<Standing>)> {
     rig.effects.iter().filter_map(answered).collect()
 }
 
-/// A peer that probes this agent asks.
-fn ask(rig: &mut Rig, id: u64, cluster: ClusterId, asker: u8) {
-    let asker = Uuid([asker; 16]);
+/// A node begins to probe this agent.
+fn follow(rig: &mut Rig, peer: u8) {
     rig.input(Input::Beacon {
         cluster: Uuid([9; 16]),
-        sender: asker,
+        sender: Uuid([peer; 16]),
         address: "10.0.0.1:1".into(),
         observes: true,
     });
-    stranger_asks(rig, id, cluster, asker);
+}
+
+/// A peer that probes this agent asks.
+fn ask(rig: &mut Rig, id: u64, cluster: ClusterId, asker: u8) {
+    follow(rig, asker);
+    stranger_asks(rig, id, cluster, Uuid([asker; 16]));
+}
+
+fn put(rig: &mut Rig, id: u64, cluster: ClusterId, question: Question) {
+    let question = Box::new(question);
+    rig.input(Input::Question { id, cluster, question });
+}
+
+fn of(asker: NodeId, path: &[NodeId]) -> Question {
+    Question {
+        asker,
+        incarnation: 1,
+        path: path.to_vec(),
+        observations: Vec::new(),
+    }
 }
 
 fn stranger_asks(rig: &mut Rig, id: u64, cluster: ClusterId, asker: NodeId) {
-    rig.input(Input::Question {
-        id,
-        cluster,
-        asker,
-        incarnation: 1,
-    });
+    put(rig, id, cluster, of(asker, &[]));
 }
 
 #[test]
@@ -204,9 +217,61 @@ fn who_cannot_pass_a_question_on_says_so_at_once() {
     let mut rig = Rig::live();
     ask(&mut rig, 1, Uuid([8; 16]), 5);
     assert_eq!(answers(&rig), [(1, None)]);
+    // Whoever is heard has had it already, or it has gone a long way.
+    let round: Vec<NodeId> = vec![Uuid([2; 16]), Uuid([3; 16])];
+    let far: Vec<NodeId> = (10..18).map(|node| Uuid([node; 16])).collect();
+    for (path, peer) in [(&round, 3), (&far, 17)] {
+        let mut rig = adrift();
+        follow(&mut rig, peer);
+        put(&mut rig, 2, Uuid([9; 16]), of(Uuid([5; 16]), path));
+        assert_eq!(answers(&rig), [(2, None)]);
+        assert!(asked(&rig).is_empty());
+    }
+}
+
+#[test]
+fn who_has_no_session_passes_a_question_on_and_its_answer_back() {
     let mut rig = adrift();
     ask(&mut rig, 2, Uuid([9; 16]), 5);
-    assert_eq!(answers(&rig), [(2, None)]);
+    let passed: Vec<&Question> = rig
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Ask { question, .. } => Some(&**question),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        (passed[0].asker, &passed[0].path[..]),
+        (Uuid([5; 16]), &[Uuid([1; 16])][..])
+    );
+    let standing = told(3, Liveness::Unreachable, SECOND * 30);
+    let (_, number) = asked(&rig)[0];
+    answer(&mut rig, number, Some(standing));
+    assert_eq!(answers(&rig), [(2, Some(standing))]);
+    // It says nothing of this node itself.
+    assert!(
+        !rig.effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Tell(Notice::Told { .. })))
+    );
+}
+
+#[test]
+fn a_question_that_the_coordinator_does_not_answer_goes_another_way() {
+    let mut rig = Rig::live();
+    rig.answering = true;
+    rig.plan(1, &[2, 3]);
+    rig.pass(SECOND * 2);
+    ask(&mut rig, 7, Uuid([9; 16]), 5);
+    assert_eq!((questions(&rig).len(), asked(&rig).len()), (1, 0));
+    rig.pass(Duration::from_millis(300));
+    let (_, number) = asked(&rig)[0];
+    // Whoever answers first is believed.
+    let standing = told(3, Liveness::Unreachable, SECOND * 30);
+    answer(&mut rig, number, Some(standing));
+    rig.message(1, Message::Standing { number, standing });
+    assert_eq!(answers(&rig), [(7, Some(standing))]);
 }
 
 #[test]
@@ -214,14 +279,14 @@ fn questions_of_strangers_and_too_many_are_not_taken() {
     let mut rig = Rig::live();
     stranger_asks(&mut rig, 1, Uuid([9; 16]), Uuid([77; 16]));
     assert_eq!((questions(&rig).len(), answers(&rig).len()), (0, 1));
-    for asker in 1..=70 {
+    for asker in 101..=170 {
         ask(&mut rig, u64::from(asker), Uuid([9; 16]), asker);
     }
     // A second one of the same peer waits for none either.
-    ask(&mut rig, 71, Uuid([9; 16]), 1);
+    ask(&mut rig, 71, Uuid([9; 16]), 101);
     assert_eq!((questions(&rig).len(), answers(&rig).len()), (64, 8));
     rig.pass(SECOND * 4);
-    ask(&mut rig, 72, Uuid([9; 16]), 1);
+    ask(&mut rig, 72, Uuid([9; 16]), 101);
     assert_eq!(questions(&rig).len(), 65);
 }
 

@@ -2,6 +2,7 @@
 
 mod beacons;
 mod directives;
+mod evidence;
 mod health;
 mod io;
 mod membership;
@@ -22,6 +23,7 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
 use beacons::Beacons;
+use evidence::Evidence;
 use health::SelfHealth;
 pub use io::{Effect, Input, Notice, ProbeOutcome, Recipient, Report};
 use membership::Membership;
@@ -110,6 +112,8 @@ enum Timer {
     Beacons,
     /// Is the coordinator heard, and does the lease still run?
     Membership(u64),
+    /// A peer's question is passed on, unless the coordinator answered it: its number.
+    PassOn(u64),
     /// The disk is looked at.
     Disk,
     /// A write should be done by now: its number.
@@ -131,6 +135,7 @@ impl Kinds for Timer {
         "agent.disk",
         "agent.disk-late",
         "agent.work",
+        "agent.pass-on",
     ];
 
     fn kind(&self) -> usize {
@@ -146,6 +151,7 @@ impl Kinds for Timer {
             Timer::Disk => 8,
             Timer::DiskLate(..) => 9,
             Timer::Work(_) => 10,
+            Timer::PassOn(_) => 11,
         }
     }
 }
@@ -204,6 +210,7 @@ pub struct Agent {
     taken_over: bool,
     probes: Probes,
     beacons: Beacons,
+    evidence: Evidence,
     membership: Membership,
     health: SelfHealth,
     work: Work,
@@ -236,6 +243,7 @@ impl Agent {
             taken_over: false,
             probes: Probes::default(),
             beacons: Beacons::default(),
+            evidence: Evidence::default(),
             membership: Membership::default(),
             health: SelfHealth::default(),
             work: Work::new(std::mem::take(&mut config.instances), config.begun),
@@ -266,12 +274,7 @@ impl Agent {
                 address,
                 observes,
             } => self.beacon(cluster, sender, address, observes),
-            Input::Question {
-                id,
-                cluster,
-                asker,
-                incarnation,
-            } => self.question(id, cluster, asker, incarnation),
+            Input::Question { id, cluster, question } => self.question(id, cluster, question),
             Input::Answered { number, via, standing } => self.answered(number, via, standing),
             Input::DiskTouched { done } => self.disk_touched(done),
             Input::Slept => self.slept(),
@@ -289,12 +292,13 @@ impl Agent {
             match timer {
                 Timer::Reconnect(token) if token == self.reconnect => self.connect(),
                 Timer::Opening(conn) => self.give_up_opening(conn),
-                Timer::Heartbeat(token) if token == self.beat => self.beat(),
+                Timer::Heartbeat(token) if token == self.beat => self.beat(due),
                 Timer::Quiet(token) if token == self.quiet => self.give_up_quiet(),
-                Timer::Probe(target, token) => self.probe(target, token),
+                Timer::Probe(target, token) => self.probe(target, token, due),
                 Timer::Missed(target, number) => self.missed(target, number, due),
                 Timer::Beacons => self.send_beacons(),
                 Timer::Membership(token) => self.check_membership(token),
+                Timer::PassOn(number) => self.pass_on(number),
                 Timer::Disk => self.check_disk(),
                 Timer::DiskLate(number) => self.disk_late(number, due),
                 Timer::Work(token) => self.tell_work(token),
@@ -353,12 +357,13 @@ impl Agent {
     }
 
     /// Has the host read, and the next heartbeat come in time.
-    fn beat(&mut self) {
+    fn beat(&mut self, turn: Time) {
         if !self.is_live() {
             return;
         }
         self.beat += 1;
-        self.timers.set(self.now + self.interval, Timer::Heartbeat(self.beat));
+        let next = turn.next_turn(self.interval, self.now);
+        self.timers.set(next, Timer::Heartbeat(self.beat));
         self.measure();
     }
 

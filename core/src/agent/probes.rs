@@ -1,10 +1,10 @@
 //! Probes: each target once an interval, their phases spread over it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::RngExt;
 
-use super::{Agent, Effect, ProbeOutcome, Report, Timer, table::Table};
+use super::{Agent, Effect, ProbeOutcome, Timer, table::Table};
 use crate::{
     coordinator::ProbePlan,
     id::{ClusterId, NodeId},
@@ -137,13 +137,25 @@ impl Probes {
         self.told.filter(|_| moved)
     }
 
-    fn observation(&self, id: NodeId, now: Time) -> Option<(NodeId, Observation)> {
+    pub(super) fn observation(&self, id: NodeId, now: Time) -> Option<(NodeId, Observation)> {
         let target = self.targets.get(id)?;
         let observation = Observation {
             sight: target.sight?,
             last_heard_age_millis: target.meter.last_success_age_millis(now),
         };
         Some((id, observation))
+    }
+
+    /// The targets that are not heard. A new coordinator hears of the others by heartbeats.
+    pub(super) fn lost(&self) -> BTreeSet<NodeId> {
+        let lost = |(_, target): &(_, &Target)| matches!(target.sight, Some(Sight::Silent | Sight::Refused));
+        self.targets.iter().filter(lost).map(|(id, _)| id).collect()
+    }
+
+    /// What is seen of all targets now.
+    pub(super) fn observations(&self, now: Time) -> Vec<(NodeId, Observation)> {
+        let targets = self.targets.iter();
+        targets.filter_map(|(id, _)| self.observation(id, now)).collect()
     }
 
     /// Links that changed enough to be reported, at most `most`; the others' turn comes with the next heartbeat.
@@ -211,33 +223,6 @@ impl Agent {
         }
     }
 
-    /// Tells the coordinator at once that it sees something else than before.
-    fn tell_sight(&mut self, id: NodeId) {
-        if let Some(conn) = self.live_conn() {
-            let observation = self.probes.observation(id, self.now);
-            let report = Report::Evidence {
-                observations: observation.into_iter().collect(),
-                health: None,
-            };
-            self.effects.push_back(Effect::Send { conn, report });
-        }
-    }
-
-    /// A new coordinator hears of everybody that is not heard; of the others it hears by heartbeats.
-    pub(super) fn tell_all_sights(&mut self) {
-        let now = self.now;
-        let lost = |(_, target): &(_, &Target)| matches!(target.sight, Some(Sight::Silent | Sight::Refused));
-        let lost = self.probes.targets.iter().filter(lost);
-        let observations: Vec<_> = lost.filter_map(|(id, _)| self.probes.observation(id, now)).collect();
-        if let (false, Some(conn)) = (observations.is_empty(), self.live_conn()) {
-            let report = Report::Evidence {
-                observations,
-                health: None,
-            };
-            self.effects.push_back(Effect::Send { conn, report });
-        }
-    }
-
     /// A new plan: targets that stay keep what is known of them.
     pub(super) fn plan(&mut self, mut plan: ProbePlan) {
         if plan.version < self.probes.plan.version {
@@ -283,7 +268,7 @@ impl Agent {
         Time(slot.saturating_mul(step).saturating_add(offset))
     }
 
-    pub(super) fn probe(&mut self, id: NodeId, token: u64) {
+    pub(super) fn probe(&mut self, id: NodeId, token: u64, turn: Time) {
         let interval = self.probes.plan.interval;
         let Some(cluster) = self.probes.cluster else { return };
         let Some(target) = self.probes.targets.get_mut(id).filter(|target| target.timer == token) else {
@@ -306,6 +291,7 @@ impl Agent {
         }
         self.probes.tokens += 1;
         target.timer = self.probes.tokens;
-        self.timers.set(self.now + interval, Timer::Probe(id, target.timer));
+        let next = turn.next_turn(interval, self.now);
+        self.timers.set(next, Timer::Probe(id, target.timer));
     }
 }

@@ -176,6 +176,7 @@ impl Agent {
             Message::Directive(directive) => self.directive(directive),
             Message::ProbePlan(plan) => self.plan(plan),
             Message::Ping => self.measure(),
+            Message::Noted => self.noted(),
             Message::Work(work) => self.told_work(*work),
             Message::ReadLog(request) => self.effects.push_back(Effect::ReadLog(request)),
             Message::Standing { number, standing } => self.standing(number, standing),
@@ -231,8 +232,8 @@ impl Agent {
         self.start_beacons();
         self.begin_membership(lease, cycle);
         self.hears(quiet);
-        self.beat();
-        self.tell_all_sights();
+        self.beat(self.now);
+        self.start_evidence(welcome.notes_sightings);
         self.tell_all_work();
         self.tell_if_unwell();
     }

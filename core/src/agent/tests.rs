@@ -115,6 +115,7 @@ impl Rig {
             probe_plan,
             admission: Admission::Admitted,
             lease: SECOND * 30,
+            notes_sightings: true,
             next_assignment,
         };
         self.message(conn, Message::Welcome(Box::new(welcome)));

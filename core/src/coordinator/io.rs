@@ -15,7 +15,7 @@ use crate::{
     integrity::Seal,
     mesh::{Coordinate, LinkReport, Observation},
     node::{Admission, ConnId, Health, Hello, Origin},
-    standing::Standing,
+    standing::{Question, Standing},
     store::Batch,
     time::WallTime,
     workload::{Assigned, AssignmentId, Status, View, log},
@@ -118,10 +118,8 @@ pub enum Input {
         conn: ConnId,
         /// The agent's number of the question.
         number: u64,
-        /// The node that asks.
-        asker: NodeId,
-        /// Starts of its agent.
-        incarnation: u64,
+        /// What is asked.
+        question: Box<Question>,
     },
     /// How instances on a node are.
     Instances {
@@ -266,6 +264,8 @@ pub enum Message {
     },
     /// A heartbeat is wanted now.
     Ping,
+    /// Sightings or arrivals were noted: the next ones may come.
+    Noted,
     /// What is to run, and what is not.
     Work(Box<Work>),
     /// What an instance wrote is wanted.
@@ -310,6 +310,8 @@ pub struct Welcome {
     pub lease: Duration,
     /// The lowest id that an instance may be given from now on; 0 from coordinators that do not tell.
     pub next_assignment: AssignmentId,
+    /// Evidence is answered by [`Message::Noted`].
+    pub notes_sightings: bool,
 }
 
 /// Whom an agent probes.

@@ -158,7 +158,7 @@ pub struct Coordinator {
     /// The cluster's running time when this coordinator started.
     lived_before: Duration,
     next_pulse: Time,
-    climate: verdict::Climate,
+    reckoning: verdict::Reckoning,
     sessions: u64,
     stopping: bool,
     planning: bool,
@@ -212,7 +212,7 @@ impl Coordinator {
             started_at: now,
             lived_before: durable.lived,
             next_pulse: now,
-            climate: verdict::Climate::default(),
+            reckoning: verdict::Reckoning::default(),
             sessions: 0,
             stopping: false,
             planning: false,
@@ -279,12 +279,7 @@ impl Coordinator {
                 health,
             } => self.evidence(conn, &observations, health),
             Input::Arrivals { conn, arrivals } => self.arrivals(conn, &arrivals),
-            Input::Question {
-                conn,
-                number,
-                asker,
-                incarnation,
-            } => self.question(conn, number, asker, incarnation),
+            Input::Question { conn, number, question } => self.question(conn, number, &question),
             Input::Instances { conn, instances, all } => self.instances(conn, instances, all),
             Input::Described {
                 conn,

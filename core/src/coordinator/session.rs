@@ -13,6 +13,7 @@ use crate::{
     event::EventBody,
     id::NodeId,
     integrity::ZERO_DIGEST,
+    mesh::OBSERVERS,
     node::{Admission, Cause, Claim, ConnId, Hello, Liveness, Node, NodeIndex, NodeRecord, Origin, Session},
     text::{SENTENCE, shortened},
     time::Time,
@@ -281,6 +282,7 @@ impl Coordinator {
                 _ => Duration::ZERO,
             },
             next_assignment: self.next_assignment(),
+            notes_sightings: true,
         };
         self.send(conn, Message::Welcome(Box::new(welcome)));
         for id in self.behaviour.undelivered(index) {
@@ -375,11 +377,7 @@ impl Coordinator {
     /// The session is gone and its node was not heard to leave.
     fn end_session(&mut self, index: NodeIndex, fact: &str) {
         let last_heard = self.last_heard(index);
-        let now = self.now;
-        let unreadable = self.registry[index].unreadable.as_ref();
-        let over = unreadable.filter(|(over, at)| over != fact && now.since(*at) < CONTENT_AGAIN);
-        let over =
-            over.map(|(over, _)| Evidence::new(self.wall_now(), "session", format!("an earlier one ended: {over}")));
+        let over = self.over_before(index, fact);
         let was = self.registry[index].session.take();
         self.dialogues.end(index);
         self.registry[index].steady_since = None;
@@ -419,6 +417,13 @@ impl Coordinator {
     }
 
     /// A node's session ended over its content. That is told when it begins, and when it is another thing than before.
+    /// That an earlier session ended over its content, as evidence beside what ended this one.
+    pub(super) fn over_before(&self, index: NodeIndex, fact: &str) -> Option<Evidence> {
+        let (over, at) = self.registry[index].unreadable.as_ref()?;
+        let is_news = over != fact && self.now.since(*at) < CONTENT_AGAIN;
+        is_news.then(|| Evidence::new(self.wall_now(), "session", format!("an earlier one ended: {over}")))
+    }
+
     fn ended_over(&mut self, index: NodeIndex, fact: &str) {
         let now = self.now;
         let before = self.registry[index].unreadable.replace((fact.to_owned(), now));
@@ -521,10 +526,19 @@ impl Coordinator {
         let observers = observers.map(|&observer| self.registry[observer].record.id());
         ProbePlan {
             version: self.mesh.version(),
-            interval: self.config.probe_interval,
+            interval: self.probe_interval(index),
             targets: targets.collect(),
             observers: observers.collect(),
         }
+    }
+
+    /// How often a node probes each of its subjects. In a small cluster each has few observers, which ask the more often: a node is asked equally
+    /// often in any cluster.
+    fn probe_interval(&self, index: NodeIndex) -> Duration {
+        let subjects = self.mesh.subjects(index).iter();
+        let fewest = subjects.map(|&subject| self.mesh.observers_of(subject).len()).min();
+        let fewest = fewest.unwrap_or(OBSERVERS).clamp(1, OBSERVERS);
+        self.config.probe_interval * fewest as u32 / OBSERVERS as u32
     }
 
     /// When a node that is heard now may be silent until.

@@ -7,7 +7,7 @@ use crate::{
     event::EventBody,
     id::NodeId,
     mesh::{Candidate, Change, Cut, Direction, Finding, FindingKind, Followed, LinkReport, LinkState, Trouble},
-    node::{Liveness, NodeIndex},
+    node::{Admission, Liveness, NodeIndex},
 };
 
 /// Time between two surveys.
@@ -85,11 +85,12 @@ impl Coordinator {
             ..Candidate::new(FindingKind::NodesDown, down.clone())
         }));
         let climate = self.climate();
-        let in_doubt = |(index, node): (NodeIndex, &crate::node::Node)| {
-            let lost = matches!(node.liveness, Liveness::Suspect | Liveness::Unreachable);
-            (lost && node.steady_since.is_none()).then_some(index)
-        };
-        let silent: Vec<NodeIndex> = self.registry.iter().filter_map(in_doubt).collect();
+        let nodes = self.registry.iter();
+        let admitted = nodes.filter(|(_, node)| node.record.admission == Admission::Admitted);
+        let silent: Vec<NodeIndex> = admitted
+            .map(|(index, _)| index)
+            .filter(|&index| self.is_silent(index))
+            .collect();
         let (mut heard, mut lost, mut untold) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for index in silent {
             let tally = self.tally(index);

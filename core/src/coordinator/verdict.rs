@@ -11,7 +11,7 @@ use crate::{
     autonomy::Evidence,
     id::NodeId,
     mesh::{FindingKind, Observation, Sight, Tally},
-    node::{Cause, ConnId, Health, Liveness, NodeIndex},
+    node::{Admission, Cause, ConnId, Health, Liveness, NodeIndex},
     text::Span,
     time::Time,
 };
@@ -31,13 +31,8 @@ const ERRATIC: Duration = Duration::from_secs(30);
 /// The same for a node whose agent said that it stands still again and again.
 const STRAINED_WINDOW: Duration = Duration::from_secs(5);
 
-/// A node that has few observers is asked less often, and chance has a greater part in their silence: the window is longer, so
-/// that as many questions fall into it as with this many observers, but not longer than this.
-const OBSERVERS: usize = 10;
-const FEW_WINDOW: Duration = Duration::from_secs(5);
-
 /// A node that asks for its standing by way of a peer is there for so long; it asks once a second.
-const ASKED: Duration = Duration::from_millis(2_500);
+pub(super) const ASKED: Duration = Duration::from_millis(2_500);
 
 /// A node that was asked may take this long.
 const PING_PATIENCE: Duration = Duration::from_millis(500);
@@ -48,8 +43,11 @@ const WAIT_FOR_OTHERS: u32 = 3;
 /// How often a verdict that waits for others' is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long a reckoning of the whole cluster holds.
+/// How long a reckoning of the whole cluster holds for what is not a verdict.
 const CLIMATE: Duration = Duration::from_millis(100);
+
+/// In a cluster of so many nodes the coordinator counts as one that is there: half of it is one node, which may well have died.
+const SMALLEST: usize = 2;
 
 /// Where so large a share of the probes of living nodes is missed, the window is longer by the most.
 const UNREST: f64 = 0.25;
@@ -64,11 +62,10 @@ const BREAKER_WINDOW: Duration = Duration::from_secs(300);
 /// The breaker never holds the first few back; beyond, it does when half of all nodes were declared offline.
 const BREAKER_MIN: usize = 3;
 
-/// What holds for the cluster as a whole.
+/// What holds for the cluster as a whole. Only admitted nodes take part in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Climate {
-    at: Option<Time>,
-    /// More than half of the nodes are silent: they may have died, or the coordinator may be cut off. In the smallest clusters
+    /// More than half of the members are silent: they may have died, or the coordinator may be cut off. In the smallest clusters
     /// the coordinator counts as one that is there.
     pub(super) ambiguous: bool,
     /// So many nodes were declared offline lately that no further one is.
@@ -77,8 +74,21 @@ pub(super) struct Climate {
     held: bool,
     /// Nodes that are online or in doubt.
     pub(super) members: usize,
+}
+
+impl Climate {
+    /// No silence is a reason to declare anybody offline.
+    fn forbids(self) -> bool {
+        self.ambiguous || self.breaker || self.held
+    }
+}
+
+/// What was reckoned of the whole cluster, and when.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reckoning {
+    climate: Option<(Time, Climate)>,
     /// How many times as long the window is: so many probes of living nodes are missed.
-    stretch: f64,
+    stretch: Option<(Time, f64)>,
 }
 
 /// Observers that a decision's evidence names at most.
@@ -104,6 +114,7 @@ impl Coordinator {
         let Some(receiver) = self.witness(conn, "arrivals") else {
             return;
         };
+        self.send(conn, Message::Noted);
         if !self.may_say(receiver, arrivals.len()) {
             return;
         }
@@ -124,6 +135,7 @@ impl Coordinator {
         let Some(observer) = self.witness(conn, "sightings") else {
             return;
         };
+        self.send(conn, Message::Noted);
         if let Some(health) = health {
             self.registry[observer].health = health;
         }
@@ -147,7 +159,7 @@ impl Coordinator {
         (node.last_seen, node.asked) = (Some(now), None);
     }
 
-    fn weigh(&mut self, index: NodeIndex, sight: Sight) {
+    pub(super) fn weigh(&mut self, index: NodeIndex, sight: Sight) {
         match self.registry[index].liveness {
             Liveness::Online if sight != Sight::Heard => {
                 self.ask(index);
@@ -225,18 +237,45 @@ impl Coordinator {
 
     /// True when what the node says of others can be counted on: it is heard, not itself in doubt, and no bad observer.
     pub(super) fn counts(&self, observer: NodeIndex) -> bool {
-        let node = &self.registry[observer];
-        (node.liveness == Liveness::Online || node.steady_since.is_some())
-            && !self.is_strained(observer)
-            && self.unanswered(observer).is_none()
-            && !self.is_distrusted(observer)
+        self.is_heard_well(observer) && !self.is_strained(observer)
+    }
+
+    /// True when the node is believed that it hears others. One that stands still again and again may miss those who live, but hears nobody who
+    /// is dead; and one that only its peers reach says with its questions whom it hears.
+    pub(super) fn vouches(&self, observer: NodeIndex) -> bool {
+        self.is_heard_well(observer) || (self.is_reached(observer) && !self.is_distrusted(observer))
+    }
+
+    /// True when the coordinator hears the node itself, and believes it.
+    pub(super) fn is_heard_well(&self, index: NodeIndex) -> bool {
+        self.is_heard(index) && self.unanswered(index).is_none() && !self.is_distrusted(index)
+    }
+
+    /// True when the word of an observer is missing that lives, as its own observers say, and that heard the node when it could last tell: there may
+    /// be a way to the node that leads over it.
+    fn is_a_word_missing(&self, index: NodeIndex) -> bool {
+        let observers = self.mesh.observers_of(index).iter().copied();
+        observers
+            .filter(|&observer| self.mesh.hears(observer, index) && !self.vouches(observer))
+            .any(|observer| !self.tally(observer).heard.is_empty())
+    }
+
+    /// True when the coordinator hears the node, whether it is online again already or not.
+    fn is_heard(&self, index: NodeIndex) -> bool {
+        let node = &self.registry[index];
+        let is_fresh = || self.now.since(self.heard_at(index)) < self.silence_limit(index);
+        node.liveness == Liveness::Online || (node.steady_since.is_some() && is_fresh())
+    }
+
+    /// True when the coordinator does not hear a node that it should hear.
+    pub(super) fn is_silent(&self, index: NodeIndex) -> bool {
+        self.registry[index].liveness.is_in_doubt() && !self.is_heard(index)
     }
 
     /// What the observers see that can be counted on.
     pub(super) fn tally(&self, index: NodeIndex) -> Tally {
-        self.mesh.tally(index, |observer| {
-            self.counts(observer) && !self.mesh.hears_nobody(observer)
-        })
+        let counts = |observer| self.counts(observer) && !self.mesh.hears_nobody(observer);
+        self.mesh.tally(index, counts, |observer| self.vouches(observer))
     }
 
     /// What becomes of a node that the coordinator does not hear.
@@ -250,7 +289,7 @@ impl Coordinator {
             return;
         }
         let node = &self.registry[index];
-        let liveness = node.liveness;
+        let (liveness, cause) = (node.liveness, node.cause);
         let since = node.since.max(self.resumed_at);
         let relayed = self.relayed(index).map(|(_, at)| at);
         let last_heard = tally
@@ -258,12 +297,11 @@ impl Coordinator {
             .max(self.heard_at(index))
             .max(relayed.unwrap_or_default());
         let silent_for = self.now.since(last_heard);
-        // Where others could tell, it is waited for what they say.
-        let others = tally.telling() + tally.unknown > 0;
+        // Where others could tell, it is waited for what they say, also while none of them can be counted on.
+        let others = !self.mesh.observers_of(index).is_empty();
         let patience = if others { WAIT_FOR_OTHERS } else { 1 };
-        let over = since + self.config.suspect_grace * patience;
-        let asks = relayed.is_some_and(|at| self.now.since(at) < ASKED);
-        if !tally.heard.is_empty() || asks {
+        let over = last_heard + self.config.suspect_grace * patience;
+        if !tally.heard.is_empty() || self.is_reached(index) {
             if liveness == Liveness::Suspect && self.now.since(since) >= WINDOW {
                 let mut evidence = vec![self.last_heard(index)];
                 evidence.extend(self.told(&tally));
@@ -274,11 +312,8 @@ impl Coordinator {
             }
             return;
         }
-        let climate = self.climate();
         let gone = tally.refused.len() >= tally.quorum();
-        // A refusal is no silence.
-        let may = gone || !(climate.ambiguous || climate.breaker || climate.held);
-        let agreed = tally.lost() >= tally.quorum();
+        let agreed = gone || (tally.lost() >= tally.quorum() && !self.is_a_word_missing(index));
         let window = if gone {
             GONE_WINDOW
         } else if self.is_erratic(index) {
@@ -286,10 +321,19 @@ impl Coordinator {
         } else if self.is_strained(index) {
             STRAINED_WINDOW
         } else {
-            self.window(index).mul_f64(climate.stretch)
+            WINDOW.mul_f64(self.stretch())
         };
         let still = silent_for >= window;
-        if may && agreed && still {
+        if !(still && (agreed || over <= self.now)) {
+            self.look_again(index, if agreed { last_heard + window } else { over });
+            return;
+        }
+        // Others may have fallen silent a moment ago; and a refusal is no silence.
+        if !gone && self.reckon().forbids() {
+            self.look_again(index, self.now);
+            return;
+        }
+        if agreed {
             let cause = if gone { Cause::AgentGone } else { Cause::HostSilent };
             let fact = format!(
                 "nobody heard it for {}; the window is {}",
@@ -299,26 +343,15 @@ impl Coordinator {
             let mut evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "mesh", fact)];
             evidence.extend(self.told(&tally));
             self.transition(index, Liveness::Offline, cause, evidence);
-        } else if may && still && over <= self.now {
-            let grace = self.config.suspect_grace;
-            let cause = if others {
-                Cause::HostSilent
-            } else {
-                self.registry[index].cause
-            };
-            let fact = format!("{} for {} without a sign of life", liveness.name(), Span(grace));
+        } else {
+            let cause = if others { Cause::HostSilent } else { cause };
+            let fact = format!("{} without a sign of life for {}", liveness.name(), Span(silent_for));
+            let over = self.over_before(index, &fact);
             let mut evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
+            evidence.extend(over);
             evidence.extend(self.told(&tally));
             self.transition(index, Liveness::Offline, cause, evidence);
-        } else {
-            self.look_again(index, if agreed { last_heard + window } else { over });
         }
-    }
-
-    /// How long nobody may hear a node in a network that is well.
-    fn window(&self, index: NodeIndex) -> Duration {
-        let observers = self.mesh.observers_of(index).len().clamp(1, OBSERVERS);
-        (WINDOW * OBSERVERS as u32 / observers as u32).min(FEW_WINDOW)
     }
 
     /// True when its agent said that it stands still again and again.
@@ -351,28 +384,47 @@ impl Coordinator {
 
     /// What holds for the cluster as a whole; reckoned anew when it is older than [`CLIMATE`].
     pub(super) fn climate(&mut self) -> Climate {
-        if self.climate.at.is_none_or(|at| self.now.since(at) >= CLIMATE) {
-            let (mut members, mut silent, mut fell) = (0, 0, 0);
-            for (_, node) in self.registry.iter() {
-                let lost = matches!(node.liveness, Liveness::Suspect | Liveness::Unreachable);
-                members += usize::from(lost || node.liveness == Liveness::Online);
-                silent += usize::from(lost && node.steady_since.is_none());
-                let offline = node.liveness == Liveness::Offline && node.cause == Cause::HostSilent;
-                fell += usize::from(offline && self.now.since(node.since) < BREAKER_WINDOW);
-            }
-            let registry = &self.registry;
-            let (lost, all) = self.mesh.lost(|subject| registry[subject].liveness == Liveness::Online);
-            self.climate = Climate {
-                at: Some(self.now),
-                // The coordinator is one of those that are there.
-                ambiguous: 2 * silent > members + 1,
-                breaker: fell >= BREAKER_MIN.max((members + fell).div_ceil(2)),
-                held: self.staging.is_overdue(self.now),
-                members,
-                stretch: 1.0 + STRETCH * (lost as f64 / all.max(1) as f64 / UNREST).min(1.0),
-            };
+        match self.reckoning.climate {
+            Some((at, climate)) if self.now.since(at) < CLIMATE => climate,
+            _ => self.reckon(),
         }
-        self.climate
+    }
+
+    /// What holds for the cluster as a whole now.
+    fn reckon(&mut self) -> Climate {
+        let (mut members, mut silent, mut fell) = (0, 0, 0);
+        for (index, node) in self.registry.iter() {
+            if node.record.admission != Admission::Admitted {
+                continue;
+            }
+            members += usize::from(node.liveness.is_in_doubt() || node.liveness == Liveness::Online);
+            silent += usize::from(self.is_silent(index));
+            let offline = node.liveness == Liveness::Offline && node.cause == Cause::HostSilent;
+            fell += usize::from(offline && self.now.since(node.since) < BREAKER_WINDOW);
+        }
+        let voices = members + usize::from(members <= SMALLEST);
+        let climate = Climate {
+            ambiguous: 2 * silent > voices,
+            breaker: fell >= BREAKER_MIN.max((members + fell).div_ceil(2)),
+            held: self.staging.is_overdue(self.now),
+            members,
+        };
+        self.reckoning.climate = Some((self.now, climate));
+        climate
+    }
+
+    /// How many times as long the window is; reckoned anew when it is older than [`CLIMATE`].
+    fn stretch(&mut self) -> f64 {
+        if let Some((at, stretch)) = self.reckoning.stretch
+            && self.now.since(at) < CLIMATE
+        {
+            return stretch;
+        }
+        let registry = &self.registry;
+        let (lost, all) = self.mesh.lost(|subject| registry[subject].liveness == Liveness::Online);
+        let stretch = 1.0 + STRETCH * (lost as f64 / all.max(1) as f64 / UNREST).min(1.0);
+        self.reckoning.stretch = Some((self.now, stretch));
+        stretch
     }
 
     /// That the node asked for its standing by way of a peer, as evidence.

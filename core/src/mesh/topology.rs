@@ -179,14 +179,30 @@ impl Mesh {
         self.sights.hears_nobody(observer)
     }
 
-    /// What the observers of `subject` that `count` see of it.
-    pub fn tally(&self, subject: NodeIndex, counts: impl Fn(NodeIndex) -> bool) -> Tally {
-        let observers = self.probed_by.get(&subject).into_iter().flatten().copied();
-        let counted = observers.clone().filter(|&observer| counts(observer));
-        let mut tally = self.sights.tally(subject, counted.clone());
-        let arrived = counted.filter_map(|observer| self.arrived(observer, subject)).max();
+    /// What the observers of `subject` that `count` see of it, and those that hear it of the ones that only `vouch`.
+    pub fn tally(
+        &self,
+        subject: NodeIndex,
+        counts: impl Fn(NodeIndex) -> bool,
+        vouches: impl Fn(NodeIndex) -> bool,
+    ) -> Tally {
+        let observers = self.observers_of(subject).iter().copied();
+        let hears = |observer| self.hears(observer, subject) && vouches(observer);
+        let counted: Vec<NodeIndex> = observers
+            .filter(|&observer| counts(observer) || hears(observer))
+            .collect();
+        let mut tally = self.sights.tally(subject, counted.iter().copied());
+        let arrived = counted
+            .iter()
+            .filter_map(|&observer| self.arrived(observer, subject))
+            .max();
         tally.last_heard = tally.last_heard.max(arrived.unwrap_or_default());
         tally
+    }
+
+    /// True when `observer` said last that it hears `subject`.
+    pub fn hears(&self, observer: NodeIndex, subject: NodeIndex) -> bool {
+        self.sights.sight(observer, subject) == Some(Sight::Heard)
     }
 
     /// Version of the plan; grows with every change.

@@ -12,7 +12,7 @@ use wyneos_core::{
     telemetry::{Channel, Reading},
 };
 
-use super::{PATIENCE, Question, SYN, WRITE, id_of, node_of};
+use super::{Ask, PATIENCE, SYN, WRITE, id_of, node_of};
 use crate::{
     net::SMALL,
     streams::{Item, Way},
@@ -81,30 +81,30 @@ impl World<'_> {
             Effect::Ask {
                 cluster,
                 via,
-                incarnation,
+                question,
                 number,
                 ..
             } => {
-                let question = Question {
-                    asker: node,
+                let ask = Ask {
+                    caller: node,
                     via: node_of(via),
                     cluster,
-                    incarnation,
+                    question,
                     number,
                 };
-                if let Some(takes) = self.net.packet(&mut self.rng, node, question.via, SMALL) {
-                    self.later(takes, What::Ask(Box::new(question)));
+                if let Some(takes) = self.net.packet(&mut self.rng, node, ask.via, SMALL) {
+                    self.later(takes, What::Ask(Box::new(ask)));
                 } else {
-                    self.later(PATIENCE, What::Answered(Box::new((question, None))));
+                    self.later(PATIENCE, What::Answered(Box::new((ask, None))));
                 }
             }
             Effect::Answer { id, standing } => {
-                let Some(question) = self.machines[node].questions.remove(&id) else {
+                let Some(ask) = self.machines[node].questions.remove(&id) else {
                     return;
                 };
-                let back = self.net.packet(&mut self.rng, node, question.asker, SMALL);
+                let back = self.net.packet(&mut self.rng, node, ask.caller, SMALL);
                 let standing = back.and(standing);
-                self.later(back.unwrap_or(PATIENCE), What::Answered(Box::new((question, standing))));
+                self.later(back.unwrap_or(PATIENCE), What::Answered(Box::new((ask, standing))));
             }
             Effect::Tell(Notice::Lapsed) => {
                 self.note("lapsed", &id_of(node).0);

@@ -6,11 +6,11 @@ use prost::Message as _;
 use wyneos::{convert, v1};
 use wyneos_core::{
     agent::{Agent, Input, ProbeOutcome},
-    standing::Standing,
+    standing::{Question, Standing},
     time::Time,
 };
 
-use super::{PATIENCE, Question, RESEND, Waiting, id_of};
+use super::{Ask, PATIENCE, RESEND, Waiting, id_of};
 use crate::{
     coordinator::CLUSTER,
     net::SMALL,
@@ -35,26 +35,31 @@ impl World<'_> {
     }
 
     /// A question for a standing reaches a peer.
-    pub(crate) fn ask(&mut self, question: Question) {
-        let machine = &mut self.machines[question.via];
+    pub(crate) fn ask(&mut self, ask: Ask) {
+        let via = ask.via;
+        let machine = &mut self.machines[via];
         if !machine.powered || !machine.runs() {
-            self.later(PATIENCE, What::Answered(Box::new((question, None))));
+            self.later(PATIENCE, What::Answered(Box::new((ask, None))));
             return;
         }
         self.asked += 1;
         let id = self.asked;
-        machine.questions.insert(id, question);
-        let asked = Input::Question {
-            id,
-            cluster: question.cluster,
-            asker: id_of(question.asker),
-            incarnation: question.incarnation,
-        };
-        self.tell_agent(question.via, asked);
+        // By the bytes that it would have on the wire.
+        let bytes = convert::ask_out(ask.cluster, id_of(via), Question::clone(&ask.question)).encode_to_vec();
+        machine.questions.insert(id, ask);
+        match v1::AskRequest::decode(&*bytes).map(convert::ask_in) {
+            Ok(Ok((cluster, question))) => {
+                let question = Box::new(question);
+                self.tell_agent(via, Input::Question { id, cluster, question });
+            }
+            _ => self.fail(format!("{} cannot read a question", name(via))),
+        }
     }
 
-    pub(crate) fn answered(&mut self, question: Question, standing: Option<Standing>) {
-        let Question { asker, via, number, .. } = question;
+    pub(crate) fn answered(&mut self, ask: Ask, standing: Option<Standing>) {
+        let Ask {
+            caller, via, number, ..
+        } = ask;
         let via = id_of(via);
         // By the bytes that it would have on the wire.
         let standing = standing.map(|standing| {
@@ -62,8 +67,8 @@ impl World<'_> {
             v1::Standing::decode(&*bytes).map(convert::standing_in)
         });
         match standing.transpose().map(Option::transpose) {
-            Ok(Ok(standing)) => self.tell_agent(asker, Input::Answered { number, via, standing }),
-            _ => self.fail(format!("{} cannot read its standing", name(asker))),
+            Ok(Ok(standing)) => self.tell_agent(caller, Input::Answered { number, via, standing }),
+            _ => self.fail(format!("{} cannot read a standing", name(caller))),
         }
     }
 

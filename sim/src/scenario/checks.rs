@@ -2,7 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Cluster, Expect, Fault, Kind, MAX_NODES, Order, Verb, machines::Group};
+use wyneos_core::autonomy;
+
+use super::{Cluster, Declared, Expect, Fault, Kind, MAX_NODES, Order, Verb, machines::Group};
+
+/// The shortest time that a link may take to come and go, or a starved process to stand still. Shorter ones are many events that mean nothing.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// MiB of memory that a declaration may ask for: 1 TiB.
+const MEMORY: u64 = 1 << 20;
 
 pub(super) fn check_share(field: &str, share: f64) -> Result<(), String> {
     if (0.0..=1.0).contains(&share) {
@@ -131,14 +139,39 @@ pub(super) fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) 
     check_share("loss", fault.loss.unwrap_or_default())?;
     check_share("load", fault.load.unwrap_or_default())?;
     check_share("speed", fault.speed.unwrap_or_default())?;
-    let zero = |span: Option<Duration>| span.is_some_and(|span| span.is_zero());
-    if zero(fault.period) || zero(fault.pause) {
-        return Err("period, pause: zero".to_owned());
+    for (field, span) in [("period", fault.period), ("pause", fault.pause)] {
+        if let Some(span) = span.filter(|span| *span < SHORTEST) {
+            return Err(format!("{field}: {span:?} is shorter than {SHORTEST:?}"));
+        }
     }
     Ok(())
 }
 
-pub(super) fn check_order(order: &Order, cluster: &Cluster, duration: Duration) -> Result<(), String> {
+pub(super) fn check_declared(declared: &Declared, duration: Duration) -> Result<(), String> {
+    if declared.at > duration {
+        return Err(format!("at: {:?} is after the end, {duration:?}", declared.at));
+    }
+    if let Some(memory) = declared.memory.filter(|memory| *memory > MEMORY) {
+        return Err(format!("memory: {memory} is more than {MEMORY} MiB"));
+    }
+    declared.spec().check().map_err(|error| error.to_string())
+}
+
+/// A workload that is named must be declared, and by then.
+fn check_workload(name: &str, workloads: &[&Declared], by: Duration) -> Result<(), String> {
+    match workloads.iter().filter(|declared| declared.name == name).map(|declared| declared.at).min() {
+        None => Err(format!("workload: there is no {name:?} in this scenario")),
+        Some(first) if first > by => Err(format!("workload: {name:?} is declared at {first:?} only")),
+        Some(_) => Ok(()),
+    }
+}
+
+pub(super) fn check_order(
+    order: &Order,
+    cluster: &Cluster,
+    workloads: &[&Declared],
+    duration: Duration,
+) -> Result<(), String> {
     if order.at > duration {
         return Err(format!("at: {:?} is after the end, {duration:?}", order.at));
     }
@@ -154,7 +187,7 @@ pub(super) fn check_order(order: &Order, cluster: &Cluster, duration: Duration) 
             order.workload.is_empty(),
             order.replicas.is_some() == (order.verb == Verb::Scale),
         ) {
-            (false, true) => Ok(()),
+            (false, true) => check_workload(&order.workload, workloads, order.at),
             (true, _) => Err("workload: missing, and this command needs it".to_owned()),
             (_, false) => Err("replicas: belongs to scale, and to nothing else".to_owned()),
         };
@@ -173,13 +206,33 @@ pub(super) fn check_order(order: &Order, cluster: &Cluster, duration: Duration) 
     Ok(())
 }
 
-pub(super) fn check_expect(expect: &Expect, cluster: &Cluster) -> Result<(), String> {
+pub(super) fn check_expect(
+    expect: &Expect,
+    cluster: &Cluster,
+    workloads: &[&Declared],
+    duration: Duration,
+) -> Result<(), String> {
+    for (field, time) in [("by", expect.by), ("after", expect.after)] {
+        if let Some(time) = time.filter(|time| *time > duration) {
+            return Err(format!("{field}: {time:?} is after the end, {duration:?}"));
+        }
+    }
+    if let (Some(after), Some(by)) = (expect.after, expect.by)
+        && after >= by
+    {
+        return Err(format!("by: {by:?} is not later than after, {after:?}"));
+    }
+    if let Some(rule) = expect.decision.as_deref().filter(|rule| !autonomy::RULES.contains(rule)) {
+        let rules = autonomy::RULES.join(", ");
+        return Err(format!("decision: {rule:?} is no rule; there are {rules}"));
+    }
     for target in expect.targets.iter().chain(&expect.near).chain(&expect.far) {
         if Group::parse(target, cluster)? == Group::Coordinator {
             return Err("targets, near, far: the coordinator is no node".to_owned());
         }
     }
-    if expect.workload.is_some() {
+    if let Some(workload) = &expect.workload {
+        check_workload(workload, workloads, duration)?;
         let timed = usize::from(expect.by.is_some()) + usize::from(expect.at_end);
         return match (expect.running.is_some(), expect.starts_at_most.is_some(), timed) {
             (true, false, 1) | (false, true, 0) => Ok(()),

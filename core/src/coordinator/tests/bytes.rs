@@ -159,6 +159,11 @@ fn what_an_agent_could_not_read_is_told_once() {
     }
     assert_eq!(told(&rig), ["the coordinator sent what cannot be read here: 7 MB"]);
     // The verdicts on the node say so, too.
+    rig.input(Input::Closed {
+        conn: ConnId(20),
+        by_peer: true,
+    });
+    rig.pass(SECOND * 60);
     let decisions = rig.events.iter().filter_map(|event| match &event.body {
         EventBody::Decision(decision) => Some(decision),
         _ => None,

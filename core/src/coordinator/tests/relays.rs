@@ -7,7 +7,7 @@ use crate::{
     coordinator::{Input, Message},
     mesh::Sight,
     node::{ConnId, Liveness},
-    standing::Standing,
+    standing::{Question, Standing},
 };
 
 /// Three nodes with sessions 1 to 3 that observe one another.
@@ -29,8 +29,12 @@ fn ask_as(rig: &mut Rig, via: u64, number: u64, asker: u8, incarnation: u64) {
     rig.input(Input::Question {
         conn: ConnId(via),
         number,
-        asker,
-        incarnation,
+        question: Box::new(Question {
+            asker,
+            incarnation,
+            path: Vec::new(),
+            observations: Vec::new(),
+        }),
     });
 }
 
