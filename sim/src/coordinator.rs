@@ -150,7 +150,7 @@ impl Host {
 
 impl World<'_> {
     pub(crate) fn start_coordinator(&mut self) {
-        let (now, seed) = (self.now, self.rng.random());
+        let (now, seed, rules) = (self.now, self.rng.random(), self.rules);
         let cluster = &self.scenario.cluster;
         let host = &mut self.host;
         host.generation += 1;
@@ -174,6 +174,7 @@ impl World<'_> {
             suspect_grace: cluster.suspect_grace,
             restart_grace: cluster.restart_grace,
             seed,
+            rules,
             ..coordinator::Config::new("0.1.0", host.sealer.public_key())
         };
         let (local, wall) = (host.clock.local(now), host.clock.wall(now));

@@ -22,8 +22,14 @@ mod world;
 
 pub use report::{Detection, Report, Transition};
 pub use scenario::{BadScenario, Scenario};
+pub use wyneos_core::coordinator::Rules;
 
 /// Runs `scenario`. `go_on` is told the simulated seconds from time to time, and ends the run by answering false.
-pub fn run(scenario: &Scenario, seed: u64, mut go_on: impl FnMut(f64) -> bool) -> Report {
-    world::World::new(scenario, seed).run(&mut go_on)
+pub fn run(scenario: &Scenario, seed: u64, go_on: impl FnMut(f64) -> bool) -> Report {
+    run_with(scenario, seed, Rules::default(), go_on)
+}
+
+/// Runs `scenario` with other rules for verdicts than those that ship, as [`run`] does: a rule that is broken on purpose must show.
+pub fn run_with(scenario: &Scenario, seed: u64, rules: Rules, mut go_on: impl FnMut(f64) -> bool) -> Report {
+    world::World::new(scenario, seed, rules).run(&mut go_on)
 }

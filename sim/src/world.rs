@@ -9,6 +9,7 @@ use std::{
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use wyneos_core::{
+    coordinator::Rules,
     node::Liveness,
     standing::Standing,
     time::{Time, WallTime},
@@ -125,6 +126,8 @@ pub(crate) type Sides = (BTreeSet<usize>, BTreeSet<usize>);
 pub(crate) struct World<'a> {
     pub(crate) scenario: &'a Scenario,
     seed: u64,
+    /// Thresholds of the coordinator's verdicts.
+    pub(crate) rules: Rules,
     pub(crate) rng: Pcg64Mcg,
     pub(crate) now: Time,
     queue: Queue,
@@ -164,7 +167,7 @@ pub(crate) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    pub(crate) fn new(scenario: &'a Scenario, seed: u64) -> World<'a> {
+    pub(crate) fn new(scenario: &'a Scenario, seed: u64, rules: Rules) -> World<'a> {
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
         let cluster = &scenario.cluster;
         let drift = cluster.clock_drift;
@@ -188,6 +191,7 @@ impl<'a> World<'a> {
         let mut world = World {
             scenario,
             seed,
+            rules,
             rng,
             now: Time(0),
             queue: Queue::default(),

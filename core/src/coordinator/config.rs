@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::Rules;
 use crate::integrity::PublicKey;
 
 /// What the coordinator's logic is told at its start.
@@ -35,6 +36,8 @@ pub struct Config {
     pub exposed: bool,
     /// Orders the mesh's rings.
     pub seed: u64,
+    /// Thresholds of verdicts; tests alone set others than the defaults.
+    pub rules: Rules,
 }
 
 impl Config {
@@ -54,6 +57,7 @@ impl Config {
             certificate_life: Duration::from_secs(31 * 24 * 3600),
             exposed: false,
             seed: 0,
+            rules: Rules::default(),
         }
     }
 }

@@ -10,14 +10,10 @@ use crate::{
     text::Span,
 };
 
-/// A node that was in doubt is online again when it was heard without a break for so long. Longer: a link that comes and goes
-/// makes fewer transitions; later back. Twice as long for each time that it came back within [`LATELY`].
-const STEADY: Duration = Duration::from_secs(4);
-
 /// How long a return counts.
 const LATELY: Duration = Duration::from_secs(300);
 
-/// Returns that make the wait longer at most: 4 s become 256 s.
+/// Returns that make the wait for a steady node longer at most: 4 s become 256 s.
 const RETURNS: u32 = 6;
 
 /// From so many returns on, a node that was gone is in quarantine when it is back.
@@ -81,18 +77,18 @@ impl Coordinator {
             self.transition(index, Liveness::Online, Cause::Heartbeat, evidence);
         } else if node.liveness == Liveness::Offline {
             self.transition(index, Liveness::Suspect, Cause::Flapping, evidence);
-        } else if now.since(steady_since) >= STEADY * 2u32.pow(returns) {
+        } else if now.since(steady_since) >= self.config.rules.steady * 2u32.pow(returns) {
             let tally = self.tally(index);
             if tally.lost() <= tally.heard.len() {
                 self.transition(index, Liveness::Online, Cause::Heartbeat, evidence);
             }
-        } else if flaps && now.since(steady_since) >= STEADY {
-            self.quarantine(index, STEADY * 2u32.pow(returns), evidence);
+        } else if flaps && now.since(steady_since) >= self.config.rules.steady {
+            self.quarantine(index, self.config.rules.steady * 2u32.pow(returns), evidence);
         }
     }
 
     /// Says of a node that came back often, and is heard, that it is waited for: what it was in doubt for holds no longer. Once it has been heard for
-    /// [`STEADY`], so that a link that comes and goes makes no more transitions.
+    /// `steady`, so that a link that comes and goes makes no more transitions.
     fn quarantine(&mut self, index: NodeIndex, wait: Duration, mut evidence: Vec<Evidence>) {
         let node = &mut self.registry[index];
         if node.cause == Cause::Flapping {

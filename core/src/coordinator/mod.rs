@@ -24,6 +24,7 @@ mod relay;
 mod repeats;
 mod restored;
 mod roll;
+mod rules;
 mod session;
 mod staging;
 mod survey;
@@ -45,6 +46,7 @@ pub use io::{
     WorkloadVerb,
 };
 pub use planner::Planner;
+pub use rules::Rules;
 
 use crate::{
     access::Access,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Coordinator, Message, verdict::ASKED};
+use super::{Coordinator, Message};
 use crate::{
     node::{ConnId, NodeIndex},
     standing::{self, Question, Standing},
@@ -92,6 +92,7 @@ impl Coordinator {
 
     /// True when the node asks by way of its peers now.
     pub(super) fn is_reached(&self, index: NodeIndex) -> bool {
-        self.relayed(index).is_some_and(|(_, at)| self.now.since(at) < ASKED)
+        self.relayed(index)
+            .is_some_and(|(_, at)| self.now.since(at) < self.config.rules.asked_for)
     }
 }

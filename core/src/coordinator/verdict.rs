@@ -16,51 +16,11 @@ use crate::{
     time::Time,
 };
 
-/// Nobody heard the node for this long, and it is `offline`. Longer: later verdicts; shorter: a process that stands still
-/// for a second, and whose answers then take their time, would be given up.
-const WINDOW: Duration = Duration::from_millis(1_800);
-
-/// The same when its host says that no agent is there: that is no matter of patience, only of a restart.
-const GONE_WINDOW: Duration = Duration::from_secs(1);
-
-/// The same for a node that was heard again by some while most missed it, within the last [`ERRATIC`]: most of its packets may
-/// be lost.
-const ERRATIC_WINDOW: Duration = Duration::from_secs(10);
-const ERRATIC: Duration = Duration::from_secs(30);
-
-/// The same for a node whose agent said that it stands still again and again.
-const STRAINED_WINDOW: Duration = Duration::from_secs(5);
-
-/// A node that asks for its standing by way of a peer is there for so long; it asks once a second.
-pub(super) const ASKED: Duration = Duration::from_millis(2_500);
-
-/// A node that was asked may take this long.
-const PING_PATIENCE: Duration = Duration::from_millis(500);
-
-/// So many times the grace period is waited for observers that have not said anything.
-const WAIT_FOR_OTHERS: u32 = 3;
-
 /// How often a verdict that waits for others' is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a reckoning of the whole cluster holds for what is not a verdict.
 const CLIMATE: Duration = Duration::from_millis(100);
-
-/// In a cluster of so many nodes the coordinator counts as one that is there: half of it is one node, which may well have died.
-const SMALLEST: usize = 2;
-
-/// Where so large a share of the probes of living nodes is missed, the window is longer by the most.
-const UNREST: f64 = 0.25;
-
-/// By so many times itself, at the most. A network that loses a third of its packets keeps a living node's answers back for
-/// three seconds, transports waiting twice as long each time that they send again.
-const STRETCH: f64 = 2.0;
-
-/// Nodes that were declared offline for their silence count for so long towards the breaker.
-const BREAKER_WINDOW: Duration = Duration::from_secs(300);
-
-/// The breaker never holds the first few back; beyond, it does when half of all nodes were declared offline.
-const BREAKER_MIN: usize = 3;
 
 /// What holds for the cluster as a whole. Only admitted nodes take part in it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -193,7 +153,7 @@ impl Coordinator {
     /// When a node was asked, if it has had the time to answer and did not.
     fn unanswered(&self, index: NodeIndex) -> Option<Time> {
         let asked = self.registry[index].asked?.max(self.resumed_at);
-        (self.now.since(asked) >= PING_PATIENCE).then_some(asked)
+        (self.now.since(asked) >= self.config.rules.ping_patience).then_some(asked)
     }
 
     /// Suspects a node that most peers miss and that does not answer. True when it does.
@@ -228,7 +188,7 @@ impl Coordinator {
         }
         let answered_by = self.registry[index]
             .asked
-            .map(|asked| asked.max(self.resumed_at) + PING_PATIENCE);
+            .map(|asked| asked.max(self.resumed_at) + self.config.rules.ping_patience);
         let next = answered_by
             .filter(|by| *by > self.now)
             .map_or(heard + limit, |by| by.min(heard + limit));
@@ -274,7 +234,8 @@ impl Coordinator {
 
     /// What the observers see that can be counted on.
     pub(super) fn tally(&self, index: NodeIndex) -> Tally {
-        let counts = |observer| self.counts(observer) && !self.mesh.hears_nobody(observer);
+        let is_deaf = |observer| self.config.rules.skip_deaf && self.mesh.hears_nobody(observer);
+        let counts = |observer| self.counts(observer) && !is_deaf(observer);
         self.mesh.tally(index, counts, |observer| self.vouches(observer))
     }
 
@@ -299,29 +260,32 @@ impl Coordinator {
         let silent_for = self.now.since(last_heard);
         // Where others could tell, it is waited for what they say, also while none of them can be counted on.
         let others = !self.mesh.observers_of(index).is_empty();
-        let patience = if others { WAIT_FOR_OTHERS } else { 1 };
-        let over = last_heard + self.config.suspect_grace * patience;
+        let rules = self.config.rules;
+        let patience = if others { rules.wait_for_others } else { 1 };
+        let from = if rules.grace_from_sign { last_heard } else { since };
+        let over = from + self.config.suspect_grace * patience;
         if !tally.heard.is_empty() || self.is_reached(index) {
-            if liveness == Liveness::Suspect && self.now.since(since) >= WINDOW {
+            if liveness == Liveness::Suspect && self.now.since(since) >= rules.window {
                 let mut evidence = vec![self.last_heard(index)];
                 evidence.extend(self.told(&tally));
                 evidence.extend(self.asked_by_way(index));
                 self.transition(index, Liveness::Unreachable, Cause::PeersHearIt, evidence);
             } else {
-                self.look_again(index, since + WINDOW);
+                self.look_again(index, since + rules.window);
             }
             return;
         }
-        let gone = tally.refused.len() >= tally.quorum();
-        let agreed = gone || (tally.lost() >= tally.quorum() && !self.is_a_word_missing(index));
+        let quorum = rules.quorum(&tally);
+        let gone = tally.refused.len() >= quorum;
+        let agreed = gone || (tally.lost() >= quorum && !(rules.missing_word && self.is_a_word_missing(index)));
         let window = if gone {
-            GONE_WINDOW
+            rules.gone_window
         } else if self.is_erratic(index) {
-            ERRATIC_WINDOW
+            rules.erratic_window
         } else if self.is_strained(index) {
-            STRAINED_WINDOW
+            rules.strained_window
         } else {
-            WINDOW.mul_f64(self.stretch())
+            rules.window.mul_f64(self.stretch())
         };
         let still = silent_for >= window;
         if !(still && (agreed || over <= self.now)) {
@@ -329,7 +293,7 @@ impl Coordinator {
             return;
         }
         // Others may have fallen silent a moment ago; and a refusal is no silence.
-        if !gone && self.reckon().forbids() {
+        if !gone && self.climate_within(rules.reckoning_age).forbids() {
             self.look_again(index, self.now);
             return;
         }
@@ -362,7 +326,7 @@ impl Coordinator {
     /// True when somebody heard it lately though it was in doubt: nobody may hear it for a while, and it is there.
     fn is_erratic(&self, index: NodeIndex) -> bool {
         let heard = self.registry[index].erratic;
-        heard.is_some_and(|at| self.now.since(at) < ERRATIC)
+        heard.is_some_and(|at| self.now.since(at) < self.config.rules.erratic_for)
     }
 
     /// True when a node that is not online is heard by the coordinator itself.
@@ -384,29 +348,35 @@ impl Coordinator {
 
     /// What holds for the cluster as a whole; reckoned anew when it is older than [`CLIMATE`].
     pub(super) fn climate(&mut self) -> Climate {
+        self.climate_within(CLIMATE)
+    }
+
+    /// What holds for the cluster as a whole, reckoned anew unless that was done within `age`.
+    fn climate_within(&mut self, age: Duration) -> Climate {
         match self.reckoning.climate {
-            Some((at, climate)) if self.now.since(at) < CLIMATE => climate,
+            Some((at, climate)) if self.now.since(at) < age => climate,
             _ => self.reckon(),
         }
     }
 
     /// What holds for the cluster as a whole now.
     fn reckon(&mut self) -> Climate {
+        let rules = self.config.rules;
         let (mut members, mut silent, mut fell) = (0, 0, 0);
         for (index, node) in self.registry.iter() {
-            if node.record.admission != Admission::Admitted {
+            if rules.admitted_only && node.record.admission != Admission::Admitted {
                 continue;
             }
             members += usize::from(node.liveness.is_in_doubt() || node.liveness == Liveness::Online);
             silent += usize::from(self.is_silent(index));
             let offline = node.liveness == Liveness::Offline && node.cause == Cause::HostSilent;
-            fell += usize::from(offline && self.now.since(node.since) < BREAKER_WINDOW);
+            fell += usize::from(offline && self.now.since(node.since) < rules.breaker_window);
         }
-        let voices = members + usize::from(members <= SMALLEST);
+        let voices = members + usize::from(members <= rules.smallest);
         let climate = Climate {
-            ambiguous: 2 * silent > voices,
-            breaker: fell >= BREAKER_MIN.max((members + fell).div_ceil(2)),
-            held: self.staging.is_overdue(self.now),
+            ambiguous: rules.is_ambiguous(silent, voices),
+            breaker: rules.is_broken(fell, members + fell),
+            held: rules.hold_when_stalled && self.staging.is_overdue(self.now),
             members,
         };
         self.reckoning.climate = Some((self.now, climate));
@@ -422,7 +392,8 @@ impl Coordinator {
         }
         let registry = &self.registry;
         let (lost, all) = self.mesh.lost(|subject| registry[subject].liveness == Liveness::Online);
-        let stretch = 1.0 + STRETCH * (lost as f64 / all.max(1) as f64 / UNREST).min(1.0);
+        let rules = &self.config.rules;
+        let stretch = 1.0 + rules.stretch * (lost as f64 / all.max(1) as f64 / rules.unrest).min(1.0);
         self.reckoning.stretch = Some((self.now, stretch));
         stretch
     }

@@ -121,11 +121,6 @@ impl Tally {
     pub fn telling(&self) -> usize {
         self.heard.len() + self.lost()
     }
-
-    /// More than half of all observers that can be counted on.
-    pub fn quorum(&self) -> usize {
-        (self.telling() + self.unknown) / 2 + 1
-    }
 }
 
 impl Sights {

@@ -159,7 +159,12 @@ pub(super) fn check_declared(declared: &Declared, duration: Duration) -> Result<
 
 /// A workload that is named must be declared, and by then.
 fn check_workload(name: &str, workloads: &[&Declared], by: Duration) -> Result<(), String> {
-    match workloads.iter().filter(|declared| declared.name == name).map(|declared| declared.at).min() {
+    match workloads
+        .iter()
+        .filter(|declared| declared.name == name)
+        .map(|declared| declared.at)
+        .min()
+    {
         None => Err(format!("workload: there is no {name:?} in this scenario")),
         Some(first) if first > by => Err(format!("workload: {name:?} is declared at {first:?} only")),
         Some(_) => Ok(()),
@@ -222,7 +227,11 @@ pub(super) fn check_expect(
     {
         return Err(format!("by: {by:?} is not later than after, {after:?}"));
     }
-    if let Some(rule) = expect.decision.as_deref().filter(|rule| !autonomy::RULES.contains(rule)) {
+    if let Some(rule) = expect
+        .decision
+        .as_deref()
+        .filter(|rule| !autonomy::RULES.contains(rule))
+    {
         let rules = autonomy::RULES.join(", ");
         return Err(format!("decision: {rule:?} is no rule; there are {rules}"));
     }

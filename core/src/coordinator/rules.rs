@@ -1,0 +1,108 @@
+//! Verdict rules: every threshold that decides whether a node is `offline`, in one place, so that a test can break each of them on
+//! purpose and see that the simulator's checks notice.
+
+use std::time::Duration;
+
+use crate::mesh::Tally;
+
+/// Thresholds of the verdicts on nodes. The defaults are what ships; no file and no flag sets them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rules {
+    /// Silence towards everybody after which a node is `offline`. Longer: later verdicts; shorter: a process that stands still for a
+    /// second, and whose answers then take their time, would be given up.
+    pub window: Duration,
+    /// The same when the node's host says that no agent listens: only a restart has to be waited for.
+    pub gone_window: Duration,
+    /// The same for a node that some observer heard while it was in doubt, within [`erratic_for`](Self::erratic_for): most of its
+    /// packets may be lost.
+    pub erratic_window: Duration,
+    /// How long a node counts as erratic after it was heard while in doubt.
+    pub erratic_for: Duration,
+    /// The same for a node whose agent reports that it stands still again and again.
+    pub strained_window: Duration,
+    /// How long a question that a peer passed on shows that its asker is there. Agents ask once a second.
+    pub asked_for: Duration,
+    /// How long a node may take to answer the coordinator's own question.
+    pub ping_patience: Duration,
+    /// Grace-period multiplier while observers exist and too few of them report.
+    pub wait_for_others: u32,
+    /// Percentage of a node's observers of which more must miss it for a verdict without the grace period.
+    pub quorum_percent: usize,
+    /// Percentage of all members of which more must be silent for the situation to be `ambiguous`.
+    pub ambiguous_percent: usize,
+    /// Largest cluster, in members, in which the coordinator counts as one that is there: half of it is one node, which may well
+    /// have died.
+    pub smallest: usize,
+    /// Age up to which a verdict uses the last reckoning of the whole cluster; zero reckons anew.
+    pub reckoning_age: Duration,
+    /// Share of missed probes of living nodes, 0 to 1, at which the window is the longest.
+    pub unrest: f64,
+    /// How many times its own length the window grows at most. A network that loses a third of its packets keeps a living node's
+    /// answers back for three seconds, as transports wait twice as long each time that they send again.
+    pub stretch: f64,
+    /// How long a node that was declared `offline` for its silence counts towards the breaker.
+    pub breaker_window: Duration,
+    /// Verdicts that the breaker never holds back.
+    pub breaker_min: usize,
+    /// Percentage of all nodes, declared `offline` lately, from which on the breaker holds further verdicts back.
+    pub breaker_percent: usize,
+    /// How long a node in doubt must be heard without a break to be `online` again; twice as long for each recent return.
+    pub steady: Duration,
+    /// Only admitted nodes are members.
+    pub admitted_only: bool,
+    /// A verdict waits for an observer that heard the node when it could last tell, and that lives.
+    pub missing_word: bool,
+    /// Observers that hear nobody are not counted: they are more likely to be cut off themselves.
+    pub skip_deaf: bool,
+    /// The grace period runs from the last sign of life, not from the last change of liveness.
+    pub grace_from_sign: bool,
+    /// No silence counts while the coordinator's own store stands still.
+    pub hold_when_stalled: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules {
+            window: Duration::from_millis(1_800),
+            gone_window: Duration::from_secs(1),
+            erratic_window: Duration::from_secs(10),
+            erratic_for: Duration::from_secs(30),
+            strained_window: Duration::from_secs(5),
+            asked_for: Duration::from_millis(2_500),
+            ping_patience: Duration::from_millis(500),
+            wait_for_others: 3,
+            quorum_percent: 50,
+            ambiguous_percent: 50,
+            smallest: 2,
+            reckoning_age: Duration::ZERO,
+            unrest: 0.25,
+            stretch: 2.0,
+            breaker_window: Duration::from_secs(300),
+            breaker_min: 3,
+            breaker_percent: 50,
+            steady: Duration::from_secs(4),
+            admitted_only: true,
+            missing_word: true,
+            skip_deaf: true,
+            grace_from_sign: true,
+            hold_when_stalled: true,
+        }
+    }
+}
+
+impl Rules {
+    /// Observers that must agree.
+    pub(super) fn quorum(&self, tally: &Tally) -> usize {
+        (tally.telling() + tally.unknown) * self.quorum_percent / 100 + 1
+    }
+
+    /// Whether so many silent members of all voices leave open what died.
+    pub(super) fn is_ambiguous(&self, silent: usize, voices: usize) -> bool {
+        100 * silent > self.ambiguous_percent * voices
+    }
+
+    /// Whether so many verdicts on silence, of all nodes, are enough for a while.
+    pub(super) fn is_broken(&self, fell: usize, nodes: usize) -> bool {
+        fell >= self.breaker_min && 100 * fell >= self.breaker_percent * nodes
+    }
+}
