@@ -50,9 +50,10 @@ const PARTING: Duration = Duration::from_secs(2);
 pub(crate) enum ToAgent {
     /// A fact for the logic.
     Fact(Input),
-    /// A probe ended: with its connection, if that can be used again.
+    /// A probe ended: its number, and its connection, if that can be used again.
     Probed(
         NodeId,
+        u64,
         ProbeOutcome,
         Option<v1::mesh_service_client::MeshServiceClient<tonic::transport::Channel>>,
     ),
@@ -155,10 +156,15 @@ impl Driver {
                 }
                 self.core.handle(now, input);
             }
-            ToAgent::Probed(target, outcome, client) => {
+            ToAgent::Probed(target, sequence, outcome, client) => {
                 self.metrics.probe(outcome);
                 self.peers.give_back(target, client);
-                self.core.handle(now, Input::Probed { target, outcome });
+                let probed = Input::Probed {
+                    target,
+                    sequence,
+                    outcome,
+                };
+                self.core.handle(now, probed);
             }
             ToAgent::Question {
                 cluster,
@@ -346,8 +352,9 @@ impl Driver {
         let client = self.peers.take(&probe);
         let sender = self.sender.clone();
         tokio::spawn(async move {
-            let (target, outcome, client) = probe.send(client).await;
-            drop(sender.send(ToAgent::Probed(target, outcome, client)).await);
+            let (target, sequence) = (probe.target, probe.sequence);
+            let (outcome, client) = probe.send(client).await;
+            drop(sender.send(ToAgent::Probed(target, sequence, outcome, client)).await);
         });
     }
 

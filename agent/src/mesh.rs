@@ -169,7 +169,7 @@ impl Peers {
         });
     }
 
-    /// The connection to a peer, if there is one; the probe gives it back.
+    /// The connection to a peer, if there is one that no probe uses; the probe gives it back.
     pub(crate) fn take(&mut self, probe: &Probe) -> Option<Client> {
         let fresh = || (Arc::clone(&probe.address), None);
         let (address, client) = self.clients.entry(probe.target).or_insert_with(fresh);
@@ -179,10 +179,10 @@ impl Peers {
         client.take()
     }
 
-    /// Takes a connection back after a probe.
+    /// Takes a connection back after a probe; of several that are under way to one peer the last that is of use is kept.
     pub(crate) fn give_back(&mut self, target: NodeId, client: Option<Client>) {
-        if let Some((_, place)) = self.clients.get_mut(&target) {
-            *place = client;
+        if let (Some((_, place)), Some(client)) = (self.clients.get_mut(&target), client) {
+            *place = Some(client);
         }
     }
 }
@@ -216,8 +216,7 @@ impl Ask {
 impl Probe {
     /// Sends the probe: what came of it, and the connection when it can be used again. The time to connect is not part of
     /// the round-trip time, but part of the time-out.
-    pub(crate) async fn send(self, client: Option<Client>) -> (NodeId, ProbeOutcome, Option<Client>) {
-        let target = self.target;
+    pub(crate) async fn send(self, client: Option<Client>) -> (ProbeOutcome, Option<Client>) {
         let attempt = async {
             // A connection that stood may have been ended since: that says nothing of who is there now.
             if let Some(client) = client
@@ -230,10 +229,9 @@ impl Probe {
                 Err(outcome) => (outcome, None),
             }
         };
-        let (outcome, client) = timeout(self.timeout, attempt)
+        timeout(self.timeout, attempt)
             .await
-            .unwrap_or((ProbeOutcome::Failed, None));
-        (target, outcome, client)
+            .unwrap_or((ProbeOutcome::Failed, None))
     }
 
     /// Asks over a connection; `None` when that is of no use any more.

@@ -3,7 +3,12 @@
 mod effects;
 mod peers;
 
-use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
 
 use prost::Message as _;
 use rand::RngExt;
@@ -79,6 +84,8 @@ pub(crate) struct Machine {
     pub(crate) streams: BTreeMap<ConnId, StreamId>,
     /// Probes under way, few at a time: subject, number, and when each left.
     probes: Vec<(usize, u64, Time)>,
+    /// Peers that its agent has a connection to which no probe uses.
+    connections: BTreeSet<usize>,
     /// Peers' questions that its agent was given.
     questions: BTreeMap<u64, Ask>,
     /// Its disk fails whatever it is asked.
@@ -121,6 +128,7 @@ impl Machine {
             loaded: None,
             streams: BTreeMap::new(),
             probes: Vec::new(),
+            connections: BTreeSet::new(),
             questions: BTreeMap::new(),
             disk_fails: false,
             disk_stalled_until: Time(0),
@@ -181,6 +189,7 @@ impl World<'_> {
         machine.inbox.clear();
         (machine.wake_at, machine.due) = (None, None);
         machine.probes.clear();
+        machine.connections.clear();
         machine.questions.clear();
         let mut labels = Labels::from([("zone".to_owned(), format!("zone-{}", zone + 1))]);
         for (label, values) in &self.scenario.cluster.labels {
@@ -238,6 +247,7 @@ impl World<'_> {
         machine.core = None;
         machine.inbox.clear();
         machine.probes.clear();
+        machine.connections.clear();
         let streams = mem::take(&mut machine.streams);
         if machine.powered {
             for stream in streams.into_values() {

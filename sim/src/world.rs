@@ -51,6 +51,8 @@ pub(crate) enum What {
     KeepAlive(StreamId),
     /// An agent asks for a transport: its machine, generation and name for it, and how often it tried.
     Dial(usize, u32, wyneos_core::node::ConnId, u32),
+    /// A connection for a probe is opened: observer, subject, number, attempt.
+    Connect(usize, usize, u64, u32),
     /// A probe leaves: observer, subject, number, attempt.
     ProbeOut(usize, usize, u64, u32),
     /// It arrives.
@@ -301,6 +303,7 @@ impl<'a> World<'a> {
             What::KeepAlive(stream) => self.keep_alive(stream),
             What::Dial(machine, generation, conn, attempt) => self.dial(machine, generation, conn, attempt),
             What::ProbeOut(observer, subject, number, attempt) => self.probe_out(observer, subject, number, attempt),
+            What::Connect(observer, subject, number, attempt) => self.connect(observer, subject, number, attempt),
             What::ProbeIn(observer, subject, number) => self.probe_in(observer, subject, number),
             What::ReplyOut(observer, subject, number, attempt) => self.reply_out(observer, subject, number, attempt),
             What::ReplyIn(observer, subject, number, answered) => self.reply_in(observer, subject, number, answered),

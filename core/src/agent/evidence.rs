@@ -1,7 +1,7 @@
 //! Evidence: what the coordinator is told at once of peers, and of this agent itself.
 //!
-//! One message of it is under way at a time. What changes before the coordinator has noted that goes with the next one, each link as it is by then: a
-//! stream that is stuck delays evidence, and lets none of it pile up.
+//! One message of it is under way at a time. What changes before the coordinator has noted that goes with the next one, each link as it is by then, at
+//! the next heartbeat at the latest: a stream that is stuck delays evidence, and hardly lets it pile up.
 
 use std::collections::BTreeSet;
 
@@ -36,6 +36,12 @@ impl Agent {
         self.tell();
     }
 
+    /// Tells by the session, too, what a question brought by way of a peer: which of both arrives first is not known.
+    pub(super) fn retell_sights(&mut self) {
+        let targets = self.probes.targets().map(|(id, _)| id);
+        self.evidence.sights.extend(targets);
+    }
+
     /// Tells at once that a peer is seen otherwise than before.
     pub(super) fn tell_sight(&mut self, id: NodeId) {
         self.evidence.sights.insert(id);
@@ -54,7 +60,7 @@ impl Agent {
         self.tell();
     }
 
-    /// The coordinator has noted what was under way.
+    /// The coordinator has noted what was under way; or it said nothing of it for a heartbeat's interval, in which case only the way back may be stuck.
     pub(super) fn noted(&mut self) {
         self.evidence.under_way = false;
         self.tell();

@@ -51,6 +51,8 @@ pub enum Input {
     Probed {
         /// The node that was probed.
         target: NodeId,
+        /// The number of the probe.
+        sequence: u64,
         /// What came of it.
         outcome: ProbeOutcome,
     },

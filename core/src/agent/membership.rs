@@ -228,6 +228,7 @@ impl Agent {
         };
         if self.pass(number, question) {
             self.membership.asked = Some((number, now));
+            self.retell_sights();
         }
     }
 

@@ -267,7 +267,11 @@ impl Agent {
             Input::Unreadable { conn, detail } => self.unreadable(conn, &detail),
             Input::Message { conn, message } => self.message(conn, message),
             Input::Measured(reading) => self.measured(&reading),
-            Input::Probed { target, outcome } => self.probed(target, outcome),
+            Input::Probed {
+                target,
+                sequence,
+                outcome,
+            } => self.probed(target, sequence, outcome),
             Input::Beacon {
                 cluster,
                 sender,
@@ -364,6 +368,7 @@ impl Agent {
         self.beat += 1;
         let next = turn.next_turn(self.interval, self.now);
         self.timers.set(next, Timer::Heartbeat(self.beat));
+        self.noted();
         self.measure();
     }
 

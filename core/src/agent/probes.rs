@@ -30,6 +30,10 @@ const SLOTS: u32 = 4;
 /// A timer this much late says that this process itself stood still: whoever did not answer meanwhile gets his time anew.
 pub(super) const LATE: Duration = Duration::from_millis(100);
 
+/// Probes of one target under way at most. While one that was missed waits for a late answer, the next turn asks anew: a transport that lost a packet
+/// holds back everything behind it, and waits ever longer before it sends again. At this bound a turn is passed over.
+const UNDER_WAY: usize = 4;
+
 /// Targets of one agent at most; a plan's further ones are passed over.
 const MAX_TARGETS: usize = 64;
 
@@ -39,8 +43,10 @@ struct Target {
     meter: LinkMeter,
     /// Token of its newest timer.
     timer: u64,
-    /// Number of the probe under way.
-    under_way: Option<u64>,
+    /// Numbers of the probes under way, the oldest first.
+    under_way: Vec<u64>,
+    /// Number of the newest probe that decided what is seen.
+    decided: u64,
     /// The newest round-trip times, the newest first.
     newest: [Option<Duration>; 3],
     /// What is seen of it now; `None` before the first probe ended.
@@ -52,6 +58,23 @@ impl Target {
     fn patience(&self) -> Duration {
         let usual = Duration::from_micros(u64::from(self.meter.recent_micros()));
         (usual * PATIENCE).clamp(MISSED_MIN, MISSED_MAX)
+    }
+
+    /// True when the target may be asked again: nothing is under way, or all of it was missed.
+    fn may_ask(&self) -> bool {
+        let missed = self.sight == Some(Sight::Silent) && self.under_way.len() < UNDER_WAY;
+        self.under_way.is_empty() || missed
+    }
+
+    /// Notes what a probe of this number shows, unless a newer one showed something else: a late answer takes back that newer ones were missed, for
+    /// those may still be answered. True when it is seen otherwise than before.
+    fn show(&mut self, number: u64, sight: Sight) -> bool {
+        let is_late = sight == Sight::Heard && self.sight == Some(Sight::Silent);
+        if number < self.decided && !is_late {
+            return false;
+        }
+        self.decided = self.decided.max(number);
+        self.sight.replace(sight) != Some(sight)
     }
 }
 
@@ -117,7 +140,7 @@ impl Probes {
     pub(super) fn is_under_way(&self, id: NodeId, number: u64) -> bool {
         self.targets
             .get(id)
-            .is_some_and(|target| target.under_way == Some(number))
+            .is_some_and(|target| target.under_way.contains(&number))
     }
 
     /// Where this node is in the network.
@@ -170,12 +193,16 @@ impl Probes {
 
 impl Agent {
     /// A probe ended.
-    pub(super) fn probed(&mut self, id: NodeId, outcome: ProbeOutcome) {
+    pub(super) fn probed(&mut self, id: NodeId, number: u64, outcome: ProbeOutcome) {
         let now = self.now;
         let Some(target) = self.probes.targets.get_mut(id) else {
             return;
         };
-        target.under_way = None;
+        // It may have been sent to where the node was before.
+        let Some(at) = target.under_way.iter().position(|&other| other == number) else {
+            return;
+        };
+        target.under_way.remove(at);
         let sight = match outcome {
             ProbeOutcome::Answered(rtt, coordinate) => {
                 target.meter.answer(now, rtt);
@@ -195,8 +222,7 @@ impl Agent {
                 Sight::Silent
             }
         };
-        // A host that refused and is now silent is no less gone.
-        if target.sight.replace(sight) != Some(sight) {
+        if target.show(number, sight) {
             self.tell_sight(id);
         }
         self.prune();
@@ -208,7 +234,7 @@ impl Agent {
             .probes
             .targets
             .get_mut(id)
-            .filter(|target| target.under_way == Some(number))
+            .filter(|target| target.under_way.contains(&number))
         else {
             return;
         };
@@ -217,8 +243,7 @@ impl Agent {
             self.timers.set(due, Timer::Missed(id, number));
             return;
         }
-        let silent = Sight::Silent;
-        if target.sight.replace(silent) != Some(silent) {
+        if target.show(number, Sight::Silent) {
             self.tell_sight(id);
         }
     }
@@ -239,7 +264,8 @@ impl Agent {
                     address,
                     meter,
                     timer: 0,
-                    under_way: None,
+                    under_way: Vec::new(),
+                    decided: 0,
                     newest: [None; 3],
                     sight: None,
                 }
@@ -274,10 +300,10 @@ impl Agent {
         let Some(target) = self.probes.targets.get_mut(id).filter(|target| target.timer == token) else {
             return;
         };
-        if target.under_way.is_none() {
+        if target.may_ask() {
             self.probes.sequence += 1;
             let sequence = self.probes.sequence;
-            target.under_way = Some(sequence);
+            target.under_way.push(sequence);
             let (address, timeout) = (Arc::clone(&target.address), TIMEOUT);
             let due = self.now + target.patience();
             self.timers.set(due, Timer::Missed(id, sequence));

@@ -11,7 +11,7 @@ use crate::{
     coordinator::{Message, ProbePlan, RefusalReason, Refused, Welcome, Work},
     id::Uuid,
     integrity::Sealer,
-    mesh::LinkState,
+    mesh::{LinkState, Sight},
     node::{Admission, Attributes, Capacity},
     workload::{Assigned, AssignmentId, Spec},
 };
@@ -124,9 +124,13 @@ impl Rig {
     fn drain(&mut self) {
         while let Some(effect) = self.core.poll_effect() {
             let measure = effect == Effect::Measure;
-            if let (true, Effect::Probe { target, .. }) = (self.answering, &effect) {
-                let (target, outcome) = (*target, ProbeOutcome::Answered(Duration::from_millis(1), None));
-                self.core.handle(self.now, Input::Probed { target, outcome });
+            if let (true, Effect::Probe { target, sequence, .. }) = (self.answering, &effect) {
+                let probed = Input::Probed {
+                    target: *target,
+                    sequence: *sequence,
+                    outcome: ProbeOutcome::Answered(Duration::from_millis(1), None),
+                };
+                self.core.handle(self.now, probed);
             }
             self.effects.push(effect);
             if measure {
@@ -394,30 +398,34 @@ fn directives_are_fenced_and_each_is_done_once() {
     assert_eq!(rig.heartbeats().len(), before + 4);
 }
 
+/// The probes that were sent: whom, and by what number.
+fn probes(rig: &Rig) -> Vec<(Uuid, u64)> {
+    let sent = rig.effects.iter().filter_map(|effect| match effect {
+        Effect::Probe { target, sequence, .. } => Some((*target, *sequence)),
+        _ => None,
+    });
+    sent.collect()
+}
+
 #[test]
 fn each_target_is_probed_once_an_interval() {
     let mut rig = Rig::live();
     rig.plan(1, &[2, 3]);
-    let probes = |rig: &Rig| -> Vec<Uuid> {
-        rig.effects
-            .iter()
-            .filter_map(|effect| match effect {
-                Effect::Probe { target, .. } => Some(*target),
-                _ => None,
-            })
-            .collect()
-    };
     for _ in 0..10 {
         let before = probes(&rig).len();
         rig.pass(SECOND);
         let now = probes(&rig)[before..].to_vec();
         assert_eq!(now.len(), 2, "{now:?}");
-        for target in now {
+        for (target, sequence) in now {
             let outcome = match target.0[0] {
                 2 => ProbeOutcome::Answered(Duration::from_micros(150), None),
                 _ => ProbeOutcome::Failed,
             };
-            rig.input(Input::Probed { target, outcome });
+            rig.input(Input::Probed {
+                target,
+                sequence,
+                outcome,
+            });
         }
     }
     rig.pass(SECOND * 2);
@@ -439,7 +447,54 @@ fn each_target_is_probed_once_an_interval() {
     rig.plan(2, &[3]);
     let before = probes(&rig).len();
     rig.pass(SECOND * 3);
-    assert!(probes(&rig)[before..].iter().all(|target| target.0[0] == 2));
+    assert!(probes(&rig)[before..].iter().all(|(target, _)| target.0[0] == 2));
+}
+
+#[test]
+fn what_was_missed_is_asked_again_and_the_newest_answer_counts() {
+    let mut rig = Rig::live();
+    rig.plan(1, &[2]);
+    rig.pass(SECOND);
+    let end = |rig: &mut Rig, sequence, outcome| {
+        let target = Uuid([2; 16]);
+        rig.message(1, Message::Noted);
+        rig.input(Input::Probed {
+            target,
+            sequence,
+            outcome,
+        });
+    };
+    let sights = |rig: &Rig| -> Vec<Sight> {
+        let told = rig.effects.iter().filter_map(|effect| match effect {
+            Effect::Send {
+                report: Report::Evidence { observations, .. },
+                ..
+            } => Some(observations.iter().map(|(_, seen)| seen.sight).collect::<Vec<_>>()),
+            _ => None,
+        });
+        told.flatten().collect()
+    };
+    // None is answered: four are under way at the most.
+    rig.pass(SECOND * 10);
+    let sent: Vec<u64> = probes(&rig).into_iter().map(|(_, sequence)| sequence).collect();
+    assert_eq!(sent.len(), 4, "{sent:?}");
+    assert_eq!(sights(&rig), [Sight::Silent]);
+    end(&mut rig, sent[2], ProbeOutcome::Answered(SECOND, None));
+    // An older one that failed, and its successor that refuses, are told apart.
+    end(&mut rig, sent[0], ProbeOutcome::Failed);
+    assert_eq!(sights(&rig), [Sight::Silent, Sight::Heard]);
+    end(&mut rig, sent[3], ProbeOutcome::Refused);
+    end(&mut rig, sent[1], ProbeOutcome::Answered(SECOND, None));
+    assert_eq!(sights(&rig), [Sight::Silent, Sight::Heard, Sight::Refused]);
+    // What is not under way says nothing.
+    end(&mut rig, sent[3], ProbeOutcome::Answered(SECOND, None));
+    rig.pass(SECOND);
+    let next = probes(&rig).last().copied().unwrap().1;
+    end(&mut rig, next, ProbeOutcome::Answered(SECOND, None));
+    assert_eq!(
+        sights(&rig),
+        [Sight::Silent, Sight::Heard, Sight::Refused, Sight::Heard]
+    );
 }
 
 #[test]
@@ -449,6 +504,7 @@ fn a_new_session_hears_of_every_link_again() {
     rig.pass(SECOND);
     rig.input(Input::Probed {
         target: Uuid([2; 16]),
+        sequence: probes(&rig)[0].1,
         outcome: ProbeOutcome::Answered(SECOND / 1000, None),
     });
     rig.pass(SECOND * 2);
@@ -522,8 +578,9 @@ fn some_input() -> impl Strategy<Value = Input> {
                 message: Message::ProbePlan(plan),
             }
         }),
-        (0u8..9).prop_map(|at| Input::Probed {
+        (0u8..9, 0u64..9).prop_map(|(at, sequence)| Input::Probed {
             target: Uuid([at; 16]),
+            sequence,
             outcome: ProbeOutcome::Failed,
         }),
         Just(Input::Measured([None; Channel::COUNT])),

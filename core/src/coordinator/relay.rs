@@ -63,7 +63,8 @@ impl Coordinator {
         for &node in path.iter().chain([&asker]) {
             self.registry[node].relayed = Some((via, now));
         }
-        if self.may_say(asker, question.observations.len()) {
+        // What a node says by its own session is newer than what a question brings that was on its way for long.
+        if !self.is_heard_well(asker) && self.may_say(asker, question.observations.len()) {
             for (subject, observation) in &question.observations {
                 let subject = self.registry.find(*subject);
                 let asked = subject.filter(|&subject| self.mesh.observe(asker, subject, *observation, now));

@@ -13,9 +13,11 @@ use crate::{
 /// Time between two surveys.
 const SURVEY: Duration = Duration::from_secs(1);
 
-/// Observations that an agent may send at once, and a second in the long run: every link of it may change every second.
-const ALLOWANCE: u32 = 256;
+/// Observations that an agent may send a second in the long run: every link of it may change every second.
 const ALLOWANCE_A_SECOND: u32 = 64;
+
+/// Observations that it may send at once: those of a minute arrive together when its stream was stuck for so long.
+const ALLOWANCE: u32 = 60 * ALLOWANCE_A_SECOND;
 
 /// Observations of nodes that it was not asked to probe: a new plan takes a moment to arrive, so a few are no offence.
 const UNASKED: u32 = 64;

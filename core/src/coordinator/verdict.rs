@@ -216,7 +216,8 @@ impl Coordinator {
     fn is_a_word_missing(&self, index: NodeIndex) -> bool {
         let observers = self.mesh.observers_of(index).iter().copied();
         observers
-            .filter(|&observer| self.mesh.hears(observer, index) && !self.vouches(observer))
+            .filter(|&observer| self.mesh.hears(observer, index))
+            .filter(|&observer| !self.vouches(observer) && !self.is_distrusted(observer))
             .any(|observer| !self.tally(observer).heard.is_empty())
     }
 

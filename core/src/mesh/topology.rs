@@ -155,10 +155,10 @@ impl Mesh {
             self.unasked += 1;
             return false;
         }
-        let heard = match (observation.sight, observation.last_heard_age_millis) {
-            (Sight::Heard, _) => now,
-            (_, Some(ago)) => now - std::time::Duration::from_millis(ago),
-            (_, None) => Time(0),
+        let heard = match (observation.last_heard_age_millis, observation.sight) {
+            (Some(ago), _) => now - std::time::Duration::from_millis(ago),
+            (None, Sight::Heard) => now,
+            (None, _) => Time(0),
         };
         self.sights.note(observer, subject, observation.sight, heard, now);
         true

@@ -65,7 +65,7 @@ impl World<'_> {
                 if subject < self.machines.len() {
                     self.machines[node].probes.push((subject, sequence, now));
                     self.at_last(now + timeout, What::ProbeTimeout(node, subject, sequence));
-                    self.probe_out(node, subject, sequence, 0);
+                    self.begin_probe(node, subject, sequence);
                 }
             }
             Effect::Beacons { to, .. } => {

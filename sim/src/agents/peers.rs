@@ -10,7 +10,7 @@ use wyneos_core::{
     time::Time,
 };
 
-use super::{Ask, PATIENCE, RESEND, Waiting, id_of};
+use super::{Ask, PATIENCE, RESEND, SYN, Waiting, id_of};
 use crate::{
     coordinator::CLUSTER,
     net::SMALL,
@@ -87,13 +87,52 @@ impl World<'_> {
         Some(left)
     }
 
-    pub(crate) fn probe_out(&mut self, observer: usize, subject: usize, number: u64, attempt: u32) {
+    /// A probe leaves by the connection that stands, or by a new one while a probe uses that.
+    pub(crate) fn begin_probe(&mut self, observer: usize, subject: usize, number: u64) {
+        if self.machines[observer].connections.remove(&subject) {
+            self.probe_out(observer, subject, number, 0);
+        } else {
+            self.connect(observer, subject, number, 0);
+        }
+    }
+
+    /// A connection is opened: a packet there and one back, by the kernels of both.
+    pub(crate) fn connect(&mut self, observer: usize, subject: usize, number: u64, attempt: u32) {
         if self.awaited(observer, subject, number).is_none() {
             return;
         }
+        let there = self.net.packet(&mut self.rng, observer, subject, SMALL);
+        let back = self.net.packet(&mut self.rng, subject, observer, SMALL);
+        let machine = &self.machines[subject];
+        match (there, back) {
+            (Some(there), Some(back)) if machine.powered => {
+                let what = match machine.runs() {
+                    true => What::ProbeOut(observer, subject, number, 0),
+                    false => What::ReplyIn(observer, subject, number, false),
+                };
+                self.later(there + back, what);
+            }
+            _ => {
+                let wait = SYN * 2u32.pow(attempt.min(6));
+                self.later(wait, What::Connect(observer, subject, number, attempt + 1));
+            }
+        }
+    }
+
+    pub(crate) fn probe_out(&mut self, observer: usize, subject: usize, number: u64, attempt: u32) {
+        let Some(at) = self.awaited(observer, subject, number) else {
+            return;
+        };
+        if attempt == 0 {
+            // The time to connect is not part of what it takes.
+            self.machines[observer].probes[at].2 = self.now;
+        }
         match self.net.packet(&mut self.rng, observer, subject, SMALL) {
-            Some(takes) => self.later(takes, What::ProbeIn(observer, subject, number)),
-            None => {
+            Some(takes) if self.machines[subject].powered => {
+                self.later(takes, What::ProbeIn(observer, subject, number));
+            }
+            // It is lost, or nobody is there to confirm it.
+            _ => {
                 let wait = RESEND * 2u32.pow(attempt.min(9));
                 self.later(wait, What::ProbeOut(observer, subject, number, attempt + 1));
             }
@@ -133,23 +172,29 @@ impl World<'_> {
             return;
         };
         let outcome = if answered {
+            self.machines[observer].connections.insert(subject);
             // The answer was made when it left; what that says of the place is the same.
             let coordinate = self.machines[subject].core.as_ref().map(Agent::coordinate);
             ProbeOutcome::Answered(now.since(left), coordinate)
         } else {
             ProbeOutcome::Refused
         };
-        self.probe_ended(observer, subject, outcome);
+        self.probe_ended(observer, subject, number, outcome);
     }
 
     pub(crate) fn probe_timeout(&mut self, observer: usize, subject: usize, number: u64) {
         if self.end_probe(observer, subject, number).is_some() {
-            self.probe_ended(observer, subject, ProbeOutcome::Failed);
+            self.probe_ended(observer, subject, number, ProbeOutcome::Failed);
         }
     }
 
-    fn probe_ended(&mut self, observer: usize, subject: usize, outcome: ProbeOutcome) {
+    fn probe_ended(&mut self, observer: usize, subject: usize, sequence: u64, outcome: ProbeOutcome) {
         let target = id_of(subject);
-        self.tell_agent(observer, Input::Probed { target, outcome });
+        let probed = Input::Probed {
+            target,
+            sequence,
+            outcome,
+        };
+        self.tell_agent(observer, probed);
     }
 }
