@@ -7,10 +7,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::NodeId, node::NodeIndex, telemetry::Channel, time::WallTime};
+use crate::{id::NodeId, node::NodeIndex, telemetry::Channel, time::WallTime, workload::AssignmentId};
 
 /// Decisions that a snapshot shows.
 pub const RECENT: usize = 16;
+
+/// Instances that a decision names in one of its lists at most; evidence names as many.
+pub const MOVED: usize = 32;
 
 /// Cycles without a predicted crossing after which a threshold decision is resolved.
 const CALM_CYCLES: u64 = 5;
@@ -204,6 +207,12 @@ pub struct Decision {
     /// For a placement: the workload's name.
     #[serde(default)]
     pub workload: String,
+    /// For a placement: instances that are replaced because their nodes were given up; the first [`MOVED`].
+    #[serde(default)]
+    pub lost: Vec<AssignmentId>,
+    /// For a placement: instances of other workloads that make room; the first [`MOVED`].
+    #[serde(default)]
+    pub displaced: Vec<AssignmentId>,
 }
 
 impl Decision {
@@ -377,9 +386,17 @@ impl Autonomy {
         Some(decision)
     }
 
-    /// Instances of a workload are started, stopped or moved.
-    pub fn placement(&mut self, workload: &str, proposal: Proposal) -> Arc<Decision> {
+    /// Instances of a workload are started, stopped or moved; `lost` ones are replaced, and `displaced` ones of other workloads make room.
+    pub fn placement(
+        &mut self,
+        workload: &str,
+        proposal: Proposal,
+        lost: &[AssignmentId],
+        displaced: &[AssignmentId],
+    ) -> Arc<Decision> {
         let mut decision = self.take(proposal, Kind::Placement);
+        let first = |ids: &[AssignmentId]| ids.iter().take(MOVED).copied().collect();
+        (decision.lost, decision.displaced) = (first(lost), first(displaced));
         (decision.workload, decision.outcome, decision.mode) = (workload.to_owned(), Outcome::Done, Mode::Act);
         self.note(decision)
     }
@@ -424,6 +441,8 @@ impl Autonomy {
             outcome: Outcome::Observed,
             channel: String::new(),
             workload: String::new(),
+            lost: Vec::new(),
+            displaced: Vec::new(),
         }
     }
 

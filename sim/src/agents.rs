@@ -70,6 +70,10 @@ pub(crate) struct Machine {
     /// Faults that make it stand still now.
     frozen: u32,
     frozen_since: Time,
+    /// When it last went on.
+    pub(crate) thawed: Option<Time>,
+    /// Whom its agent was asked to probe.
+    pub(crate) targets: BTreeSet<usize>,
     pub(crate) starving: Option<usize>,
     pub(crate) standing: bool,
     inbox: Vec<Waiting>,
@@ -117,6 +121,8 @@ impl Machine {
             incarnation: 0,
             frozen: 0,
             frozen_since: Time(0),
+            thawed: None,
+            targets: BTreeSet::new(),
             starving: None,
             standing: false,
             inbox: Vec::new(),
@@ -163,7 +169,7 @@ impl Machine {
     }
 }
 
-fn id_of(node: usize) -> NodeId {
+pub(crate) fn id_of(node: usize) -> NodeId {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&(node as u64 + 1).to_be_bytes());
     Uuid(id)
@@ -191,6 +197,8 @@ impl World<'_> {
         machine.probes.clear();
         machine.connections.clear();
         machine.questions.clear();
+        machine.targets.clear();
+        self.truth.stale = true;
         let mut labels = Labels::from([("zone".to_owned(), format!("zone-{}", zone + 1))]);
         for (label, values) in &self.scenario.cluster.labels {
             labels.insert(label.clone(), format!("{label}-{}", node % values + 1));
@@ -242,6 +250,7 @@ impl World<'_> {
 
     /// Its agent's process ends at once. Its kernel says so to whoever it was connected with, if it lives.
     pub(crate) fn kill_agent(&mut self, node: usize) {
+        self.truth.stale = true;
         let machine = &mut self.machines[node];
         self.timers.extend(machine.timers());
         machine.core = None;
@@ -265,6 +274,7 @@ impl World<'_> {
 
     pub(crate) fn freeze_agent(&mut self, node: usize) {
         let now = self.now;
+        self.truth.stale |= self.net.has_cuts();
         let machine = &mut self.machines[node];
         machine.frozen += 1;
         if machine.frozen == 1 {
@@ -274,7 +284,13 @@ impl World<'_> {
 
     pub(crate) fn thaw_agent(&mut self, node: usize) {
         let machine = &mut self.machines[node];
+        let was_frozen = machine.is_frozen();
         machine.frozen = machine.frozen.saturating_sub(1);
+        if was_frozen && !machine.is_frozen() {
+            machine.thawed = Some(self.now);
+            self.truth.stood(node, machine.frozen_since, self.now);
+            self.truth.stale |= self.net.has_cuts();
+        }
         if machine.is_frozen() || !machine.runs() {
             return;
         }

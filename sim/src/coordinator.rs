@@ -19,13 +19,14 @@ use wyneos_core::{
     coordinator::{self, Coordinator, Effect, Input, Message},
     id::{NodeId, Uuid},
     integrity::Sealer,
-    node::{ConnId, NodeRecord, Origin},
+    node::{Admission, ConnId, NodeRecord, Origin},
     store::{Batch, Durable, Restored},
     time::{Time, WallTime},
     workload::{Assignment, AssignmentId, Workload},
 };
 
 use crate::{
+    agents::{id_of, node_of},
     streams::{Item, StreamId, Way},
     world::{Clock, What, World, name},
 };
@@ -36,12 +37,15 @@ const SECRET: [u8; 32] = [7; 32];
 /// A transaction takes this long, and up to as long again.
 const DISK: Duration = Duration::from_micros(800);
 
+/// The logic notices after 2 s that a batch is not durable; by a clock that may be slower.
+const NOTICEABLY: Duration = Duration::from_millis(2_300);
+
 /// Batches that are handed to the store at most, and a snapshot behind them.
 const WRITES_MAX: usize = 64 + 1;
 
 /// What the disk was asked to keep.
 enum Write {
-    Batch(Box<Batch>),
+    Batch(Box<Batch>, Time),
     Snapshot(Arc<Snapshot>),
 }
 
@@ -143,6 +147,20 @@ impl Host {
         self.disk.fails = false;
     }
 
+    /// True when so many batches wait for the disk that further ones may be late.
+    pub(crate) fn is_full(&self) -> bool {
+        self.disk.writes.len() >= WRITES_MAX - 1
+    }
+
+    /// True when a batch has waited for so long that the logic must have noticed.
+    pub(crate) fn is_behind(&self, now: Time) -> bool {
+        let batches = self.disk.writes.iter().filter_map(|write| match write {
+            Write::Batch(_, at) => Some(*at),
+            Write::Snapshot(_) => None,
+        });
+        batches.min().is_some_and(|at| now.since(at) >= NOTICEABLY)
+    }
+
     pub(crate) fn stall_disk(&mut self, until: Time) {
         self.disk.stalled_until = self.disk.stalled_until.max(until);
     }
@@ -177,6 +195,14 @@ impl World<'_> {
             rules,
             ..coordinator::Config::new("0.1.0", host.sealer.public_key())
         };
+        let nodes = kept.nodes.values();
+        let nodes = nodes.map(|record| {
+            (
+                node_of(record.id()),
+                record.departed.map(|(liveness, cause, _)| (liveness, cause)),
+            )
+        });
+        self.known.restart(now, nodes);
         let (local, wall) = (host.clock.local(now), host.clock.wall(now));
         host.core = Some(Coordinator::new(local, wall, config, durable.clone()));
         self.turn_coordinator();
@@ -236,6 +262,7 @@ impl World<'_> {
         if self.host.is_frozen() {
             return;
         }
+        self.known.resume(self.now);
         let waiting = mem::take(&mut self.host.inbox);
         if self.rng.random_bool(0.5) {
             self.turn_coordinator();
@@ -310,6 +337,7 @@ impl World<'_> {
                     if matches!(message, Message::Welcome(_)) {
                         stream.welcomed = true;
                         self.host.sessions.insert(machine, conn.0);
+                        self.known.welcome(machine, self.now);
                     } else if stream.welcomed
                         && !matches!(message, Message::Refused(_))
                         && self.host.sessions.get(&machine) != Some(&conn.0)
@@ -334,7 +362,7 @@ impl World<'_> {
             Effect::Commit(batch) => {
                 self.observe(&batch);
                 self.observe_moves(&batch);
-                self.write(Write::Batch(batch));
+                self.write(Write::Batch(batch, self.now));
             }
             Effect::View(_) | Effect::Nodes(_) => {}
             Effect::Publish(snapshot) => self.write(Write::Snapshot(snapshot)),
@@ -362,6 +390,7 @@ impl World<'_> {
                 if let Input::Heartbeat { heartbeat, .. } = &input {
                     heard = heartbeat.sequence;
                 }
+                self.note_sign(id, &input);
                 self.tell_coordinator(input);
             }
             Err(error) => self.fail(format!("the coordinator cannot read an agent: {error}")),
@@ -375,6 +404,30 @@ impl World<'_> {
             && !self.host.is_frozen()
         {
             self.push(id, Way::Down, Item::Bytes(convert::confirming(&seal, heard).0));
+        }
+    }
+
+    /// Takes note of what a process of the coordinator that is there got from a node.
+    fn note_sign(&mut self, id: StreamId, input: &Input) {
+        let Some(machine) = self.streams.get(&id).map(|stream| stream.machine) else {
+            return;
+        };
+        let of_session = self.host.sessions.get(&machine) == Some(&id);
+        let sign = matches!(
+            input,
+            Input::Heartbeat { .. } | Input::Evidence { .. } | Input::Arrivals { .. }
+        );
+        self.known.receive(machine, sign && of_session, self.now);
+    }
+
+    /// The records of nodes that have joined and wait to be admitted.
+    pub(crate) fn enrol_pending(&mut self) {
+        for &node in &self.pending_nodes {
+            let record = NodeRecord {
+                admission: Admission::Pending,
+                ..NodeRecord::enrolled(id_of(node), &name(node))
+            };
+            self.host.disk.kept.nodes.insert(record.id(), Arc::new(record));
         }
     }
 

@@ -173,6 +173,7 @@ impl World<'_> {
     }
 
     fn network_fault(&mut self, number: usize, begins: bool) {
+        self.truth.stale = true;
         if !begins {
             self.net.heal(number);
             return;

@@ -9,6 +9,7 @@ mod coordinator;
 mod declared;
 mod expect;
 mod faults;
+mod known;
 mod misplaced;
 mod net;
 mod queue;

@@ -32,6 +32,10 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    fn drops_all(&self) -> bool {
+        matches!(self.harm, Harm::Drop) || matches!(self.harm, Harm::Lose(share) if share >= 1.0)
+    }
+
     fn meets(&self, from: usize, to: usize) -> bool {
         self.from[from] && self.to[to]
     }
@@ -69,11 +73,21 @@ impl Net {
         self.rules.remove(&fault);
     }
 
+    /// True while some packets are dropped by a rule.
+    pub(crate) fn has_cuts(&self) -> bool {
+        self.rules.values().flatten().any(|rule| rule.drops_all())
+    }
+
+    /// True while packets are lost by chance, or arrive so late that they may as well be.
+    pub(crate) fn is_lossy(&self) -> bool {
+        let by_chance = |rule: &Rule| !rule.drops_all();
+        self.network.loss > 0.0 || self.rules.values().flatten().any(by_chance)
+    }
+
     /// True while no packet gets from one to the other.
     pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
-        let all = |harm| matches!(harm, Harm::Drop) || matches!(harm, Harm::Lose(share) if share >= 1.0);
         let mut rules = self.rules.values().flatten();
-        rules.any(|rule| all(rule.harm) && rule.meets(from, to))
+        rules.any(|rule| rule.drops_all() && rule.meets(from, to))
     }
 
     /// How long one packet of so many bytes takes; `None` when it is lost.

@@ -83,6 +83,8 @@ pub struct Cluster {
     pub uncontained: Vec<String>,
     /// The same, but their agents claim `pid-namespace`: what placement rests on can be seen to matter.
     pub overstated: Vec<String>,
+    /// Nodes that have joined and wait to be admitted: they take no part.
+    pub pending: Vec<String>,
 }
 
 impl Default for Cluster {
@@ -100,6 +102,7 @@ impl Default for Cluster {
             clock_drift: 0.0,
             uncontained: Vec::new(),
             overstated: Vec::new(),
+            pending: Vec::new(),
         }
     }
 }

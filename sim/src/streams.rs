@@ -172,6 +172,13 @@ impl World<'_> {
         }
     }
 
+    /// True while something that this machine's agent sent has to be sent again.
+    pub(crate) fn is_stuck(&self, machine: usize) -> bool {
+        let streams = self.machines[machine].streams.values();
+        let mut streams = streams.filter_map(|id| self.streams.get(id));
+        streams.any(|stream| stream.up.retrying)
+    }
+
     pub(crate) fn stands(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.get(&id)
             && stream.generation == self.machines[stream.machine].generation

@@ -20,11 +20,13 @@ use crate::{
     agents::{Ask, Machine},
     coordinator::Host,
     expect,
+    known::Known,
     net::Net,
     queue::Queue,
     report::{Detection, Found, Moved, Program, Report, Transition},
     scenario::{Scenario, resolve},
     streams::{Stream, StreamId, Way},
+    truth::Truth,
     work::{Run, Step},
 };
 
@@ -124,6 +126,15 @@ impl Clock {
 /// The two sides of a finding.
 pub(crate) type Sides = (BTreeSet<usize>, BTreeSet<usize>);
 
+/// An instance as the coordinator recorded it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    pub(crate) node: usize,
+    pub(crate) revision: u64,
+    /// It is to run, and has not ended.
+    pub(crate) wanted: bool,
+}
+
 /// The world.
 pub(crate) struct World<'a> {
     pub(crate) scenario: &'a Scenario,
@@ -134,6 +145,10 @@ pub(crate) struct World<'a> {
     pub(crate) now: Time,
     queue: Queue,
     pub(crate) net: Net,
+    pub(crate) truth: Truth,
+    pub(crate) known: Known,
+    /// Nodes that no operator has admitted.
+    pub(crate) pending_nodes: BTreeSet<usize>,
     pub(crate) machines: Vec<Machine>,
     /// Where each machine's agent answers.
     pub(crate) addresses: Vec<Arc<str>>,
@@ -160,6 +175,8 @@ pub(crate) struct World<'a> {
     pub(crate) pending: BTreeSet<u64>,
     /// The newest instance that was placed.
     pub(crate) newest: AssignmentId,
+    /// Instances as the coordinator last recorded them: workload, node, revision, and whether they are to run and have not ended.
+    pub(crate) placed: BTreeMap<AssignmentId, Placed>,
     /// Whom decisions were about, and their rules.
     pub(crate) decisions: Vec<(Time, usize, String)>,
     /// Kinds of timers that fired in processes that have ended.
@@ -188,6 +205,7 @@ impl<'a> World<'a> {
                 (machines[node].contained, machines[node].told_contained) = (false, told);
             }
         }
+        let pending_nodes = resolve(&cluster.pending, cluster, &mut |_| BTreeSet::new()).0;
         let address = |node| format!("{}:7402", name(node)).into();
         let host = Host::new(clock());
         let mut world = World {
@@ -198,6 +216,9 @@ impl<'a> World<'a> {
             now: Time(0),
             queue: Queue::default(),
             net: Net::new(scenario.network.clone(), cluster.nodes, cluster.zones),
+            truth: Truth::default(),
+            known: Known::default(),
+            pending_nodes,
             machines,
             addresses: (0..cluster.nodes).map(address).collect(),
             host,
@@ -215,11 +236,13 @@ impl<'a> World<'a> {
             moves: Vec::new(),
             pending: BTreeSet::new(),
             newest: AssignmentId::default(),
+            placed: BTreeMap::new(),
             decisions: Vec::new(),
             timers: BTreeSet::new(),
             failures: Vec::new(),
             trace: blake3::Hasher::new(),
         };
+        world.enrol_pending();
         world.start_coordinator();
         for machine in 0..cluster.nodes {
             world.start_agent(machine);
@@ -285,6 +308,7 @@ impl<'a> World<'a> {
                 }
             }
             self.happen(entry.what);
+            self.look_who_is_there();
         }
         if complete {
             self.now = end;
@@ -334,7 +358,7 @@ impl<'a> World<'a> {
         let found = |died: Time, node: usize| {
             let mut later = self.transitions.iter().filter(|(at, of, _)| *of == node && *at >= died);
             later
-                .find(|(_, _, transition)| transition.to == "offline")
+                .find(|(_, _, transition)| transition.to == Liveness::Offline.name())
                 .map(|(at, ..)| seconds(Time(at.0 - died.0)))
         };
         let detections = self.deaths.iter().map(|&(died, node)| Detection {

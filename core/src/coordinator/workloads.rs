@@ -480,7 +480,7 @@ impl Coordinator {
                 .map(|(what, why)| Alternative::new(what, why.as_str()))
                 .collect(),
         };
-        let decision = self.autonomy.placement(name, proposal);
+        let decision = self.autonomy.placement(name, proposal, &plan.healed, &plan.preempted);
         let id = decision.id;
         let mut slots = plan.roomed.clone();
         if !plan.healed.is_empty() {

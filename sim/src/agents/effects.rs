@@ -121,7 +121,11 @@ impl World<'_> {
             | Effect::Presume { .. }) => {
                 self.do_for_instances(node, effect);
             }
-            Effect::Targets(_) | Effect::Tell(_) | Effect::ReadLog(_) | Effect::TakeOver => {}
+            Effect::Targets(plan) => {
+                self.machines[node].targets = plan.targets.iter().map(|(id, _)| node_of(*id)).collect();
+                self.truth.stale |= self.net.has_cuts();
+            }
+            Effect::Tell(_) | Effect::ReadLog(_) | Effect::TakeOver => {}
             Effect::Stopped => {
                 self.kill_agent(node);
                 if mem::take(&mut self.machines[node].restarts) {

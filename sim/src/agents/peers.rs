@@ -175,6 +175,9 @@ impl World<'_> {
             self.machines[observer].connections.insert(subject);
             // The answer was made when it left; what that says of the place is the same.
             let coordinate = self.machines[subject].core.as_ref().map(Agent::coordinate);
+            if !self.machines[observer].is_frozen() {
+                self.known.answer(subject, observer, now);
+            }
             ProbeOutcome::Answered(now.since(left), coordinate)
         } else {
             ProbeOutcome::Refused

@@ -26,7 +26,7 @@ impl World<'_> {
         if disk.under_way > 0 || disk.writes.is_empty() {
             return;
         }
-        let batches = disk.writes.iter().take_while(|write| matches!(write, Write::Batch(_)));
+        let batches = disk.writes.iter().take_while(|write| matches!(write, Write::Batch(..)));
         disk.under_way = batches.count().max(1);
         let (done, generation) = (self.now.max(disk.stalled_until) + takes, self.host.generation);
         self.at(done, What::DiskDone(generation));
@@ -56,7 +56,7 @@ impl World<'_> {
     pub(super) fn keep(&mut self, write: Write) -> Input {
         let host = &mut self.host;
         match write {
-            Write::Batch(batch) => {
+            Write::Batch(batch, _) => {
                 let mut went_back = None;
                 for id in &batch.forgotten {
                     host.disk.kept.nodes.remove(id);

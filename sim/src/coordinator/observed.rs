@@ -3,46 +3,100 @@
 use std::collections::BTreeSet;
 
 use wyneos_core::{
-    autonomy::{Decision, Kind, Outcome},
+    autonomy::{self, Decision, Evidence, Kind, Outcome},
     event::EventBody,
     id::NodeId,
-    mesh::{Finding, Sight},
-    node::Liveness,
+    mesh::Finding,
+    node::{Cause, Liveness},
     standing,
     store::Batch,
     time::Time,
-    workload::Goal,
+    workload::{AssignmentId, Goal},
 };
 
 use crate::{
     agents::node_of,
+    known::RECKONED,
     report::{Found, Moved, Transition},
-    world::{What, World, name},
+    world::{Placed, What, World, name},
 };
+
+/// True for the decision that a node's liveness is `to`.
+fn concludes(decision: &Decision, node: NodeId, to: Liveness) -> bool {
+    let rules: &[&str] = match to {
+        Liveness::Online => &["session-alive"],
+        Liveness::Suspect => &["session-lost", "flapping"],
+        Liveness::Unreachable => &["peers-hear-it"],
+        Liveness::Offline => &["nobody-hears-it"],
+        Liveness::Left => &["goodbye", "revoked"],
+        Liveness::Unseen => &["restart"],
+    };
+    let about = decision.kind == Kind::Liveness && decision.node == Some(node);
+    about && decision.outcome != Outcome::Resolved && rules.contains(&decision.rule.as_str())
+}
 
 impl World<'_> {
     /// What is moved because a node was lost is not moved while it is not known what was lost.
-    fn check_placement(&mut self, decision: &Decision) {
-        let moves = ["the one before was lost", "gives way to"];
-        let moved = |evidence: &wyneos_core::autonomy::Evidence| moves.iter().any(|what| evidence.fact.contains(what));
-        let moved = decision.kind == Kind::Placement && decision.evidence.iter().any(moved);
-        let open = |kind: &str| {
-            let told = self.findings.iter().rfind(|(.., found)| found.kind == kind);
-            told.is_some_and(|(.., found)| found.open)
-        };
-        if moved && open("ambiguous") {
+    fn check_placement(&mut self, decision: &Decision, batch: &Batch) {
+        if decision.kind != Kind::Placement {
+            return;
+        }
+        if decision.evidence.is_empty() {
+            self.fail(format!("{} without evidence", decision.action));
+        }
+        let made = batch
+            .assignments
+            .iter()
+            .filter_map(|(id, record)| Some((*id, record.as_ref()?)));
+        let made = made.filter(|(id, record)| *id > self.newest && record.decision == decision.id);
+        let replaced: Vec<AssignmentId> = made
+            .filter_map(|(_, record)| record.replaces.filter(|before| self.was_lost(*before, record.revision)))
+            .collect();
+        if decision.lost.len() < autonomy::MOVED
+            && let Some(untold) = replaced.iter().find(|before| !decision.lost.contains(before))
+        {
+            self.fail(format!(
+                "{} replaces {untold}, which was lost, and does not say so",
+                decision.action
+            ));
+        }
+        let moves = !(decision.lost.is_empty() && decision.displaced.is_empty() && replaced.is_empty());
+        if moves && (self.known.ambiguous || self.is_ambiguous(RECKONED)) {
             self.fail(format!("{} while it is ambiguous what died", decision.action));
         }
-        if decision.evidence.is_empty() && decision.kind == Kind::Placement {
-            self.fail(format!("{} without evidence", decision.action));
+    }
+
+    /// True when an instance was to run, on a node that was given up, by the declaration that another one now runs by.
+    fn was_lost(&self, id: AssignmentId, revision: u64) -> bool {
+        let Some(placed) = self.placed.get(&id) else {
+            return false;
+        };
+        let believed = self.known.of(placed.node).map(|believed| believed.liveness);
+        placed.wanted && placed.revision == revision && believed == Some(Liveness::Offline)
+    }
+
+    /// Every decision is by a rule that is documented, and one about liveness by a rule that leads there.
+    fn check_rule(&mut self, decision: &Decision) {
+        if !autonomy::RULES.contains(&decision.rule.as_str()) {
+            self.fail(format!("{} by {:?}, which is no rule", decision.action, decision.rule));
         }
     }
 
     /// Instances that were placed or told to stop: each by a decision.
     pub(super) fn observe_moves(&mut self, batch: &Batch) {
         for (id, record) in &batch.assignments {
-            let Some(record) = record else { continue };
+            let Some(record) = record else {
+                self.placed.remove(id);
+                continue;
+            };
             let placed = *id > self.newest;
+            let wanted = record.goal == Goal::Run && record.end.is_none();
+            let now = Placed {
+                node: node_of(record.node),
+                revision: record.revision,
+                wanted,
+            };
+            self.placed.insert(*id, now);
             self.newest = self.newest.max(*id);
             if placed && record.decision == 0 {
                 self.fail(format!("{id} of {} was placed without a decision", record.workload));
@@ -75,19 +129,16 @@ impl World<'_> {
             far: names(&sides.1),
             detail: finding.detail.clone(),
         };
+        self.believe_finding(finding.kind, sides.0.iter().copied(), open);
         self.note(&found.kind, &[u8::from(open)]);
         self.findings.push((self.now, open, sides, found));
     }
 
     /// An `offline` must rest on silence that was long enough, and on nobody's hearing the node; and its lease must be over when
     /// another could have its place.
-    fn check_offline(&mut self, node: usize, evidence: &[String]) {
-        let long_enough = evidence
-            .iter()
-            .any(|fact| fact.contains("the window is") || fact.contains("without a sign of life"));
-        let heard = evidence.iter().any(|fact| fact.ends_with(Sight::Heard.meaning()));
-        if !long_enough || heard {
-            self.fail(format!("{} is declared offline by {evidence:?}", name(node)));
+    fn check_offline(&mut self, node: usize, cause: Cause) {
+        if !self.host.is_full() {
+            self.check_silence(node, cause);
         }
         let cluster = &self.scenario.cluster;
         let lease = standing::lease(cluster.cycle, cluster.heartbeat);
@@ -111,6 +162,9 @@ impl World<'_> {
 
     /// What the coordinator concludes, as its own events tell it.
     pub(super) fn observe(&mut self, batch: &Batch) {
+        for id in &batch.forgotten {
+            self.known.forget(node_of(*id));
+        }
         for (at, event) in batch.events.iter().enumerate() {
             let expected = self.host.last_event + 1;
             self.host.last_event = event.sequence;
@@ -128,30 +182,30 @@ impl World<'_> {
                     Outcome::Pending => self.pending.insert(decision.id),
                     _ => self.pending.remove(&decision.id),
                 };
-                self.check_placement(decision);
+                self.check_rule(decision);
+                self.check_placement(decision, batch);
             }
             let (Some(id), EventBody::Liveness { from, to, cause }) = (event.node, &event.body) else {
                 continue;
             };
             let node = node_of(id);
             let decided = batch.events[at + 1..].iter().find_map(|next| match &next.body {
-                EventBody::Decision(decision) if decision.node == Some(id) && decision.action.contains(to.name()) => {
-                    Some(decision)
-                }
+                EventBody::Decision(decision) if concludes(decision, id, *to) => Some(decision),
                 _ => None,
             });
-            let facts = |fact: &wyneos_core::autonomy::Evidence| format!("{}: {}", fact.source, fact.fact);
+            let facts = |fact: &Evidence| format!("{}: {}", fact.source, fact.fact);
             let evidence: Vec<String> = decided.map_or_else(Vec::new, |d| d.evidence.iter().map(facts).collect());
             if evidence.is_empty() {
                 self.fail(format!("{} became {} without evidence", name(node), to.name()));
             }
-            let right = *to != Liveness::Offline || self.is_gone(node);
+            let right = *to != Liveness::Offline || self.may_be_given_up(node);
             if *to == Liveness::Offline {
-                self.check_offline(node, &evidence);
+                self.check_offline(node, *cause);
             }
             if !right {
                 self.fail(format!("{} is declared offline and is there", name(node)));
             }
+            self.known.believe(node, *to, *cause, self.now);
             let transition = Transition {
                 at: self.now.0 as f64 / 1e9,
                 node: name(node),

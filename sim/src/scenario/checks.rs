@@ -44,6 +44,7 @@ pub(super) fn check_cluster(cluster: &Cluster) -> Result<(), String> {
     for (field, names) in [
         ("uncontained", &cluster.uncontained),
         ("overstated", &cluster.overstated),
+        ("pending", &cluster.pending),
     ] {
         for name in names {
             if matches!(Group::parse(name, cluster)?, Group::Coordinator | Group::Share(_)) {

@@ -71,6 +71,8 @@ fn what_has_a_higher_priority_gets_room_and_takes_no_more_than_it_needs() {
     let placed = standing(&site, "high")[0].2;
     let told = format!("{:?}", decisions(&site));
     assert!(told.contains("gives way to high: priority 50 above 20"), "{told}");
+    let displaces = |one: &Arc<Decision>| one.workload == "high" && one.displaced.len() == 1;
+    assert!(decisions(&site).iter().any(displaces), "{told}");
     // It comes back once there is room, and nothing goes back and forth meanwhile.
     let assigned = site.assigned();
     site.pass(SECOND * 120);

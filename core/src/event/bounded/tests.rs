@@ -27,6 +27,8 @@ fn decision(action: &str, evidence: usize, alternatives: usize) -> Decision {
         outcome: Outcome::Done,
         channel: String::new(),
         workload: "web".to_owned(),
+        lost: Vec::new(),
+        displaced: Vec::new(),
     }
 }
 
