@@ -79,6 +79,9 @@ pub(crate) struct Host {
     canonical: Option<Canonical>,
     pub(crate) generation: u32,
     frozen: u32,
+    frozen_since: Time,
+    /// So many batches waited for the disk that the logic kept the next one back.
+    was_full: bool,
     inbox: Vec<Input>,
     wake: u64,
     wake_at: Option<Time>,
@@ -102,6 +105,8 @@ impl Host {
             canonical: None,
             generation: 0,
             frozen: 0,
+            frozen_since: Time(0),
+            was_full: false,
             inbox: Vec::new(),
             wake: 0,
             wake_at: None,
@@ -147,8 +152,7 @@ impl Host {
         self.disk.fails = false;
     }
 
-    /// True when so many batches wait for the disk that further ones may be late.
-    pub(crate) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.disk.writes.len() >= WRITES_MAX - 1
     }
 
@@ -254,7 +258,11 @@ impl World<'_> {
     }
 
     pub(crate) fn freeze_coordinator(&mut self) {
-        self.host.frozen += 1;
+        let host = &mut self.host;
+        host.frozen += 1;
+        if host.frozen == 1 {
+            host.frozen_since = self.now;
+        }
     }
 
     pub(crate) fn thaw_coordinator(&mut self) {
@@ -262,7 +270,7 @@ impl World<'_> {
         if self.host.is_frozen() {
             return;
         }
-        self.known.resume(self.now);
+        self.known.resume(self.host.frozen_since, self.now);
         let waiting = mem::take(&mut self.host.inbox);
         if self.rng.random_bool(0.5) {
             self.turn_coordinator();
@@ -363,6 +371,7 @@ impl World<'_> {
                 self.observe(&batch);
                 self.observe_moves(&batch);
                 self.write(Write::Batch(batch, self.now));
+                self.host.was_full = self.host.is_full();
             }
             Effect::View(_) | Effect::Nodes(_) => {}
             Effect::Publish(snapshot) => self.write(Write::Snapshot(snapshot)),

@@ -20,6 +20,9 @@ pub(crate) const RECKONED: Duration = Duration::from_millis(200);
 /// How long observers, sessions and links must have been undisturbed for an answer to be known to the coordinator.
 const SETTLED: Duration = Duration::from_secs(5);
 
+/// A coordinator that stood still for this long has noticed it.
+const NOTICEABLE: Duration = Duration::from_millis(1_600);
+
 /// A process that stood still within this time may have said so, and is not counted as an observer then.
 const CALM: Duration = Duration::from_secs(60);
 
@@ -45,8 +48,10 @@ struct Heard {
 pub(crate) struct Known {
     /// By node; nodes without an entry were not known before.
     believed: BTreeMap<usize, Believed>,
-    /// When the coordinator's process last started, or went on after it had stood still.
+    /// When the coordinator's process last started, or went on after it had stood still; and the same where it stood still for so long that it
+    /// is sure to have noticed.
     resumed: Time,
+    noticed: Time,
     /// When it got something by each node's session that is a sign of life.
     received: BTreeMap<usize, Time>,
     /// When it got anything by each node, a hello included.
@@ -57,9 +62,8 @@ pub(crate) struct Known {
     answers: BTreeMap<usize, Vec<Heard>>,
     /// When each observer last got any answer.
     answered: BTreeMap<usize, Time>,
-    /// Open findings on observers that are not believed, and whether it is ambiguous what died.
-    pub(crate) untrusted: BTreeMap<usize, usize>,
-    pub(crate) ambiguous: bool,
+    /// Open findings on observers that are not believed.
+    untrusted: BTreeMap<usize, usize>,
 }
 
 impl Known {
@@ -74,14 +78,19 @@ impl Known {
         *self = Known {
             believed: believed.collect(),
             resumed: now,
+            noticed: now,
             answers: std::mem::take(&mut self.answers),
             answered: std::mem::take(&mut self.answered),
             ..Known::default()
         };
     }
 
-    pub(crate) fn resume(&mut self, now: Time) {
+    /// The process goes on after it stood still since `from`. One that has a timer every second notices when it is half a second late.
+    pub(crate) fn resume(&mut self, from: Time, now: Time) {
         self.resumed = now;
+        if now.since(from) >= NOTICEABLE {
+            self.noticed = now;
+        }
     }
 
     /// Something came from the node's agent; a `sign` of life is what belongs to the session that counts.
@@ -136,7 +145,7 @@ impl Known {
     /// How long the coordinator has got no sign of life by the node's session.
     fn silence(&self, node: usize, now: Time) -> Duration {
         let received = self.received.get(&node).copied().unwrap_or_default();
-        now.since(received.max(self.resumed))
+        now.since(received.max(self.noticed))
     }
 
     /// How long the coordinator has got nothing at all by the node.
@@ -221,6 +230,7 @@ impl World<'_> {
             && joined
             && machine.powered
             && machine.runs()
+            && machine.targets.contains(&subject)
             && machine.lies.is_none()
             && welcomed.is_some_and(|at| self.now.since(*at) >= SETTLED)
             && !self.known.untrusted.contains_key(&observer)
@@ -290,17 +300,14 @@ impl World<'_> {
 
     /// What the coordinator's findings say of whom it believes.
     pub(crate) fn believe_finding(&mut self, kind: FindingKind, near: impl Iterator<Item = usize>, open: bool) {
-        match kind {
-            FindingKind::Ambiguous => self.known.ambiguous = open,
-            FindingKind::Untrusted => {
-                for node in near {
-                    let count = self.known.untrusted.entry(node).or_default();
-                    *count = if open { *count + 1 } else { count.saturating_sub(1) };
-                }
-                self.known.untrusted.retain(|_, count| *count > 0);
-            }
-            _ => {}
+        if kind != FindingKind::Untrusted {
+            return;
         }
+        for node in near {
+            let count = self.known.untrusted.entry(node).or_default();
+            *count = if open { *count + 1 } else { count.saturating_sub(1) };
+        }
+        self.known.untrusted.retain(|_, count| *count > 0);
     }
 }
 

@@ -111,7 +111,7 @@ impl World<'_> {
     }
 
     /// True when nobody could have work done there: no power, no process, one that stands still, or no way to it.
-    fn is_gone(&self, node: usize) -> bool {
+    pub(crate) fn is_gone(&self, node: usize) -> bool {
         let machine = &self.machines[node];
         let still = machine
             .still_since()

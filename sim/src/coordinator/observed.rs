@@ -37,7 +37,7 @@ fn concludes(decision: &Decision, node: NodeId, to: Liveness) -> bool {
 
 impl World<'_> {
     /// What is moved because a node was lost is not moved while it is not known what was lost.
-    fn check_placement(&mut self, decision: &Decision, batch: &Batch) {
+    fn check_placement(&mut self, decision: &Decision, batch: &Batch, now: bool) {
         if decision.kind != Kind::Placement {
             return;
         }
@@ -61,7 +61,7 @@ impl World<'_> {
             ));
         }
         let moves = !(decision.lost.is_empty() && decision.displaced.is_empty() && replaced.is_empty());
-        if moves && (self.known.ambiguous || self.is_ambiguous(RECKONED)) {
+        if moves && now && self.is_ambiguous(RECKONED) {
             self.fail(format!("{} while it is ambiguous what died", decision.action));
         }
     }
@@ -136,8 +136,8 @@ impl World<'_> {
 
     /// An `offline` must rest on silence that was long enough, and on nobody's hearing the node; and its lease must be over when
     /// another could have its place.
-    fn check_offline(&mut self, node: usize, cause: Cause) {
-        if !self.host.is_full() {
+    fn check_offline(&mut self, node: usize, cause: Cause, now: bool) {
+        if now {
             self.check_silence(node, cause);
         }
         let cluster = &self.scenario.cluster;
@@ -162,6 +162,8 @@ impl World<'_> {
 
     /// What the coordinator concludes, as its own events tell it.
     pub(super) fn observe(&mut self, batch: &Batch) {
+        // What had to wait for the disk was concluded earlier.
+        let now = !self.host.was_full;
         for id in &batch.forgotten {
             self.known.forget(node_of(*id));
         }
@@ -183,7 +185,7 @@ impl World<'_> {
                     _ => self.pending.remove(&decision.id),
                 };
                 self.check_rule(decision);
-                self.check_placement(decision, batch);
+                self.check_placement(decision, batch, now);
             }
             let (Some(id), EventBody::Liveness { from, to, cause }) = (event.node, &event.body) else {
                 continue;
@@ -200,7 +202,7 @@ impl World<'_> {
             }
             let right = *to != Liveness::Offline || self.may_be_given_up(node);
             if *to == Liveness::Offline {
-                self.check_offline(node, *cause);
+                self.check_offline(node, *cause, now);
             }
             if !right {
                 self.fail(format!("{} is declared offline and is there", name(node)));
