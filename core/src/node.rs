@@ -462,6 +462,10 @@ pub struct Node {
     pub session: Option<Session>,
     /// When it was asked for a heartbeat that it still owes.
     pub asked: Option<Time>,
+    /// The ping that it has not answered yet, by number, and when it was sent.
+    pub pinged: Option<(u64, Time)>,
+    /// Until when all is known that it had to say of its peers.
+    pub confirmed: Time,
     /// How its agent says that it is.
     pub health: Health,
     /// Since when it was heard without a break, while it is not online again.
@@ -527,6 +531,8 @@ impl Node {
             last_seen: None,
             session: None,
             asked: None,
+            pinged: None,
+            confirmed: Time(0),
             health: Health::default(),
             steady_since: None,
             relayed: None,

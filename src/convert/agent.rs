@@ -221,6 +221,7 @@ impl TryFrom<v1::Heartbeat> for Heartbeat {
             links: links.collect::<Result<_, _>>()?,
             coordinate: heartbeat.coordinate.map(coordinate_in).transpose()?,
             acknowledged: (heartbeat.acknowledged_epoch, heartbeat.acknowledged_cycle),
+            answers: heartbeat.answers,
         })
     }
 }
@@ -433,6 +434,7 @@ impl From<Heartbeat> for v1::Heartbeat {
             links: heartbeat.links.into_iter().map(link_out).collect(),
             acknowledged_epoch: heartbeat.acknowledged.0,
             acknowledged_cycle: heartbeat.acknowledged.1,
+            answers: heartbeat.answers,
             coordinate: heartbeat.coordinate.map(coordinate_out),
         }
     }

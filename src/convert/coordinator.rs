@@ -52,7 +52,7 @@ impl From<Message> for v1::SessionResponse {
                 heard_sequence = heard;
                 session_response::Message::Seal((&*seal).into())
             }
-            Message::Ping => session_response::Message::Ping(v1::Ping {}),
+            Message::Ping { number } => session_response::Message::Ping(v1::Ping { number }),
             Message::Noted => session_response::Message::Noted(v1::Noted {}),
             Message::Work(work) => session_response::Message::Work(work_out(*work)),
             Message::ReadLog(request) => session_response::Message::Log(log_request_out(request)),
@@ -147,7 +147,7 @@ impl TryFrom<v1::SessionResponse> for Message {
                 plan.try_into()
                     .map_err(|error: ConvertError| error.within("probe_plan"))?,
             ),
-            Wire::Ping(v1::Ping {}) => Message::Ping,
+            Wire::Ping(v1::Ping { number }) => Message::Ping { number },
             Wire::Noted(v1::Noted {}) => Message::Noted,
             Wire::Work(work) => Message::Work(Box::new(work_in(work)?)),
             Wire::Log(request) => Message::ReadLog(log_request_in(request)?),

@@ -177,6 +177,8 @@ struct Live {
     session: u64,
     sequence: u64,
     acknowledged: (u64, u64),
+    /// The highest number of a ping that came.
+    pinged: u64,
     quiet: Duration,
     /// Refresh directives that the next heartbeat completes.
     refreshing: Vec<u64>,
@@ -372,6 +374,15 @@ impl Agent {
         self.measure();
     }
 
+    /// The coordinator wants to know what this agent sees by now.
+    fn pinged(&mut self, number: u64) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.pinged = live.pinged.max(number);
+            self.noted();
+            self.measure();
+        }
+    }
+
     fn measure(&mut self) {
         if !std::mem::replace(&mut self.measuring, true) {
             self.effects.push_back(Effect::Measure);
@@ -392,6 +403,7 @@ impl Agent {
             links: self.probes.changed(self.now, REPORTS),
             coordinate: self.probes.moved(),
             acknowledged: live.acknowledged,
+            answers: Some(live.pinged),
         };
         for (position, value) in (0..).zip(reading) {
             heartbeat

@@ -175,7 +175,7 @@ impl Agent {
             Message::Refused(refused) => self.refused(conn, refused),
             Message::Directive(directive) => self.directive(directive),
             Message::ProbePlan(plan) => self.plan(plan),
-            Message::Ping => self.measure(),
+            Message::Ping { number } => self.pinged(number),
             Message::Noted => self.noted(),
             Message::Work(work) => self.told_work(*work),
             Message::ReadLog(request) => self.effects.push_back(Effect::ReadLog(request)),
@@ -212,6 +212,7 @@ impl Agent {
             session,
             sequence: 0,
             acknowledged: (0, 0),
+            pinged: 0,
             quiet,
             refreshing: Vec::new(),
         };

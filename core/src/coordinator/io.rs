@@ -201,6 +201,8 @@ pub struct Heartbeat {
     pub coordinate: Option<Coordinate>,
     /// The newest seal that the agent has, as (epoch, cycle).
     pub acknowledged: (u64, u64),
+    /// The highest number of a ping in this session, 0 before the first; `None` from agents that do not say.
+    pub answers: Option<u64>,
 }
 
 /// Something to be done outside.
@@ -262,8 +264,11 @@ pub enum Message {
         /// The asker's standing.
         standing: Standing,
     },
-    /// A heartbeat is wanted now.
-    Ping,
+    /// A heartbeat is wanted now, behind all that the agent has to say of its peers.
+    Ping {
+        /// Grows; the heartbeat has it.
+        number: u64,
+    },
     /// Sightings or arrivals were noted: the next ones may come.
     Noted,
     /// What is to run, and what is not.

@@ -160,6 +160,8 @@ pub struct Coordinator {
     /// The cluster's running time when this coordinator started.
     lived_before: Duration,
     next_pulse: Time,
+    /// Pings that were sent.
+    pings: u64,
     reckoning: verdict::Reckoning,
     sessions: u64,
     stopping: bool,
@@ -214,6 +216,7 @@ impl Coordinator {
             started_at: now,
             lived_before: durable.lived,
             next_pulse: now,
+            pings: 0,
             reckoning: verdict::Reckoning::default(),
             sessions: 0,
             stopping: false,

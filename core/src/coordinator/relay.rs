@@ -66,12 +66,7 @@ impl Coordinator {
         // What a node says by its own session is newer than what a question brings that was on its way for long.
         if !self.is_heard_well(asker) && self.may_say(asker, question.observations.len()) {
             for (subject, observation) in &question.observations {
-                let subject = self.registry.find(*subject);
-                let asked = subject.filter(|&subject| self.mesh.observe(asker, subject, *observation, now));
-                match asked {
-                    Some(subject) => self.weigh(subject, observation.sight),
-                    None => self.unasked(asker),
-                }
+                self.sees(asker, *subject, *observation);
             }
         }
         for &node in path.iter().chain([&asker]) {

@@ -24,6 +24,10 @@ pub struct Rules {
     pub asked_for: Duration,
     /// How long a node may take to answer the coordinator's own question.
     pub ping_patience: Duration,
+    /// How long before the end of the window observers are asked for their newest word. The verdict rests on what they saw since then.
+    pub confirm_ahead: Duration,
+    /// A verdict waits until a quorum of those who miss the node has confirmed it.
+    pub confirm: bool,
     /// Grace-period multiplier while observers exist and too few of them report.
     pub wait_for_others: u32,
     /// Percentage of a node's observers of which more must miss it for a verdict without the grace period.
@@ -70,6 +74,8 @@ impl Default for Rules {
             strained_window: Duration::from_secs(5),
             asked_for: Duration::from_millis(2_500),
             ping_patience: Duration::from_millis(500),
+            confirm_ahead: Duration::from_millis(200),
+            confirm: true,
             wait_for_others: 3,
             quorum_percent: 50,
             ambiguous_percent: 50,

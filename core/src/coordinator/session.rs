@@ -215,7 +215,7 @@ impl Coordinator {
                 since: now,
                 told: false,
             });
-            self.send(conn, Message::Ping);
+            self.send(conn, Message::Ping { number: 0 });
             let detail = format!("another process with this identity has a session, from {address}: it is being asked");
             return Some(refused(RefusalReason::Disputed, detail, Some(CLAIM)));
         };
@@ -236,7 +236,7 @@ impl Coordinator {
         if !told {
             self.impostor(index, detail.clone());
         }
-        self.send(conn, Message::Ping);
+        self.send(conn, Message::Ping { number: 0 });
         Some(refused(RefusalReason::Disputed, detail, Some(CLAIM_AGAIN)))
     }
 
@@ -262,7 +262,7 @@ impl Coordinator {
         };
         session.welcomed = true;
         let (number, incarnation, anew) = (session.number, node.record.incarnation, session.attempt == 0);
-        (node.last_seen, node.asked) = (Some(now), None);
+        (node.last_seen, node.asked, node.pinged) = (Some(now), None, None);
         // An agent that is well says nothing of it.
         node.health = Default::default();
         let admission = node.record.admission;
@@ -328,6 +328,7 @@ impl Coordinator {
         node.coordinate = heartbeat.coordinate.or(node.coordinate);
         let heard_before = node.last_seen.replace(now);
         node.asked = None;
+        let answers = heartbeat.answers;
         self.matrix
             .record(index, &session.channels, &heartbeat.values, &heartbeat.absent);
         for (subject, report) in &heartbeat.links {
@@ -338,6 +339,7 @@ impl Coordinator {
                 self.check_report(index, report);
             }
         }
+        self.answered(index, answers);
         let gap = heard_before.map(|at| now.since(at));
         if self.registry[index].liveness != Liveness::Online {
             if gap.is_none_or(|gap| gap > self.silence_limit(index)) {

@@ -103,12 +103,34 @@ impl Coordinator {
             return;
         }
         for (subject, observation) in observations {
-            let subject = self.registry.find(*subject);
-            let asked = subject.filter(|&subject| self.mesh.observe(observer, subject, *observation, self.now));
-            match asked {
-                Some(subject) => self.weigh(subject, observation.sight),
-                None => self.unasked(observer),
+            self.sees(observer, *subject, *observation);
+        }
+    }
+
+    /// An observer says what it sees of a subject, which may be what it said before.
+    pub(super) fn sees(&mut self, observer: NodeIndex, subject: NodeId, observation: Observation) {
+        let Some(subject) = self.registry.find(subject) else {
+            self.unasked(observer);
+            return;
+        };
+        let missed_it = self.mesh.misses(observer, subject);
+        if !self.mesh.observe(observer, subject, observation, self.now) {
+            self.unasked(observer);
+            return;
+        }
+        let is_heard = observation.sight == Sight::Heard;
+        match self.registry[subject].liveness {
+            Liveness::Online if !is_heard => {
+                self.ask(subject);
+                self.doubt(subject);
             }
+            Liveness::Suspect | Liveness::Unreachable => {
+                if is_heard && missed_it {
+                    self.registry[subject].erratic = Some(self.now);
+                }
+                self.judge(subject);
+            }
+            _ => {}
         }
     }
 
@@ -119,35 +141,54 @@ impl Coordinator {
         (node.last_seen, node.asked) = (Some(now), None);
     }
 
-    pub(super) fn weigh(&mut self, index: NodeIndex, sight: Sight) {
-        match self.registry[index].liveness {
-            Liveness::Online if sight != Sight::Heard => {
-                self.ask(index);
-                self.doubt(index);
-            }
-            Liveness::Suspect | Liveness::Unreachable => {
-                if sight == Sight::Heard {
-                    self.registry[index].erratic = Some(self.now);
-                }
-                self.judge(index);
-            }
-            _ => {}
-        }
-    }
-
     /// Asks a node itself, unless it was asked and has not answered yet.
     fn ask(&mut self, index: NodeIndex) {
         let now = self.now;
         let node = &mut self.registry[index];
-        if node.asked.is_some() {
-            return;
-        }
         let Some(conn) = node.live_session().map(|session| session.conn) else {
             return;
         };
-        node.asked = Some(now);
-        self.send(conn, Message::Ping);
-        self.look_at_online(index);
+        if node.pinged.is_none() {
+            self.pings += 1;
+            let number = self.pings;
+            node.pinged = Some((number, now));
+            self.send(conn, Message::Ping { number });
+        }
+        let node = &mut self.registry[index];
+        if node.asked.is_none() {
+            node.asked = Some(now);
+            if node.liveness == Liveness::Online {
+                self.look_at_online(index);
+            }
+        }
+    }
+
+    /// A heartbeat came that answers this ping, and followed all that the agent had to say of its peers by then.
+    pub(super) fn answered(&mut self, observer: NodeIndex, answers: Option<u64>) {
+        let now = self.now;
+        let node = &mut self.registry[observer];
+        let Some((number, at)) = node.pinged else { return };
+        if answers.is_some_and(|answers| answers < number) {
+            return;
+        }
+        node.confirmed = if answers.is_some() { at } else { now };
+        node.pinged = None;
+        let doubtful = |subject: &NodeIndex| self.is_silent(*subject);
+        let subjects: Vec<NodeIndex> = self.mesh.subjects(observer).iter().copied().filter(doubtful).collect();
+        for subject in subjects {
+            self.judge(subject);
+        }
+    }
+
+    /// True when a quorum of those who miss a node said so since this time; those who did not are asked.
+    fn is_confirmed(&mut self, missed_by: &[NodeIndex], quorum: usize, since: Time) -> bool {
+        let is_late = |observer: &&NodeIndex| self.registry[**observer].confirmed < since;
+        let late: Vec<NodeIndex> = missed_by.iter().filter(is_late).copied().collect();
+        let confirmed = missed_by.len() - late.len();
+        for observer in late {
+            self.ask(observer);
+        }
+        confirmed >= quorum
     }
 
     /// When a node was asked, if it has had the time to answer and did not.
@@ -279,6 +320,10 @@ impl Coordinator {
         let quorum = rules.quorum(&tally);
         let gone = tally.refused.len() >= quorum;
         let agreed = gone || (tally.lost() >= quorum && !(rules.missing_word && self.is_a_word_missing(index)));
+        let missed_by: Vec<NodeIndex> = match gone {
+            true => tally.refused.clone(),
+            false => tally.silent.iter().chain(&tally.refused).copied().collect(),
+        };
         let window = if gone {
             rules.gone_window
         } else if self.is_erratic(index) {
@@ -288,9 +333,23 @@ impl Coordinator {
         } else {
             rules.window.mul_f64(self.stretch())
         };
-        let still = silent_for >= window;
-        if !(still && (agreed || over <= self.now)) {
-            self.look_again(index, if agreed { last_heard + window } else { over });
+        let due = last_heard + window;
+        if agreed && self.now < due && over > self.now {
+            // Those who miss it are asked in time to have answered by the end of the window.
+            let ask_at = due - rules.confirm_ahead;
+            let is_early = self.now < ask_at;
+            if !is_early {
+                self.is_confirmed(&missed_by, quorum, ask_at);
+            }
+            self.look_again(index, if is_early { ask_at } else { due });
+            return;
+        }
+        let is_confirmed =
+            !agreed || !rules.confirm || self.is_confirmed(&missed_by, quorum, due - rules.confirm_ahead);
+        let agreed = agreed && is_confirmed;
+        if silent_for < window || !(agreed || over <= self.now) {
+            let answered = self.now + rules.ping_patience;
+            self.look_again(index, if is_confirmed { over } else { answered });
             return;
         }
         // Others may have fallen silent a moment ago; and a refusal is no silence.

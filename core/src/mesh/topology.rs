@@ -205,6 +205,12 @@ impl Mesh {
         self.sights.sight(observer, subject) == Some(Sight::Heard)
     }
 
+    /// True when the observer said last that it does not hear the subject.
+    pub fn misses(&self, observer: NodeIndex, subject: NodeIndex) -> bool {
+        let sight = self.sights.sight(observer, subject);
+        sight.is_some_and(|sight| sight != Sight::Heard)
+    }
+
     /// Version of the plan; grows with every change.
     pub fn version(&self) -> u64 {
         self.version

@@ -482,7 +482,7 @@ fn of_two_that_are_alive_at_once_neither_takes_the_others_place() {
     rig.pass(Duration::from_millis(100));
     rig.hello(2, hello_of(1, 2, 2, 4));
     assert_eq!(rig.refused(2), Some(RefusalReason::Disputed));
-    assert!(rig.sent.contains(&(ConnId(1), Message::Ping)));
+    assert!(rig.sent.contains(&(ConnId(1), Message::Ping { number: 0 })));
     rig.pass(Duration::from_millis(100));
     rig.beat(1);
     rig.pass(SECOND);
