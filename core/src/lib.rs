@@ -26,4 +26,5 @@ pub mod telemetry;
 pub mod text;
 pub mod time;
 pub mod timer;
+pub mod transit;
 pub mod workload;

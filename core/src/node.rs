@@ -14,6 +14,7 @@ use crate::{
     mesh::Coordinate,
     telemetry::Channel,
     time::{Time, WallTime},
+    transit::Transit,
 };
 
 /// Whether a node may take part.
@@ -441,6 +442,8 @@ pub struct Session {
     pub load: f32,
     /// Heartbeat interval that the agent keeps to; the longer one while a change is under way.
     pub interval: Duration,
+    /// How long its messages were on their way.
+    pub transit: Transit,
 }
 
 /// A node: what the store keeps, and what is known only while sessions live.

@@ -21,6 +21,11 @@ impl Time {
         Time(self.0.saturating_add(interval.saturating_mul(missed.saturating_add(1))))
     }
 
+    /// Milliseconds since the clock's start, at least 1.
+    pub fn millis(self) -> u64 {
+        (self.0 / 1_000_000).max(1)
+    }
+
     /// Time since `earlier`; zero when it is later.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

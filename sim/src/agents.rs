@@ -336,6 +336,7 @@ impl World<'_> {
         let report = Report::Evidence {
             observations,
             health: None,
+            sent_millis: 0,
         };
         let streams: Vec<StreamId> = self.machines[node].streams.values().copied().collect();
         if !self.machines[node].is_frozen() {

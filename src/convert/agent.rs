@@ -101,6 +101,7 @@ pub fn session_input(conn: ConnId, origin: &Origin, request: v1::SessionRequest)
                 strained: health.strained,
                 disk_stalled: health.disk_stalled,
             }),
+            sent_millis: sightings.sent_millis,
         }),
         session_request::Message::Instances(report) => instances_in(conn, report),
         session_request::Message::Described(described) => described_in(conn, described),
@@ -117,6 +118,7 @@ pub fn session_input(conn: ConnId, origin: &Origin, request: v1::SessionRequest)
                 path: path_in("question.path_ids", &question.path_ids)?,
                 observations: observations_in("question.observations", question.observations)?,
             }),
+            sent_millis: question.sent_millis,
         }),
         session_request::Message::Arrivals(arrivals) => {
             check::at_most("arrivals.arrivals", arrivals.arrivals.len(), REPORTS)?;
@@ -222,6 +224,7 @@ impl TryFrom<v1::Heartbeat> for Heartbeat {
             coordinate: heartbeat.coordinate.map(coordinate_in).transpose()?,
             acknowledged: (heartbeat.acknowledged_epoch, heartbeat.acknowledged_cycle),
             answers: heartbeat.answers,
+            sent_millis: heartbeat.sent_millis,
         })
     }
 }
@@ -355,12 +358,17 @@ impl From<Report> for v1::SessionRequest {
                 state: v1::DirectiveState::from(state).into(),
                 detail,
             }),
-            Report::Evidence { observations, health } => session_request::Message::Sightings(v1::Sightings {
+            Report::Evidence {
+                observations,
+                health,
+                sent_millis,
+            } => session_request::Message::Sightings(v1::Sightings {
                 observations: observations.into_iter().map(observation_out).collect(),
                 health: health.map(|health| v1::AgentHealth {
                     strained: health.strained,
                     disk_stalled: health.disk_stalled,
                 }),
+                sent_millis,
             }),
             Report::Arrivals(arrivals) => {
                 let arrivals = arrivals.into_iter().map(|(sender, arrives)| v1::Arrival {
@@ -370,12 +378,17 @@ impl From<Report> for v1::SessionRequest {
                 let arrivals = arrivals.collect();
                 session_request::Message::Arrivals(v1::Arrivals { arrivals })
             }
-            Report::Question { number, question } => session_request::Message::Question(v1::Question {
+            Report::Question {
+                number,
+                question,
+                sent_millis,
+            } => session_request::Message::Question(v1::Question {
                 number,
                 asker_id: question.asker.to_string(),
                 incarnation: question.incarnation,
                 path_ids: question.path.iter().map(NodeId::to_string).collect(),
                 observations: question.observations.into_iter().map(observation_out).collect(),
+                sent_millis,
             }),
             Report::Instances { instances, all } => session_request::Message::Instances(instances_out(instances, all)),
             Report::Described(assigned) => session_request::Message::Described(described_out(*assigned)),
@@ -435,6 +448,7 @@ impl From<Heartbeat> for v1::Heartbeat {
             acknowledged_epoch: heartbeat.acknowledged.0,
             acknowledged_cycle: heartbeat.acknowledged.1,
             answers: heartbeat.answers,
+            sent_millis: heartbeat.sent_millis,
             coordinate: heartbeat.coordinate.map(coordinate_out),
         }
     }

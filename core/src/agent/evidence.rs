@@ -86,7 +86,11 @@ impl Agent {
                 .collect();
             let health = std::mem::take(&mut evidence.health).then_some(self.health.now);
             if health.is_some() || !observations.is_empty() {
-                return Some(Report::Evidence { observations, health });
+                return Some(Report::Evidence {
+                    observations,
+                    health,
+                    sent_millis: now.millis(),
+                });
             }
         }
         while evidence.arrivals_due && !evidence.arrivals.is_empty() {

@@ -146,6 +146,8 @@ pub enum Report {
         observations: Vec<(NodeId, Observation)>,
         /// How the agent itself is, when that changed.
         health: Option<Health>,
+        /// By this agent's monotonic clock, milliseconds.
+        sent_millis: u64,
     },
     /// A node asks for its standing by way of this agent.
     Question {
@@ -153,6 +155,8 @@ pub enum Report {
         number: u64,
         /// What is asked.
         question: Box<Question>,
+        /// By this agent's monotonic clock, milliseconds.
+        sent_millis: u64,
     },
     /// Peers whose beacons come (true), or no longer come.
     Arrivals(Vec<(NodeId, bool)>),

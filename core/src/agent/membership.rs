@@ -336,7 +336,11 @@ impl Agent {
         membership.questions.insert(number, taken);
         match self.live_conn() {
             Some(conn) => {
-                let report = Report::Question { number, question };
+                let report = Report::Question {
+                    number,
+                    question,
+                    sent_millis: now.millis(),
+                };
                 self.effects.push_back(Effect::Send { conn, report });
                 self.timers.set(now + PASS_ON, Timer::PassOn(number));
             }

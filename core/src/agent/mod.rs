@@ -404,6 +404,7 @@ impl Agent {
             coordinate: self.probes.moved(),
             acknowledged: live.acknowledged,
             answers: Some(live.pinged),
+            sent_millis: self.now.millis(),
         };
         for (position, value) in (0..).zip(reading) {
             heartbeat

@@ -104,6 +104,8 @@ pub enum Input {
         observations: Vec<(NodeId, Observation)>,
         /// How the agent itself is, when that changed.
         health: Option<Health>,
+        /// The agent's monotonic clock, milliseconds; 0 when it does not say.
+        sent_millis: u64,
     },
     /// Peers whose beacons reach an agent (true), or no longer do.
     Arrivals {
@@ -120,6 +122,8 @@ pub enum Input {
         number: u64,
         /// What is asked.
         question: Box<Question>,
+        /// The agent's monotonic clock, milliseconds; 0 when it does not say.
+        sent_millis: u64,
     },
     /// How instances on a node are.
     Instances {
@@ -203,6 +207,8 @@ pub struct Heartbeat {
     pub acknowledged: (u64, u64),
     /// The highest number of a ping in this session, 0 before the first; `None` from agents that do not say.
     pub answers: Option<u64>,
+    /// The agent's monotonic clock, milliseconds; 0 when it does not say.
+    pub sent_millis: u64,
 }
 
 /// Something to be done outside.

@@ -282,9 +282,15 @@ impl Coordinator {
                 conn,
                 observations,
                 health,
-            } => self.evidence(conn, &observations, health),
+                sent_millis,
+            } => self.evidence(conn, &observations, health, sent_millis),
             Input::Arrivals { conn, arrivals } => self.arrivals(conn, &arrivals),
-            Input::Question { conn, number, question } => self.question(conn, number, &question),
+            Input::Question {
+                conn,
+                number,
+                question,
+                sent_millis,
+            } => self.question(conn, number, &question, sent_millis),
             Input::Instances { conn, instances, all } => self.instances(conn, instances, all),
             Input::Described {
                 conn,

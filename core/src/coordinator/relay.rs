@@ -12,10 +12,11 @@ use crate::{
 impl Coordinator {
     /// A node asks for its standing by way of a peer. What strangers ask is passed over, and so is what a peer passes on beyond
     /// its allowance: whom it is asked by is not its fault.
-    pub(super) fn question(&mut self, conn: ConnId, number: u64, question: &Question) {
+    pub(super) fn question(&mut self, conn: ConnId, number: u64, question: &Question, sent_millis: u64) {
         let Some(via) = self.witness(conn, "question") else {
             return;
         };
+        let at = self.sent_at(via, sent_millis);
         let asked = self.registry.find(question.asker);
         let (Some(index), true) = (asked, self.may_pass_on(via)) else {
             return;
@@ -23,7 +24,7 @@ impl Coordinator {
         // Another start of its agent, or a copy of its disk: what that holds for is not this one's.
         let same = self.registry[index].record.incarnation == question.incarnation;
         if let (true, Some(path)) = (same, self.path(via, index, question)) {
-            self.reached(via, index, &path, question);
+            self.reached(via, index, &path, question, at);
         }
         let node = &self.registry[index];
         let (admission, liveness) = (node.record.admission, node.liveness);
@@ -58,15 +59,14 @@ impl Coordinator {
     }
 
     /// The asker and whoever passed its question on are there, and so is whom it hears.
-    fn reached(&mut self, via: NodeIndex, asker: NodeIndex, path: &[NodeIndex], question: &Question) {
-        let now = self.now;
+    fn reached(&mut self, via: NodeIndex, asker: NodeIndex, path: &[NodeIndex], question: &Question, at: Time) {
         for &node in path.iter().chain([&asker]) {
-            self.registry[node].relayed = Some((via, now));
+            self.registry[node].relayed = Some((via, at));
         }
         // What a node says by its own session is newer than what a question brings that was on its way for long.
         if !self.is_heard_well(asker) && self.may_say(asker, question.observations.len()) {
             for (subject, observation) in &question.observations {
-                self.sees(asker, *subject, *observation);
+                self.sees(asker, *subject, *observation, at);
             }
         }
         for &node in path.iter().chain([&asker]) {

@@ -24,8 +24,9 @@ pub struct Rules {
     pub asked_for: Duration,
     /// How long a node may take to answer the coordinator's own question.
     pub ping_patience: Duration,
-    /// How long before the end of the window observers are asked for their newest word. The verdict rests on what they saw since then.
-    pub confirm_ahead: Duration,
+    /// Observers are asked for their newest word when so large a part of the window is left: a quarter by 4. The verdict rests on what they saw
+    /// since then.
+    pub confirm_part: u32,
     /// A verdict waits until a quorum of those who miss the node has confirmed it.
     pub confirm: bool,
     /// Grace-period multiplier while observers exist and too few of them report.
@@ -69,12 +70,12 @@ impl Default for Rules {
         Rules {
             window: Duration::from_millis(1_800),
             gone_window: Duration::from_secs(1),
-            erratic_window: Duration::from_secs(10),
+            erratic_window: Duration::from_secs(7),
             erratic_for: Duration::from_secs(30),
             strained_window: Duration::from_secs(5),
             asked_for: Duration::from_millis(2_500),
             ping_patience: Duration::from_millis(500),
-            confirm_ahead: Duration::from_millis(200),
+            confirm_part: 4,
             confirm: true,
             wait_for_others: 3,
             quorum_percent: 50,

@@ -17,6 +17,7 @@ use crate::{
     node::{Admission, Cause, Claim, ConnId, Hello, Liveness, Node, NodeIndex, NodeRecord, Origin, Session},
     text::{SENTENCE, shortened},
     time::Time,
+    transit::Transit,
 };
 
 /// When an agent that met a limit may try again.
@@ -98,6 +99,7 @@ impl Coordinator {
             clock_skew_millis: 0,
             load: 0.0,
             interval,
+            transit: Transit::default(),
         });
         self.keep(index);
         self.then(Then::Welcome(conn, index));
@@ -325,6 +327,7 @@ impl Coordinator {
             session.clock_skew_millis = heartbeat.wall.0.saturating_sub(wall.0);
         }
         session.load = heartbeat.load;
+        session.transit.sent_at(now, heartbeat.sent_millis);
         node.coordinate = heartbeat.coordinate.or(node.coordinate);
         let heard_before = node.last_seen.replace(now);
         node.asked = None;

@@ -91,11 +91,18 @@ impl Coordinator {
     }
 
     /// An agent sees something else of its peers than before, or is otherwise than before.
-    pub(super) fn evidence(&mut self, conn: ConnId, observations: &[(NodeId, Observation)], health: Option<Health>) {
+    pub(super) fn evidence(
+        &mut self,
+        conn: ConnId,
+        observations: &[(NodeId, Observation)],
+        health: Option<Health>,
+        sent_millis: u64,
+    ) {
         let Some(observer) = self.witness(conn, "sightings") else {
             return;
         };
         self.send(conn, Message::Noted);
+        let at = self.sent_at(observer, sent_millis);
         if let Some(health) = health {
             self.registry[observer].health = health;
         }
@@ -103,18 +110,25 @@ impl Coordinator {
             return;
         }
         for (subject, observation) in observations {
-            self.sees(observer, *subject, *observation);
+            self.sees(observer, *subject, *observation, at);
         }
     }
 
-    /// An observer says what it sees of a subject, which may be what it said before.
-    pub(super) fn sees(&mut self, observer: NodeIndex, subject: NodeId, observation: Observation) {
+    /// When a node sent what comes from it now.
+    pub(super) fn sent_at(&mut self, index: NodeIndex, sent_millis: u64) -> Time {
+        let now = self.now;
+        let session = self.registry[index].session.as_mut();
+        session.map_or(now, |session| session.transit.sent_at(now, sent_millis))
+    }
+
+    /// An observer said `at` that moment what it sees of a subject, which may be what it said before.
+    pub(super) fn sees(&mut self, observer: NodeIndex, subject: NodeId, observation: Observation, at: Time) {
         let Some(subject) = self.registry.find(subject) else {
             self.unasked(observer);
             return;
         };
         let missed_it = self.mesh.misses(observer, subject);
-        if !self.mesh.observe(observer, subject, observation, self.now) {
+        if !self.mesh.observe(observer, subject, observation, at) {
             self.unasked(observer);
             return;
         }
@@ -126,7 +140,7 @@ impl Coordinator {
             }
             Liveness::Suspect | Liveness::Unreachable => {
                 if is_heard && missed_it {
-                    self.registry[subject].erratic = Some(self.now);
+                    self.registry[subject].erratic = Some(at);
                 }
                 self.judge(subject);
             }
@@ -334,9 +348,9 @@ impl Coordinator {
             rules.window.mul_f64(self.stretch())
         };
         let due = last_heard + window;
+        let ask_at = due - window / rules.confirm_part.max(1);
         if agreed && self.now < due && over > self.now {
             // Those who miss it are asked in time to have answered by the end of the window.
-            let ask_at = due - rules.confirm_ahead;
             let is_early = self.now < ask_at;
             if !is_early {
                 self.is_confirmed(&missed_by, quorum, ask_at);
@@ -344,8 +358,7 @@ impl Coordinator {
             self.look_again(index, if is_early { ask_at } else { due });
             return;
         }
-        let is_confirmed =
-            !agreed || !rules.confirm || self.is_confirmed(&missed_by, quorum, due - rules.confirm_ahead);
+        let is_confirmed = !agreed || !rules.confirm || self.is_confirmed(&missed_by, quorum, ask_at);
         let agreed = agreed && is_confirmed;
         if silent_for < window || !(agreed || over <= self.now) {
             let answered = self.now + rules.ping_patience;

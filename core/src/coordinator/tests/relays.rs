@@ -35,6 +35,7 @@ fn ask_as(rig: &mut Rig, via: u64, number: u64, asker: u8, incarnation: u64) {
             path: Vec::new(),
             observations: Vec::new(),
         }),
+        sent_millis: 0,
     });
 }
 

@@ -320,5 +320,6 @@ pub(super) fn see(rig: &mut Rig, observer: u64, subject: u8, sight: Sight) {
         conn: ConnId(observer),
         observations: vec![(node_id(subject), observation)],
         health: None,
+        sent_millis: 0,
     });
 }

@@ -402,6 +402,7 @@ fn health_is_told_anew_in_each_session() {
             strained: true,
             disk_stalled: true,
         }),
+        sent_millis: 0,
     });
     rig.beat_for(&[1], SECOND * 6);
     assert_eq!(rig.snapshot().findings.len(), 2);
