@@ -3,10 +3,10 @@
 //! One message of it is under way at a time. What changes before the coordinator has noted that goes with the next one, each link as it is by then, at
 //! the next heartbeat at the latest: a stream that is stuck delays evidence, and hardly lets it pile up.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Agent, Effect, Report};
-use crate::{id::NodeId, mesh::REPORTS};
+use crate::{id::NodeId, mesh::REPORTS, time::Time};
 
 /// What is to be told.
 #[derive(Debug, Default)]
@@ -21,7 +21,12 @@ pub(super) struct Evidence {
     /// The coordinator says when it has noted a message; earlier versions do not.
     is_noted: bool,
     under_way: bool,
+    /// Since when the coordinator has not noted anything, though something was sent.
+    waiting: Option<Time>,
 }
+
+/// Evidence that is not noted for so long may be stuck: peers are asked to bring it, too.
+pub(super) const STUCK: Duration = Duration::from_secs(2);
 
 impl Agent {
     /// A session begins, whose coordinator knows nothing yet.
@@ -60,17 +65,34 @@ impl Agent {
         self.tell();
     }
 
-    /// The coordinator has noted what was under way; or it said nothing of it for a heartbeat's interval, in which case only the way back may be stuck.
+    /// The coordinator has noted what was under way.
     pub(super) fn noted(&mut self) {
+        self.evidence.waiting = None;
+        self.next_beat();
+    }
+
+    /// A heartbeat follows: what is to be told goes first, whether the coordinator noted what went before or only its answer is stuck.
+    pub(super) fn next_beat(&mut self) {
         self.evidence.under_way = false;
         self.tell();
+    }
+
+    /// When evidence is stuck, if the coordinator notes nothing until then.
+    pub(super) fn stuck_at(&self) -> Option<Time> {
+        self.evidence.waiting.map(|since| since + STUCK)
     }
 
     fn tell(&mut self) {
         let Some(conn) = self.live_conn() else { return };
         while !self.evidence.under_way {
             let Some(report) = self.next_evidence() else { return };
-            self.evidence.under_way = self.evidence.is_noted;
+            if self.evidence.is_noted {
+                self.evidence.under_way = true;
+                if self.evidence.waiting.is_none() {
+                    self.evidence.waiting = Some(self.now);
+                    self.look_at_membership();
+                }
+            }
             self.effects.push_back(Effect::Send { conn, report });
         }
     }

@@ -185,11 +185,16 @@ impl Agent {
         }
     }
 
+    /// When peers are asked, unless the coordinator says something before: it is silent, or notes nothing of what this agent tells it.
+    fn quiet_at(&self) -> Time {
+        let quiet_at = self.membership.heard + self.quiet();
+        self.stuck_at().map_or(quiet_at, |stuck_at| stuck_at.min(quiet_at))
+    }
+
     /// Sets the next look.
-    fn look_at_membership(&mut self) {
-        let (now, quiet) = (self.now, self.quiet());
+    pub(super) fn look_at_membership(&mut self) {
+        let (now, quiet_at) = (self.now, self.quiet_at());
         let membership = &mut self.membership;
-        let quiet_at = membership.heard + quiet;
         let ask = if quiet_at > now { quiet_at } else { now + ASK_EVERY };
         let lapse = membership.until.filter(|until| *until > now && !membership.lapsed);
         membership.timer += 1;
@@ -206,7 +211,7 @@ impl Agent {
         if ran_out && !std::mem::replace(&mut self.membership.lapsed, true) {
             self.effects.push_back(Effect::Tell(Notice::Lapsed));
         }
-        if self.now.since(self.membership.heard) >= self.quiet() {
+        if self.quiet_at() <= self.now {
             self.ask_a_peer();
         }
         self.look_at_membership();

@@ -370,7 +370,7 @@ impl Agent {
         self.beat += 1;
         let next = turn.next_turn(self.interval, self.now);
         self.timers.set(next, Timer::Heartbeat(self.beat));
-        self.noted();
+        self.next_beat();
         self.measure();
     }
 
@@ -378,7 +378,7 @@ impl Agent {
     fn pinged(&mut self, number: u64) {
         if let Phase::Live(live) = &mut self.phase {
             live.pinged = live.pinged.max(number);
-            self.noted();
+            self.next_beat();
             self.measure();
         }
     }

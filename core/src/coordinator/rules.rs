@@ -45,6 +45,14 @@ pub struct Rules {
     /// How many times its own length the window grows at most. A network that loses a third of its packets keeps a living node's
     /// answers back for three seconds, as transports wait twice as long each time that they send again.
     pub stretch: f64,
+    /// The window is so long that chance alone has at most this part in nobody's hearing a node that is there, 0 to 1.
+    pub chance: f64,
+    /// Questions that fall into the usual window: ten a second.
+    pub questions: f64,
+    /// How many times its own length the window grows at most where nearly everything is lost.
+    pub longest: f64,
+    /// The same for the grace period.
+    pub longest_grace: f64,
     /// How long a node that was declared `offline` for its silence counts towards the breaker.
     pub breaker_window: Duration,
     /// Verdicts that the breaker never holds back.
@@ -84,6 +92,10 @@ impl Default for Rules {
             reckoning_age: Duration::ZERO,
             unrest: 0.25,
             stretch: 2.0,
+            chance: 1e-9,
+            questions: 18.0,
+            longest: 20.0,
+            longest_grace: 4.0,
             breaker_window: Duration::from_secs(300),
             breaker_min: 3,
             breaker_percent: 50,
@@ -98,6 +110,17 @@ impl Default for Rules {
 }
 
 impl Rules {
+    /// How many times as long the window is where this share of the probes of living nodes is missed. Two arguments, of which the longer one counts:
+    /// transports keep answers back, and of questions that are missed by chance so many must fall into the window that not all of them are.
+    pub(super) fn stretched(&self, unrest: f64) -> f64 {
+        let kept_back = 1.0 + self.stretch * (unrest / self.unrest).min(1.0);
+        let all_missed = match unrest {
+            ..=0.0 => 1.0,
+            unrest => self.chance.ln() / unrest.min(0.99).ln() / self.questions,
+        };
+        kept_back.max(all_missed.min(self.longest))
+    }
+
     /// Observers that must agree.
     pub(super) fn quorum(&self, tally: &Tally) -> usize {
         (tally.telling() + tally.unknown) * self.quorum_percent / 100 + 1

@@ -51,6 +51,7 @@ impl Coordinator {
     /// Surveys, and sets the next survey.
     pub(super) fn survey(&mut self) {
         self.timers.set(self.now + SURVEY, Timer::Survey);
+        self.remember_unrest();
         let mut seen = Vec::new();
         self.survey_liveness(&mut seen);
         self.survey_links(&mut seen);

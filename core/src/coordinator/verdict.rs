@@ -49,7 +49,12 @@ pub(super) struct Reckoning {
     climate: Option<(Time, Climate)>,
     /// How many times as long the window is: so many probes of living nodes are missed.
     stretch: Option<(Time, f64)>,
+    /// The share of probes of living nodes that were missed in the last seconds, on an average that forgets.
+    unrest: f64,
 }
+
+/// Time constant of the average of [`Reckoning::unrest`].
+const UNREST_SECONDS: u32 = 10;
 
 /// Observers that a decision's evidence names at most.
 const NAMED: usize = 10;
@@ -314,12 +319,13 @@ impl Coordinator {
             .max(self.heard_at(index))
             .max(relayed.unwrap_or_default());
         let silent_for = self.now.since(last_heard);
+        let rules = self.config.rules;
         // Where others could tell, it is waited for what they say, also while none of them can be counted on.
         let others = !self.mesh.observers_of(index).is_empty();
-        let rules = self.config.rules;
         let patience = if others { rules.wait_for_others } else { 1 };
         let from = if rules.grace_from_sign { last_heard } else { since };
-        let over = from + self.config.suspect_grace * patience;
+        let longer = self.stretch().clamp(1.0, rules.longest_grace);
+        let over = from + (self.config.suspect_grace * patience).mul_f64(longer);
         if !tally.heard.is_empty() || self.is_reached(index) {
             if liveness == Liveness::Suspect && self.now.since(since) >= rules.window {
                 let mut evidence = vec![self.last_heard(index)];
@@ -338,14 +344,9 @@ impl Coordinator {
             true => tally.refused.clone(),
             false => tally.silent.iter().chain(&tally.refused).copied().collect(),
         };
-        let window = if gone {
-            rules.gone_window
-        } else if self.is_erratic(index) {
-            rules.erratic_window
-        } else if self.is_strained(index) {
-            rules.strained_window
-        } else {
-            rules.window.mul_f64(self.stretch())
+        let window = match gone {
+            true => rules.gone_window,
+            false => self.window(index),
         };
         let due = last_heard + window;
         let ask_at = due - window / rules.confirm_part.max(1);
@@ -389,6 +390,19 @@ impl Coordinator {
             evidence.extend(self.told(&tally));
             self.transition(index, Liveness::Offline, cause, evidence);
         }
+    }
+
+    /// How long nobody hears a node that is there, at the most that is likely.
+    fn window(&mut self, index: NodeIndex) -> Duration {
+        let rules = self.config.rules;
+        let usual = if self.is_erratic(index) {
+            rules.erratic_window
+        } else if self.is_strained(index) {
+            rules.strained_window
+        } else {
+            rules.window
+        };
+        usual.max(rules.window.mul_f64(self.stretch()))
     }
 
     /// True when its agent said that it stands still again and again.
@@ -463,12 +477,25 @@ impl Coordinator {
         {
             return stretch;
         }
-        let registry = &self.registry;
-        let (lost, all) = self.mesh.lost(|subject| registry[subject].liveness == Liveness::Online);
-        let rules = &self.config.rules;
-        let stretch = 1.0 + rules.stretch * (lost as f64 / all.max(1) as f64 / rules.unrest).min(1.0);
+        let unrest = self.unrest().max(self.reckoning.unrest);
+        let stretch = self.config.rules.stretched(unrest);
         self.reckoning.stretch = Some((self.now, stretch));
         stretch
+    }
+
+    /// The share of the probes of nodes that are there which are missed now.
+    fn unrest(&self) -> f64 {
+        let (lost, all) = self
+            .mesh
+            .lost(|subject| self.registry[subject].liveness == Liveness::Online);
+        lost as f64 / all.max(1) as f64
+    }
+
+    /// Takes in once a second how many probes are missed: in a small cluster so few are under way that one moment tells little.
+    pub(super) fn remember_unrest(&mut self) {
+        let unrest = self.unrest();
+        let before = &mut self.reckoning.unrest;
+        *before += (unrest - *before) / f64::from(UNREST_SECONDS);
     }
 
     /// That the node asked for its standing by way of a peer, as evidence.

@@ -188,10 +188,16 @@ impl Sights {
             .is_some_and(|&(all, lost)| all >= SEVERAL && lost == all)
     }
 
-    /// Of what is seen of the subjects that `count`: sights that are no hearing, and all.
+    /// Of what is seen of the subjects that are there, because they `count` or because somebody hears them: sights that are no hearing, and all.
     pub(super) fn lost(&self, counts: impl Fn(NodeIndex) -> bool) -> (usize, usize) {
-        let sights = self.by_subject.iter().filter(|(subject, _)| counts(**subject));
-        let noted = sights.flat_map(|(_, sights)| sights.values());
+        let is_there = |(subject, sights): &(&NodeIndex, &BTreeMap<NodeIndex, Noted>)| {
+            counts(**subject) || sights.values().any(|noted| noted.sight == Sight::Heard)
+        };
+        let noted = self
+            .by_subject
+            .iter()
+            .filter(is_there)
+            .flat_map(|(_, sights)| sights.values());
         noted.fold((0, 0), |(lost, all), noted| {
             (lost + usize::from(noted.sight != Sight::Heard), all + 1)
         })

@@ -164,7 +164,7 @@ impl Mesh {
         true
     }
 
-    /// Of what is seen of the subjects that `count`: sights that are no hearing, and all.
+    /// Of what is seen of the subjects that are there, because they `count` or because somebody hears them: sights that are no hearing, and all.
     pub fn lost(&self, counts: impl Fn(NodeIndex) -> bool) -> (usize, usize) {
         self.sights.lost(counts)
     }
