@@ -2,7 +2,9 @@
 //! an answer; only what comes without being asked tells which way packets are lost, and a small probe does not tell whether
 //! large packets get through.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use rand::RngExt;
 
 use super::{
     Agent, Effect, Recipient, Timer,
@@ -15,11 +17,28 @@ use crate::{
     time::Time,
 };
 
-/// Time between two beacons to one peer.
-const EVERY: Duration = Duration::from_secs(1);
+/// Time between two beacons to one peer. It varies, so that a link which comes and goes in step with them is not met in the same state each time.
+const SOONEST: Duration = Duration::from_millis(800);
+const LATEST: Duration = Duration::from_millis(1_200);
 
 /// Beacons no longer come when two in a row did not.
-const LOST: Duration = Duration::from_millis(2_200);
+const LOST: Duration = LATEST.saturating_mul(2);
+
+/// At least one beacon did not come.
+const MISSING: Duration = Duration::from_millis(1_500);
+
+/// A peer that is not heard, or whose beacons do not come, is sent beacons this often: where most packets are lost, some of as many pass, and it is soon
+/// known that the link is not cut.
+const URGENT: Duration = Duration::from_millis(250);
+
+/// For this long, beginning with the last sign of the peer.
+const URGENT_FOR: Duration = Duration::from_secs(15);
+
+/// That a peer which is not heard sends beacons is told at once this often.
+const TOLD_AGAIN: Duration = Duration::from_millis(900);
+
+/// Shortest time between two looks at the beacons.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// An observer that is not heard is sent beacons for so long.
 const FORGOTTEN: Duration = Duration::from_secs(600);
@@ -34,6 +53,8 @@ struct Peer {
     /// When its newest beacon came.
     at: Time,
     lost: bool,
+    /// When it was told at once that it sends beacons.
+    told: Time,
     /// It probes this node, and wants beacons for it.
     observes: bool,
 }
@@ -42,8 +63,9 @@ struct Peer {
 #[derive(Debug, Default)]
 pub(super) struct Beacons {
     started: bool,
-    /// When the next ones are due.
+    /// When the next look is due, and the next beacons to all.
     due: Time,
+    next: Time,
     peers: Table<Peer>,
     /// Who is sent beacons; `None` when that changed.
     recipients: Option<Arc<[Recipient]>>,
@@ -90,12 +112,19 @@ impl Agent {
     pub(super) fn start_beacons(&mut self) {
         self.evidence.arrivals = self.beacons.peers.ids().collect();
         if !std::mem::replace(&mut self.beacons.started, true) {
-            self.next_beacons(self.now);
+            self.beacons.next = self.now + LATEST.mul_f64(self.rng.random_range(0.0..1.0));
+            self.next_beacons(false);
         }
     }
 
-    fn next_beacons(&mut self, turn: Time) {
-        self.beacons.due = turn.next_turn(EVERY, self.now);
+    /// Sets the next look at the beacons: when those to all are due, or urgent ones, or when the newest of a peer is too long ago.
+    fn next_beacons(&mut self, urgent: bool) {
+        let now = self.now;
+        let followed = self.beacons.peers.iter().filter(|(_, peer)| !peer.lost);
+        let missed = followed.map(|(_, peer)| peer.at + LOST).min();
+        let soon = urgent.then_some(now + URGENT);
+        let due = [soon, missed].into_iter().flatten().fold(self.beacons.next, Time::min);
+        self.beacons.due = due.max(now + LOOK);
         self.timers.set(self.beacons.due, Timer::Beacons);
     }
 
@@ -110,6 +139,7 @@ impl Agent {
         }
         let was_lost = match known {
             Some(known) if known.observes == observes && known.address == address => {
+                self.probes.beacon(sender, now, now.since(known.at) >= MISSING);
                 known.at = now;
                 std::mem::replace(&mut known.lost, false)
             }
@@ -118,6 +148,7 @@ impl Agent {
                     address,
                     at: now,
                     lost: false,
+                    told: Time(0),
                     observes,
                 };
                 self.beacons.recipients = None;
@@ -129,18 +160,38 @@ impl Agent {
         if was_lost || unheard {
             self.evidence.arrivals.insert(sender);
         }
-        if unheard {
+        let Some(peer) = self.beacons.peers.get_mut(sender).filter(|_| unheard) else {
+            return;
+        };
+        if now.since(peer.told) >= TOLD_AGAIN {
             // It is there, whatever its answers do.
+            peer.told = now;
             self.tell_arrivals();
         }
     }
 
-    /// Sends beacons, and looks whose no longer come.
+    /// Sends beacons that are due, and looks whose no longer come.
     pub(super) fn send_beacons(&mut self) {
         let (now, late) = (self.now, self.now.since(self.beacons.due) > LATE);
-        self.next_beacons(self.beacons.due);
-        let Some(cluster) = self.probes.cluster() else { return };
+        let for_all = self.beacons.next <= now;
+        if for_all {
+            let wait = SOONEST + (LATEST - SOONEST).mul_f64(self.rng.random_range(0.0..1.0));
+            // A process that stood still goes on from now: nothing is in step with these.
+            self.beacons.next = (self.beacons.next + wait).max(now + LOOK);
+        }
+        let urgent = match self.probes.cluster() {
+            Some(cluster) => self.look_at_beacons(cluster, for_all, late),
+            None => false,
+        };
+        self.next_beacons(urgent);
+        self.tell_arrivals();
+    }
+
+    /// True when some peers are to be sent more of them soon.
+    fn look_at_beacons(&mut self, cluster: ClusterId, for_all: bool, late: bool) -> bool {
+        let now = self.now;
         let Beacons { peers, recipients, .. } = &mut self.beacons;
+        let mut urgent: BTreeSet<NodeId> = self.probes.silent_within(URGENT_FOR, now).collect();
         // Both are in the order of ids: each peer is looked for from where the one before it was.
         let mut targets = self.probes.targets().map(|(id, _)| id).peekable();
         peers.retain(|id, peer| {
@@ -158,13 +209,20 @@ impl Agent {
                 peer.lost = true;
                 self.evidence.arrivals.insert(id);
             }
+            if peer.lost && now.since(peer.at) < URGENT_FOR {
+                urgent.insert(id);
+            }
             true
         });
         drop(targets);
-        let to = self.beacons.recipients(&self.probes);
+        let mut to = self.beacons.recipients(&self.probes);
+        if !for_all {
+            let hasty = to.iter().filter(|recipient| urgent.contains(&recipient.node));
+            to = hasty.cloned().collect();
+        }
         if !to.is_empty() {
             self.effects.push_back(Effect::Beacons { cluster, to });
         }
-        self.tell_arrivals();
+        !urgent.is_empty()
     }
 }

@@ -136,6 +136,26 @@ impl Probes {
         targets.map(|(id, target)| (id, &target.address))
     }
 
+    /// A beacon of a target came; `after_gap` when others did not before it.
+    pub(super) fn beacon(&mut self, id: NodeId, now: Time, after_gap: bool) {
+        if let Some(target) = self.targets.get_mut(id) {
+            target.meter.datagram(now, after_gap);
+        }
+    }
+
+    /// Targets that are silent, and were heard within `time`.
+    pub(super) fn silent_within(&self, time: Duration, now: Time) -> impl Iterator<Item = NodeId> {
+        let most = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let silent = self
+            .targets
+            .iter()
+            .filter(|(_, target)| target.sight == Some(Sight::Silent));
+        let lately = move |(_, target): &(NodeId, &Target)| {
+            target.meter.last_success_age_millis(now).is_some_and(|ago| ago < most)
+        };
+        silent.filter(lately).map(|(id, _)| id)
+    }
+
     /// True while a probe of this number is not answered.
     pub(super) fn is_under_way(&self, id: NodeId, number: u64) -> bool {
         self.targets
@@ -214,11 +234,11 @@ impl Agent {
                 Sight::Heard
             }
             ProbeOutcome::Refused => {
-                target.meter.miss();
+                target.meter.miss(now);
                 Sight::Refused
             }
             ProbeOutcome::Failed => {
-                target.meter.miss();
+                target.meter.miss(now);
                 Sight::Silent
             }
         };

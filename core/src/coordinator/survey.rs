@@ -1,12 +1,19 @@
 //! The survey: what the mesh concludes beside who is alive, once a second; and who is no honest observer.
 
-use std::{collections::BTreeSet, mem, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    time::Duration,
+};
 
 use super::{Coordinator, Timer};
 use crate::{
     event::EventBody,
     id::NodeId,
-    mesh::{Candidate, Change, Cut, Direction, Finding, FindingKind, Followed, LinkReport, LinkState, Trouble},
+    mesh::{
+        Candidate, Change, Cut, Direction, Finding, FindingKind, Followed, Groups, LinkReport, LinkState, Nodes,
+        Trouble,
+    },
     node::{Admission, Liveness, NodeIndex},
 };
 
@@ -29,8 +36,11 @@ const DISTRUST: Duration = Duration::from_secs(60);
 /// No probe is waited for longer, so no round-trip time can be longer; microseconds.
 const RTT_MAX: u32 = 3_500_000;
 
-/// A node that some peer heard within this time is alive, though few may hear it.
-const ALIVE: Duration = Duration::from_secs(6);
+/// A node that some peer heard within this time is alive, though the coordinator does not hear it.
+const ALIVE: Duration = Duration::from_millis(2_500);
+
+/// A node that was in doubt within this time reports late: its own packets may be lost.
+const PROMPT: Duration = Duration::from_secs(10);
 
 /// Nodes that go offline with less than this between them went together.
 const TOGETHER: Duration = Duration::from_secs(2);
@@ -40,6 +50,12 @@ const TOGETHER_MAX: Duration = Duration::from_secs(6);
 
 /// Groups of nodes that went together and are not back, told apart at most.
 const DOWN_GROUPS: usize = 32;
+
+/// Lossy links from which they are more than the first of many.
+const SMALL: usize = 3;
+
+/// Labels that a survey looks at, at most.
+const KEYS: usize = 16;
 
 /// Nodes of one side that an event and a snapshot name at most.
 const NAMED: usize = 64;
@@ -132,8 +148,14 @@ impl Coordinator {
     /// Which cuts explain the links that do badly.
     fn survey_links(&mut self, seen: &mut Vec<Candidate>) {
         let members = self.climate().members;
-        let (counts, alive) = (|index| self.counts(index), |index| self.is_alive(index));
-        let survey = self.mesh.look(self.now, members, counts, alive);
+        self.mesh.settle(self.now);
+        let nodes = Nodes {
+            counts: &|index| self.counts(index),
+            alive: &|index| self.is_alive(index),
+            prompt: &|index| self.is_prompt(index),
+        };
+        let groups = || self.groups();
+        let survey = self.mesh.look(self.now, members, nodes, &groups);
         // Who loses most of its packets is not cut off from the coordinator in particular.
         let shaky = survey
             .cuts
@@ -149,13 +171,12 @@ impl Coordinator {
         seen.retain(|candidate| candidate.kind != FindingKind::CoordinatorCut || !candidate.near.is_empty());
         for cut in survey.cuts {
             let kind = match (cut.trouble, cut.near.len(), cut.far.len()) {
-                (Trouble::Touched | Trouble::Shaky, ..) => FindingKind::LinkLossy,
+                (Trouble::Shaky, ..) => FindingKind::LinkLossy,
                 (Trouble::Down, 1, 1) => FindingKind::LinkDown,
                 (Trouble::Down, 1, 0) => FindingKind::PeersCut,
                 (Trouble::Down, ..) => FindingKind::GroupSplit,
             };
-            let direction = (cut.trouble == Trouble::Down).then(|| self.mesh.direction(&cut, counts));
-            seen.push(match direction.flatten() {
+            seen.push(match cut.way {
                 Some(direction) => self.one_way(cut, direction),
                 None => self.cut(kind, cut),
             });
@@ -178,15 +199,55 @@ impl Coordinator {
     fn is_alive(&self, index: NodeIndex) -> bool {
         let node = &self.registry[index];
         let in_doubt = matches!(node.liveness, Liveness::Suspect | Liveness::Unreachable);
-        !self.is_strained(index)
-            && (self.counts(index) || (in_doubt && self.now.since(self.tally(index).last_heard) < ALIVE))
+        let is_heard = || {
+            let tally = self.tally(index);
+            !tally.heard.is_empty() || self.now.since(tally.last_heard) < ALIVE
+        };
+        !self.is_strained(index) && (self.counts(index) || (in_doubt && is_heard()))
+    }
+
+    /// True when the node was not in doubt lately, so that what it reports comes without delay.
+    fn is_prompt(&self, index: NodeIndex) -> bool {
+        let node = &self.registry[index];
+        node.liveness == Liveness::Online && self.now.since(node.since) >= PROMPT
     }
 
     fn cut(&self, kind: FindingKind, cut: Cut) -> Candidate {
         let mut candidate = Candidate::new(kind, cut.near);
+        candidate.small =
+            kind == FindingKind::LinkLossy && (1..=SMALL).contains(&(candidate.near.len() * cut.far.len()));
         candidate.far = cut.far;
         candidate.detail = self.label_of(&candidate.near);
+        if !cut.unsure.is_empty() {
+            let unsure = format!(
+                "not known for {}: no probed link tells",
+                self.names(cut.unsure.iter().copied())
+            );
+            candidate.detail = match candidate.detail.as_str() {
+                "" => unsure,
+                label => format!("{label}; {unsure}"),
+            };
+        }
         candidate
+    }
+
+    /// Nodes by the values of their labels, as far as a label may tell where they are: one that tells all nodes apart, or none, does not.
+    fn groups(&self) -> Groups {
+        let mut keys: BTreeMap<String, BTreeMap<String, BTreeSet<NodeIndex>>> = BTreeMap::new();
+        let mut nodes = 0;
+        for (index, node) in self.registry.iter().filter(|(_, node)| is_there(node.liveness)) {
+            nodes += 1;
+            for (key, value) in node.record.labels() {
+                keys.entry(key).or_default().entry(value).or_default().insert(index);
+            }
+        }
+        let telling = keys
+            .into_values()
+            .filter(|values| values.len() > 1 && values.len() < nodes);
+        telling
+            .take(KEYS)
+            .map(|values| values.into_values().collect())
+            .collect()
     }
 
     /// A cut that lets packets pass one way only: the near side's are the ones that are lost.
@@ -231,7 +292,7 @@ impl Coordinator {
         let only_these = |(key, value): &(String, String)| {
             self.registry.iter().all(|(index, node)| {
                 let has = node.record.labels().get(key) == Some(value);
-                has == nodes.contains(&index) || matches!(node.liveness, Liveness::Offline | Liveness::Left)
+                has == nodes.contains(&index) || !is_there(node.liveness)
             })
         };
         let found = labels.into_iter().find(only_these);
@@ -345,4 +406,8 @@ impl Coordinator {
             conduct.distrusted = Some((self.now, "reports impossible round-trip times"));
         }
     }
+}
+
+fn is_there(liveness: Liveness) -> bool {
+    !matches!(liveness, Liveness::Offline | Liveness::Left)
 }

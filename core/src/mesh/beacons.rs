@@ -1,12 +1,85 @@
 //! Beacons: whose datagrams arrive where, and so which way packets are lost, and whether large ones are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use super::{Mesh, cuts::Cut};
+use super::Mesh;
 use crate::{node::NodeIndex, time::Time};
 
-/// By receiver and sender: do the sender's beacons arrive, and when was that said?
-pub(super) type Arrivals = BTreeMap<NodeIndex, BTreeMap<NodeIndex, (bool, Time)>>;
+/// Beacons are said to come no more when none came for this long.
+pub(super) const GAP: Duration = Duration::from_millis(2_400);
+
+/// Whether the beacons of one node reach another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) arrives: bool,
+    /// When that was said last.
+    at: Time,
+    /// Since when it is so, as was said.
+    pub(super) since: Time,
+    /// When it was said last that they come no more.
+    pub(super) ceased: Option<Time>,
+}
+
+/// By receiver and sender.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    by_receiver: BTreeMap<NodeIndex, BTreeMap<NodeIndex, Arrival>>,
+    /// Those that do not arrive, as (receiver, sender).
+    missing: BTreeSet<(NodeIndex, NodeIndex)>,
+}
+
+impl Arrivals {
+    fn note(&mut self, receiver: NodeIndex, sender: NodeIndex, arrives: bool, now: Time) {
+        let known = self.by_receiver.entry(receiver).or_default();
+        let before = known.get(&sender).copied();
+        let since = before
+            .filter(|before| before.arrives == arrives)
+            .map_or(now, |before| before.since);
+        let ceased = match arrives {
+            true => before.and_then(|before| before.ceased),
+            false => Some(since),
+        };
+        let arrival = Arrival {
+            arrives,
+            at: now,
+            since,
+            ceased,
+        };
+        known.insert(sender, arrival);
+        match arrives {
+            true => self.missing.remove(&(receiver, sender)),
+            false => self.missing.insert((receiver, sender)),
+        };
+    }
+
+    /// Forgets what `receiver` said.
+    pub(super) fn forget(&mut self, receiver: NodeIndex) {
+        for sender in self.by_receiver.remove(&receiver).unwrap_or_default().into_keys() {
+            self.missing.remove(&(receiver, sender));
+        }
+    }
+
+    /// Forgets what is no longer asked.
+    pub(super) fn keep(&mut self, are_paired: impl Fn(NodeIndex, NodeIndex) -> bool) {
+        for (&receiver, known) in &mut self.by_receiver {
+            known.retain(|&sender, _| are_paired(receiver, sender));
+        }
+        self.by_receiver.retain(|_, known| !known.is_empty());
+        self.missing.retain(|&(receiver, sender)| are_paired(receiver, sender));
+    }
+
+    pub(super) fn get(&self, receiver: NodeIndex, sender: NodeIndex) -> Option<&Arrival> {
+        self.by_receiver.get(&receiver)?.get(&sender)
+    }
+
+    /// Links over which beacons do not pass, as (receiver, sender).
+    pub(super) fn missing(&self) -> impl Iterator<Item = (NodeIndex, NodeIndex)> {
+        self.missing.iter().copied()
+    }
+}
 
 /// Which way nothing passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,59 +96,25 @@ impl Mesh {
     pub fn arrive(&mut self, receiver: NodeIndex, sender: NodeIndex, arrives: bool, now: Time) -> bool {
         let paired = self.are_paired(receiver, sender);
         if paired {
-            let arrivals = self.arrivals.entry(receiver).or_default();
-            arrivals.insert(sender, (arrives, now));
+            self.arrivals.note(receiver, sender, arrives, now);
         }
         paired
     }
 
     /// True when one of the two probes the other.
     pub fn are_paired(&self, one: NodeIndex, other: NodeIndex) -> bool {
-        let probes = |observer, subject| self.subjects(observer).binary_search(&subject).is_ok();
-        probes(one, other) || probes(other, one)
+        self.probes(one, other) || self.probes(other, one)
     }
 
-    /// Links over which small probes may pass and beacons do not, as (receiver, sender).
-    pub(super) fn missing(&self) -> impl Iterator<Item = (NodeIndex, NodeIndex)> {
-        self.arrivals.iter().flat_map(|(&receiver, arrivals)| {
-            let missing = arrivals.iter().filter(|(_, (arrives, _))| !arrives);
-            missing.map(move |(&sender, _)| (receiver, sender))
-        })
+    /// True when `observer` is to probe `subject`.
+    pub(super) fn probes(&self, observer: NodeIndex, subject: NodeIndex) -> bool {
+        self.subjects(observer).binary_search(&subject).is_ok()
     }
 
     /// When a beacon of `sender` was last said to have reached `receiver`.
     pub(super) fn arrived(&self, receiver: NodeIndex, sender: NodeIndex) -> Option<Time> {
-        let (arrives, at) = self.arrival(receiver, sender)?;
-        arrives.then_some(at)
-    }
-
-    fn arrival(&self, receiver: NodeIndex, sender: NodeIndex) -> Option<(bool, Time)> {
-        self.arrivals.get(&receiver)?.get(&sender).copied()
-    }
-
-    /// The one way in which nothing passes a cut: what is known of most of its links says so, and of no link the contrary.
-    pub fn direction(&self, cut: &Cut, counts: impl Fn(NodeIndex) -> bool) -> Option<Direction> {
-        let (mut from_near, mut from_far, mut all) = (0, 0, 0);
-        for &near in &cut.near {
-            for far in self.partners(near) {
-                let crosses = !cut.near.contains(&far) && (cut.far.is_empty() || cut.far.contains(&far));
-                if !crosses || !counts(near) || !counts(far) {
-                    continue;
-                }
-                all += 1;
-                let arrives = |receiver, sender| self.arrival(receiver, sender).map(|(arrives, _)| arrives);
-                match (arrives(far, near), arrives(near, far)) {
-                    (Some(false), Some(true)) => from_near += 1,
-                    (Some(true), Some(false)) => from_far += 1,
-                    _ => {}
-                }
-            }
-        }
-        match (from_near, from_far) {
-            (some, 0) if 2 * some > all => Some(Direction::FromNear),
-            (0, some) if 2 * some > all => Some(Direction::FromFar),
-            _ => None,
-        }
+        let arrival = self.arrivals.get(receiver, sender)?;
+        arrival.arrives.then_some(arrival.at)
     }
 
     /// Whom a node has a link with, whichever of the two probes.

@@ -1,18 +1,21 @@
-//! Cuts: which few groups of nodes explain the links that do badly.
+//! Cuts: which few groups of nodes explain the links that are down. Every cut is verified: no link across it works.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use super::sight::Trouble;
-use crate::node::NodeIndex;
-
-/// Share of a node's links that do badly from which the node is what they have in common.
-const CENTRE: f64 = 0.6;
-
-/// So many links of one node that were touched at the same time are no chance.
-const SEVERAL: usize = 3;
+use super::{beacons::Direction, sight::Trouble};
+use crate::{id::NodeId, node::NodeIndex};
 
 /// Cuts of one link each that are told at most.
-const SINGLES: usize = 64;
+pub(super) const SINGLES: usize = 64;
+
+/// Links of a node from which they are told as one where they hang together with others.
+const STAR: usize = 4;
+
+/// Nodes of links that hang together, above which only patterns that are complete, or that labels suggest, are looked for.
+const GREEDY: usize = 256;
 
 /// Links between two groups do badly.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,159 +26,294 @@ pub struct Cut {
     pub far: BTreeSet<NodeIndex>,
     /// How badly they do.
     pub trouble: Trouble,
+    /// Which way nothing passes, where the other way does.
+    pub way: Option<Direction>,
+    /// Nodes of which no observed link tells which side they are on.
+    pub unsure: BTreeSet<NodeIndex>,
+}
+
+impl Cut {
+    pub(super) fn new(near: BTreeSet<NodeIndex>, far: BTreeSet<NodeIndex>, trouble: Trouble) -> Cut {
+        Cut {
+            near,
+            far,
+            trouble,
+            way: None,
+            unsure: BTreeSet::new(),
+        }
+    }
+
+    /// True when it says something of this pair.
+    pub(super) fn covers(&self, (one, other): Pair) -> bool {
+        let crosses = |near, far| {
+            self.near.contains(&near) && !self.near.contains(&far) && (self.far.is_empty() || self.far.contains(&far))
+        };
+        (self.near.is_empty() && self.far.is_empty()) || crosses(one, other) || crosses(other, one)
+    }
 }
 
 /// A pair of nodes, the lower first.
 pub(super) type Pair = (NodeIndex, NodeIndex);
 
-/// Pairs that do badly, and whom each node has a link with.
-pub(super) struct Evidence<'a, F> {
-    /// How badly; pairs that do well are left out.
-    pub(super) pairs: &'a BTreeMap<Pair, Trouble>,
-    /// Everybody a node has an observed link with.
-    pub(super) partners: F,
-    /// Nodes of the mesh.
-    pub(super) members: usize,
+pub(super) fn pair(one: NodeIndex, other: NodeIndex) -> Pair {
+    (one.min(other), one.max(other))
 }
 
-impl<F: Fn(NodeIndex) -> BTreeSet<NodeIndex>> Evidence<'_, F> {
-    /// The cuts that explain the pairs.
-    pub(super) fn cuts(&self) -> Vec<Cut> {
-        let centres = self.centres();
-        if !centres.is_empty() && 3 * centres.len() >= 2 * self.members {
-            let (near, far) = (BTreeSet::new(), BTreeSet::new());
-            let trouble = Trouble::Shaky;
-            return vec![Cut { near, far, trouble }];
+/// How a pair does that a cut would say something of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Across {
+    /// It does badly.
+    Bad,
+    /// It does well.
+    Good,
+    /// Nothing is known, or not enough.
+    Unknown,
+}
+
+/// Nodes by the values of each label.
+pub type Groups = Vec<Vec<BTreeSet<NodeIndex>>>;
+
+/// What is known of the links.
+pub(super) struct Picture<'a> {
+    /// Everybody that a node has a link with, and that is alive.
+    pub(super) partners: &'a dyn Fn(NodeIndex) -> Vec<NodeIndex>,
+    /// How a pair does.
+    pub(super) across: &'a dyn Fn(Pair) -> Across,
+    /// Nodes by label.
+    pub(super) groups: &'a Groups,
+    /// Their ids: of two sides of the same size, the one that has the lowest is called the far one.
+    pub(super) ids: &'a BTreeMap<NodeIndex, NodeId>,
+}
+
+pub(super) type Links = BTreeMap<NodeIndex, BTreeSet<NodeIndex>>;
+
+pub(super) fn links(pairs: impl IntoIterator<Item = Pair>) -> Links {
+    let mut links = Links::new();
+    for (one, other) in pairs {
+        links.entry(one).or_default().insert(other);
+        links.entry(other).or_default().insert(one);
+    }
+    links
+}
+
+/// Two groups with nothing but links that do badly between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sides {
+    pub(super) near: BTreeSet<NodeIndex>,
+    pub(super) far: BTreeSet<NodeIndex>,
+}
+
+impl Sides {
+    /// The pairs of `links` between the two.
+    pub(super) fn pairs(&self, links: &Links) -> Vec<Pair> {
+        let of = |node: &NodeIndex| links.get(node).into_iter().flatten();
+        let crossing = self.near.iter().flat_map(|node| of(node).map(move |far| (*node, *far)));
+        crossing
+            .filter(|(_, far)| self.far.contains(far))
+            .map(|(near, far)| pair(near, far))
+            .collect()
+    }
+}
+
+impl Picture<'_> {
+    /// The lowest id of some nodes.
+    pub(super) fn first_of(&self, nodes: &BTreeSet<NodeIndex>) -> Option<NodeId> {
+        nodes.iter().filter_map(|node| self.ids.get(node).copied()).min()
+    }
+
+    /// The smaller side first; of two of the same size, the one that has the lowest id last, and of two nodes first.
+    pub(super) fn ordered(&self, near: BTreeSet<NodeIndex>, far: BTreeSet<NodeIndex>) -> Sides {
+        let is_later = self.first_of(&near) > self.first_of(&far);
+        let is_near = match near.len().cmp(&far.len()) {
+            Ordering::Less => true,
+            Ordering::Equal => is_later == (near.len() > 1),
+            Ordering::Greater => false,
+        };
+        match is_near {
+            true => Sides { near, far },
+            false => Sides { near: far, far: near },
         }
-        let mut cuts = Vec::new();
-        for trouble in [Trouble::Down, Trouble::Shaky] {
-            let near: BTreeSet<NodeIndex> = centres
+    }
+
+    /// Few pairs of sides that explain `pairs`, and together no other observed link.
+    pub(super) fn sides(&self, pairs: &BTreeSet<Pair>) -> Vec<Sides> {
+        let mut left = links(pairs.iter().copied());
+        let mut found = Vec::new();
+        let mut singles = 0;
+        while let Some(&start) = left.keys().next() {
+            let (near, far, has_two) = two_sides(&left, start);
+            let met: BTreeSet<NodeIndex> = near.union(&far).copied().collect();
+            let mut part: Links = met
                 .iter()
-                .filter(|(_, of)| **of == trouble)
-                .map(|(&node, _)| node)
+                .filter_map(|node| Some((*node, left.remove(node)?)))
                 .collect();
-            if !near.is_empty() {
-                cuts.push(self.around(near, trouble));
+            let whole = Sides { near, far };
+            if has_two && self.holds(&whole) {
+                found.push(self.completed(whole));
+                continue;
             }
-        }
-        for trouble in [Trouble::Down, Trouble::Shaky] {
-            let rest = self.pairs.iter().filter(|((one, other), of)| {
-                **of == trouble && !centres.contains_key(one) && !centres.contains_key(other)
-            });
-            cuts.extend(self.groups(rest.map(|(&pair, _)| pair), trouble));
-        }
-        cuts
-    }
-
-    /// Nodes most of whose links do badly, not counting links to those that were found before them.
-    fn centres(&self) -> BTreeMap<NodeIndex, Trouble> {
-        let mut bad: BTreeMap<NodeIndex, BTreeMap<NodeIndex, Trouble>> = BTreeMap::new();
-        for (&(one, other), &trouble) in self.pairs {
-            bad.entry(one).or_default().insert(other, trouble);
-            bad.entry(other).or_default().insert(one, trouble);
-        }
-        let partners: BTreeMap<NodeIndex, BTreeSet<NodeIndex>> =
-            bad.keys().map(|&node| (node, (self.partners)(node))).collect();
-        let mut centres = BTreeMap::new();
-        loop {
-            let worst = bad
+            while let Some(sides) = self.largest(&part) {
+                let pairs = sides.pairs(&part);
+                take(&mut part, &pairs);
+                found.push(self.completed(sides));
+            }
+            let rest = part
                 .iter()
-                .filter(|(_, links)| links.len() >= 2)
-                .map(|(&node, links)| {
-                    let left = partners[&node].iter().filter(|partner| !centres.contains_key(*partner));
-                    (links.len() as f64 / left.count().max(links.len()) as f64, node)
-                })
-                .max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)));
-            let Some((_, node)) = worst.filter(|(share, _)| *share >= CENTRE) else {
-                return centres;
-            };
-            let links = bad.remove(&node).unwrap_or_default();
-            let worst = links.values().max().copied().unwrap_or(Trouble::Touched);
-            if worst >= Trouble::Shaky || links.len() >= SEVERAL {
-                let down = links.values().all(|trouble| *trouble == Trouble::Down);
-                centres.insert(node, if down { Trouble::Down } else { Trouble::Shaky });
-            }
-            for partner in links.into_keys() {
-                if let Some(links) = bad.get_mut(&partner) {
-                    links.remove(&node);
-                }
-            }
-        }
-    }
-
-    /// The cut around centres. The other side is everybody, or those that they do not reach when they reach some.
-    fn around(&self, near: BTreeSet<NodeIndex>, trouble: Trouble) -> Cut {
-        let mut far = BTreeSet::new();
-        let mut reached = false;
-        for &node in &near {
-            for partner in (self.partners)(node).difference(&near) {
-                let pair = (node.min(*partner), node.max(*partner));
-                if self.pairs.contains_key(&pair) {
-                    far.insert(*partner);
-                } else {
-                    reached = true;
-                }
-            }
-        }
-        if !reached || trouble != Trouble::Down {
-            far.clear();
-        }
-        Cut { near, far, trouble }
-    }
-
-    /// Pairs that hang together, as two sides where they have two.
-    fn groups(&self, pairs: impl Iterator<Item = Pair>, trouble: Trouble) -> Vec<Cut> {
-        let mut links: BTreeMap<NodeIndex, BTreeSet<NodeIndex>> = BTreeMap::new();
-        for (one, other) in pairs {
-            links.entry(one).or_default().insert(other);
-            links.entry(other).or_default().insert(one);
-        }
-        let mut cuts = Vec::new();
-        while let Some(&start) = links.keys().next() {
-            let sides = two_sides(&links, start);
-            let met: BTreeSet<NodeIndex> = sides.0.union(&sides.1).copied().collect();
-            if sides.2 && self.crosses_nowhere(&links, &sides.0, &sides.1) {
-                let (near, far) = if sides.0.len() <= sides.1.len() {
-                    (sides.0, sides.1)
-                } else {
-                    (sides.1, sides.0)
-                };
-                cuts.push(Cut { near, far, trouble });
-            } else {
-                let singles = met
-                    .iter()
-                    .flat_map(|&one| links[&one].iter().map(move |&other| (one, other)));
-                for (one, other) in singles.filter(|(one, other)| one < other).take(SINGLES) {
+                .flat_map(|(&one, others)| others.iter().map(move |&other| (one, other)));
+            for (one, other) in rest.filter(|(one, other)| one < other) {
+                singles += 1;
+                if singles <= SINGLES {
                     let (near, far) = (BTreeSet::from([one]), BTreeSet::from([other]));
-                    cuts.push(Cut { near, far, trouble });
+                    found.push(Sides { near, far });
                 }
             }
-            links.retain(|node, _| !met.contains(node));
         }
-        cuts
+        let ordered = found.into_iter().map(|Sides { near, far }| self.ordered(near, far));
+        ordered.collect()
     }
 
     /// True when no observed link across does well.
-    fn crosses_nowhere(
-        &self,
-        links: &BTreeMap<NodeIndex, BTreeSet<NodeIndex>>,
-        near: &BTreeSet<NodeIndex>,
-        far: &BTreeSet<NodeIndex>,
-    ) -> bool {
-        near.iter().all(|node| {
-            let across = (self.partners)(*node);
-            across
-                .iter()
-                .all(|partner| !far.contains(partner) || links[node].contains(partner))
+    fn holds(&self, sides: &Sides) -> bool {
+        let (few, many) = match sides.near.len() <= sides.far.len() {
+            true => (&sides.near, &sides.far),
+            false => (&sides.far, &sides.near),
+        };
+        few.iter().all(|&node| {
+            let across = (self.partners)(node).into_iter();
+            let mut across = across.filter(|partner| many.contains(partner));
+            across.all(|partner| (self.across)(pair(node, partner)) != Across::Good)
         })
+    }
+
+    /// The sides with the most pairs between them, if they are enough to be no chance.
+    fn largest(&self, part: &Links) -> Option<Sides> {
+        let by_label = self.labelled(part);
+        let grown = part.keys().filter(|_| part.len() <= GREEDY);
+        let grown = grown.map(|&node| self.grown(part, node));
+        let all = by_label
+            .into_iter()
+            .chain(grown)
+            .map(|sides| (sides.pairs(part).len(), sides));
+        let is_plain = |pairs: usize, sides: &Sides| pairs >= STAR.min(sides.near.len() * sides.far.len()).max(STAR);
+        let enough = all.filter(|(pairs, sides)| is_plain(*pairs, sides));
+        let largest = enough.min_by_key(|(pairs, sides)| (usize::MAX - pairs, sides.near.len() + sides.far.len()));
+        largest.map(|(_, sides)| sides)
+    }
+
+    /// Sides that labels suggest, and no link contradicts.
+    fn labelled(&self, part: &Links) -> Vec<Sides> {
+        let mut suggested = Vec::new();
+        for groups in self.groups {
+            let of: BTreeMap<NodeIndex, usize> = part
+                .keys()
+                .filter_map(|node| Some((*node, groups.iter().position(|group| group.contains(node))?)))
+                .collect();
+            let mut pairs: BTreeSet<(usize, usize)> = BTreeSet::new();
+            for (one, others) in part {
+                for other in others {
+                    if let (Some(&one), Some(&other)) = (of.get(one), of.get(other))
+                        && one < other
+                    {
+                        pairs.insert((one, other));
+                    }
+                }
+            }
+            for (one, other) in pairs {
+                let of_part = |group: &BTreeSet<NodeIndex>| -> BTreeSet<NodeIndex> {
+                    group.iter().copied().filter(|node| part.contains_key(node)).collect()
+                };
+                let sides = Sides {
+                    near: of_part(&groups[one]),
+                    far: of_part(&groups[other]),
+                };
+                if self.holds(&sides) {
+                    suggested.push(sides);
+                }
+            }
+        }
+        suggested
+    }
+
+    /// Sides that begin with one node, and get as many nodes as make the pairs between them more.
+    fn grown(&self, part: &Links, start: NodeIndex) -> Sides {
+        let works = |one, other| (self.across)(pair(one, other)) == Across::Good;
+        let mut sides = Sides {
+            near: BTreeSet::from([start]),
+            far: part[&start].clone(),
+        };
+        let mut pairs = sides.far.len();
+        let others: BTreeSet<NodeIndex> = sides.far.iter().flat_map(|far| part[far].iter().copied()).collect();
+        for &next in others.iter().filter(|next| **next != start) {
+            if sides.far.contains(&next) {
+                continue;
+            }
+            let mut more = sides.clone();
+            more.near.insert(next);
+            more.far.retain(|&far| !works(next, far));
+            let among = more.pairs(part).len();
+            if among > pairs {
+                (sides, pairs) = (more, among);
+            }
+        }
+        for (&node, others) in part {
+            let is_new = !sides.near.contains(&node) && !sides.far.contains(&node);
+            if is_new
+                && others.iter().any(|other| sides.near.contains(other))
+                && sides.near.iter().all(|&near| !works(near, node))
+            {
+                sides.far.insert(node);
+            }
+        }
+        // Whoever is across from nobody was only in the way of others.
+        let far = sides.far.clone();
+        sides.near.retain(|near| part[near].intersection(&far).next().is_some());
+        let near = sides.near.clone();
+        sides.far.retain(|far| part[far].intersection(&near).next().is_some());
+        sides
+    }
+
+    /// Sides that are all of a label but for nodes that have no link across: those belong to it.
+    fn completed(&self, mut sides: Sides) -> Sides {
+        for turn in [false, true] {
+            let (side, other) = match turn {
+                false => (&sides.near, &sides.far),
+                true => (&sides.far, &sides.near),
+            };
+            if side.len() < 4 {
+                continue;
+            }
+            let groups = self.groups.iter().flatten();
+            let mut fitting =
+                groups.filter(|group| side.is_subset(group) && 4 * (group.len() - side.len()) <= side.len());
+            let silent = |group: &&BTreeSet<NodeIndex>| {
+                let mut more = group.difference(side);
+                more.all(|node| {
+                    let mut partners = (self.partners)(*node).into_iter();
+                    !other.contains(node) && partners.all(|partner| !other.contains(&partner))
+                })
+            };
+            let whole = fitting.find(silent).cloned();
+            if let Some(whole) = whole {
+                *(if turn { &mut sides.far } else { &mut sides.near }) = whole;
+            }
+        }
+        sides
     }
 }
 
+fn take(part: &mut Links, pairs: &[Pair]) {
+    for (one, other) in pairs {
+        for (one, other) in [(one, other), (other, one)] {
+            if let Some(others) = part.get_mut(one) {
+                others.remove(other);
+            }
+        }
+    }
+    part.retain(|_, others| !others.is_empty());
+}
+
 /// Two sides of everything that hangs together with `start`; false when a link joins two nodes of one side.
-fn two_sides(
-    links: &BTreeMap<NodeIndex, BTreeSet<NodeIndex>>,
-    start: NodeIndex,
-) -> (BTreeSet<NodeIndex>, BTreeSet<NodeIndex>, bool) {
+pub(super) fn two_sides(links: &Links, start: NodeIndex) -> (BTreeSet<NodeIndex>, BTreeSet<NodeIndex>, bool) {
     let (mut near, mut far) = (BTreeSet::from([start]), BTreeSet::new());
     let mut edge = vec![(start, true)];
     let mut has_two = true;

@@ -14,11 +14,17 @@ use crate::{
 /// A finding begins when it was the same for so long.
 const STABLE: Duration = Duration::from_secs(3);
 
+/// The same for one of few links that lose packets: of many links that lose a few, some are seen to first.
+const STABLE_SMALL: Duration = Duration::from_secs(5);
+
 /// Or when it was there for so long, its members changing.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// It is over when there was nothing of it for so long. What comes back sooner was never gone.
-const CLEAR: Duration = Duration::from_secs(10);
+/// A finding is over when nothing of it was seen for this long. What comes back sooner was never gone.
+const CLEAR: Duration = Duration::from_secs(5);
+
+/// The same for loss: a meter is calm for several seconds itself before a link is well again.
+const CLEAR_LOSS: Duration = Duration::from_secs(3);
 
 /// Findings that are followed at the same time at most; further ones are not told until others are over.
 pub const FINDINGS: usize = 128;
@@ -100,6 +106,14 @@ impl FindingKind {
         }
     }
 
+    /// See [`CLEAR`].
+    const fn clear(self) -> Duration {
+        match self {
+            FindingKind::LinkLossy => CLEAR_LOSS,
+            _ => CLEAR,
+        }
+    }
+
     /// True for what follows from the registry alone: it is over as soon as that says so.
     const fn ends_at_once(self) -> bool {
         matches!(
@@ -164,6 +178,8 @@ pub struct Candidate {
     pub detail: String,
     /// Needs no time to be believed.
     pub sure: bool,
+    /// May be the first that is seen of something larger: needs more time to be believed.
+    pub small: bool,
 }
 
 impl Candidate {
@@ -175,7 +191,22 @@ impl Candidate {
             far: BTreeSet::new(),
             detail: String::new(),
             sure: false,
+            small: false,
         }
+    }
+
+    /// How long it must have been the same to be believed.
+    fn stable(&self) -> Duration {
+        match (self.sure, self.small) {
+            (true, _) => Duration::ZERO,
+            (false, true) => STABLE_SMALL,
+            (false, false) => STABLE,
+        }
+    }
+
+    /// True when it is about the same nodes.
+    fn is(&self, other: &Candidate) -> bool {
+        self.kind == other.kind && self.near == other.near && self.far == other.far
     }
 
     /// True when it is about the same, though some of its members may have changed.
@@ -198,6 +229,8 @@ pub struct Followed {
     same: Time,
     /// When it was seen last.
     last: Time,
+    /// Other members that it has now, and since when.
+    next: Option<(Candidate, Time)>,
     /// Its number, once it was told.
     pub told: Option<u64>,
     /// When it was told.
@@ -213,6 +246,23 @@ pub enum Change {
     Closed(Followed),
 }
 
+impl Followed {
+    fn goes_on(&mut self, now: Time, candidate: Candidate) {
+        self.last = now;
+        if self.seen.is(&candidate) {
+            self.seen.detail = candidate.detail;
+            self.next = None;
+        } else if self.told.is_none() {
+            (self.seen, self.same) = (candidate, now);
+        } else {
+            // What was told stands until its members have been others for long enough.
+            let is_known = self.next.as_ref().is_some_and(|(next, _)| next.is(&candidate));
+            let since = self.next.as_ref().filter(|_| is_known).map_or(now, |(_, since)| *since);
+            self.next = Some((candidate, since));
+        }
+    }
+}
+
 /// The findings.
 #[derive(Debug, Default)]
 pub struct Findings {
@@ -221,47 +271,61 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Takes in what a look showed.
+    /// Takes in what a look showed. A finding that has other members now is over, and another one begins, once these have been the same for as long as
+    /// the first had to be.
     pub fn look(&mut self, now: Time, wall: WallTime, seen: Vec<Candidate>) -> Vec<Change> {
-        for candidate in seen {
-            let at = self.followed.iter().position(|known| known.seen.continues(&candidate));
+        let mut changes = Vec::new();
+        let mut taken: BTreeSet<usize> = BTreeSet::new();
+        // What is exactly as before comes first: another one that is like it must not take its place.
+        let (same, others): (Vec<_>, Vec<_>) = seen
+            .into_iter()
+            .partition(|candidate| self.followed.iter().any(|known| known.seen.is(candidate)));
+        for candidate in same.into_iter().chain(others) {
+            let free = |at: &usize| !taken.contains(at);
+            let all = || 0..self.followed.len();
+            let at = all()
+                .filter(free)
+                .find(|&at| self.followed[at].seen.is(&candidate))
+                .or_else(|| {
+                    all()
+                        .filter(free)
+                        .find(|&at| self.followed[at].seen.continues(&candidate))
+                });
             match at {
                 Some(at) => {
-                    let known = &mut self.followed[at];
-                    let same = known.seen.near == candidate.near && known.seen.far == candidate.far;
-                    known.last = now;
-                    // What was told stands, until its members were others for as long as they had to be the same.
-                    if !same && (known.told.is_none() || now.since(known.same) >= PATIENCE) {
-                        (known.seen, known.same) = (candidate, now);
-                    } else if same {
-                        known.seen.detail = candidate.detail;
-                        if known.told.is_some() {
-                            known.same = now;
-                        }
-                    }
+                    taken.insert(at);
+                    self.followed[at].goes_on(now, candidate);
                 }
-                None if self.followed.len() < FINDINGS => self.followed.push(Followed {
-                    seen: candidate,
-                    first: now,
-                    same: now,
-                    last: now,
-                    told: None,
-                    since: wall,
-                }),
+                None if self.followed.len() < FINDINGS => {
+                    taken.insert(self.followed.len());
+                    self.followed.push(Followed {
+                        seen: candidate,
+                        first: now,
+                        same: now,
+                        last: now,
+                        next: None,
+                        told: None,
+                        since: wall,
+                    });
+                }
                 None => {}
             }
         }
-        let mut changes = Vec::new();
         let told = &mut self.told;
         self.followed.retain_mut(|known| {
             if known.last < now {
-                let over = known.told.is_none() || known.seen.kind.ends_at_once() || now.since(known.last) >= CLEAR;
+                let kind = known.seen.kind;
+                let over = known.told.is_none() || kind.ends_at_once() || now.since(known.last) >= kind.clear();
                 if over && known.told.is_some() {
                     changes.push(Change::Closed(known.clone()));
                 }
                 return !over;
             }
-            let believed = known.seen.sure || now.since(known.same) >= STABLE || now.since(known.first) >= PATIENCE;
+            if let Some((next, since)) = known.next.take_if(|(next, since)| now.since(*since) >= next.stable()) {
+                changes.push(Change::Closed(known.clone()));
+                (known.seen, known.same, known.told) = (next, since, None);
+            }
+            let believed = now.since(known.same) >= known.seen.stable() || now.since(known.first) >= PATIENCE;
             if believed && known.told.is_none() {
                 *told += 1;
                 (known.told, known.since) = (Some(*told), wall);
@@ -277,6 +341,7 @@ impl Findings {
         let mut over = Vec::new();
         self.followed.retain_mut(|known| {
             let before = known.clone();
+            known.next = None;
             let mut emptied = false;
             for side in [&mut known.seen.near, &mut known.seen.far] {
                 emptied |= side.remove(&node) && side.is_empty();

@@ -12,7 +12,7 @@ pub enum LinkState {
     Unknown,
     /// The newest probes were answered.
     Up,
-    /// More than 10% of the last [`WINDOW`], or 4 of the last 5, were lost or had to be sent again.
+    /// At least [`LOSSY_FROM`] of all probes are lost or have to be sent again, as the newest ones show beyond doubt.
     Lossy,
     /// The newest [`DOWN_AFTER`] or more failed.
     Down,
@@ -36,17 +36,34 @@ pub const SLOW_MICROS: f32 = 20_000.0;
 /// shortest wait of TCP before it does is 200 ms on Linux.
 pub const RESENT_MICROS: f32 = 150_000.0;
 
-/// So many probes without a loss, and a link is no longer lossy.
-const CALM: u32 = 8;
+/// A link is lossy when it loses such a share of its probes, at the least that is likely. Lower: links are named whose losses are chance; higher: a
+/// link that loses a fifth of its packets is named late.
+pub const LOSSY_FROM: f32 = 0.15;
 
-/// So many of the newest probes make a link lossy before a tenth of all are lost.
-const LOST_LATELY: u32 = 4;
+/// Standard deviations that make sure of it: 0.5% of links that lose exactly [`LOSSY_FROM`] are taken to lose more.
+const SURE: f32 = 2.576;
+
+/// Fewer of the newest probes say nothing of loss.
+const FEWEST: u32 = 4;
+
+/// Without a loss among so many probes, nor in so long, a link is no longer lossy.
+const CALM: u32 = 4;
+const CALM_FOR: Duration = Duration::from_secs(4);
+
+/// Probes that are lost together for so long are an outage, and say nothing of loss before and after, unless the link had another one within
+/// [`OUTAGE_AGAIN`], or lets datagrams through here and there.
+const OUTAGE: Duration = Duration::from_millis(3_500);
+const OUTAGE_AGAIN: Duration = Duration::from_secs(60);
+
+/// A datagram this long after the last answer came where the answers did not.
+const AMID: Duration = Duration::from_millis(1_500);
 
 /// The newest answers whose shortest is what a link takes now.
 const NEWEST: usize = 5;
 
-/// Answers before anything is usual.
+/// Answers before anything is usual; and after which what is usual changes slowly.
 const USUAL_AFTER: usize = 8;
+const SETTLED_AFTER: usize = 64;
 
 /// Links that one heartbeat reports at most.
 pub const REPORTS: usize = 64;
@@ -111,18 +128,33 @@ pub struct LinkMeter {
     probes: u32,
     failed_in_a_row: u32,
     smoothed: Option<f32>,
-    /// What the link usually takes, microseconds; follows slowly, and hardly while it is slow.
+    /// The mean of what the link usually takes, microseconds; follows slowly, and hardly while it is slow.
     usual: f32,
     rtts: [u32; WINDOW],
     answers: usize,
     last_success: Option<Time>,
+    /// When a probe, or a datagram of the other side, was lost last.
+    last_loss: Option<Time>,
+    last_outage: Option<Time>,
+    /// When the first datagram came after the last answer, and whether some were missing by then: a link that lets some through is not out.
+    amid: Option<(Time, bool)>,
     reported: Option<LinkReport>,
+}
+
+/// The lowest share that is likely where so many of so many were lost: the lower bound of Wilson's score interval (E. B. Wilson, "Probable
+/// inference, the law of succession, and statistical inference", 1927).
+fn at_least(lost: u32, of: u32) -> f32 {
+    let (of, square) = (of as f32, SURE * SURE);
+    let share = lost as f32 / of;
+    let spread = SURE * (share * (1.0 - share) / of + square / (4.0 * of * of)).sqrt();
+    (share + square / (2.0 * of) - spread) / (1.0 + square / of)
 }
 
 impl LinkMeter {
     /// A probe was answered after `rtt`.
     pub fn answer(&mut self, now: Time, rtt: Duration) {
         let micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
+        let is_over = self.end_outage(now);
         self.failed_in_a_row = 0;
         // RFC 6298, section 2: SRTT with gain 1/8.
         let smoothed = self
@@ -132,18 +164,49 @@ impl LinkMeter {
         self.rtts[self.answers % WINDOW] = micros;
         self.answers += 1;
         self.last_success = Some(now);
-        self.push(!self.is_resent(micros));
+        let is_resent = self.is_resent(micros);
+        self.push(now, !is_resent || is_over);
         if self.is_slow() {
             // What looked as if it had been sent again was slow from the first.
             self.answered |= (1 << NEWEST) - 1;
         }
-        let shortest = self.shortest();
         let gain = match self.answers {
-            ..=USUAL_AFTER => 1.0,
-            _ if self.is_slow() => 1.0 / 1024.0,
+            few if few <= USUAL_AFTER => 1.0 / few as f32,
+            _ if self.is_slow() || is_resent => 1.0 / 1024.0,
+            few if few <= SETTLED_AFTER => 1.0 / 16.0,
             _ => 1.0 / 64.0,
         };
-        self.usual += (shortest - self.usual) * gain;
+        self.usual += (micros as f32 - self.usual) * gain;
+    }
+
+    /// Takes probes that an outage lost off those that tell of loss. True when an outage is over.
+    fn end_outage(&mut self, now: Time) -> bool {
+        let amid = self.amid.take();
+        let is_out = amid.is_none_or(|(first, gaps)| !gaps || now.since(first) < OUTAGE);
+        let is_long = self.last_success.is_some_and(|last| now.since(last) >= OUTAGE);
+        if !is_out || !is_long || self.failed_in_a_row == 0 {
+            return false;
+        }
+        let again = self.last_outage.is_some_and(|last| now.since(last) < OUTAGE_AGAIN);
+        self.last_outage = Some(now);
+        if !again {
+            let lost = self.failed_in_a_row.min(self.probes);
+            self.answered = self.answered.checked_shr(lost).unwrap_or_default();
+            self.probes -= lost;
+            self.last_loss = None;
+        }
+        !again
+    }
+
+    /// A datagram came that the other side sent unasked; `after_gap` when others should have come before it.
+    pub fn datagram(&mut self, now: Time, after_gap: bool) {
+        if after_gap {
+            self.last_loss = Some(now);
+        }
+        if self.last_success.is_some_and(|last| now.since(last) >= AMID) {
+            let (_, gaps) = self.amid.get_or_insert((now, false));
+            *gaps |= after_gap;
+        }
     }
 
     /// The shortest of the newest answers, microseconds.
@@ -156,7 +219,8 @@ impl LinkMeter {
     /// Of the last `few` probes, those that were lost or had to be sent again.
     fn lost_of(&self, few: u32) -> u32 {
         let few = self.probes.min(few);
-        few - (self.answered & ((1 << few) - 1)).count_ones()
+        let mask = 1_u32.checked_shl(few).map_or(u32::MAX, |end| end - 1);
+        few - (self.answered & mask).count_ones()
     }
 
     fn is_usual(&self) -> bool {
@@ -185,19 +249,22 @@ impl LinkMeter {
     }
 
     /// A probe failed or was not answered in time.
-    pub fn miss(&mut self) {
-        self.push(false);
+    pub fn miss(&mut self, now: Time) {
+        self.push(now, false);
         self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
     }
 
-    fn push(&mut self, answered: bool) {
+    fn push(&mut self, now: Time, answered: bool) {
+        if !answered {
+            self.last_loss = Some(now);
+        }
         self.answered = self.answered << 1 | u32::from(answered);
         self.probes = (self.probes + 1).min(WINDOW as u32);
     }
 
     /// What there is to report at `now`.
     pub fn report(&self, now: Time) -> LinkReport {
-        let (state, loss) = self.state();
+        let (state, loss) = self.state(now);
         LinkReport {
             state,
             rtt_micros: self.smoothed_micros(),
@@ -213,7 +280,7 @@ impl LinkMeter {
     }
 
     /// The link's condition, and the share of the newest probes that was lost.
-    fn state(&self) -> (LinkState, f32) {
+    fn state(&self, now: Time) -> (LinkState, f32) {
         let mask = if self.probes == WINDOW as u32 {
             u32::MAX
         } else {
@@ -228,13 +295,26 @@ impl LinkMeter {
         let state = match (self.probes, self.failed_in_a_row) {
             (0, _) => LinkState::Unknown,
             (_, failed) if failed >= DOWN_AFTER => LinkState::Down,
-            _ if loss > 0.1 && self.probes >= 10 && self.lost_of(CALM) > 0 => LinkState::Lossy,
-            _ if self.lost_of(NEWEST as u32) >= LOST_LATELY => LinkState::Lossy,
+            _ if !self.is_calm(now) && self.is_lossy() => LinkState::Lossy,
             _ if self.answers == 0 => LinkState::Unknown,
             _ if self.is_slow() => LinkState::Slow,
             _ => LinkState::Up,
         };
         (state, loss)
+    }
+
+    /// True when nothing was lost lately.
+    fn is_calm(&self, now: Time) -> bool {
+        let lately = self.last_loss.is_some_and(|at| now.since(at) < CALM_FOR);
+        !lately && self.lost_of(CALM) == 0
+    }
+
+    /// True when some number of the newest probes shows beyond doubt that the link loses [`LOSSY_FROM`] of them or more.
+    fn is_lossy(&self) -> bool {
+        (FEWEST..=self.probes).any(|few| {
+            let lost = self.lost_of(few);
+            lost > 1 && at_least(lost, few) >= LOSSY_FROM
+        })
     }
 
     fn p95(&self) -> u32 {
@@ -250,12 +330,12 @@ impl LinkMeter {
 
     /// What to report if it differs enough from what was reported last; the caller sends it.
     pub fn changed(&mut self, now: Time) -> Option<LinkReport> {
-        let (state, loss) = self.state();
+        let (state, loss) = self.state(now);
         let worth_it = match &self.reported {
             None => state != LinkState::Unknown,
             Some(old) => {
                 let moved = old.rtt_micros.abs_diff(self.smoothed_micros());
-                old.state != state || (old.loss - loss).abs() >= 0.05 || (moved > 100 && moved > old.rtt_micros / 4)
+                old.state != state || (old.loss - loss).abs() >= 0.03 || (moved > 100 && moved > old.rtt_micros / 4)
             }
         };
         if worth_it {

@@ -1,5 +1,6 @@
 //! The Guardian Mesh: who probes whom, links, what observers see, topology.
 
+mod bad;
 mod beacons;
 mod components;
 mod coordinate;
@@ -9,22 +10,27 @@ mod coordinate_tests;
 mod cut_tests;
 mod cuts;
 mod finding;
+mod islands;
 mod link;
+mod patterns;
 mod plan;
 mod sight;
 mod survey;
 #[cfg(test)]
 mod tests;
 mod topology;
+mod view;
 
 pub use beacons::Direction;
 pub use coordinate::{Coordinate, DIMENSIONS};
-pub use cuts::Cut;
+pub use cuts::{Cut, Groups};
 pub use finding::{Candidate, Change, FINDINGS, Finding, FindingKind, Findings, Followed};
 pub use link::{
-    DOWN_AFTER, Link, LinkMeter, LinkReport, LinkState, REPORTS, RESENT_MICROS, SLOW_MICROS, SLOW_TIMES, WINDOW,
+    DOWN_AFTER, LOSSY_FROM, Link, LinkMeter, LinkReport, LinkState, REPORTS, RESENT_MICROS, SLOW_MICROS, SLOW_TIMES,
+    WINDOW,
 };
 pub use plan::{ALL_PAIRS, OBSERVERS, Plan, Planner};
 pub use sight::{Observation, Sight, Tally, Trouble};
 pub use survey::Survey;
 pub use topology::{LISTED, Mesh, ObserverLinks, Topology};
+pub use view::Nodes;

@@ -1,6 +1,9 @@
 //! Sights: what observers see of a subject now, and what follows from all of them together.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::{node::NodeIndex, time::Time};
 
@@ -35,23 +38,16 @@ pub struct Observation {
     pub last_heard_age_millis: Option<u64>,
 }
 
-/// How long a miss counts as recent.
-const RECENT: Duration = Duration::from_secs(10);
-
-/// Two misses within this time are more than a packet's bad luck.
-const TWICE: Duration = Duration::from_secs(10);
-
-/// A subject that was not heard for this long is lost, not late.
-const LOST: Duration = Duration::from_secs(2);
-
 /// An observer that hears none of so many is not counted.
 const SEVERAL: u32 = 3;
 
-/// How well a link does.
+/// Two misses within this time, with an answer between them, are more than a packet's bad luck; for as long as the newest one is this recent.
+const TWICE: Duration = Duration::from_secs(8);
+const LATELY: Duration = Duration::from_secs(5);
+
+/// How badly links do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trouble {
-    /// One probe was missed lately.
-    Touched,
     /// Probes are missed again and again, and some get through.
     Shaky,
     /// No probe gets through.
@@ -59,31 +55,19 @@ pub enum Trouble {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Noted {
-    sight: Sight,
+pub(super) struct Noted {
+    pub(super) sight: Sight,
     /// When the observer heard it last, by our clock; our start when it never did.
-    heard: Time,
+    pub(super) heard: Time,
     /// When the newest miss began, and the one before.
-    misses: [Option<Time>; 2],
+    pub(super) misses: [Option<Time>; 2],
 }
 
 impl Noted {
-    fn new(sight: Sight, heard: Time) -> Noted {
-        Noted {
-            sight,
-            heard,
-            misses: [None; 2],
-        }
-    }
-
-    fn trouble(&self, now: Time) -> Option<Trouble> {
-        let within = |miss: Option<Time>, span| miss.is_some_and(|at| now.since(at) < span);
-        let [newest, before] = self.misses;
-        match self.sight {
-            Sight::Silent | Sight::Refused if now.since(self.heard) >= LOST => Some(Trouble::Down),
-            _ if within(before, TWICE) => Some(Trouble::Shaky),
-            Sight::Silent | Sight::Refused => Some(Trouble::Touched),
-            Sight::Heard => within(newest, RECENT).then_some(Trouble::Touched),
+    fn is_shaky(&self, now: Time) -> bool {
+        match self.misses {
+            [Some(newest), Some(before)] => newest.since(before) < TWICE && now.since(newest) < LATELY,
+            _ => false,
         }
     }
 }
@@ -94,6 +78,10 @@ pub(super) struct Sights {
     by_subject: BTreeMap<NodeIndex, BTreeMap<NodeIndex, Noted>>,
     /// By observer: how many it sees, and how many of them it does not hear.
     by_observer: BTreeMap<NodeIndex, (u32, u32)>,
+    /// Sights that are no hearing, as (observer, subject).
+    lost: BTreeSet<(NodeIndex, NodeIndex)>,
+    /// Sights that were missed again and again, as far as nobody has looked since.
+    shaky: BTreeSet<(NodeIndex, NodeIndex)>,
 }
 
 /// What a subject's observers see of it, those counted that can be counted on.
@@ -127,15 +115,21 @@ impl Sights {
     pub(super) fn note(&mut self, observer: NodeIndex, subject: NodeIndex, sight: Sight, heard: Time, now: Time) {
         let sights = self.by_subject.entry(subject).or_default();
         let before = sights.get(&observer).copied();
-        let mut noted = Noted {
-            misses: before.map_or([None; 2], |before| before.misses),
-            ..Noted::new(sight, heard)
-        };
         let was_lost = before.is_some_and(|before| before.sight != Sight::Heard);
-        if sight != Sight::Heard && !was_lost {
-            noted.misses = [Some(now), noted.misses[0]];
+        let is_lost = sight != Sight::Heard;
+        let mut misses = before.map_or([None; 2], |before| before.misses);
+        if is_lost && !was_lost {
+            misses = [Some(now), misses[0]];
         }
+        let noted = Noted { sight, heard, misses };
         sights.insert(observer, noted);
+        if noted.is_shaky(now) {
+            self.shaky.insert((observer, subject));
+        }
+        match is_lost {
+            true => self.lost.insert((observer, subject)),
+            false => self.lost.remove(&(observer, subject)),
+        };
         let (all, lost) = self.by_observer.entry(observer).or_default();
         *all += u32::from(before.is_none());
         *lost += u32::from(sight != Sight::Heard);
@@ -159,6 +153,8 @@ impl Sights {
             if let Some(sights) = self.by_subject.get_mut(subject) {
                 sights.remove(&observer);
             }
+            self.lost.remove(&(observer, *subject));
+            self.shaky.remove(&(observer, *subject));
         }
         self.by_observer.remove(&observer);
     }
@@ -166,6 +162,8 @@ impl Sights {
     /// Forgets what is no longer asked.
     pub(super) fn keep(&mut self, asked: impl Fn(NodeIndex, NodeIndex) -> bool) {
         self.by_observer.clear();
+        self.lost.retain(|&(observer, subject)| asked(observer, subject));
+        self.shaky.retain(|&(observer, subject)| asked(observer, subject));
         let by_observer = &mut self.by_observer;
         self.by_subject.retain(|&subject, sights| {
             sights.retain(|&observer, noted| {
@@ -203,18 +201,33 @@ impl Sights {
         })
     }
 
-    /// Links with trouble, as (observer, subject).
-    pub(super) fn troubled(&self, now: Time) -> impl Iterator<Item = (NodeIndex, NodeIndex, Trouble)> {
-        self.by_subject.iter().flat_map(move |(&subject, sights)| {
-            let troubled =
-                move |(&observer, noted): (&NodeIndex, &Noted)| Some((observer, subject, noted.trouble(now)?));
-            sights.iter().filter_map(troubled)
-        })
+    /// Sights that are no hearing, as (observer, subject).
+    pub(super) fn unheard(&self) -> impl Iterator<Item = (NodeIndex, NodeIndex)> {
+        self.lost.iter().copied()
+    }
+
+    /// Forgets misses that are too old to count.
+    pub(super) fn settle(&mut self, now: Time) {
+        let by_subject = &self.by_subject;
+        self.shaky.retain(|(observer, subject)| {
+            let noted = by_subject.get(subject).and_then(|sights| sights.get(observer));
+            noted.is_some_and(|noted| noted.is_shaky(now))
+        });
+    }
+
+    /// Sights that are missed again and again, as (observer, subject).
+    pub(super) fn shaky(&self) -> &BTreeSet<(NodeIndex, NodeIndex)> {
+        &self.shaky
+    }
+
+    /// What was noted of one subject by one observer.
+    pub(super) fn noted(&self, observer: NodeIndex, subject: NodeIndex) -> Option<&Noted> {
+        self.by_subject.get(&subject)?.get(&observer)
     }
 
     /// What one observer sees of one subject.
     pub(super) fn sight(&self, observer: NodeIndex, subject: NodeIndex) -> Option<Sight> {
-        Some(self.by_subject.get(&subject)?.get(&observer)?.sight)
+        self.noted(observer, subject).map(|noted| noted.sight)
     }
 
     /// What `observers` see of `subject`.

@@ -1,19 +1,38 @@
-//! The survey: what the links that do badly have in common, and who contradicts everybody else.
+//! The survey: which cuts explain the links that do badly, and who contradicts everybody else. It looks at links that do badly, and at
+//! those around them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
-    LinkState, Mesh, Sight,
-    cuts::{Cut, Evidence, Pair},
+    Cut, Mesh, Sight,
+    beacons::GAP,
+    cuts::{Across, Groups, Pair, Picture, SINGLES, Sides, links, pair},
     sight::Trouble,
+    view::{Nodes, Severed, View},
 };
 use crate::{node::NodeIndex, time::Time};
 
 /// So many contradicted claims are enough where the other way is not probed.
 const CLAIMS: usize = 3;
 
-/// A link that loses so much, in hundredths, is told of by itself; with less, chance has too much of a part in it.
-const BAD_PERCENT: u32 = 20;
+/// A claim that somebody is not heard for so long is more than late news.
+const CLAIMED: Duration = Duration::from_secs(4);
+
+/// In a network in which this share of all probes is lost everywhere, in hundredths, links are bad only when they lose several times as much; where that
+/// would be more than [`UNUSUAL`], it is the network that is bad.
+const USUAL: u32 = 3;
+const UNUSUAL: u32 = 15;
+const TIMES_USUAL: u32 = 5;
+
+/// A link whose beacons were missing within this time is not slow: what is sent again takes its time.
+const RESENT: Duration = Duration::from_secs(15);
+
+/// From so many links that do badly on it is looked which labels their nodes share.
+const LABELLED: usize = 4;
 
 /// What a survey shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,122 +45,132 @@ pub struct Survey {
     pub large: Vec<Cut>,
     /// Observers whose claims are contradicted, and of whom they claim it.
     pub disputed: BTreeMap<NodeIndex, BTreeSet<NodeIndex>>,
+    /// Links that were looked at.
+    pub visited: usize,
+}
+
+/// How long a cut of so many links must have been silent: the silence of one link may be chance, that of many is none.
+fn patience(links: usize) -> Duration {
+    let millis = match links {
+        0..=1 => 7_000,
+        2..=3 => 5_000,
+        4..=7 => 3_500,
+        _ => 2_500,
+    };
+    Duration::from_millis(millis)
 }
 
 impl Mesh {
-    /// Surveys the links between nodes that are alive, as the observers see them whose word `counts`.
-    pub fn look(
-        &self,
-        now: Time,
-        members: usize,
-        counts: impl Fn(NodeIndex) -> bool,
-        alive: impl Fn(NodeIndex) -> bool,
-    ) -> Survey {
-        let mut claims: BTreeMap<NodeIndex, BTreeMap<NodeIndex, Trouble>> = BTreeMap::new();
-        let state = |observer, subject| Some(self.observers.get(&observer)?.links.get(&subject)?.state);
-        for (observer, subject, trouble) in self.sights.troubled(now) {
-            if counts(observer) && alive(subject) {
-                let lossy = state(observer, subject) == Some(LinkState::Lossy);
-                let trouble = if lossy { trouble.min(Trouble::Shaky) } else { trouble };
-                claims.entry(observer).or_default().insert(subject, trouble);
-            }
-        }
-        let mut slow: Vec<Pair> = Vec::new();
-        for (&observer, state) in self.observers.iter().filter(|(observer, _)| counts(**observer)) {
-            for (&subject, link) in state.links.iter().filter(|(subject, _)| alive(**subject)) {
-                match link.state {
-                    LinkState::Slow => slow.push((observer.min(subject), observer.max(subject))),
-                    LinkState::Lossy => {
-                        let bad = link.loss_percent >= BAD_PERCENT;
-                        let trouble = if bad { Trouble::Shaky } else { Trouble::Touched };
-                        let claims = claims.entry(observer).or_default();
-                        claims.entry(subject).or_insert(trouble);
-                    }
-                    LinkState::Unknown | LinkState::Up | LinkState::Down => {}
-                }
-            }
-        }
-        let missing = self.missing().filter(|&(receiver, sender)| {
-            let both = counts(receiver) && alive(receiver) && alive(sender);
-            let silent = |observer, subject| {
-                let sight = self.sights.sight(observer, subject);
-                sight.is_some_and(|sight| sight != Sight::Heard)
-            };
-            both && !silent(receiver, sender) && !silent(sender, receiver)
-        });
-        let large: BTreeSet<Pair> = missing.map(|(one, other)| (one.min(other), one.max(other))).collect();
-        if claims.is_empty() && slow.is_empty() && large.is_empty() {
-            return Survey::default();
-        }
-        let partners = |node: NodeIndex| -> BTreeSet<NodeIndex> {
-            let subjects = self.subjects(node).iter().filter(|_| counts(node));
-            let observers = self.observers_of(node).iter().filter(|&&observer| counts(observer));
-            subjects
-                .chain(observers)
-                .copied()
-                .filter(|&partner| alive(partner))
-                .collect()
+    /// Forgets what is too old to count. To be called before [`look`](Self::look).
+    pub fn settle(&mut self, now: Time) {
+        self.sights.settle(now);
+    }
+
+    /// Surveys the links between nodes that are alive. `groups` are the nodes by label; it is asked for them only when several links do badly.
+    pub fn look(&self, now: Time, members: usize, nodes: Nodes<'_>, groups: &dyn Fn() -> Groups) -> Survey {
+        let mut view = View::new(self, now, nodes);
+        let mut survey = Survey {
+            disputed: self.disputed(&view),
+            ..Survey::default()
         };
-        let disputed = self.disputed(&claims, &counts);
-        let mut pairs: BTreeMap<Pair, Trouble> = BTreeMap::new();
-        for (&observer, subjects) in claims.iter().filter(|(observer, _)| !disputed.contains_key(observer)) {
-            for (&subject, &trouble) in subjects {
-                let pair = pairs
-                    .entry((observer.min(subject), observer.max(subject)))
-                    .or_insert(trouble);
-                *pair = (*pair).max(trouble);
-            }
+        view.disputed = survey.disputed.keys().copied().collect();
+        let mut severed = BTreeMap::new();
+        for (observer, subject) in self.sights.unheard().filter(|&(one, other)| view.is_told(one, other)) {
+            let pair = pair(observer, subject);
+            severed.extend(view.severed(pair).map(|severed| (pair, severed)));
         }
-        // Packets that are sent again make answers late, too.
-        let alone = |pair: &Pair| !pairs.contains_key(pair);
-        let down = |pair: Pair| (pair, Trouble::Down);
-        let slow: BTreeMap<Pair, Trouble> = slow.into_iter().filter(alone).map(down).collect();
-        let large: BTreeMap<Pair, Trouble> = large.into_iter().filter(alone).map(down).collect();
-        let cuts = |pairs: &BTreeMap<Pair, Trouble>| {
-            Evidence {
-                pairs,
-                partners,
+        let lossy = self.lossy(&view);
+        let large: BTreeSet<Pair> = self.large(&view).collect();
+        let slow = self
+            .bad
+            .slow
+            .iter()
+            .copied()
+            .filter(|&(one, other)| view.is_told(one, other));
+        let slow: BTreeSet<Pair> = slow
+            .map(|(one, other)| pair(one, other))
+            .filter(|&pair| !lossy.contains(&pair) && !severed.contains_key(&pair) && !view.ceased_within(pair, RESENT))
+            .collect();
+        let bad = severed.len() + lossy.len() + large.len() + slow.len();
+        if bad > 0 {
+            let groups = if bad >= LABELLED { groups() } else { Groups::new() };
+            let surveyor = Surveyor {
+                view: &view,
+                groups: &groups,
                 members,
-            }
-            .cuts()
-        };
-        Survey {
-            cuts: cuts(&pairs),
-            slow: cuts(&slow),
-            large: cuts(&large),
-            disputed,
+                visited: Cell::default(),
+            };
+            survey.cuts = surveyor.cuts(&severed, &lossy);
+            survey.large = surveyor.large(&large);
+            // What is sent again is late.
+            let by_loss = |pair: &Pair| survey.cuts.iter().any(|cut| cut.covers(*pair));
+            survey.slow = surveyor.slow(&slow.into_iter().filter(|pair| !by_loss(pair)).collect());
+            survey.visited = surveyor.visited.get();
         }
+        survey.visited += view.visited.get();
+        survey
+    }
+
+    /// Links that lose more than what is usual here.
+    fn lossy(&self, view: &View<'_>) -> BTreeSet<Pair> {
+        let usual = self.bad.usual_loss();
+        let from = match usual {
+            USUAL..UNUSUAL => usual * TIMES_USUAL,
+            _ => 0,
+        };
+        let resumed = self
+            .sights
+            .unheard()
+            .filter(|&(one, other)| view.is_resumed(pair(one, other)));
+        let lossy = self.bad.lossy.iter().chain(self.sights.shaky()).copied().chain(resumed);
+        let told = lossy.filter(|&(one, other)| view.is_told(one, other));
+        let is_unusual = |loss: Option<u32>| from == 0 || loss.is_some_and(|loss| loss >= from);
+        told.filter(|&(one, other)| is_unusual(view.link(one, other).map(|link| link.loss_percent)))
+            .map(|(one, other)| pair(one, other))
+            .collect()
+    }
+
+    /// Links over which probes pass, none of them lost, and beacons do not.
+    fn large<'a>(&'a self, view: &'a View<'a>) -> impl Iterator<Item = Pair> + 'a {
+        let missing = self.arrivals.missing();
+        missing
+            .filter(|&(receiver, sender)| view.is_told(receiver, sender) && view.passes_well(pair(receiver, sender)))
+            .map(|(one, other)| pair(one, other))
     }
 
     /// Claims that nobody is heard which others contradict. A probe goes there and back: whose probes are answered, and whom
     /// all others hear, can be heard.
-    fn disputed(
-        &self,
-        claims: &BTreeMap<NodeIndex, BTreeMap<NodeIndex, Trouble>>,
-        counts: &impl Fn(NodeIndex) -> bool,
-    ) -> BTreeMap<NodeIndex, BTreeSet<NodeIndex>> {
-        let fine = |observer: NodeIndex, subject: NodeIndex| {
-            let troubled = claims
-                .get(&observer)
-                .is_some_and(|claims| claims.contains_key(&subject));
-            !troubled && self.sights.sight(observer, subject) == Some(Sight::Heard)
-        };
+    fn disputed(&self, view: &View<'_>) -> BTreeMap<NodeIndex, BTreeSet<NodeIndex>> {
+        let mut claims: BTreeMap<NodeIndex, BTreeSet<NodeIndex>> = BTreeMap::new();
+        for (observer, subject) in self.sights.unheard() {
+            let noted = self.sights.noted(observer, subject);
+            let is_claim = noted.is_some_and(|noted| {
+                let for_long = noted.misses[0].is_some_and(|missed| view.now.since(missed) >= CLAIMED);
+                for_long && noted.sight == Sight::Silent && view.now.since(noted.heard) >= CLAIMED
+            });
+            if is_claim && view.is_told(observer, subject) {
+                claims.entry(observer).or_default().insert(subject);
+            }
+        }
         // Everybody but `without` hears it.
         let heard = |subject: NodeIndex, without: NodeIndex| {
             let observers = self.observers_of(subject).iter();
-            let mut others = observers.filter(|&&observer| observer != without && counts(observer));
-            others.all(|&observer| fine(observer, subject))
+            let mut others = observers.filter(|&&observer| observer != without && view.tells(observer));
+            others.all(|&observer| view.hears_well(observer, subject))
         };
         let mut disputed = BTreeMap::new();
-        for (&observer, subjects) in claims {
-            let down = subjects.iter().filter(|(_, trouble)| **trouble == Trouble::Down);
+        for (observer, subjects) in claims {
             let (mut contradicted, mut by_itself) = (BTreeSet::new(), false);
-            for (&subject, _) in down {
-                if !heard(subject, observer) || !heard(observer, subject) {
+            for subject in subjects {
+                // A link that loses packets is heard by one and not by the other.
+                if view.is_lossy(pair(observer, subject)) || !heard(subject, observer) || !heard(observer, subject) {
                     continue;
                 }
-                let back = self.subjects(subject).binary_search(&observer).is_ok() && counts(subject);
-                if !back || fine(subject, observer) {
+                let back = self.subjects(subject).binary_search(&observer).is_ok() && view.tells(subject);
+                // Beacons that do not arrive, as the other side says, are a cut; so is one direction that its receiver says nothing comes by.
+                let both =
+                    view.arrives(subject, observer) == Some(true) && view.arrives(observer, subject) != Some(false);
+                if (back && view.hears_well(subject, observer)) || (!back && both) {
                     contradicted.insert(subject);
                     by_itself |= back;
                 }
@@ -151,5 +180,235 @@ impl Mesh {
             }
         }
         disputed
+    }
+}
+
+/// What explains the links that do badly.
+struct Surveyor<'a> {
+    view: &'a View<'a>,
+    groups: &'a Groups,
+    members: usize,
+    visited: Cell<usize>,
+}
+
+impl Surveyor<'_> {
+    fn with<R>(&self, across: &dyn Fn(Pair) -> Across, explain: impl FnOnce(&Picture<'_>) -> R) -> R {
+        let partners = |node| {
+            let partners = self.view.partners(node);
+            self.visited.set(self.visited.get() + partners.len());
+            partners
+        };
+        explain(&Picture {
+            partners: &partners,
+            across,
+            groups: self.groups,
+            ids: self.view.ids(),
+        })
+    }
+
+    /// Cuts, and groups between which packets are lost. What is lost by chance may look cut here and there: it is explained by the loss around it.
+    fn cuts(&self, severed: &BTreeMap<Pair, Severed>, lossy: &BTreeSet<Pair>) -> Vec<Cut> {
+        let down: BTreeSet<Pair> = severed.keys().copied().collect();
+        let mut cuts = self.islands(severed, &down);
+        cuts.extend(self.bridged(severed, &down, &cuts));
+        let in_doubt: BTreeSet<Pair> = down
+            .iter()
+            .copied()
+            .filter(|pair| {
+                !cuts
+                    .iter()
+                    .any(|cut| cut.near.len() + cut.far.len() != 2 && cut.covers(*pair))
+            })
+            .collect();
+        let mut shaky: Vec<Cut> = Vec::new();
+        if !lossy.is_empty() {
+            let bad: BTreeSet<Pair> = lossy.union(&in_doubt).copied().collect();
+            let across = |pair| match (bad.contains(&pair), down.contains(&pair)) {
+                (true, _) => Across::Bad,
+                (false, true) => Across::Unknown,
+                (false, false) => self.view.loses(pair),
+            };
+            shaky = self.with(&across, |picture| {
+                let patterns = picture.patterns(&bad, self.members).into_iter();
+                let is_plain = |near: &BTreeSet<NodeIndex>, far: &BTreeSet<NodeIndex>| {
+                    let single = near.len() == 1 && far.len() == 1;
+                    !single || (near.iter().chain(far).all(|&node| picture.is_calm_around(node, &bad)))
+                };
+                let plain = patterns.filter(|pattern| is_plain(&pattern.near, &pattern.far));
+                plain
+                    .map(|pattern| Cut::new(pattern.near, pattern.far, Trouble::Shaky))
+                    .collect()
+            });
+            // One that is down by itself stands for itself.
+            shaky.retain(|cut| lossy.iter().any(|pair| cut.covers(*pair)));
+        }
+        // Few silent links among many that lose packets are silent by chance.
+        cuts.retain(|cut| {
+            let silent = down.iter().filter(|pair| cut.covers(**pair)).count();
+            let lossy_around = |shaky: &Cut| {
+                let is_within = shaky.near.len() + shaky.far.len() != 2
+                    && down.iter().all(|pair| !cut.covers(*pair) || shaky.covers(*pair));
+                is_within && lossy.iter().filter(|pair| shaky.covers(**pair)).count() > silent
+            };
+            !shaky.iter().any(lossy_around)
+        });
+        cuts.extend(shaky);
+        cuts
+    }
+
+    /// True when the links across have been silent for as long as a cut of as many must have been.
+    fn is_proven(&self, severed: &BTreeMap<Pair, Severed>, cut: &Cut) -> bool {
+        let across = || {
+            severed
+                .iter()
+                .filter(|(pair, _)| cut.covers(**pair))
+                .map(|(_, severed)| severed.quiet)
+        };
+        let longest = across().max().unwrap_or_default();
+        longest >= patience(across().count())
+    }
+
+    /// Parts of the mesh that are cut off from all others.
+    fn islands(&self, severed: &BTreeMap<Pair, Severed>, down: &BTreeSet<Pair>) -> Vec<Cut> {
+        if down.is_empty() {
+            return Vec::new();
+        }
+        let across = |pair| self.view.works(pair, severed);
+        self.with(&across, |picture| {
+            let islands = picture.islands(down);
+            let lone = islands.parts.iter().filter(|part| part.len() == 1).count();
+            let all = islands.parts.iter().map(BTreeSet::len).sum::<usize>() + islands.main.len();
+            if islands.parts.is_empty() || (all == 2 && !islands.beyond) {
+                return Vec::new();
+            }
+            let nowhere = lone == islands.parts.len() && !islands.beyond && islands.main.len() <= 1.max(all / 10);
+            if nowhere {
+                let cut = Cut::new(BTreeSet::new(), BTreeSet::new(), Trouble::Down);
+                return Vec::from_iter(self.is_proven(severed, &cut).then_some(cut));
+            }
+            let unsure = unsure(&islands.parts, &islands.main, islands.beyond, down);
+            let mut cuts = Vec::new();
+            for part in islands.parts.iter().filter(|part| part.is_disjoint(&unsure)) {
+                let mut cut = Cut::new(part.clone(), BTreeSet::new(), Trouble::Down);
+                if self.is_proven(severed, &cut) {
+                    cut.way = self.view.way(severed, &cut);
+                    cut.unsure.clone_from(&unsure);
+                    cuts.push(cut);
+                }
+            }
+            cuts
+        })
+    }
+
+    /// Groups that do not reach one another, and of which others reach both.
+    fn bridged(&self, severed: &BTreeMap<Pair, Severed>, down: &BTreeSet<Pair>, islands: &[Cut]) -> Vec<Cut> {
+        let left: BTreeSet<Pair> = down
+            .iter()
+            .copied()
+            .filter(|pair| !islands.iter().any(|island| island.covers(*pair)))
+            .collect();
+        if left.is_empty() {
+            return Vec::new();
+        }
+        let across = |pair| self.view.works(pair, severed);
+        let cut = |Sides { near, far }| {
+            let mut cut = Cut::new(near, far, Trouble::Down);
+            cut.way = self.view.way(severed, &cut);
+            cut
+        };
+        let mut cuts: Vec<Cut> = Vec::new();
+        self.with(&across, |picture| {
+            for found in picture.sides(&left).into_iter().map(cut) {
+                if !self.view.is_mixed(severed, &found) {
+                    cuts.push(found);
+                    continue;
+                }
+                // Two cuts meet, one of which lets packets pass one way.
+                for one_way in [false, true] {
+                    let of_kind = left.iter().copied().filter(|pair| {
+                        found.covers(*pair)
+                            && severed
+                                .get(pair)
+                                .is_some_and(|severed| severed.from.is_some() == one_way)
+                    });
+                    cuts.extend(picture.sides(&of_kind.collect()).into_iter().map(cut));
+                }
+            }
+        });
+        cuts.retain(|cut| self.is_proven(severed, cut));
+        cuts
+    }
+
+    fn large(&self, large: &BTreeSet<Pair>) -> Vec<Cut> {
+        if large.is_empty() {
+            return Vec::new();
+        }
+        let across = |pair| match large.contains(&pair) {
+            true => Across::Bad,
+            false => self.view.beacons(pair),
+        };
+        let mut cuts = self.patterns(large, &across);
+        cuts.retain(|cut| {
+            let of_cut = || large.iter().filter(|pair| cut.covers(**pair));
+            let longest = of_cut().filter_map(|pair| self.view.missing_for(*pair)).max();
+            longest.is_some_and(|longest| longest + GAP >= patience(of_cut().count()))
+        });
+        cuts
+    }
+
+    fn slow(&self, slow: &BTreeSet<Pair>) -> Vec<Cut> {
+        if slow.is_empty() {
+            return Vec::new();
+        }
+        let across = |pair| match slow.contains(&pair) {
+            true => Across::Bad,
+            false => self.view.is_quick(pair),
+        };
+        self.patterns(slow, &across)
+    }
+
+    fn patterns(&self, bad: &BTreeSet<Pair>, across: &dyn Fn(Pair) -> Across) -> Vec<Cut> {
+        self.with(across, |picture| {
+            let patterns = picture.patterns(bad, self.members).into_iter();
+            patterns
+                .map(|pattern| Cut::new(pattern.near, pattern.far, Trouble::Down))
+                .collect()
+        })
+    }
+}
+
+/// Lone nodes that may belong to another part: no link between the two is down, for none is observed.
+fn unsure(
+    parts: &[BTreeSet<NodeIndex>],
+    main: &BTreeSet<NodeIndex>,
+    beyond: bool,
+    down: &BTreeSet<Pair>,
+) -> BTreeSet<NodeIndex> {
+    let graph = links(down.iter().copied());
+    let lone = parts.iter().filter(|part| part.len() == 1).flatten().copied();
+    let is_unsure = |node: &NodeIndex| {
+        let lost = graph.get(node).cloned().unwrap_or_default();
+        let others = parts.iter().filter(|part| part.len() > 1);
+        let from_all = others.into_iter().all(|part| !part.is_disjoint(&lost));
+        let in_parts = |lost: &NodeIndex| parts.iter().any(|part| part.contains(lost));
+        let from_main = !main.is_disjoint(&lost) || (beyond && lost.iter().any(|lost| !in_parts(lost)));
+        !(from_all && from_main)
+    };
+    lone.filter(is_unsure).take(SINGLES).collect()
+}
+
+impl Picture<'_> {
+    /// True when not many of a node's links may be bad besides those that are known to be.
+    fn is_calm_around(&self, node: NodeIndex, bad: &BTreeSet<Pair>) -> bool {
+        let (mut good, mut unknown) = (0, 0);
+        for partner in (self.partners)(node) {
+            let pair = pair(node, partner);
+            match (self.across)(pair) {
+                Across::Good => good += 1,
+                Across::Unknown if !bad.contains(&pair) => unknown += 1,
+                _ => {}
+            }
+        }
+        unknown <= good
     }
 }

@@ -157,28 +157,67 @@ fn a_meter_goes_down_after_three_misses_and_up_with_an_answer() {
     );
     assert_eq!(meter.changed(now), None);
     for _ in 0..2 {
-        meter.miss();
+        meter.miss(now);
         assert_eq!(meter.report(now).state, LinkState::Up);
     }
-    meter.miss();
-    let later = now + Duration::from_secs(3);
+    meter.miss(now);
+    let later = now + Duration::from_secs(9);
     let report = meter.changed(later).unwrap();
     assert_eq!(
         (report.state, report.last_success_age_millis),
-        (LinkState::Down, Some(3_000))
+        (LinkState::Down, Some(9_000))
     );
-    // Three losses are not yet four of the newest five.
+    // What an outage took is no loss.
     meter.answer(later, Duration::from_micros(200));
     assert_eq!(meter.report(later).state, LinkState::Up);
-    for _ in 0..4 {
-        meter.miss();
+    assert!(meter.report(later).loss < 0.01);
+}
+
+#[test]
+fn a_meter_is_lossy_when_the_loss_is_beyond_doubt_and_until_nothing_is_lost_for_a_while() {
+    let mut meter = LinkMeter::default();
+    let mut now = Time(0);
+    let mut probe = |meter: &mut LinkMeter, answered: bool| {
+        now = now + Duration::from_secs(1);
+        match answered {
+            true => meter.answer(now, Duration::from_micros(200)),
+            false => meter.miss(now),
+        }
+        meter.report(now).state
+    };
+    for _ in 0..WINDOW {
+        assert_eq!(probe(&mut meter, true), LinkState::Up);
     }
-    meter.answer(later, Duration::from_micros(200));
-    assert_eq!(meter.report(later).state, LinkState::Lossy);
-    for _ in 0..8 {
-        meter.answer(later, Duration::from_micros(200));
+    // One of eight is chance, three of four are not.
+    for at in 0..16 {
+        assert_eq!(probe(&mut meter, at % 8 > 0), LinkState::Up);
     }
-    assert_eq!(meter.report(later).state, LinkState::Up);
+    for (at, answered) in [false, false, true, false, true, false, false, true]
+        .into_iter()
+        .enumerate()
+    {
+        let state = probe(&mut meter, answered);
+        assert_eq!(state == LinkState::Lossy, at > 3, "{at}");
+    }
+    for calm in 1..8 {
+        assert_eq!(probe(&mut meter, true) == LinkState::Lossy, calm < 4, "{calm}");
+    }
+}
+
+proptest! {
+    /// Jitter that was there from the first is neither loss nor slowness.
+    #[test]
+    fn steady_jitter_is_what_is_usual(times in prop::collection::vec((1_u64..2_000, 1_u64..1_000), 40..120), mean in 1_u64..60) {
+        let mut meter = LinkMeter::default();
+        for (at, (there, back)) in times.into_iter().enumerate() {
+            // Two exponential draws, as far as a table of three digits gives them.
+            let draw = |of: f64| -f64::ln(of) * mean as f64 * 1_000.0;
+            let micros = 300.0 + draw(there as f64 / 2_000.0) + draw(back as f64 / 1_000.0);
+            let now = Time(at as u64 * 1_000_000_000);
+            meter.answer(now, Duration::from_micros(micros as u64));
+            prop_assert!(meter.report(now).state == LinkState::Up);
+        }
+    }
 }
 
 #[test]
@@ -217,7 +256,7 @@ fn a_meter_smooths_and_reports_only_what_moved() {
     assert_eq!(meter.report(now).rtt_micros, 1_050);
     assert_eq!(meter.changed(now), None);
     for _ in 0..4 {
-        meter.miss();
+        meter.miss(now);
         meter.answer(now, Duration::from_micros(1_000));
     }
     let report = meter.changed(now).unwrap();

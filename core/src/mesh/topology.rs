@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use super::bad::Bad;
 use super::beacons::Arrivals;
 use super::sight::{Observation, Sight, Sights, Tally};
 use super::{
@@ -77,6 +78,8 @@ pub struct Mesh {
     unasked: u64,
     pub(super) sights: Sights,
     pub(super) arrivals: Arrivals,
+    /// Links that do badly, so that nobody has to look at all of them.
+    pub(super) bad: Bad,
     /// Who probes a subject: the plan, the other way round.
     probed_by: BTreeMap<NodeIndex, Vec<NodeIndex>>,
 }
@@ -97,7 +100,8 @@ impl Mesh {
             rows_dirty: true,
             unasked: 0,
             sights: Sights::default(),
-            arrivals: Arrivals::new(),
+            arrivals: Arrivals::default(),
+            bad: Bad::default(),
             probed_by: BTreeMap::new(),
         }
     }
@@ -116,13 +120,21 @@ impl Mesh {
         self.version += 1;
         (self.dirty, self.rows_dirty) = (true, true);
         self.ids = members.iter().copied().collect();
-        self.observers.retain(|observer, _| plan.contains_key(observer));
-        for observer in &changed {
-            if let (Some(state), Some(subjects)) = (self.observers.get_mut(observer), plan.get(observer)) {
-                state.links.retain(|subject, _| subjects.binary_search(subject).is_ok());
+        let bad = &mut self.bad;
+        self.observers.retain(|&observer, state| {
+            let subjects = plan.get(&observer);
+            if subjects.is_none() || changed.binary_search(&observer).is_ok() {
+                state.links.retain(|subject, link| {
+                    let is_kept = subjects.is_some_and(|subjects| subjects.binary_search(subject).is_ok());
+                    if !is_kept {
+                        bad.forget((observer, *subject), link);
+                    }
+                    is_kept
+                });
                 state.row = None;
             }
-        }
+            subjects.is_some()
+        });
         let before = std::mem::take(&mut self.probed_by);
         for (&observer, subjects) in &plan {
             for &subject in subjects {
@@ -141,10 +153,7 @@ impl Mesh {
         });
         self.plan = plan;
         let mut arrivals = std::mem::take(&mut self.arrivals);
-        for (&receiver, arrivals) in &mut arrivals {
-            arrivals.retain(|&sender, _| self.are_paired(receiver, sender));
-        }
-        arrivals.retain(|_, arrivals| !arrivals.is_empty());
+        arrivals.keep(|receiver, sender| self.are_paired(receiver, sender));
         self.arrivals = arrivals;
         changed
     }
@@ -238,7 +247,9 @@ impl Mesh {
             self.sights.assume(observer, subject, now);
         }
         let state = self.observers.entry(observer).or_default();
-        state.links.insert(subject, Link::new(report, wall));
+        let link = Link::new(report, wall);
+        let before = state.links.insert(subject, link);
+        self.bad.note((observer, subject), before.as_ref(), &link);
         state.row = None;
         (self.dirty, self.rows_dirty) = (true, true);
         true
@@ -257,8 +268,11 @@ impl Mesh {
     pub fn silence(&mut self, observer: NodeIndex) {
         self.sights
             .forget(observer, self.plan.get(&observer).map_or(&[], Vec::as_slice));
-        self.arrivals.remove(&observer);
-        if self.observers.remove(&observer).is_some() {
+        self.arrivals.forget(observer);
+        if let Some(state) = self.observers.remove(&observer) {
+            for (subject, link) in &state.links {
+                self.bad.forget((observer, *subject), link);
+            }
             (self.dirty, self.rows_dirty) = (true, true);
         }
     }
@@ -268,6 +282,11 @@ impl Mesh {
         self.silence(node);
         self.planner.forget(node);
         self.ids.contains_key(&node)
+    }
+
+    /// The members.
+    pub(super) fn ids(&self) -> &BTreeMap<NodeIndex, NodeId> {
+        &self.ids
     }
 
     /// Reports on nodes that their observer was not asked to probe.
