@@ -234,11 +234,11 @@ impl Agent {
                 Sight::Heard
             }
             ProbeOutcome::Refused => {
-                target.meter.miss(now);
+                target.meter.miss(now, now);
                 Sight::Refused
             }
             ProbeOutcome::Failed => {
-                target.meter.miss(now);
+                target.meter.miss(now, now - TIMEOUT);
                 Sight::Silent
             }
         };

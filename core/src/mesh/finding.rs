@@ -315,7 +315,9 @@ impl Findings {
         self.followed.retain_mut(|known| {
             if known.last < now {
                 let kind = known.seen.kind;
-                let over = known.told.is_none() || kind.ends_at_once() || now.since(known.last) >= kind.clear();
+                // Loss that was not seen for a moment is still the same.
+                let is_fleeting = known.told.is_none() && kind != FindingKind::LinkLossy;
+                let over = is_fleeting || kind.ends_at_once() || now.since(known.last) >= kind.clear();
                 if over && known.told.is_some() {
                     changes.push(Change::Closed(known.clone()));
                 }

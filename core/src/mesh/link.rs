@@ -135,7 +135,8 @@ pub struct LinkMeter {
     last_success: Option<Time>,
     /// When a probe, or a datagram of the other side, was lost last.
     last_loss: Option<Time>,
-    last_outage: Option<Time>,
+    /// When the newest outage was over, and whether its probes were taken off.
+    last_outage: Option<(Time, bool)>,
     /// When the first datagram came after the last answer, and whether some were missing by then: a link that lets some through is not out.
     amid: Option<(Time, bool)>,
     reported: Option<LinkReport>,
@@ -154,7 +155,7 @@ impl LinkMeter {
     /// A probe was answered after `rtt`.
     pub fn answer(&mut self, now: Time, rtt: Duration) {
         let micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
-        let is_over = self.end_outage(now);
+        let is_over = self.end_outage(now) || self.is_of_outage(now - rtt);
         self.failed_in_a_row = 0;
         // RFC 6298, section 2: SRTT with gain 1/8.
         let smoothed = self
@@ -187,8 +188,8 @@ impl LinkMeter {
         if !is_out || !is_long || self.failed_in_a_row == 0 {
             return false;
         }
-        let again = self.last_outage.is_some_and(|last| now.since(last) < OUTAGE_AGAIN);
-        self.last_outage = Some(now);
+        let again = self.last_outage.is_some_and(|(last, _)| now.since(last) < OUTAGE_AGAIN);
+        self.last_outage = Some((now, !again));
         if !again {
             let lost = self.failed_in_a_row.min(self.probes);
             self.answered = self.answered.checked_shr(lost).unwrap_or_default();
@@ -196,6 +197,12 @@ impl LinkMeter {
             self.last_loss = None;
         }
         !again
+    }
+
+    /// True for a probe that left before the newest outage was over: what became of it says nothing of the link as it is now.
+    fn is_of_outage(&self, sent: Time) -> bool {
+        self.last_outage
+            .is_some_and(|(over, is_taken_off)| is_taken_off && sent < over)
     }
 
     /// A datagram came that the other side sent unasked; `after_gap` when others should have come before it.
@@ -248,8 +255,11 @@ impl LinkMeter {
         self.smoothed.unwrap_or(0.0) as u32
     }
 
-    /// A probe failed or was not answered in time.
-    pub fn miss(&mut self, now: Time) {
+    /// A probe that left at `sent` failed or was not answered in time.
+    pub fn miss(&mut self, now: Time, sent: Time) {
+        if self.is_of_outage(sent) {
+            return;
+        }
         self.push(now, false);
         self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
     }

@@ -101,10 +101,11 @@ impl Mesh {
                 visited: Cell::default(),
             };
             survey.cuts = surveyor.cuts(&severed, &lossy);
-            survey.large = surveyor.large(&large);
-            // What is sent again is late.
+            // What is lost is small or large, and what is sent again is late.
             let by_loss = |pair: &Pair| survey.cuts.iter().any(|cut| cut.covers(*pair));
-            survey.slow = surveyor.slow(&slow.into_iter().filter(|pair| !by_loss(pair)).collect());
+            let large = large.into_iter().filter(|pair| !by_loss(pair)).collect();
+            let slow = slow.into_iter().filter(|pair| !by_loss(pair)).collect();
+            (survey.large, survey.slow) = (surveyor.large(&large), surveyor.slow(&slow));
             survey.visited = surveyor.visited.get();
         }
         survey.visited += view.visited.get();

@@ -157,10 +157,10 @@ fn a_meter_goes_down_after_three_misses_and_up_with_an_answer() {
     );
     assert_eq!(meter.changed(now), None);
     for _ in 0..2 {
-        meter.miss(now);
+        meter.miss(now, now);
         assert_eq!(meter.report(now).state, LinkState::Up);
     }
-    meter.miss(now);
+    meter.miss(now, now);
     let later = now + Duration::from_secs(9);
     let report = meter.changed(later).unwrap();
     assert_eq!(
@@ -181,7 +181,7 @@ fn a_meter_is_lossy_when_the_loss_is_beyond_doubt_and_until_nothing_is_lost_for_
         now = now + Duration::from_secs(1);
         match answered {
             true => meter.answer(now, Duration::from_micros(200)),
-            false => meter.miss(now),
+            false => meter.miss(now, now),
         }
         meter.report(now).state
     };
@@ -197,10 +197,10 @@ fn a_meter_is_lossy_when_the_loss_is_beyond_doubt_and_until_nothing_is_lost_for_
         .enumerate()
     {
         let state = probe(&mut meter, answered);
-        assert_eq!(state == LinkState::Lossy, at > 3, "{at}");
+        assert_eq!(state == LinkState::Lossy, at > 2, "{at}");
     }
     for calm in 1..8 {
-        assert_eq!(probe(&mut meter, true) == LinkState::Lossy, calm < 4, "{calm}");
+        assert_eq!(probe(&mut meter, true) == LinkState::Lossy, calm < 3, "{calm}");
     }
 }
 
@@ -256,7 +256,7 @@ fn a_meter_smooths_and_reports_only_what_moved() {
     assert_eq!(meter.report(now).rtt_micros, 1_050);
     assert_eq!(meter.changed(now), None);
     for _ in 0..4 {
-        meter.miss(now);
+        meter.miss(now, now);
         meter.answer(now, Duration::from_micros(1_000));
     }
     let report = meter.changed(now).unwrap();

@@ -188,12 +188,11 @@ impl<'a> View<'a> {
             let arrival = self.mesh.arrivals.get(receiver, sender);
             arrival.is_none_or(|arrival| arrival.arrives || self.now.since(arrival.since) >= SETTLED)
         };
-        let contradictory = arrive == [Some(true); 2];
-        let needed = if self.is_lossy(pair) || contradictory {
-            SILENT_LOSSY
-        } else {
-            SILENT
-        };
+        // Beacons pass both ways: whatever becomes of the probes, it is no cut.
+        if arrive == [Some(true); 2] {
+            return None;
+        }
+        let needed = if self.is_lossy(pair) { SILENT_LOSSY } else { SILENT };
         let is_severed = quiet >= needed && settled(one, other) && settled(other, one);
         is_severed.then_some(Severed {
             quiet,
