@@ -467,6 +467,10 @@ pub struct Node {
     pub asked: Option<Time>,
     /// The ping that it has not answered yet, by number, and when it was sent.
     pub pinged: Option<(u64, Time)>,
+    /// The longest that it was silent of late, and when that ended.
+    pub gap: (Duration, Time),
+    /// When it sent the newest that came of it.
+    pub said: Time,
     /// Until when all is known that it had to say of its peers.
     pub confirmed: Time,
     /// How its agent says that it is.
@@ -535,6 +539,8 @@ impl Node {
             session: None,
             asked: None,
             pinged: None,
+            gap: (Duration::ZERO, Time(0)),
+            said: Time(0),
             confirmed: Time(0),
             health: Health::default(),
             steady_since: None,

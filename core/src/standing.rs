@@ -24,6 +24,11 @@ pub fn lease(cycle: Duration, heartbeat: Duration) -> Duration {
     LEASE.max(cycle.max(heartbeat) * RENEWALS)
 }
 
+/// How long a coordinator that seals every cycle may say nothing before an agent asks its peers, though its session seems to stand.
+pub fn quiet(cycle: Duration, heartbeat: Duration) -> Duration {
+    cycle.max(heartbeat) + heartbeat
+}
+
 /// What the coordinator says to a node of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {

@@ -13,7 +13,7 @@ use std::{
 use super::{Agent, Effect, Notice, Phase, Report, Timer};
 use crate::{
     id::{ClusterId, NodeId},
-    standing::{HOPS, Question, SINGLETON, Standing},
+    standing::{self, HOPS, Question, SINGLETON, Standing},
     time::Time,
 };
 
@@ -22,9 +22,6 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a peer may take to answer.
 const ASK_PATIENCE: Duration = Duration::from_millis(900);
-
-/// Cycles or heartbeats, whichever are longer, without a seal, after which peers are asked though the session seems to stand.
-const QUIET: u32 = 2;
 
 /// Heartbeats whose sending is remembered; a lease counts from older ones no more.
 const BEATS: usize = 64;
@@ -180,7 +177,7 @@ impl Agent {
     /// How long a coordinator may be silent before peers are asked.
     fn quiet(&self) -> Duration {
         match self.phase {
-            Phase::Live(_) => self.membership.cycle.max(self.interval) * QUIET + self.interval,
+            Phase::Live(_) => standing::quiet(self.membership.cycle, self.interval),
             _ => ASK_EVERY,
         }
     }

@@ -142,9 +142,24 @@ fn a_session_that_falls_silent_is_helped_out_by_peers() {
     let mut rig = Rig::live();
     rig.answering = true;
     rig.plan(1, &[2]);
-    rig.pass(SECOND * 13);
+    rig.pass(SECOND * 7);
     assert!(asked(&rig).is_empty());
     rig.pass(SECOND * 2);
+    assert!(!asked(&rig).is_empty() && rig.core.is_live());
+}
+
+#[test]
+fn what_a_coordinator_does_not_note_goes_by_way_of_peers() {
+    let mut rig = Rig::live();
+    rig.answering = true;
+    rig.plan(1, &[2, 3]);
+    rig.pass(SECOND * 3);
+    rig.noting = false;
+    rig.pass(SECOND * 3);
+    assert!(asked(&rig).is_empty(), "nothing is to be told");
+    rig.core.tell_health();
+    rig.drain();
+    rig.pass(SECOND * 2 + SECOND / 10);
     assert!(!asked(&rig).is_empty() && rig.core.is_live());
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Rig {
     reading: Reading,
     /// Peers answer probes at once.
     pub(super) answering: bool,
+    /// The coordinator notes evidence as it comes.
+    pub(super) noting: bool,
 }
 
 impl Rig {
@@ -67,6 +69,7 @@ impl Rig {
             effects: Vec::new(),
             reading: [Some(0.5); Channel::COUNT],
             answering: false,
+            noting: true,
         };
         rig.pass(Duration::ZERO);
         rig
@@ -121,9 +124,15 @@ impl Rig {
         self.message(conn, Message::Welcome(Box::new(welcome)));
     }
 
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         while let Some(effect) = self.core.poll_effect() {
             let measure = effect == Effect::Measure;
+            if let (true, Effect::Send { conn, report }) = (self.noting, &effect)
+                && matches!(report, Report::Evidence { .. } | Report::Arrivals(_))
+            {
+                let (conn, message) = (*conn, Message::Noted);
+                self.core.handle(self.now, Input::Message { conn, message });
+            }
             if let (true, Effect::Probe { target, sequence, .. }) = (self.answering, &effect) {
                 let probed = Input::Probed {
                     target: *target,

@@ -53,6 +53,12 @@ pub struct Rules {
     pub longest: f64,
     /// The same for the grace period.
     pub longest_grace: f64,
+    /// The grace period is at least so many times the longest silence of the node within [`gaps_for`](Self::gaps_for)...
+    pub gaps: u32,
+    /// See [`gaps`](Self::gaps).
+    pub gaps_for: Duration,
+    /// ... and at most this, unless it is longer by itself.
+    pub longest_gap: Duration,
     /// How long a node that was declared `offline` for its silence counts towards the breaker.
     pub breaker_window: Duration,
     /// Verdicts that the breaker never holds back.
@@ -65,6 +71,8 @@ pub struct Rules {
     pub admitted_only: bool,
     /// A verdict waits for an observer that heard the node when it could last tell, and that lives.
     pub missing_word: bool,
+    /// For so much longer than an agent that lost the coordinator needs to notice, its word is waited for: it asks by way of peers, once a second.
+    pub word_margin: Duration,
     /// Observers that hear nobody are not counted: they are more likely to be cut off themselves.
     pub skip_deaf: bool,
     /// The grace period runs from the last sign of life, not from the last change of liveness.
@@ -96,12 +104,16 @@ impl Default for Rules {
             questions: 18.0,
             longest: 20.0,
             longest_grace: 4.0,
+            gaps: 3,
+            gaps_for: Duration::from_secs(300),
+            longest_gap: Duration::from_secs(60),
             breaker_window: Duration::from_secs(300),
             breaker_min: 3,
             breaker_percent: 50,
             steady: Duration::from_secs(4),
             admitted_only: true,
             missing_word: true,
+            word_margin: Duration::from_secs(4),
             skip_deaf: true,
             grace_from_sign: true,
             hold_when_stalled: true,

@@ -264,7 +264,7 @@ impl Coordinator {
         };
         session.welcomed = true;
         let (number, incarnation, anew) = (session.number, node.record.incarnation, session.attempt == 0);
-        (node.last_seen, node.asked, node.pinged) = (Some(now), None, None);
+        (node.last_seen, node.asked, node.pinged, node.said) = (Some(now), None, None, now);
         // An agent that is well says nothing of it.
         node.health = Default::default();
         let admission = node.record.admission;
@@ -327,7 +327,8 @@ impl Coordinator {
             session.clock_skew_millis = heartbeat.wall.0.saturating_sub(wall.0);
         }
         session.load = heartbeat.load;
-        session.transit.sent_at(now, heartbeat.sent_millis);
+        let sent_at = session.transit.sent_at(now, heartbeat.sent_millis);
+        node.said = node.said.max(sent_at);
         node.coordinate = heartbeat.coordinate.or(node.coordinate);
         let heard_before = node.last_seen.replace(now);
         node.asked = None;
@@ -344,6 +345,7 @@ impl Coordinator {
         }
         self.answered(index, answers);
         let gap = heard_before.map(|at| now.since(at));
+        self.note_gap(index, heard_before.unwrap_or(now));
         if self.registry[index].liveness != Liveness::Online {
             if gap.is_none_or(|gap| gap > self.silence_limit(index)) {
                 self.registry[index].steady_since = None;

@@ -12,6 +12,7 @@ use crate::{
     id::NodeId,
     mesh::{FindingKind, Observation, Sight, Tally},
     node::{Admission, Cause, ConnId, Health, Liveness, NodeIndex},
+    standing,
     text::Span,
     time::Time,
 };
@@ -49,6 +50,8 @@ pub(super) struct Reckoning {
     climate: Option<(Time, Climate)>,
     /// How many times as long the window is: so many probes of living nodes are missed.
     stretch: Option<(Time, f64)>,
+    /// When the coordinator's own store stood still last: who was silent could not be welcomed.
+    held: Option<Time>,
     /// The share of probes of living nodes that were missed in the last seconds, on an average that forgets.
     unrest: f64,
 }
@@ -122,8 +125,11 @@ impl Coordinator {
     /// When a node sent what comes from it now.
     pub(super) fn sent_at(&mut self, index: NodeIndex, sent_millis: u64) -> Time {
         let now = self.now;
-        let session = self.registry[index].session.as_mut();
-        session.map_or(now, |session| session.transit.sent_at(now, sent_millis))
+        let node = &mut self.registry[index];
+        let session = node.session.as_mut();
+        let at = session.map_or(now, |session| session.transit.sent_at(now, sent_millis));
+        node.said = node.said.max(at);
+        at
     }
 
     /// An observer said `at` that moment what it sees of a subject, which may be what it said before.
@@ -263,7 +269,13 @@ impl Coordinator {
     /// True when the node is believed that it hears others. One that stands still again and again may miss those who live, but hears nobody who
     /// is dead; and one that only its peers reach says with its questions whom it hears.
     pub(super) fn vouches(&self, observer: NodeIndex) -> bool {
-        self.is_heard_well(observer) || (self.is_reached(observer) && !self.is_distrusted(observer))
+        let word = self.now.since(self.registry[observer].said.max(self.resumed_at)) < self.word_wait(observer);
+        (self.is_heard_well(observer) && word) || (self.is_reached(observer) && !self.is_distrusted(observer))
+    }
+
+    /// How long the newest word of an observer stands, and is waited for: by then it has asked by way of its peers, had it lost the coordinator.
+    fn word_wait(&self, observer: NodeIndex) -> Duration {
+        standing::quiet(self.config.cycle, self.heartbeat_interval(observer)) + self.config.rules.word_margin
     }
 
     /// True when the coordinator hears the node itself, and believes it.
@@ -273,11 +285,12 @@ impl Coordinator {
 
     /// True when the word of an observer is missing that lives, as its own observers say, and that heard the node when it could last tell: there may
     /// be a way to the node that leads over it.
-    fn is_a_word_missing(&self, index: NodeIndex) -> bool {
+    fn is_a_word_missing(&self, index: NodeIndex, last_heard: Time) -> bool {
         let observers = self.mesh.observers_of(index).iter().copied();
         observers
             .filter(|&observer| self.mesh.hears(observer, index))
             .filter(|&observer| !self.vouches(observer) && !self.is_distrusted(observer))
+            .filter(|&observer| self.now.since(last_heard) < self.word_wait(observer))
             .any(|observer| !self.tally(observer).heard.is_empty())
     }
 
@@ -317,15 +330,13 @@ impl Coordinator {
         let last_heard = tally
             .last_heard
             .max(self.heard_at(index))
-            .max(relayed.unwrap_or_default());
+            .max(relayed.unwrap_or_default())
+            .max(self.reckoning.held.unwrap_or_default());
         let silent_for = self.now.since(last_heard);
         let rules = self.config.rules;
-        // Where others could tell, it is waited for what they say, also while none of them can be counted on.
         let others = !self.mesh.observers_of(index).is_empty();
-        let patience = if others { rules.wait_for_others } else { 1 };
         let from = if rules.grace_from_sign { last_heard } else { since };
-        let longer = self.stretch().clamp(1.0, rules.longest_grace);
-        let over = from + (self.config.suspect_grace * patience).mul_f64(longer);
+        let over = from + self.patience(index);
         if !tally.heard.is_empty() || self.is_reached(index) {
             if liveness == Liveness::Suspect && self.now.since(since) >= rules.window {
                 let mut evidence = vec![self.last_heard(index)];
@@ -339,7 +350,8 @@ impl Coordinator {
         }
         let quorum = rules.quorum(&tally);
         let gone = tally.refused.len() >= quorum;
-        let agreed = gone || (tally.lost() >= quorum && !(rules.missing_word && self.is_a_word_missing(index)));
+        let agreed =
+            gone || (tally.lost() >= quorum && !(rules.missing_word && self.is_a_word_missing(index, last_heard)));
         let missed_by: Vec<NodeIndex> = match gone {
             true => tally.refused.clone(),
             false => tally.silent.iter().chain(&tally.refused).copied().collect(),
@@ -426,6 +438,32 @@ impl Coordinator {
         node.steady_since.is_some()
     }
 
+    /// Takes in that a node was silent since then, and is not any more. While this process stood still nobody was.
+    pub(super) fn note_gap(&mut self, index: NodeIndex, since: Time) {
+        let now = self.now;
+        let gap = now.since(since.max(self.resumed_at));
+        let (longest, at) = &mut self.registry[index].gap;
+        if gap >= *longest || now.since(*at) >= self.config.rules.gaps_for {
+            (*longest, *at) = (gap, now);
+        }
+    }
+
+    /// How long a node's silence is waited for where nobody can tell: as the grace period says, and longer where it was silent for nearly so long
+    /// before, or where most probes are missed.
+    fn patience(&mut self, index: NodeIndex) -> Duration {
+        let rules = self.config.rules;
+        // Where others could tell, it is waited for what they say, also while none of them can be counted on.
+        let others = !self.mesh.observers_of(index).is_empty();
+        let grace = self.config.suspect_grace * if others { rules.wait_for_others } else { 1 };
+        let (longest, at) = self.registry[index].gap;
+        let was_silent = match self.now.since(at) < rules.gaps_for {
+            true => (longest * rules.gaps).min(rules.longest_gap),
+            false => Duration::ZERO,
+        };
+        let longer = self.stretch().clamp(1.0, rules.longest_grace);
+        grace.mul_f64(longer).max(was_silent)
+    }
+
     /// Looks again at `at`, or soon: what others are may change the verdict.
     fn look_again(&mut self, index: NodeIndex, at: Time) {
         let soon = self.now + LOOK_AGAIN;
@@ -466,6 +504,9 @@ impl Coordinator {
             held: rules.hold_when_stalled && self.staging.is_overdue(self.now),
             members,
         };
+        if climate.held {
+            self.reckoning.held = Some(self.now);
+        }
         self.reckoning.climate = Some((self.now, climate));
         climate
     }
