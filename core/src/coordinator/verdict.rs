@@ -526,10 +526,8 @@ impl Coordinator {
 
     /// The share of the probes of nodes that are there which are missed now.
     fn unrest(&self) -> f64 {
-        let (lost, all) = self
-            .mesh
-            .lost(|subject| self.registry[subject].liveness == Liveness::Online);
-        lost as f64 / all.max(1) as f64
+        let is_there = |subject| self.registry[subject].liveness == Liveness::Online;
+        self.mesh.unrest(is_there, |observer| self.counts(observer))
     }
 
     /// Takes in once a second how many probes are missed: in a small cluster so few are under way that one moment tells little.

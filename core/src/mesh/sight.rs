@@ -186,19 +186,25 @@ impl Sights {
             .is_some_and(|&(all, lost)| all >= SEVERAL && lost == all)
     }
 
-    /// Of what is seen of the subjects that are there, because they `count` or because somebody hears them: sights that are no hearing, and all.
-    pub(super) fn lost(&self, counts: impl Fn(NodeIndex) -> bool) -> (usize, usize) {
-        let is_there = |(subject, sights): &(&NodeIndex, &BTreeMap<NodeIndex, Noted>)| {
-            counts(**subject) || sights.values().any(|noted| noted.sight == Sight::Heard)
-        };
-        let noted = self
-            .by_subject
-            .iter()
-            .filter(is_there)
-            .flat_map(|(_, sights)| sights.values());
-        noted.fold((0, 0), |(lost, all), noted| {
-            (lost + usize::from(noted.sight != Sight::Heard), all + 1)
-        })
+    /// The share, 0 to 1, of sights that are no hearing: of what observers that `count` see of the subjects that are there, by themselves or
+    /// because one of those hears them.
+    pub(super) fn unrest(&self, is_there: impl Fn(NodeIndex) -> bool, counts: impl Fn(NodeIndex) -> bool) -> f64 {
+        if self.lost.is_empty() {
+            return 0.0;
+        }
+        let observers = self.by_observer.keys().copied();
+        let counted: BTreeSet<NodeIndex> = observers.filter(|&observer| counts(observer)).collect();
+        let (mut lost, mut all) = (0, 0);
+        for (&subject, sights) in &self.by_subject {
+            let seen = || sights.iter().filter(|(observer, _)| counted.contains(observer));
+            let heard = seen().filter(|(_, noted)| noted.sight == Sight::Heard).count();
+            if heard > 0 || is_there(subject) {
+                let of_subject = seen().count();
+                lost += of_subject - heard;
+                all += of_subject;
+            }
+        }
+        lost as f64 / all.max(1) as f64
     }
 
     /// Sights that are no hearing, as (observer, subject).

@@ -173,9 +173,10 @@ impl Mesh {
         true
     }
 
-    /// Of what is seen of the subjects that are there, because they `count` or because somebody hears them: sights that are no hearing, and all.
-    pub fn lost(&self, counts: impl Fn(NodeIndex) -> bool) -> (usize, usize) {
-        self.sights.lost(counts)
+    /// The share, 0 to 1, of sights that are no hearing: of what observers that `count` see of the subjects that are there, by themselves or
+    /// because one of those hears them.
+    pub fn unrest(&self, is_there: impl Fn(NodeIndex) -> bool, counts: impl Fn(NodeIndex) -> bool) -> f64 {
+        self.sights.unrest(is_there, counts)
     }
 
     /// Who probes `subject`.
