@@ -96,8 +96,8 @@ pub struct Report {
     pub findings: Vec<Found>,
     /// How each death was found.
     pub detections: Vec<Detection>,
-    /// Nodes that are not there in the end: dead, standing still, or without any way to the coordinator.
-    pub absent: BTreeSet<String>,
+    /// Nodes that the coordinator cannot hear itself in the end: dead, standing still, or cut off from it.
+    pub unheard: BTreeSet<String>,
     /// Transitions to `offline` of nodes that were there.
     pub false_verdicts: usize,
     /// Whose lease ran out: when, in seconds since the start, and the node's name.

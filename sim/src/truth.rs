@@ -111,12 +111,18 @@ impl World<'_> {
     }
 
     /// True when nobody could have work done there: no power, no process, one that stands still, or no way to it.
-    pub(crate) fn is_gone(&self, node: usize) -> bool {
+    fn is_gone(&self, node: usize) -> bool {
         let machine = &self.machines[node];
         let still = machine
             .still_since()
             .is_some_and(|since| self.now.since(since) > TOLERATED);
         !machine.powered || !machine.runs() || still || !self.reached().contains(&node)
+    }
+
+    /// True when the coordinator can hear the node itself.
+    pub(crate) fn is_heard(&self, node: usize) -> bool {
+        let machine = &self.machines[node];
+        machine.powered && machine.runs() && !machine.is_frozen() && self.joined(self.hub(), node)
     }
 
     /// True when the node may be given up: it is gone, or was until so lately that nobody need know better.

@@ -367,7 +367,7 @@ impl<'a> World<'a> {
             after: found(died, node),
         });
         let detections = detections.collect();
-        let absent = (0..self.hub()).filter(|&node| self.is_gone(node)).map(name).collect();
+        let unheard = (0..self.hub()).filter(|&node| !self.is_heard(node)).map(name).collect();
         let transitions: Vec<Transition> = self
             .transitions
             .into_iter()
@@ -382,7 +382,7 @@ impl<'a> World<'a> {
             transitions,
             findings: self.findings.into_iter().map(|(.., found)| found).collect(),
             detections,
-            absent,
+            unheard,
             lapses: self
                 .lapses
                 .iter()

@@ -38,7 +38,8 @@ fn concludes(decision: &Decision, node: NodeId, to: Liveness) -> bool {
 impl World<'_> {
     /// What is moved because a node was lost is not moved while it is not known what was lost.
     fn check_placement(&mut self, decision: &Decision, batch: &Batch, now: bool) {
-        if decision.kind != Kind::Placement {
+        // What becomes of an earlier one is told as well.
+        if decision.kind != Kind::Placement || decision.outcome != Outcome::Done {
             return;
         }
         if decision.evidence.is_empty() {
