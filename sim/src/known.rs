@@ -179,7 +179,8 @@ impl World<'_> {
                 continue;
             }
             members += 1;
-            let in_doubt = believed.liveness.is_in_doubt() && settled;
+            // One that its peers hear is not silent.
+            let in_doubt = believed.liveness == Liveness::Suspect && settled;
             silent += usize::from(in_doubt && self.known.stillness(node, self.now) >= limit);
         }
         2 * silent > members + usize::from(members <= 2)
