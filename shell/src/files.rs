@@ -522,6 +522,9 @@ mod tests {
             assert_eq!(read(&at("file"), most).is_ok(), is_read);
             assert_eq!(read_named_text(&at("file"), most).is_ok(), is_read);
         }
+        fs::write(at("binary"), b"one\ntwo\n\xff\n").unwrap();
+        let told = read_named_text(&at("binary"), TEXT).unwrap_err().to_string();
+        assert!(told.starts_with("line 3: "), "{told}");
         fs::remove_dir_all(&directory).unwrap();
     }
 }

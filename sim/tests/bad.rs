@@ -109,6 +109,63 @@ fn a_bad_scenario_gets_the_line_and_the_reason() {
             6,
             "decision: \"nobody-hears\" is no rule; there are",
         ),
+        ("heartbeat = \"61s\"\n", 3, "heartbeat: 61s is longer than 60s"),
+        (
+            "pending = [\"coordinator\"]\n",
+            3,
+            "pending: \"coordinator\" does not name nodes",
+        ),
+        ("[cluster.labels]\n\"a b\" = 3\n", 3, "labels: \"a b\" needs a name"),
+        (
+            "[[command]]\nat = \"1s\"\nverb = \"cordon\"\ntargets = [\"all\"]\nreplicas = 3\n",
+            6,
+            "replicas: means nothing",
+        ),
+        (
+            "[[command]]\nat = \"1s\"\nverb = \"uncordon\"\ntargets = [\"all\"]\ndeadline = \"3s\"\n",
+            6,
+            "deadline: means nothing",
+        ),
+        (
+            "[[command]]\nat = \"1s\"\nverb = \"approve\"\ntargets = [\"all\"]\n",
+            6,
+            "targets: means nothing",
+        ),
+        (
+            "[[command]]\nat = \"1s\"\nverb = \"drain\"\ntargets = [\"all\"]\nheal = \"act\"\n",
+            6,
+            "heal: means nothing",
+        ),
+        (
+            "[[command]]\nat = \"1s\"\nverb = \"autonomy\"\n",
+            6,
+            "autonomy needs one of them",
+        ),
+        (
+            "[[command]]\nat = \"1s\"\nverb = \"set-heartbeat\"\ntargets = [\"all\"]\ninterval = \"1ns\"\n",
+            6,
+            "interval: 1ns is not between",
+        ),
+        (
+            "[[workload]]\nat = \"1s\"\nname = \"web\"\n[[command]]\nat = \"2s\"\nverb = \"scale\"\nworkload = \"web\"\nreplicas = 4294967295\n",
+            9,
+            "replicas: 4294967295; at most",
+        ),
+        (
+            "[[workload]]\nat = \"1s\"\nname = \"web\"\n[[command]]\nat = \"2s\"\nverb = \"restart\"\nworkload = \"web\"\ntargets = [\"all\"]\n",
+            9,
+            "targets: means nothing",
+        ),
+        (
+            "[[expect]]\nliveness = \"offline\"\nnever = true\nrunning = 3\n",
+            6,
+            "running, starts_at_most: they belong to a workload",
+        ),
+        (
+            "[[workload]]\nat = \"1s\"\nname = \"web\"\n[[expect]]\nworkload = \"web\"\nstarts_at_most = 0\nnever = true\n",
+            9,
+            "never: means nothing for a workload",
+        ),
         (
             "[[expect]]\nliveness = \"offline\"\nby = \"61s\"\n",
             6,

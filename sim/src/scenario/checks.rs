@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use wyneos_core::autonomy;
+use wyneos_core::{autonomy, limits, workload};
 
 use super::{Cluster, Declared, Expect, Fault, Kind, MAX_NODES, Order, Verb, machines::Group};
 
 /// The shortest time that a link may take to come and go, or a starved process to stand still. Shorter ones are many events that mean nothing.
 const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The shortest and the longest heartbeat interval that the coordinator takes.
+const BEAT: Duration = Duration::from_millis(100);
+const HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// MiB of memory that a declaration may ask for: 1 TiB.
 const MEMORY: u64 = 1 << 20;
@@ -32,14 +36,23 @@ pub(super) fn check_cluster(cluster: &Cluster) -> Result<(), String> {
     if !(0.0..=0.1).contains(&cluster.clock_drift) {
         return Err(format!("clock_drift: {} is not between 0 and 0.1", cluster.clock_drift));
     }
+    let is_bad = |label: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
+        label.is_empty() || label == "zone" || label.len() > limits::LABEL_KEY || !label.bytes().all(fits)
+    };
     if let Some((label, _)) = cluster
         .labels
         .iter()
-        .find(|(label, values)| **values == 0 || label.is_empty() || *label == "zone")
+        .find(|(label, values)| **values == 0 || is_bad(label))
     {
+        let most = limits::LABEL_KEY;
         return Err(format!(
-            "labels: {label:?} needs a name other than zone, and at least one value"
+            "labels: {label:?} needs a name other than zone, of up to {most} of a-z, A-Z, 0-9 and ._-/, and at least one value"
         ));
+    }
+    // The zone is one of them.
+    if cluster.labels.len() >= limits::LABELS {
+        return Err(format!("labels: more than {}", limits::LABELS - 1));
     }
     for (field, names) in [
         ("uncontained", &cluster.uncontained),
@@ -58,9 +71,15 @@ pub(super) fn check_cluster(cluster: &Cluster) -> Result<(), String> {
         ("probe_interval", cluster.probe_interval),
     ];
     for (field, span) in spans {
-        if span < Duration::from_millis(100) {
+        if span < BEAT {
             return Err(format!("{field}: {span:?} is shorter than 100ms"));
         }
+    }
+    if cluster.heartbeat > HEARTBEAT {
+        return Err(format!(
+            "heartbeat: {:?} is longer than {HEARTBEAT:?}",
+            cluster.heartbeat
+        ));
     }
     Ok(())
 }
@@ -181,33 +200,56 @@ pub(super) fn check_order(
     if order.at > duration {
         return Err(format!("at: {:?} is after the end, {duration:?}", order.at));
     }
-    if matches!(order.verb, Verb::Autonomy | Verb::Approve) {
-        let said = order.heal.or(order.rebalance).or(order.preempt).is_some();
-        return match said == (order.verb == Verb::Autonomy) {
-            true => Ok(()),
-            false => Err("heal, rebalance, preempt: they belong to autonomy, and it needs one of them".to_owned()),
-        };
+    let on_workload = order.on_workload().is_some();
+    let autonomy = order.verb == Verb::Autonomy;
+    let on_nodes = !(on_workload || autonomy || order.verb == Verb::Approve);
+    // (Field, is it set, may it be, must it be).
+    let rules = [
+        ("targets", !order.targets.is_empty(), on_nodes, on_nodes),
+        ("workload", !order.workload.is_empty(), on_workload, on_workload),
+        (
+            "replicas",
+            order.replicas.is_some(),
+            order.verb == Verb::Scale,
+            order.verb == Verb::Scale,
+        ),
+        ("heal", order.heal.is_some(), autonomy, false),
+        ("rebalance", order.rebalance.is_some(), autonomy, false),
+        ("preempt", order.preempt.is_some(), autonomy, false),
+        ("deadline", order.deadline.is_some(), order.verb == Verb::Drain, false),
+        (
+            "interval",
+            order.interval.is_some(),
+            order.verb == Verb::SetHeartbeat,
+            false,
+        ),
+    ];
+    for (field, set, may, must) in rules {
+        if set && !may {
+            return Err(format!("{field}: means nothing for this command"));
+        }
+        if must && !set {
+            return Err(format!("{field}: missing, and this command needs it"));
+        }
     }
-    if order.on_workload().is_some() {
-        return match (
-            order.workload.is_empty(),
-            order.replicas.is_some() == (order.verb == Verb::Scale),
-        ) {
-            (false, true) => check_workload(&order.workload, workloads, order.at),
-            (true, _) => Err("workload: missing, and this command needs it".to_owned()),
-            (_, false) => Err("replicas: belongs to scale, and to nothing else".to_owned()),
-        };
+    if autonomy && order.heal.or(order.rebalance).or(order.preempt).is_none() {
+        return Err("heal, rebalance, preempt: autonomy needs one of them".to_owned());
     }
-    if order.targets.is_empty() {
-        return Err("targets: missing, and a command needs them".to_owned());
+    if let Some(replicas) = order.replicas.filter(|replicas| *replicas > workload::limits::REPLICAS) {
+        return Err(format!("replicas: {replicas}; at most {}", workload::limits::REPLICAS));
+    }
+    if let Some(interval) = order.interval.filter(|interval| !(BEAT..=HEARTBEAT).contains(interval)) {
+        return Err(format!(
+            "interval: {interval:?} is not between {BEAT:?} and {HEARTBEAT:?}"
+        ));
+    }
+    if on_workload {
+        return check_workload(&order.workload, workloads, order.at);
     }
     for target in &order.targets {
         if Group::parse(target, cluster)? == Group::Coordinator {
             return Err("targets: the coordinator is no node".to_owned());
         }
-    }
-    if order.interval.is_some() && order.verb != Verb::SetHeartbeat {
-        return Err("interval: means nothing for this command".to_owned());
     }
     Ok(())
 }
@@ -241,8 +283,26 @@ pub(super) fn check_expect(
             return Err("targets, near, far: the coordinator is no node".to_owned());
         }
     }
+    if expect.workload.is_none() && (expect.running.is_some() || expect.starts_at_most.is_some()) {
+        return Err("running, starts_at_most: they belong to a workload, and none is named".to_owned());
+    }
     if let Some(workload) = &expect.workload {
         check_workload(workload, workloads, duration)?;
+        let others = [
+            ("targets", !expect.targets.is_empty()),
+            ("liveness", expect.liveness.is_some()),
+            ("told", expect.told.is_some()),
+            ("decision", expect.decision.is_some()),
+            ("lapse", expect.lapse),
+            ("finding", expect.finding.is_some()),
+            ("near", !expect.near.is_empty()),
+            ("far", !expect.far.is_empty()),
+            ("never", expect.never),
+            ("transitions_at_most", expect.transitions_at_most.is_some()),
+        ];
+        if let Some((field, _)) = others.into_iter().find(|(_, set)| *set) {
+            return Err(format!("{field}: means nothing for a workload"));
+        }
         let timed = usize::from(expect.by.is_some()) + usize::from(expect.at_end);
         return match (expect.running.is_some(), expect.starts_at_most.is_some(), timed) {
             (true, false, 1) | (false, true, 0) => Ok(()),
