@@ -5,6 +5,8 @@ mod directives;
 mod evidence;
 mod health;
 mod io;
+#[cfg(test)]
+mod lease_tests;
 mod membership;
 #[cfg(test)]
 mod membership_tests;
