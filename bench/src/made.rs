@@ -88,5 +88,7 @@ pub(crate) fn heartbeat(number: u64, sequence: u64, wall_millis: i64, acknowledg
         coordinate: None,
         acknowledged_epoch: acknowledged.0,
         acknowledged_cycle: acknowledged.1,
+        answers: Some(0),
+        sent_millis: 0,
     }
 }

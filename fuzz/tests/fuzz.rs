@@ -93,13 +93,17 @@ fn fuzz_what_agents_say() {
         })),
         said(Up::Goodbye(v1::Goodbye { reason: "x".to_owned() })),
         said(Up::Sightings(v1::Sightings {
-            observations: vec![observation],
+            observations: vec![observation.clone()],
             health: Some(v1::AgentHealth::default()),
+            sent_millis: 3,
         })),
         said(Up::Question(v1::Question {
             number: 1,
             asker_id: ID.to_owned(),
             incarnation: 2,
+            path_ids: vec![ID.to_owned()],
+            observations: vec![observation],
+            sent_millis: 3,
         })),
         said(Up::Directive(v1::DirectiveUpdate {
             id: 1,
@@ -141,10 +145,11 @@ fn fuzz_what_coordinators_say() {
         admission: v1::Admission::Admitted.into(),
         lease: Some(convert::duration(std::time::Duration::from_secs(30))),
         next_assignment: 1 << 32,
+        notes_sightings: true,
     };
     let seeds = [
         answer(Down::Welcome(welcome)).encode_to_vec(),
-        answer(Down::Ping(v1::Ping {})).encode_to_vec(),
+        answer(Down::Ping(v1::Ping { number: 1 })).encode_to_vec(),
         answer(Down::Refused(v1::Refused {
             reason: v1::RefusalReason::Stale.into(),
             detail: "old".to_owned(),

@@ -61,6 +61,7 @@ impl AgentService for Verbose {
                     admission: v1::Admission::Admitted.into(),
                     lease: second,
                     next_assignment: 1,
+                    notes_sightings: false,
                 };
                 let stop = v1::StopInstance {
                     id: 1,
