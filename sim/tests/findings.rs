@@ -346,7 +346,7 @@ fn shape(nodes: usize, zones: usize) -> BoxedStrategy<Shape> {
     ];
     if nodes > 4 {
         // A group of which every node has an observed link with the node, where few links are probed.
-        let most = if nodes > 13 { 1 } else { nodes - 2 };
+        let most = if nodes > ALL_PAIRS { 1 } else { nodes - 2 };
         shapes.push(
             (node, 1..=most)
                 .prop_map(|(node, many)| Shape::NodeGroup(node, many))

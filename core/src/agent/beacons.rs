@@ -18,14 +18,14 @@ use crate::{
 };
 
 /// Time between two beacons to one peer. It varies, so that a link which comes and goes in step with them is not met in the same state each time.
-const SOONEST: Duration = Duration::from_millis(800);
-const LATEST: Duration = Duration::from_millis(1_200);
+const SOONEST: Duration = Duration::from_millis(700);
+const LATEST: Duration = Duration::from_millis(1_300);
 
 /// Beacons no longer come when two in a row did not.
 const LOST: Duration = LATEST.saturating_mul(2);
 
 /// At least one beacon did not come.
-const MISSING: Duration = Duration::from_millis(1_500);
+const MISSING: Duration = Duration::from_millis(1_600);
 
 /// A peer that is not heard, or whose beacons do not come, is sent beacons this often: where most packets are lost, some of as many pass, and it is soon
 /// known that the link is not cut.
@@ -33,6 +33,11 @@ const URGENT: Duration = Duration::from_millis(250);
 
 /// For this long, beginning with the last sign of the peer.
 const URGENT_FOR: Duration = Duration::from_secs(15);
+
+/// A peer whose beacons come this quickly misses some of this node's: it is sent as many for a while, and again after a time without.
+const HURRIED: Duration = Duration::from_millis(400);
+const MIRRORED_FOR: Duration = Duration::from_secs(3);
+const MIRRORED_AGAIN: Duration = Duration::from_secs(10);
 
 /// That a peer which is not heard sends beacons is told at once this often.
 const TOLD_AGAIN: Duration = Duration::from_millis(900);
@@ -55,6 +60,8 @@ struct Peer {
     lost: bool,
     /// When it was told at once that it sends beacons.
     told: Time,
+    /// Since when it has been sent urgent beacons because it sends some itself.
+    mirrored: Option<Time>,
     /// It probes this node, and wants beacons for it.
     observes: bool,
 }
@@ -139,7 +146,12 @@ impl Agent {
         }
         let was_lost = match known {
             Some(known) if known.observes == observes && known.address == address => {
-                self.probes.beacon(sender, now, now.since(known.at) >= MISSING);
+                let apart = now.since(known.at);
+                self.probes.beacon(sender, now, apart >= MISSING);
+                let rests = known.mirrored.is_none_or(|since| now.since(since) >= MIRRORED_AGAIN);
+                if apart < HURRIED && rests {
+                    known.mirrored = Some(now);
+                }
                 known.at = now;
                 std::mem::replace(&mut known.lost, false)
             }
@@ -149,6 +161,7 @@ impl Agent {
                     at: now,
                     lost: false,
                     told: Time(0),
+                    mirrored: None,
                     observes,
                 };
                 self.beacons.recipients = None;
@@ -209,7 +222,8 @@ impl Agent {
                 peer.lost = true;
                 self.evidence.arrivals.insert(id);
             }
-            if peer.lost && now.since(peer.at) < URGENT_FOR {
+            let mirrored = peer.mirrored.is_some_and(|since| now.since(since) < MIRRORED_FOR);
+            if mirrored || (peer.lost && now.since(peer.at) < URGENT_FOR) {
                 urgent.insert(id);
             }
             true

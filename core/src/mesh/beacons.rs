@@ -9,7 +9,7 @@ use super::Mesh;
 use crate::{node::NodeIndex, time::Time};
 
 /// Beacons are said to come no more when none came for this long.
-pub(super) const GAP: Duration = Duration::from_millis(2_400);
+pub(super) const GAP: Duration = Duration::from_millis(2_600);
 
 /// Whether the beacons of one node reach another.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Arrival {
     pub(super) since: Time,
     /// When it was said last that they come no more.
     pub(super) ceased: Option<Time>,
+    /// When it was said last that they come again.
+    pub(super) resumed: Option<Time>,
 }
 
 /// By receiver and sender.
@@ -42,7 +44,14 @@ impl Arrivals {
             true => before.and_then(|before| before.ceased),
             false => Some(since),
         };
+        let came_back = arrives && before.is_some_and(|before| !before.arrives);
+        let resumed = if came_back {
+            Some(now)
+        } else {
+            before.and_then(|before| before.resumed)
+        };
         let arrival = Arrival {
+            resumed,
             arrives,
             at: now,
             since,

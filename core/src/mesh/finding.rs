@@ -15,7 +15,7 @@ use crate::{
 const STABLE: Duration = Duration::from_secs(3);
 
 /// The same for one of few links that lose packets: of many links that lose a few, some are seen to first.
-const STABLE_SMALL: Duration = Duration::from_secs(5);
+const STABLE_SMALL: Duration = Duration::from_secs(4);
 
 /// Or when it was there for so long, its members changing.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -204,6 +204,14 @@ impl Candidate {
         }
     }
 
+    /// How long it must have been the same to take the place of what was told. Loss that ends does so link by link.
+    fn settled(&self) -> Duration {
+        match self.kind {
+            FindingKind::LinkLossy => PATIENCE,
+            _ => self.stable(),
+        }
+    }
+
     /// True when it is about the same nodes.
     fn is(&self, other: &Candidate) -> bool {
         self.kind == other.kind && self.near == other.near && self.far == other.far
@@ -323,7 +331,7 @@ impl Findings {
                 }
                 return !over;
             }
-            if let Some((next, since)) = known.next.take_if(|(next, since)| now.since(*since) >= next.stable()) {
+            if let Some((next, since)) = known.next.take_if(|(next, since)| now.since(*since) >= next.settled()) {
                 changes.push(Change::Closed(known.clone()));
                 (known.seen, known.same, known.told) = (next, since, None);
             }

@@ -47,19 +47,31 @@ const SURE: f32 = 2.576;
 const FEWEST: u32 = 4;
 
 /// Without a loss among so many probes, nor in so long, a link is no longer lossy.
-const CALM: u32 = 4;
-const CALM_FOR: Duration = Duration::from_secs(4);
+const CALM: u32 = 5;
+const CALM_FOR: Duration = Duration::from_secs(5);
 
 /// Probes that are lost together for so long are an outage, and say nothing of loss before and after, unless the link had another one within
 /// [`OUTAGE_AGAIN`], or lets datagrams through here and there.
 const OUTAGE: Duration = Duration::from_millis(3_500);
 const OUTAGE_AGAIN: Duration = Duration::from_secs(60);
 
+/// Fewer lost probes than this may have been chance.
+const FEW: u32 = 2;
+
+/// Datagrams that come this long before the first answer belong to the end of an outage.
+const RETURNING: Duration = Duration::from_secs(2);
+
+/// Datagrams that were missing tell of loss for this long.
+const GAPPED: Duration = Duration::from_secs(30);
+
 /// A datagram this long after the last answer came where the answers did not.
 const AMID: Duration = Duration::from_millis(1_500);
 
 /// The newest answers whose shortest is what a link takes now.
 const NEWEST: usize = 5;
+
+/// Answers of a link that became slow take at most this many times as long as one another.
+const EVEN: f32 = 2.0;
 
 /// Answers before anything is usual; and after which what is usual changes slowly.
 const USUAL_AFTER: usize = 8;
@@ -130,6 +142,8 @@ pub struct LinkMeter {
     smoothed: Option<f32>,
     /// The mean of what the link usually takes, microseconds; follows slowly, and hardly while it is slow.
     usual: f32,
+    /// All answers take longer than usual.
+    is_slow: bool,
     rtts: [u32; WINDOW],
     answers: usize,
     last_success: Option<Time>,
@@ -139,6 +153,10 @@ pub struct LinkMeter {
     last_outage: Option<(Time, bool)>,
     /// When the first datagram came after the last answer, and whether some were missing by then: a link that lets some through is not out.
     amid: Option<(Time, bool)>,
+    /// When datagrams were missing last.
+    gapped: Option<Time>,
+    /// When a datagram came last over a link that lets some through, and no answers.
+    partial: Option<Time>,
     reported: Option<LinkReport>,
 }
 
@@ -165,15 +183,16 @@ impl LinkMeter {
         self.rtts[self.answers % WINDOW] = micros;
         self.answers += 1;
         self.last_success = Some(now);
+        self.look_if_slow();
         let is_resent = self.is_resent(micros);
         self.push(now, !is_resent || is_over);
-        if self.is_slow() {
+        if self.is_slow {
             // What looked as if it had been sent again was slow from the first.
             self.answered |= (1 << NEWEST) - 1;
         }
         let gain = match self.answers {
             few if few <= USUAL_AFTER => 1.0 / few as f32,
-            _ if self.is_slow() || is_resent => 1.0 / 1024.0,
+            _ if self.is_slow || is_resent => 1.0 / 1024.0,
             few if few <= SETTLED_AFTER => 1.0 / 16.0,
             _ => 1.0 / 64.0,
         };
@@ -183,20 +202,23 @@ impl LinkMeter {
     /// Takes probes that an outage lost off those that tell of loss. True when an outage is over.
     fn end_outage(&mut self, now: Time) -> bool {
         let amid = self.amid.take();
-        let is_out = amid.is_none_or(|(first, gaps)| !gaps || now.since(first) < OUTAGE);
+        let is_out = amid.is_none_or(|(first, gaps)| !gaps || now.since(first) < RETURNING);
         let is_long = self.last_success.is_some_and(|last| now.since(last) >= OUTAGE);
         if !is_out || !is_long || self.failed_in_a_row == 0 {
             return false;
         }
         let again = self.last_outage.is_some_and(|(last, _)| now.since(last) < OUTAGE_AGAIN);
-        self.last_outage = Some((now, !again));
-        if !again {
-            let lost = self.failed_in_a_row.min(self.probes);
+        let lost = self.failed_in_a_row.min(self.probes);
+        // Where probes were lost before, those that were lost now are more of the same.
+        let is_clean = self.lost_of(self.probes).saturating_sub(lost) < FEW;
+        let is_taken_off = is_clean && !again;
+        self.last_outage = Some((now, is_taken_off));
+        if is_taken_off {
             self.answered = self.answered.checked_shr(lost).unwrap_or_default();
             self.probes -= lost;
             self.last_loss = None;
         }
-        !again
+        is_taken_off
     }
 
     /// True for a probe that left before the newest outage was over: what became of it says nothing of the link as it is now.
@@ -208,11 +230,14 @@ impl LinkMeter {
     /// A datagram came that the other side sent unasked; `after_gap` when others should have come before it.
     pub fn datagram(&mut self, now: Time, after_gap: bool) {
         if after_gap {
-            self.last_loss = Some(now);
+            (self.last_loss, self.gapped) = (Some(now), Some(now));
         }
         if self.last_success.is_some_and(|last| now.since(last) >= AMID) {
-            let (_, gaps) = self.amid.get_or_insert((now, false));
+            let (first, gaps) = self.amid.get_or_insert((now, false));
             *gaps |= after_gap;
+            if *gaps && now.since(*first) >= RETURNING {
+                self.partial = Some(now);
+            }
         }
     }
 
@@ -234,14 +259,19 @@ impl LinkMeter {
         self.answers > USUAL_AFTER
     }
 
-    /// Everything is slow, not only what had to be sent again.
-    fn is_slow(&self) -> bool {
-        self.is_usual() && self.shortest() > self.usual * SLOW_TIMES + SLOW_MICROS
+    /// Looks whether everything is slow, not only what had to be sent again. Where datagrams are missing, answers are late because packets are lost; and
+    /// what is sent again takes now this long and now that.
+    fn look_if_slow(&mut self) {
+        let is_gapped = matches!((self.gapped, self.last_success), (Some(gap), Some(last)) if last.since(gap) < GAPPED);
+        let is_late = self.is_usual() && self.shortest() > self.usual * SLOW_TIMES + SLOW_MICROS;
+        let newest = (1..=NEWEST.min(self.answers)).map(|back| self.rtts[(self.answers - back) % WINDOW]);
+        let is_even = newest.max().unwrap_or_default() as f32 <= EVEN * self.shortest();
+        self.is_slow = is_late && !is_gapped && (self.is_slow || is_even);
     }
 
     /// An answer that took so long had to be sent again, or its probe had.
     fn is_resent(&self, micros: u32) -> bool {
-        self.is_usual() && !self.is_slow() && micros as f32 > self.usual * SLOW_TIMES + RESENT_MICROS
+        self.is_usual() && !self.is_slow && micros as f32 > self.usual * SLOW_TIMES + RESENT_MICROS
     }
 
     /// How long an answer took of late, at the most that is likely: the smoothed round-trip time, or the newest.
@@ -304,10 +334,11 @@ impl LinkMeter {
         };
         let state = match (self.probes, self.failed_in_a_row) {
             (0, _) => LinkState::Unknown,
+            _ if self.partial.is_some_and(|at| now.since(at) < CALM_FOR) => LinkState::Lossy,
             (_, failed) if failed >= DOWN_AFTER => LinkState::Down,
             _ if !self.is_calm(now) && self.is_lossy() => LinkState::Lossy,
             _ if self.answers == 0 => LinkState::Unknown,
-            _ if self.is_slow() => LinkState::Slow,
+            _ if self.is_slow => LinkState::Slow,
             _ => LinkState::Up,
         };
         (state, loss)

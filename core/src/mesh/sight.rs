@@ -42,8 +42,11 @@ pub struct Observation {
 const SEVERAL: u32 = 3;
 
 /// Two misses within this time, with an answer between them, are more than a packet's bad luck; for as long as the newest one is this recent.
-const TWICE: Duration = Duration::from_secs(8);
+const TWICE: Duration = Duration::from_secs(10);
 const LATELY: Duration = Duration::from_secs(5);
+
+/// A miss that is taken back sooner is an answer that was late.
+const SHORT: Duration = Duration::from_millis(500);
 
 /// How badly links do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +60,8 @@ pub enum Trouble {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Noted {
     pub(super) sight: Sight,
+    /// Since when it sees that.
+    since: Time,
     /// When the observer heard it last, by our clock; our start when it never did.
     pub(super) heard: Time,
     /// When the newest miss began, and the one before.
@@ -64,9 +69,16 @@ pub(super) struct Noted {
 }
 
 impl Noted {
+    fn is_lately(&self, now: Time) -> bool {
+        self.misses[0].is_some_and(|newest| now.since(newest) < LATELY)
+    }
+
     fn is_shaky(&self, now: Time) -> bool {
         match self.misses {
-            [Some(newest), Some(before)] => newest.since(before) < TWICE && now.since(newest) < LATELY,
+            [Some(newest), Some(before)] => {
+                let lasted = if self.sight == Sight::Heard { self.since } else { now };
+                newest.since(before) < TWICE && now.since(newest) < LATELY && lasted.since(newest) >= SHORT
+            }
             _ => false,
         }
     }
@@ -80,7 +92,7 @@ pub(super) struct Sights {
     by_observer: BTreeMap<NodeIndex, (u32, u32)>,
     /// Sights that are no hearing, as (observer, subject).
     lost: BTreeSet<(NodeIndex, NodeIndex)>,
-    /// Sights that were missed again and again, as far as nobody has looked since.
+    /// Sights that may be missed again and again.
     shaky: BTreeSet<(NodeIndex, NodeIndex)>,
 }
 
@@ -119,11 +131,22 @@ impl Sights {
         let is_lost = sight != Sight::Heard;
         let mut misses = before.map_or([None; 2], |before| before.misses);
         if is_lost && !was_lost {
-            misses = [Some(now), misses[0]];
+            // One that was over at once was an answer that was a little late.
+            let was_short =
+                before.is_some_and(|before| before.misses[0].is_some_and(|at| before.since.since(at) < SHORT));
+            misses = [Some(now), if was_short { misses[1] } else { misses[0] }];
         }
-        let noted = Noted { sight, heard, misses };
+        let since = before
+            .filter(|before| before.sight == sight)
+            .map_or(now, |before| before.since);
+        let noted = Noted {
+            sight,
+            since,
+            heard,
+            misses,
+        };
         sights.insert(observer, noted);
-        if noted.is_shaky(now) {
+        if misses[1].is_some() {
             self.shaky.insert((observer, subject));
         }
         match is_lost {
@@ -217,13 +240,21 @@ impl Sights {
         let by_subject = &self.by_subject;
         self.shaky.retain(|(observer, subject)| {
             let noted = by_subject.get(subject).and_then(|sights| sights.get(observer));
-            noted.is_some_and(|noted| noted.is_shaky(now))
+            noted.is_some_and(|noted| noted.is_lately(now))
         });
     }
 
     /// Sights that are missed again and again, as (observer, subject).
-    pub(super) fn shaky(&self) -> &BTreeSet<(NodeIndex, NodeIndex)> {
-        &self.shaky
+    pub(super) fn shaky(&self, now: Time) -> impl Iterator<Item = (NodeIndex, NodeIndex)> {
+        self.shaky
+            .iter()
+            .copied()
+            .filter(move |&(observer, subject)| self.is_shaky(observer, subject, now))
+    }
+
+    /// True when the observer misses the subject again and again.
+    pub(super) fn is_shaky(&self, observer: NodeIndex, subject: NodeIndex, now: Time) -> bool {
+        self.noted(observer, subject).is_some_and(|noted| noted.is_shaky(now))
     }
 
     /// What was noted of one subject by one observer.

@@ -12,7 +12,7 @@ use super::{
     beacons::GAP,
     cuts::{Across, Groups, Pair, Picture, SINGLES, Sides, links, pair},
     sight::Trouble,
-    view::{Nodes, Severed, View},
+    view::{Nodes, Severed, UNSTEADY, View},
 };
 use crate::{node::NodeIndex, time::Time};
 
@@ -27,9 +27,6 @@ const CLAIMED: Duration = Duration::from_secs(4);
 const USUAL: u32 = 3;
 const UNUSUAL: u32 = 15;
 const TIMES_USUAL: u32 = 5;
-
-/// A link whose beacons were missing within this time is not slow: what is sent again takes its time.
-const RESENT: Duration = Duration::from_secs(15);
 
 /// From so many links that do badly on it is looked which labels their nodes share.
 const LABELLED: usize = 4;
@@ -89,7 +86,9 @@ impl Mesh {
             .filter(|&(one, other)| view.is_told(one, other));
         let slow: BTreeSet<Pair> = slow
             .map(|(one, other)| pair(one, other))
-            .filter(|&pair| !lossy.contains(&pair) && !severed.contains_key(&pair) && !view.ceased_within(pair, RESENT))
+            .filter(|&pair| {
+                !lossy.contains(&pair) && !severed.contains_key(&pair) && !view.ceased_within(pair, UNSTEADY)
+            })
             .collect();
         let bad = severed.len() + lossy.len() + large.len() + slow.len();
         if bad > 0 {
@@ -123,7 +122,13 @@ impl Mesh {
             .sights
             .unheard()
             .filter(|&(one, other)| view.is_resumed(pair(one, other)));
-        let lossy = self.bad.lossy.iter().chain(self.sights.shaky()).copied().chain(resumed);
+        let lossy = self
+            .bad
+            .lossy
+            .iter()
+            .copied()
+            .chain(self.sights.shaky(view.now))
+            .chain(resumed);
         let told = lossy.filter(|&(one, other)| view.is_told(one, other));
         let is_unusual = |loss: Option<u32>| from == 0 || loss.is_some_and(|loss| loss >= from);
         told.filter(|&(one, other)| is_unusual(view.link(one, other).map(|link| link.loss_percent)))
@@ -135,7 +140,10 @@ impl Mesh {
     fn large<'a>(&'a self, view: &'a View<'a>) -> impl Iterator<Item = Pair> + 'a {
         let missing = self.arrivals.missing();
         missing
-            .filter(|&(receiver, sender)| view.is_told(receiver, sender) && view.passes_well(pair(receiver, sender)))
+            .filter(|&(receiver, sender)| {
+                let pair = pair(receiver, sender);
+                view.is_told(receiver, sender) && view.passes_well(pair) && !view.resumed_within(pair, UNSTEADY)
+            })
             .map(|(one, other)| pair(one, other))
     }
 

@@ -200,7 +200,7 @@ fn a_meter_is_lossy_when_the_loss_is_beyond_doubt_and_until_nothing_is_lost_for_
         assert_eq!(state == LinkState::Lossy, at > 2, "{at}");
     }
     for calm in 1..8 {
-        assert_eq!(probe(&mut meter, true) == LinkState::Lossy, calm < 3, "{calm}");
+        assert_eq!(probe(&mut meter, true) == LinkState::Lossy, calm < 4, "{calm}");
     }
 }
 

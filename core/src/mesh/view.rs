@@ -22,6 +22,9 @@ const SILENT_LOSSY: Duration = Duration::from_secs(15);
 /// Beacons that ceased within this time and come again while probes do not pass show loss, and no cut.
 const RESUMED: Duration = Duration::from_secs(10);
 
+/// Beacons that ceased within this time may have been lost, whatever the probes show.
+pub(super) const UNSTEADY: Duration = Duration::from_secs(60);
+
 /// A node that was not missed by an observer for this long is heard well.
 const WELL: Duration = Duration::from_secs(8);
 
@@ -107,10 +110,11 @@ impl<'a> View<'a> {
 
     /// True when the pair lost packets when it last got any through.
     pub(super) fn is_lossy(&self, (one, other): Pair) -> bool {
-        let shaky = self.mesh.sights.shaky();
-        let lossy = [&self.mesh.bad.lossy, shaky];
-        let ways = [(one, other), (other, one)];
-        lossy.iter().any(|lossy| ways.iter().any(|way| lossy.contains(way))) || self.is_resumed((one, other))
+        let mut ways = [(one, other), (other, one)].into_iter();
+        let is_lossy = |(observer, subject)| {
+            self.mesh.bad.lossy.contains(&(observer, subject)) || self.mesh.sights.is_shaky(observer, subject, self.now)
+        };
+        ways.any(is_lossy) || self.is_resumed((one, other))
     }
 
     /// True when beacons come again over a link whose probes do not pass, after a time in which they did not.
@@ -220,7 +224,7 @@ impl<'a> View<'a> {
         let links = prompt.filter_map(|(observer, subject)| self.link(observer, subject));
         let loss = links.map(|link| link.loss_percent).max();
         match (self.is_heard(pair), loss) {
-            (Some(true), Some(loss)) if loss <= usual => Across::Good,
+            (Some(true), Some(loss)) if loss <= usual && !self.ceased_within(pair, UNSTEADY) => Across::Good,
             _ => Across::Unknown,
         }
     }
@@ -264,6 +268,13 @@ impl<'a> View<'a> {
         let ways = [(one, other), (other, one)].into_iter();
         let mut arrivals = ways.filter_map(|(receiver, sender)| self.mesh.arrivals.get(receiver, sender));
         arrivals.any(|arrival| arrival.ceased.is_some_and(|at| self.now.since(at) < time))
+    }
+
+    /// True when beacons were said to come again within that time.
+    pub(super) fn resumed_within(&self, (one, other): Pair, time: Duration) -> bool {
+        let ways = [(one, other), (other, one)].into_iter();
+        let mut arrivals = ways.filter_map(|(receiver, sender)| self.mesh.arrivals.get(receiver, sender));
+        arrivals.any(|arrival| arrival.resumed.is_some_and(|at| self.now.since(at) < time))
     }
 
     /// How many links of a cut lose what its near side sends, what its far side sends, and both.
