@@ -122,11 +122,11 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// How many times as long the window is where this share of the probes of living nodes is missed. Two arguments, of which the longer one counts:
+    /// How many times as long the window is where these shares of the probes of living nodes are missed now and on an average. Two arguments, of which the longer one counts:
     /// transports keep answers back, and of questions that are missed by chance so many must fall into the window that not all of them are.
-    pub(super) fn stretched(&self, unrest: f64) -> f64 {
-        let kept_back = 1.0 + self.stretch * (unrest / self.unrest).min(1.0);
-        let all_missed = match unrest {
+    pub(super) fn stretched(&self, now: f64, average: f64) -> f64 {
+        let kept_back = 1.0 + self.stretch * (now / self.unrest).min(1.0);
+        let all_missed = match now.max(average) {
             ..=0.0 => 1.0,
             unrest => self.chance.ln() / unrest.min(0.99).ln() / self.questions,
         };

@@ -368,7 +368,10 @@ impl Coordinator {
             if !is_early {
                 self.is_confirmed(&missed_by, quorum, ask_at);
             }
-            self.look_again(index, if is_early { ask_at } else { due });
+            // A window that is longer for what others miss may be shorter soon.
+            let next = if is_early { ask_at } else { due };
+            let soon = self.now + CLIMATE * 2;
+            self.look_again(index, if window > rules.window { next.min(soon) } else { next });
             return;
         }
         let is_confirmed = !agreed || !rules.confirm || self.is_confirmed(&missed_by, quorum, ask_at);
@@ -518,8 +521,7 @@ impl Coordinator {
         {
             return stretch;
         }
-        let unrest = self.unrest().max(self.reckoning.unrest);
-        let stretch = self.config.rules.stretched(unrest);
+        let stretch = self.config.rules.stretched(self.unrest(), self.reckoning.unrest);
         self.reckoning.stretch = Some((self.now, stretch));
         stretch
     }
