@@ -137,6 +137,53 @@ fn a_lease_that_ran_out_and_came_back_runs_out_again() {
 }
 
 #[test]
+fn a_lease_that_runs_out_between_two_questions_is_told_at_once() {
+    let mut rig = Rig::live();
+    rig.pass(TENTH * 15);
+    let (conn, reason) = (ConnId(1), "cut".to_owned());
+    rig.input(Input::Closed { conn, reason });
+    rig.pass(TENTH * 284);
+    assert_eq!(notices(&rig, true), 0);
+    rig.pass(TENTH * 2);
+    assert_eq!(notices(&rig, true), 1);
+}
+
+#[test]
+fn an_answer_that_is_worth_nothing_any_more_does_not_bring_a_lease_back() {
+    let mut rig = adrift(&[2]);
+    rig.pass(SECOND * 31);
+    let (via, number) = *asked(&rig).last().unwrap();
+    rig.pass(TENTH * 5);
+    // It was asked half a second ago: the lease is over just now.
+    let standing = Some(told(TENTH * 5));
+    rig.input(Input::Answered { number, via, standing });
+    rig.pass(SECOND * 3);
+    assert_eq!(notices(&rig, true), 1);
+}
+
+#[test]
+fn a_welcome_to_a_hello_from_before_a_sleep_makes_no_member() {
+    let mut rig = Rig::with(Vec::new(), Begun::None);
+    rig.pass(SECOND * 100);
+    let conn = rig.connects().len() as u64;
+    rig.input(Input::Connected { conn: ConnId(conn) });
+    rig.input(Input::Slept);
+    rig.welcome(conn);
+    assert!(!rig.core.is_member(rig.now));
+    // Of a session that stands it is the heartbeats from before that extend nothing.
+    let mut rig = Rig::live();
+    rig.pass(SECOND * 2);
+    let beats = rig.heartbeats().len() as u64;
+    rig.input(Input::Slept);
+    heard(&mut rig, 1, beats);
+    assert!(!rig.core.is_member(rig.now));
+    rig.pass(SECOND * 2);
+    let beats = rig.heartbeats().len() as u64;
+    heard(&mut rig, 2, beats);
+    assert!(rig.core.is_member(rig.now));
+}
+
+#[test]
 fn an_agent_that_has_ended_asks_nobody() {
     let mut rig = adrift(&[2, 3]);
     let reason = "stop".to_owned();

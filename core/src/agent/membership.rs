@@ -193,7 +193,7 @@ impl Agent {
         let (now, quiet_at) = (self.now, self.quiet_at());
         let membership = &mut self.membership;
         let ask = if quiet_at > now { quiet_at } else { now + ASK_EVERY };
-        let lapse = membership.until.filter(|until| *until > now && !membership.lapsed);
+        let lapse = membership.until.filter(|_| !membership.lapsed);
         membership.timer += 1;
         let timer = Timer::Membership(membership.timer);
         self.timers.set(lapse.map_or(ask, |lapse| lapse.min(ask)), timer);
