@@ -30,6 +30,9 @@ const ALLOWANCE: u32 = 60 * ALLOWANCE_A_SECOND;
 const UNASKED: u32 = 64;
 const UNASKED_WINDOW: Duration = Duration::from_secs(60);
 
+/// No report is one too many for this long after a start of the coordinator.
+const RESTARTED: Duration = Duration::from_secs(30);
+
 /// How long an observer that did what no honest one does is not counted.
 const DISTRUST: Duration = Duration::from_secs(60);
 
@@ -41,6 +44,9 @@ const ALIVE: Duration = Duration::from_millis(2_500);
 
 /// A node that was in doubt within this time reports late: its own packets may be lost.
 const PROMPT: Duration = Duration::from_secs(10);
+
+/// Nodes that the coordinator knows from its store are waited for this long after its start, before links are judged.
+const RETURN: Duration = Duration::from_secs(7);
 
 /// Nodes that go offline with less than this between them went together.
 const TOGETHER: Duration = Duration::from_secs(2);
@@ -147,6 +153,9 @@ impl Coordinator {
 
     /// Which cuts explain the links that do badly.
     fn survey_links(&mut self, seen: &mut Vec<Candidate>) {
+        if self.are_returning() {
+            return;
+        }
         let members = self.climate().members;
         self.mesh.settle(self.now);
         let nodes = Nodes {
@@ -193,6 +202,12 @@ impl Coordinator {
             candidate.detail = format!("claims not to hear {named}, which others contradict");
             seen.push(candidate);
         }
+    }
+
+    /// True while nodes are coming back after a start of the coordinator: of a cut only one side may be here yet.
+    fn are_returning(&self) -> bool {
+        let mut nodes = self.registry.iter();
+        self.now.since(self.resumed_at) < RETURN && nodes.any(|(_, node)| node.liveness == Liveness::Unseen)
     }
 
     /// True when the coordinator or a peer hears the node, or did a moment ago.
@@ -387,6 +402,10 @@ impl Coordinator {
     /// An observer reported on a node that it was not asked to probe.
     pub(super) fn unasked(&mut self, observer: NodeIndex) {
         let now = self.now;
+        if now.since(self.resumed_at) < RESTARTED {
+            // Agents have the plan of before, and plans change as nodes return.
+            return;
+        }
         let conduct = &mut self.registry[observer].conduct;
         if now.since(conduct.unasked.1) >= UNASKED_WINDOW {
             conduct.unasked = (0, now);

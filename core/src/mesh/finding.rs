@@ -208,7 +208,7 @@ impl Candidate {
     fn settled(&self) -> Duration {
         match self.kind {
             FindingKind::LinkLossy => PATIENCE,
-            _ => self.stable(),
+            _ => STABLE,
         }
     }
 
