@@ -165,6 +165,10 @@ fn an_answer_that_is_worth_nothing_any_more_does_not_bring_a_lease_back() {
 fn a_welcome_to_a_hello_from_before_a_sleep_makes_no_member() {
     let mut rig = Rig::with(Vec::new(), Begun::None);
     rig.pass(SECOND * 100);
+    let before = rig.connects().len();
+    while rig.connects().len() == before {
+        rig.pass(TENTH);
+    }
     let conn = rig.connects().len() as u64;
     rig.input(Input::Connected { conn: ConnId(conn) });
     rig.input(Input::Slept);
