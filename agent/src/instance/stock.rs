@@ -65,6 +65,11 @@ impl Instances {
                 }
             });
         }
+        if !self.waiting.half_made.is_empty()
+            && let Err(error) = self.begun.save()
+        {
+            tracing::warn!(%error, "what was never begun cannot be taken off the list of what was");
+        }
         Ok(found)
     }
 
@@ -93,6 +98,8 @@ impl Instances {
         match left {
             // Whether it is still wanted, and was not begun meanwhile, the coordinator says: then it is made and begun anew.
             Left::HalfMade | Left::Unstarted if place.own && other.is_none() => {
+                // Off the list first: where the next agent finds neither its directory nor all of it, it was not begun either.
+                self.begun.remove(id);
                 self.waiting.half_made.push(located.clone());
                 return None;
             }
