@@ -135,7 +135,8 @@ impl Unbegun {
     /// Says that nothing was begun in this directory yet.
     fn write(held: &Held) -> io::Result<()> {
         let text = serde_json::to_vec(&Unbegun::of(held)?)?;
-        files::create(&held.home().unbegun(), 0o600)?.write_all(&text)
+        // Half of it would be a copy, of an instance that may have been begun since.
+        files::write_whole(&held.home().unbegun(), &text, 0o600).map(drop)
     }
 }
 
