@@ -66,6 +66,7 @@ impl Coordinator {
         // What a node says by its own session is newer than what a question brings that was on its way for long.
         if !self.is_heard_well(asker) && self.may_say(asker, question.observations.len()) {
             for (subject, observation) in &question.observations {
+                // Who cannot be told of a new plan still sees whom the one before had it probe: that is no offence.
                 self.sees(asker, *subject, *observation, at);
             }
         }

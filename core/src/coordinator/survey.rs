@@ -399,7 +399,7 @@ impl Coordinator {
         left.is_some()
     }
 
-    /// An observer reported on a node that it was not asked to probe.
+    /// A message of an observer reports on nodes that it was not asked to probe.
     pub(super) fn unasked(&mut self, observer: NodeIndex) {
         let now = self.now;
         if now.since(self.resumed_at) < RESTARTED {

@@ -117,8 +117,12 @@ impl Coordinator {
         if !self.may_say(observer, observations.len()) {
             return;
         }
+        let mut all_asked = true;
         for (subject, observation) in observations {
-            self.sees(observer, *subject, *observation, at);
+            all_asked &= self.sees(observer, *subject, *observation, at);
+        }
+        if !all_asked {
+            self.unasked(observer);
         }
     }
 
@@ -132,16 +136,15 @@ impl Coordinator {
         at
     }
 
-    /// An observer said `at` that moment what it sees of a subject, which may be what it said before.
-    pub(super) fn sees(&mut self, observer: NodeIndex, subject: NodeId, observation: Observation, at: Time) {
+    /// Notes what an observer said `at` that moment of a subject, which may be what it said before. False when the plan does not have it
+    /// probe that node.
+    pub(super) fn sees(&mut self, observer: NodeIndex, subject: NodeId, observation: Observation, at: Time) -> bool {
         let Some(subject) = self.registry.find(subject) else {
-            self.unasked(observer);
-            return;
+            return false;
         };
         let missed_it = self.mesh.misses(observer, subject);
         if !self.mesh.observe(observer, subject, observation, at) {
-            self.unasked(observer);
-            return;
+            return false;
         }
         let is_heard = observation.sight == Sight::Heard;
         match self.registry[subject].liveness {
@@ -157,6 +160,7 @@ impl Coordinator {
             }
             _ => {}
         }
+        true
     }
 
     /// A node gave a sign of life.
@@ -205,8 +209,8 @@ impl Coordinator {
         }
     }
 
-    /// True when a quorum of those who miss a node said so since this time; those who did not are asked.
-    fn is_confirmed(&mut self, missed_by: &[NodeIndex], quorum: usize, since: Time) -> bool {
+    /// Asks those who miss a node and have not said so since this time. True when a quorum has said so.
+    fn confirm(&mut self, missed_by: &[NodeIndex], quorum: usize, since: Time) -> bool {
         let is_late = |observer: &&NodeIndex| self.registry[**observer].confirmed < since;
         let late: Vec<NodeIndex> = missed_by.iter().filter(is_late).copied().collect();
         let confirmed = missed_by.len() - late.len();
@@ -366,7 +370,7 @@ impl Coordinator {
             // Those who miss it are asked in time to have answered by the end of the window.
             let is_early = self.now < ask_at;
             if !is_early {
-                self.is_confirmed(&missed_by, quorum, ask_at);
+                self.confirm(&missed_by, quorum, ask_at);
             }
             // A window that is longer for what others miss may be shorter soon.
             let next = if is_early { ask_at } else { due };
@@ -374,7 +378,7 @@ impl Coordinator {
             self.look_again(index, if window > rules.window { next.min(soon) } else { next });
             return;
         }
-        let is_confirmed = !agreed || !rules.confirm || self.is_confirmed(&missed_by, quorum, ask_at);
+        let is_confirmed = !agreed || !rules.confirm || self.confirm(&missed_by, quorum, ask_at);
         let agreed = agreed && is_confirmed;
         if silent_for < window || !(agreed || over <= self.now) {
             let answered = self.now + rules.ping_patience;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::rig::*;
 use crate::{
     coordinator::{Input, Message},
-    mesh::Sight,
+    mesh::{Finding, FindingKind, Observation, Sight},
     node::{ConnId, Liveness},
     standing::{Question, Standing},
 };
@@ -37,6 +37,37 @@ fn ask_as(rig: &mut Rig, via: u64, number: u64, asker: u8, incarnation: u64) {
         }),
         sent_millis: 0,
     });
+}
+
+#[test]
+fn what_a_node_sees_by_a_plan_of_before_is_no_offence() {
+    let mut rig = rig();
+    rig.input(Input::Closed {
+        conn: ConnId(3),
+        by_peer: false,
+    });
+    let seen = Observation {
+        sight: Sight::Heard,
+        last_heard_age_millis: Some(0),
+    };
+    for number in 0..200 {
+        let question = Box::new(Question {
+            asker: node_id(3),
+            incarnation: 1,
+            path: Vec::new(),
+            observations: vec![(node_id(1), seen), (node_id(8), seen), (node_id(9), seen)],
+        });
+        rig.input(Input::Question {
+            conn: ConnId(1),
+            number,
+            question,
+            sent_millis: 0,
+        });
+        rig.beat_for(&[1, 2], SECOND / 4);
+    }
+    assert_eq!(rig.transitions(3).last(), Some(&Liveness::Unreachable));
+    let untrusted = |finding: &Finding| finding.kind == FindingKind::Untrusted;
+    assert!(!rig.snapshot().findings.iter().any(untrusted));
 }
 
 fn told(rig: &Rig, via: u64) -> Vec<(u64, Standing)> {
