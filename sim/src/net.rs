@@ -94,8 +94,10 @@ impl Net {
     pub(crate) fn packet(&self, rng: &mut Pcg64Mcg, from: usize, to: usize, bytes: usize) -> Option<Duration> {
         let mut loss = self.network.loss;
         let mut takes = self.network.latency;
-        for rule in self.rules.values().flatten().filter(|rule| rule.meets(from, to)) {
-            match rule.harm {
+        // A fault between nodes of which some are on both sides harms a packet once all the same.
+        let meeting = |rules: &Vec<Rule>| rules.iter().find(|rule| rule.meets(from, to)).map(|rule| rule.harm);
+        for harm in self.rules.values().filter_map(meeting) {
+            match harm {
                 Harm::Drop => return None,
                 Harm::DropLarge if bytes >= LARGE => return None,
                 Harm::DropLarge => {}
@@ -113,5 +115,30 @@ impl Net {
         let halvings = rng.random::<u64>().leading_zeros();
         let part: f64 = rng.random_range(0.0..1.0);
         Some(takes + Duration::from_secs_f64((f64::from(halvings) + part) * 0.69 * self.jitter))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn a_fault_harms_a_packet_once() {
+        let both = |harm| Rule {
+            from: vec![true; 3],
+            to: vec![true; 3],
+            harm,
+        };
+        let mut net = Net::new(Network::default(), 2, 1);
+        net.harm(0, vec![both(Harm::Lose(0.3)), both(Harm::Lose(0.3))]);
+        net.harm(1, vec![both(Harm::Delay(Duration::from_secs(1))); 2]);
+        let mut rng = Pcg64Mcg::seed_from_u64(1);
+        let packets: Vec<_> = (0..10_000).map(|_| net.packet(&mut rng, 0, 1, SMALL)).collect();
+        let lost = packets.iter().filter(|packet| packet.is_none()).count();
+        assert!((2_800..3_200).contains(&lost), "{lost}");
+        let longest = packets.into_iter().flatten().max();
+        assert!(longest.is_some_and(|longest| longest < Duration::from_secs(2)), "{longest:?}");
     }
 }
