@@ -39,6 +39,9 @@ const LANE_MAX: usize = 1_024;
 /// What was lost so often in a row has waited for longer than keep-alive does; its pings wait behind it.
 const BLOCKED: u32 = 6;
 
+/// What was lost so often in a row over a link that is cut now has been tried for three seconds.
+const CUT: u32 = 4;
+
 /// HTTP/2 keep-alive: every so often, and given up after as long without an answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -220,12 +223,14 @@ impl World<'_> {
             .still_since()
             .is_some_and(|since| self.now.since(since) >= KEEP_ALIVE);
         let answers = agent_there && host_there && !stands_still && !self.host.is_frozen();
-        let passes = !self.net.is_cut(machine, hub) && !self.net.is_cut(hub, machine);
+        let is_cut = self.net.is_cut(machine, hub) || self.net.is_cut(hub, machine);
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        let blocked = stream.up.lost.max(stream.down.lost) >= BLOCKED;
-        if answers && passes && !blocked {
+        // A ping is sent again like everything else: a link that comes and goes lets it through.
+        let lost = stream.up.lost.max(stream.down.lost);
+        let blocked = lost >= if is_cut { CUT } else { BLOCKED };
+        if answers && !blocked {
             stream.unanswered = false;
         } else if std::mem::replace(&mut stream.unanswered, true) {
             self.break_stream(id);

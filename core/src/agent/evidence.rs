@@ -41,7 +41,7 @@ impl Agent {
         self.tell();
     }
 
-    /// Tells by the session, too, what a question brought by way of a peer: which of both arrives first is not known.
+    /// Tells what is seen of all targets, whether that was told before or not.
     pub(super) fn retell_sights(&mut self) {
         let targets = self.probes.targets().map(|(id, _)| id);
         self.evidence.sights.extend(targets);

@@ -380,6 +380,7 @@ impl Agent {
     fn pinged(&mut self, number: u64) {
         if let Phase::Live(live) = &mut self.phase {
             live.pinged = live.pinged.max(number);
+            self.retell_sights();
             self.next_beat();
             self.measure();
         }

@@ -349,8 +349,10 @@ impl Coordinator {
     /// Moves time on, and notices when the process stood still meanwhile.
     fn advance(&mut self, now: Time) {
         self.now = self.now.max(now);
-        if self.timers.next().is_some_and(|due| now.since(due) > STALL) {
+        let Some(due) = self.timers.next() else { return };
+        if now.since(due) > STALL {
             self.resumed_at = self.now;
+            self.stood(now.since(due));
         }
     }
 

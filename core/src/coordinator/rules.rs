@@ -85,7 +85,7 @@ impl Default for Rules {
     fn default() -> Rules {
         Rules {
             window: Duration::from_millis(1_800),
-            gone_window: Duration::from_secs(1),
+            gone_window: Duration::from_millis(1_100),
             erratic_window: Duration::from_secs(7),
             erratic_for: Duration::from_secs(30),
             strained_window: Duration::from_secs(5),
@@ -103,10 +103,10 @@ impl Default for Rules {
             chance: 1e-9,
             questions: 18.0,
             longest: 20.0,
-            longest_grace: 4.0,
-            gaps: 3,
+            longest_grace: 10.0,
+            gaps: 5,
             gaps_for: Duration::from_secs(300),
-            longest_gap: Duration::from_secs(60),
+            longest_gap: Duration::from_secs(120),
             breaker_window: Duration::from_secs(300),
             breaker_min: 3,
             breaker_percent: 50,

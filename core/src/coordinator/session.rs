@@ -50,6 +50,10 @@ impl Coordinator {
         let reason = refusal.as_ref().map(|refusal| refusal.reason);
         if let (None | Some(RefusalReason::Overloaded), Some(index)) = (reason, self.registry.find(hello.facts.id)) {
             // It is there, whether it can be welcomed now or not.
+            let node = &self.registry[index];
+            if let (true, Some(heard)) = (node.record.incarnation == hello.incarnation, node.last_seen) {
+                self.note_gap(index, heard);
+            }
             self.hear(index);
         }
         if let Some(refusal) = refusal {

@@ -23,7 +23,7 @@ use crate::{
 pub(super) const MAX_AWAITED: usize = 64;
 
 /// A batch that is not durable after this long: the disk stands still.
-const OVERDUE: Duration = Duration::from_secs(2);
+pub(super) const OVERDUE: Duration = Duration::from_secs(2);
 
 /// What happens once a batch is durable.
 #[derive(Debug)]

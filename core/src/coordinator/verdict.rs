@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Coordinator, Message};
+use super::{Coordinator, Message, staging};
 use crate::{
     autonomy::Evidence,
     id::NodeId,
@@ -52,9 +52,14 @@ pub(super) struct Reckoning {
     stretch: Option<(Time, f64)>,
     /// When the coordinator's own store stood still last: who was silent could not be welcomed.
     held: Option<Time>,
+    /// From when until when this process, or its store, stood still for so long that agents may have left it.
+    deserted: Option<(Time, Time)>,
     /// The share of probes of living nodes that were missed in the last seconds, on an average that forgets.
     unrest: f64,
 }
+
+/// Agents end their sessions with a coordinator that stands still for longer, and come back one by one.
+const DESERTED: Duration = Duration::from_secs(5);
 
 /// Time constant of the average of [`Reckoning::unrest`].
 const UNREST_SECONDS: u32 = 10;
@@ -148,7 +153,8 @@ impl Coordinator {
         }
         let is_heard = observation.sight == Sight::Heard;
         match self.registry[subject].liveness {
-            Liveness::Online if !is_heard => {
+            // What was told before asks for nothing anew.
+            Liveness::Online if !is_heard && !missed_it => {
                 self.ask(subject);
                 self.doubt(subject);
             }
@@ -314,7 +320,13 @@ impl Coordinator {
     pub(super) fn tally(&self, index: NodeIndex) -> Tally {
         let is_deaf = |observer| self.config.rules.skip_deaf && self.mesh.hears_nobody(observer);
         let counts = |observer| self.counts(observer) && !is_deaf(observer);
-        self.mesh.tally(index, counts, |observer| self.vouches(observer))
+        let mut tally = self.mesh.tally(index, counts, |observer| self.vouches(observer));
+        // Who hears nobody now has no voice, but heard it when it says it did.
+        let deaf = self.mesh.observers_of(index).iter().copied();
+        let deaf = deaf.filter(|&observer| is_deaf(observer) && self.counts(observer));
+        let heard = deaf.filter_map(|observer| self.mesh.last_heard(observer, index)).max();
+        tally.last_heard = tally.last_heard.max(heard.unwrap_or_default());
+        tally
     }
 
     /// What becomes of a node that the coordinator does not hear.
@@ -340,7 +352,9 @@ impl Coordinator {
         let rules = self.config.rules;
         let others = !self.mesh.observers_of(index).is_empty();
         let from = if rules.grace_from_sign { last_heard } else { since };
-        let over = from + self.patience(index);
+        // Those who left a coordinator that stood still are given the time to come back that they have after a start.
+        let returning = self.returning(index);
+        let over = (from + self.patience(index)).max(returning.map_or(Time(0), |(_, by)| by));
         if !tally.heard.is_empty() || self.is_reached(index) {
             if liveness == Liveness::Suspect && self.now.since(since) >= rules.window {
                 let mut evidence = vec![self.last_heard(index)];
@@ -352,10 +366,12 @@ impl Coordinator {
             }
             return;
         }
+        // Whom its peers missed before already, they cannot tell of.
+        let is_told_of = returning.is_none_or(|(from, _)| tally.last_heard >= from);
         let quorum = rules.quorum(&tally);
         let gone = tally.refused.len() >= quorum;
         let agreed =
-            gone || (tally.lost() >= quorum && !(rules.missing_word && self.is_a_word_missing(index, last_heard)));
+            gone || (is_told_of && tally.lost() >= quorum && !(rules.missing_word && self.is_a_word_missing(index, last_heard)));
         let missed_by: Vec<NodeIndex> = match gone {
             true => tally.refused.clone(),
             false => tally.silent.iter().chain(&tally.refused).copied().collect(),
@@ -386,7 +402,7 @@ impl Coordinator {
             return;
         }
         // Others may have fallen silent a moment ago; and a refusal is no silence.
-        if !gone && self.climate_within(rules.reckoning_age).forbids() {
+        if !(gone && agreed) && self.climate_within(rules.reckoning_age).forbids() {
             self.look_again(index, self.now);
             return;
         }
@@ -445,6 +461,24 @@ impl Coordinator {
         node.steady_since.is_some()
     }
 
+    /// Takes in that nobody was heard or welcomed for so long.
+    pub(super) fn stood(&mut self, still: Duration) {
+        let began = self.now - still;
+        let began = match self.reckoning.deserted {
+            Some((before, until)) if began <= until => before,
+            _ => began,
+        };
+        self.reckoning.deserted = Some((began, self.now));
+    }
+
+    /// Since when nobody was heard or welcomed, and until when a node that left meanwhile is waited for, if it has not come back.
+    fn returning(&self, index: NodeIndex) -> Option<(Time, Time)> {
+        let (from, until) = self.reckoning.deserted?;
+        let by = until + self.config.restart_grace;
+        let is_back = self.registry[index].last_seen >= Some(until + DESERTED);
+        (until.since(from) >= DESERTED && self.now < by && !is_back).then_some((from, by))
+    }
+
     /// Takes in that a node was silent since then, and is not any more. While this process stood still nobody was.
     pub(super) fn note_gap(&mut self, index: NodeIndex, since: Time) {
         let now = self.now;
@@ -461,7 +495,11 @@ impl Coordinator {
         let rules = self.config.rules;
         // Where others could tell, it is waited for what they say, also while none of them can be counted on.
         let others = !self.mesh.observers_of(index).is_empty();
-        let grace = self.config.suspect_grace * if others { rules.wait_for_others } else { 1 };
+        let mut grace = self.config.suspect_grace * if others { rules.wait_for_others } else { 1 };
+        if self.registry[index].record.admission != Admission::Admitted {
+            // Nobody probes it, and nothing waits for a verdict on it.
+            grace = grace.max(self.config.restart_grace);
+        }
         let (longest, at) = self.registry[index].gap;
         let was_silent = match self.now.since(at) < rules.gaps_for {
             true => (longest * rules.gaps).min(rules.longest_gap),
@@ -513,6 +551,7 @@ impl Coordinator {
         };
         if climate.held {
             self.reckoning.held = Some(self.now);
+            self.stood(staging::OVERDUE);
         }
         self.reckoning.climate = Some((self.now, climate));
         climate
@@ -533,7 +572,7 @@ impl Coordinator {
     /// The share of the probes of nodes that are there which are missed now.
     fn unrest(&self) -> f64 {
         let is_there = |subject| self.registry[subject].liveness == Liveness::Online;
-        self.mesh.unrest(is_there, |observer| self.counts(observer))
+        self.mesh.unrest(is_there, |observer| self.counts(observer), self.now)
     }
 
     /// Takes in once a second how many probes are missed: in a small cluster so few are under way that one moment tells little.

@@ -45,6 +45,9 @@ const SEVERAL: u32 = 3;
 const TWICE: Duration = Duration::from_secs(10);
 const LATELY: Duration = Duration::from_secs(5);
 
+/// A link that nothing has passed for so long is cut, or one end of it is gone.
+const CUT: Duration = Duration::from_secs(20);
+
 /// A miss that is taken back sooner is an answer that was late.
 const SHORT: Duration = Duration::from_millis(500);
 
@@ -210,8 +213,13 @@ impl Sights {
     }
 
     /// The share, 0 to 1, of sights that are no hearing: of what observers that `count` see of the subjects that are there, by themselves or
-    /// because one of those hears them.
-    pub(super) fn unrest(&self, is_there: impl Fn(NodeIndex) -> bool, counts: impl Fn(NodeIndex) -> bool) -> f64 {
+    /// because one of those hears them. A link that nothing has passed for [`CUT`] loses nothing by chance.
+    pub(super) fn unrest(
+        &self,
+        is_there: impl Fn(NodeIndex) -> bool,
+        counts: impl Fn(NodeIndex) -> bool,
+        now: Time,
+    ) -> f64 {
         if self.lost.is_empty() {
             return 0.0;
         }
@@ -219,7 +227,8 @@ impl Sights {
         let counted: BTreeSet<NodeIndex> = observers.filter(|&observer| counts(observer)).collect();
         let (mut lost, mut all) = (0, 0);
         for (&subject, sights) in &self.by_subject {
-            let seen = || sights.iter().filter(|(observer, _)| counted.contains(observer));
+            let passes = |noted: &Noted| noted.sight == Sight::Heard || now.since(noted.heard) < CUT;
+            let seen = || sights.iter().filter(|(observer, noted)| counted.contains(observer) && passes(noted));
             let heard = seen().filter(|(_, noted)| noted.sight == Sight::Heard).count();
             if heard > 0 || is_there(subject) {
                 let of_subject = seen().count();

@@ -174,9 +174,14 @@ impl Mesh {
     }
 
     /// The share, 0 to 1, of sights that are no hearing: of what observers that `count` see of the subjects that are there, by themselves or
-    /// because one of those hears them.
-    pub fn unrest(&self, is_there: impl Fn(NodeIndex) -> bool, counts: impl Fn(NodeIndex) -> bool) -> f64 {
-        self.sights.unrest(is_there, counts)
+    /// because one of those hears them. Links that are cut are left out.
+    pub fn unrest(
+        &self,
+        is_there: impl Fn(NodeIndex) -> bool,
+        counts: impl Fn(NodeIndex) -> bool,
+        now: Time,
+    ) -> f64 {
+        self.sights.unrest(is_there, counts, now)
     }
 
     /// Who probes `subject`.
@@ -213,6 +218,11 @@ impl Mesh {
     /// True when `observer` said last that it hears `subject`.
     pub fn hears(&self, observer: NodeIndex, subject: NodeIndex) -> bool {
         self.sights.sight(observer, subject) == Some(Sight::Heard)
+    }
+
+    /// When an observer heard a subject last, as it said.
+    pub fn last_heard(&self, observer: NodeIndex, subject: NodeIndex) -> Option<Time> {
+        self.sights.noted(observer, subject).map(|noted| noted.heard)
     }
 
     /// True when the observer said last that it does not hear the subject.
