@@ -139,6 +139,9 @@ mod tests {
         let lost = packets.iter().filter(|packet| packet.is_none()).count();
         assert!((2_800..3_200).contains(&lost), "{lost}");
         let longest = packets.into_iter().flatten().max();
-        assert!(longest.is_some_and(|longest| longest < Duration::from_secs(2)), "{longest:?}");
+        assert!(
+            longest.is_some_and(|longest| longest < Duration::from_secs(2)),
+            "{longest:?}"
+        );
     }
 }

@@ -22,7 +22,7 @@ use wyneos_core::mesh::ALL_PAIRS;
 use wyneos_sim::{Scenario, run};
 
 /// Cases that are tried where nothing else is asked for, and the seed that they are drawn by.
-const CASES: usize = 48;
+const CASES: usize = 100;
 const SEED: u64 = 18;
 
 /// Seconds: a fault begins within a second of this, lasts so long, and may take as long as that to be told, and to be over.

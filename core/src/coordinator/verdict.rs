@@ -58,6 +58,9 @@ pub(super) struct Reckoning {
     unrest: f64,
 }
 
+/// An observer that misses a node for longer while the node is there is cut off from it.
+const APART: Duration = Duration::from_secs(5);
+
 /// Agents end their sessions with a coordinator that stands still for longer, and come back one by one.
 const DESERTED: Duration = Duration::from_secs(5);
 
@@ -331,7 +334,7 @@ impl Coordinator {
 
     /// What becomes of a node that the coordinator does not hear.
     pub(super) fn judge(&mut self, index: NodeIndex) {
-        let tally = self.tally(index);
+        let mut tally = self.tally(index);
         if self.is_steady(index) {
             if tally.lost() > tally.heard.len() {
                 self.registry[index].steady_since = Some(self.now);
@@ -340,7 +343,7 @@ impl Coordinator {
             return;
         }
         let node = &self.registry[index];
-        let (liveness, cause) = (node.liveness, node.cause);
+        let (liveness, cause, node_seen) = (node.liveness, node.cause, node.last_seen);
         let since = node.since.max(self.resumed_at);
         let relayed = self.relayed(index).map(|(_, at)| at);
         let last_heard = tally
@@ -368,10 +371,19 @@ impl Coordinator {
         }
         // Whom its peers missed before already, they cannot tell of.
         let is_told_of = returning.is_none_or(|(from, _)| tally.last_heard >= from);
+        // Who missed it for long while it was there is cut off from it, and knows nothing of it.
+        let there = relayed.max(node_seen).max(Some(tally.last_heard)).unwrap_or_default();
+        let knows = |observer: &NodeIndex| {
+            let heard = self.mesh.last_heard(*observer, index).unwrap_or_default();
+            there.since(heard) < APART
+        };
+        tally.silent.retain(knows);
         let quorum = rules.quorum(&tally);
         let gone = tally.refused.len() >= quorum;
-        let agreed =
-            gone || (is_told_of && tally.lost() >= quorum && !(rules.missing_word && self.is_a_word_missing(index, last_heard)));
+        let agreed = gone
+            || (is_told_of
+                && tally.lost() >= quorum
+                && !(rules.missing_word && self.is_a_word_missing(index, last_heard)));
         let missed_by: Vec<NodeIndex> = match gone {
             true => tally.refused.clone(),
             false => tally.silent.iter().chain(&tally.refused).copied().collect(),

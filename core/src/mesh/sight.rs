@@ -126,6 +126,17 @@ impl Tally {
     }
 }
 
+/// How many observers hear a subject, and how many tell of it, cut links left out.
+fn seen(sights: &BTreeMap<NodeIndex, Noted>, counts: impl Fn(NodeIndex) -> bool, now: Time) -> (usize, usize) {
+    let passes = |noted: &Noted| noted.sight == Sight::Heard || now.since(noted.heard) < CUT;
+    let counted = sights
+        .iter()
+        .filter(|(observer, noted)| counts(**observer) && passes(noted));
+    counted.fold((0, 0), |(heard, all), (_, noted)| {
+        (heard + usize::from(noted.sight == Sight::Heard), all + 1)
+    })
+}
+
 impl Sights {
     pub(super) fn note(&mut self, observer: NodeIndex, subject: NodeIndex, sight: Sight, heard: Time, now: Time) {
         let sights = self.by_subject.entry(subject).or_default();
@@ -227,11 +238,8 @@ impl Sights {
         let counted: BTreeSet<NodeIndex> = observers.filter(|&observer| counts(observer)).collect();
         let (mut lost, mut all) = (0, 0);
         for (&subject, sights) in &self.by_subject {
-            let passes = |noted: &Noted| noted.sight == Sight::Heard || now.since(noted.heard) < CUT;
-            let seen = || sights.iter().filter(|(observer, noted)| counted.contains(observer) && passes(noted));
-            let heard = seen().filter(|(_, noted)| noted.sight == Sight::Heard).count();
+            let (heard, of_subject) = seen(sights, |observer| counted.contains(&observer), now);
             if heard > 0 || is_there(subject) {
-                let of_subject = seen().count();
                 lost += of_subject - heard;
                 all += of_subject;
             }

@@ -175,12 +175,7 @@ impl Mesh {
 
     /// The share, 0 to 1, of sights that are no hearing: of what observers that `count` see of the subjects that are there, by themselves or
     /// because one of those hears them. Links that are cut are left out.
-    pub fn unrest(
-        &self,
-        is_there: impl Fn(NodeIndex) -> bool,
-        counts: impl Fn(NodeIndex) -> bool,
-        now: Time,
-    ) -> f64 {
+    pub fn unrest(&self, is_there: impl Fn(NodeIndex) -> bool, counts: impl Fn(NodeIndex) -> bool, now: Time) -> f64 {
         self.sights.unrest(is_there, counts, now)
     }
 

@@ -113,7 +113,9 @@ fn who_asks_by_way_of_a_peer_is_there_even_when_no_probe_of_it_is_answered() {
         rig.transitions(3),
         [Liveness::Online, Liveness::Suspect, Liveness::Unreachable]
     );
-    // It asks no more: it is gone.
+    // It asks no more. Its peers, which were cut off from it all along, cannot tell why: it is waited for.
+    rig.beat_for(&[1, 2], SECOND * 20);
+    assert_eq!(rig.transitions(3).last(), Some(&Liveness::Unreachable));
     rig.beat_for(&[1, 2], SECOND * 20);
     assert_eq!(rig.transitions(3).last(), Some(&Liveness::Offline));
     ask(&mut rig, 1, 50, 3);
