@@ -258,9 +258,12 @@ impl World<'_> {
         machine.probes.clear();
         machine.connections.clear();
         let streams = mem::take(&mut machine.streams);
-        if machine.powered {
-            for stream in streams.into_values() {
+        let powered = machine.powered;
+        for stream in streams.into_values() {
+            if powered {
                 self.push(stream, Way::Up, Item::End);
+            } else {
+                self.silence(stream);
             }
         }
     }

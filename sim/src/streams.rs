@@ -128,6 +128,13 @@ impl World<'_> {
         }
     }
 
+    /// The machine of an agent is off: nothing that was lost is sent again.
+    pub(crate) fn silence(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.up.waiting.clear();
+        }
+    }
+
     /// Sends what waits, in order; what is lost is sent again later, and what is behind it waits.
     pub(crate) fn pump(&mut self, id: StreamId, way: Way, retry: bool) {
         let hub = self.hub();

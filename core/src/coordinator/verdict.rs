@@ -343,7 +343,7 @@ impl Coordinator {
             return;
         }
         let node = &self.registry[index];
-        let (liveness, cause, node_seen) = (node.liveness, node.cause, node.last_seen);
+        let (liveness, cause, node_said) = (node.liveness, node.cause, node.said);
         let since = node.since.max(self.resumed_at);
         let relayed = self.relayed(index).map(|(_, at)| at);
         let last_heard = tally
@@ -372,7 +372,7 @@ impl Coordinator {
         // Whom its peers missed before already, they cannot tell of.
         let is_told_of = returning.is_none_or(|(from, _)| tally.last_heard >= from);
         // Who missed it for long while it was there is cut off from it, and knows nothing of it.
-        let there = relayed.max(node_seen).max(Some(tally.last_heard)).unwrap_or_default();
+        let there = node_said.max(tally.last_heard);
         let knows = |observer: &NodeIndex| {
             let heard = self.mesh.last_heard(*observer, index).unwrap_or_default();
             there.since(heard) < APART
