@@ -51,8 +51,10 @@ const RULES: [Rule; 7] = [
     Rule {
         id: "heartbeats-fresh",
         severity: Severity::Critical,
-        meaning: "every online node was heard within 1.5 heartbeat intervals",
-        broken: |core, index, _, _| core.now.since(core.heard_at(index)) > core.silence_limit(index) + SLACK,
+        meaning: "every online node was heard within 1.5 heartbeat intervals, or is heard by its peers",
+        broken: |core, index, _, _| {
+            core.now.since(core.heard_at(index)) > core.silence_limit(index) + SLACK && !core.is_vouched_for(index)
+        },
         detail: |core, index, node, _| {
             format!(
                 "{} has been silent for {}",

@@ -14,10 +14,10 @@ use crate::{
 const LATELY: Duration = Duration::from_secs(300);
 
 /// Returns that make the wait for a steady node longer at most: 4 s become 256 s.
-const RETURNS: u32 = 6;
+const RETURNS: u32 = 3;
 
-/// From so many returns on, a node that was gone is in quarantine when it is back.
-const QUARANTINE: u32 = 3;
+/// From so many returns on, a node flaps.
+const FLAPS: u32 = 3;
 
 impl Coordinator {
     /// Takes in what the store kept: departed nodes as they were, all others as unseen.
@@ -63,27 +63,27 @@ impl Coordinator {
     pub(super) fn heard_again(&mut self, index: NodeIndex, anew: bool, fact: String) {
         let now = self.now;
         let returns = self.returns_lately(index);
-        let flaps = returns >= QUARANTINE;
+        let (steady, wait) = (self.config.rules.steady, self.steady_wait(index));
         let evidence = vec![Evidence::new(self.wall_now(), "session", fact)];
         let node = &mut self.registry[index];
         let steady_since = *node.steady_since.get_or_insert(now);
         let at_once = match node.liveness {
             Liveness::Online => return,
             Liveness::Unseen | Liveness::Left => true,
-            Liveness::Offline => !flaps,
-            Liveness::Suspect | Liveness::Unreachable => anew && !flaps,
+            Liveness::Offline => returns == 0,
+            Liveness::Suspect | Liveness::Unreachable => anew && returns == 0,
         };
         if at_once {
             self.transition(index, Liveness::Online, Cause::Heartbeat, evidence);
         } else if node.liveness == Liveness::Offline {
-            self.transition(index, Liveness::Suspect, Cause::Flapping, evidence);
-        } else if now.since(steady_since) >= self.config.rules.steady * 2u32.pow(returns) {
+            self.quarantine(index, wait, evidence);
+        } else if now.since(steady_since) >= wait {
             let tally = self.tally(index);
             if tally.lost() <= tally.heard.len() {
                 self.transition(index, Liveness::Online, Cause::Heartbeat, evidence);
             }
-        } else if flaps && now.since(steady_since) >= self.config.rules.steady {
-            self.quarantine(index, self.config.rules.steady * 2u32.pow(returns), evidence);
+        } else if returns > 0 && now.since(steady_since) >= steady {
+            self.quarantine(index, wait, evidence);
         }
     }
 
@@ -91,21 +91,22 @@ impl Coordinator {
     /// `steady`, so that a link that comes and goes makes no more transitions.
     fn quarantine(&mut self, index: NodeIndex, wait: Duration, mut evidence: Vec<Evidence>) {
         let node = &mut self.registry[index];
-        if node.cause == Cause::Flapping {
+        if node.cause == Cause::Flapping && node.liveness == Liveness::Suspect {
             return;
         }
         let fact = format!(
-            "it came back {} times within {}: it is online again once it is heard for {} without a break",
-            node.returns.0,
+            "returns within {}: {}; it is online again once it is heard for {} without a break",
             Span(LATELY),
+            node.returns.0,
             Span(wait)
         );
         evidence.push(Evidence::new(self.wall_now(), "session", fact));
-        if self.registry[index].liveness == Liveness::Unreachable {
+        if self.registry[index].liveness != Liveness::Suspect {
             return self.transition(index, Liveness::Suspect, Cause::Flapping, evidence);
         }
         // Still in doubt, and for another reason.
-        self.registry[index].cause = Cause::Flapping;
+        let node = &mut self.registry[index];
+        (node.cause, node.since) = (Cause::Flapping, self.now);
         self.decide_liveness(index, Liveness::Suspect, evidence);
         self.node_changed(index);
     }
@@ -116,9 +117,17 @@ impl Coordinator {
         if self.now.since(last) < LATELY { returns } else { 0 }
     }
 
-    /// True when it came and went so often that it must be heard for long before it counts again.
+    /// How long a node in doubt must be heard without a break to be online again.
+    fn steady_wait(&self, index: NodeIndex) -> Duration {
+        self.config.rules.steady * 4u32.pow(self.returns_lately(index))
+    }
+
+    /// True when it came and went often, or is in quarantine for longer than it would be had it stayed.
     pub(super) fn flaps(&self, index: NodeIndex) -> bool {
-        self.returns_lately(index) >= QUARANTINE
+        let node = &self.registry[index];
+        let in_quarantine = node.liveness == Liveness::Suspect && node.cause == Cause::Flapping;
+        let outstays = || self.now.since(node.since) > self.steady_wait(index) + self.silence_limit(index);
+        self.returns_lately(index) >= FLAPS || (in_quarantine && outstays())
     }
 
     /// Looks at a node whose silence may have lasted too long.

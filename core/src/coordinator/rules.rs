@@ -59,13 +59,19 @@ pub struct Rules {
     pub gaps_for: Duration,
     /// ... and at most this, unless it is longer by itself.
     pub longest_gap: Duration,
+    /// Silence of a node that its peers hear is usual up to so many times its longest one within [`gaps_for`](Self::gaps_for)...
+    pub usual_gaps: u32,
+    /// ... and at most so long.
+    pub usual_gap: Duration,
+    /// Silence after which a node in quarantine is concluded to be anything else: one that comes and goes faster stays where it is.
+    pub damped: Duration,
     /// How long a node that was declared `offline` for its silence counts towards the breaker.
     pub breaker_window: Duration,
     /// Verdicts that the breaker never holds back.
     pub breaker_min: usize,
     /// Percentage of all nodes, declared `offline` lately, from which on the breaker holds further verdicts back.
     pub breaker_percent: usize,
-    /// How long a node in doubt must be heard without a break to be `online` again; twice as long for each recent return.
+    /// How long a node in doubt must be heard without a break to be `online` again; four times as long for each recent return.
     pub steady: Duration,
     /// Only admitted nodes are members.
     pub admitted_only: bool,
@@ -107,6 +113,9 @@ impl Default for Rules {
             gaps: 5,
             gaps_for: Duration::from_secs(300),
             longest_gap: Duration::from_secs(120),
+            usual_gaps: 3,
+            usual_gap: Duration::from_secs(15),
+            damped: Duration::from_secs(10),
             breaker_window: Duration::from_secs(300),
             breaker_min: 3,
             breaker_percent: 50,

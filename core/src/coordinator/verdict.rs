@@ -254,8 +254,17 @@ impl Coordinator {
 
     /// Looks at a node that is online: is it silent, does it not answer? Sets the next look.
     pub(super) fn look_at_online(&mut self, index: NodeIndex) {
-        let (limit, heard) = (self.silence_limit(index), self.heard_at(index));
+        let (mut limit, heard) = (self.silence_limit(index), self.heard_at(index));
         let silent = self.now.since(heard);
+        if silent >= limit && self.is_vouched_for(index) {
+            limit = limit.max(self.usual_gap(index)) + self.config.rules.window;
+            if silent >= limit {
+                let tally = self.tally(index);
+                self.conclude_unreachable(index, &tally);
+                return;
+            }
+            limit = limit.min(silent + LOOK_AGAIN);
+        }
         if silent >= limit {
             let fact = format!("silent for {}; the limit is {}", Span(silent), Span(limit));
             let evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
@@ -310,8 +319,33 @@ impl Coordinator {
     /// True when the coordinator hears the node, whether it is online again already or not.
     fn is_heard(&self, index: NodeIndex) -> bool {
         let node = &self.registry[index];
-        let is_fresh = || self.now.since(self.heard_at(index)) < self.silence_limit(index);
-        node.liveness == Liveness::Online || (node.steady_since.is_some() && is_fresh())
+        let may_be = node.liveness == Liveness::Online || node.steady_since.is_some();
+        may_be && self.now.since(self.heard_at(index)) < self.silence_limit(index)
+    }
+
+    /// True when most of those who can tell of a node hear it, and some have spoken since it fell silent itself.
+    pub(super) fn is_vouched_for(&self, index: NodeIndex) -> bool {
+        let tally = self.tally(index);
+        let since = self.heard_at(index) + self.config.rules.window;
+        let spoke = |observer: &&NodeIndex| self.registry[**observer].said >= since;
+        tally.heard.iter().filter(spoke).count() > tally.lost()
+    }
+
+    /// Its peers hear the node, the coordinator does not.
+    fn conclude_unreachable(&mut self, index: NodeIndex, tally: &Tally) {
+        let mut evidence = vec![self.last_heard(index)];
+        evidence.extend(self.told(tally));
+        evidence.extend(self.asked_by_way(index));
+        self.transition(index, Liveness::Unreachable, Cause::PeersHearIt, evidence);
+    }
+
+    /// How long a node's silence is usual that its peers hear: some times its longest one of late.
+    fn usual_gap(&self, index: NodeIndex) -> Duration {
+        let (longest, at) = self.registry[index].gap;
+        match self.now.since(at) < self.config.rules.gaps_for {
+            true => (longest * self.config.rules.usual_gaps).min(self.config.rules.usual_gap),
+            false => Duration::ZERO,
+        }
     }
 
     /// True when the coordinator does not hear a node that it should hear.
@@ -354,25 +388,26 @@ impl Coordinator {
         let silent_for = self.now.since(last_heard);
         let rules = self.config.rules;
         let others = !self.mesh.observers_of(index).is_empty();
+        let (since, damped) = match cause {
+            Cause::Flapping => (since.max(self.heard_at(index)), rules.damped),
+            _ => (since, rules.window),
+        };
         let from = if rules.grace_from_sign { last_heard } else { since };
         // Those who left a coordinator that stood still are given the time to come back that they have after a start.
         let returning = self.returning(index);
         let over = (from + self.patience(index)).max(returning.map_or(Time(0), |(_, by)| by));
         if !tally.heard.is_empty() || self.is_reached(index) {
-            if liveness == Liveness::Suspect && self.now.since(since) >= rules.window {
-                let mut evidence = vec![self.last_heard(index)];
-                evidence.extend(self.told(&tally));
-                evidence.extend(self.asked_by_way(index));
-                self.transition(index, Liveness::Unreachable, Cause::PeersHearIt, evidence);
+            if liveness == Liveness::Suspect && self.now.since(since) >= damped {
+                self.conclude_unreachable(index, &tally);
             } else {
-                self.look_again(index, since + rules.window);
+                self.look_again(index, since + damped);
             }
             return;
         }
         // Whom its peers missed before already, they cannot tell of.
         let is_told_of = returning.is_none_or(|(from, _)| tally.last_heard >= from);
         // Who missed it for long while it was there is cut off from it, and knows nothing of it.
-        let there = node_said.max(tally.last_heard);
+        let there = node_said.max(tally.last_heard).max(relayed.unwrap_or_default());
         let knows = |observer: &NodeIndex| {
             let heard = self.mesh.last_heard(*observer, index).unwrap_or_default();
             there.since(heard) < APART
@@ -389,6 +424,7 @@ impl Coordinator {
             false => tally.silent.iter().chain(&tally.refused).copied().collect(),
         };
         let window = match gone {
+            true if cause == Cause::Flapping => rules.damped,
             true => rules.gone_window,
             false => self.window(index),
         };
@@ -442,7 +478,9 @@ impl Coordinator {
     /// How long nobody hears a node that is there, at the most that is likely.
     fn window(&mut self, index: NodeIndex) -> Duration {
         let rules = self.config.rules;
-        let usual = if self.is_erratic(index) {
+        let usual = if self.registry[index].cause == Cause::Flapping {
+            rules.damped
+        } else if self.is_erratic(index) {
             rules.erratic_window
         } else if self.is_strained(index) {
             rules.strained_window
