@@ -3,6 +3,7 @@
 mod access;
 mod autonomy;
 mod checks;
+mod climate;
 mod command;
 mod config;
 mod cycle;
@@ -162,7 +163,7 @@ pub struct Coordinator {
     next_pulse: Time,
     /// Pings that were sent.
     pings: u64,
-    reckoning: verdict::Reckoning,
+    reckoning: climate::Reckoning,
     sessions: u64,
     stopping: bool,
     planning: bool,
@@ -217,7 +218,7 @@ impl Coordinator {
             lived_before: durable.lived,
             next_pulse: now,
             pings: 0,
-            reckoning: verdict::Reckoning::default(),
+            reckoning: climate::Reckoning::default(),
             sessions: 0,
             stopping: false,
             planning: false,

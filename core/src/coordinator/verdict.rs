@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Coordinator, Message, staging};
+use super::{Coordinator, Message, climate::CLIMATE};
 use crate::{
     autonomy::Evidence,
     id::NodeId,
@@ -20,52 +20,29 @@ use crate::{
 /// How often a verdict that waits for others' is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long a reckoning of the whole cluster holds for what is not a verdict.
-const CLIMATE: Duration = Duration::from_millis(100);
-
-/// What holds for the cluster as a whole. Only admitted nodes take part in it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Climate {
-    /// More than half of the members are silent: they may have died, or the coordinator may be cut off. In the smallest clusters
-    /// the coordinator counts as one that is there.
-    pub(super) ambiguous: bool,
-    /// So many nodes were declared offline lately that no further one is.
-    pub(super) breaker: bool,
-    /// The coordinator's own store stands still: nobody can be welcomed, so that sessions which end are not followed by others.
-    held: bool,
-    /// Nodes that are online or in doubt.
-    pub(super) members: usize,
-}
-
-impl Climate {
-    /// No silence is a reason to declare anybody offline.
-    fn forbids(self) -> bool {
-        self.ambiguous || self.breaker || self.held
-    }
-}
-
-/// What was reckoned of the whole cluster, and when.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Reckoning {
-    climate: Option<(Time, Climate)>,
-    /// How many times as long the window is: so many probes of living nodes are missed.
-    stretch: Option<(Time, f64)>,
-    /// When the coordinator's own store stood still last: who was silent could not be welcomed.
-    held: Option<Time>,
-    /// From when until when this process, or its store, stood still for so long that agents may have left it.
-    deserted: Option<(Time, Time)>,
-    /// The share of probes of living nodes that were missed in the last seconds, on an average that forgets.
-    unrest: f64,
+/// What is known of a node that nobody hears.
+#[derive(Debug)]
+struct Silence {
+    /// Without the observers that are cut off from it.
+    tally: Tally,
+    /// The last sign of life.
+    last_heard: Time,
+    /// How long it may be silent.
+    window: Duration,
+    /// When it is not waited for any longer, whoever can tell.
+    over: Time,
+    /// Observers that must agree.
+    quorum: usize,
+    /// Its host refuses them.
+    gone: bool,
+    /// They agree that it is gone, or not there.
+    agreed: bool,
+    /// Who says so.
+    missed_by: Vec<NodeIndex>,
 }
 
 /// An observer that misses a node for longer while the node is there is cut off from it.
 const APART: Duration = Duration::from_secs(5);
-
-/// Agents end their sessions with a coordinator that stands still for longer, and come back one by one.
-const DESERTED: Duration = Duration::from_secs(5);
-
-/// Time constant of the average of [`Reckoning::unrest`].
-const UNREST_SECONDS: u32 = 10;
 
 /// Observers that a decision's evidence names at most.
 const NAMED: usize = 10;
@@ -368,46 +345,54 @@ impl Coordinator {
 
     /// What becomes of a node that the coordinator does not hear.
     pub(super) fn judge(&mut self, index: NodeIndex) {
-        let mut tally = self.tally(index);
+        let tally = self.tally(index);
         if self.is_steady(index) {
             if tally.lost() > tally.heard.len() {
                 self.registry[index].steady_since = Some(self.now);
             }
             self.look_again(index, self.now);
-            return;
+        } else if !tally.heard.is_empty() || self.is_reached(index) {
+            self.judge_heard(index, &tally);
+        } else {
+            let silence = self.silence(index, tally);
+            self.judge_silent(index, &silence);
         }
+    }
+
+    /// What becomes of a node that only its peers hear.
+    fn judge_heard(&mut self, index: NodeIndex, tally: &Tally) {
         let node = &self.registry[index];
-        let (liveness, cause, node_said) = (node.liveness, node.cause, node.said);
         let since = node.since.max(self.resumed_at);
-        let relayed = self.relayed(index).map(|(_, at)| at);
+        let by = match node.cause {
+            Cause::Flapping => since.max(self.heard_at(index)) + self.config.rules.damped,
+            _ => since + self.config.rules.window,
+        };
+        if node.liveness == Liveness::Suspect && self.now >= by {
+            self.conclude_unreachable(index, tally);
+        } else {
+            self.look_again(index, by);
+        }
+    }
+
+    /// What is known of a node that nobody hears.
+    fn silence(&mut self, index: NodeIndex, mut tally: Tally) -> Silence {
+        let rules = self.config.rules;
+        let node = &self.registry[index];
+        let (since, said) = (node.since.max(self.resumed_at), node.said);
+        let relayed = self.relayed(index).map_or(Time(0), |(_, at)| at);
         let last_heard = tally
             .last_heard
             .max(self.heard_at(index))
-            .max(relayed.unwrap_or_default())
+            .max(relayed)
             .max(self.reckoning.held.unwrap_or_default());
-        let silent_for = self.now.since(last_heard);
-        let rules = self.config.rules;
-        let others = !self.mesh.observers_of(index).is_empty();
-        let (since, damped) = match cause {
-            Cause::Flapping => (since.max(self.heard_at(index)), rules.damped),
-            _ => (since, rules.window),
-        };
-        let from = if rules.grace_from_sign { last_heard } else { since };
         // Those who left a coordinator that stood still are given the time to come back that they have after a start.
         let returning = self.returning(index);
+        let from = if rules.grace_from_sign { last_heard } else { since };
         let over = (from + self.patience(index)).max(returning.map_or(Time(0), |(_, by)| by));
-        if !tally.heard.is_empty() || self.is_reached(index) {
-            if liveness == Liveness::Suspect && self.now.since(since) >= damped {
-                self.conclude_unreachable(index, &tally);
-            } else {
-                self.look_again(index, since + damped);
-            }
-            return;
-        }
         // Whom its peers missed before already, they cannot tell of.
         let is_told_of = returning.is_none_or(|(from, _)| tally.last_heard >= from);
         // Who missed it for long while it was there is cut off from it, and knows nothing of it.
-        let there = node_said.max(tally.last_heard).max(relayed.unwrap_or_default());
+        let there = said.max(tally.last_heard).max(relayed);
         let knows = |observer: &NodeIndex| {
             let heard = self.mesh.last_heard(*observer, index).unwrap_or_default();
             there.since(heard) < APART
@@ -415,70 +400,93 @@ impl Coordinator {
         tally.silent.retain(knows);
         let quorum = rules.quorum(&tally);
         let gone = tally.refused.len() >= quorum;
-        let agreed = gone
-            || (is_told_of
-                && tally.lost() >= quorum
-                && !(rules.missing_word && self.is_a_word_missing(index, last_heard)));
-        let missed_by: Vec<NodeIndex> = match gone {
-            true => tally.refused.clone(),
-            false => tally.silent.iter().chain(&tally.refused).copied().collect(),
-        };
-        let window = match gone {
-            true if cause == Cause::Flapping => rules.damped,
-            true => rules.gone_window,
-            false => self.window(index),
-        };
-        let due = last_heard + window;
-        let ask_at = due - window / rules.confirm_part.max(1);
-        if agreed && self.now < due && over > self.now {
+        let missed = is_told_of && tally.lost() >= quorum;
+        let agreed = gone || (missed && !(rules.missing_word && self.is_a_word_missing(index, last_heard)));
+        Silence {
+            window: self.window(index, gone),
+            missed_by: match gone {
+                true => tally.refused.clone(),
+                false => tally.silent.iter().chain(&tally.refused).copied().collect(),
+            },
+            tally,
+            last_heard,
+            over,
+            quorum,
+            gone,
+            agreed,
+        }
+    }
+
+    /// What becomes of a node that nobody hears.
+    fn judge_silent(&mut self, index: NodeIndex, silence: &Silence) {
+        let rules = self.config.rules;
+        let due = silence.last_heard + silence.window;
+        let ask_at = due - silence.window / rules.confirm_part.max(1);
+        if silence.agreed && self.now < due && silence.over > self.now {
             // Those who miss it are asked in time to have answered by the end of the window.
             let is_early = self.now < ask_at;
             if !is_early {
-                self.confirm(&missed_by, quorum, ask_at);
+                self.confirm(&silence.missed_by, silence.quorum, ask_at);
             }
             // A window that is longer for what others miss may be shorter soon.
             let next = if is_early { ask_at } else { due };
             let soon = self.now + CLIMATE * 2;
-            self.look_again(index, if window > rules.window { next.min(soon) } else { next });
+            let at = if silence.window > rules.window {
+                next.min(soon)
+            } else {
+                next
+            };
+            self.look_again(index, at);
             return;
         }
-        let is_confirmed = !agreed || !rules.confirm || self.confirm(&missed_by, quorum, ask_at);
-        let agreed = agreed && is_confirmed;
-        if silent_for < window || !(agreed || over <= self.now) {
+        let is_confirmed =
+            !silence.agreed || !rules.confirm || self.confirm(&silence.missed_by, silence.quorum, ask_at);
+        let agreed = silence.agreed && is_confirmed;
+        if self.now < due || !(agreed || silence.over <= self.now) {
             let answered = self.now + rules.ping_patience;
-            self.look_again(index, if is_confirmed { over } else { answered });
+            self.look_again(index, if is_confirmed { silence.over } else { answered });
             return;
         }
         // Others may have fallen silent a moment ago; and a refusal is no silence.
-        if !(gone && agreed) && self.climate_within(rules.reckoning_age).forbids() {
+        if !(silence.gone && agreed) && self.climate_within(rules.reckoning_age).forbids() {
             self.look_again(index, self.now);
             return;
         }
+        self.conclude_offline(index, silence, agreed);
+    }
+
+    /// Nobody hears the node for so long that it is gone: its observers agreed, or there are none that can tell.
+    fn conclude_offline(&mut self, index: NodeIndex, silence: &Silence, agreed: bool) {
+        let (wall, span) = (self.wall_now(), Span(self.now.since(silence.last_heard)));
+        let node = &self.registry[index];
+        let others = !self.mesh.observers_of(index).is_empty();
+        let cause = match (agreed && silence.gone, agreed || others) {
+            (true, _) => Cause::AgentGone,
+            (false, true) => Cause::HostSilent,
+            (false, false) => node.cause,
+        };
+        let mut evidence = vec![self.last_heard(index)];
         if agreed {
-            let cause = if gone { Cause::AgentGone } else { Cause::HostSilent };
-            let fact = format!(
-                "nobody heard it for {}; the window is {}",
-                Span(silent_for),
-                Span(window)
-            );
-            let mut evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "mesh", fact)];
-            evidence.extend(self.told(&tally));
-            self.transition(index, Liveness::Offline, cause, evidence);
+            let fact = format!("nobody heard it for {span}; the window is {}", Span(silence.window));
+            evidence.push(Evidence::new(wall, "mesh", fact));
         } else {
-            let cause = if others { Cause::HostSilent } else { cause };
-            let fact = format!("{} without a sign of life for {}", liveness.name(), Span(silent_for));
+            let fact = format!("{} without a sign of life for {span}", node.liveness.name());
             let over = self.over_before(index, &fact);
-            let mut evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
+            evidence.push(Evidence::new(wall, "session", fact));
             evidence.extend(over);
-            evidence.extend(self.told(&tally));
-            self.transition(index, Liveness::Offline, cause, evidence);
         }
+        evidence.extend(self.told(&silence.tally));
+        self.transition(index, Liveness::Offline, cause, evidence);
     }
 
     /// How long nobody hears a node that is there, at the most that is likely.
-    fn window(&mut self, index: NodeIndex) -> Duration {
+    fn window(&mut self, index: NodeIndex, gone: bool) -> Duration {
         let rules = self.config.rules;
-        let usual = if self.registry[index].cause == Cause::Flapping {
+        let is_damped = self.registry[index].cause == Cause::Flapping;
+        if gone {
+            return if is_damped { rules.damped } else { rules.gone_window };
+        }
+        let usual = if is_damped {
             rules.damped
         } else if self.is_erratic(index) {
             rules.erratic_window
@@ -509,24 +517,6 @@ impl Coordinator {
             node.steady_since = None;
         }
         node.steady_since.is_some()
-    }
-
-    /// Takes in that nobody was heard or welcomed for so long.
-    pub(super) fn stood(&mut self, still: Duration) {
-        let began = self.now - still;
-        let began = match self.reckoning.deserted {
-            Some((before, until)) if began <= until => before,
-            _ => began,
-        };
-        self.reckoning.deserted = Some((began, self.now));
-    }
-
-    /// Since when nobody was heard or welcomed, and until when a node that left meanwhile is waited for, if it has not come back.
-    fn returning(&self, index: NodeIndex) -> Option<(Time, Time)> {
-        let (from, until) = self.reckoning.deserted?;
-        let by = until + self.config.restart_grace;
-        let is_back = self.registry[index].last_seen >= Some(until + DESERTED);
-        (until.since(from) >= DESERTED && self.now < by && !is_back).then_some((from, by))
     }
 
     /// Takes in that a node was silent since then, and is not any more. While this process stood still nobody was.
@@ -564,72 +554,6 @@ impl Coordinator {
         let soon = self.now + LOOK_AGAIN;
         let at = if at > self.now { at.min(soon) } else { soon };
         self.look_later(index, at);
-    }
-
-    /// What holds for the cluster as a whole; reckoned anew when it is older than [`CLIMATE`].
-    pub(super) fn climate(&mut self) -> Climate {
-        self.climate_within(CLIMATE)
-    }
-
-    /// What holds for the cluster as a whole, reckoned anew unless that was done within `age`.
-    fn climate_within(&mut self, age: Duration) -> Climate {
-        match self.reckoning.climate {
-            Some((at, climate)) if self.now.since(at) < age => climate,
-            _ => self.reckon(),
-        }
-    }
-
-    /// What holds for the cluster as a whole now.
-    fn reckon(&mut self) -> Climate {
-        let rules = self.config.rules;
-        let (mut members, mut silent, mut fell) = (0, 0, 0);
-        for (index, node) in self.registry.iter() {
-            if rules.admitted_only && node.record.admission != Admission::Admitted {
-                continue;
-            }
-            members += usize::from(node.liveness.is_in_doubt() || node.liveness == Liveness::Online);
-            silent += usize::from(self.is_silent(index));
-            let offline = node.liveness == Liveness::Offline && node.cause == Cause::HostSilent;
-            fell += usize::from(offline && self.now.since(node.since) < rules.breaker_window);
-        }
-        let voices = members + usize::from(members <= rules.smallest);
-        let climate = Climate {
-            ambiguous: rules.is_ambiguous(silent, voices),
-            breaker: rules.is_broken(fell, members + fell),
-            held: rules.hold_when_stalled && self.staging.is_overdue(self.now),
-            members,
-        };
-        if climate.held {
-            self.reckoning.held = Some(self.now);
-            self.stood(staging::OVERDUE);
-        }
-        self.reckoning.climate = Some((self.now, climate));
-        climate
-    }
-
-    /// How many times as long the window is; reckoned anew when it is older than [`CLIMATE`].
-    fn stretch(&mut self) -> f64 {
-        if let Some((at, stretch)) = self.reckoning.stretch
-            && self.now.since(at) < CLIMATE
-        {
-            return stretch;
-        }
-        let stretch = self.config.rules.stretched(self.unrest(), self.reckoning.unrest);
-        self.reckoning.stretch = Some((self.now, stretch));
-        stretch
-    }
-
-    /// The share of the probes of nodes that are there which are missed now.
-    fn unrest(&self) -> f64 {
-        let is_there = |subject| self.registry[subject].liveness == Liveness::Online;
-        self.mesh.unrest(is_there, |observer| self.counts(observer), self.now)
-    }
-
-    /// Takes in once a second how many probes are missed: in a small cluster so few are under way that one moment tells little.
-    pub(super) fn remember_unrest(&mut self) {
-        let unrest = self.unrest();
-        let before = &mut self.reckoning.unrest;
-        *before += (unrest - *before) / f64::from(UNREST_SECONDS);
     }
 
     /// That the node asked for its standing by way of a peer, as evidence.

@@ -1,0 +1,139 @@
+//! The climate: what holds for the cluster as a whole, and may hold a verdict on any one node back.
+
+use std::time::Duration;
+
+use super::{Coordinator, staging};
+use crate::{
+    node::{Admission, Cause, Liveness, NodeIndex},
+    time::Time,
+};
+
+/// How long a reckoning of the whole cluster holds for what is not a verdict.
+pub(super) const CLIMATE: Duration = Duration::from_millis(100);
+
+/// What holds for the cluster as a whole. Only admitted nodes take part in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Climate {
+    /// More than half of the members are silent: they may have died, or the coordinator may be cut off. In the smallest clusters
+    /// the coordinator counts as one that is there.
+    pub(super) ambiguous: bool,
+    /// So many nodes were declared offline lately that no further one is.
+    pub(super) breaker: bool,
+    /// The coordinator's own store stands still: nobody can be welcomed, so that sessions which end are not followed by others.
+    held: bool,
+    /// Nodes that are online or in doubt.
+    pub(super) members: usize,
+}
+
+impl Climate {
+    /// No silence is a reason to declare anybody offline.
+    pub(super) fn forbids(self) -> bool {
+        self.ambiguous || self.breaker || self.held
+    }
+}
+
+/// What was reckoned of the whole cluster, and when.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reckoning {
+    climate: Option<(Time, Climate)>,
+    /// How many times as long the window is: so many probes of living nodes are missed.
+    stretch: Option<(Time, f64)>,
+    /// When the coordinator's own store stood still last: who was silent could not be welcomed.
+    pub(super) held: Option<Time>,
+    /// From when until when this process, or its store, stood still for so long that agents may have left it.
+    deserted: Option<(Time, Time)>,
+    /// The share of probes of living nodes that were missed in the last seconds, on an average that forgets.
+    unrest: f64,
+}
+
+/// Agents end their sessions with a coordinator that stands still for longer, and come back one by one.
+const DESERTED: Duration = Duration::from_secs(5);
+
+/// Time constant of the average of [`Reckoning::unrest`].
+const UNREST_SECONDS: u32 = 10;
+
+impl Coordinator {
+    /// What holds for the cluster as a whole; reckoned anew when it is older than [`CLIMATE`].
+    pub(super) fn climate(&mut self) -> Climate {
+        self.climate_within(CLIMATE)
+    }
+
+    /// What holds for the cluster as a whole, reckoned anew unless that was done within `age`.
+    pub(super) fn climate_within(&mut self, age: Duration) -> Climate {
+        match self.reckoning.climate {
+            Some((at, climate)) if self.now.since(at) < age => climate,
+            _ => self.reckon(),
+        }
+    }
+
+    /// What holds for the cluster as a whole now.
+    fn reckon(&mut self) -> Climate {
+        let rules = self.config.rules;
+        let (mut members, mut silent, mut fell) = (0, 0, 0);
+        for (index, node) in self.registry.iter() {
+            if rules.admitted_only && node.record.admission != Admission::Admitted {
+                continue;
+            }
+            members += usize::from(node.liveness.is_in_doubt() || node.liveness == Liveness::Online);
+            silent += usize::from(self.is_silent(index));
+            let offline = node.liveness == Liveness::Offline && node.cause == Cause::HostSilent;
+            fell += usize::from(offline && self.now.since(node.since) < rules.breaker_window);
+        }
+        let voices = members + usize::from(members <= rules.smallest);
+        let climate = Climate {
+            ambiguous: rules.is_ambiguous(silent, voices),
+            breaker: rules.is_broken(fell, members + fell),
+            held: rules.hold_when_stalled && self.staging.is_overdue(self.now),
+            members,
+        };
+        if climate.held {
+            self.reckoning.held = Some(self.now);
+            self.stood(staging::OVERDUE);
+        }
+        self.reckoning.climate = Some((self.now, climate));
+        climate
+    }
+
+    /// How many times as long the window is; reckoned anew when it is older than [`CLIMATE`].
+    pub(super) fn stretch(&mut self) -> f64 {
+        if let Some((at, stretch)) = self.reckoning.stretch
+            && self.now.since(at) < CLIMATE
+        {
+            return stretch;
+        }
+        let stretch = self.config.rules.stretched(self.unrest(), self.reckoning.unrest);
+        self.reckoning.stretch = Some((self.now, stretch));
+        stretch
+    }
+
+    /// The share of the probes of nodes that are there which are missed now.
+    fn unrest(&self) -> f64 {
+        let is_there = |subject| self.registry[subject].liveness == Liveness::Online;
+        self.mesh.unrest(is_there, |observer| self.counts(observer), self.now)
+    }
+
+    /// Takes in once a second how many probes are missed: in a small cluster so few are under way that one moment tells little.
+    pub(super) fn remember_unrest(&mut self) {
+        let unrest = self.unrest();
+        let before = &mut self.reckoning.unrest;
+        *before += (unrest - *before) / f64::from(UNREST_SECONDS);
+    }
+
+    /// Takes in that nobody was heard or welcomed for so long.
+    pub(super) fn stood(&mut self, still: Duration) {
+        let began = self.now - still;
+        let began = match self.reckoning.deserted {
+            Some((before, until)) if began <= until => before,
+            _ => began,
+        };
+        self.reckoning.deserted = Some((began, self.now));
+    }
+
+    /// Since when nobody was heard or welcomed, and until when a node that left meanwhile is waited for, if it has not come back.
+    pub(super) fn returning(&self, index: NodeIndex) -> Option<(Time, Time)> {
+        let (from, until) = self.reckoning.deserted?;
+        let by = until + self.config.restart_grace;
+        let is_back = self.registry[index].last_seen >= Some(until + DESERTED);
+        (until.since(from) >= DESERTED && self.now < by && !is_back).then_some((from, by))
+    }
+}
