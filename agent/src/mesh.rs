@@ -274,7 +274,7 @@ async fn connect(address: &str, node: NodeId, tls: Option<&Tls>) -> Result<Clien
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| ProbeOutcome::Failed)?;
     let tls = tls.map(|tls| tls.to_node(node)).transpose();
     let tls = tls.map_err(|_| ProbeOutcome::Failed)?;
-    let channel = client::open(&endpoint.tcp_nodelay(true), tls.as_ref()).await;
+    let channel = client::open(&endpoint, tls.as_ref()).await;
     let channel = channel.map_err(|error| {
         let mut cause = std::error::Error::source(&error);
         while let Some(error) = cause {

@@ -1,7 +1,7 @@
 //! Plays a scenario of the simulator on a real network.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     thread,
     time::{Duration, Instant},
 };
@@ -138,11 +138,12 @@ fn packets(network: &Network, scenario: &Scenario, number: usize, begins: bool, 
         return;
     }
     let from = hosts(scenario, &fault.targets);
-    for (one, other) in pairs(fault, &from, &hosts(scenario, &fault.peers), every) {
+    let pairs = pairs(fault, &from, &hosts(scenario, &fault.peers), every);
+    let both = |(one, other)| [Some((one, other)), (!fault.one_way).then_some((other, one))];
+    // Once each way, also where the fault names both ends as targets: a packet is not lost twice.
+    let ways: BTreeSet<(usize, usize)> = pairs.into_iter().flat_map(both).flatten().collect();
+    for (one, other) in ways {
         network.drop_packets(number, one, other, which);
-        if !fault.one_way {
-            network.drop_packets(number, other, one, which);
-        }
     }
 }
 

@@ -226,7 +226,10 @@ impl Accepting {
     async fn admit(self, stream: TcpStream, slot: Slot) {
         // Answers are small, and none should wait for another one.
         drop(stream.set_nodelay(true));
-        drop(SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT));
+        let socket = SockRef::from(&stream);
+        drop(socket.set_tcp_notsent_lowat(UNSENT));
+        // What is lost on the way to an agent is sent again soon, however often: see the client's end.
+        drop(socket.set_tcp_thin_linear_timeouts(true));
         let line = Arc::clone(&slot.0);
         let greeted = tokio::select! {
             greeted = greet(stream, &line, self.acceptor.clone(), self.limits.handshake) => greeted,

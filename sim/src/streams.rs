@@ -30,17 +30,20 @@ pub(crate) enum Item {
     End,
 }
 
-/// The first wait before something lost is sent again; it doubles (RFC 6298 with Linux' minimum).
+/// The wait before something lost is sent again: Linux' minimum for RFC 6298.
 const RESEND: Duration = Duration::from_millis(200);
+
+/// So often it stays the same, as Linux does for connections of few packets that ask for it (TCP_THIN_LINEAR_TIMEOUTS); then it doubles.
+const LINEAR: u32 = 6;
 
 /// Messages that wait for one transport at most: what is sent before keep-alive gives it up.
 const LANE_MAX: usize = 1_024;
 
 /// What was lost so often in a row has waited for longer than keep-alive does; its pings wait behind it.
-const BLOCKED: u32 = 6;
+const BLOCKED: u32 = LINEAR + 6;
 
 /// What was lost so often in a row over a link that is cut now has been tried for three seconds.
-const CUT: u32 = 4;
+const CUT: u32 = LINEAR + 4;
 
 /// HTTP/2 keep-alive: every so often, and given up after as long without an answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -173,7 +176,7 @@ impl World<'_> {
                 }
                 None => {
                     lane.retrying = true;
-                    let wait = RESEND * 2u32.pow(lane.lost.min(9));
+                    let wait = RESEND * 2u32.pow(lane.lost.saturating_sub(LINEAR).min(9));
                     lane.lost += 1;
                     self.later(wait, What::Pump(id, way));
                     return;

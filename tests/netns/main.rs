@@ -91,6 +91,34 @@ fn cuts() {
     assert_eq!(names, BTreeSet::from(["node-4"]));
 }
 
+/// Which nodes are found in doubt, and which links are lossy, is a matter of chance; who is given up is not.
+#[test]
+fn loss() {
+    if skipped() {
+        return;
+    }
+    let scenario: Scenario = include_str!("loss.toml").parse().unwrap();
+    for seed in SEEDS.step_by(10) {
+        let report = wyneos_sim::run(&scenario, seed, |_| true);
+        assert!(report.passed(), "seed {seed}: {:?}", report.failures);
+    }
+    let network = play(&scenario);
+    let events = network.events();
+    let changes: Vec<_> = events.iter().filter(|event| event["liveness"].is_object()).collect();
+    let offline = |event: &&&serde_json::Value| event["liveness"]["to"] == "LIVENESS_OFFLINE";
+    let names: BTreeSet<&str> = changes
+        .iter()
+        .filter(offline)
+        .filter_map(|event| event["nodeName"].as_str())
+        .collect();
+    let told: Vec<String> = changes
+        .iter()
+        .map(|event| format!("{} {}", event["time"], event["summary"]))
+        .collect();
+    println!("{}", told.join("\n"));
+    assert_eq!(names, BTreeSet::from(["node-3"]), "{}", told.join("\n"));
+}
+
 #[test]
 fn the_coordinator() {
     agrees(include_str!("coordinator.toml"));
