@@ -17,6 +17,9 @@ use crate::world::{World, name};
 /// A reckoning of the whole cluster may be this old where it is used for other things than verdicts.
 pub(crate) const RECKONED: Duration = Duration::from_millis(200);
 
+/// What an observer has just heard may be on its way to the coordinator for so long.
+const UNDER_WAY: Duration = Duration::from_millis(50);
+
 /// How long observers, sessions and links must have been undisturbed for an answer to be known to the coordinator.
 const SETTLED: Duration = Duration::from_secs(5);
 
@@ -40,7 +43,16 @@ struct Heard {
     observer: usize,
     /// Since when it was answered again and again.
     since: Time,
+    /// The one before the last.
+    before: Time,
     last: Time,
+}
+
+impl Heard {
+    /// The newest answer that the coordinator may have been told of: words take their time.
+    fn told_of(&self, now: Time) -> Time {
+        if now.since(self.last) < UNDER_WAY { self.before } else { self.last }
+    }
 }
 
 /// What reached whom.
@@ -118,11 +130,12 @@ impl Known {
                 if now.since(one.last) >= SETTLED {
                     one.since = now;
                 }
-                one.last = now;
+                (one.before, one.last) = (one.last, now);
             }
             None => heard.push(Heard {
                 observer,
                 since: now,
+                before: now,
                 last: now,
             }),
         }
@@ -281,14 +294,14 @@ impl World<'_> {
         }
         let window = self.at_least(window).min(Rules::default().window);
         let answers = self.known.answers.get(&node).into_iter().flatten();
-        let lately = answers.filter(|heard| now.since(heard.last) < window && now.since(heard.since) >= SETTLED);
+        let lately = answers.filter(|heard| now.since(heard.told_of(now)) < window && now.since(heard.since) >= SETTLED);
         let hears_others = |observer| {
             let last = self.known.answered.get(observer);
             last.is_some_and(|at| now.since(*at) < TOGETHER)
         };
         let witness = lately
             .filter(|heard| hears_others(&heard.observer) && self.is_sure_witness(heard.observer, node))
-            .map(|heard| (heard.observer, now.since(heard.last)))
+            .map(|heard| (heard.observer, now.since(heard.told_of(now))))
             .next();
         if let Some((observer, before)) = witness {
             self.fail(format!(

@@ -91,7 +91,7 @@ impl Default for Rules {
     fn default() -> Rules {
         Rules {
             window: Duration::from_millis(1_800),
-            gone_window: Duration::from_millis(1_100),
+            gone_window: Duration::from_millis(1_200),
             erratic_window: Duration::from_secs(7),
             erratic_for: Duration::from_secs(30),
             strained_window: Duration::from_secs(5),
