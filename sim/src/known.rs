@@ -51,7 +51,11 @@ struct Heard {
 impl Heard {
     /// The newest answer that the coordinator may have been told of: words take their time.
     fn told_of(&self, now: Time) -> Time {
-        if now.since(self.last) < UNDER_WAY { self.before } else { self.last }
+        if now.since(self.last) < UNDER_WAY {
+            self.before
+        } else {
+            self.last
+        }
     }
 }
 
@@ -294,7 +298,8 @@ impl World<'_> {
         }
         let window = self.at_least(window).min(Rules::default().window);
         let answers = self.known.answers.get(&node).into_iter().flatten();
-        let lately = answers.filter(|heard| now.since(heard.told_of(now)) < window && now.since(heard.since) >= SETTLED);
+        let lately =
+            answers.filter(|heard| now.since(heard.told_of(now)) < window && now.since(heard.since) >= SETTLED);
         let hears_others = |observer| {
             let last = self.known.answered.get(observer);
             last.is_some_and(|at| now.since(*at) < TOGETHER)

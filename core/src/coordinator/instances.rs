@@ -3,7 +3,7 @@
 //! Agents report all their instances at the beginning of a session, and then changes. Nothing is repeated within a session, and nothing is
 //! lost with one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Coordinator,
@@ -114,10 +114,15 @@ impl Coordinator {
 
     pub(super) fn update(&mut self, id: AssignmentId, status: Status) {
         let now = self.now;
+        let spec = self.table.held(id).and_then(|held| self.table.spec_of(&held.record));
+        let min_healthy = spec.map_or(Duration::ZERO, |spec| spec.update.min_healthy);
         let Some(held) = self.table.held_mut(id) else { return };
         held.heard = true;
         if held.status == status {
             return;
+        }
+        if !status.healthy && held.has_settled(min_healthy, now) {
+            held.unwell_since = now;
         }
         held.was_healthy |= status.healthy;
         held.healthy_since = match status.healthy {

@@ -12,4 +12,5 @@ mod restored;
 mod rig;
 mod roll;
 mod sessions;
+mod updates;
 mod workloads;

@@ -293,6 +293,9 @@ impl Coordinator {
         if let Some(declared) = self.table.declared_mut(name) {
             declared.waiting.clone_from(&plan.waiting);
             declared.claims.clone_from(&plan.claims);
+            let (unplaced, was) = (plan.unplaced.take(), declared.unplaced.take());
+            let now = self.now;
+            declared.unplaced = unplaced.map(|reason| (was.map_or(now, |(since, _)| since), reason));
         }
         self.judge_update(name, &plan);
         self.prune_revisions(name);
@@ -342,6 +345,7 @@ impl Coordinator {
             let mut record = Arc::clone(record);
             let own = Arc::make_mut(&mut record);
             (own.stable, own.restarted) = (own.revision, None);
+            own.rolled_back.clear();
             let revision = own.revision;
             self.table.declare(name, record);
             self.keep_workload(name);
@@ -359,7 +363,7 @@ impl Coordinator {
         let mut record = Arc::clone(record);
         let own = Arc::make_mut(&mut record);
         own.rolled_back.clone_from(why);
-        let back = spec.update.rollback && !spec.runs_like(&stable);
+        let back = spec.update.rollback && !spec.is_as(&stable);
         let summary = if back {
             let (failed, to) = (own.revision, own.stable);
             // How many there should be is no part of what failed.

@@ -36,10 +36,20 @@ pub struct Fleet {
 pub struct Standing {
     /// Instances that a node has.
     pub instances: BTreeMap<NodeIndex, u32>,
+    /// How many of them are to leave it: what is spread evenly is what stays.
+    pub leaving: BTreeMap<NodeIndex, u32>,
     /// How often instances failed on a node lately.
     pub failures: BTreeMap<NodeIndex, u32>,
     /// Where those are that it is to be near to.
     near: Near,
+}
+
+impl Standing {
+    /// Instances that a node has, and keeps.
+    fn staying(&self, node: NodeIndex) -> u32 {
+        let of = |counts: &BTreeMap<NodeIndex, u32>| counts.get(&node).copied().unwrap_or(0);
+        of(&self.instances).saturating_sub(of(&self.leaving))
+    }
 }
 
 /// Room on a node that is being made, and is for one workload alone.
@@ -213,7 +223,7 @@ impl Fleet {
             return Err(unfit);
         }
         Ok(Offer {
-            fewest: std::cmp::Reverse(instances),
+            fewest: std::cmp::Reverse(standing.staying(index)),
             score: self.score(spec, standing, node),
             node: index,
         })
@@ -235,9 +245,8 @@ impl Fleet {
                 key => node.label(key),
             };
             let offer = self.offer(spec, standing, node.index);
-            let instances = standing.instances.get(&node.index).copied().unwrap_or(0);
             let group = offers.entry(value).or_default();
-            group.0 += instances;
+            group.0 += standing.staying(node.index);
             match offer {
                 Ok(offer) => group.1.push(offer),
                 Err(why) => *unfit.entry(why.kind()).or_default() += 1,

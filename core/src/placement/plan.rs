@@ -125,6 +125,8 @@ pub struct Plan {
     pub waiting: Vec<Waiting>,
     /// Instances that leave their places later, as only so many do at once.
     pub later: u32,
+    /// No node takes an instance of the present declaration: why not.
+    pub unplaced: Option<String>,
     /// Whoever runs by the present declaration is well, and nobody runs by another.
     pub settled: bool,
     /// The update has failed: why.
@@ -282,6 +284,7 @@ impl<'a> Planner<'a> {
             if held.is_wanted() {
                 self.slots.entry(slot).or_default().push(held);
             } else if held.is_there() {
+                *self.standing.leaving.entry(held.index).or_default() += 1;
                 self.stopped.insert(slot, held);
             } else if !self.is_outdated(held) {
                 // Whether it was meant to end tells whether its end was a failure.

@@ -348,6 +348,15 @@ impl Spec {
         }
     }
 
+    /// True when another declaration says the same, but for the number of instances.
+    pub fn is_as(&self, other: &Spec) -> bool {
+        let mut other = other.clone();
+        if let (Kind::Service { .. }, Kind::Service { .. }) = (self.kind, other.kind) {
+            other.kind = self.kind;
+        }
+        *self == other
+    }
+
     /// Whether an instance of `other` runs as this one wants it: nothing that its process or its supervisor is given differs.
     pub fn runs_like(&self, other: &Spec) -> bool {
         let what = |spec: &Spec| {

@@ -42,6 +42,8 @@ pub struct Declared {
     pub lost: Option<(AssignmentId, Time)>,
     /// What waits, and for what.
     pub waiting: Vec<Waiting>,
+    /// Since when no node has taken an instance of the present declaration, and why not.
+    pub unplaced: Option<(Time, String)>,
     /// Room that is being made for it.
     pub claims: Vec<Claim>,
     row: Option<Arc<WorkloadRow>>,
@@ -68,6 +70,8 @@ pub struct Held {
     pub was_healthy: bool,
     /// When it was placed, or since when this coordinator has known it.
     pub known_since: Time,
+    /// The same, or when it ceased to be healthy after it had been for long enough.
+    pub unwell_since: Time,
 }
 
 impl Declared {
@@ -80,6 +84,7 @@ impl Declared {
             not_before: BTreeMap::new(),
             lost: None,
             waiting: Vec::new(),
+            unplaced: None,
             claims: Vec::new(),
             row: None,
         }
@@ -106,6 +111,11 @@ impl Held {
     /// True while it is meant to run and has not ended.
     pub fn is_wanted(&self) -> bool {
         self.record.goal == Goal::Run && self.record.end.is_none() && self.record.orphan.is_none()
+    }
+
+    /// True when it has been healthy for so long without a break.
+    pub fn has_settled(&self, min_healthy: std::time::Duration, now: Time) -> bool {
+        self.healthy_since.is_some_and(|since| since + min_healthy <= now)
     }
 
     /// True while a process of it may be there.
@@ -183,6 +193,7 @@ impl Table {
             durable: false,
             was_healthy: false,
             known_since: now,
+            unwell_since: now,
         };
         if held.record.orphan.is_some() {
             self.orphans.insert(id);

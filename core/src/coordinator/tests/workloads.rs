@@ -8,7 +8,7 @@ use crate::{
     autonomy::{Mode, PolicyChange},
     coordinator::{Answer, Changed, Command, Input, Message, Refusal, Work, WorkloadCommand, WorkloadVerb},
     id::NodeId,
-    node::ConnId,
+    node::{ConnId, Hello, Labels},
     workload::{AssignmentId, Goal, Kind, Phase, Resources, Spec, Status},
 };
 
@@ -34,7 +34,18 @@ impl Site {
 
     /// An agent joins that has no instances.
     pub(super) fn join(&mut self, conn: u64, number: u8, incarnation: u64) {
-        self.rig.hello(conn, super::rig::hello(number, incarnation, 0));
+        self.welcome(conn, super::rig::hello(number, incarnation, 0));
+    }
+
+    /// The same, in a zone.
+    pub(super) fn join_in(&mut self, number: u8, zone: &str) {
+        let mut hello = super::rig::hello(number, 1, 0);
+        hello.facts.labels = Labels::from([("zone".to_owned(), zone.to_owned())]);
+        self.welcome(number.into(), hello);
+    }
+
+    fn welcome(&mut self, conn: u64, hello: Hello) {
+        self.rig.hello(conn, hello);
         self.rig.beat(conn);
         self.conns.push(conn);
         let (conn, all) = (ConnId(conn), true);
@@ -323,7 +334,10 @@ fn a_singleton_stays_where_it_runs_and_goes_only_where_it_is_contained() {
     let planned = site.change(WorkloadVerb::Apply(Arc::new(leader("2"))), true).unwrap();
     assert_eq!((planned.stops.len(), planned.starts.len()), (0, 0), "{planned:?}");
     let waits: Vec<&str> = planned.waiting.iter().map(|waiting| &*waiting.reason).collect();
-    assert_eq!(waits, ["no other node takes it: revision 2 takes the place of 1"]);
+    assert_eq!(
+        waits,
+        ["leader.0 stays until a node takes its successor: there are no other nodes"]
+    );
     site.apply(leader("2"));
     site.pass(SECOND * 30);
     assert_eq!(site.places("leader"), [node_id(1)]);

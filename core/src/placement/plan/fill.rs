@@ -110,6 +110,9 @@ impl<'a> Planner<'a> {
             }
             if pending > 0 {
                 let (reason, nodes) = (why_not(&outcome.unfit), self.rejections(spec, fleet));
+                if revision == self.declared.record.revision {
+                    self.plan.unplaced = Some(reason.clone());
+                }
                 self.plan.wait(pending, reason.as_str());
                 let waiting = self.plan.waiting.iter_mut().find(|waiting| waiting.reason == reason);
                 waiting.into_iter().for_each(|waiting| waiting.nodes.clone_from(&nodes));
@@ -120,18 +123,14 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// By which declarations so many empty slots are filled. While canaries are looked at, no more than those run by the new one; and
-    /// when an update has failed, none: the rest is what is known to be well.
+    /// By which declarations so many empty slots are filled: by the new one no more than are to be tried, and the rest by what is known to be
+    /// well.
     fn revisions_for(&self, count: u32) -> Vec<(u64, &'a Arc<Spec>, u32)> {
         let record = &self.declared.record;
-        let newest = match (self.update_failure(), self.canaries_left()) {
-            (Some(_), _) => 0,
-            (None, Some(left)) => {
-                let starts = self.plan.starts.iter();
-                left.saturating_sub(starts.filter(|start| start.revision == record.revision).count() as u32)
-            }
-            (None, None) => count,
-        };
+        let newest = self.trials_left().map_or(count, |left| {
+            let starts = self.plan.starts.iter();
+            left.saturating_sub(starts.filter(|start| start.revision == record.revision).count() as u32)
+        });
         let newest = newest.min(count);
         match record.revisions.get(&record.stable) {
             Some(stable) if newest < count => vec![

@@ -1,9 +1,11 @@
 //! Instances that leave their places, a few at a time: their nodes are to be emptied, or their declaration is old.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use super::{Planner, Presence, Start};
 use crate::{
-    placement::{Fleet, Node},
-    workload::{Goal, Held},
+    placement::{Claim, Fleet, Node},
+    workload::{Goal, Held, Spec},
 };
 
 impl Planner<'_> {
@@ -47,7 +49,7 @@ impl Planner<'_> {
         if due > self.world.now {
             self.plan.wake_at(due);
         }
-        due <= self.world.now
+        held.has_settled(self.spec.update.min_healthy, self.world.now)
     }
 
     /// Instances that leave their places, a few at a time.
@@ -62,6 +64,9 @@ impl Planner<'_> {
                 .iter()
                 .filter_map(|held| Some((*held, self.leaves(held, fleet)?)))
                 .collect();
+            for (held, _) in &leaving {
+                *self.standing.leaving.entry(held.index).or_default() += 1;
+            }
             let staying: Vec<&Held> = instances
                 .iter()
                 .copied()
@@ -106,13 +111,12 @@ impl Planner<'_> {
             empty += going.count() as u32;
         }
         unsettled += empty;
-        let stuck = self.update_failure().is_some();
-        let canaries = self.canaries_left();
+        let trials = self.trials_left();
         // Those that are not well anyway go first.
         candidates.sort_by_key(|(well, slot, ..)| (*well, *slot));
         let mut budget = self.spec.update.max_parallel.saturating_sub(unsettled);
-        // Slots that are empty are filled with canaries first.
-        let mut canaries = canaries.map(|canaries| canaries.saturating_sub(empty));
+        // Slots that are empty are filled with what is tried first.
+        let mut trials = trials.map(|trials| trials.saturating_sub(empty));
         for (_, slot, held, reason) in candidates {
             let deadline = match self.presence(held) {
                 Presence::Leaves(deadline) => deadline,
@@ -127,34 +131,83 @@ impl Planner<'_> {
                 }
                 self.plan.wake_at(deadline);
             }
-            let emptied = matches!(self.presence(held), Presence::Leaves(_));
-            let update = self.is_outdated(held) && !emptied;
-            let held_back = update && (stuck || canaries == Some(0));
-            if budget == 0 || held_back {
+            let leaves_node = matches!(self.presence(held), Presence::Leaves(_)) || !held.record.leaving.is_empty();
+            // While it is not known whether the present declaration is well, nothing is moved onto it but what is tried.
+            let update = self.is_outdated(held) && !(leaves_node && trials.is_some());
+            if budget == 0 || update && trials == Some(0) {
                 self.plan.later += 1;
                 continue;
             }
-            if !first && !batch && self.start_beside(slot, held, &reason, fleet) {
+            let by = match update || !self.is_outdated(held) {
+                true => (self.declared.record.revision, Arc::clone(self.spec)),
+                false => match self.declared.record.revisions.get(&held.record.revision) {
+                    Some(own) => (held.record.revision, Arc::clone(own)),
+                    None => (self.declared.record.revision, Arc::clone(self.spec)),
+                },
+            };
+            if !first && !batch && self.start_beside(slot, held, &reason, &by, fleet) {
                 budget -= 1;
-                canaries = canaries.map(|left| left - u32::from(update));
+                trials = trials.map(|left| left - u32::from(update));
                 continue;
             }
-            // Without room beside it, it goes first; from a node that does not take it back only when another one will take it.
-            let leaves = matches!(self.presence(held), Presence::Leaves(_)) || !held.record.leaving.is_empty();
+            // Without room beside it, it goes first; and only when a node will take its successor.
             // A singleton that runs where none is placed any more has no way back.
-            let leaves = leaves || self.spec.singleton && !is_contained(held, fleet);
+            let leaves = leaves_node || self.spec.singleton && !is_contained(held, fleet);
             let emptying = leaves && self.spec.replicas().is_some();
-            if emptying && !(self.spec.singleton && self.has_room(fleet)) {
+            if emptying && !self.spec.singleton {
                 self.plan.later += 1;
                 self.plan.wait(1, format!("no other node takes it: {reason}"));
                 continue;
             }
+            if let Some(why) = self.without_successor(held, emptying, &by.1, fleet) {
+                self.plan.later += 1;
+                if !leaves_node {
+                    self.plan.unplaced = Some(why.clone());
+                }
+                self.plan.wait(
+                    1,
+                    format!("{} stays until a node takes its successor: {why}", super::named(held)),
+                );
+                continue;
+            }
             budget -= 1;
-            canaries = canaries.map(|left| left - u32::from(update));
+            trials = trials.map(|left| left - u32::from(update));
             self.stop(held, reason.clone());
             self.gone.insert(slot, (held.record.id, reason));
             self.slots.remove(&slot);
         }
+    }
+
+    /// Why no node would take the successor of an instance once that is gone: its own room counts, unless it leaves its node, and nobody else's.
+    fn without_successor(&mut self, held: &Held, leaves: bool, spec: &Spec, fleet: &mut Fleet) -> Option<String> {
+        let there = self.standing.instances.get(&held.index).copied().unwrap_or(0);
+        self.standing.instances.insert(held.index, there.saturating_sub(1));
+        fleet.release(held.index, held.resources);
+        let mut unfit = BTreeMap::new();
+        let daemon = spec.replicas().is_none();
+        let nodes = fleet.nodes().iter();
+        let candidates = nodes.filter(|node| match (daemon, leaves) {
+            (true, _) => node.index == held.index,
+            (false, true) => node.index != held.index,
+            (false, false) => true,
+        });
+        let mut has_place = false;
+        for node in candidates {
+            match fleet.unfit(spec, &self.standing, node) {
+                None => has_place = true,
+                Some(why) => *unfit.entry(why.kind()).or_default() += 1,
+            }
+        }
+        fleet.claim(Claim {
+            node: held.index,
+            resources: held.resources,
+        });
+        self.standing.instances.insert(held.index, there);
+        let why = || match unfit.is_empty() {
+            true => "there are no other nodes".to_owned(),
+            false => super::fill::why_not(&unfit),
+        };
+        (!has_place).then(why)
     }
 
     /// Whoever leaves a node whose time is over does not wait for its successor.
@@ -170,12 +223,8 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn has_room(&self, fleet: &Fleet) -> bool {
-        let mut nodes = fleet.nodes().iter();
-        nodes.any(|node| fleet.unfit(self.spec, &self.standing, node).is_none())
-    }
-
-    pub(super) fn start_beside(&mut self, slot: u32, held: &Held, reason: &str, fleet: &mut Fleet) -> bool {
+    /// Starts the successor of an instance where there is room while that still runs.
+    fn start_beside(&mut self, slot: u32, held: &Held, reason: &str, by: &(u64, Arc<Spec>), fleet: &mut Fleet) -> bool {
         if let Some(until) = self
             .declared
             .not_before
@@ -187,7 +236,7 @@ impl Planner<'_> {
         }
         // What leaves because of its node does not go back to it.
         let off = (!held.record.leaving.is_empty()).then_some(held.index);
-        let outcome = fleet.place_off(self.spec, &mut self.standing, off);
+        let outcome = fleet.place_off(&by.1, &mut self.standing, off);
         let Some(placed) = outcome.placed.first() else {
             return false;
         };
@@ -198,7 +247,7 @@ impl Planner<'_> {
             reason: format!("{} is to leave: {reason}", super::named(held)),
             replaces: Some(held.record.id),
             attempt: self.failures(slot).0,
-            revision: self.declared.record.revision,
+            revision: by.0,
         });
         true
     }

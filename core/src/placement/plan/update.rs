@@ -1,43 +1,103 @@
 //! Whether an update is over, has failed, or waits for its canaries.
 
+use std::sync::Arc;
+
 use super::{LOOK_AGAIN, Planner};
 use crate::{
     text::{Span, count},
-    workload::{Goal, Held, Phase},
+    workload::{Goal, Held, Phase, Spec},
 };
 
-/// Restarts of an instance of a new declaration that was never well, after which the update has failed.
-const CRASHES: u32 = 3;
+/// Restarts of instances of a new declaration, all of them together, after which the update has failed; of large workloads a quarter of
+/// its instances, if that is more.
+const RESTARTS: u32 = 3;
 
 impl Planner<'_> {
+    /// What is known to be well, if the present declaration differs from it in more than the number of instances: restoring what was well is no
+    /// update.
+    fn tested(&self) -> Option<&Arc<Spec>> {
+        let stable = self.declared.record.revisions.get(&self.declared.record.stable)?;
+        (!self.spec.is_as(stable)).then_some(stable)
+    }
+
+    /// True when the present declaration runs something that is not known to be well.
+    fn is_tried(&self) -> bool {
+        self.tested().is_some_and(|stable| !self.spec.runs_like(stable))
+    }
+
+    /// Instances that are meant to run by the present declaration.
+    fn newest(&self) -> impl Iterator<Item = &Held> {
+        let revision = self.declared.record.revision;
+        self.instances()
+            .filter(move |held| held.record.revision == revision && held.record.goal == Goal::Run)
+    }
+
     /// Why the update under way has failed, if it has.
     pub(super) fn update_failure(&self) -> Option<String> {
-        let record = &self.declared.record;
-        if record.revision == record.stable || record.stable == 0 {
-            return None;
+        self.tested()?;
+        let trouble = self.is_tried().then(|| self.trouble()).flatten();
+        trouble.or_else(|| {
+            let (since, reason) = self.declared.unplaced.as_ref()?;
+            let deadline = self.spec.update.deadline;
+            let over = self.world.now.since(*since) >= deadline;
+            over.then(|| format!("none was placed within {}: {reason}", Span(deadline)))
+        })
+    }
+
+    /// Why what is tried is not well, if it is not.
+    fn trouble(&self) -> Option<String> {
+        let (now, update) = (self.world.now, &self.spec.update);
+        let patience = update.deadline + update.min_healthy;
+        let (mut restarts, mut instances, mut last) = (0, 0, None);
+        for held in self.newest() {
+            let name = super::named(held);
+            if !held.is_there() {
+                if !held.status.complete {
+                    return Some(format!("{name} failed: {}", held.status.detail));
+                }
+                continue;
+            }
+            instances += 1;
+            restarts += held.status.restarts;
+            if held.status.restarts > 0 {
+                last = Some((name.clone(), &held.status.detail));
+            }
+            if !self.has_settled(held) && now.since(held.unwell_since) >= patience {
+                let ever = if held.was_healthy { "did not stay" } else { "was not" };
+                return Some(format!("{name} {ever} healthy within {}", Span(patience)));
+            }
         }
-        let now = self.world.now;
-        for held in self
-            .instances()
-            .filter(|held| held.record.revision == record.revision && held.record.goal == Goal::Run)
-        {
-            let name = format!("{}.{}", held.record.workload, held.record.slot);
-            if !held.is_there() && !held.status.complete {
-                return Some(format!("{name} failed: {}", held.status.detail));
-            }
-            if held.is_there() && !held.was_healthy && held.status.restarts >= CRASHES {
-                return Some(format!(
-                    "{name} ended {} before it was ever well: {}",
-                    count(held.status.restarts, "time"),
-                    held.status.detail
-                ));
-            }
-            let patience = self.spec.update.deadline;
-            if held.is_there() && !held.was_healthy && now.since(held.known_since) >= patience {
-                return Some(format!("{name} was not healthy within {}", Span(patience)));
-            }
+        let (name, detail) = last.filter(|_| restarts >= RESTARTS.max(instances / 4))?;
+        Some(format!(
+            "its instances ended {}, {name} last: {detail}",
+            count(restarts, "time")
+        ))
+    }
+
+    /// How many further instances may run by the present declaration; `None` when as many as are wanted. While it is not known to be well, no
+    /// more than are tried at once; and none when the update has failed.
+    pub(super) fn trials_left(&self) -> Option<u32> {
+        if self.update_failure().is_some() {
+            return Some(0);
         }
-        None
+        let trials = match !self.is_tried() || self.is_proven() {
+            true => None,
+            false => {
+                let unsettled = self.newest().filter(|held| held.is_there() && !self.has_settled(held));
+                Some(self.spec.update.max_parallel.saturating_sub(unsettled.count() as u32))
+            }
+        };
+        trials.into_iter().chain(self.canaries_left()).min()
+    }
+
+    /// True when an instance of the present declaration is well, and none is not.
+    fn is_proven(&self) -> bool {
+        let mut there = self.newest().filter(|held| held.is_there()).peekable();
+        there.peek().is_some() && there.all(|held| self.has_settled(held))
+    }
+
+    fn has_settled(&self, held: &Held) -> bool {
+        held.has_settled(self.spec.update.min_healthy, self.world.now)
     }
 
     pub(super) fn judge_update(&mut self) {
@@ -49,16 +109,24 @@ impl Planner<'_> {
         if self.plan.failed.is_some() {
             return;
         }
-        let deadline = self.spec.update.deadline;
+        let (deadline, min_healthy) = (self.spec.update.deadline, self.spec.update.min_healthy);
+        if self.plan.unplaced.is_some() && self.tested().is_some() {
+            let since = self
+                .declared
+                .unplaced
+                .as_ref()
+                .map_or(self.world.now, |(since, _)| *since);
+            self.plan.wake_at((since + deadline).max(self.world.now + LOOK_AGAIN));
+        }
         let mut all = self.plan.starts.is_empty() && self.plan.waiting.is_empty() && self.plan.later == 0;
         let instances: Vec<&Held> = self.instances().filter(|held| held.is_wanted()).collect();
         for held in instances {
             let well = held.record.revision == record.revision || self.plan.revised.contains(&held.record.id);
             let settled = self.is_settled(held);
             all &= well && settled;
-            if held.healthy_since.is_none() && held.status.phase != Phase::Ended {
-                self.plan
-                    .wake_at((held.known_since + deadline).max(self.world.now + LOOK_AGAIN));
+            if !settled && held.status.phase != Phase::Ended {
+                let due = held.unwell_since + deadline + min_healthy;
+                self.plan.wake_at(due.max(self.world.now + LOOK_AGAIN));
             }
         }
         self.plan.settled = all;

@@ -1,0 +1,275 @@
+//! Updates: what runs is not given up before something takes its place, and what does not stay well goes no further.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    rig::{SECOND, node_id},
+    workloads::{Site, service},
+};
+use crate::{
+    coordinator::{Command, Input},
+    node::ConnId,
+    workload::{AssignmentId, AssignmentRow, Constraint, Goal, Kind, Operator, Phase, Spec, Status},
+};
+
+fn web(version: &str) -> Spec {
+    let mut spec = service("web", 4);
+    spec.args = vec![version.to_owned()];
+    spec.update.deadline = SECOND * 30;
+    spec
+}
+
+impl Site {
+    /// Instances of a workload that are meant to run, by the revision of each.
+    fn revisions(&self, name: &str) -> Vec<u64> {
+        let mut revisions: Vec<u64> = self.wanted(name).iter().map(|row| row.record.revision).collect();
+        revisions.sort_unstable();
+        revisions
+    }
+
+    fn wanted(&self, name: &str) -> Vec<Arc<AssignmentRow>> {
+        let is_wanted = |row: &&Arc<AssignmentRow>| {
+            &*row.record.workload == name && row.record.goal == Goal::Run && row.status.phase != Phase::Ended
+        };
+        self.rig.view.assignments.iter().filter(is_wanted).cloned().collect()
+    }
+
+    fn reports(&mut self, row: &AssignmentRow, phase: Phase, restarts: u32) {
+        let conn = self.conns.iter().find(|conn| node_id(**conn as u8) == row.record.node);
+        let status = Status {
+            phase,
+            healthy: phase == Phase::Running,
+            restarts,
+            detail: "exit code 1".to_owned(),
+            ..Status::default()
+        };
+        let (conn, instances, all) = (ConnId(*conn.unwrap()), vec![(row.record.id, status)], false);
+        self.rig.input(Input::Instances { conn, instances, all });
+    }
+
+    fn ids(&self, name: &str) -> Vec<AssignmentId> {
+        self.wanted(name).iter().map(|row| row.record.id).collect()
+    }
+
+    fn rolled_back(&self, name: &str) -> String {
+        self.rig.view.workload(name).unwrap().record.rolled_back.clone()
+    }
+}
+
+fn cordon(site: &mut Site, node: &str) {
+    let node = node.to_owned();
+    site.rig.command(Command::Cordon { node }).unwrap();
+}
+
+#[test]
+fn an_update_that_fits_nowhere_stops_nothing_and_is_taken_back_at_its_deadline() {
+    let unfit: [fn(&mut Spec); 3] = [
+        |spec| spec.resources.memory_bytes = 900 << 30,
+        |spec| spec.resources.cpu_millis = 64_000,
+        |spec| {
+            spec.constraints = vec![Constraint {
+                key: "zone".to_owned(),
+                operator: Operator::In,
+                values: vec!["aa".to_owned()],
+            }];
+        },
+    ];
+    // Also where the old one would have to go first.
+    for (alone, nodes) in [(false, 3), (false, 1), (true, 4)] {
+        for change in unfit {
+            let mut site = Site::new(nodes);
+            let mut spec = web("1");
+            spec.alone = alone;
+            site.apply(spec.clone());
+            assert_eq!(site.running("web"), 4);
+            site.pass(SECOND * 5);
+            let before = site.ids("web");
+            change(&mut spec);
+            let planned = site.apply(spec);
+            assert_eq!((planned.stops.len(), planned.starts.len()), (0, 0), "{planned:?}");
+            site.pass(SECOND * 28);
+            assert_eq!(site.ids("web"), before, "{alone} {nodes}");
+            assert_eq!(site.rig.view.workload("web").unwrap().record.revision, 2);
+            site.pass(SECOND * 6);
+            let workload = Arc::clone(site.rig.view.workload("web").unwrap());
+            assert_eq!(
+                (workload.record.revision, workload.record.stable),
+                (3, 3),
+                "{alone} {nodes}"
+            );
+            assert_eq!(site.ids("web"), before);
+            assert_eq!(site.rolled_back("web"), "", "all is well again");
+            let told = |text: &str| site.rig.events.iter().any(|event| event.summary.contains(text));
+            assert!(told("none was placed within 30s: no node takes it"), "{alone} {nodes}");
+        }
+    }
+}
+
+#[test]
+fn an_update_uses_the_room_of_the_one_that_it_replaces() {
+    // Each node is full: the successor of each has its room, and no more.
+    let mut site = Site::new(2);
+    let full = |version: &str, cpu| {
+        let mut spec = service("web", 2);
+        spec.args = vec![version.to_owned()];
+        (spec.resources.cpu_millis, spec.update.deadline) = (cpu, SECOND * 30);
+        spec
+    };
+    site.apply(full("1", 600));
+    assert_eq!(site.running("web"), 2);
+    site.pass(SECOND * 5);
+    site.apply(full("2", 900));
+    site.pass(SECOND * 30);
+    assert_eq!((site.running("web"), site.revisions("web")), (2, vec![2, 2]));
+    // The room of both together is nobody's.
+    let before = site.ids("web");
+    site.apply(full("3", 1_100));
+    site.pass(SECOND * 10);
+    assert_eq!(site.ids("web"), before);
+}
+
+#[test]
+fn a_daemon_is_not_stopped_on_a_node_that_takes_no_successor() {
+    let mut site = Site::new(3);
+    let daemon = |version: &str| {
+        let mut spec = service("collector", 0);
+        (spec.kind, spec.args) = (Kind::Daemon, vec![version.to_owned()]);
+        spec
+    };
+    site.apply(daemon("1"));
+    assert_eq!(site.running("collector"), 3);
+    site.pass(SECOND * 5);
+    cordon(&mut site, "node-2");
+    site.apply(daemon("2"));
+    site.pass(SECOND * 60);
+    assert_eq!(site.running("collector"), 3);
+    assert_eq!(site.revisions("collector"), [1, 2, 2]);
+    let node = "node-2".to_owned();
+    site.rig.command(Command::Uncordon { node }).unwrap();
+    site.pass(SECOND * 20);
+    assert_eq!(site.revisions("collector"), [2, 2, 2]);
+}
+
+#[test]
+fn a_release_that_is_well_once_and_then_fails_is_taken_back() {
+    let mut site = Site::new(4);
+    site.apply(web("1"));
+    assert_eq!(site.running("web"), 4);
+    site.pass(SECOND * 5);
+    site.apply(web("2"));
+    site.pass(SECOND / 2);
+    // Each one is well for a moment, and ends; its agent starts it again.
+    for round in 1..20 {
+        let new: Vec<_> = site
+            .wanted("web")
+            .into_iter()
+            .filter(|row| row.record.revision == 2)
+            .collect();
+        assert!(new.len() <= 1, "round {round}: {}", new.len());
+        for row in new {
+            site.reports(&row, Phase::Backoff, round);
+        }
+        site.rig.pass(SECOND / 2);
+        let new: Vec<_> = site
+            .wanted("web")
+            .into_iter()
+            .filter(|row| row.record.revision == 2)
+            .collect();
+        for row in new {
+            site.reports(&row, Phase::Running, round);
+        }
+        site.pass(SECOND / 2);
+    }
+    site.pass(SECOND * 20);
+    let workload = Arc::clone(site.rig.view.workload("web").unwrap());
+    assert_eq!((workload.record.revision, workload.record.stable), (3, 3));
+    assert_eq!((site.running("web"), site.revisions("web")), (4, vec![3; 4]));
+}
+
+#[test]
+fn a_drain_during_an_update_moves_nothing_onto_what_is_not_known_to_be_well() {
+    let mut site = Site::new(4);
+    site.apply(web("1"));
+    assert_eq!(site.running("web"), 4);
+    site.pass(SECOND * 5);
+    let mut slow = web("2");
+    slow.update.min_healthy = Duration::from_secs(25);
+    site.apply(slow);
+    site.pass(SECOND);
+    assert_eq!(
+        site.revisions("web").iter().filter(|revision| **revision == 2).count(),
+        1
+    );
+    let (new, old): (Vec<_>, Vec<_>) = site.wanted("web").into_iter().partition(|row| row.record.revision == 2);
+    let old = old
+        .into_iter()
+        .find(|row| row.record.node != new[0].record.node)
+        .unwrap();
+    let node = format!("node-{}", old.record.node.0[0]);
+    let (deadline, plan) = (None, false);
+    site.rig.command(Command::Drain { node, deadline, plan }).unwrap();
+    for _ in 0..20 {
+        site.pass(SECOND);
+        let new = site
+            .wanted("web")
+            .into_iter()
+            .filter(|row| row.record.revision == 2)
+            .count();
+        assert!(new <= 1, "{new} run by what is tried");
+    }
+    site.pass(SECOND * 200);
+    assert_eq!((site.running("web"), site.revisions("web")), (4, vec![2; 4]));
+}
+
+#[test]
+fn what_was_well_is_restored_wherever_one_of_its_instances_fails() {
+    let mut site = Site::new(4);
+    site.apply(web("1"));
+    assert_eq!(site.running("web"), 4);
+    site.pass(SECOND * 5);
+    site.apply(web("2"));
+    site.pass(SECOND / 2);
+    let new = site
+        .wanted("web")
+        .into_iter()
+        .find(|row| row.record.revision == 2)
+        .unwrap();
+    site.reports(&new, Phase::Ended, 3);
+    site.rig.pass(SECOND / 2);
+    assert_eq!(site.rig.view.workload("web").unwrap().record.revision, 3);
+    // An instance of what is restored fails, too, for good: one node's fault.
+    let restored = site.wanted("web").into_iter().next().unwrap();
+    site.reports(&restored, Phase::Ended, 3);
+    site.pass(SECOND * 60);
+    assert_eq!((site.running("web"), site.revisions("web")), (4, vec![3; 4]));
+    assert_eq!(site.rolled_back("web"), "");
+}
+
+#[test]
+fn a_spread_holds_through_restarts_and_updates() {
+    for (zones, replicas, parallel) in [(4u8, 4, 1), (4, 4, 4), (3, 6, 2), (2, 5, 3)] {
+        let mut site = Site::new(0);
+        for number in 1..=zones * 2 {
+            site.join_in(number, &format!("zone-{}", number % zones));
+        }
+        let mut spec = web("1");
+        (spec.kind, spec.spread, spec.update.max_parallel) = (Kind::Service { replicas }, "zone".to_owned(), parallel);
+        site.apply(spec.clone());
+        site.pass(SECOND * 10);
+        for round in 2..5 {
+            spec.args = vec![round.to_string()];
+            site.apply(spec.clone());
+            site.pass(SECOND * 40);
+            let mut counts = vec![0; usize::from(zones)];
+            for row in site.wanted("web") {
+                counts[usize::from(row.record.node.0[0] % zones)] += 1;
+            }
+            let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            assert!(
+                most - least <= 1,
+                "{zones} zones, {replicas}, {parallel} at once: {counts:?}"
+            );
+            assert_eq!(site.revisions("web"), vec![round as u64; replicas as usize]);
+        }
+    }
+}
