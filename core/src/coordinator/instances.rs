@@ -17,7 +17,7 @@ use crate::{
     placement::{Presence, backoff},
     standing::SINGLETON,
     time::Time,
-    workload::{AssignmentId, End, Exit, Goal, Phase, Status},
+    workload::{AssignmentId, End, Exit, Goal, Held, Phase, Status},
 };
 
 /// Instances that nobody knows, which a session is heard of at once; and ids that are kept of one that are not known.
@@ -297,29 +297,29 @@ impl Coordinator {
         self.node_changed(index);
     }
 
-    /// An instance that was given up with its node is there again: it stays when the one in its place does not run yet; of two
-    /// that run, the newer one does.
+    /// An instance that was given up with its node is there again: it stays when none in its place runs yet; of two that run, the newer one
+    /// does.
     fn take_back(&mut self, id: AssignmentId) {
         let Some(held) = self.table.held(id) else { return };
         let Some(declared) = self.table.declared(&held.record.workload) else {
             return;
         };
         let singleton = declared.record.spec().is_none_or(|spec| spec.singleton);
-        let runs = held.status.phase == Phase::Running && held.record.revision == declared.record.revision;
+        let runs = held.status.phase == Phase::Running;
         if singleton || !runs || declared.record.deleted {
             return;
         }
         let slot = held.record.slot;
-        let successor = self
-            .table
-            .instances(declared)
-            .find(|other| other.is_wanted() && other.record.slot == slot && other.record.replaces == Some(id));
-        let Some(successor) = successor.filter(|other| other.status.phase != Phase::Running) else {
+        let of_slot = |other: &&Held| other.is_wanted() && other.record.slot == slot && other.record.id != id;
+        let others: Vec<&Held> = self.table.instances(declared).filter(of_slot).collect();
+        if others.iter().any(|other| other.status.phase == Phase::Running) {
             return;
-        };
-        let successor = successor.record.id;
+        }
+        let others: Vec<AssignmentId> = others.iter().map(|other| other.record.id).collect();
         let reason = format!("{id}, whose place it was to take, is there again");
-        self.set_goal(successor, Goal::Stop, &reason);
+        for other in others {
+            self.set_goal(other, Goal::Stop, &reason);
+        }
         self.set_goal(id, Goal::Run, "");
     }
 

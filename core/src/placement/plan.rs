@@ -16,7 +16,7 @@ use crate::{
     id::NodeId,
     node::{Cause, NodeIndex},
     time::Time,
-    workload::{AssignmentId, Declared, Goal, Held, Spec, Table},
+    workload::{AssignmentId, Declared, Goal, Held, Phase, Spec, Table},
 };
 
 /// How long an instance whose agent is gone, and which may well be running, is left alone by default.
@@ -212,6 +212,7 @@ pub fn plan(world: &World<'_>, declared: &Declared, fleet: &mut Fleet) -> Plan {
         slots: BTreeMap::new(),
         ended: BTreeMap::new(),
         gone: BTreeMap::new(),
+        lost: BTreeMap::new(),
         stopped: BTreeMap::new(),
         plan: Plan::default(),
     };
@@ -237,6 +238,8 @@ struct Planner<'a> {
     ended: BTreeMap<u32, Ended<'a>>,
     /// Of slots whose last instance is gone: that instance, and why a new one is wanted.
     gone: BTreeMap<u32, (AssignmentId, String)>,
+    /// Instances whose nodes were given up, and which are to be replaced, by slot; and why.
+    lost: BTreeMap<u32, Vec<(&'a Held, String)>>,
     /// Instances that were told to end and have not yet, by slot.
     stopped: BTreeMap<u32, &'a Held>,
     plan: Plan,
@@ -257,6 +260,7 @@ impl<'a> Planner<'a> {
         self.drop_surplus(fleet);
         self.move_on(fleet);
         self.fill(fleet);
+        self.give_up_lost();
         self.judge_update();
         self.plan
     }
@@ -341,15 +345,33 @@ impl<'a> Planner<'a> {
                     left.push(held);
                     continue;
                 }
-                self.plan.healed.push(held.record.id);
                 self.gone.insert(
                     slot,
                     (held.record.id, format!("the one before was lost: {}", cause.meaning())),
                 );
-                self.stop(held, reason);
+                self.lost.entry(slot).or_default().push((held, reason));
             }
             if !left.is_empty() {
                 self.slots.insert(slot, left);
+            }
+        }
+    }
+
+    /// Gives up those that were lost and whose slots have others now, or are wanted no longer. Where nothing takes their place they stay what they
+    /// are: their nodes may come back, and they run.
+    fn give_up_lost(&mut self) {
+        for (slot, lost) in std::mem::take(&mut self.lost) {
+            let beyond = self.spec.replicas().is_some_and(|replicas| slot >= replicas);
+            let held = self.slots.get(&slot).into_iter().flatten().copied();
+            let has_other = held.filter(|other| other.status.phase == Phase::Running).count() > 0;
+            let started = self.plan.starts.iter().any(|start| start.slot == slot);
+            for (held, reason) in lost {
+                if started || has_other {
+                    self.plan.healed.push(held.record.id);
+                    self.stop(held, reason);
+                } else if beyond {
+                    self.stop(held, "scaled down");
+                }
             }
         }
     }

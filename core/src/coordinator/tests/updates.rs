@@ -273,3 +273,61 @@ fn a_spread_holds_through_restarts_and_updates() {
         }
     }
 }
+
+/// What is pinned to a node, or a daemon of it, or fits nowhere else.
+fn pinned(kind: Kind) -> Spec {
+    let mut spec = service("pinned", 1);
+    spec.kind = kind;
+    spec.constraints = vec![Constraint {
+        key: "node.name".to_owned(),
+        operator: Operator::In,
+        values: vec!["node-1".to_owned()],
+    }];
+    spec
+}
+
+#[test]
+fn what_nothing_takes_the_place_of_goes_on_when_its_node_is_back() {
+    let batch = Kind::Batch {
+        replicas: 1,
+        retries: 3,
+    };
+    for kind in [Kind::Service { replicas: 1 }, Kind::Daemon, batch] {
+        let mut site = Site::new(4);
+        site.apply(pinned(kind));
+        assert_eq!(site.running("pinned"), 1);
+        site.pass(SECOND * 5);
+        let before = site.ids("pinned");
+        // Its agent stands still; what it runs does not.
+        let node = site.wanted("pinned")[0].record.node;
+        let at = site.conns.iter().position(|conn| node_id(*conn as u8) == node).unwrap();
+        let conn = site.conns.remove(at);
+        for silent in [12, 90] {
+            for other in site.conns.clone() {
+                super::rig::see(&mut site.rig, other, node.0[0], crate::mesh::Sight::Silent);
+            }
+            site.pass(SECOND * silent);
+            let number = node.0[0];
+            assert_eq!(
+                site.rig.transitions(number).last(),
+                Some(&crate::node::Liveness::Offline)
+            );
+            assert_eq!(
+                site.ids("pinned"),
+                before,
+                "{kind:?}: given up with nothing in its place"
+            );
+        }
+        site.conns.insert(at, conn);
+        site.restarted(node.0[0], Ok(()));
+        site.pass(SECOND * 30);
+        assert_eq!(site.ids("pinned"), before, "{kind:?}");
+        let all = site
+            .rig
+            .view
+            .assignments
+            .iter()
+            .filter(|row| &*row.record.workload == "pinned");
+        assert_eq!(all.count(), 1, "{kind:?}: started anew");
+    }
+}

@@ -8,7 +8,7 @@ use crate::{
     autonomy::{Mode, PolicyChange},
     coordinator::{Answer, Changed, Command, Input, Message, Refusal, Work, WorkloadCommand, WorkloadVerb},
     id::NodeId,
-    node::{ConnId, Hello, Labels},
+    node::{ConnId, Hello, Labels, Liveness},
     workload::{AssignmentId, Goal, Kind, Phase, Resources, Spec, Status},
 };
 
@@ -121,7 +121,14 @@ impl Site {
 
     pub(super) fn running(&mut self, name: &str) -> usize {
         self.pass(SECOND * 2);
-        let of = |row: &&Arc<crate::workload::AssignmentRow>| &*row.record.workload == name;
+        let registry = &self.rig.core.registry;
+        let is_there = |id| {
+            registry
+                .find(id)
+                .is_some_and(|index| registry[index].liveness == Liveness::Online)
+        };
+        let of =
+            |row: &&Arc<crate::workload::AssignmentRow>| &*row.record.workload == name && is_there(row.record.node);
         let rows = self.rig.view.assignments.iter().filter(of);
         rows.filter(|row| row.status.phase == Phase::Running && row.record.goal == Goal::Run)
             .count()
@@ -291,7 +298,7 @@ fn where_there_is_no_room_beside_it_the_old_one_goes_first() {
 
 impl Site {
     /// The agent of a node is started again, and tells this of its host; what it runs goes on.
-    fn restarted(&mut self, number: u8, contained: Result<(), String>) {
+    pub(super) fn restarted(&mut self, number: u8, contained: Result<(), String>) {
         let at = usize::from(number) - 1;
         let conn = self.conns[at] + 100;
         let mut hello = hello(number, 2, 0);
