@@ -18,4 +18,5 @@ mod rig;
 mod roll;
 mod sessions;
 mod verdicts;
+mod witnesses;
 mod workloads;
