@@ -239,6 +239,33 @@ fn the_breaker_takes_three_verdicts_at_least_and_half_of_all() {
 }
 
 #[test]
+fn of_verdicts_at_one_moment_those_that_are_too_many_are_held_back() {
+    let mut peers = Peers::new(8, shipped());
+    a_series_of_deaths(&mut peers, 1..=3, Sight::Silent);
+    peers.is_cut_off(4);
+    peers.is_cut_off(5);
+    for number in [4, 5] {
+        peers.is_missed(number);
+    }
+    peers.pass(SECOND * 10);
+    assert_eq!(
+        (peers.liveness(4), peers.liveness(5)),
+        (Liveness::Offline, Liveness::Suspect)
+    );
+}
+
+#[test]
+fn what_is_no_verdict_uses_a_reckoning_of_the_last_100_ms() {
+    let mut peers = Peers::new(8, shipped());
+    assert_eq!(peers.core().climate().members, 8);
+    peers.leaves(8);
+    peers.pass(ms(99));
+    assert_eq!(peers.core().climate().members, 8);
+    peers.pass(ms(1));
+    assert_eq!(peers.core().climate().members, 7);
+}
+
+#[test]
 fn a_refusal_neither_opens_the_breaker_nor_is_held_back_by_it() {
     let mut peers = Peers::new(8, shipped());
     a_series_of_deaths(&mut peers, 1..=4, Sight::Refused);
@@ -353,7 +380,10 @@ fn after_a_stall_peers_that_heard_it_since_tell_of_a_node_and_others_do_not() {
         for observer in 1..=3 {
             peers.see_of(observer, 4, Sight::Silent, ago_at_death);
         }
-        peers.offline_after(4, resumed, LONG)
+        let after = peers.offline_after(4, resumed, LONG);
+        // When the time is over, peers are asked as for any other.
+        assert!((1..=3).all(|observer| peers.pings(observer) > 0));
+        after
     };
     assert_eq!(missed(6_000), Some(1_800));
     assert_eq!(missed(6_001), Some(60_000));

@@ -93,6 +93,22 @@ fn silences_are_usual_for_five_minutes() {
         bridged(shipped(), ms(4_000), SECOND * 250),
         (Some(12_000 + 1_800), None)
     );
+    // Forgotten when it is looked at 5 s after its last heartbeat.
+    assert_eq!(bridged(rules, ms(4_000), SECOND * 55), (Some(5_000), None));
+}
+
+#[test]
+fn an_observer_whose_silence_is_bridged_is_not_counted_meanwhile() {
+    let mut peers = Peers::new(4, shipped());
+    peers.falls_silent(4);
+    let index = peers.index(4);
+    peers.pass(ms(2_999));
+    assert!(peers.core().counts(index));
+    peers.pass(ms(1));
+    assert_eq!(
+        (peers.core().counts(index), peers.liveness(4)),
+        (false, Liveness::Online)
+    );
 }
 
 #[test]

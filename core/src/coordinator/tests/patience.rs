@@ -120,9 +120,30 @@ fn a_window_that_loss_made_longer_ends_soon_after_the_loss() {
     let mut peers = Peers::new(5, shipped());
     peers.see(1, 2, Sight::Silent);
     let died = peers.dies(5);
-    peers.pass(ms(1_900));
+    peers.pass(ms(2_050));
     peers.see(1, 2, Sight::Heard);
-    assert_eq!(peers.offline_after(5, died, LONG), Some(2_000));
+    // It is looked at five times a second.
+    assert_eq!(peers.offline_after(5, died, LONG), Some(2_200));
+}
+
+#[test]
+fn a_usual_window_is_looked_at_a_few_times() {
+    let mut peers = Peers::new(4, shipped());
+    peers.dies(4);
+    let before = peers.node(4).timer;
+    peers.pass(ms(1_300));
+    let looks = peers.node(4).timer - before;
+    assert!((1..=2).contains(&looks), "{looks}");
+}
+
+#[test]
+fn each_look_makes_the_one_that_was_due_before_it_stale() {
+    let mut peers = Peers::new(4, shipped());
+    peers.dies(4);
+    let before = peers.node(4).timer;
+    peers.see(1, 4, Sight::Silent);
+    peers.see(1, 4, Sight::Silent);
+    assert_eq!(peers.node(4).timer, before + 2);
 }
 
 #[test]
@@ -170,7 +191,7 @@ fn loss_makes_the_grace_period_longer_up_to_ten_times() {
     let grace = |rules| {
         let mut peers = Peers::strangers(3, rules);
         let died = peers.is_cut_off(3);
-        while peers.liveness(3) != Liveness::Offline {
+        while peers.liveness(3) != Liveness::Offline && peers.rig.now.since(died) < LONG {
             peers.see(1, 2, Sight::Silent);
             peers.see(2, 1, Sight::Silent);
             peers.pass(SECOND * 5);
@@ -219,6 +240,8 @@ fn that_is_forgotten_after_five_minutes() {
     // The silence ends with a heartbeat; the next one is as long as usual.
     assert_eq!(after_a_gap(shipped(), SECOND * 8, SECOND * 259), Some(40_000));
     assert_eq!(after_a_gap(shipped(), SECOND * 8, SECOND * 300), Some(10_000));
+    // Forgotten when it is looked at 20 s after its death.
+    assert_eq!(after_a_gap(shipped(), SECOND * 8, SECOND * 280), Some(20_000));
     let rules = Rules {
         gaps_for: SECOND * 100,
         ..shipped()
