@@ -17,6 +17,7 @@ mod returns;
 mod rig;
 mod roll;
 mod sessions;
+mod transitions;
 mod verdicts;
 mod witnesses;
 mod workloads;
