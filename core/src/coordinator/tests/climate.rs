@@ -1,9 +1,10 @@
-//! What holds verdicts back: too few voices, too many silent members, too many verdicts, a coordinator or a store that stood still.
+//! What holds verdicts back: too few voices, too many silent members, too many verdicts, a coordinator or a store that
+//! stood still.
 
 use std::time::Duration;
 
 use super::{
-    peers::{Peers, ms},
+    peers::{LONG, Peers, ms, shipped},
     rig::{SECOND, hello},
 };
 use crate::{
@@ -12,12 +13,6 @@ use crate::{
     node::{Cause, Liveness, NodeIndex},
     time::Time,
 };
-
-const LONG: Duration = Duration::from_secs(400);
-
-fn shipped() -> Rules {
-    Rules::default()
-}
 
 #[test]
 fn a_quorum_is_more_than_half_of_those_that_count() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    peers::{Peers, ms},
+    peers::{Peers, ms, shipped},
     rig::{SECOND, hello, node_id, see},
 };
 use crate::{
@@ -12,10 +12,6 @@ use crate::{
     node::{Cause, ConnId, Liveness},
     time::Time,
 };
-
-fn shipped() -> Rules {
-    Rules::default()
-}
 
 /// When the liveness of a node changed to that since then, in milliseconds, if that is within `most`.
 fn after(peers: &mut Peers, number: u8, to: Liveness, since: Time, most: Duration) -> Option<u64> {

@@ -3,16 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    peers::{Peers, ms},
+    peers::{LONG, Peers, ms, shipped},
     rig::SECOND,
 };
 use crate::{coordinator::Rules, mesh::Sight, node::Liveness};
-
-const LONG: Duration = Duration::from_secs(400);
-
-fn shipped() -> Rules {
-    Rules::default()
-}
 
 /// How many times as long the window is, in thousandths.
 fn stretched(rules: Rules, now: f64, average: f64) -> u64 {

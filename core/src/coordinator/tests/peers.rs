@@ -16,6 +16,14 @@ use crate::{
     time::Time,
 };
 
+/// Longer than any wait but those that loss makes longer.
+pub(super) const LONG: Duration = Duration::from_secs(400);
+
+/// The rules as they ship.
+pub(super) fn shipped() -> Rules {
+    Rules::default()
+}
+
 pub(super) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
@@ -27,7 +35,9 @@ pub(super) struct Peers {
     /// The newest ping of each session, and whether it was answered.
     pinged: BTreeMap<u64, (u64, bool)>,
     next_beat: Time,
+    /// Messages of the coordinator that were looked at.
     read: usize,
+    /// The newest session that was opened after the first ones.
     conns: u64,
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    peers::{Peers, ms},
+    peers::{Peers, ms, shipped},
     rig::{SECOND, node_id},
 };
 use crate::{
@@ -11,10 +11,6 @@ use crate::{
     mesh::Sight,
     node::{Cause, Liveness},
 };
-
-fn shipped() -> Rules {
-    Rules::default()
-}
 
 /// The node comes back, its agent the same; after how long it is online again, if within 300 s.
 fn comes_back(peers: &mut Peers, number: u8) -> Option<u64> {

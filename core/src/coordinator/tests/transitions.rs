@@ -1,11 +1,11 @@
 //! What a change of liveness means: for events, decisions, telemetry, the mesh and the plan.
 
 use super::{
-    peers::{Peers, ms},
+    peers::{Peers, ms, shipped},
     rig::{SECOND, node_id},
 };
 use crate::{
-    coordinator::{Config, Coordinator, Message, Rules},
+    coordinator::{Config, Coordinator, Message},
     event::EventBody,
     id::Uuid,
     integrity::PublicKey,
@@ -14,10 +14,6 @@ use crate::{
     store::Durable,
     time::{Time, WallTime},
 };
-
-fn shipped() -> Rules {
-    Rules::default()
-}
 
 fn changes(peers: &Peers, number: u8) -> Vec<(Option<Liveness>, Liveness)> {
     let of_node = peers

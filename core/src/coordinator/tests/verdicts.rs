@@ -1,9 +1,10 @@
-//! Rules by which a node is declared offline. The same little story is told with the rule as it ships and with another: the verdict differs.
+//! Rules by which a node is declared offline. The same little story is told with the rule as it ships and with another:
+//! the verdict differs.
 
 use std::time::Duration;
 
 use super::{
-    peers::{Peers, ms},
+    peers::{LONG, Peers, ms, shipped},
     rig::SECOND,
 };
 use crate::{
@@ -11,12 +12,6 @@ use crate::{
     mesh::Sight,
     node::{Cause, Liveness},
 };
-
-const LONG: Duration = Duration::from_secs(200);
-
-fn shipped() -> Rules {
-    Rules::default()
-}
 
 /// Node 4 of four dies, and its peers miss it at once.
 fn a_death(rules: Rules) -> Option<u64> {

@@ -1,9 +1,7 @@
 //! Whose word a verdict rests on: whose is waited for, whose counts, and when it was said.
 
-use std::time::Duration;
-
 use super::{
-    peers::{Peers, ms},
+    peers::{LONG, Peers, ms, shipped},
     rig::{SECOND, node_id},
 };
 use crate::{
@@ -12,12 +10,6 @@ use crate::{
     node::Liveness,
     time::Time,
 };
-
-const LONG: Duration = Duration::from_secs(200);
-
-fn shipped() -> Rules {
-    Rules::default()
-}
 
 /// Loss makes no window longer.
 fn unstretched() -> Rules {
