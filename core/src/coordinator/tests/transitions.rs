@@ -1,16 +1,19 @@
 //! What a change of liveness means: for events, decisions, telemetry, the mesh and the plan.
 
+use std::sync::Arc;
+
 use super::{
     peers::{Peers, ms, shipped},
     rig::{SECOND, node_id},
+    workloads::{Site, service},
 };
 use crate::{
-    coordinator::{Config, Coordinator, Message},
+    coordinator::{Config, Coordinator, Input, Message},
     event::EventBody,
     id::Uuid,
     integrity::PublicKey,
     mesh::{LinkReport, LinkState},
-    node::{ConnId, Liveness},
+    node::{Admission, ConnId, Liveness},
     store::Durable,
     time::{Time, WallTime},
 };
@@ -91,6 +94,25 @@ fn a_decision_on_a_node_that_is_not_admitted_says_so() {
     let suspect = peers.decisions("session-lost");
     assert!(suspect[0].action.contains("it is not admitted"), "{:?}", suspect[0]);
     assert!(suspect[1].action.contains("no new work"), "{:?}", suspect[1]);
+}
+
+#[test]
+fn what_runs_on_a_node_that_is_no_longer_admitted_is_to_be_placed_elsewhere_all_the_same() {
+    let mut site = Site::new(2);
+    site.apply(service("web", 2));
+    site.pass(SECOND * 5);
+    let one = site.rig.core.registry.find(node_id(1)).unwrap();
+    Arc::make_mut(&mut site.rig.core.registry[one].record).admission = Admission::Pending;
+    let (conn, by_peer) = (ConnId(1), false);
+    site.rig.input(Input::Closed { conn, by_peer });
+    site.rig.pass(SECOND * 70);
+    let of_one = site.rig.events.iter().filter(|event| event.node == Some(node_id(1)));
+    let mut actions = of_one.filter_map(|event| match &event.body {
+        EventBody::Decision(decision) if decision.rule == "nobody-hears-it" => Some(&decision.action),
+        _ => None,
+    });
+    let told = actions.next().expect("a verdict");
+    assert!(told.contains("to be placed elsewhere"), "{told}");
 }
 
 #[test]

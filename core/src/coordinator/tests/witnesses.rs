@@ -168,6 +168,21 @@ fn observers_are_asked_when_a_quarter_of_the_window_is_left() {
     );
 }
 
+#[test]
+fn observers_are_asked_at_once_when_the_grace_period_is_over_before_the_window() {
+    let asked = |wait_for_others| {
+        let rules = Rules {
+            wait_for_others,
+            gaps: 0,
+            ..shipped()
+        };
+        let mut peers = Peers::new(4, rules);
+        peers.dies(4);
+        peers.pings(1)
+    };
+    assert_eq!((asked(0), asked(1)), (1, 0));
+}
+
 /// Observers 2 and 3 stand still from before they are asked, and go on after `back`, if they do.
 fn slow_observers(rules: Rules, back: Option<u64>) -> Option<u64> {
     let mut peers = Peers::new(4, rules);
