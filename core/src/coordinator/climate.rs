@@ -86,10 +86,7 @@ impl Coordinator {
             held: rules.hold_when_stalled && self.staging.is_overdue(self.now),
             members,
         };
-        if climate.held {
-            self.reckoning.held = Some(self.now);
-            self.stood(staging::OVERDUE);
-        }
+        self.note_held();
         self.reckoning.climate = Some((self.now, climate));
         climate
     }
@@ -117,6 +114,14 @@ impl Coordinator {
         let unrest = self.unrest();
         let before = &mut self.reckoning.unrest;
         *before += (unrest - *before) / f64::from(UNREST_SECONDS);
+    }
+
+    /// Takes in that the store stands still now, or did so until now.
+    pub(super) fn note_held(&mut self) {
+        if self.config.rules.hold_when_stalled && self.staging.is_overdue(self.now) {
+            self.reckoning.held = Some(self.now);
+            self.stood(staging::OVERDUE);
+        }
     }
 
     /// Takes in that nobody was heard or welcomed for so long.

@@ -155,7 +155,7 @@ impl Coordinator {
         let wall = self.wall_now();
         let now = self.now;
         let node = &mut self.registry[index];
-        let known_before = node.record.departed.is_some() || node.liveness != Liveness::Unseen;
+        let known_before = node.liveness != Liveness::Unseen;
         let from = node.liveness;
         if from == to {
             return;

@@ -427,7 +427,6 @@ impl Coordinator {
         }
     }
 
-    /// A node's session ended over its content. That is told when it begins, and when it is another thing than before.
     /// That an earlier session ended over its content, as evidence beside what ended this one.
     pub(super) fn over_before(&self, index: NodeIndex, fact: &str) -> Option<Evidence> {
         let (over, at) = self.registry[index].unreadable.as_ref()?;
@@ -435,6 +434,7 @@ impl Coordinator {
         is_news.then(|| Evidence::new(self.wall_now(), "session", format!("an earlier one ended: {over}")))
     }
 
+    /// A node's session ended over its content. That is told when it begins, and when it is another thing than before.
     fn ended_over(&mut self, index: NodeIndex, fact: &str) {
         let now = self.now;
         let before = self.registry[index].unreadable.replace((fact.to_owned(), now));

@@ -230,6 +230,7 @@ impl Coordinator {
 
     /// The oldest batch is durable.
     pub(super) fn committed(&mut self) {
+        self.note_held();
         let (_, waiting) = self.staging.awaited.pop_front().unwrap_or_default();
         for then in waiting {
             match then {

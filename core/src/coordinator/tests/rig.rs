@@ -246,18 +246,28 @@ impl Rig {
     }
 
     pub(super) fn beat(&mut self, conn: u64) {
+        self.answer(conn, None);
+    }
+
+    /// A heartbeat that answers pings up to this number, or of an agent that does not say.
+    pub(super) fn answer(&mut self, conn: u64, answers: Option<u64>) {
         let sequence = self.sequences.entry(ConnId(conn)).or_default();
         *sequence += 1;
         let sequence = *sequence;
-        self.heartbeat(conn, sequence, 0.25);
+        self.heartbeat_of(conn, sequence, 0.25, answers);
     }
 
     pub(super) fn heartbeat(&mut self, conn: u64, sequence: u64, value: f32) {
+        self.heartbeat_of(conn, sequence, value, None);
+    }
+
+    fn heartbeat_of(&mut self, conn: u64, sequence: u64, value: f32, answers: Option<u64>) {
         let heartbeat = Heartbeat {
             sequence,
             wall: WallTime(1_000_000 + (self.now.0 / 1_000_000) as i64 - 1000),
             load: value,
             values: vec![value; Channel::COUNT],
+            answers,
             ..Heartbeat::default()
         };
         self.input(Input::Heartbeat {

@@ -9,7 +9,7 @@ use crate::{
     coordinator::{Answer, Changed, Command, Input, Message, Refusal, Work, WorkloadCommand, WorkloadVerb},
     id::NodeId,
     node::{ConnId, Hello, Labels, Liveness},
-    workload::{AssignmentId, Goal, Kind, Phase, Resources, Spec, Status},
+    workload::{AssignmentId, AssignmentRow, Goal, Kind, Phase, Resources, Spec, Status},
 };
 
 /// Operations of the random test; more by `WYNEOS_OPERATIONS`.
@@ -122,13 +122,12 @@ impl Site {
     pub(super) fn running(&mut self, name: &str) -> usize {
         self.pass(SECOND * 2);
         let registry = &self.rig.core.registry;
-        let is_there = |id| {
-            registry
-                .find(id)
-                .is_some_and(|index| registry[index].liveness == Liveness::Online)
+        let is_gone = |liveness| matches!(liveness, Liveness::Offline | Liveness::Left);
+        let on_a_node = |row: &AssignmentRow| {
+            let index = registry.find(row.record.node);
+            index.is_some_and(|index| !is_gone(registry[index].liveness))
         };
-        let of =
-            |row: &&Arc<crate::workload::AssignmentRow>| &*row.record.workload == name && is_there(row.record.node);
+        let of = |row: &&Arc<AssignmentRow>| &*row.record.workload == name && on_a_node(row);
         let rows = self.rig.view.assignments.iter().filter(of);
         rows.filter(|row| row.status.phase == Phase::Running && row.record.goal == Goal::Run)
             .count()

@@ -1,0 +1,337 @@
+//! Nodes that observe one another. Those that are there send a heartbeat every second, and answer pings at once.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::rig::{Rig, SECOND, hello, node_id};
+use crate::{
+    autonomy::{Decision, Outcome},
+    coordinator::{Config, Coordinator, Input, Message, Rules},
+    event::{Event, EventBody},
+    id::{NodeId, Uuid},
+    integrity::PublicKey,
+    mesh::{Observation, Sight},
+    node::{Admission, Cause, ConnId, Health, Liveness, Node, NodeIndex, NodeRecord},
+    standing::Question,
+    store::Durable,
+    time::Time,
+};
+
+/// Longer than any wait but those that loss makes longer.
+pub(super) const LONG: Duration = Duration::from_secs(400);
+
+/// The rules as they ship.
+pub(super) fn shipped() -> Rules {
+    Rules::default()
+}
+
+pub(super) fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(super) struct Peers {
+    pub(super) rig: Rig,
+    /// The sessions of those that are there.
+    live: BTreeMap<u8, u64>,
+    /// The newest ping of each session, and whether it was answered.
+    pinged: BTreeMap<u64, (u64, bool)>,
+    next_beat: Time,
+    /// Messages of the coordinator that were looked at.
+    read: usize,
+    /// The newest session that was opened after the first ones.
+    conns: u64,
+}
+
+impl Peers {
+    /// All hear one another.
+    pub(super) fn new(nodes: u8, rules: Rules) -> Peers {
+        let mut peers = Peers::strangers(nodes, rules);
+        for observer in 1..=nodes {
+            peers.hears_all(observer);
+        }
+        // Off the beat of heartbeats and surveys.
+        peers.pass(ms(4_500));
+        peers
+    }
+
+    /// Nobody has said anything of the others yet.
+    pub(super) fn strangers(nodes: u8, rules: Rules) -> Peers {
+        Peers::of(nodes, &[], rules)
+    }
+
+    /// The same, and nodes `waiting` that are not admitted.
+    pub(super) fn of(nodes: u8, waiting: &[u8], rules: Rules) -> Peers {
+        let mut durable = Durable::new(Uuid([9; 16]));
+        durable.nodes.extend(waiting.iter().map(|&number| {
+            let facts = hello(number, 1, 0).facts.into();
+            let admission = Admission::Pending;
+            NodeRecord {
+                admission,
+                ..NodeRecord::new(facts)
+            }
+            .into()
+        }));
+        let mut config = Config::new("1.2.9", PublicKey([0; 32]));
+        config.rules = rules;
+        let rig = Rig::with(config, durable);
+        let mut peers = Peers {
+            next_beat: rig.now + SECOND,
+            rig,
+            live: BTreeMap::new(),
+            pinged: BTreeMap::new(),
+            read: 0,
+            conns: 100,
+        };
+        for number in (1..=nodes).chain(waiting.iter().copied()) {
+            peers.rig.join(number.into(), number);
+            peers.live.insert(number, number.into());
+        }
+        peers.pass(SECOND);
+        peers
+    }
+
+    pub(super) fn index(&self, number: u8) -> NodeIndex {
+        self.rig.core.registry.find(node_id(number)).expect("a node")
+    }
+
+    pub(super) fn node(&self, number: u8) -> &Node {
+        &self.rig.core.registry[self.index(number)]
+    }
+
+    pub(super) fn liveness(&self, number: u8) -> Liveness {
+        self.node(number).liveness
+    }
+
+    pub(super) fn cause(&self, number: u8) -> Cause {
+        self.node(number).cause
+    }
+
+    /// Lets time pass, in steps as timers and agents ask.
+    pub(super) fn pass(&mut self, span: Duration) {
+        let end = self.rig.now + span;
+        loop {
+            self.answer();
+            let due = self.rig.core.poll_timeout().unwrap_or(end);
+            let next = due.min(self.next_beat).min(end).max(self.rig.now);
+            self.rig.pass(next.since(self.rig.now));
+            if self.rig.now == self.next_beat {
+                self.next_beat = self.next_beat + SECOND;
+                for (_, conn) in self.live.clone() {
+                    self.beat(conn);
+                }
+            }
+            if self.rig.now >= end {
+                return self.answer();
+            }
+        }
+    }
+
+    /// Nothing runs for so long, and then the coordinator's timers come first.
+    pub(super) fn stand_still(&mut self, late: Duration) {
+        self.rig.now = self.rig.core.poll_timeout().expect("a timer") + late;
+        self.rig.pass(Duration::ZERO);
+        self.next_beat = self.rig.now;
+        self.pass(Duration::ZERO);
+    }
+
+    /// The coordinator, at this moment.
+    pub(super) fn core(&mut self) -> &mut Coordinator {
+        self.rig.core.advance(self.rig.now);
+        &mut self.rig.core
+    }
+
+    fn answer(&mut self) {
+        self.read_pings();
+        for (_, conn) in self.live.clone() {
+            if self.pinged.get(&conn).is_some_and(|(_, answered)| !answered) {
+                self.beat(conn);
+            }
+        }
+    }
+
+    fn read_pings(&mut self) {
+        for (conn, message) in &self.rig.sent[self.read..] {
+            if let Message::Ping { number } = message {
+                self.pinged.insert(conn.0, (*number, false));
+            }
+        }
+        self.read = self.rig.sent.len();
+    }
+
+    fn beat(&mut self, conn: u64) {
+        self.read_pings();
+        let (newest, answered) = self.pinged.entry(conn).or_default();
+        *answered = true;
+        let newest = *newest;
+        self.rig.answer(conn, Some(newest));
+    }
+
+    /// How many pings were sent to a node's session.
+    pub(super) fn pings(&self, number: u8) -> usize {
+        let conn = ConnId(self.live.get(&number).copied().unwrap_or(number.into()));
+        let is_ping = |(to, message): &&(ConnId, Message)| *to == conn && matches!(message, Message::Ping { .. });
+        self.rig.sent.iter().filter(is_ping).count()
+    }
+
+    /// The node says nothing more after a heartbeat; its session stands.
+    pub(super) fn falls_silent(&mut self, number: u8) -> Time {
+        let conn = self.live.remove(&number).expect("a session");
+        self.beat(conn);
+        self.rig.now
+    }
+
+    /// It goes on where it was, and answers what it was asked.
+    pub(super) fn goes_on(&mut self, number: u8, conn: u64) {
+        self.live.insert(number, conn);
+        self.beat(conn);
+    }
+
+    /// Its session ends without a goodbye, right after a heartbeat.
+    pub(super) fn is_cut_off(&mut self, number: u8) -> Time {
+        let conn = self.live.remove(&number).expect("a session");
+        self.beat(conn);
+        self.is_closed(conn);
+        self.rig.now
+    }
+
+    pub(super) fn is_closed(&mut self, conn: u64) {
+        let (conn, by_peer) = (ConnId(conn), false);
+        self.rig.input(Input::Closed { conn, by_peer });
+    }
+
+    /// The number of the newest session that was opened after the first ones.
+    pub(super) fn conn(&self) -> u64 {
+        self.conns
+    }
+
+    /// It says goodbye.
+    pub(super) fn leaves(&mut self, number: u8) {
+        let conn = ConnId(self.live.remove(&number).expect("a session"));
+        let reason = "test".to_owned();
+        self.rig.input(Input::Goodbye { conn, reason });
+    }
+
+    /// The decisions by a rule, in order.
+    pub(super) fn decisions(&self, rule: &str) -> Vec<Arc<Decision>> {
+        let decision = |event: &Arc<Event>| match &event.body {
+            EventBody::Decision(decision) if decision.rule == rule => Some(Arc::clone(decision)),
+            _ => None,
+        };
+        let all = self.rig.events.iter().filter_map(decision);
+        all.filter(|decision| decision.outcome == Outcome::Observed).collect()
+    }
+
+    /// Its session ends, and whoever is there misses it at once.
+    pub(super) fn dies(&mut self, number: u8) -> Time {
+        self.is_cut_off(number);
+        self.is_missed(number);
+        self.rig.now
+    }
+
+    pub(super) fn is_missed(&mut self, subject: u8) {
+        for observer in self.others(subject) {
+            self.see(observer, subject, Sight::Silent);
+        }
+    }
+
+    pub(super) fn is_heard(&mut self, subject: u8) {
+        for observer in self.others(subject) {
+            self.see(observer, subject, Sight::Heard);
+        }
+    }
+
+    pub(super) fn hears_all(&mut self, observer: u8) {
+        for subject in self.others(observer) {
+            self.see(observer, subject, Sight::Heard);
+        }
+    }
+
+    pub(super) fn others(&self, than: u8) -> Vec<u8> {
+        let live = self.live.keys().copied();
+        live.filter(|&number| number != than).collect()
+    }
+
+    pub(super) fn see(&mut self, observer: u8, subject: u8, sight: Sight) {
+        self.see_of(observer, subject, sight, 0);
+    }
+
+    /// An observer says what it sees of a subject that it heard last so long ago.
+    pub(super) fn see_of(&mut self, observer: u8, subject: u8, sight: Sight, ago: u64) {
+        let last_heard_age_millis = Some(ago);
+        let observation = Observation {
+            sight,
+            last_heard_age_millis,
+        };
+        self.says(observer, vec![(node_id(subject), observation)], None);
+    }
+
+    pub(super) fn says_of(&mut self, observer: u8, observations: Vec<(NodeId, Observation)>) {
+        self.says(observer, observations, None);
+    }
+
+    pub(super) fn is_strained(&mut self, number: u8, strained: bool) {
+        let disk_stalled = false;
+        self.says(number, Vec::new(), Some(Health { strained, disk_stalled }));
+    }
+
+    fn says(&mut self, number: u8, observations: Vec<(NodeId, Observation)>, health: Option<Health>) {
+        self.rig.input(Input::Evidence {
+            conn: ConnId(self.live[&number]),
+            observations,
+            health,
+            sent_millis: 0,
+        });
+    }
+
+    /// Beacons of a sender reach a receiver, or no longer do.
+    pub(super) fn arrive(&mut self, receiver: u8, sender: u8, arrives: bool) {
+        self.arrivals(self.live[&receiver], vec![(node_id(sender), arrives)]);
+    }
+
+    pub(super) fn arrivals(&mut self, conn: u64, arrivals: Vec<(NodeId, bool)>) {
+        let conn = ConnId(conn);
+        self.rig.input(Input::Arrivals { conn, arrivals });
+    }
+
+    /// A node asks for its standing by way of a peer.
+    pub(super) fn asks(&mut self, asker: u8, via: u8, observations: Vec<(NodeId, Observation)>) {
+        let (incarnation, path) = (self.node(asker).record.incarnation, Vec::new());
+        let asker = node_id(asker);
+        self.rig.input(Input::Question {
+            conn: ConnId(self.live[&via]),
+            number: 1,
+            question: Box::new(Question {
+                asker,
+                incarnation,
+                path,
+                observations,
+            }),
+            sent_millis: 0,
+        });
+    }
+
+    /// The node opens another session; `anew`: its agent was started again.
+    pub(super) fn comes_back(&mut self, number: u8, anew: bool) {
+        self.conns += 1;
+        let (conn, known) = (self.conns, self.node(number).record.incarnation);
+        let (incarnation, attempt) = if anew { (known + 1, 0) } else { (known, conn) };
+        self.rig.hello(conn, hello(number, incarnation, attempt));
+        self.live.insert(number, conn);
+    }
+
+    /// When the node became that last.
+    pub(super) fn when(&self, number: u8, liveness: Liveness) -> Option<Time> {
+        let became = |body: &EventBody| matches!(body, EventBody::Liveness { to, .. } if *to == liveness);
+        let mut events = self.rig.events.iter().rev();
+        let event = events.find(|event| event.node == Some(node_id(number)) && became(&event.body))?;
+        // The wall clock was read once, at 1 s.
+        Some(Time((event.time.0 - 1_000_000 + 1_000) as u64 * 1_000_000))
+    }
+
+    /// How long after `since` the node was declared offline, in milliseconds, if that is within `most`.
+    pub(super) fn offline_after(&mut self, number: u8, since: Time, most: Duration) -> Option<u64> {
+        self.pass((since + most).since(self.rig.now));
+        let is_offline = self.liveness(number) == Liveness::Offline;
+        let at = self.when(number, Liveness::Offline).filter(|_| is_offline)?;
+        Some(at.since(since).as_millis() as u64)
+    }
+}
