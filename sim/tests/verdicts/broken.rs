@@ -81,7 +81,7 @@ const STARTED_ANEW: &str = "name = \"observers that are new\"\nduration = \"60s\
 
 const FLAPS: &str = "name = \"a link comes and goes\"\nduration = \"120s\"\n[cluster]\nnodes = 8\n\
     [[fault]]\nat = \"20s\"\nfor = \"60s\"\nkind = \"flap\"\nperiod = \"1s\"\ntargets = [\"node-1\"]\n\
-    [[expect]]\ntransitions_at_most = 5\n";
+    [[expect]]\ntransitions_at_most = 3\n";
 
 /// The scenario with its last fault at each tenth of a second.
 fn phases(tenths: std::ops::Range<u32>, scenario: &str) -> Vec<String> {
