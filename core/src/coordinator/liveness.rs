@@ -79,7 +79,7 @@ impl Coordinator {
             self.quarantine(index, wait, evidence);
         } else if now.since(steady_since) >= wait {
             let tally = self.tally(index);
-            if tally.lost() <= tally.heard.len() {
+            if !self.is_missed(index, &tally) {
                 self.transition(index, Liveness::Online, Cause::Heartbeat, evidence);
             }
         } else if returns > 0 && now.since(steady_since) >= steady {

@@ -377,6 +377,10 @@ impl Coordinator {
         let Some(index) = self.registry.detach(conn) else {
             return;
         };
+        if by_peer {
+            // A host ends what a process of its had open when that ends: until now there was one.
+            self.registry[index].last_seen = Some(self.now);
+        }
         let fact = if by_peer {
             "its host ended the session's transport without a goodbye"
         } else {

@@ -332,7 +332,7 @@ impl Coordinator {
 
     /// What the observers see that can be counted on.
     pub(super) fn tally(&self, index: NodeIndex) -> Tally {
-        let is_deaf = |observer| self.config.rules.skip_deaf && self.mesh.hears_nobody(observer);
+        let is_deaf = |observer| self.config.rules.skip_deaf && self.mesh.is_deaf(observer, index);
         let counts = |observer| self.counts(observer) && !is_deaf(observer);
         let mut tally = self.mesh.tally(index, counts, |observer| self.vouches(observer));
         // Who hears nobody now has no voice, but heard it when it says it did.
@@ -347,7 +347,7 @@ impl Coordinator {
     pub(super) fn judge(&mut self, index: NodeIndex) {
         let tally = self.tally(index);
         if self.is_steady(index) {
-            if tally.lost() > tally.heard.len() {
+            if self.is_missed(index, &tally) {
                 self.registry[index].steady_since = Some(self.now);
             }
             self.look_again(index, self.now);
@@ -374,6 +374,21 @@ impl Coordinator {
         }
     }
 
+    /// True when an observer had missed a node for long while it was `there`: it is cut off from it, and knows nothing of it.
+    fn is_apart(&self, observer: NodeIndex, index: NodeIndex, there: Time) -> bool {
+        there.since(self.mesh.last_heard(observer, index).unwrap_or_default()) >= APART
+    }
+
+    /// True when most of those who can tell miss a node that the coordinator hears.
+    pub(super) fn is_missed(&self, index: NodeIndex, tally: &Tally) -> bool {
+        let there = self.heard_at(index);
+        let silent = tally
+            .silent
+            .iter()
+            .filter(|observer| !self.is_apart(**observer, index, there));
+        silent.count() + tally.refused.len() > tally.heard.len()
+    }
+
     /// What is known of a node that nobody hears.
     fn silence(&mut self, index: NodeIndex, mut tally: Tally) -> Silence {
         let rules = self.config.rules;
@@ -391,13 +406,8 @@ impl Coordinator {
         let over = (from + self.patience(index)).max(returning.map_or(Time(0), |(_, by)| by));
         // Whom its peers missed before already, they cannot tell of.
         let is_told_of = returning.is_none_or(|(from, _)| tally.last_heard >= from);
-        // Who missed it for long while it was there is cut off from it, and knows nothing of it.
         let there = said.max(tally.last_heard).max(relayed);
-        let knows = |observer: &NodeIndex| {
-            let heard = self.mesh.last_heard(*observer, index).unwrap_or_default();
-            there.since(heard) < APART
-        };
-        tally.silent.retain(knows);
+        tally.silent.retain(|&observer| !self.is_apart(observer, index, there));
         let quorum = rules.quorum(&tally);
         let gone = tally.refused.len() >= quorum;
         let missed = is_told_of && tally.lost() >= quorum;

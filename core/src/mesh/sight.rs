@@ -39,7 +39,7 @@ pub struct Observation {
 }
 
 /// An observer that hears none of so many is not counted.
-const SEVERAL: u32 = 3;
+pub(super) const SEVERAL: u32 = 3;
 
 /// Two misses within this time, with an answer between them, are more than a packet's bad luck; for as long as the newest one is this recent.
 const TWICE: Duration = Duration::from_secs(10);
@@ -216,11 +216,22 @@ impl Sights {
         });
     }
 
-    /// True when the observer hears nobody, of several: it is more likely to be the one that is cut off.
+    /// True when the observer hears nobody.
     pub(super) fn hears_nobody(&self, observer: NodeIndex) -> bool {
-        self.by_observer
-            .get(&observer)
-            .is_some_and(|&(all, lost)| all >= SEVERAL && lost == all)
+        self.by_observer.get(&observer).is_some_and(|&(all, lost)| lost == all)
+    }
+
+    /// How many of these the observer misses, and heard not long before that time or later; none when a host refuses it, for it hears that.
+    pub(super) fn lost_with(&self, observer: NodeIndex, of: impl Iterator<Item = NodeIndex>, at: Time) -> u32 {
+        let mut lost = 0;
+        for subject in of {
+            match self.by_subject.get(&subject).and_then(|sights| sights.get(&observer)) {
+                Some(noted) if noted.sight == Sight::Refused => return 0,
+                Some(noted) => lost += u32::from(at.since(noted.heard) < CUT),
+                None => {}
+            }
+        }
+        lost
     }
 
     /// The share, 0 to 1, of sights that are no hearing: of what observers that `count` see of the subjects that are there, by themselves or

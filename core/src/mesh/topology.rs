@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::bad::Bad;
 use super::beacons::Arrivals;
-use super::sight::{Observation, Sight, Sights, Tally};
+use super::sight::{Observation, SEVERAL, Sight, Sights, Tally};
 use super::{
     link::{Link, LinkReport, LinkState},
     plan::{Plan, Planner},
@@ -184,9 +184,15 @@ impl Mesh {
         self.probed_by.get(&subject).map_or(&[], Vec::as_slice)
     }
 
-    /// True when an observer hears nobody, of several.
-    pub fn hears_nobody(&self, observer: NodeIndex) -> bool {
-        self.sights.hears_nobody(observer)
+    /// True when an observer that misses a subject hears nobody, and lost several with it: it is more likely to be the one that is cut off.
+    pub fn is_deaf(&self, observer: NodeIndex, subject: NodeIndex) -> bool {
+        let others = self
+            .subjects(observer)
+            .iter()
+            .copied()
+            .filter(|&other| other != subject);
+        let heard = self.last_heard(observer, subject).unwrap_or_default();
+        self.sights.hears_nobody(observer) && self.sights.lost_with(observer, others, heard) + 1 >= SEVERAL
     }
 
     /// What the observers of `subject` that `count` see of it, and those that hear it of the ones that only `vouch`.

@@ -248,7 +248,7 @@ fn who_left_or_is_unseen_is_online_at_once_however_often() {
 }
 
 /// Node 5 is heard again by the coordinator; of its observers so many miss it.
-fn heard_and_missed_by(missing: u8) -> Liveness {
+fn heard_and_missed_by(missing: u8, span: Duration) -> Liveness {
     let mut peers = Peers::new(5, shipped());
     peers.dies(5);
     peers.pass(SECOND);
@@ -256,14 +256,16 @@ fn heard_and_missed_by(missing: u8) -> Liveness {
     for observer in missing + 1..=4 {
         peers.see(observer, 5, Sight::Heard);
     }
-    peers.pass(SECOND * 10);
+    peers.pass(span);
     peers.liveness(5)
 }
 
 #[test]
-fn nobody_is_online_again_while_most_observers_miss_it() {
-    assert_eq!(heard_and_missed_by(2), Liveness::Online);
-    assert_eq!(heard_and_missed_by(3), Liveness::Suspect);
+fn nobody_is_online_again_while_most_observers_miss_it_unless_they_are_cut_off_from_it() {
+    assert_eq!(heard_and_missed_by(2, SECOND * 5), Liveness::Online);
+    assert_eq!(heard_and_missed_by(3, SECOND * 7), Liveness::Suspect);
+    // For 5 s they have missed it while it was there.
+    assert_eq!(heard_and_missed_by(3, SECOND * 11), Liveness::Online);
 }
 
 #[test]
