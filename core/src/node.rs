@@ -469,6 +469,8 @@ pub struct Node {
     pub pinged: Option<(u64, Time)>,
     /// The longest that it was silent of late, and when that ended.
     pub gap: (Duration, Time),
+    /// The longest that nobody heard it of late while it was in doubt and there, and when that ended.
+    pub lull: (Duration, Time),
     /// When it sent the newest that came of it.
     pub said: Time,
     /// Until when all is known that it had to say of its peers.
@@ -540,6 +542,7 @@ impl Node {
             asked: None,
             pinged: None,
             gap: (Duration::ZERO, Time(0)),
+            lull: (Duration::ZERO, Time(0)),
             said: Time(0),
             confirmed: Time(0),
             health: Health::default(),

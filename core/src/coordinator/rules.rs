@@ -18,6 +18,11 @@ pub struct Rules {
     pub erratic_window: Duration,
     /// How long a node counts as erratic after it was heard while in doubt.
     pub erratic_for: Duration,
+    /// The same for such a node: at least so many times the longest that nobody heard it within [`lulls_for`](Self::lulls_for), and then
+    /// somebody did; the window is at most [`longest`](Self::longest).
+    pub lulls: u32,
+    /// See [`lulls`](Self::lulls).
+    pub lulls_for: Duration,
     /// The same for a node whose agent reports that it stands still again and again.
     pub strained_window: Duration,
     /// How long a question that a peer passed on shows that its asker is there. Agents ask once a second.
@@ -94,6 +99,8 @@ impl Default for Rules {
             gone_window: Duration::from_millis(1_200),
             erratic_window: Duration::from_secs(7),
             erratic_for: Duration::from_secs(30),
+            lulls: 4,
+            lulls_for: Duration::from_secs(60),
             strained_window: Duration::from_secs(5),
             asked_for: Duration::from_millis(2_500),
             ping_patience: Duration::from_millis(500),

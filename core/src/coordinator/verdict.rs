@@ -128,6 +128,7 @@ impl Coordinator {
             return false;
         };
         let missed_it = self.mesh.misses(observer, subject);
+        let heard_before = self.last_sign(subject);
         if !self.mesh.observe(observer, subject, observation, at) {
             return false;
         }
@@ -140,13 +141,39 @@ impl Coordinator {
             }
             Liveness::Suspect | Liveness::Unreachable => {
                 if is_heard && missed_it {
-                    self.registry[subject].erratic = Some(at);
+                    self.note_lull(subject, at.since(heard_before), at);
                 }
                 self.judge(subject);
             }
             _ => {}
         }
         true
+    }
+
+    /// When somebody heard a node last, an observer or the coordinator.
+    fn last_sign(&self, index: NodeIndex) -> Time {
+        let observers = self.mesh.observers_of(index).iter();
+        let heard = observers
+            .filter_map(|&observer| self.mesh.last_heard(observer, index))
+            .max();
+        heard.unwrap_or_default().max(self.heard_at(index))
+    }
+
+    /// A node in doubt was heard `at` that moment, after so long: most of its packets may be lost.
+    fn note_lull(&mut self, index: NodeIndex, lull: Duration, at: Time) {
+        let longest = self.lull(index);
+        let node = &mut self.registry[index];
+        node.erratic = Some(at);
+        if lull >= longest {
+            node.lull = (lull, at);
+        }
+    }
+
+    /// The longest that nobody heard a node of late while it was there.
+    fn lull(&self, index: NodeIndex) -> Duration {
+        let (lull, at) = self.registry[index].lull;
+        let lately = self.now.since(at) < self.config.rules.lulls_for;
+        if lately { lull } else { Duration::ZERO }
     }
 
     /// A node gave a sign of life.
@@ -376,7 +403,8 @@ impl Coordinator {
 
     /// True when an observer had missed a node for long while it was `there`: it is cut off from it, and knows nothing of it.
     fn is_apart(&self, observer: NodeIndex, index: NodeIndex, there: Time) -> bool {
-        there.since(self.mesh.last_heard(observer, index).unwrap_or_default()) >= APART
+        let missed_for = there.since(self.mesh.last_heard(observer, index).unwrap_or_default());
+        missed_for >= APART.max(self.lull(index) * self.config.rules.lulls)
     }
 
     /// True when most of those who can tell miss a node that the coordinator hears.
@@ -505,7 +533,8 @@ impl Coordinator {
         } else {
             rules.window
         };
-        usual.max(rules.window.mul_f64(self.stretch()))
+        let lulls = (self.lull(index) * rules.lulls).min(rules.window.mul_f64(rules.longest));
+        usual.max(rules.window.mul_f64(self.stretch())).max(lulls)
     }
 
     /// True when its agent said that it stands still again and again.
