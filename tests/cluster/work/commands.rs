@@ -261,11 +261,9 @@ async fn a_release_that_fails_is_taken_back() {
     assert!(updated.iter().all(|row| before.iter().all(|old| id(old) != id(row))));
     site.apply(&declaration("nonsense"));
     let workload = stable(4).await;
-    assert!(
-        workload.rolled_back.contains("before it was ever well"),
-        "{}",
-        workload.rolled_back
-    );
+    assert_eq!(workload.rolled_back, "", "all is well again");
+    let told = String::from_utf8(site.ctl(&["events", "-o", "json"]).stdout).unwrap();
+    assert!(told.contains("failed and is taken back to 2, as revision 4"), "{told}");
     let after = site.runs("app", 4).await;
     assert_eq!(pids(&updated), pids(&after), "what was well was touched");
     site.ends().await;
