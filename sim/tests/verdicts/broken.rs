@@ -65,10 +65,6 @@ const PENDING: &str = "name = \"many wait to be admitted\"\nduration = \"60s\"\n
     \"node-15\", \"node-16\", \"node-17\"]\n\
     [[fault]]\nat = \"20s\"\nkind = \"cut\"\ntargets = [\"coordinator\", \"node-4\", \"node-5\"]\npeers = [\"node-1\", \"node-2\", \"node-3\"]\n";
 
-/// A node alone, which leaves a coordinator that seals nothing and cannot be welcomed again.
-const STORE_STALLS: &str = "name = \"the store stands still\"\nduration = \"110s\"\n[cluster]\nnodes = 1\n\
-    [[fault]]\nat = \"20s\"\nfor = \"100s\"\nkind = \"disk-stall\"\n";
-
 /// A coordinator that was away for a minute.
 const RESTART: &str = "name = \"a coordinator comes back\"\nduration = \"160s\"\n[cluster]\nnodes = 1\nrestart_grace = \"60s\"\n\
     [[fault]]\nat = \"20s\"\nfor = \"50s\"\nkind = \"coordinator-crash\"\n";
@@ -99,7 +95,7 @@ fn broken() -> Vec<Broken> {
         rule("no window", Rules { window: Duration::ZERO, ..sound }, &death(5, 23)),
         rule("a window of a second", Rules { window: Duration::from_secs(1), ..sound }, &death(5, 23)),
         rule("no window for a host without an agent", Rules { gone_window: Duration::ZERO, ..sound }, KILLED),
-        many("nobody is heard now and then", Rules { erratic_for: Duration::ZERO, ..sound }, vec![lossy(4, 64), lossy(2, 36), lossy(8, 75)]),
+        many("nobody is heard now and then", Rules { erratic_for: Duration::ZERO, lulls: 0, ..sound }, vec![lossy(4, 64), lossy(2, 36), lossy(8, 75)]),
         rule("a question by way of a peer says nothing", Rules { asked_for: Duration::ZERO, ..sound }, CHAIN),
         rule("answers may take for ever", Rules { ping_patience: always, ..sound }, &death(5, 23)),
         many("one observer is enough", Rules { quorum_percent: 0, ..sound }, phases(210..222, STARTED_ANEW)),
@@ -112,7 +108,6 @@ fn broken() -> Vec<Broken> {
         rule("a breaker for more than all", Rules { breaker_percent: 101, ..sound }, ROLLING),
         rule("back at once", Rules { steady: Duration::ZERO, ..sound }, FLAPS),
         rule("whoever waits to be admitted counts", Rules { admitted_only: false, ..sound }, PENDING),
-        rule("the store may stand still", Rules { hold_when_stalled: false, ..sound }, STORE_STALLS),
         many("nobody confirms", Rules { confirm: false, ..sound }, vec![lossy(3, 64), lossy(2, 36), lossy(8, 75), lossy(4, 84)]),
     ];
     broken
