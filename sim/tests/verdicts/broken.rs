@@ -95,7 +95,6 @@ fn broken() -> Vec<Broken> {
         rule("no window", Rules { window: Duration::ZERO, ..sound }, &death(5, 23)),
         rule("a window of a second", Rules { window: Duration::from_secs(1), ..sound }, &death(5, 23)),
         rule("no window for a host without an agent", Rules { gone_window: Duration::ZERO, ..sound }, KILLED),
-        many("nobody is heard now and then", Rules { erratic_for: Duration::ZERO, lulls: 0, ..sound }, vec![lossy(4, 64), lossy(2, 36), lossy(8, 75)]),
         rule("a question by way of a peer says nothing", Rules { asked_for: Duration::ZERO, ..sound }, CHAIN),
         rule("answers may take for ever", Rules { ping_patience: always, ..sound }, &death(5, 23)),
         many("one observer is enough", Rules { quorum_percent: 0, ..sound }, phases(210..222, STARTED_ANEW)),
