@@ -309,9 +309,18 @@ impl Coordinator {
         if singleton || !runs || declared.record.deleted {
             return;
         }
-        let slot = held.record.slot;
-        let of_slot = |other: &&Held| other.is_wanted() && other.record.slot == slot && other.record.id != id;
-        let others: Vec<&Held> = self.table.instances(declared).filter(of_slot).collect();
+        // Without one it ends for another reason.
+        let of_it = |other: &&Held| other.record.replaces == Some(id);
+        let Some(successor) = self.table.instances(declared).filter(of_it).last() else {
+            return;
+        };
+        let batch = declared.record.spec().is_some_and(|spec| spec.kind.is_batch());
+        if batch && successor.status.complete {
+            return;
+        }
+        let slot = successor.record.slot;
+        let in_its_place = |other: &&Held| other.is_wanted() && other.record.slot == slot && other.record.id != id;
+        let others: Vec<&Held> = self.table.instances(declared).filter(in_its_place).collect();
         if others.iter().any(|other| other.status.phase == Phase::Running) {
             return;
         }

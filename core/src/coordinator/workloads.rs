@@ -293,9 +293,10 @@ impl Coordinator {
         if let Some(declared) = self.table.declared_mut(name) {
             declared.waiting.clone_from(&plan.waiting);
             declared.claims.clone_from(&plan.claims);
-            let (unplaced, was) = (plan.unplaced.take(), declared.unplaced.take());
-            let now = self.now;
-            declared.unplaced = unplaced.map(|reason| (was.map_or(now, |(since, _)| since), reason));
+            let (revision, now) = (declared.record.revision, self.now);
+            let was = declared.unplaced.take().filter(|(of, ..)| *of == revision);
+            let since = was.map_or(now, |(_, since, _)| since);
+            declared.unplaced = plan.unplaced.take().map(|why| (revision, since, why));
         }
         self.judge_update(name, &plan);
         self.prune_revisions(name);

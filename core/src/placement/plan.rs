@@ -213,10 +213,18 @@ pub fn plan(world: &World<'_>, declared: &Declared, fleet: &mut Fleet) -> Plan {
         ended: BTreeMap::new(),
         gone: BTreeMap::new(),
         lost: BTreeMap::new(),
+        full: BTreeMap::new(),
         stopped: BTreeMap::new(),
         plan: Plan::default(),
     };
     planner.run(fleet)
+}
+
+/// Which nodes take an instance of a declaration beside what runs: two of them, if there are so many; and why all others do not.
+#[derive(Debug)]
+struct Full {
+    takes: Vec<NodeIndex>,
+    why: String,
 }
 
 #[derive(Default)]
@@ -240,6 +248,8 @@ struct Planner<'a> {
     gone: BTreeMap<u32, (AssignmentId, String)>,
     /// Instances whose nodes were given up, and which are to be replaced, by slot; and why.
     lost: BTreeMap<u32, Vec<(&'a Held, String)>>,
+    /// By revision, once an instance of it found no place beside what runs.
+    full: BTreeMap<u64, Full>,
     /// Instances that were told to end and have not yet, by slot.
     stopped: BTreeMap<u32, &'a Held>,
     plan: Plan,
@@ -316,6 +326,7 @@ impl<'a> Planner<'a> {
     /// Instances whose nodes were given up leave their slots, when their time has come.
     fn replace_lost(&mut self) {
         let now = self.world.now;
+        let daemon = self.spec.replicas().is_none();
         for (slot, instances) in std::mem::take(&mut self.slots) {
             let mut left = Vec::new();
             for held in instances {
@@ -323,6 +334,12 @@ impl<'a> Planner<'a> {
                     left.push(held);
                     continue;
                 };
+                if daemon {
+                    // Its place is its node, and no other.
+                    let reason = format!("its node is gone: {}", cause.meaning());
+                    self.lost.entry(slot).or_default().push((held, reason));
+                    continue;
+                }
                 let delay = self.spec.reschedule_delay.unwrap_or(match cause {
                     Cause::AgentGone | Cause::Goodbye | Cause::Awaited => AGENT_GONE_DELAY,
                     _ => Duration::ZERO,

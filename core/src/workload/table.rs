@@ -42,8 +42,8 @@ pub struct Declared {
     pub lost: Option<(AssignmentId, Time)>,
     /// What waits, and for what.
     pub waiting: Vec<Waiting>,
-    /// Since when no node has taken an instance of the present declaration, and why not.
-    pub unplaced: Option<(Time, String)>,
+    /// The revision of which no node takes an instance, since when, and why not.
+    pub unplaced: Option<(u64, Time, String)>,
     /// Room that is being made for it.
     pub claims: Vec<Claim>,
     row: Option<Arc<WorkloadRow>>,

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    rig::{SECOND, node_id},
+    rig::{SECOND, node_id, see},
     workloads::{Site, service},
 };
 use crate::{
     coordinator::{Command, Input},
-    node::ConnId,
+    mesh::Sight,
+    node::{ConnId, Liveness},
     workload::{AssignmentId, AssignmentRow, Constraint, Goal, Kind, Operator, Phase, Spec, Status},
 };
 
@@ -17,6 +18,15 @@ fn web(version: &str) -> Spec {
     spec.args = vec![version.to_owned()];
     spec.update.deadline = SECOND * 30;
     spec
+}
+
+/// So many nodes, on which four instances of `web` are well.
+fn with_web(nodes: u8) -> Site {
+    let mut site = Site::new(nodes);
+    site.apply(web("1"));
+    assert_eq!(site.running("web"), 4);
+    site.pass(SECOND * 5);
+    site
 }
 
 impl Site {
@@ -45,6 +55,22 @@ impl Site {
         };
         let (conn, instances, all) = (ConnId(*conn.unwrap()), vec![(row.record.id, status)], false);
         self.rig.input(Input::Instances { conn, instances, all });
+    }
+
+    /// Instances of revision 2 of `web`.
+    fn newest(&self) -> Vec<Arc<AssignmentRow>> {
+        let rows = self.wanted("web").into_iter();
+        rows.filter(|row| row.record.revision == 2).collect()
+    }
+
+    /// Nothing comes of a node any more, and its peers miss it; where its connection was, and which.
+    fn dies(&mut self, number: u8) -> (usize, u64) {
+        let at = self.conns.iter().position(|conn| *conn as u8 == number).unwrap();
+        let conn = self.conns.remove(at);
+        for other in self.conns.clone() {
+            see(&mut self.rig, other, number, Sight::Silent);
+        }
+        (at, conn)
     }
 
     fn ids(&self, name: &str) -> Vec<AssignmentId> {
@@ -152,29 +178,18 @@ fn a_daemon_is_not_stopped_on_a_node_that_takes_no_successor() {
 
 #[test]
 fn a_release_that_is_well_once_and_then_fails_is_taken_back() {
-    let mut site = Site::new(4);
-    site.apply(web("1"));
-    assert_eq!(site.running("web"), 4);
-    site.pass(SECOND * 5);
+    let mut site = with_web(4);
     site.apply(web("2"));
     site.pass(SECOND / 2);
     // Each one is well for a moment, and ends; its agent starts it again.
     for round in 1..20 {
-        let new: Vec<_> = site
-            .wanted("web")
-            .into_iter()
-            .filter(|row| row.record.revision == 2)
-            .collect();
+        let new = site.newest();
         assert!(new.len() <= 1, "round {round}: {}", new.len());
         for row in new {
             site.reports(&row, Phase::Backoff, round);
         }
         site.rig.pass(SECOND / 2);
-        let new: Vec<_> = site
-            .wanted("web")
-            .into_iter()
-            .filter(|row| row.record.revision == 2)
-            .collect();
+        let new = site.newest();
         for row in new {
             site.reports(&row, Phase::Running, round);
         }
@@ -188,10 +203,7 @@ fn a_release_that_is_well_once_and_then_fails_is_taken_back() {
 
 #[test]
 fn a_drain_during_an_update_moves_nothing_onto_what_is_not_known_to_be_well() {
-    let mut site = Site::new(4);
-    site.apply(web("1"));
-    assert_eq!(site.running("web"), 4);
-    site.pass(SECOND * 5);
+    let mut site = with_web(4);
     let mut slow = web("2");
     slow.update.min_healthy = Duration::from_secs(25);
     site.apply(slow);
@@ -223,10 +235,7 @@ fn a_drain_during_an_update_moves_nothing_onto_what_is_not_known_to_be_well() {
 
 #[test]
 fn what_was_well_is_restored_wherever_one_of_its_instances_fails() {
-    let mut site = Site::new(4);
-    site.apply(web("1"));
-    assert_eq!(site.running("web"), 4);
-    site.pass(SECOND * 5);
+    let mut site = with_web(4);
     site.apply(web("2"));
     site.pass(SECOND / 2);
     let new = site
@@ -299,19 +308,11 @@ fn what_nothing_takes_the_place_of_goes_on_when_its_node_is_back() {
         site.pass(SECOND * 5);
         let before = site.ids("pinned");
         // Its agent stands still; what it runs does not.
-        let node = site.wanted("pinned")[0].record.node;
-        let at = site.conns.iter().position(|conn| node_id(*conn as u8) == node).unwrap();
-        let conn = site.conns.remove(at);
+        let number = site.wanted("pinned")[0].record.node.0[0];
+        let (at, conn) = site.dies(number);
         for silent in [12, 90] {
-            for other in site.conns.clone() {
-                super::rig::see(&mut site.rig, other, node.0[0], crate::mesh::Sight::Silent);
-            }
             site.pass(SECOND * silent);
-            let number = node.0[0];
-            assert_eq!(
-                site.rig.transitions(number).last(),
-                Some(&crate::node::Liveness::Offline)
-            );
+            assert_eq!(site.rig.transitions(number).last(), Some(&Liveness::Offline));
             assert_eq!(
                 site.ids("pinned"),
                 before,
@@ -319,7 +320,7 @@ fn what_nothing_takes_the_place_of_goes_on_when_its_node_is_back() {
             );
         }
         site.conns.insert(at, conn);
-        site.restarted(node.0[0], Ok(()));
+        site.restarted(number, Ok(()));
         site.pass(SECOND * 30);
         assert_eq!(site.ids("pinned"), before, "{kind:?}");
         let all = site
@@ -330,4 +331,110 @@ fn what_nothing_takes_the_place_of_goes_on_when_its_node_is_back() {
             .filter(|row| &*row.record.workload == "pinned");
         assert_eq!(all.count(), 1, "{kind:?}: started anew");
     }
+}
+
+#[test]
+fn each_declaration_has_its_own_deadline_to_find_a_place() {
+    let mut site = with_web(3);
+    let unfit = |version: &str| {
+        let mut spec = web(version);
+        spec.resources.memory_bytes = 900 << 30;
+        spec
+    };
+    site.apply(unfit("2"));
+    site.pass(SECOND * 20);
+    site.apply(unfit("3"));
+    site.pass(SECOND * 25);
+    assert_eq!(site.rig.view.workload("web").unwrap().record.revision, 3);
+    site.pass(SECOND * 10);
+    assert_eq!(site.rig.view.workload("web").unwrap().record.stable, 4);
+}
+
+#[test]
+fn what_waits_for_room_is_told_once_for_all_that_wait_for_the_same() {
+    let mut site = Site::new(3);
+    site.apply(service("many", 20));
+    assert_eq!(site.running("many"), 20);
+    site.pass(SECOND * 5);
+    let mut spec = service("many", 20);
+    spec.resources.cpu_millis = 64_000;
+    let planned = site.apply(spec);
+    let waits: Vec<(u32, &str)> = planned.waiting.iter().map(|one| (one.slots, &*one.reason)).collect();
+    let why = "what runs stays until a node takes its successor: no node takes it: 3 have too little CPU left";
+    assert_eq!((waits, planned.later), (vec![(20, why)], 20));
+}
+
+#[test]
+fn the_old_one_stays_while_its_successor_waits_after_a_failure() {
+    let mut site = Site::new(4);
+    let mut spec = web("1");
+    spec.update.rollback = false;
+    site.apply(spec.clone());
+    assert_eq!(site.running("web"), 4);
+    site.pass(SECOND * 5);
+    spec.args = vec!["2".to_owned()];
+    site.apply(spec.clone());
+    site.pass(SECOND / 2);
+    let new = site.newest();
+    site.reports(&new[0], Phase::Ended, 1);
+    // Another attempt at once: its slot still waits for the one that failed.
+    spec.args = vec!["3".to_owned()];
+    site.apply(spec);
+    for _ in 0..10 {
+        site.rig.pass(SECOND / 10);
+        assert!(site.wanted("web").len() >= 4, "the old one went first");
+    }
+}
+
+#[test]
+fn a_node_that_dies_during_an_update_neither_fails_it_nor_holds_it_up() {
+    for version in ["1", "2"] {
+        let mut site = Site::new(4);
+        let daemon = |version: &str| {
+            let mut spec = service("collector", 0);
+            (spec.kind, spec.args) = (Kind::Daemon, vec![version.to_owned()]);
+            spec.update.deadline = SECOND * 20;
+            spec
+        };
+        site.apply(daemon("1"));
+        assert_eq!(site.running("collector"), 4);
+        site.pass(SECOND * 5);
+        if version == "2" {
+            site.apply(daemon("2"));
+            site.pass(SECOND);
+        }
+        let newest = site.wanted("collector").into_iter().max_by_key(|row| row.record.id);
+        let died = newest.unwrap().record.node.0[0];
+        site.dies(died);
+        site.pass(SECOND * 30);
+        assert_eq!(site.rig.transitions(died).last(), Some(&Liveness::Offline));
+        if version == "1" {
+            site.apply(daemon("2"));
+        }
+        site.pass(SECOND * 60);
+        let workload = site.rig.view.workload("collector").unwrap();
+        assert_eq!((workload.record.revision, workload.record.stable), (2, 2), "{version}");
+    }
+}
+
+#[test]
+fn what_was_stopped_for_another_reason_is_not_taken_back() {
+    let mut site = Site::new(4);
+    site.apply(service("web", 4));
+    assert_eq!(site.running("web"), 4);
+    site.pass(SECOND * 5);
+    let last = site.wanted("web").into_iter().find(|row| row.record.slot == 3).unwrap();
+    let (at, conn) = site.dies(last.record.node.0[0]);
+    site.pass(SECOND / 2);
+    site.apply(service("web", 3));
+    site.conns.insert(at, conn);
+    site.restarted(last.record.node.0[0], Ok(()));
+    site.pass(SECOND * 5);
+    assert!(!site.ids("web").contains(&last.record.id));
+    let stops = site
+        .rig
+        .events
+        .iter()
+        .filter(|event| event.summary.starts_with("web: stop"));
+    assert_eq!(stops.count(), 1, "it was taken back, and stopped again");
 }

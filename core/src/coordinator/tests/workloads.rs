@@ -342,7 +342,9 @@ fn a_singleton_stays_where_it_runs_and_goes_only_where_it_is_contained() {
     let waits: Vec<&str> = planned.waiting.iter().map(|waiting| &*waiting.reason).collect();
     assert_eq!(
         waits,
-        ["leader.0 stays until a node takes its successor: there are no other nodes"]
+        [
+            "what runs stays until a node takes its successor: no node takes it: 1 cannot contain what it runs (node.containment)"
+        ]
     );
     site.apply(leader("2"));
     site.pass(SECOND * 30);

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Planner, Presence, Start};
+use super::{Full, Planner, Presence, Start};
 use crate::{
-    placement::{Claim, Fleet, Node},
+    placement::{Claim, Fleet, Node, Unfit},
     workload::{Goal, Held, Spec},
 };
 
@@ -145,6 +145,12 @@ impl Planner<'_> {
                     None => (self.declared.record.revision, Arc::clone(self.spec)),
                 },
             };
+            if let Some(until) = self.declared.not_before.get(&slot).filter(|until| **until > now) {
+                // Its successor failed, and is tried again later.
+                self.plan.wake_at(*until);
+                self.plan.later += 1;
+                continue;
+            }
             if !first && !batch && self.start_beside(slot, held, &reason, &by, fleet) {
                 budget -= 1;
                 trials = trials.map(|left| left - u32::from(update));
@@ -159,18 +165,20 @@ impl Planner<'_> {
                 self.plan.wait(1, format!("no other node takes it: {reason}"));
                 continue;
             }
-            if let Some(why) = self.without_successor(held, emptying, &by.1, fleet) {
-                self.plan.later += 1;
-                if !leaves_node {
-                    self.plan.unplaced = Some(why.clone());
+            let own_room = match self.successor_fits(held, emptying, &by, fleet) {
+                Ok(own_room) => own_room,
+                Err(why) => {
+                    self.plan.later += 1;
+                    self.plan
+                        .wait(1, format!("what runs stays until a node takes its successor: {why}"));
+                    if !leaves_node {
+                        self.plan.unplaced = Some(why);
+                    }
+                    continue;
                 }
-                self.plan.wait(
-                    1,
-                    format!("{} stays until a node takes its successor: {why}", super::named(held)),
-                );
-                continue;
-            }
-            budget -= 1;
+            };
+            // Room elsewhere is promised only when it is taken: no second one counts on it.
+            budget = if own_room { budget - 1 } else { 0 };
             trials = trials.map(|left| left - u32::from(update));
             self.stop(held, reason.clone());
             self.gone.insert(slot, (held.record.id, reason));
@@ -178,36 +186,59 @@ impl Planner<'_> {
         }
     }
 
-    /// Why no node would take the successor of an instance once that is gone: its own room counts, unless it leaves its node, and nobody else's.
-    fn without_successor(&mut self, held: &Held, leaves: bool, spec: &Spec, fleet: &mut Fleet) -> Option<String> {
+    /// Whether the successor of an instance has a place once that is gone, and whether that is its own room, which counts unless it leaves its
+    /// node; or why no node takes it. Nobody else's room counts.
+    fn successor_fits(
+        &mut self,
+        held: &Held,
+        leaves: bool,
+        by: &(u64, Arc<Spec>),
+        fleet: &mut Fleet,
+    ) -> Result<bool, String> {
+        let (revision, spec) = by;
+        let own = self.own_room(held, spec, fleet);
+        if !leaves && own.is_none() {
+            return Ok(true);
+        }
+        if spec.replicas().is_none() {
+            return Err(own.map_or_else(String::new, |why| format!("its node does not: {why}")));
+        }
+        if !self.full.contains_key(revision) {
+            let full = self.who_takes(spec, fleet);
+            self.full.insert(*revision, full);
+        }
+        match self.full.get(revision) {
+            Some(full) if full.takes.iter().all(|node| *node == held.index) => Err(full.why.clone()),
+            _ => Ok(false),
+        }
+    }
+
+    /// Why an instance's own node would not take its successor once it is gone.
+    fn own_room(&mut self, held: &Held, spec: &Spec, fleet: &mut Fleet) -> Option<Unfit> {
+        let resources = held.resources;
         let there = self.standing.instances.get(&held.index).copied().unwrap_or(0);
         self.standing.instances.insert(held.index, there.saturating_sub(1));
-        fleet.release(held.index, held.resources);
-        let mut unfit = BTreeMap::new();
-        let daemon = spec.replicas().is_none();
-        let nodes = fleet.nodes().iter();
-        let candidates = nodes.filter(|node| match (daemon, leaves) {
-            (true, _) => node.index == held.index,
-            (false, true) => node.index != held.index,
-            (false, false) => true,
-        });
-        let mut has_place = false;
-        for node in candidates {
+        fleet.release(held.index, resources);
+        let node = fleet.node(held.index);
+        let unfit = node.map_or(Some(Unfit::Admission), |node| fleet.unfit(spec, &self.standing, node));
+        let node = held.index;
+        fleet.claim(Claim { node, resources });
+        self.standing.instances.insert(held.index, there);
+        unfit
+    }
+
+    /// Which nodes take an instance as they are now, and why all others do not.
+    fn who_takes(&self, spec: &Spec, fleet: &Fleet) -> Full {
+        let (mut takes, mut unfit) = (Vec::new(), BTreeMap::new());
+        for node in fleet.nodes() {
             match fleet.unfit(spec, &self.standing, node) {
-                None => has_place = true,
+                None if takes.len() < 2 => takes.push(node.index),
+                None => {}
                 Some(why) => *unfit.entry(why.kind()).or_default() += 1,
             }
         }
-        fleet.claim(Claim {
-            node: held.index,
-            resources: held.resources,
-        });
-        self.standing.instances.insert(held.index, there);
-        let why = || match unfit.is_empty() {
-            true => "there are no other nodes".to_owned(),
-            false => super::fill::why_not(&unfit),
-        };
-        (!has_place).then(why)
+        let why = super::fill::why_not(&unfit);
+        Full { takes, why }
     }
 
     /// Whoever leaves a node whose time is over does not wait for its successor.
@@ -225,13 +256,7 @@ impl Planner<'_> {
 
     /// Starts the successor of an instance where there is room while that still runs.
     fn start_beside(&mut self, slot: u32, held: &Held, reason: &str, by: &(u64, Arc<Spec>), fleet: &mut Fleet) -> bool {
-        if let Some(until) = self
-            .declared
-            .not_before
-            .get(&slot)
-            .filter(|until| **until > self.world.now)
-        {
-            self.plan.wake_at(*until);
+        if self.full.get(&by.0).is_some_and(|full| full.takes.is_empty()) {
             return false;
         }
         // What leaves because of its node does not go back to it.

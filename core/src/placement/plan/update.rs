@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{LOOK_AGAIN, Planner};
+use super::{LOOK_AGAIN, Planner, Presence};
 use crate::{
     text::{Span, count},
+    time::Time,
     workload::{Goal, Held, Phase, Spec},
 };
 
@@ -25,11 +26,17 @@ impl Planner<'_> {
         self.tested().is_some_and(|stable| !self.spec.runs_like(stable))
     }
 
-    /// Instances that are meant to run by the present declaration.
+    /// True when its node was given up: how it is says nothing of its declaration.
+    fn is_lost(&self, held: &Held) -> bool {
+        matches!(self.presence(held), Presence::Lost { .. })
+    }
+
+    /// Instances that are meant to run by the present declaration, on nodes that are there.
     fn newest(&self) -> impl Iterator<Item = &Held> {
         let revision = self.declared.record.revision;
-        self.instances()
-            .filter(move |held| held.record.revision == revision && held.record.goal == Goal::Run)
+        self.instances().filter(move |held| {
+            held.record.revision == revision && held.record.goal == Goal::Run && !self.is_lost(held)
+        })
     }
 
     /// Why the update under way has failed, if it has.
@@ -37,11 +44,17 @@ impl Planner<'_> {
         self.tested()?;
         let trouble = self.is_tried().then(|| self.trouble()).flatten();
         trouble.or_else(|| {
-            let (since, reason) = self.declared.unplaced.as_ref()?;
+            let (_, since, reason) = self.unplaced()?;
             let deadline = self.spec.update.deadline;
             let over = self.world.now.since(*since) >= deadline;
             over.then(|| format!("none was placed within {}: {reason}", Span(deadline)))
         })
+    }
+
+    /// Since when no node takes the present declaration, and why.
+    fn unplaced(&self) -> Option<&(u64, Time, String)> {
+        let unplaced = self.declared.unplaced.as_ref();
+        unplaced.filter(|(revision, ..)| *revision == self.declared.record.revision)
     }
 
     /// Why what is tried is not well, if it is not.
@@ -111,15 +124,12 @@ impl Planner<'_> {
         }
         let (deadline, min_healthy) = (self.spec.update.deadline, self.spec.update.min_healthy);
         if self.plan.unplaced.is_some() && self.tested().is_some() {
-            let since = self
-                .declared
-                .unplaced
-                .as_ref()
-                .map_or(self.world.now, |(since, _)| *since);
+            let since = self.unplaced().map_or(self.world.now, |(_, since, _)| *since);
             self.plan.wake_at((since + deadline).max(self.world.now + LOOK_AGAIN));
         }
         let mut all = self.plan.starts.is_empty() && self.plan.waiting.is_empty() && self.plan.later == 0;
-        let instances: Vec<&Held> = self.instances().filter(|held| held.is_wanted()).collect();
+        let there = |held: &&Held| held.is_wanted() && !self.is_lost(held);
+        let instances: Vec<&Held> = self.instances().filter(there).collect();
         for held in instances {
             let well = held.record.revision == record.revision || self.plan.revised.contains(&held.record.id);
             let settled = self.is_settled(held);
