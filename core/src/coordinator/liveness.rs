@@ -87,8 +87,8 @@ impl Coordinator {
         }
     }
 
-    /// Says of a node that came back often, and is heard, that it is waited for: what it was in doubt for holds no longer. Once it has been heard for
-    /// `steady`, so that a link that comes and goes makes no more transitions.
+    /// A node that came back lately is heard again: it is `suspect` until it has been heard for `wait`. Where it was not offline, this is concluded once
+    /// it has been heard for a few seconds, so that a link which comes and goes makes no more transitions.
     fn quarantine(&mut self, index: NodeIndex, wait: Duration, mut evidence: Vec<Evidence>) {
         let node = &mut self.registry[index];
         if node.cause == Cause::Flapping && node.liveness == Liveness::Suspect {

@@ -10,6 +10,7 @@ mod cycle;
 mod declare;
 mod dialogue;
 mod directives;
+mod evidence;
 mod forget;
 mod instances;
 mod io;
