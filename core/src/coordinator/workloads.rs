@@ -364,7 +364,7 @@ impl Coordinator {
         let mut record = Arc::clone(record);
         let own = Arc::make_mut(&mut record);
         own.rolled_back.clone_from(why);
-        let back = spec.update.rollback && !spec.is_as(&stable);
+        let back = spec.update.rollback && !spec.equals_but_for_count(&stable);
         let summary = if back {
             let (failed, to) = (own.revision, own.stable);
             // How many there should be is no part of what failed.

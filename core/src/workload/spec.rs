@@ -349,10 +349,12 @@ impl Spec {
     }
 
     /// True when another declaration says the same, but for the number of instances.
-    pub fn is_as(&self, other: &Spec) -> bool {
+    pub fn equals_but_for_count(&self, other: &Spec) -> bool {
         let mut other = other.clone();
-        if let (Kind::Service { .. }, Kind::Service { .. }) = (self.kind, other.kind) {
-            other.kind = self.kind;
+        match (&mut other.kind, self.kind) {
+            (Kind::Service { replicas }, Kind::Service { replicas: own })
+            | (Kind::Batch { replicas, .. }, Kind::Batch { replicas: own, .. }) => *replicas = own,
+            _ => {}
         }
         *self == other
     }

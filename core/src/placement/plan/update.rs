@@ -18,7 +18,7 @@ impl Planner<'_> {
     /// update.
     fn tested(&self) -> Option<&Arc<Spec>> {
         let stable = self.declared.record.revisions.get(&self.declared.record.stable)?;
-        (!self.spec.is_as(stable)).then_some(stable)
+        (!self.spec.equals_but_for_count(stable)).then_some(stable)
     }
 
     /// True when the present declaration runs something that is not known to be well.
