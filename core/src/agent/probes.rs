@@ -47,6 +47,9 @@ struct Target {
     under_way: Vec<u64>,
     /// Number of the newest probe that decided what is seen.
     decided: u64,
+    /// Number of the newest probe that was under way when the last answer came. That the target is there was seen after these left: what becomes of them
+    /// tells of loss, and no longer of silence.
+    answered: u64,
     /// The newest round-trip times, the newest first.
     newest: [Option<Duration>; 3],
     /// What is seen of it now; `None` before the first probe ended.
@@ -60,16 +63,25 @@ impl Target {
         (usual * PATIENCE).clamp(MISSED_MIN, MISSED_MAX)
     }
 
-    /// True when the target may be asked again: nothing is under way, or all of it was missed.
+    /// True when the target may be asked again: nothing that would tell is under way, or all of it was missed.
     fn may_ask(&self) -> bool {
-        let missed = self.sight == Some(Sight::Silent) && self.under_way.len() < UNDER_WAY;
-        self.under_way.is_empty() || missed
+        let tells = self.under_way.iter().any(|&number| number > self.answered);
+        let missed = self.sight == Some(Sight::Silent);
+        (!tells || missed) && self.under_way.len() < UNDER_WAY
     }
 
     /// Notes what a probe of this number shows, unless a newer one showed something else: a late answer takes back that newer ones were missed, for
     /// those may still be answered. True when it is seen otherwise than before.
     fn show(&mut self, number: u64, sight: Sight) -> bool {
-        let is_late = sight == Sight::Heard && self.sight == Some(Sight::Silent);
+        let is_late = match sight {
+            Sight::Heard => self.sight == Some(Sight::Silent),
+            Sight::Silent if number <= self.answered => return false,
+            Sight::Silent | Sight::Refused => false,
+        };
+        if sight == Sight::Heard {
+            let under_way = self.under_way.last().copied().unwrap_or_default();
+            self.answered = under_way.max(number).max(self.answered);
+        }
         if number < self.decided && !is_late {
             return false;
         }
@@ -286,6 +298,7 @@ impl Agent {
                     timer: 0,
                     under_way: Vec::new(),
                     decided: 0,
+                    answered: 0,
                     newest: [None; 3],
                     sight: None,
                 }

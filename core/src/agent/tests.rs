@@ -507,6 +507,35 @@ fn what_was_missed_is_asked_again_and_the_newest_answer_counts() {
 }
 
 #[test]
+fn what_left_before_the_last_answer_is_no_silence() {
+    let mut rig = Rig::live();
+    rig.plan(1, &[2]);
+    rig.pass(SECOND * 10);
+    let target = Uuid([2; 16]);
+    let end = |rig: &mut Rig, sequence, outcome| {
+        rig.message(1, Message::Noted);
+        rig.input(Input::Probed {
+            target,
+            sequence,
+            outcome,
+        });
+    };
+    let sent: Vec<u64> = probes(&rig).into_iter().map(|(_, sequence)| sequence).collect();
+    assert_eq!(sent.len(), 4, "{sent:?}");
+    // A link is whole again: the oldest is answered, and the others are lost for good.
+    end(&mut rig, sent[0], ProbeOutcome::Answered(SECOND * 2, None));
+    for sequence in &sent[1..] {
+        end(&mut rig, *sequence, ProbeOutcome::Failed);
+    }
+    let seen = |rig: &Rig| rig.core.probes.sight_of(target).flatten();
+    assert_eq!(seen(&rig), Some(Sight::Heard));
+    // What leaves now tells, and is not held back by what is still under way.
+    rig.pass(SECOND * 5);
+    assert!(probes(&rig).len() > 4);
+    assert_eq!(seen(&rig), Some(Sight::Silent));
+}
+
+#[test]
 fn a_new_session_hears_of_every_link_again() {
     let mut rig = Rig::live();
     rig.plan(1, &[2]);

@@ -20,7 +20,9 @@ pub(super) struct Climate {
     /// So many nodes were declared offline lately that no further one is.
     pub(super) breaker: bool,
     /// The coordinator's own store stands still: nobody can be welcomed, so that sessions which end are not followed by others.
-    held: bool,
+    pub(super) held: bool,
+    /// The coordinator was cut off itself: agents that lost it are given the time to come back.
+    returning: bool,
     /// Nodes that are online or in doubt.
     pub(super) members: usize,
 }
@@ -28,7 +30,7 @@ pub(super) struct Climate {
 impl Climate {
     /// No silence is a reason to declare anybody offline.
     pub(super) fn forbids(self) -> bool {
-        self.ambiguous || self.breaker || self.held
+        self.ambiguous || self.breaker || self.held || self.returning
     }
 }
 
@@ -42,12 +44,20 @@ pub(super) struct Reckoning {
     pub(super) held: Option<Time>,
     /// From when until when this process, or its store, stood still for so long that agents may have left it.
     deserted: Option<(Time, Time)>,
+    /// From when until when it was ambiguous last, most likely because the coordinator was cut off.
+    cut_off: Option<(Time, Time)>,
     /// The share of probes of living nodes that were missed in the last seconds, on an average that forgets.
     unrest: f64,
 }
 
 /// Agents end their sessions with a coordinator that stands still for longer, and come back one by one.
 const DESERTED: Duration = Duration::from_secs(5);
+
+/// An agent that lost the coordinator tries it again by then at the latest: 15 s between two attempts, and 5 s for one.
+const BACK: Duration = Duration::from_secs(20);
+
+/// Nodes in doubt are looked at once a second: what was ambiguous within this time still is.
+const STILL: Duration = Duration::from_secs(3);
 
 /// Time constant of the average of [`Reckoning::unrest`].
 const UNREST_SECONDS: u32 = 10;
@@ -80,15 +90,31 @@ impl Coordinator {
             fell += usize::from(offline && self.now.since(node.since) < rules.breaker_window);
         }
         let voices = members + usize::from(members <= rules.smallest);
+        let ambiguous = rules.is_ambiguous(silent, voices);
         let climate = Climate {
-            ambiguous: rules.is_ambiguous(silent, voices),
+            ambiguous,
             breaker: rules.is_broken(fell, members + fell),
             held: rules.hold_when_stalled && self.staging.is_overdue(self.now),
+            returning: rules.wait_for_returns && self.was_cut_off(ambiguous),
             members,
         };
         self.note_held();
         self.reckoning.climate = Some((self.now, climate));
         climate
+    }
+
+    /// True while agents may come back to a coordinator that was cut off for so long that they left it.
+    fn was_cut_off(&mut self, ambiguous: bool) -> bool {
+        let now = self.now;
+        if ambiguous {
+            let from = match self.reckoning.cut_off {
+                Some((from, until)) if now.since(until) < STILL => from,
+                _ => now,
+            };
+            self.reckoning.cut_off = Some((from, now));
+        }
+        let cut_off = self.reckoning.cut_off;
+        cut_off.is_some_and(|(from, until)| until.since(from) >= DESERTED && now < until + BACK)
     }
 
     /// How many times as long the window is; reckoned anew when it is older than [`CLIMATE`].

@@ -203,10 +203,10 @@ impl Coordinator {
         confirmed >= quorum
     }
 
-    /// When a node was asked, if it has had the time to answer and did not.
-    pub(super) fn unanswered(&self, index: NodeIndex) -> Option<Time> {
+    /// When a node was asked, if it has had so much time to answer and did not.
+    pub(super) fn unanswered(&self, index: NodeIndex, patience: Duration) -> Option<Time> {
         let asked = self.registry[index].asked?.max(self.resumed_at);
-        (self.now.since(asked) >= self.config.rules.ping_patience).then_some(asked)
+        (self.now.since(asked) >= patience).then_some(asked)
     }
 
     /// True when what the node says of others can be counted on: it is heard, not itself in doubt, and no bad observer.
@@ -228,7 +228,9 @@ impl Coordinator {
 
     /// True when the coordinator hears the node itself, and believes it.
     pub(super) fn is_heard_well(&self, index: NodeIndex) -> bool {
-        self.is_heard(index) && self.unanswered(index).is_none() && !self.is_distrusted(index)
+        self.is_heard(index)
+            && self.unanswered(index, self.config.rules.word_patience).is_none()
+            && !self.is_distrusted(index)
     }
 
     /// True when the word of an observer is missing that lives, as its own observers say, and that heard the node when it could last tell: there may

@@ -27,8 +27,11 @@ pub struct Rules {
     pub strained_window: Duration,
     /// How long a question that a peer passed on shows that its asker is there. Agents ask once a second.
     pub asked_for: Duration,
-    /// How long a node may take to answer the coordinator's own question.
+    /// How long a node may take to answer the coordinator's own question. With the 0.3 s after which peers miss it, a process may stand still for a second
+    /// and is not suspected.
     pub ping_patience: Duration,
+    /// After which its word on others does not count until it has answered, and a verdict goes on without it.
+    pub word_patience: Duration,
     /// Observers are asked for their newest word when so large a part of the window is left: a quarter by 4. The verdict rests on what they saw
     /// since then.
     pub confirm_part: u32,
@@ -90,6 +93,8 @@ pub struct Rules {
     pub grace_from_sign: bool,
     /// No silence counts while the coordinator's own store stands still.
     pub hold_when_stalled: bool,
+    /// Nor while agents may come back to a coordinator that was cut off itself.
+    pub wait_for_returns: bool,
 }
 
 impl Default for Rules {
@@ -103,7 +108,8 @@ impl Default for Rules {
             lulls_for: Duration::from_secs(60),
             strained_window: Duration::from_secs(5),
             asked_for: Duration::from_millis(2_500),
-            ping_patience: Duration::from_millis(500),
+            ping_patience: Duration::from_millis(800),
+            word_patience: Duration::from_millis(500),
             confirm_part: 4,
             confirm: true,
             wait_for_others: 3,
@@ -133,6 +139,7 @@ impl Default for Rules {
             skip_deaf: true,
             grace_from_sign: true,
             hold_when_stalled: true,
+            wait_for_returns: true,
         }
     }
 }

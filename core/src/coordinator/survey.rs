@@ -129,7 +129,8 @@ impl Coordinator {
         // Nobody is left who could tell of these: what explains all others explains them too.
         let explained = lost.is_empty() && !heard.is_empty();
         if explained { &mut heard } else { &mut lost }.append(&mut untold);
-        if !heard.is_empty() {
+        // While the store stands still nobody who comes back can be welcomed: that is no cut.
+        if !heard.is_empty() && !climate.held {
             let mut cut = Candidate::new(FindingKind::CoordinatorCut, heard);
             cut.detail = self.label_of(&cut.near);
             seen.push(cut);
@@ -160,6 +161,7 @@ impl Coordinator {
         self.mesh.settle(self.now);
         let nodes = Nodes {
             counts: &|index| self.counts(index),
+            vouches: &|index| self.vouches(index),
             alive: &|index| self.is_alive(index),
             prompt: &|index| self.is_prompt(index),
         };
@@ -196,6 +198,15 @@ impl Coordinator {
         for cut in survey.slow {
             seen.push(self.cut(FindingKind::LinkSlow, cut));
         }
+        // What was told of links stands while nobody tells of them.
+        let untold = self.findings.open().map(|known| &known.seen).filter(|known| {
+            let is_seen = seen
+                .iter()
+                .any(|candidate| candidate.kind == known.kind && candidate.near == known.near);
+            known.kind.is_of_links() && !is_seen && self.mesh.is_untold(self.now, nodes, &known.near, &known.far)
+        });
+        let untold: Vec<Candidate> = untold.cloned().collect();
+        seen.extend(untold);
         for (observer, subjects) in survey.disputed {
             let mut candidate = Candidate::new(FindingKind::Untrusted, BTreeSet::from([observer]));
             let named = self.names(subjects.iter().copied());

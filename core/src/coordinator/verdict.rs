@@ -44,7 +44,7 @@ const NAMED: usize = 10;
 impl Coordinator {
     /// Suspects a node that most peers miss and that does not answer. True when it does.
     pub(super) fn doubt(&mut self, index: NodeIndex) -> bool {
-        let Some(asked) = self.unanswered(index) else {
+        let Some(asked) = self.unanswered(index, self.config.rules.ping_patience) else {
             return false;
         };
         let tally = self.tally(index);
@@ -151,11 +151,11 @@ impl Coordinator {
             .max(self.reckoning.held.unwrap_or_default());
         // Those who left a coordinator that stood still are given the time to come back that they have after a start.
         let returning = self.returning(index);
+        let there = said.max(tally.last_heard).max(relayed);
         let from = if rules.grace_from_sign { last_heard } else { since };
-        let over = (from + self.patience(index)).max(returning.map_or(Time(0), |(_, by)| by));
+        let over = (from + self.patience(index, there, relayed > Time(0))).max(returning.map_or(Time(0), |(_, by)| by));
         // Whom its peers missed before already, they cannot tell of.
         let is_told_of = returning.is_none_or(|(from, _)| tally.last_heard >= from);
-        let there = said.max(tally.last_heard).max(relayed);
         tally.silent.retain(|&observer| !self.is_apart(observer, index, there));
         let quorum = rules.quorum(&tally);
         let gone = tally.refused.len() >= quorum;
@@ -202,7 +202,7 @@ impl Coordinator {
             !silence.agreed || !rules.confirm || self.confirm(&silence.missed_by, silence.quorum, ask_at);
         let agreed = silence.agreed && is_confirmed;
         if self.now < due || !(agreed || silence.over <= self.now) {
-            let answered = self.now + rules.ping_patience;
+            let answered = self.now + rules.word_patience;
             self.look_again(index, if is_confirmed { silence.over } else { answered });
             return;
         }
@@ -275,11 +275,12 @@ impl Coordinator {
     }
 
     /// How long a node's silence is waited for where nobody can tell: as the grace period says, and longer where it was silent for nearly so long
-    /// before, or where most probes are missed.
-    fn patience(&mut self, index: NodeIndex) -> Duration {
+    /// before, or where most probes are missed. It was `there` last at that time, and may have been `relayed` by peers.
+    fn patience(&mut self, index: NodeIndex, there: Time, relayed: bool) -> Duration {
         let rules = self.config.rules;
-        // Where others could tell, it is waited for what they say, also while none of them can be counted on.
-        let others = !self.mesh.observers_of(index).is_empty();
+        // Where others could tell, it is waited for what they say, also while none of them can be counted on. Who is cut off from it could not.
+        let mut observers = self.mesh.observers_of(index).iter();
+        let others = relayed || observers.any(|&observer| !self.is_apart(observer, index, there));
         let mut grace = self.config.suspect_grace * if others { rules.wait_for_others } else { 1 };
         if self.registry[index].record.admission != Admission::Admitted {
             // Nobody probes it, and nothing waits for a verdict on it.

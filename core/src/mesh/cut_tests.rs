@@ -101,6 +101,7 @@ impl Net {
         };
         let nodes = Nodes {
             counts: &|_| true,
+            vouches: &|_| true,
             alive: &|_| true,
             prompt: &|_| true,
         };
@@ -376,6 +377,19 @@ fn a_finding_begins_when_it_is_stable_and_ends_when_it_stays_away() {
     assert_eq!(looks(&mut findings, 24, 2, &seen), []);
     assert_eq!(looks(&mut findings, 26, 20, &[]), [(30, false)]);
     assert!(findings.is_quiet());
+}
+
+#[test]
+fn time_in_which_nobody_looked_does_not_count() {
+    let mut findings = Findings::default();
+    let seen = [Candidate::new(FindingKind::Starved, set([1]))];
+    assert_eq!(looks(&mut findings, 0, 2, &seen), []);
+    // The next look is late, and sees what the last one saw.
+    assert_eq!(looks(&mut findings, 30, 2, &seen), []);
+    assert_eq!(looks(&mut findings, 32, 1, &seen), [(32, true)]);
+    // Nor does it end one.
+    assert_eq!(looks(&mut findings, 60, 5, &[]), []);
+    assert_eq!(looks(&mut findings, 65, 1, &[]), [(65, false)]);
 }
 
 #[test]

@@ -26,6 +26,9 @@ const CLEAR: Duration = Duration::from_secs(5);
 /// The same for loss: a meter is calm for several seconds itself before a link is well again.
 const CLEAR_LOSS: Duration = Duration::from_secs(3);
 
+/// Looks that are further apart were held up, as they come once a second: nobody knows what was meanwhile.
+const LATE: Duration = Duration::from_secs(2);
+
 /// Findings that are followed at the same time at most; further ones are not told until others are over.
 pub const FINDINGS: usize = 128;
 
@@ -119,6 +122,20 @@ impl FindingKind {
         matches!(
             self,
             FindingKind::NodesDown | FindingKind::Flapping | FindingKind::Breaker
+        )
+    }
+
+    /// True for what is concluded from the links between nodes.
+    pub const fn is_of_links(self) -> bool {
+        matches!(
+            self,
+            FindingKind::PeersCut
+                | FindingKind::GroupSplit
+                | FindingKind::LinkDown
+                | FindingKind::OneWay
+                | FindingKind::LinkLossy
+                | FindingKind::LinkSlow
+                | FindingKind::LargeLost
         )
     }
 
@@ -255,6 +272,16 @@ pub enum Change {
 }
 
 impl Followed {
+    /// So much of the time since then nobody looked: it tells nothing.
+    fn pass_over(&mut self, time: Duration) {
+        for at in [&mut self.first, &mut self.same, &mut self.last] {
+            *at = *at + time;
+        }
+        if let Some((_, since)) = &mut self.next {
+            *since = *since + time;
+        }
+    }
+
     fn goes_on(&mut self, now: Time, candidate: Candidate) {
         self.last = now;
         if self.seen.is(&candidate) {
@@ -276,12 +303,21 @@ impl Followed {
 pub struct Findings {
     followed: Vec<Followed>,
     told: u64,
+    /// When was looked last.
+    looked: Option<Time>,
 }
 
 impl Findings {
     /// Takes in what a look showed. A finding that has other members now is over, and another one begins, once these have been the same for as long as
     /// the first had to be.
     pub fn look(&mut self, now: Time, wall: WallTime, seen: Vec<Candidate>) -> Vec<Change> {
+        let apart = self.looked.map_or(Duration::ZERO, |looked| now.since(looked));
+        self.looked = Some(now);
+        if apart > LATE {
+            for known in &mut self.followed {
+                known.pass_over(apart);
+            }
+        }
         let mut changes = Vec::new();
         let mut taken: BTreeSet<usize> = BTreeSet::new();
         // What is exactly as before comes first: another one that is like it must not take its place.

@@ -151,12 +151,14 @@ pub struct LinkMeter {
     last_loss: Option<Time>,
     /// When the newest outage was over, and whether its probes were taken off.
     last_outage: Option<(Time, bool)>,
-    /// When the first datagram came after the last answer, and whether some were missing by then: a link that lets some through is not out.
-    amid: Option<(Time, bool)>,
-    /// When datagrams were missing last.
-    gapped: Option<Time>,
+    /// When the first datagram came after the last answer: a link that lets some through is not out.
+    amid: Option<Time>,
+    /// When datagrams were missing, the newest time and the one before. One gap may be an outage, or what follows takes longer.
+    gapped: [Option<Time>; 2],
     /// When a datagram came last over a link that lets some through, and no answers.
     partial: Option<Time>,
+    /// Answers in a row that looked as if they had been sent again, with none lost between them.
+    late_in_a_row: u32,
     reported: Option<LinkReport>,
 }
 
@@ -183,8 +185,9 @@ impl LinkMeter {
         self.rtts[self.answers % WINDOW] = micros;
         self.answers += 1;
         self.last_success = Some(now);
-        self.look_if_slow();
+        self.look_if_slow(now);
         let is_resent = self.is_resent(micros);
+        self.late_in_a_row = if is_resent { self.late_in_a_row + 1 } else { 0 };
         self.push(now, !is_resent || is_over);
         if self.is_slow {
             // What looked as if it had been sent again was slow from the first.
@@ -202,7 +205,7 @@ impl LinkMeter {
     /// Takes probes that an outage lost off those that tell of loss. True when an outage is over.
     fn end_outage(&mut self, now: Time) -> bool {
         let amid = self.amid.take();
-        let is_out = amid.is_none_or(|(first, gaps)| !gaps || now.since(first) < RETURNING);
+        let is_out = amid.is_none_or(|first| self.gapped[0] < Some(first) || now.since(first) < RETURNING);
         let is_long = self.last_success.is_some_and(|last| now.since(last) >= OUTAGE);
         if !is_out || !is_long || self.failed_in_a_row == 0 {
             return false;
@@ -230,15 +233,20 @@ impl LinkMeter {
     /// A datagram came that the other side sent unasked; `after_gap` when others should have come before it.
     pub fn datagram(&mut self, now: Time, after_gap: bool) {
         if after_gap {
-            (self.last_loss, self.gapped) = (Some(now), Some(now));
+            self.last_loss = Some(now);
+            self.gapped = [Some(now), self.gapped[0]];
         }
         if self.last_success.is_some_and(|last| now.since(last) >= AMID) {
-            let (first, gaps) = self.amid.get_or_insert((now, false));
-            *gaps |= after_gap;
-            if *gaps && now.since(*first) >= RETURNING {
+            let first = *self.amid.get_or_insert(now);
+            if self.has_gaps(now) && self.gapped[1] >= Some(first) && now.since(first) >= RETURNING {
                 self.partial = Some(now);
             }
         }
+    }
+
+    /// True when datagrams were missing more than once of late.
+    fn has_gaps(&self, now: Time) -> bool {
+        self.gapped[1].is_some_and(|before| now.since(before) < GAPPED)
     }
 
     /// The shortest of the newest answers, microseconds.
@@ -261,12 +269,26 @@ impl LinkMeter {
 
     /// Looks whether everything is slow, not only what had to be sent again. Where datagrams are missing, answers are late because packets are lost; and
     /// what is sent again takes now this long and now that.
-    fn look_if_slow(&mut self) {
-        let is_gapped = matches!((self.gapped, self.last_success), (Some(gap), Some(last)) if last.since(gap) < GAPPED);
+    fn look_if_slow(&mut self, now: Time) {
         let is_late = self.is_usual() && self.shortest() > self.usual * SLOW_TIMES + SLOW_MICROS;
-        let newest = (1..=NEWEST.min(self.answers)).map(|back| self.rtts[(self.answers - back) % WINDOW]);
-        let is_even = newest.max().unwrap_or_default() as f32 <= EVEN * self.shortest();
-        self.is_slow = is_late && !is_gapped && (self.is_slow || is_even);
+        self.is_slow = is_late && !self.has_gaps(now) && (self.is_slow || self.are_even(NEWEST));
+    }
+
+    /// True when so many of the newest answers took about as long as one another.
+    fn are_even(&self, few: usize) -> bool {
+        let newest = || (1..=few.min(self.answers)).map(|back| self.rtts[(self.answers - back) % WINDOW]);
+        let (shortest, longest) = (newest().min().unwrap_or_default(), newest().max().unwrap_or_default());
+        longest as f32 <= EVEN * shortest as f32
+    }
+
+    /// Of the newest probes, those of which it cannot be told yet whether they were sent again or the link became slow: fewer than [`NEWEST`], all of
+    /// them late and about as long.
+    fn in_doubt(&self) -> u32 {
+        let late = self.late_in_a_row;
+        // Where probes were lost before, these are more of the same.
+        let before = self.lost_of(self.probes).saturating_sub(late);
+        let is_doubtful = (late as usize) < NEWEST && before < FEW && self.are_even(late as usize);
+        if is_doubtful { late } else { 0 }
     }
 
     /// An answer that took so long had to be sent again, or its probe had.
@@ -292,6 +314,7 @@ impl LinkMeter {
         }
         self.push(now, false);
         self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
+        self.late_in_a_row = 0;
     }
 
     fn push(&mut self, now: Time, answered: bool) {
@@ -352,8 +375,9 @@ impl LinkMeter {
 
     /// True when some number of the newest probes shows beyond doubt that the link loses [`LOSSY_FROM`] of them or more.
     fn is_lossy(&self) -> bool {
-        (FEWEST..=self.probes).any(|few| {
-            let lost = self.lost_of(few);
+        let in_doubt = self.in_doubt();
+        (FEWEST..=self.probes.saturating_sub(in_doubt)).any(|few| {
+            let lost = self.lost_of(few + in_doubt).saturating_sub(in_doubt);
             lost > 1 && at_least(lost, few) >= LOSSY_FROM
         })
     }

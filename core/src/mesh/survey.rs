@@ -111,6 +111,18 @@ impl Mesh {
         survey
     }
 
+    /// True when nobody tells anything of any link between two sides whose nodes are all there: what was known of them stands. An empty side is
+    /// everybody else.
+    pub fn is_untold(
+        &self,
+        now: Time,
+        nodes: Nodes<'_>,
+        near: &BTreeSet<NodeIndex>,
+        far: &BTreeSet<NodeIndex>,
+    ) -> bool {
+        View::new(self, now, nodes).is_untold(near, far)
+    }
+
     /// Links that lose more than what is usual here.
     fn lossy(&self, view: &View<'_>) -> BTreeSet<Pair> {
         let usual = self.bad.usual_loss();
@@ -127,7 +139,7 @@ impl Mesh {
             .lossy
             .iter()
             .copied()
-            .chain(self.sights.shaky(view.now))
+            .chain(self.shaky(view.now))
             .chain(resumed);
         let told = lossy.filter(|&(one, other)| view.is_told(one, other));
         let is_unusual = |loss: Option<u32>| from == 0 || loss.is_some_and(|loss| loss >= from);
@@ -136,13 +148,23 @@ impl Mesh {
             .collect()
     }
 
+    /// Links that are missed again and again, and not because their answers take so long.
+    fn shaky(&self, now: Time) -> impl Iterator<Item = (NodeIndex, NodeIndex)> {
+        let shaky = self.sights.shaky(now);
+        shaky.filter(|link| !self.bad.slow.contains(link))
+    }
+
     /// Links over which probes pass, none of them lost, and beacons do not.
     fn large<'a>(&'a self, view: &'a View<'a>) -> impl Iterator<Item = Pair> + 'a {
         let missing = self.arrivals.missing();
         missing
             .filter(|&(receiver, sender)| {
                 let pair = pair(receiver, sender);
-                view.is_told(receiver, sender) && view.passes_well(pair) && !view.resumed_within(pair, UNSTEADY)
+                // Who has no session may not know yet whom to send them to.
+                view.is_told(receiver, sender)
+                    && view.tells(sender)
+                    && view.passes_well(pair)
+                    && !view.resumed_within(pair, UNSTEADY)
             })
             .map(|(one, other)| pair(one, other))
     }

@@ -235,12 +235,39 @@ fn what_had_to_be_sent_again_is_lossy_and_what_is_slow_from_the_first_is_slow() 
     resent.answer(now, Duration::from_millis(401));
     assert_eq!(resent.report(now).state, LinkState::Lossy);
     for _ in 0..4 {
+        // Sent again, or slow: it cannot be told yet.
         meter.answer(now, Duration::from_millis(201));
-        assert_ne!(meter.report(now).state, LinkState::Slow);
+        assert_eq!(meter.report(now).state, LinkState::Up);
     }
     meter.answer(now, Duration::from_millis(200));
     assert_eq!(meter.report(now).state, LinkState::Slow);
     assert!(meter.report(now).loss < 0.01);
+}
+
+#[test]
+fn one_gap_in_datagrams_is_an_outage_and_two_are_loss() {
+    let second = Duration::from_secs(1);
+    let state = |gaps: &[u64]| {
+        let mut meter = LinkMeter::default();
+        let at = |seconds: u64| Time(0) + second * seconds as u32;
+        for now in (0..10).map(at) {
+            meter.answer(now, Duration::from_micros(500));
+            meter.datagram(now, false);
+        }
+        // Nothing is answered any more, and datagrams come.
+        let mut states = Vec::new();
+        for number in 10..60 {
+            meter.miss(at(number), at(number - 1));
+            meter.datagram(at(number), gaps.contains(&number));
+            states.push(meter.report(at(number)).state);
+        }
+        states.contains(&LinkState::Lossy)
+    };
+    assert!(!state(&[]));
+    assert!(!state(&[30]));
+    assert!(state(&[30, 40]));
+    // Too far apart.
+    assert!(!state(&[15, 50]));
 }
 
 #[test]

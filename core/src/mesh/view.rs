@@ -9,7 +9,7 @@ use std::{
 use super::{
     Cut, Link, LinkState, Mesh, Sight,
     beacons::{Direction, GAP},
-    cuts::{Across, Pair},
+    cuts::{Across, Pair, pair},
 };
 use crate::{id::NodeId, node::NodeIndex, time::Time};
 
@@ -47,6 +47,8 @@ pub(super) struct Severed {
 pub struct Nodes<'a> {
     /// The word of this observer counts.
     pub counts: &'a dyn Fn(NodeIndex) -> bool,
+    /// This observer is believed when it says that it hears others, also where only peers pass on what it says.
+    pub vouches: &'a dyn Fn(NodeIndex) -> bool,
     /// The node is there.
     pub alive: &'a dyn Fn(NodeIndex) -> bool,
     /// What the node reports comes without delay: it was not in doubt lately.
@@ -112,7 +114,9 @@ impl<'a> View<'a> {
     pub(super) fn is_lossy(&self, (one, other): Pair) -> bool {
         let mut ways = [(one, other), (other, one)].into_iter();
         let is_lossy = |(observer, subject)| {
-            self.mesh.bad.lossy.contains(&(observer, subject)) || self.mesh.sights.is_shaky(observer, subject, self.now)
+            let bad = &self.mesh.bad;
+            let is_shaky = self.mesh.sights.is_shaky(observer, subject, self.now);
+            bad.lossy.contains(&(observer, subject)) || (is_shaky && !bad.slow.contains(&(observer, subject)))
         };
         ways.any(is_lossy) || self.is_resumed((one, other))
     }
@@ -145,8 +149,33 @@ impl<'a> View<'a> {
         })
     }
 
+    /// True when an observer says that it hears the other one, and is believed.
+    fn is_vouched_for(&self, (one, other): Pair) -> bool {
+        let mut ways = [(one, other), (other, one)].into_iter();
+        ways.any(|(observer, subject)| {
+            let is_believed = !self.disputed.contains(&observer) && (self.nodes.vouches)(observer);
+            is_believed && self.mesh.sights.sight(observer, subject) == Some(Sight::Heard)
+        })
+    }
+
+    /// True when nobody tells anything of any link between two sides of nodes that are all there; an empty side is everybody else.
+    pub(super) fn is_untold(&self, one: &BTreeSet<NodeIndex>, other: &BTreeSet<NodeIndex>) -> bool {
+        let (near, far) = if one.is_empty() { (other, one) } else { (one, other) };
+        let is_across = |partner: &NodeIndex| !near.contains(partner) && (far.is_empty() || far.contains(partner));
+        let links = near.iter().flat_map(|&one| {
+            let partners = self.partners(one).into_iter();
+            partners.filter(is_across).map(move |other| pair(one, other))
+        });
+        let mut links = links.peekable();
+        let are_there = near.iter().chain(far).all(|&node| (self.nodes.alive)(node));
+        are_there && links.peek().is_some() && links.all(|pair| self.is_heard(pair).is_none())
+    }
+
     /// Whether probes pass; `None` where nobody says.
     fn is_heard(&self, pair: Pair) -> Option<bool> {
+        if self.is_vouched_for(pair) {
+            return Some(true);
+        }
         let seen = self.probed(pair);
         let sights = seen.filter_map(|(observer, subject)| self.mesh.sights.sight(observer, subject));
         sights
@@ -156,6 +185,9 @@ impl<'a> View<'a> {
 
     /// How a pair is severed, if it is.
     pub(super) fn severed(&self, pair: Pair) -> Option<Severed> {
+        if self.is_vouched_for(pair) {
+            return None;
+        }
         let mut last = None;
         for (observer, subject) in self.probed(pair) {
             match self.mesh.sights.noted(observer, subject) {

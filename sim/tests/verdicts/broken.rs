@@ -79,6 +79,9 @@ const FLAPS: &str = "name = \"a link comes and goes\"\nduration = \"120s\"\n[clu
     [[fault]]\nat = \"20s\"\nfor = \"60s\"\nkind = \"flap\"\nperiod = \"1s\"\ntargets = [\"node-1\"]\n\
     [[expect]]\ntransitions_at_most = 3\n";
 
+/// The coordinator is cut off from everybody for a while, and one node loses its peers meanwhile.
+const APART_MEANWHILE: &str = include_str!("../../../scenarios/a-node-apart-while-the-coordinator-was-cut-off.toml");
+
 /// The scenario with its last fault at each tenth of a second.
 fn phases(tenths: std::ops::Range<u32>, scenario: &str) -> Vec<String> {
     let at = |tenth: u32| scenario.replace("PHASE", &format!("{}ms", tenth * 100));
@@ -107,6 +110,7 @@ fn broken() -> Vec<Broken> {
         rule("a breaker for more than all", Rules { breaker_percent: 101, ..sound }, ROLLING),
         rule("back at once", Rules { steady: Duration::ZERO, ..sound }, FLAPS),
         rule("whoever waits to be admitted counts", Rules { admitted_only: false, ..sound }, PENDING),
+        rule("nobody is given the time to come back", Rules { wait_for_returns: false, ..sound }, APART_MEANWHILE),
         many("nobody confirms", Rules { confirm: false, ..sound }, vec![lossy(3, 64), lossy(2, 36), lossy(8, 75), lossy(4, 84)]),
     ];
     broken

@@ -394,6 +394,40 @@ fn stalls_with_some_time_between_them_are_not_added_up() {
     assert_eq!(peers.offline_after(1, resumed, LONG), Some(10_000));
 }
 
+/// Of five nodes all but two are cut off for so long, and all but one come back: when the last one is declared offline after that, in milliseconds.
+fn after_a_cut(rules: Rules, lasted: Duration, most: Duration) -> Option<u64> {
+    let mut peers = Peers::new(5, rules);
+    for number in 3..=5 {
+        peers.is_cut_off(number);
+    }
+    for number in 3..=5 {
+        peers.is_missed(number);
+    }
+    peers.pass(lasted);
+    for number in 3..=4 {
+        peers.comes_back(number, false);
+    }
+    peers.hears_all(3);
+    peers.hears_all(4);
+    let back = peers.rig.now;
+    peers.is_missed(5);
+    peers.offline_after(5, back, most)
+}
+
+#[test]
+fn when_more_than_half_were_silent_for_five_seconds_those_that_left_are_waited_for() {
+    let hasty = Rules {
+        wait_for_returns: false,
+        ..shipped()
+    };
+    let long = SECOND * 30;
+    let waits = |at: Option<u64>| at.is_some_and(|at| (19_000..=25_000).contains(&at));
+    assert!(after_a_cut(hasty, SECOND * 20, long).is_some_and(|at| at < 6_000));
+    assert!(waits(after_a_cut(shipped(), SECOND * 20, long)));
+    // What was over sooner keeps nobody away.
+    assert!(after_a_cut(shipped(), SECOND * 4, long).is_some_and(|at| at < 6_000));
+}
+
 #[test]
 fn a_timer_that_is_half_a_second_late_is_a_stall() {
     let late = |millis| {
