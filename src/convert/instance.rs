@@ -9,7 +9,9 @@ use wyneos_core::{
     node::ConnId,
     placement::Waiting,
     text::{SENTENCE, is_hidden, shortened},
-    workload::{Assigned, AssignmentId, AssignmentRow, Exit, Goal, Kind, Phase, Status, WorkloadRow, limits, log},
+    workload::{
+        Assigned, AssignmentId, AssignmentRow, Doubt, Exit, Goal, Kind, Phase, Status, WorkloadRow, limits, log,
+    },
 };
 
 use super::{
@@ -29,7 +31,7 @@ same!(
         Backoff,
         Stopping,
         Ended
-    }
+    } but { Lost, Unknown }
 );
 same!(Goal, v1::Goal { Run, Stop });
 same!(log::Stream, v1::LogStream { Stdout, Stderr });
@@ -84,6 +86,17 @@ pub(super) fn status_out(status: &Status) -> v1::InstanceStatus {
         detail: plain(&status.detail),
         ports: status.ports.iter().map(|port| u32::from(*port)).collect(),
     }
+}
+
+/// How an instance is, as far as anybody knows.
+fn shown_out(row: &AssignmentRow) -> v1::InstanceStatus {
+    let mut status = status_out(&row.status);
+    match row.doubt {
+        Some(Doubt::Lost) => status.set_phase(v1::InstancePhase::Lost),
+        Some(Doubt::Unknown) => status.set_phase(v1::InstancePhase::Unknown),
+        None => {}
+    }
+    status
 }
 
 fn status_in(field: &str, status: v1::InstanceStatus) -> Result<Status, ConvertError> {
@@ -297,7 +310,7 @@ impl From<&AssignmentRow> for v1::Assignment {
             revision: record.revision,
             node_id: record.node.to_string(),
             goal: v1::Goal::from(record.goal).into(),
-            status: Some(status_out(&row.status)),
+            status: Some(shown_out(row)),
             ports: row.ports.iter().zip(&row.status.ports).map(port).collect(),
             placed: Some(timestamp(record.placed)),
             reason: record.reason.clone(),
@@ -357,6 +370,9 @@ impl From<&WorkloadRow> for v1::Workload {
             failing: row.failing,
             failing_restarts: row.restarts,
             failure: row.failure.clone(),
+            lost: row.lost,
+            unknown: row.unknown,
+            unwell: row.unwell,
         }
     }
 }

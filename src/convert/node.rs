@@ -9,9 +9,9 @@ use wyneos_core::{
 use super::{ConvertError, check, time::timestamp};
 use crate::v1;
 
-/// Enums of the core and of the wire that mean the same, one to one.
+/// Enums of the core and of the wire that mean the same, one to one; `but` for values that are only given out.
 macro_rules! same {
-    ($core:ty, $wire:ty { $($variant:ident),+ }) => {
+    ($core:ty, $wire:ty { $($variant:ident),+ } $(but { $($out:ident),+ })?) => {
         impl From<$core> for $wire {
             fn from(value: $core) -> $wire {
                 match value { $(<$core>::$variant => <$wire>::$variant,)+ }
@@ -24,6 +24,9 @@ macro_rules! same {
             fn try_from(value: $wire) -> Result<$core, Self::Error> {
                 match value {
                     $(<$wire>::$variant => Ok(<$core>::$variant),)+
+                    $($(<$wire>::$out => {
+                        Err($crate::convert::ConvertError::new("", concat!("the value ", stringify!($out), " is only given out, and not taken")))
+                    })+)?
                     <$wire>::Unspecified => Err($crate::convert::ConvertError::new("", "not set")),
                 }
             }

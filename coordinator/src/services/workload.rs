@@ -127,9 +127,9 @@ fn user(view: &View, row: &AssignmentRow, node: Option<&Arc<NodeRow>>) -> String
 fn row(nodes: &[Arc<NodeRow>], view: &View, row: &AssignmentRow) -> v1::AssignmentRow {
     let node = board::node(nodes, row.record.node);
     let host = node.and_then(|node| Some(node.record.facts.probe_address.rsplit_once(':')?.0));
-    let there = node.is_some_and(|node| !matches!(node.state.liveness, Liveness::Offline | Liveness::Left));
-    let running = row.status.phase == wyneos_core::workload::Phase::Running;
-    let addresses = match host.filter(|_| there && running) {
+    // Of a node that is in doubt no instance is shown as healthy. Nodes are shown no later than their instances.
+    let online = node.is_some_and(|node| node.state.liveness == Liveness::Online);
+    let addresses = match host.filter(|_| online && row.status.healthy) {
         Some(host) => row.status.ports.iter().map(|port| format!("{host}:{port}")).collect(),
         None => Vec::new(),
     };

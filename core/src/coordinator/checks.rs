@@ -8,6 +8,7 @@ use crate::{
     node::{Liveness, Node, NodeIndex, Session},
     telemetry::{Channel, load},
     text::Span,
+    workload::Kind,
 };
 
 /// Largest difference between an agent's wall clock and ours.
@@ -135,6 +136,7 @@ impl Coordinator {
             self.check_directives(),
             self.check_subscribers(),
             self.check_store(),
+            self.check_work(),
             self.check_pace(),
             self.check_transport(),
             observed,
@@ -227,6 +229,24 @@ impl Coordinator {
         let awaited = self.staging.awaited();
         let behind = u32::from(self.staging.is_behind());
         check.many(1, behind, Some(|| format!("{awaited} changes wait for the store")));
+        check
+    }
+
+    fn check_work(&self) -> Check {
+        let meaning = "what is declared runs and is healthy, or starts for the first time";
+        let mut check = Check::new("work-runs", Severity::Warning, meaning);
+        for row in &self.table.view().workloads {
+            let batch = row
+                .record
+                .spec()
+                .is_some_and(|spec| matches!(spec.kind, Kind::Batch { .. }));
+            let broken = row.unwell.min(row.desired);
+            let detail = || match batch {
+                true => format!("{broken} of {} of {} failed", row.desired, row.name()),
+                false => format!("{broken} of {} of {} are not well", row.desired, row.name()),
+            };
+            check.many(row.desired, broken, Some(detail));
+        }
         check
     }
 

@@ -70,6 +70,9 @@ impl Coordinator {
     /// Something was concluded of a node, or it came or went: readers see it soon. Heartbeats and measurements conclude nothing.
     pub(super) fn concluded(&mut self, index: NodeIndex) {
         self.roll.touched.insert(index);
+        if let Some(node) = self.registry.get(index) {
+            self.table.stands(index, node.liveness);
+        }
         self.view_soon();
     }
 

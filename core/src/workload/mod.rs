@@ -18,4 +18,4 @@ pub use spec::{
 };
 pub use status::{Assigned, Exit, Phase, Status};
 pub use table::{Declared, Held, Table};
-pub use view::{AssignmentRow, Rows, View, WorkloadRow};
+pub use view::{AssignmentRow, Doubt, Rows, View, WorkloadRow};

@@ -7,10 +7,10 @@ use std::{
 
 use super::{
     Assignment, AssignmentId, Goal, Kind, Phase, Resources, Spec, Status, Workload,
-    view::{AssignmentRow, View, WorkloadRow},
+    view::{AssignmentRow, Doubt, View, WorkloadRow},
 };
 use crate::{
-    node::NodeIndex,
+    node::{Liveness, NodeIndex},
     placement::{Claim, Waiting},
     time::Time,
 };
@@ -124,6 +124,9 @@ impl Held {
     }
 }
 
+/// Nodes that are not online, and what readers are told of instances there.
+type Doubts = BTreeMap<NodeIndex, (Doubt, &'static str)>;
+
 /// The table.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
@@ -131,6 +134,8 @@ pub struct Table {
     held: BTreeMap<AssignmentId, Held>,
     of_node: BTreeMap<NodeIndex, BTreeSet<AssignmentId>>,
     promised: BTreeMap<NodeIndex, Resources>,
+    /// Nodes that are not online, and what readers are told of instances there.
+    doubts: Doubts,
     /// Those that no workload has.
     orphans: BTreeSet<AssignmentId>,
     /// Workloads and instances of which something changed since the last view.
@@ -156,6 +161,31 @@ impl Table {
         let ended = self.declared.remove(name).map(|declared| declared.assignments);
         let ended = ended.unwrap_or_default().into_iter();
         ended.filter_map(|id| Some((id, self.remove(id)?))).collect()
+    }
+
+    /// Takes in what a node is: of one that is not online, readers are not told that its instances are well.
+    pub fn stands(&mut self, index: NodeIndex, liveness: Liveness) {
+        let doubt = match liveness {
+            Liveness::Online => None,
+            Liveness::Unseen => Some((Doubt::Unknown, "its node is not back since the coordinator started")),
+            Liveness::Suspect => Some((Doubt::Unknown, "its node is suspect")),
+            Liveness::Unreachable => Some((Doubt::Unknown, "its node is unreachable")),
+            Liveness::Left => Some((Doubt::Unknown, "its node's agent has left")),
+            Liveness::Offline => Some((Doubt::Lost, "its node is offline")),
+        };
+        let before = match doubt {
+            Some(doubt) => self.doubts.insert(index, doubt),
+            None => self.doubts.remove(&index),
+        };
+        if before == doubt {
+            return;
+        }
+        for id in self.of_node.get(&index).into_iter().flatten() {
+            if let Some(held) = self.held.get(id) {
+                self.touched.insert(Arc::clone(&held.record.workload));
+                self.altered.insert(*id);
+            }
+        }
     }
 
     /// Takes in an instance.
@@ -340,6 +370,7 @@ impl Table {
         }
         self.of_node.remove(&index);
         self.promised.remove(&index);
+        self.doubts.remove(&index);
         for declared in self.declared.values_mut() {
             declared.failures.remove(&index);
             declared.claims.retain(|claim| claim.node != index);
@@ -414,11 +445,7 @@ impl Table {
                 None => view.assignments.remove(id),
                 Some(held) => {
                     let spec = self.spec_of(&held.record);
-                    view.assignments.set(AssignmentRow {
-                        record: Arc::clone(&held.record),
-                        status: held.status.clone(),
-                        ports: spec.map(|spec| spec.ports.clone()).unwrap_or_default(),
-                    })
+                    view.assignments.set(shown(held, spec, &self.doubts))
                 }
             };
         }
@@ -426,7 +453,7 @@ impl Table {
         view.workloads.clear();
         for (name, declared) in &mut self.declared {
             if declared.row.is_none() || touched.contains(name) {
-                let row = workload_row(declared, &self.held);
+                let row = workload_row(declared, &self.held, &self.doubts);
                 if declared.row.as_deref() != Some(&row) {
                     declared.row = Some(Arc::new(row));
                     changed = true;
@@ -461,30 +488,66 @@ fn is_failing(held: &Held, stable: u64) -> bool {
     }
 }
 
-fn workload_row(declared: &Declared, held: &BTreeMap<AssignmentId, Held>) -> WorkloadRow {
+/// An instance as far as anybody knows.
+fn shown(held: &Held, spec: Option<&Arc<Spec>>, doubts: &Doubts) -> AssignmentRow {
+    let (mut status, mut doubt) = (held.status.clone(), None);
+    if let Some((in_doubt, why)) = doubts.get(&held.index).filter(|_| held.is_there()) {
+        (doubt, status.healthy, status.detail) = (Some(*in_doubt), false, (*why).to_owned());
+    }
+    AssignmentRow {
+        record: Arc::clone(&held.record),
+        status,
+        doubt,
+        ports: spec.map(|spec| spec.ports.clone()).unwrap_or_default(),
+    }
+}
+
+/// True for the first process of an instance whose declaration was not well yet: it may take its time.
+fn is_begun(held: &Held, stable: u64) -> bool {
+    let status = &held.status;
+    held.is_wanted() && held.record.revision != stable && status.restarts == 0 && status.exit.is_none()
+}
+
+fn workload_row(declared: &Declared, held: &BTreeMap<AssignmentId, Held>, doubts: &Doubts) -> WorkloadRow {
     let record = &declared.record;
     let mut row = WorkloadRow {
         record: Arc::clone(record),
         desired: 0,
         running: 0,
         healthy: 0,
+        lost: 0,
+        unknown: 0,
         current: 0,
         complete: 0,
         failing: 0,
         restarts: 0,
+        unwell: 0,
         failure: String::new(),
         waiting: declared.waiting.clone(),
     };
-    let mut wanted = 0;
+    let (mut wanted, mut well) = (0, 0);
     for held in declared.assignments.iter().filter_map(|id| held.get(id)) {
         row.complete += u32::from(held.status.complete && held.record.goal == Goal::Run);
         if !held.is_there() {
             continue;
         }
-        row.running += u32::from(held.status.phase == Phase::Running);
-        row.healthy += u32::from(held.status.healthy);
         row.current += u32::from(held.is_wanted() && held.record.revision == record.revision);
         wanted += u32::from(held.is_wanted());
+        match doubts.get(&held.index) {
+            Some((Doubt::Lost, _)) => {
+                row.lost += 1;
+                continue;
+            }
+            Some(_) => {
+                row.unknown += 1;
+                continue;
+            }
+            None => {}
+        }
+        row.running += u32::from(held.status.phase == Phase::Running);
+        row.healthy += u32::from(held.status.healthy);
+        let is_well = held.status.healthy && !is_failing(held, record.stable);
+        well += u32::from(is_well || is_begun(held, record.stable));
         if is_failing(held, record.stable) {
             row.failing += 1;
             row.restarts = row.restarts.saturating_add(held.status.restarts);
@@ -498,6 +561,16 @@ fn workload_row(declared: &Declared, held: &BTreeMap<AssignmentId, Held>) -> Wor
         _ if record.deleted => 0,
         Some(spec) => spec.replicas().unwrap_or(wanted),
         None => 0,
+    };
+    row.unwell = match record.spec().map(|spec| spec.kind) {
+        // What waits for its turn is not amiss, and what failed for good is.
+        Some(Kind::Batch { .. }) => declared
+            .waiting
+            .iter()
+            .filter(|one| one.given_up)
+            .map(|one| one.slots)
+            .sum(),
+        _ => row.desired.saturating_sub(well),
     };
     row
 }

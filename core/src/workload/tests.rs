@@ -119,6 +119,7 @@ mod rows {
         AssignmentRow {
             record: Arc::new(record),
             status: Status::default(),
+            doubt: None,
             ports: Vec::new(),
         }
     }

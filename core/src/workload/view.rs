@@ -19,6 +19,10 @@ pub struct WorkloadRow {
     pub running: u32,
     /// Those of them that are healthy.
     pub healthy: u32,
+    /// Instances whose nodes are offline.
+    pub lost: u32,
+    /// Instances whose nodes are in doubt: they may run or not, and count as neither running nor healthy.
+    pub unknown: u32,
     /// Instances that run by the present declaration, or are about to.
     pub current: u32,
     /// Instances of a batch that are done.
@@ -27,6 +31,8 @@ pub struct WorkloadRow {
     pub failing: u32,
     /// Restarts of those.
     pub restarts: u32,
+    /// Of those that there should be, how many are not there: not well, and not about to be for the first time.
+    pub unwell: u32,
     /// Why one of them ended last, for people.
     pub failure: String,
     /// What waits, and for what.
@@ -40,13 +46,24 @@ impl WorkloadRow {
     }
 }
 
+/// Why nobody knows how an instance is: what its node said last is shown beside this, and not as what is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Its node is offline, so that it has most likely ended.
+    Lost,
+    /// Its node is in doubt, or says nothing: it may run or not.
+    Unknown,
+}
+
 /// An instance as the snapshot shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssignmentRow {
     /// Its record.
     pub record: Arc<Assignment>,
-    /// How it is.
+    /// How it is, or, in doubt, how it was: never healthy then.
     pub status: Status,
+    /// Why that is not known.
+    pub doubt: Option<Doubt>,
     /// Its ports' names, in the order of the status' ports.
     pub ports: Vec<String>,
 }

@@ -229,8 +229,19 @@ fn instances(workload: &v1::Workload) -> String {
             workload.complete,
             given_up(workload)
         ),
-        _ => format!("{desired} desired, {running} running, {healthy} healthy"),
+        _ => {
+            let unsure = unsure(workload).map_or_else(String::new, |unsure| format!(", {unsure}"));
+            format!("{desired} desired, {running} running, {healthy} healthy{unsure}")
+        }
     }
+}
+
+/// How many instances are lost, or may be.
+fn unsure(workload: &v1::Workload) -> Option<String> {
+    let counts = [(workload.lost, "lost"), (workload.unknown, "unknown")];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let told: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 /// How a workload is, in a few words.
@@ -269,7 +280,10 @@ pub(super) fn state(workload: &v1::Workload) -> String {
         };
     }
     if workload.healthy < workload.desired {
-        return "recovering".to_owned();
+        return match unsure(workload) {
+            Some(unsure) => format!("recovering: {unsure}"),
+            None => "recovering".to_owned(),
+        };
     }
     "well".to_owned()
 }

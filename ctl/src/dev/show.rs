@@ -276,7 +276,12 @@ pub(super) fn cycle_line(state: &v1::Snapshot, seal: &v1::Seal) -> String {
         .as_ref()
         .map(|time| time.seconds.rem_euclid(86_400))
         .unwrap_or_default();
+    let desired: u32 = state.workloads.iter().map(|one| one.desired).sum();
+    let unwell: u32 = state.workloads.iter().map(|one| one.unwell).sum();
     let mut wrong = String::new();
+    if desired > 0 {
+        wrong += &format!("  work {}/{desired}", desired.saturating_sub(unwell));
+    }
     for (number, of) in [(broken, "broken"), (open as usize, "open")] {
         if number > 0 {
             wrong += &format!("  {of} {number}");

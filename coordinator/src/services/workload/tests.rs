@@ -36,6 +36,7 @@ fn instance(id: u64, text: usize) -> Arc<AssignmentRow> {
     Arc::new(AssignmentRow {
         record: Arc::new(record),
         status: InstanceStatus::default(),
+        doubt: None,
         ports: Vec::new(),
     })
 }

@@ -10,7 +10,7 @@ use crate::{
     coordinator::{Command, Input},
     mesh::Sight,
     node::{ConnId, Liveness},
-    workload::{AssignmentId, AssignmentRow, Constraint, Goal, Kind, Operator, Phase, Spec, Status},
+    workload::{AssignmentId, AssignmentRow, Constraint, Doubt, Goal, Kind, Operator, Phase, Spec, Status},
 };
 
 fn web(version: &str) -> Spec {
@@ -437,4 +437,77 @@ fn what_was_stopped_for_another_reason_is_not_taken_back() {
         .iter()
         .filter(|event| event.summary.starts_with("web: stop"));
     assert_eq!(stops.count(), 1, "it was taken back, and stopped again");
+}
+
+impl Site {
+    /// The instances of a daemon on each node in turn: nothing for one that is well, else why that is not known.
+    fn doubts(&self, name: &str) -> Vec<Option<Doubt>> {
+        let rows = self.wanted(name);
+        let well = rows.iter().filter(|row| row.status.healthy).count();
+        let row = self.rig.view.workload(name).unwrap();
+        let count = |doubt| rows.iter().filter(|row| row.doubt == Some(doubt)).count();
+        assert_eq!(
+            (row.lost as usize, row.unknown as usize),
+            (count(Doubt::Lost), count(Doubt::Unknown))
+        );
+        assert_eq!(row.healthy as usize, well);
+        assert!(row.running + row.lost + row.unknown <= rows.len() as u32);
+        let mut by_node: Vec<_> = rows.iter().map(|row| (row.record.node, row.doubt)).collect();
+        by_node.sort_unstable_by_key(|(node, _)| *node);
+        by_node.into_iter().map(|(_, doubt)| doubt).collect()
+    }
+
+    /// What the snapshot says of the work that is declared: how much there is, and how much of it is not there.
+    fn work_runs(&self) -> (u32, u32) {
+        let report = &self.rig.snapshots.last().unwrap().coherence;
+        let found = report.invariants.iter().find(|one| one.id == "work-runs").unwrap();
+        (found.checked, found.broken)
+    }
+}
+
+#[test]
+fn of_a_node_that_is_not_online_no_instance_is_shown_as_well() {
+    let mut site = Site::new(3);
+    let mut edge = service("edge", 1);
+    edge.kind = Kind::Daemon;
+    site.apply(edge);
+    site.pass(SECOND * 10);
+    assert_eq!(site.doubts("edge"), [None; 3]);
+    assert_eq!(site.work_runs(), (3, 0));
+    let (at, conn) = site.dies(3);
+    site.pass(SECOND + SECOND / 5);
+    assert_eq!(site.doubts("edge"), [None, None, Some(Doubt::Unknown)]);
+    site.pass(SECOND * 10);
+    assert_eq!(site.doubts("edge"), [None, None, Some(Doubt::Lost)]);
+    assert_eq!(site.work_runs(), (3, 1));
+    let row = site.wanted("edge").into_iter().find(|row| row.doubt.is_some()).unwrap();
+    assert_eq!(row.status.detail, "its node is offline");
+    site.conns.insert(at, conn);
+    site.restarted(3, Ok(()));
+    site.pass(SECOND * 10);
+    assert_eq!(site.doubts("edge"), [None; 3]);
+    assert_eq!(site.work_runs(), (3, 0));
+}
+
+#[test]
+fn what_does_not_stay_up_or_has_no_place_is_not_there() {
+    let mut site = with_web(3);
+    site.pass(SECOND * 10);
+    assert_eq!(site.work_runs(), (4, 0));
+    // Two of them keep ending, and look well for a moment between.
+    let failing = site.wanted("web");
+    for restarts in 1..=4 {
+        for row in &failing[..2] {
+            site.reports(row, Phase::Backoff, restarts);
+        }
+    }
+    site.pass(SECOND * 6);
+    assert_eq!(site.work_runs(), (4, 2));
+    // And two more have no room.
+    let mut large = service("large", 2);
+    large.resources.memory_bytes = 900 << 30;
+    site.apply(large);
+    site.pass(SECOND * 12);
+    assert_eq!(site.work_runs().0, 6);
+    assert!(site.work_runs().1 >= 2, "{:?}", site.work_runs());
 }

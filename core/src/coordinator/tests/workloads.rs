@@ -307,7 +307,13 @@ impl Site {
         self.rig.beat(conn);
         let rows = self.rig.view.assignments.iter();
         let own = rows.filter(|row| row.record.node == node_id(number) && row.status.phase != Phase::Ended);
-        let instances = own.map(|row| (row.record.id, row.status.clone())).collect();
+        // What readers were told while the node was away is not what the node says.
+        let status = |row: &crate::workload::AssignmentRow| Status {
+            healthy: row.status.phase == Phase::Running,
+            detail: String::new(),
+            ..row.status.clone()
+        };
+        let instances = own.map(|row| (row.record.id, status(row))).collect();
         let (conn, all) = (ConnId(conn), true);
         self.rig.input(Input::Instances { conn, instances, all });
     }

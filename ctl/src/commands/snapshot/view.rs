@@ -37,6 +37,9 @@ pub(super) fn full(snapshot: &v1::Snapshot, seal: Option<&v1::Seal>, age: Option
     let names = Names::new(&snapshot.nodes);
     let mut text = fields.text();
     text += &format!("\nNodes\n{}", nodes(&snapshot.nodes));
+    if !snapshot.workloads.is_empty() {
+        text += &format!("\nWork\n  {}\n", work(&snapshot.workloads));
+    }
     text += &section("Telemetry", snapshot.telemetry.as_ref(), telemetry);
     text += &section("Predictive Engine", snapshot.predictive.as_ref(), |overview| {
         predictive(overview, &names)
@@ -55,6 +58,27 @@ pub(super) fn full(snapshot: &v1::Snapshot, seal: Option<&v1::Seal>, age: Option
     text += &section("Integrity", snapshot.integrity.as_ref(), integrity);
     text += &section("Coherence", snapshot.coherence.as_ref(), coherence);
     text
+}
+
+/// How many instances there should be, and how many of them are not there.
+fn work(workloads: &[v1::Workload]) -> String {
+    let sum = |of: fn(&v1::Workload) -> u32| workloads.iter().map(of).map(u64::from).sum::<u64>();
+    let (desired, unwell) = (sum(|one| one.desired), sum(|one| one.unwell));
+    let mut told = format!(
+        "{} of {desired} instances of {} workloads",
+        desired.saturating_sub(unwell),
+        workloads.len()
+    );
+    for (count, what) in [
+        (sum(|one| one.failing), "failing"),
+        (sum(|one| one.lost), "lost"),
+        (sum(|one| one.unknown), "unknown"),
+    ] {
+        if count > 0 {
+            told += &format!(", {count} {what}");
+        }
+    }
+    told
 }
 
 fn section<T>(title: &str, section: Option<&T>, view: impl FnOnce(&T) -> String) -> String {
