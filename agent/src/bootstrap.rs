@@ -364,7 +364,19 @@ fn facts(
         },
     };
     let uncontained = contained.err();
-    Ok((facts, Means { groups, uncontained }))
+    let address = host_of(&facts.probe_address).to_owned();
+    let means = Means {
+        address,
+        groups,
+        uncontained,
+    };
+    Ok((facts, means))
+}
+
+/// The host of an address with a port, without brackets.
+fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 async fn stop_when_asked(exit_with_stdin: bool, driver: mpsc::Sender<ToAgent>) {

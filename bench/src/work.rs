@@ -111,7 +111,12 @@ impl Bench {
 
     fn workload(&mut self, verb: WorkloadVerb) -> Duration {
         let (plan, at) = (false, None);
-        self.command(Command::Workload(Box::new(WorkloadCommand { plan, at, verb })))
+        self.command(Command::Workload(Box::new(WorkloadCommand {
+            plan,
+            at,
+            verb,
+            keep_replicas: false,
+        })))
     }
 }
 

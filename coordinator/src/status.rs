@@ -141,6 +141,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
         Refusal::NoSession(_) => with(Code::FailedPrecondition, refusal.to_string(), info("NO_SESSION")),
         Refusal::Log(_) => with(Code::Unavailable, refusal.to_string(), info("LOG")),
         Refusal::Revision { .. } => with(Code::Aborted, refusal.to_string(), info("REVISION")),
+        Refusal::Deleting(_) => with(Code::Aborted, refusal.to_string(), info("DELETING")),
         Refusal::NotYet { reason, detail } => precondition(reason, detail.clone()),
         Refusal::Unknown { .. } => not_found("UNKNOWN", refusal.to_string()),
         Refusal::Exists { .. } => with(Code::AlreadyExists, refusal.to_string(), info("EXISTS")),

@@ -32,6 +32,15 @@ const BRIEF_MAX: Duration = Duration::from_secs(5);
 /// Text that a status carries at most.
 const DETAIL: usize = 512;
 
+/// What came of a check in the present life of the process.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcome {
+    /// Failures in a row since it passed first.
+    failures: u32,
+    /// The last time it passed, or did not fail often enough since.
+    passed: bool,
+}
+
 /// A supervisor's logic.
 #[derive(Debug)]
 pub struct Supervisor {
@@ -50,8 +59,8 @@ pub struct Supervisor {
     brief: u32,
     /// Restarts lately.
     restarts: VecDeque<Time>,
-    /// Failures in a row, and whether it passed, by check.
-    results: Vec<(u32, bool)>,
+    /// What came of each check in the present life.
+    results: Vec<Outcome>,
     /// Grows with every process; timers of an older one are stale.
     life: u64,
     /// Why it is to end for good, and whether that was asked for by whoever declared it.
@@ -91,7 +100,7 @@ impl Supervisor {
             began: now,
             brief: 0,
             restarts: VecDeque::new(),
-            results: vec![(0, false); spec.checks.len()],
+            results: vec![Outcome::default(); spec.checks.len()],
             life: 0,
             ending: None,
             replaced: None,
@@ -184,7 +193,7 @@ impl Supervisor {
         self.life += 1;
         self.began = self.now;
         (self.replaced, self.out_of_memory) = (None, false);
-        self.results.iter_mut().for_each(|result| *result = (0, false));
+        self.results.fill(Outcome::default());
         self.becomes(Phase::Starting, "");
         self.effects.push_back(Effect::Spawn);
     }
@@ -214,7 +223,7 @@ impl Supervisor {
             return;
         };
         // The first answer is wanted soon: whoever waits for it to be well waits for this.
-        let (_, passed) = self.results.get(check).copied().unwrap_or_default();
+        let passed = self.results.get(check).is_some_and(|outcome| outcome.passed);
         let wait = if passed {
             interval
         } else {
@@ -224,7 +233,7 @@ impl Supervisor {
     }
 
     fn reckon_health(&mut self, detail: &str) {
-        let healthy = self.status.phase == Phase::Running && self.results.iter().all(|(_, passed)| *passed);
+        let healthy = self.status.phase == Phase::Running && self.results.iter().all(|outcome| outcome.passed);
         if healthy != self.status.healthy || self.status.detail != detail {
             self.status.healthy = healthy;
             self.status.detail = detail.chars().take(DETAIL).collect();
@@ -236,32 +245,39 @@ impl Supervisor {
         if self.status.phase != Phase::Running {
             return;
         }
-        let (Some(result), Some(most)) = (
-            self.results.get_mut(check),
-            self.checks.get(check).map(|check| check.failures),
-        ) else {
+        let (Some(outcome), Some(declared)) = (self.results.get_mut(check), self.checks.get(check)) else {
             return;
         };
-        match failure {
-            None => {
-                *result = (0, true);
-                self.reckon_health("");
+        let Some(why) = failure else {
+            *outcome = Outcome {
+                failures: 0,
+                passed: true,
+            };
+            self.reckon_health("");
+            self.check_later(check);
+            return;
+        };
+        // Until it passes for the first time it is asked more often than declared: what counts is the time that this takes.
+        let grace = declared.grace();
+        let failed = match outcome.passed {
+            false if self.now.since(self.began) < grace => None,
+            false => Some(format!("has not passed within {} of the start", Span(grace))),
+            true => {
+                outcome.failures += 1;
+                let failures = outcome.failures;
+                (failures >= declared.failures).then(|| format!("failed {}", count(failures, "time")))
             }
-            Some(why) => {
-                result.0 += 1;
-                let failures = result.0;
-                if failures >= most {
-                    result.1 = false;
-                    let why = format!("health check {check} failed {}: {why}", count(failures, "time"));
-                    self.replaced = Some(why.clone());
-                    self.becomes(Phase::Stopping, &why);
-                    self.signal();
-                    return;
-                }
-                self.reckon_health(&format!("health check {check}: {why}"));
-            }
-        }
-        self.check_later(check);
+        };
+        let Some(failed) = failed else {
+            self.reckon_health(&format!("health check {check}: {why}"));
+            self.check_later(check);
+            return;
+        };
+        outcome.passed = false;
+        let why = format!("health check {check} {failed}: {why}");
+        self.replaced = Some(why.clone());
+        self.becomes(Phase::Stopping, &why);
+        self.signal();
     }
 
     fn signal(&mut self) {

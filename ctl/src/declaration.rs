@@ -128,6 +128,8 @@ struct Check {
     interval: Option<Span>,
     timeout: Option<Span>,
     failures: Option<u32>,
+    start_grace: Option<Span>,
+    address: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -234,6 +236,8 @@ fn check(at: usize, check: Check) -> Result<v1::HealthCheck, String> {
         interval: span(check.interval),
         timeout: span(check.timeout),
         failures: check.failures.unwrap_or_default(),
+        start_grace: span(check.start_grace),
+        address: check.address.unwrap_or_default(),
     })
 }
 
@@ -320,8 +324,16 @@ impl File {
     }
 }
 
+/// What a file declares.
+#[derive(Debug)]
+pub(crate) struct Declaration {
+    pub(crate) spec: v1::WorkloadSpec,
+    /// It does not say how many instances there should be: as many as there are, where there are any.
+    pub(crate) keep_replicas: bool,
+}
+
 /// The declaration in a file: JSON when its name ends so, TOML else.
-pub(crate) fn read(path: &Path) -> Result<v1::WorkloadSpec, Failure> {
+pub(crate) fn read(path: &Path) -> Result<Declaration, Failure> {
     let wrong = |why: String| Failure::new(Exit::Usage, format!("{}: {why}", path.display()));
     let text = files::read_named_text(path, files::TEXT).map_err(|error| wrong(error.to_string()))?;
     parse(&text, path.extension().is_some_and(|extension| extension == "json")).map_err(wrong)
@@ -336,12 +348,14 @@ fn at_line(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-fn parse(text: &str, is_json: bool) -> Result<v1::WorkloadSpec, String> {
+fn parse(text: &str, is_json: bool) -> Result<Declaration, String> {
     let file: File = match is_json {
         true => serde_json::from_str(text).map_err(|error| error.to_string())?,
         false => toml::from_str(text).map_err(|error| at_line(text, &error))?,
     };
-    file.spec()
+    let keep_replicas = file.replicas.is_none();
+    let spec = file.spec()?;
+    Ok(Declaration { spec, keep_replicas })
 }
 
 #[cfg(test)]

@@ -155,6 +155,8 @@ impl Declared {
                 interval: Duration::from_secs(1),
                 timeout: Duration::from_secs(1),
                 failures: 3,
+                start_grace: None,
+                address: String::new(),
             });
         }
         spec.singleton = self.singleton;

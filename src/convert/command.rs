@@ -107,22 +107,37 @@ fn workload_name(name: String) -> Result<String, ConvertError> {
 }
 
 fn on_workload(verb: WorkloadVerb, at: Option<u64>, plan: bool) -> Command {
-    Command::Workload(Box::new(WorkloadCommand { plan, at, verb }))
+    Command::Workload(Box::new(WorkloadCommand {
+        plan,
+        at,
+        keep_replicas: false,
+        verb,
+    }))
 }
 
-fn apply(spec: Option<v1::WorkloadSpec>, at: Option<u64>, plan: bool) -> Result<Command, ConvertError> {
+fn apply(
+    spec: Option<v1::WorkloadSpec>,
+    at: Option<u64>,
+    plan: bool,
+    keep_replicas: bool,
+) -> Result<Command, ConvertError> {
     let spec = check::require("spec", spec)?;
     let spec = spec_in(spec).map_err(|error| error.within("spec"))?;
     let checked = spec.check_declared();
     checked.map_err(|bad| ConvertError::new(bad.field, bad.reason).within("spec"))?;
-    Ok(on_workload(WorkloadVerb::Apply(Arc::new(spec)), at, plan))
+    Ok(Command::Workload(Box::new(WorkloadCommand {
+        plan,
+        at,
+        keep_replicas,
+        verb: WorkloadVerb::Apply(Arc::new(spec)),
+    })))
 }
 
 impl TryFrom<v1::PlanWorkloadRequest> for Command {
     type Error = ConvertError;
 
     fn try_from(request: v1::PlanWorkloadRequest) -> Result<Command, ConvertError> {
-        apply(request.spec, None, true)
+        apply(request.spec, None, true, request.keep_replicas)
     }
 }
 
@@ -130,7 +145,7 @@ impl TryFrom<v1::ApplyWorkloadRequest> for Command {
     type Error = ConvertError;
 
     fn try_from(request: v1::ApplyWorkloadRequest) -> Result<Command, ConvertError> {
-        apply(request.spec, request.revision, false)
+        apply(request.spec, request.revision, false, request.keep_replicas)
     }
 }
 

@@ -373,6 +373,7 @@ impl From<&WorkloadRow> for v1::Workload {
             lost: row.lost,
             unknown: row.unknown,
             unwell: row.unwell,
+            run: record.run,
         }
     }
 }
@@ -490,6 +491,7 @@ fn change_within(change: Changed, room: &mut usize) -> v1::WorkloadChange {
         rejections,
         event_sequence: change.event,
         adopted: change.adopted,
+        replicas_before: change.replicas_before,
         more_starts,
         more_stops,
         more_waiting,

@@ -68,7 +68,9 @@ fn checks() -> impl Strategy<Value = Vec<Check>> {
                 probe,
                 interval,
                 timeout,
-                failures
+                failures,
+                start_grace: Some(limits::SPAN),
+                address: "x".repeat(limits::ADDRESS),
             };
             many
         ]
@@ -183,7 +185,7 @@ proptest! {
         prop_assert_eq!(spec.check(), Ok(()));
         let wire = spec_out(&spec, Values::Shown);
         prop_assert_eq!(&spec_in(wire.clone()).unwrap(), &spec, "it is read as it was");
-        let apply = v1::ApplyWorkloadRequest { spec: Some(wire), revision: Some(u64::MAX) };
+        let apply = v1::ApplyWorkloadRequest { spec: Some(wire), revision: Some(u64::MAX), keep_replicas: false };
         prop_assert!(apply.encoded_len() <= REQUEST);
         let assigned = assigned(spec);
         let told = v1::SessionRequest::from(Report::Described(Box::new(assigned.clone())));

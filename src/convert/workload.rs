@@ -61,6 +61,11 @@ fn checks(checks: Vec<v1::HealthCheck>) -> Result<Vec<Check>, ConvertError> {
             interval: span(&field("interval"), check.interval, Duration::from_secs(10))?,
             timeout: span(&field("timeout"), check.timeout, Duration::from_secs(2))?,
             failures: if check.failures == 0 { 3 } else { check.failures },
+            start_grace: match check.start_grace {
+                Some(grace) => Some(span(&field("start_grace"), Some(grace), Duration::ZERO)?),
+                None => None,
+            },
+            address: check.address,
         })
     };
     checks.into_iter().enumerate().map(read).collect()
@@ -191,6 +196,8 @@ fn check_out(check: &Check) -> v1::HealthCheck {
         interval: Some(duration(check.interval)),
         timeout: Some(duration(check.timeout)),
         failures: check.failures,
+        start_grace: check.start_grace.map(duration),
+        address: check.address.clone(),
     }
 }
 

@@ -38,6 +38,7 @@ fn large(replicas: u32) -> v1::WorkloadSpec {
 fn plan(token: &str, replicas: u32) -> Request<v1::PlanWorkloadRequest> {
     let mut request = Request::new(v1::PlanWorkloadRequest {
         spec: Some(large(replicas)),
+        keep_replicas: false,
     });
     let shown = format!("Bearer {token}").parse().unwrap();
     request.metadata_mut().insert("authorization", shown);
@@ -79,7 +80,10 @@ async fn a_flood_of_plans_holds_up_no_agent_and_no_operator() {
         let labelled = timeout(Duration::from_secs(10), nodes.label_node(label)).await;
         labelled.expect("a label is set in time").unwrap();
         let mut workloads = client::workloads(cluster.admin().await);
-        let own = v1::PlanWorkloadRequest { spec: Some(large(1)) };
+        let own = v1::PlanWorkloadRequest {
+            spec: Some(large(1)),
+            keep_replicas: false,
+        };
         let planned = timeout(Duration::from_secs(20), workloads.plan_workload(own)).await;
         planned.expect("a plan is made in time").unwrap();
         while let Some(call) = calls.try_join_next() {

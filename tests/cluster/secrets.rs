@@ -126,10 +126,14 @@ fn requests(rpc: &str, instance: &str, secret: &str) -> Vec<Vec<u8>> {
             node: node(),
             channel: String::new(),
         }]),
-        "PlanWorkload" => bytes([v1::PlanWorkloadRequest { spec: spec() }]),
+        "PlanWorkload" => bytes([v1::PlanWorkloadRequest {
+            spec: spec(),
+            keep_replicas: false,
+        }]),
         "ApplyWorkload" => bytes([v1::ApplyWorkloadRequest {
             spec: spec(),
             revision: None,
+            keep_replicas: false,
         }]),
         "ScaleWorkload" => {
             bytes(
@@ -242,13 +246,20 @@ impl Vault {
 
     async fn apply(&self, spec: v1::WorkloadSpec) -> v1::WorkloadChange {
         let (spec, revision) = (Some(spec), None);
-        let request = v1::ApplyWorkloadRequest { spec, revision };
+        let request = v1::ApplyWorkloadRequest {
+            spec,
+            revision,
+            keep_replicas: false,
+        };
         let answer: v1::ApplyWorkloadResponse = self.told("deployer", "ApplyWorkload", request).await;
         answer.change.unwrap()
     }
 
     async fn plan(&self, role: &str, spec: v1::WorkloadSpec) -> v1::WorkloadChange {
-        let request = v1::PlanWorkloadRequest { spec: Some(spec) };
+        let request = v1::PlanWorkloadRequest {
+            spec: Some(spec),
+            keep_replicas: false,
+        };
         let answer: v1::PlanWorkloadResponse = self.told(role, "PlanWorkload", request).await;
         answer.change.unwrap()
     }
@@ -336,7 +347,11 @@ async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_
     let deployer = vault.by("deployer").await;
     for spec in wrong {
         let (spec, revision) = (Some(spec), None);
-        let request = v1::ApplyWorkloadRequest { spec, revision };
+        let request = v1::ApplyWorkloadRequest {
+            spec,
+            revision,
+            keep_replicas: false,
+        };
         let told = call(
             &deployer,
             "wyneos.v1.WorkloadService/ApplyWorkload",
@@ -348,7 +363,11 @@ async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_
     }
     // Nor does anybody run with what stands for a value.
     let (spec, revision) = (Some(declared("(hidden)")), None);
-    let request = v1::ApplyWorkloadRequest { spec, revision };
+    let request = v1::ApplyWorkloadRequest {
+        spec,
+        revision,
+        keep_replicas: false,
+    };
     let told = call(
         &deployer,
         "wyneos.v1.WorkloadService/ApplyWorkload",
@@ -518,6 +537,7 @@ async fn without_tls_everybody_is_shown_values() {
     let request = v1::ApplyWorkloadRequest {
         spec: Some(spec),
         revision,
+        keep_replicas: false,
     };
     let rpc = |name: &str| format!("wyneos.v1.WorkloadService/{name}");
     let told = call(&channel, &rpc("ApplyWorkload"), request.encode_to_vec()).await;

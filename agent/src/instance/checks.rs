@@ -9,7 +9,9 @@ use tokio::{
     time::timeout,
 };
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
-use wyneos_core::workload::{Exit, Probe, Spec};
+use wyneos_core::workload::{Exit, Probe};
+
+use super::Order;
 
 /// Bytes of an HTTP answer that are looked at.
 const STATUS_LINE: usize = 64;
@@ -17,11 +19,17 @@ const STATUS_LINE: usize = 64;
 /// Asks once; why it failed, or `None` when it passed.
 ///
 /// A check that is a program was started by the caller; `program` is its end.
-pub(super) async fn ask(spec: &Spec, ports: &[u16], check: usize, program: Result<Program, String>) -> Option<String> {
+pub(super) async fn ask(order: &Order, check: usize, program: Result<Program, String>) -> Option<String> {
+    let spec = &order.assigned.spec;
     let check = spec.checks.get(check)?;
+    let host = match check.address.as_str() {
+        "" => order.address.as_str(),
+        address => address,
+    };
     let port = |name: &str| {
-        let at = spec.ports.iter().position(|known| known == name)?;
-        ports.get(at).copied()
+        let at = spec.ports.iter().position(|known| known == name);
+        let port = at.and_then(|at| order.ports.get(at));
+        port.map(|port| (host, *port)).ok_or("the port is not known")
     };
     let asked = async {
         match &check.probe {
@@ -59,16 +67,26 @@ impl Program {
     }
 }
 
-async fn connect(port: Option<u16>) -> Result<TcpStream, String> {
-    let port = port.ok_or("the port is not known")?;
-    TcpStream::connect(("127.0.0.1", port))
-        .await
-        .map_err(|error| format!("port {port}: {error}"))
+/// Where a port is asked, or why that is not known.
+type Asked<'a> = Result<(&'a str, u16), &'static str>;
+
+async fn connect(asked: Asked<'_>) -> Result<TcpStream, String> {
+    let address = asked?;
+    let stream = TcpStream::connect(address).await;
+    stream.map_err(|error| format!("{}: {error}", shown(address)))
+}
+
+/// An address as people write it.
+fn shown((host, port): (&str, u16)) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    }
 }
 
 /// GET by HTTP/1.0: the answer's first line is all that counts.
-async fn get(port: Option<u16>, path: &str) -> Result<(), String> {
-    let mut stream = connect(port).await?;
+async fn get(asked: Asked<'_>, path: &str) -> Result<(), String> {
+    let mut stream = connect(asked).await?;
     let path = if path.starts_with('/') {
         path.to_owned()
     } else {
@@ -99,9 +117,8 @@ async fn get(port: Option<u16>, path: &str) -> Result<(), String> {
     }
 }
 
-async fn serving(port: Option<u16>) -> Result<(), String> {
-    let port = port.ok_or("the port is not known")?;
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://127.0.0.1:{port}"))
+async fn serving(asked: Asked<'_>) -> Result<(), String> {
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", shown(asked?)))
         .map_err(|error| error.to_string())?;
     let endpoint = endpoint.connect_timeout(Duration::from_secs(10));
     let channel = endpoint
@@ -113,5 +130,62 @@ async fn serving(port: Option<u16>) -> Result<(), String> {
     match answer.status() {
         ServingStatus::Serving => Ok(()),
         other => Err(format!("says {}", other.as_str_name())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::net::TcpListener;
+    use wyneos_core::workload::{Assigned, AssignmentId, Check, Spec};
+
+    use super::*;
+
+    /// What a check says that asks at `address` of an instance which others reach at `published`.
+    async fn asked(port: u16, published: &str, address: &str) -> Option<String> {
+        let mut spec = Spec::new("web", "/bin/web");
+        spec.ports = vec!["http".to_owned()];
+        spec.checks = vec![Check {
+            probe: Probe::Tcp("http".to_owned()),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            failures: 1,
+            start_grace: None,
+            address: address.to_owned(),
+        }];
+        let order = Order {
+            assigned: Assigned {
+                id: AssignmentId(1),
+                slot: 0,
+                revision: 1,
+                spec: Arc::new(spec),
+            },
+            ports: vec![port],
+            ephemeral: false,
+            node: "one".to_owned(),
+            of: None,
+            address: published.to_owned(),
+            group: None,
+            contained: false,
+        };
+        ask(&order, 0, Err("it is no program".to_owned())).await
+    }
+
+    #[tokio::test]
+    async fn a_port_is_asked_where_others_reach_it_or_where_the_check_says() {
+        for own in ["127.0.0.1", "127.0.0.2", "::1"] {
+            let Ok(listener) = TcpListener::bind((own, 0)).await else {
+                // A host without IPv6.
+                continue;
+            };
+            let port = listener.local_addr().unwrap().port();
+            assert_eq!(asked(port, own, "").await, None, "{own}");
+            assert_eq!(asked(port, "127.0.0.3", own).await, None, "{own}");
+            let elsewhere = asked(port, "127.0.0.3", "").await.unwrap();
+            assert!(elsewhere.starts_with("127.0.0.3:"), "{elsewhere}");
+        }
+        let nobody = asked(1, "::1", "").await.unwrap();
+        assert!(nobody.starts_with("[::1]:1: "), "{nobody}");
     }
 }

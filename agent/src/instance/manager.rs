@@ -40,8 +40,10 @@ struct Known {
     located: Located,
 }
 
-/// The host's means to limit and contain instances.
+/// What instances have of their host: its means to limit and contain them, and where they are reached.
 pub(crate) struct Means {
+    /// The host's name or address.
+    pub(crate) address: String,
     /// Limits of what they use; `None` where the host has none.
     pub(crate) groups: Option<Groups>,
     /// Why they cannot be contained; `None` where they are.
@@ -238,6 +240,7 @@ impl Instances {
             ephemeral: self.ephemeral,
             node: self.node.clone(),
             of: Some(self.begun.node()),
+            address: self.means.address.clone(),
             contained: self.means.uncontained.is_none(),
             group: self.means.groups.as_ref().map(|groups| groups.of(assigned.id)),
         };

@@ -85,9 +85,16 @@ struct Order {
     of: Option<NodeId>,
     /// What it may use is limited by this; `None` where the host has no control groups.
     group: Option<cgroup::Group>,
+    /// Where others reach it; of orders of earlier versions, as these asked it.
+    #[serde(default = "loopback")]
+    address: String,
     /// It has namespaces of its own, by which the kernel ends all of it.
     #[serde(default)]
     contained: bool,
+}
+
+fn loopback() -> String {
+    "127.0.0.1".to_owned()
 }
 
 /// What an agent tells a supervisor; one a line, as JSON.

@@ -113,6 +113,8 @@ fn workload(number: u8) -> (Arc<str>, Option<Arc<Workload>>) {
         restarted: None,
         promoted: 0,
         rolled_back: String::new(),
+        run: 1,
+        run_from: None,
     };
     (name.as_str().into(), (number != 3).then(|| Arc::new(record)))
 }

@@ -26,6 +26,18 @@ const WORKLOADS: usize = 10_000;
 /// Nodes that a plan lists at most as those that would take none.
 const REJECTIONS: usize = 1_000;
 
+/// The declaration with as many instances as there should be now; `None` where it stands as it is.
+fn keeping(verb: &WorkloadVerb, before: Option<&Workload>) -> Option<WorkloadVerb> {
+    let WorkloadVerb::Apply(wanted) = verb else { return None };
+    let now = before.and_then(Workload::spec)?.replicas()?;
+    let mut wanted = Spec::clone(wanted);
+    match &mut wanted.kind {
+        Kind::Service { replicas } | Kind::Batch { replicas, .. } => *replicas = now,
+        Kind::Daemon => return None,
+    }
+    Some(WorkloadVerb::Apply(Arc::new(wanted)))
+}
+
 impl Coordinator {
     /// An operator changes what should run.
     pub(super) fn workload_command(&mut self, command: WorkloadCommand, by: &str) -> Result<Answer, Refusal> {
@@ -39,7 +51,12 @@ impl Coordinator {
         if deletes && before.is_none() && self.table.orphans(&name).next().is_some() {
             return Ok(self.delete_unknown(&name, command.plan, by));
         }
-        let after = self.changed_record(&command.verb, before.as_ref(), by)?;
+        let counted = command
+            .keep_replicas
+            .then(|| keeping(&command.verb, before.as_deref()))
+            .flatten();
+        let verb = counted.as_ref().unwrap_or(&command.verb);
+        let after = self.changed_record(verb, before.as_ref(), by)?;
         self.check_near(&name, &after)?;
         let changed = before.as_ref() != Some(&after);
         let mut fleet = self.fleet();
@@ -60,6 +77,9 @@ impl Coordinator {
         told.adopted = adoption.len();
         (told.spec, told.changed, told.applied) = (after.spec().cloned(), changed, !command.plan);
         told.revision = now;
+        let replicas = |record: &Workload| record.spec().and_then(|spec| spec.replicas());
+        let replicas_before = before.as_deref().and_then(replicas);
+        told.replicas_before = replicas_before.filter(|_| replicas_before != replicas(&after));
         if command.plan {
             if let Some(spec) = after.spec() {
                 told.rejections = self.rejections(spec, &declared, &plan, &fleet);
@@ -139,8 +159,7 @@ impl Coordinator {
         };
         let invalid = |field: &'static str, reason: String| Refusal::Invalid { field, reason };
         if before.is_some_and(|record| record.deleted) && !matches!(verb, WorkloadVerb::Delete { .. }) {
-            let reason = "is being deleted: wait until its instances are gone".to_owned();
-            return Err(invalid("name", reason));
+            return Err(Refusal::Deleting(verb.workload().to_owned()));
         }
         if let (WorkloadVerb::Apply(spec), None) = (verb, before) {
             if self.table.workloads().count() >= WORKLOADS {
@@ -157,6 +176,8 @@ impl Coordinator {
                 restarted: None,
                 promoted: 0,
                 rolled_back: String::new(),
+                run: 1,
+                run_from: None,
             }));
         }
         let before = before.ok_or_else(unknown)?;
@@ -194,6 +215,15 @@ impl Coordinator {
                 }
                 declare(&mut record, Arc::new(wanted));
             }
+            WorkloadVerb::Restart { .. } if spec.kind.is_batch() => {
+                let next = self.next_assignment();
+                record.run += 1;
+                record.restarted = Some((self.wall_now(), next));
+                // What is done stays done while something is not.
+                if self.is_all_done(verb.workload()) {
+                    record.run_from = Some(next);
+                }
+            }
             WorkloadVerb::Restart { .. } => {
                 record.restarted = Some((self.wall_now(), self.next_assignment()));
                 if record.stable == record.revision {
@@ -210,6 +240,20 @@ impl Coordinator {
         }
         (record.time, record.by) = (self.wall_now(), by.to_owned());
         Ok(Arc::new(record))
+    }
+
+    /// Every part of a batch is done.
+    fn is_all_done(&self, name: &str) -> bool {
+        let Some(declared) = self.table.declared(name) else {
+            return false;
+        };
+        let done = self
+            .table
+            .instances(declared)
+            .filter(|held| declared.record.is_done(held));
+        let done: BTreeSet<u32> = done.map(|held| held.record.slot).collect();
+        let replicas = declared.record.spec().and_then(|spec| spec.replicas());
+        replicas.is_some_and(|replicas| (0..replicas).all(|slot| done.contains(&slot)))
     }
 
     pub(super) fn tell_plan(&self, name: &str, plan: &Plan) -> Changed {

@@ -289,7 +289,10 @@ impl<'a> Planner<'a> {
 
     fn take_stock(&mut self) {
         let batch = self.spec.kind.is_batch();
-        for held in self.instances() {
+        let record = &self.declared.record;
+        // What ended before this run of a batch says nothing of it.
+        let is_of_run = |held: &&Held| held.is_there() || record.is_of_run(held.record.id);
+        for held in self.instances().filter(is_of_run) {
             let slot = match self.spec.replicas() {
                 Some(_) => held.record.slot,
                 // Its node's place, which may be another one since this coordinator started.
@@ -305,7 +308,7 @@ impl<'a> Planner<'a> {
                 let failed = held.record.goal == Goal::Run && !held.status.complete;
                 let again = batch && failed && self.is_to_run_again(held);
                 let ended = self.ended.entry(slot).or_default();
-                ended.done |= batch && held.record.goal == Goal::Run && held.status.complete;
+                ended.done |= batch && record.is_done(held);
                 ended.failed = (failed && !again).then_some(held);
                 match again {
                     true => self

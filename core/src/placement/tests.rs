@@ -245,6 +245,8 @@ fn what_is_to_be_near_goes_where_the_way_is_short() {
             restarted: None,
             promoted: 0,
             rolled_back: String::new(),
+            run: 1,
+            run_from: None,
         })
     };
     let mut fleet = fleet(&["a", "a", "a", "a"]);

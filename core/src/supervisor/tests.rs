@@ -116,6 +116,8 @@ fn a_check_that_fails_again_and_again_has_it_started_anew() {
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(1),
             failures: 2,
+            start_grace: None,
+            address: String::new(),
         });
     });
     run(&mut one, 0);
@@ -141,6 +143,52 @@ fn a_check_that_fails_again_and_again_has_it_started_anew() {
     one.handle(at(2_100), Input::Cleared);
     assert_eq!(one.status().phase, Phase::Backoff);
     assert!(one.status().detail.contains("no answer"), "{}", one.status().detail);
+}
+
+/// Asks whenever it is time; every check fails until `passes`, and all pass from then on. When the process was told to end, in milliseconds, looking
+/// for a minute.
+fn replaced_at(start_grace: Option<Duration>, passes: u64) -> Option<u64> {
+    let mut one = supervisor(|spec| {
+        spec.checks.push(Check {
+            probe: Probe::Exec(vec!["check".to_owned()]),
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(1),
+            failures: 3,
+            start_grace,
+            address: String::new(),
+        });
+    });
+    run(&mut one, 0);
+    for now in (0..60_000).step_by(100) {
+        one.handle_timeout(at(now));
+        for effect in effects(&mut one) {
+            match effect {
+                Effect::Check(check) => {
+                    let failure = (now < passes).then(|| "refused".to_owned());
+                    one.handle(at(now), Input::Checked { check, failure });
+                }
+                Effect::Signal(_) => return Some(now),
+                _ => {}
+            }
+        }
+        if one.status().phase == Phase::Stopping {
+            return Some(now);
+        }
+    }
+    assert!(one.status().healthy);
+    None
+}
+
+#[test]
+fn a_program_that_takes_its_time_to_start_is_not_replaced_for_it() {
+    // By default it has as long as it would have once it was well: three times 10 s.
+    assert_eq!(replaced_at(None, 8_000), None);
+    assert_eq!(replaced_at(None, 29_000), None);
+    assert!(replaced_at(None, 40_000).is_some_and(|at| (30_000..=31_000).contains(&at)));
+    let grace = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(replaced_at(grace(50), 45_000), None);
+    assert!(replaced_at(grace(5), 8_000).is_some_and(|at| (5_000..=6_000).contains(&at)));
+    assert!(replaced_at(grace(0), 8_000).is_some_and(|at| at <= 1_000));
 }
 
 #[test]

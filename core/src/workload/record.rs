@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Exit, Spec};
+use super::{Exit, Held, Spec};
 use crate::{id::NodeId, placement::Score, time::WallTime};
 
 /// An instance's id, unique in the cluster's life and only growing: epoch × 2³² + a count. It is also the fencing number of a
@@ -62,12 +62,32 @@ pub struct Workload {
     /// Why the last update was taken back, for people; empty when it was not.
     #[serde(default)]
     pub rolled_back: String,
+    /// Of a batch: which run of it this is, from 1; a restart begins the next.
+    #[serde(default = "first_run")]
+    pub run: u64,
+    /// Parts that were done by instances before this one are to be done again.
+    #[serde(default)]
+    pub run_from: Option<AssignmentId>,
+}
+
+fn first_run() -> u64 {
+    1
 }
 
 impl Workload {
     /// The present declaration.
     pub fn spec(&self) -> Option<&Arc<Spec>> {
         self.revisions.get(&self.revision)
+    }
+
+    /// True for an instance of this run of a batch that has done its part.
+    pub fn is_done(&self, held: &Held) -> bool {
+        self.is_of_run(held.record.id) && held.record.goal == Goal::Run && held.status.complete
+    }
+
+    /// True for an instance of this run of a batch; parts that are done stay done where only the others are run again.
+    pub fn is_of_run(&self, id: AssignmentId) -> bool {
+        self.run_from.is_none_or(|from| id >= from)
     }
 }
 

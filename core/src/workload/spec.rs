@@ -41,6 +41,8 @@ pub mod limits {
     pub const CHECK_ARGS: usize = 64;
     /// Bytes of a check's path.
     pub const PATH: usize = 2_048;
+    /// Bytes of a check's address: the longest name of a host.
+    pub const ADDRESS: usize = 253;
     /// The shortest wait before a program is started again. Shorter: a program that ends at once costs its host, the sessions and the
     /// history more than it can be worth; longer: what crashes rarely is away for longer than it need be.
     pub const BACKOFF: Duration = Duration::from_millis(50);
@@ -225,6 +227,20 @@ pub struct Check {
     pub timeout: Duration,
     /// Failures in a row after which the instance is restarted.
     pub failures: u32,
+    /// How long a process may take until it passes for the first time; failures before that do not count. `None` for `interval` × `failures`.
+    #[serde(default)]
+    pub start_grace: Option<Duration>,
+    /// Where ports are asked: a host's name or address; empty for the one that others reach the instance by.
+    #[serde(default)]
+    pub address: String,
+}
+
+impl Check {
+    /// How long a process may take until it passes for the first time.
+    pub fn grace(&self) -> Duration {
+        self.start_grace
+            .unwrap_or_else(|| self.interval.saturating_mul(self.failures))
+    }
 }
 
 /// How an instance is stopped.

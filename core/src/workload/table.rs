@@ -309,8 +309,11 @@ impl Table {
         // Without the newest of its slot, a part of a batch that is not to run again would look like one that never ran.
         let of_batch = self.instances(declared).filter(|held| held.record.slot < batch);
         let newest: BTreeMap<u32, AssignmentId> = of_batch.map(|held| (held.record.slot, held.record.id)).collect();
-        let stays =
-            |held: &Held| batch > 0 && held.status.complete || newest.get(&held.record.slot) == Some(&held.record.id);
+        let record = &declared.record;
+        let stays = |held: &Held| {
+            let is_done = batch > 0 && held.status.complete && record.is_of_run(held.record.id);
+            is_done || newest.get(&held.record.slot) == Some(&held.record.id)
+        };
         let old: Vec<AssignmentId> = self
             .instances(declared)
             .filter(|held| !(held.is_there() || stays(held)))
@@ -527,7 +530,7 @@ fn workload_row(declared: &Declared, held: &BTreeMap<AssignmentId, Held>, doubts
     };
     let (mut wanted, mut well) = (0, 0);
     for held in declared.assignments.iter().filter_map(|id| held.get(id)) {
-        row.complete += u32::from(held.status.complete && held.record.goal == Goal::Run);
+        row.complete += u32::from(record.is_done(held));
         if !held.is_there() {
             continue;
         }

@@ -59,6 +59,8 @@ fn every_field_that_is_wrong_is_named() {
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             failures: 3,
+            start_grace: None,
+            address: String::new(),
         });
     };
     assert_eq!(refused(check), "checks[0].port");
@@ -238,6 +240,8 @@ fn every_text_of_a_declaration_has_a_bound_and_so_has_the_whole() {
         interval: Duration::from_secs(1),
         timeout: Duration::from_secs(1),
         failures: 3,
+        start_grace: None,
+        address: String::new(),
     };
     assert_eq!(refused(|spec| spec.spread = long(64)), "spread");
     assert_eq!(refused(|spec| spec.near = long(64)), "near");
@@ -267,6 +271,18 @@ fn every_text_of_a_declaration_has_a_bound_and_so_has_the_whole() {
         refused(|spec| spec.checks = vec![check(Probe::Http("http".to_owned(), long(2_049)))]),
         "checks[0].http.path"
     );
+    let at = |address: &str, probe: Probe| {
+        let mut one = check(probe);
+        one.address = address.to_owned();
+        move |spec: &mut Spec| {
+            spec.ports = vec!["http".to_owned()];
+            spec.checks = vec![one.clone()];
+        }
+    };
+    for address in ["127.0.0.1:80", "a b", "http://host", &long(254)] {
+        assert_eq!(refused(at(address, Probe::Tcp("http".to_owned()))), "checks[0].address");
+    }
+    assert_eq!(refused(at("::1", Probe::Exec(vec![long(1)]))), "checks[0].address");
     assert_eq!(
         refused(|spec| spec.restart.backoff = Duration::from_millis(49)),
         "restart.backoff"

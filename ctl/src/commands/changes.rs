@@ -34,6 +34,9 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
         (false, true) if change.revision == 0 && change.spec.is_some() => format!("{name}: new"),
         (false, true) => format!("{name}: planned at revision {revision}"),
     };
+    if let (true, Some(before), Some(now)) = (change.changed, change.replicas_before, replicas(change)) {
+        told += &format!(", {before} → {now} instances");
+    }
     if change.changed {
         let verb = if change.applied { "" } else { "would " };
         // `1 starts`, `2 start`, `1 would start`.
@@ -98,6 +101,16 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
     }
     told.push_str(&left_out(change));
     told
+}
+
+/// How many instances there should be after a change.
+fn replicas(change: &v1::WorkloadChange) -> Option<u32> {
+    use v1::workload_spec::Kind;
+    match change.spec.as_ref()?.kind.as_ref()? {
+        Kind::Service(service) => Some(service.replicas),
+        Kind::Batch(batch) => Some(batch.replicas),
+        Kind::Daemon(_) => None,
+    }
 }
 
 /// Slots that wait, listed or not. Those that failed for good wait for nothing.

@@ -15,7 +15,7 @@ use wyneos_core::text::Quoted;
 use crate::{
     args::{ApplyArgs, ChangeArgs, DrainArgs, PlanArgs, RebalanceArgs, ScaleArgs, WhatIfArgs, WorkloadArgs},
     context::Context,
-    declaration,
+    declaration::{self, Declaration},
     exit::Exit,
     failure::Failure,
     text::{self, Fields, Table, clean},
@@ -26,9 +26,12 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// `wynectl plan`.
 pub(crate) async fn plan(context: &Context, args: PlanArgs) -> Result<(), Failure> {
-    let spec = Some(declaration::read(&args.file)?);
+    let Declaration { spec, keep_replicas } = declaration::read(&args.file)?;
     let mut client = client::workloads(context.connect().await?);
-    let request = v1::PlanWorkloadRequest { spec };
+    let request = v1::PlanWorkloadRequest {
+        spec: Some(spec),
+        keep_replicas,
+    };
     let answer = context.call("plan the workload", client.plan_workload(request)).await?;
     context.show(&answer, |answer| declared(answer.change.as_ref()))
 }
@@ -42,9 +45,11 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<(), Fail
     if how.plan {
         return plan(context, declaration).await;
     }
+    let Declaration { spec, keep_replicas } = declaration::read(&declaration.file)?;
     let request = v1::ApplyWorkloadRequest {
-        spec: Some(declaration::read(&declaration.file)?),
+        spec: Some(spec),
         revision: how.revision,
+        keep_replicas,
     };
     let mut client = client::workloads(context.connect().await?);
     let answer = context
@@ -305,6 +310,9 @@ pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure>
         fields.add("kind", workload.kind.clone());
         fields.add("state", state(workload));
         fields.add("instances", instances(workload));
+        if workload.kind == "batch" {
+            fields.add("run", workload.run.to_string());
+        }
         fields.add(
             "revision",
             match workload.stable_revision {

@@ -15,7 +15,7 @@ reschedule_delay = "0s"
 
 #[test]
 fn the_smallest_useful_file_is_enough() {
-    let spec = convert::spec_in(parse(SMALLEST, false).unwrap()).unwrap();
+    let spec = convert::spec_in(parse(SMALLEST, false).unwrap().spec).unwrap();
     assert_eq!(spec.kind, CoreKind::Service { replicas: 6 });
     assert_eq!(spec.reschedule_delay, Some(Duration::ZERO));
     assert_eq!(spec.priority, 50);
@@ -25,7 +25,7 @@ fn the_smallest_useful_file_is_enough() {
 #[test]
 fn every_field_is_read_and_json_says_the_same() {
     let text = include_str!("full.toml");
-    let spec = convert::spec_in(parse(text, false).unwrap()).unwrap();
+    let spec = convert::spec_in(parse(text, false).unwrap().spec).unwrap();
     assert_eq!(spec.resources.cpu_millis, 500);
     assert_eq!(spec.resources.memory_bytes, 256 << 20);
     assert_eq!((spec.limits.cpu_millis, spec.limits.pids), (2_000, 64));
@@ -37,7 +37,7 @@ fn every_field_is_read_and_json_says_the_same() {
     assert_eq!(spec.update.max_parallel, 2);
     let value: toml::Value = toml::from_str(text).unwrap();
     let json = serde_json::to_string(&value).unwrap();
-    assert_eq!(convert::spec_in(parse(&json, true).unwrap()).unwrap(), spec);
+    assert_eq!(convert::spec_in(parse(&json, true).unwrap().spec).unwrap(), spec);
     // What is written for the wire is read again as the same.
     assert_eq!(
         convert::spec_in(convert::spec_out(&spec, convert::Values::Shown)),
@@ -89,7 +89,7 @@ fn fuzz_files() {
     let seeds = [SMALLEST, include_str!("full.toml")].map(|text| text.as_bytes().to_vec());
     wyneos_fuzz::run("files of declarations", &seeds, |bytes| {
         let text = String::from_utf8_lossy(bytes);
-        let read = parse(&text, false).map(convert::spec_in);
+        let read = parse(&text, false).map(|declared| convert::spec_in(declared.spec));
         (
             read.map(|spec| spec.map(|_| ()).map_err(|error| error.field))
                 .map_err(|_| ()),

@@ -16,6 +16,7 @@ fn on_workload(verb: WorkloadVerb) -> Command {
     Command::Workload(Box::new(WorkloadCommand {
         plan: false,
         at: None,
+        keep_replicas: false,
         verb,
     }))
 }

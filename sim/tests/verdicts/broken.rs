@@ -76,8 +76,8 @@ const STARTED_ANEW: &str = "name = \"observers that are new\"\nduration = \"60s\
     [[fault]]\nat = \"PHASE\"\nkind = \"restart\"\ntargets = [\"node-3\", \"node-4\", \"node-5\"]\n";
 
 const FLAPS: &str = "name = \"a link comes and goes\"\nduration = \"120s\"\n[cluster]\nnodes = 8\n\
-    [[fault]]\nat = \"20s\"\nfor = \"60s\"\nkind = \"flap\"\nperiod = \"1s\"\ntargets = [\"node-1\"]\n\
-    [[expect]]\ntransitions_at_most = 3\n";
+    [[fault]]\nat = \"20s\"\nfor = \"60s\"\nkind = \"flap\"\nperiod = \"2s\"\ntargets = [\"node-1\"]\n\
+    [[expect]]\ntransitions_at_most = 8\n";
 
 /// The coordinator is cut off from everybody for a while, and one node loses its peers meanwhile.
 const APART_MEANWHILE: &str = include_str!("../../../scenarios/a-node-apart-while-the-coordinator-was-cut-off.toml");

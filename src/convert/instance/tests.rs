@@ -70,6 +70,7 @@ fn changed(shape: &Shape) -> Changed {
         applied: false,
         changed: true,
         spec: Some(Arc::new(Spec::new("web", "/bin/true"))),
+        replicas_before: None,
         starts: (0..shape.starts as u32).map(start).collect(),
         stops: (0..shape.starts as u64).map(stop).collect(),
         adopted: 0,

@@ -24,6 +24,7 @@ async fn apply(cluster: &Cluster, name: &str) {
     let request = v1::ApplyWorkloadRequest {
         spec: Some(spec),
         revision: None,
+        keep_replicas: false,
     };
     let mut client = client::workloads(cluster.channel().await);
     client.apply_workload(request).await.unwrap();

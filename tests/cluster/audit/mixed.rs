@@ -117,6 +117,7 @@ impl Deployer {
         let request = v1::ApplyWorkloadRequest {
             spec: Some(spec),
             revision: None,
+            keep_replicas: false,
         };
         let answer = client::workloads(self.channel.clone()).apply_workload(request).await?;
         (self.declared, self.fresh) = (true, true);

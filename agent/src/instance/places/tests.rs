@@ -19,6 +19,7 @@ fn put(home: &Path, id: u64) -> Home {
         ephemeral: false,
         node: "one".to_owned(),
         of: None,
+        address: "127.0.0.1".to_owned(),
         group: None,
         contained: false,
     };

@@ -31,9 +31,9 @@ impl Process {
             Some(Probe::Exec(program)) => self.start_check(check, program).map_err(|error| error.to_string()),
             _ => Err("it is no program".to_owned()),
         };
-        let (sender, ports) = (self.sender.clone(), self.order.ports.clone());
+        let (sender, order) = (self.sender.clone(), self.order.clone());
         tokio::spawn(async move {
-            let failure = checks::ask(&spec, &ports, check, program).await;
+            let failure = checks::ask(&order, check, program).await;
             drop(sender.send(Happened::Fact(Input::Checked { check, failure })).await);
         });
     }

@@ -182,6 +182,8 @@ pub struct WorkloadCommand {
     pub plan: bool,
     /// The revision at which it is meant to be carried out; refused at another one. 0 for a workload that must not be there.
     pub at: Option<u64>,
+    /// Of a declaration: as many instances as there should be now, if there are any, whatever it says.
+    pub keep_replicas: bool,
     /// What.
     pub verb: WorkloadVerb,
 }
@@ -252,6 +254,8 @@ pub struct Changed {
     pub changed: bool,
     /// Its declaration, with its defaults.
     pub spec: Option<Arc<Spec>>,
+    /// How many instances there should be before the change, where that is another number.
+    pub replicas_before: Option<u32>,
     /// Instances that are started at once: node, its name, and why.
     pub starts: Vec<PlannedStart>,
     /// Instances that are stopped at once.
@@ -430,6 +434,9 @@ pub enum Refusal {
         /// The one it was meant for.
         at: u64,
     },
+    /// It is being deleted: its name is free once its instances are gone.
+    #[error("workload {} is being deleted: wait until its instances are gone", Quoted(.0))]
+    Deleting(String),
     /// It cannot be read.
     #[error("{0}")]
     Log(String),

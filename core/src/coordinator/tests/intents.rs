@@ -34,7 +34,12 @@ fn command() -> impl Strategy<Value = Command> {
     let node = || (1u8..5).prop_map(|number| format!("node-{number}"));
     let work = |(verb, plan)| {
         let at = None;
-        Command::Workload(Box::new(WorkloadCommand { plan, at, verb }))
+        Command::Workload(Box::new(WorkloadCommand {
+            plan,
+            at,
+            verb,
+            keep_replicas: false,
+        }))
     };
     prop_oneof![
         6 => (verb(), prop::bool::weighted(0.1)).prop_map(work),

@@ -46,6 +46,8 @@ fn workload(revision: u64, spec: &Arc<Spec>) -> Arc<Workload> {
         restarted: None,
         promoted: 0,
         rolled_back: String::new(),
+        run: 1,
+        run_from: None,
     })
 }
 
@@ -182,7 +184,12 @@ impl Site {
 
     fn change(&mut self, verb: WorkloadVerb, plan: bool) -> Result<Changed, Refusal> {
         let at = None;
-        let command = Command::Workload(Box::new(WorkloadCommand { plan, at, verb }));
+        let command = Command::Workload(Box::new(WorkloadCommand {
+            plan,
+            at,
+            verb,
+            keep_replicas: false,
+        }));
         match self.rig.command(command)? {
             Answer::Workloads(mut changes) => Ok(changes.remove(0)),
             other => panic!("{other:?}"),

@@ -7,10 +7,10 @@ use super::{
     workloads::{Site, service},
 };
 use crate::{
-    coordinator::{Command, Input},
+    coordinator::{Answer, Command, Input, Refusal, WorkloadCommand, WorkloadVerb},
     mesh::Sight,
     node::{ConnId, Liveness},
-    workload::{AssignmentId, AssignmentRow, Constraint, Doubt, Goal, Kind, Operator, Phase, Spec, Status},
+    workload::{AssignmentId, AssignmentRow, Constraint, Doubt, Exit, Goal, Kind, Operator, Phase, Spec, Status},
 };
 
 fn web(version: &str) -> Spec {
@@ -71,6 +71,19 @@ impl Site {
             see(&mut self.rig, other, number, Sight::Silent);
         }
         (at, conn)
+    }
+
+    /// An instance's program has done its work.
+    fn ends(&mut self, row: &AssignmentRow) {
+        let conn = self.conns.iter().find(|conn| node_id(**conn as u8) == row.record.node);
+        let status = Status {
+            phase: Phase::Ended,
+            exit: Some(Exit::Code(0)),
+            complete: true,
+            ..Status::default()
+        };
+        let (conn, instances, all) = (ConnId(*conn.unwrap()), vec![(row.record.id, status)], false);
+        self.rig.input(Input::Instances { conn, instances, all });
     }
 
     fn ids(&self, name: &str) -> Vec<AssignmentId> {
@@ -463,6 +476,71 @@ impl Site {
         let found = report.invariants.iter().find(|one| one.id == "work-runs").unwrap();
         (found.checked, found.broken)
     }
+}
+
+#[test]
+fn a_batch_that_is_done_runs_again_as_often_as_is_asked_for() {
+    let mut site = Site::new(2);
+    let mut job = service("job", 3);
+    job.kind = Kind::Batch {
+        replicas: 3,
+        retries: 0,
+    };
+    site.apply(job);
+    for run in 1..=30 {
+        site.pass(SECOND * 3);
+        let parts = site.wanted("job");
+        assert_eq!(parts.len(), 3, "run {run}");
+        for part in parts {
+            site.ends(&part);
+        }
+        site.pass(SECOND * 3);
+        let row = Arc::clone(site.rig.view.workload("job").unwrap());
+        assert_eq!((row.record.run, row.complete, row.running), (run, 3, 0));
+        let name = "job".to_owned();
+        let restarted = site.change(WorkloadVerb::Restart { name }, false).unwrap();
+        assert_eq!((restarted.changed, restarted.starts.len()), (true, 3), "run {run}");
+    }
+    // What ran in earlier runs is not kept for ever.
+    let kept = site
+        .rig
+        .view
+        .assignments
+        .iter()
+        .filter(|row| &*row.record.workload == "job");
+    assert!(kept.count() < 40);
+}
+
+#[test]
+fn a_declaration_may_leave_the_number_of_instances_as_it_is() {
+    let mut site = with_web(3);
+    let name = "web".to_owned();
+    let scaled = site.change(WorkloadVerb::Scale { name, replicas: 6 }, false).unwrap();
+    assert_eq!(scaled.replicas_before, Some(4));
+    site.pass(SECOND * 5);
+    let apply = |site: &mut Site, keep_replicas, plan| {
+        let command = Command::Workload(Box::new(WorkloadCommand {
+            plan,
+            at: None,
+            keep_replicas,
+            verb: WorkloadVerb::Apply(Arc::new(web("1"))),
+        }));
+        match site.rig.command(command).unwrap() {
+            Answer::Workloads(mut changed) => changed.remove(0),
+            other => panic!("{other:?}"),
+        }
+    };
+    let kept = apply(&mut site, true, false);
+    assert_eq!((kept.changed, kept.replicas_before), (false, None));
+    assert_eq!(site.running("web"), 6);
+    // One that says how many is carried out as it is, and its plan says so.
+    let planned = apply(&mut site, false, true);
+    assert_eq!((planned.stops.len(), planned.replicas_before), (2, Some(6)));
+    // While a workload is being deleted its name is taken: for how long is for its instances to say.
+    site.change(WorkloadVerb::Delete { name: "web".to_owned() }, false)
+        .unwrap();
+    let refused = site.change(WorkloadVerb::Apply(Arc::new(web("2"))), false);
+    assert_eq!(refused.unwrap_err(), Refusal::Deleting("web".to_owned()));
 }
 
 #[test]

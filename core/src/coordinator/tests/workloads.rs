@@ -108,7 +108,12 @@ impl Site {
 
     pub(super) fn change(&mut self, verb: WorkloadVerb, plan: bool) -> Result<Changed, Refusal> {
         let at = None;
-        let command = Command::Workload(Box::new(WorkloadCommand { plan, at, verb }));
+        let command = Command::Workload(Box::new(WorkloadCommand {
+            plan,
+            at,
+            verb,
+            keep_replicas: false,
+        }));
         match self.rig.command(command)? {
             Answer::Workloads(mut changes) => Ok(changes.remove(0)),
             other => panic!("{other:?}"),
@@ -242,7 +247,12 @@ fn nothing_is_handed_out_before_it_is_durable() {
     for (number, name) in [(1, "web"), (2, "other")] {
         let verb = WorkloadVerb::Apply(Arc::new(service(name, 4)));
         let (plan, at) = (false, None);
-        let command = Command::Workload(Box::new(WorkloadCommand { plan, at, verb }));
+        let command = Command::Workload(Box::new(WorkloadCommand {
+            plan,
+            at,
+            verb,
+            keep_replicas: false,
+        }));
         let request = crate::coordinator::RequestId(number);
         let by = "ada".into();
         site.rig.input(Input::Command { request, command, by });
@@ -387,6 +397,7 @@ fn a_change_meant_for_another_revision_is_refused() {
         Command::Workload(Box::new(WorkloadCommand {
             plan: false,
             at: Some(at),
+            keep_replicas: false,
             verb,
         }))
     };

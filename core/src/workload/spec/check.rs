@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Constraint, Kind, Limits, Operator, Probe, Resources, Spec, limits};
+use super::{Check, Constraint, Kind, Limits, Operator, Probe, Resources, Spec, limits};
 use crate::{
     text::{Quoted, Span},
     workload::Secret,
@@ -261,6 +261,10 @@ impl Spec {
             if check.failures == 0 {
                 return bad(field("failures"), "0: it would fail before it was asked");
             }
+            if let Some(grace) = check.start_grace {
+                span(&field("start_grace"), grace, Duration::ZERO)?;
+            }
+            check_address(&field("address"), check)?;
             let port = match &check.probe {
                 Probe::Exec(command) => {
                     check_command(&field("exec"), command)?;
@@ -277,6 +281,22 @@ impl Spec {
             }
         }
         Ok(())
+    }
+}
+
+/// A host's name or address, without a port.
+fn check_address(field: &str, check: &Check) -> Result<(), BadSpec> {
+    let address = check.address.as_str();
+    text_of(field, address, limits::ADDRESS)?;
+    let is_name = |one: char| one.is_ascii_alphanumeric() || matches!(one, '.' | '-' | '_');
+    match address {
+        "" => Ok(()),
+        _ if matches!(check.probe, Probe::Exec(_)) => bad(field, "a check that is a program asks no address"),
+        _ if address.parse::<std::net::IpAddr>().is_ok() || address.chars().all(is_name) => Ok(()),
+        _ => bad(
+            field,
+            format!("{} is no host's name or address (without a port)", Quoted(address)),
+        ),
     }
 }
 
