@@ -41,6 +41,7 @@ use crate::{
     host::{self, Sampler},
     identity::{self, Identity, IdentityError},
     instance::{self, Begun, Groups, Instances, Means, Own, Policy, Prefix},
+    join,
     mesh::{Answering, Members, Peers},
     metrics::Metrics,
     modes,
@@ -357,12 +358,9 @@ fn facts(
         labels: config.labels.0.clone(),
         binary_digest,
         config_digest: blake3::hash(config.to_toml().as_bytes()).into(),
-        probe_address: if config.advertise.is_empty() {
-            address.to_string()
-        } else {
-            config.advertise.clone()
-        },
+        probe_address: join::advertised(config, address),
     };
+    tracing::info!(listen = %address, advertise = facts.probe_address, "peers are told to probe this agent there");
     let uncontained = contained.err();
     let address = host_of(&facts.probe_address).to_owned();
     let means = Means {

@@ -107,7 +107,7 @@ wyneos_shell::config! {
     tls: bool = true, "tls", "WYNEOS_AGENT_TLS", num_args = 0..=1, default_missing_value = "true";
     /// Address to answer peers' probes on. Without TLS it must be a loopback address, unless `insecure` is set.
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7402)), "listen", "WYNEOS_AGENT_LISTEN";
-    /// The address that peers are told to probe, as host:port; empty: the one listened on.
+    /// The address that peers are told to probe, as host:port; empty: the one listened on, or, where that is every address, the one by which this host reaches the first coordinator.
     advertise: String = String::new(), "advertise", "WYNEOS_AGENT_ADVERTISE";
     /// Address to serve Prometheus metrics on, at /metrics; "off" for none; without TLS, so it must be a loopback address, unless `insecure` is set.
     metrics_listen: Listen = Listen(None), "metrics-listen", "WYNEOS_AGENT_METRICS_LISTEN";

@@ -9,7 +9,7 @@ use std::{
 
 use clap::Args;
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Builder;
 use wyneos::{
     client::{self, ConnectError},
@@ -25,6 +25,7 @@ use wyneos_shell::{
 };
 
 use crate::{
+    config::Config,
     host::{self, HostError},
     identity::{IdentityError, is_in_use, node_id},
     tls::{self, TlsFailure},
@@ -113,7 +114,7 @@ impl Fatal for JoinError {
 }
 
 /// What joining leaves for `wyneos-agent run`, under what files, the environment and flags say.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 struct Joined {
     coordinators: Vec<String>,
     listen: SocketAddr,
@@ -239,14 +240,29 @@ fn addresses(join: &Join) -> (SocketAddr, String) {
         Some(address) if near => SocketAddr::new(address, PORT),
         _ => SocketAddr::new(any, PORT),
     });
-    let advertise = match (&join.advertise, way) {
-        (Some(advertise), _) => advertise.clone(),
-        (None, Some(address)) if listen.ip().is_unspecified() && listen.port() != 0 => {
-            SocketAddr::new(address, listen.port()).to_string()
-        }
-        _ => String::new(),
-    };
-    (listen, advertise)
+    // Where it was not said, the agent finds out by what it listens on: that may be configured otherwise.
+    (listen, join.advertise.clone().unwrap_or_default())
+}
+
+/// The address that peers are told to probe, of an agent that listens on `bound`: the one that is configured; else the one that it listens on, or,
+/// where that is every address, the one by which this host reaches the coordinator.
+pub(crate) fn advertised(config: &Config, bound: SocketAddr) -> String {
+    let left = files::read_named_text(&config.data_dir.join("joined.toml"), files::TEXT).ok();
+    let left: Option<Joined> = left.and_then(|left| toml::from_str(&left).ok());
+    // What joining found of its own accord was for the address that it wrote beside it.
+    let is_stale = left.is_some_and(|left| left.advertise == config.advertise && left.listen != config.listen);
+    if !config.advertise.is_empty() && !is_stale {
+        return config.advertise.clone();
+    }
+    let way = config
+        .coordinators
+        .0
+        .first()
+        .and_then(|coordinator| way_to(coordinator));
+    match way.filter(|_| bound.ip().is_unspecified()) {
+        Some(address) => SocketAddr::new(address, bound.port()).to_string(),
+        None => bound.to_string(),
+    }
 }
 
 /// The address by which this host reaches the coordinator. Nothing is sent.
@@ -261,4 +277,37 @@ fn way_to(coordinator: &str) -> Option<IpAddr> {
     let socket = UdpSocket::bind(any).ok()?;
     socket.connect(to).ok()?;
     Some(socket.local_addr().ok()?.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(directory: &Path, listen: &str, advertise: &str) -> Config {
+        Config {
+            data_dir: directory.to_owned(),
+            listen: listen.parse().unwrap(),
+            advertise: advertise.to_owned(),
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn what_is_advertised_follows_what_is_listened_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |listen: &str, advertise: &str| {
+            let config = config(directory.path(), listen, advertise);
+            advertised(&config, config.listen)
+        };
+        assert_eq!(at("10.0.0.5:7500", ""), "10.0.0.5:7500");
+        assert_eq!(at("0.0.0.0:7500", "edge.example:80"), "edge.example:80");
+        // The coordinator is on this host.
+        assert_eq!(at("0.0.0.0:7500", ""), "127.0.0.1:7500");
+        // Earlier versions wrote what they had found out on joining, for the port that they wrote beside it.
+        let left = "coordinators = []\nlisten = \"0.0.0.0:7402\"\nadvertise = \"10.0.0.5:7402\"\nname = \"one\"\n";
+        std::fs::write(directory.path().join("joined.toml"), left).unwrap();
+        assert_eq!(at("0.0.0.0:7402", "10.0.0.5:7402"), "10.0.0.5:7402");
+        assert_eq!(at("0.0.0.0:7500", "10.0.0.5:7402"), "127.0.0.1:7500");
+        assert_eq!(at("0.0.0.0:7500", "edge.example:80"), "edge.example:80");
+    }
 }

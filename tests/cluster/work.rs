@@ -1,5 +1,6 @@
 //! Work: real programs, real kills.
 
+mod awaited;
 mod checks;
 mod commands;
 mod contained;

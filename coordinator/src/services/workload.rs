@@ -16,7 +16,6 @@ use wyneos_core::{
     coherence::NodeRow,
     coordinator::{Answer, Command, WorkloadVerb},
     event::EventBody,
-    node::Liveness,
     text::{Quoted, looked_up},
     workload::{AssignmentId, AssignmentRow, Rows, Secret, View, limits::NAME, log},
 };
@@ -127,9 +126,8 @@ fn user(view: &View, row: &AssignmentRow, node: Option<&Arc<NodeRow>>) -> String
 fn row(nodes: &[Arc<NodeRow>], view: &View, row: &AssignmentRow) -> v1::AssignmentRow {
     let node = board::node(nodes, row.record.node);
     let host = node.and_then(|node| Some(node.record.facts.probe_address.rsplit_once(':')?.0));
-    // Of a node that is in doubt no instance is shown as healthy. Nodes are shown no later than their instances.
-    let online = node.is_some_and(|node| node.state.liveness == Liveness::Online);
-    let addresses = match host.filter(|_| online && row.status.healthy) {
+    // Of a node that is in doubt no instance is shown as healthy.
+    let addresses = match host.filter(|_| row.status.healthy) {
         Some(host) => row.status.ports.iter().map(|port| format!("{host}:{port}")).collect(),
         None => Vec::new(),
     };

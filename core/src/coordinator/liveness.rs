@@ -67,6 +67,10 @@ impl Coordinator {
         let evidence = vec![Evidence::new(self.wall_now(), "session", fact)];
         let node = &mut self.registry[index];
         let steady_since = *node.steady_since.get_or_insert(now);
+        if steady_since == now {
+            self.show_instances(index);
+        }
+        let node = &mut self.registry[index];
         let at_once = match node.liveness {
             Liveness::Online => return,
             Liveness::Unseen | Liveness::Left => true,

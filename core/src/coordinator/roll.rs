@@ -70,10 +70,19 @@ impl Coordinator {
     /// Something was concluded of a node, or it came or went: readers see it soon. Heartbeats and measurements conclude nothing.
     pub(super) fn concluded(&mut self, index: NodeIndex) {
         self.roll.touched.insert(index);
-        if let Some(node) = self.registry.get(index) {
-            self.table.stands(index, node.liveness);
-        }
+        self.show_instances(index);
         self.view_soon();
+    }
+
+    /// Readers are shown a node's instances as it says, or that nobody knows how they are. One that is in doubt and heard says it, too.
+    pub(super) fn show_instances(&mut self, index: NodeIndex) {
+        if let Some(node) = self.registry.get(index) {
+            let is_heard = node.liveness.is_in_doubt() && node.steady_since.is_some();
+            let liveness = if is_heard { Liveness::Online } else { node.liveness };
+            if self.table.stands(index, liveness) {
+                self.view_soon();
+            }
+        }
     }
 
     /// All rows of a cycle, sorted by id. One that did not change is the same allocation as before.

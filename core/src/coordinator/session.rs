@@ -353,6 +353,8 @@ impl Coordinator {
         if self.registry[index].liveness != Liveness::Online {
             if gap.is_none_or(|gap| gap > self.silence_limit(index)) {
                 self.registry[index].steady_since = None;
+                self.show_instances(index);
+                self.show_instances(index);
             }
             self.heard_again(index, false, format!("heartbeat {} arrived", heartbeat.sequence));
         }
@@ -396,6 +398,7 @@ impl Coordinator {
         let was = self.registry[index].session.take();
         self.dialogues.end(index);
         self.registry[index].steady_since = None;
+        self.show_instances(index);
         // A node that is not online yet was just there, too: its hello was.
         let suspicious = matches!(self.registry[index].liveness, Liveness::Online | Liveness::Unseen);
         if suspicious && !self.stopping && was.is_some() {

@@ -268,10 +268,10 @@ impl Coordinator {
     fn is_steady(&mut self, index: NodeIndex) -> bool {
         let silent = self.now.since(self.heard_at(index)) >= self.silence_limit(index);
         let node = &mut self.registry[index];
-        if silent {
-            node.steady_since = None;
+        if silent && node.steady_since.take().is_some() {
+            self.show_instances(index);
         }
-        node.steady_since.is_some()
+        self.registry[index].steady_since.is_some()
     }
 
     /// How long a node's silence is waited for where nobody can tell: as the grace period says, and longer where it was silent for nearly so long

@@ -164,7 +164,8 @@ impl Table {
     }
 
     /// Takes in what a node is: of one that is not online, readers are not told that its instances are well.
-    pub fn stands(&mut self, index: NodeIndex, liveness: Liveness) {
+    /// True when that changed.
+    pub fn stands(&mut self, index: NodeIndex, liveness: Liveness) -> bool {
         let doubt = match liveness {
             Liveness::Online => None,
             Liveness::Unseen => Some((Doubt::Unknown, "its node is not back since the coordinator started")),
@@ -178,7 +179,7 @@ impl Table {
             None => self.doubts.remove(&index),
         };
         if before == doubt {
-            return;
+            return false;
         }
         for id in self.of_node.get(&index).into_iter().flatten() {
             if let Some(held) = self.held.get(id) {
@@ -186,6 +187,7 @@ impl Table {
                 self.altered.insert(*id);
             }
         }
+        true
     }
 
     /// Takes in an instance.

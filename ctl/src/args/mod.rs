@@ -16,7 +16,7 @@ pub(crate) use backup::{BackupArgs, BackupFile, BackupVerb, RestoreArgs};
 pub(crate) use parse::{Interval, LabelChange};
 pub(crate) use workload::{
     ApplyArgs, AssignmentsArgs, AutonomyArgs, ChangeArgs, DecisionVerb, DecisionsArgs, DrainArgs, LogsArgs, Mode,
-    PlanArgs, RebalanceArgs, ScaleArgs, WhatIfArgs, WorkloadArgs,
+    PlanArgs, RebalanceArgs, ScaleArgs, WaitArgs, WhatIfArgs, WorkloadArgs,
 };
 
 use crate::exit;

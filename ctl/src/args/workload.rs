@@ -1,10 +1,10 @@
 //! Command lines about workloads.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Interval;
+use super::parse::timeout;
 
 /// A declaration in a file.
 #[derive(Debug, Args)]
@@ -25,6 +25,20 @@ pub(crate) struct ChangeArgs {
     pub(crate) revision: Option<u64>,
 }
 
+/// Whether to wait until a change is through.
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// Wait until it is through, and say how it goes; end with 1 and the reason if it fails.
+    #[arg(long, conflicts_with_all = ["no_wait", "plan"])]
+    pub(crate) wait: bool,
+    /// Do not wait. Only `apply` waits without being asked to, and only on a terminal.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Wait no longer than this, and then end with 1.
+    #[arg(long = "wait-timeout", value_name = "DURATION", value_parser = timeout, conflicts_with_all = ["no_wait", "plan"])]
+    pub(crate) timeout: Option<Duration>,
+}
+
 /// `wynectl apply`.
 #[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
@@ -32,6 +46,8 @@ pub(crate) struct ApplyArgs {
     pub(crate) declaration: PlanArgs,
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 }
 
 /// A workload, to be changed.
@@ -41,6 +57,8 @@ pub(crate) struct WorkloadArgs {
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 }
 
 /// `wynectl scale`.
@@ -52,6 +70,8 @@ pub(crate) struct ScaleArgs {
     pub(crate) replicas: u32,
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 }
 
 /// `wynectl assignments`.
@@ -165,8 +185,8 @@ pub(crate) struct DrainArgs {
     /// The node: its id, a unique prefix of it, or its name.
     pub(crate) node: String,
     /// What is left after this time is stopped all the same.
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) deadline: Option<Interval>,
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
+    pub(crate) deadline: Option<Duration>,
     /// Only say what would be done, and whether the other nodes can take it.
     #[arg(long)]
     pub(crate) plan: bool,

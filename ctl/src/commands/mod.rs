@@ -13,6 +13,7 @@ mod follow;
 mod forget;
 mod mesh;
 mod predictions;
+mod settle;
 mod simulate;
 mod snapshot;
 mod telemetry;

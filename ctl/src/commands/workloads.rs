@@ -2,18 +2,24 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use wyneos::{client, v1};
+use tonic::transport::Channel;
+use wyneos::{
+    client,
+    v1::{self, workload_service_client::WorkloadServiceClient},
+};
 
 use super::{
     PAGE,
     assignments::{assignments_of, assignments_table, how, phase},
     changes::{change, declared, kept_out, more_changes, waiting, waiting_slots},
-    next_page, nothing, why,
+    next_page, nothing,
+    settle::{self, Until},
+    why,
 };
 use wyneos_core::text::Quoted;
 
 use crate::{
-    args::{ApplyArgs, ChangeArgs, DrainArgs, PlanArgs, RebalanceArgs, ScaleArgs, WhatIfArgs, WorkloadArgs},
+    args::{ApplyArgs, ChangeArgs, DrainArgs, PlanArgs, RebalanceArgs, ScaleArgs, WaitArgs, WhatIfArgs, WorkloadArgs},
     context::Context,
     declaration::{self, Declaration},
     exit::Exit,
@@ -41,6 +47,7 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<(), Fail
     let ApplyArgs {
         declaration,
         change: how,
+        wait,
     } = args;
     if how.plan {
         return plan(context, declaration).await;
@@ -52,10 +59,35 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<(), Fail
         keep_replicas,
     };
     let mut client = client::workloads(context.connect().await?);
-    let answer = context
-        .call("apply the workload", client.apply_workload(request))
-        .await?;
-    context.show(&answer, |answer| declared(answer.change.as_ref()))
+    let what = "apply the workload";
+    let answer = context.call(what, client.apply_workload(request)).await?;
+    context.show(&answer, |answer| declared(answer.change.as_ref()))?;
+    through(context, client, what, &wait, true, answer.change).await
+}
+
+/// Waits until a change is through, as far as that was asked for.
+async fn through(
+    context: &Context,
+    client: WorkloadServiceClient<Channel>,
+    what: &str,
+    args: &WaitArgs,
+    by_itself: bool,
+    change: Option<v1::WorkloadChange>,
+) -> Result<(), Failure> {
+    let Some(change) = change.filter(|change| change.applied) else {
+        return Ok(());
+    };
+    let update = change.spec.and_then(|spec| spec.update);
+    let until = Until::Settled(change.revision, update.map_or(0, |update| update.canary));
+    settle::wait(
+        context,
+        client,
+        (what, &change.name),
+        args,
+        by_itself && change.changed,
+        until,
+    )
+    .await
 }
 
 /// `wynectl scale`.
@@ -70,7 +102,8 @@ pub(crate) async fn scale(context: &Context, args: ScaleArgs) -> Result<(), Fail
     };
     let mut client = client::workloads(context.connect().await?);
     let answer = context.call(&what, client.scale_workload(request)).await?;
-    context.show(&answer, |answer| change(answer.change.as_ref()))
+    context.show(&answer, |answer| change(answer.change.as_ref()))?;
+    through(context, client, &what, &args.wait, false, answer.change).await
 }
 
 /// `wynectl restart`.
@@ -84,7 +117,8 @@ pub(crate) async fn restart(context: &Context, args: WorkloadArgs) -> Result<(),
     };
     let mut client = client::workloads(context.connect().await?);
     let answer = context.call(&what, client.restart_workload(request)).await?;
-    context.show(&answer, |answer| change(answer.change.as_ref()))
+    context.show(&answer, |answer| change(answer.change.as_ref()))?;
+    through(context, client, &what, &args.wait, false, answer.change).await
 }
 
 /// `wynectl promote`.
@@ -98,7 +132,8 @@ pub(crate) async fn promote(context: &Context, args: WorkloadArgs) -> Result<(),
     };
     let mut client = client::workloads(context.connect().await?);
     let answer = context.call(&what, client.promote_workload(request)).await?;
-    context.show(&answer, |answer| change(answer.change.as_ref()))
+    context.show(&answer, |answer| change(answer.change.as_ref()))?;
+    through(context, client, &what, &args.wait, false, answer.change).await
 }
 
 /// `wynectl delete`.
@@ -106,13 +141,17 @@ pub(crate) async fn delete(context: &Context, args: WorkloadArgs) -> Result<(), 
     let what = format!("delete workload {}", Quoted(&args.name));
     let ChangeArgs { plan, revision } = args.change;
     let request = v1::DeleteWorkloadRequest {
-        name: args.name,
+        name: args.name.clone(),
         revision,
         plan,
     };
     let mut client = client::workloads(context.connect().await?);
     let answer = context.call(&what, client.delete_workload(request)).await?;
-    context.show(&answer, |answer| change(answer.change.as_ref()))
+    context.show(&answer, |answer| change(answer.change.as_ref()))?;
+    if plan {
+        return Ok(());
+    }
+    settle::wait(context, client, (&what, &args.name), &args.wait, false, Until::Gone).await
 }
 
 /// Every workload.
@@ -194,7 +233,7 @@ fn failing(workload: &v1::Workload) -> Option<String> {
 }
 
 /// Parts of a batch that failed and are not tried again.
-fn given_up(workload: &v1::Workload) -> u32 {
+pub(super) fn given_up(workload: &v1::Workload) -> u32 {
     let over = workload.waiting.iter().filter(|waiting| waiting.given_up);
     over.map(|waiting| waiting.slots).sum()
 }
@@ -430,10 +469,7 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Fail
     let channel = context.connect().await?;
     let request = v1::DrainNodeRequest {
         node: args.node.clone(),
-        deadline: args
-            .deadline
-            .and_then(|deadline| deadline.0)
-            .map(wyneos::convert::duration),
+        deadline: args.deadline.map(wyneos::convert::duration),
         plan: args.plan,
     };
     let mut client = client::workloads(channel.clone());

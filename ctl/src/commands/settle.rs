@@ -1,0 +1,235 @@
+//! Waiting until a change of a workload is through: it is well, done, or gone; or it has failed.
+
+use std::{future::Future, io::IsTerminal, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::{Code, transport::Channel};
+use wyneos::v1::{self, workload_service_client::WorkloadServiceClient};
+use wyneos_core::text::Quoted;
+
+use super::workloads::{given_up, state};
+use crate::{args::WaitArgs, context::Context, exit::Exit, failure::Failure, text};
+
+/// How often a workload is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How a workload is.
+#[derive(Debug, PartialEq, Eq)]
+enum Settled {
+    /// Not yet.
+    No,
+    /// It is as it should be.
+    Well,
+    /// An operator has to go on.
+    Canaries,
+    /// It is not, and will not be by itself.
+    Failed(String),
+}
+
+/// Whether a change to this revision is through.
+fn settled(workload: &v1::Workload, revision: u64, canary: u32) -> Settled {
+    if !workload.rolled_back.is_empty() {
+        return Settled::Failed(text::clean(&workload.rolled_back));
+    }
+    if workload.deleted {
+        return Settled::Failed("it is being deleted".to_owned());
+    }
+    if workload.revision > revision {
+        return Settled::Failed(format!("another change followed: revision {}", workload.revision));
+    }
+    if workload.kind == "batch" {
+        let failed = given_up(workload);
+        return match (workload.complete.saturating_add(failed) >= workload.desired, failed) {
+            (false, _) => Settled::No,
+            (true, 0) => Settled::Well,
+            (true, _) => Settled::Failed(state(workload)),
+        };
+    }
+    let all = workload.healthy >= workload.desired && workload.unwell == 0;
+    if all && workload.stable_revision == workload.revision {
+        return Settled::Well;
+    }
+    let waits = canary > 0 && workload.stable_revision > 0 && (canary..workload.desired).contains(&workload.current);
+    if all && waits { Settled::Canaries } else { Settled::No }
+}
+
+/// Follows a workload by what it says, and tells on standard error how it is whenever that changes.
+struct Follower<'a> {
+    context: &'a Context,
+    client: WorkloadServiceClient<Channel>,
+    name: &'a str,
+    what: &'a str,
+    told: String,
+}
+
+impl Follower<'_> {
+    /// The workload; `None` when there is none of that name.
+    async fn look(&mut self) -> Result<Option<v1::Workload>, Failure> {
+        let request = v1::GetWorkloadRequest {
+            name: self.name.to_owned(),
+        };
+        let asked = async {
+            match self.client.get_workload(request).await {
+                Err(status) if status.code() == Code::NotFound => Ok(tonic::Response::new(None)),
+                answer => answer.map(|answer| tonic::Response::new(answer.into_inner().workload)),
+            }
+        };
+        let workload = self.context.call(self.what, asked).await?;
+        if let Some(workload) = &workload {
+            self.tell(state(workload));
+        }
+        Ok(workload)
+    }
+
+    fn tell(&mut self, how: String) {
+        if self.told != how {
+            text::stderr(&format!("{}: {how}", text::clean(self.name)));
+            self.told = how;
+        }
+    }
+
+    async fn until_settled(&mut self, revision: u64, canary: u32) -> Result<(), Failure> {
+        loop {
+            let Some(workload) = self.look().await? else {
+                return Err(self.failed("it was deleted"));
+            };
+            match settled(&workload, revision, canary) {
+                Settled::No => sleep(LOOK).await,
+                Settled::Well => return Ok(()),
+                Settled::Canaries => {
+                    let name = text::clean(self.name);
+                    self.tell(format!(
+                        "the canaries are well; `wynectl promote {name}` lets the rest follow"
+                    ));
+                    return Ok(());
+                }
+                Settled::Failed(why) => return Err(self.failed(&why)),
+            }
+        }
+    }
+
+    async fn until_gone(&mut self) -> Result<(), Failure> {
+        while self.look().await?.is_some() {
+            sleep(LOOK).await;
+        }
+        self.tell("is gone".to_owned());
+        Ok(())
+    }
+
+    fn failed(&self, why: &str) -> Failure {
+        Failure::new(Exit::Failed, format!("{}: {why}", self.what))
+    }
+}
+
+/// What is waited for.
+pub(super) enum Until {
+    /// The workload is well by this revision, or its canaries are, if it has any.
+    Settled(u64, u32),
+    /// There is none of that name.
+    Gone,
+}
+
+/// Waits as far as that was asked for; `by_itself`: on a terminal also where nothing was said.
+pub(super) async fn wait(
+    context: &Context,
+    client: WorkloadServiceClient<Channel>,
+    (what, name): (&str, &str),
+    args: &WaitArgs,
+    by_itself: bool,
+    until: Until,
+) -> Result<(), Failure> {
+    let at_terminal = by_itself && !context.is_json() && std::io::stdout().is_terminal();
+    if args.no_wait || !(args.wait || args.timeout.is_some() || at_terminal) {
+        return Ok(());
+    }
+    let mut follower = Follower {
+        context,
+        client,
+        name,
+        what,
+        told: String::new(),
+    };
+    let waits: std::pin::Pin<Box<dyn Future<Output = Result<(), Failure>>>> = match until {
+        Until::Settled(revision, canary) => Box::pin(follower.until_settled(revision, canary)),
+        Until::Gone => Box::pin(follower.until_gone()),
+    };
+    let Some(most) = args.timeout else {
+        return waits.await;
+    };
+    match timeout_at(Instant::now() + most, waits).await {
+        Ok(result) => result,
+        Err(_) => {
+            let why = format!("workload {} is not there yet after {}", Quoted(name), text::span(most));
+            Err(Failure::new(Exit::Failed, format!("{what}: {why}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service() -> v1::Workload {
+        v1::Workload {
+            name: "web".to_owned(),
+            kind: "service".to_owned(),
+            revision: 3,
+            stable_revision: 2,
+            desired: 4,
+            running: 4,
+            healthy: 4,
+            current: 4,
+            ..v1::Workload::default()
+        }
+    }
+
+    #[test]
+    fn a_service_is_through_when_it_is_stable_or_has_failed() {
+        assert_eq!(settled(&service(), 3, 0), Settled::No);
+        let stable = v1::Workload {
+            stable_revision: 3,
+            ..service()
+        };
+        assert_eq!(settled(&stable, 3, 0), Settled::Well);
+        let one_lost = v1::Workload {
+            healthy: 3,
+            unwell: 1,
+            ..stable.clone()
+        };
+        assert_eq!(settled(&one_lost, 3, 0), Settled::No);
+        let canary = v1::Workload {
+            current: 1,
+            ..service()
+        };
+        assert_eq!(settled(&canary, 3, 1), Settled::Canaries);
+        assert_eq!(settled(&canary, 3, 0), Settled::No);
+        let back = v1::Workload {
+            revision: 4,
+            rolled_back: "no node takes it".to_owned(),
+            ..service()
+        };
+        assert_eq!(settled(&back, 3, 0), Settled::Failed("no node takes it".to_owned()));
+        let other = v1::Workload { revision: 4, ..stable };
+        assert!(matches!(settled(&other, 3, 0), Settled::Failed(_)));
+    }
+
+    #[test]
+    fn a_batch_is_through_when_every_part_is_done_or_has_failed_for_good() {
+        let batch = |complete, failed| {
+            let waiting = v1::Waiting {
+                slots: failed,
+                given_up: true,
+                ..v1::Waiting::default()
+            };
+            v1::Workload {
+                kind: "batch".to_owned(),
+                complete,
+                waiting: vec![waiting],
+                ..service()
+            }
+        };
+        assert_eq!(settled(&batch(3, 0), 3, 0), Settled::No);
+        assert_eq!(settled(&batch(4, 0), 3, 0), Settled::Well);
+        assert!(matches!(settled(&batch(3, 1), 3, 0), Settled::Failed(_)));
+    }
+}

@@ -1,0 +1,91 @@
+//! Changes that are waited for until they are through.
+
+use super::*;
+
+fn service(more: &str) -> String {
+    format!(
+        "name = \"web\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n{more}\n\
+         [update]\nmin_healthy = \"0s\"\ndeadline = \"3s\"\n"
+    )
+}
+
+impl Site {
+    /// Applies a declaration with these flags.
+    fn apply_with(&self, declaration: &str, flags: &[&str]) -> Output {
+        let path = self.cluster.directory.path().join("awaited.toml");
+        fs::write(&path, declaration).unwrap();
+        self.ctl(&[&["apply", "-f", &path.display().to_string()], flags].concat())
+    }
+}
+
+#[tokio::test]
+async fn an_update_is_waited_for_and_one_that_fails_says_why_and_leaves_what_ran() {
+    let site = Site::start(&["one"]).await;
+    let first = site.apply_with(&service(""), &["--wait"]);
+    assert!(
+        first.status.success() && text(&first).contains("well"),
+        "{}",
+        text(&first)
+    );
+    let before = site.runs("web", 1).await;
+    let unfit = service("[resources]\nmemory = \"900TiB\"");
+    let failed = site.apply_with(&unfit, &["--wait", "--wait-timeout", "60s"]);
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed));
+    assert!(text(&failed).contains("no node takes it"), "{}", text(&failed));
+    let after = site.runs("web", 1).await;
+    assert_eq!(id(&after[0]), id(&before[0]));
+    // Nobody waits for ever: nothing has 900 TiB, and nothing ran before.
+    let never = unfit.replace("\"web\"", "\"huge\"");
+    let late = site.apply_with(&never, &["--wait-timeout", "1s"]);
+    assert_eq!(late.status.code(), Some(1), "{}", text(&late));
+    assert!(text(&late).contains("1s"), "{}", text(&late));
+    // Its name is free once the command is through.
+    let gone = site.ctl(&["delete", "web", "--wait"]);
+    assert!(gone.status.success(), "{}", text(&gone));
+    let again = site.apply_with(&service(""), &["--wait"]);
+    assert!(again.status.success(), "{}", text(&again));
+}
+
+#[tokio::test]
+async fn a_batch_runs_again_when_it_is_restarted() {
+    let site = Site::start(&["one"]).await;
+    let log = site.cluster.directory.path().join("runs");
+    let batch = format!(
+        "name = \"job\"\nkind = \"batch\"\nreplicas = 2\ncommand = \"/bin/sh\"\n\
+         args = [\"-c\", \"echo $WYNEOS_SLOT >> {0}; test $(wc -l < {0}) -ne 4\"]\n",
+        log.display()
+    );
+    fs::write(&log, "").unwrap();
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o666)).unwrap();
+    fs::set_permissions(site.cluster.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let done = site.apply_with(&batch, &["--wait"]);
+    assert!(done.status.success(), "{}", text(&done));
+    let lines = || fs::read_to_string(&log).unwrap().lines().count();
+    assert_eq!(lines(), 2);
+    // The last of four that start fails.
+    let failed = site.ctl(&["restart", "job", "--wait"]);
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed));
+    assert_eq!(lines(), 4);
+    // It alone runs again.
+    let mended = site.ctl(&["restart", "job", "--wait"]);
+    assert!(mended.status.success(), "{}", text(&mended));
+    assert_eq!(lines(), 5);
+    let shown = site.ctl(&["workload", "job"]);
+    let run = text(&shown)
+        .lines()
+        .find(|line| line.starts_with("run"))
+        .map(str::to_owned);
+    assert!(run.is_some_and(|run| run.ends_with(" 3")), "{}", text(&shown));
+}
+
+#[tokio::test]
+async fn what_scaled_a_workload_stands_where_its_declaration_does_not_say_how_many() {
+    let site = Site::start(&["one"]).await;
+    assert!(site.apply_with(&service(""), &["--wait"]).status.success());
+    assert!(site.ctl(&["scale", "web", "3", "--wait"]).status.success());
+    let same = site.apply_with(&service(""), &[]);
+    assert!(text(&same).contains("nothing differs"), "{}", text(&same));
+    let planned = site.apply_with(&service("replicas = 1"), &["--plan"]);
+    assert!(text(&planned).contains("3 → 1 instances"), "{}", text(&planned));
+    site.runs("web", 3).await;
+}
