@@ -1,5 +1,6 @@
 //! When to stop: signals, or the end of standard input.
 
+use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::{
     io::AsyncReadExt,
     signal::unix::{SignalKind, signal},
@@ -10,6 +11,10 @@ use tokio::{
 pub async fn requested(with_stdin: bool) -> std::io::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    if with_stdin {
+        // The end of the parent wakes a process that was stopped: otherwise it would stay for ever.
+        set_parent_process_death_signal(Some(Signal::CONT))?;
+    }
     Ok(tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",

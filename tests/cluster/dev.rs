@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -89,12 +90,61 @@ impl Dev {
             .unwrap_or_else(|| panic!("{output}"))
     }
 
-    /// The command that starts a node's agent again.
-    pub fn printed_command(&self, node: &str) -> String {
-        let output = self.output();
-        let is_it = |line: &&str| line.contains("wyneos-agent run ") && line.contains(&format!("--name {node} "));
-        let command = output.lines().find(is_it);
+    /// Commands that it suggests, in their order, and what they need to be set.
+    fn suggested(&self) -> Vec<String> {
+        let output = self.output().replace(" \\\n     ", "");
+        let (_, after) = output.split_once("to try next, in another terminal:\n").unwrap();
+        let (block, _) = after.split_once("\n\n").unwrap();
+        block.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    /// The command that starts a process again, as the last death has it.
+    pub fn printed_command(&self) -> String {
+        let output = self.output().replace(" \\\n     ", "");
+        let (_, command) = output.rsplit_once("start it again:").unwrap();
+        let command = command.trim_start().lines().next();
         command.unwrap_or_else(|| panic!("{output}")).trim().to_owned()
+    }
+
+    /// `wynectl dev ACTION NODE` from another terminal.
+    fn act(&self, action: &str, node: &str) -> (Option<i32>, String) {
+        let mut command = Command::new(binary("wynectl"));
+        command.args(["dev", action, node, "--listen", &self.address]);
+        told(command)
+    }
+
+    fn done(&self, action: &str, node: &str) {
+        let (code, said) = self.act(action, node);
+        assert_eq!(code, Some(0), "{said}");
+    }
+
+    /// Waits for a line of a further cycle that says so.
+    async fn says_anew(&self, what: &str) {
+        let lines = || self.output().matches(what).count();
+        let before = lines();
+        wait_until(&format!("dev says {what:?} again"), async || {
+            (lines() > before).then_some(())
+        })
+        .await;
+    }
+
+    /// Control groups of its instances, and those above them.
+    fn groups(&self) -> Vec<PathBuf> {
+        let own = format!("wyneos-dev-{}", self.child.id());
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        let hierarchies = hierarchies.map(|entry| entry.path());
+        let all = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]);
+        all.map(|hierarchy| hierarchy.join(&own))
+            .filter(|group| group.exists())
+            .collect()
+    }
+
+    /// Nothing of it is there any more.
+    pub fn left_nothing(&self) {
+        assert_eq!(
+            (self.processes(), self.files(), self.groups()),
+            (Vec::new(), 0, Vec::new())
+        );
     }
 
     /// The coordinator's process, as the first line has it.
@@ -107,6 +157,13 @@ impl Dev {
         pid.and_then(|pid| pid.parse().ok())
             .unwrap_or_else(|| panic!("{output}"))
     }
+}
+
+/// How a command ended, and what it said.
+fn told(mut command: Command) -> (Option<i32>, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
 fn kill(pid: u32) {
@@ -140,22 +197,28 @@ async fn lives_and_leaves_nothing(mut dev: Dev) {
     for name in ["node-1", "node-2", "node-3"] {
         assert!(output.contains(&format!("{name} ")), "{output}");
     }
-    // What is printed works as printed.
-    let suggested: Vec<&str> = output
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.contains(" --address "))
-        .collect();
-    assert!(suggested.len() >= 5, "{output}");
-    for line in suggested.iter().filter(|line| !line.contains("--follow")) {
-        let mut words = line.split(' ');
-        let ran = Command::new(words.next().unwrap()).args(words).output().unwrap();
-        assert!(ran.status.success(), "{line}: {}", String::from_utf8_lossy(&ran.stderr));
+    assert!(
+        output.starts_with("starting a coordinator and 3 agents in "),
+        "{output}"
+    );
+    let suggested = dev.suggested();
+    let needed: Vec<&String> = suggested.iter().filter(|line| line.starts_with("export ")).collect();
+    let needed = needed.iter().map(|line| format!("{line}; ")).collect::<String>();
+    for what in [" apply -f ", " dev kill node-2", " dev start node-2", "grpcurl "] {
+        assert!(suggested.iter().any(|line| line.contains(what)), "{output}");
     }
-    dev.says("online 3/3").await;
+    // What is printed works as printed. grpcurl is not on every machine, and what follows events has no end.
+    let runs = |line: &&String| !line.contains("--follow") && !line.starts_with("grpcurl ");
+    for line in suggested.iter().filter(runs) {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{needed}{line}")]);
+        let (code, said) = told(shell);
+        assert_eq!(code, Some(0), "{line}: {said}");
+    }
+    dev.says_anew("online 3/3").await;
     dev.signal(Signal::INT);
     assert_eq!(dev.ended().await, Some(0));
-    assert_eq!((dev.processes(), dev.files()), (Vec::new(), 0));
+    dev.left_nothing();
 }
 
 #[tokio::test]
@@ -164,35 +227,110 @@ async fn it_goes_on_when_an_agent_dies_and_the_printed_command_starts_that_again
     dev.says("cycle ").await;
     let pid = dev.printed_pid("node-2");
     kill(pid);
-    dev.says(&format!("agent-2 (pid {pid}) ended: signal: 9")).await;
+    dev.says(&format!("agent of node-2 (pid {pid}) ended: signal: 9")).await;
     dev.says("online 1/2").await;
-    let cycles = || dev.output().matches("online 2/2").count();
-    let before = cycles();
-    let log = fs::File::create(dev.directory.path().join("again")).unwrap();
-    let mut again = Command::new("sh")
-        .args(["-c", &format!("exec {}", dev.printed_command("node-2"))])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    wait_until("both are online again", async || (cycles() > before).then_some(())).await;
-    again.kill().unwrap();
-    again.wait().unwrap();
+    let command = dev.printed_command();
+    assert!(command.contains(" dev start node-2"), "{command}");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &command]);
+    let (code, said) = told(shell);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("agent of node-2 started again"), "{said}");
+    dev.says_anew("online 2/2").await;
+    // What it started again, it ends, too.
     dev.signal(Signal::INT);
     assert_eq!(dev.ended().await, Some(0));
-    assert_eq!((dev.processes(), dev.files()), (Vec::new(), 0));
+    dev.left_nothing();
 }
 
 #[tokio::test]
-async fn the_coordinators_death_ends_it_with_the_reason() {
+async fn it_goes_on_when_the_coordinator_dies() {
     let mut dev = Dev::start("2");
     dev.says("cycle ").await;
-    kill(dev.printed_coordinator());
-    assert_eq!(dev.ended().await, Some(1));
-    let output = dev.output();
-    assert!(output.contains("coordinator ended (signal: 9"), "{output}");
-    assert_eq!((dev.processes(), dev.files()), (Vec::new(), 0));
+    let pid = dev.printed_coordinator();
+    kill(pid);
+    dev.says(&format!("coordinator (pid {pid}) ended: signal: 9")).await;
+    assert!(dev.printed_command().contains(" dev start coordinator"));
+    dev.done("start", "coordinator");
+    dev.says_anew("online 2/2").await;
+    // It ends without a coordinator as well.
+    dev.done("kill", "coordinator");
+    dev.signal(Signal::TERM);
+    assert_eq!(dev.ended().await, Some(0));
+    dev.left_nothing();
+}
+
+#[tokio::test]
+async fn agents_are_stopped_continued_and_killed_from_another_terminal() {
+    let mut dev = Dev::start("2");
+    dev.says("cycle ").await;
+    let pid = dev.printed_pid("node-1");
+    dev.done("stop", "node-1");
+    let state = |pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+    };
+    assert_eq!(state(pid), 'T');
+    dev.says("online 1/2").await;
+    let (code, said) = dev.act("start", "node-1");
+    assert!(code == Some(1) && said.contains("runs already"), "{said}");
+    dev.done("cont", "agent-1");
+    dev.says_anew("online 2/2").await;
+    assert_eq!(dev.printed_pid("node-1"), pid);
+    dev.done("kill", "agent-2");
+    let (code, said) = dev.act("stop", "node-2");
+    assert!(code == Some(1) && said.contains("node-2 does not run"), "{said}");
+    let (code, said) = dev.act("kill", "node-3");
+    assert!(
+        code == Some(5) && said.contains("coordinator and node-1 to node-2"),
+        "{said}"
+    );
+    // Also those that are stopped are ended.
+    dev.done("stop", "node-1");
+    dev.signal(Signal::TERM);
+    assert_eq!(dev.ended().await, Some(0));
+    dev.left_nothing();
+    let (code, said) = dev.act("kill", "node-1");
+    assert!(
+        code == Some(3) && said.contains("no `wynectl dev` of yours runs at"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn its_end_leaves_neither_instances_nor_control_groups() {
+    let mut dev = Dev::start("2");
+    dev.says("cycle ").await;
+    let apply = dev
+        .suggested()
+        .into_iter()
+        .find(|line| line.contains(" apply -f "))
+        .unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &apply]);
+    assert_eq!(told(shell).0, Some(0));
+    dev.says("work 3/3").await;
+    let supervised = || {
+        dev.processes()
+            .iter()
+            .filter(|line| line.contains(" supervise "))
+            .count()
+    };
+    assert_eq!(supervised(), 3);
+    let mut node = Command::new(binary("wynectl"));
+    node.args(["node", "node-1", "--format", "json", "--address", &dev.address]);
+    let (_, node) = told(node);
+    assert!(node.contains("\"cgroups\""), "{node}");
+    assert_eq!(
+        dev.groups().is_empty(),
+        node.contains("\"cgroups\": \"none\""),
+        "{node}"
+    );
+    // The instances of an agent that was killed are ended with the others.
+    dev.done("kill", "node-1");
+    dev.signal(Signal::TERM);
+    assert_eq!(dev.ended().await, Some(0));
+    dev.left_nothing();
 }
 
 #[tokio::test]
@@ -201,13 +339,15 @@ async fn a_signal_while_it_starts_leaves_nothing_either() {
     wait_until("something runs", async || (!dev.processes().is_empty()).then_some(())).await;
     dev.signal(Signal::TERM);
     assert_eq!(dev.ended().await, Some(0));
-    assert_eq!((dev.processes(), dev.files()), (Vec::new(), 0));
+    dev.left_nothing();
 }
 
 #[tokio::test]
 async fn killed_itself_it_leaves_no_process() {
     let mut dev = Dev::start("2");
     dev.says("cycle ").await;
+    // One that is stopped cannot notice by itself.
+    dev.done("stop", "node-1");
     dev.signal(Signal::KILL);
     dev.ended().await;
     wait_until("its children end", async || dev.processes().is_empty().then_some(())).await;
@@ -215,17 +355,28 @@ async fn killed_itself_it_leaves_no_process() {
 
 #[tokio::test]
 async fn a_port_in_use_is_told() {
-    let first = Dev::start("1");
-    first.says("cycle ").await;
-    let mut second = Command::new(binary("wynectl"));
-    let output = second
-        .args(["dev", "--agents", "1", "--listen", &first.address])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = Command::new(binary("wynectl"));
+    let address = taken.local_addr().unwrap().to_string();
+    command.args(["dev", "--agents", "1", "--listen", &address]);
+    let (code, said) = told(command);
+    assert_eq!(code, Some(1));
     assert!(
-        told.contains("coordinator ended") && told.contains("cannot listen there"),
-        "{told}"
+        said.contains("coordinator ended") && said.contains("cannot listen there"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_second_one_at_the_same_address_is_refused() {
+    let first = Dev::start("1");
+    first.says("starting").await;
+    let mut command = Command::new(binary("wynectl"));
+    command.args(["dev", "--agents", "1", "--listen", &first.address]);
+    let (code, said) = told(command);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("runs at") && said.contains("--listen takes another"),
+        "{said}"
     );
 }

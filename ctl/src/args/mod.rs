@@ -198,7 +198,13 @@ pub(crate) enum Command {
     /// Run a scenario of faults against the engine, in virtual time, without a cluster.
     Simulate(SimulateArgs),
     /// Run a cluster on this machine.
-    Dev(crate::dev::DevArgs),
+    ///
+    /// A coordinator and some agents run as separate processes of the production binaries, on loopback only, and plaintext unless --tls is
+    /// given. It prints the process id of each, what to try next, and a line a cycle. When a process ends, for instance because you kill it, the cluster goes on, and the command that starts the process again is
+    /// printed. Ctrl-C or SIGTERM drains the cluster and leaves no process, file or control group; a second one does not wait.
+    ///
+    /// From another terminal, `wynectl dev kill`, `stop`, `cont` and `start` act on one of its processes.
+    Dev(crate::dev::DevCommand),
     /// Print this reference as Markdown.
     #[command(hide = true)]
     Docs,

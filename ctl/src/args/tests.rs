@@ -50,3 +50,31 @@ fn intervals_are_bounded() {
     }
     command("wynectl --timeout 0s nodes").unwrap_err();
 }
+
+#[test]
+fn dev_runs_a_cluster_or_acts_on_one() {
+    for good in [
+        "dev",
+        "dev --agents 2 --cycle 1s --listen 127.0.0.1:7401 --tls",
+        "dev kill node-2",
+        "dev stop agent-2 --listen [::1]:7400",
+        "dev cont coordinator",
+        "--address 127.0.0.1:7401 dev start node-2",
+    ] {
+        assert!(
+            matches!(command(&format!("wynectl {good}")), Ok(Command::Dev(_))),
+            "{good}"
+        );
+    }
+    let long = format!("dev kill {}", "n".repeat(65));
+    for bad in [
+        "dev kill",
+        "dev end node-2",
+        "dev kill node-2 --listen 192.0.2.1:7400",
+        "dev --tls kill node-2",
+        &long,
+    ] {
+        command(&format!("wynectl {bad}")).unwrap_err();
+    }
+    Cli::try_parse_from(["wynectl", "dev", "kill", "node 2"]).unwrap_err();
+}

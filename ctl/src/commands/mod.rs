@@ -51,7 +51,7 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         text::keep_raw();
     }
     if let Command::Dev(args) = cli.command {
-        return crate::dev::run(args).await;
+        return crate::dev::run(args, &cli.global).await;
     }
     let Global {
         address,

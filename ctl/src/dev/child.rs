@@ -2,13 +2,17 @@
 
 use std::{
     fs::File,
-    io::{Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    process::{Pid, Signal, kill_process, kill_process_group},
+};
 use tokio::{
     process::{ChildStdin, Command},
     sync::{mpsc, watch},
@@ -25,109 +29,168 @@ const DRAIN: Duration = Duration::from_secs(10);
 const TAIL_LINES: usize = 20;
 
 /// The flag by which a server ends with the program that started it.
-pub(super) const EXIT_WITH_STDIN: &str = "--exit-with-stdin";
+const EXIT_WITH_STDIN: &str = "--exit-with-stdin";
 
 /// Bytes of a log that are looked at for them.
 const TAIL_BYTES: u64 = 16 * 1024;
 
+/// How a process ended; `None` while it runs.
+pub(super) type Exited = watch::Receiver<Option<ExitStatus>>;
+
+/// How to start a process.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// The node's name, or `coordinator`.
+    pub(super) name: String,
+    pub(super) program: PathBuf,
+    pub(super) args: Vec<String>,
+    /// Its `data_dir`, with its log in it.
+    pub(super) directory: PathBuf,
+}
+
+impl Plan {
+    /// The process in a sentence.
+    pub(super) fn label(&self) -> String {
+        match self.name.as_str() {
+            "coordinator" => self.name.clone(),
+            node => format!("agent of {node}"),
+        }
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    /// The file of its log; the first start of a process empties it, further ones go on.
+    fn open_log(&self, is_first: bool) -> io::Result<File> {
+        let log = self.log();
+        let file = if is_first {
+            files::create(&log, 0o600)?
+        } else {
+            files::open(&log, 0o600)?
+        };
+        fcntl_setfl(&file, OFlags::APPEND)?;
+        Ok(file)
+    }
+
+    /// The program with its arguments.
+    fn command(&self, is_first: bool) -> Result<Command, DevError> {
+        // Programs of work pass through an agent's.
+        files::make_dir(&self.directory, 0o711)
+            .map_err(DevError::system(format!("make {}", self.directory.display())))?;
+        let log = self
+            .open_log(is_first)
+            .map_err(DevError::system(format!("write {}", self.log().display())))?;
+        let mut command = Command::new(&self.program);
+        command
+            .args(["run", EXIT_WITH_STDIN, "--data-dir"])
+            .arg(&self.directory)
+            .args(&self.args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .process_group(0);
+        Ok(command)
+    }
+}
+
+/// The end of a process.
+pub(super) struct Death {
+    /// Its place among the processes.
+    pub(super) number: usize,
+    pub(super) pid: i32,
+    pub(super) status: Option<ExitStatus>,
+}
+
+impl Death {
+    /// The signal that ended it, if one did.
+    pub(super) fn signal(&self) -> Option<i32> {
+        self.status?.signal()
+    }
+
+    /// How it ended.
+    pub(super) fn how(&self) -> String {
+        self.status
+            .map_or_else(|| "unknown".to_owned(), |status| status.to_string())
+    }
+}
+
 /// A process of the cluster, in a process group of its own: a Ctrl-C in the terminal does not reach it.
 pub(super) struct Child {
-    pub(super) name: String,
-    log: PathBuf,
+    pub(super) plan: Plan,
     pid: Option<Pid>,
-    /// The command that starts it in a terminal.
-    again: Vec<String>,
-    exited: watch::Receiver<Option<ExitStatus>>,
+    exited: Exited,
     /// Its standard input: when this program is gone, however it went, the process reads the end of it and stops.
     _stdin: Option<ChildStdin>,
 }
 
 impl Child {
-    /// Starts `program` with its files in `directory`; its death is told to `deaths` as `number`.
+    /// Starts a process by its plan; its death is told to `deaths` as that of `number`.
     pub(super) fn start(
-        name: &str,
-        program: &Path,
-        args: &[String],
-        directory: &Path,
+        plan: Plan,
         number: usize,
-        deaths: &mpsc::UnboundedSender<usize>,
+        is_first: bool,
+        deaths: &mpsc::UnboundedSender<Death>,
     ) -> Result<Child, DevError> {
-        if !program.is_file() {
-            return Err(DevError::NoBinary(program.to_owned()));
+        if !plan.program.is_file() {
+            return Err(DevError::NoBinary(plan.program));
         }
-        // Programs of work pass through an agent's.
-        files::make_dir(directory, 0o711).map_err(DevError::system(format!("make {}", directory.display())))?;
-        let log = directory.join("log");
-        let file = files::create(&log, 0o600).map_err(DevError::system(format!("write {}", log.display())))?;
-        let mut command = Command::new(program);
-        command
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(file)
-            .process_group(0);
-        let mut process = command
+        let mut process = plan
+            .command(is_first)?
             .spawn()
-            .map_err(DevError::system(format!("start {}", program.display())))?;
+            .map_err(DevError::system(format!("start {}", plan.program.display())))?;
         let pid = process.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         let stdin = process.stdin.take();
         let (tell, exited) = watch::channel(None);
         let deaths = deaths.clone();
         tokio::spawn(async move {
             let status = process.wait().await.ok();
-            tell.send_replace(status);
+            // One whose end cannot be told counts as ended: its pid is nobody's to use.
+            tell.send_replace(Some(status.unwrap_or_default()));
+            let pid = raw(pid);
             // Nobody listens any more while the cluster is drained.
-            let _ = deaths.send(number);
+            let _ = deaths.send(Death { number, pid, status });
         });
         Ok(Child {
-            name: name.to_owned(),
-            log,
+            plan,
             pid,
-            again: once_more(program, args),
             exited,
             _stdin: stdin,
         })
     }
 
-    /// How it died, with the end of its log.
-    pub(super) fn died(&self) -> DevError {
-        DevError::Died {
-            name: self.name.clone(),
-            status: self.status(),
-            log: tail(&self.log),
-        }
+    /// The last lines of its log.
+    pub(super) fn last_words(&self) -> String {
+        tail(&self.plan.log())
     }
 
-    /// The exit status.
-    fn status(&self) -> String {
-        let status = *self.exited.borrow();
-        status.map_or_else(|| "unknown".to_owned(), |status| status.to_string())
-    }
-
-    /// A message about its end while the cluster goes on, with the command that starts it again.
-    pub(super) fn lost(&self) -> String {
-        let words: Vec<String> = self.again.iter().map(|word| quoted(word)).collect();
-        format!(
-            "{} (pid {}) ended: {}. The cluster goes on without it.\nIts log: {}\nTo start it again, in another terminal:\n  {}",
-            self.name,
-            self.pid(),
-            self.status(),
-            self.log.display(),
-            words.join(" ")
-        )
-    }
-
-    /// The process id.
+    /// The process id; that of the last process when it has ended.
     pub(super) fn pid(&self) -> i32 {
-        self.pid.map_or(0, |pid| pid.as_raw_nonzero().get())
+        raw(self.pid)
     }
 
-    /// Asks it to drain.
-    pub(super) fn terminate(&self) {
+    /// True until its end is known.
+    pub(super) fn is_running(&self) -> bool {
+        self.running().is_some()
+    }
+
+    /// Its end.
+    pub(super) fn exited(&self) -> Exited {
+        self.exited.clone()
+    }
+
+    /// Sends it a signal, if it runs.
+    pub(super) fn signal(&self, signal: Signal) {
         if let Some(pid) = self.running() {
             // It may end by itself at this moment.
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, signal);
         }
+    }
+
+    /// Asks it to drain, also when it is stopped.
+    pub(super) fn terminate(&self) {
+        self.signal(Signal::TERM);
+        self.signal(Signal::CONT);
     }
 
     /// Waits until it ended; kills its group when that takes too long or `stop` asks again.
@@ -150,24 +213,13 @@ impl Child {
     }
 }
 
-/// The command line of a process, without the tie to this program's life.
-fn once_more(program: &Path, args: &[String]) -> Vec<String> {
-    let args = args.iter().filter(|arg| *arg != EXIT_WITH_STDIN).cloned();
-    std::iter::once(program.display().to_string()).chain(args).collect()
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+[]".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
+fn raw(pid: Option<Pid>) -> i32 {
+    pid.map_or(0, |pid| pid.as_raw_nonzero().get())
 }
 
 /// The last lines of a log.
 pub(super) fn tail(path: &Path) -> String {
-    let read = || -> std::io::Result<String> {
+    let read = || -> io::Result<String> {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;

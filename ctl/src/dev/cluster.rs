@@ -5,14 +5,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::process::Signal;
 use tokio::sync::mpsc;
 
 use super::{
     DevArgs, DevError, Stop,
-    child::{Child, EXIT_WITH_STDIN},
-    left,
+    child::{Child, Death, Plan},
+    control::{Action, Answer, Reply, Request},
+    groups, left, show,
 };
 use crate::text;
+
+/// How far the cluster is, for those who watch it.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// True once all agents that run were online.
+    pub(super) up: Cell<bool>,
+    /// Agents that run.
+    pub(super) agents: Cell<usize>,
+}
 
 /// The cluster's processes.
 pub(super) struct Cluster {
@@ -20,8 +31,8 @@ pub(super) struct Cluster {
     directory: PathBuf,
     /// The coordinator first.
     children: Vec<Child>,
-    deaths: mpsc::UnboundedReceiver<usize>,
-    tell: mpsc::UnboundedSender<usize>,
+    deaths: mpsc::UnboundedReceiver<Death>,
+    tell: mpsc::UnboundedSender<Death>,
 }
 
 fn tls_flag(args: &DevArgs) -> &'static str {
@@ -37,7 +48,7 @@ impl Cluster {
                 return Err(DevError::NoBinary(path));
             }
         }
-        // A death is told once a process: bounded by their number.
+        // A death is told once a process: bounded by how often they are started.
         let (tell, deaths) = mpsc::unbounded_channel();
         Ok(Cluster {
             binaries: binaries.to_owned(),
@@ -71,7 +82,7 @@ impl Cluster {
             &cycle,
             tls_flag(args),
         ];
-        self.start("coordinator", "wyneos-coordinator", &flags)
+        self.start("coordinator", "coordinator", "wyneos-coordinator", &flags)
     }
 
     /// Starts an agent.
@@ -84,59 +95,129 @@ impl Cluster {
             "127.0.0.1:0",
             "--name",
             &name,
+            "--cgroup",
+            &groups::own(),
             // Work ends with the cluster.
             "--ephemeral",
             tls_flag(args),
         ];
-        self.start(&format!("agent-{number}"), "wyneos-agent", &flags)
+        self.start(&name, &format!("agent-{number}"), "wyneos-agent", &flags)
     }
 
-    fn start(&mut self, name: &str, program: &str, flags: &[&str]) -> Result<(), DevError> {
-        let directory = self.directory.join(name);
-        let data_dir = directory.display().to_string();
-        let mut args: Vec<String> = ["run", EXIT_WITH_STDIN, "--data-dir", &data_dir]
-            .map(str::to_owned)
-            .into();
-        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        let number = self.children.len();
-        let child = Child::start(
-            name,
-            &self.binaries.join(program),
-            &args,
-            &directory,
-            number,
-            &self.tell,
-        )?;
+    fn start(&mut self, name: &str, directory: &str, program: &str, flags: &[&str]) -> Result<(), DevError> {
+        let plan = Plan {
+            name: name.to_owned(),
+            program: self.binaries.join(program),
+            args: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            directory: self.directory.join(directory),
+        };
+        let child = Child::start(plan, self.children.len(), true, &self.tell)?;
         self.children.push(child);
         Ok(())
     }
 
     /// The processes by their names, the coordinator's first, with their ids.
     pub(super) fn pids(&self) -> Vec<(String, i32)> {
-        self.children
-            .iter()
-            .map(|child| (child.name.clone(), child.pid()))
-            .collect()
+        let pid = |child: &Child| (child.plan.name.clone(), child.pid());
+        self.children.iter().map(pid).collect()
     }
 
-    /// Waits until the cluster cannot go on: its coordinator died, or, before it was `up`, any process. Tells of agents that die later.
-    pub(super) async fn death(&mut self, up: &Cell<bool>) -> DevError {
-        loop {
-            let Some(number) = self.deaths.recv().await else {
-                continue;
-            };
-            match self.children.get(number) {
-                Some(agent) if number > 0 && up.get() => text::stdout(&agent.lost()),
-                Some(child) => return child.died(),
-                None => {}
-            }
+    /// Agents that run.
+    pub(super) fn agents(&self) -> usize {
+        self.children.iter().skip(1).filter(|child| child.is_running()).count()
+    }
+
+    /// The next death.
+    pub(super) async fn death(&mut self) -> Death {
+        match self.deaths.recv().await {
+            Some(death) => death,
+            // Never: this side can tell of deaths, too.
+            None => std::future::pending().await,
         }
     }
 
-    /// Ends everything: first the agents, who say goodbye, then their instances, then the coordinator. Leaves no process.
-    pub(super) async fn drain(&mut self, stop: &mut Stop) {
+    /// Tells of a death, after which the cluster goes on. Fails for a process that gave up by itself while the cluster started: it would do so again.
+    pub(super) fn mourn(&self, death: &Death, args: &DevArgs, is_up: bool) -> Result<(), DevError> {
+        let Some(child) = self.children.get(death.number) else {
+            return Ok(());
+        };
+        if !is_up && death.signal().is_none() {
+            return Err(DevError::Died {
+                name: child.plan.label(),
+                status: death.how(),
+                log: child.last_words(),
+            });
+        }
+        text::stdout(&show::death_lines(args, &child.plan, death));
+        Ok(())
+    }
+
+    /// Does what was asked for from another terminal.
+    pub(super) fn obey(&mut self, request: &Request) -> Reply {
+        let wanted = &request.name;
+        let node = wanted.strip_prefix("agent-").map(|number| format!("node-{number}"));
+        let node = node.as_ref().unwrap_or(wanted);
+        match self.children.iter().position(|child| child.plan.name == *node) {
+            Some(number) if request.action == Action::Start => self.start_again(number).into(),
+            Some(number) => self.signal(number, request.action),
+            None => Answer::Unknown(format!("no {wanted} in this cluster, which has {}", self.names())).into(),
+        }
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.children.iter().map(|child| child.plan.name.as_str()).collect();
+        match names.as_slice() {
+            [] => "no process yet".to_owned(),
+            [only] => format!("only {only} yet"),
+            [coordinator, first] => format!("{coordinator} and {first}"),
+            [coordinator, first, .., last] => format!("{coordinator} and {first} to {last}"),
+        }
+    }
+
+    fn start_again(&mut self, number: usize) -> Answer {
+        let Some(child) = self.children.get_mut(number) else {
+            return Answer::Refused("nothing to start".to_owned());
+        };
+        let (name, label) = (&child.plan.name, child.plan.label());
+        if child.is_running() {
+            let pid = child.pid();
+            return Answer::Refused(format!(
+                "{name} runs already, as process {pid}; if it is stopped, `cont` lets it continue"
+            ));
+        }
+        match Child::start(child.plan.clone(), number, false, &self.tell) {
+            Ok(started) => *child = started,
+            Err(error) => return Answer::Refused(format!("{name}: {error}")),
+        }
+        let pid = child.pid();
+        text::stdout(&show::news(&format!("{label} started again (pid {pid})")));
+        Answer::Done(format!("{label} started again (pid {pid})"))
+    }
+
+    fn signal(&self, number: usize, action: Action) -> Reply {
+        let Some(child) = self.children.get(number).filter(|child| child.is_running()) else {
+            let name = self.children.get(number).map_or("it", |child| &child.plan.name);
+            return Answer::Refused(format!("{name} does not run; `start` starts it again")).into();
+        };
+        let (signal, done) = match action {
+            Action::Kill => (Signal::KILL, "killed"),
+            Action::Stop => (Signal::STOP, "stopped"),
+            Action::Cont | Action::Start => (Signal::CONT, "continues"),
+        };
+        let told = format!("{} (pid {}) {done}", child.plan.label(), child.pid());
+        child.signal(signal);
+        let once = (action == Action::Kill).then(|| child.exited());
+        if once.is_none() {
+            text::stdout(&show::news(&told));
+        }
+        let answer = Answer::Done(told);
+        Reply { answer, once }
+    }
+
+    /// Ends everything: first the agents, who say goodbye, then their instances, then the coordinator. Leaves no process and no control group.
+    pub(super) async fn drain(&mut self, stop: &mut Stop) -> Result<(), DevError> {
         let Some((coordinator, agents)) = self.children.split_first_mut() else {
-            return;
+            return Ok(());
         };
         for agent in &*agents {
             agent.terminate();
@@ -147,5 +228,6 @@ impl Cluster {
         left::ended(&self.directory, stop).await;
         coordinator.terminate();
         coordinator.ended(stop).await;
+        groups::remove().await
     }
 }

@@ -1,7 +1,11 @@
 //! `wynectl dev`: a cluster of the production binaries on this machine, for as long as it runs.
 
+mod args;
 mod child;
 mod cluster;
+mod control;
+mod groups;
+mod hints;
 mod left;
 mod secure;
 mod show;
@@ -9,62 +13,24 @@ mod show;
 mod tests;
 
 use std::{
-    cell::Cell,
-    io,
+    env, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    pin::pin,
     process::ExitCode,
     time::Duration,
 };
 
-use clap::Args;
 use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use wyneos_shell::{files, removal::remove_dir};
 
-use cluster::Cluster;
+pub(crate) use args::DevCommand;
+use args::{DevArgs, LISTEN, Target, loopback};
+use cluster::{Cluster, Progress};
+use control::{Action, Control, Request};
 
-use crate::{exit::Exit, text};
-
-/// Where the coordinator listens when nothing else is said.
-const LISTEN: &str = "127.0.0.1:7400";
-
-/// Runs a cluster on this machine: a coordinator and some agents, separate processes of the production binaries.
-///
-/// It is on loopback only, and plaintext unless --tls is given. It prints the process id of each. When an agent ends, for instance
-/// because you kill it, the cluster goes on, and the command that starts it again is printed; the end of the coordinator ends all.
-/// Ctrl-C or SIGTERM drains the cluster and leaves no process and no file; a second one does not wait.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct DevArgs {
-    /// Agents to start; 1 to 50.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
-    pub(crate) agents: u32,
-    /// Time between two cycles, as 6s or 500ms; 100ms to 1h.
-    #[arg(long, default_value = "6s", value_parser = humantime::parse_duration)]
-    pub(crate) cycle: Duration,
-    /// Loopback address of the coordinator.
-    #[arg(long, default_value = LISTEN, value_parser = loopback)]
-    pub(crate) listen: SocketAddr,
-    /// Keeps the cluster's files in this directory, and goes on from what is there.
-    #[arg(long)]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// The real thing: mutual TLS, agents that join by a token, and an admin's credentials for this program.
-    #[arg(long)]
-    pub(crate) tls: bool,
-}
-
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| "not an address such as 127.0.0.1:7400".to_owned())?;
-    if !address.ip().is_loopback() {
-        return Err("not a loopback address: this cluster is for this machine alone".to_owned());
-    }
-    if address.port() == 0 {
-        return Err("give a port: what is printed names it".to_owned());
-    }
-    Ok(address)
-}
+use crate::{args::Global, exit::Exit, failure::Failure, text};
 
 /// Why the cluster does not run, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +38,9 @@ pub(super) enum DevError {
     /// A binary is not there.
     #[error("{} is not there; `cargo build --release` builds it", .0.display())]
     NoBinary(PathBuf),
+    /// Another one runs at the same address.
+    #[error("a `wynectl dev` runs at {0} already; --listen takes another address")]
+    Runs(SocketAddr),
     /// Something of the operating system.
     #[error("cannot {what}: {source}")]
     System {
@@ -96,7 +65,7 @@ pub(super) enum DevError {
         /// Agents online.
         online: usize,
         /// Agents started.
-        agents: u32,
+        agents: usize,
         /// How long they were waited for.
         limit: Duration,
         /// Where the logs are.
@@ -128,7 +97,9 @@ impl Directory {
                     .map_err(DevError::system(failed()))
             }
             None => {
-                let made = tempfile::Builder::new().prefix("wyneos-dev-").tempdir();
+                // Supervisors of instances have it without links in their command lines, by which they are found.
+                let above = env::temp_dir().canonicalize();
+                let made = above.and_then(|above| tempfile::Builder::new().prefix("wyneos-dev-").tempdir_in(above));
                 let made = made.and_then(|made| {
                     // Programs of work, which have users of their own where this is root, pass through it.
                     files::set_mode(made.path(), 0o711)?;
@@ -182,9 +153,19 @@ impl Stop {
     }
 }
 
-/// Runs the cluster until it is asked to stop, or until it cannot go on.
-pub(crate) async fn run(args: DevArgs) -> ExitCode {
-    match cluster_life(&args, &binaries()).await {
+/// Runs the cluster until it is asked to stop or cannot start, or acts on a process of one that runs.
+pub(crate) async fn run(command: DevCommand, global: &Global) -> ExitCode {
+    if let Some(verb) = &command.verb {
+        let (action, target) = verb.parts();
+        return match act(action, target, global).await {
+            Ok(told) => {
+                text::stdout(&told);
+                ExitCode::SUCCESS
+            }
+            Err(failure) => failure.tell(),
+        };
+    }
+    match cluster_life(&command.run, &binaries()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             text::stderr(&format!("wynectl dev: {error}"));
@@ -193,41 +174,56 @@ pub(crate) async fn run(args: DevArgs) -> ExitCode {
     }
 }
 
+/// Has the `wynectl dev` that runs act on one of its processes; what it says.
+async fn act(action: Action, target: &Target, global: &Global) -> Result<String, Failure> {
+    let address = match (target.listen, &global.address) {
+        (Some(listen), _) => listen,
+        (None, Some(address)) => loopback(address).map_err(|why| {
+            let message = format!("no `wynectl dev` runs at {address}, which --address or WYNEOS_ADDRESS names: {why}");
+            Failure::new(Exit::Usage, message).hint("--listen names the address of one")
+        })?,
+        (None, None) => LISTEN,
+    };
+    let name = target.node.clone();
+    control::ask(address, &Request { action, name }, global.timeout).await
+}
+
 /// Where the servers' binaries are: beside this one.
 fn binaries() -> PathBuf {
-    let own = std::env::current_exe().ok();
+    let own = env::current_exe().ok();
     own.and_then(|own| own.parent().map(Path::to_owned)).unwrap_or_default()
 }
 
 async fn cluster_life(args: &DevArgs, binaries: &Path) -> Result<(), DevError> {
     // Before anything is started, so that nothing is left behind whenever a signal comes.
     let mut stop = Stop::new()?;
+    let mut control = Control::listen(args.listen)?;
+    groups::sweep();
     let directory = Directory::new(args.data_dir.as_deref())?;
     let mut cluster = Cluster::new(binaries, directory.path())?;
     let result = tokio::select! {
         biased;
         () = stop.requested() => Ok(()),
-        result = live(args, &mut cluster) => result,
+        result = live(args, &mut cluster, &mut control) => result,
     };
     if result.is_ok() {
         text::stderr("draining …");
     }
-    cluster.drain(&mut stop).await;
+    control.close();
+    let drained = cluster.drain(&mut stop).await;
     directory.remove()?;
-    result
+    result.and(drained)
 }
 
 /// Starts everything, and tells what happens. Ends only with an error.
-async fn live(args: &DevArgs, cluster: &mut Cluster) -> Result<(), DevError> {
-    let up = Cell::new(false);
+async fn live(args: &DevArgs, cluster: &mut Cluster, control: &mut Control) -> Result<(), DevError> {
+    let progress = Progress::default();
+    text::stdout(&show::starting(args, cluster.directory()));
     cluster.start_coordinator(args)?;
     if args.tls {
         let (binaries, directory) = cluster.places();
-        tokio::select! {
-            biased;
-            error = cluster.death(&up) => return Err(error),
-            done = secure::set_up(args, &binaries, &directory) => done?,
-        }
+        let credentials = secure::set_up(args, &binaries, &directory);
+        attended(args, cluster, control, &progress, credentials).await?;
     }
     for number in 1..=args.agents {
         cluster.start_agent(args, number)?;
@@ -237,10 +233,32 @@ async fn live(args: &DevArgs, cluster: &mut Cluster) -> Result<(), DevError> {
         directory: cluster.directory().to_owned(),
         pids: cluster.pids(),
         is_root: rustix::process::geteuid().is_root(),
+        example: hints::write_example(cluster.directory())?,
     };
-    tokio::select! {
-        biased;
-        error = cluster.death(&up) => Err(error),
-        result = show::follow(&view, &up) => result,
+    progress.agents.set(cluster.agents());
+    attended(args, cluster, control, &progress, show::follow(&view, &progress)).await
+}
+
+/// Carries `work` on, tells of deaths meanwhile, and does what is asked for from other terminals.
+async fn attended<T>(
+    args: &DevArgs,
+    cluster: &mut Cluster,
+    control: &mut Control,
+    progress: &Progress,
+    work: impl Future<Output = Result<T, DevError>>,
+) -> Result<T, DevError> {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            // A death is told before the process is started again.
+            biased;
+            death = cluster.death() => cluster.mourn(&death, args, progress.up.get())?,
+            asked = control.next() => {
+                // Whoever asked may be gone.
+                drop(asked.reply.send(cluster.obey(&asked.request)));
+            }
+            done = &mut work => return done,
+        }
+        progress.agents.set(cluster.agents());
     }
 }

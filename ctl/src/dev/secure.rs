@@ -33,7 +33,13 @@ async fn run(program: &Path, args: &[&str]) -> Result<(), DevError> {
         program.display(),
         args.first().copied().unwrap_or_default()
     );
-    let output = Command::new(program).args(args).stdin(Stdio::null()).output().await;
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        // A signal while it runs leaves nothing that writes behind.
+        .kill_on_drop(true)
+        .output()
+        .await;
     let output = output.map_err(DevError::system(what.clone()))?;
     match output.status.success() {
         true => Ok(()),

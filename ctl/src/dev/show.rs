@@ -1,7 +1,11 @@
 //! What `wynectl dev` prints: the nodes, what to try next, and a line a cycle.
 
-use std::{cell::Cell, path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
+use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout_at};
 use wyneos::{
     client, delta,
@@ -10,7 +14,13 @@ use wyneos::{
 
 use wyneos_core::node::NOT_CONTAINED;
 
-use super::{DevArgs, DevError, LISTEN, secure};
+use super::{
+    DevArgs, DevError,
+    child::{Death, Plan},
+    cluster::Progress,
+    control::Action,
+    hints, secure,
+};
 use crate::{
     config,
     text::{self, clean},
@@ -28,20 +38,22 @@ pub(super) struct View<'a> {
     pub(super) args: &'a DevArgs,
     /// The directory of the cluster's files.
     pub(super) directory: PathBuf,
-    /// The process ids by name, as `coordinator` and `agent-1`.
+    /// The process ids by name, as `coordinator` and `node-1`.
     pub(super) pids: Vec<(String, i32)>,
+    /// A declaration to try.
+    pub(super) example: PathBuf,
     /// Whether its processes are root's.
     pub(super) is_root: bool,
 }
 
-/// Follows the cluster's snapshots, and prints; sets `up` once all agents were online. The coordinator's end is noticed elsewhere.
-pub(super) async fn follow(view: &View<'_>, up: &Cell<bool>) -> Result<(), DevError> {
+/// Follows the cluster's snapshots, and prints; tells `progress` once all agents that run were online. Ends of processes are noticed elsewhere.
+pub(super) async fn follow(view: &View<'_>, progress: &Progress) -> Result<(), DevError> {
     let deadline = Instant::now() + ONLINE + view.args.cycle * 2;
     let mut watched = Watched::default();
     loop {
-        watch(view, deadline, &mut watched, up).await?;
+        watch(view, deadline, &mut watched, progress).await?;
         if !watched.introduced && Instant::now() >= deadline {
-            return Err(watched.late(view));
+            return Err(watched.late(view, progress));
         }
         sleep(RETRY).await;
     }
@@ -61,11 +73,11 @@ impl Watched {
         nodes.filter(|node| node.liveness() == v1::Liveness::Online).count()
     }
 
-    fn late(&self, view: &View<'_>) -> DevError {
+    fn late(&self, view: &View<'_>, progress: &Progress) -> DevError {
         let (online, limit) = (self.online(), ONLINE + view.args.cycle * 2);
         DevError::Late {
             online,
-            agents: view.args.agents,
+            agents: progress.agents.get(),
             limit,
             directory: view.directory.clone(),
         }
@@ -93,7 +105,7 @@ impl Watched {
 }
 
 /// Watches until the stream breaks, as it may while the coordinator starts.
-async fn watch(view: &View<'_>, deadline: Instant, watched: &mut Watched, up: &Cell<bool>) -> Result<(), DevError> {
+async fn watch(view: &View<'_>, deadline: Instant, watched: &mut Watched, progress: &Progress) -> Result<(), DevError> {
     let args = view.args;
     let tls = match args.tls {
         true => Some(config::tls(&secure::admin(&view.directory)).map_err(|failure| {
@@ -119,7 +131,7 @@ async fn watch(view: &View<'_>, deadline: Instant, watched: &mut Watched, up: &C
         } else {
             match timeout_at(deadline, stream.message()).await {
                 Ok(next) => next,
-                Err(_) => return Err(watched.late(view)),
+                Err(_) => return Err(watched.late(view, progress)),
             }
         };
         let Ok(Some(response)) = next else { return Ok(()) };
@@ -128,14 +140,53 @@ async fn watch(view: &View<'_>, deadline: Instant, watched: &mut Watched, up: &C
             return Ok(());
         }
         let Some(state) = &watched.state else { return Ok(()) };
+        let (online, agents) = (watched.online(), progress.agents.get());
         if watched.introduced {
             text::stdout(&cycle_line(state, &seal));
-        } else if watched.online() >= args.agents as usize {
+        } else if online >= agents {
             text::stdout(&introduction(view, state));
             watched.introduced = true;
-            up.set(true);
+            progress.up.set(true);
+        } else {
+            text::stdout(&format!("{online} of {} online …", text::count(agents as u64, "agent")));
         }
     }
+}
+
+/// The first words.
+pub(super) fn starting(args: &DevArgs, directory: &Path) -> String {
+    let (agents, directory) = (text::count(args.agents, "agent"), directory.display());
+    line(&format!("starting a coordinator and {agents} in {directory} …"))
+}
+
+/// A line in as many columns as there are.
+fn line(text: &str) -> String {
+    let told = text::hanging("", text, 4, Some(text::view_columns()));
+    told.trim_end().to_owned()
+}
+
+/// Time of day, in UTC, by seconds since 1970.
+fn clock(seconds: i64) -> String {
+    let time = seconds.rem_euclid(86_400);
+    format!("{:02}:{:02}:{:02}Z", time / 3600, time / 60 % 60, time % 60)
+}
+
+/// A line about something that happened now.
+pub(super) fn news(what: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    line(&format!("{}  {what}", clock(i64::try_from(now.as_secs()).unwrap_or(0))))
+}
+
+/// The end of a process while the cluster goes on, and the command that starts it again.
+pub(super) fn death_lines(args: &DevArgs, plan: &Plan, death: &Death) -> String {
+    let mut told = format!("{} (pid {}) ended: {}", plan.label(), death.pid, death.how());
+    // A process that was killed from outside has nothing to say about it.
+    if death.signal() != Some(Signal::KILL.as_raw()) {
+        told += &format!("; log: {}", plan.log().display());
+    }
+    let again = hints::action(args, Action::Start, &plan.name);
+    let again = hints::behind("    start it again:", &again, text::view_columns());
+    format!("{}\n{again}", news(&told))
 }
 
 /// A note on what does not work without root or without containment.
@@ -163,12 +214,10 @@ pub(super) fn introduction(view: &View<'_>, state: &v1::Snapshot) -> String {
         let found = view.pids.iter().find(|(known, _)| known == name);
         found.map_or_else(String::new, |(_, pid)| pid.to_string())
     };
-    let mut lines = vec![format!(
-        "cluster {} is up at {}, its coordinator is process {}\n",
-        state.cluster_id,
-        args.listen,
-        pid("coordinator")
-    )];
+    let mut lines = vec![
+        format!("\ncluster {} is up at {};", state.cluster_id, args.listen),
+        format!("its coordinator is process {}\n", pid("coordinator")),
+    ];
     lines.push(format!(
         "{:<10} {:<8} {:>9}  {:<8} {:>4}  {:<8} {}",
         "NAME", "ID", "AGENT PID", "LIVENESS", "LOAD", "VERSION", "PROBED AT"
@@ -177,78 +226,31 @@ pub(super) fn introduction(view: &View<'_>, state: &v1::Snapshot) -> String {
     nodes.sort_by_cached_key(|node| text::natural(&node.name));
     for node in nodes {
         let id: String = node.id.chars().take(8).collect();
-        let agent = node.name.strip_prefix("node-").map(|number| format!("agent-{number}"));
         lines.push(format!(
             "{:<10} {id:<8} {:>9}  {:<8} {:>4}  {:<8} {}",
             node.name,
-            pid(&agent.unwrap_or_default()),
+            pid(&node.name),
             text::liveness(node.liveness),
             text::load(node),
             node.agent_version,
             node.probe_address
         ));
     }
+    let columns = text::view_columns();
     if let Some(missing) = missing(view.is_root, state) {
         lines.push(format!(
             "\n{}",
-            text::hanging("", &missing, 0, Some(text::view_columns())).trim_end()
+            text::hanging("", &missing, 0, Some(columns)).trim_end()
         ));
     }
     lines.push("\nto try next, in another terminal:".to_owned());
-    let own = own_name();
-    let address = if args.listen.to_string() == LISTEN {
-        String::new()
-    } else {
-        format!(" --address {}", args.listen)
-    };
-    let credentials = secure::admin(directory);
-    let credentials = credentials.display();
-    let (address, way) = match args.tls {
-        true => (
-            format!("{address} --credentials {credentials}"),
-            format!("-cacert {credentials}/ca.pem -cert {credentials}/cert.pem -key {credentials}/key.pem"),
-        ),
-        false => (address, "-plaintext".to_owned()),
-    };
-    for command in [
-        "nodes",
-        "why node-1",
-        "mesh",
-        "telemetry node-1",
-        "events --follow",
-        "cordon node-1",
-        "snapshot verify",
-    ] {
-        lines.push(format!("  {own}{address} {command}"));
+    for words in hints::commands(args, directory, &view.example) {
+        lines.push(hints::command_lines(&words, columns));
     }
-    lines.push(format!("  grpcurl {way} {} list", args.listen));
-    lines.push(format!(
-        "  grpcurl {way} {} wyneos.v1.ClusterService/ListNodes",
-        args.listen
-    ));
-    lines.push(format!(
-        "\nlogs: {}/*/log\nCtrl-C ends it all; a line a cycle:\n",
-        directory.display()
-    ));
+    let logs = directory.join("*").join("log");
+    lines.push(format!("\n{}", line(&format!("logs: {}", logs.display()))));
+    lines.push("Ctrl-C ends it all; a line a cycle:\n".to_owned());
     lines.join("\n")
-}
-
-/// How to call this program: by its name when the shell finds it, else by its path.
-fn own_name() -> String {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let own = std::env::current_exe().ok();
-    let on_path = std::env::split_paths(&path).any(|directory| {
-        let found = directory.join("wynectl").canonicalize().ok();
-        found.is_some() && found == own.as_ref().and_then(|own| own.canonicalize().ok())
-    });
-    if on_path {
-        return "wynectl".to_owned();
-    }
-    // As it was typed, when that works from the same directory in another terminal.
-    let typed = std::env::args().next().filter(|typed| typed.contains('/'));
-    typed
-        .or_else(|| own.map(|own| own.display().to_string()))
-        .unwrap_or_else(|| "wynectl".to_owned())
 }
 
 /// One line for a cycle.
@@ -271,11 +273,7 @@ pub(super) fn cycle_line(state: &v1::Snapshot, seal: &v1::Seal) -> String {
         .as_ref()
         .map_or((0, 0), |mesh| (mesh.live_links, mesh.planned_links));
     let digest: String = seal.digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
-    let time = state
-        .time
-        .as_ref()
-        .map(|time| time.seconds.rem_euclid(86_400))
-        .unwrap_or_default();
+    let time = state.time.as_ref().map_or(0, |time| time.seconds);
     let desired: u32 = state.workloads.iter().map(|one| one.desired).sum();
     let unwell: u32 = state.workloads.iter().map(|one| one.unwell).sum();
     let mut wrong = String::new();
@@ -287,17 +285,17 @@ pub(super) fn cycle_line(state: &v1::Snapshot, seal: &v1::Seal) -> String {
             wrong += &format!("  {of} {number}");
         }
     }
-    let line = format!(
-        "{:02}:{:02}:{:02}Z  cycle {:<4} score {score:>5.1}  online {online}/{}  links {}/{}{wrong}  {digest}",
-        time / 3600,
-        time / 60 % 60,
-        time % 60,
+    let told = format!(
+        "{}  cycle {:<4} score {score:>5.1}  online {online}/{}  links {}/{}{wrong}",
+        clock(time),
         state.cycle,
         state.nodes.len(),
         live.0,
         live.1,
     );
-    text::hanging("", &line, 4, Some(text::view_columns()))
-        .trim_end()
-        .to_owned()
+    // The digest tells cycles apart, and gives way to what is wrong.
+    match told.len() + 2 + digest.len() <= text::view_columns() {
+        true => format!("{told}  {digest}"),
+        false => line(&told),
+    }
 }
