@@ -65,6 +65,8 @@ pub struct Supervisor {
     life: u64,
     /// Why it is to end for good, and whether that was asked for by whoever declared it.
     ending: Option<(String, bool)>,
+    /// The present process goes on for a while before it is told to end.
+    lingers: bool,
     /// Why the present process is to end, though another one follows.
     replaced: Option<String>,
     lease: Option<Time>,
@@ -103,6 +105,7 @@ impl Supervisor {
             results: vec![Outcome::default(); spec.checks.len()],
             life: 0,
             ending: None,
+            lingers: false,
             replaced: None,
             lease: None,
             leases: 0,
@@ -132,7 +135,7 @@ impl Supervisor {
             Input::Cleared => self.cleared(),
             Input::Stuck { what } => self.stuck(&what),
             Input::Checked { check, failure } => self.checked(check, failure),
-            Input::Stop { reason } => self.end(reason, true),
+            Input::Stop { reason } => self.stop(reason),
             Input::Quit { reason } => self.end(reason, false),
             Input::Lost { reason } => self.lost(reason),
             Input::Lease(until) => self.lease(until),
@@ -145,6 +148,7 @@ impl Supervisor {
         while let Some((_, timer)) = self.timers.take_due(now) {
             match timer {
                 Timer::Start(life) if life == self.life && self.status.phase == Phase::Backoff => self.start(),
+                Timer::Signal(life) if life == self.life => self.lingers_no_more(),
                 Timer::Kill(life) if life == self.life && self.status.phase == Phase::Stopping => {
                     self.effects.push_back(Effect::Clear);
                 }
@@ -381,8 +385,27 @@ impl Supervisor {
         self.effects.push_back(Effect::Ended);
     }
 
+    /// It is told to end for good. Whoever uses it may need a while to notice.
+    fn stop(&mut self, reason: String) {
+        let lingers = !self.stop.delay.is_zero() && self.status.phase == Phase::Running && self.ending.is_none();
+        if !lingers {
+            return self.end(reason, true);
+        }
+        self.ending = Some((reason.clone(), true));
+        self.lingers = true;
+        self.becomes(Phase::Stopping, &reason);
+        self.timers.set(self.now + self.stop.delay, Timer::Signal(self.life));
+    }
+
+    fn lingers_no_more(&mut self) {
+        if std::mem::take(&mut self.lingers) && self.status.phase == Phase::Stopping {
+            self.signal();
+        }
+    }
+
     /// It is to end for good.
     fn end(&mut self, reason: String, asked: bool) {
+        self.lingers_no_more();
         if self.ending.is_some() || self.status.phase == Phase::Ended {
             return;
         }

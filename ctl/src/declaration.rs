@@ -82,6 +82,7 @@ struct Resources {
 struct Limits {
     cpu: Option<Cpu>,
     pids: Option<u32>,
+    nofile: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -137,6 +138,7 @@ struct Check {
 struct Stop {
     signal: Option<i32>,
     grace: Option<Span>,
+    delay: Option<Span>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -270,6 +272,7 @@ impl File {
         let limits = self.limits.as_ref().map(|limits| v1::ResourceLimits {
             cpu_millis: limits.cpu.map_or(0, |cpu| cpu.0),
             pids: limits.pids,
+            nofile: limits.nofile.unwrap_or_default(),
         });
         let variable = |(name, value): (String, Secret)| v1::EnvironmentVariable {
             name,
@@ -309,6 +312,7 @@ impl File {
             stop: self.stop.map(|stop| v1::StopPolicy {
                 signal: stop.signal.or(defaults.stop.map(|own| own.signal)).unwrap_or_default(),
                 grace: span(stop.grace),
+                delay: span(stop.delay),
             }),
             update: self.update.map(|update| {
                 let own = defaults.update.unwrap_or_default();

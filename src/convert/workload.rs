@@ -109,6 +109,7 @@ fn read(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
     let limits = spec.limits.map_or(defaults.limits, |limits| Limits {
         cpu_millis: limits.cpu_millis,
         pids: limits.pids.unwrap_or(defaults.limits.pids),
+        nofile: limits.nofile,
     });
     let (restart, stop, update) = (defaults.restart, defaults.stop, defaults.update);
     Ok(Spec {
@@ -159,6 +160,7 @@ fn read(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
             Some(policy) => Stop {
                 signal: policy.signal,
                 grace: span("stop.grace", policy.grace, stop.grace)?,
+                delay: span("stop.delay", policy.delay, stop.delay)?,
             },
         },
         update: match spec.update {
@@ -239,6 +241,7 @@ pub fn spec_out(spec: &Spec, values: Values) -> v1::WorkloadSpec {
         limits: Some(v1::ResourceLimits {
             cpu_millis: spec.limits.cpu_millis,
             pids: Some(spec.limits.pids),
+            nofile: spec.limits.nofile,
         }),
         constraints: constraints_out(&spec.constraints),
         affinity: constraints_out(&spec.affinity),
@@ -259,6 +262,7 @@ pub fn spec_out(spec: &Spec, values: Values) -> v1::WorkloadSpec {
         stop: Some(v1::StopPolicy {
             signal: spec.stop.signal,
             grace: Some(duration(spec.stop.grace)),
+            delay: Some(duration(spec.stop.delay)),
         }),
         update: Some(v1::UpdatePolicy {
             max_parallel: spec.update.max_parallel,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Args;
-use rustix::process::{Signal, getppid, set_parent_process_death_signal, setsid};
+use rustix::process::{Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit, setsid};
 
 use super::{
     Order, PATH,
@@ -74,6 +74,13 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
     if let Some(group) = &order.group {
         // Before the change of the user, who may not.
         group.join().map_err(cannot("join its control group"))?;
+    }
+    if spec.limits.nofile > 0 {
+        let limit = Some(u64::from(spec.limits.nofile));
+        let (current, maximum) = (limit, limit);
+        // Before the change of the user, who may not raise it.
+        setrlimit(Resource::Nofile, Rlimit { current, maximum })
+            .map_err(|error| cannot("set limits.nofile")(error.into()))?;
     }
     if let Some(init) = args.init {
         // Behind the control group, whose files may not be there.

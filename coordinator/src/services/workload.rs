@@ -17,7 +17,7 @@ use wyneos_core::{
     coordinator::{Answer, Command, WorkloadVerb},
     event::EventBody,
     text::{Quoted, looked_up},
-    workload::{AssignmentId, AssignmentRow, Rows, Secret, View, limits::NAME, log},
+    workload::{AssignmentId, AssignmentRow, Goal, Rows, Secret, View, limits::NAME, log},
 };
 
 use super::{PAGE_BYTES, Services, caller_of, flight_of, page, page_size, page_token, scan::Scan, stopped, stops};
@@ -126,8 +126,9 @@ fn user(view: &View, row: &AssignmentRow, node: Option<&Arc<NodeRow>>) -> String
 fn row(nodes: &[Arc<NodeRow>], view: &View, row: &AssignmentRow) -> v1::AssignmentRow {
     let node = board::node(nodes, row.record.node);
     let host = node.and_then(|node| Some(node.record.facts.probe_address.rsplit_once(':')?.0));
-    // Of a node that is in doubt no instance is shown as healthy.
-    let addresses = match host.filter(|_| row.status.healthy) {
+    // Of a node that is in doubt no instance is shown as healthy; what is about to be told to end is not found any more.
+    let is_found = row.status.healthy && row.record.goal == Goal::Run;
+    let addresses = match host.filter(|_| is_found) {
         Some(host) => row.status.ports.iter().map(|port| format!("{host}:{port}")).collect(),
         None => Vec::new(),
     };

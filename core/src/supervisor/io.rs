@@ -80,6 +80,8 @@ pub enum Effect {
 pub(super) enum Timer {
     /// The next start is due.
     Start(u64),
+    /// The process has gone on for long enough after it was told to end.
+    Signal(u64),
     /// The process was told to end and is killed.
     Kill(u64),
     /// A health check is due.
@@ -91,6 +93,7 @@ pub(super) enum Timer {
 impl Kinds for Timer {
     const NAMES: &'static [&'static str] = &[
         "supervisor.start",
+        "supervisor.signal",
         "supervisor.kill",
         "supervisor.check",
         "supervisor.lease",
@@ -99,9 +102,10 @@ impl Kinds for Timer {
     fn kind(&self) -> usize {
         match self {
             Timer::Start(_) => 0,
-            Timer::Kill(_) => 1,
-            Timer::Check(..) => 2,
-            Timer::Lease(_) => 3,
+            Timer::Signal(_) => 1,
+            Timer::Kill(_) => 2,
+            Timer::Check(..) => 3,
+            Timer::Lease(_) => 4,
         }
     }
 }

@@ -145,6 +145,44 @@ fn a_check_that_fails_again_and_again_has_it_started_anew() {
     assert!(one.status().detail.contains("no answer"), "{}", one.status().detail);
 }
 
+#[test]
+fn what_is_told_to_end_goes_on_for_as_long_as_its_users_need_to_notice() {
+    let told = || {
+        let mut one = supervisor(|spec| spec.stop.delay = Duration::from_secs(3));
+        run(&mut one, 0);
+        let reason = "scaled down".to_owned();
+        one.handle(at(1_000), Input::Stop { reason });
+        assert_eq!((one.status().phase, one.status().healthy), (Phase::Stopping, false));
+        one.handle_timeout(at(3_999));
+        let quiet = effects(&mut one).into_iter().all(|effect| effect == Effect::Changed);
+        assert!(quiet);
+        one
+    };
+    let mut one = told();
+    one.handle_timeout(at(4_000));
+    assert_eq!(effects(&mut one), [Effect::Signal(15)]);
+    // Its grace counts from the signal.
+    one.handle_timeout(at(13_999));
+    assert_eq!(effects(&mut one), []);
+    one.handle_timeout(at(14_000));
+    assert_eq!(effects(&mut one), [Effect::Clear]);
+    // Whoever ends it otherwise does not wait.
+    let mut one = told();
+    let reason = "its agent is gone".to_owned();
+    one.handle(at(3_999), Input::Quit { reason });
+    assert_eq!(effects(&mut one), [Effect::Signal(15)]);
+    one.handle_timeout(at(4_000));
+    assert_eq!(effects(&mut one), []);
+    // It may end by itself meanwhile, and is done then.
+    let mut one = told();
+    one.handle(at(3_999), Input::Exited(Exit::Code(0)));
+    one.handle(at(3_999), Input::Cleared);
+    assert_eq!((one.status().phase, one.status().complete), (Phase::Ended, true));
+    effects(&mut one);
+    one.handle_timeout(at(4_000));
+    assert_eq!(effects(&mut one), []);
+}
+
 /// Asks whenever it is time; every check fails until `passes`, and all pass from then on. When the process was told to end, in milliseconds, looking
 /// for a minute.
 fn replaced_at(start_grace: Option<Duration>, passes: u64) -> Option<u64> {

@@ -55,6 +55,10 @@ pub mod limits {
     pub const PIDS: u32 = 4_096;
     /// Processes and threads that an instance may ask for.
     pub const MOST_PIDS: u32 = 1_000_000;
+    /// Files that a process may be allowed to have open: the kernel's own bound, unless that was raised.
+    pub const MOST_NOFILE: u32 = 1_048_576;
+    /// And at least: fewer do not let a shell start a program.
+    pub const LEAST_NOFILE: u32 = 16;
     /// Any span of time.
     pub const SPAN: Duration = Duration::from_secs(7 * 24 * 3600);
     /// Priorities are 0 to this.
@@ -127,6 +131,9 @@ pub struct Limits {
     pub cpu_millis: u64,
     /// Processes and threads together.
     pub pids: u32,
+    /// Files that one process may have open; 0 for as many as the agent's own may.
+    #[serde(default)]
+    pub nofile: u32,
 }
 
 impl Default for Limits {
@@ -134,6 +141,7 @@ impl Default for Limits {
         Limits {
             cpu_millis: 0,
             pids: limits::PIDS,
+            nofile: 0,
         }
     }
 }
@@ -250,6 +258,9 @@ pub struct Stop {
     pub signal: i32,
     /// How long it may take; then it is killed, with all that it started.
     pub grace: Duration,
+    /// How long it goes on after it was told to end and is found no longer, so that whoever uses it notices.
+    #[serde(default)]
+    pub delay: Duration,
 }
 
 /// How instances are replaced by those of a new revision.
@@ -353,6 +364,7 @@ impl Spec {
             stop: Stop {
                 signal: 15,
                 grace: Duration::from_secs(10),
+                delay: Duration::ZERO,
             },
             update: Update {
                 max_parallel: 1,

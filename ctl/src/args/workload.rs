@@ -35,8 +35,8 @@ pub(crate) struct WaitArgs {
     #[arg(long)]
     pub(crate) no_wait: bool,
     /// Wait no longer than this, and then end with 1.
-    #[arg(long = "wait-timeout", value_name = "DURATION", value_parser = timeout, conflicts_with_all = ["no_wait", "plan"])]
-    pub(crate) timeout: Option<Duration>,
+    #[arg(long, value_name = "DURATION", value_parser = timeout, conflicts_with_all = ["no_wait", "plan"])]
+    pub(crate) wait_timeout: Option<Duration>,
 }
 
 /// `wynectl apply`.

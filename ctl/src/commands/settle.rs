@@ -139,7 +139,7 @@ pub(super) async fn wait(
     until: Until,
 ) -> Result<(), Failure> {
     let at_terminal = by_itself && !context.is_json() && std::io::stdout().is_terminal();
-    if args.no_wait || !(args.wait || args.timeout.is_some() || at_terminal) {
+    if args.no_wait || !(args.wait || args.wait_timeout.is_some() || at_terminal) {
         return Ok(());
     }
     let mut follower = Follower {
@@ -153,7 +153,7 @@ pub(super) async fn wait(
         Until::Settled(revision, canary) => Box::pin(follower.until_settled(revision, canary)),
         Until::Gone => Box::pin(follower.until_gone()),
     };
-    let Some(most) = args.timeout else {
+    let Some(most) = args.wait_timeout else {
         return waits.await;
     };
     match timeout_at(Instant::now() + most, waits).await {

@@ -196,7 +196,18 @@ impl Spec {
             }
         }
         let most = u64::from(crate::limits::CPUS) * 1000;
-        let Limits { cpu_millis, pids } = self.limits;
+        let Limits {
+            cpu_millis,
+            pids,
+            nofile,
+        } = self.limits;
+        if nofile > limits::MOST_NOFILE || (1..limits::LEAST_NOFILE).contains(&nofile) {
+            let (least, most) = (limits::LEAST_NOFILE, limits::MOST_NOFILE);
+            return bad(
+                "limits.nofile",
+                format!("{nofile}; {least} to {most}, or 0 for the host's"),
+            );
+        }
         if cpu_millis != 0 && !(limits::CPU_LIMIT..=most).contains(&cpu_millis) {
             let least = limits::CPU_LIMIT;
             return bad(
@@ -227,6 +238,7 @@ impl Spec {
         span("restart.backoff", self.restart.backoff, limits::BACKOFF)?;
         span("restart.backoff_max", self.restart.backoff_max, self.restart.backoff)?;
         span("stop.grace", self.stop.grace, Duration::ZERO)?;
+        span("stop.delay", self.stop.delay, Duration::ZERO)?;
         if self.singleton && self.stop.grace > limits::SINGLETON_GRACE {
             let most = limits::SINGLETON_GRACE;
             return bad(
