@@ -65,9 +65,9 @@ fn work(workloads: &[v1::Workload]) -> String {
     let sum = |of: fn(&v1::Workload) -> u32| workloads.iter().map(of).map(u64::from).sum::<u64>();
     let (desired, unwell) = (sum(|one| one.desired), sum(|one| one.unwell));
     let mut told = format!(
-        "{} of {desired} instances of {} workloads",
+        "{} of {desired} instances of {}",
         desired.saturating_sub(unwell),
-        workloads.len()
+        text::count(workloads.len() as u64, "workload")
     );
     for (count, what) in [
         (sum(|one| one.failing), "failing"),
