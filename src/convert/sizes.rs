@@ -63,6 +63,10 @@ fn checks() -> impl Strategy<Value = Vec<Check>> {
     (count(limits::CHECKS), probe).prop_map(|(many, probe)| {
         let (interval, timeout) = (limits::SPAN, Duration::from_nanos(100_000_001));
         let failures = u32::MAX;
+        let address = match probe {
+            Probe::Exec(_) => String::new(),
+            _ => "x".repeat(limits::ADDRESS),
+        };
         vec![
             Check {
                 probe,
@@ -70,7 +74,7 @@ fn checks() -> impl Strategy<Value = Vec<Check>> {
                 timeout,
                 failures,
                 start_grace: Some(limits::SPAN),
-                address: "x".repeat(limits::ADDRESS),
+                address,
             };
             many
         ]

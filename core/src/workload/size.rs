@@ -36,7 +36,7 @@ fn check(check: &Check) -> usize {
         Probe::Tcp(port) | Probe::Grpc(port) => text(port),
         Probe::Http(port, path) => text(port) + text(path),
     };
-    FIELD + FIELD + probe + 2 * TIME + NUMBER
+    FIELD + FIELD + probe + 3 * TIME + NUMBER + text(&check.address)
 }
 
 impl Spec {
@@ -56,10 +56,10 @@ impl Spec {
             &self.near,
         ];
         let kind = FIELD + 2 * NUMBER;
-        let (resources, limits) = (FIELD + 2 * NUMBER, FIELD + 2 * NUMBER);
+        let (resources, limits) = (FIELD + 2 * NUMBER, FIELD + 3 * NUMBER);
         let (alone, priority, singleton) = (NUMBER, NUMBER, NUMBER);
         let restart = FIELD + NUMBER + 3 * TIME;
-        let stop = FIELD + NUMBER + TIME;
+        let stop = FIELD + NUMBER + 2 * TIME;
         let update = FIELD + 3 * NUMBER + 2 * TIME;
         let fixed = kind + resources + limits + alone + priority + singleton + TIME + restart + stop + update;
         let listed = texts(&self.args) + env.sum::<usize>() + texts(&self.ports);
