@@ -333,6 +333,9 @@ pub struct NodeRecord {
     /// While it is drained: when what is left on it is stopped all the same.
     #[serde(default)]
     pub drain_deadline: Option<WallTime>,
+    /// While it is drained: daemons stay.
+    #[serde(default)]
+    pub drain_keeps_daemons: bool,
     /// Recorded running time of coordinators since the node has been gone. Counted only if nodes are forgotten by age.
     #[serde(default)]
     pub gone: Duration,
@@ -375,6 +378,7 @@ impl NodeRecord {
             departed: None,
             lease: Duration::ZERO,
             drain_deadline: None,
+            drain_keeps_daemons: false,
             gone: Duration::ZERO,
             drain_lived: None,
         }

@@ -97,6 +97,7 @@ impl TryFrom<v1::DrainNodeRequest> for Command {
         Ok(Command::Drain {
             node: node(request.node)?,
             deadline,
+            keep_daemons: request.keep_daemons,
             plan: request.plan,
         })
     }

@@ -91,6 +91,7 @@ fn requests(rpc: &str, instance: &str, secret: &str) -> Vec<Vec<u8>> {
         "CordonNode" => bytes([v1::CordonNodeRequest { node: node() }]),
         "UncordonNode" => bytes([v1::UncordonNodeRequest { node: node() }]),
         "DrainNode" => bytes([true, false].map(|plan| v1::DrainNodeRequest {
+            keep_daemons: false,
             node: node(),
             deadline: None,
             plan,

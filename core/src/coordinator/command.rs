@@ -81,7 +81,12 @@ impl Coordinator {
             Command::RevokeOperator { name } => self.revoke_operator(name, by),
             Command::AuthorityActivates => Ok(self.authority_activates()),
             Command::AuthorityRetired => Ok(self.authority_retired()),
-            Command::Drain { node, deadline, plan } => self.drain(&node, deadline, plan, by),
+            Command::Drain {
+                node,
+                deadline,
+                keep_daemons,
+                plan,
+            } => self.drain(&node, deadline, keep_daemons, plan, by),
             Command::WhatIf { nodes, drained } => self.what_if(&nodes, drained),
             Command::Rebalance { plan } => self.rebalance_now(plan, by),
             Command::SetPolicy(change) => Ok(self.set_policy(change, by)),
@@ -112,6 +117,7 @@ impl Coordinator {
         node.drain_until = None;
         let record = Arc::make_mut(&mut node.record);
         (record.eligibility, record.drain_deadline, record.drain_lived) = (eligibility, None, None);
+        record.drain_keeps_daemons = false;
         let verb = if cordon { "cordon" } else { "uncordon" };
         let event = self.carried_out(index, verb, format!("eligibility is {}", eligibility.name()), by);
         Ok(Answer::Eligibility {

@@ -17,7 +17,7 @@ use crate::{
     placement::{self, Fleet, Plan, Presence, World},
     text::{Span, count},
     time::Time,
-    workload::{Declared, Kind, Spec, Workload},
+    workload::{Declared, Held, Kind, Spec, Workload},
 };
 
 /// Workloads at most.
@@ -311,7 +311,7 @@ impl Coordinator {
 
     /// What would be done first for everything that has instances on `gone` if those were lost, or had to leave: all at once, not a few
     /// at a time.
-    pub(super) fn without(&self, gone: &BTreeSet<NodeIndex>, lost: bool) -> Vec<Changed> {
+    pub(super) fn without(&self, gone: &BTreeSet<NodeIndex>, lost: bool, keep_daemons: bool) -> Vec<Changed> {
         let mut fleet = self.fleet();
         for index in gone {
             fleet.close(*index);
@@ -323,12 +323,17 @@ impl Coordinator {
             .collect();
         let now = self.now;
         let presence = |index: NodeIndex| match self.presence(index) {
-            Presence::There | Presence::Leaves(_) if gone.contains(&index) && lost => Presence::Lost {
-                // However long it is waited for: what would come of it is the question.
-                since: Time(0),
-                cause: Cause::HostSilent,
-                lease: now,
-            },
+            Presence::There | Presence::Leaves(_) | Presence::LeavesUnlessDaemon(_)
+                if gone.contains(&index) && lost =>
+            {
+                Presence::Lost {
+                    // However long it is waited for: what would come of it is the question.
+                    since: Time(0),
+                    cause: Cause::HostSilent,
+                    lease: now,
+                }
+            }
+            Presence::There if gone.contains(&index) && keep_daemons => Presence::LeavesUnlessDaemon(None),
             Presence::There if gone.contains(&index) => Presence::Leaves(None),
             presence => presence,
         };
@@ -366,11 +371,12 @@ impl Coordinator {
         &mut self,
         node: &str,
         deadline: Option<Duration>,
+        keep_daemons: bool,
         plan: bool,
         by: &str,
     ) -> Result<Answer, Refusal> {
         let index = self.registry.resolve(node)?;
-        let mut told = self.without(&BTreeSet::from([index]), false);
+        let mut told = self.without(&BTreeSet::from([index]), false, keep_daemons);
         if plan {
             return Ok(Answer::Workloads(told));
         }
@@ -380,11 +386,19 @@ impl Coordinator {
         let record = Arc::make_mut(&mut node.record);
         record.eligibility = Eligibility::Draining;
         record.drain_deadline = deadline.map(|deadline| wall.plus(deadline));
+        record.drain_keeps_daemons = keep_daemons;
         record.drain_lived = deadline.map(|deadline| lived.saturating_add(deadline));
         let within = deadline.map_or("as long as it takes".to_owned(), |deadline| {
             format!("within {}", Span(deadline))
         });
-        let left = self.table.of_node(index).count();
+        let leaves = |held: &&Held| {
+            !keep_daemons
+                || self
+                    .table
+                    .spec_of(&held.record)
+                    .is_none_or(|spec| spec.kind != Kind::Daemon)
+        };
+        let left = self.table.of_node(index).filter(leaves).count();
         let event = self.carried_out(
             index,
             "drain",
@@ -412,6 +426,6 @@ impl Coordinator {
             let (what, name) = ("node with the label", nodes.to_owned());
             return Err(Refusal::Unknown { what, name });
         }
-        Ok(Answer::Workloads(self.without(&gone, !drained)))
+        Ok(Answer::Workloads(self.without(&gone, !drained, false)))
     }
 }

@@ -354,6 +354,7 @@ impl Coordinator {
             };
         }
         match node.record.eligibility {
+            Eligibility::Draining if node.record.drain_keeps_daemons => Presence::LeavesUnlessDaemon(node.drain_until),
             Eligibility::Draining => Presence::Leaves(node.drain_until),
             Eligibility::Isolated => Presence::Leaves(None),
             Eligibility::Eligible | Eligibility::Cordoned => Presence::There,

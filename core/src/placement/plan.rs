@@ -39,6 +39,8 @@ pub enum Presence {
     There,
     /// Its node is to be emptied: until when at the latest.
     Leaves(Option<Time>),
+    /// The same, but of daemons, which stay.
+    LeavesUnlessDaemon(Option<Time>),
     /// Its node was given up.
     Lost {
         /// When.
@@ -280,7 +282,11 @@ impl<'a> Planner<'a> {
     }
 
     fn presence(&self, held: &Held) -> Presence {
-        (self.world.presence)(held.index)
+        match (self.world.presence)(held.index) {
+            Presence::LeavesUnlessDaemon(_) if self.spec.replicas().is_none() => Presence::There,
+            Presence::LeavesUnlessDaemon(until) => Presence::Leaves(until),
+            presence => presence,
+        }
     }
 
     fn stop(&mut self, held: &Held, reason: impl Into<String>) {

@@ -187,6 +187,9 @@ pub(crate) struct DrainArgs {
     /// What is left after this time is stopped all the same.
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     pub(crate) deadline: Option<Duration>,
+    /// Daemons stay.
+    #[arg(long)]
+    pub(crate) keep_daemons: bool,
     /// Only say what would be done, and whether the other nodes can take it.
     #[arg(long)]
     pub(crate) plan: bool,

@@ -470,6 +470,7 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Fail
     let request = v1::DrainNodeRequest {
         node: args.node.clone(),
         deadline: args.deadline.map(wyneos::convert::duration),
+        keep_daemons: args.keep_daemons,
         plan: args.plan,
     };
     let mut client = client::workloads(channel.clone());
@@ -501,7 +502,14 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Fail
     }
     let mut told = None;
     loop {
-        let left = assignments_of(context, &mut client, "", &args.node, false).await?;
+        let mut left = assignments_of(context, &mut client, "", &args.node, false).await?;
+        if args.keep_daemons {
+            let workloads = all_of(context, &mut client).await?.workloads;
+            let daemons = workloads.iter().filter(|workload| workload.kind == "daemon");
+            let daemons: BTreeSet<&str> = daemons.map(|workload| workload.name.as_str()).collect();
+            let is_daemon = |one: &v1::Assignment| daemons.contains(one.workload.as_str());
+            left.retain(|row| !row.assignment.as_ref().is_some_and(is_daemon));
+        }
         if left.is_empty() {
             text::stderr(&format!("{node} is empty"));
             return Ok(());

@@ -56,6 +56,7 @@ impl World<'_> {
                     reason: String::new(),
                 },
                 Verb::Drain => Command::Drain {
+                    keep_daemons: false,
                     node,
                     deadline: order.deadline,
                     plan: false,

@@ -142,6 +142,7 @@ async fn operate(channel: Channel, next: &AtomicU64, acknowledged: &Mutex<Vec<u6
             (true, _) => {
                 let (deadline, plan) = (None, false);
                 let request = v1::DrainNodeRequest {
+                    keep_daemons: false,
                     node: node(),
                     deadline,
                     plan,

@@ -119,6 +119,8 @@ pub enum Command {
         node: String,
         /// How long that may take; what is there then is stopped all the same. `None`: as long as it takes.
         deadline: Option<Duration>,
+        /// Daemons stay.
+        keep_daemons: bool,
         /// Nothing is done; the answer says what would be.
         plan: bool,
     },

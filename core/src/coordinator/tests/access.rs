@@ -159,6 +159,7 @@ fn a_drains_deadline_is_no_nearer_because_the_clock_was_set() {
     enrol(&mut rig, enrolment("a", 1)).unwrap();
     proven(&mut rig, 1, hello_of(1, 1, 1, 4), 1);
     rig.command(Command::Drain {
+        keep_daemons: false,
         node: "node-1".to_owned(),
         deadline: Some(Duration::from_secs(600)),
         plan: false,

@@ -54,7 +54,7 @@ fn command() -> impl Strategy<Value = Command> {
             let set = Labels::from([("at".to_owned(), value.to_string())]);
             Command::Label { node, set, remove: Vec::new() }
         }),
-        1 => node().prop_map(|node| Command::Drain { node, deadline: None, plan: false }),
+        1 => node().prop_map(|node| Command::Drain { node, deadline: None, keep_daemons: false, plan: false }),
         1 => (node(), any::<bool>()).prop_map(|(node, revoke)| {
             let reason = String::new();
             if revoke { Command::Revoke { node, reason } } else { Command::Admit { node } }

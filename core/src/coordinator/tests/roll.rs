@@ -73,6 +73,7 @@ fn who_is_answered_reads_what_the_command_changed() {
     assert_eq!(seen(&rig, 1).record.heartbeat, interval);
     let (deadline, plan) = (None, true);
     rig.command(Command::Drain {
+        keep_daemons: false,
         node: node(),
         deadline,
         plan,
@@ -85,6 +86,7 @@ fn who_is_answered_reads_what_the_command_changed() {
     );
     let plan = false;
     rig.command(Command::Drain {
+        keep_daemons: false,
         node: node(),
         deadline,
         plan,
@@ -230,7 +232,7 @@ proptest! {
             let command = match step {
                 0 => Command::Cordon { node },
                 1 => Command::Uncordon { node },
-                2 => Command::Drain { node, deadline: None, plan: false },
+                2 => Command::Drain { node, deadline: None, keep_daemons: false, plan: false },
                 3 => Command::Revoke { node, reason: String::new() },
                 4 => Command::Admit { node },
                 5 => {

@@ -232,7 +232,14 @@ fn a_drain_during_an_update_moves_nothing_onto_what_is_not_known_to_be_well() {
         .unwrap();
     let node = format!("node-{}", old.record.node.0[0]);
     let (deadline, plan) = (None, false);
-    site.rig.command(Command::Drain { node, deadline, plan }).unwrap();
+    site.rig
+        .command(Command::Drain {
+            node,
+            deadline,
+            keep_daemons: false,
+            plan,
+        })
+        .unwrap();
     for _ in 0..20 {
         site.pass(SECOND);
         let new = site
@@ -588,4 +595,49 @@ fn what_does_not_stay_up_or_has_no_place_is_not_there() {
     site.pass(SECOND * 12);
     assert_eq!(site.work_runs().0, 6);
     assert!(site.work_runs().1 >= 2, "{:?}", site.work_runs());
+}
+
+#[test]
+fn a_drain_may_leave_daemons_where_they_are() {
+    let drained = |keep_daemons: bool| {
+        let mut site = with_web(3);
+        let mut edge = service("edge", 1);
+        edge.kind = Kind::Daemon;
+        site.apply(edge);
+        site.pass(SECOND * 10);
+        let before = site.ids("edge");
+        let drain = |plan| Command::Drain {
+            node: "node-1".to_owned(),
+            deadline: Some(SECOND * 20),
+            keep_daemons,
+            plan,
+        };
+        let planned = match site.rig.command(drain(true)).unwrap() {
+            Answer::Workloads(changed) => changed
+                .iter()
+                .filter(|change| change.name == "edge")
+                .map(|change| change.stops.len())
+                .sum(),
+            other => panic!("{other:?}"),
+        };
+        site.rig.command(drain(false)).unwrap();
+        site.pass(SECOND * 40);
+        let here = |row: &&Arc<AssignmentRow>| row.record.node == node_id(1);
+        assert_eq!(site.wanted("web").iter().filter(here).count(), 0);
+        assert_eq!(site.wanted("web").len(), 4);
+        let stays = site.ids("edge") == before;
+        // A coordinator that is started again knows it, too.
+        let records = site.rig.batches.iter().flat_map(|batch| &batch.nodes);
+        let kept = records.into_iter().any(|record| record.drain_keeps_daemons);
+        site.rig
+            .command(Command::Uncordon {
+                node: "node-1".to_owned(),
+            })
+            .unwrap();
+        site.pass(SECOND * 10);
+        assert_eq!(site.wanted("edge").len(), 3);
+        (planned, stays, kept)
+    };
+    assert_eq!(drained(true), (0, true, true));
+    assert_eq!(drained(false), (1, false, false));
 }

@@ -484,7 +484,14 @@ fn a_drain_that_is_taken_back_leaves_what_is_well() {
     let before: BTreeSet<AssignmentId> = site.rig.view.assignments.iter().map(|row| row.record.id).collect();
     let node = "node-1".to_owned();
     let (deadline, plan) = (None, false);
-    site.rig.command(Command::Drain { node, deadline, plan }).unwrap();
+    site.rig
+        .command(Command::Drain {
+            node,
+            deadline,
+            keep_daemons: false,
+            plan,
+        })
+        .unwrap();
     site.rig.pass(SECOND / 10);
     assert_eq!(site.rig.view.assignments.len(), 3, "nothing was started in its place");
     let node = "node-1".to_owned();
