@@ -23,9 +23,9 @@ const PATIENCE: u32 = 4;
 const MISSED_MIN: Duration = Duration::from_millis(300);
 const MISSED_MAX: Duration = Duration::from_secs(1);
 
-/// Between two moments at which an agent sends probes, of which an interval has four at most. Less: the probes of one agent are spread more evenly; more: it wakes
+/// Moments in an interval at which an agent sends probes. More: the probes of one agent are spread more evenly; fewer: it wakes
 /// up less often. Those that a node gets come from other agents, each with moments of its own, and are spread in any case.
-const MOMENTS: Duration = Duration::from_millis(250);
+const SLOTS: u32 = 4;
 
 /// A timer this much late says that this process itself stood still: whoever did not answer meanwhile gets his time anew.
 pub(super) const LATE: Duration = Duration::from_millis(100);
@@ -319,10 +319,7 @@ impl Agent {
 
     /// When a new target is probed first: at one of the moments in the interval at which this agent probes.
     fn first_probe(&mut self, interval: Duration) -> Time {
-        let moments = (interval.as_nanos() / MOMENTS.as_nanos()).clamp(1, 4) as u32;
-        let step = u64::try_from((interval / moments).as_nanos())
-            .unwrap_or(u64::MAX)
-            .max(1);
+        let step = u64::try_from((interval / SLOTS).as_nanos()).unwrap_or(u64::MAX).max(1);
         let phase = *self.probes.phase.get_or_insert_with(|| self.rng.random_range(0.0..1.0));
         let offset = (step as f64 * phase) as u64;
         let at = self.now + interval.mul_f64(self.rng.random_range(0.0..1.0));
