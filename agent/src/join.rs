@@ -249,8 +249,13 @@ fn addresses(join: &Join) -> (SocketAddr, String) {
 pub(crate) fn advertised(config: &Config, bound: SocketAddr) -> String {
     let left = files::read_named_text(&config.data_dir.join("joined.toml"), files::TEXT).ok();
     let left: Option<Joined> = left.and_then(|left| toml::from_str(&left).ok());
-    // What joining found of its own accord was for the address that it wrote beside it.
-    let is_stale = left.is_some_and(|left| left.advertise == config.advertise && left.listen != config.listen);
+    // What joining found out by itself was for the port that it wrote beside it, of every address.
+    let is_found = |left: &Joined| {
+        let address = left.advertise.parse::<SocketAddr>();
+        left.listen.ip().is_unspecified() && address.is_ok_and(|address| address.port() == left.listen.port())
+    };
+    let left = left.filter(|left| is_found(left) && left.advertise == config.advertise);
+    let is_stale = left.is_some_and(|left| left.listen != config.listen);
     if !config.advertise.is_empty() && !is_stale {
         return config.advertise.clone();
     }
@@ -308,6 +313,13 @@ mod tests {
         std::fs::write(directory.path().join("joined.toml"), left).unwrap();
         assert_eq!(at("0.0.0.0:7402", "10.0.0.5:7402"), "10.0.0.5:7402");
         assert_eq!(at("0.0.0.0:7500", "10.0.0.5:7402"), "127.0.0.1:7500");
+        assert_eq!(at("0.0.0.0:7500", "edge.example:80"), "edge.example:80");
+        // What was given by hand on joining stands.
+        std::fs::write(
+            directory.path().join("joined.toml"),
+            left.replace("10.0.0.5:7402", "edge.example:80"),
+        )
+        .unwrap();
         assert_eq!(at("0.0.0.0:7500", "edge.example:80"), "edge.example:80");
     }
 }

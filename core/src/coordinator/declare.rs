@@ -55,6 +55,15 @@ impl Coordinator {
             .keep_replicas
             .then(|| keeping(&command.verb, before.as_deref()))
             .flatten();
+        if let Some(WorkloadVerb::Apply(spec)) = &counted {
+            // So many may be more than such a declaration allows.
+            let (field, checked) = ("replicas", spec.check());
+            let invalid = |bad: crate::workload::BadSpec| format!("left out, so as many as there are: {bad}");
+            checked.map_err(|bad| Refusal::Invalid {
+                field,
+                reason: invalid(bad),
+            })?;
+        }
         let verb = counted.as_ref().unwrap_or(&command.verb);
         let after = self.changed_record(verb, before.as_ref(), by)?;
         self.check_near(&name, &after)?;

@@ -353,8 +353,6 @@ impl Coordinator {
         if self.registry[index].liveness != Liveness::Online {
             if gap.is_none_or(|gap| gap > self.silence_limit(index)) {
                 self.registry[index].steady_since = None;
-                self.show_instances(index);
-                self.show_instances(index);
             }
             self.heard_again(index, false, format!("heartbeat {} arrived", heartbeat.sequence));
         }

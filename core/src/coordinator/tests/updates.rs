@@ -540,6 +540,21 @@ fn a_declaration_may_leave_the_number_of_instances_as_it_is() {
     let kept = apply(&mut site, true, false);
     assert_eq!((kept.changed, kept.replicas_before), (false, None));
     assert_eq!(site.running("web"), 6);
+    // Six of a kind of which there may be one.
+    let mut alone = web("1");
+    (alone.singleton, alone.kind) = (true, Kind::Service { replicas: 1 });
+    let refused = site.rig.command(Command::Workload(Box::new(WorkloadCommand {
+        plan: false,
+        at: None,
+        keep_replicas: true,
+        verb: WorkloadVerb::Apply(Arc::new(alone)),
+    })));
+    let field = "replicas";
+    assert!(
+        matches!(refused, Err(Refusal::Invalid { field: named, .. }) if named == field),
+        "{refused:?}"
+    );
+    assert_eq!(site.running("web"), 6);
     // One that says how many is carried out as it is, and its plan says so.
     let planned = apply(&mut site, false, true);
     assert_eq!((planned.stops.len(), planned.replicas_before), (2, Some(6)));
