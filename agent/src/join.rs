@@ -19,6 +19,7 @@ use wyneos::{
 use wyneos_core::limits;
 use wyneos_shell::{
     clock::{BUILT, Behind, wait_until_past},
+    config::{BadConfig, Layered as _},
     exit, files,
     rights::{self, Owner, Told},
     start::Fatal,
@@ -40,15 +41,18 @@ const PORT: u16 = 7402;
 /// What to join, and as what.
 #[derive(Args)]
 pub(crate) struct Join {
+    /// The agent's configuration file (TOML), for what is not said here: `coordinators`, of which the first is joined, `data_dir`, `name`, `listen` and `advertise`.
+    #[arg(long, env = "WYNEOS_AGENT_CONFIG")]
+    config: Option<PathBuf>,
     /// The coordinator, as host:port.
-    #[arg(long, value_name = "HOST:PORT")]
-    coordinator: String,
+    #[arg(long, value_name = "HOST:PORT", required_unless_present = "config")]
+    coordinator: Option<String>,
     /// The join token, as `wynectl token create` printed it. WYNEOS_JOIN_TOKEN keeps it out of the list of processes.
     #[arg(long, env = "WYNEOS_JOIN_TOKEN", hide_env_values = true)]
     token: String,
-    /// Directory of the node's id, its key and its certificate; made if it is not there.
-    #[arg(long, env = "WYNEOS_AGENT_DATA_DIR", default_value = "/var/lib/wyneos-agent")]
-    data_dir: PathBuf,
+    /// Directory of the node's id, its key and its certificate; made if it is not there [default: /var/lib/wyneos-agent].
+    #[arg(long, env = "WYNEOS_AGENT_DATA_DIR")]
+    data_dir: Option<PathBuf>,
     /// The node's name; else the host name.
     #[arg(long)]
     name: Option<String>,
@@ -60,9 +64,49 @@ pub(crate) struct Join {
     advertise: Option<String>,
 }
 
+/// The same, with what the configuration file says of it.
+struct Plan<'a> {
+    token: &'a str,
+    coordinator: String,
+    data_dir: PathBuf,
+    name: Option<String>,
+    listen: Option<SocketAddr>,
+    advertise: Option<String>,
+}
+
+impl Join {
+    fn plan(&self) -> Result<Plan<'_>, JoinError> {
+        let file = self
+            .config
+            .as_deref()
+            .map(Config::read)
+            .transpose()?
+            .unwrap_or_default();
+        let first = file
+            .coordinators
+            .and_then(|coordinators| coordinators.0.into_iter().next());
+        let missing = || BadConfig::field("coordinators", "missing; give one there, or --coordinator");
+        Ok(Plan {
+            token: &self.token,
+            coordinator: self.coordinator.clone().or(first).ok_or_else(missing)?,
+            data_dir: self
+                .data_dir
+                .clone()
+                .or(file.data_dir)
+                .unwrap_or(Config::default().data_dir),
+            name: self.name.clone().or(file.name.filter(|name| !name.is_empty())),
+            listen: self.listen.or(file.listen),
+            advertise: self.advertise.clone().or(file.advertise),
+        })
+    }
+}
+
 /// Why joining failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JoinError {
+    /// The configuration file.
+    #[error(transparent)]
+    Config(#[from] BadConfig),
     /// The token.
     #[error("--token")]
     Token(#[from] BadToken),
@@ -104,7 +148,7 @@ pub(crate) enum JoinError {
 impl Fatal for JoinError {
     fn exit_code(&self) -> u8 {
         match self {
-            JoinError::Token(_) => exit::BAD_CONFIG,
+            JoinError::Config(_) | JoinError::Token(_) => exit::BAD_CONFIG,
             JoinError::Identity(error) => error.exit_code(),
             JoinError::Credentials(error) => error.exit_code(),
             JoinError::File(_, source) => exit::of(source),
@@ -124,17 +168,18 @@ struct Joined {
 
 /// Joins: again if it has joined before, which changes nothing but the certificate. In a directory that is there root acts as its owner.
 pub(crate) fn run(join: &Join) -> Result<(), Told> {
-    let directory = &join.data_dir;
+    let plan = join.plan().map_err(|error| Told::of(&error))?;
+    let directory = &plan.data_dir;
     if files::is_missing(directory) {
         rights::check(directory).map_err(|error| Told::of(&error))?;
-        return block_on(join, directory).map_err(|error| Told::of(&error));
+        return block_on(&plan, directory).map_err(|error| Told::of(&error));
     }
     let owner = Owner::of(directory).map_err(|error| Told::of(&error))?;
-    let joined = owner.act(|at| block_on(join, at)).map_err(|error| Told::of(&error))?;
+    let joined = owner.act(|at| block_on(&plan, at)).map_err(|error| Told::of(&error))?;
     joined.map_err(|error| owner.told(&error))
 }
 
-fn block_on(join: &Join, data_dir: &Path) -> Result<(), JoinError> {
+fn block_on(join: &Plan<'_>, data_dir: &Path) -> Result<(), JoinError> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| JoinError::System("start a runtime", error))?;
     runtime.block_on(enroll(join, data_dir))
@@ -163,7 +208,7 @@ fn key(data_dir: &Path) -> Result<PrivateKeyDer<'static>, JoinError> {
     Ok(key)
 }
 
-async fn enroll(join: &Join, data_dir: &Path) -> Result<(), JoinError> {
+async fn enroll(join: &Plan<'_>, data_dir: &Path) -> Result<(), JoinError> {
     let token: JoinToken = join.token.parse()?;
     wait_until_past(BUILT, "this program was built", Duration::ZERO)?;
     files::make_dir(data_dir, 0o711).map_err(|error| JoinError::File(data_dir.to_owned(), error))?;
@@ -229,7 +274,7 @@ async fn enroll(join: &Join, data_dir: &Path) -> Result<(), JoinError> {
 }
 
 /// Where the agent answers, and where its peers are told that it does.
-fn addresses(join: &Join) -> (SocketAddr, String) {
+fn addresses(join: &Plan<'_>) -> (SocketAddr, String) {
     let way = way_to(&join.coordinator);
     let near = way.is_some_and(|address| address.is_loopback());
     let any = match way {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    io::{self, ErrorKind},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -23,7 +24,7 @@ use wyneos_core::{
     coordinator::ProbePlan,
     id::{ClusterId, NodeId},
     limits,
-    mesh::Coordinate,
+    mesh::{Coordinate, LinkFailure},
     standing::{Question, Standing},
 };
 use wyneos_shell::listener::Peer;
@@ -225,13 +226,13 @@ impl Probe {
                 return answered;
             }
             match connect(&self.address, self.target, self.tls.as_ref()).await {
-                Ok(client) => self.ask(client).await.unwrap_or((ProbeOutcome::Failed, None)),
+                Ok(client) => self.ask(client).await.unwrap_or((FAILED, None)),
                 Err(outcome) => (outcome, None),
             }
         };
         timeout(self.timeout, attempt)
             .await
-            .unwrap_or((ProbeOutcome::Failed, None))
+            .unwrap_or((ProbeOutcome::Failed(LinkFailure::Late), None))
     }
 
     /// Asks over a connection; `None` when that is of no use any more.
@@ -255,7 +256,7 @@ impl Probe {
                     let coordinate = answer.coordinate.and_then(|told| convert::coordinate_in(told).ok());
                     ProbeOutcome::Answered(took, coordinate)
                 } else {
-                    ProbeOutcome::Failed
+                    ProbeOutcome::Failed(LinkFailure::Mistaken)
                 };
                 Some((outcome, right.then_some(client)))
             }
@@ -264,29 +265,44 @@ impl Probe {
             Err(status) if status.code() == Code::PermissionDenied && self.tls.is_some() => {
                 Some((ProbeOutcome::Answered(sent.elapsed(), None), Some(client)))
             }
-            Err(_) => Some((ProbeOutcome::Failed, None)),
+            Err(_) => Some((ProbeOutcome::Failed(LinkFailure::Mistaken), None)),
         }
     }
 }
 
 /// Connects; when that fails, what it says of who is there.
 async fn connect(address: &str, node: NodeId, tls: Option<&Tls>) -> Result<Client, ProbeOutcome> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| ProbeOutcome::Failed)?;
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| FAILED)?;
     let tls = tls.map(|tls| tls.to_node(node)).transpose();
-    let tls = tls.map_err(|_| ProbeOutcome::Failed)?;
+    let tls = tls.map_err(|_| FAILED)?;
     let channel = client::open(&endpoint, tls.as_ref()).await;
     let channel = channel.map_err(|error| {
         let mut cause = std::error::Error::source(&error);
         while let Some(error) = cause {
-            let refused = error
-                .downcast_ref::<std::io::Error>()
-                .is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
-            if refused {
-                return ProbeOutcome::Refused;
+            if let Some(outcome) = error.downcast_ref().and_then(meaning) {
+                return outcome;
             }
             cause = error.source();
         }
-        ProbeOutcome::Failed
+        FAILED
     })?;
     Ok(MeshServiceClient::new(channel).max_decoding_message_size(limits::PROBE))
+}
+
+/// A probe of which nothing else is known.
+const FAILED: ProbeOutcome = ProbeOutcome::Failed(LinkFailure::Other);
+
+/// What an error of a connection says of who is there, if anything.
+fn meaning(error: &io::Error) -> Option<ProbeOutcome> {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => Some(ProbeOutcome::Refused),
+        // What a firewall on this host forbids is told as a permission.
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::PermissionDenied => {
+            Some(ProbeOutcome::Failed(LinkFailure::Unreachable))
+        }
+        ErrorKind::TimedOut => Some(ProbeOutcome::Failed(LinkFailure::Late)),
+        // As TLS tells of a certificate.
+        ErrorKind::InvalidData => Some(ProbeOutcome::Failed(LinkFailure::Mistaken)),
+        _ => None,
+    }
 }

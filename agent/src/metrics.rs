@@ -91,7 +91,7 @@ impl Metrics {
     pub(crate) fn probe(&self, outcome: ProbeOutcome) {
         match outcome {
             ProbeOutcome::Answered(rtt, _) => self.probe_seconds.observe(rtt.as_secs_f64()),
-            ProbeOutcome::Refused | ProbeOutcome::Failed => drop(self.probes_failed.inc()),
+            ProbeOutcome::Refused | ProbeOutcome::Failed(_) => drop(self.probes_failed.inc()),
         }
     }
 

@@ -197,6 +197,7 @@ fn up() -> LinkReport {
         rtt_p95_micros: 410,
         loss: 0.0,
         last_success_age_millis: Some(300),
+        failure: None,
     }
 }
 

@@ -38,6 +38,7 @@ fn fleet(nodes: u64) -> Fleet {
             memory_bytes: 32 << 30,
         },
         promised: Resources::default(),
+        taken: Vec::new(),
         load_percent: (number * 7 % 60) as u32,
         trust_percent: 100,
         coordinate: None,

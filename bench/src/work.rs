@@ -116,6 +116,7 @@ impl Bench {
             at,
             verb,
             keep_replicas: false,
+            force: false,
         })))
     }
 }

@@ -31,13 +31,18 @@ use clap::{Args, Parser, Subcommand};
 use wyneos_core::integrity::PublicKey;
 use wyneos_shell::{
     clock::Clock,
-    config::Span,
+    config::{Layered as _, Span},
     files,
     rights::{self, Owner, Told},
     start::{finish, start},
 };
 
-use crate::{audit::Local, bootstrap::BootError, config::Overrides, restore::Backup};
+use crate::{
+    audit::Local,
+    bootstrap::BootError,
+    config::{Config, Overrides},
+    restore::Backup,
+};
 
 /// The WyneOS coordinator.
 ///
@@ -105,13 +110,12 @@ fn restore(args: &Restore) -> Result<(), Told> {
 
 #[derive(Args)]
 struct Admin {
-    /// The coordinator's data_dir; it must have been started once.
-    #[arg(
-        long,
-        env = "WYNEOS_COORDINATOR_DATA_DIR",
-        default_value = "/var/lib/wyneos-coordinator"
-    )]
-    data_dir: PathBuf,
+    /// The coordinator's configuration file (TOML), for what is not said here: `data_dir`, `ca_cert` and `ca_key`.
+    #[arg(long, env = "WYNEOS_COORDINATOR_CONFIG")]
+    config: Option<PathBuf>,
+    /// The coordinator's data_dir; it must have been started once [default: /var/lib/wyneos-coordinator].
+    #[arg(long, env = "WYNEOS_COORDINATOR_DATA_DIR")]
+    data_dir: Option<PathBuf>,
     /// An operator's own CA (PEM), where the coordinator has one.
     #[arg(long, env = "WYNEOS_COORDINATOR_CA_CERT", requires = "ca_key")]
     ca_cert: Option<PathBuf>,
@@ -132,15 +136,29 @@ struct Admin {
 /// Root acts in the data_dir as the coordinator's user, and as itself outside: a link that lies there leads it nowhere, and what the coordinator's user
 /// cannot read is not read for it.
 fn admin(admin: &Admin) -> Result<(), Told> {
-    if !admin.data_dir.exists() {
-        return Err(Told::of(&BootError::NoDataDir(admin.data_dir.clone())));
+    let file = admin.config.as_deref().map(Config::read).transpose();
+    let file = file
+        .map_err(|error| Told::of(&BootError::Config(error)))?
+        .unwrap_or_default();
+    let data_dir = &admin
+        .data_dir
+        .clone()
+        .or(file.data_dir)
+        .unwrap_or(Config::default().data_dir);
+    if !data_dir.exists() {
+        return Err(Told::of(&BootError::NoDataDir(data_dir.clone())));
     }
-    let owner = Owner::of(&admin.data_dir).map_err(|error| Told::of(&error))?;
-    let external = admin.ca_cert.as_deref().zip(admin.ca_key.as_deref());
+    let owner = Owner::of(data_dir).map_err(|error| Told::of(&error))?;
+    let given = admin.ca_cert.clone().zip(admin.ca_key.clone());
+    let external = given.or(file
+        .ca_cert
+        .zip(file.ca_key)
+        .filter(|(cert, _)| !cert.as_os_str().is_empty()));
+    let external = external.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
     let out = admin.out.display();
     let target = format!("admin {}, for {}, into {out}", admin.name, admin.ttl);
     let failed = |source| BootError::File {
-        path: admin.data_dir.clone(),
+        path: data_dir.clone(),
         what: "record there, for the audit, what is about to be done; nothing was done. Is it the coordinator's `--data-dir`?",
         source,
     };

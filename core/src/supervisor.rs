@@ -29,6 +29,9 @@ const KILL: i32 = 9;
 const BRIEF: Duration = Duration::from_secs(1);
 const BRIEF_MAX: Duration = Duration::from_secs(5);
 
+/// A process that ends so soon after the kernel killed one of its instance for want of memory has ended of that.
+const OUT_OF_MEMORY: Duration = Duration::from_secs(2);
+
 /// Text that a status carries at most.
 const DETAIL: usize = 512;
 
@@ -71,8 +74,8 @@ pub struct Supervisor {
     replaced: Option<String>,
     lease: Option<Time>,
     leases: u64,
-    /// It had used up its memory before its process ended.
-    out_of_memory: bool,
+    /// When the kernel last killed a process of this life for want of memory.
+    out_of_memory: Option<Time>,
     /// Nothing runs until a lease comes that is long enough.
     waits_for_lease: bool,
     timers: Timers<Timer>,
@@ -109,7 +112,7 @@ impl Supervisor {
             replaced: None,
             lease: None,
             leases: 0,
-            out_of_memory: false,
+            out_of_memory: None,
             waits_for_lease: false,
             timers: Timers::default(),
             effects: VecDeque::new(),
@@ -130,13 +133,13 @@ impl Supervisor {
             Input::WallClock(wall) => self.wall.set(now, wall),
             Input::Started { pid } => self.started(pid),
             Input::NotStarted { reason } => self.not_started(&reason),
-            Input::OutOfMemory => self.out_of_memory = true,
+            Input::OutOfMemory { kills } => self.out_of_memory(kills),
             Input::Exited(exit) => self.exited(exit),
             Input::Cleared => self.cleared(),
             Input::Stuck { what } => self.stuck(&what),
             Input::Checked { check, failure } => self.checked(check, failure),
             Input::Stop { reason } => self.stop(reason),
-            Input::Quit { reason } => self.end(reason, false),
+            Input::Quit { reason } => self.quit(reason),
             Input::Lost { reason } => self.lost(reason),
             Input::Lease(until) => self.lease(until),
         }
@@ -196,7 +199,7 @@ impl Supervisor {
         }
         self.life += 1;
         self.began = self.now;
-        (self.replaced, self.out_of_memory) = (None, false);
+        (self.replaced, self.out_of_memory) = (None, None);
         self.results.fill(Outcome::default());
         self.becomes(Phase::Starting, "");
         self.effects.push_back(Effect::Spawn);
@@ -327,7 +330,8 @@ impl Supervisor {
     fn how_it_ended(&self) -> String {
         let exit = self.status.exit.map(|exit| exit.to_string()).unwrap_or_default();
         let limit = self.memory as f64 / f64::from(1 << 20);
-        match (self.out_of_memory, self.status.exit) {
+        let killed = self.out_of_memory.is_some_and(|at| self.now.since(at) <= OUT_OF_MEMORY);
+        match (killed, self.status.exit) {
             (false, _) => format!("its process ended: {exit}"),
             (true, Some(Exit::Signal(KILL))) => format!("killed: out of memory (limit {limit:.0} MiB)"),
             (true, _) => format!(
@@ -383,6 +387,27 @@ impl Supervisor {
         self.status.complete = complete;
         self.becomes(Phase::Ended, detail);
         self.effects.push_back(Effect::Ended);
+    }
+
+    fn out_of_memory(&mut self, kills: u32) {
+        self.out_of_memory = Some(self.now);
+        self.status.oom_kills = self.status.oom_kills.saturating_add(kills);
+        self.effects.push_back(Effect::Changed);
+    }
+
+    /// An instance that its host ended, and that its agent starts again by itself: `before` is how it was.
+    #[must_use]
+    pub fn resumed(mut self, before: &Status) -> Supervisor {
+        self.status.restarts = before.restarts.saturating_add(1);
+        self.status.oom_kills = before.oom_kills;
+        self.status.started_alone = true;
+        self
+    }
+
+    /// Its host ends, or its agent for good.
+    fn quit(&mut self, reason: String) {
+        self.status.interrupted |= self.ending.is_none() && self.status.phase != Phase::Ended;
+        self.end(reason, false);
     }
 
     /// It is told to end for good. Whoever uses it may need a while to notice.

@@ -149,6 +149,68 @@ struct Update {
     deadline: Option<Span>,
     canary: Option<u32>,
     rollback: Option<bool>,
+    order: Option<Order>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+enum Order {
+    #[serde(rename = "start-first")]
+    StartFirst,
+    #[serde(rename = "stop-first")]
+    StopFirst,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OnInterruption {
+    Rerun,
+    Fail,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Protocol {
+    #[default]
+    Tcp,
+    Udp,
+}
+
+/// A port: by its name alone one that the agent hands out.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a name, or { name = \"dns\", port = 53, protocol = \"udp\" }")]
+enum Port {
+    Given(String),
+    Fixed(FixedPort),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FixedPort {
+    name: String,
+    port: u16,
+    #[serde(default)]
+    protocol: Protocol,
+}
+
+impl Port {
+    fn name(&self) -> &str {
+        match self {
+            Port::Given(name) => name,
+            Port::Fixed(fixed) => &fixed.name,
+        }
+    }
+
+    fn fixed(&self) -> Option<v1::FixedPort> {
+        let Port::Fixed(fixed) = self else { return None };
+        Some(v1::FixedPort {
+            name: fixed.name.clone(),
+            port: fixed.port.into(),
+            protocol: match fixed.protocol {
+                Protocol::Tcp => v1::PortProtocol::Tcp.into(),
+                Protocol::Udp => v1::PortProtocol::Udp.into(),
+            },
+        })
+    }
 }
 
 /// An environment. What is wrong in it is not repeated: it may be a secret.
@@ -192,7 +254,10 @@ struct File {
     singleton: bool,
     reschedule_delay: Option<Span>,
     #[serde(default)]
-    ports: Vec<String>,
+    ports: Vec<Port>,
+    parallelism: Option<u32>,
+    on_interruption: Option<OnInterruption>,
+    offline_start: Option<Span>,
     restart: Option<Restart>,
     #[serde(default)]
     checks: Vec<Check>,
@@ -247,11 +312,27 @@ impl File {
     fn kind(&self) -> Result<v1::workload_spec::Kind, String> {
         use v1::workload_spec::Kind as Wire;
         let replicas = self.replicas.unwrap_or(1);
+        let of_batches = [
+            ("parallelism", self.parallelism.is_some()),
+            ("on_interruption", self.on_interruption.is_some()),
+        ];
+        if let Some((field, _)) = of_batches
+            .iter()
+            .find(|(_, given)| *given && !matches!(self.kind, Some(Kind::Batch)))
+        {
+            return Err(format!("{field}: goes with kind = \"batch\""));
+        }
         Ok(match (&self.kind, self.replicas, self.retries) {
             (None | Some(Kind::Service), _, None) => Wire::Service(v1::ServiceKind { replicas }),
             (Some(Kind::Batch), _, retries) => Wire::Batch(v1::BatchKind {
                 replicas,
                 retries: retries.unwrap_or_default(),
+                parallelism: self.parallelism.unwrap_or_default(),
+                on_interruption: match self.on_interruption {
+                    None => v1::OnInterruption::Unspecified.into(),
+                    Some(OnInterruption::Rerun) => v1::OnInterruption::Rerun.into(),
+                    Some(OnInterruption::Fail) => v1::OnInterruption::Fail.into(),
+                },
             }),
             (Some(Kind::Daemon), None, None) => Wire::Daemon(v1::DaemonKind {}),
             (Some(Kind::Daemon), Some(_), _) => {
@@ -298,7 +379,9 @@ impl File {
             priority: self.priority,
             singleton: self.singleton,
             reschedule_delay: span(self.reschedule_delay),
-            ports: self.ports,
+            fixed_ports: self.ports.iter().filter_map(Port::fixed).collect(),
+            ports: self.ports.iter().map(|port| port.name().to_owned()).collect(),
+            offline_start: span(self.offline_start),
             restart: self.restart.map(|restart| v1::RestartPolicy {
                 attempts: restart
                     .attempts
@@ -322,6 +405,11 @@ impl File {
                     deadline: span(update.deadline),
                     canary: update.canary.unwrap_or(own.canary),
                     rollback: update.rollback.unwrap_or(own.rollback),
+                    order: match update.order {
+                        None => v1::UpdateOrder::Unspecified.into(),
+                        Some(Order::StartFirst) => v1::UpdateOrder::StartFirst.into(),
+                        Some(Order::StopFirst) => v1::UpdateOrder::StopFirst.into(),
+                    },
                 }
             }),
         })

@@ -172,19 +172,7 @@ pub trait Layered: Default + Serialize {
 
     /// The defaults, under `file` if there is one, under `overrides` from the environment and flags; checked.
     fn load(file: Option<&Path>, overrides: Self::Overrides) -> Result<Self, BadConfig> {
-        let unreadable = |path: &Path, source| BadConfig::Unreadable {
-            path: path.to_owned(),
-            source,
-        };
-        let parse = |path: &Path, text: io::Result<String>| -> Result<Self::Overrides, BadConfig> {
-            let text = text.map_err(|source| unreadable(path, source))?;
-            toml::from_str(&text).map_err(|error| BadConfig::Invalid {
-                path: path.to_owned(),
-                message: error.to_string(),
-            })
-        };
-        let read = |path: &Path| parse(path, files::read_regular_text(path, files::TEXT));
-        let from_file = file.map(read).transpose()?;
+        let from_file = file.map(Self::read).transpose()?;
         let layered = |base: Option<Self::Overrides>| {
             let mut config = Self::default();
             let layers = base.into_iter().chain(from_file.clone()).chain([overrides.clone()]);
@@ -199,10 +187,34 @@ pub trait Layered: Default + Serialize {
             let name = base.file_name().unwrap_or_default();
             let text = Owner::of(place).and_then(|owner| owner.act(|at| files::read_text(&at.join(name), files::TEXT)));
             let text = text.unwrap_or_else(|error| Err(io::Error::other(error.to_string())));
-            config = layered(Some(parse(&base, text)?));
+            config = layered(Some(Self::parse(&base, text)?));
         }
         config.check()?;
         Ok(config)
+    }
+
+    /// What a file says, which may be little of it.
+    ///
+    /// # Errors
+    /// It cannot be read, or says what is unknown.
+    fn read(path: &Path) -> Result<Self::Overrides, BadConfig> {
+        Self::parse(path, files::read_regular_text(path, files::TEXT))
+    }
+
+    /// What the text of a file says.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn parse(path: &Path, text: io::Result<String>) -> Result<Self::Overrides, BadConfig> {
+        let path = path.to_owned();
+        let text = match text {
+            Ok(text) => text,
+            Err(source) => return Err(BadConfig::Unreadable { path, source }),
+        };
+        toml::from_str(&text).map_err(|error| {
+            let message = error.to_string();
+            BadConfig::Invalid { path, message }
+        })
     }
 
     /// The effective configuration as a file would have it.

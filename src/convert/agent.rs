@@ -6,7 +6,7 @@ use wyneos_core::{
     coordinator::{Heartbeat, Input},
     id::{ClusterId, NodeId},
     limits,
-    mesh::{Coordinate, DIMENSIONS, LinkReport, LinkState, Observation, REPORTS, Sight},
+    mesh::{Coordinate, DIMENSIONS, LinkFailure, LinkReport, LinkState, Observation, REPORTS, Sight},
     node::{ConnId, Facts, Health, Hello, Origin},
     standing::{HOPS, Question},
     telemetry::Channel,
@@ -45,6 +45,23 @@ same!(
     }
 );
 same!(Sight, v1::Sight { Heard, Silent, Refused });
+same!(
+    LinkFailure,
+    v1::LinkFailure {
+        Late,
+        Refused,
+        Unreachable,
+        Mistaken,
+        Other
+    }
+);
+
+/// A failure for the wire, where there is one.
+pub(super) fn failure_out(failure: Option<LinkFailure>) -> i32 {
+    failure
+        .map_or(v1::LinkFailure::Unspecified, v1::LinkFailure::from)
+        .into()
+}
 
 /// Bytes of a fixed length; none at all for zero, which says nothing.
 fn optional<const N: usize>(field: &str, bytes: &[u8]) -> Result<[u8; N], ConvertError> {
@@ -264,6 +281,8 @@ fn link_in(link: v1::LinkReport) -> Result<(NodeId, LinkReport), ConvertError> {
         rtt_p95_micros: link.rtt_p95_micros,
         loss: link.loss,
         last_success_age_millis: link.last_success_age_millis,
+        // What an agent of a later version says of it may be more.
+        failure: link.failure().try_into().ok(),
     };
     Ok((subject, report))
 }
@@ -437,6 +456,7 @@ impl From<Heartbeat> for v1::Heartbeat {
             rtt_p95_micros: link.rtt_p95_micros,
             loss: link.loss,
             last_success_age_millis: link.last_success_age_millis,
+            failure: failure_out(link.failure),
         };
         v1::Heartbeat {
             sequence: heartbeat.sequence,

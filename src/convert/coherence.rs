@@ -44,6 +44,7 @@ impl From<&(NodeId, Link)> for v1::Link {
             rtt_p95_micros: link.rtt_p95_micros,
             loss_percent: link.loss_percent,
             last_success: link.last_success.map(timestamp),
+            failure: super::agent::failure_out(link.failure),
         }
     }
 }

@@ -112,6 +112,7 @@ fn on_workload(verb: WorkloadVerb, at: Option<u64>, plan: bool) -> Command {
         plan,
         at,
         keep_replicas: false,
+        force: false,
         verb,
     }))
 }
@@ -120,7 +121,7 @@ fn apply(
     spec: Option<v1::WorkloadSpec>,
     at: Option<u64>,
     plan: bool,
-    keep_replicas: bool,
+    (keep_replicas, force): (bool, bool),
 ) -> Result<Command, ConvertError> {
     let spec = check::require("spec", spec)?;
     let spec = spec_in(spec).map_err(|error| error.within("spec"))?;
@@ -130,6 +131,7 @@ fn apply(
         plan,
         at,
         keep_replicas,
+        force,
         verb: WorkloadVerb::Apply(Arc::new(spec)),
     })))
 }
@@ -138,7 +140,7 @@ impl TryFrom<v1::PlanWorkloadRequest> for Command {
     type Error = ConvertError;
 
     fn try_from(request: v1::PlanWorkloadRequest) -> Result<Command, ConvertError> {
-        apply(request.spec, None, true, request.keep_replicas)
+        apply(request.spec, None, true, (request.keep_replicas, false))
     }
 }
 
@@ -146,7 +148,12 @@ impl TryFrom<v1::ApplyWorkloadRequest> for Command {
     type Error = ConvertError;
 
     fn try_from(request: v1::ApplyWorkloadRequest) -> Result<Command, ConvertError> {
-        apply(request.spec, request.revision, false, request.keep_replicas)
+        apply(
+            request.spec,
+            request.revision,
+            false,
+            (request.keep_replicas, request.force),
+        )
     }
 }
 

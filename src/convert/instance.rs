@@ -83,6 +83,9 @@ pub(super) fn status_out(status: &Status) -> v1::InstanceStatus {
         exit: how.map(|how| v1::ProcessExit { how: Some(how) }),
         complete: status.complete,
         outcome_unknown: status.unknown,
+        interrupted: status.interrupted,
+        started_alone: status.started_alone,
+        oom_kills: status.oom_kills,
         detail: plain(&status.detail),
         ports: status.ports.iter().map(|port| u32::from(*port)).collect(),
     }
@@ -120,6 +123,9 @@ fn status_in(field: &str, status: v1::InstanceStatus) -> Result<Status, ConvertE
         }),
         complete: status.complete && !status.outcome_unknown,
         unknown: status.outcome_unknown,
+        interrupted: status.interrupted,
+        started_alone: status.started_alone,
+        oom_kills: status.oom_kills,
         detail: check::text(&within("detail"), status.detail, DETAIL)?,
         ports: ports.map_err(|_| ConvertError::new(within("ports"), "not all between 0 and 65,535"))?,
     })
@@ -369,6 +375,7 @@ impl From<&WorkloadRow> for v1::Workload {
             kind: kind.to_owned(),
             failing: row.failing,
             failing_restarts: row.restarts,
+            oom_kills: row.oom_kills,
             failure: row.failure.clone(),
             lost: row.lost,
             unknown: row.unknown,
@@ -471,6 +478,7 @@ fn change_within(change: Changed, room: &mut usize) -> v1::WorkloadChange {
         assignment_id: stop.id.to_string(),
         node_name: stop.node_name,
         reason: stop.reason,
+        unreplaced: stop.unreplaced,
         slot: Some(stop.slot),
     };
     let (starts, more_starts) = listed(change.starts.into_iter().map(start), room);

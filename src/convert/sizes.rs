@@ -10,8 +10,8 @@ use wyneos_core::{
     limits::{AGENT_MESSAGE, DECLARATION, NODE_MESSAGE, REQUEST},
     time::WallTime,
     workload::{
-        Assigned, AssignmentId, Check, Constraint, Exit, Kind, Operator, Phase, Probe, Secret, Spec, Status, limits,
-        log,
+        Assigned, AssignmentId, Check, Constraint, Exit, FixedPort, Interruption, Kind, Operator, Order, Phase, Probe,
+        Protocol, Secret, Spec, Status, limits, log,
     },
 };
 
@@ -112,7 +112,18 @@ fn spec() -> impl Strategy<Value = Spec> {
         spec.near = near.chars().map(|_| 'a').collect();
         spec.ports = (1..ports).map(|at| format!("{at:p>63}")).collect();
         spec.ports.push("p".repeat(63));
+        let fixed = |(at, name): (usize, &String)| {
+            let (port, protocol) = (65_000 + at as u16, Protocol::Udp);
+            (name.clone(), FixedPort { port, protocol })
+        };
+        spec.fixed_ports = spec.ports.iter().enumerate().map(fixed).collect();
         (spec.checks, spec.kind, spec.alone) = (checks, kind, true);
+        if kind.is_batch() {
+            (spec.parallelism, spec.on_interruption) = (u32::MAX, Interruption::Fail);
+        } else {
+            spec.offline_start = Some(limits::SPAN - Duration::from_nanos(1));
+        }
+        spec.update.order = Order::StopFirst;
         (spec.resources.cpu_millis, spec.resources.memory_bytes) = (100_000_000, 1 << 60);
         (spec.limits.cpu_millis, spec.limits.pids) = (100_000_000, limits::MOST_PIDS);
         (spec.restart.attempts, spec.restart.backoff) = (u32::MAX, Duration::from_nanos(60_000_001));
@@ -163,6 +174,9 @@ fn status(detail: String, ports: usize) -> Status {
         exit: Some(Exit::Code(-1)),
         complete: true,
         unknown: true,
+        interrupted: true,
+        started_alone: true,
+        oom_kills: u32::MAX,
         detail,
         ports: vec![u16::MAX; ports],
     }
@@ -189,7 +203,7 @@ proptest! {
         prop_assert_eq!(spec.check(), Ok(()));
         let wire = spec_out(&spec, Values::Shown);
         prop_assert_eq!(&spec_in(wire.clone()).unwrap(), &spec, "it is read as it was");
-        let apply = v1::ApplyWorkloadRequest { spec: Some(wire), revision: Some(u64::MAX), keep_replicas: false };
+        let apply = v1::ApplyWorkloadRequest { spec: Some(wire), revision: Some(u64::MAX), keep_replicas: false, force: true };
         prop_assert!(apply.encoded_len() <= REQUEST);
         let assigned = assigned(spec);
         let told = v1::SessionRequest::from(Report::Described(Box::new(assigned.clone())));

@@ -3,7 +3,7 @@ use prost::Message as _;
 use wyneos_core::{
     agent::Report,
     coordinator::{Heartbeat, Input, Message},
-    mesh::{LinkReport, LinkState},
+    mesh::{LinkFailure, LinkReport, LinkState},
     node::{Attributes, CONTAINMENT_REASON, ConnId, NOT_CONTAINED, Origin, PID_NAMESPACE},
     telemetry::Channel,
 };
@@ -254,6 +254,7 @@ proptest! {
             rtt_p95_micros: rtt,
             loss: load,
             last_success_age_millis: age,
+            failure: age.map(|_| LinkFailure::Unreachable),
         };
         let links = vec![("01020304-0506-0708-090a-0b0c0d0e0f10".parse().unwrap(), report)];
         let heartbeat = Heartbeat { sequence, load, values, links, acknowledged, ..Heartbeat::default() };

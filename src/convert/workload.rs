@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use wyneos_core::{
     placement::Score,
-    workload::{Check, Constraint, Kind, Limits, Operator, Probe, Resources, Restart, Secret, Spec, Stop, Update},
+    workload::{
+        Check, Constraint, FixedPort, Interruption, Kind, Limits, Operator, Order, Probe, Protocol, Resources, Restart,
+        Secret, Spec, Stop, Update,
+    },
 };
 
 use super::{
@@ -23,6 +26,27 @@ same!(
         Absent
     }
 );
+
+fn protocol(protocol: v1::PortProtocol) -> Protocol {
+    match protocol {
+        v1::PortProtocol::Unspecified | v1::PortProtocol::Tcp => Protocol::Tcp,
+        v1::PortProtocol::Udp => Protocol::Udp,
+    }
+}
+
+fn fixed_ports(ports: &[v1::FixedPort]) -> Result<BTreeMap<String, FixedPort>, ConvertError> {
+    let mut fixed = BTreeMap::new();
+    for (at, one) in ports.iter().enumerate() {
+        let wrong = |name: &str, reason: &str| ConvertError::new(format!("fixed_ports[{at}].{name}"), reason);
+        let port = u16::try_from(one.port).map_err(|_| wrong("port", "1 to 65535"))?;
+        let known = v1::PortProtocol::try_from(one.protocol).map_err(|_| wrong("protocol", "one of TCP and UDP"))?;
+        let protocol = protocol(known);
+        if fixed.insert(one.name.clone(), FixedPort { port, protocol }).is_some() {
+            return Err(wrong("name", "stands twice in the list"));
+        }
+    }
+    Ok(fixed)
+}
 
 fn span(field: &str, span: Option<prost_types::Duration>, default: Duration) -> Result<Duration, ConvertError> {
     span.map_or(Ok(default), |span| duration_in(field, &span))
@@ -111,6 +135,11 @@ fn read(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
         pids: limits.pids.unwrap_or(defaults.limits.pids),
         nofile: limits.nofile,
     });
+    let batch = match &spec.kind {
+        Some(workload_spec::Kind::Batch(batch)) => Some(*batch),
+        _ => None,
+    };
+    let on_interruption = batch.map_or(0, |batch| batch.on_interruption);
     let (restart, stop, update) = (defaults.restart, defaults.stop, defaults.update);
     Ok(Spec {
         kind: match spec.kind {
@@ -144,7 +173,18 @@ fn read(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
             .reschedule_delay
             .map(|delay| duration_in("reschedule_delay", &delay))
             .transpose()?,
+        fixed_ports: fixed_ports(&spec.fixed_ports)?,
         ports: spec.ports,
+        parallelism: batch.map_or(0, |batch| batch.parallelism),
+        on_interruption: match v1::OnInterruption::try_from(on_interruption) {
+            Ok(v1::OnInterruption::Unspecified | v1::OnInterruption::Rerun) => Interruption::Rerun,
+            Ok(v1::OnInterruption::Fail) => Interruption::Fail,
+            Err(_) => return Err(ConvertError::new("batch.on_interruption", "one of RERUN and FAIL")),
+        },
+        offline_start: spec
+            .offline_start
+            .map(|wait| duration_in("offline_start", &wait))
+            .transpose()?,
         restart: match spec.restart {
             None => restart,
             Some(policy) => Restart {
@@ -171,6 +211,11 @@ fn read(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
                 deadline: span("update.deadline", policy.deadline, update.deadline)?,
                 canary: policy.canary,
                 rollback: policy.rollback,
+                order: match v1::UpdateOrder::try_from(policy.order) {
+                    Ok(v1::UpdateOrder::Unspecified | v1::UpdateOrder::StartFirst) => Order::StartFirst,
+                    Ok(v1::UpdateOrder::StopFirst) => Order::StopFirst,
+                    Err(_) => return Err(ConvertError::new("update.order", "one of START_FIRST and STOP_FIRST")),
+                },
             },
         },
         ..defaults
@@ -216,7 +261,15 @@ pub enum Values {
 pub fn spec_out(spec: &Spec, values: Values) -> v1::WorkloadSpec {
     let kind = match spec.kind {
         Kind::Service { replicas } => workload_spec::Kind::Service(v1::ServiceKind { replicas }),
-        Kind::Batch { replicas, retries } => workload_spec::Kind::Batch(v1::BatchKind { replicas, retries }),
+        Kind::Batch { replicas, retries } => workload_spec::Kind::Batch(v1::BatchKind {
+            replicas,
+            retries,
+            parallelism: spec.parallelism,
+            on_interruption: match spec.on_interruption {
+                Interruption::Rerun => v1::OnInterruption::Rerun.into(),
+                Interruption::Fail => v1::OnInterruption::Fail.into(),
+            },
+        }),
         Kind::Daemon => workload_spec::Kind::Daemon(v1::DaemonKind {}),
     };
     let variable = |(name, value): (&String, &Secret)| v1::EnvironmentVariable {
@@ -226,7 +279,17 @@ pub fn spec_out(spec: &Spec, values: Values) -> v1::WorkloadSpec {
             Values::Hidden => Secret::HIDDEN.to_owned(),
         },
     };
+    let fixed = |(name, fixed): (&String, &FixedPort)| v1::FixedPort {
+        name: name.clone(),
+        port: fixed.port.into(),
+        protocol: match fixed.protocol {
+            Protocol::Tcp => v1::PortProtocol::Tcp.into(),
+            Protocol::Udp => v1::PortProtocol::Udp.into(),
+        },
+    };
     v1::WorkloadSpec {
+        fixed_ports: spec.fixed_ports.iter().map(fixed).collect(),
+        offline_start: spec.offline_start.map(duration),
         name: spec.name.clone(),
         kind: Some(kind),
         command: spec.command.clone(),
@@ -270,6 +333,10 @@ pub fn spec_out(spec: &Spec, values: Values) -> v1::WorkloadSpec {
             deadline: Some(duration(spec.update.deadline)),
             canary: spec.update.canary,
             rollback: spec.update.rollback,
+            order: match spec.update.order {
+                Order::StartFirst => v1::UpdateOrder::StartFirst.into(),
+                Order::StopFirst => v1::UpdateOrder::StopFirst.into(),
+            },
         }),
     }
 }

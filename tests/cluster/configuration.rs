@@ -6,7 +6,12 @@ use std::{
     process::{Command, Output},
 };
 
-use crate::harness::binary;
+use wyneos::v1::Liveness;
+
+use crate::{
+    harness::{Cluster, binary, free_address, wait_until},
+    secure::{run, text},
+};
 
 struct Server {
     program: &'static str,
@@ -167,5 +172,28 @@ fn a_check_warns_about_users_as_a_start_does() {
             told.contains("runs as its own user") || told.contains("does not run as root"),
             "{told}"
         );
+    }
+}
+
+/// The mesh says what came of a probe, and where it was sent: what is advertised may not be what is listened on.
+#[tokio::test]
+async fn the_mesh_says_what_came_of_probes_that_nobody_answers() {
+    let cluster = Cluster::start().await;
+    let closed = free_address();
+    let agents = [
+        cluster.agent("one"),
+        cluster.agent_with("two", &["--advertise", &closed]),
+    ];
+    for name in ["one", "two"] {
+        cluster.node_is(name, Liveness::Online).await;
+    }
+    let wanted = format!("connection refused at {closed}");
+    wait_until("the mesh says so", async || {
+        let shown = text(&run("wynectl", &["--address", &cluster.address, "mesh"]));
+        shown.contains(&wanted).then_some(())
+    })
+    .await;
+    for agent in agents {
+        agent.kill().await;
     }
 }

@@ -12,7 +12,7 @@ use wyneos::{
 };
 
 use crate::{
-    harness::wait_until,
+    harness::{Process, wait_until},
     secure::{Secure, nobody, run, text, to_peer},
 };
 
@@ -57,6 +57,59 @@ async fn joining_is_one_command_and_harmless_twice() {
         .await;
     assert!(refused.target.contains("used up"), "{refused:?}");
     drop(agent);
+}
+
+#[tokio::test]
+async fn the_configuration_of_a_server_says_what_joining_and_making_an_admin_need() {
+    let cluster = Secure::start(&[]).await;
+    let token = cluster.token(1).await;
+    let own = |name: &str| cluster.path(name).display().to_string();
+    let file = own("agent.toml");
+    let [data_dir, named] = [own("elsewhere"), own("flagged")];
+    let text_of = |more: &str| {
+        let address = &cluster.address;
+        format!(
+            "coordinators = [{address:?}]\ndata_dir = {data_dir:?}\nname = \"by-file\"\nlisten = \"127.0.0.1:0\"\n{more}"
+        )
+    };
+    std::fs::write(&file, text_of("")).unwrap();
+    let joined = run("wyneos-agent", &["join", "--config", &file, "--token", &token]);
+    assert!(joined.status.success(), "{}", text(&joined));
+    assert!(text(&joined).contains("as by-file"), "{}", text(&joined));
+    let agent = Process::start("wyneos-agent", &["run", "--config", &file], &cluster.path("agent.log"));
+    cluster.online("by-file").await;
+    // Flags win.
+    let token = cluster.token(1).await;
+    let flags = ["--data-dir", &named, "--name", "by-flag"];
+    let joined = run(
+        "wyneos-agent",
+        &[&["join", "--config", &file, "--token", &token], &flags[..]].concat(),
+    );
+    assert!(
+        joined.status.success() && text(&joined).contains("as by-flag"),
+        "{}",
+        text(&joined)
+    );
+    assert!(cluster.path("flagged").join("joined.toml").exists());
+    // What is wrong in it is named, and so is what is missing.
+    for (more, named) in [("colour = 1\n", "colour"), ("ports = \"1\"\n", "ports")] {
+        std::fs::write(&file, text_of(more)).unwrap();
+        let refused = run("wyneos-agent", &["join", "--config", &file, "--token", &token]);
+        assert_eq!(refused.status.code(), Some(64), "{}", text(&refused));
+        assert!(text(&refused).contains(named), "{}", text(&refused));
+    }
+    std::fs::write(&file, "name = \"x\"\n").unwrap();
+    let refused = run("wyneos-agent", &["join", "--config", &file, "--token", &token]);
+    assert!(text(&refused).contains("coordinators") && text(&refused).contains("--coordinator"));
+    let (file, out) = (own("coordinator.toml"), own("second"));
+    std::fs::write(&file, format!("data_dir = {:?}\n", cluster.data_dir())).unwrap();
+    let made = run(
+        "wyneos-coordinator",
+        &["admin", "--config", &file, "--name", "second", "--out", &out],
+    );
+    assert!(made.status.success(), "{}", text(&made));
+    assert!(cluster.path("second").join("cert.pem").exists());
+    agent.kill().await;
 }
 
 #[tokio::test]

@@ -64,6 +64,7 @@ fn declared(secret: &str) -> v1::WorkloadSpec {
             value: secret.to_owned(),
         }],
         update: Some(v1::UpdatePolicy {
+            order: v1::UpdateOrder::StartFirst.into(),
             max_parallel: 1,
             min_healthy: Some(prost_types::Duration { seconds: 0, nanos: 0 }),
             deadline: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
@@ -135,6 +136,7 @@ fn requests(rpc: &str, instance: &str, secret: &str) -> Vec<Vec<u8>> {
             spec: spec(),
             revision: None,
             keep_replicas: false,
+            force: false,
         }]),
         "ScaleWorkload" => {
             bytes(
@@ -251,6 +253,7 @@ impl Vault {
             spec,
             revision,
             keep_replicas: false,
+            force: false,
         };
         let answer: v1::ApplyWorkloadResponse = self.told("deployer", "ApplyWorkload", request).await;
         answer.change.unwrap()
@@ -352,6 +355,7 @@ async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_
             spec,
             revision,
             keep_replicas: false,
+            force: false,
         };
         let told = call(
             &deployer,
@@ -368,6 +372,7 @@ async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_
         spec,
         revision,
         keep_replicas: false,
+        force: false,
     };
     let told = call(
         &deployer,
@@ -539,6 +544,7 @@ async fn without_tls_everybody_is_shown_values() {
         spec: Some(spec),
         revision,
         keep_replicas: false,
+        force: false,
     };
     let rpc = |name: &str| format!("wyneos.v1.WorkloadService/{name}");
     let told = call(&channel, &rpc("ApplyWorkload"), request.encode_to_vec()).await;

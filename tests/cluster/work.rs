@@ -4,6 +4,7 @@ mod awaited;
 mod checks;
 mod commands;
 mod contained;
+mod declared;
 pub mod disks;
 mod ended;
 mod inherited;

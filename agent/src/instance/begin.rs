@@ -81,7 +81,7 @@ async fn begin(mut queue: mpsc::Receiver<Attendance>, begun: Arc<Begun>) {
                 Some(error) => Err(io::Error::other(format!(
                     "it cannot be written down that it was begun: {error}"
                 ))),
-                None => start(&attendance.located, begun.node()),
+                None => start(&attendance.located, begun.node(), false),
             };
             match started {
                 Ok(()) => drop(tokio::spawn(attend(attendance))),
@@ -116,7 +116,7 @@ pub(super) async fn write_off(located: Located, status: Status) {
 
 /// Starts the supervisor of what is written down. It gets the directory's present name, and which one it is: another one that has the name a moment later
 /// is not taken for it. By the node's id its supervisors are found wherever their directories are.
-fn start(located: &Located, node: NodeId) -> io::Result<()> {
+pub(super) fn start(located: &Located, node: NodeId, again: bool) -> io::Result<()> {
     let held = located.enter()?;
     let log = files::create(&held.home().supervisor_log(), 0o600)?;
     let place = held.place();
@@ -130,6 +130,7 @@ fn start(located: &Located, node: NodeId) -> io::Result<()> {
         .arg(place.to_string())
         .arg("--node")
         .arg(node.to_string())
+        .args(again.then_some("--again"))
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -8,7 +8,7 @@ use wyneos_shell::{clock::Clock, files};
 
 use super::{
     Home, Kept,
-    conversation::Attendance,
+    conversation::{Attendance, Word},
     found::was_started,
     held::Held,
     premises::original,
@@ -30,7 +30,10 @@ const TRIES: u32 = 8;
 /// Ends what a supervisor left, and writes down and tells that the instance has ended; not before, and for as long as it takes. Nothing is
 /// touched before the coordinator has welcomed this agent: until then its node's instances may be another agent's. Of an instance whose directory is
 /// not where it was, no file is touched: what has its name is another's.
-pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: Option<String>) {
+///
+/// Where nobody welcomes this agent for as long as the declaration says, only what is left is ended, and it is said that the instance is to be started
+/// again.
+pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: Option<String>) -> Word {
     let (damaged, has_status) = (matches!(kept, Kept::Unreadable(..)), matches!(kept, Kept::Read(_)));
     // What only never came to say anything has not run.
     let held = attendance.located.enter().ok();
@@ -42,6 +45,9 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         Kept::Missing => lost(),
         Kept::Unreadable(..) => true,
     };
+    // Its host cut it off, as far as is known: it was not told to end, and has not ended.
+    let was_wanted = matches!(&kept, Kept::Read(status) if !matches!(status.phase, Phase::Stopping | Phase::Ended));
+    let mut cut_off = has_status;
     let (mut before, mut reason) = match kept {
         Kept::Read(status) => {
             let reason = "its supervisor ended without saying why: killed, or the host was restarted".to_owned();
@@ -61,7 +67,7 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
     if has_status && attendance.batch.unwrap_or(true) {
         match home.as_ref().map_or(Trace::Unknown, trace::read) {
             Trace::Ended(exit) if !unknown => {
-                (before.exit, complete) = (Some(exit), exit.is_success());
+                (before.exit, complete, cut_off) = (Some(exit), exit.is_success(), false);
                 reason = match complete {
                     true => format!("done; {reason}"),
                     false => format!("its process ended: {exit}; {reason}"),
@@ -82,11 +88,13 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         detail,
         ..before.clone()
     };
+    let mut word = Word::Coordinators;
     if !*attendance.welcomed.borrow() {
         let waits = format!("{reason}; its remaining processes are ended once the coordinator has welcomed this agent");
         attendance.say(stopping(waits)).await;
-        if attendance.welcomed.wait_for(|welcomed| *welcomed).await.is_err() {
-            return;
+        match attendance.welcome(was_wanted && cut_off && !unknown).await {
+            Some(given) => word = given,
+            None => return word,
         }
     }
     let mut told = None;
@@ -128,16 +136,21 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         }
         waits.wait(&left).await;
     }
+    if word == Word::Nobodys {
+        return word;
+    }
     let status = Status {
         phase: Phase::Ended,
         pid: 0,
         exit: before.exit,
         complete,
         unknown,
+        interrupted: cut_off && !unknown,
         ..stopping(reason)
     };
     write_down(attendance, status.clone(), damaged).await;
     attendance.say(status).await;
+    word
 }
 
 /// Writes down how an instance has ended: in its directory; and, where that is not there, on the list of what was begun, so that the next agent does not

@@ -15,7 +15,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
     sync::{Semaphore, mpsc, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use wyneos_core::{
     agent::Input,
@@ -24,6 +24,7 @@ use wyneos_core::{
 
 use super::{
     Begun, Kept, Told,
+    begin::{not_started, start},
     bury::bury,
     cgroup::Group,
     guard::{ANSWER, falls_silent, guard, insist},
@@ -87,12 +88,39 @@ pub(super) struct Attendance {
     pub(super) told: watch::Receiver<Wanted>,
     /// The coordinator has welcomed this agent.
     pub(super) welcomed: watch::Receiver<bool>,
+    /// From when on it is started again without a coordinator, if its host ended it; `None` for never.
+    pub(super) alone_from: Option<Instant>,
     /// Bounds the looks at all processes that go on at once.
     pub(super) looks: Arc<Semaphore>,
     pub(super) driver: mpsc::Sender<ToAgent>,
 }
 
+/// Whose word decides of an instance that its host ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// The coordinator's: it has welcomed this agent.
+    Coordinators,
+    /// Nobody's: no coordinator was there for long enough, and it is started again.
+    Nobodys,
+}
+
 impl Attendance {
+    /// Waits for the coordinator's welcome, for as long as the instance does; `None` when the agent ends.
+    pub(super) async fn welcome(&mut self, may_start: bool) -> Option<Word> {
+        let alone = self.alone_from.filter(|_| may_start);
+        let waits = async {
+            match alone {
+                Some(from) => sleep_until(from).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            welcomed = self.welcomed.wait_for(|welcomed| *welcomed) => welcomed.ok().map(|_| Word::Coordinators),
+            () = waits => Some(Word::Nobodys),
+        }
+    }
+
     /// Reports the instance's status to the agent's logic.
     pub(super) async fn say(&self, status: Status) -> bool {
         let id = self.id;
@@ -215,6 +243,8 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
     let mut outage = Outage::new();
     let mut last = None;
     let mut why = None;
+    // How it was when it was started again, until its new supervisor says something else.
+    let mut again: Option<Status> = None;
     loop {
         let failure = match connect(&attendance.located, seen).await {
             Ok(stream) => {
@@ -246,6 +276,7 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
         let patience = match &kept {
             // One that has said nothing yet may be about to take the lock: it is left to it.
             Kept::Missing | Kept::Unreadable(_, true) => STARTING,
+            Kept::Read(status) if again.as_ref() == Some(status) => STARTING,
             _ => Duration::ZERO,
         };
         let waited = outage.began.elapsed();
@@ -264,8 +295,17 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
             Holder::Nobody | Holder::Unknown if waited >= patience => {
                 let missing = || missing(&attendance.located);
                 let gone = || blind.map(|blind| format!("{blind}; no process of this host is its supervisor"));
-                let why = why.or_else(|| seen.cause()).or_else(missing).or_else(gone);
-                return over(attendance, why).await;
+                let why = why.take().or_else(|| seen.cause()).or_else(missing).or_else(gone);
+                if !over(attendance, why).await {
+                    return;
+                }
+                // Its own agent has started it again.
+                (outage, last) = (Outage::new(), None);
+                again = match attendance.kept_status() {
+                    Kept::Read(status) => Some(status),
+                    _ => None,
+                };
+                continue;
             }
             Holder::Nobody | Holder::Unknown => {}
             Holder::Supervisor(process) => {
@@ -301,11 +341,34 @@ fn missing(located: &Located) -> Option<String> {
         .then(|| format!("{what}: {}", located.name().display()))
 }
 
-/// No supervisor is there. What it wrote last it may have written since it was looked at.
-async fn over(attendance: &mut Attendance, why: Option<String>) {
+/// No supervisor is there. What it wrote last it may have written since it was looked at. True when it was started again.
+async fn over(attendance: &mut Attendance, why: Option<String>) -> bool {
     match attendance.kept_status() {
-        Kept::Read(status) if status.phase == Phase::Ended => drop(attendance.say(status).await),
-        kept => bury(attendance, kept, why).await,
+        Kept::Read(status) if status.phase == Phase::Ended => {
+            let word = match status.interrupted {
+                true => attendance.welcome(true).await,
+                false => Some(Word::Coordinators),
+            };
+            if word == Some(Word::Nobodys) {
+                return start_again(attendance).await;
+            }
+            attendance.say(status).await;
+            false
+        }
+        kept => bury(attendance, kept, why).await == Word::Nobodys && start_again(attendance).await,
+    }
+}
+
+/// Starts the supervisor of an instance that its host ended; true when that was possible.
+async fn start_again(attendance: &Attendance) -> bool {
+    let id = attendance.id;
+    tracing::warn!(instance = %id, "its host ended it, and no coordinator is there: it is started again (offline_start)");
+    match start(&attendance.located, attendance.list.node(), true) {
+        Ok(()) => true,
+        Err(error) => {
+            attendance.say(not_started(&error)).await;
+            false
+        }
     }
 }
 

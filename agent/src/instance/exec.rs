@@ -152,7 +152,7 @@ fn program(held: &Held, order: &Order, args: &Exec) -> Command {
         .env("WYNEOS_NODE", &order.node)
         // Of two instances the later one has the higher: what a singleton writes to can refuse the older.
         .env("WYNEOS_FENCE", id.0.to_string())
-        .env(processes::DIRECTORY, held.name())
+        .env(processes::DIRECTORY, held.name().join("work"))
         .env(processes::PLACE, held.place().to_string());
     if let Some(run) = &args.run {
         command.env(tag::CHECK, run);

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::Instant,
+};
 use wyneos_core::{
     agent::{Found, Input},
     id::ClusterId,
@@ -27,7 +30,7 @@ use super::{
     conversation::{Attendance, Wanted},
     held::{Held, Located},
     logs,
-    ports::{Allocator, Ports},
+    ports::{Allocator, Ports, check_free},
     removal::{self, Remover, put_aside},
 };
 
@@ -62,6 +65,8 @@ pub(crate) struct Instances {
     known: BTreeMap<AssignmentId, Known>,
     /// The coordinator has welcomed this agent.
     welcomed: watch::Sender<bool>,
+    /// When this agent was started.
+    began: Instant,
     looks: Arc<Semaphore>,
     pub(super) waiting: Waiting,
     /// What was begun on this node.
@@ -116,6 +121,7 @@ impl Instances {
             driver,
             known: BTreeMap::new(),
             welcomed: watch::Sender::new(false),
+            began: Instant::now(),
             looks: Arc::new(Semaphore::new(LOOKS)),
             waiting: Waiting::default(),
             beginner: Beginner::new(Arc::clone(&begun)),
@@ -186,6 +192,10 @@ impl Instances {
             group: written.or_else(|| self.means.groups.as_ref().map(|groups| groups.of(id))),
             told,
             welcomed: self.welcomed.subscribe(),
+            alone_from: order
+                .filter(|order| order.of.is_none_or(|of| of == self.begun.node()))
+                .and_then(Order::starts_alone)
+                .map(|wait| self.began + wait),
             looks: Arc::clone(&self.looks),
             driver: self.driver.clone(),
         };
@@ -231,9 +241,18 @@ impl Instances {
         *located = Located::of(assigned.id, &held);
         let known = &self.known;
         let given = |port| known.values().any(|known| known.ports.contains(&port));
-        let ports: Vec<u16> = (assigned.spec.ports.iter())
-            .map(|_| self.ports.next(given))
-            .collect::<io::Result<_>>()?;
+        let spec = &assigned.spec;
+        let taken = |port| given(port) || spec.fixed_ports.values().any(|fixed| fixed.port == port);
+        let mut ports = Vec::new();
+        for name in &spec.ports {
+            ports.push(match spec.fixed_ports.get(name) {
+                Some(fixed) => {
+                    check_free(name, *fixed, &self.means.address)?;
+                    fixed.port
+                }
+                None => self.ports.next(taken)?,
+            });
+        }
         let order = Order {
             assigned: Assigned::clone(assigned),
             ports,

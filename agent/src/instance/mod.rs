@@ -93,6 +93,14 @@ struct Order {
     contained: bool,
 }
 
+impl Order {
+    /// How long after its agent's start it is started again without a coordinator, if its host ended it; `None` for never.
+    fn starts_alone(&self) -> Option<Duration> {
+        let spec = &self.assigned.spec;
+        spec.offline_start.filter(|_| !spec.singleton && !self.ephemeral)
+    }
+}
+
 fn loopback() -> String {
     "127.0.0.1".to_owned()
 }

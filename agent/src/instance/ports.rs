@@ -2,12 +2,13 @@
 
 use std::{
     fmt, io,
-    net::{Ipv4Addr, TcpListener},
+    net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket},
     ops::RangeInclusive,
     str::FromStr,
 };
 
 use serde::{Deserialize, Serialize};
+use wyneos_core::workload::{FixedPort, Protocol};
 
 /// A range of ports, as in `20000-29999`; both ends belong to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +67,8 @@ impl Allocator {
         }
     }
 
-    /// The next port that is not `given` and that nobody on this host listens at.
-    pub(super) fn next(&mut self, given: impl Fn(u16) -> bool) -> io::Result<u16> {
+    /// The next port that is neither fixed by what runs here nor given (`taken`) and that nobody on this host listens at.
+    pub(super) fn next(&mut self, taken: impl Fn(u16) -> bool) -> io::Result<u16> {
         for _ in self.ports.0.clone() {
             let port = self.next;
             self.next = if port >= *self.ports.0.end() {
@@ -75,10 +76,32 @@ impl Allocator {
             } else {
                 port + 1
             };
-            if !given(port) && TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            if !taken(port) && TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
                 return Ok(port);
             }
         }
         Err(io::Error::other(format!("none of its ports {} is free", self.ports)))
+    }
+}
+
+/// Whether a port that a declaration fixes is free where others reach this host.
+///
+/// # Errors
+/// Something that is no instance of this node has it.
+pub(super) fn check_free(name: &str, port: FixedPort, address: &str) -> io::Result<()> {
+    let Ok(address) = address.parse::<IpAddr>() else {
+        return Ok(());
+    };
+    let bound = match port.protocol {
+        Protocol::Tcp => TcpListener::bind((address, port.port)).map(drop),
+        Protocol::Udp => UdpSocket::bind((address, port.port)).map(drop),
+    };
+    match bound {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(io::Error::new(
+            error.kind(),
+            format!("port {name:?}, {port}, is in use on this host by something that is no instance of this node"),
+        )),
+        // What an agent may not have, a program may.
+        _ => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use wyneos_core::workload::AssignmentId;
 
-use super::held::Place;
+use super::{Home, held::Place};
 
 #[cfg(test)]
 mod tests;
@@ -65,7 +65,7 @@ pub(super) fn descendants(of: i32) -> Vec<i32> {
     }
 }
 
-/// Names the instance's directory to whatever it starts.
+/// Names the directory that an instance may write to whatever it starts.
 pub(super) const DIRECTORY: &str = "WYNEOS_DIRECTORY";
 
 /// Says to whatever an instance starts which directory that is. By this its processes are known, whatever they do: ids of instances are those of a
@@ -75,8 +75,9 @@ pub(super) const PLACE: &str = "WYNEOS_PLACE";
 /// What processes of one instance carry in their environment.
 pub(super) struct Mark {
     place: Option<String>,
-    /// The directory's name: for those that an earlier version started, which say nothing else, and where the directory is gone.
-    name: Option<String>,
+    /// What the directory's name makes of the variable that names it: where the directory is gone; and for those that an earlier version started, for
+    /// which that was the directory above.
+    names: Vec<String>,
 }
 
 impl Mark {
@@ -90,22 +91,23 @@ impl Mark {
     pub(super) fn new(place: Option<Place>, name: Option<PathBuf>) -> Mark {
         Mark {
             place: place.map(|place| format!("{PLACE}={place}")),
-            name: name.map(|name| format!("{DIRECTORY}={}", name.display())),
+            names: name
+                .into_iter()
+                .flat_map(|name| [Home(name.clone()).work(), name])
+                .map(|name| format!("{DIRECTORY}={}", name.display()))
+                .collect(),
         }
     }
 
     /// Whether an environment, as `/proc` shows it, has it.
     fn is_in(&self, environment: &[u8]) -> bool {
         let entries = || environment.split(|byte| *byte == 0);
-        let has = |mark: &Option<String>| {
-            mark.as_ref()
-                .is_some_and(|mark| entries().any(|entry| entry == mark.as_bytes()))
-        };
+        let has = |mark: &String| entries().any(|entry| entry == mark.as_bytes());
         let says_place =
             entries().any(|entry| entry.starts_with(PLACE.as_bytes()) && entry.get(PLACE.len()) == Some(&b'='));
-        match says_place && self.place.is_some() {
-            true => has(&self.place),
-            false => has(&self.name),
+        match self.place.as_ref().filter(|_| says_place) {
+            Some(place) => has(place),
+            None => self.names.iter().any(has),
         }
     }
 }

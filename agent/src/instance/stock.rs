@@ -106,6 +106,26 @@ impl Instances {
             // It was never begun, and is not to be: of another name, somebody wants to keep it.
             Left::HalfMade | Left::Unstarted => return None,
             Left::Lost => return Some(self.find_lost(id, LostBy::Unrecognisable)),
+            // Whether it stays so is known once a coordinator is there, or none for long enough.
+            Left::Ended
+                if status.interrupted
+                    && other.is_none()
+                    && order.as_ref().is_some_and(|order| order.starts_alone().is_some()) =>
+            {
+                let attendance = self.attendance(id, order.as_ref(), located.clone(), begun);
+                tokio::spawn(attend(attendance));
+                let status = Status {
+                    phase: Phase::Stopping,
+                    ..status
+                };
+                let assigned = order.map(|order| Arc::new(order.assigned));
+                return Some(Found {
+                    id,
+                    assigned,
+                    status,
+                    of_another: false,
+                });
+            }
             Left::Ended => {
                 self.waiting.ended.insert(id.to_string());
                 let (wanted, _) = watch::channel(Wanted::default());

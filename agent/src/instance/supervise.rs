@@ -25,7 +25,7 @@ use wyneos_core::{
 use wyneos_shell::clock::Clock;
 
 use super::{
-    Order, Told,
+    Kept, Order, Told,
     attend::attend,
     boot_time, cgroup,
     deadline::Deadline,
@@ -68,6 +68,9 @@ pub(crate) struct Supervise {
     /// The node that the instance was given to.
     #[arg(long)]
     node: Option<NodeId>,
+    /// Its host ended it, and its agent starts it again by itself.
+    #[arg(long)]
+    again: bool,
 }
 
 /// Runs a supervisor until its instance has ended for good.
@@ -78,7 +81,7 @@ pub(crate) fn supervise(args: &Supervise) -> ExitCode {
         // Nothing is reached from where its agent was.
         std::env::set_current_dir("/")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(run(held, args.node))
+        runtime.block_on(run(held, args.node, args.again))
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -126,13 +129,13 @@ struct Process {
     left: BTreeSet<usize>,
     /// Runs of checks so far.
     runs: u64,
-    /// Processes of its group that the kernel killed for want of memory before the present program.
+    /// Processes of its group that the kernel had killed for want of memory at the last look.
     out_of_memory: u64,
     clearing: bool,
     premises: Premises,
 }
 
-async fn run(held: Held, node: Option<NodeId>) -> io::Result<()> {
+async fn run(held: Held, node: Option<NodeId>, again: bool) -> io::Result<()> {
     let Some((mut premises, listener)) = Premises::take(held).await? else {
         return Err(io::Error::other("another supervisor has this instance"));
     };
@@ -152,7 +155,10 @@ async fn run(held: Held, node: Option<NodeId>) -> io::Result<()> {
     trace::make_room(&home)?;
     premises.remember(&order)?;
     let clock = Clock::default();
-    let core = Supervisor::new(boot_time(), clock.wall(), &order.assigned, order.ports.clone());
+    let mut core = Supervisor::new(boot_time(), clock.wall(), &order.assigned, order.ports.clone());
+    if let (true, Kept::Read(before)) = (again, home.kept_status()) {
+        core = core.resumed(&before);
+    }
     // Before anything runs: what was written down once is not started a second time.
     if let Err(error) = premises.within().write_status(core.status()) {
         note(&format!("cannot write down how the instance is: {error}"));
@@ -220,6 +226,7 @@ async fn run(held: Held, node: Option<NodeId>) -> io::Result<()> {
         }
         if looked.elapsed() >= IDLE {
             looked = Instant::now();
+            process.look_for_kills();
             match process.premises.keep(note) {
                 Ok(None) => {}
                 Ok(Some(listener)) => {
@@ -510,11 +517,22 @@ impl Process {
     }
 
     fn exited(&mut self, exit: Exit) {
-        let group = self.order.group.as_ref();
-        if group.is_some_and(|group| group.out_of_memory() > self.out_of_memory) {
-            self.core.handle(boot_time(), Input::OutOfMemory);
-        }
+        self.look_for_kills();
         self.core.handle(boot_time(), Input::Exited(exit));
+    }
+}
+
+impl Process {
+    /// Whether the kernel has killed processes of it for want of memory since the last look. Its first process may go on without them.
+    fn look_for_kills(&mut self) {
+        let Some(group) = &self.order.group else { return };
+        let killed = group.out_of_memory();
+        let kills = killed.saturating_sub(self.out_of_memory);
+        if kills > 0 {
+            self.out_of_memory = killed;
+            let kills = u32::try_from(kills).unwrap_or(u32::MAX);
+            self.core.handle(boot_time(), Input::OutOfMemory { kills });
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use wyneos_shell::{clock::Behind, descriptors, exit, rights::Untrusted, start::Fatal};
+use wyneos_shell::{clock::Behind, config::BadConfig, descriptors, exit, rights::Untrusted, start::Fatal};
 
 use super::STOP;
 use crate::{ca::CaError, restore::RestoreError, store::StoreError};
@@ -32,8 +32,11 @@ pub(crate) enum BootError {
     /// The CA.
     #[error(transparent)]
     Ca(#[from] CaError),
+    /// The configuration file.
+    #[error(transparent)]
+    Config(#[from] BadConfig),
     /// There is no such directory.
-    #[error("{} does not exist: name the coordinator's data_dir with --data-dir", .0.display())]
+    #[error("{} does not exist: name the coordinator's data_dir with --data-dir, or its configuration with --config", .0.display())]
     NoDataDir(PathBuf),
     /// This host's clock cannot be right.
     #[error(transparent)]
@@ -68,7 +71,7 @@ impl Fatal for BootError {
     fn exit_code(&self) -> u8 {
         match self {
             BootError::Restore(error) => error.exit_code(),
-            BootError::Descriptors(_) => exit::BAD_CONFIG,
+            BootError::Descriptors(_) | BootError::Config(_) => exit::BAD_CONFIG,
             BootError::Rights(error) => error.exit_code(),
             BootError::File { source, .. } => exit::of(source),
             BootError::Ca(error) => error.exit_code(),

@@ -142,6 +142,7 @@ fn assignment(number: u8) -> (AssignmentId, Option<Arc<Assignment>>) {
             exit: Some(Exit::Signal(9)),
             complete: true,
             unknown: false,
+            interrupted: true,
             detail: String::new(),
         }),
         orphan: (number == 2).then(|| Arc::new(Spec::new("web-2", "/bin/true"))),

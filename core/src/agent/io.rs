@@ -6,7 +6,7 @@ use crate::{
     behaviour,
     coordinator::{Heartbeat, Message, ProbePlan, Refused},
     id::{ClusterId, NodeId},
-    mesh::{Coordinate, Observation},
+    mesh::{Coordinate, LinkFailure, Observation},
     node::{ConnId, Health, Hello},
     standing::{Question, Standing},
     telemetry::Reading,
@@ -116,7 +116,7 @@ pub enum ProbeOutcome {
     /// The host answered that nobody listens there.
     Refused,
     /// No answer within the limit, or a wrong one.
-    Failed,
+    Failed(LinkFailure),
 }
 
 /// From the agent to the coordinator.

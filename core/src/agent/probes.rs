@@ -8,7 +8,7 @@ use super::{Agent, Effect, ProbeOutcome, Timer, table::Table};
 use crate::{
     coordinator::ProbePlan,
     id::{ClusterId, NodeId},
-    mesh::{Coordinate, DIMENSIONS, LinkMeter, LinkReport, Observation, Sight},
+    mesh::{Coordinate, DIMENSIONS, LinkFailure, LinkMeter, LinkReport, Observation, Sight},
     time::Time,
 };
 
@@ -247,10 +247,12 @@ impl Agent {
             }
             ProbeOutcome::Refused => {
                 target.meter.miss(now, now);
+                target.meter.failed(LinkFailure::Refused);
                 Sight::Refused
             }
-            ProbeOutcome::Failed => {
+            ProbeOutcome::Failed(failure) => {
                 target.meter.miss(now, now - TIMEOUT);
+                target.meter.failed(failure);
                 Sight::Silent
             }
         };

@@ -11,7 +11,7 @@ use crate::{
     coordinator::{Message, ProbePlan, RefusalReason, Refused, Welcome, Work},
     id::Uuid,
     integrity::Sealer,
-    mesh::{LinkState, Sight},
+    mesh::{LinkFailure, LinkState, Sight},
     node::{Admission, Attributes, Capacity},
     workload::{Assigned, AssignmentId, Spec},
 };
@@ -428,7 +428,7 @@ fn each_target_is_probed_once_an_interval() {
         for (target, sequence) in now {
             let outcome = match target.0[0] {
                 2 => ProbeOutcome::Answered(Duration::from_micros(150), None),
-                _ => ProbeOutcome::Failed,
+                _ => ProbeOutcome::Failed(LinkFailure::Late),
             };
             rig.input(Input::Probed {
                 target,
@@ -490,7 +490,7 @@ fn what_was_missed_is_asked_again_and_the_newest_answer_counts() {
     assert_eq!(sights(&rig), [Sight::Silent]);
     end(&mut rig, sent[2], ProbeOutcome::Answered(SECOND, None));
     // An older one that failed, and its successor that refuses, are told apart.
-    end(&mut rig, sent[0], ProbeOutcome::Failed);
+    end(&mut rig, sent[0], ProbeOutcome::Failed(LinkFailure::Late));
     assert_eq!(sights(&rig), [Sight::Silent, Sight::Heard]);
     end(&mut rig, sent[3], ProbeOutcome::Refused);
     end(&mut rig, sent[1], ProbeOutcome::Answered(SECOND, None));
@@ -525,7 +525,7 @@ fn what_left_before_the_last_answer_is_no_silence() {
     // A link is whole again: the oldest is answered, and the others are lost for good.
     end(&mut rig, sent[0], ProbeOutcome::Answered(SECOND * 2, None));
     for sequence in &sent[1..] {
-        end(&mut rig, *sequence, ProbeOutcome::Failed);
+        end(&mut rig, *sequence, ProbeOutcome::Failed(LinkFailure::Late));
     }
     let seen = |rig: &Rig| rig.core.probes.sight_of(target).flatten();
     assert_eq!(seen(&rig), Some(Sight::Heard));
@@ -619,7 +619,7 @@ fn some_input() -> impl Strategy<Value = Input> {
         (0u8..9, 0u64..9).prop_map(|(at, sequence)| Input::Probed {
             target: Uuid([at; 16]),
             sequence,
-            outcome: ProbeOutcome::Failed,
+            outcome: ProbeOutcome::Failed(LinkFailure::Late),
         }),
         Just(Input::Measured([None; Channel::COUNT])),
         any::<i64>().prop_map(|wall| Input::WallClock(WallTime(wall))),

@@ -23,6 +23,9 @@ use crate::{
 /// Workloads at most.
 const WORKLOADS: usize = 10_000;
 
+/// Instances that are named at most which would stop with nothing in their place.
+const NAMED: usize = 16;
+
 /// Nodes that a plan lists at most as those that would take none.
 const REJECTIONS: usize = 1_000;
 
@@ -75,13 +78,17 @@ impl Coordinator {
             false => Adoption::default(),
         };
         // What is only planned is planned with what would be taken over, and leaves no trace.
-        let untouched = (command.plan && !adoption.is_empty()).then(|| self.table.clone());
+        let untouched = (!adoption.is_empty()).then(|| self.table.clone());
         self.adopt_all(&adoption);
         let ambiguous = self.climate().ambiguous;
         let plan = match changed {
             true => self.plan(&declared, ambiguous, &mut fleet),
             false => Plan::default(),
         };
+        if !command.plan && !command.force && !plan.unreplaced.is_empty() {
+            self.table = untouched.unwrap_or_else(|| std::mem::take(&mut self.table));
+            return Err(self.refuse_unreplaced(&plan));
+        }
         let mut told = self.tell_plan(&name, &plan);
         told.adopted = adoption.len();
         (told.spec, told.changed, told.applied) = (after.spec().cloned(), changed, !command.plan);
@@ -123,6 +130,30 @@ impl Coordinator {
             self.dirty(name);
         }
         Ok(Answer::Workloads(vec![told]))
+    }
+
+    /// A declaration that stops what nothing takes the place of is a mistake more often than not.
+    fn refuse_unreplaced(&self, plan: &Plan) -> Refusal {
+        let named = plan.unreplaced.iter().take(NAMED).filter_map(|id| {
+            let held = self.table.held(*id)?;
+            let node = self.registry[held.index].name();
+            Some(format!("{}.{} on {node}", held.record.workload, held.record.slot))
+        });
+        let named: Vec<String> = named.collect();
+        let more = plan.unreplaced.len() - named.len();
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        Refusal::NotYet {
+            reason: "UNREPLACED",
+            detail: format!(
+                "{} would stop with nothing in its place, as its node does not meet the constraints: {}{more}; have it so with --force (`force`)",
+                count(plan.unreplaced.len() as u64, "instance"),
+                named.join(", ")
+            ),
+        }
     }
 
     /// Whom a workload is to be near to must not be to be near to it, in the end: one of them has to be placed first.
@@ -281,6 +312,7 @@ impl Coordinator {
                 slot: held.map_or(0, |held| held.record.slot),
                 node_name: held.map_or_else(String::new, |held| self.registry[held.index].name().to_owned()),
                 reason: reason.clone(),
+                unreplaced: plan.unreplaced.contains(id),
             }
         });
         Changed {

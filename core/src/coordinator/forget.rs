@@ -180,6 +180,7 @@ impl Coordinator {
                 slot: record.slot,
                 node_name: node.clone(),
                 reason: GIVEN_UP.to_owned(),
+                unreplaced: false,
             }));
             change.changed = true;
             told.push(change);

@@ -24,6 +24,9 @@ use crate::{
 const STRANGERS: usize = 4_096;
 const TOLD: usize = 65_536;
 
+/// What its host cut off is started again after so long: on a host that cuts off whatever it is given, no more often than this.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
 /// Of what cannot be its own, so much is told of a session.
 const FOREIGN: usize = 64;
 
@@ -131,8 +134,11 @@ impl Coordinator {
         };
         let news = held.status.phase != status.phase
             || held.status.healthy != status.healthy
-            || held.status.restarts != status.restarts;
+            || held.status.restarts != status.restarts
+            || held.status.oom_kills != status.oom_kills;
         let runs = held.record.goal == Goal::Run && status.phase != Phase::Ended;
+        let alone = status.started_alone && !held.status.started_alone;
+        let kills = status.oom_kills.saturating_sub(held.status.oom_kills);
         let crashed = match runs {
             true => status.restarts.saturating_sub(held.status.restarts),
             false => 0,
@@ -154,6 +160,28 @@ impl Coordinator {
                 },
             };
             self.record_repeating(Repeating::Restart(Arc::clone(&workload), slot), crashed, told);
+        }
+        if alone {
+            let node = self.registry[index].name();
+            let what =
+                format!("{name} on {node} was started by its agent while no coordinator was there (offline_start)");
+            self.record_instance(Some(index), &workload, id, what);
+        }
+        if kills > 0 {
+            let told = Told {
+                node: Some(index),
+                what: format!(
+                    "processes of {name} on {} are killed for want of memory",
+                    self.registry[index].name()
+                ),
+                detail: String::new(),
+                body: EventBody::Workload {
+                    workload: workload.to_string(),
+                    assignment: Some(id),
+                    by: String::new(),
+                },
+            };
+            self.record_repeating(Repeating::OutOfMemory(Arc::clone(&workload), slot), kills, told);
         }
         if ended {
             self.instance_ended(id);
@@ -178,11 +206,13 @@ impl Coordinator {
             exit: status.exit,
             complete: status.complete,
             unknown: status.unknown,
+            interrupted: status.interrupted,
             detail: status.detail.clone(),
         });
         let (workload, slot, attempt) = (Arc::clone(&record.workload), record.slot, record.attempt);
         let failed = record.goal == Goal::Run && !status.complete;
         let asked = record.goal == Goal::Stop;
+        let cut_off = failed && status.interrupted && !status.unknown;
         let orphan = record.orphan.is_some();
         if status.unknown {
             self.note_lost(&workload, id, self.lease_ends(index));
@@ -194,18 +224,33 @@ impl Coordinator {
         self.forget(old);
         self.keep_assignment(id);
         let node = self.registry[index].name().to_owned();
+        let spec = self
+            .table
+            .declared(&workload)
+            .and_then(|declared| declared.record.spec());
+        let is_rerun = cut_off && spec.is_none_or(|spec| spec.reruns_what_was_cut_off());
+        // What is on every node is known by its node: its number is a name, and may be another one's by now.
+        let place = match spec {
+            Some(spec) if spec.replicas().is_none() => index.0,
+            _ => slot,
+        };
         if orphan {
             // Nothing waits for it.
+        } else if is_rerun {
+            if let Some(declared) = self.table.declared_mut(&workload) {
+                declared.not_before.insert(place, now + CUT_OFF);
+            }
         } else if failed {
             self.table.failed(&workload, index, now);
             let until = now + backoff(attempt + 1);
             if let Some(declared) = self.table.declared_mut(&workload) {
-                declared.not_before.insert(slot, until);
+                declared.not_before.insert(place, until);
             }
         } else if let Some(declared) = self.table.declared_mut(&workload) {
-            declared.not_before.remove(&slot);
+            declared.not_before.remove(&place);
         }
         let how = match (failed, asked) {
+            _ if cut_off => "was cut off by its host",
             (true, _) => "failed",
             (false, true) => "was stopped",
             (false, false) => "is over",

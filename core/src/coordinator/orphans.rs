@@ -11,7 +11,9 @@ use crate::{
     node::{Admission, ConnId, Liveness, NodeIndex},
     placement::Score,
     text::count,
-    workload::{Assigned, Assignment, AssignmentId, Declared, Goal, Held, Kind, Phase, Spec, Status, Workload},
+    workload::{
+        Assigned, Assignment, AssignmentId, Declared, Goal, Held, Kind, Numbers, Phase, Spec, Status, Workload,
+    },
 };
 
 /// What a workload takes over.
@@ -104,7 +106,7 @@ impl Coordinator {
             orphan: Some(Arc::clone(&spec)),
         };
         let now = self.now;
-        self.table.hold(Arc::new(record), index, spec.resources, now);
+        self.table.hold(Arc::new(record), index, now);
         self.keep_assignment(id);
         let node = self.registry[index].name();
         let detail = format!("{node} has {name}.{slot} (instance {id}), which is not known here: it runs on");
@@ -202,8 +204,17 @@ impl Coordinator {
     /// Has the table know whom instances belong to.
     pub(super) fn adopt_all(&mut self, adoption: &Adoption) {
         for (id, slot, revision) in &adoption.taken {
-            self.table.adopt(*id, *slot, *revision);
+            let number = self.number_of(*id).unwrap_or(*slot);
+            self.table.adopt(*id, number, *revision);
         }
+    }
+
+    /// What a daemon's instance is called from now on: as it was, unless another one is.
+    fn number_of(&self, id: AssignmentId) -> Option<u32> {
+        let held = self.table.held(id)?;
+        let declared = self.table.declared(&held.record.workload)?;
+        let daemon = declared.record.spec().is_some_and(|spec| spec.replicas().is_none());
+        daemon.then(|| Numbers::of(self.table.instances(declared)).take(Some(held.record.slot)))
     }
 
     /// Carries an adoption out; `record` is what it made of the workload's.
@@ -249,6 +260,7 @@ impl Coordinator {
                 slot,
                 node_name,
                 reason,
+                unreplaced: false,
             }
         });
         let stops: Vec<_> = stops.collect();

@@ -296,6 +296,7 @@ impl Coordinator {
                     slot: held.record.slot,
                     node_name: self.registry[shift.from].name().to_owned(),
                     reason: shift.reason.clone(),
+                    unreplaced: false,
                 }],
                 ..Changed::default()
             });

@@ -24,6 +24,8 @@ pub(super) enum Repeating {
     Restart(Arc<str>, u32),
     /// An instance failed for good, and is placed anew: its workload and slot.
     Failure(Arc<str>, u32),
+    /// The kernel kills processes of a program for want of memory: its workload and slot.
+    OutOfMemory(Arc<str>, u32),
     /// An agent tells of an instance that is not its own.
     Foreign(NodeIndex, AssignmentId),
     /// Sessions end over what is said in them.
@@ -92,7 +94,7 @@ impl Coordinator {
         self.repeats.0.retain(|key, count| {
             let of_node = match key {
                 Repeating::Foreign(node, _) | Repeating::Session(node) | Repeating::Impostor(node) => *node == index,
-                Repeating::Restart(..) | Repeating::Failure(..) => false,
+                Repeating::Restart(..) | Repeating::Failure(..) | Repeating::OutOfMemory(..) => false,
             };
             let told_of_node = count.last.as_ref().is_some_and(|told| told.node == Some(index));
             !of_node && !told_of_node

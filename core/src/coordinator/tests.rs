@@ -3,6 +3,7 @@ mod bytes;
 mod climate;
 mod commands;
 mod cycles;
+mod declared;
 mod doubts;
 mod forget;
 mod intents;

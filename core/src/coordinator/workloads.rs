@@ -13,7 +13,7 @@ use crate::{
     node::{Admission, NodeIndex},
     placement::{self, Fleet, Node, Plan, World},
     time::Time,
-    workload::{Assignment, AssignmentId, Declared, Goal, Held, Kind, Resources, Spec, Workload},
+    workload::{Assignment, AssignmentId, Declared, Goal, Held, Kind, Numbers, Resources, Spec, Workload},
 };
 
 /// Moves that a decision lists at most; its events have them all.
@@ -63,12 +63,13 @@ impl Coordinator {
                 (None, Some(_)) => NodeIndex::NOWHERE,
                 (None, None) => continue,
             };
-            let (id, resources) = (record.id, self.table.spec_of(&record).map(|spec| spec.resources));
-            self.table.hold(record, index, resources.unwrap_or_default(), now);
+            let id = record.id;
+            self.table.hold(record, index, now);
             self.table.kept(id);
         }
         let names: Vec<Arc<str>> = self.table.workloads().map(|(name, _)| Arc::clone(name)).collect();
         for name in names {
+            self.call_apart(&name);
             self.recall_lost(&name);
             self.dirty(name);
         }
@@ -174,6 +175,30 @@ impl Coordinator {
         self.view_soon();
     }
 
+    /// Earlier versions called a daemon's instances by their nodes' places, so that two could have one name: the later one gets another.
+    fn call_apart(&mut self, name: &str) {
+        let Some(declared) = self.table.declared(name) else {
+            return;
+        };
+        if declared.record.spec().is_none_or(|spec| spec.replicas().is_some()) {
+            return;
+        }
+        let (mut seen, mut twice) = (BTreeSet::new(), Vec::new());
+        for held in self.table.instances(declared).filter(|held| held.is_there()) {
+            if !seen.insert(held.record.slot) {
+                twice.push(held.record.id);
+            }
+        }
+        let mut numbers = Numbers::of(self.table.instances(declared));
+        for id in twice {
+            let number = numbers.take(None);
+            if let Some(held) = self.table.held_mut(id) {
+                Arc::make_mut(&mut held.record).slot = number;
+                self.keep_assignment(id);
+            }
+        }
+    }
+
     pub(super) fn priority(&self, name: &str) -> u8 {
         let spec = self.table.declared(name).and_then(|declared| declared.record.spec());
         spec.map_or(0, |spec| spec.priority)
@@ -248,6 +273,7 @@ impl Coordinator {
                     memory_bytes: facts.capacity.memory_bytes,
                 },
                 promised: self.table.promised(index),
+                taken: self.table.taken(index).to_vec(),
                 load_percent: (load.round() as u32).max(self.outlook(index)),
                 trust_percent: 100,
                 coordinate: node.coordinate,
@@ -328,10 +354,8 @@ impl Coordinator {
             end: None,
             orphan: None,
         };
-        let resources = self.table.spec_of(&record).map(|spec| spec.resources);
         let now = self.now;
-        self.table
-            .hold(Arc::new(record), start.node, resources.unwrap_or_default(), now);
+        self.table.hold(Arc::new(record), start.node, now);
         self.keep_assignment(id);
         self.then(Then::Tell(start.node));
     }

@@ -83,6 +83,7 @@ impl Net {
                     rtt_p95_micros: 300,
                     loss,
                     last_success_age_millis: None,
+                    failure: None,
                 };
                 self.mesh.report(observer, subject, &report, now, WallTime(0));
             }

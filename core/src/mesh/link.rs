@@ -80,6 +80,21 @@ const SETTLED_AFTER: usize = 64;
 /// Links that one heartbeat reports at most.
 pub const REPORTS: usize = 64;
 
+/// What came of a probe that was not answered, by whoever sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkFailure {
+    /// Nothing came in time.
+    Late,
+    /// The host answered that nobody listens there.
+    Refused,
+    /// Something on the way answered that there is no way there.
+    Unreachable,
+    /// Who answered is not the node, or does not take this one for a member: its certificate, or its answer, is another one.
+    Mistaken,
+    /// Anything else.
+    Other,
+}
+
 /// What an observer reports of one link.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LinkReport {
@@ -93,6 +108,8 @@ pub struct LinkReport {
     pub loss: f32,
     /// Milliseconds since the last answer; `None` when there was none.
     pub last_success_age_millis: Option<u64>,
+    /// What came of the newest probe that ended without an answer, since the last that had one.
+    pub failure: Option<LinkFailure>,
 }
 
 /// A link as the coordinator keeps it.
@@ -108,6 +125,8 @@ pub struct Link {
     pub loss_percent: u32,
     /// When the last answer came; `None` while the link is up, and when there was none.
     pub last_success: Option<WallTime>,
+    /// What came of the newest probe; `None` while the link is up.
+    pub failure: Option<LinkFailure>,
 }
 
 impl Link {
@@ -123,6 +142,7 @@ impl Link {
                 LinkState::Up => None,
                 _ => report.last_success_age_millis.map(ago),
             },
+            failure: report.failure.filter(|_| report.state != LinkState::Up),
         }
     }
 
@@ -147,6 +167,8 @@ pub struct LinkMeter {
     rtts: [u32; WINDOW],
     answers: usize,
     last_success: Option<Time>,
+    /// What came of the newest probe, if that was no answer.
+    failure: Option<LinkFailure>,
     /// When a probe, or a datagram of the other side, was lost last.
     last_loss: Option<Time>,
     /// When the newest outage was over, and whether its probes were taken off.
@@ -176,7 +198,7 @@ impl LinkMeter {
     pub fn answer(&mut self, now: Time, rtt: Duration) {
         let micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
         let is_over = self.end_outage(now) || self.is_of_outage(now - rtt);
-        self.failed_in_a_row = 0;
+        (self.failed_in_a_row, self.failure) = (0, None);
         // RFC 6298, section 2: SRTT with gain 1/8.
         let smoothed = self
             .smoothed
@@ -317,6 +339,11 @@ impl LinkMeter {
         self.late_in_a_row = 0;
     }
 
+    /// What came of the newest probe, which was missed.
+    pub fn failed(&mut self, failure: LinkFailure) {
+        self.failure = Some(failure);
+    }
+
     fn push(&mut self, now: Time, answered: bool) {
         if !answered {
             self.last_loss = Some(now);
@@ -334,6 +361,7 @@ impl LinkMeter {
             rtt_p95_micros: self.p95(),
             loss,
             last_success_age_millis: self.last_success_age_millis(now),
+            failure: self.failure,
         }
     }
 

@@ -26,8 +26,8 @@ pub use coordinate::{Coordinate, DIMENSIONS};
 pub use cuts::{Cut, Groups};
 pub use finding::{Candidate, Change, FINDINGS, Finding, FindingKind, Findings, Followed};
 pub use link::{
-    DOWN_AFTER, LOSSY_FROM, Link, LinkMeter, LinkReport, LinkState, REPORTS, RESENT_MICROS, SLOW_MICROS, SLOW_TIMES,
-    WINDOW,
+    DOWN_AFTER, LOSSY_FROM, Link, LinkFailure, LinkMeter, LinkReport, LinkState, REPORTS, RESENT_MICROS, SLOW_MICROS,
+    SLOW_TIMES, WINDOW,
 };
 pub use plan::{ALL_PAIRS, OBSERVERS, Plan, Planner};
 pub use sight::{Observation, Sight, Tally, Trouble};

@@ -9,7 +9,7 @@ use crate::{
     mesh::Coordinate,
     node::{Admission, Eligibility, Liveness, NodeIndex, NodeRecord, PID_NAMESPACE},
     text::Quoted,
-    workload::{Constraint, Resources, Spec},
+    workload::{Constraint, FixedPort, Resources, Spec},
 };
 
 /// What placement sees of a node.
@@ -29,6 +29,8 @@ pub struct Node {
     pub capacity: Resources,
     /// What of it is promised.
     pub promised: Resources,
+    /// Fixed ports of what it runs.
+    pub taken: Vec<FixedPort>,
     /// Its load, observed or forecast, whichever is higher; hundredths.
     pub load_percent: u32,
     /// How far it is trusted; hundredths.
@@ -150,6 +152,9 @@ pub enum Unfit {
         /// What is wanted.
         wanted: u64,
     },
+    /// Another instance has a port there that it is declared to have.
+    #[error("its port {0} is taken")]
+    Port(FixedPort),
     /// It has an instance already, and there may be one alone.
     #[error("it has an instance already")]
     Taken,
@@ -183,6 +188,7 @@ impl Unfit {
             Unfit::UnknownUser(_) => "do not know its user",
             Unfit::Cpu { .. } => "have too little CPU left",
             Unfit::Memory { .. } => "have too little memory left",
+            Unfit::Port(_) => "have its port taken",
             Unfit::Taken => "have an instance already",
         }
     }
@@ -238,6 +244,9 @@ pub(super) fn unfit(spec: &Spec, node: &Node, instances: u32) -> Option<Unfit> {
     }
     if instances > 0 && (spec.alone || spec.replicas().is_none()) {
         return Some(Unfit::Taken);
+    }
+    if let Some(port) = spec.fixed_ports.values().find(|port| node.taken.contains(port)) {
+        return Some(Unfit::Port(*port));
     }
     let (free, wanted) = (node.free(), spec.resources);
     if wanted.cpu_millis > free.cpu_millis {

@@ -22,7 +22,7 @@ pub use plan::{AGENT_GONE_DELAY, Plan, Presence, Start, Waiting, World, backoff,
 use crate::{
     node::NodeIndex,
     time::Time,
-    workload::{Declared, Resources, Spec, Table},
+    workload::{Declared, FixedPort, Resources, Spec, Table, without},
 };
 
 /// The nodes, and what is promised of them.
@@ -161,6 +161,7 @@ impl Fleet {
                 break;
             };
             node.promised = node.promised.plus(spec.resources);
+            node.taken.extend(spec.fixed_ports.values());
             let instances = standing.instances.entry(offer.node).or_default();
             *instances += 1;
             let (node, score) = (offer.node, offer.score);
@@ -202,6 +203,14 @@ impl Fleet {
         }
     }
 
+    /// Promises a node's room, and fixed ports there, that it had been asked to give back.
+    fn keep(&mut self, node: NodeIndex, resources: Resources, ports: &[FixedPort]) {
+        if let Some(node) = self.node_mut(node) {
+            node.promised = node.promised.plus(resources);
+            node.taken.extend(ports);
+        }
+    }
+
     /// Keeps room for a workload that waits for it.
     pub fn claim(&mut self, claim: Claim) {
         if let Some(node) = self.node_mut(claim.node) {
@@ -210,9 +219,10 @@ impl Fleet {
     }
 
     /// Takes back what was promised to an instance.
-    pub fn release(&mut self, node: NodeIndex, resources: Resources) {
+    pub fn release(&mut self, node: NodeIndex, resources: Resources, ports: &[FixedPort]) {
         if let Some(node) = self.node_mut(node) {
             node.promised = node.promised.less(resources);
+            without(&mut node.taken, ports);
         }
     }
 

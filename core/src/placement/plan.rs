@@ -109,6 +109,8 @@ pub struct Plan {
     pub starts: Vec<Start>,
     /// To be stopped, and why.
     pub stops: Vec<(AssignmentId, String)>,
+    /// Those of them that nothing takes the place of, on nodes that are there: the declaration does not mean these nodes.
+    pub unreplaced: Vec<AssignmentId>,
     /// Run already as a newer declaration wants it.
     pub revised: Vec<AssignmentId>,
     /// Lost, and replaced.
@@ -204,7 +206,7 @@ pub fn plan(world: &World<'_>, declared: &Declared, fleet: &mut Fleet) -> Plan {
         return Plan::default();
     };
     for claim in &declared.claims {
-        fleet.release(claim.node, claim.resources);
+        fleet.release(claim.node, claim.resources, &[]);
     }
     let planner = Planner {
         world,
@@ -235,6 +237,8 @@ struct Ended<'a> {
     done: bool,
     /// The newest, if it failed.
     failed: Option<&'a Held>,
+    /// Failures in a row before the newest, if its host ended that one.
+    before: u32,
 }
 
 struct Planner<'a> {
@@ -312,18 +316,28 @@ impl<'a> Planner<'a> {
             } else if !self.is_outdated(held) {
                 // Whether it was meant to end tells whether its end was a failure.
                 let failed = held.record.goal == Goal::Run && !held.status.complete;
-                let again = batch && failed && self.is_to_run_again(held);
+                let asked = batch && failed && self.is_to_run_again(held);
+                let cut_off = failed && self.is_rerun(held);
+                let again = asked || cut_off;
                 let ended = self.ended.entry(slot).or_default();
                 ended.done |= batch && record.is_done(held);
                 ended.failed = (failed && !again).then_some(held);
+                ended.before = if cut_off && !asked { held.record.attempt } else { 0 };
+                let why = match asked {
+                    true => "a restart was asked for".to_owned(),
+                    false => format!("its host ended the one before: {}", held.status.detail),
+                };
                 match again {
-                    true => self
-                        .gone
-                        .insert(slot, (held.record.id, "a restart was asked for".to_owned())),
+                    true => self.gone.insert(slot, (held.record.id, why)),
                     false => self.gone.remove(&slot),
                 };
             }
         }
+    }
+
+    /// Its host ended it, which is no failure of its program.
+    fn is_rerun(&self, held: &Held) -> bool {
+        held.status.interrupted && !held.status.unknown && self.spec.reruns_what_was_cut_off()
     }
 
     /// A restart that was asked for after it had failed. What of a batch is done stays done.
@@ -347,6 +361,12 @@ impl<'a> Planner<'a> {
                     // Its place is its node, and no other.
                     let reason = format!("its node is gone: {}", cause.meaning());
                     self.lost.entry(slot).or_default().push((held, reason));
+                    continue;
+                }
+                if !self.spec.reruns_what_was_cut_off() {
+                    let why = "is on a node that is gone, and is not run again by itself (on_interruption)";
+                    self.plan.wait(1, format!("{} {why}: {}", named(held), cause.meaning()));
+                    left.push(held);
                     continue;
                 }
                 let delay = self.spec.reschedule_delay.unwrap_or(match cause {
@@ -390,7 +410,9 @@ impl<'a> Planner<'a> {
             let beyond = self.spec.replicas().is_some_and(|replicas| slot >= replicas);
             let held = self.slots.get(&slot).into_iter().flatten().copied();
             let has_other = held.filter(|other| other.status.phase == Phase::Running).count() > 0;
-            let started = self.plan.starts.iter().any(|start| start.slot == slot);
+            // A daemon's place is its node, which is gone.
+            let replaced = |start: &Start| self.spec.replicas().is_some() && start.slot == slot;
+            let started = self.plan.starts.iter().any(replaced);
             for (held, reason) in lost {
                 if started || has_other {
                     self.plan.healed.push(held.record.id);
@@ -417,6 +439,9 @@ impl<'a> Planner<'a> {
         for (slot, instances) in std::mem::take(&mut self.slots) {
             let (stay, go): (Vec<_>, Vec<_>) = instances.into_iter().partition(|held| self.is_meant_for(held, fleet));
             for held in go {
+                if self.presence(held) == Presence::There {
+                    self.plan.unreplaced.push(held.record.id);
+                }
                 self.stop(held, "its node no longer meets the constraints, or takes no work");
             }
             if !stay.is_empty() {

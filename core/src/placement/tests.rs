@@ -26,6 +26,7 @@ fn node(number: u32, zone: &str) -> Node {
             memory_bytes: 1 << 30,
         },
         promised: Resources::default(),
+        taken: Vec::new(),
         load_percent: 10,
         trust_percent: 100,
         coordinate: None,
@@ -220,7 +221,7 @@ proptest! {
         // What is released is free again.
         for (spec, outcome) in &outcomes {
             for placed in &outcome.placed {
-                fleet.release(placed.node, spec.resources);
+                fleet.release(placed.node, spec.resources, &[]);
             }
         }
         prop_assert!(fleet.nodes().iter().all(|node| node.promised == Resources::default()));
@@ -277,7 +278,7 @@ fn what_is_to_be_near_goes_where_the_way_is_short() {
         end: None,
         orphan: None,
     };
-    table.hold(Arc::new(held), NodeIndex(1), db.resources, Time(0));
+    table.hold(Arc::new(held), NodeIndex(1), Time(0));
     let mut spec = web(1);
     (spec.near, spec.alone) = ("db".to_owned(), true);
     table.declare("web", record(&spec));

@@ -21,8 +21,11 @@ pub enum Input {
         /// Why, for people.
         reason: String,
     },
-    /// The kernel killed a process of it because it had used up its memory; [`Input::Exited`] follows.
-    OutOfMemory,
+    /// The kernel killed processes of it because it had used up its memory; [`Input::Exited`] follows where its first one was among them.
+    OutOfMemory {
+        /// How many.
+        kills: u32,
+    },
     /// The process ended.
     Exited(Exit),
     /// Nothing that it started is left.

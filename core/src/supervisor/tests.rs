@@ -260,14 +260,14 @@ fn a_lease_that_is_nearly_over_starts_nothing() {
 fn what_used_up_its_memory_says_so_and_the_next_end_does_not() {
     let mut one = supervisor(|spec| spec.resources.memory_bytes = 64 << 20);
     run(&mut one, 1);
-    one.handle(at(10), Input::OutOfMemory);
+    one.handle(at(10), Input::OutOfMemory { kills: 1 });
     one.handle(at(10), Input::Exited(Exit::Signal(9)));
     assert_eq!(effects(&mut one), [Effect::Clear]);
     one.handle(at(11), Input::Cleared);
     assert_eq!(one.status().detail, "killed: out of memory (limit 64 MiB)");
     one.handle_timeout(at(1_011));
     run(&mut one, 1_012);
-    one.handle(at(1_013), Input::OutOfMemory);
+    one.handle(at(1_013), Input::OutOfMemory { kills: 1 });
     crash(&mut one, 1_014);
     let expected =
         "its process ended: exit status 1; the kernel had killed one that it started: out of memory (limit 64 MiB)";

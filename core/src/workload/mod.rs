@@ -1,6 +1,7 @@
 //! Workloads: what should run, as an operator declares it, and the instances of it that are placed.
 
 pub mod log;
+mod numbers;
 mod record;
 mod secret;
 pub(crate) mod size;
@@ -11,11 +12,14 @@ mod table;
 mod tests;
 mod view;
 
+pub(crate) use numbers::Numbers;
 pub use record::{Assignment, AssignmentId, End, Goal, Workload};
 pub use secret::Secret;
 pub use spec::{
-    BadSpec, Check, Constraint, Kind, Limits, Operator, Probe, Resources, Restart, Spec, Stop, Update, is_user, limits,
+    BadSpec, Check, Constraint, FixedPort, Interruption, Kind, Limits, Operator, Order, Probe, Protocol, Resources,
+    Restart, Spec, Stop, Update, is_user, limits,
 };
 pub use status::{Assigned, Exit, Phase, Status};
+pub(crate) use table::without;
 pub use table::{Declared, Held, Table};
 pub use view::{AssignmentRow, Doubt, Rows, View, WorkloadRow};

@@ -113,6 +113,9 @@ pub struct End {
     /// Whether it had is not known: its node has lost what it wrote of it.
     #[serde(default)]
     pub unknown: bool,
+    /// Its host ended it.
+    #[serde(default)]
+    pub interrupted: bool,
     /// For people.
     pub detail: String,
 }

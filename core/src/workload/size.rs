@@ -60,9 +60,22 @@ impl Spec {
         let (alone, priority, singleton) = (NUMBER, NUMBER, NUMBER);
         let restart = FIELD + NUMBER + 3 * TIME;
         let stop = FIELD + NUMBER + 2 * TIME;
-        let update = FIELD + 3 * NUMBER + 2 * TIME;
-        let fixed = kind + resources + limits + alone + priority + singleton + TIME + restart + stop + update;
-        let listed = texts(&self.args) + env.sum::<usize>() + texts(&self.ports);
+        let update = FIELD + 4 * NUMBER + 2 * TIME;
+        let (batch, offline_start) = (2 * NUMBER, TIME);
+        let fixed = kind
+            + resources
+            + limits
+            + alone
+            + priority
+            + singleton
+            + TIME
+            + restart
+            + stop
+            + update
+            + batch
+            + offline_start;
+        let ports = self.fixed_ports.keys().map(|name| FIELD + text(name) + 2 * NUMBER);
+        let listed = texts(&self.args) + env.sum::<usize>() + texts(&self.ports) + ports.sum::<usize>();
         let checks = self.checks.iter().map(check).sum::<usize>();
         fixed + texts(named) + listed + constraints.sum::<usize>() + checks
     }
@@ -80,6 +93,6 @@ impl Status {
     pub fn size(&self) -> usize {
         let exit = FIELD + NUMBER;
         let ports = FIELD + self.ports.len() * 3;
-        FIELD + NUMBER + FIELD + 6 * NUMBER + TIME + exit + sentence(&self.detail) + ports
+        FIELD + NUMBER + FIELD + 9 * NUMBER + TIME + exit + sentence(&self.detail) + ports
     }
 }

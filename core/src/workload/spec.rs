@@ -2,7 +2,7 @@
 
 mod check;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 pub use check::{BadSpec, is_user};
 use serde::{Deserialize, Serialize};
@@ -210,6 +210,63 @@ impl Restart {
     }
 }
 
+/// What is spoken on a port: the same number is another port by each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
+/// A port that an instance has wherever it runs: one alone has it on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FixedPort {
+    /// Its number, 1 to 65,535.
+    pub port: u16,
+    /// What is spoken there.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for FixedPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.port, self.protocol.name())
+    }
+}
+
+/// What becomes of a part of a batch whose host ended it, and not its own program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interruption {
+    /// It is run again, also where it may have done its work: at least once.
+    #[default]
+    Rerun,
+    /// It has failed, and is not run again by itself: at most once a try.
+    Fail,
+}
+
+/// Which of two comes first where one takes the place of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// The new one is started and well before the old one is stopped, where there is room for both.
+    #[default]
+    StartFirst,
+    /// The old one has ended before the new one is started: no two of a slot run at once unless a node is given up.
+    StopFirst,
+}
+
 /// How an instance's health is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -276,6 +333,9 @@ pub struct Update {
     pub canary: u32,
     /// A failed update goes back to the revision before.
     pub rollback: bool,
+    /// Which comes first, the old one's end or the new one's start; so also where an instance leaves a node that is emptied.
+    #[serde(default)]
+    pub order: Order,
 }
 
 /// What should run.
@@ -317,8 +377,20 @@ pub struct Spec {
     pub singleton: bool,
     /// How long after its node is given up an instance is replaced; `None` for what the node's end says.
     pub reschedule_delay: Option<Duration>,
-    /// Names of ports that the agent hands out.
+    /// Names of ports; the agent hands out those that are not fixed.
     pub ports: Vec<String>,
+    /// Those of them that are fixed, by name.
+    #[serde(default)]
+    pub fixed_ports: BTreeMap<String, FixedPort>,
+    /// Of a batch: how many of its parts may run at once; 0 for all.
+    #[serde(default)]
+    pub parallelism: u32,
+    /// Of a batch: what becomes of a part that was ended by its host.
+    #[serde(default)]
+    pub on_interruption: Interruption,
+    /// How long after its host's start an agent without a coordinator starts it again by itself, if it ran there before; `None` for never.
+    #[serde(default)]
+    pub offline_start: Option<Duration>,
     /// What happens when a process ends.
     pub restart: Restart,
     /// Health checks.
@@ -354,6 +426,10 @@ impl Spec {
             singleton: false,
             reschedule_delay: None,
             ports: Vec::new(),
+            fixed_ports: BTreeMap::new(),
+            parallelism: 0,
+            on_interruption: Interruption::default(),
+            offline_start: None,
             restart: Restart {
                 attempts: 5,
                 window: Duration::from_secs(300),
@@ -372,6 +448,7 @@ impl Spec {
                 deadline: Duration::from_secs(300),
                 canary: 0,
                 rollback: true,
+                order: Order::default(),
             },
         }
     }
@@ -405,6 +482,8 @@ impl Spec {
             && self.directory == other.directory
             && self.user == other.user
             && self.ports == other.ports
+            && self.fixed_ports == other.fixed_ports
+            && self.offline_start == other.offline_start
             && self.checks == other.checks
             && what(self) == what(other)
     }
@@ -414,6 +493,16 @@ impl Spec {
     pub fn clamped(mut self) -> Spec {
         self.restart = self.restart.clamped();
         self
+    }
+
+    /// Whether an instance that its host ended is started again as one that has not failed.
+    pub fn reruns_what_was_cut_off(&self) -> bool {
+        !self.kind.is_batch() || self.on_interruption == Interruption::Rerun
+    }
+
+    /// True when the one before has to have ended before an instance may start in its place.
+    pub fn stops_first(&self) -> bool {
+        self.singleton || self.update.order == Order::StopFirst
     }
 
     /// Instances that there should be; `None` for one on every node that fits.

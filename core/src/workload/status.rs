@@ -86,6 +86,15 @@ pub struct Status {
     /// How it ended is not known: what its node wrote of it is missing, or cannot be read. Never together with `complete`.
     #[serde(default)]
     pub unknown: bool,
+    /// It ended because its host, its agent or its supervisor did: its program has not failed.
+    #[serde(default)]
+    pub interrupted: bool,
+    /// Its agent started it again by itself after its host's start, as no coordinator was there.
+    #[serde(default)]
+    pub started_alone: bool,
+    /// Processes of it that the kernel killed for want of memory, its first ones included.
+    #[serde(default)]
+    pub oom_kills: u32,
     /// Why it is so, for people.
     pub detail: String,
     /// The ports that it was given, in the order of its declaration's names.

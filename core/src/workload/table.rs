@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Assignment, AssignmentId, Goal, Kind, Phase, Resources, Spec, Status, Workload,
+    Assignment, AssignmentId, FixedPort, Goal, Kind, Phase, Resources, Spec, Status, Workload,
     view::{AssignmentRow, Doubt, View, WorkloadRow},
 };
 use crate::{
@@ -58,6 +58,8 @@ pub struct Held {
     pub index: NodeIndex,
     /// What it was promised.
     pub resources: Resources,
+    /// The ports that are fixed, of which its node has one each.
+    pub ports: Vec<FixedPort>,
     /// How it is, as its node said last.
     pub status: Status,
     /// Its node has told of it: it has begun it.
@@ -134,6 +136,8 @@ pub struct Table {
     held: BTreeMap<AssignmentId, Held>,
     of_node: BTreeMap<NodeIndex, BTreeSet<AssignmentId>>,
     promised: BTreeMap<NodeIndex, Resources>,
+    /// Fixed ports of instances of which a process may be there.
+    taken: BTreeMap<NodeIndex, Vec<FixedPort>>,
     /// Nodes that are not online, and what readers are told of instances there.
     doubts: Doubts,
     /// Those that no workload has.
@@ -191,8 +195,11 @@ impl Table {
     }
 
     /// Takes in an instance.
-    pub fn hold(&mut self, record: Arc<Assignment>, index: NodeIndex, resources: Resources, now: Time) {
+    pub fn hold(&mut self, record: Arc<Assignment>, index: NodeIndex, now: Time) {
         let id = record.id;
+        let spec = self.spec_of(&record);
+        let resources = spec.map_or_else(Resources::default, |spec| spec.resources);
+        let ports: Vec<FixedPort> = spec.map_or_else(Vec::new, |spec| spec.fixed_ports.values().copied().collect());
         self.touched.insert(Arc::clone(&record.workload));
         self.altered.insert(id);
         if record.orphan.is_none()
@@ -204,6 +211,9 @@ impl Table {
             self.of_node.entry(index).or_default().insert(id);
             let promised = self.promised.entry(index).or_default();
             *promised = promised.plus(resources);
+            if !ports.is_empty() {
+                self.taken.entry(index).or_default().extend(&ports);
+            }
         }
         let mut status = Status {
             since: record.placed,
@@ -211,7 +221,7 @@ impl Table {
         };
         if let Some(end) = &record.end {
             (status.phase, status.since, status.exit) = (Phase::Ended, end.time, end.exit);
-            (status.complete, status.unknown) = (end.complete, end.unknown);
+            (status.complete, status.unknown, status.interrupted) = (end.complete, end.unknown, end.interrupted);
             status.detail.clone_from(&end.detail);
         }
         let heard = record.end.is_some() || record.orphan.is_some();
@@ -219,6 +229,7 @@ impl Table {
             record,
             index,
             resources,
+            ports,
             status,
             heard,
             healthy_since: None,
@@ -290,6 +301,23 @@ impl Table {
         self.promised.get(&index).copied().unwrap_or_default()
     }
 
+    /// The fixed ports that a node's instances have.
+    pub fn taken(&self, index: NodeIndex) -> &[FixedPort] {
+        self.taken.get(&index).map_or(&[], Vec::as_slice)
+    }
+
+    /// A node has back what an instance was promised, if it had not before.
+    fn give_back(&mut self, id: AssignmentId, index: NodeIndex, resources: Resources, ports: &[FixedPort]) {
+        if !self.of_node.get_mut(&index).is_some_and(|ids| ids.remove(&id)) {
+            return;
+        }
+        let promised = self.promised.entry(index).or_default();
+        *promised = promised.less(resources);
+        if let Some(taken) = self.taken.get_mut(&index) {
+            without(taken, ports);
+        }
+    }
+
     /// An instance's process is gone for good: its node has what it was promised back. Returns those that are forgotten for it, as only
     /// so many are kept, and their nodes.
     pub fn ended(&mut self, id: AssignmentId) -> Vec<(AssignmentId, NodeIndex)> {
@@ -297,10 +325,8 @@ impl Table {
             return Vec::new();
         };
         let (index, resources, name) = (held.index, held.resources, Arc::clone(&held.record.workload));
-        if self.of_node.get_mut(&index).is_some_and(|ids| ids.remove(&id)) {
-            let promised = self.promised.entry(index).or_default();
-            *promised = promised.less(resources);
-        }
+        let ports = held.ports.clone();
+        self.give_back(id, index, resources, &ports);
         let Some(declared) = self.declared.get(&name) else {
             return Vec::new();
         };
@@ -348,10 +374,7 @@ impl Table {
     pub fn remove(&mut self, id: AssignmentId) -> Option<NodeIndex> {
         self.orphans.remove(&id);
         let held = self.held.remove(&id)?;
-        if self.of_node.get_mut(&held.index).is_some_and(|ids| ids.remove(&id)) {
-            let promised = self.promised.entry(held.index).or_default();
-            *promised = promised.less(held.resources);
-        }
+        self.give_back(id, held.index, held.resources, &held.ports);
         self.touched.insert(Arc::clone(&held.record.workload));
         self.altered.insert(id);
         if let Some(declared) = self.declared.get_mut(&held.record.workload) {
@@ -375,6 +398,7 @@ impl Table {
         }
         self.of_node.remove(&index);
         self.promised.remove(&index);
+        self.taken.remove(&index);
         self.doubts.remove(&index);
         for declared in self.declared.values_mut() {
             declared.failures.remove(&index);
@@ -479,6 +503,15 @@ impl Table {
     }
 }
 
+/// Takes each of `ports` out of `taken` once.
+pub(crate) fn without(taken: &mut Vec<FixedPort>, ports: &[FixedPort]) {
+    for port in ports {
+        if let Some(at) = taken.iter().position(|one| one == port) {
+            taken.swap_remove(at);
+        }
+    }
+}
+
 /// True for an instance that is to run and does not stay up. Between two ends of its process it may look well for a moment: of a declaration
 /// that was never stable, several restarts count.
 fn is_failing(held: &Held, stable: u64) -> bool {
@@ -526,6 +559,7 @@ fn workload_row(declared: &Declared, held: &BTreeMap<AssignmentId, Held>, doubts
         complete: 0,
         failing: 0,
         restarts: 0,
+        oom_kills: 0,
         unwell: 0,
         failure: String::new(),
         waiting: declared.waiting.clone(),
@@ -538,6 +572,7 @@ fn workload_row(declared: &Declared, held: &BTreeMap<AssignmentId, Held>, doubts
         }
         row.current += u32::from(held.is_wanted() && held.record.revision == record.revision);
         wanted += u32::from(held.is_wanted());
+        row.oom_kills = row.oom_kills.saturating_add(held.status.oom_kills);
         match doubts.get(&held.index) {
             Some((Doubt::Lost, _)) => {
                 row.lost += 1;

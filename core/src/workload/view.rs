@@ -31,6 +31,8 @@ pub struct WorkloadRow {
     pub failing: u32,
     /// Restarts of those.
     pub restarts: u32,
+    /// Processes of its instances that the kernel killed for want of memory.
+    pub oom_kills: u32,
     /// Of those that there should be, how many are not there: not well, and not about to be for the first time.
     pub unwell: u32,
     /// Why one of them ended last, for people.

@@ -46,6 +46,9 @@ pub(crate) struct ApplyArgs {
     pub(crate) declaration: PlanArgs,
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
+    /// Also where instances would stop that nothing takes the place of
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
 }

@@ -4,7 +4,12 @@ use std::io::{self, Write as _};
 
 use wyneos::{client, v1};
 
-use super::{PAGE, follow::Follower, next_page, nothing, workloads::all_of};
+use super::{
+    PAGE,
+    follow::Follower,
+    next_page, nothing,
+    workloads::{all_of, out_of_memory},
+};
 use wyneos_core::text::Quoted;
 
 use crate::{
@@ -63,10 +68,15 @@ pub(super) async fn assignments_of(
 
 /// What else there is to say of an instance.
 fn detail(one: &v1::Assignment, status: &v1::InstanceStatus, workloads: &[v1::Workload]) -> String {
-    match (one.stop_reason.as_str(), one.orphaned) {
+    let told = match (one.stop_reason.as_str(), one.orphaned) {
         ("", true) => orphan(one, workloads.iter().find(|workload| workload.name == one.workload)),
         ("", false) => clean(&status.detail),
         (reason, _) => clean(reason),
+    };
+    match (status.oom_kills, told.is_empty()) {
+        (0, _) => told,
+        (kills, true) => out_of_memory(kills),
+        (kills, false) => format!("{told}; {}", out_of_memory(kills)),
     }
 }
 

@@ -92,6 +92,7 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
         }
         told.push('\n');
         told.push_str(&table.view(0));
+        told.push_str(&unreplaced(&change.stops));
     }
     told.push_str(&waiting(&change.waiting));
     // A plan tells of all nodes.
@@ -137,6 +138,15 @@ fn left_out(change: &v1::WorkloadChange) -> String {
             "\nnot listed, as an answer has no room for more: {}\n",
             parts.join(", ")
         ),
+    }
+}
+
+/// Says how many stop that nothing takes the place of.
+fn unreplaced(stops: &[v1::PlannedStop]) -> String {
+    match stops.iter().filter(|stop| stop.unreplaced).count() as u64 {
+        0 => String::new(),
+        1 => "1 of these stops with nothing in its place: apply wants --force for that\n".to_owned(),
+        number => format!("{number} of these stop with nothing in their place: apply wants --force for that\n"),
     }
 }
 

@@ -72,7 +72,7 @@ fn view(snapshot: &v1::Snapshot, worst: usize) -> String {
     let mut view = format!("{}\n", summary(mesh));
     view += &findings(&mesh.findings, &names);
     view += &components(mesh, &names);
-    view += &worst_links(&snapshot.links, &names, worst);
+    view += &worst_links(snapshot, &names, worst);
     if !mesh.unobserved.is_empty() {
         let mut table = Table::new(["OBSERVER", "SUBJECT"]);
         for link in &mesh.unobserved {
@@ -160,8 +160,9 @@ fn badness(state: i32) -> u8 {
     }
 }
 
-fn worst_links(observers: &[v1::ObserverLinks], names: &Names, worst: usize) -> String {
-    let mut links: Vec<(&str, &v1::Link)> = observers
+fn worst_links(snapshot: &v1::Snapshot, names: &Names, worst: usize) -> String {
+    let mut links: Vec<(&str, &v1::Link)> = snapshot
+        .links
         .iter()
         .flat_map(|row| row.links.iter().map(|link| (row.observer_id.as_str(), link)))
         .collect();
@@ -172,7 +173,16 @@ fn worst_links(observers: &[v1::ObserverLinks], names: &Names, worst: usize) -> 
         return String::new();
     }
     let state = paint(Colour::Plain, "STATE");
-    let mut table = Table::new(["OBSERVER", "SUBJECT", &state, "LOSS", "RTT", "P95", "LAST ANSWER"]);
+    let mut table = Table::new([
+        "OBSERVER",
+        "SUBJECT",
+        &state,
+        "LOSS",
+        "RTT",
+        "P95",
+        "LAST ANSWER",
+        "LAST PROBE",
+    ]);
     for (observer, link) in &links {
         let colour = [Colour::Green, Colour::Yellow, Colour::Yellow, Colour::Red];
         let colour = colour.get(usize::from(badness(link.state))).copied();
@@ -184,6 +194,7 @@ fn worst_links(observers: &[v1::ObserverLinks], names: &Names, worst: usize) -> 
             micros(link.rtt_micros),
             micros(link.rtt_p95_micros),
             last_answer(link),
+            failure(link, &snapshot.nodes),
         ]);
     }
     format!("\nWorst links ({} of {all}):\n{}", links.len(), table.text(2))
@@ -196,6 +207,23 @@ pub(super) fn last_answer(link: &v1::Link) -> String {
         (_, None) => "never".to_owned(),
         (_, last) => text::ago(last),
     }
+}
+
+/// What came of a link's last probe, and where that was sent; empty for an answer.
+fn failure(link: &v1::Link, nodes: &[v1::NodeRow]) -> String {
+    let what = match link.failure() {
+        v1::LinkFailure::Unspecified => return String::new(),
+        v1::LinkFailure::Late => "no answer in time from",
+        v1::LinkFailure::Refused => "connection refused at",
+        v1::LinkFailure::Unreachable => "no way to",
+        v1::LinkFailure::Mistaken => "somebody else at",
+        v1::LinkFailure::Other => "failed at",
+    };
+    let subject = nodes.iter().find(|node| node.id == link.subject_id);
+    format!(
+        "{what} {}",
+        subject.map_or_else(String::new, |node| clean(&node.probe_address))
+    )
 }
 
 pub(super) fn micros(micros: u32) -> String {

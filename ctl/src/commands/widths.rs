@@ -146,6 +146,7 @@ fn change() -> v1::WorkloadChange {
             node_name: NODE.to_owned(),
             reason: "given up for good: its node is forgotten".to_owned(),
             slot: Some(12),
+            unreplaced: true,
         }],
         later: 40,
         adopted: 12,

@@ -47,6 +47,7 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<(), Fail
     let ApplyArgs {
         declaration,
         change: how,
+        force,
         wait,
     } = args;
     if how.plan {
@@ -57,6 +58,7 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<(), Fail
         spec: Some(spec),
         revision: how.revision,
         keep_replicas,
+        force,
     };
     let mut client = client::workloads(context.connect().await?);
     let what = "apply the workload";
@@ -290,6 +292,21 @@ fn unsure(workload: &v1::Workload) -> Option<String> {
 
 /// How a workload is, in a few words.
 pub(super) fn state(workload: &v1::Workload) -> String {
+    match workload.oom_kills {
+        0 => state_but_for_memory(workload),
+        kills => format!("{}; {}", state_but_for_memory(workload), out_of_memory(kills)),
+    }
+}
+
+/// Processes that were killed, whether or not their instances noticed.
+pub(super) fn out_of_memory(kills: u32) -> String {
+    match kills {
+        1 => "1 process was killed: out of memory".to_owned(),
+        _ => format!("{kills} processes were killed: out of memory"),
+    }
+}
+
+fn state_but_for_memory(workload: &v1::Workload) -> String {
     let waiting: u32 = workload.waiting.iter().map(|waiting| waiting.slots).sum();
     if workload.deleted {
         return "is being deleted".to_owned();

@@ -1,7 +1,7 @@
 use wyneos::convert;
-use wyneos_core::workload::{Kind as CoreKind, Probe};
+use wyneos_core::workload::{FixedPort, Interruption, Kind as CoreKind, Order, Probe, Protocol};
 
-use super::*;
+use super::{BTreeMap, Duration, parse};
 
 const SMALLEST: &str = r#"
 name = "web"
@@ -35,6 +35,14 @@ fn every_field_is_read_and_json_says_the_same() {
     );
     assert_eq!(spec.stop.grace, Duration::from_secs(30));
     assert_eq!(spec.update.max_parallel, 2);
+    assert_eq!(spec.update.order, Order::StopFirst);
+    assert_eq!(spec.ports, ["http", "dns"]);
+    let dns = FixedPort {
+        port: 53,
+        protocol: Protocol::Udp,
+    };
+    assert_eq!(spec.fixed_ports, BTreeMap::from([("dns".to_owned(), dns)]));
+    assert_eq!(spec.offline_start, Some(Duration::from_secs(30)));
     let value: toml::Value = toml::from_str(text).unwrap();
     let json = serde_json::to_string(&value).unwrap();
     assert_eq!(convert::spec_in(parse(&json, true).unwrap().spec).unwrap(), spec);
@@ -46,6 +54,27 @@ fn every_field_is_read_and_json_says_the_same() {
 }
 
 #[test]
+fn a_batch_says_how_many_run_at_once_and_what_an_interruption_is() {
+    let text = "name = \"job\"\nkind = \"batch\"\nreplicas = 9\ncommand = \"/bin/true\"\n";
+    let read = |more: &str| parse(&format!("{text}{more}"), false).unwrap().spec;
+    let spec = convert::spec_in(read("parallelism = 3\non_interruption = \"fail\"\n")).unwrap();
+    assert_eq!((spec.parallelism, spec.on_interruption), (3, Interruption::Fail));
+    assert_eq!(
+        convert::spec_in(convert::spec_out(&spec, convert::Values::Shown)),
+        Ok(spec)
+    );
+    let spec = convert::spec_in(read("")).unwrap();
+    assert_eq!((spec.parallelism, spec.on_interruption), (0, Interruption::Rerun));
+    for (more, field) in [
+        ("parallelism = 3", "parallelism"),
+        ("on_interruption = \"rerun\"", "on_interruption"),
+    ] {
+        let error = parse(&format!("{SMALLEST}{more}\n"), false).unwrap_err();
+        assert!(error.starts_with(field) && error.contains("batch"), "{error}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     let wrong = |more: &str| parse(&format!("{SMALLEST}{more}"), false).unwrap_err();
     assert!(wrong("replica = 3").contains("replica"), "an unknown key");
@@ -54,6 +83,14 @@ fn what_is_wrong_is_named() {
     assert!(wrong("[resources]\ncpu = \"many\"").contains("number of CPUs"));
     assert!(wrong("[resources]\nmemory = \"256MB\"").contains("amount of bytes"));
     assert!(wrong("[[checks]]\ntcp = \"http\"\ngrpc = \"http\"").contains("checks[0]"));
+    let port = |port: &str| SMALLEST.replace("[\"http\"]", &format!("[{port}]"));
+    for bad in [
+        "{ name = \"dns\" }",
+        "{ name = \"dns\", port = 53, proto = \"udp\" }",
+        "53",
+    ] {
+        assert!(parse(&port(bad), false).unwrap_err().contains("port = 53"), "{bad}");
+    }
     let daemon = SMALLEST.replace("service", "daemon");
     assert!(parse(&daemon, false).unwrap_err().contains("replicas"));
 }

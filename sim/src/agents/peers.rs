@@ -6,6 +6,7 @@ use prost::Message as _;
 use wyneos::{convert, v1};
 use wyneos_core::{
     agent::{Agent, Input, ProbeOutcome},
+    mesh::LinkFailure,
     standing::{Question, Standing},
     time::Time,
 };
@@ -187,7 +188,7 @@ impl World<'_> {
 
     pub(crate) fn probe_timeout(&mut self, observer: usize, subject: usize, number: u64) {
         if self.end_probe(observer, subject, number).is_some() {
-            self.probe_ended(observer, subject, number, ProbeOutcome::Failed);
+            self.probe_ended(observer, subject, number, ProbeOutcome::Failed(LinkFailure::Late));
         }
     }
 

@@ -17,6 +17,7 @@ fn on_workload(verb: WorkloadVerb) -> Command {
         plan: false,
         at: None,
         keep_replicas: false,
+        force: false,
         verb,
     }))
 }

@@ -55,6 +55,7 @@ fn changed(shape: &Shape) -> Changed {
         slot: 7,
         node_name: "node".to_owned(),
         reason: text.clone(),
+        unreplaced: true,
     };
     let rejected = |_| (node, "node".to_owned(), text.clone());
     let waiting = |_| Waiting {

@@ -25,6 +25,7 @@ async fn apply(cluster: &Cluster, name: &str) {
         spec: Some(spec),
         revision: None,
         keep_replicas: false,
+        force: false,
     };
     let mut client = client::workloads(cluster.channel().await);
     client.apply_workload(request).await.unwrap();

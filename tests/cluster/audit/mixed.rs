@@ -118,6 +118,7 @@ impl Deployer {
             spec: Some(spec),
             revision: None,
             keep_replicas: false,
+            force: false,
         };
         let answer = client::workloads(self.channel.clone()).apply_workload(request).await?;
         (self.declared, self.fresh) = (true, true);

@@ -6,7 +6,7 @@ use super::*;
 use crate::harness::skip;
 
 /// A site of one node whose host limits instances, and that node's id; `None`, with a word, on a host that cannot.
-async fn limited() -> Option<(Site, String)> {
+pub(super) async fn limited() -> Option<(Site, String)> {
     let site = Site::start(&["one"]).await;
     let node = site.cluster.node_is("one", Liveness::Online).await;
     match cgroups(&site, "one").as_str() {

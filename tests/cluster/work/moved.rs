@@ -114,7 +114,7 @@ async fn what_runs_goes_on_in_a_data_dir_that_was_moved_whatever_is_in_the_old_p
         .await;
         assert_eq!(id(&after[0]), id(&before[0]), "{what}");
         assert!(lives(status(&after[0]).pid), "{what}");
-        let line = format!("{}\n", home.display());
+        let line = format!("{}\n", home.join("work").display());
         wait_until(&format!("what it wrote is read, {what}"), async || {
             (text(&site.ctl(&["logs", "app"])) == line).then_some(())
         })

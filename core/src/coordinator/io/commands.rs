@@ -186,6 +186,8 @@ pub struct WorkloadCommand {
     pub at: Option<u64>,
     /// Of a declaration: as many instances as there should be now, if there are any, whatever it says.
     pub keep_replicas: bool,
+    /// Of a declaration: also where instances would stop that nothing takes the place of.
+    pub force: bool,
     /// What.
     pub verb: WorkloadVerb,
 }
@@ -285,6 +287,8 @@ pub struct PlannedStop {
     pub node_name: String,
     /// Why it stops.
     pub reason: String,
+    /// Nothing takes its place.
+    pub unreplaced: bool,
 }
 
 /// The result of forgetting a node.

@@ -39,6 +39,7 @@ fn command() -> impl Strategy<Value = Command> {
             at,
             verb,
             keep_replicas: false,
+            force: false,
         }))
     };
     prop_oneof![

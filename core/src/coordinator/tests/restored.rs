@@ -189,6 +189,7 @@ impl Site {
             at,
             verb,
             keep_replicas: false,
+            force: false,
         }));
         match self.rig.command(command)? {
             Answer::Workloads(mut changes) => Ok(changes.remove(0)),

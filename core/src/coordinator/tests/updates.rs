@@ -64,7 +64,7 @@ impl Site {
     }
 
     /// Nothing comes of a node any more, and its peers miss it; where its connection was, and which.
-    fn dies(&mut self, number: u8) -> (usize, u64) {
+    pub(super) fn dies(&mut self, number: u8) -> (usize, u64) {
         let at = self.conns.iter().position(|conn| *conn as u8 == number).unwrap();
         let conn = self.conns.remove(at);
         for other in self.conns.clone() {
@@ -74,7 +74,7 @@ impl Site {
     }
 
     /// An instance's program has done its work.
-    fn ends(&mut self, row: &AssignmentRow) {
+    pub(super) fn ends(&mut self, row: &AssignmentRow) {
         let conn = self.conns.iter().find(|conn| node_id(**conn as u8) == row.record.node);
         let status = Status {
             phase: Phase::Ended,
@@ -530,6 +530,7 @@ fn a_declaration_may_leave_the_number_of_instances_as_it_is() {
             plan,
             at: None,
             keep_replicas,
+            force: false,
             verb: WorkloadVerb::Apply(Arc::new(web("1"))),
         }));
         match site.rig.command(command).unwrap() {
@@ -547,6 +548,7 @@ fn a_declaration_may_leave_the_number_of_instances_as_it_is() {
         plan: false,
         at: None,
         keep_replicas: true,
+        force: false,
         verb: WorkloadVerb::Apply(Arc::new(alone)),
     })));
     let field = "replicas";

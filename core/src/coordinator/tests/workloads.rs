@@ -113,6 +113,7 @@ impl Site {
             at,
             verb,
             keep_replicas: false,
+            force: false,
         }));
         match self.rig.command(command)? {
             Answer::Workloads(mut changes) => Ok(changes.remove(0)),
@@ -252,6 +253,7 @@ fn nothing_is_handed_out_before_it_is_durable() {
             at,
             verb,
             keep_replicas: false,
+            force: false,
         }));
         let request = crate::coordinator::RequestId(number);
         let by = "ada".into();
@@ -398,6 +400,7 @@ fn a_change_meant_for_another_revision_is_refused() {
             plan: false,
             at: Some(at),
             keep_replicas: false,
+            force: false,
             verb,
         }))
     };

@@ -6,7 +6,7 @@ use super::{Planner, Presence, Start, times};
 use crate::{
     id::NodeId,
     placement::{Fleet, Outcome, fit::nodes_that},
-    workload::{Held, Kind, Spec},
+    workload::{Held, Kind, Numbers, Spec},
 };
 
 /// Nodes of which it is told one by one why they do not take what waits.
@@ -20,8 +20,19 @@ impl<'a> Planner<'a> {
 
     /// Failures of a slot in a row, and the instance that failed last.
     pub(super) fn failures(&self, slot: u32) -> (u32, Option<&'a Held>) {
-        let failed = self.ended.get(&slot).and_then(|ended| ended.failed);
-        (failed.map_or(0, |held| held.record.attempt + 1), failed)
+        let Some(ended) = self.ended.get(&slot) else {
+            return (0, None);
+        };
+        (
+            ended.failed.map_or(ended.before, |held| held.record.attempt + 1),
+            ended.failed,
+        )
+    }
+
+    /// How many further parts of a batch may run; `None` for all.
+    fn turns(&self) -> Option<u32> {
+        let there = self.slots.len() + self.stopped.values().filter(|held| !self.is_lost(held)).count();
+        (self.spec.parallelism > 0).then(|| self.spec.parallelism.saturating_sub(there as u32))
     }
 
     /// Slots without an instance get one.
@@ -32,12 +43,20 @@ impl<'a> Planner<'a> {
             return;
         }
         let replicas = self.spec.replicas().unwrap_or_default();
+        let mut turns = self.turns();
         let mut empty = Vec::new();
         for slot in (0..replicas).filter(|slot| !self.slots.contains_key(slot)) {
             if self.is_done(slot) {
                 continue;
             }
             let (failures, failed) = self.failures(slot);
+            if self.spec.stops_first()
+                && let Some(before) = self.stopped.get(&slot).filter(|held| !self.is_lost(held))
+            {
+                let why = "has not ended yet, and ends before another one starts (update.order)";
+                self.plan.wait(1, format!("{} {why}", super::named(before)));
+                continue;
+            }
             if self.spec.kind.is_batch()
                 && let Some(held) = failed.filter(|held| held.status.unknown)
             {
@@ -52,16 +71,30 @@ impl<'a> Planner<'a> {
                 self.plan.wait_after(failures, true, reason);
                 continue;
             }
+            if turns == Some(0) {
+                self.plan.wait(
+                    1,
+                    format!(
+                        "waits for its turn: {} run at once (parallelism)",
+                        self.spec.parallelism
+                    ),
+                );
+                continue;
+            }
             if let Some(until) = self.declared.not_before.get(&slot).filter(|until| **until > now) {
                 self.plan.wake_at(*until);
                 let detail = failed.map(|held| held.status.detail.clone()).unwrap_or_default();
-                let reason = format!(
-                    "failed {} in a row, and is tried again in a while: {detail}",
-                    times(failures)
-                );
+                let reason = match failures {
+                    0 => "its host ended the one before, and it is started again in a moment".to_owned(),
+                    _ => format!(
+                        "failed {} in a row, and is tried again in a while: {detail}",
+                        times(failures)
+                    ),
+                };
                 self.plan.wait_after(failures, false, reason);
                 continue;
             }
+            turns = turns.map(|left| left - 1);
             empty.push((slot, failures, failed));
         }
         if empty.is_empty() || self.spec.singleton && self.waits_for_the_one_before() {
@@ -141,12 +174,16 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// One on every node that takes one; its slot is the node's place.
+    /// One on every node that takes one. It is known by its node's place here, and called by a number of its own.
     pub(super) fn fill_daemon(&mut self, fleet: &mut Fleet) {
         let now = self.world.now;
         let nodes = fleet.nodes().len() as u32;
+        let mut numbers = Numbers::of(self.instances());
+        // Who follows another one on its node is called as that was.
+        let before: BTreeMap<_, u32> = self.instances().map(|held| (held.index, held.record.slot)).collect();
         for (revision, spec, count) in self.revisions_for(nodes) {
-            let outcome = fleet.place(spec, &mut self.standing, count);
+            let mut outcome = fleet.place(spec, &mut self.standing, count);
+            outcome.placed.sort_by_key(|placed| placed.node);
             for placed in outcome.placed {
                 let slot = placed.node.0;
                 let (attempt, failed) = self.failures(slot);
@@ -156,11 +193,12 @@ impl<'a> Planner<'a> {
                         1,
                         format!("failed {} in a row, and is tried again in a while", times(attempt)),
                     );
-                    fleet.release(placed.node, spec.resources);
+                    let ports: Vec<_> = spec.fixed_ports.values().copied().collect();
+                    fleet.release(placed.node, spec.resources, &ports);
                     continue;
                 }
                 self.plan.starts.push(Start {
-                    slot,
+                    slot: numbers.take(before.get(&placed.node).copied()),
                     node: placed.node,
                     score: placed.score,
                     reason: "declared for every node that fits".to_owned(),

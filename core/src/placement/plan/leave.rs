@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Full, Planner, Presence, Start};
 use crate::{
-    placement::{Claim, Fleet, Node, Unfit},
+    placement::{Fleet, Node, Unfit},
     workload::{Goal, Held, Spec},
 };
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     /// Why an instance has to leave its place.
     pub(super) fn leaves(&self, held: &Held, fleet: &Fleet) -> Option<String> {
         let record = &self.declared.record;
@@ -56,11 +56,11 @@ impl Planner<'_> {
     pub(super) fn move_on(&mut self, fleet: &mut Fleet) {
         let now = self.world.now;
         let batch = self.spec.kind.is_batch();
-        let first = self.spec.singleton || self.spec.replicas().is_none();
+        let first = self.spec.stops_first() || self.spec.replicas().is_none();
         let (mut unsettled, mut empty, mut candidates) = (0u32, 0u32, Vec::new());
-        let slots: Vec<(u32, Vec<&Held>)> = self.slots.iter().map(|(slot, held)| (*slot, held.clone())).collect();
+        let slots: Vec<(u32, Vec<&'a Held>)> = self.slots.iter().map(|(slot, held)| (*slot, held.clone())).collect();
         for (slot, instances) in slots {
-            let leaving: Vec<(&Held, String)> = instances
+            let leaving: Vec<(&'a Held, String)> = instances
                 .iter()
                 .filter_map(|held| Some((*held, self.leaves(held, fleet)?)))
                 .collect();
@@ -125,8 +125,7 @@ impl Planner<'_> {
             if let Some(deadline) = deadline {
                 if deadline <= now {
                     self.stop(held, format!("{reason}, and the time for that is over"));
-                    self.gone.insert(slot, (held.record.id, reason));
-                    self.slots.remove(&slot);
+                    self.leave_empty(slot, held, reason);
                     continue;
                 }
                 self.plan.wake_at(deadline);
@@ -160,7 +159,7 @@ impl Planner<'_> {
             // A singleton that runs where none is placed any more has no way back.
             let leaves = leaves_node || self.spec.singleton && !is_contained(held, fleet);
             let emptying = leaves && self.spec.replicas().is_some();
-            if emptying && !self.spec.singleton {
+            if emptying && !self.spec.stops_first() {
                 self.plan.later += 1;
                 self.plan.wait(1, format!("no other node takes it: {reason}"));
                 continue;
@@ -181,9 +180,15 @@ impl Planner<'_> {
             budget = if own_room { budget - 1 } else { 0 };
             trials = trials.map(|left| left - u32::from(update));
             self.stop(held, reason.clone());
-            self.gone.insert(slot, (held.record.id, reason));
-            self.slots.remove(&slot);
+            self.leave_empty(slot, held, reason);
         }
+    }
+
+    /// A slot waits for another instance from now on; the one that it had may not have ended yet.
+    fn leave_empty(&mut self, slot: u32, held: &'a Held, reason: String) {
+        self.gone.insert(slot, (held.record.id, reason));
+        self.stopped.insert(slot, held);
+        self.slots.remove(&slot);
     }
 
     /// Whether the successor of an instance has a place once that is gone, and whether that is its own room, which counts unless it leaves its
@@ -215,14 +220,12 @@ impl Planner<'_> {
 
     /// Why an instance's own node would not take its successor once it is gone.
     fn own_room(&mut self, held: &Held, spec: &Spec, fleet: &mut Fleet) -> Option<Unfit> {
-        let resources = held.resources;
         let there = self.standing.instances.get(&held.index).copied().unwrap_or(0);
         self.standing.instances.insert(held.index, there.saturating_sub(1));
-        fleet.release(held.index, resources);
+        fleet.release(held.index, held.resources, &held.ports);
         let node = fleet.node(held.index);
         let unfit = node.map_or(Some(Unfit::Admission), |node| fleet.unfit(spec, &self.standing, node));
-        let node = held.index;
-        fleet.claim(Claim { node, resources });
+        fleet.keep(held.index, held.resources, &held.ports);
         self.standing.instances.insert(held.index, there);
         unfit
     }

@@ -27,7 +27,7 @@ impl Planner<'_> {
     }
 
     /// True when its node was given up: how it is says nothing of its declaration.
-    fn is_lost(&self, held: &Held) -> bool {
+    pub(super) fn is_lost(&self, held: &Held) -> bool {
         matches!(self.presence(held), Presence::Lost { .. })
     }
 
@@ -65,14 +65,15 @@ impl Planner<'_> {
         for held in self.newest() {
             let name = super::named(held);
             if !held.is_there() {
-                if !held.status.complete {
+                if !held.status.complete && !held.status.interrupted {
                     return Some(format!("{name} failed: {}", held.status.detail));
                 }
                 continue;
             }
             instances += 1;
-            restarts += held.status.restarts;
-            if held.status.restarts > 0 {
+            let ends = held.status.restarts.max(held.status.oom_kills);
+            restarts += ends;
+            if ends > 0 {
                 last = Some((name.clone(), &held.status.detail));
             }
             if !self.has_settled(held) && now.since(held.unwell_since) >= patience {

@@ -1,8 +1,8 @@
 //! What makes a declaration acceptable.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::{Check, Constraint, Kind, Limits, Operator, Probe, Resources, Spec, limits};
+use super::{Check, Constraint, FixedPort, Interruption, Kind, Limits, Operator, Probe, Resources, Spec, limits};
 use crate::{
     text::{Quoted, Span},
     workload::Secret,
@@ -96,6 +96,27 @@ impl Spec {
         if self.singleton && self.kind != (Kind::Service { replicas: 1 }) {
             return bad("singleton", "goes with kind service and replicas = 1");
         }
+        if self.parallelism > 0 && !self.kind.is_batch() {
+            return bad("parallelism", "goes with kind batch");
+        }
+        if self.on_interruption != Interruption::default() && !self.kind.is_batch() {
+            return bad(
+                "on_interruption",
+                "goes with kind batch: whatever else was ended by its host is started again",
+            );
+        }
+        if self.offline_start.is_some() && self.singleton {
+            return bad(
+                "offline_start",
+                "a singleton runs by its lease alone, which only a coordinator gives",
+            );
+        }
+        if self.offline_start.is_some() && self.kind.is_batch() && self.on_interruption == Interruption::Fail {
+            return bad(
+                "offline_start",
+                "would run again what `on_interruption` says has failed",
+            );
+        }
         if self.priority > limits::PRIORITY {
             return bad("priority", format!("{} is not between 0 and 100", self.priority));
         }
@@ -167,6 +188,26 @@ impl Spec {
             name(&format!("ports[{at}]"), port)?;
             if self.ports[..at].contains(port) {
                 return bad(format!("ports[{at}]"), format!("{port:?} stands twice in the list"));
+            }
+        }
+        self.check_fixed_ports()
+    }
+
+    fn check_fixed_ports(&self) -> Result<(), BadSpec> {
+        let mut before: BTreeMap<FixedPort, &str> = BTreeMap::new();
+        for (name, fixed) in &self.fixed_ports {
+            let Some(at) = self.ports.iter().position(|port| port == name) else {
+                return bad("ports", format!("{} is fixed, and is none of them", Quoted(name)));
+            };
+            if fixed.port == 0 {
+                return bad(
+                    format!("ports[{at}].port"),
+                    "0 is no port: 1 to 65535, or none for one that the agent hands out",
+                );
+            }
+            if let Some(other) = before.insert(*fixed, name) {
+                let both = format!("{fixed} is the port of {} as well", Quoted(other));
+                return bad(format!("ports[{at}].port"), both);
             }
         }
         Ok(())
@@ -259,6 +300,9 @@ impl Spec {
         }
         if let Some(delay) = self.reschedule_delay {
             span("reschedule_delay", delay, Duration::ZERO)?;
+        }
+        if let Some(wait) = self.offline_start {
+            span("offline_start", wait, second)?;
         }
         Ok(())
     }

@@ -1,0 +1,299 @@
+//! What a declaration says of ports, of the order of updates, and of what a host ends, with real processes.
+
+use std::os::unix::fs::FileTypeExt as _;
+
+use super::{limits::limited, *};
+use crate::harness::free_address;
+
+fn free_port() -> u16 {
+    free_address().rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
+fn assignment(row: &v1::AssignmentRow) -> v1::Assignment {
+    row.assignment.clone().unwrap()
+}
+
+#[tokio::test]
+async fn a_fixed_port_is_the_programs_and_is_freed_first_by_an_update() {
+    let site = Site::start(&["one"]).await;
+    let port = free_port();
+    let python = path_of("python3");
+    let declaration = |name: &str, args: &str| {
+        format!(
+            "name = \"{name}\"\ncommand = {python:?}\nargs = [\"-m\", \"http.server\", \"${{PORT_web}}\"{args}]\n\
+             ports = [{{ name = \"web\", port = {port} }}]\n[[checks]]\nhttp = {{ port = \"web\", path = \"/\" }}\n\
+             interval = \"200ms\"\n[update]\nmin_healthy = \"200ms\"\n"
+        )
+    };
+    site.apply(&declaration("web", ""));
+    let first = site.runs("web", 1).await;
+    wait_until("it answers at its port", async || {
+        let rows = site.instances("web").await;
+        let address = rows[0].addresses.first()?.clone();
+        assert!(address.ends_with(&format!(":{port}")), "{address}");
+        get(&address)
+    })
+    .await;
+    // Nobody else gets it.
+    site.apply(&declaration("other", ""));
+    site.shows("other", "has its port taken").await;
+    assert!(site.instances("other").await.is_empty());
+    assert!(site.ctl(&["delete", "other"]).status.success());
+    site.apply(&declaration("web", ", \"--protocol\", \"HTTP/1.1\""));
+    let second = wait_until("its successor has the port", async || {
+        let rows = site.runs("web", 1).await;
+        (id(&rows[0]) != id(&first[0]) && status(&rows[0]).healthy).then_some(rows)
+    })
+    .await;
+    assert_eq!(status(&second[0]).restarts, 0, "{second:?}");
+    // What is no instance has it: that is said.
+    let foreign = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let taken = foreign.local_addr().unwrap().port();
+    let python = format!(
+        "name = \"late\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\nports = [{{ name = \"web\", port = {taken} }}]\n"
+    );
+    site.apply(&python);
+    site.shows("late", "is in use on this host by something that is no instance")
+        .await;
+    drop(foreign);
+    site.ends().await;
+}
+
+#[tokio::test]
+async fn a_program_may_write_where_it_is_told_that_its_directory_is() {
+    let site = Site::start(&["one"]).await;
+    let script = "touch \"$WYNEOS_DIRECTORY/mine\" && cd \"$WYNEOS_DIRECTORY\" && pwd && ls && exec sleep 1000";
+    for (name, more) in [("own", ""), ("other", "directory = \"/tmp\"\n")] {
+        site.apply(&format!(
+            "name = \"{name}\"\n{more}command = \"/bin/sh\"\nargs = [\"-c\", {script:?}]\n"
+        ));
+        let rows = site.runs(name, 1).await;
+        let work = site
+            .cluster
+            .directory
+            .path()
+            .join("one/instances")
+            .join(id(&rows[0]))
+            .join("work");
+        let wanted = format!("{}\nmine\n", work.display());
+        wait_until("it has written there", async || {
+            (text(&site.ctl(&["logs", name])) == wanted).then_some(())
+        })
+        .await;
+        assert_eq!(status(&site.runs(name, 1).await[0]).restarts, 0);
+    }
+    site.ends().await;
+}
+
+#[tokio::test]
+async fn with_stop_first_the_next_one_finds_the_lock_of_the_one_before_free() {
+    let site = Site::start(&["one", "two"]).await;
+    let lock = site.cluster.directory.path().join("lock");
+    fs::write(&lock, "").unwrap();
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o666)).unwrap();
+    fs::set_permissions(site.cluster.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    // It takes its time to end, and whoever does not get the lock has failed.
+    let script = format!(
+        "import fcntl, signal, sys, time\nlock = open({lock:?}, 'w')\nfcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n\
+         signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), sys.exit(0)))\nwhile True: time.sleep(1)"
+    );
+    let declaration = |version: u32| {
+        format!(
+            "name = \"db\"\ncommand = {:?}\nargs = [\"-c\", {script:?}, \"{version}\"]\n[update]\norder = \"stop-first\"\n\
+             min_healthy = \"500ms\"\n",
+            path_of("python3")
+        )
+    };
+    site.apply(&declaration(1));
+    site.runs("db", 1).await;
+    site.shows("db", "well").await;
+    for version in 2..4 {
+        let before = site.runs("db", 1).await;
+        site.apply(&declaration(version));
+        wait_until("its successor runs", async || {
+            let rows = site.runs("db", 1).await;
+            (id(&rows[0]) != id(&before[0])).then_some(())
+        })
+        .await;
+    }
+    let node = site.runs("db", 1).await[0].node_name.clone();
+    assert!(site.ctl(&["drain", &node]).status.success());
+    wait_until("it runs on the other node", async || {
+        let rows = site.runs("db", 1).await;
+        (rows[0].node_name != node).then_some(())
+    })
+    .await;
+    for row in site.instances("db").await {
+        let status = status(&row);
+        assert_eq!((status.restarts, assignment(&row).attempt), (0, 0), "{status:?}");
+    }
+    site.ends().await;
+}
+
+/// All that a node runs, and its agent, are gone at once, as with its host's power.
+async fn loses_its_host(site: &mut Site, node: &str) {
+    for pid in site.processes(node) {
+        kill(pid, Signal::STOP);
+    }
+    site.kill_agent(node).await;
+    wait_until("nothing of it is left", async || {
+        let left = site.processes(node);
+        left.iter().for_each(|pid| kill(*pid, Signal::KILL));
+        left.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_batch_that_its_host_cut_off_is_run_again_or_has_failed_as_declared() {
+    let mut site = Site::start(&["one"]).await;
+    for (name, more) in [("again", ""), ("once", "on_interruption = \"fail\"\n")] {
+        site.apply(&format!(
+            "name = \"{name}\"\nkind = \"batch\"\nretries = 0\n{more}command = \"/bin/sleep\"\nargs = [\"1000\"]\n"
+        ));
+    }
+    let again = site.runs("again", 1).await;
+    let once = site.runs("once", 1).await;
+    for row in again.iter().chain(&once) {
+        let trace = site
+            .cluster
+            .directory
+            .path()
+            .join("one/instances")
+            .join(id(row))
+            .join("exit");
+        wait_until("its program is watched", async || {
+            fs::read_to_string(&trace).ok().filter(|text| text.contains("watched"))
+        })
+        .await;
+    }
+    for round in 0..2 {
+        let before = site.runs("again", 1).await;
+        if round == 0 {
+            loses_its_host(&mut site, "one").await;
+        } else {
+            // As a host that is shut down in order: its supervisors are told to end.
+            site.kill_agent("one").await;
+            site.supervisors("one")
+                .into_iter()
+                .for_each(|pid| kill(pid, Signal::TERM));
+            wait_until("all has ended", async || site.processes("one").is_empty().then_some(())).await;
+        }
+        site.start_agent("one").await;
+        wait_until("another one runs", async || {
+            let rows = site.running("again").await;
+            rows.iter().any(|row| id(row) != id(&before[0])).then_some(())
+        })
+        .await;
+        let all = site.instances("again").await;
+        let first = all.iter().find(|row| id(row) == id(&before[0])).unwrap();
+        let status = status(first);
+        assert!(
+            status.interrupted && !status.complete && !status.outcome_unknown,
+            "{status:?}"
+        );
+        assert!(all.iter().all(|row| assignment(row).attempt == 0), "{all:?}");
+    }
+    site.shows("once", "not tried again").await;
+    assert_eq!(site.instances("once").await.len(), 1);
+    site.ends().await;
+}
+
+#[tokio::test]
+async fn a_node_without_a_coordinator_starts_again_what_it_was_told_to_run() {
+    let mut site = Site::start(&["one"]).await;
+    let declaration = |name: &str, more: &str| {
+        format!("name = \"{name}\"\n{more}command = \"/bin/sh\"\nargs = [\"-c\", \"echo {name}; exec sleep 1000\"]\n")
+    };
+    site.apply(&declaration("edge", "offline_start = \"1s\"\n"));
+    site.apply(&declaration("job", "offline_start = \"1s\"\nkind = \"batch\"\n"));
+    site.apply(&declaration("not", ""));
+    site.apply(&declaration("gone", "offline_start = \"1s\"\n"));
+    let mut before = BTreeMap::new();
+    for name in ["edge", "job", "not", "gone"] {
+        before.insert(name, site.runs(name, 1).await[0].clone());
+    }
+    let home = |name: &str| {
+        let instances = site.cluster.directory.path().join("one/instances");
+        instances.join(id(&before[name]))
+    };
+    let (edge, job, gone) = (home("edge"), home("job"), home("gone"));
+    wait_until("its program is watched", async || {
+        fs::read_to_string(job.join("exit"))
+            .ok()
+            .filter(|text| text.contains("watched"))
+    })
+    .await;
+    // Told to end, and not over yet when the power goes: its supervisor stands still.
+    let supervisor = site.supervisors("one").into_iter().find(|pid| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains(&id(&before["gone"]))
+    });
+    kill(status(&before["gone"]).pid.try_into().unwrap(), Signal::STOP);
+    assert!(site.ctl(&["delete", "gone", "--no-wait"]).status.success());
+    wait_until("it is told to end", async || {
+        let text = fs::read_to_string(gone.join("status.json")).ok()?;
+        text.contains("stopping").then_some(())
+    })
+    .await;
+    assert!(supervisor.is_some());
+    site.cluster.kill().await;
+    loses_its_host(&mut site, "one").await;
+    site.begin_agent("one");
+    let starts = |home: &Path| {
+        let logs = fs::read_dir(home.join("logs")).into_iter().flatten().flatten();
+        logs.filter(|log| log.file_name().to_string_lossy().contains("stdout"))
+            .count()
+    };
+    for home in [&edge, &job] {
+        wait_until("it runs again", async || {
+            let there = fs::metadata(home.join("socket")).is_ok_and(|there| there.file_type().is_socket());
+            let status: serde_json::Value = serde_json::from_slice(&fs::read(home.join("status.json")).ok()?).ok()?;
+            (there && status["phase"] == "running" && status["started_alone"] == true).then_some(())
+        })
+        .await;
+        assert!(starts(home) >= 1);
+    }
+    // Neither what does not say so, nor what was told to end.
+    assert_eq!(site.supervisors("one").len(), 2);
+    site.cluster.restart().await;
+    site.cluster.node_is("one", Liveness::Online).await;
+    for name in ["edge", "job"] {
+        let rows = site.runs(name, 1).await;
+        assert_eq!(id(&rows[0]), id(&before[name]), "moved");
+        assert_eq!((status(&rows[0]).restarts, status(&rows[0]).started_alone), (1, true));
+        assert_eq!(assignment(&rows[0]).revision, assignment(&before[name]).revision);
+        let why = text(&site.ctl(&["why", &format!("{name}.0")]));
+        assert!(
+            why.contains("started by its agent while no coordinator was there"),
+            "{why}"
+        );
+        assert_eq!(site.instances(name).await.len(), 1);
+    }
+    let rows = site.runs("not", 1).await;
+    assert_ne!(id(&rows[0]), id(&before["not"]));
+    site.ends().await;
+}
+
+#[tokio::test]
+async fn processes_that_are_killed_for_memory_are_told_and_counted_while_the_first_one_lives() {
+    let Some((site, _)) = limited().await else { return };
+    let script = "import subprocess, sys, time\n\
+                  while True:\n  subprocess.call([sys.executable, '-c', 'hog = bytearray(512 << 20)'])\n  time.sleep(0.2)";
+    site.apply(&format!(
+        "name = \"parent\"\ncommand = {:?}\nargs = [\"-c\", {script:?}]\n[resources]\nmemory = \"32MiB\"\n",
+        path_of("python3")
+    ));
+    let row = wait_until("kills are counted", async || {
+        let rows = site.running("parent").await;
+        rows.into_iter().find(|row| status(row).oom_kills >= 3)
+    })
+    .await;
+    assert_eq!(status(&row).restarts, 0);
+    site.shows("parent", "processes were killed: out of memory").await;
+    let listed = text(&site.ctl(&["assignments"]));
+    assert!(listed.contains("processes were killed: out of memory"), "{listed}");
+    let why = text(&site.ctl(&["why", "parent.0"]));
+    assert!(why.contains("killed for want of memory"), "{why}");
+    site.ends().await;
+}
