@@ -176,7 +176,7 @@ impl Terminal {
         let printed = step.command.as_str();
         for (start, probe) in TOOLS {
             if printed.starts_with(start) && !self.attempt(probe).0 {
-                skip(&format!("{start}, for {printed}"));
+                skip(&format!("the tool of `{printed}`"));
                 return String::new();
             }
         }
