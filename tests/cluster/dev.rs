@@ -24,15 +24,21 @@ impl Dev {
     }
 
     fn start_with(agents: &str, more: &[&str]) -> Dev {
+        let mut command = Command::new(binary("wynectl"));
+        command.args(["dev", "--agents", agents]).args(more);
+        Dev::of(command)
+    }
+
+    /// A command that becomes `wynectl dev` with the arguments that are added to it.
+    pub fn of(mut command: Command) -> Dev {
         let directory = directory();
         let address = free_address();
         let output = fs::File::create(directory.path().join("output")).unwrap();
         let temporary = directory.path().join("tmp");
         fs::create_dir(&temporary).unwrap();
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o711)).unwrap();
-        let child = Command::new(binary("wynectl"))
-            .args(["dev", "--agents", agents, "--cycle", "300ms", "--listen", &address])
-            .args(more)
+        let child = command
+            .args(["--cycle", "300ms", "--listen", &address])
             .env("TMPDIR", directory.path().join("tmp"))
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())

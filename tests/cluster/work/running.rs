@@ -220,37 +220,6 @@ async fn a_batch_is_done_once() {
     site.ends().await;
 }
 
-#[tokio::test]
-async fn the_examples_of_the_book_can_be_applied() {
-    let site = Site::start(&["one"]).await;
-    let book = include_str!("../../../docs/workloads.md");
-    let examples: Vec<&str> = book
-        .split("```toml\n")
-        .skip(1)
-        .map(|rest| rest.split("```").next().unwrap())
-        .collect();
-    assert!(examples.len() >= 5);
-    for example in examples {
-        let told = site.apply(example);
-        assert!(told.contains("revision 1"), "{told}");
-    }
-    site.runs("scheduler", 1).await;
-    site.runs("collector", 1).await;
-    wait_until("the batch is done", async || {
-        let workload = site.workload("report").await.workload.unwrap();
-        (workload.complete == 3).then_some(())
-    })
-    .await;
-    let told = text(&site.ctl(&["logs", "scheduler"]));
-    assert!(told.starts_with("my fencing number is "), "{told}");
-    wait_until("the service is well", async || {
-        let workload = site.workload("api").await.workload.unwrap();
-        (workload.stable_revision == 1).then_some(())
-    })
-    .await;
-    site.ends().await;
-}
-
 /// What a terminal of its own gets of `wynectl`.
 fn on_terminal(site: &Site, line: &str) -> Vec<u8> {
     let program = crate::harness::binary("wynectl");

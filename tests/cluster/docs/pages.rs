@@ -1,0 +1,98 @@
+//! The documents' fenced blocks, and the commands in them.
+
+use std::fs;
+
+/// A fenced block of a document.
+pub struct Block {
+    page: String,
+    /// The line of its fence, from 1.
+    line: usize,
+    pub language: String,
+    pub lines: Vec<String>,
+}
+
+/// A command of a block, without its comment, and what the document says that it writes.
+pub struct Step {
+    pub command: String,
+    pub printed: Vec<String>,
+}
+
+/// All blocks of a document, in their order.
+pub fn blocks(page: &str) -> Vec<Block> {
+    let text = fs::read_to_string(format!("{}/{page}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut inside = false;
+    for (number, line) in text.lines().enumerate() {
+        match line.trim_start().strip_prefix("```") {
+            Some(_) if inside => inside = false,
+            Some(language) => {
+                inside = true;
+                blocks.push(Block {
+                    page: page.to_owned(),
+                    line: number + 1,
+                    language: language.to_owned(),
+                    lines: Vec::new(),
+                });
+            }
+            None if inside => blocks.last_mut().unwrap().lines.push(line.to_owned()),
+            None => {}
+        }
+    }
+    assert!(!inside, "{page}: a block without an end");
+    blocks
+}
+
+/// For a test whose document has other blocks than those it has rules for.
+pub fn uncovered(blocks: &[Block]) -> String {
+    let names: Vec<String> = blocks.iter().map(Block::name).collect();
+    format!("not the blocks that there are rules for:\n{}", names.join("\n"))
+}
+
+impl Block {
+    pub fn name(&self) -> String {
+        let first = self.lines.first().map_or("", String::as_str);
+        format!("{}:{}: a block of {:?}: {first}", self.page, self.line, self.language)
+    }
+
+    pub fn has_commands(&self) -> bool {
+        ["sh", "console"].contains(&self.language.as_str())
+    }
+
+    /// The commands of `sh`, one a line, or of `console`, behind prompts; a here-document belongs to its command.
+    pub fn steps(&self) -> Vec<Step> {
+        let mut steps: Vec<Step> = Vec::new();
+        let mut lines = self.lines.iter();
+        while let Some(line) = lines.next() {
+            let command = match self.language.as_str() {
+                "sh" => Some(line.as_str()),
+                "console" => line.strip_prefix("$ "),
+                _ => panic!("no rule for {}", self.name()),
+            };
+            let Some(command) = command else {
+                let step = steps
+                    .last_mut()
+                    .unwrap_or_else(|| panic!("no command in {}", self.name()));
+                step.printed.push(line.clone());
+                continue;
+            };
+            let mut command = without_comment(command).to_owned();
+            if command.contains("<<'EOF'") {
+                for line in lines.by_ref() {
+                    command = format!("{command}\n{line}");
+                    if line == "EOF" {
+                        break;
+                    }
+                }
+            }
+            steps.push(Step {
+                command,
+                printed: Vec::new(),
+            });
+        }
+        steps
+    }
+}
+
+fn without_comment(line: &str) -> &str {
+    line.split_once(" #").map_or(line, |(command, _)| command).trim_end()
+}
