@@ -269,7 +269,7 @@ pub struct Overview {
 }
 
 /// The rules that lead to decisions.
-pub const RULES: [&str; 13] = [
+pub const RULES: [&str; 14] = [
     "session-alive",
     "session-lost",
     "nobody-hears-it",
@@ -282,6 +282,7 @@ pub const RULES: [&str; 13] = [
     "declared-runs",
     "lost-is-replaced",
     "hot-sheds-work",
+    "spread-is-evened-out",
     "higher-priority-first",
 ];
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use wyneos_core::workload::{Check, Kind, Probe, Resources, Spec};
+use wyneos_core::workload::{Check, FixedPort, Kind, Order, Probe, Protocol, Resources, Spec};
 
 use crate::scenario::{some_span, span};
 
@@ -114,6 +114,15 @@ pub struct Declared {
     /// At most one a node.
     #[serde(default)]
     pub alone: bool,
+    /// A port that each instance has, and one alone on a node.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// The old one ends before the new one starts.
+    #[serde(default)]
+    pub stop_first: bool,
+    /// For batches: how many parts run at once.
+    #[serde(default)]
+    pub parallelism: u32,
     /// Higher ones are placed first.
     #[serde(default)]
     pub priority: Option<u8>,
@@ -164,6 +173,16 @@ impl Declared {
         spec.spread.clone_from(&self.spread);
         spec.near.clone_from(&self.near);
         spec.alone = self.alone;
+        if let Some(port) = self.port {
+            let protocol = Protocol::Tcp;
+            spec.ports.push("fixed".to_owned());
+            spec.fixed_ports
+                .insert("fixed".to_owned(), FixedPort { port, protocol });
+        }
+        if self.stop_first {
+            spec.update.order = Order::StopFirst;
+        }
+        spec.parallelism = self.parallelism;
         spec.priority = self.priority.unwrap_or(spec.priority);
         spec.update.max_parallel = self.max_parallel.unwrap_or(spec.update.max_parallel);
         spec.update.min_healthy = self.min_healthy.unwrap_or(spec.update.min_healthy);

@@ -66,6 +66,13 @@ fn runs(world: &World<'_>, expect: &Expect, workload: &str, after: Time) -> Resu
             false => Ok(()),
         };
     }
+    if let Some(wanted) = expect.done {
+        let done = world.done.get(workload).map_or(0, BTreeSet::len);
+        return match done == wanted {
+            true => Ok(()),
+            false => Err(format!("{done} parts are done, where {wanted} are expected")),
+        };
+    }
     let wanted = expect.running.unwrap_or_default();
     let (mut now, mut was) = (0u32, false);
     let until = expect.by.map(|by| Time(0) + by);

@@ -313,6 +313,9 @@ pub struct Expect {
     /// Programs of the workload that run.
     #[serde(default)]
     pub running: Option<u32>,
+    /// Parts of the workload whose programs have ended with success by the end.
+    #[serde(default)]
+    pub done: Option<usize>,
     /// Programs of the workload that are started from `after` on, at most.
     #[serde(default)]
     pub starts_at_most: Option<usize>,

@@ -112,6 +112,7 @@ impl World<'_> {
             since: wall,
             pid: 0,
             complete: false,
+            interrupted: true,
             detail: "its supervisor ended without saying why: killed, or the host was restarted".to_owned(),
             ..before
         };

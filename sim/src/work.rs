@@ -134,6 +134,7 @@ impl World<'_> {
                     healthy: false,
                     pid: 0,
                     since: wall,
+                    interrupted: true,
                     detail: "its host was restarted".to_owned(),
                     ..instance.told.clone()
                 };
@@ -216,6 +217,10 @@ impl World<'_> {
                     instance.runs = false;
                     instance.life += 1;
                     let assigned = Arc::clone(&instance.assigned);
+                    if exit.is_success() {
+                        let done = self.done.entry(assigned.spec.name.clone()).or_default();
+                        done.insert(assigned.slot);
+                    }
                     self.ran(node, &assigned, false);
                     self.step(node, id, Step::Told(Input::Exited(exit)));
                 }
@@ -389,6 +394,12 @@ impl World<'_> {
             .fold(Resources::default(), |sum, instance| {
                 sum.plus(instance.assigned.spec.resources)
             });
+        let mut ports = BTreeSet::new();
+        let instances = self.machines[node].instances.values().filter(|instance| instance.runs);
+        let fixed = instances.flat_map(|instance| instance.assigned.spec.fixed_ports.values());
+        if let Some(twice) = fixed.copied().find(|port| !ports.insert(*port)) {
+            self.fail(format!("two programs on {} have port {twice}", name(node)));
+        }
         if !CAPACITY.has(promised) {
             self.fail(format!("{} runs more than it has: {promised:?}", name(node)));
         }

@@ -169,6 +169,8 @@ pub(crate) struct World<'a> {
     pub(crate) runs: Vec<Run>,
     /// Programs that run, by workload.
     pub(crate) running: BTreeMap<String, u32>,
+    /// Slots whose programs have ended with success, by workload.
+    pub(crate) done: BTreeMap<String, BTreeSet<u32>>,
     /// Instances that were placed, moved or stopped, as the coordinator recorded it.
     pub(crate) moves: Vec<Moved>,
     /// Decisions that wait for an operator.
@@ -233,6 +235,7 @@ impl<'a> World<'a> {
             asked: 0,
             runs: Vec::new(),
             running: BTreeMap::new(),
+            done: BTreeMap::new(),
             moves: Vec::new(),
             pending: BTreeSet::new(),
             newest: AssignmentId::default(),

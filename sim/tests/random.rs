@@ -38,6 +38,13 @@ struct Work {
     update: Option<u32>,
     /// Its program changes its user, session and environment.
     wanders: bool,
+    /// What it is declared as anew then fits nowhere.
+    unfit: bool,
+    stop_first: bool,
+    /// It has a port of its own.
+    port: bool,
+    /// Of a batch: how many parts run at once; 0 for all.
+    parallelism: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,16 +110,20 @@ impl Case {
         for (number, work) in self.work.iter().enumerate() {
             for (at, version) in [(Some(5), 1), (work.update, 2)] {
                 let Some(at) = at else { continue };
+                let cpu = if version == 2 && work.unfit { 900_000 } else { work.cpu };
                 let kind = match work.kind {
                     Kind::Service(replicas) => format!("replicas = {replicas}"),
                     Kind::Singleton => "singleton = true".to_owned(),
                     Kind::Daemon => "kind = \"daemon\"".to_owned(),
                     Kind::Batch(replicas) => {
-                        format!("kind = \"batch\"\nreplicas = {replicas}\nprogram = \"once\"\nretries = 100")
+                        // Whatever its host does to it is no failure of its program.
+                        let parallelism = work.parallelism;
+                        format!(
+                            "kind = \"batch\"\nreplicas = {replicas}\nprogram = \"once\"\nretries = 0\nparallelism = {parallelism}"
+                        )
                     }
                 };
                 let Work {
-                    cpu,
                     priority,
                     alone,
                     max_parallel,
@@ -124,6 +135,12 @@ impl Case {
                      alone = {alone}\nmax_parallel = {max_parallel}\nmin_healthy = \"2s\"\ndeadline = \"60s\""
                 )
                 .unwrap();
+                if work.stop_first {
+                    writeln!(text, "stop_first = true").unwrap();
+                }
+                if work.port {
+                    writeln!(text, "port = {}", 1_000 + number).unwrap();
+                }
                 // Of a batch programs end by themselves; what else wanders must not be where it would stay behind.
                 let stays = matches!(work.kind, Kind::Singleton) || self.uncontained.is_none();
                 if work.wanders && stays && !matches!(work.kind, Kind::Batch(_)) {
@@ -143,6 +160,13 @@ impl Case {
                 Kind::Batch(_) => 0,
             };
             let name = format!("work-{number}");
+            // Nobody knows of what is lost whether it is done.
+            let is_lost = self.faults.iter().any(|fault| matches!(fault.what, What::Misplace));
+            if let Kind::Batch(replicas) = work.kind
+                && !is_lost
+            {
+                writeln!(text, "[[expect]]\nworkload = \"{name}\"\ndone = {replicas}").unwrap();
+            }
             writeln!(
                 text,
                 "[[expect]]\nworkload = \"{name}\"\nrunning = {running}\nat_end = true\n\
@@ -248,9 +272,20 @@ fn work() -> impl Strategy<Value = Work> {
         1u32..4,
         update,
         any::<bool>(),
+        (
+            prop::bool::weighted(0.3),
+            any::<bool>(),
+            prop::bool::weighted(0.3),
+            0u32..3,
+        ),
     )
         .prop_map(
-            |(kind, cpu, priority, alone, spread, delay, max_parallel, update, wanders)| Work {
+            |(kind, cpu, priority, alone, spread, delay, max_parallel, update, wanders, more)| Work {
+                unfit: more.0,
+                stop_first: more.1,
+                // There are at least as many nodes as instances, but one may be emptied.
+                port: more.2 && matches!(kind, Kind::Service(1..3) | Kind::Daemon),
+                parallelism: more.3,
                 kind,
                 cpu,
                 priority,

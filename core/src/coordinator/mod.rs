@@ -28,6 +28,7 @@ mod restored;
 mod roll;
 mod rules;
 mod session;
+mod spread;
 mod staging;
 mod survey;
 #[cfg(test)]

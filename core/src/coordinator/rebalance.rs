@@ -1,4 +1,4 @@
-//! Load: nodes that are hot shed work to those that are cool.
+//! Moves: nodes that are hot shed work to those that are cool; what is spread unevenly is [evened out](super::spread).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,6 +16,7 @@ use crate::{
     node::{Liveness, NodeIndex},
     placement::{Fleet, Placed},
     text::count,
+    time::Time,
     workload::{AssignmentId, Kind as WorkKind},
 };
 
@@ -35,17 +36,26 @@ const COOL: u32 = 60;
 const GAIN: u32 = 20;
 
 /// How long what was moved stays where it is, and how long a node is left alone after something left it.
-const REST: Duration = Duration::from_secs(1_800);
+pub(super) const REST: Duration = Duration::from_secs(1_800);
 
 const NODE_REST: Duration = Duration::from_secs(60);
 
-/// A move because of load.
-struct Shift {
-    id: AssignmentId,
-    from: NodeIndex,
-    to: Placed,
-    reason: String,
-    load: u32,
+/// Why an instance had better be elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Because {
+    /// Its node is hot, with this load.
+    Hot(u32),
+    /// Its workload is not spread evenly.
+    Uneven,
+}
+
+/// A move.
+pub(super) struct Shift {
+    pub(super) id: AssignmentId,
+    pub(super) from: NodeIndex,
+    pub(super) to: Placed,
+    pub(super) reason: String,
+    pub(super) because: Because,
 }
 
 impl Coordinator {
@@ -66,7 +76,7 @@ impl Coordinator {
         }
         self.look_back();
         self.watch_heat();
-        if self.climate().ambiguous || self.steering.policy.rebalance == Mode::Observe && self.steering.hot.is_empty() {
+        if self.climate().ambiguous {
             return;
         }
         let hot: BTreeSet<NodeIndex> = self
@@ -76,7 +86,9 @@ impl Coordinator {
             .filter(|(_, cycles)| **cycles >= HOT_CYCLES)
             .map(|(index, _)| *index)
             .collect();
-        for shift in self.shifts(&hot, COOL) {
+        let shifts = self.shifts(&hot, COOL);
+        let uneven = self.uneven(self.moves_left().saturating_sub(shifts.len()));
+        for shift in shifts.into_iter().chain(uneven) {
             self.propose_shift(shift);
         }
     }
@@ -108,14 +120,18 @@ impl Coordinator {
         self.steering.hot = hot;
     }
 
+    /// How many instances may be moved now.
+    fn moves_left(&self) -> usize {
+        let steering = &self.steering;
+        let budget = MOVES.max(steering.instances / MOVES_SHARE);
+        let recent = |at: &&Time| self.now.since(**at) < WINDOW;
+        budget.saturating_sub(steering.moves.iter().filter(recent).count())
+    }
+
     /// One instance of each of these nodes that had better be elsewhere, and where; as many as the budget has left. Nodes with a load
     /// above `below` take none.
     fn shifts(&self, sources: &BTreeSet<NodeIndex>, below: u32) -> Vec<Shift> {
-        let now = self.now;
-        let steering = &self.steering;
-        let budget = MOVES.max(steering.instances / MOVES_SHARE);
-        let recent = steering.moves.iter().filter(|at| now.since(**at) < WINDOW).count();
-        let mut left = budget.saturating_sub(recent);
+        let (now, steering, mut left) = (self.now, &self.steering, self.moves_left());
         if sources.is_empty() || left == 0 {
             return Vec::new();
         }
@@ -194,7 +210,7 @@ impl Coordinator {
                 from,
                 to,
                 reason,
-                load: heat,
+                because: Because::Hot(heat),
             });
         }
         None
@@ -209,22 +225,37 @@ impl Coordinator {
             self.registry[shift.from].name().to_owned(),
             self.registry[shift.to.node].name().to_owned(),
         );
-        let cycles = self.steering.hot.get(&shift.from).copied().unwrap_or(0);
+        let (rule, evidence, alternative) = match shift.because {
+            Because::Hot(_) => {
+                let cycles = self.steering.hot.get(&shift.from).copied().unwrap_or(0);
+                let evidence = vec![
+                    Evidence::new(wall, "telemetry", shift.reason.clone()),
+                    Evidence::new(wall, "telemetry", format!("{from} was hot for {cycles} cycles")),
+                ];
+                (
+                    "hot-sheds-work",
+                    evidence,
+                    format!("the loads would differ by more than {GAIN}%"),
+                )
+            }
+            Because::Uneven => {
+                let evidence = vec![Evidence::new(wall, "placement", shift.reason.clone())];
+                (
+                    "spread-is-evened-out",
+                    evidence,
+                    "the workload stays spread unevenly".to_owned(),
+                )
+            }
+        };
         let proposal = Proposal {
             index: Some(shift.from),
             node: Some(self.registry[shift.from].record.id()),
             time: wall,
             cycle: self.cycle,
-            rule: "hot-sheds-work",
+            rule,
             action: format!("{name}: move {name}.{slot} from {from} to {to}"),
-            evidence: vec![
-                Evidence::new(wall, "telemetry", shift.reason.clone()),
-                Evidence::new(wall, "telemetry", format!("{from} was hot for {cycles} cycles")),
-            ],
-            alternatives: vec![Alternative::new(
-                "leave it where it is",
-                format!("the loads would differ by more than {GAIN}%"),
-            )],
+            evidence,
+            alternatives: vec![Alternative::new("leave it where it is", alternative)],
         };
         let decision = self.autonomy.about(&name, Kind::Rebalance, mode, proposal);
         self.steering.left.retain(|_, at| now.since(*at) < NODE_REST);
@@ -235,12 +266,19 @@ impl Coordinator {
         });
         let slots = self.steering.moved.entry(Arc::clone(&name)).or_default();
         slots.insert(slot, now);
-        let reason = format!("its node is hot: {}", shift.reason);
+        let reason = match shift.because {
+            Because::Hot(_) => format!("its node is hot: {}", shift.reason),
+            Because::Uneven => format!("it is spread evenly: {}", shift.reason),
+        };
         match mode {
             Mode::Observe => {}
             Mode::Advise => self.wait_for_approval(mode, &decision, Wish::Move(shift.id, reason)),
             Mode::Act => {
-                self.check_later(Arc::clone(&decision), Aim::Cools(shift.from, shift.load));
+                let aim = match shift.because {
+                    Because::Hot(load) => Aim::Cools(shift.from, load),
+                    Because::Uneven => Aim::Runs(Arc::clone(&name), vec![slot]),
+                };
+                self.check_later(Arc::clone(&decision), aim);
                 self.leave(shift.id, &reason);
             }
         }
@@ -272,7 +310,8 @@ impl Coordinator {
         let mean = heats.iter().map(|(_, heat)| heat).sum::<u32>() / (heats.len() as u32).max(1);
         let sources = heats.iter().filter(|(_, heat)| *heat > mean + GAIN / 2);
         let sources: BTreeSet<NodeIndex> = sources.map(|(index, _)| *index).collect();
-        let shifts = self.shifts(&sources, mean);
+        let mut shifts = self.shifts(&sources, mean);
+        shifts.extend(self.uneven(self.moves_left().saturating_sub(shifts.len())));
         let mut told = Vec::new();
         for shift in &shifts {
             let Some(held) = self.table.held(shift.id) else {
@@ -308,7 +347,11 @@ impl Coordinator {
             let event = self.record(None, summary, EventBody::Command { verb, detail, by });
             told.iter_mut().for_each(|change| change.event = event);
             for shift in shifts {
-                let reason = format!("load is evened out: {}", shift.reason);
+                let what = match shift.because {
+                    Because::Hot(_) => "load is evened out",
+                    Because::Uneven => "it is spread evenly",
+                };
+                let reason = format!("{what}: {}", shift.reason);
                 self.leave(shift.id, &reason);
             }
         }

@@ -283,8 +283,13 @@ pub(super) fn check_expect(
             return Err("targets, near, far: the coordinator is no node".to_owned());
         }
     }
-    if expect.workload.is_none() && (expect.running.is_some() || expect.starts_at_most.is_some()) {
-        return Err("running, starts_at_most: they belong to a workload, and none is named".to_owned());
+    let asked = [
+        expect.running.is_some(),
+        expect.starts_at_most.is_some(),
+        expect.done.is_some(),
+    ];
+    if expect.workload.is_none() && asked.contains(&true) {
+        return Err("running, starts_at_most, done: they belong to a workload, and none is named".to_owned());
     }
     if let Some(workload) = &expect.workload {
         check_workload(workload, workloads, duration)?;
@@ -304,9 +309,9 @@ pub(super) fn check_expect(
             return Err(format!("{field}: means nothing for a workload"));
         }
         let timed = usize::from(expect.by.is_some()) + usize::from(expect.at_end);
-        return match (expect.running.is_some(), expect.starts_at_most.is_some(), timed) {
-            (true, false, 1) | (false, true, 0) => Ok(()),
-            _ => Err("workload: either running with one of by and at_end, or starts_at_most".to_owned()),
+        return match (asked, timed) {
+            ([true, false, false], 1) | ([false, true, false] | [false, false, true], 0) => Ok(()),
+            _ => Err("workload: either running with one of by and at_end, or starts_at_most, or done".to_owned()),
         };
     }
     let asks = [expect.by.is_some(), expect.never, expect.at_end];

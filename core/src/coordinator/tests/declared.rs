@@ -9,6 +9,7 @@ use super::{
     workloads::{Site, service},
 };
 use crate::{
+    autonomy::{Mode, PolicyChange},
     coordinator::{Command, Input, Refusal, WorkloadCommand, WorkloadVerb},
     node::{ConnId, Liveness},
     workload::{
@@ -55,6 +56,16 @@ impl Site {
             ..Status::default()
         };
         self.tells(row, status);
+    }
+
+    fn drain(&mut self, node: &str) {
+        let drain = Command::Drain {
+            node: node.to_owned(),
+            deadline: None,
+            plan: false,
+            keep_daemons: false,
+        };
+        self.rig.command(drain).unwrap();
     }
 
     fn waits_for(&self, name: &str) -> String {
@@ -131,14 +142,7 @@ fn with_stop_first_no_two_of_a_slot_are_there_at_once() {
             }
             _ => {
                 let node = before[0].record.node;
-                let node = format!("node-{}", node.0[0]);
-                let drain = Command::Drain {
-                    node,
-                    deadline: None,
-                    plan: false,
-                    keep_daemons: false,
-                };
-                site.rig.command(drain).unwrap();
+                site.drain(&format!("node-{}", node.0[0]));
             }
         }
         for _ in 0..80 {
@@ -384,5 +388,59 @@ proptest! {
             }
             prop_assert!(round < 399, "{done} of {replicas} are done");
         }
+    }
+}
+
+/// How many instances of `web` each zone has.
+fn zones(site: &Site) -> Vec<usize> {
+    let of = |zone: u8| {
+        let nodes = [zone, zone + 4].map(node_id);
+        let there = site.held_there("web").into_iter();
+        there.filter(|row| nodes.contains(&row.record.node)).count()
+    };
+    (1..=4).map(of).collect()
+}
+
+#[test]
+fn what_is_spread_is_evened_out_when_its_nodes_are_back() {
+    for mode in [Mode::Observe, Mode::Advise, Mode::Act] {
+        let mut site = Site::new(0);
+        for number in 1..=8 {
+            site.join_in(number, ["a", "b", "c", "d"][usize::from(number - 1) % 4]);
+        }
+        let rebalance = Some(mode);
+        let change = PolicyChange {
+            rebalance,
+            ..PolicyChange::default()
+        };
+        site.rig.command(Command::SetPolicy(change)).unwrap();
+        let mut spec = service("web", 4);
+        spec.spread = "zone".to_owned();
+        site.apply(spec);
+        assert_eq!(site.running("web"), 4);
+        assert_eq!(zones(&site), [1, 1, 1, 1]);
+        site.pass(SECOND * 5);
+        for name in ["node-3", "node-4", "node-7", "node-8"] {
+            site.drain(name);
+        }
+        site.pass(SECOND * 60);
+        assert_eq!(zones(&site), [2, 2, 0, 0]);
+        for name in ["node-3", "node-4", "node-7", "node-8"] {
+            let node = name.to_owned();
+            site.rig.command(Command::Uncordon { node }).unwrap();
+        }
+        let mut before = zones(&site);
+        for _ in 0..120 {
+            site.pass(SECOND * 6);
+            let now = zones(&site);
+            // One at a time, and no other.
+            assert!(now.iter().sum::<usize>() <= 5, "{now:?}");
+            before = now;
+        }
+        let wanted = match mode {
+            Mode::Act => vec![1, 1, 1, 1],
+            _ => vec![2, 2, 0, 0],
+        };
+        assert_eq!(before, wanted, "{mode:?}");
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     coordinator::{Answer, Changed, Command, Input, Message, Refusal, Work, WorkloadCommand, WorkloadVerb},
     id::NodeId,
     node::{ConnId, Hello, Labels, Liveness},
-    workload::{AssignmentId, AssignmentRow, Goal, Kind, Phase, Resources, Spec, Status},
+    workload::{AssignmentId, AssignmentRow, FixedPort, Goal, Kind, Order, Phase, Protocol, Resources, Spec, Status},
 };
 
 /// Operations of the random test; more by `WYNEOS_OPERATIONS`.
@@ -172,6 +172,15 @@ fn what_is_planned_is_what_is_done() {
                     spec.args = vec![rng.random_range(0..3).to_string()];
                     spec.alone = rng.random_bool(0.1);
                     spec.update.max_parallel = rng.random_range(1..4);
+                    if rng.random_bool(0.2) {
+                        spec.update.order = Order::StopFirst;
+                    }
+                    if rng.random_bool(0.2) {
+                        let (port, protocol) = (rng.random_range(1..3), Protocol::Tcp);
+                        spec.ports = vec!["fixed".to_owned()];
+                        let fixed = FixedPort { port, protocol };
+                        spec.fixed_ports.insert("fixed".to_owned(), fixed);
+                    }
                     spec.resources = Resources {
                         cpu_millis: rng.random_range(1..6) * 200,
                         memory_bytes: 1 << 20,

@@ -1,0 +1,124 @@
+//! Spread: a workload that is no longer spread evenly, as after a node was away, is evened out by the rules of rebalancing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    Coordinator,
+    rebalance::{Because, REST, Shift},
+};
+use crate::{
+    node::{Eligibility, NodeIndex},
+    placement::{Fleet, Node},
+    workload::{Declared, Held, Kind},
+};
+
+/// Workloads for which a place is looked for at most, at one look.
+const LOOKS: usize = 16;
+
+/// The values of labels that nodes have which take work.
+type Labels = BTreeMap<String, BTreeSet<Option<Arc<str>>>>;
+
+fn value(node: &Node, label: &str) -> Option<Arc<str>> {
+    node.label(label).map(Arc::from)
+}
+
+impl Coordinator {
+    /// Of each workload that is not spread evenly one instance that had better be elsewhere, and where; no more than `most`.
+    pub(super) fn uneven(&self, most: usize) -> Vec<Shift> {
+        let spreads = |declared: &&Declared| declared.record.spec().is_some_and(|spec| !spec.spread.is_empty());
+        let mut workloads = self
+            .table
+            .workloads()
+            .map(|(_, declared)| declared)
+            .filter(spreads)
+            .peekable();
+        if most == 0 || workloads.peek().is_none() {
+            return Vec::new();
+        }
+        let (mut fleet, mut labels, mut looks) = (self.fleet(), Labels::new(), LOOKS);
+        workloads
+            .filter_map(|declared| self.uneven_one(declared, &mut fleet, &mut labels, &mut looks))
+            .take(most)
+            .collect()
+    }
+
+    fn uneven_one(
+        &self,
+        declared: &Declared,
+        fleet: &mut Fleet,
+        labels: &mut Labels,
+        looks: &mut usize,
+    ) -> Option<Shift> {
+        let record = &declared.record;
+        let spec = record.spec()?;
+        let service = matches!(spec.kind, Kind::Service { .. }) && !spec.stops_first();
+        let instances: Vec<&Held> = self.table.instances(declared).filter(|held| held.is_there()).collect();
+        let is_quiet =
+            |held: &&Held| held.is_wanted() && held.healthy_since.is_some() && held.record.leaving.is_empty();
+        if !service
+            || record.deleted
+            || record.stable != record.revision
+            || !declared.waiting.is_empty()
+            || !instances.iter().all(is_quiet)
+            || instances.iter().any(|held| self.was_proposed(held))
+        {
+            return None;
+        }
+        let value_of = |fleet: &Fleet, index: NodeIndex| fleet.node(index).and_then(|node| value(node, &spec.spread));
+        let mut by_value: BTreeMap<Option<Arc<str>>, Vec<&Held>> = BTreeMap::new();
+        for held in &instances {
+            by_value.entry(value_of(fleet, held.index)).or_default().push(held);
+        }
+        let (fullest, there) = by_value.iter().max_by_key(|(_, there)| there.len())?;
+        let values = labels.entry(spec.spread.clone()).or_insert_with(|| {
+            let open = fleet
+                .nodes()
+                .iter()
+                .filter(|node| node.eligibility == Eligibility::Eligible);
+            open.map(|node| value(node, &spec.spread)).collect()
+        });
+        let fewest = values
+            .iter()
+            .map(|value| by_value.get(value).map_or(0, Vec::len))
+            .min()?;
+        if there.len() < fewest + 2 || *looks == 0 {
+            return None;
+        }
+        *looks -= 1;
+        // Of those the newest goes.
+        let held = there.last()?;
+        let mut trial = fleet.clone();
+        let mut standing = trial.standing(&self.table, declared, self.now);
+        let to = trial
+            .place_off(spec, &mut standing, Some(held.index))
+            .placed
+            .first()
+            .copied()?;
+        let emptiest = value_of(fleet, to.node);
+        let few = by_value.get(&emptiest).map_or(0, Vec::len);
+        if there.len() < few + 2 {
+            return None;
+        }
+        *fleet = trial;
+        let named = |value: &Option<Arc<str>>| value.as_deref().unwrap_or("no value").to_owned();
+        let (label, many) = (&spec.spread, there.len());
+        let (fullest, emptiest) = (named(fullest), named(&emptiest));
+        Some(Shift {
+            id: held.record.id,
+            from: held.index,
+            to,
+            reason: format!("{label} {fullest} has {many} instances, {emptiest} has {few} and room for more"),
+            because: Because::Uneven,
+        })
+    }
+
+    /// It was proposed lately that this one moves, and it is where it was.
+    fn was_proposed(&self, held: &Held) -> bool {
+        let slots = self.steering.moved.get(&held.record.workload);
+        let at = slots.and_then(|slots| slots.get(&held.record.slot));
+        at.is_some_and(|at| self.now.since(*at) < REST && held.known_since < *at)
+    }
+}
