@@ -27,6 +27,7 @@ use wyneos_core::{
 
 use crate::{
     agents::{id_of, node_of},
+    pins::{Pin, of_answer, of_batch, of_coordinator},
     streams::{Item, StreamId, Way},
     world::{Clock, What, World, name},
 };
@@ -338,6 +339,7 @@ impl World<'_> {
     }
 
     fn do_for_coordinator(&mut self, effect: Effect) {
+        self.pin(Pin::Effects, || of_coordinator(&effect));
         match effect {
             Effect::Send { conn, message } => {
                 if let Some(stream) = self.streams.get_mut(&conn.0) {
@@ -368,6 +370,7 @@ impl World<'_> {
                 self.push(conn.0, Way::Down, Item::End);
             }
             Effect::Commit(batch) => {
+                self.pin(Pin::Batches, || ("batch", of_batch(&batch).into_bytes()));
                 self.observe(&batch);
                 self.observe_moves(&batch);
                 self.write(Write::Batch(batch, self.now));
@@ -376,8 +379,7 @@ impl World<'_> {
             Effect::View(_) | Effect::Nodes(_) => {}
             Effect::Publish(snapshot) => self.write(Write::Snapshot(snapshot)),
             Effect::Reply { answer, .. } => {
-                let outcome = answer.map_or_else(|refusal| refusal.to_string(), |answer| format!("{answer:?}"));
-                self.note("reply", outcome.as_bytes());
+                self.note(Pin::Replies, "reply", &of_answer(&answer));
             }
         }
     }
@@ -388,7 +390,7 @@ impl World<'_> {
             self.coordinator_loses(id, true);
             return;
         };
-        self.note("up", &bytes);
+        self.note(Pin::Wire, "up", &bytes);
         let request = match v1::SessionRequest::decode(bytes) {
             Ok(request) => request,
             Err(error) => return self.fail(format!("a message to the coordinator is none: {error}")),

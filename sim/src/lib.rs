@@ -4,6 +4,8 @@
 //! their seals. What is simulated is what surrounds them: time, network, disks, processes and clocks. Everything that is
 //! drawn is drawn from one seed; the same scenario with the same seed gives the same trace on every machine.
 
+use std::collections::BTreeMap;
+
 mod agents;
 mod coordinator;
 mod declared;
@@ -12,6 +14,7 @@ mod faults;
 mod known;
 mod misplaced;
 mod net;
+mod pins;
 mod queue;
 mod report;
 pub mod scenario;
@@ -21,6 +24,7 @@ mod truth;
 mod work;
 mod world;
 
+pub use pins::Pin;
 pub use report::{Detection, Report, Transition};
 pub use scenario::{BadScenario, Scenario};
 pub use wyneos_core::coordinator::Rules;
@@ -32,5 +36,10 @@ pub fn run(scenario: &Scenario, seed: u64, go_on: impl FnMut(f64) -> bool) -> Re
 
 /// Runs `scenario` with other rules for verdicts than those that ship, as [`run`] does: a rule that is broken on purpose must show.
 pub fn run_with(scenario: &Scenario, seed: u64, rules: Rules, mut go_on: impl FnMut(f64) -> bool) -> Report {
-    world::World::new(scenario, seed, rules).run(&mut go_on)
+    world::World::new(scenario, seed, rules, false).run(&mut go_on).0
+}
+
+/// Runs `scenario` to its end, and tells besides what it did, as a hash of each sort.
+pub fn run_pinned(scenario: &Scenario, seed: u64) -> (Report, BTreeMap<Pin, String>) {
+    world::World::new(scenario, seed, Rules::default(), true).run(&mut |_| true)
 }

@@ -18,6 +18,7 @@ use wyneos_core::{
 use crate::{
     declared::Program,
     misplaced::lost,
+    pins::Pin,
     world::{What, World, name},
 };
 
@@ -368,7 +369,11 @@ impl World<'_> {
     /// Takes note of a program that started or ended, and looks whether it may.
     pub(crate) fn ran(&mut self, node: usize, assigned: &Assigned, started: bool) {
         let workload = assigned.spec.name.clone();
-        self.note(if started { "starts" } else { "ends" }, workload.as_bytes());
+        self.note(
+            Pin::Programs,
+            if started { "starts" } else { "ends" },
+            workload.as_bytes(),
+        );
         self.runs.push((self.now, workload.clone(), node, started));
         let count = self.running.entry(workload.clone()).or_default();
         *count = if started { *count + 1 } else { count.saturating_sub(1) };

@@ -22,6 +22,7 @@ use crate::{
     expect,
     known::Known,
     net::Net,
+    pins::{Pin, Pins},
     queue::Queue,
     report::{Detection, Found, Moved, Program, Report, Transition},
     scenario::{Scenario, resolve},
@@ -185,10 +186,12 @@ pub(crate) struct World<'a> {
     pub(crate) timers: BTreeSet<&'static str>,
     pub(crate) failures: Vec<String>,
     pub(crate) trace: blake3::Hasher,
+    /// What it did, where that is wanted.
+    pins: Option<Pins>,
 }
 
 impl<'a> World<'a> {
-    pub(crate) fn new(scenario: &'a Scenario, seed: u64, rules: Rules) -> World<'a> {
+    pub(crate) fn new(scenario: &'a Scenario, seed: u64, rules: Rules, pinned: bool) -> World<'a> {
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
         let cluster = &scenario.cluster;
         let drift = cluster.clock_drift;
@@ -244,6 +247,7 @@ impl<'a> World<'a> {
             timers: BTreeSet::new(),
             failures: Vec::new(),
             trace: blake3::Hasher::new(),
+            pins: pinned.then(Pins::default),
         };
         world.enrol_pending();
         world.start_coordinator();
@@ -285,14 +289,25 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Adds to what is pinned alone, if anything is.
+    pub(crate) fn pin(&mut self, pin: Pin, what: impl FnOnce() -> (&'static str, Vec<u8>)) {
+        if let Some(pins) = &mut self.pins {
+            let (what, bytes) = what();
+            pins.add(pin, self.now, what, &bytes);
+        }
+    }
+
     /// Adds to the trace.
-    pub(crate) fn note(&mut self, what: &str, bytes: &[u8]) {
+    pub(crate) fn note(&mut self, pin: Pin, what: &str, bytes: &[u8]) {
+        if let Some(pins) = &mut self.pins {
+            pins.add(pin, self.now, what, bytes);
+        }
         self.trace.update(&self.now.0.to_le_bytes());
         self.trace.update(what.as_bytes());
         self.trace.update(bytes);
     }
 
-    pub(crate) fn run(mut self, go_on: &mut dyn FnMut(f64) -> bool) -> Report {
+    pub(crate) fn run(mut self, go_on: &mut dyn FnMut(f64) -> bool) -> (Report, BTreeMap<Pin, String>) {
         let end = Time(0) + self.scenario.duration;
         let mut told = Time(0);
         let mut complete = true;
@@ -317,7 +332,8 @@ impl<'a> World<'a> {
             self.now = end;
             expect::check(&mut self);
         }
-        self.report(complete, events)
+        let pins = self.pins.as_ref().map(Pins::told).unwrap_or_default();
+        (self.report(complete, events), pins)
     }
 
     fn happen(&mut self, what: What) {

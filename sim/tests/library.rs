@@ -12,7 +12,7 @@ use std::{
 };
 
 use wyneos_core::{agent::Agent, coordinator::Coordinator, mesh::FindingKind, node::Liveness};
-use wyneos_sim::{Scenario, run, scenario::Kind};
+use wyneos_sim::{Pin, Scenario, run, run_pinned, scenario::Kind};
 
 /// What was seen in some runs.
 #[derive(Default)]
@@ -23,21 +23,26 @@ struct Seen {
     causes: BTreeSet<String>,
     findings: BTreeSet<(String, bool)>,
     timers: BTreeSet<&'static str>,
+    /// A line for each scenario and seed: what the run did.
+    pins: BTreeSet<String>,
 }
 
 impl Seen {
     /// Runs a scenario with several seeds, and each seed twice.
     fn run(&mut self, path: &Path) {
-        let (text, path) = (fs::read_to_string(path).unwrap(), path.display());
-        let scenario: Scenario = text.parse().unwrap_or_else(|error| panic!("{path}: {error}"));
-        assert!(text.starts_with("# "), "{path}: no word on what it stands for");
+        let (text, shown) = (fs::read_to_string(path).unwrap(), path.display());
+        let scenario: Scenario = text.parse().unwrap_or_else(|error| panic!("{shown}: {error}"));
+        assert!(text.starts_with("# "), "{shown}: no word on what it stands for");
         self.faults.extend(scenario.faults.iter().map(|fault| fault.kind));
         for seed in 1..=3 {
             let report = run(&scenario, seed, |_| true);
-            let again = run(&scenario, seed, |_| true);
-            assert_eq!(report, again, "{path} differs with seed {seed}");
+            let (again, pins) = run_pinned(&scenario, seed);
+            let name = path.file_stem().unwrap().to_string_lossy();
+            let pins: Vec<String> = pins.values().cloned().collect();
+            self.pins.insert(format!("{name} {seed} {}", pins.join(" ")));
+            assert_eq!(report, again, "{shown} differs with seed {seed}");
             if !report.passed() {
-                let failed = format!("{path} with seed {seed}: {:#?}", report.failures);
+                let failed = format!("{shown} with seed {seed}: {:#?}", report.failures);
                 self.failures.push(failed);
             }
             for transition in report.transitions {
@@ -57,7 +62,44 @@ impl Seen {
         self.causes.extend(other.causes);
         self.findings.extend(other.findings);
         self.timers.extend(other.timers);
+        self.pins.extend(other.pins);
     }
+}
+
+/// What every run did is on file, so that a change that is meant to change nothing is seen to. One that changes what runs do writes the file anew, by
+/// `WYNEOS_PIN=1`, and says so.
+fn check_pins(pins: &BTreeSet<String>) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pins.txt");
+    let names: Vec<&str> = Pin::ALL.iter().map(|pin| pin.name()).collect();
+    let head = format!("# scenario seed {}\n", names.join(" "));
+    if std::env::var_os("WYNEOS_PIN").is_some() {
+        let lines: String = pins.iter().map(|line| format!("{line}\n")).collect();
+        return fs::write(file, format!("{head}{lines}")).unwrap();
+    }
+    let text = fs::read_to_string(file).unwrap();
+    let on_file: BTreeSet<String> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
+    let other: Vec<String> = pins
+        .symmetric_difference(&on_file)
+        .filter(|line| pins.contains(*line))
+        .map(|line| {
+            let mut words = line.split(' ');
+            let run = [words.next().unwrap_or_default(), words.next().unwrap_or_default()].join(" ");
+            let before = on_file.iter().find(|line| line.starts_with(&format!("{run} ")));
+            let before: Vec<&str> = before.map_or_else(Vec::new, |line| line.split(' ').skip(2).collect());
+            let differs = words.enumerate().filter(|(at, hash)| before.get(*at) != Some(hash));
+            let differs: Vec<&str> = differs.filter_map(|(at, _)| names.get(at).copied()).collect();
+            format!("{run}: {}", differs.join(", "))
+        })
+        .collect();
+    assert!(
+        other.is_empty() && pins.len() == on_file.len(),
+        "runs do other things than those on file (WYNEOS_PIN=1 writes them anew):\n{}",
+        other.join("\n")
+    );
 }
 
 #[test]
@@ -82,6 +124,7 @@ fn every_scenario_holds_every_run_can_be_repeated_and_all_of_it_is_seen() {
         }
     });
     assert!(seen.failures.is_empty(), "{}", seen.failures.join("\n"));
+    check_pins(&seen.pins);
     assert_eq!(seen.faults, Kind::ALL.into(), "kinds of faults that no scenario has");
     for liveness in [
         Liveness::Online,

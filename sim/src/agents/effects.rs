@@ -15,6 +15,7 @@ use wyneos_core::{
 use super::{Ask, PATIENCE, SYN, WRITE, id_of, node_of};
 use crate::{
     net::SMALL,
+    pins::{Pin, of_agent},
     streams::{Item, Way},
     world::{What, World, name},
 };
@@ -22,6 +23,7 @@ use crate::{
 impl World<'_> {
     pub(super) fn do_for_agent(&mut self, node: usize, effect: Effect) {
         let now = self.now;
+        self.pin(Pin::Effects, || of_agent(&effect));
         match effect {
             Effect::Connect { conn, .. } => {
                 let generation = self.machines[node].generation;
@@ -107,11 +109,11 @@ impl World<'_> {
                 self.later(back.unwrap_or(PATIENCE), What::Answered(Box::new((ask, standing))));
             }
             Effect::Tell(Notice::Lapsed) => {
-                self.note("lapsed", &id_of(node).0);
+                self.note(Pin::Verdicts, "lapsed", &id_of(node).0);
                 self.lapses.push((self.now, node));
             }
             Effect::Tell(Notice::Told { standing, .. }) => {
-                self.note("told", standing.liveness.name().as_bytes());
+                self.note(Pin::Verdicts, "told", standing.liveness.name().as_bytes());
                 self.told.push((self.now, node, standing.liveness));
             }
             effect @ (Effect::Run(_)
@@ -168,7 +170,7 @@ impl World<'_> {
     pub(crate) fn agent_hears(&mut self, node: usize, conn: ConnId, item: Item) {
         match item {
             Item::Bytes(bytes) => {
-                self.note("down", &bytes);
+                self.note(Pin::Wire, "down", &bytes);
                 let decoded = v1::SessionResponse::decode(bytes).map_err(|error| error.to_string());
                 let message =
                     decoded.and_then(|response| Message::try_from(response).map_err(|error| error.to_string()));

@@ -7,7 +7,10 @@ use wyneos::canonical::Canonical;
 use wyneos_core::coordinator::{Input, Published};
 
 use super::{DISK, WRITES_MAX, Write};
-use crate::world::{What, World};
+use crate::{
+    pins::Pin,
+    world::{What, World},
+};
 
 impl World<'_> {
     pub(super) fn write(&mut self, write: Write) {
@@ -113,7 +116,7 @@ impl World<'_> {
                 if !follows {
                     self.fail("a seal does not follow the one before".to_owned());
                 }
-                self.note("seal", &seal_chain);
+                self.note(Pin::Seals, "seal", &seal_chain);
                 Input::Published(Published {
                     seal,
                     subscribers: 0,

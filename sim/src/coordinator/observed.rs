@@ -17,6 +17,7 @@ use wyneos_core::{
 use crate::{
     agents::node_of,
     known::RECKONED,
+    pins::Pin,
     report::{Found, Moved, Transition},
     world::{Placed, What, World, name},
 };
@@ -131,7 +132,7 @@ impl World<'_> {
             detail: finding.detail.clone(),
         };
         self.believe_finding(finding.kind, sides.0.iter().copied(), open);
-        self.note(&found.kind, &[u8::from(open)]);
+        self.note(Pin::Verdicts, &found.kind, &[u8::from(open)]);
         self.findings.push((self.now, open, sides, found));
     }
 
@@ -218,7 +219,7 @@ impl World<'_> {
                 evidence,
                 right,
             };
-            self.note(&transition.to, &id.0);
+            self.note(Pin::Verdicts, &transition.to, &id.0);
             self.transitions.push((self.now, node, transition));
         }
     }

@@ -1,0 +1,228 @@
+//! What a run did, as a hash of each sort: a change of the code that is meant to change nothing leaves all of them as they are.
+
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+use serde::Serialize;
+use wyneos::{convert, v1};
+use wyneos_core::{
+    agent,
+    coordinator::{Answer, Effect, Message, Refusal},
+    store::Batch,
+    time::Time,
+};
+
+/// A sort of things that a run does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pin {
+    /// Bytes that arrive, each way.
+    Wire,
+    /// Snapshots.
+    Seals,
+    /// Verdicts, findings, and what agents make of them.
+    Verdicts,
+    /// Programs that start and end.
+    Programs,
+    /// What the logic of either side wants done, in its order.
+    Effects,
+    /// What is made durable.
+    Batches,
+    /// Answers to operators.
+    Replies,
+}
+
+impl Pin {
+    /// All of them.
+    pub const ALL: [Pin; 7] = [
+        Pin::Wire,
+        Pin::Seals,
+        Pin::Verdicts,
+        Pin::Programs,
+        Pin::Effects,
+        Pin::Batches,
+        Pin::Replies,
+    ];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Pin::Wire => "wire",
+            Pin::Seals => "seals",
+            Pin::Verdicts => "verdicts",
+            Pin::Programs => "programs",
+            Pin::Effects => "effects",
+            Pin::Batches => "batches",
+            Pin::Replies => "replies",
+        }
+    }
+}
+
+/// The hashes of a run, of each sort.
+#[derive(Default)]
+pub(crate) struct Pins(BTreeMap<Pin, blake3::Hasher>);
+
+impl Pins {
+    pub(crate) fn add(&mut self, pin: Pin, now: Time, what: &str, bytes: &[u8]) {
+        let hash = self.0.entry(pin).or_default();
+        hash.update(&now.0.to_le_bytes());
+        hash.update(&(what.len() as u64).to_le_bytes());
+        hash.update(what.as_bytes());
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    }
+
+    /// Hashes of 64 bits, in hexadecimal.
+    pub(crate) fn told(&self) -> BTreeMap<Pin, String> {
+        let short = |hash: &blake3::Hasher| hash.finalize().to_hex().as_str()[..16].to_owned();
+        Pin::ALL
+            .iter()
+            .map(|pin| {
+                (
+                    *pin,
+                    self.0.get(pin).map_or_else(|| short(&blake3::Hasher::new()), short),
+                )
+            })
+            .collect()
+    }
+}
+
+/// What an effect of the coordinator's is, and what tells it from others of its sort.
+pub(crate) fn of_coordinator(effect: &Effect) -> (&'static str, Vec<u8>) {
+    match effect {
+        Effect::Send { conn, message } => {
+            let mut bytes = conn.0.to_le_bytes().to_vec();
+            bytes.extend(v1::SessionResponse::from(Message::clone(message)).encode_to_vec());
+            ("send", bytes)
+        }
+        Effect::Announce(seal) => ("announce", seal.chain.to_vec()),
+        Effect::Close { conn } => ("close", conn.0.to_le_bytes().to_vec()),
+        Effect::Commit(batch) => ("commit", (batch.events.len() as u64).to_le_bytes().to_vec()),
+        Effect::Publish(snapshot) => ("publish", snapshot.cycle.to_le_bytes().to_vec()),
+        Effect::View(view) => ("view", (view.assignments.len() as u64).to_le_bytes().to_vec()),
+        Effect::Nodes(_) => ("nodes", Vec::new()),
+        Effect::Reply { answer, .. } => ("reply", vec![u8::from(answer.is_ok())]),
+    }
+}
+
+/// The same of an agent's.
+pub(crate) fn of_agent(effect: &agent::Effect) -> (&'static str, Vec<u8>) {
+    let number = |number: u64| number.to_le_bytes().to_vec();
+    match effect {
+        agent::Effect::Connect { conn, .. } => ("connect", number(conn.0)),
+        agent::Effect::Send { conn, report } => {
+            let mut bytes = number(conn.0);
+            bytes.extend(v1::SessionRequest::from(report.clone()).encode_to_vec());
+            ("send", bytes)
+        }
+        agent::Effect::Close { conn } => ("close", number(conn.0)),
+        agent::Effect::TouchDisk => ("touch-disk", Vec::new()),
+        agent::Effect::Measure => ("measure", Vec::new()),
+        agent::Effect::Probe { target, sequence, .. } => ("probe", [target.0.to_vec(), number(*sequence)].concat()),
+        agent::Effect::Beacons { to, .. } => ("beacons", number(to.len() as u64)),
+        agent::Effect::Ask { via, number: ask, .. } => ("ask", [via.0.to_vec(), number(*ask)].concat()),
+        agent::Effect::Answer { id, standing } => {
+            ("answer", [number(*id), vec![u8::from(standing.is_some())]].concat())
+        }
+        agent::Effect::Tell(_) => ("tell", Vec::new()),
+        agent::Effect::Run(assigned) => ("run", number(assigned.id.0)),
+        agent::Effect::Halt { id, .. } => ("halt", number(id.0)),
+        agent::Effect::Lease { id, until } => ("lease", [number(id.0), number(until.0)].concat()),
+        agent::Effect::Discard { id } => ("discard", number(id.0)),
+        agent::Effect::Presume { below, .. } => ("presume", number(below.0)),
+        agent::Effect::Targets(plan) => ("targets", number(plan.targets.len() as u64)),
+        agent::Effect::ReadLog(_) => ("read-log", Vec::new()),
+        agent::Effect::TakeOver => ("take-over", Vec::new()),
+        agent::Effect::Stopped => ("stopped", Vec::new()),
+    }
+}
+
+fn json(what: &impl Serialize) -> String {
+    serde_json::to_string(what).unwrap_or_else(|error| error.to_string())
+}
+
+/// A batch as it is stored. A new field does not compile until it is told here.
+pub(crate) fn of_batch(batch: &Batch) -> String {
+    let Batch {
+        forgotten,
+        nodes,
+        events,
+        access,
+        workloads,
+        assignments,
+        policy,
+        decisions,
+        restored,
+        intents,
+    } = batch;
+    [
+        json(forgotten),
+        json(&nodes.iter().map(|node| json(node.as_ref())).collect::<Vec<_>>()),
+        json(&events.iter().map(|event| json(event.as_ref())).collect::<Vec<_>>()),
+        json(&access.as_deref()),
+        json(
+            &workloads
+                .iter()
+                .map(|(name, record)| (name.as_ref(), record.as_deref()))
+                .collect::<Vec<_>>(),
+        ),
+        json(
+            &assignments
+                .iter()
+                .map(|(id, record)| (id, record.as_deref()))
+                .collect::<Vec<_>>(),
+        ),
+        json(policy),
+        json(decisions),
+        json(restored),
+        json(intents),
+    ]
+    .join("\n")
+}
+
+/// An answer as its caller gets it, where the wire has a form for it that stands by itself; else its parts.
+pub(crate) fn of_answer(answer: &Result<Answer, Refusal>) -> Vec<u8> {
+    let number = |number: u64| number.to_le_bytes().to_vec();
+    let Ok(answer) = answer else {
+        return answer
+            .as_ref()
+            .err()
+            .map_or_else(Vec::new, |refusal| refusal.to_string().into_bytes());
+    };
+    match answer {
+        Answer::Workloads(changes) => {
+            let bytes = changes
+                .iter()
+                .cloned()
+                .map(|change| convert::change_out(change).encode_to_vec());
+            bytes.flatten().collect()
+        }
+        Answer::Decision(decision) => v1::Decision::from(decision.as_ref()).encode_to_vec(),
+        Answer::Eligibility {
+            eligibility,
+            changed,
+            event,
+        } => [eligibility.name().as_bytes(), &[u8::from(*changed)], &number(*event)].concat(),
+        Answer::Labels { labels, changed, event } => {
+            [json(labels).as_bytes(), &[u8::from(*changed)], &number(*event)].concat()
+        }
+        Answer::Admission {
+            node,
+            admission,
+            changed,
+            event,
+        } => [
+            &node.0[..],
+            json(admission).as_bytes(),
+            &[u8::from(*changed)],
+            &number(*event),
+        ]
+        .concat(),
+        Answer::Policy { policy, event } => [json(policy).as_bytes(), &number(*event)].concat(),
+        Answer::Directive { id, event } => [number(*id), number(*event)].concat(),
+        Answer::Forgotten(forgotten) => [&forgotten.node.0[..], &number(forgotten.event)].concat(),
+        Answer::Token(token) => json(token).into_bytes(),
+        Answer::Operator(operator) => json(operator).into_bytes(),
+        Answer::Noted => b"noted".to_vec(),
+        Answer::Log(chunk) => chunk.data.to_vec(),
+    }
+}
