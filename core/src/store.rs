@@ -1,13 +1,16 @@
 //! What is durable, and how it is handed to the store.
 
-use std::{sync::Arc, time::Duration};
+mod batch;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+pub use batch::{Batch, Entry};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     access::Access,
     autonomy::Policy,
-    event::Event,
     id::{ClusterId, NodeId},
     integrity::{Digest, ZERO_DIGEST},
     node::NodeRecord,
@@ -23,13 +26,13 @@ pub struct Durable {
     /// Epoch of this start: one more than the one before.
     pub epoch: u64,
     /// The nodes.
-    pub nodes: Vec<Arc<NodeRecord>>,
+    pub nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
     /// Tokens and operators.
     pub access: Arc<Access>,
-    /// Workloads, those included that are to be gone.
-    pub workloads: Vec<Arc<Workload>>,
+    /// Workloads by their names, those included that are to be gone.
+    pub workloads: BTreeMap<Arc<str>, Arc<Workload>>,
     /// Their instances.
-    pub assignments: Vec<Arc<Assignment>>,
+    pub assignments: BTreeMap<AssignmentId, Arc<Assignment>>,
     /// Number of the newest event; 0 when there is none.
     pub last_event: u64,
     /// What Autonomy may do.
@@ -86,10 +89,10 @@ impl Durable {
         Durable {
             cluster,
             epoch: 1,
-            nodes: Vec::new(),
+            nodes: BTreeMap::new(),
             access: Arc::default(),
-            workloads: Vec::new(),
-            assignments: Vec::new(),
+            workloads: BTreeMap::new(),
+            assignments: BTreeMap::new(),
             policy: Policy::default(),
             last_event: 0,
             decisions: 0,
@@ -98,44 +101,30 @@ impl Durable {
             lived: Duration::ZERO,
         }
     }
-}
 
-/// Changes that become durable together, or not at all.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Batch {
-    /// Nodes that are forgotten. One that is among `nodes`, too, came back afterwards.
-    pub forgotten: Vec<NodeId>,
-    /// Nodes as they are now.
-    pub nodes: Vec<Arc<NodeRecord>>,
-    /// Events, in order, without a gap to those before.
-    pub events: Vec<Arc<Event>>,
-    /// Tokens and operators, when they changed.
-    pub access: Option<Arc<Access>>,
-    /// Workloads as they are now; `None` for one that is gone.
-    pub workloads: Vec<(Arc<str>, Option<Arc<Workload>>)>,
-    /// Instances as they are now; `None` for one that need not be kept.
-    pub assignments: Vec<(AssignmentId, Option<Arc<Assignment>>)>,
-    /// What Autonomy may do, when that changed.
-    pub policy: Option<Policy>,
-    /// Number of decisions in the cluster's life; 0 when it did not change.
-    pub decisions: u64,
-    /// That the state was restored, when that changed.
-    pub restored: Option<Restored>,
-    /// Numbers of the audit's intents that are carried out once this is durable, with all that they change: after a crash they tell what
-    /// was done. One that changed nothing is kept as well: the newest one tells how far the state has come.
-    pub intents: Vec<u64>,
-}
+    /// What is durable once these changes are.
+    pub fn apply(&mut self, batch: &Batch) {
+        for change in batch.changes() {
+            self.take(change);
+        }
+    }
 
-impl Batch {
-    /// True when there is nothing to make durable.
-    pub fn is_empty(&self) -> bool {
-        let work = self.workloads.is_empty() && self.assignments.is_empty();
-        let rare = self.policy.is_none() && self.restored.is_none();
-        work && rare
-            && self.nodes.is_empty()
-            && self.forgotten.is_empty()
-            && self.events.is_empty()
-            && self.access.is_none()
-            && self.intents.is_empty()
+    /// Takes over one change.
+    pub fn take(&mut self, change: Entry<'_>) {
+        match change {
+            Entry::Forgotten(id) => drop(self.nodes.remove(&id)),
+            Entry::Node(node) => drop(self.nodes.insert(node.id(), Arc::clone(node))),
+            Entry::Event(event) => self.last_event = event.sequence,
+            Entry::Access(access) => self.access = Arc::clone(access),
+            Entry::Workload(name, Some(record)) => drop(self.workloads.insert(Arc::clone(name), Arc::clone(record))),
+            Entry::Workload(name, None) => drop(self.workloads.remove(name)),
+            Entry::Assignment(id, Some(record)) => drop(self.assignments.insert(id, Arc::clone(record))),
+            Entry::Assignment(id, None) => drop(self.assignments.remove(&id)),
+            Entry::Policy(policy) => self.policy = policy,
+            Entry::Decisions(decisions) => self.decisions = self.decisions.max(decisions),
+            Entry::Restored(restored) => self.restored = Some(restored),
+            // How far the audit has come is the audit's to know.
+            Entry::Intent(_) => {}
+        }
     }
 }

@@ -17,12 +17,11 @@ use wyneos::{canonical::Canonical, convert, encoded::Encoded, v1};
 use wyneos_core::{
     coherence::Snapshot,
     coordinator::{self, Coordinator, Effect, Input, Message},
-    id::{NodeId, Uuid},
+    id::Uuid,
     integrity::Sealer,
     node::{Admission, ConnId, NodeRecord, Origin},
     store::{Batch, Durable, Restored},
     time::{Time, WallTime},
-    workload::{Assignment, AssignmentId, Workload},
 };
 
 use crate::{
@@ -50,20 +49,11 @@ enum Write {
     Snapshot(Arc<Snapshot>),
 }
 
-/// What is durable.
-#[derive(Clone)]
-struct Kept {
-    nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
-    workloads: BTreeMap<Arc<str>, Arc<Workload>>,
-    assignments: BTreeMap<AssignmentId, Arc<Assignment>>,
-    durable: Durable,
-}
-
 /// What is on the disk.
 struct Disk {
-    kept: Kept,
+    kept: Durable,
     /// Backups, by the faults that restore them, and when they were made.
-    backups: BTreeMap<usize, (WallTime, Kept)>,
+    backups: BTreeMap<usize, (WallTime, Durable)>,
     /// Under way, in order.
     writes: VecDeque<Write>,
     /// How many of them the transaction under way is for.
@@ -113,12 +103,7 @@ impl Host {
             wake_at: None,
             clock,
             disk: Disk {
-                kept: Kept {
-                    nodes: BTreeMap::new(),
-                    workloads: BTreeMap::new(),
-                    assignments: BTreeMap::new(),
-                    durable,
-                },
+                kept: durable,
                 backups: BTreeMap::new(),
                 writes: VecDeque::new(),
                 under_way: 0,
@@ -181,12 +166,8 @@ impl World<'_> {
         host.sessions.clear();
         host.wake_at = None;
         host.mend_disk();
-        let kept = &mut host.disk.kept;
-        let durable = &mut kept.durable;
+        let durable = &mut host.disk.kept;
         durable.epoch += 1;
-        durable.nodes = kept.nodes.values().cloned().collect();
-        durable.workloads = kept.workloads.values().cloned().collect();
-        durable.assignments = kept.assignments.values().cloned().collect();
         host.sealer = Sealer::new(CLUSTER, &SECRET, durable.last_snapshot.2);
         host.canonical = None;
         host.last_event = durable.last_event;
@@ -200,8 +181,7 @@ impl World<'_> {
             rules,
             ..coordinator::Config::new("0.1.0", host.sealer.public_key())
         };
-        let nodes = kept.nodes.values();
-        let nodes = nodes.map(|record| {
+        let nodes = durable.nodes.values().map(|record| {
             (
                 node_of(record.id()),
                 record.departed.map(|(liveness, cause, _)| (liveness, cause)),
@@ -246,16 +226,15 @@ impl World<'_> {
     /// What the disk keeps is what it was when the backup for this fault was made.
     pub(crate) fn restore_coordinator(&mut self, fault: usize) {
         let now = self.host.clock.wall(self.now);
-        let Some((taken, mut kept)) = self.host.disk.backups.remove(&fault) else {
+        let Some((taken, mut durable)) = self.host.disk.backups.remove(&fault) else {
             return self.fail("there is no backup to restore".to_owned());
         };
-        let durable = &mut kept.durable;
         let Some(restored) = Restored::new(durable.epoch, durable.last_event, taken, now) else {
             return self.fail("the clock is behind the backup".to_owned());
         };
         (durable.epoch, durable.last_event) = (restored.epoch, restored.event);
         durable.restored = Some(restored);
-        self.host.disk.kept = kept;
+        self.host.disk.kept = durable;
     }
 
     pub(crate) fn freeze_coordinator(&mut self) {

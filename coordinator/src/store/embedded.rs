@@ -1,6 +1,6 @@
 //! The embedded store: redb, state and history in two files.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use prost::Message;
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
@@ -10,7 +10,8 @@ use wyneos_core::{
     event::Event,
     id::ClusterId,
     node::NodeRecord,
-    store::{Batch, Durable, Restored},
+    store::{Batch, Durable, Entry, Restored},
+    workload::AssignmentId,
 };
 
 use super::file::{Failure, File, Kind};
@@ -258,24 +259,27 @@ impl Store for Embedded {
                 .map(|value| <[u8; 16]>::try_from(value.value()))
                 .transpose()?;
             let cluster = cluster.ok_or_else(|| self.state.corrupt("the cluster's id is missing"))?;
-            let mut nodes = Vec::new();
+            let mut nodes = BTreeMap::new();
             for entry in transaction.open_table(NODES)?.iter()? {
                 let (id, json) = entry?;
                 let what = format!("node {}", wyneos_core::id::Uuid(id.value()));
                 let record: NodeRecord = self.state.parse(&what, json.value())?;
-                nodes.push(Arc::new(record));
+                nodes.insert(record.id(), Arc::new(record));
             }
-            let mut workloads = Vec::new();
+            let mut workloads = BTreeMap::new();
             for entry in transaction.open_table(WORKLOADS)?.iter()? {
                 let (name, json) = entry?;
                 let what = format!("workload {}", name.value());
-                workloads.push(Arc::new(self.state.parse(&what, json.value())?));
+                workloads.insert(name.value().into(), Arc::new(self.state.parse(&what, json.value())?));
             }
-            let mut assignments = Vec::new();
+            let mut assignments = BTreeMap::new();
             for entry in transaction.open_table(ASSIGNMENTS)?.iter()? {
                 let (id, json) = entry?;
                 let what = format!("assignment {:016x}", id.value());
-                assignments.push(Arc::new(self.state.parse(&what, json.value())?));
+                assignments.insert(
+                    AssignmentId(id.value()),
+                    Arc::new(self.state.parse(&what, json.value())?),
+                );
             }
             let access = match meta.get("access")? {
                 Some(json) => Arc::new(self.state.parse("access", json.value())?),
@@ -326,19 +330,6 @@ impl Store for Embedded {
             if theirs != epoch {
                 return Err(StoreError::Fenced { ours: epoch, theirs }.into());
             }
-            let decisions = batches.iter().map(|batch| batch.decisions).max().unwrap_or(0);
-            if decisions > 0 {
-                meta.insert("decisions", decisions.to_le_bytes().as_slice())?;
-            }
-            if let Some(policy) = batches.iter().rev().find_map(|batch| batch.policy) {
-                meta.insert("policy", serde_json::to_vec(&policy)?.as_slice())?;
-            }
-            if let Some(restored) = batches.iter().rev().find_map(|batch| batch.restored) {
-                meta.insert("restored", serde_json::to_vec(&restored)?.as_slice())?;
-            }
-            if let Some(access) = batches.iter().rev().find_map(|batch| batch.access.as_ref()) {
-                meta.insert("access", serde_json::to_vec(&**access)?.as_slice())?;
-            }
             {
                 let mut nodes = transaction.open_table(NODES)?;
                 let mut events = transaction.open_table(EVENTS)?;
@@ -347,38 +338,47 @@ impl Store for Embedded {
                 let mut events_by = transaction.open_table(EVENTS_BY)?;
                 let mut workloads = transaction.open_table(WORKLOADS)?;
                 let mut assignments = transaction.open_table(ASSIGNMENTS)?;
-                for batch in batches {
-                    // One that came back since is among the nodes.
-                    for id in &batch.forgotten {
-                        nodes.remove(id.0)?;
-                    }
-                    for node in &batch.nodes {
-                        nodes.insert(node.id().0, serde_json::to_vec(&**node)?.as_slice())?;
-                    }
-                    for (name, record) in &batch.workloads {
-                        match record {
-                            Some(record) => workloads.insert(&**name, serde_json::to_vec(&**record)?.as_slice())?,
-                            None => workloads.remove(&**name)?,
-                        };
-                    }
-                    for (id, record) in &batch.assignments {
-                        match record {
-                            Some(record) => assignments.insert(id.0, serde_json::to_vec(&**record)?.as_slice())?,
-                            None => assignments.remove(id.0)?,
-                        };
-                    }
-                    for event in &batch.events {
-                        let json = serde_json::to_vec(&**event)?;
-                        events.insert(event.sequence, json.as_slice())?;
-                        if let Some(node) = event.node {
-                            events_of.insert((node.0, event.sequence), ())?;
+                for change in batches.iter().flat_map(Batch::changes) {
+                    match change {
+                        Entry::Forgotten(id) => drop(nodes.remove(id.0)?),
+                        Entry::Node(node) => {
+                            nodes.insert(node.id().0, serde_json::to_vec(&**node)?.as_slice())?;
                         }
-                        if !event.workload().is_empty() {
-                            events_of_work.insert((event.workload(), event.sequence), ())?;
+                        Entry::Workload(name, Some(record)) => {
+                            workloads.insert(&**name, serde_json::to_vec(&**record)?.as_slice())?;
                         }
-                        let subject = event.subject();
-                        events_by.insert((subject.as_str(), event.sequence), ())?;
-                        shares.add(&subject, event.sequence, json.len() as u64);
+                        Entry::Workload(name, None) => drop(workloads.remove(&**name)?),
+                        Entry::Assignment(id, Some(record)) => {
+                            assignments.insert(id.0, serde_json::to_vec(&**record)?.as_slice())?;
+                        }
+                        Entry::Assignment(id, None) => drop(assignments.remove(id.0)?),
+                        Entry::Event(event) => {
+                            let json = serde_json::to_vec(&**event)?;
+                            events.insert(event.sequence, json.as_slice())?;
+                            if let Some(node) = event.node {
+                                events_of.insert((node.0, event.sequence), ())?;
+                            }
+                            if !event.workload().is_empty() {
+                                events_of_work.insert((event.workload(), event.sequence), ())?;
+                            }
+                            let subject = event.subject();
+                            events_by.insert((subject.as_str(), event.sequence), ())?;
+                            shares.add(&subject, event.sequence, json.len() as u64);
+                        }
+                        Entry::Access(access) => {
+                            meta.insert("access", serde_json::to_vec(&**access)?.as_slice())?;
+                        }
+                        Entry::Policy(policy) => {
+                            meta.insert("policy", serde_json::to_vec(&policy)?.as_slice())?;
+                        }
+                        Entry::Decisions(decisions) => {
+                            meta.insert("decisions", decisions.to_le_bytes().as_slice())?;
+                        }
+                        Entry::Restored(restored) => {
+                            meta.insert("restored", serde_json::to_vec(&restored)?.as_slice())?;
+                        }
+                        // All of them together, below.
+                        Entry::Intent(_) => {}
                     }
                 }
             }

@@ -6,13 +6,9 @@ use std::{
 };
 
 use wyneos_core::{
-    access::Access,
-    autonomy::Policy,
     event::Event,
-    id::{ClusterId, NodeId},
-    node::NodeRecord,
-    store::{Batch, Durable, Restored},
-    workload::{Assignment, AssignmentId, Workload},
+    id::ClusterId,
+    store::{Batch, Durable},
 };
 
 use super::{
@@ -26,18 +22,11 @@ fn json(event: &Event) -> Vec<u8> {
 
 #[derive(Default)]
 struct State {
-    cluster: Option<ClusterId>,
-    epoch: u64,
-    nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
+    /// `None` before the first start.
+    durable: Option<Durable>,
     events: BTreeMap<u64, Arc<Event>>,
     shares: Shares,
     dropped: u64,
-    decisions: u64,
-    access: Arc<Access>,
-    policy: Policy,
-    restored: Option<Restored>,
-    workloads: BTreeMap<Arc<str>, Arc<Workload>>,
-    assignments: BTreeMap<AssignmentId, Arc<Assignment>>,
     snapshots: BTreeMap<u64, SealedSnapshot>,
 }
 
@@ -64,63 +53,37 @@ impl Memory {
 impl Store for Memory {
     fn load(&mut self, fresh: ClusterId) -> Result<Durable, StoreError> {
         let mut state = self.state();
-        state.epoch += 1;
-        let newest = state.snapshots.last_key_value().map(|(_, snapshot)| &snapshot.seal);
-        Ok(Durable {
-            last_snapshot: newest.map_or((0, 0, [0; 32]), |seal| (seal.epoch, seal.cycle, seal.chain)),
-            cluster: *state.cluster.get_or_insert(fresh),
-            epoch: state.epoch,
-            nodes: state.nodes.values().cloned().collect(),
-            last_event: state.events.last_key_value().map_or(0, |(&number, _)| number),
-            decisions: state.decisions,
-            access: Arc::clone(&state.access),
-            workloads: state.workloads.values().cloned().collect(),
-            assignments: state.assignments.values().cloned().collect(),
-            policy: state.policy,
-            restored: state.restored,
-            lived: state
-                .snapshots
-                .last_key_value()
-                .map_or_else(Default::default, |(_, snapshot)| snapshot.lived),
-        })
+        let newest = state.snapshots.last_key_value();
+        let newest = newest.map(|(_, snapshot)| (Arc::clone(&snapshot.seal), snapshot.lived));
+        let mut durable = match state.durable.take() {
+            Some(before) => Durable {
+                epoch: before.epoch + 1,
+                ..before
+            },
+            None => Durable::new(fresh),
+        };
+        if let Some((seal, lived)) = newest {
+            (durable.last_snapshot, durable.lived) = ((seal.epoch, seal.cycle, seal.chain), lived);
+        }
+        state.durable = Some(durable.clone());
+        Ok(durable)
     }
 
     fn commit(&mut self, epoch: u64, batches: &[Batch]) -> Result<(), StoreError> {
         let mut state = self.state();
-        if state.epoch != epoch {
-            return Err(StoreError::Fenced {
-                ours: epoch,
-                theirs: state.epoch,
-            });
+        let theirs = state.durable.as_ref().map_or(0, |durable| durable.epoch);
+        if theirs != epoch {
+            return Err(StoreError::Fenced { ours: epoch, theirs });
         }
         for batch in batches {
-            state.nodes.retain(|id, _| !batch.forgotten.contains(id));
-            state
-                .nodes
-                .extend(batch.nodes.iter().map(|node| (node.id(), Arc::clone(node))));
+            if let Some(durable) = &mut state.durable {
+                durable.apply(batch);
+            }
             for event in &batch.events {
                 state
                     .shares
                     .add(&event.subject(), event.sequence, json(event).len() as u64);
                 state.events.insert(event.sequence, Arc::clone(event));
-            }
-            state.policy = batch.policy.unwrap_or(state.policy);
-            state.restored = batch.restored.or(state.restored);
-            for (name, record) in &batch.workloads {
-                match record {
-                    Some(record) => state.workloads.insert(Arc::clone(name), Arc::clone(record)),
-                    None => state.workloads.remove(name),
-                };
-            }
-            for (id, record) in &batch.assignments {
-                match record {
-                    Some(record) => state.assignments.insert(*id, Arc::clone(record)),
-                    None => state.assignments.remove(id),
-                };
-            }
-            state.decisions = state.decisions.max(batch.decisions);
-            if let Some(access) = &batch.access {
-                state.access = Arc::clone(access);
             }
         }
         let keep = Size {

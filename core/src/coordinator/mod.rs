@@ -252,8 +252,9 @@ impl Coordinator {
             effects: VecDeque::new(),
             config,
         };
-        coordinator.recall(durable.nodes);
-        coordinator.recall_work(durable.workloads, durable.assignments);
+        coordinator.recall(durable.nodes.into_values().collect());
+        let (workloads, assignments) = (durable.workloads.into_values(), durable.assignments.into_values());
+        coordinator.recall_work(workloads.collect(), assignments.collect());
         coordinator.timers.set(now, Timer::Pulse);
         coordinator.timers.set(now, Timer::Survey);
         let version = coordinator.config.version.to_string();

@@ -4,7 +4,10 @@ use std::{mem, sync::Arc};
 
 use rand::RngExt;
 use wyneos::canonical::Canonical;
-use wyneos_core::coordinator::{Input, Published};
+use wyneos_core::{
+    coordinator::{Input, Published},
+    store::Entry,
+};
 
 use super::{DISK, WRITES_MAX, Write};
 use crate::{
@@ -60,36 +63,17 @@ impl World<'_> {
         let host = &mut self.host;
         match write {
             Write::Batch(batch, _) => {
+                let durable = &mut host.disk.kept;
                 let mut went_back = None;
-                for id in &batch.forgotten {
-                    host.disk.kept.nodes.remove(id);
-                }
-                for node in &batch.nodes {
-                    let before = host.disk.kept.nodes.insert(node.id(), Arc::clone(node));
-                    if before.is_some_and(|old| (old.incarnation, old.session) > (node.incarnation, node.session)) {
+                for change in batch.changes() {
+                    if let Entry::Node(node) = change
+                        && let Some(old) = durable.nodes.get(&node.id())
+                        && (old.incarnation, old.session) > (node.incarnation, node.session)
+                    {
                         went_back = Some(format!("incarnation or session of {} went back", node.facts.name));
                     }
+                    durable.take(change);
                 }
-                for (name, record) in &batch.workloads {
-                    match record {
-                        Some(record) => host.disk.kept.workloads.insert(Arc::clone(name), Arc::clone(record)),
-                        None => host.disk.kept.workloads.remove(name),
-                    };
-                }
-                for (id, record) in &batch.assignments {
-                    match record {
-                        Some(record) => host.disk.kept.assignments.insert(*id, Arc::clone(record)),
-                        None => host.disk.kept.assignments.remove(id),
-                    };
-                }
-                let durable = &mut host.disk.kept.durable;
-                if let Some(access) = &batch.access {
-                    durable.access = Arc::clone(access);
-                }
-                durable.policy = batch.policy.unwrap_or(durable.policy);
-                durable.last_event = batch.events.last().map_or(durable.last_event, |event| event.sequence);
-                durable.decisions = durable.decisions.max(batch.decisions);
-                durable.restored = batch.restored.or(durable.restored);
                 if let Some(what) = went_back {
                     self.fail(what);
                 }
@@ -99,11 +83,8 @@ impl World<'_> {
                 let canonical = Canonical::new(&snapshot, host.canonical.as_ref());
                 let seal = Arc::new(host.sealer.seal(snapshot.epoch, snapshot.cycle, &canonical.bytes()));
                 host.canonical = Some(canonical);
-                let last = mem::replace(
-                    &mut host.disk.kept.durable.last_snapshot,
-                    (seal.epoch, seal.cycle, seal.chain),
-                );
-                host.disk.kept.durable.lived = snapshot.lived;
+                let last = mem::replace(&mut host.disk.kept.last_snapshot, (seal.epoch, seal.cycle, seal.chain));
+                host.disk.kept.lived = snapshot.lived;
                 let follows = seal.previous == last.2;
                 let before = mem::replace(&mut host.published, (seal.epoch, seal.cycle));
                 let seal_chain = seal.chain;

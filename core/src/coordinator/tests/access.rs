@@ -167,11 +167,7 @@ fn a_drains_deadline_is_no_nearer_because_the_clock_was_set() {
     .unwrap();
     rig.pass(Duration::from_secs(60));
     let mut durable = rig.restart().durable;
-    let record = durable
-        .nodes
-        .iter_mut()
-        .find(|record| record.id() == node_id(1))
-        .unwrap();
+    let record = durable.nodes.get_mut(&node_id(1)).unwrap();
     // The clock is three days ahead as it starts again.
     Arc::make_mut(record).drain_deadline = Some(WallTime(1_000_000 - 3 * DAY));
     let rig = Rig::from(durable);

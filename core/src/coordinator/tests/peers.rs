@@ -64,11 +64,11 @@ impl Peers {
         durable.nodes.extend(waiting.iter().map(|&number| {
             let facts = hello(number, 1, 0).facts.into();
             let admission = Admission::Pending;
-            NodeRecord {
+            let record = NodeRecord {
                 admission,
                 ..NodeRecord::new(facts)
-            }
-            .into()
+            };
+            (record.id(), record.into())
         }));
         let mut config = Config::new("1.2.9", PublicKey([0; 32]));
         config.rules = rules;

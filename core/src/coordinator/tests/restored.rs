@@ -85,9 +85,14 @@ impl Site {
         let mut durable = Durable::new(Uuid([9; 16]));
         durable.epoch = if restored { AFTER } else { BEFORE + 1 };
         durable.nodes = (1..=3)
-            .map(|number| Arc::new(NodeRecord::new(Arc::new(hello(number, 1, 0).facts))))
+            .map(|number| {
+                let record = NodeRecord::new(Arc::new(hello(number, 1, 0).facts));
+                (record.id(), Arc::new(record))
+            })
             .collect();
-        (durable.workloads, durable.assignments) = (workloads, assignments);
+        let named = |record: Arc<Workload>| (record.spec().unwrap().name.as_str().into(), record);
+        durable.workloads = workloads.into_iter().map(named).collect();
+        durable.assignments = assignments.into_iter().map(|record| (record.id, record)).collect();
         let taken = WallTime(0);
         durable.restored = restored.then_some(Restored {
             taken,

@@ -16,7 +16,6 @@ use crate::{
     store::{Batch, Durable},
     telemetry::Channel,
     time::{Time, WallTime},
-    workload::Workload,
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -122,30 +121,7 @@ impl Rig {
     pub(super) fn restart_with(self, config: Config) -> Rig {
         let mut durable = self.durable;
         durable.epoch += 1;
-        for batch in &self.batches {
-            durable.nodes.retain(|known| !batch.forgotten.contains(&known.id()));
-            if let Some(access) = &batch.access {
-                durable.access = Arc::clone(access);
-            }
-            for node in &batch.nodes {
-                durable.nodes.retain(|known| known.id() != node.id());
-                durable.nodes.push(Arc::clone(node));
-            }
-            for (name, record) in &batch.workloads {
-                let named = |known: &Arc<Workload>| known.spec().is_some_and(|spec| *spec.name == **name);
-                durable.workloads.retain(|known| !named(known));
-                durable.workloads.extend(record.clone());
-            }
-            for (id, record) in &batch.assignments {
-                durable.assignments.retain(|known| known.id != *id);
-                durable.assignments.extend(record.clone());
-            }
-            durable.last_event = batch.events.last().map_or(durable.last_event, |event| event.sequence);
-            durable.decisions = durable.decisions.max(batch.decisions);
-            if let Some(access) = &batch.access {
-                durable.access = Arc::clone(access);
-            }
-        }
+        self.batches.iter().for_each(|batch| durable.apply(batch));
         if let Some(snapshot) = self.snapshots.last() {
             durable.last_snapshot = (snapshot.epoch, snapshot.cycle, [0; 32]);
             durable.lived = snapshot.lived;
