@@ -385,6 +385,7 @@ impl Driver {
                 tracing::info!(%cluster, epoch, session, address, "joined");
             }
             Notice::Refused(refused) => {
+                self.instances.are_refused();
                 tracing::warn!(reason = ?refused.reason, "the coordinator refused this agent: {}", refused.detail);
             }
             Notice::Told { via, standing } => {

@@ -67,6 +67,8 @@ pub(crate) struct Join {
 /// The same, with what the configuration file says of it.
 struct Plan<'a> {
     token: &'a str,
+    /// The configuration file, where nothing that it says was overruled.
+    config: Option<&'a Path>,
     coordinator: String,
     data_dir: PathBuf,
     name: Option<String>,
@@ -88,6 +90,7 @@ impl Join {
         let missing = || BadConfig::field("coordinators", "missing; give one there, or --coordinator");
         Ok(Plan {
             token: &self.token,
+            config: self.config.as_deref().filter(|_| self.data_dir.is_none()),
             coordinator: self.coordinator.clone().or(first).ok_or_else(missing)?,
             data_dir: self
                 .data_dir
@@ -268,7 +271,10 @@ async fn enroll(join: &Plan<'_>, data_dir: &Path) -> Result<(), JoinError> {
         true => println!(
             "an agent runs with {data_dir} now: restart it, so that it uses the new certificate and configuration"
         ),
-        false => println!("start it: wyneos-agent run --data-dir {data_dir}"),
+        false => match join.config {
+            Some(config) => println!("start it: wyneos-agent run --config {}", config.display()),
+            None => println!("start it: wyneos-agent run --data-dir {data_dir}"),
+        },
     }
     Ok(())
 }

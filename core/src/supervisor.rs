@@ -400,7 +400,7 @@ impl Supervisor {
     pub fn resumed(mut self, before: &Status) -> Supervisor {
         self.status.restarts = before.restarts.saturating_add(1);
         self.status.oom_kills = before.oom_kills;
-        self.status.started_alone = true;
+        self.status.started_alone = before.started_alone.saturating_add(1);
         self
     }
 

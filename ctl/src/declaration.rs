@@ -1,8 +1,11 @@
 //! Declarations of workloads, as files have them: TOML, or JSON of the same shape.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use wyneos::{convert, v1};
 use wyneos_core::workload::{Secret, Spec};
 use wyneos_shell::files;
@@ -176,11 +179,34 @@ enum Protocol {
 }
 
 /// A port: by its name alone one that the agent hands out.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "a name, or { name = \"dns\", port = 53, protocol = \"udp\" }")]
+#[derive(Debug)]
 enum Port {
     Given(String),
     Fixed(FixedPort),
+}
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Port, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Port;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port's name, or { name = \"dns\", port = 53, protocol = \"udp\" }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Port, E> {
+                Ok(Port::Given(name.to_owned()))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Port, M::Error> {
+                FixedPort::deserialize(MapAccessDeserializer::new(map)).map(Port::Fixed)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Debug, Deserialize)]

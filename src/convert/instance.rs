@@ -376,6 +376,8 @@ impl From<&WorkloadRow> for v1::Workload {
             failing: row.failing,
             failing_restarts: row.restarts,
             oom_kills: row.oom_kills,
+            failed_revision: record.failed.as_ref().map_or(0, |(revision, _)| *revision),
+            failed_because: record.failed.as_ref().map_or_else(String::new, |(_, why)| why.clone()),
             failure: row.failure.clone(),
             lost: row.lost,
             unknown: row.unknown,

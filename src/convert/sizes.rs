@@ -175,7 +175,7 @@ fn status(detail: String, ports: usize) -> Status {
         complete: true,
         unknown: true,
         interrupted: true,
-        started_alone: true,
+        started_alone: u32::MAX,
         oom_kills: u32::MAX,
         detail,
         ports: vec![u16::MAX; ports],

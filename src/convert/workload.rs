@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use wyneos_core::{
     placement::Score,
+    text::Quoted,
     workload::{
         Check, Constraint, FixedPort, Interruption, Kind, Limits, Operator, Order, Probe, Protocol, Resources, Restart,
         Secret, Spec, Stop, Update,
@@ -34,7 +35,7 @@ fn protocol(protocol: v1::PortProtocol) -> Protocol {
     }
 }
 
-fn fixed_ports(ports: &[v1::FixedPort]) -> Result<BTreeMap<String, FixedPort>, ConvertError> {
+fn fixed_ports(names: &[String], ports: &[v1::FixedPort]) -> Result<BTreeMap<String, FixedPort>, ConvertError> {
     let mut fixed = BTreeMap::new();
     for (at, one) in ports.iter().enumerate() {
         let wrong = |name: &str, reason: &str| ConvertError::new(format!("fixed_ports[{at}].{name}"), reason);
@@ -42,7 +43,13 @@ fn fixed_ports(ports: &[v1::FixedPort]) -> Result<BTreeMap<String, FixedPort>, C
         let known = v1::PortProtocol::try_from(one.protocol).map_err(|_| wrong("protocol", "one of TCP and UDP"))?;
         let protocol = protocol(known);
         if fixed.insert(one.name.clone(), FixedPort { port, protocol }).is_some() {
-            return Err(wrong("name", "stands twice in the list"));
+            let mut named = names.iter().enumerate().filter(|(_, name)| **name == one.name);
+            let field = named.nth(1).map(|(at, _)| format!("ports[{at}]"));
+            let field = field.unwrap_or_else(|| format!("fixed_ports[{at}].name"));
+            return Err(ConvertError::new(
+                field,
+                format!("{} stands twice in the list", Quoted(&one.name)),
+            ));
         }
     }
     Ok(fixed)
@@ -173,7 +180,7 @@ fn read(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
             .reschedule_delay
             .map(|delay| duration_in("reschedule_delay", &delay))
             .transpose()?,
-        fixed_ports: fixed_ports(&spec.fixed_ports)?,
+        fixed_ports: fixed_ports(&spec.ports, &spec.fixed_ports)?,
         ports: spec.ports,
         parallelism: batch.map_or(0, |batch| batch.parallelism),
         on_interruption: match v1::OnInterruption::try_from(on_interruption) {

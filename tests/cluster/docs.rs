@@ -4,6 +4,7 @@
 //! `console` run, their output is compared with what is printed, and declarations in `toml` are applied.
 
 mod hosts;
+mod links;
 mod pages;
 mod programs;
 mod readme;

@@ -88,6 +88,8 @@ pub(super) struct Attendance {
     pub(super) told: watch::Receiver<Wanted>,
     /// The coordinator has welcomed this agent.
     pub(super) welcomed: watch::Receiver<bool>,
+    /// A coordinator was there, and refused this agent.
+    pub(super) refused: watch::Receiver<bool>,
     /// From when on it is started again without a coordinator, if its host ended it; `None` for never.
     pub(super) alone_from: Option<Instant>,
     /// Bounds the looks at all processes that go on at once.
@@ -107,11 +109,15 @@ pub(super) enum Word {
 impl Attendance {
     /// Waits for the coordinator's welcome, for as long as the instance does; `None` when the agent ends.
     pub(super) async fn welcome(&mut self, may_start: bool) -> Option<Word> {
-        let alone = self.alone_from.filter(|_| may_start);
+        let (alone, refused) = (self.alone_from.filter(|_| may_start), &self.refused);
         let waits = async {
             match alone {
                 Some(from) => sleep_until(from).await,
                 None => std::future::pending().await,
+            }
+            // A refusal is an answer: whoever gives it decides.
+            if *refused.borrow() {
+                std::future::pending().await
             }
         };
         tokio::select! {

@@ -16,7 +16,7 @@ use wyneos_core::{
     agent::{Found, Input},
     id::ClusterId,
     time::{Time, WallTime},
-    workload::{Assigned, AssignmentId, log},
+    workload::{Assigned, AssignmentId, FixedPort, log},
 };
 use wyneos_shell::files;
 
@@ -37,7 +37,10 @@ use super::{
 use crate::driver::ToAgent;
 
 struct Known {
+    /// The ports that it was given.
     ports: Vec<u16>,
+    /// Those that its declaration fixes.
+    fixed: Vec<FixedPort>,
     wanted: watch::Sender<Wanted>,
     /// Its directory, which may have another name than its own.
     located: Located,
@@ -65,6 +68,8 @@ pub(crate) struct Instances {
     known: BTreeMap<AssignmentId, Known>,
     /// The coordinator has welcomed this agent.
     welcomed: watch::Sender<bool>,
+    /// A coordinator has answered, and refused this agent: nothing is started without one.
+    refused: watch::Sender<bool>,
     /// When this agent was started.
     began: Instant,
     looks: Arc<Semaphore>,
@@ -121,6 +126,7 @@ impl Instances {
             driver,
             known: BTreeMap::new(),
             welcomed: watch::Sender::new(false),
+            refused: watch::Sender::new(false),
             began: Instant::now(),
             looks: Arc::new(Semaphore::new(LOOKS)),
             waiting: Waiting::default(),
@@ -156,6 +162,11 @@ impl Instances {
         }
     }
 
+    /// A coordinator is there, and refuses this agent.
+    pub(crate) fn are_refused(&self) {
+        self.refused.send_replace(true);
+    }
+
     pub(super) fn know(
         &mut self,
         id: AssignmentId,
@@ -163,8 +174,22 @@ impl Instances {
         located: Located,
         wanted: watch::Sender<Wanted>,
     ) {
-        let ports = order.map_or_else(Vec::new, |order| order.ports.clone());
-        let known = Known { ports, wanted, located };
+        let (mut ports, mut fixed) = (Vec::new(), Vec::new());
+        if let Some(order) = order {
+            let spec = &order.assigned.spec;
+            for (name, port) in spec.ports.iter().zip(&order.ports) {
+                match spec.fixed_ports.get(name) {
+                    Some(own) => fixed.push(*own),
+                    None => ports.push(*port),
+                }
+            }
+        }
+        let known = Known {
+            ports,
+            fixed,
+            wanted,
+            located,
+        };
         self.known.insert(id, known);
     }
 
@@ -192,6 +217,7 @@ impl Instances {
             group: written.or_else(|| self.means.groups.as_ref().map(|groups| groups.of(id))),
             told,
             welcomed: self.welcomed.subscribe(),
+            refused: self.refused.subscribe(),
             alone_from: order
                 .filter(|order| order.of.is_none_or(|of| of == self.begun.node()))
                 .and_then(Order::starts_alone)
@@ -215,6 +241,7 @@ impl Instances {
         let (id, status) = (located.id(), not_started(error));
         self.known.entry(id).or_insert_with(|| Known {
             ports: Vec::new(),
+            fixed: Vec::new(),
             wanted: watch::Sender::default(),
             located: located.clone(),
         });
@@ -240,13 +267,20 @@ impl Instances {
         let held = Home::of(&self.directory, assigned.id).make()?;
         *located = Located::of(assigned.id, &held);
         let known = &self.known;
-        let given = |port| known.values().any(|known| known.ports.contains(&port));
+        let has =
+            |known: &Known, port| known.ports.contains(&port) || known.fixed.iter().any(|fixed| fixed.port == port);
         let spec = &assigned.spec;
-        let taken = |port| given(port) || spec.fixed_ports.values().any(|fixed| fixed.port == port);
+        let own = |port| spec.fixed_ports.values().any(|fixed| fixed.port == port);
+        let taken = |port| own(port) || known.values().any(|known| has(known, port));
         let mut ports = Vec::new();
         for name in &spec.ports {
             ports.push(match spec.fixed_ports.get(name) {
                 Some(fixed) => {
+                    let clashes = |known: &Known| known.ports.contains(&fixed.port) || known.fixed.contains(fixed);
+                    if let Some((other, _)) = known.iter().find(|(_, known)| clashes(known)) {
+                        let what = format!("port {name:?}, {fixed}, is the one of instance {other}");
+                        return Err(io::Error::new(io::ErrorKind::AddrInUse, what));
+                    }
                     check_free(name, *fixed, &self.means.address)?;
                     fixed.port
                 }

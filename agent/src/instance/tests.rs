@@ -32,7 +32,7 @@ fn status() -> impl Strategy<Value = Status> {
             complete,
             unknown,
             interrupted: healthy,
-            started_alone: complete,
+            started_alone: pid,
             oom_kills: restarts,
             detail,
             ports,

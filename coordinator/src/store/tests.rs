@@ -114,6 +114,7 @@ fn workload(number: u8) -> (Arc<str>, Option<Arc<Workload>>) {
         promoted: 0,
         rolled_back: String::new(),
         run: 1,
+        failed: None,
         run_from: None,
     };
     (name.as_str().into(), (number != 3).then(|| Arc::new(record)))

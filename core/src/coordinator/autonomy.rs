@@ -2,7 +2,6 @@
 //! afterwards.
 
 use std::{
-    cell::Cell,
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
@@ -13,7 +12,7 @@ use crate::{
     autonomy::{Alternative, Decision, Evidence, Kind, Mode, Outcome, Policy, PolicyChange, Proposal},
     event::EventBody,
     node::NodeIndex,
-    placement::Plan,
+    placement::{Allowance, Plan},
     time::Time,
     workload::{AssignmentId, Goal, Phase},
 };
@@ -77,9 +76,6 @@ pub(super) struct Steering {
     breaker: bool,
     /// Instances that are meant to run, as the last look at work had them.
     pub(super) instances: usize,
-    /// Heals of the plan that is being made, and what it stops to make room.
-    used: Cell<usize>,
-    pub(super) used_for_room: Cell<usize>,
     /// Workloads for which room was asked for, and when.
     pub(super) asked: BTreeMap<Arc<str>, Time>,
     /// Lost instances that an operator wants replaced, and those of which it was said that they are not.
@@ -103,8 +99,6 @@ impl Steering {
             preemptions: VecDeque::new(),
             breaker: false,
             instances: 0,
-            used: Cell::new(0),
-            used_for_room: Cell::new(0),
             asked: BTreeMap::new(),
             approved: BTreeSet::new(),
             told: BTreeSet::new(),
@@ -121,12 +115,6 @@ impl Steering {
         self.instances = instances;
     }
 
-    /// A plan begins.
-    pub(super) fn plan(&self) {
-        self.used.set(0);
-        self.used_for_room.set(0);
-    }
-
     pub(super) fn policy(&self) -> Policy {
         self.policy
     }
@@ -141,23 +129,19 @@ impl Steering {
 }
 
 impl Coordinator {
-    /// Whether an instance that was lost may be replaced now.
-    pub(super) fn may_heal(&self, id: AssignmentId) -> bool {
+    /// What a plan may do now by itself.
+    pub(super) fn allowance(&self) -> Allowance<'_> {
         let steering = &self.steering;
-        if steering.approved.contains(&id) {
-            return true;
-        }
-        if steering.policy.heal != Mode::Act {
-            return false;
-        }
         let budget = HEALS.max(steering.instances / HEALS_SHARE);
-        let recent = steering.heals.iter().filter(|at| self.now.since(**at) < WINDOW).count();
-        let used = steering.used.get();
-        if recent + used >= budget {
-            return false;
+        let recent = steering.heals.iter().filter(|at| self.now.since(**at) < WINDOW);
+        Allowance {
+            heals: match steering.policy.heal {
+                Mode::Act => budget.saturating_sub(recent.count()),
+                Mode::Observe | Mode::Advise => 0,
+            },
+            approved: &steering.approved,
+            evictions: self.evictions_left(),
         }
-        steering.used.set(used + 1);
-        true
     }
 
     /// When more may be done than now, if a budget is what stands against a plan.

@@ -14,7 +14,7 @@ use crate::{
     event::EventBody,
     id::NodeId,
     node::{Cause, Eligibility, NodeIndex},
-    placement::{self, Fleet, Plan, Presence, World},
+    placement::{self, Allowance, Fleet, Place, Plan},
     text::{Span, count},
     time::Time,
     workload::{Declared, Held, Kind, Spec, Workload},
@@ -72,7 +72,14 @@ impl Coordinator {
         self.check_near(&name, &after)?;
         let changed = before.as_ref() != Some(&after);
         let mut fleet = self.fleet();
+        if after.spec().is_some_and(|spec| !spec.fixed_ports.is_empty()) && !self.table.has_fixed_ports() {
+            self.hand_out(&mut fleet);
+        }
         let mut declared = self.declared_as(&name, &after);
+        if changed {
+            // What failed by another declaration, or before it was asked for again, holds up nothing.
+            declared.not_before.clear();
+        }
         let adoption = match changed && !after.deleted {
             true => self.adoption(&name, &mut declared),
             false => Adoption::default(),
@@ -109,6 +116,9 @@ impl Coordinator {
                 told.stops.extend(self.delete_orphans(&name, false));
             }
             self.table.declare(&name, Arc::clone(&declared.record));
+            if let Some(declared) = self.table.declared_mut(&name) {
+                declared.not_before.clear();
+            }
             self.keep_workload(&name);
             let summary = format!("{} {name}: revision {}", command.verb.name(), told.revision);
             told.event = self.record(
@@ -217,6 +227,7 @@ impl Coordinator {
                 promoted: 0,
                 rolled_back: String::new(),
                 run: 1,
+                failed: None,
                 run_from: None,
             }));
         }
@@ -287,10 +298,11 @@ impl Coordinator {
         let Some(declared) = self.table.declared(name) else {
             return false;
         };
+        let record = &declared.record;
         let done = self
             .table
             .instances(declared)
-            .filter(|held| declared.record.is_done(held));
+            .filter(|held| record.is_done(held) && !record.is_outdated(held.record.revision));
         let done: BTreeSet<u32> = done.map(|held| held.record.slot).collect();
         let replicas = declared.record.spec().and_then(|spec| spec.replicas());
         replicas.is_some_and(|replicas| (0..replicas).all(|slot| done.contains(&slot)))
@@ -363,20 +375,18 @@ impl Coordinator {
             .map(|held| &held.record.workload)
             .collect();
         let now = self.now;
-        let presence = |index: NodeIndex| match self.presence(index) {
-            Presence::There | Presence::Leaves(_) | Presence::LeavesUnlessDaemon(_)
-                if gone.contains(&index) && lost =>
-            {
-                Presence::Lost {
+        let place = |index: NodeIndex| match self.place(index) {
+            Place::There | Place::Leaves(_) | Place::LeavesUnlessDaemon(_) if gone.contains(&index) && lost => {
+                Place::Lost {
                     // However long it is waited for: what would come of it is the question.
                     since: Time(0),
                     cause: Cause::HostSilent,
                     lease: now,
                 }
             }
-            Presence::There if gone.contains(&index) && keep_daemons => Presence::LeavesUnlessDaemon(None),
-            Presence::There if gone.contains(&index) => Presence::Leaves(None),
-            presence => presence,
+            Place::There if gone.contains(&index) && keep_daemons => Place::LeavesUnlessDaemon(None),
+            Place::There if gone.contains(&index) => Place::Leaves(None),
+            place => place,
         };
         let mut order: Vec<(u8, &Arc<str>)> = names.into_iter().map(|name| (self.priority(name), name)).collect();
         order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
@@ -391,15 +401,18 @@ impl Coordinator {
                 let record = Arc::make_mut(&mut declared.record);
                 record.revisions.insert(record.revision, Arc::new(spec));
             }
-            let world = World {
+            let input = placement::Input {
                 now,
                 table: &self.table,
-                presence: &presence,
+                places: &self.places(&declared, place),
                 ambiguous: false,
-                may_heal: &|_| true,
-                may_preempt: &|_| true,
+                may: Allowance {
+                    heals: usize::MAX,
+                    approved: &BTreeSet::new(),
+                    evictions: usize::MAX,
+                },
             };
-            let moves = placement::plan(&world, &declared, &mut fleet);
+            let moves = placement::plan(&input, &declared, &mut fleet);
             let mut change = self.tell_plan(name, &moves);
             (change.revision, change.changed) = (declared.record.revision, true);
             told.push(change);

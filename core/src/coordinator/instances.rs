@@ -14,7 +14,7 @@ use super::{
 use crate::{
     event::EventBody,
     node::{ConnId, Eligibility, Liveness, NodeIndex},
-    placement::{Presence, backoff},
+    placement::{Place, backoff},
     standing::SINGLETON,
     time::Time,
     workload::{AssignmentId, End, Exit, Goal, Held, Phase, Status},
@@ -137,10 +137,13 @@ impl Coordinator {
             || held.status.restarts != status.restarts
             || held.status.oom_kills != status.oom_kills;
         let runs = held.record.goal == Goal::Run && status.phase != Phase::Ended;
-        let alone = status.started_alone && !held.status.started_alone;
+        let alone = status.started_alone.saturating_sub(held.status.started_alone);
         let kills = status.oom_kills.saturating_sub(held.status.oom_kills);
         let crashed = match runs {
-            true => status.restarts.saturating_sub(held.status.restarts),
+            true => status
+                .restarts
+                .saturating_sub(held.status.restarts)
+                .saturating_sub(alone),
             false => 0,
         };
         let ended = status.phase == Phase::Ended;
@@ -161,7 +164,7 @@ impl Coordinator {
             };
             self.record_repeating(Repeating::Restart(Arc::clone(&workload), slot), crashed, told);
         }
-        if alone {
+        if alone > 0 {
             let node = self.registry[index].name();
             let what =
                 format!("{name} on {node} was started by its agent while no coordinator was there (offline_start)");
@@ -389,20 +392,20 @@ impl Coordinator {
     }
 
     /// What is known of a node as the place of an instance.
-    pub(super) fn presence(&self, index: NodeIndex) -> Presence {
+    pub(super) fn place(&self, index: NodeIndex) -> Place {
         let node = &self.registry[index];
         if matches!(node.liveness, Liveness::Offline | Liveness::Left) {
-            return Presence::Lost {
+            return Place::Lost {
                 since: node.since,
                 cause: node.cause,
                 lease: self.lease_ends(index),
             };
         }
         match node.record.eligibility {
-            Eligibility::Draining if node.record.drain_keeps_daemons => Presence::LeavesUnlessDaemon(node.drain_until),
-            Eligibility::Draining => Presence::Leaves(node.drain_until),
-            Eligibility::Isolated => Presence::Leaves(None),
-            Eligibility::Eligible | Eligibility::Cordoned => Presence::There,
+            Eligibility::Draining if node.record.drain_keeps_daemons => Place::LeavesUnlessDaemon(node.drain_until),
+            Eligibility::Draining => Place::Leaves(node.drain_until),
+            Eligibility::Isolated => Place::Leaves(None),
+            Eligibility::Eligible | Eligibility::Cordoned => Place::There,
         }
     }
 

@@ -17,17 +17,15 @@ const PREEMPTIONS: usize = 10;
 const PREEMPTIONS_SHARE: usize = 10;
 
 impl Coordinator {
-    /// Whether so many instances may be stopped now to make room.
-    pub(super) fn may_preempt(&self, count: usize) -> bool {
+    /// How many instances may be stopped now to make room.
+    pub(super) fn evictions_left(&self) -> usize {
         let steering = &self.steering;
         let budget = PREEMPTIONS.max(steering.instances / PREEMPTIONS_SHARE);
         let recent = steering.preemptions.iter().filter(|at| self.now.since(**at) < WINDOW);
-        let used = steering.used_for_room.get() + count;
-        let may = steering.policy.preempt == Mode::Act && recent.count() + used <= budget;
-        if may {
-            steering.used_for_room.set(used);
+        match steering.policy.preempt {
+            Mode::Act => budget.saturating_sub(recent.count()),
+            Mode::Observe | Mode::Advise => 0,
         }
-        may
     }
 
     /// What was stopped to make room counts, and goes elsewhere.

@@ -11,7 +11,7 @@ use crate::{
     autonomy::{Alternative, Evidence, Proposal},
     event::EventBody,
     node::{Admission, NodeIndex},
-    placement::{self, Fleet, Node, Plan, World},
+    placement::{self, Fleet, Node, Place, Plan},
     time::Time,
     workload::{Assignment, AssignmentId, Declared, Goal, Held, Kind, Numbers, Resources, Spec, Workload},
 };
@@ -241,20 +241,26 @@ impl Coordinator {
     }
 
     pub(super) fn plan(&self, declared: &Declared, ambiguous: bool, fleet: &mut Fleet) -> Plan {
-        let presence = |index: NodeIndex| self.presence(index);
-        self.steering.plan();
-        let may_heal = |id: AssignmentId| self.may_heal(id);
-        let may_preempt = |count: usize| self.may_preempt(count);
-        let world = World {
+        let places = self.places(declared, |index| self.place(index));
+        let input = placement::Input {
             now: self.now,
             table: &self.table,
-            presence: &presence,
+            places: &places,
             ambiguous,
-            may_heal: &may_heal,
-            may_preempt: &may_preempt,
+            may: self.allowance(),
         };
-        let plan = placement::plan(&world, declared, fleet);
+        let plan = placement::plan(&input, declared, fleet);
         self.until_heard(declared, plan)
+    }
+
+    /// What is known of the nodes of a workload's instances.
+    pub(super) fn places(&self, declared: &Declared, place: impl Fn(NodeIndex) -> Place) -> BTreeMap<NodeIndex, Place> {
+        let mut places = BTreeMap::new();
+        let somewhere = |held: &&Held| held.index != NodeIndex::NOWHERE;
+        for held in self.table.instances(declared).filter(somewhere) {
+            places.entry(held.index).or_insert_with(|| place(held.index));
+        }
+        places
     }
 
     /// The nodes, as placement sees them.
@@ -283,7 +289,18 @@ impl Coordinator {
         for claim in self.table.claims() {
             fleet.claim(claim);
         }
+        if self.table.has_fixed_ports() {
+            self.hand_out(&mut fleet);
+        }
         fleet
+    }
+
+    /// Tells placement which ports agents have handed out: whoever has a fixed one does not get the same.
+    pub(super) fn hand_out(&self, fleet: &mut Fleet) {
+        for (index, _) in self.registry.iter() {
+            let ports = self.table.of_node(index).flat_map(Held::handed_out);
+            fleet.hand_out(index, ports);
+        }
     }
 
     /// The load that a node is expected to have, in hundredths; 0 where that is not known.
@@ -319,6 +336,7 @@ impl Coordinator {
         if let Some(declared) = self.table.declared_mut(name) {
             declared.waiting.clone_from(&plan.waiting);
             declared.claims.clone_from(&plan.claims);
+            declared.absent = plan.absent;
             let (revision, now) = (declared.record.revision, self.now);
             let was = declared.unplaced.take().filter(|(of, ..)| *of == revision);
             let since = was.map_or(now, |(_, since, _)| since);
@@ -388,6 +406,7 @@ impl Coordinator {
         let mut record = Arc::clone(record);
         let own = Arc::make_mut(&mut record);
         own.rolled_back.clone_from(why);
+        own.failed = Some((own.revision, why.clone()));
         let back = spec.update.rollback && !spec.equals_but_for_count(&stable);
         let summary = if back {
             let (failed, to) = (own.revision, own.stable);
@@ -409,6 +428,10 @@ impl Coordinator {
             )
         };
         self.table.declare(name, record);
+        if let Some(declared) = self.table.declared_mut(name) {
+            // What was well need not wait for what failed.
+            declared.not_before.clear();
+        }
         self.keep_workload(name);
         self.record_workload(name, summary);
         self.dirty(Arc::clone(name));

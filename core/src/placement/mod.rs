@@ -17,7 +17,7 @@ use std::{
 
 pub use fit::{Node, Score, Unfit};
 use near::Near;
-pub use plan::{AGENT_GONE_DELAY, Plan, Presence, Start, Waiting, World, backoff, plan};
+pub use plan::{AGENT_GONE_DELAY, Allowance, Input, Place, Plan, Start, Waiting, backoff, plan};
 
 use crate::{
     node::NodeIndex,
@@ -200,6 +200,13 @@ impl Fleet {
     pub fn close(&mut self, node: NodeIndex) {
         if let Some(node) = self.node_mut(node) {
             node.eligibility = crate::node::Eligibility::Draining;
+        }
+    }
+
+    /// Takes note of ports that a node's agent has handed out.
+    pub fn hand_out(&mut self, node: NodeIndex, ports: impl Iterator<Item = FixedPort>) {
+        if let Some(node) = self.node_mut(node) {
+            node.taken.extend(ports);
         }
     }
 

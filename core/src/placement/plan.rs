@@ -9,7 +9,11 @@ mod leave;
 mod preempt;
 mod update;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{Claim, Fleet, Score, Standing};
 use crate::{
@@ -34,7 +38,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
 /// Where an instance is, as far as its node is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
+pub enum Place {
     /// Its node is there, or not known to be gone.
     There,
     /// Its node is to be emptied: until when at the latest.
@@ -52,20 +56,30 @@ pub enum Presence {
     },
 }
 
+/// How many of what was lost may be replaced now, and how many may be stopped to make room: what is left of the budgets.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance<'a> {
+    /// Instances that were lost and may be replaced.
+    pub heals: usize,
+    /// Those that may be replaced whatever is left.
+    pub approved: &'a BTreeSet<AssignmentId>,
+    /// Instances that may be stopped to make room for what has a higher priority.
+    pub evictions: usize,
+}
+
 /// What a plan is made from, beyond the workload.
-pub struct World<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
     /// Now.
     pub now: Time,
     /// Everything that is known.
     pub table: &'a Table,
-    /// What is known of a node.
-    pub presence: &'a dyn Fn(NodeIndex) -> Presence,
+    /// What is known of the nodes of the workload's instances; of others, that they are there.
+    pub places: &'a BTreeMap<NodeIndex, Place>,
     /// Whether much is silent, and it is not known why: what is lost is not replaced.
     pub ambiguous: bool,
-    /// Whether an instance that was lost may be replaced now.
-    pub may_heal: &'a dyn Fn(AssignmentId) -> bool,
-    /// Whether so many instances may be stopped now to make room for what has a higher priority.
-    pub may_preempt: &'a dyn Fn(usize) -> bool,
+    /// What may be done by itself.
+    pub may: Allowance<'a>,
 }
 
 /// A slot that has no instance, and what it waits for.
@@ -129,6 +143,8 @@ pub struct Plan {
     pub waiting: Vec<Waiting>,
     /// Instances that leave their places later, as only so many do at once.
     pub later: u32,
+    /// Of a daemon: nodes that should have an instance and have none yet.
+    pub absent: u32,
     /// No node takes an instance of the present declaration: why not.
     pub unplaced: Option<String>,
     /// Whoever runs by the present declaration is well, and nobody runs by another.
@@ -201,7 +217,7 @@ pub fn backoff(failures: u32) -> Duration {
 }
 
 /// What is to be done for `declared`. What it starts is promised in `fleet`.
-pub fn plan(world: &World<'_>, declared: &Declared, fleet: &mut Fleet) -> Plan {
+pub fn plan(input: &Input<'_>, declared: &Declared, fleet: &mut Fleet) -> Plan {
     let Some(spec) = declared.record.spec() else {
         return Plan::default();
     };
@@ -209,10 +225,11 @@ pub fn plan(world: &World<'_>, declared: &Declared, fleet: &mut Fleet) -> Plan {
         fleet.release(claim.node, claim.resources, &[]);
     }
     let planner = Planner {
-        world,
+        input,
+        may: input.may,
         declared,
         spec,
-        standing: fleet.standing(world.table, declared, world.now),
+        standing: fleet.standing(input.table, declared, input.now),
         slots: BTreeMap::new(),
         ended: BTreeMap::new(),
         gone: BTreeMap::new(),
@@ -242,7 +259,9 @@ struct Ended<'a> {
 }
 
 struct Planner<'a> {
-    world: &'a World<'a>,
+    input: &'a Input<'a>,
+    /// What is left of what may be done.
+    may: Allowance<'a>,
     declared: &'a Declared,
     spec: &'a Arc<Spec>,
     standing: Standing,
@@ -282,13 +301,13 @@ impl<'a> Planner<'a> {
     }
 
     fn instances(&self) -> impl Iterator<Item = &'a Held> + use<'a> {
-        self.world.table.instances(self.declared)
+        self.input.table.instances(self.declared)
     }
 
-    fn presence(&self, held: &Held) -> Presence {
-        match (self.world.presence)(held.index) {
-            Presence::LeavesUnlessDaemon(_) if self.spec.replicas().is_none() => Presence::There,
-            Presence::LeavesUnlessDaemon(until) => Presence::Leaves(until),
+    fn place(&self, held: &Held) -> Place {
+        match self.input.places.get(&held.index).copied().unwrap_or(Place::There) {
+            Place::LeavesUnlessDaemon(_) if self.spec.replicas().is_none() => Place::There,
+            Place::LeavesUnlessDaemon(until) => Place::Leaves(until),
             presence => presence,
         }
     }
@@ -346,14 +365,24 @@ impl<'a> Planner<'a> {
         asked.is_some_and(|(_, before)| held.record.id < before)
     }
 
+    /// Whether an instance that was lost may be replaced, which is counted then.
+    fn may_heal(&mut self, id: AssignmentId) -> bool {
+        if self.may.approved.contains(&id) {
+            return true;
+        }
+        let left = self.may.heals.checked_sub(1);
+        self.may.heals = left.unwrap_or_default();
+        left.is_some()
+    }
+
     /// Instances whose nodes were given up leave their slots, when their time has come.
     fn replace_lost(&mut self) {
-        let now = self.world.now;
+        let now = self.input.now;
         let daemon = self.spec.replicas().is_none();
         for (slot, instances) in std::mem::take(&mut self.slots) {
             let mut left = Vec::new();
             for held in instances {
-                let Presence::Lost { since, cause, lease } = self.presence(held) else {
+                let Place::Lost { since, cause, lease } = self.place(held) else {
                     left.push(held);
                     continue;
                 };
@@ -363,7 +392,7 @@ impl<'a> Planner<'a> {
                     self.lost.entry(slot).or_default().push((held, reason));
                     continue;
                 }
-                if !self.spec.reruns_what_was_cut_off() {
+                if !self.spec.reruns_what_was_cut_off() && !self.is_to_run_again(held) {
                     let why = "is on a node that is gone, and is not run again by itself (on_interruption)";
                     self.plan.wait(1, format!("{} {why}: {}", named(held), cause.meaning()));
                     left.push(held);
@@ -377,7 +406,7 @@ impl<'a> Planner<'a> {
                 if self.spec.singleton {
                     due = due.max(lease);
                 }
-                if self.world.ambiguous {
+                if self.input.ambiguous {
                     due = due.max(now + LOOK_AGAIN);
                 }
                 if due > now {
@@ -386,7 +415,7 @@ impl<'a> Planner<'a> {
                     continue;
                 }
                 let reason = format!("its node is gone: {}", cause.meaning());
-                if !(self.world.may_heal)(held.record.id) {
+                if !self.may_heal(held.record.id) {
                     self.plan.held_back.push((held.record.id, reason));
                     left.push(held);
                     continue;
@@ -439,7 +468,7 @@ impl<'a> Planner<'a> {
         for (slot, instances) in std::mem::take(&mut self.slots) {
             let (stay, go): (Vec<_>, Vec<_>) = instances.into_iter().partition(|held| self.is_meant_for(held, fleet));
             for held in go {
-                if self.presence(held) == Presence::There {
+                if self.place(held) == Place::There {
                     self.plan.unreplaced.push(held.record.id);
                 }
                 self.stop(held, "its node no longer meets the constraints, or takes no work");
@@ -456,6 +485,6 @@ impl<'a> Planner<'a> {
             let met = |constraint: &crate::workload::Constraint| constraint.is_met_by(node.label(&constraint.key));
             self.spec.constraints.iter().all(met)
         });
-        meets && !matches!(self.presence(held), Presence::Leaves(_))
+        meets && !matches!(self.place(held), Place::Leaves(_))
     }
 }

@@ -247,6 +247,7 @@ fn what_is_to_be_near_goes_where_the_way_is_short() {
             promoted: 0,
             rolled_back: String::new(),
             run: 1,
+            failed: None,
             run_from: None,
         })
     };

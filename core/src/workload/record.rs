@@ -65,6 +65,9 @@ pub struct Workload {
     /// Of a batch: which run of it this is, from 1; a restart begins the next.
     #[serde(default = "first_run")]
     pub run: u64,
+    /// The newest of its declarations that failed as an update, and why.
+    #[serde(default)]
+    pub failed: Option<(u64, String)>,
     /// Parts that were done by instances before this one are to be done again.
     #[serde(default)]
     pub run_from: Option<AssignmentId>,
@@ -83,6 +86,13 @@ impl Workload {
     /// True for an instance of this run of a batch that has done its part.
     pub fn is_done(&self, held: &Held) -> bool {
         self.is_of_run(held.record.id) && held.record.goal == Goal::Run && held.status.complete
+    }
+
+    /// True for what runs by another declaration than the present one, in a way that it would have to start anew for.
+    pub fn is_outdated(&self, revision: u64) -> bool {
+        let (old, now) = (self.revisions.get(&revision), self.spec());
+        let runs_like = old.zip(now).is_some_and(|(old, now)| old.runs_like(now));
+        revision != self.revision && !runs_like
     }
 
     /// True for an instance of this run of a batch; parts that are done stay done where only the others are run again.

@@ -89,9 +89,9 @@ pub struct Status {
     /// It ended because its host, its agent or its supervisor did: its program has not failed.
     #[serde(default)]
     pub interrupted: bool,
-    /// Its agent started it again by itself after its host's start, as no coordinator was there.
+    /// How often its agent started it again by itself after its host's start, as no coordinator was there; among `restarts`.
     #[serde(default)]
-    pub started_alone: bool,
+    pub started_alone: u32,
     /// Processes of it that the kernel killed for want of memory, its first ones included.
     #[serde(default)]
     pub oom_kills: u32,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Assignment, AssignmentId, FixedPort, Goal, Kind, Phase, Resources, Spec, Status, Workload,
+    Assignment, AssignmentId, FixedPort, Goal, Kind, Phase, Protocol, Resources, Spec, Status, Workload,
     view::{AssignmentRow, Doubt, View, WorkloadRow},
 };
 use crate::{
@@ -44,6 +44,8 @@ pub struct Declared {
     pub waiting: Vec<Waiting>,
     /// The revision of which no node takes an instance, since when, and why not.
     pub unplaced: Option<(u64, Time, String)>,
+    /// Nodes that should have an instance of a daemon and have none: the one before ends first, or failed.
+    pub absent: u32,
     /// Room that is being made for it.
     pub claims: Vec<Claim>,
     row: Option<Arc<WorkloadRow>>,
@@ -87,6 +89,7 @@ impl Declared {
             lost: None,
             waiting: Vec::new(),
             unplaced: None,
+            absent: 0,
             claims: Vec::new(),
             row: None,
         }
@@ -123,6 +126,13 @@ impl Held {
     /// True while a process of it may be there.
     pub fn is_there(&self) -> bool {
         self.record.end.is_none()
+    }
+
+    /// Ports that its agent handed out to it: by which protocol it uses them, nobody said.
+    pub fn handed_out(&self) -> impl Iterator<Item = FixedPort> {
+        let is_fixed = |port: &&u16| self.ports.iter().any(|fixed| fixed.port == **port);
+        let handed_out = self.status.ports.iter().filter(move |port| !is_fixed(port));
+        handed_out.flat_map(|&port| [Protocol::Tcp, Protocol::Udp].map(|protocol| FixedPort { port, protocol }))
     }
 }
 
@@ -299,6 +309,12 @@ impl Table {
     /// What is promised of a node.
     pub fn promised(&self, index: NodeIndex) -> Resources {
         self.promised.get(&index).copied().unwrap_or_default()
+    }
+
+    /// True when a workload has fixed ports: then it matters which ones are handed out.
+    pub fn has_fixed_ports(&self) -> bool {
+        let mut specs = self.declared.values().filter_map(|declared| declared.record.spec());
+        specs.any(|spec| !spec.fixed_ports.is_empty())
     }
 
     /// The fixed ports that a node's instances have.
@@ -564,9 +580,11 @@ fn workload_row(declared: &Declared, held: &BTreeMap<AssignmentId, Held>, doubts
         failure: String::new(),
         waiting: declared.waiting.clone(),
     };
-    let (mut wanted, mut well) = (0, 0);
+    let (mut wanted, mut well, mut done) = (0, 0, BTreeSet::new());
     for held in declared.assignments.iter().filter_map(|id| held.get(id)) {
-        row.complete += u32::from(record.is_done(held));
+        if record.is_done(held) && !record.is_outdated(held.record.revision) {
+            done.insert(held.record.slot);
+        }
         if !held.is_there() {
             continue;
         }
@@ -599,9 +617,11 @@ fn workload_row(declared: &Declared, held: &BTreeMap<AssignmentId, Held>, doubts
     }
     row.desired = match record.spec() {
         _ if record.deleted => 0,
-        Some(spec) => spec.replicas().unwrap_or(wanted),
+        Some(spec) => spec.replicas().unwrap_or(wanted + declared.absent),
         None => 0,
     };
+    // What was done beyond the number that is declared now is done, and no part of it.
+    row.complete = done.range(..row.desired).count() as u32;
     row.unwell = match record.spec().map(|spec| spec.kind) {
         // What waits for its turn is not amiss, and what failed for good is.
         Some(Kind::Batch { .. }) => declared

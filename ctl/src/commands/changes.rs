@@ -92,7 +92,9 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
         }
         told.push('\n');
         told.push_str(&table.view(0));
-        told.push_str(&unreplaced(&change.stops));
+        if !change.applied {
+            told.push_str(&unreplaced(&change.stops));
+        }
     }
     told.push_str(&waiting(&change.waiting));
     // A plan tells of all nodes.

@@ -26,8 +26,12 @@ enum Settled {
     Failed(String),
 }
 
-/// Whether a change to this revision is through.
-fn settled(workload: &v1::Workload, revision: u64, canary: u32) -> Settled {
+/// Whether a change to this revision is through; so many of its canaries are well.
+fn settled(workload: &v1::Workload, revision: u64, canary: u32, canaries: u32) -> Settled {
+    // What failed stays on record, also when all is well again.
+    if workload.failed_revision == revision {
+        return Settled::Failed(text::clean(&workload.failed_because));
+    }
     if !workload.rolled_back.is_empty() {
         return Settled::Failed(text::clean(&workload.rolled_back));
     }
@@ -50,7 +54,20 @@ fn settled(workload: &v1::Workload, revision: u64, canary: u32) -> Settled {
         return Settled::Well;
     }
     let waits = canary > 0 && workload.stable_revision > 0 && (canary..workload.desired).contains(&workload.current);
-    if all && waits { Settled::Canaries } else { Settled::No }
+    if all && waits && canaries >= canary {
+        Settled::Canaries
+    } else {
+        Settled::No
+    }
+}
+
+/// How many instances of a revision are healthy, and were never started again.
+fn canaries(answer: &v1::GetWorkloadResponse, revision: u64) -> u32 {
+    let is_well = |one: &&v1::Assignment| {
+        let status = one.status.as_ref();
+        one.revision == revision && status.is_some_and(|status| status.healthy && status.restarts == 0)
+    };
+    answer.assignments.iter().filter(is_well).count() as u32
 }
 
 /// Follows a workload by what it says, and tells on standard error how it is whenever that changes.
@@ -63,22 +80,23 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    /// The workload; `None` when there is none of that name.
-    async fn look(&mut self) -> Result<Option<v1::Workload>, Failure> {
+    /// The workload and its instances; `None` when there is none of that name.
+    async fn look(&mut self) -> Result<Option<v1::GetWorkloadResponse>, Failure> {
         let request = v1::GetWorkloadRequest {
             name: self.name.to_owned(),
         };
         let asked = async {
             match self.client.get_workload(request).await {
                 Err(status) if status.code() == Code::NotFound => Ok(tonic::Response::new(None)),
-                answer => answer.map(|answer| tonic::Response::new(answer.into_inner().workload)),
+                answer => answer.map(|answer| answer.map(Some)),
             }
         };
-        let workload = self.context.call(self.what, asked).await?;
-        if let Some(workload) = &workload {
+        let answer = self.context.call(self.what, asked).await?;
+        let answer = answer.filter(|answer| answer.workload.is_some());
+        if let Some(workload) = answer.as_ref().and_then(|answer| answer.workload.as_ref()) {
             self.tell(state(workload));
         }
-        Ok(workload)
+        Ok(answer)
     }
 
     fn tell(&mut self, how: String) {
@@ -88,12 +106,23 @@ impl Follower<'_> {
         }
     }
 
-    async fn until_settled(&mut self, revision: u64, canary: u32) -> Result<(), Failure> {
+    async fn until_settled(&mut self, revision: u64, canary: u32, min_healthy: Duration) -> Result<(), Failure> {
+        let mut since = None;
         loop {
-            let Some(workload) = self.look().await? else {
+            let Some(answer) = self.look().await? else {
                 return Err(self.failed("it was deleted"));
             };
-            match settled(&workload, revision, canary) {
+            let workload = answer.workload.clone().unwrap_or_default();
+            let now = settled(&workload, revision, canary, canaries(&answer, revision));
+            let lasts = match now {
+                Settled::Canaries => since.get_or_insert_with(Instant::now).elapsed() >= min_healthy,
+                _ => {
+                    since = None;
+                    true
+                }
+            };
+            match now {
+                _ if !lasts => sleep(LOOK).await,
                 Settled::No => sleep(LOOK).await,
                 Settled::Well => return Ok(()),
                 Settled::Canaries => {
@@ -123,8 +152,8 @@ impl Follower<'_> {
 
 /// What is waited for.
 pub(super) enum Until {
-    /// The workload is well by this revision, or its canaries are, if it has any.
-    Settled(u64, u32),
+    /// The workload is well by this revision, or its canaries are, if it has any, for so long.
+    Settled(u64, u32, Duration),
     /// There is none of that name.
     Gone,
 }
@@ -150,7 +179,7 @@ pub(super) async fn wait(
         told: String::new(),
     };
     let waits: std::pin::Pin<Box<dyn Future<Output = Result<(), Failure>>>> = match until {
-        Until::Settled(revision, canary) => Box::pin(follower.until_settled(revision, canary)),
+        Until::Settled(revision, canary, lasts) => Box::pin(follower.until_settled(revision, canary, lasts)),
         Until::Gone => Box::pin(follower.until_gone()),
     };
     let Some(most) = args.wait_timeout else {
@@ -185,32 +214,42 @@ mod tests {
 
     #[test]
     fn a_service_is_through_when_it_is_stable_or_has_failed() {
-        assert_eq!(settled(&service(), 3, 0), Settled::No);
+        assert_eq!(settled(&service(), 3, 0, 1), Settled::No);
         let stable = v1::Workload {
             stable_revision: 3,
             ..service()
         };
-        assert_eq!(settled(&stable, 3, 0), Settled::Well);
+        assert_eq!(settled(&stable, 3, 0, 1), Settled::Well);
         let one_lost = v1::Workload {
             healthy: 3,
             unwell: 1,
             ..stable.clone()
         };
-        assert_eq!(settled(&one_lost, 3, 0), Settled::No);
+        assert_eq!(settled(&one_lost, 3, 0, 1), Settled::No);
         let canary = v1::Workload {
             current: 1,
             ..service()
         };
-        assert_eq!(settled(&canary, 3, 1), Settled::Canaries);
-        assert_eq!(settled(&canary, 3, 0), Settled::No);
+        assert_eq!(settled(&canary, 3, 1, 1), Settled::Canaries);
+        assert_eq!(settled(&canary, 3, 0, 1), Settled::No);
+        assert_eq!(settled(&canary, 3, 1, 0), Settled::No);
+        // It was taken back, and all is well again.
+        let back = v1::Workload {
+            revision: 4,
+            stable_revision: 4,
+            failed_revision: 3,
+            failed_because: "it failed 3 times".to_owned(),
+            ..service()
+        };
+        assert_eq!(settled(&back, 3, 0, 0), Settled::Failed("it failed 3 times".to_owned()));
         let back = v1::Workload {
             revision: 4,
             rolled_back: "no node takes it".to_owned(),
             ..service()
         };
-        assert_eq!(settled(&back, 3, 0), Settled::Failed("no node takes it".to_owned()));
+        assert_eq!(settled(&back, 3, 0, 1), Settled::Failed("no node takes it".to_owned()));
         let other = v1::Workload { revision: 4, ..stable };
-        assert!(matches!(settled(&other, 3, 0), Settled::Failed(_)));
+        assert!(matches!(settled(&other, 3, 0, 1), Settled::Failed(_)));
     }
 
     #[test]
@@ -228,8 +267,8 @@ mod tests {
                 ..service()
             }
         };
-        assert_eq!(settled(&batch(3, 0), 3, 0), Settled::No);
-        assert_eq!(settled(&batch(4, 0), 3, 0), Settled::Well);
-        assert!(matches!(settled(&batch(3, 1), 3, 0), Settled::Failed(_)));
+        assert_eq!(settled(&batch(3, 0), 3, 0, 1), Settled::No);
+        assert_eq!(settled(&batch(4, 0), 3, 0, 1), Settled::Well);
+        assert!(matches!(settled(&batch(3, 1), 3, 0, 1), Settled::Failed(_)));
     }
 }

@@ -80,7 +80,11 @@ async fn through(
         return Ok(());
     };
     let update = change.spec.and_then(|spec| spec.update);
-    let until = Until::Settled(change.revision, update.map_or(0, |update| update.canary));
+    let min_healthy = update.as_ref().and_then(|update| update.min_healthy);
+    let lasts = min_healthy
+        .and_then(|span| Duration::try_from(span).ok())
+        .unwrap_or_default();
+    let until = Until::Settled(change.revision, update.map_or(0, |update| update.canary), lasts);
     settle::wait(
         context,
         client,
@@ -251,6 +255,9 @@ fn batch(workload: &v1::Workload) -> String {
         reasons.join("; ")
     };
     let mut told = format!("{} of {} done", workload.complete, workload.desired);
+    if let Some(unsure) = unsure(workload) {
+        told += &format!(", {unsure}");
+    }
     let failed = given_up(workload);
     if failed > 0 {
         told += &format!(", {failed} failed: {}", reasons(true));
@@ -480,6 +487,18 @@ fn drained(node: &str, plan: bool, answer: &v1::DrainNodeResponse, there: &[v1::
     told.join("\n")
 }
 
+/// The names of all daemons.
+async fn daemons(context: &Context, client: &mut WorkloadServiceClient<Channel>) -> Result<BTreeSet<String>, Failure> {
+    let workloads = all_of(context, client).await?.workloads.into_iter();
+    let daemons = workloads.filter(|workload| workload.kind == "daemon");
+    Ok(daemons.map(|workload| workload.name).collect())
+}
+
+/// Whether an instance is one of these workloads'.
+fn is_of(row: &v1::AssignmentRow, names: &BTreeSet<String>) -> bool {
+    row.assignment.as_ref().is_some_and(|one| names.contains(&one.workload))
+}
+
 /// `wynectl drain`.
 pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Failure> {
     let what = format!("drain node {}", Quoted(&args.node));
@@ -499,6 +518,11 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Fail
         .call(&what, client::cluster(channel).drain_node(request))
         .await?;
     let node = clean(&args.node);
+    let mut there = there;
+    if args.keep_daemons && !context.is_json() {
+        let daemons = daemons(context, &mut client).await?;
+        there.retain(|row| !is_of(row, &daemons));
+    }
     context.show(&answer, |answer| drained(&node, args.plan, answer, &there))?;
     let blocked: u32 = answer.changes.iter().map(waiting_slots).sum();
     let blocked = blocked.saturating_add(answer.more_waiting);
@@ -521,11 +545,8 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Fail
     loop {
         let mut left = assignments_of(context, &mut client, "", &args.node, false).await?;
         if args.keep_daemons {
-            let workloads = all_of(context, &mut client).await?.workloads;
-            let daemons = workloads.iter().filter(|workload| workload.kind == "daemon");
-            let daemons: BTreeSet<&str> = daemons.map(|workload| workload.name.as_str()).collect();
-            let is_daemon = |one: &v1::Assignment| daemons.contains(one.workload.as_str());
-            left.retain(|row| !row.assignment.as_ref().is_some_and(is_daemon));
+            let daemons = daemons(context, &mut client).await?;
+            left.retain(|row| !is_of(row, &daemons));
         }
         if left.is_empty() {
             text::stderr(&format!("{node} is empty"));

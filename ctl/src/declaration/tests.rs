@@ -84,12 +84,15 @@ fn what_is_wrong_is_named() {
     assert!(wrong("[resources]\nmemory = \"256MB\"").contains("amount of bytes"));
     assert!(wrong("[[checks]]\ntcp = \"http\"\ngrpc = \"http\"").contains("checks[0]"));
     let port = |port: &str| SMALLEST.replace("[\"http\"]", &format!("[{port}]"));
-    for bad in [
-        "{ name = \"dns\" }",
-        "{ name = \"dns\", port = 53, proto = \"udp\" }",
-        "53",
+    for (bad, named) in [
+        ("{ name = \"dns\" }", "`port`"),
+        ("{ name = \"dns\", port = 53, proto = \"udp\" }", "`proto`"),
+        ("{ name = \"dns\", port = 53, protocol = \"UDP\" }", "`UDP`"),
+        ("{ name = \"dns\", port = 65536 }", "65536"),
+        ("53", "port = 53"),
     ] {
-        assert!(parse(&port(bad), false).unwrap_err().contains("port = 53"), "{bad}");
+        let error = parse(&port(bad), false).unwrap_err();
+        assert!(error.contains(named), "{bad}: {error}");
     }
     let daemon = SMALLEST.replace("service", "daemon");
     assert!(parse(&daemon, false).unwrap_err().contains("replicas"));

@@ -444,3 +444,257 @@ fn what_is_spread_is_evened_out_when_its_nodes_are_back() {
         assert_eq!(before, wanted, "{mode:?}");
     }
 }
+
+fn failed() -> Status {
+    Status {
+        phase: Phase::Ended,
+        detail: "exit status 1".to_owned(),
+        ..Status::default()
+    }
+}
+
+impl Site {
+    fn workload(&self, name: &str) -> Arc<crate::workload::WorkloadRow> {
+        Arc::clone(self.rig.view.workload(name).unwrap())
+    }
+
+    fn cordons(&mut self, node: &str) {
+        let node = node.to_owned();
+        self.rig.command(Command::Cordon { node }).unwrap();
+    }
+}
+
+#[test]
+fn a_daemon_is_not_well_before_its_successors_run_and_a_bad_one_is_taken_back() {
+    for nodes in [1, 2] {
+        let mut site = Site::new(nodes);
+        let mut spec = service("edge", 1);
+        (spec.kind, spec.update.deadline) = (Kind::Daemon, SECOND * 5);
+        spec.update.min_healthy = SECOND * 3;
+        site.apply(spec.clone());
+        assert_eq!(site.running("edge"), usize::from(nodes));
+        site.pass(SECOND * 5);
+        spec.args = vec!["bad".to_owned()];
+        site.apply(spec);
+        // Who ends is still there, and takes a while.
+        site.rig.pass(SECOND / 2);
+        let row = site.workload("edge");
+        assert_eq!((row.record.stable, row.desired), (1, u32::from(nodes)), "{nodes}");
+        for _ in 0..60 {
+            let new = site.held_there("edge").into_iter();
+            for row in new.filter(|row| row.record.revision == 2 && row.status.phase != Phase::Ended) {
+                site.tells(&row, failed());
+            }
+            site.pass(SECOND);
+            let row = site.workload("edge");
+            assert!(row.record.stable != 2, "{nodes}: a crash loop is well");
+        }
+        let record = Arc::clone(&site.workload("edge").record);
+        assert_eq!((record.revision, record.stable), (3, 3), "{nodes}");
+        assert_eq!(record.failed.as_ref().map(|(revision, _)| *revision), Some(2));
+        assert_eq!(site.running("edge"), usize::from(nodes));
+    }
+}
+
+#[test]
+fn a_daemons_update_is_judged_by_the_nodes_that_take_work() {
+    let mut site = Site::new(2);
+    let mut spec = service("edge", 1);
+    (spec.kind, spec.update.deadline) = (Kind::Daemon, SECOND * 5);
+    site.apply(spec.clone());
+    assert_eq!(site.running("edge"), 2);
+    site.pass(SECOND * 5);
+    site.cordons("node-1");
+    spec.args = vec!["2".to_owned()];
+    site.apply(spec);
+    site.pass(SECOND * 120);
+    let mut revisions: Vec<u64> = site.held_there("edge").iter().map(|row| row.record.revision).collect();
+    revisions.sort_unstable();
+    assert_eq!(revisions, [1, 2]);
+    let node = "node-1".to_owned();
+    site.rig.command(Command::Uncordon { node }).unwrap();
+    site.pass(SECOND * 20);
+    let record = Arc::clone(&site.workload("edge").record);
+    assert_eq!((record.revision, record.stable), (2, 2));
+}
+
+#[test]
+fn what_is_done_of_a_batch_is_counted_once_and_by_the_present_declaration() {
+    let mut site = Site::new(2);
+    let mut spec = job(4, 0);
+    site.apply(spec.clone());
+    assert_eq!(site.running("job"), 4);
+    for row in site.held_there("job") {
+        site.ends(&row);
+    }
+    site.pass(SECOND);
+    assert_eq!(site.workload("job").complete, 4);
+    let name = "job".to_owned();
+    let scale = |replicas| WorkloadVerb::Scale {
+        name: name.clone(),
+        replicas,
+    };
+    for (replicas, done) in [(2, 2), (0, 0), (3, 3)] {
+        site.change(scale(replicas), false).unwrap();
+        site.pass(SECOND);
+        let row = site.workload("job");
+        assert_eq!((row.desired, row.complete), (replicas, done));
+    }
+    spec.args = vec!["2".to_owned()];
+    (spec.kind, spec.parallelism) = (
+        Kind::Batch {
+            replicas: 3,
+            retries: 0,
+        },
+        1,
+    );
+    site.apply(spec);
+    site.pass(SECOND);
+    assert_eq!(site.workload("job").complete, 0);
+    for done in 1..=3 {
+        let there = site.held_there("job");
+        assert_eq!(there.len(), 1);
+        site.ends(&there[0]);
+        site.pass(SECOND * 2);
+        assert_eq!(site.workload("job").complete, done);
+    }
+}
+
+#[test]
+fn a_second_declaration_of_a_batch_has_its_retries_and_is_not_taken_back() {
+    let mut site = Site::new(2);
+    let mut spec = job(1, 2);
+    site.apply(spec.clone());
+    assert_eq!(site.running("job"), 1);
+    site.ends(&site.held_there("job")[0].clone());
+    site.pass(SECOND);
+    spec.args = vec!["2".to_owned()];
+    site.apply(spec);
+    for attempt in 0..3 {
+        site.pass(SECOND * 15);
+        let row = site.held_there("job")[0].clone();
+        assert_eq!((row.record.attempt, row.record.revision), (attempt, 2));
+        site.tells(&row, failed());
+    }
+    site.pass(SECOND * 60);
+    assert_eq!(site.workload("job").record.revision, 2);
+    assert!(site.waits_for("job").contains("failed 3 times, and is not tried again"));
+}
+
+#[test]
+fn a_restart_of_a_batch_replaces_what_runs_whatever_waits() {
+    for waits in ["for its turn", "for nothing more"] {
+        let mut site = Site::new(2);
+        let mut spec = job(3, 0);
+        if waits == "for its turn" {
+            spec.parallelism = 1;
+        }
+        site.apply(spec);
+        site.pass(SECOND * 2);
+        if waits == "for nothing more" {
+            site.tells(&site.held_there("job")[2].clone(), failed());
+            site.pass(SECOND);
+        }
+        let before: BTreeSet<AssignmentId> = site.held_there("job").iter().map(|row| row.record.id).collect();
+        let name = "job".to_owned();
+        site.change(WorkloadVerb::Restart { name }, false).unwrap();
+        site.pass(SECOND * 5);
+        let there = site.held_there("job");
+        assert!(
+            !there.is_empty() && there.iter().all(|row| !before.contains(&row.record.id)),
+            "{waits}"
+        );
+    }
+}
+
+#[test]
+fn what_failed_by_another_declaration_holds_up_nothing() {
+    let mut site = Site::new(1);
+    site.apply(service("web", 1));
+    for _ in 0..4 {
+        site.pass(SECOND * 100);
+        if let Some(row) = site.held_there("web").first().cloned() {
+            site.tells(&row, failed());
+        }
+    }
+    site.pass(SECOND / 2);
+    assert!(site.waits_for("web").contains("in a row"), "{}", site.waits_for("web"));
+    let mut mended = service("web", 1);
+    mended.args = vec!["good".to_owned()];
+    let applied = site.apply(mended);
+    assert_eq!(applied.starts.len(), 1, "{applied:?}");
+    assert_eq!(site.running("web"), 1);
+}
+
+#[test]
+fn what_agents_start_again_by_themselves_fails_no_update() {
+    let mut site = Site::new(1);
+    site.apply(service("web", 1));
+    assert_eq!(site.running("web"), 1);
+    site.pass(SECOND * 5);
+    let mut spec = service("web", 1);
+    (spec.args, spec.update.min_healthy) = (vec!["2".to_owned()], SECOND * 20);
+    site.apply(spec);
+    site.pass(SECOND * 3);
+    let is_new = |row: &&Arc<AssignmentRow>| row.record.revision == 2;
+    let row = site.held_there("web").iter().find(is_new).unwrap().clone();
+    for again in 1..=5 {
+        let status = Status {
+            phase: Phase::Running,
+            healthy: true,
+            restarts: again,
+            started_alone: again,
+            ..Status::default()
+        };
+        site.tells(&row, status);
+        site.pass(SECOND);
+    }
+    site.pass(SECOND * 60);
+    let record = Arc::clone(&site.workload("web").record);
+    assert_eq!((record.revision, record.stable), (2, 2), "{}", record.rolled_back);
+}
+
+#[test]
+fn a_port_that_was_handed_out_is_nobody_elses_fixed_one() {
+    let mut site = Site::new(2);
+    let mut spec = service("web", 1);
+    spec.ports = vec!["http".to_owned()];
+    site.apply(spec);
+    site.pass(SECOND);
+    let row = site.held_there("web")[0].clone();
+    let status = Status {
+        phase: Phase::Running,
+        healthy: true,
+        pid: 1,
+        ports: vec![31_002],
+        ..Status::default()
+    };
+    site.tells(&row, status);
+    let port = FixedPort {
+        port: 31_002,
+        protocol: Protocol::Tcp,
+    };
+    let applied = site.apply(with_port("fixed", 2, port));
+    assert_eq!(applied.starts.len(), 1);
+    assert_ne!(applied.starts[0].node, row.record.node);
+    assert!(site.waits_for("fixed").contains("port taken"));
+}
+
+#[test]
+fn a_restart_of_what_waits_for_its_node_is_told_once() {
+    let mut site = Site::new(4);
+    let mut spec = job(1, 3);
+    (spec.on_interruption, spec.reschedule_delay) = (Interruption::Fail, Some(Duration::ZERO));
+    site.apply(spec);
+    assert_eq!(site.running("job"), 1);
+    let number = site.held_there("job")[0].record.node.0[0];
+    site.dies(number);
+    site.pass(SECOND * 30);
+    let name = "job".to_owned();
+    let restarted = site.change(WorkloadVerb::Restart { name }, false).unwrap();
+    assert_eq!(
+        (restarted.starts.len(), restarted.waiting.len()),
+        (1, 0),
+        "{restarted:?}"
+    );
+}

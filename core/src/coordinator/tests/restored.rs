@@ -47,6 +47,7 @@ fn workload(revision: u64, spec: &Arc<Spec>) -> Arc<Workload> {
         promoted: 0,
         rolled_back: String::new(),
         run: 1,
+        failed: None,
         run_from: None,
     })
 }

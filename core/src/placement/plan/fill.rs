@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Planner, Presence, Start, times};
+use super::{Place, Planner, Start, times};
 use crate::{
     id::NodeId,
     placement::{Fleet, Outcome, fit::nodes_that},
@@ -37,7 +37,7 @@ impl<'a> Planner<'a> {
 
     /// Slots without an instance get one.
     pub(super) fn fill(&mut self, fleet: &mut Fleet) {
-        let now = self.world.now;
+        let now = self.input.now;
         if self.spec.replicas().is_none() {
             self.fill_daemon(fleet);
             return;
@@ -83,14 +83,7 @@ impl<'a> Planner<'a> {
             }
             if let Some(until) = self.declared.not_before.get(&slot).filter(|until| **until > now) {
                 self.plan.wake_at(*until);
-                let detail = failed.map(|held| held.status.detail.clone()).unwrap_or_default();
-                let reason = match failures {
-                    0 => "its host ended the one before, and it is started again in a moment".to_owned(),
-                    _ => format!(
-                        "failed {} in a row, and is tried again in a while: {detail}",
-                        times(failures)
-                    ),
-                };
+                let reason = tried_again(failures, failed);
                 self.plan.wait_after(failures, false, reason);
                 continue;
             }
@@ -176,7 +169,16 @@ impl<'a> Planner<'a> {
 
     /// One on every node that takes one. It is known by its node's place here, and called by a number of its own.
     pub(super) fn fill_daemon(&mut self, fleet: &mut Fleet) {
-        let now = self.world.now;
+        let now = self.input.now;
+        let ending = self.stopped.iter().filter(|(slot, held)| {
+            !self.slots.contains_key(slot) && !self.is_lost(held) && self.is_meant_for(held, fleet)
+        });
+        let ending: Vec<String> = ending.map(|(_, held)| super::named(held)).collect();
+        for name in ending {
+            self.plan.absent += 1;
+            self.plan
+                .wait(1, format!("{name} has not ended yet, and another one follows it"));
+        }
         let nodes = fleet.nodes().len() as u32;
         let mut numbers = Numbers::of(self.instances());
         // Who follows another one on its node is called as that was.
@@ -189,10 +191,8 @@ impl<'a> Planner<'a> {
                 let (attempt, failed) = self.failures(slot);
                 if let Some(until) = self.declared.not_before.get(&slot).filter(|until| **until > now) {
                     self.plan.wake_at(*until);
-                    self.plan.wait(
-                        1,
-                        format!("failed {} in a row, and is tried again in a while", times(attempt)),
-                    );
+                    self.plan.absent += 1;
+                    self.plan.wait(1, tried_again(attempt, failed));
                     let ports: Vec<_> = spec.fixed_ports.values().copied().collect();
                     fleet.release(placed.node, spec.resources, &ports);
                     continue;
@@ -212,7 +212,7 @@ impl<'a> Planner<'a> {
 
     /// A singleton is started only once no process of the one before can be there.
     pub(super) fn waits_for_the_one_before(&mut self) -> bool {
-        let now = self.world.now;
+        let now = self.input.now;
         let before: Vec<&Held> = self.instances().filter(|held| held.is_there()).collect();
         let mut waits = false;
         if let Some((id, until)) = self.declared.may_still_run(now) {
@@ -222,15 +222,15 @@ impl<'a> Planner<'a> {
             waits = true;
         }
         for held in before {
-            match self.presence(held) {
+            match self.place(held) {
                 // What was declared without it ends by no lease.
-                Presence::Lost { lease, .. } if lease <= now && self.runs_by_lease(held) => {}
-                Presence::Lost { .. } if !self.runs_by_lease(held) => {
+                Place::Lost { lease, .. } if lease <= now && self.runs_by_lease(held) => {}
+                Place::Lost { .. } if !self.runs_by_lease(held) => {
                     let why = "runs without a lease on a node that was given up: there must never be two";
                     self.plan.wait(1, format!("{} {why}", held.record.id));
                     waits = true;
                 }
-                Presence::Lost { lease, .. } => {
+                Place::Lost { lease, .. } => {
                     self.plan.wake_at(lease);
                     self.plan.wait(
                         1,
@@ -297,6 +297,18 @@ fn outcome_unknown(held: &Held) -> String {
     format!(
         "its outcome is not known, and it is not run again by itself; `wynectl restart {name}` runs it again: {detail}"
     )
+}
+
+/// What a slot waits for whose last instance ended by itself.
+fn tried_again(failures: u32, failed: Option<&Held>) -> String {
+    let detail = failed.map_or("", |held| held.status.detail.as_str());
+    match failures {
+        0 => "the one before ended, and another one is started in a moment".to_owned(),
+        _ => format!(
+            "failed {} in a row, and is tried again in a while: {detail}",
+            times(failures)
+        ),
+    }
 }
 
 /// Why no node takes another one, as counts.

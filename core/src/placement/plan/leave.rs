@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Full, Planner, Presence, Start};
+use super::{Full, Place, Planner, Start};
 use crate::{
+    node::{Admission, Eligibility, Liveness},
     placement::{Fleet, Node, Unfit},
     workload::{Goal, Held, Spec},
 };
@@ -12,7 +13,7 @@ impl<'a> Planner<'a> {
     /// Why an instance has to leave its place.
     pub(super) fn leaves(&self, held: &Held, fleet: &Fleet) -> Option<String> {
         let record = &self.declared.record;
-        if matches!(self.presence(held), Presence::Leaves(_)) {
+        if matches!(self.place(held), Place::Leaves(_)) {
             return Some("its node is to be emptied".to_owned());
         }
         if self.is_outdated(held) {
@@ -34,27 +35,22 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn is_outdated(&self, held: &Held) -> bool {
-        let record = &self.declared.record;
-        held.record.revision != record.revision
-            && record
-                .revisions
-                .get(&held.record.revision)
-                .is_none_or(|old| !old.runs_like(self.spec))
+        self.declared.record.is_outdated(held.record.revision)
     }
 
     /// True when it has been well for long enough.
     pub(super) fn is_settled(&mut self, held: &Held) -> bool {
         let Some(since) = held.healthy_since else { return false };
         let due = since + self.spec.update.min_healthy;
-        if due > self.world.now {
+        if due > self.input.now {
             self.plan.wake_at(due);
         }
-        held.has_settled(self.spec.update.min_healthy, self.world.now)
+        held.has_settled(self.spec.update.min_healthy, self.input.now)
     }
 
     /// Instances that leave their places, a few at a time.
     pub(super) fn move_on(&mut self, fleet: &mut Fleet) {
-        let now = self.world.now;
+        let now = self.input.now;
         let batch = self.spec.kind.is_batch();
         let first = self.spec.stops_first() || self.spec.replicas().is_none();
         let (mut unsettled, mut empty, mut candidates) = (0u32, 0u32, Vec::new());
@@ -114,12 +110,16 @@ impl<'a> Planner<'a> {
         let trials = self.trials_left();
         // Those that are not well anyway go first.
         candidates.sort_by_key(|(well, slot, ..)| (*well, *slot));
-        let mut budget = self.spec.update.max_parallel.saturating_sub(unsettled);
+        let mut budget = match batch {
+            // Nobody waits for a part of it to be well.
+            true => u32::MAX,
+            false => self.spec.update.max_parallel.saturating_sub(unsettled),
+        };
         // Slots that are empty are filled with what is tried first.
         let mut trials = trials.map(|trials| trials.saturating_sub(empty));
         for (_, slot, held, reason) in candidates {
-            let deadline = match self.presence(held) {
-                Presence::Leaves(deadline) => deadline,
+            let deadline = match self.place(held) {
+                Place::Leaves(deadline) => deadline,
                 _ => None,
             };
             if let Some(deadline) = deadline {
@@ -130,7 +130,7 @@ impl<'a> Planner<'a> {
                 }
                 self.plan.wake_at(deadline);
             }
-            let leaves_node = matches!(self.presence(held), Presence::Leaves(_)) || !held.record.leaving.is_empty();
+            let leaves_node = matches!(self.place(held), Place::Leaves(_)) || !held.record.leaving.is_empty();
             // While it is not known whether the present declaration is well, nothing is moved onto it but what is tried.
             let update = self.is_outdated(held) && !(leaves_node && trials.is_some());
             if budget == 0 || update && trials == Some(0) {
@@ -159,6 +159,14 @@ impl<'a> Planner<'a> {
             // A singleton that runs where none is placed any more has no way back.
             let leaves = leaves_node || self.spec.singleton && !is_contained(held, fleet);
             let emptying = leaves && self.spec.replicas().is_some();
+            if emptying && batch {
+                self.plan.later += 1;
+                self.plan.wait(
+                    1,
+                    format!("{reason}: a part of a batch stays until it is done, or the time for that is over"),
+                );
+                continue;
+            }
             if emptying && !self.spec.stops_first() {
                 self.plan.later += 1;
                 self.plan.wait(1, format!("no other node takes it: {reason}"));
@@ -170,7 +178,7 @@ impl<'a> Planner<'a> {
                     self.plan.later += 1;
                     self.plan
                         .wait(1, format!("what runs stays until a node takes its successor: {why}"));
-                    if !leaves_node {
+                    if !leaves_node && !self.waits_for_its_node(held, fleet) {
                         self.plan.unplaced = Some(why);
                     }
                     continue;
@@ -189,6 +197,15 @@ impl<'a> Planner<'a> {
         self.gone.insert(slot, (held.record.id, reason));
         self.stopped.insert(slot, held);
         self.slots.remove(&slot);
+    }
+
+    /// A daemon's instance on a node that takes no work now: that says nothing of the declaration.
+    fn waits_for_its_node(&self, held: &Held, fleet: &Fleet) -> bool {
+        let takes_work = |node: &Node| {
+            (node.admission, node.liveness, node.eligibility)
+                == (Admission::Admitted, Liveness::Online, Eligibility::Eligible)
+        };
+        self.spec.replicas().is_none() && !fleet.node(held.index).is_some_and(takes_work)
     }
 
     /// Whether the successor of an instance has a place once that is gone, and whether that is its own room, which counts unless it leaves its
@@ -222,10 +239,11 @@ impl<'a> Planner<'a> {
     fn own_room(&mut self, held: &Held, spec: &Spec, fleet: &mut Fleet) -> Option<Unfit> {
         let there = self.standing.instances.get(&held.index).copied().unwrap_or(0);
         self.standing.instances.insert(held.index, there.saturating_sub(1));
-        fleet.release(held.index, held.resources, &held.ports);
+        let ports: Vec<_> = held.ports.iter().copied().chain(held.handed_out()).collect();
+        fleet.release(held.index, held.resources, &ports);
         let node = fleet.node(held.index);
         let unfit = node.map_or(Some(Unfit::Admission), |node| fleet.unfit(spec, &self.standing, node));
-        fleet.keep(held.index, held.resources, &held.ports);
+        fleet.keep(held.index, held.resources, &ports);
         self.standing.instances.insert(held.index, there);
         unfit
     }
@@ -247,8 +265,8 @@ impl<'a> Planner<'a> {
     /// Whoever leaves a node whose time is over does not wait for its successor.
     pub(super) fn overdue(&mut self, leaving: &[(&Held, String)]) {
         for (held, reason) in leaving {
-            if let Presence::Leaves(Some(deadline)) = self.presence(held) {
-                if deadline <= self.world.now {
+            if let Place::Leaves(Some(deadline)) = self.place(held) {
+                if deadline <= self.input.now {
                     self.stop(held, format!("{reason}, and the time for that is over"));
                 } else {
                     self.plan.wake_at(deadline);

@@ -24,11 +24,11 @@ impl<'a> Planner<'a> {
         let Some(below) = spec.priority.checked_sub(GAP) else {
             return 0;
         };
-        if self.world.table.least_priority().is_none_or(|least| least > below) {
+        if self.input.table.least_priority().is_none_or(|least| least > below) {
             return 0;
         }
-        if self.world.ambiguous {
-            self.plan.wake_at(self.world.now + LOOK_AGAIN);
+        if self.input.ambiguous {
+            self.plan.wake_at(self.input.now + LOOK_AGAIN);
             return 0;
         }
         // What this plan stops anyway leaves room, too.
@@ -42,13 +42,14 @@ impl<'a> Planner<'a> {
                 return made;
             };
             let ids: Vec<_> = victims.iter().map(|held| held.record.id).collect();
-            if !ids.is_empty() && !(self.world.may_preempt)(ids.len()) {
+            if ids.len() > self.may.evictions {
                 for held in victims {
                     let why = self.gives_way(spec, held);
                     self.plan.would_preempt.push((held.record.id, why));
                 }
                 return made;
             }
+            self.may.evictions -= ids.len();
             for held in victims {
                 let why = self.gives_way(spec, held);
                 self.stop(held, why);
@@ -73,7 +74,7 @@ impl<'a> Planner<'a> {
 
     /// The priority by which it is declared now.
     fn priority(&self, held: &Held) -> Option<u8> {
-        let declared = self.world.table.declared(&held.record.workload)?;
+        let declared = self.input.table.declared(&held.record.workload)?;
         Some(declared.record.spec()?.priority)
     }
 
@@ -94,7 +95,7 @@ impl<'a> Planner<'a> {
         let wanted = node.promised.plus(spec.resources);
         let mut room = node.capacity;
         let mut movable = Vec::new();
-        for held in self.world.table.of_node(node.index) {
+        for held in self.input.table.of_node(node.index) {
             let goes = held.record.goal == Goal::Stop || going.contains(&held.record.id);
             if goes {
                 room = room.plus(held.resources);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{LOOK_AGAIN, Planner, Presence};
+use super::{LOOK_AGAIN, Place, Planner};
 use crate::{
     text::{Span, count},
     time::Time,
@@ -16,7 +16,12 @@ const RESTARTS: u32 = 3;
 impl Planner<'_> {
     /// What is known to be well, if the present declaration differs from it in more than the number of instances: restoring what was well is no
     /// update.
+    ///
+    /// Of a batch each part is by itself: what fails is tried again as often as `retries` say.
     fn tested(&self) -> Option<&Arc<Spec>> {
+        if self.spec.kind.is_batch() {
+            return None;
+        }
         let stable = self.declared.record.revisions.get(&self.declared.record.stable)?;
         (!self.spec.equals_but_for_count(stable)).then_some(stable)
     }
@@ -28,7 +33,7 @@ impl Planner<'_> {
 
     /// True when its node was given up: how it is says nothing of its declaration.
     pub(super) fn is_lost(&self, held: &Held) -> bool {
-        matches!(self.presence(held), Presence::Lost { .. })
+        matches!(self.place(held), Place::Lost { .. })
     }
 
     /// Instances that are meant to run by the present declaration, on nodes that are there.
@@ -46,7 +51,7 @@ impl Planner<'_> {
         trouble.or_else(|| {
             let (_, since, reason) = self.unplaced()?;
             let deadline = self.spec.update.deadline;
-            let over = self.world.now.since(*since) >= deadline;
+            let over = self.input.now.since(*since) >= deadline;
             over.then(|| format!("none was placed within {}: {reason}", Span(deadline)))
         })
     }
@@ -59,7 +64,7 @@ impl Planner<'_> {
 
     /// Why what is tried is not well, if it is not.
     fn trouble(&self) -> Option<String> {
-        let (now, update) = (self.world.now, &self.spec.update);
+        let (now, update) = (self.input.now, &self.spec.update);
         let patience = update.deadline + update.min_healthy;
         let (mut restarts, mut instances, mut last) = (0, 0, None);
         for held in self.newest() {
@@ -71,7 +76,8 @@ impl Planner<'_> {
                 continue;
             }
             instances += 1;
-            let ends = held.status.restarts.max(held.status.oom_kills);
+            let restarts_of_its_own = held.status.restarts.saturating_sub(held.status.started_alone);
+            let ends = restarts_of_its_own.max(held.status.oom_kills);
             restarts += ends;
             if ends > 0 {
                 last = Some((name.clone(), &held.status.detail));
@@ -111,7 +117,7 @@ impl Planner<'_> {
     }
 
     fn has_settled(&self, held: &Held) -> bool {
-        held.has_settled(self.spec.update.min_healthy, self.world.now)
+        held.has_settled(self.spec.update.min_healthy, self.input.now)
     }
 
     pub(super) fn judge_update(&mut self) {
@@ -125,8 +131,8 @@ impl Planner<'_> {
         }
         let (deadline, min_healthy) = (self.spec.update.deadline, self.spec.update.min_healthy);
         if self.plan.unplaced.is_some() && self.tested().is_some() {
-            let since = self.unplaced().map_or(self.world.now, |(_, since, _)| *since);
-            self.plan.wake_at((since + deadline).max(self.world.now + LOOK_AGAIN));
+            let since = self.unplaced().map_or(self.input.now, |(_, since, _)| *since);
+            self.plan.wake_at((since + deadline).max(self.input.now + LOOK_AGAIN));
         }
         let mut all = self.plan.starts.is_empty() && self.plan.waiting.is_empty() && self.plan.later == 0;
         let there = |held: &&Held| held.is_wanted() && !self.is_lost(held);
@@ -137,7 +143,7 @@ impl Planner<'_> {
             all &= well && settled;
             if !settled && held.status.phase != Phase::Ended {
                 let due = held.unwell_since + deadline + min_healthy;
-                self.plan.wake_at(due.max(self.world.now + LOOK_AGAIN));
+                self.plan.wake_at(due.max(self.input.now + LOOK_AGAIN));
             }
         }
         self.plan.settled = all;

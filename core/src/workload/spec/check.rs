@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Check, Constraint, FixedPort, Interruption, Kind, Limits, Operator, Probe, Resources, Spec, limits};
+use super::{
+    Check, Constraint, FixedPort, Interruption, Kind, Limits, Operator, Probe, Protocol, Resources, Spec, limits,
+};
 use crate::{
     text::{Quoted, Span},
     workload::Secret,
@@ -334,6 +336,17 @@ impl Spec {
             };
             if !self.ports.contains(port) {
                 return bad(field("port"), format!("{} is none of `ports`", Quoted(port)));
+            }
+            if self
+                .fixed_ports
+                .get(port)
+                .is_some_and(|fixed| fixed.protocol == Protocol::Udp)
+            {
+                let reason = format!(
+                    "{} is a UDP port, and this asks by TCP: ask it by a program (exec)",
+                    Quoted(port)
+                );
+                return bad(field("port"), reason);
             }
         }
         Ok(())
