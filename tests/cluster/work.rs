@@ -12,6 +12,7 @@ mod lost;
 mod loud;
 mod moved;
 mod programs;
+mod proxied;
 mod removed;
 mod rights;
 mod running;
