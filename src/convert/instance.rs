@@ -164,6 +164,7 @@ pub(super) fn chunk_in(chunk: v1::LogChunk) -> Result<log::Chunk, ConvertError> 
         next: chunk.next.map(position_in).unwrap_or_default(),
         at_end: chunk.at_end,
         error: check::text("log.error", chunk.error, DETAIL)?,
+        none_before: chunk.none_before,
     })
 }
 
@@ -183,6 +184,7 @@ pub(super) fn chunk_out(chunk: log::Chunk) -> v1::LogChunk {
         next: Some(position_out(chunk.next)),
         at_end: chunk.at_end,
         error: plain(&chunk.error),
+        none_before: chunk.none_before,
     }
 }
 

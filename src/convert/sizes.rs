@@ -224,6 +224,7 @@ fn the_largest_chunk_of_a_log_fits() {
         next: position,
         at_end: true,
         error: "x".repeat(5_000),
+        none_before: true,
     };
     let length = v1::SessionRequest::from(Report::Log(chunk)).encoded_len();
     assert!(length <= AGENT_MESSAGE, "{length}");

@@ -6,6 +6,7 @@ mod commands;
 mod contained;
 pub mod disks;
 mod ended;
+mod followed;
 mod inherited;
 mod limits;
 mod lost;

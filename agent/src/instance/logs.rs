@@ -122,7 +122,13 @@ fn try_read(directory: &Path, request: &Request) -> io::Result<Chunk> {
         From::Tail { bytes, previous } => {
             let life = match previous {
                 false => newest,
-                true if newest == 0 => return Err(io::Error::other("there was no process before this one")),
+                true if newest == 0 => {
+                    return Ok(Chunk {
+                        error: "there was no process before this one".to_owned(),
+                        none_before: true,
+                        ..Chunk::default()
+                    });
+                }
                 true => newest - 1,
             };
             tail(directory, request.stream, &files, life, bytes)?

@@ -1,10 +1,13 @@
 //! WorkloadService: what should run, where it does, and what it writes.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+mod logs;
+
+use std::{ops::ControlFlow, sync::Arc};
 
 use futures_util::stream;
+use logs::LogReader;
 use prost::Message as _;
-use tokio::{sync::watch, time::sleep};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use wyneos::{
     convert::{self, Values},
@@ -14,17 +17,16 @@ use wyneos::{
 use wyneos_core::{
     autonomy::{Decision, Evidence},
     coherence::NodeRow,
-    coordinator::{Answer, Command, WorkloadVerb},
+    coordinator::{Command, WorkloadVerb},
     event::EventBody,
     text::{Quoted, looked_up},
-    workload::{AssignmentId, AssignmentRow, Goal, Rows, Secret, View, limits::NAME, log},
+    workload::{AssignmentId, AssignmentRow, Goal, Rows, Secret, View, limits::NAME},
 };
 
 use super::{PAGE_BYTES, Services, caller_of, flight_of, page, page_size, page_token, scan::Scan, stopped, stops};
 use crate::{
     answers::{self, Answers, Flight, Message, Taken},
     board::{self, Work},
-    gate::Caller,
     reads::{Asker, Sort, Still},
     status,
     store::{Along, History, Of, StoreError},
@@ -37,12 +39,6 @@ const SHOWN: usize = 1_000;
 const LOOKED_AT: usize = 2_000;
 const DECISIONS: usize = 20;
 const EVENTS: usize = 50;
-
-/// How often it is looked for more of what an instance writes.
-const FOLLOW: Duration = Duration::from_millis(500);
-
-/// Everything that is kept.
-const EVERYTHING: u64 = u64::MAX;
 
 /// Bytes of a dot and a slot's number, as in `web.3`.
 const SLOT: usize = 11;
@@ -213,95 +209,6 @@ impl Services {
             let known = declared.and_then(|declared| declared.env.get(name));
             *value = known.cloned().unwrap_or_else(|| Secret::HIDDEN.to_owned().into());
         }
-    }
-
-    /// Reads one chunk of what an instance wrote.
-    async fn read_log(
-        &self,
-        caller: &Caller,
-        assignment: &str,
-        (stream, from, within): (log::Stream, log::From, bool),
-    ) -> Result<log::Chunk, Status> {
-        let assignment = assignment.to_owned();
-        let command = Command::ReadLog {
-            assignment,
-            stream,
-            from,
-            within,
-        };
-        match self.carry_out(caller, command).await? {
-            Answer::Log(chunk) => Ok(chunk),
-            _ => Err(Status::internal("the answer is to another command")),
-        }
-    }
-}
-
-/// A reader of what an instance writes. Each chunk is asked for when there is room for it, so nothing waits in a queue.
-struct LogReader {
-    services: Services,
-    caller: Caller,
-    /// The instance's id, or what the caller called it.
-    id: String,
-    stream: log::Stream,
-    from: log::From,
-    previous: bool,
-    follow: bool,
-    /// Set when everything was read and nothing more comes.
-    ended: bool,
-    stopping: watch::Receiver<bool>,
-    _permit: Taken,
-}
-
-impl LogReader {
-    fn new(services: &Services, caller: Caller, request: v1::ReadLogsRequest, permit: Taken) -> LogReader {
-        let stream = request.stream().try_into().unwrap_or_default();
-        let bytes = match request.tail_bytes {
-            0 => EVERYTHING,
-            bytes => bytes,
-        };
-        let previous = request.previous;
-        // A name and slot may mean another instance later on.
-        let work = services.board.work();
-        let named = work.assignment(&request.assignment).map(|row| row.record.id);
-        LogReader {
-            services: services.clone(),
-            caller,
-            id: named.map_or(request.assignment, |id| id.to_string()),
-            stream,
-            from: log::From::Tail { bytes, previous },
-            previous,
-            follow: request.follow,
-            ended: false,
-            stopping: services.stopping.clone(),
-            _permit: permit,
-        }
-    }
-
-    /// The next chunk; `None` when the instance has ended, or all was read and nothing is waited for.
-    async fn next(&mut self) -> Result<Option<Message>, Status> {
-        while !self.ended {
-            // Asked first: what was written before it ended is read all the same.
-            let work = self.services.board.work();
-            let over = work.assignment(&self.id).is_none_or(|row| row.record.end.is_some());
-            let place = (self.stream, self.from, self.previous);
-            let chunk = tokio::select! {
-                chunk = self.services.read_log(&self.caller, &self.id, place) => chunk?,
-                () = stops(&mut self.stopping) => return Err(stopped()),
-            };
-            self.from = log::From::Position(chunk.next);
-            self.ended = chunk.at_end && (!self.follow || over || self.previous);
-            if !chunk.data.is_empty() {
-                let answer = v1::ReadLogsResponse { data: chunk.data };
-                return Ok(Some(self.services.message(&answer)));
-            }
-            if chunk.at_end && !self.ended {
-                tokio::select! {
-                    () = sleep(FOLLOW) => {}
-                    () = stops(&mut self.stopping) => return Err(stopped()),
-                }
-            }
-        }
-        Ok(None)
     }
 }
 

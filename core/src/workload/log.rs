@@ -78,4 +78,6 @@ pub struct Chunk {
     pub at_end: bool,
     /// Why there is none, for people; empty when there is.
     pub error: String,
+    /// The process before the newest is wanted, and there was none.
+    pub none_before: bool,
 }

@@ -261,6 +261,14 @@ pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failur
     } else {
         v1::LogStream::Stdout
     };
+    let (named, previous) = (clean(&assignment), args.previous);
+    let moved = |answer: &v1::ReadLogsResponse| {
+        let place = format!("{} on {}", clean(&answer.assignment_id), clean(&answer.node_name));
+        match previous {
+            true => format!("{named}: had no process before; the instance before it was {place}"),
+            false => format!("{named}: goes on as {place}"),
+        }
+    };
     let request = v1::ReadLogsRequest {
         assignment,
         stream: stream.into(),
@@ -277,7 +285,13 @@ pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failur
     };
     loop {
         match answers.message().await {
-            Ok(Some(answer)) => write(&lines.take(&answer.data))?,
+            Ok(Some(answer)) => {
+                if !answer.assignment_id.is_empty() {
+                    write(&lines.end())?;
+                    text::stderr(&moved(&answer));
+                }
+                write(&lines.take(&answer.data))?;
+            }
             Ok(None) => return write(&lines.end()),
             Err(status) => {
                 write(&lines.end())?;
