@@ -132,6 +132,7 @@ impl Supervisor {
             Input::NotStarted { reason } => self.not_started(&reason),
             Input::OutOfMemory => self.out_of_memory = true,
             Input::Exited(exit) => self.exited(exit),
+            Input::Wrote(line) => self.status.last_stderr = line,
             Input::Cleared => self.cleared(),
             Input::Stuck { what } => self.stuck(&what),
             Input::Checked { check, failure } => self.checked(check, failure),
@@ -291,6 +292,7 @@ impl Supervisor {
 
     fn not_started(&mut self, reason: &str) {
         self.status.exit = None;
+        self.status.last_stderr.clear();
         self.over(&format!("cannot be started: {reason}"));
     }
 

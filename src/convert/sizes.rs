@@ -165,6 +165,7 @@ fn status(detail: String, ports: usize) -> Status {
         unknown: true,
         detail,
         ports: vec![u16::MAX; ports],
+        last_stderr: "x".repeat(log::LAST_LINE),
     }
 }
 

@@ -14,6 +14,7 @@ mod loud;
 mod moved;
 mod programs;
 mod proxied;
+mod quoted;
 mod removed;
 mod rights;
 mod running;

@@ -31,6 +31,7 @@ fn status() -> impl Strategy<Value = Status> {
             exit,
             complete,
             unknown,
+            last_stderr: detail.clone(),
             detail,
             ports,
         },

@@ -27,6 +27,7 @@ use super::{PAGE_BYTES, Services, caller_of, flight_of, page, page_size, page_to
 use crate::{
     answers::{self, Answers, Flight, Message, Taken},
     board::{self, Work},
+    gate::Caller,
     reads::{Asker, Sort, Still},
     status,
     store::{Along, History, Of, StoreError},
@@ -118,8 +119,16 @@ fn user(view: &View, row: &AssignmentRow, node: Option<&Arc<NodeRow>>) -> String
     }
 }
 
+/// What a caller is shown of an instance's log: those who may read it see its last line, too.
+fn quotes(caller: &Caller) -> Values {
+    match sees_environment(caller.role) {
+        true => Values::Shown,
+        false => Values::Hidden,
+    }
+}
+
 /// An instance, its node's name, its user, and where it is reached.
-fn row(nodes: &[Arc<NodeRow>], view: &View, row: &AssignmentRow) -> v1::AssignmentRow {
+fn row(nodes: &[Arc<NodeRow>], view: &View, row: &AssignmentRow, values: Values) -> v1::AssignmentRow {
     let node = board::node(nodes, row.record.node);
     let host = node.and_then(|node| Some(node.record.facts.probe_address.rsplit_once(':')?.0));
     // Of a node that is in doubt no instance is shown as healthy; what is about to be told to end is not found any more.
@@ -129,7 +138,7 @@ fn row(nodes: &[Arc<NodeRow>], view: &View, row: &AssignmentRow) -> v1::Assignme
         None => Vec::new(),
     };
     v1::AssignmentRow {
-        assignment: Some(row.into()),
+        assignment: Some(convert::quoted(row, values)),
         node_name: node.map(|node| node.record.facts.name.clone()).unwrap_or_default(),
         addresses,
         user: user(view, row, node),
@@ -219,6 +228,7 @@ struct AssignmentWatcher {
     flight: Arc<Flight>,
     views: watch::Receiver<Arc<Work>>,
     workload: String,
+    values: Values,
     /// True once everything was told, up to what changes from then on.
     told: bool,
     stopping: watch::Receiver<bool>,
@@ -234,7 +244,7 @@ impl AssignmentWatcher {
             let nothing = View::default();
             let before = before.as_ref().map_or(&nothing, |before| &*before.view);
             let (answer, between) = changes(before, &after.view, &self.workload, PAGE_BYTES, |one| {
-                row(&nodes.rows, &after.view, one)
+                row(&nodes.rows, &after.view, one, self.values)
             });
             // Who was told that more follows is told its end.
             let news = !self.told || !answer.changed.is_empty() || !answer.removed.is_empty();
@@ -343,10 +353,8 @@ impl WorkloadService for Services {
         &self,
         request: Request<v1::GetWorkloadRequest>,
     ) -> Result<Response<v1::GetWorkloadResponse>, Status> {
-        let values = match sees_environment(caller_of(&request).role) {
-            true => Values::Shown,
-            false => Values::Hidden,
-        };
+        // Whoever sees values of the environment may read logs, and the other way round.
+        let values = quotes(&caller_of(&request));
         let name = request.into_inner().name;
         let work = self.board.work();
         let found = work.workload(&name).ok_or_else(|| no_workload(&name))?;
@@ -354,7 +362,7 @@ impl WorkloadService for Services {
         Ok(Response::new(v1::GetWorkloadResponse {
             workload: Some((&**found).into()),
             spec: found.record.spec().map(|spec| convert::spec_out(spec, values)),
-            assignments: page(instances.map(|row| (&**row).into()), SHOWN).0,
+            assignments: page(instances.map(|row| convert::quoted(row, values)), SHOWN).0,
         }))
     }
 
@@ -362,6 +370,7 @@ impl WorkloadService for Services {
         &self,
         request: Request<v1::ListAssignmentsRequest>,
     ) -> Result<Response<v1::ListAssignmentsResponse>, Status> {
+        let values = quotes(&caller_of(&request));
         let request = request.into_inner();
         let size = page_size(request.page_size)?;
         let after = page_token::<AssignmentId>(&request.page_token)?;
@@ -380,7 +389,7 @@ impl WorkloadService for Services {
             of && on && (request.ended || record.end.is_none()) && after.is_none_or(|after| record.id > after)
         };
         let rows = work.assignments.iter().filter(wanted);
-        let (assignments, more) = page(rows.map(|one| row(&nodes.rows, &work, one)), size);
+        let (assignments, more) = page(rows.map(|one| row(&nodes.rows, &work, one, values)), size);
         let last = assignments.last().filter(|_| more);
         let last = last.and_then(|row| row.assignment.as_ref());
         Ok(Response::new(v1::ListAssignmentsResponse {
@@ -393,6 +402,7 @@ impl WorkloadService for Services {
         &self,
         request: Request<v1::WatchAssignmentsRequest>,
     ) -> Result<Response<Self::WatchAssignmentsStream>, Status> {
+        let values = quotes(&caller_of(&request));
         let permit = self.subscribe(&caller_of(&request))?;
         let flight = flight_of(&request)?;
         let workload = looked_up(request.into_inner().workload, NAME);
@@ -405,6 +415,7 @@ impl WorkloadService for Services {
             flight,
             views,
             workload,
+            values,
             told: false,
             stopping: self.stopping.clone(),
             _permit: permit,
@@ -422,7 +433,7 @@ impl WorkloadService for Services {
         &self,
         request: Request<v1::ExplainWorkloadRequest>,
     ) -> Result<Response<v1::ExplainWorkloadResponse>, Status> {
-        let asker = Asker::of(&request);
+        let (asker, values) = (Asker::of(&request), quotes(&caller_of(&request)));
         let name = request.into_inner().name;
         let ((_, nodes), work) = (self.present()?, self.board.work());
         let found = work.knows(&name);
@@ -448,9 +459,11 @@ impl WorkloadService for Services {
         if let (Some(Err(unknown)), false) = (waits, happened.any) {
             return Err(unknown);
         }
+        let before = instance.and_then(|one| logs::before(&work, &one.record));
         Ok(Response::new(v1::ExplainWorkloadResponse {
             workload: work.workload(of).map(|row| (&**row).into()),
-            assignment: instance.map(|one| row(&nodes.rows, &work, one)),
+            assignment: instance.map(|one| row(&nodes.rows, &work, one, values)),
+            before: before.map(|one| row(&nodes.rows, &work, &one, values)),
             decisions: happened.decisions,
             events: happened.others,
         }))

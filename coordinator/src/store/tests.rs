@@ -143,6 +143,7 @@ fn assignment(number: u8) -> (AssignmentId, Option<Arc<Assignment>>) {
             complete: true,
             unknown: false,
             detail: String::new(),
+            last_stderr: "Segmentation fault".to_owned(),
         }),
         orphan: (number == 2).then(|| Arc::new(Spec::new("web-2", "/bin/true"))),
     };

@@ -179,6 +179,7 @@ impl Coordinator {
             complete: status.complete,
             unknown: status.unknown,
             detail: status.detail.clone(),
+            last_stderr: status.last_stderr.clone(),
         });
         let (workload, slot, attempt) = (Arc::clone(&record.workload), record.slot, record.attempt);
         let failed = record.goal == Goal::Run && !status.complete;

@@ -213,6 +213,7 @@ impl Table {
             (status.phase, status.since, status.exit) = (Phase::Ended, end.time, end.exit);
             (status.complete, status.unknown) = (end.complete, end.unknown);
             status.detail.clone_from(&end.detail);
+            status.last_stderr.clone_from(&end.last_stderr);
         }
         let heard = record.end.is_some() || record.orphan.is_some();
         let held = Held {

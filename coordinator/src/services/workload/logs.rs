@@ -75,7 +75,7 @@ fn after(view: &View, record: &Assignment) -> Option<Arc<AssignmentRow>> {
 }
 
 /// The instance that came before this one, of those that are kept.
-fn before(view: &View, record: &Assignment) -> Option<Arc<AssignmentRow>> {
+pub(super) fn before(view: &View, record: &Assignment) -> Option<Arc<AssignmentRow>> {
     let rows = view.assignments.iter().rev();
     let mut rows = rows.skip_while(|row| row.record.id >= record.id);
     rows.find(|row| same_slot(row, record)).cloned()
