@@ -106,8 +106,8 @@ struct Proxied {
     /// Requests with each value, at least.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     requests: u64,
-    /// Machines that lose their power, one after the other.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=1_000))]
+    /// Machines that lose their power, one after the other; healing has a budget of 10 in 5 minutes.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=10))]
     deaths: u64,
 }
 

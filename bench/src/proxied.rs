@@ -56,7 +56,7 @@ fn declare(network: &Network, delay: Duration, number: u32) -> Result<(), Failur
 fn changes(network: &Network, delay: Duration, requests: u64, first: u32) -> Result<Row, Failure> {
     declare(network, delay, first)?;
     serves(network);
-    let proxy = Proxy::start(&Network::coordinator(), "web", Some(&network.space(0)));
+    let proxy = Proxy::start(&Network::coordinator(), "web", Some(&network.space(0)), &[]);
     answers(network, &proxy);
     let (load, mut rounds) = (Load::start(&proxy.socket(), "web "), 0);
     while load.sent() < requests {
@@ -91,7 +91,7 @@ fn answers(network: &Network, proxy: &Proxy) {
 fn losses(network: &mut Network, deaths: usize) -> Result<Row, Failure> {
     declare(network, Duration::from_secs(1), 0)?;
     serves(network);
-    let proxy = Proxy::start(&Network::coordinator(), "web", Some(&network.space(0)));
+    let proxy = Proxy::start(&Network::coordinator(), "web", Some(&network.space(0)), &["--cut"]);
     answers(network, &proxy);
     let (mut lasted, mut counts) = (Vec::new(), Vec::new());
     for number in 0..deaths {

@@ -42,9 +42,15 @@ class Instances:
                 self.healthy[one] = self.known[one] = addresses[self.port]
             elif before and self.phases[one] in ("INSTANCE_PHASE_UNKNOWN", "INSTANCE_PHASE_LOST"):
                 lost.add(before)
+            if row["assignment"].get("goal") == "GOAL_STOP":
+                # It may have ended by the time that its node is in doubt.
+                self.known.pop(one, None)
         for one in answer.get("removed", []):
             for known in (self.phases, self.healthy, self.known):
                 known.pop(one, None)
+        if answer.get("all"):
+            # The stream has begun: that nobody knows yet is no sign that anything was lost.
+            lost.clear()
         self.complete = not answer.get("more", False)
         wanted = self.wanted()
         self.lost = (self.lost | lost) - wanted

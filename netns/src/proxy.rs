@@ -34,8 +34,9 @@ impl Proxy {
         Some(format!("{missing} is not on this machine"))
     }
 
-    /// Starts both, within a network namespace if one is named, in front of a workload; and waits until HAProxy takes connections.
-    pub fn start(coordinator: &str, workload: &str, space: Option<&str>) -> Proxy {
+    /// Starts both, within a network namespace if one is named, in front of a workload; and waits until HAProxy takes connections. `flags` are the
+    /// follower's.
+    pub fn start(coordinator: &str, workload: &str, space: Option<&str>, flags: &[&str]) -> Proxy {
         let directory = tempfile::tempdir().unwrap();
         let mut proxy = Proxy {
             directory,
@@ -59,11 +60,10 @@ impl Proxy {
             workload,
             "--backend",
             "web",
-            "--cut",
             "--wynectl",
             &binary("wynectl"),
         ]);
-        follower.arg("--socket").arg(admin);
+        follower.arg("--socket").arg(admin).args(flags);
         proxy.spawn(follower, "follower");
         let began = Instant::now();
         while UnixStream::connect(proxy.socket()).is_err() {

@@ -47,7 +47,7 @@ fn errors_end_soon_after_a_machine_lost_its_power() {
     let hosts = network.until("it runs", PATIENCE, |network| {
         Some(hosts(network)).filter(|hosts| hosts.len() == 4)
     });
-    let proxy = Proxy::start(&Network::coordinator(), "web", Some(&network.space(0)));
+    let proxy = Proxy::start(&Network::coordinator(), "web", Some(&network.space(0)), &["--cut"]);
     network.until("it answers", PATIENCE, |network| {
         let trial = Load::start(&proxy.socket(), "web ");
         network.until("requests are answered", PATIENCE, |_| (trial.sent() > 8).then_some(()));

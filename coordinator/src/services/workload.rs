@@ -243,11 +243,12 @@ impl AssignmentWatcher {
             let before = self.flight.view();
             let nothing = View::default();
             let before = before.as_ref().map_or(&nothing, |before| &*before.view);
-            let (answer, between) = changes(before, &after.view, &self.workload, PAGE_BYTES, |one| {
+            let (mut answer, between) = changes(before, &after.view, &self.workload, PAGE_BYTES, |one| {
                 row(&nodes.rows, &after.view, one, self.values)
             });
             // Who was told that more follows is told its end.
             let news = !self.told || !answer.changed.is_empty() || !answer.removed.is_empty();
+            answer.all = !self.told;
             self.told = !answer.more;
             self.flight.hold_view(match between {
                 Some(assignments) => {

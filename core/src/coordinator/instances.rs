@@ -117,7 +117,7 @@ impl Coordinator {
         let spec = self.table.held(id).and_then(|held| self.table.spec_of(&held.record));
         let min_healthy = spec.map_or(Duration::ZERO, |spec| spec.update.min_healthy);
         let Some(held) = self.table.held_mut(id) else { return };
-        held.heard = true;
+        (held.heard, held.recalled) = (true, false);
         if held.status == status {
             return;
         }
@@ -274,6 +274,17 @@ impl Coordinator {
                 (false, Goal::Run) if self.is_of_before(id) => gone.push(id),
                 (true, Goal::Stop) => back.push(id),
                 _ => {}
+            }
+        }
+        let all: Vec<AssignmentId> = self
+            .table
+            .of_node(index)
+            .filter(|held| held.recalled)
+            .map(|held| held.record.id)
+            .collect();
+        for id in all {
+            if let Some(held) = self.table.held_mut(id) {
+                held.recalled = false;
             }
         }
         for id in gone {

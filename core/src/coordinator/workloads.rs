@@ -66,6 +66,7 @@ impl Coordinator {
             let (id, resources) = (record.id, self.table.spec_of(&record).map(|spec| spec.resources));
             self.table.hold(record, index, resources.unwrap_or_default(), now);
             self.table.kept(id);
+            self.table.recall(id);
         }
         let names: Vec<Arc<str>> = self.table.workloads().map(|(name, _)| Arc::clone(name)).collect();
         for name in names {

@@ -320,6 +320,7 @@ mod tests {
                 changed: ids.iter().copied().map(row).collect(),
                 removed: gone.iter().copied().map(str::to_owned).collect(),
                 more,
+                all: false,
             };
             if anew {
                 told.begin();

@@ -9,13 +9,14 @@ use crate::harness::skip;
 /// Requests at least.
 const REQUESTS: u64 = 10_000;
 
-/// What operators do to a service.
+/// What operators do to a service; and a coordinator that is killed, of which a service notices nothing.
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Update,
     Restart,
     Scale,
     Drain,
+    Coordinator,
 }
 
 /// A source of numbers (splitmix64): whoever knows the seed draws the same.
@@ -31,13 +32,13 @@ impl Draw {
 }
 
 impl Site {
-    /// Runs wynectl, which must succeed, without holding up the test's other tasks.
+    /// Runs wynectl, which must succeed.
     fn does(&self, args: &[&str]) {
         let output = self.ctl(args);
         assert!(output.status.success(), "{args:?}: {}", text(&output));
     }
 
-    async fn change(&self, change: Change, number: usize, draw: &mut Draw) {
+    async fn change(&mut self, change: Change, number: usize, draw: &mut Draw) {
         match change {
             Change::Update => {
                 let path = self.cluster.directory.path().join("next.toml");
@@ -56,6 +57,10 @@ impl Site {
                 assert!(self.processes(node).is_empty());
                 self.does(&["uncordon", node]);
             }
+            Change::Coordinator => {
+                self.cluster.kill().await;
+                self.cluster.restart().await;
+            }
         }
         self.runs("web", 4).await;
     }
@@ -69,10 +74,10 @@ async fn what_is_done_to_a_service_loses_no_request() {
     let seed = std::env::var("WYNEOS_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
     let mut draw = Draw(seed);
-    let site = Site::start(&["one", "two", "three"]).await;
+    let mut site = Site::start(&["one", "two", "three"]).await;
     site.apply(SERVICE);
     site.runs("web", 4).await;
-    let proxy = Proxy::start(&site.cluster.address, "web", None);
+    let proxy = Proxy::start(&site.cluster.address, "web", None, &[]);
     wait_until("the service answers", async || {
         let trial = Load::start(&proxy.socket(), "web ");
         wait_until("requests are answered", async || (trial.sent() > 8).then_some(())).await;
@@ -84,7 +89,13 @@ async fn what_is_done_to_a_service_loses_no_request() {
     let mut told = Vec::new();
     while load.sent() < REQUESTS || !changes.is_empty() {
         if changes.is_empty() {
-            changes = vec![Change::Update, Change::Restart, Change::Scale, Change::Drain];
+            changes = vec![
+                Change::Update,
+                Change::Restart,
+                Change::Scale,
+                Change::Drain,
+                Change::Coordinator,
+            ];
         }
         let change = changes.swap_remove(draw.below(changes.len()));
         // It begins anywhere between two looks of the follower and of the coordinator.
