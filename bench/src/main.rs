@@ -18,6 +18,7 @@ mod null_watch;
 mod output;
 mod place;
 mod process;
+mod proxied;
 mod reconnect;
 mod recover;
 mod seeds;
@@ -91,6 +92,22 @@ struct Heal {
     agents: u64,
     /// Deaths of each kind; healing has a budget of 10 in 5 minutes.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10))]
+    deaths: u64,
+}
+
+#[derive(Args)]
+struct Proxied {
+    /// Agents.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(5..=50))]
+    agents: u64,
+    /// Values of `stop.delay`, in milliseconds.
+    #[arg(long, value_delimiter = ',', default_value = "0,100,1000", value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    delays: Vec<u64>,
+    /// Requests with each value, at least.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    requests: u64,
+    /// Machines that lose their power, one after the other; healing has a budget of 10 in 5 minutes.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=10))]
     deaths: u64,
 }
 
@@ -252,11 +269,14 @@ enum Command {
     /// How soon work of a machine that died, and a process that ended, runs again among real agents in network namespaces; wants root,
     /// iproute2 and nftables.
     Heal(Heal),
+    /// Requests that fail behind a proxy with its retries off, while its service is changed and while machines lose their power; wants root,
+    /// iproute2, nftables, haproxy and gunicorn.
+    Proxied(Proxied),
     /// How soon all agents are back, with mutual TLS, after the coordinator was killed and started again.
     Reconnect(Reconnect),
     /// How long joining takes, from the command until the node is online; and from nothing to three nodes.
     Join(Join),
-    /// All of these but the last eight and `stalled`, with their defaults.
+    /// All of these but the last nine and `stalled`, with their defaults.
     All,
     /// Serves agents and drops what they say.
     #[command(hide = true)]
@@ -316,6 +336,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Place(args) => place::run(&args.nodes)?,
         Command::Work(args) => work::run(&args.nodes)?,
         Command::Heal(args) => heal::run(args.agents as usize, args.deaths as usize)?,
+        Command::Proxied(args) => {
+            let delays: Vec<Duration> = args.delays.into_iter().map(Duration::from_millis).collect();
+            proxied::run(args.agents as usize, &delays, args.requests, args.deaths as usize)?
+        }
         Command::Reconnect(args) => reconnect::run(args.agents)?,
         Command::Join(args) => join::run(args.agents)?,
         Command::NullSubscriptions { file, every } => {

@@ -151,6 +151,12 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
     }
 }
 
+/// An error that says of what it is.
+pub(crate) fn within(what: &str, status: &Status) -> Status {
+    let message = format!("{what}: {}", status.message());
+    with(status.code(), message, status.get_error_details())
+}
+
 /// The store failed a reader. Logged here; the caller learns only that it failed.
 pub(crate) fn store(error: &StoreError) -> Status {
     tracing::error!(%error, source = ?std::error::Error::source(error), "a read from the store failed");

@@ -135,6 +135,7 @@ impl Supervisor {
             Input::NotStarted { reason } => self.not_started(&reason),
             Input::OutOfMemory { kills } => self.out_of_memory(kills),
             Input::Exited(exit) => self.exited(exit),
+            Input::Wrote(line) => self.status.last_stderr = line,
             Input::Cleared => self.cleared(),
             Input::Stuck { what } => self.stuck(&what),
             Input::Checked { check, failure } => self.checked(check, failure),
@@ -294,6 +295,7 @@ impl Supervisor {
 
     fn not_started(&mut self, reason: &str) {
         self.status.exit = None;
+        self.status.last_stderr.clear();
         self.over(&format!("cannot be started: {reason}"));
     }
 

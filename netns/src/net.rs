@@ -43,7 +43,7 @@ fn ip(line: &str) {
 }
 
 /// A binary of this workspace: beside this program, or beside the directory of a test's.
-fn binary(name: &str) -> String {
+pub(crate) fn binary(name: &str) -> String {
     let own = std::env::current_exe().unwrap();
     let places = own.ancestors().skip(1).take(2).map(|place| place.join(name));
     let found: Option<PathBuf> = places.into_iter().find(|path| path.is_file());
@@ -138,7 +138,8 @@ impl Network {
         self.directory.path().join(format!("agent{host}"))
     }
 
-    fn space(&self, host: usize) -> String {
+    /// The name of a host's network namespace.
+    pub fn space(&self, host: usize) -> String {
         format!("{}h{host}", self.prefix)
     }
 
@@ -166,6 +167,11 @@ impl Network {
         format!("10.99.0.{}", host + 1)
     }
 
+    /// Where the coordinator listens.
+    pub fn coordinator() -> String {
+        format!("{}:7400", Network::address(0))
+    }
+
     fn spawn(&mut self, host: usize, program: &str, args: &[&str]) {
         let log = self.directory.path().join(format!("host{host}.log"));
         let log = File::options().create(true).append(true).open(log).unwrap();
@@ -185,7 +191,7 @@ impl Network {
     /// Starts the coordinator (again).
     pub fn spawn_coordinator(&mut self) {
         let data = self.directory.path().join("coordinator").display().to_string();
-        let listen = format!("{}:7400", Network::address(0));
+        let listen = Network::coordinator();
         let mut args = vec![
             "run",
             "--tls=false",
@@ -208,7 +214,7 @@ impl Network {
     pub fn spawn_agent(&mut self, host: usize) {
         let data = self.data(host).display().to_string();
         let listen = format!("{}:7402", Network::address(host));
-        let coordinator = format!("{}:7400", Network::address(0));
+        let coordinator = Network::coordinator();
         let name = format!("node-{host}");
         let args = [
             "run",
@@ -273,9 +279,24 @@ impl Network {
         ip(&format!("-n {}hub link set p{host} {state}", self.prefix));
     }
 
+    /// Takes a host's power away: nothing is sent any more, and nothing has time to say goodbye.
+    pub fn power_off(&self, host: usize) {
+        self.link(host, false);
+        for pid in pids(&self.space(host)) {
+            kill_process(pid, Signal::KILL).ok();
+        }
+    }
+
+    /// Gives a host that lost its power its power and its agent back.
+    pub fn power_on(&mut self, host: usize) {
+        drop(self.children[host].wait());
+        self.link(host, true);
+        self.spawn_agent(host);
+    }
+
     /// What `wynectl` answers from the coordinator's own host.
     pub fn wynectl(&self, args: &[&str]) -> Option<Value> {
-        let address = format!("{}:7400", Network::address(0));
+        let address = Network::coordinator();
         let output = Command::new("ip")
             .args(["netns", "exec", &self.space(0), &binary("wynectl")])
             .args(["--address", &address, "-o", "json"])
@@ -308,7 +329,7 @@ impl Network {
 
     /// All events.
     pub fn events(&self) -> Vec<Value> {
-        let address = format!("{}:7400", Network::address(0));
+        let address = Network::coordinator();
         let output = Command::new("ip")
             .args(["netns", "exec", &self.space(0), &binary("wynectl")])
             .args(["--address", &address, "-o", "json", "events"])

@@ -88,12 +88,15 @@ pub(super) fn status_out(status: &Status) -> v1::InstanceStatus {
         oom_kills: status.oom_kills,
         detail: plain(&status.detail),
         ports: status.ports.iter().map(|port| u32::from(*port)).collect(),
+        last_stderr: status.last_stderr.clone(),
     }
 }
 
 /// How an instance is, as far as anybody knows.
 fn shown_out(row: &AssignmentRow) -> v1::InstanceStatus {
     let mut status = status_out(&row.status);
+    // A piece of a log: whoever may read those is given it by `quoted`.
+    status.last_stderr.clear();
     match row.doubt {
         Some(Doubt::Lost) => status.set_phase(v1::InstancePhase::Lost),
         Some(Doubt::Unknown) => status.set_phase(v1::InstancePhase::Unknown),
@@ -128,6 +131,7 @@ fn status_in(field: &str, status: v1::InstanceStatus) -> Result<Status, ConvertE
         oom_kills: status.oom_kills,
         detail: check::text(&within("detail"), status.detail, DETAIL)?,
         ports: ports.map_err(|_| ConvertError::new(within("ports"), "not all between 0 and 65,535"))?,
+        last_stderr: check::text(&within("last_stderr"), status.last_stderr, log::LAST_LINE)?,
     })
 }
 
@@ -170,6 +174,7 @@ pub(super) fn chunk_in(chunk: v1::LogChunk) -> Result<log::Chunk, ConvertError> 
         next: chunk.next.map(position_in).unwrap_or_default(),
         at_end: chunk.at_end,
         error: check::text("log.error", chunk.error, DETAIL)?,
+        none_before: chunk.none_before,
     })
 }
 
@@ -189,6 +194,7 @@ pub(super) fn chunk_out(chunk: log::Chunk) -> v1::LogChunk {
         next: Some(position_out(chunk.next)),
         at_end: chunk.at_end,
         error: plain(&chunk.error),
+        none_before: chunk.none_before,
     }
 }
 
@@ -300,6 +306,15 @@ pub(super) fn log_request_in(request: v1::LogRequest) -> Result<log::Request, Co
         from,
         within: request.within,
     })
+}
+
+/// An instance for a caller who may read logs (`Shown`), with the last line of what ended, or may not.
+pub fn quoted(row: &AssignmentRow, values: Values) -> v1::Assignment {
+    let mut one = v1::Assignment::from(row);
+    if let (Values::Shown, Some(status)) = (values, &mut one.status) {
+        status.last_stderr.clone_from(&row.status.last_stderr);
+    }
+    one
 }
 
 impl From<&AssignmentRow> for v1::Assignment {

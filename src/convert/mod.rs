@@ -27,7 +27,7 @@ pub use agent::{ask_in, ask_out, coordinate_in, coordinate_out, session_input};
 pub use beacon::{BEACON_BYTES, Beacon, beacon_in, beacon_is_proven, beacon_out};
 pub use coherence::{sections, snapshot_head};
 pub use command::FromAnswer;
-pub use instance::change_out;
+pub use instance::{change_out, quoted};
 pub use standing::{confirming, standing_in, standing_out};
 pub use telemetry::{channel, forecast, telemetry_row};
 pub use time::{duration, duration_in, timestamp, timestamp_in};

@@ -179,6 +179,7 @@ fn status(detail: String, ports: usize) -> Status {
         oom_kills: u32::MAX,
         detail,
         ports: vec![u16::MAX; ports],
+        last_stderr: "x".repeat(log::LAST_LINE),
     }
 }
 
@@ -238,6 +239,7 @@ fn the_largest_chunk_of_a_log_fits() {
         next: position,
         at_end: true,
         error: "x".repeat(5_000),
+        none_before: true,
     };
     let length = v1::SessionRequest::from(Report::Log(chunk)).encoded_len();
     assert!(length <= AGENT_MESSAGE, "{length}");

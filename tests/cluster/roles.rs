@@ -14,7 +14,7 @@ use wyneos::{
 use wyneos_core::id::Uuid;
 
 use crate::{
-    harness::PATIENCE,
+    harness::{PATIENCE, wait_until},
     secure::{Secure, nobody, run, text, valid},
 };
 
@@ -225,6 +225,30 @@ async fn an_operator_runs_the_cluster_and_a_deployer_brings_the_code() {
         may_not(role, &make, "the role admin");
         may_not(role, &["audit"], "the role admin");
     }
+    // The last line of what ended is a piece of its log.
+    let told =
+        "name = \"told\"\nkind = \"batch\"\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"echo hunter2 >&2; exit 1\"]\n";
+    std::fs::write(&file, told).unwrap();
+    does("operator", &["uncordon", "one"]);
+    does("deployer", &["apply", "-f", &file]);
+    let shown = |role: &str, args: &[&str]| text(&by(role, &[args, &["-o", "json"]].concat()));
+    let reads = [
+        &["workload", "told"][..],
+        &["why", "told.0"],
+        &["assignments", "--ended"],
+    ];
+    for read in reads {
+        wait_until("it has ended, and is quoted", async || {
+            shown("deployer", read).contains("\"hunter2\"").then_some(())
+        })
+        .await;
+        let hidden = shown("operator", read);
+        assert!(
+            hidden.contains("exit status 1") && !hidden.contains("\"hunter2\""),
+            "{hidden}"
+        );
+    }
+    does("deployer", &["delete", "told"]);
     does("deployer", &["delete", "web"]);
     let listed = cluster.done(&["operator", "list"]);
     assert!(listed.contains("deployer"), "{listed}");

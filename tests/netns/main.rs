@@ -6,6 +6,7 @@
 
 mod contained;
 mod leaders;
+mod proxied;
 mod singletons;
 
 use std::collections::BTreeSet;

@@ -11,6 +11,7 @@ use super::{
     conversation::{Attendance, Word},
     found::was_started,
     held::Held,
+    logs,
     premises::original,
     processes::{self, Mark},
     strays,
@@ -63,6 +64,10 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         Kept::Unreadable(error, _) => (Status::default(), format!("its state cannot be read: {error}")),
     };
     reason = why.unwrap_or(reason);
+    before.last_stderr = home
+        .as_ref()
+        .map(|home| logs::last_stderr(&home.logs()))
+        .unwrap_or_default();
     let mut complete = false;
     if has_status && attendance.batch.unwrap_or(true) {
         match home.as_ref().map_or(Trace::Unknown, trace::read) {

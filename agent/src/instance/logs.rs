@@ -11,11 +11,17 @@ use std::{
 };
 
 use rustix::fs::OFlags;
-use wyneos_core::workload::log::{CHUNK, Chunk, From, Position, Request, Stream};
+use wyneos_core::workload::{
+    LastLine,
+    log::{CHUNK, Chunk, From, Position, Request, Stream},
+};
 use wyneos_shell::files;
 
 /// Bytes of one file.
 pub(super) const FILE: u64 = 4 * 1024 * 1024;
+
+/// Bytes before the end of a file in which its last line is looked for.
+const END: u64 = 4 * 1024;
 
 /// Files of one process, and processes, that are kept.
 const PARTS: u64 = 2;
@@ -101,6 +107,26 @@ impl Writer {
     }
 }
 
+/// The last line that an instance's newest process wrote to its standard error, as far as that is on the disk.
+pub(super) fn last_stderr(directory: &Path) -> String {
+    let mut last = LastLine::default();
+    let end = |(life, part): (u64, u64)| {
+        let mut open = File::options();
+        // A pipe in its place is not waited for.
+        open.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
+        let mut file = open.open(path(directory, Stream::Stderr, life, part))?;
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(END)))?;
+        let mut bytes = Vec::new();
+        file.take(END).read_to_end(&mut bytes)?;
+        io::Result::Ok(bytes)
+    };
+    if let Some(newest) = files(directory, Stream::Stderr).last() {
+        last.take(&end(*newest).unwrap_or_default());
+    }
+    last.text()
+}
+
 /// Reads what an instance wrote.
 pub(super) fn read(directory: &Path, request: &Request) -> Chunk {
     let number = request.number;
@@ -122,7 +148,13 @@ fn try_read(directory: &Path, request: &Request) -> io::Result<Chunk> {
         From::Tail { bytes, previous } => {
             let life = match previous {
                 false => newest,
-                true if newest == 0 => return Err(io::Error::other("there was no process before this one")),
+                true if newest == 0 => {
+                    return Ok(Chunk {
+                        error: "there was no process before this one".to_owned(),
+                        none_before: true,
+                        ..Chunk::default()
+                    });
+                }
                 true => newest - 1,
             };
             tail(directory, request.stream, &files, life, bytes)?

@@ -20,7 +20,7 @@ use wyneos_core::{
     id::NodeId,
     supervisor::{DEADLINE, Effect, Input, Supervisor},
     time::Time,
-    workload::{Exit, Status, log::Stream},
+    workload::{Exit, LastLine, Status, log::Stream},
 };
 use wyneos_shell::clock::Clock;
 
@@ -35,7 +35,7 @@ use super::{
     note, own_binary,
     premises::Premises,
     processes,
-    program::{become_known, keep, pid_of},
+    program::{become_known, keep, last_line, pid_of},
     record,
     stuck::Waits,
     trace,
@@ -97,8 +97,8 @@ pub(super) enum Happened {
     /// The program runs, or cannot.
     Known(Input),
     Told(Told),
-    /// Nothing that the instance started is left.
-    Cleared,
+    /// Nothing that the instance started is left; the last line of its standard error.
+    Cleared(String),
     /// An agent is there, or none any more.
     Attended(bool),
     /// Nothing is left of a check whose runner was killed.
@@ -132,6 +132,8 @@ struct Process {
     /// Processes of its group that the kernel had killed for want of memory at the last look.
     out_of_memory: u64,
     clearing: bool,
+    /// The last line that the present program wrote to its standard error.
+    stderr: Option<watch::Receiver<LastLine>>,
     premises: Premises,
 }
 
@@ -187,6 +189,7 @@ async fn run(held: Held, node: Option<NodeId>, again: bool) -> io::Result<()> {
         runs: 0,
         out_of_memory: 0,
         clearing: false,
+        stderr: None,
         premises,
     };
     let mut agents = 0u32;
@@ -206,8 +209,9 @@ async fn run(held: Held, node: Option<NodeId>, again: bool) -> io::Result<()> {
                 Happened::Fact(input) => process.core.handle(boot_time(), input),
                 Happened::Told(Told::Stop { reason }) => process.core.handle(boot_time(), Input::Stop { reason }),
                 Happened::Told(Told::Lease { until }) => process.lease(Time(until)),
-                Happened::Cleared => {
+                Happened::Cleared(line) => {
                     process.clearing = false;
+                    process.core.handle(boot_time(), Input::Wrote(line));
                     process.core.handle(boot_time(), Input::Cleared);
                 }
                 Happened::Swept(check) => drop(process.left.remove(&check)),
@@ -346,7 +350,7 @@ impl Process {
             keep(stdout.into(), logs::Writer::new(&logs, Stream::Stdout, life))?;
         }
         if let Some(stderr) = child.stderr.take() {
-            keep(stderr.into(), logs::Writer::new(&logs, Stream::Stderr, life))?;
+            self.stderr = Some(keep(stderr.into(), logs::Writer::new(&logs, Stream::Stderr, life))?);
         }
         tokio::spawn(become_known(ours, child.id(), self.sender.clone()));
         // It is reaped with the others that fall to this process.
@@ -409,7 +413,8 @@ impl Process {
 
     /// Processes outside the namespace: with one, only those that other programs of the host started on the instance's behalf. Without one,
     /// whatever the program started descends from this process, to which orphans fall; what merely bears the instance's mark may be anybody's.
-    fn clear_rest(&self) {
+    fn clear_rest(&mut self) {
+        let stderr = self.stderr.take();
         let contained = self.order.contained;
         let (sender, own) = (self.sender.clone(), std::process::id());
         // What is known by a name is another's, when the name is.
@@ -433,7 +438,11 @@ impl Process {
                 }
                 waits.wait(&left).await;
             }
-            drop(sender.send(Happened::Cleared).await);
+            let line = match stderr {
+                Some(stderr) => last_line(stderr).await,
+                None => String::new(),
+            };
+            drop(sender.send(Happened::Cleared(line)).await);
         });
     }
 

@@ -34,6 +34,7 @@ fn status() -> impl Strategy<Value = Status> {
             interrupted: healthy,
             started_alone: pid,
             oom_kills: restarts,
+            last_stderr: detail.clone(),
             detail,
             ports,
         },

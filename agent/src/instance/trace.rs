@@ -72,7 +72,8 @@ pub(super) fn read(home: &Home) -> Trace {
     let record = |record: Record| {
         let from = record as usize * RECORD;
         let text = std::str::from_utf8(bytes.get(from..from + RECORD)?).ok()?;
-        Some(text.trim())
+        // Nothing else is padding: other blanks are damage.
+        Some(text.strip_suffix('\n').unwrap_or(text).trim_end_matches(' '))
     };
     match (record(Record::Started), record(Record::Watched), record(Record::Exit)) {
         (Some(STARTED), Some(watched), Some("")) if watched == WATCHED => Trace::CutOff,

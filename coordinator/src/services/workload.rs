@@ -1,10 +1,13 @@
 //! WorkloadService: what should run, where it does, and what it writes.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+mod logs;
+
+use std::{ops::ControlFlow, sync::Arc};
 
 use futures_util::stream;
+use logs::LogReader;
 use prost::Message as _;
-use tokio::{sync::watch, time::sleep};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use wyneos::{
     convert::{self, Values},
@@ -14,10 +17,10 @@ use wyneos::{
 use wyneos_core::{
     autonomy::{Decision, Evidence},
     coherence::NodeRow,
-    coordinator::{Answer, Command, WorkloadVerb},
+    coordinator::{Command, WorkloadVerb},
     event::EventBody,
     text::{Quoted, looked_up},
-    workload::{AssignmentId, AssignmentRow, Goal, Rows, Secret, View, limits::NAME, log},
+    workload::{AssignmentId, AssignmentRow, Goal, Rows, Secret, View, limits::NAME},
 };
 
 use super::{PAGE_BYTES, Services, caller_of, flight_of, page, page_size, page_token, scan::Scan, stopped, stops};
@@ -37,12 +40,6 @@ const SHOWN: usize = 1_000;
 const LOOKED_AT: usize = 2_000;
 const DECISIONS: usize = 20;
 const EVENTS: usize = 50;
-
-/// How often it is looked for more of what an instance writes.
-const FOLLOW: Duration = Duration::from_millis(500);
-
-/// Everything that is kept.
-const EVERYTHING: u64 = u64::MAX;
 
 /// Bytes of a dot and a slot's number, as in `web.3`.
 const SLOT: usize = 11;
@@ -122,8 +119,16 @@ fn user(view: &View, row: &AssignmentRow, node: Option<&Arc<NodeRow>>) -> String
     }
 }
 
+/// What a caller is shown of an instance's log: those who may read it see its last line, too.
+fn quotes(caller: &Caller) -> Values {
+    match sees_environment(caller.role) {
+        true => Values::Shown,
+        false => Values::Hidden,
+    }
+}
+
 /// An instance, its node's name, its user, and where it is reached.
-fn row(nodes: &[Arc<NodeRow>], view: &View, row: &AssignmentRow) -> v1::AssignmentRow {
+fn row(nodes: &[Arc<NodeRow>], view: &View, row: &AssignmentRow, values: Values) -> v1::AssignmentRow {
     let node = board::node(nodes, row.record.node);
     let host = node.and_then(|node| Some(node.record.facts.probe_address.rsplit_once(':')?.0));
     // Of a node that is in doubt no instance is shown as healthy; what is about to be told to end is not found any more.
@@ -133,7 +138,7 @@ fn row(nodes: &[Arc<NodeRow>], view: &View, row: &AssignmentRow) -> v1::Assignme
         None => Vec::new(),
     };
     v1::AssignmentRow {
-        assignment: Some(row.into()),
+        assignment: Some(convert::quoted(row, values)),
         node_name: node.map(|node| node.record.facts.name.clone()).unwrap_or_default(),
         addresses,
         user: user(view, row, node),
@@ -214,95 +219,6 @@ impl Services {
             *value = known.cloned().unwrap_or_else(|| Secret::HIDDEN.to_owned().into());
         }
     }
-
-    /// Reads one chunk of what an instance wrote.
-    async fn read_log(
-        &self,
-        caller: &Caller,
-        assignment: &str,
-        (stream, from, within): (log::Stream, log::From, bool),
-    ) -> Result<log::Chunk, Status> {
-        let assignment = assignment.to_owned();
-        let command = Command::ReadLog {
-            assignment,
-            stream,
-            from,
-            within,
-        };
-        match self.carry_out(caller, command).await? {
-            Answer::Log(chunk) => Ok(chunk),
-            _ => Err(Status::internal("the answer is to another command")),
-        }
-    }
-}
-
-/// A reader of what an instance writes. Each chunk is asked for when there is room for it, so nothing waits in a queue.
-struct LogReader {
-    services: Services,
-    caller: Caller,
-    /// The instance's id, or what the caller called it.
-    id: String,
-    stream: log::Stream,
-    from: log::From,
-    previous: bool,
-    follow: bool,
-    /// Set when everything was read and nothing more comes.
-    ended: bool,
-    stopping: watch::Receiver<bool>,
-    _permit: Taken,
-}
-
-impl LogReader {
-    fn new(services: &Services, caller: Caller, request: v1::ReadLogsRequest, permit: Taken) -> LogReader {
-        let stream = request.stream().try_into().unwrap_or_default();
-        let bytes = match request.tail_bytes {
-            0 => EVERYTHING,
-            bytes => bytes,
-        };
-        let previous = request.previous;
-        // A name and slot may mean another instance later on.
-        let work = services.board.work();
-        let named = work.assignment(&request.assignment).map(|row| row.record.id);
-        LogReader {
-            services: services.clone(),
-            caller,
-            id: named.map_or(request.assignment, |id| id.to_string()),
-            stream,
-            from: log::From::Tail { bytes, previous },
-            previous,
-            follow: request.follow,
-            ended: false,
-            stopping: services.stopping.clone(),
-            _permit: permit,
-        }
-    }
-
-    /// The next chunk; `None` when the instance has ended, or all was read and nothing is waited for.
-    async fn next(&mut self) -> Result<Option<Message>, Status> {
-        while !self.ended {
-            // Asked first: what was written before it ended is read all the same.
-            let work = self.services.board.work();
-            let over = work.assignment(&self.id).is_none_or(|row| row.record.end.is_some());
-            let place = (self.stream, self.from, self.previous);
-            let chunk = tokio::select! {
-                chunk = self.services.read_log(&self.caller, &self.id, place) => chunk?,
-                () = stops(&mut self.stopping) => return Err(stopped()),
-            };
-            self.from = log::From::Position(chunk.next);
-            self.ended = chunk.at_end && (!self.follow || over || self.previous);
-            if !chunk.data.is_empty() {
-                let answer = v1::ReadLogsResponse { data: chunk.data };
-                return Ok(Some(self.services.message(&answer)));
-            }
-            if chunk.at_end && !self.ended {
-                tokio::select! {
-                    () = sleep(FOLLOW) => {}
-                    () = stops(&mut self.stopping) => return Err(stopped()),
-                }
-            }
-        }
-        Ok(None)
-    }
 }
 
 /// A subscriber of WatchAssignments. The view that its client has is held by the call's flight, which gives it up when others need the
@@ -312,6 +228,7 @@ struct AssignmentWatcher {
     flight: Arc<Flight>,
     views: watch::Receiver<Arc<Work>>,
     workload: String,
+    values: Values,
     /// True once everything was told, up to what changes from then on.
     told: bool,
     stopping: watch::Receiver<bool>,
@@ -326,11 +243,12 @@ impl AssignmentWatcher {
             let before = self.flight.view();
             let nothing = View::default();
             let before = before.as_ref().map_or(&nothing, |before| &*before.view);
-            let (answer, between) = changes(before, &after.view, &self.workload, PAGE_BYTES, |one| {
-                row(&nodes.rows, &after.view, one)
+            let (mut answer, between) = changes(before, &after.view, &self.workload, PAGE_BYTES, |one| {
+                row(&nodes.rows, &after.view, one, self.values)
             });
             // Who was told that more follows is told its end.
             let news = !self.told || !answer.changed.is_empty() || !answer.removed.is_empty();
+            answer.all = !self.told;
             self.told = !answer.more;
             self.flight.hold_view(match between {
                 Some(assignments) => {
@@ -436,10 +354,8 @@ impl WorkloadService for Services {
         &self,
         request: Request<v1::GetWorkloadRequest>,
     ) -> Result<Response<v1::GetWorkloadResponse>, Status> {
-        let values = match sees_environment(caller_of(&request).role) {
-            true => Values::Shown,
-            false => Values::Hidden,
-        };
+        // Whoever sees values of the environment may read logs, and the other way round.
+        let values = quotes(&caller_of(&request));
         let name = request.into_inner().name;
         let work = self.board.work();
         let found = work.workload(&name).ok_or_else(|| no_workload(&name))?;
@@ -447,7 +363,7 @@ impl WorkloadService for Services {
         Ok(Response::new(v1::GetWorkloadResponse {
             workload: Some((&**found).into()),
             spec: found.record.spec().map(|spec| convert::spec_out(spec, values)),
-            assignments: page(instances.map(|row| (&**row).into()), SHOWN).0,
+            assignments: page(instances.map(|row| convert::quoted(row, values)), SHOWN).0,
         }))
     }
 
@@ -455,6 +371,7 @@ impl WorkloadService for Services {
         &self,
         request: Request<v1::ListAssignmentsRequest>,
     ) -> Result<Response<v1::ListAssignmentsResponse>, Status> {
+        let values = quotes(&caller_of(&request));
         let request = request.into_inner();
         let size = page_size(request.page_size)?;
         let after = page_token::<AssignmentId>(&request.page_token)?;
@@ -473,7 +390,7 @@ impl WorkloadService for Services {
             of && on && (request.ended || record.end.is_none()) && after.is_none_or(|after| record.id > after)
         };
         let rows = work.assignments.iter().filter(wanted);
-        let (assignments, more) = page(rows.map(|one| row(&nodes.rows, &work, one)), size);
+        let (assignments, more) = page(rows.map(|one| row(&nodes.rows, &work, one, values)), size);
         let last = assignments.last().filter(|_| more);
         let last = last.and_then(|row| row.assignment.as_ref());
         Ok(Response::new(v1::ListAssignmentsResponse {
@@ -486,6 +403,7 @@ impl WorkloadService for Services {
         &self,
         request: Request<v1::WatchAssignmentsRequest>,
     ) -> Result<Response<Self::WatchAssignmentsStream>, Status> {
+        let values = quotes(&caller_of(&request));
         let permit = self.subscribe(&caller_of(&request))?;
         let flight = flight_of(&request)?;
         let workload = looked_up(request.into_inner().workload, NAME);
@@ -498,6 +416,7 @@ impl WorkloadService for Services {
             flight,
             views,
             workload,
+            values,
             told: false,
             stopping: self.stopping.clone(),
             _permit: permit,
@@ -515,7 +434,7 @@ impl WorkloadService for Services {
         &self,
         request: Request<v1::ExplainWorkloadRequest>,
     ) -> Result<Response<v1::ExplainWorkloadResponse>, Status> {
-        let asker = Asker::of(&request);
+        let (asker, values) = (Asker::of(&request), quotes(&caller_of(&request)));
         let name = request.into_inner().name;
         let ((_, nodes), work) = (self.present()?, self.board.work());
         let found = work.knows(&name);
@@ -541,9 +460,11 @@ impl WorkloadService for Services {
         if let (Some(Err(unknown)), false) = (waits, happened.any) {
             return Err(unknown);
         }
+        let before = instance.and_then(|one| logs::before(&work, &one.record));
         Ok(Response::new(v1::ExplainWorkloadResponse {
             workload: work.workload(of).map(|row| (&**row).into()),
-            assignment: instance.map(|one| row(&nodes.rows, &work, one)),
+            assignment: instance.map(|one| row(&nodes.rows, &work, one, values)),
+            before: before.map(|one| row(&nodes.rows, &work, &one, values)),
             decisions: happened.decisions,
             events: happened.others,
         }))

@@ -145,6 +145,7 @@ fn assignment(number: u8) -> (AssignmentId, Option<Arc<Assignment>>) {
             unknown: false,
             interrupted: true,
             detail: String::new(),
+            last_stderr: "Segmentation fault".to_owned(),
         }),
         orphan: (number == 2).then(|| Arc::new(Spec::new("web-2", "/bin/true"))),
     };

@@ -120,7 +120,7 @@ impl Coordinator {
         let spec = self.table.held(id).and_then(|held| self.table.spec_of(&held.record));
         let min_healthy = spec.map_or(Duration::ZERO, |spec| spec.update.min_healthy);
         let Some(held) = self.table.held_mut(id) else { return };
-        held.heard = true;
+        (held.heard, held.recalled) = (true, false);
         if held.status == status {
             return;
         }
@@ -211,6 +211,7 @@ impl Coordinator {
             unknown: status.unknown,
             interrupted: status.interrupted,
             detail: status.detail.clone(),
+            last_stderr: status.last_stderr.clone(),
         });
         let (workload, slot, attempt) = (Arc::clone(&record.workload), record.slot, record.attempt);
         let failed = record.goal == Goal::Run && !status.complete;
@@ -321,6 +322,17 @@ impl Coordinator {
                 (false, Goal::Run) if self.is_of_before(id) => gone.push(id),
                 (true, Goal::Stop) => back.push(id),
                 _ => {}
+            }
+        }
+        let all: Vec<AssignmentId> = self
+            .table
+            .of_node(index)
+            .filter(|held| held.recalled)
+            .map(|held| held.record.id)
+            .collect();
+        for id in all {
+            if let Some(held) = self.table.held_mut(id) {
+                held.recalled = false;
             }
         }
         for id in gone {

@@ -62,7 +62,7 @@ impl Coordinator {
         let Some((request, ..)) = self.dialogues.reads.remove(&chunk.number) else {
             return;
         };
-        let answer = match chunk.error.is_empty() {
+        let answer = match chunk.error.is_empty() || chunk.none_before {
             true => Ok(Answer::Log(chunk)),
             false => Err(Refusal::Log(chunk.error)),
         };

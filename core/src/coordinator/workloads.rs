@@ -66,6 +66,7 @@ impl Coordinator {
             let id = record.id;
             self.table.hold(record, index, now);
             self.table.kept(id);
+            self.table.recall(id);
         }
         let names: Vec<Arc<str>> = self.table.workloads().map(|(name, _)| Arc::clone(name)).collect();
         for name in names {

@@ -28,6 +28,8 @@ pub enum Input {
     },
     /// The process ended.
     Exited(Exit),
+    /// What the process that ended wrote last to its standard error, as [`LastLine`](crate::workload::LastLine) has it; comes before [`Input::Cleared`].
+    Wrote(String),
     /// Nothing that it started is left.
     Cleared,
     /// Something that it started was killed, and is there all the same; [`Input::Cleared`] follows once it is gone.

@@ -51,6 +51,28 @@ fn a_process_that_ends_is_started_again_after_its_backoff() {
 }
 
 #[test]
+fn the_last_line_is_that_of_the_process_that_ended_last() {
+    let mut one = supervisor(|_| {});
+    run(&mut one, 1);
+    one.handle(at(10), Input::Exited(Exit::Code(1)));
+    one.handle(at(11), Input::Wrote("out of cheese".to_owned()));
+    assert_eq!(effects(&mut one), [Effect::Clear]);
+    one.handle(at(12), Input::Cleared);
+    assert_eq!(
+        (one.status().phase, &*one.status().last_stderr),
+        (Phase::Backoff, "out of cheese")
+    );
+    one.handle_timeout(at(1_012));
+    run(&mut one, 1_013);
+    // It stays for as long as the next one runs, and no longer.
+    assert_eq!(one.status().last_stderr, "out of cheese");
+    one.handle(at(1_100), Input::Exited(Exit::Code(0)));
+    one.handle(at(1_101), Input::Wrote(String::new()));
+    one.handle(at(1_102), Input::Cleared);
+    assert_eq!(one.status().last_stderr, "");
+}
+
+#[test]
 fn restarts_that_do_not_help_end_it() {
     let mut one = supervisor(|spec| spec.restart.attempts = 2);
     for _ in 0..2 {

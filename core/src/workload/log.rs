@@ -5,6 +5,10 @@ use super::AssignmentId;
 /// Bytes of one chunk at most.
 pub const CHUNK: usize = 48 * 1024;
 
+/// Bytes of the line that is kept of a process's standard error when it ends. Longer: more of what programs end with is whole; it is kept twice for
+/// each instance, and sent with each status.
+pub const LAST_LINE: usize = 200;
+
 /// Which of its two streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stream {
@@ -78,4 +82,6 @@ pub struct Chunk {
     pub at_end: bool,
     /// Why there is none, for people; empty when there is.
     pub error: String,
+    /// The process before the newest is wanted, and there was none.
+    pub none_before: bool,
 }

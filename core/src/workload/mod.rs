@@ -1,5 +1,6 @@
 //! Workloads: what should run, as an operator declares it, and the instances of it that are placed.
 
+mod last;
 pub mod log;
 mod numbers;
 mod record;
@@ -12,6 +13,7 @@ mod table;
 mod tests;
 mod view;
 
+pub use last::LastLine;
 pub(crate) use numbers::Numbers;
 pub use record::{Assignment, AssignmentId, End, Goal, Workload};
 pub use secret::Secret;

@@ -128,6 +128,9 @@ pub struct End {
     pub interrupted: bool,
     /// For people.
     pub detail: String,
+    /// As in [`Status`](super::Status).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_stderr: String,
 }
 
 /// An instance of a workload, placed on a node.

@@ -93,6 +93,15 @@ impl Status {
     pub fn size(&self) -> usize {
         let exit = FIELD + NUMBER;
         let ports = FIELD + self.ports.len() * 3;
-        FIELD + NUMBER + FIELD + 9 * NUMBER + TIME + exit + sentence(&self.detail) + ports
+        FIELD
+            + NUMBER
+            + FIELD
+            + 9 * NUMBER
+            + TIME
+            + exit
+            + sentence(&self.detail)
+            + FIELD
+            + self.last_stderr.len()
+            + ports
     }
 }

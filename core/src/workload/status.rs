@@ -99,6 +99,10 @@ pub struct Status {
     pub detail: String,
     /// The ports that it was given, in the order of its declaration's names.
     pub ports: Vec<u16>,
+    /// The last line that its last process that ended wrote to its standard error, at most [`LAST_LINE`](super::log::LAST_LINE) bytes; empty for none.
+    /// Shown only to those who may read logs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_stderr: String,
 }
 
 /// What a node is to run.

@@ -66,6 +66,8 @@ pub struct Held {
     pub status: Status,
     /// Its node has told of it: it has begun it.
     pub heard: bool,
+    /// It is known from the store alone: its node has not told of it, nor of everything that it has, since this coordinator started.
+    pub recalled: bool,
     /// Since when it has been healthy without a break.
     pub healthy_since: Option<Time>,
     /// It is written down, so that its node may be told of it.
@@ -204,6 +206,13 @@ impl Table {
         true
     }
 
+    /// Nothing is known of an instance but what the store has: readers are not told that it is well, nor that it is about to begin.
+    pub fn recall(&mut self, id: AssignmentId) {
+        if let Some(held) = self.held_mut(id) {
+            held.recalled = held.is_there();
+        }
+    }
+
     /// Takes in an instance.
     pub fn hold(&mut self, record: Arc<Assignment>, index: NodeIndex, now: Time) {
         let id = record.id;
@@ -233,6 +242,7 @@ impl Table {
             (status.phase, status.since, status.exit) = (Phase::Ended, end.time, end.exit);
             (status.complete, status.unknown, status.interrupted) = (end.complete, end.unknown, end.interrupted);
             status.detail.clone_from(&end.detail);
+            status.last_stderr.clone_from(&end.last_stderr);
         }
         let heard = record.end.is_some() || record.orphan.is_some();
         let held = Held {
@@ -242,6 +252,7 @@ impl Table {
             ports,
             status,
             heard,
+            recalled: false,
             healthy_since: None,
             durable: false,
             was_healthy: false,
@@ -542,12 +553,25 @@ fn is_failing(held: &Held, stable: u64) -> bool {
     }
 }
 
+/// Why nobody knows how an instance is.
+fn doubt(held: &Held, doubts: &Doubts) -> Option<(Doubt, &'static str)> {
+    let recalled = (
+        Doubt::Unknown,
+        "its node has not said how it is since the coordinator started",
+    );
+    let of_node = doubts.get(&held.index).copied();
+    of_node
+        .or(held.recalled.then_some(recalled))
+        .filter(|_| held.is_there())
+}
+
 /// An instance as far as anybody knows.
 fn shown(held: &Held, spec: Option<&Arc<Spec>>, doubts: &Doubts) -> AssignmentRow {
-    let (mut status, mut doubt) = (held.status.clone(), None);
-    if let Some((in_doubt, why)) = doubts.get(&held.index).filter(|_| held.is_there()) {
-        (doubt, status.healthy, status.detail) = (Some(*in_doubt), false, (*why).to_owned());
-    }
+    let mut status = held.status.clone();
+    let doubt = doubt(held, doubts).map(|(doubt, why)| {
+        (status.healthy, status.detail) = (false, why.to_owned());
+        doubt
+    });
     AssignmentRow {
         record: Arc::clone(&held.record),
         status,
@@ -591,7 +615,7 @@ fn workload_row(declared: &Declared, held: &BTreeMap<AssignmentId, Held>, doubts
         row.current += u32::from(held.is_wanted() && held.record.revision == record.revision);
         wanted += u32::from(held.is_wanted());
         row.oom_kills = row.oom_kills.saturating_add(held.status.oom_kills);
-        match doubts.get(&held.index) {
+        match doubt(held, doubts) {
             Some((Doubt::Lost, _)) => {
                 row.lost += 1;
                 continue;

@@ -102,10 +102,10 @@ pub(crate) struct LogsArgs {
     /// What it writes to its standard error.
     #[arg(long)]
     pub(crate) stderr: bool,
-    /// Go on with what it writes from now on.
+    /// Go on with what it writes from now on, and with the next instance of its slot; without a slot, until the instance named by its id has ended.
     #[arg(short = 'f', long, conflicts_with = "previous")]
     pub(crate) follow: bool,
-    /// What the process before the present one wrote.
+    /// What the process before the present one wrote; if the instance had none, the instance before it in its slot.
     #[arg(short = 'p', long)]
     pub(crate) previous: bool,
     /// So many bytes before the end.

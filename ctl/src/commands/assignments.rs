@@ -1,6 +1,9 @@
 //! Instances: where they are, and what they write.
 
-use std::io::{self, Write as _};
+use std::{
+    collections::BTreeSet,
+    io::{self, Write as _},
+};
 
 use wyneos::{client, v1};
 
@@ -154,12 +157,47 @@ pub(crate) async fn assignments(context: &Context, args: AssignmentsArgs) -> Res
     context.show(&all, |all| assignments_table(&all.assignments, &workloads).text(0))
 }
 
+/// What a watch has told of. A stream that takes the place of one that broke begins with all instances, and says nothing of those that were
+/// forgotten meanwhile.
+#[derive(Default)]
+struct Told {
+    ids: BTreeSet<String>,
+    /// Told by an earlier stream, and not by this one; `None` once it has told of all instances.
+    missing: Option<BTreeSet<String>>,
+}
+
+impl Told {
+    fn begin(&mut self) {
+        self.missing = Some(self.ids.clone());
+    }
+
+    /// Adds to an answer what was forgotten between two streams.
+    fn complete(&mut self, answer: &mut v1::WatchAssignmentsResponse) {
+        let changed = answer
+            .changed
+            .iter()
+            .filter_map(|row| Some(&row.assignment.as_ref()?.id));
+        for id in changed {
+            self.ids.insert(id.clone());
+            self.missing.as_mut().map(|missing| missing.remove(id));
+        }
+        if !answer.more {
+            answer.removed.extend(self.missing.take().into_iter().flatten());
+        }
+        for id in &answer.removed {
+            self.ids.remove(id);
+            self.missing.as_mut().map(|missing| missing.remove(id));
+        }
+    }
+}
+
 async fn watch(
     context: &Context,
     mut client: v1::workload_service_client::WorkloadServiceClient<tonic::transport::Channel>,
     workload: String,
 ) -> Result<(), Failure> {
     let mut follower = Follower::new(context, "watch the assignments");
+    let mut told = Told::default();
     if !context.is_json() {
         context.text(&watched_line(["ID", "INSTANCE", "NODE"], "STATE", text::columns()))?;
     }
@@ -170,10 +208,12 @@ async fn watch(
         let Some(mut stream) = follower.open(client.watch_assignments(request)).await? else {
             continue;
         };
+        told.begin();
         loop {
             match stream.message().await {
-                Ok(Some(answer)) => {
+                Ok(Some(mut answer)) => {
                     follower.heard();
+                    told.complete(&mut answer);
                     tell_changes(context, &answer)?;
                 }
                 Ok(None) => {
@@ -231,6 +271,14 @@ pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failur
     } else {
         v1::LogStream::Stdout
     };
+    let (named, previous) = (clean(&assignment), args.previous);
+    let moved = |answer: &v1::ReadLogsResponse| {
+        let place = format!("{} on {}", clean(&answer.assignment_id), clean(&answer.node_name));
+        match previous {
+            true => format!("{named}: had no process before; the instance before it was {place}"),
+            false => format!("{named}: goes on as {place}"),
+        }
+    };
     let request = v1::ReadLogsRequest {
         assignment,
         stream: stream.into(),
@@ -247,7 +295,13 @@ pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failur
     };
     loop {
         match answers.message().await {
-            Ok(Some(answer)) => write(&lines.take(&answer.data))?,
+            Ok(Some(answer)) => {
+                if !answer.assignment_id.is_empty() {
+                    write(&lines.end())?;
+                    text::stderr(&moved(&answer));
+                }
+                write(&lines.take(&answer.data))?;
+            }
             Ok(None) => return write(&lines.end()),
             Err(status) => {
                 write(&lines.end())?;
@@ -260,6 +314,38 @@ pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failur
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_forgotten_between_two_streams_is_told_as_removed() {
+        let row = |id: &str| v1::AssignmentRow {
+            assignment: Some(v1::Assignment {
+                id: id.to_owned(),
+                ..v1::Assignment::default()
+            }),
+            ..v1::AssignmentRow::default()
+        };
+        let mut told = Told::default();
+        let mut removed = |ids: &[&str], gone: &[&str], more: bool, anew: bool| {
+            let mut answer = v1::WatchAssignmentsResponse {
+                changed: ids.iter().copied().map(row).collect(),
+                removed: gone.iter().copied().map(str::to_owned).collect(),
+                more,
+                all: false,
+            };
+            if anew {
+                told.begin();
+            }
+            told.complete(&mut answer);
+            answer.removed
+        };
+        assert!(removed(&["1", "2"], &[], true, true).is_empty());
+        assert!(removed(&["3", "4"], &[], false, false).is_empty());
+        assert_eq!(removed(&[], &["4"], false, false), ["4"]);
+        assert!(removed(&["2"], &[], true, true).is_empty());
+        assert_eq!(removed(&["5"], &[], false, false), ["1", "3"]);
+        assert!(removed(&["2"], &[], false, false).is_empty());
+        assert!(removed(&["2", "5"], &[], false, true).is_empty());
+    }
 
     #[test]
     fn an_orphan_says_what_it_waits_for() {

@@ -425,10 +425,7 @@ pub(crate) async fn show(context: &Context, name: String) -> Result<(), Failure>
                 clean(&one.id),
                 format!("{}.{}", clean(&one.workload), one.slot),
                 text::age(status.since.as_ref()),
-                match status.outcome_unknown {
-                    true => format!("outcome unknown: {}", clean(&status.detail)),
-                    false => clean(&status.detail),
-                },
+                because(&status),
             ]);
         }
         view.push('\n');
@@ -635,6 +632,26 @@ pub(crate) async fn rebalance(context: &Context, args: RebalanceArgs) -> Result<
     })
 }
 
+/// Why an instance has ended, and what it wrote last to its standard error.
+fn because(status: &v1::InstanceStatus) -> String {
+    let because = match status.outcome_unknown {
+        true => format!("outcome unknown: {}", clean(&status.detail)),
+        false => clean(&status.detail),
+    };
+    match status.last_stderr.as_str() {
+        "" => because,
+        line => format!("{because}; stderr: {}", clean(line)),
+    }
+}
+
+/// What became of the instance before in a slot.
+fn before(fields: &mut Fields, row: &v1::AssignmentRow) {
+    let one = row.assignment.clone().unwrap_or_default();
+    let status = one.status.clone().unwrap_or_default();
+    let place = format!("{} on {}", clean(&one.id), clean(&row.node_name));
+    fields.add("before", format!("{place}, {}: {}", how(&one), because(&status)));
+}
+
 /// `wynectl why` of a workload or an instance.
 pub(crate) fn explain(name: &str, answer: &v1::ExplainWorkloadResponse) -> String {
     let mut view = String::new();
@@ -658,6 +675,12 @@ pub(crate) fn explain(name: &str, answer: &v1::ExplainWorkloadResponse) -> Strin
         );
         fields.add("state", how(&one));
         fields.add("detail", clean(&status.detail));
+        if !status.last_stderr.is_empty() {
+            fields.add(
+                "stderr",
+                format!("{} (last line of the process that ended)", clean(&status.last_stderr)),
+            );
+        }
         fields.add("placed", text::timestamp(one.placed.as_ref()));
         fields.add("because", clean(&one.reason));
         fields.add(
@@ -669,6 +692,9 @@ pub(crate) fn explain(name: &str, answer: &v1::ExplainWorkloadResponse) -> Strin
         );
         if !one.stop_reason.is_empty() {
             fields.add("stops", clean(&one.stop_reason));
+        }
+        if let Some(row) = &answer.before {
+            before(&mut fields, row);
         }
     } else if let Some(workload) = &answer.workload {
         if name != workload.name {

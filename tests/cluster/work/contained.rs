@@ -1,6 +1,9 @@
 //! What must end, ends without us: by the kernel, whatever a program made of its user, session, environment and parents.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use rustix::process::geteuid;
 
@@ -35,10 +38,13 @@ const WANDERERS: [(&str, &str); 5] = [
 
 /// Singletons, each of a script in which `TOKEN` is replaced by a number that no other process has.
 fn singletons(site: &Site, scripts: &[&str]) -> Vec<(String, String)> {
+    // Several tests have some at once.
+    static SITES: AtomicU32 = AtomicU32::new(10);
+    let sites = SITES.fetch_add(1, Ordering::Relaxed);
     let tokens = scripts.iter().enumerate().map(|(number, script)| {
         let (name, token) = (
             format!("only-{number}"),
-            format!("{}{number}", 70_000_000 + std::process::id()),
+            format!("{}{sites}{number}", 70_000_000 + std::process::id()),
         );
         let script = script.replace("TOKEN", &token);
         site.apply(&format!(

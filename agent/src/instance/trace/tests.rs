@@ -50,7 +50,8 @@ proptest! {
         ended(&home, Exit::Code(7)).unwrap();
         let mut bytes = fs::read(home.trace()).unwrap();
         let to = bytes.len().min(from + length);
-        prop_assume!(!byte.is_ascii_whitespace());
+        // So much of what is written is blank that this may be no damage.
+        prop_assume!(byte != b' ');
         bytes[from..to].fill(byte);
         fs::write(home.trace(), bytes).unwrap();
         prop_assert!(!matches!(read(&home), Trace::CutOff | Trace::NotStarted));

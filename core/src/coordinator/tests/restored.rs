@@ -10,7 +10,9 @@ use crate::{
     placement::Score,
     store::{Durable, Restored},
     time::WallTime,
-    workload::{Assigned, Assignment, AssignmentId, AssignmentRow, Exit, Goal, Kind, Phase, Spec, Status, Workload},
+    workload::{
+        Assigned, Assignment, AssignmentId, AssignmentRow, Doubt, Exit, Goal, Kind, Phase, Spec, Status, Workload,
+    },
 };
 
 /// The epochs of the backup and of the restored coordinator.
@@ -515,4 +517,30 @@ fn a_daemons_instances_are_their_nodes_in_whatever_order_those_are_known_now() {
     let ids = site.ids("web");
     assert_eq!((ids.len(), &ids[..2]), (3, &[of_before(1), of_before(2)][..]));
     assert_eq!(site.told("was stopped"), 0);
+}
+
+#[test]
+fn what_the_store_alone_tells_of_is_unknown_until_its_node_has_spoken() {
+    let web = service("web", 2);
+    let mut site = Site::new(
+        vec![workload(1, &web)],
+        vec![assignment(1, "web", 0, 1), assignment(2, "web", 1, 1)],
+        false,
+    );
+    let doubts = |site: &Site| site.rows("web").iter().map(|row| row.doubt).collect::<Vec<_>>();
+    site.rig.pass(SECOND / 10);
+    assert_eq!(doubts(&site), [Some(Doubt::Unknown); 2]);
+    // Its node is there again, and has not said anything of them.
+    site.rig.join(1, 1);
+    site.rig.beat(1);
+    site.rig.pass(SECOND / 10);
+    assert_eq!(doubts(&site), [Some(Doubt::Unknown); 2]);
+    site.tells(1, vec![(of_before(1), running())], false);
+    site.rig.pass(SECOND / 10);
+    assert_eq!(doubts(&site), [None, Some(Doubt::Unknown)]);
+    // It has not the other one: that is about to begin.
+    site.tells(1, Vec::new(), true);
+    site.rig.pass(SECOND / 10);
+    assert_eq!(doubts(&site), [None; 2]);
+    assert_eq!(site.rows("web")[1].status.phase, Phase::Assigned);
 }
