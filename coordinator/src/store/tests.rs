@@ -1,3 +1,5 @@
+mod golden;
+
 use std::{fs, sync::Arc, time::Duration};
 
 use prost::Message as _;

@@ -297,3 +297,81 @@ async fn processes_that_are_killed_for_memory_are_told_and_counted_while_the_fir
     assert!(why.contains("killed for want of memory"), "{why}");
     site.ends().await;
 }
+
+#[tokio::test]
+async fn waiting_for_a_change_ends_with_its_reason_or_once_its_canaries_have_stayed_well() {
+    let site = Site::start(&["one"]).await;
+    let declaration = |args: &str, more: &str| {
+        format!(
+            "name = \"web\"\nreplicas = 3\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"{args}\"]\n{more}\n[restart]\nbackoff = \"50ms\"\n\
+             [update]\nmin_healthy = \"1s\"\ndeadline = \"2s\"\ncanary = 1\n"
+        )
+    };
+    let path = site.cluster.directory.path().join("waited.toml");
+    let apply = |text: &str| {
+        fs::write(&path, text).unwrap();
+        site.ctl(&[
+            "apply",
+            "-f",
+            &path.display().to_string(),
+            "--wait",
+            "--wait-timeout",
+            "25s",
+        ])
+    };
+    let first = apply(&declaration("exec sleep 1000", ""));
+    assert!(first.status.success(), "{}", text(&first));
+    // What never left its place is well again at once; why the change failed is told all the same.
+    let unfit = apply(&declaration("exec sleep 1001", "[resources]\nmemory = \"900GiB\""));
+    assert_eq!(unfit.status.code(), Some(1), "{}", text(&unfit));
+    assert!(text(&unfit).contains("too little memory left"), "{}", text(&unfit));
+    let bad = apply(&declaration("sleep 0.2; exit 1", ""));
+    assert_eq!(bad.status.code(), Some(1), "{}", text(&bad));
+    assert!(
+        text(&bad).contains("ended") || text(&bad).contains("failed"),
+        "{}",
+        text(&bad)
+    );
+    let began = Instant::now();
+    let good = apply(&declaration("exec sleep 1002", ""));
+    assert!(
+        good.status.success() && text(&good).contains("the canaries are well"),
+        "{}",
+        text(&good)
+    );
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    let canaries = site.running("web").await;
+    let newest = canaries.iter().map(|row| assignment(row).revision).max().unwrap();
+    assert_eq!(
+        canaries.iter().filter(|row| assignment(row).revision == newest).count(),
+        1
+    );
+    site.ends().await;
+}
+
+#[tokio::test]
+async fn a_node_that_its_coordinator_refuses_starts_nothing_by_itself() {
+    let mut site = Site::start(&["one", "two"]).await;
+    site.apply(
+        "name = \"edge\"\noffline_start = \"1s\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n\
+         constraints = [{ key = \"node.name\", operator = \"in\", values = [\"one\"] }]\n",
+    );
+    site.runs("edge", 1).await;
+    loses_its_host(&mut site, "one").await;
+    let revoked = site.ctl(&["revoke", "one"]);
+    assert!(revoked.status.success(), "{}", text(&revoked));
+    site.begin_agent("one");
+    wait_until("it was refused, after its time to start alone", async || {
+        let log = site.agents[0].1.as_ref().unwrap().log_text();
+        let refusals = log.matches("the coordinator refused this agent").count();
+        (refusals >= 2).then_some(())
+    })
+    .await;
+    let since = Instant::now();
+    wait_until("its time to start alone is over", async || {
+        assert!(site.supervisors("one").is_empty());
+        (since.elapsed() > Duration::from_secs(3)).then_some(())
+    })
+    .await;
+    site.ends().await;
+}
