@@ -21,6 +21,7 @@ use wyneos_core::{
     node::ConnId,
     standing::{Question, Standing},
     text::Span,
+    workload::Phase,
 };
 use wyneos_shell::{clock::Clock, files};
 
@@ -153,6 +154,11 @@ impl Driver {
             ToAgent::Fact(input) => {
                 if let Input::Closed { conn, .. } = &input {
                     self.state.transports.remove(conn);
+                }
+                if let Input::Instance { id, status } = &input
+                    && status.phase == Phase::Ended
+                {
+                    self.instances.ended(*id);
                 }
                 self.core.handle(now, input);
             }

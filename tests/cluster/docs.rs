@@ -42,7 +42,7 @@ const NOT_RUN: [(&str, &str); 3] = [
 ];
 
 /// Texts of the documents, and what replaces them in commands and in printed output. `{name}` is a value of the terminal.
-const SUBSTITUTES: [(&str, &str); 12] = [
+const SUBSTITUTES: [(&str, &str); 14] = [
     ("target/release/wynectl", "wynectl"),
     ("HOST:7400", "localhost:{port}"),
     ("0.0.0.0:7400", "0.0.0.0:{port}"),
@@ -52,6 +52,8 @@ const SUBSTITUTES: [(&str, &str); 12] = [
     ("wyneos-join-1-…", "{join}"),
     ("wyneos-bearer-1-…", "{bearer}"),
     ("--public-key HEX", "--public-key {key}"),
+    ("./follow.py", "{sources}/deploy/haproxy/follow.py"),
+    ("/run/haproxy/", "{home}/"),
     ("ADDRESS-OF-WEB.0", "{address}"),
     ("PID-OF-WEB.0", "{pid}"),
     // A user that every host has, for one that some have.
@@ -62,7 +64,7 @@ const SUBSTITUTES: [(&str, &str); 12] = [
 const SECRETS: [(&str, &str); 2] = [("join", "wyneos-join-1-"), ("bearer", "wyneos-bearer-1-")];
 
 /// Commands that cannot run as printed: the exact text, what runs in its place, and why.
-const INSTEAD: [(&str, &str, &str); 5] = [
+const INSTEAD: [(&str, &str, &str); 6] = [
     (
         "cargo build --release",
         "grep -q '^default-members = .*\"coordinator\", \"agent\", \"ctl\"' {sources}/Cargo.toml",
@@ -90,16 +92,25 @@ const INSTEAD: [(&str, &str, &str); 5] = [
          {sources}/deploy/systemd/wyneos-agent.service)",
         "likewise",
     ),
+    (
+        "haproxy -D -f haproxy.cfg",
+        "sh -c 'sed \"s|/run/haproxy|$HOME|; s|bind :8080|bind 127.0.0.1:{proxy}|\" {sources}/deploy/haproxy/haproxy.cfg \
+         > haproxy.cfg && exec haproxy -d -f haproxy.cfg'",
+        "keeps its socket and its port to the test, and ends with it",
+    ),
 ];
 
 /// Commands that do not end: a part of the text, and what they write once they run. They end with the test.
-const GO_ON: [(&str, &str); 8] = [
+const GO_ON: [(&str, &str); 10] = [
     ("wyneos-coordinator run --listen", "listening"),
     ("wyneos-agent run", "joined"),
     ("systemctl enable --now wyneos-coordinator", "listening"),
     ("systemctl enable --now wyneos-agent", "joined"),
     ("wynectl assignments -w", "node-"),
     ("wynectl logs web.0 --stderr -f", "GET / "),
+    ("haproxy -D", "polling"),
+    // It says nothing while all is well.
+    ("follow.py", ""),
     ("CoherenceService/WatchSnapshots", "\"full\""),
     ("EventService/WatchEvents", "\"sequence\""),
 ];
@@ -118,7 +129,9 @@ const READS: [&str; 9] = [
 ];
 
 /// Tools that a machine may lack: the beginning of their commands, and a command that succeeds where they are installed.
-const TOOLS: [(&str, &str); 3] = [
+const TOOLS: [(&str, &str); 5] = [
+    ("./follow.py ", "command -v haproxy"),
+    ("haproxy ", "command -v haproxy"),
     ("buf ", "command -v buf && python -c 'import grpc_tools'"),
     ("grpcurl ", "command -v grpcurl"),
     ("python -m grpc_tools.protoc ", "python -c 'import grpc_tools'"),

@@ -303,6 +303,14 @@ impl Instances {
         self.beginner.begin(attendance)
     }
 
+    /// No process of an instance is left: others may have its ports.
+    pub(crate) fn ended(&mut self, id: AssignmentId) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.ports.clear();
+            known.fixed.clear();
+        }
+    }
+
     /// Has an instance end for good.
     pub(crate) fn halt(&self, id: AssignmentId, reason: String) {
         if let Some(known) = self.known.get(&id) {

@@ -129,7 +129,7 @@ impl Instances {
             Left::Ended => {
                 self.waiting.ended.insert(id.to_string());
                 let (wanted, _) = watch::channel(Wanted::default());
-                self.know(id, order.as_ref(), located.clone(), wanted);
+                self.know(id, None, located.clone(), wanted);
             }
             Left::Attended => {
                 let attendance = self.attendance(id, order.as_ref(), located.clone(), begun);

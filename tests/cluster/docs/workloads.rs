@@ -4,7 +4,7 @@ use rustix::process::geteuid;
 
 use super::{pages::blocks, terminal::Terminal};
 use crate::{
-    harness::{skip, wait_until},
+    harness::{free_address, skip, wait_until},
     work::Site,
 };
 
@@ -20,6 +20,8 @@ async fn every_block_of_workloads_is_run() {
     }
     let site = Site::under(0o022, &[("node-1", &["--users", "daemon,web"]), ("node-2", &[])]).await;
     reader.talks_to(&site.cluster.address);
+    let proxy = free_address();
+    reader.set("proxy", proxy.rsplit_once(':').unwrap().1);
     let blocks = blocks("docs/workloads.md");
     for (number, block) in blocks.iter().enumerate() {
         if block.language != "toml" {
@@ -46,6 +48,10 @@ async fn every_block_of_workloads_is_run() {
             let said = reader.run(&apply);
             assert!(said.contains("revision 1"), "{said}");
         }
+    }
+    if reader.has("haproxy") {
+        let through = format!("curl -s http://{proxy}/");
+        reader.until(&through, |said| said.contains("DOCTYPE")).await;
     }
     site.runs("scheduler", 1).await;
     site.runs("collector", 2).await;

@@ -1,12 +1,15 @@
 //! What a declaration says of ports, of the order of updates, and of what a host ends, with real processes.
 
-use std::os::unix::fs::FileTypeExt as _;
+use std::{os::unix::fs::FileTypeExt as _, process};
 
 use super::{limits::limited, *};
-use crate::harness::free_address;
 
+/// A port that nobody is given by chance: below those of connections, and above those of instances.
 fn free_port() -> u16 {
-    free_address().rsplit_once(':').unwrap().1.parse().unwrap()
+    let drawn = (process::id() ^ Instant::now().elapsed().subsec_nanos()) as u16;
+    let ports = (0..2_000).map(|at| 30_000 + (drawn.wrapping_add(at * 7)) % 2_000);
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.into_iter().find(is_free).unwrap()
 }
 
 fn assignment(row: &v1::AssignmentRow) -> v1::Assignment {
