@@ -269,6 +269,21 @@ impl AssignmentWatcher {
     }
 }
 
+/// Refuses a name that fits several instances alike.
+fn one_is_called(work: &View, name: &str) -> Result<(), Status> {
+    let called = work.called(name);
+    if called.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<String> = called.iter().map(ToString::to_string).collect();
+    let message = format!(
+        "{} is the name of several instances: name one by its id, {}",
+        Quoted(name),
+        ids.join(" or ")
+    );
+    Err(status::precondition("INSTANCE_AMBIGUOUS", message))
+}
+
 #[tonic::async_trait]
 impl WorkloadService for Services {
     type WatchAssignmentsStream = Answers<v1::WatchAssignmentsResponse>;
@@ -437,6 +452,7 @@ impl WorkloadService for Services {
         let (asker, values) = (Asker::of(&request), quotes(&caller_of(&request)));
         let name = request.into_inner().name;
         let ((_, nodes), work) = (self.present()?, self.board.work());
+        one_is_called(&work, &name)?;
         let found = work.knows(&name);
         let instance = match found {
             true => None,
@@ -475,6 +491,7 @@ impl WorkloadService for Services {
         let permit = self.subscribe(&caller)?;
         let mut request = request.into_inner();
         request.assignment = looked_up(request.assignment, NAME + SLOT);
+        one_is_called(&self.board.work(), &request.assignment)?;
         let reader = LogReader::new(self, caller, request, permit);
         Ok(answers::stream(stream::unfold(Some(reader), async |reader| {
             let mut reader = reader?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Assignment, AssignmentId, Status, Workload};
+use super::{Assignment, AssignmentId, Goal, Status, Workload};
 use crate::placement::Waiting;
 
 /// Rows that lie together; one that changes costs a copy of as many pointers.
@@ -89,6 +89,29 @@ impl View {
     /// Whether there is a workload of that name, or at least an instance.
     pub fn knows(&self, name: &str) -> bool {
         self.workload(name).is_some() || self.assignments.iter().any(|row| *row.record.workload == *name)
+    }
+
+    /// Instances that a name such as `web.3` fits alike, where there are several: they are to run, and none takes the place of another.
+    pub fn called(&self, text: &str) -> Vec<AssignmentId> {
+        let Some((name, slot)) = text.rsplit_once('.') else {
+            return Vec::new();
+        };
+        let Ok(slot) = slot.parse::<u32>() else {
+            return Vec::new();
+        };
+        let is = |row: &&Arc<AssignmentRow>| {
+            let record = &row.record;
+            let runs = record.end.is_none() && record.goal == Goal::Run;
+            runs && record.slot == slot && &*record.workload == name
+        };
+        let fit: Vec<&Arc<AssignmentRow>> = self.assignments.iter().filter(is).collect();
+        let follows = |id: AssignmentId| fit.iter().any(|row| row.record.replaces == Some(id));
+        let ids = fit
+            .iter()
+            .map(|row| row.record.id)
+            .filter(|id| !follows(*id))
+            .collect::<Vec<_>>();
+        if ids.len() > 1 { ids } else { Vec::new() }
     }
 
     /// The instance that a text names: its id, or its workload's name and its slot as in `web.3`, of which the newest is meant.

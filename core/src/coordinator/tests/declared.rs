@@ -698,3 +698,33 @@ fn a_restart_of_what_waits_for_its_node_is_told_once() {
         "{restarted:?}"
     );
 }
+
+#[test]
+fn a_name_that_fits_two_alike_is_told_and_that_of_a_successor_is_not() {
+    let mut site = Site::new(2);
+    site.apply(service("web", 2));
+    assert_eq!(site.running("web"), 2);
+    site.pass(SECOND * 5);
+    assert!(site.rig.view.called("web.0").is_empty());
+    let mut spec = service("web", 2);
+    (spec.args, spec.update.min_healthy) = (vec!["2".to_owned()], SECOND * 30);
+    site.apply(spec);
+    site.pass(SECOND * 3);
+    assert_eq!(
+        site.held_there("web").iter().filter(|row| row.record.slot == 0).count(),
+        2
+    );
+    assert!(site.rig.view.called("web.0").is_empty());
+    // Neither takes the other's place.
+    let row = site
+        .held_there("web")
+        .iter()
+        .find(|row| row.record.slot == 1)
+        .unwrap()
+        .clone();
+    let held = site.rig.core.table.held_mut(row.record.id).unwrap();
+    Arc::make_mut(&mut held.record).slot = 0;
+    site.pass(SECOND);
+    let called = site.rig.view.called("web.0");
+    assert!(called.len() == 2 && called.contains(&row.record.id), "{called:?}");
+}
