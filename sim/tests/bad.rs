@@ -159,7 +159,7 @@ fn a_bad_scenario_gets_the_line_and_the_reason() {
         (
             "[[expect]]\nliveness = \"offline\"\nnever = true\nrunning = 3\n",
             6,
-            "running, starts_at_most: they belong to a workload",
+            "running, starts_at_most, done: they belong to a workload",
         ),
         (
             "[[workload]]\nat = \"1s\"\nname = \"web\"\n[[expect]]\nworkload = \"web\"\nstarts_at_most = 0\nnever = true\n",
