@@ -33,7 +33,7 @@ impl Coordinator {
     /// Rules on a node's admission; true when that changed. Its session is the caller's to end: only a new one tells the agent.
     fn rule(&mut self, index: NodeIndex, admission: Admission, by: &str, reason: &str) -> bool {
         let time = self.wall_now();
-        let record = Arc::make_mut(&mut self.registry[index].record);
+        let record = Arc::make_mut(&mut self.ctx.registry[index].record);
         let changed = std::mem::replace(&mut record.admission, admission) != admission;
         if changed || record.ruling.is_none() {
             let (by, reason) = (by.to_owned(), reason.to_owned());
@@ -50,8 +50,8 @@ impl Coordinator {
         if let Some(answer) = self.unbar(node, by) {
             return Ok(answer);
         }
-        let index = self.registry.resolve(node)?;
-        let node = &mut self.registry[index];
+        let index = self.ctx.registry.resolve(node)?;
+        let node = &mut self.ctx.registry[index];
         // Whoever admits a node means the machine that it is on now.
         let machine = node.session.as_ref().map(|session| session.machine);
         if let (Some(identity), Some(machine)) = (&mut Arc::make_mut(&mut node.record).identity, machine) {
@@ -61,7 +61,7 @@ impl Coordinator {
         let mut event = 0;
         if changed {
             let wall = self.wall_now();
-            let node = &mut self.registry[index];
+            let node = &mut self.ctx.registry[index];
             if (node.liveness, node.cause) == (Liveness::Left, Cause::Revoked) {
                 node.cause = Cause::Awaited;
                 Arc::make_mut(&mut node.record).departed = Some((Liveness::Left, Cause::Awaited, wall));
@@ -79,7 +79,7 @@ impl Coordinator {
     }
 
     pub(super) fn revoke_node(&mut self, node: &str, reason: &str, by: &str) -> Result<Answer, Refusal> {
-        let index = self.registry.resolve(node)?;
+        let index = self.ctx.registry.resolve(node)?;
         let shown = if reason.is_empty() {
             "revoked by an operator"
         } else {
@@ -92,7 +92,7 @@ impl Coordinator {
             self.end_for(index, RefusalReason::Revoked, "this node was revoked");
             let fact = format!("revoked by {by}: {shown}");
             let evidence = vec![Evidence::new(self.wall_now(), "admission", fact)];
-            if !matches!(self.registry[index].liveness, Liveness::Offline | Liveness::Left) {
+            if !matches!(self.ctx.registry[index].liveness, Liveness::Offline | Liveness::Left) {
                 self.transition(index, Liveness::Left, Cause::Revoked, evidence);
             }
             // Its peers refuse it as soon as they hear of it; that does not wait for others.
@@ -102,7 +102,7 @@ impl Coordinator {
     }
 
     fn admission(&self, index: NodeIndex, changed: bool, event: u64) -> Answer {
-        let record = &self.registry[index].record;
+        let record = &self.ctx.registry[index].record;
         Answer::Admission {
             node: record.id(),
             admission: record.admission,
@@ -113,8 +113,8 @@ impl Coordinator {
 
     /// Ends a node's session.
     fn end_for(&mut self, index: NodeIndex, reason: RefusalReason, detail: &str) {
-        if let Some(session) = self.registry[index].session.take() {
-            self.registry.detach(session.conn);
+        if let Some(session) = self.ctx.registry[index].session.take() {
+            self.ctx.registry.detach(session.conn);
             let refused = Refused {
                 reason,
                 detail: detail.to_owned(),
@@ -127,9 +127,9 @@ impl Coordinator {
     /// A host joins. With a key that the node is known by already nothing is used up.
     pub(super) fn enrol(&mut self, enrolment: Enrolment) -> Result<Answer, Refusal> {
         let wall = self.wall_now();
-        let known = self.registry.find(enrolment.node);
+        let known = self.ctx.registry.find(enrolment.node);
         if let Some(index) = known
-            && self.registry[index].record.admission == Admission::Revoked
+            && self.ctx.registry[index].record.admission == Admission::Revoked
         {
             return Err(Refusal::Denied(Denial::Revoked));
         }
@@ -144,7 +144,7 @@ impl Coordinator {
             ca_step: enrolment.ca_step,
         };
         if let Some(index) = known {
-            let record = &self.registry[index].record;
+            let record = &self.ctx.registry[index].record;
             // Whoever has a token for anybody must not become somebody who is there already.
             let other_key = record.identity.is_some_and(|known| known.key != identity.key);
             if other_key && token.name != record.facts.name {
@@ -155,7 +155,7 @@ impl Coordinator {
                 .is_some_and(|known| (known.key, known.machine) == (identity.key, identity.machine));
             let admits = record.admission != Admission::Admitted && token.admission == Admission::Admitted;
             if same && !admits {
-                Arc::make_mut(&mut self.registry[index].record).identity = Some(identity);
+                Arc::make_mut(&mut self.ctx.registry[index].record).identity = Some(identity);
                 self.keep(index);
                 return Ok(self.admission(index, false, 0));
             }
@@ -175,11 +175,11 @@ impl Coordinator {
             Some(index) => index,
             None => self.add_enrolled(&enrolment),
         };
-        let old = &self.registry[index].record;
+        let old = &self.ctx.registry[index].record;
         // A node of before there was TLS: whoever has a token for anybody, or for another one, could claim to be it.
         let claimed = known.is_some() && old.identity.is_none() && token.name != old.facts.name;
         let other_key = old.identity.is_some_and(|known| known.key != identity.key);
-        let record = Arc::make_mut(&mut self.registry[index].record);
+        let record = Arc::make_mut(&mut self.ctx.registry[index].record);
         let before = record.admission;
         record.identity = Some(identity);
         record.operator_labels.extend(token.labels);
@@ -212,7 +212,7 @@ impl Coordinator {
 
     /// A node that joined and was never heard: it is there once its agent runs.
     fn add_enrolled(&mut self, enrolment: &Enrolment) -> NodeIndex {
-        let (now, wall) = (self.now, self.wall_now());
+        let (now, wall) = (self.ctx.clock.now, self.wall_now());
         let record = NodeRecord::enrolled(enrolment.node, &enrolment.name);
         let departed = (Liveness::Left, Cause::Awaited, wall);
         let record = NodeRecord {
@@ -220,6 +220,7 @@ impl Coordinator {
             ..record
         };
         let index = self
+            .ctx
             .registry
             .add(enrolment.node, || Node::new(Arc::new(record), wall, now));
         self.matrix.add(index);
@@ -229,12 +230,12 @@ impl Coordinator {
     /// A node's certificate is to be renewed: it must be known by this key, and not be shut out.
     pub(super) fn renew(&mut self, node: NodeId, key: Digest, ca_step: u64) -> Result<Answer, Refusal> {
         let denied = |denial| Err(Refusal::Denied(denial));
-        let Some(index) = self.registry.find(node) else {
+        let Some(index) = self.ctx.registry.find(node) else {
             let barred = self.access.is_barred(node, Some(&key));
             return denied(if barred { Denial::Revoked } else { Denial::Unknown });
         };
         let wall = self.wall_now();
-        let record = Arc::make_mut(&mut self.registry[index].record);
+        let record = Arc::make_mut(&mut self.ctx.registry[index].record);
         match (&mut record.identity, record.admission) {
             (_, Admission::Revoked) => return denied(Denial::Revoked),
             (None, _) => return denied(Denial::Unknown),
@@ -257,7 +258,7 @@ impl Coordinator {
             return;
         };
         let wall = self.wall_now();
-        let record = Arc::make_mut(&mut self.registry[index].record);
+        let record = Arc::make_mut(&mut self.ctx.registry[index].record);
         let Some(identity) = record.identity else {
             // By which CA its certificate was made is not known here.
             let (issued, ca_step) = (wall, 0);
@@ -291,7 +292,7 @@ impl Coordinator {
     pub(super) fn impostor(&mut self, index: NodeIndex, detail: String) {
         let told = Told {
             node: Some(index),
-            what: self.registry[index].name().to_owned(),
+            what: self.ctx.registry[index].name().to_owned(),
             detail: detail.clone(),
             body: EventBody::Impostor { detail },
         };

@@ -133,7 +133,10 @@ impl Coordinator {
     pub(super) fn allowance(&self) -> Allowance<'_> {
         let steering = &self.steering;
         let budget = HEALS.max(steering.instances / HEALS_SHARE);
-        let recent = steering.heals.iter().filter(|at| self.now.since(**at) < WINDOW);
+        let recent = steering
+            .heals
+            .iter()
+            .filter(|at| self.ctx.clock.now.since(**at) < WINDOW);
         Allowance {
             heals: match steering.policy.heal {
                 Mode::Act => budget.saturating_sub(recent.count()),
@@ -146,7 +149,7 @@ impl Coordinator {
 
     /// When more may be done than now, if a budget is what stands against a plan.
     pub(super) fn budget_returns(&self, plan: &Plan) -> Option<Time> {
-        let (steering, now) = (&self.steering, self.now);
+        let (steering, now) = (&self.steering, self.ctx.clock.now);
         let returns = |stands: bool, mode: Mode, spent: &VecDeque<Time>| {
             let oldest = spent.iter().find(|at| now.since(**at) < WINDOW);
             oldest.filter(|_| stands && mode == Mode::Act).map(|at| *at + WINDOW)
@@ -162,7 +165,7 @@ impl Coordinator {
 
     /// What a plan healed counts, and what it held back is said.
     pub(super) fn healed(&mut self, plan: &Plan) {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         let steering = &mut self.steering;
         steering.heals.retain(|at| now.since(*at) < WINDOW);
         for id in &plan.healed {
@@ -203,7 +206,7 @@ impl Coordinator {
         let evidence: Vec<Evidence> = evidence
             .filter_map(|(id, why)| {
                 let held = self.table.held(*id)?;
-                let node = self.registry[held.index].name();
+                let node = self.ctx.registry[held.index].name();
                 Some(Evidence::new(
                     wall,
                     "placement",
@@ -215,7 +218,7 @@ impl Coordinator {
             index: None,
             node: None,
             time: wall,
-            cycle: self.cycle,
+            cycle: self.ctx.clock.cycle,
             rule: "lost-is-replaced",
             action: format!("{name}: place {} elsewhere", news.len()),
             evidence,
@@ -241,14 +244,14 @@ impl Coordinator {
         let pending = Pending {
             decision: Arc::clone(decision),
             wish,
-            expires: self.now + EXPIRY,
+            expires: self.ctx.clock.now + EXPIRY,
         };
         self.steering.pending.insert(decision.id, pending);
     }
 
     pub(super) fn give_up(&mut self, pending: &Pending, outcome: Outcome) {
         let decision = self.autonomy.conclude(&pending.decision, outcome);
-        let index = decision.node.and_then(|node| self.registry.find(node));
+        let index = decision.node.and_then(|node| self.ctx.registry.find(node));
         self.record_decision(index, decision);
         // It is said again if it is still so.
         if outcome == Outcome::Expired
@@ -332,12 +335,14 @@ impl Coordinator {
             Aim::Cools(..) => COOLS_BY,
         };
         if self.steering.checks.len() < CHECKED {
-            self.steering.checks.push_back((self.now + after, decision, aim));
+            self.steering
+                .checks
+                .push_back((self.ctx.clock.now + after, decision, aim));
         }
     }
 
     pub(super) fn look_back(&mut self) {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         let (due, later) = std::mem::take(&mut self.steering.checks)
             .into_iter()
             .partition(|(at, ..)| *at <= now);
@@ -357,7 +362,7 @@ impl Coordinator {
             };
             let outcome = if helped { Outcome::Helped } else { Outcome::DidNotHelp };
             let decision = self.autonomy.conclude(&decision, outcome);
-            let index = decision.node.and_then(|node| self.registry.find(node));
+            let index = decision.node.and_then(|node| self.ctx.registry.find(node));
             self.record_decision(index, decision);
         }
     }

@@ -54,13 +54,14 @@ const RULES: [Rule; 7] = [
         severity: Severity::Critical,
         meaning: "every online node was heard within 1.5 heartbeat intervals, or is heard by its peers",
         broken: |core, index, _, _| {
-            core.now.since(core.heard_at(index)) > core.silence_limit(index) + SLACK && !core.is_vouched_for(index)
+            core.ctx.clock.now.since(core.heard_at(index)) > core.silence_limit(index) + SLACK
+                && !core.is_vouched_for(index)
         },
         detail: |core, index, node, _| {
             format!(
                 "{} has been silent for {}",
                 node.name(),
-                Span(core.now.since(core.heard_at(index)))
+                Span(core.ctx.clock.now.since(core.heard_at(index)))
             )
         },
     },
@@ -106,7 +107,7 @@ const RULES: [Rule; 7] = [
         severity: Severity::Notice,
         meaning: "every online agent's version has the coordinator's major and minor number",
         broken: |core, _, node, _| {
-            let (own, version) = (&*core.config.version, node.record.facts.agent_version.as_str());
+            let (own, version) = (&*core.ctx.config.version, node.record.facts.agent_version.as_str());
             version != own && series(version) != series(own)
         },
         detail: |_, _, node, _| format!("{} runs {}", node.name(), node.record.facts.agent_version),
@@ -118,9 +119,10 @@ const RULES: [Rule; 7] = [
         broken: |core, index, node, session| {
             // A seal comes with one heartbeat and is acknowledged with the next; only agents that were there for so long
             // can have done that.
-            let patience = core.config.cycle * UNACKNOWLEDGED as u32 + core.silence_limit(index) * 2;
-            let cycles = patience.as_nanos().div_ceil(core.config.cycle.as_nanos().max(1)) as u64;
-            session.acknowledged.1.saturating_add(cycles) < core.cycle && core.now.since(node.since) > patience
+            let patience = core.ctx.config.cycle * UNACKNOWLEDGED as u32 + core.silence_limit(index) * 2;
+            let cycles = patience.as_nanos().div_ceil(core.ctx.config.cycle.as_nanos().max(1)) as u64;
+            session.acknowledged.1.saturating_add(cycles) < core.ctx.clock.cycle
+                && core.ctx.clock.now.since(node.since) > patience
         },
         detail: |_, _, node, session| format!("{} acknowledged cycle {} last", node.name(), session.acknowledged.1),
     },
@@ -154,7 +156,7 @@ impl Coordinator {
         let meaning = "every node's liveness is settled: none is suspect or not seen since the start";
         let mut settled = Check::new("liveness-settled", Severity::Notice, meaning);
         let mut with_session = 0;
-        for (index, node) in self.registry.iter() {
+        for (index, node) in self.ctx.registry.iter() {
             let id = node.record.id();
             let open = matches!(node.liveness, Liveness::Suspect | Liveness::Unseen);
             settled.node(
@@ -163,7 +165,7 @@ impl Coordinator {
             );
             let Some(session) = &node.session else { continue };
             with_session += 1;
-            let astray = self.registry.of_conn(session.conn) != Some(index);
+            let astray = self.ctx.registry.of_conn(session.conn) != Some(index);
             sessions.node(
                 id,
                 astray.then_some(|| format!("{}'s session is not its own", node.name())),
@@ -176,7 +178,7 @@ impl Coordinator {
                 check.node(id, broken.then_some(|| (rule.detail)(self, index, node, session)));
             }
         }
-        let conns = self.registry.conns();
+        let conns = self.ctx.registry.conns();
         let surplus = conns.abs_diff(with_session) as u32;
         sessions.many(
             surplus,
@@ -190,7 +192,7 @@ impl Coordinator {
         let meaning = "incarnations only grow: no agent came with one older than known since the cycle before";
         let mut check = Check::new("incarnations-grow", Severity::Warning, meaning);
         let stale = self.stale_hellos;
-        let checked = (self.registry.len() as u32).max(stale);
+        let checked = (self.ctx.registry.len() as u32).max(stale);
         check.many(
             checked,
             stale,
@@ -226,8 +228,8 @@ impl Coordinator {
     fn check_store(&self) -> Check {
         let meaning = "the store is in step with memory: no change waits for more than a few others";
         let mut check = Check::new("store-in-step", Severity::Warning, meaning);
-        let awaited = self.staging.awaited();
-        let behind = u32::from(self.staging.is_behind());
+        let awaited = self.ctx.outbox.staging.awaited();
+        let behind = u32::from(self.ctx.outbox.staging.is_behind());
         check.many(1, behind, Some(|| format!("{awaited} changes wait for the store")));
         check
     }
@@ -254,7 +256,7 @@ impl Coordinator {
         let meaning = "the cycle began within a tenth of its interval, and none was skipped before it";
         let mut check = Check::new("cycle-on-time", Severity::Warning, meaning);
         let (late, skipped) = (self.pace.lateness, self.pace.skipped);
-        let broken = u32::from(late > self.config.cycle / 10 || skipped > 0);
+        let broken = u32::from(late > self.ctx.config.cycle / 10 || skipped > 0);
         check.many(1, broken, Some(|| format!("{} late, {skipped} skipped", Span(late))));
         check
     }
@@ -263,7 +265,7 @@ impl Coordinator {
         let meaning = "what crosses a network is protected by TLS";
         let mut check = Check::new("transport-protected", Severity::Warning, meaning);
         let reason = "the coordinator listens beyond loopback without TLS (--insecure)";
-        check.many(1, u32::from(self.config.exposed), Some(|| reason.to_owned()));
+        check.many(1, u32::from(self.ctx.config.exposed), Some(|| reason.to_owned()));
         check
     }
 

@@ -71,41 +71,41 @@ impl Coordinator {
     /// What holds for the cluster as a whole, reckoned anew unless that was done within `age`.
     pub(super) fn climate_within(&mut self, age: Duration) -> Climate {
         match self.reckoning.climate {
-            Some((at, climate)) if self.now.since(at) < age => climate,
+            Some((at, climate)) if self.ctx.clock.now.since(at) < age => climate,
             _ => self.reckon(),
         }
     }
 
     /// What holds for the cluster as a whole now.
     fn reckon(&mut self) -> Climate {
-        let rules = self.config.rules;
+        let rules = self.ctx.config.rules;
         let (mut members, mut silent, mut fell) = (0, 0, 0);
-        for (index, node) in self.registry.iter() {
+        for (index, node) in self.ctx.registry.iter() {
             if rules.admitted_only && node.record.admission != Admission::Admitted {
                 continue;
             }
             members += usize::from(node.liveness.is_in_doubt() || node.liveness == Liveness::Online);
             silent += usize::from(self.is_silent(index));
             let offline = node.liveness == Liveness::Offline && node.cause == Cause::HostSilent;
-            fell += usize::from(offline && self.now.since(node.since) < rules.breaker_window);
+            fell += usize::from(offline && self.ctx.clock.now.since(node.since) < rules.breaker_window);
         }
         let voices = members + usize::from(members <= rules.smallest);
         let ambiguous = rules.is_ambiguous(silent, voices);
         let climate = Climate {
             ambiguous,
             breaker: rules.is_broken(fell, members + fell),
-            held: rules.hold_when_stalled && self.staging.is_overdue(self.now),
+            held: rules.hold_when_stalled && self.ctx.outbox.staging.is_overdue(self.ctx.clock.now),
             returning: rules.wait_for_returns && self.was_cut_off(ambiguous),
             members,
         };
         self.note_held();
-        self.reckoning.climate = Some((self.now, climate));
+        self.reckoning.climate = Some((self.ctx.clock.now, climate));
         climate
     }
 
     /// True while agents may come back to a coordinator that was cut off for so long that they left it.
     fn was_cut_off(&mut self, ambiguous: bool) -> bool {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         if ambiguous {
             let from = match self.reckoning.cut_off {
                 Some((from, until)) if now.since(until) < STILL => from,
@@ -120,19 +120,20 @@ impl Coordinator {
     /// How many times as long the window is; reckoned anew when it is older than [`CLIMATE`].
     pub(super) fn stretch(&mut self) -> f64 {
         if let Some((at, stretch)) = self.reckoning.stretch
-            && self.now.since(at) < CLIMATE
+            && self.ctx.clock.now.since(at) < CLIMATE
         {
             return stretch;
         }
-        let stretch = self.config.rules.stretched(self.unrest(), self.reckoning.unrest);
-        self.reckoning.stretch = Some((self.now, stretch));
+        let stretch = self.ctx.config.rules.stretched(self.unrest(), self.reckoning.unrest);
+        self.reckoning.stretch = Some((self.ctx.clock.now, stretch));
         stretch
     }
 
     /// The share of the probes of nodes that are there which are missed now.
     fn unrest(&self) -> f64 {
-        let is_there = |subject| self.registry[subject].liveness == Liveness::Online;
-        self.mesh.unrest(is_there, |observer| self.counts(observer), self.now)
+        let is_there = |subject| self.ctx.registry[subject].liveness == Liveness::Online;
+        self.mesh
+            .unrest(is_there, |observer| self.counts(observer), self.ctx.clock.now)
     }
 
     /// Takes in once a second how many probes are missed: in a small cluster so few are under way that one moment tells little.
@@ -144,27 +145,27 @@ impl Coordinator {
 
     /// Takes in that the store stands still now, or did so until now.
     pub(super) fn note_held(&mut self) {
-        if self.config.rules.hold_when_stalled && self.staging.is_overdue(self.now) {
-            self.reckoning.held = Some(self.now);
+        if self.ctx.config.rules.hold_when_stalled && self.ctx.outbox.staging.is_overdue(self.ctx.clock.now) {
+            self.reckoning.held = Some(self.ctx.clock.now);
             self.stood(staging::OVERDUE);
         }
     }
 
     /// Takes in that nobody was heard or welcomed for so long.
     pub(super) fn stood(&mut self, still: Duration) {
-        let began = self.now - still;
+        let began = self.ctx.clock.now - still;
         let began = match self.reckoning.deserted {
             Some((before, until)) if began <= until => before,
             _ => began,
         };
-        self.reckoning.deserted = Some((began, self.now));
+        self.reckoning.deserted = Some((began, self.ctx.clock.now));
     }
 
     /// Since when nobody was heard or welcomed, and until when a node that left meanwhile is waited for, if it has not come back.
     pub(super) fn returning(&self, index: NodeIndex) -> Option<(Time, Time)> {
         let (from, until) = self.reckoning.deserted?;
-        let by = until + self.config.restart_grace;
-        let is_back = self.registry[index].last_seen >= Some(until + DESERTED);
-        (until.since(from) >= DESERTED && self.now < by && !is_back).then_some((from, by))
+        let by = until + self.ctx.config.restart_grace;
+        let is_back = self.ctx.registry[index].last_seen >= Some(until + DESERTED);
+        (until.since(from) >= DESERTED && self.ctx.clock.now < by && !is_back).then_some((from, by))
     }
 }

@@ -22,13 +22,13 @@ impl Coordinator {
         {
             if let Err(refusal) = self.read_log(request, assignment, (*stream, *from, *within)) {
                 let answer = Err(refusal);
-                self.effects.push_back(Effect::Reply { request, answer });
+                self.ctx.outbox.effects.push_back(Effect::Reply { request, answer });
             }
             return;
         }
-        let answer = if self.staging.is_behind() {
+        let answer = if self.ctx.outbox.staging.is_behind() {
             Err(Refusal::Overloaded(Limit::passes("the store is behind")))
-        } else if self.stopping {
+        } else if self.ctx.stopping {
             Err(Refusal::Overloaded(Limit::passes("the coordinator is shutting down")))
         } else {
             self.carry_out_recorded(request, command, by)
@@ -36,7 +36,7 @@ impl Coordinator {
         match answer {
             // Also what changed nothing waits: it may rest on a change that is not durable yet.
             Ok(answer) => self.then(Then::Reply(request, Ok(answer))),
-            Err(refusal) => self.effects.push_back(Effect::Reply {
+            Err(refusal) => self.ctx.outbox.effects.push_back(Effect::Reply {
                 request,
                 answer: Err(refusal),
             }),
@@ -98,8 +98,8 @@ impl Coordinator {
     }
 
     fn set_cordon(&mut self, node: &str, cordon: bool, by: &str) -> Result<Answer, Refusal> {
-        let index = self.registry.resolve(node)?;
-        let before = self.registry[index].record.eligibility;
+        let index = self.ctx.registry.resolve(node)?;
+        let before = self.ctx.registry[index].record.eligibility;
         let eligibility = match (before, cordon) {
             (Eligibility::Eligible, true) => Eligibility::Cordoned,
             (Eligibility::Cordoned | Eligibility::Draining, false) => Eligibility::Eligible,
@@ -113,7 +113,7 @@ impl Coordinator {
                 event: 0,
             });
         }
-        let node = &mut self.registry[index];
+        let node = &mut self.ctx.registry[index];
         node.drain_until = None;
         let record = Arc::make_mut(&mut node.record);
         (record.eligibility, record.drain_deadline, record.drain_lived) = (eligibility, None, None);
@@ -128,7 +128,7 @@ impl Coordinator {
     }
 
     fn label(&mut self, node: &str, set: Labels, remove: &[String], by: &str) -> Result<Answer, Refusal> {
-        let index = self.registry.resolve(node)?;
+        let index = self.ctx.registry.resolve(node)?;
         if let Some(twice) = remove.iter().find(|key| set.contains_key(*key)) {
             let reason = format!("{twice:?} is both set and removed");
             return Err(Refusal::Invalid {
@@ -136,7 +136,7 @@ impl Coordinator {
                 reason,
             });
         }
-        let before = &self.registry[index].record;
+        let before = &self.ctx.registry[index].record;
         let mut labels = before.operator_labels.clone();
         labels.retain(|key, _| !remove.contains(key));
         labels.extend(set.clone());
@@ -159,7 +159,7 @@ impl Coordinator {
             );
             return Err(Refusal::Invalid { field: "set", reason });
         }
-        self.registry[index].record = record;
+        self.ctx.registry[index].record = record;
         let mut changes: Vec<String> = set.iter().map(|(key, value)| format!("{key}={value}")).collect();
         changes.extend(remove.iter().map(|key| format!("{key}-")));
         let event = self.carried_out(index, "label", changes.join(" "), by);
@@ -167,8 +167,8 @@ impl Coordinator {
     }
 
     fn refresh(&mut self, node: &str, by: &str) -> Result<Answer, Refusal> {
-        let index = self.registry.resolve(node)?;
-        if self.registry[index].live_session().is_none() {
+        let index = self.ctx.registry.resolve(node)?;
+        if self.ctx.registry[index].live_session().is_none() {
             return Err(Refusal::NoSession(node.to_owned()));
         }
         let id = self
@@ -179,7 +179,7 @@ impl Coordinator {
     }
 
     fn set_heartbeat(&mut self, node: &str, interval: Option<Duration>, by: &str) -> Result<Answer, Refusal> {
-        let index = self.registry.resolve(node)?;
+        let index = self.ctx.registry.resolve(node)?;
         if let Some(interval) = interval.filter(|interval| !(HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(interval)) {
             let reason = out_of_range(interval);
             return Err(Refusal::Invalid {
@@ -187,18 +187,18 @@ impl Coordinator {
                 reason,
             });
         }
-        let wanted = interval.unwrap_or(self.config.heartbeat);
-        let id = match self.registry[index].live_session() {
+        let wanted = interval.unwrap_or(self.ctx.config.heartbeat);
+        let id = match self.ctx.registry[index].live_session() {
             None => 0,
             Some(_) => {
                 let issued = self.issue(index, Order::SetHeartbeat(wanted));
                 issued.ok_or(Refusal::Overloaded(Limit::passes("too many directives under way")))?
             }
         };
-        if let Some(session) = &mut self.registry[index].session {
+        if let Some(session) = &mut self.ctx.registry[index].session {
             session.interval = session.interval.max(wanted);
         }
-        Arc::make_mut(&mut self.registry[index].record).heartbeat = interval;
+        Arc::make_mut(&mut self.ctx.registry[index].record).heartbeat = interval;
         let shown = interval.map_or("the cluster's".to_owned(), |interval| Span(interval).to_string());
         let event = self.carried_out(index, "set-heartbeat", format!("interval is {shown}"), by);
         Ok(Answer::Directive { id, event })
@@ -208,7 +208,7 @@ impl Coordinator {
     pub(super) fn carried_out(&mut self, index: NodeIndex, verb: &str, detail: String, by: &str) -> u64 {
         self.keep(index);
         self.node_changed(index);
-        let summary = format!("{verb} {}: {detail}", self.registry[index].name());
+        let summary = format!("{verb} {}: {detail}", self.ctx.registry[index].name());
         self.record(
             Some(index),
             summary,

@@ -25,14 +25,14 @@ const DIGESTS_LISTED: usize = 16;
 impl Coordinator {
     /// The pulse: starts a cycle, unless the snapshot before is still on its way.
     pub(super) fn pulse(&mut self) {
-        self.pace.lateness = self.now.since(self.next_pulse);
+        self.pace.lateness = self.ctx.clock.now.since(self.next_pulse);
         // On the grid, so that lateness does not add up; what was missed is not made up for.
-        while self.next_pulse <= self.now {
-            self.next_pulse = self.next_pulse + self.config.cycle;
+        while self.next_pulse <= self.ctx.clock.now {
+            self.next_pulse = self.next_pulse + self.ctx.config.cycle;
         }
-        self.timers.set(self.next_pulse, Timer::Pulse);
+        self.ctx.timers.set(self.next_pulse, Timer::Pulse);
         // Behind a batch that the store does not take yet a snapshot would show what a crash takes back.
-        if self.pace.publishing || self.stopping || self.staging.is_behind() {
+        if self.pace.publishing || self.ctx.stopping || self.ctx.outbox.staging.is_behind() {
             self.pace.skipped += 1;
             return;
         }
@@ -41,10 +41,10 @@ impl Coordinator {
 
     fn run_cycle(&mut self) {
         self.record_repeated(false);
-        self.cycle += 1;
+        self.ctx.clock.cycle += 1;
         self.forget_stage();
         let (sample, telemetry) = self.telemetry_stage();
-        let (forecasts, predictive) = self.predictor.cycle(&sample, self.config.cycle);
+        let (forecasts, predictive) = self.predictor.cycle(&sample, self.ctx.config.cycle);
         let (mesh, links) = (self.mesh.topology(), self.mesh.rows());
         self.outlook_stage(&forecasts);
         self.autonomy_stage(&forecasts);
@@ -57,13 +57,13 @@ impl Coordinator {
         // What the cycle decided is durable before the snapshot that shows it.
         self.flush();
         let snapshot = Snapshot {
-            cluster: self.cluster,
-            epoch: self.epoch,
-            cycle: self.cycle,
+            cluster: self.ctx.term.cluster,
+            epoch: self.ctx.term.epoch,
+            cycle: self.ctx.clock.cycle,
             time: self.wall_now(),
             lived: self.lived(),
-            cycle_interval: self.config.cycle,
-            coordinator_version: Arc::clone(&self.config.version),
+            cycle_interval: self.ctx.config.cycle,
+            coordinator_version: Arc::clone(&self.ctx.config.version),
             nodes,
             telemetry,
             predictive,
@@ -78,6 +78,7 @@ impl Coordinator {
             history: self.matrix.history().clone(),
             forecasts,
             details: self
+                .ctx
                 .registry
                 .places()
                 .map(|(index, node)| node.map_or_else(NodeDetail::default, |node| self.detail(index, node)))
@@ -89,11 +90,11 @@ impl Coordinator {
             lagging: 0,
             ..Pace::default()
         };
-        self.effects.push_back(Effect::Publish(Arc::new(snapshot)));
+        self.ctx.outbox.effects.push_back(Effect::Publish(Arc::new(snapshot)));
     }
 
     fn telemetry_stage(&mut self) -> (Arc<Sample>, TelemetryOverview) {
-        let sample = self.matrix.sample(self.cycle, self.wall_now());
+        let sample = self.matrix.sample(self.ctx.clock.cycle, self.wall_now());
         let channels = telemetry::statistics(&sample, &mut self.scratch);
         let overview = TelemetryOverview {
             channels,
@@ -122,7 +123,7 @@ impl Coordinator {
         for forecast in crossing {
             let open = self
                 .autonomy
-                .still_crossing(forecast.node, forecast.channel, self.cycle);
+                .still_crossing(forecast.node, forecast.channel, self.ctx.clock.cycle);
             if !open && taken < DECISIONS_A_CYCLE {
                 taken += 1;
                 let proposal = self.propose_threshold(forecast);
@@ -130,14 +131,14 @@ impl Coordinator {
                 self.record_decision(Some(forecast.node), decision);
             }
         }
-        for decision in self.autonomy.settle(self.cycle) {
-            let index = decision.node.and_then(|node| self.registry.find(node));
+        for decision in self.autonomy.settle(self.ctx.clock.cycle) {
+            let index = decision.node.and_then(|node| self.ctx.registry.find(node));
             self.record_decision(index, decision);
         }
     }
 
     fn propose_threshold(&self, forecast: &Forecast) -> Proposal {
-        let node = &self.registry[forecast.node];
+        let node = &self.ctx.registry[forecast.node];
         let channel = forecast.channel;
         let (outlook, within) = (forecast.outlook, forecast.time_to_threshold.unwrap_or_default());
         let threshold = channel.threshold().unwrap_or_default();
@@ -147,7 +148,7 @@ impl Coordinator {
             .back(0)
             .and_then(|sample| sample.get(forecast.node, channel))
             .unwrap_or_default();
-        let ahead = self.config.cycle * HORIZON as u32;
+        let ahead = self.ctx.config.cycle * HORIZON as u32;
         let evidence = vec![
             Evidence::new(
                 wall,
@@ -179,7 +180,7 @@ impl Coordinator {
             index: Some(forecast.node),
             node: Some(node.record.id()),
             time: wall,
-            cycle: self.cycle,
+            cycle: self.ctx.clock.cycle,
             rule: "threshold-ahead",
             action: format!(
                 "{} of {} is expected to reach {threshold} in {soon} s",
@@ -197,7 +198,7 @@ impl Coordinator {
     fn behaviour_stage(&self) -> BehaviourOverview {
         let named = |directive: &crate::behaviour::Pending| PendingRow {
             directive: *directive,
-            node: self.registry[directive.node].record.id(),
+            node: self.ctx.registry[directive.node].record.id(),
         };
         let pending = self.behaviour.pending().take(PENDING_LISTED).map(named).collect();
         BehaviourOverview {
@@ -208,12 +209,13 @@ impl Coordinator {
 
     fn integrity_stage(&self) -> IntegrityOverview {
         let online = || {
-            self.registry
+            self.ctx
+                .registry
                 .iter()
                 .filter(|(_, node)| node.liveness == Liveness::Online)
         };
         IntegrityOverview {
-            public_key: self.config.public_key,
+            public_key: self.ctx.config.public_key,
             previous: self.last_seal,
             binaries: frequencies(online().map(|(_, node)| node.record.facts.binary_digest)),
             configs: frequencies(online().map(|(_, node)| node.record.facts.config_digest)),
@@ -223,7 +225,7 @@ impl Coordinator {
     fn detail(&self, index: NodeIndex, node: &Node) -> NodeDetail {
         let session = node.session.as_ref();
         NodeDetail {
-            last_heartbeat: node.last_seen.map(|at| self.wall.at(at)),
+            last_heartbeat: node.last_seen.map(|at| self.ctx.clock.wall.at(at)),
             heartbeat_interval: self.heartbeat_interval(index),
             clock_skew_millis: session.map_or(0, |session| session.clock_skew_millis),
             acknowledged_cycle: session.map_or(0, |session| session.acknowledged.1),
@@ -231,7 +233,7 @@ impl Coordinator {
             coordinate: node.coordinate,
             relayed: node
                 .relayed
-                .map(|(via, at)| (self.registry[via].record.id(), self.wall.at(at))),
+                .map(|(via, at)| (self.ctx.registry[via].record.id(), self.ctx.clock.wall.at(at))),
         }
     }
 
@@ -244,7 +246,7 @@ impl Coordinator {
         } = published;
         self.last_seal = (seal.epoch, seal.cycle, seal.chain);
         (self.pace.publishing, self.pace.subscribers, self.pace.lagging) = (false, subscribers, lagging);
-        self.effects.push_back(Effect::Announce(seal));
+        self.ctx.outbox.effects.push_back(Effect::Announce(seal));
     }
 }
 

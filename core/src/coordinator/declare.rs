@@ -146,7 +146,7 @@ impl Coordinator {
     fn refuse_unreplaced(&self, plan: &Plan) -> Refusal {
         let named = plan.unreplaced.iter().take(NAMED).filter_map(|id| {
             let held = self.table.held(*id)?;
-            let node = self.registry[held.index].name();
+            let node = self.ctx.registry[held.index].name();
             Some(format!("{}.{} on {node}", held.record.workload, held.record.slot))
         });
         let named: Vec<String> = named.collect();
@@ -312,8 +312,8 @@ impl Coordinator {
         let starts = plan.starts.iter().map(|start| PlannedStart {
             workload: name.to_owned(),
             slot: start.slot,
-            node: self.registry[start.node].record.id(),
-            node_name: self.registry[start.node].name().to_owned(),
+            node: self.ctx.registry[start.node].record.id(),
+            node_name: self.ctx.registry[start.node].name().to_owned(),
             score: start.score,
             reason: start.reason.clone(),
         });
@@ -322,7 +322,7 @@ impl Coordinator {
             PlannedStop {
                 id: *id,
                 slot: held.map_or(0, |held| held.record.slot),
-                node_name: held.map_or_else(String::new, |held| self.registry[held.index].name().to_owned()),
+                node_name: held.map_or_else(String::new, |held| self.ctx.registry[held.index].name().to_owned()),
                 reason: reason.clone(),
                 unreplaced: plan.unreplaced.contains(id),
             }
@@ -344,7 +344,7 @@ impl Coordinator {
         plan: &Plan,
         fleet: &Fleet,
     ) -> Vec<(NodeId, String, String)> {
-        let mut standing = fleet.standing(&self.table, declared, self.now);
+        let mut standing = fleet.standing(&self.table, declared, self.ctx.clock.now);
         for start in &plan.starts {
             *standing.instances.entry(start.node).or_default() += 1;
         }
@@ -374,7 +374,7 @@ impl Coordinator {
             .flat_map(|index| self.table.of_node(*index))
             .map(|held| &held.record.workload)
             .collect();
-        let now = self.now;
+        let now = self.ctx.clock.now;
         let place = |index: NodeIndex| match self.place(index) {
             Place::There | Place::Leaves(_) | Place::LeavesUnlessDaemon(_) if gone.contains(&index) && lost => {
                 Place::Lost {
@@ -429,13 +429,13 @@ impl Coordinator {
         plan: bool,
         by: &str,
     ) -> Result<Answer, Refusal> {
-        let index = self.registry.resolve(node)?;
+        let index = self.ctx.registry.resolve(node)?;
         let mut told = self.without(&BTreeSet::from([index]), false, keep_daemons);
         if plan {
             return Ok(Answer::Workloads(told));
         }
-        let (now, wall, lived) = (self.now, self.wall_now(), self.lived());
-        let node = &mut self.registry[index];
+        let (now, wall, lived) = (self.ctx.clock.now, self.wall_now(), self.lived());
+        let node = &mut self.ctx.registry[index];
         node.drain_until = deadline.map(|deadline| now + deadline);
         let record = Arc::make_mut(&mut node.record);
         record.eligibility = Eligibility::Draining;
@@ -471,10 +471,10 @@ impl Coordinator {
         let gone: BTreeSet<NodeIndex> = match nodes.split_once('=') {
             Some((key, value)) => {
                 let has = |labels: crate::node::Labels| labels.get(key).is_some_and(|own| own == value);
-                let nodes = self.registry.iter().filter(|(_, node)| has(node.record.labels()));
+                let nodes = self.ctx.registry.iter().filter(|(_, node)| has(node.record.labels()));
                 nodes.map(|(index, _)| index).collect()
             }
-            None => BTreeSet::from([self.registry.resolve(nodes)?]),
+            None => BTreeSet::from([self.ctx.registry.resolve(nodes)?]),
         };
         if gone.is_empty() {
             let (what, name) = ("node with the label", nodes.to_owned());

@@ -148,7 +148,7 @@ impl Coordinator {
     /// Tells a node what differs from what is wanted.
     pub(super) fn tell(&mut self, index: NodeIndex) {
         self.dialogues.more.remove(&index);
-        let Some((conn, session)) = self.registry[index]
+        let Some((conn, session)) = self.ctx.registry[index]
             .live_session()
             .map(|session| (session.conn, session.number))
         else {
@@ -160,8 +160,8 @@ impl Coordinator {
         if dialogue.session != session || !dialogue.complete {
             return;
         }
-        if self.now >= self.dialogues.sent.0 + MORE {
-            self.dialogues.sent = (self.now, 0);
+        if self.ctx.clock.now >= self.dialogues.sent.0 + MORE {
+            self.dialogues.sent = (self.ctx.clock.now, 0);
         }
         let left = OF_ALL.saturating_sub(self.dialogues.sent.1);
         if left < limits::NODE_MESSAGE {
@@ -184,7 +184,7 @@ impl Coordinator {
     pub(super) fn tell_later(&mut self, index: NodeIndex) {
         self.dialogues.more.insert(index);
         if !std::mem::replace(&mut self.dialogues.waiting, true) {
-            self.timers.set(self.now + MORE, Timer::Tell);
+            self.ctx.timers.set(self.ctx.clock.now + MORE, Timer::Tell);
         }
     }
 

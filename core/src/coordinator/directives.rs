@@ -18,7 +18,7 @@ const REDELIVER: Duration = Duration::from_secs(2);
 impl Coordinator {
     /// Issues a directive; it is delivered once it is durable. `None` at a limit.
     pub(super) fn issue(&mut self, index: NodeIndex, order: Order) -> Option<u64> {
-        let pending = self.behaviour.issue(index, order, self.now + EXPIRES)?;
+        let pending = self.behaviour.issue(index, order, self.ctx.clock.now + EXPIRES)?;
         self.note(index, &pending, "");
         self.then(Then::Deliver(pending.id));
         Some(pending.id)
@@ -26,7 +26,7 @@ impl Coordinator {
 
     /// Delivers a directive (again) if its node has a session, or gives it up when its time ran out.
     pub(super) fn redeliver(&mut self, id: u64) {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         if let Some(expired) = self.behaviour.expire(id, now) {
             let delivered = expired.attempts > 0;
             let why = if delivered {
@@ -40,7 +40,7 @@ impl Coordinator {
         let Some(pending) = self.behaviour.get(id).copied() else {
             return;
         };
-        let session = self.registry[pending.node]
+        let session = self.ctx.registry[pending.node]
             .live_session()
             .map(|session| (session.conn, session.number));
         if let Some((conn, number)) = session
@@ -48,12 +48,13 @@ impl Coordinator {
         {
             self.send(conn, Message::Directive(directive));
         }
-        self.timers
+        self.ctx
+            .timers
             .set((now + REDELIVER).min(pending.expires), Timer::Directive(id));
     }
 
     pub(super) fn directive_update(&mut self, conn: ConnId, id: u64, state: State, detail: &str) {
-        let Some(index) = self.registry.of_conn(conn) else {
+        let Some(index) = self.ctx.registry.of_conn(conn) else {
             self.no_session(conn, "directive");
             return;
         };
@@ -75,9 +76,9 @@ impl Coordinator {
 
     /// The agent keeps to a new heartbeat interval from now on.
     fn keeps_interval(&mut self, index: NodeIndex, interval: Duration) {
-        if let Some(session) = &mut self.registry[index].session {
+        if let Some(session) = &mut self.ctx.registry[index].session {
             session.interval = interval;
-            let at = self.now + self.silence_limit(index);
+            let at = self.ctx.clock.now + self.silence_limit(index);
             self.look_later(index, at);
         }
     }
@@ -88,7 +89,7 @@ impl Coordinator {
         } else {
             format!(": {detail}")
         };
-        let name = self.registry[index].name();
+        let name = self.ctx.registry[index].name();
         let summary = format!(
             "{} for {name} is {}{because}",
             pending.order.name(),

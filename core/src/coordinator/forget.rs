@@ -50,13 +50,13 @@ fn is_gone(node: &Node) -> bool {
 impl Coordinator {
     /// An operator has a node forgotten, or wants to know what that would do.
     pub(super) fn forget_node(&mut self, node: &str, plan: bool, reason: &str, by: &str) -> Result<Answer, Refusal> {
-        let index = self.registry.resolve(node)?;
+        let index = self.ctx.registry.resolve(node)?;
         let not_before = match (self.may_forget(index), plan) {
             // A plan shows what would be given up; it says when that may be.
             (Err(Refusal::NotYet { reason: LEASE, .. }), true) => Some(self.lease_over(index)),
             (may, _) => may.map(|()| None)?,
         };
-        let record = &self.registry[index].record;
+        let record = &self.ctx.registry[index].record;
         let (node, name, barred) = (
             record.id(),
             record.facts.name.clone(),
@@ -83,13 +83,13 @@ impl Coordinator {
 
     /// The time by the clock at which no lease of a node runs any more, rounded up to seconds.
     fn lease_over(&self, index: NodeIndex) -> WallTime {
-        let left = self.lease_ends(index).since(self.now).as_secs() + 1;
+        let left = self.lease_ends(index).since(self.ctx.clock.now).as_secs() + 1;
         self.wall_now().plus(Duration::from_secs(left))
     }
 
     /// Why a node must not be forgotten, and what has to happen first.
     fn may_forget(&self, index: NodeIndex) -> Result<(), Refusal> {
-        let node = &self.registry[index];
+        let node = &self.ctx.registry[index];
         let (name, liveness) = (node.name(), node.liveness.name());
         if node.session.is_some() {
             let detail = format!(
@@ -106,8 +106,8 @@ impl Coordinator {
             return not_yet("NODE_PRESENT", detail);
         }
         let over = self.lease_ends(index);
-        if node.record.session != 0 && over > self.now {
-            let left = over.since(self.now).as_secs() + 1;
+        if node.record.session != 0 && over > self.ctx.clock.now {
+            let left = over.since(self.ctx.clock.now).as_secs() + 1;
             let until = self.lease_over(index);
             let detail = format!(
                 "a lease that was promised to node {name:?} may run for another {left} s, until {until}, and singletons on it with it: try \
@@ -150,7 +150,7 @@ impl Coordinator {
     /// The instances that are given up with a node, and the first replacements.
     fn given_up(&mut self, index: NodeIndex) -> Vec<Changed> {
         let untouched = self.table.clone();
-        let node = self.registry[index].name().to_owned();
+        let node = self.ctx.registry[index].name().to_owned();
         let mut lost: BTreeMap<Arc<str>, Vec<Arc<Assignment>>> = BTreeMap::new();
         for record in self.table.forget_node(index) {
             lost.entry(Arc::clone(&record.workload)).or_default().push(record);
@@ -191,7 +191,7 @@ impl Coordinator {
 
     /// Forgets a node that may be forgotten; returns the event that records it.
     fn forget_at(&mut self, index: NodeIndex, reason: &str, by: &str) -> u64 {
-        let name = self.registry[index].name().to_owned();
+        let name = self.ctx.registry[index].name().to_owned();
         let detail = match reason {
             "" => "its record, labels and identity are removed",
             reason => reason,
@@ -213,7 +213,7 @@ impl Coordinator {
             self.record_finding(&finding, false);
         }
         self.give_up_instances(index, &name);
-        let record = Arc::clone(&self.registry[index].record);
+        let record = Arc::clone(&self.ctx.registry[index].record);
         if record.admission == Admission::Revoked {
             self.bar(&record);
         }
@@ -242,7 +242,7 @@ impl Coordinator {
     fn let_go(&mut self, index: NodeIndex) {
         for request in self.dialogues.forget(index) {
             let answer = Err(Refusal::Log("its node was forgotten".to_owned()));
-            self.effects.push_back(Effect::Reply { request, answer });
+            self.ctx.outbox.effects.push_back(Effect::Reply { request, answer });
         }
         self.fallen.retain(|(_, fallen)| *fallen != index);
         for down in &mut self.down {
@@ -254,16 +254,19 @@ impl Coordinator {
         self.matrix.silence(index);
         self.roll.forget(index);
         let passed_on: Vec<NodeIndex> = self
+            .ctx
             .registry
             .iter()
             .filter(|(_, node)| node.relayed.is_some_and(|(via, _)| via == index))
             .map(|(other, _)| other)
             .collect();
         for other in passed_on {
-            self.registry[other].relayed = None;
+            self.ctx.registry[other].relayed = None;
         }
         let member = self.mesh.forget(index);
-        self.registry.remove(index, self.cycle + self.matrix.keep() as u64);
+        self.ctx
+            .registry
+            .remove(index, self.ctx.clock.cycle + self.matrix.keep() as u64);
         if member {
             self.replan();
         }
@@ -273,19 +276,19 @@ impl Coordinator {
 
     /// Why no further node can be known.
     pub(super) fn no_room_for_node(&self) -> Option<&'static str> {
-        let most = self.config.max_nodes;
-        if self.registry.len() >= most {
+        let most = self.ctx.config.max_nodes;
+        if self.ctx.registry.len() >= most {
             return Some(
                 "the cluster has as many nodes as it may (max_nodes); `wynectl forget` removes those that are gone",
             );
         }
         let full = "there is no place for another node: those of recently forgotten nodes are free once telemetry has no data of them";
-        (!self.registry.has_place(most)).then_some(full)
+        (!self.ctx.registry.has_place(most)).then_some(full)
     }
 
     /// True when a certificate of a barred node may still be used.
     fn holds(&self, barred: &Barred) -> bool {
-        !barred.is_over(self.config.certificate_life, self.lived())
+        !barred.is_over(self.ctx.config.certificate_life, self.lived())
     }
 
     fn has_room_for_barred(&self) -> bool {
@@ -313,7 +316,7 @@ impl Coordinator {
 
     /// Takes the revocation of a node back that was forgotten since: it may join again, or come back and be admitted.
     pub(super) fn unbar(&mut self, node: &str, by: &str) -> Option<Answer> {
-        let unknown = matches!(self.registry.resolve(node), Err(NoSuchNode::Unknown(_)));
+        let unknown = matches!(self.ctx.registry.resolve(node), Err(NoSuchNode::Unknown(_)));
         let rows = self.access.barred.iter().map(|(id, barred)| (*id, (*id, barred)));
         let found = registry::resolve(node, rows, |(_, barred), text| barred.name == text);
         let (id, _) = found.ok().filter(|_| unknown)?;
@@ -332,20 +335,21 @@ impl Coordinator {
 
     /// A cycle begins: places that have rested are free, and nodes that were gone for too long are forgotten.
     pub(super) fn forget_stage(&mut self) {
-        let places = self.registry.tidy(self.cycle);
+        let places = self.ctx.registry.tidy(self.ctx.clock.cycle);
         self.matrix.truncate(places);
-        let Some(after) = self.config.forget_after else {
+        let Some(after) = self.ctx.config.forget_after else {
             return;
         };
         self.age(after);
-        let old = self.registry.iter();
+        let old = self.ctx.registry.iter();
         let old = old.filter(|(_, node)| node.record.gone >= after && is_gone(node));
         let old: Vec<NodeIndex> = old.map(|(index, _)| index).take(LOOKS_A_CYCLE).collect();
         let mut forgotten = 0;
         for index in old {
             // What waits for an operator, or for its node, is not given up by itself.
             let wanted = self.table.of_node(index).any(Held::is_wanted);
-            if forgotten >= A_CYCLE || wanted || self.staging.is_behind() || self.may_forget(index).is_err() {
+            if forgotten >= A_CYCLE || wanted || self.ctx.outbox.staging.is_behind() || self.may_forget(index).is_err()
+            {
                 continue;
             }
             forgotten += 1;
@@ -357,21 +361,22 @@ impl Coordinator {
     /// Adds the time since this was done last to what is known of how long nodes have been gone. It is time in which this process ran: a
     /// wall clock that jumps makes no node older.
     fn age(&mut self, after: Duration) {
-        let passed = self.now.since(self.aged);
+        let passed = self.ctx.clock.now.since(self.aged);
         if passed < (after / STEPS).clamp(STEP_MIN, STEP_MAX) {
             return;
         }
-        self.aged = self.now;
+        self.aged = self.ctx.clock.now;
         let gone: Vec<NodeIndex> = self
+            .ctx
             .registry
             .iter()
             .filter(|(_, node)| is_gone(node) && node.record.gone < after)
             .map(|(index, _)| index)
             .collect();
         for index in gone {
-            let node = &mut self.registry[index];
+            let node = &mut self.ctx.registry[index];
             // It may have gone only since.
-            let passed = passed.min(self.now.since(node.since));
+            let passed = passed.min(self.ctx.clock.now.since(node.since));
             let record = Arc::make_mut(&mut node.record);
             record.gone = record.gone.saturating_add(passed);
             self.keep(index);

@@ -39,7 +39,7 @@ impl Coordinator {
         let Some(index) = self.witness(conn, "instances") else {
             return;
         };
-        let session = self.registry[index].record.session;
+        let session = self.ctx.registry[index].record.session;
         let dialogue = self.dialogues.nodes.entry(index).or_default();
         if dialogue.session != session {
             if !dialogue.strangers.is_empty() {
@@ -87,7 +87,7 @@ impl Coordinator {
         }
         if foreign {
             if dialogue.foreign.len() < FOREIGN && dialogue.foreign.insert(id) {
-                let name = self.registry[index].name();
+                let name = self.ctx.registry[index].name();
                 let told = Told {
                     node: Some(index),
                     what: format!("{name} has instance {id}, which was never given to it; it is left alone"),
@@ -116,7 +116,7 @@ impl Coordinator {
     }
 
     pub(super) fn update(&mut self, id: AssignmentId, status: Status) {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         let spec = self.table.held(id).and_then(|held| self.table.spec_of(&held.record));
         let min_healthy = spec.map_or(Duration::ZERO, |spec| spec.update.min_healthy);
         let Some(held) = self.table.held_mut(id) else { return };
@@ -154,7 +154,7 @@ impl Coordinator {
         if crashed > 0 {
             let told = Told {
                 node: Some(index),
-                what: format!("{name} on {} is started again", self.registry[index].name()),
+                what: format!("{name} on {} is started again", self.ctx.registry[index].name()),
                 detail,
                 body: EventBody::Workload {
                     workload: workload.to_string(),
@@ -165,7 +165,7 @@ impl Coordinator {
             self.record_repeating(Repeating::Restart(Arc::clone(&workload), slot), crashed, told);
         }
         if alone > 0 {
-            let node = self.registry[index].name();
+            let node = self.ctx.registry[index].name();
             let what =
                 format!("{name} on {node} was started by its agent while no coordinator was there (offline_start)");
             self.record_instance(Some(index), &workload, id, what);
@@ -175,7 +175,7 @@ impl Coordinator {
                 node: Some(index),
                 what: format!(
                     "processes of {name} on {} are killed for want of memory",
-                    self.registry[index].name()
+                    self.ctx.registry[index].name()
                 ),
                 detail: String::new(),
                 body: EventBody::Workload {
@@ -196,7 +196,7 @@ impl Coordinator {
 
     /// No process of an instance is left.
     pub(super) fn instance_ended(&mut self, id: AssignmentId) {
-        let (now, wall, of_before) = (self.now, self.wall_now(), self.is_of_before(id));
+        let (now, wall, of_before) = (self.ctx.clock.now, self.wall_now(), self.is_of_before(id));
         let Some(held) = self.table.held_mut(id) else { return };
         let (index, status) = (held.index, held.status.clone());
         let record = Arc::make_mut(&mut held.record);
@@ -227,7 +227,7 @@ impl Coordinator {
         }
         self.forget(old);
         self.keep_assignment(id);
-        let node = self.registry[index].name().to_owned();
+        let node = self.ctx.registry[index].name().to_owned();
         let spec = self
             .table
             .declared(&workload)
@@ -275,7 +275,7 @@ impl Coordinator {
         }
         self.dirty(workload);
         self.room_changed();
-        if self.registry[index].record.eligibility == Eligibility::Draining
+        if self.ctx.registry[index].record.eligibility == Eligibility::Draining
             && self.table.of_node(index).next().is_none()
         {
             let summary = format!("{node} is empty");
@@ -405,7 +405,7 @@ impl Coordinator {
 
     /// What is known of a node as the place of an instance.
     pub(super) fn place(&self, index: NodeIndex) -> Place {
-        let node = &self.registry[index];
+        let node = &self.ctx.registry[index];
         if matches!(node.liveness, Liveness::Offline | Liveness::Left) {
             return Place::Lost {
                 since: node.since,
@@ -424,12 +424,12 @@ impl Coordinator {
     /// When no lease that this node was ever given can run any more. It counts from the sending of what was heard of it, or of what
     /// a peer passed on, by its own clock.
     pub(super) fn lease_ends(&self, index: NodeIndex) -> Time {
-        let node = &self.registry[index];
+        let node = &self.ctx.registry[index];
         // What a coordinator before this one promised, it promised before this one started.
         let given = [node.last_seen, node.lent]
             .into_iter()
             .flatten()
-            .fold(self.started_at, Time::max);
+            .fold(self.ctx.clock.started_at, Time::max);
         // The longest that was ever promised: an agent keeps to what it was told at its welcome.
         let lease = self.lease(index).max(node.record.lease) * SINGLETON;
         given + lease + lease / DRIFT

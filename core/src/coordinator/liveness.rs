@@ -22,35 +22,38 @@ const FLAPS: u32 = 3;
 impl Coordinator {
     /// Takes in what the store kept: departed nodes as they were, all others as unseen.
     pub(super) fn recall(&mut self, records: Vec<Arc<NodeRecord>>) {
-        let (now, wall) = (self.now, self.wall_now());
+        let (now, wall) = (self.ctx.clock.now, self.wall_now());
         for record in records {
             let drain_lived = record.drain_lived;
-            let index = self.registry.add(record.id(), || Node::new(record, wall, now));
+            let index = self.ctx.registry.add(record.id(), || Node::new(record, wall, now));
             if let Some(by) = drain_lived {
                 // The clock may have been set meanwhile.
-                self.registry[index].drain_until = Some(now + by.saturating_sub(self.lived()));
+                self.ctx.registry[index].drain_until = Some(now + by.saturating_sub(self.lived()));
             }
             self.matrix.add(index);
         }
-        self.timers.set(now + self.config.restart_grace, Timer::RestartGrace);
+        self.ctx
+            .timers
+            .set(now + self.ctx.config.restart_grace, Timer::RestartGrace);
         self.replan();
     }
 
     /// The grace period after a start is over.
     pub(super) fn give_up_unseen(&mut self) {
-        let over = self.resumed_at + self.config.restart_grace;
-        if over > self.now {
-            self.timers.set(over, Timer::RestartGrace);
+        let over = self.ctx.clock.resumed_at + self.ctx.config.restart_grace;
+        if over > self.ctx.clock.now {
+            self.ctx.timers.set(over, Timer::RestartGrace);
             return;
         }
         let unseen: Vec<NodeIndex> = self
+            .ctx
             .registry
             .iter()
             .filter(|(_, node)| node.liveness == Liveness::Unseen && node.session.is_none())
             .map(|(index, _)| index)
             .collect();
         for index in unseen {
-            let grace = self.config.restart_grace;
+            let grace = self.ctx.config.restart_grace;
             let fact = format!("not back {} after the coordinator started", Span(grace));
             let evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
             // What its peers see of it says whether it is gone.
@@ -61,16 +64,16 @@ impl Coordinator {
     /// A node that is not online gave a sign of life: it is online at once when nothing speaks against it (`anew`: its agent was
     /// started again), and when it was heard for long enough otherwise.
     pub(super) fn heard_again(&mut self, index: NodeIndex, anew: bool, fact: String) {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         let returns = self.returns_lately(index);
-        let (steady, wait) = (self.config.rules.steady, self.steady_wait(index));
+        let (steady, wait) = (self.ctx.config.rules.steady, self.steady_wait(index));
         let evidence = vec![Evidence::new(self.wall_now(), "session", fact)];
-        let node = &mut self.registry[index];
+        let node = &mut self.ctx.registry[index];
         let steady_since = *node.steady_since.get_or_insert(now);
         if steady_since == now {
             self.show_instances(index);
         }
-        let node = &mut self.registry[index];
+        let node = &mut self.ctx.registry[index];
         let at_once = match node.liveness {
             Liveness::Online => return,
             Liveness::Unseen | Liveness::Left => true,
@@ -94,7 +97,7 @@ impl Coordinator {
     /// A node that came back lately is heard again: it is `suspect` until it has been heard for `wait`. Where it was not offline, this is concluded once
     /// it has been heard for a few seconds, so that a link which comes and goes makes no more transitions.
     fn quarantine(&mut self, index: NodeIndex, wait: Duration, mut evidence: Vec<Evidence>) {
-        let node = &mut self.registry[index];
+        let node = &mut self.ctx.registry[index];
         if node.cause == Cause::Flapping && node.liveness == Liveness::Suspect {
             return;
         }
@@ -105,38 +108,42 @@ impl Coordinator {
             Span(wait)
         );
         evidence.push(Evidence::new(self.wall_now(), "session", fact));
-        if self.registry[index].liveness != Liveness::Suspect {
+        if self.ctx.registry[index].liveness != Liveness::Suspect {
             return self.transition(index, Liveness::Suspect, Cause::Flapping, evidence);
         }
         // Still in doubt, and for another reason.
-        let node = &mut self.registry[index];
-        (node.cause, node.since) = (Cause::Flapping, self.now);
+        let node = &mut self.ctx.registry[index];
+        (node.cause, node.since) = (Cause::Flapping, self.ctx.clock.now);
         self.decide_liveness(index, Liveness::Suspect, evidence);
         self.node_changed(index);
     }
 
     /// How often the node came back lately, [`RETURNS`] at most.
     fn returns_lately(&self, index: NodeIndex) -> u32 {
-        let (returns, last) = self.registry[index].returns;
-        if self.now.since(last) < LATELY { returns } else { 0 }
+        let (returns, last) = self.ctx.registry[index].returns;
+        if self.ctx.clock.now.since(last) < LATELY {
+            returns
+        } else {
+            0
+        }
     }
 
     /// How long a node in doubt must be heard without a break to be online again.
     fn steady_wait(&self, index: NodeIndex) -> Duration {
-        self.config.rules.steady * 4u32.pow(self.returns_lately(index))
+        self.ctx.config.rules.steady * 4u32.pow(self.returns_lately(index))
     }
 
     /// True when it came and went often, or is in quarantine for longer than it would be had it stayed.
     pub(super) fn flaps(&self, index: NodeIndex) -> bool {
-        let node = &self.registry[index];
+        let node = &self.ctx.registry[index];
         let in_quarantine = node.liveness == Liveness::Suspect && node.cause == Cause::Flapping;
-        let outstays = || self.now.since(node.since) > self.steady_wait(index) + self.silence_limit(index);
+        let outstays = || self.ctx.clock.now.since(node.since) > self.steady_wait(index) + self.silence_limit(index);
         self.returns_lately(index) >= FLAPS || (in_quarantine && outstays())
     }
 
     /// Looks at a node whose silence may have lasted too long.
     pub(super) fn look_at(&mut self, index: NodeIndex, token: u64) {
-        let node = &self.registry[index];
+        let node = &self.ctx.registry[index];
         if node.timer != token {
             return;
         }
@@ -148,17 +155,17 @@ impl Coordinator {
     }
 
     pub(super) fn look_later(&mut self, index: NodeIndex, at: crate::time::Time) {
-        let node = &mut self.registry[index];
+        let node = &mut self.ctx.registry[index];
         node.timer += 1;
-        self.timers.set(at, Timer::Liveness(index, node.timer));
+        self.ctx.timers.set(at, Timer::Liveness(index, node.timer));
     }
 
     /// Concludes that a node's liveness is `to`: the record, the decision with its evidence, the timers, and whom it
     /// concerns in the other systems. Concluding what is so already changes nothing.
     pub(super) fn transition(&mut self, index: NodeIndex, to: Liveness, cause: Cause, evidence: Vec<Evidence>) {
         let wall = self.wall_now();
-        let now = self.now;
-        let node = &mut self.registry[index];
+        let now = self.ctx.clock.now;
+        let node = &mut self.ctx.registry[index];
         let known_before = node.liveness != Liveness::Unseen;
         let from = node.liveness;
         if from == to {
@@ -168,21 +175,21 @@ impl Coordinator {
             to == Liveness::Online && matches!(from, Liveness::Suspect | Liveness::Unreachable | Liveness::Offline);
         if came_back {
             let returns = self.returns_lately(index);
-            self.registry[index].returns = ((returns + 1).min(RETURNS), now);
+            self.ctx.registry[index].returns = ((returns + 1).min(RETURNS), now);
         }
-        let node = &mut self.registry[index];
+        let node = &mut self.ctx.registry[index];
         if to == Liveness::Online || from == Liveness::Online {
             node.steady_since = None;
         }
         (node.liveness, node.cause, node.liveness_since, node.since) = (to, cause, wall, now);
         self.concluded(index);
-        let node = &mut self.registry[index];
+        let node = &mut self.ctx.registry[index];
         let departed = matches!(to, Liveness::Offline | Liveness::Left).then_some((to, cause, wall));
         if node.record.departed != departed {
             Arc::make_mut(&mut node.record).departed = departed;
             self.keep(index);
         }
-        let name = self.registry[index].name().to_owned();
+        let name = self.ctx.registry[index].name().to_owned();
         let summary = format!("{name} {}: {}", to.predicate(), cause.meaning());
         self.record(
             Some(index),
@@ -198,7 +205,7 @@ impl Coordinator {
     }
 
     fn decide_liveness(&mut self, index: NodeIndex, to: Liveness, evidence: Vec<Evidence>) {
-        let node = &self.registry[index];
+        let node = &self.ctx.registry[index];
         let admitted = node.record.admission == Admission::Admitted;
         let idle = self.table.of_node(index).next().is_none();
         let (rule, conclusion, alternative) = match (to, node.cause) {
@@ -215,7 +222,7 @@ impl Coordinator {
             index: Some(index),
             node: Some(node.record.id()),
             time: self.wall_now(),
-            cycle: self.cycle,
+            cycle: self.ctx.clock.cycle,
             rule,
             action: format!("{} {}: {conclusion}", node.name(), to.predicate()),
             evidence,
@@ -232,14 +239,14 @@ impl Coordinator {
 
     /// What a transition means for timers, telemetry and mesh.
     fn concerns(&mut self, index: NodeIndex, from: Liveness, to: Liveness) {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         match to {
             Liveness::Online => {
-                let at = self.now + self.silence_limit(index);
+                let at = self.ctx.clock.now + self.silence_limit(index);
                 self.look_later(index, at);
             }
             // What is known already may be enough.
-            Liveness::Suspect | Liveness::Unreachable => self.look_later(index, self.now),
+            Liveness::Suspect | Liveness::Unreachable => self.look_later(index, self.ctx.clock.now),
             _ => {}
         }
         if from == Liveness::Online {

@@ -6,6 +6,7 @@ mod checks;
 mod climate;
 mod command;
 mod config;
+mod ctx;
 mod cycle;
 mod declare;
 mod dialogue;
@@ -36,11 +37,7 @@ mod tests;
 mod verdict;
 mod workloads;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use config::Config;
 pub use io::{
@@ -56,19 +53,17 @@ use crate::{
     autonomy::Autonomy,
     behaviour::BehaviourLoop,
     event::EventBody,
-    id::ClusterId,
     integrity::Digest,
     mesh::{Findings, Mesh},
     node::NodeIndex,
     predictive::Predictor,
-    registry::Registry,
     store::{Durable, Restored},
     telemetry::Matrix,
-    time::{Time, WallClock, WallTime},
-    timer::{Kinds, Timers},
+    time::{Time, WallTime},
+    timer::Kinds,
     workload::Table,
 };
-use staging::Staging;
+use ctx::Ctx;
 
 /// Every timer of the coordinator's logic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,26 +146,14 @@ struct Pace {
 /// [`poll_effect`](Self::poll_effect), [`poll_timeout`](Self::poll_timeout).
 #[derive(Debug)]
 pub struct Coordinator {
-    config: Config,
-    cluster: ClusterId,
-    epoch: u64,
-    cycle: u64,
-    now: Time,
-    wall: WallClock,
-    /// Until when the process stood still: whoever was silent before is heard as of now.
-    resumed_at: Time,
-    started_at: Time,
-    /// The cluster's running time when this coordinator started.
-    lived_before: Duration,
+    ctx: Ctx,
     next_pulse: Time,
     /// Pings that were sent.
     pings: u64,
     reckoning: climate::Reckoning,
     sessions: u64,
-    stopping: bool,
     planning: bool,
 
-    registry: Registry,
     access: Arc<Access>,
     matrix: Matrix,
     predictor: Predictor,
@@ -198,37 +181,23 @@ pub struct Coordinator {
     aged: Time,
     /// Hellos of an incarnation or session older than known, since the newest cycle.
     stale_hellos: u32,
-
-    staging: Staging,
-    timers: Timers<Timer>,
-    effects: VecDeque<Effect>,
 }
 
 impl Coordinator {
     /// A coordinator that goes on from what is `durable`. Its first cycle is due at once.
     pub fn new(now: Time, wall: WallTime, config: Config, durable: Durable) -> Coordinator {
-        let mut clock = WallClock::default();
-        clock.set(now, wall);
+        let (matrix, mesh) = (Matrix::new(config.history), Mesh::new(config.seed));
         let mut coordinator = Coordinator {
-            cluster: durable.cluster,
-            epoch: durable.epoch,
-            cycle: durable.last_snapshot.1,
-            now,
-            wall: clock,
-            resumed_at: now,
-            started_at: now,
-            lived_before: durable.lived,
+            ctx: Ctx::new(now, wall, config, &durable),
             next_pulse: now,
             pings: 0,
             reckoning: climate::Reckoning::default(),
             sessions: 0,
-            stopping: false,
             planning: false,
-            registry: Registry::default(),
             access: durable.access,
-            matrix: Matrix::new(config.history),
+            matrix,
             predictor: Predictor::default(),
-            mesh: Mesh::new(config.seed),
+            mesh,
             findings: Findings::default(),
             fallen: Vec::new(),
             down: Vec::new(),
@@ -247,18 +216,14 @@ impl Coordinator {
             pace: Pace::default(),
             aged: now,
             stale_hellos: 0,
-            staging: Staging::new(durable.last_event),
-            timers: Timers::default(),
-            effects: VecDeque::new(),
-            config,
         };
         coordinator.recall(durable.nodes.into_values().collect());
         let (workloads, assignments) = (durable.workloads.into_values(), durable.assignments.into_values());
         coordinator.recall_work(workloads.collect(), assignments.collect());
-        coordinator.timers.set(now, Timer::Pulse);
-        coordinator.timers.set(now, Timer::Survey);
-        let version = coordinator.config.version.to_string();
-        let summary = format!("coordinator {version} started, epoch {}", coordinator.epoch);
+        coordinator.ctx.timers.set(now, Timer::Pulse);
+        coordinator.ctx.timers.set(now, Timer::Survey);
+        let version = coordinator.ctx.config.version.to_string();
+        let summary = format!("coordinator {version} started, epoch {}", coordinator.ctx.term.epoch);
         coordinator.record(None, summary, EventBody::Coordinator { started: true, version });
         coordinator.begin_restored();
         coordinator.flush();
@@ -269,7 +234,7 @@ impl Coordinator {
     pub fn handle(&mut self, now: Time, input: Input) {
         self.advance(now);
         match input {
-            Input::WallClock(wall) => self.wall.set(now, wall),
+            Input::WallClock(wall) => self.ctx.clock.wall.set(now, wall),
             Input::Heartbeat { conn, heartbeat } => self.heartbeat(conn, heartbeat),
             Input::Hello { conn, hello, origin } => self.hello(conn, *hello, origin),
             Input::DirectiveUpdate {
@@ -314,7 +279,7 @@ impl Coordinator {
     /// Does what every timer that is due asks for.
     pub fn handle_timeout(&mut self, now: Time) {
         self.advance(now);
-        while let Some((_, timer)) = self.timers.take_due(now) {
+        while let Some((_, timer)) = self.ctx.timers.take_due(now) {
             match timer {
                 Timer::Pulse => self.pulse(),
                 Timer::Liveness(index, token) => self.look_at(index, token),
@@ -337,25 +302,25 @@ impl Coordinator {
 
     /// Names of the kinds of timers that were ever due.
     pub fn timers_fired(&self) -> impl Iterator<Item = &'static str> {
-        self.timers.fired()
+        self.ctx.timers.fired()
     }
 
     /// The next thing to be done outside.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        self.ctx.outbox.effects.pop_front()
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.timers.next()
+        self.ctx.timers.next()
     }
 
     /// Moves time on, and notices when the process stood still meanwhile.
     fn advance(&mut self, now: Time) {
-        self.now = self.now.max(now);
-        let Some(due) = self.timers.next() else { return };
+        self.ctx.clock.now = self.ctx.clock.now.max(now);
+        let Some(due) = self.ctx.timers.next() else { return };
         if now.since(due) > STALL {
-            self.resumed_at = self.now;
+            self.ctx.clock.resumed_at = self.ctx.clock.now;
             self.stood(now.since(due));
         }
     }
@@ -363,19 +328,22 @@ impl Coordinator {
     /// How long coordinators of this cluster have run, all starts together. No clock that is set moves it, and nothing is added for the time
     /// between two starts.
     fn lived(&self) -> Duration {
-        self.lived_before.saturating_add(self.now.since(self.started_at))
+        self.ctx
+            .clock
+            .lived_before
+            .saturating_add(self.ctx.clock.now.since(self.ctx.clock.started_at))
     }
 
     fn wall_now(&self) -> WallTime {
-        self.wall.at(self.now)
+        self.ctx.clock.wall.at(self.ctx.clock.now)
     }
 
     fn send(&mut self, conn: crate::node::ConnId, message: Message) {
-        self.effects.push_back(Effect::Send { conn, message });
+        self.ctx.outbox.effects.push_back(Effect::Send { conn, message });
     }
 
     fn shutdown(&mut self, retry_after: Duration) {
-        self.stopping = true;
+        self.ctx.stopping = true;
         let detail = "the coordinator is shutting down".to_owned();
         let refused = Refused {
             reason: RefusalReason::Shutdown,
@@ -383,16 +351,17 @@ impl Coordinator {
             retry_after: Some(retry_after),
         };
         let conns: Vec<_> = self
+            .ctx
             .registry
             .iter()
             .filter_map(|(_, node)| Some(node.session.as_ref()?.conn))
             .collect();
         for conn in conns {
             self.send(conn, Message::Refused(refused.clone()));
-            self.effects.push_back(Effect::Close { conn });
+            self.ctx.outbox.effects.push_back(Effect::Close { conn });
         }
         self.record_repeated(true);
-        let version = self.config.version.to_string();
+        let version = self.ctx.config.version.to_string();
         let body = EventBody::Coordinator {
             started: false,
             version,

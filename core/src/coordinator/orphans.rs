@@ -68,7 +68,7 @@ impl Coordinator {
                 return;
             };
             if dialogue.asked.remove(&id) && dialogue.strangers.remove(&id).is_some() {
-                let node = self.registry[index].name();
+                let node = self.ctx.registry[index].name();
                 let detail = format!(
                     "{node} runs instance {id}, whose declaration cannot be accepted; it is not touched: {reason}"
                 );
@@ -92,7 +92,7 @@ impl Coordinator {
             workload: Arc::clone(&name),
             slot,
             revision,
-            node: self.registry[index].record.id(),
+            node: self.ctx.registry[index].record.id(),
             goal: Goal::Run,
             placed: status.since,
             reason: "its node has it, and it was not known here".to_owned(),
@@ -105,10 +105,10 @@ impl Coordinator {
             end: None,
             orphan: Some(Arc::clone(&spec)),
         };
-        let now = self.now;
+        let now = self.ctx.clock.now;
         self.table.hold(Arc::new(record), index, now);
         self.keep_assignment(id);
-        let node = self.registry[index].name();
+        let node = self.ctx.registry[index].name();
         let detail = format!("{node} has {name}.{slot} (instance {id}), which is not known here: it runs on");
         self.record_instance(Some(index), &name, id, detail);
         self.update(id, status);
@@ -157,7 +157,7 @@ impl Coordinator {
     }
 
     fn may_be_adopted(&self, held: &Held) -> bool {
-        let node = &self.registry[held.index];
+        let node = &self.ctx.registry[held.index];
         held.is_there() && node.record.admission == Admission::Admitted
     }
 
@@ -177,7 +177,10 @@ impl Coordinator {
             if complete && declared.record.spec().is_some_and(|spec| spec.kind.is_batch()) {
                 return Place::Unclear;
             }
-            let gone = matches!(self.registry[held.index].liveness, Liveness::Offline | Liveness::Left);
+            let gone = matches!(
+                self.ctx.registry[held.index].liveness,
+                Liveness::Offline | Liveness::Left
+            );
             if !held.is_wanted() || gone {
                 continue;
             }
@@ -253,7 +256,7 @@ impl Coordinator {
         let reason = "the workload was deleted";
         let orphans = self.table.orphans(name).filter(|held| held.is_there());
         let stops = orphans.filter(|held| held.record.goal == Goal::Run).map(|held| {
-            let node_name = self.registry[held.index].name().to_owned();
+            let node_name = self.ctx.registry[held.index].name().to_owned();
             let (id, slot, reason) = (held.record.id, held.record.slot, reason.to_owned());
             PlannedStop {
                 id,
@@ -267,7 +270,7 @@ impl Coordinator {
         for id in stops.iter().map(|stop| &stop.id).filter(|_| !plan) {
             self.set_goal(*id, Goal::Stop, reason);
             let index = self.table.held(*id).map(|held| held.index);
-            if index.is_some_and(|index| self.registry[index].record.admission == Admission::Revoked) {
+            if index.is_some_and(|index| self.ctx.registry[index].record.admission == Admission::Revoked) {
                 // Of a node that was shut out nothing more is heard.
                 let gone = self.table.remove(*id).map(|index| (*id, index));
                 self.forget(gone.into_iter().collect());

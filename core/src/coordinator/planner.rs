@@ -1,13 +1,12 @@
 //! Plans, made beside the coordinator: what a command would do is worked out on a copy, for as long as it takes.
 
-use super::{Answer, Command, Coordinator, Limit, Refusal, staging::Staging};
+use super::{Answer, Command, Coordinator, Limit, Refusal};
 use crate::{
     autonomy::Autonomy,
     behaviour::BehaviourLoop,
     mesh::{Findings, Mesh},
     predictive::Predictor,
     telemetry::Matrix,
-    timer::Timers,
 };
 
 /// A copy of what plans rest on: nodes, workloads, policies. Nothing that happens to it reaches the coordinator.
@@ -23,29 +22,25 @@ impl Coordinator {
     /// A copy without what no plan looks at: measurements, links, timers, and what is to be written.
     fn copy(&self) -> Coordinator {
         Coordinator {
-            config: self.config.clone(),
+            ctx: self.ctx.to_plan_with(),
             access: self.access.clone(),
-            registry: self.registry.clone(),
-            autonomy: Autonomy::new(self.epoch, 0),
+            autonomy: Autonomy::new(self.ctx.term.epoch, 0),
             table: self.table.clone(),
             agenda: self.agenda.clone(),
             steering: self.steering.clone(),
             restored: self.restored,
             outlooks: self.outlooks.clone(),
-            matrix: Matrix::new(self.config.history),
+            matrix: Matrix::new(self.ctx.config.history),
             predictor: Predictor::default(),
-            mesh: Mesh::new(self.config.seed),
+            mesh: Mesh::new(self.ctx.config.seed),
             findings: Findings::default(),
             fallen: Vec::new(),
             down: Vec::new(),
-            behaviour: BehaviourLoop::new(self.epoch),
+            behaviour: BehaviourLoop::new(self.ctx.term.epoch),
             dialogues: super::dialogue::Dialogues::default(),
             repeats: super::repeats::Repeats::default(),
             roll: super::roll::Roll::default(),
             scratch: Vec::new(),
-            staging: Staging::new(0),
-            timers: Timers::default(),
-            effects: std::collections::VecDeque::new(),
             pace: super::Pace::default(),
             ..*self
         }

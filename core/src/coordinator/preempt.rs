@@ -21,7 +21,10 @@ impl Coordinator {
     pub(super) fn evictions_left(&self) -> usize {
         let steering = &self.steering;
         let budget = PREEMPTIONS.max(steering.instances / PREEMPTIONS_SHARE);
-        let recent = steering.preemptions.iter().filter(|at| self.now.since(**at) < WINDOW);
+        let recent = steering
+            .preemptions
+            .iter()
+            .filter(|at| self.ctx.clock.now.since(**at) < WINDOW);
         match steering.policy.preempt {
             Mode::Act => budget.saturating_sub(recent.count()),
             Mode::Observe | Mode::Advise => 0,
@@ -30,7 +33,7 @@ impl Coordinator {
 
     /// What was stopped to make room counts, and goes elsewhere.
     pub(super) fn preempted(&mut self, plan: &Plan) {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         self.steering.preemptions.retain(|at| now.since(*at) < WINDOW);
         for id in &plan.preempted {
             self.steering.preemptions.push_back(now);
@@ -42,7 +45,7 @@ impl Coordinator {
 
     /// Room that is not made by itself is asked for, once in a while.
     pub(super) fn ask_for_room(&mut self, name: &Arc<str>, plan: &Plan) {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         self.steering.asked.retain(|_, at| now.since(*at) < EXPIRY);
         if plan.would_preempt.is_empty() || self.steering.asked.contains_key(name) {
             return;
@@ -56,7 +59,7 @@ impl Coordinator {
         let evidence = plan.would_preempt.iter().filter_map(|(id, why)| {
             let held = self.table.held(*id)?;
             let (of, slot) = (&held.record.workload, held.record.slot);
-            let node = self.registry[held.index].name();
+            let node = self.ctx.registry[held.index].name();
             Some(Evidence::new(
                 wall,
                 "placement",
@@ -67,7 +70,7 @@ impl Coordinator {
             index: None,
             node: None,
             time: wall,
-            cycle: self.cycle,
+            cycle: self.ctx.clock.cycle,
             rule: "higher-priority-first",
             action: format!(
                 "{name}: stop {} of a lower priority to make room",
@@ -96,7 +99,7 @@ impl Coordinator {
             };
             let workload = Arc::clone(&held.record.workload);
             self.set_goal(id, Goal::Stop, &why);
-            self.steering.preemptions.push_back(self.now);
+            self.steering.preemptions.push_back(self.ctx.clock.now);
             self.dirty(workload);
         }
         self.dirty(name);

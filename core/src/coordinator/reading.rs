@@ -23,14 +23,14 @@ impl Coordinator {
             name: assignment.to_owned(),
         })?;
         let id = row.record.id;
-        let index = self.registry.find(row.record.node);
+        let index = self.ctx.registry.find(row.record.node);
         let session = index.and_then(|index| {
-            let session = self.registry[index].live_session()?;
+            let session = self.ctx.registry[index].live_session()?;
             Some((index, session.conn))
         });
         let Some((index, conn)) = session else {
             let node = index.map_or(row.record.node.to_string(), |index| {
-                self.registry[index].name().to_owned()
+                self.ctx.registry[index].name().to_owned()
             });
             return Err(Refusal::NoSession(node));
         };
@@ -39,8 +39,12 @@ impl Coordinator {
         }
         self.dialogues.numbers += 1;
         let number = self.dialogues.numbers;
-        self.dialogues.reads.insert(number, (request, index, self.now));
-        self.timers.set(self.now + READ_PATIENCE, Timer::Read(number));
+        self.dialogues
+            .reads
+            .insert(number, (request, index, self.ctx.clock.now));
+        self.ctx
+            .timers
+            .set(self.ctx.clock.now + READ_PATIENCE, Timer::Read(number));
         let wanted = log::Request {
             number,
             id,
@@ -66,18 +70,18 @@ impl Coordinator {
             true => Ok(Answer::Log(chunk)),
             false => Err(Refusal::Log(chunk.error)),
         };
-        self.effects.push_back(Effect::Reply { request, answer });
+        self.ctx.outbox.effects.push_back(Effect::Reply { request, answer });
     }
 
     /// A question for what an instance wrote was not answered.
     pub(super) fn give_up_reading(&mut self, number: u64) {
         if let Some((request, index, _)) = self.dialogues.reads.remove(&number) {
-            let node = self.registry[index].name();
+            let node = self.ctx.registry[index].name();
             let answer = Err(Refusal::Log(format!(
                 "node {} does not answer: try again",
                 Quoted(node)
             )));
-            self.effects.push_back(Effect::Reply { request, answer });
+            self.ctx.outbox.effects.push_back(Effect::Reply { request, answer });
         }
     }
 }

@@ -61,7 +61,7 @@ pub(super) struct Shift {
 impl Coordinator {
     /// What is looked at every cycle: decisions that nobody answered, those that were carried out, and nodes that are hot.
     pub(super) fn rebalance_stage(&mut self) {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         let late: Vec<u64> = self
             .steering
             .pending
@@ -95,7 +95,7 @@ impl Coordinator {
 
     /// A node's load, observed or expected, whichever is higher, in hundredths.
     pub(super) fn heat(&self, index: NodeIndex) -> u32 {
-        let load = self.registry[index]
+        let load = self.ctx.registry[index]
             .session
             .as_ref()
             .map_or(0.0, |session| session.load)
@@ -105,6 +105,7 @@ impl Coordinator {
 
     fn watch_heat(&mut self) {
         let heats: Vec<(NodeIndex, u32)> = self
+            .ctx
             .registry
             .iter()
             .filter(|(_, node)| node.liveness == Liveness::Online)
@@ -124,19 +125,19 @@ impl Coordinator {
     fn moves_left(&self) -> usize {
         let steering = &self.steering;
         let budget = MOVES.max(steering.instances / MOVES_SHARE);
-        let recent = |at: &&Time| self.now.since(**at) < WINDOW;
+        let recent = |at: &&Time| self.ctx.clock.now.since(**at) < WINDOW;
         budget.saturating_sub(steering.moves.iter().filter(recent).count())
     }
 
     /// One instance of each of these nodes that had better be elsewhere, and where; as many as the budget has left. Nodes with a load
     /// above `below` take none.
     fn shifts(&self, sources: &BTreeSet<NodeIndex>, below: u32) -> Vec<Shift> {
-        let (now, steering, mut left) = (self.now, &self.steering, self.moves_left());
+        let (now, steering, mut left) = (self.ctx.clock.now, &self.steering, self.moves_left());
         if sources.is_empty() || left == 0 {
             return Vec::new();
         }
         let mut fleet = self.fleet();
-        for (index, _) in self.registry.iter() {
+        for (index, _) in self.ctx.registry.iter() {
             if sources.contains(&index) || self.heat(index) > below {
                 fleet.close(index);
             }
@@ -159,7 +160,7 @@ impl Coordinator {
 
     /// The instance of a node that is promised most of those that may be moved, and its place.
     fn shift(&self, from: NodeIndex, fleet: &mut Fleet) -> Option<Shift> {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         let mut movable: Vec<(u64, AssignmentId)> = self
             .table
             .of_node(from)
@@ -195,7 +196,7 @@ impl Coordinator {
                 continue;
             };
             let share = |index: NodeIndex| {
-                let capacity = self.registry[index].record.facts.capacity.cpu_millis.max(1);
+                let capacity = self.ctx.registry[index].record.facts.capacity.cpu_millis.max(1);
                 (cpu * 100 / capacity) as u32
             };
             let after = self.heat(to.node) + share(to.node);
@@ -203,7 +204,7 @@ impl Coordinator {
                 continue;
             }
             *fleet = trial;
-            let (here, there) = (self.registry[from].name(), self.registry[to.node].name());
+            let (here, there) = (self.ctx.registry[from].name(), self.ctx.registry[to.node].name());
             let reason = format!("{here} has a load of {heat}%, {there} would have {after}%");
             return Some(Shift {
                 id,
@@ -220,10 +221,10 @@ impl Coordinator {
         let Some(held) = self.table.held(shift.id) else { return };
         let (name, slot) = (Arc::clone(&held.record.workload), held.record.slot);
         let mode = self.steering.policy.rebalance;
-        let (wall, now) = (self.wall_now(), self.now);
+        let (wall, now) = (self.wall_now(), self.ctx.clock.now);
         let (from, to) = (
-            self.registry[shift.from].name().to_owned(),
-            self.registry[shift.to.node].name().to_owned(),
+            self.ctx.registry[shift.from].name().to_owned(),
+            self.ctx.registry[shift.to.node].name().to_owned(),
         );
         let (rule, evidence, alternative) = match shift.because {
             Because::Hot(_) => {
@@ -249,9 +250,9 @@ impl Coordinator {
         };
         let proposal = Proposal {
             index: Some(shift.from),
-            node: Some(self.registry[shift.from].record.id()),
+            node: Some(self.ctx.registry[shift.from].record.id()),
             time: wall,
-            cycle: self.cycle,
+            cycle: self.ctx.clock.cycle,
             rule,
             action: format!("{name}: move {name}.{slot} from {from} to {to}"),
             evidence,
@@ -287,7 +288,7 @@ impl Coordinator {
 
     /// Has an instance leave its node, when another one has taken its place.
     pub(super) fn leave(&mut self, id: AssignmentId, reason: &str) {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         let Some(held) = self.table.held_mut(id) else { return };
         if !held.is_wanted() {
             return;
@@ -303,6 +304,7 @@ impl Coordinator {
     /// An operator wants load evened out.
     pub(super) fn rebalance_now(&mut self, plan: bool, by: &str) -> Result<Answer, Refusal> {
         let online = self
+            .ctx
             .registry
             .iter()
             .filter(|(_, node)| node.liveness == Liveness::Online);
@@ -325,15 +327,15 @@ impl Coordinator {
                 starts: vec![PlannedStart {
                     workload: held.record.workload.to_string(),
                     slot: held.record.slot,
-                    node: self.registry[shift.to.node].record.id(),
-                    node_name: self.registry[shift.to.node].name().to_owned(),
+                    node: self.ctx.registry[shift.to.node].record.id(),
+                    node_name: self.ctx.registry[shift.to.node].name().to_owned(),
                     score: shift.to.score,
                     reason: shift.reason.clone(),
                 }],
                 stops: vec![PlannedStop {
                     id: shift.id,
                     slot: held.record.slot,
-                    node_name: self.registry[shift.from].name().to_owned(),
+                    node_name: self.ctx.registry[shift.from].name().to_owned(),
                     reason: shift.reason.clone(),
                     unreplaced: false,
                 }],

@@ -17,25 +17,25 @@ impl Coordinator {
             return;
         };
         let at = self.sent_at(via, sent_millis);
-        let asked = self.registry.find(question.asker);
+        let asked = self.ctx.registry.find(question.asker);
         let (Some(index), true) = (asked, self.may_pass_on(via)) else {
             return;
         };
         // Another start of its agent, or a copy of its disk: what that holds for is not this one's.
-        let same = self.registry[index].record.incarnation == question.incarnation;
+        let same = self.ctx.registry[index].record.incarnation == question.incarnation;
         if let (true, Some(path)) = (same, self.path(via, index, question)) {
             self.reached(via, index, &path, question, at);
         }
-        let node = &self.registry[index];
+        let node = &self.ctx.registry[index];
         let (admission, liveness) = (node.record.admission, node.liveness);
         let lease = match same && Standing::is_member(admission, liveness) {
             true => self.lease(index),
             false => Duration::ZERO,
         };
         if !lease.is_zero() {
-            self.registry[index].lent = Some(self.now);
+            self.ctx.registry[index].lent = Some(self.ctx.clock.now);
         }
-        let epoch = self.epoch;
+        let epoch = self.ctx.term.epoch;
         let standing = Standing {
             epoch,
             admission,
@@ -51,7 +51,7 @@ impl Coordinator {
         if !self.vouches(via) {
             return None;
         }
-        let path = question.path.iter().map(|node| self.registry.find(*node));
+        let path = question.path.iter().map(|node| self.ctx.registry.find(*node));
         let path: Vec<NodeIndex> = path.collect::<Option<_>>()?;
         let chain: Vec<NodeIndex> = [asker].into_iter().chain(path.iter().copied()).chain([via]).collect();
         let are_paired = |pair: &[NodeIndex]| self.mesh.are_paired(pair[0], pair[1]);
@@ -61,7 +61,7 @@ impl Coordinator {
     /// The asker and whoever passed its question on are there, and so is whom it hears.
     fn reached(&mut self, via: NodeIndex, asker: NodeIndex, path: &[NodeIndex], question: &Question, at: Time) {
         for &node in path.iter().chain([&asker]) {
-            self.registry[node].relayed = Some((via, at));
+            self.ctx.registry[node].relayed = Some((via, at));
         }
         // What a node says by its own session is newer than what a question brings that was on its way for long.
         if !self.is_heard_well(asker) && self.may_say(asker, question.observations.len()) {
@@ -71,7 +71,7 @@ impl Coordinator {
             }
         }
         for &node in path.iter().chain([&asker]) {
-            if self.registry[node].liveness.is_in_doubt() {
+            if self.ctx.registry[node].liveness.is_in_doubt() {
                 self.judge(node);
             }
         }
@@ -79,17 +79,19 @@ impl Coordinator {
 
     /// How long a node may take itself for a member after it was heard.
     pub(super) fn lease(&self, index: NodeIndex) -> Duration {
-        standing::lease(self.config.cycle, self.heartbeat_interval(index))
+        standing::lease(self.ctx.config.cycle, self.heartbeat_interval(index))
     }
 
     /// By whose way it asked last, and when, if that peer can still be counted on.
     pub(super) fn relayed(&self, index: NodeIndex) -> Option<(NodeIndex, Time)> {
-        self.registry[index].relayed.filter(|(via, _)| self.is_heard_well(*via))
+        self.ctx.registry[index]
+            .relayed
+            .filter(|(via, _)| self.is_heard_well(*via))
     }
 
     /// True when the node asks by way of its peers now.
     pub(super) fn is_reached(&self, index: NodeIndex) -> bool {
         self.relayed(index)
-            .is_some_and(|(_, at)| self.now.since(at) < self.config.rules.asked_for)
+            .is_some_and(|(_, at)| self.ctx.clock.now.since(at) < self.ctx.config.rules.asked_for)
     }
 }

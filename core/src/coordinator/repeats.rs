@@ -71,7 +71,7 @@ pub(super) struct Repeats(BTreeMap<Repeating, Count>);
 impl Coordinator {
     /// Records something that happened `times` times, at once if it did not within the last minute.
     pub(super) fn record_repeating(&mut self, key: Repeating, times: u32, told: Told) {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         if let Some(count) = self.repeats.0.get_mut(&key) {
             count.times = count.times.saturating_add(times);
             count.last = Some(told);
@@ -103,7 +103,7 @@ impl Coordinator {
 
     /// Records what was counted for a minute, or (`all`) for less.
     pub(super) fn record_repeated(&mut self, all: bool) {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         let due = |count: &Count| all || now.since(count.since) >= MINUTE;
         let due = self.repeats.0.iter().filter(|(_, count)| due(count));
         let keys: Vec<Repeating> = due.map(|(key, _)| key.clone()).collect();

@@ -34,30 +34,30 @@ impl Coordinator {
             Span(Duration::from_secs(age.as_secs()))
         );
         self.note_restored(summary);
-        self.timers.set(self.everybody_was_heard(), Timer::Settle);
+        self.ctx.timers.set(self.everybody_was_heard(), Timer::Settle);
     }
 
     /// When whoever is there has told what it has.
     fn everybody_was_heard(&self) -> Time {
-        self.resumed_at + self.config.restart_grace
+        self.ctx.clock.resumed_at + self.ctx.config.restart_grace
     }
 
     /// When no lease of the coordinator that was lost can run any more: also not that of a node which is not known here.
     pub(super) fn leases_are_over(&self) -> Time {
-        let own = standing::lease(self.config.cycle, self.config.heartbeat);
-        let given = self.registry.iter().map(|(_, node)| node.record.lease);
+        let own = standing::lease(self.ctx.config.cycle, self.ctx.config.heartbeat);
+        let given = self.ctx.registry.iter().map(|(_, node)| node.record.lease);
         let longest = given.fold(own, Duration::max) * SINGLETON;
-        self.started_at + longest + longest / DRIFT
+        self.ctx.clock.started_at + longest + longest / DRIFT
     }
 
     /// Agents had the time to tell what they have.
     pub(super) fn settle(&mut self) {
         let over = self.everybody_was_heard().max(self.leases_are_over());
-        if over > self.now {
-            self.timers.set(over, Timer::Settle);
+        if over > self.ctx.clock.now {
+            self.ctx.timers.set(over, Timer::Settle);
         } else if let Some(restored) = &mut self.restored {
             restored.settled = true;
-            self.staging.keep_restored(*restored);
+            self.ctx.outbox.staging.keep_restored(*restored);
             self.note_restored(
                 "what runs since before the state was restored is known: work is placed as usual".to_owned(),
             );
@@ -88,8 +88,8 @@ impl Coordinator {
 
     /// An instance's number is one that this coordinator has yet to give out, or one after it.
     pub(super) fn is_of_later(&self, id: AssignmentId) -> bool {
-        id.epoch() > self.epoch
-            || id.epoch() == self.epoch && self.table.held(id).is_none() && id.count() > self.agenda.placed
+        id.epoch() > self.ctx.term.epoch
+            || id.epoch() == self.ctx.term.epoch && self.table.held(id).is_none() && id.count() > self.agenda.placed
     }
 
     /// Until when nothing is started of a workload, or stopped, and why.
@@ -101,24 +101,24 @@ impl Coordinator {
             } else {
                 heard
             };
-            if over > self.now {
+            if over > self.ctx.clock.now {
                 return Some((over, "the state was restored, and agents have yet to tell what runs"));
             }
         }
         if singleton && self.somebody_is_asked() {
             let why = "a node has yet to say what its instances are for, and there must never be two";
-            return Some((self.now + LOOK_AGAIN, why));
+            return Some((self.ctx.clock.now + LOOK_AGAIN, why));
         }
         None
     }
 
     /// A node that may have a lease has instances of which it has not said what they are for.
     fn somebody_is_asked(&self) -> bool {
-        let admitted = |index: NodeIndex| self.registry[index].record.admission == Admission::Admitted;
+        let admitted = |index: NodeIndex| self.ctx.registry[index].record.admission == Admission::Admitted;
         let mut asked = self.dialogues.nodes.iter();
         let mut unsaid = self.dialogues.unsaid.iter();
         asked.any(|(index, dialogue)| !dialogue.strangers.is_empty() && admitted(*index))
-            || unsaid.any(|index| admitted(*index) && self.lease_ends(*index) > self.now)
+            || unsaid.any(|index| admitted(*index) && self.lease_ends(*index) > self.ctx.clock.now)
     }
 
     /// A workload's plan, as far as it can be carried out before agents have told what runs.

@@ -76,7 +76,7 @@ impl Coordinator {
 
     /// Readers are shown a node's instances as it says, or that nobody knows how they are. One that is in doubt and heard says it, too.
     pub(super) fn show_instances(&mut self, index: NodeIndex) {
-        if let Some(node) = self.registry.get(index) {
+        if let Some(node) = self.ctx.registry.get(index) {
             let is_heard = node.liveness.is_in_doubt() && node.steady_since.is_some();
             let liveness = if is_heard { Liveness::Online } else { node.liveness };
             if self.table.stands(index, liveness) {
@@ -87,27 +87,27 @@ impl Coordinator {
 
     /// All rows of a cycle, sorted by id. One that did not change is the same allocation as before.
     pub(super) fn node_stage(&mut self) -> Vec<Arc<NodeRow>> {
-        self.roll.rows.resize(self.registry.places().len(), None);
+        self.roll.rows.resize(self.ctx.registry.places().len(), None);
         self.roll.touched.clear();
-        let (roll, wall) = (&mut self.roll, self.wall);
-        let nodes = self.registry.by_id();
+        let (roll, wall) = (&mut self.roll, self.ctx.clock.wall);
+        let nodes = self.ctx.registry.by_id();
         nodes.map(|(index, node)| roll.row(index, node, wall)).collect()
     }
 
     /// The nodes, if something was concluded of one; only the rows of such nodes are made anew. Costs a pointer a node.
     fn changed_nodes(&mut self) -> Option<Arc<Nodes>> {
-        let event = self.staging.last_event();
-        let (roll, wall) = (&mut self.roll, self.wall);
+        let event = self.ctx.outbox.staging.last_event();
+        let (roll, wall) = (&mut self.roll, self.ctx.clock.wall);
         if !roll.is_new() {
             return None;
         }
         for index in std::mem::take(&mut roll.touched) {
-            if let Some(node) = self.registry.get(index) {
+            if let Some(node) = self.ctx.registry.get(index) {
                 roll.row(index, node, wall);
             }
         }
         if roll.changed {
-            let rows = self.registry.by_id().map(|(index, node)| {
+            let rows = self.ctx.registry.by_id().map(|(index, node)| {
                 let made = roll.rows.get(index.get()).cloned().flatten();
                 made.unwrap_or_else(|| roll.row(index, node, wall))
             });
@@ -125,16 +125,16 @@ impl Coordinator {
             return;
         }
         self.flush();
-        if self.staging.is_held_back() {
+        if self.ctx.outbox.staging.is_held_back() {
             self.view_soon();
             return;
         }
         // Nodes first: instances are shown with their nodes' names.
         if let Some(nodes) = self.changed_nodes() {
-            self.effects.push_back(Effect::Nodes(nodes));
+            self.ctx.outbox.effects.push_back(Effect::Nodes(nodes));
         }
         if let Some(view) = self.table.changed_view() {
-            self.effects.push_back(Effect::View(view));
+            self.ctx.outbox.effects.push_back(Effect::View(view));
         }
     }
 }

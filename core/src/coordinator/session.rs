@@ -48,9 +48,10 @@ impl Coordinator {
     pub(super) fn hello(&mut self, conn: ConnId, hello: Hello, origin: Origin) {
         let refusal = self.admit(conn, &hello, &origin);
         let reason = refusal.as_ref().map(|refusal| refusal.reason);
-        if let (None | Some(RefusalReason::Overloaded), Some(index)) = (reason, self.registry.find(hello.facts.id)) {
+        if let (None | Some(RefusalReason::Overloaded), Some(index)) = (reason, self.ctx.registry.find(hello.facts.id))
+        {
             // It is there, whether it can be welcomed now or not.
-            let node = &self.registry[index];
+            let node = &self.ctx.registry[index];
             if let (true, Some(heard)) = (node.record.incarnation == hello.incarnation, node.last_seen) {
                 self.note_gap(index, heard);
             }
@@ -65,17 +66,17 @@ impl Coordinator {
             self.ended_over(index, &hello.last_failure);
         }
         self.recognise(index, origin.proven, hello.machine, &origin.address);
-        if let Some(old) = self.registry[index].session.take() {
-            self.registry.detach(old.conn);
+        if let Some(old) = self.ctx.registry[index].session.take() {
+            self.ctx.registry.detach(old.conn);
             let detail = "a newer session of this node took its place";
             self.refuse(old.conn, refused(RefusalReason::Replaced, detail, None));
         }
         self.sessions += 1;
-        let number = self.epoch << 32 | self.sessions;
-        self.registry.attach(conn, index);
+        let number = self.ctx.term.epoch << 32 | self.sessions;
+        self.ctx.registry.attach(conn, index);
         let interval = self.heartbeat_interval(index);
         let lease = self.lease(index);
-        let node = &mut self.registry[index];
+        let node = &mut self.ctx.registry[index];
         let record = Arc::make_mut(&mut node.record);
         let mut facts = hello.facts;
         let is_elsewhere = |identity: Identity| identity.machine != ZERO_DIGEST && identity.machine != hello.machine;
@@ -111,7 +112,7 @@ impl Coordinator {
 
     /// Why a hello does not open a session.
     fn admit(&mut self, conn: ConnId, hello: &Hello, origin: &Origin) -> Option<Refused> {
-        if self.registry.of_conn(conn).is_some() {
+        if self.ctx.registry.of_conn(conn).is_some() {
             return Some(refused(
                 RefusalReason::Invalid,
                 "hello: sent twice in one session",
@@ -122,19 +123,19 @@ impl Coordinator {
         if let Some(refusal) = self.unproven(hello, origin) {
             return Some(refusal);
         }
-        if self.stopping || self.staging.is_behind() {
-            let detail = if self.stopping {
+        if self.ctx.stopping || self.ctx.outbox.staging.is_behind() {
+            let detail = if self.ctx.stopping {
                 "the coordinator is shutting down"
             } else {
                 "the store is behind"
             };
             return Some(refused(RefusalReason::Overloaded, detail, Some(OVERLOADED_RETRY)));
         }
-        let Some(index) = self.registry.find(hello.facts.id) else {
+        let Some(index) = self.ctx.registry.find(hello.facts.id) else {
             let full = self.no_room_for_node()?;
             return Some(refused(RefusalReason::Overloaded, full, Some(OVERLOADED_RETRY)));
         };
-        let node = &self.registry[index];
+        let node = &self.ctx.registry[index];
         let known = (
             node.record.incarnation,
             node.session.as_ref().map(|session| session.attempt),
@@ -156,7 +157,7 @@ impl Coordinator {
     /// Refuses a process whose incarnation another one of its node had. What counts its starts was removed or restored, and so may be what its
     /// node has written down of what it has begun.
     fn counted_twice(&mut self, index: NodeIndex, hello: &Hello) -> Option<Refused> {
-        let record = &self.registry[index].record;
+        let record = &self.ctx.registry[index].record;
         let unknown = [0; 16];
         let known = record.process != unknown && hello.instance != unknown;
         if hello.incarnation != record.incarnation || record.process == hello.instance || !known {
@@ -174,9 +175,10 @@ impl Coordinator {
     /// Why whoever says this hello is not the node, or is shut out.
     fn unproven(&self, hello: &Hello, origin: &Origin) -> Option<Refused> {
         let known = self
+            .ctx
             .registry
             .find(hello.facts.id)
-            .map(|index| &self.registry[index].record);
+            .map(|index| &self.ctx.registry[index].record);
         let key = origin.proven.as_ref().map(|(_, key)| key);
         let revoked = known.is_some_and(|record| record.admission == Admission::Revoked);
         if revoked || known.is_none() && self.access.is_barred(hello.facts.id, key) {
@@ -202,8 +204,8 @@ impl Coordinator {
     /// A process claims to be a node that has a session with another one: it waits until that was asked whether it is still there.
     /// When both are, neither takes the other's place, and the operator is told.
     fn dispute(&mut self, index: NodeIndex, hello: &Hello, from: &str) -> Option<Refused> {
-        let now = self.now;
-        let node = &mut self.registry[index];
+        let now = self.ctx.clock.now;
+        let node = &mut self.ctx.registry[index];
         let session = node.session.as_ref().filter(|session| session.welcomed);
         let unknown = [0; 16];
         let Some(session) = session.filter(|session| {
@@ -247,8 +249,8 @@ impl Coordinator {
     }
 
     fn register(&mut self, hello: &Hello) -> NodeIndex {
-        let (now, wall) = (self.now, self.wall_now());
-        let index = self.registry.add(hello.facts.id, || {
+        let (now, wall) = (self.ctx.clock.now, self.wall_now());
+        let index = self.ctx.registry.add(hello.facts.id, || {
             let record = NodeRecord {
                 incarnation: hello.incarnation,
                 ..NodeRecord::new(Arc::new(hello.facts.clone()))
@@ -261,8 +263,8 @@ impl Coordinator {
 
     /// What changed with the hello is durable: the session stands, unless it ended meanwhile.
     pub(super) fn welcome(&mut self, conn: ConnId, index: NodeIndex) {
-        let now = self.now;
-        let node = &mut self.registry[index];
+        let now = self.ctx.clock.now;
+        let node = &mut self.ctx.registry[index];
         let Some(session) = node.session.as_mut().filter(|session| session.conn == conn) else {
             return;
         };
@@ -276,10 +278,10 @@ impl Coordinator {
         self.mesh.silence(index);
         self.heard_again(index, anew, fact);
         let welcome = Welcome {
-            cluster: self.cluster,
-            epoch: self.epoch,
+            cluster: self.ctx.term.cluster,
+            epoch: self.ctx.term.epoch,
             session: number,
-            cycle_interval: self.config.cycle,
+            cycle_interval: self.ctx.config.cycle,
             heartbeat_interval: self.heartbeat_interval(index),
             probe_plan: self.probe_plan(index),
             admission,
@@ -297,12 +299,12 @@ impl Coordinator {
     }
 
     pub(super) fn heartbeat(&mut self, conn: ConnId, heartbeat: Heartbeat) {
-        let Some(index) = self.registry.of_conn(conn) else {
+        let Some(index) = self.ctx.registry.of_conn(conn) else {
             self.no_session(conn, "heartbeat");
             return;
         };
-        let (now, wall) = (self.now, self.wall.at(self.now));
-        let node = &mut self.registry[index];
+        let (now, wall) = (self.ctx.clock.now, self.ctx.clock.wall.at(self.ctx.clock.now));
+        let node = &mut self.ctx.registry[index];
         let Some(session) = &mut node.session else { return };
         let problem = if !session.welcomed {
             Some("heartbeat: sent before the welcome".to_owned())
@@ -340,7 +342,7 @@ impl Coordinator {
         self.matrix
             .record(index, &session.channels, &heartbeat.values, &heartbeat.absent);
         for (subject, report) in &heartbeat.links {
-            if let Some(subject) = self.registry.find(*subject) {
+            if let Some(subject) = self.ctx.registry.find(*subject) {
                 if !self.mesh.report(index, subject, report, now, wall) {
                     self.unasked(index);
                 }
@@ -350,23 +352,23 @@ impl Coordinator {
         self.answered(index, answers);
         let gap = heard_before.map(|at| now.since(at));
         self.note_gap(index, heard_before.unwrap_or(now));
-        if self.registry[index].liveness != Liveness::Online {
+        if self.ctx.registry[index].liveness != Liveness::Online {
             if gap.is_none_or(|gap| gap > self.silence_limit(index)) {
-                self.registry[index].steady_since = None;
+                self.ctx.registry[index].steady_since = None;
             }
             self.heard_again(index, false, format!("heartbeat {} arrived", heartbeat.sequence));
         }
     }
 
     pub(super) fn goodbye(&mut self, conn: ConnId, reason: &str) {
-        let Some(index) = self.registry.detach(conn) else {
+        let Some(index) = self.ctx.registry.detach(conn) else {
             self.no_session(conn, "goodbye");
             return;
         };
-        self.registry[index].session = None;
+        self.ctx.registry[index].session = None;
         self.dialogues.end(index);
-        self.effects.push_back(Effect::Close { conn });
-        if !self.stopping {
+        self.ctx.outbox.effects.push_back(Effect::Close { conn });
+        if !self.ctx.stopping {
             let fact = format!("the agent said goodbye: {reason}");
             let evidence = vec![Evidence::new(self.wall_now(), "session", fact)];
             self.transition(index, Liveness::Left, Cause::Goodbye, evidence);
@@ -374,12 +376,12 @@ impl Coordinator {
     }
 
     pub(super) fn closed(&mut self, conn: ConnId, by_peer: bool) {
-        let Some(index) = self.registry.detach(conn) else {
+        let Some(index) = self.ctx.registry.detach(conn) else {
             return;
         };
         if by_peer {
             // A host ends what a process of its had open when that ends: until now there was one.
-            self.registry[index].last_seen = Some(self.now);
+            self.ctx.registry[index].last_seen = Some(self.ctx.clock.now);
         }
         let fact = if by_peer {
             "its host ended the session's transport without a goodbye"
@@ -393,13 +395,13 @@ impl Coordinator {
     fn end_session(&mut self, index: NodeIndex, fact: &str) {
         let last_heard = self.last_heard(index);
         let over = self.over_before(index, fact);
-        let was = self.registry[index].session.take();
+        let was = self.ctx.registry[index].session.take();
         self.dialogues.end(index);
-        self.registry[index].steady_since = None;
+        self.ctx.registry[index].steady_since = None;
         self.show_instances(index);
         // A node that is not online yet was just there, too: its hello was.
-        let suspicious = matches!(self.registry[index].liveness, Liveness::Online | Liveness::Unseen);
-        if suspicious && !self.stopping && was.is_some() {
+        let suspicious = matches!(self.ctx.registry[index].liveness, Liveness::Online | Liveness::Unseen);
+        if suspicious && !self.ctx.stopping && was.is_some() {
             let mut evidence = vec![last_heard, Evidence::new(self.wall_now(), "session", fact)];
             evidence.extend(over);
             self.transition(index, Liveness::Suspect, Cause::SessionEnded, evidence);
@@ -423,7 +425,7 @@ impl Coordinator {
 
     /// Ends a session over its content.
     fn over_content(&mut self, conn: ConnId, reason: RefusalReason, what: &str, detail: &str) {
-        let index = self.registry.detach(conn);
+        let index = self.ctx.registry.detach(conn);
         let fact = shortened(&format!("{what}: {detail}"), SENTENCE);
         self.refuse(conn, refused(reason, detail, None));
         if let Some(index) = index {
@@ -434,21 +436,24 @@ impl Coordinator {
 
     /// That an earlier session ended over its content, as evidence beside what ended this one.
     pub(super) fn over_before(&self, index: NodeIndex, fact: &str) -> Option<Evidence> {
-        let (over, at) = self.registry[index].unreadable.as_ref()?;
-        let is_news = over != fact && self.now.since(*at) < CONTENT_AGAIN;
+        let (over, at) = self.ctx.registry[index].unreadable.as_ref()?;
+        let is_news = over != fact && self.ctx.clock.now.since(*at) < CONTENT_AGAIN;
         is_news.then(|| Evidence::new(self.wall_now(), "session", format!("an earlier one ended: {over}")))
     }
 
     /// A node's session ended over its content. That is told when it begins, and when it is another thing than before.
     fn ended_over(&mut self, index: NodeIndex, fact: &str) {
-        let now = self.now;
-        let before = self.registry[index].unreadable.replace((fact.to_owned(), now));
+        let now = self.ctx.clock.now;
+        let before = self.ctx.registry[index].unreadable.replace((fact.to_owned(), now));
         if before.is_some_and(|(told, at)| told == fact && now.since(at) < CONTENT_AGAIN) {
             return;
         }
         let told = Told {
             node: Some(index),
-            what: format!("{}: its session ended over its content", self.registry[index].name()),
+            what: format!(
+                "{}: its session ended over its content",
+                self.ctx.registry[index].name()
+            ),
             detail: fact.to_owned(),
             body: EventBody::Session {
                 detail: fact.to_owned(),
@@ -466,8 +471,8 @@ impl Coordinator {
 
     /// Ends a session whose node was given up, so that an agent which wakes up later begins anew.
     pub(super) fn drop_session(&mut self, index: NodeIndex) {
-        if let Some(session) = self.registry[index].session.take() {
-            self.registry.detach(session.conn);
+        if let Some(session) = self.ctx.registry[index].session.take() {
+            self.ctx.registry.detach(session.conn);
             self.dialogues.end(index);
             let detail = "nothing was heard for too long";
             self.refuse(session.conn, refused(RefusalReason::Timeout, detail, None));
@@ -476,13 +481,15 @@ impl Coordinator {
 
     pub(super) fn refuse(&mut self, conn: ConnId, refused: Refused) {
         self.send(conn, Message::Refused(refused));
-        self.effects.push_back(Effect::Close { conn });
+        self.ctx.outbox.effects.push_back(Effect::Close { conn });
     }
 
     /// When the node was last heard, as evidence.
     pub(super) fn last_heard(&self, index: NodeIndex) -> Evidence {
-        let node = &self.registry[index];
-        let time = node.last_seen.map_or(node.liveness_since, |at| self.wall.at(at));
+        let node = &self.ctx.registry[index];
+        let time = node
+            .last_seen
+            .map_or(node.liveness_since, |at| self.ctx.clock.wall.at(at));
         let sequence = node.session.as_ref().map_or(0, |session| session.sequence);
         let fact = match (node.last_seen, sequence) {
             (None, _) => "never heard since the coordinator started".to_owned(),
@@ -493,19 +500,22 @@ impl Coordinator {
     }
 
     pub(super) fn heartbeat_interval(&self, index: NodeIndex) -> Duration {
-        self.registry[index].record.heartbeat.unwrap_or(self.config.heartbeat)
+        self.ctx.registry[index]
+            .record
+            .heartbeat
+            .unwrap_or(self.ctx.config.heartbeat)
     }
 
     /// The mesh's members changed.
     pub(super) fn plan_soon(&mut self) {
         if !self.planning {
             self.planning = true;
-            let wait = if self.registry.len() <= SMALL {
+            let wait = if self.ctx.registry.len() <= SMALL {
                 PLAN_SOON
             } else {
                 PLAN_LATER
             };
-            self.timers.set(self.now + wait, Timer::Plan);
+            self.ctx.timers.set(self.ctx.clock.now + wait, Timer::Plan);
         }
     }
 
@@ -519,6 +529,7 @@ impl Coordinator {
                 && node.record.admission == Admission::Admitted
         };
         let members: Vec<(NodeIndex, NodeId)> = self
+            .ctx
             .registry
             .iter()
             .filter(|(_, node)| takes_part(node))
@@ -526,7 +537,7 @@ impl Coordinator {
             .collect();
         let changed: BTreeSet<NodeIndex> = self.mesh.replan(&members).into_iter().collect();
         for index in changed {
-            if let Some(conn) = self.registry[index].live_session().map(|session| session.conn) {
+            if let Some(conn) = self.ctx.registry[index].live_session().map(|session| session.conn) {
                 let plan = self.probe_plan(index);
                 self.send(conn, Message::ProbePlan(plan));
             }
@@ -535,11 +546,11 @@ impl Coordinator {
 
     fn probe_plan(&self, index: NodeIndex) -> ProbePlan {
         let targets = self.mesh.subjects(index).iter().map(|&subject| {
-            let facts = &self.registry[subject].record.facts;
+            let facts = &self.ctx.registry[subject].record.facts;
             (facts.id, facts.probe_address.clone())
         });
         let observers = self.mesh.observers_of(index).iter();
-        let observers = observers.map(|&observer| self.registry[observer].record.id());
+        let observers = observers.map(|&observer| self.ctx.registry[observer].record.id());
         ProbePlan {
             version: self.mesh.version(),
             interval: self.probe_interval(index),
@@ -554,17 +565,23 @@ impl Coordinator {
         let subjects = self.mesh.subjects(index).iter();
         let fewest = subjects.map(|&subject| self.mesh.observers_of(subject).len()).min();
         let fewest = fewest.unwrap_or(OBSERVERS).clamp(1, OBSERVERS);
-        self.config.probe_interval * fewest as u32 / OBSERVERS as u32
+        self.ctx.config.probe_interval * fewest as u32 / OBSERVERS as u32
     }
 
     /// When a node that is heard now may be silent until.
     pub(super) fn silence_limit(&self, index: NodeIndex) -> Duration {
-        let session = self.registry[index].session.as_ref().map(|session| session.interval);
+        let session = self.ctx.registry[index]
+            .session
+            .as_ref()
+            .map(|session| session.interval);
         session.unwrap_or_else(|| self.heartbeat_interval(index)) * 3 / 2
     }
 
     /// When the node was last heard, counting out the time in which this process stood still.
     pub(super) fn heard_at(&self, index: NodeIndex) -> Time {
-        self.registry[index].last_seen.unwrap_or_default().max(self.resumed_at)
+        self.ctx.registry[index]
+            .last_seen
+            .unwrap_or_default()
+            .max(self.ctx.clock.resumed_at)
     }
 }

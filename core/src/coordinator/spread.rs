@@ -91,7 +91,7 @@ impl Coordinator {
         // Of those the newest goes.
         let held = there.last()?;
         let mut trial = fleet.clone();
-        let mut standing = trial.standing(&self.table, declared, self.now);
+        let mut standing = trial.standing(&self.table, declared, self.ctx.clock.now);
         let to = trial
             .place_off(spec, &mut standing, Some(held.index))
             .placed
@@ -119,6 +119,6 @@ impl Coordinator {
     fn was_proposed(&self, held: &Held) -> bool {
         let slots = self.steering.moved.get(&held.record.workload);
         let at = slots.and_then(|slots| slots.get(&held.record.slot));
-        at.is_some_and(|at| self.now.since(*at) < REST && held.known_since < *at)
+        at.is_some_and(|at| self.ctx.clock.now.since(*at) < REST && held.known_since < *at)
     }
 }

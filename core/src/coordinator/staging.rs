@@ -110,13 +110,13 @@ impl Coordinator {
         body: EventBody,
         times: u32,
     ) -> u64 {
-        self.staging.last_event += 1;
-        let sequence = self.staging.last_event;
+        self.ctx.outbox.staging.last_event += 1;
+        let sequence = self.ctx.outbox.staging.last_event;
         let (id, node_name) = node.map_or((None, String::new()), |index| {
-            let node = &self.registry[index];
+            let node = &self.ctx.registry[index];
             (Some(node.record.id()), node.name().to_owned())
         });
-        let (time, epoch, cycle) = (self.wall_now(), self.epoch, self.cycle);
+        let (time, epoch, cycle) = (self.wall_now(), self.ctx.term.epoch, self.ctx.clock.cycle);
         let event = Event {
             sequence,
             time,
@@ -128,13 +128,13 @@ impl Coordinator {
             body,
             times,
         };
-        self.staging.batch.events.push(Arc::new(event.bounded()));
+        self.ctx.outbox.staging.batch.events.push(Arc::new(event.bounded()));
         sequence
     }
 
     /// Notes a decision, or what became of one, for the next batch.
     pub(super) fn record_decision(&mut self, index: Option<NodeIndex>, decision: Arc<Decision>) {
-        self.staging.batch.decisions = self.autonomy.total();
+        self.ctx.outbox.staging.batch.decisions = self.autonomy.total();
         let summary = decision.summary();
         self.record(index, summary, EventBody::Decision(decision));
         if let Some(index) = index {
@@ -144,44 +144,46 @@ impl Coordinator {
 
     /// Notes that a node's record is to be kept as it is when the batch goes, and shown to readers.
     pub(super) fn keep(&mut self, index: NodeIndex) {
-        self.staging.changed.insert(index);
+        self.ctx.outbox.staging.changed.insert(index);
         self.concluded(index);
     }
 
     /// Notes that a workload's record is to be kept as it is when the batch goes, or forgotten with it.
     pub(super) fn keep_workload(&mut self, name: &str) {
-        self.staging.workloads.insert(name.into());
+        self.ctx.outbox.staging.workloads.insert(name.into());
     }
 
     /// Removes a node's record with the batch.
     pub(super) fn drop_node(&mut self, index: NodeIndex, id: NodeId) {
-        self.staging.changed.remove(&index);
-        self.staging.batch.forgotten.push(id);
+        self.ctx.outbox.staging.changed.remove(&index);
+        self.ctx.outbox.staging.batch.forgotten.push(id);
     }
 
     /// The same for an instance's.
     pub(super) fn keep_assignment(&mut self, id: AssignmentId) {
-        self.staging.assignments.insert(id);
+        self.ctx.outbox.staging.assignments.insert(id);
     }
 
     /// Has what Autonomy may do kept as it is now.
     pub(super) fn keep_policy(&mut self) {
-        self.staging.batch.policy = Some(self.steering.policy());
+        self.ctx.outbox.staging.batch.policy = Some(self.steering.policy());
     }
 
     /// Has tokens and operators kept as they are now.
     pub(super) fn keep_access(&mut self) {
-        self.staging.batch.access = Some(Arc::clone(&self.access));
+        self.ctx.outbox.staging.batch.access = Some(Arc::clone(&self.access));
     }
 
     /// Has the audit's intent of a command kept with whatever changes from now on.
     pub(super) fn keep_intent(&mut self, request: RequestId) {
-        self.staging.batch.intents.extend(request.intent());
+        self.ctx.outbox.staging.batch.intents.extend(request.intent());
     }
 
     /// Takes the intent of a command back that was refused: it changed nothing.
     pub(super) fn drop_intent(&mut self, request: RequestId) {
-        self.staging
+        self.ctx
+            .outbox
+            .staging
             .batch
             .intents
             .retain(|intent| Some(*intent) != request.intent());
@@ -189,12 +191,12 @@ impl Coordinator {
 
     /// Has something happen once all that changed so far is durable.
     pub(super) fn then(&mut self, then: Then) {
-        self.staging.then.push(then);
+        self.ctx.outbox.staging.then.push(then);
     }
 
     /// Hands what was gathered to the store.
     pub(super) fn flush(&mut self) {
-        let staging = &mut self.staging;
+        let staging = &mut self.ctx.outbox.staging;
         let nothing = staging.changed.is_empty() && staging.workloads.is_empty() && staging.assignments.is_empty();
         let idle = staging.then.is_empty() && staging.batch.is_empty() && nothing;
         if idle || staging.is_behind() {
@@ -206,7 +208,7 @@ impl Coordinator {
         let assignments = mem::take(&mut staging.assignments);
         batch.nodes = changed
             .into_iter()
-            .map(|index| Arc::clone(&self.registry[index].record))
+            .map(|index| Arc::clone(&self.ctx.registry[index].record))
             .collect();
         batch.workloads = workloads
             .into_iter()
@@ -224,17 +226,19 @@ impl Coordinator {
             .into_iter()
             .map(|id| (id, self.table.held(id).map(|held| Arc::clone(&held.record))))
             .collect();
-        staging.awaited.push_back((self.now, mem::take(&mut staging.then)));
-        self.effects.push_back(Effect::Commit(Box::new(batch)));
+        staging
+            .awaited
+            .push_back((self.ctx.clock.now, mem::take(&mut staging.then)));
+        self.ctx.outbox.effects.push_back(Effect::Commit(Box::new(batch)));
     }
 
     /// The oldest batch is durable.
     pub(super) fn committed(&mut self) {
         self.note_held();
-        let (_, waiting) = self.staging.awaited.pop_front().unwrap_or_default();
+        let (_, waiting) = self.ctx.outbox.staging.awaited.pop_front().unwrap_or_default();
         for then in waiting {
             match then {
-                Then::Reply(request, answer) => self.effects.push_back(Effect::Reply { request, answer }),
+                Then::Reply(request, answer) => self.ctx.outbox.effects.push_back(Effect::Reply { request, answer }),
                 Then::Welcome(conn, index) => self.welcome(conn, index),
                 Then::Deliver(id) => self.redeliver(id),
                 Then::Kept(ids) => {

@@ -72,13 +72,13 @@ pub(super) type Fallen = BTreeSet<NodeIndex>;
 impl Coordinator {
     /// Surveys, and sets the next survey.
     pub(super) fn survey(&mut self) {
-        self.timers.set(self.now + SURVEY, Timer::Survey);
+        self.ctx.timers.set(self.ctx.clock.now + SURVEY, Timer::Survey);
         self.remember_unrest();
         let mut seen = Vec::new();
         self.survey_liveness(&mut seen);
         self.survey_links(&mut seen);
         self.survey_agents(&mut seen);
-        for change in self.findings.look(self.now, self.wall_now(), seen) {
+        for change in self.findings.look(self.ctx.clock.now, self.wall_now(), seen) {
             match change {
                 Change::Opened(followed) => self.record_finding(&followed, true),
                 Change::Closed(followed) => self.record_finding(&followed, false),
@@ -89,7 +89,7 @@ impl Coordinator {
     /// Who is gone, whom only the coordinator does not hear, and whether it can tell.
     fn survey_liveness(&mut self, seen: &mut Vec<Candidate>) {
         if let (Some((first, _)), Some((last, _))) = (self.fallen.first(), self.fallen.last()) {
-            let over = self.now.since(*last) >= TOGETHER || self.now.since(*first) >= TOGETHER_MAX;
+            let over = self.ctx.clock.now.since(*last) >= TOGETHER || self.ctx.clock.now.since(*first) >= TOGETHER_MAX;
             if over {
                 let together = mem::take(&mut self.fallen);
                 self.down.push(together.into_iter().map(|(_, index)| index).collect());
@@ -100,7 +100,7 @@ impl Coordinator {
                 }
             }
         }
-        let registry = &self.registry;
+        let registry = &self.ctx.registry;
         self.down.retain_mut(|down| {
             down.retain(|&index| registry[index].liveness == Liveness::Offline);
             !down.is_empty()
@@ -110,7 +110,7 @@ impl Coordinator {
             ..Candidate::new(FindingKind::NodesDown, down.clone())
         }));
         let climate = self.climate();
-        let nodes = self.registry.iter();
+        let nodes = self.ctx.registry.iter();
         let admitted = nodes.filter(|(_, node)| node.record.admission == Admission::Admitted);
         let silent: Vec<NodeIndex> = admitted
             .map(|(index, _)| index)
@@ -144,7 +144,7 @@ impl Coordinator {
                 ..Candidate::new(FindingKind::Breaker, BTreeSet::new())
             });
         }
-        let nodes = self.registry.iter().map(|(index, _)| index);
+        let nodes = self.ctx.registry.iter().map(|(index, _)| index);
         let flapping = nodes.filter(|&index| self.flaps(index));
         seen.extend(flapping.map(|index| Candidate {
             sure: true,
@@ -158,7 +158,7 @@ impl Coordinator {
             return;
         }
         let members = self.climate().members;
-        self.mesh.settle(self.now);
+        self.mesh.settle(self.ctx.clock.now);
         let nodes = Nodes {
             counts: &|index| self.counts(index),
             vouches: &|index| self.vouches(index),
@@ -166,7 +166,7 @@ impl Coordinator {
             prompt: &|index| self.is_prompt(index),
         };
         let groups = || self.groups();
-        let survey = self.mesh.look(self.now, members, nodes, &groups);
+        let survey = self.mesh.look(self.ctx.clock.now, members, nodes, &groups);
         // Who loses most of its packets is not cut off from the coordinator in particular.
         let shaky = survey
             .cuts
@@ -203,7 +203,9 @@ impl Coordinator {
             let is_seen = seen
                 .iter()
                 .any(|candidate| candidate.kind == known.kind && candidate.near == known.near);
-            known.kind.is_of_links() && !is_seen && self.mesh.is_untold(self.now, nodes, &known.near, &known.far)
+            known.kind.is_of_links()
+                && !is_seen
+                && self.mesh.is_untold(self.ctx.clock.now, nodes, &known.near, &known.far)
         });
         let untold: Vec<Candidate> = untold.cloned().collect();
         seen.extend(untold);
@@ -217,25 +219,26 @@ impl Coordinator {
 
     /// True while nodes are coming back after a start of the coordinator: of a cut only one side may be here yet.
     fn are_returning(&self) -> bool {
-        let mut nodes = self.registry.iter();
-        self.now.since(self.resumed_at) < RETURN && nodes.any(|(_, node)| node.liveness == Liveness::Unseen)
+        let mut nodes = self.ctx.registry.iter();
+        self.ctx.clock.now.since(self.ctx.clock.resumed_at) < RETURN
+            && nodes.any(|(_, node)| node.liveness == Liveness::Unseen)
     }
 
     /// True when the coordinator or a peer hears the node, or did a moment ago.
     fn is_alive(&self, index: NodeIndex) -> bool {
-        let node = &self.registry[index];
+        let node = &self.ctx.registry[index];
         let in_doubt = matches!(node.liveness, Liveness::Suspect | Liveness::Unreachable);
         let is_heard = || {
             let tally = self.tally(index);
-            !tally.heard.is_empty() || self.now.since(tally.last_heard) < ALIVE
+            !tally.heard.is_empty() || self.ctx.clock.now.since(tally.last_heard) < ALIVE
         };
         !self.is_strained(index) && (self.counts(index) || (in_doubt && is_heard()))
     }
 
     /// True when the node was not in doubt lately, so that what it reports comes without delay.
     fn is_prompt(&self, index: NodeIndex) -> bool {
-        let node = &self.registry[index];
-        node.liveness == Liveness::Online && self.now.since(node.since) >= PROMPT
+        let node = &self.ctx.registry[index];
+        node.liveness == Liveness::Online && self.ctx.clock.now.since(node.since) >= PROMPT
     }
 
     fn cut(&self, kind: FindingKind, cut: Cut) -> Candidate {
@@ -261,7 +264,7 @@ impl Coordinator {
     fn groups(&self) -> Groups {
         let mut keys: BTreeMap<String, BTreeMap<String, BTreeSet<NodeIndex>>> = BTreeMap::new();
         let mut nodes = 0;
-        for (index, node) in self.registry.iter().filter(|(_, node)| is_there(node.liveness)) {
+        for (index, node) in self.ctx.registry.iter().filter(|(_, node)| is_there(node.liveness)) {
             nodes += 1;
             for (key, value) in node.record.labels() {
                 keys.entry(key).or_default().entry(value).or_default().insert(index);
@@ -287,7 +290,7 @@ impl Coordinator {
 
     /// What agents say of themselves, and what they should not.
     fn survey_agents(&mut self, seen: &mut Vec<Candidate>) {
-        for (index, node) in self.registry.iter() {
+        for (index, node) in self.ctx.registry.iter() {
             let one = |kind| Candidate::new(kind, BTreeSet::from([index]));
             if node.live_session().is_some() {
                 seen.extend(node.health.strained.then(|| one(FindingKind::Starved)));
@@ -297,7 +300,7 @@ impl Coordinator {
                 }));
             }
             if let Some((at, offence)) = node.conduct.distrusted
-                && self.now.since(at) < DISTRUST
+                && self.ctx.clock.now.since(at) < DISTRUST
             {
                 let detail = offence.to_owned();
                 seen.push(Candidate {
@@ -314,9 +317,9 @@ impl Coordinator {
         let Some(first) = nodes.first().filter(|_| nodes.len() > 1) else {
             return String::new();
         };
-        let labels = self.registry[*first].record.labels();
+        let labels = self.ctx.registry[*first].record.labels();
         let only_these = |(key, value): &(String, String)| {
-            self.registry.iter().all(|(index, node)| {
+            self.ctx.registry.iter().all(|(index, node)| {
                 let has = node.record.labels().get(key) == Some(value);
                 has == nodes.contains(&index) || !is_there(node.liveness)
             })
@@ -326,7 +329,7 @@ impl Coordinator {
     }
 
     fn names(&self, nodes: impl Iterator<Item = NodeIndex>) -> String {
-        let named: Vec<&str> = nodes.take(8).map(|index| self.registry[index].name()).collect();
+        let named: Vec<&str> = nodes.take(8).map(|index| self.ctx.registry[index].name()).collect();
         named.join(", ")
     }
 
@@ -352,13 +355,16 @@ impl Coordinator {
 
     fn finding(&self, followed: &Followed) -> Finding {
         let ids = |nodes: &BTreeSet<NodeIndex>| -> Vec<NodeId> {
-            let mut ids: Vec<NodeId> = nodes.iter().map(|&index| self.registry[index].record.id()).collect();
+            let mut ids: Vec<NodeId> = nodes
+                .iter()
+                .map(|&index| self.ctx.registry[index].record.id())
+                .collect();
             ids.sort_unstable();
             ids.truncate(NAMED);
             ids
         };
         Finding {
-            id: self.epoch << 32 | followed.told.unwrap_or_default(),
+            id: self.ctx.term.epoch << 32 | followed.told.unwrap_or_default(),
             kind: followed.seen.kind,
             since: followed.since,
             near: ids(&followed.seen.near),
@@ -374,8 +380,9 @@ impl Coordinator {
 
     /// True when what the node says of its peers is not counted.
     pub(super) fn is_distrusted(&self, index: NodeIndex) -> bool {
-        let offended = self.registry[index].conduct.distrusted;
-        offended.is_some_and(|(at, _)| self.now.since(at) < DISTRUST) || self.findings.is(FindingKind::Untrusted, index)
+        let offended = self.ctx.registry[index].conduct.distrusted;
+        offended.is_some_and(|(at, _)| self.ctx.clock.now.since(at) < DISTRUST)
+            || self.findings.is(FindingKind::Untrusted, index)
     }
 
     /// Takes so many observations off what an observer may send; false when it sent too many.
@@ -383,7 +390,7 @@ impl Coordinator {
         let may = self.takes(observer, observations);
         if !may {
             let offence = "sends more observations than its links can change";
-            self.registry[observer].conduct.distrusted = Some((self.now, offence));
+            self.ctx.registry[observer].conduct.distrusted = Some((self.ctx.clock.now, offence));
         }
         may
     }
@@ -392,13 +399,13 @@ impl Coordinator {
     /// must not make it a liar.
     pub(super) fn may_pass_on(&mut self, via: NodeIndex) -> bool {
         self.takes(via, 0);
-        self.registry[via].conduct.allowance > ALLOWANCE / 2 && self.takes(via, 1)
+        self.ctx.registry[via].conduct.allowance > ALLOWANCE / 2 && self.takes(via, 1)
     }
 
     /// Takes so much off what an agent may send; false when there is not as much left.
     fn takes(&mut self, observer: NodeIndex, observations: usize) -> bool {
-        let now = self.now;
-        let conduct = &mut self.registry[observer].conduct;
+        let now = self.ctx.clock.now;
+        let conduct = &mut self.ctx.registry[observer].conduct;
         let more = (now.since(conduct.reckoned).as_secs_f64() * f64::from(ALLOWANCE_A_SECOND)) as u32;
         if more > 0 {
             conduct.allowance = conduct.allowance.saturating_add(more).min(ALLOWANCE);
@@ -412,12 +419,12 @@ impl Coordinator {
 
     /// A message of an observer reports on nodes that it was not asked to probe.
     pub(super) fn unasked(&mut self, observer: NodeIndex) {
-        let now = self.now;
-        if now.since(self.resumed_at) < RESTARTED {
+        let now = self.ctx.clock.now;
+        if now.since(self.ctx.clock.resumed_at) < RESTARTED {
             // Agents have the plan of before, and plans change as nodes return.
             return;
         }
-        let conduct = &mut self.registry[observer].conduct;
+        let conduct = &mut self.ctx.registry[observer].conduct;
         if now.since(conduct.unasked.1) >= UNASKED_WINDOW {
             conduct.unasked = (0, now);
         }
@@ -432,8 +439,8 @@ impl Coordinator {
         let answered = matches!(report.state, LinkState::Up | LinkState::Lossy | LinkState::Slow);
         let never = answered && report.rtt_micros == 0;
         if never || report.rtt_micros > RTT_MAX || report.rtt_p95_micros > RTT_MAX {
-            let conduct = &mut self.registry[observer].conduct;
-            conduct.distrusted = Some((self.now, "reports impossible round-trip times"));
+            let conduct = &mut self.ctx.registry[observer].conduct;
+            conduct.distrusted = Some((self.ctx.clock.now, "reports impossible round-trip times"));
         }
     }
 }

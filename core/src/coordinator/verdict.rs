@@ -44,7 +44,7 @@ const NAMED: usize = 10;
 impl Coordinator {
     /// Suspects a node that most peers miss and that does not answer. True when it does.
     pub(super) fn doubt(&mut self, index: NodeIndex) -> bool {
-        let Some(asked) = self.unanswered(index, self.config.rules.ping_patience) else {
+        let Some(asked) = self.unanswered(index, self.ctx.config.rules.ping_patience) else {
             return false;
         };
         let tally = self.tally(index);
@@ -52,7 +52,7 @@ impl Coordinator {
             return false;
         }
         let mut evidence = vec![self.last_heard(index)];
-        let fact = format!("asked {} ago, no answer yet", Span(self.now.since(asked)));
+        let fact = format!("asked {} ago, no answer yet", Span(self.ctx.clock.now.since(asked)));
         evidence.push(Evidence::new(self.wall_now(), "session", fact));
         evidence.extend(self.told(&tally));
         self.transition(index, Liveness::Suspect, Cause::PeersLostIt, evidence);
@@ -62,9 +62,9 @@ impl Coordinator {
     /// Looks at a node that is online: is it silent, does it not answer? Sets the next look.
     pub(super) fn look_at_online(&mut self, index: NodeIndex) {
         let (mut limit, heard) = (self.silence_limit(index), self.heard_at(index));
-        let silent = self.now.since(heard);
+        let silent = self.ctx.clock.now.since(heard);
         if silent >= limit && self.is_vouched_for(index) {
-            limit = limit.max(self.usual_gap(index)) + self.config.rules.window;
+            limit = limit.max(self.usual_gap(index)) + self.ctx.config.rules.window;
             if silent >= limit {
                 let tally = self.tally(index);
                 self.conclude_unreachable(index, &tally);
@@ -81,11 +81,11 @@ impl Coordinator {
         if self.doubt(index) {
             return;
         }
-        let answered_by = self.registry[index]
+        let answered_by = self.ctx.registry[index]
             .asked
-            .map(|asked| asked.max(self.resumed_at) + self.config.rules.ping_patience);
+            .map(|asked| asked.max(self.ctx.clock.resumed_at) + self.ctx.config.rules.ping_patience);
         let next = answered_by
-            .filter(|by| *by > self.now)
+            .filter(|by| *by > self.ctx.clock.now)
             .map_or(heard + limit, |by| by.min(heard + limit));
         self.look_later(index, next);
     }
@@ -100,9 +100,9 @@ impl Coordinator {
 
     /// How long a node's silence is usual that its peers hear: some times its longest one of late.
     fn usual_gap(&self, index: NodeIndex) -> Duration {
-        let (longest, at) = self.registry[index].gap;
-        match self.now.since(at) < self.config.rules.gaps_for {
-            true => (longest * self.config.rules.usual_gaps).min(self.config.rules.usual_gap),
+        let (longest, at) = self.ctx.registry[index].gap;
+        match self.ctx.clock.now.since(at) < self.ctx.config.rules.gaps_for {
+            true => (longest * self.ctx.config.rules.usual_gaps).min(self.ctx.config.rules.usual_gap),
             false => Duration::ZERO,
         }
     }
@@ -112,9 +112,9 @@ impl Coordinator {
         let tally = self.tally(index);
         if self.is_steady(index) {
             if self.is_missed(index, &tally) {
-                self.registry[index].steady_since = Some(self.now);
+                self.ctx.registry[index].steady_since = Some(self.ctx.clock.now);
             }
-            self.look_again(index, self.now);
+            self.look_again(index, self.ctx.clock.now);
         } else if !tally.heard.is_empty() || self.is_reached(index) {
             self.judge_heard(index, &tally);
         } else {
@@ -125,13 +125,13 @@ impl Coordinator {
 
     /// What becomes of a node that only its peers hear.
     fn judge_heard(&mut self, index: NodeIndex, tally: &Tally) {
-        let node = &self.registry[index];
-        let since = node.since.max(self.resumed_at);
+        let node = &self.ctx.registry[index];
+        let since = node.since.max(self.ctx.clock.resumed_at);
         let by = match node.cause {
-            Cause::Flapping => since.max(self.heard_at(index)) + self.config.rules.damped,
-            _ => since + self.config.rules.window,
+            Cause::Flapping => since.max(self.heard_at(index)) + self.ctx.config.rules.damped,
+            _ => since + self.ctx.config.rules.window,
         };
-        if node.liveness == Liveness::Suspect && self.now >= by {
+        if node.liveness == Liveness::Suspect && self.ctx.clock.now >= by {
             self.conclude_unreachable(index, tally);
         } else {
             self.look_again(index, by);
@@ -140,9 +140,9 @@ impl Coordinator {
 
     /// What is known of a node that nobody hears.
     fn silence(&mut self, index: NodeIndex, mut tally: Tally) -> Silence {
-        let rules = self.config.rules;
-        let node = &self.registry[index];
-        let (since, said) = (node.since.max(self.resumed_at), node.said);
+        let rules = self.ctx.config.rules;
+        let node = &self.ctx.registry[index];
+        let (since, said) = (node.since.max(self.ctx.clock.resumed_at), node.said);
         let relayed = self.relayed(index).map_or(Time(0), |(_, at)| at);
         let last_heard = tally
             .last_heard
@@ -178,18 +178,18 @@ impl Coordinator {
 
     /// What becomes of a node that nobody hears.
     fn judge_silent(&mut self, index: NodeIndex, silence: &Silence) {
-        let rules = self.config.rules;
+        let rules = self.ctx.config.rules;
         let due = silence.last_heard + silence.window;
         let ask_at = due - silence.window / rules.confirm_part.max(1);
-        if silence.agreed && self.now < due && silence.over > self.now {
+        if silence.agreed && self.ctx.clock.now < due && silence.over > self.ctx.clock.now {
             // Those who miss it are asked in time to have answered by the end of the window.
-            let is_early = self.now < ask_at;
+            let is_early = self.ctx.clock.now < ask_at;
             if !is_early {
                 self.confirm(&silence.missed_by, silence.quorum, ask_at);
             }
             // A window that is longer for what others miss may be shorter soon.
             let next = if is_early { ask_at } else { due };
-            let soon = self.now + CLIMATE * 2;
+            let soon = self.ctx.clock.now + CLIMATE * 2;
             let at = if silence.window > rules.window {
                 next.min(soon)
             } else {
@@ -201,14 +201,14 @@ impl Coordinator {
         let is_confirmed =
             !silence.agreed || !rules.confirm || self.confirm(&silence.missed_by, silence.quorum, ask_at);
         let agreed = silence.agreed && is_confirmed;
-        if self.now < due || !(agreed || silence.over <= self.now) {
-            let answered = self.now + rules.word_patience;
+        if self.ctx.clock.now < due || !(agreed || silence.over <= self.ctx.clock.now) {
+            let answered = self.ctx.clock.now + rules.word_patience;
             self.look_again(index, if is_confirmed { silence.over } else { answered });
             return;
         }
         // Others may have fallen silent a moment ago; and a refusal is no silence.
         if !(silence.gone && agreed) && self.climate_within(rules.reckoning_age).forbids() {
-            self.look_again(index, self.now);
+            self.look_again(index, self.ctx.clock.now);
             return;
         }
         self.conclude_offline(index, silence, agreed);
@@ -216,8 +216,8 @@ impl Coordinator {
 
     /// Nobody hears the node for so long that it is gone: its observers agreed, or there are none that can tell.
     fn conclude_offline(&mut self, index: NodeIndex, silence: &Silence, agreed: bool) {
-        let (wall, span) = (self.wall_now(), Span(self.now.since(silence.last_heard)));
-        let node = &self.registry[index];
+        let (wall, span) = (self.wall_now(), Span(self.ctx.clock.now.since(silence.last_heard)));
+        let node = &self.ctx.registry[index];
         let others = !self.mesh.observers_of(index).is_empty();
         let cause = match (agreed && silence.gone, agreed || others) {
             (true, _) => Cause::AgentGone,
@@ -240,8 +240,8 @@ impl Coordinator {
 
     /// How long nobody hears a node that is there, at the most that is likely.
     fn window(&mut self, index: NodeIndex, gone: bool) -> Duration {
-        let rules = self.config.rules;
-        let is_damped = self.registry[index].cause == Cause::Flapping;
+        let rules = self.ctx.config.rules;
+        let is_damped = self.ctx.registry[index].cause == Cause::Flapping;
         if gone {
             return if is_damped { rules.damped } else { rules.gone_window };
         }
@@ -260,34 +260,34 @@ impl Coordinator {
 
     /// True when somebody heard it lately though it was in doubt: nobody may hear it for a while, and it is there.
     fn is_erratic(&self, index: NodeIndex) -> bool {
-        let heard = self.registry[index].erratic;
-        heard.is_some_and(|at| self.now.since(at) < self.config.rules.erratic_for)
+        let heard = self.ctx.registry[index].erratic;
+        heard.is_some_and(|at| self.ctx.clock.now.since(at) < self.ctx.config.rules.erratic_for)
     }
 
     /// True when a node that is not online is heard by the coordinator itself.
     fn is_steady(&mut self, index: NodeIndex) -> bool {
-        let silent = self.now.since(self.heard_at(index)) >= self.silence_limit(index);
-        let node = &mut self.registry[index];
+        let silent = self.ctx.clock.now.since(self.heard_at(index)) >= self.silence_limit(index);
+        let node = &mut self.ctx.registry[index];
         if silent && node.steady_since.take().is_some() {
             self.show_instances(index);
         }
-        self.registry[index].steady_since.is_some()
+        self.ctx.registry[index].steady_since.is_some()
     }
 
     /// How long a node's silence is waited for where nobody can tell: as the grace period says, and longer where it was silent for nearly so long
     /// before, or where most probes are missed. It was `there` last at that time, and may have been `relayed` by peers.
     fn patience(&mut self, index: NodeIndex, there: Time, relayed: bool) -> Duration {
-        let rules = self.config.rules;
+        let rules = self.ctx.config.rules;
         // Where others could tell, it is waited for what they say, also while none of them can be counted on. Who is cut off from it could not.
         let mut observers = self.mesh.observers_of(index).iter();
         let others = relayed || observers.any(|&observer| !self.is_apart(observer, index, there));
-        let mut grace = self.config.suspect_grace * if others { rules.wait_for_others } else { 1 };
-        if self.registry[index].record.admission != Admission::Admitted {
+        let mut grace = self.ctx.config.suspect_grace * if others { rules.wait_for_others } else { 1 };
+        if self.ctx.registry[index].record.admission != Admission::Admitted {
             // Nobody probes it, and nothing waits for a verdict on it.
-            grace = grace.max(self.config.restart_grace);
+            grace = grace.max(self.ctx.config.restart_grace);
         }
-        let (longest, at) = self.registry[index].gap;
-        let was_silent = match self.now.since(at) < rules.gaps_for {
+        let (longest, at) = self.ctx.registry[index].gap;
+        let was_silent = match self.ctx.clock.now.since(at) < rules.gaps_for {
             true => (longest * rules.gaps).min(rules.longest_gap),
             false => Duration::ZERO,
         };
@@ -297,16 +297,20 @@ impl Coordinator {
 
     /// Looks again at `at`, or soon: what others are may change the verdict.
     fn look_again(&mut self, index: NodeIndex, at: Time) {
-        let soon = self.now + LOOK_AGAIN;
-        let at = if at > self.now { at.min(soon) } else { soon };
+        let soon = self.ctx.clock.now + LOOK_AGAIN;
+        let at = if at > self.ctx.clock.now { at.min(soon) } else { soon };
         self.look_later(index, at);
     }
 
     /// That the node asked for its standing by way of a peer, as evidence.
     fn asked_by_way(&self, index: NodeIndex) -> Option<Evidence> {
         let (via, at) = self.relayed(index)?;
-        let fact = format!("passed on its question {} ago", Span(self.now.since(at)));
-        Some(Evidence::new(self.wall.at(at), self.registry[via].name(), fact))
+        let fact = format!("passed on its question {} ago", Span(self.ctx.clock.now.since(at)));
+        Some(Evidence::new(
+            self.ctx.clock.wall.at(at),
+            self.ctx.registry[via].name(),
+            fact,
+        ))
     }
 
     /// What observers see, as evidence.
@@ -322,7 +326,7 @@ impl Coordinator {
             .flat_map(|(observers, sight)| observers.iter().map(move |&observer| (observer, sight)));
         named
             .take(NAMED)
-            .map(|(observer, sight)| Evidence::new(wall, self.registry[observer].name(), sight.meaning()))
+            .map(|(observer, sight)| Evidence::new(wall, self.ctx.registry[observer].name(), sight.meaning()))
             .collect()
     }
 }

@@ -40,7 +40,7 @@ pub(super) struct Agenda {
 impl Coordinator {
     /// Takes in what the store kept.
     pub(super) fn recall_work(&mut self, workloads: Vec<Arc<Workload>>, assignments: Vec<Arc<Assignment>>) {
-        let now = self.now;
+        let now = self.ctx.clock.now;
         for mut record in workloads {
             // What an earlier version accepted is told to agents as they accept it today.
             if record
@@ -57,7 +57,7 @@ impl Coordinator {
             }
         }
         for record in assignments {
-            let index = match (self.registry.find(record.node), &record.end) {
+            let index = match (self.ctx.registry.find(record.node), &record.end) {
                 (Some(index), _) => index,
                 // Its node was forgotten; it is kept for the record.
                 (None, Some(_)) => NodeIndex::NOWHERE,
@@ -93,7 +93,7 @@ impl Coordinator {
     /// A workload is looked at again.
     pub(super) fn dirty(&mut self, name: Arc<str>) {
         self.agenda.dirty.insert(name);
-        self.look_at_work(self.now);
+        self.look_at_work(self.ctx.clock.now);
     }
 
     /// A node is otherwise than before: what it has, or what waits for one like it, is looked at again.
@@ -133,7 +133,7 @@ impl Coordinator {
         if self.agenda.due.is_none_or(|due| at < due) {
             self.agenda.due = Some(at);
             self.agenda.timer += 1;
-            self.timers.set(at, Timer::Reconcile(self.agenda.timer));
+            self.ctx.timers.set(at, Timer::Reconcile(self.agenda.timer));
         }
     }
 
@@ -143,14 +143,14 @@ impl Coordinator {
             return;
         }
         self.agenda.due = None;
-        if self.stopping {
+        if self.ctx.stopping {
             return;
         }
-        if self.staging.is_behind() {
-            self.look_at_work(self.now + VIEW);
+        if self.ctx.outbox.staging.is_behind() {
+            self.look_at_work(self.ctx.clock.now + VIEW);
             return;
         }
-        let now = self.now;
+        let now = self.ctx.clock.now;
         let over: Vec<Arc<str>> = self
             .agenda
             .wakes
@@ -208,7 +208,7 @@ impl Coordinator {
     fn reconcile_one(&mut self, name: &Arc<str>, fleet: &mut Fleet) {
         self.adopt(name);
         let ambiguous = self.climate().ambiguous;
-        self.table.prune_failures(name, self.now);
+        self.table.prune_failures(name, self.ctx.clock.now);
         let Some(declared) = self.table.declared(name) else {
             return;
         };
@@ -221,14 +221,14 @@ impl Coordinator {
         }
         self.carry_out_plan(name, plan);
         let may_run = self.table.declared(name).filter(|declared| declared.record.deleted);
-        if let Some((_, until)) = may_run.and_then(|declared| declared.may_still_run(self.now)) {
+        if let Some((_, until)) = may_run.and_then(|declared| declared.may_still_run(self.ctx.clock.now)) {
             // Its name would be free for another one.
             self.agenda.wakes.insert(Arc::clone(name), until);
             return;
         }
         let over = self.table.declared(name).is_some_and(|declared| {
             // Of a node that was shut out nothing more is heard.
-            let counts = |held: &Held| self.registry[held.index].record.admission != Admission::Revoked;
+            let counts = |held: &Held| self.ctx.registry[held.index].record.admission != Admission::Revoked;
             let mut left = self.table.instances(declared).filter(|held| held.is_there());
             declared.record.deleted && !left.any(counts)
         });
@@ -244,7 +244,7 @@ impl Coordinator {
     pub(super) fn plan(&self, declared: &Declared, ambiguous: bool, fleet: &mut Fleet) -> Plan {
         let places = self.places(declared, |index| self.place(index));
         let input = placement::Input {
-            now: self.now,
+            now: self.ctx.clock.now,
             table: &self.table,
             places: &places,
             ambiguous,
@@ -266,7 +266,7 @@ impl Coordinator {
 
     /// The nodes, as placement sees them.
     pub(super) fn fleet(&self) -> Fleet {
-        let nodes = self.registry.iter().map(|(index, node)| {
+        let nodes = self.ctx.registry.iter().map(|(index, node)| {
             let (record, facts) = (&node.record, &node.record.facts);
             let load = node.session.as_ref().map_or(0.0, |session| session.load) * 100.0;
             Node {
@@ -298,7 +298,7 @@ impl Coordinator {
 
     /// Tells placement which ports agents have handed out: whoever has a fixed one does not get the same.
     pub(super) fn hand_out(&self, fleet: &mut Fleet) {
-        for (index, _) in self.registry.iter() {
+        for (index, _) in self.ctx.registry.iter() {
             let ports = self.table.of_node(index).flat_map(Held::handed_out);
             fleet.hand_out(index, ports);
         }
@@ -338,7 +338,7 @@ impl Coordinator {
             declared.waiting.clone_from(&plan.waiting);
             declared.claims.clone_from(&plan.claims);
             declared.absent = plan.absent;
-            let (revision, now) = (declared.record.revision, self.now);
+            let (revision, now) = (declared.record.revision, self.ctx.clock.now);
             let was = declared.unplaced.take().filter(|(of, ..)| *of == revision);
             let since = was.map_or(now, |(_, since, _)| since);
             declared.unplaced = plan.unplaced.take().map(|why| (revision, since, why));
@@ -349,7 +349,7 @@ impl Coordinator {
 
     /// The id of the instance that is placed next: all others have lower ones.
     pub(super) fn next_assignment(&self) -> AssignmentId {
-        AssignmentId(self.epoch << 32 | (self.agenda.placed + 1))
+        AssignmentId(self.ctx.term.epoch << 32 | (self.agenda.placed + 1))
     }
 
     fn start_instance(&mut self, name: &Arc<str>, start: &placement::Start, decision: u64) {
@@ -360,7 +360,7 @@ impl Coordinator {
             workload: Arc::clone(name),
             slot: start.slot,
             revision: start.revision,
-            node: self.registry[start.node].record.id(),
+            node: self.ctx.registry[start.node].record.id(),
             goal: Goal::Run,
             placed: self.wall_now(),
             reason: start.reason.clone(),
@@ -373,7 +373,7 @@ impl Coordinator {
             end: None,
             orphan: None,
         };
-        let now = self.now;
+        let now = self.ctx.clock.now;
         self.table.hold(Arc::new(record), start.node, now);
         self.keep_assignment(id);
         self.then(Then::Tell(start.node));
@@ -468,7 +468,7 @@ impl Coordinator {
         let wall = self.wall_now();
         let mut evidence = Vec::new();
         for start in plan.starts.iter().take(LISTED) {
-            let node = self.registry[start.node].name();
+            let node = self.ctx.registry[start.node].name();
             let score = start.score.total;
             let fact = format!(
                 "start {name}.{} on {node} (score {score}): {}",
@@ -479,13 +479,13 @@ impl Coordinator {
         for (id, reason) in plan.stops.iter().take(LISTED) {
             let Some(held) = self.table.held(*id) else { continue };
             let (of, slot) = (&held.record.workload, held.record.slot);
-            let node = self.registry[held.index].name();
+            let node = self.ctx.registry[held.index].name();
             let fact = format!("stop {of}.{slot} on {node}: {reason}");
             evidence.push(Evidence::new(wall, "placement", fact));
         }
         for id in plan.revised.iter().take(LISTED) {
             let Some(held) = self.table.held(*id) else { continue };
-            let (slot, node) = (held.record.slot, self.registry[held.index].name());
+            let (slot, node) = (held.record.slot, self.ctx.registry[held.index].name());
             let fact = format!(
                 "keep {name}.{slot} on {node}: it runs by revision {}, which differs in nothing that it would have to start anew for",
                 held.record.revision
@@ -523,9 +523,9 @@ impl Coordinator {
         let alternatives = plan.considered.iter();
         let proposal = Proposal {
             index: about,
-            node: about.map(|index| self.registry[index].record.id()),
+            node: about.map(|index| self.ctx.registry[index].record.id()),
             time: wall,
-            cycle: self.cycle,
+            cycle: self.ctx.clock.cycle,
             rule: "declared-runs",
             action: format!("{name}: {}", parts.join(", ")),
             evidence,
@@ -570,7 +570,7 @@ impl Coordinator {
     /// Readers are to see what changed, soon.
     pub(super) fn view_soon(&mut self) {
         if !std::mem::replace(&mut self.agenda.viewing, true) {
-            self.timers.set(self.now + VIEW, Timer::View);
+            self.ctx.timers.set(self.ctx.clock.now + VIEW, Timer::View);
         }
     }
 

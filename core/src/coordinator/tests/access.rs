@@ -171,7 +171,7 @@ fn a_drains_deadline_is_no_nearer_because_the_clock_was_set() {
     // The clock is three days ahead as it starts again.
     Arc::make_mut(record).drain_deadline = Some(WallTime(1_000_000 - 3 * DAY));
     let rig = Rig::from(durable);
-    let (_, node) = rig.core.registry.iter().next().unwrap();
+    let (_, node) = rig.core.ctx.registry.iter().next().unwrap();
     let left = node.drain_until.unwrap().since(rig.now);
     assert!((500..=600).contains(&left.as_secs()), "{left:?}");
 }

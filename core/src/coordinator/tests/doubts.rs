@@ -260,7 +260,7 @@ fn the_word_of_an_observer_stands_for_twelve_seconds() {
         let mut peers = Peers::new(4, rules);
         let (one, said) = (peers.index(1), peers.rig.now);
         peers.pass(waited);
-        peers.rig.core.registry[one].said = said;
+        peers.rig.core.ctx.registry[one].said = said;
         peers.core().vouches(one)
     };
     assert!(vouches_after(shipped(), ms(11_999)));

@@ -112,7 +112,7 @@ fn only_who_is_gone_is_forgotten_and_only_once_its_lease_is_over() {
         by_peer: true,
     });
     assert_eq!(
-        rig.core.registry[rig.core.registry.find(node_id(1)).unwrap()].liveness,
+        rig.core.ctx.registry[rig.core.ctx.registry.find(node_id(1)).unwrap()].liveness,
         Liveness::Suspect
     );
     assert_eq!(not_yet(forget(&mut rig, 1)), "NODE_PRESENT");
@@ -310,24 +310,28 @@ fn of_many_that_came_and_were_forgotten_nothing_is_left() {
     let mut rig = Rig::with(config, Durable::new(Uuid([9; 16])));
     rig.join(1, 250);
     let mut conns = 1;
-    let (timers, before) = (rig.core.timers.len(), rig.snapshot());
+    let (timers, before) = (rig.core.ctx.timers.len(), rig.snapshot());
     for round in 0..3u8 {
         let nodes = (0..115u8).map(|number| 1 + (number + round * 7) % 200);
         come_and_go(&mut rig, nodes, &mut conns);
         rig.beat(1);
-        assert_eq!(rig.core.registry.len(), 1);
+        assert_eq!(rig.core.ctx.registry.len(), 1);
         // The places rest until the samples are gone that have rows of who was there.
         for _ in 0..6 {
             rig.snapshot();
         }
-        assert_eq!(rig.core.registry.places().len(), 1);
+        assert_eq!(rig.core.ctx.registry.places().len(), 1);
     }
     let after = rig.snapshot();
     assert_eq!(after.nodes.len(), before.nodes.len());
     assert_eq!(after.details.len(), before.details.len());
     assert!(after.history.iter().all(|sample| sample.nodes() == 1));
     assert_eq!(rig.core.matrix.history().len(), 4);
-    assert!(rig.core.timers.len() <= timers + 16, "{}", rig.core.timers.len());
+    assert!(
+        rig.core.ctx.timers.len() <= timers + 16,
+        "{}",
+        rig.core.ctx.timers.len()
+    );
     assert_eq!(rig.core.roll.places(), 1);
     assert!(rig.core.dialogues.nodes.len() <= 1 && rig.core.outlooks.len() <= 1);
     // The room for nodes is for those that are there.
@@ -542,7 +546,7 @@ fn nodes_that_were_gone_for_long_are_forgotten_by_themselves() {
     let wall = WallTime(1_000_000 + 31 * 24 * 3_600_000);
     rig.input(Input::WallClock(wall));
     beat(&mut rig, SECOND * 60);
-    assert_eq!(rig.core.registry.len(), 40);
+    assert_eq!(rig.core.ctx.registry.len(), 40);
     // Nor is what was lived through lost with a restart.
     let mut rig = rig.restart_with(aging(hour));
     rig.hello(1, hello(1, 2, 0));
@@ -622,12 +626,13 @@ fn any_order_of_joining_leaving_and_forgetting_is_as_a_list_would_have_it() {
             let ids: BTreeSet<NodeId> = site
                 .rig
                 .core
+                .ctx
                 .registry
                 .by_id()
                 .map(|(_, node)| node.record.id())
                 .collect();
             assert_eq!(ids, model.keys().map(|number| node_id(*number)).collect());
-            for (index, node) in site.rig.core.registry.iter() {
+            for (index, node) in site.rig.core.ctx.registry.iter() {
                 for held in site.rig.core.table.of_node(index) {
                     assert_eq!(held.record.node, node.record.id(), "an instance of another node");
                 }

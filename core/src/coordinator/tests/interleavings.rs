@@ -118,10 +118,10 @@ fn take(rig: &mut Rig, step: &Step, number: u64) {
 
 fn check(rig: &Rig) -> Result<(), TestCaseError> {
     let core = &rig.core;
-    for (index, node) in core.registry.iter() {
+    for (index, node) in core.ctx.registry.iter() {
         if let Some(session) = &node.session {
             prop_assert_eq!(
-                core.registry.of_conn(session.conn),
+                core.ctx.registry.of_conn(session.conn),
                 Some(index),
                 "a session that is not its node's"
             );
@@ -137,10 +137,15 @@ fn check(rig: &Rig) -> Result<(), TestCaseError> {
             "online without a session"
         );
     }
-    let sessions = core.registry.iter().filter(|(_, node)| node.session.is_some()).count();
-    prop_assert_eq!(core.registry.conns(), sessions);
+    let sessions = core
+        .ctx
+        .registry
+        .iter()
+        .filter(|(_, node)| node.session.is_some())
+        .count();
+    prop_assert_eq!(core.ctx.registry.conns(), sessions);
     prop_assert_eq!(core.behaviour.unaccounted(), 0);
-    prop_assert!(core.staging.awaited() <= super::super::staging::MAX_AWAITED);
+    prop_assert!(core.ctx.outbox.staging.awaited() <= super::super::staging::MAX_AWAITED);
     let sequences: Vec<u64> = rig.events.iter().map(|event| event.sequence).collect();
     prop_assert!(sequences.windows(2).all(|pair| pair[1] == pair[0] + 1));
     let order: Vec<(u64, u64)> = rig
@@ -184,7 +189,7 @@ proptest! {
         rig.pass(Duration::from_secs(420));
         check(&rig)?;
         // Everybody who fell silent is settled in the end, but where so many did that nobody can tell.
-        let count = |which: &dyn Fn(&Node) -> bool| rig.core.registry.iter().filter(|(_, node)| which(node)).count();
+        let count = |which: &dyn Fn(&Node) -> bool| rig.core.ctx.registry.iter().filter(|(_, node)| which(node)).count();
         prop_assert_eq!(count(&|node| matches!(node.liveness, Liveness::Online | Liveness::Unseen)), 0);
         let suspect = count(&|node| node.liveness == Liveness::Suspect);
         prop_assert!(suspect == 0 || 2 * suspect > suspect + 1, "{} suspect", suspect);

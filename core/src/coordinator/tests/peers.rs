@@ -90,11 +90,11 @@ impl Peers {
     }
 
     pub(super) fn index(&self, number: u8) -> NodeIndex {
-        self.rig.core.registry.find(node_id(number)).expect("a node")
+        self.rig.core.ctx.registry.find(node_id(number)).expect("a node")
     }
 
     pub(super) fn node(&self, number: u8) -> &Node {
-        &self.rig.core.registry[self.index(number)]
+        &self.rig.core.ctx.registry[self.index(number)]
     }
 
     pub(super) fn liveness(&self, number: u8) -> Liveness {

@@ -375,8 +375,8 @@ fn nodes_of_before_are_unseen_for_a_minute_and_then_suspect() {
     assert!(rig.transitions(1).is_empty());
     rig.pass(ms(1));
     assert_eq!(rig.transitions(1), [Liveness::Suspect]);
-    let index = rig.core.registry.find(node_id(1)).unwrap();
-    assert_eq!(rig.core.registry[index].cause, Cause::UnseenSinceRestart);
+    let index = rig.core.ctx.registry.find(node_id(1)).unwrap();
+    assert_eq!(rig.core.ctx.registry[index].cause, Cause::UnseenSinceRestart);
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn assert_true(rig: &Rig) {
         .collect();
     let is: Vec<_> = rig
         .core
+        .ctx
         .registry
         .by_id()
         .map(|(_, node)| (node.record.clone(), node.liveness, node.cause))

@@ -315,7 +315,7 @@ fn after_a_restart_nodes_are_unseen_until_the_grace_is_over() {
     see(&mut rig, 1, 2, Sight::Silent);
     rig.beat_for(&[1], SECOND * 20);
     assert_eq!(liveness(&rig), [Liveness::Online, Liveness::Offline, Liveness::Left]);
-    assert_eq!(rig.core.epoch, 2);
+    assert_eq!(rig.core.ctx.term.epoch, 2);
 }
 
 #[test]
@@ -536,8 +536,8 @@ fn a_node_that_flaps_and_is_heard_is_shown_as_waited_for_and_not_as_unheard() {
         );
         rig.beat_for(&[conn, 2, 3], SECOND * 6);
         assert_eq!(rig.transitions(1).last(), Some(&Liveness::Suspect), "{returns}");
-        let index = rig.core.registry.find(node_id(1)).unwrap();
-        assert_eq!(rig.core.registry[index].cause, Cause::Flapping, "{returns}");
+        let index = rig.core.ctx.registry.find(node_id(1)).unwrap();
+        assert_eq!(rig.core.ctx.registry[index].cause, Cause::Flapping, "{returns}");
         let told = rig.events.iter().rev().find_map(|event| match &event.body {
             EventBody::Decision(decision) if decision.rule == "flapping" => Some(decision.clone()),
             _ => None,

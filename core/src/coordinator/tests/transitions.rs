@@ -101,8 +101,8 @@ fn what_runs_on_a_node_that_is_no_longer_admitted_is_to_be_placed_elsewhere_all_
     let mut site = Site::new(2);
     site.apply(service("web", 2));
     site.pass(SECOND * 5);
-    let one = site.rig.core.registry.find(node_id(1)).unwrap();
-    Arc::make_mut(&mut site.rig.core.registry[one].record).admission = Admission::Pending;
+    let one = site.rig.core.ctx.registry.find(node_id(1)).unwrap();
+    Arc::make_mut(&mut site.rig.core.ctx.registry[one].record).admission = Admission::Pending;
     let (conn, by_peer) = (ConnId(1), false);
     site.rig.input(Input::Closed { conn, by_peer });
     site.rig.pass(SECOND * 70);

@@ -127,7 +127,7 @@ impl Site {
 
     pub(super) fn running(&mut self, name: &str) -> usize {
         self.pass(SECOND * 2);
-        let registry = &self.rig.core.registry;
+        let registry = &self.rig.core.ctx.registry;
         let is_gone = |liveness| matches!(liveness, Liveness::Offline | Liveness::Left);
         let on_a_node = |row: &AssignmentRow| {
             let index = registry.find(row.record.node);
@@ -216,7 +216,7 @@ fn what_is_planned_is_what_is_done() {
 
 /// No node is promised more than it has.
 fn check_promises(site: &Site) {
-    for (index, node) in site.rig.core.registry.iter() {
+    for (index, node) in site.rig.core.ctx.registry.iter() {
         let capacity = node.record.facts.capacity;
         let promised = site.rig.core.table.promised(index);
         assert!(
