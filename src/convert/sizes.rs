@@ -113,7 +113,13 @@ fn spec() -> impl Strategy<Value = Spec> {
         spec.ports = (1..ports).map(|at| format!("{at:p>63}")).collect();
         spec.ports.push("p".repeat(63));
         let fixed = |(at, name): (usize, &String)| {
-            let (port, protocol) = (65_000 + at as u16, Protocol::Udp);
+            // The last one is asked by checks.
+            let protocol = if name.starts_with(&"p".repeat(63)) {
+                Protocol::Tcp
+            } else {
+                Protocol::Udp
+            };
+            let port = 65_000 + at as u16;
             (name.clone(), FixedPort { port, protocol })
         };
         spec.fixed_ports = spec.ports.iter().enumerate().map(fixed).collect();
