@@ -90,9 +90,11 @@ impl Workload {
 
     /// True for what runs by another declaration than the present one, in a way that it would have to start anew for.
     pub fn is_outdated(&self, revision: u64) -> bool {
+        if revision == self.revision {
+            return false;
+        }
         let (old, now) = (self.revisions.get(&revision), self.spec());
-        let runs_like = old.zip(now).is_some_and(|(old, now)| old.runs_like(now));
-        revision != self.revision && !runs_like
+        !old.zip(now).is_some_and(|(old, now)| old.runs_like(now))
     }
 
     /// True for an instance of this run of a batch; parts that are done stay done where only the others are run again.
