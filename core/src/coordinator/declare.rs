@@ -159,7 +159,7 @@ impl Coordinator {
         Refusal::NotYet {
             reason: "UNREPLACED",
             detail: format!(
-                "{} would stop with nothing in its place, as its node does not meet the constraints: {}{more}; have it so with --force (`force`)",
+                "by these constraints {} would stop and not be replaced: {}{more}; --force (`force`) applies it all the same",
                 count(plan.unreplaced.len() as u64, "instance"),
                 named.join(", ")
             ),

@@ -308,7 +308,7 @@ impl<'a> Planner<'a> {
         match self.input.places.get(&held.index).copied().unwrap_or(Place::There) {
             Place::LeavesUnlessDaemon(_) if self.spec.replicas().is_none() => Place::There,
             Place::LeavesUnlessDaemon(until) => Place::Leaves(until),
-            presence => presence,
+            place => place,
         }
     }
 
