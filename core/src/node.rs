@@ -483,6 +483,8 @@ pub struct Node {
     pub health: Health,
     /// Since when it was heard without a break, while it is not online again.
     pub steady_since: Option<Time>,
+    /// The liveness by which readers are shown its instances.
+    pub shown: Liveness,
     /// By way of which peer it asked for its standing last, and when.
     pub relayed: Option<(NodeIndex, Time)>,
     /// When somebody heard it though it was in doubt.
@@ -551,6 +553,7 @@ impl Node {
             confirmed: Time(0),
             health: Health::default(),
             steady_since: None,
+            shown: Liveness::Online,
             relayed: None,
             erratic: None,
             returns: (0, now),

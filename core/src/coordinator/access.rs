@@ -32,14 +32,14 @@ pub(super) fn after(now: WallTime, ttl: Duration) -> Result<WallTime, Refusal> {
 impl Coordinator {
     /// Rules on a node's admission; true when that changed. Its session is the caller's to end: only a new one tells the agent.
     fn rule(&mut self, index: NodeIndex, admission: Admission, by: &str, reason: &str) -> bool {
-        let time = self.wall_now();
+        let time = self.ctx.wall_now();
         let record = Arc::make_mut(&mut self.ctx.registry[index].record);
         let changed = std::mem::replace(&mut record.admission, admission) != admission;
         if changed || record.ruling.is_none() {
             let (by, reason) = (by.to_owned(), reason.to_owned());
             record.ruling = Some(Arc::new(Ruling { by, reason, time }));
         }
-        self.keep(index);
+        self.ctx.keep(index);
         if changed {
             self.plan_soon();
         }
@@ -60,12 +60,12 @@ impl Coordinator {
         let changed = self.rule(index, Admission::Admitted, by, "admitted by an operator");
         let mut event = 0;
         if changed {
-            let wall = self.wall_now();
+            let wall = self.ctx.wall_now();
             let node = &mut self.ctx.registry[index];
             if (node.liveness, node.cause) == (Liveness::Left, Cause::Revoked) {
                 node.cause = Cause::Awaited;
                 Arc::make_mut(&mut node.record).departed = Some((Liveness::Left, Cause::Awaited, wall));
-                self.keep(index);
+                self.ctx.keep(index);
                 self.node_changed(index);
             }
             event = self.carried_out(index, "admit", "it may take part".to_owned(), by);
@@ -91,7 +91,7 @@ impl Coordinator {
             event = self.carried_out(index, "revoke", shown.to_owned(), by);
             self.end_for(index, RefusalReason::Revoked, "this node was revoked");
             let fact = format!("revoked by {by}: {shown}");
-            let evidence = vec![Evidence::new(self.wall_now(), "admission", fact)];
+            let evidence = vec![Evidence::new(self.ctx.wall_now(), "admission", fact)];
             if !matches!(self.ctx.registry[index].liveness, Liveness::Offline | Liveness::Left) {
                 self.transition(index, Liveness::Left, Cause::Revoked, evidence);
             }
@@ -120,13 +120,13 @@ impl Coordinator {
                 detail: detail.to_owned(),
                 retry_after: (reason == RefusalReason::Readmitted).then_some(Duration::ZERO),
             };
-            self.refuse(session.conn, refused);
+            self.ctx.refuse(session.conn, refused);
         }
     }
 
     /// A host joins. With a key that the node is known by already nothing is used up.
     pub(super) fn enrol(&mut self, enrolment: Enrolment) -> Result<Answer, Refusal> {
-        let wall = self.wall_now();
+        let wall = self.ctx.wall_now();
         let known = self.ctx.registry.find(enrolment.node);
         if let Some(index) = known
             && self.ctx.registry[index].record.admission == Admission::Revoked
@@ -156,7 +156,7 @@ impl Coordinator {
             let admits = record.admission != Admission::Admitted && token.admission == Admission::Admitted;
             if same && !admits {
                 Arc::make_mut(&mut self.ctx.registry[index].record).identity = Some(identity);
-                self.keep(index);
+                self.ctx.keep(index);
                 return Ok(self.admission(index, false, 0));
             }
         }
@@ -170,7 +170,7 @@ impl Coordinator {
         if let Some(token) = access.tokens.get_mut(&token.id) {
             token.uses_left -= 1;
         }
-        self.keep_access();
+        self.ctx.outbox.keep_access(&self.access);
         let index = match known {
             Some(index) => index,
             None => self.add_enrolled(&enrolment),
@@ -212,7 +212,7 @@ impl Coordinator {
 
     /// A node that joined and was never heard: it is there once its agent runs.
     fn add_enrolled(&mut self, enrolment: &Enrolment) -> NodeIndex {
-        let (now, wall) = (self.ctx.clock.now, self.wall_now());
+        let (now, wall) = (self.ctx.clock.now, self.ctx.wall_now());
         let record = NodeRecord::enrolled(enrolment.node, &enrolment.name);
         let departed = (Liveness::Left, Cause::Awaited, wall);
         let record = NodeRecord {
@@ -234,7 +234,7 @@ impl Coordinator {
             let barred = self.access.is_barred(node, Some(&key));
             return denied(if barred { Denial::Revoked } else { Denial::Unknown });
         };
-        let wall = self.wall_now();
+        let wall = self.ctx.wall_now();
         let record = Arc::make_mut(&mut self.ctx.registry[index].record);
         match (&mut record.identity, record.admission) {
             (_, Admission::Revoked) => return denied(Denial::Revoked),
@@ -242,7 +242,7 @@ impl Coordinator {
             (Some(identity), _) if identity.key != key => return denied(Denial::Key),
             (Some(identity), _) => (identity.issued, identity.ca_step) = (wall, ca_step),
         }
-        self.keep(index);
+        self.ctx.keep(index);
         Ok(self.admission(index, false, 0))
     }
 
@@ -257,7 +257,7 @@ impl Coordinator {
         let Some((_, key)) = proven else {
             return;
         };
-        let wall = self.wall_now();
+        let wall = self.ctx.wall_now();
         let record = Arc::make_mut(&mut self.ctx.registry[index].record);
         let Some(identity) = record.identity else {
             // By which CA its certificate was made is not known here.
@@ -296,17 +296,17 @@ impl Coordinator {
             detail: detail.clone(),
             body: EventBody::Impostor { detail },
         };
-        self.record_repeating(Repeating::Impostor(index), 1, told);
+        self.ctx.record_repeating(Repeating::Impostor(index), 1, told);
     }
 
     pub(super) fn create_token(&mut self, token: TokenRecord, ttl: Duration, by: &str) -> Result<Answer, Refusal> {
-        let wall = self.wall_now();
+        let wall = self.ctx.wall_now();
         let expires = after(wall, ttl)?;
         if !(1..=USES).contains(&token.uses_left) {
             let reason = format!("{} is not between 1 and {USES}", token.uses_left);
             return Err(Refusal::Invalid { field: "uses", reason });
         }
-        let lived = self.lived();
+        let lived = self.ctx.lived();
         let access = Arc::make_mut(&mut self.access);
         access.tokens.retain(|_, token| !token.is_over(wall, lived));
         let good = access.tokens.values().filter(|token| wall < token.expires).count();
@@ -322,7 +322,7 @@ impl Coordinator {
             ..token
         };
         access.tokens.insert(token.id.clone(), token.clone());
-        self.keep_access();
+        self.ctx.outbox.keep_access(&self.access);
         self.noted(
             "token create",
             format!("join token {}, {}", token.id, count(token.uses_left, "use")),
@@ -337,7 +337,7 @@ impl Coordinator {
             what: "join token",
             name: id.to_owned(),
         })?;
-        self.keep_access();
+        self.ctx.outbox.keep_access(&self.access);
         self.noted("token delete", format!("join token {id}"), by);
         Ok(Answer::Token(Box::new(token)))
     }
@@ -346,6 +346,6 @@ impl Coordinator {
     pub(super) fn noted(&mut self, verb: &str, detail: String, by: &str) {
         let summary = format!("{verb}: {detail}, by {by}");
         let (verb, by) = (verb.to_owned(), by.to_owned());
-        self.record(None, summary, EventBody::Command { verb, detail, by });
+        self.ctx.record(None, summary, EventBody::Command { verb, detail, by });
     }
 }

@@ -199,9 +199,9 @@ impl Coordinator {
         if asked == Mode::Act && !std::mem::replace(&mut self.steering.breaker, true) {
             let summary =
                 "healing has used up its budget: what else was lost waits for `wynectl decisions approve`".to_owned();
-            self.record_workload(name, summary);
+            self.ctx.record_workload(name, summary);
         }
-        let wall = self.wall_now();
+        let wall = self.ctx.wall_now();
         let evidence = plan.held_back.iter().filter(|(id, _)| news.contains(id)).take(32);
         let evidence: Vec<Evidence> = evidence
             .filter_map(|(id, why)| {
@@ -229,7 +229,7 @@ impl Coordinator {
         self.steering.approved.retain(|id| self.table.held(*id).is_some());
         self.steering.told.extend(&news);
         self.wait_for_approval(mode, &decision, Wish::Heal(Arc::clone(name), news));
-        self.record_decision(None, decision);
+        self.ctx.record_decision(None, decision);
     }
 
     pub(super) fn wait_for_approval(&mut self, mode: Mode, decision: &Arc<Decision>, wish: Wish) {
@@ -252,7 +252,7 @@ impl Coordinator {
     pub(super) fn give_up(&mut self, pending: &Pending, outcome: Outcome) {
         let decision = self.autonomy.conclude(&pending.decision, outcome);
         let index = decision.node.and_then(|node| self.ctx.registry.find(node));
-        self.record_decision(index, decision);
+        self.ctx.record_decision(index, decision);
         // It is said again if it is still so.
         if outcome == Outcome::Expired
             && let Wish::Heal(name, ids) = &pending.wish
@@ -277,14 +277,14 @@ impl Coordinator {
             by: by.to_owned(),
         };
         let summary = format!("{verb} decision {id}: {}", pending.decision.action);
-        self.record(None, summary, body);
+        self.ctx.record(None, summary, body);
         if !approve {
             let decision = self.autonomy.conclude(&pending.decision, Outcome::Rejected);
-            self.record_decision(None, Arc::clone(&decision));
+            self.ctx.record_decision(None, Arc::clone(&decision));
             return Ok(Answer::Decision(decision));
         }
         let decision = self.autonomy.conclude(&pending.decision, Outcome::Done);
-        self.record_decision(None, Arc::clone(&decision));
+        self.ctx.record_decision(None, Arc::clone(&decision));
         match pending.wish {
             Wish::Heal(name, ids) => {
                 self.steering.approved.extend(ids);
@@ -308,7 +308,7 @@ impl Coordinator {
             return Answer::Policy { policy, event: 0 };
         }
         self.steering.policy = policy;
-        self.keep_policy();
+        self.ctx.outbox.keep_policy(self.steering.policy());
         // Under another mode it is said anew what is not done.
         self.steering.told.clear();
         self.steering.asked.clear();
@@ -320,7 +320,7 @@ impl Coordinator {
         );
         let summary = format!("autonomy: {detail}");
         let (verb, by) = ("autonomy".to_owned(), by.to_owned());
-        let event = self.record(None, summary, EventBody::Command { verb, detail, by });
+        let event = self.ctx.record(None, summary, EventBody::Command { verb, detail, by });
         let names: Vec<Arc<str>> = self.table.workloads().map(|(name, _)| Arc::clone(name)).collect();
         for name in names {
             self.dirty(name);
@@ -363,7 +363,7 @@ impl Coordinator {
             let outcome = if helped { Outcome::Helped } else { Outcome::DidNotHelp };
             let decision = self.autonomy.conclude(&decision, outcome);
             let index = decision.node.and_then(|node| self.ctx.registry.find(node));
-            self.record_decision(index, decision);
+            self.ctx.record_decision(index, decision);
         }
     }
 }

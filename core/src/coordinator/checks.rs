@@ -228,8 +228,8 @@ impl Coordinator {
     fn check_store(&self) -> Check {
         let meaning = "the store is in step with memory: no change waits for more than a few others";
         let mut check = Check::new("store-in-step", Severity::Warning, meaning);
-        let awaited = self.ctx.outbox.staging.awaited();
-        let behind = u32::from(self.ctx.outbox.staging.is_behind());
+        let awaited = self.ctx.outbox.awaited();
+        let behind = u32::from(self.ctx.outbox.is_behind());
         check.many(1, behind, Some(|| format!("{awaited} changes wait for the store")));
         check
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Coordinator, staging};
+use super::{Coordinator, outbox};
 use crate::{
     node::{Admission, Cause, Liveness, NodeIndex},
     time::Time,
@@ -94,7 +94,7 @@ impl Coordinator {
         let climate = Climate {
             ambiguous,
             breaker: rules.is_broken(fell, members + fell),
-            held: rules.hold_when_stalled && self.ctx.outbox.staging.is_overdue(self.ctx.clock.now),
+            held: rules.hold_when_stalled && self.ctx.outbox.is_overdue(self.ctx.clock.now),
             returning: rules.wait_for_returns && self.was_cut_off(ambiguous),
             members,
         };
@@ -145,9 +145,9 @@ impl Coordinator {
 
     /// Takes in that the store stands still now, or did so until now.
     pub(super) fn note_held(&mut self) {
-        if self.ctx.config.rules.hold_when_stalled && self.ctx.outbox.staging.is_overdue(self.ctx.clock.now) {
+        if self.ctx.config.rules.hold_when_stalled && self.ctx.outbox.is_overdue(self.ctx.clock.now) {
             self.reckoning.held = Some(self.ctx.clock.now);
-            self.stood(staging::OVERDUE);
+            self.stood(outbox::OVERDUE);
         }
     }
 

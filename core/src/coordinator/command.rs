@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Answer, Command, Coordinator, Effect, Limit, Refusal, RequestId, staging::Then};
+use super::{Answer, Command, Coordinator, Effect, Limit, Refusal, RequestId, outbox::Then};
 use crate::{
     behaviour::{HEARTBEAT_MAX, HEARTBEAT_MIN, Order, out_of_range},
     event::EventBody,
@@ -22,11 +22,11 @@ impl Coordinator {
         {
             if let Err(refusal) = self.read_log(request, assignment, (*stream, *from, *within)) {
                 let answer = Err(refusal);
-                self.ctx.outbox.effects.push_back(Effect::Reply { request, answer });
+                self.ctx.outbox.push(Effect::Reply { request, answer });
             }
             return;
         }
-        let answer = if self.ctx.outbox.staging.is_behind() {
+        let answer = if self.ctx.outbox.is_behind() {
             Err(Refusal::Overloaded(Limit::passes("the store is behind")))
         } else if self.ctx.stopping {
             Err(Refusal::Overloaded(Limit::passes("the coordinator is shutting down")))
@@ -35,8 +35,8 @@ impl Coordinator {
         };
         match answer {
             // Also what changed nothing waits: it may rest on a change that is not durable yet.
-            Ok(answer) => self.then(Then::Reply(request, Ok(answer))),
-            Err(refusal) => self.ctx.outbox.effects.push_back(Effect::Reply {
+            Ok(answer) => self.ctx.outbox.then(Then::Reply(request, Ok(answer))),
+            Err(refusal) => self.ctx.outbox.push(Effect::Reply {
                 request,
                 answer: Err(refusal),
             }),
@@ -45,11 +45,11 @@ impl Coordinator {
 
     /// Carries a command out, and has its intent kept with its changes: in the same batch, whatever hands that to the store.
     fn carry_out_recorded(&mut self, request: RequestId, command: Command, by: &str) -> Result<Answer, Refusal> {
-        self.keep_intent(request);
+        self.ctx.outbox.keep_intent(request);
         let shows = !command.is_plan() && !command.is_of_host();
         let answer = self.carry_out(command, by);
         if answer.is_err() {
-            self.drop_intent(request);
+            self.ctx.outbox.drop_intent(request);
         }
         if shows && answer.is_ok() {
             // Whoever is answered reads what was changed.
@@ -206,10 +206,10 @@ impl Coordinator {
 
     /// Keeps what a command changed, and records it.
     pub(super) fn carried_out(&mut self, index: NodeIndex, verb: &str, detail: String, by: &str) -> u64 {
-        self.keep(index);
+        self.ctx.keep(index);
         self.node_changed(index);
         let summary = format!("{verb} {}: {detail}", self.ctx.registry[index].name());
-        self.record(
+        self.ctx.record(
             Some(index),
             summary,
             EventBody::Command {

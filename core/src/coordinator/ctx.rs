@@ -2,9 +2,9 @@
 //!
 //! Nothing is decided here.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
-use super::{Config, Effect, Timer, staging::Staging};
+use super::{Config, Timer, outbox::Outbox};
 use crate::{
     id::ClusterId,
     registry::Registry,
@@ -33,13 +33,6 @@ pub(super) struct Clock {
     pub(super) started_at: Time,
     /// The cluster's running time when this coordinator started.
     pub(super) lived_before: Duration,
-}
-
-/// What leaves the coordinator: what is gathered to be made durable, and what is to be done.
-#[derive(Debug)]
-pub(super) struct Outbox {
-    pub(super) staging: Staging,
-    pub(super) effects: VecDeque<Effect>,
 }
 
 /// What is common to all systems.
@@ -77,10 +70,7 @@ impl Ctx {
             stopping: false,
             registry: Registry::default(),
             timers: Timers::default(),
-            outbox: Outbox {
-                staging: Staging::new(durable.last_event),
-                effects: VecDeque::new(),
-            },
+            outbox: Outbox::new(durable.last_event),
         }
     }
 
@@ -93,10 +83,19 @@ impl Ctx {
             stopping: self.stopping,
             registry: self.registry.clone(),
             timers: Timers::default(),
-            outbox: Outbox {
-                staging: Staging::new(0),
-                effects: VecDeque::new(),
-            },
+            outbox: Outbox::new(0),
         }
+    }
+
+    /// How long coordinators of this cluster have run, all starts together. No clock that is set moves it, and nothing is added for the time
+    /// between two starts.
+    pub(super) fn lived(&self) -> Duration {
+        let run = self.clock.now.since(self.clock.started_at);
+        self.clock.lived_before.saturating_add(run)
+    }
+
+    /// The wall clock's time.
+    pub(super) fn wall_now(&self) -> WallTime {
+        self.clock.wall.at(self.clock.now)
     }
 }

@@ -32,7 +32,7 @@ impl Coordinator {
         }
         self.ctx.timers.set(self.next_pulse, Timer::Pulse);
         // Behind a batch that the store does not take yet a snapshot would show what a crash takes back.
-        if self.pace.publishing || self.ctx.stopping || self.ctx.outbox.staging.is_behind() {
+        if self.pace.publishing || self.ctx.stopping || self.ctx.outbox.is_behind() {
             self.pace.skipped += 1;
             return;
         }
@@ -40,7 +40,7 @@ impl Coordinator {
     }
 
     fn run_cycle(&mut self) {
-        self.record_repeated(false);
+        self.ctx.record_repeated(false);
         self.ctx.clock.cycle += 1;
         self.forget_stage();
         let (sample, telemetry) = self.telemetry_stage();
@@ -60,8 +60,8 @@ impl Coordinator {
             cluster: self.ctx.term.cluster,
             epoch: self.ctx.term.epoch,
             cycle: self.ctx.clock.cycle,
-            time: self.wall_now(),
-            lived: self.lived(),
+            time: self.ctx.wall_now(),
+            lived: self.ctx.lived(),
             cycle_interval: self.ctx.config.cycle,
             coordinator_version: Arc::clone(&self.ctx.config.version),
             nodes,
@@ -90,11 +90,11 @@ impl Coordinator {
             lagging: 0,
             ..Pace::default()
         };
-        self.ctx.outbox.effects.push_back(Effect::Publish(Arc::new(snapshot)));
+        self.ctx.outbox.push(Effect::Publish(Arc::new(snapshot)));
     }
 
     fn telemetry_stage(&mut self) -> (Arc<Sample>, TelemetryOverview) {
-        let sample = self.matrix.sample(self.ctx.clock.cycle, self.wall_now());
+        let sample = self.matrix.sample(self.ctx.clock.cycle, self.ctx.wall_now());
         let channels = telemetry::statistics(&sample, &mut self.scratch);
         let overview = TelemetryOverview {
             channels,
@@ -128,12 +128,12 @@ impl Coordinator {
                 taken += 1;
                 let proposal = self.propose_threshold(forecast);
                 let decision = self.autonomy.threshold(forecast.node, forecast.channel, proposal);
-                self.record_decision(Some(forecast.node), decision);
+                self.ctx.record_decision(Some(forecast.node), decision);
             }
         }
         for decision in self.autonomy.settle(self.ctx.clock.cycle) {
             let index = decision.node.and_then(|node| self.ctx.registry.find(node));
-            self.record_decision(index, decision);
+            self.ctx.record_decision(index, decision);
         }
     }
 
@@ -142,7 +142,7 @@ impl Coordinator {
         let channel = forecast.channel;
         let (outlook, within) = (forecast.outlook, forecast.time_to_threshold.unwrap_or_default());
         let threshold = channel.threshold().unwrap_or_default();
-        let wall = self.wall_now();
+        let wall = self.ctx.wall_now();
         let newest = self
             .matrix
             .back(0)
@@ -246,7 +246,7 @@ impl Coordinator {
         } = published;
         self.last_seal = (seal.epoch, seal.cycle, seal.chain);
         (self.pace.publishing, self.pace.subscribers, self.pace.lagging) = (false, subscribers, lagging);
-        self.ctx.outbox.effects.push_back(Effect::Announce(seal));
+        self.ctx.outbox.push(Effect::Announce(seal));
     }
 }
 

@@ -119,9 +119,9 @@ impl Coordinator {
             if let Some(declared) = self.table.declared_mut(&name) {
                 declared.not_before.clear();
             }
-            self.keep_workload(&name);
+            self.ctx.outbox.keep_workload(&name);
             let summary = format!("{} {name}: revision {}", command.verb.name(), told.revision);
-            told.event = self.record(
+            told.event = self.ctx.record(
                 None,
                 summary,
                 EventBody::Workload {
@@ -220,7 +220,7 @@ impl Coordinator {
                 revisions: BTreeMap::from([(1, Arc::clone(spec))]),
                 revision: 1,
                 stable: 0,
-                time: self.wall_now(),
+                time: self.ctx.wall_now(),
                 by: by.to_owned(),
                 deleted: false,
                 restarted: None,
@@ -269,14 +269,14 @@ impl Coordinator {
             WorkloadVerb::Restart { .. } if spec.kind.is_batch() => {
                 let next = self.next_assignment();
                 record.run += 1;
-                record.restarted = Some((self.wall_now(), next));
+                record.restarted = Some((self.ctx.wall_now(), next));
                 // What is done stays done while something is not.
                 if self.is_all_done(verb.workload()) {
                     record.run_from = Some(next);
                 }
             }
             WorkloadVerb::Restart { .. } => {
-                record.restarted = Some((self.wall_now(), self.next_assignment()));
+                record.restarted = Some((self.ctx.wall_now(), self.next_assignment()));
                 if record.stable == record.revision {
                     // Settled again only when all were replaced.
                     record.revisions.insert(record.revision + 1, Arc::clone(spec));
@@ -289,7 +289,7 @@ impl Coordinator {
         if record == **before {
             return Ok(Arc::clone(before));
         }
-        (record.time, record.by) = (self.wall_now(), by.to_owned());
+        (record.time, record.by) = (self.ctx.wall_now(), by.to_owned());
         Ok(Arc::new(record))
     }
 
@@ -434,7 +434,7 @@ impl Coordinator {
         if plan {
             return Ok(Answer::Workloads(told));
         }
-        let (now, wall, lived) = (self.ctx.clock.now, self.wall_now(), self.lived());
+        let (now, wall, lived) = (self.ctx.clock.now, self.ctx.wall_now(), self.ctx.lived());
         let node = &mut self.ctx.registry[index];
         node.drain_until = deadline.map(|deadline| now + deadline);
         let record = Arc::make_mut(&mut node.record);

@@ -174,7 +174,7 @@ impl Coordinator {
         let anyway = !std::mem::replace(&mut dialogue.answered, true);
         self.dialogues.sent.1 += parcels.bytes();
         for work in parcels.close(anyway) {
-            self.send(conn, Message::Work(Box::new(work)));
+            self.ctx.send(conn, Message::Work(Box::new(work)));
         }
         if more {
             self.tell_later(index);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Coordinator, Message, Timer, staging::Then};
+use super::{Coordinator, Message, Timer, outbox::Then};
 use crate::{
     behaviour::{Order, Pending, State},
     event::EventBody,
@@ -20,7 +20,7 @@ impl Coordinator {
     pub(super) fn issue(&mut self, index: NodeIndex, order: Order) -> Option<u64> {
         let pending = self.behaviour.issue(index, order, self.ctx.clock.now + EXPIRES)?;
         self.note(index, &pending, "");
-        self.then(Then::Deliver(pending.id));
+        self.ctx.outbox.then(Then::Deliver(pending.id));
         Some(pending.id)
     }
 
@@ -46,7 +46,7 @@ impl Coordinator {
         if let Some((conn, number)) = session
             && let Some(directive) = self.behaviour.deliver(id, number, now)
         {
-            self.send(conn, Message::Directive(directive));
+            self.ctx.send(conn, Message::Directive(directive));
         }
         self.ctx
             .timers
@@ -95,6 +95,7 @@ impl Coordinator {
             pending.order.name(),
             pending.state.name()
         );
-        self.record(Some(index), summary, EventBody::Directive(pending.record(detail)));
+        self.ctx
+            .record(Some(index), summary, EventBody::Directive(pending.record(detail)));
     }
 }

@@ -37,7 +37,7 @@ impl Coordinator {
         let Some(receiver) = self.witness(conn, "arrivals") else {
             return;
         };
-        self.send(conn, Message::Noted);
+        self.ctx.send(conn, Message::Noted);
         if !self.may_say(receiver, arrivals.len()) {
             return;
         }
@@ -64,7 +64,7 @@ impl Coordinator {
         let Some(observer) = self.witness(conn, "sightings") else {
             return;
         };
-        self.send(conn, Message::Noted);
+        self.ctx.send(conn, Message::Noted);
         let at = self.sent_at(observer, sent_millis);
         if let Some(health) = health {
             self.ctx.registry[observer].health = health;
@@ -164,7 +164,7 @@ impl Coordinator {
             self.pings += 1;
             let number = self.pings;
             node.pinged = Some((number, now));
-            self.send(conn, Message::Ping { number });
+            self.ctx.send(conn, Message::Ping { number });
         }
         let node = &mut self.ctx.registry[index];
         if node.asked.is_none() {

@@ -84,7 +84,7 @@ impl Coordinator {
     /// The time by the clock at which no lease of a node runs any more, rounded up to seconds.
     fn lease_over(&self, index: NodeIndex) -> WallTime {
         let left = self.lease_ends(index).since(self.ctx.clock.now).as_secs() + 1;
-        self.wall_now().plus(Duration::from_secs(left))
+        self.ctx.wall_now().plus(Duration::from_secs(left))
     }
 
     /// Why a node must not be forgotten, and what has to happen first.
@@ -201,13 +201,13 @@ impl Coordinator {
             detail: detail.to_owned(),
             by: by.to_owned(),
         };
-        let event = self.record(Some(index), format!("forget {name}: {detail}"), body);
+        let event = self.ctx.record(Some(index), format!("forget {name}: {detail}"), body);
         // What is told of it is told while its name is known.
         for directive in self.behaviour.forget(index) {
             self.note(index, &directive, "its node is forgotten");
         }
         for decision in self.autonomy.forget(index) {
-            self.record_decision(Some(index), decision);
+            self.ctx.record_decision(Some(index), decision);
         }
         for finding in self.findings.forget(index) {
             self.record_finding(&finding, false);
@@ -217,8 +217,8 @@ impl Coordinator {
         if record.admission == Admission::Revoked {
             self.bar(&record);
         }
-        self.forget_repeating(index);
-        self.drop_node(index, record.id());
+        self.ctx.forget_repeating(index);
+        self.ctx.outbox.drop_node(index, record.id());
         self.let_go(index);
         event
     }
@@ -230,10 +230,10 @@ impl Coordinator {
         for record in wanted {
             let (workload, slot) = (&record.workload, record.slot);
             let summary = format!("{workload}.{slot} on {node} is {GIVEN_UP}");
-            self.record_instance(Some(index), workload, record.id, summary);
+            self.ctx.record_instance(Some(index), workload, record.id, summary);
         }
         for record in lost {
-            self.keep_assignment(record.id);
+            self.ctx.outbox.keep_assignment(record.id);
             self.dirty(Arc::clone(&record.workload));
         }
     }
@@ -242,7 +242,7 @@ impl Coordinator {
     fn let_go(&mut self, index: NodeIndex) {
         for request in self.dialogues.forget(index) {
             let answer = Err(Refusal::Log("its node was forgotten".to_owned()));
-            self.ctx.outbox.effects.push_back(Effect::Reply { request, answer });
+            self.ctx.outbox.push(Effect::Reply { request, answer });
         }
         self.fallen.retain(|(_, fallen)| *fallen != index);
         for down in &mut self.down {
@@ -253,6 +253,7 @@ impl Coordinator {
         self.steering.forget(index);
         self.matrix.silence(index);
         self.roll.forget(index);
+        self.ctx.outbox.forget(index);
         let passed_on: Vec<NodeIndex> = self
             .ctx
             .registry
@@ -271,7 +272,7 @@ impl Coordinator {
             self.replan();
         }
         self.room_changed();
-        self.view_soon();
+        self.ctx.view_soon();
     }
 
     /// Why no further node can be known.
@@ -288,7 +289,7 @@ impl Coordinator {
 
     /// True when a certificate of a barred node may still be used.
     fn holds(&self, barred: &Barred) -> bool {
-        !barred.is_over(self.ctx.config.certificate_life, self.lived())
+        !barred.is_over(self.ctx.config.certificate_life, self.ctx.lived())
     }
 
     fn has_room_for_barred(&self) -> bool {
@@ -306,12 +307,12 @@ impl Coordinator {
         let entry = Barred {
             name: record.facts.name.clone(),
             identity: record.identity,
-            time: self.wall_now(),
-            lived: Some(self.lived()),
+            time: self.ctx.wall_now(),
+            lived: Some(self.ctx.lived()),
         };
         barred.insert(record.id(), entry);
         self.access = access;
-        self.keep_access();
+        self.ctx.outbox.keep_access(&self.access);
     }
 
     /// Takes the revocation of a node back that was forgotten since: it may join again, or come back and be admitted.
@@ -321,10 +322,10 @@ impl Coordinator {
         let found = registry::resolve(node, rows, |(_, barred), text| barred.name == text);
         let (id, _) = found.ok().filter(|_| unknown)?;
         Arc::make_mut(&mut self.access).barred.remove(&id);
-        self.keep_access();
+        self.ctx.outbox.keep_access(&self.access);
         let detail = "its revocation is lifted; the node was forgotten, and is pending when it comes back".to_owned();
         let (verb, by, summary) = ("admit".to_owned(), by.to_owned(), format!("admit {node}: {detail}"));
-        let event = self.record(None, summary, EventBody::Command { verb, detail, by });
+        let event = self.ctx.record(None, summary, EventBody::Command { verb, detail, by });
         Some(Answer::Admission {
             node: id,
             admission: Admission::Pending,
@@ -348,8 +349,7 @@ impl Coordinator {
         for index in old {
             // What waits for an operator, or for its node, is not given up by itself.
             let wanted = self.table.of_node(index).any(Held::is_wanted);
-            if forgotten >= A_CYCLE || wanted || self.ctx.outbox.staging.is_behind() || self.may_forget(index).is_err()
-            {
+            if forgotten >= A_CYCLE || wanted || self.ctx.outbox.is_behind() || self.may_forget(index).is_err() {
                 continue;
             }
             forgotten += 1;
@@ -379,7 +379,7 @@ impl Coordinator {
             let passed = passed.min(self.ctx.clock.now.since(node.since));
             let record = Arc::make_mut(&mut node.record);
             record.gone = record.gone.saturating_add(passed);
-            self.keep(index);
+            self.ctx.keep(index);
         }
     }
 }

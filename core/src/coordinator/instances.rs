@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Coordinator,
     dialogue::Dialogue,
+    outbox::Then,
     repeats::{Repeating, Told},
-    staging::Then,
 };
 use crate::{
     event::EventBody,
@@ -61,7 +61,7 @@ impl Coordinator {
             self.dialogues.unsaid.remove(&index);
             self.agree(index);
         }
-        self.then(Then::Tell(index));
+        self.ctx.outbox.then(Then::Tell(index));
     }
 
     fn instance(&mut self, index: NodeIndex, id: AssignmentId, status: Status) {
@@ -98,7 +98,7 @@ impl Coordinator {
                         by: String::new(),
                     },
                 };
-                self.record_repeating(Repeating::Foreign(index, id), 1, told);
+                self.ctx.record_repeating(Repeating::Foreign(index, id), 1, told);
             }
             return;
         }
@@ -162,13 +162,14 @@ impl Coordinator {
                     by: String::new(),
                 },
             };
-            self.record_repeating(Repeating::Restart(Arc::clone(&workload), slot), crashed, told);
+            self.ctx
+                .record_repeating(Repeating::Restart(Arc::clone(&workload), slot), crashed, told);
         }
         if alone > 0 {
             let node = self.ctx.registry[index].name();
             let what =
                 format!("{name} on {node} was started by its agent while no coordinator was there (offline_start)");
-            self.record_instance(Some(index), &workload, id, what);
+            self.ctx.record_instance(Some(index), &workload, id, what);
         }
         if kills > 0 {
             let told = Told {
@@ -184,7 +185,8 @@ impl Coordinator {
                     by: String::new(),
                 },
             };
-            self.record_repeating(Repeating::OutOfMemory(Arc::clone(&workload), slot), kills, told);
+            self.ctx
+                .record_repeating(Repeating::OutOfMemory(Arc::clone(&workload), slot), kills, told);
         }
         if ended {
             self.instance_ended(id);
@@ -196,7 +198,7 @@ impl Coordinator {
 
     /// No process of an instance is left.
     pub(super) fn instance_ended(&mut self, id: AssignmentId) {
-        let (now, wall, of_before) = (self.ctx.clock.now, self.wall_now(), self.is_of_before(id));
+        let (now, wall, of_before) = (self.ctx.clock.now, self.ctx.wall_now(), self.is_of_before(id));
         let Some(held) = self.table.held_mut(id) else { return };
         let (index, status) = (held.index, held.status.clone());
         let record = Arc::make_mut(&mut held.record);
@@ -226,7 +228,7 @@ impl Coordinator {
             old.extend(self.table.remove(id).map(|index| (id, index)));
         }
         self.forget(old);
-        self.keep_assignment(id);
+        self.ctx.outbox.keep_assignment(id);
         let node = self.ctx.registry[index].name().to_owned();
         let spec = self
             .table
@@ -270,8 +272,10 @@ impl Coordinator {
             },
         };
         match failed {
-            true => self.record_repeating(Repeating::Failure(Arc::clone(&workload), slot), 1, told),
-            false => self.record_told(told),
+            true => self
+                .ctx
+                .record_repeating(Repeating::Failure(Arc::clone(&workload), slot), 1, told),
+            false => self.ctx.record_told(told),
         }
         self.dirty(workload);
         self.room_changed();
@@ -281,7 +285,8 @@ impl Coordinator {
             let summary = format!("{node} is empty");
             let (verb, detail) = ("drain".to_owned(), "no instance is left on it".to_owned());
             let by = String::new();
-            self.record(Some(index), summary, EventBody::Command { verb, detail, by });
+            self.ctx
+                .record(Some(index), summary, EventBody::Command { verb, detail, by });
         }
     }
 
@@ -296,13 +301,13 @@ impl Coordinator {
     /// Nothing is kept of instances any more, here or on their nodes.
     pub(super) fn forget(&mut self, instances: Vec<(AssignmentId, NodeIndex)>) {
         for (id, index) in instances {
-            self.keep_assignment(id);
+            self.ctx.outbox.keep_assignment(id);
             if let Some(dialogue) = self.dialogues.nodes.get_mut(&index) {
                 for known in [&mut dialogue.told, &mut dialogue.assigned, &mut dialogue.stopped] {
                     known.remove(&id);
                 }
                 dialogue.forget.insert(id);
-                self.then(Then::Tell(index));
+                self.ctx.outbox.then(Then::Tell(index));
             }
         }
     }
@@ -399,8 +404,8 @@ impl Coordinator {
         let record = Arc::make_mut(&mut held.record);
         record.goal = goal;
         reason.clone_into(&mut record.stop_reason);
-        self.keep_assignment(id);
-        self.then(Then::Tell(index));
+        self.ctx.outbox.keep_assignment(id);
+        self.ctx.outbox.then(Then::Tell(index));
     }
 
     /// What is known of a node as the place of an instance.

@@ -22,13 +22,13 @@ const FLAPS: u32 = 3;
 impl Coordinator {
     /// Takes in what the store kept: departed nodes as they were, all others as unseen.
     pub(super) fn recall(&mut self, records: Vec<Arc<NodeRecord>>) {
-        let (now, wall) = (self.ctx.clock.now, self.wall_now());
+        let (now, wall) = (self.ctx.clock.now, self.ctx.wall_now());
         for record in records {
             let drain_lived = record.drain_lived;
             let index = self.ctx.registry.add(record.id(), || Node::new(record, wall, now));
             if let Some(by) = drain_lived {
                 // The clock may have been set meanwhile.
-                self.ctx.registry[index].drain_until = Some(now + by.saturating_sub(self.lived()));
+                self.ctx.registry[index].drain_until = Some(now + by.saturating_sub(self.ctx.lived()));
             }
             self.matrix.add(index);
         }
@@ -55,7 +55,10 @@ impl Coordinator {
         for index in unseen {
             let grace = self.ctx.config.restart_grace;
             let fact = format!("not back {} after the coordinator started", Span(grace));
-            let evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
+            let evidence = vec![
+                self.last_heard(index),
+                Evidence::new(self.ctx.wall_now(), "session", fact),
+            ];
             // What its peers see of it says whether it is gone.
             self.transition(index, Liveness::Suspect, Cause::UnseenSinceRestart, evidence);
         }
@@ -67,11 +70,11 @@ impl Coordinator {
         let now = self.ctx.clock.now;
         let returns = self.returns_lately(index);
         let (steady, wait) = (self.ctx.config.rules.steady, self.steady_wait(index));
-        let evidence = vec![Evidence::new(self.wall_now(), "session", fact)];
+        let evidence = vec![Evidence::new(self.ctx.wall_now(), "session", fact)];
         let node = &mut self.ctx.registry[index];
         let steady_since = *node.steady_since.get_or_insert(now);
         if steady_since == now {
-            self.show_instances(index);
+            self.ctx.show_instances(index);
         }
         let node = &mut self.ctx.registry[index];
         let at_once = match node.liveness {
@@ -107,7 +110,7 @@ impl Coordinator {
             node.returns.0,
             Span(wait)
         );
-        evidence.push(Evidence::new(self.wall_now(), "session", fact));
+        evidence.push(Evidence::new(self.ctx.wall_now(), "session", fact));
         if self.ctx.registry[index].liveness != Liveness::Suspect {
             return self.transition(index, Liveness::Suspect, Cause::Flapping, evidence);
         }
@@ -163,7 +166,7 @@ impl Coordinator {
     /// Concludes that a node's liveness is `to`: the record, the decision with its evidence, the timers, and whom it
     /// concerns in the other systems. Concluding what is so already changes nothing.
     pub(super) fn transition(&mut self, index: NodeIndex, to: Liveness, cause: Cause, evidence: Vec<Evidence>) {
-        let wall = self.wall_now();
+        let wall = self.ctx.wall_now();
         let now = self.ctx.clock.now;
         let node = &mut self.ctx.registry[index];
         let known_before = node.liveness != Liveness::Unseen;
@@ -182,16 +185,16 @@ impl Coordinator {
             node.steady_since = None;
         }
         (node.liveness, node.cause, node.liveness_since, node.since) = (to, cause, wall, now);
-        self.concluded(index);
+        self.ctx.concluded(index);
         let node = &mut self.ctx.registry[index];
         let departed = matches!(to, Liveness::Offline | Liveness::Left).then_some((to, cause, wall));
         if node.record.departed != departed {
             Arc::make_mut(&mut node.record).departed = departed;
-            self.keep(index);
+            self.ctx.keep(index);
         }
         let name = self.ctx.registry[index].name().to_owned();
         let summary = format!("{name} {}: {}", to.predicate(), cause.meaning());
-        self.record(
+        self.ctx.record(
             Some(index),
             summary,
             EventBody::Liveness {
@@ -221,7 +224,7 @@ impl Coordinator {
         let proposal = Proposal {
             index: Some(index),
             node: Some(node.record.id()),
-            time: self.wall_now(),
+            time: self.ctx.wall_now(),
             cycle: self.ctx.clock.cycle,
             rule,
             action: format!("{} {}: {conclusion}", node.name(), to.predicate()),
@@ -233,7 +236,7 @@ impl Coordinator {
         };
         let settled = matches!(to, Liveness::Online | Liveness::Left);
         for decision in self.autonomy.liveness(index, proposal, settled) {
-            self.record_decision(Some(index), decision);
+            self.ctx.record_decision(Some(index), decision);
         }
     }
 

@@ -18,6 +18,7 @@ mod io;
 mod liveness;
 mod operators;
 mod orphans;
+mod outbox;
 mod parcels;
 mod planner;
 mod preempt;
@@ -30,7 +31,7 @@ mod roll;
 mod rules;
 mod session;
 mod spread;
-mod staging;
+
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -169,7 +170,6 @@ pub struct Coordinator {
     agenda: workloads::Agenda,
     steering: autonomy::Steering,
     dialogues: dialogue::Dialogues,
-    repeats: repeats::Repeats,
     restored: Option<Restored>,
     /// The load that nodes are expected to have, in hundredths.
     outlooks: BTreeMap<NodeIndex, u32>,
@@ -207,7 +207,6 @@ impl Coordinator {
             agenda: workloads::Agenda::default(),
             steering: autonomy::Steering::new(durable.policy),
             dialogues: dialogue::Dialogues::default(),
-            repeats: repeats::Repeats::default(),
             restored: durable.restored,
             outlooks: BTreeMap::new(),
             last_seal: durable.last_snapshot,
@@ -224,7 +223,9 @@ impl Coordinator {
         coordinator.ctx.timers.set(now, Timer::Survey);
         let version = coordinator.ctx.config.version.to_string();
         let summary = format!("coordinator {version} started, epoch {}", coordinator.ctx.term.epoch);
-        coordinator.record(None, summary, EventBody::Coordinator { started: true, version });
+        coordinator
+            .ctx
+            .record(None, summary, EventBody::Coordinator { started: true, version });
         coordinator.begin_restored();
         coordinator.flush();
         coordinator
@@ -325,23 +326,6 @@ impl Coordinator {
         }
     }
 
-    /// How long coordinators of this cluster have run, all starts together. No clock that is set moves it, and nothing is added for the time
-    /// between two starts.
-    fn lived(&self) -> Duration {
-        self.ctx
-            .clock
-            .lived_before
-            .saturating_add(self.ctx.clock.now.since(self.ctx.clock.started_at))
-    }
-
-    fn wall_now(&self) -> WallTime {
-        self.ctx.clock.wall.at(self.ctx.clock.now)
-    }
-
-    fn send(&mut self, conn: crate::node::ConnId, message: Message) {
-        self.ctx.outbox.effects.push_back(Effect::Send { conn, message });
-    }
-
     fn shutdown(&mut self, retry_after: Duration) {
         self.ctx.stopping = true;
         let detail = "the coordinator is shutting down".to_owned();
@@ -357,15 +341,15 @@ impl Coordinator {
             .filter_map(|(_, node)| Some(node.session.as_ref()?.conn))
             .collect();
         for conn in conns {
-            self.send(conn, Message::Refused(refused.clone()));
-            self.ctx.outbox.effects.push_back(Effect::Close { conn });
+            self.ctx.send(conn, Message::Refused(refused.clone()));
+            self.ctx.outbox.push(Effect::Close { conn });
         }
-        self.record_repeated(true);
+        self.ctx.record_repeated(true);
         let version = self.ctx.config.version.to_string();
         let body = EventBody::Coordinator {
             started: false,
             version,
         };
-        self.record(None, "coordinator is shutting down".to_owned(), body);
+        self.ctx.record(None, "coordinator is shutting down".to_owned(), body);
     }
 }

@@ -17,7 +17,7 @@ impl Coordinator {
         ttl: Duration,
         by: &str,
     ) -> Result<Answer, Refusal> {
-        let (wall, lived) = (self.wall_now(), self.lived());
+        let (wall, lived) = (self.ctx.wall_now(), self.ctx.lived());
         let expires = after(wall, ttl)?;
         if self.access.operators.get(&name).is_some_and(|known| known.holds(wall)) {
             return Err(Refusal::Exists { what: "operator", name });
@@ -36,7 +36,7 @@ impl Coordinator {
         let mut access = Access::clone(&self.access);
         access.admit(operator.clone(), lived).map_err(refused)?;
         self.access = Arc::new(access);
-        self.keep_access();
+        self.ctx.outbox.keep_access(&self.access);
         self.noted("operator create", format!("{name}, {}", role.name()), by);
         Ok(Answer::Operator(Box::new(operator)))
     }
@@ -44,30 +44,30 @@ impl Coordinator {
     /// Shuts an operator out, also one that is not on record, such as an admin made on the coordinator's own host. An operator on record is
     /// always revoked; a name that is not is refused only where as many names are shut out already as may be ([`NAMES`](crate::access::NAMES)).
     pub(super) fn revoke_operator(&mut self, name: String, by: &str) -> Result<Answer, Refusal> {
-        let (wall, lived) = (self.wall_now(), self.lived());
+        let (wall, lived) = (self.ctx.wall_now(), self.ctx.lived());
         let mut access = Access::clone(&self.access);
         let operator = access.revoke(&name, wall, lived, by).map_err(refused)?;
         self.access = Arc::new(access);
-        self.keep_access();
+        self.ctx.outbox.keep_access(&self.access);
         self.noted("operator revoke", name, by);
         Ok(Answer::Operator(Box::new(operator)))
     }
 
     /// Notes that the CA which signs from now on is about to be activated.
     pub(super) fn authority_activates(&mut self) -> Answer {
-        let lived = self.lived();
+        let lived = self.ctx.lived();
         Arc::make_mut(&mut self.access).signs_from = Some(lived);
-        self.keep_access();
+        self.ctx.outbox.keep_access(&self.access);
         Answer::Noted
     }
 
     /// Notes that no CA is trusted any more but the one that was activated last: certificates from before end nobody's shutting out.
     pub(super) fn authority_retired(&mut self) -> Answer {
-        let lived = self.lived();
+        let lived = self.ctx.lived();
         let access = Arc::make_mut(&mut self.access);
         access.trusted_from = access.signs_from;
         access.drop_free_names(lived);
-        self.keep_access();
+        self.ctx.outbox.keep_access(&self.access);
         Answer::Noted
     }
 }

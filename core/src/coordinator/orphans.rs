@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
 
-use super::{Answer, Changed, Coordinator, PlannedStop, staging::Then};
+use super::{Answer, Changed, Coordinator, PlannedStop, outbox::Then};
 use crate::{
     event::EventBody,
     node::{Admission, ConnId, Liveness, NodeIndex},
@@ -72,11 +72,11 @@ impl Coordinator {
                 let detail = format!(
                     "{node} runs instance {id}, whose declaration cannot be accepted; it is not touched: {reason}"
                 );
-                self.record_instance(Some(index), "", id, detail);
+                self.ctx.record_instance(Some(index), "", id, detail);
             }
         }
         // There may be more to ask about.
-        self.then(Then::Tell(index));
+        self.ctx.outbox.then(Then::Tell(index));
     }
 
     fn take_in(&mut self, index: NodeIndex, assigned: Assigned, status: Status) {
@@ -107,10 +107,10 @@ impl Coordinator {
         };
         let now = self.ctx.clock.now;
         self.table.hold(Arc::new(record), index, now);
-        self.keep_assignment(id);
+        self.ctx.outbox.keep_assignment(id);
         let node = self.ctx.registry[index].name();
         let detail = format!("{node} has {name}.{slot} (instance {id}), which is not known here: it runs on");
-        self.record_instance(Some(index), &name, id, detail);
+        self.ctx.record_instance(Some(index), &name, id, detail);
         self.update(id, status);
         self.dirty(name);
     }
@@ -228,18 +228,18 @@ impl Coordinator {
                 "{name}: what runs by a declaration that is not known here is taken over; the present one is revision {}",
                 record.revision
             );
-            self.record_workload(name, summary);
+            self.ctx.record_workload(name, summary);
             self.table.declare(name, record);
-            self.keep_workload(name);
+            self.ctx.outbox.keep_workload(name);
         }
         self.adopt_all(&adoption);
         for (id, slot, _) in adoption.taken {
-            self.keep_assignment(id);
+            self.ctx.outbox.keep_assignment(id);
             let index = self.table.held(id).map(|held| held.index);
             if !adoption.slots.contains(&slot) {
                 continue;
             }
-            self.record_instance(
+            self.ctx.record_instance(
                 index,
                 name,
                 id,
@@ -298,7 +298,7 @@ impl Coordinator {
                 assignment: None,
                 by: by.to_owned(),
             };
-            told.event = self.record(None, summary, body);
+            told.event = self.ctx.record(None, summary, body);
         }
         Answer::Workloads(vec![told])
     }

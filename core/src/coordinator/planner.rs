@@ -38,7 +38,6 @@ impl Coordinator {
             down: Vec::new(),
             behaviour: BehaviourLoop::new(self.ctx.term.epoch),
             dialogues: super::dialogue::Dialogues::default(),
-            repeats: super::repeats::Repeats::default(),
             roll: super::roll::Roll::default(),
             scratch: Vec::new(),
             pace: super::Pace::default(),

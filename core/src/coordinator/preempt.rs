@@ -55,7 +55,7 @@ impl Coordinator {
             Mode::Act => Mode::Advise,
             mode => mode,
         };
-        let wall = self.wall_now();
+        let wall = self.ctx.wall_now();
         let evidence = plan.would_preempt.iter().filter_map(|(id, why)| {
             let held = self.table.held(*id)?;
             let (of, slot) = (&held.record.workload, held.record.slot);
@@ -88,7 +88,7 @@ impl Coordinator {
             &decision,
             Wish::MakeRoom(Arc::clone(name), plan.would_preempt.clone()),
         );
-        self.record_decision(None, decision);
+        self.ctx.record_decision(None, decision);
     }
 
     /// An operator wants room made.

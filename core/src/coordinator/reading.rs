@@ -52,7 +52,7 @@ impl Coordinator {
             from,
             within,
         };
-        self.send(conn, Message::ReadLog(wanted));
+        self.ctx.send(conn, Message::ReadLog(wanted));
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Coordinator {
             true => Ok(Answer::Log(chunk)),
             false => Err(Refusal::Log(chunk.error)),
         };
-        self.ctx.outbox.effects.push_back(Effect::Reply { request, answer });
+        self.ctx.outbox.push(Effect::Reply { request, answer });
     }
 
     /// A question for what an instance wrote was not answered.
@@ -81,7 +81,7 @@ impl Coordinator {
                 "node {} does not answer: try again",
                 Quoted(node)
             )));
-            self.ctx.outbox.effects.push_back(Effect::Reply { request, answer });
+            self.ctx.outbox.push(Effect::Reply { request, answer });
         }
     }
 }

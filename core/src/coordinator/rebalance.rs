@@ -221,7 +221,7 @@ impl Coordinator {
         let Some(held) = self.table.held(shift.id) else { return };
         let (name, slot) = (Arc::clone(&held.record.workload), held.record.slot);
         let mode = self.steering.policy.rebalance;
-        let (wall, now) = (self.wall_now(), self.ctx.clock.now);
+        let (wall, now) = (self.ctx.wall_now(), self.ctx.clock.now);
         let (from, to) = (
             self.ctx.registry[shift.from].name().to_owned(),
             self.ctx.registry[shift.to.node].name().to_owned(),
@@ -283,7 +283,7 @@ impl Coordinator {
                 self.leave(shift.id, &reason);
             }
         }
-        self.record_decision(Some(shift.from), decision);
+        self.ctx.record_decision(Some(shift.from), decision);
     }
 
     /// Has an instance leave its node, when another one has taken its place.
@@ -295,7 +295,7 @@ impl Coordinator {
         }
         let name = Arc::clone(&held.record.workload);
         reason.clone_into(&mut Arc::make_mut(&mut held.record).leaving);
-        self.keep_assignment(id);
+        self.ctx.outbox.keep_assignment(id);
         self.steering.moves.retain(|at| now.since(*at) < WINDOW);
         self.steering.moves.push_back(now);
         self.dirty(name);
@@ -346,7 +346,7 @@ impl Coordinator {
             let detail = format!("{} to be moved", count(shifts.len() as u64, "instance"));
             let summary = format!("rebalance: {detail}");
             let (verb, by) = ("rebalance".to_owned(), by.to_owned());
-            let event = self.record(None, summary, EventBody::Command { verb, detail, by });
+            let event = self.ctx.record(None, summary, EventBody::Command { verb, detail, by });
             told.iter_mut().for_each(|change| change.event = event);
             for shift in shifts {
                 let what = match shift.because {

@@ -42,7 +42,7 @@ impl Coordinator {
             liveness,
             lease,
         };
-        self.send(conn, Message::Standing { number, standing });
+        self.ctx.send(conn, Message::Standing { number, standing });
     }
 
     /// The nodes that passed a question on before `via`, if each was asked by a node that it observes or is observed by. A node that cannot be

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::Coordinator;
+use super::ctx::Ctx;
 use crate::{
     event::EventBody,
     node::NodeIndex,
@@ -68,18 +68,18 @@ impl Told {
 #[derive(Debug, Default)]
 pub(super) struct Repeats(BTreeMap<Repeating, Count>);
 
-impl Coordinator {
+impl Ctx {
     /// Records something that happened `times` times, at once if it did not within the last minute.
     pub(super) fn record_repeating(&mut self, key: Repeating, times: u32, told: Told) {
-        let now = self.ctx.clock.now;
-        if let Some(count) = self.repeats.0.get_mut(&key) {
+        let now = self.clock.now;
+        if let Some(count) = self.outbox.repeats.0.get_mut(&key) {
             count.times = count.times.saturating_add(times);
             count.last = Some(told);
             return;
         }
-        if self.repeats.0.len() < COUNTED {
+        if self.outbox.repeats.0.len() < COUNTED {
             let (since, times, last) = (now, 0, None);
-            self.repeats.0.insert(key, Count { since, times, last });
+            self.outbox.repeats.0.insert(key, Count { since, times, last });
         }
         self.record_times(told.node, told.summary(times), told.body, times);
     }
@@ -91,7 +91,7 @@ impl Coordinator {
 
     /// A node is forgotten, and its place may become another's: nothing that was counted of it is told any more.
     pub(super) fn forget_repeating(&mut self, index: NodeIndex) {
-        self.repeats.0.retain(|key, count| {
+        self.outbox.repeats.0.retain(|key, count| {
             let of_node = match key {
                 Repeating::Foreign(node, _) | Repeating::Session(node) | Repeating::Impostor(node) => *node == index,
                 Repeating::Restart(..) | Repeating::Failure(..) | Repeating::OutOfMemory(..) => false,
@@ -103,19 +103,19 @@ impl Coordinator {
 
     /// Records what was counted for a minute, or (`all`) for less.
     pub(super) fn record_repeated(&mut self, all: bool) {
-        let now = self.ctx.clock.now;
+        let now = self.clock.now;
         let due = |count: &Count| all || now.since(count.since) >= MINUTE;
-        let due = self.repeats.0.iter().filter(|(_, count)| due(count));
+        let due = self.outbox.repeats.0.iter().filter(|(_, count)| due(count));
         let keys: Vec<Repeating> = due.map(|(key, _)| key.clone()).collect();
         for key in keys {
-            let Some(Count { times, last, .. }) = self.repeats.0.remove(&key) else {
+            let Some(Count { times, last, .. }) = self.outbox.repeats.0.remove(&key) else {
                 continue;
             };
             // What did not happen again is not counted any more.
             let Some(told) = last else { continue };
             self.record_times(told.node, told.summary(times), told.body, times);
             let (since, times, last) = (now, 0, None);
-            self.repeats.0.insert(key, Count { since, times, last });
+            self.outbox.repeats.0.insert(key, Count { since, times, last });
         }
     }
 }

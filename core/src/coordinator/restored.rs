@@ -26,7 +26,7 @@ impl Coordinator {
             return;
         };
         // The lost coordinator may have gone on until now: what matters is the time since the backup, not the time until `restore`.
-        let age = self.wall_now().after(restored.taken);
+        let age = self.ctx.wall_now().after(restored.taken);
         let summary = format!(
             "the state was restored from a backup made at {}, {} ago: nodes and operators that were revoked since must be revoked again; \
              running instances are taken over as agents report them, and nothing is started until then",
@@ -57,7 +57,7 @@ impl Coordinator {
             self.ctx.timers.set(over, Timer::Settle);
         } else if let Some(restored) = &mut self.restored {
             restored.settled = true;
-            self.ctx.outbox.staging.keep_restored(*restored);
+            self.ctx.outbox.keep_restored(*restored);
             self.note_restored(
                 "what runs since before the state was restored is known: work is placed as usual".to_owned(),
             );
@@ -71,14 +71,14 @@ impl Coordinator {
     fn note_restored(&mut self, summary: String) {
         let (verb, by) = ("restore".to_owned(), String::new());
         let detail = summary.clone();
-        self.record(None, summary, EventBody::Command { verb, detail, by });
+        self.ctx.record(None, summary, EventBody::Command { verb, detail, by });
     }
 
     /// Entries of the audit are missing.
     pub(super) fn audit_lost(&mut self, detail: String) {
         let (verb, by) = ("audit".to_owned(), String::new());
         let summary = detail.clone();
-        self.record(None, summary, EventBody::Command { verb, detail, by });
+        self.ctx.record(None, summary, EventBody::Command { verb, detail, by });
     }
 
     /// An instance's number was given out before the state was restored.

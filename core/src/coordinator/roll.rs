@@ -1,6 +1,6 @@
 //! The rows of nodes: what readers see of them between cycles, and what a cycle's snapshot shows.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{Coordinator, Effect};
 use crate::{
@@ -14,8 +14,6 @@ use crate::{
 pub(super) struct Roll {
     /// By place; `None` for an empty one.
     rows: Vec<Option<Arc<NodeRow>>>,
-    /// Nodes of which something was concluded since their rows were made.
-    touched: BTreeSet<NodeIndex>,
     /// The rows differ from those that readers see.
     changed: bool,
     /// Those that readers see.
@@ -23,14 +21,8 @@ pub(super) struct Roll {
 }
 
 impl Roll {
-    /// True when readers are to see something else than they do.
-    fn is_new(&self) -> bool {
-        self.changed || !self.touched.is_empty()
-    }
-
     /// Removes the row of a node that is forgotten.
     pub(super) fn forget(&mut self, index: NodeIndex) {
-        self.touched.remove(&index);
         if let Some(row) = self.rows.get_mut(index.get()) {
             *row = None;
         }
@@ -67,28 +59,10 @@ impl Roll {
 }
 
 impl Coordinator {
-    /// Something was concluded of a node, or it came or went: readers see it soon. Heartbeats and measurements conclude nothing.
-    pub(super) fn concluded(&mut self, index: NodeIndex) {
-        self.roll.touched.insert(index);
-        self.show_instances(index);
-        self.view_soon();
-    }
-
-    /// Readers are shown a node's instances as it says, or that nobody knows how they are. One that is in doubt and heard says it, too.
-    pub(super) fn show_instances(&mut self, index: NodeIndex) {
-        if let Some(node) = self.ctx.registry.get(index) {
-            let is_heard = node.liveness.is_in_doubt() && node.steady_since.is_some();
-            let liveness = if is_heard { Liveness::Online } else { node.liveness };
-            if self.table.stands(index, liveness) {
-                self.view_soon();
-            }
-        }
-    }
-
     /// All rows of a cycle, sorted by id. One that did not change is the same allocation as before.
     pub(super) fn node_stage(&mut self) -> Vec<Arc<NodeRow>> {
         self.roll.rows.resize(self.ctx.registry.places().len(), None);
-        self.roll.touched.clear();
+        self.ctx.outbox.take_touched();
         let (roll, wall) = (&mut self.roll, self.ctx.clock.wall);
         let nodes = self.ctx.registry.by_id();
         nodes.map(|(index, node)| roll.row(index, node, wall)).collect()
@@ -96,12 +70,12 @@ impl Coordinator {
 
     /// The nodes, if something was concluded of one; only the rows of such nodes are made anew. Costs a pointer a node.
     fn changed_nodes(&mut self) -> Option<Arc<Nodes>> {
-        let event = self.ctx.outbox.staging.last_event();
+        let event = self.ctx.outbox.last_event();
         let (roll, wall) = (&mut self.roll, self.ctx.clock.wall);
-        if !roll.is_new() {
+        if !roll.changed && !self.ctx.outbox.is_touched() {
             return None;
         }
-        for index in std::mem::take(&mut roll.touched) {
+        for index in self.ctx.outbox.take_touched() {
             if let Some(node) = self.ctx.registry.get(index) {
                 roll.row(index, node, wall);
             }
@@ -121,20 +95,23 @@ impl Coordinator {
     /// Has readers see nodes, workloads and instances as they are now, behind the batch that makes that durable. While the store is behind,
     /// readers see what they saw: a crash must not take back what they were shown.
     pub(super) fn view_now(&mut self) {
-        if !self.roll.is_new() && !self.table.is_touched() {
+        for index in self.ctx.outbox.take_restood() {
+            self.table.stands(index, self.ctx.registry[index].shown);
+        }
+        if !self.roll.changed && !self.ctx.outbox.is_touched() && !self.table.is_touched() {
             return;
         }
         self.flush();
-        if self.ctx.outbox.staging.is_held_back() {
-            self.view_soon();
+        if self.ctx.outbox.is_held_back() {
+            self.ctx.view_soon();
             return;
         }
         // Nodes first: instances are shown with their nodes' names.
         if let Some(nodes) = self.changed_nodes() {
-            self.ctx.outbox.effects.push_back(Effect::Nodes(nodes));
+            self.ctx.outbox.push(Effect::Nodes(nodes));
         }
         if let Some(view) = self.table.changed_view() {
-            self.ctx.outbox.effects.push_back(Effect::View(view));
+            self.ctx.outbox.push(Effect::View(view));
         }
     }
 }

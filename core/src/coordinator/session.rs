@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     Coordinator, Effect, Heartbeat, Message, ProbePlan, RefusalReason, Refused, Timer, Welcome,
+    outbox::Then,
     repeats::{Repeating, Told},
-    staging::Then,
 };
 use crate::{
     access::Identity,
@@ -58,7 +58,7 @@ impl Coordinator {
             self.hear(index);
         }
         if let Some(refusal) = refusal {
-            self.refuse(conn, refusal);
+            self.ctx.refuse(conn, refusal);
             return;
         }
         let index = self.register(&hello);
@@ -69,7 +69,8 @@ impl Coordinator {
         if let Some(old) = self.ctx.registry[index].session.take() {
             self.ctx.registry.detach(old.conn);
             let detail = "a newer session of this node took its place";
-            self.refuse(old.conn, refused(RefusalReason::Replaced, detail, None));
+            self.ctx
+                .refuse(old.conn, refused(RefusalReason::Replaced, detail, None));
         }
         self.sessions += 1;
         let number = self.ctx.term.epoch << 32 | self.sessions;
@@ -106,8 +107,8 @@ impl Coordinator {
             interval,
             transit: Transit::default(),
         });
-        self.keep(index);
-        self.then(Then::Welcome(conn, index));
+        self.ctx.keep(index);
+        self.ctx.outbox.then(Then::Welcome(conn, index));
     }
 
     /// Why a hello does not open a session.
@@ -123,7 +124,7 @@ impl Coordinator {
         if let Some(refusal) = self.unproven(hello, origin) {
             return Some(refusal);
         }
-        if self.ctx.stopping || self.ctx.outbox.staging.is_behind() {
+        if self.ctx.stopping || self.ctx.outbox.is_behind() {
             let detail = if self.ctx.stopping {
                 "the coordinator is shutting down"
             } else {
@@ -223,7 +224,7 @@ impl Coordinator {
                 since: now,
                 told: false,
             });
-            self.send(conn, Message::Ping { number: 0 });
+            self.ctx.send(conn, Message::Ping { number: 0 });
             let detail = format!("another process with this identity has a session, from {address}: it is being asked");
             return Some(refused(RefusalReason::Disputed, detail, Some(CLAIM)));
         };
@@ -244,12 +245,12 @@ impl Coordinator {
         if !told {
             self.impostor(index, detail.clone());
         }
-        self.send(conn, Message::Ping { number: 0 });
+        self.ctx.send(conn, Message::Ping { number: 0 });
         Some(refused(RefusalReason::Disputed, detail, Some(CLAIM_AGAIN)))
     }
 
     fn register(&mut self, hello: &Hello) -> NodeIndex {
-        let (now, wall) = (self.ctx.clock.now, self.wall_now());
+        let (now, wall) = (self.ctx.clock.now, self.ctx.wall_now());
         let index = self.ctx.registry.add(hello.facts.id, || {
             let record = NodeRecord {
                 incarnation: hello.incarnation,
@@ -292,7 +293,7 @@ impl Coordinator {
             next_assignment: self.next_assignment(),
             notes_sightings: true,
         };
-        self.send(conn, Message::Welcome(Box::new(welcome)));
+        self.ctx.send(conn, Message::Welcome(Box::new(welcome)));
         for id in self.behaviour.undelivered(index) {
             self.redeliver(id);
         }
@@ -367,10 +368,10 @@ impl Coordinator {
         };
         self.ctx.registry[index].session = None;
         self.dialogues.end(index);
-        self.ctx.outbox.effects.push_back(Effect::Close { conn });
+        self.ctx.outbox.push(Effect::Close { conn });
         if !self.ctx.stopping {
             let fact = format!("the agent said goodbye: {reason}");
-            let evidence = vec![Evidence::new(self.wall_now(), "session", fact)];
+            let evidence = vec![Evidence::new(self.ctx.wall_now(), "session", fact)];
             self.transition(index, Liveness::Left, Cause::Goodbye, evidence);
         }
     }
@@ -398,11 +399,11 @@ impl Coordinator {
         let was = self.ctx.registry[index].session.take();
         self.dialogues.end(index);
         self.ctx.registry[index].steady_since = None;
-        self.show_instances(index);
+        self.ctx.show_instances(index);
         // A node that is not online yet was just there, too: its hello was.
         let suspicious = matches!(self.ctx.registry[index].liveness, Liveness::Online | Liveness::Unseen);
         if suspicious && !self.ctx.stopping && was.is_some() {
-            let mut evidence = vec![last_heard, Evidence::new(self.wall_now(), "session", fact)];
+            let mut evidence = vec![last_heard, Evidence::new(self.ctx.wall_now(), "session", fact)];
             evidence.extend(over);
             self.transition(index, Liveness::Suspect, Cause::SessionEnded, evidence);
         }
@@ -427,7 +428,7 @@ impl Coordinator {
     fn over_content(&mut self, conn: ConnId, reason: RefusalReason, what: &str, detail: &str) {
         let index = self.ctx.registry.detach(conn);
         let fact = shortened(&format!("{what}: {detail}"), SENTENCE);
-        self.refuse(conn, refused(reason, detail, None));
+        self.ctx.refuse(conn, refused(reason, detail, None));
         if let Some(index) = index {
             self.ended_over(index, &fact);
             self.end_session(index, &fact);
@@ -438,7 +439,7 @@ impl Coordinator {
     pub(super) fn over_before(&self, index: NodeIndex, fact: &str) -> Option<Evidence> {
         let (over, at) = self.ctx.registry[index].unreadable.as_ref()?;
         let is_news = over != fact && self.ctx.clock.now.since(*at) < CONTENT_AGAIN;
-        is_news.then(|| Evidence::new(self.wall_now(), "session", format!("an earlier one ended: {over}")))
+        is_news.then(|| Evidence::new(self.ctx.wall_now(), "session", format!("an earlier one ended: {over}")))
     }
 
     /// A node's session ended over its content. That is told when it begins, and when it is another thing than before.
@@ -459,14 +460,14 @@ impl Coordinator {
                 detail: fact.to_owned(),
             },
         };
-        self.record_repeating(Repeating::Session(index), 1, told);
+        self.ctx.record_repeating(Repeating::Session(index), 1, told);
     }
 
     /// A transport without a session said something: it never said hello, or its session is over. Of the latter the driver
     /// has let go already, so that only the former hears this.
     pub(super) fn no_session(&mut self, conn: ConnId, what: &str) {
         let detail = format!("{what}: sent before the hello");
-        self.refuse(conn, refused(RefusalReason::Invalid, detail, None));
+        self.ctx.refuse(conn, refused(RefusalReason::Invalid, detail, None));
     }
 
     /// Ends a session whose node was given up, so that an agent which wakes up later begins anew.
@@ -475,13 +476,9 @@ impl Coordinator {
             self.ctx.registry.detach(session.conn);
             self.dialogues.end(index);
             let detail = "nothing was heard for too long";
-            self.refuse(session.conn, refused(RefusalReason::Timeout, detail, None));
+            self.ctx
+                .refuse(session.conn, refused(RefusalReason::Timeout, detail, None));
         }
-    }
-
-    pub(super) fn refuse(&mut self, conn: ConnId, refused: Refused) {
-        self.send(conn, Message::Refused(refused));
-        self.ctx.outbox.effects.push_back(Effect::Close { conn });
     }
 
     /// When the node was last heard, as evidence.
@@ -539,7 +536,7 @@ impl Coordinator {
         for index in changed {
             if let Some(conn) = self.ctx.registry[index].live_session().map(|session| session.conn) {
                 let plan = self.probe_plan(index);
-                self.send(conn, Message::ProbePlan(plan));
+                self.ctx.send(conn, Message::ProbePlan(plan));
             }
         }
     }

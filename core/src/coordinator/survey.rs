@@ -78,7 +78,7 @@ impl Coordinator {
         self.survey_liveness(&mut seen);
         self.survey_links(&mut seen);
         self.survey_agents(&mut seen);
-        for change in self.findings.look(self.ctx.clock.now, self.wall_now(), seen) {
+        for change in self.findings.look(self.ctx.clock.now, self.ctx.wall_now(), seen) {
             match change {
                 Change::Opened(followed) => self.record_finding(&followed, true),
                 Change::Closed(followed) => self.record_finding(&followed, false),
@@ -350,7 +350,8 @@ impl Coordinator {
         let meaning = finding.kind.meaning();
         let summary = format!("{}{state}: {who}: {meaning}", finding.kind.name());
         let one = (followed.seen.near.len() == 1).then(|| followed.seen.near.first().copied());
-        self.record(one.flatten(), summary, EventBody::Finding { finding, open });
+        self.ctx
+            .record(one.flatten(), summary, EventBody::Finding { finding, open });
     }
 
     fn finding(&self, followed: &Followed) -> Finding {

@@ -53,7 +53,7 @@ impl Coordinator {
         }
         let mut evidence = vec![self.last_heard(index)];
         let fact = format!("asked {} ago, no answer yet", Span(self.ctx.clock.now.since(asked)));
-        evidence.push(Evidence::new(self.wall_now(), "session", fact));
+        evidence.push(Evidence::new(self.ctx.wall_now(), "session", fact));
         evidence.extend(self.told(&tally));
         self.transition(index, Liveness::Suspect, Cause::PeersLostIt, evidence);
         true
@@ -74,7 +74,10 @@ impl Coordinator {
         }
         if silent >= limit {
             let fact = format!("silent for {}; the limit is {}", Span(silent), Span(limit));
-            let evidence = vec![self.last_heard(index), Evidence::new(self.wall_now(), "session", fact)];
+            let evidence = vec![
+                self.last_heard(index),
+                Evidence::new(self.ctx.wall_now(), "session", fact),
+            ];
             self.transition(index, Liveness::Suspect, Cause::Silent, evidence);
             return;
         }
@@ -216,7 +219,7 @@ impl Coordinator {
 
     /// Nobody hears the node for so long that it is gone: its observers agreed, or there are none that can tell.
     fn conclude_offline(&mut self, index: NodeIndex, silence: &Silence, agreed: bool) {
-        let (wall, span) = (self.wall_now(), Span(self.ctx.clock.now.since(silence.last_heard)));
+        let (wall, span) = (self.ctx.wall_now(), Span(self.ctx.clock.now.since(silence.last_heard)));
         let node = &self.ctx.registry[index];
         let others = !self.mesh.observers_of(index).is_empty();
         let cause = match (agreed && silence.gone, agreed || others) {
@@ -269,7 +272,7 @@ impl Coordinator {
         let silent = self.ctx.clock.now.since(self.heard_at(index)) >= self.silence_limit(index);
         let node = &mut self.ctx.registry[index];
         if silent && node.steady_since.take().is_some() {
-            self.show_instances(index);
+            self.ctx.show_instances(index);
         }
         self.ctx.registry[index].steady_since.is_some()
     }
@@ -315,7 +318,7 @@ impl Coordinator {
 
     /// What observers see, as evidence.
     fn told(&self, tally: &Tally) -> Vec<Evidence> {
-        let wall = self.wall_now();
+        let wall = self.ctx.wall_now();
         let sights = [
             (&tally.heard, Sight::Heard),
             (&tally.refused, Sight::Refused),

@@ -6,10 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Coordinator, Timer, autonomy::Aim, staging::Then};
+use super::{Coordinator, Timer, autonomy::Aim, outbox::Then};
 use crate::{
     autonomy::{Alternative, Evidence, Proposal},
-    event::EventBody,
     node::{Admission, NodeIndex},
     placement::{self, Fleet, Node, Place, Plan},
     time::Time,
@@ -19,8 +18,8 @@ use crate::{
 /// Moves that a decision lists at most; its events have them all.
 const LISTED: usize = 32;
 
-/// The wait for further changes before readers see the first: with the commit they see it within 50 ms. Longer: fewer views, seen later.
-const VIEW: Duration = Duration::from_millis(40);
+/// How long work waits while the store is behind.
+const LOOK_AGAIN: Duration = Duration::from_millis(40);
 
 /// What is to be looked at.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +33,6 @@ pub(super) struct Agenda {
     /// The newest timer.
     timer: u64,
     due: Option<Time>,
-    viewing: bool,
 }
 
 impl Coordinator {
@@ -74,7 +72,7 @@ impl Coordinator {
             self.recall_lost(&name);
             self.dirty(name);
         }
-        self.view_soon();
+        self.ctx.view_soon();
     }
 
     /// What became of leases that the coordinator before this one gave is not known.
@@ -146,8 +144,8 @@ impl Coordinator {
         if self.ctx.stopping {
             return;
         }
-        if self.ctx.outbox.staging.is_behind() {
-            self.look_at_work(self.ctx.clock.now + VIEW);
+        if self.ctx.outbox.is_behind() {
+            self.look_at_work(self.ctx.clock.now + LOOK_AGAIN);
             return;
         }
         let now = self.ctx.clock.now;
@@ -173,7 +171,7 @@ impl Coordinator {
         if let Some(next) = self.agenda.wakes.values().min().copied() {
             self.look_at_work(next);
         }
-        self.view_soon();
+        self.ctx.view_soon();
     }
 
     /// Earlier versions called a daemon's instances by their nodes' places, so that two could have one name: the later one gets another.
@@ -195,7 +193,7 @@ impl Coordinator {
             let number = numbers.take(None);
             if let Some(held) = self.table.held_mut(id) {
                 Arc::make_mut(&mut held.record).slot = number;
-                self.keep_assignment(id);
+                self.ctx.outbox.keep_assignment(id);
             }
         }
     }
@@ -235,9 +233,9 @@ impl Coordinator {
         if over {
             let ended = self.table.forget_workload(name);
             self.forget(ended);
-            self.keep_workload(name);
+            self.ctx.outbox.keep_workload(name);
             self.agenda.wakes.remove(name);
-            self.record_workload(name, format!("{name} is gone"));
+            self.ctx.record_workload(name, format!("{name} is gone"));
         }
     }
 
@@ -328,7 +326,7 @@ impl Coordinator {
         for id in &plan.revised {
             if let Some(held) = self.table.held_mut(*id) {
                 Arc::make_mut(&mut held.record).revision = revision;
-                self.keep_assignment(*id);
+                self.ctx.outbox.keep_assignment(*id);
             }
         }
         for start in &plan.starts {
@@ -362,7 +360,7 @@ impl Coordinator {
             revision: start.revision,
             node: self.ctx.registry[start.node].record.id(),
             goal: Goal::Run,
-            placed: self.wall_now(),
+            placed: self.ctx.wall_now(),
             reason: start.reason.clone(),
             score: start.score,
             decision,
@@ -375,8 +373,8 @@ impl Coordinator {
         };
         let now = self.ctx.clock.now;
         self.table.hold(Arc::new(record), start.node, now);
-        self.keep_assignment(id);
-        self.then(Then::Tell(start.node));
+        self.ctx.outbox.keep_assignment(id);
+        self.ctx.outbox.then(Then::Tell(start.node));
     }
 
     /// An update that is over, or has failed.
@@ -392,8 +390,9 @@ impl Coordinator {
             own.rolled_back.clear();
             let revision = own.revision;
             self.table.declare(name, record);
-            self.keep_workload(name);
-            self.record_workload(name, format!("{name}: all instances of revision {revision} are well"));
+            self.ctx.outbox.keep_workload(name);
+            self.ctx
+                .record_workload(name, format!("{name}: all instances of revision {revision} are well"));
             return;
         }
         let Some(why) = &plan.failed else { return };
@@ -433,8 +432,8 @@ impl Coordinator {
             // What was well need not wait for what failed.
             declared.not_before.clear();
         }
-        self.keep_workload(name);
-        self.record_workload(name, summary);
+        self.ctx.outbox.keep_workload(name);
+        self.ctx.record_workload(name, summary);
         self.dirty(Arc::clone(name));
     }
 
@@ -460,12 +459,12 @@ impl Coordinator {
             .revisions
             .retain(|revision, _| used.contains(revision));
         self.table.declare(name, record);
-        self.keep_workload(name);
+        self.ctx.outbox.keep_workload(name);
     }
 
     /// Why it is done: the decision that the instances' records name.
     fn decide_placement(&mut self, name: &Arc<str>, plan: &Plan) -> u64 {
-        let wall = self.wall_now();
+        let wall = self.ctx.wall_now();
         let mut evidence = Vec::new();
         for start in plan.starts.iter().take(LISTED) {
             let node = self.ctx.registry[start.node].name();
@@ -543,40 +542,13 @@ impl Coordinator {
         if mends && !slots.is_empty() {
             self.check_later(Arc::clone(&decision), Aim::Runs(Arc::clone(name), slots));
         }
-        self.record_decision(about, decision);
+        self.ctx.record_decision(about, decision);
         id
-    }
-
-    /// What happened to a workload, as an event.
-    pub(super) fn record_workload(&mut self, name: &str, summary: String) -> u64 {
-        let body = EventBody::Workload {
-            workload: name.to_owned(),
-            assignment: None,
-            by: String::new(),
-        };
-        self.record(None, summary, body)
-    }
-
-    /// What happened to an instance, as an event.
-    pub(super) fn record_instance(&mut self, index: Option<NodeIndex>, name: &str, id: AssignmentId, summary: String) {
-        let body = EventBody::Workload {
-            workload: name.to_owned(),
-            assignment: Some(id),
-            by: String::new(),
-        };
-        self.record(index, summary, body);
-    }
-
-    /// Readers are to see what changed, soon.
-    pub(super) fn view_soon(&mut self) {
-        if !std::mem::replace(&mut self.agenda.viewing, true) {
-            self.ctx.timers.set(self.ctx.clock.now + VIEW, Timer::View);
-        }
     }
 
     /// Readers see what changed.
     pub(super) fn view(&mut self) {
-        self.agenda.viewing = false;
+        self.ctx.outbox.viewed();
         self.view_now();
     }
 }
