@@ -2,13 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    Answer, Coordinator, Denial, Limit, Refusal, RefusalReason, Refused, TokenProblem,
-    repeats::{Repeating, Told},
-};
+use super::{Answer, Coordinator, Denial, Limit, Refusal, RefusalReason, Refused, TokenProblem};
 use crate::{
     access::{CREDENTIAL_LIFE, Enrolment, Identity, Ruling, TOKENS, TOKENS_KEPT, TokenRecord, USES},
     autonomy::Evidence,
+    ctx::repeats::{Repeating, Told},
     event::EventBody,
     id::NodeId,
     integrity::{Digest, ZERO_DIGEST},
@@ -41,7 +39,7 @@ impl Coordinator {
         }
         self.ctx.keep(index);
         if changed {
-            self.plan_soon();
+            self.guardian.plan_soon(&mut self.ctx);
         }
         changed
     }
@@ -96,7 +94,7 @@ impl Coordinator {
                 self.transition(index, Liveness::Left, Cause::Revoked, evidence);
             }
             // Its peers refuse it as soon as they hear of it; that does not wait for others.
-            self.replan();
+            self.guardian.replan(&mut self.ctx);
         }
         Ok(self.admission(index, changed, event))
     }

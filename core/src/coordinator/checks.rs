@@ -40,9 +40,9 @@ const RULES: [Rule; 7] = [
         id: "registry-mesh-agree",
         severity: Severity::Warning,
         meaning: "registry and mesh agree: no node is online that all its observers have lost",
-        broken: |core, index, _, _| matches!(core.mesh.seen_by_peers(index), (0, 1..)),
+        broken: |core, index, _, _| matches!(core.guardian.seen_by_peers(index), (0, 1..)),
         detail: |core, index, node, _| {
-            let (_, down) = core.mesh.seen_by_peers(index);
+            let (_, down) = core.guardian.seen_by_peers(index);
             format!(
                 "{} sends heartbeats, but none of its {down} observers reaches it",
                 node.name()
@@ -54,14 +54,14 @@ const RULES: [Rule; 7] = [
         severity: Severity::Critical,
         meaning: "every online node was heard within 1.5 heartbeat intervals, or is heard by its peers",
         broken: |core, index, _, _| {
-            core.ctx.clock.now.since(core.heard_at(index)) > core.silence_limit(index) + SLACK
-                && !core.is_vouched_for(index)
+            core.ctx.clock.now.since(core.ctx.heard_at(index)) > core.ctx.silence_limit(index) + SLACK
+                && !core.guardian.is_vouched_for(&core.ctx, index)
         },
         detail: |core, index, node, _| {
             format!(
                 "{} has been silent for {}",
                 node.name(),
-                Span(core.ctx.clock.now.since(core.heard_at(index)))
+                Span(core.ctx.clock.now.since(core.ctx.heard_at(index)))
             )
         },
     },
@@ -119,7 +119,7 @@ const RULES: [Rule; 7] = [
         broken: |core, index, node, session| {
             // A seal comes with one heartbeat and is acknowledged with the next; only agents that were there for so long
             // can have done that.
-            let patience = core.ctx.config.cycle * UNACKNOWLEDGED as u32 + core.silence_limit(index) * 2;
+            let patience = core.ctx.config.cycle * UNACKNOWLEDGED as u32 + core.ctx.silence_limit(index) * 2;
             let cycles = patience.as_nanos().div_ceil(core.ctx.config.cycle.as_nanos().max(1)) as u64;
             session.acknowledged.1.saturating_add(cycles) < core.ctx.clock.cycle
                 && core.ctx.clock.now.since(node.since) > patience
@@ -272,7 +272,7 @@ impl Coordinator {
     fn check_observed(&mut self) -> Check {
         let meaning = "every link that the mesh plans is reported on";
         let mut check = Check::new("mesh-observed", Severity::Notice, meaning);
-        let topology = self.mesh.topology();
+        let topology = self.guardian.topology();
         let (planned, unobserved) = (topology.planned, topology.unobserved);
         check.many(
             planned,

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Answer, Command, Coordinator, Effect, Limit, Refusal, RequestId, outbox::Then};
+use super::{Answer, Command, Coordinator, Effect, Limit, Refusal, RequestId};
 use crate::{
     behaviour::{HEARTBEAT_MAX, HEARTBEAT_MIN, Order, out_of_range},
+    ctx::outbox::Then,
     event::EventBody,
     limits,
     node::{Eligibility, Labels, NodeIndex},

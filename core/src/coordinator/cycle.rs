@@ -45,7 +45,7 @@ impl Coordinator {
         self.forget_stage();
         let (sample, telemetry) = self.telemetry_stage();
         let (forecasts, predictive) = self.predictor.cycle(&sample, self.ctx.config.cycle);
-        let (mesh, links) = (self.mesh.topology(), self.mesh.rows());
+        let (mesh, links) = (self.guardian.topology(), self.guardian.links());
         self.outlook_stage(&forecasts);
         self.autonomy_stage(&forecasts);
         self.rebalance_stage();
@@ -68,7 +68,7 @@ impl Coordinator {
             telemetry,
             predictive,
             mesh,
-            findings: self.open_findings(),
+            findings: self.guardian.open_findings(&self.ctx),
             links,
             autonomy: self.autonomy.overview(),
             behaviour,
@@ -226,7 +226,7 @@ impl Coordinator {
         let session = node.session.as_ref();
         NodeDetail {
             last_heartbeat: node.last_seen.map(|at| self.ctx.clock.wall.at(at)),
-            heartbeat_interval: self.heartbeat_interval(index),
+            heartbeat_interval: self.ctx.heartbeat_interval(index),
             clock_skew_millis: session.map_or(0, |session| session.clock_skew_millis),
             acknowledged_cycle: session.map_or(0, |session| session.acknowledged.1),
             heartbeats: session.map_or(0, |session| session.heartbeats),

@@ -87,7 +87,7 @@ impl Coordinator {
         // What is only planned is planned with what would be taken over, and leaves no trace.
         let untouched = (!adoption.is_empty()).then(|| self.table.clone());
         self.adopt_all(&adoption);
-        let ambiguous = self.climate().ambiguous;
+        let ambiguous = self.guardian.climate(&mut self.ctx).ambiguous;
         let plan = match changed {
             true => self.plan(&declared, ambiguous, &mut fleet),
             false => Plan::default(),

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Coordinator, Message, Timer, outbox::Then};
+use super::{Coordinator, Message, Timer};
 use crate::{
     behaviour::{Order, Pending, State},
+    ctx::outbox::Then,
     event::EventBody,
     node::{ConnId, NodeIndex},
 };
@@ -78,8 +79,8 @@ impl Coordinator {
     fn keeps_interval(&mut self, index: NodeIndex, interval: Duration) {
         if let Some(session) = &mut self.ctx.registry[index].session {
             session.interval = interval;
-            let at = self.ctx.clock.now + self.silence_limit(index);
-            self.look_later(index, at);
+            let at = self.ctx.clock.now + self.ctx.silence_limit(index);
+            self.guardian.look_later(&mut self.ctx, index, at);
         }
     }
 

@@ -155,7 +155,7 @@ impl Coordinator {
         for record in self.table.forget_node(index) {
             lost.entry(Arc::clone(&record.workload)).or_default().push(record);
         }
-        let ambiguous = self.climate().ambiguous;
+        let ambiguous = self.guardian.climate(&mut self.ctx).ambiguous;
         let mut fleet = self.fleet();
         fleet.close(index);
         let mut order: Vec<(u8, Arc<str>)> = lost
@@ -209,9 +209,7 @@ impl Coordinator {
         for decision in self.autonomy.forget(index) {
             self.ctx.record_decision(Some(index), decision);
         }
-        for finding in self.findings.forget(index) {
-            self.record_finding(&finding, false);
-        }
+        self.guardian.close_findings(&mut self.ctx, index);
         self.give_up_instances(index, &name);
         let record = Arc::clone(&self.ctx.registry[index].record);
         if record.admission == Admission::Revoked {
@@ -244,32 +242,17 @@ impl Coordinator {
             let answer = Err(Refusal::Log("its node was forgotten".to_owned()));
             self.ctx.outbox.push(Effect::Reply { request, answer });
         }
-        self.fallen.retain(|(_, fallen)| *fallen != index);
-        for down in &mut self.down {
-            down.remove(&index);
-        }
-        self.down.retain(|down| !down.is_empty());
         self.outlooks.remove(&index);
         self.steering.forget(index);
         self.matrix.silence(index);
         self.roll.forget(index);
         self.ctx.outbox.forget(index);
-        let passed_on: Vec<NodeIndex> = self
-            .ctx
-            .registry
-            .iter()
-            .filter(|(_, node)| node.relayed.is_some_and(|(via, _)| via == index))
-            .map(|(other, _)| other)
-            .collect();
-        for other in passed_on {
-            self.ctx.registry[other].relayed = None;
-        }
-        let member = self.mesh.forget(index);
+        let member = self.guardian.forget(&mut self.ctx, index);
         self.ctx
             .registry
             .remove(index, self.ctx.clock.cycle + self.matrix.keep() as u64);
         if member {
-            self.replan();
+            self.guardian.replan(&mut self.ctx);
         }
         self.room_changed();
         self.ctx.view_soon();

@@ -5,13 +5,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    Coordinator,
-    dialogue::Dialogue,
-    outbox::Then,
-    repeats::{Repeating, Told},
-};
+use super::{Coordinator, dialogue::Dialogue};
 use crate::{
+    ctx::{
+        outbox::Then,
+        repeats::{Repeating, Told},
+    },
     event::EventBody,
     node::{ConnId, Eligibility, Liveness, NodeIndex},
     placement::{Place, backoff},
@@ -436,7 +435,7 @@ impl Coordinator {
             .flatten()
             .fold(self.ctx.clock.started_at, Time::max);
         // The longest that was ever promised: an agent keeps to what it was told at its welcome.
-        let lease = self.lease(index).max(node.record.lease) * SINGLETON;
+        let lease = self.ctx.lease(index).max(node.record.lease) * SINGLETON;
         given + lease + lease / DRIFT
     }
 }

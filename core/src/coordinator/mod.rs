@@ -3,39 +3,34 @@
 mod access;
 mod autonomy;
 mod checks;
-mod climate;
 mod command;
+mod conclude;
 mod config;
-mod ctx;
 mod cycle;
 mod declare;
 mod dialogue;
 mod directives;
-mod evidence;
+mod durable;
 mod forget;
 mod instances;
 mod io;
-mod liveness;
 mod operators;
 mod orphans;
-mod outbox;
 mod parcels;
 mod planner;
 mod preempt;
 mod reading;
 mod rebalance;
-mod relay;
-mod repeats;
+mod recall;
 mod restored;
 mod roll;
 mod rules;
 mod session;
+mod sights;
 mod spread;
 
-mod survey;
 #[cfg(test)]
 mod tests;
-mod verdict;
 mod workloads;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -53,22 +48,22 @@ use crate::{
     access::Access,
     autonomy::Autonomy,
     behaviour::BehaviourLoop,
+    ctx::Ctx,
     event::EventBody,
     integrity::Digest,
-    mesh::{Findings, Mesh},
     node::NodeIndex,
     predictive::Predictor,
     store::{Durable, Restored},
+    systems::guardian::Guardian,
     telemetry::Matrix,
     time::{Time, WallTime},
     timer::Kinds,
     workload::Table,
 };
-use ctx::Ctx;
 
 /// Every timer of the coordinator's logic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Timer {
+pub(crate) enum Timer {
     /// A cycle begins.
     Pulse,
     /// A node's liveness is to be looked at again; stale unless the number is that of the node's newest timer.
@@ -149,21 +144,12 @@ struct Pace {
 pub struct Coordinator {
     ctx: Ctx,
     next_pulse: Time,
-    /// Pings that were sent.
-    pings: u64,
-    reckoning: climate::Reckoning,
     sessions: u64,
-    planning: bool,
 
     access: Arc<Access>,
     matrix: Matrix,
     predictor: Predictor,
-    mesh: Mesh,
-    findings: Findings,
-    /// Nodes that went offline, and when, until they are told of together.
-    fallen: Vec<(Time, NodeIndex)>,
-    /// Those that were.
-    down: Vec<survey::Fallen>,
+    guardian: Guardian,
     autonomy: Autonomy,
     behaviour: BehaviourLoop,
     table: Table,
@@ -186,21 +172,15 @@ pub struct Coordinator {
 impl Coordinator {
     /// A coordinator that goes on from what is `durable`. Its first cycle is due at once.
     pub fn new(now: Time, wall: WallTime, config: Config, durable: Durable) -> Coordinator {
-        let (matrix, mesh) = (Matrix::new(config.history), Mesh::new(config.seed));
+        let (matrix, guardian) = (Matrix::new(config.history), Guardian::new(config.seed));
         let mut coordinator = Coordinator {
             ctx: Ctx::new(now, wall, config, &durable),
             next_pulse: now,
-            pings: 0,
-            reckoning: climate::Reckoning::default(),
             sessions: 0,
-            planning: false,
             access: durable.access,
             matrix,
             predictor: Predictor::default(),
-            mesh,
-            findings: Findings::default(),
-            fallen: Vec::new(),
-            down: Vec::new(),
+            guardian,
             autonomy: Autonomy::new(durable.epoch, durable.decisions),
             behaviour: BehaviourLoop::new(durable.epoch),
             table: Table::default(),
@@ -285,8 +265,8 @@ impl Coordinator {
                 Timer::Pulse => self.pulse(),
                 Timer::Liveness(index, token) => self.look_at(index, token),
                 Timer::RestartGrace => self.give_up_unseen(),
-                Timer::Plan => self.replan(),
-                Timer::Survey => self.survey(),
+                Timer::Plan => self.guardian.replan(&mut self.ctx),
+                Timer::Survey => self.guardian.survey(&mut self.ctx),
                 Timer::Directive(id) => self.redeliver(id),
                 Timer::Reconcile(token) => self.reconcile(token),
                 Timer::Tell => self.tell_more(),
@@ -322,7 +302,7 @@ impl Coordinator {
         let Some(due) = self.ctx.timers.next() else { return };
         if now.since(due) > STALL {
             self.ctx.clock.resumed_at = self.ctx.clock.now;
-            self.stood(now.since(due));
+            self.guardian.stood(&mut self.ctx, now.since(due));
         }
     }
 

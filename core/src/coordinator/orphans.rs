@@ -5,8 +5,9 @@
 
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
 
-use super::{Answer, Changed, Coordinator, PlannedStop, outbox::Then};
+use super::{Answer, Changed, Coordinator, PlannedStop};
 use crate::{
+    ctx::outbox::Then,
     event::EventBody,
     node::{Admission, ConnId, Liveness, NodeIndex},
     placement::Score,

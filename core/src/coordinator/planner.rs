@@ -1,13 +1,7 @@
 //! Plans, made beside the coordinator: what a command would do is worked out on a copy, for as long as it takes.
 
 use super::{Answer, Command, Coordinator, Limit, Refusal};
-use crate::{
-    autonomy::Autonomy,
-    behaviour::BehaviourLoop,
-    mesh::{Findings, Mesh},
-    predictive::Predictor,
-    telemetry::Matrix,
-};
+use crate::{autonomy::Autonomy, behaviour::BehaviourLoop, predictive::Predictor, telemetry::Matrix};
 
 /// A copy of what plans rest on: nodes, workloads, policies. Nothing that happens to it reaches the coordinator.
 #[derive(Debug)]
@@ -32,10 +26,7 @@ impl Coordinator {
             outlooks: self.outlooks.clone(),
             matrix: Matrix::new(self.ctx.config.history),
             predictor: Predictor::default(),
-            mesh: Mesh::new(self.ctx.config.seed),
-            findings: Findings::default(),
-            fallen: Vec::new(),
-            down: Vec::new(),
+            guardian: self.guardian.to_plan_with(self.ctx.config.seed),
             behaviour: BehaviourLoop::new(self.ctx.term.epoch),
             dialogues: super::dialogue::Dialogues::default(),
             roll: super::roll::Roll::default(),

@@ -76,7 +76,7 @@ impl Coordinator {
         }
         self.look_back();
         self.watch_heat();
-        if self.climate().ambiguous {
+        if self.guardian.climate(&mut self.ctx).ambiguous {
             return;
         }
         let hot: BTreeSet<NodeIndex> = self

@@ -147,7 +147,7 @@ impl Default for Rules {
 impl Rules {
     /// How many times as long the window is where these shares of the probes of living nodes are missed now and on an average. Two arguments, of which the longer one counts:
     /// transports keep answers back, and of questions that are missed by chance so many must fall into the window that not all of them are.
-    pub(super) fn stretched(&self, now: f64, average: f64) -> f64 {
+    pub(crate) fn stretched(&self, now: f64, average: f64) -> f64 {
         let kept_back = 1.0 + self.stretch * (now / self.unrest).min(1.0);
         let all_missed = match now.max(average) {
             ..=0.0 => 1.0,
@@ -157,17 +157,17 @@ impl Rules {
     }
 
     /// Observers that must agree.
-    pub(super) fn quorum(&self, tally: &Tally) -> usize {
+    pub(crate) fn quorum(&self, tally: &Tally) -> usize {
         (tally.telling() + tally.unknown) * self.quorum_percent / 100 + 1
     }
 
     /// Whether so many silent members of all voices leave open what died.
-    pub(super) fn is_ambiguous(&self, silent: usize, voices: usize) -> bool {
+    pub(crate) fn is_ambiguous(&self, silent: usize, voices: usize) -> bool {
         100 * silent > self.ambiguous_percent * voices
     }
 
     /// Whether so many verdicts on silence, of all nodes, are enough for a while.
-    pub(super) fn is_broken(&self, fell: usize, nodes: usize) -> bool {
+    pub(crate) fn is_broken(&self, fell: usize, nodes: usize) -> bool {
         fell >= self.breaker_min && 100 * fell >= self.breaker_percent * nodes
     }
 }

@@ -1,22 +1,20 @@
 //! Sessions: hello, heartbeats, goodbye, and what ends them.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use super::{
-    Coordinator, Effect, Heartbeat, Message, ProbePlan, RefusalReason, Refused, Timer, Welcome,
-    outbox::Then,
-    repeats::{Repeating, Told},
-};
+use super::{Coordinator, Effect, Heartbeat, Message, RefusalReason, Refused, Welcome};
 use crate::{
     access::Identity,
     autonomy::Evidence,
+    ctx::{
+        outbox::Then,
+        repeats::{Repeating, Told},
+    },
     event::EventBody,
-    id::NodeId,
     integrity::ZERO_DIGEST,
-    mesh::OBSERVERS,
     node::{Admission, Cause, Claim, ConnId, Hello, Liveness, Node, NodeIndex, NodeRecord, Origin, Session},
+    systems::guardian::vitals,
     text::{SENTENCE, shortened},
-    time::Time,
     transit::Transit,
 };
 
@@ -27,14 +25,6 @@ const OVERLOADED_RETRY: Duration = Duration::from_secs(5);
 /// again once both were heard.
 const CLAIM: Duration = Duration::from_secs(1);
 const CLAIM_AGAIN: Duration = Duration::from_secs(10);
-
-/// When the plan is made anew after the members changed: soon in a small cluster, gathering changes in a large one.
-const PLAN_SOON: Duration = Duration::from_millis(100);
-const PLAN_LATER: Duration = Duration::from_secs(1);
-const SMALL: usize = 1_000;
-
-/// Sessions that end over the same thing within so long of one another are one failure, told once.
-const CONTENT_AGAIN: Duration = Duration::from_secs(600);
 
 fn refused(reason: RefusalReason, detail: impl AsRef<str>, retry_after: Option<Duration>) -> Refused {
     Refused {
@@ -53,9 +43,9 @@ impl Coordinator {
             // It is there, whether it can be welcomed now or not.
             let node = &self.ctx.registry[index];
             if let (true, Some(heard)) = (node.record.incarnation == hello.incarnation, node.last_seen) {
-                self.note_gap(index, heard);
+                self.guardian.note_gap(&mut self.ctx, index, heard);
             }
-            self.hear(index);
+            self.ctx.hear(index);
         }
         if let Some(refusal) = refusal {
             self.ctx.refuse(conn, refusal);
@@ -75,8 +65,8 @@ impl Coordinator {
         self.sessions += 1;
         let number = self.ctx.term.epoch << 32 | self.sessions;
         self.ctx.registry.attach(conn, index);
-        let interval = self.heartbeat_interval(index);
-        let lease = self.lease(index);
+        let interval = self.ctx.heartbeat_interval(index);
+        let lease = self.ctx.lease(index);
         let node = &mut self.ctx.registry[index];
         let record = Arc::make_mut(&mut node.record);
         let mut facts = hello.facts;
@@ -276,18 +266,19 @@ impl Coordinator {
         node.health = Default::default();
         let admission = node.record.admission;
         let fact = format!("session {number:x} opened, incarnation {incarnation}");
-        self.mesh.silence(index);
-        self.heard_again(index, anew, fact);
+        self.guardian.begin(index);
+        let transition = self.guardian.heard_again(&mut self.ctx, index, anew, fact);
+        self.conclude(transition);
         let welcome = Welcome {
             cluster: self.ctx.term.cluster,
             epoch: self.ctx.term.epoch,
             session: number,
             cycle_interval: self.ctx.config.cycle,
-            heartbeat_interval: self.heartbeat_interval(index),
-            probe_plan: self.probe_plan(index),
+            heartbeat_interval: self.ctx.heartbeat_interval(index),
+            probe_plan: self.guardian.probe_plan(&self.ctx, index),
             admission,
             lease: match admission {
-                Admission::Admitted => self.lease(index),
+                Admission::Admitted => self.ctx.lease(index),
                 _ => Duration::ZERO,
             },
             next_assignment: self.next_assignment(),
@@ -343,21 +334,22 @@ impl Coordinator {
         self.matrix
             .record(index, &session.channels, &heartbeat.values, &heartbeat.absent);
         for (subject, report) in &heartbeat.links {
-            if let Some(subject) = self.ctx.registry.find(*subject) {
-                if !self.mesh.report(index, subject, report, now, wall) {
-                    self.unasked(index);
-                }
-                self.check_report(index, report);
-            }
+            self.guardian.reports(&mut self.ctx, index, *subject, report);
         }
-        self.answered(index, answers);
+        for subject in self.guardian.answered(&mut self.ctx, index, answers) {
+            let transition = self.guardian.judge(&mut self.ctx, subject);
+            self.conclude(transition);
+        }
         let gap = heard_before.map(|at| now.since(at));
-        self.note_gap(index, heard_before.unwrap_or(now));
+        self.guardian
+            .note_gap(&mut self.ctx, index, heard_before.unwrap_or(now));
         if self.ctx.registry[index].liveness != Liveness::Online {
-            if gap.is_none_or(|gap| gap > self.silence_limit(index)) {
+            if gap.is_none_or(|gap| gap > self.ctx.silence_limit(index)) {
                 self.ctx.registry[index].steady_since = None;
             }
-            self.heard_again(index, false, format!("heartbeat {} arrived", heartbeat.sequence));
+            let fact = format!("heartbeat {} arrived", heartbeat.sequence);
+            let transition = self.guardian.heard_again(&mut self.ctx, index, false, fact);
+            self.conclude(transition);
         }
     }
 
@@ -394,8 +386,8 @@ impl Coordinator {
 
     /// The session is gone and its node was not heard to leave.
     fn end_session(&mut self, index: NodeIndex, fact: &str) {
-        let last_heard = self.last_heard(index);
-        let over = self.over_before(index, fact);
+        let last_heard = self.guardian.last_heard(&self.ctx, index);
+        let over = self.guardian.over_before(&self.ctx, index, fact);
         let was = self.ctx.registry[index].session.take();
         self.dialogues.end(index);
         self.ctx.registry[index].steady_since = None;
@@ -435,18 +427,11 @@ impl Coordinator {
         }
     }
 
-    /// That an earlier session ended over its content, as evidence beside what ended this one.
-    pub(super) fn over_before(&self, index: NodeIndex, fact: &str) -> Option<Evidence> {
-        let (over, at) = self.ctx.registry[index].unreadable.as_ref()?;
-        let is_news = over != fact && self.ctx.clock.now.since(*at) < CONTENT_AGAIN;
-        is_news.then(|| Evidence::new(self.ctx.wall_now(), "session", format!("an earlier one ended: {over}")))
-    }
-
     /// A node's session ended over its content. That is told when it begins, and when it is another thing than before.
     fn ended_over(&mut self, index: NodeIndex, fact: &str) {
         let now = self.ctx.clock.now;
         let before = self.ctx.registry[index].unreadable.replace((fact.to_owned(), now));
-        if before.is_some_and(|(told, at)| told == fact && now.since(at) < CONTENT_AGAIN) {
+        if before.is_some_and(|(told, at)| told == fact && now.since(at) < vitals::CONTENT_AGAIN) {
             return;
         }
         let told = Told {
@@ -479,106 +464,5 @@ impl Coordinator {
             self.ctx
                 .refuse(session.conn, refused(RefusalReason::Timeout, detail, None));
         }
-    }
-
-    /// When the node was last heard, as evidence.
-    pub(super) fn last_heard(&self, index: NodeIndex) -> Evidence {
-        let node = &self.ctx.registry[index];
-        let time = node
-            .last_seen
-            .map_or(node.liveness_since, |at| self.ctx.clock.wall.at(at));
-        let sequence = node.session.as_ref().map_or(0, |session| session.sequence);
-        let fact = match (node.last_seen, sequence) {
-            (None, _) => "never heard since the coordinator started".to_owned(),
-            (Some(_), 0) => "last heard".to_owned(),
-            (Some(_), sequence) => format!("last heard: heartbeat {sequence}"),
-        };
-        Evidence::new(time, "session", fact)
-    }
-
-    pub(super) fn heartbeat_interval(&self, index: NodeIndex) -> Duration {
-        self.ctx.registry[index]
-            .record
-            .heartbeat
-            .unwrap_or(self.ctx.config.heartbeat)
-    }
-
-    /// The mesh's members changed.
-    pub(super) fn plan_soon(&mut self) {
-        if !self.planning {
-            self.planning = true;
-            let wait = if self.ctx.registry.len() <= SMALL {
-                PLAN_SOON
-            } else {
-                PLAN_LATER
-            };
-            self.ctx.timers.set(self.ctx.clock.now + wait, Timer::Plan);
-        }
-    }
-
-    pub(super) fn replan(&mut self) {
-        self.planning = false;
-        let takes_part = |node: &Node| {
-            matches!(
-                node.liveness,
-                Liveness::Unseen | Liveness::Online | Liveness::Suspect | Liveness::Unreachable
-            ) && !node.record.facts.probe_address.is_empty()
-                && node.record.admission == Admission::Admitted
-        };
-        let members: Vec<(NodeIndex, NodeId)> = self
-            .ctx
-            .registry
-            .iter()
-            .filter(|(_, node)| takes_part(node))
-            .map(|(index, node)| (index, node.record.id()))
-            .collect();
-        let changed: BTreeSet<NodeIndex> = self.mesh.replan(&members).into_iter().collect();
-        for index in changed {
-            if let Some(conn) = self.ctx.registry[index].live_session().map(|session| session.conn) {
-                let plan = self.probe_plan(index);
-                self.ctx.send(conn, Message::ProbePlan(plan));
-            }
-        }
-    }
-
-    fn probe_plan(&self, index: NodeIndex) -> ProbePlan {
-        let targets = self.mesh.subjects(index).iter().map(|&subject| {
-            let facts = &self.ctx.registry[subject].record.facts;
-            (facts.id, facts.probe_address.clone())
-        });
-        let observers = self.mesh.observers_of(index).iter();
-        let observers = observers.map(|&observer| self.ctx.registry[observer].record.id());
-        ProbePlan {
-            version: self.mesh.version(),
-            interval: self.probe_interval(index),
-            targets: targets.collect(),
-            observers: observers.collect(),
-        }
-    }
-
-    /// How often a node probes each of its subjects. In a small cluster each has few observers, which ask the more often: a node is asked equally
-    /// often in any cluster.
-    fn probe_interval(&self, index: NodeIndex) -> Duration {
-        let subjects = self.mesh.subjects(index).iter();
-        let fewest = subjects.map(|&subject| self.mesh.observers_of(subject).len()).min();
-        let fewest = fewest.unwrap_or(OBSERVERS).clamp(1, OBSERVERS);
-        self.ctx.config.probe_interval * fewest as u32 / OBSERVERS as u32
-    }
-
-    /// When a node that is heard now may be silent until.
-    pub(super) fn silence_limit(&self, index: NodeIndex) -> Duration {
-        let session = self.ctx.registry[index]
-            .session
-            .as_ref()
-            .map(|session| session.interval);
-        session.unwrap_or_else(|| self.heartbeat_interval(index)) * 3 / 2
-    }
-
-    /// When the node was last heard, counting out the time in which this process stood still.
-    pub(super) fn heard_at(&self, index: NodeIndex) -> Time {
-        self.ctx.registry[index]
-            .last_seen
-            .unwrap_or_default()
-            .max(self.ctx.clock.resumed_at)
     }
 }

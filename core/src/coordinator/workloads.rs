@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Coordinator, Timer, autonomy::Aim, outbox::Then};
+use super::{Coordinator, Timer, autonomy::Aim};
 use crate::{
     autonomy::{Alternative, Evidence, Proposal},
+    ctx::outbox::Then,
     node::{Admission, NodeIndex},
     placement::{self, Fleet, Node, Place, Plan},
     time::Time,
@@ -205,7 +206,7 @@ impl Coordinator {
 
     fn reconcile_one(&mut self, name: &Arc<str>, fleet: &mut Fleet) {
         self.adopt(name);
-        let ambiguous = self.climate().ambiguous;
+        let ambiguous = self.guardian.climate(&mut self.ctx).ambiguous;
         self.table.prune_failures(name, self.ctx.clock.now);
         let Some(declared) = self.table.declared(name) else {
             return;

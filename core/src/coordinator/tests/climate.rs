@@ -123,7 +123,7 @@ fn nodes_that_are_not_admitted_are_no_members() {
             peers.is_cut_off(number);
         }
         let died = peers.dies(3);
-        let members = peers.core().climate().members;
+        let members = peers.climate().members;
         (members, peers.offline_after(3, died, SECOND * 20))
     };
     assert_eq!(with_strangers(shipped()), (3, Some(1_800)));
@@ -216,9 +216,9 @@ fn a_breaker_is_open_to_the_millisecond_for_five_minutes() {
     a_series_of_deaths(&mut peers, 1..=4, Sight::Silent);
     let first = peers.when(1, Liveness::Offline).unwrap();
     peers.pass((first + SECOND * 300).since(peers.rig.now) - ms(1));
-    assert!(peers.core().climate_within(Duration::ZERO).breaker);
+    assert!(peers.climate_within(Duration::ZERO).breaker);
     peers.pass(ms(1));
-    assert!(!peers.core().climate_within(Duration::ZERO).breaker);
+    assert!(!peers.climate_within(Duration::ZERO).breaker);
 }
 
 #[test]
@@ -252,12 +252,12 @@ fn of_verdicts_at_one_moment_those_that_are_too_many_are_held_back() {
 #[test]
 fn what_is_no_verdict_uses_a_reckoning_of_the_last_100_ms() {
     let mut peers = Peers::new(8, shipped());
-    assert_eq!(peers.core().climate().members, 8);
+    assert_eq!(peers.climate().members, 8);
     peers.leaves(8);
     peers.pass(ms(99));
-    assert_eq!(peers.core().climate().members, 8);
+    assert_eq!(peers.climate().members, 8);
     peers.pass(ms(1));
-    assert_eq!(peers.core().climate().members, 7);
+    assert_eq!(peers.climate().members, 7);
 }
 
 #[test]
@@ -274,10 +274,10 @@ fn a_refusal_neither_opens_the_breaker_nor_is_held_back_by_it() {
 fn those_that_came_back_no_longer_count_towards_the_breaker() {
     let mut peers = Peers::new(6, shipped());
     a_series_of_deaths(&mut peers, 1..=3, Sight::Silent);
-    assert!(peers.core().climate().breaker);
+    assert!(peers.climate().breaker);
     peers.comes_back(1, true);
     peers.pass(SECOND);
-    assert!(!peers.core().climate().breaker);
+    assert!(!peers.climate().breaker);
 }
 
 /// Node 4 dies while the coordinator's store stands still, which it does for `held`.
@@ -314,7 +314,7 @@ fn a_change_holds_verdicts_back_from_two_seconds_on() {
     peers.rig.hello(90, hello(9, 1, 0));
     let mut forbids_after = |span| {
         peers.pass(span);
-        peers.core().climate_within(Duration::ZERO).forbids()
+        peers.climate_within(Duration::ZERO).forbids()
     };
     assert!(!forbids_after(ms(1_999)));
     assert!(forbids_after(ms(1)));

@@ -99,12 +99,9 @@ fn an_observer_whose_silence_is_bridged_is_not_counted_meanwhile() {
     peers.falls_silent(4);
     let index = peers.index(4);
     peers.pass(ms(2_999));
-    assert!(peers.core().counts(index));
+    assert!(peers.counts(index));
     peers.pass(ms(1));
-    assert_eq!(
-        (peers.core().counts(index), peers.liveness(4)),
-        (false, Liveness::Online)
-    );
+    assert_eq!((peers.counts(index), peers.liveness(4)), (false, Liveness::Online));
 }
 
 #[test]
@@ -246,10 +243,10 @@ fn an_observer_that_stands_still_again_and_again_may_vouch_but_not_miss() {
     peers.pass(SECOND * 10);
     assert_eq!(peers.liveness(4), Liveness::Unreachable);
     let index = peers.index(4);
-    let tally = peers.core().tally(index);
+    let tally = peers.guardian(|guardian, ctx| guardian.tally(ctx, index));
     assert_eq!((tally.heard.len(), tally.silent.len()), (1, 2));
     peers.see(1, 4, Sight::Silent);
-    let tally = peers.core().tally(index);
+    let tally = peers.guardian(|guardian, ctx| guardian.tally(ctx, index));
     assert_eq!((tally.heard.len(), tally.silent.len()), (0, 2));
 }
 
@@ -261,7 +258,7 @@ fn the_word_of_an_observer_stands_for_twelve_seconds() {
         let (one, said) = (peers.index(1), peers.rig.now);
         peers.pass(waited);
         peers.rig.core.ctx.registry[one].said = said;
-        peers.core().vouches(one)
+        peers.guardian(|guardian, ctx| guardian.vouches(ctx, one))
     };
     assert!(vouches_after(shipped(), ms(11_999)));
     assert!(!vouches_after(shipped(), ms(12_000)));
@@ -324,14 +321,17 @@ fn an_observer_that_says_too_much_is_not_heard_out() {
     };
     peers.says_of(1, many(Sight::Silent));
     let (one, four) = (peers.index(1), peers.index(4));
-    assert!(peers.core().mesh.hears(one, four) && peers.core().is_distrusted(one));
-    assert!(!peers.core().counts(one) && !peers.core().vouches(one));
+    assert!(
+        peers.guardian(|guardian, _| guardian.mesh().hears(one, four))
+            && peers.guardian(|guardian, ctx| guardian.is_distrusted(ctx, one))
+    );
+    assert!(!peers.counts(one) && !peers.guardian(|guardian, ctx| guardian.vouches(ctx, one)));
     peers.pass(SECOND * 70);
-    assert!(peers.core().counts(one));
+    assert!(peers.counts(one));
     // So it is with beacons.
     peers.arrivals(2, vec![(node_id(4), true); 3_900]);
     let two = peers.index(2);
-    assert!(peers.core().is_distrusted(two));
+    assert!(peers.guardian(|guardian, ctx| guardian.is_distrusted(ctx, two)));
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn an_observer_that_tells_of_strangers_again_and_again_is_not_counted() {
             peers.says_of(1, vec![of(2), of(number), of(3)]);
         }
         let one = peers.index(1);
-        peers.core().counts(one)
+        peers.counts(one)
     };
     assert!(told(77, 64) && !told(77, 65) && told(4, 65));
 }

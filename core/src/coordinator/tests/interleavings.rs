@@ -145,7 +145,7 @@ fn check(rig: &Rig) -> Result<(), TestCaseError> {
         .count();
     prop_assert_eq!(core.ctx.registry.conns(), sessions);
     prop_assert_eq!(core.behaviour.unaccounted(), 0);
-    prop_assert!(core.ctx.outbox.awaited() <= super::super::outbox::MAX_AWAITED);
+    prop_assert!(core.ctx.outbox.awaited() <= crate::ctx::outbox::MAX_AWAITED);
     let sequences: Vec<u64> = rig.events.iter().map(|event| event.sequence).collect();
     prop_assert!(sequences.windows(2).all(|pair| pair[1] == pair[0] + 1));
     let order: Vec<(u64, u64)> = rig

@@ -151,7 +151,7 @@ fn loss_of_before_is_forgotten_in_seconds() {
             peers.see(observer, subject, Sight::Heard);
         }
         peers.pass(SECOND * seconds);
-        (peers.core().stretch() * 1_000.0).round() as u64
+        (peers.guardian(|guardian, ctx| guardian.stretch(ctx)) * 1_000.0).round() as u64
     };
     // 0.72 of all on an average, and then a tenth less every second.
     assert_eq!(
@@ -163,12 +163,12 @@ fn loss_of_before_is_forgotten_in_seconds() {
 #[test]
 fn the_share_of_missed_probes_is_reckoned_anew_ten_times_a_second() {
     let mut peers = Peers::new(5, shipped());
-    assert_eq!(peers.core().stretch(), 1.0);
+    assert_eq!(peers.guardian(|guardian, ctx| guardian.stretch(ctx)), 1.0);
     peers.see(1, 2, Sight::Silent);
     peers.pass(ms(99));
-    assert_eq!(peers.core().stretch(), 1.0);
+    assert_eq!(peers.guardian(|guardian, ctx| guardian.stretch(ctx)), 1.0);
     peers.pass(ms(1));
-    assert!(peers.core().stretch() > 1.0);
+    assert!(peers.guardian(|guardian, ctx| guardian.stretch(ctx)) > 1.0);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn whom_nobody_hears_and_who_is_not_online_is_no_loss() {
     let mut peers = Peers::new(5, shipped());
     peers.dies(5);
     peers.pass(SECOND);
-    assert_eq!(peers.core().stretch(), 1.0);
+    assert_eq!(peers.guardian(|guardian, ctx| guardian.stretch(ctx)), 1.0);
 }
 
 #[test]

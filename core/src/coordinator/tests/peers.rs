@@ -6,6 +6,7 @@ use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
     autonomy::{Decision, Outcome},
     coordinator::{Config, Coordinator, Input, Message, Rules},
+    ctx::Ctx,
     event::{Event, EventBody},
     id::{NodeId, Uuid},
     integrity::PublicKey,
@@ -13,6 +14,7 @@ use crate::{
     node::{Admission, Cause, ConnId, Health, Liveness, Node, NodeIndex, NodeRecord},
     standing::Question,
     store::Durable,
+    systems::guardian::{Guardian, climate::Climate},
     time::Time,
 };
 
@@ -131,6 +133,24 @@ impl Peers {
         self.rig.pass(Duration::ZERO);
         self.next_beat = self.rig.now;
         self.pass(Duration::ZERO);
+    }
+
+    /// Asks the Guardian Mesh something, at this moment.
+    pub(super) fn guardian<R>(&mut self, ask: impl FnOnce(&mut Guardian, &mut Ctx) -> R) -> R {
+        let core = self.core();
+        ask(&mut core.guardian, &mut core.ctx)
+    }
+
+    pub(super) fn climate_within(&mut self, age: Duration) -> Climate {
+        self.guardian(|guardian, ctx| guardian.climate_within(ctx, age))
+    }
+
+    pub(super) fn climate(&mut self) -> Climate {
+        self.guardian(|guardian, ctx| guardian.climate(ctx))
+    }
+
+    pub(super) fn counts(&mut self, observer: NodeIndex) -> bool {
+        self.guardian(|guardian, ctx| guardian.counts(ctx, observer))
     }
 
     /// The coordinator, at this moment.

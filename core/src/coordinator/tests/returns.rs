@@ -320,15 +320,15 @@ fn a_node_flaps_that_came_back_three_times_within_five_minutes() {
         peers.pass(SECOND);
         comes_back(&mut peers, 4);
         let index = peers.index(4);
-        flaps.push(peers.core().flaps(index));
+        flaps.push(peers.guardian(|guardian, ctx| guardian.flaps(ctx, index)));
     }
     assert_eq!(flaps, [false, false, true]);
     let returned = peers.when(4, Liveness::Online).unwrap();
     let index = peers.index(4);
     peers.pass((returned + SECOND * 300).since(peers.rig.now) - ms(1));
-    assert!(peers.core().flaps(index));
+    assert!(peers.guardian(|guardian, ctx| guardian.flaps(ctx, index)));
     peers.pass(ms(1));
-    assert!(!peers.core().flaps(index));
+    assert!(!peers.guardian(|guardian, ctx| guardian.flaps(ctx, index)));
 }
 
 #[test]
@@ -341,12 +341,21 @@ fn a_node_flaps_that_is_in_quarantine_for_longer_than_one_return_takes() {
     peers.pass(SECOND * 4);
     peers.goes_on(4, conn);
     peers.pass((since + SECOND * 19).since(peers.rig.now));
-    assert_eq!((peers.cause(4), peers.core().flaps(index)), (Cause::Flapping, false));
+    assert_eq!(
+        (
+            peers.cause(4),
+            peers.guardian(|guardian, ctx| guardian.flaps(ctx, index))
+        ),
+        (Cause::Flapping, false)
+    );
     peers.pass(ms(1));
-    assert!(peers.core().flaps(index));
+    assert!(peers.guardian(|guardian, ctx| guardian.flaps(ctx, index)));
     peers.pass(SECOND * 10);
     assert_eq!(
-        (peers.liveness(4), peers.core().flaps(index)),
+        (
+            peers.liveness(4),
+            peers.guardian(|guardian, ctx| guardian.flaps(ctx, index))
+        ),
         (Liveness::Online, false)
     );
 }
@@ -361,7 +370,10 @@ fn who_is_suspect_for_another_reason_does_not_flap() {
     peers.pass(SECOND * 60);
     let index = peers.index(4);
     assert_eq!(
-        (peers.liveness(4), peers.core().flaps(index)),
+        (
+            peers.liveness(4),
+            peers.guardian(|guardian, ctx| guardian.flaps(ctx, index))
+        ),
         (Liveness::Suspect, false)
     );
 }

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
     coherence::NodeRow,
-    coordinator::{Command, Input, outbox::MAX_AWAITED},
+    coordinator::{Command, Input},
+    ctx::outbox::MAX_AWAITED,
     node::{Admission, ConnId, Eligibility, Labels, Liveness},
 };
 

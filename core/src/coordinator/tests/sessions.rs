@@ -444,7 +444,7 @@ fn a_store_that_is_behind_holds_newcomers_off() {
     for conn in 1..=200u64 {
         rig.hello(conn, hello(conn as u8, 1, 0));
     }
-    assert!(rig.unconfirmed <= super::super::outbox::MAX_AWAITED);
+    assert!(rig.unconfirmed <= crate::ctx::outbox::MAX_AWAITED);
     assert_eq!(rig.refused(200), Some(RefusalReason::Overloaded));
     rig.resume();
     assert!(rig.welcome(1).is_some());

@@ -121,10 +121,10 @@ fn what_a_node_said_of_its_peers_is_forgotten_when_it_is_gone_and_not_before() {
     let (four, one) = (peers.index(4), peers.index(1));
     peers.dies(4);
     peers.pass(SECOND);
-    assert!(peers.core().mesh.hears(four, one));
+    assert!(peers.core().guardian.mesh().hears(four, one));
     peers.pass(SECOND);
     assert_eq!(peers.liveness(4), Liveness::Offline);
-    assert!(!peers.core().mesh.hears(four, one));
+    assert!(!peers.core().guardian.mesh().hears(four, one));
 }
 
 /// The nodes that are asked to probe, by the newest plan of a node.
@@ -162,9 +162,9 @@ fn links_and_telemetry_of_a_node_in_doubt_are_not_shown() {
     };
     let (four, one) = (peers.index(4), peers.index(1));
     let (now, wall) = (peers.rig.now, WallTime(0));
-    peers.core().mesh.report(four, one, &report, now, wall);
+    peers.core().guardian.mesh().report(four, one, &report, now, wall);
     let shown = |peers: &mut Peers| {
-        let rows = peers.core().mesh.rows();
+        let rows = peers.core().guardian.mesh().rows();
         let links = rows.iter().any(|row| row.observer == node_id(4));
         (links, peers.core().matrix.reading(four).iter().any(Option::is_some))
     };

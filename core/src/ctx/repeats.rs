@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::ctx::Ctx;
+use super::Ctx;
 use crate::{
     event::EventBody,
     node::NodeIndex,
@@ -19,7 +19,7 @@ const COUNTED: usize = 16_384;
 
 /// A repeating condition and its subject.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Repeating {
+pub(crate) enum Repeating {
     /// A program is started again: its workload and slot.
     Restart(Arc<str>, u32),
     /// An instance failed for good, and is placed anew: its workload and slot.
@@ -44,11 +44,11 @@ struct Count {
 
 /// The content of the event: the node, what happened, and details.
 #[derive(Debug)]
-pub(super) struct Told {
-    pub(super) node: Option<NodeIndex>,
-    pub(super) what: String,
-    pub(super) detail: String,
-    pub(super) body: EventBody,
+pub(crate) struct Told {
+    pub(crate) node: Option<NodeIndex>,
+    pub(crate) what: String,
+    pub(crate) detail: String,
+    pub(crate) body: EventBody,
 }
 
 impl Told {
@@ -66,11 +66,11 @@ impl Told {
 
 /// Conditions that repeat at present.
 #[derive(Debug, Default)]
-pub(super) struct Repeats(BTreeMap<Repeating, Count>);
+pub(crate) struct Repeats(BTreeMap<Repeating, Count>);
 
 impl Ctx {
     /// Records something that happened `times` times, at once if it did not within the last minute.
-    pub(super) fn record_repeating(&mut self, key: Repeating, times: u32, told: Told) {
+    pub(crate) fn record_repeating(&mut self, key: Repeating, times: u32, told: Told) {
         let now = self.clock.now;
         if let Some(count) = self.outbox.repeats.0.get_mut(&key) {
             count.times = count.times.saturating_add(times);
@@ -85,12 +85,12 @@ impl Ctx {
     }
 
     /// Records something that does not repeat.
-    pub(super) fn record_told(&mut self, told: Told) {
+    pub(crate) fn record_told(&mut self, told: Told) {
         self.record_times(told.node, told.summary(1), told.body, 1);
     }
 
     /// A node is forgotten, and its place may become another's: nothing that was counted of it is told any more.
-    pub(super) fn forget_repeating(&mut self, index: NodeIndex) {
+    pub(crate) fn forget_repeating(&mut self, index: NodeIndex) {
         self.outbox.repeats.0.retain(|key, count| {
             let of_node = match key {
                 Repeating::Foreign(node, _) | Repeating::Session(node) | Repeating::Impostor(node) => *node == index,
@@ -102,7 +102,7 @@ impl Ctx {
     }
 
     /// Records what was counted for a minute, or (`all`) for less.
-    pub(super) fn record_repeated(&mut self, all: bool) {
+    pub(crate) fn record_repeated(&mut self, all: bool) {
         let now = self.clock.now;
         let due = |count: &Count| all || now.since(count.since) >= MINUTE;
         let due = self.outbox.repeats.0.iter().filter(|(_, count)| due(count));

@@ -6,8 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Coordinator, Timer};
+use super::Guardian;
 use crate::{
+    coordinator::Timer,
+    ctx::Ctx,
     event::EventBody,
     id::NodeId,
     mesh::{
@@ -67,29 +69,29 @@ const KEYS: usize = 16;
 const NAMED: usize = 64;
 
 /// Nodes that went offline together.
-pub(super) type Fallen = BTreeSet<NodeIndex>;
+pub(crate) type Fallen = BTreeSet<NodeIndex>;
 
-impl Coordinator {
+impl Guardian {
     /// Surveys, and sets the next survey.
-    pub(super) fn survey(&mut self) {
-        self.ctx.timers.set(self.ctx.clock.now + SURVEY, Timer::Survey);
-        self.remember_unrest();
+    pub(crate) fn survey(&mut self, ctx: &mut Ctx) {
+        ctx.timers.set(ctx.clock.now + SURVEY, Timer::Survey);
+        self.remember_unrest(ctx);
         let mut seen = Vec::new();
-        self.survey_liveness(&mut seen);
-        self.survey_links(&mut seen);
-        self.survey_agents(&mut seen);
-        for change in self.findings.look(self.ctx.clock.now, self.ctx.wall_now(), seen) {
+        self.survey_liveness(ctx, &mut seen);
+        self.survey_links(ctx, &mut seen);
+        self.survey_agents(ctx, &mut seen);
+        for change in self.findings.look(ctx.clock.now, ctx.wall_now(), seen) {
             match change {
-                Change::Opened(followed) => self.record_finding(&followed, true),
-                Change::Closed(followed) => self.record_finding(&followed, false),
+                Change::Opened(followed) => self.record_finding(ctx, &followed, true),
+                Change::Closed(followed) => self.record_finding(ctx, &followed, false),
             }
         }
     }
 
     /// Who is gone, whom only the coordinator does not hear, and whether it can tell.
-    fn survey_liveness(&mut self, seen: &mut Vec<Candidate>) {
+    fn survey_liveness(&mut self, ctx: &mut Ctx, seen: &mut Vec<Candidate>) {
         if let (Some((first, _)), Some((last, _))) = (self.fallen.first(), self.fallen.last()) {
-            let over = self.ctx.clock.now.since(*last) >= TOGETHER || self.ctx.clock.now.since(*first) >= TOGETHER_MAX;
+            let over = ctx.clock.now.since(*last) >= TOGETHER || ctx.clock.now.since(*first) >= TOGETHER_MAX;
             if over {
                 let together = mem::take(&mut self.fallen);
                 self.down.push(together.into_iter().map(|(_, index)| index).collect());
@@ -100,7 +102,7 @@ impl Coordinator {
                 }
             }
         }
-        let registry = &self.ctx.registry;
+        let registry = &ctx.registry;
         self.down.retain_mut(|down| {
             down.retain(|&index| registry[index].liveness == Liveness::Offline);
             !down.is_empty()
@@ -109,16 +111,16 @@ impl Coordinator {
             sure: true,
             ..Candidate::new(FindingKind::NodesDown, down.clone())
         }));
-        let climate = self.climate();
-        let nodes = self.ctx.registry.iter();
+        let climate = self.climate(ctx);
+        let nodes = ctx.registry.iter();
         let admitted = nodes.filter(|(_, node)| node.record.admission == Admission::Admitted);
         let silent: Vec<NodeIndex> = admitted
             .map(|(index, _)| index)
-            .filter(|&index| self.is_silent(index))
+            .filter(|&index| self.is_silent(ctx, index))
             .collect();
         let (mut heard, mut lost, mut untold) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for index in silent {
-            let tally = self.tally(index);
+            let tally = self.tally(ctx, index);
             let side = match (tally.heard.is_empty(), tally.telling()) {
                 (false, _) => &mut heard,
                 (true, 0) => &mut untold,
@@ -132,7 +134,7 @@ impl Coordinator {
         // While the store stands still nobody who comes back can be welcomed: that is no cut.
         if !heard.is_empty() && !climate.held {
             let mut cut = Candidate::new(FindingKind::CoordinatorCut, heard);
-            cut.detail = self.label_of(&cut.near);
+            cut.detail = self.label_of(ctx, &cut.near);
             seen.push(cut);
         }
         if climate.ambiguous && !lost.is_empty() {
@@ -144,8 +146,8 @@ impl Coordinator {
                 ..Candidate::new(FindingKind::Breaker, BTreeSet::new())
             });
         }
-        let nodes = self.ctx.registry.iter().map(|(index, _)| index);
-        let flapping = nodes.filter(|&index| self.flaps(index));
+        let nodes = ctx.registry.iter().map(|(index, _)| index);
+        let flapping = nodes.filter(|&index| self.flaps(ctx, index));
         seen.extend(flapping.map(|index| Candidate {
             sure: true,
             ..Candidate::new(FindingKind::Flapping, BTreeSet::from([index]))
@@ -153,20 +155,20 @@ impl Coordinator {
     }
 
     /// Which cuts explain the links that do badly.
-    fn survey_links(&mut self, seen: &mut Vec<Candidate>) {
-        if self.are_returning() {
+    fn survey_links(&mut self, ctx: &mut Ctx, seen: &mut Vec<Candidate>) {
+        if self.are_returning(ctx) {
             return;
         }
-        let members = self.climate().members;
-        self.mesh.settle(self.ctx.clock.now);
+        let members = self.climate(ctx).members;
+        self.mesh.settle(ctx.clock.now);
         let nodes = Nodes {
-            counts: &|index| self.counts(index),
-            vouches: &|index| self.vouches(index),
-            alive: &|index| self.is_alive(index),
-            prompt: &|index| self.is_prompt(index),
+            counts: &|index| self.counts(ctx, index),
+            vouches: &|index| self.vouches(ctx, index),
+            alive: &|index| self.is_alive(ctx, index),
+            prompt: &|index| self.is_prompt(ctx, index),
         };
-        let groups = || self.groups();
-        let survey = self.mesh.look(self.ctx.clock.now, members, nodes, &groups);
+        let groups = || self.groups(ctx);
+        let survey = self.mesh.look(ctx.clock.now, members, nodes, &groups);
         // Who loses most of its packets is not cut off from the coordinator in particular.
         let shaky = survey
             .cuts
@@ -188,69 +190,66 @@ impl Coordinator {
                 (Trouble::Down, ..) => FindingKind::GroupSplit,
             };
             seen.push(match cut.way {
-                Some(direction) => self.one_way(cut, direction),
-                None => self.cut(kind, cut),
+                Some(direction) => self.one_way(ctx, cut, direction),
+                None => self.cut(ctx, kind, cut),
             });
         }
         for cut in survey.large {
-            seen.push(self.cut(FindingKind::LargeLost, cut));
+            seen.push(self.cut(ctx, FindingKind::LargeLost, cut));
         }
         for cut in survey.slow {
-            seen.push(self.cut(FindingKind::LinkSlow, cut));
+            seen.push(self.cut(ctx, FindingKind::LinkSlow, cut));
         }
         // What was told of links stands while nobody tells of them.
         let untold = self.findings.open().map(|known| &known.seen).filter(|known| {
             let is_seen = seen
                 .iter()
                 .any(|candidate| candidate.kind == known.kind && candidate.near == known.near);
-            known.kind.is_of_links()
-                && !is_seen
-                && self.mesh.is_untold(self.ctx.clock.now, nodes, &known.near, &known.far)
+            known.kind.is_of_links() && !is_seen && self.mesh.is_untold(ctx.clock.now, nodes, &known.near, &known.far)
         });
         let untold: Vec<Candidate> = untold.cloned().collect();
         seen.extend(untold);
         for (observer, subjects) in survey.disputed {
             let mut candidate = Candidate::new(FindingKind::Untrusted, BTreeSet::from([observer]));
-            let named = self.names(subjects.iter().copied());
+            let named = self.names(ctx, subjects.iter().copied());
             candidate.detail = format!("claims not to hear {named}, which others contradict");
             seen.push(candidate);
         }
     }
 
     /// True while nodes are coming back after a start of the coordinator: of a cut only one side may be here yet.
-    fn are_returning(&self) -> bool {
-        let mut nodes = self.ctx.registry.iter();
-        self.ctx.clock.now.since(self.ctx.clock.resumed_at) < RETURN
-            && nodes.any(|(_, node)| node.liveness == Liveness::Unseen)
+    fn are_returning(&self, ctx: &Ctx) -> bool {
+        let mut nodes = ctx.registry.iter();
+        ctx.clock.now.since(ctx.clock.resumed_at) < RETURN && nodes.any(|(_, node)| node.liveness == Liveness::Unseen)
     }
 
     /// True when the coordinator or a peer hears the node, or did a moment ago.
-    fn is_alive(&self, index: NodeIndex) -> bool {
-        let node = &self.ctx.registry[index];
+    fn is_alive(&self, ctx: &Ctx, index: NodeIndex) -> bool {
+        let node = &ctx.registry[index];
         let in_doubt = matches!(node.liveness, Liveness::Suspect | Liveness::Unreachable);
         let is_heard = || {
-            let tally = self.tally(index);
-            !tally.heard.is_empty() || self.ctx.clock.now.since(tally.last_heard) < ALIVE
+            let tally = self.tally(ctx, index);
+            !tally.heard.is_empty() || ctx.clock.now.since(tally.last_heard) < ALIVE
         };
-        !self.is_strained(index) && (self.counts(index) || (in_doubt && is_heard()))
+        !self.is_strained(ctx, index) && (self.counts(ctx, index) || (in_doubt && is_heard()))
     }
 
     /// True when the node was not in doubt lately, so that what it reports comes without delay.
-    fn is_prompt(&self, index: NodeIndex) -> bool {
-        let node = &self.ctx.registry[index];
-        node.liveness == Liveness::Online && self.ctx.clock.now.since(node.since) >= PROMPT
+    fn is_prompt(&self, ctx: &Ctx, index: NodeIndex) -> bool {
+        let node = &ctx.registry[index];
+        node.liveness == Liveness::Online && ctx.clock.now.since(node.since) >= PROMPT
     }
 
-    fn cut(&self, kind: FindingKind, cut: Cut) -> Candidate {
+    fn cut(&self, ctx: &Ctx, kind: FindingKind, cut: Cut) -> Candidate {
         let mut candidate = Candidate::new(kind, cut.near);
         candidate.small =
             kind == FindingKind::LinkLossy && (1..=SMALL).contains(&(candidate.near.len() * cut.far.len()));
         candidate.far = cut.far;
-        candidate.detail = self.label_of(&candidate.near);
+        candidate.detail = self.label_of(ctx, &candidate.near);
         if !cut.unsure.is_empty() {
             let unsure = format!(
                 "not known for {}: no probed link tells",
-                self.names(cut.unsure.iter().copied())
+                self.names(ctx, cut.unsure.iter().copied())
             );
             candidate.detail = match candidate.detail.as_str() {
                 "" => unsure,
@@ -261,10 +260,10 @@ impl Coordinator {
     }
 
     /// Nodes by the values of their labels, as far as a label may tell where they are: one that tells all nodes apart, or none, does not.
-    fn groups(&self) -> Groups {
+    fn groups(&self, ctx: &Ctx) -> Groups {
         let mut keys: BTreeMap<String, BTreeMap<String, BTreeSet<NodeIndex>>> = BTreeMap::new();
         let mut nodes = 0;
-        for (index, node) in self.ctx.registry.iter().filter(|(_, node)| is_there(node.liveness)) {
+        for (index, node) in ctx.registry.iter().filter(|(_, node)| is_there(node.liveness)) {
             nodes += 1;
             for (key, value) in node.record.labels() {
                 keys.entry(key).or_default().entry(value).or_default().insert(index);
@@ -280,8 +279,8 @@ impl Coordinator {
     }
 
     /// A cut that lets packets pass one way only: the near side's are the ones that are lost.
-    fn one_way(&self, cut: Cut, direction: Direction) -> Candidate {
-        let mut candidate = self.cut(FindingKind::OneWay, cut);
+    fn one_way(&self, ctx: &Ctx, cut: Cut, direction: Direction) -> Candidate {
+        let mut candidate = self.cut(ctx, FindingKind::OneWay, cut);
         if direction == Direction::FromFar {
             mem::swap(&mut candidate.near, &mut candidate.far);
         }
@@ -289,8 +288,8 @@ impl Coordinator {
     }
 
     /// What agents say of themselves, and what they should not.
-    fn survey_agents(&mut self, seen: &mut Vec<Candidate>) {
-        for (index, node) in self.ctx.registry.iter() {
+    fn survey_agents(&mut self, ctx: &mut Ctx, seen: &mut Vec<Candidate>) {
+        for (index, node) in ctx.registry.iter() {
             let one = |kind| Candidate::new(kind, BTreeSet::from([index]));
             if node.live_session().is_some() {
                 seen.extend(node.health.strained.then(|| one(FindingKind::Starved)));
@@ -300,7 +299,7 @@ impl Coordinator {
                 }));
             }
             if let Some((at, offence)) = node.conduct.distrusted
-                && self.ctx.clock.now.since(at) < DISTRUST
+                && ctx.clock.now.since(at) < DISTRUST
             {
                 let detail = offence.to_owned();
                 seen.push(Candidate {
@@ -313,13 +312,13 @@ impl Coordinator {
     }
 
     /// The label that these nodes have, and no other node of the mesh.
-    fn label_of(&self, nodes: &BTreeSet<NodeIndex>) -> String {
+    fn label_of(&self, ctx: &Ctx, nodes: &BTreeSet<NodeIndex>) -> String {
         let Some(first) = nodes.first().filter(|_| nodes.len() > 1) else {
             return String::new();
         };
-        let labels = self.ctx.registry[*first].record.labels();
+        let labels = ctx.registry[*first].record.labels();
         let only_these = |(key, value): &(String, String)| {
-            self.ctx.registry.iter().all(|(index, node)| {
+            ctx.registry.iter().all(|(index, node)| {
                 let has = node.record.labels().get(key) == Some(value);
                 has == nodes.contains(&index) || !is_there(node.liveness)
             })
@@ -328,15 +327,15 @@ impl Coordinator {
         found.map_or_else(String::new, |(key, value)| format!("all of {key}={value}"))
     }
 
-    fn names(&self, nodes: impl Iterator<Item = NodeIndex>) -> String {
-        let named: Vec<&str> = nodes.take(8).map(|index| self.ctx.registry[index].name()).collect();
+    fn names(&self, ctx: &Ctx, nodes: impl Iterator<Item = NodeIndex>) -> String {
+        let named: Vec<&str> = nodes.take(8).map(|index| ctx.registry[index].name()).collect();
         named.join(", ")
     }
 
-    pub(super) fn record_finding(&mut self, followed: &Followed, open: bool) {
-        let finding = self.finding(followed);
+    pub(crate) fn record_finding(&mut self, ctx: &mut Ctx, followed: &Followed, open: bool) {
+        let finding = self.finding(ctx, followed);
         let side = |nodes: &BTreeSet<NodeIndex>| match nodes.len() {
-            0..=8 => self.names(nodes.iter().copied()),
+            0..=8 => self.names(ctx, nodes.iter().copied()),
             many => format!("{many} nodes"),
         };
         let (near, far) = (side(&followed.seen.near), side(&followed.seen.far));
@@ -350,22 +349,18 @@ impl Coordinator {
         let meaning = finding.kind.meaning();
         let summary = format!("{}{state}: {who}: {meaning}", finding.kind.name());
         let one = (followed.seen.near.len() == 1).then(|| followed.seen.near.first().copied());
-        self.ctx
-            .record(one.flatten(), summary, EventBody::Finding { finding, open });
+        ctx.record(one.flatten(), summary, EventBody::Finding { finding, open });
     }
 
-    fn finding(&self, followed: &Followed) -> Finding {
+    fn finding(&self, ctx: &Ctx, followed: &Followed) -> Finding {
         let ids = |nodes: &BTreeSet<NodeIndex>| -> Vec<NodeId> {
-            let mut ids: Vec<NodeId> = nodes
-                .iter()
-                .map(|&index| self.ctx.registry[index].record.id())
-                .collect();
+            let mut ids: Vec<NodeId> = nodes.iter().map(|&index| ctx.registry[index].record.id()).collect();
             ids.sort_unstable();
             ids.truncate(NAMED);
             ids
         };
         Finding {
-            id: self.ctx.term.epoch << 32 | followed.told.unwrap_or_default(),
+            id: ctx.term.epoch << 32 | followed.told.unwrap_or_default(),
             kind: followed.seen.kind,
             since: followed.since,
             near: ids(&followed.seen.near),
@@ -375,38 +370,41 @@ impl Coordinator {
     }
 
     /// The findings that are open, for the snapshot.
-    pub(super) fn open_findings(&self) -> Vec<Finding> {
-        self.findings.open().map(|followed| self.finding(followed)).collect()
+    pub(crate) fn open_findings(&self, ctx: &Ctx) -> Vec<Finding> {
+        self.findings
+            .open()
+            .map(|followed| self.finding(ctx, followed))
+            .collect()
     }
 
     /// True when what the node says of its peers is not counted.
-    pub(super) fn is_distrusted(&self, index: NodeIndex) -> bool {
-        let offended = self.ctx.registry[index].conduct.distrusted;
-        offended.is_some_and(|(at, _)| self.ctx.clock.now.since(at) < DISTRUST)
+    pub(crate) fn is_distrusted(&self, ctx: &Ctx, index: NodeIndex) -> bool {
+        let offended = ctx.registry[index].conduct.distrusted;
+        offended.is_some_and(|(at, _)| ctx.clock.now.since(at) < DISTRUST)
             || self.findings.is(FindingKind::Untrusted, index)
     }
 
     /// Takes so many observations off what an observer may send; false when it sent too many.
-    pub(super) fn may_say(&mut self, observer: NodeIndex, observations: usize) -> bool {
-        let may = self.takes(observer, observations);
+    pub(crate) fn may_say(&mut self, ctx: &mut Ctx, observer: NodeIndex, observations: usize) -> bool {
+        let may = self.takes(ctx, observer, observations);
         if !may {
             let offence = "sends more observations than its links can change";
-            self.ctx.registry[observer].conduct.distrusted = Some((self.ctx.clock.now, offence));
+            ctx.registry[observer].conduct.distrusted = Some((ctx.clock.now, offence));
         }
         may
     }
 
     /// Takes a peer's question off what an agent may send. Half of that is left for its own observations: whoever asks it too much
     /// must not make it a liar.
-    pub(super) fn may_pass_on(&mut self, via: NodeIndex) -> bool {
-        self.takes(via, 0);
-        self.ctx.registry[via].conduct.allowance > ALLOWANCE / 2 && self.takes(via, 1)
+    pub(crate) fn may_pass_on(&mut self, ctx: &mut Ctx, via: NodeIndex) -> bool {
+        self.takes(ctx, via, 0);
+        ctx.registry[via].conduct.allowance > ALLOWANCE / 2 && self.takes(ctx, via, 1)
     }
 
     /// Takes so much off what an agent may send; false when there is not as much left.
-    fn takes(&mut self, observer: NodeIndex, observations: usize) -> bool {
-        let now = self.ctx.clock.now;
-        let conduct = &mut self.ctx.registry[observer].conduct;
+    fn takes(&mut self, ctx: &mut Ctx, observer: NodeIndex, observations: usize) -> bool {
+        let now = ctx.clock.now;
+        let conduct = &mut ctx.registry[observer].conduct;
         let more = (now.since(conduct.reckoned).as_secs_f64() * f64::from(ALLOWANCE_A_SECOND)) as u32;
         if more > 0 {
             conduct.allowance = conduct.allowance.saturating_add(more).min(ALLOWANCE);
@@ -419,13 +417,13 @@ impl Coordinator {
     }
 
     /// A message of an observer reports on nodes that it was not asked to probe.
-    pub(super) fn unasked(&mut self, observer: NodeIndex) {
-        let now = self.ctx.clock.now;
-        if now.since(self.ctx.clock.resumed_at) < RESTARTED {
+    pub(crate) fn unasked(&mut self, ctx: &mut Ctx, observer: NodeIndex) {
+        let now = ctx.clock.now;
+        if now.since(ctx.clock.resumed_at) < RESTARTED {
             // Agents have the plan of before, and plans change as nodes return.
             return;
         }
-        let conduct = &mut self.ctx.registry[observer].conduct;
+        let conduct = &mut ctx.registry[observer].conduct;
         if now.since(conduct.unasked.1) >= UNASKED_WINDOW {
             conduct.unasked = (0, now);
         }
@@ -436,12 +434,12 @@ impl Coordinator {
     }
 
     /// Looks whether a report of a link can be true.
-    pub(super) fn check_report(&mut self, observer: NodeIndex, report: &LinkReport) {
+    pub(crate) fn check_report(&mut self, ctx: &mut Ctx, observer: NodeIndex, report: &LinkReport) {
         let answered = matches!(report.state, LinkState::Up | LinkState::Lossy | LinkState::Slow);
         let never = answered && report.rtt_micros == 0;
         if never || report.rtt_micros > RTT_MAX || report.rtt_p95_micros > RTT_MAX {
-            let conduct = &mut self.ctx.registry[observer].conduct;
-            conduct.distrusted = Some((self.ctx.clock.now, "reports impossible round-trip times"));
+            let conduct = &mut ctx.registry[observer].conduct;
+            conduct.distrusted = Some((ctx.clock.now, "reports impossible round-trip times"));
         }
     }
 }

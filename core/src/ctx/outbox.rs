@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Answer, Coordinator, Effect, Message, Refusal, Refused, RequestId, Timer, ctx::Ctx, repeats::Repeats};
+use super::{Ctx, repeats::Repeats};
 use crate::{
     access::Access,
     autonomy::{Decision, Policy},
+    coordinator::{Answer, Effect, Message, Refusal, Refused, RequestId, Timer},
     event::{Event, EventBody},
     id::NodeId,
     node::{ConnId, Liveness, NodeIndex},
@@ -22,14 +23,14 @@ use crate::{
 
 /// Batches handed to the store and not confirmed. At this many, changes gather in the next one, and commands and hellos
 /// are refused: the store is behind.
-pub(super) const MAX_AWAITED: usize = 64;
+pub(crate) const MAX_AWAITED: usize = 64;
 
 /// A batch that is not durable after this long: the disk stands still.
-pub(super) const OVERDUE: Duration = Duration::from_secs(2);
+pub(crate) const OVERDUE: Duration = Duration::from_secs(2);
 
 /// What happens once a batch is durable.
 #[derive(Debug)]
-pub(super) enum Then {
+pub(crate) enum Then {
     /// A caller gets its answer.
     Reply(RequestId, Result<Answer, Refusal>),
     /// An agent is welcomed.
@@ -44,10 +45,10 @@ pub(super) enum Then {
 
 /// What leaves the coordinator: changes that are to become durable, what waits for that, what readers are to see, and what is to be done outside.
 #[derive(Debug)]
-pub(super) struct Outbox {
-    pub(super) effects: VecDeque<Effect>,
+pub(crate) struct Outbox {
+    pub(crate) effects: VecDeque<Effect>,
     /// Events that repeat, until their counts are told.
-    pub(super) repeats: Repeats,
+    pub(crate) repeats: Repeats,
     /// The batch that is being gathered.
     batch: Batch,
     changed: BTreeSet<NodeIndex>,
@@ -68,7 +69,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(last_event: u64) -> Outbox {
+    pub(crate) fn new(last_event: u64) -> Outbox {
         Outbox {
             effects: VecDeque::new(),
             repeats: Repeats::default(),
@@ -87,114 +88,114 @@ impl Outbox {
     }
 
     /// Has something done outside.
-    pub(super) fn push(&mut self, effect: Effect) {
+    pub(crate) fn push(&mut self, effect: Effect) {
         self.effects.push_back(effect);
     }
 
     /// Has something happen once all that changed so far is durable.
-    pub(super) fn then(&mut self, then: Then) {
+    pub(crate) fn then(&mut self, then: Then) {
         self.then.push(then);
     }
 
     /// Keeps an instance's record as it is when the batch goes, or forgets it with it.
-    pub(super) fn keep_assignment(&mut self, id: AssignmentId) {
+    pub(crate) fn keep_assignment(&mut self, id: AssignmentId) {
         self.assignments.insert(id);
     }
 
     /// The same for a workload's record.
-    pub(super) fn keep_workload(&mut self, name: &str) {
+    pub(crate) fn keep_workload(&mut self, name: &str) {
         self.workloads.insert(name.into());
     }
 
     /// Removes a node's record with the batch.
-    pub(super) fn drop_node(&mut self, index: NodeIndex, id: NodeId) {
+    pub(crate) fn drop_node(&mut self, index: NodeIndex, id: NodeId) {
         self.changed.remove(&index);
         self.batch.forgotten.push(id);
     }
 
     /// Keeps what Autonomy may do.
-    pub(super) fn keep_policy(&mut self, policy: Policy) {
+    pub(crate) fn keep_policy(&mut self, policy: Policy) {
         self.batch.policy = Some(policy);
     }
 
     /// Keeps tokens and operators.
-    pub(super) fn keep_access(&mut self, access: &Arc<Access>) {
+    pub(crate) fn keep_access(&mut self, access: &Arc<Access>) {
         self.batch.access = Some(Arc::clone(access));
     }
 
     /// Keeps what is known of a restoration.
-    pub(super) fn keep_restored(&mut self, restored: Restored) {
+    pub(crate) fn keep_restored(&mut self, restored: Restored) {
         self.batch.restored = Some(restored);
     }
 
     /// Keeps the audit's intent of a command with whatever changes from now on.
-    pub(super) fn keep_intent(&mut self, request: RequestId) {
+    pub(crate) fn keep_intent(&mut self, request: RequestId) {
         self.batch.intents.extend(request.intent());
     }
 
     /// Takes the intent of a command back that was refused: it changed nothing.
-    pub(super) fn drop_intent(&mut self, request: RequestId) {
+    pub(crate) fn drop_intent(&mut self, request: RequestId) {
         self.batch.intents.retain(|intent| Some(*intent) != request.intent());
     }
 
     /// True when the store does not keep up.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.awaited.len() >= MAX_AWAITED
     }
 
     /// True while changes gather that the store does not take yet.
-    pub(super) fn is_held_back(&self) -> bool {
+    pub(crate) fn is_held_back(&self) -> bool {
         let changes = self.changed.len() + self.workloads.len() + self.assignments.len();
         self.is_behind() && (changes > 0 || !self.batch.is_empty())
     }
 
     /// The number of the newest event.
-    pub(super) fn last_event(&self) -> u64 {
+    pub(crate) fn last_event(&self) -> u64 {
         self.last_event
     }
 
     /// Batches that the store has not confirmed.
-    pub(super) fn awaited(&self) -> usize {
+    pub(crate) fn awaited(&self) -> usize {
         self.awaited.len()
     }
 
     /// True when the store has taken too long: whom it keeps from being welcomed is not silent.
-    pub(super) fn is_overdue(&self, now: Time) -> bool {
+    pub(crate) fn is_overdue(&self, now: Time) -> bool {
         self.awaited.front().is_some_and(|(at, _)| now.since(*at) >= OVERDUE)
     }
 
     /// Takes the nodes of which something was concluded since they were taken last.
-    pub(super) fn take_touched(&mut self) -> BTreeSet<NodeIndex> {
+    pub(crate) fn take_touched(&mut self) -> BTreeSet<NodeIndex> {
         mem::take(&mut self.touched)
     }
 
     /// True when something was concluded of a node that readers have not seen.
-    pub(super) fn is_touched(&self) -> bool {
+    pub(crate) fn is_touched(&self) -> bool {
         !self.touched.is_empty()
     }
 
     /// Takes the nodes whose instances readers see otherwise.
-    pub(super) fn take_restood(&mut self) -> BTreeSet<NodeIndex> {
+    pub(crate) fn take_restood(&mut self) -> BTreeSet<NodeIndex> {
         mem::take(&mut self.restood)
     }
 
     /// Forgets a node.
-    pub(super) fn forget(&mut self, index: NodeIndex) {
+    pub(crate) fn forget(&mut self, index: NodeIndex) {
         self.touched.remove(&index);
     }
 
     /// The timer that shows readers what changed is over.
-    pub(super) fn viewed(&mut self) {
+    pub(crate) fn viewed(&mut self) {
         self.viewing = false;
     }
 
     /// The oldest batch is durable: what waited for it.
-    pub(super) fn committed(&mut self) -> Vec<Then> {
+    pub(crate) fn committed(&mut self) -> Vec<Then> {
         self.awaited.pop_front().unwrap_or_default().1
     }
 
     /// What was gathered, as a batch for the store; `None` when that is nothing, or the store is behind.
-    pub(super) fn flush(&mut self, now: Time, registry: &Registry, table: &Table, decisions: u64) -> Option<Batch> {
+    pub(crate) fn flush(&mut self, now: Time, registry: &Registry, table: &Table, decisions: u64) -> Option<Batch> {
         let nothing = self.changed.is_empty() && self.workloads.is_empty() && self.assignments.is_empty();
         let idle = self.then.is_empty() && self.batch.is_empty() && nothing;
         if idle || self.is_behind() {
@@ -226,23 +227,23 @@ const VIEW: Duration = Duration::from_millis(40);
 
 impl Ctx {
     /// Sends a message to a transport.
-    pub(super) fn send(&mut self, conn: ConnId, message: Message) {
+    pub(crate) fn send(&mut self, conn: ConnId, message: Message) {
         self.outbox.push(Effect::Send { conn, message });
     }
 
     /// Ends a transport, and says why.
-    pub(super) fn refuse(&mut self, conn: ConnId, refused: Refused) {
+    pub(crate) fn refuse(&mut self, conn: ConnId, refused: Refused) {
         self.send(conn, Message::Refused(refused));
         self.outbox.push(Effect::Close { conn });
     }
 
     /// Notes an event for the next batch; returns its number.
-    pub(super) fn record(&mut self, node: Option<NodeIndex>, summary: String, body: EventBody) -> u64 {
+    pub(crate) fn record(&mut self, node: Option<NodeIndex>, summary: String, body: EventBody) -> u64 {
         self.record_times(node, summary, body, 1)
     }
 
     /// Notes an event that stands for `times` like it, shortened to its bound.
-    pub(super) fn record_times(
+    pub(crate) fn record_times(
         &mut self,
         node: Option<NodeIndex>,
         summary: String,
@@ -270,7 +271,7 @@ impl Ctx {
     }
 
     /// Notes what happened to a workload, as an event.
-    pub(super) fn record_workload(&mut self, name: &str, summary: String) -> u64 {
+    pub(crate) fn record_workload(&mut self, name: &str, summary: String) -> u64 {
         let body = EventBody::Workload {
             workload: name.to_owned(),
             assignment: None,
@@ -280,7 +281,7 @@ impl Ctx {
     }
 
     /// Notes what happened to an instance, as an event.
-    pub(super) fn record_instance(&mut self, index: Option<NodeIndex>, name: &str, id: AssignmentId, summary: String) {
+    pub(crate) fn record_instance(&mut self, index: Option<NodeIndex>, name: &str, id: AssignmentId, summary: String) {
         let body = EventBody::Workload {
             workload: name.to_owned(),
             assignment: Some(id),
@@ -290,7 +291,7 @@ impl Ctx {
     }
 
     /// Notes a decision, or what became of one, for the next batch.
-    pub(super) fn record_decision(&mut self, index: Option<NodeIndex>, decision: Arc<Decision>) {
+    pub(crate) fn record_decision(&mut self, index: Option<NodeIndex>, decision: Arc<Decision>) {
         self.outbox.decided = true;
         let summary = decision.summary();
         self.record(index, summary, EventBody::Decision(decision));
@@ -300,20 +301,20 @@ impl Ctx {
     }
 
     /// Keeps a node's record as it is when the batch goes, and shows it to readers.
-    pub(super) fn keep(&mut self, index: NodeIndex) {
+    pub(crate) fn keep(&mut self, index: NodeIndex) {
         self.outbox.changed.insert(index);
         self.concluded(index);
     }
 
     /// Something was concluded of a node, or it came or went: readers see it soon. Heartbeats and measurements conclude nothing.
-    pub(super) fn concluded(&mut self, index: NodeIndex) {
+    pub(crate) fn concluded(&mut self, index: NodeIndex) {
         self.outbox.touched.insert(index);
         self.show_instances(index);
         self.view_soon();
     }
 
     /// Readers are shown a node's instances as it says, or that nobody knows how they are. One that is in doubt and heard says it, too.
-    pub(super) fn show_instances(&mut self, index: NodeIndex) {
+    pub(crate) fn show_instances(&mut self, index: NodeIndex) {
         if self.registry.get(index).is_none() {
             return;
         }
@@ -327,42 +328,9 @@ impl Ctx {
     }
 
     /// Readers are to see what changed, soon.
-    pub(super) fn view_soon(&mut self) {
+    pub(crate) fn view_soon(&mut self) {
         if !mem::replace(&mut self.outbox.viewing, true) {
             self.timers.set(self.clock.now + VIEW, Timer::View);
-        }
-    }
-}
-
-impl Coordinator {
-    /// Hands what was gathered to the store.
-    pub(super) fn flush(&mut self) {
-        let Ctx {
-            clock,
-            registry,
-            outbox,
-            ..
-        } = &mut self.ctx;
-        if let Some(batch) = outbox.flush(clock.now, registry, &self.table, self.autonomy.total()) {
-            outbox.push(Effect::Commit(Box::new(batch)));
-        }
-    }
-
-    /// The oldest batch is durable.
-    pub(super) fn committed(&mut self) {
-        self.note_held();
-        for then in self.ctx.outbox.committed() {
-            match then {
-                Then::Reply(request, answer) => self.ctx.outbox.push(Effect::Reply { request, answer }),
-                Then::Welcome(conn, index) => self.welcome(conn, index),
-                Then::Deliver(id) => self.redeliver(id),
-                Then::Kept(ids) => {
-                    for id in ids {
-                        self.table.kept(id);
-                    }
-                }
-                Then::Tell(index) => self.tell(index),
-            }
         }
     }
 }

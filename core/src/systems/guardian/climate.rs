@@ -2,46 +2,47 @@
 
 use std::time::Duration;
 
-use super::{Coordinator, outbox};
+use super::Guardian;
 use crate::{
+    ctx::{Ctx, outbox},
     node::{Admission, Cause, Liveness, NodeIndex},
     time::Time,
 };
 
 /// How long a reckoning of the whole cluster holds for what is not a verdict.
-pub(super) const CLIMATE: Duration = Duration::from_millis(100);
+pub(crate) const CLIMATE: Duration = Duration::from_millis(100);
 
 /// What holds for the cluster as a whole. Only admitted nodes take part in it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Climate {
+pub(crate) struct Climate {
     /// More than half of the members are silent: they may have died, or the coordinator may be cut off. In the smallest clusters
     /// the coordinator counts as one that is there.
-    pub(super) ambiguous: bool,
+    pub(crate) ambiguous: bool,
     /// So many nodes were declared offline lately that no further one is.
-    pub(super) breaker: bool,
+    pub(crate) breaker: bool,
     /// The coordinator's own store stands still: nobody can be welcomed, so that sessions which end are not followed by others.
-    pub(super) held: bool,
+    pub(crate) held: bool,
     /// The coordinator was cut off itself: agents that lost it are given the time to come back.
     returning: bool,
     /// Nodes that are online or in doubt.
-    pub(super) members: usize,
+    pub(crate) members: usize,
 }
 
 impl Climate {
     /// No silence is a reason to declare anybody offline.
-    pub(super) fn forbids(self) -> bool {
+    pub(crate) fn forbids(self) -> bool {
         self.ambiguous || self.breaker || self.held || self.returning
     }
 }
 
 /// What was reckoned of the whole cluster, and when.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Reckoning {
+pub(crate) struct Reckoning {
     climate: Option<(Time, Climate)>,
     /// How many times as long the window is: so many probes of living nodes are missed.
     stretch: Option<(Time, f64)>,
     /// When the coordinator's own store stood still last: who was silent could not be welcomed.
-    pub(super) held: Option<Time>,
+    pub(crate) held: Option<Time>,
     /// From when until when this process, or its store, stood still for so long that agents may have left it.
     deserted: Option<(Time, Time)>,
     /// From when until when it was ambiguous last, most likely because the coordinator was cut off.
@@ -62,50 +63,50 @@ const STILL: Duration = Duration::from_secs(3);
 /// Time constant of the average of [`Reckoning::unrest`].
 const UNREST_SECONDS: u32 = 10;
 
-impl Coordinator {
+impl Guardian {
     /// What holds for the cluster as a whole; reckoned anew when it is older than [`CLIMATE`].
-    pub(super) fn climate(&mut self) -> Climate {
-        self.climate_within(CLIMATE)
+    pub(crate) fn climate(&mut self, ctx: &mut Ctx) -> Climate {
+        self.climate_within(ctx, CLIMATE)
     }
 
     /// What holds for the cluster as a whole, reckoned anew unless that was done within `age`.
-    pub(super) fn climate_within(&mut self, age: Duration) -> Climate {
+    pub(crate) fn climate_within(&mut self, ctx: &mut Ctx, age: Duration) -> Climate {
         match self.reckoning.climate {
-            Some((at, climate)) if self.ctx.clock.now.since(at) < age => climate,
-            _ => self.reckon(),
+            Some((at, climate)) if ctx.clock.now.since(at) < age => climate,
+            _ => self.reckon(ctx),
         }
     }
 
     /// What holds for the cluster as a whole now.
-    fn reckon(&mut self) -> Climate {
-        let rules = self.ctx.config.rules;
+    fn reckon(&mut self, ctx: &mut Ctx) -> Climate {
+        let rules = ctx.config.rules;
         let (mut members, mut silent, mut fell) = (0, 0, 0);
-        for (index, node) in self.ctx.registry.iter() {
+        for (index, node) in ctx.registry.iter() {
             if rules.admitted_only && node.record.admission != Admission::Admitted {
                 continue;
             }
             members += usize::from(node.liveness.is_in_doubt() || node.liveness == Liveness::Online);
-            silent += usize::from(self.is_silent(index));
+            silent += usize::from(self.is_silent(ctx, index));
             let offline = node.liveness == Liveness::Offline && node.cause == Cause::HostSilent;
-            fell += usize::from(offline && self.ctx.clock.now.since(node.since) < rules.breaker_window);
+            fell += usize::from(offline && ctx.clock.now.since(node.since) < rules.breaker_window);
         }
         let voices = members + usize::from(members <= rules.smallest);
         let ambiguous = rules.is_ambiguous(silent, voices);
         let climate = Climate {
             ambiguous,
             breaker: rules.is_broken(fell, members + fell),
-            held: rules.hold_when_stalled && self.ctx.outbox.is_overdue(self.ctx.clock.now),
-            returning: rules.wait_for_returns && self.was_cut_off(ambiguous),
+            held: rules.hold_when_stalled && ctx.outbox.is_overdue(ctx.clock.now),
+            returning: rules.wait_for_returns && self.was_cut_off(ctx, ambiguous),
             members,
         };
-        self.note_held();
-        self.reckoning.climate = Some((self.ctx.clock.now, climate));
+        self.note_held(ctx);
+        self.reckoning.climate = Some((ctx.clock.now, climate));
         climate
     }
 
     /// True while agents may come back to a coordinator that was cut off for so long that they left it.
-    fn was_cut_off(&mut self, ambiguous: bool) -> bool {
-        let now = self.ctx.clock.now;
+    fn was_cut_off(&mut self, ctx: &mut Ctx, ambiguous: bool) -> bool {
+        let now = ctx.clock.now;
         if ambiguous {
             let from = match self.reckoning.cut_off {
                 Some((from, until)) if now.since(until) < STILL => from,
@@ -118,54 +119,54 @@ impl Coordinator {
     }
 
     /// How many times as long the window is; reckoned anew when it is older than [`CLIMATE`].
-    pub(super) fn stretch(&mut self) -> f64 {
+    pub(crate) fn stretch(&mut self, ctx: &mut Ctx) -> f64 {
         if let Some((at, stretch)) = self.reckoning.stretch
-            && self.ctx.clock.now.since(at) < CLIMATE
+            && ctx.clock.now.since(at) < CLIMATE
         {
             return stretch;
         }
-        let stretch = self.ctx.config.rules.stretched(self.unrest(), self.reckoning.unrest);
-        self.reckoning.stretch = Some((self.ctx.clock.now, stretch));
+        let stretch = ctx.config.rules.stretched(self.unrest(ctx), self.reckoning.unrest);
+        self.reckoning.stretch = Some((ctx.clock.now, stretch));
         stretch
     }
 
     /// The share of the probes of nodes that are there which are missed now.
-    fn unrest(&self) -> f64 {
-        let is_there = |subject| self.ctx.registry[subject].liveness == Liveness::Online;
+    fn unrest(&self, ctx: &Ctx) -> f64 {
+        let is_there = |subject| ctx.registry[subject].liveness == Liveness::Online;
         self.mesh
-            .unrest(is_there, |observer| self.counts(observer), self.ctx.clock.now)
+            .unrest(is_there, |observer| self.counts(ctx, observer), ctx.clock.now)
     }
 
     /// Takes in once a second how many probes are missed: in a small cluster so few are under way that one moment tells little.
-    pub(super) fn remember_unrest(&mut self) {
-        let unrest = self.unrest();
+    pub(crate) fn remember_unrest(&mut self, ctx: &mut Ctx) {
+        let unrest = self.unrest(ctx);
         let before = &mut self.reckoning.unrest;
         *before += (unrest - *before) / f64::from(UNREST_SECONDS);
     }
 
     /// Takes in that the store stands still now, or did so until now.
-    pub(super) fn note_held(&mut self) {
-        if self.ctx.config.rules.hold_when_stalled && self.ctx.outbox.is_overdue(self.ctx.clock.now) {
-            self.reckoning.held = Some(self.ctx.clock.now);
-            self.stood(outbox::OVERDUE);
+    pub(crate) fn note_held(&mut self, ctx: &mut Ctx) {
+        if ctx.config.rules.hold_when_stalled && ctx.outbox.is_overdue(ctx.clock.now) {
+            self.reckoning.held = Some(ctx.clock.now);
+            self.stood(ctx, outbox::OVERDUE);
         }
     }
 
     /// Takes in that nobody was heard or welcomed for so long.
-    pub(super) fn stood(&mut self, still: Duration) {
-        let began = self.ctx.clock.now - still;
+    pub(crate) fn stood(&mut self, ctx: &mut Ctx, still: Duration) {
+        let began = ctx.clock.now - still;
         let began = match self.reckoning.deserted {
             Some((before, until)) if began <= until => before,
             _ => began,
         };
-        self.reckoning.deserted = Some((began, self.ctx.clock.now));
+        self.reckoning.deserted = Some((began, ctx.clock.now));
     }
 
     /// Since when nobody was heard or welcomed, and until when a node that left meanwhile is waited for, if it has not come back.
-    pub(super) fn returning(&self, index: NodeIndex) -> Option<(Time, Time)> {
+    pub(crate) fn returning(&self, ctx: &Ctx, index: NodeIndex) -> Option<(Time, Time)> {
         let (from, until) = self.reckoning.deserted?;
-        let by = until + self.ctx.config.restart_grace;
-        let is_back = self.ctx.registry[index].last_seen >= Some(until + DESERTED);
-        (until.since(from) >= DESERTED && self.ctx.clock.now < by && !is_back).then_some((from, by))
+        let by = until + ctx.config.restart_grace;
+        let is_back = ctx.registry[index].last_seen >= Some(until + DESERTED);
+        (until.since(from) >= DESERTED && ctx.clock.now < by && !is_back).then_some((from, by))
     }
 }

@@ -1,0 +1,37 @@
+//! What becomes durable: batches on their way to the store, and what waits for each.
+
+use super::{Coordinator, Effect};
+use crate::ctx::{Ctx, outbox::Then};
+
+impl Coordinator {
+    /// Hands what was gathered to the store.
+    pub(super) fn flush(&mut self) {
+        let Ctx {
+            clock,
+            registry,
+            outbox,
+            ..
+        } = &mut self.ctx;
+        if let Some(batch) = outbox.flush(clock.now, registry, &self.table, self.autonomy.total()) {
+            outbox.push(Effect::Commit(Box::new(batch)));
+        }
+    }
+
+    /// The oldest batch is durable.
+    pub(super) fn committed(&mut self) {
+        self.guardian.note_held(&mut self.ctx);
+        for then in self.ctx.outbox.committed() {
+            match then {
+                Then::Reply(request, answer) => self.ctx.outbox.push(Effect::Reply { request, answer }),
+                Then::Welcome(conn, index) => self.welcome(conn, index),
+                Then::Deliver(id) => self.redeliver(id),
+                Then::Kept(ids) => {
+                    for id in ids {
+                        self.table.kept(id);
+                    }
+                }
+                Then::Tell(index) => self.tell(index),
+            }
+        }
+    }
+}

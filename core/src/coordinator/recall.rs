@@ -1,0 +1,26 @@
+//! What a coordinator that starts takes in from the store.
+
+use std::sync::Arc;
+
+use super::{Coordinator, Timer};
+use crate::node::{Node, NodeRecord};
+
+impl Coordinator {
+    /// Takes in what the store kept: departed nodes as they were, all others as unseen.
+    pub(super) fn recall(&mut self, records: Vec<Arc<NodeRecord>>) {
+        let (now, wall) = (self.ctx.clock.now, self.ctx.wall_now());
+        for record in records {
+            let drain_lived = record.drain_lived;
+            let index = self.ctx.registry.add(record.id(), || Node::new(record, wall, now));
+            if let Some(by) = drain_lived {
+                // The clock may have been set meanwhile.
+                self.ctx.registry[index].drain_until = Some(now + by.saturating_sub(self.ctx.lived()));
+            }
+            self.matrix.add(index);
+        }
+        self.ctx
+            .timers
+            .set(now + self.ctx.config.restart_grace, Timer::RestartGrace);
+        self.guardian.replan(&mut self.ctx);
+    }
+}

@@ -1,0 +1,275 @@
+//! Evidence: what nodes say of themselves and of their peers, whom the coordinator asks, and whose word counts.
+//!
+//! The session is one observer among others. A peer that misses a node says so at once; the coordinator then asks the node
+//! itself ([`Message::Ping`]). What follows from all of it is concluded in `verdict.rs`.
+
+use std::time::Duration;
+
+use super::{Guardian, Transition, verdict::Quiet};
+use crate::{
+    coordinator::Message,
+    ctx::Ctx,
+    id::NodeId,
+    mesh::{FindingKind, LinkReport, Observation, Sight, Tally},
+    node::{Liveness, NodeIndex},
+    standing,
+    time::Time,
+};
+
+/// An observer that misses a node for longer while the node is there is cut off from it.
+const APART: Duration = Duration::from_secs(5);
+
+impl Guardian {
+    /// Takes in what an observer said `at` that moment of a subject, which may be what it said before. Returns whether the plan has it probe that
+    /// node, and what is concluded.
+    #[must_use]
+    pub(crate) fn sees(
+        &mut self,
+        ctx: &mut Ctx,
+        observer: NodeIndex,
+        subject: NodeId,
+        observation: Observation,
+        at: Time,
+    ) -> (bool, Option<Transition>) {
+        let Some(subject) = ctx.registry.find(subject) else {
+            return (false, None);
+        };
+        let missed_it = self.mesh.misses(observer, subject);
+        let heard_before = self.last_sign(ctx, subject);
+        if !self.mesh.observe(observer, subject, observation, at) {
+            return (false, None);
+        }
+        let is_heard = observation.sight == Sight::Heard;
+        let concluded = match ctx.registry[subject].liveness {
+            // What was told before asks for nothing anew.
+            Liveness::Online if !is_heard && !missed_it => {
+                self.ask(ctx, subject);
+                self.doubt(ctx, subject)
+            }
+            Liveness::Suspect | Liveness::Unreachable => {
+                if is_heard && missed_it {
+                    self.note_lull(ctx, subject, at.since(heard_before), at);
+                }
+                self.judge(ctx, subject)
+            }
+            _ => None,
+        };
+        (true, concluded)
+    }
+
+    /// Beacons of a sender reach a receiver, or no longer do.
+    pub(crate) fn arrives(&mut self, ctx: &mut Ctx, receiver: NodeIndex, sender: NodeId, arrives: bool) {
+        // Of those that are no longer in the plan, or not yet, nothing is said.
+        let Some(sender) = ctx.registry.find(sender) else {
+            return;
+        };
+        let paired = self.mesh.arrive(receiver, sender, arrives, ctx.clock.now);
+        if paired && arrives && ctx.registry[sender].liveness.is_in_doubt() && self.counts(ctx, receiver) {
+            ctx.registry[sender].erratic = Some(ctx.clock.now);
+        }
+    }
+
+    /// Takes in a link that an agent reports with a heartbeat.
+    pub(crate) fn reports(&mut self, ctx: &mut Ctx, observer: NodeIndex, subject: NodeId, report: &LinkReport) {
+        let Some(subject) = ctx.registry.find(subject) else {
+            return;
+        };
+        let (now, wall) = (ctx.clock.now, ctx.wall_now());
+        if !self.mesh.report(observer, subject, report, now, wall) {
+            self.unasked(ctx, observer);
+        }
+        self.check_report(ctx, observer, report);
+    }
+
+    /// When somebody heard a node last, an observer or the coordinator.
+    pub(crate) fn last_sign(&self, ctx: &Ctx, index: NodeIndex) -> Time {
+        let observers = self.mesh.observers_of(index).iter();
+        let heard = observers
+            .filter_map(|&observer| self.mesh.last_heard(observer, index))
+            .max();
+        heard.unwrap_or_default().max(ctx.heard_at(index))
+    }
+
+    /// A node in doubt was heard `at` that moment, after so long: most of its packets may be lost.
+    pub(crate) fn note_lull(&mut self, ctx: &mut Ctx, index: NodeIndex, lull: Duration, at: Time) {
+        let longest = self.lull(ctx, index);
+        let node = &mut ctx.registry[index];
+        node.erratic = Some(at);
+        if lull >= longest {
+            node.lull = (lull, at);
+        }
+    }
+
+    /// The longest that nobody heard a node of late while it was there.
+    pub(crate) fn lull(&self, ctx: &Ctx, index: NodeIndex) -> Duration {
+        let (lull, at) = ctx.registry[index].lull;
+        let lately = ctx.clock.now.since(at) < ctx.config.rules.lulls_for;
+        if lately { lull } else { Duration::ZERO }
+    }
+
+    /// Asks a node itself, unless it was asked and has not answered yet.
+    pub(crate) fn ask(&mut self, ctx: &mut Ctx, index: NodeIndex) {
+        let now = ctx.clock.now;
+        let node = &mut ctx.registry[index];
+        let Some(conn) = node.live_session().map(|session| session.conn) else {
+            return;
+        };
+        if node.pinged.is_none() {
+            self.pings += 1;
+            let number = self.pings;
+            node.pinged = Some((number, now));
+            ctx.send(conn, Message::Ping { number });
+        }
+        let node = &mut ctx.registry[index];
+        if node.asked.is_none() {
+            node.asked = Some(now);
+            if node.liveness == Liveness::Online {
+                let answered_by = now + ctx.config.rules.ping_patience;
+                let by = match self.weigh_silence(ctx, index) {
+                    Quiet::Until(by) => by.min(answered_by),
+                    Quiet::Unreachable(_) | Quiet::Suspect(..) => now,
+                };
+                self.look_later(ctx, index, by);
+            }
+        }
+    }
+
+    /// A heartbeat came that answers this ping, and followed all that the agent had to say of its peers by then. Returns the silent nodes of which
+    /// it may change the verdict.
+    #[must_use]
+    pub(crate) fn answered(&mut self, ctx: &mut Ctx, observer: NodeIndex, answers: Option<u64>) -> Vec<NodeIndex> {
+        let now = ctx.clock.now;
+        let node = &mut ctx.registry[observer];
+        let Some((number, at)) = node.pinged else {
+            return Vec::new();
+        };
+        if answers.is_some_and(|answers| answers < number) {
+            return Vec::new();
+        }
+        node.confirmed = if answers.is_some() { at } else { now };
+        node.pinged = None;
+        let doubtful = |subject: &NodeIndex| self.is_silent(ctx, *subject);
+        self.mesh.subjects(observer).iter().copied().filter(doubtful).collect()
+    }
+
+    /// Asks those who miss a node and have not said so since this time. True when a quorum has said so.
+    pub(crate) fn confirm(&mut self, ctx: &mut Ctx, missed_by: &[NodeIndex], quorum: usize, since: Time) -> bool {
+        let is_late = |observer: &&NodeIndex| ctx.registry[**observer].confirmed < since;
+        let late: Vec<NodeIndex> = missed_by.iter().filter(is_late).copied().collect();
+        let confirmed = missed_by.len() - late.len();
+        for observer in late {
+            self.ask(ctx, observer);
+        }
+        confirmed >= quorum
+    }
+
+    /// When a node was asked, if it has had so much time to answer and did not.
+    pub(crate) fn unanswered(&self, ctx: &Ctx, index: NodeIndex, patience: Duration) -> Option<Time> {
+        let asked = ctx.registry[index].asked?.max(ctx.clock.resumed_at);
+        (ctx.clock.now.since(asked) >= patience).then_some(asked)
+    }
+
+    /// True when what the node says of others can be counted on: it is heard, not itself in doubt, and no bad observer.
+    pub(crate) fn counts(&self, ctx: &Ctx, observer: NodeIndex) -> bool {
+        self.is_heard_well(ctx, observer) && !self.is_strained(ctx, observer)
+    }
+
+    /// True when the node is believed that it hears others. One that stands still again and again may miss those who live, but hears nobody who
+    /// is dead; and one that only its peers reach says with its questions whom it hears.
+    pub(crate) fn vouches(&self, ctx: &Ctx, observer: NodeIndex) -> bool {
+        let word = ctx
+            .clock
+            .now
+            .since(ctx.registry[observer].said.max(ctx.clock.resumed_at))
+            < self.word_wait(ctx, observer);
+        (self.is_heard_well(ctx, observer) && word)
+            || (self.is_reached(ctx, observer) && !self.is_distrusted(ctx, observer))
+    }
+
+    /// How long the newest word of an observer stands, and is waited for: by then it has asked by way of its peers, had it lost the coordinator.
+    pub(crate) fn word_wait(&self, ctx: &Ctx, observer: NodeIndex) -> Duration {
+        standing::quiet(ctx.config.cycle, ctx.heartbeat_interval(observer)) + ctx.config.rules.word_margin
+    }
+
+    /// True when the coordinator hears the node itself, and believes it.
+    pub(crate) fn is_heard_well(&self, ctx: &Ctx, index: NodeIndex) -> bool {
+        self.is_heard(ctx, index)
+            && self.unanswered(ctx, index, ctx.config.rules.word_patience).is_none()
+            && !self.is_distrusted(ctx, index)
+    }
+
+    /// True when the word of an observer is missing that lives, as its own observers say, and that heard the node when it could last tell: there may
+    /// be a way to the node that leads over it.
+    pub(crate) fn is_a_word_missing(&self, ctx: &Ctx, index: NodeIndex, last_heard: Time) -> bool {
+        let observers = self.mesh.observers_of(index).iter().copied();
+        observers
+            .filter(|&observer| self.mesh.hears(observer, index))
+            .filter(|&observer| !self.vouches(ctx, observer) && !self.is_distrusted(ctx, observer))
+            .filter(|&observer| ctx.clock.now.since(last_heard) < self.word_wait(ctx, observer))
+            .any(|observer| !self.tally(ctx, observer).heard.is_empty())
+    }
+
+    /// True when the coordinator hears the node, whether it is online again already or not.
+    pub(crate) fn is_heard(&self, ctx: &Ctx, index: NodeIndex) -> bool {
+        let node = &ctx.registry[index];
+        let may_be = node.liveness == Liveness::Online || node.steady_since.is_some();
+        may_be && ctx.clock.now.since(ctx.heard_at(index)) < ctx.silence_limit(index)
+    }
+
+    /// True when most of those who can tell of a node hear it, and some have spoken since it fell silent itself.
+    pub(crate) fn is_vouched_for(&self, ctx: &Ctx, index: NodeIndex) -> bool {
+        let tally = self.tally(ctx, index);
+        let since = ctx.heard_at(index) + ctx.config.rules.window;
+        let spoke = |observer: &&NodeIndex| ctx.registry[**observer].said >= since;
+        tally.heard.iter().filter(spoke).count() > tally.lost()
+    }
+
+    /// True when the coordinator does not hear a node that it should hear.
+    pub(crate) fn is_silent(&self, ctx: &Ctx, index: NodeIndex) -> bool {
+        ctx.registry[index].liveness.is_in_doubt() && !self.is_heard(ctx, index)
+    }
+
+    /// What the observers see that can be counted on.
+    pub(crate) fn tally(&self, ctx: &Ctx, index: NodeIndex) -> Tally {
+        let is_deaf = |observer| ctx.config.rules.skip_deaf && self.mesh.is_deaf(observer, index);
+        let counts = |observer| self.counts(ctx, observer) && !is_deaf(observer);
+        let mut tally = self.mesh.tally(index, counts, |observer| self.vouches(ctx, observer));
+        // Who hears nobody now has no voice, but heard it when it says it did.
+        let deaf = self.mesh.observers_of(index).iter().copied();
+        let deaf = deaf.filter(|&observer| is_deaf(observer) && self.counts(ctx, observer));
+        let heard = deaf.filter_map(|observer| self.mesh.last_heard(observer, index)).max();
+        tally.last_heard = tally.last_heard.max(heard.unwrap_or_default());
+        tally
+    }
+
+    /// True when an observer had missed a node for long while it was `there`: it is cut off from it, and knows nothing of it.
+    pub(crate) fn is_apart(&self, ctx: &Ctx, observer: NodeIndex, index: NodeIndex, there: Time) -> bool {
+        let missed_for = there.since(self.mesh.last_heard(observer, index).unwrap_or_default());
+        missed_for >= APART.max(self.lull(ctx, index) * ctx.config.rules.lulls)
+    }
+
+    /// True when most of those who can tell miss a node that the coordinator hears.
+    pub(crate) fn is_missed(&self, ctx: &Ctx, index: NodeIndex, tally: &Tally) -> bool {
+        let there = ctx.heard_at(index);
+        let silent = tally
+            .silent
+            .iter()
+            .filter(|observer| !self.is_apart(ctx, **observer, index, there));
+        silent.count() + tally.refused.len() > tally.heard.len()
+    }
+
+    /// True when its agent said that it stands still again and again.
+    pub(crate) fn is_strained(&self, ctx: &Ctx, index: NodeIndex) -> bool {
+        ctx.registry[index].health.strained || self.findings.is(FindingKind::Starved, index)
+    }
+
+    /// Takes in that a node was silent since then, and is not any more. While this process stood still nobody was.
+    pub(crate) fn note_gap(&mut self, ctx: &mut Ctx, index: NodeIndex, since: Time) {
+        let now = ctx.clock.now;
+        let gap = now.since(since.max(ctx.clock.resumed_at));
+        let (longest, at) = &mut ctx.registry[index].gap;
+        if gap >= *longest || now.since(*at) >= ctx.config.rules.gaps_for {
+            (*longest, *at) = (gap, now);
+        }
+    }
+}

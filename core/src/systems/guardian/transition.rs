@@ -1,0 +1,239 @@
+//! Liveness: how it changes, and whom that concerns. What it should be is concluded in `verdict.rs`.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Guardian, Transition};
+use crate::{
+    autonomy::Evidence,
+    coordinator::Timer,
+    ctx::Ctx,
+    event::EventBody,
+    node::{Cause, Liveness, NodeIndex},
+    text::Span,
+};
+
+/// How long a return counts.
+const LATELY: Duration = Duration::from_secs(300);
+
+/// Returns that make the wait for a steady node longer at most: 4 s become 256 s.
+const RETURNS: u32 = 3;
+
+/// From so many returns on, a node flaps.
+const FLAPS: u32 = 3;
+
+impl Guardian {
+    /// A node has not come back within the grace period after a start.
+    #[must_use]
+    pub(crate) fn give_up_unseen(&mut self, ctx: &mut Ctx, index: NodeIndex) -> Option<Transition> {
+        let grace = ctx.config.restart_grace;
+        let fact = format!("not back {} after the coordinator started", Span(grace));
+        let evidence = vec![
+            self.last_heard(ctx, index),
+            Evidence::new(ctx.wall_now(), "session", fact),
+        ];
+        // What its peers see of it says whether it is gone.
+        self.transition(ctx, index, Liveness::Suspect, Cause::UnseenSinceRestart, evidence)
+    }
+
+    /// A node that is not online gave a sign of life: it is online at once when nothing speaks against it (`anew`: its agent was
+    /// started again), and when it was heard for long enough otherwise.
+    #[must_use]
+    pub(crate) fn heard_again(
+        &mut self,
+        ctx: &mut Ctx,
+        index: NodeIndex,
+        anew: bool,
+        fact: String,
+    ) -> Option<Transition> {
+        let now = ctx.clock.now;
+        let returns = self.returns_lately(ctx, index);
+        let (steady, wait) = (ctx.config.rules.steady, self.steady_wait(ctx, index));
+        let evidence = vec![Evidence::new(ctx.wall_now(), "session", fact)];
+        let node = &mut ctx.registry[index];
+        let steady_since = *node.steady_since.get_or_insert(now);
+        if steady_since == now {
+            ctx.show_instances(index);
+        }
+        let node = &mut ctx.registry[index];
+        let at_once = match node.liveness {
+            Liveness::Online => return None,
+            Liveness::Unseen | Liveness::Left => true,
+            Liveness::Offline => returns == 0,
+            Liveness::Suspect | Liveness::Unreachable => anew && returns == 0,
+        };
+        if at_once {
+            self.transition(ctx, index, Liveness::Online, Cause::Heartbeat, evidence)
+        } else if node.liveness == Liveness::Offline {
+            self.quarantine(ctx, index, wait, evidence)
+        } else if now.since(steady_since) >= wait {
+            let tally = self.tally(ctx, index);
+            match self.is_missed(ctx, index, &tally) {
+                true => None,
+                false => self.transition(ctx, index, Liveness::Online, Cause::Heartbeat, evidence),
+            }
+        } else if returns > 0 && now.since(steady_since) >= steady {
+            self.quarantine(ctx, index, wait, evidence)
+        } else {
+            None
+        }
+    }
+
+    /// A node that came back lately is heard again: it is `suspect` until it has been heard for `wait`. Where it was not offline, this is concluded once
+    /// it has been heard for a few seconds, so that a link which comes and goes makes no more transitions.
+    #[must_use]
+    fn quarantine(
+        &mut self,
+        ctx: &mut Ctx,
+        index: NodeIndex,
+        wait: Duration,
+        mut evidence: Vec<Evidence>,
+    ) -> Option<Transition> {
+        let node = &mut ctx.registry[index];
+        if node.cause == Cause::Flapping && node.liveness == Liveness::Suspect {
+            return None;
+        }
+        let fact = format!(
+            "returns within {}: {}; it is online again once it is heard for {} without a break",
+            Span(LATELY),
+            node.returns.0,
+            Span(wait)
+        );
+        evidence.push(Evidence::new(ctx.wall_now(), "session", fact));
+        if ctx.registry[index].liveness != Liveness::Suspect {
+            return self.transition(ctx, index, Liveness::Suspect, Cause::Flapping, evidence);
+        }
+        // Still in doubt, and for another reason.
+        let node = &mut ctx.registry[index];
+        (node.cause, node.since) = (Cause::Flapping, ctx.clock.now);
+        Some(Transition {
+            node: index,
+            from: Liveness::Suspect,
+            to: Liveness::Suspect,
+            evidence,
+        })
+    }
+
+    /// How often the node came back lately, [`RETURNS`] at most.
+    fn returns_lately(&self, ctx: &Ctx, index: NodeIndex) -> u32 {
+        let (returns, last) = ctx.registry[index].returns;
+        if ctx.clock.now.since(last) < LATELY { returns } else { 0 }
+    }
+
+    /// How long a node in doubt must be heard without a break to be online again.
+    fn steady_wait(&self, ctx: &Ctx, index: NodeIndex) -> Duration {
+        ctx.config.rules.steady * 4u32.pow(self.returns_lately(ctx, index))
+    }
+
+    /// True when it came and went often, or is in quarantine for longer than it would be had it stayed.
+    pub(crate) fn flaps(&self, ctx: &Ctx, index: NodeIndex) -> bool {
+        let node = &ctx.registry[index];
+        let in_quarantine = node.liveness == Liveness::Suspect && node.cause == Cause::Flapping;
+        let outstays = || ctx.clock.now.since(node.since) > self.steady_wait(ctx, index) + ctx.silence_limit(index);
+        self.returns_lately(ctx, index) >= FLAPS || (in_quarantine && outstays())
+    }
+
+    /// Looks at a node whose silence may have lasted too long.
+    #[must_use]
+    pub(crate) fn look_at(&mut self, ctx: &mut Ctx, index: NodeIndex, token: u64) -> Option<Transition> {
+        let node = &ctx.registry[index];
+        if node.timer != token {
+            return None;
+        }
+        match node.liveness {
+            Liveness::Online => self.look_at_online(ctx, index),
+            Liveness::Suspect | Liveness::Unreachable => self.judge(ctx, index),
+            Liveness::Unseen | Liveness::Offline | Liveness::Left => None,
+        }
+    }
+
+    pub(crate) fn look_later(&mut self, ctx: &mut Ctx, index: NodeIndex, at: crate::time::Time) {
+        let node = &mut ctx.registry[index];
+        node.timer += 1;
+        ctx.timers.set(at, Timer::Liveness(index, node.timer));
+    }
+
+    /// Concludes that a node's liveness is `to`, and records it: the only place where that changes. Concluding what is so already changes
+    /// nothing. What follows for the other systems is the engine's.
+    #[must_use]
+    pub(crate) fn transition(
+        &mut self,
+        ctx: &mut Ctx,
+        index: NodeIndex,
+        to: Liveness,
+        cause: Cause,
+        evidence: Vec<Evidence>,
+    ) -> Option<Transition> {
+        let wall = ctx.wall_now();
+        let now = ctx.clock.now;
+        let node = &mut ctx.registry[index];
+        let known_before = node.liveness != Liveness::Unseen;
+        let from = node.liveness;
+        if from == to {
+            return None;
+        }
+        let came_back =
+            to == Liveness::Online && matches!(from, Liveness::Suspect | Liveness::Unreachable | Liveness::Offline);
+        if came_back {
+            let returns = self.returns_lately(ctx, index);
+            ctx.registry[index].returns = ((returns + 1).min(RETURNS), now);
+        }
+        let node = &mut ctx.registry[index];
+        if to == Liveness::Online || from == Liveness::Online {
+            node.steady_since = None;
+        }
+        (node.liveness, node.cause, node.liveness_since, node.since) = (to, cause, wall, now);
+        ctx.concluded(index);
+        let node = &mut ctx.registry[index];
+        let departed = matches!(to, Liveness::Offline | Liveness::Left).then_some((to, cause, wall));
+        if node.record.departed != departed {
+            Arc::make_mut(&mut node.record).departed = departed;
+            ctx.keep(index);
+        }
+        let name = ctx.registry[index].name().to_owned();
+        let summary = format!("{name} {}: {}", to.predicate(), cause.meaning());
+        ctx.record(
+            Some(index),
+            summary,
+            EventBody::Liveness {
+                from: known_before.then_some(from),
+                to,
+                cause,
+            },
+        );
+        Some(Transition {
+            node: index,
+            from,
+            to,
+            evidence,
+        })
+    }
+
+    /// Takes in what a transition means for looks at the node.
+    pub(crate) fn follow(&mut self, ctx: &mut Ctx, transition: &Transition) {
+        let index = transition.node;
+        let at = match transition.to {
+            Liveness::Online => ctx.clock.now + ctx.silence_limit(index),
+            // What is known already may be enough.
+            Liveness::Suspect | Liveness::Unreachable => ctx.clock.now,
+            _ => return,
+        };
+        self.look_later(ctx, index, at);
+    }
+
+    /// Takes in what a transition means for the mesh: who is gone says nothing, and whose links count is planned anew.
+    pub(crate) fn follow_in_mesh(&mut self, ctx: &mut Ctx, transition: &Transition) {
+        let Transition { node, from, to, .. } = *transition;
+        if to == Liveness::Offline {
+            self.fallen.push((ctx.clock.now, node));
+        }
+        let in_mesh = |liveness| !matches!(liveness, Liveness::Offline | Liveness::Left);
+        if in_mesh(from) && !in_mesh(to) {
+            self.mesh.silence(node);
+        } else {
+            self.mesh.mute(node, to != Liveness::Online);
+        }
+        if in_mesh(from) != in_mesh(to) || to == Liveness::Online {
+            self.plan_soon(ctx);
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Verdicts on nodes: what the coordinator's own session says and what peers see, weighed together.
+//!
+//! Nothing is `offline` while somebody hears it, nor before everybody who would know has missed it for longer than a process may stand
+//! still. Whose word counts is in `evidence.rs`; docs/failure-detection.md has the reasons.
+
+use std::time::Duration;
+
+use super::{Guardian, Transition, climate::CLIMATE};
+use crate::{
+    autonomy::Evidence,
+    ctx::Ctx,
+    mesh::{Sight, Tally},
+    node::{Admission, Cause, Liveness, NodeIndex},
+    text::Span,
+    time::Time,
+};
+
+/// How often a verdict that waits for others' is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What is known of a node that nobody hears.
+#[derive(Debug)]
+struct Silence {
+    /// Without the observers that are cut off from it.
+    tally: Tally,
+    /// The last sign of life.
+    last_heard: Time,
+    /// How long it may be silent.
+    window: Duration,
+    /// When it is not waited for any longer, whoever can tell.
+    over: Time,
+    /// Observers that must agree.
+    quorum: usize,
+    /// Its host refuses them.
+    gone: bool,
+    /// They agree that it is gone, or not there.
+    agreed: bool,
+    /// Who says so.
+    missed_by: Vec<NodeIndex>,
+}
+
+/// What the silence of a node that is online amounts to.
+#[derive(Debug)]
+pub(crate) enum Quiet {
+    /// Nothing until then.
+    Until(Time),
+    /// The node was silent for the first, and the limit is the second.
+    Suspect(Duration, Duration),
+    /// The coordinator has not heard the node for long, and its peers hear it.
+    Unreachable(Tally),
+}
+
+/// Observers that a decision's evidence names at most.
+const NAMED: usize = 10;
+
+impl Guardian {
+    /// Suspects a node that most peers miss and that does not answer.
+    #[must_use]
+    pub(crate) fn doubt(&mut self, ctx: &mut Ctx, index: NodeIndex) -> Option<Transition> {
+        let asked = self.unanswered(ctx, index, ctx.config.rules.ping_patience)?;
+        let tally = self.tally(ctx, index);
+        if tally.lost() <= tally.heard.len() {
+            return None;
+        }
+        let mut evidence = vec![self.last_heard(ctx, index)];
+        let fact = format!("asked {} ago, no answer yet", Span(ctx.clock.now.since(asked)));
+        evidence.push(Evidence::new(ctx.wall_now(), "session", fact));
+        evidence.extend(self.told(ctx, &tally));
+        self.transition(ctx, index, Liveness::Suspect, Cause::PeersLostIt, evidence)
+    }
+
+    /// Looks at a node that is online: is it silent, does it not answer? Sets the next look.
+    #[must_use]
+    pub(crate) fn look_at_online(&mut self, ctx: &mut Ctx, index: NodeIndex) -> Option<Transition> {
+        let by = match self.weigh_silence(ctx, index) {
+            Quiet::Unreachable(tally) => return self.conclude_unreachable(ctx, index, &tally),
+            Quiet::Suspect(silent, limit) => {
+                let fact = format!("silent for {}; the limit is {}", Span(silent), Span(limit));
+                let evidence = vec![
+                    self.last_heard(ctx, index),
+                    Evidence::new(ctx.wall_now(), "session", fact),
+                ];
+                return self.transition(ctx, index, Liveness::Suspect, Cause::Silent, evidence);
+            }
+            Quiet::Until(by) => by,
+        };
+        if let Some(doubted) = self.doubt(ctx, index) {
+            return Some(doubted);
+        }
+        let answered_by = ctx.registry[index]
+            .asked
+            .map(|asked| asked.max(ctx.clock.resumed_at) + ctx.config.rules.ping_patience);
+        let next = answered_by.filter(|answered_by| *answered_by > ctx.clock.now);
+        self.look_later(ctx, index, next.map_or(by, |answered_by| answered_by.min(by)));
+        None
+    }
+
+    /// What the silence of a node that is online amounts to.
+    pub(crate) fn weigh_silence(&self, ctx: &Ctx, index: NodeIndex) -> Quiet {
+        let (mut limit, heard) = (ctx.silence_limit(index), ctx.heard_at(index));
+        let silent = ctx.clock.now.since(heard);
+        if silent >= limit && self.is_vouched_for(ctx, index) {
+            limit = limit.max(self.usual_gap(ctx, index)) + ctx.config.rules.window;
+            if silent >= limit {
+                return Quiet::Unreachable(self.tally(ctx, index));
+            }
+            limit = limit.min(silent + LOOK_AGAIN);
+        }
+        match silent >= limit {
+            true => Quiet::Suspect(silent, limit),
+            false => Quiet::Until(heard + limit),
+        }
+    }
+
+    /// Its peers hear the node, the coordinator does not.
+    fn conclude_unreachable(&mut self, ctx: &mut Ctx, index: NodeIndex, tally: &Tally) -> Option<Transition> {
+        let mut evidence = vec![self.last_heard(ctx, index)];
+        evidence.extend(self.told(ctx, tally));
+        evidence.extend(self.asked_by_way(ctx, index));
+        self.transition(ctx, index, Liveness::Unreachable, Cause::PeersHearIt, evidence)
+    }
+
+    /// How long a node's silence is usual that its peers hear: some times its longest one of late.
+    fn usual_gap(&self, ctx: &Ctx, index: NodeIndex) -> Duration {
+        let (longest, at) = ctx.registry[index].gap;
+        match ctx.clock.now.since(at) < ctx.config.rules.gaps_for {
+            true => (longest * ctx.config.rules.usual_gaps).min(ctx.config.rules.usual_gap),
+            false => Duration::ZERO,
+        }
+    }
+
+    /// What becomes of a node that the coordinator does not hear.
+    #[must_use]
+    pub(crate) fn judge(&mut self, ctx: &mut Ctx, index: NodeIndex) -> Option<Transition> {
+        let tally = self.tally(ctx, index);
+        if self.is_steady(ctx, index) {
+            if self.is_missed(ctx, index, &tally) {
+                ctx.registry[index].steady_since = Some(ctx.clock.now);
+            }
+            self.look_again(ctx, index, ctx.clock.now);
+            None
+        } else if !tally.heard.is_empty() || self.is_reached(ctx, index) {
+            self.judge_heard(ctx, index, &tally)
+        } else {
+            let silence = self.silence(ctx, index, tally);
+            self.judge_silent(ctx, index, &silence)
+        }
+    }
+
+    /// What becomes of a node that only its peers hear.
+    #[must_use]
+    fn judge_heard(&mut self, ctx: &mut Ctx, index: NodeIndex, tally: &Tally) -> Option<Transition> {
+        let node = &ctx.registry[index];
+        let since = node.since.max(ctx.clock.resumed_at);
+        let by = match node.cause {
+            Cause::Flapping => since.max(ctx.heard_at(index)) + ctx.config.rules.damped,
+            _ => since + ctx.config.rules.window,
+        };
+        if node.liveness == Liveness::Suspect && ctx.clock.now >= by {
+            self.conclude_unreachable(ctx, index, tally)
+        } else {
+            self.look_again(ctx, index, by);
+            None
+        }
+    }
+
+    /// What is known of a node that nobody hears.
+    fn silence(&mut self, ctx: &mut Ctx, index: NodeIndex, mut tally: Tally) -> Silence {
+        let rules = ctx.config.rules;
+        let node = &ctx.registry[index];
+        let (since, said) = (node.since.max(ctx.clock.resumed_at), node.said);
+        let relayed = self.relayed(ctx, index).map_or(Time(0), |(_, at)| at);
+        let last_heard = tally
+            .last_heard
+            .max(ctx.heard_at(index))
+            .max(relayed)
+            .max(self.reckoning.held.unwrap_or_default());
+        // Those who left a coordinator that stood still are given the time to come back that they have after a start.
+        let returning = self.returning(ctx, index);
+        let there = said.max(tally.last_heard).max(relayed);
+        let from = if rules.grace_from_sign { last_heard } else { since };
+        let over =
+            (from + self.patience(ctx, index, there, relayed > Time(0))).max(returning.map_or(Time(0), |(_, by)| by));
+        // Whom its peers missed before already, they cannot tell of.
+        let is_told_of = returning.is_none_or(|(from, _)| tally.last_heard >= from);
+        tally
+            .silent
+            .retain(|&observer| !self.is_apart(ctx, observer, index, there));
+        let quorum = rules.quorum(&tally);
+        let gone = tally.refused.len() >= quorum;
+        let missed = is_told_of && tally.lost() >= quorum;
+        let agreed = gone || (missed && !(rules.missing_word && self.is_a_word_missing(ctx, index, last_heard)));
+        Silence {
+            window: self.window(ctx, index, gone),
+            missed_by: match gone {
+                true => tally.refused.clone(),
+                false => tally.silent.iter().chain(&tally.refused).copied().collect(),
+            },
+            tally,
+            last_heard,
+            over,
+            quorum,
+            gone,
+            agreed,
+        }
+    }
+
+    /// What becomes of a node that nobody hears.
+    #[must_use]
+    fn judge_silent(&mut self, ctx: &mut Ctx, index: NodeIndex, silence: &Silence) -> Option<Transition> {
+        let rules = ctx.config.rules;
+        let due = silence.last_heard + silence.window;
+        let ask_at = due - silence.window / rules.confirm_part.max(1);
+        if silence.agreed && ctx.clock.now < due && silence.over > ctx.clock.now {
+            // Those who miss it are asked in time to have answered by the end of the window.
+            let is_early = ctx.clock.now < ask_at;
+            if !is_early {
+                self.confirm(ctx, &silence.missed_by, silence.quorum, ask_at);
+            }
+            // A window that is longer for what others miss may be shorter soon.
+            let next = if is_early { ask_at } else { due };
+            let soon = ctx.clock.now + CLIMATE * 2;
+            let at = if silence.window > rules.window {
+                next.min(soon)
+            } else {
+                next
+            };
+            self.look_again(ctx, index, at);
+            return None;
+        }
+        let is_confirmed =
+            !silence.agreed || !rules.confirm || self.confirm(ctx, &silence.missed_by, silence.quorum, ask_at);
+        let agreed = silence.agreed && is_confirmed;
+        if ctx.clock.now < due || !(agreed || silence.over <= ctx.clock.now) {
+            let answered = ctx.clock.now + rules.word_patience;
+            self.look_again(ctx, index, if is_confirmed { silence.over } else { answered });
+            return None;
+        }
+        // Others may have fallen silent a moment ago; and a refusal is no silence.
+        if !(silence.gone && agreed) && self.climate_within(ctx, rules.reckoning_age).forbids() {
+            self.look_again(ctx, index, ctx.clock.now);
+            return None;
+        }
+        self.conclude_offline(ctx, index, silence, agreed)
+    }
+
+    /// Nobody hears the node for so long that it is gone: its observers agreed, or there are none that can tell.
+    fn conclude_offline(
+        &mut self,
+        ctx: &mut Ctx,
+        index: NodeIndex,
+        silence: &Silence,
+        agreed: bool,
+    ) -> Option<Transition> {
+        let (wall, span) = (ctx.wall_now(), Span(ctx.clock.now.since(silence.last_heard)));
+        let node = &ctx.registry[index];
+        let others = !self.mesh.observers_of(index).is_empty();
+        let cause = match (agreed && silence.gone, agreed || others) {
+            (true, _) => Cause::AgentGone,
+            (false, true) => Cause::HostSilent,
+            (false, false) => node.cause,
+        };
+        let mut evidence = vec![self.last_heard(ctx, index)];
+        if agreed {
+            let fact = format!("nobody heard it for {span}; the window is {}", Span(silence.window));
+            evidence.push(Evidence::new(wall, "mesh", fact));
+        } else {
+            let fact = format!("{} without a sign of life for {span}", node.liveness.name());
+            let over = self.over_before(ctx, index, &fact);
+            evidence.push(Evidence::new(wall, "session", fact));
+            evidence.extend(over);
+        }
+        evidence.extend(self.told(ctx, &silence.tally));
+        self.transition(ctx, index, Liveness::Offline, cause, evidence)
+    }
+
+    /// How long nobody hears a node that is there, at the most that is likely.
+    fn window(&mut self, ctx: &mut Ctx, index: NodeIndex, gone: bool) -> Duration {
+        let rules = ctx.config.rules;
+        let is_damped = ctx.registry[index].cause == Cause::Flapping;
+        if gone {
+            return if is_damped { rules.damped } else { rules.gone_window };
+        }
+        let usual = if is_damped {
+            rules.damped
+        } else if self.is_erratic(ctx, index) {
+            rules.erratic_window
+        } else if self.is_strained(ctx, index) {
+            rules.strained_window
+        } else {
+            rules.window
+        };
+        let lulls = (self.lull(ctx, index) * rules.lulls).min(rules.window.mul_f64(rules.longest));
+        usual.max(rules.window.mul_f64(self.stretch(ctx))).max(lulls)
+    }
+
+    /// True when somebody heard it lately though it was in doubt: nobody may hear it for a while, and it is there.
+    fn is_erratic(&self, ctx: &Ctx, index: NodeIndex) -> bool {
+        let heard = ctx.registry[index].erratic;
+        heard.is_some_and(|at| ctx.clock.now.since(at) < ctx.config.rules.erratic_for)
+    }
+
+    /// True when a node that is not online is heard by the coordinator itself.
+    fn is_steady(&mut self, ctx: &mut Ctx, index: NodeIndex) -> bool {
+        let silent = ctx.clock.now.since(ctx.heard_at(index)) >= ctx.silence_limit(index);
+        let node = &mut ctx.registry[index];
+        if silent && node.steady_since.take().is_some() {
+            ctx.show_instances(index);
+        }
+        ctx.registry[index].steady_since.is_some()
+    }
+
+    /// How long a node's silence is waited for where nobody can tell: as the grace period says, and longer where it was silent for nearly so long
+    /// before, or where most probes are missed. It was `there` last at that time, and may have been `relayed` by peers.
+    fn patience(&mut self, ctx: &mut Ctx, index: NodeIndex, there: Time, relayed: bool) -> Duration {
+        let rules = ctx.config.rules;
+        // Where others could tell, it is waited for what they say, also while none of them can be counted on. Who is cut off from it could not.
+        let mut observers = self.mesh.observers_of(index).iter();
+        let others = relayed || observers.any(|&observer| !self.is_apart(ctx, observer, index, there));
+        let mut grace = ctx.config.suspect_grace * if others { rules.wait_for_others } else { 1 };
+        if ctx.registry[index].record.admission != Admission::Admitted {
+            // Nobody probes it, and nothing waits for a verdict on it.
+            grace = grace.max(ctx.config.restart_grace);
+        }
+        let (longest, at) = ctx.registry[index].gap;
+        let was_silent = match ctx.clock.now.since(at) < rules.gaps_for {
+            true => (longest * rules.gaps).min(rules.longest_gap),
+            false => Duration::ZERO,
+        };
+        let longer = self.stretch(ctx).clamp(1.0, rules.longest_grace);
+        grace.mul_f64(longer).max(was_silent)
+    }
+
+    /// Looks again at `at`, or soon: what others are may change the verdict.
+    fn look_again(&mut self, ctx: &mut Ctx, index: NodeIndex, at: Time) {
+        let soon = ctx.clock.now + LOOK_AGAIN;
+        let at = if at > ctx.clock.now { at.min(soon) } else { soon };
+        self.look_later(ctx, index, at);
+    }
+
+    /// That the node asked for its standing by way of a peer, as evidence.
+    fn asked_by_way(&self, ctx: &Ctx, index: NodeIndex) -> Option<Evidence> {
+        let (via, at) = self.relayed(ctx, index)?;
+        let fact = format!("passed on its question {} ago", Span(ctx.clock.now.since(at)));
+        Some(Evidence::new(ctx.clock.wall.at(at), ctx.registry[via].name(), fact))
+    }
+
+    /// What observers see, as evidence.
+    fn told(&self, ctx: &Ctx, tally: &Tally) -> Vec<Evidence> {
+        let wall = ctx.wall_now();
+        let sights = [
+            (&tally.heard, Sight::Heard),
+            (&tally.refused, Sight::Refused),
+            (&tally.silent, Sight::Silent),
+        ];
+        let named = sights
+            .into_iter()
+            .flat_map(|(observers, sight)| observers.iter().map(move |&observer| (observer, sight)));
+        named
+            .take(NAMED)
+            .map(|(observer, sight)| Evidence::new(wall, ctx.registry[observer].name(), sight.meaning()))
+            .collect()
+    }
+}
