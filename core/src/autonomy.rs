@@ -246,7 +246,7 @@ struct Open {
 
 /// The decisions of this coordinator's life.
 #[derive(Debug, Default)]
-pub struct Autonomy {
+pub struct Ledger {
     mode: Mode,
     epoch: u64,
     total: u64,
@@ -307,13 +307,13 @@ pub struct Proposal {
     pub alternatives: Vec<Alternative>,
 }
 
-impl Autonomy {
-    /// Autonomy in `epoch`, in a cluster that took `total` decisions so far.
-    pub fn new(epoch: u64, total: u64) -> Autonomy {
-        Autonomy {
+impl Ledger {
+    /// The ledger of `epoch`, in a cluster that took `total` decisions so far.
+    pub fn new(epoch: u64, total: u64) -> Ledger {
+        Ledger {
             epoch,
             total,
-            ..Autonomy::default()
+            ..Ledger::default()
         }
     }
 
@@ -338,7 +338,7 @@ impl Autonomy {
     }
 
     /// A channel is expected to reach its threshold; the caller saw that no decision about it is open
-    /// ([`Autonomy::still_crossing`]).
+    /// ([`Ledger::still_crossing`]).
     pub fn threshold(&mut self, index: NodeIndex, channel: Channel, proposal: Proposal) -> Arc<Decision> {
         let key = (index, Topic::Threshold(channel));
         let cycle = proposal.cycle;

@@ -64,7 +64,7 @@ impl Coordinator {
                 node.cause = Cause::Awaited;
                 Arc::make_mut(&mut node.record).departed = Some((Liveness::Left, Cause::Awaited, wall));
                 self.ctx.keep(index);
-                self.node_changed(index);
+                self.work.node_changed(&mut self.ctx, index);
             }
             event = self.carried_out(index, "admit", "it may take part".to_owned(), by);
             self.end_for(

@@ -237,7 +237,7 @@ impl Coordinator {
     fn check_work(&self) -> Check {
         let meaning = "what is declared runs and is healthy, or starts for the first time";
         let mut check = Check::new("work-runs", Severity::Warning, meaning);
-        for row in &self.table.view().workloads {
+        for row in &self.work.table().view().workloads {
             let batch = row
                 .record
                 .spec()

@@ -21,7 +21,10 @@ impl Coordinator {
             within,
         } = &command
         {
-            if let Err(refusal) = self.read_log(request, assignment, (*stream, *from, *within)) {
+            if let Err(refusal) = self
+                .work
+                .read_log(&mut self.ctx, request, assignment, (*stream, *from, *within))
+            {
                 let answer = Err(refusal);
                 self.ctx.outbox.push(Effect::Reply { request, answer });
             }
@@ -208,7 +211,7 @@ impl Coordinator {
     /// Keeps what a command changed, and records it.
     pub(super) fn carried_out(&mut self, index: NodeIndex, verb: &str, detail: String, by: &str) -> u64 {
         self.ctx.keep(index);
-        self.node_changed(index);
+        self.work.node_changed(&mut self.ctx, index);
         let summary = format!("{verb} {}: {detail}", self.ctx.registry[index].name());
         self.ctx.record(
             Some(index),

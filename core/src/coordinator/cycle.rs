@@ -4,17 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Coordinator, Effect, Pace, Published, Timer};
 use crate::{
-    autonomy::{Alternative, Evidence, Proposal},
     coherence::{BehaviourOverview, IntegrityOverview, NodeDetail, PendingRow, Snapshot, TelemetryOverview},
     integrity::Digest,
     node::{Liveness, Node, NodeIndex},
-    predictive::{Forecast, HORIZON},
-    telemetry::{self, Channel, Sample},
-    text::Span,
+    telemetry::{self, Sample},
 };
-
-/// Threshold decisions taken in one cycle at most; the rest follow in the next ones, soonest first.
-const DECISIONS_A_CYCLE: usize = 100;
 
 /// Directives under way that a snapshot lists at most.
 const PENDING_LISTED: usize = 64;
@@ -44,10 +38,9 @@ impl Coordinator {
         self.ctx.clock.cycle += 1;
         self.forget_stage();
         let (sample, telemetry) = self.telemetry_stage();
-        let (forecasts, predictive) = self.predictor.cycle(&sample, self.ctx.config.cycle);
+        let (forecasts, predictive) = self.predictive.cycle(&sample, self.ctx.config.cycle);
         let (mesh, links) = (self.guardian.topology(), self.guardian.links());
-        self.outlook_stage(&forecasts);
-        self.autonomy_stage(&forecasts);
+        self.autonomy.foresee(&mut self.ctx, &sample, &forecasts);
         self.rebalance_stage();
         let behaviour = self.behaviour_stage();
         let integrity = self.integrity_stage();
@@ -74,7 +67,7 @@ impl Coordinator {
             behaviour,
             integrity,
             coherence,
-            work: self.table.view(),
+            work: self.work.table().view(),
             history: self.matrix.history().clone(),
             forecasts,
             details: self
@@ -102,97 +95,6 @@ impl Coordinator {
             values_received: self.matrix.received(),
         };
         (sample, overview)
-    }
-
-    /// What load nodes are expected to have is known to placement.
-    fn outlook_stage(&mut self, forecasts: &[Forecast]) {
-        let loads = forecasts.iter().filter(|forecast| forecast.channel == Channel::CpuUsed);
-        let percent = |value: f32| (value * 100.0).clamp(0.0, 100.0).round() as u32;
-        self.outlooks = loads
-            .map(|forecast| (forecast.node, percent(forecast.outlook.value)))
-            .collect();
-    }
-
-    fn autonomy_stage(&mut self, forecasts: &[Forecast]) {
-        let mut crossing: Vec<&Forecast> = forecasts
-            .iter()
-            .filter(|forecast| forecast.time_to_threshold.is_some())
-            .collect();
-        crossing.sort_by_key(|forecast| forecast.time_to_threshold);
-        let mut taken = 0;
-        for forecast in crossing {
-            let open = self
-                .autonomy
-                .still_crossing(forecast.node, forecast.channel, self.ctx.clock.cycle);
-            if !open && taken < DECISIONS_A_CYCLE {
-                taken += 1;
-                let proposal = self.propose_threshold(forecast);
-                let decision = self.autonomy.threshold(forecast.node, forecast.channel, proposal);
-                self.ctx.record_decision(Some(forecast.node), decision);
-            }
-        }
-        for decision in self.autonomy.settle(self.ctx.clock.cycle) {
-            let index = decision.node.and_then(|node| self.ctx.registry.find(node));
-            self.ctx.record_decision(index, decision);
-        }
-    }
-
-    fn propose_threshold(&self, forecast: &Forecast) -> Proposal {
-        let node = &self.ctx.registry[forecast.node];
-        let channel = forecast.channel;
-        let (outlook, within) = (forecast.outlook, forecast.time_to_threshold.unwrap_or_default());
-        let threshold = channel.threshold().unwrap_or_default();
-        let wall = self.ctx.wall_now();
-        let newest = self
-            .matrix
-            .back(0)
-            .and_then(|sample| sample.get(forecast.node, channel))
-            .unwrap_or_default();
-        let ahead = self.ctx.config.cycle * HORIZON as u32;
-        let evidence = vec![
-            Evidence::new(
-                wall,
-                "telemetry",
-                format!("{} is {newest:.4}; its threshold is {threshold}", channel.name()),
-            ),
-            Evidence::new(
-                wall,
-                "predictive",
-                format!(
-                    "expected in {}: {:.4} (80%: {:.4} to {:.4})",
-                    Span(ahead),
-                    outlook.value,
-                    outlook.low,
-                    outlook.high
-                ),
-            ),
-            Evidence::new(
-                wall,
-                "predictive",
-                format!(
-                    "skill {:.2} against persistence, interval coverage {:.2}, over {} forecasts",
-                    outlook.skill, outlook.coverage, outlook.measured
-                ),
-            ),
-        ];
-        let soon = within.as_secs();
-        Proposal {
-            index: Some(forecast.node),
-            node: Some(node.record.id()),
-            time: wall,
-            cycle: self.ctx.clock.cycle,
-            rule: "threshold-ahead",
-            action: format!(
-                "{} of {} is expected to reach {threshold} in {soon} s",
-                channel.name(),
-                node.name()
-            ),
-            evidence,
-            alternatives: vec![Alternative::new(
-                "cordon the node",
-                "the mode is observe: nothing is done",
-            )],
-        }
     }
 
     fn behaviour_stage(&self) -> BehaviourOverview {

@@ -12,7 +12,7 @@ impl Coordinator {
             outbox,
             ..
         } = &mut self.ctx;
-        if let Some(batch) = outbox.flush(clock.now, registry, &self.table, self.autonomy.total()) {
+        if let Some(batch) = outbox.flush(clock.now, registry, self.work.table(), self.autonomy.total()) {
             outbox.push(Effect::Commit(Box::new(batch)));
         }
     }
@@ -26,11 +26,9 @@ impl Coordinator {
                 Then::Welcome(conn, index) => self.welcome(conn, index),
                 Then::Deliver(id) => self.redeliver(id),
                 Then::Kept(ids) => {
-                    for id in ids {
-                        self.table.kept(id);
-                    }
+                    self.work.kept(ids);
                 }
-                Then::Tell(index) => self.tell(index),
+                Then::Tell(index) => self.work.tell(&mut self.ctx, index),
             }
         }
     }

@@ -83,7 +83,7 @@ impl Coordinator {
 
     /// The time by the clock at which no lease of a node runs any more, rounded up to seconds.
     fn lease_over(&self, index: NodeIndex) -> WallTime {
-        let left = self.lease_ends(index).since(self.ctx.clock.now).as_secs() + 1;
+        let left = self.ctx.lease_ends(index).since(self.ctx.clock.now).as_secs() + 1;
         self.ctx.wall_now().plus(Duration::from_secs(left))
     }
 
@@ -105,7 +105,7 @@ impl Coordinator {
             );
             return not_yet("NODE_PRESENT", detail);
         }
-        let over = self.lease_ends(index);
+        let over = self.ctx.lease_ends(index);
         if node.record.session != 0 && over > self.ctx.clock.now {
             let left = over.since(self.ctx.clock.now).as_secs() + 1;
             let until = self.lease_over(index);
@@ -115,7 +115,7 @@ impl Coordinator {
             );
             return not_yet(LEASE, detail);
         }
-        if let Some(held) = self.table.of_node(index).find(|held| self.never_ends(held)) {
+        if let Some(held) = self.work.table().of_node(index).find(|held| self.work.never_ends(held)) {
             let detail = format!(
                 "instance {} on node {name:?} runs without a lease, and {:?} is a singleton by now: there must never be two; delete the \
                  workload first",
@@ -133,34 +133,20 @@ impl Coordinator {
         Ok(())
     }
 
-    /// True for what is a singleton now, but was declared when it was none: no lease ends it.
-    fn never_ends(&self, held: &Held) -> bool {
-        let Some(declared) = self.table.declared(&held.record.workload) else {
-            return false;
-        };
-        let record = &declared.record;
-        let by_lease = record
-            .revisions
-            .get(&held.record.revision)
-            .is_some_and(|spec| spec.singleton);
-        let singleton = record.spec().is_some_and(|spec| spec.singleton);
-        held.record.orphan.is_none() && !record.deleted && singleton && !by_lease
-    }
-
     /// The instances that are given up with a node, and the first replacements.
     fn given_up(&mut self, index: NodeIndex) -> Vec<Changed> {
-        let untouched = self.table.clone();
+        let untouched = self.work.table().clone();
         let node = self.ctx.registry[index].name().to_owned();
         let mut lost: BTreeMap<Arc<str>, Vec<Arc<Assignment>>> = BTreeMap::new();
-        for record in self.table.forget_node(index) {
+        for record in self.work.forget_node(index) {
             lost.entry(Arc::clone(&record.workload)).or_default().push(record);
         }
         let ambiguous = self.guardian.climate(&mut self.ctx).ambiguous;
-        let mut fleet = self.fleet();
+        let mut fleet = self.cluster().fleet();
         fleet.close(index);
         let mut order: Vec<(u8, Arc<str>)> = lost
             .keys()
-            .map(|name| (self.priority(name), Arc::clone(name)))
+            .map(|name| (self.work.table().priority(name), Arc::clone(name)))
             .collect();
         order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
         let mut told = Vec::new();
@@ -169,9 +155,15 @@ impl Coordinator {
                 name: name.to_string(),
                 ..Changed::default()
             };
-            if let Some(declared) = self.table.declared(&name) {
-                let plan = self.plan(declared, ambiguous, &mut fleet);
-                change = self.tell_plan(&name, &plan);
+            if let Some(declared) = self.work.table().declared(&name) {
+                let plan = self.work.plan(
+                    &self.ctx,
+                    declared,
+                    ambiguous,
+                    &mut fleet,
+                    self.autonomy.allowance(self.ctx.clock.now),
+                );
+                change = self.work.tell_plan(&self.ctx, &name, &plan);
                 change.revision = declared.record.revision;
             }
             let gone = lost.remove(&name).unwrap_or_default().into_iter();
@@ -185,7 +177,7 @@ impl Coordinator {
             change.changed = true;
             told.push(change);
         }
-        self.table = untouched;
+        self.work.put_back(untouched);
         told
     }
 
@@ -206,9 +198,7 @@ impl Coordinator {
         for directive in self.behaviour.forget(index) {
             self.note(index, &directive, "its node is forgotten");
         }
-        for decision in self.autonomy.forget(index) {
-            self.ctx.record_decision(Some(index), decision);
-        }
+        self.autonomy.close(&mut self.ctx, index);
         self.guardian.close_findings(&mut self.ctx, index);
         self.give_up_instances(index, &name);
         let record = Arc::clone(&self.ctx.registry[index].record);
@@ -222,7 +212,7 @@ impl Coordinator {
     }
 
     fn give_up_instances(&mut self, index: NodeIndex, node: &str) {
-        let lost = self.table.forget_node(index);
+        let lost = self.work.forget_node(index);
         let wanted = lost.iter().filter(|record| record.goal == Goal::Run);
         let wanted: Vec<Arc<Assignment>> = wanted.take(LISTED).cloned().collect();
         for record in wanted {
@@ -232,18 +222,18 @@ impl Coordinator {
         }
         for record in lost {
             self.ctx.outbox.keep_assignment(record.id);
-            self.dirty(Arc::clone(&record.workload));
+            self.work.dirty(&mut self.ctx, Arc::clone(&record.workload));
         }
     }
 
     /// Removes a node from every system, and reserves its place until no telemetry sample has a row of it.
     fn let_go(&mut self, index: NodeIndex) {
-        for request in self.dialogues.forget(index) {
+        for request in self.work.forget_dialogue(index) {
             let answer = Err(Refusal::Log("its node was forgotten".to_owned()));
             self.ctx.outbox.push(Effect::Reply { request, answer });
         }
-        self.outlooks.remove(&index);
-        self.steering.forget(index);
+        self.predictive.forget(index);
+        self.autonomy.forget(index);
         self.matrix.silence(index);
         self.roll.forget(index);
         self.ctx.outbox.forget(index);
@@ -254,7 +244,7 @@ impl Coordinator {
         if member {
             self.guardian.replan(&mut self.ctx);
         }
-        self.room_changed();
+        self.work.room_changed(&mut self.ctx);
         self.ctx.view_soon();
     }
 
@@ -331,7 +321,7 @@ impl Coordinator {
         let mut forgotten = 0;
         for index in old {
             // What waits for an operator, or for its node, is not given up by itself.
-            let wanted = self.table.of_node(index).any(Held::is_wanted);
+            let wanted = self.work.table().of_node(index).any(Held::is_wanted);
             if forgotten >= A_CYCLE || wanted || self.ctx.outbox.is_behind() || self.may_forget(index).is_err() {
                 continue;
             }

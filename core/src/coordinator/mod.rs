@@ -1,39 +1,30 @@
 //! The Orchestrator Engine: the coordinator's logic, as a state machine without I/O.
 
 mod access;
-mod autonomy;
 mod checks;
 mod command;
 mod conclude;
 mod config;
 mod cycle;
-mod declare;
-mod dialogue;
 mod directives;
 mod durable;
 mod forget;
-mod instances;
 mod io;
 mod operators;
-mod orphans;
-mod parcels;
 mod planner;
-mod preempt;
-mod reading;
-mod rebalance;
 mod recall;
-mod restored;
+mod reconcile;
 mod roll;
 mod rules;
 mod session;
 mod sights;
-mod spread;
+mod steering;
 
 #[cfg(test)]
 mod tests;
 mod workloads;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 pub use config::Config;
 pub use io::{
@@ -46,19 +37,16 @@ pub use rules::Rules;
 
 use crate::{
     access::Access,
-    autonomy::Autonomy,
     behaviour::BehaviourLoop,
     ctx::Ctx,
     event::EventBody,
     integrity::Digest,
     node::NodeIndex,
-    predictive::Predictor,
-    store::{Durable, Restored},
-    systems::guardian::Guardian,
+    store::Durable,
+    systems::{autonomy::Autonomy, guardian::Guardian, predictive::Predictive, work},
     telemetry::Matrix,
     time::{Time, WallTime},
     timer::Kinds,
-    workload::Table,
 };
 
 /// Every timer of the coordinator's logic.
@@ -148,17 +136,11 @@ pub struct Coordinator {
 
     access: Arc<Access>,
     matrix: Matrix,
-    predictor: Predictor,
+    predictive: Predictive,
     guardian: Guardian,
     autonomy: Autonomy,
     behaviour: BehaviourLoop,
-    table: Table,
-    agenda: workloads::Agenda,
-    steering: autonomy::Steering,
-    dialogues: dialogue::Dialogues,
-    restored: Option<Restored>,
-    /// The load that nodes are expected to have, in hundredths.
-    outlooks: BTreeMap<NodeIndex, u32>,
+    work: work::Work,
     last_seal: (u64, u64, Digest),
     roll: roll::Roll,
     scratch: Vec<f32>,
@@ -179,16 +161,11 @@ impl Coordinator {
             sessions: 0,
             access: durable.access,
             matrix,
-            predictor: Predictor::default(),
+            predictive: Predictive::default(),
             guardian,
-            autonomy: Autonomy::new(durable.epoch, durable.decisions),
+            autonomy: Autonomy::new(durable.epoch, durable.decisions, durable.policy),
             behaviour: BehaviourLoop::new(durable.epoch),
-            table: Table::default(),
-            agenda: workloads::Agenda::default(),
-            steering: autonomy::Steering::new(durable.policy),
-            dialogues: dialogue::Dialogues::default(),
-            restored: durable.restored,
-            outlooks: BTreeMap::new(),
+            work: work::Work::new(durable.restored),
             last_seal: durable.last_snapshot,
             roll: roll::Roll::default(),
             scratch: Vec::new(),
@@ -198,7 +175,9 @@ impl Coordinator {
         };
         coordinator.recall(durable.nodes.into_values().collect());
         let (workloads, assignments) = (durable.workloads.into_values(), durable.assignments.into_values());
-        coordinator.recall_work(workloads.collect(), assignments.collect());
+        coordinator
+            .work
+            .recall(&mut coordinator.ctx, workloads.collect(), assignments.collect());
         coordinator.ctx.timers.set(now, Timer::Pulse);
         coordinator.ctx.timers.set(now, Timer::Survey);
         let version = coordinator.ctx.config.version.to_string();
@@ -206,7 +185,7 @@ impl Coordinator {
         coordinator
             .ctx
             .record(None, summary, EventBody::Coordinator { started: true, version });
-        coordinator.begin_restored();
+        coordinator.work.begin_restored(&mut coordinator.ctx);
         coordinator.flush();
         coordinator
     }
@@ -269,10 +248,10 @@ impl Coordinator {
                 Timer::Survey => self.guardian.survey(&mut self.ctx),
                 Timer::Directive(id) => self.redeliver(id),
                 Timer::Reconcile(token) => self.reconcile(token),
-                Timer::Tell => self.tell_more(),
-                Timer::Read(number) => self.give_up_reading(number),
+                Timer::Tell => self.work.tell_more(&mut self.ctx),
+                Timer::Read(number) => self.work.give_up_reading(&mut self.ctx, number),
                 Timer::View => self.view(),
-                Timer::Settle => self.settle(),
+                Timer::Settle => self.work.settle(&mut self.ctx),
             }
         }
         self.flush();
@@ -331,5 +310,12 @@ impl Coordinator {
             version,
         };
         self.ctx.record(None, "coordinator is shutting down".to_owned(), body);
+    }
+
+    /// Entries of the audit are missing.
+    pub(super) fn audit_lost(&mut self, detail: String) {
+        let (verb, by) = ("audit".to_owned(), String::new());
+        let summary = detail.clone();
+        self.ctx.record(None, summary, EventBody::Command { verb, detail, by });
     }
 }

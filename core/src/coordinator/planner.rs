@@ -1,7 +1,7 @@
 //! Plans, made beside the coordinator: what a command would do is worked out on a copy, for as long as it takes.
 
 use super::{Answer, Command, Coordinator, Limit, Refusal};
-use crate::{autonomy::Autonomy, behaviour::BehaviourLoop, predictive::Predictor, telemetry::Matrix};
+use crate::{behaviour::BehaviourLoop, telemetry::Matrix};
 
 /// A copy of what plans rest on: nodes, workloads, policies. Nothing that happens to it reaches the coordinator.
 #[derive(Debug)]
@@ -18,17 +18,12 @@ impl Coordinator {
         Coordinator {
             ctx: self.ctx.to_plan_with(),
             access: self.access.clone(),
-            autonomy: Autonomy::new(self.ctx.term.epoch, 0),
-            table: self.table.clone(),
-            agenda: self.agenda.clone(),
-            steering: self.steering.clone(),
-            restored: self.restored,
-            outlooks: self.outlooks.clone(),
+            autonomy: self.autonomy.to_plan_with(self.ctx.term.epoch),
+            work: self.work.to_plan_with(),
+            predictive: self.predictive.to_plan_with(),
             matrix: Matrix::new(self.ctx.config.history),
-            predictor: Predictor::default(),
             guardian: self.guardian.to_plan_with(self.ctx.config.seed),
             behaviour: BehaviourLoop::new(self.ctx.term.epoch),
-            dialogues: super::dialogue::Dialogues::default(),
             roll: super::roll::Roll::default(),
             scratch: Vec::new(),
             pace: super::Pace::default(),

@@ -95,10 +95,8 @@ impl Coordinator {
     /// Has readers see nodes, workloads and instances as they are now, behind the batch that makes that durable. While the store is behind,
     /// readers see what they saw: a crash must not take back what they were shown.
     pub(super) fn view_now(&mut self) {
-        for index in self.ctx.outbox.take_restood() {
-            self.table.stands(index, self.ctx.registry[index].shown);
-        }
-        if !self.roll.changed && !self.ctx.outbox.is_touched() && !self.table.is_touched() {
+        let work = self.work.show(&mut self.ctx);
+        if !self.roll.changed && !self.ctx.outbox.is_touched() && !work {
             return;
         }
         self.flush();
@@ -110,7 +108,7 @@ impl Coordinator {
         if let Some(nodes) = self.changed_nodes() {
             self.ctx.outbox.push(Effect::Nodes(nodes));
         }
-        if let Some(view) = self.table.changed_view() {
+        if let Some(view) = self.work.changed_view() {
             self.ctx.outbox.push(Effect::View(view));
         }
     }

@@ -281,7 +281,7 @@ impl Coordinator {
                 Admission::Admitted => self.ctx.lease(index),
                 _ => Duration::ZERO,
             },
-            next_assignment: self.next_assignment(),
+            next_assignment: self.work.next_assignment(&self.ctx),
             notes_sightings: true,
         };
         self.ctx.send(conn, Message::Welcome(Box::new(welcome)));
@@ -359,7 +359,7 @@ impl Coordinator {
             return;
         };
         self.ctx.registry[index].session = None;
-        self.dialogues.end(index);
+        self.work.end_dialogue(index);
         self.ctx.outbox.push(Effect::Close { conn });
         if !self.ctx.stopping {
             let fact = format!("the agent said goodbye: {reason}");
@@ -389,7 +389,7 @@ impl Coordinator {
         let last_heard = self.guardian.last_heard(&self.ctx, index);
         let over = self.guardian.over_before(&self.ctx, index, fact);
         let was = self.ctx.registry[index].session.take();
-        self.dialogues.end(index);
+        self.work.end_dialogue(index);
         self.ctx.registry[index].steady_since = None;
         self.ctx.show_instances(index);
         // A node that is not online yet was just there, too: its hello was.
@@ -459,7 +459,7 @@ impl Coordinator {
     pub(super) fn drop_session(&mut self, index: NodeIndex) {
         if let Some(session) = self.ctx.registry[index].session.take() {
             self.ctx.registry.detach(session.conn);
-            self.dialogues.end(index);
+            self.work.end_dialogue(index);
             let detail = "nothing was heard for too long";
             self.ctx
                 .refuse(session.conn, refused(RefusalReason::Timeout, detail, None));

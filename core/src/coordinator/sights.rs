@@ -12,6 +12,7 @@ use crate::{
     node::{ConnId, Health, NodeIndex},
     standing::{Question, Standing},
     time::Time,
+    workload::{Assigned, AssignmentId, Status, log},
 };
 
 impl Coordinator {
@@ -129,6 +130,27 @@ impl Coordinator {
                 let transition = self.guardian.judge(&mut self.ctx, node);
                 self.conclude(transition);
             }
+        }
+    }
+
+    /// An agent says how its instances are.
+    pub(super) fn instances(&mut self, conn: ConnId, instances: Vec<(AssignmentId, Status)>, all: bool) {
+        if let Some(index) = self.witness(conn, "instances") {
+            self.work.told(&mut self.ctx, index, instances, all);
+        }
+    }
+
+    /// An agent says what some of its instances are for.
+    pub(super) fn described(&mut self, conn: ConnId, instances: Vec<Assigned>, refused: Vec<(AssignmentId, String)>) {
+        if let Some(index) = self.witness(conn, "described") {
+            self.work.described(&mut self.ctx, index, instances, refused);
+        }
+    }
+
+    /// An agent says what an instance wrote.
+    pub(super) fn log_read(&mut self, conn: ConnId, chunk: log::Chunk) {
+        if let Some(index) = self.witness(conn, "log") {
+            self.work.log_read(&mut self.ctx, index, chunk);
         }
     }
 }

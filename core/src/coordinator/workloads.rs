@@ -1,555 +1,217 @@
-//! Workloads: what operators declare, and what is done so that it runs.
+//! Commands of operators about work: declarations, and nodes that are to be emptied.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Coordinator, Timer, autonomy::Aim};
+use super::{Answer, Changed, Coordinator, Refusal, WorkloadCommand, WorkloadVerb};
 use crate::{
-    autonomy::{Alternative, Evidence, Proposal},
-    ctx::outbox::Then,
-    node::{Admission, NodeIndex},
-    placement::{self, Fleet, Node, Place, Plan},
-    time::Time,
-    workload::{Assignment, AssignmentId, Declared, Goal, Held, Kind, Numbers, Resources, Spec, Workload},
+    event::EventBody,
+    node::{Eligibility, NodeIndex},
+    placement::Plan,
+    systems::work::{adoption::Adoption, declare::keeping},
+    text::{Span, count},
+    workload::{Held, Kind, Workload},
 };
-
-/// Moves that a decision lists at most; its events have them all.
-const LISTED: usize = 32;
-
-/// How long work waits while the store is behind.
-const LOOK_AGAIN: Duration = Duration::from_millis(40);
-
-/// What is to be looked at.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Agenda {
-    /// Workloads of which something changed.
-    pub(super) dirty: BTreeSet<Arc<str>>,
-    /// When to look at a workload though nothing changes.
-    pub(super) wakes: BTreeMap<Arc<str>, Time>,
-    /// Instances placed in this epoch.
-    pub(super) placed: u64,
-    /// The newest timer.
-    timer: u64,
-    due: Option<Time>,
-}
 
 impl Coordinator {
-    /// Takes in what the store kept.
-    pub(super) fn recall_work(&mut self, workloads: Vec<Arc<Workload>>, assignments: Vec<Arc<Assignment>>) {
-        let now = self.ctx.clock.now;
-        for mut record in workloads {
-            // What an earlier version accepted is told to agents as they accept it today.
-            if record
-                .revisions
-                .values()
-                .any(|spec| spec.restart != spec.restart.clamped())
-            {
-                for spec in Arc::make_mut(&mut record).revisions.values_mut() {
-                    *spec = Arc::new(Spec::clone(spec).clamped());
-                }
-            }
-            if let Some(name) = record.spec().map(|spec| spec.name.clone()) {
-                self.table.declare(&name, record);
-            }
+    /// An operator changes what should run.
+    pub(super) fn workload_command(&mut self, command: WorkloadCommand, by: &str) -> Result<Answer, Refusal> {
+        let name = command.verb.workload().to_owned();
+        let before = self
+            .work
+            .table()
+            .declared(&name)
+            .map(|declared| Arc::clone(&declared.record));
+        let now = before.as_ref().map_or(0, |record| record.revision);
+        if let Some(at) = command.at.filter(|at| *at != now) {
+            return Err(Refusal::Revision { name, now, at });
         }
-        for record in assignments {
-            let index = match (self.ctx.registry.find(record.node), &record.end) {
-                (Some(index), _) => index,
-                // Its node was forgotten; it is kept for the record.
-                (None, Some(_)) => NodeIndex::NOWHERE,
-                (None, None) => continue,
-            };
-            let id = record.id;
-            self.table.hold(record, index, now);
-            self.table.kept(id);
-            self.table.recall(id);
+        let deletes = matches!(command.verb, WorkloadVerb::Delete { .. });
+        if deletes && before.is_none() && self.work.table().orphans(&name).next().is_some() {
+            return Ok(self.delete_unknown(&name, command.plan, by));
         }
-        let names: Vec<Arc<str>> = self.table.workloads().map(|(name, _)| Arc::clone(name)).collect();
-        for name in names {
-            self.call_apart(&name);
-            self.recall_lost(&name);
-            self.dirty(name);
+        let counted = command
+            .keep_replicas
+            .then(|| keeping(&command.verb, before.as_deref()))
+            .flatten();
+        if let Some(WorkloadVerb::Apply(spec)) = &counted {
+            // So many may be more than such a declaration allows.
+            let (field, checked) = ("replicas", spec.check());
+            let invalid = |bad: crate::workload::BadSpec| format!("left out, so as many as there are: {bad}");
+            checked.map_err(|bad| Refusal::Invalid {
+                field,
+                reason: invalid(bad),
+            })?;
         }
-        self.ctx.view_soon();
-    }
-
-    /// What became of leases that the coordinator before this one gave is not known.
-    fn recall_lost(&mut self, name: &str) {
-        let until = self.leases_are_over();
-        let newest = self
-            .table
-            .declared(name)
-            .and_then(|declared| self.table.instances(declared).last());
-        let lost = newest.filter(|held| !held.is_there() && held.status.unknown);
-        if let Some(id) = lost.map(|held| held.record.id) {
-            self.note_lost(name, id, until);
+        let verb = counted.as_ref().unwrap_or(&command.verb);
+        let after = self.work.changed_record(&self.ctx, verb, before.as_ref(), by)?;
+        self.work.check_near(&name, &after)?;
+        let changed = before.as_ref() != Some(&after);
+        let mut fleet = self.cluster().fleet();
+        if after.spec().is_some_and(|spec| !spec.fixed_ports.is_empty()) && !self.work.table().has_fixed_ports() {
+            self.cluster().hand_out(&mut fleet);
         }
-    }
-
-    /// A workload is looked at again.
-    pub(super) fn dirty(&mut self, name: Arc<str>) {
-        self.agenda.dirty.insert(name);
-        self.look_at_work(self.ctx.clock.now);
-    }
-
-    /// A node is otherwise than before: what it has, or what waits for one like it, is looked at again.
-    pub(super) fn node_changed(&mut self, index: NodeIndex) {
-        let mut names: BTreeSet<Arc<str>> = self
-            .table
-            .of_node(index)
-            .map(|held| Arc::clone(&held.record.workload))
-            .collect();
-        names.extend(self.waiting());
-        let daemons = self
-            .table
-            .workloads()
-            .filter(|(_, declared)| declared.record.spec().is_some_and(|spec| spec.kind == Kind::Daemon));
-        names.extend(daemons.map(|(name, _)| Arc::clone(name)));
-        for name in names {
-            self.dirty(name);
-        }
-    }
-
-    /// Some node has more room than before.
-    pub(super) fn room_changed(&mut self) {
-        for name in self.waiting() {
-            self.dirty(name);
-        }
-    }
-
-    fn waiting(&self) -> Vec<Arc<str>> {
-        let waits = self
-            .table
-            .workloads()
-            .filter(|(_, declared)| !declared.waiting.is_empty());
-        waits.map(|(name, _)| Arc::clone(name)).collect()
-    }
-
-    pub(super) fn look_at_work(&mut self, at: Time) {
-        if self.agenda.due.is_none_or(|due| at < due) {
-            self.agenda.due = Some(at);
-            self.agenda.timer += 1;
-            self.ctx.timers.set(at, Timer::Reconcile(self.agenda.timer));
-        }
-    }
-
-    /// Brings what runs closer to what was declared.
-    pub(super) fn reconcile(&mut self, token: u64) {
-        if token != self.agenda.timer {
-            return;
-        }
-        self.agenda.due = None;
-        if self.ctx.stopping {
-            return;
-        }
-        if self.ctx.outbox.is_behind() {
-            self.look_at_work(self.ctx.clock.now + LOOK_AGAIN);
-            return;
-        }
-        let now = self.ctx.clock.now;
-        let over: Vec<Arc<str>> = self
-            .agenda
-            .wakes
-            .iter()
-            .filter(|(_, at)| **at <= now)
-            .map(|(name, _)| Arc::clone(name))
-            .collect();
-        let mut names = std::mem::take(&mut self.agenda.dirty);
-        names.extend(over);
-        for name in &names {
-            self.agenda.wakes.remove(name);
-        }
-        self.steering.begin(self.table.desired());
-        let mut fleet = self.fleet();
-        let mut order: Vec<(u8, Arc<str>)> = names.into_iter().map(|name| (self.priority(&name), name)).collect();
-        order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
-        for (_, name) in order {
-            self.reconcile_one(&name, &mut fleet);
-        }
-        if let Some(next) = self.agenda.wakes.values().min().copied() {
-            self.look_at_work(next);
-        }
-        self.ctx.view_soon();
-    }
-
-    /// Earlier versions called a daemon's instances by their nodes' places, so that two could have one name: the later one gets another.
-    fn call_apart(&mut self, name: &str) {
-        let Some(declared) = self.table.declared(name) else {
-            return;
-        };
-        if declared.record.spec().is_none_or(|spec| spec.replicas().is_some()) {
-            return;
-        }
-        let (mut seen, mut twice) = (BTreeSet::new(), Vec::new());
-        for held in self.table.instances(declared).filter(|held| held.is_there()) {
-            if !seen.insert(held.record.slot) {
-                twice.push(held.record.id);
-            }
-        }
-        let mut numbers = Numbers::of(self.table.instances(declared));
-        for id in twice {
-            let number = numbers.take(None);
-            if let Some(held) = self.table.held_mut(id) {
-                Arc::make_mut(&mut held.record).slot = number;
-                self.ctx.outbox.keep_assignment(id);
-            }
-        }
-    }
-
-    pub(super) fn priority(&self, name: &str) -> u8 {
-        let spec = self.table.declared(name).and_then(|declared| declared.record.spec());
-        spec.map_or(0, |spec| spec.priority)
-    }
-
-    fn reconcile_one(&mut self, name: &Arc<str>, fleet: &mut Fleet) {
-        self.adopt(name);
-        let ambiguous = self.guardian.climate(&mut self.ctx).ambiguous;
-        self.table.prune_failures(name, self.ctx.clock.now);
-        let Some(declared) = self.table.declared(name) else {
-            return;
-        };
-        let plan = self.plan(declared, ambiguous, fleet);
-        self.hold_back(name, &plan);
-        self.ask_for_room(name, &plan);
-        let more = self.budget_returns(&plan);
-        if let Some(wake) = plan.wake.into_iter().chain(more).min() {
-            self.agenda.wakes.insert(Arc::clone(name), wake);
-        }
-        self.carry_out_plan(name, plan);
-        let may_run = self.table.declared(name).filter(|declared| declared.record.deleted);
-        if let Some((_, until)) = may_run.and_then(|declared| declared.may_still_run(self.ctx.clock.now)) {
-            // Its name would be free for another one.
-            self.agenda.wakes.insert(Arc::clone(name), until);
-            return;
-        }
-        let over = self.table.declared(name).is_some_and(|declared| {
-            // Of a node that was shut out nothing more is heard.
-            let counts = |held: &Held| self.ctx.registry[held.index].record.admission != Admission::Revoked;
-            let mut left = self.table.instances(declared).filter(|held| held.is_there());
-            declared.record.deleted && !left.any(counts)
-        });
-        if over {
-            let ended = self.table.forget_workload(name);
-            self.forget(ended);
-            self.ctx.outbox.keep_workload(name);
-            self.agenda.wakes.remove(name);
-            self.ctx.record_workload(name, format!("{name} is gone"));
-        }
-    }
-
-    pub(super) fn plan(&self, declared: &Declared, ambiguous: bool, fleet: &mut Fleet) -> Plan {
-        let places = self.places(declared, |index| self.place(index));
-        let input = placement::Input {
-            now: self.ctx.clock.now,
-            table: &self.table,
-            places: &places,
-            ambiguous,
-            may: self.allowance(),
-        };
-        let plan = placement::plan(&input, declared, fleet);
-        self.until_heard(declared, plan)
-    }
-
-    /// What is known of the nodes of a workload's instances.
-    pub(super) fn places(&self, declared: &Declared, place: impl Fn(NodeIndex) -> Place) -> BTreeMap<NodeIndex, Place> {
-        let mut places = BTreeMap::new();
-        let somewhere = |held: &&Held| held.index != NodeIndex::NOWHERE;
-        for held in self.table.instances(declared).filter(somewhere) {
-            places.entry(held.index).or_insert_with(|| place(held.index));
-        }
-        places
-    }
-
-    /// The nodes, as placement sees them.
-    pub(super) fn fleet(&self) -> Fleet {
-        let nodes = self.ctx.registry.iter().map(|(index, node)| {
-            let (record, facts) = (&node.record, &node.record.facts);
-            let load = node.session.as_ref().map_or(0.0, |session| session.load) * 100.0;
-            Node {
-                index,
-                record: Arc::clone(record),
-                admission: record.admission,
-                liveness: node.liveness,
-                eligibility: record.eligibility,
-                capacity: Resources {
-                    cpu_millis: facts.capacity.cpu_millis,
-                    memory_bytes: facts.capacity.memory_bytes,
-                },
-                promised: self.table.promised(index),
-                taken: self.table.taken(index).to_vec(),
-                load_percent: (load.round() as u32).max(self.outlook(index)),
-                trust_percent: 100,
-                coordinate: node.coordinate,
-            }
-        });
-        let mut fleet = Fleet::new(nodes.collect());
-        for claim in self.table.claims() {
-            fleet.claim(claim);
-        }
-        if self.table.has_fixed_ports() {
-            self.hand_out(&mut fleet);
-        }
-        fleet
-    }
-
-    /// Tells placement which ports agents have handed out: whoever has a fixed one does not get the same.
-    pub(super) fn hand_out(&self, fleet: &mut Fleet) {
-        for (index, _) in self.ctx.registry.iter() {
-            let ports = self.table.of_node(index).flat_map(Held::handed_out);
-            fleet.hand_out(index, ports);
-        }
-    }
-
-    /// The load that a node is expected to have, in hundredths; 0 where that is not known.
-    fn outlook(&self, index: NodeIndex) -> u32 {
-        self.outlooks.get(&index).copied().unwrap_or(0)
-    }
-
-    pub(super) fn carry_out_plan(&mut self, name: &Arc<str>, mut plan: Plan) {
-        let known = self.table.declared(name).map(|declared| &declared.record.rolled_back);
-        if plan.failed.is_some() && plan.failed.as_ref() == known {
-            // That was said, and done about what can be.
-            plan.failed = None;
-        }
-        let decision = match plan.is_idle() {
-            true => 0,
-            false => self.decide_placement(name, &plan),
-        };
-        self.healed(&plan);
-        self.preempted(&plan);
-        for (id, reason) in &plan.stops {
-            self.set_goal(*id, Goal::Stop, reason);
-        }
-        let revision = self.table.declared(name).map_or(0, |declared| declared.record.revision);
-        for id in &plan.revised {
-            if let Some(held) = self.table.held_mut(*id) {
-                Arc::make_mut(&mut held.record).revision = revision;
-                self.ctx.outbox.keep_assignment(*id);
-            }
-        }
-        for start in &plan.starts {
-            self.start_instance(name, start, decision);
-        }
-        if let Some(declared) = self.table.declared_mut(name) {
-            declared.waiting.clone_from(&plan.waiting);
-            declared.claims.clone_from(&plan.claims);
-            declared.absent = plan.absent;
-            let (revision, now) = (declared.record.revision, self.ctx.clock.now);
-            let was = declared.unplaced.take().filter(|(of, ..)| *of == revision);
-            let since = was.map_or(now, |(_, since, _)| since);
-            declared.unplaced = plan.unplaced.take().map(|why| (revision, since, why));
-        }
-        self.judge_update(name, &plan);
-        self.prune_revisions(name);
-    }
-
-    /// The id of the instance that is placed next: all others have lower ones.
-    pub(super) fn next_assignment(&self) -> AssignmentId {
-        AssignmentId(self.ctx.term.epoch << 32 | (self.agenda.placed + 1))
-    }
-
-    fn start_instance(&mut self, name: &Arc<str>, start: &placement::Start, decision: u64) {
-        let id = self.next_assignment();
-        self.agenda.placed += 1;
-        let record = Assignment {
-            id,
-            workload: Arc::clone(name),
-            slot: start.slot,
-            revision: start.revision,
-            node: self.ctx.registry[start.node].record.id(),
-            goal: Goal::Run,
-            placed: self.ctx.wall_now(),
-            reason: start.reason.clone(),
-            score: start.score,
-            decision,
-            replaces: start.replaces,
-            attempt: start.attempt,
-            stop_reason: String::new(),
-            leaving: String::new(),
-            end: None,
-            orphan: None,
-        };
-        let now = self.ctx.clock.now;
-        self.table.hold(Arc::new(record), start.node, now);
-        self.ctx.outbox.keep_assignment(id);
-        self.ctx.outbox.then(Then::Tell(start.node));
-    }
-
-    /// An update that is over, or has failed.
-    fn judge_update(&mut self, name: &Arc<str>, plan: &Plan) {
-        let Some(declared) = self.table.declared(name) else {
-            return;
-        };
-        let record = &declared.record;
-        if plan.settled {
-            let mut record = Arc::clone(record);
-            let own = Arc::make_mut(&mut record);
-            (own.stable, own.restarted) = (own.revision, None);
-            own.rolled_back.clear();
-            let revision = own.revision;
-            self.table.declare(name, record);
-            self.ctx.outbox.keep_workload(name);
-            self.ctx
-                .record_workload(name, format!("{name}: all instances of revision {revision} are well"));
-            return;
-        }
-        let Some(why) = &plan.failed else { return };
-        let stable = record.revisions.get(&record.stable).cloned();
-        let (Some(spec), Some(stable)) = (record.spec(), stable) else {
-            return;
-        };
-        if *record.rolled_back == **why {
-            return;
-        }
-        let mut record = Arc::clone(record);
-        let own = Arc::make_mut(&mut record);
-        own.rolled_back.clone_from(why);
-        own.failed = Some((own.revision, why.clone()));
-        let back = spec.update.rollback && !spec.equals_but_for_count(&stable);
-        let summary = if back {
-            let (failed, to) = (own.revision, own.stable);
-            // How many there should be is no part of what failed.
-            let mut spec = Spec::clone(&stable);
-            spec.kind = own.spec().map_or(spec.kind, |now| now.kind);
-            own.revision += 1;
-            own.revisions.insert(own.revision, Arc::new(spec));
-            // It was well before: nobody need look at it first.
-            own.promoted = own.revision;
-            format!(
-                "{name}: revision {failed} failed and is taken back to {to}, as revision {}: {why}",
-                own.revision
-            )
-        } else {
-            format!(
-                "{name}: the update to revision {} has failed and goes no further: {why}",
-                own.revision
-            )
-        };
-        self.table.declare(name, record);
-        if let Some(declared) = self.table.declared_mut(name) {
-            // What was well need not wait for what failed.
+        let mut declared = self.work.declared_as(&name, &after);
+        if changed {
+            // What failed by another declaration, or before it was asked for again, holds up nothing.
             declared.not_before.clear();
         }
-        self.ctx.outbox.keep_workload(name);
-        self.ctx.record_workload(name, summary);
-        self.dirty(Arc::clone(name));
-    }
-
-    /// Declarations that nothing runs by and nothing goes back to are not kept.
-    fn prune_revisions(&mut self, name: &Arc<str>) {
-        let Some(declared) = self.table.declared(name) else {
-            return;
+        let adoption = match changed && !after.deleted {
+            true => self.work.adoption(&self.ctx, &name, &mut declared),
+            false => Adoption::default(),
         };
-        let batch = declared.record.spec().is_some_and(|spec| spec.kind.is_batch());
-        let used: BTreeSet<u64> = self
-            .table
-            .instances(declared)
-            // What of a batch is done is done by the declaration that it ran by.
-            .filter(|held| held.is_there() || batch)
-            .map(|held| held.record.revision)
-            .chain([declared.record.revision, declared.record.stable])
-            .collect();
-        if declared.record.revisions.keys().all(|revision| used.contains(revision)) {
-            return;
-        }
-        let mut record = Arc::clone(&declared.record);
-        Arc::make_mut(&mut record)
-            .revisions
-            .retain(|revision, _| used.contains(revision));
-        self.table.declare(name, record);
-        self.ctx.outbox.keep_workload(name);
-    }
-
-    /// Why it is done: the decision that the instances' records name.
-    fn decide_placement(&mut self, name: &Arc<str>, plan: &Plan) -> u64 {
-        let wall = self.ctx.wall_now();
-        let mut evidence = Vec::new();
-        for start in plan.starts.iter().take(LISTED) {
-            let node = self.ctx.registry[start.node].name();
-            let score = start.score.total;
-            let fact = format!(
-                "start {name}.{} on {node} (score {score}): {}",
-                start.slot, start.reason
-            );
-            evidence.push(Evidence::new(wall, "placement", fact));
-        }
-        for (id, reason) in plan.stops.iter().take(LISTED) {
-            let Some(held) = self.table.held(*id) else { continue };
-            let (of, slot) = (&held.record.workload, held.record.slot);
-            let node = self.ctx.registry[held.index].name();
-            let fact = format!("stop {of}.{slot} on {node}: {reason}");
-            evidence.push(Evidence::new(wall, "placement", fact));
-        }
-        for id in plan.revised.iter().take(LISTED) {
-            let Some(held) = self.table.held(*id) else { continue };
-            let (slot, node) = (held.record.slot, self.ctx.registry[held.index].name());
-            let fact = format!(
-                "keep {name}.{slot} on {node}: it runs by revision {}, which differs in nothing that it would have to start anew for",
-                held.record.revision
-            );
-            evidence.push(Evidence::new(wall, "placement", fact));
-        }
-        if let Some(why) = &plan.failed {
-            evidence.push(Evidence::new(wall, "update", why.as_str()));
-        }
-        for waiting in &plan.waiting {
-            let fact = {
-                let verb = if waiting.slots == 1 { "waits" } else { "wait" };
-                format!("{} {verb}: {}", waiting.slots, waiting.reason)
-            };
-            evidence.push(Evidence::new(wall, "placement", fact));
-        }
-        let about = match (plan.starts.as_slice(), plan.stops.as_slice()) {
-            ([one], []) => Some(one.node),
-            ([], [(id, _)]) => self.table.held(*id).map(|held| held.index),
-            _ => None,
-        };
-        let mut parts = Vec::new();
-        for (verb, count) in [
-            ("start", plan.starts.len()),
-            ("stop", plan.stops.len()),
-            ("carry over", plan.revised.len()),
-        ] {
-            if count > 0 {
-                parts.push(format!("{verb} {count}"));
+        // What is only planned is planned with what would be taken over, and leaves no trace.
+        let untouched = (!adoption.is_empty()).then(|| self.work.table().clone());
+        self.work.adopt_all(&adoption);
+        let ambiguous = self.guardian.climate(&mut self.ctx).ambiguous;
+        let plan = match changed {
+            true => {
+                let may = self.autonomy.allowance(self.ctx.clock.now);
+                self.work.plan(&self.ctx, &declared, ambiguous, &mut fleet, may)
             }
-        }
-        if let Some(why) = &plan.failed {
-            parts.push(format!("take the update back: {why}"));
-        }
-        let alternatives = plan.considered.iter();
-        let proposal = Proposal {
-            index: about,
-            node: about.map(|index| self.ctx.registry[index].record.id()),
-            time: wall,
-            cycle: self.ctx.clock.cycle,
-            rule: "declared-runs",
-            action: format!("{name}: {}", parts.join(", ")),
-            evidence,
-            alternatives: alternatives
-                .map(|(what, why)| Alternative::new(what, why.as_str()))
-                .collect(),
+            false => Plan::default(),
         };
-        let decision = self.autonomy.placement(name, proposal, &plan.healed, &plan.preempted);
-        let id = decision.id;
-        let mut slots = plan.roomed.clone();
-        if !plan.healed.is_empty() {
-            slots.extend(plan.starts.iter().map(|start| start.slot));
+        if !command.plan && !command.force && !plan.unreplaced.is_empty() {
+            if let Some(untouched) = untouched {
+                self.work.put_back(untouched);
+            }
+            return Err(self.work.refuse_unreplaced(&self.ctx, &plan));
         }
-        let mends = !plan.healed.is_empty() || !plan.preempted.is_empty();
-        if mends && !slots.is_empty() {
-            self.check_later(Arc::clone(&decision), Aim::Runs(Arc::clone(name), slots));
+        let mut told = self.work.tell_plan(&self.ctx, &name, &plan);
+        told.adopted = adoption.len();
+        (told.spec, told.changed, told.applied) = (after.spec().cloned(), changed, !command.plan);
+        told.revision = now;
+        let replicas = |record: &Workload| record.spec().and_then(|spec| spec.replicas());
+        let replicas_before = before.as_deref().and_then(replicas);
+        told.replicas_before = replicas_before.filter(|_| replicas_before != replicas(&after));
+        if command.plan {
+            if let Some(spec) = after.spec() {
+                told.rejections = self.work.rejections(&self.ctx, spec, &declared, &plan, &fleet);
+            }
+            if let Some(untouched) = untouched {
+                self.work.put_back(untouched);
+            }
+            return Ok(Answer::Workloads(vec![told]));
         }
-        self.ctx.record_decision(about, decision);
-        id
+        if changed {
+            told.revision = declared.record.revision;
+            if deletes {
+                told.stops.extend(self.work.delete_orphans(&mut self.ctx, &name, false));
+            }
+            self.work.declare(&mut self.ctx, &name, &declared.record);
+            let summary = format!("{} {name}: revision {}", command.verb.name(), told.revision);
+            told.event = self.ctx.record(
+                None,
+                summary,
+                EventBody::Workload {
+                    workload: name.clone(),
+                    assignment: None,
+                    by: by.to_owned(),
+                },
+            );
+            let name: Arc<str> = name.as_str().into();
+            self.work.take_over(&mut self.ctx, &name, declared.record, adoption);
+            if let Some(wake) = plan.wake {
+                self.work.wake(&name, wake);
+                self.work.look_at_work(&mut self.ctx, wake);
+            }
+            self.carry_out_plan(&name, plan);
+            self.work.dirty(&mut self.ctx, name);
+        }
+        Ok(Answer::Workloads(vec![told]))
     }
 
-    /// Readers see what changed.
-    pub(super) fn view(&mut self) {
-        self.ctx.outbox.viewed();
-        self.view_now();
+    /// Deletes a workload of which nothing is known but instances.
+    pub(super) fn delete_unknown(&mut self, name: &str, plan: bool, by: &str) -> Answer {
+        let mut told = Changed {
+            name: name.to_owned(),
+            stops: self.work.delete_orphans(&mut self.ctx, name, plan),
+            applied: !plan,
+            changed: true,
+            ..Changed::default()
+        };
+        if !plan {
+            let summary = format!(
+                "delete {name}: {} without a workload",
+                count(told.stops.len() as u64, "instance")
+            );
+            let body = EventBody::Workload {
+                workload: name.to_owned(),
+                assignment: None,
+                by: by.to_owned(),
+            };
+            told.event = self.ctx.record(None, summary, body);
+        }
+        Answer::Workloads(vec![told])
+    }
+
+    /// Has a node emptied.
+    pub(super) fn drain(
+        &mut self,
+        node: &str,
+        deadline: Option<Duration>,
+        keep_daemons: bool,
+        plan: bool,
+        by: &str,
+    ) -> Result<Answer, Refusal> {
+        let index = self.ctx.registry.resolve(node)?;
+        let mut told = self
+            .work
+            .without(self.cluster(), &BTreeSet::from([index]), false, keep_daemons);
+        if plan {
+            return Ok(Answer::Workloads(told));
+        }
+        let (now, wall, lived) = (self.ctx.clock.now, self.ctx.wall_now(), self.ctx.lived());
+        let node = &mut self.ctx.registry[index];
+        node.drain_until = deadline.map(|deadline| now + deadline);
+        let record = Arc::make_mut(&mut node.record);
+        record.eligibility = Eligibility::Draining;
+        record.drain_deadline = deadline.map(|deadline| wall.plus(deadline));
+        record.drain_keeps_daemons = keep_daemons;
+        record.drain_lived = deadline.map(|deadline| lived.saturating_add(deadline));
+        let within = deadline.map_or("as long as it takes".to_owned(), |deadline| {
+            format!("within {}", Span(deadline))
+        });
+        let leaves = |held: &&Held| {
+            !keep_daemons
+                || self
+                    .work
+                    .table()
+                    .spec_of(&held.record)
+                    .is_none_or(|spec| spec.kind != Kind::Daemon)
+        };
+        let left = self.work.table().of_node(index).filter(leaves).count();
+        let event = self.carried_out(
+            index,
+            "drain",
+            format!("{} to be moved, {within}", count(left as u64, "instance")),
+            by,
+        );
+        for change in &mut told {
+            (change.event, change.applied) = (event, true);
+        }
+        self.work.node_changed(&mut self.ctx, index);
+        Ok(Answer::Workloads(told))
+    }
+
+    /// What would happen if nodes were lost, or emptied.
+    pub(super) fn what_if(&self, nodes: &str, drained: bool) -> Result<Answer, Refusal> {
+        let gone: BTreeSet<NodeIndex> = match nodes.split_once('=') {
+            Some((key, value)) => {
+                let has = |labels: crate::node::Labels| labels.get(key).is_some_and(|own| own == value);
+                let nodes = self.ctx.registry.iter().filter(|(_, node)| has(node.record.labels()));
+                nodes.map(|(index, _)| index).collect()
+            }
+            None => BTreeSet::from([self.ctx.registry.resolve(nodes)?]),
+        };
+        if gone.is_empty() {
+            let (what, name) = ("node with the label", nodes.to_owned());
+            return Err(Refusal::Unknown { what, name });
+        }
+        Ok(Answer::Workloads(self.work.without(
+            self.cluster(),
+            &gone,
+            !drained,
+            false,
+        )))
     }
 }

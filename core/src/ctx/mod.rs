@@ -14,11 +14,14 @@ use crate::{
     id::ClusterId,
     node::NodeIndex,
     registry::Registry,
-    standing,
+    standing::{self, SINGLETON},
     store::Durable,
     time::{Time, WallClock, WallTime},
     timer::Timers,
 };
+
+/// Clocks of agents may be slower than this one by a sixteenth.
+pub(crate) const DRIFT: u32 = 16;
 
 /// Which coordinator this is.
 #[derive(Clone, Copy, Debug)]
@@ -145,5 +148,19 @@ impl Ctx {
     pub(crate) fn silence_limit(&self, index: NodeIndex) -> Duration {
         let session = self.registry[index].session.as_ref().map(|session| session.interval);
         session.unwrap_or_else(|| self.heartbeat_interval(index)) * 3 / 2
+    }
+
+    /// When no lease that this node was ever given can run any more. It counts from the sending of what was heard of it, or of what
+    /// a peer passed on, by its own clock.
+    pub(crate) fn lease_ends(&self, index: NodeIndex) -> Time {
+        let node = &self.registry[index];
+        // What a coordinator before this one promised, it promised before this one started.
+        let given = [node.last_seen, node.lent]
+            .into_iter()
+            .flatten()
+            .fold(self.clock.started_at, Time::max);
+        // The longest that was ever promised: an agent keeps to what it was told at its welcome.
+        let lease = self.lease(index).max(node.record.lease) * SINGLETON;
+        given + lease + lease / DRIFT
     }
 }

@@ -488,6 +488,12 @@ impl Table {
         !self.touched.is_empty() || !self.altered.is_empty()
     }
 
+    /// The priority of a workload; 0 for one that was not declared.
+    pub fn priority(&self, name: &str) -> u8 {
+        let spec = self.declared(name).and_then(|declared| declared.record.spec());
+        spec.map_or(0, |spec| spec.priority)
+    }
+
     /// All of it for readers; `None` when it is as it was the last time. Costs what changed, and the number of workloads.
     pub fn changed_view(&mut self) -> Option<Arc<View>> {
         let (touched, altered) = (std::mem::take(&mut self.touched), std::mem::take(&mut self.altered));

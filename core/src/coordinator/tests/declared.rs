@@ -317,7 +317,7 @@ fn names_of_a_daemons_instances_are_unique_whatever_became_of_nodes() {
     // As after a restart of the coordinator: places of nodes are others than when these were named.
     let rows = site.held_there("edge");
     for (row, slot) in rows.iter().zip([5, 4, 3, 2, 1, 0]) {
-        let held = site.rig.core.table.held_mut(row.record.id).unwrap();
+        let held = site.rig.core.work.table_mut().held_mut(row.record.id).unwrap();
         Arc::make_mut(&mut held.record).slot = slot;
     }
     let gone = Status {
@@ -722,8 +722,8 @@ fn a_name_that_fits_two_alike_is_told_and_that_of_a_successor_is_not() {
         .find(|row| row.record.slot == 1)
         .unwrap()
         .clone();
-    let held = site.rig.core.table.held_mut(row.record.id).unwrap();
+    let held = site.rig.core.work.table_mut().held_mut(row.record.id).unwrap();
     Arc::make_mut(&mut held.record).slot = 0;
-    let called = site.rig.core.table.changed_view().unwrap().called("web.0");
+    let called = site.rig.core.work.table_mut().changed_view().unwrap().called("web.0");
     assert!(called.len() == 2 && called.contains(&row.record.id), "{called:?}");
 }

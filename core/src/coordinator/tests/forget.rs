@@ -333,7 +333,7 @@ fn of_many_that_came_and_were_forgotten_nothing_is_left() {
         rig.core.ctx.timers.len()
     );
     assert_eq!(rig.core.roll.places(), 1);
-    assert!(rig.core.dialogues.nodes.len() <= 1 && rig.core.outlooks.len() <= 1);
+    assert!(rig.core.work.dialogues() <= 1 && rig.core.predictive.outlooks().len() <= 1);
     // The room for nodes is for those that are there.
     let nodes = (1..=119u8).collect::<Vec<u8>>();
     for number in &nodes {
@@ -633,7 +633,7 @@ fn any_order_of_joining_leaving_and_forgetting_is_as_a_list_would_have_it() {
                 .collect();
             assert_eq!(ids, model.keys().map(|number| node_id(*number)).collect());
             for (index, node) in site.rig.core.ctx.registry.iter() {
-                for held in site.rig.core.table.of_node(index) {
+                for held in site.rig.core.work.table_mut().of_node(index) {
                     assert_eq!(held.record.node, node.record.id(), "an instance of another node");
                 }
             }

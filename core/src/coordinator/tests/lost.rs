@@ -261,7 +261,7 @@ impl Site {
             let there = self.there("job");
             quiet = if there.is_empty() { quiet + 1 } else { 0 };
             for one in there {
-                let slot = self.rig.core.table.held(one.0).unwrap().record.slot;
+                let slot = self.rig.core.work.table_mut().held(one.0).unwrap().record.slot;
                 *starts.entry(slot).or_default() += 1;
                 let outcome = outcomes.get(slot as usize).copied().unwrap_or(Outcome::Done);
                 self.says(one, ended(outcome));

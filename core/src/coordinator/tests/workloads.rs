@@ -218,7 +218,7 @@ fn what_is_planned_is_what_is_done() {
 fn check_promises(site: &Site) {
     for (index, node) in site.rig.core.ctx.registry.iter() {
         let capacity = node.record.facts.capacity;
-        let promised = site.rig.core.table.promised(index);
+        let promised = site.rig.core.work.table().promised(index);
         assert!(
             promised.cpu_millis <= capacity.cpu_millis,
             "{}: {promised:?}",
@@ -227,7 +227,8 @@ fn check_promises(site: &Site) {
         let held: u64 = site
             .rig
             .core
-            .table
+            .work
+            .table()
             .of_node(index)
             .map(|held| held.resources.cpu_millis)
             .sum();

@@ -3,19 +3,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
-use super::{
-    Answer, Changed, Coordinator, Limit, PlannedStart, PlannedStop, Refusal, WorkloadCommand, WorkloadVerb,
-    orphans::Adoption,
-};
+use super::{Work, place::place};
 use crate::{
-    event::EventBody,
+    coordinator::{Changed, Limit, PlannedStart, PlannedStop, Refusal, WorkloadVerb},
+    ctx::Ctx,
     id::NodeId,
-    node::{Cause, Eligibility, NodeIndex},
+    node::{Cause, NodeIndex},
     placement::{self, Allowance, Fleet, Place, Plan},
-    text::{Span, count},
+    systems::fleet::Cluster,
+    text::count,
     time::Time,
     workload::{Declared, Held, Kind, Spec, Workload},
 };
@@ -30,7 +28,7 @@ const NAMED: usize = 16;
 const REJECTIONS: usize = 1_000;
 
 /// The declaration with as many instances as there should be now; `None` where it stands as it is.
-fn keeping(verb: &WorkloadVerb, before: Option<&Workload>) -> Option<WorkloadVerb> {
+pub(crate) fn keeping(verb: &WorkloadVerb, before: Option<&Workload>) -> Option<WorkloadVerb> {
     let WorkloadVerb::Apply(wanted) = verb else { return None };
     let now = before.and_then(Workload::spec)?.replicas()?;
     let mut wanted = Spec::clone(wanted);
@@ -41,112 +39,12 @@ fn keeping(verb: &WorkloadVerb, before: Option<&Workload>) -> Option<WorkloadVer
     Some(WorkloadVerb::Apply(Arc::new(wanted)))
 }
 
-impl Coordinator {
-    /// An operator changes what should run.
-    pub(super) fn workload_command(&mut self, command: WorkloadCommand, by: &str) -> Result<Answer, Refusal> {
-        let name = command.verb.workload().to_owned();
-        let before = self.table.declared(&name).map(|declared| Arc::clone(&declared.record));
-        let now = before.as_ref().map_or(0, |record| record.revision);
-        if let Some(at) = command.at.filter(|at| *at != now) {
-            return Err(Refusal::Revision { name, now, at });
-        }
-        let deletes = matches!(command.verb, WorkloadVerb::Delete { .. });
-        if deletes && before.is_none() && self.table.orphans(&name).next().is_some() {
-            return Ok(self.delete_unknown(&name, command.plan, by));
-        }
-        let counted = command
-            .keep_replicas
-            .then(|| keeping(&command.verb, before.as_deref()))
-            .flatten();
-        if let Some(WorkloadVerb::Apply(spec)) = &counted {
-            // So many may be more than such a declaration allows.
-            let (field, checked) = ("replicas", spec.check());
-            let invalid = |bad: crate::workload::BadSpec| format!("left out, so as many as there are: {bad}");
-            checked.map_err(|bad| Refusal::Invalid {
-                field,
-                reason: invalid(bad),
-            })?;
-        }
-        let verb = counted.as_ref().unwrap_or(&command.verb);
-        let after = self.changed_record(verb, before.as_ref(), by)?;
-        self.check_near(&name, &after)?;
-        let changed = before.as_ref() != Some(&after);
-        let mut fleet = self.fleet();
-        if after.spec().is_some_and(|spec| !spec.fixed_ports.is_empty()) && !self.table.has_fixed_ports() {
-            self.hand_out(&mut fleet);
-        }
-        let mut declared = self.declared_as(&name, &after);
-        if changed {
-            // What failed by another declaration, or before it was asked for again, holds up nothing.
-            declared.not_before.clear();
-        }
-        let adoption = match changed && !after.deleted {
-            true => self.adoption(&name, &mut declared),
-            false => Adoption::default(),
-        };
-        // What is only planned is planned with what would be taken over, and leaves no trace.
-        let untouched = (!adoption.is_empty()).then(|| self.table.clone());
-        self.adopt_all(&adoption);
-        let ambiguous = self.guardian.climate(&mut self.ctx).ambiguous;
-        let plan = match changed {
-            true => self.plan(&declared, ambiguous, &mut fleet),
-            false => Plan::default(),
-        };
-        if !command.plan && !command.force && !plan.unreplaced.is_empty() {
-            self.table = untouched.unwrap_or_else(|| std::mem::take(&mut self.table));
-            return Err(self.refuse_unreplaced(&plan));
-        }
-        let mut told = self.tell_plan(&name, &plan);
-        told.adopted = adoption.len();
-        (told.spec, told.changed, told.applied) = (after.spec().cloned(), changed, !command.plan);
-        told.revision = now;
-        let replicas = |record: &Workload| record.spec().and_then(|spec| spec.replicas());
-        let replicas_before = before.as_deref().and_then(replicas);
-        told.replicas_before = replicas_before.filter(|_| replicas_before != replicas(&after));
-        if command.plan {
-            if let Some(spec) = after.spec() {
-                told.rejections = self.rejections(spec, &declared, &plan, &fleet);
-            }
-            self.table = untouched.unwrap_or_else(|| std::mem::take(&mut self.table));
-            return Ok(Answer::Workloads(vec![told]));
-        }
-        if changed {
-            told.revision = declared.record.revision;
-            if deletes {
-                told.stops.extend(self.delete_orphans(&name, false));
-            }
-            self.table.declare(&name, Arc::clone(&declared.record));
-            if let Some(declared) = self.table.declared_mut(&name) {
-                declared.not_before.clear();
-            }
-            self.ctx.outbox.keep_workload(&name);
-            let summary = format!("{} {name}: revision {}", command.verb.name(), told.revision);
-            told.event = self.ctx.record(
-                None,
-                summary,
-                EventBody::Workload {
-                    workload: name.clone(),
-                    assignment: None,
-                    by: by.to_owned(),
-                },
-            );
-            let name: Arc<str> = name.as_str().into();
-            self.take_over(&name, declared.record, adoption);
-            if let Some(wake) = plan.wake {
-                self.agenda.wakes.insert(Arc::clone(&name), wake);
-                self.look_at_work(wake);
-            }
-            self.carry_out_plan(&name, plan);
-            self.dirty(name);
-        }
-        Ok(Answer::Workloads(vec![told]))
-    }
-
+impl Work {
     /// A declaration that stops what nothing takes the place of is a mistake more often than not.
-    fn refuse_unreplaced(&self, plan: &Plan) -> Refusal {
+    pub(crate) fn refuse_unreplaced(&self, ctx: &Ctx, plan: &Plan) -> Refusal {
         let named = plan.unreplaced.iter().take(NAMED).filter_map(|id| {
             let held = self.table.held(*id)?;
-            let node = self.ctx.registry[held.index].name();
+            let node = ctx.registry[held.index].name();
             Some(format!("{}.{} on {node}", held.record.workload, held.record.slot))
         });
         let named: Vec<String> = named.collect();
@@ -167,7 +65,7 @@ impl Coordinator {
     }
 
     /// Whom a workload is to be near to must not be to be near to it, in the end: one of them has to be placed first.
-    fn check_near(&self, name: &str, record: &Workload) -> Result<(), Refusal> {
+    pub(crate) fn check_near(&self, name: &str, record: &Workload) -> Result<(), Refusal> {
         let mut chain = vec![name.to_owned()];
         let mut next = record.spec().map(|spec| spec.near.clone());
         while let Some(near) = next.filter(|near| !near.is_empty()) {
@@ -185,7 +83,7 @@ impl Coordinator {
         Ok(())
     }
 
-    fn declared_as(&self, name: &str, record: &Arc<Workload>) -> Declared {
+    pub(crate) fn declared_as(&self, name: &str, record: &Arc<Workload>) -> Declared {
         match self.table.declared(name) {
             Some(declared) => {
                 let mut declared = declared.clone();
@@ -197,8 +95,9 @@ impl Coordinator {
     }
 
     /// A workload's record as a change makes it.
-    fn changed_record(
+    pub(crate) fn changed_record(
         &self,
+        ctx: &Ctx,
         verb: &WorkloadVerb,
         before: Option<&Arc<Workload>>,
         by: &str,
@@ -220,7 +119,7 @@ impl Coordinator {
                 revisions: BTreeMap::from([(1, Arc::clone(spec))]),
                 revision: 1,
                 stable: 0,
-                time: self.ctx.wall_now(),
+                time: ctx.wall_now(),
                 by: by.to_owned(),
                 deleted: false,
                 restarted: None,
@@ -267,16 +166,16 @@ impl Coordinator {
                 declare(&mut record, Arc::new(wanted));
             }
             WorkloadVerb::Restart { .. } if spec.kind.is_batch() => {
-                let next = self.next_assignment();
+                let next = self.next_assignment(ctx);
                 record.run += 1;
-                record.restarted = Some((self.ctx.wall_now(), next));
+                record.restarted = Some((ctx.wall_now(), next));
                 // What is done stays done while something is not.
                 if self.is_all_done(verb.workload()) {
                     record.run_from = Some(next);
                 }
             }
             WorkloadVerb::Restart { .. } => {
-                record.restarted = Some((self.ctx.wall_now(), self.next_assignment()));
+                record.restarted = Some((ctx.wall_now(), self.next_assignment(ctx)));
                 if record.stable == record.revision {
                     // Settled again only when all were replaced.
                     record.revisions.insert(record.revision + 1, Arc::clone(spec));
@@ -289,7 +188,7 @@ impl Coordinator {
         if record == **before {
             return Ok(Arc::clone(before));
         }
-        (record.time, record.by) = (self.ctx.wall_now(), by.to_owned());
+        (record.time, record.by) = (ctx.wall_now(), by.to_owned());
         Ok(Arc::new(record))
     }
 
@@ -308,12 +207,12 @@ impl Coordinator {
         replicas.is_some_and(|replicas| (0..replicas).all(|slot| done.contains(&slot)))
     }
 
-    pub(super) fn tell_plan(&self, name: &str, plan: &Plan) -> Changed {
+    pub(crate) fn tell_plan(&self, ctx: &Ctx, name: &str, plan: &Plan) -> Changed {
         let starts = plan.starts.iter().map(|start| PlannedStart {
             workload: name.to_owned(),
             slot: start.slot,
-            node: self.ctx.registry[start.node].record.id(),
-            node_name: self.ctx.registry[start.node].name().to_owned(),
+            node: ctx.registry[start.node].record.id(),
+            node_name: ctx.registry[start.node].name().to_owned(),
             score: start.score,
             reason: start.reason.clone(),
         });
@@ -322,7 +221,7 @@ impl Coordinator {
             PlannedStop {
                 id: *id,
                 slot: held.map_or(0, |held| held.record.slot),
-                node_name: held.map_or_else(String::new, |held| self.ctx.registry[held.index].name().to_owned()),
+                node_name: held.map_or_else(String::new, |held| ctx.registry[held.index].name().to_owned()),
                 reason: reason.clone(),
                 unreplaced: plan.unreplaced.contains(id),
             }
@@ -337,14 +236,15 @@ impl Coordinator {
         }
     }
 
-    fn rejections(
+    pub(crate) fn rejections(
         &self,
+        ctx: &Ctx,
         spec: &Spec,
         declared: &Declared,
         plan: &Plan,
         fleet: &Fleet,
     ) -> Vec<(NodeId, String, String)> {
-        let mut standing = fleet.standing(&self.table, declared, self.ctx.clock.now);
+        let mut standing = fleet.standing(&self.table, declared, ctx.clock.now);
         for start in &plan.starts {
             *standing.instances.entry(start.node).or_default() += 1;
         }
@@ -364,8 +264,15 @@ impl Coordinator {
 
     /// What would be done first for everything that has instances on `gone` if those were lost, or had to leave: all at once, not a few
     /// at a time.
-    pub(super) fn without(&self, gone: &BTreeSet<NodeIndex>, lost: bool, keep_daemons: bool) -> Vec<Changed> {
-        let mut fleet = self.fleet();
+    pub(crate) fn without(
+        &self,
+        cluster: Cluster<'_>,
+        gone: &BTreeSet<NodeIndex>,
+        lost: bool,
+        keep_daemons: bool,
+    ) -> Vec<Changed> {
+        let ctx = cluster.ctx;
+        let mut fleet = cluster.fleet();
         for index in gone {
             fleet.close(*index);
         }
@@ -374,8 +281,8 @@ impl Coordinator {
             .flat_map(|index| self.table.of_node(*index))
             .map(|held| &held.record.workload)
             .collect();
-        let now = self.ctx.clock.now;
-        let place = |index: NodeIndex| match self.place(index) {
+        let now = ctx.clock.now;
+        let place = |index: NodeIndex| match place(ctx, index) {
             Place::There | Place::Leaves(_) | Place::LeavesUnlessDaemon(_) if gone.contains(&index) && lost => {
                 Place::Lost {
                     // However long it is waited for: what would come of it is the question.
@@ -388,7 +295,10 @@ impl Coordinator {
             Place::There if gone.contains(&index) => Place::Leaves(None),
             place => place,
         };
-        let mut order: Vec<(u8, &Arc<str>)> = names.into_iter().map(|name| (self.priority(name), name)).collect();
+        let mut order: Vec<(u8, &Arc<str>)> = names
+            .into_iter()
+            .map(|name| (self.table.priority(name), name))
+            .collect();
         order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
         let mut told = Vec::new();
         for (_, name) in order {
@@ -413,73 +323,24 @@ impl Coordinator {
                 },
             };
             let moves = placement::plan(&input, &declared, &mut fleet);
-            let mut change = self.tell_plan(name, &moves);
+            let mut change = self.tell_plan(ctx, name, &moves);
             (change.revision, change.changed) = (declared.record.revision, true);
             told.push(change);
         }
         told
     }
 
-    /// Has a node emptied.
-    pub(super) fn drain(
-        &mut self,
-        node: &str,
-        deadline: Option<Duration>,
-        keep_daemons: bool,
-        plan: bool,
-        by: &str,
-    ) -> Result<Answer, Refusal> {
-        let index = self.ctx.registry.resolve(node)?;
-        let mut told = self.without(&BTreeSet::from([index]), false, keep_daemons);
-        if plan {
-            return Ok(Answer::Workloads(told));
-        }
-        let (now, wall, lived) = (self.ctx.clock.now, self.ctx.wall_now(), self.ctx.lived());
-        let node = &mut self.ctx.registry[index];
-        node.drain_until = deadline.map(|deadline| now + deadline);
-        let record = Arc::make_mut(&mut node.record);
-        record.eligibility = Eligibility::Draining;
-        record.drain_deadline = deadline.map(|deadline| wall.plus(deadline));
-        record.drain_keeps_daemons = keep_daemons;
-        record.drain_lived = deadline.map(|deadline| lived.saturating_add(deadline));
-        let within = deadline.map_or("as long as it takes".to_owned(), |deadline| {
-            format!("within {}", Span(deadline))
-        });
-        let leaves = |held: &&Held| {
-            !keep_daemons
-                || self
-                    .table
-                    .spec_of(&held.record)
-                    .is_none_or(|spec| spec.kind != Kind::Daemon)
+    /// True for what is a singleton now, but was declared when it was none: no lease ends it.
+    pub(crate) fn never_ends(&self, held: &Held) -> bool {
+        let Some(declared) = self.table.declared(&held.record.workload) else {
+            return false;
         };
-        let left = self.table.of_node(index).filter(leaves).count();
-        let event = self.carried_out(
-            index,
-            "drain",
-            format!("{} to be moved, {within}", count(left as u64, "instance")),
-            by,
-        );
-        for change in &mut told {
-            (change.event, change.applied) = (event, true);
-        }
-        self.node_changed(index);
-        Ok(Answer::Workloads(told))
-    }
-
-    /// What would happen if nodes were lost, or emptied.
-    pub(super) fn what_if(&self, nodes: &str, drained: bool) -> Result<Answer, Refusal> {
-        let gone: BTreeSet<NodeIndex> = match nodes.split_once('=') {
-            Some((key, value)) => {
-                let has = |labels: crate::node::Labels| labels.get(key).is_some_and(|own| own == value);
-                let nodes = self.ctx.registry.iter().filter(|(_, node)| has(node.record.labels()));
-                nodes.map(|(index, _)| index).collect()
-            }
-            None => BTreeSet::from([self.ctx.registry.resolve(nodes)?]),
-        };
-        if gone.is_empty() {
-            let (what, name) = ("node with the label", nodes.to_owned());
-            return Err(Refusal::Unknown { what, name });
-        }
-        Ok(Answer::Workloads(self.without(&gone, !drained, false)))
+        let record = &declared.record;
+        let by_lease = record
+            .revisions
+            .get(&held.record.revision)
+            .is_some_and(|spec| spec.singleton);
+        let singleton = record.spec().is_some_and(|spec| spec.singleton);
+        held.record.orphan.is_none() && !record.deleted && singleton && !by_lease
     }
 }

@@ -2,17 +2,24 @@
 
 use std::time::Duration;
 
-use super::{Answer, Coordinator, Effect, Limit, Message, Refusal, RequestId, Timer};
-use crate::{node::ConnId, text::Quoted, workload::log};
+use super::Work;
+use crate::{
+    coordinator::{Answer, Effect, Limit, Message, Refusal, RequestId, Timer},
+    ctx::Ctx,
+    node::NodeIndex,
+    text::Quoted,
+    workload::log,
+};
 
 /// Questions for what instances wrote, under way at most; and how long one may take.
 const READS: usize = 256;
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
-impl Coordinator {
+impl Work {
     /// Somebody wants to know what an instance wrote.
-    pub(super) fn read_log(
+    pub(crate) fn read_log(
         &mut self,
+        ctx: &mut Ctx,
         request: RequestId,
         assignment: &str,
         (stream, from, within): (log::Stream, log::From, bool),
@@ -23,14 +30,14 @@ impl Coordinator {
             name: assignment.to_owned(),
         })?;
         let id = row.record.id;
-        let index = self.ctx.registry.find(row.record.node);
+        let index = ctx.registry.find(row.record.node);
         let session = index.and_then(|index| {
-            let session = self.ctx.registry[index].live_session()?;
+            let session = ctx.registry[index].live_session()?;
             Some((index, session.conn))
         });
         let Some((index, conn)) = session else {
             let node = index.map_or(row.record.node.to_string(), |index| {
-                self.ctx.registry[index].name().to_owned()
+                ctx.registry[index].name().to_owned()
             });
             return Err(Refusal::NoSession(node));
         };
@@ -39,12 +46,8 @@ impl Coordinator {
         }
         self.dialogues.numbers += 1;
         let number = self.dialogues.numbers;
-        self.dialogues
-            .reads
-            .insert(number, (request, index, self.ctx.clock.now));
-        self.ctx
-            .timers
-            .set(self.ctx.clock.now + READ_PATIENCE, Timer::Read(number));
+        self.dialogues.reads.insert(number, (request, index, ctx.clock.now));
+        ctx.timers.set(ctx.clock.now + READ_PATIENCE, Timer::Read(number));
         let wanted = log::Request {
             number,
             id,
@@ -52,13 +55,24 @@ impl Coordinator {
             from,
             within,
         };
-        self.ctx.send(conn, Message::ReadLog(wanted));
+        ctx.send(conn, Message::ReadLog(wanted));
         Ok(())
     }
 
+    /// A question for what an instance wrote was not answered.
+    pub(crate) fn give_up_reading(&mut self, ctx: &mut Ctx, number: u64) {
+        if let Some((request, index, _)) = self.dialogues.reads.remove(&number) {
+            let node = ctx.registry[index].name();
+            let answer = Err(Refusal::Log(format!(
+                "node {} does not answer: try again",
+                Quoted(node)
+            )));
+            ctx.outbox.push(Effect::Reply { request, answer });
+        }
+    }
+
     /// An agent says what an instance wrote.
-    pub(super) fn log_read(&mut self, conn: ConnId, chunk: log::Chunk) {
-        let Some(index) = self.witness(conn, "log") else { return };
+    pub(crate) fn log_read(&mut self, ctx: &mut Ctx, index: NodeIndex, chunk: log::Chunk) {
         let asked = self.dialogues.reads.get(&chunk.number);
         if asked.is_none_or(|(_, of, _)| *of != index) {
             return;
@@ -70,18 +84,6 @@ impl Coordinator {
             true => Ok(Answer::Log(chunk)),
             false => Err(Refusal::Log(chunk.error)),
         };
-        self.ctx.outbox.push(Effect::Reply { request, answer });
-    }
-
-    /// A question for what an instance wrote was not answered.
-    pub(super) fn give_up_reading(&mut self, number: u64) {
-        if let Some((request, index, _)) = self.dialogues.reads.remove(&number) {
-            let node = self.ctx.registry[index].name();
-            let answer = Err(Refusal::Log(format!(
-                "node {} does not answer: try again",
-                Quoted(node)
-            )));
-            self.ctx.outbox.push(Effect::Reply { request, answer });
-        }
+        ctx.outbox.push(Effect::Reply { request, answer });
     }
 }

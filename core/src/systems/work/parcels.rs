@@ -1,7 +1,7 @@
 //! Assignments for a node, in messages that are bounded in bytes.
 
-use super::Work;
 use crate::{
+    coordinator::Work,
     limits,
     workload::{Assigned, AssignmentId, size},
 };
@@ -18,7 +18,7 @@ const AT_ONCE: usize = limits::NODE_MESSAGE - MESSAGES * ENVELOPE;
 
 /// Messages that are being filled. What has no room any more is to be sent later.
 #[derive(Debug)]
-pub(super) struct Parcels {
+pub(crate) struct Parcels {
     done: Vec<Work>,
     open: Work,
     /// Bytes that may still be added to all of them together.
@@ -27,7 +27,7 @@ pub(super) struct Parcels {
 
 impl Parcels {
     /// Empty ones.
-    pub(super) fn new() -> Parcels {
+    pub(crate) fn new() -> Parcels {
         Parcels {
             done: Vec::new(),
             open: Work::default(),
@@ -44,7 +44,7 @@ impl Parcels {
     }
 
     /// Whether an order to run an instance has found room; the node may have told of it before, so that this is `repeated`.
-    pub(super) fn assign(&mut self, assigned: Assigned, repeated: bool) -> bool {
+    pub(crate) fn assign(&mut self, assigned: Assigned, repeated: bool) -> bool {
         if !self.takes(assigned.size() + size::NUMBER) {
             return false;
         }
@@ -57,7 +57,7 @@ impl Parcels {
     }
 
     /// Whether an order to end an instance has found room.
-    pub(super) fn stop(&mut self, id: AssignmentId, reason: &str, repeated: bool) -> bool {
+    pub(crate) fn stop(&mut self, id: AssignmentId, reason: &str, repeated: bool) -> bool {
         let takes = self.takes(3 * size::NUMBER + size::sentence(reason));
         if takes {
             self.open.repeated.extend(repeated.then_some(id));
@@ -67,7 +67,7 @@ impl Parcels {
     }
 
     /// Whether leave to forget an instance has found room.
-    pub(super) fn forget(&mut self, id: AssignmentId) -> bool {
+    pub(crate) fn forget(&mut self, id: AssignmentId) -> bool {
         let takes = self.takes(size::NUMBER);
         if takes {
             self.open.forget.push(id);
@@ -76,18 +76,18 @@ impl Parcels {
     }
 
     /// Asks what instances are for. These are a few numbers, and come first.
-    pub(super) fn describe(&mut self, ids: Vec<AssignmentId>) {
+    pub(crate) fn describe(&mut self, ids: Vec<AssignmentId>) {
         self.room = self.room.saturating_sub(ids.len() * size::NUMBER);
         self.open.describe = ids;
     }
 
     /// Bytes that the messages have together, from above.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         AT_ONCE - self.room
     }
 
     /// The messages; one without content when `anyway` there is to be one.
-    pub(super) fn close(mut self, anyway: bool) -> Vec<Work> {
+    pub(crate) fn close(mut self, anyway: bool) -> Vec<Work> {
         if self.open != Work::default() || (anyway && self.done.is_empty()) {
             self.done.push(self.open);
         }

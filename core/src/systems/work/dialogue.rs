@@ -6,8 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Coordinator, Message, RequestId, Timer, parcels::Parcels};
+use super::{Work, parcels::Parcels};
 use crate::{
+    coordinator::{Message, RequestId, Timer},
+    ctx::Ctx,
     limits,
     node::NodeIndex,
     time::Time,
@@ -26,48 +28,48 @@ const ASKED: usize = 32;
 
 /// What is said in one session about instances.
 #[derive(Debug, Default)]
-pub(super) struct Dialogue {
+pub(crate) struct Dialogue {
     /// The session.
-    pub(super) session: u64,
+    pub(crate) session: u64,
     /// What the agent told of.
-    pub(super) told: BTreeSet<AssignmentId>,
+    pub(crate) told: BTreeSet<AssignmentId>,
     /// It has told of everything that it had.
-    pub(super) complete: bool,
+    pub(crate) complete: bool,
     /// What it was told to run, and to end.
-    pub(super) assigned: BTreeSet<AssignmentId>,
-    pub(super) stopped: BTreeSet<AssignmentId>,
+    pub(crate) assigned: BTreeSet<AssignmentId>,
+    pub(crate) stopped: BTreeSet<AssignmentId>,
     /// What it may forget.
-    pub(super) forget: BTreeSet<AssignmentId>,
+    pub(crate) forget: BTreeSet<AssignmentId>,
     /// What it runs though it was taken for ended.
-    pub(super) again: BTreeSet<AssignmentId>,
+    pub(crate) again: BTreeSet<AssignmentId>,
     /// What it has that is not known here, until it has said what that is for; and of what it was asked that.
-    pub(super) strangers: BTreeMap<AssignmentId, Status>,
-    pub(super) asked: BTreeSet<AssignmentId>,
+    pub(crate) strangers: BTreeMap<AssignmentId, Status>,
+    pub(crate) asked: BTreeSet<AssignmentId>,
     /// What it claims that cannot be its own, and that was told.
-    pub(super) foreign: BTreeSet<AssignmentId>,
+    pub(crate) foreign: BTreeSet<AssignmentId>,
     /// It was told something since it has told of everything.
-    pub(super) answered: bool,
+    pub(crate) answered: bool,
 }
 
 /// The dialogues under way.
 #[derive(Debug, Default)]
-pub(super) struct Dialogues {
-    pub(super) nodes: BTreeMap<NodeIndex, Dialogue>,
+pub(crate) struct Dialogues {
+    pub(crate) nodes: BTreeMap<NodeIndex, Dialogue>,
     /// Nodes that are to be told more, later, and whether a timer for that runs.
-    pub(super) more: BTreeSet<NodeIndex>,
-    pub(super) waiting: bool,
+    pub(crate) more: BTreeSet<NodeIndex>,
+    pub(crate) waiting: bool,
     /// When it was last begun to count what all nodes are sent, and how much that was since.
-    pub(super) sent: (Time, usize),
+    pub(crate) sent: (Time, usize),
     /// Nodes whose last session ended before they had said what their instances are for.
-    pub(super) unsaid: BTreeSet<NodeIndex>,
+    pub(crate) unsaid: BTreeSet<NodeIndex>,
     /// Who waits for what an instance wrote, and since when.
-    pub(super) reads: BTreeMap<u64, (RequestId, NodeIndex, Time)>,
-    pub(super) numbers: u64,
+    pub(crate) reads: BTreeMap<u64, (RequestId, NodeIndex, Time)>,
+    pub(crate) numbers: u64,
 }
 
 impl Dialogues {
     /// A node is forgotten. Returns who waits for what its instances wrote.
-    pub(super) fn forget(&mut self, index: NodeIndex) -> Vec<RequestId> {
+    pub(crate) fn forget(&mut self, index: NodeIndex) -> Vec<RequestId> {
         self.nodes.remove(&index);
         self.more.remove(&index);
         self.unsaid.remove(&index);
@@ -78,7 +80,7 @@ impl Dialogues {
     }
 
     /// A node's session is over: what was said in it is said anew in the next.
-    pub(super) fn end(&mut self, index: NodeIndex) {
+    pub(crate) fn end(&mut self, index: NodeIndex) {
         let dialogue = self.nodes.remove(&index);
         if dialogue.is_some_and(|dialogue| !dialogue.strangers.is_empty()) {
             self.unsaid.insert(index);
@@ -89,7 +91,7 @@ impl Dialogues {
 
 impl Dialogue {
     /// Of what is to be asked next what it is for.
-    pub(super) fn ask(&mut self) -> Vec<AssignmentId> {
+    pub(crate) fn ask(&mut self) -> Vec<AssignmentId> {
         let room = ASKED.saturating_sub(self.asked.len());
         let unasked = self.strangers.keys().filter(|id| !self.asked.contains(id));
         let ask: Vec<AssignmentId> = unasked.take(room).copied().collect();
@@ -144,11 +146,11 @@ fn fill(parcels: &mut Parcels, dialogue: &mut Dialogue, table: &Table, index: No
     false
 }
 
-impl Coordinator {
+impl Work {
     /// Tells a node what differs from what is wanted.
-    pub(super) fn tell(&mut self, index: NodeIndex) {
+    pub(crate) fn tell(&mut self, ctx: &mut Ctx, index: NodeIndex) {
         self.dialogues.more.remove(&index);
-        let Some((conn, session)) = self.ctx.registry[index]
+        let Some((conn, session)) = ctx.registry[index]
             .live_session()
             .map(|session| (session.conn, session.number))
         else {
@@ -160,12 +162,12 @@ impl Coordinator {
         if dialogue.session != session || !dialogue.complete {
             return;
         }
-        if self.ctx.clock.now >= self.dialogues.sent.0 + MORE {
-            self.dialogues.sent = (self.ctx.clock.now, 0);
+        if ctx.clock.now >= self.dialogues.sent.0 + MORE {
+            self.dialogues.sent = (ctx.clock.now, 0);
         }
         let left = OF_ALL.saturating_sub(self.dialogues.sent.1);
         if left < limits::NODE_MESSAGE {
-            self.tell_later(index);
+            self.tell_later(ctx, index);
             return;
         }
         let mut parcels = Parcels::new();
@@ -174,25 +176,35 @@ impl Coordinator {
         let anyway = !std::mem::replace(&mut dialogue.answered, true);
         self.dialogues.sent.1 += parcels.bytes();
         for work in parcels.close(anyway) {
-            self.ctx.send(conn, Message::Work(Box::new(work)));
+            ctx.send(conn, Message::Work(Box::new(work)));
         }
         if more {
-            self.tell_later(index);
+            self.tell_later(ctx, index);
         }
     }
 
-    pub(super) fn tell_later(&mut self, index: NodeIndex) {
+    pub(crate) fn tell_later(&mut self, ctx: &mut Ctx, index: NodeIndex) {
         self.dialogues.more.insert(index);
         if !std::mem::replace(&mut self.dialogues.waiting, true) {
-            self.ctx.timers.set(self.ctx.clock.now + MORE, Timer::Tell);
+            ctx.timers.set(ctx.clock.now + MORE, Timer::Tell);
         }
     }
 
     /// Tells those who were to be told more.
-    pub(super) fn tell_more(&mut self) {
+    pub(crate) fn tell_more(&mut self, ctx: &mut Ctx) {
         self.dialogues.waiting = false;
         for index in std::mem::take(&mut self.dialogues.more) {
-            self.tell(index);
+            self.tell(ctx, index);
         }
+    }
+
+    /// A node's session is over: what was said in it is said anew in the next.
+    pub(crate) fn end_dialogue(&mut self, index: NodeIndex) {
+        self.dialogues.end(index);
+    }
+
+    /// A node is forgotten. Returns who waits for what its instances wrote.
+    pub(crate) fn forget_dialogue(&mut self, index: NodeIndex) -> Vec<RequestId> {
+        self.dialogues.forget(index)
     }
 }

@@ -6,12 +6,13 @@ use std::{
 };
 
 use super::{
-    Coordinator,
+    Autonomy,
     rebalance::{Because, REST, Shift},
 };
 use crate::{
     node::{Eligibility, NodeIndex},
     placement::{Fleet, Node},
+    systems::fleet::Cluster,
     workload::{Declared, Held, Kind},
 };
 
@@ -25,11 +26,11 @@ fn value(node: &Node, label: &str) -> Option<Arc<str>> {
     node.label(label).map(Arc::from)
 }
 
-impl Coordinator {
+impl Autonomy {
     /// Of each workload that is not spread evenly one instance that had better be elsewhere, and where; no more than `most`.
-    pub(super) fn uneven(&self, most: usize) -> Vec<Shift> {
+    pub(super) fn uneven(&self, cluster: Cluster<'_>, most: usize) -> Vec<Shift> {
         let spreads = |declared: &&Declared| declared.record.spec().is_some_and(|spec| !spec.spread.is_empty());
-        let mut workloads = self
+        let mut workloads = cluster
             .table
             .workloads()
             .map(|(_, declared)| declared)
@@ -38,15 +39,16 @@ impl Coordinator {
         if most == 0 || workloads.peek().is_none() {
             return Vec::new();
         }
-        let (mut fleet, mut labels, mut looks) = (self.fleet(), Labels::new(), LOOKS);
+        let (mut fleet, mut labels, mut looks) = (cluster.fleet(), Labels::new(), LOOKS);
         workloads
-            .filter_map(|declared| self.uneven_one(declared, &mut fleet, &mut labels, &mut looks))
+            .filter_map(|declared| self.uneven_one(cluster, declared, &mut fleet, &mut labels, &mut looks))
             .take(most)
             .collect()
     }
 
     fn uneven_one(
         &self,
+        cluster: Cluster<'_>,
         declared: &Declared,
         fleet: &mut Fleet,
         labels: &mut Labels,
@@ -55,7 +57,11 @@ impl Coordinator {
         let record = &declared.record;
         let spec = record.spec()?;
         let service = matches!(spec.kind, Kind::Service { .. }) && !spec.stops_first();
-        let instances: Vec<&Held> = self.table.instances(declared).filter(|held| held.is_there()).collect();
+        let instances: Vec<&Held> = cluster
+            .table
+            .instances(declared)
+            .filter(|held| held.is_there())
+            .collect();
         let is_quiet =
             |held: &&Held| held.is_wanted() && held.healthy_since.is_some() && held.record.leaving.is_empty();
         if !service
@@ -63,7 +69,7 @@ impl Coordinator {
             || record.stable != record.revision
             || !declared.waiting.is_empty()
             || !instances.iter().all(is_quiet)
-            || instances.iter().any(|held| self.was_proposed(held))
+            || instances.iter().any(|held| self.was_proposed(cluster, held))
         {
             return None;
         }
@@ -91,7 +97,7 @@ impl Coordinator {
         // Of those the newest goes.
         let held = there.last()?;
         let mut trial = fleet.clone();
-        let mut standing = trial.standing(&self.table, declared, self.ctx.clock.now);
+        let mut standing = trial.standing(cluster.table, declared, cluster.ctx.clock.now);
         let to = trial
             .place_off(spec, &mut standing, Some(held.index))
             .placed
@@ -116,9 +122,9 @@ impl Coordinator {
     }
 
     /// It was proposed lately that this one moves, and it is where it was.
-    fn was_proposed(&self, held: &Held) -> bool {
-        let slots = self.steering.moved.get(&held.record.workload);
+    fn was_proposed(&self, cluster: Cluster<'_>, held: &Held) -> bool {
+        let slots = self.moved.get(&held.record.workload);
         let at = slots.and_then(|slots| slots.get(&held.record.slot));
-        at.is_some_and(|at| self.ctx.clock.now.since(*at) < REST && held.known_since < *at)
+        at.is_some_and(|at| cluster.ctx.clock.now.since(*at) < REST && held.known_since < *at)
     }
 }

@@ -5,13 +5,12 @@
 
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
 
-use super::{Answer, Changed, Coordinator, PlannedStop};
+use super::Work;
 use crate::{
-    ctx::outbox::Then,
-    event::EventBody,
-    node::{Admission, ConnId, Liveness, NodeIndex},
+    coordinator::PlannedStop,
+    ctx::{Ctx, outbox::Then},
+    node::{Admission, Liveness, NodeIndex},
     placement::Score,
-    text::count,
     workload::{
         Assigned, Assignment, AssignmentId, Declared, Goal, Held, Kind, Numbers, Phase, Spec, Status, Workload,
     },
@@ -19,7 +18,7 @@ use crate::{
 
 /// What a workload takes over.
 #[derive(Debug, Default)]
-pub(super) struct Adoption {
+pub(crate) struct Adoption {
     /// Its instances, their slots, and the revisions that they run by.
     taken: Vec<(AssignmentId, u32, u64)>,
     /// Slots that it fills by that.
@@ -30,7 +29,7 @@ pub(super) struct Adoption {
 
 impl Adoption {
     /// True when nothing is taken over.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.taken.is_empty() && self.surplus.is_empty()
     }
 
@@ -41,17 +40,20 @@ impl Adoption {
     }
 
     /// Instances that are taken over.
-    pub(super) fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         self.slots.len() as u32
     }
 }
 
-impl Coordinator {
+impl Work {
     /// An agent says what some of its instances are for.
-    pub(super) fn described(&mut self, conn: ConnId, instances: Vec<Assigned>, refused: Vec<(AssignmentId, String)>) {
-        let Some(index) = self.witness(conn, "described") else {
-            return;
-        };
+    pub(crate) fn described(
+        &mut self,
+        ctx: &mut Ctx,
+        index: NodeIndex,
+        instances: Vec<Assigned>,
+        refused: Vec<(AssignmentId, String)>,
+    ) {
         for assigned in instances {
             let Some(dialogue) = self.dialogues.nodes.get_mut(&index) else {
                 return;
@@ -61,7 +63,7 @@ impl Coordinator {
                 && let Some(status) = dialogue.strangers.remove(&id)
                 && self.table.held(id).is_none()
             {
-                self.take_in(index, assigned, status);
+                self.take_in(ctx, index, assigned, status);
             }
         }
         for (id, reason) in refused {
@@ -69,18 +71,18 @@ impl Coordinator {
                 return;
             };
             if dialogue.asked.remove(&id) && dialogue.strangers.remove(&id).is_some() {
-                let node = self.ctx.registry[index].name();
+                let node = ctx.registry[index].name();
                 let detail = format!(
                     "{node} runs instance {id}, whose declaration cannot be accepted; it is not touched: {reason}"
                 );
-                self.ctx.record_instance(Some(index), "", id, detail);
+                ctx.record_instance(Some(index), "", id, detail);
             }
         }
         // There may be more to ask about.
-        self.ctx.outbox.then(Then::Tell(index));
+        ctx.outbox.then(Then::Tell(index));
     }
 
-    fn take_in(&mut self, index: NodeIndex, assigned: Assigned, status: Status) {
+    fn take_in(&mut self, ctx: &mut Ctx, index: NodeIndex, assigned: Assigned, status: Status) {
         let Assigned {
             id,
             slot,
@@ -93,7 +95,7 @@ impl Coordinator {
             workload: Arc::clone(&name),
             slot,
             revision,
-            node: self.ctx.registry[index].record.id(),
+            node: ctx.registry[index].record.id(),
             goal: Goal::Run,
             placed: status.since,
             reason: "its node has it, and it was not known here".to_owned(),
@@ -106,18 +108,18 @@ impl Coordinator {
             end: None,
             orphan: Some(Arc::clone(&spec)),
         };
-        let now = self.ctx.clock.now;
+        let now = ctx.clock.now;
         self.table.hold(Arc::new(record), index, now);
-        self.ctx.outbox.keep_assignment(id);
-        let node = self.ctx.registry[index].name();
+        ctx.outbox.keep_assignment(id);
+        let node = ctx.registry[index].name();
         let detail = format!("{node} has {name}.{slot} (instance {id}), which is not known here: it runs on");
-        self.ctx.record_instance(Some(index), &name, id, detail);
-        self.update(id, status);
-        self.dirty(name);
+        ctx.record_instance(Some(index), &name, id, detail);
+        self.update(ctx, id, status);
+        self.dirty(ctx, name);
     }
 
     /// What of the instances that no workload has `declared` has a place for. Its record knows by what they run then.
-    pub(super) fn adoption(&self, name: &str, declared: &mut Declared) -> Adoption {
+    pub(crate) fn adoption(&self, ctx: &Ctx, name: &str, declared: &mut Declared) -> Adoption {
         let mut adoption = Adoption::default();
         let Some(spec) = declared.record.spec().cloned() else {
             return adoption;
@@ -126,7 +128,7 @@ impl Coordinator {
         // The newest one first: of two of a slot, that is the one that was to stay.
         orphans.reverse();
         for held in orphans {
-            let Some(runs_by) = held.record.orphan.as_ref().filter(|_| self.may_be_adopted(held)) else {
+            let Some(runs_by) = held.record.orphan.as_ref().filter(|_| self.may_be_adopted(ctx, held)) else {
                 continue;
             };
             if !is_of_a_kind(runs_by, &spec) {
@@ -145,25 +147,25 @@ impl Coordinator {
             if spec.replicas().is_some_and(|replicas| slot >= replicas) || adoption.slots.contains(&slot) {
                 continue;
             }
-            match self.place_of(declared, slot, held) {
+            match self.place_of(ctx, declared, slot, held) {
                 Place::Free => {
                     adoption.slots.insert(slot);
                     adoption.take(declared, held, slot, runs_by);
                 }
-                Place::Served if !self.is_listening(spec.singleton) => adoption.surplus.push(held.record.id),
+                Place::Served if !self.is_listening(ctx, spec.singleton) => adoption.surplus.push(held.record.id),
                 Place::Served | Place::Unclear => {}
             }
         }
         adoption
     }
 
-    fn may_be_adopted(&self, held: &Held) -> bool {
-        let node = &self.ctx.registry[held.index];
+    fn may_be_adopted(&self, ctx: &Ctx, held: &Held) -> bool {
+        let node = &ctx.registry[held.index];
         held.is_there() && node.record.admission == Admission::Admitted
     }
 
     /// Whether a workload's slot is free for an instance on a node.
-    fn place_of(&self, declared: &Declared, slot: u32, orphan: &Held) -> Place {
+    fn place_of(&self, ctx: &Ctx, declared: &Declared, slot: u32, orphan: &Held) -> Place {
         let daemon = declared.record.spec().is_some_and(|spec| spec.kind == Kind::Daemon);
         let mut place = Place::Free;
         for held in self.table.instances(declared) {
@@ -178,10 +180,7 @@ impl Coordinator {
             if complete && declared.record.spec().is_some_and(|spec| spec.kind.is_batch()) {
                 return Place::Unclear;
             }
-            let gone = matches!(
-                self.ctx.registry[held.index].liveness,
-                Liveness::Offline | Liveness::Left
-            );
+            let gone = matches!(ctx.registry[held.index].liveness, Liveness::Offline | Liveness::Left);
             if !held.is_wanted() || gone {
                 continue;
             }
@@ -194,19 +193,19 @@ impl Coordinator {
     }
 
     /// Has a workload take over what it has a place for.
-    pub(super) fn adopt(&mut self, name: &Arc<str>) {
+    pub(crate) fn adopt(&mut self, ctx: &mut Ctx, name: &Arc<str>) {
         if self.table.orphans(name).next().is_none() {
             return;
         }
         let Some(mut declared) = self.table.declared(name).filter(|known| !known.record.deleted).cloned() else {
             return;
         };
-        let adoption = self.adoption(name, &mut declared);
-        self.take_over(name, declared.record, adoption);
+        let adoption = self.adoption(ctx, name, &mut declared);
+        self.take_over(ctx, name, declared.record, adoption);
     }
 
     /// Has the table know whom instances belong to.
-    pub(super) fn adopt_all(&mut self, adoption: &Adoption) {
+    pub(crate) fn adopt_all(&mut self, adoption: &Adoption) {
         for (id, slot, revision) in &adoption.taken {
             let number = self.number_of(*id).unwrap_or(*slot);
             self.table.adopt(*id, number, *revision);
@@ -222,25 +221,25 @@ impl Coordinator {
     }
 
     /// Carries an adoption out; `record` is what it made of the workload's.
-    pub(super) fn take_over(&mut self, name: &Arc<str>, record: Arc<Workload>, adoption: Adoption) {
+    pub(crate) fn take_over(&mut self, ctx: &mut Ctx, name: &Arc<str>, record: Arc<Workload>, adoption: Adoption) {
         let now = self.table.declared(name).map(|declared| &declared.record);
         if now.is_some_and(|known| *known != record) {
             let summary = format!(
                 "{name}: what runs by a declaration that is not known here is taken over; the present one is revision {}",
                 record.revision
             );
-            self.ctx.record_workload(name, summary);
+            ctx.record_workload(name, summary);
             self.table.declare(name, record);
-            self.ctx.outbox.keep_workload(name);
+            ctx.outbox.keep_workload(name);
         }
         self.adopt_all(&adoption);
         for (id, slot, _) in adoption.taken {
-            self.ctx.outbox.keep_assignment(id);
+            ctx.outbox.keep_assignment(id);
             let index = self.table.held(id).map(|held| held.index);
             if !adoption.slots.contains(&slot) {
                 continue;
             }
-            self.ctx.record_instance(
+            ctx.record_instance(
                 index,
                 name,
                 id,
@@ -248,16 +247,16 @@ impl Coordinator {
             );
         }
         for id in adoption.surplus {
-            self.set_goal(id, Goal::Stop, "another instance has its slot");
+            self.set_goal(ctx, id, Goal::Stop, "another instance has its slot");
         }
     }
 
     /// Stops what no workload has of that name; what those are, and where.
-    pub(super) fn delete_orphans(&mut self, name: &str, plan: bool) -> Vec<PlannedStop> {
+    pub(crate) fn delete_orphans(&mut self, ctx: &mut Ctx, name: &str, plan: bool) -> Vec<PlannedStop> {
         let reason = "the workload was deleted";
         let orphans = self.table.orphans(name).filter(|held| held.is_there());
         let stops = orphans.filter(|held| held.record.goal == Goal::Run).map(|held| {
-            let node_name = self.ctx.registry[held.index].name().to_owned();
+            let node_name = ctx.registry[held.index].name().to_owned();
             let (id, slot, reason) = (held.record.id, held.record.slot, reason.to_owned());
             PlannedStop {
                 id,
@@ -269,39 +268,15 @@ impl Coordinator {
         });
         let stops: Vec<_> = stops.collect();
         for id in stops.iter().map(|stop| &stop.id).filter(|_| !plan) {
-            self.set_goal(*id, Goal::Stop, reason);
+            self.set_goal(ctx, *id, Goal::Stop, reason);
             let index = self.table.held(*id).map(|held| held.index);
-            if index.is_some_and(|index| self.ctx.registry[index].record.admission == Admission::Revoked) {
+            if index.is_some_and(|index| ctx.registry[index].record.admission == Admission::Revoked) {
                 // Of a node that was shut out nothing more is heard.
                 let gone = self.table.remove(*id).map(|index| (*id, index));
-                self.forget(gone.into_iter().collect());
+                self.forget(ctx, gone.into_iter().collect());
             }
         }
         stops
-    }
-
-    /// Deletes a workload of which nothing is known but instances.
-    pub(super) fn delete_unknown(&mut self, name: &str, plan: bool, by: &str) -> Answer {
-        let mut told = Changed {
-            name: name.to_owned(),
-            stops: self.delete_orphans(name, plan),
-            applied: !plan,
-            changed: true,
-            ..Changed::default()
-        };
-        if !plan {
-            let summary = format!(
-                "delete {name}: {} without a workload",
-                count(told.stops.len() as u64, "instance")
-            );
-            let body = EventBody::Workload {
-                workload: name.to_owned(),
-                assignment: None,
-                by: by.to_owned(),
-            };
-            told.event = self.ctx.record(None, summary, body);
-        }
-        Answer::Workloads(vec![told])
     }
 }
 

@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
-use super::{Coordinator, Timer, instances::DRIFT};
+use super::Work;
 use crate::{
+    coordinator::Timer,
+    ctx::{Ctx, DRIFT},
     event::EventBody,
     node::{Admission, NodeIndex},
     placement::{Plan, Waiting},
@@ -19,115 +21,109 @@ use crate::{
 /// While a node has yet to say what its instances are for, it is looked again so often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-impl Coordinator {
+impl Work {
     /// Begins to wait, unless that was done already.
-    pub(super) fn begin_restored(&mut self) {
+    pub(crate) fn begin_restored(&mut self, ctx: &mut Ctx) {
         let Some(restored) = self.restored.filter(|restored| !restored.settled) else {
             return;
         };
         // The lost coordinator may have gone on until now: what matters is the time since the backup, not the time until `restore`.
-        let age = self.ctx.wall_now().after(restored.taken);
+        let age = ctx.wall_now().after(restored.taken);
         let summary = format!(
             "the state was restored from a backup made at {}, {} ago: nodes and operators that were revoked since must be revoked again; \
              running instances are taken over as agents report them, and nothing is started until then",
             restored.taken,
             Span(Duration::from_secs(age.as_secs()))
         );
-        self.note_restored(summary);
-        self.ctx.timers.set(self.everybody_was_heard(), Timer::Settle);
+        self.note_restored(ctx, summary);
+        ctx.timers.set(self.everybody_was_heard(ctx), Timer::Settle);
     }
 
     /// When whoever is there has told what it has.
-    fn everybody_was_heard(&self) -> Time {
-        self.ctx.clock.resumed_at + self.ctx.config.restart_grace
+    fn everybody_was_heard(&self, ctx: &Ctx) -> Time {
+        ctx.clock.resumed_at + ctx.config.restart_grace
     }
 
     /// When no lease of the coordinator that was lost can run any more: also not that of a node which is not known here.
-    pub(super) fn leases_are_over(&self) -> Time {
-        let own = standing::lease(self.ctx.config.cycle, self.ctx.config.heartbeat);
-        let given = self.ctx.registry.iter().map(|(_, node)| node.record.lease);
+    pub(crate) fn leases_are_over(&self, ctx: &Ctx) -> Time {
+        let own = standing::lease(ctx.config.cycle, ctx.config.heartbeat);
+        let given = ctx.registry.iter().map(|(_, node)| node.record.lease);
         let longest = given.fold(own, Duration::max) * SINGLETON;
-        self.ctx.clock.started_at + longest + longest / DRIFT
+        ctx.clock.started_at + longest + longest / DRIFT
     }
 
     /// Agents had the time to tell what they have.
-    pub(super) fn settle(&mut self) {
-        let over = self.everybody_was_heard().max(self.leases_are_over());
-        if over > self.ctx.clock.now {
-            self.ctx.timers.set(over, Timer::Settle);
+    pub(crate) fn settle(&mut self, ctx: &mut Ctx) {
+        let over = self.everybody_was_heard(ctx).max(self.leases_are_over(ctx));
+        if over > ctx.clock.now {
+            ctx.timers.set(over, Timer::Settle);
         } else if let Some(restored) = &mut self.restored {
             restored.settled = true;
-            self.ctx.outbox.keep_restored(*restored);
+            ctx.outbox.keep_restored(*restored);
             self.note_restored(
+                ctx,
                 "what runs since before the state was restored is known: work is placed as usual".to_owned(),
             );
         }
         let names: Vec<_> = self.table.workloads().map(|(name, _)| name.clone()).collect();
         for name in names {
-            self.dirty(name);
+            self.dirty(ctx, name);
         }
     }
 
-    fn note_restored(&mut self, summary: String) {
+    fn note_restored(&mut self, ctx: &mut Ctx, summary: String) {
         let (verb, by) = ("restore".to_owned(), String::new());
         let detail = summary.clone();
-        self.ctx.record(None, summary, EventBody::Command { verb, detail, by });
-    }
-
-    /// Entries of the audit are missing.
-    pub(super) fn audit_lost(&mut self, detail: String) {
-        let (verb, by) = ("audit".to_owned(), String::new());
-        let summary = detail.clone();
-        self.ctx.record(None, summary, EventBody::Command { verb, detail, by });
+        ctx.record(None, summary, EventBody::Command { verb, detail, by });
     }
 
     /// An instance's number was given out before the state was restored.
-    pub(super) fn is_of_before(&self, id: AssignmentId) -> bool {
+    pub(crate) fn is_of_before(&self, id: AssignmentId) -> bool {
         self.restored.is_some_and(|restored| id.epoch() <= restored.epoch)
     }
 
     /// An instance's number is one that this coordinator has yet to give out, or one after it.
-    pub(super) fn is_of_later(&self, id: AssignmentId) -> bool {
-        id.epoch() > self.ctx.term.epoch
-            || id.epoch() == self.ctx.term.epoch && self.table.held(id).is_none() && id.count() > self.agenda.placed
+    pub(crate) fn is_of_later(&self, ctx: &Ctx, id: AssignmentId) -> bool {
+        id.epoch() > ctx.term.epoch
+            || id.epoch() == ctx.term.epoch && self.table.held(id).is_none() && id.count() > self.placed
     }
 
     /// Until when nothing is started of a workload, or stopped, and why.
-    fn waits_for_agents(&self, singleton: bool) -> Option<(Time, &'static str)> {
+    fn waits_for_agents(&self, ctx: &Ctx, singleton: bool) -> Option<(Time, &'static str)> {
         if self.restored.is_some_and(|restored| !restored.settled) {
-            let heard = self.everybody_was_heard();
+            let heard = self.everybody_was_heard(ctx);
             let over = if singleton {
-                heard.max(self.leases_are_over())
+                heard.max(self.leases_are_over(ctx))
             } else {
                 heard
             };
-            if over > self.ctx.clock.now {
+            if over > ctx.clock.now {
                 return Some((over, "the state was restored, and agents have yet to tell what runs"));
             }
         }
-        if singleton && self.somebody_is_asked() {
+        if singleton && self.somebody_is_asked(ctx) {
             let why = "a node has yet to say what its instances are for, and there must never be two";
-            return Some((self.ctx.clock.now + LOOK_AGAIN, why));
+            return Some((ctx.clock.now + LOOK_AGAIN, why));
         }
         None
     }
 
     /// A node that may have a lease has instances of which it has not said what they are for.
-    fn somebody_is_asked(&self) -> bool {
-        let admitted = |index: NodeIndex| self.ctx.registry[index].record.admission == Admission::Admitted;
+    fn somebody_is_asked(&self, ctx: &Ctx) -> bool {
+        let admitted = |index: NodeIndex| ctx.registry[index].record.admission == Admission::Admitted;
         let mut asked = self.dialogues.nodes.iter();
         let mut unsaid = self.dialogues.unsaid.iter();
         asked.any(|(index, dialogue)| !dialogue.strangers.is_empty() && admitted(*index))
-            || unsaid.any(|index| admitted(*index) && self.lease_ends(*index) > self.ctx.clock.now)
+            || unsaid.any(|index| admitted(*index) && ctx.lease_ends(*index) > ctx.clock.now)
     }
 
     /// A workload's plan, as far as it can be carried out before agents have told what runs.
-    pub(super) fn until_heard(&self, declared: &Declared, plan: Plan) -> Plan {
+    pub(crate) fn until_heard(&self, ctx: &Ctx, declared: &Declared, plan: Plan) -> Plan {
         let nothing = plan.starts.is_empty() && plan.stops.is_empty();
         let Some(spec) = declared.record.spec().filter(|_| !declared.record.deleted && !nothing) else {
             return plan;
         };
-        let Some((until, why)) = self.waits_for_agents(spec.singleton) else {
+        let Some((until, why)) = self.waits_for_agents(ctx, spec.singleton) else {
             return plan;
         };
         let mut waiting = plan.waiting;
@@ -151,7 +147,7 @@ impl Coordinator {
     }
 
     /// True while nothing is started, or stopped, as agents have yet to tell what runs.
-    pub(super) fn is_listening(&self, singleton: bool) -> bool {
-        self.waits_for_agents(singleton).is_some()
+    pub(crate) fn is_listening(&self, ctx: &Ctx, singleton: bool) -> bool {
+        self.waits_for_agents(ctx, singleton).is_some()
     }
 }

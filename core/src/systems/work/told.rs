@@ -5,16 +5,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Coordinator, dialogue::Dialogue};
+use super::{Work, dialogue::Dialogue};
 use crate::{
     ctx::{
+        Ctx,
         outbox::Then,
         repeats::{Repeating, Told},
     },
     event::EventBody,
-    node::{ConnId, Eligibility, Liveness, NodeIndex},
-    placement::{Place, backoff},
-    standing::SINGLETON,
+    node::{Eligibility, NodeIndex},
+    placement::backoff,
     time::Time,
     workload::{AssignmentId, End, Exit, Goal, Held, Phase, Status},
 };
@@ -29,16 +29,10 @@ const CUT_OFF: Duration = Duration::from_secs(1);
 /// Of what cannot be its own, so much is told of a session.
 const FOREIGN: usize = 64;
 
-/// Clocks of agents may be slower than this one by a sixteenth.
-pub(super) const DRIFT: u32 = 16;
-
-impl Coordinator {
-    /// An agent says how its instances are.
-    pub(super) fn instances(&mut self, conn: ConnId, instances: Vec<(AssignmentId, Status)>, all: bool) {
-        let Some(index) = self.witness(conn, "instances") else {
-            return;
-        };
-        let session = self.ctx.registry[index].record.session;
+impl Work {
+    /// An agent says how its instances are; `all` says that there are no others.
+    pub(crate) fn told(&mut self, ctx: &mut Ctx, index: NodeIndex, instances: Vec<(AssignmentId, Status)>, all: bool) {
+        let session = ctx.registry[index].record.session;
         let dialogue = self.dialogues.nodes.entry(index).or_default();
         if dialogue.session != session {
             if !dialogue.strangers.is_empty() {
@@ -50,7 +44,7 @@ impl Coordinator {
             };
         }
         for (id, status) in instances {
-            self.instance(index, id, status);
+            self.instance(ctx, index, id, status);
         }
         let first = match self.dialogues.nodes.get_mut(&index) {
             Some(dialogue) => all && !std::mem::replace(&mut dialogue.complete, true),
@@ -58,17 +52,17 @@ impl Coordinator {
         };
         if first {
             self.dialogues.unsaid.remove(&index);
-            self.agree(index);
+            self.agree(ctx, index);
         }
-        self.ctx.outbox.then(Then::Tell(index));
+        ctx.outbox.then(Then::Tell(index));
     }
 
-    fn instance(&mut self, index: NodeIndex, id: AssignmentId, status: Status) {
+    fn instance(&mut self, ctx: &mut Ctx, index: NodeIndex, id: AssignmentId, status: Status) {
         let ended = status.phase == Phase::Ended;
         let held = self.table.held(id);
         let known = held.is_some_and(|held| held.index == index);
         let over = held.is_none_or(|held| !held.is_there());
-        let foreign = held.is_some() && !known || self.is_of_later(id);
+        let foreign = held.is_some() && !known || self.is_of_later(ctx, id);
         let Some(dialogue) = self.dialogues.nodes.get_mut(&index) else {
             return;
         };
@@ -86,7 +80,7 @@ impl Coordinator {
         }
         if foreign {
             if dialogue.foreign.len() < FOREIGN && dialogue.foreign.insert(id) {
-                let name = self.ctx.registry[index].name();
+                let name = ctx.registry[index].name();
                 let told = Told {
                     node: Some(index),
                     what: format!("{name} has instance {id}, which was never given to it; it is left alone"),
@@ -97,7 +91,7 @@ impl Coordinator {
                         by: String::new(),
                     },
                 };
-                self.ctx.record_repeating(Repeating::Foreign(index, id), 1, told);
+                ctx.record_repeating(Repeating::Foreign(index, id), 1, told);
             }
             return;
         }
@@ -111,11 +105,11 @@ impl Coordinator {
             dialogue.again.insert(id);
             return;
         }
-        self.update(id, status);
+        self.update(ctx, id, status);
     }
 
-    pub(super) fn update(&mut self, id: AssignmentId, status: Status) {
-        let now = self.ctx.clock.now;
+    pub(crate) fn update(&mut self, ctx: &mut Ctx, id: AssignmentId, status: Status) {
+        let now = ctx.clock.now;
         let spec = self.table.held(id).and_then(|held| self.table.spec_of(&held.record));
         let min_healthy = spec.map_or(Duration::ZERO, |spec| spec.update.min_healthy);
         let Some(held) = self.table.held_mut(id) else { return };
@@ -153,7 +147,7 @@ impl Coordinator {
         if crashed > 0 {
             let told = Told {
                 node: Some(index),
-                what: format!("{name} on {} is started again", self.ctx.registry[index].name()),
+                what: format!("{name} on {} is started again", ctx.registry[index].name()),
                 detail,
                 body: EventBody::Workload {
                     workload: workload.to_string(),
@@ -161,21 +155,20 @@ impl Coordinator {
                     by: String::new(),
                 },
             };
-            self.ctx
-                .record_repeating(Repeating::Restart(Arc::clone(&workload), slot), crashed, told);
+            ctx.record_repeating(Repeating::Restart(Arc::clone(&workload), slot), crashed, told);
         }
         if alone > 0 {
-            let node = self.ctx.registry[index].name();
+            let node = ctx.registry[index].name();
             let what =
                 format!("{name} on {node} was started by its agent while no coordinator was there (offline_start)");
-            self.ctx.record_instance(Some(index), &workload, id, what);
+            ctx.record_instance(Some(index), &workload, id, what);
         }
         if kills > 0 {
             let told = Told {
                 node: Some(index),
                 what: format!(
                     "processes of {name} on {} are killed for want of memory",
-                    self.ctx.registry[index].name()
+                    ctx.registry[index].name()
                 ),
                 detail: String::new(),
                 body: EventBody::Workload {
@@ -184,20 +177,19 @@ impl Coordinator {
                     by: String::new(),
                 },
             };
-            self.ctx
-                .record_repeating(Repeating::OutOfMemory(Arc::clone(&workload), slot), kills, told);
+            ctx.record_repeating(Repeating::OutOfMemory(Arc::clone(&workload), slot), kills, told);
         }
         if ended {
-            self.instance_ended(id);
+            self.instance_ended(ctx, id);
         }
         if news {
-            self.dirty(workload);
+            self.dirty(ctx, workload);
         }
     }
 
     /// No process of an instance is left.
-    pub(super) fn instance_ended(&mut self, id: AssignmentId) {
-        let (now, wall, of_before) = (self.ctx.clock.now, self.ctx.wall_now(), self.is_of_before(id));
+    pub(crate) fn instance_ended(&mut self, ctx: &mut Ctx, id: AssignmentId) {
+        let (now, wall, of_before) = (ctx.clock.now, ctx.wall_now(), self.is_of_before(id));
         let Some(held) = self.table.held_mut(id) else { return };
         let (index, status) = (held.index, held.status.clone());
         let record = Arc::make_mut(&mut held.record);
@@ -220,15 +212,15 @@ impl Coordinator {
         let cut_off = failed && status.interrupted && !status.unknown;
         let orphan = record.orphan.is_some();
         if status.unknown {
-            self.note_lost(&workload, id, self.lease_ends(index));
+            self.note_lost(&workload, id, ctx.lease_ends(index));
         }
         let mut old = self.table.ended(id);
         if orphan {
             old.extend(self.table.remove(id).map(|index| (id, index)));
         }
-        self.forget(old);
-        self.ctx.outbox.keep_assignment(id);
-        let node = self.ctx.registry[index].name().to_owned();
+        self.forget(ctx, old);
+        ctx.outbox.keep_assignment(id);
+        let node = ctx.registry[index].name().to_owned();
         let spec = self
             .table
             .declared(&workload)
@@ -271,26 +263,22 @@ impl Coordinator {
             },
         };
         match failed {
-            true => self
-                .ctx
-                .record_repeating(Repeating::Failure(Arc::clone(&workload), slot), 1, told),
-            false => self.ctx.record_told(told),
+            true => ctx.record_repeating(Repeating::Failure(Arc::clone(&workload), slot), 1, told),
+            false => ctx.record_told(told),
         }
-        self.dirty(workload);
-        self.room_changed();
-        if self.ctx.registry[index].record.eligibility == Eligibility::Draining
-            && self.table.of_node(index).next().is_none()
+        self.dirty(ctx, workload);
+        self.room_changed(ctx);
+        if ctx.registry[index].record.eligibility == Eligibility::Draining && self.table.of_node(index).next().is_none()
         {
             let summary = format!("{node} is empty");
             let (verb, detail) = ("drain".to_owned(), "no instance is left on it".to_owned());
             let by = String::new();
-            self.ctx
-                .record(Some(index), summary, EventBody::Command { verb, detail, by });
+            ctx.record(Some(index), summary, EventBody::Command { verb, detail, by });
         }
     }
 
     /// A node has lost an instance, which may run until its lease is over: what it says of that is not counted on where there must never be two.
-    pub(super) fn note_lost(&mut self, workload: &str, id: AssignmentId, until: Time) {
+    pub(crate) fn note_lost(&mut self, workload: &str, id: AssignmentId, until: Time) {
         if let Some(declared) = self.table.declared_mut(workload) {
             let later = declared.lost.map_or(until, |(_, before)| before.max(until));
             declared.lost = Some((id, later));
@@ -298,21 +286,21 @@ impl Coordinator {
     }
 
     /// Nothing is kept of instances any more, here or on their nodes.
-    pub(super) fn forget(&mut self, instances: Vec<(AssignmentId, NodeIndex)>) {
+    pub(crate) fn forget(&mut self, ctx: &mut Ctx, instances: Vec<(AssignmentId, NodeIndex)>) {
         for (id, index) in instances {
-            self.ctx.outbox.keep_assignment(id);
+            ctx.outbox.keep_assignment(id);
             if let Some(dialogue) = self.dialogues.nodes.get_mut(&index) {
                 for known in [&mut dialogue.told, &mut dialogue.assigned, &mut dialogue.stopped] {
                     known.remove(&id);
                 }
                 dialogue.forget.insert(id);
-                self.ctx.outbox.then(Then::Tell(index));
+                ctx.outbox.then(Then::Tell(index));
             }
         }
     }
 
     /// An agent has told of everything that it has: what is wanted and not there is assigned again, what came back is looked at.
-    fn agree(&mut self, index: NodeIndex) {
+    fn agree(&mut self, ctx: &mut Ctx, index: NodeIndex) {
         let Some(dialogue) = self.dialogues.nodes.get(&index) else {
             return;
         };
@@ -353,17 +341,17 @@ impl Coordinator {
                 (held.status.healthy, held.healthy_since) = (false, None);
                 held.status.detail = "its node does not have it any more".to_owned();
             }
-            self.instance_ended(id);
+            self.instance_ended(ctx, id);
         }
         for id in back {
-            self.take_back(id);
+            self.take_back(ctx, id);
         }
-        self.node_changed(index);
+        self.node_changed(ctx, index);
     }
 
     /// An instance that was given up with its node is there again: it stays when none in its place runs yet; of two that run, the newer one
     /// does.
-    fn take_back(&mut self, id: AssignmentId) {
+    fn take_back(&mut self, ctx: &mut Ctx, id: AssignmentId) {
         let Some(held) = self.table.held(id) else { return };
         let Some(declared) = self.table.declared(&held.record.workload) else {
             return;
@@ -391,51 +379,8 @@ impl Coordinator {
         let others: Vec<AssignmentId> = others.iter().map(|other| other.record.id).collect();
         let reason = format!("{id}, whose place it was to take, is there again");
         for other in others {
-            self.set_goal(other, Goal::Stop, &reason);
+            self.set_goal(ctx, other, Goal::Stop, &reason);
         }
-        self.set_goal(id, Goal::Run, "");
-    }
-
-    /// Sets what an instance is meant to do; its node is told once that is durable.
-    pub(super) fn set_goal(&mut self, id: AssignmentId, goal: Goal, reason: &str) {
-        let Some(held) = self.table.held_mut(id) else { return };
-        let index = held.index;
-        let record = Arc::make_mut(&mut held.record);
-        record.goal = goal;
-        reason.clone_into(&mut record.stop_reason);
-        self.ctx.outbox.keep_assignment(id);
-        self.ctx.outbox.then(Then::Tell(index));
-    }
-
-    /// What is known of a node as the place of an instance.
-    pub(super) fn place(&self, index: NodeIndex) -> Place {
-        let node = &self.ctx.registry[index];
-        if matches!(node.liveness, Liveness::Offline | Liveness::Left) {
-            return Place::Lost {
-                since: node.since,
-                cause: node.cause,
-                lease: self.lease_ends(index),
-            };
-        }
-        match node.record.eligibility {
-            Eligibility::Draining if node.record.drain_keeps_daemons => Place::LeavesUnlessDaemon(node.drain_until),
-            Eligibility::Draining => Place::Leaves(node.drain_until),
-            Eligibility::Isolated => Place::Leaves(None),
-            Eligibility::Eligible | Eligibility::Cordoned => Place::There,
-        }
-    }
-
-    /// When no lease that this node was ever given can run any more. It counts from the sending of what was heard of it, or of what
-    /// a peer passed on, by its own clock.
-    pub(super) fn lease_ends(&self, index: NodeIndex) -> Time {
-        let node = &self.ctx.registry[index];
-        // What a coordinator before this one promised, it promised before this one started.
-        let given = [node.last_seen, node.lent]
-            .into_iter()
-            .flatten()
-            .fold(self.ctx.clock.started_at, Time::max);
-        // The longest that was ever promised: an agent keeps to what it was told at its welcome.
-        let lease = self.ctx.lease(index).max(node.record.lease) * SINGLETON;
-        given + lease + lease / DRIFT
+        self.set_goal(ctx, id, Goal::Run, "");
     }
 }

@@ -1,0 +1,116 @@
+//! What Autonomy does of itself each cycle, and what of it operators set and approve.
+
+use std::sync::Arc;
+
+use super::{Answer, Changed, Coordinator, Refusal};
+use crate::{
+    autonomy::PolicyChange,
+    event::EventBody,
+    systems::{
+        autonomy::{approvals::Wish, rebalance::Shift},
+        fleet::Cluster,
+    },
+    text::count,
+    workload::{AssignmentId, Goal},
+};
+
+impl Coordinator {
+    /// What placement and rebalancing read.
+    pub(super) fn cluster(&self) -> Cluster<'_> {
+        Cluster {
+            ctx: &self.ctx,
+            table: self.work.table(),
+            predictive: &self.predictive,
+        }
+    }
+
+    /// Looks, every cycle, at decisions that nobody answered, at those that were carried out, and at what had better be elsewhere.
+    pub(super) fn rebalance_stage(&mut self) {
+        for name in self.autonomy.expire(&mut self.ctx) {
+            self.work.dirty(&mut self.ctx, name);
+        }
+        self.autonomy
+            .look_back(&mut self.ctx, self.work.table(), &self.predictive);
+        let cluster = Cluster {
+            ctx: &self.ctx,
+            table: self.work.table(),
+            predictive: &self.predictive,
+        };
+        self.autonomy.watch_heat(cluster);
+        if self.guardian.climate(&mut self.ctx).ambiguous {
+            return;
+        }
+        for shift in self.autonomy.shifts_due(self.cluster()) {
+            let proposed = self.autonomy.propose_shift(&mut self.ctx, self.work.table(), shift);
+            if let Some(name) = proposed.again {
+                self.work.dirty(&mut self.ctx, name);
+            }
+            if let Some((id, reason)) = proposed.leaves {
+                self.leave(id, &reason);
+            }
+        }
+    }
+
+    /// Has an instance leave its node, when another one has taken its place.
+    fn leave(&mut self, id: AssignmentId, reason: &str) {
+        if self.work.leave(&mut self.ctx, id, reason) {
+            self.autonomy.moves(self.ctx.clock.now);
+        }
+    }
+
+    /// An operator wants load evened out.
+    pub(super) fn rebalance_now(&mut self, plan: bool, by: &str) -> Result<Answer, Refusal> {
+        let shifts = self.autonomy.shifts_wanted(self.cluster());
+        let told = |shift: &Shift| shift.told(&self.ctx, self.work.table(), !plan);
+        let mut told: Vec<Changed> = shifts.iter().filter_map(told).collect();
+        if !plan && !shifts.is_empty() {
+            let detail = format!("{} to be moved", count(shifts.len() as u64, "instance"));
+            let summary = format!("rebalance: {detail}");
+            let (verb, by) = ("rebalance".to_owned(), by.to_owned());
+            let event = self.ctx.record(None, summary, EventBody::Command { verb, detail, by });
+            told.iter_mut().for_each(|change| change.event = event);
+            for shift in shifts {
+                self.leave(shift.id, &shift.wanted_because());
+            }
+        }
+        Ok(Answer::Workloads(told))
+    }
+
+    /// Sets what Autonomy may do.
+    pub(super) fn set_policy(&mut self, change: PolicyChange, by: &str) -> Answer {
+        let (policy, event) = self.autonomy.set_policy(&mut self.ctx, change, by);
+        if event > 0 {
+            self.work.dirty_all(&mut self.ctx);
+        }
+        Answer::Policy { policy, event }
+    }
+
+    /// An operator answers a decision.
+    pub(super) fn decide(&mut self, id: u64, approve: bool, by: &str) -> Result<Answer, Refusal> {
+        let (decision, wish) = self.autonomy.answer(&mut self.ctx, id, approve, by)?;
+        match wish {
+            None => {}
+            Some(Wish::Heal(name, ids)) => {
+                self.autonomy.approve(ids);
+                self.work.dirty(&mut self.ctx, name);
+            }
+            Some(Wish::Move(id, reason)) => self.leave(id, &reason),
+            Some(Wish::MakeRoom(name, ids)) => self.make_room(name, ids),
+        }
+        Ok(Answer::Decision(decision))
+    }
+
+    /// An operator wants room made.
+    fn make_room(&mut self, name: Arc<str>, ids: Vec<(AssignmentId, String)>) {
+        for (id, why) in ids {
+            let Some(held) = self.work.table().held(id).filter(|held| held.is_wanted()) else {
+                continue;
+            };
+            let workload = Arc::clone(&held.record.workload);
+            self.work.set_goal(&mut self.ctx, id, Goal::Stop, &why);
+            self.autonomy.preempted(self.ctx.clock.now);
+            self.work.dirty(&mut self.ctx, workload);
+        }
+        self.work.dirty(&mut self.ctx, name);
+    }
+}

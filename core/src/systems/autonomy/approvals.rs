@@ -1,0 +1,159 @@
+//! The modes that operators set, and decisions that wait for them.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::Autonomy;
+use crate::{
+    autonomy::{Decision, Mode, Outcome, Policy, PolicyChange},
+    coordinator::Refusal,
+    ctx::Ctx,
+    event::EventBody,
+    time::Time,
+    workload::AssignmentId,
+};
+
+/// How long a decision waits for an operator.
+pub(super) const EXPIRY: Duration = Duration::from_secs(600);
+
+/// Decisions that wait at most.
+const WAITING: usize = 256;
+
+/// What an operator is asked to approve.
+#[derive(Clone, Debug)]
+pub(crate) enum Wish {
+    /// These may be replaced.
+    Heal(Arc<str>, BTreeSet<AssignmentId>),
+    /// This one may leave its node.
+    Move(AssignmentId, String),
+    /// These may be stopped, each for its reason, to make room for a workload.
+    MakeRoom(Arc<str>, Vec<(AssignmentId, String)>),
+}
+
+/// A decision that waits for an operator.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    decision: Arc<Decision>,
+    wish: Wish,
+    expires: Time,
+}
+
+impl Autonomy {
+    /// Has a decision wait for an operator, if that is its mode. Returns a workload to be looked at again, where the oldest decision gives way.
+    #[must_use]
+    pub(super) fn wait_for_approval(
+        &mut self,
+        ctx: &mut Ctx,
+        mode: Mode,
+        decision: &Arc<Decision>,
+        wish: Wish,
+    ) -> Option<Arc<str>> {
+        if mode != Mode::Advise {
+            return None;
+        }
+        let mut again = None;
+        if self.pending.len() >= WAITING
+            && let Some((_, oldest)) = self.pending.pop_first()
+        {
+            again = self.give_up(ctx, oldest);
+        }
+        let pending = Pending {
+            decision: Arc::clone(decision),
+            wish,
+            expires: ctx.clock.now + EXPIRY,
+        };
+        self.pending.insert(decision.id, pending);
+        again
+    }
+
+    /// Gives up the decisions that nobody answered in time. Returns the workloads to be looked at again.
+    #[must_use]
+    pub(crate) fn expire(&mut self, ctx: &mut Ctx) -> Vec<Arc<str>> {
+        let now = ctx.clock.now;
+        let late: Vec<Pending> = self
+            .pending
+            .extract_if(.., |_, pending| pending.expires <= now)
+            .map(|(_, pending)| pending)
+            .collect();
+        late.into_iter()
+            .filter_map(|pending| self.give_up(ctx, pending))
+            .collect()
+    }
+
+    /// Gives up a decision without an answer. It is said again if it is still so.
+    fn give_up(&mut self, ctx: &mut Ctx, pending: Pending) -> Option<Arc<str>> {
+        self.becomes(ctx, &pending.decision, Outcome::Expired);
+        let Wish::Heal(name, ids) = pending.wish else {
+            return None;
+        };
+        for id in ids {
+            self.told.remove(&id);
+        }
+        Some(name)
+    }
+
+    /// Records what became of a decision.
+    pub(super) fn becomes(&mut self, ctx: &mut Ctx, decision: &Arc<Decision>, outcome: Outcome) {
+        let decision = self.ledger.conclude(decision, outcome);
+        let index = decision.node.and_then(|node| ctx.registry.find(node));
+        ctx.record_decision(index, decision);
+    }
+
+    /// An operator answers a decision. Returns the decision, and what is to be done for it.
+    pub(crate) fn answer(
+        &mut self,
+        ctx: &mut Ctx,
+        id: u64,
+        approve: bool,
+        by: &str,
+    ) -> Result<(Arc<Decision>, Option<Wish>), Refusal> {
+        let pending = self.pending.remove(&id).ok_or_else(|| Refusal::Unknown {
+            what: "decision that waits",
+            name: id.to_string(),
+        })?;
+        let verb = if approve { "approve" } else { "reject" };
+        let body = EventBody::Command {
+            verb: verb.to_owned(),
+            detail: pending.decision.action.clone(),
+            by: by.to_owned(),
+        };
+        let summary = format!("{verb} decision {id}: {}", pending.decision.action);
+        ctx.record(None, summary, body);
+        let outcome = if approve { Outcome::Done } else { Outcome::Rejected };
+        let decision = self.ledger.conclude(&pending.decision, outcome);
+        ctx.record_decision(None, Arc::clone(&decision));
+        Ok((decision, approve.then_some(pending.wish)))
+    }
+
+    /// An operator wants these lost instances replaced.
+    pub(crate) fn approve(&mut self, ids: BTreeSet<AssignmentId>) {
+        self.approved.extend(ids);
+    }
+
+    /// Sets what Autonomy may do. The event is 0 when nothing changed.
+    pub(crate) fn set_policy(&mut self, ctx: &mut Ctx, change: PolicyChange, by: &str) -> (Policy, u64) {
+        let before = self.policy;
+        let policy = Policy {
+            heal: change.heal.unwrap_or(before.heal),
+            rebalance: change.rebalance.unwrap_or(before.rebalance),
+            preempt: change.preempt.unwrap_or(before.preempt),
+        };
+        if policy == before {
+            return (policy, 0);
+        }
+        self.policy = policy;
+        ctx.outbox.keep_policy(policy);
+        // Under another mode it is said anew what is not done.
+        self.told.clear();
+        self.asked.clear();
+        let detail = format!(
+            "heal {}, rebalance {}, preempt {}",
+            policy.heal.name(),
+            policy.rebalance.name(),
+            policy.preempt.name()
+        );
+        let summary = format!("autonomy: {detail}");
+        let (verb, by) = ("autonomy".to_owned(), by.to_owned());
+        let event = ctx.record(None, summary, EventBody::Command { verb, detail, by });
+        (policy, event)
+    }
+}

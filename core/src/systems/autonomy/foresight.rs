@@ -1,0 +1,94 @@
+//! Decisions about channels that are expected to reach their thresholds.
+
+use super::Autonomy;
+use crate::{
+    autonomy::{Alternative, Evidence, Proposal},
+    ctx::Ctx,
+    predictive::{Forecast, HORIZON},
+    telemetry::Sample,
+    text::Span,
+};
+
+/// Threshold decisions taken in one cycle at most; the rest follow in the next ones, soonest first.
+const DECISIONS_A_CYCLE: usize = 100;
+
+impl Autonomy {
+    /// Decides about the channels that are expected to reach their thresholds, and resolves what is expected no longer.
+    pub(crate) fn foresee(&mut self, ctx: &mut Ctx, newest: &Sample, forecasts: &[Forecast]) {
+        let mut crossing: Vec<&Forecast> = forecasts
+            .iter()
+            .filter(|forecast| forecast.time_to_threshold.is_some())
+            .collect();
+        crossing.sort_by_key(|forecast| forecast.time_to_threshold);
+        let mut taken = 0;
+        for forecast in crossing {
+            let open = self
+                .ledger
+                .still_crossing(forecast.node, forecast.channel, ctx.clock.cycle);
+            if !open && taken < DECISIONS_A_CYCLE {
+                taken += 1;
+                let proposal = propose_threshold(ctx, newest, forecast);
+                let decision = self.ledger.threshold(forecast.node, forecast.channel, proposal);
+                ctx.record_decision(Some(forecast.node), decision);
+            }
+        }
+        for decision in self.ledger.settle(ctx.clock.cycle) {
+            let index = decision.node.and_then(|node| ctx.registry.find(node));
+            ctx.record_decision(index, decision);
+        }
+    }
+}
+
+fn propose_threshold(ctx: &Ctx, newest: &Sample, forecast: &Forecast) -> Proposal {
+    let node = &ctx.registry[forecast.node];
+    let channel = forecast.channel;
+    let (outlook, within) = (forecast.outlook, forecast.time_to_threshold.unwrap_or_default());
+    let threshold = channel.threshold().unwrap_or_default();
+    let wall = ctx.wall_now();
+    let newest = newest.get(forecast.node, channel).unwrap_or_default();
+    let ahead = ctx.config.cycle * HORIZON as u32;
+    let evidence = vec![
+        Evidence::new(
+            wall,
+            "telemetry",
+            format!("{} is {newest:.4}; its threshold is {threshold}", channel.name()),
+        ),
+        Evidence::new(
+            wall,
+            "predictive",
+            format!(
+                "expected in {}: {:.4} (80%: {:.4} to {:.4})",
+                Span(ahead),
+                outlook.value,
+                outlook.low,
+                outlook.high
+            ),
+        ),
+        Evidence::new(
+            wall,
+            "predictive",
+            format!(
+                "skill {:.2} against persistence, interval coverage {:.2}, over {} forecasts",
+                outlook.skill, outlook.coverage, outlook.measured
+            ),
+        ),
+    ];
+    let soon = within.as_secs();
+    Proposal {
+        index: Some(forecast.node),
+        node: Some(node.record.id()),
+        time: wall,
+        cycle: ctx.clock.cycle,
+        rule: "threshold-ahead",
+        action: format!(
+            "{} of {} is expected to reach {threshold} in {soon} s",
+            channel.name(),
+            node.name()
+        ),
+        evidence,
+        alternatives: vec![Alternative::new(
+            "cordon the node",
+            "the mode is observe: nothing is done",
+        )],
+    }
+}

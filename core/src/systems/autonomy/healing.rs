@@ -1,0 +1,114 @@
+//! Healing: how much of what was lost is replaced by itself, and what waits for an operator.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use super::{Autonomy, WINDOW, approvals::Wish};
+use crate::{
+    autonomy::{Alternative, Evidence, Kind, Mode, Proposal},
+    ctx::Ctx,
+    placement::{Allowance, Plan},
+    time::Time,
+    workload::{AssignmentId, Table},
+};
+
+/// Instances that are placed elsewhere in a window because their nodes were lost: so many in any case, and this share of all. Beyond,
+/// the rest waits for an operator.
+const HEALS: usize = 10;
+const HEALS_SHARE: usize = 2;
+
+/// Lost instances that a decision's evidence names at most.
+const LISTED: usize = 32;
+
+impl Autonomy {
+    /// What a plan may do now by itself.
+    pub(crate) fn allowance(&self, now: Time) -> Allowance<'_> {
+        let budget = HEALS.max(self.instances / HEALS_SHARE);
+        let recent = self.heals.iter().filter(|at| now.since(**at) < WINDOW);
+        Allowance {
+            heals: match self.policy.heal {
+                Mode::Act => budget.saturating_sub(recent.count()),
+                Mode::Observe | Mode::Advise => 0,
+            },
+            approved: &self.approved,
+            evictions: self.evictions_left(now),
+        }
+    }
+
+    /// When more may be done than now, if a budget is what stands against a plan.
+    pub(crate) fn budget_returns(&self, now: Time, plan: &Plan) -> Option<Time> {
+        let returns = |stands: bool, mode: Mode, spent: &VecDeque<Time>| {
+            let oldest = spent.iter().find(|at| now.since(**at) < WINDOW);
+            oldest.filter(|_| stands && mode == Mode::Act).map(|at| *at + WINDOW)
+        };
+        let heals = returns(!plan.held_back.is_empty(), self.policy.heal, &self.heals);
+        let room = returns(!plan.would_preempt.is_empty(), self.policy.preempt, &self.preemptions);
+        heals.into_iter().chain(room).min()
+    }
+
+    /// Counts what a plan healed.
+    pub(crate) fn healed(&mut self, now: Time, plan: &Plan) {
+        self.heals.retain(|at| now.since(*at) < WINDOW);
+        for id in &plan.healed {
+            self.told.remove(id);
+            if !self.approved.remove(id) {
+                self.heals.push_back(now);
+            }
+        }
+        if self.breaker && plan.held_back.is_empty() && self.heals.len() < HEALS {
+            self.breaker = false;
+        }
+    }
+
+    /// Decides once about what was lost and is not replaced by itself; that waits for an operator where it is the mode, or where the budget is
+    /// used up. Returns a workload to be looked at again.
+    #[must_use]
+    pub(crate) fn hold_back(&mut self, ctx: &mut Ctx, table: &Table, name: &Arc<str>, plan: &Plan) -> Option<Arc<str>> {
+        let lost = plan.held_back.iter().map(|(id, _)| *id);
+        let news: BTreeSet<AssignmentId> = lost.filter(|id| !self.told.contains(id)).collect();
+        if news.is_empty() {
+            return None;
+        }
+        let asked = self.policy.heal;
+        let mode = match asked {
+            Mode::Act => Mode::Advise,
+            mode => mode,
+        };
+        if asked == Mode::Act && !std::mem::replace(&mut self.breaker, true) {
+            let summary = "healing has used up its budget: what else was lost waits for `wynectl decisions approve`";
+            ctx.record_workload(name, summary.to_owned());
+        }
+        let wall = ctx.wall_now();
+        let evidence = plan.held_back.iter().filter(|(id, _)| news.contains(id)).take(LISTED);
+        let evidence: Vec<Evidence> = evidence
+            .filter_map(|(id, why)| {
+                let held = table.held(*id)?;
+                let node = ctx.registry[held.index].name();
+                Some(Evidence::new(
+                    wall,
+                    "placement",
+                    format!("{name}.{} on {node} was lost: {why}", held.record.slot),
+                ))
+            })
+            .collect();
+        let proposal = Proposal {
+            index: None,
+            node: None,
+            time: wall,
+            cycle: ctx.clock.cycle,
+            rule: "lost-is-replaced",
+            action: format!("{name}: place {} elsewhere", news.len()),
+            evidence,
+            alternatives: vec![Alternative::new("wait until its node is back", "it was given up")],
+        };
+        let decision = self.ledger.about(name, Kind::Heal, mode, proposal);
+        self.told.retain(|id| table.held(*id).is_some());
+        self.approved.retain(|id| table.held(*id).is_some());
+        self.told.extend(&news);
+        let again = self.wait_for_approval(ctx, mode, &decision, Wish::Heal(Arc::clone(name), news));
+        ctx.record_decision(None, decision);
+        again
+    }
+}

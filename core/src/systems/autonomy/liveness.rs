@@ -1,0 +1,95 @@
+//! Decisions about who is alive.
+
+use super::Autonomy;
+use crate::{
+    autonomy::{Alternative, Evidence, Proposal},
+    ctx::Ctx,
+    node::{Admission, Cause, Liveness, NodeIndex},
+};
+
+impl Autonomy {
+    /// The liveness of a node is `to` now; `idle` says that it has no instance.
+    pub(crate) fn liveness(
+        &mut self,
+        ctx: &mut Ctx,
+        index: NodeIndex,
+        to: Liveness,
+        evidence: Vec<Evidence>,
+        idle: bool,
+    ) {
+        let node = &ctx.registry[index];
+        let admitted = node.record.admission == Admission::Admitted;
+        let (rule, conclusion, alternative) = match (to, node.cause) {
+            (Liveness::Suspect, Cause::Flapping) => FLAPPING,
+            (Liveness::Left, Cause::Revoked) => REVOKED,
+            _ => verdict(to),
+        };
+        let conclusion = match (admitted, to) {
+            (false, Liveness::Online | Liveness::Suspect | Liveness::Unreachable) => UNADMITTED,
+            (false, Liveness::Offline) if idle => UNADMITTED,
+            _ => conclusion,
+        };
+        let proposal = Proposal {
+            index: Some(index),
+            node: Some(node.record.id()),
+            time: ctx.wall_now(),
+            cycle: ctx.clock.cycle,
+            rule,
+            action: format!("{} {}: {conclusion}", node.name(), to.predicate()),
+            evidence,
+            alternatives: alternative
+                .map(|(action, because)| Alternative::new(action, because))
+                .into_iter()
+                .collect(),
+        };
+        let settled = matches!(to, Liveness::Online | Liveness::Left);
+        for decision in self.ledger.liveness(index, proposal, settled) {
+            ctx.record_decision(Some(index), decision);
+        }
+    }
+}
+
+/// Conclusion for a node that an operator has not admitted: nothing is placed on it, and nothing of it is moved.
+const UNADMITTED: &str = "it is not admitted and takes no part";
+
+/// The rule that leads to a liveness, what follows from it, and what else could have been concluded.
+type Verdict = (&'static str, &'static str, Option<(&'static str, &'static str)>);
+
+/// Verdict on a node that is heard, and came back too often to be counted on at once.
+const FLAPPING: Verdict = (
+    "flapping",
+    "no new work would be placed on it until it has been heard for long enough",
+    Some(("count it as online", "it came back often, and may be gone again")),
+);
+
+/// Verdict on a node that an operator shut out.
+const REVOKED: Verdict = ("revoked", "it takes no part until it is admitted again", None);
+
+fn verdict(to: Liveness) -> Verdict {
+    match to {
+        Liveness::Online => ("session-alive", "it takes part", None),
+        Liveness::Suspect => (
+            "session-lost",
+            "no new work would be placed on it until it is heard again",
+            Some((
+                "declare it offline",
+                "a lost session alone does not prove a dead machine",
+            )),
+        ),
+        Liveness::Offline => (
+            "nobody-hears-it",
+            "its work is to be placed elsewhere, as the mode of `heal` allows",
+            Some((
+                "wait longer",
+                "nobody who would know has heard it for longer than it may stand still",
+            )),
+        ),
+        Liveness::Left => ("goodbye", "nothing is expected of it", None),
+        Liveness::Unreachable => (
+            "peers-hear-it",
+            "nothing would be moved",
+            Some(("declare it offline", "its peers still hear it")),
+        ),
+        Liveness::Unseen => ("restart", "it is waited for", None),
+    }
+}

@@ -1,0 +1,99 @@
+//! Preemption: how much is stopped by itself to make room, and what waits for an operator.
+
+use std::sync::Arc;
+
+use super::{
+    Autonomy, WINDOW,
+    approvals::{EXPIRY, Wish},
+};
+use crate::{
+    autonomy::{Alternative, Evidence, Kind, Mode, Proposal},
+    ctx::Ctx,
+    placement::Plan,
+    time::Time,
+    workload::Table,
+};
+
+/// Instances that are stopped in a window to make room for what has a higher priority: so many in any case, and this share of all.
+const PREEMPTIONS: usize = 10;
+const PREEMPTIONS_SHARE: usize = 10;
+
+impl Autonomy {
+    /// How many instances may be stopped now to make room.
+    pub(super) fn evictions_left(&self, now: Time) -> usize {
+        let budget = PREEMPTIONS.max(self.instances / PREEMPTIONS_SHARE);
+        let recent = self.preemptions.iter().filter(|at| now.since(**at) < WINDOW);
+        match self.policy.preempt {
+            Mode::Act => budget.saturating_sub(recent.count()),
+            Mode::Observe | Mode::Advise => 0,
+        }
+    }
+
+    /// Counts what a plan stops to make room.
+    pub(crate) fn preempts(&mut self, now: Time, plan: &Plan) {
+        self.preemptions.retain(|at| now.since(*at) < WINDOW);
+        self.preemptions.extend(plan.preempted.iter().map(|_| now));
+    }
+
+    /// Counts an instance that an operator had stopped to make room.
+    pub(crate) fn preempted(&mut self, now: Time) {
+        self.preemptions.push_back(now);
+    }
+
+    /// Room that is not made by itself is asked for, once in a while. Returns a workload to be looked at again.
+    #[must_use]
+    pub(crate) fn ask_for_room(
+        &mut self,
+        ctx: &mut Ctx,
+        table: &Table,
+        name: &Arc<str>,
+        plan: &Plan,
+    ) -> Option<Arc<str>> {
+        let now = ctx.clock.now;
+        self.asked.retain(|_, at| now.since(*at) < EXPIRY);
+        if plan.would_preempt.is_empty() || self.asked.contains_key(name) {
+            return None;
+        }
+        self.asked.insert(Arc::clone(name), now);
+        let mode = match self.policy.preempt {
+            Mode::Act => Mode::Advise,
+            mode => mode,
+        };
+        let wall = ctx.wall_now();
+        let evidence = plan.would_preempt.iter().filter_map(|(id, why)| {
+            let held = table.held(*id)?;
+            let (of, slot) = (&held.record.workload, held.record.slot);
+            let node = ctx.registry[held.index].name();
+            Some(Evidence::new(
+                wall,
+                "placement",
+                format!("{of}.{slot} on {node}: {why}"),
+            ))
+        });
+        let proposal = Proposal {
+            index: None,
+            node: None,
+            time: wall,
+            cycle: ctx.clock.cycle,
+            rule: "higher-priority-first",
+            action: format!(
+                "{name}: stop {} of a lower priority to make room",
+                plan.would_preempt.len()
+            ),
+            evidence: evidence.take(32).collect(),
+            alternatives: vec![Alternative::new(
+                "wait until there is room",
+                format!("its priority is {}", table.priority(name)),
+            )],
+        };
+        let decision = self.ledger.about(name, Kind::Preempt, mode, proposal);
+        let again = self.wait_for_approval(
+            ctx,
+            mode,
+            &decision,
+            Wish::MakeRoom(Arc::clone(name), plan.would_preempt.clone()),
+        );
+        ctx.record_decision(None, decision);
+        again
+    }
+}

@@ -1,0 +1,319 @@
+//! Moves: nodes that are hot shed work to those that are cool; what is spread unevenly is [evened out](super::spread).
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::{Autonomy, WINDOW, approvals::Wish, looking_back::Aim};
+use crate::{
+    autonomy::{Alternative, Evidence, Kind, Mode, Proposal},
+    coordinator::{Changed, PlannedStart, PlannedStop},
+    ctx::Ctx,
+    node::{Liveness, NodeIndex},
+    placement::{Fleet, Placed},
+    systems::fleet::Cluster,
+    time::Time,
+    workload::{AssignmentId, Kind as WorkKind, Table},
+};
+
+/// Instances that are moved in a window because of load: so many in any case, and one in so many of all.
+const MOVES: usize = 1;
+
+const MOVES_SHARE: usize = 50;
+
+/// A node is hot from this load on, observed or expected, when it was so for so many cycles; and work goes to nodes below the other.
+const HOT: u32 = 85;
+
+const HOT_CYCLES: u32 = 3;
+
+const COOL: u32 = 60;
+
+/// Hundredths of load that two nodes must differ by after a move, at least.
+const GAIN: u32 = 20;
+
+/// How long what was moved stays where it is, and how long a node is left alone after something left it.
+pub(crate) const REST: Duration = Duration::from_secs(1_800);
+
+const NODE_REST: Duration = Duration::from_secs(60);
+
+/// Why an instance had better be elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Because {
+    /// Its node is hot, with this load.
+    Hot(u32),
+    /// Its workload is not spread evenly.
+    Uneven,
+}
+
+/// A move.
+pub(crate) struct Shift {
+    pub(crate) id: AssignmentId,
+    pub(crate) from: NodeIndex,
+    pub(crate) to: Placed,
+    pub(crate) reason: String,
+    pub(crate) because: Because,
+}
+
+/// What follows from the proposal of a move.
+#[derive(Debug, Default)]
+pub(crate) struct Proposed {
+    /// An instance that is to leave, and why.
+    pub(crate) leaves: Option<(AssignmentId, String)>,
+    /// A workload to be looked at again.
+    pub(crate) again: Option<Arc<str>>,
+}
+
+impl Autonomy {
+    /// Counts for how many cycles nodes have been hot.
+    pub(crate) fn watch_heat(&mut self, cluster: Cluster<'_>) {
+        let nodes = cluster.ctx.registry.iter();
+        let online = nodes.filter(|(_, node)| node.liveness == Liveness::Online);
+        let hot = online.filter(|(index, _)| cluster.heat(*index) >= HOT);
+        self.hot = hot
+            .map(|(index, _)| {
+                let before = self.hot.get(&index).copied().unwrap_or(0);
+                (index, before.saturating_add(1))
+            })
+            .collect();
+    }
+
+    /// What had better be elsewhere now: of nodes that have been hot for long, and of workloads that are spread unevenly.
+    pub(crate) fn shifts_due(&self, cluster: Cluster<'_>) -> Vec<Shift> {
+        let hot = self.hot.iter().filter(|(_, cycles)| **cycles >= HOT_CYCLES);
+        let hot: BTreeSet<NodeIndex> = hot.map(|(index, _)| *index).collect();
+        self.all_shifts(cluster, &hot, COOL)
+    }
+
+    /// What had better be elsewhere for an operator who wants load evened out now.
+    pub(crate) fn shifts_wanted(&self, cluster: Cluster<'_>) -> Vec<Shift> {
+        let nodes = cluster.ctx.registry.iter();
+        let online = nodes.filter(|(_, node)| node.liveness == Liveness::Online);
+        let heats: Vec<(NodeIndex, u32)> = online.map(|(index, _)| (index, cluster.heat(index))).collect();
+        let mean = heats.iter().map(|(_, heat)| heat).sum::<u32>() / (heats.len() as u32).max(1);
+        let sources = heats.iter().filter(|(_, heat)| *heat > mean + GAIN / 2);
+        let sources: BTreeSet<NodeIndex> = sources.map(|(index, _)| *index).collect();
+        self.all_shifts(cluster, &sources, mean)
+    }
+
+    fn all_shifts(&self, cluster: Cluster<'_>, sources: &BTreeSet<NodeIndex>, below: u32) -> Vec<Shift> {
+        let mut shifts = self.shifts(cluster, sources, below);
+        let left = self.moves_left(cluster.ctx.clock.now);
+        shifts.extend(self.uneven(cluster, left.saturating_sub(shifts.len())));
+        shifts
+    }
+
+    /// How many instances may be moved now.
+    fn moves_left(&self, now: Time) -> usize {
+        let budget = MOVES.max(self.instances / MOVES_SHARE);
+        let recent = |at: &&Time| now.since(**at) < WINDOW;
+        budget.saturating_sub(self.moves.iter().filter(recent).count())
+    }
+
+    /// One instance of each of these nodes that had better be elsewhere, and where; as many as the budget has left. Nodes with a load
+    /// above `below` take none.
+    fn shifts(&self, cluster: Cluster<'_>, sources: &BTreeSet<NodeIndex>, below: u32) -> Vec<Shift> {
+        let (now, steering, mut left) = (cluster.ctx.clock.now, self, self.moves_left(cluster.ctx.clock.now));
+        if sources.is_empty() || left == 0 {
+            return Vec::new();
+        }
+        let mut fleet = cluster.fleet();
+        for (index, _) in cluster.ctx.registry.iter() {
+            if sources.contains(&index) || cluster.heat(index) > below {
+                fleet.close(index);
+            }
+        }
+        let mut order: Vec<NodeIndex> = sources.iter().copied().collect();
+        order.sort_by_key(|index| std::cmp::Reverse(cluster.heat(*index)));
+        let mut shifts = Vec::new();
+        for from in order {
+            let rests = steering.left.get(&from).is_some_and(|at| now.since(*at) < NODE_REST);
+            if left == 0 || rests {
+                continue;
+            }
+            if let Some(shift) = self.shift(cluster, from, &mut fleet) {
+                left -= 1;
+                shifts.push(shift);
+            }
+        }
+        shifts
+    }
+
+    /// The instance of a node that is promised most of those that may be moved, and its place.
+    fn shift(&self, cluster: Cluster<'_>, from: NodeIndex, fleet: &mut Fleet) -> Option<Shift> {
+        let now = cluster.ctx.clock.now;
+        let mut movable: Vec<(u64, AssignmentId)> = cluster
+            .table
+            .of_node(from)
+            .filter(|held| {
+                let Some(declared) = cluster.table.declared(&held.record.workload) else {
+                    return false;
+                };
+                let record = &declared.record;
+                let Some(spec) = record.spec() else { return false };
+                let service = matches!(spec.kind, WorkKind::Service { .. }) && !spec.singleton;
+                let quiet = record.stable == record.revision && declared.waiting.is_empty();
+                let rests = self.moved.get(&held.record.workload);
+                let rests = rests.and_then(|slots| slots.get(&held.record.slot));
+                let rests = rests.is_some_and(|at| now.since(*at) < REST);
+                service
+                    && quiet
+                    && !rests
+                    && held.is_wanted()
+                    && held.healthy_since.is_some()
+                    && held.record.leaving.is_empty()
+            })
+            .map(|held| (held.resources.cpu_millis, held.record.id))
+            .collect();
+        movable.sort_by_key(|(cpu, id)| (std::cmp::Reverse(*cpu), *id));
+        let heat = cluster.heat(from);
+        for (cpu, id) in movable {
+            let held = cluster.table.held(id)?;
+            let declared = cluster.table.declared(&held.record.workload)?;
+            let spec = declared.record.spec()?;
+            let mut trial = fleet.clone();
+            let mut standing = trial.standing(cluster.table, declared, now);
+            let Some(to) = trial.place(spec, &mut standing, 1).placed.first().copied() else {
+                continue;
+            };
+            let share = |index: NodeIndex| {
+                let capacity = cluster.ctx.registry[index].record.facts.capacity.cpu_millis.max(1);
+                (cpu * 100 / capacity) as u32
+            };
+            let after = cluster.heat(to.node) + share(to.node);
+            if heat.saturating_sub(share(from)) < after + GAIN {
+                continue;
+            }
+            *fleet = trial;
+            let (here, there) = (cluster.ctx.registry[from].name(), cluster.ctx.registry[to.node].name());
+            let reason = format!("{here} has a load of {heat}%, {there} would have {after}%");
+            return Some(Shift {
+                id,
+                from,
+                to,
+                reason,
+                because: Because::Hot(heat),
+            });
+        }
+        None
+    }
+
+    /// Decides about a move. Returns the instance that is to leave, and why; and a workload to be looked at again.
+    #[must_use]
+    pub(crate) fn propose_shift(&mut self, ctx: &mut Ctx, table: &Table, shift: Shift) -> Proposed {
+        let mut proposed = Proposed::default();
+        let Some(held) = table.held(shift.id) else {
+            return proposed;
+        };
+        let (name, slot) = (Arc::clone(&held.record.workload), held.record.slot);
+        let mode = self.policy.rebalance;
+        let (wall, now) = (ctx.wall_now(), ctx.clock.now);
+        let (from, to) = (
+            ctx.registry[shift.from].name().to_owned(),
+            ctx.registry[shift.to.node].name().to_owned(),
+        );
+        let (rule, evidence, alternative) = match shift.because {
+            Because::Hot(_) => {
+                let cycles = self.hot.get(&shift.from).copied().unwrap_or(0);
+                let evidence = vec![
+                    Evidence::new(wall, "telemetry", shift.reason.clone()),
+                    Evidence::new(wall, "telemetry", format!("{from} was hot for {cycles} cycles")),
+                ];
+                (
+                    "hot-sheds-work",
+                    evidence,
+                    format!("the loads would differ by more than {GAIN}%"),
+                )
+            }
+            Because::Uneven => {
+                let evidence = vec![Evidence::new(wall, "placement", shift.reason.clone())];
+                (
+                    "spread-is-evened-out",
+                    evidence,
+                    "the workload stays spread unevenly".to_owned(),
+                )
+            }
+        };
+        let proposal = Proposal {
+            index: Some(shift.from),
+            node: Some(ctx.registry[shift.from].record.id()),
+            time: wall,
+            cycle: ctx.clock.cycle,
+            rule,
+            action: format!("{name}: move {name}.{slot} from {from} to {to}"),
+            evidence,
+            alternatives: vec![Alternative::new("leave it where it is", alternative)],
+        };
+        let decision = self.ledger.about(&name, Kind::Rebalance, mode, proposal);
+        self.left.retain(|_, at| now.since(*at) < NODE_REST);
+        self.left.insert(shift.from, now);
+        self.moved.retain(|_, slots| {
+            slots.retain(|_, at| now.since(*at) < REST);
+            !slots.is_empty()
+        });
+        let slots = self.moved.entry(Arc::clone(&name)).or_default();
+        slots.insert(slot, now);
+        let reason = match shift.because {
+            Because::Hot(_) => format!("its node is hot: {}", shift.reason),
+            Because::Uneven => format!("it is spread evenly: {}", shift.reason),
+        };
+        match mode {
+            Mode::Observe => {}
+            Mode::Advise => {
+                proposed.again = self.wait_for_approval(ctx, mode, &decision, Wish::Move(shift.id, reason));
+            }
+            Mode::Act => {
+                let aim = match shift.because {
+                    Because::Hot(load) => Aim::Cools(shift.from, load),
+                    Because::Uneven => Aim::Runs(Arc::clone(&name), vec![slot]),
+                };
+                self.check_later(now, Arc::clone(&decision), aim);
+                proposed.leaves = Some((shift.id, reason));
+            }
+        }
+        ctx.record_decision(Some(shift.from), decision);
+        proposed
+    }
+
+    /// Counts an instance that leaves its node.
+    pub(crate) fn moves(&mut self, now: Time) {
+        self.moves.retain(|at| now.since(*at) < WINDOW);
+        self.moves.push_back(now);
+    }
+}
+
+impl Shift {
+    /// The move as a plan, for an operator; `None` when the instance is gone.
+    pub(crate) fn told(&self, ctx: &Ctx, table: &Table, applied: bool) -> Option<Changed> {
+        let held = table.held(self.id)?;
+        let (to, from) = (&ctx.registry[self.to.node], &ctx.registry[self.from]);
+        Some(Changed {
+            name: held.record.workload.to_string(),
+            revision: held.record.revision,
+            applied,
+            changed: true,
+            starts: vec![PlannedStart {
+                workload: held.record.workload.to_string(),
+                slot: held.record.slot,
+                node: to.record.id(),
+                node_name: to.name().to_owned(),
+                score: self.to.score,
+                reason: self.reason.clone(),
+            }],
+            stops: vec![PlannedStop {
+                id: self.id,
+                slot: held.record.slot,
+                node_name: from.name().to_owned(),
+                reason: self.reason.clone(),
+                unreplaced: false,
+            }],
+            ..Changed::default()
+        })
+    }
+
+    /// Why the instance leaves, when an operator wants that.
+    pub(crate) fn wanted_because(&self) -> String {
+        let what = match self.because {
+            Because::Hot(_) => "load is evened out",
+            Because::Uneven => "it is spread evenly",
+        };
+        format!("{what}: {}", self.reason)
+    }
+}

@@ -1,0 +1,25 @@
+//! What is known of a node as the place of an instance.
+
+use crate::{
+    ctx::Ctx,
+    node::{Eligibility, Liveness, NodeIndex},
+    placement::Place,
+};
+
+/// What is known of a node as the place of an instance.
+pub(crate) fn place(ctx: &Ctx, index: NodeIndex) -> Place {
+    let node = &ctx.registry[index];
+    if matches!(node.liveness, Liveness::Offline | Liveness::Left) {
+        return Place::Lost {
+            since: node.since,
+            cause: node.cause,
+            lease: ctx.lease_ends(index),
+        };
+    }
+    match node.record.eligibility {
+        Eligibility::Draining if node.record.drain_keeps_daemons => Place::LeavesUnlessDaemon(node.drain_until),
+        Eligibility::Draining => Place::Leaves(node.drain_until),
+        Eligibility::Isolated => Place::Leaves(None),
+        Eligibility::Eligible | Eligibility::Cordoned => Place::There,
+    }
+}
