@@ -1,10 +1,12 @@
 //! The bounds of membership: how long, how many, how far, and whose turn it is.
 
+use std::time::Duration;
+
 use super::{tests::*, *};
 use crate::{
     coordinator::Message,
-    id::Uuid,
-    node::{Admission, Liveness},
+    id::{NodeId, Uuid},
+    node::{Admission, ConnId, Liveness},
     standing::{HOPS, Question, Standing},
 };
 

@@ -1,8 +1,10 @@
+use std::time::Duration;
+
 use super::{tests::*, *};
 use crate::{
     coordinator::{Message, RefusalReason, Refused},
-    id::{ClusterId, Uuid},
-    node::{Admission, Liveness},
+    id::{ClusterId, NodeId, Uuid},
+    node::{Admission, ConnId, Liveness},
     standing::{Question, Standing},
 };
 

@@ -1,6 +1,7 @@
 //! The agent's logic, as a state machine without I/O: its session, heartbeats, probes and directives.
 
 mod beacons;
+mod config;
 mod directives;
 mod evidence;
 mod health;
@@ -15,148 +16,38 @@ mod session;
 mod table;
 #[cfg(test)]
 mod tests;
+mod timer;
 mod work;
 #[cfg(test)]
 mod work_tests;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
 use beacons::Beacons;
+pub use config::{Begun, Config, Found};
 use evidence::Evidence;
 use health::SelfHealth;
 pub use io::{Effect, Input, Notice, ProbeOutcome, Recipient, Report};
 use membership::Membership;
 use probes::Probes;
+use timer::Timer;
 use work::Work;
 
 use crate::{
     behaviour::State,
     coordinator::Heartbeat,
-    id::{ClusterId, NodeId},
-    integrity::Digest,
     mesh::{Coordinate, REPORTS},
-    node::{ConnId, Facts},
+    node::ConnId,
     telemetry::{Channel, Reading, load},
     time::{Time, WallClock, WallTime},
     timer::{Kinds, Timers},
-    workload::{Assigned, AssignmentId, Status},
 };
 
 /// Directives that are remembered, so that a repeated one is done once.
 const REMEMBERED: usize = 64;
-
-/// What the agent's logic is told at its start.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// What it states of its node.
-    pub facts: Facts,
-    /// Starts of this agent, this one included.
-    pub incarnation: u64,
-    /// The coordinators, as host:port; tried in turn.
-    pub coordinators: Vec<String>,
-    /// Seeds the jitter.
-    pub seed: u64,
-    /// Drawn when the process started.
-    pub instance: [u8; 16],
-    /// Of the machine that it is on; zero when that does not tell.
-    pub machine: Digest,
-    /// Instances that were found on the host, and how they are; also those of which nothing but that they were begun is known.
-    pub instances: Vec<Found>,
-    /// What may have been begun here besides.
-    pub begun: Begun,
-}
-
-/// Instances that earlier agents of this node may have begun though nothing of them is found. They are not run: a process of one may be there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Begun {
-    /// None.
-    #[default]
-    None,
-    /// Those of this cluster with a lower id.
-    Below(ClusterId, AssignmentId),
-    /// All that the coordinator knew of before it welcomed this process: the list of what was begun is lost.
-    Any,
-}
-
-/// An instance that an earlier agent left.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The instance.
-    pub id: AssignmentId,
-    /// The order of the instance; `None` when its file cannot be read.
-    pub assigned: Option<Arc<Assigned>>,
-    /// The status.
-    pub status: Status,
-    /// True when the instance was given to another node, as when `node-id` was replaced: its lease is not renewed, and it is stopped after the
-    /// first welcome.
-    pub of_another: bool,
-}
-
-/// Every timer of the agent's logic. Each carries a token; one that is not the newest of its kind is stale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Timer {
-    /// The next attempt at a session.
-    Reconnect(u64),
-    /// The hello was not answered.
-    Opening(ConnId),
-    /// The next heartbeat.
-    Heartbeat(u64),
-    /// No seal for too long.
-    Quiet(u64),
-    /// The next probe of a node.
-    Probe(NodeId, u64),
-    /// A probe should have been answered by now: the node, and the probe's number.
-    Missed(NodeId, u64),
-    /// The next beacons.
-    Beacons,
-    /// Is the coordinator heard, and does the lease still run?
-    Membership(u64),
-    /// A peer's question is passed on, unless the coordinator answered it: its number.
-    PassOn(u64),
-    /// The disk is looked at.
-    Disk,
-    /// A write should be done by now: its number.
-    DiskLate(u64),
-    /// Changes of instances are told.
-    Work(u64),
-}
-
-impl Kinds for Timer {
-    const NAMES: &'static [&'static str] = &[
-        "agent.reconnect",
-        "agent.opening",
-        "agent.heartbeat",
-        "agent.quiet",
-        "agent.probe",
-        "agent.missed",
-        "agent.beacons",
-        "agent.membership",
-        "agent.disk",
-        "agent.disk-late",
-        "agent.work",
-        "agent.pass-on",
-    ];
-
-    fn kind(&self) -> usize {
-        match self {
-            Timer::Reconnect(_) => 0,
-            Timer::Opening(_) => 1,
-            Timer::Heartbeat(_) => 2,
-            Timer::Quiet(_) => 3,
-            Timer::Probe(..) => 4,
-            Timer::Missed(..) => 5,
-            Timer::Beacons => 6,
-            Timer::Membership(_) => 7,
-            Timer::Disk => 8,
-            Timer::DiskLate(..) => 9,
-            Timer::Work(_) => 10,
-            Timer::PassOn(_) => 11,
-        }
-    }
-}
 
 #[derive(Debug)]
 enum Phase {

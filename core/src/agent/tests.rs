@@ -7,12 +7,14 @@ use super::{
     *,
 };
 use crate::{
-    behaviour::{Directive, Order},
-    coordinator::{Message, ProbePlan, RefusalReason, Refused, Welcome, Work},
+    behaviour::{Directive, Order, State},
+    coordinator::{Heartbeat, Message, ProbePlan, RefusalReason, Refused, Welcome, Work},
     id::Uuid,
     integrity::Sealer,
     mesh::{LinkFailure, LinkState, Sight},
-    node::{Admission, Attributes, Capacity},
+    node::{Admission, Attributes, Capacity, ConnId, Facts},
+    telemetry::{Channel, Reading},
+    time::{Time, WallTime},
     workload::{Assigned, AssignmentId, Spec},
 };
 

@@ -11,7 +11,8 @@ use super::{
 use crate::{
     coordinator::{Message, ProbePlan, Work},
     id::Uuid,
-    workload::{Assigned, Kind, Phase, Spec},
+    node::ConnId,
+    workload::{Assigned, AssignmentId, Kind, Phase, Spec, Status},
 };
 
 const OTHER: Uuid = Uuid([8; 16]);
