@@ -119,25 +119,25 @@ impl Agent {
     pub(super) fn start_beacons(&mut self) {
         self.evidence.arrivals = self.beacons.peers.ids().collect();
         if !std::mem::replace(&mut self.beacons.started, true) {
-            self.beacons.next = self.now + LATEST.mul_f64(self.rng.random_range(0.0..1.0));
+            self.beacons.next = self.ctx.now + LATEST.mul_f64(self.ctx.rng.random_range(0.0..1.0));
             self.next_beacons(false);
         }
     }
 
     /// Sets the next look at the beacons: when those to all are due, or urgent ones, or when the newest of a peer is too long ago.
     fn next_beacons(&mut self, urgent: bool) {
-        let now = self.now;
+        let now = self.ctx.now;
         let followed = self.beacons.peers.iter().filter(|(_, peer)| !peer.lost);
         let missed = followed.map(|(_, peer)| peer.at + LOST).min();
         let soon = urgent.then_some(now + URGENT);
         let due = [soon, missed].into_iter().flatten().fold(self.beacons.next, Time::min);
         self.beacons.due = due.max(now + LOOK);
-        self.timers.set(self.beacons.due, Timer::Beacons);
+        self.ctx.timers.set(self.beacons.due, Timer::Beacons);
     }
 
     /// A beacon came.
     pub(super) fn beacon(&mut self, cluster: ClusterId, sender: NodeId, address: Arc<str>, observes: bool) {
-        let (now, target) = (self.now, self.probes.sight_of(sender));
+        let (now, target) = (self.ctx.now, self.probes.sight_of(sender));
         let follows = target.is_some() || observes;
         let full = self.beacons.peers.len() >= MAX_PEERS;
         let known = self.beacons.peers.get_mut(sender);
@@ -185,10 +185,10 @@ impl Agent {
 
     /// Sends beacons that are due, and looks whose no longer come.
     pub(super) fn send_beacons(&mut self) {
-        let (now, late) = (self.now, self.now.since(self.beacons.due) > LATE);
+        let (now, late) = (self.ctx.now, self.ctx.now.since(self.beacons.due) > LATE);
         let for_all = self.beacons.next <= now;
         if for_all {
-            let wait = SOONEST + (LATEST - SOONEST).mul_f64(self.rng.random_range(0.0..1.0));
+            let wait = SOONEST + (LATEST - SOONEST).mul_f64(self.ctx.rng.random_range(0.0..1.0));
             // A process that stood still goes on from now: nothing is in step with these.
             self.beacons.next = (self.beacons.next + wait).max(now + LOOK);
         }
@@ -202,7 +202,7 @@ impl Agent {
 
     /// True when some peers are to be sent more of them soon.
     fn look_at_beacons(&mut self, cluster: ClusterId, for_all: bool, late: bool) -> bool {
-        let now = self.now;
+        let now = self.ctx.now;
         let Beacons { peers, recipients, .. } = &mut self.beacons;
         let mut urgent: BTreeSet<NodeId> = self.probes.silent_within(URGENT_FOR, now).collect();
         // Both are in the order of ids: each peer is looked for from where the one before it was.
@@ -235,7 +235,7 @@ impl Agent {
             to = hasty.cloned().collect();
         }
         if !to.is_empty() {
-            self.effects.push_back(Effect::Beacons { cluster, to });
+            self.ctx.effects.push_back(Effect::Beacons { cluster, to });
         }
         !urgent.is_empty()
     }

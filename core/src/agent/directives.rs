@@ -1,6 +1,6 @@
 //! Directives, as the agent takes them: fenced, and each done once.
 
-use super::{Agent, Effect, Phase, REMEMBERED, Report};
+use super::{Agent, Phase, REMEMBERED, Report};
 use crate::behaviour::{Directive, HEARTBEAT_MAX, HEARTBEAT_MIN, Order, State, out_of_range};
 
 impl Agent {
@@ -43,7 +43,7 @@ impl Agent {
             Order::SetHeartbeat(interval) if (HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(&interval) => {
                 self.interval = interval;
                 self.finish(id, State::Done, String::new());
-                self.beat(self.now);
+                self.beat(self.ctx.now);
             }
             Order::SetHeartbeat(interval) => {
                 let detail = format!("interval: {}", out_of_range(interval));
@@ -71,10 +71,7 @@ impl Agent {
 
     fn answer(&mut self, id: u64, state: State, detail: String) {
         if let Some(conn) = self.conn() {
-            self.effects.push_back(Effect::Send {
-                conn,
-                report: Report::Directive { id, state, detail },
-            });
+            self.ctx.send(conn, Report::Directive { id, state, detail });
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Agent, Effect, Report};
+use super::{Agent, Report};
 use crate::{id::NodeId, mesh::REPORTS, time::Time};
 
 /// What is to be told.
@@ -83,22 +83,22 @@ impl Agent {
     }
 
     fn tell(&mut self) {
-        let Some(conn) = self.live_conn() else { return };
+        let Some(conn) = self.ctx.live else { return };
         while !self.evidence.under_way {
             let Some(report) = self.next_evidence() else { return };
             if self.evidence.is_noted {
                 self.evidence.under_way = true;
                 if self.evidence.waiting.is_none() {
-                    self.evidence.waiting = Some(self.now);
+                    self.evidence.waiting = Some(self.ctx.now);
                     self.look_at_membership();
                 }
             }
-            self.effects.push_back(Effect::Send { conn, report });
+            self.ctx.send(conn, report);
         }
     }
 
     fn next_evidence(&mut self) -> Option<Report> {
-        let now = self.now;
+        let now = self.ctx.now;
         let evidence = &mut self.evidence;
         while evidence.health || !evidence.sights.is_empty() {
             let told = take(&mut evidence.sights);

@@ -62,13 +62,13 @@ impl SelfHealth {
 impl Agent {
     /// A timer that was due at `due` is looked at now.
     pub(super) fn notice_lateness(&mut self, due: Option<Time>) {
-        let late = due.map_or(Duration::ZERO, |due| self.now.since(due));
+        let late = due.map_or(Duration::ZERO, |due| self.ctx.now.since(due));
         self.update_health(|health, now| health.timer(now, late));
     }
 
     fn update_health(&mut self, change: impl FnOnce(&mut SelfHealth, Time)) {
         let before = self.health.now;
-        change(&mut self.health, self.now);
+        change(&mut self.health, self.ctx.now);
         if self.health.now != before {
             self.tell_health();
         }
@@ -86,18 +86,20 @@ impl Agent {
         if matches!(self.phase, Phase::Stopped) {
             return;
         }
-        self.timers.set(self.now + DISK_INTERVAL, Timer::Disk);
+        self.ctx.timers.set(self.ctx.now + DISK_INTERVAL, Timer::Disk);
         if self.health.writing.is_none() {
             self.health.writes += 1;
             let number = self.health.writes;
             self.health.writing = Some(number);
             self.disk_due(number);
-            self.effects.push_back(Effect::TouchDisk);
+            self.ctx.effects.push_back(Effect::TouchDisk);
         }
     }
 
     fn disk_due(&mut self, number: u64) {
-        self.timers.set(self.now + DISK_PATIENCE, Timer::DiskLate(number));
+        self.ctx
+            .timers
+            .set(self.ctx.now + DISK_PATIENCE, Timer::DiskLate(number));
     }
 
     /// A write should be done by now.
@@ -105,7 +107,7 @@ impl Agent {
         if self.health.writing != Some(number) {
             return;
         }
-        if self.now.since(due) > LATE {
+        if self.ctx.now.since(due) > LATE {
             self.disk_due(number);
             return;
         }

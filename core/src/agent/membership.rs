@@ -87,7 +87,7 @@ impl Membership {
 impl Agent {
     /// A hello was sent.
     pub(super) fn greeted(&mut self) {
-        self.membership.greeted = self.now;
+        self.membership.greeted = self.ctx.now;
         self.membership.beats.clear();
     }
 
@@ -97,7 +97,7 @@ impl Agent {
         if beats.len() >= BEATS {
             beats.pop_front();
         }
-        beats.push_back((sequence, self.now));
+        beats.push_back((sequence, self.ctx.now));
     }
 
     /// The coordinator welcomed this node, in answer to the hello.
@@ -128,13 +128,13 @@ impl Agent {
     }
 
     fn heard_by_session(&mut self) {
-        self.membership.heard = self.now;
+        self.membership.heard = self.ctx.now;
         self.look_at_membership();
     }
 
     /// A session that stood is lost: peers are asked unless a new one stands soon.
     pub(super) fn adrift(&mut self) {
-        self.membership.heard = self.now;
+        self.membership.heard = self.ctx.now;
         self.look_at_membership();
     }
 
@@ -152,8 +152,8 @@ impl Agent {
 
     /// This node is no member: another one has its place, or it was given up.
     pub(super) fn end_membership(&mut self) {
-        let until = self.membership.until.unwrap_or(self.now);
-        self.membership.until = Some(until.min(self.now));
+        let until = self.membership.until.unwrap_or(self.ctx.now);
+        self.membership.until = Some(until.min(self.ctx.now));
         self.look_at_membership();
     }
 
@@ -168,7 +168,7 @@ impl Agent {
         let until = asked + lease;
         membership.until = Some(membership.until.map_or(until, |before| before.max(until)));
         membership.lent = membership.lent.max(Some(asked + lease * SINGLETON));
-        if until > self.now {
+        if until > self.ctx.now {
             membership.lapsed = false;
         }
         self.lend_all();
@@ -190,13 +190,13 @@ impl Agent {
 
     /// Sets the next look.
     pub(super) fn look_at_membership(&mut self) {
-        let (now, quiet_at) = (self.now, self.quiet_at());
+        let (now, quiet_at) = (self.ctx.now, self.quiet_at());
         let membership = &mut self.membership;
         let ask = if quiet_at > now { quiet_at } else { now + ASK_EVERY };
         let lapse = membership.until.filter(|_| !membership.lapsed);
         membership.timer += 1;
         let timer = Timer::Membership(membership.timer);
-        self.timers.set(lapse.map_or(ask, |lapse| lapse.min(ask)), timer);
+        self.ctx.timers.set(lapse.map_or(ask, |lapse| lapse.min(ask)), timer);
     }
 
     /// Asks a peer when the coordinator is not heard, and notices that the lease ran out.
@@ -204,18 +204,18 @@ impl Agent {
         if self.membership.timer != token || matches!(self.phase, Phase::Stopped) {
             return;
         }
-        let ran_out = self.membership.until.is_some_and(|until| until <= self.now);
+        let ran_out = self.membership.until.is_some_and(|until| until <= self.ctx.now);
         if ran_out && !std::mem::replace(&mut self.membership.lapsed, true) {
-            self.effects.push_back(Effect::Tell(Notice::Lapsed));
+            self.ctx.tell(Notice::Lapsed);
         }
-        if self.quiet_at() <= self.now {
+        if self.quiet_at() <= self.ctx.now {
             self.ask_a_peer();
         }
         self.look_at_membership();
     }
 
     fn ask_a_peer(&mut self) {
-        let now = self.now;
+        let now = self.ctx.now;
         let membership = &mut self.membership;
         if membership.asked.is_some_and(|(_, at)| now.since(at) < ASK_PATIENCE) {
             return;
@@ -223,8 +223,8 @@ impl Agent {
         membership.numbers += 1;
         let number = membership.numbers;
         let question = Question {
-            asker: self.config.facts.id,
-            incarnation: self.config.incarnation,
+            asker: self.ctx.config.facts.id,
+            incarnation: self.ctx.config.incarnation,
             path: Vec::new(),
             observations: self.probes.observations(now),
         };
@@ -250,7 +250,7 @@ impl Agent {
         // Until it answers again.
         membership.way = None;
         membership.turn = membership.turn.wrapping_add(1);
-        self.effects.push_back(Effect::Ask {
+        self.ctx.effects.push_back(Effect::Ask {
             cluster,
             via,
             address,
@@ -267,19 +267,19 @@ impl Agent {
             return;
         };
         let mut question = Question::clone(&taken.question);
-        question.path.push(self.config.facts.id);
+        question.path.push(self.ctx.config.facts.id);
         if question.path.len() < HOPS && self.pass(number, question) {
             return;
         }
         // The coordinator may still answer.
-        if self.live_conn().is_none() {
+        if self.ctx.live.is_none() {
             self.give_back(number, None);
         }
     }
 
     fn give_back(&mut self, number: u64, standing: Option<Standing>) {
         if let Some(Taken { id, .. }) = self.membership.questions.remove(&number) {
-            self.effects.push_back(Effect::Answer { id, standing });
+            self.ctx.effects.push_back(Effect::Answer { id, standing });
         }
     }
 
@@ -289,7 +289,7 @@ impl Agent {
             self.membership.way = Some(via);
         }
         if self.membership.questions.contains_key(&number) {
-            if standing.is_some() || self.live_conn().is_none() {
+            if standing.is_some() || self.ctx.live.is_none() {
                 self.give_back(number, standing);
             }
             return;
@@ -309,22 +309,22 @@ impl Agent {
             self.extend(asked, standing.lease);
         }
         if news {
-            self.effects.push_back(Effect::Tell(Notice::Told { via, standing }));
+            self.ctx.tell(Notice::Told { via, standing });
         }
         self.look_at_membership();
     }
 
     /// A peer asks for a standing, its own or another node's; `id` names the question for the driver.
     pub(super) fn question(&mut self, id: u64, cluster: ClusterId, question: Box<Question>) {
-        let (now, peer) = (self.now, question.peer());
+        let (now, peer) = (self.ctx.now, question.peer());
         let knows = self.probes.sight_of(peer).is_some() || self.beacons.is_observer(peer);
         let questions = &mut self.membership.questions;
         questions.retain(|_, taken| now.since(taken.at) < QUESTION_PATIENCE);
         let mut of_others = questions.values().map(|taken| taken.question.asker);
         let busy = questions.len() >= QUESTIONS || of_others.any(|asker| asker == question.asker);
-        let goes_round = question.passed(self.config.facts.id) || question.path.len() >= HOPS;
+        let goes_round = question.passed(self.ctx.config.facts.id) || question.path.len() >= HOPS;
         if !knows || busy || goes_round || self.probes.cluster() != Some(cluster) {
-            self.effects.push_back(Effect::Answer { id, standing: None });
+            self.ctx.effects.push_back(Effect::Answer { id, standing: None });
             return;
         }
         let membership = &mut self.membership;
@@ -336,15 +336,15 @@ impl Agent {
             question: question.clone(),
         };
         membership.questions.insert(number, taken);
-        match self.live_conn() {
+        match self.ctx.live {
             Some(conn) => {
                 let report = Report::Question {
                     number,
                     question,
                     sent_millis: now.millis(),
                 };
-                self.effects.push_back(Effect::Send { conn, report });
-                self.timers.set(now + PASS_ON, Timer::PassOn(number));
+                self.ctx.send(conn, report);
+                self.ctx.timers.set(now + PASS_ON, Timer::PassOn(number));
             }
             None => self.pass_on(number),
         }

@@ -2,6 +2,7 @@
 
 mod beacons;
 mod config;
+mod ctx;
 mod directives;
 mod evidence;
 mod health;
@@ -23,11 +24,9 @@ mod work_tests;
 
 use std::{collections::VecDeque, time::Duration};
 
-use rand::SeedableRng;
-use rand_pcg::Pcg64Mcg;
-
 use beacons::Beacons;
 pub use config::{Begun, Config, Found};
+use ctx::Ctx;
 use evidence::Evidence;
 use health::SelfHealth;
 pub use io::{Effect, Input, Notice, ProbeOutcome, Recipient, Report};
@@ -42,8 +41,8 @@ use crate::{
     mesh::{Coordinate, REPORTS},
     node::ConnId,
     telemetry::{Channel, Reading, load},
-    time::{Time, WallClock, WallTime},
-    timer::{Kinds, Timers},
+    time::{Time, WallTime},
+    timer::Kinds,
 };
 
 /// Directives that are remembered, so that a repeated one is done once.
@@ -81,10 +80,7 @@ struct Live {
 /// [`poll_effect`](Self::poll_effect), [`poll_timeout`](Self::poll_timeout).
 #[derive(Debug)]
 pub struct Agent {
-    config: Config,
-    now: Time,
-    wall: WallClock,
-    rng: Pcg64Mcg,
+    ctx: Ctx,
     phase: Phase,
     /// Attempts at a session, this process's whole life.
     attempts: u64,
@@ -110,19 +106,12 @@ pub struct Agent {
     health: SelfHealth,
     work: Work,
     remembered: VecDeque<(u64, State)>,
-    timers: Timers<Timer>,
-    effects: VecDeque<Effect>,
 }
 
 impl Agent {
     /// An agent that tries its first session at once.
     pub fn new(now: Time, wall: WallTime, mut config: Config) -> Agent {
-        let mut clock = WallClock::default();
-        clock.set(now, wall);
         let mut agent = Agent {
-            now,
-            wall: clock,
-            rng: Pcg64Mcg::seed_from_u64(config.seed),
             phase: Phase::Waiting,
             attempts: 0,
             failures: 0,
@@ -143,20 +132,18 @@ impl Agent {
             health: SelfHealth::default(),
             work: Work::new(std::mem::take(&mut config.instances), config.begun),
             remembered: VecDeque::new(),
-            timers: Timers::default(),
-            effects: VecDeque::new(),
-            config,
+            ctx: Ctx::new(now, wall, config),
         };
-        agent.timers.set(now, Timer::Reconnect(1));
-        agent.timers.set(now, Timer::Disk);
+        agent.ctx.timers.set(now, Timer::Reconnect(1));
+        agent.ctx.timers.set(now, Timer::Disk);
         agent
     }
 
     /// Takes one fact from outside.
     pub fn handle(&mut self, now: Time, input: Input) {
-        self.now = self.now.max(now);
+        self.ctx.now = self.ctx.now.max(now);
         match input {
-            Input::WallClock(wall) => self.wall.set(now, wall),
+            Input::WallClock(wall) => self.ctx.wall.set(now, wall),
             Input::Connected { conn } => self.connected(conn),
             Input::Closed { conn, reason } => self.closed(conn, reason),
             Input::Unreadable { conn, detail } => self.unreadable(conn, &detail),
@@ -185,9 +172,9 @@ impl Agent {
 
     /// Does what every timer that is due asks for.
     pub fn handle_timeout(&mut self, now: Time) {
-        self.now = self.now.max(now);
-        self.notice_lateness(self.timers.next());
-        while let Some((due, timer)) = self.timers.take_due(now) {
+        self.ctx.now = self.ctx.now.max(now);
+        self.notice_lateness(self.ctx.timers.next());
+        while let Some((due, timer)) = self.ctx.timers.take_due(now) {
             match timer {
                 Timer::Reconnect(token) if token == self.reconnect => self.connect(),
                 Timer::Opening(conn) => self.give_up_opening(conn),
@@ -210,7 +197,8 @@ impl Agent {
     /// Most probes are answered, and an agent should not wake up once more for each. To be called when one is no longer under way.
     fn prune(&mut self) {
         let probes = &self.probes;
-        self.timers
+        self.ctx
+            .timers
             .prune(|timer| matches!(timer, Timer::Missed(id, number) if !probes.is_under_way(*id, *number)));
     }
 
@@ -219,22 +207,22 @@ impl Agent {
 
     /// Names of the kinds of timers that were ever due.
     pub fn timers_fired(&self) -> impl Iterator<Item = &'static str> {
-        self.timers.fired()
+        self.ctx.timers.fired()
     }
 
     /// The next thing to be done outside.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        let effect = self.effects.pop_front();
+        let effect = self.ctx.effects.pop_front();
         if effect.is_none() {
             // The next ones begin at the front again, in memory that is still in the caches.
-            self.effects.clear();
+            self.ctx.effects.clear();
         }
         effect
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.timers.next()
+        self.ctx.timers.next()
     }
 
     /// Where this node is in the network, for those who probe it.
@@ -248,7 +236,7 @@ impl Agent {
     }
 
     fn address(&self) -> String {
-        let coordinators = &self.config.coordinators;
+        let coordinators = &self.ctx.config.coordinators;
         coordinators
             .get(self.address % coordinators.len().max(1))
             .cloned()
@@ -261,8 +249,8 @@ impl Agent {
             return;
         }
         self.beat += 1;
-        let next = turn.next_turn(self.interval, self.now);
-        self.timers.set(next, Timer::Heartbeat(self.beat));
+        let next = turn.next_turn(self.interval, self.ctx.now);
+        self.ctx.timers.set(next, Timer::Heartbeat(self.beat));
         self.next_beat();
         self.measure();
     }
@@ -279,13 +267,13 @@ impl Agent {
 
     fn measure(&mut self) {
         if !std::mem::replace(&mut self.measuring, true) {
-            self.effects.push_back(Effect::Measure);
+            self.ctx.effects.push_back(Effect::Measure);
         }
     }
 
     fn measured(&mut self, reading: &Reading) {
         self.measuring = false;
-        let wall = self.wall.at(self.now);
+        let wall = self.ctx.wall_time();
         let Phase::Live(live) = &mut self.phase else { return };
         live.sequence += 1;
         let mut heartbeat = Heartbeat {
@@ -294,11 +282,11 @@ impl Agent {
             load: load(reading),
             values: Vec::with_capacity(Channel::COUNT),
             absent: Vec::new(),
-            links: self.probes.changed(self.now, REPORTS),
+            links: self.probes.changed(self.ctx.now, REPORTS),
             coordinate: self.probes.moved(),
             acknowledged: live.acknowledged,
             answers: Some(live.pinged),
-            sent_millis: self.now.millis(),
+            sent_millis: self.ctx.now.millis(),
         };
         for (position, value) in (0..).zip(reading) {
             heartbeat
@@ -310,10 +298,7 @@ impl Agent {
         }
         let conn = live.conn;
         let (sequence, refreshed) = (live.sequence, std::mem::take(&mut live.refreshing));
-        self.effects.push_back(Effect::Send {
-            conn,
-            report: Report::Heartbeat(Box::new(heartbeat)),
-        });
+        self.ctx.send(conn, Report::Heartbeat(Box::new(heartbeat)));
         self.beaten(sequence);
         for id in refreshed {
             self.finish(id, State::Done, String::new());
@@ -323,15 +308,13 @@ impl Agent {
     fn shutdown(&mut self, reason: String) {
         if let Phase::Live(live) = &self.phase {
             let conn = live.conn;
-            self.effects.push_back(Effect::Send {
-                conn,
-                report: Report::Goodbye { reason },
-            });
-            self.effects.push_back(Effect::Close { conn });
+            self.ctx.send(conn, Report::Goodbye { reason });
+            self.ctx.effects.push_back(Effect::Close { conn });
         } else if let Some(conn) = self.conn() {
-            self.effects.push_back(Effect::Close { conn });
+            self.ctx.effects.push_back(Effect::Close { conn });
         }
         self.phase = Phase::Stopped;
-        self.effects.push_back(Effect::Stopped);
+        self.ctx.live = None;
+        self.ctx.effects.push_back(Effect::Stopped);
     }
 }

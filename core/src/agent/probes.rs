@@ -226,7 +226,7 @@ impl Probes {
 impl Agent {
     /// A probe ended.
     pub(super) fn probed(&mut self, id: NodeId, number: u64, outcome: ProbeOutcome) {
-        let now = self.now;
+        let now = self.ctx.now;
         let Some(target) = self.probes.targets.get_mut(id) else {
             return;
         };
@@ -240,7 +240,7 @@ impl Agent {
                 target.meter.answer(now, rtt);
                 target.newest = [Some(rtt), target.newest[0], target.newest[1]];
                 if let (Some(other), Some(rtt)) = (coordinate, median(target.newest)) {
-                    let axis = self.rng.random_range(0..DIMENSIONS);
+                    let axis = self.ctx.rng.random_range(0..DIMENSIONS);
                     self.probes.coordinate.update(&other, rtt, axis);
                 }
                 Sight::Heard
@@ -272,9 +272,9 @@ impl Agent {
         else {
             return;
         };
-        if self.now.since(due) > LATE {
-            let due = self.now + target.patience();
-            self.timers.set(due, Timer::Missed(id, number));
+        if self.ctx.now.since(due) > LATE {
+            let due = self.ctx.now + target.patience();
+            self.ctx.timers.set(due, Timer::Missed(id, number));
             return;
         }
         if target.show(number, Sight::Silent) {
@@ -309,22 +309,25 @@ impl Agent {
                 let first = self.first_probe(plan.interval);
                 self.probes.tokens += 1;
                 target.timer = self.probes.tokens;
-                self.timers.set(first, Timer::Probe(*id, target.timer));
+                self.ctx.timers.set(first, Timer::Probe(*id, target.timer));
             }
             self.probes.targets.insert(*id, target);
         }
         self.prune();
         self.beacons.targets_changed();
         self.probes.plan = plan.clone();
-        self.effects.push_back(Effect::Targets(plan));
+        self.ctx.effects.push_back(Effect::Targets(plan));
     }
 
     /// When a new target is probed first: at one of the moments in the interval at which this agent probes.
     fn first_probe(&mut self, interval: Duration) -> Time {
         let step = u64::try_from((interval / SLOTS).as_nanos()).unwrap_or(u64::MAX).max(1);
-        let phase = *self.probes.phase.get_or_insert_with(|| self.rng.random_range(0.0..1.0));
+        let phase = *self
+            .probes
+            .phase
+            .get_or_insert_with(|| self.ctx.rng.random_range(0.0..1.0));
         let offset = (step as f64 * phase) as u64;
-        let at = self.now + interval.mul_f64(self.rng.random_range(0.0..1.0));
+        let at = self.ctx.now + interval.mul_f64(self.ctx.rng.random_range(0.0..1.0));
         let slot = at.0.saturating_sub(offset).div_ceil(step);
         Time(slot.saturating_mul(step).saturating_add(offset))
     }
@@ -340,9 +343,9 @@ impl Agent {
             let sequence = self.probes.sequence;
             target.under_way.push(sequence);
             let (address, timeout) = (Arc::clone(&target.address), TIMEOUT);
-            let due = self.now + target.patience();
-            self.timers.set(due, Timer::Missed(id, sequence));
-            self.effects.push_back(Effect::Probe {
+            let due = self.ctx.now + target.patience();
+            self.ctx.timers.set(due, Timer::Missed(id, sequence));
+            self.ctx.effects.push_back(Effect::Probe {
                 cluster,
                 target: id,
                 address,
@@ -352,7 +355,7 @@ impl Agent {
         }
         self.probes.tokens += 1;
         target.timer = self.probes.tokens;
-        let next = turn.next_turn(interval, self.now);
-        self.timers.set(next, Timer::Probe(id, target.timer));
+        let next = turn.next_turn(interval, self.ctx.now);
+        self.ctx.timers.set(next, Timer::Probe(id, target.timer));
     }
 }

@@ -45,9 +45,9 @@ impl Agent {
         self.attempts += 1;
         let conn = ConnId(self.attempts);
         self.phase = Phase::Connecting(conn);
-        self.timers.set(self.now + OPENING, Timer::Opening(conn));
+        self.ctx.timers.set(self.ctx.now + OPENING, Timer::Opening(conn));
         let address = self.address();
-        self.effects.push_back(Effect::Connect { conn, address });
+        self.ctx.effects.push_back(Effect::Connect { conn, address });
     }
 
     pub(super) fn connected(&mut self, conn: ConnId) {
@@ -56,27 +56,16 @@ impl Agent {
         }
         self.phase = Phase::Opening(conn);
         let hello = Hello {
-            facts: self.config.facts.clone(),
-            incarnation: self.config.incarnation,
+            facts: self.ctx.config.facts.clone(),
+            incarnation: self.ctx.config.incarnation,
             attempt: self.attempts - 1,
             channels: Channel::ALL.into_iter().map(Some).collect(),
-            instance: self.config.instance,
-            machine: self.config.machine,
+            instance: self.ctx.config.instance,
+            machine: self.ctx.config.machine,
             last_failure: self.last_failure.clone(),
         };
-        self.effects.push_back(Effect::Send {
-            conn,
-            report: Report::Hello(Box::new(hello)),
-        });
+        self.ctx.send(conn, Report::Hello(Box::new(hello)));
         self.greeted();
-    }
-
-    /// The session that stands.
-    pub(super) fn live_conn(&self) -> Option<ConnId> {
-        match &self.phase {
-            Phase::Live(live) => Some(live.conn),
-            _ => None,
-        }
     }
 
     /// The transport that the agent counts on.
@@ -101,7 +90,7 @@ impl Agent {
         self.failures = self.failures.saturating_add(1);
         // Full jitter, as agents that lost one coordinator must not come back in step; what the coordinator asks for is
         // a lower bound.
-        let jitter = limit.mul_f64(self.rng.random_range(0.0..1.0));
+        let jitter = limit.mul_f64(self.ctx.rng.random_range(0.0..1.0));
         self.try_again(reason, retry_after.unwrap_or_default() + jitter);
     }
 
@@ -110,7 +99,7 @@ impl Agent {
         if self.conn() != Some(conn) {
             return;
         }
-        self.effects.push_back(Effect::Close { conn });
+        self.ctx.effects.push_back(Effect::Close { conn });
         let reason = shortened(
             &format!("the coordinator sent a message that cannot be read here: {detail}"),
             SENTENCE,
@@ -124,15 +113,16 @@ impl Agent {
         self.end_session();
         let limit = UNREADABLE_MAX.min(UNREADABLE_MIN * 2u32.saturating_pow(self.unreadable.min(16)));
         self.unreadable = self.unreadable.saturating_add(1);
-        let jittered = limit.mul_f64(self.rng.random_range(0.5..1.0));
+        let jittered = limit.mul_f64(self.ctx.rng.random_range(0.5..1.0));
         self.try_again(reason, retry_after.unwrap_or_default() + jittered);
     }
 
     pub(super) fn end_session(&mut self) {
+        self.ctx.live = None;
         let Phase::Live(live) = std::mem::replace(&mut self.phase, Phase::Waiting) else {
             return;
         };
-        if self.now.since(live.since) >= LASTED {
+        if self.ctx.now.since(live.since) >= LASTED {
             (self.unreadable, self.last_failure) = (0, String::new());
         }
         self.adrift();
@@ -142,18 +132,20 @@ impl Agent {
         let address = self.address();
         self.address = self.address.wrapping_add(1);
         self.reconnect += 1;
-        self.timers.set(self.now + retry_in, Timer::Reconnect(self.reconnect));
-        self.effects.push_back(Effect::Tell(Notice::Lost {
+        self.ctx
+            .timers
+            .set(self.ctx.now + retry_in, Timer::Reconnect(self.reconnect));
+        self.ctx.tell(Notice::Lost {
             address,
             reason,
             retry_in,
-        }));
+        });
     }
 
     pub(super) fn give_up_opening(&mut self, conn: ConnId) {
         let waits = matches!(self.phase, Phase::Connecting(current) | Phase::Opening(current) if current == conn);
         if waits {
-            self.effects.push_back(Effect::Close { conn });
+            self.ctx.effects.push_back(Effect::Close { conn });
             self.lose(format!("no answer within {}", Span(OPENING)), None);
         }
     }
@@ -161,7 +153,7 @@ impl Agent {
     pub(super) fn give_up_quiet(&mut self) {
         if let Phase::Live(live) = &self.phase {
             let (conn, quiet) = (live.conn, live.quiet);
-            self.effects.push_back(Effect::Close { conn });
+            self.ctx.effects.push_back(Effect::Close { conn });
             self.lose(format!("no snapshot was sealed for {}", Span(quiet)), None);
         }
     }
@@ -178,7 +170,7 @@ impl Agent {
             Message::Ping { number } => self.pinged(number),
             Message::Noted => self.noted(),
             Message::Work(work) => self.told_work(*work),
-            Message::ReadLog(request) => self.effects.push_back(Effect::ReadLog(request)),
+            Message::ReadLog(request) => self.ctx.effects.push_back(Effect::ReadLog(request)),
             Message::Standing { number, standing } => self.standing(number, standing),
             Message::Seal { seal, heard } => {
                 if let Phase::Live(live) = &mut self.phase {
@@ -208,7 +200,7 @@ impl Agent {
         } = welcome;
         let live = Live {
             conn,
-            since: self.now,
+            since: self.ctx.now,
             session,
             sequence: 0,
             acknowledged: (0, 0),
@@ -217,14 +209,16 @@ impl Agent {
             refreshing: Vec::new(),
         };
         self.phase = Phase::Live(live);
-        self.effects.push_back(Effect::Tell(Notice::Joined {
+        self.ctx.live = Some(conn);
+        let address = self.address();
+        self.ctx.tell(Notice::Joined {
             cluster,
             epoch,
             session,
-            address: self.address(),
-        }));
+            address,
+        });
         if !std::mem::replace(&mut self.taken_over, true) {
-            self.effects.push_back(Effect::TakeOver);
+            self.ctx.effects.push_back(Effect::TakeOver);
             self.end_what_is_of_another();
         }
         self.reckon_begun(cluster, welcome.next_assignment);
@@ -233,7 +227,7 @@ impl Agent {
         self.start_beacons();
         self.begin_membership(lease, cycle);
         self.hears(quiet);
-        self.beat(self.now);
+        self.beat(self.ctx.now);
         self.start_evidence(welcome.notes_sightings);
         self.tell_all_work();
         self.tell_if_unwell();
@@ -244,7 +238,7 @@ impl Agent {
         self.quiet += 1;
         // Seals come with heartbeats.
         let quiet = quiet.max(self.interval * QUIET_HEARTBEATS);
-        self.timers.set(self.now + quiet, Timer::Quiet(self.quiet));
+        self.ctx.timers.set(self.ctx.now + quiet, Timer::Quiet(self.quiet));
     }
 
     pub(super) fn refused(&mut self, conn: ConnId, refused: Refused) {
@@ -256,8 +250,8 @@ impl Agent {
             self.expelled();
         }
         let over_content = matches!(refused.reason, RefusalReason::Invalid | RefusalReason::Unreadable);
-        self.effects.push_back(Effect::Tell(Notice::Refused(refused)));
-        self.effects.push_back(Effect::Close { conn });
+        self.ctx.tell(Notice::Refused(refused));
+        self.ctx.effects.push_back(Effect::Close { conn });
         let reason = format!("refused: {reason}");
         match over_content {
             true => self.lose_over_content(reason, retry_after),

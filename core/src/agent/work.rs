@@ -103,8 +103,8 @@ impl Agent {
     fn tell_work_soon(&mut self) {
         if !std::mem::replace(&mut self.work.gathering, true) {
             self.work.timer += 1;
-            let at = self.now + GATHER;
-            self.timers.set(at, Timer::Work(self.work.timer));
+            let at = self.ctx.now + GATHER;
+            self.ctx.timers.set(at, Timer::Work(self.work.timer));
         }
     }
 
@@ -114,7 +114,7 @@ impl Agent {
             return;
         }
         self.work.gathering = false;
-        let Some(conn) = self.live_conn() else { return };
+        let Some(conn) = self.ctx.live else { return };
         let mut instances = Vec::new();
         while instances.len() < TOLD
             && let Some(id) = self.work.news.pop_first()
@@ -127,7 +127,7 @@ impl Agent {
         let all = !rest && std::mem::take(&mut self.work.all);
         if !instances.is_empty() || all {
             let report = Report::Instances { instances, all };
-            self.effects.push_back(Effect::Send { conn, report });
+            self.ctx.send(conn, report);
         }
         if rest {
             self.tell_work_soon();
@@ -140,7 +140,7 @@ impl Agent {
         let local = self.work.local.iter().filter(|(_, local)| local.halted);
         for (id, _) in local.filter(|(_, local)| local.status.phase != Phase::Ended) {
             let reason = OF_ANOTHER.to_owned();
-            self.effects.push_back(Effect::Halt { id: *id, reason });
+            self.ctx.effects.push_back(Effect::Halt { id: *id, reason });
         }
     }
 
@@ -162,7 +162,7 @@ impl Agent {
 
     fn presume(&mut self, cluster: ClusterId, below: AssignmentId) {
         self.work.begun = Begun::Below(cluster, below);
-        self.effects.push_back(Effect::Presume { cluster, below });
+        self.ctx.effects.push_back(Effect::Presume { cluster, below });
     }
 
     /// What is assigned is not here, though it may have been begun here: a process of it may be there, or it has done its work. It is lost, and
@@ -171,7 +171,7 @@ impl Agent {
         let (id, halted) = (assigned.id, true);
         let status = Status {
             phase: Phase::Ended,
-            since: self.wall.at(self.now),
+            since: self.ctx.wall_time(),
             unknown: true,
             detail: MISSING.to_owned(),
             ..Status::default()
@@ -204,10 +204,10 @@ impl Agent {
                 continue;
             }
             let status = Status {
-                since: self.wall.at(self.now),
+                since: self.ctx.wall_time(),
                 ..Status::default()
             };
-            self.effects.push_back(Effect::Run(Arc::clone(&assigned)));
+            self.ctx.effects.push_back(Effect::Run(Arc::clone(&assigned)));
             if assigned.spec.singleton {
                 self.lend(id);
             }
@@ -233,7 +233,7 @@ impl Agent {
             match self.work.local.get_mut(&id) {
                 Some(local) => {
                     local.halted = true;
-                    self.effects.push_back(Effect::Halt { id, reason });
+                    self.ctx.effects.push_back(Effect::Halt { id, reason });
                 }
                 None if may_be_begun => self.not_here(id, None, MISSING.to_owned()),
                 None => self.not_here(id, Some(true), reason),
@@ -248,7 +248,7 @@ impl Agent {
             if ended {
                 self.work.local.remove(&id);
                 self.work.news.remove(&id);
-                self.effects.push_back(Effect::Discard { id });
+                self.ctx.effects.push_back(Effect::Discard { id });
             }
         }
         for id in told.describe {
@@ -265,18 +265,18 @@ impl Agent {
     /// The coordinator does not know what an instance is for. One a message: declarations may be large.
     fn describe(&mut self, id: AssignmentId) {
         let assigned = self.work.local.get(&id).and_then(|local| local.assigned.as_deref());
-        if let (Some(assigned), Some(conn)) = (assigned, self.live_conn()) {
+        if let (Some(assigned), Some(conn)) = (assigned, self.ctx.live) {
             let report = Report::Described(Box::new(assigned.clone()));
-            self.effects.push_back(Effect::Send { conn, report });
+            self.ctx.send(conn, report);
         }
     }
 
     /// What is to end is not here, or what is to run cannot be: that is said, as of one that has ended; whether complete, if that is known.
     fn not_here(&mut self, id: AssignmentId, complete: Option<bool>, detail: String) {
-        let Some(conn) = self.live_conn() else { return };
+        let Some(conn) = self.ctx.live else { return };
         let status = Status {
             phase: Phase::Ended,
-            since: self.wall.at(self.now),
+            since: self.ctx.wall_time(),
             complete: complete.unwrap_or(false),
             unknown: complete.is_none(),
             detail,
@@ -286,7 +286,7 @@ impl Agent {
             instances: vec![(id, status)],
             all: false,
         };
-        self.effects.push_back(Effect::Send { conn, report });
+        self.ctx.send(conn, report);
     }
 
     /// A supervisor says how its instance is.
@@ -319,15 +319,15 @@ impl Agent {
 
     fn lend(&mut self, id: AssignmentId) {
         if let Some(until) = self.membership.lent() {
-            self.effects.push_back(Effect::Lease { id, until });
+            self.ctx.effects.push_back(Effect::Lease { id, until });
         }
     }
 
     /// What an instance wrote was read.
     pub(super) fn log_read(&mut self, chunk: log::Chunk) {
-        if let Some(conn) = self.live_conn() {
+        if let Some(conn) = self.ctx.live {
             let report = Report::Log(chunk);
-            self.effects.push_back(Effect::Send { conn, report });
+            self.ctx.send(conn, report);
         }
     }
 }
