@@ -7,9 +7,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use rand::RngExt;
 
 use super::{
-    Agent, Effect, Recipient, Timer,
-    probes::{LATE, Probes},
+    Agent, Effect, Recipient,
+    probes::Probes,
     table::Table,
+    timer::{LATE, Timer},
 };
 use crate::{
     id::{ClusterId, NodeId},

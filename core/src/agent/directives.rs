@@ -1,11 +1,39 @@
 //! Directives, as the agent takes them: fenced, and each done once.
 
-use super::{Agent, Phase, REMEMBERED, Report};
+use std::{collections::VecDeque, time::Duration};
+
+use super::{ctx::Ctx, io::Report};
 use crate::behaviour::{Directive, HEARTBEAT_MAX, HEARTBEAT_MIN, Order, State, out_of_range};
 
-impl Agent {
-    pub(super) fn directive(&mut self, directive: Directive) {
-        let Phase::Live(live) = &self.phase else { return };
+/// Directives that are remembered, so that a repeated one is done once.
+const REMEMBERED: usize = 64;
+
+/// The directives of late, and how they fare.
+#[derive(Debug, Default)]
+pub(super) struct Directives {
+    remembered: VecDeque<(u64, State)>,
+    /// Refresh directives of this session that the next heartbeat completes.
+    refreshing: Vec<u64>,
+}
+
+/// What a directive asks for of the agent's other parts.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub(super) enum Asked {
+    /// A heartbeat now.
+    Refresh,
+    /// A heartbeat now, and from now on one every so often.
+    SetHeartbeat(Duration),
+}
+
+impl Directives {
+    /// A session begins: what was to be refreshed for the one before is not waited for any more.
+    pub(super) fn new_session(&mut self) {
+        self.refreshing.clear();
+    }
+
+    /// Takes a directive that came in a session with this number, in the newest epoch that is known.
+    pub(super) fn take(&mut self, ctx: &mut Ctx, directive: &Directive, epoch: u64, session: u64) -> Option<Asked> {
         let id = directive.id;
         let before = self
             .remembered
@@ -14,48 +42,53 @@ impl Agent {
             .map(|(_, state)| *state);
         if let Some(state) = before {
             // Repeated: the answer before was lost. It is given again, the order is not carried out again.
-            self.answer(id, state, String::new());
-            return;
+            answer(ctx, id, state, String::new());
+            return None;
         }
-        if directive.epoch < self.epoch {
-            let detail = format!("epoch {} is older than the known epoch {}", directive.epoch, self.epoch);
-            self.answer(id, State::Refused, detail);
-            return;
+        if directive.epoch < epoch {
+            let detail = format!("epoch {} is older than the known epoch {epoch}", directive.epoch);
+            answer(ctx, id, State::Refused, detail);
+            return None;
         }
-        if directive.session != live.session {
-            let detail = format!("session {:x} is not this session {:x}", directive.session, live.session);
-            self.answer(id, State::Refused, detail);
-            return;
+        if directive.session != session {
+            let detail = format!("session {:x} is not this session {session:x}", directive.session);
+            answer(ctx, id, State::Refused, detail);
+            return None;
         }
         if directive.expires_in.is_zero() {
-            self.answer(id, State::Refused, "expired".to_owned());
-            return;
+            answer(ctx, id, State::Refused, "expired".to_owned());
+            return None;
         }
         self.remember(id, State::Acknowledged);
-        self.answer(id, State::Acknowledged, String::new());
+        answer(ctx, id, State::Acknowledged, String::new());
         match directive.order {
             Order::Refresh => {
-                if let Phase::Live(live) = &mut self.phase {
-                    live.refreshing.push(id);
-                }
-                self.measure();
+                self.refreshing.push(id);
+                Some(Asked::Refresh)
             }
             Order::SetHeartbeat(interval) if (HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(&interval) => {
-                self.interval = interval;
-                self.finish(id, State::Done, String::new());
-                self.beat(self.ctx.now);
+                self.finish(ctx, id, State::Done, String::new());
+                Some(Asked::SetHeartbeat(interval))
             }
             Order::SetHeartbeat(interval) => {
                 let detail = format!("interval: {}", out_of_range(interval));
-                self.finish(id, State::Failed, detail);
+                self.finish(ctx, id, State::Failed, detail);
+                None
             }
         }
     }
 
+    /// A heartbeat was sent: what asked for one is done.
+    pub(super) fn refreshed(&mut self, ctx: &mut Ctx) {
+        for id in std::mem::take(&mut self.refreshing) {
+            self.finish(ctx, id, State::Done, String::new());
+        }
+    }
+
     /// A directive came to its end.
-    pub(super) fn finish(&mut self, id: u64, state: State, detail: String) {
+    fn finish(&mut self, ctx: &mut Ctx, id: u64, state: State, detail: String) {
         self.remember(id, state);
-        self.answer(id, state, detail);
+        answer(ctx, id, state, detail);
     }
 
     fn remember(&mut self, id: u64, state: State) {
@@ -68,10 +101,10 @@ impl Agent {
         }
         self.remembered.push_back((id, state));
     }
+}
 
-    fn answer(&mut self, id: u64, state: State, detail: String) {
-        if let Some(conn) = self.conn() {
-            self.ctx.send(conn, Report::Directive { id, state, detail });
-        }
+fn answer(ctx: &mut Ctx, id: u64, state: State, detail: String) {
+    if let Some(conn) = ctx.live {
+        ctx.send(conn, Report::Directive { id, state, detail });
     }
 }

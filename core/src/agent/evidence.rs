@@ -106,7 +106,7 @@ impl Agent {
                 .into_iter()
                 .filter_map(|id| self.probes.observation(id, now))
                 .collect();
-            let health = std::mem::take(&mut evidence.health).then_some(self.health.now);
+            let health = std::mem::take(&mut evidence.health).then_some(self.health.health());
             if health.is_some() || !observations.is_empty() {
                 return Some(Report::Evidence {
                     observations,

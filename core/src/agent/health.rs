@@ -5,7 +5,11 @@
 
 use std::time::Duration;
 
-use super::{Agent, Effect, Phase, Timer, probes::LATE};
+use super::{
+    ctx::Ctx,
+    io::Effect,
+    timer::{LATE, Timer},
+};
 use crate::{node::Health, time::Time};
 
 /// Strain that a timer which is late adds.
@@ -32,13 +36,32 @@ pub(super) struct SelfHealth {
     strain: u8,
     /// Until when strain was taken away.
     eased: Time,
-    pub(super) now: Health,
+    health: Health,
     /// Number of the write under way.
     writing: Option<u64>,
     writes: u64,
 }
 
 impl SelfHealth {
+    /// How the agent is now.
+    pub(super) fn health(&self) -> Health {
+        self.health
+    }
+
+    /// True unless the agent is as a new coordinator takes it to be.
+    pub(super) fn is_unwell(&self) -> bool {
+        self.health != Health::default()
+    }
+
+    /// A timer that was due at `due` is looked at now. True when that changes how the agent is.
+    #[must_use]
+    pub(super) fn notice_lateness(&mut self, ctx: &Ctx, due: Option<Time>) -> bool {
+        let late = due.map_or(Duration::ZERO, |due| ctx.now.since(due));
+        let before = self.health;
+        self.timer(ctx.now, late);
+        self.health != before
+    }
+
     /// A timer came so much late, or on time.
     fn timer(&mut self, now: Time, late: Duration) {
         let calm = now.since(self.eased).as_secs();
@@ -52,73 +75,49 @@ impl SelfHealth {
             self.eased = now;
         }
         if self.strain >= STRAINED {
-            self.now.strained = true;
+            self.health.strained = true;
         } else if self.strain <= EASED {
-            self.now.strained = false;
-        }
-    }
-}
-
-impl Agent {
-    /// A timer that was due at `due` is looked at now.
-    pub(super) fn notice_lateness(&mut self, due: Option<Time>) {
-        let late = due.map_or(Duration::ZERO, |due| self.ctx.now.since(due));
-        self.update_health(|health, now| health.timer(now, late));
-    }
-
-    fn update_health(&mut self, change: impl FnOnce(&mut SelfHealth, Time)) {
-        let before = self.health.now;
-        change(&mut self.health, self.ctx.now);
-        if self.health.now != before {
-            self.tell_health();
-        }
-    }
-
-    /// A new coordinator takes the agent for healthy unless it is told.
-    pub(super) fn tell_if_unwell(&mut self) {
-        if self.health.now != Health::default() {
-            self.tell_health();
+            self.health.strained = false;
         }
     }
 
     /// Has something written, unless a write is under way.
-    pub(super) fn check_disk(&mut self) {
-        if matches!(self.phase, Phase::Stopped) {
-            return;
-        }
-        self.ctx.timers.set(self.ctx.now + DISK_INTERVAL, Timer::Disk);
-        if self.health.writing.is_none() {
-            self.health.writes += 1;
-            let number = self.health.writes;
-            self.health.writing = Some(number);
-            self.disk_due(number);
-            self.ctx.effects.push_back(Effect::TouchDisk);
+    pub(super) fn check_disk(&mut self, ctx: &mut Ctx) {
+        ctx.timers.set(ctx.now + DISK_INTERVAL, Timer::Disk);
+        if self.writing.is_none() {
+            self.writes += 1;
+            let number = self.writes;
+            self.writing = Some(number);
+            disk_due(ctx, number);
+            ctx.effects.push_back(Effect::TouchDisk);
         }
     }
 
-    fn disk_due(&mut self, number: u64) {
-        self.ctx
-            .timers
-            .set(self.ctx.now + DISK_PATIENCE, Timer::DiskLate(number));
+    /// A write should be done by now. True when that changes how the agent is.
+    #[must_use]
+    pub(super) fn disk_late(&mut self, ctx: &mut Ctx, number: u64, due: Time) -> bool {
+        if self.writing != Some(number) {
+            return false;
+        }
+        if ctx.now.since(due) > LATE {
+            disk_due(ctx, number);
+            return false;
+        }
+        self.set_stalled(true)
     }
 
-    /// A write should be done by now.
-    pub(super) fn disk_late(&mut self, number: u64, due: Time) {
-        if self.health.writing != Some(number) {
-            return;
-        }
-        if self.ctx.now.since(due) > LATE {
-            self.disk_due(number);
-            return;
-        }
-        self.update_health(|health, _| health.now.disk_stalled = true);
+    /// The write is done, or failed. True when that changes how the agent is.
+    #[must_use]
+    pub(super) fn disk_touched(&mut self, done: bool) -> bool {
+        self.writing = None;
+        self.set_stalled(!done)
     }
 
-    /// The write is done, or failed.
-    pub(super) fn disk_touched(&mut self, done: bool) {
-        self.update_health(|health, _| {
-            health.writing = None;
-            health.now.disk_stalled = !done;
-        });
+    fn set_stalled(&mut self, stalled: bool) -> bool {
+        std::mem::replace(&mut self.health.disk_stalled, stalled) != stalled
     }
+}
+
+fn disk_due(ctx: &mut Ctx, number: u64) {
+    ctx.timers.set(ctx.now + DISK_PATIENCE, Timer::DiskLate(number));
 }

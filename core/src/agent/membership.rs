@@ -177,7 +177,7 @@ impl Agent {
     /// How long a coordinator may be silent before peers are asked.
     fn quiet(&self) -> Duration {
         match self.phase {
-            Phase::Live(_) => standing::quiet(self.membership.cycle, self.interval),
+            Phase::Live(_) => standing::quiet(self.membership.cycle, self.heartbeats.interval()),
             _ => ASK_EVERY,
         }
     }

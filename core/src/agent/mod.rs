@@ -6,6 +6,7 @@ mod ctx;
 mod directives;
 mod evidence;
 mod health;
+mod heartbeats;
 mod io;
 #[cfg(test)]
 mod lease_tests;
@@ -22,13 +23,15 @@ mod work;
 #[cfg(test)]
 mod work_tests;
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use beacons::Beacons;
 pub use config::{Begun, Config, Found};
 use ctx::Ctx;
+use directives::{Asked, Directives};
 use evidence::Evidence;
 use health::SelfHealth;
+use heartbeats::Heartbeats;
 pub use io::{Effect, Input, Notice, ProbeOutcome, Recipient, Report};
 use membership::Membership;
 use probes::Probes;
@@ -36,17 +39,13 @@ use timer::Timer;
 use work::Work;
 
 use crate::{
-    behaviour::State,
-    coordinator::Heartbeat,
-    mesh::{Coordinate, REPORTS},
+    behaviour::Directive,
+    mesh::Coordinate,
     node::ConnId,
-    telemetry::{Channel, Reading, load},
+    telemetry::Reading,
     time::{Time, WallTime},
     timer::Kinds,
 };
-
-/// Directives that are remembered, so that a repeated one is done once.
-const REMEMBERED: usize = 64;
 
 #[derive(Debug)]
 enum Phase {
@@ -67,13 +66,7 @@ struct Live {
     conn: ConnId,
     since: Time,
     session: u64,
-    sequence: u64,
-    acknowledged: (u64, u64),
-    /// The highest number of a ping that came.
-    pinged: u64,
     quiet: Duration,
-    /// Refresh directives that the next heartbeat completes.
-    refreshing: Vec<u64>,
 }
 
 /// The agent's logic. Four verbs: [`handle`](Self::handle), [`handle_timeout`](Self::handle_timeout),
@@ -91,12 +84,9 @@ pub struct Agent {
     last_failure: String,
     address: usize,
     epoch: u64,
-    interval: Duration,
     /// Tokens of the newest timers.
     reconnect: u64,
-    beat: u64,
     quiet: u64,
-    measuring: bool,
     /// [`Effect::TakeOver`] was said.
     taken_over: bool,
     probes: Probes,
@@ -105,7 +95,8 @@ pub struct Agent {
     membership: Membership,
     health: SelfHealth,
     work: Work,
-    remembered: VecDeque<(u64, State)>,
+    heartbeats: Heartbeats,
+    directives: Directives,
 }
 
 impl Agent {
@@ -119,11 +110,8 @@ impl Agent {
             last_failure: String::new(),
             address: 0,
             epoch: 0,
-            interval: Duration::from_secs(2),
             reconnect: 1,
-            beat: 0,
             quiet: 0,
-            measuring: false,
             taken_over: false,
             probes: Probes::default(),
             beacons: Beacons::default(),
@@ -131,7 +119,8 @@ impl Agent {
             membership: Membership::default(),
             health: SelfHealth::default(),
             work: Work::new(std::mem::take(&mut config.instances), config.begun),
-            remembered: VecDeque::new(),
+            heartbeats: Heartbeats::default(),
+            directives: Directives::default(),
             ctx: Ctx::new(now, wall, config),
         };
         agent.ctx.timers.set(now, Timer::Reconnect(1));
@@ -162,7 +151,11 @@ impl Agent {
             } => self.beacon(cluster, sender, address, observes),
             Input::Question { id, cluster, question } => self.question(id, cluster, question),
             Input::Answered { number, via, standing } => self.answered(number, via, standing),
-            Input::DiskTouched { done } => self.disk_touched(done),
+            Input::DiskTouched { done } => {
+                if self.health.disk_touched(done) {
+                    self.tell_health();
+                }
+            }
             Input::Slept => self.slept(),
             Input::Instance { id, status } => self.instance(id, status),
             Input::LogRead(chunk) => self.log_read(chunk),
@@ -173,22 +166,28 @@ impl Agent {
     /// Does what every timer that is due asks for.
     pub fn handle_timeout(&mut self, now: Time) {
         self.ctx.now = self.ctx.now.max(now);
-        self.notice_lateness(self.ctx.timers.next());
+        if self.health.notice_lateness(&self.ctx, self.ctx.timers.next()) {
+            self.tell_health();
+        }
         while let Some((due, timer)) = self.ctx.timers.take_due(now) {
             match timer {
                 Timer::Reconnect(token) if token == self.reconnect => self.connect(),
                 Timer::Opening(conn) => self.give_up_opening(conn),
-                Timer::Heartbeat(token) if token == self.beat => self.beat(due),
+                Timer::Heartbeat(token) if self.heartbeats.is_newest(token) => self.beat(due),
                 Timer::Quiet(token) if token == self.quiet => self.give_up_quiet(),
                 Timer::Probe(target, token) => self.probe(target, token, due),
                 Timer::Missed(target, number) => self.missed(target, number, due),
                 Timer::Beacons => self.send_beacons(),
                 Timer::Membership(token) => self.check_membership(token),
                 Timer::PassOn(number) => self.pass_on(number),
-                Timer::Disk => self.check_disk(),
-                Timer::DiskLate(number) => self.disk_late(number, due),
+                Timer::Disk if !matches!(self.phase, Phase::Stopped) => self.health.check_disk(&mut self.ctx),
+                Timer::DiskLate(number) => {
+                    if self.health.disk_late(&mut self.ctx, number, due) {
+                        self.tell_health();
+                    }
+                }
                 Timer::Work(token) => self.tell_work(token),
-                Timer::Reconnect(_) | Timer::Heartbeat(_) | Timer::Quiet(_) => {}
+                Timer::Reconnect(_) | Timer::Heartbeat(_) | Timer::Quiet(_) | Timer::Disk => {}
             }
         }
         self.prune();
@@ -245,63 +244,40 @@ impl Agent {
 
     /// Has the host read, and the next heartbeat come in time.
     fn beat(&mut self, turn: Time) {
-        if !self.is_live() {
-            return;
+        if self.is_live() {
+            self.heartbeats.set_next(&mut self.ctx, turn);
+            self.next_beat();
+            self.heartbeats.measure(&mut self.ctx);
         }
-        self.beat += 1;
-        let next = turn.next_turn(self.interval, self.ctx.now);
-        self.ctx.timers.set(next, Timer::Heartbeat(self.beat));
-        self.next_beat();
-        self.measure();
     }
 
     /// The coordinator wants to know what this agent sees by now.
     fn pinged(&mut self, number: u64) {
-        if let Phase::Live(live) = &mut self.phase {
-            live.pinged = live.pinged.max(number);
+        if self.is_live() {
+            self.heartbeats.pinged(number);
             self.retell_sights();
             self.next_beat();
-            self.measure();
-        }
-    }
-
-    fn measure(&mut self) {
-        if !std::mem::replace(&mut self.measuring, true) {
-            self.ctx.effects.push_back(Effect::Measure);
+            self.heartbeats.measure(&mut self.ctx);
         }
     }
 
     fn measured(&mut self, reading: &Reading) {
-        self.measuring = false;
-        let wall = self.ctx.wall_time();
-        let Phase::Live(live) = &mut self.phase else { return };
-        live.sequence += 1;
-        let mut heartbeat = Heartbeat {
-            sequence: live.sequence,
-            wall,
-            load: load(reading),
-            values: Vec::with_capacity(Channel::COUNT),
-            absent: Vec::new(),
-            links: self.probes.changed(self.ctx.now, REPORTS),
-            coordinate: self.probes.moved(),
-            acknowledged: live.acknowledged,
-            answers: Some(live.pinged),
-            sent_millis: self.ctx.now.millis(),
-        };
-        for (position, value) in (0..).zip(reading) {
-            heartbeat
-                .values
-                .push(value.filter(|value| value.is_finite()).unwrap_or(0.0));
-            if value.is_none_or(|value| !value.is_finite()) {
-                heartbeat.absent.push(position);
-            }
+        let sent = self.heartbeats.measured(&mut self.ctx, &mut self.probes, reading);
+        if let Some(sequence) = sent {
+            self.beaten(sequence);
+            self.directives.refreshed(&mut self.ctx);
         }
-        let conn = live.conn;
-        let (sequence, refreshed) = (live.sequence, std::mem::take(&mut live.refreshing));
-        self.ctx.send(conn, Report::Heartbeat(Box::new(heartbeat)));
-        self.beaten(sequence);
-        for id in refreshed {
-            self.finish(id, State::Done, String::new());
+    }
+
+    fn directive(&mut self, directive: &Directive) {
+        let Phase::Live(live) = &self.phase else { return };
+        match self.directives.take(&mut self.ctx, directive, self.epoch, live.session) {
+            Some(Asked::Refresh) => self.heartbeats.measure(&mut self.ctx),
+            Some(Asked::SetHeartbeat(interval)) => {
+                self.heartbeats.set_interval(interval);
+                self.beat(self.ctx.now);
+            }
+            None => {}
         }
     }
 

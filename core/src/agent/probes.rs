@@ -4,7 +4,11 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::RngExt;
 
-use super::{Agent, Effect, ProbeOutcome, Timer, table::Table};
+use super::{
+    Agent, Effect, ProbeOutcome,
+    table::Table,
+    timer::{LATE, Timer},
+};
 use crate::{
     coordinator::ProbePlan,
     id::{ClusterId, NodeId},
@@ -26,9 +30,6 @@ const MISSED_MAX: Duration = Duration::from_secs(1);
 /// Moments in an interval at which an agent sends probes. More: the probes of one agent are spread more evenly; fewer: it wakes
 /// up less often. Those that a node gets come from other agents, each with moments of its own, and are spread in any case.
 const SLOTS: u32 = 4;
-
-/// A timer this much late says that this process itself stood still: whoever did not answer meanwhile gets his time anew.
-pub(super) const LATE: Duration = Duration::from_millis(100);
 
 /// Probes of one target under way at most. While one that was missed waits for a late answer, the next turn asks anew: a transport that lost a packet
 /// holds back everything behind it, and waits ever longer before it sends again. At this bound a turn is passed over.

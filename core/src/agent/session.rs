@@ -165,7 +165,7 @@ impl Agent {
         match message {
             Message::Welcome(welcome) => self.welcome(conn, *welcome),
             Message::Refused(refused) => self.refused(conn, refused),
-            Message::Directive(directive) => self.directive(directive),
+            Message::Directive(directive) => self.directive(&directive),
             Message::ProbePlan(plan) => self.plan(plan),
             Message::Ping { number } => self.pinged(number),
             Message::Noted => self.noted(),
@@ -173,8 +173,8 @@ impl Agent {
             Message::ReadLog(request) => self.ctx.effects.push_back(Effect::ReadLog(request)),
             Message::Standing { number, standing } => self.standing(number, standing),
             Message::Seal { seal, heard } => {
-                if let Phase::Live(live) = &mut self.phase {
-                    live.acknowledged = live.acknowledged.max((seal.epoch, seal.cycle));
+                if let Phase::Live(live) = &self.phase {
+                    self.heartbeats.sealed(seal.epoch, seal.cycle);
                     let quiet = live.quiet;
                     self.hears(quiet);
                     self.confirmed(heard);
@@ -189,7 +189,8 @@ impl Agent {
         }
         self.failures = 0;
         self.epoch = self.epoch.max(welcome.epoch);
-        self.interval = welcome.heartbeat_interval;
+        self.heartbeats.new_session(welcome.heartbeat_interval);
+        self.directives.new_session();
         let (cycle, lease) = (welcome.cycle_interval, welcome.lease);
         let quiet = QUIET_MIN.max(cycle * QUIET_CYCLES);
         let Welcome {
@@ -202,11 +203,7 @@ impl Agent {
             conn,
             since: self.ctx.now,
             session,
-            sequence: 0,
-            acknowledged: (0, 0),
-            pinged: 0,
             quiet,
-            refreshing: Vec::new(),
         };
         self.phase = Phase::Live(live);
         self.ctx.live = Some(conn);
@@ -230,14 +227,16 @@ impl Agent {
         self.beat(self.ctx.now);
         self.start_evidence(welcome.notes_sightings);
         self.tell_all_work();
-        self.tell_if_unwell();
+        if self.health.is_unwell() {
+            self.tell_health();
+        }
     }
 
     /// The coordinator gave a sign of life; the next is due within `quiet`.
     pub(super) fn hears(&mut self, quiet: Duration) {
         self.quiet += 1;
         // Seals come with heartbeats.
-        let quiet = quiet.max(self.interval * QUIET_HEARTBEATS);
+        let quiet = quiet.max(self.heartbeats.interval() * QUIET_HEARTBEATS);
         self.ctx.timers.set(self.ctx.now + quiet, Timer::Quiet(self.quiet));
     }
 

@@ -1,6 +1,11 @@
 //! The timers of an agent.
 
+use std::time::Duration;
+
 use crate::{id::NodeId, node::ConnId, timer::Kinds};
+
+/// A timer this much late says that this process itself stood still: whoever did not answer meanwhile gets his time anew.
+pub(super) const LATE: Duration = Duration::from_millis(100);
 
 /// Every timer of the agent's logic. Each carries a token; one that is not the newest of its kind is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
