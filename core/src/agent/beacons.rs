@@ -7,7 +7,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use rand::RngExt;
 
 use super::{
-    Agent, Effect, Recipient,
+    ctx::Ctx,
+    io::{Effect, Recipient},
     probes::Probes,
     table::Table,
     timer::{LATE, Timer},
@@ -67,6 +68,27 @@ struct Peer {
     observes: bool,
 }
 
+/// A beacon of a peer, as [`Input::Beacon`](super::io::Input::Beacon) has it.
+#[derive(Debug)]
+pub(super) struct Beacon {
+    pub(super) cluster: ClusterId,
+    pub(super) sender: NodeId,
+    pub(super) address: Arc<str>,
+    pub(super) observes: bool,
+}
+
+/// What a beacon tells of its sender.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub(super) struct Arrival {
+    /// Whether others did not come before it; `None` when the peer is new, or is otherwise than before.
+    pub(super) after_gap: Option<bool>,
+    /// The coordinator is to hear of it.
+    pub(super) is_news: bool,
+    /// And that at once.
+    pub(super) at_once: bool,
+}
+
 /// Whose beacons come.
 #[derive(Debug, Default)]
 pub(super) struct Beacons {
@@ -113,42 +135,51 @@ impl Beacons {
         };
         Arc::clone(self.recipients.get_or_insert_with(all))
     }
-}
 
-impl Agent {
-    /// A session began: its coordinator knows of no beacon.
-    pub(super) fn start_beacons(&mut self) {
-        self.evidence.arrivals = self.beacons.peers.ids().collect();
-        if !std::mem::replace(&mut self.beacons.started, true) {
-            self.beacons.next = self.ctx.now + LATEST.mul_f64(self.ctx.rng.random_range(0.0..1.0));
-            self.next_beacons(false);
+    /// The peers whose beacons came.
+    pub(super) fn peers(&self) -> impl Iterator<Item = NodeId> {
+        self.peers.ids()
+    }
+
+    /// Begins with the first session.
+    pub(super) fn start(&mut self, ctx: &mut Ctx) {
+        if !std::mem::replace(&mut self.started, true) {
+            self.next = ctx.now + LATEST.mul_f64(ctx.rng.random_range(0.0..1.0));
+            self.set_next(ctx, false);
         }
     }
 
     /// Sets the next look at the beacons: when those to all are due, or urgent ones, or when the newest of a peer is too long ago.
-    fn next_beacons(&mut self, urgent: bool) {
-        let now = self.ctx.now;
-        let followed = self.beacons.peers.iter().filter(|(_, peer)| !peer.lost);
+    fn set_next(&mut self, ctx: &mut Ctx, urgent: bool) {
+        let now = ctx.now;
+        let followed = self.peers.iter().filter(|(_, peer)| !peer.lost);
         let missed = followed.map(|(_, peer)| peer.at + LOST).min();
         let soon = urgent.then_some(now + URGENT);
-        let due = [soon, missed].into_iter().flatten().fold(self.beacons.next, Time::min);
-        self.beacons.due = due.max(now + LOOK);
-        self.ctx.timers.set(self.beacons.due, Timer::Beacons);
+        let due = [soon, missed].into_iter().flatten().fold(self.next, Time::min);
+        self.due = due.max(now + LOOK);
+        ctx.timers.set(self.due, Timer::Beacons);
     }
 
-    /// A beacon came.
-    pub(super) fn beacon(&mut self, cluster: ClusterId, sender: NodeId, address: Arc<str>, observes: bool) {
-        let (now, target) = (self.ctx.now, self.probes.sight_of(sender));
+    /// A beacon came; `None` for one that is not followed.
+    pub(super) fn came(&mut self, now: Time, probes: &Probes, beacon: Beacon) -> Option<Arrival> {
+        let Beacon {
+            cluster,
+            sender,
+            address,
+            observes,
+        } = beacon;
+        let target = probes.sight_of(sender);
         let follows = target.is_some() || observes;
-        let full = self.beacons.peers.len() >= MAX_PEERS;
-        let known = self.beacons.peers.get_mut(sender);
-        if self.probes.cluster() != Some(cluster) || !follows || (known.is_none() && full) {
-            return;
+        let full = self.peers.len() >= MAX_PEERS;
+        let known = self.peers.get_mut(sender);
+        if probes.cluster() != Some(cluster) || !follows || (known.is_none() && full) {
+            return None;
         }
+        let mut after_gap = None;
         let was_lost = match known {
             Some(known) if known.observes == observes && known.address == address => {
                 let apart = now.since(known.at);
-                self.probes.beacon(sender, now, apart >= MISSING);
+                after_gap = Some(apart >= MISSING);
                 let rests = known.mirrored.is_none_or(|since| now.since(since) >= MIRRORED_AGAIN);
                 if apart < HURRIED && rests {
                     known.mirrored = Some(now);
@@ -165,49 +196,50 @@ impl Agent {
                     mirrored: None,
                     observes,
                 };
-                self.beacons.recipients = None;
-                let before = self.beacons.peers.insert(sender, peer);
+                self.recipients = None;
+                let before = self.peers.insert(sender, peer);
                 before.is_none_or(|before| before.lost)
             }
         };
         let unheard = matches!(target, Some(Some(Sight::Silent | Sight::Refused)));
-        if was_lost || unheard {
-            self.evidence.arrivals.insert(sender);
-        }
-        let Some(peer) = self.beacons.peers.get_mut(sender).filter(|_| unheard) else {
-            return;
-        };
-        if now.since(peer.told) >= TOLD_AGAIN {
-            // It is there, whatever its answers do.
-            peer.told = now;
-            self.tell_arrivals();
-        }
+        // It is there, whatever its answers do.
+        let peer = self.peers.get_mut(sender).filter(|_| unheard);
+        let at_once = peer
+            .filter(|peer| now.since(peer.told) >= TOLD_AGAIN)
+            .map(|peer| peer.told = now);
+        Some(Arrival {
+            after_gap,
+            is_news: was_lost || unheard,
+            at_once: at_once.is_some(),
+        })
     }
 
-    /// Sends beacons that are due, and looks whose no longer come.
-    pub(super) fn send_beacons(&mut self) {
-        let (now, late) = (self.ctx.now, self.ctx.now.since(self.beacons.due) > LATE);
-        let for_all = self.beacons.next <= now;
+    /// Sends beacons that are due, and returns the peers whose no longer come.
+    #[must_use]
+    pub(super) fn send(&mut self, ctx: &mut Ctx, probes: &Probes) -> Vec<NodeId> {
+        let (now, late) = (ctx.now, ctx.now.since(self.due) > LATE);
+        let for_all = self.next <= now;
         if for_all {
-            let wait = SOONEST + (LATEST - SOONEST).mul_f64(self.ctx.rng.random_range(0.0..1.0));
+            let wait = SOONEST + (LATEST - SOONEST).mul_f64(ctx.rng.random_range(0.0..1.0));
             // A process that stood still goes on from now: nothing is in step with these.
-            self.beacons.next = (self.beacons.next + wait).max(now + LOOK);
+            self.next = (self.next + wait).max(now + LOOK);
         }
-        let urgent = match self.probes.cluster() {
-            Some(cluster) => self.look_at_beacons(cluster, for_all, late),
-            None => false,
-        };
-        self.next_beacons(urgent);
-        self.tell_arrivals();
+        let (mut lost, mut urgent) = (Vec::new(), false);
+        if let Some(cluster) = probes.cluster() {
+            let hasty = self.look(now, probes, late, &mut lost);
+            self.send_to(ctx, probes, cluster, (!for_all).then_some(&hasty));
+            urgent = !hasty.is_empty();
+        }
+        self.set_next(ctx, urgent);
+        lost
     }
 
-    /// True when some peers are to be sent more of them soon.
-    fn look_at_beacons(&mut self, cluster: ClusterId, for_all: bool, late: bool) -> bool {
-        let now = self.ctx.now;
-        let Beacons { peers, recipients, .. } = &mut self.beacons;
-        let mut urgent: BTreeSet<NodeId> = self.probes.silent_within(URGENT_FOR, now).collect();
+    /// The peers that are to be sent more of them soon; those whose no longer come are added to `lost`.
+    fn look(&mut self, now: Time, probes: &Probes, late: bool, lost: &mut Vec<NodeId>) -> BTreeSet<NodeId> {
+        let Beacons { peers, recipients, .. } = self;
+        let mut urgent: BTreeSet<NodeId> = probes.silent_within(URGENT_FOR, now).collect();
         // Both are in the order of ids: each peer is looked for from where the one before it was.
-        let mut targets = self.probes.targets().map(|(id, _)| id).peekable();
+        let mut targets = probes.targets().map(|(id, _)| id).peekable();
         peers.retain(|id, peer| {
             while targets.next_if(|target| *target < id).is_some() {}
             let is_kept = targets.peek() == Some(&id) || (peer.observes && now.since(peer.at) < FORGOTTEN);
@@ -221,7 +253,7 @@ impl Agent {
             }
             if !peer.lost && now.since(peer.at) >= LOST {
                 peer.lost = true;
-                self.evidence.arrivals.insert(id);
+                lost.push(id);
             }
             let mirrored = peer.mirrored.is_some_and(|since| now.since(since) < MIRRORED_FOR);
             if mirrored || (peer.lost && now.since(peer.at) < URGENT_FOR) {
@@ -229,15 +261,18 @@ impl Agent {
             }
             true
         });
-        drop(targets);
-        let mut to = self.beacons.recipients(&self.probes);
-        if !for_all {
-            let hasty = to.iter().filter(|recipient| urgent.contains(&recipient.node));
+        urgent
+    }
+
+    /// Sends them to all, or to some `only`.
+    fn send_to(&mut self, ctx: &mut Ctx, probes: &Probes, cluster: ClusterId, only: Option<&BTreeSet<NodeId>>) {
+        let mut to = self.recipients(probes);
+        if let Some(only) = only {
+            let hasty = to.iter().filter(|recipient| only.contains(&recipient.node));
             to = hasty.cloned().collect();
         }
         if !to.is_empty() {
-            self.ctx.effects.push_back(Effect::Beacons { cluster, to });
+            ctx.effects.push_back(Effect::Beacons { cluster, to });
         }
-        !urgent.is_empty()
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Agent, Report};
+use super::{beacons::Beacons, ctx::Ctx, health::SelfHealth, io::Report, probes::Probes};
 use crate::{id::NodeId, mesh::REPORTS, time::Time};
 
 /// What is to be told.
@@ -14,9 +14,9 @@ pub(super) struct Evidence {
     /// Peers that are seen otherwise than was told.
     sights: BTreeSet<NodeId>,
     /// Peers whose beacons began or ceased to come.
-    pub(super) arrivals: BTreeSet<NodeId>,
+    arrivals: BTreeSet<NodeId>,
     /// They are told now, and not with the next beacons.
-    pub(super) arrivals_due: bool,
+    arrivals_due: bool,
     health: bool,
     /// The coordinator says when it has noted a message; earlier versions do not.
     is_noted: bool,
@@ -28,85 +28,91 @@ pub(super) struct Evidence {
 /// Evidence that is not noted for so long may be stuck: peers are asked to bring it, too.
 pub(super) const STUCK: Duration = Duration::from_secs(2);
 
-impl Agent {
+/// What evidence is made of.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) probes: &'a Probes,
+    pub(super) beacons: &'a Beacons,
+    pub(super) health: &'a SelfHealth,
+}
+
+impl Evidence {
     /// A session begins, whose coordinator knows nothing yet.
-    pub(super) fn start_evidence(&mut self, is_noted: bool) {
-        let (sights, arrivals) = (self.probes.lost(), std::mem::take(&mut self.evidence.arrivals));
-        self.evidence = Evidence {
+    pub(super) fn new_session(&mut self, probes: &Probes, is_noted: bool) {
+        let (sights, arrivals) = (probes.lost(), std::mem::take(&mut self.arrivals));
+        *self = Evidence {
             sights,
             arrivals,
             is_noted,
             ..Evidence::default()
         };
-        self.tell();
     }
 
-    /// Tells what is seen of all targets, whether that was told before or not.
-    pub(super) fn retell_sights(&mut self) {
-        let targets = self.probes.targets().map(|(id, _)| id);
-        self.evidence.sights.extend(targets);
+    /// A session begins, whose coordinator knows of no beacon.
+    pub(super) fn set_arrivals(&mut self, peers: impl Iterator<Item = NodeId>) {
+        self.arrivals = peers.collect();
     }
 
-    /// Tells at once that a peer is seen otherwise than before.
-    pub(super) fn tell_sight(&mut self, id: NodeId) {
-        self.evidence.sights.insert(id);
-        self.tell();
+    /// What is seen of these is to be told, whether that was told before or not.
+    pub(super) fn add_sights(&mut self, of: impl IntoIterator<Item = NodeId>) {
+        self.sights.extend(of);
     }
 
-    /// Tells at once how this agent is.
-    pub(super) fn tell_health(&mut self) {
-        self.evidence.health = true;
-        self.tell();
+    /// Beacons of these began or ceased to come.
+    pub(super) fn add_arrivals(&mut self, of: impl IntoIterator<Item = NodeId>) {
+        self.arrivals.extend(of);
     }
 
-    /// Tells at once whose beacons come and whose do not.
-    pub(super) fn tell_arrivals(&mut self) {
-        self.evidence.arrivals_due = true;
-        self.tell();
+    /// Whose beacons come and whose do not is told with the next message.
+    pub(super) fn set_arrivals_due(&mut self) {
+        self.arrivals_due = true;
+    }
+
+    /// How this agent is is told with the next message.
+    pub(super) fn set_health_due(&mut self) {
+        self.health = true;
     }
 
     /// The coordinator has noted what was under way.
     pub(super) fn noted(&mut self) {
-        self.evidence.waiting = None;
-        self.next_beat();
+        self.waiting = None;
     }
 
-    /// A heartbeat follows: what is to be told goes first, whether the coordinator noted what went before or only its answer is stuck.
-    pub(super) fn next_beat(&mut self) {
-        self.evidence.under_way = false;
-        self.tell();
+    /// What is to be told goes now, whether the coordinator noted what went before or only its answer is stuck.
+    pub(super) fn release(&mut self) {
+        self.under_way = false;
     }
 
     /// When evidence is stuck, if the coordinator notes nothing until then.
     pub(super) fn stuck_at(&self) -> Option<Time> {
-        self.evidence.waiting.map(|since| since + STUCK)
+        self.waiting.map(|since| since + STUCK)
     }
 
-    fn tell(&mut self) {
-        let Some(conn) = self.ctx.live else { return };
-        while !self.evidence.under_way {
-            let Some(report) = self.next_evidence() else { return };
-            if self.evidence.is_noted {
-                self.evidence.under_way = true;
-                if self.evidence.waiting.is_none() {
-                    self.evidence.waiting = Some(self.ctx.now);
-                    self.look_at_membership();
-                }
+    /// Tells what is to be told, unless a message is under way. True when the coordinator is waited for from now on.
+    #[must_use]
+    pub(super) fn tell(&mut self, ctx: &mut Ctx, seen: Seen<'_>) -> bool {
+        let Some(conn) = ctx.live else { return false };
+        let mut waits = false;
+        while !self.under_way {
+            let Some(report) = self.next(ctx.now, seen) else { break };
+            if self.is_noted {
+                self.under_way = true;
+                waits |= self.waiting.is_none();
+                self.waiting = self.waiting.or(Some(ctx.now));
             }
-            self.ctx.send(conn, report);
+            ctx.send(conn, report);
         }
+        waits
     }
 
-    fn next_evidence(&mut self) -> Option<Report> {
-        let now = self.ctx.now;
-        let evidence = &mut self.evidence;
-        while evidence.health || !evidence.sights.is_empty() {
-            let told = take(&mut evidence.sights);
+    fn next(&mut self, now: Time, seen: Seen<'_>) -> Option<Report> {
+        while self.health || !self.sights.is_empty() {
+            let told = take(&mut self.sights);
             let observations: Vec<_> = told
                 .into_iter()
-                .filter_map(|id| self.probes.observation(id, now))
+                .filter_map(|id| seen.probes.observation(id, now))
                 .collect();
-            let health = std::mem::take(&mut evidence.health).then_some(self.health.health());
+            let health = std::mem::take(&mut self.health).then_some(seen.health.health());
             if health.is_some() || !observations.is_empty() {
                 return Some(Report::Evidence {
                     observations,
@@ -115,14 +121,14 @@ impl Agent {
                 });
             }
         }
-        while evidence.arrivals_due && !evidence.arrivals.is_empty() {
-            let told = take(&mut evidence.arrivals).into_iter();
-            let arrivals: Vec<_> = told.filter_map(|id| Some((id, self.beacons.arrives(id)?))).collect();
+        while self.arrivals_due && !self.arrivals.is_empty() {
+            let told = take(&mut self.arrivals).into_iter();
+            let arrivals: Vec<_> = told.filter_map(|id| Some((id, seen.beacons.arrives(id)?))).collect();
             if !arrivals.is_empty() {
                 return Some(Report::Arrivals(arrivals));
             }
         }
-        evidence.arrivals_due = false;
+        self.arrivals_due = false;
         None
     }
 }

@@ -185,7 +185,9 @@ impl Agent {
     /// When peers are asked, unless the coordinator says something before: it is silent, or notes nothing of what this agent tells it.
     fn quiet_at(&self) -> Time {
         let quiet_at = self.membership.heard + self.quiet();
-        self.stuck_at().map_or(quiet_at, |stuck_at| stuck_at.min(quiet_at))
+        self.evidence
+            .stuck_at()
+            .map_or(quiet_at, |stuck_at| stuck_at.min(quiet_at))
     }
 
     /// Sets the next look.

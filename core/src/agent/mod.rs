@@ -25,11 +25,11 @@ mod work_tests;
 
 use std::time::Duration;
 
-use beacons::Beacons;
+use beacons::{Beacon, Beacons};
 pub use config::{Begun, Config, Found};
 use ctx::Ctx;
 use directives::{Asked, Directives};
-use evidence::Evidence;
+use evidence::{Evidence, Seen};
 use health::SelfHealth;
 use heartbeats::Heartbeats;
 pub use io::{Effect, Input, Notice, ProbeOutcome, Recipient, Report};
@@ -40,6 +40,8 @@ use work::Work;
 
 use crate::{
     behaviour::Directive,
+    coordinator::ProbePlan,
+    id::NodeId,
     mesh::Coordinate,
     node::ConnId,
     telemetry::Reading,
@@ -142,13 +144,21 @@ impl Agent {
                 target,
                 sequence,
                 outcome,
-            } => self.probed(target, sequence, outcome),
+            } => {
+                let ended = self.probes.probed(&mut self.ctx, target, sequence, outcome);
+                self.probed(target, ended);
+            }
             Input::Beacon {
                 cluster,
                 sender,
                 address,
                 observes,
-            } => self.beacon(cluster, sender, address, observes),
+            } => self.beacon(Beacon {
+                cluster,
+                sender,
+                address,
+                observes,
+            }),
             Input::Question { id, cluster, question } => self.question(id, cluster, question),
             Input::Answered { number, via, standing } => self.answered(number, via, standing),
             Input::DiskTouched { done } => {
@@ -175,8 +185,12 @@ impl Agent {
                 Timer::Opening(conn) => self.give_up_opening(conn),
                 Timer::Heartbeat(token) if self.heartbeats.is_newest(token) => self.beat(due),
                 Timer::Quiet(token) if token == self.quiet => self.give_up_quiet(),
-                Timer::Probe(target, token) => self.probe(target, token, due),
-                Timer::Missed(target, number) => self.missed(target, number, due),
+                Timer::Probe(target, token) => self.probes.probe(&mut self.ctx, target, token, due),
+                Timer::Missed(target, number) => {
+                    if self.probes.missed(&mut self.ctx, target, number, due) {
+                        self.tell_sight(target);
+                    }
+                }
                 Timer::Beacons => self.send_beacons(),
                 Timer::Membership(token) => self.check_membership(token),
                 Timer::PassOn(number) => self.pass_on(number),
@@ -190,15 +204,7 @@ impl Agent {
                 Timer::Reconnect(_) | Timer::Heartbeat(_) | Timer::Quiet(_) | Timer::Disk => {}
             }
         }
-        self.prune();
-    }
-
-    /// Most probes are answered, and an agent should not wake up once more for each. To be called when one is no longer under way.
-    fn prune(&mut self) {
-        let probes = &self.probes;
-        self.ctx
-            .timers
-            .prune(|timer| matches!(timer, Timer::Missed(id, number) if !probes.is_under_way(*id, *number)));
+        self.probes.prune(&mut self.ctx);
     }
 
     /// Names of every kind of timer.
@@ -246,7 +252,7 @@ impl Agent {
     fn beat(&mut self, turn: Time) {
         if self.is_live() {
             self.heartbeats.set_next(&mut self.ctx, turn);
-            self.next_beat();
+            self.tell_next();
             self.heartbeats.measure(&mut self.ctx);
         }
     }
@@ -256,7 +262,7 @@ impl Agent {
         if self.is_live() {
             self.heartbeats.pinged(number);
             self.retell_sights();
-            self.next_beat();
+            self.tell_next();
             self.heartbeats.measure(&mut self.ctx);
         }
     }
@@ -278,6 +284,84 @@ impl Agent {
                 self.beat(self.ctx.now);
             }
             None => {}
+        }
+    }
+
+    /// A probe ended: `seen` says whether its target is seen otherwise than before, unless the probe was not under way.
+    fn probed(&mut self, target: NodeId, seen: Option<bool>) {
+        let Some(otherwise) = seen else { return };
+        if otherwise {
+            self.tell_sight(target);
+        }
+        self.probes.prune(&mut self.ctx);
+    }
+
+    fn plan(&mut self, plan: ProbePlan) {
+        if self.probes.plan(&mut self.ctx, plan) {
+            self.beacons.targets_changed();
+        }
+    }
+
+    fn beacon(&mut self, beacon: Beacon) {
+        let (now, sender) = (self.ctx.now, beacon.sender);
+        let Some(arrival) = self.beacons.came(now, &self.probes, beacon) else {
+            return;
+        };
+        if let Some(after_gap) = arrival.after_gap {
+            self.probes.beacon(sender, now, after_gap);
+        }
+        if arrival.is_news {
+            self.evidence.add_arrivals([sender]);
+        }
+        if arrival.at_once {
+            self.tell_arrivals();
+        }
+    }
+
+    fn send_beacons(&mut self) {
+        let lost = self.beacons.send(&mut self.ctx, &self.probes);
+        self.evidence.add_arrivals(lost);
+        self.tell_arrivals();
+    }
+
+    /// Has the coordinator told what is seen of all targets, whether that was told before or not.
+    fn retell_sights(&mut self) {
+        let targets = self.probes.targets().map(|(id, _)| id);
+        self.evidence.add_sights(targets);
+    }
+
+    /// Tells at once that a peer is seen otherwise than before.
+    fn tell_sight(&mut self, id: NodeId) {
+        self.evidence.add_sights([id]);
+        self.tell();
+    }
+
+    /// Tells at once how this agent is.
+    fn tell_health(&mut self) {
+        self.evidence.set_health_due();
+        self.tell();
+    }
+
+    /// Tells at once whose beacons come and whose do not.
+    fn tell_arrivals(&mut self) {
+        self.evidence.set_arrivals_due();
+        self.tell();
+    }
+
+    /// A heartbeat follows, or the coordinator noted what went before: the next evidence goes.
+    fn tell_next(&mut self) {
+        self.evidence.release();
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        let seen = Seen {
+            probes: &self.probes,
+            beacons: &self.beacons,
+            health: &self.health,
+        };
+        if self.evidence.tell(&mut self.ctx, seen) {
+            self.look_at_membership();
         }
     }
 

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use rand::RngExt;
 
 use super::{
-    Agent, Effect, ProbeOutcome,
+    ctx::Ctx,
+    io::{Effect, ProbeOutcome},
     table::Table,
     timer::{LATE, Timer},
 };
@@ -58,6 +59,19 @@ struct Target {
 }
 
 impl Target {
+    fn new(address: &str) -> Target {
+        Target {
+            address: Arc::from(address),
+            meter: LinkMeter::default(),
+            timer: 0,
+            under_way: Vec::new(),
+            decided: 0,
+            answered: 0,
+            newest: [None; 3],
+            sight: None,
+        }
+    }
+
     /// How long an answer may take.
     fn patience(&self) -> Duration {
         let usual = Duration::from_micros(u64::from(self.meter.recent_micros()));
@@ -170,7 +184,7 @@ impl Probes {
     }
 
     /// True while a probe of this number is not answered.
-    pub(super) fn is_under_way(&self, id: NodeId, number: u64) -> bool {
+    fn is_under_way(&self, id: NodeId, number: u64) -> bool {
         self.targets
             .get(id)
             .is_some_and(|target| target.under_way.contains(&number))
@@ -222,27 +236,28 @@ impl Probes {
             .filter_map(|(id, target)| Some((id, target.meter.changed(now)?)));
         changed.take(most).collect()
     }
-}
 
-impl Agent {
-    /// A probe ended.
-    pub(super) fn probed(&mut self, id: NodeId, number: u64, outcome: ProbeOutcome) {
-        let now = self.ctx.now;
-        let Some(target) = self.probes.targets.get_mut(id) else {
-            return;
-        };
+    /// Most probes are answered, and an agent should not wake up once more for each. To be called when one is no longer under way.
+    pub(super) fn prune(&self, ctx: &mut Ctx) {
+        ctx.timers
+            .prune(|timer| matches!(timer, Timer::Missed(id, number) if !self.is_under_way(*id, *number)));
+    }
+
+    /// A probe ended: whether its target is seen otherwise than before; `None` of one that is not under way.
+    #[must_use]
+    pub(super) fn probed(&mut self, ctx: &mut Ctx, id: NodeId, number: u64, outcome: ProbeOutcome) -> Option<bool> {
+        let now = ctx.now;
+        let target = self.targets.get_mut(id)?;
         // It may have been sent to where the node was before.
-        let Some(at) = target.under_way.iter().position(|&other| other == number) else {
-            return;
-        };
+        let at = target.under_way.iter().position(|&other| other == number)?;
         target.under_way.remove(at);
         let sight = match outcome {
             ProbeOutcome::Answered(rtt, coordinate) => {
                 target.meter.answer(now, rtt);
                 target.newest = [Some(rtt), target.newest[0], target.newest[1]];
                 if let (Some(other), Some(rtt)) = (coordinate, median(target.newest)) {
-                    let axis = self.ctx.rng.random_range(0..DIMENSIONS);
-                    self.probes.coordinate.update(&other, rtt, axis);
+                    let axis = ctx.rng.random_range(0..DIMENSIONS);
+                    self.coordinate.update(&other, rtt, axis);
                 }
                 Sight::Heard
             }
@@ -257,96 +272,75 @@ impl Agent {
                 Sight::Silent
             }
         };
-        if target.show(number, sight) {
-            self.tell_sight(id);
-        }
-        self.prune();
+        Some(target.show(number, sight))
     }
 
-    /// A probe should have been answered by now.
-    pub(super) fn missed(&mut self, id: NodeId, number: u64, due: Time) {
-        let Some(target) = self
-            .probes
-            .targets
-            .get_mut(id)
-            .filter(|target| target.under_way.contains(&number))
-        else {
-            return;
+    /// A probe should have been answered by now. True when its target is seen otherwise than before.
+    #[must_use]
+    pub(super) fn missed(&mut self, ctx: &mut Ctx, id: NodeId, number: u64, due: Time) -> bool {
+        let target = self.targets.get_mut(id);
+        let Some(target) = target.filter(|target| target.under_way.contains(&number)) else {
+            return false;
         };
-        if self.ctx.now.since(due) > LATE {
-            let due = self.ctx.now + target.patience();
-            self.ctx.timers.set(due, Timer::Missed(id, number));
-            return;
+        if ctx.now.since(due) > LATE {
+            let due = ctx.now + target.patience();
+            ctx.timers.set(due, Timer::Missed(id, number));
+            return false;
         }
-        if target.show(number, Sight::Silent) {
-            self.tell_sight(id);
-        }
+        target.show(number, Sight::Silent)
     }
 
-    /// A new plan: targets that stay keep what is known of them.
-    pub(super) fn plan(&mut self, mut plan: ProbePlan) {
-        if plan.version < self.probes.plan.version {
-            return;
+    /// A new plan: targets that stay keep what is known of them. False for one that is older than the last.
+    #[must_use]
+    pub(super) fn plan(&mut self, ctx: &mut Ctx, mut plan: ProbePlan) -> bool {
+        if plan.version < self.plan.version {
+            return false;
         }
         plan.targets.truncate(MAX_TARGETS);
-        let mut before = std::mem::take(&mut self.probes.targets);
+        let mut before = std::mem::take(&mut self.targets);
         for (id, address) in &plan.targets {
             let kept = before.remove(*id).filter(|target| *target.address == **address);
             let is_new = kept.is_none();
-            let mut target = kept.unwrap_or_else(|| {
-                let (address, meter) = (Arc::from(address.as_str()), LinkMeter::default());
-                Target {
-                    address,
-                    meter,
-                    timer: 0,
-                    under_way: Vec::new(),
-                    decided: 0,
-                    answered: 0,
-                    newest: [None; 3],
-                    sight: None,
-                }
-            });
-            if is_new || plan.interval != self.probes.plan.interval {
-                let first = self.first_probe(plan.interval);
-                self.probes.tokens += 1;
-                target.timer = self.probes.tokens;
-                self.ctx.timers.set(first, Timer::Probe(*id, target.timer));
+            let mut target = kept.unwrap_or_else(|| Target::new(address));
+            if is_new || plan.interval != self.plan.interval {
+                let first = self.first_probe(ctx, plan.interval);
+                self.tokens += 1;
+                target.timer = self.tokens;
+                ctx.timers.set(first, Timer::Probe(*id, target.timer));
             }
-            self.probes.targets.insert(*id, target);
+            self.targets.insert(*id, target);
         }
-        self.prune();
-        self.beacons.targets_changed();
-        self.probes.plan = plan.clone();
-        self.ctx.effects.push_back(Effect::Targets(plan));
+        self.prune(ctx);
+        self.plan = plan.clone();
+        ctx.effects.push_back(Effect::Targets(plan));
+        true
     }
 
     /// When a new target is probed first: at one of the moments in the interval at which this agent probes.
-    fn first_probe(&mut self, interval: Duration) -> Time {
+    fn first_probe(&mut self, ctx: &mut Ctx, interval: Duration) -> Time {
         let step = u64::try_from((interval / SLOTS).as_nanos()).unwrap_or(u64::MAX).max(1);
-        let phase = *self
-            .probes
-            .phase
-            .get_or_insert_with(|| self.ctx.rng.random_range(0.0..1.0));
+        let phase = *self.phase.get_or_insert_with(|| ctx.rng.random_range(0.0..1.0));
         let offset = (step as f64 * phase) as u64;
-        let at = self.ctx.now + interval.mul_f64(self.ctx.rng.random_range(0.0..1.0));
+        let at = ctx.now + interval.mul_f64(ctx.rng.random_range(0.0..1.0));
         let slot = at.0.saturating_sub(offset).div_ceil(step);
         Time(slot.saturating_mul(step).saturating_add(offset))
     }
 
-    pub(super) fn probe(&mut self, id: NodeId, token: u64, turn: Time) {
-        let interval = self.probes.plan.interval;
-        let Some(cluster) = self.probes.cluster else { return };
-        let Some(target) = self.probes.targets.get_mut(id).filter(|target| target.timer == token) else {
+    /// Sends the next probe of a target, unless enough of them are under way.
+    pub(super) fn probe(&mut self, ctx: &mut Ctx, id: NodeId, token: u64, turn: Time) {
+        let interval = self.plan.interval;
+        let Some(cluster) = self.cluster else { return };
+        let Some(target) = self.targets.get_mut(id).filter(|target| target.timer == token) else {
             return;
         };
         if target.may_ask() {
-            self.probes.sequence += 1;
-            let sequence = self.probes.sequence;
+            self.sequence += 1;
+            let sequence = self.sequence;
             target.under_way.push(sequence);
             let (address, timeout) = (Arc::clone(&target.address), TIMEOUT);
-            let due = self.ctx.now + target.patience();
-            self.ctx.timers.set(due, Timer::Missed(id, sequence));
-            self.ctx.effects.push_back(Effect::Probe {
+            let due = ctx.now + target.patience();
+            ctx.timers.set(due, Timer::Missed(id, sequence));
+            ctx.effects.push_back(Effect::Probe {
                 cluster,
                 target: id,
                 address,
@@ -354,9 +348,9 @@ impl Agent {
                 timeout,
             });
         }
-        self.probes.tokens += 1;
-        target.timer = self.probes.tokens;
-        let next = turn.next_turn(interval, self.ctx.now);
-        self.ctx.timers.set(next, Timer::Probe(id, target.timer));
+        self.tokens += 1;
+        target.timer = self.tokens;
+        let next = turn.next_turn(interval, ctx.now);
+        ctx.timers.set(next, Timer::Probe(id, target.timer));
     }
 }

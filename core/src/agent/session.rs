@@ -168,7 +168,10 @@ impl Agent {
             Message::Directive(directive) => self.directive(&directive),
             Message::ProbePlan(plan) => self.plan(plan),
             Message::Ping { number } => self.pinged(number),
-            Message::Noted => self.noted(),
+            Message::Noted => {
+                self.evidence.noted();
+                self.tell_next();
+            }
             Message::Work(work) => self.told_work(*work),
             Message::ReadLog(request) => self.ctx.effects.push_back(Effect::ReadLog(request)),
             Message::Standing { number, standing } => self.standing(number, standing),
@@ -221,11 +224,13 @@ impl Agent {
         self.reckon_begun(cluster, welcome.next_assignment);
         self.probes.new_session(cluster);
         self.plan(welcome.probe_plan);
-        self.start_beacons();
+        self.evidence.set_arrivals(self.beacons.peers());
+        self.beacons.start(&mut self.ctx);
         self.begin_membership(lease, cycle);
         self.hears(quiet);
         self.beat(self.ctx.now);
-        self.start_evidence(welcome.notes_sightings);
+        self.evidence.new_session(&self.probes, welcome.notes_sightings);
+        self.tell();
         self.tell_all_work();
         if self.health.is_unwell() {
             self.tell_health();
