@@ -10,7 +10,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Agent, Effect, Notice, Phase, Report, Timer};
+use super::{
+    ctx::Ctx,
+    io::{Effect, Notice, Report},
+    probes::Probes,
+    timer::Timer,
+};
 use crate::{
     id::{ClusterId, NodeId},
     standing::{self, HOPS, Question, SINGLETON, Standing},
@@ -77,182 +82,189 @@ struct Taken {
     question: Box<Question>,
 }
 
+/// What counts of the agent's line to the coordinator.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    /// The newest epoch that is known.
+    pub(super) epoch: u64,
+    /// Time between two heartbeats.
+    pub(super) interval: Duration,
+    /// When evidence is stuck, if the coordinator notes nothing until then.
+    pub(super) stuck_at: Option<Time>,
+}
+
+/// What a peer's answer changes.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub(super) struct Answered {
+    /// The lease was extended.
+    pub(super) is_extended: bool,
+    /// What the coordinator said when that is not what it said before.
+    pub(super) news: Option<Standing>,
+}
+
 impl Membership {
     /// Until when singletons may run here; `None` before the first welcome.
     pub(super) fn lent(&self) -> Option<Time> {
         self.lent
     }
-}
 
-impl Agent {
+    /// True while this node may take itself for a member: its lease has not run out.
+    pub(super) fn is_member(&self, now: Time) -> bool {
+        self.until.is_some_and(|until| until > now)
+    }
+
     /// A hello was sent.
-    pub(super) fn greeted(&mut self) {
-        self.membership.greeted = self.ctx.now;
-        self.membership.beats.clear();
+    pub(super) fn greeted(&mut self, now: Time) {
+        self.greeted = now;
+        self.beats.clear();
     }
 
     /// A heartbeat was sent.
-    pub(super) fn beaten(&mut self, sequence: u64) {
-        let beats = &mut self.membership.beats;
-        if beats.len() >= BEATS {
-            beats.pop_front();
+    pub(super) fn beaten(&mut self, now: Time, sequence: u64) {
+        if self.beats.len() >= BEATS {
+            self.beats.pop_front();
         }
-        beats.push_back((sequence, self.ctx.now));
+        self.beats.push_back((sequence, now));
     }
 
-    /// The coordinator welcomed this node, in answer to the hello.
-    pub(super) fn begin_membership(&mut self, lease: Duration, cycle: Duration) {
-        let membership = &mut self.membership;
-        (membership.lease, membership.cycle) = (lease, cycle);
-        (membership.told, membership.asked) = (None, None);
-        let asked = membership.greeted;
-        self.heard_by_session();
-        self.extend(asked, lease);
+    /// The coordinator welcomed this node, in answer to the hello: the lease is extended.
+    pub(super) fn new_session(&mut self, ctx: &mut Ctx, line: Line, lease: Duration, cycle: Duration) {
+        (self.lease, self.cycle) = (lease, cycle);
+        (self.told, self.asked) = (None, None);
+        self.heard(ctx, line);
+        self.extend(ctx.now, self.greeted, lease);
     }
 
-    /// The coordinator got this heartbeat, says a seal.
-    pub(super) fn confirmed(&mut self, sequence: u64) {
-        let membership = &mut self.membership;
+    /// The coordinator got this heartbeat, says a seal. True when that extends the lease.
+    #[must_use]
+    pub(super) fn confirmed(&mut self, ctx: &mut Ctx, line: Line, sequence: u64) -> bool {
         let mut sent = None;
-        while let Some(&(number, at)) = membership.beats.front()
+        while let Some(&(number, at)) = self.beats.front()
             && number <= sequence
         {
             sent = Some(at);
-            membership.beats.pop_front();
+            self.beats.pop_front();
         }
-        let lease = membership.lease;
-        self.heard_by_session();
+        self.heard(ctx, line);
         if let Some(sent) = sent {
-            self.extend(sent, lease);
+            self.extend(ctx.now, sent, self.lease);
         }
+        sent.is_some()
     }
 
-    fn heard_by_session(&mut self) {
-        self.membership.heard = self.ctx.now;
-        self.look_at_membership();
-    }
-
-    /// A session that stood is lost: peers are asked unless a new one stands soon.
-    pub(super) fn adrift(&mut self) {
-        self.membership.heard = self.ctx.now;
-        self.look_at_membership();
+    /// The coordinator is heard by the session; or a session that stood is lost: peers are asked unless a new one stands soon.
+    pub(super) fn heard(&mut self, ctx: &mut Ctx, line: Line) {
+        self.heard = ctx.now;
+        self.look(ctx, line);
     }
 
     /// Time went by unnoticed: what was asked before it extends nothing any more.
-    pub(super) fn slept(&mut self) {
-        let membership = &mut self.membership;
-        membership.beats.clear();
-        (membership.lent, membership.asked) = (None, None);
+    pub(super) fn slept(&mut self, ctx: &mut Ctx, line: Line) {
+        self.beats.clear();
+        (self.lent, self.asked) = (None, None);
         // A hello that was sent before is as old.
-        if !matches!(self.phase, Phase::Live(_)) {
-            membership.greeted = Time::default();
+        if ctx.live.is_none() {
+            self.greeted = Time::default();
         }
-        self.end_membership();
+        self.end(ctx, line);
     }
 
     /// This node is no member: another one has its place, or it was given up.
-    pub(super) fn end_membership(&mut self) {
-        let until = self.membership.until.unwrap_or(self.ctx.now);
-        self.membership.until = Some(until.min(self.ctx.now));
-        self.look_at_membership();
+    fn end(&mut self, ctx: &mut Ctx, line: Line) {
+        let until = self.until.unwrap_or(ctx.now);
+        self.until = Some(until.min(ctx.now));
+        self.look(ctx, line);
     }
 
     /// The coordinator said that this node is no member, and why: that the lease is over then needs no further notice.
-    pub(super) fn expelled(&mut self) {
-        self.membership.lapsed = true;
-        self.end_membership();
+    pub(super) fn expelled(&mut self, ctx: &mut Ctx, line: Line) {
+        self.lapsed = true;
+        self.end(ctx, line);
     }
 
-    fn extend(&mut self, asked: Time, lease: Duration) {
-        let membership = &mut self.membership;
+    fn extend(&mut self, now: Time, asked: Time, lease: Duration) {
         let until = asked + lease;
-        membership.until = Some(membership.until.map_or(until, |before| before.max(until)));
-        membership.lent = membership.lent.max(Some(asked + lease * SINGLETON));
-        if until > self.ctx.now {
-            membership.lapsed = false;
-        }
-        self.lend_all();
-    }
-
-    /// How long a coordinator may be silent before peers are asked.
-    fn quiet(&self) -> Duration {
-        match self.phase {
-            Phase::Live(_) => standing::quiet(self.membership.cycle, self.heartbeats.interval()),
-            _ => ASK_EVERY,
+        self.until = Some(self.until.map_or(until, |before| before.max(until)));
+        self.lent = self.lent.max(Some(asked + lease * SINGLETON));
+        if until > now {
+            self.lapsed = false;
         }
     }
 
     /// When peers are asked, unless the coordinator says something before: it is silent, or notes nothing of what this agent tells it.
-    fn quiet_at(&self) -> Time {
-        let quiet_at = self.membership.heard + self.quiet();
-        self.evidence
-            .stuck_at()
-            .map_or(quiet_at, |stuck_at| stuck_at.min(quiet_at))
+    fn quiet_at(&self, ctx: &Ctx, line: Line) -> Time {
+        let quiet = match ctx.live {
+            Some(_) => standing::quiet(self.cycle, line.interval),
+            None => ASK_EVERY,
+        };
+        let quiet_at = self.heard + quiet;
+        line.stuck_at.map_or(quiet_at, |stuck_at| stuck_at.min(quiet_at))
     }
 
     /// Sets the next look.
-    pub(super) fn look_at_membership(&mut self) {
-        let (now, quiet_at) = (self.ctx.now, self.quiet_at());
-        let membership = &mut self.membership;
+    pub(super) fn look(&mut self, ctx: &mut Ctx, line: Line) {
+        let (now, quiet_at) = (ctx.now, self.quiet_at(ctx, line));
         let ask = if quiet_at > now { quiet_at } else { now + ASK_EVERY };
-        let lapse = membership.until.filter(|_| !membership.lapsed);
-        membership.timer += 1;
-        let timer = Timer::Membership(membership.timer);
-        self.ctx.timers.set(lapse.map_or(ask, |lapse| lapse.min(ask)), timer);
+        let lapse = self.until.filter(|_| !self.lapsed);
+        self.timer += 1;
+        let timer = Timer::Membership(self.timer);
+        ctx.timers.set(lapse.map_or(ask, |lapse| lapse.min(ask)), timer);
     }
 
-    /// Asks a peer when the coordinator is not heard, and notices that the lease ran out.
-    pub(super) fn check_membership(&mut self, token: u64) {
-        if self.membership.timer != token || matches!(self.phase, Phase::Stopped) {
-            return;
-        }
-        let ran_out = self.membership.until.is_some_and(|until| until <= self.ctx.now);
-        if ran_out && !std::mem::replace(&mut self.membership.lapsed, true) {
-            self.ctx.tell(Notice::Lapsed);
-        }
-        if self.quiet_at() <= self.ctx.now {
-            self.ask_a_peer();
-        }
-        self.look_at_membership();
+    /// True for the token of the newest look.
+    pub(super) fn is_newest(&self, token: u64) -> bool {
+        self.timer == token
     }
 
-    fn ask_a_peer(&mut self) {
-        let now = self.ctx.now;
-        let membership = &mut self.membership;
-        if membership.asked.is_some_and(|(_, at)| now.since(at) < ASK_PATIENCE) {
-            return;
+    /// Asks a peer when the coordinator is not heard, and notices that the lease ran out. True when one was asked.
+    #[must_use]
+    pub(super) fn check(&mut self, ctx: &mut Ctx, line: Line, probes: &Probes) -> bool {
+        let ran_out = self.until.is_some_and(|until| until <= ctx.now);
+        if ran_out && !std::mem::replace(&mut self.lapsed, true) {
+            ctx.tell(Notice::Lapsed);
         }
-        membership.numbers += 1;
-        let number = membership.numbers;
+        let asked = self.quiet_at(ctx, line) <= ctx.now && self.ask_a_peer(ctx, probes);
+        self.look(ctx, line);
+        asked
+    }
+
+    fn ask_a_peer(&mut self, ctx: &mut Ctx, probes: &Probes) -> bool {
+        let now = ctx.now;
+        if self.asked.is_some_and(|(_, at)| now.since(at) < ASK_PATIENCE) {
+            return false;
+        }
+        self.numbers += 1;
+        let number = self.numbers;
         let question = Question {
-            asker: self.ctx.config.facts.id,
-            incarnation: self.ctx.config.incarnation,
+            asker: ctx.config.facts.id,
+            incarnation: ctx.config.incarnation,
             path: Vec::new(),
-            observations: self.probes.observations(now),
+            observations: probes.observations(now),
         };
-        if self.pass(number, question) {
-            self.membership.asked = Some((number, now));
-            self.retell_sights();
+        let passed = self.pass(ctx, probes, number, question);
+        if passed {
+            self.asked = Some((number, now));
         }
+        passed
     }
 
     /// Has a peer take a question on; false when none is heard that has not had it. The one that answered last comes first, then each in turn.
-    fn pass(&mut self, number: u64, question: Question) -> bool {
-        let Some(cluster) = self.probes.cluster() else {
+    fn pass(&mut self, ctx: &mut Ctx, probes: &Probes, number: u64, question: Question) -> bool {
+        let Some(cluster) = probes.cluster() else {
             return false;
         };
-        let heard = self.probes.heard().filter(|(id, _)| !question.passed(*id));
+        let heard = probes.heard().filter(|(id, _)| !question.passed(*id));
         let heard: Vec<(NodeId, Arc<str>)> = heard.map(|(id, address)| (id, Arc::clone(address))).collect();
-        let membership = &mut self.membership;
-        let known = heard.iter().position(|(id, _)| Some(*id) == membership.way);
-        let turn = known.unwrap_or(membership.turn % heard.len().max(1));
+        let known = heard.iter().position(|(id, _)| Some(*id) == self.way);
+        let turn = known.unwrap_or(self.turn % heard.len().max(1));
         let Some((via, address)) = heard.into_iter().nth(turn) else {
             return false;
         };
         // Until it answers again.
-        membership.way = None;
-        membership.turn = membership.turn.wrapping_add(1);
-        self.ctx.effects.push_back(Effect::Ask {
+        self.way = None;
+        self.turn = self.turn.wrapping_add(1);
+        ctx.effects.push_back(Effect::Ask {
             cluster,
             via,
             address,
@@ -264,101 +276,103 @@ impl Agent {
     }
 
     /// Passes on what a peer asked, when the coordinator has not answered it.
-    pub(super) fn pass_on(&mut self, number: u64) {
-        let Some(taken) = self.membership.questions.get(&number) else {
+    pub(super) fn pass_on(&mut self, ctx: &mut Ctx, probes: &Probes, number: u64) {
+        let Some(taken) = self.questions.get(&number) else {
             return;
         };
         let mut question = Question::clone(&taken.question);
-        question.path.push(self.ctx.config.facts.id);
-        if question.path.len() < HOPS && self.pass(number, question) {
+        question.path.push(ctx.config.facts.id);
+        if question.path.len() < HOPS && self.pass(ctx, probes, number, question) {
             return;
         }
         // The coordinator may still answer.
-        if self.ctx.live.is_none() {
-            self.give_back(number, None);
+        if ctx.live.is_none() {
+            self.give_back(ctx, number, None);
         }
     }
 
-    fn give_back(&mut self, number: u64, standing: Option<Standing>) {
-        if let Some(Taken { id, .. }) = self.membership.questions.remove(&number) {
-            self.ctx.effects.push_back(Effect::Answer { id, standing });
+    /// Gives a peer what the coordinator said.
+    pub(super) fn give_back(&mut self, ctx: &mut Ctx, number: u64, standing: Option<Standing>) {
+        if let Some(Taken { id, .. }) = self.questions.remove(&number) {
+            ctx.effects.push_back(Effect::Answer { id, standing });
         }
     }
 
-    /// What came of a question to a peer.
-    pub(super) fn answered(&mut self, number: u64, via: NodeId, standing: Option<Standing>) {
+    /// What came of a question to a peer; `None` when that was another's, or nothing came of it. A [`look`](Self::look) follows otherwise.
+    pub(super) fn answered(
+        &mut self,
+        ctx: &mut Ctx,
+        line: Line,
+        number: u64,
+        via: NodeId,
+        standing: Option<Standing>,
+    ) -> Option<Answered> {
         if standing.is_some() {
-            self.membership.way = Some(via);
+            self.way = Some(via);
         }
-        if self.membership.questions.contains_key(&number) {
-            if standing.is_some() || self.ctx.live.is_none() {
-                self.give_back(number, standing);
+        if self.questions.contains_key(&number) {
+            if standing.is_some() || ctx.live.is_none() {
+                self.give_back(ctx, number, standing);
             }
-            return;
+            return None;
         }
-        let membership = &mut self.membership;
-        let Some((_, asked)) = membership.asked.take_if(|(asked, _)| *asked == number) else {
-            return;
-        };
+        let (_, asked) = self.asked.take_if(|(asked, _)| *asked == number)?;
         // One of an older coordinator says nothing of now.
-        let Some(standing) = standing.filter(|standing| standing.epoch >= self.epoch) else {
-            return;
-        };
-        let news = membership.told.replace(standing) != Some(standing);
-        if standing.lease.is_zero() {
-            self.end_membership();
+        let standing = standing.filter(|standing| standing.epoch >= line.epoch)?;
+        let is_new = self.told.replace(standing) != Some(standing);
+        let is_extended = !standing.lease.is_zero();
+        if is_extended {
+            self.extend(ctx.now, asked, standing.lease);
         } else {
-            self.extend(asked, standing.lease);
+            self.end(ctx, line);
         }
-        if news {
-            self.ctx.tell(Notice::Told { via, standing });
-        }
-        self.look_at_membership();
+        Some(Answered {
+            is_extended,
+            news: is_new.then_some(standing),
+        })
     }
 
-    /// A peer asks for a standing, its own or another node's; `id` names the question for the driver.
-    pub(super) fn question(&mut self, id: u64, cluster: ClusterId, question: Box<Question>) {
-        let (now, peer) = (self.ctx.now, question.peer());
-        let knows = self.probes.sight_of(peer).is_some() || self.beacons.is_observer(peer);
-        let questions = &mut self.membership.questions;
-        questions.retain(|_, taken| now.since(taken.at) < QUESTION_PATIENCE);
-        let mut of_others = questions.values().map(|taken| taken.question.asker);
-        let busy = questions.len() >= QUESTIONS || of_others.any(|asker| asker == question.asker);
-        let goes_round = question.passed(self.ctx.config.facts.id) || question.path.len() >= HOPS;
-        if !knows || busy || goes_round || self.probes.cluster() != Some(cluster) {
-            self.ctx.effects.push_back(Effect::Answer { id, standing: None });
+    /// A peer asks for a standing, its own or another node's; `id` names the question for the driver. The peer `is_observer` when it said that it
+    /// probes this node.
+    pub(super) fn question(
+        &mut self,
+        ctx: &mut Ctx,
+        probes: &Probes,
+        is_observer: bool,
+        id: u64,
+        cluster: ClusterId,
+        question: Box<Question>,
+    ) {
+        let now = ctx.now;
+        let knows = is_observer || probes.sight_of(question.peer()).is_some();
+        self.questions
+            .retain(|_, taken| now.since(taken.at) < QUESTION_PATIENCE);
+        let mut of_others = self.questions.values().map(|taken| taken.question.asker);
+        let busy = self.questions.len() >= QUESTIONS || of_others.any(|asker| asker == question.asker);
+        let goes_round = question.passed(ctx.config.facts.id) || question.path.len() >= HOPS;
+        if !knows || busy || goes_round || probes.cluster() != Some(cluster) {
+            ctx.effects.push_back(Effect::Answer { id, standing: None });
             return;
         }
-        let membership = &mut self.membership;
-        membership.numbers += 1;
-        let number = membership.numbers;
+        self.numbers += 1;
+        let number = self.numbers;
         let taken = Taken {
             id,
             at: now,
             question: question.clone(),
         };
-        membership.questions.insert(number, taken);
-        match self.ctx.live {
+        self.questions.insert(number, taken);
+        match ctx.live {
             Some(conn) => {
                 let report = Report::Question {
                     number,
                     question,
                     sent_millis: now.millis(),
                 };
-                self.ctx.send(conn, report);
-                self.ctx.timers.set(now + PASS_ON, Timer::PassOn(number));
+                ctx.send(conn, report);
+                ctx.timers.set(now + PASS_ON, Timer::PassOn(number));
             }
-            None => self.pass_on(number),
+            None => self.pass_on(ctx, probes, number),
         }
-    }
-
-    /// The coordinator answers a peer's question.
-    pub(super) fn standing(&mut self, number: u64, standing: Standing) {
-        self.give_back(number, Some(standing));
-    }
-
-    /// True while this node may take itself for a member: its lease has not run out.
-    pub fn is_member(&self, now: Time) -> bool {
-        self.membership.until.is_some_and(|until| until > now)
     }
 }

@@ -33,7 +33,7 @@ use evidence::{Evidence, Seen};
 use health::SelfHealth;
 use heartbeats::Heartbeats;
 pub use io::{Effect, Input, Notice, ProbeOutcome, Recipient, Report};
-use membership::Membership;
+use membership::{Line, Membership};
 use probes::Probes;
 use timer::Timer;
 use work::Work;
@@ -44,9 +44,11 @@ use crate::{
     id::NodeId,
     mesh::Coordinate,
     node::ConnId,
+    standing::Standing,
     telemetry::Reading,
     time::{Time, WallTime},
     timer::Kinds,
+    workload::{Assigned, Status},
 };
 
 #[derive(Debug)]
@@ -159,16 +161,23 @@ impl Agent {
                 address,
                 observes,
             }),
-            Input::Question { id, cluster, question } => self.question(id, cluster, question),
+            Input::Question { id, cluster, question } => {
+                let is_observer = self.beacons.is_observer(question.peer());
+                self.membership
+                    .question(&mut self.ctx, &self.probes, is_observer, id, cluster, question);
+            }
             Input::Answered { number, via, standing } => self.answered(number, via, standing),
             Input::DiskTouched { done } => {
                 if self.health.disk_touched(done) {
                     self.tell_health();
                 }
             }
-            Input::Slept => self.slept(),
-            Input::Instance { id, status } => self.instance(id, status),
-            Input::LogRead(chunk) => self.log_read(chunk),
+            Input::Slept => {
+                let line = self.line();
+                self.membership.slept(&mut self.ctx, line);
+            }
+            Input::Instance { id, status } => self.work.instance(&mut self.ctx, id, status),
+            Input::LogRead(chunk) => work::log_read(&mut self.ctx, chunk),
             Input::Shutdown { reason } => self.shutdown(reason),
         }
     }
@@ -193,14 +202,14 @@ impl Agent {
                 }
                 Timer::Beacons => self.send_beacons(),
                 Timer::Membership(token) => self.check_membership(token),
-                Timer::PassOn(number) => self.pass_on(number),
+                Timer::PassOn(number) => self.membership.pass_on(&mut self.ctx, &self.probes, number),
                 Timer::Disk if !matches!(self.phase, Phase::Stopped) => self.health.check_disk(&mut self.ctx),
                 Timer::DiskLate(number) => {
                     if self.health.disk_late(&mut self.ctx, number, due) {
                         self.tell_health();
                     }
                 }
-                Timer::Work(token) => self.tell_work(token),
+                Timer::Work(token) => self.work.tell(&mut self.ctx, token),
                 Timer::Reconnect(_) | Timer::Heartbeat(_) | Timer::Quiet(_) | Timer::Disk => {}
             }
         }
@@ -270,7 +279,7 @@ impl Agent {
     fn measured(&mut self, reading: &Reading) {
         let sent = self.heartbeats.measured(&mut self.ctx, &mut self.probes, reading);
         if let Some(sequence) = sent {
-            self.beaten(sequence);
+            self.membership.beaten(self.ctx.now, sequence);
             self.directives.refreshed(&mut self.ctx);
         }
     }
@@ -361,8 +370,58 @@ impl Agent {
             health: &self.health,
         };
         if self.evidence.tell(&mut self.ctx, seen) {
-            self.look_at_membership();
+            let line = self.line();
+            self.membership.look(&mut self.ctx, line);
         }
+    }
+
+    fn line(&self) -> Line {
+        Line {
+            epoch: self.epoch,
+            interval: self.heartbeats.interval(),
+            stuck_at: self.evidence.stuck_at(),
+        }
+    }
+
+    /// Asks a peer when the coordinator is not heard, and notices that the lease ran out.
+    fn check_membership(&mut self, token: u64) {
+        if !self.membership.is_newest(token) || matches!(self.phase, Phase::Stopped) {
+            return;
+        }
+        let line = self.line();
+        if self.membership.check(&mut self.ctx, line, &self.probes) {
+            self.retell_sights();
+        }
+    }
+
+    /// What came of a question to a peer.
+    fn answered(&mut self, number: u64, via: NodeId, standing: Option<Standing>) {
+        let line = self.line();
+        let Some(answered) = self.membership.answered(&mut self.ctx, line, number, via, standing) else {
+            return;
+        };
+        if answered.is_extended {
+            self.lend_all();
+        }
+        if let Some(standing) = answered.news {
+            self.ctx.tell(Notice::Told { via, standing });
+        }
+        self.membership.look(&mut self.ctx, line);
+    }
+
+    /// The lease was extended: singletons may run on.
+    fn lend_all(&mut self) {
+        self.work.lend_all(&mut self.ctx, self.membership.lent());
+    }
+
+    /// The instances that this node has, and how they are.
+    pub fn instances(&self) -> impl Iterator<Item = (&Assigned, &Status)> {
+        self.work.instances()
+    }
+
+    /// True while this node may take itself for a member: its lease has not run out.
+    pub fn is_member(&self, now: Time) -> bool {
+        self.membership.is_member(now)
     }
 
     fn shutdown(&mut self, reason: String) {

@@ -65,7 +65,7 @@ impl Agent {
             last_failure: self.last_failure.clone(),
         };
         self.ctx.send(conn, Report::Hello(Box::new(hello)));
-        self.greeted();
+        self.membership.greeted(self.ctx.now);
     }
 
     /// The transport that the agent counts on.
@@ -125,7 +125,8 @@ impl Agent {
         if self.ctx.now.since(live.since) >= LASTED {
             (self.unreadable, self.last_failure) = (0, String::new());
         }
-        self.adrift();
+        let line = self.line();
+        self.membership.heard(&mut self.ctx, line);
     }
 
     pub(super) fn try_again(&mut self, reason: String, retry_in: Duration) {
@@ -172,15 +173,18 @@ impl Agent {
                 self.evidence.noted();
                 self.tell_next();
             }
-            Message::Work(work) => self.told_work(*work),
+            Message::Work(work) => self.work.told(&mut self.ctx, *work, self.membership.lent()),
             Message::ReadLog(request) => self.ctx.effects.push_back(Effect::ReadLog(request)),
-            Message::Standing { number, standing } => self.standing(number, standing),
+            Message::Standing { number, standing } => self.membership.give_back(&mut self.ctx, number, Some(standing)),
             Message::Seal { seal, heard } => {
                 if let Phase::Live(live) = &self.phase {
                     self.heartbeats.sealed(seal.epoch, seal.cycle);
                     let quiet = live.quiet;
                     self.hears(quiet);
-                    self.confirmed(heard);
+                    let line = self.line();
+                    if self.membership.confirmed(&mut self.ctx, line, heard) {
+                        self.lend_all();
+                    }
                 }
             }
         }
@@ -219,19 +223,21 @@ impl Agent {
         });
         if !std::mem::replace(&mut self.taken_over, true) {
             self.ctx.effects.push_back(Effect::TakeOver);
-            self.end_what_is_of_another();
+            self.work.end_what_is_of_another(&mut self.ctx);
         }
-        self.reckon_begun(cluster, welcome.next_assignment);
+        self.work.reckon_begun(&mut self.ctx, cluster, welcome.next_assignment);
         self.probes.new_session(cluster);
         self.plan(welcome.probe_plan);
         self.evidence.set_arrivals(self.beacons.peers());
         self.beacons.start(&mut self.ctx);
-        self.begin_membership(lease, cycle);
+        let line = self.line();
+        self.membership.new_session(&mut self.ctx, line, lease, cycle);
+        self.lend_all();
         self.hears(quiet);
         self.beat(self.ctx.now);
         self.evidence.new_session(&self.probes, welcome.notes_sightings);
         self.tell();
-        self.tell_all_work();
+        self.work.new_session(&mut self.ctx);
         if self.health.is_unwell() {
             self.tell_health();
         }
@@ -251,7 +257,8 @@ impl Agent {
             refused.reason,
             RefusalReason::Stale | RefusalReason::Revoked | RefusalReason::Replaced
         ) {
-            self.expelled();
+            let line = self.line();
+            self.membership.expelled(&mut self.ctx, line);
         }
         let over_content = matches!(refused.reason, RefusalReason::Invalid | RefusalReason::Unreadable);
         self.ctx.tell(Notice::Refused(refused));

@@ -2,10 +2,16 @@
 
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Agent, Begun, Effect, Found, Report, Timer};
+use super::{
+    config::{Begun, Found},
+    ctx::Ctx,
+    io::{Effect, Report},
+    timer::Timer,
+};
 use crate::{
     coordinator::Work as Told,
     id::ClusterId,
+    time::Time,
     workload::{Assigned, AssignmentId, Phase, Status, log},
 };
 
@@ -81,97 +87,98 @@ impl Work {
             Begun::Any => true,
         }
     }
-}
 
-impl Agent {
     /// The instances that this node has, and how they are.
-    pub fn instances(&self) -> impl Iterator<Item = (&Assigned, &Status)> {
-        self.work
-            .local
+    pub(super) fn instances(&self) -> impl Iterator<Item = (&Assigned, &Status)> {
+        self.local
             .values()
             .filter_map(|local| Some((local.assigned.as_deref()?, &local.status)))
     }
 
     /// A new session: the coordinator is told of everything.
-    pub(super) fn tell_all_work(&mut self) {
-        self.work.news = self.work.local.keys().copied().collect();
-        self.work.all = true;
-        self.work.agreed = false;
-        self.tell_work_soon();
+    pub(super) fn new_session(&mut self, ctx: &mut Ctx) {
+        self.news = self.local.keys().copied().collect();
+        self.all = true;
+        self.agreed = false;
+        self.tell_soon(ctx);
     }
 
-    fn tell_work_soon(&mut self) {
-        if !std::mem::replace(&mut self.work.gathering, true) {
-            self.work.timer += 1;
-            let at = self.ctx.now + GATHER;
-            self.ctx.timers.set(at, Timer::Work(self.work.timer));
+    fn tell_soon(&mut self, ctx: &mut Ctx) {
+        if !std::mem::replace(&mut self.gathering, true) {
+            self.timer += 1;
+            let at = ctx.now + GATHER;
+            ctx.timers.set(at, Timer::Work(self.timer));
         }
     }
 
     /// Tells what changed, in messages of a bounded size.
-    pub(super) fn tell_work(&mut self, token: u64) {
-        if self.work.timer != token {
+    pub(super) fn tell(&mut self, ctx: &mut Ctx, token: u64) {
+        if self.timer != token {
             return;
         }
-        self.work.gathering = false;
-        let Some(conn) = self.ctx.live else { return };
+        self.gathering = false;
+        let Some(conn) = ctx.live else { return };
         let mut instances = Vec::new();
         while instances.len() < TOLD
-            && let Some(id) = self.work.news.pop_first()
+            && let Some(id) = self.news.pop_first()
         {
-            if let Some(local) = self.work.local.get(&id) {
+            if let Some(local) = self.local.get(&id) {
                 instances.push((id, local.status.clone()));
             }
         }
-        let rest = !self.work.news.is_empty();
-        let all = !rest && std::mem::take(&mut self.work.all);
+        let rest = !self.news.is_empty();
+        let all = !rest && std::mem::take(&mut self.all);
         if !instances.is_empty() || all {
             let report = Report::Instances { instances, all };
-            self.ctx.send(conn, report);
+            ctx.send(conn, report);
         }
         if rest {
-            self.tell_work_soon();
+            self.tell_soon(ctx);
         }
     }
 
     /// Stops the instances that were given to another node. The coordinator knows of none of them on this node, so nobody else would stop them.
-    pub(super) fn end_what_is_of_another(&mut self) {
+    pub(super) fn end_what_is_of_another(&self, ctx: &mut Ctx) {
         // Nothing else is told to end before the first welcome.
-        let local = self.work.local.iter().filter(|(_, local)| local.halted);
+        let local = self.local.iter().filter(|(_, local)| local.halted);
         for (id, _) in local.filter(|(_, local)| local.status.phase != Phase::Ended) {
             let reason = OF_ANOTHER.to_owned();
-            self.ctx.effects.push_back(Effect::Halt { id: *id, reason });
+            ctx.effects.push_back(Effect::Halt { id: *id, reason });
         }
     }
 
     /// A coordinator has welcomed this agent: what may have been begun here without being known is what it gave out before.
-    pub(super) fn reckon_begun(&mut self, cluster: ClusterId, next: AssignmentId) {
-        self.work.cluster = Some(cluster);
-        if self.work.begun == Begun::Any && next != AssignmentId::default() {
-            self.presume(cluster, next);
+    pub(super) fn reckon_begun(&mut self, ctx: &mut Ctx, cluster: ClusterId, next: AssignmentId) {
+        self.cluster = Some(cluster);
+        if self.begun == Begun::Any && next != AssignmentId::default() {
+            self.presume(ctx, cluster, next);
         }
     }
 
     /// A coordinator of an earlier version does not say what it will give out next: what it wants at first, it may have given out before.
-    fn presume_told(&mut self, assign: &[Assigned]) {
-        if let (Begun::Any, Some(cluster)) = (self.work.begun, self.work.cluster) {
+    fn presume_told(&mut self, ctx: &mut Ctx, assign: &[Assigned]) {
+        if let (Begun::Any, Some(cluster)) = (self.begun, self.cluster) {
             let newest = assign.iter().map(|assigned| assigned.id).max();
-            self.presume(cluster, AssignmentId(newest.map_or(0, |id| id.0.saturating_add(1))));
+            self.presume(
+                ctx,
+                cluster,
+                AssignmentId(newest.map_or(0, |id| id.0.saturating_add(1))),
+            );
         }
     }
 
-    fn presume(&mut self, cluster: ClusterId, below: AssignmentId) {
-        self.work.begun = Begun::Below(cluster, below);
-        self.ctx.effects.push_back(Effect::Presume { cluster, below });
+    fn presume(&mut self, ctx: &mut Ctx, cluster: ClusterId, below: AssignmentId) {
+        self.begun = Begun::Below(cluster, below);
+        ctx.effects.push_back(Effect::Presume { cluster, below });
     }
 
     /// What is assigned is not here, though it may have been begun here: a process of it may be there, or it has done its work. It is lost, and
     /// is not run under this id any more.
-    fn lost(&mut self, assigned: Arc<Assigned>) {
+    fn lost(&mut self, ctx: &mut Ctx, assigned: Arc<Assigned>) {
         let (id, halted) = (assigned.id, true);
         let status = Status {
             phase: Phase::Ended,
-            since: self.ctx.wall_time(),
+            since: ctx.wall_time(),
             unknown: true,
             detail: MISSING.to_owned(),
             ..Status::default()
@@ -182,37 +189,37 @@ impl Agent {
             status,
             halted,
         };
-        self.work.local.insert(id, local);
-        self.work.news.insert(id);
+        self.local.insert(id, local);
+        self.news.insert(id);
     }
 
     /// The coordinator says what is to run, and what is not.
-    pub(super) fn told_work(&mut self, told: Told) {
-        let first = !std::mem::replace(&mut self.work.agreed, true);
-        self.presume_told(&told.assign);
+    pub(super) fn told(&mut self, ctx: &mut Ctx, told: Told, lent: Option<Time>) {
+        let first = !std::mem::replace(&mut self.agreed, true);
+        self.presume_told(ctx, &told.assign);
         // Whatever this node has written down: it has told of these before.
         let repeated: BTreeSet<AssignmentId> = told.repeated.into_iter().collect();
         for assigned in told.assign {
             let id = assigned.id;
-            if self.work.local.contains_key(&id) {
-                self.work.news.insert(id);
+            if self.local.contains_key(&id) {
+                self.news.insert(id);
                 continue;
             }
             let assigned = Arc::new(assigned);
-            if repeated.contains(&id) || self.work.may_be_begun(id) {
-                self.lost(assigned);
+            if repeated.contains(&id) || self.may_be_begun(id) {
+                self.lost(ctx, assigned);
                 continue;
             }
             let status = Status {
-                since: self.ctx.wall_time(),
+                since: ctx.wall_time(),
                 ..Status::default()
             };
-            self.ctx.effects.push_back(Effect::Run(Arc::clone(&assigned)));
+            ctx.effects.push_back(Effect::Run(Arc::clone(&assigned)));
             if assigned.spec.singleton {
-                self.lend(id);
+                lend(ctx, id, lent);
             }
             let (halted, assigned) = (false, Some(assigned));
-            self.work.local.insert(
+            self.local.insert(
                 id,
                 Local {
                     assigned,
@@ -223,60 +230,60 @@ impl Agent {
         }
         for (id, reason) in told.refused {
             self.not_here(
+                ctx,
                 id,
                 Some(false),
                 format!("its declaration cannot be accepted by its agent: {reason}"),
             );
         }
         for (id, reason) in told.stop {
-            let may_be_begun = repeated.contains(&id) || self.work.may_be_begun(id);
-            match self.work.local.get_mut(&id) {
+            let may_be_begun = repeated.contains(&id) || self.may_be_begun(id);
+            match self.local.get_mut(&id) {
                 Some(local) => {
                     local.halted = true;
-                    self.ctx.effects.push_back(Effect::Halt { id, reason });
+                    ctx.effects.push_back(Effect::Halt { id, reason });
                 }
-                None if may_be_begun => self.not_here(id, None, MISSING.to_owned()),
-                None => self.not_here(id, Some(true), reason),
+                None if may_be_begun => self.not_here(ctx, id, None, MISSING.to_owned()),
+                None => self.not_here(ctx, id, Some(true), reason),
             }
         }
         for id in told.forget {
             let ended = self
-                .work
                 .local
                 .get(&id)
                 .is_some_and(|local| local.status.phase == Phase::Ended);
             if ended {
-                self.work.local.remove(&id);
-                self.work.news.remove(&id);
-                self.ctx.effects.push_back(Effect::Discard { id });
+                self.local.remove(&id);
+                self.news.remove(&id);
+                ctx.effects.push_back(Effect::Discard { id });
             }
         }
         for id in told.describe {
-            self.describe(id);
+            self.describe(ctx, id);
         }
-        if !self.work.news.is_empty() {
-            self.tell_work_soon();
+        if !self.news.is_empty() {
+            self.tell_soon(ctx);
         }
         if first {
-            self.lend_all();
+            self.lend_all(ctx, lent);
         }
     }
 
     /// The coordinator does not know what an instance is for. One a message: declarations may be large.
-    fn describe(&mut self, id: AssignmentId) {
-        let assigned = self.work.local.get(&id).and_then(|local| local.assigned.as_deref());
-        if let (Some(assigned), Some(conn)) = (assigned, self.ctx.live) {
+    fn describe(&self, ctx: &mut Ctx, id: AssignmentId) {
+        let assigned = self.local.get(&id).and_then(|local| local.assigned.as_deref());
+        if let (Some(assigned), Some(conn)) = (assigned, ctx.live) {
             let report = Report::Described(Box::new(assigned.clone()));
-            self.ctx.send(conn, report);
+            ctx.send(conn, report);
         }
     }
 
     /// What is to end is not here, or what is to run cannot be: that is said, as of one that has ended; whether complete, if that is known.
-    fn not_here(&mut self, id: AssignmentId, complete: Option<bool>, detail: String) {
-        let Some(conn) = self.ctx.live else { return };
+    fn not_here(&self, ctx: &mut Ctx, id: AssignmentId, complete: Option<bool>, detail: String) {
+        let Some(conn) = ctx.live else { return };
         let status = Status {
             phase: Phase::Ended,
-            since: self.ctx.wall_time(),
+            since: ctx.wall_time(),
             complete: complete.unwrap_or(false),
             unknown: complete.is_none(),
             detail,
@@ -286,48 +293,44 @@ impl Agent {
             instances: vec![(id, status)],
             all: false,
         };
-        self.ctx.send(conn, report);
+        ctx.send(conn, report);
     }
 
     /// A supervisor says how its instance is.
-    pub(super) fn instance(&mut self, id: AssignmentId, status: Status) {
-        let Some(local) = self.work.local.get_mut(&id) else {
+    pub(super) fn instance(&mut self, ctx: &mut Ctx, id: AssignmentId, status: Status) {
+        let Some(local) = self.local.get_mut(&id) else {
             return;
         };
         if local.status == status || local.status.phase == Phase::Ended {
             return;
         }
         local.status = status;
-        self.work.news.insert(id);
-        self.tell_work_soon();
+        self.news.insert(id);
+        self.tell_soon(ctx);
     }
 
     /// The lease was renewed: singletons may run on.
-    pub(super) fn lend_all(&mut self) {
-        if !self.work.agreed {
+    pub(super) fn lend_all(&self, ctx: &mut Ctx, lent: Option<Time>) {
+        if !self.agreed {
             return;
         }
-        let singletons = self.work.local.iter().filter(|(_, local)| local.is_singleton());
-        let ids: Vec<AssignmentId> = singletons
-            .filter(|(_, local)| local.status.phase != Phase::Ended && !local.halted)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in ids {
-            self.lend(id);
+        let singletons = self.local.iter().filter(|(_, local)| local.is_singleton());
+        for (id, _) in singletons.filter(|(_, local)| local.status.phase != Phase::Ended && !local.halted) {
+            lend(ctx, *id, lent);
         }
     }
+}
 
-    fn lend(&mut self, id: AssignmentId) {
-        if let Some(until) = self.membership.lent() {
-            self.ctx.effects.push_back(Effect::Lease { id, until });
-        }
+fn lend(ctx: &mut Ctx, id: AssignmentId, lent: Option<Time>) {
+    if let Some(until) = lent {
+        ctx.effects.push_back(Effect::Lease { id, until });
     }
+}
 
-    /// What an instance wrote was read.
-    pub(super) fn log_read(&mut self, chunk: log::Chunk) {
-        if let Some(conn) = self.ctx.live {
-            let report = Report::Log(chunk);
-            self.ctx.send(conn, report);
-        }
+/// What an instance wrote was read.
+pub(super) fn log_read(ctx: &mut Ctx, chunk: log::Chunk) {
+    if let Some(conn) = ctx.live {
+        let report = Report::Log(chunk);
+        ctx.send(conn, report);
     }
 }
