@@ -124,7 +124,7 @@ fn what_is_late_repeated_or_of_an_older_coordinator_extends_nothing() {
         3,
         Some(told(u64::MAX, Liveness::Unreachable, Duration::from_millis(1))),
     );
-    assert_eq!(rig.core.epoch, 3);
+    assert_eq!(rig.core.session.epoch(), 3);
     assert!(!rig.core.is_member(rig.now + SECOND * 40));
 }
 

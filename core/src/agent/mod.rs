@@ -23,8 +23,6 @@ mod work;
 #[cfg(test)]
 mod work_tests;
 
-use std::time::Duration;
-
 use beacons::{Beacon, Beacons};
 pub use config::{Begun, Config, Found};
 use ctx::Ctx;
@@ -35,13 +33,15 @@ use heartbeats::Heartbeats;
 pub use io::{Effect, Input, Notice, ProbeOutcome, Recipient, Report};
 use membership::{Line, Membership};
 use probes::Probes;
+use session::{Loss, Session};
 use timer::Timer;
 use work::Work;
 
 use crate::{
     behaviour::Directive,
-    coordinator::ProbePlan,
+    coordinator::{Message, ProbePlan, Refused, Welcome},
     id::NodeId,
+    integrity::Seal,
     mesh::Coordinate,
     node::ConnId,
     standing::Standing,
@@ -51,83 +51,38 @@ use crate::{
     workload::{Assigned, Status},
 };
 
-#[derive(Debug)]
-enum Phase {
-    /// Until the timer for the next attempt.
-    Waiting,
-    /// The transport is being made.
-    Connecting(ConnId),
-    /// The hello is sent.
-    Opening(ConnId),
-    /// The session stands.
-    Live(Live),
-    /// Goodbye was said.
-    Stopped,
-}
-
-#[derive(Debug)]
-struct Live {
-    conn: ConnId,
-    since: Time,
-    session: u64,
-    quiet: Duration,
-}
-
 /// The agent's logic. Four verbs: [`handle`](Self::handle), [`handle_timeout`](Self::handle_timeout),
 /// [`poll_effect`](Self::poll_effect), [`poll_timeout`](Self::poll_timeout).
 #[derive(Debug)]
 pub struct Agent {
     ctx: Ctx,
-    phase: Phase,
-    /// Attempts at a session, this process's whole life.
-    attempts: u64,
-    /// Attempts since the last session that stood.
-    failures: u32,
-    /// Sessions in a row that ended over their content, and what this agent could not read in the last one.
-    unreadable: u32,
-    last_failure: String,
-    address: usize,
-    epoch: u64,
-    /// Tokens of the newest timers.
-    reconnect: u64,
-    quiet: u64,
-    /// [`Effect::TakeOver`] was said.
-    taken_over: bool,
+    session: Session,
+    heartbeats: Heartbeats,
+    directives: Directives,
     probes: Probes,
     beacons: Beacons,
     evidence: Evidence,
     membership: Membership,
     health: SelfHealth,
     work: Work,
-    heartbeats: Heartbeats,
-    directives: Directives,
 }
 
 impl Agent {
     /// An agent that tries its first session at once.
     pub fn new(now: Time, wall: WallTime, mut config: Config) -> Agent {
         let mut agent = Agent {
-            phase: Phase::Waiting,
-            attempts: 0,
-            failures: 0,
-            unreadable: 0,
-            last_failure: String::new(),
-            address: 0,
-            epoch: 0,
-            reconnect: 1,
-            quiet: 0,
-            taken_over: false,
+            session: Session::default(),
+            heartbeats: Heartbeats::default(),
+            directives: Directives::default(),
             probes: Probes::default(),
             beacons: Beacons::default(),
             evidence: Evidence::default(),
             membership: Membership::default(),
             health: SelfHealth::default(),
             work: Work::new(std::mem::take(&mut config.instances), config.begun),
-            heartbeats: Heartbeats::default(),
-            directives: Directives::default(),
             ctx: Ctx::new(now, wall, config),
         };
-        agent.ctx.timers.set(now, Timer::Reconnect(1));
+        agent.session.start(&mut agent.ctx);
         agent.ctx.timers.set(now, Timer::Disk);
         agent
     }
@@ -137,9 +92,19 @@ impl Agent {
         self.ctx.now = self.ctx.now.max(now);
         match input {
             Input::WallClock(wall) => self.ctx.wall.set(now, wall),
-            Input::Connected { conn } => self.connected(conn),
-            Input::Closed { conn, reason } => self.closed(conn, reason),
-            Input::Unreadable { conn, detail } => self.unreadable(conn, &detail),
+            Input::Connected { conn } => {
+                if self.session.connected(&mut self.ctx, conn) {
+                    self.membership.greeted(self.ctx.now);
+                }
+            }
+            Input::Closed { conn, reason } => {
+                let loss = self.session.closed(conn, reason);
+                self.lose(loss);
+            }
+            Input::Unreadable { conn, detail } => {
+                let loss = self.session.unreadable(&mut self.ctx, conn, &detail);
+                self.lose(loss);
+            }
             Input::Message { conn, message } => self.message(conn, message),
             Input::Measured(reading) => self.measured(&reading),
             Input::Probed {
@@ -178,7 +143,7 @@ impl Agent {
             }
             Input::Instance { id, status } => self.work.instance(&mut self.ctx, id, status),
             Input::LogRead(chunk) => work::log_read(&mut self.ctx, chunk),
-            Input::Shutdown { reason } => self.shutdown(reason),
+            Input::Shutdown { reason } => self.session.stop(&mut self.ctx, reason),
         }
     }
 
@@ -190,10 +155,16 @@ impl Agent {
         }
         while let Some((due, timer)) = self.ctx.timers.take_due(now) {
             match timer {
-                Timer::Reconnect(token) if token == self.reconnect => self.connect(),
-                Timer::Opening(conn) => self.give_up_opening(conn),
+                Timer::Reconnect(token) => self.session.connect(&mut self.ctx, token),
+                Timer::Opening(conn) => {
+                    let loss = self.session.give_up_opening(&mut self.ctx, conn);
+                    self.lose(loss);
+                }
                 Timer::Heartbeat(token) if self.heartbeats.is_newest(token) => self.beat(due),
-                Timer::Quiet(token) if token == self.quiet => self.give_up_quiet(),
+                Timer::Quiet(token) => {
+                    let loss = self.session.give_up_quiet(&mut self.ctx, token);
+                    self.lose(loss);
+                }
                 Timer::Probe(target, token) => self.probes.probe(&mut self.ctx, target, token, due),
                 Timer::Missed(target, number) => {
                     if self.probes.missed(&mut self.ctx, target, number, due) {
@@ -203,14 +174,14 @@ impl Agent {
                 Timer::Beacons => self.send_beacons(),
                 Timer::Membership(token) => self.check_membership(token),
                 Timer::PassOn(number) => self.membership.pass_on(&mut self.ctx, &self.probes, number),
-                Timer::Disk if !matches!(self.phase, Phase::Stopped) => self.health.check_disk(&mut self.ctx),
+                Timer::Disk if !self.session.has_stopped() => self.health.check_disk(&mut self.ctx),
                 Timer::DiskLate(number) => {
                     if self.health.disk_late(&mut self.ctx, number, due) {
                         self.tell_health();
                     }
                 }
                 Timer::Work(token) => self.work.tell(&mut self.ctx, token),
-                Timer::Reconnect(_) | Timer::Heartbeat(_) | Timer::Quiet(_) | Timer::Disk => {}
+                Timer::Heartbeat(_) | Timer::Disk => {}
             }
         }
         self.probes.prune(&mut self.ctx);
@@ -246,15 +217,92 @@ impl Agent {
 
     /// True while a session stands.
     pub fn is_live(&self) -> bool {
-        matches!(self.phase, Phase::Live(_))
+        self.ctx.live.is_some()
     }
 
-    fn address(&self) -> String {
-        let coordinators = &self.ctx.config.coordinators;
-        coordinators
-            .get(self.address % coordinators.len().max(1))
-            .cloned()
-            .unwrap_or_default()
+    /// The coordinator said something.
+    fn message(&mut self, conn: ConnId, message: Message) {
+        if self.session.conn() != Some(conn) {
+            return;
+        }
+        match message {
+            Message::Welcome(welcome) => self.welcome(conn, *welcome),
+            Message::Refused(refused) => self.refused(conn, refused),
+            Message::Directive(directive) => self.directive(&directive),
+            Message::ProbePlan(plan) => self.plan(plan),
+            Message::Ping { number } => self.pinged(number),
+            Message::Noted => {
+                self.evidence.noted();
+                self.tell_next();
+            }
+            Message::Work(work) => self.work.told(&mut self.ctx, *work, self.membership.lent()),
+            Message::ReadLog(request) => self.ctx.effects.push_back(Effect::ReadLog(request)),
+            Message::Standing { number, standing } => {
+                self.membership.give_back(&mut self.ctx, number, Some(standing));
+            }
+            Message::Seal { seal, heard } => self.sealed(&seal, heard),
+        }
+    }
+
+    /// The session stands: every part begins with it.
+    fn welcome(&mut self, conn: ConnId, welcome: Welcome) {
+        if !self.session.is_opening() {
+            return;
+        }
+        let ctx = &mut self.ctx;
+        self.heartbeats.new_session(welcome.heartbeat_interval);
+        self.directives.new_session();
+        if self.session.welcomed(ctx, conn, &welcome) {
+            self.work.end_what_is_of_another(ctx);
+        }
+        self.work.reckon_begun(ctx, welcome.cluster, welcome.next_assignment);
+        self.probes.new_session(welcome.cluster);
+        self.plan(welcome.probe_plan);
+        self.evidence.set_arrivals(self.beacons.peers());
+        self.beacons.start(&mut self.ctx);
+        let line = self.line();
+        self.membership
+            .new_session(&mut self.ctx, line, welcome.lease, welcome.cycle_interval);
+        self.lend_all();
+        self.session.hears(&mut self.ctx, self.heartbeats.interval());
+        self.beat(self.ctx.now);
+        self.evidence.new_session(&self.probes, welcome.notes_sightings);
+        self.tell();
+        self.work.new_session(&mut self.ctx);
+        if self.health.is_unwell() {
+            self.tell_health();
+        }
+    }
+
+    fn sealed(&mut self, seal: &Seal, heard: u64) {
+        if !self.is_live() {
+            return;
+        }
+        self.heartbeats.sealed(seal.epoch, seal.cycle);
+        self.session.hears(&mut self.ctx, self.heartbeats.interval());
+        let line = self.line();
+        if self.membership.confirmed(&mut self.ctx, line, heard) {
+            self.lend_all();
+        }
+    }
+
+    fn refused(&mut self, conn: ConnId, refused: Refused) {
+        if session::expels(refused.reason) {
+            let line = self.line();
+            self.membership.expelled(&mut self.ctx, line);
+        }
+        let loss = self.session.refused(&mut self.ctx, conn, refused);
+        self.lose(Some(loss));
+    }
+
+    /// Ends the session, or the attempt at one, when it is lost.
+    fn lose(&mut self, loss: Option<Loss>) {
+        let Some(loss) = loss else { return };
+        if self.session.end(&mut self.ctx) {
+            let line = self.line();
+            self.membership.heard(&mut self.ctx, line);
+        }
+        self.session.try_again(&mut self.ctx, loss);
     }
 
     /// Has the host read, and the next heartbeat come in time.
@@ -285,8 +333,11 @@ impl Agent {
     }
 
     fn directive(&mut self, directive: &Directive) {
-        let Phase::Live(live) = &self.phase else { return };
-        match self.directives.take(&mut self.ctx, directive, self.epoch, live.session) {
+        let Some(session) = self.session.number() else {
+            return;
+        };
+        let epoch = self.session.epoch();
+        match self.directives.take(&mut self.ctx, directive, epoch, session) {
             Some(Asked::Refresh) => self.heartbeats.measure(&mut self.ctx),
             Some(Asked::SetHeartbeat(interval)) => {
                 self.heartbeats.set_interval(interval);
@@ -377,7 +428,7 @@ impl Agent {
 
     fn line(&self) -> Line {
         Line {
-            epoch: self.epoch,
+            epoch: self.session.epoch(),
             interval: self.heartbeats.interval(),
             stuck_at: self.evidence.stuck_at(),
         }
@@ -385,7 +436,7 @@ impl Agent {
 
     /// Asks a peer when the coordinator is not heard, and notices that the lease ran out.
     fn check_membership(&mut self, token: u64) {
-        if !self.membership.is_newest(token) || matches!(self.phase, Phase::Stopped) {
+        if !self.membership.is_newest(token) || self.session.has_stopped() {
             return;
         }
         let line = self.line();
@@ -422,18 +473,5 @@ impl Agent {
     /// True while this node may take itself for a member: its lease has not run out.
     pub fn is_member(&self, now: Time) -> bool {
         self.membership.is_member(now)
-    }
-
-    fn shutdown(&mut self, reason: String) {
-        if let Phase::Live(live) = &self.phase {
-            let conn = live.conn;
-            self.ctx.send(conn, Report::Goodbye { reason });
-            self.ctx.effects.push_back(Effect::Close { conn });
-        } else if let Some(conn) = self.conn() {
-            self.ctx.effects.push_back(Effect::Close { conn });
-        }
-        self.phase = Phase::Stopped;
-        self.ctx.live = None;
-        self.ctx.effects.push_back(Effect::Stopped);
     }
 }

@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{Agent, Effect, Live, Notice, Phase, Report, Timer};
+use super::{
+    ctx::Ctx,
+    io::{Effect, Notice, Report},
+    timer::Timer,
+};
 use crate::{
-    coordinator::{Message, RefusalReason, Refused, Welcome},
+    coordinator::{RefusalReason, Refused, Welcome},
     node::{ConnId, Hello},
     telemetry::Channel,
     text::{SENTENCE, Span, shortened},
+    time::Time,
 };
 
 /// The first wait after a failed attempt at a session; it doubles with every further one.
@@ -37,35 +42,102 @@ const QUIET_HEARTBEATS: u32 = 5;
 /// The shortest time after which a coordinator is taken for dead.
 const QUIET_MIN: Duration = Duration::from_secs(30);
 
-impl Agent {
-    pub(super) fn connect(&mut self) {
-        if !matches!(self.phase, Phase::Waiting) {
-            return;
+#[derive(Debug, Default)]
+enum Phase {
+    /// Until the timer for the next attempt.
+    #[default]
+    Waiting,
+    /// The transport is being made.
+    Connecting(ConnId),
+    /// The hello is sent.
+    Opening(ConnId),
+    /// The session stands.
+    Live(Live),
+    /// Goodbye was said.
+    Stopped,
+}
+
+#[derive(Debug)]
+struct Live {
+    conn: ConnId,
+    since: Time,
+    session: u64,
+    quiet: Duration,
+}
+
+/// Why a session, or an attempt at one, is over.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Loss {
+    reason: String,
+    /// The shortest wait that the coordinator asks for.
+    retry_after: Option<Duration>,
+    cause: Cause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The transport, or silence.
+    Transport,
+    /// The content, by one side or the other: the waits are long, and grow until a session lasts.
+    Content,
+    /// What the coordinator sent, which the next hello tells.
+    Unreadable,
+}
+
+impl Loss {
+    fn transport(reason: String) -> Loss {
+        Loss {
+            reason,
+            retry_after: None,
+            cause: Cause::Transport,
         }
-        self.attempts += 1;
-        let conn = ConnId(self.attempts);
-        self.phase = Phase::Connecting(conn);
-        self.ctx.timers.set(self.ctx.now + OPENING, Timer::Opening(conn));
-        let address = self.address();
-        self.ctx.effects.push_back(Effect::Connect { conn, address });
+    }
+}
+
+/// The session, or the attempts at one.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    phase: Phase,
+    /// Attempts at a session, this process's whole life.
+    attempts: u64,
+    /// Attempts since the last session that stood.
+    failures: u32,
+    /// Sessions in a row that ended over their content, and what this agent could not read in the last one.
+    unreadable: u32,
+    last_failure: String,
+    address: usize,
+    epoch: u64,
+    /// Tokens of the newest timers.
+    reconnect: u64,
+    quiet: u64,
+    /// [`Effect::TakeOver`] was said.
+    taken_over: bool,
+}
+
+impl Session {
+    /// The first attempt is made at once.
+    pub(super) fn start(&mut self, ctx: &mut Ctx) {
+        self.reconnect += 1;
+        ctx.timers.set(ctx.now, Timer::Reconnect(self.reconnect));
     }
 
-    pub(super) fn connected(&mut self, conn: ConnId) {
-        if !matches!(self.phase, Phase::Connecting(current) if current == conn) {
-            return;
+    /// The newest epoch that is known.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The number of the session that stands.
+    pub(super) fn number(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Live(live) => Some(live.session),
+            _ => None,
         }
-        self.phase = Phase::Opening(conn);
-        let hello = Hello {
-            facts: self.ctx.config.facts.clone(),
-            incarnation: self.ctx.config.incarnation,
-            attempt: self.attempts - 1,
-            channels: Channel::ALL.into_iter().map(Some).collect(),
-            instance: self.ctx.config.instance,
-            machine: self.ctx.config.machine,
-            last_failure: self.last_failure.clone(),
-        };
-        self.ctx.send(conn, Report::Hello(Box::new(hello)));
-        self.membership.greeted(self.ctx.now);
+    }
+
+    /// True once goodbye was said.
+    pub(super) fn has_stopped(&self) -> bool {
+        matches!(self.phase, Phase::Stopped)
     }
 
     /// The transport that the agent counts on.
@@ -77,196 +149,202 @@ impl Agent {
         }
     }
 
-    pub(super) fn closed(&mut self, conn: ConnId, reason: String) {
-        if self.conn() == Some(conn) {
-            self.lose(reason, None);
-        }
+    fn address(&self, ctx: &Ctx) -> String {
+        let coordinators = &ctx.config.coordinators;
+        coordinators
+            .get(self.address % coordinators.len().max(1))
+            .cloned()
+            .unwrap_or_default()
     }
 
-    /// The session, or the attempt at one, is over: the next one follows after a jittered wait.
-    pub(super) fn lose(&mut self, reason: String, retry_after: Option<Duration>) {
-        self.end_session();
-        let limit = BACKOFF_MAX.min(BACKOFF_MIN * 2u32.saturating_pow(self.failures.min(16)));
-        self.failures = self.failures.saturating_add(1);
-        // Full jitter, as agents that lost one coordinator must not come back in step; what the coordinator asks for is
-        // a lower bound.
-        let jitter = limit.mul_f64(self.ctx.rng.random_range(0.0..1.0));
-        self.try_again(reason, retry_after.unwrap_or_default() + jitter);
+    /// Makes the next attempt.
+    pub(super) fn connect(&mut self, ctx: &mut Ctx, token: u64) {
+        if token != self.reconnect || !matches!(self.phase, Phase::Waiting) {
+            return;
+        }
+        self.attempts += 1;
+        let conn = ConnId(self.attempts);
+        self.phase = Phase::Connecting(conn);
+        ctx.timers.set(ctx.now + OPENING, Timer::Opening(conn));
+        let address = self.address(ctx);
+        ctx.effects.push_back(Effect::Connect { conn, address });
+    }
+
+    /// The transport stands. True when a hello is sent.
+    #[must_use]
+    pub(super) fn connected(&mut self, ctx: &mut Ctx, conn: ConnId) -> bool {
+        if !matches!(self.phase, Phase::Connecting(current) if current == conn) {
+            return false;
+        }
+        self.phase = Phase::Opening(conn);
+        let hello = Hello {
+            facts: ctx.config.facts.clone(),
+            incarnation: ctx.config.incarnation,
+            attempt: self.attempts - 1,
+            channels: Channel::ALL.into_iter().map(Some).collect(),
+            instance: ctx.config.instance,
+            machine: ctx.config.machine,
+            last_failure: self.last_failure.clone(),
+        };
+        ctx.send(conn, Report::Hello(Box::new(hello)));
+        true
+    }
+
+    /// True while a hello waits for its answer.
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(self.phase, Phase::Opening(_))
+    }
+
+    /// The hello is answered: the session stands. True for the first of this process.
+    pub(super) fn welcomed(&mut self, ctx: &mut Ctx, conn: ConnId, welcome: &Welcome) -> bool {
+        self.failures = 0;
+        self.epoch = self.epoch.max(welcome.epoch);
+        self.phase = Phase::Live(Live {
+            conn,
+            since: ctx.now,
+            session: welcome.session,
+            quiet: QUIET_MIN.max(welcome.cycle_interval * QUIET_CYCLES),
+        });
+        ctx.live = Some(conn);
+        let address = self.address(ctx);
+        ctx.tell(Notice::Joined {
+            cluster: welcome.cluster,
+            epoch: welcome.epoch,
+            session: welcome.session,
+            address,
+        });
+        let is_first = !std::mem::replace(&mut self.taken_over, true);
+        if is_first {
+            ctx.effects.push_back(Effect::TakeOver);
+        }
+        is_first
+    }
+
+    /// The coordinator gave a sign of life, while it is sent a heartbeat once an `interval`: the next sign is due in time.
+    pub(super) fn hears(&mut self, ctx: &mut Ctx, interval: Duration) {
+        let Phase::Live(live) = &self.phase else { return };
+        self.quiet += 1;
+        // Seals come with heartbeats.
+        let quiet = live.quiet.max(interval * QUIET_HEARTBEATS);
+        ctx.timers.set(ctx.now + quiet, Timer::Quiet(self.quiet));
+    }
+
+    /// The transport ended.
+    pub(super) fn closed(&self, conn: ConnId, reason: String) -> Option<Loss> {
+        (self.conn() == Some(conn)).then(|| Loss::transport(reason))
     }
 
     /// Something came that cannot be read. It would come again at once.
-    pub(super) fn unreadable(&mut self, conn: ConnId, detail: &str) {
+    pub(super) fn unreadable(&self, ctx: &mut Ctx, conn: ConnId, detail: &str) -> Option<Loss> {
         if self.conn() != Some(conn) {
-            return;
+            return None;
         }
-        self.ctx.effects.push_back(Effect::Close { conn });
-        let reason = shortened(
-            &format!("the coordinator sent a message that cannot be read here: {detail}"),
-            SENTENCE,
-        );
-        self.lose_over_content(reason.clone(), None);
-        self.last_failure = reason;
+        ctx.effects.push_back(Effect::Close { conn });
+        let reason = format!("the coordinator sent a message that cannot be read here: {detail}");
+        Some(Loss {
+            reason: shortened(&reason, SENTENCE),
+            retry_after: None,
+            cause: Cause::Unreadable,
+        })
     }
 
-    /// The session ended over its content, by one side or the other: the waits are long, and grow until a session lasts.
-    pub(super) fn lose_over_content(&mut self, reason: String, retry_after: Option<Duration>) {
-        self.end_session();
-        let limit = UNREADABLE_MAX.min(UNREADABLE_MIN * 2u32.saturating_pow(self.unreadable.min(16)));
-        self.unreadable = self.unreadable.saturating_add(1);
-        let jittered = limit.mul_f64(self.ctx.rng.random_range(0.5..1.0));
-        self.try_again(reason, retry_after.unwrap_or_default() + jittered);
+    /// The hello was not answered in time.
+    pub(super) fn give_up_opening(&self, ctx: &mut Ctx, conn: ConnId) -> Option<Loss> {
+        let waits = matches!(self.phase, Phase::Connecting(current) | Phase::Opening(current) if current == conn);
+        waits.then(|| {
+            ctx.effects.push_back(Effect::Close { conn });
+            Loss::transport(format!("no answer within {}", Span(OPENING)))
+        })
     }
 
-    pub(super) fn end_session(&mut self) {
-        self.ctx.live = None;
-        let Phase::Live(live) = std::mem::replace(&mut self.phase, Phase::Waiting) else {
-            return;
+    /// The coordinator gave no sign of life in time.
+    pub(super) fn give_up_quiet(&self, ctx: &mut Ctx, token: u64) -> Option<Loss> {
+        match &self.phase {
+            Phase::Live(live) if token == self.quiet => {
+                ctx.effects.push_back(Effect::Close { conn: live.conn });
+                let reason = format!("no snapshot was sealed for {}", Span(live.quiet));
+                Some(Loss::transport(reason))
+            }
+            _ => None,
+        }
+    }
+
+    /// The coordinator refused this agent.
+    pub(super) fn refused(&self, ctx: &mut Ctx, conn: ConnId, refused: Refused) -> Loss {
+        let over_content = matches!(refused.reason, RefusalReason::Invalid | RefusalReason::Unreadable);
+        let loss = Loss {
+            reason: format!("refused: {}", refused.detail),
+            retry_after: refused.retry_after,
+            cause: if over_content { Cause::Content } else { Cause::Transport },
         };
-        if self.ctx.now.since(live.since) >= LASTED {
+        ctx.tell(Notice::Refused(refused));
+        ctx.effects.push_back(Effect::Close { conn });
+        loss
+    }
+
+    /// The session, or the attempt at one, is over. True when one stood.
+    #[must_use]
+    pub(super) fn end(&mut self, ctx: &mut Ctx) -> bool {
+        ctx.live = None;
+        let Phase::Live(live) = std::mem::take(&mut self.phase) else {
+            return false;
+        };
+        if ctx.now.since(live.since) >= LASTED {
             (self.unreadable, self.last_failure) = (0, String::new());
         }
-        let line = self.line();
-        self.membership.heard(&mut self.ctx, line);
+        true
     }
 
-    pub(super) fn try_again(&mut self, reason: String, retry_in: Duration) {
-        let address = self.address();
+    /// After the end: the next attempt follows after a jittered wait.
+    pub(super) fn try_again(&mut self, ctx: &mut Ctx, loss: Loss) {
+        let jittered = match loss.cause {
+            Cause::Transport => {
+                let limit = BACKOFF_MAX.min(BACKOFF_MIN * 2u32.saturating_pow(self.failures.min(16)));
+                self.failures = self.failures.saturating_add(1);
+                // Full jitter, as agents that lost one coordinator must not come back in step; what the coordinator asks for is
+                // a lower bound.
+                limit.mul_f64(ctx.rng.random_range(0.0..1.0))
+            }
+            Cause::Content | Cause::Unreadable => {
+                let limit = UNREADABLE_MAX.min(UNREADABLE_MIN * 2u32.saturating_pow(self.unreadable.min(16)));
+                self.unreadable = self.unreadable.saturating_add(1);
+                limit.mul_f64(ctx.rng.random_range(0.5..1.0))
+            }
+        };
+        let Loss {
+            reason, retry_after, ..
+        } = loss;
+        if loss.cause == Cause::Unreadable {
+            self.last_failure.clone_from(&reason);
+        }
+        let (address, retry_in) = (self.address(ctx), retry_after.unwrap_or_default() + jittered);
         self.address = self.address.wrapping_add(1);
         self.reconnect += 1;
-        self.ctx
-            .timers
-            .set(self.ctx.now + retry_in, Timer::Reconnect(self.reconnect));
-        self.ctx.tell(Notice::Lost {
+        ctx.timers.set(ctx.now + retry_in, Timer::Reconnect(self.reconnect));
+        ctx.tell(Notice::Lost {
             address,
             reason,
             retry_in,
         });
     }
 
-    pub(super) fn give_up_opening(&mut self, conn: ConnId) {
-        let waits = matches!(self.phase, Phase::Connecting(current) | Phase::Opening(current) if current == conn);
-        if waits {
-            self.ctx.effects.push_back(Effect::Close { conn });
-            self.lose(format!("no answer within {}", Span(OPENING)), None);
+    /// Says goodbye.
+    pub(super) fn stop(&mut self, ctx: &mut Ctx, reason: String) {
+        if let Some(conn) = ctx.live.take() {
+            ctx.send(conn, Report::Goodbye { reason });
+            ctx.effects.push_back(Effect::Close { conn });
+        } else if let Some(conn) = self.conn() {
+            ctx.effects.push_back(Effect::Close { conn });
         }
+        self.phase = Phase::Stopped;
+        ctx.effects.push_back(Effect::Stopped);
     }
+}
 
-    pub(super) fn give_up_quiet(&mut self) {
-        if let Phase::Live(live) = &self.phase {
-            let (conn, quiet) = (live.conn, live.quiet);
-            self.ctx.effects.push_back(Effect::Close { conn });
-            self.lose(format!("no snapshot was sealed for {}", Span(quiet)), None);
-        }
-    }
-
-    pub(super) fn message(&mut self, conn: ConnId, message: Message) {
-        if self.conn() != Some(conn) {
-            return;
-        }
-        match message {
-            Message::Welcome(welcome) => self.welcome(conn, *welcome),
-            Message::Refused(refused) => self.refused(conn, refused),
-            Message::Directive(directive) => self.directive(&directive),
-            Message::ProbePlan(plan) => self.plan(plan),
-            Message::Ping { number } => self.pinged(number),
-            Message::Noted => {
-                self.evidence.noted();
-                self.tell_next();
-            }
-            Message::Work(work) => self.work.told(&mut self.ctx, *work, self.membership.lent()),
-            Message::ReadLog(request) => self.ctx.effects.push_back(Effect::ReadLog(request)),
-            Message::Standing { number, standing } => self.membership.give_back(&mut self.ctx, number, Some(standing)),
-            Message::Seal { seal, heard } => {
-                if let Phase::Live(live) = &self.phase {
-                    self.heartbeats.sealed(seal.epoch, seal.cycle);
-                    let quiet = live.quiet;
-                    self.hears(quiet);
-                    let line = self.line();
-                    if self.membership.confirmed(&mut self.ctx, line, heard) {
-                        self.lend_all();
-                    }
-                }
-            }
-        }
-    }
-
-    pub(super) fn welcome(&mut self, conn: ConnId, welcome: Welcome) {
-        if !matches!(self.phase, Phase::Opening(_)) {
-            return;
-        }
-        self.failures = 0;
-        self.epoch = self.epoch.max(welcome.epoch);
-        self.heartbeats.new_session(welcome.heartbeat_interval);
-        self.directives.new_session();
-        let (cycle, lease) = (welcome.cycle_interval, welcome.lease);
-        let quiet = QUIET_MIN.max(cycle * QUIET_CYCLES);
-        let Welcome {
-            cluster,
-            epoch,
-            session,
-            ..
-        } = welcome;
-        let live = Live {
-            conn,
-            since: self.ctx.now,
-            session,
-            quiet,
-        };
-        self.phase = Phase::Live(live);
-        self.ctx.live = Some(conn);
-        let address = self.address();
-        self.ctx.tell(Notice::Joined {
-            cluster,
-            epoch,
-            session,
-            address,
-        });
-        if !std::mem::replace(&mut self.taken_over, true) {
-            self.ctx.effects.push_back(Effect::TakeOver);
-            self.work.end_what_is_of_another(&mut self.ctx);
-        }
-        self.work.reckon_begun(&mut self.ctx, cluster, welcome.next_assignment);
-        self.probes.new_session(cluster);
-        self.plan(welcome.probe_plan);
-        self.evidence.set_arrivals(self.beacons.peers());
-        self.beacons.start(&mut self.ctx);
-        let line = self.line();
-        self.membership.new_session(&mut self.ctx, line, lease, cycle);
-        self.lend_all();
-        self.hears(quiet);
-        self.beat(self.ctx.now);
-        self.evidence.new_session(&self.probes, welcome.notes_sightings);
-        self.tell();
-        self.work.new_session(&mut self.ctx);
-        if self.health.is_unwell() {
-            self.tell_health();
-        }
-    }
-
-    /// The coordinator gave a sign of life; the next is due within `quiet`.
-    pub(super) fn hears(&mut self, quiet: Duration) {
-        self.quiet += 1;
-        // Seals come with heartbeats.
-        let quiet = quiet.max(self.heartbeats.interval() * QUIET_HEARTBEATS);
-        self.ctx.timers.set(self.ctx.now + quiet, Timer::Quiet(self.quiet));
-    }
-
-    pub(super) fn refused(&mut self, conn: ConnId, refused: Refused) {
-        let (reason, retry_after) = (refused.detail.clone(), refused.retry_after);
-        if matches!(
-            refused.reason,
-            RefusalReason::Stale | RefusalReason::Revoked | RefusalReason::Replaced
-        ) {
-            let line = self.line();
-            self.membership.expelled(&mut self.ctx, line);
-        }
-        let over_content = matches!(refused.reason, RefusalReason::Invalid | RefusalReason::Unreadable);
-        self.ctx.tell(Notice::Refused(refused));
-        self.ctx.effects.push_back(Effect::Close { conn });
-        let reason = format!("refused: {reason}");
-        match over_content {
-            true => self.lose_over_content(reason, retry_after),
-            false => self.lose(reason, retry_after),
-        }
-    }
+/// Whether a coordinator that refuses for this reason takes the node for no member.
+pub(super) fn expels(reason: RefusalReason) -> bool {
+    matches!(
+        reason,
+        RefusalReason::Stale | RefusalReason::Revoked | RefusalReason::Replaced
+    )
 }
