@@ -68,15 +68,6 @@ struct Peer {
     observes: bool,
 }
 
-/// A beacon of a peer, as [`Input::Beacon`](super::io::Input::Beacon) has it.
-#[derive(Debug)]
-pub(super) struct Beacon {
-    pub(super) cluster: ClusterId,
-    pub(super) sender: NodeId,
-    pub(super) address: Arc<str>,
-    pub(super) observes: bool,
-}
-
 /// What a beacon tells of its sender.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
@@ -161,13 +152,15 @@ impl Beacons {
     }
 
     /// A beacon came; `None` for one that is not followed.
-    pub(super) fn came(&mut self, now: Time, probes: &Probes, beacon: Beacon) -> Option<Arrival> {
-        let Beacon {
-            cluster,
-            sender,
-            address,
-            observes,
-        } = beacon;
+    pub(super) fn came(
+        &mut self,
+        now: Time,
+        probes: &Probes,
+        cluster: ClusterId,
+        sender: NodeId,
+        address: Arc<str>,
+        observes: bool,
+    ) -> Option<Arrival> {
         let target = probes.sight_of(sender);
         let follows = target.is_some() || observes;
         let full = self.peers.len() >= MAX_PEERS;

@@ -1,8 +1,8 @@
-//! What every part of the agent works with: its configuration, the time, randomness, the live session, timers, and what is to be done.
+//! What every part of the agent works with: its configuration, the time, randomness, the link to the coordinator, timers, and what is to be done.
 //!
 //! Nothing is decided here.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -18,6 +18,15 @@ use crate::{
     timer::Timers,
 };
 
+/// What all parts need of the session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    /// The transport of the session that stands; written by `Session` alone.
+    pub(super) conn: Option<ConnId>,
+    /// Time between two heartbeats, as the coordinator last said.
+    pub(super) interval: Duration,
+}
+
 /// The state common to all parts.
 #[derive(Debug)]
 pub(super) struct Ctx {
@@ -25,8 +34,7 @@ pub(super) struct Ctx {
     pub(super) now: Time,
     pub(super) wall: WallClock,
     pub(super) rng: Pcg64Mcg,
-    /// The transport of the session that stands; written by `Session` alone.
-    pub(super) live: Option<ConnId>,
+    pub(super) link: Link,
     pub(super) timers: Timers<Timer>,
     pub(super) effects: VecDeque<Effect>,
 }
@@ -39,7 +47,10 @@ impl Ctx {
             now,
             wall,
             rng: Pcg64Mcg::seed_from_u64(config.seed),
-            live: None,
+            link: Link {
+                conn: None,
+                interval: Duration::from_secs(2),
+            },
             timers: Timers::default(),
             effects: VecDeque::new(),
             config,
@@ -54,6 +65,16 @@ impl Ctx {
     /// Sends a report by a transport.
     pub(super) fn send(&mut self, conn: ConnId, report: Report) {
         self.effects.push_back(Effect::Send { conn, report });
+    }
+
+    /// The next thing to be done outside.
+    pub(super) fn next_effect(&mut self) -> Option<Effect> {
+        let effect = self.effects.pop_front();
+        if effect.is_none() {
+            // The next ones begin at the front again, in memory that is still in the caches.
+            self.effects.clear();
+        }
+        effect
     }
 
     /// Tells the operator.

@@ -104,7 +104,7 @@ impl Directives {
 }
 
 fn answer(ctx: &mut Ctx, id: u64, state: State, detail: String) {
-    if let Some(conn) = ctx.live {
+    if let Some(conn) = ctx.link.conn {
         ctx.send(conn, Report::Directive { id, state, detail });
     }
 }

@@ -3,7 +3,7 @@
 //! One message of it is under way at a time. What changes before the coordinator has noted that goes with the next one, each link as it is by then, at
 //! the next heartbeat at the latest: a stream that is stuck delays evidence, and hardly lets it pile up.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use super::{beacons::Beacons, ctx::Ctx, health::SelfHealth, io::Report, probes::Probes};
 use crate::{id::NodeId, mesh::REPORTS, time::Time};
@@ -21,12 +21,20 @@ pub(super) struct Evidence {
     /// The coordinator says when it has noted a message; earlier versions do not.
     is_noted: bool,
     under_way: bool,
-    /// Since when the coordinator has not noted anything, though something was sent.
-    waiting: Option<Time>,
 }
 
-/// Evidence that is not noted for so long may be stuck: peers are asked to bring it, too.
-pub(super) const STUCK: Duration = Duration::from_secs(2);
+/// What is to be told at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum News {
+    /// A peer is seen otherwise than before.
+    Sight(NodeId),
+    /// Whose beacons come and whose do not.
+    Arrivals,
+    /// How this agent is.
+    Health,
+    /// What is left, whether the coordinator noted what went before or only its answer is stuck: a heartbeat follows, or it has noted.
+    Rest,
+}
 
 /// What evidence is made of.
 #[derive(Clone, Copy)]
@@ -53,56 +61,43 @@ impl Evidence {
         self.arrivals = peers.collect();
     }
 
-    /// What is seen of these is to be told, whether that was told before or not.
-    pub(super) fn add_sights(&mut self, of: impl IntoIterator<Item = NodeId>) {
-        self.sights.extend(of);
-    }
-
     /// Beacons of these began or ceased to come.
     pub(super) fn add_arrivals(&mut self, of: impl IntoIterator<Item = NodeId>) {
         self.arrivals.extend(of);
     }
 
-    /// Whose beacons come and whose do not is told with the next message.
-    pub(super) fn set_arrivals_due(&mut self) {
-        self.arrivals_due = true;
+    /// What is seen of all targets is to be told, whether that was told before or not.
+    pub(super) fn retell(&mut self, probes: &Probes) {
+        self.sights.extend(probes.targets().map(|(id, _)| id));
     }
 
-    /// How this agent is is told with the next message.
-    pub(super) fn set_health_due(&mut self) {
-        self.health = true;
-    }
-
-    /// The coordinator has noted what was under way.
-    pub(super) fn noted(&mut self) {
-        self.waiting = None;
-    }
-
-    /// What is to be told goes now, whether the coordinator noted what went before or only its answer is stuck.
-    pub(super) fn release(&mut self) {
-        self.under_way = false;
-    }
-
-    /// When evidence is stuck, if the coordinator notes nothing until then.
-    pub(super) fn stuck_at(&self) -> Option<Time> {
-        self.waiting.map(|since| since + STUCK)
-    }
-
-    /// Tells what is to be told, unless a message is under way. True when the coordinator is waited for from now on.
+    /// Tells what is to be told, unless a message is under way. True when one is from now on.
     #[must_use]
-    pub(super) fn tell(&mut self, ctx: &mut Ctx, seen: Seen<'_>) -> bool {
-        let Some(conn) = ctx.live else { return false };
-        let mut waits = false;
-        while !self.under_way {
-            let Some(report) = self.next(ctx.now, seen) else { break };
-            if self.is_noted {
-                self.under_way = true;
-                waits |= self.waiting.is_none();
-                self.waiting = self.waiting.or(Some(ctx.now));
+    pub(super) fn tell(&mut self, ctx: &mut Ctx, seen: Seen<'_>, news: News) -> bool {
+        match news {
+            News::Sight(id) => {
+                self.sights.insert(id);
             }
-            ctx.send(conn, report);
+            News::Arrivals => self.arrivals_due = true,
+            News::Health => self.health = true,
+            News::Rest => self.under_way = false,
         }
-        waits
+        self.tell_rest(ctx, seen)
+    }
+
+    fn tell_rest(&mut self, ctx: &mut Ctx, seen: Seen<'_>) -> bool {
+        let Some(conn) = ctx.link.conn else { return false };
+        while !self.under_way {
+            let Some(report) = self.next(ctx.now, seen) else {
+                return false;
+            };
+            self.under_way = self.is_noted;
+            ctx.send(conn, report);
+            if self.under_way {
+                return true;
+            }
+        }
+        false
     }
 
     fn next(&mut self, now: Time, seen: Seen<'_>) -> Option<Report> {

@@ -1,7 +1,5 @@
 //! Heartbeats: each has the host read first, and tells what was read and what else changed.
 
-use std::time::Duration;
-
 use super::{
     ctx::Ctx,
     io::{Effect, Report},
@@ -16,9 +14,8 @@ use crate::{
 };
 
 /// When the agent sends heartbeats, and what they say of the session.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Heartbeats {
-    interval: Duration,
     /// Token of the newest timer.
     timer: u64,
     measuring: bool,
@@ -30,33 +27,10 @@ pub(super) struct Heartbeats {
     pinged: u64,
 }
 
-impl Default for Heartbeats {
-    fn default() -> Heartbeats {
-        Heartbeats {
-            interval: Duration::from_secs(2),
-            timer: 0,
-            measuring: false,
-            sequence: 0,
-            acknowledged: (0, 0),
-            pinged: 0,
-        }
-    }
-}
-
 impl Heartbeats {
     /// A session begins.
-    pub(super) fn new_session(&mut self, interval: Duration) {
-        self.interval = interval;
+    pub(super) fn new_session(&mut self) {
         (self.sequence, self.acknowledged, self.pinged) = (0, (0, 0), 0);
-    }
-
-    /// Time between two of them.
-    pub(super) fn interval(&self) -> Duration {
-        self.interval
-    }
-
-    pub(super) fn set_interval(&mut self, interval: Duration) {
-        self.interval = interval;
     }
 
     /// True for the token of the newest timer.
@@ -67,7 +41,7 @@ impl Heartbeats {
     /// Has the next one come in time, after one whose turn was at `turn`.
     pub(super) fn set_next(&mut self, ctx: &mut Ctx, turn: Time) {
         self.timer += 1;
-        let next = turn.next_turn(self.interval, ctx.now);
+        let next = turn.next_turn(ctx.link.interval, ctx.now);
         ctx.timers.set(next, Timer::Heartbeat(self.timer));
     }
 
@@ -91,7 +65,7 @@ impl Heartbeats {
     /// The host was read: sends a heartbeat while a session stands, and returns its number.
     pub(super) fn measured(&mut self, ctx: &mut Ctx, probes: &mut Probes, reading: &Reading) -> Option<u64> {
         self.measuring = false;
-        let conn = ctx.live?;
+        let conn = ctx.link.conn?;
         self.sequence += 1;
         let mut heartbeat = Heartbeat {
             sequence: self.sequence,

@@ -41,6 +41,9 @@ const QUESTION_PATIENCE: Duration = Duration::from_secs(3);
 /// nobody has noticed.
 const PASS_ON: Duration = Duration::from_millis(250);
 
+/// Evidence that is not noted for so long may be stuck: peers are asked to bring it, too.
+const STUCK: Duration = Duration::from_secs(2);
+
 /// What the agent knows of its membership.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
@@ -59,6 +62,8 @@ pub(super) struct Membership {
     lapsed: bool,
     /// When the session was last heard, or ended.
     heard: Time,
+    /// Since when the coordinator has not noted anything, though evidence was sent.
+    waiting: Option<Time>,
     /// The question under way, and when it was asked.
     asked: Option<(u64, Time)>,
     /// Numbers of questions, its own and those that it took on.
@@ -80,17 +85,6 @@ struct Taken {
     id: u64,
     at: Time,
     question: Box<Question>,
-}
-
-/// What counts of the agent's line to the coordinator.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Line {
-    /// The newest epoch that is known.
-    pub(super) epoch: u64,
-    /// Time between two heartbeats.
-    pub(super) interval: Duration,
-    /// When evidence is stuck, if the coordinator notes nothing until then.
-    pub(super) stuck_at: Option<Time>,
 }
 
 /// What a peer's answer changes.
@@ -129,16 +123,16 @@ impl Membership {
     }
 
     /// The coordinator welcomed this node, in answer to the hello: the lease is extended.
-    pub(super) fn new_session(&mut self, ctx: &mut Ctx, line: Line, lease: Duration, cycle: Duration) {
+    pub(super) fn new_session(&mut self, ctx: &mut Ctx, lease: Duration, cycle: Duration) {
         (self.lease, self.cycle) = (lease, cycle);
         (self.told, self.asked) = (None, None);
-        self.heard(ctx, line);
+        self.heard(ctx);
         self.extend(ctx.now, self.greeted, lease);
     }
 
     /// The coordinator got this heartbeat, says a seal. True when that extends the lease.
     #[must_use]
-    pub(super) fn confirmed(&mut self, ctx: &mut Ctx, line: Line, sequence: u64) -> bool {
+    pub(super) fn confirmed(&mut self, ctx: &mut Ctx, sequence: u64) -> bool {
         let mut sent = None;
         while let Some(&(number, at)) = self.beats.front()
             && number <= sequence
@@ -146,7 +140,7 @@ impl Membership {
             sent = Some(at);
             self.beats.pop_front();
         }
-        self.heard(ctx, line);
+        self.heard(ctx);
         if let Some(sent) = sent {
             self.extend(ctx.now, sent, self.lease);
         }
@@ -154,33 +148,46 @@ impl Membership {
     }
 
     /// The coordinator is heard by the session; or a session that stood is lost: peers are asked unless a new one stands soon.
-    pub(super) fn heard(&mut self, ctx: &mut Ctx, line: Line) {
+    pub(super) fn heard(&mut self, ctx: &mut Ctx) {
         self.heard = ctx.now;
-        self.look(ctx, line);
+        self.look(ctx);
+    }
+
+    /// Evidence was sent: the coordinator is to note it.
+    pub(super) fn sent(&mut self, ctx: &mut Ctx) {
+        if self.waiting.is_none() {
+            self.waiting = Some(ctx.now);
+            self.look(ctx);
+        }
+    }
+
+    /// The coordinator has noted what was sent; or a session begins, in which nothing was.
+    pub(super) fn noted(&mut self) {
+        self.waiting = None;
     }
 
     /// Time went by unnoticed: what was asked before it extends nothing any more.
-    pub(super) fn slept(&mut self, ctx: &mut Ctx, line: Line) {
+    pub(super) fn slept(&mut self, ctx: &mut Ctx) {
         self.beats.clear();
         (self.lent, self.asked) = (None, None);
         // A hello that was sent before is as old.
-        if ctx.live.is_none() {
+        if ctx.link.conn.is_none() {
             self.greeted = Time::default();
         }
-        self.end(ctx, line);
+        self.end(ctx);
     }
 
     /// This node is no member: another one has its place, or it was given up.
-    fn end(&mut self, ctx: &mut Ctx, line: Line) {
+    fn end(&mut self, ctx: &mut Ctx) {
         let until = self.until.unwrap_or(ctx.now);
         self.until = Some(until.min(ctx.now));
-        self.look(ctx, line);
+        self.look(ctx);
     }
 
     /// The coordinator said that this node is no member, and why: that the lease is over then needs no further notice.
-    pub(super) fn expelled(&mut self, ctx: &mut Ctx, line: Line) {
+    pub(super) fn expelled(&mut self, ctx: &mut Ctx) {
         self.lapsed = true;
-        self.end(ctx, line);
+        self.end(ctx);
     }
 
     fn extend(&mut self, now: Time, asked: Time, lease: Duration) {
@@ -193,18 +200,18 @@ impl Membership {
     }
 
     /// When peers are asked, unless the coordinator says something before: it is silent, or notes nothing of what this agent tells it.
-    fn quiet_at(&self, ctx: &Ctx, line: Line) -> Time {
-        let quiet = match ctx.live {
-            Some(_) => standing::quiet(self.cycle, line.interval),
+    fn quiet_at(&self, ctx: &Ctx) -> Time {
+        let quiet = match ctx.link.conn {
+            Some(_) => standing::quiet(self.cycle, ctx.link.interval),
             None => ASK_EVERY,
         };
         let quiet_at = self.heard + quiet;
-        line.stuck_at.map_or(quiet_at, |stuck_at| stuck_at.min(quiet_at))
+        self.waiting.map_or(quiet_at, |since| (since + STUCK).min(quiet_at))
     }
 
     /// Sets the next look.
-    pub(super) fn look(&mut self, ctx: &mut Ctx, line: Line) {
-        let (now, quiet_at) = (ctx.now, self.quiet_at(ctx, line));
+    pub(super) fn look(&mut self, ctx: &mut Ctx) {
+        let (now, quiet_at) = (ctx.now, self.quiet_at(ctx));
         let ask = if quiet_at > now { quiet_at } else { now + ASK_EVERY };
         let lapse = self.until.filter(|_| !self.lapsed);
         self.timer += 1;
@@ -212,20 +219,18 @@ impl Membership {
         ctx.timers.set(lapse.map_or(ask, |lapse| lapse.min(ask)), timer);
     }
 
-    /// True for the token of the newest look.
-    pub(super) fn is_newest(&self, token: u64) -> bool {
-        self.timer == token
-    }
-
     /// Asks a peer when the coordinator is not heard, and notices that the lease ran out. True when one was asked.
     #[must_use]
-    pub(super) fn check(&mut self, ctx: &mut Ctx, line: Line, probes: &Probes) -> bool {
+    pub(super) fn check(&mut self, ctx: &mut Ctx, probes: &Probes, token: u64) -> bool {
+        if self.timer != token {
+            return false;
+        }
         let ran_out = self.until.is_some_and(|until| until <= ctx.now);
         if ran_out && !std::mem::replace(&mut self.lapsed, true) {
             ctx.tell(Notice::Lapsed);
         }
-        let asked = self.quiet_at(ctx, line) <= ctx.now && self.ask_a_peer(ctx, probes);
-        self.look(ctx, line);
+        let asked = self.quiet_at(ctx) <= ctx.now && self.ask_a_peer(ctx, probes);
+        self.look(ctx);
         asked
     }
 
@@ -286,7 +291,7 @@ impl Membership {
             return;
         }
         // The coordinator may still answer.
-        if ctx.live.is_none() {
+        if ctx.link.conn.is_none() {
             self.give_back(ctx, number, None);
         }
     }
@@ -302,7 +307,7 @@ impl Membership {
     pub(super) fn answered(
         &mut self,
         ctx: &mut Ctx,
-        line: Line,
+        epoch: u64,
         number: u64,
         via: NodeId,
         standing: Option<Standing>,
@@ -311,20 +316,20 @@ impl Membership {
             self.way = Some(via);
         }
         if self.questions.contains_key(&number) {
-            if standing.is_some() || ctx.live.is_none() {
+            if standing.is_some() || ctx.link.conn.is_none() {
                 self.give_back(ctx, number, standing);
             }
             return None;
         }
         let (_, asked) = self.asked.take_if(|(asked, _)| *asked == number)?;
         // One of an older coordinator says nothing of now.
-        let standing = standing.filter(|standing| standing.epoch >= line.epoch)?;
+        let standing = standing.filter(|standing| standing.epoch >= epoch)?;
         let is_new = self.told.replace(standing) != Some(standing);
         let is_extended = !standing.lease.is_zero();
         if is_extended {
             self.extend(ctx.now, asked, standing.lease);
         } else {
-            self.end(ctx, line);
+            self.end(ctx);
         }
         Some(Answered {
             is_extended,
@@ -362,7 +367,7 @@ impl Membership {
             question: question.clone(),
         };
         self.questions.insert(number, taken);
-        match ctx.live {
+        match ctx.link.conn {
             Some(conn) => {
                 let report = Report::Question {
                     number,

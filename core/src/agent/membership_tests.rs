@@ -159,7 +159,7 @@ fn what_a_coordinator_does_not_note_goes_by_way_of_peers() {
     rig.noting = false;
     rig.pass(SECOND * 3);
     assert!(asked(&rig).is_empty(), "nothing is to be told");
-    rig.core.tell_health();
+    rig.core.tell(News::Health);
     rig.drain();
     rig.pass(SECOND * 2 + SECOND / 10);
     assert!(!asked(&rig).is_empty() && rig.core.is_live());

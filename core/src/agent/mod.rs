@@ -23,15 +23,17 @@ mod work;
 #[cfg(test)]
 mod work_tests;
 
-use beacons::{Beacon, Beacons};
+use std::sync::Arc;
+
+use beacons::Beacons;
 pub use config::{Begun, Config, Found};
 use ctx::Ctx;
 use directives::{Asked, Directives};
-use evidence::{Evidence, Seen};
+use evidence::{Evidence, News, Seen};
 use health::SelfHealth;
 use heartbeats::Heartbeats;
 pub use io::{Effect, Input, Notice, ProbeOutcome, Recipient, Report};
-use membership::{Line, Membership};
+use membership::Membership;
 use probes::Probes;
 use session::{Loss, Session};
 use timer::Timer;
@@ -40,8 +42,7 @@ use work::Work;
 use crate::{
     behaviour::Directive,
     coordinator::{Message, ProbePlan, Refused, Welcome},
-    id::NodeId,
-    integrity::Seal,
+    id::{ClusterId, NodeId},
     mesh::Coordinate,
     node::ConnId,
     standing::Standing,
@@ -97,35 +98,21 @@ impl Agent {
                     self.membership.greeted(self.ctx.now);
                 }
             }
-            Input::Closed { conn, reason } => {
-                let loss = self.session.closed(conn, reason);
-                self.lose(loss);
-            }
-            Input::Unreadable { conn, detail } => {
-                let loss = self.session.unreadable(&mut self.ctx, conn, &detail);
-                self.lose(loss);
-            }
+            Input::Closed { conn, reason } => self.lose(self.session.closed(conn, reason)),
+            Input::Unreadable { conn, detail } => self.lose(self.session.unreadable(conn, &detail)),
             Input::Message { conn, message } => self.message(conn, message),
             Input::Measured(reading) => self.measured(&reading),
             Input::Probed {
                 target,
                 sequence,
                 outcome,
-            } => {
-                let ended = self.probes.probed(&mut self.ctx, target, sequence, outcome);
-                self.probed(target, ended);
-            }
+            } => self.probed(target, sequence, outcome),
             Input::Beacon {
                 cluster,
                 sender,
                 address,
                 observes,
-            } => self.beacon(Beacon {
-                cluster,
-                sender,
-                address,
-                observes,
-            }),
+            } => self.beacon(cluster, sender, address, observes),
             Input::Question { id, cluster, question } => {
                 let is_observer = self.beacons.is_observer(question.peer());
                 self.membership
@@ -134,13 +121,10 @@ impl Agent {
             Input::Answered { number, via, standing } => self.answered(number, via, standing),
             Input::DiskTouched { done } => {
                 if self.health.disk_touched(done) {
-                    self.tell_health();
+                    self.tell(News::Health);
                 }
             }
-            Input::Slept => {
-                let line = self.line();
-                self.membership.slept(&mut self.ctx, line);
-            }
+            Input::Slept => self.membership.slept(&mut self.ctx),
             Input::Instance { id, status } => self.work.instance(&mut self.ctx, id, status),
             Input::LogRead(chunk) => work::log_read(&mut self.ctx, chunk),
             Input::Shutdown { reason } => self.session.stop(&mut self.ctx, reason),
@@ -151,37 +135,31 @@ impl Agent {
     pub fn handle_timeout(&mut self, now: Time) {
         self.ctx.now = self.ctx.now.max(now);
         if self.health.notice_lateness(&self.ctx, self.ctx.timers.next()) {
-            self.tell_health();
+            self.tell(News::Health);
         }
         while let Some((due, timer)) = self.ctx.timers.take_due(now) {
             match timer {
                 Timer::Reconnect(token) => self.session.connect(&mut self.ctx, token),
-                Timer::Opening(conn) => {
-                    let loss = self.session.give_up_opening(&mut self.ctx, conn);
-                    self.lose(loss);
-                }
+                Timer::Opening(conn) => self.lose(self.session.give_up_opening(conn)),
                 Timer::Heartbeat(token) if self.heartbeats.is_newest(token) => self.beat(due),
-                Timer::Quiet(token) => {
-                    let loss = self.session.give_up_quiet(&mut self.ctx, token);
-                    self.lose(loss);
-                }
+                Timer::Quiet(token) => self.lose(self.session.give_up_quiet(token)),
                 Timer::Probe(target, token) => self.probes.probe(&mut self.ctx, target, token, due),
                 Timer::Missed(target, number) => {
                     if self.probes.missed(&mut self.ctx, target, number, due) {
-                        self.tell_sight(target);
+                        self.tell(News::Sight(target));
                     }
                 }
                 Timer::Beacons => self.send_beacons(),
-                Timer::Membership(token) => self.check_membership(token),
+                Timer::Membership(token) if !self.session.has_stopped() => self.check_membership(token),
                 Timer::PassOn(number) => self.membership.pass_on(&mut self.ctx, &self.probes, number),
                 Timer::Disk if !self.session.has_stopped() => self.health.check_disk(&mut self.ctx),
                 Timer::DiskLate(number) => {
                     if self.health.disk_late(&mut self.ctx, number, due) {
-                        self.tell_health();
+                        self.tell(News::Health);
                     }
                 }
                 Timer::Work(token) => self.work.tell(&mut self.ctx, token),
-                Timer::Heartbeat(_) | Timer::Disk => {}
+                Timer::Heartbeat(_) | Timer::Membership(_) | Timer::Disk => {}
             }
         }
         self.probes.prune(&mut self.ctx);
@@ -197,12 +175,7 @@ impl Agent {
 
     /// The next thing to be done outside.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        let effect = self.ctx.effects.pop_front();
-        if effect.is_none() {
-            // The next ones begin at the front again, in memory that is still in the caches.
-            self.ctx.effects.clear();
-        }
-        effect
+        self.ctx.next_effect()
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
@@ -217,7 +190,7 @@ impl Agent {
 
     /// True while a session stands.
     pub fn is_live(&self) -> bool {
-        self.ctx.live.is_some()
+        self.ctx.link.conn.is_some()
     }
 
     /// The coordinator said something.
@@ -232,15 +205,15 @@ impl Agent {
             Message::ProbePlan(plan) => self.plan(plan),
             Message::Ping { number } => self.pinged(number),
             Message::Noted => {
-                self.evidence.noted();
-                self.tell_next();
+                self.membership.noted();
+                self.tell(News::Rest);
             }
             Message::Work(work) => self.work.told(&mut self.ctx, *work, self.membership.lent()),
             Message::ReadLog(request) => self.ctx.effects.push_back(Effect::ReadLog(request)),
             Message::Standing { number, standing } => {
                 self.membership.give_back(&mut self.ctx, number, Some(standing));
             }
-            Message::Seal { seal, heard } => self.sealed(&seal, heard),
+            Message::Seal { seal, heard } => self.sealed(seal.epoch, seal.cycle, heard),
         }
     }
 
@@ -249,47 +222,45 @@ impl Agent {
         if !self.session.is_opening() {
             return;
         }
-        let ctx = &mut self.ctx;
-        self.heartbeats.new_session(welcome.heartbeat_interval);
+        self.heartbeats.new_session();
         self.directives.new_session();
-        if self.session.welcomed(ctx, conn, &welcome) {
-            self.work.end_what_is_of_another(ctx);
+        if self.session.welcomed(&mut self.ctx, conn, &welcome) {
+            self.work.end_what_is_of_another(&mut self.ctx);
         }
-        self.work.reckon_begun(ctx, welcome.cluster, welcome.next_assignment);
+        self.work
+            .reckon_begun(&mut self.ctx, welcome.cluster, welcome.next_assignment);
         self.probes.new_session(welcome.cluster);
         self.plan(welcome.probe_plan);
         self.evidence.set_arrivals(self.beacons.peers());
         self.beacons.start(&mut self.ctx);
-        let line = self.line();
         self.membership
-            .new_session(&mut self.ctx, line, welcome.lease, welcome.cycle_interval);
+            .new_session(&mut self.ctx, welcome.lease, welcome.cycle_interval);
         self.lend_all();
-        self.session.hears(&mut self.ctx, self.heartbeats.interval());
+        self.session.hears(&mut self.ctx);
         self.beat(self.ctx.now);
         self.evidence.new_session(&self.probes, welcome.notes_sightings);
-        self.tell();
+        self.membership.noted();
+        self.tell(News::Rest);
         self.work.new_session(&mut self.ctx);
         if self.health.is_unwell() {
-            self.tell_health();
+            self.tell(News::Health);
         }
     }
 
-    fn sealed(&mut self, seal: &Seal, heard: u64) {
+    fn sealed(&mut self, epoch: u64, cycle: u64, heard: u64) {
         if !self.is_live() {
             return;
         }
-        self.heartbeats.sealed(seal.epoch, seal.cycle);
-        self.session.hears(&mut self.ctx, self.heartbeats.interval());
-        let line = self.line();
-        if self.membership.confirmed(&mut self.ctx, line, heard) {
+        self.heartbeats.sealed(epoch, cycle);
+        self.session.hears(&mut self.ctx);
+        if self.membership.confirmed(&mut self.ctx, heard) {
             self.lend_all();
         }
     }
 
     fn refused(&mut self, conn: ConnId, refused: Refused) {
         if session::expels(refused.reason) {
-            let line = self.line();
-            self.membership.expelled(&mut self.ctx, line);
+            self.membership.expelled(&mut self.ctx);
         }
         let loss = self.session.refused(&mut self.ctx, conn, refused);
         self.lose(Some(loss));
@@ -298,9 +269,8 @@ impl Agent {
     /// Ends the session, or the attempt at one, when it is lost.
     fn lose(&mut self, loss: Option<Loss>) {
         let Some(loss) = loss else { return };
-        if self.session.end(&mut self.ctx) {
-            let line = self.line();
-            self.membership.heard(&mut self.ctx, line);
+        if self.session.end(&mut self.ctx, &loss) {
+            self.membership.heard(&mut self.ctx);
         }
         self.session.try_again(&mut self.ctx, loss);
     }
@@ -309,7 +279,7 @@ impl Agent {
     fn beat(&mut self, turn: Time) {
         if self.is_live() {
             self.heartbeats.set_next(&mut self.ctx, turn);
-            self.tell_next();
+            self.tell(News::Rest);
             self.heartbeats.measure(&mut self.ctx);
         }
     }
@@ -318,8 +288,8 @@ impl Agent {
     fn pinged(&mut self, number: u64) {
         if self.is_live() {
             self.heartbeats.pinged(number);
-            self.retell_sights();
-            self.tell_next();
+            self.evidence.retell(&self.probes);
+            self.tell(News::Rest);
             self.heartbeats.measure(&mut self.ctx);
         }
     }
@@ -333,25 +303,24 @@ impl Agent {
     }
 
     fn directive(&mut self, directive: &Directive) {
-        let Some(session) = self.session.number() else {
-            return;
-        };
         let epoch = self.session.epoch();
+        let Some(session) = self.session.number() else { return };
         match self.directives.take(&mut self.ctx, directive, epoch, session) {
             Some(Asked::Refresh) => self.heartbeats.measure(&mut self.ctx),
             Some(Asked::SetHeartbeat(interval)) => {
-                self.heartbeats.set_interval(interval);
+                self.ctx.link.interval = interval;
                 self.beat(self.ctx.now);
             }
             None => {}
         }
     }
 
-    /// A probe ended: `seen` says whether its target is seen otherwise than before, unless the probe was not under way.
-    fn probed(&mut self, target: NodeId, seen: Option<bool>) {
-        let Some(otherwise) = seen else { return };
-        if otherwise {
-            self.tell_sight(target);
+    fn probed(&mut self, target: NodeId, sequence: u64, outcome: ProbeOutcome) {
+        let Some(seen_otherwise) = self.probes.probed(&mut self.ctx, target, sequence, outcome) else {
+            return;
+        };
+        if seen_otherwise {
+            self.tell(News::Sight(target));
         }
         self.probes.prune(&mut self.ctx);
     }
@@ -362,9 +331,9 @@ impl Agent {
         }
     }
 
-    fn beacon(&mut self, beacon: Beacon) {
-        let (now, sender) = (self.ctx.now, beacon.sender);
-        let Some(arrival) = self.beacons.came(now, &self.probes, beacon) else {
+    fn beacon(&mut self, cluster: ClusterId, sender: NodeId, address: Arc<str>, observes: bool) {
+        let (now, probes) = (self.ctx.now, &self.probes);
+        let Some(arrival) = self.beacons.came(now, probes, cluster, sender, address, observes) else {
             return;
         };
         if let Some(after_gap) = arrival.after_gap {
@@ -374,81 +343,41 @@ impl Agent {
             self.evidence.add_arrivals([sender]);
         }
         if arrival.at_once {
-            self.tell_arrivals();
+            self.tell(News::Arrivals);
         }
     }
 
     fn send_beacons(&mut self) {
         let lost = self.beacons.send(&mut self.ctx, &self.probes);
         self.evidence.add_arrivals(lost);
-        self.tell_arrivals();
+        self.tell(News::Arrivals);
     }
 
-    /// Has the coordinator told what is seen of all targets, whether that was told before or not.
-    fn retell_sights(&mut self) {
-        let targets = self.probes.targets().map(|(id, _)| id);
-        self.evidence.add_sights(targets);
-    }
-
-    /// Tells at once that a peer is seen otherwise than before.
-    fn tell_sight(&mut self, id: NodeId) {
-        self.evidence.add_sights([id]);
-        self.tell();
-    }
-
-    /// Tells at once how this agent is.
-    fn tell_health(&mut self) {
-        self.evidence.set_health_due();
-        self.tell();
-    }
-
-    /// Tells at once whose beacons come and whose do not.
-    fn tell_arrivals(&mut self) {
-        self.evidence.set_arrivals_due();
-        self.tell();
-    }
-
-    /// A heartbeat follows, or the coordinator noted what went before: the next evidence goes.
-    fn tell_next(&mut self) {
-        self.evidence.release();
-        self.tell();
-    }
-
-    fn tell(&mut self) {
+    /// Tells the coordinator at once.
+    fn tell(&mut self, news: News) {
         let seen = Seen {
             probes: &self.probes,
             beacons: &self.beacons,
             health: &self.health,
         };
-        if self.evidence.tell(&mut self.ctx, seen) {
-            let line = self.line();
-            self.membership.look(&mut self.ctx, line);
-        }
-    }
-
-    fn line(&self) -> Line {
-        Line {
-            epoch: self.session.epoch(),
-            interval: self.heartbeats.interval(),
-            stuck_at: self.evidence.stuck_at(),
+        if self.evidence.tell(&mut self.ctx, seen, news) {
+            self.membership.sent(&mut self.ctx);
         }
     }
 
     /// Asks a peer when the coordinator is not heard, and notices that the lease ran out.
     fn check_membership(&mut self, token: u64) {
-        if !self.membership.is_newest(token) || self.session.has_stopped() {
-            return;
-        }
-        let line = self.line();
-        if self.membership.check(&mut self.ctx, line, &self.probes) {
-            self.retell_sights();
+        if self.membership.check(&mut self.ctx, &self.probes, token) {
+            self.evidence.retell(&self.probes);
         }
     }
 
     /// What came of a question to a peer.
     fn answered(&mut self, number: u64, via: NodeId, standing: Option<Standing>) {
-        let line = self.line();
-        let Some(answered) = self.membership.answered(&mut self.ctx, line, number, via, standing) else {
+        let Some(answered) = self
+            .membership
+            .answered(&mut self.ctx, self.session.epoch(), number, via, standing)
+        else {
             return;
         };
         if answered.is_extended {
@@ -457,7 +386,7 @@ impl Agent {
         if let Some(standing) = answered.news {
             self.ctx.tell(Notice::Told { via, standing });
         }
-        self.membership.look(&mut self.ctx, line);
+        self.membership.look(&mut self.ctx);
     }
 
     /// The lease was extended: singletons may run on.

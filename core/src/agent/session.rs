@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::{
-    ctx::Ctx,
+    ctx::{Ctx, Link},
     io::{Effect, Notice, Report},
     timer::Timer,
 };
@@ -73,6 +73,8 @@ pub(super) struct Loss {
     /// The shortest wait that the coordinator asks for.
     retry_after: Option<Duration>,
     cause: Cause,
+    /// What this side closes.
+    close: Option<ConnId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,11 +88,12 @@ enum Cause {
 }
 
 impl Loss {
-    fn transport(reason: String) -> Loss {
+    fn transport(reason: String, close: Option<ConnId>) -> Loss {
         Loss {
             reason,
             retry_after: None,
             cause: Cause::Transport,
+            close,
         }
     }
 }
@@ -205,7 +208,10 @@ impl Session {
             session: welcome.session,
             quiet: QUIET_MIN.max(welcome.cycle_interval * QUIET_CYCLES),
         });
-        ctx.live = Some(conn);
+        ctx.link = Link {
+            conn: Some(conn),
+            interval: welcome.heartbeat_interval,
+        };
         let address = self.address(ctx);
         ctx.tell(Notice::Joined {
             cluster: welcome.cluster,
@@ -220,50 +226,46 @@ impl Session {
         is_first
     }
 
-    /// The coordinator gave a sign of life, while it is sent a heartbeat once an `interval`: the next sign is due in time.
-    pub(super) fn hears(&mut self, ctx: &mut Ctx, interval: Duration) {
+    /// The coordinator gave a sign of life; the next one is due in time.
+    pub(super) fn hears(&mut self, ctx: &mut Ctx) {
         let Phase::Live(live) = &self.phase else { return };
         self.quiet += 1;
         // Seals come with heartbeats.
-        let quiet = live.quiet.max(interval * QUIET_HEARTBEATS);
+        let quiet = live.quiet.max(ctx.link.interval * QUIET_HEARTBEATS);
         ctx.timers.set(ctx.now + quiet, Timer::Quiet(self.quiet));
     }
 
     /// The transport ended.
     pub(super) fn closed(&self, conn: ConnId, reason: String) -> Option<Loss> {
-        (self.conn() == Some(conn)).then(|| Loss::transport(reason))
+        (self.conn() == Some(conn)).then(|| Loss::transport(reason, None))
     }
 
     /// Something came that cannot be read. It would come again at once.
-    pub(super) fn unreadable(&self, ctx: &mut Ctx, conn: ConnId, detail: &str) -> Option<Loss> {
+    pub(super) fn unreadable(&self, conn: ConnId, detail: &str) -> Option<Loss> {
         if self.conn() != Some(conn) {
             return None;
         }
-        ctx.effects.push_back(Effect::Close { conn });
         let reason = format!("the coordinator sent a message that cannot be read here: {detail}");
         Some(Loss {
             reason: shortened(&reason, SENTENCE),
             retry_after: None,
             cause: Cause::Unreadable,
+            close: Some(conn),
         })
     }
 
     /// The hello was not answered in time.
-    pub(super) fn give_up_opening(&self, ctx: &mut Ctx, conn: ConnId) -> Option<Loss> {
+    pub(super) fn give_up_opening(&self, conn: ConnId) -> Option<Loss> {
         let waits = matches!(self.phase, Phase::Connecting(current) | Phase::Opening(current) if current == conn);
-        waits.then(|| {
-            ctx.effects.push_back(Effect::Close { conn });
-            Loss::transport(format!("no answer within {}", Span(OPENING)))
-        })
+        waits.then(|| Loss::transport(format!("no answer within {}", Span(OPENING)), Some(conn)))
     }
 
     /// The coordinator gave no sign of life in time.
-    pub(super) fn give_up_quiet(&self, ctx: &mut Ctx, token: u64) -> Option<Loss> {
+    pub(super) fn give_up_quiet(&self, token: u64) -> Option<Loss> {
         match &self.phase {
             Phase::Live(live) if token == self.quiet => {
-                ctx.effects.push_back(Effect::Close { conn: live.conn });
                 let reason = format!("no snapshot was sealed for {}", Span(live.quiet));
-                Some(Loss::transport(reason))
+                Some(Loss::transport(reason, Some(live.conn)))
             }
             _ => None,
         }
@@ -276,16 +278,19 @@ impl Session {
             reason: format!("refused: {}", refused.detail),
             retry_after: refused.retry_after,
             cause: if over_content { Cause::Content } else { Cause::Transport },
+            close: Some(conn),
         };
         ctx.tell(Notice::Refused(refused));
-        ctx.effects.push_back(Effect::Close { conn });
         loss
     }
 
     /// The session, or the attempt at one, is over. True when one stood.
     #[must_use]
-    pub(super) fn end(&mut self, ctx: &mut Ctx) -> bool {
-        ctx.live = None;
+    pub(super) fn end(&mut self, ctx: &mut Ctx, loss: &Loss) -> bool {
+        if let Some(conn) = loss.close {
+            ctx.effects.push_back(Effect::Close { conn });
+        }
+        ctx.link.conn = None;
         let Phase::Live(live) = std::mem::take(&mut self.phase) else {
             return false;
         };
@@ -330,7 +335,7 @@ impl Session {
 
     /// Says goodbye.
     pub(super) fn stop(&mut self, ctx: &mut Ctx, reason: String) {
-        if let Some(conn) = ctx.live.take() {
+        if let Some(conn) = ctx.link.conn.take() {
             ctx.send(conn, Report::Goodbye { reason });
             ctx.effects.push_back(Effect::Close { conn });
         } else if let Some(conn) = self.conn() {

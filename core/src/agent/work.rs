@@ -117,7 +117,7 @@ impl Work {
             return;
         }
         self.gathering = false;
-        let Some(conn) = ctx.live else { return };
+        let Some(conn) = ctx.link.conn else { return };
         let mut instances = Vec::new();
         while instances.len() < TOLD
             && let Some(id) = self.news.pop_first()
@@ -272,7 +272,7 @@ impl Work {
     /// The coordinator does not know what an instance is for. One a message: declarations may be large.
     fn describe(&self, ctx: &mut Ctx, id: AssignmentId) {
         let assigned = self.local.get(&id).and_then(|local| local.assigned.as_deref());
-        if let (Some(assigned), Some(conn)) = (assigned, ctx.live) {
+        if let (Some(assigned), Some(conn)) = (assigned, ctx.link.conn) {
             let report = Report::Described(Box::new(assigned.clone()));
             ctx.send(conn, report);
         }
@@ -280,7 +280,7 @@ impl Work {
 
     /// What is to end is not here, or what is to run cannot be: that is said, as of one that has ended; whether complete, if that is known.
     fn not_here(&self, ctx: &mut Ctx, id: AssignmentId, complete: Option<bool>, detail: String) {
-        let Some(conn) = ctx.live else { return };
+        let Some(conn) = ctx.link.conn else { return };
         let status = Status {
             phase: Phase::Ended,
             since: ctx.wall_time(),
@@ -329,7 +329,7 @@ fn lend(ctx: &mut Ctx, id: AssignmentId, lent: Option<Time>) {
 
 /// What an instance wrote was read.
 pub(super) fn log_read(ctx: &mut Ctx, chunk: log::Chunk) {
-    if let Some(conn) = ctx.live {
+    if let Some(conn) = ctx.link.conn {
         let report = Report::Log(chunk);
         ctx.send(conn, report);
     }
