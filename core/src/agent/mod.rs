@@ -8,11 +8,7 @@ mod evidence;
 mod health;
 mod heartbeats;
 mod io;
-#[cfg(test)]
-mod lease_tests;
 mod membership;
-#[cfg(test)]
-mod membership_tests;
 mod probes;
 mod session;
 mod table;
@@ -20,8 +16,6 @@ mod table;
 mod tests;
 mod timer;
 mod work;
-#[cfg(test)]
-mod work_tests;
 
 use std::sync::Arc;
 

@@ -1,3 +1,7 @@
+mod lease;
+mod membership;
+mod work;
+
 use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{tests::*, *};
+use super::{super::*, *};
 use crate::{
     coordinator::Message,
     id::{NodeId, Uuid},

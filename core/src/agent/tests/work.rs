@@ -4,10 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;
 
-use super::{
-    tests::{CLUSTER, Rig, SECOND},
-    *,
-};
+use super::{super::*, CLUSTER, Rig, SECOND};
 use crate::{
     coordinator::{Message, ProbePlan, Work},
     id::Uuid,

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{tests::*, *};
+use super::{super::*, *};
 use crate::{
     coordinator::{Message, RefusalReason, Refused},
     id::{ClusterId, NodeId, Uuid},
