@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    coordinator::{Denial, TokenProblem},
+    command::{Denial, TokenProblem},
     id::NodeId,
     integrity::{Digest, ZERO_DIGEST},
     node::{Admission, Labels},

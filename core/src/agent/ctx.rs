@@ -9,11 +9,12 @@ use rand_pcg::Pcg64Mcg;
 
 use super::{
     config::Config,
-    io::{Effect, Notice, Report},
+    io::{Effect, Notice},
     timer::Timer,
 };
 use crate::{
     node::ConnId,
+    protocol::Report,
     time::{Time, WallClock, WallTime},
     timer::Timers,
 };

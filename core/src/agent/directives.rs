@@ -2,8 +2,11 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{ctx::Ctx, io::Report};
-use crate::behaviour::{Directive, HEARTBEAT_MAX, HEARTBEAT_MIN, Order, State, out_of_range};
+use super::ctx::Ctx;
+use crate::{
+    behaviour::{Directive, HEARTBEAT_MAX, HEARTBEAT_MIN, Order, State, out_of_range},
+    protocol::Report,
+};
 
 /// Directives that are remembered, so that a repeated one is done once.
 const REMEMBERED: usize = 64;

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{beacons::Beacons, ctx::Ctx, health::SelfHealth, io::Report, probes::Probes};
-use crate::{id::NodeId, mesh::REPORTS, time::Time};
+use super::{beacons::Beacons, ctx::Ctx, health::SelfHealth, probes::Probes};
+use crate::{id::NodeId, mesh::REPORTS, protocol::Report, time::Time};
 
 /// What is to be told.
 #[derive(Debug, Default)]

@@ -1,14 +1,9 @@
 //! Heartbeats: each has the host read first, and tells what was read and what else changed.
 
-use super::{
-    ctx::Ctx,
-    io::{Effect, Report},
-    probes::Probes,
-    timer::Timer,
-};
+use super::{ctx::Ctx, io::Effect, probes::Probes, timer::Timer};
 use crate::{
-    coordinator::Heartbeat,
     mesh::REPORTS,
+    protocol::{Heartbeat, Report},
     telemetry::{Channel, Reading, load},
     time::Time,
 };

@@ -3,11 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    behaviour,
-    coordinator::{Heartbeat, Message, ProbePlan, Refused},
     id::{ClusterId, NodeId},
-    mesh::{Coordinate, LinkFailure, Observation},
-    node::{ConnId, Health, Hello},
+    mesh::{Coordinate, LinkFailure},
+    node::ConnId,
+    protocol::{Message, ProbePlan, Refused, Report},
     standing::{Question, Standing},
     telemetry::Reading,
     time::{Time, WallTime},
@@ -117,60 +116,6 @@ pub enum ProbeOutcome {
     Refused,
     /// No answer within the limit, or a wrong one.
     Failed(LinkFailure),
-}
-
-/// From the agent to the coordinator.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Report {
-    /// Opens the session.
-    Hello(Box<Hello>),
-    /// Proof of life.
-    Heartbeat(Box<Heartbeat>),
-    /// How a directive fares.
-    Directive {
-        /// The directive.
-        id: u64,
-        /// Its state.
-        state: behaviour::State,
-        /// For `failed` and `refused`: why.
-        detail: String,
-    },
-    /// A graceful end.
-    Goodbye {
-        /// Why.
-        reason: String,
-    },
-    /// What the agent sees of some of its peers changed.
-    Evidence {
-        /// What changed.
-        observations: Vec<(NodeId, Observation)>,
-        /// How the agent itself is, when that changed.
-        health: Option<Health>,
-        /// By this agent's monotonic clock, milliseconds.
-        sent_millis: u64,
-    },
-    /// A node asks for its standing by way of this agent.
-    Question {
-        /// This agent's number of the question.
-        number: u64,
-        /// What is asked.
-        question: Box<Question>,
-        /// By this agent's monotonic clock, milliseconds.
-        sent_millis: u64,
-    },
-    /// Peers whose beacons come (true), or no longer come.
-    Arrivals(Vec<(NodeId, bool)>),
-    /// How instances are.
-    Instances {
-        /// Those that changed; at the beginning of a session all.
-        instances: Vec<(AssignmentId, Status)>,
-        /// With these, all were told.
-        all: bool,
-    },
-    /// What an instance is for, as the coordinator asked.
-    Described(Box<Assigned>),
-    /// What an instance wrote.
-    Log(log::Chunk),
 }
 
 /// Something to be done outside.

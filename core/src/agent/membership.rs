@@ -12,12 +12,13 @@ use std::{
 
 use super::{
     ctx::Ctx,
-    io::{Effect, Notice, Report},
+    io::{Effect, Notice},
     probes::Probes,
     timer::Timer,
 };
 use crate::{
     id::{ClusterId, NodeId},
+    protocol::Report,
     standing::{self, HOPS, Question, SINGLETON, Standing},
     time::Time,
 };

@@ -19,6 +19,7 @@ mod work;
 
 use std::sync::Arc;
 
+pub use crate::protocol::Report;
 use beacons::Beacons;
 pub use config::{Begun, Config, Found};
 use ctx::Ctx;
@@ -26,7 +27,7 @@ use directives::{Asked, Directives};
 use evidence::{Evidence, News, Seen};
 use health::SelfHealth;
 use heartbeats::Heartbeats;
-pub use io::{Effect, Input, Notice, ProbeOutcome, Recipient, Report};
+pub use io::{Effect, Input, Notice, ProbeOutcome, Recipient};
 use membership::Membership;
 use probes::Probes;
 use session::{Loss, Session};
@@ -35,10 +36,10 @@ use work::Work;
 
 use crate::{
     behaviour::Directive,
-    coordinator::{Message, ProbePlan, Refused, Welcome},
     id::{ClusterId, NodeId},
     mesh::Coordinate,
     node::ConnId,
+    protocol::{Message, ProbePlan, Refused, Welcome},
     standing::Standing,
     telemetry::Reading,
     time::{Time, WallTime},

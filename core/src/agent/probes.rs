@@ -11,9 +11,9 @@ use super::{
     timer::{LATE, Timer},
 };
 use crate::{
-    coordinator::ProbePlan,
     id::{ClusterId, NodeId},
     mesh::{Coordinate, DIMENSIONS, LinkFailure, LinkMeter, LinkReport, Observation, Sight},
+    protocol::ProbePlan,
     time::Time,
 };
 

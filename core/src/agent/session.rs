@@ -6,12 +6,12 @@ use rand::RngExt;
 
 use super::{
     ctx::{Ctx, Link},
-    io::{Effect, Notice, Report},
+    io::{Effect, Notice},
     timer::Timer,
 };
 use crate::{
-    coordinator::{RefusalReason, Refused, Welcome},
     node::{ConnId, Hello},
+    protocol::{RefusalReason, Refused, Report, Welcome},
     telemetry::Channel,
     text::{SENTENCE, Span, shortened},
     time::Time,

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duratio
 use super::{
     config::{Begun, Found},
     ctx::Ctx,
-    io::{Effect, Report},
+    io::Effect,
     timer::Timer,
 };
 use crate::{
-    coordinator::Work as Told,
     id::ClusterId,
+    protocol::{Report, Work as Told},
     time::Time,
     workload::{Assigned, AssignmentId, Phase, Status, log},
 };

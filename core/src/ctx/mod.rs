@@ -2,15 +2,19 @@
 //!
 //! Nothing is decided here.
 
+pub(crate) mod alarm;
+pub(crate) mod config;
 pub(crate) mod outbox;
 pub(crate) mod repeats;
+pub(crate) mod rules;
 
 use std::time::Duration;
 
+use alarm::Timer;
+use config::Config;
 use outbox::Outbox;
 
 use crate::{
-    coordinator::{Config, Timer},
     id::ClusterId,
     node::NodeIndex,
     registry::Registry,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use super::Autonomy;
 use crate::{
     autonomy::{Decision, Mode, Outcome, Policy, PolicyChange},
-    coordinator::Refusal,
+    command::Refusal,
     ctx::Ctx,
     event::EventBody,
     time::Time,

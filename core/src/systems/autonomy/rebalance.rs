@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use super::{Autonomy, WINDOW, approvals::Wish, looking_back::Aim};
 use crate::{
     autonomy::{Alternative, Evidence, Kind, Mode, Proposal},
-    coordinator::{Changed, PlannedStart, PlannedStop},
+    command::{Changed, PlannedStart, PlannedStop},
     ctx::Ctx,
     node::{Liveness, NodeIndex},
     placement::{Fleet, Placed},

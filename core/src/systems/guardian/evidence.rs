@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::{Guardian, Transition, verdict::Quiet};
 use crate::{
-    coordinator::Message,
     ctx::Ctx,
     id::NodeId,
     mesh::{FindingKind, LinkReport, Observation, Sight, Tally},
     node::{Liveness, NodeIndex},
+    protocol::Message,
     standing,
     time::Time,
 };

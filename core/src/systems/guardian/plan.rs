@@ -4,11 +4,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::Guardian;
 use crate::{
-    coordinator::{Message, ProbePlan, Timer},
     ctx::Ctx,
+    ctx::alarm::Timer,
     id::NodeId,
     mesh::OBSERVERS,
     node::{Admission, Liveness, Node, NodeIndex},
+    protocol::{Message, ProbePlan},
 };
 
 /// When the plan is made anew after the members changed: soon in a small cluster, gathering changes in a large one.

@@ -8,8 +8,8 @@ use std::{
 
 use super::Guardian;
 use crate::{
-    coordinator::Timer,
     ctx::Ctx,
+    ctx::alarm::Timer,
     event::EventBody,
     id::NodeId,
     mesh::{

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use super::{Guardian, Transition};
 use crate::{
     autonomy::Evidence,
-    coordinator::Timer,
     ctx::Ctx,
+    ctx::alarm::Timer,
     event::EventBody,
     node::{Cause, Liveness, NodeIndex},
     text::Span,

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
 
 use super::Work;
 use crate::{
-    coordinator::PlannedStop,
+    command::PlannedStop,
     ctx::{Ctx, outbox::Then},
     node::{Admission, Liveness, NodeIndex},
     placement::Score,

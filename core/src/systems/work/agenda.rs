@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Work;
-use crate::{coordinator::Timer, ctx::Ctx, node::NodeIndex, time::Time, workload::Kind};
+use crate::{ctx::Ctx, ctx::alarm::Timer, node::NodeIndex, time::Time, workload::Kind};
 
 /// What is to be looked at.
 #[derive(Clone, Debug, Default)]

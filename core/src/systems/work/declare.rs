@@ -7,7 +7,7 @@ use std::{
 
 use super::{Work, place::place};
 use crate::{
-    coordinator::{Changed, Limit, PlannedStart, PlannedStop, Refusal, WorkloadVerb},
+    command::{Changed, Limit, PlannedStart, PlannedStop, Refusal, WorkloadVerb},
     ctx::Ctx,
     id::NodeId,
     node::{Cause, NodeIndex},

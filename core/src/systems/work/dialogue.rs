@@ -8,10 +8,12 @@ use std::{
 
 use super::{Work, parcels::Parcels};
 use crate::{
-    coordinator::{Message, RequestId, Timer},
+    command::RequestId,
     ctx::Ctx,
+    ctx::alarm::Timer,
     limits,
     node::NodeIndex,
+    protocol::Message,
     time::Time,
     workload::{Assigned, AssignmentId, Goal, Status, Table},
 };

@@ -1,8 +1,8 @@
 //! Assignments for a node, in messages that are bounded in bytes.
 
 use crate::{
-    coordinator::Work,
     limits,
+    protocol::Work,
     workload::{Assigned, AssignmentId, size},
 };
 

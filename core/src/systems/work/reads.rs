@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use super::Work;
 use crate::{
-    coordinator::{Answer, Effect, Limit, Message, Refusal, RequestId, Timer},
+    command::{Answer, Limit, Refusal, RequestId},
     ctx::Ctx,
+    ctx::alarm::Timer,
+    effect::Effect,
     node::NodeIndex,
+    protocol::Message,
     text::Quoted,
     workload::log,
 };

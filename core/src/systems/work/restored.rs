@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Work;
 use crate::{
-    coordinator::Timer,
+    ctx::alarm::Timer,
     ctx::{Ctx, DRIFT},
     event::EventBody,
     node::{Admission, NodeIndex},

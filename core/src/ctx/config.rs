@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Rules;
+use super::rules::Rules;
 use crate::integrity::PublicKey;
 
 /// What the coordinator's logic is told at its start.

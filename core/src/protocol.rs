@@ -1,66 +1,27 @@
-//! What goes into the coordinator's logic, and what comes out.
-
-mod commands;
+//! What agents and the coordinator say to each other in a session.
 
 use std::{sync::Arc, time::Duration};
 
-pub use self::commands::{
-    Answer, Changed, Command, Denial, Forgotten, Limit, PlannedStart, PlannedStop, Refusal, TokenProblem,
-    WorkloadCommand, WorkloadVerb,
-};
 use crate::{
     behaviour::{self, Directive},
-    coherence::{Nodes, Snapshot},
     id::{ClusterId, NodeId},
     integrity::Seal,
     mesh::{Coordinate, LinkReport, Observation},
-    node::{Admission, ConnId, Health, Hello, Origin},
+    node::{Admission, Health, Hello},
     standing::{Question, Standing},
-    store::Batch,
     time::WallTime,
-    workload::{Assigned, AssignmentId, Status, View, log},
+    workload::{Assigned, AssignmentId, Status, log},
 };
 
-/// A caller that waits for an answer, numbered by the driver: by the audit's intent of a change, and from
-/// [`UNRECORDED`](RequestId::UNRECORDED) on for what changes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-impl RequestId {
-    /// The first number of requests that have no intent.
-    pub const UNRECORDED: u64 = 1 << 63;
-
-    /// The number of the audit's intent, where there is one.
-    pub fn intent(self) -> Option<u64> {
-        (self.0 < RequestId::UNRECORDED).then_some(self.0)
-    }
-}
-
-/// One fact from outside.
+/// From the agent to the coordinator.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Input {
-    /// What the wall clock reads.
-    WallClock(WallTime),
-    /// A session's first message.
-    Hello {
-        /// Its transport.
-        conn: ConnId,
-        /// What it says.
-        hello: Box<Hello>,
-        /// Where it comes from, and what that proves.
-        origin: Origin,
-    },
-    /// A heartbeat.
-    Heartbeat {
-        /// Its session's transport.
-        conn: ConnId,
-        /// What it says.
-        heartbeat: Heartbeat,
-    },
+pub enum Report {
+    /// Opens the session.
+    Hello(Box<Hello>),
+    /// Proof of life.
+    Heartbeat(Box<Heartbeat>),
     /// How a directive fares.
-    DirectiveUpdate {
-        /// The transport it came by.
-        conn: ConnId,
+    Directive {
         /// The directive.
         id: u64,
         /// Its state.
@@ -70,120 +31,40 @@ pub enum Input {
     },
     /// A graceful end.
     Goodbye {
-        /// The transport it came by.
-        conn: ConnId,
         /// Why.
         reason: String,
     },
-    /// The transport sent something that is no valid message; `detail` names the field.
-    Invalid {
-        /// The transport it came by.
-        conn: ConnId,
-        /// What is wrong.
-        detail: String,
-    },
-    /// Something that came by the transport cannot be read: it is too large, or no message.
-    Unreadable {
-        /// The transport it came by.
-        conn: ConnId,
-        /// The error.
-        detail: String,
-    },
-    /// The transport ended.
-    Closed {
-        /// Which.
-        conn: ConnId,
-        /// Did the other host end it? Otherwise nothing came through for too long, which proves nothing about the host.
-        by_peer: bool,
-    },
-    /// What an agent sees of its peers.
+    /// What the agent sees of some of its peers changed.
     Evidence {
-        /// Its session's transport.
-        conn: ConnId,
         /// What changed.
         observations: Vec<(NodeId, Observation)>,
         /// How the agent itself is, when that changed.
         health: Option<Health>,
-        /// The agent's monotonic clock, milliseconds; 0 when it does not say.
+        /// By this agent's monotonic clock, milliseconds.
         sent_millis: u64,
     },
-    /// Peers whose beacons reach an agent (true), or no longer do.
-    Arrivals {
-        /// Its session's transport.
-        conn: ConnId,
-        /// What changed, and who is heard by beacons alone.
-        arrivals: Vec<(NodeId, bool)>,
-    },
-    /// A node asks for its standing by way of an agent.
+    /// A node asks for its standing by way of this agent.
     Question {
-        /// The agent's session's transport.
-        conn: ConnId,
-        /// The agent's number of the question.
+        /// This agent's number of the question.
         number: u64,
         /// What is asked.
         question: Box<Question>,
-        /// The agent's monotonic clock, milliseconds; 0 when it does not say.
+        /// By this agent's monotonic clock, milliseconds.
         sent_millis: u64,
     },
-    /// How instances on a node are.
+    /// Peers whose beacons come (true), or no longer come.
+    Arrivals(Vec<(NodeId, bool)>),
+    /// How instances are.
     Instances {
-        /// The agent's session's transport.
-        conn: ConnId,
-        /// Those that changed.
+        /// Those that changed; at the beginning of a session all.
         instances: Vec<(AssignmentId, Status)>,
         /// With these, all were told.
         all: bool,
     },
-    /// What instances on a node are for, as [`Work::describe`] asked.
-    Described {
-        /// The agent's session's transport.
-        conn: ConnId,
-        /// What they were told to run.
-        instances: Vec<Assigned>,
-        /// Instances whose declarations cannot be accepted, and the reasons.
-        refused: Vec<(AssignmentId, String)>,
-    },
+    /// What an instance is for, as the coordinator asked.
+    Described(Box<Assigned>),
     /// What an instance wrote.
-    Log {
-        /// The agent's session's transport.
-        conn: ConnId,
-        /// What.
-        chunk: log::Chunk,
-    },
-    /// An operator's command.
-    Command {
-        /// Who waits for the answer.
-        request: RequestId,
-        /// What is asked.
-        command: Command,
-        /// Who asks, for people.
-        by: Arc<str>,
-    },
-    /// The oldest batch that was not confirmed yet is durable. A batch that cannot be made durable ends the process.
-    Committed,
-    /// The newest snapshot was sealed, made durable and published.
-    Published(Published),
-    /// The process is to end: agents are told, and nothing that happens to their sessions from now on counts.
-    Shutdown {
-        /// When agents may try again.
-        retry_after: Duration,
-    },
-    /// Entries of the audit were found missing at the start.
-    AuditLost {
-        /// What became of them, for people.
-        detail: String,
-    },
-}
-
-/// How the newest snapshot was published.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Published {
-    /// Its seal.
-    pub seal: Arc<Seal>,
-    /// Subscribers.
-    pub subscribers: u32,
-    /// Subscribers that have not got the snapshot before it.
-    pub lagging: u32,
+    Log(log::Chunk),
 }
 
 /// A heartbeat.
@@ -209,40 +90,6 @@ pub struct Heartbeat {
     pub answers: Option<u64>,
     /// The agent's monotonic clock, milliseconds; 0 when it does not say.
     pub sent_millis: u64,
-}
-
-/// Something to be done outside.
-#[derive(Clone, Debug)]
-pub enum Effect {
-    /// Send to a session; when its queue is full, close it.
-    Send {
-        /// The transport.
-        conn: ConnId,
-        /// What to send.
-        message: Message,
-    },
-    /// Let every welcomed session have this seal, at the latest with its next heartbeat; a newer one takes its place.
-    Announce(Arc<Seal>),
-    /// End a transport, behind what was sent to it.
-    Close {
-        /// Which.
-        conn: ConnId,
-    },
-    /// Make durable, in the order of these effects; then answer [`Input::Committed`].
-    Commit(Box<Batch>),
-    /// Seal, make durable and publish, behind the commits before it; then answer [`Input::Published`].
-    Publish(Arc<Snapshot>),
-    /// Have readers see workloads and instances as they are now, behind the commits before it.
-    View(Arc<View>),
-    /// Have readers see nodes as they are now, behind the commits before it. Precedes the snapshot that shows them so.
-    Nodes(Arc<Nodes>),
-    /// Answer a caller.
-    Reply {
-        /// Who waits.
-        request: RequestId,
-        /// The answer.
-        answer: Result<Answer, Refusal>,
-    },
 }
 
 /// From the coordinator to an agent.
