@@ -221,7 +221,7 @@ impl Coordinator {
             .ctx
             .registry
             .add(enrolment.node, || Node::new(Arc::new(record), wall, now));
-        self.matrix.add(index);
+        self.telemetry.matrix_mut().add(index);
         index
     }
 

@@ -176,7 +176,8 @@ impl Coordinator {
             return Err(Refusal::NoSession(node.to_owned()));
         }
         let id = self
-            .issue(index, Order::Refresh)
+            .behaviour
+            .issue(&mut self.ctx, index, Order::Refresh)
             .ok_or(Refusal::Overloaded(Limit::passes("too many directives under way")))?;
         let event = self.carried_out(index, "refresh", format!("directive {id}"), by);
         Ok(Answer::Directive { id, event })
@@ -195,7 +196,7 @@ impl Coordinator {
         let id = match self.ctx.registry[index].live_session() {
             None => 0,
             Some(_) => {
-                let issued = self.issue(index, Order::SetHeartbeat(wanted));
+                let issued = self.behaviour.issue(&mut self.ctx, index, Order::SetHeartbeat(wanted));
                 issued.ok_or(Refusal::Overloaded(Limit::passes("too many directives under way")))?
             }
         };

@@ -21,7 +21,7 @@ impl Coordinator {
         }
         self.guardian.follow(&mut self.ctx, &transition);
         if from == Liveness::Online {
-            self.matrix.silence(index);
+            self.telemetry.matrix_mut().silence(index);
         }
         if to == Liveness::Offline {
             self.drop_session(index);

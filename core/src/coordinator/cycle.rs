@@ -1,33 +1,25 @@
 //! The cycle: one pass through the systems, each stage reading what came before it and writing its own part.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use super::{Coordinator, Effect, Pace, Published, Timer};
+use super::Coordinator;
 use crate::{
-    coherence::{BehaviourOverview, IntegrityOverview, NodeDetail, PendingRow, Snapshot, TelemetryOverview},
-    integrity::Digest,
-    node::{Liveness, Node, NodeIndex},
-    telemetry::{self, Sample},
+    coherence::{NodeDetail, Snapshot},
+    ctx::alarm::Timer,
+    effect::{Effect, Published},
+    node::{Node, NodeIndex},
+    systems::coherence,
 };
-
-/// Directives under way that a snapshot lists at most.
-const PENDING_LISTED: usize = 64;
-
-/// Digests that a snapshot lists at most.
-const DIGESTS_LISTED: usize = 16;
 
 impl Coordinator {
     /// The pulse: starts a cycle, unless the snapshot before is still on its way.
     pub(super) fn pulse(&mut self) {
-        self.pace.lateness = self.ctx.clock.now.since(self.next_pulse);
-        // On the grid, so that lateness does not add up; what was missed is not made up for.
-        while self.next_pulse <= self.ctx.clock.now {
-            self.next_pulse = self.next_pulse + self.ctx.config.cycle;
-        }
-        self.ctx.timers.set(self.next_pulse, Timer::Pulse);
+        let (now, interval) = (self.ctx.clock.now, self.ctx.config.cycle);
+        let next = self.pulse.beat(now, interval);
+        self.ctx.timers.set(next, Timer::Pulse);
         // Behind a batch that the store does not take yet a snapshot would show what a crash takes back.
-        if self.pace.publishing || self.ctx.stopping || self.ctx.outbox.is_behind() {
-            self.pace.skipped += 1;
+        if self.pulse.publishing || self.ctx.stopping || self.ctx.outbox.is_behind() {
+            self.pulse.pace.skipped += 1;
             return;
         }
         self.run_cycle();
@@ -37,15 +29,24 @@ impl Coordinator {
         self.ctx.record_repeated(false);
         self.ctx.clock.cycle += 1;
         self.forget_stage();
-        let (sample, telemetry) = self.telemetry_stage();
+        let (sample, telemetry) = self.telemetry.sample(&self.ctx);
         let (forecasts, predictive) = self.predictive.cycle(&sample, self.ctx.config.cycle);
         let (mesh, links) = (self.guardian.topology(), self.guardian.links());
         self.autonomy.foresee(&mut self.ctx, &sample, &forecasts);
         self.rebalance_stage();
-        let behaviour = self.behaviour_stage();
-        let integrity = self.integrity_stage();
-        let nodes = self.node_stage();
-        let coherence = self.coherence_stage();
+        let behaviour = self.behaviour.overview(&self.ctx);
+        let integrity = self.integrity.overview(&self.ctx);
+        let nodes = self.rows.all(&mut self.ctx);
+        let coherence = coherence::check(&coherence::Seen {
+            ctx: &self.ctx,
+            guardian: &self.guardian,
+            topology: &mesh,
+            matrix: self.telemetry.matrix(),
+            behaviour: &self.behaviour,
+            work: self.work.table(),
+            pace: self.pulse.pace,
+            stale_hellos: std::mem::take(&mut self.stale_hellos),
+        });
         self.view_now();
         // What the cycle decided is durable before the snapshot that shows it.
         self.flush();
@@ -68,7 +69,7 @@ impl Coordinator {
             integrity,
             coherence,
             work: self.work.table().view(),
-            history: self.matrix.history().clone(),
+            history: self.telemetry.matrix().history().clone(),
             forecasts,
             details: self
                 .ctx
@@ -77,51 +78,8 @@ impl Coordinator {
                 .map(|(index, node)| node.map_or_else(NodeDetail::default, |node| self.detail(index, node)))
                 .collect(),
         };
-        self.pace = Pace {
-            publishing: true,
-            subscribers: self.pace.subscribers,
-            lagging: 0,
-            ..Pace::default()
-        };
+        self.pulse.publishes();
         self.ctx.outbox.push(Effect::Publish(Arc::new(snapshot)));
-    }
-
-    fn telemetry_stage(&mut self) -> (Arc<Sample>, TelemetryOverview) {
-        let sample = self.matrix.sample(self.ctx.clock.cycle, self.ctx.wall_now());
-        let channels = telemetry::statistics(&sample, &mut self.scratch);
-        let overview = TelemetryOverview {
-            channels,
-            history: self.matrix.keep() as u32,
-            values_received: self.matrix.received(),
-        };
-        (sample, overview)
-    }
-
-    fn behaviour_stage(&self) -> BehaviourOverview {
-        let named = |directive: &crate::behaviour::Pending| PendingRow {
-            directive: *directive,
-            node: self.ctx.registry[directive.node].record.id(),
-        };
-        let pending = self.behaviour.pending().take(PENDING_LISTED).map(named).collect();
-        BehaviourOverview {
-            counts: self.behaviour.counts(),
-            pending,
-        }
-    }
-
-    fn integrity_stage(&self) -> IntegrityOverview {
-        let online = || {
-            self.ctx
-                .registry
-                .iter()
-                .filter(|(_, node)| node.liveness == Liveness::Online)
-        };
-        IntegrityOverview {
-            public_key: self.ctx.config.public_key,
-            previous: self.last_seal,
-            binaries: frequencies(online().map(|(_, node)| node.record.facts.binary_digest)),
-            configs: frequencies(online().map(|(_, node)| node.record.facts.config_digest)),
-        }
     }
 
     fn detail(&self, index: NodeIndex, node: &Node) -> NodeDetail {
@@ -146,31 +104,29 @@ impl Coordinator {
             subscribers,
             lagging,
         } = published;
-        self.last_seal = (seal.epoch, seal.cycle, seal.chain);
-        (self.pace.publishing, self.pace.subscribers, self.pace.lagging) = (false, subscribers, lagging);
+        self.integrity.sealed(&seal);
+        self.pulse.published(subscribers, lagging);
         self.ctx.outbox.push(Effect::Announce(seal));
     }
-}
 
-fn frequencies(digests: impl Iterator<Item = Digest>) -> Vec<(Digest, u32)> {
-    let mut counts: BTreeMap<Digest, u32> = BTreeMap::new();
-    // Most nodes have what the node before has: those are counted without a look-up.
-    let mut run: Option<(Digest, u32)> = None;
-    for digest in digests {
-        match &mut run {
-            Some((same, count)) if *same == digest => *count += 1,
-            _ => {
-                if let Some((digest, count)) = run.replace((digest, 1)) {
-                    *counts.entry(digest).or_default() += count;
-                }
-            }
+    /// Has readers see nodes, workloads and instances as they are now, behind the batch that makes that durable. While the store is behind,
+    /// readers see what they saw: a crash must not take back what they were shown.
+    pub(super) fn view_now(&mut self) {
+        let work = self.work.show(&mut self.ctx);
+        if !self.rows.is_changed(&self.ctx) && !work {
+            return;
+        }
+        self.flush();
+        if self.ctx.outbox.is_held_back() {
+            self.ctx.view_soon();
+            return;
+        }
+        // Nodes first: instances are shown with their nodes' names.
+        if let Some(nodes) = self.rows.changed(&mut self.ctx) {
+            self.ctx.outbox.push(Effect::Nodes(nodes));
+        }
+        if let Some(view) = self.work.changed_view() {
+            self.ctx.outbox.push(Effect::View(view));
         }
     }
-    if let Some((digest, count)) = run {
-        *counts.entry(digest).or_default() += count;
-    }
-    let mut counts: Vec<(Digest, u32)> = counts.into_iter().collect();
-    counts.sort_by_key(|&(digest, count)| (std::cmp::Reverse(count), digest));
-    counts.truncate(DIGESTS_LISTED);
-    counts
 }

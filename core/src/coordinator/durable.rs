@@ -24,7 +24,7 @@ impl Coordinator {
             match then {
                 Then::Reply(request, answer) => self.ctx.outbox.push(Effect::Reply { request, answer }),
                 Then::Welcome(conn, index) => self.welcome(conn, index),
-                Then::Deliver(id) => self.redeliver(id),
+                Then::Deliver(id) => self.behaviour.redeliver(&mut self.ctx, id),
                 Then::Kept(ids) => {
                     self.work.kept(ids);
                 }

@@ -195,9 +195,7 @@ impl Coordinator {
         };
         let event = self.ctx.record(Some(index), format!("forget {name}: {detail}"), body);
         // What is told of it is told while its name is known.
-        for directive in self.behaviour.forget(index) {
-            self.note(index, &directive, "its node is forgotten");
-        }
+        self.behaviour.forget(&mut self.ctx, index);
         self.autonomy.close(&mut self.ctx, index);
         self.guardian.close_findings(&mut self.ctx, index);
         self.give_up_instances(index, &name);
@@ -234,13 +232,13 @@ impl Coordinator {
         }
         self.predictive.forget(index);
         self.autonomy.forget(index);
-        self.matrix.silence(index);
-        self.roll.forget(index);
+        self.telemetry.matrix_mut().silence(index);
+        self.rows.forget(index);
         self.ctx.outbox.forget(index);
         let member = self.guardian.forget(&mut self.ctx, index);
         self.ctx
             .registry
-            .remove(index, self.ctx.clock.cycle + self.matrix.keep() as u64);
+            .remove(index, self.ctx.clock.cycle + self.telemetry.matrix().keep() as u64);
         if member {
             self.guardian.replan(&mut self.ctx);
         }
@@ -310,7 +308,7 @@ impl Coordinator {
     /// A cycle begins: places that have rested are free, and nodes that were gone for too long are forgotten.
     pub(super) fn forget_stage(&mut self) {
         let places = self.ctx.registry.tidy(self.ctx.clock.cycle);
-        self.matrix.truncate(places);
+        self.telemetry.matrix_mut().truncate(places);
         let Some(after) = self.ctx.config.forget_after else {
             return;
         };

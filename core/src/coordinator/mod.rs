@@ -1,19 +1,17 @@
 //! The Orchestrator Engine: the coordinator's logic, as a state machine without I/O.
 
 mod access;
-mod checks;
 mod command;
 mod conclude;
 mod cycle;
-mod directives;
 mod durable;
 mod forget;
 mod input;
 mod operators;
 mod planner;
+mod pulse;
 mod recall;
 mod reconcile;
-mod roll;
 mod session;
 mod sights;
 mod steering;
@@ -26,6 +24,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use input::Input;
 pub use planner::Planner;
+use pulse::Pulse;
 
 pub use crate::{
     command::{
@@ -39,13 +38,13 @@ pub use crate::{
 
 use crate::{
     access::Access,
-    behaviour::BehaviourLoop,
     ctx::{Ctx, alarm::Timer},
     event::EventBody,
-    integrity::Digest,
     store::Durable,
-    systems::{autonomy::Autonomy, guardian::Guardian, predictive::Predictive, work},
-    telemetry::Matrix,
+    systems::{
+        autonomy::Autonomy, behaviour::Behaviour, coherence::rows::Rows, guardian::Guardian, integrity::Integrity,
+        predictive::Predictive, telemetry::Telemetry, work,
+    },
     time::{Time, WallTime},
     timer::Kinds,
 };
@@ -53,40 +52,23 @@ use crate::{
 /// A timer this much late says that the process itself stood still, and silence meanwhile is no evidence.
 const STALL: Duration = Duration::from_millis(500);
 
-/// How the last cycles went.
-#[derive(Debug, Default)]
-struct Pace {
-    /// Snapshots are being published: a pulse meanwhile is skipped.
-    publishing: bool,
-    /// Cycles skipped since the one before the newest.
-    skipped: u32,
-    /// How late the newest cycle began.
-    lateness: Duration,
-    /// How the newest snapshot was published.
-    subscribers: u32,
-    /// Subscribers that had not got the one before.
-    lagging: u32,
-}
-
 /// The coordinator's logic. Four verbs: [`handle`](Self::handle), [`handle_timeout`](Self::handle_timeout),
 /// [`poll_effect`](Self::poll_effect), [`poll_timeout`](Self::poll_timeout).
 #[derive(Debug)]
 pub struct Coordinator {
     ctx: Ctx,
-    next_pulse: Time,
+    pulse: Pulse,
     sessions: u64,
 
     access: Arc<Access>,
-    matrix: Matrix,
+    telemetry: Telemetry,
     predictive: Predictive,
     guardian: Guardian,
     autonomy: Autonomy,
-    behaviour: BehaviourLoop,
+    behaviour: Behaviour,
     work: work::Work,
-    last_seal: (u64, u64, Digest),
-    roll: roll::Roll,
-    scratch: Vec<f32>,
-    pace: Pace,
+    integrity: Integrity,
+    rows: Rows,
     /// Time up to which the absence of nodes has been accumulated.
     aged: Time,
     /// Hellos of an incarnation or session older than known, since the newest cycle.
@@ -96,22 +78,20 @@ pub struct Coordinator {
 impl Coordinator {
     /// A coordinator that goes on from what is `durable`. Its first cycle is due at once.
     pub fn new(now: Time, wall: WallTime, config: Config, durable: Durable) -> Coordinator {
-        let (matrix, guardian) = (Matrix::new(config.history), Guardian::new(config.seed));
+        let (history, seed) = (config.history, config.seed);
         let mut coordinator = Coordinator {
             ctx: Ctx::new(now, wall, config, &durable),
-            next_pulse: now,
+            pulse: Pulse::new(now),
             sessions: 0,
             access: durable.access,
-            matrix,
+            telemetry: Telemetry::new(history),
             predictive: Predictive::default(),
-            guardian,
+            guardian: Guardian::new(seed),
             autonomy: Autonomy::new(durable.epoch, durable.decisions, durable.policy),
-            behaviour: BehaviourLoop::new(durable.epoch),
+            behaviour: Behaviour::new(durable.epoch),
             work: work::Work::new(durable.restored),
-            last_seal: durable.last_snapshot,
-            roll: roll::Roll::default(),
-            scratch: Vec::new(),
-            pace: Pace::default(),
+            integrity: Integrity::new(durable.last_snapshot),
+            rows: Rows::default(),
             aged: now,
             stale_hellos: 0,
         };
@@ -188,7 +168,7 @@ impl Coordinator {
                 Timer::RestartGrace => self.give_up_unseen(),
                 Timer::Plan => self.guardian.replan(&mut self.ctx),
                 Timer::Survey => self.guardian.survey(&mut self.ctx),
-                Timer::Directive(id) => self.redeliver(id),
+                Timer::Directive(id) => self.behaviour.redeliver(&mut self.ctx, id),
                 Timer::Reconcile(token) => self.reconcile(token),
                 Timer::Tell => self.work.tell_more(&mut self.ctx),
                 Timer::Read(number) => self.work.give_up_reading(&mut self.ctx, number),

@@ -1,7 +1,7 @@
 //! Plans, made beside the coordinator: what a command would do is worked out on a copy, for as long as it takes.
 
 use super::{Answer, Command, Coordinator, Limit, Refusal};
-use crate::{behaviour::BehaviourLoop, telemetry::Matrix};
+use crate::systems::{behaviour::Behaviour, coherence::rows::Rows, telemetry::Telemetry};
 
 /// A copy of what plans rest on: nodes, workloads, policies. Nothing that happens to it reaches the coordinator.
 #[derive(Debug)]
@@ -21,12 +21,10 @@ impl Coordinator {
             autonomy: self.autonomy.to_plan_with(self.ctx.term.epoch),
             work: self.work.to_plan_with(),
             predictive: self.predictive.to_plan_with(),
-            matrix: Matrix::new(self.ctx.config.history),
+            telemetry: Telemetry::new(self.ctx.config.history),
             guardian: self.guardian.to_plan_with(self.ctx.config.seed),
-            behaviour: BehaviourLoop::new(self.ctx.term.epoch),
-            roll: super::roll::Roll::default(),
-            scratch: Vec::new(),
-            pace: super::Pace::default(),
+            behaviour: Behaviour::new(self.ctx.term.epoch),
+            rows: Rows::default(),
             ..*self
         }
     }

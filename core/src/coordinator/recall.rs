@@ -16,7 +16,7 @@ impl Coordinator {
                 // The clock may have been set meanwhile.
                 self.ctx.registry[index].drain_until = Some(now + by.saturating_sub(self.ctx.lived()));
             }
-            self.matrix.add(index);
+            self.telemetry.matrix_mut().add(index);
         }
         self.ctx
             .timers

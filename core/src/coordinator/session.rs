@@ -248,7 +248,7 @@ impl Coordinator {
             };
             Node::new(Arc::new(record), wall, now)
         });
-        self.matrix.add(index);
+        self.telemetry.matrix_mut().add(index);
         index
     }
 
@@ -286,7 +286,7 @@ impl Coordinator {
         };
         self.ctx.send(conn, Message::Welcome(Box::new(welcome)));
         for id in self.behaviour.undelivered(index) {
-            self.redeliver(id);
+            self.behaviour.redeliver(&mut self.ctx, id);
         }
     }
 
@@ -331,7 +331,8 @@ impl Coordinator {
         let heard_before = node.last_seen.replace(now);
         node.asked = None;
         let answers = heartbeat.answers;
-        self.matrix
+        self.telemetry
+            .matrix_mut()
             .record(index, &session.channels, &heartbeat.values, &heartbeat.absent);
         for (subject, report) in &heartbeat.links {
             self.guardian.reports(&mut self.ctx, index, *subject, report);

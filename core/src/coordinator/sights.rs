@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Coordinator, Message};
 use crate::{
+    behaviour::{Order, State},
     id::NodeId,
     mesh::Observation,
     node::{ConnId, Health, NodeIndex},
@@ -151,6 +152,33 @@ impl Coordinator {
     pub(super) fn log_read(&mut self, conn: ConnId, chunk: log::Chunk) {
         if let Some(index) = self.witness(conn, "log") {
             self.work.log_read(&mut self.ctx, index, chunk);
+        }
+    }
+
+    /// An agent says how a directive fares.
+    pub(super) fn directive_update(&mut self, conn: ConnId, id: u64, state: State, detail: &str) {
+        let Some(index) = self.ctx.registry.of_conn(conn) else {
+            self.no_session(conn, "directive");
+            return;
+        };
+        if state < State::Acknowledged || state == State::Expired {
+            self.invalid(
+                conn,
+                format!("directive.state: {} is not for an agent to report", state.name()),
+            );
+            return;
+        }
+        if let Some(Order::SetHeartbeat(interval)) = self.behaviour.update(&mut self.ctx, index, id, state, detail) {
+            self.keeps_interval(index, interval);
+        }
+    }
+
+    /// The agent keeps to a new heartbeat interval from now on.
+    fn keeps_interval(&mut self, index: NodeIndex, interval: Duration) {
+        if let Some(session) = &mut self.ctx.registry[index].session {
+            session.interval = interval;
+            let at = self.ctx.clock.now + self.ctx.silence_limit(index);
+            self.guardian.look_later(&mut self.ctx, index, at);
         }
     }
 }

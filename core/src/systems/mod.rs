@@ -1,7 +1,11 @@
 //! The systems of the coordinator. Each owns its state; the engine carries what one concludes to the others.
 
 pub(crate) mod autonomy;
+pub(crate) mod behaviour;
+pub(crate) mod coherence;
 pub(crate) mod fleet;
 pub(crate) mod guardian;
+pub(crate) mod integrity;
 pub(crate) mod predictive;
+pub(crate) mod telemetry;
 pub(crate) mod work;

@@ -326,13 +326,13 @@ fn of_many_that_came_and_were_forgotten_nothing_is_left() {
     assert_eq!(after.nodes.len(), before.nodes.len());
     assert_eq!(after.details.len(), before.details.len());
     assert!(after.history.iter().all(|sample| sample.nodes() == 1));
-    assert_eq!(rig.core.matrix.history().len(), 4);
+    assert_eq!(rig.core.telemetry.matrix().history().len(), 4);
     assert!(
         rig.core.ctx.timers.len() <= timers + 16,
         "{}",
         rig.core.ctx.timers.len()
     );
-    assert_eq!(rig.core.roll.places(), 1);
+    assert_eq!(rig.core.rows.places(), 1);
     assert!(rig.core.work.dialogues() <= 1 && rig.core.predictive.outlooks().len() <= 1);
     // The room for nodes is for those that are there.
     let nodes = (1..=119u8).collect::<Vec<u8>>();

@@ -166,7 +166,16 @@ fn links_and_telemetry_of_a_node_in_doubt_are_not_shown() {
     let shown = |peers: &mut Peers| {
         let rows = peers.core().guardian.mesh().rows();
         let links = rows.iter().any(|row| row.observer == node_id(4));
-        (links, peers.core().matrix.reading(four).iter().any(Option::is_some))
+        (
+            links,
+            peers
+                .core()
+                .telemetry
+                .matrix()
+                .reading(four)
+                .iter()
+                .any(Option::is_some),
+        )
     };
     assert_eq!(shown(&mut peers), (true, true));
     peers.is_cut_off(4);
@@ -188,5 +197,13 @@ fn telemetry_of_a_return_is_shown() {
     peers.pass(SECOND * 6);
     let four = peers.index(4);
     assert_eq!(peers.liveness(4), Liveness::Online);
-    assert!(peers.core().matrix.reading(four).iter().any(Option::is_some));
+    assert!(
+        peers
+            .core()
+            .telemetry
+            .matrix()
+            .reading(four)
+            .iter()
+            .any(Option::is_some)
+    );
 }

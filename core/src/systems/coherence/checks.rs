@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Coordinator;
+use super::Seen;
 use crate::{
     coherence::{Check, Report, Severity},
     node::{Liveness, Node, NodeIndex, Session},
@@ -29,9 +29,9 @@ struct Rule {
     severity: Severity,
     meaning: &'static str,
     /// Does the node break it?
-    broken: fn(&Coordinator, NodeIndex, &Node, &Session) -> bool,
+    broken: fn(&Seen<'_>, NodeIndex, &Node, &Session) -> bool,
     /// What is wrong with a node that does; told of the first one.
-    detail: fn(&Coordinator, NodeIndex, &Node, &Session) -> String,
+    detail: fn(&Seen<'_>, NodeIndex, &Node, &Session) -> String,
 }
 
 /// What must hold of every online node, looked at in one pass over the nodes.
@@ -40,9 +40,9 @@ const RULES: [Rule; 7] = [
         id: "registry-mesh-agree",
         severity: Severity::Warning,
         meaning: "registry and mesh agree: no node is online that all its observers have lost",
-        broken: |core, index, _, _| matches!(core.guardian.seen_by_peers(index), (0, 1..)),
-        detail: |core, index, node, _| {
-            let (_, down) = core.guardian.seen_by_peers(index);
+        broken: |seen, index, _, _| matches!(seen.guardian.seen_by_peers(index), (0, 1..)),
+        detail: |seen, index, node, _| {
+            let (_, down) = seen.guardian.seen_by_peers(index);
             format!(
                 "{} sends heartbeats, but none of its {down} observers reaches it",
                 node.name()
@@ -53,15 +53,15 @@ const RULES: [Rule; 7] = [
         id: "heartbeats-fresh",
         severity: Severity::Critical,
         meaning: "every online node was heard within 1.5 heartbeat intervals, or is heard by its peers",
-        broken: |core, index, _, _| {
-            core.ctx.clock.now.since(core.ctx.heard_at(index)) > core.ctx.silence_limit(index) + SLACK
-                && !core.guardian.is_vouched_for(&core.ctx, index)
+        broken: |seen, index, _, _| {
+            seen.ctx.clock.now.since(seen.ctx.heard_at(index)) > seen.ctx.silence_limit(index) + SLACK
+                && !seen.guardian.is_vouched_for(seen.ctx, index)
         },
-        detail: |core, index, node, _| {
+        detail: |seen, index, node, _| {
             format!(
                 "{} has been silent for {}",
                 node.name(),
-                Span(core.ctx.clock.now.since(core.ctx.heard_at(index)))
+                Span(seen.ctx.clock.now.since(seen.ctx.heard_at(index)))
             )
         },
     },
@@ -69,9 +69,9 @@ const RULES: [Rule; 7] = [
         id: "telemetry-fresh",
         severity: Severity::Warning,
         meaning: "every online node that sent a heartbeat has a value for some channel that it announced",
-        broken: |core, index, _, session| {
+        broken: |seen, index, _, session| {
             let announced = session.heartbeats > 0 && session.channels.iter().any(Option::is_some);
-            announced && core.matrix.reading(index).iter().all(Option::is_none)
+            announced && seen.matrix.reading(index).iter().all(Option::is_none)
         },
         detail: |_, _, node, _| format!("{} sends heartbeats without telemetry", node.name()),
     },
@@ -79,12 +79,12 @@ const RULES: [Rule; 7] = [
         id: "load-agrees",
         severity: Severity::Notice,
         meaning: "every node's stated load is what the formula makes of its telemetry",
-        broken: |core, index, _, session| {
+        broken: |seen, index, _, session| {
             let all = session.heartbeats > 0 && session.channels.iter().flatten().count() == Channel::COUNT;
-            all && (load(&core.matrix.reading(index)) - session.load).abs() > LOAD_TOLERANCE
+            all && (load(&seen.matrix.reading(index)) - session.load).abs() > LOAD_TOLERANCE
         },
-        detail: |core, index, node, session| {
-            let from_telemetry = load(&core.matrix.reading(index));
+        detail: |seen, index, node, session| {
+            let from_telemetry = load(&seen.matrix.reading(index));
             format!(
                 "{} states {:.2}, its telemetry makes {from_telemetry:.2}",
                 node.name(),
@@ -106,8 +106,8 @@ const RULES: [Rule; 7] = [
         id: "agent-versions",
         severity: Severity::Notice,
         meaning: "every online agent's version has the coordinator's major and minor number",
-        broken: |core, _, node, _| {
-            let (own, version) = (&*core.ctx.config.version, node.record.facts.agent_version.as_str());
+        broken: |seen, _, node, _| {
+            let (own, version) = (&*seen.ctx.config.version, node.record.facts.agent_version.as_str());
             version != own && series(version) != series(own)
         },
         detail: |_, _, node, _| format!("{} runs {}", node.name(), node.record.facts.agent_version),
@@ -116,21 +116,21 @@ const RULES: [Rule; 7] = [
         id: "snapshots-acknowledged",
         severity: Severity::Notice,
         meaning: "every online agent has acknowledged a snapshot of the last three cycles and two heartbeats",
-        broken: |core, index, node, session| {
+        broken: |seen, index, node, session| {
             // A seal comes with one heartbeat and is acknowledged with the next; only agents that were there for so long
             // can have done that.
-            let patience = core.ctx.config.cycle * UNACKNOWLEDGED as u32 + core.ctx.silence_limit(index) * 2;
-            let cycles = patience.as_nanos().div_ceil(core.ctx.config.cycle.as_nanos().max(1)) as u64;
-            session.acknowledged.1.saturating_add(cycles) < core.ctx.clock.cycle
-                && core.ctx.clock.now.since(node.since) > patience
+            let patience = seen.ctx.config.cycle * UNACKNOWLEDGED as u32 + seen.ctx.silence_limit(index) * 2;
+            let cycles = patience.as_nanos().div_ceil(seen.ctx.config.cycle.as_nanos().max(1)) as u64;
+            session.acknowledged.1.saturating_add(cycles) < seen.ctx.clock.cycle
+                && seen.ctx.clock.now.since(node.since) > patience
         },
         detail: |_, _, node, session| format!("{} acknowledged cycle {} last", node.name(), session.acknowledged.1),
     },
 ];
 
-impl Coordinator {
-    pub(super) fn coherence_stage(&mut self) -> Report {
-        let observed = self.check_observed();
+impl Seen<'_> {
+    /// What must hold across the systems, checked.
+    pub(super) fn checked(&self) -> Report {
         let (on_nodes, sessions, settled) = self.check_nodes();
         let others = [
             self.check_incarnations(),
@@ -141,10 +141,9 @@ impl Coordinator {
             self.check_work(),
             self.check_pace(),
             self.check_transport(),
-            observed,
+            self.check_observed(),
             settled,
         ];
-        self.stale_hellos = 0;
         Report::new(on_nodes.into_iter().chain(others))
     }
 
@@ -237,7 +236,7 @@ impl Coordinator {
     fn check_work(&self) -> Check {
         let meaning = "what is declared runs and is healthy, or starts for the first time";
         let mut check = Check::new("work-runs", Severity::Warning, meaning);
-        for row in &self.work.table().view().workloads {
+        for row in &self.work.view().workloads {
             let batch = row
                 .record
                 .spec()
@@ -269,11 +268,10 @@ impl Coordinator {
         check
     }
 
-    fn check_observed(&mut self) -> Check {
+    fn check_observed(&self) -> Check {
         let meaning = "every link that the mesh plans is reported on";
         let mut check = Check::new("mesh-observed", Severity::Notice, meaning);
-        let topology = self.guardian.topology();
-        let (planned, unobserved) = (topology.planned, topology.unobserved);
+        let (planned, unobserved) = (self.topology.planned, self.topology.unobserved);
         check.many(
             planned,
             unobserved,

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{Coordinator, Effect};
 use crate::{
     coherence::{NodeRow, Nodes, RowState},
+    ctx::Ctx,
     node::{Liveness, Node, NodeIndex},
     time::WallClock,
 };
 
 /// The rows as they were made last, and what changed since.
 #[derive(Debug, Default)]
-pub(super) struct Roll {
+pub(crate) struct Rows {
     /// By place; `None` for an empty one.
     rows: Vec<Option<Arc<NodeRow>>>,
     /// The rows differ from those that readers see.
@@ -20,9 +20,9 @@ pub(super) struct Roll {
     shown: Arc<Vec<Arc<NodeRow>>>,
 }
 
-impl Roll {
+impl Rows {
     /// Removes the row of a node that is forgotten.
-    pub(super) fn forget(&mut self, index: NodeIndex) {
+    pub(crate) fn forget(&mut self, index: NodeIndex) {
         if let Some(row) = self.rows.get_mut(index.get()) {
             *row = None;
         }
@@ -31,7 +31,7 @@ impl Roll {
 
     /// The number of places.
     #[cfg(test)]
-    pub(super) fn places(&self) -> usize {
+    pub(crate) fn places(&self) -> usize {
         self.rows.len()
     }
 
@@ -56,61 +56,43 @@ impl Roll {
             }
         }
     }
-}
 
-impl Coordinator {
+    /// True when readers are to see something else than they do.
+    pub(crate) fn is_changed(&self, ctx: &Ctx) -> bool {
+        self.changed || ctx.outbox.is_touched()
+    }
+
     /// All rows of a cycle, sorted by id. One that did not change is the same allocation as before.
-    pub(super) fn node_stage(&mut self) -> Vec<Arc<NodeRow>> {
-        self.roll.rows.resize(self.ctx.registry.places().len(), None);
-        self.ctx.outbox.take_touched();
-        let (roll, wall) = (&mut self.roll, self.ctx.clock.wall);
-        let nodes = self.ctx.registry.by_id();
-        nodes.map(|(index, node)| roll.row(index, node, wall)).collect()
+    pub(crate) fn all(&mut self, ctx: &mut Ctx) -> Vec<Arc<NodeRow>> {
+        self.rows.resize(ctx.registry.places().len(), None);
+        ctx.outbox.take_touched();
+        let wall = ctx.clock.wall;
+        let nodes = ctx.registry.by_id();
+        nodes.map(|(index, node)| self.row(index, node, wall)).collect()
     }
 
     /// The nodes, if something was concluded of one; only the rows of such nodes are made anew. Costs a pointer a node.
-    fn changed_nodes(&mut self) -> Option<Arc<Nodes>> {
-        let event = self.ctx.outbox.last_event();
-        let (roll, wall) = (&mut self.roll, self.ctx.clock.wall);
-        if !roll.changed && !self.ctx.outbox.is_touched() {
+    pub(crate) fn changed(&mut self, ctx: &mut Ctx) -> Option<Arc<Nodes>> {
+        let event = ctx.outbox.last_event();
+        let wall = ctx.clock.wall;
+        if !self.changed && !ctx.outbox.is_touched() {
             return None;
         }
-        for index in self.ctx.outbox.take_touched() {
-            if let Some(node) = self.ctx.registry.get(index) {
-                roll.row(index, node, wall);
+        for index in ctx.outbox.take_touched() {
+            if let Some(node) = ctx.registry.get(index) {
+                self.row(index, node, wall);
             }
         }
-        if roll.changed {
-            let rows = self.ctx.registry.by_id().map(|(index, node)| {
-                let made = roll.rows.get(index.get()).cloned().flatten();
-                made.unwrap_or_else(|| roll.row(index, node, wall))
+        if self.changed {
+            let rows = ctx.registry.by_id().map(|(index, node)| {
+                let made = self.rows.get(index.get()).cloned().flatten();
+                made.unwrap_or_else(|| self.row(index, node, wall))
             });
-            roll.shown = Arc::new(rows.collect());
-            roll.changed = false;
+            self.shown = Arc::new(rows.collect());
+            self.changed = false;
         }
-        let rows = Arc::clone(&roll.shown);
+        let rows = Arc::clone(&self.shown);
         Some(Arc::new(Nodes { rows, event }))
-    }
-
-    /// Has readers see nodes, workloads and instances as they are now, behind the batch that makes that durable. While the store is behind,
-    /// readers see what they saw: a crash must not take back what they were shown.
-    pub(super) fn view_now(&mut self) {
-        let work = self.work.show(&mut self.ctx);
-        if !self.roll.changed && !self.ctx.outbox.is_touched() && !work {
-            return;
-        }
-        self.flush();
-        if self.ctx.outbox.is_held_back() {
-            self.ctx.view_soon();
-            return;
-        }
-        // Nodes first: instances are shown with their nodes' names.
-        if let Some(nodes) = self.changed_nodes() {
-            self.ctx.outbox.push(Effect::Nodes(nodes));
-        }
-        if let Some(view) = self.work.changed_view() {
-            self.ctx.outbox.push(Effect::View(view));
-        }
     }
 }
 
