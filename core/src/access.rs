@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::node::{Identity, Ruling};
 use crate::{
-    command::{Denial, TokenProblem},
     id::NodeId,
     integrity::{Digest, ZERO_DIGEST},
     node::{Admission, Labels},
@@ -91,32 +91,6 @@ impl FromStr for Role {
         let named = Role::ALL.into_iter().find(|role| role.name() == text);
         named.ok_or(UnknownRole)
     }
-}
-
-/// Why a node's admission is what it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ruling {
-    /// Who ruled so: an operator, a token, or the coordinator itself.
-    pub by: String,
-    /// Why, for people.
-    pub reason: String,
-    /// When.
-    pub time: WallTime,
-}
-
-/// By what a node is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// BLAKE3 of its public key (SubjectPublicKeyInfo, DER).
-    pub key: Digest,
-    /// Of the machine that it is on; zero when that does not tell.
-    pub machine: Digest,
-    /// When its newest certificate was asked for; shown to people, and decides nothing.
-    pub issued: WallTime,
-    /// The step of the CA's replacement that was the newest when that certificate was asked for: the number of its intent in the audit; 0
-    /// before the first step, and in records of versions that did not note it.
-    #[serde(default)]
-    pub ca_step: u64,
 }
 
 /// A join token: what is kept of it cannot be used to join.
@@ -394,4 +368,57 @@ pub struct Enrolment {
     pub machine: Digest,
     /// The newest step of the CA's replacement ([`Identity::ca_step`]).
     pub ca_step: u64,
+}
+
+/// Why somebody gets no certificate. What of a token is wrong is not said to whoever presents it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// There is no such token, or it is another one's secret, or it has expired or was used up.
+    #[error(
+        "the join token cannot be used: it expired, was used up or was never given out; make a new one with `wynectl token create`"
+    )]
+    Token(TokenProblem),
+    /// The token is for a node of another name.
+    #[error("the join token is for a node of another name: join with --name as it was made for")]
+    Name,
+    /// The node was revoked.
+    #[error("this node was revoked: `wynectl admit` takes that back")]
+    Revoked,
+    /// The node is not known.
+    #[error("this node is not known here: join with a token")]
+    Unknown,
+    /// The node is known by another key.
+    #[error("this node is known by another key: join with a token")]
+    Key,
+    /// The node is there, with another key, and the token is not for it alone.
+    #[error(
+        "a node of this id is known by another key: `wynectl token create --name` with its name makes a token that replaces the key; or remove \
+             the data_dir to join as a new node"
+    )]
+    Taken,
+}
+
+/// What is wrong with a join token; for the audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenProblem {
+    /// There is none of this id.
+    Unknown,
+    /// Its secret is another one.
+    Secret,
+    /// Expired.
+    Expired,
+    /// Used up.
+    UsedUp,
+}
+
+impl TokenProblem {
+    /// Its name, as people read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            TokenProblem::Unknown => "unknown",
+            TokenProblem::Secret => "wrong secret",
+            TokenProblem::Expired => "expired",
+            TokenProblem::UsedUp => "used up",
+        }
+    }
 }

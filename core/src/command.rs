@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
+pub use crate::access::{Denial, TokenProblem};
 use crate::{
     access::{Credential, Enrolment, OperatorRecord, Role, TokenRecord},
     autonomy::{Decision, Policy, PolicyChange},
@@ -501,58 +502,5 @@ fn revised(now: u64, at: u64) -> String {
         ),
         (0, _) => format!("is not declared, and the change is for revision {at}: somebody deleted it; plan again"),
         _ => format!("is at revision {now}, not {at}: somebody changed it; plan again"),
-    }
-}
-
-/// Why somebody gets no certificate. What of a token is wrong is not said to whoever presents it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denial {
-    /// There is no such token, or it is another one's secret, or it has expired or was used up.
-    #[error(
-        "the join token cannot be used: it expired, was used up or was never given out; make a new one with `wynectl token create`"
-    )]
-    Token(TokenProblem),
-    /// The token is for a node of another name.
-    #[error("the join token is for a node of another name: join with --name as it was made for")]
-    Name,
-    /// The node was revoked.
-    #[error("this node was revoked: `wynectl admit` takes that back")]
-    Revoked,
-    /// The node is not known.
-    #[error("this node is not known here: join with a token")]
-    Unknown,
-    /// The node is known by another key.
-    #[error("this node is known by another key: join with a token")]
-    Key,
-    /// The node is there, with another key, and the token is not for it alone.
-    #[error(
-        "a node of this id is known by another key: `wynectl token create --name` with its name makes a token that replaces the key; or remove \
-             the data_dir to join as a new node"
-    )]
-    Taken,
-}
-
-/// What is wrong with a join token; for the audit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenProblem {
-    /// There is none of this id.
-    Unknown,
-    /// Its secret is another one.
-    Secret,
-    /// Expired.
-    Expired,
-    /// Used up.
-    UsedUp,
-}
-
-impl TokenProblem {
-    /// Its name, as people read it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            TokenProblem::Unknown => "unknown",
-            TokenProblem::Secret => "wrong secret",
-            TokenProblem::Expired => "expired",
-            TokenProblem::UsedUp => "used up",
-        }
     }
 }

@@ -96,3 +96,17 @@ pub type NodeId = Uuid;
 
 /// A cluster's id, made by its coordinator at its first start.
 pub type ClusterId = Uuid;
+
+/// A node's place in the registry; stable while the coordinator runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeIndex(pub u32);
+
+impl NodeIndex {
+    /// The place of ended instances whose node was forgotten.
+    pub const NOWHERE: NodeIndex = NodeIndex(u32::MAX);
+
+    /// As an index.
+    pub fn get(self) -> usize {
+        self.0 as usize
+    }
+}

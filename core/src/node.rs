@@ -1,5 +1,6 @@
 //! The Orchestrator Node: what is known of one machine.
 
+mod identity;
 mod users;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -7,8 +8,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 pub use users::{User, Users};
 
+pub use identity::{Identity, Ruling};
+
+pub use crate::id::NodeIndex;
 use crate::{
-    access::{Identity, Ruling},
     id::NodeId,
     integrity::{Digest, ZERO_DIGEST},
     mesh::Coordinate,
@@ -394,20 +397,6 @@ impl NodeRecord {
         let mut labels = self.facts.labels.clone();
         labels.extend(self.operator_labels.clone());
         labels
-    }
-}
-
-/// A node's place in the registry; stable while the coordinator runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NodeIndex(pub u32);
-
-impl NodeIndex {
-    /// The place of ended instances whose node was forgotten.
-    pub const NOWHERE: NodeIndex = NodeIndex(u32::MAX);
-
-    /// As an index.
-    pub fn get(self) -> usize {
-        self.0 as usize
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Link, LinkState};
-use crate::node::NodeIndex;
+use crate::id::NodeIndex;
 
 /// Loss, in hundredths, that a count tells apart.
 const SHARES: usize = 101;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Mesh;
-use crate::{node::NodeIndex, time::Time};
+use crate::{id::NodeIndex, time::Time};
 
 /// Beacons are said to come no more when none came for this long.
 pub(super) const GAP: Duration = Duration::from_millis(2_600);

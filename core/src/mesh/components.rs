@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::node::NodeIndex;
+use crate::id::NodeIndex;
 
 /// The connected components of `nodes` joined by `pairs`, each sorted.
 pub(super) fn components(

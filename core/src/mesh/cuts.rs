@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{beacons::Direction, sight::Trouble};
-use crate::{id::NodeId, node::NodeIndex};
+use crate::id::{NodeId, NodeIndex};
 
 /// Cuts of one link each that are told at most.
 pub(super) const SINGLES: usize = 64;

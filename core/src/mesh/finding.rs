@@ -6,8 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::NodeId,
-    node::NodeIndex,
+    id::{NodeId, NodeIndex},
     time::{Time, WallTime},
 };
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::cuts::{Across, Pair, Picture, pair};
-use crate::node::NodeIndex;
+use crate::id::NodeIndex;
 
 /// Nodes beyond the number of links that are down that are visited before a node is taken to be in the main part. Every part of
 /// the mesh that is cut off has at least as many links across the cut as it has nodes, for a plan is an expander.

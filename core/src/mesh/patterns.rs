@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cuts::{Across, Links, Pair, Picture, SINGLES, Sides, links, pair, two_sides};
-use crate::node::NodeIndex;
+use crate::id::NodeIndex;
 
 /// Share of a node's links that do badly from which the node is in trouble with everybody.
 const CENTRE: f64 = 0.6;

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{id::NodeId, node::NodeIndex};
+use crate::id::{NodeId, NodeIndex};
 
 /// Observers of each subject in clusters larger than [`ALL_PAIRS`].
 pub const OBSERVERS: usize = 10;

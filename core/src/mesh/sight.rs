@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{node::NodeIndex, time::Time};
+use crate::{id::NodeIndex, time::Time};
 
 /// What an observer sees of a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::{
     sight::Trouble,
     view::{Nodes, Severed, UNSTEADY, View},
 };
-use crate::{node::NodeIndex, time::Time};
+use crate::{id::NodeIndex, time::Time};
 
 /// So many contradicted claims are enough where the other way is not probed.
 const CLAIMS: usize = 3;

@@ -10,8 +10,7 @@ use super::{
     plan::{Plan, Planner},
 };
 use crate::{
-    id::NodeId,
-    node::NodeIndex,
+    id::{NodeId, NodeIndex},
     time::{Time, WallTime},
 };
 

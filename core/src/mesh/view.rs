@@ -11,7 +11,10 @@ use super::{
     beacons::{Direction, GAP},
     cuts::{Across, Pair, pair},
 };
-use crate::{id::NodeId, node::NodeIndex, time::Time};
+use crate::{
+    id::{NodeId, NodeIndex},
+    time::Time,
+};
 
 /// Silence that may be part of a cut.
 const SILENT: Duration = Duration::from_millis(2_500);

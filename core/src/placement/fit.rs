@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use super::Score;
 use crate::{
     id::NodeId,
     mesh::Coordinate,
@@ -258,28 +257,6 @@ pub(super) fn unfit(spec: &Spec, node: &Node, instances: u32) -> Option<Unfit> {
         return Some(Unfit::Memory { free, wanted });
     }
     None
-}
-
-/// What a node scores for an instance; each part is 0 to 1,000, more is better. Compared as a whole by their weighted sum.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Score {
-    /// The weighted sum.
-    pub total: i64,
-    /// Orders nodes that score the same, another way for each workload.
-    tie: u32,
-    /// What would be left of what it has.
-    pub headroom: i64,
-    /// How little it is loaded, observed or forecast.
-    pub calm: i64,
-    /// How many of the affinities are met.
-    pub affinity: i64,
-    /// How far it is trusted.
-    pub trust: i64,
-    /// How rarely the workload failed on it lately.
-    pub record: i64,
-    /// How short the way is to the workload that it is to be near to; 0 for all when there is none.
-    #[serde(default)]
-    pub closeness: i64,
 }
 
 /// Of the parts; the sum of what could go wrong on a node weighs more than what would be nice.

@@ -15,10 +15,11 @@ use std::{
     sync::Arc,
 };
 
-pub use fit::{Node, Score, Unfit};
+pub use fit::{Node, Unfit};
 use near::Near;
-pub use plan::{AGENT_GONE_DELAY, Allowance, Input, Place, Plan, Start, Waiting, backoff, plan};
+pub use plan::{AGENT_GONE_DELAY, Allowance, Input, Place, Plan, Start, backoff, plan};
 
+pub use crate::workload::{Claim, Score, Waiting};
 use crate::{
     node::NodeIndex,
     time::Time,
@@ -50,15 +51,6 @@ impl Standing {
         let of = |counts: &BTreeMap<NodeIndex, u32>| counts.get(&node).copied().unwrap_or(0);
         of(&self.instances).saturating_sub(of(&self.leaving))
     }
-}
-
-/// Room on a node that is being made, and is for one workload alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The node.
-    pub node: NodeIndex,
-    /// How much.
-    pub resources: Resources,
 }
 
 /// An instance's place, and by what it won.

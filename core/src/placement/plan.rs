@@ -15,9 +15,8 @@ use std::{
     time::Duration,
 };
 
-use super::{Claim, Fleet, Score, Standing};
+use super::{Claim, Fleet, Score, Standing, Waiting};
 use crate::{
-    id::NodeId,
     node::{Cause, NodeIndex},
     time::Time,
     workload::{AssignmentId, Declared, Goal, Held, Phase, Spec, Table},
@@ -80,21 +79,6 @@ pub struct Input<'a> {
     pub ambiguous: bool,
     /// What may be done by itself.
     pub may: Allowance<'a>,
-}
-
-/// A slot that has no instance, and what it waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// How many slots wait for the same.
-    pub slots: u32,
-    /// For what, for people.
-    pub reason: String,
-    /// When no node takes it: nodes, their names, and why not; at most 16.
-    pub nodes: Vec<(NodeId, String, String)>,
-    /// Failures in a row of each of these slots' instances; 0 when no failure is what they wait for.
-    pub failures: u32,
-    /// They failed for good: they are not tried again.
-    pub given_up: bool,
 }
 
 /// An instance to be started.

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{Channel, Reading};
-use crate::{node::NodeIndex, time::WallTime};
+use crate::{id::NodeIndex, time::WallTime};
 
 /// Every node's channels at one cycle.
 #[derive(Debug, PartialEq)]

@@ -3,6 +3,7 @@
 mod last;
 pub mod log;
 mod numbers;
+mod place;
 mod record;
 mod secret;
 pub(crate) mod size;
@@ -15,6 +16,7 @@ mod view;
 
 pub use last::LastLine;
 pub(crate) use numbers::Numbers;
+pub use place::{Claim, Score, Waiting};
 pub use record::{Assignment, AssignmentId, End, Goal, Workload};
 pub use secret::Secret;
 pub use spec::{

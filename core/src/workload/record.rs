@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::Score;
 use super::{Exit, Held, Spec};
-use crate::{id::NodeId, placement::Score, time::WallTime};
+use crate::{id::NodeId, time::WallTime};
 
 /// An instance's id, unique in the cluster's life and only growing: epoch × 2³² + a count. It is also the fencing number of a
 /// singleton: of two instances the later one has the higher.

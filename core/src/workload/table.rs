@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
-    Assignment, AssignmentId, FixedPort, Goal, Kind, Phase, Protocol, Resources, Spec, Status, Workload,
+    Assignment, AssignmentId, Claim, FixedPort, Goal, Kind, Phase, Protocol, Resources, Spec, Status, Waiting,
+    Workload,
     view::{AssignmentRow, Doubt, View, WorkloadRow},
 };
 use crate::{
     node::{Liveness, NodeIndex},
-    placement::{Claim, Waiting},
     time::Time,
 };
 

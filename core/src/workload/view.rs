@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Waiting;
 use super::{Assignment, AssignmentId, Goal, Status, Workload};
-use crate::placement::Waiting;
 
 /// Rows that lie together; one that changes costs a copy of as many pointers.
 const CHUNK: usize = 256;
