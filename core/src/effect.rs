@@ -29,9 +29,9 @@ pub enum Effect {
         /// Which.
         conn: ConnId,
     },
-    /// Make durable, in the order of these effects; then answer [`Input::Committed`](crate::coordinator::Input::Committed).
+    /// Make durable, in the order of these effects; then answer [`Input::Committed`](crate::engine::Input::Committed).
     Commit(Box<Batch>),
-    /// Seal, make durable and publish, behind the commits before it; then answer [`Input::Published`](crate::coordinator::Input::Published).
+    /// Seal, make durable and publish, behind the commits before it; then answer [`Input::Published`](crate::engine::Input::Published).
     Publish(Arc<Snapshot>),
     /// Have readers see workloads and instances as they are now, behind the commits before it.
     View(Arc<View>),

@@ -1,7 +1,7 @@
 //! The logic of WyneOS, for both roles: deterministic, free of I/O.
 //!
 //! Time, randomness and the results of I/O come in as arguments; what is to be done comes out as effects. The coordinator
-//! ([`coordinator::Coordinator`]) and the agent ([`agent::Agent`]) are state machines with the same four verbs:
+//! ([`engine::Coordinator`]) and the agent ([`agent::Agent`]) are state machines with the same four verbs:
 //! `handle`, `handle_timeout`, `poll_effect` and `poll_timeout`.
 
 pub mod access;
@@ -10,9 +10,9 @@ pub mod autonomy;
 pub mod behaviour;
 pub mod coherence;
 pub mod command;
-pub mod coordinator;
 mod ctx;
 pub mod effect;
+pub mod engine;
 pub mod event;
 pub mod id;
 pub mod integrity;
@@ -33,3 +33,5 @@ pub mod time;
 pub mod timer;
 pub mod transit;
 pub mod workload;
+
+pub use engine as coordinator;

@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{
     behaviour::{Directive, Order, State},
-    coordinator::{Heartbeat, Message, ProbePlan, RefusalReason, Refused, Welcome, Work},
     id::Uuid,
     integrity::Sealer,
     mesh::{LinkFailure, LinkState, Sight},
     node::{Admission, Attributes, Capacity, ConnId, Facts},
+    protocol::{Heartbeat, Message, ProbePlan, RefusalReason, Refused, Welcome, Work},
     telemetry::{Channel, Reading},
     time::{Time, WallTime},
     workload::{Assigned, AssignmentId, Spec},

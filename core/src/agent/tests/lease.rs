@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{super::*, *};
 use crate::{
-    coordinator::Message,
     id::{NodeId, Uuid},
     node::{Admission, ConnId, Liveness},
+    protocol::Message,
     standing::{HOPS, Question, Standing},
 };
 

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use super::{super::*, *};
 use crate::{
-    coordinator::{Message, RefusalReason, Refused},
     id::{ClusterId, NodeId, Uuid},
     node::{Admission, ConnId, Liveness},
+    protocol::{Message, RefusalReason, Refused},
     standing::{Question, Standing},
 };
 

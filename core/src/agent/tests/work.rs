@@ -6,9 +6,9 @@ use proptest::prelude::*;
 
 use super::{super::*, CLUSTER, Rig, SECOND};
 use crate::{
-    coordinator::{Message, ProbePlan, Work},
     id::Uuid,
     node::ConnId,
+    protocol::{Message, ProbePlan, Work},
     workload::{Assigned, AssignmentId, Kind, Phase, Spec, Status},
 };
 

@@ -8,7 +8,7 @@ use super::{
     workloads::{Site, service},
 };
 use crate::{
-    coordinator::{Config, Coordinator, Input, Message},
+    engine::{Config, Coordinator, Input, Message},
     event::EventBody,
     id::Uuid,
     integrity::PublicKey,

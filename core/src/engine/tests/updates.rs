@@ -7,7 +7,7 @@ use super::{
     workloads::{Site, service},
 };
 use crate::{
-    coordinator::{Answer, Command, Input, Refusal, WorkloadCommand, WorkloadVerb},
+    engine::{Answer, Command, Input, Refusal, WorkloadCommand, WorkloadVerb},
     mesh::Sight,
     node::{ConnId, Liveness},
     workload::{AssignmentId, AssignmentRow, Constraint, Doubt, Exit, Goal, Kind, Operator, Phase, Spec, Status},

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::rig::{Rig, hello};
 use crate::{
-    coordinator::{Command, Input, RequestId},
+    engine::{Command, Input, RequestId},
     node::{ConnId, Liveness, Node},
 };
 

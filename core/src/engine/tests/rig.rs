@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crate::{
     coherence::{NodeRow, Snapshot},
-    coordinator::{
+    engine::{
         Answer, Command, Config, Coordinator, Effect, Heartbeat, Input, Message, Published, Refusal, RefusalReason,
         RequestId, Welcome,
     },

@@ -7,7 +7,7 @@ use super::{
     rig::{SECOND, hello, node_id, see},
 };
 use crate::{
-    coordinator::{Message, RefusalReason, Rules},
+    engine::{Message, RefusalReason, Rules},
     mesh::{Observation, Sight},
     node::{Cause, ConnId, Liveness},
     time::Time,

@@ -7,7 +7,7 @@ use super::{
     rig::{SECOND, node_id},
 };
 use crate::{
-    coordinator::Rules,
+    engine::Rules,
     mesh::Sight,
     node::{Cause, Liveness},
 };

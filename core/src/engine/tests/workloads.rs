@@ -6,7 +6,7 @@ use rand_pcg::Pcg64Mcg;
 use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
     autonomy::{Mode, PolicyChange},
-    coordinator::{Answer, Changed, Command, Input, Message, Refusal, Work, WorkloadCommand, WorkloadVerb},
+    engine::{Answer, Changed, Command, Input, Message, Refusal, Work, WorkloadCommand, WorkloadVerb},
     id::NodeId,
     node::{ConnId, Hello, Labels, Liveness},
     workload::{AssignmentId, AssignmentRow, FixedPort, Goal, Kind, Order, Phase, Protocol, Resources, Spec, Status},
@@ -265,7 +265,7 @@ fn nothing_is_handed_out_before_it_is_durable() {
             keep_replicas: false,
             force: false,
         }));
-        let request = crate::coordinator::RequestId(number);
+        let request = crate::engine::RequestId(number);
         let by = "ada".into();
         site.rig.input(Input::Command { request, command, by });
     }

@@ -9,7 +9,7 @@ use super::{
     workloads::{Site, service},
 };
 use crate::{
-    coordinator::{Input, Message, Refusal, WorkloadVerb},
+    engine::{Input, Message, Refusal, WorkloadVerb},
     node::ConnId,
     time::Time,
     workload::{AssignmentId, Exit, Kind, Phase, Resources, Spec, Status},

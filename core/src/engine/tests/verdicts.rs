@@ -8,7 +8,7 @@ use super::{
     rig::SECOND,
 };
 use crate::{
-    coordinator::Rules,
+    engine::Rules,
     mesh::Sight,
     node::{Cause, Liveness},
 };

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
     coherence::NodeRow,
-    coordinator::{Command, Input},
     ctx::outbox::MAX_AWAITED,
+    engine::{Command, Input},
     node::{Admission, ConnId, Eligibility, Labels, Liveness},
 };
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::rig::{Rig, SECOND};
 use crate::{
     behaviour::{Order, State},
-    coordinator::{Answer, Command, Input, Message, Refusal, RequestId},
+    engine::{Answer, Command, Input, Message, Refusal, RequestId},
     event::EventBody,
     node::{ConnId, Eligibility, Labels},
     registry::NoSuchNode,

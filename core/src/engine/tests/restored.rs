@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
-    coordinator::{Answer, Changed, Command, Input, Message, Refusal, WorkloadCommand, WorkloadVerb},
+    engine::{Answer, Changed, Command, Input, Message, Refusal, WorkloadCommand, WorkloadVerb},
     id::Uuid,
     node::{ConnId, NodeRecord},
     placement::Score,

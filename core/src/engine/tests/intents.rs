@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     autonomy::{Mode, PolicyChange},
-    coordinator::{Command, Input, RequestId, WorkloadCommand, WorkloadVerb},
+    engine::{Command, Input, RequestId, WorkloadCommand, WorkloadVerb},
     node::Labels,
     store::Batch,
 };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rig::*;
 use crate::{
-    coordinator::{Input, Message},
+    engine::{Input, Message},
     mesh::{Finding, FindingKind, Observation, Sight},
     node::{ConnId, Liveness},
     standing::{Question, Standing},

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     autonomy::{Mode, PolicyChange},
-    coordinator::{Command, Input, Refusal, WorkloadCommand, WorkloadVerb},
+    engine::{Command, Input, Refusal, WorkloadCommand, WorkloadVerb},
     node::{ConnId, Liveness},
     workload::{
         AssignmentId, AssignmentRow, Constraint, FixedPort, Goal, Interruption, Kind, Operator, Order, Phase, Protocol,

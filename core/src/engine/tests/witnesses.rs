@@ -5,7 +5,7 @@ use super::{
     rig::{SECOND, node_id},
 };
 use crate::{
-    coordinator::Rules,
+    engine::Rules,
     mesh::{Observation, Sight},
     node::Liveness,
     time::Time,

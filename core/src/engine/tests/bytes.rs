@@ -7,7 +7,7 @@ use super::{
     workloads::{Site, service},
 };
 use crate::{
-    coordinator::{Input, Message, RefusalReason},
+    engine::{Input, Message, RefusalReason},
     event::EventBody,
     limits::{DECLARATION, NODE_MESSAGE},
     node::ConnId,

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
     autonomy::{Decision, Outcome},
-    coordinator::{Config, Coordinator, Input, Message, Rules},
     ctx::Ctx,
+    engine::{Config, Coordinator, Input, Message, Rules},
     event::{Event, EventBody},
     id::{NodeId, Uuid},
     integrity::PublicKey,

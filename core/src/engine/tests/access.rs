@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::rig::*;
 use crate::{
     access::{Credential, Enrolment, Role, Shut, TokenRecord},
-    coordinator::{Answer, Command, Denial, Input, Message, Refusal, RefusalReason, TokenProblem},
+    engine::{Answer, Command, Denial, Input, Message, Refusal, RefusalReason, TokenProblem},
     event::EventBody,
     node::{Admission, Cause, ConnId, Hello, Labels, Liveness, Origin},
     time::WallTime,
@@ -343,7 +343,7 @@ fn nobody_keeps_another_node_alive_while_the_store_is_behind() {
             _ => Command::Uncordon { node },
         };
         rig.input(Input::Command {
-            request: crate::coordinator::RequestId(number),
+            request: crate::engine::RequestId(number),
             command,
             by: "test".into(),
         });

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::rig::{Rig, SECOND, hello, node_id, see};
 use crate::{
     autonomy::Outcome,
-    coordinator::{Heartbeat, Input, Message, RefusalReason},
+    engine::{Heartbeat, Input, Message, RefusalReason},
     event::EventBody,
     mesh::{LinkReport, LinkState, Sight},
     node::{Cause, ConnId, Health, Hello, Liveness},

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     autonomy::{Decision, Kind, Mode, PolicyChange},
-    coordinator::{Command, WorkloadVerb},
+    engine::{Command, WorkloadVerb},
     event::{Event, EventBody},
     workload::{AssignmentId, Goal, Phase, Spec},
 };

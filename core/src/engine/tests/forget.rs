@@ -17,7 +17,7 @@ use super::{
 use crate::{
     access::{Access, BARRED, Barred, Identity},
     autonomy,
-    coordinator::{Answer, Command, Config, Denial, Forgotten, Input, Refusal, RefusalReason},
+    engine::{Answer, Command, Config, Denial, Forgotten, Input, Refusal, RefusalReason},
     event::EventBody,
     id::{NodeId, Uuid},
     integrity::PublicKey,
@@ -485,7 +485,7 @@ fn what_is_a_singleton_by_now_and_runs_without_a_lease_keeps_its_node() {
     site.pass(LEASE * 2);
     assert_eq!(not_yet(ask(&mut site.rig, &node.to_string(), false)), "NODE_SINGLETON");
     let name = "one".to_owned();
-    site.change(crate::coordinator::WorkloadVerb::Delete { name }, false)
+    site.change(crate::engine::WorkloadVerb::Delete { name }, false)
         .unwrap();
     ask(&mut site.rig, &node.to_string(), false).unwrap();
     site.pass(SECOND * 2);
@@ -568,8 +568,8 @@ fn nodes_that_were_gone_for_long_are_forgotten_by_themselves() {
     assert_eq!(rig.events.iter().filter(|event| by_itself(&event.body)).count(), 38);
 }
 
-fn beat_at(rig: &Rig) -> crate::coordinator::Heartbeat {
-    crate::coordinator::Heartbeat {
+fn beat_at(rig: &Rig) -> crate::engine::Heartbeat {
+    crate::engine::Heartbeat {
         sequence: rig.now.0,
         values: vec![0.5; crate::telemetry::Channel::COUNT],
         ..Default::default()

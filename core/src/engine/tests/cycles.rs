@@ -86,7 +86,7 @@ fn a_disk_that_fills_up_becomes_one_decision_and_is_resolved_when_it_stops() {
             sequence += 1;
             let mut values = vec![0.0; Channel::COUNT];
             values[Channel::DiskUsed.column()] = used;
-            let heartbeat = crate::coordinator::Heartbeat {
+            let heartbeat = crate::engine::Heartbeat {
                 sequence,
                 values,
                 ..Default::default()

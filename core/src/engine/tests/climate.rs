@@ -8,7 +8,7 @@ use super::{
     rig::{SECOND, hello},
 };
 use crate::{
-    coordinator::Rules,
+    engine::Rules,
     mesh::{Sight, Tally},
     node::{Cause, Liveness, NodeIndex},
     time::Time,
