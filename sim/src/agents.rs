@@ -15,18 +15,20 @@ use rand::RngExt;
 use wyneos::v1;
 use wyneos_core::{
     agent::{Agent, Config, Input, Report},
-    id::{ClusterId, NodeId, Uuid},
+    id::{ClusterId, NodeId},
     mesh::{Observation, REPORTS, Sight},
     node::{Attributes, Capacity, ConnId, Facts, Labels},
-    standing::Question,
     time::Time,
     workload::{Assigned, AssignmentId},
 };
 
 use crate::{
-    streams::{Item, StreamId, Way},
+    clock::Clock,
+    event::{Ask, StreamId, Way, What},
+    names::{id_of, name},
+    streams::Item,
     work::{CAPACITY, Instances},
-    world::{Clock, What, World, name},
+    world::World,
 };
 
 /// TCP's first wait for an answer to a SYN; it doubles.
@@ -47,17 +49,6 @@ enum Waiting {
     Fact(Input),
     /// A probe by this observer, with its number.
     Probe(usize, u64),
-}
-
-/// A question for a standing, on its way by a peer.
-#[derive(Clone, Debug)]
-pub(crate) struct Ask {
-    /// Who asks, for itself or for another node.
-    caller: usize,
-    via: usize,
-    cluster: ClusterId,
-    question: Box<Question>,
-    number: u64,
 }
 
 /// A machine with an agent.
@@ -167,19 +158,6 @@ impl Machine {
     pub(crate) fn still_since(&self) -> Option<Time> {
         self.is_frozen().then_some(self.frozen_since)
     }
-}
-
-pub(crate) fn id_of(node: usize) -> NodeId {
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&(node as u64 + 1).to_be_bytes());
-    Uuid(id)
-}
-
-/// The node (from 0) with this id.
-pub(crate) fn node_of(id: NodeId) -> usize {
-    let mut number = [0; 8];
-    number.copy_from_slice(&id.0[..8]);
-    (u64::from_be_bytes(number) as usize).saturating_sub(1)
 }
 
 impl World<'_> {

@@ -25,10 +25,12 @@ use wyneos_core::{
 };
 
 use crate::{
-    agents::{id_of, node_of},
+    clock::Clock,
+    event::{StreamId, Way, What},
+    names::{id_of, name, node_of},
     pins::{Pin, of_answer, of_batch, of_coordinator},
-    streams::{Item, StreamId, Way},
-    world::{Clock, What, World, name},
+    streams::Item,
+    world::World,
 };
 
 pub(crate) const CLUSTER: Uuid = Uuid(*b"simulated-------");

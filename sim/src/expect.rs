@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use wyneos_core::{mesh::FindingKind, node::Liveness, time::Time};
 
 use crate::{
+    names::name,
     scenario::{self, Expect},
-    world::{World, name},
+    world::World,
 };
 
 /// Notes as failures what was expected and is not so.

@@ -5,9 +5,10 @@ use std::{collections::BTreeSet, time::Duration};
 use rand::RngExt;
 
 use crate::{
+    event::What,
     net::{Harm, Rule},
     scenario::{self, Kind},
-    world::{What, World},
+    world::World,
 };
 
 impl World<'_> {

@@ -12,7 +12,7 @@ use wyneos_core::{
     time::Time,
 };
 
-use crate::world::{World, name};
+use crate::{names::name, world::World};
 
 /// A reckoning of the whole cluster may be this old where it is used for other things than verdicts.
 pub(crate) const RECKONED: Duration = Duration::from_millis(200);

@@ -7,12 +7,15 @@
 use std::collections::BTreeMap;
 
 mod agents;
+mod clock;
 mod coordinator;
 mod declared;
+mod event;
 mod expect;
 mod faults;
 mod known;
 mod misplaced;
+mod names;
 mod net;
 mod pins;
 mod queue;

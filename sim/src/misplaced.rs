@@ -14,8 +14,9 @@ use wyneos_core::{
 
 use crate::{
     agents::Machine,
-    work::{Instance, Step},
-    world::{What, World},
+    event::{Step, What},
+    work::Instance,
+    world::World,
 };
 
 /// A supervisor looks once a second, and three times.

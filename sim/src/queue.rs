@@ -8,7 +8,7 @@ use std::{
 
 use wyneos_core::time::Time;
 
-use crate::world::What;
+use crate::event::What;
 
 /// Most of a simulation's time goes into moving these.
 const _: () = assert!(size_of::<What>() <= 32);

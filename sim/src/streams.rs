@@ -6,21 +6,10 @@ use bytes::Bytes;
 use wyneos_core::{agent::Input, node::ConnId, time::Time};
 
 use crate::{
+    event::{StreamId, Way, What},
     net::SMALL,
-    world::{What, World},
+    world::World,
 };
-
-/// A transport.
-pub(crate) type StreamId = u64;
-
-/// Which way something goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// To the coordinator.
-    Up,
-    /// To the agent.
-    Down,
-}
 
 /// What goes through a stream.
 #[derive(Clone, Debug)]

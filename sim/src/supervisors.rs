@@ -14,9 +14,10 @@ use wyneos_core::{
 
 use crate::{
     declared::Program,
+    event::{Step, What},
     misplaced::lost,
-    work::{CLEAR, Instance, Step},
-    world::{What, World},
+    work::{CLEAR, Instance},
+    world::World,
 };
 
 /// Time until an agent notices that a supervisor is gone, once nothing of it is left.

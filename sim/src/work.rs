@@ -17,9 +17,11 @@ use wyneos_core::{
 
 use crate::{
     declared::Program,
+    event::{Step, What},
     misplaced::lost,
+    names::name,
     pins::Pin,
-    world::{What, World, name},
+    world::World,
 };
 
 /// What a machine has.
@@ -32,33 +34,6 @@ pub(crate) const CAPACITY: Resources = Resources {
 const START: Duration = Duration::from_millis(5);
 const END: Duration = Duration::from_millis(50);
 pub(crate) const CLEAR: Duration = Duration::from_millis(5);
-
-/// What happens to an instance.
-#[derive(Clone, Debug)]
-pub(crate) enum Step {
-    /// Its supervisor's timer is due, unless the number is not its newest.
-    Wake(u64),
-    /// Its program runs.
-    Started(u64),
-    /// It cannot run.
-    NotStarted(u64),
-    /// It ends by itself, or because it was told to.
-    Ended(u64, Exit),
-    /// Nothing of it is left.
-    Cleared,
-    /// Its health was asked for.
-    Checked(usize),
-    /// A message reaches the instance's supervisor.
-    Told(Input),
-    /// The kernel's timer of its supervisor goes off, unless the number is not its newest lease's.
-    Expired(u64),
-    /// The kernel is done with what ends with its supervisor.
-    Torn,
-    /// The agent notices that the supervisor is gone.
-    Missed,
-    /// An agent that does not find its directory kills its supervisor, if that still lives.
-    GivenUp,
-}
 
 /// An instance on a machine.
 pub(crate) struct Instance {

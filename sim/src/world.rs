@@ -8,121 +8,28 @@ use std::{
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use wyneos_core::{
-    coordinator::Rules,
-    node::Liveness,
-    standing::Standing,
-    time::{Time, WallTime},
-    workload::AssignmentId,
-};
+use wyneos_core::{coordinator::Rules, node::Liveness, time::Time, workload::AssignmentId};
 
 use crate::{
-    agents::{Ask, Machine},
+    agents::Machine,
+    clock::Clock,
     coordinator::Host,
+    event::{StreamId, What},
     expect,
     known::Known,
+    names::name,
     net::Net,
     pins::{Pin, Pins},
     queue::Queue,
     report::{Detection, Found, Moved, Program, Report, Transition},
     scenario::{Scenario, resolve},
-    streams::{Stream, StreamId, Way},
+    streams::Stream,
     truth::Truth,
-    work::{Run, Step},
+    work::Run,
 };
-
-/// The wall clock's reading when a scenario starts: 2026-01-01T00:00:00Z.
-const WALL_START: i64 = 1_767_225_600_000;
 
 /// Simulated time between two calls of `go_on`.
 const PROGRESS: Duration = Duration::from_secs(1);
-
-/// Something that happens.
-#[derive(Debug)]
-pub(crate) enum What {
-    /// An agent's timer is due, unless the number is not its newest.
-    Wake(usize, u64),
-    /// The coordinator's timer is due.
-    WakeCoordinator(u64),
-    /// A stream tries to deliver what waits in it.
-    Pump(StreamId, Way),
-    /// A stream stands, as its agent learns.
-    Stands(StreamId),
-    /// The oldest of what is on its way in a stream arrives.
-    Arrive(StreamId, Way),
-    /// A stream's keep-alive.
-    KeepAlive(StreamId),
-    /// An agent asks for a transport: its machine, generation and name for it, and how often it tried.
-    Dial(usize, u32, wyneos_core::node::ConnId, u32),
-    /// A connection for a probe is opened: observer, subject, number, attempt.
-    Connect(usize, usize, u64, u32),
-    /// A probe leaves: observer, subject, number, attempt.
-    ProbeOut(usize, usize, u64, u32),
-    /// It arrives.
-    ProbeIn(usize, usize, u64),
-    /// Its answer leaves.
-    ReplyOut(usize, usize, u64, u32),
-    /// It arrives: was there somebody to answer?
-    ReplyIn(usize, usize, u64, bool),
-    /// The observer waits no longer.
-    ProbeTimeout(usize, usize, u64),
-    /// A beacon arrives: its sender and receiver, and whether the sender observes.
-    Beacon(usize, usize, bool),
-    /// A question for a standing reaches a peer.
-    Ask(Box<Ask>),
-    /// What came of it reaches the asker.
-    Answered(Box<(Ask, Option<Standing>)>),
-    /// The coordinator's disk is done with the oldest of what it was asked.
-    DiskDone(u32),
-    /// A fault begins or ends.
-    Fault(usize, bool),
-    /// The lease of a node that was declared offline must be over.
-    LeaseOver(usize, Time),
-    /// An operator gives a command.
-    Order(usize),
-    /// A flapping cut goes on or off.
-    Flap(usize, bool),
-    /// An agent's disk is done with a write; its machine and generation.
-    Written(usize, u32),
-    /// An agent lies again, by this fault.
-    Lie(usize, usize),
-    /// A starving agent stops or goes on.
-    Starve(usize, usize),
-    /// Something happens to an instance on a machine.
-    Step(Box<(usize, AssignmentId, Step)>),
-    /// A workload is declared.
-    Declare(usize),
-    /// A backup is made, for the fault that restores it.
-    BackUp(usize),
-}
-
-/// A process's clocks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
-    /// Local nanoseconds a nanosecond.
-    pub(crate) rate: f64,
-    /// How far its wall clock was put off, milliseconds.
-    pub(crate) jumped: i64,
-}
-
-impl Clock {
-    pub(crate) fn local(&self, now: Time) -> Time {
-        Time((now.0 as f64 * self.rate) as u64)
-    }
-
-    /// The earliest moment at which the local clock reads `local` or later.
-    pub(crate) fn moment(&self, local: Time) -> Time {
-        let mut moment = Time((local.0 as f64 / self.rate) as u64);
-        while self.local(moment) < local {
-            moment.0 += 1;
-        }
-        moment
-    }
-
-    pub(crate) fn wall(&self, now: Time) -> WallTime {
-        WallTime(WALL_START + (now.0 / 1_000_000) as i64 + self.jumped)
-    }
-}
 
 /// The two sides of a finding.
 pub(crate) type Sides = (BTreeSet<usize>, BTreeSet<usize>);
@@ -424,9 +331,4 @@ impl<'a> World<'a> {
             trace_hash: self.trace.finalize().to_hex().to_string(),
         }
     }
-}
-
-/// A node's name.
-pub(crate) fn name(node: usize) -> String {
-    format!("node-{}", node + 1)
 }

@@ -12,12 +12,14 @@ use wyneos_core::{
     telemetry::{Channel, Reading},
 };
 
-use super::{Ask, PATIENCE, SYN, WRITE, id_of, node_of};
+use super::{PATIENCE, SYN, WRITE};
 use crate::{
+    event::{Ask, Way, What},
+    names::{id_of, name, node_of},
     net::SMALL,
     pins::{Pin, of_agent},
-    streams::{Item, Way},
-    world::{What, World, name},
+    streams::Item,
+    world::World,
 };
 
 impl World<'_> {

@@ -11,11 +11,13 @@ use wyneos_core::{
     time::Time,
 };
 
-use super::{Ask, PATIENCE, RESEND, SYN, Waiting, id_of};
+use super::{PATIENCE, RESEND, SYN, Waiting};
 use crate::{
     coordinator::CLUSTER,
+    event::{Ask, What},
+    names::{id_of, name},
     net::SMALL,
-    world::{What, World, name},
+    world::World,
 };
 
 impl World<'_> {

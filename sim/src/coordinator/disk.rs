@@ -10,10 +10,7 @@ use wyneos_core::{
 };
 
 use super::{DISK, WRITES_MAX, Write};
-use crate::{
-    pins::Pin,
-    world::{What, World},
-};
+use crate::{event::What, pins::Pin, world::World};
 
 impl World<'_> {
     pub(super) fn write(&mut self, write: Write) {

@@ -15,11 +15,12 @@ use wyneos_core::{
 };
 
 use crate::{
-    agents::node_of,
+    event::What,
     known::RECKONED,
+    names::{name, node_of},
     pins::Pin,
     report::{Found, Moved, Transition},
-    world::{Placed, What, World, name},
+    world::{Placed, World},
 };
 
 /// True for the decision that a node's liveness is `to`.

@@ -7,10 +7,7 @@ use wyneos_core::{
     coordinator::{Command, Input, RequestId, WorkloadCommand, WorkloadVerb},
 };
 
-use crate::{
-    scenario::Verb,
-    world::{World, name},
-};
+use crate::{names::name, scenario::Verb, world::World};
 
 fn on_workload(verb: WorkloadVerb) -> Command {
     Command::Workload(Box::new(WorkloadCommand {

@@ -1,0 +1,34 @@
+//! The clocks of processes.
+
+use wyneos_core::time::{Time, WallTime};
+
+/// The wall clock's reading when a scenario starts: 2026-01-01T00:00:00Z.
+const WALL_START: i64 = 1_767_225_600_000;
+
+/// A process's clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    /// Local nanoseconds a nanosecond.
+    pub(crate) rate: f64,
+    /// How far its wall clock was put off, milliseconds.
+    pub(crate) jumped: i64,
+}
+
+impl Clock {
+    pub(crate) fn local(&self, now: Time) -> Time {
+        Time((now.0 as f64 * self.rate) as u64)
+    }
+
+    /// The earliest moment at which the local clock reads `local` or later.
+    pub(crate) fn moment(&self, local: Time) -> Time {
+        let mut moment = Time((local.0 as f64 / self.rate) as u64);
+        while self.local(moment) < local {
+            moment.0 += 1;
+        }
+        moment
+    }
+
+    pub(crate) fn wall(&self, now: Time) -> WallTime {
+        WallTime(WALL_START + (now.0 / 1_000_000) as i64 + self.jumped)
+    }
+}

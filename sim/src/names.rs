@@ -1,0 +1,21 @@
+//! Names and ids of nodes.
+
+use wyneos_core::id::{NodeId, Uuid};
+
+/// A node's name.
+pub(crate) fn name(node: usize) -> String {
+    format!("node-{}", node + 1)
+}
+
+pub(crate) fn id_of(node: usize) -> NodeId {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&(node as u64 + 1).to_be_bytes());
+    Uuid(id)
+}
+
+/// The node (from 0) with this id.
+pub(crate) fn node_of(id: NodeId) -> usize {
+    let mut number = [0; 8];
+    number.copy_from_slice(&id.0[..8]);
+    (u64::from_be_bytes(number) as usize).saturating_sub(1)
+}
