@@ -1,7 +1,10 @@
 //! Agents' machines: the real logic, and what its driver would do.
 
 mod effects;
+mod misplaced;
 mod peers;
+mod supervisors;
+mod work;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,13 +25,15 @@ use wyneos_core::{
     workload::{Assigned, AssignmentId},
 };
 
+use work::{CAPACITY, Instances};
+
 use crate::{
     clock::Clock,
     event::{Ask, StreamId, Way, What},
     names::{id_of, name},
-    streams::Item,
-    work::{CAPACITY, Instances},
-    world::World,
+    scenario::{Cluster, resolve},
+    scene::Scene,
+    wires::Item,
 };
 
 /// TCP's first wait for an answer to a SYN; it doubles.
@@ -154,20 +159,64 @@ impl Machine {
         self.core.iter().flat_map(Agent::timers_fired)
     }
 
+    /// True while its agent takes the node for a member.
+    pub(crate) fn is_member(&self, now: Time) -> bool {
+        let local = self.clock.local(now);
+        self.core.as_ref().is_some_and(|core| core.is_member(local))
+    }
+
     /// Since when it stands still.
     pub(crate) fn still_since(&self) -> Option<Time> {
         self.is_frozen().then_some(self.frozen_since)
     }
 }
 
-impl World<'_> {
-    pub(crate) fn start_agent(&mut self, node: usize) {
-        let seed: u64 = self.rng.random();
-        let zone = node % self.scenario.cluster.zones;
-        let now = self.now;
-        self.find_gone(node);
-        let found = self.left_on(node);
-        let machine = &mut self.machines[node];
+/// The machines of all nodes.
+pub(crate) struct Machines {
+    all: Vec<Machine>,
+    /// Where each machine's agent answers.
+    addresses: Vec<Arc<str>>,
+    /// Questions that were given to agents.
+    asked: u64,
+}
+
+impl Machines {
+    /// A machine for each node of the cluster; each draws its clock.
+    pub(crate) fn new(cluster: &Cluster, clock: &mut impl FnMut() -> Clock) -> Machines {
+        let mut all: Vec<Machine> = (0..cluster.nodes).map(|_| Machine::new(clock())).collect();
+        for (names, told) in [(&cluster.uncontained, false), (&cluster.overstated, true)] {
+            // No shares are among them that would have to be drawn.
+            for node in resolve(names, cluster, &mut |_| BTreeSet::new()).0 {
+                (all[node].contained, all[node].told_contained) = (false, told);
+            }
+        }
+        let address = |node| format!("{}:7402", name(node)).into();
+        Machines {
+            all,
+            addresses: (0..cluster.nodes).map(address).collect(),
+            asked: 0,
+        }
+    }
+
+    pub(crate) fn of(&self, node: usize) -> &Machine {
+        &self.all[node]
+    }
+
+    pub(crate) fn of_mut(&mut self, node: usize) -> &mut Machine {
+        &mut self.all[node]
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Machine> {
+        self.all.iter()
+    }
+
+    pub(crate) fn start_agent(&mut self, scene: &mut Scene<'_>, node: usize) {
+        let seed: u64 = scene.stage.rng.random();
+        let zone = node % scene.stage.scenario.cluster.zones;
+        let now = scene.stage.now;
+        self.find_gone(scene, node);
+        let found = self.left_on(scene, node);
+        let machine = &mut self.all[node];
         machine.generation += 1;
         machine.incarnation += 1;
         machine.inbox.clear();
@@ -176,9 +225,9 @@ impl World<'_> {
         machine.connections.clear();
         machine.questions.clear();
         machine.targets.clear();
-        self.truth.stale = true;
+        scene.witness.truth.stale = true;
         let mut labels = Labels::from([("zone".to_owned(), format!("zone-{}", zone + 1))]);
-        for (label, values) in &self.scenario.cluster.labels {
+        for (label, values) in &scene.stage.scenario.cluster.labels {
             labels.insert(label.clone(), format!("{label}-{}", node % values + 1));
         }
         let facts = Facts {
@@ -223,14 +272,14 @@ impl World<'_> {
             begun: machine.begun(),
         };
         machine.core = Some(Agent::new(machine.clock.local(now), machine.clock.wall(now), config));
-        self.turn_agent(node);
+        self.turn_agent(scene, node);
     }
 
     /// Its agent's process ends at once. Its kernel says so to whoever it was connected with, if it lives.
-    pub(crate) fn kill_agent(&mut self, node: usize) {
-        self.truth.stale = true;
-        let machine = &mut self.machines[node];
-        self.timers.extend(machine.timers());
+    pub(crate) fn kill_agent(&mut self, scene: &mut Scene<'_>, node: usize) {
+        scene.witness.truth.stale = true;
+        let machine = &mut self.all[node];
+        scene.witness.timers.extend(machine.timers());
         machine.core = None;
         machine.inbox.clear();
         machine.probes.clear();
@@ -239,75 +288,69 @@ impl World<'_> {
         let powered = machine.powered;
         for stream in streams.into_values() {
             if powered {
-                self.push(stream, Way::Up, Item::End);
+                scene.wires.push(&mut scene.stage, stream, Way::Up, Item::End);
             } else {
-                self.silence(stream);
+                scene.wires.silence(stream);
             }
         }
     }
 
     /// Asks it to stop; it is started again when it has.
-    pub(crate) fn restart_agent(&mut self, node: usize) {
-        self.machines[node].restarts = true;
+    pub(crate) fn restart_agent(&mut self, scene: &mut Scene<'_>, node: usize) {
+        self.all[node].restarts = true;
         let reason = "restart".to_owned();
-        self.tell_agent(node, Input::Shutdown { reason });
+        self.tell_agent(scene, node, Input::Shutdown { reason });
     }
 
-    pub(crate) fn freeze_agent(&mut self, node: usize) {
-        let now = self.now;
-        self.truth.stale |= self.net.has_cuts();
-        let machine = &mut self.machines[node];
+    pub(crate) fn freeze_agent(&mut self, scene: &mut Scene<'_>, node: usize) {
+        let now = scene.stage.now;
+        scene.witness.truth.stale |= scene.wires.net.has_cuts();
+        let machine = &mut self.all[node];
         machine.frozen += 1;
         if machine.frozen == 1 {
             machine.frozen_since = now;
         }
     }
 
-    pub(crate) fn thaw_agent(&mut self, node: usize) {
-        let machine = &mut self.machines[node];
+    pub(crate) fn thaw_agent(&mut self, scene: &mut Scene<'_>, node: usize) {
+        let machine = &mut self.all[node];
         let was_frozen = machine.is_frozen();
         machine.frozen = machine.frozen.saturating_sub(1);
         if was_frozen && !machine.is_frozen() {
-            machine.thawed = Some(self.now);
-            self.truth.stood(node, machine.frozen_since, self.now);
-            self.truth.stale |= self.net.has_cuts();
+            machine.thawed = Some(scene.stage.now);
+            scene.witness.truth.stood(node, machine.frozen_since, scene.stage.now);
+            scene.witness.truth.stale |= scene.wires.net.has_cuts();
         }
         if machine.is_frozen() || !machine.runs() {
             return;
         }
         let waiting = mem::take(&mut machine.inbox);
         // A driver that wakes up may look at its timers first, or at what has come.
-        if self.rng.random_bool(0.5) {
-            self.turn_agent(node);
+        if scene.stage.rng.random_bool(0.5) {
+            self.turn_agent(scene, node);
         }
         for waiting in waiting {
             match waiting {
-                Waiting::Fact(input) => self.tell_agent(node, input),
-                Waiting::Probe(observer, number) => self.probe_in(observer, node, number),
+                Waiting::Fact(input) => self.tell_agent(scene, node, input),
+                Waiting::Probe(observer, number) => self.probe_in(scene, observer, node, number),
             }
         }
-        self.turn_agent(node);
+        self.turn_agent(scene, node);
     }
 
-    pub(crate) fn written(&mut self, node: usize, generation: u32) {
-        if self.machines[node].generation == generation {
-            let done = !self.machines[node].disk_fails;
-            self.tell_agent(node, Input::DiskTouched { done });
+    pub(crate) fn written(&mut self, scene: &mut Scene<'_>, node: usize, generation: u32) {
+        if self.all[node].generation == generation {
+            let done = !self.all[node].disk_fails;
+            self.tell_agent(scene, node, Input::DiskTouched { done });
         }
     }
 
-    /// Claims of `peers` (everybody, when there are none) that they are silent, once a second.
-    pub(crate) fn lie(&mut self, node: usize, number: usize) {
-        let machine = &self.machines[node];
-        if machine.lies != Some(number) {
-            return;
-        }
+    /// Claims of `peers` (everybody, when there are none) that they are silent, as a lie.
+    pub(crate) fn lie(&mut self, scene: &mut Scene<'_>, node: usize, peers: Vec<usize>) {
         let observation = Observation {
             sight: Sight::Silent,
             last_heard_age_millis: Some(5_000),
         };
-        let hub = self.hub();
-        let peers: Vec<usize> = self.lied_about(number).unwrap_or_else(|| (0..hub).collect());
         let observations: Vec<(NodeId, Observation)> = peers
             .into_iter()
             .filter(|&peer| peer != node)
@@ -319,19 +362,20 @@ impl World<'_> {
             health: None,
             sent_millis: 0,
         };
-        let streams: Vec<StreamId> = self.machines[node].streams.values().copied().collect();
-        if !self.machines[node].is_frozen() {
+        let streams: Vec<StreamId> = self.all[node].streams.values().copied().collect();
+        if !self.all[node].is_frozen() {
             for stream in streams {
                 let bytes = v1::SessionRequest::from(report.clone()).encode_to_vec();
-                self.push(stream, Way::Up, Item::Bytes(bytes.into()));
+                scene
+                    .wires
+                    .push(&mut scene.stage, stream, Way::Up, Item::Bytes(bytes.into()));
             }
         }
-        self.later(Duration::from_secs(1), What::Lie(node, number));
     }
 
-    pub(crate) fn tell_agent(&mut self, node: usize, input: Input) {
-        let now = self.now;
-        let machine = &mut self.machines[node];
+    pub(crate) fn tell_agent(&mut self, scene: &mut Scene<'_>, node: usize, input: Input) {
+        let now = scene.stage.now;
+        let machine = &mut self.all[node];
         let frozen = machine.is_frozen();
         let Some(core) = &mut machine.core else { return };
         if frozen {
@@ -339,33 +383,38 @@ impl World<'_> {
             return;
         }
         core.handle(machine.clock.local(now), input);
-        self.turn_agent(node);
+        self.turn_agent(scene, node);
     }
 
-    pub(crate) fn wake_agent(&mut self, node: usize, token: u64) {
-        let machine = &mut self.machines[node];
+    /// The transport that its agent has this name for.
+    fn stream_of(&self, node: usize, conn: ConnId) -> Option<StreamId> {
+        self.all[node].streams.get(&conn).copied()
+    }
+
+    pub(crate) fn wake_agent(&mut self, scene: &mut Scene<'_>, node: usize, token: u64) {
+        let machine = &mut self.all[node];
         if machine.wake == token && !machine.is_frozen() {
             (machine.wake_at, machine.due) = (None, None);
-            self.turn_agent(node);
+            self.turn_agent(scene, node);
         }
     }
 
     /// Timers that are due, and everything that the logic wants done.
-    fn turn_agent(&mut self, node: usize) {
+    fn turn_agent(&mut self, scene: &mut Scene<'_>, node: usize) {
         loop {
-            let now = self.now;
-            let machine = &mut self.machines[node];
+            let now = scene.stage.now;
+            let machine = &mut self.all[node];
             let local = machine.clock.local(now);
             let Some(core) = &mut machine.core else { return };
             if core.poll_timeout().is_some_and(|due| due <= local) {
                 core.handle_timeout(local);
             }
             match core.poll_effect() {
-                Some(effect) => self.do_for_agent(node, effect),
+                Some(effect) => self.do_for_agent(scene, node, effect),
                 None => break,
             }
         }
-        let machine = &mut self.machines[node];
+        let machine = &mut self.all[node];
         let due = machine.core.as_ref().and_then(Agent::poll_timeout);
         if due == machine.due {
             return;
@@ -377,14 +426,8 @@ impl World<'_> {
             machine.wake_at = due;
             let wake = machine.wake;
             if let Some(due) = due {
-                self.at(due, What::Wake(node, wake));
+                scene.stage.at(due, What::Wake(node, wake));
             }
         }
-    }
-
-    pub(crate) fn takes_itself_for_a_member(&self, node: usize) -> bool {
-        let machine = &self.machines[node];
-        let now = machine.clock.local(self.now);
-        machine.core.as_ref().is_some_and(|core| core.is_member(now))
     }
 }

@@ -1,5 +1,7 @@
 //! The clocks of processes.
 
+use rand::RngExt;
+use rand_pcg::Pcg64Mcg;
 use wyneos_core::time::{Time, WallTime};
 
 /// The wall clock's reading when a scenario starts: 2026-01-01T00:00:00Z.
@@ -15,6 +17,16 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// A clock that is faster or slower by a share up to `drift`, which is drawn unless it is none.
+    pub(crate) fn new(rng: &mut Pcg64Mcg, drift: f64) -> Clock {
+        let rate = if drift > 0.0 {
+            1.0 + rng.random_range(-drift..drift)
+        } else {
+            1.0
+        };
+        Clock { rate, jumped: 0 }
+    }
+
     pub(crate) fn local(&self, now: Time) -> Time {
         Time((now.0 as f64 * self.rate) as u64)
     }

@@ -16,7 +16,7 @@ use rand::RngExt;
 use wyneos::{canonical::Canonical, convert, encoded::Encoded, v1};
 use wyneos_core::{
     coherence::Snapshot,
-    coordinator::{self, Coordinator, Effect, Input, Message},
+    coordinator::{self, Coordinator, Effect, Input, Message, Rules},
     id::Uuid,
     integrity::Sealer,
     node::{Admission, ConnId, NodeRecord, Origin},
@@ -24,13 +24,16 @@ use wyneos_core::{
     time::{Time, WallTime},
 };
 
+use observed::observe_moves;
+
 use crate::{
+    agents::Machines,
     clock::Clock,
     event::{StreamId, Way, What},
     names::{id_of, name, node_of},
     pins::{Pin, of_answer, of_batch, of_coordinator},
-    streams::Item,
-    world::World,
+    scene::Scene,
+    wires::Item,
 };
 
 pub(crate) const CLUSTER: Uuid = Uuid(*b"simulated-------");
@@ -78,7 +81,9 @@ pub(crate) struct Host {
     inbox: Vec<Input>,
     wake: u64,
     wake_at: Option<Time>,
-    pub(crate) clock: Clock,
+    clock: Clock,
+    /// Thresholds of its verdicts.
+    rules: Rules,
     disk: Disk,
     /// The newest seal, and how many there were.
     seal: (u64, Encoded),
@@ -89,7 +94,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(clock: Clock) -> Host {
+    pub(crate) fn new(clock: Clock, rules: Rules) -> Host {
         let mut durable = Durable::new(CLUSTER);
         durable.epoch = 0;
         Host {
@@ -104,6 +109,7 @@ impl Host {
             wake: 0,
             wake_at: None,
             clock,
+            rules,
             disk: Disk {
                 kept: durable,
                 backups: BTreeMap::new(),
@@ -158,11 +164,11 @@ impl Host {
     }
 }
 
-impl World<'_> {
-    pub(crate) fn start_coordinator(&mut self) {
-        let (now, seed, rules) = (self.now, self.rng.random(), self.rules);
-        let cluster = &self.scenario.cluster;
-        let host = &mut self.host;
+impl Host {
+    pub(crate) fn start_coordinator(&mut self, scene: &mut Scene<'_>, machines: &Machines) {
+        let (now, seed, rules) = (scene.stage.now, scene.stage.rng.random(), self.rules);
+        let cluster = &scene.stage.scenario.cluster;
+        let host = &mut *self;
         host.generation += 1;
         host.inbox.clear();
         host.sessions.clear();
@@ -189,89 +195,92 @@ impl World<'_> {
                 record.departed.map(|(liveness, cause, _)| (liveness, cause)),
             )
         });
-        self.known.restart(now, nodes);
+        scene.witness.known.restart(now, nodes);
         let (local, wall) = (host.clock.local(now), host.clock.wall(now));
+        scene.wires.listener = Some(host.generation);
         host.core = Some(Coordinator::new(local, wall, config, durable.clone()));
-        self.turn_coordinator();
+        self.turn_coordinator(scene, machines);
     }
 
     /// Its process ends at once. What the disk was asked to keep is kept or not; what is kept has no gap.
-    pub(crate) fn kill_coordinator(&mut self) {
-        self.timers.extend(self.host.timers());
-        self.host.core = None;
-        self.host.inbox.clear();
-        let under_way = self.host.disk.writes.len();
-        let kept = self.rng.random_range(0..=under_way);
-        for write in mem::take(&mut self.host.disk.writes).into_iter().take(kept) {
-            self.keep(write);
+    pub(crate) fn kill_coordinator(&mut self, scene: &mut Scene<'_>) {
+        scene.witness.timers.extend(self.timers());
+        self.core = None;
+        scene.wires.listener = None;
+        self.inbox.clear();
+        let under_way = self.disk.writes.len();
+        let kept = scene.stage.rng.random_range(0..=under_way);
+        for write in mem::take(&mut self.disk.writes).into_iter().take(kept) {
+            self.keep(scene, write);
         }
-        self.host.disk.under_way = 0;
+        self.disk.under_way = 0;
         // Its kernel ends its connections.
-        let generation = self.host.generation;
-        let mine = self
+        let generation = self.generation;
+        let mine = scene
+            .wires
             .streams
             .iter()
             .filter(|(_, stream)| stream.host_generation == generation);
         for id in mine.map(|(&id, _)| id).collect::<Vec<_>>() {
-            self.push(id, Way::Down, Item::End);
+            scene.wires.push(&mut scene.stage, id, Way::Down, Item::End);
         }
-        self.host.generation += 1;
+        self.generation += 1;
     }
 
     /// A backup is made, for the fault that restores it.
-    pub(crate) fn back_up(&mut self, fault: usize) {
-        let now = self.host.clock.wall(self.now);
-        let disk = &mut self.host.disk;
+    pub(crate) fn back_up(&mut self, scene: &mut Scene<'_>, fault: usize) {
+        let now = self.clock.wall(scene.stage.now);
+        let disk = &mut self.disk;
         disk.backups.insert(fault, (now, disk.kept.clone()));
     }
 
     /// What the disk keeps is what it was when the backup for this fault was made.
-    pub(crate) fn restore_coordinator(&mut self, fault: usize) {
-        let now = self.host.clock.wall(self.now);
-        let Some((taken, mut durable)) = self.host.disk.backups.remove(&fault) else {
-            return self.fail("there is no backup to restore".to_owned());
+    pub(crate) fn restore_coordinator(&mut self, scene: &mut Scene<'_>, fault: usize) {
+        let now = self.clock.wall(scene.stage.now);
+        let Some((taken, mut durable)) = self.disk.backups.remove(&fault) else {
+            return scene.stage.fail("there is no backup to restore".to_owned());
         };
         let Some(restored) = Restored::new(durable.epoch, durable.last_event, taken, now) else {
-            return self.fail("the clock is behind the backup".to_owned());
+            return scene.stage.fail("the clock is behind the backup".to_owned());
         };
         (durable.epoch, durable.last_event) = (restored.epoch, restored.event);
         durable.restored = Some(restored);
-        self.host.disk.kept = durable;
+        self.disk.kept = durable;
     }
 
-    pub(crate) fn freeze_coordinator(&mut self) {
-        let host = &mut self.host;
+    pub(crate) fn freeze_coordinator(&mut self, scene: &mut Scene<'_>) {
+        let host = &mut *self;
         host.frozen += 1;
         if host.frozen == 1 {
-            host.frozen_since = self.now;
+            host.frozen_since = scene.stage.now;
         }
     }
 
-    pub(crate) fn thaw_coordinator(&mut self) {
-        self.host.frozen = self.host.frozen.saturating_sub(1);
-        if self.host.is_frozen() {
+    pub(crate) fn thaw_coordinator(&mut self, scene: &mut Scene<'_>, machines: &Machines) {
+        self.frozen = self.frozen.saturating_sub(1);
+        if self.is_frozen() {
             return;
         }
-        self.known.resume(self.host.frozen_since, self.now);
-        let waiting = mem::take(&mut self.host.inbox);
-        if self.rng.random_bool(0.5) {
-            self.turn_coordinator();
+        scene.witness.known.resume(self.frozen_since, scene.stage.now);
+        let waiting = mem::take(&mut self.inbox);
+        if scene.stage.rng.random_bool(0.5) {
+            self.turn_coordinator(scene, machines);
         }
         for input in waiting {
-            self.tell_coordinator(input);
+            self.tell_coordinator(scene, machines, input);
         }
-        self.turn_coordinator();
+        self.turn_coordinator(scene, machines);
     }
 
-    pub(crate) fn jump_coordinator(&mut self, millis: i64) {
-        self.host.clock.jumped += millis;
-        let wall = self.host.clock.wall(self.now);
-        self.tell_coordinator(Input::WallClock(wall));
+    pub(crate) fn jump_coordinator(&mut self, scene: &mut Scene<'_>, machines: &Machines, millis: i64) {
+        self.clock.jumped += millis;
+        let wall = self.clock.wall(scene.stage.now);
+        self.tell_coordinator(scene, machines, Input::WallClock(wall));
     }
 
-    fn tell_coordinator(&mut self, input: Input) {
-        let now = self.now;
-        let host = &mut self.host;
+    fn tell_coordinator(&mut self, scene: &mut Scene<'_>, machines: &Machines, input: Input) {
+        let now = scene.stage.now;
+        let host = &mut *self;
         let frozen = host.is_frozen();
         let Some(core) = &mut host.core else { return };
         if frozen {
@@ -279,31 +288,31 @@ impl World<'_> {
             return;
         }
         core.handle(host.clock.local(now), input);
-        self.turn_coordinator();
+        self.turn_coordinator(scene, machines);
     }
 
-    pub(crate) fn wake_coordinator(&mut self, token: u64) {
-        if self.host.wake == token && !self.host.is_frozen() {
-            self.host.wake_at = None;
-            self.turn_coordinator();
+    pub(crate) fn wake_coordinator(&mut self, scene: &mut Scene<'_>, machines: &Machines, token: u64) {
+        if self.wake == token && !self.is_frozen() {
+            self.wake_at = None;
+            self.turn_coordinator(scene, machines);
         }
     }
 
-    fn turn_coordinator(&mut self) {
+    fn turn_coordinator(&mut self, scene: &mut Scene<'_>, machines: &Machines) {
         loop {
-            let now = self.now;
-            let host = &mut self.host;
+            let now = scene.stage.now;
+            let host = &mut *self;
             let local = host.clock.local(now);
             let Some(core) = &mut host.core else { return };
             if core.poll_timeout().is_some_and(|due| due <= local) {
                 core.handle_timeout(local);
             }
             match core.poll_effect() {
-                Some(effect) => self.do_for_coordinator(effect),
+                Some(effect) => self.do_for_coordinator(scene, machines, effect),
                 None => break,
             }
         }
-        let host = &mut self.host;
+        let host = &mut *self;
         let due = host
             .core
             .as_ref()
@@ -314,67 +323,75 @@ impl World<'_> {
             host.wake_at = due;
             let wake = host.wake;
             if let Some(due) = due {
-                self.at(due, What::WakeCoordinator(wake));
+                scene.stage.at(due, What::WakeCoordinator(wake));
             }
         }
     }
 
-    fn do_for_coordinator(&mut self, effect: Effect) {
-        self.pin(Pin::Effects, || of_coordinator(&effect));
+    fn do_for_coordinator(&mut self, scene: &mut Scene<'_>, machines: &Machines, effect: Effect) {
+        scene.stage.pin(Pin::Effects, || of_coordinator(&effect));
         match effect {
             Effect::Send { conn, message } => {
-                if let Some(stream) = self.streams.get_mut(&conn.0) {
+                if let Some(stream) = scene.wires.streams.get_mut(&conn.0) {
                     let machine = stream.machine;
                     if matches!(message, Message::Welcome(_)) {
                         stream.welcomed = true;
-                        self.host.sessions.insert(machine, conn.0);
-                        self.known.welcome(machine, self.now);
+                        self.sessions.insert(machine, conn.0);
+                        scene.witness.known.welcome(machine, scene.stage.now);
                     } else if stream.welcomed
                         && !matches!(message, Message::Refused(_))
-                        && self.host.sessions.get(&machine) != Some(&conn.0)
+                        && self.sessions.get(&machine) != Some(&conn.0)
                     {
-                        self.fail(format!(
+                        scene.stage.fail(format!(
                             "a session of {} that was replaced is told something",
                             name(machine)
                         ));
                     }
                     let bytes = v1::SessionResponse::from(message).encode_to_vec();
-                    self.push(conn.0, Way::Down, Item::Bytes(bytes.into()));
+                    scene
+                        .wires
+                        .push(&mut scene.stage, conn.0, Way::Down, Item::Bytes(bytes.into()));
                 }
             }
             Effect::Announce(seal) => {
                 let bytes = v1::SessionResponse::from(Message::Seal { seal, heard: 0 });
-                self.host.seal = (self.host.seal.0 + 1, Encoded::new(&bytes));
+                self.seal = (self.seal.0 + 1, Encoded::new(&bytes));
             }
             Effect::Close { conn } => {
-                self.release(conn.0);
-                self.push(conn.0, Way::Down, Item::End);
+                scene.wires.release(conn.0);
+                scene.wires.push(&mut scene.stage, conn.0, Way::Down, Item::End);
             }
             Effect::Commit(batch) => {
-                self.pin(Pin::Batches, || ("batch", of_batch(&batch).into_bytes()));
-                self.observe(&batch);
-                self.observe_moves(&batch);
-                self.write(Write::Batch(batch, self.now));
-                self.host.was_full = self.host.is_full();
+                scene
+                    .stage
+                    .pin(Pin::Batches, || ("batch", of_batch(&batch).into_bytes()));
+                self.observe(scene, machines, &batch);
+                observe_moves(scene, &batch);
+                self.write(scene, Write::Batch(batch, scene.stage.now));
+                self.was_full = self.is_full();
             }
             Effect::View(_) | Effect::Nodes(_) => {}
-            Effect::Publish(snapshot) => self.write(Write::Snapshot(snapshot)),
+            Effect::Publish(snapshot) => self.write(scene, Write::Snapshot(snapshot)),
             Effect::Reply { answer, .. } => {
-                self.note(Pin::Replies, "reply", &of_answer(&answer));
+                scene.stage.note(Pin::Replies, "reply", &of_answer(&answer));
             }
         }
     }
 
-    pub(crate) fn coordinator_hears(&mut self, id: StreamId, item: Item) {
+    pub(crate) fn coordinator_hears(&mut self, scene: &mut Scene<'_>, machines: &Machines, id: StreamId, item: Item) {
         let conn = ConnId(id);
         let Item::Bytes(bytes) = item else {
-            self.coordinator_loses(id, true);
+            self.coordinator_loses(scene, machines, id, true);
             return;
         };
-        self.note(Pin::Wire, "up", &bytes);
+        scene.stage.note(Pin::Wire, "up", &bytes);
         let request = match v1::SessionRequest::decode(bytes) {
             Ok(request) => request,
-            Err(error) => return self.fail(format!("a message to the coordinator is none: {error}")),
+            Err(error) => {
+                return scene
+                    .stage
+                    .fail(format!("a message to the coordinator is none: {error}"));
+            }
         };
         let mut heard = 0;
         match convert::session_input(conn, &Origin::default(), request) {
@@ -382,58 +399,72 @@ impl World<'_> {
                 if let Input::Heartbeat { heartbeat, .. } = &input {
                     heard = heartbeat.sequence;
                 }
-                self.note_sign(id, &input);
-                self.tell_coordinator(input);
+                self.note_sign(scene, id, &input);
+                self.tell_coordinator(scene, machines, input);
             }
-            Err(error) => self.fail(format!("the coordinator cannot read an agent: {error}")),
+            Err(error) => scene
+                .stage
+                .fail(format!("the coordinator cannot read an agent: {error}")),
         }
         // A seal rides on a heartbeat.
-        let (number, seal) = (self.host.seal.0, self.host.seal.1.clone());
-        if let Some(stream) = self.streams.get_mut(&id)
+        let (number, seal) = (self.seal.0, self.seal.1.clone());
+        if let Some(stream) = scene.wires.streams.get_mut(&id)
             && stream.welcomed
             && heard > 0
             && mem::replace(&mut stream.sealed, number) != number
-            && !self.host.is_frozen()
+            && !self.is_frozen()
         {
-            self.push(id, Way::Down, Item::Bytes(convert::confirming(&seal, heard).0));
+            scene.wires.push(
+                &mut scene.stage,
+                id,
+                Way::Down,
+                Item::Bytes(convert::confirming(&seal, heard).0),
+            );
         }
     }
 
     /// Takes note of what a process of the coordinator that is there got from a node.
-    fn note_sign(&mut self, id: StreamId, input: &Input) {
-        let Some(machine) = self.streams.get(&id).map(|stream| stream.machine) else {
+    fn note_sign(&mut self, scene: &mut Scene<'_>, id: StreamId, input: &Input) {
+        let Some(machine) = scene.wires.streams.get(&id).map(|stream| stream.machine) else {
             return;
         };
-        let of_session = self.host.sessions.get(&machine) == Some(&id);
+        let of_session = self.sessions.get(&machine) == Some(&id);
         let sign = matches!(
             input,
             Input::Heartbeat { .. } | Input::Evidence { .. } | Input::Arrivals { .. }
         );
-        self.known.receive(machine, sign && of_session, self.now);
+        scene
+            .witness
+            .known
+            .receive(machine, sign && of_session, scene.stage.now);
     }
 
     /// The records of nodes that have joined and wait to be admitted.
-    pub(crate) fn enrol_pending(&mut self) {
-        for &node in &self.pending_nodes {
+    pub(crate) fn enrol_pending(&mut self, scene: &mut Scene<'_>) {
+        for &node in &scene.witness.pending_nodes {
             let record = NodeRecord {
                 admission: Admission::Pending,
                 ..NodeRecord::enrolled(id_of(node), &name(node))
             };
-            self.host.disk.kept.nodes.insert(record.id(), Arc::new(record));
+            self.disk.kept.nodes.insert(record.id(), Arc::new(record));
         }
     }
 
-    fn release(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.released = true;
-        }
-    }
-
-    pub(crate) fn coordinator_loses(&mut self, id: StreamId, by_peer: bool) {
-        self.release(id);
-        self.tell_coordinator(Input::Closed {
-            conn: ConnId(id),
-            by_peer,
-        });
+    pub(crate) fn coordinator_loses(
+        &mut self,
+        scene: &mut Scene<'_>,
+        machines: &Machines,
+        id: StreamId,
+        by_peer: bool,
+    ) {
+        scene.wires.release(id);
+        self.tell_coordinator(
+            scene,
+            machines,
+            Input::Closed {
+                conn: ConnId(id),
+                by_peer,
+            },
+        );
     }
 }

@@ -7,53 +7,56 @@ use wyneos_core::{mesh::FindingKind, node::Liveness, time::Time};
 use crate::{
     names::name,
     scenario::{self, Expect},
-    world::World,
+    scene::Scene,
+    script::Met,
 };
 
 /// Notes as failures what was expected and is not so.
-pub(crate) fn check(world: &mut World<'_>) {
-    let first_fault = world
+pub(crate) fn check(scene: &mut Scene<'_>, met: &Met) {
+    let first_fault = scene
+        .stage
         .scenario
         .faults
         .iter()
         .map(|fault| fault.at)
         .min()
         .unwrap_or_default();
-    for expect in &world.scenario.expects {
+    let scenario = scene.stage.scenario;
+    for expect in &scenario.expects {
         let after = Time(0) + expect.after.unwrap_or(first_fault);
         if let Some(workload) = &expect.workload {
-            if let Err(why) = runs(world, expect, workload, after) {
-                world.fail(format!("{workload}: {why}"));
+            if let Err(why) = runs(scene, expect, workload, after) {
+                scene.stage.fail(format!("{workload}: {why}"));
             }
             continue;
         }
         if let Some(kind) = expect.finding {
-            if let Err(why) = found(world, expect, kind, after) {
-                world.fail(why);
+            if let Err(why) = found(scene, met, expect, kind, after) {
+                scene.stage.fail(why);
             }
             continue;
         }
-        for node in targets(world, expect, &expect.targets) {
-            if let Err(why) = holds(world, expect, node, after) {
-                world.fail(format!("{}: {why}", name(node)));
+        for node in targets(scene, met, expect, &expect.targets) {
+            if let Err(why) = holds(scene, expect, node, after) {
+                scene.stage.fail(format!("{}: {why}", name(node)));
             }
         }
     }
 }
 
 /// Shares of the nodes name, in an expectation, the nodes that the faults met.
-fn targets(world: &World<'_>, expect: &Expect, names: &[String]) -> BTreeSet<usize> {
-    let cluster = &world.scenario.cluster;
+fn targets(scene: &Scene<'_>, met_of_faults: &Met, expect: &Expect, names: &[String]) -> BTreeSet<usize> {
+    let cluster = &scene.stage.scenario.cluster;
     if names.is_empty() && expect.finding.is_none() {
         return (0..cluster.nodes).collect();
     }
-    let mut met = |_| world.met.values().flatten().copied().collect();
+    let mut met = |_| met_of_faults.values().flatten().copied().collect();
     scenario::resolve(names, cluster, &mut met).0
 }
 
 /// Whether as many programs of a workload run, or are started, as is expected.
-fn runs(world: &World<'_>, expect: &Expect, workload: &str, after: Time) -> Result<(), String> {
-    let of = world.runs.iter().filter(|(_, name, ..)| name == workload);
+fn runs(scene: &Scene<'_>, expect: &Expect, workload: &str, after: Time) -> Result<(), String> {
+    let of = scene.witness.runs.iter().filter(|(_, name, ..)| name == workload);
     if let Some(most) = expect.starts_at_most {
         let starts: Vec<String> = of
             .filter(|(at, _, _, started)| *started && *at >= after)
@@ -68,7 +71,7 @@ fn runs(world: &World<'_>, expect: &Expect, workload: &str, after: Time) -> Resu
         };
     }
     if let Some(wanted) = expect.done {
-        let done = world.done.get(workload).map_or(0, BTreeSet::len);
+        let done = scene.witness.done.get(workload).map_or(0, BTreeSet::len);
         return match done == wanted {
             true => Ok(()),
             false => Err(format!("{done} parts are done, where {wanted} are expected")),
@@ -92,13 +95,14 @@ fn runs(world: &World<'_>, expect: &Expect, workload: &str, after: Time) -> Resu
     }
 }
 
-fn found(world: &World<'_>, expect: &Expect, kind: FindingKind, after: Time) -> Result<(), String> {
+fn found(scene: &Scene<'_>, met: &Met, expect: &Expect, kind: FindingKind, after: Time) -> Result<(), String> {
     let sides = (
-        targets(world, expect, &expect.near),
-        targets(world, expect, &expect.far),
+        targets(scene, met, expect, &expect.near),
+        targets(scene, met, expect, &expect.far),
     );
     let any = expect.near.is_empty() && expect.far.is_empty();
-    let of_kind: Vec<_> = world
+    let of_kind: Vec<_> = scene
+        .witness
         .findings
         .iter()
         .filter(|(_, _, found, told)| {
@@ -110,7 +114,8 @@ fn found(world: &World<'_>, expect: &Expect, kind: FindingKind, after: Time) -> 
         .collect();
     let name = kind.name();
     let others = || {
-        let told: Vec<String> = world
+        let told: Vec<String> = scene
+            .witness
             .findings
             .iter()
             .filter(|(_, open, ..)| *open)
@@ -149,24 +154,35 @@ fn found(world: &World<'_>, expect: &Expect, kind: FindingKind, after: Time) -> 
 }
 
 /// When what is expected happened to a node, if it is something that passes.
-fn happened(world: &World<'_>, expect: &Expect, node: usize) -> Option<(String, Vec<Time>)> {
+fn happened(scene: &Scene<'_>, expect: &Expect, node: usize) -> Option<(String, Vec<Time>)> {
     if let Some(told) = expect.told {
-        let told_so = world
+        let told_so = scene
+            .witness
             .told
             .iter()
             .filter(|(_, of, liveness)| *of == node && *liveness == told);
         return Some((format!("told {}", told.name()), told_so.map(|(at, ..)| *at).collect()));
     }
     if let Some(rule) = &expect.decision {
-        let taken = world.decisions.iter().filter(|(_, of, by)| *of == node && by == rule);
+        let taken = scene
+            .witness
+            .decisions
+            .iter()
+            .filter(|(_, of, by)| *of == node && by == rule);
         return Some((format!("decided by {rule}"), taken.map(|(at, ..)| *at).collect()));
     }
-    let ran_out = world.lapses.iter().filter(|(_, of)| *of == node).map(|(at, _)| *at);
+    let ran_out = scene
+        .witness
+        .lapses
+        .iter()
+        .filter(|(_, of)| *of == node)
+        .map(|(at, _)| *at);
     expect.lapse.then(|| ("without a lease".to_owned(), ran_out.collect()))
 }
 
-fn holds(world: &World<'_>, expect: &Expect, node: usize, after: Time) -> Result<(), String> {
-    let of_node: Vec<(Time, &str)> = world
+fn holds(scene: &Scene<'_>, expect: &Expect, node: usize, after: Time) -> Result<(), String> {
+    let of_node: Vec<(Time, &str)> = scene
+        .witness
         .transitions
         .iter()
         .filter(|(_, of, _)| *of == node)
@@ -182,7 +198,7 @@ fn holds(world: &World<'_>, expect: &Expect, node: usize, after: Time) -> Result
             ));
         }
     }
-    if let Some((what, times)) = happened(world, expect, node) {
+    if let Some((what, times)) = happened(scene, expect, node) {
         let seconds = |at: &Time| at.0 as f64 / 1e9;
         let mut later = times.iter().filter(|at| **at >= after);
         return match (expect.by, later.next()) {

@@ -4,14 +4,9 @@
 //! Every hop needs both directions, since probes, questions and sessions are all answered on the way they came; a one-way cut therefore ends
 //! a hop. A machine between two hops must run, know whom to probe, and be paired with the next one by a probe plan: nobody else asks.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use wyneos_core::time::Time;
-
-use crate::world::World;
 
 /// A process that stands still for longer than this is as good as gone; one that goes on before must not be given up.
 pub(crate) const TOLERATED: Duration = Duration::from_secs(1);
@@ -53,7 +48,7 @@ pub(crate) struct Truth {
 const REMEMBERED: usize = 16;
 
 impl Truth {
-    fn note(&mut self, node: usize, here: bool, now: Time) {
+    pub(crate) fn note(&mut self, node: usize, here: bool, now: Time) {
         let absences = self.absences.entry(node).or_default();
         let last = absences.iter_mut().rfind(|absence| !absence.still);
         match last {
@@ -79,7 +74,7 @@ impl Truth {
     }
 
     /// True when a node was away for so long, until so lately, that nobody need know yet that it is back.
-    fn was_away(&self, node: usize, now: Time, lossy: bool) -> bool {
+    pub(crate) fn was_away(&self, node: usize, now: Time, lossy: bool) -> bool {
         let more = if lossy { LOSSY } else { Duration::ZERO };
         let excuses = |absence: &Absence| {
             let until = absence.until.unwrap_or(now);
@@ -93,78 +88,5 @@ impl Truth {
         self.absences
             .get(&node)
             .is_some_and(|absences| absences.iter().any(excuses))
-    }
-}
-
-impl World<'_> {
-    /// Takes note of who is there, when that may have changed.
-    pub(crate) fn look_who_is_there(&mut self) {
-        if !std::mem::take(&mut self.truth.stale) {
-            return;
-        }
-        let reached = self.reached();
-        for node in 0..self.hub() {
-            let machine = &self.machines[node];
-            let here = machine.powered && machine.runs() && reached.contains(&node);
-            self.truth.note(node, here, self.now);
-        }
-    }
-
-    /// True when nobody could have work done there: no power, no process, one that stands still, or no way to it.
-    fn is_gone(&self, node: usize) -> bool {
-        let machine = &self.machines[node];
-        let still = machine
-            .still_since()
-            .is_some_and(|since| self.now.since(since) > TOLERATED);
-        !machine.powered || !machine.runs() || still || !self.reached().contains(&node)
-    }
-
-    /// True when the coordinator can hear the node itself.
-    pub(crate) fn is_heard(&self, node: usize) -> bool {
-        let machine = &self.machines[node];
-        machine.powered && machine.runs() && !machine.is_frozen() && self.joined(self.hub(), node)
-    }
-
-    /// True when the node may be given up: it is gone, or was until so lately that nobody need know better.
-    pub(crate) fn may_be_given_up(&self, node: usize) -> bool {
-        self.is_gone(node) || self.truth.was_away(node, self.now, self.net.is_lossy())
-    }
-
-    /// True while packets pass between two machines in both directions.
-    fn joined(&self, one: usize, other: usize) -> bool {
-        !self.net.is_cut(one, other) && !self.net.is_cut(other, one)
-    }
-
-    /// True when one of two nodes was asked to probe the other.
-    fn are_paired(&self, one: usize, other: usize) -> bool {
-        self.machines[one].targets.contains(&other) || self.machines[other].targets.contains(&one)
-    }
-
-    /// True when others may be reached over the node: it runs, takes part, and knows whom to probe.
-    fn relays(&self, node: usize) -> bool {
-        let machine = &self.machines[node];
-        machine.powered && machine.runs() && !machine.is_frozen() && !machine.targets.is_empty()
-    }
-
-    /// The nodes to which there is a way from the coordinator and back, over others if need be.
-    pub(crate) fn reached(&self) -> BTreeSet<usize> {
-        let hub = self.hub();
-        let mut reached: BTreeSet<usize> = (0..hub).filter(|&node| self.joined(hub, node)).collect();
-        let mut left: Vec<usize> = (0..hub).filter(|node| !reached.contains(node)).collect();
-        let mut edge: Vec<usize> = match left.is_empty() {
-            true => Vec::new(),
-            false => reached.iter().copied().filter(|&node| self.relays(node)).collect(),
-        };
-        while let Some(from) = edge.pop() {
-            left.retain(|&node| {
-                let next = self.joined(from, node) && self.are_paired(from, node);
-                if next {
-                    reached.insert(node);
-                    edge.extend(self.relays(node).then_some(node));
-                }
-                !next
-            });
-        }
-        reached
     }
 }

@@ -11,21 +11,22 @@ use wyneos_core::{
     time::Time,
 };
 
-use super::{PATIENCE, RESEND, SYN, Waiting};
+use super::{Machines, PATIENCE, RESEND, SYN, Waiting};
 use crate::{
     coordinator::CLUSTER,
     event::{Ask, What},
     names::{id_of, name},
     net::SMALL,
-    world::World,
+    scene::Scene,
 };
 
-impl World<'_> {
-    pub(crate) fn beacon_in(&mut self, sender: usize, receiver: usize, observes: bool) {
-        if self.machines[receiver].powered {
+impl Machines {
+    pub(crate) fn beacon_in(&mut self, scene: &mut Scene<'_>, sender: usize, receiver: usize, observes: bool) {
+        if self.all[receiver].powered {
             let address = Arc::clone(&self.addresses[sender]);
             let (cluster, sender) = (CLUSTER, id_of(sender));
             self.tell_agent(
+                scene,
                 receiver,
                 Input::Beacon {
                     cluster,
@@ -38,11 +39,11 @@ impl World<'_> {
     }
 
     /// A question for a standing reaches a peer.
-    pub(crate) fn ask(&mut self, ask: Ask) {
+    pub(crate) fn ask(&mut self, scene: &mut Scene<'_>, ask: Ask) {
         let via = ask.via;
-        let machine = &mut self.machines[via];
+        let machine = &mut self.all[via];
         if !machine.powered || !machine.runs() {
-            self.later(PATIENCE, What::Answered(Box::new((ask, None))));
+            scene.stage.later(PATIENCE, What::Answered(Box::new((ask, None))));
             return;
         }
         self.asked += 1;
@@ -53,13 +54,13 @@ impl World<'_> {
         match v1::AskRequest::decode(&*bytes).map(convert::ask_in) {
             Ok(Ok((cluster, question))) => {
                 let question = Box::new(question);
-                self.tell_agent(via, Input::Question { id, cluster, question });
+                self.tell_agent(scene, via, Input::Question { id, cluster, question });
             }
-            _ => self.fail(format!("{} cannot read a question", name(via))),
+            _ => scene.stage.fail(format!("{} cannot read a question", name(via))),
         }
     }
 
-    pub(crate) fn answered(&mut self, ask: Ask, standing: Option<Standing>) {
+    pub(crate) fn answered(&mut self, scene: &mut Scene<'_>, ask: Ask, standing: Option<Standing>) {
         let Ask {
             caller, via, number, ..
         } = ask;
@@ -70,14 +71,14 @@ impl World<'_> {
             v1::Standing::decode(&*bytes).map(convert::standing_in)
         });
         match standing.transpose().map(Option::transpose) {
-            Ok(Ok(standing)) => self.tell_agent(caller, Input::Answered { number, via, standing }),
-            _ => self.fail(format!("{} cannot read a standing", name(caller))),
+            Ok(Ok(standing)) => self.tell_agent(scene, caller, Input::Answered { number, via, standing }),
+            _ => scene.stage.fail(format!("{} cannot read a standing", name(caller))),
         }
     }
 
     /// Which of the probes under way it is; `None` when the observer no longer waits for it.
     fn awaited(&self, observer: usize, subject: usize, number: u64) -> Option<usize> {
-        let probes = &self.machines[observer].probes;
+        let probes = &self.all[observer].probes;
         probes
             .iter()
             .position(|&(of, probe, _)| (of, probe) == (subject, number))
@@ -86,64 +87,82 @@ impl World<'_> {
     /// The observer waits for it no longer; returns when it left.
     fn end_probe(&mut self, observer: usize, subject: usize, number: u64) -> Option<Time> {
         let at = self.awaited(observer, subject, number)?;
-        let (_, _, left) = self.machines[observer].probes.swap_remove(at);
+        let (_, _, left) = self.all[observer].probes.swap_remove(at);
         Some(left)
     }
 
     /// A probe leaves by the connection that stands, or by a new one while a probe uses that.
-    pub(crate) fn begin_probe(&mut self, observer: usize, subject: usize, number: u64) {
-        if self.machines[observer].connections.remove(&subject) {
-            self.probe_out(observer, subject, number, 0);
+    pub(crate) fn begin_probe(&mut self, scene: &mut Scene<'_>, observer: usize, subject: usize, number: u64) {
+        if self.all[observer].connections.remove(&subject) {
+            self.probe_out(scene, observer, subject, number, 0);
         } else {
-            self.connect(observer, subject, number, 0);
+            self.connect(scene, observer, subject, number, 0);
         }
     }
 
     /// A connection is opened: a packet there and one back, by the kernels of both.
-    pub(crate) fn connect(&mut self, observer: usize, subject: usize, number: u64, attempt: u32) {
+    pub(crate) fn connect(
+        &mut self,
+        scene: &mut Scene<'_>,
+        observer: usize,
+        subject: usize,
+        number: u64,
+        attempt: u32,
+    ) {
         if self.awaited(observer, subject, number).is_none() {
             return;
         }
-        let there = self.net.packet(&mut self.rng, observer, subject, SMALL);
-        let back = self.net.packet(&mut self.rng, subject, observer, SMALL);
-        let machine = &self.machines[subject];
+        let there = scene.wires.net.packet(&mut scene.stage.rng, observer, subject, SMALL);
+        let back = scene.wires.net.packet(&mut scene.stage.rng, subject, observer, SMALL);
+        let machine = &self.all[subject];
         match (there, back) {
             (Some(there), Some(back)) if machine.powered => {
                 let what = match machine.runs() {
                     true => What::ProbeOut(observer, subject, number, 0),
                     false => What::ReplyIn(observer, subject, number, false),
                 };
-                self.later(there + back, what);
+                scene.stage.later(there + back, what);
             }
             _ => {
                 let wait = SYN * 2u32.pow(attempt.min(6));
-                self.later(wait, What::Connect(observer, subject, number, attempt + 1));
+                scene
+                    .stage
+                    .later(wait, What::Connect(observer, subject, number, attempt + 1));
             }
         }
     }
 
-    pub(crate) fn probe_out(&mut self, observer: usize, subject: usize, number: u64, attempt: u32) {
+    pub(crate) fn probe_out(
+        &mut self,
+        scene: &mut Scene<'_>,
+        observer: usize,
+        subject: usize,
+        number: u64,
+        attempt: u32,
+    ) {
         let Some(at) = self.awaited(observer, subject, number) else {
             return;
         };
         if attempt == 0 {
             // The time to connect is not part of what it takes.
-            self.machines[observer].probes[at].2 = self.now;
+            self.all[observer].probes[at].2 = scene.stage.now;
         }
-        match self.net.packet(&mut self.rng, observer, subject, SMALL) {
-            Some(takes) if self.machines[subject].powered => {
-                self.later(takes, What::ProbeIn(observer, subject, number));
+        match scene.wires.net.packet(&mut scene.stage.rng, observer, subject, SMALL) {
+            Some(takes) if self.all[subject].powered => {
+                scene.stage.later(takes, What::ProbeIn(observer, subject, number));
             }
             // It is lost, or nobody is there to confirm it.
             _ => {
                 let wait = RESEND * 2u32.pow(attempt.min(9));
-                self.later(wait, What::ProbeOut(observer, subject, number, attempt + 1));
+                scene
+                    .stage
+                    .later(wait, What::ProbeOut(observer, subject, number, attempt + 1));
             }
         }
     }
 
-    pub(crate) fn probe_in(&mut self, observer: usize, subject: usize, number: u64) {
-        let machine = &mut self.machines[subject];
+    pub(crate) fn probe_in(&mut self, scene: &mut Scene<'_>, observer: usize, subject: usize, number: u64) {
+        let machine = &mut self.all[subject];
         if !machine.powered {
             return;
         }
@@ -151,56 +170,87 @@ impl World<'_> {
             machine.inbox.push(Waiting::Probe(observer, number));
             return;
         }
-        self.reply_out(observer, subject, number, 0);
+        self.reply_out(scene, observer, subject, number, 0);
     }
 
-    pub(crate) fn reply_out(&mut self, observer: usize, subject: usize, number: u64, attempt: u32) {
-        let machine = &self.machines[subject];
+    pub(crate) fn reply_out(
+        &mut self,
+        scene: &mut Scene<'_>,
+        observer: usize,
+        subject: usize,
+        number: u64,
+        attempt: u32,
+    ) {
+        let machine = &self.all[subject];
         if !machine.powered || self.awaited(observer, subject, number).is_none() {
             return;
         }
         let answered = machine.runs();
-        match self.net.packet(&mut self.rng, subject, observer, SMALL) {
-            Some(takes) => self.later(takes, What::ReplyIn(observer, subject, number, answered)),
+        match scene.wires.net.packet(&mut scene.stage.rng, subject, observer, SMALL) {
+            Some(takes) => scene
+                .stage
+                .later(takes, What::ReplyIn(observer, subject, number, answered)),
             None => {
                 let wait = RESEND * 2u32.pow(attempt.min(9));
-                self.later(wait, What::ReplyOut(observer, subject, number, attempt + 1));
+                scene
+                    .stage
+                    .later(wait, What::ReplyOut(observer, subject, number, attempt + 1));
             }
         }
     }
 
-    pub(crate) fn reply_in(&mut self, observer: usize, subject: usize, number: u64, answered: bool) {
-        let now = self.now;
+    pub(crate) fn reply_in(
+        &mut self,
+        scene: &mut Scene<'_>,
+        observer: usize,
+        subject: usize,
+        number: u64,
+        answered: bool,
+    ) {
+        let now = scene.stage.now;
         let Some(left) = self.end_probe(observer, subject, number) else {
             return;
         };
         let outcome = if answered {
-            self.machines[observer].connections.insert(subject);
+            self.all[observer].connections.insert(subject);
             // The answer was made when it left; what that says of the place is the same.
-            let coordinate = self.machines[subject].core.as_ref().map(Agent::coordinate);
-            if !self.machines[observer].is_frozen() {
-                self.known.answer(subject, observer, now);
+            let coordinate = self.all[subject].core.as_ref().map(Agent::coordinate);
+            if !self.all[observer].is_frozen() {
+                scene.witness.known.answer(subject, observer, now);
             }
             ProbeOutcome::Answered(now.since(left), coordinate)
         } else {
             ProbeOutcome::Refused
         };
-        self.probe_ended(observer, subject, number, outcome);
+        self.probe_ended(scene, observer, subject, number, outcome);
     }
 
-    pub(crate) fn probe_timeout(&mut self, observer: usize, subject: usize, number: u64) {
+    pub(crate) fn probe_timeout(&mut self, scene: &mut Scene<'_>, observer: usize, subject: usize, number: u64) {
         if self.end_probe(observer, subject, number).is_some() {
-            self.probe_ended(observer, subject, number, ProbeOutcome::Failed(LinkFailure::Late));
+            self.probe_ended(
+                scene,
+                observer,
+                subject,
+                number,
+                ProbeOutcome::Failed(LinkFailure::Late),
+            );
         }
     }
 
-    fn probe_ended(&mut self, observer: usize, subject: usize, sequence: u64, outcome: ProbeOutcome) {
+    fn probe_ended(
+        &mut self,
+        scene: &mut Scene<'_>,
+        observer: usize,
+        subject: usize,
+        sequence: u64,
+        outcome: ProbeOutcome,
+    ) {
         let target = id_of(subject);
         let probed = Input::Probed {
             target,
             sequence,
             outcome,
         };
-        self.tell_agent(observer, probed);
+        self.tell_agent(scene, observer, probed);
     }
 }

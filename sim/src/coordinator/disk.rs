@@ -9,55 +9,55 @@ use wyneos_core::{
     store::Entry,
 };
 
-use super::{DISK, WRITES_MAX, Write};
-use crate::{event::What, pins::Pin, world::World};
+use super::{DISK, Host, WRITES_MAX, Write};
+use crate::{agents::Machines, event::What, pins::Pin, scene::Scene};
 
-impl World<'_> {
-    pub(super) fn write(&mut self, write: Write) {
-        self.host.disk.writes.push_back(write);
-        let waiting = self.host.disk.writes.len();
+impl Host {
+    pub(super) fn write(&mut self, scene: &mut Scene<'_>, write: Write) {
+        self.disk.writes.push_back(write);
+        let waiting = self.disk.writes.len();
         if waiting > WRITES_MAX {
-            self.fail(format!("{waiting} writes wait for the disk"));
+            scene.stage.fail(format!("{waiting} writes wait for the disk"));
         }
-        self.write_on();
+        self.write_on(scene);
     }
 
     /// Begins the next transaction unless one is under way: every batch that waits, as the store does, or a snapshot.
-    fn write_on(&mut self) {
-        let takes = DISK + DISK.mul_f64(self.rng.random_range(0.0..1.0));
-        let disk = &mut self.host.disk;
+    fn write_on(&mut self, scene: &mut Scene<'_>) {
+        let takes = DISK + DISK.mul_f64(scene.stage.rng.random_range(0.0..1.0));
+        let disk = &mut self.disk;
         if disk.under_way > 0 || disk.writes.is_empty() {
             return;
         }
         let batches = disk.writes.iter().take_while(|write| matches!(write, Write::Batch(..)));
         disk.under_way = batches.count().max(1);
-        let (done, generation) = (self.now.max(disk.stalled_until) + takes, self.host.generation);
-        self.at(done, What::DiskDone(generation));
+        let (done, generation) = (scene.stage.now.max(disk.stalled_until) + takes, self.generation);
+        scene.stage.at(done, What::DiskDone(generation));
     }
 
-    pub(crate) fn disk_done(&mut self, generation: u32) {
-        if generation != self.host.generation {
+    pub(crate) fn disk_done(&mut self, scene: &mut Scene<'_>, machines: &Machines, generation: u32) {
+        if generation != self.generation {
             return;
         }
-        if self.host.disk.fails {
+        if self.disk.fails {
             // What could not be kept must not be acted on: the process ends.
-            self.host.disk.writes.clear();
-            self.kill_coordinator();
+            self.disk.writes.clear();
+            self.kill_coordinator(scene);
             return;
         }
-        let disk = &mut self.host.disk;
+        let disk = &mut self.disk;
         let many = mem::take(&mut disk.under_way).min(disk.writes.len());
         let done: Vec<Write> = disk.writes.drain(..many).collect();
-        let kept: Vec<Input> = done.into_iter().map(|write| self.keep(write)).collect();
+        let kept: Vec<Input> = done.into_iter().map(|write| self.keep(scene, write)).collect();
         for input in kept {
-            self.tell_coordinator(input);
+            self.tell_coordinator(scene, machines, input);
         }
-        self.write_on();
+        self.write_on(scene);
     }
 
     /// Puts something onto the disk; returns what the logic is to hear of it.
-    pub(super) fn keep(&mut self, write: Write) -> Input {
-        let host = &mut self.host;
+    pub(super) fn keep(&mut self, scene: &mut Scene<'_>, write: Write) -> Input {
+        let host = &mut *self;
         match write {
             Write::Batch(batch, _) => {
                 let durable = &mut host.disk.kept;
@@ -72,7 +72,7 @@ impl World<'_> {
                     durable.take(change);
                 }
                 if let Some(what) = went_back {
-                    self.fail(what);
+                    scene.stage.fail(what);
                 }
                 Input::Committed
             }
@@ -86,15 +86,15 @@ impl World<'_> {
                 let before = mem::replace(&mut host.published, (seal.epoch, seal.cycle));
                 let seal_chain = seal.chain;
                 if (seal.epoch, seal.cycle) <= before {
-                    self.fail(format!(
+                    scene.stage.fail(format!(
                         "snapshot {:?} was published after {before:?}",
                         (seal.epoch, seal.cycle)
                     ));
                 }
                 if !follows {
-                    self.fail("a seal does not follow the one before".to_owned());
+                    scene.stage.fail("a seal does not follow the one before".to_owned());
                 }
-                self.note(Pin::Seals, "seal", &seal_chain);
+                scene.stage.note(Pin::Seals, "seal", &seal_chain);
                 Input::Published(Published {
                     seal,
                     subscribers: 0,

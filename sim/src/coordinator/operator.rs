@@ -7,7 +7,8 @@ use wyneos_core::{
     coordinator::{Command, Input, RequestId, WorkloadCommand, WorkloadVerb},
 };
 
-use crate::{names::name, scenario::Verb, world::World};
+use super::Host;
+use crate::{agents::Machines, names::name, scenario::Verb, scene::Scene};
 
 fn on_workload(verb: WorkloadVerb) -> Command {
     Command::Workload(Box::new(WorkloadCommand {
@@ -19,30 +20,30 @@ fn on_workload(verb: WorkloadVerb) -> Command {
     }))
 }
 
-impl World<'_> {
+impl Host {
     /// An operator gives a command, a request each target.
-    pub(crate) fn order(&mut self, number: usize) {
-        let order = &self.scenario.commands[number];
+    pub(crate) fn order(&mut self, scene: &mut Scene<'_>, machines: &Machines, number: usize) {
+        let order = &scene.stage.scenario.commands[number];
         if order.verb == Verb::Autonomy {
             let change = PolicyChange {
                 heal: order.heal,
                 rebalance: order.rebalance,
                 preempt: order.preempt,
             };
-            self.command(number as u64, Command::SetPolicy(change));
+            self.command(scene, machines, number as u64, Command::SetPolicy(change));
             return;
         }
         if order.verb == Verb::Approve {
-            for id in self.pending.clone() {
-                self.command(id, Command::Decide { id, approve: true });
+            for id in scene.witness.pending.clone() {
+                self.command(scene, machines, id, Command::Decide { id, approve: true });
             }
             return;
         }
         if let Some(verb) = order.on_workload() {
-            self.command(number as u64, on_workload(verb));
+            self.command(scene, machines, number as u64, on_workload(verb));
             return;
         }
-        for (count, target) in self.nodes_of(&order.targets).into_iter().enumerate() {
+        for (count, target) in scene.stage.nodes_of(&order.targets).into_iter().enumerate() {
             let node = name(target);
             let command = match order.verb {
                 Verb::Cordon => Command::Cordon { node },
@@ -66,21 +67,23 @@ impl World<'_> {
                     interval: order.interval,
                 },
             };
-            self.command((number as u64) << 32 | count as u64, command);
+            self.command(scene, machines, (number as u64) << 32 | count as u64, command);
         }
     }
 
     /// A workload is declared.
-    pub(crate) fn declare(&mut self, number: usize) {
-        let spec = self.scenario.workloads[number].spec();
+    pub(crate) fn declare(&mut self, scene: &mut Scene<'_>, machines: &Machines, number: usize) {
+        let spec = scene.stage.scenario.workloads[number].spec();
         self.command(
+            scene,
+            machines,
             u64::MAX - number as u64,
             on_workload(WorkloadVerb::Apply(Arc::new(spec))),
         );
     }
 
-    fn command(&mut self, request: u64, command: Command) {
+    fn command(&mut self, scene: &mut Scene<'_>, machines: &Machines, request: u64, command: Command) {
         let (request, by) = (RequestId(request), "operator".into());
-        self.tell_coordinator(Input::Command { request, command, by });
+        self.tell_coordinator(scene, machines, Input::Command { request, command, by });
     }
 }

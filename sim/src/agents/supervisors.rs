@@ -12,34 +12,37 @@ use wyneos_core::{
     workload::{AssignmentId, Phase, Status},
 };
 
+use super::{
+    Machines,
+    misplaced::lost,
+    work::{CLEAR, Instance},
+};
 use crate::{
     declared::Program,
     event::{Step, What},
-    misplaced::lost,
-    work::{CLEAR, Instance},
-    world::World,
+    scene::Scene,
 };
 
 /// Time until an agent notices that a supervisor is gone, once nothing of it is left.
 const NOTICED: Duration = Duration::from_millis(20);
 
-impl World<'_> {
+impl Machines {
     /// The instances of a machine whose supervisors are there.
     fn supervised(&self, node: usize) -> Vec<AssignmentId> {
-        let instances = self.machines[node].instances.iter();
+        let instances = self.all[node].instances.iter();
         let there = |(_, one): &(&AssignmentId, &Instance)| !one.gone && one.told.phase != Phase::Ended;
         instances.filter(there).map(|(id, _)| *id).collect()
     }
 
     /// Every supervisor of a machine is killed.
-    pub(crate) fn kill_supervisors(&mut self, node: usize) {
+    pub(crate) fn kill_supervisors(&mut self, scene: &mut Scene<'_>, node: usize) {
         for id in self.supervised(node) {
-            self.kill_supervisor(node, id);
+            self.kill_supervisor(scene, node, id);
         }
     }
 
-    pub(crate) fn kill_supervisor(&mut self, node: usize, id: AssignmentId) {
-        let machine = &mut self.machines[node];
+    pub(crate) fn kill_supervisor(&mut self, scene: &mut Scene<'_>, node: usize, id: AssignmentId) {
+        let machine = &mut self.all[node];
         let contained = machine.contained;
         let Some(instance) = machine.instances.get_mut(&id) else {
             return;
@@ -56,29 +59,31 @@ impl World<'_> {
             let assigned = Arc::clone(&instance.assigned);
             machine.strays.push(assigned);
         }
-        let torn = CLEAR + CLEAR.mul_f64(self.rng.random_range(0.0..1.0));
-        self.later(torn, What::Step(Box::new((node, id, Step::Torn))));
-        self.later(torn + NOTICED, What::Step(Box::new((node, id, Step::Missed))));
+        let torn = CLEAR + CLEAR.mul_f64(scene.stage.rng.random_range(0.0..1.0));
+        scene.stage.later(torn, What::Step(Box::new((node, id, Step::Torn))));
+        scene
+            .stage
+            .later(torn + NOTICED, What::Step(Box::new((node, id, Step::Missed))));
     }
 
     /// Removes an instance whose supervisor is gone, except processes that the kernel cannot attribute to it.
-    pub(crate) fn tear(&mut self, node: usize, id: AssignmentId) {
-        if let Some(instance) = self.machines[node].instances.get_mut(&id)
+    pub(crate) fn tear(&mut self, scene: &mut Scene<'_>, node: usize, id: AssignmentId) {
+        if let Some(instance) = self.all[node].instances.get_mut(&id)
             && instance.gone
             && mem::take(&mut instance.runs)
         {
             instance.life += 1;
             let assigned = Arc::clone(&instance.assigned);
-            self.ran(node, &assigned, false);
+            self.ran(scene, node, &assigned, false);
         }
     }
 
     /// An agent that is there notices that a supervisor is gone.
-    pub(crate) fn miss(&mut self, node: usize, id: AssignmentId) {
-        if self.machines[node].runs()
-            && let Some(mut status) = self.write_off(node, id)
+    pub(crate) fn miss(&mut self, scene: &mut Scene<'_>, node: usize, id: AssignmentId) {
+        if self.all[node].runs()
+            && let Some(mut status) = self.write_off(scene, node, id)
         {
-            let machine = &self.machines[node];
+            let machine = &self.all[node];
             if machine
                 .instances
                 .get(&id)
@@ -86,23 +91,23 @@ impl World<'_> {
             {
                 status = lost(&status);
             }
-            self.tell_agent(node, agent::Input::Instance { id, status });
+            self.tell_agent(scene, node, agent::Input::Instance { id, status });
         }
     }
 
     /// An agent that starts writes off the instances whose supervisors are gone.
-    pub(crate) fn find_gone(&mut self, node: usize) {
-        let ids: Vec<AssignmentId> = self.machines[node].instances.keys().copied().collect();
+    pub(crate) fn find_gone(&mut self, scene: &mut Scene<'_>, node: usize) {
+        let ids: Vec<AssignmentId> = self.all[node].instances.keys().copied().collect();
         for id in ids {
-            self.tear(node, id);
-            self.write_off(node, id);
+            self.tear(scene, node, id);
+            self.write_off(scene, node, id);
         }
     }
 
     /// The record that an agent makes of an instance whose supervisor is gone; `None` when it has one.
-    fn write_off(&mut self, node: usize, id: AssignmentId) -> Option<Status> {
-        let wall = self.machines[node].clock.wall(self.now);
-        let instance = self.machines[node].instances.get_mut(&id)?;
+    fn write_off(&mut self, scene: &mut Scene<'_>, node: usize, id: AssignmentId) -> Option<Status> {
+        let wall = self.all[node].clock.wall(scene.stage.now);
+        let instance = self.all[node].instances.get_mut(&id)?;
         if !instance.gone || instance.told.phase == Phase::Ended {
             return None;
         }
@@ -123,16 +128,16 @@ impl World<'_> {
     /// Every supervisor of a machine stands still (SIGSTOP), by this fault.
     pub(crate) fn freeze_supervisors(&mut self, node: usize, fault: usize) {
         for id in self.supervised(node) {
-            if let Some(instance) = self.machines[node].instances.get_mut(&id) {
+            if let Some(instance) = self.all[node].instances.get_mut(&id) {
                 instance.still.push(fault);
             }
         }
     }
 
     /// Those that were not killed meanwhile go on, with what is due and what has come, in any order.
-    pub(crate) fn thaw_supervisors(&mut self, node: usize, fault: usize) {
+    pub(crate) fn thaw_supervisors(&mut self, scene: &mut Scene<'_>, node: usize, fault: usize) {
         for id in self.supervised(node) {
-            let Some(instance) = self.machines[node].instances.get_mut(&id) else {
+            let Some(instance) = self.all[node].instances.get_mut(&id) else {
                 continue;
             };
             let stood = instance.stands_still();
@@ -141,13 +146,13 @@ impl World<'_> {
                 continue;
             }
             let waiting = mem::take(&mut instance.waiting);
-            if self.rng.random_bool(0.5) {
-                self.turn_instance(node, id);
+            if scene.stage.rng.random_bool(0.5) {
+                self.turn_instance(scene, node, id);
             }
             for step in waiting {
-                self.step(node, id, step);
+                self.step(scene, node, id, step);
             }
-            self.turn_instance(node, id);
+            self.turn_instance(scene, node, id);
         }
     }
 }

@@ -15,13 +15,13 @@ use wyneos_core::{
     workload::{Assigned, AssignmentId, Exit, Phase, Resources, Status},
 };
 
+use super::{Machines, misplaced::lost};
 use crate::{
     declared::Program,
     event::{Step, What},
-    misplaced::lost,
     names::name,
     pins::Pin,
-    world::World,
+    scene::Scene,
 };
 
 /// What a machine has.
@@ -82,21 +82,20 @@ impl Instance {
 /// The instances of a machine.
 pub(crate) type Instances = BTreeMap<AssignmentId, Instance>;
 
-/// A program started or ended: when, of which workload, on which node, and whether it started.
-pub(crate) type Run = (Time, String, usize, bool);
-
-impl World<'_> {
+impl Machines {
     /// What a new agent process finds on its machine.
-    pub(crate) fn left_on(&mut self, node: usize) -> Vec<agent::Found> {
-        let ids: Vec<AssignmentId> = self.machines[node].instances.keys().copied().collect();
-        ids.into_iter().filter_map(|id| self.found_of(node, id)).collect()
+    pub(crate) fn left_on(&mut self, scene: &mut Scene<'_>, node: usize) -> Vec<agent::Found> {
+        let ids: Vec<AssignmentId> = self.all[node].instances.keys().copied().collect();
+        ids.into_iter()
+            .filter_map(|id| self.found_of(scene, node, id))
+            .collect()
     }
 
     /// Everything on the machine ends with its power. What is found of it later had no time to say how it ended.
-    pub(crate) fn lose_instances(&mut self, node: usize) {
-        let wall = self.machines[node].clock.wall(self.now);
+    pub(crate) fn lose_instances(&mut self, scene: &mut Scene<'_>, node: usize) {
+        let wall = self.all[node].clock.wall(scene.stage.now);
         let mut ended = Vec::new();
-        for instance in self.machines[node].instances.values_mut() {
+        for instance in self.all[node].instances.values_mut() {
             instance.life += 1;
             instance.wake += 1;
             instance.gone = true;
@@ -116,15 +115,15 @@ impl World<'_> {
                 };
             }
         }
-        ended.append(&mut self.machines[node].strays);
+        ended.append(&mut self.all[node].strays);
         for assigned in ended {
-            self.ran(node, &assigned, false);
+            self.ran(scene, node, &assigned, false);
         }
     }
 
-    pub(crate) fn do_for_instances(&mut self, node: usize, effect: agent::Effect) {
-        let clock = self.machines[node].clock;
-        let (local, wall) = (clock.local(self.now), clock.wall(self.now));
+    pub(crate) fn do_for_instances(&mut self, scene: &mut Scene<'_>, node: usize, effect: agent::Effect) {
+        let clock = self.all[node].clock;
+        let (local, wall) = (clock.local(scene.stage.now), clock.wall(scene.stage.now));
         match effect {
             agent::Effect::Run(assigned) => {
                 let id = assigned.id;
@@ -144,26 +143,26 @@ impl World<'_> {
                     lease: None,
                     leases: 0,
                 };
-                if self.machines[node].instances.insert(id, instance).is_some() {
-                    self.fail(format!("{} begins {id} a second time", name(node)));
+                if self.all[node].instances.insert(id, instance).is_some() {
+                    scene.stage.fail(format!("{} begins {id} a second time", name(node)));
                 }
-                self.turn_instance(node, id);
+                self.turn_instance(scene, node, id);
             }
-            agent::Effect::Halt { id, reason } => self.tell_instance(node, id, Input::Stop { reason }),
-            agent::Effect::Lease { id, until } => self.tell_instance(node, id, Input::Lease(until)),
+            agent::Effect::Halt { id, reason } => self.tell_instance(scene, node, id, Input::Stop { reason }),
+            agent::Effect::Lease { id, until } => self.tell_instance(scene, node, id, Input::Lease(until)),
             agent::Effect::Presume { cluster, below } => {
-                let machine = &mut self.machines[node];
+                let machine = &mut self.all[node];
                 (machine.presumed, machine.listless) = (Some((cluster, below)), false);
             }
             agent::Effect::Discard { id } => {
-                self.machines[node].instances.remove(&id);
+                self.all[node].instances.remove(&id);
             }
             _ => {}
         }
     }
 
-    fn tell_instance(&mut self, node: usize, id: AssignmentId, input: Input) {
-        let machine = &self.machines[node];
+    fn tell_instance(&mut self, scene: &mut Scene<'_>, node: usize, id: AssignmentId, input: Input) {
+        let machine = &self.all[node];
         if machine
             .instances
             .get(&id)
@@ -171,21 +170,21 @@ impl World<'_> {
         {
             return;
         }
-        self.step(node, id, Step::Told(input));
+        self.step(scene, node, id, Step::Told(input));
     }
 
-    pub(crate) fn step(&mut self, node: usize, id: AssignmentId, step: Step) {
-        let machine = &mut self.machines[node];
+    pub(crate) fn step(&mut self, scene: &mut Scene<'_>, node: usize, id: AssignmentId, step: Step) {
+        let machine = &mut self.all[node];
         let powered = machine.powered;
         let Some(instance) = machine.instances.get_mut(&id).filter(|_| powered) else {
             return;
         };
         match step {
-            Step::Expired(lease) if lease == instance.leases => self.kill_supervisor(node, id),
+            Step::Expired(lease) if lease == instance.leases => self.kill_supervisor(scene, node, id),
             Step::Expired(_) => {}
-            Step::Torn => self.tear(node, id),
-            Step::Missed => self.miss(node, id),
-            Step::GivenUp => self.kill_supervisor(node, id),
+            Step::Torn => self.tear(scene, node, id),
+            Step::Missed => self.miss(scene, node, id),
+            Step::GivenUp => self.kill_supervisor(scene, node, id),
             // Nobody is there who could hear of it.
             _ if instance.gone => {}
             Step::Ended(life, exit) => {
@@ -194,23 +193,23 @@ impl World<'_> {
                     instance.life += 1;
                     let assigned = Arc::clone(&instance.assigned);
                     if exit.is_success() {
-                        let done = self.done.entry(assigned.spec.name.clone()).or_default();
+                        let done = scene.witness.done.entry(assigned.spec.name.clone()).or_default();
                         done.insert(assigned.slot);
                     }
-                    self.ran(node, &assigned, false);
-                    self.step(node, id, Step::Told(Input::Exited(exit)));
+                    self.ran(scene, node, &assigned, false);
+                    self.step(scene, node, id, Step::Told(Input::Exited(exit)));
                 }
             }
             Step::Wake(_) if instance.stands_still() => {}
             step if instance.stands_still() => instance.waiting.push(step),
-            step => self.supervise(node, id, step),
+            step => self.supervise(scene, node, id, step),
         }
     }
 
     /// A supervisor that is there and runs.
-    fn supervise(&mut self, node: usize, id: AssignmentId, step: Step) {
-        let now = self.now;
-        let machine = &mut self.machines[node];
+    fn supervise(&mut self, scene: &mut Scene<'_>, node: usize, id: AssignmentId, step: Step) {
+        let now = scene.stage.now;
+        let machine = &mut self.all[node];
         let (clock, local) = (machine.clock, machine.clock.local(now));
         let Some(instance) = machine.instances.get_mut(&id) else {
             return;
@@ -222,7 +221,9 @@ impl World<'_> {
                 let lease = instance.leases;
                 instance.core.handle(local, input);
                 if let Some(expires) = expires {
-                    self.at(expires.max(now), What::Step(Box::new((node, id, Step::Expired(lease)))));
+                    scene
+                        .stage
+                        .at(expires.max(now), What::Step(Box::new((node, id, Step::Expired(lease)))));
                 }
             }
             Step::Wake(wake) if wake == instance.wake => {
@@ -233,7 +234,7 @@ impl World<'_> {
                 instance.runs = true;
                 instance.core.handle(local, Input::Started { pid: life as u32 });
                 let assigned = Arc::clone(&instance.assigned);
-                self.ran(node, &assigned, true);
+                self.ran(scene, node, &assigned, true);
             }
             Step::NotStarted(life) if life == instance.life => {
                 let reason = "there is no such program".to_owned();
@@ -244,9 +245,9 @@ impl World<'_> {
                     instance.life += 1;
                     instance.core.handle(local, Input::Exited(Exit::Signal(9)));
                     let assigned = Arc::clone(&instance.assigned);
-                    self.ran(node, &assigned, false);
+                    self.ran(scene, node, &assigned, false);
                 }
-                if let Some(instance) = self.machines[node].instances.get_mut(&id) {
+                if let Some(instance) = self.all[node].instances.get_mut(&id) {
                     instance.core.handle(local, Input::Cleared);
                 }
             }
@@ -259,13 +260,13 @@ impl World<'_> {
             }
             _ => return,
         }
-        self.turn_instance(node, id);
+        self.turn_instance(scene, node, id);
     }
 
-    pub(crate) fn turn_instance(&mut self, node: usize, id: AssignmentId) {
-        let now = self.now;
+    pub(crate) fn turn_instance(&mut self, scene: &mut Scene<'_>, node: usize, id: AssignmentId) {
+        let now = scene.stage.now;
         let mut asked = Vec::new();
-        let machine = &mut self.machines[node];
+        let machine = &mut self.all[node];
         let clock = machine.clock;
         let Some(instance) = machine.instances.get_mut(&id).filter(|one| one.acts()) else {
             return;
@@ -289,16 +290,19 @@ impl World<'_> {
             instance.wake_at = due;
             let wake = instance.wake;
             if let Some(due) = due {
-                self.at(due.max(now), What::Step(Box::new((node, id, Step::Wake(wake)))));
+                scene
+                    .stage
+                    .at(due.max(now), What::Step(Box::new((node, id, Step::Wake(wake)))));
             }
         }
         for effect in asked {
-            self.do_for_instance(node, id, life, program, effect, &told);
+            self.do_for_instance(scene, node, id, life, program, effect, &told);
         }
     }
 
     fn do_for_instance(
         &mut self,
+        scene: &mut Scene<'_>,
         node: usize,
         id: AssignmentId,
         life: u64,
@@ -306,9 +310,9 @@ impl World<'_> {
         effect: Effect,
         told: &Status,
     ) {
-        let mut takes = |least: Duration| least + least.mul_f64(self.rng.random_range(0.0..1.0));
+        let mut takes = |least: Duration| least + least.mul_f64(scene.stage.rng.random_range(0.0..1.0));
         let (start, end, clear) = (takes(START), takes(END), takes(CLEAR));
-        let mut later = |after: Duration, step: Step| self.later(after, What::Step(Box::new((node, id, step))));
+        let mut later = |after: Duration, step: Step| scene.stage.later(after, What::Step(Box::new((node, id, step))));
         match effect {
             Effect::Spawn if program == Program::Missing => later(start, Step::NotStarted(life)),
             Effect::Spawn => {
@@ -326,7 +330,7 @@ impl World<'_> {
             Effect::Check(check) => later(clear, Step::Checked(check)),
             Effect::Signal(_) | Effect::Ended => {}
             Effect::Changed => {
-                let machine = &self.machines[node];
+                let machine = &self.all[node];
                 let missed = machine
                     .instances
                     .get(&id)
@@ -336,38 +340,43 @@ impl World<'_> {
                     true => return,
                     false => told.clone(),
                 };
-                self.tell_agent(node, agent::Input::Instance { id, status });
+                self.tell_agent(scene, node, agent::Input::Instance { id, status });
             }
         }
     }
 
     /// Takes note of a program that started or ended, and looks whether it may.
-    pub(crate) fn ran(&mut self, node: usize, assigned: &Assigned, started: bool) {
+    pub(crate) fn ran(&mut self, scene: &mut Scene<'_>, node: usize, assigned: &Assigned, started: bool) {
         let workload = assigned.spec.name.clone();
-        self.note(
+        scene.stage.note(
             Pin::Programs,
             if started { "starts" } else { "ends" },
             workload.as_bytes(),
         );
-        self.runs.push((self.now, workload.clone(), node, started));
-        let count = self.running.entry(workload.clone()).or_default();
+        scene
+            .witness
+            .runs
+            .push((scene.stage.now, workload.clone(), node, started));
+        let count = scene.witness.running.entry(workload.clone()).or_default();
         *count = if started { *count + 1 } else { count.saturating_sub(1) };
         if !started {
             return;
         }
         if assigned.spec.singleton && *count > 1 {
-            let nodes: BTreeSet<String> = (0..self.machines.len())
+            let nodes: BTreeSet<String> = (0..scene.wires.hub())
                 .filter(|one| {
-                    let machine = &self.machines[*one];
+                    let machine = &self.all[*one];
                     let instances = machine.instances.values().filter(|instance| instance.runs);
                     let mut run = instances.map(|instance| &instance.assigned).chain(&machine.strays);
                     run.any(|assigned| assigned.spec.name == workload)
                 })
                 .map(name)
                 .collect();
-            self.fail(format!("two of the singleton {workload} run, on {nodes:?}"));
+            scene
+                .stage
+                .fail(format!("two of the singleton {workload} run, on {nodes:?}"));
         }
-        let promised = self.machines[node]
+        let promised = self.all[node]
             .instances
             .values()
             .filter(|instance| instance.runs)
@@ -375,13 +384,17 @@ impl World<'_> {
                 sum.plus(instance.assigned.spec.resources)
             });
         let mut ports = BTreeSet::new();
-        let instances = self.machines[node].instances.values().filter(|instance| instance.runs);
+        let instances = self.all[node].instances.values().filter(|instance| instance.runs);
         let fixed = instances.flat_map(|instance| instance.assigned.spec.fixed_ports.values());
         if let Some(twice) = fixed.copied().find(|port| !ports.insert(*port)) {
-            self.fail(format!("two programs on {} have port {twice}", name(node)));
+            scene
+                .stage
+                .fail(format!("two programs on {} have port {twice}", name(node)));
         }
         if !CAPACITY.has(promised) {
-            self.fail(format!("{} runs more than it has: {promised:?}", name(node)));
+            scene
+                .stage
+                .fail(format!("{} runs more than it has: {promised:?}", name(node)));
         }
     }
 }

@@ -12,11 +12,10 @@ use wyneos_core::{
     workload::{AssignmentId, Phase, Status},
 };
 
+use super::{Machine, Machines, work::Instance};
 use crate::{
-    agents::Machine,
     event::{Step, What},
-    work::Instance,
-    world::World,
+    scene::Scene,
 };
 
 /// A supervisor looks once a second, and three times.
@@ -55,11 +54,11 @@ pub(crate) fn lost(before: &Status) -> Status {
     }
 }
 
-impl World<'_> {
+impl Machines {
     /// The directories of all instances that a machine has are gone; sometimes so is the list of what was begun.
-    pub(crate) fn misplace(&mut self, node: usize) {
-        let listless = self.rng.random_bool(0.5);
-        let machine = &mut self.machines[node];
+    pub(crate) fn misplace(&mut self, scene: &mut Scene<'_>, node: usize) {
+        let listless = scene.stage.rng.random_bool(0.5);
+        let machine = &mut self.all[node];
         machine.listless |= listless;
         let generation = machine.generation;
         let mut met = Vec::new();
@@ -70,16 +69,16 @@ impl World<'_> {
             }
         }
         for id in met {
-            let notices = SOONEST + (LATEST - SOONEST).mul_f64(self.rng.random_range(0.0..1.0));
+            let notices = SOONEST + (LATEST - SOONEST).mul_f64(scene.stage.rng.random_range(0.0..1.0));
             let reason = "its directory was renamed or replaced".to_owned();
             let step = Step::Told(Input::Lost { reason });
-            self.later(notices, What::Step(Box::new((node, id, step))));
+            scene.stage.later(notices, What::Step(Box::new((node, id, step))));
         }
     }
 
     /// What a new agent finds of an instance; `None` when that is nothing.
-    pub(crate) fn found_of(&mut self, node: usize, id: AssignmentId) -> Option<Found> {
-        let machine = &self.machines[node];
+    pub(crate) fn found_of(&mut self, scene: &mut Scene<'_>, node: usize, id: AssignmentId) -> Option<Found> {
+        let machine = &self.all[node];
         let instance = machine.instances.get(&id)?;
         if instance.misplaced.is_none() {
             return Some(Found {
@@ -103,7 +102,9 @@ impl World<'_> {
             false => ended,
         };
         if lives {
-            self.later(PATIENCE, What::Step(Box::new((node, id, Step::GivenUp))));
+            scene
+                .stage
+                .later(PATIENCE, What::Step(Box::new((node, id, Step::GivenUp))));
         }
         Some(Found {
             id,
