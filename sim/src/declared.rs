@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use wyneos_core::workload::{Check, FixedPort, Kind, Order, Probe, Protocol, Resources, Spec};
 
-use crate::scenario::{some_span, span};
+use crate::span::{some_span, span};
 
 /// What an instance's program does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 
-mod agents;
 mod clock;
-mod coordinator;
 mod declared;
 mod event;
 mod expect;
+mod host;
 mod known;
+mod machines;
 mod names;
 mod net;
 mod pins;
@@ -22,6 +22,7 @@ mod report;
 pub mod scenario;
 mod scene;
 mod script;
+mod span;
 mod stage;
 mod truth;
 mod verdicts;

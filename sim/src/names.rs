@@ -2,6 +2,9 @@
 
 use wyneos_core::id::{NodeId, Uuid};
 
+/// The cluster.
+pub(crate) const CLUSTER: Uuid = Uuid(*b"simulated-------");
+
 /// A node's name.
 pub(crate) fn name(node: usize) -> String {
     format!("node-{}", node + 1)

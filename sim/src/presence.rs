@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{agents::Machines, scene::Scene, truth::TOLERATED};
+use crate::{machines::Machines, scene::Scene, truth::TOLERATED};
 
 /// Takes note of who is there, when that may have changed.
 pub(crate) fn look_who_is_there(scene: &mut Scene<'_>, machines: &Machines) {

@@ -1,6 +1,7 @@
 //! Scenarios: what is simulated, which faults happen to it, and what is expected of the engine.
 
 mod checks;
+mod expected;
 mod machines;
 mod orders;
 
@@ -12,19 +13,19 @@ use std::{
 
 use serde::Deserialize;
 use toml::Spanned;
-use wyneos_core::{mesh::FindingKind, node::Liveness};
 
 use checks::{check_cluster, check_declared, check_expect, check_fault, check_order, check_share};
+pub use expected::Expect;
 pub(crate) use machines::resolve;
 pub use orders::{Order, Verb};
 
-use crate::declared::Declared;
+use crate::{
+    declared::Declared,
+    span::{MAX_DURATION, some_span, span},
+};
 
 /// Nodes of one scenario at most.
 pub const MAX_NODES: usize = 20_000;
-
-/// The longest scenario: a week.
-const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A scenario that cannot be run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,21 +35,6 @@ pub struct BadScenario {
     pub line: usize,
     /// What is wrong.
     pub reason: String,
-}
-
-/// A span of time as scenarios write it: `6s`, `500ms`, `1m 30s`.
-pub(crate) fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let span = humantime::parse_duration(&text)
-        .map_err(|error| serde::de::Error::custom(format!("{text:?} is no span of time such as \"6s\": {error}")))?;
-    if span > MAX_DURATION {
-        return Err(serde::de::Error::custom(format!("{text:?} is longer than a week")));
-    }
-    Ok(span)
-}
-
-pub(crate) fn some_span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    span(deserializer).map(Some)
 }
 
 /// The machines and how the engine is configured.
@@ -265,63 +251,6 @@ pub struct Fault {
     /// For `clock-jump`: into the past.
     #[serde(default)]
     pub back: bool,
-}
-
-/// What is expected of the engine.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Expect {
-    /// Whom it is about, as for faults; all nodes when empty.
-    #[serde(default)]
-    pub targets: Vec<String>,
-    /// The liveness.
-    #[serde(default)]
-    pub liveness: Option<Liveness>,
-    /// The liveness that targets whose session is lost are told by way of their peers.
-    #[serde(default)]
-    pub told: Option<Liveness>,
-    /// The rule of a decision about each target.
-    #[serde(default)]
-    pub decision: Option<String>,
-    /// The lease of each target runs out.
-    #[serde(default)]
-    pub lapse: bool,
-    /// Something that the mesh finds, with exactly these sides.
-    #[serde(default)]
-    pub finding: Option<FindingKind>,
-    /// For a finding: whom it is about.
-    #[serde(default)]
-    pub near: Vec<String>,
-    /// For a finding: the other side.
-    #[serde(default)]
-    pub far: Vec<String>,
-    /// Each target has it, or it is found, at some time between `after` and this.
-    #[serde(default, deserialize_with = "some_span")]
-    pub by: Option<Duration>,
-    /// No target ever has it, or it is never found, from `after` on.
-    #[serde(default)]
-    pub never: bool,
-    /// Each target has it, or it is not over, when the scenario ends.
-    #[serde(default)]
-    pub at_end: bool,
-    /// From when on; from the first fault when absent.
-    #[serde(default, deserialize_with = "some_span")]
-    pub after: Option<Duration>,
-    /// A workload: `running` of its programs run, or no more than `starts_at_most` are started.
-    #[serde(default)]
-    pub workload: Option<String>,
-    /// Programs of the workload that run.
-    #[serde(default)]
-    pub running: Option<u32>,
-    /// Parts of the workload whose programs have ended with success by the end.
-    #[serde(default)]
-    pub done: Option<usize>,
-    /// Programs of the workload that are started from `after` on, at most.
-    #[serde(default)]
-    pub starts_at_most: Option<usize>,
-    /// No target changes its liveness more often than this from `after` on.
-    #[serde(default)]
-    pub transitions_at_most: Option<usize>,
 }
 
 fn spanned<T: Default>() -> Spanned<T> {

@@ -8,9 +8,9 @@ use std::{
 use rand::RngExt;
 
 use crate::{
-    agents::Machines,
-    coordinator::Host,
     event::What,
+    host::Host,
+    machines::Machines,
     net::{Harm, Rule},
     scenario::Kind,
     scene::Scene,

@@ -8,7 +8,7 @@ use wyneos_core::{
     time::Time,
 };
 
-use crate::{agents::Machines, known::SETTLED, names::name, scene::Scene};
+use crate::{known::SETTLED, machines::Machines, names::name, scene::Scene};
 
 /// A reckoning of the whole cluster may be this old where it is used for other things than verdicts.
 pub(crate) const RECKONED: Duration = Duration::from_millis(200);

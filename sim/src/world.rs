@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use wyneos_core::{agent::Input, coordinator::Rules, time::Time};
 
 use crate::{
-    agents::Machines,
     clock::Clock,
-    coordinator::Host,
     event::{StreamId, Way, What},
     expect,
+    host::Host,
+    machines::Machines,
     names::name,
     pins::Pin,
     presence,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use wyneos_core::{autonomy::Mode, coordinator::WorkloadVerb};
 
-use super::{some_span, span};
+use crate::span::{some_span, span};
 
 /// What an operator asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -14,8 +14,7 @@ use wyneos_core::{
 
 use super::{
     Machines,
-    misplaced::lost,
-    work::{CLEAR, Instance},
+    instance::{CLEAR, Instance, lost},
 };
 use crate::{
     declared::Program,

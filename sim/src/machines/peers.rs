@@ -11,11 +11,10 @@ use wyneos_core::{
     time::Time,
 };
 
-use super::{Machines, PATIENCE, RESEND, SYN, Waiting};
+use super::{Machines, PATIENCE, RESEND, SYN, machine::Waiting};
 use crate::{
-    coordinator::CLUSTER,
     event::{Ask, What},
-    names::{id_of, name},
+    names::{CLUSTER, id_of, name},
     net::SMALL,
     scene::Scene,
 };

@@ -1,21 +1,18 @@
 //! Instances on their machines: the real supervisors, and programs that are not.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    mem,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, mem, sync::Arc, time::Duration};
 
 use rand::RngExt;
 use wyneos_core::{
     agent,
-    supervisor::{DEADLINE, Effect, Input, Supervisor},
-    time::Time,
+    supervisor::{Effect, Input, Supervisor},
     workload::{Assigned, AssignmentId, Exit, Phase, Resources, Status},
 };
 
-use super::{Machines, misplaced::lost};
+use super::{
+    Machines,
+    instance::{CAPACITY, CLEAR, Instance, lost},
+};
 use crate::{
     declared::Program,
     event::{Step, What},
@@ -24,64 +21,9 @@ use crate::{
     scene::Scene,
 };
 
-/// What a machine has.
-pub(crate) const CAPACITY: Resources = Resources {
-    cpu_millis: 4_000,
-    memory_bytes: 8 << 30,
-};
-
 /// How long a program takes to start and to end, and up to as long again.
 const START: Duration = Duration::from_millis(5);
 const END: Duration = Duration::from_millis(50);
-pub(crate) const CLEAR: Duration = Duration::from_millis(5);
-
-/// An instance on a machine.
-pub(crate) struct Instance {
-    core: Supervisor,
-    pub(crate) assigned: Arc<Assigned>,
-    pub(crate) wake: u64,
-    wake_at: Option<Time>,
-    /// Counts its programs.
-    pub(crate) life: u64,
-    pub(crate) runs: bool,
-    /// The status that its agent was told, or would have been.
-    pub(crate) told: Status,
-    /// The supervisor is gone, though it did not end by itself.
-    pub(crate) gone: bool,
-    /// Faults that have its supervisor stand still, and what waits for it meanwhile.
-    pub(crate) still: Vec<usize>,
-    pub(crate) waiting: Vec<Step>,
-    /// Its directory was removed or renamed while this agent of its machine was the newest.
-    pub(crate) misplaced: Option<u32>,
-    /// The lease that its supervisor knows, and how often that was renewed.
-    lease: Option<Time>,
-    leases: u64,
-}
-
-impl Instance {
-    pub(crate) fn stands_still(&self) -> bool {
-        !self.still.is_empty()
-    }
-
-    fn acts(&self) -> bool {
-        !self.gone && !self.stands_still()
-    }
-
-    /// Takes note of a lease; returns when the kernel is to end a supervisor that is still there, by its clock.
-    fn expires(&mut self, input: &Input) -> Option<Time> {
-        let Input::Lease(until) = input else { return None };
-        if !self.assigned.spec.singleton || self.lease.is_some_and(|before| before >= *until) {
-            return None;
-        }
-        self.lease = Some(*until);
-        self.leases += 1;
-        Some(*until - DEADLINE)
-    }
-}
-
-/// The instances of a machine.
-pub(crate) type Instances = BTreeMap<AssignmentId, Instance>;
-
 impl Machines {
     /// What a new agent process finds on its machine.
     pub(crate) fn left_on(&mut self, scene: &mut Scene<'_>, node: usize) -> Vec<agent::Found> {

@@ -8,7 +8,7 @@ use wyneos_core::{
 };
 
 use super::Host;
-use crate::{agents::Machines, names::name, scenario::Verb, scene::Scene};
+use crate::{machines::Machines, names::name, scenario::Verb, scene::Scene};
 
 fn on_workload(verb: WorkloadVerb) -> Command {
     Command::Workload(Box::new(WorkloadCommand {

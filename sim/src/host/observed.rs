@@ -15,8 +15,8 @@ use wyneos_core::{
 
 use super::Host;
 use crate::{
-    agents::Machines,
     event::What,
+    machines::Machines,
     names::{name, node_of},
     pins::Pin,
     presence::may_be_given_up,

@@ -1,18 +1,100 @@
 //! The coordinator's disk and its publisher.
 
-use std::{mem, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::RngExt;
 use wyneos::canonical::Canonical;
 use wyneos_core::{
+    coherence::Snapshot,
     coordinator::{Input, Published},
-    store::Entry,
+    store::{Batch, Durable, Entry, Restored},
+    time::{Time, WallTime},
 };
 
-use super::{DISK, Host, WRITES_MAX, Write};
-use crate::{agents::Machines, event::What, pins::Pin, scene::Scene};
+use super::Host;
+use crate::{event::What, machines::Machines, pins::Pin, scene::Scene};
+
+/// A transaction takes this long, and up to as long again.
+const DISK: Duration = Duration::from_micros(800);
+
+/// The logic notices after 2 s that a batch is not durable; by a clock that may be slower.
+const NOTICEABLY: Duration = Duration::from_millis(2_300);
+
+/// Batches that are handed to the store at most, and a snapshot behind them.
+const WRITES_MAX: usize = 64 + 1;
+
+/// What the disk was asked to keep.
+pub(super) enum Write {
+    Batch(Box<Batch>, Time),
+    Snapshot(Arc<Snapshot>),
+}
+
+/// What is on the disk.
+pub(super) struct Disk {
+    pub(super) kept: Durable,
+    /// Backups, by the faults that restore them, and when they were made.
+    pub(super) backups: BTreeMap<usize, (WallTime, Durable)>,
+    /// Under way, in order.
+    pub(super) writes: VecDeque<Write>,
+    /// How many of them the transaction under way is for.
+    pub(super) under_way: usize,
+    pub(super) stalled_until: Time,
+    /// The next write fails, and ends the process.
+    pub(super) fails: bool,
+}
 
 impl Host {
+    pub(crate) fn fail_disk(&mut self) {
+        self.disk.fails = true;
+    }
+
+    pub(crate) fn mend_disk(&mut self) {
+        self.disk.fails = false;
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.disk.writes.len() >= WRITES_MAX - 1
+    }
+
+    /// True when a batch has waited for so long that the logic must have noticed.
+    pub(crate) fn is_behind(&self, now: Time) -> bool {
+        let batches = self.disk.writes.iter().filter_map(|write| match write {
+            Write::Batch(_, at) => Some(*at),
+            Write::Snapshot(_) => None,
+        });
+        batches.min().is_some_and(|at| now.since(at) >= NOTICEABLY)
+    }
+
+    pub(crate) fn stall_disk(&mut self, until: Time) {
+        self.disk.stalled_until = self.disk.stalled_until.max(until);
+    }
+
+    /// A backup is made, for the fault that restores it.
+    pub(crate) fn back_up(&mut self, scene: &mut Scene<'_>, fault: usize) {
+        let now = self.clock.wall(scene.stage.now);
+        let disk = &mut self.disk;
+        disk.backups.insert(fault, (now, disk.kept.clone()));
+    }
+
+    /// What the disk keeps is what it was when the backup for this fault was made.
+    pub(crate) fn restore_coordinator(&mut self, scene: &mut Scene<'_>, fault: usize) {
+        let now = self.clock.wall(scene.stage.now);
+        let Some((taken, mut durable)) = self.disk.backups.remove(&fault) else {
+            return scene.stage.fail("there is no backup to restore".to_owned());
+        };
+        let Some(restored) = Restored::new(durable.epoch, durable.last_event, taken, now) else {
+            return scene.stage.fail("the clock is behind the backup".to_owned());
+        };
+        (durable.epoch, durable.last_event) = (restored.epoch, restored.event);
+        durable.restored = Some(restored);
+        self.disk.kept = durable;
+    }
+
     pub(super) fn write(&mut self, scene: &mut Scene<'_>, write: Write) {
         self.disk.writes.push_back(write);
         let waiting = self.disk.writes.len();

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use rand::RngExt;
 use wyneos_core::{
-    agent::{Begun, Found},
+    agent::Found,
     supervisor::Input,
     workload::{AssignmentId, Phase, Status},
 };
 
-use super::{Machine, Machines, work::Instance};
+use super::{Machines, instance::lost};
 use crate::{
     event::{Step, What},
     scene::Scene,
@@ -24,35 +24,6 @@ const LATEST: Duration = Duration::from_secs(3);
 
 /// How long an agent that was started since lets a supervisor live which does not notice.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-impl Machine {
-    /// Nobody who looks for the instance on this machine finds it.
-    pub(crate) fn misses(&self, instance: &Instance) -> bool {
-        instance.misplaced.is_some_and(|by| self.generation > by)
-    }
-
-    /// What a new agent knows of instances that may have been begun beside those that it finds.
-    pub(crate) fn begun(&self) -> Begun {
-        match self.presumed {
-            _ if self.listless => Begun::Any,
-            Some((cluster, below)) => Begun::Below(cluster, below),
-            None => Begun::None,
-        }
-    }
-}
-
-/// How an instance ended of which nothing was found, as its agent says.
-pub(crate) fn lost(before: &Status) -> Status {
-    Status {
-        phase: Phase::Ended,
-        healthy: false,
-        pid: 0,
-        complete: false,
-        unknown: true,
-        detail: "it was begun, and its directory is not there any more".to_owned(),
-        ..before.clone()
-    }
-}
 
 impl Machines {
     /// The directories of all instances that a machine has are gone; sometimes so is the list of what was begun.

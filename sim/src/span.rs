@@ -1,0 +1,23 @@
+//! Spans of time, as scenarios write them.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// The longest scenario: a week.
+pub(crate) const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A span of time as scenarios write it: `6s`, `500ms`, `1m 30s`.
+pub(crate) fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let span = humantime::parse_duration(&text)
+        .map_err(|error| serde::de::Error::custom(format!("{text:?} is no span of time such as \"6s\": {error}")))?;
+    if span > MAX_DURATION {
+        return Err(serde::de::Error::custom(format!("{text:?} is longer than a week")));
+    }
+    Ok(span)
+}
+
+pub(crate) fn some_span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    span(deserializer).map(Some)
+}
