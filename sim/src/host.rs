@@ -104,7 +104,7 @@ impl Host {
         self.frozen > 0
     }
 
-    pub(crate) fn start_coordinator(&mut self, scene: &mut Scene<'_>, machines: &Machines) {
+    pub(crate) fn start(&mut self, scene: &mut Scene<'_>, machines: &Machines) {
         let (now, seed, rules) = (scene.stage.now, scene.stage.rng.random(), self.rules);
         let cluster = &scene.stage.scenario.cluster;
         let host = &mut *self;
@@ -138,11 +138,11 @@ impl Host {
         let (local, wall) = (host.clock.local(now), host.clock.wall(now));
         scene.wires.listener = Some(host.generation);
         host.core = Some(Coordinator::new(local, wall, config, durable.clone()));
-        self.turn_coordinator(scene, machines);
+        self.turn(scene, machines);
     }
 
     /// Its process ends at once. What the disk was asked to keep is kept or not; what is kept has no gap.
-    pub(crate) fn kill_coordinator(&mut self, scene: &mut Scene<'_>) {
+    pub(crate) fn kill(&mut self, scene: &mut Scene<'_>) {
         scene.witness.timers.extend(self.timers());
         self.core = None;
         scene.wires.listener = None;
@@ -166,7 +166,7 @@ impl Host {
         self.generation += 1;
     }
 
-    pub(crate) fn freeze_coordinator(&mut self, scene: &mut Scene<'_>) {
+    pub(crate) fn freeze(&mut self, scene: &mut Scene<'_>) {
         let host = &mut *self;
         host.frozen += 1;
         if host.frozen == 1 {
@@ -174,7 +174,7 @@ impl Host {
         }
     }
 
-    pub(crate) fn thaw_coordinator(&mut self, scene: &mut Scene<'_>, machines: &Machines) {
+    pub(crate) fn thaw(&mut self, scene: &mut Scene<'_>, machines: &Machines) {
         self.frozen = self.frozen.saturating_sub(1);
         if self.is_frozen() {
             return;
@@ -182,21 +182,21 @@ impl Host {
         scene.witness.known.resume(self.frozen_since, scene.stage.now);
         let waiting = mem::take(&mut self.inbox);
         if scene.stage.rng.random_bool(0.5) {
-            self.turn_coordinator(scene, machines);
+            self.turn(scene, machines);
         }
         for input in waiting {
-            self.tell_coordinator(scene, machines, input);
+            self.tell(scene, machines, input);
         }
-        self.turn_coordinator(scene, machines);
+        self.turn(scene, machines);
     }
 
-    pub(crate) fn jump_coordinator(&mut self, scene: &mut Scene<'_>, machines: &Machines, millis: i64) {
+    pub(crate) fn jump(&mut self, scene: &mut Scene<'_>, machines: &Machines, millis: i64) {
         self.clock.jumped += millis;
         let wall = self.clock.wall(scene.stage.now);
-        self.tell_coordinator(scene, machines, Input::WallClock(wall));
+        self.tell(scene, machines, Input::WallClock(wall));
     }
 
-    fn tell_coordinator(&mut self, scene: &mut Scene<'_>, machines: &Machines, input: Input) {
+    fn tell(&mut self, scene: &mut Scene<'_>, machines: &Machines, input: Input) {
         let now = scene.stage.now;
         let host = &mut *self;
         let frozen = host.is_frozen();
@@ -206,17 +206,17 @@ impl Host {
             return;
         }
         core.handle(host.clock.local(now), input);
-        self.turn_coordinator(scene, machines);
+        self.turn(scene, machines);
     }
 
-    pub(crate) fn wake_coordinator(&mut self, scene: &mut Scene<'_>, machines: &Machines, token: u64) {
+    pub(crate) fn wake(&mut self, scene: &mut Scene<'_>, machines: &Machines, token: u64) {
         if self.wake == token && !self.is_frozen() {
             self.wake_at = None;
-            self.turn_coordinator(scene, machines);
+            self.turn(scene, machines);
         }
     }
 
-    fn turn_coordinator(&mut self, scene: &mut Scene<'_>, machines: &Machines) {
+    fn turn(&mut self, scene: &mut Scene<'_>, machines: &Machines) {
         loop {
             let now = scene.stage.now;
             let host = &mut *self;
@@ -226,7 +226,7 @@ impl Host {
                 core.handle_timeout(local);
             }
             match core.poll_effect() {
-                Some(effect) => self.do_for_coordinator(scene, machines, effect),
+                Some(effect) => self.act(scene, machines, effect),
                 None => break,
             }
         }

@@ -106,17 +106,17 @@ impl Script {
                 }
             }
             Kind::DiskFail if begins => cast.host.fail_disk(),
-            Kind::DiskFail if !cast.host.runs() => cast.host.start_coordinator(scene, cast.machines),
+            Kind::DiskFail if !cast.host.runs() => cast.host.start(scene, cast.machines),
             Kind::DiskFail => cast.host.mend_disk(),
-            Kind::CoordinatorCrash if begins => cast.host.kill_coordinator(scene),
-            Kind::CoordinatorCrash => cast.host.start_coordinator(scene, cast.machines),
+            Kind::CoordinatorCrash if begins => cast.host.kill(scene),
+            Kind::CoordinatorCrash => cast.host.start(scene, cast.machines),
             Kind::CoordinatorRestore if begins => {
-                cast.host.kill_coordinator(scene);
-                cast.host.restore_coordinator(scene, number);
+                cast.host.kill(scene);
+                cast.host.restore(scene, number);
             }
-            Kind::CoordinatorRestore => cast.host.start_coordinator(scene, cast.machines),
-            Kind::CoordinatorPause if begins => cast.host.freeze_coordinator(scene),
-            Kind::CoordinatorPause => cast.host.thaw_coordinator(scene, cast.machines),
+            Kind::CoordinatorRestore => cast.host.start(scene, cast.machines),
+            Kind::CoordinatorPause if begins => cast.host.freeze(scene),
+            Kind::CoordinatorPause => cast.host.thaw(scene, cast.machines),
         }
     }
 
@@ -275,7 +275,7 @@ impl Script {
             cast.machines.of_mut(node).clock.jumped += millis;
         }
         if fault.targets.iter().any(|name| name == "coordinator") {
-            cast.host.jump_coordinator(scene, cast.machines, millis);
+            cast.host.jump(scene, cast.machines, millis);
         }
     }
 }

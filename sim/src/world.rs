@@ -64,7 +64,7 @@ impl<'a> World<'a> {
     fn start(&mut self, scenario: &Scenario) {
         let scene = &mut self.scene;
         self.host.enrol_pending(scene);
-        self.host.start_coordinator(scene, &self.machines);
+        self.host.start(scene, &self.machines);
         for machine in 0..scenario.cluster.nodes {
             self.machines.start_agent(scene, machine);
         }
@@ -118,7 +118,7 @@ impl<'a> World<'a> {
         } = self;
         match what {
             What::Wake(machine, token) => machines.wake_agent(scene, machine, token),
-            What::WakeCoordinator(token) => host.wake_coordinator(scene, machines, token),
+            What::WakeCoordinator(token) => host.wake(scene, machines, token),
             What::Pump(stream, way) => scene.wires.pump(&mut scene.stage, stream, way, true),
             What::Stands(stream) => self.stands(stream),
             What::Arrive(stream, way) => self.arrive(stream, way),
@@ -176,7 +176,7 @@ impl<'a> World<'a> {
         let Some(item) = stream.arrived(way) else { return };
         match way {
             Way::Up if stream.host_generation == self.host.generation => {
-                self.host.coordinator_hears(scene, &self.machines, id, item);
+                self.host.hears(scene, &self.machines, id, item);
             }
             Way::Down if generation == self.machines.of(machine).generation => {
                 self.machines.agent_hears(scene, machine, conn, item);
@@ -222,7 +222,7 @@ impl<'a> World<'a> {
             return;
         };
         if stream.host_generation == self.host.generation {
-            self.host.coordinator_loses(scene, &self.machines, id, false);
+            self.host.loses(scene, &self.machines, id, false);
         }
         if stream.generation == self.machines.of(stream.machine).generation {
             self.machines

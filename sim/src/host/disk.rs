@@ -82,7 +82,7 @@ impl Host {
     }
 
     /// What the disk keeps is what it was when the backup for this fault was made.
-    pub(crate) fn restore_coordinator(&mut self, scene: &mut Scene<'_>, fault: usize) {
+    pub(crate) fn restore(&mut self, scene: &mut Scene<'_>, fault: usize) {
         let now = self.clock.wall(scene.stage.now);
         let Some((taken, mut durable)) = self.disk.backups.remove(&fault) else {
             return scene.stage.fail("there is no backup to restore".to_owned());
@@ -124,7 +124,7 @@ impl Host {
         if self.disk.fails {
             // What could not be kept must not be acted on: the process ends.
             self.disk.writes.clear();
-            self.kill_coordinator(scene);
+            self.kill(scene);
             return;
         }
         let disk = &mut self.disk;
@@ -132,7 +132,7 @@ impl Host {
         let done: Vec<Write> = disk.writes.drain(..many).collect();
         let kept: Vec<Input> = done.into_iter().map(|write| self.keep(scene, write)).collect();
         for input in kept {
-            self.tell_coordinator(scene, machines, input);
+            self.tell(scene, machines, input);
         }
         self.write_on(scene);
     }

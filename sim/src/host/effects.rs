@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl Host {
-    pub(super) fn do_for_coordinator(&mut self, scene: &mut Scene<'_>, machines: &Machines, effect: Effect) {
+    pub(super) fn act(&mut self, scene: &mut Scene<'_>, machines: &Machines, effect: Effect) {
         scene.stage.pin(Pin::Effects, || of_coordinator(&effect));
         match effect {
             Effect::Send { conn, message } => {
@@ -70,10 +70,10 @@ impl Host {
         }
     }
 
-    pub(crate) fn coordinator_hears(&mut self, scene: &mut Scene<'_>, machines: &Machines, id: StreamId, item: Item) {
+    pub(crate) fn hears(&mut self, scene: &mut Scene<'_>, machines: &Machines, id: StreamId, item: Item) {
         let conn = ConnId(id);
         let Item::Bytes(bytes) = item else {
-            self.coordinator_loses(scene, machines, id, true);
+            self.loses(scene, machines, id, true);
             return;
         };
         scene.stage.note(Pin::Wire, "up", &bytes);
@@ -92,7 +92,7 @@ impl Host {
                     heard = heartbeat.sequence;
                 }
                 self.note_sign(scene, id, &input);
-                self.tell_coordinator(scene, machines, input);
+                self.tell(scene, machines, input);
             }
             Err(error) => scene
                 .stage
@@ -131,15 +131,9 @@ impl Host {
             .receive(machine, sign && of_session, scene.stage.now);
     }
 
-    pub(crate) fn coordinator_loses(
-        &mut self,
-        scene: &mut Scene<'_>,
-        machines: &Machines,
-        id: StreamId,
-        by_peer: bool,
-    ) {
+    pub(crate) fn loses(&mut self, scene: &mut Scene<'_>, machines: &Machines, id: StreamId, by_peer: bool) {
         scene.wires.release(id);
-        self.tell_coordinator(
+        self.tell(
             scene,
             machines,
             Input::Closed {

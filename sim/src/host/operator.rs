@@ -84,6 +84,6 @@ impl Host {
 
     fn command(&mut self, scene: &mut Scene<'_>, machines: &Machines, request: u64, command: Command) {
         let (request, by) = (RequestId(request), "operator".into());
-        self.tell_coordinator(scene, machines, Input::Command { request, command, by });
+        self.tell(scene, machines, Input::Command { request, command, by });
     }
 }

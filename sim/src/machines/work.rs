@@ -238,15 +238,14 @@ impl Machines {
             }
         }
         for effect in asked {
-            self.do_for_instance(scene, node, id, life, program, effect, &told);
+            self.do_for_instance(scene, (node, id), life, program, effect, &told);
         }
     }
 
     fn do_for_instance(
         &mut self,
         scene: &mut Scene<'_>,
-        node: usize,
-        id: AssignmentId,
+        (node, id): (usize, AssignmentId),
         life: u64,
         program: Program,
         effect: Effect,
