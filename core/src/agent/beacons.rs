@@ -1,6 +1,6 @@
-//! Beacons: datagrams of full size between an observer and its subjects, both ways and unanswered. A probe is a question and
-//! an answer; only what comes without being asked tells which way packets are lost, and a small probe does not tell whether
-//! large packets get through.
+//! Beacons: unanswered full-size datagrams between an observer and its subjects, in both directions. A probe is a request and
+//! a response; only unsolicited datagrams show in which direction packets are lost, and a small probe does not show whether
+//! large packets pass.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -19,96 +19,96 @@ use crate::{
     time::Time,
 };
 
-/// Time between two beacons to one peer. It varies, so that a link which comes and goes in step with them is not met in the same state each time.
+/// Bounds of the time between two beacons to one peer. It varies, so that beacons do not synchronize with a flapping link.
 const SOONEST: Duration = Duration::from_millis(700);
 const LATEST: Duration = Duration::from_millis(1_300);
 
-/// Beacons no longer come when two in a row did not.
+/// Time without a beacon after which a peer counts as lost: two in a row are missing.
 const LOST: Duration = LATEST.saturating_mul(2);
 
-/// At least one beacon did not come.
+/// Time without a beacon after which at least one is missing.
 const MISSING: Duration = Duration::from_millis(1_600);
 
-/// A peer that is not heard, or whose beacons do not come, is sent beacons this often: where most packets are lost, some of as many pass, and it is soon
-/// known that the link is not cut.
+/// Interval of beacons to a peer that is not heard or whose beacons do not arrive: on a lossy link some of them pass, which soon
+/// shows that the link is not cut.
 const URGENT: Duration = Duration::from_millis(250);
 
-/// For this long, beginning with the last sign of the peer.
+/// Duration of urgent beacons, counted from the last sign of the peer.
 const URGENT_FOR: Duration = Duration::from_secs(15);
 
-/// A peer whose beacons come this quickly misses some of this node's: it is sent as many for a while, and again after a time without.
+/// Gap between beacons that shows that a peer misses this node's: urgent beacons are returned for a while, and again after a pause.
 const HURRIED: Duration = Duration::from_millis(400);
 const MIRRORED_FOR: Duration = Duration::from_secs(3);
 const MIRRORED_AGAIN: Duration = Duration::from_secs(10);
 
-/// That a peer which is not heard sends beacons is told at once this often.
+/// Minimum interval of immediate reports that an unheard peer sends beacons.
 const TOLD_AGAIN: Duration = Duration::from_millis(900);
 
-/// Shortest time between two looks at the beacons.
+/// Minimum interval between checks.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// An observer that is not heard is sent beacons for so long.
+/// Duration for which an unheard observer is sent beacons.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
-/// Peers whose beacons are followed at most; those of further ones are passed over.
+/// Maximum number of tracked peers; beacons of further ones are ignored.
 const MAX_PEERS: usize = 128;
 
 #[derive(Debug)]
 struct Peer {
-    /// Where its newest beacon came from.
+    /// Source address of the newest beacon.
     address: Arc<str>,
-    /// When its newest beacon came.
+    /// Arrival of the newest beacon.
     at: Time,
     lost: bool,
-    /// When it was told at once that it sends beacons.
+    /// Time of the last immediate report that the peer sends beacons.
     told: Time,
-    /// Since when it has been sent urgent beacons because it sends some itself.
+    /// Start of urgent beacons in return for the peer's own.
     mirrored: Option<Time>,
-    /// It probes this node, and wants beacons for it.
+    /// The peer probes this node and expects beacons.
     observes: bool,
 }
 
-/// What a beacon tells of its sender.
+/// Effects of a received beacon.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub(super) struct Arrival {
-    /// Whether others did not come before it; `None` when the peer is new, or is otherwise than before.
+    /// True when previous beacons are missing; `None` for a new or changed peer.
     pub(super) after_gap: Option<bool>,
-    /// The coordinator is to hear of it.
+    /// The arrival is to be reported.
     pub(super) is_news: bool,
-    /// And that at once.
+    /// The report is due at once.
     pub(super) at_once: bool,
 }
 
-/// Whose beacons come.
+/// Tracked peers and the schedule of beacons.
 #[derive(Debug, Default)]
 pub(super) struct Beacons {
     started: bool,
-    /// When the next look is due, and the next beacons to all.
+    /// Time of the next check, and of the next beacons to all peers.
     due: Time,
     next: Time,
     peers: Table<Peer>,
-    /// Who is sent beacons; `None` when that changed.
+    /// Cached recipients; `None` after a change.
     recipients: Option<Arc<[Recipient]>>,
 }
 
 impl Beacons {
-    /// True when a node said by its beacons that it probes this one.
+    /// True when a node's beacons state that it probes this node.
     pub(super) fn is_observer(&self, id: NodeId) -> bool {
         self.peers.get(id).is_some_and(|peer| peer.observes)
     }
 
-    /// Whether the beacons of a peer come; `None` when it is none any more.
+    /// True while a peer's beacons arrive; `None` for an untracked peer.
     pub(super) fn arrives(&self, id: NodeId) -> Option<bool> {
         Some(!self.peers.get(id)?.lost)
     }
 
-    /// Targets, or where they are, changed.
+    /// Invalidates the recipients after a change of targets.
     pub(super) fn targets_changed(&mut self) {
         self.recipients = None;
     }
 
-    /// The targets, and those of whom this node is one.
+    /// Targets and observers of this node.
     fn recipients(&mut self, probes: &Probes) -> Arc<[Recipient]> {
         let all = || {
             let recipient = |(node, address): (NodeId, &Arc<str>), observes| Recipient {
@@ -127,12 +127,12 @@ impl Beacons {
         Arc::clone(self.recipients.get_or_insert_with(all))
     }
 
-    /// The peers whose beacons came.
+    /// Tracked peers.
     pub(super) fn peers(&self) -> impl Iterator<Item = NodeId> {
         self.peers.ids()
     }
 
-    /// Begins with the first session.
+    /// Starts beacons with the first session.
     pub(super) fn start(&mut self, ctx: &mut Ctx) {
         if !std::mem::replace(&mut self.started, true) {
             self.next = ctx.now + LATEST.mul_f64(ctx.rng.random_range(0.0..1.0));
@@ -140,7 +140,7 @@ impl Beacons {
         }
     }
 
-    /// Sets the next look at the beacons: when those to all are due, or urgent ones, or when the newest of a peer is too long ago.
+    /// Schedules the next check: when beacons to all or urgent ones are due, or when a peer's beacons would be lost.
     fn set_next(&mut self, ctx: &mut Ctx, urgent: bool) {
         let now = ctx.now;
         let followed = self.peers.iter().filter(|(_, peer)| !peer.lost);
@@ -151,7 +151,7 @@ impl Beacons {
         ctx.timers.set(self.due, Timer::Beacons);
     }
 
-    /// A beacon came; `None` for one that is not followed.
+    /// Records a beacon; returns `None` for an untracked sender.
     pub(super) fn came(
         &mut self,
         now: Time,
@@ -207,7 +207,7 @@ impl Beacons {
         })
     }
 
-    /// Sends beacons that are due, and returns the peers whose no longer come.
+    /// Sends due beacons; returns the peers whose beacons stopped arriving.
     #[must_use]
     pub(super) fn send(&mut self, ctx: &mut Ctx, probes: &Probes) -> Vec<NodeId> {
         let (now, late) = (ctx.now, ctx.now.since(self.due) > LATE);
@@ -227,7 +227,7 @@ impl Beacons {
         lost
     }
 
-    /// The peers that are to be sent more of them soon; those whose no longer come are added to `lost`.
+    /// Returns the peers with urgent beacons; adds peers whose beacons stopped arriving to `lost`.
     fn look(&mut self, now: Time, probes: &Probes, late: bool, lost: &mut Vec<NodeId>) -> BTreeSet<NodeId> {
         let Beacons { peers, recipients, .. } = self;
         let mut urgent: BTreeSet<NodeId> = probes.silent_within(URGENT_FOR, now).collect();
@@ -257,7 +257,7 @@ impl Beacons {
         urgent
     }
 
-    /// Sends them to all, or to some `only`.
+    /// Sends beacons to all recipients, or to `only` some.
     fn send_to(&mut self, ctx: &mut Ctx, probes: &Probes, cluster: ClusterId, only: Option<&BTreeSet<NodeId>>) {
         let mut to = self.recipients(probes);
         if let Some(only) = only {

@@ -1,4 +1,4 @@
-//! What an agent is told at its start.
+//! Configuration of an agent, given at its start.
 
 use std::sync::Arc;
 
@@ -9,40 +9,40 @@ use crate::{
     workload::{Assigned, AssignmentId, Status},
 };
 
-/// What the agent's logic is told at its start.
+/// Configuration of an agent.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What it states of its node.
+    /// Facts that the agent reports of its node.
     pub facts: Facts,
-    /// Starts of this agent, this one included.
+    /// Number of starts of this agent, including this one.
     pub incarnation: u64,
-    /// The coordinators, as host:port; tried in turn.
+    /// Addresses of the coordinators (`host:port`), tried in turn.
     pub coordinators: Vec<String>,
-    /// Seeds the jitter.
+    /// Seed of the jitter.
     pub seed: u64,
-    /// Drawn when the process started.
+    /// Random identifier of this process.
     pub instance: [u8; 16],
-    /// Of the machine that it is on; zero when that does not tell.
+    /// Digest that identifies the machine; zero when unknown.
     pub machine: Digest,
-    /// Instances that were found on the host, and how they are; also those of which nothing but that they were begun is known.
+    /// Instances found on the host, with their status; includes instances of which only the start is recorded.
     pub instances: Vec<Found>,
-    /// What may have been begun here besides.
+    /// Further instances that may have been started here.
     pub begun: Begun,
 }
 
-/// Instances that earlier agents of this node may have begun though nothing of them is found. They are not run: a process of one may be there.
+/// Instances that earlier agents of this node may have started although nothing of them was found. They are not run: a process may still exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Begun {
     /// None.
     #[default]
     None,
-    /// Those of this cluster with a lower id.
+    /// Instances of this cluster with a lower id.
     Below(ClusterId, AssignmentId),
-    /// All that the coordinator knew of before it welcomed this process: the list of what was begun is lost.
+    /// Every instance that the coordinator had assigned before it welcomed this process: the record of starts is lost.
     Any,
 }
 
-/// An instance that an earlier agent left.
+/// An instance left by an earlier agent.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The instance.

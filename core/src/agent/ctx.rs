@@ -1,6 +1,6 @@
-//! What every part of the agent works with: its configuration, the time, randomness, the link to the coordinator, timers, and what is to be done.
+//! State shared by all parts of the agent: configuration, time, randomness, link to the coordinator, timers and pending effects.
 //!
-//! Nothing is decided here.
+//! No decision is made here.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -19,16 +19,16 @@ use crate::{
     timer::Timers,
 };
 
-/// What all parts need of the session.
+/// The part of the session's state that all parts read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
-    /// The transport of the session that stands; written by `Session` alone.
+    /// Transport of the live session; written by `Session` only.
     pub(super) conn: Option<ConnId>,
-    /// Time between two heartbeats, as the coordinator last said.
+    /// Heartbeat interval, as last set by the coordinator.
     pub(super) interval: Duration,
 }
 
-/// The state common to all parts.
+/// State shared by all parts.
 #[derive(Debug)]
 pub(super) struct Ctx {
     pub(super) config: Config,
@@ -58,17 +58,17 @@ impl Ctx {
         }
     }
 
-    /// The wall clock's time now.
+    /// Current wall-clock time.
     pub(super) fn wall_time(&self) -> WallTime {
         self.wall.at(self.now)
     }
 
-    /// Sends a report by a transport.
+    /// Queues a report for a transport.
     pub(super) fn send(&mut self, conn: ConnId, report: Report) {
         self.effects.push_back(Effect::Send { conn, report });
     }
 
-    /// The next thing to be done outside.
+    /// Removes the next pending effect.
     pub(super) fn next_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front();
         if effect.is_none() {
@@ -78,7 +78,7 @@ impl Ctx {
         effect
     }
 
-    /// Tells the operator.
+    /// Queues a notice for the operator.
     pub(super) fn tell(&mut self, notice: Notice) {
         self.effects.push_back(Effect::Tell(notice));
     }

@@ -1,4 +1,4 @@
-//! Directives, as the agent takes them: fenced, and each done once.
+//! Directives: fenced by epoch and session, and executed at most once.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -8,34 +8,34 @@ use crate::{
     protocol::Report,
 };
 
-/// Directives that are remembered, so that a repeated one is done once.
+/// Maximum number of directives remembered to detect repetition.
 const REMEMBERED: usize = 64;
 
-/// The directives of late, and how they fare.
+/// Recent directives and their states.
 #[derive(Debug, Default)]
 pub(super) struct Directives {
     remembered: VecDeque<(u64, State)>,
-    /// Refresh directives of this session that the next heartbeat completes.
+    /// Refresh directives of this session that complete with the next heartbeat.
     refreshing: Vec<u64>,
 }
 
-/// What a directive asks for of the agent's other parts.
+/// Action that a directive requires of other parts.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub(super) enum Asked {
-    /// A heartbeat now.
+    /// Send a heartbeat now.
     Refresh,
-    /// A heartbeat now, and from now on one every so often.
+    /// Send a heartbeat now, and use this interval from now on.
     SetHeartbeat(Duration),
 }
 
 impl Directives {
-    /// A session begins: what was to be refreshed for the one before is not waited for any more.
+    /// Starts a session: pending refresh directives of the previous one are dropped.
     pub(super) fn new_session(&mut self) {
         self.refreshing.clear();
     }
 
-    /// Takes a directive that came in a session with this number, in the newest epoch that is known.
+    /// Handles a directive received in session `session`; `epoch` is the newest known epoch.
     pub(super) fn take(&mut self, ctx: &mut Ctx, directive: &Directive, epoch: u64, session: u64) -> Option<Asked> {
         let id = directive.id;
         let before = self
@@ -81,14 +81,14 @@ impl Directives {
         }
     }
 
-    /// A heartbeat was sent: what asked for one is done.
+    /// Completes pending refresh directives after a heartbeat was sent.
     pub(super) fn refreshed(&mut self, ctx: &mut Ctx) {
         for id in std::mem::take(&mut self.refreshing) {
             self.finish(ctx, id, State::Done, String::new());
         }
     }
 
-    /// A directive came to its end.
+    /// Records and reports the final state of a directive.
     fn finish(&mut self, ctx: &mut Ctx, id: u64, state: State, detail: String) {
         self.remember(id, state);
         answer(ctx, id, state, detail);

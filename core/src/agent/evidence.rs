@@ -1,42 +1,42 @@
-//! Evidence: what the coordinator is told at once of peers, and of this agent itself.
+//! Evidence: immediate reports about peers and about the agent's own health.
 //!
-//! One message of it is under way at a time. What changes before the coordinator has noted that goes with the next one, each link as it is by then, at
-//! the next heartbeat at the latest: a stream that is stuck delays evidence, and hardly lets it pile up.
+//! At most one message is in flight. Changes that occur before its acknowledgement are sent with the next message, each link in its latest state, at
+//! the next heartbeat at the latest: a blocked stream delays evidence but does not accumulate it.
 
 use std::collections::BTreeSet;
 
 use super::{beacons::Beacons, ctx::Ctx, health::SelfHealth, probes::Probes};
 use crate::{id::NodeId, mesh::REPORTS, protocol::Report, time::Time};
 
-/// What is to be told.
+/// Pending evidence.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
-    /// Peers that are seen otherwise than was told.
+    /// Peers whose sight differs from the last report.
     sights: BTreeSet<NodeId>,
-    /// Peers whose beacons began or ceased to come.
+    /// Peers whose beacons started or stopped arriving.
     arrivals: BTreeSet<NodeId>,
-    /// They are told now, and not with the next beacons.
+    /// Set when arrivals are sent now instead of with the next beacons.
     arrivals_due: bool,
     health: bool,
-    /// The coordinator says when it has noted a message; earlier versions do not.
+    /// Set when the coordinator acknowledges evidence; earlier versions do not.
     is_noted: bool,
     under_way: bool,
 }
 
-/// What is to be told at once.
+/// Evidence to be sent at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum News {
-    /// A peer is seen otherwise than before.
+    /// The sight of a peer changed.
     Sight(NodeId),
-    /// Whose beacons come and whose do not.
+    /// Arrivals of beacons.
     Arrivals,
-    /// How this agent is.
+    /// The agent's own health.
     Health,
-    /// What is left, whether the coordinator noted what went before or only its answer is stuck: a heartbeat follows, or it has noted.
+    /// Pending evidence, regardless of the message in flight: sent on acknowledgement and before a heartbeat.
     Rest,
 }
 
-/// What evidence is made of.
+/// Sources of evidence.
 #[derive(Clone, Copy)]
 pub(super) struct Seen<'a> {
     pub(super) probes: &'a Probes,
@@ -45,7 +45,7 @@ pub(super) struct Seen<'a> {
 }
 
 impl Evidence {
-    /// A session begins, whose coordinator knows nothing yet.
+    /// Starts a session: lost peers and arrivals are reported anew.
     pub(super) fn new_session(&mut self, probes: &Probes, is_noted: bool) {
         let (sights, arrivals) = (probes.lost(), std::mem::take(&mut self.arrivals));
         *self = Evidence {
@@ -56,22 +56,22 @@ impl Evidence {
         };
     }
 
-    /// A session begins, whose coordinator knows of no beacon.
+    /// Marks the arrivals of these peers as pending.
     pub(super) fn set_arrivals(&mut self, peers: impl Iterator<Item = NodeId>) {
         self.arrivals = peers.collect();
     }
 
-    /// Beacons of these began or ceased to come.
+    /// Marks peers whose beacons started or stopped arriving.
     pub(super) fn add_arrivals(&mut self, of: impl IntoIterator<Item = NodeId>) {
         self.arrivals.extend(of);
     }
 
-    /// What is seen of all targets is to be told, whether that was told before or not.
+    /// Marks the sight of every target as pending, reported before or not.
     pub(super) fn retell(&mut self, probes: &Probes) {
         self.sights.extend(probes.targets().map(|(id, _)| id));
     }
 
-    /// Tells what is to be told, unless a message is under way. True when one is from now on.
+    /// Sends pending evidence unless a message is in flight. Returns true when a message now awaits acknowledgement.
     #[must_use]
     pub(super) fn tell(&mut self, ctx: &mut Ctx, seen: Seen<'_>, news: News) -> bool {
         match news {
@@ -128,7 +128,7 @@ impl Evidence {
     }
 }
 
-/// As many as one message has.
+/// Takes as many ids as fit into one message.
 fn take(of: &mut BTreeSet<NodeId>) -> BTreeSet<NodeId> {
     match of.iter().nth(REPORTS).copied() {
         Some(next) => {

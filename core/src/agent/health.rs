@@ -1,7 +1,7 @@
-//! The agent's own health: an observer that stands still again and again says so, and so does one whose disk takes no writes.
+//! The agent's own health: repeated stalls of its process, and a disk that does not accept writes.
 //!
-//! The idea is Lifeguard's local health multiplier (Dadgar, Phillips, Currey, 2018, section III): who misses its own deadlines
-//! is no good judge of others.
+//! Follows Lifeguard's local health multiplier (Dadgar, Phillips, Currey, 2018, section III): an observer that misses its own deadlines
+//! is a poor judge of others.
 
 use std::time::Duration;
 
@@ -12,48 +12,48 @@ use super::{
 };
 use crate::{node::Health, time::Time};
 
-/// Strain that a timer which is late adds.
+/// Strain added by a late timer.
 const STRAIN: u8 = 3;
 
-/// The most; a second without a late timer takes one away.
+/// Maximum strain; it decreases by one for each second without a late timer.
 const STRAIN_MAX: u8 = 8;
 
-/// From here on the agent is strained: one pause makes it so for two seconds.
+/// Strain at which the agent becomes strained: one pause strains it for two seconds.
 const STRAINED: u8 = 3;
 
-/// Down to here it remains so.
+/// Strain at which the agent recovers.
 const EASED: u8 = 1;
 
-/// Time between two looks at the disk.
+/// Interval between disk checks.
 const DISK_INTERVAL: Duration = Duration::from_secs(3);
 
-/// A write that takes longer has stalled.
+/// Duration after which a write counts as stalled.
 const DISK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the agent knows of itself.
+/// The agent's own health, and what it derives from.
 #[derive(Debug, Default)]
 pub(super) struct SelfHealth {
     strain: u8,
-    /// Until when strain was taken away.
+    /// Time up to which strain has been reduced.
     eased: Time,
     health: Health,
-    /// Number of the write under way.
+    /// Number of the pending write.
     writing: Option<u64>,
     writes: u64,
 }
 
 impl SelfHealth {
-    /// How the agent is now.
+    /// Current health.
     pub(super) fn health(&self) -> Health {
         self.health
     }
 
-    /// True unless the agent is as a new coordinator takes it to be.
+    /// True when the health differs from a new coordinator's assumption.
     pub(super) fn is_unwell(&self) -> bool {
         self.health != Health::default()
     }
 
-    /// A timer that was due at `due` is looked at now. True when that changes how the agent is.
+    /// Accounts for a timer that was due at `due` and is handled now. Returns true when the health changes.
     #[must_use]
     pub(super) fn notice_lateness(&mut self, ctx: &Ctx, due: Option<Time>) -> bool {
         let late = due.map_or(Duration::ZERO, |due| ctx.now.since(due));
@@ -62,7 +62,7 @@ impl SelfHealth {
         self.health != before
     }
 
-    /// A timer came so much late, or on time.
+    /// Updates the strain by a timer's lateness.
     fn timer(&mut self, now: Time, late: Duration) {
         let calm = now.since(self.eased).as_secs();
         if calm > 0 {
@@ -81,7 +81,7 @@ impl SelfHealth {
         }
     }
 
-    /// Has something written, unless a write is under way.
+    /// Starts a disk check unless one is pending.
     pub(super) fn check_disk(&mut self, ctx: &mut Ctx) {
         ctx.timers.set(ctx.now + DISK_INTERVAL, Timer::Disk);
         if self.writing.is_none() {
@@ -93,7 +93,7 @@ impl SelfHealth {
         }
     }
 
-    /// A write should be done by now. True when that changes how the agent is.
+    /// Handles the deadline of a write. Returns true when the health changes.
     #[must_use]
     pub(super) fn disk_late(&mut self, ctx: &mut Ctx, number: u64, due: Time) -> bool {
         if self.writing != Some(number) {
@@ -106,7 +106,7 @@ impl SelfHealth {
         self.set_stalled(true)
     }
 
-    /// The write is done, or failed. True when that changes how the agent is.
+    /// Handles the result of a write. Returns true when the health changes.
     #[must_use]
     pub(super) fn disk_touched(&mut self, done: bool) -> bool {
         self.writing = None;

@@ -1,4 +1,4 @@
-//! Heartbeats: each has the host read first, and tells what was read and what else changed.
+//! Heartbeats: each reports a measurement of the host, changed links, and acknowledgements.
 
 use super::{ctx::Ctx, io::Effect, probes::Probes, timer::Timer};
 use crate::{
@@ -8,22 +8,22 @@ use crate::{
     time::Time,
 };
 
-/// When the agent sends heartbeats, and what they say of the session.
+/// Schedule of heartbeats, and the state of the session that they report.
 #[derive(Debug, Default)]
 pub(super) struct Heartbeats {
     /// Token of the newest timer.
     timer: u64,
     measuring: bool,
-    /// Number of the newest one of this session.
+    /// Number of the newest heartbeat of this session.
     sequence: u64,
-    /// Epoch and cycle of the newest seal that came in this session.
+    /// Epoch and cycle of the newest seal received in this session.
     acknowledged: (u64, u64),
-    /// The highest number of a ping that came in this session.
+    /// Highest ping number received in this session.
     pinged: u64,
 }
 
 impl Heartbeats {
-    /// A session begins.
+    /// Starts a session.
     pub(super) fn new_session(&mut self) {
         (self.sequence, self.acknowledged, self.pinged) = (0, (0, 0), 0);
     }
@@ -33,31 +33,31 @@ impl Heartbeats {
         self.timer == token
     }
 
-    /// Has the next one come in time, after one whose turn was at `turn`.
+    /// Schedules the next heartbeat after the one that was due at `turn`.
     pub(super) fn set_next(&mut self, ctx: &mut Ctx, turn: Time) {
         self.timer += 1;
         let next = turn.next_turn(ctx.link.interval, ctx.now);
         ctx.timers.set(next, Timer::Heartbeat(self.timer));
     }
 
-    /// Has the host read.
+    /// Requests a measurement of the host unless one is pending.
     pub(super) fn measure(&mut self, ctx: &mut Ctx) {
         if !std::mem::replace(&mut self.measuring, true) {
             ctx.effects.push_back(Effect::Measure);
         }
     }
 
-    /// A seal came.
+    /// Records a received seal.
     pub(super) fn sealed(&mut self, epoch: u64, cycle: u64) {
         self.acknowledged = self.acknowledged.max((epoch, cycle));
     }
 
-    /// A ping came.
+    /// Records a received ping.
     pub(super) fn pinged(&mut self, number: u64) {
         self.pinged = self.pinged.max(number);
     }
 
-    /// The host was read: sends a heartbeat while a session stands, and returns its number.
+    /// Sends a heartbeat with a measurement while a session is live; returns its number.
     pub(super) fn measured(&mut self, ctx: &mut Ctx, probes: &mut Probes, reading: &Reading) -> Option<u64> {
         self.measuring = false;
         let conn = ctx.link.conn?;

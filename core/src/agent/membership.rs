@@ -1,8 +1,8 @@
-//! Membership: how long this node may take itself for a member, whether by its own session or by way of its peers; and
-//! answering peers that ask.
+//! Membership: the lease of this node, renewed by its own session or through peers, and
+//! questions of peers.
 //!
-//! A lease counts from when the agent asked, by its own clock: from the sending of the heartbeat that the coordinator says it
-//! got, or of the question that a peer took to it. What is late, repeated or replayed therefore extends nothing.
+//! A lease starts when the agent asked, by its own clock: when it sent the heartbeat that the coordinator confirms,
+//! or the question that a peer forwarded. Late, repeated or replayed messages therefore extend nothing.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -23,99 +23,99 @@ use crate::{
     time::Time,
 };
 
-/// After the end of a session peers are asked when no new one stands by then; and then again and again.
+/// Delay after the end of a session until peers are asked, and interval of further questions.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a peer may take to answer.
+/// Maximum time for a peer to answer.
 const ASK_PATIENCE: Duration = Duration::from_millis(900);
 
-/// Heartbeats whose sending is remembered; a lease counts from older ones no more.
+/// Maximum number of unconfirmed heartbeats whose sending is remembered.
 const BEATS: usize = 64;
 
-/// Peers' questions that are under way at most; a further one is not taken.
+/// Maximum number of pending questions of peers; further ones are rejected.
 const QUESTIONS: usize = 64;
 
-/// How long a question may be under way; its asker waits no longer.
+/// Maximum time for which a peer's question is pending; its asker waits no longer.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long the coordinator may take to answer a peer's question before it is passed on to another peer as well: the session may be lost, and
-/// nobody has noticed.
+/// Time after which a peer's unanswered question is also forwarded to another peer: the session may be lost
+/// without notice.
 const PASS_ON: Duration = Duration::from_millis(250);
 
-/// Evidence that is not noted for so long may be stuck: peers are asked to bring it, too.
+/// Time after which unacknowledged evidence is considered stuck: peers are then asked to deliver it.
 const STUCK: Duration = Duration::from_secs(2);
 
-/// What the agent knows of its membership.
+/// State of the membership.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
-    /// From the welcome; zero before the first.
+    /// Lease of the last welcome; zero before the first.
     lease: Duration,
     cycle: Duration,
-    /// When the hello of the session under way was sent.
+    /// Time at which the current session's hello was sent.
     greeted: Time,
-    /// Heartbeats of this session that were not confirmed: number and sending.
+    /// Unconfirmed heartbeats of this session: number and time of sending.
     beats: VecDeque<(u64, Time)>,
-    /// It is a member until then; `None` before its first welcome.
+    /// End of the lease; `None` before the first welcome.
     until: Option<Time>,
-    /// Singletons may run until then.
+    /// End of the singletons' lease.
     lent: Option<Time>,
-    /// The lease ran out, and that was told.
+    /// Set once the end of the lease was reported.
     lapsed: bool,
-    /// When the session was last heard, or ended.
+    /// Time of the coordinator's last message, or of the session's end.
     heard: Time,
-    /// Since when the coordinator has not noted anything, though evidence was sent.
+    /// Time since which evidence is unacknowledged.
     waiting: Option<Time>,
-    /// The question under way, and when it was asked.
+    /// Pending question and its time.
     asked: Option<(u64, Time)>,
-    /// Numbers of questions, its own and those that it took on.
+    /// Counter of questions, own and forwarded.
     numbers: u64,
-    /// Whose turn it is to be asked, and who answered last: that one is asked first.
+    /// Next peer to be asked, and the peer that answered last, which takes precedence.
     turn: usize,
     way: Option<NodeId>,
-    /// What was last told by way of a peer since the session was lost.
+    /// Standing last received through a peer since the session was lost.
     told: Option<Standing>,
     timer: u64,
-    /// Questions of others that are under way, by our number; one of each asker.
+    /// Pending questions of others by number; one per asker.
     questions: BTreeMap<u64, Taken>,
 }
 
-/// A question that was taken on.
+/// A pending question of another node.
 #[derive(Debug)]
 struct Taken {
-    /// The driver's number.
+    /// Identifier given by the driver.
     id: u64,
     at: Time,
     question: Box<Question>,
 }
 
-/// What a peer's answer changes.
+/// Effects of a peer's answer.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub(super) struct Answered {
-    /// The lease was extended.
+    /// Set when the lease is extended.
     pub(super) is_extended: bool,
-    /// What the coordinator said when that is not what it said before.
+    /// The standing when it differs from the previous one.
     pub(super) news: Option<Standing>,
 }
 
 impl Membership {
-    /// Until when singletons may run here; `None` before the first welcome.
+    /// End of the singletons' lease; `None` before the first welcome.
     pub(super) fn lent(&self) -> Option<Time> {
         self.lent
     }
 
-    /// True while this node may take itself for a member: its lease has not run out.
+    /// True while this node's lease has not expired.
     pub(super) fn is_member(&self, now: Time) -> bool {
         self.until.is_some_and(|until| until > now)
     }
 
-    /// A hello was sent.
+    /// Records a sent hello.
     pub(super) fn greeted(&mut self, now: Time) {
         self.greeted = now;
         self.beats.clear();
     }
 
-    /// A heartbeat was sent.
+    /// Records a sent heartbeat.
     pub(super) fn beaten(&mut self, now: Time, sequence: u64) {
         if self.beats.len() >= BEATS {
             self.beats.pop_front();
@@ -123,7 +123,7 @@ impl Membership {
         self.beats.push_back((sequence, now));
     }
 
-    /// The coordinator welcomed this node, in answer to the hello: the lease is extended.
+    /// Starts a session; extends the lease from the hello.
     pub(super) fn new_session(&mut self, ctx: &mut Ctx, lease: Duration, cycle: Duration) {
         (self.lease, self.cycle) = (lease, cycle);
         (self.told, self.asked) = (None, None);
@@ -131,7 +131,7 @@ impl Membership {
         self.extend(ctx.now, self.greeted, lease);
     }
 
-    /// The coordinator got this heartbeat, says a seal. True when that extends the lease.
+    /// Handles the confirmation of a heartbeat. Returns true when it extends the lease.
     #[must_use]
     pub(super) fn confirmed(&mut self, ctx: &mut Ctx, sequence: u64) -> bool {
         let mut sent = None;
@@ -148,13 +148,13 @@ impl Membership {
         sent.is_some()
     }
 
-    /// The coordinator is heard by the session; or a session that stood is lost: peers are asked unless a new one stands soon.
+    /// Restarts the coordinator's silence: it was heard, or a live session was lost.
     pub(super) fn heard(&mut self, ctx: &mut Ctx) {
         self.heard = ctx.now;
         self.look(ctx);
     }
 
-    /// Evidence was sent: the coordinator is to note it.
+    /// Records sent evidence that awaits acknowledgement.
     pub(super) fn sent(&mut self, ctx: &mut Ctx) {
         if self.waiting.is_none() {
             self.waiting = Some(ctx.now);
@@ -162,12 +162,12 @@ impl Membership {
         }
     }
 
-    /// The coordinator has noted what was sent; or a session begins, in which nothing was.
+    /// Clears pending evidence: it was acknowledged, or a session starts.
     pub(super) fn noted(&mut self) {
         self.waiting = None;
     }
 
-    /// Time went by unnoticed: what was asked before it extends nothing any more.
+    /// Handles a suspension of the host: earlier requests extend nothing any more.
     pub(super) fn slept(&mut self, ctx: &mut Ctx) {
         self.beats.clear();
         (self.lent, self.asked) = (None, None);
@@ -178,14 +178,14 @@ impl Membership {
         self.end(ctx);
     }
 
-    /// This node is no member: another one has its place, or it was given up.
+    /// Ends the lease: another node has its place, or it was given up.
     fn end(&mut self, ctx: &mut Ctx) {
         let until = self.until.unwrap_or(ctx.now);
         self.until = Some(until.min(ctx.now));
         self.look(ctx);
     }
 
-    /// The coordinator said that this node is no member, and why: that the lease is over then needs no further notice.
+    /// Ends the lease on a refusal, which needs no further notice.
     pub(super) fn expelled(&mut self, ctx: &mut Ctx) {
         self.lapsed = true;
         self.end(ctx);
@@ -200,7 +200,7 @@ impl Membership {
         }
     }
 
-    /// When peers are asked, unless the coordinator says something before: it is silent, or notes nothing of what this agent tells it.
+    /// Time at which peers are asked: the coordinator is silent, or does not acknowledge evidence.
     fn quiet_at(&self, ctx: &Ctx) -> Time {
         let quiet = match ctx.link.conn {
             Some(_) => standing::quiet(self.cycle, ctx.link.interval),
@@ -210,7 +210,7 @@ impl Membership {
         self.waiting.map_or(quiet_at, |since| (since + STUCK).min(quiet_at))
     }
 
-    /// Sets the next look.
+    /// Schedules the next check.
     pub(super) fn look(&mut self, ctx: &mut Ctx) {
         let (now, quiet_at) = (ctx.now, self.quiet_at(ctx));
         let ask = if quiet_at > now { quiet_at } else { now + ASK_EVERY };
@@ -220,7 +220,7 @@ impl Membership {
         ctx.timers.set(lapse.map_or(ask, |lapse| lapse.min(ask)), timer);
     }
 
-    /// Asks a peer when the coordinator is not heard, and notices that the lease ran out. True when one was asked.
+    /// Checks the coordinator's silence and the lease. Returns true when a peer was asked.
     #[must_use]
     pub(super) fn check(&mut self, ctx: &mut Ctx, probes: &Probes, token: u64) -> bool {
         if self.timer != token {
@@ -255,7 +255,7 @@ impl Membership {
         passed
     }
 
-    /// Has a peer take a question on; false when none is heard that has not had it. The one that answered last comes first, then each in turn.
+    /// Forwards a question to a peer: the one that answered last, then each in turn. Returns false when no heard peer is left.
     fn pass(&mut self, ctx: &mut Ctx, probes: &Probes, number: u64, question: Question) -> bool {
         let Some(cluster) = probes.cluster() else {
             return false;
@@ -281,7 +281,7 @@ impl Membership {
         true
     }
 
-    /// Passes on what a peer asked, when the coordinator has not answered it.
+    /// Forwards a peer's question that the coordinator has not answered.
     pub(super) fn pass_on(&mut self, ctx: &mut Ctx, probes: &Probes, number: u64) {
         let Some(taken) = self.questions.get(&number) else {
             return;
@@ -297,14 +297,14 @@ impl Membership {
         }
     }
 
-    /// Gives a peer what the coordinator said.
+    /// Answers a peer's question.
     pub(super) fn give_back(&mut self, ctx: &mut Ctx, number: u64, standing: Option<Standing>) {
         if let Some(Taken { id, .. }) = self.questions.remove(&number) {
             ctx.effects.push_back(Effect::Answer { id, standing });
         }
     }
 
-    /// What came of a question to a peer; `None` when that was another's, or nothing came of it. A [`look`](Self::look) follows otherwise.
+    /// Handles the result of a question; `None` when it was another node's or has no effect. Otherwise a [`look`](Self::look) follows.
     pub(super) fn answered(
         &mut self,
         ctx: &mut Ctx,
@@ -338,8 +338,8 @@ impl Membership {
         })
     }
 
-    /// A peer asks for a standing, its own or another node's; `id` names the question for the driver. The peer `is_observer` when it said that it
-    /// probes this node.
+    /// Handles a peer's question for its own or another node's standing; `id` identifies it for the driver. The peer `is_observer` when it
+    /// states that it probes this node.
     pub(super) fn question(
         &mut self,
         ctx: &mut Ctx,

@@ -1,4 +1,4 @@
-//! The agent's logic, as a state machine without I/O: its session, heartbeats, probes and directives.
+//! The agent: a state machine without I/O. Its parts own their state and return what they want of one another; [`Agent`] carries that out.
 
 mod beacons;
 mod config;
@@ -47,7 +47,7 @@ use crate::{
     workload::{Assigned, Status},
 };
 
-/// The agent's logic. Four verbs: [`handle`](Self::handle), [`handle_timeout`](Self::handle_timeout),
+/// The agent's state machine. Four verbs: [`handle`](Self::handle), [`handle_timeout`](Self::handle_timeout),
 /// [`poll_effect`](Self::poll_effect), [`poll_timeout`](Self::poll_timeout).
 #[derive(Debug)]
 pub struct Agent {
@@ -64,7 +64,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent that tries its first session at once.
+    /// Creates an agent that attempts its first session immediately.
     pub fn new(now: Time, wall: WallTime, mut config: Config) -> Agent {
         let mut agent = Agent {
             session: Session::default(),
@@ -83,7 +83,7 @@ impl Agent {
         agent
     }
 
-    /// Takes one fact from outside.
+    /// Handles one input.
     pub fn handle(&mut self, now: Time, input: Input) {
         self.ctx.now = self.ctx.now.max(now);
         match input {
@@ -126,7 +126,7 @@ impl Agent {
         }
     }
 
-    /// Does what every timer that is due asks for.
+    /// Handles all due timers.
     pub fn handle_timeout(&mut self, now: Time) {
         self.ctx.now = self.ctx.now.max(now);
         if self.health.notice_lateness(&self.ctx, self.ctx.timers.next()) {
@@ -163,32 +163,32 @@ impl Agent {
     /// Names of every kind of timer.
     pub const TIMERS: &'static [&'static str] = Timer::NAMES;
 
-    /// Names of the kinds of timers that were ever due.
+    /// Names of the kinds of timers that have fired.
     pub fn timers_fired(&self) -> impl Iterator<Item = &'static str> {
         self.ctx.timers.fired()
     }
 
-    /// The next thing to be done outside.
+    /// Returns the next effect to be carried out by the driver.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.ctx.next_effect()
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    /// Time of the next call of [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Time> {
         self.ctx.timers.next()
     }
 
-    /// Where this node is in the network, for those who probe it.
+    /// Network coordinate of this node, for answers to probes.
     pub fn coordinate(&self) -> Coordinate {
         self.probes.coordinate()
     }
 
-    /// True while a session stands.
+    /// True while a session is live.
     pub fn is_live(&self) -> bool {
         self.ctx.link.conn.is_some()
     }
 
-    /// The coordinator said something.
+    /// Handles a message of the coordinator.
     fn message(&mut self, conn: ConnId, message: Message) {
         if self.session.conn() != Some(conn) {
             return;
@@ -212,7 +212,7 @@ impl Agent {
         }
     }
 
-    /// The session stands: every part begins with it.
+    /// Makes the session live in every part.
     fn welcome(&mut self, conn: ConnId, welcome: Welcome) {
         if !self.session.is_opening() {
             return;
@@ -261,7 +261,7 @@ impl Agent {
         self.lose(Some(loss));
     }
 
-    /// Ends the session, or the attempt at one, when it is lost.
+    /// Ends the session or the attempt, and schedules the next one.
     fn lose(&mut self, loss: Option<Loss>) {
         let Some(loss) = loss else { return };
         if self.session.end(&mut self.ctx, &loss) {
@@ -270,7 +270,7 @@ impl Agent {
         self.session.try_again(&mut self.ctx, loss);
     }
 
-    /// Has the host read, and the next heartbeat come in time.
+    /// Starts a heartbeat and schedules the next one.
     fn beat(&mut self, turn: Time) {
         if self.is_live() {
             self.heartbeats.set_next(&mut self.ctx, turn);
@@ -279,7 +279,7 @@ impl Agent {
         }
     }
 
-    /// The coordinator wants to know what this agent sees by now.
+    /// Answers a ping with the sight of all targets and a heartbeat.
     fn pinged(&mut self, number: u64) {
         if self.is_live() {
             self.heartbeats.pinged(number);
@@ -348,7 +348,7 @@ impl Agent {
         self.tell(News::Arrivals);
     }
 
-    /// Tells the coordinator at once.
+    /// Sends evidence to the coordinator at once.
     fn tell(&mut self, news: News) {
         let seen = Seen {
             probes: &self.probes,
@@ -360,14 +360,14 @@ impl Agent {
         }
     }
 
-    /// Asks a peer when the coordinator is not heard, and notices that the lease ran out.
+    /// Checks the coordinator's silence and the lease.
     fn check_membership(&mut self, token: u64) {
         if self.membership.check(&mut self.ctx, &self.probes, token) {
             self.evidence.retell(&self.probes);
         }
     }
 
-    /// What came of a question to a peer.
+    /// Handles the result of a question to a peer.
     fn answered(&mut self, number: u64, via: NodeId, standing: Option<Standing>) {
         let Some(answered) = self
             .membership
@@ -384,17 +384,17 @@ impl Agent {
         self.membership.look(&mut self.ctx);
     }
 
-    /// The lease was extended: singletons may run on.
+    /// Passes an extended lease on to singletons.
     fn lend_all(&mut self) {
         self.work.lend_all(&mut self.ctx, self.membership.lent());
     }
 
-    /// The instances that this node has, and how they are.
+    /// Instances of this node with their status.
     pub fn instances(&self) -> impl Iterator<Item = (&Assigned, &Status)> {
         self.work.instances()
     }
 
-    /// True while this node may take itself for a member: its lease has not run out.
+    /// True while this node's lease has not expired.
     pub fn is_member(&self, now: Time) -> bool {
         self.membership.is_member(now)
     }

@@ -1,4 +1,4 @@
-//! Probes: each target once an interval, their phases spread over it.
+//! Probes: each target once per interval, with phases spread over it.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -17,44 +17,44 @@ use crate::{
     time::Time,
 };
 
-/// Longest wait for a probe's answer, which may come late: it takes back that the probe was missed.
+/// Maximum wait for an answer; a late answer revokes a missed probe.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A probe is missed when there is no answer after this many times the link's smoothed round-trip time.
+/// Multiple of the link's smoothed round-trip time after which a probe counts as missed.
 const PATIENCE: u32 = 4;
 
-/// The shortest and the longest time after which a probe is missed. The shortest leaves room for one packet that is sent
-/// again (200 ms on Linux).
+/// Bounds of the time after which a probe counts as missed. The minimum leaves room for one retransmission
+/// (200 ms on Linux).
 const MISSED_MIN: Duration = Duration::from_millis(300);
 const MISSED_MAX: Duration = Duration::from_secs(1);
 
-/// Moments in an interval at which an agent sends probes. More: the probes of one agent are spread more evenly; fewer: it wakes
-/// up less often. Those that a node gets come from other agents, each with moments of its own, and are spread in any case.
+/// Number of moments per interval at which an agent sends probes. More spread the probes of one agent more evenly; fewer wake it
+/// less often. Probes received by a node come from several agents with different moments, and are spread in any case.
 const SLOTS: u32 = 4;
 
-/// Probes of one target under way at most. While one that was missed waits for a late answer, the next turn asks anew: a transport that lost a packet
-/// holds back everything behind it, and waits ever longer before it sends again. At this bound a turn is passed over.
+/// Maximum number of probes of one target in flight. While a missed one may still be answered, the next turn probes again: a transport that lost a packet
+/// blocks everything behind it and backs off. At this bound a turn is skipped.
 const UNDER_WAY: usize = 4;
 
-/// Targets of one agent at most; a plan's further ones are passed over.
+/// Maximum number of targets; further ones of a plan are ignored.
 const MAX_TARGETS: usize = 64;
 
 #[derive(Debug)]
 struct Target {
     address: Arc<str>,
     meter: LinkMeter,
-    /// Token of its newest timer.
+    /// Token of the newest timer.
     timer: u64,
-    /// Numbers of the probes under way, the oldest first.
+    /// Numbers of the probes in flight, oldest first.
     under_way: Vec<u64>,
-    /// Number of the newest probe that decided what is seen.
+    /// Number of the newest probe that determined the sight.
     decided: u64,
-    /// Number of the newest probe that was under way when the last answer came. That the target is there was seen after these left: what becomes of them
-    /// tells of loss, and no longer of silence.
+    /// Number of the newest probe in flight when the last answer arrived. The target was seen after these left: their outcome
+    /// indicates loss, not silence.
     answered: u64,
-    /// The newest round-trip times, the newest first.
+    /// Newest round-trip times, newest first.
     newest: [Option<Duration>; 3],
-    /// What is seen of it now; `None` before the first probe ended.
+    /// Current sight; `None` before the first probe ended.
     sight: Option<Sight>,
 }
 
@@ -72,21 +72,21 @@ impl Target {
         }
     }
 
-    /// How long an answer may take.
+    /// Time after which a probe counts as missed.
     fn patience(&self) -> Duration {
         let usual = Duration::from_micros(u64::from(self.meter.recent_micros()));
         (usual * PATIENCE).clamp(MISSED_MIN, MISSED_MAX)
     }
 
-    /// True when the target may be asked again: nothing that would tell is under way, or all of it was missed.
+    /// True when the target may be probed again: no decisive probe is in flight, or all were missed.
     fn may_ask(&self) -> bool {
         let tells = self.under_way.iter().any(|&number| number > self.answered);
         let missed = self.sight == Some(Sight::Silent);
         (!tells || missed) && self.under_way.len() < UNDER_WAY
     }
 
-    /// Notes what a probe of this number shows, unless a newer one showed something else: a late answer takes back that newer ones were missed, for
-    /// those may still be answered. True when it is seen otherwise than before.
+    /// Records the result of a probe unless a newer one determined another: a late answer revokes newer misses, as
+    /// those may still be answered. Returns true when the sight changes.
     fn show(&mut self, number: u64, sight: Sight) -> bool {
         let is_late = match sight {
             Sight::Heard => self.sight == Some(Sight::Silent),
@@ -105,7 +105,7 @@ impl Target {
     }
 }
 
-/// The median of the newest times, the longer one of two: one answer that was late moves nobody.
+/// Median of the newest times, the longer of two: a single late answer does not move the coordinate.
 fn median(newest: [Option<Duration>; 3]) -> Option<Duration> {
     let [one, two, three] = newest;
     match (one, two, three) {
@@ -114,24 +114,24 @@ fn median(newest: [Option<Duration>; 3]) -> Option<Duration> {
     }
 }
 
-/// The targets and what is known of the links to them.
+/// Targets and the state of the links to them.
 #[derive(Debug, Default)]
 pub(super) struct Probes {
     cluster: Option<ClusterId>,
     plan: ProbePlan,
     targets: Table<Target>,
-    /// Where this node is in the network.
+    /// Network coordinate of this node.
     coordinate: Coordinate,
-    /// Where the coordinator knows it to be.
+    /// Coordinate last reported to the coordinator.
     told: Option<Coordinate>,
-    /// Where in a slot this agent's moments are, 0 to 1.
+    /// Phase of this agent's moments within a slot, 0 to 1.
     phase: Option<f64>,
     tokens: u64,
     sequence: u64,
 }
 
 impl Probes {
-    /// A new session begins: its plans count from the start, and it has heard of no link yet.
+    /// Starts a session: plan versions start anew, and no link has been reported.
     pub(super) fn new_session(&mut self, cluster: ClusterId) {
         self.cluster = Some(cluster);
         self.plan = ProbePlan::default();
@@ -141,36 +141,36 @@ impl Probes {
         }
     }
 
-    /// The cluster, once a session stood.
+    /// The cluster; `None` before the first session.
     pub(super) fn cluster(&self) -> Option<ClusterId> {
         self.cluster
     }
 
-    /// What is seen of a target, if that was probed; `None` for others.
+    /// Sight of a target; the outer `None` for other nodes.
     pub(super) fn sight_of(&self, id: NodeId) -> Option<Option<Sight>> {
         self.targets.get(id).map(|target| target.sight)
     }
 
-    /// The targets and their addresses.
+    /// Targets and their addresses.
     pub(super) fn targets(&self) -> impl Iterator<Item = (NodeId, &Arc<str>)> {
         self.targets.iter().map(|(id, target)| (id, &target.address))
     }
 
-    /// The targets that answer, and their addresses.
+    /// Targets that answer, and their addresses.
     pub(super) fn heard(&self) -> impl Iterator<Item = (NodeId, &Arc<str>)> {
         let heard = |(_, target): &(_, &Target)| target.sight == Some(Sight::Heard);
         let targets = self.targets.iter().filter(heard);
         targets.map(|(id, target)| (id, &target.address))
     }
 
-    /// A beacon of a target came; `after_gap` when others did not before it.
+    /// Records a beacon of a target; `after_gap` when previous ones are missing.
     pub(super) fn beacon(&mut self, id: NodeId, now: Time, after_gap: bool) {
         if let Some(target) = self.targets.get_mut(id) {
             target.meter.datagram(now, after_gap);
         }
     }
 
-    /// Targets that are silent, and were heard within `time`.
+    /// Silent targets that were heard within `time`.
     pub(super) fn silent_within(&self, time: Duration, now: Time) -> impl Iterator<Item = NodeId> {
         let most = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let silent = self
@@ -183,19 +183,19 @@ impl Probes {
         silent.filter(lately).map(|(id, _)| id)
     }
 
-    /// True while a probe of this number is not answered.
+    /// True while the probe is in flight.
     fn is_under_way(&self, id: NodeId, number: u64) -> bool {
         self.targets
             .get(id)
             .is_some_and(|target| target.under_way.contains(&number))
     }
 
-    /// Where this node is in the network.
+    /// Network coordinate of this node.
     pub(super) fn coordinate(&self) -> Coordinate {
         self.coordinate
     }
 
-    /// The same when the coordinator should hear of it; the caller sends it.
+    /// The coordinate when it should be reported; the caller sends it.
     pub(super) fn moved(&mut self) -> Option<Coordinate> {
         let moved = match &self.told {
             Some(told) => self.coordinate.moved_from(told),
@@ -216,19 +216,19 @@ impl Probes {
         Some((id, observation))
     }
 
-    /// The targets that are not heard. A new coordinator hears of the others by heartbeats.
+    /// Targets that are not heard. Others are reported by heartbeats.
     pub(super) fn lost(&self) -> BTreeSet<NodeId> {
         let lost = |(_, target): &(_, &Target)| matches!(target.sight, Some(Sight::Silent | Sight::Refused));
         self.targets.iter().filter(lost).map(|(id, _)| id).collect()
     }
 
-    /// What is seen of all targets now.
+    /// Observations of all targets.
     pub(super) fn observations(&self, now: Time) -> Vec<(NodeId, Observation)> {
         let targets = self.targets.iter();
         targets.filter_map(|(id, _)| self.observation(id, now)).collect()
     }
 
-    /// Links that changed enough to be reported, at most `most`; the others' turn comes with the next heartbeat.
+    /// Links with reportable changes, at most `most`; the rest follow with the next heartbeat.
     pub(super) fn changed(&mut self, now: Time, most: usize) -> Vec<(NodeId, LinkReport)> {
         let changed = self
             .targets
@@ -237,13 +237,13 @@ impl Probes {
         changed.take(most).collect()
     }
 
-    /// Most probes are answered, and an agent should not wake up once more for each. To be called when one is no longer under way.
+    /// Drops deadlines of probes that are no longer in flight, so that an agent does not wake up for each.
     pub(super) fn prune(&self, ctx: &mut Ctx) {
         ctx.timers
             .prune(|timer| matches!(timer, Timer::Missed(id, number) if !self.is_under_way(*id, *number)));
     }
 
-    /// A probe ended: whether its target is seen otherwise than before; `None` of one that is not under way.
+    /// Handles the outcome of a probe. Returns whether the sight changes; `None` when the probe is not in flight.
     #[must_use]
     pub(super) fn probed(&mut self, ctx: &mut Ctx, id: NodeId, number: u64, outcome: ProbeOutcome) -> Option<bool> {
         let now = ctx.now;
@@ -275,7 +275,7 @@ impl Probes {
         Some(target.show(number, sight))
     }
 
-    /// A probe should have been answered by now. True when its target is seen otherwise than before.
+    /// Handles the deadline of a probe. Returns true when the sight changes.
     #[must_use]
     pub(super) fn missed(&mut self, ctx: &mut Ctx, id: NodeId, number: u64, due: Time) -> bool {
         let target = self.targets.get_mut(id);
@@ -290,7 +290,7 @@ impl Probes {
         target.show(number, Sight::Silent)
     }
 
-    /// A new plan: targets that stay keep what is known of them. False for one that is older than the last.
+    /// Applies a plan; targets that remain keep their state. Returns false for an outdated plan.
     #[must_use]
     pub(super) fn plan(&mut self, ctx: &mut Ctx, mut plan: ProbePlan) -> bool {
         if plan.version < self.plan.version {
@@ -316,7 +316,7 @@ impl Probes {
         true
     }
 
-    /// When a new target is probed first: at one of the moments in the interval at which this agent probes.
+    /// Time of a new target's first probe: one of this agent's moments in the interval.
     fn first_probe(&mut self, ctx: &mut Ctx, interval: Duration) -> Time {
         let step = u64::try_from((interval / SLOTS).as_nanos()).unwrap_or(u64::MAX).max(1);
         let phase = *self.phase.get_or_insert_with(|| ctx.rng.random_range(0.0..1.0));
@@ -326,7 +326,7 @@ impl Probes {
         Time(slot.saturating_mul(step).saturating_add(offset))
     }
 
-    /// Sends the next probe of a target, unless enough of them are under way.
+    /// Sends the next probe of a target unless enough are in flight.
     pub(super) fn probe(&mut self, ctx: &mut Ctx, id: NodeId, token: u64, turn: Time) {
         let interval = self.plan.interval;
         let Some(cluster) = self.cluster else { return };

@@ -1,4 +1,4 @@
-//! The session with the coordinator: attempts at one, its beginning, and the waits after its end.
+//! The session with the coordinator: connection attempts, handshake, and backoff.
 
 use std::time::Duration;
 
@@ -17,43 +17,43 @@ use crate::{
     time::Time,
 };
 
-/// The first wait after a failed attempt at a session; it doubles with every further one.
+/// Backoff after the first failed attempt; it doubles with each further one.
 pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(250);
 
-/// The longest wait between two attempts.
+/// Maximum backoff.
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(15);
 
-/// The waits after sessions that ended over their content: the same content would come again.
+/// Backoff after sessions that ended over their content: the same content would be sent again.
 const UNREADABLE_MIN: Duration = Duration::from_secs(1);
 const UNREADABLE_MAX: Duration = Duration::from_secs(60);
 
-/// A session that stood for so long was no failure, however it ended.
+/// Duration after which a session counts as successful, however it ends.
 const LASTED: Duration = Duration::from_secs(60);
 
-/// How long the coordinator may take to answer a hello.
+/// Maximum time for the coordinator to answer a hello.
 const OPENING: Duration = Duration::from_secs(10);
 
-/// Cycles without a seal after which the coordinator is taken for dead though its transport stands.
+/// Cycles without a seal after which the coordinator is considered dead although the transport is open.
 const QUIET_CYCLES: u32 = 5;
 
-/// Heartbeats without a seal after which it is, when those are farther apart than cycles.
+/// The same in heartbeats, where the heartbeat interval exceeds the cycle.
 const QUIET_HEARTBEATS: u32 = 5;
 
-/// The shortest time after which a coordinator is taken for dead.
+/// Minimum time after which a coordinator is considered dead.
 const QUIET_MIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 enum Phase {
-    /// Until the timer for the next attempt.
+    /// No transport; the next attempt is scheduled.
     #[default]
     Waiting,
-    /// The transport is being made.
+    /// The transport is being opened.
     Connecting(ConnId),
-    /// The hello is sent.
+    /// The hello is sent and not yet answered.
     Opening(ConnId),
-    /// The session stands.
+    /// The session is live.
     Live(Live),
-    /// Goodbye was said.
+    /// The agent has said goodbye.
     Stopped,
 }
 
@@ -65,25 +65,25 @@ struct Live {
     quiet: Duration,
 }
 
-/// Why a session, or an attempt at one, is over.
+/// Reason for the end of a session or of an attempt.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Loss {
     reason: String,
-    /// The shortest wait that the coordinator asks for.
+    /// Minimum wait requested by the coordinator.
     retry_after: Option<Duration>,
     cause: Cause,
-    /// What this side closes.
+    /// Transport to be closed by this side.
     close: Option<ConnId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// The transport, or silence.
+    /// The transport failed, or the coordinator was silent.
     Transport,
-    /// The content, by one side or the other: the waits are long, and grow until a session lasts.
+    /// Content that one side rejected: backoff is long and grows until a session succeeds.
     Content,
-    /// What the coordinator sent, which the next hello tells.
+    /// Content that this agent cannot read; the next hello reports it.
     Unreadable,
 }
 
@@ -98,15 +98,15 @@ impl Loss {
     }
 }
 
-/// The session, or the attempts at one.
+/// State of the session and of attempts.
 #[derive(Debug, Default)]
 pub(super) struct Session {
     phase: Phase,
-    /// Attempts at a session, this process's whole life.
+    /// Number of attempts by this process.
     attempts: u64,
-    /// Attempts since the last session that stood.
+    /// Failed attempts since the last live session.
     failures: u32,
-    /// Sessions in a row that ended over their content, and what this agent could not read in the last one.
+    /// Consecutive sessions that ended over their content, and what this agent could not read in the last one.
     unreadable: u32,
     last_failure: String,
     address: usize,
@@ -114,23 +114,23 @@ pub(super) struct Session {
     /// Tokens of the newest timers.
     reconnect: u64,
     quiet: u64,
-    /// [`Effect::TakeOver`] was said.
+    /// Set once [`Effect::TakeOver`] was emitted.
     taken_over: bool,
 }
 
 impl Session {
-    /// The first attempt is made at once.
+    /// Schedules the first attempt immediately.
     pub(super) fn start(&mut self, ctx: &mut Ctx) {
         self.reconnect += 1;
         ctx.timers.set(ctx.now, Timer::Reconnect(self.reconnect));
     }
 
-    /// The newest epoch that is known.
+    /// Newest known epoch.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// The number of the session that stands.
+    /// Number of the live session.
     pub(super) fn number(&self) -> Option<u64> {
         match &self.phase {
             Phase::Live(live) => Some(live.session),
@@ -138,12 +138,12 @@ impl Session {
         }
     }
 
-    /// True once goodbye was said.
+    /// True once the agent has said goodbye.
     pub(super) fn has_stopped(&self) -> bool {
         matches!(self.phase, Phase::Stopped)
     }
 
-    /// The transport that the agent counts on.
+    /// Current transport, live or not.
     pub(super) fn conn(&self) -> Option<ConnId> {
         match &self.phase {
             Phase::Connecting(conn) | Phase::Opening(conn) => Some(*conn),
@@ -160,7 +160,7 @@ impl Session {
             .unwrap_or_default()
     }
 
-    /// Makes the next attempt.
+    /// Starts the next attempt.
     pub(super) fn connect(&mut self, ctx: &mut Ctx, token: u64) {
         if token != self.reconnect || !matches!(self.phase, Phase::Waiting) {
             return;
@@ -173,7 +173,7 @@ impl Session {
         ctx.effects.push_back(Effect::Connect { conn, address });
     }
 
-    /// The transport stands. True when a hello is sent.
+    /// Handles an opened transport. Returns true when a hello is sent.
     #[must_use]
     pub(super) fn connected(&mut self, ctx: &mut Ctx, conn: ConnId) -> bool {
         if !matches!(self.phase, Phase::Connecting(current) if current == conn) {
@@ -193,12 +193,12 @@ impl Session {
         true
     }
 
-    /// True while a hello waits for its answer.
+    /// True while a hello awaits its answer.
     pub(super) fn is_opening(&self) -> bool {
         matches!(self.phase, Phase::Opening(_))
     }
 
-    /// The hello is answered: the session stands. True for the first of this process.
+    /// Makes the session live. Returns true for the first session of this process.
     pub(super) fn welcomed(&mut self, ctx: &mut Ctx, conn: ConnId, welcome: &Welcome) -> bool {
         self.failures = 0;
         self.epoch = self.epoch.max(welcome.epoch);
@@ -226,7 +226,7 @@ impl Session {
         is_first
     }
 
-    /// The coordinator gave a sign of life; the next one is due in time.
+    /// Restarts the timeout of the coordinator's silence.
     pub(super) fn hears(&mut self, ctx: &mut Ctx) {
         let Phase::Live(live) = &self.phase else { return };
         self.quiet += 1;
@@ -235,12 +235,12 @@ impl Session {
         ctx.timers.set(ctx.now + quiet, Timer::Quiet(self.quiet));
     }
 
-    /// The transport ended.
+    /// Handles the end of a transport.
     pub(super) fn closed(&self, conn: ConnId, reason: String) -> Option<Loss> {
         (self.conn() == Some(conn)).then(|| Loss::transport(reason, None))
     }
 
-    /// Something came that cannot be read. It would come again at once.
+    /// Handles a message that cannot be read; a new session would receive it again.
     pub(super) fn unreadable(&self, conn: ConnId, detail: &str) -> Option<Loss> {
         if self.conn() != Some(conn) {
             return None;
@@ -254,13 +254,13 @@ impl Session {
         })
     }
 
-    /// The hello was not answered in time.
+    /// Handles the timeout of a hello.
     pub(super) fn give_up_opening(&self, conn: ConnId) -> Option<Loss> {
         let waits = matches!(self.phase, Phase::Connecting(current) | Phase::Opening(current) if current == conn);
         waits.then(|| Loss::transport(format!("no answer within {}", Span(OPENING)), Some(conn)))
     }
 
-    /// The coordinator gave no sign of life in time.
+    /// Handles the timeout of the coordinator's silence.
     pub(super) fn give_up_quiet(&self, token: u64) -> Option<Loss> {
         match &self.phase {
             Phase::Live(live) if token == self.quiet => {
@@ -271,7 +271,7 @@ impl Session {
         }
     }
 
-    /// The coordinator refused this agent.
+    /// Handles a refusal.
     pub(super) fn refused(&self, ctx: &mut Ctx, conn: ConnId, refused: Refused) -> Loss {
         let over_content = matches!(refused.reason, RefusalReason::Invalid | RefusalReason::Unreadable);
         let loss = Loss {
@@ -284,7 +284,7 @@ impl Session {
         loss
     }
 
-    /// The session, or the attempt at one, is over. True when one stood.
+    /// Ends the session or the attempt. Returns true when a session was live.
     #[must_use]
     pub(super) fn end(&mut self, ctx: &mut Ctx, loss: &Loss) -> bool {
         if let Some(conn) = loss.close {
@@ -300,7 +300,7 @@ impl Session {
         true
     }
 
-    /// After the end: the next attempt follows after a jittered wait.
+    /// Schedules the next attempt with jittered backoff.
     pub(super) fn try_again(&mut self, ctx: &mut Ctx, loss: Loss) {
         let jittered = match loss.cause {
             Cause::Transport => {
@@ -346,7 +346,7 @@ impl Session {
     }
 }
 
-/// Whether a coordinator that refuses for this reason takes the node for no member.
+/// True for refusals that end the node's membership.
 pub(super) fn expels(reason: RefusalReason) -> bool {
     matches!(
         reason,

@@ -1,4 +1,4 @@
-//! A table of a few nodes, for what is looked up with every probe and beacon: the ids lie side by side, in order.
+//! A small sorted table of nodes for lookups on every probe and beacon; the ids are contiguous.
 
 use crate::id::NodeId;
 
@@ -45,7 +45,7 @@ impl<V> Table<V> {
         self.values.get_mut(at)
     }
 
-    /// Returns what stood there before.
+    /// Inserts a value and returns the previous one.
     pub(super) fn insert(&mut self, id: NodeId, value: V) -> Option<V> {
         match self.ids.binary_search(&id) {
             Ok(at) => Some(std::mem::replace(&mut self.values[at], value)),
@@ -63,7 +63,7 @@ impl<V> Table<V> {
         Some(self.values.remove(at))
     }
 
-    /// Keeps those for which `keep` says so; asked in the order of the ids.
+    /// Retains the entries for which `keep` returns true, in the order of ids.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(NodeId, &mut V) -> bool) {
         let mut at = 0;
         while at < self.ids.len() {

@@ -1,38 +1,38 @@
-//! The timers of an agent.
+//! Timers of an agent.
 
 use std::time::Duration;
 
 use crate::{id::NodeId, node::ConnId, timer::Kinds};
 
-/// A timer this much late says that this process itself stood still: whoever did not answer meanwhile gets his time anew.
+/// Lateness of a timer that indicates a stall of this process: pending deadlines of others are then extended.
 pub(super) const LATE: Duration = Duration::from_millis(100);
 
-/// Every timer of the agent's logic. Each carries a token; one that is not the newest of its kind is stale.
+/// All timers of the agent. Each carries a token; a timer whose token is not the newest of its kind is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
     /// The next attempt at a session.
     Reconnect(u64),
-    /// The hello was not answered.
+    /// Deadline of a hello.
     Opening(ConnId),
     /// The next heartbeat.
     Heartbeat(u64),
-    /// No seal for too long.
+    /// Deadline of the next seal.
     Quiet(u64),
     /// The next probe of a node.
     Probe(NodeId, u64),
-    /// A probe should have been answered by now: the node, and the probe's number.
+    /// Deadline of a probe: target and probe number.
     Missed(NodeId, u64),
     /// The next beacons.
     Beacons,
-    /// Is the coordinator heard, and does the lease still run?
+    /// Membership check: silence of the coordinator, and the lease.
     Membership(u64),
-    /// A peer's question is passed on, unless the coordinator answered it: its number.
+    /// Deadline after which a peer's question is forwarded: its number.
     PassOn(u64),
-    /// The disk is looked at.
+    /// The next disk check.
     Disk,
-    /// A write should be done by now: its number.
+    /// Deadline of a disk write: its number.
     DiskLate(u64),
-    /// Changes of instances are told.
+    /// Report of changed instances.
     Work(u64),
 }
 

@@ -1,4 +1,4 @@
-//! The instances that this node was assigned: started, stopped, and told of.
+//! Instances assigned to this node: start, stop and status reports.
 
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -15,48 +15,48 @@ use crate::{
     workload::{Assigned, AssignmentId, Phase, Status, log},
 };
 
-/// Changes gather for so long: many instances that start at once are told of together.
+/// Delay by which status changes are batched.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// Instances that one message tells of at most.
+/// Maximum number of instances per message.
 const TOLD: usize = 64;
 
 #[derive(Debug)]
 struct Local {
-    /// `None` for one of which only that it is there could be read.
+    /// `None` when the instance's order cannot be read.
     assigned: Option<Arc<Assigned>>,
     status: Status,
-    /// It was told to end.
+    /// Set once the instance was told to end.
     halted: bool,
 }
 
-/// Of an instance that is not here, and may have been begun here.
+/// Detail of an instance that is missing and may have been started here.
 const MISSING: &str = "its node may have begun it before, and has lost what it wrote of that";
 
-/// Of an instance whose node had another identity.
+/// Detail of an instance that belongs to another identity of this node.
 const OF_ANOTHER: &str = "the instance was given to another node: node-id was replaced";
 
-/// What runs here.
+/// Instances of this node and their pending reports.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     local: BTreeMap<AssignmentId, Local>,
-    /// Those whose status is to be told.
+    /// Instances with an unreported status.
     news: BTreeSet<AssignmentId>,
-    /// Everything is to be told, and that it was.
+    /// Set until the full report at the start of a session is complete.
     all: bool,
     timer: u64,
     gathering: bool,
-    /// The coordinator has heard of everything that is here, in this session, or had in the last one: what it does not want is told to
-    /// end before it is lent anything.
+    /// Set once the coordinator knows all instances of this node, in this session or in the previous one: unwanted instances are told to
+    /// end before leases are passed on.
     agreed: bool,
-    /// What may have been begun here though it is not known.
+    /// Unknown instances that may have been started here.
     begun: Begun,
-    /// The cluster whose coordinator has welcomed this agent.
+    /// Cluster of the coordinator that welcomed this agent.
     cluster: Option<ClusterId>,
 }
 
 impl Local {
-    /// Nothing is lent to what is not known to be a singleton: it runs without, or ends in time.
+    /// True for a known singleton. Others receive no lease: they run without one, or end in time.
     fn is_singleton(&self) -> bool {
         self.assigned.as_ref().is_some_and(|assigned| assigned.spec.singleton)
     }
@@ -79,7 +79,7 @@ impl Work {
         }
     }
 
-    /// Whether a process of an instance that is not known may be here.
+    /// True when a process of an unknown instance may exist here.
     fn may_be_begun(&self, id: AssignmentId) -> bool {
         match self.begun {
             Begun::None => false,
@@ -88,14 +88,14 @@ impl Work {
         }
     }
 
-    /// The instances that this node has, and how they are.
+    /// Instances of this node with their status.
     pub(super) fn instances(&self) -> impl Iterator<Item = (&Assigned, &Status)> {
         self.local
             .values()
             .filter_map(|local| Some((local.assigned.as_deref()?, &local.status)))
     }
 
-    /// A new session: the coordinator is told of everything.
+    /// Starts a session: all instances are reported.
     pub(super) fn new_session(&mut self, ctx: &mut Ctx) {
         self.news = self.local.keys().copied().collect();
         self.all = true;
@@ -111,7 +111,7 @@ impl Work {
         }
     }
 
-    /// Tells what changed, in messages of a bounded size.
+    /// Reports changed instances in messages of bounded size.
     pub(super) fn tell(&mut self, ctx: &mut Ctx, token: u64) {
         if self.timer != token {
             return;
@@ -137,7 +137,7 @@ impl Work {
         }
     }
 
-    /// Stops the instances that were given to another node. The coordinator knows of none of them on this node, so nobody else would stop them.
+    /// Stops instances that belong to another identity of this node. The coordinator does not know them here, so nobody else would stop them.
     pub(super) fn end_what_is_of_another(&self, ctx: &mut Ctx) {
         // Nothing else is told to end before the first welcome.
         let local = self.local.iter().filter(|(_, local)| local.halted);
@@ -147,7 +147,7 @@ impl Work {
         }
     }
 
-    /// A coordinator has welcomed this agent: what may have been begun here without being known is what it gave out before.
+    /// Bounds the unknown instances to those that the welcoming coordinator assigned before.
     pub(super) fn reckon_begun(&mut self, ctx: &mut Ctx, cluster: ClusterId, next: AssignmentId) {
         self.cluster = Some(cluster);
         if self.begun == Begun::Any && next != AssignmentId::default() {
@@ -155,7 +155,7 @@ impl Work {
         }
     }
 
-    /// A coordinator of an earlier version does not say what it will give out next: what it wants at first, it may have given out before.
+    /// Derives the bound from the first order when a coordinator of an earlier version does not state it.
     fn presume_told(&mut self, ctx: &mut Ctx, assign: &[Assigned]) {
         if let (Begun::Any, Some(cluster)) = (self.begun, self.cluster) {
             let newest = assign.iter().map(|assigned| assigned.id).max();
@@ -172,8 +172,8 @@ impl Work {
         ctx.effects.push_back(Effect::Presume { cluster, below });
     }
 
-    /// What is assigned is not here, though it may have been begun here: a process of it may be there, or it has done its work. It is lost, and
-    /// is not run under this id any more.
+    /// Records an assigned instance as lost when it may have been started here before: a process may exist, or it may have completed. It is
+    /// not run under this id again.
     fn lost(&mut self, ctx: &mut Ctx, assigned: Arc<Assigned>) {
         let (id, halted) = (assigned.id, true);
         let status = Status {
@@ -193,7 +193,7 @@ impl Work {
         self.news.insert(id);
     }
 
-    /// The coordinator says what is to run, and what is not.
+    /// Applies an order of the coordinator; `lent` is the end of the singletons' lease.
     pub(super) fn told(&mut self, ctx: &mut Ctx, told: Told, lent: Option<Time>) {
         let first = !std::mem::replace(&mut self.agreed, true);
         self.presume_told(ctx, &told.assign);
@@ -269,7 +269,7 @@ impl Work {
         }
     }
 
-    /// The coordinator does not know what an instance is for. One a message: declarations may be large.
+    /// Describes an instance that the coordinator does not know. One per message: declarations may be large.
     fn describe(&self, ctx: &mut Ctx, id: AssignmentId) {
         let assigned = self.local.get(&id).and_then(|local| local.assigned.as_deref());
         if let (Some(assigned), Some(conn)) = (assigned, ctx.link.conn) {
@@ -278,7 +278,7 @@ impl Work {
         }
     }
 
-    /// What is to end is not here, or what is to run cannot be: that is said, as of one that has ended; whether complete, if that is known.
+    /// Reports an instance as ended that is not here or cannot run; `complete` is `None` when unknown.
     fn not_here(&self, ctx: &mut Ctx, id: AssignmentId, complete: Option<bool>, detail: String) {
         let Some(conn) = ctx.link.conn else { return };
         let status = Status {
@@ -296,7 +296,7 @@ impl Work {
         ctx.send(conn, report);
     }
 
-    /// A supervisor says how its instance is.
+    /// Records a status reported by a supervisor.
     pub(super) fn instance(&mut self, ctx: &mut Ctx, id: AssignmentId, status: Status) {
         let Some(local) = self.local.get_mut(&id) else {
             return;
@@ -309,7 +309,7 @@ impl Work {
         self.tell_soon(ctx);
     }
 
-    /// The lease was renewed: singletons may run on.
+    /// Passes a renewed lease on to all singletons.
     pub(super) fn lend_all(&self, ctx: &mut Ctx, lent: Option<Time>) {
         if !self.agreed {
             return;
@@ -327,7 +327,7 @@ fn lend(ctx: &mut Ctx, id: AssignmentId, lent: Option<Time>) {
     }
 }
 
-/// What an instance wrote was read.
+/// Sends a chunk of an instance's log to the coordinator.
 pub(super) fn log_read(ctx: &mut Ctx, chunk: log::Chunk) {
     if let Some(conn) = ctx.link.conn {
         let report = Report::Log(chunk);
