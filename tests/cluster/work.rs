@@ -22,6 +22,7 @@ mod running;
 mod silent;
 mod singletons;
 mod spoofed;
+mod stalled;
 mod stopping;
 mod surviving;
 mod users;

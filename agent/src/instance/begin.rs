@@ -1,14 +1,8 @@
-//! Beginning instances: each is on the list of what was begun before its supervisor is started.
-//!
-//! That takes a write to the disk, which the agent's own task does not wait for. Those who come meanwhile share the next write.
+//! Beginning an instance: its order is written down, it is put on the list of what was begun, and then its supervisor is started.
 
-use std::{fs, io, process::Stdio, sync::Arc};
+use std::{fs, io, process::Stdio};
 
-use tokio::{
-    process::Command,
-    sync::{mpsc, mpsc::error::TrySendError},
-    task::spawn_blocking,
-};
+use tokio::process::Command;
 use wyneos_core::{
     agent::Input,
     id::NodeId,
@@ -17,88 +11,24 @@ use wyneos_core::{
 use wyneos_shell::files;
 
 use super::{
-    begun::Begun,
-    conversation::{Attendance, attend},
-    held::Located,
+    Home, Order, Unbegun,
+    conversation::Attendance,
+    held::{Held, Located},
     own_binary,
 };
 use crate::driver::ToAgent;
 
-/// Instances that wait for the disk at most. Beyond, one fails with that as its reason, and is placed anew.
-const WAITING: usize = 4_096;
-
-/// Instances that share a write at most.
-const TOGETHER: usize = 256;
-
-/// Begins instances, in a task of its own.
-#[derive(Debug)]
-pub(super) struct Beginner(mpsc::Sender<Attendance>);
-
-impl Beginner {
-    pub(super) fn new(begun: Arc<Begun>) -> Beginner {
-        let (sender, queue) = mpsc::channel(WAITING);
-        tokio::spawn(begin(queue, begun));
-        Beginner(sender)
-    }
-
-    /// Has an instance begun whose order is written down, and attended from then on.
-    pub(super) fn begin(&self, attendance: Attendance) -> io::Result<()> {
-        self.0.try_send(attendance).map_err(|error| {
-            io::Error::other(match error {
-                TrySendError::Full(_) => format!("{WAITING} others wait for its disk"),
-                TrySendError::Closed(_) => "its agent is ending".to_owned(),
-            })
-        })
-    }
-}
-
-async fn begin(mut queue: mpsc::Receiver<Attendance>, begun: Arc<Begun>) {
-    let mut waiting = Vec::new();
-    let mut failed = false;
-    while queue.recv_many(&mut waiting, TOGETHER).await > 0 {
-        let ids: Vec<AssignmentId> = waiting.iter().map(|attendance| attendance.id).collect();
-        let list = Arc::clone(&begun);
-        let listed = spawn_blocking(move || list.add(&ids)).await.map_err(io::Error::other);
-        let failure = listed.and_then(|listed| listed).err();
-        if let Some(error) = &failure
-            && !failed
-        {
-            tracing::error!(%error, "no instance can be begun on this node: it cannot be written down that it was");
-        }
-        failed = failure.is_some();
-        for attendance in waiting.drain(..) {
-            let stop = attendance.told.borrow().stop.clone();
-            if let Some(reason) = stop {
-                // It was told to end before it had begun.
-                let status = Status {
-                    complete: true,
-                    ..ended(reason)
-                };
-                tokio::spawn(not_begun(attendance, status));
-                continue;
-            }
-            let started = match &failure {
-                Some(error) => Err(io::Error::other(format!(
-                    "it cannot be written down that it was begun: {error}"
-                ))),
-                None => start(&attendance.located, begun.node(), false),
-            };
-            match started {
-                Ok(()) => drop(tokio::spawn(attend(attendance))),
-                Err(error) => drop(tokio::spawn(not_begun(attendance, not_started(&error)))),
-            }
-        }
-    }
-}
-
-async fn not_begun(attendance: Attendance, status: Status) {
-    write_off(attendance.located.clone(), status.clone()).await;
-    attendance.say(status).await;
-}
-
 /// How an instance is that was never started.
 pub(super) fn not_started(error: &io::Error) -> Status {
     ended(format!("its node cannot start it: {error}"))
+}
+
+/// How an instance is that was told to end before it was started.
+pub(super) fn not_wanted(reason: String) -> Status {
+    Status {
+        complete: true,
+        ..ended(reason)
+    }
 }
 
 fn ended(detail: String) -> Status {
@@ -109,13 +39,28 @@ fn ended(detail: String) -> Status {
     }
 }
 
-/// Writes down that an instance was not started. On a full disk it is told alone; the next agent finds nothing that was started.
-pub(super) async fn write_off(located: Located, status: Status) {
-    drop(spawn_blocking(move || located.enter()?.home().write_status(&status)).await);
+/// Makes the directory of an instance, in which its log can be read before it has written anything.
+pub(super) fn make_home(instances: &std::path::Path, id: AssignmentId) -> io::Result<Held> {
+    Home::of(instances, id).make()
+}
+
+/// Writes down what a supervisor is to run. The file is returned in order to have it on the disk, which is waited for by nobody: an order that is lost
+/// with the host's power was not begun, as a supervisor has written down that it begins before it does.
+pub(super) fn write_order(held: &Held, order: &Order) -> io::Result<fs::File> {
+    Unbegun::write(held)?;
+    files::write_whole(&held.home().order(), &serde_json::to_vec(order)?, 0o600)
+}
+
+/// Writes down that an instance was not started, and tells. On a full disk it is told alone; the next agent finds nothing that was started.
+pub(super) async fn not_begun(attendance: Attendance, status: Status) {
+    let (located, written) = (attendance.located.clone(), status.clone());
+    let write = move || located.enter()?.home().write_status(&written);
+    drop(attendance.disk.run(write).await);
+    attendance.say(status).await;
 }
 
 /// Starts the supervisor of what is written down. It gets the directory's present name, and which one it is: another one that has the name a moment later
-/// is not taken for it. By the node's id its supervisors are found wherever their directories are.
+/// is not taken for it. By the node's id its supervisors are found wherever their directories are. Blocks until the supervisor's program runs.
 pub(super) fn start(located: &Located, node: NodeId, again: bool) -> io::Result<()> {
     let held = located.enter()?;
     let log = files::create(&held.home().supervisor_log(), 0o600)?;

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::time::sleep;
 use wyneos_core::workload::{Phase, Status};
 use wyneos_shell::{clock::Clock, files};
 
@@ -10,9 +10,9 @@ use super::{
     Home, Kept,
     conversation::{Attendance, Word},
     found::was_started,
-    held::Held,
+    held::{Held, Located},
     logs,
-    premises::original,
+    premises::{Incumbent, original},
     processes::{self, Mark},
     strays,
     stuck::Waits,
@@ -35,57 +35,21 @@ const TRIES: u32 = 8;
 /// Where nobody welcomes this agent for as long as the declaration says, only what is left is ended, and it is said that the instance is to be started
 /// again.
 pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: Option<String>) -> Word {
-    let (damaged, has_status) = (matches!(kept, Kept::Unreadable(..)), matches!(kept, Kept::Read(_)));
-    // What only never came to say anything has not run.
-    let held = attendance.located.enter().ok();
-    let home = held.as_ref().map(Held::home);
-    let lost = || attendance.begun || home.as_ref().is_none_or(was_started);
-    let mut unknown = match &kept {
-        // What the original has done since the copy was made is not said in it.
-        Kept::Read(_) => home.as_ref().is_none_or(Home::is_copy),
-        Kept::Missing => lost(),
-        Kept::Unreadable(..) => true,
+    let damaged = matches!(kept, Kept::Unreadable(..));
+    let (located, begun, batch) = (attendance.located.clone(), attendance.begun, attendance.batch);
+    let examined = attendance.disk.run(move || examine(&located, begun, batch, kept, why));
+    let Ok(remains) = examined.await else {
+        // The agent is ending.
+        return Word::Coordinators;
     };
-    // Its host cut it off, as far as is known: it was not told to end, and has not ended.
-    let was_wanted = matches!(&kept, Kept::Read(status) if !matches!(status.phase, Phase::Stopping | Phase::Ended));
-    let mut cut_off = has_status;
-    let (mut before, mut reason) = match kept {
-        Kept::Read(status) => {
-            let reason = "its supervisor ended without saying why: killed, or the host was restarted".to_owned();
-            (status, reason)
-        }
-        Kept::Missing => {
-            let reason = match home.as_ref().and_then(last_words) {
-                Some(words) => format!("its supervisor never said how it is: {words}"),
-                None => "its supervisor never said how it is: killed, or the host was restarted".to_owned(),
-            };
-            (Status::default(), reason)
-        }
-        Kept::Unreadable(error, _) => (Status::default(), format!("its state cannot be read: {error}")),
-    };
-    reason = why.unwrap_or(reason);
-    before.last_stderr = home
-        .as_ref()
-        .map(|home| logs::last_stderr(&home.logs()))
-        .unwrap_or_default();
-    let mut complete = false;
-    if has_status && attendance.batch.unwrap_or(true) {
-        match home.as_ref().map_or(Trace::Unknown, trace::read) {
-            Trace::Ended(exit) if !unknown => {
-                (before.exit, complete, cut_off) = (Some(exit), exit.is_success(), false);
-                reason = match complete {
-                    true => format!("done; {reason}"),
-                    false => format!("its process ended: {exit}; {reason}"),
-                };
-            }
-            // Whether it has done its work, nobody can say: it is not run again for that.
-            Trace::Unknown => unknown = true,
-            // What the host's power took with it says nothing of a program that ran.
-            Trace::NotStarted => unknown |= before.pid != 0,
-            Trace::Ended(_) | Trace::CutOff => {}
-        }
-    }
-    drop(held);
+    let Remains {
+        before,
+        reason,
+        complete,
+        unknown,
+        was_wanted,
+        cut_off,
+    } = remains;
     let stopping = |detail: String| Status {
         phase: Phase::Stopping,
         healthy: false,
@@ -104,10 +68,7 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
     }
     let mut told = None;
     // That of a directory which was moved out of this one's place is this agent's.
-    while let Ok(held) = attendance.located.enter()
-        && let Some(original) = original(&held.home())
-        && !attendance.supervisors()().contains(&original.pid())
-    {
+    while let Some(original) = foreign_original(attendance).await {
         // What is written here may be what that one runs; nothing of it is this agent's to end.
         if told.replace(original) != Some(original) {
             let pid = original.pid();
@@ -158,6 +119,96 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
     word
 }
 
+/// What is known of an instance whose supervisor is gone.
+struct Remains {
+    /// The last status, with how its program ended and what it wrote last.
+    before: Status,
+    /// Why it has ended.
+    reason: String,
+    complete: bool,
+    unknown: bool,
+    /// It was not told to end, and had not ended.
+    was_wanted: bool,
+    /// Its host cut it off, as far as is known.
+    cut_off: bool,
+}
+
+/// Looks at what an instance left.
+fn examine(located: &Located, begun: bool, batch: Option<bool>, kept: Kept<Status>, why: Option<String>) -> Remains {
+    let has_status = matches!(kept, Kept::Read(_));
+    // What only never came to say anything has not run.
+    let held = located.enter().ok();
+    let home = held.as_ref().map(Held::home);
+    let lost = || begun || home.as_ref().is_none_or(was_started);
+    let unknown = match &kept {
+        // What the original has done since the copy was made is not said in it.
+        Kept::Read(_) => home.as_ref().is_none_or(Home::is_copy),
+        Kept::Missing => lost(),
+        Kept::Unreadable(..) => true,
+    };
+    let was_wanted = matches!(&kept, Kept::Read(status) if !matches!(status.phase, Phase::Stopping | Phase::Ended));
+    let (mut before, reason) = match kept {
+        Kept::Read(status) => {
+            let reason = "its supervisor ended without saying why: killed, or the host was restarted".to_owned();
+            (status, reason)
+        }
+        Kept::Missing => {
+            let reason = match home.as_ref().and_then(last_words) {
+                Some(words) => format!("its supervisor never said how it is: {words}"),
+                None => "its supervisor never said how it is: killed, or the host was restarted".to_owned(),
+            };
+            (Status::default(), reason)
+        }
+        Kept::Unreadable(error, _) => (Status::default(), format!("its state cannot be read: {error}")),
+    };
+    before.last_stderr = home
+        .as_ref()
+        .map(|home| logs::last_stderr(&home.logs()))
+        .unwrap_or_default();
+    let mut remains = Remains {
+        before,
+        reason: why.unwrap_or(reason),
+        complete: false,
+        unknown,
+        was_wanted,
+        cut_off: has_status,
+    };
+    if has_status && batch.unwrap_or(true) {
+        remains.take_trace(home.as_ref().map_or(Trace::Unknown, trace::read));
+    }
+    remains
+}
+
+impl Remains {
+    /// Takes what was written down of the end of a batch's program.
+    fn take_trace(&mut self, trace: Trace) {
+        match trace {
+            Trace::Ended(exit) if !self.unknown => {
+                (self.before.exit, self.complete, self.cut_off) = (Some(exit), exit.is_success(), false);
+                self.reason = match self.complete {
+                    true => format!("done; {}", self.reason),
+                    false => format!("its process ended: {exit}; {}", self.reason),
+                };
+            }
+            // Whether it has done its work, nobody can say: it is not run again for that.
+            Trace::Unknown => self.unknown = true,
+            // What the host's power took with it says nothing of a program that ran.
+            Trace::NotStarted => self.unknown |= self.before.pid != 0,
+            Trace::Ended(_) | Trace::CutOff => {}
+        }
+    }
+}
+
+/// The supervisor of the instance of which this directory is a copy, if that one is none of this agent's directory of instances.
+async fn foreign_original(attendance: &Attendance) -> Option<Incumbent> {
+    let (located, supervisors) = (attendance.located.clone(), attendance.supervisors());
+    let look = move || {
+        let original = original(&located.enter().ok()?.home())?;
+        (!supervisors().contains(&original.pid())).then_some(original)
+    };
+    attendance.disk.run(look).await.ok().flatten()
+}
+
 /// Writes down how an instance has ended: in its directory; and, where that is not there, on the list of what was begun, so that the next agent does not
 /// look for it again.
 async fn write_down(attendance: &Attendance, status: Status, damaged: bool) {
@@ -174,7 +225,7 @@ async fn write_down(attendance: &Attendance, status: Status, damaged: bool) {
         }
         home.write_status(&status)
     };
-    if let Ok(Err(error)) = spawn_blocking(write).await {
+    if let Ok(Err(error)) = attendance.disk.run(write).await {
         tracing::warn!(instance = %id, %error, "cannot record that an instance has ended");
     }
 }
@@ -185,7 +236,7 @@ async fn look(attendance: &Attendance) -> (Vec<i32>, bool) {
     let (id, located, directory) = (attendance.id, attendance.located.clone(), attendance.directory.clone());
     let contained = attendance.contained;
     let _turn = attendance.looks.acquire().await;
-    let looked = spawn_blocking(move || {
+    let looked = attendance.disk.run(move || {
         // One that has lost the directory would go on, and start its program again.
         let mut left = supervisors();
         processes::kill(&left);

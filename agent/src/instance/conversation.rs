@@ -14,6 +14,7 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
+    runtime::Handle,
     sync::{Semaphore, mpsc, watch},
     time::{Instant, sleep, sleep_until},
 };
@@ -27,6 +28,7 @@ use super::{
     begin::{not_started, start},
     bury::bury,
     cgroup::Group,
+    disk::Disk,
     guard::{ANSWER, falls_silent, guard, insist},
     held::Located,
     namespace,
@@ -94,6 +96,7 @@ pub(super) struct Attendance {
     pub(super) alone_from: Option<Instant>,
     /// Bounds the looks at all processes that go on at once.
     pub(super) looks: Arc<Semaphore>,
+    pub(super) disk: Disk,
     pub(super) driver: mpsc::Sender<ToAgent>,
 }
 
@@ -135,12 +138,15 @@ impl Attendance {
     }
 
     /// The last status in the instance's directory; missing where that is not there.
-    pub(super) fn kept_status(&self) -> Kept<Status> {
-        match self.located.enter() {
+    pub(super) async fn kept_status(&self) -> Kept<Status> {
+        let located = self.located.clone();
+        let look = move || match located.enter() {
             Ok(held) => held.home().kept_status(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::Missing,
             Err(error) => Kept::Unreadable(error, true),
-        }
+        };
+        let looked = self.disk.run(look).await;
+        looked.unwrap_or_else(|error| Kept::Unreadable(error, true))
     }
 
     /// The instance's supervisors, wherever they are.
@@ -150,11 +156,21 @@ impl Attendance {
     }
 }
 
+/// How one instance's supervisor is reached, and what is known of it; clones share that.
+#[derive(Clone)]
+pub(super) struct Reach {
+    pub(super) located: Located,
+    pub(super) disk: Disk,
+    pub(super) seen: Arc<Seen>,
+}
+
 /// Known state of an instance's supervisor.
 #[derive(Default)]
 pub(super) struct Seen {
     /// It has said something to this agent.
     pub(super) heard: AtomicBool,
+    /// A connection to it is being made: where that takes long, the disk holds it up.
+    pub(super) connecting: AtomicBool,
     /// The process that answered last.
     process: Mutex<Option<Incumbent>>,
     /// Why this agent killed it.
@@ -162,8 +178,10 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    fn process(&self) -> Option<Incumbent> {
-        *self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The process that answered last, if it lives.
+    pub(super) fn process(&self) -> Option<Incumbent> {
+        let process = *self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        process.filter(|process| process.lives())
     }
 
     /// Notes why the supervisor was killed; true for the first time.
@@ -177,23 +195,43 @@ impl Seen {
     fn cause(&self) -> Option<String> {
         self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
 
-    /// The process that has an instance's directory: by its lock, or because it answered once and lives. Where the lock cannot be looked at, for the
+impl Reach {
+    /// The process that has the instance's directory: by its lock, or because it answered once and lives. Where the lock cannot be looked at, for the
     /// reason that is returned, the processes of this host say.
-    pub(super) fn holder(&self, located: &Located) -> (Holder, Option<io::Error>) {
-        let alive = self.process().filter(|process| process.lives());
-        let looked = match located.enter() {
-            Ok(held) => holder(&held.home()),
-            // What is there by its name is not asked.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Holder::Unknown),
-            Err(error) => Err(error),
-        };
-        match (looked, alive) {
-            (Ok(Holder::Supervisor(named)), alive) => (Holder::Supervisor(named.or(alive)), None),
-            (looked, Some(alive)) => (Holder::Supervisor(Some(alive)), looked.err()),
-            (Ok(without), None) => (without, None),
-            (Err(error), None) => (by_process(located), Some(error)),
-        }
+    pub(super) async fn holder(&self) -> (Holder, Option<io::Error>) {
+        let (located, seen) = (self.located.clone(), Arc::clone(&self.seen));
+        let look = move || holder_of(&located, seen.process());
+        let looked = self.disk.run(look).await;
+        looked.unwrap_or_else(|error| (Holder::Unknown, Some(error)))
+    }
+
+    /// The process that has the instance's directory, by the processes of this host.
+    async fn holder_by_process(&self) -> io::Result<Holder> {
+        let located = self.located.clone();
+        self.disk.run(move || by_process(&located)).await
+    }
+
+    /// Looks whether the program of a supervisor has ended, of which the supervisor has not taken note.
+    pub(super) async fn look_at_program(&self, supervisor: i32) {
+        let located = self.located.clone();
+        drop(self.disk.run(move || trace::look(&located, supervisor)).await);
+    }
+}
+
+fn holder_of(located: &Located, alive: Option<Incumbent>) -> (Holder, Option<io::Error>) {
+    let looked = match located.enter() {
+        Ok(held) => holder(&held.home()),
+        // What is there by its name is not asked.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Holder::Unknown),
+        Err(error) => Err(error),
+    };
+    match (looked, alive) {
+        (Ok(Holder::Supervisor(named)), alive) => (Holder::Supervisor(named.or(alive)), None),
+        (looked, Some(alive)) => (Holder::Supervisor(Some(alive)), looked.err()),
+        (Ok(without), None) => (without, None),
+        (Err(error), None) => (by_process(located), Some(error)),
     }
 }
 
@@ -204,20 +242,23 @@ fn by_process(located: &Located) -> Holder {
 
 /// Passes on what a supervisor and the agent say to one another, until the instance has ended, and ends a supervisor that does not act.
 pub(super) async fn attend(mut attendance: Attendance) {
-    let seen = Seen::default();
-    let (located, singleton) = (attendance.located.clone(), attendance.singleton);
+    let reach = Reach {
+        located: attendance.located.clone(),
+        disk: attendance.disk.clone(),
+        seen: Arc::default(),
+    };
+    let singleton = attendance.singleton;
     let (lease, stop) = (attendance.told.clone(), attendance.told.clone());
     tokio::select! {
-        () = converse(&mut attendance, &seen) => {}
-        () = guard(&located, lease, &seen), if singleton => {}
-        () = insist(&located, stop, &seen) => {}
+        () = converse(&mut attendance, &reach) => {}
+        () = guard(&reach, lease), if singleton => {}
+        () = insist(&reach, stop) => {}
     }
 }
 
 /// A time in which a supervisor cannot be reached.
 struct Outage {
-    began: Instant,
-    /// How long the agent itself has waited: time in which it stood still, as its host, is no time in which the supervisor did not answer.
+    /// How long the agent itself has waited: time in which it or its disk stood still, or its host, is no time in which the supervisor did not answer.
     waited: Duration,
     wait: Duration,
     told: bool,
@@ -228,7 +269,6 @@ struct Outage {
 impl Outage {
     fn new() -> Outage {
         Outage {
-            began: Instant::now(),
             waited: Duration::ZERO,
             wait: AGAIN,
             told: false,
@@ -239,23 +279,26 @@ impl Outage {
     async fn wait(&mut self) {
         sleep(self.wait).await;
         self.waited += self.wait;
-        if self.began.elapsed() > STARTING / 4 {
+        if self.waited > STARTING / 4 {
             self.wait = (self.wait * 2).min(AGAIN_MOST);
         }
     }
 }
 
-async fn converse(attendance: &mut Attendance, seen: &Seen) {
+async fn converse(attendance: &mut Attendance, reach: &Reach) {
     let mut outage = Outage::new();
     let mut last = None;
     let mut why = None;
     // How it was when it was started again, until its new supervisor says something else.
     let mut again: Option<Status> = None;
     loop {
-        let failure = match connect(&attendance.located, seen).await {
+        reach.seen.connecting.store(true, Ordering::Relaxed);
+        let connected = connect(reach).await;
+        reach.seen.connecting.store(false, Ordering::Relaxed);
+        let failure = match connected {
             Ok(stream) => {
                 let (before, began) = (last.clone(), Instant::now());
-                let silence = match pass_on(attendance, stream, seen, &mut last).await {
+                let silence = match pass_on(attendance, stream, reach, &mut last).await {
                     Talk::Over => return,
                     Talk::Broken { heard } => {
                         let lasted = heard && began.elapsed() >= LASTING;
@@ -278,15 +321,16 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
         if attendance.driver.is_closed() || attendance.told.has_changed().is_err() {
             return;
         }
-        let kept = attendance.kept_status();
+        let kept = attendance.kept_status().await;
         let patience = match &kept {
             // One that has said nothing yet may be about to take the lock: it is left to it.
             Kept::Missing | Kept::Unreadable(_, true) => STARTING,
             Kept::Read(status) if again.as_ref() == Some(status) => STARTING,
             _ => Duration::ZERO,
         };
-        let waited = outage.began.elapsed();
-        let (mut holder, blind) = seen.holder(&attendance.located);
+        // Time for which the disk kept this agent is none in which the supervisor could have been found.
+        let waited = outage.waited;
+        let (mut holder, mut blind) = reach.holder().await;
         let patience = match (&holder, &blind) {
             (Holder::Unknown, _) | (_, Some(_)) => patience.max(LOCKLESS),
             _ => patience,
@@ -294,20 +338,23 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
         let nobody = matches!(holder, Holder::Nobody | Holder::Unknown);
         if nobody && waited >= patience && blind.is_none() {
             // Whatever became of its lock: what it runs has not ended while it is there.
-            holder = by_process(&attendance.located);
+            match reach.holder_by_process().await {
+                Ok(found) => holder = found,
+                Err(error) => blind = Some(error),
+            }
         }
         let blind = blind.map(|error| format!("its lock cannot be looked at: {error}"));
         match holder {
             Holder::Nobody | Holder::Unknown if waited >= patience => {
-                let missing = || missing(&attendance.located);
+                let missing = missing(attendance).await;
                 let gone = || blind.map(|blind| format!("{blind}; no process of this host is its supervisor"));
-                let why = why.take().or_else(|| seen.cause()).or_else(missing).or_else(gone);
+                let why = why.take().or_else(|| reach.seen.cause()).or(missing).or_else(gone);
                 if !over(attendance, why).await {
                     return;
                 }
                 // Its own agent has started it again.
                 (outage, last) = (Outage::new(), None);
-                again = match attendance.kept_status() {
+                again = match attendance.kept_status().await {
                     Kept::Read(status) => Some(status),
                     _ => None,
                 };
@@ -322,6 +369,7 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
                 });
                 unreachable(
                     attendance,
+                    reach,
                     process,
                     &failure,
                     &mut outage,
@@ -336,20 +384,24 @@ async fn converse(attendance: &mut Attendance, seen: &Seen) {
 }
 
 /// Why an instance is lost whose directory is not where it was.
-fn missing(located: &Located) -> Option<String> {
-    let is_there = std::fs::symlink_metadata(located.name()).is_ok();
-    let what = match is_there {
-        true => "its directory was renamed or replaced",
-        false => "its directory was removed",
+async fn missing(attendance: &Attendance) -> Option<String> {
+    let located = attendance.located.clone();
+    let look = move || {
+        let is_there = std::fs::symlink_metadata(located.name()).is_ok();
+        let what = match is_there {
+            true => "its directory was renamed or replaced",
+            false => "its directory was removed",
+        };
+        located
+            .is_gone()
+            .then(|| format!("{what}: {}", located.name().display()))
     };
-    located
-        .is_gone()
-        .then(|| format!("{what}: {}", located.name().display()))
+    attendance.disk.run(look).await.ok().flatten()
 }
 
 /// No supervisor is there. What it wrote last it may have written since it was looked at. True when it was started again.
 async fn over(attendance: &mut Attendance, why: Option<String>) -> bool {
-    match attendance.kept_status() {
+    match attendance.kept_status().await {
         Kept::Read(status) if status.phase == Phase::Ended => {
             let word = match status.interrupted {
                 true => attendance.welcome(true).await,
@@ -369,7 +421,9 @@ async fn over(attendance: &mut Attendance, why: Option<String>) -> bool {
 async fn start_again(attendance: &Attendance) -> bool {
     let id = attendance.id;
     tracing::warn!(instance = %id, "its host ended it, and no coordinator is there: it is started again (offline_start)");
-    match start(&attendance.located, attendance.list.node(), true) {
+    let (located, node) = (attendance.located.clone(), attendance.list.node());
+    let started = attendance.disk.run(move || start(&located, node, true)).await;
+    match started.flatten() {
         Ok(()) => true,
         Err(error) => {
             attendance.say(not_started(&error)).await;
@@ -381,6 +435,7 @@ async fn start_again(attendance: &Attendance) -> bool {
 /// A supervisor lives, and does not answer on its socket: that is told, and if it lasts, the supervisor is ended.
 async fn unreachable(
     attendance: &Attendance,
+    reach: &Reach,
     process: Option<Incumbent>,
     failure: &str,
     outage: &mut Outage,
@@ -397,7 +452,7 @@ async fn unreachable(
     let waited = outage.waited;
     // How the program ended meanwhile is lost with the supervisor otherwise, whoever ends that.
     if let Some(process) = process.filter(|_| waited >= TOLD_AFTER) {
-        trace::look(&attendance.located, process.pid());
+        reach.look_at_program(process.pid()).await;
     }
     if waited >= TOLD_AFTER && !outage.told {
         outage.told = true;
@@ -439,19 +494,25 @@ async fn unreachable(
 }
 
 /// Connects to the supervisor that holds the instance's directory, and supervises this very instance.
-pub(super) async fn connect(located: &Located, seen: &Seen) -> io::Result<UnixStream> {
-    let held = located.enter()?;
-    // By what is held: however long the path is, this one is short enough for a socket's address.
-    let stream = UnixStream::connect(held.home().socket()).await?;
-    let peer = stream.peer_cred()?.pid().and_then(Incumbent::of);
-    let is_own = |peer: Incumbent| !is_elsewhere(peer, &held.home()) && supervised_by(peer) == Some(located.id());
-    if let Some(peer) = peer.filter(|peer| !is_own(*peer) && peer.lives()) {
-        return Err(io::Error::other(format!(
-            "its socket is that of another directory's supervisor (pid {})",
-            peer.pid()
-        )));
-    }
-    *seen.process.lock().unwrap_or_else(PoisonError::into_inner) = peer;
+pub(super) async fn connect(reach: &Reach) -> io::Result<UnixStream> {
+    let (located, runtime) = (reach.located.clone(), Handle::current());
+    // A path is looked up on the disk, whatever is at its end.
+    let connected = reach.disk.run(move || {
+        let held = located.enter()?;
+        // By what is held: however long the path is, this one is short enough for a socket's address.
+        let stream = runtime.block_on(UnixStream::connect(held.home().socket()))?;
+        let peer = stream.peer_cred()?.pid().and_then(Incumbent::of);
+        let is_own = |peer: Incumbent| !is_elsewhere(peer, &held.home()) && supervised_by(peer) == Some(located.id());
+        match peer.filter(|peer| !is_own(*peer) && peer.lives()) {
+            Some(peer) => Err(io::Error::other(format!(
+                "its socket is that of another directory's supervisor (pid {})",
+                peer.pid()
+            ))),
+            None => Ok((stream, peer)),
+        }
+    });
+    let (stream, peer) = connected.await.flatten()?;
+    *reach.seen.process.lock().unwrap_or_else(PoisonError::into_inner) = peer;
     Ok(stream)
 }
 
@@ -471,13 +532,12 @@ enum Talk {
     Silent { heard: bool },
 }
 
-async fn pass_on(attendance: &mut Attendance, stream: UnixStream, seen: &Seen, last: &mut Option<Status>) -> Talk {
+async fn pass_on(attendance: &mut Attendance, stream: UnixStream, reach: &Reach, last: &mut Option<Status>) -> Talk {
     let (from, mut to) = stream.into_split();
     let mut lines = BufReader::new(from).lines();
     attendance.told.mark_changed();
-    let located = attendance.located.clone();
     let (mut heard, mut silence) = (false, pin!(awake(ANSWER)));
-    let mut falls_silent = pin!(falls_silent(&located, seen));
+    let mut falls_silent = pin!(falls_silent(reach));
     loop {
         tokio::select! {
             biased;
@@ -485,7 +545,7 @@ async fn pass_on(attendance: &mut Attendance, stream: UnixStream, seen: &Seen, l
                 let Ok(Some(line)) = line else { return Talk::Broken { heard } };
                 let Ok(status) = serde_json::from_str::<Status>(&line) else { continue };
                 heard = true;
-                seen.heard.store(true, Ordering::Relaxed);
+                reach.seen.heard.store(true, Ordering::Relaxed);
                 *last = Some(status.clone());
                 let ended = status.phase == Phase::Ended;
                 if !attendance.say(status).await || ended {

@@ -3,13 +3,10 @@
 //! Its supervisor may be there, with a directory that was renamed or removed. It notices within seconds and ends; nothing is said to have
 //! ended before.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
-use wyneos_core::workload::{Phase, Status};
+use tokio::time::{Instant, sleep};
+use wyneos_core::workload::{AssignmentId, Phase, Status};
 use wyneos_shell::clock::Clock;
 
 use super::{
@@ -48,7 +45,7 @@ pub(super) async fn attend(mut attendance: Attendance, what: String) {
     let (began, mut waits, mut within) = (Instant::now(), Waits::new(), Vec::<Incumbent>::new());
     loop {
         let (supervisors, turn) = (attendance.supervisors(), attendance.looks.acquire().await);
-        let look = spawn_blocking(move || {
+        let look = attendance.disk.run(move || {
             let alive = supervisors();
             let started = alive.iter().flat_map(|pid| processes::descendants(*pid));
             let started: Vec<Incumbent> = started.filter_map(Incumbent::of).collect();
@@ -111,6 +108,17 @@ pub(super) fn astray(others: &[Astray], is_copied: bool) -> Status {
     }
 }
 
+/// Where the directory is of which one of these supervisors holds that of all instances again; `None` where that is so of none.
+fn put_back(id: AssignmentId, directory: &Path, others: &[Astray]) -> Option<Located> {
+    let own = Place::at(directory).ok()?;
+    let other = others.iter().find(|other| holds(other.process.pid(), own))?;
+    Some(match Held::open(&directory.join(id.to_string()), Some(other.place)) {
+        Ok(held) => Located::of(id, &held),
+        // Its supervisor has noticed that, too.
+        Err(_) => Located::nowhere(directory, id),
+    })
+}
+
 /// Waits until supervisors that hold none of this agent's directories have ended, and tells that the instance has; nothing of them is this agent's to
 /// end. One whose directory is put back is attended as any other.
 pub(super) async fn attend_astray(mut attendance: Attendance, mut others: Vec<Astray>, is_copied: bool) {
@@ -118,15 +126,10 @@ pub(super) async fn attend_astray(mut attendance: Attendance, mut others: Vec<As
     let mut told = others.first().map(|other| other.process);
     loop {
         others.retain(|other| other.process.lives());
-        let directory = Place::at(&attendance.directory).ok();
-        let is_back = |other: &&Astray| directory.is_some_and(|own| holds(other.process.pid(), own));
-        if let Some(other) = others.iter().find(is_back) {
-            let name = attendance.directory.join(attendance.id.to_string());
-            attendance.located = match Held::open(&name, Some(other.place)) {
-                Ok(held) => Located::of(attendance.id, &held),
-                // Its supervisor has noticed that, too.
-                Err(_) => Located::nowhere(&attendance.directory, attendance.id),
-            };
+        let (id, directory, all) = (attendance.id, attendance.directory.clone(), others.clone());
+        let back = attendance.disk.run(move || put_back(id, &directory, &all)).await;
+        if let Some(located) = back.ok().flatten() {
+            attendance.located = located;
             return conversation::attend(attendance).await;
         }
         let (pids, turn): (Vec<i32>, _) = (
@@ -134,7 +137,7 @@ pub(super) async fn attend_astray(mut attendance: Attendance, mut others: Vec<As
             attendance.looks.acquire().await,
         );
         // What they started without containment outlives one that is killed.
-        let look = spawn_blocking(move || {
+        let look = attendance.disk.run(move || {
             let started = pids.into_iter().flat_map(processes::descendants);
             started.filter_map(Incumbent::of).collect::<Vec<_>>()
         });
@@ -167,7 +170,7 @@ pub(super) async fn attend_astray(mut attendance: Attendance, mut others: Vec<As
         }
         sleep(ASTRAY).await;
     }
-    match attendance.kept_status() {
+    match attendance.kept_status().await {
         Kept::Read(status) if status.phase == Phase::Ended => drop(attendance.say(status).await),
         _ => {
             let what =

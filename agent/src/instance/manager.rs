@@ -1,13 +1,31 @@
 //! The agent's side of its instances: has supervisors started and attended, and passes on what both say.
+//!
+//! Nothing here waits for a disk: this is the driver's task, which keeps the session. What needs one is an operation of the instances' thread, or goes to
+//! [`Disk`]; what running instances are told is left for those who attend them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use super::{
+    Groups, Order, Prefix,
+    begin::{fact, not_started},
+    begun::Begun,
+    boot_time,
+    bury::LOOKS,
+    cgroup,
+    conversation::{Attendance, Wanted},
+    disk::Disk,
+    held::{Held, Located},
+    logs,
+    operations::{Beginning, Operation, Operations, TakeOver, Whereabouts},
+    ports::{Allocator, Ports, check_free},
+    removal::Remover,
+};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     time::Instant,
@@ -18,21 +36,6 @@ use wyneos_core::{
     time::{Time, WallTime},
     workload::{Assigned, AssignmentId, FixedPort, log},
 };
-use wyneos_shell::files;
-
-use super::{
-    Groups, Home, Order, Prefix, Unbegun,
-    begin::{Beginner, fact, not_started, write_off},
-    begun::Begun,
-    boot_time,
-    bury::LOOKS,
-    cgroup,
-    conversation::{Attendance, Wanted},
-    held::{Held, Located},
-    logs,
-    ports::{Allocator, Ports, check_free},
-    removal::{self, Remover, put_aside},
-};
 
 use crate::driver::ToAgent;
 
@@ -42,9 +45,14 @@ struct Known {
     /// Those that its declaration fixes.
     fixed: Vec<FixedPort>,
     wanted: watch::Sender<Wanted>,
-    /// Its directory, which may have another name than its own.
-    located: Located,
+    /// Its directory, which may have another name than its own; empty while nothing of it is on the disk.
+    whereabouts: Whereabouts,
+    /// The instances' thread has, or will have, to do with it.
+    kept: bool,
 }
+
+/// Logs that are read at the same time at most. Beyond, a read fails with that as its reason.
+const READS: usize = 64;
 
 /// What instances have of their host: its means to limit and contain them, and where they are reached.
 pub(crate) struct Means {
@@ -73,19 +81,13 @@ pub(crate) struct Instances {
     /// When this agent was started.
     began: Instant,
     looks: Arc<Semaphore>,
-    pub(super) waiting: Waiting,
+    reads: Arc<Semaphore>,
+    /// What is deferred until the coordinator has welcomed this agent.
+    pub(super) waiting: TakeOver,
     /// What was begun on this node.
     pub(super) begun: Arc<Begun>,
-    beginner: Beginner,
-    remover: Remover,
-}
-
-/// Work that is deferred until the coordinator has welcomed this agent.
-#[derive(Default)]
-pub(super) struct Waiting {
-    pub(super) half_made: Vec<Located>,
-    /// Ids of instances whose groups are of no use any more.
-    pub(super) ended: BTreeSet<String>,
+    disk: Disk,
+    operations: Operations,
 }
 
 /// An agent's own: its places on the disk and in the hierarchies of control groups, and what was begun there.
@@ -115,7 +117,9 @@ impl Instances {
             prefix,
             begun,
         } = place;
-        let begun = Arc::new(begun);
+        let (begun, disk) = (Arc::new(begun), Disk::new());
+        let remover = Remover::new(disk.clone());
+        let operations = Operations::start(directory.clone(), Arc::clone(&begun), disk.clone(), remover)?;
         let mut instances = Instances {
             directory,
             node,
@@ -129,10 +133,11 @@ impl Instances {
             refused: watch::Sender::new(false),
             began: Instant::now(),
             looks: Arc::new(Semaphore::new(LOOKS)),
-            waiting: Waiting::default(),
-            beginner: Beginner::new(Arc::clone(&begun)),
-            remover: Remover::new(),
+            reads: Arc::new(Semaphore::new(READS)),
+            waiting: TakeOver::default(),
             begun,
+            disk,
+            operations,
         };
         let found = instances.take_stock(now)?;
         Ok((instances, found))
@@ -141,25 +146,14 @@ impl Instances {
     /// The coordinator has welcomed this agent: what was found is this node's, and nobody else's. What was begun is gone on with, and what is left of
     /// instances that are gone, or were never begun, is removed. Nothing is begun before the coordinator says that it still wants it.
     pub(crate) fn take_over(&mut self) {
-        let Waiting { half_made, ended } = std::mem::take(&mut self.waiting);
-        if !*self.welcomed.borrow() {
-            let (remover, left) = (self.remover.clone(), removal::leftovers(&self.directory));
-            tokio::spawn(async move { remover.remove_left(left).await });
-        }
-        for located in half_made {
-            // At once: it may be begun anew.
-            remove(&self.remover, put_aside(&located), &located);
-        }
-        self.welcomed.send_replace(true);
-        let begun = Arc::clone(&self.begun);
-        tokio::task::spawn_blocking(move || begun.settle());
-        if let Some(groups) = self.means.groups.clone() {
-            let directory = self.directory.clone();
+        let left = TakeOver {
             // Those that are attended are ended by whoever attends them.
-            let known: BTreeSet<String> = self.known.keys().map(ToString::to_string).collect();
-            let is_there = move |id: &str| !ended.contains(id) && (known.contains(id) || directory.join(id).exists());
-            tokio::task::spawn_blocking(move || groups.clean(is_there));
-        }
+            known: self.known.keys().map(ToString::to_string).collect(),
+            groups: self.means.groups.clone(),
+            ..std::mem::take(&mut self.waiting)
+        };
+        self.operations.then(Operation::TakeOver(Box::new(left)));
+        self.welcomed.send_replace(true);
     }
 
     /// A coordinator is there, and refuses this agent.
@@ -172,6 +166,16 @@ impl Instances {
         id: AssignmentId,
         order: Option<&Order>,
         located: Located,
+        wanted: watch::Sender<Wanted>,
+    ) {
+        self.know_of(id, order, Arc::new(OnceLock::from(located)), wanted);
+    }
+
+    fn know_of(
+        &mut self,
+        id: AssignmentId,
+        order: Option<&Order>,
+        whereabouts: Whereabouts,
         wanted: watch::Sender<Wanted>,
     ) {
         let (mut ports, mut fixed) = (Vec::new(), Vec::new());
@@ -188,7 +192,8 @@ impl Instances {
             ports,
             fixed,
             wanted,
-            located,
+            whereabouts,
+            kept: true,
         };
         self.known.insert(id, known);
     }
@@ -202,11 +207,24 @@ impl Instances {
         begun: bool,
     ) -> Attendance {
         let (wanted, told) = watch::channel(Wanted::default());
+        let attendance = self.attendance_of(id, order, located.clone(), begun, told);
+        self.know(id, order, located, wanted);
+        attendance
+    }
+
+    fn attendance_of(
+        &self,
+        id: AssignmentId,
+        order: Option<&Order>,
+        located: Located,
+        begun: bool,
+        told: watch::Receiver<Wanted>,
+    ) -> Attendance {
         let own = |group: &cgroup::Group| group.is_of(&self.prefix, id);
         let written = order.and_then(|order| order.group.clone()).filter(own);
-        let attendance = Attendance {
+        Attendance {
             id,
-            located: located.clone(),
+            located,
             directory: self.directory.clone(),
             list: Arc::clone(&self.begun),
             begun,
@@ -223,33 +241,43 @@ impl Instances {
                 .and_then(Order::starts_alone)
                 .map(|wait| self.began + wait),
             looks: Arc::clone(&self.looks),
+            disk: self.disk.clone(),
             driver: self.driver.clone(),
-        };
-        self.know(id, order, located, wanted);
-        attendance
-    }
-
-    /// Has an instance begun.
-    pub(crate) fn run(&mut self, assigned: &Arc<Assigned>) {
-        let mut located = Located::nowhere(&self.directory, assigned.id);
-        if let Err(error) = self.try_run(assigned, &mut located) {
-            self.not_started(located, &error);
         }
     }
 
-    fn not_started(&mut self, located: Located, error: &io::Error) {
-        let (id, status) = (located.id(), not_started(error));
+    /// Has an instance begun, in its turn.
+    pub(crate) fn run(&mut self, assigned: &Arc<Assigned>) {
+        let id = assigned.id;
+        let turn = match self.check_containment(assigned).and_then(|()| self.operations.turn()) {
+            Ok(turn) => turn,
+            Err(error) => return self.refuse(id, &error),
+        };
+        let order = self.order(assigned);
+        let (wanted, told) = watch::channel(Wanted::default());
+        let nowhere = Located::nowhere(&self.directory, id);
+        let attendance = self.attendance_of(id, order.as_ref().ok(), nowhere, false, told);
+        let whereabouts = Whereabouts::default();
+        self.know_of(id, order.as_ref().ok(), Arc::clone(&whereabouts), wanted);
+        self.operations.then(Operation::Begin(Box::new(Beginning {
+            order,
+            attendance,
+            whereabouts,
+            turn,
+        })));
+    }
+
+    /// An instance cannot be begun, and nothing of it is on the disk.
+    fn refuse(&mut self, id: AssignmentId, error: &io::Error) {
         self.known.entry(id).or_insert_with(|| Known {
             ports: Vec::new(),
             fixed: Vec::new(),
             wanted: watch::Sender::default(),
-            located: located.clone(),
+            whereabouts: Whereabouts::default(),
+            kept: false,
         });
-        let driver = self.driver.clone();
-        tokio::spawn(async move {
-            write_off(located, status.clone()).await;
-            drop(driver.send(fact(id, status)).await);
-        });
+        let (driver, status) = (self.driver.clone(), not_started(error));
+        tokio::spawn(async move { drop(driver.send(fact(id, status)).await) });
     }
 
     fn check_containment(&self, assigned: &Assigned) -> io::Result<()> {
@@ -261,11 +289,8 @@ impl Instances {
         }
     }
 
-    fn try_run(&mut self, assigned: &Arc<Assigned>, located: &mut Located) -> io::Result<()> {
-        self.check_containment(assigned)?;
-        // Its log can be read before it has written anything.
-        let held = Home::of(&self.directory, assigned.id).make()?;
-        *located = Located::of(assigned.id, &held);
+    /// What a supervisor is to run, with ports of its own.
+    fn order(&mut self, assigned: &Assigned) -> io::Result<Order> {
         let known = &self.known;
         let has =
             |known: &Known, port| known.ports.contains(&port) || known.fixed.iter().any(|fixed| fixed.port == port);
@@ -287,8 +312,8 @@ impl Instances {
                 None => self.ports.next(taken)?,
             });
         }
-        let order = Order {
-            assigned: Assigned::clone(assigned),
+        Ok(Order {
+            assigned: assigned.clone(),
             ports,
             ephemeral: self.ephemeral,
             node: self.node.clone(),
@@ -296,11 +321,7 @@ impl Instances {
             address: self.means.address.clone(),
             contained: self.means.uncontained.is_none(),
             group: self.means.groups.as_ref().map(|groups| groups.of(assigned.id)),
-        };
-        Unbegun::write(&held)?;
-        write_order(held, &order)?;
-        let attendance = self.attendance(assigned.id, Some(&order), located.clone(), false);
-        self.beginner.begin(attendance)
+        })
     }
 
     /// No process of an instance is left: others may have its ports.
@@ -328,88 +349,53 @@ impl Instances {
 
     /// Removes what an instance that ended left behind.
     pub(crate) fn discard(&mut self, id: AssignmentId) {
-        let known = self.known.remove(&id);
-        let located = known.map_or_else(|| Located::nowhere(&self.directory, id), |known| known.located);
-        let begun = Arc::clone(&self.begun);
-        begun.remove(id);
-        let remover = self.remover.clone();
-        // What bears another name was put aside by somebody, and stays.
-        let is_own = located.name() == Home::of(&self.directory, id).0;
-        tokio::spawn(async move {
-            let from = located.clone();
-            let aside = tokio::task::spawn_blocking(move || {
-                if let Err(error) = begun.save() {
-                    tracing::warn!(%error, "cannot write the list of the instances that were begun");
-                }
-                match is_own {
-                    true => put_aside(&from),
-                    false => Ok(None),
-                }
-            });
-            remove(
-                &remover,
-                aside.await.unwrap_or_else(|error| Err(io::Error::other(error))),
-                &located,
-            );
-        });
+        let whereabouts = match self.known.remove(&id) {
+            Some(known) if !known.kept => return,
+            Some(known) => known.whereabouts,
+            None => Whereabouts::default(),
+        };
+        self.operations.then(Operation::Discard(id, whereabouts));
     }
 
     /// What a list that was lost may have had on it is known, and is written down.
     pub(crate) fn presume(&self, cluster: ClusterId, below: AssignmentId) {
-        self.begun.presume(cluster, below);
-        let begun = Arc::clone(&self.begun);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = begun.save() {
-                tracing::warn!(%error, "cannot write the list of the instances that were begun");
-            }
-        });
+        self.operations.then(Operation::Presume(cluster, below));
     }
 
     /// Reads what an instance wrote.
     pub(crate) fn read_log(&self, request: log::Request) {
-        let known = self.known.get(&request.id).map(|known| known.located.clone());
-        let driver = self.driver.clone();
-        tokio::task::spawn_blocking(move || {
-            let held = known.and_then(|located| located.enter().ok());
-            let logs = held.as_ref().map(|held| held.home().logs());
-            let chunk = match logs.filter(|logs| logs.is_dir()) {
-                Some(logs) => logs::read(&logs, &request),
-                None => log::Chunk {
-                    number: request.number,
-                    error: "what it wrote is not kept any more".to_owned(),
-                    ..log::Chunk::default()
-                },
+        let known = self.known.get(&request.id);
+        let located = known.and_then(|known| known.whereabouts.get().cloned());
+        let (driver, disk) = (self.driver.clone(), self.disk.clone());
+        let turn = Arc::clone(&self.reads).try_acquire_owned();
+        tokio::spawn(async move {
+            let number = request.number;
+            let failed = |error: String| log::Chunk {
+                number,
+                error,
+                ..log::Chunk::default()
             };
-            drop(driver.blocking_send(ToAgent::Fact(Input::LogRead(chunk))));
+            let chunk = match turn {
+                Ok(_turn) => {
+                    let read = disk.run(move || read_log(located, &request)).await;
+                    read.unwrap_or_else(|error| failed(error.to_string()))
+                }
+                Err(_) => failed(format!("{READS} others wait for what its disk keeps")),
+            };
+            drop(driver.send(ToAgent::Fact(Input::LogRead(chunk))).await);
         });
     }
 }
 
-/// Has a directory removed that was put aside, in its turn.
-fn remove(remover: &Remover, aside: io::Result<Option<PathBuf>>, located: &Located) {
-    match aside {
-        Ok(Some(aside)) => {
-            let remover = remover.clone();
-            tokio::spawn(async move { remover.remove(aside).await });
-        }
-        Ok(None) => {}
-        Err(error) => tracing::error!(
-            path = %located.name().display(), %error,
-            "cannot rename the directory of an instance that is no more, in order to remove it; once that is possible, restart the agent, or remove it \
-             by hand"
-        ),
+fn read_log(located: Option<Located>, request: &log::Request) -> log::Chunk {
+    let held = located.and_then(|located| located.enter().ok());
+    let logs = held.as_ref().map(|held: &Held| held.home().logs());
+    match logs.filter(|logs| logs.is_dir()) {
+        Some(logs) => logs::read(&logs, request),
+        None => log::Chunk {
+            number: request.number,
+            error: "what it wrote is not kept any more".to_owned(),
+            ..log::Chunk::default()
+        },
     }
-}
-
-/// Writes down what a supervisor is to run. It is on the disk a moment later: this is the task that also sends heartbeats, and an order that is lost
-/// with the host's power was not begun, as a supervisor has written down that it begins before it does.
-fn write_order(held: Held, order: &Order) -> io::Result<()> {
-    let path = held.home().order();
-    let file = files::write_whole(&path, &serde_json::to_vec(order)?, 0o600)?;
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = files::sync(&path, &file) {
-            tracing::warn!(path = %held.name().display(), %error, "cannot write the order of an instance to disk");
-        }
-    });
-    Ok(())
 }

@@ -11,10 +11,13 @@ use std::{
 };
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::sync::Semaphore;
 use wyneos_shell::removal::remove_dir;
 
-use super::held::{Held, Located};
+use super::{
+    disk::Disk,
+    held::{Held, Located},
+};
 
 #[cfg(test)]
 mod tests;
@@ -87,11 +90,15 @@ pub(super) fn leftovers(instances: &Path) -> Vec<PathBuf> {
 
 /// Removes directories, one after the other.
 #[derive(Clone, Debug)]
-pub(super) struct Remover(Arc<Semaphore>);
+pub(super) struct Remover {
+    turn: Arc<Semaphore>,
+    disk: Disk,
+}
 
 impl Remover {
-    pub(super) fn new() -> Remover {
-        Remover(Arc::new(Semaphore::new(1)))
+    pub(super) fn new(disk: Disk) -> Remover {
+        let turn = Arc::new(Semaphore::new(1));
+        Remover { turn, disk }
     }
 
     /// Removes what was put aside; what cannot be removed is told, and tried again by the next agent.
@@ -111,9 +118,13 @@ impl Remover {
             let Err(error) = self.try_remove(&path).await else {
                 continue;
             };
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let name = name.strip_prefix(REMOVED).unwrap_or(&name);
-            let stays = rename(&path, UNREMOVABLE, name);
+            let from = path.clone();
+            let stays = self.disk.run(move || {
+                let name = from.file_name().unwrap_or_default().to_string_lossy();
+                let name = name.strip_prefix(REMOVED).unwrap_or(&name);
+                rename(&from, UNREMOVABLE, name)
+            });
+            let stays = stays.await.flatten();
             let path = stays.as_ref().unwrap_or(&path);
             tracing::error!(
                 path = %path.display(), %error, renamed = stays.is_ok(),
@@ -123,9 +134,9 @@ impl Remover {
     }
 
     async fn try_remove(&self, path: &Path) -> io::Result<()> {
-        let _turn = self.0.acquire().await;
+        let _turn = self.turn.acquire().await;
         let path = path.to_owned();
-        let removed = spawn_blocking(move || match fs::symlink_metadata(&path)?.is_dir() {
+        let removed = self.disk.run(move || match fs::symlink_metadata(&path)?.is_dir() {
             true => remove_dir(&path),
             // A link leads to what somebody has put elsewhere, and is removed alone.
             false => fs::remove_file(&path),
@@ -133,7 +144,7 @@ impl Remover {
         match removed.await {
             Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(_) => Ok(()),
-            Err(error) => Err(io::Error::other(error)),
+            Err(error) => Err(error),
         }
     }
 }

@@ -74,7 +74,7 @@ async fn what_is_put_aside_has_no_name_of_an_instance_and_goes_at_the_next_start
     );
     let left = leftovers(place.path());
     assert_eq!(left.len(), 3);
-    Remover::new().remove_left(left).await;
+    Remover::new(Disk::new()).remove_left(left).await;
     assert_eq!(names(place.path()), ["00000000000000a2"]);
 }
 
@@ -89,7 +89,7 @@ async fn what_cannot_be_removed_is_tried_twice_and_keeps_nothing_else_there() {
         // Only root makes what it cannot remove.
         return;
     }
-    let remover = Remover::new();
+    let remover = Remover::new(Disk::new());
     remover.remove(put_aside(&located(&home)).unwrap().unwrap()).await;
     assert_eq!(names(place.path()), [".removed-00000000000000a1"]);
     remover.remove_left(leftovers(place.path())).await;

@@ -1,0 +1,307 @@
+//! The instances' thread: carries out, one after the other, what the driver has done with the agent's disk.
+//!
+//! The driver hands operations over and never waits. They are carried out in the order in which they come; while the disk stalls, they wait, and what is told
+//! to running instances (their end, their leases) does not come this way and does not wait for them. Beginnings that follow one another share a write of the
+//! list of what was begun, and so do removals.
+//!
+//! The bound: [`WAITING`] beginnings, beyond which one fails with that as its reason; one take-over, as a process has one; one presumption, as a
+//! list is lost once; and a removal for each instance that was there or waits to be begun.
+
+use std::{
+    collections::BTreeSet,
+    io, mem,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    thread,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc},
+};
+use wyneos_core::{
+    id::ClusterId,
+    workload::{AssignmentId, Status},
+};
+use wyneos_shell::files;
+
+use super::{
+    Groups, Home, Order,
+    begin::{make_home, not_begun, not_started, not_wanted, start, write_order},
+    begun::Begun,
+    conversation::{Attendance, attend},
+    disk::Disk,
+    held::{Held, Located},
+    removal::{Remover, leftovers, put_aside},
+};
+
+/// Instances that wait to be begun at most. Beyond, one fails with that as its reason, and is placed anew.
+const WAITING: usize = 4_096;
+
+/// Operations that share a write at most.
+const TOGETHER: usize = 256;
+
+/// Where an instance's directory is, once that is known.
+pub(super) type Whereabouts = Arc<OnceLock<Located>>;
+
+/// An instance that is to be begun.
+pub(super) struct Beginning {
+    /// Why it cannot be, which is written down and told in its turn; or what its supervisor is to run.
+    pub(super) order: io::Result<Order>,
+    pub(super) attendance: Attendance,
+    /// Told where its directory is.
+    pub(super) whereabouts: Whereabouts,
+    /// Its place among those that wait.
+    pub(super) turn: OwnedSemaphorePermit,
+}
+
+/// What earlier agents left, which is this one's from now on.
+#[derive(Default)]
+pub(super) struct TakeOver {
+    /// Directories in which nothing was begun: they go.
+    pub(super) half_made: Vec<Located>,
+    /// Instances whose groups are of no use any more, and those that are attended: whoever attends them ends their groups.
+    pub(super) ended: BTreeSet<String>,
+    pub(super) known: BTreeSet<String>,
+    pub(super) groups: Option<Groups>,
+}
+
+/// Something to be done with the disk.
+pub(super) enum Operation {
+    Begin(Box<Beginning>),
+    TakeOver(Box<TakeOver>),
+    /// What a list that was lost may have had on it is known.
+    Presume(ClusterId, AssignmentId),
+    /// Nothing of an instance is to be kept.
+    Discard(AssignmentId, Whereabouts),
+}
+
+/// Hands operations to the instances' thread.
+#[derive(Debug)]
+pub(super) struct Operations {
+    queue: mpsc::UnboundedSender<Operation>,
+    turns: Arc<Semaphore>,
+}
+
+impl Operations {
+    /// Starts the thread, which ends with what it returns.
+    ///
+    /// # Errors
+    /// The system has no thread for it.
+    pub(super) fn start(directory: PathBuf, begun: Arc<Begun>, disk: Disk, remover: Remover) -> io::Result<Operations> {
+        let (sender, queue) = mpsc::unbounded_channel();
+        let worker = Worker {
+            runtime: Handle::current(),
+            directory,
+            begun,
+            disk,
+            remover,
+            unlisted: false,
+        };
+        let thread = thread::Builder::new().name("instances".to_owned());
+        thread.spawn(move || worker.work(queue))?;
+        Ok(Operations {
+            queue: sender,
+            turns: Arc::new(Semaphore::new(WAITING)),
+        })
+    }
+
+    /// A place among those that wait to be begun.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn turn(&self) -> io::Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.turns)
+            .try_acquire_owned()
+            .map_err(|error: TryAcquireError| match error {
+                TryAcquireError::NoPermits => io::Error::other(format!("{WAITING} others wait for its disk")),
+                TryAcquireError::Closed => io::Error::other("its agent is ending"),
+            })
+    }
+
+    /// Has something done behind what was asked for before.
+    pub(super) fn then(&self, operation: Operation) {
+        // The thread ends with this sender alone, or with its process.
+        drop(self.queue.send(operation));
+    }
+}
+
+/// What the thread works with.
+struct Worker {
+    runtime: Handle,
+    directory: PathBuf,
+    begun: Arc<Begun>,
+    disk: Disk,
+    remover: Remover,
+    /// The last write of the list of what was begun failed.
+    unlisted: bool,
+}
+
+impl Worker {
+    fn work(mut self, mut queue: mpsc::UnboundedReceiver<Operation>) {
+        let runtime = self.runtime.clone();
+        let _context = runtime.enter();
+        let mut operations = Vec::new();
+        while queue.blocking_recv_many(&mut operations, TOGETHER) > 0 {
+            let (mut begin, mut discard) = (Vec::new(), Vec::new());
+            for operation in operations.drain(..) {
+                // What was gathered of another sort comes first.
+                if !matches!(operation, Operation::Begin(_)) {
+                    self.begin(mem::take(&mut begin));
+                }
+                if !matches!(operation, Operation::Discard(..)) {
+                    self.discard(mem::take(&mut discard));
+                }
+                match operation {
+                    Operation::Begin(beginning) => begin.push(*beginning),
+                    Operation::Discard(id, whereabouts) => discard.push((id, whereabouts)),
+                    Operation::TakeOver(left) => self.take_over(*left),
+                    Operation::Presume(cluster, below) => {
+                        self.begun.presume(cluster, below);
+                        self.save();
+                    }
+                }
+            }
+            self.begin(begin);
+            self.discard(discard);
+        }
+    }
+
+    fn begin(&mut self, beginnings: Vec<Beginning>) {
+        let mut written = Vec::new();
+        for beginning in beginnings {
+            let Beginning {
+                order,
+                mut attendance,
+                whereabouts,
+                turn,
+            } = beginning;
+            match self.write_down(order, &mut attendance, &whereabouts) {
+                Ok(()) => written.push((attendance, turn)),
+                Err(error) => self.not_begun(attendance, not_started(&error)),
+            }
+        }
+        if written.is_empty() {
+            return;
+        }
+        let ids: Vec<AssignmentId> = written.iter().map(|(attendance, _)| attendance.id).collect();
+        let failure = self.begun.add(&ids).err();
+        if let Some(error) = &failure
+            && !self.unlisted
+        {
+            tracing::error!(%error, "no instance can be begun on this node: it cannot be written down that it was");
+        }
+        self.unlisted = failure.is_some();
+        for (attendance, _turn) in written {
+            self.start(attendance, failure.as_ref());
+        }
+    }
+
+    /// Writes down what is to be run.
+    fn write_down(
+        &self,
+        order: io::Result<Order>,
+        attendance: &mut Attendance,
+        whereabouts: &Whereabouts,
+    ) -> io::Result<()> {
+        let held = make_home(&self.directory, attendance.id)?;
+        attendance.located = Located::of(attendance.id, &held);
+        // It is begun once.
+        let _ = whereabouts.set(attendance.located.clone());
+        let order = write_order(&held, &order?)?;
+        let disk = self.disk.clone();
+        self.runtime.spawn(async move {
+            let synced = disk.run(move || sync(&held, &order));
+            drop(synced.await);
+        });
+        Ok(())
+    }
+
+    fn start(&self, attendance: Attendance, failure: Option<&io::Error>) {
+        let stop = attendance.told.borrow().stop.clone();
+        if let Some(reason) = stop {
+            return self.not_begun(attendance, not_wanted(reason));
+        }
+        let started = match failure {
+            Some(error) => Err(io::Error::other(format!(
+                "it cannot be written down that it was begun: {error}"
+            ))),
+            None => start(&attendance.located, self.begun.node(), false),
+        };
+        match started {
+            Ok(()) => drop(self.runtime.spawn(attend(attendance))),
+            Err(error) => self.not_begun(attendance, not_started(&error)),
+        }
+    }
+
+    fn not_begun(&self, attendance: Attendance, status: Status) {
+        self.runtime.spawn(not_begun(attendance, status));
+    }
+
+    fn take_over(&self, left: TakeOver) {
+        let TakeOver {
+            half_made,
+            ended,
+            known,
+            groups,
+        } = left;
+        let (remover, leftovers) = (self.remover.clone(), leftovers(&self.directory));
+        self.runtime.spawn(async move { remover.remove_left(leftovers).await });
+        for located in half_made {
+            // At once: it may be begun anew.
+            self.remove(&located);
+        }
+        self.begun.settle();
+        if let Some(groups) = groups {
+            let directory = self.directory.clone();
+            let is_there = move |id: &str| !ended.contains(id) && (known.contains(id) || directory.join(id).exists());
+            let disk = self.disk.clone();
+            self.runtime
+                .spawn(async move { drop(disk.run(move || groups.clean(is_there)).await) });
+        }
+    }
+
+    fn discard(&self, ids: Vec<(AssignmentId, Whereabouts)>) {
+        if ids.is_empty() {
+            return;
+        }
+        ids.iter().for_each(|(id, _)| self.begun.remove(*id));
+        self.save();
+        for (id, whereabouts) in ids {
+            // What bears another name was put aside by somebody, and stays.
+            if let Some(located) = whereabouts.get()
+                && located.name() == Home::of(&self.directory, id).0
+            {
+                self.remove(located);
+            }
+        }
+    }
+
+    fn save(&self) {
+        if let Err(error) = self.begun.save() {
+            tracing::warn!(%error, "cannot write the list of the instances that were begun");
+        }
+    }
+
+    /// Has a directory removed, whose name others can have from now on.
+    fn remove(&self, located: &Located) {
+        match put_aside(located) {
+            Ok(Some(aside)) => {
+                let remover = self.remover.clone();
+                self.runtime.spawn(async move { remover.remove(aside).await });
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(
+                path = %located.name().display(), %error,
+                "cannot rename the directory of an instance that is no more, in order to remove it; once that is possible, restart the agent, or remove it \
+                 by hand"
+            ),
+        }
+    }
+}
+
+fn sync(held: &Held, order: &std::fs::File) {
+    if let Err(error) = files::sync(&held.home().order(), order) {
+        tracing::warn!(path = %held.name().display(), %error, "cannot write the order of an instance to disk");
+    }
+}
