@@ -22,7 +22,7 @@ mod running;
 mod silent;
 mod singletons;
 mod spoofed;
-mod stalled;
+pub mod stalled;
 mod stopping;
 mod surviving;
 mod users;

@@ -376,6 +376,12 @@ fn note(text: &str) {
     drop(io::stderr().write_all(format!("{text}\n").as_bytes()));
 }
 
+/// As [`note`], by another thread: the log is on the disk, which may stall.
+fn note_soon(text: &str) {
+    let text = text.to_owned();
+    drop(tokio::task::spawn_blocking(move || note(&text)));
+}
+
 /// This program's own file; while it runs, also when that was replaced by a newer one.
 fn own_binary() -> PathBuf {
     let named = std::env::current_exe().ok().filter(|path| path.exists());

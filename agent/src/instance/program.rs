@@ -1,7 +1,7 @@
 //! A program that was started: whether it runs, and what it writes.
 
 use std::{
-    io,
+    io, mem,
     os::{fd::OwnedFd, unix::net::UnixStream as Pair},
     time::Duration,
 };
@@ -11,14 +11,19 @@ use tokio::{
     io::AsyncReadExt,
     net::{UnixStream, unix::pipe},
     sync::{mpsc, watch},
+    task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
 use wyneos_core::{supervisor::Input, workload::LastLine};
 
-use super::{logs, note, supervise::Happened};
+use super::{logs, note_soon, supervise::Happened};
 
 /// Bytes that are read of what a program writes at once.
 const READ: usize = 16 * 1024;
+
+/// Bytes that wait for the disk at most; then a program that writes more waits for this long, and what it writes after that is lost.
+const WAITING: usize = 1024 * 1024;
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the rest of what a program wrote is read for its last line: whoever inherited its standard error may live on.
 const READING: Duration = Duration::from_secs(1);
@@ -49,25 +54,104 @@ pub(super) async fn become_known(told: Pair, pid: u32, sender: mpsc::Sender<Happ
 }
 
 /// Keeps what a program writes. Hands out the last line, again and again, until nobody writes any more.
-pub(super) fn keep(from: OwnedFd, mut writer: logs::Writer) -> io::Result<watch::Receiver<LastLine>> {
+pub(super) fn keep(from: OwnedFd, writer: logs::Writer) -> io::Result<watch::Receiver<LastLine>> {
     rustix::io::ioctl_fionbio(&from, true)?;
     let mut from = pipe::Receiver::from_owned_fd(from)?;
     let (sender, last) = watch::channel(LastLine::default());
     tokio::spawn(async move {
         let mut buffer = vec![0; READ];
-        while let Ok(read @ 1..) = from.read(&mut buffer).await {
-            writer.write(&buffer[..read]);
-            sender.send_modify(|last| last.take(&buffer[..read]));
+        let mut output = Output::new(writer);
+        loop {
+            tokio::select! {
+                biased;
+                () = output.written(), if output.under_way.is_some() => {}
+                read = from.read(&mut buffer) => {
+                    let Ok(read @ 1..) = read else { break };
+                    sender.send_modify(|last| last.take(&buffer[..read]));
+                    output.take(&buffer[..read]).await;
+                }
+            }
         }
+        output.rest().await;
         drop(sender);
-        if writer.lost > 0 {
-            note(&format!(
-                "the disk did not take {} bytes of what the program wrote",
-                writer.lost
-            ));
+        if let Some(lost) = output.lost().filter(|lost| *lost > 0) {
+            note_soon(&format!("the disk did not take {lost} bytes of what the program wrote"));
         }
     });
     Ok(last)
+}
+
+/// What a program wrote, on its way to the disk. It is written by other threads: one that a stalled disk holds in the kernel cannot be killed, and this
+/// process's first thread has to see to the program's end.
+struct Output {
+    /// `None` while it writes.
+    writer: Option<logs::Writer>,
+    under_way: Option<JoinHandle<logs::Writer>>,
+    waiting: Vec<u8>,
+    /// The disk did not take a write in time, and has not yet.
+    stalled: bool,
+    /// Bytes that were not kept meanwhile.
+    lost: u64,
+}
+
+impl Output {
+    fn new(writer: logs::Writer) -> Output {
+        Output {
+            writer: Some(writer),
+            under_way: None,
+            waiting: Vec::new(),
+            stalled: false,
+            lost: 0,
+        }
+    }
+
+    /// Takes what was read. The program waits for a disk that is slow, and not for one that stalls: then what it writes is lost, and counted.
+    async fn take(&mut self, bytes: &[u8]) {
+        if self.waiting.len() >= WAITING && !self.stalled {
+            self.stalled = timeout(PATIENCE, self.written()).await.is_err();
+        }
+        if self.waiting.len() >= WAITING {
+            self.lost += bytes.len() as u64;
+            return;
+        }
+        self.waiting.extend_from_slice(bytes);
+        self.write();
+    }
+
+    /// Has what waits written, unless a write is under way.
+    fn write(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        if let Some(mut writer) = self.writer.take() {
+            let bytes = mem::take(&mut self.waiting);
+            self.under_way = Some(spawn_blocking(move || {
+                writer.write(&bytes);
+                writer
+            }));
+        }
+    }
+
+    /// Waits until the write that is under way is done; then what came meanwhile is written.
+    async fn written(&mut self) {
+        if let Some(under_way) = &mut self.under_way {
+            self.writer = under_way.await.ok();
+            (self.under_way, self.stalled) = (None, false);
+            self.write();
+        }
+    }
+
+    /// Waits until everything is written.
+    async fn rest(&mut self) {
+        while self.under_way.is_some() {
+            self.written().await;
+        }
+    }
+
+    /// Bytes that the disk did not take.
+    fn lost(&self) -> Option<u64> {
+        self.writer.as_ref().map(|writer| writer.lost + self.lost)
+    }
 }
 
 /// The last line that a program wrote of which nothing is left. What it wrote is read meanwhile, if nobody else holds the pipe open.

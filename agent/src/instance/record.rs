@@ -10,7 +10,7 @@ use tokio::{
 };
 use wyneos_core::workload::{Phase, Status};
 
-use super::{Home, note};
+use super::{Home, note_soon};
 
 /// Between two attempts to write down what the disk did not take, and between two looks whether it is still there.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -36,14 +36,14 @@ pub(super) async fn keep(home: Home, mut status: watch::Receiver<Status>, told: 
         let mut written = timeout(PATIENCE, &mut write).await.ok();
         tell(&told, &news);
         if written.is_none() {
-            note("the disk is slow: how the instance is was told, and is not written down yet");
+            note_soon("the disk is slow: how the instance is was told, and is not written down yet");
             written = Some(write.await);
         }
         match written {
             Some(Ok(Err(error))) => {
                 failed += 1;
                 if failed == 1 {
-                    note(&format!("cannot write down how the instance is: {error}"));
+                    note_soon(&format!("cannot write down how the instance is: {error}"));
                 }
                 // Without its directory nobody will ask any more.
                 if over && (error.kind() == io::ErrorKind::NotFound || failed >= TRIES) {

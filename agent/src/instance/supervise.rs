@@ -32,7 +32,7 @@ use super::{
     held::{Held, Place},
     logs,
     namespace::{First, Namespace},
-    note, own_binary,
+    note, note_soon, own_binary,
     premises::Premises,
     processes,
     program::{become_known, keep, last_line, pid_of},
@@ -231,7 +231,7 @@ async fn run(held: Held, node: Option<NodeId>, again: bool) -> io::Result<()> {
         if looked.elapsed() >= IDLE {
             looked = Instant::now();
             process.look_for_kills();
-            match process.premises.keep(note) {
+            match process.premises.keep(note_soon) {
                 Ok(None) => {}
                 Ok(Some(listener)) => {
                     // Those who are connected stay so.
@@ -342,7 +342,7 @@ impl Process {
         if let Some(namespace) = &self.namespace
             && let Err(error) = namespace.watch(child.id())
         {
-            note(&format!(
+            note_soon(&format!(
                 "its first process cannot be told to watch the program: {error}"
             ));
         }
@@ -397,10 +397,11 @@ impl Process {
             tokio::time::sleep(IDLE).await;
             loop {
                 let mut left = processes::descendants(own);
-                // The first process waits for the others.
+                // The first process waits for the others, and takes them along; unless a stalled disk holds it.
                 left.retain(|pid| *pid != init);
+                processes::kill(&left);
                 if let Some(what) = waits.news(&left) {
-                    note(&what);
+                    note_soon(&what);
                     drop(sender.send(Happened::Fact(Input::Stuck { what })).await);
                 }
                 waits.wait(&left).await;
@@ -433,7 +434,7 @@ impl Process {
                     break;
                 }
                 if let Some(what) = waits.news(&left) {
-                    note(&what);
+                    note_soon(&what);
                     drop(sender.send(Happened::Fact(Input::Stuck { what })).await);
                 }
                 waits.wait(&left).await;

@@ -90,14 +90,18 @@ pub(super) async fn watch(home: Home, pid: i32) -> io::Result<()> {
     let process = pidfd_open(process, PidfdFlags::empty())?;
     // No pipe, and nothing is read of it: it becomes readable when the process has ended, as pidfd_open(2) says.
     let process = Receiver::from_owned_fd_unchecked(process)?;
-    write(&home, Record::Watched, WATCHED)?;
+    let at = home.clone();
+    // A disk that stalls does not keep this process from what it is first for.
+    let watched = tokio::task::spawn_blocking(move || write(&at, Record::Watched, WATCHED));
+    watched.await.map_err(io::Error::other)??;
     process.readable().await?;
     if let Some((exit, _)) = zombie(pid) {
-        ended(&home, exit)?;
-        // Also when the host's power is gone before anybody has asked.
-        let file = fs::File::open(home.trace())?;
-        let synced = tokio::task::spawn_blocking(move || file.sync_data());
-        synced.await.map_err(io::Error::other)??;
+        let write = move || {
+            ended(&home, exit)?;
+            // Also when the host's power is gone before anybody has asked.
+            fs::File::open(home.trace())?.sync_data()
+        };
+        tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
     }
     Ok(())
 }

@@ -25,11 +25,11 @@ fn did(ran: &std::io::Result<Output>) -> bool {
 }
 
 /// A block device of its own, mounted at a directory. Dropped, it is thawed and unmounted.
-struct Device(PathBuf);
+pub struct Device(PathBuf);
 
 impl Device {
     /// `None`, with a word, where this machine lets us have none.
-    fn mount(at: PathBuf) -> Option<Device> {
+    pub fn mount(at: PathBuf) -> Option<Device> {
         fs::create_dir_all(&at).unwrap();
         if !rustix::process::geteuid().is_root() {
             eprintln!("skipped: a device is mounted and frozen by root alone");
@@ -63,11 +63,11 @@ impl Device {
     }
 
     /// Whoever writes to it waits from now on.
-    fn freeze(&self) {
+    pub fn freeze(&self) {
         self.fsfreeze("-f");
     }
 
-    fn thaw(&self) {
+    pub fn thaw(&self) {
         self.fsfreeze("-u");
     }
 }
@@ -143,9 +143,10 @@ fn service(name: &str) -> String {
     format!("name = \"{name}\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n[stop]\ngrace = \"1s\"\n")
 }
 
-fn singleton(name: &str) -> String {
+/// A program that writes all the time: what it writes is kept on the disk.
+fn loud(name: &str, more: &str) -> String {
     format!(
-        "name = \"{name}\"\nsingleton = true\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n[stop]\ngrace = \"1s\"\n"
+        "name = \"{name}\"\n{more}\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"while :; do echo here; sleep 0.05; done\"]\n[stop]\ngrace = \"1s\"\n"
     )
 }
 
@@ -206,9 +207,8 @@ async fn an_agent_whose_disk_is_frozen_is_heard_and_carries_out_later_what_it_wa
         Ok(there) => there,
         Err(site) => return site.ends().await,
     };
-    for name in ["goes", "stays"] {
-        site.apply(&service(name));
-    }
+    site.apply(&loud("goes", ""));
+    site.apply(&service("stays"));
     let (goes, stays) = (site.runs("goes", 1).await, site.runs("stays", 1).await);
     device.freeze();
     let late = ["late-a", "late-b", "late-c"];
@@ -272,7 +272,7 @@ async fn a_singleton_on_a_frozen_disk_has_its_lease_and_ends_with_it() {
         Ok(there) => there,
         Err(site) => return site.ends().await,
     };
-    site.apply(&singleton("only"));
+    site.apply(&loud("only", "singleton = true"));
     let only = pids(&site.runs("only", 1).await);
     device.freeze();
     // The agent is busy with its disk, if anything can keep it.

@@ -9,7 +9,7 @@ use wyneos_core::{
 };
 
 use super::{
-    super::{checks, note, processes, program::pid_of, stuck::Waits, tag::Tag, with_ports},
+    super::{checks, note_soon, processes, program::pid_of, stuck::Waits, tag::Tag, with_ports},
     Happened, Process,
 };
 
@@ -64,7 +64,7 @@ impl Process {
 
     /// Ends what a check left whose runner was killed. Until nothing of it is there the check is not started again.
     pub(super) fn sweep(&mut self, check: usize, tag: Tag) {
-        note("the runner of a check was killed: what the check started is ended");
+        note_soon("the runner of a check was killed: what the check started is ended");
         self.left.insert(check);
         let sender = self.sender.clone();
         tokio::spawn(async move {
@@ -78,7 +78,7 @@ impl Process {
                     false => empty + 1,
                 };
                 if let Some(what) = waits.news(&left) {
-                    note(&format!("{what}: it is left of a check"));
+                    note_soon(&format!("{what}: it is left of a check"));
                 }
                 waits.wait(&left).await;
             }
