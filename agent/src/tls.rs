@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -138,11 +138,27 @@ pub(crate) struct Tls {
     data_dir: PathBuf,
     keys: Keys,
     trust: Trust,
-    credentials: Arc<Mutex<Credentials>>,
+    /// Held for moments, and never while the disk is written to.
+    credentials: Arc<Mutex<Arc<Credentials>>>,
     /// Tells renewal that the coordinator refuses the certificate for its dates.
     refused: Arc<Notify>,
-    /// The disk has an older one.
-    unwritten: Arc<AtomicBool>,
+    kept: Arc<Kept>,
+}
+
+/// How far the disk has what is in memory.
+#[derive(Default)]
+struct Kept {
+    /// Certificates that came since the start, and the number of the one that the disk has.
+    taken: AtomicU64,
+    written: AtomicU64,
+    /// One is being written.
+    writing: AtomicBool,
+}
+
+impl Kept {
+    fn is_behind(&self) -> bool {
+        self.written.load(Ordering::Relaxed) != self.taken.load(Ordering::Relaxed)
+    }
 }
 
 impl Tls {
@@ -166,9 +182,9 @@ impl Tls {
             data_dir: PathBuf::new(),
             keys: Keys::new(&credentials)?,
             trust: Trust::new(credentials.principal.cluster, &credentials.roots)?,
-            credentials: Arc::new(Mutex::new(credentials)),
+            credentials: Arc::new(Mutex::new(Arc::new(credentials))),
             refused: Arc::default(),
-            unwritten: Arc::default(),
+            kept: Arc::default(),
         })
     }
 
@@ -202,7 +218,7 @@ impl Tls {
 
     /// When the certificate holds, its DER, and the request for the next one, for the same key.
     fn present(&self) -> Option<(std::ops::Range<SystemTime>, Vec<u8>, Vec<u8>)> {
-        let credentials = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        let credentials = Arc::clone(&self.credentials.lock().unwrap_or_else(PoisonError::into_inner));
         let certificate = credentials.chain.first()?;
         let held = validity(certificate).ok()?;
         let request = identity::request_for(&credentials.key).ok()?;
@@ -221,32 +237,39 @@ impl Tls {
             .end;
         self.trust.replace(&new.roots)?;
         self.keys.replace(&new)?;
-        *current = new;
-        // A disk that is full keeps no node from being a member: the certificate is used, and is written down once there is room.
-        let written = keep(&self.data_dir, &current);
-        let unwritten = written.inspect_err(|error| {
-            let source = std::error::Error::source(error).map(ToString::to_string);
-            tracing::error!(%error, source, "cannot write the renewed certificate: it is used from memory, and lost if this agent ends before it can be written");
-        });
-        self.unwritten.store(unwritten.is_err(), Ordering::Relaxed);
+        *current = Arc::new(new);
+        self.kept.taken.fetch_add(1, Ordering::Relaxed);
         Ok(ends)
     }
 
-    /// Writes down a certificate that could not be written when it came.
-    async fn write_down(&self) {
-        if !self.unwritten.load(Ordering::Relaxed) {
+    /// Has the disk take the certificate, unless it has it or a write is under way. Nobody waits for that: a disk that is full or stalls keeps no node from
+    /// being a member, and the certificate is used meanwhile.
+    fn write_down(&self, again: bool) {
+        if !self.kept.is_behind() || self.kept.writing.swap(true, Ordering::Relaxed) {
             return;
         }
         let this = self.clone();
-        let write = move || {
-            let current = this.credentials.lock().unwrap_or_else(PoisonError::into_inner);
-            if keep(&this.data_dir, &current).is_ok() {
-                this.unwritten.store(false, Ordering::Relaxed);
-                tracing::info!("the renewed certificate has been written");
+        tokio::task::spawn_blocking(move || {
+            let (number, current) = {
+                let current = this.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+                (this.kept.taken.load(Ordering::Relaxed), Arc::clone(&current))
+            };
+            match keep(&this.data_dir, &current) {
+                Ok(()) => {
+                    this.kept.written.store(number, Ordering::Relaxed);
+                    if again {
+                        tracing::info!("the renewed certificate has been written");
+                    }
+                }
+                // Tried again with the next look.
+                Err(_) if again => {}
+                Err(error) => {
+                    let source = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::error!(%error, source, "cannot write the renewed certificate: it is used from memory, and lost if this agent ends before it can be written");
+                }
             }
-        };
-        // Tried again with the next look.
-        drop(tokio::task::spawn_blocking(write).await);
+            this.kept.writing.store(false, Ordering::Relaxed);
+        });
     }
 
     /// Renews the certificate for ever, at two thirds of its life; at once when it does not hold now, as after the machine was off or a
@@ -267,23 +290,20 @@ impl Tls {
             let due = (held.start + life * 2 / 3).duration_since(now).unwrap_or_default();
             if !due.is_zero() && holds && !refused {
                 // Rounded up: a sleep of nothing would spin.
-                let look = if self.unwritten.load(Ordering::Relaxed) {
-                    WRITE_AGAIN
-                } else {
-                    LOOK
-                };
+                let look = if self.kept.is_behind() { WRITE_AGAIN } else { LOOK };
                 let wait = sleep(due.min(look).max(Duration::from_millis(50)));
                 tokio::select! {
                     () = wait => {}
                     () = self.refused.notified() => refused = true,
                 }
-                self.write_down().await;
+                self.write_down(true);
                 continue;
             }
             let shows = holds && !refused;
             let coordinator = &coordinators[failures as usize % coordinators.len().max(1)];
             match self.renew(coordinator, shows, certificate, request).await {
                 Ok(ends) => {
+                    self.write_down(false);
                     (failures, refused) = (0, false);
                     let holds = ends.duration_since(SystemTime::now()).unwrap_or_default();
                     tracing::info!(?holds, "renewed the certificate");
@@ -331,10 +351,7 @@ impl Tls {
             };
             let issued = issued.map_err(|status| client::told(&status))?;
             let issued = issued.ok_or_else(|| "the answer has no certificate".to_owned())?;
-            // A disk that stands still must not hold up heartbeats.
-            let this = self.clone();
-            let taken = tokio::task::spawn_blocking(move || this.take(issued)).await;
-            taken.map_err(|error| told(&error))?.map_err(|error| told(&error))
+            self.take(issued).map_err(|error| told(&error))
         };
         let late = |_| Err(format!("no answer within {PATIENCE:?}"));
         let done = tokio::time::timeout(PATIENCE, attempt).await.unwrap_or_else(late);

@@ -19,7 +19,7 @@ use crate::{
     harness::wait_until,
     operators::by_context,
     secure::{Secure, run, text, tls},
-    work::disks::Disk,
+    work::{disks::Disk, stalled::Device},
 };
 
 fn certificate(cluster: &Secure, name: &str) -> Vec<u8> {
@@ -97,6 +97,35 @@ async fn a_certificate_is_renewed_though_the_disk_is_full() {
         (before.session, before.liveness_since)
     );
     disk.empty();
+    wait_until("it is written", async || {
+        (certificate(&cluster, "one") != written).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn certificates_are_renewed_though_the_disk_is_frozen() {
+    let cluster = Secure::start(&["--certificate-ttl", "10s"]).await;
+    let Some(device) = Device::mount(cluster.path("one")) else {
+        return;
+    };
+    // Thawed before the agent is killed, which nothing can end until then.
+    let (_agent, device) = (cluster.joined("one").await, device);
+    let before = cluster.online("one").await;
+    device.freeze();
+    let written = certificate(&cluster, "one");
+    let ends = validity(&written.clone().into()).unwrap().end;
+    wait_until("the one after that on the disk has expired, too", async || {
+        (SystemTime::now() > ends + Duration::from_secs(11)).then_some(())
+    })
+    .await;
+    let after = cluster.online("one").await;
+    assert_eq!(
+        (after.session, after.liveness_since),
+        (before.session, before.liveness_since)
+    );
+    assert_eq!(certificate(&cluster, "one"), written);
+    device.thaw();
     wait_until("it is written", async || {
         (certificate(&cluster, "one") != written).then_some(())
     })
