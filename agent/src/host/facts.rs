@@ -2,8 +2,12 @@
 
 use super::mounts;
 use super::parse::{self, Memory};
+use super::usage::within;
 use procfs::FromRead;
-use std::{fs, io};
+use std::{fs, io, time::Duration};
+
+/// How long the host's file systems may take to say how large they are.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A fact about the host that could not be read. Without it the agent cannot say what the machine is.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +43,7 @@ pub(crate) struct Facts {
     pub(crate) cpus: u32,
     /// Bytes of memory.
     pub(crate) memory_bytes: u64,
-    /// Bytes of the fullest file system that counts as storage; 0 when there is none.
+    /// Bytes of the fullest file system that counts as storage; 0 when there is none, and when one does not answer within 2 s.
     pub(crate) disk_bytes: u64,
     /// When the host booted: milliseconds since 1970, UTC, to the second.
     pub(crate) boot_unix_millis: i64,
@@ -73,11 +77,15 @@ pub(crate) fn facts() -> Result<Facts, HostError> {
     })
 }
 
+/// A disk that stalls, of which this node may have several, ends no start.
 fn disk_bytes() -> u64 {
-    let points = read("/proc/self/mountinfo")
-        .map(|text| mounts::storage(&text))
-        .unwrap_or_default();
-    mounts::fullest(&points).map_or(0, |usage| usage.bytes)
+    let look = || {
+        let points = read("/proc/self/mountinfo")
+            .map(|text| mounts::storage(&text))
+            .unwrap_or_default();
+        mounts::fullest(&points).map_or(0, |usage| usage.bytes)
+    };
+    within(PATIENCE, look).unwrap_or(0)
 }
 
 /// Images ship the file empty or with `uninitialized` in it until the first boot; neither identifies a machine.

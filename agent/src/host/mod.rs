@@ -10,6 +10,7 @@ mod mounts;
 mod paced;
 mod parse;
 mod sampler;
+mod usage;
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,10 @@
 //! One reading of every channel.
 
 use super::counters::Rates;
+use super::disks;
 use super::paced::Paced;
 use super::parse::{self, CpuTimes, Memory};
-use super::{disks, mounts};
+use super::usage::Usage;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
@@ -21,7 +22,7 @@ pub(crate) struct Sampler {
     disks: Rates,
     network: Rates,
     whole_disks: Paced<BTreeSet<String>>,
-    storage: Paced<Vec<PathBuf>>,
+    usage: Usage,
     processes: Paced<usize>,
 }
 
@@ -40,7 +41,7 @@ impl Sampler {
             disks: Rates::default(),
             network: Rates::default(),
             whole_disks: Paced::new(),
-            storage: Paced::new(),
+            usage: Usage::new(proc.join("self/mountinfo")),
             processes: Paced::new(),
         }
     }
@@ -50,7 +51,7 @@ impl Sampler {
     ///
     /// CPU, disk and network traffic are over the time since the last reading, so the first has none of them. On hosts
     /// with very many processes, mounts or block devices those are counted less often than every reading, at least once
-    /// a minute. Blocks for as long as the kernel takes to answer.
+    /// a minute. How full disks are was asked before this reading. Waits for no disk: the rest is in the kernel's memory.
     pub(crate) fn read(&mut self, now: Instant) -> Reading {
         let mut reading: Reading = [None; Channel::COUNT];
         let mut set = |channel: Channel, value: Option<f64>| {
@@ -67,7 +68,7 @@ impl Sampler {
             .map_or_else(Memory::default, |text| Memory::parse(&text));
         set(Channel::MemoryUsed, memory.used());
         set(Channel::SwapUsed, memory.swap_used());
-        set(Channel::DiskUsed, self.disk_used(now));
+        set(Channel::DiskUsed, self.usage.used());
         let [read, written] = self.disk_traffic(now);
         set(Channel::DiskRead, read);
         set(Channel::DiskWrite, written);
@@ -101,14 +102,6 @@ impl Sampler {
         (share, load.zip(cpus).map(|(load, cpus)| load / f64::from(cpus)))
     }
 
-    fn disk_used(&mut self, now: Instant) -> Option<f64> {
-        let mountinfo = self.proc.join("self/mountinfo");
-        let points = self
-            .storage
-            .get(now, || Some(mounts::storage(&read_text(&mountinfo)?)))?;
-        mounts::fullest(points).map(|usage| usage.used)
-    }
-
     fn disk_traffic(&mut self, now: Instant) -> [Option<f64>; 2] {
         let text = self.text("diskstats");
         let whole = self.whole_disks.get(now, || disks::whole(&self.sys_block));
@@ -133,7 +126,7 @@ impl Sampler {
 }
 
 /// The text of a file under /proc. Those state no size, so room for most of them is made beforehand: one read each.
-fn read_text(path: &Path) -> Option<String> {
+pub(super) fn read_text(path: &Path) -> Option<String> {
     let mut bytes = Vec::with_capacity(8192);
     File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
     // A mount point need not be UTF-8; that must not cost the others.

@@ -2,6 +2,7 @@
 
 use super::facts::machine_id;
 use super::paced::Paced;
+use super::usage::{Usage, within};
 use super::{Sampler, facts, own};
 use std::fs;
 use std::path::Path;
@@ -112,7 +113,31 @@ fn two_readings_of_a_made_up_host() {
     ] {
         assert_eq!(value(&second, channel), expected, "{channel:?}");
     }
-    assert!(value(&second, Channel::DiskUsed).is_some());
+    // Disks are asked beside the readings.
+    let mut used = value(&second, Channel::DiskUsed);
+    while used.is_none() && start.elapsed() < Duration::from_secs(30) {
+        std::thread::yield_now();
+        used = value(&sampler.read(start + Duration::from_secs(4)), Channel::DiskUsed);
+    }
+    assert!(used.is_some());
+}
+
+#[test]
+fn a_disk_that_does_not_answer_is_not_waited_for() {
+    let root = tempfile::tempdir().unwrap();
+    let mountinfo = root.path().join("mountinfo");
+    // Whoever opens a pipe waits for its other end.
+    rustix::fs::mkfifoat(rustix::fs::CWD, &mountinfo, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    let usage = Usage::new(mountinfo.clone());
+    assert_eq!(usage.used(), None);
+    fs::write(&mountinfo, "27 1 8:1 / / rw - ext4 /dev/sda1 rw\n").unwrap();
+    let begun = Instant::now();
+    while usage.used().is_none() && begun.elapsed() < Duration::from_secs(30) {
+        std::thread::yield_now();
+    }
+    assert!(usage.used().is_some());
+    assert_eq!(within(Duration::from_millis(1), || std::thread::park()), None);
+    assert_eq!(within(Duration::from_secs(30), || 1), Some(1));
 }
 
 #[test]
