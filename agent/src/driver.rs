@@ -1,5 +1,8 @@
 //! The driver: the one task that owns the agent's logic.
 
+mod peers;
+mod transports;
+
 use std::{
     collections::HashMap,
     io::Write,
@@ -11,11 +14,11 @@ use std::{
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
-use wyneos::{convert::Beacon, v1};
+use wyneos::v1;
 use wyneos_core::{
-    agent::{Agent, Effect, Input, Notice, ProbeOutcome, Report},
+    agent::{Agent, Effect, Input, Notice, ProbeOutcome},
     id::{ClusterId, NodeId},
     mesh::Coordinate,
     node::ConnId,
@@ -25,13 +28,14 @@ use wyneos_core::{
 };
 use wyneos_shell::{clock::Clock, files};
 
+use transports::Transport;
+
 use crate::{
     beacons::{Links, Outgoing},
     host::{self, Sampler},
     instance::{Instances, boot_time},
-    mesh::{Ask, Members, Peers, Probe},
+    mesh::{Members, Peers},
     metrics::Metrics,
-    session,
     tls::Tls,
 };
 
@@ -43,9 +47,6 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// So much by which two clocks drift apart at once is a sleep.
 const SLEEP: Duration = Duration::from_millis(200);
-
-/// How long a transport that is no longer wanted may take to say what was sent before.
-const PARTING: Duration = Duration::from_secs(2);
 
 /// What the driver is sent.
 pub(crate) enum ToAgent {
@@ -64,11 +65,6 @@ pub(crate) enum ToAgent {
         question: Box<Question>,
         answer: oneshot::Sender<Option<Standing>>,
     },
-}
-
-struct Transport {
-    outbound: mpsc::Sender<v1::SessionRequest>,
-    task: JoinHandle<()>,
 }
 
 /// The agent's task.
@@ -131,10 +127,7 @@ impl Driver {
                 () = sleep_until(due) => {}
             }
         }
-        for task in self.state.parting {
-            // Cut off by its own limit at the latest.
-            drop(timeout(PARTING, task).await);
-        }
+        transports::part(self.state.parting).await;
     }
 
     /// The clock that the logic runs by stands still while the host sleeps.
@@ -188,141 +181,62 @@ impl Driver {
         self.effects();
     }
 
+    /// Carries out what the logic wants done. Nothing of it waits: for a disk, a peer, or the coordinator.
     fn effects(&mut self) {
         while let Some(effect) = self.core.poll_effect() {
-            match effect {
-                Effect::Connect { conn, address } => self.connect(conn, address),
-                Effect::Send { conn, report } => self.send(conn, report),
-                Effect::Close { conn } => self.close(conn),
-                Effect::Measure => self.measure(),
-                Effect::TouchDisk => self.touch_disk(),
-                Effect::Probe {
-                    cluster,
-                    target,
-                    address,
-                    sequence,
-                    timeout,
-                } => {
-                    self.probe(Probe {
-                        cluster,
-                        observer: self.id,
-                        target,
-                        address,
-                        sequence,
-                        timeout,
-                        tls: self.tls.clone(),
-                        beacon_key: self.links.as_ref().map(|links| links.own(target)),
-                    });
-                }
-                Effect::Beacons { cluster, to } => {
-                    for recipient in to.iter() {
-                        let beacon = Beacon {
-                            cluster,
-                            sender: self.id,
-                            receiver: recipient.node,
-                            observes: recipient.observes,
-                            // Numbered as it is sent.
-                            sequence: 0,
-                        };
-                        // When too many wait, it is lost as on the way.
-                        drop(self.beacons.try_send((Arc::clone(&recipient.address), beacon)));
-                    }
-                }
-                Effect::Ask {
-                    cluster,
-                    via,
-                    address,
-                    question,
-                    number,
-                    timeout,
-                } => {
-                    let ask = Ask {
-                        cluster,
-                        via,
-                        address,
-                        question: *question,
-                        timeout,
-                        tls: self.tls.clone(),
-                    };
-                    self.ask(number, ask);
-                }
-                Effect::Answer { id, standing } => {
-                    if let Some(answer) = self.state.questions.remove(&id) {
-                        // The asker may have turned to another peer.
-                        let _ = answer.send(standing);
-                    }
-                }
-                Effect::Targets(plan) => {
-                    self.peers.keep(&plan);
-                    let targets = plan.targets.iter().map(|(node, _)| *node);
-                    let members: Members = Arc::new(targets.chain(plan.observers.iter().copied()).collect());
-                    if let Some(links) = &self.links {
-                        links.keep(&members);
-                    }
-                    self.members.send_replace(members);
-                }
-                Effect::TakeOver => self.instances.take_over(),
-                Effect::Presume { cluster, below } => self.instances.presume(cluster, below),
-                Effect::Run(assigned) => self.instances.run(&assigned),
-                Effect::Halt { id, reason } => self.instances.halt(id, reason),
-                Effect::Lease { id, until } => self.instances.lend(id, until.since(self.clock.now())),
-                Effect::Discard { id } => self.instances.discard(id),
-                Effect::ReadLog(request) => self.instances.read_log(request),
-                Effect::Tell(notice) => self.tell(notice),
-                Effect::Stopped => self.state.stopped = true,
-            }
+            self.carry_out(effect);
         }
+        self.publish();
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Connect { conn, address } => self.connect(conn, address),
+            Effect::Send { conn, report } => self.send(conn, report),
+            Effect::Close { conn } => self.close(conn),
+            Effect::Measure => self.measure(),
+            Effect::TouchDisk => self.touch_disk(),
+            Effect::Probe {
+                cluster,
+                target,
+                address,
+                sequence,
+                timeout,
+            } => self.probe(cluster, target, address, sequence, timeout),
+            Effect::Beacons { cluster, to } => self.send_beacons(cluster, &to),
+            Effect::Ask {
+                cluster,
+                via,
+                address,
+                question,
+                number,
+                timeout,
+            } => self.ask(cluster, via, address, *question, number, timeout),
+            Effect::Answer { id, standing } => self.answer(id, standing),
+            Effect::Targets(plan) => self.take_targets(&plan),
+            Effect::TakeOver => self.instances.take_over(),
+            Effect::Presume { cluster, below } => self.instances.presume(cluster, below),
+            Effect::Run(assigned) => self.instances.run(&assigned),
+            Effect::Halt { id, reason } => self.instances.halt(id, reason),
+            Effect::Lease { id, until } => self.instances.lend(id, until.since(self.clock.now())),
+            Effect::Discard { id } => self.instances.discard(id),
+            Effect::ReadLog(request) => self.instances.read_log(request),
+            Effect::Tell(notice) => self.tell(notice),
+            Effect::Stopped => self.state.stopped = true,
+        }
+    }
+
+    /// Shows others how the logic is now.
+    fn publish(&self) {
         self.metrics
             .member
             .set(i64::from(self.core.is_member(self.clock.now())));
         let coordinate = self.core.coordinate();
         self.coordinate
             .send_if_modified(|told| std::mem::replace(told, coordinate) != coordinate);
+        let live = self.core.is_live();
         self.ready
-            .send_if_modified(|ready| std::mem::replace(ready, self.core.is_live()) != self.core.is_live());
-    }
-
-    fn connect(&mut self, conn: ConnId, address: String) {
-        let (outbound, queue) = mpsc::channel(session::OUTBOUND);
-        let task = tokio::spawn(session::run(
-            conn,
-            address,
-            queue,
-            self.sender.clone(),
-            self.tls.clone(),
-        ));
-        self.state.transports.insert(conn, Transport { outbound, task });
-    }
-
-    fn send(&mut self, conn: ConnId, report: Report) {
-        let Some(transport) = self.state.transports.get(&conn) else {
-            return;
-        };
-        if let Report::Heartbeat(_) = &report {
-            self.metrics.heartbeats.inc();
-        }
-        if transport.outbound.try_send(report.into()).is_err() {
-            // The coordinator does not read, or is gone: the logic learns of it as of any other end.
-            transport.task.abort();
-            self.state.transports.remove(&conn);
-            let reason = "the coordinator does not read".to_owned();
-            self.core.handle(self.clock.now(), Input::Closed { conn, reason });
-        }
-    }
-
-    /// Ends a transport behind what was sent: without its queue the stream ends, and the coordinator ends its side.
-    fn close(&mut self, conn: ConnId) {
-        let Some(Transport { outbound, mut task }) = self.state.transports.remove(&conn) else {
-            return;
-        };
-        drop(outbound);
-        self.state.parting.retain(|task| !task.is_finished());
-        self.state.parting.push(tokio::spawn(async move {
-            tokio::select! {
-                _ = &mut task => {}
-                () = sleep(PARTING) => task.abort(),
-            }
-        }));
+            .send_if_modified(|ready| std::mem::replace(ready, live) != live);
     }
 
     /// Writes where the identity is kept. A disk that answers nothing holds one thread, and nothing else.
@@ -352,26 +266,6 @@ impl Driver {
         let now = self.clock.now();
         self.core.handle(now, Input::WallClock(self.clock.wall()));
         self.core.handle(now, Input::Measured(reading));
-    }
-
-    fn probe(&mut self, probe: Probe) {
-        let client = self.peers.take(&probe);
-        let sender = self.sender.clone();
-        tokio::spawn(async move {
-            let (target, sequence) = (probe.target, probe.sequence);
-            let (outcome, client) = probe.send(client).await;
-            drop(sender.send(ToAgent::Probed(target, sequence, outcome, client)).await);
-        });
-    }
-
-    fn ask(&self, number: u64, ask: Ask) {
-        let sender = self.sender.clone();
-        tokio::spawn(async move {
-            let via = ask.via;
-            let standing = ask.send().await;
-            let answered = Input::Answered { number, via, standing };
-            drop(sender.send(ToAgent::Fact(answered)).await);
-        });
     }
 
     fn tell(&self, notice: Notice) {

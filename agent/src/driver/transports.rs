@@ -1,0 +1,79 @@
+//! Transports to coordinators: made, written to, ended.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+use wyneos::v1;
+use wyneos_core::{
+    agent::{Input, Report},
+    node::ConnId,
+};
+
+use super::Driver;
+use crate::session;
+
+/// How long a transport that is no longer wanted may take to say what was sent before.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// A connection to a coordinator, or an attempt at one.
+pub(super) struct Transport {
+    outbound: mpsc::Sender<v1::SessionRequest>,
+    task: JoinHandle<()>,
+}
+
+/// Waits for transports that say what was sent before they end.
+pub(super) async fn part(parting: Vec<JoinHandle<()>>) {
+    for task in parting {
+        // Cut off by its own limit at the latest.
+        drop(timeout(PARTING, task).await);
+    }
+}
+
+impl Driver {
+    pub(super) fn connect(&mut self, conn: ConnId, address: String) {
+        let (outbound, queue) = mpsc::channel(session::OUTBOUND);
+        let task = tokio::spawn(session::run(
+            conn,
+            address,
+            queue,
+            self.sender.clone(),
+            self.tls.clone(),
+        ));
+        self.state.transports.insert(conn, Transport { outbound, task });
+    }
+
+    pub(super) fn send(&mut self, conn: ConnId, report: Report) {
+        let Some(transport) = self.state.transports.get(&conn) else {
+            return;
+        };
+        if let Report::Heartbeat(_) = &report {
+            self.metrics.heartbeats.inc();
+        }
+        if transport.outbound.try_send(report.into()).is_err() {
+            // The coordinator does not read, or is gone: the logic learns of it as of any other end.
+            transport.task.abort();
+            self.state.transports.remove(&conn);
+            let reason = "the coordinator does not read".to_owned();
+            self.core.handle(self.clock.now(), Input::Closed { conn, reason });
+        }
+    }
+
+    /// Ends a transport behind what was sent: without its queue the stream ends, and the coordinator ends its side.
+    pub(super) fn close(&mut self, conn: ConnId) {
+        let Some(Transport { outbound, mut task }) = self.state.transports.remove(&conn) else {
+            return;
+        };
+        drop(outbound);
+        self.state.parting.retain(|task| !task.is_finished());
+        self.state.parting.push(tokio::spawn(async move {
+            tokio::select! {
+                _ = &mut task => {}
+                () = sleep(PARTING) => task.abort(),
+            }
+        }));
+    }
+}
