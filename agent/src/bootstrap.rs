@@ -20,7 +20,9 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use wyneos::v1::mesh_service_server::MeshServiceServer;
 use wyneos_core::{
     agent::{self, Agent, Input},
+    id::ClusterId,
     limits,
+    mesh::Coordinate,
     node::{Attributes, Capacity, Facts},
     time::WallTime,
 };
@@ -29,13 +31,13 @@ use wyneos_shell::{
     config::Layered,
     descriptors, exit, files,
     listener::{self, Limits, Peer, Refused, Watch},
-    metrics as metrics_port,
+    log, metrics as metrics_port,
     start::Fatal,
     stop,
 };
 
 use crate::{
-    beacons::{self, Links},
+    beacons::{self, Links, Outgoing},
     config::Config,
     driver::{self, Driver, State, ToAgent},
     host::{self, Sampler},
@@ -138,42 +140,109 @@ pub(crate) fn run(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Res
     result
 }
 
+/// Opens what is this node's, takes stock of what is on it, serves its peers, and then drives the logic.
 async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<(), BootError> {
-    let identity = Identity::start(&config.data_dir)?;
-    let tls = config
-        .tls
-        .then(|| Tls::load(&config.data_dir, identity.id))
-        .transpose()?;
-    // From here on nothing is reached by the directory's name, which may be another's.
-    identity.enter(&config.data_dir)?;
-    let (listener, datagrams) = sockets(config.listen).await?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| BootError::System("tell the address", error))?;
+    let node = Node::open(&config)?;
+    let sockets = Sockets::bind(config.listen).await?;
+    let (sender, inputs) = mpsc::channel(driver::INPUTS);
+    let (core, instances) = take_stock(&config, &node, sockets.address, ephemeral, &sender)?;
+    let served = Served::begin(&config, &node, sockets, &core, &sender).await?;
+    tokio::spawn(stop_when_asked(exit_with_stdin, sender.clone()));
+    let Node { identity, tls, clock } = node;
+    let driver = Driver {
+        core,
+        clock,
+        id: identity.id,
+        sampler: Sampler::new(),
+        touched: PathBuf::from("disk-check"),
+        cluster: served.cluster,
+        metrics: served.metrics,
+        ready: served.ready,
+        coordinate: served.coordinate,
+        inputs,
+        sender,
+        peers: Peers::default(),
+        beacons: served.beacons,
+        instances,
+        members: served.members,
+        tls,
+        links: served.links,
+        state: State::default(),
+    };
+    driver.run().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Who this agent is.
+struct Node {
+    /// Held until the end: it has the lock of the `data_dir`.
+    identity: Identity,
+    tls: Option<Tls>,
+    clock: Clock,
+}
+
+impl Node {
+    /// Opens the `data_dir`, and enters it.
+    fn open(config: &Config) -> Result<Node, BootError> {
+        let identity = Identity::start(&config.data_dir)?;
+        let tls = config
+            .tls
+            .then(|| Tls::load(&config.data_dir, identity.id))
+            .transpose()?;
+        // From here on nothing is reached by the directory's name, which may be another's.
+        identity.enter(&config.data_dir)?;
+        let clock = Clock::default();
+        Ok(Node { identity, tls, clock })
+    }
+}
+
+/// Where peers reach this agent.
+struct Sockets {
+    listener: TcpListener,
+    datagrams: UdpSocket,
+    address: SocketAddr,
+}
+
+impl Sockets {
+    async fn bind(address: SocketAddr) -> Result<Sockets, BootError> {
+        let (listener, datagrams) = sockets(address).await?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| BootError::System("tell the address", error))?;
+        Ok(Sockets {
+            listener,
+            datagrams,
+            address,
+        })
+    }
+}
+
+/// Finds out what the host is, and what earlier agents left on it: the logic begins with that.
+fn take_stock(
+    config: &Config,
+    node: &Node,
+    address: SocketAddr,
+    ephemeral: bool,
+    sender: &mpsc::Sender<ToAgent>,
+) -> Result<(Agent, Instances), BootError> {
+    let Node { identity, clock, .. } = node;
     let policy = Policy::new(&config.work_user, &config.users.0);
     let prefix = Prefix::new(identity.id, Path::new("."));
     let prefix = prefix.map_err(|error| BootError::System("look at the data_dir", error))?;
-    let (facts, means) = facts(&config, &identity, prefix.clone(), address, &policy)?;
-    let clock = Clock::default();
+    let (facts, means) = facts(config, identity, prefix.clone(), address, &policy)?;
     let seed = SysRng
         .try_next_u64()
         .map_err(|error| BootError::System("get random bytes", io::Error::other(error)))?;
     let (coordinators, incarnation) = (config.coordinators.0.clone(), identity.incarnation);
     tracing::info!(id = %identity.id, name = facts.name, incarnation, %address, ?coordinators, "starting");
-    let (sender, inputs) = mpsc::channel(driver::INPUTS);
-    let begun = Begun::open(PathBuf::from("begun"), identity.id, identity.is_new);
-    let beyond = begun.beyond();
     let own = Own {
         instances: PathBuf::from("instances"),
         prefix,
-        begun,
+        begun: Begun::open(PathBuf::from("begun"), identity.id, identity.is_new),
     };
-    let mode = instance::mode_of_instances(&own.instances, means.uncontained.is_none());
-    files::mend(Path::new("."), &|path, is_directory| {
-        modes::mode_of(path, is_directory, mode)
-    });
-    instance::prepare(&own.instances, mode, &policy)
-        .map_err(|error| BootError::System("make the directory of instances", error))?;
+    let begun = own.begun.beyond();
+    set_modes(&own.instances, means.uncontained.is_none(), &policy)?;
     let (instances, found) = Instances::find(
         own,
         facts.name.clone(),
@@ -192,13 +261,92 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
         instance: *uuid::Uuid::new_v4().as_bytes(),
         machine: host::machine().unwrap_or_default(),
         instances: found,
-        begun: beyond,
+        begun,
     };
-    let core = Agent::new(clock.now(), clock.wall(), core_config);
+    Ok((Agent::new(clock.now(), clock.wall(), core_config), instances))
+}
 
-    let (metrics, registry) = Metrics::new();
-    let watch = Arc::new(Refusals(Arc::clone(&metrics)));
-    // The session, probes of others, supervisors and logs need descriptors, too. The limit is not raised: workloads inherit it.
+/// Makes the directory of instances, and sets the modes of what is in the `data_dir`.
+fn set_modes(instances: &Path, contained: bool, policy: &Policy) -> Result<(), BootError> {
+    let mode = instance::mode_of_instances(instances, contained);
+    files::mend(Path::new("."), &|path, is_directory| {
+        modes::mode_of(path, is_directory, mode)
+    });
+    instance::prepare(instances, mode, policy)
+        .map_err(|error| BootError::System("make the directory of instances", error))
+}
+
+/// What is served to others, and what the driver tells them by.
+struct Served {
+    metrics: Arc<Metrics>,
+    cluster: Arc<OnceLock<ClusterId>>,
+    ready: watch::Sender<bool>,
+    coordinate: watch::Sender<Coordinate>,
+    members: watch::Sender<Members>,
+    links: Option<Arc<Links>>,
+    beacons: Outgoing,
+}
+
+impl Served {
+    /// Serves metrics, probes and beacons, and keeps the certificate renewed.
+    async fn begin(
+        config: &Config,
+        node: &Node,
+        sockets: Sockets,
+        core: &Agent,
+        sender: &mpsc::Sender<ToAgent>,
+    ) -> Result<Served, BootError> {
+        let Node { identity, tls, .. } = node;
+        let (metrics, registry) = Metrics::new();
+        let watch: Arc<dyn Watch> = Arc::new(Refusals(Arc::clone(&metrics)));
+        let shares = shares()?;
+        if let Some(address) = config.metrics_listen.0 {
+            let listener = listen("metrics_listen", address).await?;
+            let limits = metrics_port::limits(shares.metrics);
+            tokio::spawn(metrics_port::serve(listener, registry, limits, Arc::clone(&watch)));
+        }
+        let links = match tls {
+            Some(_) => Some(Arc::new(Links::new(random()?, identity.incarnation))),
+            None => None,
+        };
+        let cluster = Arc::new(OnceLock::new());
+        let (ready, is_ready) = watch::channel(false);
+        let (coordinate, is_at) = watch::channel(core.coordinate());
+        let (members, who_may_ask) = watch::channel(Members::default());
+        let answering = Answering {
+            id: identity.id,
+            incarnation: identity.incarnation,
+            cluster: Arc::clone(&cluster),
+            coordinate: is_at,
+            driver: sender.clone(),
+            members: tls.is_some().then_some(who_may_ask),
+            links: links.clone(),
+        };
+        let server = tls.as_ref().map(Tls::server).transpose().map_err(TlsFailure::Tls)?;
+        let incoming = listener::accept(sockets.listener, server, limits_of_probes(shares.main), watch);
+        tokio::spawn(serve(incoming, answering, is_ready));
+        if let Some(tls) = tls {
+            let coordinators = config.coordinators.0.clone();
+            tokio::spawn(tls.clone().keep_renewed(coordinators, Arc::clone(&metrics)));
+        }
+        let datagrams = Arc::new(sockets.datagrams);
+        let beacons = beacons::sending(Arc::clone(&datagrams), links.clone());
+        tokio::spawn(beacons::receive(datagrams, identity.id, sender.clone(), links.clone()));
+        Ok(Served {
+            metrics,
+            cluster,
+            ready,
+            coordinate,
+            members,
+            links,
+            beacons,
+        })
+    }
+}
+
+/// What each port has of the connections that the limit of open files leaves room for: the session, probes of others, supervisors and logs need
+/// descriptors, too. The limit is not raised: workloads inherit it.
+fn shares() -> Result<descriptors::Shares, BootError> {
     let shares = descriptors::share(LIMITS.connections, ITS_OWN)?;
     if shares.main < PEERS {
         tracing::warn!(
@@ -206,68 +354,16 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
             "the limit of open files leaves room for few connections of peers; raise it (ulimit -n, LimitNOFILE)"
         );
     }
-    if let Some(address) = config.metrics_listen.0 {
-        let listener = listen("metrics_listen", address).await?;
-        let limits = metrics_port::limits(shares.metrics);
-        let watch = Arc::clone(&watch) as Arc<dyn Watch>;
-        tokio::spawn(metrics_port::serve(listener, registry, limits, watch));
-    }
-    let cluster = Arc::new(OnceLock::new());
-    let (ready, is_ready) = watch::channel(false);
-    let (coordinate, is_at) = watch::channel(core.coordinate());
-    let links = match &tls {
-        Some(_) => Some(Arc::new(Links::new(random()?, incarnation))),
-        None => None,
-    };
-    let (members, who_may_ask) = watch::channel(Members::default());
-    let answering = Answering {
-        id: identity.id,
-        incarnation,
-        cluster: Arc::clone(&cluster),
-        coordinate: is_at,
-        driver: sender.clone(),
-        members: tls.is_some().then_some(who_may_ask),
-        links: links.clone(),
-    };
-    let server = tls.as_ref().map(Tls::server).transpose().map_err(TlsFailure::Tls)?;
-    let limits = Limits {
-        connections: shares.main,
-        of_one_source: LIMITS.of_one_source.min((shares.main * 3 / 4).max(1)),
+    Ok(shares)
+}
+
+/// Limits of the port for probes.
+fn limits_of_probes(connections: usize) -> Limits {
+    Limits {
+        connections,
+        of_one_source: LIMITS.of_one_source.min((connections * 3 / 4).max(1)),
         ..LIMITS
-    };
-    let incoming = listener::accept(listener, server, limits, watch);
-    tokio::spawn(serve(incoming, answering, is_ready));
-    if let Some(tls) = &tls {
-        let coordinators = config.coordinators.0.clone();
-        tokio::spawn(tls.clone().keep_renewed(coordinators, Arc::clone(&metrics)));
     }
-    let datagrams = Arc::new(datagrams);
-    let outgoing = beacons::sending(Arc::clone(&datagrams), links.clone());
-    tokio::spawn(beacons::receive(datagrams, identity.id, sender.clone(), links.clone()));
-    tokio::spawn(stop_when_asked(exit_with_stdin, sender.clone()));
-    let driver = Driver {
-        core,
-        clock,
-        id: identity.id,
-        sampler: Sampler::new(),
-        touched: PathBuf::from("disk-check"),
-        cluster,
-        metrics,
-        ready,
-        coordinate,
-        inputs,
-        sender,
-        peers: Peers::default(),
-        beacons: outgoing,
-        instances,
-        members,
-        tls,
-        links,
-        state: State::default(),
-    };
-    driver.run().await;
-    tracing::info!("stopped");
-    Ok(())
 }
 
 fn random() -> Result<[u8; 32], BootError> {
