@@ -131,6 +131,8 @@ impl Fatal for BootError {
 
 /// Runs an agent until it is asked to stop.
 pub(crate) fn run(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<(), BootError> {
+    // Whoever reads the log, or does not, holds up no heartbeat.
+    log::aside().map_err(|error| BootError::System("start a thread for the log", error))?;
     // One thread: an agent has little to do, and must not be in the way of its host.
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| BootError::System("start a runtime", error))?;

@@ -4,8 +4,11 @@
 //! it should be, and the process goes on; `info` — what an operator would want to see of a normal day, never in
 //! proportion to heartbeats or requests; `debug` — one line a session, request or decision; `trace` — one a message.
 
+mod aside;
+
 use std::io::IsTerminal;
 
+pub use aside::{aside, flush};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{BadConfig, LogFormat};
@@ -21,7 +24,7 @@ pub fn start(filter: &str, format: LogFormat) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(aside::writer);
     match format {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
         LogFormat::Text => builder

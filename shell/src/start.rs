@@ -1,8 +1,11 @@
 //! How a server starts and ends.
 
-use std::{error::Error, path::Path, process::ExitCode};
+use std::{error::Error, path::Path, process::ExitCode, time::Duration};
 
 use crate::{config::Layered, exit, log};
+
+/// How long standard error may take to take what was logged last.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// An error that ends a server, and its exit code.
 pub trait Fatal: Error {
@@ -48,12 +51,14 @@ pub fn start<C: Layered, E: Fatal>(
     }
     let (filter, format) = config.logging();
     log::start(filter, format);
-    match run(config) {
-        Ok(()) => ExitCode::from(exit::OK),
+    let code = match run(config) {
+        Ok(()) => exit::OK,
         Err(error) => {
             let source = error.source().map(ToString::to_string);
             tracing::error!(source, "{error}");
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
-    }
+    };
+    log::flush(LAST_WORDS);
+    ExitCode::from(code)
 }

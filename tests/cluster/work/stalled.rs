@@ -3,13 +3,13 @@
 use std::{
     fs::File,
     io::{Read as _, Write as _},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use super::*;
-use crate::harness::skip;
+use crate::harness::{binary, skip};
 
-/// Cycles of the coordinator in which a node is looked at: about five failure windows.
+/// Cycles of the coordinator in which a node is looked at: four times as long as it takes to suspect one, and twice as long as until it is offline.
 const CYCLES: u64 = 20;
 
 /// The least lease of a singleton, and the time by which one has ended that nobody has extended.
@@ -190,9 +190,20 @@ impl Site {
     }
 }
 
+/// Heartbeats that a machine which is shared is in time for, so that what misses them is the disk's doing.
+const CALM: &[&str] = &["--heartbeat", "1s", "--suspect-grace", "2s"];
+
+async fn calm() -> Site {
+    Site {
+        agents: Vec::new(),
+        flags: BTreeMap::new(),
+        cluster: Cluster::start_with(CALM).await,
+    }
+}
+
 /// A cluster of one node whose data_dir is on a device of its own.
 async fn on_a_device() -> Result<(Site, Device), Site> {
-    let mut site = Site::start(&[]).await;
+    let mut site = calm().await;
     let Some(device) = Device::mount(site.cluster.directory.path().join("one")) else {
         return Err(site);
     };
@@ -294,7 +305,9 @@ async fn a_singleton_on_a_frozen_disk_has_its_lease_and_ends_with_it() {
 
 #[tokio::test]
 async fn an_agent_that_cannot_even_look_at_its_instances_is_heard() {
-    let site = Site::start(&["one"]).await;
+    let mut site = calm().await;
+    site.agents.push(("one".to_owned(), None));
+    site.start_agent("one").await;
     for name in ["one-of-them", "another"] {
         site.apply(&service(name));
     }
@@ -313,4 +326,23 @@ async fn an_agent_that_cannot_even_look_at_its_instances_is_heard() {
     assert_eq!(pids(&site.runs("one-of-them", 1).await), pids(&before[0]));
     site.was_online_throughout("one").await;
     site.ends().await;
+}
+
+#[tokio::test]
+async fn an_agent_whose_log_nobody_reads_is_heard() {
+    let site = calm().await;
+    let mut agent = Command::new(binary("wyneos-agent"))
+        .args(site.cluster.agent_args("one"))
+        .args(["--log", "trace"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    site.cluster.node_is("one", Liveness::Online).await;
+    site.stays_online("one").await;
+    site.stays_online("one").await;
+    site.was_online_throughout("one").await;
+    // What nobody reads keeps it from nothing, nor from its end.
+    let pid = Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    wait_until("it ends", async || agent.try_wait().unwrap()).await;
 }
