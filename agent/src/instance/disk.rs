@@ -34,3 +34,6 @@ impl Disk {
         done.await.map_err(io::Error::other)
     }
 }
+
+#[cfg(test)]
+mod tests;
