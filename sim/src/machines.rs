@@ -1,6 +1,7 @@
 //! Agents' machines: the real logic, and what its driver would do.
 
 mod effects;
+mod held_up;
 mod instance;
 mod machine;
 mod misplaced;
@@ -155,6 +156,7 @@ impl Machines {
         let machine = &mut self.all[node];
         scene.witness.timers.extend(machine.timers());
         machine.core = None;
+        machine.held_up.clear();
         machine.inbox.clear();
         machine.probes.clear();
         machine.connections.clear();

@@ -159,7 +159,7 @@ pub enum Kind {
     Load,
     /// The agent claims not to hear `peers` (everybody, when there are none), whatever it hears.
     Lie,
-    /// What the disks of `targets` are asked to keep waits until the end; the coordinator's, when there are none.
+    /// What the disks of `targets` are asked to keep waits until the end, instances that are to be begun among it; the coordinator's, when there are none.
     DiskStall,
     /// What the disks of `targets` are asked to keep fails; the coordinator's, when there are none: its process ends at the next
     /// write, and is started again after `for`.

@@ -99,7 +99,7 @@ impl Script {
                 }
             }
             Kind::DiskStall if begins => cast.host.stall_disk(scene.stage.now + fault.lasts.unwrap_or_default()),
-            Kind::DiskStall => {}
+            Kind::DiskStall => met.into_iter().for_each(|node| cast.machines.go_on(scene, node)),
             Kind::DiskFail if !met.is_empty() => {
                 for node in met {
                     cast.machines.of_mut(node).disk_fails = begins;

@@ -131,7 +131,9 @@ impl Machines {
             | Effect::Lease { .. }
             | Effect::Discard { .. }
             | Effect::Presume { .. }) => {
-                self.do_for_instances(scene, node, effect);
+                if !self.all[node].holds_up(scene.stage.now, &effect) {
+                    self.do_for_instances(scene, node, effect);
+                }
             }
             Effect::Targets(plan) => {
                 self.all[node].targets = plan.targets.iter().map(|(id, _)| node_of(*id)).collect();

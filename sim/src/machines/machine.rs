@@ -6,7 +6,7 @@ use std::{
 };
 
 use wyneos_core::{
-    agent::{Agent, Begun, Input},
+    agent::{Agent, Begun, Effect, Input},
     id::ClusterId,
     node::ConnId,
     time::Time,
@@ -63,6 +63,8 @@ pub(crate) struct Machine {
     pub(crate) disk_fails: bool,
     /// Until when its disk takes nothing.
     pub(crate) disk_stalled_until: Time,
+    /// What waits for that.
+    pub(super) held_up: Vec<Effect>,
     /// Claims not to hear its peers, by this fault.
     pub(crate) lies: Option<usize>,
     /// Started again once it has ended.
@@ -105,6 +107,7 @@ impl Machine {
             questions: BTreeMap::new(),
             disk_fails: false,
             disk_stalled_until: Time(0),
+            held_up: Vec::new(),
             lies: None,
             restarts: false,
             instances: Instances::new(),

@@ -283,20 +283,38 @@ async fn a_singleton_on_a_frozen_disk_has_its_lease_and_ends_with_it() {
         Ok(there) => there,
         Err(site) => return site.ends().await,
     };
-    site.apply(&loud("only", "singleton = true"));
-    let only = pids(&site.runs("only", 1).await);
+    let names = ["only", "another"];
+    names
+        .iter()
+        .for_each(|name| drop(site.apply(&loud(name, "singleton = true"))));
+    let rows = [site.runs(names[0], 1).await, site.runs(names[1], 1).await].concat();
+    let all = pids(&rows);
     device.freeze();
     // The agent is busy with its disk, if anything can keep it.
     site.apply(&service("late"));
     let frozen = Instant::now();
     while frozen.elapsed() < LEASE + Duration::from_secs(5) {
         site.stays_online("one").await;
-        assert!(lives(only[0]), "its lease is not extended while the disk is stalled");
+        let live = all.iter().all(|pid| lives(*pid));
+        assert!(live, "leases are not extended while the disk is stalled");
     }
     site.cluster.kill().await;
+    // One ends by its supervisor. The other one's is stopped, and nobody of ours is there to end it: the kernel does.
+    let supervises = |pid: &i32| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains(&id(&rows[1]))
+    };
+    let stopped = site.supervisors("one").into_iter().find(supervises).unwrap();
+    kill(stopped, Signal::STOP);
+    let agent = site.agents[0].1.as_ref().unwrap();
+    agent.signal(Signal::STOP);
     let cut = Instant::now();
-    while lives(only[0]) {
-        assert!(cut.elapsed() < ENDS, "it runs although its lease is over");
+    while all.iter().any(|pid| lives(*pid)) {
+        let left: Vec<&u32> = all.iter().filter(|pid| lives(**pid)).collect();
+        assert!(
+            cut.elapsed() < ENDS,
+            "{left:?} of {all:?} run although their leases are over"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drop(device);
