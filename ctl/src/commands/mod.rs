@@ -8,6 +8,7 @@ mod changes;
 mod cluster;
 mod contexts;
 mod decisions;
+mod drain;
 mod events;
 mod follow;
 mod forget;
@@ -110,7 +111,7 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Restart(args) => workloads::restart(context, args).await,
         Command::Promote(args) => workloads::promote(context, args).await,
         Command::Delete(args) => workloads::delete(context, args).await,
-        Command::Drain(args) => workloads::drain(context, args).await,
+        Command::Drain(args) => drain::drain(context, args).await,
         Command::WhatIf(args) => workloads::what_if(context, args).await,
         Command::Rebalance(args) => workloads::rebalance(context, args).await,
         Command::Decisions(args) => decisions::run(context, args).await,
