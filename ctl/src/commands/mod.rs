@@ -124,9 +124,9 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Admit(name) => access::admit(context, name.node).await,
         Command::Revoke { node, reason } => access::revoke(context, node, reason).await,
         Command::Forget(args) => forget::run(context, args).await,
-        Command::Token(args) => access::token(context, args).await,
-        Command::Operator(args) => access::operator(context, args).await,
-        Command::Ca(args) => access::ca(context, args).await,
+        Command::Token(args) => access::tokens::token(context, args).await,
+        Command::Operator(args) => access::operators::operator(context, args).await,
+        Command::Ca(args) => access::authorities::ca(context, args).await,
         Command::Audit(args) => audit::run(context, args).await,
         Command::Version { client } => cluster::version(context, client).await,
         Command::Completions { shell } => {

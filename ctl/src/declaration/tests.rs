@@ -1,7 +1,9 @@
+use std::{collections::BTreeMap, time::Duration};
+
 use wyneos::convert;
 use wyneos_core::workload::{FixedPort, Interruption, Kind as CoreKind, Order, Probe, Protocol};
 
-use super::{BTreeMap, Duration, parse};
+use super::parse;
 
 const SMALLEST: &str = r#"
 name = "web"
