@@ -140,6 +140,12 @@ fn cannot_show(error: Box<dyn std::error::Error>) -> Failure {
 static POOL: LazyLock<Result<DescriptorPool, DescriptorError>> =
     LazyLock::new(|| DescriptorPool::decode(wyneos::FILE_DESCRIPTOR_SET));
 
+/// What the messages' fields are called, for tests that make messages from JSON.
+#[cfg(test)]
+pub(crate) fn pool() -> Result<&'static DescriptorPool, &'static DescriptorError> {
+    POOL.as_ref()
+}
+
 /// The protobuf JSON mapping of a message. Fields without presence are always there, so that scripts find them.
 pub(crate) fn json<M: Message + Name>(message: &M, pretty: bool) -> Result<String, Box<dyn std::error::Error>> {
     let name = M::full_name();

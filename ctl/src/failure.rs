@@ -140,16 +140,24 @@ impl Failure {
         )
     }
 
+    /// What is told on standard error, a remark each.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        let Failure::Told { message, hints, .. } = self else {
+            return Vec::new();
+        };
+        let hints = hints.iter().map(|hint| format!("  {hint}"));
+        [format!("wynectl: {message}")].into_iter().chain(hints).collect()
+    }
+
     /// How wynectl ends; says on standard error why.
     pub(crate) fn tell(&self) -> std::process::ExitCode {
-        let Failure::Told { exit, message, hints } = self else {
-            return std::process::ExitCode::SUCCESS;
-        };
-        text::stderr(&format!("wynectl: {message}"));
-        for hint in hints {
-            text::stderr(&format!("  {hint}"));
+        for remark in self.remarks() {
+            text::stderr(&remark);
         }
-        (*exit).into()
+        match self {
+            Failure::Closed => std::process::ExitCode::SUCCESS,
+            Failure::Told { exit, .. } => (*exit).into(),
+        }
     }
 }
 

@@ -98,7 +98,7 @@ fn none_lost(verifier: Option<&Verifier>) -> Result<(), Failure> {
 }
 
 /// What a verification found: entries, and whether each of the intents among them has an outcome.
-fn verified(read: u64, begun: u64, intents: &Intents) -> Vec<String> {
+pub(super) fn verified(read: u64, begun: u64, intents: &Intents) -> Vec<String> {
     let entries = match read {
         1 => "1 entry".to_owned(),
         read => format!("{read} entries"),
@@ -191,7 +191,7 @@ fn hand_out(context: &Context, entries: &[v1::AuditEntry], headed: &mut bool) ->
 }
 
 /// What the columns of entries are.
-fn heading(most: Option<usize>) -> String {
+pub(super) fn heading(most: Option<usize>) -> String {
     let prefix = format!("{:>6}   {:<24}   ", "ENTRY", "TIME");
     let told = format!("{:<24}   {:<21}   ACTION   OBJECT   OUTCOME", "WHO", "FROM");
     text::hanging(&prefix, &told, INDENT, most)

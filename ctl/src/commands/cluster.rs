@@ -40,7 +40,7 @@ pub(crate) async fn nodes(context: &Context, label: Option<String>) -> Result<()
     context.show(&merged, |merged| table(&merged.nodes))
 }
 
-fn table(nodes: &[v1::NodeRow]) -> String {
+pub(super) fn table(nodes: &[v1::NodeRow]) -> String {
     let liveness = paint(Colour::Plain, "LIVENESS");
     let mut table = Table::new([
         "NAME",
@@ -81,7 +81,7 @@ pub(crate) async fn node(context: &Context, node: String) -> Result<(), Failure>
     context.show(&answer, view)
 }
 
-fn view(answer: &v1::GetNodeResponse) -> String {
+pub(super) fn view(answer: &v1::GetNodeResponse) -> String {
     let mut fields = Fields::default();
     if let Some(node) = &answer.node {
         row(&mut fields, node);

@@ -84,7 +84,7 @@ async fn newest(
     }
 }
 
-fn answered(decision: Option<&v1::Decision>) -> String {
+pub(super) fn answered(decision: Option<&v1::Decision>) -> String {
     let Some(decision) = decision else { return String::new() };
     format!(
         "{} {}: {}\n",
@@ -94,7 +94,7 @@ fn answered(decision: Option<&v1::Decision>) -> String {
     )
 }
 
-fn list(decisions: &[v1::Decision]) -> String {
+pub(super) fn list(decisions: &[v1::Decision]) -> String {
     let mut table = Table::new(["DECISION", "AGE", "KIND", "MODE", "OUTCOME", "ACTION"]);
     for decision in decisions {
         table.row([
@@ -135,7 +135,7 @@ pub(crate) async fn autonomy(context: &Context, args: AutonomyArgs) -> Result<()
     context.show(&answer, |answer| modes(answer.heal, answer.rebalance, answer.preempt))
 }
 
-fn modes(heal: i32, rebalance: i32, preempt: i32) -> String {
+pub(super) fn modes(heal: i32, rebalance: i32, preempt: i32) -> String {
     format!(
         "heal:        {}\nrebalance:   {}\npreempt:     {}\n",
         text::mode(heal),

@@ -122,7 +122,7 @@ async fn without_daemons(
 }
 
 /// The result of a drain or its plan: where the node's work goes, and what stops on the node.
-fn drained(node: &str, plan: bool, answer: &v1::DrainNodeResponse, there: &[v1::AssignmentRow]) -> String {
+pub(super) fn drained(node: &str, plan: bool, answer: &v1::DrainNodeResponse, there: &[v1::AssignmentRow]) -> String {
     let mut told: Vec<String> = answer.changes.iter().map(|one| change(Some(one))).collect();
     let mut table = Table::new(["STOPS", "ID", "NODE", "WHEN"]);
     let of = |row: &v1::AssignmentRow| row.assignment.clone().unwrap_or_default();

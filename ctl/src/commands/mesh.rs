@@ -64,7 +64,7 @@ async fn rtt(context: &Context, channel: Channel, from: String, to: String) -> R
     })
 }
 
-fn view(snapshot: &v1::Snapshot, worst: usize) -> String {
+pub(super) fn view(snapshot: &v1::Snapshot, worst: usize) -> String {
     let names = Names::new(&snapshot.nodes);
     let Some(mesh) = &snapshot.mesh else {
         return "the coordinator sent no mesh\n".to_owned();

@@ -19,6 +19,8 @@ mod simulate;
 mod snapshot;
 mod telemetry;
 mod verbs;
+#[cfg(test)]
+mod views;
 mod why;
 #[cfg(test)]
 mod widths;

@@ -66,7 +66,7 @@ pub(super) fn summary(overview: &v1::PredictiveOverview) -> String {
 }
 
 /// The forecasts, a line each; `units` by channel.
-fn table(forecasts: &[v1::Forecast], names: &Names, units: &BTreeMap<String, String>) -> String {
+pub(super) fn table(forecasts: &[v1::Forecast], names: &Names, units: &BTreeMap<String, String>) -> String {
     let mut table = Table::new([
         "NODE",
         "CHANNEL",

@@ -52,7 +52,7 @@ pub(crate) async fn matrix(context: &Context, only: Option<String>) -> Result<()
     context.show(&merged, |merged| table(&channels, &merged.rows))
 }
 
-fn no_channel(name: &str) -> Failure {
+pub(super) fn no_channel(name: &str) -> Failure {
     Failure::new(
         Exit::NotFound,
         format!("list the telemetry: no channel is named {}", Quoted(name)),
@@ -60,7 +60,7 @@ fn no_channel(name: &str) -> Failure {
     .hint("`wynectl telemetry` shows every channel")
 }
 
-fn table(channels: &[v1::Channel], rows: &[v1::TelemetryRow]) -> String {
+pub(super) fn table(channels: &[v1::Channel], rows: &[v1::TelemetryRow]) -> String {
     let names: Vec<String> = channels.iter().map(|channel| clean(&channel.name)).collect();
     let mut table = Table::new(["NODE"].into_iter().chain(names.iter().map(String::as_str)));
     for row in rows {
@@ -91,7 +91,7 @@ pub(crate) async fn history(context: &Context, node: String, channel: Option<Str
 }
 
 /// A line a channel.
-fn summaries(series: &[v1::Series]) -> String {
+pub(super) fn summaries(series: &[v1::Series]) -> String {
     let mut table = Table::new(["CHANNEL", "LAST", "MIN", "MEAN", "MAX", "SAMPLES", "FORECAST"]);
     for series in series {
         let channel = series.channel.clone().unwrap_or_default();

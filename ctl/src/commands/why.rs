@@ -69,7 +69,7 @@ async fn broken(context: &Context, channel: Channel, ids: &[String]) -> Result<V
     Ok(ids.iter().map(|id| known(id).unwrap_or_else(|| unknown(id))).collect())
 }
 
-fn view(answer: &v1::ExplainNodeResponse, broken: &[v1::Invariant], names: &Names) -> String {
+pub(super) fn view(answer: &v1::ExplainNodeResponse, broken: &[v1::Invariant], names: &Names) -> String {
     let mut view = String::new();
     if let Some(node) = &answer.node {
         let mut fields = Fields::default();

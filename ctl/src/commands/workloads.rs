@@ -2,7 +2,7 @@
 
 mod explain;
 mod state;
-mod view;
+pub(super) mod view;
 
 use std::{future::Future, time::Duration};
 

@@ -1,6 +1,8 @@
 //! Text for people: words, ages, sizes, tables and colours.
 
 mod escape;
+#[cfg(test)]
+pub(crate) mod fixed;
 mod table;
 mod unit;
 
@@ -15,7 +17,7 @@ pub(crate) use table::{Fields, Table, columns, hanging, view_columns};
 pub(crate) use unit::{NONE, age, ago, bytes, for_so_long, hex, short, span, span_of, time_of_day, timestamp, value};
 
 /// A remark in at most `most` columns, broken between words; its further lines are indented.
-fn remark(line: &str, most: Option<usize>) -> String {
+pub(crate) fn remark(line: &str, most: Option<usize>) -> String {
     let text = line.trim_start_matches(' ');
     let indent = line.len() - text.len();
     let told = hanging(&line[..indent], text, indent + 2, most);

@@ -61,11 +61,20 @@ pub(crate) fn time_of_day(time: Option<&Timestamp>) -> String {
     full.get(11..23).map_or(full.clone(), str::to_owned)
 }
 
+/// This machine's clock.
+fn now() -> SystemTime {
+    #[cfg(test)]
+    if let Some(now) = super::fixed::now() {
+        return now;
+    }
+    SystemTime::now()
+}
+
 /// How long ago it was, by this machine's clock. Clocks disagree: what lies ahead counts as now.
 pub(crate) fn age(time: Option<&Timestamp>) -> String {
     system_time(time).map_or_else(
         || NONE.to_owned(),
-        |time| span(SystemTime::now().duration_since(time).unwrap_or_default()),
+        |time| span(now().duration_since(time).unwrap_or_default()),
     )
 }
 

@@ -64,7 +64,7 @@ pub(in crate::commands) fn shown(answer: &v1::GetAuthoritiesResponse) -> String 
 }
 
 /// Who is cut off once a CA is retired, and the way back.
-fn cut_off(nodes: u32) -> Vec<String> {
+pub(in crate::commands) fn cut_off(nodes: u32) -> Vec<String> {
     let mut lines = Vec::new();
     if nodes > 0 {
         lines.push(format!(

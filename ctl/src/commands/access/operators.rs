@@ -40,7 +40,7 @@ pub(crate) async fn operator(context: &Context, command: OperatorCommand) -> Res
     }
 }
 
-fn revoked(name: &str, details: Option<&v1::Operator>) -> String {
+pub(in crate::commands) fn revoked(name: &str, details: Option<&v1::Operator>) -> String {
     let name = clean(name);
     match details.is_some_and(is_on_record) {
         true => format!("{name}: revoked\n"),

@@ -1,8 +1,8 @@
 //! `wynectl snapshot`.
 
 mod seals;
-mod view;
-mod watch;
+pub(super) mod view;
+pub(super) mod watch;
 
 use wyneos::{client, v1};
 

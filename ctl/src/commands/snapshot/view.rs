@@ -19,7 +19,11 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// The whole. Without `age`, the snapshot's time tells how old it is.
-pub(super) fn full(snapshot: &v1::Snapshot, seal: Option<&v1::Seal>, age: Option<&prost_types::Duration>) -> String {
+pub(in crate::commands) fn full(
+    snapshot: &v1::Snapshot,
+    seal: Option<&v1::Seal>,
+    age: Option<&prost_types::Duration>,
+) -> String {
     let age = match age {
         Some(age) => text::span_of(Some(age)),
         None => text::age(snapshot.time.as_ref()),

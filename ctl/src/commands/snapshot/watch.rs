@@ -57,7 +57,10 @@ pub(super) async fn run(context: &Context, args: WatchArgs) -> Result<(), Failur
 }
 
 /// What a message brings, in one line; `state` goes on to it.
-fn line(answer: v1::WatchSnapshotsResponse, state: &mut Option<v1::Snapshot>) -> Result<String, Failure> {
+pub(in crate::commands) fn line(
+    answer: v1::WatchSnapshotsResponse,
+    state: &mut Option<v1::Snapshot>,
+) -> Result<String, Failure> {
     use v1::watch_snapshots_response::State;
     let mut text = String::new();
     if !answer.reset_reason.is_empty() {

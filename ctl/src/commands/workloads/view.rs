@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A table of workloads.
-pub(super) fn all(workloads: &[v1::Workload]) -> String {
+pub(in crate::commands) fn all(workloads: &[v1::Workload]) -> String {
     let mut table = Table::new([
         "NAME", "KIND", "REVISION", "DESIRED", "RUNNING", "HEALTHY", "CURRENT", "STATE",
     ]);
@@ -34,7 +34,7 @@ pub(super) fn all(workloads: &[v1::Workload]) -> String {
 }
 
 /// One workload with its instances: those that are there, and those that have ended.
-pub(super) fn one(answer: &v1::GetWorkloadResponse, rows: &[v1::AssignmentRow]) -> String {
+pub(in crate::commands) fn one(answer: &v1::GetWorkloadResponse, rows: &[v1::AssignmentRow]) -> String {
     let mut view = String::new();
     if let Some(workload) = &answer.workload {
         view += &fields(workload, answer.spec.as_ref(), rows).text();
@@ -139,7 +139,7 @@ pub(super) fn because(status: &v1::InstanceStatus) -> String {
 }
 
 /// What would happen to work if nodes were gone.
-pub(super) fn what_if(answer: &v1::WhatIfResponse) -> String {
+pub(in crate::commands) fn what_if(answer: &v1::WhatIfResponse) -> String {
     if answer.changes.is_empty() {
         return "nothing runs there\n".to_owned();
     }
@@ -162,7 +162,7 @@ pub(super) fn what_if(answer: &v1::WhatIfResponse) -> String {
 }
 
 /// The moves of a rebalancing.
-pub(super) fn rebalanced(answer: &v1::RebalanceResponse) -> String {
+pub(in crate::commands) fn rebalanced(answer: &v1::RebalanceResponse) -> String {
     if answer.changes.is_empty() {
         return "no move would gain enough\n".to_owned();
     }
