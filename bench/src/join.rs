@@ -1,51 +1,34 @@
 //! How long joining takes, as a user does it: the programs, one after the other.
 
 use std::{
-    env,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
+use wyneos_launch::{LOOK, Launch, Process};
 
-use crate::{Failure, output::Row, stats};
+use crate::{Failure, output::Row, process::sibling, stats};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Between two looks at the nodes.
-const LOOK: Duration = Duration::from_millis(20);
-
 /// The programs, and where their files are.
 struct Site {
-    programs: PathBuf,
-    dir: TempDir,
     address: String,
-    running: Vec<Child>,
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        for mut child in self.running.drain(..).rev() {
-            drop(child.kill());
-            drop(child.wait());
-        }
-    }
+    running: Vec<Process>,
+    /// Dropped last: their logs are in it.
+    dir: TempDir,
 }
 
 impl Site {
     fn new() -> Result<Site, Failure> {
-        let own = env::current_exe().map_err(Failure::of("own path"))?;
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         Ok(Site {
-            programs: own.parent().map(Path::to_owned).unwrap_or_default(),
-            dir: TempDir::new().map_err(Failure::of("temporary directory"))?,
-            address: free.map_err(Failure::of("a free port"))?.to_string(),
+            address: wyneos_launch::free_address().map_err(Failure::of("a free port"))?,
             running: Vec::new(),
+            dir: wyneos_launch::directory().map_err(Failure::of("temporary directory"))?,
         })
     }
 
@@ -53,17 +36,17 @@ impl Site {
         self.dir.path().join(name).display().to_string()
     }
 
-    fn command(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(self.programs.join(program));
+    fn command(&self, program: &str, args: &[&str]) -> Result<Command, Failure> {
+        let mut command = Command::new(sibling(program)?);
         command
             .args(args)
             .env("XDG_CONFIG_HOME", self.dir.path().join("config"));
         command.stdin(Stdio::null());
-        command
+        Ok(command)
     }
 
     fn run(&self, program: &str, args: &[&str]) -> Result<String, Failure> {
-        let output = self.command(program, args).output().map_err(Failure::of(program))?;
+        let output = self.command(program, args)?.output().map_err(Failure::of(program))?;
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() {
             return Ok(told);
@@ -73,9 +56,10 @@ impl Site {
     }
 
     fn start(&mut self, program: &str, args: &[&str]) -> Result<(), Failure> {
-        let mut command = self.command(program, args);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        self.running.push(command.spawn().map_err(Failure::of(program))?);
+        let log = self.dir.path().join(format!("{}.log", self.running.len()));
+        let launch = Launch::new(self.command(program, args)?, &log);
+        // Agents end before the coordinator.
+        self.running.insert(0, launch.start().map_err(Failure::of(program))?);
         Ok(())
     }
 

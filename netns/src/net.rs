@@ -1,24 +1,26 @@
 //! A network of namespaces with the servers in it.
 
 use std::{
-    fs::{self, File},
-    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::{
         Condvar, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+use wyneos_launch::{Launch, Process, within};
 
 /// How long anything may take that has no limit of its own. Far longer than it takes: machines are shared.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a network is looked at: each look runs `wynectl`.
+const LOOK: Duration = Duration::from_millis(50);
 
 static NETWORKS: AtomicU32 = AtomicU32::new(0);
 
@@ -42,13 +44,9 @@ fn ip(line: &str) {
     run("ip", &line.split_whitespace().collect::<Vec<_>>());
 }
 
-/// A binary of this workspace: beside this program, or beside the directory of a test's.
-pub(crate) fn binary(name: &str) -> String {
-    let own = std::env::current_exe().unwrap();
-    let places = own.ancestors().skip(1).take(2).map(|place| place.join(name));
-    let found: Option<PathBuf> = places.into_iter().find(|path| path.is_file());
-    let found = found.unwrap_or_else(|| panic!("{name} is not built: run cargo for the whole workspace"));
-    found.display().to_string()
+/// A binary of this workspace.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    wyneos_launch::program(name).unwrap()
 }
 
 /// A coordinator (host 0) and agents (hosts 1 and up), each in a namespace of its own on one bridge.
@@ -59,7 +57,7 @@ pub struct Network {
     agents: usize,
     /// The coordinator's flags and their values.
     timings: Vec<(&'static str, Duration)>,
-    children: Vec<Child>,
+    children: Vec<Process>,
     /// Given back once everything is gone.
     _turn: Turn,
 }
@@ -90,20 +88,13 @@ impl Drop for Turn {
     }
 }
 
-/// A temporary directory that programs of any user pass through.
-fn passable() -> TempDir {
-    let made = tempfile::tempdir().unwrap();
-    fs::set_permissions(made.path(), fs::Permissions::from_mode(0o711)).unwrap();
-    made
-}
-
 impl Network {
     /// Starts everything with these timings, and waits until every agent is online and every planned link is reported.
     pub fn start(agents: usize, timings: &[(&'static str, Duration)]) -> Network {
         let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
         let mut network = Network {
             prefix: format!("w{}x{number}", std::process::id()),
-            directory: passable(),
+            directory: wyneos_launch::directory().unwrap(),
             agents,
             timings: timings.to_vec(),
             children: Vec::new(),
@@ -174,13 +165,9 @@ impl Network {
 
     fn spawn(&mut self, host: usize, program: &str, args: &[&str]) {
         let log = self.directory.path().join(format!("host{host}.log"));
-        let log = File::options().create(true).append(true).open(log).unwrap();
-        let space = self.space(host);
-        // `ip netns exec` becomes the program, so the child's pid is the program's.
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &space, &binary(program)]).args(args);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().unwrap();
+        let mut command = within(Some(&self.space(host)), binary(program));
+        command.args(args);
+        let child = Launch::new(command, &log).start().unwrap();
         if host < self.children.len() {
             self.children[host] = child;
         } else {
@@ -237,14 +224,12 @@ impl Network {
 
     /// Sends a signal to a host's server.
     pub fn signal(&self, host: usize, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.children[host].id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        self.children[host].signal(signal).unwrap();
     }
 
     /// Kills a host's server, and waits for its end.
     pub fn kill(&mut self, host: usize) {
-        self.signal(host, Signal::KILL);
-        self.children[host].wait().unwrap();
+        self.children[host].kill().unwrap();
     }
 
     /// Has `to` drop what it receives from `from` and `which` names in the words of nftables; everything when empty. The rule
@@ -289,7 +274,8 @@ impl Network {
 
     /// Gives a host that lost its power its power and its agent back.
     pub fn power_on(&mut self, host: usize) {
-        drop(self.children[host].wait());
+        // Its power is off: it has ended.
+        self.children[host].kill().unwrap();
         self.link(host, true);
         self.spawn_agent(host);
     }
@@ -297,8 +283,7 @@ impl Network {
     /// What `wynectl` answers from the coordinator's own host.
     pub fn wynectl(&self, args: &[&str]) -> Option<Value> {
         let address = Network::coordinator();
-        let output = Command::new("ip")
-            .args(["netns", "exec", &self.space(0), &binary("wynectl")])
+        let output = within(Some(&self.space(0)), binary("wynectl"))
             .args(["--address", &address, "-o", "json"])
             .args(args)
             .output()
@@ -308,16 +293,8 @@ impl Network {
 
     /// Waits until `condition` gives something.
     pub fn until<T>(&self, what: &str, within: Duration, mut condition: impl FnMut(&Network) -> Option<T>) -> T {
-        let deadline = Instant::now() + within;
-        loop {
-            if let Some(found) = condition(self) {
-                return found;
-            }
-            if Instant::now() > deadline {
-                panic!("not within {within:?}: {what}\n{}", self.lines());
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
+        let found = wyneos_launch::until(within, LOOK, || condition(self));
+        found.unwrap_or_else(|| panic!("not within {within:?}: {what}\n{}", self.lines()))
     }
 
     /// Everything that was concluded, a line an event.
@@ -330,8 +307,7 @@ impl Network {
     /// All events.
     pub fn events(&self) -> Vec<Value> {
         let address = Network::coordinator();
-        let output = Command::new("ip")
-            .args(["netns", "exec", &self.space(0), &binary("wynectl")])
+        let output = within(Some(&self.space(0)), binary("wynectl"))
             .args(["--address", &address, "-o", "json", "events"])
             .output()
             .unwrap();
@@ -361,16 +337,6 @@ impl Drop for Network {
     fn drop(&mut self) {
         for child in &mut self.children {
             drop(child.kill());
-            drop(child.wait());
-        }
-        if thread::panicking() {
-            for host in 0..=self.agents {
-                let log = self.directory.path().join(format!("host{host}.log"));
-                let text = fs::read_to_string(&log).unwrap_or_default();
-                eprintln!("== end of {}", log.display());
-                let tail: Vec<&str> = text.lines().rev().take(8).collect();
-                tail.iter().rev().for_each(|line| eprintln!("{line}"));
-            }
         }
         let spaces = (0..=self.agents).map(|host| self.space(host));
         for space in spaces.chain([format!("{}hub", self.prefix)]) {
@@ -387,6 +353,8 @@ impl Drop for Network {
             }
             drop(Command::new("ip").args(["netns", "del", &space]).output());
         }
+        // These look at their logs, which are in the directory.
+        self.children.clear();
     }
 }
 

@@ -1,16 +1,15 @@
 //! HAProxy in front of a workload, and what keeps it in step with its instances: both as deploy/haproxy has them.
 
 use std::{
-    fs::{self, File},
+    fs,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::Command,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
+use wyneos_launch::{LOOK, Launch, Process, until, within};
 
 use crate::net::{PATIENCE, binary};
 
@@ -22,7 +21,7 @@ pub const SERVICE: &str = include_str!("service.toml");
 
 /// HAProxy that runs, and its follower; both end with this.
 pub struct Proxy {
-    children: Vec<Child>,
+    children: Vec<Process>,
     directory: TempDir,
 }
 
@@ -55,21 +54,12 @@ impl Proxy {
         follower
             .arg(deploy.join("follow.py"))
             .env("WYNEOS_ADDRESS", coordinator);
-        follower.args([
-            "--workload",
-            workload,
-            "--backend",
-            "web",
-            "--wynectl",
-            &binary("wynectl"),
-        ]);
+        follower.args(["--workload", workload, "--backend", "web"]);
+        follower.arg("--wynectl").arg(binary("wynectl"));
         follower.arg("--socket").arg(admin).args(flags);
         proxy.spawn(follower, "follower");
-        let began = Instant::now();
-        while UnixStream::connect(proxy.socket()).is_err() {
-            assert!(began.elapsed() < PATIENCE, "HAProxy does not start: {}", proxy.log());
-            thread::sleep(Duration::from_millis(20));
-        }
+        let takes = until(PATIENCE, LOOK, || UnixStream::connect(proxy.socket()).ok());
+        assert!(takes.is_some(), "HAProxy does not start: {}", proxy.log());
         proxy
     }
 
@@ -77,13 +67,9 @@ impl Proxy {
         self.directory.path().join(name)
     }
 
-    fn spawn(&mut self, mut command: Command, name: &str) {
-        let log = File::create(self.path(&format!("{name}.log"))).unwrap();
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        self.children.push(command.spawn().unwrap());
+    fn spawn(&mut self, command: Command, name: &str) {
+        let launch = Launch::new(command, &self.path(&format!("{name}.log")));
+        self.children.push(launch.start().unwrap());
     }
 
     /// Where HAProxy takes requests, whatever network namespace it is in.
@@ -102,24 +88,8 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         // The follower ends what it has started.
         for child in &mut self.children {
-            if let Some(pid) = Pid::from_raw(child.id() as i32) {
-                kill_process(pid, Signal::TERM).ok();
-            }
-            drop(child.wait());
-        }
-        if thread::panicking() {
-            eprintln!("== HAProxy and its follower\n{}", self.log());
-        }
-    }
-}
-
-fn within(space: Option<&str>, program: &str) -> Command {
-    match space {
-        None => Command::new(program),
-        Some(space) => {
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", space, program]);
-            command
+            child.signal(Signal::TERM).ok();
+            child.ended(PATIENCE);
         }
     }
 }

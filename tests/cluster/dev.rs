@@ -4,15 +4,15 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{binary, directory, free_address, wait_until};
+use crate::harness::{Process, binary, directory, free_address, wait_until};
 
 pub struct Dev {
-    child: Child,
+    process: Process,
     /// Where it may make files.
     pub directory: tempfile::TempDir,
     pub address: String,
@@ -33,27 +33,21 @@ impl Dev {
     pub fn of(mut command: Command) -> Dev {
         let directory = directory();
         let address = free_address();
-        let output = fs::File::create(directory.path().join("output")).unwrap();
         let temporary = directory.path().join("tmp");
         fs::create_dir(&temporary).unwrap();
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o711)).unwrap();
-        let child = command
+        command
             .args(["--cycle", "300ms", "--listen", &address])
-            .env("TMPDIR", directory.path().join("tmp"))
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap();
+            .env("TMPDIR", temporary);
         Dev {
-            child,
+            process: Process::of(command, &directory.path().join("output")),
             directory,
             address,
         }
     }
 
     pub fn output(&self) -> String {
-        fs::read_to_string(self.directory.path().join("output")).unwrap()
+        self.process.log_text()
     }
 
     pub async fn says(&self, what: &str) {
@@ -64,13 +58,11 @@ impl Dev {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap(), signal).unwrap();
+        self.process.signal(signal);
     }
 
     pub async fn ended(&mut self) -> Option<i32> {
-        wait_until("dev ends", async || self.child.try_wait().unwrap())
-            .await
-            .code()
+        self.process.ended().await.code()
     }
 
     /// Command lines of processes that work below its directory.
@@ -136,7 +128,7 @@ impl Dev {
 
     /// Control groups of its instances, and those above them.
     fn groups(&self) -> Vec<PathBuf> {
-        let own = format!("wyneos-dev-{}", self.child.id());
+        let own = format!("wyneos-dev-{}", self.process.id());
         let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
         let hierarchies = hierarchies.map(|entry| entry.path());
         let all = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]);
@@ -174,16 +166,6 @@ fn told(mut command: Command) -> (Option<i32>, String) {
 
 fn kill(pid: u32) {
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-        if std::thread::panicking() {
-            eprintln!("== output of dev\n{}", self.output());
-        }
-    }
 }
 
 #[tokio::test]

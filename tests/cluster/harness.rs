@@ -1,19 +1,17 @@
 //! Starts, kills, pauses and restarts the servers; keeps a log of each.
 
 use std::{
-    fs::{self, File},
     io::Write,
-    net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus},
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tonic::transport::Channel;
 use wyneos::{client, v1};
+use wyneos_launch::{LOOK, Launch};
 
 /// How long anything that must happen may take. Far longer than it takes: machines are shared.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,29 +24,18 @@ pub async fn wait_until<T>(what: &str, mut condition: impl AsyncFnMut() -> Optio
             return found;
         }
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK).await;
     }
 }
 
 /// A binary of this workspace, beside the test's own.
 pub fn binary(name: &str) -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let path = own.parent().and_then(Path::parent).unwrap().join(name);
-    assert!(
-        path.is_file(),
-        "{} is not there: run `cargo test` for the whole workspace",
-        path.display()
-    );
-    path
+    wyneos_launch::program(name).unwrap()
 }
 
 /// An address that nobody uses now.
 pub fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string()
+    wyneos_launch::free_address().unwrap()
 }
 
 /// Passes over a test for want of something of the machine; not under .ci/run, where that has to be there.
@@ -59,10 +46,7 @@ pub fn skip(what: &str) {
 }
 
 /// A server that runs; killed when dropped.
-pub struct Process {
-    child: Child,
-    pub log: PathBuf,
-}
+pub struct Process(wyneos_launch::Process);
 
 impl Process {
     pub fn start(program: &str, args: &[&str], log: &Path) -> Process {
@@ -72,23 +56,30 @@ impl Process {
     }
 
     /// A process that becomes a server.
-    pub fn of(mut command: Command, log: &Path) -> Process {
-        let file = File::options().create(true).append(true).open(log).unwrap();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-        Process {
-            child: command.spawn().unwrap(),
-            log: log.to_owned(),
-        }
+    pub fn of(command: Command, log: &Path) -> Process {
+        Process(Launch::new(command, log).start().unwrap())
+    }
+
+    /// A process whose standard output goes to a file of its own.
+    pub fn with_output(command: Command, output: &Path, log: &Path) -> Process {
+        Process(Launch::new(command, log).output(output).start().unwrap())
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
     }
 
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        self.0.signal(signal).unwrap();
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.0.is_running()
     }
 
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
-        wait_until("a process ends", async || self.child.try_wait().unwrap()).await
+        wait_until("a process ends", async || self.0.try_ended()).await
     }
 
     pub async fn kill(mut self) {
@@ -102,43 +93,23 @@ impl Process {
     }
 
     pub fn log_text(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        self.0.log_text()
     }
 
     /// Resident memory, in bytes.
     pub fn rss(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        self.0.rss().unwrap()
     }
 
     /// Threads that it has now.
     pub fn threads(&self) -> usize {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        tasks.count()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-        let log = self.log_text();
-        if std::thread::panicking() {
-            let tail: Vec<&str> = log.lines().rev().take(30).collect();
-            eprintln!("== end of {}", self.log.display());
-            tail.iter().rev().for_each(|line| eprintln!("{line}"));
-        } else {
-            assert!(!log.contains("panicked"), "a panic in {}:\n{log}", self.log.display());
-        }
+        self.0.threads().unwrap()
     }
 }
 
 /// A temporary directory that programs of any user pass through, as they do through /var/lib.
 pub fn directory() -> TempDir {
-    let made = tempfile::tempdir().unwrap();
-    fs::set_permissions(made.path(), fs::Permissions::from_mode(0o711)).unwrap();
-    made
+    wyneos_launch::directory().unwrap()
 }
 
 /// Intervals that make tests quick.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use wyneos::{
 };
 
 use crate::{
-    harness::{binary, wait_until},
+    harness::{Process, binary, wait_until},
     secure::{Secure, run, text, tls},
 };
 
@@ -304,14 +304,12 @@ async fn a_bearer_token_reads_what_its_role_may_until_it_expires() {
 #[tokio::test]
 async fn the_audit_says_who_did_what_and_survives_a_kill() {
     let mut cluster = Secure::start(&[]).await;
-    let mut following = Command::new(binary("wynectl"))
+    let mut command = Command::new(binary("wynectl"));
+    command
         .args(["--address", &cluster.address, "--credentials"])
         .arg(cluster.path("admin"))
-        .args(["audit", "--follow", "-o", "json"])
-        .stdout(Stdio::from(fs::File::create(cluster.path("followed")).unwrap()))
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+        .args(["audit", "--follow", "-o", "json"]);
+    let following = Process::with_output(command, &cluster.path("followed"), &cluster.path("following.log"));
     let followed = |what: &str| {
         fs::read_to_string(cluster.path("followed"))
             .unwrap()
@@ -332,8 +330,7 @@ async fn the_audit_says_who_did_what_and_survives_a_kill() {
     let missing = cluster.wynectl(&["cordon", "nobody"]);
     assert_eq!(missing.status.code(), Some(5));
     cluster.kill().await;
-    drop(following.kill());
-    drop(following.wait());
+    following.kill().await;
     cluster.restart().await;
     let listed = cluster.done(&["audit", "--verify"]);
     for part in ["join token", "CordonNode", "NOT_FOUND", "verified"] {

@@ -1,49 +1,37 @@
 //! An operator's commands.
 
-use std::{
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::mpsc,
-};
+use std::{path::Path, process::Command};
 
 use super::*;
 use crate::harness::{binary, skip};
 
-/// A wynectl that goes on, and the lines that it has said.
+/// A wynectl that goes on, and what it says.
 struct Follower {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-    said: Vec<String>,
+    out: PathBuf,
+    _process: Process,
 }
 
 impl Follower {
     fn start(site: &Site, args: &[&str]) -> Follower {
         let mut command = Command::new(binary("wynectl"));
         command.args(["--address", &site.cluster.address]).args(args);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let said = Vec::new();
-        Follower { child, lines, said }
+        let place = site.cluster.directory.path();
+        let (out, log) = (place.join(args.join(" ")), place.join("follower.log"));
+        let _process = Process::with_output(command, &out, &log);
+        Follower { out, _process }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.out).unwrap()
     }
 
     /// Waits until it has said a line with all of this in it.
-    async fn says(&mut self, parts: &[&str]) {
+    async fn says(&self, parts: &[&str]) {
         wait_until(&format!("a line with {parts:?}"), async || {
-            self.said.extend(self.lines.try_iter());
-            let has = |line: &String| parts.iter().all(|part| line.contains(part));
-            self.said.iter().any(has).then_some(())
+            let has = |line: &str| parts.iter().all(|part| line.contains(part));
+            self.said().lines().any(has).then_some(())
         })
         .await;
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 
@@ -87,18 +75,18 @@ async fn restarts_promotions_watches_and_logs_that_go_on() {
         text(&early)
     );
     site.apply(&declaration("one"));
-    let mut watch = Follower::start(&site, &["assignments", "-w", "--workload", "app"]);
+    let watch = Follower::start(&site, &["assignments", "-w", "--workload", "app"]);
     let first = stable(1).await;
     for row in &first {
         watch.says(&[&id(row), "app.", &row.node_name, "running"]).await;
     }
 
     // What was written, and what is written then.
-    let mut logs = Follower::start(&site, &["logs", "app.0", "-f"]);
+    let logs = Follower::start(&site, &["logs", "app.0", "-f"]);
     logs.says(&["first one"]).await;
     fs::write(&go, "").unwrap();
     logs.says(&["second"]).await;
-    assert_eq!(logs.said, ["first one", "second"]);
+    assert_eq!(logs.said(), "first one\nsecond\n");
 
     // A restart replaces all by the same.
     let planned = text(&site.ctl(&["restart", "app", "--plan"]));

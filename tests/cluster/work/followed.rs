@@ -1,16 +1,13 @@
 //! Logs of a slot, from one instance of it to the next.
 
-use std::{
-    fs::File,
-    process::{Child, Command},
-};
+use std::process::Command;
 
 use super::*;
 use crate::harness::binary;
 
 /// `wynectl logs -f`, and what it has written.
 struct Reader {
-    child: Child,
+    process: Process,
     directory: PathBuf,
 }
 
@@ -18,12 +15,11 @@ impl Reader {
     fn start(site: &Site, name: &str) -> Reader {
         let directory = site.cluster.directory.path().join(format!("reader-{name}"));
         fs::create_dir(&directory).unwrap();
-        let file = |name: &str| File::create(directory.join(name)).unwrap();
         let mut command = Command::new(binary("wynectl"));
         command.args(["--address", &site.cluster.address, "logs", name, "-f"]);
-        command.env("COLUMNS", "200").stdout(file("out")).stderr(file("err"));
-        let child = command.spawn().unwrap();
-        Reader { child, directory }
+        command.env("COLUMNS", "200");
+        let process = Process::with_output(command, &directory.join("out"), &directory.join("err"));
+        Reader { process, directory }
     }
 
     fn has(&self, name: &str) -> String {
@@ -41,15 +37,8 @@ impl Reader {
     }
 
     async fn ends(&mut self) {
-        let ended = wait_until("it ends", async || self.child.try_wait().unwrap()).await;
+        let ended = self.process.ended().await;
         assert!(ended.success(), "{}", self.has("err"));
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 

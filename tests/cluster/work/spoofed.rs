@@ -7,10 +7,10 @@ use rustix::process::geteuid;
 use super::*;
 
 /// Starts `sleep 1` again and again with the mark of an instance, as a user of the host that has nothing to do with it.
-struct Spoofer(std::process::Child);
+struct Spoofer(Process);
 
 impl Spoofer {
-    fn start(user: &str, marks: &[(&str, String)]) -> Spoofer {
+    fn start(site: &Site, user: &str, marks: &[(&str, String)]) -> Spoofer {
         let mut command = std::process::Command::new("setpriv");
         command.args([
             "--reuid",
@@ -21,14 +21,8 @@ impl Spoofer {
             "while :; do sleep 1 & sleep 0.02; done",
         ]);
         command.envs(marks.iter().map(|(name, value)| (*name, value)));
-        Spoofer(command.spawn().unwrap())
-    }
-}
-
-impl Drop for Spoofer {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        let log = site.cluster.directory.path().join("spoofer.log");
+        Spoofer(Process::of(command, &log))
     }
 }
 
@@ -57,7 +51,7 @@ async fn a_process_that_bears_an_instances_mark_does_not_keep_it_from_ending() {
             "name = \"{name}\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n"
         ));
         let before = site.runs(name, 1).await;
-        let spoofer = Spoofer::start(user, &marks(&instances.join(id(&before[0]))));
+        let spoofer = Spoofer::start(&site, user, &marks(&instances.join(id(&before[0]))));
         let supervisor = wait_until("its supervisor is there", async || {
             let own = id(&before[0]);
             let is_own = |pid: &i32| {
@@ -74,8 +68,7 @@ async fn a_process_that_bears_an_instances_mark_does_not_keep_it_from_ending() {
         })
         .await;
         // What merely bears the mark is not killed, either.
-        let mut spoofer = spoofer;
-        assert!(spoofer.0.try_wait().unwrap().is_none());
+        assert!(spoofer.0.is_running());
     }
     site.ends().await;
 }
@@ -98,7 +91,7 @@ async fn where_nothing_is_contained_a_mark_counts_of_the_instances_own_user_alon
     let before = site.runs("app", 1).await;
     let directory = site.cluster.directory.path().join("one/instances").join(id(&before[0]));
     let marks = marks(&directory);
-    let stranger = Spoofer::start("65533", &marks);
+    let stranger = Spoofer::start(&site, "65533", &marks);
     kill(site.supervisors("one")[0], Signal::KILL);
     let after = wait_until("another one takes its place", async || {
         let rows = site.running("app").await;
@@ -108,7 +101,7 @@ async fn where_nothing_is_contained_a_mark_counts_of_the_instances_own_user_alon
     drop(stranger);
     // One of its own user cannot be told from it: it is waited for, and that is shown while it lasts.
     let directory = directory.with_file_name(id(&after));
-    let own = Spoofer::start("65534", &self::marks(&directory)[..1]);
+    let own = Spoofer::start(&site, "65534", &self::marks(&directory)[..1]);
     kill(site.supervisors("one")[0], Signal::KILL);
     wait_until("it is shown why the instance has not ended", async || {
         let shown = text(&site.ctl(&["workload", "app"]));
