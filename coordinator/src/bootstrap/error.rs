@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use wyneos_shell::{clock::Behind, config::BadConfig, descriptors, exit, rights::Untrusted, start::Fatal};
 
-use super::STOP;
+use super::serve::STOP;
 use crate::{ca::CaError, restore::RestoreError, store::StoreError};
 
 /// Why the coordinator could not run, or not go on.

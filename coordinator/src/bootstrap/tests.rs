@@ -1,6 +1,17 @@
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::runtime::Builder;
 use wyneos_shell::{exit, start::Fatal as _};
 
-use super::*;
+use super::{
+    BootError,
+    lead::was_taken,
+    serve::STOP,
+    threads::{joined, tell},
+};
 
 #[test]
 fn a_thread_that_does_not_end_is_given_up_and_named() {

@@ -70,6 +70,12 @@ impl Embedded {
     pub(crate) fn open(directory: &Path, retention: Retention) -> Result<Embedded, StoreError> {
         let state = File::open(directory.join("state.redb"), Kind::State)?;
         let history = File::open(directory.join("history.redb"), Kind::History)?;
+        // Readers may come before the state is loaded.
+        history.write(|transaction| {
+            transaction.open_table(SEALS)?;
+            transaction.open_table(SNAPSHOTS)?;
+            Ok(())
+        })?;
         Ok(Embedded {
             state,
             history,
@@ -240,11 +246,6 @@ pub(super) fn number(
 
 impl Store for Embedded {
     fn load(&mut self, fresh: ClusterId) -> Result<Durable, StoreError> {
-        self.history.write(|transaction| {
-            transaction.open_table(SEALS)?;
-            transaction.open_table(SNAPSHOTS)?;
-            Ok(())
-        })?;
         let newest = self.history().seals(u64::MAX, 1)?.pop();
         let lived = newest.as_ref().map_or(Duration::ZERO, |entry| entry.lived);
         let last_snapshot = newest.map_or((0, 0, [0; 32]), |entry| {

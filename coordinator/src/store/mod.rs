@@ -22,6 +22,7 @@ pub(crate) use copy::{Import, Sink, Source, taken};
 pub(crate) use embedded::Embedded;
 pub(crate) use file::{Failure, File, Kind};
 pub(crate) use grouped::Grouped;
+pub(crate) use intents::AuditEnd;
 #[cfg(test)]
 pub(crate) use memory::Memory;
 pub(crate) use visit::{Along, KeptEvent, Of, Visitor};

@@ -1,0 +1,62 @@
+//! What is on the disk: the data_dir, the store in it, and the key that seals snapshots.
+
+use std::{path::Path, sync::Arc};
+
+use wyneos_shell::{
+    clock::{BUILT, wait_until_past},
+    files, rights,
+};
+
+use super::{BootError, keys::signing_key};
+use crate::{
+    config::Config,
+    restore,
+    store::{Embedded, Retention},
+};
+
+/// A data_dir that was opened. Nothing in it says yet that this coordinator leads.
+pub(super) struct Opened {
+    pub(super) config: Arc<Config>,
+    pub(super) store: Embedded,
+    /// Seals snapshots and the audit.
+    pub(super) secret: [u8; 32],
+}
+
+/// Opens the data_dir, and makes it where there is none.
+pub(super) fn open(config: Arc<Config>) -> Result<Opened, BootError> {
+    let data_dir = &config.data_dir;
+    // Before anything is made by it: a CA of 1970 would be no CA of now.
+    wait_until_past(BUILT, "this program was built", config.clock_wait.0)?;
+    rights::check(data_dir)?;
+    files::make_dir(data_dir, 0o700).map_err(|source| BootError::File {
+        path: data_dir.clone(),
+        what: "make the data_dir",
+        source,
+    })?;
+    // Whoever may write above may have made it first.
+    rights::check(data_dir)?;
+    files::mend(data_dir, &mode_of);
+    restore::check_finished(data_dir)?;
+    let store = Embedded::open(data_dir, retention(&config))?;
+    let secret = signing_key(&config)?;
+    Ok(Opened { config, store, secret })
+}
+
+fn retention(config: &Config) -> Retention {
+    Retention {
+        events: config.events_max_count,
+        event_bytes: config.events_max_mib << 20,
+        snapshots: config.history_max_count,
+        snapshot_age: config.history_max_age.0,
+    }
+}
+
+/// Modes of what earlier versions left in the data_dir. Keys are not among them: one that others could read is refused, and not made to look as if
+/// nobody had.
+fn mode_of(path: &Path, is_directory: bool) -> Option<u32> {
+    if path.starts_with(crate::audit::INBOX) {
+        return Some(if is_directory { 0o700 } else { 0o600 });
+    }
+    let is_ours = path.extension().is_some_and(|end| end == "redb") || path == Path::new(crate::ca::CLUSTER_ID);
+    (is_ours && !is_directory).then_some(0o600)
+}
