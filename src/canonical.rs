@@ -73,11 +73,16 @@ struct WireDelta {
     removed_assignments: Vec<String>,
 }
 
-/// What a row says of itself, whichever kind it is.
+/// The key of a row of any kind, and nothing else of it: kinds have other things in common fields.
 #[derive(Clone, PartialEq, Message)]
 struct RowKey {
     #[prost(string, tag = "1")]
     id: String,
+}
+
+/// The labels of a node's row.
+#[derive(Clone, PartialEq, Message)]
+struct Labels {
     #[prost(message, repeated, tag = "16")]
     labels: Vec<v1::Label>,
 }
@@ -112,7 +117,7 @@ impl Filter {
 
     fn wants_row(&self, bytes: &Bytes) -> bool {
         self.label.as_ref().is_none_or(|(key, value)| {
-            let row = RowKey::decode(bytes.clone()).unwrap_or_default();
+            let row = Labels::decode(bytes.clone()).unwrap_or_default();
             row.labels
                 .iter()
                 .any(|label| label.key == *key && label.value == *value)
@@ -398,3 +403,6 @@ pub struct WireGetResponse {
     #[prost(message, optional, tag = "3")]
     pub age: Option<prost_types::Duration>,
 }
+
+#[cfg(test)]
+mod tests;
