@@ -4,6 +4,9 @@ use std::{cmp::Ordering, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+/// Bytes of a UUID's text.
+const TEXT: usize = uuid::fmt::Hyphenated::LENGTH;
+
 /// Why a text is no UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a UUID in its 36-character form, as in 123e4567-e89b-12d3-a456-426614174000")]
@@ -29,18 +32,8 @@ impl Ord for Uuid {
 
 impl fmt::Display for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [b'-'; 36];
-        let mut at = 0;
-        for (index, byte) in self.0.iter().enumerate() {
-            if matches!(index, 4 | 6 | 8 | 10) {
-                at += 1;
-            }
-            text[at] = HEX[usize::from(byte >> 4)];
-            text[at + 1] = HEX[usize::from(byte & 15)];
-            at += 2;
-        }
-        f.pad(std::str::from_utf8(&text).unwrap_or_default())
+        let text = uuid::Uuid::from_bytes(self.0).hyphenated();
+        f.pad(text.encode_lower(&mut uuid::Uuid::encode_buffer()))
     }
 }
 
@@ -54,26 +47,11 @@ impl FromStr for Uuid {
     type Err = BadUuid;
 
     fn from_str(text: &str) -> Result<Uuid, BadUuid> {
-        let text = text.as_bytes();
-        if text.len() != 36 || [8, 13, 18, 23].iter().any(|&dash| text[dash] != b'-') {
-            return Err(BadUuid);
-        }
-        let digit = |at: usize| match text[at] {
-            byte @ b'0'..=b'9' => Ok(byte - b'0'),
-            byte @ b'a'..=b'f' => Ok(byte - b'a' + 10),
-            byte @ b'A'..=b'F' => Ok(byte - b'A' + 10),
+        // Its other forms are other lengths: without hyphens, in braces, as a URN.
+        match uuid::Uuid::try_parse(text) {
+            Ok(id) if text.len() == TEXT => Ok(Uuid(id.into_bytes())),
             _ => Err(BadUuid),
-        };
-        let mut bytes = [0; 16];
-        let mut at = 0;
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            if matches!(index, 4 | 6 | 8 | 10) {
-                at += 1;
-            }
-            *byte = digit(at)? << 4 | digit(at + 1)?;
-            at += 2;
         }
-        Ok(Uuid(bytes))
     }
 }
 
@@ -110,3 +88,6 @@ impl NodeIndex {
         self.0 as usize
     }
 }
+
+#[cfg(test)]
+mod tests;
