@@ -7,6 +7,7 @@
 pub mod access;
 pub mod agent;
 pub mod autonomy;
+mod backoff;
 pub mod behaviour;
 pub mod coherence;
 pub mod command;

@@ -8,6 +8,7 @@ use std::{collections::VecDeque, time::Duration};
 use self::io::Timer;
 pub use self::io::{Effect, Input};
 use crate::{
+    backoff::doubled,
     text::{Span, count},
     time::{Time, WallClock, WallTime},
     timer::Timers,
@@ -366,8 +367,7 @@ impl Supervisor {
         }
         self.restarts.push_back(now);
         self.status.restarts += 1;
-        let wait = self.restart.backoff * 2u32.saturating_pow(before.min(16));
-        let wait = wait.min(self.restart.backoff_max).max(self.brief_wait());
+        let wait = doubled(self.restart.backoff, before, self.restart.backoff_max).max(self.brief_wait());
         self.life += 1;
         self.timers.set(now + wait, Timer::Start(self.life));
         self.becomes(Phase::Backoff, detail);
@@ -379,9 +379,9 @@ impl Supervisor {
             self.brief = 0;
             return Duration::ZERO;
         }
-        let wait = limits::BACKOFF * 2u32.saturating_pow(self.brief.min(16));
+        let wait = doubled(limits::BACKOFF, self.brief, BRIEF_MAX);
         self.brief = self.brief.saturating_add(1);
-        wait.min(BRIEF_MAX)
+        wait
     }
 
     fn finish(&mut self, complete: bool, detail: &str) {

@@ -17,6 +17,7 @@ use std::{
 
 use super::{Claim, Fleet, Score, Standing, Waiting};
 use crate::{
+    backoff::doubled,
     node::{Cause, NodeIndex},
     time::Time,
     workload::{AssignmentId, Declared, Goal, Held, Phase, Spec, Table},
@@ -196,7 +197,7 @@ fn times(count: u32) -> String {
 pub fn backoff(failures: u32) -> Duration {
     match failures {
         0 => Duration::ZERO,
-        _ => BACKOFF_MAX.min(BACKOFF * 2u32.saturating_pow((failures - 1).min(10))),
+        _ => doubled(BACKOFF, failures - 1, BACKOFF_MAX),
     }
 }
 
