@@ -1,10 +1,15 @@
 //! Autonomy: decisions with their evidence.
 
+mod evidence;
+mod prose;
+mod stored;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
+pub use evidence::{Ending, Evidence, Fact, Loss, Source, Why};
 use serde::{Deserialize, Serialize};
 
 use crate::{id::NodeId, node::NodeIndex, telemetry::Channel, time::WallTime, workload::AssignmentId};
@@ -129,28 +134,6 @@ impl Kind {
             Kind::Heal => "heal",
             Kind::Rebalance => "rebalance",
             Kind::Preempt => "preempt",
-        }
-    }
-}
-
-/// A fact and its time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// When it was so.
-    pub time: WallTime,
-    /// Who saw it.
-    pub source: String,
-    /// The fact, for people.
-    pub fact: String,
-}
-
-impl Evidence {
-    /// What `source` saw at `time`.
-    pub fn new(time: WallTime, source: &str, fact: impl Into<String>) -> Evidence {
-        Evidence {
-            time,
-            source: source.to_owned(),
-            fact: fact.into(),
         }
     }
 }

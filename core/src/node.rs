@@ -3,7 +3,7 @@
 mod identity;
 mod users;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 pub use users::{User, Users};
@@ -19,6 +19,21 @@ use crate::{
     time::{Time, WallTime},
     transit::Transit,
 };
+
+/// A node, and the name that it had then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The node.
+    pub id: NodeId,
+    /// Its name at the time.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
 
 /// Whether a node may take part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -564,6 +579,14 @@ impl Node {
     /// The node's name.
     pub fn name(&self) -> &str {
         &self.record.facts.name
+    }
+
+    /// The node and its present name, for what is told of it later.
+    pub fn named(&self) -> Named {
+        Named {
+            id: self.record.id(),
+            name: self.name().into(),
+        }
     }
 
     /// The session, once the agent was welcomed.

@@ -95,8 +95,8 @@ impl From<&Decision> for v1::Decision {
     fn from(decision: &Decision) -> v1::Decision {
         let evidence = decision.evidence.iter().map(|evidence| v1::Evidence {
             time: Some(timestamp(evidence.time)),
-            source: evidence.source.clone(),
-            fact: evidence.fact.clone(),
+            source: evidence.source.to_string(),
+            fact: evidence.fact.to_string(),
         });
         let alternatives = decision.alternatives.iter().map(|alternative| v1::Alternative {
             action: alternative.action.clone(),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Answer, Coordinator, Denial, Limit, Refusal, RefusalReason, Refused, TokenProblem};
 use crate::{
     access::{CREDENTIAL_LIFE, Enrolment, Identity, Ruling, TOKENS, TOKENS_KEPT, TokenRecord, USES},
-    autonomy::Evidence,
+    autonomy::{Evidence, Fact, Source},
     ctx::repeats::{Repeating, Told},
     event::EventBody,
     id::NodeId,
@@ -88,8 +88,9 @@ impl Coordinator {
         if changed {
             event = self.carried_out(index, "revoke", shown.to_owned(), by);
             self.end_for(index, RefusalReason::Revoked, "this node was revoked");
-            let fact = format!("revoked by {by}: {shown}");
-            let evidence = vec![Evidence::new(self.ctx.wall_now(), "admission", fact)];
+            let (by, reason) = (by.to_owned(), shown.to_owned());
+            let fact = Fact::Revoked { by, reason };
+            let evidence = vec![Evidence::new(self.ctx.wall_now(), Source::Admission, fact)];
             if !matches!(self.ctx.registry[index].liveness, Liveness::Offline | Liveness::Left) {
                 self.transition(index, Liveness::Left, Cause::Revoked, evidence);
             }

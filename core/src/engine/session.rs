@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Coordinator, Effect, Heartbeat, Message, RefusalReason, Refused, Welcome};
 use crate::{
     access::Identity,
-    autonomy::Evidence,
+    autonomy::{Ending, Evidence, Fact, Source},
     ctx::{
         outbox::Then,
         repeats::{Repeating, Told},
@@ -265,7 +265,10 @@ impl Coordinator {
         // An agent that is well says nothing of it.
         node.health = Default::default();
         let admission = node.record.admission;
-        let fact = format!("session {number:x} opened, incarnation {incarnation}");
+        let fact = Fact::Opened {
+            session: number,
+            incarnation,
+        };
         self.guardian.begin(index);
         let transition = self.guardian.heard_again(&mut self.ctx, index, anew, fact);
         self.conclude(transition);
@@ -348,7 +351,9 @@ impl Coordinator {
             if gap.is_none_or(|gap| gap > self.ctx.silence_limit(index)) {
                 self.ctx.registry[index].steady_since = None;
             }
-            let fact = format!("heartbeat {} arrived", heartbeat.sequence);
+            let fact = Fact::Heartbeat {
+                sequence: heartbeat.sequence,
+            };
             let transition = self.guardian.heard_again(&mut self.ctx, index, false, fact);
             self.conclude(transition);
         }
@@ -363,8 +368,8 @@ impl Coordinator {
         self.work.end_dialogue(index);
         self.ctx.outbox.push(Effect::Close { conn });
         if !self.ctx.stopping {
-            let fact = format!("the agent said goodbye: {reason}");
-            let evidence = vec![Evidence::new(self.ctx.wall_now(), "session", fact)];
+            let fact = Fact::Goodbye(reason.to_owned());
+            let evidence = vec![Evidence::new(self.ctx.wall_now(), Source::Session, fact)];
             self.transition(index, Liveness::Left, Cause::Goodbye, evidence);
         }
     }
@@ -377,18 +382,14 @@ impl Coordinator {
             // A host ends what a process of its had open when that ends: until now there was one.
             self.ctx.registry[index].last_seen = Some(self.ctx.clock.now);
         }
-        let fact = if by_peer {
-            "its host ended the session's transport without a goodbye"
-        } else {
-            "nothing came through the session's transport any more"
-        };
-        self.end_session(index, fact);
+        let ending = if by_peer { Ending::ByHost } else { Ending::Silent };
+        self.end_session(index, ending);
     }
 
     /// The session is gone and its node was not heard to leave.
-    fn end_session(&mut self, index: NodeIndex, fact: &str) {
+    fn end_session(&mut self, index: NodeIndex, ending: Ending) {
         let last_heard = self.guardian.last_heard(&self.ctx, index);
-        let over = self.guardian.over_before(&self.ctx, index, fact);
+        let over = self.guardian.over_before(&self.ctx, index, Some(&ending));
         let was = self.ctx.registry[index].session.take();
         self.work.end_dialogue(index);
         self.ctx.registry[index].steady_since = None;
@@ -396,7 +397,8 @@ impl Coordinator {
         // A node that is not online yet was just there, too: its hello was.
         let suspicious = matches!(self.ctx.registry[index].liveness, Liveness::Online | Liveness::Unseen);
         if suspicious && !self.ctx.stopping && was.is_some() {
-            let mut evidence = vec![last_heard, Evidence::new(self.ctx.wall_now(), "session", fact)];
+            let ended = Evidence::new(self.ctx.wall_now(), Source::Session, Fact::SessionEnded(ending));
+            let mut evidence = vec![last_heard, ended];
             evidence.extend(over);
             self.transition(index, Liveness::Suspect, Cause::SessionEnded, evidence);
         }
@@ -424,7 +426,7 @@ impl Coordinator {
         self.ctx.refuse(conn, refused(reason, detail, None));
         if let Some(index) = index {
             self.ended_over(index, &fact);
-            self.end_session(index, &fact);
+            self.end_session(index, Ending::Content(fact));
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Answer, Changed, Coordinator, Refusal};
 use crate::{
-    autonomy::PolicyChange,
+    autonomy::{PolicyChange, Why},
     event::EventBody,
     systems::{
         autonomy::{approvals::Wish, rebalance::Shift},
@@ -101,13 +101,13 @@ impl Coordinator {
     }
 
     /// An operator wants room made.
-    fn make_room(&mut self, name: Arc<str>, ids: Vec<(AssignmentId, String)>) {
+    fn make_room(&mut self, name: Arc<str>, ids: Vec<(AssignmentId, Why)>) {
         for (id, why) in ids {
             let Some(held) = self.work.table().held(id).filter(|held| held.is_wanted()) else {
                 continue;
             };
             let workload = Arc::clone(&held.record.workload);
-            self.work.set_goal(&mut self.ctx, id, Goal::Stop, &why);
+            self.work.set_goal(&mut self.ctx, id, Goal::Stop, &why.to_string());
             self.autonomy.preempted(self.ctx.clock.now);
             self.work.dirty(&mut self.ctx, workload);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Event, EventBody};
 use crate::{
-    autonomy::{Alternative, Decision, Evidence},
+    autonomy::{Alternative, Decision, Evidence, Fact, Source},
     text::{SENTENCE, is_hidden, shortened},
 };
 
@@ -33,7 +33,8 @@ fn fitting<T>(items: &[T], size: impl Fn(&T) -> usize) -> usize {
 }
 
 fn evidence_that_fits(decision: &Decision) -> usize {
-    fitting(&decision.evidence, |one| one.source.len() + one.fact.len())
+    let size = |one: &Evidence| one.source.to_string().len() + one.fact.to_string().len();
+    fitting(&decision.evidence, size)
 }
 
 fn alternatives_that_fit(decision: &Decision) -> usize {
@@ -44,7 +45,7 @@ fn alternatives_that_fit(decision: &Decision) -> usize {
 fn shorten_decision(decision: &mut Decision) {
     shorten(&mut decision.action);
     for evidence in &mut decision.evidence {
-        shorten(&mut evidence.fact);
+        evidence.fact.shorten();
     }
     for alternative in &mut decision.alternatives {
         shorten(&mut alternative.action);
@@ -54,8 +55,11 @@ fn shorten_decision(decision: &mut Decision) {
     let more = decision.evidence.len() - listed;
     if more > 0 {
         decision.evidence.truncate(listed);
-        let fact = format!("{more} more facts are left out, as an event has room for {LISTED} bytes of them");
-        decision.evidence.push(Evidence::new(decision.time, "event", fact));
+        let (facts, room) = (more as u64, LISTED as u64);
+        let fact = Fact::LeftOut { facts, room };
+        decision
+            .evidence
+            .push(Evidence::new(decision.time, Source::Event, fact));
     }
     let listed = alternatives_that_fit(decision);
     decision.alternatives.truncate(listed);
@@ -64,11 +68,13 @@ fn shorten_decision(decision: &mut Decision) {
 /// True when nothing of a decision is to be shortened.
 fn is_short(decision: &Decision) -> bool {
     let plain = |text: &String| text.len() <= SENTENCE && !text.contains(is_hidden);
-    let texts = decision.evidence.iter().map(|one| &one.fact);
-    let others = decision.alternatives.iter();
-    let others = others.flat_map(|one| [&one.action, &one.rejected_because]);
+    let mut others = decision
+        .alternatives
+        .iter()
+        .flat_map(|one| [&one.action, &one.rejected_because]);
     plain(&decision.action)
-        && texts.chain(others).all(plain)
+        && decision.evidence.iter().all(|one| one.fact.is_short())
+        && others.all(plain)
         && evidence_that_fits(decision) == decision.evidence.len()
         && alternatives_that_fit(decision) == decision.alternatives.len()
 }

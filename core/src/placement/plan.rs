@@ -17,6 +17,7 @@ use std::{
 
 use super::{Claim, Fleet, Score, Standing, Waiting};
 use crate::{
+    autonomy::{Loss, Why},
     backoff::doubled,
     node::{Cause, NodeIndex},
     time::Time,
@@ -91,8 +92,8 @@ pub struct Start {
     pub node: NodeIndex,
     /// By what that won.
     pub score: Score,
-    /// Why, for people.
-    pub reason: String,
+    /// Why.
+    pub why: Why,
     /// The instance whose place it takes.
     pub replaces: Option<AssignmentId>,
     /// Failures of this slot in a row.
@@ -107,7 +108,7 @@ pub struct Plan {
     /// To be started.
     pub starts: Vec<Start>,
     /// To be stopped, and why.
-    pub stops: Vec<(AssignmentId, String)>,
+    pub stops: Vec<(AssignmentId, Why)>,
     /// Those of them that nothing takes the place of, on nodes that are there: the declaration does not mean these nodes.
     pub unreplaced: Vec<AssignmentId>,
     /// Run already as a newer declaration wants it.
@@ -115,13 +116,13 @@ pub struct Plan {
     /// Lost, and replaced.
     pub healed: Vec<AssignmentId>,
     /// Lost, and not replaced, as that is not to be done by itself: which, and why they are lost.
-    pub held_back: Vec<(AssignmentId, String)>,
+    pub held_back: Vec<(AssignmentId, Why)>,
     /// Of other workloads, stopped to make room.
     pub preempted: Vec<AssignmentId>,
     /// Slots for which room is being made.
     pub roomed: Vec<u32>,
     /// Of other workloads, not stopped, as that is not to be done by itself: which, and why they would be.
-    pub would_preempt: Vec<(AssignmentId, String)>,
+    pub would_preempt: Vec<(AssignmentId, Why)>,
     /// Room that is being made on nodes.
     pub claims: Vec<Claim>,
     /// Slots that wait.
@@ -182,7 +183,7 @@ impl Plan {
 
 /// An instance by name, as people know it.
 fn named(held: &Held) -> String {
-    format!("{}.{}", held.record.workload, held.record.slot)
+    held.instance().to_string()
 }
 
 fn times(count: u32) -> String {
@@ -255,9 +256,9 @@ struct Planner<'a> {
     /// What became of instances that are no longer there, by slot.
     ended: BTreeMap<u32, Ended<'a>>,
     /// Of slots whose last instance is gone: that instance, and why a new one is wanted.
-    gone: BTreeMap<u32, (AssignmentId, String)>,
+    gone: BTreeMap<u32, (AssignmentId, Why)>,
     /// Instances whose nodes were given up, and which are to be replaced, by slot; and why.
-    lost: BTreeMap<u32, Vec<(&'a Held, String)>>,
+    lost: BTreeMap<u32, Vec<(&'a Held, Why)>>,
     /// By revision, once an instance of it found no place beside what runs.
     full: BTreeMap<u64, Full>,
     /// Instances that were told to end and have not yet, by slot.
@@ -269,9 +270,7 @@ impl<'a> Planner<'a> {
     fn run(mut self, fleet: &mut Fleet) -> Plan {
         if self.declared.record.deleted {
             let wanted = self.instances().filter(|held| held.is_wanted());
-            let stops: Vec<_> = wanted
-                .map(|held| (held.record.id, "the workload was deleted".to_owned()))
-                .collect();
+            let stops: Vec<_> = wanted.map(|held| (held.record.id, Why::Deleted)).collect();
             self.plan.stops = stops;
             return self.plan;
         }
@@ -297,8 +296,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn stop(&mut self, held: &Held, reason: impl Into<String>) {
-        self.plan.stops.push((held.record.id, reason.into()));
+    fn stop(&mut self, held: &Held, why: Why) {
+        self.plan.stops.push((held.record.id, why));
     }
 
     fn take_stock(&mut self) {
@@ -328,8 +327,8 @@ impl<'a> Planner<'a> {
                 ended.failed = (failed && !again).then_some(held);
                 ended.before = if cut_off && !asked { held.record.attempt } else { 0 };
                 let why = match asked {
-                    true => "a restart was asked for".to_owned(),
-                    false => format!("its host ended the one before: {}", held.status.detail),
+                    true => Why::Restarted,
+                    false => Why::Interrupted(held.status.detail.clone()),
                 };
                 match again {
                     true => self.gone.insert(slot, (held.record.id, why)),
@@ -371,10 +370,14 @@ impl<'a> Planner<'a> {
                     left.push(held);
                     continue;
                 };
+                let loss = Loss {
+                    node: held.record.node,
+                    cause,
+                    decision: None,
+                };
                 if daemon {
                     // Its place is its node, and no other.
-                    let reason = format!("its node is gone: {}", cause.meaning());
-                    self.lost.entry(slot).or_default().push((held, reason));
+                    self.lost.entry(slot).or_default().push((held, Why::Lost(loss)));
                     continue;
                 }
                 if !self.spec.reruns_what_was_cut_off() && !self.is_to_run_again(held) {
@@ -399,17 +402,13 @@ impl<'a> Planner<'a> {
                     left.push(held);
                     continue;
                 }
-                let reason = format!("its node is gone: {}", cause.meaning());
                 if !self.may_heal(held.record.id) {
-                    self.plan.held_back.push((held.record.id, reason));
+                    self.plan.held_back.push((held.record.id, Why::Lost(loss)));
                     left.push(held);
                     continue;
                 }
-                self.gone.insert(
-                    slot,
-                    (held.record.id, format!("the one before was lost: {}", cause.meaning())),
-                );
-                self.lost.entry(slot).or_default().push((held, reason));
+                self.gone.insert(slot, (held.record.id, Why::LostBefore(loss)));
+                self.lost.entry(slot).or_default().push((held, Why::Lost(loss)));
             }
             if !left.is_empty() {
                 self.slots.insert(slot, left);
@@ -427,12 +426,12 @@ impl<'a> Planner<'a> {
             // A daemon's place is its node, which is gone.
             let replaced = |start: &Start| self.spec.replicas().is_some() && start.slot == slot;
             let started = self.plan.starts.iter().any(replaced);
-            for (held, reason) in lost {
+            for (held, why) in lost {
                 if started || has_other {
                     self.plan.healed.push(held.record.id);
-                    self.stop(held, reason);
+                    self.stop(held, why);
                 } else if beyond {
-                    self.stop(held, "scaled down");
+                    self.stop(held, Why::ScaledDown);
                 }
             }
         }
@@ -444,7 +443,7 @@ impl<'a> Planner<'a> {
         let surplus: Vec<u32> = self.slots.keys().copied().filter(|slot| beyond(*slot)).collect();
         for slot in surplus {
             for held in self.slots.remove(&slot).unwrap_or_default() {
-                self.stop(held, "scaled down");
+                self.stop(held, Why::ScaledDown);
             }
         }
         if self.spec.replicas().is_some() {
@@ -456,7 +455,7 @@ impl<'a> Planner<'a> {
                 if self.place(held) == Place::There {
                     self.plan.unreplaced.push(held.record.id);
                 }
-                self.stop(held, "its node no longer meets the constraints, or takes no work");
+                self.stop(held, Why::NotMeant);
             }
             if !stay.is_empty() {
                 self.slots.insert(slot, stay);

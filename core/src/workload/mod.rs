@@ -17,7 +17,7 @@ mod view;
 pub use last::LastLine;
 pub(crate) use numbers::Numbers;
 pub use place::{Claim, Score, Waiting};
-pub use record::{Assignment, AssignmentId, End, Goal, Workload};
+pub use record::{Assignment, AssignmentId, End, Goal, Instance, Workload};
 pub use secret::Secret;
 pub use spec::{
     BadSpec, Check, Constraint, FixedPort, Interruption, Kind, Limits, Operator, Order, Probe, Protocol, Resources,

@@ -136,6 +136,35 @@ pub struct End {
     pub last_stderr: String,
 }
 
+/// An instance of a workload, as what is told of it names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// The workload's name.
+    pub workload: Arc<str>,
+    /// Its slot, from 0.
+    pub slot: u32,
+    /// Its id; `None` for an instance that is about to be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<AssignmentId>,
+}
+
+impl Instance {
+    /// The instance of that slot which is about to be started.
+    pub fn new(workload: &Arc<str>, slot: u32) -> Instance {
+        Instance {
+            workload: Arc::clone(workload),
+            slot,
+            id: None,
+        }
+    }
+}
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.workload, self.slot)
+    }
+}
+
 /// An instance of a workload, placed on a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Assignment, AssignmentId, Claim, FixedPort, Goal, Kind, Phase, Protocol, Resources, Spec, Status, Waiting,
-    Workload,
+    Assignment, AssignmentId, Claim, FixedPort, Goal, Instance, Kind, Phase, Protocol, Resources, Spec, Status,
+    Waiting, Workload,
     view::{AssignmentRow, Doubt, View, WorkloadRow},
 };
 use crate::{
@@ -115,6 +115,15 @@ impl Declared {
 }
 
 impl Held {
+    /// The instance, as what is told of it names it.
+    pub fn instance(&self) -> Instance {
+        Instance {
+            workload: Arc::clone(&self.record.workload),
+            slot: self.record.slot,
+            id: Some(self.record.id),
+        }
+    }
+
     /// True while it is meant to run and has not ended.
     pub fn is_wanted(&self) -> bool {
         self.record.goal == Goal::Run && self.record.end.is_none() && self.record.orphan.is_none()

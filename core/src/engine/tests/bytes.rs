@@ -7,6 +7,7 @@ use super::{
     workloads::{Site, service},
 };
 use crate::{
+    autonomy::{Ending, Fact},
     engine::{Input, Message, RefusalReason},
     event::EventBody,
     limits::{DECLARATION, NODE_MESSAGE},
@@ -169,13 +170,9 @@ fn what_an_agent_could_not_read_is_told_once() {
         _ => None,
     });
     let facts = decisions.flat_map(|decision| decision.evidence.iter().map(|evidence| &evidence.fact));
-    let facts: Vec<&String> = facts.collect();
-    assert!(
-        facts
-            .iter()
-            .any(|fact| fact.contains("an earlier one ended: ") && fact.contains("7 MB")),
-        "{facts:?}"
-    );
+    let facts: Vec<&Fact> = facts.collect();
+    let tells = |fact: &Fact| matches!(fact, Fact::EndedBefore(Ending::Content(what)) if what.contains("7 MB"));
+    assert!(facts.iter().any(|fact| tells(fact)), "{facts:?}");
 }
 
 #[test]

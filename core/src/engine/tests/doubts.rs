@@ -7,9 +7,10 @@ use super::{
     rig::{SECOND, hello, node_id, see},
 };
 use crate::{
+    autonomy::{Fact, Source},
     engine::{Message, RefusalReason, Rules},
     mesh::{Observation, Sight},
-    node::{Cause, ConnId, Liveness},
+    node::{Cause, ConnId, Liveness, Named},
     time::Time,
 };
 
@@ -390,14 +391,15 @@ fn a_verdict_says_who_saw_what() {
     peers.pass(SECOND * 3);
     let told = peers.decisions("nobody-hears-it");
     let facts = told[0].evidence.iter();
-    let facts: Vec<(&str, &str)> = facts.map(|one| (one.source.as_str(), one.fact.as_str())).collect();
-    assert_eq!(facts[1], ("mesh", "nobody heard it for 1.8s; the window is 1.8s"));
-    assert_eq!(facts[2], ("node-1", Sight::Refused.meaning()));
-    assert_eq!(
-        facts[3..].iter().map(|(source, _)| *source).collect::<Vec<_>>(),
-        ["node-2", "node-3", "node-4"]
-    );
-    assert!(facts[3..].iter().all(|(_, fact)| *fact == Sight::Silent.meaning()));
+    let facts: Vec<(Source, Fact)> = facts.map(|one| (one.source.clone(), one.fact.clone())).collect();
+    let span = ms(1_800);
+    assert_eq!(facts[1], (Source::Mesh, Fact::NobodyHeard { span, window: span }));
+    let seen = [1, 2, 3, 4].map(|observer| {
+        let sight = if observer == 1 { Sight::Refused } else { Sight::Silent };
+        let (id, name) = (node_id(observer), format!("node-{observer}").into());
+        (Source::Node(Named { id, name }), Fact::Sees(sight))
+    });
+    assert_eq!(facts[2..], seen);
 }
 
 #[test]
@@ -409,8 +411,6 @@ fn a_verdict_says_by_whose_way_a_node_asked() {
     peers.pass(SECOND);
     let told = peers.decisions("peers-hear-it");
     let by_way = told[0].evidence.last().unwrap();
-    assert_eq!(
-        (by_way.source.as_str(), by_way.fact.as_str()),
-        ("node-2", "passed on its question 300ms ago")
-    );
+    assert_eq!(by_way.source.to_string(), "node-2");
+    assert_eq!(by_way.fact, Fact::Relayed { ago: ms(300) });
 }

@@ -7,7 +7,7 @@ use super::{
     workloads::{Site, service},
 };
 use crate::{
-    autonomy::{Decision, Kind, Mode, PolicyChange},
+    autonomy::{Decision, Kind, Mode, PolicyChange, Why},
     engine::{Command, WorkloadVerb},
     event::{Event, EventBody},
     workload::{AssignmentId, Goal, Phase, Spec},
@@ -69,10 +69,15 @@ fn what_has_a_higher_priority_gets_room_and_takes_no_more_than_it_needs() {
         "{nodes:?}"
     );
     let placed = standing(&site, "high")[0].2;
-    let told = format!("{:?}", decisions(&site));
-    assert!(told.contains("gives way to high: priority 50 above 20"), "{told}");
     let displaces = |one: &Arc<Decision>| one.workload == "high" && one.displaced.len() == 1;
-    assert!(decisions(&site).iter().any(displaces), "{told}");
+    let told = decisions(&site);
+    let making_room = told.iter().find(|one| displaces(one)).expect("a decision");
+    let why = Why::GivesWay {
+        to: "high".into(),
+        priority: 50,
+        own: 20,
+    };
+    assert_eq!(making_room.evidence[0].fact.why(), Some(&why));
     // It comes back once there is room, and nothing goes back and forth meanwhile.
     let assigned = site.assigned();
     site.pass(SECOND * 120);

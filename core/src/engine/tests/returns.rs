@@ -7,6 +7,7 @@ use super::{
     rig::{SECOND, node_id},
 };
 use crate::{
+    autonomy::Fact,
     engine::Rules,
     mesh::Sight,
     node::{Cause, Liveness},
@@ -127,7 +128,7 @@ fn quarantine_is_told_once_and_changes_no_liveness_of_who_is_suspect() {
         told[0]
             .evidence
             .iter()
-            .any(|evidence| evidence.fact.contains("heard for 16s")),
+            .any(|evidence| matches!(evidence.fact, Fact::Returns { steady, .. } if steady == SECOND * 16)),
         "{told:?}"
     );
 }

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::rig::{Rig, SECOND, hello, node_id, see};
 use crate::{
+    autonomy::Fact,
     autonomy::Outcome,
     engine::{Heartbeat, Input, Message, RefusalReason},
     event::EventBody,
@@ -543,8 +544,15 @@ fn a_node_that_flaps_and_is_heard_is_shown_as_waited_for_and_not_as_unheard() {
             _ => None,
         });
         let told = told.expect("a decision");
-        let says = |what: &str| told.evidence.iter().any(|evidence| evidence.fact.contains(what));
-        assert!(says("returns within 5m: 1;") && says("heard for 16s"), "{told:?}");
+        let returned = Fact::Returns {
+            within: SECOND * 300,
+            times: 1,
+            steady: SECOND * 16,
+        };
+        assert!(
+            told.evidence.iter().any(|evidence| evidence.fact == returned),
+            "{told:?}"
+        );
         let before = rig.transitions(1).len();
         // Said once; and it is online when it has been heard for as long as was said.
         rig.beat_for(&[conn, 2, 3], SECOND * 300);

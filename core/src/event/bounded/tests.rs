@@ -20,7 +20,7 @@ fn decision(action: &str, evidence: usize, alternatives: usize) -> Decision {
         rule: "declared-runs".to_owned(),
         action: action.to_owned(),
         evidence: (0..evidence)
-            .map(|at| Evidence::new(WallTime(1), "placement", format!("{at} {action}")))
+            .map(|at| Evidence::new(WallTime(1), Source::Placement, Fact::Told(format!("{at} {action}"))))
             .collect(),
         alternatives: (0..alternatives).map(|_| Alternative::new(action, action)).collect(),
         mode: Mode::Act,

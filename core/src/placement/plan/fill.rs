@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Place, Planner, Start, times};
 use crate::{
+    autonomy::Why,
     id::NodeId,
     placement::{Fleet, Outcome, fit::nodes_that},
     workload::{Held, Kind, Numbers, Spec},
@@ -104,22 +105,19 @@ impl<'a> Planner<'a> {
                 .collect();
             let these: Vec<u32> = slots.iter().map(|(slot, ..)| *slot).collect();
             for ((slot, attempt, failed), placed) in slots.into_iter().zip(&outcome.placed) {
-                let (replaces, reason) = match self.gone.remove(&slot) {
-                    Some((id, reason)) => (Some(id), reason),
+                let (replaces, why) = match self.gone.remove(&slot) {
+                    Some((id, why)) => (Some(id), why),
                     None => match (failed, self.stopped.get(&slot)) {
-                        (Some(held), _) => (
-                            Some(held.record.id),
-                            format!("the one before failed: {}", held.status.detail),
-                        ),
-                        (None, Some(held)) => (None, format!("the one before {}", held.record.stop_reason)),
-                        (None, None) => (None, "declared".to_owned()),
+                        (Some(held), _) => (Some(held.record.id), Why::Failed(held.status.detail.clone())),
+                        (None, Some(held)) => (None, Why::StoppedBefore(held.record.stop_reason.clone())),
+                        (None, None) => (None, Why::Declared),
                     },
                 };
                 self.plan.starts.push(Start {
                     slot,
                     node: placed.node,
                     score: placed.score,
-                    reason,
+                    why,
                     replaces,
                     attempt,
                     revision,
@@ -201,7 +199,7 @@ impl<'a> Planner<'a> {
                     slot: numbers.take(before.get(&placed.node).copied()),
                     node: placed.node,
                     score: placed.score,
-                    reason: "declared for every node that fits".to_owned(),
+                    why: Why::DeclaredForNode,
                     replaces: failed.map(|held| held.record.id),
                     attempt,
                     revision,

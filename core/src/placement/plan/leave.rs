@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Full, Place, Planner, Start};
 use crate::{
+    autonomy::Why,
     node::{Admission, Eligibility, Liveness},
     placement::{Fleet, Node, Unfit},
     workload::{Goal, Held, Spec},
@@ -11,26 +12,24 @@ use crate::{
 
 impl<'a> Planner<'a> {
     /// Why an instance has to leave its place.
-    pub(super) fn leaves(&self, held: &Held, fleet: &Fleet) -> Option<String> {
+    pub(super) fn leaves(&self, held: &Held, fleet: &Fleet) -> Option<Why> {
         let record = &self.declared.record;
         if matches!(self.place(held), Place::Leaves(_)) {
-            return Some("its node is to be emptied".to_owned());
+            return Some(Why::NodeEmptied);
         }
         if self.is_outdated(held) {
-            return Some(format!(
-                "revision {} takes the place of {}",
-                record.revision, held.record.revision
-            ));
+            let (to, from) = (record.revision, held.record.revision);
+            return Some(Why::Revised { to, from });
         }
         if record.restarted.is_some_and(|(_, before)| held.record.id < before) {
-            return Some("a restart was asked for".to_owned());
+            return Some(Why::Restarted);
         }
         if !held.record.leaving.is_empty() {
-            return Some(held.record.leaving.clone());
+            return Some(Why::Leaves(held.record.leaving.clone()));
         }
         match self.is_meant_for(held, fleet) {
             true => None,
-            false => Some("its node no longer meets the constraints".to_owned()),
+            false => Some(Why::Unfit),
         }
     }
 
@@ -56,7 +55,7 @@ impl<'a> Planner<'a> {
         let (mut unsettled, mut empty, mut candidates) = (0u32, 0u32, Vec::new());
         let slots: Vec<(u32, Vec<&'a Held>)> = self.slots.iter().map(|(slot, held)| (*slot, held.clone())).collect();
         for (slot, instances) in slots {
-            let leaving: Vec<(&'a Held, String)> = instances
+            let leaving: Vec<(&'a Held, Why)> = instances
                 .iter()
                 .filter_map(|held| Some((*held, self.leaves(held, fleet)?)))
                 .collect();
@@ -78,12 +77,12 @@ impl<'a> Planner<'a> {
             if let Some(keeper) = settled.or(staying.last().copied()) {
                 for held in staying.iter().filter(|held| held.record.id != keeper.record.id) {
                     if settled.is_some() {
-                        self.stop(held, "another instance has its slot");
+                        self.stop(held, Why::SlotTaken);
                     }
                 }
                 if settled.is_some() {
-                    for (held, reason) in leaving {
-                        self.stop(held, reason);
+                    for (held, why) in leaving {
+                        self.stop(held, why);
                     }
                 } else {
                     unsettled += 1;
@@ -91,10 +90,10 @@ impl<'a> Planner<'a> {
                 }
                 continue;
             }
-            let Some((held, reason)) = leaving.into_iter().next_back() else {
+            let Some((held, why)) = leaving.into_iter().next_back() else {
                 continue;
             };
-            candidates.push((held.healthy_since.is_some(), slot, held, reason));
+            candidates.push((held.healthy_since.is_some(), slot, held, why));
         }
         if let Some(replicas) = self.spec.replicas() {
             let wants = |slot: &u32| !self.slots.contains_key(slot) && !self.is_done(*slot);
@@ -117,15 +116,15 @@ impl<'a> Planner<'a> {
         };
         // Slots that are empty are filled with what is tried first.
         let mut trials = trials.map(|trials| trials.saturating_sub(empty));
-        for (_, slot, held, reason) in candidates {
+        for (_, slot, held, why) in candidates {
             let deadline = match self.place(held) {
                 Place::Leaves(deadline) => deadline,
                 _ => None,
             };
             if let Some(deadline) = deadline {
                 if deadline <= now {
-                    self.stop(held, format!("{reason}, and the time for that is over"));
-                    self.leave_empty(slot, held, reason);
+                    self.stop(held, Why::Overdue(Box::new(why.clone())));
+                    self.leave_empty(slot, held, why);
                     continue;
                 }
                 self.plan.wake_at(deadline);
@@ -150,7 +149,7 @@ impl<'a> Planner<'a> {
                 self.plan.later += 1;
                 continue;
             }
-            if !first && !batch && self.start_beside(slot, held, &reason, &by, fleet) {
+            if !first && !batch && self.start_beside(slot, held, &why, &by, fleet) {
                 budget -= 1;
                 trials = trials.map(|left| left - u32::from(update));
                 continue;
@@ -163,23 +162,23 @@ impl<'a> Planner<'a> {
                 self.plan.later += 1;
                 self.plan.wait(
                     1,
-                    format!("{reason}: a part of a batch stays until it is done, or the time for that is over"),
+                    format!("{why}: a part of a batch stays until it is done, or the time for that is over"),
                 );
                 continue;
             }
             if emptying && !self.spec.stops_first() {
                 self.plan.later += 1;
-                self.plan.wait(1, format!("no other node takes it: {reason}"));
+                self.plan.wait(1, format!("no other node takes it: {why}"));
                 continue;
             }
             let own_room = match self.successor_fits(held, emptying, &by, fleet) {
                 Ok(own_room) => own_room,
-                Err(why) => {
+                Err(unfit) => {
                     self.plan.later += 1;
                     self.plan
-                        .wait(1, format!("what runs stays until a node takes its successor: {why}"));
+                        .wait(1, format!("what runs stays until a node takes its successor: {unfit}"));
                     if !leaves_node && !self.waits_for_its_node(held, fleet) {
-                        self.plan.unplaced = Some(why);
+                        self.plan.unplaced = Some(unfit);
                     }
                     continue;
                 }
@@ -187,14 +186,14 @@ impl<'a> Planner<'a> {
             // Room elsewhere is promised only when it is taken: no second one counts on it.
             budget = if own_room { budget - 1 } else { 0 };
             trials = trials.map(|left| left - u32::from(update));
-            self.stop(held, reason.clone());
-            self.leave_empty(slot, held, reason);
+            self.stop(held, why.clone());
+            self.leave_empty(slot, held, why);
         }
     }
 
     /// A slot waits for another instance from now on; the one that it had may not have ended yet.
-    fn leave_empty(&mut self, slot: u32, held: &'a Held, reason: String) {
-        self.gone.insert(slot, (held.record.id, reason));
+    fn leave_empty(&mut self, slot: u32, held: &'a Held, why: Why) {
+        self.gone.insert(slot, (held.record.id, why));
         self.stopped.insert(slot, held);
         self.slots.remove(&slot);
     }
@@ -263,11 +262,11 @@ impl<'a> Planner<'a> {
     }
 
     /// Whoever leaves a node whose time is over does not wait for its successor.
-    pub(super) fn overdue(&mut self, leaving: &[(&Held, String)]) {
-        for (held, reason) in leaving {
+    pub(super) fn overdue(&mut self, leaving: &[(&Held, Why)]) {
+        for (held, why) in leaving {
             if let Place::Leaves(Some(deadline)) = self.place(held) {
                 if deadline <= self.input.now {
-                    self.stop(held, format!("{reason}, and the time for that is over"));
+                    self.stop(held, Why::Overdue(Box::new(why.clone())));
                 } else {
                     self.plan.wake_at(deadline);
                 }
@@ -276,7 +275,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Starts the successor of an instance where there is room while that still runs.
-    fn start_beside(&mut self, slot: u32, held: &Held, reason: &str, by: &(u64, Arc<Spec>), fleet: &mut Fleet) -> bool {
+    fn start_beside(&mut self, slot: u32, held: &Held, why: &Why, by: &(u64, Arc<Spec>), fleet: &mut Fleet) -> bool {
         if self.full.get(&by.0).is_some_and(|full| full.takes.is_empty()) {
             return false;
         }
@@ -290,7 +289,10 @@ impl<'a> Planner<'a> {
             slot,
             node: placed.node,
             score: placed.score,
-            reason: format!("{} is to leave: {reason}", super::named(held)),
+            why: Why::Succeeds {
+                of: held.instance(),
+                why: Box::new(why.clone()),
+            },
             replaces: Some(held.record.id),
             attempt: self.failures(slot).0,
             revision: by.0,

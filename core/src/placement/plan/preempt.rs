@@ -4,6 +4,7 @@ use std::{cmp::Reverse, collections::BTreeSet};
 
 use super::{Claim, LOOK_AGAIN, Planner};
 use crate::{
+    autonomy::Why,
     node::NodeIndex,
     placement::{Fleet, Node, Score, Unfit},
     workload::{AssignmentId, Goal, Held, Resources, Spec},
@@ -67,9 +68,12 @@ impl<'a> Planner<'a> {
         count.min(ROOMS)
     }
 
-    fn gives_way(&self, spec: &Spec, held: &Held) -> String {
-        let own = self.priority(held).unwrap_or_default();
-        format!("gives way to {}: priority {} above {own}", spec.name, spec.priority)
+    fn gives_way(&self, spec: &Spec, held: &Held) -> Why {
+        Why::GivesWay {
+            to: spec.name.as_str().into(),
+            priority: spec.priority,
+            own: self.priority(held).unwrap_or_default(),
+        }
     }
 
     /// The priority by which it is declared now.

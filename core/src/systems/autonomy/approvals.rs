@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::Autonomy;
 use crate::{
-    autonomy::{Decision, Mode, Outcome, Policy, PolicyChange},
+    autonomy::{Decision, Mode, Outcome, Policy, PolicyChange, Why},
     command::Refusal,
     ctx::Ctx,
     event::EventBody,
@@ -26,7 +26,7 @@ pub(crate) enum Wish {
     /// This one may leave its node.
     Move(AssignmentId, String),
     /// These may be stopped, each for its reason, to make room for a workload.
-    MakeRoom(Arc<str>, Vec<(AssignmentId, String)>),
+    MakeRoom(Arc<str>, Vec<(AssignmentId, Why)>),
 }
 
 /// A decision that waits for an operator.

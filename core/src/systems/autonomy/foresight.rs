@@ -2,11 +2,10 @@
 
 use super::Autonomy;
 use crate::{
-    autonomy::{Alternative, Evidence, Proposal},
+    autonomy::{Alternative, Evidence, Fact, Proposal, Source},
     ctx::Ctx,
     predictive::{Forecast, HORIZON},
     telemetry::Sample,
-    text::Span,
 };
 
 /// Threshold decisions taken in one cycle at most; the rest follow in the next ones, soonest first.
@@ -47,31 +46,26 @@ fn propose_threshold(ctx: &Ctx, newest: &Sample, forecast: &Forecast) -> Proposa
     let wall = ctx.wall_now();
     let newest = newest.get(forecast.node, channel).unwrap_or_default();
     let ahead = ctx.config.cycle * HORIZON as u32;
+    let expected = Fact::Expected {
+        within: ahead,
+        value: outlook.value,
+        low: outlook.low,
+        high: outlook.high,
+    };
+    let skill = Fact::Skill {
+        skill: outlook.skill,
+        coverage: outlook.coverage,
+        forecasts: outlook.measured,
+    };
+    let reading = Fact::Reading {
+        channel: channel.name().to_owned(),
+        value: newest,
+        threshold,
+    };
     let evidence = vec![
-        Evidence::new(
-            wall,
-            "telemetry",
-            format!("{} is {newest:.4}; its threshold is {threshold}", channel.name()),
-        ),
-        Evidence::new(
-            wall,
-            "predictive",
-            format!(
-                "expected in {}: {:.4} (80%: {:.4} to {:.4})",
-                Span(ahead),
-                outlook.value,
-                outlook.low,
-                outlook.high
-            ),
-        ),
-        Evidence::new(
-            wall,
-            "predictive",
-            format!(
-                "skill {:.2} against persistence, interval coverage {:.2}, over {} forecasts",
-                outlook.skill, outlook.coverage, outlook.measured
-            ),
-        ),
+        Evidence::new(wall, Source::Telemetry, reading),
+        Evidence::new(wall, Source::Predictive, expected),
+        Evidence::new(wall, Source::Predictive, skill),
     ];
     let soon = within.as_secs();
     Proposal {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Autonomy, WINDOW, approvals::Wish};
 use crate::{
-    autonomy::{Alternative, Evidence, Kind, Mode, Proposal},
+    autonomy::{Alternative, Evidence, Fact, Kind, Mode, Proposal, Source},
     ctx::Ctx,
     placement::{Allowance, Plan},
     time::Time,
@@ -85,12 +85,9 @@ impl Autonomy {
         let evidence: Vec<Evidence> = evidence
             .filter_map(|(id, why)| {
                 let held = table.held(*id)?;
-                let node = ctx.registry[held.index].name();
-                Some(Evidence::new(
-                    wall,
-                    "placement",
-                    format!("{name}.{} on {node} was lost: {why}", held.record.slot),
-                ))
+                let (of, on, why) = (held.instance(), ctx.registry[held.index].named(), why.clone());
+                let fact = Fact::HeldBack { of, on, why };
+                Some(Evidence::new(wall, Source::Placement, fact))
             })
             .collect();
         let proposal = Proposal {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::{Aim, Autonomy};
 use crate::{
-    autonomy::{Alternative, Evidence, Proposal},
+    autonomy::{Alternative, Evidence, Fact, Proposal, Source},
     ctx::Ctx,
     placement::Plan,
-    workload::Table,
+    workload::{Instance, Table},
 };
 
 /// Moves that a decision lists at most; its events have them all.
@@ -18,40 +18,34 @@ impl Autonomy {
     pub(crate) fn placed(&mut self, ctx: &mut Ctx, table: &Table, name: &Arc<str>, plan: &Plan) -> u64 {
         let wall = ctx.wall_now();
         let mut evidence = Vec::new();
+        let placement = |fact: Fact| Evidence::new(wall, Source::Placement, fact);
         for start in plan.starts.iter().take(LISTED) {
-            let node = ctx.registry[start.node].name();
-            let score = start.score.total;
-            let fact = format!(
-                "start {name}.{} on {node} (score {score}): {}",
-                start.slot, start.reason
-            );
-            evidence.push(Evidence::new(wall, "placement", fact));
+            evidence.push(placement(Fact::Start {
+                of: Instance::new(name, start.slot),
+                on: ctx.registry[start.node].named(),
+                score: start.score.total,
+                why: start.why.clone(),
+            }));
         }
-        for (id, reason) in plan.stops.iter().take(LISTED) {
+        for (id, why) in plan.stops.iter().take(LISTED) {
             let Some(held) = table.held(*id) else { continue };
-            let (of, slot) = (&held.record.workload, held.record.slot);
-            let node = ctx.registry[held.index].name();
-            let fact = format!("stop {of}.{slot} on {node}: {reason}");
-            evidence.push(Evidence::new(wall, "placement", fact));
+            let (of, on, why) = (held.instance(), ctx.registry[held.index].named(), why.clone());
+            evidence.push(placement(Fact::Stop { of, on, why }));
         }
         for id in plan.revised.iter().take(LISTED) {
             let Some(held) = table.held(*id) else { continue };
-            let (slot, node) = (held.record.slot, ctx.registry[held.index].name());
-            let fact = format!(
-                "keep {name}.{slot} on {node}: it runs by revision {}, which differs in nothing that it would have to start anew for",
-                held.record.revision
-            );
-            evidence.push(Evidence::new(wall, "placement", fact));
+            evidence.push(placement(Fact::Keep {
+                of: held.instance(),
+                on: ctx.registry[held.index].named(),
+                revision: held.record.revision,
+            }));
         }
         if let Some(why) = &plan.failed {
-            evidence.push(Evidence::new(wall, "update", why.as_str()));
+            evidence.push(Evidence::new(wall, Source::Update, Fact::UpdateFailed(why.clone())));
         }
         for waiting in &plan.waiting {
-            let fact = {
-                let verb = if waiting.slots == 1 { "waits" } else { "wait" };
-                format!("{} {verb}: {}", waiting.slots, waiting.reason)
-            };
-            evidence.push(Evidence::new(wall, "placement", fact));
+            let (slots, reason) = (waiting.slots, waiting.reason.clone());
+            evidence.push(placement(Fact::Waits { slots, reason }));
         }
         let about = match (plan.starts.as_slice(), plan.stops.as_slice()) {
             ([one], []) => Some(one.node),

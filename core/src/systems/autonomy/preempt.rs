@@ -7,7 +7,7 @@ use super::{
     approvals::{EXPIRY, Wish},
 };
 use crate::{
-    autonomy::{Alternative, Evidence, Kind, Mode, Proposal},
+    autonomy::{Alternative, Evidence, Fact, Kind, Mode, Proposal, Source},
     ctx::Ctx,
     placement::Plan,
     time::Time,
@@ -62,13 +62,9 @@ impl Autonomy {
         let wall = ctx.wall_now();
         let evidence = plan.would_preempt.iter().filter_map(|(id, why)| {
             let held = table.held(*id)?;
-            let (of, slot) = (&held.record.workload, held.record.slot);
-            let node = ctx.registry[held.index].name();
-            Some(Evidence::new(
-                wall,
-                "placement",
-                format!("{of}.{slot} on {node}: {why}"),
-            ))
+            let (of, on, why) = (held.instance(), ctx.registry[held.index].named(), why.clone());
+            let fact = Fact::WouldStop { of, on, why };
+            Some(Evidence::new(wall, Source::Placement, fact))
         });
         let proposal = Proposal {
             index: None,

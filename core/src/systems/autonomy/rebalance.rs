@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{Autonomy, WINDOW, approvals::Wish, looking_back::Aim};
 use crate::{
-    autonomy::{Alternative, Evidence, Kind, Mode, Proposal},
+    autonomy::{Alternative, Evidence, Fact, Kind, Mode, Proposal, Source},
     command::{Changed, PlannedStart, PlannedStop},
     ctx::Ctx,
     node::{Liveness, NodeIndex},
@@ -48,7 +48,7 @@ pub(crate) struct Shift {
     pub(crate) id: AssignmentId,
     pub(crate) from: NodeIndex,
     pub(crate) to: Placed,
-    pub(crate) reason: String,
+    pub(crate) fact: Fact,
     pub(crate) because: Because,
 }
 
@@ -182,13 +182,17 @@ impl Autonomy {
                 continue;
             }
             *fleet = trial;
-            let (here, there) = (cluster.ctx.registry[from].name(), cluster.ctx.registry[to.node].name());
-            let reason = format!("{here} has a load of {heat}%, {there} would have {after}%");
+            let fact = Fact::Load {
+                here: cluster.ctx.registry[from].named(),
+                load: heat,
+                there: cluster.ctx.registry[to.node].named(),
+                after,
+            };
             return Some(Shift {
                 id,
                 from,
                 to,
-                reason,
+                fact,
                 because: Because::Hot(heat),
             });
         }
@@ -212,9 +216,10 @@ impl Autonomy {
         let (rule, evidence, alternative) = match shift.because {
             Because::Hot(_) => {
                 let cycles = self.hot.get(&shift.from).copied().unwrap_or(0);
+                let node = ctx.registry[shift.from].named();
                 let evidence = vec![
-                    Evidence::new(wall, "telemetry", shift.reason.clone()),
-                    Evidence::new(wall, "telemetry", format!("{from} was hot for {cycles} cycles")),
+                    Evidence::new(wall, Source::Telemetry, shift.fact.clone()),
+                    Evidence::new(wall, Source::Telemetry, Fact::Hot { node, cycles }),
                 ];
                 (
                     "hot-sheds-work",
@@ -223,7 +228,7 @@ impl Autonomy {
                 )
             }
             Because::Uneven => {
-                let evidence = vec![Evidence::new(wall, "placement", shift.reason.clone())];
+                let evidence = vec![Evidence::new(wall, Source::Placement, shift.fact.clone())];
                 (
                     "spread-is-evened-out",
                     evidence,
@@ -251,8 +256,8 @@ impl Autonomy {
         let slots = self.moved.entry(Arc::clone(&name)).or_default();
         slots.insert(slot, now);
         let reason = match shift.because {
-            Because::Hot(_) => format!("its node is hot: {}", shift.reason),
-            Because::Uneven => format!("it is spread evenly: {}", shift.reason),
+            Because::Hot(_) => format!("its node is hot: {}", shift.fact),
+            Because::Uneven => format!("it is spread evenly: {}", shift.fact),
         };
         match mode {
             Mode::Observe => {}
@@ -295,13 +300,13 @@ impl Shift {
                 node: to.record.id(),
                 node_name: to.name().to_owned(),
                 score: self.to.score,
-                reason: self.reason.clone(),
+                reason: self.fact.to_string(),
             }],
             stops: vec![PlannedStop {
                 id: self.id,
                 slot: held.record.slot,
                 node_name: from.name().to_owned(),
-                reason: self.reason.clone(),
+                reason: self.fact.to_string(),
                 unreplaced: false,
             }],
             ..Changed::default()
@@ -314,6 +319,6 @@ impl Shift {
             Because::Hot(_) => "load is evened out",
             Because::Uneven => "it is spread evenly",
         };
-        format!("{what}: {}", self.reason)
+        format!("{what}: {}", self.fact)
     }
 }

@@ -10,6 +10,7 @@ use super::{
     rebalance::{Because, REST, Shift},
 };
 use crate::{
+    autonomy::Fact,
     node::{Eligibility, NodeIndex},
     placement::{Fleet, Node},
     systems::fleet::Cluster,
@@ -109,14 +110,17 @@ impl Autonomy {
             return None;
         }
         *fleet = trial;
-        let named = |value: &Option<Arc<str>>| value.as_deref().unwrap_or("no value").to_owned();
-        let (label, many) = (&spec.spread, there.len());
-        let (fullest, emptiest) = (named(fullest), named(&emptiest));
         Some(Shift {
             id: held.record.id,
             from: held.index,
             to,
-            reason: format!("{label} {fullest} has {many} instances, {emptiest} has {few} and room for more"),
+            fact: Fact::Uneven {
+                label: spec.spread.clone(),
+                fullest: fullest.clone(),
+                many: there.len() as u32,
+                emptiest,
+                few: few as u32,
+            },
             because: Because::Uneven,
         })
     }

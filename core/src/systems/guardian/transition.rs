@@ -4,12 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Guardian, Transition};
 use crate::{
-    autonomy::Evidence,
+    autonomy::{Evidence, Fact, Source},
     ctx::Ctx,
     ctx::alarm::Timer,
     event::EventBody,
     node::{Cause, Liveness, NodeIndex},
-    text::Span,
 };
 
 /// How long a return counts.
@@ -26,10 +25,9 @@ impl Guardian {
     #[must_use]
     pub(crate) fn give_up_unseen(&mut self, ctx: &mut Ctx, index: NodeIndex) -> Option<Transition> {
         let grace = ctx.config.restart_grace;
-        let fact = format!("not back {} after the coordinator started", Span(grace));
         let evidence = vec![
             self.last_heard(ctx, index),
-            Evidence::new(ctx.wall_now(), "session", fact),
+            Evidence::new(ctx.wall_now(), Source::Session, Fact::NotBack { grace }),
         ];
         // What its peers see of it says whether it is gone.
         self.transition(ctx, index, Liveness::Suspect, Cause::UnseenSinceRestart, evidence)
@@ -43,12 +41,12 @@ impl Guardian {
         ctx: &mut Ctx,
         index: NodeIndex,
         anew: bool,
-        fact: String,
+        fact: Fact,
     ) -> Option<Transition> {
         let now = ctx.clock.now;
         let returns = self.returns_lately(ctx, index);
         let (steady, wait) = (ctx.config.rules.steady, self.steady_wait(ctx, index));
-        let evidence = vec![Evidence::new(ctx.wall_now(), "session", fact)];
+        let evidence = vec![Evidence::new(ctx.wall_now(), Source::Session, fact)];
         let node = &mut ctx.registry[index];
         let steady_since = *node.steady_since.get_or_insert(now);
         if steady_since == now {
@@ -92,13 +90,12 @@ impl Guardian {
         if node.cause == Cause::Flapping && node.liveness == Liveness::Suspect {
             return None;
         }
-        let fact = format!(
-            "returns within {}: {}; it is online again once it is heard for {} without a break",
-            Span(LATELY),
-            node.returns.0,
-            Span(wait)
-        );
-        evidence.push(Evidence::new(ctx.wall_now(), "session", fact));
+        let fact = Fact::Returns {
+            within: LATELY,
+            times: node.returns.0,
+            steady: wait,
+        };
+        evidence.push(Evidence::new(ctx.wall_now(), Source::Session, fact));
         if ctx.registry[index].liveness != Liveness::Suspect {
             return self.transition(ctx, index, Liveness::Suspect, Cause::Flapping, evidence);
         }

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use super::{Guardian, Transition, climate::CLIMATE};
 use crate::{
-    autonomy::Evidence,
+    autonomy::{Evidence, Fact, Source},
     ctx::Ctx,
     mesh::{Sight, Tally},
     node::{Admission, Cause, Liveness, NodeIndex},
-    text::Span,
     time::Time,
 };
 
@@ -63,8 +62,8 @@ impl Guardian {
             return None;
         }
         let mut evidence = vec![self.last_heard(ctx, index)];
-        let fact = format!("asked {} ago, no answer yet", Span(ctx.clock.now.since(asked)));
-        evidence.push(Evidence::new(ctx.wall_now(), "session", fact));
+        let ago = ctx.clock.now.since(asked);
+        evidence.push(Evidence::new(ctx.wall_now(), Source::Session, Fact::Unanswered { ago }));
         evidence.extend(self.told(ctx, &tally));
         self.transition(ctx, index, Liveness::Suspect, Cause::PeersLostIt, evidence)
     }
@@ -74,11 +73,10 @@ impl Guardian {
     pub(crate) fn look_at_online(&mut self, ctx: &mut Ctx, index: NodeIndex) -> Option<Transition> {
         let by = match self.weigh_silence(ctx, index) {
             Quiet::Unreachable(tally) => return self.conclude_unreachable(ctx, index, &tally),
-            Quiet::Suspect(silent, limit) => {
-                let fact = format!("silent for {}; the limit is {}", Span(silent), Span(limit));
+            Quiet::Suspect(span, limit) => {
                 let evidence = vec![
                     self.last_heard(ctx, index),
-                    Evidence::new(ctx.wall_now(), "session", fact),
+                    Evidence::new(ctx.wall_now(), Source::Session, Fact::Silent { span, limit }),
                 ];
                 return self.transition(ctx, index, Liveness::Suspect, Cause::Silent, evidence);
             }
@@ -252,7 +250,7 @@ impl Guardian {
         silence: &Silence,
         agreed: bool,
     ) -> Option<Transition> {
-        let (wall, span) = (ctx.wall_now(), Span(ctx.clock.now.since(silence.last_heard)));
+        let (wall, span) = (ctx.wall_now(), ctx.clock.now.since(silence.last_heard));
         let node = &ctx.registry[index];
         let others = !self.mesh.observers_of(index).is_empty();
         let cause = match (agreed && silence.gone, agreed || others) {
@@ -262,13 +260,12 @@ impl Guardian {
         };
         let mut evidence = vec![self.last_heard(ctx, index)];
         if agreed {
-            let fact = format!("nobody heard it for {span}; the window is {}", Span(silence.window));
-            evidence.push(Evidence::new(wall, "mesh", fact));
+            let window = silence.window;
+            evidence.push(Evidence::new(wall, Source::Mesh, Fact::NobodyHeard { span, window }));
         } else {
-            let fact = format!("{} without a sign of life for {span}", node.liveness.name());
-            let over = self.over_before(ctx, index, &fact);
-            evidence.push(Evidence::new(wall, "session", fact));
-            evidence.extend(over);
+            let liveness = node.liveness;
+            evidence.push(Evidence::new(wall, Source::Session, Fact::NoSign { liveness, span }));
+            evidence.extend(self.over_before(ctx, index, None));
         }
         evidence.extend(self.told(ctx, &silence.tally));
         self.transition(ctx, index, Liveness::Offline, cause, evidence)
@@ -341,8 +338,9 @@ impl Guardian {
     /// That the node asked for its standing by way of a peer, as evidence.
     fn asked_by_way(&self, ctx: &Ctx, index: NodeIndex) -> Option<Evidence> {
         let (via, at) = self.relayed(ctx, index)?;
-        let fact = format!("passed on its question {} ago", Span(ctx.clock.now.since(at)));
-        Some(Evidence::new(ctx.clock.wall.at(at), ctx.registry[via].name(), fact))
+        let ago = ctx.clock.now.since(at);
+        let source = Source::Node(ctx.registry[via].named());
+        Some(Evidence::new(ctx.clock.wall.at(at), source, Fact::Relayed { ago }))
     }
 
     /// What observers see, as evidence.
@@ -358,7 +356,10 @@ impl Guardian {
             .flat_map(|(observers, sight)| observers.iter().map(move |&observer| (observer, sight)));
         named
             .take(NAMED)
-            .map(|(observer, sight)| Evidence::new(wall, ctx.registry[observer].name(), sight.meaning()))
+            .map(|(observer, sight)| {
+                let source = Source::Node(ctx.registry[observer].named());
+                Evidence::new(wall, source, Fact::Sees(sight))
+            })
             .collect()
     }
 }

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::Guardian;
-use crate::{autonomy::Evidence, ctx::Ctx, node::NodeIndex};
+use crate::{
+    autonomy::{Ending, Evidence, Fact, Source},
+    ctx::Ctx,
+    node::NodeIndex,
+};
 
 /// Sessions that end over the same thing within so long of one another are one failure, told once.
 pub(crate) const CONTENT_AGAIN: Duration = Duration::from_secs(600);
@@ -14,18 +18,20 @@ impl Guardian {
         let node = &ctx.registry[index];
         let time = node.last_seen.map_or(node.liveness_since, |at| ctx.clock.wall.at(at));
         let sequence = node.session.as_ref().map_or(0, |session| session.sequence);
-        let fact = match (node.last_seen, sequence) {
-            (None, _) => "never heard since the coordinator started".to_owned(),
-            (Some(_), 0) => "last heard".to_owned(),
-            (Some(_), sequence) => format!("last heard: heartbeat {sequence}"),
+        let fact = match node.last_seen {
+            None => Fact::NeverHeard,
+            Some(_) => Fact::LastHeard {
+                heartbeat: (sequence > 0).then_some(sequence),
+            },
         };
-        Evidence::new(time, "session", fact)
+        Evidence::new(time, Source::Session, fact)
     }
 
     /// That an earlier session ended over its content, as evidence beside what ended this one.
-    pub(crate) fn over_before(&self, ctx: &Ctx, index: NodeIndex, fact: &str) -> Option<Evidence> {
+    pub(crate) fn over_before(&self, ctx: &Ctx, index: NodeIndex, ending: Option<&Ending>) -> Option<Evidence> {
         let (over, at) = ctx.registry[index].unreadable.as_ref()?;
-        let is_news = over != fact && ctx.clock.now.since(*at) < CONTENT_AGAIN;
-        is_news.then(|| Evidence::new(ctx.wall_now(), "session", format!("an earlier one ended: {over}")))
+        let over = Ending::Content(over.clone());
+        let is_news = ending != Some(&over) && ctx.clock.now.since(*at) < CONTENT_AGAIN;
+        is_news.then(|| Evidence::new(ctx.wall_now(), Source::Session, Fact::EndedBefore(over)))
     }
 }

@@ -33,8 +33,8 @@ impl Work {
 
     /// Carries a plan out, for which this decision was taken.
     pub(crate) fn carry_out(&mut self, ctx: &mut Ctx, name: &Arc<str>, mut plan: Plan, decision: u64) {
-        for (id, reason) in &plan.stops {
-            self.set_goal(ctx, *id, Goal::Stop, reason);
+        for (id, why) in &plan.stops {
+            self.set_goal(ctx, *id, Goal::Stop, &why.to_string());
         }
         let revision = self.table.declared(name).map_or(0, |declared| declared.record.revision);
         for id in &plan.revised {
@@ -101,7 +101,7 @@ impl Work {
             node: ctx.registry[start.node].record.id(),
             goal: Goal::Run,
             placed: ctx.wall_now(),
-            reason: start.reason.clone(),
+            reason: start.why.to_string(),
             score: start.score,
             decision,
             replaces: start.replaces,

@@ -214,15 +214,15 @@ impl Work {
             node: ctx.registry[start.node].record.id(),
             node_name: ctx.registry[start.node].name().to_owned(),
             score: start.score,
-            reason: start.reason.clone(),
+            reason: start.why.to_string(),
         });
-        let stops = plan.stops.iter().map(|(id, reason)| {
+        let stops = plan.stops.iter().map(|(id, why)| {
             let held = self.table.held(*id);
             PlannedStop {
                 id: *id,
                 slot: held.map_or(0, |held| held.record.slot),
                 node_name: held.map_or_else(String::new, |held| ctx.registry[held.index].name().to_owned()),
-                reason: reason.clone(),
+                reason: why.to_string(),
                 unreplaced: plan.unreplaced.contains(id),
             }
         });
