@@ -12,6 +12,7 @@ use std::{
 pub use evidence::{Ending, Evidence, Fact, Loss, Source, Why};
 use serde::{Deserialize, Serialize};
 
+pub use crate::id::Because;
 use crate::{id::NodeId, node::NodeIndex, telemetry::Channel, time::WallTime, workload::AssignmentId};
 
 /// Decisions that a snapshot shows.
@@ -196,6 +197,9 @@ pub struct Decision {
     /// For a placement: instances of other workloads that make room; the first [`MOVED`].
     #[serde(default)]
     pub displaced: Vec<AssignmentId>,
+    /// What led to it: earlier decisions and events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caused_by: Vec<Because>,
 }
 
 impl Decision {
@@ -288,6 +292,8 @@ pub struct Proposal {
     pub evidence: Vec<Evidence>,
     /// What else was considered.
     pub alternatives: Vec<Alternative>,
+    /// What led to it.
+    pub caused_by: Vec<Because>,
 }
 
 impl Ledger {
@@ -298,6 +304,12 @@ impl Ledger {
             total,
             ..Ledger::default()
         }
+    }
+
+    /// The decision behind a node's present liveness, while the node is neither online nor left.
+    pub fn verdict(&self, index: NodeIndex) -> Option<u64> {
+        let open = self.open.get(&(index, Topic::Liveness))?;
+        Some(open.decision.id)
     }
 
     /// A node's liveness changed: what is decided, and what an earlier decision comes to.
@@ -427,6 +439,7 @@ impl Ledger {
             workload: String::new(),
             lost: Vec::new(),
             displaced: Vec::new(),
+            caused_by: proposal.caused_by,
         }
     }
 

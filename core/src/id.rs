@@ -4,6 +4,18 @@ use std::{cmp::Ordering, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+/// What led to a decision or a move, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Because {
+    /// A decision.
+    Decision(u64),
+    /// An event.
+    Event(u64),
+    /// A finding of the mesh.
+    Finding(u64),
+}
+
 /// Bytes of a UUID's text.
 const TEXT: usize = uuid::fmt::Hyphenated::LENGTH;
 

@@ -345,6 +345,9 @@ pub struct NodeRecord {
     /// `offline` or `left`, its cause and since when; absent for a node that was there.
     #[serde(default)]
     pub departed: Option<(Liveness, Cause, WallTime)>,
+    /// The decision behind `departed`; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub departed_by: Option<u64>,
     /// The longest lease that it was ever promised.
     #[serde(default)]
     pub lease: Duration,
@@ -394,6 +397,7 @@ impl NodeRecord {
             identity: None,
             ruling: None,
             departed: None,
+            departed_by: None,
             lease: Duration::ZERO,
             drain_deadline: None,
             drain_keeps_daemons: false,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::NodeId,
+    id::{Because, NodeId},
     mesh::Sight,
     node::{Cause, Liveness, Named},
     text::{SENTENCE, is_hidden, shortened},
@@ -320,8 +320,13 @@ pub enum Why {
         /// Its own.
         own: u8,
     },
-    /// It was decided that it leaves its node: why, for people.
-    Leaves(String),
+    /// It was decided that it leaves its node.
+    Leaves {
+        /// Why, for people.
+        reason: String,
+        /// What led to that; `None` where that is not known.
+        because: Option<Because>,
+    },
     /// Another instance is to leave its place to it.
     Succeeds {
         /// The other one.
@@ -416,6 +421,16 @@ impl Fact {
 }
 
 impl Why {
+    /// The decision or event behind it.
+    pub fn because(&self) -> Option<Because> {
+        match self {
+            Why::Lost(loss) | Why::LostBefore(loss) => loss.decision.map(Because::Decision),
+            Why::Leaves { because, .. } => *because,
+            Why::Succeeds { why, .. } | Why::Overdue(why) => why.because(),
+            _ => None,
+        }
+    }
+
     /// The node whose loss is behind it.
     pub fn loss(&self) -> Option<&Loss> {
         match self {
@@ -427,7 +442,10 @@ impl Why {
 
     fn text_mut(&mut self) -> Option<&mut String> {
         match self {
-            Why::Failed(text) | Why::Interrupted(text) | Why::StoppedBefore(text) | Why::Leaves(text) => Some(text),
+            Why::Failed(text)
+            | Why::Interrupted(text)
+            | Why::StoppedBefore(text)
+            | Why::Leaves { reason: text, .. } => Some(text),
             Why::Succeeds { why, .. } | Why::Overdue(why) => why.text_mut(),
             _ => None,
         }

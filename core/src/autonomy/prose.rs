@@ -157,7 +157,7 @@ impl fmt::Display for Why {
             Why::GivesWay { to, priority, own } => {
                 write!(f, "gives way to {to}: priority {priority} above {own}")
             }
-            Why::Leaves(reason) => f.write_str(reason),
+            Why::Leaves { reason, .. } => f.write_str(reason),
             Why::Succeeds { of, why } => write!(f, "{of} is to leave: {why}"),
             Why::Overdue(why) => write!(f, "{why}, and the time for that is over"),
         }

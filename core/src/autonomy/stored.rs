@@ -1,24 +1,60 @@
-//! Evidence as it is stored: in words, as every version reads it.
+//! Evidence as it is stored: in words, which every version reads, and as data beside them. What is not known as data, as it is of an earlier
+//! version or of a later one, is read as its words.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::IgnoredAny};
 
 use super::evidence::{Evidence, Fact, Source};
 use crate::time::WallTime;
 
-/// A row of evidence.
-#[derive(Serialize, Deserialize)]
-struct Row {
+/// A row of evidence, as it is written.
+#[derive(Serialize)]
+struct Written<'a> {
     time: WallTime,
     source: String,
     fact: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<&'a Source>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a Fact>,
+}
+
+/// A row of evidence, as it is read.
+#[derive(Deserialize)]
+struct Read {
+    time: WallTime,
+    source: String,
+    fact: String,
+    #[serde(default)]
+    by: Option<Known<Source>>,
+    #[serde(default)]
+    data: Option<Known<Fact>>,
+}
+
+/// Data of this version, or of a later one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Known<T> {
+    This(T),
+    Later(IgnoredAny),
+}
+
+fn known<T>(data: Option<Known<T>>) -> Option<T> {
+    match data? {
+        Known::This(data) => Some(data),
+        Known::Later(IgnoredAny) => None,
+    }
 }
 
 impl Serialize for Evidence {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let row = Row {
+        let by = Some(&self.source).filter(|source| !matches!(source, Source::Told(_)));
+        let data = Some(&self.fact).filter(|fact| !matches!(fact, Fact::Told(_)));
+        let row = Written {
             time: self.time,
             source: self.source.to_string(),
             fact: self.fact.to_string(),
+            by,
+            data,
         };
         row.serialize(serializer)
     }
@@ -26,11 +62,11 @@ impl Serialize for Evidence {
 
 impl<'de> Deserialize<'de> for Evidence {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Evidence, D::Error> {
-        let row = Row::deserialize(deserializer)?;
+        let row = Read::deserialize(deserializer)?;
         Ok(Evidence {
             time: row.time,
-            source: Source::Told(row.source),
-            fact: Fact::Told(row.fact),
+            source: known(row.by).unwrap_or(Source::Told(row.source)),
+            fact: known(row.data).unwrap_or(Fact::Told(row.fact)),
         })
     }
 }

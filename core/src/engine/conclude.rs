@@ -13,8 +13,8 @@ impl Coordinator {
         let Some(mut transition) = transition else { return };
         let (index, from, to) = (transition.node, transition.from, transition.to);
         let idle = self.work.table().of_node(index).next().is_none();
-        let evidence = std::mem::take(&mut transition.evidence);
-        self.autonomy.liveness(&mut self.ctx, index, to, evidence, idle);
+        let decision = self.autonomy.liveness(&mut self.ctx, &mut transition, idle);
+        self.guardian.decided(&mut self.ctx, &transition, decision);
         if from == to {
             self.work.node_changed(&mut self.ctx, index);
             return;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Answer, Changed, Coordinator, Refusal};
 use crate::{
-    autonomy::{PolicyChange, Why},
+    autonomy::{Because, PolicyChange, Why},
     event::EventBody,
     systems::{
         autonomy::{approvals::Wish, rebalance::Shift},
@@ -45,15 +45,15 @@ impl Coordinator {
             if let Some(name) = proposed.again {
                 self.work.dirty(&mut self.ctx, name);
             }
-            if let Some((id, reason)) = proposed.leaves {
-                self.leave(id, &reason);
+            if let Some((id, reason, because)) = proposed.leaves {
+                self.leave(id, &reason, because);
             }
         }
     }
 
     /// Has an instance leave its node, when another one has taken its place.
-    fn leave(&mut self, id: AssignmentId, reason: &str) {
-        if self.work.leave(&mut self.ctx, id, reason) {
+    fn leave(&mut self, id: AssignmentId, reason: &str, because: Because) {
+        if self.work.leave(&mut self.ctx, id, reason, because) {
             self.autonomy.moves(self.ctx.clock.now);
         }
     }
@@ -70,7 +70,7 @@ impl Coordinator {
             let event = self.ctx.record(None, summary, EventBody::Command { verb, detail, by });
             told.iter_mut().for_each(|change| change.event = event);
             for shift in shifts {
-                self.leave(shift.id, &shift.wanted_because());
+                self.leave(shift.id, &shift.wanted_because(), Because::Event(event));
             }
         }
         Ok(Answer::Workloads(told))
@@ -91,10 +91,10 @@ impl Coordinator {
         match wish {
             None => {}
             Some(Wish::Heal(name, ids)) => {
-                self.autonomy.approve(ids);
+                self.autonomy.approve(ids, id);
                 self.work.dirty(&mut self.ctx, name);
             }
-            Some(Wish::Move(id, reason)) => self.leave(id, &reason),
+            Some(Wish::Move(moved, reason)) => self.leave(moved, &reason, Because::Decision(id)),
             Some(Wish::MakeRoom(name, ids)) => self.make_room(name, ids),
         }
         Ok(Answer::Decision(decision))

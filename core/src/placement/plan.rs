@@ -9,11 +9,7 @@ mod leave;
 mod preempt;
 mod update;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Claim, Fleet, Score, Standing, Waiting};
 use crate::{
@@ -54,6 +50,8 @@ pub enum Place {
         cause: Cause,
         /// Until when a lease that it was given may run.
         lease: Time,
+        /// The decision that gave it up; `None` where that is not known.
+        decision: Option<u64>,
     },
 }
 
@@ -62,8 +60,8 @@ pub enum Place {
 pub struct Allowance<'a> {
     /// Instances that were lost and may be replaced.
     pub heals: usize,
-    /// Those that may be replaced whatever is left.
-    pub approved: &'a BTreeSet<AssignmentId>,
+    /// Those that may be replaced whatever is left, each with the decision that an operator approved.
+    pub approved: &'a BTreeMap<AssignmentId, u64>,
     /// Instances that may be stopped to make room for what has a higher priority.
     pub evictions: usize,
 }
@@ -351,7 +349,7 @@ impl<'a> Planner<'a> {
 
     /// Whether an instance that was lost may be replaced, which is counted then.
     fn may_heal(&mut self, id: AssignmentId) -> bool {
-        if self.may.approved.contains(&id) {
+        if self.may.approved.contains_key(&id) {
             return true;
         }
         let left = self.may.heals.checked_sub(1);
@@ -366,14 +364,20 @@ impl<'a> Planner<'a> {
         for (slot, instances) in std::mem::take(&mut self.slots) {
             let mut left = Vec::new();
             for held in instances {
-                let Place::Lost { since, cause, lease } = self.place(held) else {
+                let Place::Lost {
+                    since,
+                    cause,
+                    lease,
+                    decision,
+                } = self.place(held)
+                else {
                     left.push(held);
                     continue;
                 };
                 let loss = Loss {
                     node: held.record.node,
                     cause,
-                    decision: None,
+                    decision,
                 };
                 if daemon {
                     // Its place is its node, and no other.

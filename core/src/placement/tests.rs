@@ -276,6 +276,7 @@ fn what_is_to_be_near_goes_where_the_way_is_short() {
         attempt: 0,
         stop_reason: String::new(),
         leaving: String::new(),
+        leaving_because: None,
         end: None,
         orphan: None,
     };

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Score;
 use super::{Exit, Held, Spec};
-use crate::{id::NodeId, time::WallTime};
+use crate::{
+    id::{Because, NodeId},
+    time::WallTime,
+};
 
 /// An instance's id, unique in the cluster's life and only growing: epoch × 2³² + a count. It is also the fencing number of a
 /// singleton: of two instances the later one has the higher.
@@ -197,6 +200,9 @@ pub struct Assignment {
     /// Why it is to leave its node, for people; empty when it may stay.
     #[serde(default)]
     pub leaving: String,
+    /// What led to that; `None` when it may stay, or that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving_because: Option<Because>,
     /// How it ended.
     pub end: Option<End>,
     /// What it runs by, when no workload has it: its node says that it runs, and nobody here knows why.

@@ -115,6 +115,7 @@ mod rows {
             attempt: 0,
             stop_reason: String::new(),
             leaving: String::new(),
+            leaving_because: None,
             end: None,
             orphan: None,
         };

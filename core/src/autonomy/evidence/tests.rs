@@ -268,7 +268,13 @@ fn a_cause_has_the_words_that_it_had_as_a_sentence() {
             text("its node no longer meets the constraints, or takes no work"),
         ),
         (Why::SlotTaken, text("another instance has its slot")),
-        (Why::Leaves(text("its node is hot")), text("its node is hot")),
+        (
+            Why::Leaves {
+                reason: text("its node is hot"),
+                because: None,
+            },
+            text("its node is hot"),
+        ),
         (
             Why::Succeeds {
                 of: web(1),

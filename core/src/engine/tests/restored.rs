@@ -70,6 +70,7 @@ fn assignment(count: u64, name: &str, slot: u32, node: u8) -> Arc<Assignment> {
         attempt: 0,
         stop_reason: String::new(),
         leaving: String::new(),
+        leaving_because: None,
         end: None,
         orphan: None,
     })

@@ -29,6 +29,7 @@ fn decision(action: &str, evidence: usize, alternatives: usize) -> Decision {
         workload: "web".to_owned(),
         lost: Vec::new(),
         displaced: Vec::new(),
+        caused_by: Vec::new(),
     }
 }
 

@@ -25,7 +25,10 @@ impl<'a> Planner<'a> {
             return Some(Why::Restarted);
         }
         if !held.record.leaving.is_empty() {
-            return Some(Why::Leaves(held.record.leaving.clone()));
+            return Some(Why::Leaves {
+                reason: held.record.leaving.clone(),
+                because: held.record.leaving_because,
+            });
         }
         match self.is_meant_for(held, fleet) {
             true => None,

@@ -124,9 +124,9 @@ impl Autonomy {
         Ok((decision, approve.then_some(pending.wish)))
     }
 
-    /// An operator wants these lost instances replaced.
-    pub(crate) fn approve(&mut self, ids: BTreeSet<AssignmentId>) {
-        self.approved.extend(ids);
+    /// An operator wants these lost instances replaced, as a decision asked for.
+    pub(crate) fn approve(&mut self, ids: BTreeSet<AssignmentId>, decision: u64) {
+        self.approved.extend(ids.into_iter().map(|id| (id, decision)));
     }
 
     /// Sets what Autonomy may do. The event is 0 when nothing changed.

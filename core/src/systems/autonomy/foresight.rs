@@ -84,5 +84,6 @@ fn propose_threshold(ctx: &Ctx, newest: &Sample, forecast: &Forecast) -> Proposa
             "cordon the node",
             "the mode is observe: nothing is done",
         )],
+        caused_by: Vec::new(),
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Autonomy, WINDOW, approvals::Wish};
 use crate::{
-    autonomy::{Alternative, Evidence, Fact, Kind, Mode, Proposal, Source},
+    autonomy::{Alternative, Because, Evidence, Fact, Kind, Mode, Proposal, Source, Why},
     ctx::Ctx,
     placement::{Allowance, Plan},
     time::Time,
@@ -53,7 +53,7 @@ impl Autonomy {
         self.heals.retain(|at| now.since(*at) < WINDOW);
         for id in &plan.healed {
             self.told.remove(id);
-            if !self.approved.remove(id) {
+            if self.approved.remove(id).is_none() {
                 self.heals.push_back(now);
             }
         }
@@ -99,13 +99,19 @@ impl Autonomy {
             action: format!("{name}: place {} elsewhere", news.len()),
             evidence,
             alternatives: vec![Alternative::new("wait until its node is back", "it was given up")],
+            caused_by: causes(plan.held_back.iter().map(|(_, why)| why)).into_iter().collect(),
         };
         let decision = self.ledger.about(name, Kind::Heal, mode, proposal);
         self.told.retain(|id| table.held(*id).is_some());
-        self.approved.retain(|id| table.held(*id).is_some());
+        self.approved.retain(|id, _| table.held(*id).is_some());
         self.told.extend(&news);
         let again = self.wait_for_approval(ctx, mode, &decision, Wish::Heal(Arc::clone(name), news));
         ctx.record_decision(None, decision);
         again
     }
+}
+
+/// What led to what is done, each once.
+pub(super) fn causes<'a>(whys: impl Iterator<Item = &'a Why>) -> BTreeSet<Because> {
+    whys.filter_map(Why::because).collect()
 }

@@ -2,21 +2,23 @@
 
 use super::Autonomy;
 use crate::{
-    autonomy::{Alternative, Evidence, Proposal},
+    autonomy::{Alternative, Because, Proposal},
     ctx::Ctx,
-    node::{Admission, Cause, Liveness, NodeIndex},
+    node::{Admission, Cause, Liveness},
+    systems::guardian::Transition,
 };
 
 impl Autonomy {
-    /// The liveness of a node is `to` now; `idle` says that it has no instance.
-    pub(crate) fn liveness(
-        &mut self,
-        ctx: &mut Ctx,
-        index: NodeIndex,
-        to: Liveness,
-        evidence: Vec<Evidence>,
-        idle: bool,
-    ) {
+    /// Decides what a node's new liveness means, and takes the evidence of it; `idle` says that the node has no instance. Returns the
+    /// decision's id.
+    pub(crate) fn liveness(&mut self, ctx: &mut Ctx, transition: &mut Transition, idle: bool) -> u64 {
+        let (index, to) = (transition.node, transition.to);
+        let evidence = std::mem::take(&mut transition.evidence);
+        let mut caused_by: Vec<Because> = transition.event.map(Because::Event).into_iter().collect();
+        if matches!(to, Liveness::Unreachable | Liveness::Offline) {
+            // It was in doubt first.
+            caused_by.extend(self.ledger.verdict(index).map(Because::Decision));
+        }
         let node = &ctx.registry[index];
         let admitted = node.record.admission == Admission::Admitted;
         let (rule, conclusion, alternative) = match (to, node.cause) {
@@ -41,11 +43,15 @@ impl Autonomy {
                 .map(|(action, because)| Alternative::new(action, because))
                 .into_iter()
                 .collect(),
+            caused_by,
         };
         let settled = matches!(to, Liveness::Online | Liveness::Left);
+        let mut newest = 0;
         for decision in self.ledger.liveness(index, proposal, settled) {
+            newest = decision.id;
             ctx.record_decision(Some(index), decision);
         }
+        newest
     }
 }
 

@@ -45,8 +45,8 @@ pub(crate) struct Autonomy {
     instances: usize,
     /// Workloads for which room was asked for, and when.
     asked: BTreeMap<Arc<str>, Time>,
-    /// Lost instances that an operator wants replaced, and those of which it was said that they are not.
-    approved: BTreeSet<AssignmentId>,
+    /// Lost instances that an operator wants replaced, each with the decision that asked for it, and those of which it was said that they are not.
+    approved: BTreeMap<AssignmentId, u64>,
     told: BTreeSet<AssignmentId>,
     pending: BTreeMap<u64, Pending>,
     /// For how many cycles nodes have been hot.
@@ -69,7 +69,7 @@ impl Autonomy {
             breaker: false,
             instances: 0,
             asked: BTreeMap::new(),
-            approved: BTreeSet::new(),
+            approved: BTreeMap::new(),
             told: BTreeSet::new(),
             pending: BTreeMap::new(),
             hot: BTreeMap::new(),

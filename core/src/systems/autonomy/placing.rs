@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Aim, Autonomy};
+use super::{Aim, Autonomy, healing::causes};
 use crate::{
-    autonomy::{Alternative, Evidence, Fact, Proposal, Source},
+    autonomy::{Alternative, Because, Evidence, Fact, Proposal, Source},
     ctx::Ctx,
     placement::Plan,
     workload::{Instance, Table},
@@ -14,6 +14,15 @@ use crate::{
 const LISTED: usize = 32;
 
 impl Autonomy {
+    /// What led to a plan: the decisions that gave nodes up, that instances leave by, and that operators approved.
+    fn led_to(&self, plan: &Plan) -> Vec<Because> {
+        let starts = plan.starts.iter().map(|start| &start.why);
+        let mut led = causes(starts.chain(plan.stops.iter().map(|(_, why)| why)));
+        let approved = plan.healed.iter().filter_map(|id| self.approved.get(id));
+        led.extend(approved.copied().map(Because::Decision));
+        led.into_iter().collect()
+    }
+
     /// Why it is done: the decision that the instances' records name.
     pub(crate) fn placed(&mut self, ctx: &mut Ctx, table: &Table, name: &Arc<str>, plan: &Plan) -> u64 {
         let wall = ctx.wall_now();
@@ -77,6 +86,7 @@ impl Autonomy {
             alternatives: alternatives
                 .map(|(what, why)| Alternative::new(what, why.as_str()))
                 .collect(),
+            caused_by: self.led_to(plan),
         };
         let decision = self.ledger.placement(name, proposal, &plan.healed, &plan.preempted);
         let id = decision.id;

@@ -81,6 +81,7 @@ impl Autonomy {
                 "wait until there is room",
                 format!("its priority is {}", table.priority(name)),
             )],
+            caused_by: Vec::new(),
         };
         let decision = self.ledger.about(name, Kind::Preempt, mode, proposal);
         let again = self.wait_for_approval(

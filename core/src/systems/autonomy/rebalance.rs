@@ -7,6 +7,7 @@ use crate::{
     autonomy::{Alternative, Evidence, Fact, Kind, Mode, Proposal, Source},
     command::{Changed, PlannedStart, PlannedStop},
     ctx::Ctx,
+    id,
     node::{Liveness, NodeIndex},
     placement::{Fleet, Placed},
     systems::fleet::Cluster,
@@ -55,8 +56,8 @@ pub(crate) struct Shift {
 /// What follows from the proposal of a move.
 #[derive(Debug, Default)]
 pub(crate) struct Proposed {
-    /// An instance that is to leave, and why.
-    pub(crate) leaves: Option<(AssignmentId, String)>,
+    /// An instance that is to leave, why, and by which decision.
+    pub(crate) leaves: Option<(AssignmentId, String, id::Because)>,
     /// A workload to be looked at again.
     pub(crate) again: Option<Arc<str>>,
 }
@@ -245,6 +246,7 @@ impl Autonomy {
             action: format!("{name}: move {name}.{slot} from {from} to {to}"),
             evidence,
             alternatives: vec![Alternative::new("leave it where it is", alternative)],
+            caused_by: Vec::new(),
         };
         let decision = self.ledger.about(&name, Kind::Rebalance, mode, proposal);
         self.left.retain(|_, at| now.since(*at) < NODE_REST);
@@ -270,7 +272,7 @@ impl Autonomy {
                     Because::Uneven => Aim::Runs(Arc::clone(&name), vec![slot]),
                 };
                 self.check_later(now, Arc::clone(&decision), aim);
-                proposed.leaves = Some((shift.id, reason));
+                proposed.leaves = Some((shift.id, reason, id::Because::Decision(decision.id)));
             }
         }
         ctx.record_decision(Some(shift.from), decision);

@@ -43,6 +43,8 @@ pub(crate) struct Transition {
     pub(crate) from: Liveness,
     pub(crate) to: Liveness,
     pub(crate) evidence: Vec<Evidence>,
+    /// The event that records it; `None` where its cause alone changed.
+    pub(crate) event: Option<u64>,
 }
 
 impl Guardian {

@@ -107,6 +107,7 @@ impl Guardian {
             from: Liveness::Suspect,
             to: Liveness::Suspect,
             evidence,
+            event: None,
         })
     }
 
@@ -183,12 +184,13 @@ impl Guardian {
         let node = &mut ctx.registry[index];
         let departed = matches!(to, Liveness::Offline | Liveness::Left).then_some((to, cause, wall));
         if node.record.departed != departed {
-            Arc::make_mut(&mut node.record).departed = departed;
+            let record = Arc::make_mut(&mut node.record);
+            (record.departed, record.departed_by) = (departed, None);
             ctx.keep(index);
         }
         let name = ctx.registry[index].name().to_owned();
         let summary = format!("{name} {}: {}", to.predicate(), cause.meaning());
-        ctx.record(
+        let event = ctx.record(
             Some(index),
             summary,
             EventBody::Liveness {
@@ -202,7 +204,17 @@ impl Guardian {
             from,
             to,
             evidence,
+            event: Some(event),
         })
+    }
+
+    /// Takes in the decision that gave a node up, or that it left by.
+    pub(crate) fn decided(&mut self, ctx: &mut Ctx, transition: &Transition, decision: u64) {
+        let node = &mut ctx.registry[transition.node];
+        if node.record.departed.is_some() {
+            Arc::make_mut(&mut node.record).departed_by = Some(decision);
+            ctx.keep(transition.node);
+        }
     }
 
     /// Takes in what a transition means for looks at the node.

@@ -105,6 +105,7 @@ impl Work {
             attempt: 0,
             stop_reason: String::new(),
             leaving: String::new(),
+            leaving_because: None,
             end: None,
             orphan: Some(Arc::clone(&spec)),
         };

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::Work;
 use crate::{
     ctx::{Ctx, outbox::Then},
+    id::Because,
     node::{Admission, NodeIndex},
     placement::{self, Plan},
     workload::{Assignment, AssignmentId, Goal, Held, Spec, Workload},
@@ -108,6 +109,7 @@ impl Work {
             attempt: start.attempt,
             stop_reason: String::new(),
             leaving: String::new(),
+            leaving_because: None,
             end: None,
             orphan: None,
         };
@@ -209,12 +211,14 @@ impl Work {
     }
 
     /// Has an instance leave its node, when another one has taken its place. False when it is not meant to run.
-    pub(crate) fn leave(&mut self, ctx: &mut Ctx, id: AssignmentId, reason: &str) -> bool {
+    pub(crate) fn leave(&mut self, ctx: &mut Ctx, id: AssignmentId, reason: &str, because: Because) -> bool {
         let Some(held) = self.table.held_mut(id).filter(|held| held.is_wanted()) else {
             return false;
         };
         let name = Arc::clone(&held.record.workload);
-        reason.clone_into(&mut Arc::make_mut(&mut held.record).leaving);
+        let record = Arc::make_mut(&mut held.record);
+        reason.clone_into(&mut record.leaving);
+        record.leaving_because = Some(because);
         ctx.outbox.keep_assignment(id);
         self.dirty(ctx, name);
         true

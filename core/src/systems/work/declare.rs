@@ -289,6 +289,7 @@ impl Work {
                     since: Time(0),
                     cause: Cause::HostSilent,
                     lease: now,
+                    decision: None,
                 }
             }
             Place::There if gone.contains(&index) && keep_daemons => Place::LeavesUnlessDaemon(None),
@@ -318,7 +319,7 @@ impl Work {
                 ambiguous: false,
                 may: Allowance {
                     heals: usize::MAX,
-                    approved: &BTreeSet::new(),
+                    approved: &BTreeMap::new(),
                     evictions: usize::MAX,
                 },
             };

@@ -14,6 +14,7 @@ pub(crate) fn place(ctx: &Ctx, index: NodeIndex) -> Place {
             since: node.since,
             cause: node.cause,
             lease: ctx.lease_ends(index),
+            decision: node.record.departed_by,
         };
     }
     match node.record.eligibility {
