@@ -93,11 +93,6 @@ impl From<&DirectiveRecord> for v1::DirectiveRecord {
 
 impl From<&Decision> for v1::Decision {
     fn from(decision: &Decision) -> v1::Decision {
-        let evidence = decision.evidence.iter().map(|evidence| v1::Evidence {
-            time: Some(timestamp(evidence.time)),
-            source: evidence.source.to_string(),
-            fact: evidence.fact.to_string(),
-        });
         let alternatives = decision.alternatives.iter().map(|alternative| v1::Alternative {
             action: alternative.action.clone(),
             rejected_because: alternative.rejected_because.clone(),
@@ -111,12 +106,13 @@ impl From<&Decision> for v1::Decision {
             kind: decision.kind.name().to_owned(),
             rule: decision.rule.clone(),
             action: decision.action.clone(),
-            evidence: evidence.collect(),
+            evidence: decision.evidence.iter().map(Into::into).collect(),
             alternatives: alternatives.collect(),
             mode: v1::AutonomyMode::from(decision.mode).into(),
             outcome: v1::DecisionOutcome::from(decision.outcome).into(),
             channel: decision.channel.clone(),
             workload: decision.workload.clone(),
+            caused_by: decision.caused_by.iter().map(|because| (*because).into()).collect(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod coherence;
 mod command;
 mod coordinator;
 mod event;
+mod evidence;
 mod instance;
 mod node;
 mod seal;

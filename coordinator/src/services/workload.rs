@@ -2,7 +2,11 @@
 
 mod logs;
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::ControlFlow,
+    sync::Arc,
+};
 
 use futures_util::stream;
 use logs::LogReader;
@@ -15,10 +19,11 @@ use wyneos::{
     v1::{self, workload_service_server::WorkloadService},
 };
 use wyneos_core::{
-    autonomy::{Decision, Evidence},
+    autonomy::{Because, Decision, Evidence, Fact, Why},
     coherence::NodeRow,
     coordinator::{Command, WorkloadVerb},
     event::EventBody,
+    id::NodeId,
     text::{Quoted, looked_up},
     workload::{AssignmentId, AssignmentRow, Goal, Rows, Secret, View, limits::NAME},
 };
@@ -44,18 +49,97 @@ const EVENTS: usize = 50;
 /// Bytes of a dot and a slot's number, as in `web.3`.
 const SLOT: usize = 11;
 
+/// Decisions among the causes of an explanation.
+const CAUSES: usize = 20;
+
 /// An instance, as events about its workload tell of it.
 struct Mark {
     id: AssignmentId,
-    slot: String,
+    workload: Arc<str>,
+    slot: u32,
     decision: u64,
 }
 
 impl Mark {
     fn is_of(&self, decision: &Decision) -> bool {
-        let tells = |evidence: &Evidence| evidence.fact.contains(self.slot.as_str());
-        decision.id == self.decision || decision.evidence.iter().any(tells)
+        decision.id == self.decision || decision.evidence.iter().any(|evidence| self.is_told_by(evidence))
     }
+
+    fn is_told_by(&self, evidence: &Evidence) -> bool {
+        match &evidence.fact {
+            // What an earlier version recorded is a sentence alone.
+            Fact::Told(fact) => fact.contains(&format!("{}.{} ", self.workload, self.slot)),
+            fact => fact
+                .instance()
+                .is_some_and(|one| (&one.workload, one.slot) == (&self.workload, self.slot)),
+        }
+    }
+}
+
+/// The earlier decisions that led to a decision, each with a node that events about it are kept under. Of a decision about several
+/// instances, what led to the move of another one than `mark` alone is left out.
+fn led_to<'a>(decision: &'a Decision, mark: Option<&'a Mark>) -> impl Iterator<Item = (u64, Option<NodeId>)> + 'a {
+    decision.caused_by.iter().filter_map(move |because| {
+        let Because::Decision(id) = *because else { return None };
+        let is_why = |evidence: &&Evidence| evidence.fact.why().and_then(Why::because) == Some(*because);
+        let mut moves = decision.evidence.iter().filter(is_why).peekable();
+        let node = moves.peek().and_then(|one| Some(one.fact.why()?.loss()?.node));
+        let is_of_others = moves.peek().is_some() && mark.is_some_and(|mark| !moves.any(|one| mark.is_told_by(one)));
+        (!is_of_others).then_some((id, node.or(decision.node)))
+    })
+}
+
+/// The decision of this id, as it was recorded last, among the events about a node.
+fn decision_about(
+    history: &dyn History,
+    scan: &mut Scan<'_>,
+    node: NodeId,
+    id: u64,
+) -> Result<Option<Arc<Decision>>, StoreError> {
+    let mut found = None;
+    history.visit(Of::Node(node), Along::Before(u64::MAX), &mut |kept| {
+        if !scan.takes(&kept) {
+            return Ok(ControlFlow::Break(()));
+        }
+        if kept.is("decision")
+            && let EventBody::Decision(decision) = kept.decode()?.body
+            && decision.id == id
+        {
+            found = Some(decision);
+        }
+        Ok(match found {
+            Some(_) => ControlFlow::Break(()),
+            None => ControlFlow::Continue(()),
+        })
+    })?;
+    Ok(found)
+}
+
+/// What led to decisions, and to that in turn: effects before causes.
+fn causes(
+    history: &dyn History,
+    still: &Still,
+    decisions: &[Arc<Decision>],
+    mark: Option<&Mark>,
+) -> Result<Vec<Arc<Decision>>, StoreError> {
+    let mut scan = Scan::new(still, LOOKED_AT);
+    let mut seen: BTreeSet<u64> = decisions.iter().map(|decision| decision.id).collect();
+    let mut wanted: VecDeque<(u64, Option<NodeId>)> =
+        decisions.iter().flat_map(|decision| led_to(decision, mark)).collect();
+    let mut causes = Vec::new();
+    while let Some((id, node)) = wanted.pop_front() {
+        if causes.len() >= CAUSES {
+            break;
+        }
+        let Some(node) = node.filter(|_| seen.insert(id)) else {
+            continue;
+        };
+        if let Some(decision) = decision_about(history, &mut scan, node, id)? {
+            wanted.extend(led_to(&decision, None));
+            causes.push(decision);
+        }
+    }
+    Ok(causes)
 }
 
 /// What the history tells of a workload, or of an instance of it.
@@ -63,7 +147,8 @@ impl Mark {
 struct Happened {
     /// There are events about it.
     any: bool,
-    decisions: Vec<v1::Decision>,
+    decisions: Vec<Arc<Decision>>,
+    causes: Vec<Arc<Decision>>,
     others: Vec<v1::WorkloadHappening>,
 }
 
@@ -81,7 +166,7 @@ fn happened(history: &dyn History, still: &Still, workload: &str, mark: Option<&
         let event = kept.decode()?;
         match &event.body {
             EventBody::Decision(decision) if mark.is_none_or(|mark| mark.is_of(decision)) => {
-                told.decisions.push((&**decision).into());
+                told.decisions.push(Arc::clone(decision));
             }
             EventBody::Workload { assignment, .. }
                 if mark.is_none_or(|mark| assignment.is_none_or(|one| one == mark.id)) =>
@@ -97,7 +182,12 @@ fn happened(history: &dyn History, still: &Still, workload: &str, mark: Option<&
         }
         Ok(ControlFlow::Continue(()))
     })?;
+    told.causes = causes(history, still, &told.decisions, mark)?;
     Ok(told)
+}
+
+fn told(decisions: &[Arc<Decision>]) -> Vec<v1::Decision> {
+    decisions.iter().map(|decision| (&**decision).into()).collect()
 }
 
 fn no_workload(name: &str) -> Status {
@@ -467,7 +557,8 @@ impl WorkloadService for Services {
         let about = of.to_owned();
         let mark = instance.map(|row| Mark {
             id: row.record.id,
-            slot: format!("{of}.{} ", row.record.slot),
+            workload: Arc::clone(&row.record.workload),
+            slot: row.record.slot,
             decision: row.record.decision,
         });
         let read = move |history: &dyn History, still: &Still| happened(history, still, &about, mark.as_ref());
@@ -481,7 +572,8 @@ impl WorkloadService for Services {
             workload: work.workload(of).map(|row| (&**row).into()),
             assignment: instance.map(|one| row(&nodes.rows, &work, one, values)),
             before: before.map(|one| row(&nodes.rows, &work, &one, values)),
-            decisions: happened.decisions,
+            decisions: told(&happened.decisions),
+            causes: told(&happened.causes),
             events: happened.others,
         }))
     }

@@ -150,6 +150,11 @@ pub(super) fn in_full(decision: &v1::Decision) -> String {
         clean(&decision.rule),
     );
     let mut text = text::hanging("  ", &head, 4, most) + &text::hanging("  ", &clean(&decision.action), 4, most);
+    let causes: Vec<String> = decision.caused_by.iter().filter_map(cause).collect();
+    if !causes.is_empty() {
+        let causes = format!("because of {}", causes.join(", "));
+        text += &text::hanging("  ", &causes, 4, most);
+    }
     if !decision.evidence.is_empty() {
         let mut table = Table::new(["TIME", "SOURCE", "FACT"]);
         for evidence in &decision.evidence {
@@ -169,6 +174,16 @@ pub(super) fn in_full(decision: &v1::Decision) -> String {
         text += &format!("  Alternatives\n{}", table.view(4));
     }
     text
+}
+
+/// What led to a decision, by its number.
+fn cause(because: &v1::Because) -> Option<String> {
+    use v1::because::Of;
+    Some(match because.of? {
+        Of::DecisionId(id) => format!("decision {id}"),
+        Of::EventSequence(number) => format!("event {number}"),
+        Of::FindingId(id) => format!("finding {id}"),
+    })
 }
 
 /// Invariants that do not hold.

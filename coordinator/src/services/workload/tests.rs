@@ -30,6 +30,7 @@ fn instance(id: u64, text: usize) -> Arc<AssignmentRow> {
         attempt: 0,
         stop_reason: String::new(),
         leaving: String::new(),
+        leaving_because: None,
         end: None,
         orphan: None,
     };

@@ -42,6 +42,11 @@ pub(crate) fn explain(name: &str, answer: &v1::ExplainWorkloadResponse) -> Strin
     for decision in &answer.decisions {
         view += &format!("\n{}", why::in_full(decision));
     }
+    if !answer.causes.is_empty() {
+        view += "\nWhat led to that\n";
+        let causes: Vec<String> = answer.causes.iter().map(why::in_full).collect();
+        view += &causes.join("\n");
+    }
     view
 }
 
