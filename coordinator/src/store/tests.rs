@@ -1,3 +1,4 @@
+mod evidence;
 mod golden;
 
 use std::{fs, sync::Arc, time::Duration};

@@ -1,5 +1,6 @@
 mod access;
 mod bytes;
+mod causes;
 mod climate;
 mod commands;
 mod cycles;
