@@ -51,6 +51,9 @@ pub(crate) struct Witness {
     pub(crate) moves: Vec<Moved>,
     /// Decisions that wait for an operator.
     pub(crate) pending: BTreeSet<u64>,
+    /// Decisions that were taken, and the nodes that verdicts were about.
+    pub(crate) decided: BTreeSet<u64>,
+    pub(crate) verdicts: BTreeMap<u64, usize>,
     /// The newest instance that was placed.
     pub(crate) newest: AssignmentId,
     /// Instances as the coordinator last recorded them: workload, node, revision, and whether they are to run and have not ended.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use wyneos_core::{
-    autonomy::{self, Decision, Evidence, Kind, Outcome},
+    autonomy::{self, Because, Decision, Evidence, Fact, Kind, Loss, Outcome, Source},
     event::EventBody,
     id::NodeId,
     mesh::Finding,
@@ -85,6 +85,38 @@ fn was_lost(scene: &Scene<'_>, id: AssignmentId, revision: u64) -> bool {
     };
     let believed = scene.witness.known.of(placed.node).map(|believed| believed.liveness);
     placed.wanted && placed.revision == revision && believed == Some(Liveness::Offline)
+}
+
+/// What led to a decision was recorded before it, as data: who replaces an instance that was lost names the verdict on its node.
+fn check_causes(scene: &mut Scene<'_>, decision: &Decision, event: u64) {
+    let verdicts = &scene.witness.verdicts;
+    let is_known = |because: &Because| match because {
+        Because::Decision(id) => *id < decision.id && scene.witness.decided.contains(id),
+        Because::Event(number) => *number < event,
+        Because::Finding(_) => true,
+    };
+    let unknown = decision.caused_by.iter().find(|because| !is_known(because));
+    let losses = decision.evidence.iter().filter_map(|one| one.fact.why()?.loss());
+    let is_named = |loss: &&Loss| {
+        let verdict = loss.decision.and_then(|id| verdicts.get(&id));
+        verdict == Some(&node_of(loss.node))
+    };
+    let unnamed = losses.into_iter().find(|loss| !is_named(loss));
+    let in_words = |one: &&Evidence| matches!(one.fact, Fact::Told(_)) || matches!(one.source, Source::Told(_));
+    let told = decision.evidence.iter().find(in_words);
+    let wrong = [
+        unknown.map(|because| format!("rests on {because:?}, which is not known")),
+        unnamed.map(|loss| {
+            format!(
+                "says that {} was lost, and names no verdict on it",
+                name(node_of(loss.node))
+            )
+        }),
+        told.map(|one| format!("rests on words alone: {}", one.fact)),
+    ];
+    for wrong in wrong.into_iter().flatten() {
+        scene.stage.fail(format!("{} {wrong}", decision.action));
+    }
 }
 
 /// Every decision is by a rule that is documented, and one about liveness by a rule that leads there.
@@ -195,7 +227,12 @@ impl Host {
                     Outcome::Pending => scene.witness.pending.insert(decision.id),
                     _ => scene.witness.pending.remove(&decision.id),
                 };
+                if let (Kind::Liveness, Some(node)) = (decision.kind, decision.node) {
+                    scene.witness.verdicts.insert(decision.id, node_of(node));
+                }
+                scene.witness.decided.insert(decision.id);
                 check_rule(scene, decision);
+                check_causes(scene, decision, event.sequence);
                 check_placement(scene, decision, batch, now);
             }
             let (Some(id), EventBody::Liveness { from, to, cause }) = (event.node, &event.body) else {
