@@ -138,6 +138,7 @@ fn why_workload(name: &str, with_instance: bool) -> String {
             { "time": "2026-11-29T09:00:01Z", "summary": "web.2 is placed on node-3" },
         ],
         "decisions": [data::decisions()[1]],
+        "causes": [data::decision()],
     }));
     if !with_instance {
         (answer.assignment, answer.before) = (None, None);

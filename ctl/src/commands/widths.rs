@@ -167,6 +167,7 @@ fn decision() -> v1::Decision {
             time: time(),
             source: NODE.to_owned(),
             fact: "nobody heard it for 1.812s; the window is 1.8s; 12 of 12 observers have lost it".to_owned(),
+            ..v1::Evidence::default()
         }],
         alternatives: vec![v1::Alternative {
             action: "wait until its node is back, or until an operator approves the move".to_owned(),

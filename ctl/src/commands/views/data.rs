@@ -106,8 +106,10 @@ pub(super) fn decision() -> Value {
         "action": "node-3 is offline: its work is to be placed elsewhere, as the mode of `heal` allows",
         "evidence": [
             { "time": "2026-11-29T11:40:10.120Z", "source": "coordinator", "fact": "no heartbeat for 2.1s; the window is 1.8s" },
-            { "time": "2026-11-29T11:40:12.001Z", "source": "node-1", "fact": "3 probes in a row had no answer" },
+            { "time": "2026-11-29T11:40:12.001Z", "source": "node-1", "fact": "3 probes in a row had no answer",
+              "observerId": NODES[0], "sight": "SIGHT_SILENT" },
         ],
+        "causedBy": [{ "eventSequence": 90_121 }, { "decisionId": 4_709 }],
         "alternatives": [{ "action": "wait for further observers", "rejectedBecause": "all observers of node-3 have reported" }],
         "mode": "AUTONOMY_MODE_ACT",
         "outcome": "DECISION_OUTCOME_DONE",
@@ -118,7 +120,7 @@ pub(super) fn decisions() -> Value {
     json!([
         decision(),
         { "id": 4_712, "time": "2026-11-29T11:40:12.400Z", "kind": "heal", "rule": "node-offline", "mode": "AUTONOMY_MODE_ADVISE", "outcome": "DECISION_OUTCOME_PENDING",
-          "action": "start web.2 on node-1 in the place of the instance on node-3" },
+          "action": "start web.2 on node-1 in the place of the instance on node-3", "causedBy": [{ "decisionId": 4_711 }] },
         { "id": 4_700, "time": "2026-11-28T09:12:00Z", "kind": "rebalance", "rule": "gain", "mode": "AUTONOMY_MODE_OBSERVE", "outcome": "DECISION_OUTCOME_OBSERVED",
           "action": "move report.4 from node-2 to node-1" },
     ])
