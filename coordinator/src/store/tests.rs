@@ -141,6 +141,7 @@ fn assignment(number: u8) -> (AssignmentId, Option<Arc<Assignment>>) {
         attempt: 2,
         stop_reason: "scaled down".to_owned(),
         leaving: "hot".to_owned(),
+        leaving_because: None,
         end: Some(End {
             time: WallTime(8),
             exit: Some(Exit::Signal(9)),
