@@ -13,7 +13,9 @@ impl Coordinator {
         let Some(mut transition) = transition else { return };
         let (index, from, to) = (transition.node, transition.from, transition.to);
         let idle = self.work.table().of_node(index).next().is_none();
-        let decision = self.autonomy.liveness(&mut self.ctx, &mut transition, idle);
+        let evidence = std::mem::take(&mut transition.evidence);
+        let verdict = (to, transition.event, evidence);
+        let decision = self.autonomy.liveness(&mut self.ctx, index, verdict, idle);
         self.guardian.decided(&mut self.ctx, &transition, decision);
         if from == to {
             self.work.node_changed(&mut self.ctx, index);

@@ -2,19 +2,22 @@
 
 use super::Autonomy;
 use crate::{
-    autonomy::{Alternative, Because, Proposal},
+    autonomy::{Alternative, Because, Evidence, Proposal},
     ctx::Ctx,
-    node::{Admission, Cause, Liveness},
-    systems::guardian::Transition,
+    node::{Admission, Cause, Liveness, NodeIndex},
 };
 
 impl Autonomy {
-    /// Decides what a node's new liveness means, and takes the evidence of it; `idle` says that the node has no instance. Returns the
-    /// decision's id.
-    pub(crate) fn liveness(&mut self, ctx: &mut Ctx, transition: &mut Transition, idle: bool) -> u64 {
-        let (index, to) = (transition.node, transition.to);
-        let evidence = std::mem::take(&mut transition.evidence);
-        let mut caused_by: Vec<Because> = transition.event.map(Because::Event).into_iter().collect();
+    /// Decides what a node's new liveness means, which an event records and which rests on evidence; `idle` says that the node has no
+    /// instance. Returns the decision's id.
+    pub(crate) fn liveness(
+        &mut self,
+        ctx: &mut Ctx,
+        index: NodeIndex,
+        (to, event, evidence): (Liveness, Option<u64>, Vec<Evidence>),
+        idle: bool,
+    ) -> u64 {
+        let mut caused_by: Vec<Because> = event.map(Because::Event).into_iter().collect();
         if matches!(to, Liveness::Unreachable | Liveness::Offline) {
             // It was in doubt first.
             caused_by.extend(self.ledger.verdict(index).map(Because::Decision));
