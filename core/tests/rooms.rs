@@ -1,5 +1,7 @@
 //! The arrows between the modules of this crate, held by their `use` lines: see ARCHITECTURE.md.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -7,6 +7,8 @@ mod check;
 mod coherence;
 mod command;
 mod coordinator;
+#[cfg(feature = "authority")]
+mod enrolment;
 mod event;
 mod evidence;
 mod instance;
@@ -28,6 +30,8 @@ pub use agent::{ask_in, ask_out, coordinate_in, coordinate_out, session_input};
 pub use beacon::{BEACON_BYTES, Beacon, beacon_in, beacon_is_proven, beacon_out};
 pub use coherence::{sections, snapshot_head};
 pub use command::FromAnswer;
+#[cfg(feature = "authority")]
+pub use enrolment::enrolment_in;
 pub use instance::{change_out, quoted};
 pub use standing::{confirming, standing_in, standing_out};
 pub use telemetry::{channel, forecast, telemetry_row};

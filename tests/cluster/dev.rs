@@ -258,7 +258,8 @@ async fn agents_are_stopped_continued_and_killed_from_another_terminal() {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
     };
-    assert_eq!(state(pid), 'T');
+    // Each of its threads stops at its own next step.
+    wait_until("it stands still", async || (state(pid) == 'T').then_some(())).await;
     dev.says("online 1/2").await;
     let (code, said) = dev.act("start", "node-1");
     assert!(code == Some(1) && said.contains("runs already"), "{said}");

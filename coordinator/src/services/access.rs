@@ -20,7 +20,7 @@ use wyneos_shell::clock::Clock;
 
 use super::{
     PAGE_MAX, Services, about, caller_of,
-    enrollment::{bad_request, ca_failed, timestamp},
+    enrolment::{bad_request, ca_failed, timestamp},
     page, page_size, stopped, stops,
 };
 use crate::{

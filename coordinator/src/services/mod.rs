@@ -6,7 +6,7 @@ mod backup;
 mod cluster;
 mod coherence;
 mod decision;
-mod enrollment;
+mod enrolment;
 mod event;
 mod scan;
 mod telemetry;
@@ -257,7 +257,7 @@ impl Services {
             self.refused.forget();
         }
         answer.map_err(|refusal| {
-            if let Some(detail) = enrollment::about(&refusal) {
+            if let Some(detail) = enrolment::about(&refusal) {
                 caller.adds(detail);
             }
             status::refusal(&refusal)

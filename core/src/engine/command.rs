@@ -74,17 +74,19 @@ impl Coordinator {
             Command::Forget { node, plan, reason } => self.forget_node(&node, plan, &reason, by),
             Command::Enrol(enrolment) => self.enrol(*enrolment),
             Command::Renew { node, key, ca_step } => self.renew(node, key, ca_step),
-            Command::CreateToken { token, ttl } => self.create_token(*token, ttl, by),
-            Command::DeleteToken { id } => self.delete_token(&id, by),
+            Command::CreateToken { token, ttl } => self.admissions.create_token(&mut self.ctx, *token, ttl, by),
+            Command::DeleteToken { id } => self.admissions.delete_token(&mut self.ctx, &id, by),
             Command::CreateOperator {
                 name,
                 role,
                 credential,
                 ttl,
-            } => self.create_operator(name, role, credential, ttl, by),
-            Command::RevokeOperator { name } => self.revoke_operator(name, by),
-            Command::AuthorityActivates => Ok(self.authority_activates()),
-            Command::AuthorityRetired => Ok(self.authority_retired()),
+            } => self
+                .admissions
+                .create_operator(&mut self.ctx, name, role, credential, ttl, by),
+            Command::RevokeOperator { name } => self.admissions.revoke_operator(&mut self.ctx, name, by),
+            Command::AuthorityActivates => Ok(self.admissions.authority_activates(&mut self.ctx)),
+            Command::AuthorityRetired => Ok(self.admissions.authority_retired(&mut self.ctx)),
             Command::Drain {
                 node,
                 deadline,

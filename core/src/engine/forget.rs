@@ -7,10 +7,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Answer, Changed, Coordinator, Effect, Forgotten, PlannedStop, Refusal};
 use crate::{
-    access::{BARRED, Barred},
+    access::BARRED,
     event::EventBody,
-    node::{Admission, Liveness, Node, NodeIndex, NodeRecord},
-    registry::{self, NoSuchNode},
+    node::{Admission, Liveness, Node, NodeIndex},
     text::Span,
     time::WallTime,
     workload::{Assignment, Goal, Held},
@@ -123,7 +122,7 @@ impl Coordinator {
             );
             return not_yet("NODE_SINGLETON", detail);
         }
-        if node.record.admission == Admission::Revoked && !self.has_room_for_barred() {
+        if node.record.admission == Admission::Revoked && !self.admissions.has_room_for_barred(&self.ctx) {
             let detail = format!(
                 "{BARRED} revoked nodes that were forgotten are remembered, the limit: node {name:?} stays revoked; try again when \
                  certificates of those have expired"
@@ -201,7 +200,7 @@ impl Coordinator {
         self.give_up_instances(index, &name);
         let record = Arc::clone(&self.ctx.registry[index].record);
         if record.admission == Admission::Revoked {
-            self.bar(&record);
+            self.admissions.bar(&mut self.ctx, &record);
         }
         self.ctx.forget_repeating(index);
         self.ctx.outbox.drop_node(index, record.id());
@@ -244,65 +243,6 @@ impl Coordinator {
         }
         self.work.room_changed(&mut self.ctx);
         self.ctx.view_soon();
-    }
-
-    /// Why no further node can be known.
-    pub(super) fn no_room_for_node(&self) -> Option<&'static str> {
-        let most = self.ctx.config.max_nodes;
-        if self.ctx.registry.len() >= most {
-            return Some(
-                "the cluster has as many nodes as it may (max_nodes); `wynectl forget` removes those that are gone",
-            );
-        }
-        let full = "there is no place for another node: those of recently forgotten nodes are free once telemetry has no data of them";
-        (!self.ctx.registry.has_place(most)).then_some(full)
-    }
-
-    /// True when a certificate of a barred node may still be used.
-    fn holds(&self, barred: &Barred) -> bool {
-        !barred.is_over(self.ctx.config.certificate_life, self.ctx.lived())
-    }
-
-    fn has_room_for_barred(&self) -> bool {
-        let mut barred = self.access.barred.values();
-        barred.len() < BARRED || barred.any(|barred| !self.holds(barred))
-    }
-
-    /// Keeps a revoked node shut out. Where there is no room for it, those go whose certificates have expired.
-    fn bar(&mut self, record: &NodeRecord) {
-        let mut access = Arc::clone(&self.access);
-        let barred = &mut Arc::make_mut(&mut access).barred;
-        if barred.len() >= BARRED {
-            barred.retain(|_, barred| self.holds(barred));
-        }
-        let entry = Barred {
-            name: record.facts.name.clone(),
-            identity: record.identity,
-            time: self.ctx.wall_now(),
-            lived: Some(self.ctx.lived()),
-        };
-        barred.insert(record.id(), entry);
-        self.access = access;
-        self.ctx.outbox.keep_access(&self.access);
-    }
-
-    /// Takes the revocation of a node back that was forgotten since: it may join again, or come back and be admitted.
-    pub(super) fn unbar(&mut self, node: &str, by: &str) -> Option<Answer> {
-        let unknown = matches!(self.ctx.registry.resolve(node), Err(NoSuchNode::Unknown(_)));
-        let rows = self.access.barred.iter().map(|(id, barred)| (*id, (*id, barred)));
-        let found = registry::resolve(node, rows, |(_, barred), text| barred.name == text);
-        let (id, _) = found.ok().filter(|_| unknown)?;
-        Arc::make_mut(&mut self.access).barred.remove(&id);
-        self.ctx.outbox.keep_access(&self.access);
-        let detail = "its revocation is lifted; the node was forgotten, and is pending when it comes back".to_owned();
-        let (verb, by, summary) = ("admit".to_owned(), by.to_owned(), format!("admit {node}: {detail}"));
-        let event = self.ctx.record(None, summary, EventBody::Command { verb, detail, by });
-        Some(Answer::Admission {
-            node: id,
-            admission: Admission::Pending,
-            changed: true,
-            event,
-        })
     }
 
     /// A cycle begins: places that have rested are free, and nodes that were gone for too long are forgotten.

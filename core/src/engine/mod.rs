@@ -7,7 +7,6 @@ mod cycle;
 mod durable;
 mod forget;
 mod input;
-mod operators;
 mod planner;
 mod pulse;
 mod recall;
@@ -20,7 +19,7 @@ mod steering;
 mod tests;
 mod workloads;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 pub use input::Input;
 pub use planner::Planner;
@@ -37,13 +36,12 @@ pub use crate::{
 };
 
 use crate::{
-    access::Access,
     ctx::{Ctx, alarm::Timer},
     event::EventBody,
     store::Durable,
     systems::{
-        autonomy::Autonomy, behaviour::Behaviour, coherence::rows::Rows, guardian::Guardian, integrity::Integrity,
-        predictive::Predictive, telemetry::Telemetry, work,
+        admission::Admissions, autonomy::Autonomy, behaviour::Behaviour, coherence::rows::Rows, guardian::Guardian,
+        integrity::Integrity, predictive::Predictive, telemetry::Telemetry, work,
     },
     time::{Time, WallTime},
     timer::Kinds,
@@ -60,7 +58,7 @@ pub struct Coordinator {
     pulse: Pulse,
     sessions: u64,
 
-    access: Arc<Access>,
+    admissions: Admissions,
     telemetry: Telemetry,
     predictive: Predictive,
     guardian: Guardian,
@@ -83,7 +81,7 @@ impl Coordinator {
             ctx: Ctx::new(now, wall, config, &durable),
             pulse: Pulse::new(now),
             sessions: 0,
-            access: durable.access,
+            admissions: Admissions::new(durable.access),
             telemetry: Telemetry::new(history),
             predictive: Predictive::default(),
             guardian: Guardian::new(seed),

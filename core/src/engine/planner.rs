@@ -17,7 +17,7 @@ impl Coordinator {
     fn copy(&self) -> Coordinator {
         Coordinator {
             ctx: self.ctx.to_plan_with(),
-            access: self.access.clone(),
+            admissions: self.admissions.clone(),
             autonomy: self.autonomy.to_plan_with(self.ctx.term.epoch),
             work: self.work.to_plan_with(),
             predictive: self.predictive.to_plan_with(),

@@ -13,7 +13,7 @@ use crate::{
     event::EventBody,
     integrity::ZERO_DIGEST,
     node::{Admission, Cause, Claim, ConnId, Hello, Liveness, Node, NodeIndex, NodeRecord, Origin, Session},
-    systems::guardian::vitals,
+    systems::{admission, guardian::vitals},
     text::{SENTENCE, shortened},
     transit::Transit,
 };
@@ -123,7 +123,7 @@ impl Coordinator {
             return Some(refused(RefusalReason::Overloaded, detail, Some(OVERLOADED_RETRY)));
         }
         let Some(index) = self.ctx.registry.find(hello.facts.id) else {
-            let full = self.no_room_for_node()?;
+            let full = admission::no_room(&self.ctx)?;
             return Some(refused(RefusalReason::Overloaded, full, Some(OVERLOADED_RETRY)));
         };
         let node = &self.ctx.registry[index];
@@ -172,7 +172,7 @@ impl Coordinator {
             .map(|index| &self.ctx.registry[index].record);
         let key = origin.proven.as_ref().map(|(_, key)| key);
         let revoked = known.is_some_and(|record| record.admission == Admission::Revoked);
-        if revoked || known.is_none() && self.access.is_barred(hello.facts.id, key) {
+        if revoked || known.is_none() && self.admissions.is_barred(hello.facts.id, key) {
             return Some(refused(RefusalReason::Revoked, "this node was revoked", None));
         }
         let (node, key) = origin.proven?;

@@ -6,6 +6,7 @@
 
 mod fill;
 mod leave;
+mod moves;
 mod preempt;
 mod update;
 

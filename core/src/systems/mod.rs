@@ -1,5 +1,6 @@
 //! The systems of the coordinator. Each owns its state; the engine carries what one concludes to the others.
 
+pub(crate) mod admission;
 pub(crate) mod autonomy;
 pub(crate) mod behaviour;
 pub(crate) mod coherence;

@@ -157,6 +157,21 @@ fn started(pid: u32) -> u64 {
     rest.split(' ').nth(19).unwrap().parse().unwrap()
 }
 
+/// The supervisor of an instance by its program: programs start beside each other, supervisors are started in order.
+fn supervisor(program: u32) -> u32 {
+    let supervises = |pid: u32| {
+        let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split('\0').any(|argument| argument == "supervise")
+    };
+    let parent = |pid: u32| -> u32 {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let (_, rest) = stat.rsplit_once(") ").unwrap();
+        rest.split(' ').nth(1).unwrap().parse().unwrap()
+    };
+    let mut line = std::iter::successors(Some(program), |pid| Some(parent(*pid)).filter(|parent| *parent > 1));
+    line.find(|pid| supervises(*pid)).unwrap()
+}
+
 impl Site {
     /// Whether the coordinator reports that the disk of a node takes no writes.
     async fn disk_is_stalled(&self) -> bool {
@@ -252,7 +267,7 @@ async fn an_agent_whose_disk_is_frozen_is_heard_and_carries_out_later_what_it_wa
     device.thaw();
     let (first, last) = (site.runs("late-a", 1).await, site.runs("late-c", 1).await);
     assert!(
-        started(pids(&first)[0]) <= started(pids(&last)[0]),
+        started(supervisor(pids(&first)[0])) <= started(supervisor(pids(&last)[0])),
         "in the order in which they came"
     );
     for name in ["goes", "late-b"] {

@@ -273,12 +273,12 @@ fn a_clock_that_jumps_lets_nobody_in_who_was_shut_out() {
     // Ten years ahead, for a moment.
     rig.input(Input::WallClock(WallTime(320_000_000_000)));
     assert_eq!(not_yet(forget(&mut rig, 1)), "BARRED");
-    assert_eq!(rig.core.access.barred.len(), BARRED);
+    assert_eq!(rig.core.admissions.barred(), BARRED);
     // Behind for good: what was lived through counts all the same.
     rig.input(Input::WallClock(WallTime(0)));
     rig.pass(life);
     assert!(forget(&mut rig, 1).unwrap().barred);
-    assert_eq!(rig.core.access.barred.len(), 1);
+    assert_eq!(rig.core.admissions.barred(), 1);
 }
 
 /// Joins and forgets nodes, one after another.

@@ -1,4 +1,4 @@
-//! Instances that leave their places, a few at a time: their nodes are to be emptied, or their declaration is old.
+//! Which instances leave their places, and why: their nodes are to be emptied, or their declaration is old. `moves.rs` has them leave, a few at a time.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,7 +7,7 @@ use crate::{
     autonomy::Why,
     node::{Admission, Eligibility, Liveness},
     placement::{Fleet, Node, Unfit},
-    workload::{Goal, Held, Spec},
+    workload::{Held, Spec},
 };
 
 impl<'a> Planner<'a> {
@@ -50,159 +50,15 @@ impl<'a> Planner<'a> {
         held.has_settled(self.spec.update.min_healthy, self.input.now)
     }
 
-    /// Instances that leave their places, a few at a time.
-    pub(super) fn move_on(&mut self, fleet: &mut Fleet) {
-        let now = self.input.now;
-        let batch = self.spec.kind.is_batch();
-        let first = self.spec.stops_first() || self.spec.replicas().is_none();
-        let (mut unsettled, mut empty, mut candidates) = (0u32, 0u32, Vec::new());
-        let slots: Vec<(u32, Vec<&'a Held>)> = self.slots.iter().map(|(slot, held)| (*slot, held.clone())).collect();
-        for (slot, instances) in slots {
-            let leaving: Vec<(&'a Held, Why)> = instances
-                .iter()
-                .filter_map(|held| Some((*held, self.leaves(held, fleet)?)))
-                .collect();
-            for (held, _) in &leaving {
-                *self.standing.leaving.entry(held.index).or_default() += 1;
-            }
-            let staying: Vec<&Held> = instances
-                .iter()
-                .copied()
-                .filter(|held| !leaving.iter().any(|(one, _)| one.record.id == held.record.id))
-                .collect();
-            for held in &staying {
-                if held.record.revision != self.declared.record.revision {
-                    self.plan.revised.push(held.record.id);
-                }
-            }
-            // Of several that may stay, the newest that is well does: whoever looks for it finds that one. Until one is, all do.
-            let settled = staying.iter().copied().filter(|held| self.is_settled(held)).last();
-            if let Some(keeper) = settled.or(staying.last().copied()) {
-                for held in staying.iter().filter(|held| held.record.id != keeper.record.id) {
-                    if settled.is_some() {
-                        self.stop(held, Why::SlotTaken);
-                    }
-                }
-                if settled.is_some() {
-                    for (held, why) in leaving {
-                        self.stop(held, why);
-                    }
-                } else {
-                    unsettled += 1;
-                    self.overdue(&leaving);
-                }
-                continue;
-            }
-            let Some((held, why)) = leaving.into_iter().next_back() else {
-                continue;
-            };
-            candidates.push((held.healthy_since.is_some(), slot, held, why));
-        }
-        if let Some(replicas) = self.spec.replicas() {
-            let wants = |slot: &u32| !self.slots.contains_key(slot) && !self.is_done(*slot);
-            empty += (0..replicas).filter(wants).count() as u32;
-        }
-        if self.spec.replicas().is_none() {
-            let going = self
-                .instances()
-                .filter(|held| held.is_there() && held.record.goal == Goal::Stop);
-            empty += going.count() as u32;
-        }
-        unsettled += empty;
-        let trials = self.trials_left();
-        // Those that are not well anyway go first.
-        candidates.sort_by_key(|(well, slot, ..)| (*well, *slot));
-        let mut budget = match batch {
-            // Nobody waits for a part of it to be well.
-            true => u32::MAX,
-            false => self.spec.update.max_parallel.saturating_sub(unsettled),
-        };
-        // Slots that are empty are filled with what is tried first.
-        let mut trials = trials.map(|trials| trials.saturating_sub(empty));
-        for (_, slot, held, why) in candidates {
-            let deadline = match self.place(held) {
-                Place::Leaves(deadline) => deadline,
-                _ => None,
-            };
-            if let Some(deadline) = deadline {
-                if deadline <= now {
-                    self.stop(held, Why::Overdue(Box::new(why.clone())));
-                    self.leave_empty(slot, held, why);
-                    continue;
-                }
-                self.plan.wake_at(deadline);
-            }
-            let leaves_node = matches!(self.place(held), Place::Leaves(_)) || !held.record.leaving.is_empty();
-            // While it is not known whether the present declaration is well, nothing is moved onto it but what is tried.
-            let update = self.is_outdated(held) && !(leaves_node && trials.is_some());
-            if budget == 0 || update && trials == Some(0) {
-                self.plan.later += 1;
-                continue;
-            }
-            let by = match update || !self.is_outdated(held) {
-                true => (self.declared.record.revision, Arc::clone(self.spec)),
-                false => match self.declared.record.revisions.get(&held.record.revision) {
-                    Some(own) => (held.record.revision, Arc::clone(own)),
-                    None => (self.declared.record.revision, Arc::clone(self.spec)),
-                },
-            };
-            if let Some(until) = self.declared.not_before.get(&slot).filter(|until| **until > now) {
-                // Its successor failed, and is tried again later.
-                self.plan.wake_at(*until);
-                self.plan.later += 1;
-                continue;
-            }
-            if !first && !batch && self.start_beside(slot, held, &why, &by, fleet) {
-                budget -= 1;
-                trials = trials.map(|left| left - u32::from(update));
-                continue;
-            }
-            // Without room beside it, it goes first; and only when a node will take its successor.
-            // A singleton that runs where none is placed any more has no way back.
-            let leaves = leaves_node || self.spec.singleton && !is_contained(held, fleet);
-            let emptying = leaves && self.spec.replicas().is_some();
-            if emptying && batch {
-                self.plan.later += 1;
-                self.plan.wait(
-                    1,
-                    format!("{why}: a part of a batch stays until it is done, or the time for that is over"),
-                );
-                continue;
-            }
-            if emptying && !self.spec.stops_first() {
-                self.plan.later += 1;
-                self.plan.wait(1, format!("no other node takes it: {why}"));
-                continue;
-            }
-            let own_room = match self.successor_fits(held, emptying, &by, fleet) {
-                Ok(own_room) => own_room,
-                Err(unfit) => {
-                    self.plan.later += 1;
-                    self.plan
-                        .wait(1, format!("what runs stays until a node takes its successor: {unfit}"));
-                    if !leaves_node && !self.waits_for_its_node(held, fleet) {
-                        self.plan.unplaced = Some(unfit);
-                    }
-                    continue;
-                }
-            };
-            // Room elsewhere is promised only when it is taken: no second one counts on it.
-            budget = if own_room { budget - 1 } else { 0 };
-            trials = trials.map(|left| left - u32::from(update));
-            self.stop(held, why.clone());
-            self.leave_empty(slot, held, why);
-        }
-    }
-
     /// A slot waits for another instance from now on; the one that it had may not have ended yet.
-    fn leave_empty(&mut self, slot: u32, held: &'a Held, why: Why) {
+    pub(super) fn leave_empty(&mut self, slot: u32, held: &'a Held, why: Why) {
         self.gone.insert(slot, (held.record.id, why));
         self.stopped.insert(slot, held);
         self.slots.remove(&slot);
     }
 
     /// A daemon's instance on a node that takes no work now: that says nothing of the declaration.
-    fn waits_for_its_node(&self, held: &Held, fleet: &Fleet) -> bool {
+    pub(super) fn waits_for_its_node(&self, held: &Held, fleet: &Fleet) -> bool {
         let takes_work = |node: &Node| {
             (node.admission, node.liveness, node.eligibility)
                 == (Admission::Admitted, Liveness::Online, Eligibility::Eligible)
@@ -212,7 +68,7 @@ impl<'a> Planner<'a> {
 
     /// Whether the successor of an instance has a place once that is gone, and whether that is its own room, which counts unless it leaves its
     /// node; or why no node takes it. Nobody else's room counts.
-    fn successor_fits(
+    pub(super) fn successor_fits(
         &mut self,
         held: &Held,
         leaves: bool,
@@ -278,7 +134,14 @@ impl<'a> Planner<'a> {
     }
 
     /// Starts the successor of an instance where there is room while that still runs.
-    fn start_beside(&mut self, slot: u32, held: &Held, why: &Why, by: &(u64, Arc<Spec>), fleet: &mut Fleet) -> bool {
+    pub(super) fn start_beside(
+        &mut self,
+        slot: u32,
+        held: &Held,
+        why: &Why,
+        by: &(u64, Arc<Spec>),
+        fleet: &mut Fleet,
+    ) -> bool {
         if self.full.get(&by.0).is_some_and(|full| full.takes.is_empty()) {
             return false;
         }
@@ -304,6 +167,6 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn is_contained(held: &Held, fleet: &Fleet) -> bool {
+pub(super) fn is_contained(held: &Held, fleet: &Fleet) -> bool {
     fleet.nodes().get(held.index.get()).is_none_or(Node::contains)
 }

@@ -2,22 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Answer, Coordinator, Limit, Refusal, access::after};
+use super::{Admissions, after, noted};
 use crate::{
     access::{Access, Credential, NoRoom, OPERATORS, OperatorRecord, Role},
+    command::{Answer, Limit, Refusal},
+    ctx::Ctx,
     text::Span,
 };
 
-impl Coordinator {
-    pub(super) fn create_operator(
+impl Admissions {
+    pub(crate) fn create_operator(
         &mut self,
+        ctx: &mut Ctx,
         name: String,
         role: Role,
         credential: Credential,
         ttl: Duration,
         by: &str,
     ) -> Result<Answer, Refusal> {
-        let (wall, lived) = (self.ctx.wall_now(), self.ctx.lived());
+        let (wall, lived) = (ctx.wall_now(), ctx.lived());
         let expires = after(wall, ttl)?;
         if self.access.operators.get(&name).is_some_and(|known| known.holds(wall)) {
             return Err(Refusal::Exists { what: "operator", name });
@@ -36,38 +39,38 @@ impl Coordinator {
         let mut access = Access::clone(&self.access);
         access.admit(operator.clone(), lived).map_err(refused)?;
         self.access = Arc::new(access);
-        self.ctx.outbox.keep_access(&self.access);
-        self.noted("operator create", format!("{name}, {}", role.name()), by);
+        ctx.outbox.keep_access(&self.access);
+        noted(ctx, "operator create", format!("{name}, {}", role.name()), by);
         Ok(Answer::Operator(Box::new(operator)))
     }
 
     /// Shuts an operator out, also one that is not on record, such as an admin made on the coordinator's own host. An operator on record is
     /// always revoked; a name that is not is refused only where as many names are shut out already as may be ([`NAMES`](crate::access::NAMES)).
-    pub(super) fn revoke_operator(&mut self, name: String, by: &str) -> Result<Answer, Refusal> {
-        let (wall, lived) = (self.ctx.wall_now(), self.ctx.lived());
+    pub(crate) fn revoke_operator(&mut self, ctx: &mut Ctx, name: String, by: &str) -> Result<Answer, Refusal> {
+        let (wall, lived) = (ctx.wall_now(), ctx.lived());
         let mut access = Access::clone(&self.access);
         let operator = access.revoke(&name, wall, lived, by).map_err(refused)?;
         self.access = Arc::new(access);
-        self.ctx.outbox.keep_access(&self.access);
-        self.noted("operator revoke", name, by);
+        ctx.outbox.keep_access(&self.access);
+        noted(ctx, "operator revoke", name, by);
         Ok(Answer::Operator(Box::new(operator)))
     }
 
     /// Notes that the CA which signs from now on is about to be activated.
-    pub(super) fn authority_activates(&mut self) -> Answer {
-        let lived = self.ctx.lived();
+    pub(crate) fn authority_activates(&mut self, ctx: &mut Ctx) -> Answer {
+        let lived = ctx.lived();
         Arc::make_mut(&mut self.access).signs_from = Some(lived);
-        self.ctx.outbox.keep_access(&self.access);
+        ctx.outbox.keep_access(&self.access);
         Answer::Noted
     }
 
     /// Notes that no CA is trusted any more but the one that was activated last: certificates from before end nobody's shutting out.
-    pub(super) fn authority_retired(&mut self) -> Answer {
-        let lived = self.ctx.lived();
+    pub(crate) fn authority_retired(&mut self, ctx: &mut Ctx) -> Answer {
+        let lived = ctx.lived();
         let access = Arc::make_mut(&mut self.access);
         access.trusted_from = access.signs_from;
         access.drop_free_names(lived);
-        self.ctx.outbox.keep_access(&self.access);
+        ctx.outbox.keep_access(&self.access);
         Answer::Noted
     }
 }

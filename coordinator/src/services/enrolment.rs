@@ -8,17 +8,14 @@ use std::{
 use tonic::{Code, Request, Response, Status};
 use wyneos::{
     convert,
-    identity::{BadRequest, JoinToken, Principal, key_of_request},
+    identity::{BadRequest, Principal, key_of_request},
     v1::{self, enrollment_service_server::EnrollmentService},
 };
 use wyneos_core::{
-    access::Enrolment,
     coordinator::{Answer, Command, Denial, Refusal},
     id::NodeId,
-    integrity::{Digest, ZERO_DIGEST},
-    limits,
+    integrity::Digest,
     node::Admission,
-    text,
 };
 use wyneos_shell::{clock::Clock, listener};
 
@@ -156,44 +153,6 @@ impl Services {
     }
 }
 
-/// What a host states of itself.
-fn enrolment(request: &v1::EnrollRequest, ca: &Ca, ca_step: u64) -> Result<Enrolment, Status> {
-    let token: JoinToken = request
-        .token
-        .parse()
-        .map_err(|error: wyneos::identity::BadToken| status::bad_field("token", error.to_string()))?;
-    if token.cluster != ca.trust().cluster() {
-        return Err(status::bad_field("token", "it is for another cluster than this one"));
-    }
-    let node = request
-        .node_id
-        .parse()
-        .map_err(|error: wyneos_core::id::BadUuid| status::bad_field("node_id", error.to_string()))?;
-    let name = &request.name;
-    if name.trim().is_empty() || name.len() > limits::NAME || name.chars().any(text::is_hidden) {
-        let reason = format!("1 to {} bytes, without control characters", limits::NAME);
-        return Err(status::bad_field("name", reason));
-    }
-    let machine = match request.machine.len() {
-        0 => ZERO_DIGEST,
-        _ => request
-            .machine
-            .as_slice()
-            .try_into()
-            .map_err(|_| status::bad_field("machine", "either 32 bytes or none"))?,
-    };
-    let key = key_of_request(&request.certificate_request.as_slice().into()).map_err(|error| bad_request(&error))?;
-    Ok(Enrolment {
-        token: token.name(),
-        hash: token.hash(),
-        node,
-        name: name.clone(),
-        key,
-        machine,
-        ca_step,
-    })
-}
-
 #[tonic::async_trait]
 impl EnrollmentService for Services {
     async fn enroll(&self, request: Request<v1::EnrollRequest>) -> Result<Response<v1::EnrollResponse>, Status> {
@@ -201,7 +160,8 @@ impl EnrollmentService for Services {
         self.attempt(&caller)?;
         let request = request.into_inner();
         let ca = self.ca()?;
-        let enrolment = enrolment(&request, ca, ca.step().await)?;
+        let enrolment = convert::enrolment_in(&request, ca.trust().cluster(), ca.step().await);
+        let enrolment = enrolment.map_err(status::convert)?;
         let node = enrolment.node;
         let command = Command::Enrol(Box::new(enrolment.clone()));
         // Whoever has no token writes no intent.
