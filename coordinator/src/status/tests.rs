@@ -16,7 +16,8 @@ fn every_reason_is_in_the_table_of_the_api() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     sources(&root.join("src"), &mut files);
-    sources(&root.join("../core/src/coordinator"), &mut files);
+    sources(&root.join("../core/src/engine"), &mut files);
+    sources(&root.join("../core/src/systems"), &mut files);
     let api = std::fs::read_to_string(root.join("../docs/api.md")).unwrap();
     let is_reason = |word: &&str| {
         let plain = word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
