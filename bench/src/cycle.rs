@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use stats_alloc::Region;
 use wyneos::{
     canonical::{Canonical, Filter},
     v1,
@@ -34,6 +35,10 @@ const CYCLES: usize = 200;
 
 /// Heartbeats come this long after the even seconds, so that no other timer is due at the same moment as a pulse.
 const PHASE: Duration = Duration::from_millis(700);
+
+/// The first pulse and the first survey are due together. Both begin this late, and a pulse keeps to the grid that it has, while a survey follows
+/// the one before: from then on they fall due apart, and each is measured by itself.
+const APART: Duration = Duration::from_millis(300);
 
 /// What one cycle cost.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,6 +76,10 @@ struct Bench {
     before: Option<(Arc<Snapshot>, Canonical)>,
     sequence: u64,
     costs: Vec<Cost>,
+    /// What each survey cost, in milliseconds.
+    surveys: Vec<f64>,
+    /// What each round of heartbeats cost the engine: microseconds, and allocations, a heartbeat.
+    heartbeats: Vec<(f64, f64)>,
 }
 
 impl Bench {
@@ -92,6 +101,8 @@ impl Bench {
             before: None,
             sequence: 0,
             costs: Vec::new(),
+            surveys: Vec::new(),
+            heartbeats: Vec::new(),
         }
     }
 
@@ -119,14 +130,16 @@ impl Bench {
         }
     }
 
-    /// Lets time pass until `until`; a pulse on the way is measured.
+    /// Lets time pass until `until`; pulses and surveys on the way are measured.
     fn pass(&mut self, until: Time) {
         while let Some(due) = self.core.poll_timeout().filter(|due| *due <= until) {
             self.now = self.now.max(due);
             let ((), engine) = timed(|| self.core.handle_timeout(self.now));
             self.effects();
-            if let Some(snapshot) = self.published.take() {
-                self.publish(snapshot, engine);
+            match self.published.take() {
+                Some(snapshot) => self.publish(snapshot, engine),
+                None if is_survey(due) => self.surveys.push(engine),
+                None => {}
             }
         }
         self.now = self.now.max(until);
@@ -177,6 +190,7 @@ impl Bench {
         let wall = START.0 + (self.now.0 / 1_000_000) as i64;
         let newest = self.before.as_ref();
         let acknowledged = newest.map_or((0, 0), |(snapshot, _)| (snapshot.epoch, snapshot.cycle));
+        let mut round = Vec::with_capacity(self.nodes as usize);
         for number in 0..self.nodes {
             let conn = ConnId(number + 1);
             let heartbeat: v1::Heartbeat = made::heartbeat(number, self.sequence, wall, acknowledged);
@@ -184,10 +198,25 @@ impl Bench {
             if let Some(plan) = self.plans.remove(&conn) {
                 heartbeat.links = plan.targets.into_iter().map(|(id, _)| (id, up())).collect();
             }
-            self.handle(Input::Heartbeat { conn, heartbeat });
+            round.push((conn, heartbeat));
         }
+        let region = Region::new(&crate::ALLOCATOR);
+        let ((), millis) = timed(|| {
+            for (conn, heartbeat) in round {
+                self.core.handle(self.now, Input::Heartbeat { conn, heartbeat });
+            }
+        });
+        let allocations = region.change().allocations + region.change().reallocations;
+        self.effects();
+        let each = 1.0 / self.nodes.max(1) as f64;
+        self.heartbeats.push((millis * 1e3 * each, allocations as f64 * each));
         Ok(())
     }
+}
+
+/// True when a survey is due, and nothing else that is measured.
+fn is_survey(due: Time) -> bool {
+    Duration::from_nanos(due.0.saturating_sub(1) % 1_000_000_000) == APART
 }
 
 fn up() -> LinkReport {
@@ -201,8 +230,9 @@ fn up() -> LinkReport {
     }
 }
 
-fn measure(nodes: u64, limit: Duration) -> Result<(Vec<Cost>, Arc<Snapshot>), Failure> {
+fn measure(nodes: u64, limit: Duration) -> Result<(Bench, Arc<Snapshot>), Failure> {
     let mut bench = Bench::new(nodes);
+    bench.now = bench.now + APART;
     bench.pass(Time(1_000_000));
     bench.register()?;
     // A large cluster is given its probe plan a second after its nodes arrived.
@@ -215,14 +245,18 @@ fn measure(nodes: u64, limit: Duration) -> Result<(Vec<Cost>, Arc<Snapshot>), Fa
         round += 1;
         if bench.costs.len() == WARM_UP {
             began = Instant::now();
+            bench.surveys.clear();
+            bench.heartbeats.clear();
         }
         let enough = bench.costs.len() >= WARM_UP + CYCLES || began.elapsed() >= limit;
         if enough && bench.costs.len() > WARM_UP + 5 {
             break;
         }
     }
-    let (snapshot, _) = bench.before.ok_or_else(|| Failure::new("no cycle ran"))?;
-    Ok((bench.costs.split_off(WARM_UP), snapshot))
+    bench.costs.drain(..WARM_UP);
+    let before = bench.before.as_ref().ok_or_else(|| Failure::new("no cycle ran"))?;
+    let snapshot = Arc::clone(&before.0);
+    Ok((bench, snapshot))
 }
 
 /// Measures a cycle at every size in `sizes`.
@@ -231,7 +265,9 @@ pub(crate) fn run(sizes: &[u64], limit: Duration) -> Result<Vec<Row>, Failure> {
     let mut smaller: Option<f64> = None;
     for &nodes in sizes {
         eprintln!("cycle: {nodes} nodes …");
-        let (costs, snapshot) = measure(nodes, limit)?;
+        let (bench, snapshot) = measure(nodes, limit)?;
+        let costs = &bench.costs;
+        let (micros, allocations): (Vec<f64>, Vec<f64>) = bench.heartbeats.iter().copied().unzip();
         let all = |of: &dyn Fn(&Cost) -> f64| costs.iter().map(of).collect::<Vec<_>>();
         let total = all(&Cost::total);
         let median = stats::median(&total);
@@ -249,6 +285,9 @@ pub(crate) fn run(sizes: &[u64], limit: Duration) -> Result<Vec<Row>, Failure> {
                 smaller.map_or(f64::NAN, |smaller| median / smaller),
             )
             .number("engine_ms", stats::median(&all(&|cost| cost.engine)))
+            .number("survey_ms", stats::median(&bench.surveys))
+            .number("heartbeat_us", stats::median(&micros))
+            .number("heartbeat_allocations", stats::median(&allocations))
             .number("encode_ms", stats::median(&all(&|cost| cost.encode)))
             .number("bytes_ms", stats::median(&all(&|cost| cost.bytes)))
             .number("seal_ms", stats::median(&all(&|cost| cost.seal)))
