@@ -111,8 +111,18 @@ impl Autonomy {
     /// One instance of each of these nodes that had better be elsewhere, and where; as many as the budget has left. Nodes with a load
     /// above `below` take none.
     fn shifts(&self, cluster: Cluster<'_>, sources: &BTreeSet<NodeIndex>, below: u32) -> Vec<Shift> {
-        let (now, steering, mut left) = (cluster.ctx.clock.now, self, self.moves_left(cluster.ctx.clock.now));
+        let (now, mut left) = (cluster.ctx.clock.now, self.moves_left(cluster.ctx.clock.now));
         if sources.is_empty() || left == 0 {
+            return Vec::new();
+        }
+        let mut order: Vec<NodeIndex> = sources.iter().copied().collect();
+        order.sort_by_key(|index| std::cmp::Reverse(cluster.heat(*index)));
+        let rests = |from: &NodeIndex| self.left.get(from).is_some_and(|at| now.since(*at) < NODE_REST);
+        let rested = order.into_iter().filter(|from| !rests(from));
+        let movable = rested.map(|from| (from, self.movable(cluster, from)));
+        let mut movable = movable.filter(|(_, movable)| !movable.is_empty()).peekable();
+        // The fleet is all nodes; most often nothing that is on a hot one may be moved.
+        if movable.peek().is_none() {
             return Vec::new();
         }
         let mut fleet = cluster.fleet();
@@ -121,15 +131,12 @@ impl Autonomy {
                 fleet.close(index);
             }
         }
-        let mut order: Vec<NodeIndex> = sources.iter().copied().collect();
-        order.sort_by_key(|index| std::cmp::Reverse(cluster.heat(*index)));
         let mut shifts = Vec::new();
-        for from in order {
-            let rests = steering.left.get(&from).is_some_and(|at| now.since(*at) < NODE_REST);
-            if left == 0 || rests {
-                continue;
+        for (from, movable) in movable {
+            if left == 0 {
+                break;
             }
-            if let Some(shift) = self.shift(cluster, from, &mut fleet) {
+            if let Some(shift) = self.shift(cluster, from, &movable, &mut fleet) {
                 left -= 1;
                 shifts.push(shift);
             }
@@ -137,8 +144,8 @@ impl Autonomy {
         shifts
     }
 
-    /// The instance of a node that is promised most of those that may be moved, and its place.
-    fn shift(&self, cluster: Cluster<'_>, from: NodeIndex, fleet: &mut Fleet) -> Option<Shift> {
+    /// The instances of a node that may be moved, those that are promised most first.
+    fn movable(&self, cluster: Cluster<'_>, from: NodeIndex) -> Vec<(u64, AssignmentId)> {
         let now = cluster.ctx.clock.now;
         let mut movable: Vec<(u64, AssignmentId)> = cluster
             .table
@@ -164,8 +171,20 @@ impl Autonomy {
             .map(|held| (held.resources.cpu_millis, held.record.id))
             .collect();
         movable.sort_by_key(|(cpu, id)| (std::cmp::Reverse(*cpu), *id));
+        movable
+    }
+
+    /// The instance of a node that had better be elsewhere, and its place.
+    fn shift(
+        &self,
+        cluster: Cluster<'_>,
+        from: NodeIndex,
+        movable: &[(u64, AssignmentId)],
+        fleet: &mut Fleet,
+    ) -> Option<Shift> {
+        let now = cluster.ctx.clock.now;
         let heat = cluster.heat(from);
-        for (cpu, id) in movable {
+        for &(cpu, id) in movable {
             let held = cluster.table.held(id)?;
             let declared = cluster.table.declared(&held.record.workload)?;
             let spec = declared.record.spec()?;
