@@ -156,5 +156,5 @@ pub struct Snapshot {
     /// Not sealed: the published forecasts.
     pub forecasts: Arc<Vec<Forecast>>,
     /// Not sealed: details by [`NodeIndex`].
-    pub details: Arc<[NodeDetail]>,
+    pub details: Arc<Vec<NodeDetail>>,
 }

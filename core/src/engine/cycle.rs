@@ -30,9 +30,9 @@ impl Coordinator {
         self.ctx.clock.cycle += 1;
         self.forget_stage();
         let (sample, telemetry) = self.telemetry.sample(&self.ctx);
-        let (forecasts, predictive) = self.predictive.cycle(&sample, self.ctx.config.cycle);
+        let foreseen = self.predictive.cycle(&sample, self.ctx.config.cycle);
         let (mesh, links) = (self.guardian.topology(), self.guardian.links());
-        self.autonomy.foresee(&mut self.ctx, &sample, &forecasts);
+        self.autonomy.foresee(&mut self.ctx, &sample, &foreseen.crossing);
         self.rebalance_stage();
         let behaviour = self.behaviour.overview(&self.ctx);
         let integrity = self.integrity.overview(&self.ctx);
@@ -50,6 +50,11 @@ impl Coordinator {
         self.view_now();
         // What the cycle decided is durable before the snapshot that shows it.
         self.flush();
+        let mut details = self.details.take();
+        let places = self.ctx.registry.places();
+        details
+            .extend(places.map(|(index, node)| node.map_or_else(NodeDetail::default, |node| self.detail(index, node))));
+        let details = self.details.share(details);
         let snapshot = Snapshot {
             cluster: self.ctx.term.cluster,
             epoch: self.ctx.term.epoch,
@@ -60,7 +65,7 @@ impl Coordinator {
             coordinator_version: Arc::clone(&self.ctx.config.version),
             nodes,
             telemetry,
-            predictive,
+            predictive: foreseen.overview,
             mesh,
             findings: self.guardian.open_findings(&self.ctx),
             links,
@@ -70,13 +75,8 @@ impl Coordinator {
             coherence,
             work: self.work.table().view(),
             history: self.telemetry.matrix().history().clone(),
-            forecasts,
-            details: self
-                .ctx
-                .registry
-                .places()
-                .map(|(index, node)| node.map_or_else(NodeDetail::default, |node| self.detail(index, node)))
-                .collect(),
+            forecasts: foreseen.forecasts,
+            details,
         };
         self.pulse.publishes();
         self.ctx.outbox.push(Effect::Publish(Arc::new(snapshot)));

@@ -36,8 +36,10 @@ pub use crate::{
 };
 
 use crate::{
+    coherence::NodeDetail,
     ctx::{Ctx, alarm::Timer},
     event::EventBody,
+    recycled::Recycled,
     store::Durable,
     systems::{
         admission::Admissions, autonomy::Autonomy, behaviour::Behaviour, coherence::rows::Rows, guardian::Guardian,
@@ -56,6 +58,7 @@ const STALL: Duration = Duration::from_millis(500);
 pub struct Coordinator {
     ctx: Ctx,
     pulse: Pulse,
+    details: Recycled<NodeDetail>,
     sessions: u64,
 
     admissions: Admissions,
@@ -80,6 +83,7 @@ impl Coordinator {
         let mut coordinator = Coordinator {
             ctx: Ctx::new(now, wall, config, &durable),
             pulse: Pulse::new(now),
+            details: Recycled::default(),
             sessions: 0,
             admissions: Admissions::new(durable.access),
             telemetry: Telemetry::new(history),

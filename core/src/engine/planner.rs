@@ -1,7 +1,10 @@
 //! Plans, made beside the coordinator: what a command would do is worked out on a copy, for as long as it takes.
 
 use super::{Answer, Command, Coordinator, Limit, Refusal};
-use crate::systems::{behaviour::Behaviour, coherence::rows::Rows, telemetry::Telemetry};
+use crate::{
+    recycled::Recycled,
+    systems::{behaviour::Behaviour, coherence::rows::Rows, telemetry::Telemetry},
+};
 
 /// A copy of what plans rest on: nodes, workloads, policies. Nothing that happens to it reaches the coordinator.
 #[derive(Debug)]
@@ -25,6 +28,7 @@ impl Coordinator {
             guardian: self.guardian.to_plan_with(self.ctx.config.seed),
             behaviour: Behaviour::new(self.ctx.term.epoch),
             rows: Rows::default(),
+            details: Recycled::default(),
             ..*self
         }
     }

@@ -7,9 +7,11 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 pub use series::{COVERAGE, HORIZON, MEASURED_ENOUGH, Outlook, Series};
+use series::{Made, State};
 
 use crate::{
     node::NodeIndex,
+    recycled::Recycled,
     telemetry::{Channel, Sample},
 };
 
@@ -60,73 +62,102 @@ pub struct Overview {
     pub channels: Vec<ChannelSkill>,
 }
 
+/// What a cycle's sample makes expect.
+#[derive(Clone, Debug, Default)]
+pub struct Foreseen {
+    /// The forecasts that are worth publishing, by node and channel.
+    pub forecasts: Arc<Vec<Forecast>>,
+    /// Those that reach their threshold within [`FAR`], soonest first.
+    pub crossing: Vec<Forecast>,
+    /// The forecasts at a glance.
+    pub overview: Overview,
+}
+
 /// A forecast a node and channel.
 #[derive(Debug, Default)]
 pub struct Predictor {
-    series: Vec<Series>,
-    /// Forecasts of the cycle before: room for as many is made at once.
-    published: usize,
+    states: Vec<State>,
+    /// What was forecast in each of the last cycles: one list a cycle, so that a cycle walks over one of them.
+    made: [Vec<Made>; HORIZON],
+    /// The list of the cycle that is [`HORIZON`] back.
+    slot: usize,
+    forecasts: Recycled<Forecast>,
 }
 
 impl Predictor {
-    /// Takes a cycle's sample, and tells the forecasts that are worth publishing, by node and channel, and their overview.
-    /// `interval` is the time between two cycles.
-    pub fn cycle(&mut self, sample: &Sample, interval: Duration) -> (Arc<Vec<Forecast>>, Overview) {
-        if self.series.len() != sample.values().len() {
-            self.series.resize(sample.values().len(), Series::default());
-            if self.series.capacity() > 2 * self.series.len() {
-                self.series.shrink_to_fit();
+    /// Makes room for so many series.
+    fn resize(&mut self, series: usize) {
+        if self.states.len() == series {
+            return;
+        }
+        let is_most = |room: usize| room > 2 * series;
+        self.states.resize(series, State::default());
+        if is_most(self.states.capacity()) {
+            self.states.shrink_to_fit();
+        }
+        for made in &mut self.made {
+            made.resize(series, Made::default());
+            if is_most(made.capacity()) {
+                made.shrink_to_fit();
             }
         }
+    }
+
+    /// Takes a cycle's sample. `interval` is the time between two cycles.
+    pub fn cycle(&mut self, sample: &Sample, interval: Duration) -> Foreseen {
+        self.resize(sample.values().len());
         let mut overview = Overview::default();
-        let mut forecasts = Vec::with_capacity(self.published);
-        for (at, (series, &value)) in self.series.iter_mut().zip(sample.values()).enumerate() {
-            if value.is_nan() {
-                series.reset();
-                continue;
+        let mut forecasts = self.forecasts.take();
+        let mut crossing = Vec::new();
+        let series = self.states.chunks_mut(Channel::COUNT);
+        let series = series.zip(self.made[self.slot].chunks_mut(Channel::COUNT));
+        let nodes = series.zip(sample.values().chunks(Channel::COUNT));
+        for (node, ((states, made), values)) in (0u32..).map(NodeIndex).zip(nodes) {
+            let channels = Channel::ALL.into_iter().zip(states).zip(made).zip(values);
+            for (((channel, state), made), &value) in channels {
+                if value.is_nan() {
+                    state.reset();
+                    continue;
+                }
+                state.observe(made, value);
+                let Some(outlook) = state.outlook() else {
+                    overview.warming += 1;
+                    continue;
+                };
+                if outlook.skill <= 0.0 {
+                    overview.unskilled += 1;
+                    continue;
+                }
+                let time_to_threshold = time_to_threshold(state, channel, interval);
+                let forecast = Forecast {
+                    node,
+                    channel,
+                    outlook,
+                    time_to_threshold,
+                };
+                forecasts.push(forecast);
+                if time_to_threshold.is_some() {
+                    crossing.push(forecast);
+                }
             }
-            series.observe(value);
-            let Some(outlook) = series.outlook() else {
-                overview.warming += 1;
-                continue;
-            };
-            if outlook.skill <= 0.0 {
-                overview.unskilled += 1;
-                continue;
-            }
-            let channel = Channel::ALL[at % Channel::COUNT];
-            let time_to_threshold = time_to_threshold(series, channel, interval);
-            let node = NodeIndex((at / Channel::COUNT) as u32);
-            forecasts.push(Forecast {
-                node,
-                channel,
-                outlook,
-                time_to_threshold,
-            });
         }
+        self.slot = (self.slot + 1) % HORIZON;
+        crossing.sort_by_key(|forecast| forecast.time_to_threshold);
         overview.published = forecasts.len() as u32;
-        overview.crossings = crossings(&forecasts);
+        overview.crossings = crossing.iter().take(CROSSINGS).copied().collect();
         overview.channels = skills(&forecasts);
-        self.published = forecasts.len();
-        (Arc::new(forecasts), overview)
+        Foreseen {
+            forecasts: self.forecasts.share(forecasts),
+            crossing,
+            overview,
+        }
     }
 }
 
-fn time_to_threshold(series: &Series, channel: Channel, interval: Duration) -> Option<Duration> {
-    let cycles = series.cycles_to(channel.threshold()?)?;
+fn time_to_threshold(state: &State, channel: Channel, interval: Duration) -> Option<Duration> {
+    let cycles = state.cycles_to(channel.threshold()?)?;
     let seconds = f64::from(cycles) * interval.as_secs_f64();
     (seconds <= FAR.as_secs_f64()).then(|| Duration::from_secs_f64(seconds))
-}
-
-fn crossings(forecasts: &[Forecast]) -> Vec<Forecast> {
-    let mut crossings: Vec<Forecast> = forecasts
-        .iter()
-        .filter(|forecast| forecast.time_to_threshold.is_some())
-        .copied()
-        .collect();
-    crossings.sort_by_key(|forecast| forecast.time_to_threshold);
-    crossings.truncate(CROSSINGS);
-    crossings
 }
 
 fn skills(forecasts: &[Forecast]) -> Vec<ChannelSkill> {

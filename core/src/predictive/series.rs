@@ -30,20 +30,20 @@ fn damping(steps: f32) -> f32 {
     PHI * (1.0 - PHI.powf(steps)) / (1.0 - PHI)
 }
 
+/// A forecast that was made, until what it forecast is there.
 #[derive(Clone, Copy, Debug, Default)]
-struct Made {
+pub(super) struct Made {
     value: f32,
     half_width: f32,
     /// The value when it was made: what persistence forecasts.
     naive: f32,
 }
 
-/// The state of one series; fixed size.
-#[derive(Clone, Debug)]
-pub struct Series {
+/// What a series has learnt. The forecasts that it made are kept apart: a cycle reads and writes one of [`HORIZON`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct State {
     level: f32,
     trend: f32,
-    seen: u64,
     half_width: f32,
     absolute_error: f32,
     model_error: f32,
@@ -51,25 +51,16 @@ pub struct Series {
     hits: f32,
     weight: f32,
     measured: u32,
-    made: [Made; HORIZON],
+    seen: u32,
 }
 
-impl Default for Series {
-    fn default() -> Series {
-        Series {
-            level: 0.0,
-            trend: 0.0,
-            seen: 0,
-            half_width: 0.0,
-            absolute_error: 0.0,
-            model_error: 0.0,
-            naive_error: 0.0,
-            hits: 0.0,
-            weight: 0.0,
-            measured: 0,
-            made: [Made::default(); HORIZON],
-        }
-    }
+/// One series by itself; fixed size.
+#[derive(Clone, Debug, Default)]
+pub struct Series {
+    state: State,
+    made: [Made; HORIZON],
+    /// Which of them is the oldest.
+    slot: usize,
 }
 
 /// What a series says of itself.
@@ -92,9 +83,36 @@ pub struct Outlook {
 impl Series {
     /// Takes the next value, one a cycle. A gap starts the series anew: see [`Series::reset`].
     pub fn observe(&mut self, value: f32) {
-        let slot = (self.seen % HORIZON as u64) as usize;
-        if self.seen >= HORIZON as u64 {
-            self.measure(self.made[slot], value);
+        self.state.observe(&mut self.made[self.slot], value);
+        self.slot = (self.slot + 1) % HORIZON;
+    }
+
+    /// Forgets everything: the values had a gap.
+    pub fn reset(&mut self) {
+        self.state.reset();
+    }
+
+    /// True when it saw nothing.
+    pub fn is_empty(&self) -> bool {
+        self.state.seen == 0
+    }
+
+    /// Its forecast and how good those before were; `None` with too little data to judge.
+    pub fn outlook(&self) -> Option<Outlook> {
+        self.state.outlook()
+    }
+
+    /// Cycles until the expected value reaches `threshold` from below: 0 when it is there, `None` when it never does.
+    pub fn cycles_to(&self, threshold: f32) -> Option<f32> {
+        self.state.cycles_to(threshold)
+    }
+}
+
+impl State {
+    /// Takes the next value. `made` is what was forecast [`HORIZON`] cycles ago, and becomes what is forecast now.
+    pub(super) fn observe(&mut self, made: &mut Made, value: f32) {
+        if self.seen >= HORIZON as u32 {
+            self.measure(*made, value);
         }
         if self.seen == 0 {
             self.level = value;
@@ -103,12 +121,12 @@ impl Series {
             self.level = ALPHA * value + (1.0 - ALPHA) * (before + PHI * self.trend);
             self.trend = BETA * (self.level - before) + (1.0 - BETA) * PHI * self.trend;
         }
-        self.made[slot] = Made {
+        *made = Made {
             value: self.ahead(),
             half_width: self.half_width,
             naive: value,
         };
-        self.seen += 1;
+        self.seen = self.seen.saturating_add(1);
     }
 
     fn measure(&mut self, made: Made, value: f32) {
@@ -136,15 +154,10 @@ impl Series {
     }
 
     /// Forgets everything: the values had a gap.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         if self.seen > 0 {
-            *self = Series::default();
+            *self = State::default();
         }
-    }
-
-    /// True when it saw nothing.
-    pub fn is_empty(&self) -> bool {
-        self.seen == 0
     }
 
     fn ahead(&self) -> f32 {
@@ -152,7 +165,7 @@ impl Series {
     }
 
     /// Its forecast and how good those before were; `None` with too little data to judge.
-    pub fn outlook(&self) -> Option<Outlook> {
+    pub(super) fn outlook(&self) -> Option<Outlook> {
         if self.measured < MEASURED_ENOUGH {
             return None;
         }
@@ -175,7 +188,7 @@ impl Series {
     }
 
     /// Cycles until the expected value reaches `threshold` from below: 0 when it is there, `None` when it never does.
-    pub fn cycles_to(&self, threshold: f32) -> Option<f32> {
+    pub(super) fn cycles_to(&self, threshold: f32) -> Option<f32> {
         let missing = threshold - self.level;
         if missing <= 0.0 {
             return Some(0.0);

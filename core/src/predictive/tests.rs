@@ -98,17 +98,62 @@ fn a_gap_starts_a_series_anew() {
     for at in 0..100 {
         run(&mut matrix, Some(0.8 + 0.001 * at as f32));
     }
-    let (forecasts, overview) = run(&mut matrix, Some(0.9));
+    let Foreseen {
+        forecasts, overview, ..
+    } = run(&mut matrix, Some(0.9));
     assert_eq!((overview.published, overview.unskilled, overview.warming), (1, 0, 0));
     assert_eq!(forecasts.len(), 1);
     assert_eq!(overview.crossings.len(), 1, "{forecasts:?}");
-    let (_, overview) = run(&mut matrix, None);
+    let overview = run(&mut matrix, None).overview;
     assert_eq!((overview.published, overview.unskilled, overview.warming), (0, 0, 0));
-    let (_, overview) = run(&mut matrix, Some(0.9));
+    let overview = run(&mut matrix, Some(0.9)).overview;
     assert_eq!((overview.published, overview.warming), (0, 1));
 }
 
+/// The forecasts of single series, kept by themselves.
+fn by_itself(series: &mut [Series], sample: &Sample) -> Vec<(usize, Outlook)> {
+    let mut published = Vec::new();
+    for (at, (series, &value)) in series.iter_mut().zip(sample.values()).enumerate() {
+        match value.is_nan() {
+            true => series.reset(),
+            false => series.observe(value),
+        }
+        published.extend(
+            series
+                .outlook()
+                .filter(|outlook| outlook.skill > 0.0)
+                .map(|outlook| (at, outlook)),
+        );
+    }
+    published
+}
+
 proptest! {
+    /// A predictor, which keeps what it forecast cycle by cycle, tells what its series would tell one by one, whatever gaps they have.
+    #[test]
+    fn a_predictor_is_its_series(steps in prop::collection::vec((0..3u32, prop::option::weighted(0.97, -0.1f32..0.2)), 100..400)) {
+        let (mut matrix, mut predictor) = (Matrix::new(2), Predictor::default());
+        let mut series = vec![Series::default(); 3 * Channel::COUNT];
+        matrix.add(NodeIndex(2));
+        let mut level = [0.0; 3];
+        for (cycle, (node, step)) in steps.into_iter().enumerate() {
+            match step {
+                Some(step) => {
+                    level[node as usize] += step;
+                    let value = [level[node as usize]];
+                    matrix.record(NodeIndex(node), &[Some(Channel::DiskUsed)], &value, &[]);
+                }
+                None => matrix.silence(NodeIndex(node)),
+            }
+            let sample = matrix.sample(cycle as u64, WallTime(0));
+            let told = predictor.cycle(&sample, Duration::from_secs(6));
+            let told = told.forecasts.iter().map(|forecast| {
+                (forecast.node.get() * Channel::COUNT + forecast.channel.column(), forecast.outlook)
+            });
+            prop_assert_eq!(told.collect::<Vec<_>>(), by_itself(&mut series, &sample));
+        }
+    }
+
     /// Whatever finite values come, what is said of them is in range.
     #[test]
     fn nothing_breaks_an_outlook(values in prop::collection::vec(-1e12f32..1e12, 0..300)) {

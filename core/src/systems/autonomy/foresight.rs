@@ -13,12 +13,9 @@ const DECISIONS_A_CYCLE: usize = 100;
 
 impl Autonomy {
     /// Decides about the channels that are expected to reach their thresholds, and resolves what is expected no longer.
-    pub(crate) fn foresee(&mut self, ctx: &mut Ctx, newest: &Sample, forecasts: &[Forecast]) {
-        let mut crossing: Vec<&Forecast> = forecasts
-            .iter()
-            .filter(|forecast| forecast.time_to_threshold.is_some())
-            .collect();
-        crossing.sort_by_key(|forecast| forecast.time_to_threshold);
+    ///
+    /// `crossing` are those channels, soonest first.
+    pub(crate) fn foresee(&mut self, ctx: &mut Ctx, newest: &Sample, crossing: &[Forecast]) {
         let mut taken = 0;
         for forecast in crossing {
             let open = self

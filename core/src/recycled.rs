@@ -1,0 +1,47 @@
+//! Lists that are written anew once nobody reads them any more: a large one costs more to be asked of the system than to be filled.
+
+use std::sync::Arc;
+
+/// Lists that are held back for that, at most: of the newest snapshot, of the one before, and one whose reader is late.
+const HELD: usize = 3;
+
+/// The newest lists that were shared, and may be read still.
+#[derive(Debug)]
+pub(crate) struct Recycled<T> {
+    shared: Vec<Arc<Vec<T>>>,
+}
+
+impl<T> Default for Recycled<T> {
+    fn default() -> Recycled<T> {
+        Recycled { shared: Vec::new() }
+    }
+}
+
+impl<T> Recycled<T> {
+    /// An empty list, with the room of one that nobody reads any more.
+    pub(crate) fn take(&mut self) -> Vec<T> {
+        let is_free = |list: &Arc<Vec<T>>| Arc::strong_count(list) == 1;
+        let free = self.shared.iter().position(is_free);
+        let list = free.and_then(|at| Arc::into_inner(self.shared.remove(at)));
+        let mut list = list.unwrap_or_default();
+        list.clear();
+        list
+    }
+
+    /// Shares a list.
+    pub(crate) fn share(&mut self, mut list: Vec<T>) -> Arc<Vec<T>> {
+        if self.shared.len() == HELD {
+            self.shared.remove(0);
+        }
+        // What is left of the room of a larger cluster is given back.
+        if list.capacity() > 2 * list.len() {
+            list.shrink_to_fit();
+        }
+        let list = Arc::new(list);
+        self.shared.push(Arc::clone(&list));
+        list
+    }
+}
+
+#[cfg(test)]
+mod tests;
