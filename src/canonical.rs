@@ -154,7 +154,7 @@ impl Canonical {
             cycle: snapshot.cycle,
             head,
             nodes: rows(
-                &snapshot.nodes,
+                snapshot.nodes.iter(),
                 before.map(|before| before.nodes.as_slice()),
                 |row| row.record.id(),
                 |row| v1::NodeRow::from(row).encode_to_vec(),

@@ -493,6 +493,8 @@ pub struct Node {
     pub steady_since: Option<Time>,
     /// The liveness by which readers are shown its instances.
     pub shown: Liveness,
+    /// The load, in hundredths, that readers were shown of it last.
+    pub shown_load: u32,
     /// By way of which peer it asked for its standing last, and when.
     pub relayed: Option<(NodeIndex, Time)>,
     /// When somebody heard it though it was in doubt.
@@ -562,6 +564,7 @@ impl Node {
             health: Health::default(),
             steady_since: None,
             shown: Liveness::Online,
+            shown_load: 0,
             relayed: None,
             erratic: None,
             returns: (0, now),

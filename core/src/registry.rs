@@ -1,9 +1,14 @@
-//! The Orchestrator Registry: register, find, list, forget.
+//! The Orchestrator Registry: register, find, list, forget; and the [census](Census) of all nodes.
+
+mod census;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
+
+pub use census::Census;
+pub(crate) use census::FLAPS;
 
 use crate::{
     id::{NodeId, Uuid},
@@ -28,6 +33,7 @@ pub struct Registry {
     resting: VecDeque<(u64, NodeIndex)>,
     /// Empty places that may be taken.
     free: BTreeSet<NodeIndex>,
+    kept: census::Kept,
 }
 
 /// Places, empty ones included, for each node that may be known. At this many a node that joins waits until an empty place has rested.
@@ -53,6 +59,7 @@ impl Default for Registry {
             by_conn: BTreeMap::new(),
             resting: VecDeque::new(),
             free: BTreeSet::new(),
+            kept: census::Kept::default(),
         }
     }
 }
@@ -108,6 +115,7 @@ impl Registry {
         if let Some(place) = self.nodes.get_mut(index.get()) {
             *place = Some(node());
         }
+        self.kept.lend(index);
         self.by_id.insert(id, index);
         index
     }
@@ -115,9 +123,11 @@ impl Registry {
     /// Removes a node; its place is not taken again before [`Registry::tidy`] is told of cycle `until`.
     pub fn remove(&mut self, index: NodeIndex, until: u64) -> Option<Node> {
         let node = self.nodes.get_mut(index.get())?.take()?;
+        self.kept.lend(index);
         self.by_id.remove(&node.record.id());
         if let Some(session) = &node.session {
-            self.by_conn.remove(&session.conn);
+            let tied = self.by_conn.remove(&session.conn);
+            tied.into_iter().for_each(|tied| self.kept.lend(tied));
         }
         self.resting.push_back((until, index));
         Some(node)
@@ -150,6 +160,59 @@ impl Registry {
         self.nodes.get(index.get())?.as_ref()
     }
 
+    /// The row of a node that is heard, for what every sign of life changes; like `registry[index]` otherwise. What the [census](Census) counts
+    /// must stay as it is.
+    pub fn heard(&mut self, index: NodeIndex) -> &mut Node {
+        match self.nodes.get_mut(index.get()) {
+            Some(Some(node)) => {
+                // When it was heard is shown of those that are not online.
+                if node.liveness != Liveness::Online {
+                    self.kept.lend(index);
+                }
+                node
+            }
+            _ => &mut self.written_off,
+        }
+    }
+
+    /// What is known of all nodes together. Costs what was changed since it was read last.
+    pub fn census(&mut self) -> &Census {
+        self.kept.settle(&self.nodes, &self.by_conn)
+    }
+
+    /// The census as it was read last, for those who change nothing.
+    pub fn settled(&self) -> &Census {
+        self.kept.settled()
+    }
+
+    /// Readers may see a row otherwise than they were shown it, though it was not lent out to be changed.
+    pub fn show(&mut self, index: NodeIndex) {
+        self.kept.show(index);
+    }
+
+    /// Readers are shown this load of a node, in hundredths.
+    pub(crate) fn was_shown(&mut self, index: NodeIndex, load_percent: u32) {
+        if let Some(Some(node)) = self.nodes.get_mut(index.get()) {
+            node.shown_load = load_percent;
+        }
+    }
+
+    /// A row that readers may see otherwise than they were shown it last; each is told once.
+    pub(crate) fn take_to_show(&mut self) -> Option<NodeIndex> {
+        self.kept.take_to_show()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_to_show(&self, index: NodeIndex) -> bool {
+        self.kept.is_to_show(index)
+    }
+
+    /// The census, counted anew.
+    #[cfg(test)]
+    pub(crate) fn recounted(&self) -> Census {
+        census::recounted(self.iter(), &self.by_conn)
+    }
+
     /// The node with that id.
     pub fn find(&self, id: NodeId) -> Option<NodeIndex> {
         self.by_id.get(&id).copied()
@@ -162,18 +225,26 @@ impl Registry {
 
     /// Ties a transport to a node.
     pub fn attach(&mut self, conn: ConnId, index: NodeIndex) {
-        self.by_conn.insert(conn, index);
+        let before = self.by_conn.insert(conn, index);
+        before.into_iter().chain([index]).for_each(|tied| self.kept.lend(tied));
     }
 
     /// Unties a transport; nothing it still sends finds the node.
     pub fn detach(&mut self, conn: ConnId) -> Option<NodeIndex> {
-        self.by_conn.remove(&conn)
+        let tied = self.by_conn.remove(&conn)?;
+        self.kept.lend(tied);
+        Some(tied)
     }
 
     /// The node that an operator means.
     pub fn resolve(&self, text: &str) -> Result<NodeIndex, NoSuchNode> {
         let rows = self.by_id.iter().map(|(&id, &index)| (id, index));
         resolve(text, rows, |&index, text| self[index].name() == text)
+    }
+
+    /// Places in the order of the ids of their nodes.
+    pub fn places_by_id(&self) -> impl Iterator<Item = NodeIndex> {
+        self.by_id.values().copied()
     }
 
     /// Nodes in the order of their ids.
@@ -222,7 +293,10 @@ impl std::ops::IndexMut<NodeIndex> for Registry {
     /// The node; what is changed of nobody is lost.
     fn index_mut(&mut self, index: NodeIndex) -> &mut Node {
         match self.nodes.get_mut(index.get()) {
-            Some(Some(node)) => node,
+            Some(Some(node)) => {
+                self.kept.lend(index);
+                node
+            }
             _ => &mut self.written_off,
         }
     }

@@ -128,8 +128,8 @@ pub struct Snapshot {
     pub cycle_interval: Duration,
     /// Version of the coordinator.
     pub coordinator_version: Arc<str>,
-    /// The nodes, sorted by id.
-    pub nodes: Vec<Arc<NodeRow>>,
+    /// The nodes, sorted by id; the same allocation as in the snapshot before where no row changed.
+    pub nodes: Arc<Vec<Arc<NodeRow>>>,
     /// The matrix at a glance.
     pub telemetry: TelemetryOverview,
     /// The forecasts at a glance.

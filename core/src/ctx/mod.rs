@@ -116,7 +116,7 @@ impl Ctx {
     /// A node gave a sign of life.
     pub(crate) fn hear(&mut self, index: NodeIndex) {
         let now = self.clock.now;
-        let node = &mut self.registry[index];
+        let node = self.registry.heard(index);
         (node.last_seen, node.asked) = (Some(now), None);
     }
 
@@ -141,7 +141,7 @@ impl Ctx {
     /// When a node sent what comes from it now.
     pub(crate) fn sent_at(&mut self, index: NodeIndex, sent_millis: u64) -> Time {
         let now = self.clock.now;
-        let node = &mut self.registry[index];
+        let node = self.registry.heard(index);
         let session = node.session.as_mut();
         let at = session.map_or(now, |session| session.transit.sent_at(now, sent_millis));
         node.said = node.said.max(at);

@@ -35,8 +35,9 @@ impl Coordinator {
         self.autonomy.foresee(&mut self.ctx, &sample, &foreseen.crossing);
         self.rebalance_stage();
         let behaviour = self.behaviour.overview(&self.ctx);
-        let integrity = self.integrity.overview(&self.ctx);
+        let integrity = self.integrity.overview(&mut self.ctx);
         let nodes = self.rows.all(&mut self.ctx);
+        self.ctx.registry.census();
         let coherence = coherence::check(&coherence::Seen {
             ctx: &self.ctx,
             guardian: &self.guardian,

@@ -209,6 +209,14 @@ impl Coordinator {
         }
     }
 
+    /// Checks what is kept of all nodes against a count.
+    #[cfg(test)]
+    fn recount(&mut self) {
+        let counted = self.ctx.registry.recounted();
+        assert_eq!(self.ctx.registry.census(), &counted, "the census");
+        self.rows.recount(&self.ctx);
+    }
+
     fn shutdown(&mut self, retry_after: Duration) {
         self.ctx.stopping = true;
         let detail = "the coordinator is shutting down".to_owned();

@@ -299,7 +299,7 @@ impl Coordinator {
             return;
         };
         let (now, wall) = (self.ctx.clock.now, self.ctx.clock.wall.at(self.ctx.clock.now));
-        let node = &mut self.ctx.registry[index];
+        let node = self.ctx.registry.heard(index);
         let Some(session) = &mut node.session else { return };
         let problem = if !session.welcomed {
             Some("heartbeat: sent before the welcome".to_owned())
@@ -328,6 +328,7 @@ impl Coordinator {
             session.clock_skew_millis = heartbeat.wall.0.saturating_sub(wall.0);
         }
         session.load = heartbeat.load;
+        let is_shown_otherwise = (session.load * 100.0 - node.shown_load as f32).abs() >= 1.0;
         let sent_at = session.transit.sent_at(now, heartbeat.sent_millis);
         node.said = node.said.max(sent_at);
         node.coordinate = heartbeat.coordinate.or(node.coordinate);
@@ -337,6 +338,9 @@ impl Coordinator {
         self.telemetry
             .matrix_mut()
             .record(index, &session.channels, &heartbeat.values, &heartbeat.absent);
+        if is_shown_otherwise {
+            self.ctx.registry.show(index);
+        }
         for (subject, report) in &heartbeat.links {
             self.guardian.reports(&mut self.ctx, index, *subject, report);
         }

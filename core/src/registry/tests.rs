@@ -1,13 +1,16 @@
 //! Any order of joining, forgetting and resting, against a model that is a list.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use proptest::prelude::*;
 
 use super::Registry;
 use crate::{
     id::Uuid,
-    node::{ConnId, Node, NodeIndex, NodeRecord},
+    node::{Admission, Cause, ConnId, Liveness, Node, NodeIndex, NodeRecord},
     time::{Time, WallTime},
 };
 
@@ -104,4 +107,114 @@ fn there_are_places_for_twice_as_many_as_may_be_known() {
     registry.tidy(100);
     assert!(registry.has_place(10));
     assert_eq!(registry.places().len(), 0);
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Join(u8),
+    Forget(u8),
+    Liveness(u8, Liveness, u64),
+    Admission(u8, Admission),
+    Says(u8, bool, bool),
+    Returns(u8, u32),
+    Offends(u8),
+    Facts(u8, u8),
+    Read,
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let number = || 1u8..12;
+    let liveness = prop::sample::select(vec![
+        Liveness::Unseen,
+        Liveness::Online,
+        Liveness::Suspect,
+        Liveness::Unreachable,
+        Liveness::Offline,
+        Liveness::Left,
+    ]);
+    let admission = prop::sample::select(vec![Admission::Pending, Admission::Admitted, Admission::Revoked]);
+    prop_oneof![
+        4 => number().prop_map(Change::Join),
+        1 => number().prop_map(Change::Forget),
+        6 => (number(), liveness, 0..50u64).prop_map(|(number, to, at)| Change::Liveness(number, to, at)),
+        2 => (number(), admission).prop_map(|(number, to)| Change::Admission(number, to)),
+        2 => (number(), any::<bool>(), any::<bool>()).prop_map(|(number, one, other)| Change::Says(number, one, other)),
+        2 => (number(), 0..5u32).prop_map(|(number, returns)| Change::Returns(number, returns)),
+        1 => number().prop_map(Change::Offends),
+        2 => (number(), 0..3u8).prop_map(|(number, digest)| Change::Facts(number, digest)),
+        2 => Just(Change::Read),
+    ]
+}
+
+fn changed(registry: &mut Registry, change: &Change) {
+    let found = |registry: &Registry, number: &u8| registry.find(Uuid([*number; 16]));
+    let (Change::Liveness(number, ..)
+    | Change::Admission(number, _)
+    | Change::Says(number, ..)
+    | Change::Returns(number, _)
+    | Change::Offends(number)
+    | Change::Facts(number, _)
+    | Change::Join(number)
+    | Change::Forget(number)) = change
+    else {
+        registry.census();
+        return;
+    };
+    let Some(index) = found(registry, number) else {
+        if let Change::Join(number) = change {
+            registry.add(Uuid([*number; 16]), || node(*number));
+        }
+        return;
+    };
+    if let Change::Forget(_) = change {
+        registry.remove(index, 0);
+        registry.tidy(0);
+        return;
+    }
+    let row = &mut registry[index];
+    match *change {
+        Change::Liveness(_, to, at) => {
+            let cause = if at % 2 == 0 {
+                Cause::HostSilent
+            } else {
+                Cause::AgentGone
+            };
+            (row.liveness, row.cause, row.since) = (to, cause, Time(at));
+        }
+        Change::Admission(_, to) => Arc::make_mut(&mut row.record).admission = to,
+        Change::Says(_, strained, stalled) => (row.health.strained, row.health.disk_stalled) = (strained, stalled),
+        Change::Returns(_, returns) => row.returns.0 = returns,
+        Change::Offends(_) => row.conduct.distrusted = Some((Time(1), "lies")),
+        Change::Facts(_, digest) => {
+            let record = Arc::make_mut(&mut row.record);
+            let facts = Arc::make_mut(&mut record.facts);
+            (facts.binary_digest, facts.config_digest) = ([digest; 32], [digest + 1; 32]);
+            facts.agent_version = format!("1.{digest}.0");
+        }
+        Change::Join(_) | Change::Forget(_) | Change::Read => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_census_is_what_a_count_finds(changes in prop::collection::vec(change(), 0..200), since in 0..50u64) {
+        let mut registry = Registry::default();
+        for change in &changes {
+            changed(&mut registry, change);
+        }
+        let counted = registry.recounted();
+        let silenced = registry.iter().filter(|(_, node)| {
+            (node.liveness, node.cause) == (Liveness::Offline, Cause::HostSilent) && node.since >= Time(since)
+        });
+        let silenced: BTreeSet<NodeIndex> = silenced.map(|(index, _)| index).collect();
+        let members = registry.iter().filter(|(_, node)| {
+            node.record.admission == Admission::Admitted
+                && (node.liveness == Liveness::Online || node.liveness.is_in_doubt())
+        });
+        let members = members.count();
+        let census = registry.census();
+        prop_assert_eq!(census, &counted);
+        prop_assert_eq!(census.members(true), members);
+        prop_assert_eq!(census.silenced_since(Time(since)).into_iter().collect::<BTreeSet<_>>(), silenced);
+    }
 }

@@ -6,7 +6,6 @@ use crate::{
     coherence::IntegrityOverview,
     ctx::Ctx,
     integrity::{Digest, Seal},
-    node::Liveness,
 };
 
 /// Digests that a snapshot lists at most.
@@ -30,39 +29,21 @@ impl Integrity {
     }
 
     /// Integrity at a glance, for the snapshot.
-    pub(crate) fn overview(&self, ctx: &Ctx) -> IntegrityOverview {
-        let online = || {
-            ctx.registry
-                .iter()
-                .filter(|(_, node)| node.liveness == Liveness::Online)
-        };
+    pub(crate) fn overview(&self, ctx: &mut Ctx) -> IntegrityOverview {
+        let census = ctx.registry.census();
+        let (binaries, configs) = (frequencies(census.binaries()), frequencies(census.configs()));
         IntegrityOverview {
             public_key: ctx.config.public_key,
             previous: self.last_seal,
-            binaries: frequencies(online().map(|(_, node)| node.record.facts.binary_digest)),
-            configs: frequencies(online().map(|(_, node)| node.record.facts.config_digest)),
+            binaries,
+            configs,
         }
     }
 }
 
-fn frequencies(digests: impl Iterator<Item = Digest>) -> Vec<(Digest, u32)> {
-    let mut counts: BTreeMap<Digest, u32> = BTreeMap::new();
-    // Most nodes have what the node before has: those are counted without a look-up.
-    let mut run: Option<(Digest, u32)> = None;
-    for digest in digests {
-        match &mut run {
-            Some((same, count)) if *same == digest => *count += 1,
-            _ => {
-                if let Some((digest, count)) = run.replace((digest, 1)) {
-                    *counts.entry(digest).or_default() += count;
-                }
-            }
-        }
-    }
-    if let Some((digest, count)) = run {
-        *counts.entry(digest).or_default() += count;
-    }
-    let mut counts: Vec<(Digest, u32)> = counts.into_iter().collect();
+/// The most frequent digests.
+fn frequencies(counts: &BTreeMap<Digest, u32>) -> Vec<(Digest, u32)> {
+    let mut counts: Vec<(Digest, u32)> = counts.iter().map(|(digest, count)| (*digest, *count)).collect();
     counts.sort_by_key(|&(digest, count)| (std::cmp::Reverse(count), digest));
     counts.truncate(DIGESTS_LISTED);
     counts

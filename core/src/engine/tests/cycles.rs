@@ -57,7 +57,7 @@ fn rows_that_did_not_change_are_the_same_allocation() {
         before
             .nodes
             .iter()
-            .zip(&after.nodes)
+            .zip(after.nodes.iter())
             .all(|(one, other)| Arc::ptr_eq(one, other))
     );
     let (before, load) = (Arc::clone(after), after.nodes[0].state.load_percent);

@@ -146,6 +146,7 @@ impl Rig {
     }
 
     fn drain(&mut self) {
+        self.core.recount();
         let mut confirm = VecDeque::new();
         loop {
             while let Some(effect) = self.core.poll_effect() {

@@ -6,7 +6,7 @@ use super::Seen;
 use crate::{
     coherence::{Check, Report, Severity},
     node::{Liveness, Node, NodeIndex, Session},
-    telemetry::{Channel, load},
+    telemetry::{Channel, Reading, load},
     text::Span,
     workload::Kind,
 };
@@ -29,9 +29,19 @@ struct Rule {
     severity: Severity,
     meaning: &'static str,
     /// Does the node break it?
-    broken: fn(&Seen<'_>, NodeIndex, &Node, &Session) -> bool,
+    broken: fn(&Seen<'_>, &Looked<'_>) -> bool,
     /// What is wrong with a node that does; told of the first one.
-    detail: fn(&Seen<'_>, NodeIndex, &Node, &Session) -> String,
+    detail: fn(&Seen<'_>, &Looked<'_>) -> String,
+}
+
+/// An online node that is looked at, and what all rules ask of it.
+struct Looked<'a> {
+    index: NodeIndex,
+    node: &'a Node,
+    session: &'a Session,
+    reading: Reading,
+    /// Some agent has another version than the coordinator, in its major or minor number.
+    versions_differ: bool,
 }
 
 /// What must hold of every online node, looked at in one pass over the nodes.
@@ -40,12 +50,12 @@ const RULES: [Rule; 7] = [
         id: "registry-mesh-agree",
         severity: Severity::Warning,
         meaning: "registry and mesh agree: no node is online that all its observers have lost",
-        broken: |seen, index, _, _| matches!(seen.guardian.seen_by_peers(index), (0, 1..)),
-        detail: |seen, index, node, _| {
-            let (_, down) = seen.guardian.seen_by_peers(index);
+        broken: |seen, looked| matches!(seen.guardian.seen_by_peers(looked.index), (0, 1..)),
+        detail: |seen, looked| {
+            let (_, down) = seen.guardian.seen_by_peers(looked.index);
             format!(
                 "{} sends heartbeats, but none of its {down} observers reaches it",
-                node.name()
+                looked.node.name()
             )
         },
     },
@@ -53,15 +63,15 @@ const RULES: [Rule; 7] = [
         id: "heartbeats-fresh",
         severity: Severity::Critical,
         meaning: "every online node was heard within 1.5 heartbeat intervals, or is heard by its peers",
-        broken: |seen, index, _, _| {
-            seen.ctx.clock.now.since(seen.ctx.heard_at(index)) > seen.ctx.silence_limit(index) + SLACK
-                && !seen.guardian.is_vouched_for(seen.ctx, index)
+        broken: |seen, looked| {
+            seen.ctx.clock.now.since(seen.ctx.heard_at(looked.index)) > seen.ctx.silence_limit(looked.index) + SLACK
+                && !seen.guardian.is_vouched_for(seen.ctx, looked.index)
         },
-        detail: |seen, index, node, _| {
+        detail: |seen, looked| {
             format!(
                 "{} has been silent for {}",
-                node.name(),
-                Span(seen.ctx.clock.now.since(seen.ctx.heard_at(index)))
+                looked.node.name(),
+                Span(seen.ctx.clock.now.since(seen.ctx.heard_at(looked.index)))
             )
         },
     },
@@ -69,26 +79,27 @@ const RULES: [Rule; 7] = [
         id: "telemetry-fresh",
         severity: Severity::Warning,
         meaning: "every online node that sent a heartbeat has a value for some channel that it announced",
-        broken: |seen, index, _, session| {
-            let announced = session.heartbeats > 0 && session.channels.iter().any(Option::is_some);
-            announced && seen.matrix.reading(index).iter().all(Option::is_none)
+        broken: |_, looked| {
+            let announced = looked.session.heartbeats > 0 && looked.session.channels.iter().any(Option::is_some);
+            announced && looked.reading.iter().all(Option::is_none)
         },
-        detail: |_, _, node, _| format!("{} sends heartbeats without telemetry", node.name()),
+        detail: |_, looked| format!("{} sends heartbeats without telemetry", looked.node.name()),
     },
     Rule {
         id: "load-agrees",
         severity: Severity::Notice,
         meaning: "every node's stated load is what the formula makes of its telemetry",
-        broken: |seen, index, _, session| {
-            let all = session.heartbeats > 0 && session.channels.iter().flatten().count() == Channel::COUNT;
-            all && (load(&seen.matrix.reading(index)) - session.load).abs() > LOAD_TOLERANCE
+        broken: |_, looked| {
+            let all =
+                looked.session.heartbeats > 0 && looked.session.channels.iter().flatten().count() == Channel::COUNT;
+            all && (load(&looked.reading) - looked.session.load).abs() > LOAD_TOLERANCE
         },
-        detail: |seen, index, node, session| {
-            let from_telemetry = load(&seen.matrix.reading(index));
+        detail: |_, looked| {
+            let from_telemetry = load(&looked.reading);
             format!(
                 "{} states {:.2}, its telemetry makes {from_telemetry:.2}",
-                node.name(),
-                session.load
+                looked.node.name(),
+                looked.session.load
             )
         },
     },
@@ -96,35 +107,54 @@ const RULES: [Rule; 7] = [
         id: "clock-skew-bounded",
         severity: Severity::Notice,
         meaning: "every agent's wall clock is within 1 s of the coordinator's",
-        broken: |_, _, _, session| {
-            let skew = u128::from(session.clock_skew_millis.unsigned_abs());
-            session.heartbeats > 0 && skew > SKEW.as_millis()
+        broken: |_, looked| {
+            let skew = u128::from(looked.session.clock_skew_millis.unsigned_abs());
+            looked.session.heartbeats > 0 && skew > SKEW.as_millis()
         },
-        detail: |_, _, node, session| format!("{} is off by {} ms", node.name(), session.clock_skew_millis),
+        detail: |_, looked| {
+            format!(
+                "{} is off by {} ms",
+                looked.node.name(),
+                looked.session.clock_skew_millis
+            )
+        },
     },
     Rule {
         id: "agent-versions",
         severity: Severity::Notice,
         meaning: "every online agent's version has the coordinator's major and minor number",
-        broken: |seen, _, node, _| {
-            let (own, version) = (&*seen.ctx.config.version, node.record.facts.agent_version.as_str());
-            version != own && series(version) != series(own)
+        broken: |seen, looked| {
+            let (own, version) = (
+                &*seen.ctx.config.version,
+                looked.node.record.facts.agent_version.as_str(),
+            );
+            looked.versions_differ && version != own && series(version) != series(own)
         },
-        detail: |_, _, node, _| format!("{} runs {}", node.name(), node.record.facts.agent_version),
+        detail: |_, looked| format!("{} runs {}", looked.node.name(), looked.node.record.facts.agent_version),
     },
     Rule {
         id: "snapshots-acknowledged",
         severity: Severity::Notice,
         meaning: "every online agent has acknowledged a snapshot of the last three cycles and two heartbeats",
-        broken: |seen, index, node, session| {
+        broken: |seen, looked| {
             // A seal comes with one heartbeat and is acknowledged with the next; only agents that were there for so long
             // can have done that.
-            let patience = seen.ctx.config.cycle * UNACKNOWLEDGED as u32 + seen.ctx.silence_limit(index) * 2;
+            // Not even the fewest cycles that it may have missed have passed.
+            if looked.session.acknowledged.1.saturating_add(UNACKNOWLEDGED) >= seen.ctx.clock.cycle {
+                return false;
+            }
+            let patience = seen.ctx.config.cycle * UNACKNOWLEDGED as u32 + seen.ctx.silence_limit(looked.index) * 2;
             let cycles = patience.as_nanos().div_ceil(seen.ctx.config.cycle.as_nanos().max(1)) as u64;
-            session.acknowledged.1.saturating_add(cycles) < seen.ctx.clock.cycle
-                && seen.ctx.clock.now.since(node.since) > patience
+            looked.session.acknowledged.1.saturating_add(cycles) < seen.ctx.clock.cycle
+                && seen.ctx.clock.now.since(looked.node.since) > patience
         },
-        detail: |_, _, node, session| format!("{} acknowledged cycle {} last", node.name(), session.acknowledged.1),
+        detail: |_, looked| {
+            format!(
+                "{} acknowledged cycle {} last",
+                looked.node.name(),
+                looked.session.acknowledged.1
+            )
+        },
     },
 ];
 
@@ -154,30 +184,45 @@ impl Seen<'_> {
         let mut sessions = Check::new("sessions-unique", Severity::Critical, meaning);
         let meaning = "every node's liveness is settled: none is suspect or not seen since the start";
         let mut settled = Check::new("liveness-settled", Severity::Notice, meaning);
-        let mut with_session = 0;
-        for (index, node) in self.ctx.registry.iter() {
-            let id = node.record.id();
-            let open = matches!(node.liveness, Liveness::Suspect | Liveness::Unseen);
-            settled.node(
-                id,
-                open.then_some(|| format!("{} is {}", node.name(), node.liveness.name())),
-            );
-            let Some(session) = &node.session else { continue };
-            with_session += 1;
-            let astray = self.ctx.registry.of_conn(session.conn) != Some(index);
-            sessions.node(
-                id,
-                astray.then_some(|| format!("{}'s session is not its own", node.name())),
-            );
-            if node.liveness != Liveness::Online {
+        let registry = &self.ctx.registry;
+        let census = registry.settled();
+        let is_open = |index: &NodeIndex| matches!(registry[*index].liveness, Liveness::Suspect | Liveness::Unseen);
+        let open: Vec<NodeIndex> = census.notable().into_iter().filter(is_open).collect();
+        settled.many((registry.len() - open.len()) as u32, 0, None::<fn() -> String>);
+        for index in open {
+            let node = &registry[index];
+            let detail = || format!("{} is {}", node.name(), node.liveness.name());
+            settled.node(node.record.id(), Some(detail));
+        }
+        let astray: Vec<NodeIndex> = census.astray().collect();
+        let with_session = census.sessions();
+        sessions.many((with_session - astray.len()) as u32, 0, None::<fn() -> String>);
+        for index in astray {
+            let node = &registry[index];
+            let detail = || format!("{}'s session is not its own", node.name());
+            sessions.node(node.record.id(), Some(detail));
+        }
+        let own = &*self.ctx.config.version;
+        let versions_differ = census.versions().any(|version| series(version) != series(own));
+        for (index, node) in registry.iter() {
+            let (Some(session), Liveness::Online) = (&node.session, node.liveness) else {
                 continue;
-            }
+            };
+            let looked = Looked {
+                index,
+                node,
+                session,
+                reading: self.matrix.reading(index),
+                versions_differ,
+            };
             for (rule, check) in RULES.iter().zip(&mut on_nodes) {
-                let broken = (rule.broken)(self, index, node, session);
-                check.node(id, broken.then_some(|| (rule.detail)(self, index, node, session)));
+                match (rule.broken)(self, &looked) {
+                    true => check.node(node.record.id(), Some(|| (rule.detail)(self, &looked))),
+                    false => drop(check.many(1, 0, None::<fn() -> String>)),
+                }
             }
         }
-        let conns = self.ctx.registry.conns();
+        let conns = registry.conns();
         let surplus = conns.abs_diff(with_session) as u32;
         sessions.many(
             surplus,

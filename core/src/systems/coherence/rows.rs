@@ -1,11 +1,12 @@
 //! The rows of nodes: what readers see of them between cycles, and what a cycle's snapshot shows.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     coherence::{NodeRow, Nodes, RowState},
     ctx::Ctx,
     node::{Liveness, Node, NodeIndex},
+    registry::Registry,
     time::WallClock,
 };
 
@@ -14,10 +15,14 @@ use crate::{
 pub(crate) struct Rows {
     /// By place; `None` for an empty one.
     rows: Vec<Option<Arc<NodeRow>>>,
+    /// Nodes whose row says when they were heard last: by the wall clock, which may be set.
+    dated: BTreeSet<NodeIndex>,
     /// The rows differ from those that readers see.
     changed: bool,
-    /// Those that readers see.
-    shown: Arc<Vec<Arc<NodeRow>>>,
+    /// The rows differ from the list.
+    stale: bool,
+    /// All rows by id.
+    list: Arc<Vec<Arc<NodeRow>>>,
 }
 
 impl Rows {
@@ -26,7 +31,8 @@ impl Rows {
         if let Some(row) = self.rows.get_mut(index.get()) {
             *row = None;
         }
-        self.changed = true;
+        self.dated.remove(&index);
+        (self.changed, self.stale) = (true, true);
     }
 
     /// The number of places.
@@ -35,26 +41,44 @@ impl Rows {
         self.rows.len()
     }
 
-    /// The row of a node: the one that was made last, unless it differs.
-    fn row(&mut self, index: NodeIndex, node: &Node, wall: WallClock) -> Arc<NodeRow> {
+    /// Makes the row of a node anew, if it differs from the one that was made last.
+    fn make(&mut self, registry: &mut Registry, index: NodeIndex, wall: WallClock) {
+        let Some(node) = registry.get(index) else { return };
         if self.rows.len() <= index.get() {
             self.rows.resize(index.get() + 1, None);
         }
         let kept = &mut self.rows[index.get()];
         let state = row_state(node, kept.as_deref(), wall);
-        match kept {
-            Some(row) if row.state == state && Arc::ptr_eq(&row.record, &node.record) => Arc::clone(row),
-            _ => {
-                let row = Arc::new(NodeRow {
-                    index,
-                    record: Arc::clone(&node.record),
-                    state,
-                });
-                *kept = Some(Arc::clone(&row));
-                self.changed = true;
-                row
-            }
+        if let Some(row) = kept
+            && row.state == state
+            && Arc::ptr_eq(&row.record, &node.record)
+        {
+            return;
         }
+        let record = Arc::clone(&node.record);
+        *kept = Some(Arc::new(NodeRow { index, record, state }));
+        match state.last_seen.is_some() {
+            true => self.dated.insert(index),
+            false => self.dated.remove(&index),
+        };
+        (self.changed, self.stale) = (true, true);
+        registry.was_shown(index, state.load_percent);
+    }
+
+    /// The list of all rows, made anew if one of them differs.
+    fn listed(&mut self, registry: &mut Registry, wall: WallClock) -> Arc<Vec<Arc<NodeRow>>> {
+        if std::mem::take(&mut self.stale) {
+            let all: Vec<NodeIndex> = registry.places_by_id().collect();
+            let mut list = Vec::with_capacity(all.len());
+            for index in all {
+                if !matches!(self.rows.get(index.get()), Some(Some(_))) {
+                    self.make(registry, index, wall);
+                }
+                list.extend(self.rows.get(index.get()).cloned().flatten());
+            }
+            (self.list, self.stale) = (Arc::new(list), false);
+        }
+        Arc::clone(&self.list)
     }
 
     /// True when readers are to see something else than they do.
@@ -62,13 +86,19 @@ impl Rows {
         self.changed || ctx.outbox.is_touched()
     }
 
-    /// All rows of a cycle, sorted by id. One that did not change is the same allocation as before.
-    pub(crate) fn all(&mut self, ctx: &mut Ctx) -> Vec<Arc<NodeRow>> {
+    /// All rows of a cycle, sorted by id. One that did not change is the same allocation as before, and so is the list. Only those are looked at
+    /// that may have changed.
+    pub(crate) fn all(&mut self, ctx: &mut Ctx) -> Arc<Vec<Arc<NodeRow>>> {
         self.rows.resize(ctx.registry.places().len(), None);
         ctx.outbox.take_touched();
         let wall = ctx.clock.wall;
-        let nodes = ctx.registry.by_id();
-        nodes.map(|(index, node)| self.row(index, node, wall)).collect()
+        for index in self.dated.clone() {
+            self.make(&mut ctx.registry, index, wall);
+        }
+        while let Some(index) = ctx.registry.take_to_show() {
+            self.make(&mut ctx.registry, index, wall);
+        }
+        self.listed(&mut ctx.registry, wall)
     }
 
     /// The nodes, if something was concluded of one; only the rows of such nodes are made anew. Costs a pointer a node.
@@ -79,20 +109,24 @@ impl Rows {
             return None;
         }
         for index in ctx.outbox.take_touched() {
-            if let Some(node) = ctx.registry.get(index) {
-                self.row(index, node, wall);
-            }
+            self.make(&mut ctx.registry, index, wall);
         }
-        if self.changed {
-            let rows = ctx.registry.by_id().map(|(index, node)| {
-                let made = self.rows.get(index.get()).cloned().flatten();
-                made.unwrap_or_else(|| self.row(index, node, wall))
-            });
-            self.shown = Arc::new(rows.collect());
-            self.changed = false;
-        }
-        let rows = Arc::clone(&self.shown);
+        let rows = self.listed(&mut ctx.registry, wall);
+        self.changed = false;
         Some(Arc::new(Nodes { rows, event }))
+    }
+
+    /// Checks that no row differs of which nobody said so.
+    #[cfg(test)]
+    pub(crate) fn recount(&self, ctx: &Ctx) {
+        for (index, node) in ctx.registry.iter() {
+            let kept = self.rows.get(index.get()).and_then(Option::as_deref);
+            let is_same = kept.is_some_and(|row| {
+                row.state == row_state(node, Some(row), ctx.clock.wall) && Arc::ptr_eq(&row.record, &node.record)
+            });
+            let is_known = ctx.registry.is_to_show(index) || self.dated.contains(&index);
+            assert!(is_same || is_known, "the row of {} differs", node.name());
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Guardian;
 use crate::{
     ctx::{Ctx, outbox},
-    node::{Admission, Cause, Liveness, NodeIndex},
+    node::{Admission, Liveness, NodeIndex},
     time::Time,
 };
 
@@ -80,16 +80,17 @@ impl Guardian {
     /// What holds for the cluster as a whole now.
     fn reckon(&mut self, ctx: &mut Ctx) -> Climate {
         let rules = ctx.config.rules;
-        let (mut members, mut silent, mut fell) = (0, 0, 0);
-        for (index, node) in ctx.registry.iter() {
-            if rules.admitted_only && node.record.admission != Admission::Admitted {
-                continue;
-            }
-            members += usize::from(node.liveness.is_in_doubt() || node.liveness == Liveness::Online);
-            silent += usize::from(self.is_silent(ctx, index));
-            let offline = node.liveness == Liveness::Offline && node.cause == Cause::HostSilent;
-            fell += usize::from(offline && ctx.clock.now.since(node.since) < rules.breaker_window);
-        }
+        let now = ctx.clock.now;
+        let census = ctx.registry.census();
+        let members = census.members(rules.admitted_only);
+        let (notable, silenced) = (census.notable(), census.silenced_since(now - rules.breaker_window));
+        let counts =
+            |index: &NodeIndex| !rules.admitted_only || ctx.registry[*index].record.admission == Admission::Admitted;
+        let silent = notable.into_iter().filter(counts);
+        let silent = silent.filter(|&index| self.is_silent(ctx, index)).count();
+        let fell = silenced.into_iter().filter(counts);
+        let fell = fell.filter(|&index| now.since(ctx.registry[index].since) < rules.breaker_window);
+        let fell = fell.count();
         let voices = members + usize::from(members <= rules.smallest);
         let ambiguous = rules.is_ambiguous(silent, voices);
         let climate = Climate {

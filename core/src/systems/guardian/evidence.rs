@@ -139,7 +139,7 @@ impl Guardian {
     #[must_use]
     pub(crate) fn answered(&mut self, ctx: &mut Ctx, observer: NodeIndex, answers: Option<u64>) -> Vec<NodeIndex> {
         let now = ctx.clock.now;
-        let node = &mut ctx.registry[observer];
+        let node = ctx.registry.heard(observer);
         let Some((number, at)) = node.pinged else {
             return Vec::new();
         };
@@ -267,7 +267,7 @@ impl Guardian {
     pub(crate) fn note_gap(&mut self, ctx: &mut Ctx, index: NodeIndex, since: Time) {
         let now = ctx.clock.now;
         let gap = now.since(since.max(ctx.clock.resumed_at));
-        let (longest, at) = &mut ctx.registry[index].gap;
+        let (longest, at) = &mut ctx.registry.heard(index).gap;
         if gap >= *longest || now.since(*at) >= ctx.config.rules.gaps_for {
             (*longest, *at) = (gap, now);
         }

@@ -112,12 +112,10 @@ impl Guardian {
             ..Candidate::new(FindingKind::NodesDown, down.clone())
         }));
         let climate = self.climate(ctx);
-        let nodes = ctx.registry.iter();
-        let admitted = nodes.filter(|(_, node)| node.record.admission == Admission::Admitted);
-        let silent: Vec<NodeIndex> = admitted
-            .map(|(index, _)| index)
-            .filter(|&index| self.is_silent(ctx, index))
-            .collect();
+        let notable = ctx.registry.census().notable();
+        let is_admitted = |index: &NodeIndex| ctx.registry[*index].record.admission == Admission::Admitted;
+        let silent = notable.iter().copied().filter(is_admitted);
+        let silent: Vec<NodeIndex> = silent.filter(|&index| self.is_silent(ctx, index)).collect();
         let (mut heard, mut lost, mut untold) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for index in silent {
             let tally = self.tally(ctx, index);
@@ -146,8 +144,7 @@ impl Guardian {
                 ..Candidate::new(FindingKind::Breaker, BTreeSet::new())
             });
         }
-        let nodes = ctx.registry.iter().map(|(index, _)| index);
-        let flapping = nodes.filter(|&index| self.flaps(ctx, index));
+        let flapping = notable.into_iter().filter(|&index| self.flaps(ctx, index));
         seen.extend(flapping.map(|index| Candidate {
             sure: true,
             ..Candidate::new(FindingKind::Flapping, BTreeSet::from([index]))
@@ -218,9 +215,8 @@ impl Guardian {
     }
 
     /// True while nodes are coming back after a start of the coordinator: of a cut only one side may be here yet.
-    fn are_returning(&self, ctx: &Ctx) -> bool {
-        let mut nodes = ctx.registry.iter();
-        ctx.clock.now.since(ctx.clock.resumed_at) < RETURN && nodes.any(|(_, node)| node.liveness == Liveness::Unseen)
+    fn are_returning(&self, ctx: &mut Ctx) -> bool {
+        ctx.clock.now.since(ctx.clock.resumed_at) < RETURN && ctx.registry.census().unseen() > 0
     }
 
     /// True when the coordinator or a peer hears the node, or did a moment ago.
@@ -289,7 +285,8 @@ impl Guardian {
 
     /// What agents say of themselves, and what they should not.
     fn survey_agents(&mut self, ctx: &mut Ctx, seen: &mut Vec<Candidate>) {
-        for (index, node) in ctx.registry.iter() {
+        for index in ctx.registry.census().notable() {
+            let node = &ctx.registry[index];
             let one = |kind| Candidate::new(kind, BTreeSet::from([index]));
             if node.live_session().is_some() {
                 seen.extend(node.health.strained.then(|| one(FindingKind::Starved)));
@@ -404,7 +401,7 @@ impl Guardian {
     /// Takes so much off what an agent may send; false when there is not as much left.
     fn takes(&mut self, ctx: &mut Ctx, observer: NodeIndex, observations: usize) -> bool {
         let now = ctx.clock.now;
-        let conduct = &mut ctx.registry[observer].conduct;
+        let conduct = &mut ctx.registry.heard(observer).conduct;
         let more = (now.since(conduct.reckoned).as_secs_f64() * f64::from(ALLOWANCE_A_SECOND)) as u32;
         if more > 0 {
             conduct.allowance = conduct.allowance.saturating_add(more).min(ALLOWANCE);

@@ -9,6 +9,7 @@ use crate::{
     ctx::alarm::Timer,
     event::EventBody,
     node::{Cause, Liveness, NodeIndex},
+    registry::FLAPS,
 };
 
 /// How long a return counts.
@@ -16,9 +17,6 @@ const LATELY: Duration = Duration::from_secs(300);
 
 /// Returns that make the wait for a steady node longer at most: 4 s become 256 s.
 const RETURNS: u32 = 3;
-
-/// From so many returns on, a node flaps.
-const FLAPS: u32 = 3;
 
 impl Guardian {
     /// A node has not come back within the grace period after a start.
@@ -145,7 +143,7 @@ impl Guardian {
     }
 
     pub(crate) fn look_later(&mut self, ctx: &mut Ctx, index: NodeIndex, at: crate::time::Time) {
-        let node = &mut ctx.registry[index];
+        let node = ctx.registry.heard(index);
         node.timer += 1;
         ctx.timers.set(at, Timer::Liveness(index, node.timer));
     }

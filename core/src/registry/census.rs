@@ -1,0 +1,282 @@
+//! The census: what is known of all nodes together, kept as their rows change, so that nobody walks over the rows to find the few that matter.
+//!
+//! A row that is lent out to be changed is looked at again before the census is read. Only [`Registry::heard`](super::Registry::heard) lends a row
+//! without that: a sign of life changes nothing that is counted here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::{
+    integrity::Digest,
+    node::{Admission, Cause, ConnId, Facts, Liveness, Node, NodeIndex},
+    time::Time,
+};
+
+/// From so many returns on, a node flaps.
+pub(crate) const FLAPS: u32 = 3;
+
+/// What one row counts for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mark {
+    liveness: Option<Liveness>,
+    is_admitted: bool,
+    is_notable: bool,
+    /// Since when it is offline for its silence.
+    silenced: Option<Time>,
+    /// What its agent stated, while it is online.
+    facts: Option<Arc<Facts>>,
+    has_session: bool,
+    /// The transport of its session is not tied to it.
+    is_astray: bool,
+}
+
+/// Which node each transport is tied to.
+pub(super) type Conns = BTreeMap<ConnId, NodeIndex>;
+
+impl Mark {
+    pub(super) fn of(index: NodeIndex, node: Option<&Node>, conns: &Conns) -> Mark {
+        let Some(node) = node else {
+            return Mark::default();
+        };
+        let is_online = node.liveness == Liveness::Online;
+        let is_silenced = node.liveness == Liveness::Offline && node.cause == Cause::HostSilent;
+        Mark {
+            liveness: Some(node.liveness),
+            is_admitted: node.record.admission == Admission::Admitted,
+            is_notable: is_notable(node),
+            silenced: is_silenced.then_some(node.since),
+            facts: is_online.then(|| Arc::clone(&node.record.facts)),
+            has_session: node.session.is_some(),
+            is_astray: node
+                .session
+                .as_ref()
+                .is_some_and(|session| conns.get(&session.conn) != Some(&index)),
+        }
+    }
+
+    /// Online or in doubt.
+    fn is_member(&self) -> bool {
+        self.liveness
+            .is_some_and(|liveness| liveness == Liveness::Online || liveness.is_in_doubt())
+    }
+
+    fn is_same(&self, other: &Mark) -> bool {
+        let facts = match (&self.facts, &other.facts) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        let plain = |mark: &Mark| (mark.liveness, mark.is_admitted, mark.is_notable, mark.silenced);
+        let session = |mark: &Mark| (mark.has_session, mark.is_astray);
+        facts && plain(self) == plain(other) && session(self) == session(other)
+    }
+}
+
+/// True for a node that a survey looks at: in doubt or not seen yet, back again and again, strained or stalled, or a bad observer.
+fn is_notable(node: &Node) -> bool {
+    let says = node.health.strained || node.health.disk_stalled;
+    let is_settled = matches!(node.liveness, Liveness::Online | Liveness::Offline | Liveness::Left);
+    !is_settled || node.returns.0 >= FLAPS || says || node.conduct.distrusted.is_some()
+}
+
+/// Counters and sets over all nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Nodes that are online or in doubt: those that are not admitted, and those that are.
+    members: [usize; 2],
+    unseen: usize,
+    notable: BTreeSet<NodeIndex>,
+    silenced: BTreeSet<(Time, NodeIndex)>,
+    binaries: BTreeMap<Digest, u32>,
+    configs: BTreeMap<Digest, u32>,
+    versions: BTreeMap<String, u32>,
+    sessions: usize,
+    astray: BTreeSet<NodeIndex>,
+}
+
+impl Census {
+    /// Nodes that are online or in doubt; with `admitted_only` those of them that are admitted.
+    pub fn members(&self, admitted_only: bool) -> usize {
+        self.members[1] + if admitted_only { 0 } else { self.members[0] }
+    }
+
+    /// Nodes that were not seen since the coordinator started.
+    pub fn unseen(&self) -> usize {
+        self.unseen
+    }
+
+    /// Every node that is in doubt or not seen yet, that came back [`FLAPS`] times, whose agent says that it is strained or that its disk stalls, or
+    /// that was ever distrusted; by place.
+    pub fn notable(&self) -> Vec<NodeIndex> {
+        self.notable.iter().copied().collect()
+    }
+
+    /// Nodes that went offline for their silence at `since` or later.
+    pub fn silenced_since(&self, since: Time) -> Vec<NodeIndex> {
+        let newer = self.silenced.range((since, NodeIndex(0))..);
+        newer.map(|(_, index)| *index).collect()
+    }
+
+    /// Binaries of the nodes that are online, by digest.
+    pub fn binaries(&self) -> &BTreeMap<Digest, u32> {
+        &self.binaries
+    }
+
+    /// Configurations of the nodes that are online, by digest.
+    pub fn configs(&self) -> &BTreeMap<Digest, u32> {
+        &self.configs
+    }
+
+    /// Versions of the agents that are online.
+    pub fn versions(&self) -> impl Iterator<Item = &str> {
+        self.versions.keys().map(String::as_str)
+    }
+
+    /// Nodes that have a session.
+    pub fn sessions(&self) -> usize {
+        self.sessions
+    }
+
+    /// Nodes whose session has a transport that is not tied to them; by place.
+    pub fn astray(&self) -> impl Iterator<Item = NodeIndex> {
+        self.astray.iter().copied()
+    }
+
+    fn count(&mut self, index: NodeIndex, mark: &Mark, is_there: bool) {
+        let members = &mut self.members[usize::from(mark.is_admitted)];
+        step(members, mark.is_member(), is_there);
+        step(&mut self.unseen, mark.liveness == Some(Liveness::Unseen), is_there);
+        step(&mut self.sessions, mark.has_session, is_there);
+        if mark.is_astray {
+            set(&mut self.astray, index, is_there);
+        }
+        if mark.is_notable {
+            set(&mut self.notable, index, is_there);
+        }
+        if let Some(since) = mark.silenced {
+            set(&mut self.silenced, (since, index), is_there);
+        }
+        if let Some(facts) = &mark.facts {
+            tally(&mut self.binaries, &facts.binary_digest, is_there);
+            tally(&mut self.configs, &facts.config_digest, is_there);
+            tally(&mut self.versions, &facts.agent_version, is_there);
+        }
+    }
+}
+
+fn step(counter: &mut usize, counts: bool, is_there: bool) {
+    let by = usize::from(counts);
+    *counter = match is_there {
+        true => *counter + by,
+        false => counter.saturating_sub(by),
+    };
+}
+
+fn set<T: Ord>(of: &mut BTreeSet<T>, item: T, is_there: bool) {
+    match is_there {
+        true => of.insert(item),
+        false => of.remove(&item),
+    };
+}
+
+fn tally<T: Ord + Clone>(of: &mut BTreeMap<T, u32>, key: &T, is_there: bool) {
+    match (of.get_mut(key), is_there) {
+        (Some(count), true) => *count += 1,
+        (Some(count), false) if *count > 1 => *count -= 1,
+        (Some(_), false) => drop(of.remove(key)),
+        (None, true) => drop(of.insert(key.clone(), 1)),
+        (None, false) => {}
+    }
+}
+
+/// Rows that were lent out, each once.
+#[derive(Clone, Debug, Default)]
+struct Lent {
+    list: Vec<NodeIndex>,
+    is_listed: Vec<bool>,
+}
+
+impl Lent {
+    fn push(&mut self, index: NodeIndex) {
+        if self.is_listed.len() <= index.get() {
+            self.is_listed.resize(index.get() + 1, false);
+        }
+        if !std::mem::replace(&mut self.is_listed[index.get()], true) {
+            self.list.push(index);
+        }
+    }
+
+    fn pop(&mut self) -> Option<NodeIndex> {
+        let index = self.list.pop()?;
+        self.is_listed[index.get()] = false;
+        Some(index)
+    }
+}
+
+/// The census, and which rows it has yet to look at again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept {
+    census: Census,
+    /// By place: what each row counts for now.
+    marks: Vec<Mark>,
+    to_count: Lent,
+    /// Rows that readers may see otherwise than they were shown last.
+    to_show: Lent,
+}
+
+impl Kept {
+    /// A row may change.
+    pub(super) fn lend(&mut self, index: NodeIndex) {
+        self.to_count.push(index);
+        self.to_show.push(index);
+    }
+
+    /// Readers may see a row otherwise; nothing that is counted changes.
+    pub(super) fn show(&mut self, index: NodeIndex) {
+        self.to_show.push(index);
+    }
+
+    /// A row that readers may see otherwise; each is told once.
+    pub(super) fn take_to_show(&mut self) -> Option<NodeIndex> {
+        self.to_show.pop()
+    }
+
+    /// Looks again at what was lent out.
+    pub(super) fn settle(&mut self, nodes: &[Option<Node>], conns: &Conns) -> &Census {
+        while let Some(index) = self.to_count.pop() {
+            let at = index.get();
+            let mark = Mark::of(index, nodes.get(at).and_then(Option::as_ref), conns);
+            if self.marks.len() <= at {
+                self.marks.resize(at + 1, Mark::default());
+            }
+            if !self.marks[at].is_same(&mark) {
+                let before = std::mem::replace(&mut self.marks[at], mark);
+                self.census.count(index, &before, false);
+                self.census.count(index, &self.marks[at], true);
+            }
+        }
+        &self.census
+    }
+
+    /// The census as it was read last.
+    pub(super) fn settled(&self) -> &Census {
+        debug_assert!(self.to_count.list.is_empty(), "rows were lent out since");
+        &self.census
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_to_show(&self, index: NodeIndex) -> bool {
+        self.to_show.list.contains(&index)
+    }
+}
+
+/// The census of these rows, counted anew.
+#[cfg(test)]
+pub(super) fn recounted<'a>(nodes: impl Iterator<Item = (NodeIndex, &'a Node)>, conns: &Conns) -> Census {
+    let mut census = Census::default();
+    for (index, node) in nodes {
+        census.count(index, &Mark::of(index, Some(node), conns), true);
+    }
+    census
+}
