@@ -34,6 +34,8 @@ pub struct Registry {
     /// Empty places that may be taken.
     free: BTreeSet<NodeIndex>,
     kept: census::Kept,
+    /// Changes with every node that comes or is forgotten.
+    members: u64,
 }
 
 /// Places, empty ones included, for each node that may be known. At this many a node that joins waits until an empty place has rested.
@@ -60,6 +62,7 @@ impl Default for Registry {
             resting: VecDeque::new(),
             free: BTreeSet::new(),
             kept: census::Kept::default(),
+            members: 0,
         }
     }
 }
@@ -117,6 +120,7 @@ impl Registry {
         }
         self.kept.lend(index);
         self.by_id.insert(id, index);
+        self.members += 1;
         index
     }
 
@@ -124,6 +128,7 @@ impl Registry {
     pub fn remove(&mut self, index: NodeIndex, until: u64) -> Option<Node> {
         let node = self.nodes.get_mut(index.get())?.take()?;
         self.kept.lend(index);
+        self.members += 1;
         self.by_id.remove(&node.record.id());
         if let Some(session) = &node.session {
             let tied = self.by_conn.remove(&session.conn);
@@ -240,6 +245,11 @@ impl Registry {
     pub fn resolve(&self, text: &str) -> Result<NodeIndex, NoSuchNode> {
         let rows = self.by_id.iter().map(|(&id, &index)| (id, index));
         resolve(text, rows, |&index, text| self[index].name() == text)
+    }
+
+    /// A number that changes with every node that comes or is forgotten.
+    pub fn members(&self) -> u64 {
+        self.members
     }
 
     /// Places in the order of the ids of their nodes.

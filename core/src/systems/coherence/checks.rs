@@ -23,7 +23,7 @@ const SLACK: Duration = Duration::from_millis(250);
 /// Cycles whose seals an agent may not have acknowledged yet.
 const UNACKNOWLEDGED: u64 = 3;
 
-/// Something that must hold of every online node.
+/// Something that must hold of every online node. What is in the node's row is asked before what the row points to.
 struct Rule {
     id: &'static str,
     severity: Severity,
@@ -80,8 +80,8 @@ const RULES: [Rule; 7] = [
         severity: Severity::Warning,
         meaning: "every online node that sent a heartbeat has a value for some channel that it announced",
         broken: |_, looked| {
-            let announced = looked.session.heartbeats > 0 && looked.session.channels.iter().any(Option::is_some);
-            announced && looked.reading.iter().all(Option::is_none)
+            let announced = || looked.session.channels.iter().any(Option::is_some);
+            looked.session.heartbeats > 0 && looked.reading.iter().all(Option::is_none) && announced()
         },
         detail: |_, looked| format!("{} sends heartbeats without telemetry", looked.node.name()),
     },
@@ -90,9 +90,9 @@ const RULES: [Rule; 7] = [
         severity: Severity::Notice,
         meaning: "every node's stated load is what the formula makes of its telemetry",
         broken: |_, looked| {
-            let all =
-                looked.session.heartbeats > 0 && looked.session.channels.iter().flatten().count() == Channel::COUNT;
-            all && (load(&looked.reading) - looked.session.load).abs() > LOAD_TOLERANCE
+            let all = || looked.session.channels.iter().flatten().count() == Channel::COUNT;
+            let differs = (load(&looked.reading) - looked.session.load).abs() > LOAD_TOLERANCE;
+            looked.session.heartbeats > 0 && differs && all()
         },
         detail: |_, looked| {
             let from_telemetry = load(&looked.reading);
@@ -124,11 +124,8 @@ const RULES: [Rule; 7] = [
         severity: Severity::Notice,
         meaning: "every online agent's version has the coordinator's major and minor number",
         broken: |seen, looked| {
-            let (own, version) = (
-                &*seen.ctx.config.version,
-                looked.node.record.facts.agent_version.as_str(),
-            );
-            looked.versions_differ && version != own && series(version) != series(own)
+            let differs = |own: &str, version: &str| version != own && series(version) != series(own);
+            looked.versions_differ && differs(&seen.ctx.config.version, &looked.node.record.facts.agent_version)
         },
         detail: |_, looked| format!("{} runs {}", looked.node.name(), looked.node.record.facts.agent_version),
     },

@@ -19,10 +19,64 @@ pub(crate) struct Rows {
     dated: BTreeSet<NodeIndex>,
     /// The rows differ from those that readers see.
     changed: bool,
-    /// The rows differ from the list.
-    stale: bool,
-    /// All rows by id.
-    list: Arc<Vec<Arc<NodeRow>>>,
+    list: List,
+}
+
+type Listed = Arc<Vec<Arc<NodeRow>>>;
+
+/// All rows by id. A row that changes is changed in the list before the newest one, once nobody reads that any more: a list of a large cluster costs
+/// more to be copied than all else that is done to rows.
+#[derive(Debug, Default)]
+struct List {
+    newest: Listed,
+    /// Nodes whose rows may differ from those of the newest list.
+    differ: Vec<NodeIndex>,
+    before: Listed,
+    /// Nodes whose rows may differ between the two.
+    differed: Vec<NodeIndex>,
+    /// By place of the node: where it is in a list.
+    positions: Vec<u32>,
+    /// For which members of the registry that holds.
+    members: u64,
+}
+
+impl List {
+    /// Makes the list anew: nodes came, or were forgotten.
+    fn rebuild(&mut self, registry: &Registry, rows: &[Option<Arc<NodeRow>>]) {
+        let mut list = Vec::with_capacity(registry.len());
+        self.positions.clear();
+        self.positions.resize(registry.places().len(), u32::MAX);
+        for index in registry.places_by_id() {
+            if let (Some(Some(row)), Some(position)) = (rows.get(index.get()), self.positions.get_mut(index.get())) {
+                *position = list.len() as u32;
+                list.push(Arc::clone(row));
+            }
+        }
+        self.newest = Arc::new(list);
+        (self.before, self.differ, self.differed) = (Arc::default(), Vec::new(), Vec::new());
+        self.members = registry.members();
+    }
+
+    /// Changes the rows that differ.
+    fn update(&mut self, rows: &[Option<Arc<NodeRow>>]) {
+        let differ = std::mem::take(&mut self.differ);
+        if differ.is_empty() {
+            return;
+        }
+        let mut next = std::mem::take(&mut self.before);
+        if Arc::get_mut(&mut next).is_none_or(|next| next.len() != self.newest.len()) {
+            next = Arc::clone(&self.newest);
+        }
+        let list = Arc::make_mut(&mut next);
+        for index in self.differed.iter().chain(&differ) {
+            let position = self.positions.get(index.get()).map_or(u32::MAX, |position| *position);
+            if let (Some(Some(row)), Some(listed)) = (rows.get(index.get()), list.get_mut(position as usize)) {
+                listed.clone_from(row);
+            }
+        }
+        self.before = std::mem::replace(&mut self.newest, next);
+        self.differed = differ;
+    }
 }
 
 impl Rows {
@@ -32,7 +86,7 @@ impl Rows {
             *row = None;
         }
         self.dated.remove(&index);
-        (self.changed, self.stale) = (true, true);
+        self.changed = true;
     }
 
     /// The number of places.
@@ -61,24 +115,24 @@ impl Rows {
             true => self.dated.insert(index),
             false => self.dated.remove(&index),
         };
-        (self.changed, self.stale) = (true, true);
+        self.changed = true;
+        self.list.differ.push(index);
         registry.was_shown(index, state.load_percent);
     }
 
-    /// The list of all rows, made anew if one of them differs.
-    fn listed(&mut self, registry: &mut Registry, wall: WallClock) -> Arc<Vec<Arc<NodeRow>>> {
-        if std::mem::take(&mut self.stale) {
-            let all: Vec<NodeIndex> = registry.places_by_id().collect();
-            let mut list = Vec::with_capacity(all.len());
-            for index in all {
-                if !matches!(self.rows.get(index.get()), Some(Some(_))) {
-                    self.make(registry, index, wall);
-                }
-                list.extend(self.rows.get(index.get()).cloned().flatten());
-            }
-            (self.list, self.stale) = (Arc::new(list), false);
+    /// The list of all rows.
+    fn listed(&mut self, registry: &mut Registry, wall: WallClock) -> Listed {
+        if self.list.members == registry.members() {
+            self.list.update(&self.rows);
+            return Arc::clone(&self.list.newest);
         }
-        Arc::clone(&self.list)
+        let is_missing = |index: &NodeIndex| !matches!(self.rows.get(index.get()), Some(Some(_)));
+        let missing: Vec<NodeIndex> = registry.places_by_id().filter(is_missing).collect();
+        for index in missing {
+            self.make(registry, index, wall);
+        }
+        self.list.rebuild(registry, &self.rows);
+        Arc::clone(&self.list.newest)
     }
 
     /// True when readers are to see something else than they do.
@@ -88,7 +142,7 @@ impl Rows {
 
     /// All rows of a cycle, sorted by id. One that did not change is the same allocation as before, and so is the list. Only those are looked at
     /// that may have changed.
-    pub(crate) fn all(&mut self, ctx: &mut Ctx) -> Arc<Vec<Arc<NodeRow>>> {
+    pub(crate) fn all(&mut self, ctx: &mut Ctx) -> Listed {
         self.rows.resize(ctx.registry.places().len(), None);
         ctx.outbox.take_touched();
         let wall = ctx.clock.wall;
@@ -116,7 +170,7 @@ impl Rows {
         Some(Arc::new(Nodes { rows, event }))
     }
 
-    /// Checks that no row differs of which nobody said so.
+    /// Checks that no row differs of which nobody said so, and that the list is that of the rows.
     #[cfg(test)]
     pub(crate) fn recount(&self, ctx: &Ctx) {
         for (index, node) in ctx.registry.iter() {
@@ -126,6 +180,13 @@ impl Rows {
             });
             let is_known = ctx.registry.is_to_show(index) || self.dated.contains(&index);
             assert!(is_same || is_known, "the row of {} differs", node.name());
+        }
+        if self.list.members == ctx.registry.members() && self.list.differ.is_empty() {
+            let rows = ctx
+                .registry
+                .places_by_id()
+                .filter_map(|index| self.rows[index.get()].as_ref());
+            assert!(rows.eq(self.list.newest.iter()), "the list of rows");
         }
     }
 }
