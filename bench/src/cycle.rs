@@ -206,7 +206,7 @@ impl Bench {
             }
             round.push((conn, heartbeat));
         }
-        let region = Region::new(&crate::ALLOCATOR);
+        let region = Region::new(crate::ALLOCATOR);
         let ((), millis) = timed(|| {
             for (conn, heartbeat) in round {
                 self.core.handle(self.now, Input::Heartbeat { conn, heartbeat });
