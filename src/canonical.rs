@@ -2,6 +2,8 @@
 //!
 //! Rows are encoded once, when they change; a snapshot, a delta and a filtered view are put together from the same bytes.
 
+mod rows;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
@@ -10,10 +12,18 @@ use wyneos_core::{
     coherence::{NodeRow, Snapshot},
     id::NodeId,
     mesh::ObserverLinks,
+    recycled::Recycled,
     workload::{AssignmentId, AssignmentRow, WorkloadRow},
 };
 
+use self::rows::Rows;
 use crate::{convert, v1};
+
+/// Field numbers of the rows in `wyneos.v1.Snapshot`.
+const NODES: u32 = 7;
+const LINKS: u32 = 11;
+const WORKLOADS: u32 = 16;
+const ASSIGNMENTS: u32 = 17;
 
 /// `wyneos.v1.Snapshot` on the wire, its rows already encoded: a repeated message and repeated bytes look the same.
 #[derive(Clone, PartialEq, Message)]
@@ -61,8 +71,8 @@ struct WireDelta {
     from_epoch: u64,
     #[prost(uint64, tag = "2")]
     from_cycle: u64,
-    #[prost(message, optional, tag = "3")]
-    changed: Option<Wire>,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    changed: Option<Bytes>,
     #[prost(string, repeated, tag = "4")]
     removed_nodes: Vec<String>,
     #[prost(string, repeated, tag = "5")]
@@ -87,15 +97,6 @@ struct Labels {
     labels: Vec<v1::Label>,
 }
 
-/// An encoded row and what it was encoded from.
-#[derive(Clone, Debug)]
-struct Row<K, T> {
-    id: K,
-    /// `None` when it was read back from bytes.
-    source: Option<Arc<T>>,
-    bytes: Bytes,
-}
-
 /// What a reader wants to see of a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Filter {
@@ -115,9 +116,9 @@ impl Filter {
         self.sections.is_empty() || self.sections.contains(&(section as i32))
     }
 
-    fn wants_row(&self, bytes: &Bytes) -> bool {
+    fn wants_row(&self, row: &[u8]) -> bool {
         self.label.as_ref().is_none_or(|(key, value)| {
-            let row = Labels::decode(bytes.clone()).unwrap_or_default();
+            let row = Labels::decode(row).unwrap_or_default();
             row.labels
                 .iter()
                 .any(|label| label.key == *key && label.value == *value)
@@ -133,10 +134,10 @@ pub struct Canonical {
     /// Its cycle.
     pub cycle: u64,
     head: Wire,
-    nodes: Vec<Row<NodeId, NodeRow>>,
-    links: Vec<Row<NodeId, ObserverLinks>>,
-    workloads: Vec<Row<String, WorkloadRow>>,
-    assignments: Vec<Row<AssignmentId, AssignmentRow>>,
+    nodes: Rows<NodeId, NodeRow>,
+    links: Rows<NodeId, ObserverLinks>,
+    workloads: Rows<String, WorkloadRow>,
+    assignments: Rows<AssignmentId, AssignmentRow>,
 }
 
 /// Bytes that are no snapshot.
@@ -153,27 +154,31 @@ impl Canonical {
             epoch: snapshot.epoch,
             cycle: snapshot.cycle,
             head,
-            nodes: rows(
+            nodes: Rows::new(
+                NODES,
                 snapshot.nodes.iter(),
-                before.map(|before| before.nodes.as_slice()),
+                before.map(|before| &before.nodes),
                 |row| row.record.id(),
                 |row| v1::NodeRow::from(row).encode_to_vec(),
             ),
-            links: rows(
+            links: Rows::new(
+                LINKS,
                 snapshot.links.iter(),
-                before.map(|before| before.links.as_slice()),
+                before.map(|before| &before.links),
                 |row| row.observer,
                 |row| v1::ObserverLinks::from(row).encode_to_vec(),
             ),
-            workloads: rows(
+            workloads: Rows::new(
+                WORKLOADS,
                 &snapshot.work.workloads,
-                before.map(|before| before.workloads.as_slice()),
+                before.map(|before| &before.workloads),
                 |row| row.name().to_owned(),
                 |row| v1::Workload::from(row).encode_to_vec(),
             ),
-            assignments: rows(
+            assignments: Rows::new(
+                ASSIGNMENTS,
                 snapshot.work.assignments.iter(),
-                before.map(|before| before.assignments.as_slice()),
+                before.map(|before| &before.assignments),
                 |row| row.record.id,
                 |row| v1::Assignment::from(row).encode_to_vec(),
             ),
@@ -190,10 +195,10 @@ impl Canonical {
             epoch: head.epoch,
             cycle: head.cycle,
             head,
-            nodes: read_rows(nodes)?,
-            links: read_rows(links)?,
-            workloads: read_rows(workloads)?,
-            assignments: read_rows(assignments)?,
+            nodes: Rows::read(NODES, nodes, read_key)?,
+            links: Rows::read(LINKS, links, read_key)?,
+            workloads: Rows::read(WORKLOADS, workloads, read_key)?,
+            assignments: Rows::read(ASSIGNMENTS, assignments, read_key)?,
         })
     }
 
@@ -202,58 +207,78 @@ impl Canonical {
         self.view(&Filter::default())
     }
 
+    /// The canonical bytes, in memory of earlier ones that nobody reads any more.
+    pub fn bytes_in(&self, memory: &mut Recycled<u8>) -> Bytes {
+        struct Shared(Arc<Vec<u8>>);
+        impl AsRef<[u8]> for Shared {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        let mut bytes = memory.take();
+        self.write_view(&Filter::default(), &mut bytes);
+        Bytes::from_owner(Shared(memory.share(bytes)))
+    }
+
     /// The encoding of what `filter` leaves.
     pub fn view(&self, filter: &Filter) -> Bytes {
-        let mut wire = self.selected(filter);
-        wire.nodes = self.node_rows(filter).map(|row| row.bytes.clone()).collect();
-        wire.links = self.link_rows(filter).map(|row| row.bytes.clone()).collect();
-        wire.workloads = self.workload_rows(filter).map(|row| row.bytes.clone()).collect();
-        wire.assignments = self.assignment_rows(filter).map(|row| row.bytes.clone()).collect();
-        wire.encode_to_vec().into()
+        let mut bytes = Vec::new();
+        self.write_view(filter, &mut bytes);
+        bytes.into()
+    }
+
+    fn write_view(&self, filter: &Filter, into: &mut Vec<u8>) {
+        let wants = |section| filter.wants(section);
+        let nodes = match (&filter.label, wants(v1::Section::Nodes)) {
+            (_, false) => Vec::new(),
+            (None, true) => self.nodes.all(),
+            (Some(_), true) => self.nodes.some(|row| filter.wants_row(row)),
+        };
+        let all_if = |wanted, rows| if wanted { rows } else { Vec::new() };
+        write(
+            self.selected(filter),
+            into,
+            FramedRows {
+                nodes,
+                links: all_if(wants(v1::Section::Mesh), self.links.all()),
+                workloads: all_if(wants(v1::Section::Workloads), self.workloads.all()),
+                assignments: all_if(wants(v1::Section::Workloads), self.assignments.all()),
+            },
+        );
     }
 
     /// The encoding of the step from `before` to this, of what `filter` leaves of both.
     pub fn delta(&self, before: &Canonical, filter: &Filter) -> Bytes {
-        let mut changed = self.selected(filter);
-        forget_unchanged(&mut changed, &before.selected(filter));
-        let (nodes, removed_nodes) = step(before.node_rows(filter), self.node_rows(filter));
-        let (links, removed_links) = step(before.link_rows(filter), self.link_rows(filter));
-        let (workloads, removed_workloads) = step(before.workload_rows(filter), self.workload_rows(filter));
-        let (assignments, removed_assignments) = step(before.assignment_rows(filter), self.assignment_rows(filter));
-        (changed.nodes, changed.links) = (nodes, links);
-        (changed.workloads, changed.assignments) = (workloads, assignments);
+        let mut head = self.selected(filter);
+        forget_unchanged(&mut head, &before.selected(filter));
+        let wants = |section| filter.wants(section);
+        let node = |row: &[u8]| wants(v1::Section::Nodes) && filter.wants_row(row);
+        let (nodes, removed_nodes) = self.nodes.since(&before.nodes, node);
+        let (links, removed_links) = self.links.since(&before.links, |_| wants(v1::Section::Mesh));
+        let work = |_: &[u8]| wants(v1::Section::Workloads);
+        let (workloads, removed_workloads) = self.workloads.since(&before.workloads, work);
+        let (assignments, removed_assignments) = self.assignments.since(&before.assignments, work);
+        let mut changed = Vec::new();
+        write(
+            head,
+            &mut changed,
+            FramedRows {
+                nodes,
+                links,
+                workloads,
+                assignments,
+            },
+        );
         let delta = WireDelta {
             from_epoch: before.epoch,
             from_cycle: before.cycle,
-            changed: Some(changed),
+            changed: Some(changed.into()),
             removed_nodes,
             removed_links,
             removed_workloads,
             removed_assignments,
         };
         delta.encode_to_vec().into()
-    }
-
-    fn node_rows<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row<NodeId, NodeRow>> {
-        let wanted = filter.wants(v1::Section::Nodes);
-        self.nodes
-            .iter()
-            .filter(move |row| wanted && filter.wants_row(&row.bytes))
-    }
-
-    fn link_rows<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row<NodeId, ObserverLinks>> {
-        let wanted = filter.wants(v1::Section::Mesh);
-        self.links.iter().filter(move |_| wanted)
-    }
-
-    fn workload_rows<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row<String, WorkloadRow>> {
-        let wanted = filter.wants(v1::Section::Workloads);
-        self.workloads.iter().filter(move |_| wanted)
-    }
-
-    fn assignment_rows<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row<AssignmentId, AssignmentRow>> {
-        let wanted = filter.wants(v1::Section::Workloads);
-        self.assignments.iter().filter(move |_| wanted)
     }
 
     /// The head and the sections that `filter` leaves.
@@ -293,64 +318,59 @@ fn v1_head(snapshot: v1::Snapshot) -> Wire {
     }
 }
 
-/// Encodes rows that are sorted by id, taking over from `before` (sorted, too) what is the same allocation.
-fn rows<'a, K: Ord, T: 'a>(
-    rows: impl IntoIterator<Item = &'a Arc<T>>,
-    before: Option<&[Row<K, T>]>,
-    id: impl Fn(&T) -> K,
-    encode: impl Fn(&T) -> Vec<u8>,
-) -> Vec<Row<K, T>> {
-    let mut before = before.unwrap_or_default().iter().peekable();
-    let encoded = rows.into_iter().map(|row| {
-        let id = id(row);
-        while before.next_if(|old| old.id < id).is_some() {}
-        let same = before.next_if(|old| old.id == id && old.source.as_ref().is_some_and(|old| Arc::ptr_eq(old, row)));
-        let bytes = same.map_or_else(|| encode(row).into(), |old| old.bytes.clone());
-        Row {
-            id,
-            source: Some(Arc::clone(row)),
-            bytes,
-        }
-    });
-    encoded.collect()
+/// Rows as they stand in a snapshot, each with the field's tag and length.
+struct FramedRows<'a> {
+    nodes: Vec<&'a [u8]>,
+    links: Vec<&'a [u8]>,
+    workloads: Vec<&'a [u8]>,
+    assignments: Vec<&'a [u8]>,
 }
 
-fn read_rows<K: std::str::FromStr, T>(rows: Vec<Bytes>) -> Result<Vec<Row<K, T>>, NotCanonical> {
-    let read = |bytes: Bytes| {
-        let key = RowKey::decode(bytes.clone()).map_err(|error| NotCanonical(error.to_string()))?;
-        let id = key
-            .id
-            .parse()
-            .map_err(|_| NotCanonical(format!("a row's id {:?} is none", key.id)))?;
-        Ok(Row {
-            id,
-            source: None,
-            bytes,
-        })
+/// Writes a snapshot's fields in the order of their numbers. `head` has those that are no rows.
+fn write(head: Wire, into: &mut Vec<u8>, rows: FramedRows<'_>) {
+    let opening = Wire {
+        cluster_id: head.cluster_id,
+        epoch: head.epoch,
+        cycle: head.cycle,
+        time: head.time,
+        cycle_interval: head.cycle_interval,
+        coordinator_version: head.coordinator_version,
+        ..Wire::default()
     };
-    rows.into_iter().map(read).collect()
-}
-
-/// Rows of `after` that `before` has not or has otherwise, and ids of `before` that `after` has not. Both are sorted by id.
-fn step<'a, K: Ord + std::fmt::Display + 'a, T: 'a>(
-    before: impl Iterator<Item = &'a Row<K, T>>,
-    after: impl Iterator<Item = &'a Row<K, T>>,
-) -> (Vec<Bytes>, Vec<String>) {
-    let (mut changed, mut removed) = (Vec::new(), Vec::new());
-    let mut before = before.peekable();
-    for row in after {
-        while let Some(gone) = before.next_if(|old| old.id < row.id) {
-            removed.push(gone.id.to_string());
-        }
-        let old = before.next_if(|old| old.id == row.id);
-        // The same allocation needs no look at its bytes.
-        let same = old.is_some_and(|old| old.bytes.as_ptr() == row.bytes.as_ptr() || old.bytes == row.bytes);
-        if !same {
-            changed.push(row.bytes.clone());
+    let middle = Wire {
+        telemetry: head.telemetry,
+        predictive: head.predictive,
+        mesh: head.mesh,
+        ..Wire::default()
+    };
+    let closing = Wire {
+        autonomy: head.autonomy,
+        behaviour: head.behaviour,
+        integrity: head.integrity,
+        coherence: head.coherence,
+        ..Wire::default()
+    };
+    let parts = [
+        (opening.encode_to_vec(), rows.nodes),
+        (middle.encode_to_vec(), rows.links),
+        (closing.encode_to_vec(), rows.workloads),
+        (Vec::new(), rows.assignments),
+    ];
+    let rows = parts.iter().flat_map(|(_, rows)| rows);
+    let len = |heads: usize| heads + rows.map(|row| row.len()).sum::<usize>();
+    into.reserve_exact(len(parts.iter().map(|(head, _)| head.len()).sum()));
+    for (head, rows) in parts {
+        into.extend_from_slice(&head);
+        for row in rows {
+            into.extend_from_slice(row);
         }
     }
-    removed.extend(before.map(|gone| gone.id.to_string()));
-    (changed, removed)
+}
+
+fn read_key<K: std::str::FromStr>(row: &Bytes) -> Result<K, NotCanonical> {
+    let key = RowKey::decode(row.clone()).map_err(|error| NotCanonical(error.to_string()))?;
+    let not_one = |_| NotCanonical(format!("a row's id {:?} is none", key.id));
+    key.id.parse().map_err(not_one)
 }
 
 /// Leaves out of `now` the sections, and the version, that are as they were.

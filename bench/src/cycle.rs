@@ -18,6 +18,7 @@ use wyneos_core::{
     integrity::Sealer,
     mesh::{LinkReport, LinkState},
     node::{ConnId, Hello, Origin},
+    recycled::Recycled,
     store::Durable,
     time::{Time, WallTime},
 };
@@ -84,6 +85,7 @@ struct Bench {
     costs: Vec<Cost>,
     /// What each survey cost, in milliseconds.
     surveys: Vec<f64>,
+    memory: Recycled<u8>,
     /// What each round of heartbeats cost the engine: microseconds, and allocations, a heartbeat.
     heartbeats: Vec<(f64, f64)>,
 }
@@ -108,6 +110,7 @@ impl Bench {
             sequence: 0,
             costs: Vec::new(),
             surveys: Vec::new(),
+            memory: Recycled::default(),
             heartbeats: Vec::new(),
         }
     }
@@ -155,7 +158,7 @@ impl Bench {
     fn publish(&mut self, snapshot: Arc<Snapshot>, engine: f64) {
         let before = self.before.take();
         let (canonical, encode) = timed(|| Canonical::new(&snapshot, before.as_ref().map(|(_, before)| before)));
-        let (full, bytes) = timed(|| canonical.bytes());
+        let (full, bytes) = timed(|| canonical.bytes_in(&mut self.memory));
         let (seal, sealing) = timed(|| self.sealer.seal(snapshot.epoch, snapshot.cycle, &full));
         let everything = Filter::default();
         let (step, delta) = timed(|| before.as_ref().map(|(_, before)| canonical.delta(before, &everything)));

@@ -11,6 +11,7 @@ use wyneos_core::{
     coordinator::{Input, Published as Told},
     event::Event,
     integrity::Sealer,
+    recycled::Recycled,
     store::Batch,
     workload::View,
 };
@@ -55,6 +56,8 @@ pub(crate) struct Publisher {
     /// The ledger of memory that answers hold.
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Memory of the canonical bytes, which are of the same size cycle by cycle.
+    pub(crate) memory: Recycled<u8>,
 }
 
 impl Publisher {
@@ -120,7 +123,7 @@ impl Publisher {
             &snapshot,
             before.as_ref().map(|before| &*before.canonical),
         ));
-        let bytes = canonical.bytes();
+        let bytes = canonical.bytes_in(&mut self.memory);
         let seal = Arc::new(self.sealer.seal(snapshot.epoch, snapshot.cycle, &bytes));
         self.metrics.snapshot_bytes.set(bytes.len() as i64);
         self.ledger.published(bytes.len());

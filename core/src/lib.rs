@@ -23,7 +23,7 @@ pub mod node;
 pub mod placement;
 pub mod predictive;
 pub mod protocol;
-mod recycled;
+pub mod recycled;
 pub mod registry;
 pub mod standing;
 pub mod store;

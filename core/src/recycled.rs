@@ -7,7 +7,7 @@ const HELD: usize = 3;
 
 /// The newest lists that were shared, and may be read still.
 #[derive(Debug)]
-pub(crate) struct Recycled<T> {
+pub struct Recycled<T> {
     shared: Vec<Arc<Vec<T>>>,
 }
 
@@ -19,7 +19,7 @@ impl<T> Default for Recycled<T> {
 
 impl<T> Recycled<T> {
     /// An empty list, with the room of one that nobody reads any more.
-    pub(crate) fn take(&mut self) -> Vec<T> {
+    pub fn take(&mut self) -> Vec<T> {
         let is_free = |list: &Arc<Vec<T>>| Arc::strong_count(list) == 1;
         let free = self.shared.iter().position(is_free);
         let list = free.and_then(|at| Arc::into_inner(self.shared.remove(at)));
@@ -29,7 +29,7 @@ impl<T> Recycled<T> {
     }
 
     /// Shares a list.
-    pub(crate) fn share(&mut self, mut list: Vec<T>) -> Arc<Vec<T>> {
+    pub fn share(&mut self, mut list: Vec<T>) -> Arc<Vec<T>> {
         if self.shared.len() == HELD {
             self.shared.remove(0);
         }

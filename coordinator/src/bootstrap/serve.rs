@@ -13,7 +13,7 @@ use tokio::{
     runtime::Runtime,
     sync::{Semaphore, broadcast, mpsc, watch},
 };
-use wyneos_core::{access::Access, coordinator::Input, event::Event, integrity::Digest};
+use wyneos_core::{access::Access, coordinator::Input, event::Event, integrity::Digest, recycled::Recycled};
 use wyneos_shell::{
     config::Listen,
     descriptors::{self, Shares as Descriptors},
@@ -176,6 +176,7 @@ pub(super) fn serve(runtime: &Runtime, leading: Leading, exit_with_stdin: bool) 
         access: shared.access,
         ledger: shared.ledger,
         metrics: Arc::clone(&metrics),
+        memory: Recycled::default(),
     };
     let (publisher, failed) = start_publisher(publisher, work_queue)?;
     let engine = Engine::new(

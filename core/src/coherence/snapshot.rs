@@ -55,8 +55,6 @@ pub struct Nodes {
 pub struct NodeDetail {
     /// Last heartbeat in this coordinator's life.
     pub last_heartbeat: Option<WallTime>,
-    /// Its heartbeat interval.
-    pub heartbeat_interval: Duration,
     /// The agent's wall clock less the coordinator's, milliseconds.
     pub clock_skew_millis: i64,
     /// Newest cycle that the agent acknowledged.

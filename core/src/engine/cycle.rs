@@ -7,7 +7,7 @@ use crate::{
     coherence::{NodeDetail, Snapshot},
     ctx::alarm::Timer,
     effect::{Effect, Published},
-    node::{Node, NodeIndex},
+    node::Node,
     systems::coherence,
 };
 
@@ -53,8 +53,7 @@ impl Coordinator {
         self.flush();
         let mut details = self.details.take();
         let places = self.ctx.registry.places();
-        details
-            .extend(places.map(|(index, node)| node.map_or_else(NodeDetail::default, |node| self.detail(index, node))));
+        details.extend(places.map(|(_, node)| node.map_or_else(NodeDetail::default, |node| self.detail(node))));
         let details = self.details.share(details);
         let snapshot = Snapshot {
             cluster: self.ctx.term.cluster,
@@ -83,11 +82,10 @@ impl Coordinator {
         self.ctx.outbox.push(Effect::Publish(Arc::new(snapshot)));
     }
 
-    fn detail(&self, index: NodeIndex, node: &Node) -> NodeDetail {
+    fn detail(&self, node: &Node) -> NodeDetail {
         let session = node.session.as_ref();
         NodeDetail {
             last_heartbeat: node.last_seen.map(|at| self.ctx.clock.wall.at(at)),
-            heartbeat_interval: self.ctx.heartbeat_interval(index),
             clock_skew_millis: session.map_or(0, |session| session.clock_skew_millis),
             acknowledged_cycle: session.map_or(0, |session| session.acknowledged.1),
             heartbeats: session.map_or(0, |session| session.heartbeats),

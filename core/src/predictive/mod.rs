@@ -6,8 +6,8 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-pub use series::{COVERAGE, HORIZON, MEASURED_ENOUGH, Outlook, Series};
-use series::{Made, State};
+pub use series::{COVERAGE, HORIZON, MEASURED_ENOUGH, Outlook};
+use series::{Made, States};
 
 use crate::{
     node::NodeIndex,
@@ -73,30 +73,31 @@ pub struct Foreseen {
     pub overview: Overview,
 }
 
-/// A forecast a node and channel.
+/// Forecasts of every channel of every node.
 #[derive(Debug, Default)]
 pub struct Predictor {
-    states: Vec<State>,
+    /// By place of the node.
+    states: Vec<States<{ Channel::COUNT }>>,
     /// What was forecast in each of the last cycles: one list a cycle, so that a cycle walks over one of them.
-    made: [Vec<Made>; HORIZON],
+    made: [Vec<Made<{ Channel::COUNT }>>; HORIZON],
     /// The list of the cycle that is [`HORIZON`] back.
     slot: usize,
     forecasts: Recycled<Forecast>,
 }
 
 impl Predictor {
-    /// Makes room for so many series.
-    fn resize(&mut self, series: usize) {
-        if self.states.len() == series {
+    /// Makes room for so many nodes.
+    fn resize(&mut self, nodes: usize) {
+        if self.states.len() == nodes {
             return;
         }
-        let is_most = |room: usize| room > 2 * series;
-        self.states.resize(series, State::default());
+        let is_most = |room: usize| room > 2 * nodes;
+        self.states.resize(nodes, States::default());
         if is_most(self.states.capacity()) {
             self.states.shrink_to_fit();
         }
         for made in &mut self.made {
-            made.resize(series, Made::default());
+            made.resize(nodes, Made::default());
             if is_most(made.capacity()) {
                 made.shrink_to_fit();
             }
@@ -105,34 +106,27 @@ impl Predictor {
 
     /// Takes a cycle's sample. `interval` is the time between two cycles.
     pub fn cycle(&mut self, sample: &Sample, interval: Duration) -> Foreseen {
-        self.resize(sample.values().len());
+        let (values, _) = sample.values().as_chunks::<{ Channel::COUNT }>();
+        self.resize(values.len());
         let mut overview = Overview::default();
         let mut forecasts = self.forecasts.take();
         let mut crossing = Vec::new();
-        let series = self.states.chunks_mut(Channel::COUNT);
-        let series = series.zip(self.made[self.slot].chunks_mut(Channel::COUNT));
-        let nodes = series.zip(sample.values().chunks(Channel::COUNT));
-        for (node, ((states, made), values)) in (0u32..).map(NodeIndex).zip(nodes) {
-            let channels = Channel::ALL.into_iter().zip(states).zip(made).zip(values);
-            for (((channel, state), made), &value) in channels {
-                if value.is_nan() {
-                    state.reset();
-                    continue;
-                }
-                state.observe(made, value);
-                let Some(outlook) = state.outlook() else {
-                    overview.warming += 1;
-                    continue;
-                };
-                if outlook.skill <= 0.0 {
-                    overview.unskilled += 1;
-                    continue;
-                }
-                let time_to_threshold = time_to_threshold(state, channel, interval);
+        let series = self.states.iter_mut().zip(&mut self.made[self.slot]).zip(values);
+        for (node, ((states, made), values)) in (0u32..).map(NodeIndex).zip(series) {
+            states.observe(made, values);
+            let outlooks = states.outlooks();
+            overview.warming += outlooks.warming.count_ones();
+            overview.unskilled += states.seen() - (outlooks.warming | outlooks.skilled).count_ones();
+            let mut skilled = outlooks.skilled;
+            while skilled != 0 {
+                let at = skilled.trailing_zeros() as usize;
+                skilled &= skilled - 1;
+                let channel = Channel::ALL[at];
+                let time_to_threshold = time_to_threshold(states, channel, interval);
                 let forecast = Forecast {
                     node,
                     channel,
-                    outlook,
+                    outlook: outlooks.get(at),
                     time_to_threshold,
                 };
                 forecasts.push(forecast);
@@ -154,8 +148,8 @@ impl Predictor {
     }
 }
 
-fn time_to_threshold(state: &State, channel: Channel, interval: Duration) -> Option<Duration> {
-    let cycles = state.cycles_to(channel.threshold()?)?;
+fn time_to_threshold(states: &States<{ Channel::COUNT }>, channel: Channel, interval: Duration) -> Option<Duration> {
+    let cycles = states.cycles_to(channel.column(), channel.threshold()?)?;
     let seconds = f64::from(cycles) * interval.as_secs_f64();
     (seconds <= FAR.as_secs_f64()).then(|| Duration::from_secs_f64(seconds))
 }

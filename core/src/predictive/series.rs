@@ -1,4 +1,6 @@
-//! One series' forecast: damped trend, with an interval that keeps its coverage.
+//! Forecasts of series, `N` side by side: damped trend, with an interval that keeps its coverage.
+//!
+//! Every series by itself follows the same formulas; loops over the series are free of branches, so that compilers make vector instructions of them.
 //!
 //! Level and trend: Gardner & McKenzie, "Forecasting trends in time series" (1985), additive damped trend:
 //! `lₜ = α·yₜ + (1−α)(lₜ₋₁ + φ·bₜ₋₁)`, `bₜ = β(lₜ − lₜ₋₁) + (1−β)φ·bₜ₋₁`, `ŷₜ₊ₕ = lₜ + (φ + φ² + … + φʰ)·bₜ`.
@@ -30,40 +32,60 @@ fn damping(steps: f32) -> f32 {
     PHI * (1.0 - PHI.powf(steps)) / (1.0 - PHI)
 }
 
-/// A forecast that was made, until what it forecast is there.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Made {
-    value: f32,
-    half_width: f32,
-    /// The value when it was made: what persistence forecasts.
-    naive: f32,
+/// Forecasts that were made, until the values that they forecast are known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Made<const N: usize> {
+    value: [f32; N],
+    half_width: [f32; N],
+    /// The value when the forecast was made: what persistence forecasts.
+    naive: [f32; N],
 }
 
-/// What a series has learnt. The forecasts that it made are kept apart: a cycle reads and writes one of [`HORIZON`].
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct State {
-    level: f32,
-    trend: f32,
-    half_width: f32,
-    absolute_error: f32,
-    model_error: f32,
-    naive_error: f32,
-    hits: f32,
-    weight: f32,
-    measured: u32,
-    seen: u32,
+impl<const N: usize> Default for Made<N> {
+    fn default() -> Made<N> {
+        let zero = [0.0; N];
+        Made {
+            value: zero,
+            half_width: zero,
+            naive: zero,
+        }
+    }
 }
 
-/// One series by itself; fixed size.
-#[derive(Clone, Debug, Default)]
-pub struct Series {
-    state: State,
-    made: [Made; HORIZON],
-    /// Which of them is the oldest.
-    slot: usize,
+/// The state of `N` series. Their forecasts are kept apart: a cycle reads and writes one of [`HORIZON`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct States<const N: usize> {
+    level: [f32; N],
+    trend: [f32; N],
+    half_width: [f32; N],
+    absolute_error: [f32; N],
+    model_error: [f32; N],
+    naive_error: [f32; N],
+    hits: [f32; N],
+    weight: [f32; N],
+    measured: [u32; N],
+    seen: [u32; N],
 }
 
-/// What a series says of itself.
+impl<const N: usize> Default for States<N> {
+    fn default() -> States<N> {
+        let (zero, none) = ([0.0; N], [0; N]);
+        States {
+            level: zero,
+            trend: zero,
+            half_width: zero,
+            absolute_error: zero,
+            model_error: zero,
+            naive_error: zero,
+            hits: zero,
+            weight: zero,
+            measured: none,
+            seen: none,
+        }
+    }
+}
+
+/// A forecast, and the skill of those before it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outlook {
     /// Expected value [`HORIZON`] cycles ahead.
@@ -80,121 +102,127 @@ pub struct Outlook {
     pub measured: u32,
 }
 
-impl Series {
-    /// Takes the next value, one a cycle. A gap starts the series anew: see [`Series::reset`].
-    pub fn observe(&mut self, value: f32) {
-        self.state.observe(&mut self.made[self.slot], value);
-        self.slot = (self.slot + 1) % HORIZON;
-    }
-
-    /// Forgets everything: the values had a gap.
-    pub fn reset(&mut self) {
-        self.state.reset();
-    }
-
-    /// True when it saw nothing.
-    pub fn is_empty(&self) -> bool {
-        self.state.seen == 0
-    }
-
-    /// Its forecast and how good those before were; `None` with too little data to judge.
-    pub fn outlook(&self) -> Option<Outlook> {
-        self.state.outlook()
-    }
-
-    /// Cycles until the expected value reaches `threshold` from below: 0 when it is there, `None` when it never does.
-    pub fn cycles_to(&self, threshold: f32) -> Option<f32> {
-        self.state.cycles_to(threshold)
-    }
+/// The skill of `N` series, and the forecasts of those that have any.
+pub(super) struct Outlooks<'a, const N: usize> {
+    states: &'a States<N>,
+    skill: [f32; N],
+    /// Bit mask of the series with too little data to judge.
+    pub(super) warming: u32,
+    /// Bit mask of the series with skill above zero.
+    pub(super) skilled: u32,
 }
 
-impl State {
-    /// Takes the next value. `made` is what was forecast [`HORIZON`] cycles ago, and becomes what is forecast now.
-    pub(super) fn observe(&mut self, made: &mut Made, value: f32) {
-        if self.seen >= HORIZON as u32 {
-            self.measure(*made, value);
+/// The steps by which `HORIZON` cycles carry the level along the trend.
+fn ahead() -> f32 {
+    damping(HORIZON as f32)
+}
+
+impl<const N: usize> States<N> {
+    /// Takes the next value of each series; NaN, where there is none, starts a series anew. `made` is what was forecast [`HORIZON`] cycles
+    /// ago, and becomes what is forecast now.
+    pub(super) fn observe(&mut self, made: &mut Made<N>, values: &[f32; N]) {
+        let ahead = ahead();
+        for at in 0..N {
+            let value = values[at];
+            let (is_gap, seen) = (value.is_nan(), self.seen[at]);
+            // Of the forecast whose value this is.
+            let is_measured = seen >= HORIZON as u32;
+            let error = (value - made.value[at]).abs();
+            let naive = value - made.naive[at];
+            let weight = self.weight[at] * MEMORY + 1.0;
+            let absolute_error = self.absolute_error[at] * MEMORY + error;
+            let hit = if error <= made.half_width[at] { 1.0 } else { 0.0 };
+            let step = QUANTILE_STEP * absolute_error / weight;
+            // Upwards when a value fell outside, downwards when inside; in balance when 80% fall inside.
+            let is_outside = error > self.half_width[at];
+            let pull = if is_outside { COVERAGE } else { COVERAGE - 1.0 };
+            let followed = (self.half_width[at] + step * pull).max(0.0);
+            let half_width = if self.measured[at] == 0 { error } else { followed };
+            // Of the series.
+            let before = self.level[at];
+            let level = ALPHA * value + (1.0 - ALPHA) * (before + PHI * self.trend[at]);
+            let trend = BETA * (level - before) + (1.0 - BETA) * PHI * self.trend[at];
+            let is_first = seen == 0;
+
+            let keep = |old: f32, new: f32| {
+                if is_gap {
+                    0.0
+                } else if is_measured {
+                    new
+                } else {
+                    old
+                }
+            };
+            self.weight[at] = keep(self.weight[at], weight);
+            self.model_error[at] = keep(self.model_error[at], self.model_error[at] * MEMORY + error * error);
+            self.naive_error[at] = keep(self.naive_error[at], self.naive_error[at] * MEMORY + naive * naive);
+            self.absolute_error[at] = keep(self.absolute_error[at], absolute_error);
+            self.hits[at] = keep(self.hits[at], self.hits[at] * MEMORY + hit);
+            self.half_width[at] = keep(self.half_width[at], half_width);
+            let measured = self.measured[at].saturating_add(u32::from(is_measured));
+            self.measured[at] = if is_gap { 0 } else { measured };
+            let level = if is_first { value } else { level };
+            let trend = if is_first { self.trend[at] } else { trend };
+            self.level[at] = if is_gap { 0.0 } else { level };
+            self.trend[at] = if is_gap { 0.0 } else { trend };
+            self.seen[at] = if is_gap { 0 } else { seen.saturating_add(1) };
+            made.value[at] = self.level[at] + ahead * self.trend[at];
+            made.half_width[at] = self.half_width[at];
+            made.naive[at] = value;
         }
-        if self.seen == 0 {
-            self.level = value;
-        } else {
-            let before = self.level;
-            self.level = ALPHA * value + (1.0 - ALPHA) * (before + PHI * self.trend);
-            self.trend = BETA * (self.level - before) + (1.0 - BETA) * PHI * self.trend;
-        }
-        *made = Made {
-            value: self.ahead(),
-            half_width: self.half_width,
-            naive: value,
-        };
-        self.seen = self.seen.saturating_add(1);
     }
 
-    fn measure(&mut self, made: Made, value: f32) {
-        let error = (value - made.value).abs();
-        let naive = value - made.naive;
-        self.weight = self.weight * MEMORY + 1.0;
-        self.model_error = self.model_error * MEMORY + error * error;
-        self.naive_error = self.naive_error * MEMORY + naive * naive;
-        self.absolute_error = self.absolute_error * MEMORY + error;
-        let hit = error <= made.half_width;
-        self.hits = self.hits * MEMORY + if hit { 1.0 } else { 0.0 };
-        let step = QUANTILE_STEP * self.absolute_error / self.weight;
-        // Upwards when a value fell outside, downwards when inside; in balance when 80% fall inside.
-        let pull = if error > self.half_width {
-            COVERAGE
-        } else {
-            COVERAGE - 1.0
-        };
-        self.half_width = if self.measured == 0 {
-            error
-        } else {
-            (self.half_width + step * pull).max(0.0)
-        };
-        self.measured = self.measured.saturating_add(1);
-    }
-
-    /// Forgets everything: the values had a gap.
-    pub(super) fn reset(&mut self) {
-        if self.seen > 0 {
-            *self = State::default();
+    /// Judges the series that have seen a value.
+    pub(super) fn outlooks(&self) -> Outlooks<'_, N> {
+        let mut skill = [0.0; N];
+        for (at, skill) in skill.iter_mut().enumerate() {
+            let (model, naive) = (self.model_error[at], self.naive_error[at]);
+            *skill = if naive > 0.0 { 1.0 - model / naive } else { 0.0 };
         }
-    }
-
-    fn ahead(&self) -> f32 {
-        self.level + damping(HORIZON as f32) * self.trend
-    }
-
-    /// Its forecast and how good those before were; `None` with too little data to judge.
-    pub(super) fn outlook(&self) -> Option<Outlook> {
-        if self.measured < MEASURED_ENOUGH {
-            return None;
+        let (mut warming, mut skilled) = (0, 0);
+        for at in 0..N {
+            let is_judged = self.measured[at] >= MEASURED_ENOUGH;
+            warming |= u32::from(self.seen[at] > 0 && !is_judged) << at;
+            skilled |= u32::from(is_judged && skill[at] > 0.0) << at;
         }
-        let skill = if self.naive_error > 0.0 {
-            1.0 - self.model_error / self.naive_error
-        } else {
-            0.0
-        };
-        let value = self.ahead();
-        let coverage = self.hits / self.weight;
-        let (low, high) = (value - self.half_width, value + self.half_width);
-        Some(Outlook {
-            value,
-            low,
-            high,
+        Outlooks {
+            states: self,
             skill,
-            coverage,
-            measured: self.measured,
-        })
+            warming,
+            skilled,
+        }
     }
 
-    /// Cycles until the expected value reaches `threshold` from below: 0 when it is there, `None` when it never does.
-    pub(super) fn cycles_to(&self, threshold: f32) -> Option<f32> {
-        let missing = threshold - self.level;
+    /// Cycles until the expected value of a series reaches `threshold` from below: 0 when it is there, `None` when it never does.
+    pub(super) fn cycles_to(&self, at: usize, threshold: f32) -> Option<f32> {
+        let missing = threshold - self.level[at];
         if missing <= 0.0 {
             return Some(0.0);
         }
         // level + damping(h)·trend = threshold, solved for h.
-        let left = 1.0 - missing * (1.0 - PHI) / (PHI * self.trend);
-        (self.trend > 0.0 && left > 0.0).then(|| left.ln() / PHI.ln())
+        let left = 1.0 - missing * (1.0 - PHI) / (PHI * self.trend[at]);
+        (self.trend[at] > 0.0 && left > 0.0).then(|| left.ln() / PHI.ln())
+    }
+
+    /// The number of series that have seen a value.
+    pub(super) fn seen(&self) -> u32 {
+        self.seen.iter().map(|&seen| u32::from(seen > 0)).sum()
+    }
+}
+
+impl<const N: usize> Outlooks<'_, N> {
+    /// The forecast of a series.
+    pub(super) fn get(&self, at: usize) -> Outlook {
+        let states = self.states;
+        let value = states.level[at] + ahead() * states.trend[at];
+        let half_width = states.half_width[at];
+        Outlook {
+            value,
+            low: value - half_width,
+            high: value + half_width,
+            skill: self.skill[at],
+            coverage: states.hits[at] / states.weight[at],
+            measured: states.measured[at],
+        }
     }
 }

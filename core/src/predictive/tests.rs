@@ -7,6 +7,31 @@ use rand_pcg::Pcg64Mcg;
 use super::*;
 use crate::{telemetry::Matrix, time::WallTime};
 
+/// One series by itself.
+#[derive(Clone, Debug, Default)]
+struct Series {
+    states: States<1>,
+    made: [Made<1>; HORIZON],
+    slot: usize,
+}
+
+impl Series {
+    fn observe(&mut self, value: f32) {
+        self.states.observe(&mut self.made[self.slot], &[value]);
+        self.slot = (self.slot + 1) % HORIZON;
+    }
+
+    /// The forecast, and the skill of those before; `None` with too little data to judge.
+    fn outlook(&self) -> Option<Outlook> {
+        let outlooks = self.states.outlooks();
+        (self.states.seen() > 0 && outlooks.warming == 0).then(|| outlooks.get(0))
+    }
+
+    fn cycles_to(&self, threshold: f32) -> Option<f32> {
+        self.states.cycles_to(0, threshold)
+    }
+}
+
 fn feed(values: impl IntoIterator<Item = f32>) -> Series {
     let mut series = Series::default();
     for value in values {
@@ -114,10 +139,7 @@ fn a_gap_starts_a_series_anew() {
 fn by_itself(series: &mut [Series], sample: &Sample) -> Vec<(usize, Outlook)> {
     let mut published = Vec::new();
     for (at, (series, &value)) in series.iter_mut().zip(sample.values()).enumerate() {
-        match value.is_nan() {
-            true => series.reset(),
-            false => series.observe(value),
-        }
+        series.observe(value);
         published.extend(
             series
                 .outlook()
