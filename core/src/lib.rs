@@ -1,8 +1,8 @@
-//! The logic of WyneOS, for both roles: deterministic, free of I/O.
+//! The logic of WyneOS for both roles: deterministic and free of I/O.
 //!
-//! Time, randomness and the results of I/O come in as arguments; what is to be done comes out as effects. The coordinator
-//! ([`engine::Coordinator`]) and the agent ([`agent::Agent`]) are state machines with the same four verbs:
-//! `handle`, `handle_timeout`, `poll_effect` and `poll_timeout`.
+//! Time, randomness and results of I/O are inputs; work for the outside is emitted as effects. The coordinator
+//! ([`engine::Coordinator`]) and the agent ([`agent::Agent`]) are state machines with the same four methods: `handle`,
+//! `handle_timeout`, `poll_effect` and `poll_timeout`.
 
 pub mod access;
 pub mod agent;

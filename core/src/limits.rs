@@ -1,42 +1,44 @@
-//! Limits on what comes from outside, checked where the wire meets the core.
+//! Limits on external input, checked where wire messages are converted to domain types.
 
-/// Bytes of a node's name.
+/// Maximum length of a node name, in bytes.
 pub const NAME: usize = 253;
-/// Labels of a node.
+/// Maximum number of labels of a node.
 pub const LABELS: usize = 64;
-/// Bytes of a label's key.
+/// Maximum length of a label key, in bytes.
 pub const LABEL_KEY: usize = 63;
-/// Bytes of a label's value.
+/// Maximum length of a label value, in bytes.
 pub const LABEL_VALUE: usize = 255;
-/// Channels of a session.
+/// Maximum number of telemetry channels of a session.
 pub const CHANNELS: usize = 64;
-/// Users of a host that declarations may name, beside the default one.
+/// Maximum number of host users that workloads may name, in addition to the default user.
 pub const USERS: usize = 64;
-/// Bytes of a user's name.
+/// Maximum length of a user name, in bytes.
 pub const USER: usize = 256;
-/// Bytes of an address.
+/// Maximum length of an address, in bytes.
 pub const ADDRESS: usize = 280;
-/// Bytes of a message from an agent: agents send none that is larger, and the coordinator takes none.
+/// Maximum size of a message from an agent, in bytes. Agents send no larger message, and the coordinator accepts none.
 pub const AGENT_MESSAGE: usize = 256 * 1024;
-/// Bytes of a message to an agent: the coordinator sends none that is larger, and agents take none. More: an agent needs more memory for
-/// one message; less than [`AGENT_MESSAGE`]: what an agent can describe could not be assigned.
+/// Maximum size of a message to an agent, in bytes. The coordinator sends no larger message, and agents accept none. A
+/// larger value costs an agent more memory per message; with a value below [`AGENT_MESSAGE`], an instance that an agent
+/// can describe could not be assigned.
 pub const NODE_MESSAGE: usize = 512 * 1024;
-/// Bytes of a declaration, as a message carries it with all its parts: one fits into every message, with its envelope.
+/// Maximum size of an encoded workload specification, in bytes. One specification fits into every message together with
+/// its envelope.
 pub const DECLARATION: usize = AGENT_MESSAGE - 1024;
-/// Bytes of a probe or a question to a peer, and of the answer.
+/// Maximum size of a probe, of a question to a peer, and of the answer, in bytes.
 pub const PROBE: usize = 4 * 1024;
-/// Bytes of an operator's name, and of a join token's id.
+/// Maximum length of an operator name and of a join token's id, in bytes.
 pub const OPERATOR: usize = 64;
-/// Bytes of a reason that a caller gives.
+/// Maximum length of a reason given by a caller, in bytes.
 pub const REASON: usize = 256;
-/// Bytes of a request from somebody who was let in. Larger than any that can be accepted, so that what is too long is refused with its
-/// field named, and a name that nothing has is not found.
+/// Maximum size of a request from an authenticated caller, in bytes. It exceeds every acceptable request, so that an
+/// oversized field is rejected by name and an oversized resource name is reported as not found.
 pub const REQUEST: usize = 1024 * 1024;
-/// Bytes of a request to join, from anybody.
+/// Maximum size of a join request from an unauthenticated caller, in bytes.
 pub const JOINING: usize = 64 * 1024;
-/// Bytes of a question to reflection, which repeats what it does not find.
+/// Maximum size of a reflection request, in bytes; the response repeats a symbol that is not found.
 pub const SYMBOL: usize = 1024;
-/// CPUs of a node.
+/// Maximum number of CPUs of a node.
 pub const CPUS: u32 = 100_000;
-/// Bytes of memory or disk of a node.
+/// Maximum memory or disk size of a node, in bytes.
 pub const BYTES: u64 = 1 << 60;

@@ -1,31 +1,31 @@
-//! Every timer of the coordinator's logic.
+//! Timers of the coordinator.
 
 use crate::{node::NodeIndex, timer::Kinds};
 
-/// Every timer of the coordinator's logic.
+/// A timer of the coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
-    /// A cycle begins.
+    /// Start of a cycle.
     Pulse,
-    /// A node's liveness is to be looked at again; stale unless the number is that of the node's newest timer.
+    /// Re-evaluation of a node's liveness; stale unless the token is that of the node's newest timer.
     Liveness(NodeIndex, u64),
-    /// The nodes that were not seen since the start are given up.
+    /// End of the restart grace period: nodes still unseen are declared `offline`.
     RestartGrace,
-    /// The probe plan is made anew.
+    /// Recomputation of the probe plan.
     Plan,
-    /// The mesh is surveyed.
+    /// Survey of the mesh.
     Survey,
-    /// A directive is delivered again, or given up.
+    /// Redelivery or expiry of a directive.
     Directive(u64),
-    /// Workloads are looked at; stale unless the number is that of the newest.
+    /// Reconciliation of workloads; stale unless the token is that of the newest timer.
     Reconcile(u64),
-    /// Nodes are told the rest of what they are to run.
+    /// Delivery of the remaining assignments to nodes.
     Tell,
-    /// What an instance wrote was not read in time.
+    /// Timeout of a log read.
     Read(u64),
-    /// Readers see how nodes and workloads are.
+    /// Publication of changed nodes and workloads to readers.
     View,
-    /// Agents had the time to tell what they have, after a restoration.
+    /// End of the period in which agents report their instances after a restoration from a backup.
     Settle,
 }
 

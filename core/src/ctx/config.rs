@@ -1,47 +1,48 @@
-//! Configuration of the coordinator's logic.
+//! Configuration of the coordinator.
 
 use std::{sync::Arc, time::Duration};
 
 use super::rules::Rules;
 use crate::integrity::PublicKey;
 
-/// What the coordinator's logic is told at its start.
+/// Configuration of the coordinator, fixed at its start.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Version of the coordinator, for display and for comparing agents' versions.
+    /// Version of the coordinator, for display and for comparison with agents' versions.
     pub version: Arc<str>,
-    /// The key that seals snapshots.
+    /// Public key of the key that seals snapshots.
     pub public_key: PublicKey,
-    /// Time between two cycles; at least 100 ms. Longer: less work, older snapshots.
+    /// Interval between cycles; at least 100 ms. A longer interval costs less work and yields older snapshots.
     pub cycle: Duration,
-    /// Time between two heartbeats of a node that has no interval of its own; 100 ms to 60 s. Longer: less load, later
-    /// detection, since a node is suspect after 1.5 of them.
+    /// Default interval between heartbeats of a node; 100 ms to 60 s. A longer interval costs less load and delays
+    /// detection: a node is suspect after 1.5 intervals.
     pub heartbeat: Duration,
-    /// From `suspect` to `offline`. Longer: fewer false verdicts, later ones.
+    /// Time from `suspect` to `offline`. A longer time causes fewer false verdicts and later ones.
     pub suspect_grace: Duration,
-    /// After a start: how long nodes that do not come back are `unseen` before they are `offline`.
+    /// Time after a start for which nodes that have not returned are `unseen` before they are `offline`.
     pub restart_grace: Duration,
-    /// Time between two probes of one target. Longer: less load, later evidence.
+    /// Interval between probes of one target. A longer interval costs less load and yields later evidence.
     pub probe_interval: Duration,
-    /// Telemetry samples kept a series, one a cycle. Each costs 56 bytes a node.
+    /// Number of telemetry samples retained per series, one per cycle. Each sample costs 56 bytes per node.
     pub history: usize,
-    /// Nodes known at most; a further one is refused.
+    /// Maximum number of known nodes; a further node is refused.
     pub max_nodes: usize,
-    /// Nodes that are offline, left, revoked or were never admitted are forgotten after this time; `None`: never. Longer: a node that is
-    /// repaired comes back as the one that it was; shorter: lists and the room for nodes are free of it sooner.
+    /// Time after which nodes that are offline, left, revoked or never admitted are forgotten; `None` disables it. With
+    /// a longer time a repaired node returns under its identity; with a shorter time node lists and node capacity are
+    /// freed sooner.
     pub forget_after: Option<Duration>,
-    /// The longest time after its request for which a node's certificate can be used, including late renewal.
+    /// Maximum time after its request for which a node's certificate is valid, including late renewal.
     pub certificate_life: Duration,
-    /// The server can be reached from other hosts, without TLS.
+    /// Whether the server is reachable from other hosts without TLS.
     pub exposed: bool,
-    /// Orders the mesh's rings.
+    /// Seed of the order of the mesh's rings.
     pub seed: u64,
-    /// Thresholds of verdicts; tests alone set others than the defaults.
+    /// Thresholds of liveness verdicts; only tests override the defaults.
     pub rules: Rules,
 }
 
 impl Config {
-    /// The defaults.
+    /// Creates a configuration with default values.
     pub fn new(version: &str, public_key: PublicKey) -> Config {
         Config {
             version: version.into(),

@@ -1,6 +1,7 @@
-//! What every system of the coordinator works with: its configuration, the time, the nodes, timers, and what is to be written and sent.
+//! Shared context of the coordinator's systems: configuration, time, node registry, timers and the outbox of changes
+//! and effects.
 //!
-//! Nothing is decided here.
+//! No decision is made here.
 
 pub(crate) mod alarm;
 pub(crate) mod config;
@@ -24,38 +25,39 @@ use crate::{
     timer::Timers,
 };
 
-/// Clocks of agents may be slower than this one by a sixteenth.
+/// Divisor of the tolerated clock drift: an agent's clock may be slower than the coordinator's by one sixteenth.
 pub(crate) const DRIFT: u32 = 16;
 
-/// Which coordinator this is.
+/// Identity of this coordinator process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Term {
     pub(crate) cluster: ClusterId,
-    /// One more with every start.
+    /// Number of coordinator starts in this cluster, this one included.
     pub(crate) epoch: u64,
 }
 
-/// The time, and what is counted by it.
+/// The current time and derived counters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     pub(crate) now: Time,
     pub(crate) wall: WallClock,
-    /// The newest cycle.
+    /// Number of the newest cycle.
     pub(crate) cycle: u64,
-    /// Until when the process stood still: whoever was silent before is heard as of now.
+    /// Time at which the process last resumed after a stall; a node's silence is counted from this time at the
+    /// earliest.
     pub(crate) resumed_at: Time,
     pub(crate) started_at: Time,
-    /// The cluster's running time when this coordinator started.
+    /// Accumulated running time of the cluster's coordinators before this one started.
     pub(crate) lived_before: Duration,
 }
 
-/// What is common to all systems.
+/// State shared by all systems.
 #[derive(Debug)]
 pub(crate) struct Ctx {
     pub(crate) config: Config,
     pub(crate) term: Term,
     pub(crate) clock: Clock,
-    /// It ends: nobody is admitted any more.
+    /// Whether the coordinator is shutting down; no session is admitted any more.
     pub(crate) stopping: bool,
     pub(crate) registry: Registry,
     pub(crate) timers: Timers<Timer>,
@@ -63,7 +65,7 @@ pub(crate) struct Ctx {
 }
 
 impl Ctx {
-    /// As it is at a start from what is `durable`.
+    /// Creates the context at startup from durable state.
     pub(crate) fn new(now: Time, time: WallTime, config: Config, durable: &Durable) -> Ctx {
         let mut wall = WallClock::default();
         wall.set(now, time);
@@ -88,7 +90,7 @@ impl Ctx {
         }
     }
 
-    /// A copy without timers, and without what is to be written and sent.
+    /// Copies the context for planning, without timers, pending writes and effects.
     pub(crate) fn to_plan_with(&self) -> Ctx {
         Ctx {
             config: self.config.clone(),
@@ -101,26 +103,26 @@ impl Ctx {
         }
     }
 
-    /// How long coordinators of this cluster have run, all starts together. No clock that is set moves it, and nothing is added for the time
-    /// between two starts.
+    /// Accumulated running time of this cluster's coordinators. It is independent of wall-clock changes and excludes
+    /// downtime.
     pub(crate) fn lived(&self) -> Duration {
         let run = self.clock.now.since(self.clock.started_at);
         self.clock.lived_before.saturating_add(run)
     }
 
-    /// The wall clock's time.
+    /// Current wall-clock time.
     pub(crate) fn wall_now(&self) -> WallTime {
         self.clock.wall.at(self.clock.now)
     }
 
-    /// A node gave a sign of life.
+    /// Records a sign of life of a node.
     pub(crate) fn hear(&mut self, index: NodeIndex) {
         let now = self.clock.now;
         let node = self.registry.heard(index);
         (node.last_seen, node.asked) = (Some(now), None);
     }
 
-    /// When the node was last heard, counting out the time in which this process stood still.
+    /// Time at which a node was last heard, excluding stalls of this process.
     pub(crate) fn heard_at(&self, index: NodeIndex) -> Time {
         self.registry[index]
             .last_seen
@@ -128,17 +130,17 @@ impl Ctx {
             .max(self.clock.resumed_at)
     }
 
-    /// How often a node is to send heartbeats.
+    /// Heartbeat interval configured for a node.
     pub(crate) fn heartbeat_interval(&self, index: NodeIndex) -> Duration {
         self.registry[index].record.heartbeat.unwrap_or(self.config.heartbeat)
     }
 
-    /// How long a node may take itself for a member after it was heard.
+    /// Time for which a node may consider itself a member after it was last heard.
     pub(crate) fn lease(&self, index: NodeIndex) -> Duration {
         standing::lease(self.config.cycle, self.heartbeat_interval(index))
     }
 
-    /// When a node sent what comes from it now.
+    /// Estimates when the message being received was sent; also advances the node's `said` time.
     pub(crate) fn sent_at(&mut self, index: NodeIndex, sent_millis: u64) -> Time {
         let now = self.clock.now;
         let node = self.registry.heard(index);
@@ -148,22 +150,22 @@ impl Ctx {
         at
     }
 
-    /// When a node that is heard now may be silent until.
+    /// Maximum regular silence of a node: 1.5 heartbeat intervals.
     pub(crate) fn silence_limit(&self, index: NodeIndex) -> Duration {
         let session = self.registry[index].session.as_ref().map(|session| session.interval);
         session.unwrap_or_else(|| self.heartbeat_interval(index)) * 3 / 2
     }
 
-    /// When no lease that this node was ever given can run any more. It counts from the sending of what was heard of it, or of what
-    /// a peer passed on, by its own clock.
+    /// Time after which no lease granted to a node can still be valid. A lease runs by the node's own clock, from the
+    /// time at which it sent the message that was received here or forwarded by a peer.
     pub(crate) fn lease_ends(&self, index: NodeIndex) -> Time {
         let node = &self.registry[index];
-        // What a coordinator before this one promised, it promised before this one started.
+        // A lease granted by an earlier coordinator was granted before this one started.
         let given = [node.last_seen, node.lent]
             .into_iter()
             .flatten()
             .fold(self.clock.started_at, Time::max);
-        // The longest that was ever promised: an agent keeps to what it was told at its welcome.
+        // The longest lease ever granted counts: an agent keeps to the lease of its welcome.
         let lease = self.lease(index).max(node.record.lease) * SINGLETON;
         given + lease + lease / DRIFT
     }

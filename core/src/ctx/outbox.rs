@@ -1,4 +1,4 @@
-//! What waits to become durable, and what waits for that.
+//! Changes that are to become durable, and actions deferred until they are.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -24,50 +24,51 @@ use crate::{
     workload::{AssignmentId, Table},
 };
 
-/// Batches handed to the store and not confirmed. At this many, changes gather in the next one, and commands and hellos
-/// are refused: the store is behind.
+/// Maximum number of batches handed to the store and not yet confirmed. At this limit, changes accumulate in the next
+/// batch, and commands and hellos are refused because the store is behind.
 pub(crate) const MAX_AWAITED: usize = 64;
 
-/// A batch that is not durable after this long: the disk stands still.
+/// Time without confirmation of a batch after which the store counts as stalled.
 pub(crate) const OVERDUE: Duration = Duration::from_secs(2);
 
-/// What happens once a batch is durable.
+/// An action deferred until a batch is durable.
 #[derive(Debug)]
 pub(crate) enum Then {
-    /// A caller gets its answer.
+    /// Sends a caller its answer.
     Reply(RequestId, Result<Answer, Refusal>),
-    /// An agent is welcomed.
+    /// Welcomes an agent.
     Welcome(ConnId, NodeIndex),
-    /// A directive is delivered.
+    /// Delivers a directive.
     Deliver(u64),
-    /// These instances are written down.
+    /// Marks the records of these instances as durable.
     Kept(Vec<AssignmentId>),
-    /// A node is told what it is to run.
+    /// Sends a node its assignments.
     Tell(NodeIndex),
 }
 
-/// What leaves the coordinator: changes that are to become durable, what waits for that, what readers are to see, and what is to be done outside.
+/// Output of the coordinator: changes to be made durable, actions that depend on them, changes to publish to readers,
+/// and effects.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     pub(crate) effects: VecDeque<Effect>,
-    /// Events that repeat, until their counts are told.
+    /// Repeating events whose counts have not been recorded yet.
     pub(crate) repeats: Repeats,
-    /// The batch that is being gathered.
+    /// The batch being assembled.
     batch: Batch,
     changed: BTreeSet<NodeIndex>,
     workloads: BTreeSet<Arc<str>>,
     assignments: BTreeSet<AssignmentId>,
-    /// A decision was noted, so that the batch has the number of them.
+    /// Whether a decision was recorded, so that the batch includes the decision counter.
     decided: bool,
     then: Vec<Then>,
-    /// Since when each batch was handed over, and what waits for it.
+    /// Unconfirmed batches: the time of their submission and the actions that depend on them.
     awaited: VecDeque<(Time, Vec<Then>)>,
     last_event: u64,
-    /// Nodes of which something was concluded since readers saw their rows.
+    /// Nodes whose state changed since their rows were last published.
     touched: BTreeSet<NodeIndex>,
-    /// Nodes whose instances readers see otherwise since.
+    /// Nodes whose instances' reported state changed since the last publication.
     restood: BTreeSet<NodeIndex>,
-    /// A timer shows readers what changed.
+    /// Whether the timer that publishes changes to readers is set.
     viewing: bool,
 }
 
@@ -90,114 +91,115 @@ impl Outbox {
         }
     }
 
-    /// Has something done outside.
+    /// Queues an effect.
     pub(crate) fn push(&mut self, effect: Effect) {
         self.effects.push_back(effect);
     }
 
-    /// Has something happen once all that changed so far is durable.
+    /// Defers an action until all changes made so far are durable.
     pub(crate) fn then(&mut self, then: Then) {
         self.then.push(then);
     }
 
-    /// Keeps an instance's record as it is when the batch goes, or forgets it with it.
+    /// Includes an instance's record in the next batch, as it is at that time; a record that is gone by then is
+    /// removed.
     pub(crate) fn keep_assignment(&mut self, id: AssignmentId) {
         self.assignments.insert(id);
     }
 
-    /// The same for a workload's record.
+    /// Includes a workload's record in the next batch, as it is at that time.
     pub(crate) fn keep_workload(&mut self, name: &str) {
         self.workloads.insert(name.into());
     }
 
-    /// Removes a node's record with the batch.
+    /// Removes a node's record with the next batch.
     pub(crate) fn drop_node(&mut self, index: NodeIndex, id: NodeId) {
         self.changed.remove(&index);
         self.batch.forgotten.push(id);
     }
 
-    /// Keeps what Autonomy may do.
+    /// Includes the policy of Autonomy in the next batch.
     pub(crate) fn keep_policy(&mut self, policy: Policy) {
         self.batch.policy = Some(policy);
     }
 
-    /// Keeps tokens and operators.
+    /// Includes join tokens and operators in the next batch.
     pub(crate) fn keep_access(&mut self, access: &Arc<Access>) {
         self.batch.access = Some(Arc::clone(access));
     }
 
-    /// Keeps what is known of a restoration.
+    /// Includes the state of a restoration from a backup in the next batch.
     pub(crate) fn keep_restored(&mut self, restored: Restored) {
         self.batch.restored = Some(restored);
     }
 
-    /// Keeps the audit's intent of a command with whatever changes from now on.
+    /// Includes the audit intent of a command in the next batch, with all changes that follow.
     pub(crate) fn keep_intent(&mut self, request: RequestId) {
         self.batch.intents.extend(request.intent());
     }
 
-    /// Takes the intent of a command back that was refused: it changed nothing.
+    /// Withdraws the audit intent of a refused command, which changed nothing.
     pub(crate) fn drop_intent(&mut self, request: RequestId) {
         self.batch.intents.retain(|intent| Some(*intent) != request.intent());
     }
 
-    /// True when the store does not keep up.
+    /// Whether the store has reached the limit of unconfirmed batches.
     pub(crate) fn is_behind(&self) -> bool {
         self.awaited.len() >= MAX_AWAITED
     }
 
-    /// True while changes gather that the store does not take yet.
+    /// Whether changes are held back because the store is behind.
     pub(crate) fn is_held_back(&self) -> bool {
         let changes = self.changed.len() + self.workloads.len() + self.assignments.len();
         self.is_behind() && (changes > 0 || !self.batch.is_empty())
     }
 
-    /// The number of the newest event.
+    /// Number of the newest event.
     pub(crate) fn last_event(&self) -> u64 {
         self.last_event
     }
 
-    /// Batches that the store has not confirmed.
+    /// Number of batches that the store has not confirmed.
     pub(crate) fn awaited(&self) -> usize {
         self.awaited.len()
     }
 
-    /// True when the store has taken too long: whom it keeps from being welcomed is not silent.
+    /// Whether the oldest batch is overdue. Nodes whose welcome is delayed by the store are not considered silent.
     pub(crate) fn is_overdue(&self, now: Time) -> bool {
         self.awaited.front().is_some_and(|(at, _)| now.since(*at) >= OVERDUE)
     }
 
-    /// Takes the nodes of which something was concluded since they were taken last.
+    /// Takes the nodes whose state changed since the last call.
     pub(crate) fn take_touched(&mut self) -> BTreeSet<NodeIndex> {
         mem::take(&mut self.touched)
     }
 
-    /// True when something was concluded of a node that readers have not seen.
+    /// Whether a change of a node's state has not been published to readers.
     pub(crate) fn is_touched(&self) -> bool {
         !self.touched.is_empty()
     }
 
-    /// Takes the nodes whose instances readers see otherwise.
+    /// Takes the nodes whose instances' reported state changed.
     pub(crate) fn take_restood(&mut self) -> BTreeSet<NodeIndex> {
         mem::take(&mut self.restood)
     }
 
-    /// Forgets a node.
+    /// Removes a forgotten node from the pending publications.
     pub(crate) fn forget(&mut self, index: NodeIndex) {
         self.touched.remove(&index);
     }
 
-    /// The timer that shows readers what changed is over.
+    /// Marks the publication timer as fired.
     pub(crate) fn viewed(&mut self) {
         self.viewing = false;
     }
 
-    /// The oldest batch is durable: what waited for it.
+    /// Marks the oldest batch as durable and returns the actions that depended on it.
     pub(crate) fn committed(&mut self) -> Vec<Then> {
         self.awaited.pop_front().unwrap_or_default().1
     }
 
-    /// What was gathered, as a batch for the store; `None` when that is nothing, or the store is behind.
+    /// Returns the assembled changes as a batch for the store; `None` if there are none or the store is behind.
     pub(crate) fn flush(&mut self, now: Time, registry: &Registry, table: &Table, decisions: u64) -> Option<Batch> {
         let nothing = self.changed.is_empty() && self.workloads.is_empty() && self.assignments.is_empty();
         let idle = self.then.is_empty() && self.batch.is_empty() && nothing;
@@ -225,7 +227,8 @@ impl Outbox {
     }
 }
 
-/// The wait for further changes before readers see the first: with the commit they see it within 50 ms. Longer: fewer views, seen later.
+/// Delay before changes are published, so that further ones are included; with the commit, readers see a change within
+/// 50 ms. A longer delay causes fewer publications and later ones.
 const VIEW: Duration = Duration::from_millis(40);
 
 impl Ctx {
@@ -234,18 +237,18 @@ impl Ctx {
         self.outbox.push(Effect::Send { conn, message });
     }
 
-    /// Ends a transport, and says why.
+    /// Refuses a transport with a reason and closes it.
     pub(crate) fn refuse(&mut self, conn: ConnId, refused: Refused) {
         self.send(conn, Message::Refused(refused));
         self.outbox.push(Effect::Close { conn });
     }
 
-    /// Notes an event for the next batch; returns its number.
+    /// Records an event in the next batch and returns its number.
     pub(crate) fn record(&mut self, node: Option<NodeIndex>, summary: String, body: EventBody) -> u64 {
         self.record_times(node, summary, body, 1)
     }
 
-    /// Notes an event that stands for `times` like it, shortened to its bound.
+    /// Records an event that represents `times` occurrences, truncated to the size limit.
     pub(crate) fn record_times(
         &mut self,
         node: Option<NodeIndex>,
@@ -273,7 +276,7 @@ impl Ctx {
         self.outbox.last_event
     }
 
-    /// Notes what happened to a workload, as an event.
+    /// Records an event about a workload.
     pub(crate) fn record_workload(&mut self, name: &str, summary: String) -> u64 {
         let body = EventBody::Workload {
             workload: name.to_owned(),
@@ -283,7 +286,7 @@ impl Ctx {
         self.record(None, summary, body)
     }
 
-    /// Notes what happened to an instance, as an event.
+    /// Records an event about an instance.
     pub(crate) fn record_instance(&mut self, index: Option<NodeIndex>, name: &str, id: AssignmentId, summary: String) {
         let body = EventBody::Workload {
             workload: name.to_owned(),
@@ -293,7 +296,7 @@ impl Ctx {
         self.record(index, summary, body);
     }
 
-    /// Notes a decision, or what became of one, for the next batch.
+    /// Records a decision, or its outcome, in the next batch.
     pub(crate) fn record_decision(&mut self, index: Option<NodeIndex>, decision: Arc<Decision>) {
         self.outbox.decided = true;
         let summary = decision.summary();
@@ -303,20 +306,22 @@ impl Ctx {
         }
     }
 
-    /// Keeps a node's record as it is when the batch goes, and shows it to readers.
+    /// Includes a node's record in the next batch and publishes the node to readers.
     pub(crate) fn keep(&mut self, index: NodeIndex) {
         self.outbox.changed.insert(index);
         self.concluded(index);
     }
 
-    /// Something was concluded of a node, or it came or went: readers see it soon. Heartbeats and measurements conclude nothing.
+    /// Marks a node whose state changed, or that appeared or disappeared, for publication. Heartbeats and measurements
+    /// are not state changes.
     pub(crate) fn concluded(&mut self, index: NodeIndex) {
         self.outbox.touched.insert(index);
         self.show_instances(index);
         self.view_soon();
     }
 
-    /// Readers are shown a node's instances as it says, or that nobody knows how they are. One that is in doubt and heard says it, too.
+    /// Updates whether readers see a node's instances as reported or as unknown. A node in doubt that is being heard
+    /// counts as reporting.
     pub(crate) fn show_instances(&mut self, index: NodeIndex) {
         if self.registry.get(index).is_none() {
             return;
@@ -330,7 +335,7 @@ impl Ctx {
         }
     }
 
-    /// Readers are to see what changed, soon.
+    /// Schedules a publication of changes to readers.
     pub(crate) fn view_soon(&mut self) {
         if !mem::replace(&mut self.outbox.viewing, true) {
             self.timers.set(self.clock.now + VIEW, Timer::View);

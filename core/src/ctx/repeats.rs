@@ -11,26 +11,27 @@ use crate::{
     workload::AssignmentId,
 };
 
-/// Aggregation interval. Longer: fewer events, recorded later.
+/// Aggregation interval. A longer interval records fewer events, later.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Subjects that are counted at once. What repeats for a further one is told each time: the history's shares bound it all the same.
+/// Maximum number of conditions that are aggregated. Occurrences of further conditions are recorded individually; the
+/// history's own limits still apply.
 const COUNTED: usize = 16_384;
 
 /// A repeating condition and its subject.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Repeating {
-    /// A program is started again: its workload and slot.
+    /// Restart of a program, by workload and slot.
     Restart(Arc<str>, u32),
-    /// An instance failed for good, and is placed anew: its workload and slot.
+    /// Permanent failure of an instance that is then replaced, by workload and slot.
     Failure(Arc<str>, u32),
-    /// The kernel kills processes of a program for want of memory: its workload and slot.
+    /// Processes of a program killed by the kernel for lack of memory, by workload and slot.
     OutOfMemory(Arc<str>, u32),
-    /// An agent tells of an instance that is not its own.
+    /// Report of an instance that does not belong to the reporting agent.
     Foreign(NodeIndex, AssignmentId),
-    /// Sessions end over what is said in them.
+    /// Sessions that ended because of invalid content.
     Session(NodeIndex),
-    /// Two processes claim to be one node.
+    /// Two processes that claim the identity of one node.
     Impostor(NodeIndex),
 }
 
@@ -64,12 +65,12 @@ impl Told {
     }
 }
 
-/// Conditions that repeat at present.
+/// Conditions that are currently being aggregated.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats(BTreeMap<Repeating, Count>);
 
 impl Ctx {
-    /// Records something that happened `times` times, at once if it did not within the last minute.
+    /// Records `times` occurrences of a condition, immediately unless one was recorded within the last minute.
     pub(crate) fn record_repeating(&mut self, key: Repeating, times: u32, told: Told) {
         let now = self.clock.now;
         if let Some(count) = self.outbox.repeats.0.get_mut(&key) {
@@ -84,12 +85,12 @@ impl Ctx {
         self.record_times(told.node, told.summary(times), told.body, times);
     }
 
-    /// Records something that does not repeat.
+    /// Records an event that is not aggregated.
     pub(crate) fn record_told(&mut self, told: Told) {
         self.record_times(told.node, told.summary(1), told.body, 1);
     }
 
-    /// A node is forgotten, and its place may become another's: nothing that was counted of it is told any more.
+    /// Discards the counts of a forgotten node, whose index may be reused.
     pub(crate) fn forget_repeating(&mut self, index: NodeIndex) {
         self.outbox.repeats.0.retain(|key, count| {
             let of_node = match key {
@@ -101,7 +102,7 @@ impl Ctx {
         });
     }
 
-    /// Records what was counted for a minute, or (`all`) for less.
+    /// Records counts that are a minute old, or all of them if `all` is set.
     pub(crate) fn record_repeated(&mut self, all: bool) {
         let now = self.clock.now;
         let due = |count: &Count| all || now.since(count.since) >= MINUTE;
@@ -111,7 +112,7 @@ impl Ctx {
             let Some(Count { times, last, .. }) = self.outbox.repeats.0.remove(&key) else {
                 continue;
             };
-            // What did not happen again is not counted any more.
+            // A condition without further occurrences is no longer aggregated.
             let Some(told) = last else { continue };
             self.record_times(told.node, told.summary(times), told.body, times);
             let (since, times, last) = (now, 0, None);

@@ -1,99 +1,106 @@
-//! Verdict rules: every threshold that decides whether a node is `offline`, in one place, so that a test can break each of them on
-//! purpose and see that the simulator's checks notice.
+//! Verdict rules: every threshold that decides whether a node is `offline`, in one place, so that a test can break each
+//! one deliberately and confirm that the simulator's checks detect it.
 
 use std::time::Duration;
 
 use crate::mesh::Tally;
 
-/// Thresholds of the verdicts on nodes. The defaults are what ships; no file and no flag sets them.
+/// Thresholds of liveness verdicts. The defaults are used in production; no file or flag changes them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rules {
-    /// Silence towards everybody after which a node is `offline`. Longer: later verdicts; shorter: a process that stands still for a
-    /// second, and whose answers then take their time, would be given up.
+    /// Silence towards all observers after which a node is `offline`. A longer window delays verdicts; with a shorter
+    /// one, a process that stalls for a second and then answers slowly would be declared `offline`.
     pub window: Duration,
-    /// The same when the node's host says that no agent listens: only a restart has to be waited for.
+    /// The same for a node whose host reports that no agent is listening; only a restart has to be allowed for.
     pub gone_window: Duration,
-    /// The same for a node that some observer heard while it was in doubt, within [`erratic_for`](Self::erratic_for): most of its
-    /// packets may be lost.
+    /// The same for an erratic node, that some observer heard within [`erratic_for`](Self::erratic_for) while the node
+    /// was in doubt: most of its packets may be lost.
     pub erratic_window: Duration,
-    /// How long a node counts as erratic after it was heard while in doubt.
+    /// Time for which a node counts as erratic after it was heard while in doubt.
     pub erratic_for: Duration,
-    /// The same for such a node: at least so many times the longest that nobody heard it within [`lulls_for`](Self::lulls_for), and then
-    /// somebody did; the window is at most [`longest`](Self::longest).
+    /// Minimum window of an erratic node, as a multiple of its longest silence within [`lulls_for`](Self::lulls_for)
+    /// that ended with a sign of life; the window is at most [`longest`](Self::longest).
     pub lulls: u32,
-    /// See [`lulls`](Self::lulls).
+    /// Period over which [`lulls`](Self::lulls) are considered.
     pub lulls_for: Duration,
-    /// The same for a node whose agent reports that it stands still again and again.
+    /// The window for a node whose agent reports that it stalls repeatedly.
     pub strained_window: Duration,
-    /// How long a question that a peer passed on shows that its asker is there. Agents ask once a second.
+    /// Time for which a question forwarded by a peer shows that its asker is alive. Agents ask once a second.
     pub asked_for: Duration,
-    /// How long a node may take to answer the coordinator's own question. With the 0.3 s after which peers miss it, a process may stand still for a second
-    /// and is not suspected.
+    /// Time that a node may take to answer a ping of the coordinator. Together with the 0.3 s after which peers miss a
+    /// node, a process may stall for one second without being suspected.
     pub ping_patience: Duration,
-    /// After which its word on others does not count until it has answered, and a verdict goes on without it.
+    /// Time without an answer after which a node's own observations are disregarded until it answers, and verdicts
+    /// proceed without them.
     pub word_patience: Duration,
-    /// Observers are asked for their newest word when so large a part of the window is left: a quarter by 4. The verdict rests on what they saw
-    /// since then.
+    /// Divisor of the window that determines when observers are asked for their newest observations: with 4, when a
+    /// quarter of the window is left. The verdict rests on what they observed since then.
     pub confirm_part: u32,
-    /// A verdict waits until a quorum of those who miss the node has confirmed it.
+    /// Whether a verdict waits until a quorum of the observers that miss the node has confirmed it.
     pub confirm: bool,
     /// Grace-period multiplier while observers exist and too few of them report.
     pub wait_for_others: u32,
-    /// Percentage of a node's observers of which more must miss it for a verdict without the grace period.
+    /// Percentage of a node's observers that must be exceeded by those missing it for a verdict without the grace
+    /// period.
     pub quorum_percent: usize,
-    /// Percentage of all members of which more must be silent for the situation to be `ambiguous`.
+    /// Percentage of all members that must be exceeded by silent ones for the situation to be `ambiguous`.
     pub ambiguous_percent: usize,
-    /// Largest cluster, in members, in which the coordinator counts as one that is there: half of it is one node, which may well
-    /// have died.
+    /// Largest cluster, in members, in which the coordinator counts as a present member: half of such a cluster is a
+    /// single node, which may well have failed.
     pub smallest: usize,
-    /// Age up to which a verdict uses the last reckoning of the whole cluster; zero reckons anew.
+    /// Maximum age of a cluster-wide evaluation that a verdict may reuse; zero evaluates anew each time.
     pub reckoning_age: Duration,
-    /// Share of missed probes of living nodes, 0 to 1, at which the window is the longest.
+    /// Fraction of missed probes of live nodes, 0 to 1, at which the window is stretched to its maximum.
     pub unrest: f64,
-    /// How many times its own length the window grows at most. A network that loses a third of its packets keeps a living node's
-    /// answers back for three seconds, as transports wait twice as long each time that they send again.
+    /// Maximum growth of the window, as a multiple of its length. A network that loses a third of its packets delays a
+    /// live node's answers by three seconds, because transports double their retransmission timeout each time.
     pub stretch: f64,
-    /// The window is so long that chance alone has at most this part in nobody's hearing a node that is there, 0 to 1.
+    /// Maximum probability, 0 to 1, that no observer hears a live node for a whole window by chance alone.
     pub chance: f64,
-    /// Questions that fall into the usual window: ten a second.
+    /// Number of probes within the default window, at ten a second.
     pub questions: f64,
-    /// How many times its own length the window grows at most where nearly everything is lost.
+    /// Maximum factor of the window when nearly all packets are lost.
     pub longest: f64,
-    /// The same for the grace period.
+    /// Maximum factor of the grace period when packets are lost.
     pub longest_grace: f64,
-    /// The grace period is at least so many times the longest silence of the node within [`gaps_for`](Self::gaps_for)...
+    /// Minimum grace period, as a multiple of the node's longest silence within [`gaps_for`](Self::gaps_for); limited
+    /// by [`longest_gap`](Self::longest_gap).
     pub gaps: u32,
-    /// See [`gaps`](Self::gaps).
+    /// Period over which [`gaps`](Self::gaps) and [`usual_gaps`](Self::usual_gaps) are considered.
     pub gaps_for: Duration,
-    /// ... and at most this, unless it is longer by itself.
+    /// Maximum grace period that results from [`gaps`](Self::gaps); a longer regular grace period is not shortened.
     pub longest_gap: Duration,
-    /// Silence of a node that its peers hear is usual up to so many times its longest one within [`gaps_for`](Self::gaps_for)...
+    /// Silence of a node that its peers hear is usual up to this multiple of its longest one within
+    /// [`gaps_for`](Self::gaps_for); limited by [`usual_gap`](Self::usual_gap).
     pub usual_gaps: u32,
-    /// ... and at most so long.
+    /// Maximum silence that is usual.
     pub usual_gap: Duration,
-    /// Silence after which a node in quarantine is concluded to be anything else: one that comes and goes faster stays where it is.
+    /// Silence after which the liveness of a quarantined node changes; a node that flaps faster keeps its state.
     pub damped: Duration,
-    /// How long a node that was declared `offline` for its silence counts towards the breaker.
+    /// Time for which a node declared `offline` for silence counts towards the circuit breaker.
     pub breaker_window: Duration,
-    /// Verdicts that the breaker never holds back.
+    /// Number of verdicts that the circuit breaker never holds back.
     pub breaker_min: usize,
-    /// Percentage of all nodes, declared `offline` lately, from which on the breaker holds further verdicts back.
+    /// Percentage of all nodes, recently declared `offline`, from which the circuit breaker holds further verdicts
+    /// back.
     pub breaker_percent: usize,
-    /// How long a node in doubt must be heard without a break to be `online` again; four times as long for each recent return.
+    /// Time for which a node in doubt must be heard without interruption to become `online` again; four times as long
+    /// for each recent return.
     pub steady: Duration,
-    /// Only admitted nodes are members.
+    /// Whether only admitted nodes are members.
     pub admitted_only: bool,
-    /// A verdict waits for an observer that heard the node when it could last tell, and that lives.
+    /// Whether a verdict waits for a live observer that heard the node when it could last report.
     pub missing_word: bool,
-    /// For so much longer than an agent that lost the coordinator needs to notice, its word is waited for: it asks by way of peers, once a second.
+    /// Extra time for which the report of an agent that lost the coordinator is awaited, beyond the time that it needs
+    /// to notice the loss: it then asks via its peers, once a second.
     pub word_margin: Duration,
-    /// Observers that hear nobody are not counted: they are more likely to be cut off themselves.
+    /// Whether observers that hear nobody are excluded: they are more likely to be isolated themselves.
     pub skip_deaf: bool,
-    /// The grace period runs from the last sign of life, not from the last change of liveness.
+    /// Whether the grace period runs from the last sign of life instead of the last change of liveness.
     pub grace_from_sign: bool,
-    /// No silence counts while the coordinator's own store stands still.
+    /// Whether silence is ignored while the coordinator's own store is stalled.
     pub hold_when_stalled: bool,
-    /// Nor while agents may come back to a coordinator that was cut off itself.
+    /// Whether silence is ignored while agents may still reconnect to a coordinator that was itself isolated.
     pub wait_for_returns: bool,
 }
 
@@ -145,8 +152,9 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// How many times as long the window is where these shares of the probes of living nodes are missed now and on an average. Two arguments, of which the longer one counts:
-    /// transports keep answers back, and of questions that are missed by chance so many must fall into the window that not all of them are.
+    /// Factor of the window for the given fractions of missed probes of live nodes, current and average. The larger of
+    /// two bounds applies: the delay that transports add, and the number of probes needed so that all of them are
+    /// missed by chance with at most probability [`chance`](Self::chance).
     pub(crate) fn stretched(&self, now: f64, average: f64) -> f64 {
         let kept_back = 1.0 + self.stretch * (now / self.unrest).min(1.0);
         let all_missed = match now.max(average) {
@@ -156,17 +164,17 @@ impl Rules {
         kept_back.max(all_missed.min(self.longest))
     }
 
-    /// Observers that must agree.
+    /// Number of observers that must agree.
     pub(crate) fn quorum(&self, tally: &Tally) -> usize {
         (tally.telling() + tally.unknown) * self.quorum_percent / 100 + 1
     }
 
-    /// Whether so many silent members of all voices leave open what died.
+    /// Whether this many silent members, of all voices, make the situation ambiguous.
     pub(crate) fn is_ambiguous(&self, silent: usize, voices: usize) -> bool {
         100 * silent > self.ambiguous_percent * voices
     }
 
-    /// Whether so many verdicts on silence, of all nodes, are enough for a while.
+    /// Whether this many verdicts for silence, of all nodes, trip the circuit breaker.
     pub(crate) fn is_broken(&self, fell: usize, nodes: usize) -> bool {
         fell >= self.breaker_min && 100 * fell >= self.breaker_percent * nodes
     }

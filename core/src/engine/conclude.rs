@@ -1,4 +1,4 @@
-//! Conclusions: what a node's new liveness means, carried out in every system before the next question is asked.
+//! Consequences of liveness transitions, applied to every system before the next input is handled.
 
 use super::{Coordinator, Timer};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Coordinator {
-    /// Carries out what follows from a transition: the decision with its evidence, timers, telemetry, the session, the mesh, and work.
+    /// Applies a transition: the decision and its evidence, timers, telemetry, the session, the mesh and work.
     pub(super) fn conclude(&mut self, transition: Option<Transition>) {
         let Some(mut transition) = transition else { return };
         let (index, from, to) = (transition.node, transition.from, transition.to);
@@ -32,19 +32,19 @@ impl Coordinator {
         self.work.node_changed(&mut self.ctx, index);
     }
 
-    /// Concludes that a node's liveness is `to`.
+    /// Changes a node's liveness to `to` and applies the consequences.
     pub(super) fn transition(&mut self, index: NodeIndex, to: Liveness, cause: Cause, evidence: Vec<Evidence>) {
         let transition = self.guardian.transition(&mut self.ctx, index, to, cause, evidence);
         self.conclude(transition);
     }
 
-    /// Looks at a node whose silence may have lasted too long.
+    /// Re-evaluates the liveness of a node after a period of silence.
     pub(super) fn look_at(&mut self, index: NodeIndex, token: u64) {
         let transition = self.guardian.look_at(&mut self.ctx, index, token);
         self.conclude(transition);
     }
 
-    /// The grace period after a start is over.
+    /// Ends the restart grace period: nodes still unseen are given up.
     pub(super) fn give_up_unseen(&mut self) {
         let over = self.ctx.clock.resumed_at + self.ctx.config.restart_grace;
         if over > self.ctx.clock.now {

@@ -1,10 +1,10 @@
-//! What becomes durable: batches on their way to the store, and what waits for each.
+//! Durability: batches for the store, and the actions that depend on each.
 
 use super::{Coordinator, Effect};
 use crate::ctx::{Ctx, outbox::Then};
 
 impl Coordinator {
-    /// Hands what was gathered to the store.
+    /// Submits the assembled changes to the store.
     pub(super) fn flush(&mut self) {
         let Ctx {
             clock,
@@ -17,7 +17,7 @@ impl Coordinator {
         }
     }
 
-    /// The oldest batch is durable.
+    /// Handles the confirmation that the oldest batch is durable.
     pub(super) fn committed(&mut self) {
         self.guardian.note_held(&mut self.ctx);
         for then in self.ctx.outbox.committed() {

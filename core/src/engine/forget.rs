@@ -1,7 +1,8 @@
-//! Forgetting nodes: what is kept of one that is gone for good is removed, and its name is free.
+//! Forgetting nodes: the records of a node that is permanently gone are removed and its name becomes available.
 //!
-//! A node is forgotten by an operator, or by age. Either way it must be gone, and no lease that it was ever promised may run any more:
-//! what it had is given up for good, and a singleton must not be started while the one before may run (docs/self-healing.md).
+//! A node is forgotten by an operator or by age. It must be gone, and no lease ever granted to it may still be valid:
+//! its instances are given up permanently, and a singleton must not be started while its predecessor may still run
+//! (docs/self-healing.md).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,43 +16,43 @@ use crate::{
     workload::{Assignment, Goal, Held},
 };
 
-/// Nodes that one cycle forgets for their age at most.
+/// Maximum number of nodes forgotten by age in one cycle.
 const A_CYCLE: usize = 16;
 
-/// Looks at nodes that are old enough and must be kept all the same, in one cycle at most.
+/// Maximum number of sufficiently old nodes examined in one cycle.
 const LOOKS_A_CYCLE: usize = 256;
 
-/// How long a node has been gone is written down this many times until it is old enough, but no more often than the one and no more
-/// rarely than the other. A restart of the coordinator loses what was not written down.
+/// Number of times a node's absence is persisted before it reaches the age limit, within the bounds of the interval
+/// between writes. A restart of the coordinator loses the absence since the last write.
 const STEPS: u32 = 32;
 const STEP_MIN: Duration = Duration::from_secs(1);
 const STEP_MAX: Duration = Duration::from_secs(3_600);
 
-/// Instances whose end an event tells one by one, of a node that is forgotten.
+/// Maximum number of given-up instances that are recorded in events of their own.
 const LISTED: usize = 32;
 
-/// Why an instance is gone.
+/// Reason for the end of an instance on a forgotten node.
 const GIVEN_UP: &str = "given up for good: its node is forgotten";
 
-/// The reason for which a node must not be forgotten yet: a lease that it was promised may run.
+/// Refusal code for a node that may still hold a valid lease.
 const LEASE: &str = "NODE_LEASE";
 
 fn not_yet(reason: &'static str, detail: String) -> Result<(), Refusal> {
     Err(Refusal::NotYet { reason, detail })
 }
 
-/// True for a node that is not there and is not expected: it is offline, left, was revoked, or was never admitted.
+/// Whether a node is absent and not expected to return: offline, left, revoked or never admitted.
 fn is_gone(node: &Node) -> bool {
     let lost = matches!(node.liveness, Liveness::Offline | Liveness::Left);
     node.session.is_none() && (lost || node.record.admission != Admission::Admitted)
 }
 
 impl Coordinator {
-    /// An operator has a node forgotten, or wants to know what that would do.
+    /// Forgets a node, or plans it, on behalf of an operator.
     pub(super) fn forget_node(&mut self, node: &str, plan: bool, reason: &str, by: &str) -> Result<Answer, Refusal> {
         let index = self.ctx.registry.resolve(node)?;
         let not_before = match (self.may_forget(index), plan) {
-            // A plan shows what would be given up; it says when that may be.
+            // A plan is shown even while a lease may be valid; it states the earliest time.
             (Err(Refusal::NotYet { reason: LEASE, .. }), true) => Some(self.lease_over(index)),
             (may, _) => may.map(|()| None)?,
         };
@@ -80,13 +81,13 @@ impl Coordinator {
         })))
     }
 
-    /// The time by the clock at which no lease of a node runs any more, rounded up to seconds.
+    /// Wall-clock time at which no lease of a node is valid any more, rounded up to seconds.
     fn lease_over(&self, index: NodeIndex) -> WallTime {
         let left = self.ctx.lease_ends(index).since(self.ctx.clock.now).as_secs() + 1;
         self.ctx.wall_now().plus(Duration::from_secs(left))
     }
 
-    /// Why a node must not be forgotten, and what has to happen first.
+    /// Checks whether a node may be forgotten; the error states what must happen first.
     fn may_forget(&self, index: NodeIndex) -> Result<(), Refusal> {
         let node = &self.ctx.registry[index];
         let (name, liveness) = (node.name(), node.liveness.name());
@@ -132,7 +133,7 @@ impl Coordinator {
         Ok(())
     }
 
-    /// The instances that are given up with a node, and the first replacements.
+    /// The instances that would be given up with a node, and their first replacements.
     fn given_up(&mut self, index: NodeIndex) -> Vec<Changed> {
         let untouched = self.work.table().clone();
         let node = self.ctx.registry[index].name().to_owned();
@@ -180,7 +181,7 @@ impl Coordinator {
         told
     }
 
-    /// Forgets a node that may be forgotten; returns the event that records it.
+    /// Forgets a node that may be forgotten and returns the number of the event.
     fn forget_at(&mut self, index: NodeIndex, reason: &str, by: &str) -> u64 {
         let name = self.ctx.registry[index].name().to_owned();
         let detail = match reason {
@@ -193,7 +194,7 @@ impl Coordinator {
             by: by.to_owned(),
         };
         let event = self.ctx.record(Some(index), format!("forget {name}: {detail}"), body);
-        // What is told of it is told while its name is known.
+        // These record events that need the node's name.
         self.behaviour.forget(&mut self.ctx, index);
         self.autonomy.close(&mut self.ctx, index);
         self.guardian.close_findings(&mut self.ctx, index);
@@ -223,7 +224,7 @@ impl Coordinator {
         }
     }
 
-    /// Removes a node from every system, and reserves its place until no telemetry sample has a row of it.
+    /// Removes a node from every system and reserves its index until no telemetry sample contains it.
     fn let_go(&mut self, index: NodeIndex) {
         for request in self.work.forget_dialogue(index) {
             let answer = Err(Refusal::Log("its node was forgotten".to_owned()));
@@ -245,7 +246,7 @@ impl Coordinator {
         self.ctx.view_soon();
     }
 
-    /// A cycle begins: places that have rested are free, and nodes that were gone for too long are forgotten.
+    /// Releases reserved indexes and forgets nodes that have been gone too long, at the start of a cycle.
     pub(super) fn forget_stage(&mut self) {
         let places = self.ctx.registry.tidy(self.ctx.clock.cycle);
         self.telemetry.matrix_mut().truncate(places);
@@ -258,7 +259,8 @@ impl Coordinator {
         let old: Vec<NodeIndex> = old.map(|(index, _)| index).take(LOOKS_A_CYCLE).collect();
         let mut forgotten = 0;
         for index in old {
-            // What waits for an operator, or for its node, is not given up by itself.
+            // Nodes with wanted instances are not forgotten automatically: an operator, or the node itself, must act
+            // first.
             let wanted = self.work.table().of_node(index).any(Held::is_wanted);
             if forgotten >= A_CYCLE || wanted || self.ctx.outbox.is_behind() || self.may_forget(index).is_err() {
                 continue;
@@ -269,8 +271,8 @@ impl Coordinator {
         }
     }
 
-    /// Adds the time since this was done last to what is known of how long nodes have been gone. It is time in which this process ran: a
-    /// wall clock that jumps makes no node older.
+    /// Adds the time since the last call to the recorded absence of nodes. Only running time of this process counts, so
+    /// wall-clock changes do not age nodes.
     fn age(&mut self, after: Duration) {
         let passed = self.ctx.clock.now.since(self.aged);
         if passed < (after / STEPS).clamp(STEP_MIN, STEP_MAX) {
@@ -286,7 +288,7 @@ impl Coordinator {
             .collect();
         for index in gone {
             let node = &mut self.ctx.registry[index];
-            // It may have gone only since.
+            // The node may have gone after the last call.
             let passed = passed.min(self.ctx.clock.now.since(node.since));
             let record = Arc::make_mut(&mut node.record);
             record.gone = record.gone.saturating_add(passed);

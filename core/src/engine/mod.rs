@@ -1,4 +1,4 @@
-//! The Orchestrator Engine: the coordinator's logic, as a state machine without I/O.
+//! The Orchestrator Engine: the coordinator as a state machine without I/O.
 
 mod access;
 mod command;
@@ -49,11 +49,11 @@ use crate::{
     timer::Kinds,
 };
 
-/// A timer this much late says that the process itself stood still, and silence meanwhile is no evidence.
+/// Lateness of a timer that indicates a stall of this process; silence during a stall is no evidence.
 const STALL: Duration = Duration::from_millis(500);
 
-/// The coordinator's logic. Four verbs: [`handle`](Self::handle), [`handle_timeout`](Self::handle_timeout),
-/// [`poll_effect`](Self::poll_effect), [`poll_timeout`](Self::poll_timeout).
+/// The coordinator state machine. Four methods drive it: [`handle`](Self::handle),
+/// [`handle_timeout`](Self::handle_timeout), [`poll_effect`](Self::poll_effect), [`poll_timeout`](Self::poll_timeout).
 #[derive(Debug)]
 pub struct Coordinator {
     ctx: Ctx,
@@ -72,12 +72,12 @@ pub struct Coordinator {
     rows: Rows,
     /// Time up to which the absence of nodes has been accumulated.
     aged: Time,
-    /// Hellos of an incarnation or session older than known, since the newest cycle.
+    /// Refused hellos with an outdated incarnation or session since the newest cycle.
     stale_hellos: u32,
 }
 
 impl Coordinator {
-    /// A coordinator that goes on from what is `durable`. Its first cycle is due at once.
+    /// Creates a coordinator that continues from durable state. The first cycle is due immediately.
     pub fn new(now: Time, wall: WallTime, config: Config, durable: Durable) -> Coordinator {
         let (history, seed) = (config.history, config.seed);
         let mut coordinator = Coordinator {
@@ -114,7 +114,7 @@ impl Coordinator {
         coordinator
     }
 
-    /// Takes one fact from outside.
+    /// Handles one input.
     pub fn handle(&mut self, now: Time, input: Input) {
         self.advance(now);
         match input {
@@ -160,7 +160,7 @@ impl Coordinator {
         self.flush();
     }
 
-    /// Does what every timer that is due asks for.
+    /// Handles every timer that is due.
     pub fn handle_timeout(&mut self, now: Time) {
         self.advance(now);
         while let Some((_, timer)) = self.ctx.timers.take_due(now) {
@@ -181,25 +181,25 @@ impl Coordinator {
         self.flush();
     }
 
-    /// Names of every kind of timer.
+    /// Names of all timer kinds.
     pub const TIMERS: &'static [&'static str] = Timer::NAMES;
 
-    /// Names of the kinds of timers that were ever due.
+    /// Names of the timer kinds that have fired at least once.
     pub fn timers_fired(&self) -> impl Iterator<Item = &'static str> {
         self.ctx.timers.fired()
     }
 
-    /// The next thing to be done outside.
+    /// Returns the next effect to be executed.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.ctx.outbox.effects.pop_front()
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    /// Time at which [`handle_timeout`](Self::handle_timeout) is due next.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.ctx.timers.next()
     }
 
-    /// Moves time on, and notices when the process stood still meanwhile.
+    /// Advances the clock and detects stalls of the process.
     fn advance(&mut self, now: Time) {
         self.ctx.clock.now = self.ctx.clock.now.max(now);
         let Some(due) = self.ctx.timers.next() else { return };
@@ -209,7 +209,7 @@ impl Coordinator {
         }
     }
 
-    /// Checks what is kept of all nodes against a count.
+    /// Verifies incrementally maintained counts against a full recount.
     #[cfg(test)]
     fn recount(&mut self) {
         let counted = self.ctx.registry.recounted();
@@ -244,7 +244,7 @@ impl Coordinator {
         self.ctx.record(None, "coordinator is shutting down".to_owned(), body);
     }
 
-    /// Entries of the audit are missing.
+    /// Records that audit entries were lost.
     pub(super) fn audit_lost(&mut self, detail: String) {
         let (verb, by) = ("audit".to_owned(), String::new());
         let summary = detail.clone();

@@ -1,4 +1,4 @@
-//! Plans, made beside the coordinator: what a command would do is worked out on a copy, for as long as it takes.
+//! Planning on a copy of the coordinator, so that a command's effects can be computed without blocking the coordinator.
 
 use super::{Answer, Command, Coordinator, Limit, Refusal};
 use crate::{
@@ -6,17 +6,18 @@ use crate::{
     systems::{behaviour::Behaviour, coherence::rows::Rows, telemetry::Telemetry},
 };
 
-/// A copy of what plans rest on: nodes, workloads, policies. Nothing that happens to it reaches the coordinator.
+/// A copy of the state that plans depend on: nodes, workloads and policies. Changes to it do not affect the
+/// coordinator.
 #[derive(Debug)]
 pub struct Planner(Coordinator);
 
 impl Coordinator {
-    /// A copy to plan with, as everything is now.
+    /// Creates a planner from the current state.
     pub fn planner(&self) -> Planner {
         Planner(self.copy())
     }
 
-    /// A copy without what no plan looks at: measurements, links, timers, and what is to be written.
+    /// Copies the state without measurements, links, timers and pending writes, which no plan reads.
     fn copy(&self) -> Coordinator {
         Coordinator {
             ctx: self.ctx.to_plan_with(),
@@ -41,10 +42,10 @@ impl Clone for Planner {
 }
 
 impl Planner {
-    /// What `command` would do; anything but a plan is refused.
+    /// Computes the result of `command`, which must be a plan.
     ///
     /// # Errors
-    /// The refusal that the coordinator would answer with.
+    /// The refusal that the coordinator would return.
     pub fn answer(mut self, command: Command, by: &str) -> Result<Answer, Refusal> {
         match command.is_plan() {
             true => self.0.carry_out(command, by),

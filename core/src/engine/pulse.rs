@@ -1,20 +1,20 @@
-//! The pulse: when cycles begin, and how the last ones went.
+//! The pulse: the schedule of cycles and the timing of recent ones.
 
 use std::time::Duration;
 
 use crate::{systems::coherence::Pace, time::Time};
 
-/// The grid that cycles begin on.
+/// The fixed grid on which cycles start.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pulse {
     next: Time,
-    /// A snapshot is being published: a pulse meanwhile is skipped.
+    /// Whether a snapshot is being published; pulses are skipped meanwhile.
     pub(super) publishing: bool,
     pub(super) pace: Pace,
 }
 
 impl Pulse {
-    /// The first cycle begins at `now`.
+    /// Creates a schedule with its first cycle at `now`.
     pub(super) fn new(now: Time) -> Pulse {
         Pulse {
             next: now,
@@ -23,7 +23,8 @@ impl Pulse {
         }
     }
 
-    /// A pulse is due; when the next one is. On the grid, so that lateness does not add up; what was missed is not made up for.
+    /// Handles a due pulse and returns the time of the next one. Pulses stay on the grid, so lateness does not
+    /// accumulate; missed pulses are skipped.
     pub(super) fn beat(&mut self, now: Time, interval: Duration) -> Time {
         self.pace.lateness = now.since(self.next);
         while self.next <= now {
@@ -32,7 +33,7 @@ impl Pulse {
         self.next
     }
 
-    /// A snapshot is on its way to subscribers.
+    /// Marks the start of a snapshot's publication.
     pub(super) fn publishes(&mut self) {
         self.publishing = true;
         self.pace = Pace {
@@ -41,7 +42,7 @@ impl Pulse {
         };
     }
 
-    /// The snapshot was published.
+    /// Marks the end of a snapshot's publication.
     pub(super) fn published(&mut self, subscribers: u32, lagging: u32) {
         self.publishing = false;
         (self.pace.subscribers, self.pace.lagging) = (subscribers, lagging);

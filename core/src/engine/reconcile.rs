@@ -1,15 +1,15 @@
-//! Reconciliation: what runs is brought closer to what was declared, one workload after another.
+//! Reconciliation: brings the running instances of one workload after another closer to its specification.
 
 use std::{sync::Arc, time::Duration};
 
 use super::Coordinator;
 use crate::placement::{Fleet, Plan};
 
-/// How long work waits while the store is behind.
+/// Delay of reconciliation while the store is behind.
 const LOOK_AGAIN: Duration = Duration::from_millis(40);
 
 impl Coordinator {
-    /// Brings what runs closer to what was declared.
+    /// Reconciles the workloads that are due.
     pub(super) fn reconcile(&mut self, token: u64) {
         if !self.work.is_due(token) || self.ctx.stopping {
             return;
@@ -52,7 +52,7 @@ impl Coordinator {
         self.work.end_deleted(&mut self.ctx, name);
     }
 
-    /// Carries a plan out: the decision, the budgets that it spends, and the work itself.
+    /// Executes a plan: records the decision, charges the budgets and changes assignments.
     pub(super) fn carry_out_plan(&mut self, name: &Arc<str>, mut plan: Plan) {
         let now = self.ctx.clock.now;
         self.work.tell_failure_once(name, &mut plan);
@@ -62,7 +62,7 @@ impl Coordinator {
         };
         self.autonomy.healed(now, &plan);
         self.autonomy.preempts(now, &plan);
-        // What was stopped to make room goes elsewhere.
+        // Preempted instances are to be placed elsewhere.
         for id in &plan.preempted {
             if let Some(held) = self.work.table().held(*id) {
                 let name = Arc::clone(&held.record.workload);
@@ -72,7 +72,7 @@ impl Coordinator {
         self.work.carry_out(&mut self.ctx, name, plan, decision);
     }
 
-    /// Readers see what changed.
+    /// Publishes changes to readers.
     pub(super) fn view(&mut self) {
         self.ctx.outbox.viewed();
         self.view_now();

@@ -1,4 +1,4 @@
-//! Sessions: hello, heartbeats, goodbye, and what ends them.
+//! Sessions: hello, heartbeats, goodbye and termination.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,11 +18,11 @@ use crate::{
     transit::Transit,
 };
 
-/// When an agent that met a limit may try again.
+/// Retry delay of an agent that was refused because of a limit.
 const OVERLOADED_RETRY: Duration = Duration::from_secs(5);
 
-/// How long a process may take to say that it is still there, when another one claims to be its node; and when the other may ask
-/// again once both were heard.
+/// Time that a connected process has to prove that it is alive when another process claims its node, and the retry
+/// delay of the claimant once both were heard.
 const CLAIM: Duration = Duration::from_secs(1);
 const CLAIM_AGAIN: Duration = Duration::from_secs(10);
 
@@ -40,7 +40,7 @@ impl Coordinator {
         let reason = refusal.as_ref().map(|refusal| refusal.reason);
         if let (None | Some(RefusalReason::Overloaded), Some(index)) = (reason, self.ctx.registry.find(hello.facts.id))
         {
-            // It is there, whether it can be welcomed now or not.
+            // The node is alive, whether it can be welcomed now or not.
             let node = &self.ctx.registry[index];
             if let (true, Some(heard)) = (node.record.incarnation == hello.incarnation, node.last_seen) {
                 self.guardian.note_gap(&mut self.ctx, index, heard);
@@ -72,7 +72,8 @@ impl Coordinator {
         let mut facts = hello.facts;
         let is_elsewhere = |identity: Identity| identity.machine != ZERO_DIGEST && identity.machine != hello.machine;
         if record.identity.is_some_and(is_elsewhere) {
-            // Whoever has its disk elsewhere must not take its name before an operator has admitted it there.
+            // A copy of the node's disk on another machine must not change the node's name before an operator has
+            // admitted it there.
             facts.name.clone_from(&record.facts.name);
         }
         record.facts = Arc::new(facts);
@@ -101,7 +102,7 @@ impl Coordinator {
         self.ctx.outbox.then(Then::Welcome(conn, index));
     }
 
-    /// Why a hello does not open a session.
+    /// Reason to refuse a hello, if any.
     fn admit(&mut self, conn: ConnId, hello: &Hello, origin: &Origin) -> Option<Refused> {
         if self.ctx.registry.of_conn(conn).is_some() {
             return Some(refused(
@@ -110,7 +111,7 @@ impl Coordinator {
                 None,
             ));
         }
-        // Who it is comes first: what follows counts as a sign of life of the node.
+        // Identity is checked first: the remaining refusals count as a sign of life of the node.
         if let Some(refusal) = self.unproven(hello, origin) {
             return Some(refusal);
         }
@@ -145,8 +146,8 @@ impl Coordinator {
         disputed.or_else(|| self.counted_twice(index, hello))
     }
 
-    /// Refuses a process whose incarnation another one of its node had. What counts its starts was removed or restored, and so may be what its
-    /// node has written down of what it has begun.
+    /// Refuses a process whose incarnation was already used by another process of its node. The incarnation file was
+    /// removed or restored, and the node's record of started instances may be affected as well.
     fn counted_twice(&mut self, index: NodeIndex, hello: &Hello) -> Option<Refused> {
         let record = &self.ctx.registry[index].record;
         let unknown = [0; 16];
@@ -163,7 +164,7 @@ impl Coordinator {
         Some(refused(RefusalReason::Stale, detail, None))
     }
 
-    /// Why whoever says this hello is not the node, or is shut out.
+    /// Reason why a hello fails authentication, or is revoked, if any.
     fn unproven(&self, hello: &Hello, origin: &Origin) -> Option<Refused> {
         let known = self
             .ctx
@@ -192,8 +193,8 @@ impl Coordinator {
         None
     }
 
-    /// A process claims to be a node that has a session with another one: it waits until that was asked whether it is still there.
-    /// When both are, neither takes the other's place, and the operator is told.
+    /// Refuses a process that claims a node whose session belongs to another process, until that process was asked
+    /// whether it is alive. If both are alive, neither replaces the other, and an event informs the operator.
     fn dispute(&mut self, index: NodeIndex, hello: &Hello, from: &str) -> Option<Refused> {
         let now = self.ctx.clock.now;
         let node = &mut self.ctx.registry[index];
@@ -252,7 +253,7 @@ impl Coordinator {
         index
     }
 
-    /// What changed with the hello is durable: the session stands, unless it ended meanwhile.
+    /// Opens the session once the changes of its hello are durable, unless it ended meanwhile.
     pub(super) fn welcome(&mut self, conn: ConnId, index: NodeIndex) {
         let now = self.ctx.clock.now;
         let node = &mut self.ctx.registry[index];
@@ -262,7 +263,7 @@ impl Coordinator {
         session.welcomed = true;
         let (number, incarnation, anew) = (session.number, node.record.incarnation, session.attempt == 0);
         (node.last_seen, node.asked, node.pinged, node.said) = (Some(now), None, None, now);
-        // An agent that is well says nothing of it.
+        // A healthy agent sends no health report, so the previous one is reset.
         node.health = Default::default();
         let admission = node.record.admission;
         let fact = Fact::Opened {
@@ -323,7 +324,7 @@ impl Coordinator {
         session.sequence = heartbeat.sequence;
         session.heartbeats += 1;
         session.acknowledged = session.acknowledged.max(heartbeat.acknowledged);
-        // An agent whose clock is not set, or that does not say, has no skew to tell.
+        // An agent whose clock is unset, or that does not report it, has no measurable skew.
         if heartbeat.wall.0 > 0 {
             session.clock_skew_millis = heartbeat.wall.0.saturating_sub(wall.0);
         }
@@ -383,14 +384,14 @@ impl Coordinator {
             return;
         };
         if by_peer {
-            // A host ends what a process of its had open when that ends: until now there was one.
+            // A host closes the connections of a process when it ends, so the process was alive until now.
             self.ctx.registry[index].last_seen = Some(self.ctx.clock.now);
         }
         let ending = if by_peer { Ending::ByHost } else { Ending::Silent };
         self.end_session(index, ending);
     }
 
-    /// The session is gone and its node was not heard to leave.
+    /// Ends a session without a goodbye.
     fn end_session(&mut self, index: NodeIndex, ending: Ending) {
         let last_heard = self.guardian.last_heard(&self.ctx, index);
         let over = self.guardian.over_before(&self.ctx, index, Some(&ending));
@@ -398,7 +399,7 @@ impl Coordinator {
         self.work.end_dialogue(index);
         self.ctx.registry[index].steady_since = None;
         self.ctx.show_instances(index);
-        // A node that is not online yet was just there, too: its hello was.
+        // An unseen node was also alive recently: it had sent a hello.
         let suspicious = matches!(self.ctx.registry[index].liveness, Liveness::Online | Liveness::Unseen);
         if suspicious && !self.ctx.stopping && was.is_some() {
             let ended = Evidence::new(self.ctx.wall_now(), Source::Session, Fact::SessionEnded(ending));
@@ -417,13 +418,13 @@ impl Coordinator {
         );
     }
 
-    /// A message of the agent cannot be read.
+    /// Handles a message of an agent that cannot be decoded.
     pub(super) fn unreadable(&mut self, conn: ConnId, detail: &str) {
         let what = "its agent sent a message that cannot be read here";
         self.over_content(conn, RefusalReason::Unreadable, what, detail);
     }
 
-    /// Ends a session over its content.
+    /// Ends a session because of invalid content.
     fn over_content(&mut self, conn: ConnId, reason: RefusalReason, what: &str, detail: &str) {
         let index = self.ctx.registry.detach(conn);
         let fact = shortened(&format!("{what}: {detail}"), SENTENCE);
@@ -434,7 +435,7 @@ impl Coordinator {
         }
     }
 
-    /// A node's session ended over its content. That is told when it begins, and when it is another thing than before.
+    /// Records that a session ended because of its content: on first occurrence and when the cause changes.
     fn ended_over(&mut self, index: NodeIndex, fact: &str) {
         let now = self.ctx.clock.now;
         let before = self.ctx.registry[index].unreadable.replace((fact.to_owned(), now));
@@ -455,14 +456,14 @@ impl Coordinator {
         self.ctx.record_repeating(Repeating::Session(index), 1, told);
     }
 
-    /// A transport without a session said something: it never said hello, or its session is over. Of the latter the driver
-    /// has let go already, so that only the former hears this.
+    /// Refuses a transport that sent a message without a session. The driver already dropped transports whose session
+    /// is over, so only those that never sent a hello receive this.
     pub(super) fn no_session(&mut self, conn: ConnId, what: &str) {
         let detail = format!("{what}: sent before the hello");
         self.ctx.refuse(conn, refused(RefusalReason::Invalid, detail, None));
     }
 
-    /// Ends a session whose node was given up, so that an agent which wakes up later begins anew.
+    /// Ends the session of a node that was given up, so that an agent that resumes later opens a new one.
     pub(super) fn drop_session(&mut self, index: NodeIndex) {
         if let Some(session) = self.ctx.registry[index].session.take() {
             self.ctx.registry.detach(session.conn);

@@ -1,7 +1,7 @@
-//! What agents say of their peers: who may say it, and one observation after another to the Guardian Mesh.
+//! Agents' reports about their peers: checks the sender and passes each observation to the Guardian Mesh.
 //!
-//! The session is one observer among others. A peer that misses a node says so at once; the coordinator then asks the node
-//! itself ([`Message::Ping`]).
+//! The session is one observer among others. A peer that misses a node reports it at once; the coordinator then pings
+//! the node itself ([`Message::Ping`]).
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Coordinator {
-    /// The node that says something of its peers, if it has a session.
+    /// The reporting node, if it has a session.
     pub(super) fn witness(&mut self, conn: ConnId, what: &str) -> Option<NodeIndex> {
         let Some(observer) = self.ctx.registry.of_conn(conn) else {
             self.no_session(conn, what);
@@ -31,7 +31,7 @@ impl Coordinator {
         Some(observer)
     }
 
-    /// Beacons of its peers reach an agent, or no longer do.
+    /// Handles reports that beacons of peers reach an agent, or no longer do.
     pub(super) fn arrivals(&mut self, conn: ConnId, arrivals: &[(NodeId, bool)]) {
         let Some(receiver) = self.witness(conn, "arrivals") else {
             return;
@@ -45,7 +45,7 @@ impl Coordinator {
         }
     }
 
-    /// An agent sees something else of its peers than before, or is otherwise than before.
+    /// Handles changed observations of peers and changed health of an agent.
     pub(super) fn evidence(
         &mut self,
         conn: ConnId,
@@ -69,7 +69,7 @@ impl Coordinator {
         }
     }
 
-    /// Takes in what an observer says of others. False when the plan does not have it probe all of them.
+    /// Applies an observer's observations. Returns false if the probe plan does not assign all of their subjects to it.
     fn sees(&mut self, observer: NodeIndex, observations: &[(NodeId, Observation)], at: Time) -> bool {
         let mut all_asked = true;
         for (subject, observation) in observations {
@@ -80,8 +80,8 @@ impl Coordinator {
         all_asked
     }
 
-    /// A node asks for its standing by way of a peer. What strangers ask is passed over, and so is what a peer passes on beyond
-    /// its allowance: whom it is asked by is not its fault.
+    /// Handles a node's question about its standing, forwarded by a peer. Questions of unknown nodes are ignored, and
+    /// so are questions beyond the forwarding peer's allowance, which is no offence of the peer.
     pub(super) fn question(&mut self, conn: ConnId, number: u64, question: &Question, sent_millis: u64) {
         let Some(via) = self.witness(conn, "question") else {
             return;
@@ -91,7 +91,8 @@ impl Coordinator {
         let (Some(index), true) = (asked, self.guardian.may_pass_on(&mut self.ctx, via)) else {
             return;
         };
-        // Another start of its agent, or a copy of its disk: what that holds for is not this one's.
+        // A different incarnation is another start of the agent, or a copy of its disk; the standing does not apply to
+        // it.
         let same = self.ctx.registry[index].record.incarnation == question.incarnation;
         if let (true, Some(path)) = (same, self.guardian.path(&self.ctx, via, index, question)) {
             self.reached(via, index, &path, question, at);
@@ -115,15 +116,15 @@ impl Coordinator {
         self.ctx.send(conn, Message::Standing { number, standing });
     }
 
-    /// The asker and whoever passed its question on are there, and so is whom it hears.
+    /// Records that the asker, the forwarding peers and the nodes heard by the asker are alive.
     fn reached(&mut self, via: NodeIndex, asker: NodeIndex, path: &[NodeIndex], question: &Question, at: Time) {
         for &node in path.iter().chain([&asker]) {
             self.ctx.registry[node].relayed = Some((via, at));
         }
-        // What a node says by its own session is newer than what a question brings that was on its way for long.
+        // Observations from a node's own session are newer than those in a question that was in transit for long.
         let (guardian, said) = (&mut self.guardian, &question.observations);
         if !guardian.is_heard_well(&self.ctx, asker) && guardian.may_say(&mut self.ctx, asker, said.len()) {
-            // Who cannot be told of a new plan still sees whom the one before had it probe: that is no offence.
+            // A node that cannot receive a new plan still probes by the previous one; that is no offence.
             self.sees(asker, said, at);
         }
         for &node in path.iter().chain([&asker]) {
@@ -134,28 +135,28 @@ impl Coordinator {
         }
     }
 
-    /// An agent says how its instances are.
+    /// Handles an agent's report of its instances' state.
     pub(super) fn instances(&mut self, conn: ConnId, instances: Vec<(AssignmentId, Status)>, all: bool) {
         if let Some(index) = self.witness(conn, "instances") {
             self.work.told(&mut self.ctx, index, instances, all);
         }
     }
 
-    /// An agent says what some of its instances are for.
+    /// Handles an agent's descriptions of instances.
     pub(super) fn described(&mut self, conn: ConnId, instances: Vec<Assigned>, refused: Vec<(AssignmentId, String)>) {
         if let Some(index) = self.witness(conn, "described") {
             self.work.described(&mut self.ctx, index, instances, refused);
         }
     }
 
-    /// An agent says what an instance wrote.
+    /// Handles an agent's log chunk of an instance.
     pub(super) fn log_read(&mut self, conn: ConnId, chunk: log::Chunk) {
         if let Some(index) = self.witness(conn, "log") {
             self.work.log_read(&mut self.ctx, index, chunk);
         }
     }
 
-    /// An agent says how a directive fares.
+    /// Handles an agent's report on the state of a directive.
     pub(super) fn directive_update(&mut self, conn: ConnId, id: u64, state: State, detail: &str) {
         let Some(index) = self.ctx.registry.of_conn(conn) else {
             self.no_session(conn, "directive");
@@ -173,7 +174,7 @@ impl Coordinator {
         }
     }
 
-    /// The agent keeps to a new heartbeat interval from now on.
+    /// Applies a new heartbeat interval that the agent has confirmed.
     fn keeps_interval(&mut self, index: NodeIndex, interval: Duration) {
         if let Some(session) = &mut self.ctx.registry[index].session {
             session.interval = interval;

@@ -1,4 +1,4 @@
-//! What Autonomy does of itself each cycle, and what of it operators set and approve.
+//! Autonomy's periodic actions, and operator commands that configure and approve them.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Coordinator {
-    /// What placement and rebalancing read.
+    /// State read by placement and rebalancing.
     pub(super) fn cluster(&self) -> Cluster<'_> {
         Cluster {
             ctx: &self.ctx,
@@ -24,7 +24,7 @@ impl Coordinator {
         }
     }
 
-    /// Looks, every cycle, at decisions that nobody answered, at those that were carried out, and at what had better be elsewhere.
+    /// Runs Autonomy's cycle stage: expires unanswered decisions, evaluates executed ones, and rebalances.
     pub(super) fn rebalance_stage(&mut self) {
         for name in self.autonomy.expire(&mut self.ctx) {
             self.work.dirty(&mut self.ctx, name);
@@ -51,14 +51,14 @@ impl Coordinator {
         }
     }
 
-    /// Has an instance leave its node, when another one has taken its place.
+    /// Moves an instance off its node once its replacement runs.
     fn leave(&mut self, id: AssignmentId, reason: &str, because: Because) {
         if self.work.leave(&mut self.ctx, id, reason, because) {
             self.autonomy.moves(self.ctx.clock.now);
         }
     }
 
-    /// An operator wants load evened out.
+    /// Rebalances load on behalf of an operator.
     pub(super) fn rebalance_now(&mut self, plan: bool, by: &str) -> Result<Answer, Refusal> {
         let shifts = self.autonomy.shifts_wanted(self.cluster());
         let told = |shift: &Shift| shift.told(&self.ctx, self.work.table(), !plan);
@@ -76,7 +76,7 @@ impl Coordinator {
         Ok(Answer::Workloads(told))
     }
 
-    /// Sets what Autonomy may do.
+    /// Updates the policy of Autonomy.
     pub(super) fn set_policy(&mut self, change: PolicyChange, by: &str) -> Answer {
         let (policy, event) = self.autonomy.set_policy(&mut self.ctx, change, by);
         if event > 0 {
@@ -85,7 +85,7 @@ impl Coordinator {
         Answer::Policy { policy, event }
     }
 
-    /// An operator answers a decision.
+    /// Handles an operator's approval or rejection of a decision.
     pub(super) fn decide(&mut self, id: u64, approve: bool, by: &str) -> Result<Answer, Refusal> {
         let (decision, wish) = self.autonomy.answer(&mut self.ctx, id, approve, by)?;
         match wish {
@@ -100,7 +100,7 @@ impl Coordinator {
         Ok(Answer::Decision(decision))
     }
 
-    /// An operator wants room made.
+    /// Preempts the instances that an operator approved.
     fn make_room(&mut self, name: Arc<str>, ids: Vec<(AssignmentId, Why)>) {
         for (id, why) in ids {
             let Some(held) = self.work.table().held(id).filter(|held| held.is_wanted()) else {

@@ -1,4 +1,4 @@
-//! Commands of operators about work: declarations, and nodes that are to be emptied.
+//! Operator commands about work: workload specifications and draining of nodes.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Coordinator {
-    /// An operator changes what should run.
+    /// Handles a command that changes a workload.
     pub(super) fn workload_command(&mut self, command: WorkloadCommand, by: &str) -> Result<Answer, Refusal> {
         let name = command.verb.workload().to_owned();
         let before = self
@@ -34,7 +34,7 @@ impl Coordinator {
             .then(|| keeping(&command.verb, before.as_deref()))
             .flatten();
         if let Some(WorkloadVerb::Apply(spec)) = &counted {
-            // So many may be more than such a declaration allows.
+            // The retained replica count may exceed what the new specification allows.
             let (field, checked) = ("replicas", spec.check());
             let invalid = |bad: crate::workload::BadSpec| format!("left out, so as many as there are: {bad}");
             checked.map_err(|bad| Refusal::Invalid {
@@ -52,14 +52,14 @@ impl Coordinator {
         }
         let mut declared = self.work.declared_as(&name, &after);
         if changed {
-            // What failed by another declaration, or before it was asked for again, holds up nothing.
+            // Failures under an earlier specification, or before a repeated request, cause no back-off.
             declared.not_before.clear();
         }
         let adoption = match changed && !after.deleted {
             true => self.work.adoption(&self.ctx, &name, &mut declared),
             false => Adoption::default(),
         };
-        // What is only planned is planned with what would be taken over, and leaves no trace.
+        // A plan includes the instances that would be adopted, and is rolled back afterwards.
         let untouched = (!adoption.is_empty()).then(|| self.work.table().clone());
         self.work.adopt_all(&adoption);
         let ambiguous = self.guardian.climate(&mut self.ctx).ambiguous;
@@ -120,7 +120,7 @@ impl Coordinator {
         Ok(Answer::Workloads(vec![told]))
     }
 
-    /// Deletes a workload of which nothing is known but instances.
+    /// Deletes a workload of which only instances are known.
     pub(super) fn delete_unknown(&mut self, name: &str, plan: bool, by: &str) -> Answer {
         let mut told = Changed {
             name: name.to_owned(),
@@ -144,7 +144,7 @@ impl Coordinator {
         Answer::Workloads(vec![told])
     }
 
-    /// Has a node emptied.
+    /// Drains a node.
     pub(super) fn drain(
         &mut self,
         node: &str,
@@ -193,7 +193,7 @@ impl Coordinator {
         Ok(Answer::Workloads(told))
     }
 
-    /// What would happen if nodes were lost, or emptied.
+    /// Plans the loss or the draining of nodes.
     pub(super) fn what_if(&self, nodes: &str, drained: bool) -> Result<Answer, Refusal> {
         let gone: BTreeSet<NodeIndex> = match nodes.split_once('=') {
             Some((key, value)) => {

@@ -1,4 +1,4 @@
-//! The systems of the coordinator. Each owns its state; the engine carries what one concludes to the others.
+//! The systems of the coordinator. Each owns its state; the engine passes the conclusions of one system to the others.
 
 pub(crate) mod admission;
 pub(crate) mod autonomy;
