@@ -1,4 +1,4 @@
-//! Revoked nodes that were forgotten: they stay shut out for as long as their certificates hold.
+//! Revoked nodes that were forgotten; they remain barred while their certificates may be valid.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use crate::{
 };
 
 impl Admissions {
-    /// True when a certificate of a barred node may still be used.
+    /// Whether a certificate of a barred node may still be valid.
     fn holds(&self, ctx: &Ctx, barred: &Barred) -> bool {
         !barred.is_over(ctx.config.certificate_life, ctx.lived())
     }
 
-    /// True when another revoked node can be remembered.
+    /// Whether another revoked node can be retained as barred.
     pub(crate) fn has_room_for_barred(&self, ctx: &Ctx) -> bool {
         let mut barred = self.access.barred.values();
         barred.len() < BARRED || barred.any(|barred| !self.holds(ctx, barred))
     }
 
-    /// Keeps a revoked node shut out. Where there is no room for it, those go whose certificates have expired.
+    /// Bars a forgotten revoked node. At the limit, entries whose certificates have expired are removed.
     pub(crate) fn bar(&mut self, ctx: &mut Ctx, record: &NodeRecord) {
         let mut access = Arc::clone(&self.access);
         let barred = &mut Arc::make_mut(&mut access).barred;
@@ -42,7 +42,7 @@ impl Admissions {
         ctx.outbox.keep_access(&self.access);
     }
 
-    /// Takes the revocation of a node back that was forgotten since: it may join again, or come back and be admitted.
+    /// Lifts the revocation of a forgotten node, which may then join again or return and be admitted.
     pub(crate) fn unbar(&mut self, ctx: &mut Ctx, node: &str, by: &str) -> Option<Answer> {
         let unknown = matches!(ctx.registry.resolve(node), Err(NoSuchNode::Unknown(_)));
         let rows = self.access.barred.iter().map(|(id, barred)| (*id, (*id, barred)));
@@ -61,7 +61,7 @@ impl Admissions {
         })
     }
 
-    /// Revoked nodes that were forgotten.
+    /// Number of revoked nodes that were forgotten.
     #[cfg(test)]
     pub(crate) fn barred(&self) -> usize {
         self.access.barred.len()

@@ -1,4 +1,5 @@
-//! Joining: hosts with tokens, certificates that are renewed, and what a session's transport proves.
+//! Joining: enrolment with join tokens, certificate renewal, and verification of the identity that a session's
+//! transport proves.
 
 use std::sync::Arc;
 
@@ -13,12 +14,12 @@ use crate::{
     protocol::RefusalReason,
 };
 
-/// What came of a request to join.
+/// Result of an enrolment.
 #[derive(Debug)]
 pub(crate) enum Enrolled {
-    /// The node was known by that key, and is admitted as before.
+    /// The node was known by this key; its admission is unchanged and no token use was spent.
     Known(NodeIndex),
-    /// A use of the token was spent.
+    /// The node joined and one use of the token was spent.
     Joined(Joined),
 }
 
@@ -26,28 +27,28 @@ pub(crate) enum Enrolled {
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) index: NodeIndex,
-    /// It was not known before.
+    /// Whether the node was unknown before.
     pub(crate) is_new: bool,
-    /// Its admission changed.
+    /// Whether the node's admission changed.
     pub(crate) changed: bool,
-    /// How, for people.
+    /// Human-readable description.
     pub(crate) detail: String,
     pub(crate) by: String,
-    /// Its session ends for that.
+    /// Reason to end the node's current session, if any.
     pub(crate) ends: Option<(RefusalReason, &'static str)>,
 }
 
-/// What a session's transport proves against what is known.
+/// Result of comparing the identity proven by a session's transport with the record.
 #[derive(Debug, Default)]
 pub(crate) struct Recognised {
-    /// The node's admission changed.
+    /// Whether the node's admission changed.
     pub(crate) ruled: bool,
-    /// It is not what was admitted, for people.
+    /// Human-readable description of the mismatch, if the process is not what was admitted.
     pub(crate) impostor: Option<String>,
 }
 
 impl Admissions {
-    /// A host joins. With a key that the node is known by already nothing is used up.
+    /// Enrols a host. No token use is spent for a key that the node is already known by.
     pub(crate) fn enrol(&mut self, ctx: &mut Ctx, enrolment: Enrolment) -> Result<Enrolled, Refusal> {
         let wall = ctx.wall_now();
         let known = ctx.registry.find(enrolment.node);
@@ -68,7 +69,7 @@ impl Admissions {
         };
         if let Some(index) = known {
             let record = &ctx.registry[index].record;
-            // Whoever has a token for anybody must not become somebody who is there already.
+            // The holder of a generic token must not take over an existing node.
             let other_key = record.identity.is_some_and(|known| known.key != identity.key);
             if other_key && token.name != record.facts.name {
                 return Err(Refusal::Denied(Denial::Taken));
@@ -99,7 +100,7 @@ impl Admissions {
             None => add_enrolled(ctx, &enrolment),
         };
         let old = &ctx.registry[index].record;
-        // A node of before there was TLS: whoever has a token for anybody, or for another one, could claim to be it.
+        // A node recorded before TLS was enabled: the holder of a token for any or another node could claim to be it.
         let claimed = known.is_some() && old.identity.is_none() && token.name != old.facts.name;
         let other_key = old.identity.is_some_and(|known| known.key != identity.key);
         let record = Arc::make_mut(&mut ctx.registry[index].record);
@@ -113,7 +114,7 @@ impl Admissions {
                 (Admission::Pending, reason)
             }
             (Admission::Admitted, _) => (Admission::Admitted, "joined with a token that admits"),
-            // A token takes nobody's admission away.
+            // A token never withdraws an admission.
             (_, Some(_)) => (before, "joined again"),
             (_, None) => (
                 Admission::Pending,
@@ -142,7 +143,7 @@ impl Admissions {
         }))
     }
 
-    /// A node's certificate is to be renewed: it must be known by this key, and not be shut out.
+    /// Renews a node's certificate; the node must be known by this key and not be revoked.
     pub(crate) fn renew(
         &mut self,
         ctx: &mut Ctx,
@@ -168,7 +169,8 @@ impl Admissions {
     }
 }
 
-/// What a hello's transport proves, against what is known: the node becomes pending when it is not what was admitted.
+/// Compares the identity proven by a hello's transport with the record; a node that is not what was admitted becomes
+/// pending.
 pub(crate) fn recognise(
     ctx: &mut Ctx,
     index: NodeIndex,
@@ -182,7 +184,7 @@ pub(crate) fn recognise(
     let wall = ctx.wall_now();
     let record = Arc::make_mut(&mut ctx.registry[index].record);
     let Some(identity) = record.identity else {
-        // By which CA its certificate was made is not known here.
+        // The CA that issued the certificate is unknown here.
         let (issued, ca_step) = (wall, 0);
         record.identity = Some(Identity {
             key,
@@ -196,7 +198,7 @@ pub(crate) fn recognise(
             impostor: None,
         };
     };
-    // Once it told its machine, saying nothing is no way around.
+    // After a node has reported its machine, omitting it does not bypass the check.
     let moved = identity.machine != ZERO_DIGEST && machine != identity.machine;
     if !moved || record.admission != Admission::Admitted {
         return Recognised::default();
@@ -214,7 +216,8 @@ pub(crate) fn recognise(
     }
 }
 
-/// Rules on a node's admission; true when that changed. Its session is the caller's to end: only a new one tells the agent.
+/// Sets a node's admission and returns whether it changed. The caller must end the session: an agent learns its
+/// admission only from a new one.
 pub(crate) fn rule(ctx: &mut Ctx, index: NodeIndex, admission: Admission, by: &str, reason: &str) -> bool {
     let time = ctx.wall_now();
     let record = Arc::make_mut(&mut ctx.registry[index].record);
@@ -227,7 +230,7 @@ pub(crate) fn rule(ctx: &mut Ctx, index: NodeIndex, admission: Admission, by: &s
     changed
 }
 
-/// A node that joined and was never heard: it is there once its agent runs.
+/// Adds a node that joined and was never heard; it is expected once its agent runs.
 fn add_enrolled(ctx: &mut Ctx, enrolment: &Enrolment) -> NodeIndex {
     let (now, wall) = (ctx.clock.now, ctx.wall_now());
     let record = NodeRecord::enrolled(enrolment.node, &enrolment.name);
@@ -240,7 +243,7 @@ fn add_enrolled(ctx: &mut Ctx, enrolment: &Enrolment) -> NodeIndex {
         .add(enrolment.node, || Node::new(Arc::new(record), wall, now))
 }
 
-/// Why no further node can be known.
+/// Reason why no further node can be registered, if any.
 pub(crate) fn no_room(ctx: &Ctx) -> Option<&'static str> {
     let most = ctx.config.max_nodes;
     if ctx.registry.len() >= most {

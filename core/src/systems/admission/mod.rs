@@ -1,4 +1,4 @@
-//! Admission: who may join, who was shut out, and what nodes, tokens and operators are known by.
+//! Admission: join tokens, operators, node identities and barred nodes.
 
 mod barred;
 mod joining;
@@ -20,7 +20,7 @@ use crate::{
 
 pub(crate) use joining::{Enrolled, no_room, recognise, rule};
 
-/// Join tokens and operators hold for at most 366 days, and at least a second.
+/// Validity range of join tokens and operators: 1 second to 366 days.
 const TTL_MIN: Duration = Duration::from_secs(1);
 const TTL_MAX: Duration = CREDENTIAL_LIFE;
 
@@ -32,25 +32,25 @@ fn after(now: WallTime, ttl: Duration) -> Result<WallTime, Refusal> {
     Ok(WallTime(now.0.saturating_add(ttl.as_millis() as i64)))
 }
 
-/// Tokens, operators, and revoked nodes that were forgotten.
+/// Join tokens, operators, and revoked nodes that were forgotten.
 #[derive(Clone, Debug)]
 pub(crate) struct Admissions {
     access: Arc<Access>,
 }
 
 impl Admissions {
-    /// What is durable of it.
+    /// Creates the system from durable state.
     pub(crate) fn new(access: Arc<Access>) -> Admissions {
         Admissions { access }
     }
 
-    /// True when a node that is not on record was shut out, by its id or its key.
+    /// Whether a node without a record is barred, by its id or its key.
     pub(crate) fn is_barred(&self, node: NodeId, key: Option<&Digest>) -> bool {
         self.access.is_barred(node, key)
     }
 }
 
-/// Records a command that is about no node.
+/// Records a command that concerns no node.
 fn noted(ctx: &mut Ctx, verb: &str, detail: String, by: &str) {
     let summary = format!("{verb}: {detail}, by {by}");
     let (verb, by) = (verb.to_owned(), by.to_owned());

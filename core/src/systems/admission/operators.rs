@@ -1,4 +1,4 @@
-//! Operators: commands that create and revoke them, and what the replacement of the CA means for their names.
+//! Operators: creation, revocation, and the effect of a CA replacement on their names.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,8 +44,9 @@ impl Admissions {
         Ok(Answer::Operator(Box::new(operator)))
     }
 
-    /// Shuts an operator out, also one that is not on record, such as an admin made on the coordinator's own host. An operator on record is
-    /// always revoked; a name that is not is refused only where as many names are shut out already as may be ([`NAMES`](crate::access::NAMES)).
+    /// Revokes an operator, including one without a record, such as an admin created on the coordinator's host. A
+    /// recorded operator can always be revoked; a name without a record is refused only at the limit of barred names
+    /// ([`NAMES`](crate::access::NAMES)).
     pub(crate) fn revoke_operator(&mut self, ctx: &mut Ctx, name: String, by: &str) -> Result<Answer, Refusal> {
         let (wall, lived) = (ctx.wall_now(), ctx.lived());
         let mut access = Access::clone(&self.access);
@@ -56,7 +57,7 @@ impl Admissions {
         Ok(Answer::Operator(Box::new(operator)))
     }
 
-    /// Notes that the CA which signs from now on is about to be activated.
+    /// Records that the CA used for signing from now on is about to be activated.
     pub(crate) fn authority_activates(&mut self, ctx: &mut Ctx) -> Answer {
         let lived = ctx.lived();
         Arc::make_mut(&mut self.access).signs_from = Some(lived);
@@ -64,7 +65,8 @@ impl Admissions {
         Answer::Noted
     }
 
-    /// Notes that no CA is trusted any more but the one that was activated last: certificates from before end nobody's shutting out.
+    /// Records that only the most recently activated CA is trusted: revocations of certificates issued before it are no
+    /// longer needed.
     pub(crate) fn authority_retired(&mut self, ctx: &mut Ctx) -> Answer {
         let lived = ctx.lived();
         let access = Arc::make_mut(&mut self.access);
@@ -75,7 +77,7 @@ impl Admissions {
     }
 }
 
-/// Why an operator is neither created nor revoked, and what makes room.
+/// Explains why an operator is neither created nor revoked, and how to make room.
 fn refused(why: NoRoom) -> Refusal {
     let what = match why {
         NoRoom::Operators => format!(

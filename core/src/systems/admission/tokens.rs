@@ -1,4 +1,4 @@
-//! Join tokens: made and deleted.
+//! Join tokens: creation and deletion.
 
 use std::{sync::Arc, time::Duration};
 

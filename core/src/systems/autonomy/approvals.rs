@@ -1,4 +1,4 @@
-//! The modes that operators set, and decisions that wait for them.
+//! The policy set by operators, and pending decisions that require approval.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -12,24 +12,24 @@ use crate::{
     workload::AssignmentId,
 };
 
-/// How long a decision waits for an operator.
+/// Time for which a decision is pending before it expires.
 pub(super) const EXPIRY: Duration = Duration::from_secs(600);
 
-/// Decisions that wait at most.
+/// Maximum number of pending decisions.
 const WAITING: usize = 256;
 
-/// What an operator is asked to approve.
+/// The action that an operator is asked to approve.
 #[derive(Clone, Debug)]
 pub(crate) enum Wish {
-    /// These may be replaced.
+    /// Replace these lost instances.
     Heal(Arc<str>, BTreeSet<AssignmentId>),
-    /// This one may leave its node.
+    /// Move this instance off its node.
     Move(AssignmentId, String),
-    /// These may be stopped, each for its reason, to make room for a workload.
+    /// Stop these instances, each for its reason, to make room for a workload.
     MakeRoom(Arc<str>, Vec<(AssignmentId, Why)>),
 }
 
-/// A decision that waits for an operator.
+/// A decision that is pending approval.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
     decision: Arc<Decision>,
@@ -38,7 +38,8 @@ pub(super) struct Pending {
 }
 
 impl Autonomy {
-    /// Has a decision wait for an operator, if that is its mode. Returns a workload to be looked at again, where the oldest decision gives way.
+    /// Makes a decision pending if the mode is `advise`. Returns a workload to reconcile if the oldest pending decision
+    /// had to give way.
     #[must_use]
     pub(super) fn wait_for_approval(
         &mut self,
@@ -65,7 +66,7 @@ impl Autonomy {
         again
     }
 
-    /// Gives up the decisions that nobody answered in time. Returns the workloads to be looked at again.
+    /// Expires pending decisions that nobody answered in time. Returns the workloads to reconcile.
     #[must_use]
     pub(crate) fn expire(&mut self, ctx: &mut Ctx) -> Vec<Arc<str>> {
         let now = ctx.clock.now;
@@ -79,7 +80,7 @@ impl Autonomy {
             .collect()
     }
 
-    /// Gives up a decision without an answer. It is said again if it is still so.
+    /// Expires a decision. It is proposed again if its reason persists.
     fn give_up(&mut self, ctx: &mut Ctx, pending: Pending) -> Option<Arc<str>> {
         self.becomes(ctx, &pending.decision, Outcome::Expired);
         let Wish::Heal(name, ids) = pending.wish else {
@@ -91,14 +92,14 @@ impl Autonomy {
         Some(name)
     }
 
-    /// Records what became of a decision.
+    /// Records the outcome of a decision.
     pub(super) fn becomes(&mut self, ctx: &mut Ctx, decision: &Arc<Decision>, outcome: Outcome) {
         let decision = self.ledger.conclude(decision, outcome);
         let index = decision.node.and_then(|node| ctx.registry.find(node));
         ctx.record_decision(index, decision);
     }
 
-    /// An operator answers a decision. Returns the decision, and what is to be done for it.
+    /// Approves or rejects a pending decision. Returns the decision and, if approved, the action to carry out.
     pub(crate) fn answer(
         &mut self,
         ctx: &mut Ctx,
@@ -124,12 +125,12 @@ impl Autonomy {
         Ok((decision, approve.then_some(pending.wish)))
     }
 
-    /// An operator wants these lost instances replaced, as a decision asked for.
+    /// Allows the replacement of these lost instances, as approved by `decision`.
     pub(crate) fn approve(&mut self, ids: BTreeSet<AssignmentId>, decision: u64) {
         self.approved.extend(ids.into_iter().map(|id| (id, decision)));
     }
 
-    /// Sets what Autonomy may do. The event is 0 when nothing changed.
+    /// Updates the policy. The event is 0 if nothing changed.
     pub(crate) fn set_policy(&mut self, ctx: &mut Ctx, change: PolicyChange, by: &str) -> (Policy, u64) {
         let before = self.policy;
         let policy = Policy {
@@ -142,7 +143,7 @@ impl Autonomy {
         }
         self.policy = policy;
         ctx.outbox.keep_policy(policy);
-        // Under another mode it is said anew what is not done.
+        // Under the new policy, withheld actions are reported again.
         self.told.clear();
         self.asked.clear();
         let detail = format!(

@@ -1,4 +1,4 @@
-//! Decisions about channels that are expected to reach their thresholds.
+//! Decisions about telemetry channels that are predicted to reach their thresholds.
 
 use super::Autonomy;
 use crate::{
@@ -8,13 +8,14 @@ use crate::{
     telemetry::Sample,
 };
 
-/// Threshold decisions taken in one cycle at most; the rest follow in the next ones, soonest first.
+/// Maximum number of threshold decisions per cycle; the rest follow in later cycles, soonest crossing first.
 const DECISIONS_A_CYCLE: usize = 100;
 
 impl Autonomy {
-    /// Decides about the channels that are expected to reach their thresholds, and resolves what is expected no longer.
+    /// Records decisions about channels that are predicted to reach their thresholds, and resolves those that no longer
+    /// are.
     ///
-    /// `crossing` are those channels, soonest first.
+    /// `crossing` lists these channels, soonest first.
     pub(crate) fn foresee(&mut self, ctx: &mut Ctx, newest: &Sample, crossing: &[Forecast]) {
         let mut taken = 0;
         for forecast in crossing {

@@ -1,4 +1,4 @@
-//! Healing: how much of what was lost is replaced by itself, and what waits for an operator.
+//! Healing: the budget for automatic replacement of lost instances, and approval beyond it.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -14,16 +14,16 @@ use crate::{
     workload::{AssignmentId, Table},
 };
 
-/// Instances that are placed elsewhere in a window because their nodes were lost: so many in any case, and this share of all. Beyond,
-/// the rest waits for an operator.
+/// Budget of replacements per window after node losses: the larger of this number and this fraction of all instances.
+/// Losses beyond it wait for an operator.
 const HEALS: usize = 10;
 const HEALS_SHARE: usize = 2;
 
-/// Lost instances that a decision's evidence names at most.
+/// Maximum number of lost instances listed in a decision's evidence.
 const LISTED: usize = 32;
 
 impl Autonomy {
-    /// What a plan may do now by itself.
+    /// Actions that a plan may take now without approval.
     pub(crate) fn allowance(&self, now: Time) -> Allowance<'_> {
         let budget = HEALS.max(self.instances / HEALS_SHARE);
         let recent = self.heals.iter().filter(|at| now.since(**at) < WINDOW);
@@ -37,7 +37,7 @@ impl Autonomy {
         }
     }
 
-    /// When more may be done than now, if a budget is what stands against a plan.
+    /// Time at which an exhausted budget that limits this plan recovers.
     pub(crate) fn budget_returns(&self, now: Time, plan: &Plan) -> Option<Time> {
         let returns = |stands: bool, mode: Mode, spent: &VecDeque<Time>| {
             let oldest = spent.iter().find(|at| now.since(**at) < WINDOW);
@@ -48,7 +48,7 @@ impl Autonomy {
         heals.into_iter().chain(room).min()
     }
 
-    /// Counts what a plan healed.
+    /// Charges the replacements of a plan to the budget.
     pub(crate) fn healed(&mut self, now: Time, plan: &Plan) {
         self.heals.retain(|at| now.since(*at) < WINDOW);
         for id in &plan.healed {
@@ -62,8 +62,8 @@ impl Autonomy {
         }
     }
 
-    /// Decides once about what was lost and is not replaced by itself; that waits for an operator where it is the mode, or where the budget is
-    /// used up. Returns a workload to be looked at again.
+    /// Records a decision, once, about lost instances that are not replaced automatically. It is pending approval if
+    /// the mode is `advise` or the budget is exhausted. Returns a workload to reconcile.
     #[must_use]
     pub(crate) fn hold_back(&mut self, ctx: &mut Ctx, table: &Table, name: &Arc<str>, plan: &Plan) -> Option<Arc<str>> {
         let lost = plan.held_back.iter().map(|(id, _)| *id);
@@ -111,7 +111,7 @@ impl Autonomy {
     }
 }
 
-/// What led to what is done, each once.
+/// Distinct causes of the given reasons.
 pub(super) fn causes<'a>(whys: impl Iterator<Item = &'a Why>) -> BTreeSet<Because> {
     whys.filter_map(Why::because).collect()
 }

@@ -1,4 +1,4 @@
-//! Decisions about who is alive.
+//! Decisions about the liveness of nodes.
 
 use super::Autonomy;
 use crate::{
@@ -8,8 +8,8 @@ use crate::{
 };
 
 impl Autonomy {
-    /// Decides what a node's new liveness means, which an event records and which rests on evidence; `idle` says that the node has no
-    /// instance. Returns the decision's id.
+    /// Records the decision for a node's new liveness, with the event that records it and the evidence; `idle` means
+    /// that the node has no instance. Returns the decision's id.
     pub(crate) fn liveness(
         &mut self,
         ctx: &mut Ctx,
@@ -19,7 +19,7 @@ impl Autonomy {
     ) -> u64 {
         let mut caused_by: Vec<Because> = event.map(Because::Event).into_iter().collect();
         if matches!(to, Liveness::Unreachable | Liveness::Offline) {
-            // It was in doubt first.
+            // The node was in doubt first, so that decision is a cause.
             caused_by.extend(self.ledger.verdict(index).map(Because::Decision));
         }
         let node = &ctx.registry[index];
@@ -58,20 +58,20 @@ impl Autonomy {
     }
 }
 
-/// Conclusion for a node that an operator has not admitted: nothing is placed on it, and nothing of it is moved.
+/// Conclusion for a node that no operator has admitted: nothing is placed on it or moved off it.
 const UNADMITTED: &str = "it is not admitted and takes no part";
 
-/// The rule that leads to a liveness, what follows from it, and what else could have been concluded.
+/// The rule that leads to a liveness, the consequence, and a rejected alternative with its reason.
 type Verdict = (&'static str, &'static str, Option<(&'static str, &'static str)>);
 
-/// Verdict on a node that is heard, and came back too often to be counted on at once.
+/// Verdict on a node that is heard but returned too often to be relied on immediately.
 const FLAPPING: Verdict = (
     "flapping",
     "no new work would be placed on it until it has been heard for long enough",
     Some(("count it as online", "it came back often, and may be gone again")),
 );
 
-/// Verdict on a node that an operator shut out.
+/// Verdict on a revoked node.
 const REVOKED: Verdict = ("revoked", "it takes no part until it is admitted again", None);
 
 fn verdict(to: Liveness) -> Verdict {

@@ -1,4 +1,4 @@
-//! Looking back: whether what was done helped.
+//! Evaluation of executed decisions: whether they helped.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -12,19 +12,19 @@ use crate::{
     workload::{Goal, Phase, Table},
 };
 
-/// When it is looked whether a decision helped.
+/// Delay after which a decision is evaluated.
 const RUNS_BY: Duration = Duration::from_secs(30);
 const COOLS_BY: Duration = Duration::from_secs(120);
 
-/// Decisions that are looked at afterwards at most; further ones are not.
+/// Maximum number of decisions awaiting evaluation; further ones are not evaluated.
 const CHECKED: usize = 1_024;
 
-/// What a decision is for.
+/// The goal of a decision.
 #[derive(Clone, Debug)]
 pub(super) enum Aim {
     /// These slots of a workload run.
     Runs(Arc<str>, Vec<u32>),
-    /// A node has less load than this, in hundredths.
+    /// A node's load falls below this value, in percent.
     Cools(NodeIndex, u32),
 }
 
@@ -45,7 +45,7 @@ impl Aim {
 }
 
 impl Autonomy {
-    /// Has it looked later whether a decision helped.
+    /// Schedules the evaluation of a decision.
     pub(super) fn check_later(&mut self, now: Time, decision: Arc<Decision>, aim: Aim) {
         let after = match aim {
             Aim::Runs(..) => RUNS_BY,
@@ -56,7 +56,7 @@ impl Autonomy {
         }
     }
 
-    /// Records of the decisions that are due whether they helped.
+    /// Evaluates the decisions that are due and records the outcomes.
     pub(crate) fn look_back(&mut self, ctx: &mut Ctx, table: &Table, predictive: &Predictive) {
         let now = ctx.clock.now;
         let checks = std::mem::take(&mut self.checks).into_iter();

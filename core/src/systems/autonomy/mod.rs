@@ -1,4 +1,4 @@
-//! Autonomy: what is decided, and what it does of itself to work: in the mode that operators set, within budgets, and looked at afterwards.
+//! Autonomy: records decisions and acts on work by itself, within the policy and budgets, and evaluates the results.
 
 pub(crate) mod approvals;
 mod foresight;
@@ -27,38 +27,40 @@ use crate::{
     workload::AssignmentId,
 };
 
-/// A window of the budgets.
+/// Length of the budget window.
 const WINDOW: Duration = Duration::from_secs(300);
 
-/// The decisions, and what is under way of them.
+/// The decision ledger and the state of Autonomy's actions.
 #[derive(Debug)]
 pub(crate) struct Autonomy {
     ledger: Ledger,
     policy: Policy,
-    /// When instances were placed elsewhere for their nodes' loss, and for load; and when some were stopped to make room.
+    /// Times of recent actions that count towards the budgets: replacements after node losses, moves for load, and
+    /// preemptions.
     heals: VecDeque<Time>,
     moves: VecDeque<Time>,
     preemptions: VecDeque<Time>,
-    /// Healing has used up its budget, and waits for operators.
+    /// Whether healing has exhausted its budget and waits for operators.
     breaker: bool,
-    /// Instances that are meant to run, as the last look at work had them.
+    /// Number of instances that are meant to run, as of the last reconciliation.
     instances: usize,
-    /// Workloads for which room was asked for, and when.
+    /// Workloads for which room was requested, and when.
     asked: BTreeMap<Arc<str>, Time>,
-    /// Lost instances that an operator wants replaced, each with the decision that asked for it, and those of which it was said that they are not.
+    /// Lost instances whose replacement an operator approved, each with the decision that asked for it; and lost
+    /// instances reported as not replaced.
     approved: BTreeMap<AssignmentId, u64>,
     told: BTreeSet<AssignmentId>,
     pending: BTreeMap<u64, Pending>,
-    /// For how many cycles nodes have been hot.
+    /// Number of consecutive cycles for which nodes have been hot.
     hot: BTreeMap<NodeIndex, u32>,
-    /// When something last left a node, and when an instance was moved.
+    /// Times of the last move off each node, and of the last move of each instance.
     left: BTreeMap<NodeIndex, Time>,
     moved: BTreeMap<Arc<str>, BTreeMap<u32, Time>>,
     checks: VecDeque<(Time, Arc<Decision>, Aim)>,
 }
 
 impl Autonomy {
-    /// Autonomy in `epoch`, in a cluster that took `total` decisions so far.
+    /// Creates the system for `epoch`, in a cluster that has taken `total` decisions so far.
     pub(crate) fn new(epoch: u64, total: u64, policy: Policy) -> Autonomy {
         Autonomy {
             ledger: Ledger::new(epoch, total),
@@ -79,7 +81,7 @@ impl Autonomy {
         }
     }
 
-    /// A copy for plans, whose decisions nobody keeps.
+    /// Copies the state for planning; decisions on the copy are discarded.
     pub(crate) fn to_plan_with(&self, epoch: u64) -> Autonomy {
         Autonomy {
             ledger: Ledger::new(epoch, 0),
@@ -100,29 +102,29 @@ impl Autonomy {
         }
     }
 
-    /// A look at work begins, with so many instances that are meant to run.
+    /// Begins a reconciliation with the number of instances that are meant to run.
     pub(crate) fn begin(&mut self, instances: usize) {
         self.instances = instances;
     }
 
-    /// Decisions in the cluster's life.
+    /// Number of decisions in the cluster's lifetime.
     pub(crate) fn total(&self) -> u64 {
         self.ledger.total()
     }
 
-    /// Autonomy at a glance.
+    /// Summary for readers.
     pub(crate) fn overview(&self) -> Overview {
         self.ledger.overview()
     }
 
-    /// Resolves what is open about a node that is forgotten.
+    /// Resolves open decisions about a node that is being forgotten.
     pub(crate) fn close(&mut self, ctx: &mut Ctx, index: NodeIndex) {
         for decision in self.ledger.forget(index) {
             ctx.record_decision(Some(index), decision);
         }
     }
 
-    /// Forgets a node.
+    /// Removes a forgotten node.
     pub(crate) fn forget(&mut self, index: NodeIndex) {
         self.hot.remove(&index);
         self.left.remove(&index);

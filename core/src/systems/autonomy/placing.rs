@@ -1,4 +1,4 @@
-//! Why instances are started and stopped: the decision that their records name.
+//! Placement decisions: why instances are started and stopped. Instance records refer to them.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use crate::{
     workload::{Instance, Table},
 };
 
-/// Moves that a decision lists at most; its events have them all.
+/// Maximum number of starts and of stops listed in a decision; its events list all.
 const LISTED: usize = 32;
 
 impl Autonomy {
-    /// What led to a plan: the decisions that gave nodes up, that instances leave by, and that operators approved.
+    /// Causes of a plan: decisions that declared nodes lost, that moved instances, and that operators approved.
     fn led_to(&self, plan: &Plan) -> Vec<Because> {
         let starts = plan.starts.iter().map(|start| &start.why);
         let mut led = causes(starts.chain(plan.stops.iter().map(|(_, why)| why)));
@@ -23,7 +23,7 @@ impl Autonomy {
         led.into_iter().collect()
     }
 
-    /// Why it is done: the decision that the instances' records name.
+    /// Records the decision for a plan, which the instances' records refer to, and returns its id.
     pub(crate) fn placed(&mut self, ctx: &mut Ctx, table: &Table, name: &Arc<str>, plan: &Plan) -> u64 {
         let wall = ctx.wall_now();
         let mut evidence = Vec::new();

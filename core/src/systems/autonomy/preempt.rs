@@ -1,4 +1,4 @@
-//! Preemption: how much is stopped by itself to make room, and what waits for an operator.
+//! Preemption: the budget for stopping instances automatically to make room, and approval beyond it.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::{
     workload::Table,
 };
 
-/// Instances that are stopped in a window to make room for what has a higher priority: so many in any case, and this share of all.
+/// Budget of preemptions per window: `PREEMPTIONS`, or one in `PREEMPTIONS_SHARE` of all instances if that is more.
 const PREEMPTIONS: usize = 10;
 const PREEMPTIONS_SHARE: usize = 10;
 
 impl Autonomy {
-    /// How many instances may be stopped now to make room.
+    /// Number of instances that may be preempted now.
     pub(super) fn evictions_left(&self, now: Time) -> usize {
         let budget = PREEMPTIONS.max(self.instances / PREEMPTIONS_SHARE);
         let recent = self.preemptions.iter().filter(|at| now.since(**at) < WINDOW);
@@ -29,18 +29,19 @@ impl Autonomy {
         }
     }
 
-    /// Counts what a plan stops to make room.
+    /// Charges the preemptions of a plan to the budget.
     pub(crate) fn preempts(&mut self, now: Time, plan: &Plan) {
         self.preemptions.retain(|at| now.since(*at) < WINDOW);
         self.preemptions.extend(plan.preempted.iter().map(|_| now));
     }
 
-    /// Counts an instance that an operator had stopped to make room.
+    /// Charges a preemption that an operator approved to the budget.
     pub(crate) fn preempted(&mut self, now: Time) {
         self.preemptions.push_back(now);
     }
 
-    /// Room that is not made by itself is asked for, once in a while. Returns a workload to be looked at again.
+    /// Records a decision about a preemption that is not carried out automatically, at most once per expiry period.
+    /// Returns a workload to reconcile.
     #[must_use]
     pub(crate) fn ask_for_room(
         &mut self,

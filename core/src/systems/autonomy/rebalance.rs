@@ -1,4 +1,4 @@
-//! Moves: nodes that are hot shed work to those that are cool; what is spread unevenly is [evened out](super::spread).
+//! Rebalancing: hot nodes shed work to cool ones; unevenly spread workloads are [spread again](super::spread).
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -15,36 +15,37 @@ use crate::{
     workload::{AssignmentId, Kind as WorkKind, Table},
 };
 
-/// Instances that are moved in a window because of load: so many in any case, and one in so many of all.
+/// Budget of moves per window: `MOVES`, or one in `MOVES_SHARE` of all instances if that is more.
 const MOVES: usize = 1;
 
 const MOVES_SHARE: usize = 50;
 
-/// A node is hot from this load on, observed or expected, when it was so for so many cycles; and work goes to nodes below the other.
+/// Load in percent, observed or predicted, from which a node is hot once it lasted for `HOT_CYCLES` cycles; and the
+/// load up to which a node receives work.
 const HOT: u32 = 85;
 
 const HOT_CYCLES: u32 = 3;
 
 const COOL: u32 = 60;
 
-/// Hundredths of load that two nodes must differ by after a move, at least.
+/// Minimum difference in load, in percentage points, between the two nodes after a move.
 const GAIN: u32 = 20;
 
-/// How long what was moved stays where it is, and how long a node is left alone after something left it.
+/// Time for which a moved instance is not moved again, and for which a node is not relieved again.
 pub(crate) const REST: Duration = Duration::from_secs(1_800);
 
 const NODE_REST: Duration = Duration::from_secs(60);
 
-/// Why an instance had better be elsewhere.
+/// The reason for a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Because {
-    /// Its node is hot, with this load.
+    /// The node is hot, with this load in percent.
     Hot(u32),
-    /// Its workload is not spread evenly.
+    /// The workload is spread unevenly.
     Uneven,
 }
 
-/// A move.
+/// A proposed move of an instance.
 pub(crate) struct Shift {
     pub(crate) id: AssignmentId,
     pub(crate) from: NodeIndex,
@@ -53,17 +54,17 @@ pub(crate) struct Shift {
     pub(crate) because: Because,
 }
 
-/// What follows from the proposal of a move.
+/// Consequences of a proposed move.
 #[derive(Debug, Default)]
 pub(crate) struct Proposed {
-    /// An instance that is to leave, why, and by which decision.
+    /// The instance that is to move, the reason and the decision.
     pub(crate) leaves: Option<(AssignmentId, String, id::Because)>,
-    /// A workload to be looked at again.
+    /// A workload to reconcile.
     pub(crate) again: Option<Arc<str>>,
 }
 
 impl Autonomy {
-    /// Counts for how many cycles nodes have been hot.
+    /// Counts the consecutive cycles for which nodes have been hot.
     pub(crate) fn watch_heat(&mut self, cluster: Cluster<'_>) {
         let nodes = cluster.ctx.registry.iter();
         let online = nodes.filter(|(_, node)| node.liveness == Liveness::Online);
@@ -76,14 +77,14 @@ impl Autonomy {
             .collect();
     }
 
-    /// What had better be elsewhere now: of nodes that have been hot for long, and of workloads that are spread unevenly.
+    /// Moves due now: off nodes that have been hot for long enough, and of unevenly spread workloads.
     pub(crate) fn shifts_due(&self, cluster: Cluster<'_>) -> Vec<Shift> {
         let hot = self.hot.iter().filter(|(_, cycles)| **cycles >= HOT_CYCLES);
         let hot: BTreeSet<NodeIndex> = hot.map(|(index, _)| *index).collect();
         self.all_shifts(cluster, &hot, COOL)
     }
 
-    /// What had better be elsewhere for an operator who wants load evened out now.
+    /// Moves for an operator who requests rebalancing now.
     pub(crate) fn shifts_wanted(&self, cluster: Cluster<'_>) -> Vec<Shift> {
         let nodes = cluster.ctx.registry.iter();
         let online = nodes.filter(|(_, node)| node.liveness == Liveness::Online);
@@ -101,15 +102,15 @@ impl Autonomy {
         shifts
     }
 
-    /// How many instances may be moved now.
+    /// Number of instances that may be moved now.
     fn moves_left(&self, now: Time) -> usize {
         let budget = MOVES.max(self.instances / MOVES_SHARE);
         let recent = |at: &&Time| now.since(**at) < WINDOW;
         budget.saturating_sub(self.moves.iter().filter(recent).count())
     }
 
-    /// One instance of each of these nodes that had better be elsewhere, and where; as many as the budget has left. Nodes with a load
-    /// above `below` take none.
+    /// Selects one instance to move off each source node, and a target, within the budget. Nodes with a load above
+    /// `below` are no targets.
     fn shifts(&self, cluster: Cluster<'_>, sources: &BTreeSet<NodeIndex>, below: u32) -> Vec<Shift> {
         let (now, mut left) = (cluster.ctx.clock.now, self.moves_left(cluster.ctx.clock.now));
         if sources.is_empty() || left == 0 {
@@ -121,7 +122,7 @@ impl Autonomy {
         let rested = order.into_iter().filter(|from| !rests(from));
         let movable = rested.map(|from| (from, self.movable(cluster, from)));
         let mut movable = movable.filter(|(_, movable)| !movable.is_empty()).peekable();
-        // The fleet is all nodes; most often nothing that is on a hot one may be moved.
+        // Building the fleet covers all nodes, and most often nothing on a hot node is movable.
         if movable.peek().is_none() {
             return Vec::new();
         }
@@ -144,7 +145,7 @@ impl Autonomy {
         shifts
     }
 
-    /// The instances of a node that may be moved, those that are promised most first.
+    /// Movable instances of a node, largest CPU reservation first.
     fn movable(&self, cluster: Cluster<'_>, from: NodeIndex) -> Vec<(u64, AssignmentId)> {
         let now = cluster.ctx.clock.now;
         let mut movable: Vec<(u64, AssignmentId)> = cluster
@@ -174,7 +175,7 @@ impl Autonomy {
         movable
     }
 
-    /// The instance of a node that had better be elsewhere, and its place.
+    /// Selects the instance to move off a node, and its target.
     fn shift(
         &self,
         cluster: Cluster<'_>,
@@ -219,7 +220,7 @@ impl Autonomy {
         None
     }
 
-    /// Decides about a move. Returns the instance that is to leave, and why; and a workload to be looked at again.
+    /// Records a decision about a move and returns its consequences.
     #[must_use]
     pub(crate) fn propose_shift(&mut self, ctx: &mut Ctx, table: &Table, shift: Shift) -> Proposed {
         let mut proposed = Proposed::default();
@@ -298,7 +299,7 @@ impl Autonomy {
         proposed
     }
 
-    /// Counts an instance that leaves its node.
+    /// Charges a move to the budget.
     pub(crate) fn moves(&mut self, now: Time) {
         self.moves.retain(|at| now.since(*at) < WINDOW);
         self.moves.push_back(now);
@@ -306,7 +307,7 @@ impl Autonomy {
 }
 
 impl Shift {
-    /// The move as a plan, for an operator; `None` when the instance is gone.
+    /// The move as a plan for an operator; `None` if the instance is gone.
     pub(crate) fn told(&self, ctx: &Ctx, table: &Table, applied: bool) -> Option<Changed> {
         let held = table.held(self.id)?;
         let (to, from) = (&ctx.registry[self.to.node], &ctx.registry[self.from]);
@@ -334,7 +335,7 @@ impl Shift {
         })
     }
 
-    /// Why the instance leaves, when an operator wants that.
+    /// Reason for a move that an operator requested.
     pub(crate) fn wanted_because(&self) -> String {
         let what = match self.because {
             Because::Hot(_) => "load is evened out",

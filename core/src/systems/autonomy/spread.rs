@@ -1,4 +1,5 @@
-//! Spread: a workload that is no longer spread evenly, as after a node was away, is evened out by the rules of rebalancing.
+//! Spread: workloads that became unevenly spread, for example after a node was away, are spread again under the rules
+//! of rebalancing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,10 +18,10 @@ use crate::{
     workload::{Declared, Held, Kind},
 };
 
-/// Workloads for which a place is looked for at most, at one look.
+/// Maximum number of workloads for which a target is searched in one evaluation.
 const LOOKS: usize = 16;
 
-/// The values of labels that nodes have which take work.
+/// Values of each spread label among eligible nodes.
 type Labels = BTreeMap<String, BTreeSet<Option<Arc<str>>>>;
 
 fn value(node: &Node, label: &str) -> Option<Arc<str>> {
@@ -28,7 +29,7 @@ fn value(node: &Node, label: &str) -> Option<Arc<str>> {
 }
 
 impl Autonomy {
-    /// Of each workload that is not spread evenly one instance that had better be elsewhere, and where; no more than `most`.
+    /// Selects one instance to move for each unevenly spread workload, and a target; at most `most`.
     pub(super) fn uneven(&self, cluster: Cluster<'_>, most: usize) -> Vec<Shift> {
         let spreads = |declared: &&Declared| declared.record.spec().is_some_and(|spec| !spec.spread.is_empty());
         let mut workloads = cluster
@@ -95,7 +96,7 @@ impl Autonomy {
             return None;
         }
         *looks -= 1;
-        // Of those the newest goes.
+        // The newest instance moves.
         let held = there.last()?;
         let mut trial = fleet.clone();
         let mut standing = trial.standing(cluster.table, declared, cluster.ctx.clock.now);
@@ -125,7 +126,7 @@ impl Autonomy {
         })
     }
 
-    /// It was proposed lately that this one moves, and it is where it was.
+    /// Whether a move of this instance was proposed recently and it has not moved.
     fn was_proposed(&self, cluster: Cluster<'_>, held: &Held) -> bool {
         let slots = self.moved.get(&held.record.workload);
         let at = slots.and_then(|slots| slots.get(&held.record.slot));
