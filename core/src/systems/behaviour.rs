@@ -1,4 +1,4 @@
-//! Directives: issued, delivered, acknowledged, done; retried, fenced, expired.
+//! Directives: issuing, delivery, retries, fencing and expiry.
 
 use std::time::Duration;
 
@@ -11,30 +11,30 @@ use crate::{
     protocol::Message,
 };
 
-/// Time in which a directive must be done.
+/// Time within which a directive must be completed.
 const EXPIRES: Duration = Duration::from_secs(30);
 
-/// A directive that is not acknowledged is delivered again after this.
+/// Time without acknowledgement after which a directive is redelivered.
 const REDELIVER: Duration = Duration::from_secs(2);
 
-/// Directives that a snapshot lists at most.
+/// Maximum number of directives listed in a snapshot.
 const PENDING_LISTED: usize = 64;
 
-/// The directives under way.
+/// Pending directives.
 #[derive(Debug)]
 pub(crate) struct Behaviour {
     directives: BehaviourLoop,
 }
 
 impl Behaviour {
-    /// No directives, in `epoch`.
+    /// Creates the system without directives, in `epoch`.
     pub(crate) fn new(epoch: u64) -> Behaviour {
         Behaviour {
             directives: BehaviourLoop::new(epoch),
         }
     }
 
-    /// Issues a directive; it is delivered once it is durable. `None` at a limit.
+    /// Issues a directive, which is delivered once it is durable. Returns `None` at a limit.
     pub(crate) fn issue(&mut self, ctx: &mut Ctx, index: NodeIndex, order: Order) -> Option<u64> {
         let pending = self.directives.issue(index, order, ctx.clock.now + EXPIRES)?;
         note(ctx, index, &pending, "");
@@ -42,7 +42,7 @@ impl Behaviour {
         Some(pending.id)
     }
 
-    /// Delivers a directive (again) if its node has a session, or gives it up when its time ran out.
+    /// Delivers or redelivers a directive if its node has a session; expires it once its time is over.
     pub(crate) fn redeliver(&mut self, ctx: &mut Ctx, id: u64) {
         let now = ctx.clock.now;
         if let Some(expired) = self.directives.expire(id, now) {
@@ -70,7 +70,7 @@ impl Behaviour {
             .set((now + REDELIVER).min(pending.expires), Timer::Directive(id));
     }
 
-    /// An agent says how a directive fares. Returns the order that it has done.
+    /// Handles an agent's report on a directive. Returns the order once it is done.
     pub(crate) fn update(
         &mut self,
         ctx: &mut Ctx,
@@ -84,22 +84,22 @@ impl Behaviour {
         (state == State::Done).then_some(moved.order)
     }
 
-    /// Directives of a node that were not delivered in its session.
+    /// Directives of a node that were not delivered in its current session.
     pub(crate) fn undelivered(&self, index: NodeIndex) -> Vec<u64> {
         self.directives.undelivered(index)
     }
 
-    /// Directives by their states.
+    /// Number of directives per state.
     pub(crate) fn counts(&self) -> Counts {
         self.directives.counts()
     }
 
-    /// Directives that are neither under way nor ended; more than none is a fault.
+    /// Number of directives that are neither pending nor ended; a value above 0 is a defect.
     pub(crate) fn unaccounted(&self) -> u64 {
         self.directives.unaccounted()
     }
 
-    /// The Behaviour Loop at a glance, for the snapshot.
+    /// Summary of the Behaviour Loop for the snapshot.
     pub(crate) fn overview(&self, ctx: &Ctx) -> BehaviourOverview {
         let named = |directive: &Pending| PendingRow {
             directive: *directive,
@@ -112,7 +112,7 @@ impl Behaviour {
         }
     }
 
-    /// Forgets a node: what was under way for it ends.
+    /// Ends the pending directives of a node that is being forgotten.
     pub(crate) fn forget(&mut self, ctx: &mut Ctx, index: NodeIndex) {
         for directive in self.directives.forget(index) {
             note(ctx, index, &directive, "its node is forgotten");
@@ -120,7 +120,7 @@ impl Behaviour {
     }
 }
 
-/// Records how a directive fares.
+/// Records a state change of a directive.
 fn note(ctx: &mut Ctx, index: NodeIndex, pending: &Pending, detail: &str) {
     let because = if detail.is_empty() {
         String::new()

@@ -1,4 +1,4 @@
-//! The nodes, as placement sees them.
+//! Nodes as input to placement.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     workload::{Held, Resources, Table},
 };
 
-/// What placement and rebalancing read: nodes, work, and forecasts.
+/// State read by placement and rebalancing: nodes, work and forecasts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cluster<'a> {
     pub(crate) ctx: &'a Ctx,
@@ -19,14 +19,14 @@ pub(crate) struct Cluster<'a> {
 }
 
 impl Cluster<'_> {
-    /// A node's load, observed or expected, whichever is higher, in hundredths.
+    /// Load of a node in percent: the observed or the predicted one, whichever is higher.
     pub(crate) fn heat(self, index: NodeIndex) -> u32 {
         let session = self.ctx.registry[index].session.as_ref();
         let load = session.map_or(0.0, |session| session.load) * 100.0;
         (load.round() as u32).max(self.predictive.outlook(index))
     }
 
-    /// The nodes, as placement sees them.
+    /// The nodes as input to placement.
     pub(crate) fn fleet(self) -> Fleet {
         let nodes = self.ctx.registry.iter().map(|(index, node)| {
             let (record, facts) = (&node.record, &node.record.facts);
@@ -58,7 +58,7 @@ impl Cluster<'_> {
         fleet
     }
 
-    /// Tells placement which ports agents have handed out: whoever has a fixed one does not get the same.
+    /// Reports dynamically assigned ports to placement, so that no fixed port conflicts with one.
     pub(crate) fn hand_out(self, fleet: &mut Fleet) {
         for (index, _) in self.ctx.registry.iter() {
             let ports = self.table.of_node(index).flat_map(Held::handed_out);

@@ -1,4 +1,4 @@
-//! Integrity: the chain of seals, and what nodes run by their own account.
+//! Integrity: the chain of seals, and the digests of binaries and configurations that nodes report.
 
 use std::collections::BTreeMap;
 
@@ -8,27 +8,27 @@ use crate::{
     integrity::{Digest, Seal},
 };
 
-/// Digests that a snapshot lists at most.
+/// Maximum number of digests listed in a snapshot.
 const DIGESTS_LISTED: usize = 16;
 
-/// The newest seal, as (epoch, cycle, chain).
+/// The newest seal as (epoch, cycle, chain).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Integrity {
     last_seal: (u64, u64, Digest),
 }
 
 impl Integrity {
-    /// Goes on from the newest seal that is durable.
+    /// Continues from the newest durable seal.
     pub(crate) fn new(last_seal: (u64, u64, Digest)) -> Integrity {
         Integrity { last_seal }
     }
 
-    /// A snapshot was sealed.
+    /// Records the seal of a snapshot.
     pub(crate) fn sealed(&mut self, seal: &Seal) {
         self.last_seal = (seal.epoch, seal.cycle, seal.chain);
     }
 
-    /// Integrity at a glance, for the snapshot.
+    /// Summary of integrity for the snapshot.
     pub(crate) fn overview(&self, ctx: &mut Ctx) -> IntegrityOverview {
         let census = ctx.registry.census();
         let (binaries, configs) = (frequencies(census.binaries()), frequencies(census.configs()));
@@ -41,7 +41,7 @@ impl Integrity {
     }
 }
 
-/// The most frequent digests.
+/// The most frequent digests with their counts, most frequent first.
 fn frequencies(counts: &BTreeMap<Digest, u32>) -> Vec<(Digest, u32)> {
     let mut counts: Vec<(Digest, u32)> = counts.iter().map(|(digest, count)| (*digest, *count)).collect();
     counts.sort_by_key(|&(digest, count)| (std::cmp::Reverse(count), digest));

@@ -1,4 +1,4 @@
-//! The Predictive Engine: forecasts, and the load that they make nodes expect.
+//! The Predictive Engine: forecasts, and the predicted load of nodes.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use crate::{
     telemetry::{Channel, Sample},
 };
 
-/// What the Predictive Engine keeps between cycles.
+/// State of the Predictive Engine between cycles.
 #[derive(Debug, Default)]
 pub(crate) struct Predictive {
     predictor: Predictor,
-    /// The load that nodes are expected to have, in hundredths, by place; 0 where that is not known.
+    /// Predicted load of nodes in percent, by node index; 0 if unknown.
     outlooks: Vec<u8>,
 }
 
 impl Predictive {
-    /// A copy for plans, which look at no measurements.
+    /// Copies the state for planning, which reads no measurements.
     pub(crate) fn to_plan_with(&self) -> Predictive {
         Predictive {
             predictor: Predictor::default(),
@@ -25,7 +25,7 @@ impl Predictive {
         }
     }
 
-    /// Takes in a cycle's sample; the forecasts of it.
+    /// Processes the sample of a cycle and returns its forecasts.
     pub(crate) fn cycle(&mut self, sample: &Sample, interval: Duration) -> Foreseen {
         let foreseen = self.predictor.cycle(sample, interval);
         self.outlooks.clear();
@@ -40,7 +40,7 @@ impl Predictive {
         foreseen
     }
 
-    /// The load that a node is expected to have, in hundredths; 0 where that is not known.
+    /// Predicted load of a node in percent; 0 if unknown.
     pub(crate) fn outlook(&self, index: NodeIndex) -> u32 {
         self.outlooks.get(index.get()).copied().map_or(0, u32::from)
     }
@@ -50,7 +50,7 @@ impl Predictive {
         &self.outlooks
     }
 
-    /// Forgets a node.
+    /// Discards the prediction of a forgotten node.
     pub(crate) fn forget(&mut self, index: NodeIndex) {
         if let Some(outlook) = self.outlooks.get_mut(index.get()) {
             *outlook = 0;

@@ -1,4 +1,4 @@
-//! The Telemetry Matrix: what nodes measured, cycle by cycle.
+//! The Telemetry Matrix: nodes' measurements per cycle.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::{
     telemetry::{self, Matrix, Sample},
 };
 
-/// The matrix, and what its statistics are worked out in.
+/// The matrix and a scratch buffer for statistics.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     matrix: Matrix,
@@ -16,7 +16,7 @@ pub(crate) struct Telemetry {
 }
 
 impl Telemetry {
-    /// No measurements; `history` samples are kept.
+    /// Creates an empty matrix that retains `history` samples.
     pub(crate) fn new(history: usize) -> Telemetry {
         Telemetry {
             matrix: Matrix::new(history),
@@ -29,12 +29,12 @@ impl Telemetry {
         &self.matrix
     }
 
-    /// The measurements, for what came of a node.
+    /// The measurements, mutable.
     pub(crate) fn matrix_mut(&mut self) -> &mut Matrix {
         &mut self.matrix
     }
 
-    /// Takes a cycle's sample.
+    /// Takes the sample of a cycle and computes its statistics.
     pub(crate) fn sample(&mut self, ctx: &Ctx) -> (Arc<Sample>, TelemetryOverview) {
         let sample = self.matrix.sample(ctx.clock.cycle, ctx.wall_now());
         let channels = telemetry::statistics(&sample, &mut self.scratch);

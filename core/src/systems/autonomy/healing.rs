@@ -14,8 +14,8 @@ use crate::{
     workload::{AssignmentId, Table},
 };
 
-/// Budget of replacements per window after node losses: the larger of this number and this fraction of all instances.
-/// Losses beyond it wait for an operator.
+/// Budget of replacements per window after node losses: `HEALS`, or one in `HEALS_SHARE` of all instances if that is
+/// more. Losses beyond it wait for an operator.
 const HEALS: usize = 10;
 const HEALS_SHARE: usize = 2;
 

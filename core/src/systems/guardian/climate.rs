@@ -1,4 +1,4 @@
-//! The climate: what holds for the cluster as a whole, and may hold a verdict on any one node back.
+//! The climate: cluster-wide conditions that may hold back a verdict on any single node.
 
 use std::time::Duration;
 
@@ -9,67 +9,68 @@ use crate::{
     time::Time,
 };
 
-/// How long a reckoning of the whole cluster holds for what is not a verdict.
+/// Maximum age of a cluster-wide evaluation, for uses other than verdicts.
 pub(crate) const CLIMATE: Duration = Duration::from_millis(100);
 
-/// What holds for the cluster as a whole. Only admitted nodes take part in it.
+/// Cluster-wide conditions. Only admitted nodes count.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Climate {
-    /// More than half of the members are silent: they may have died, or the coordinator may be cut off. In the smallest clusters
-    /// the coordinator counts as one that is there.
+    /// Whether more than half of the members are silent: they may have failed, or the coordinator may be isolated. In
+    /// the smallest clusters the coordinator counts as a present member.
     pub(crate) ambiguous: bool,
-    /// So many nodes were declared offline lately that no further one is.
+    /// Whether the circuit breaker is open: so many nodes were recently declared offline that no further node is.
     pub(crate) breaker: bool,
-    /// The coordinator's own store stands still: nobody can be welcomed, so that sessions which end are not followed by others.
+    /// Whether the coordinator's own store is stalled: no node can be welcomed, so sessions that end are not replaced.
     pub(crate) held: bool,
-    /// The coordinator was cut off itself: agents that lost it are given the time to come back.
+    /// Whether the coordinator was isolated and agents are given time to reconnect.
     returning: bool,
-    /// Nodes that are online or in doubt.
+    /// Number of nodes that are online or in doubt.
     pub(crate) members: usize,
 }
 
 impl Climate {
-    /// No silence is a reason to declare anybody offline.
+    /// Whether silence must not lead to any node being declared offline.
     pub(crate) fn forbids(self) -> bool {
         self.ambiguous || self.breaker || self.held || self.returning
     }
 }
 
-/// What was reckoned of the whole cluster, and when.
+/// Cached cluster-wide evaluations and their times.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reckoning {
     climate: Option<(Time, Climate)>,
-    /// How many times as long the window is: so many probes of living nodes are missed.
+    /// Factor by which packet loss extends the window.
     stretch: Option<(Time, f64)>,
-    /// When the coordinator's own store stood still last: who was silent could not be welcomed.
+    /// Time at which the coordinator's own store was last stalled; silent nodes could not be welcomed then.
     pub(crate) held: Option<Time>,
-    /// From when until when this process, or its store, stood still for so long that agents may have left it.
+    /// Start and end of the last stall of this process or its store that was long enough for agents to disconnect.
     deserted: Option<(Time, Time)>,
-    /// From when until when it was ambiguous last, most likely because the coordinator was cut off.
+    /// Start and end of the last ambiguous period, most likely caused by isolation of the coordinator.
     cut_off: Option<(Time, Time)>,
-    /// The share of probes of living nodes that were missed in the last seconds, on an average that forgets.
+    /// Exponential moving average of the fraction of missed probes of live nodes.
     unrest: f64,
 }
 
-/// Agents end their sessions with a coordinator that stands still for longer, and come back one by one.
+/// Duration of a coordinator stall after which agents end their sessions; they reconnect one by one.
 const DESERTED: Duration = Duration::from_secs(5);
 
-/// An agent that lost the coordinator tries it again by then at the latest: 15 s between two attempts, and 5 s for one.
+/// Maximum time within which an agent that lost the coordinator retries: 15 s between attempts and 5 s for one attempt.
 const BACK: Duration = Duration::from_secs(20);
 
-/// Nodes in doubt are looked at once a second: what was ambiguous within this time still is.
+/// Maximum gap between two ambiguous evaluations that belong to one ambiguous period; nodes in doubt are evaluated once
+/// a second.
 const STILL: Duration = Duration::from_secs(3);
 
-/// Time constant of the average of [`Reckoning::unrest`].
+/// Time constant of the moving average in [`Reckoning::unrest`], in samples of one second.
 const UNREST_SECONDS: u32 = 10;
 
 impl Guardian {
-    /// What holds for the cluster as a whole; reckoned anew when it is older than [`CLIMATE`].
+    /// Current cluster-wide conditions; re-evaluated if older than [`CLIMATE`].
     pub(crate) fn climate(&mut self, ctx: &mut Ctx) -> Climate {
         self.climate_within(ctx, CLIMATE)
     }
 
-    /// What holds for the cluster as a whole, reckoned anew unless that was done within `age`.
+    /// Current cluster-wide conditions; re-evaluated unless evaluated within `age`.
     pub(crate) fn climate_within(&mut self, ctx: &mut Ctx, age: Duration) -> Climate {
         match self.reckoning.climate {
             Some((at, climate)) if ctx.clock.now.since(at) < age => climate,
@@ -77,7 +78,7 @@ impl Guardian {
         }
     }
 
-    /// What holds for the cluster as a whole now.
+    /// Evaluates the cluster-wide conditions now.
     fn reckon(&mut self, ctx: &mut Ctx) -> Climate {
         let rules = ctx.config.rules;
         let now = ctx.clock.now;
@@ -105,7 +106,7 @@ impl Guardian {
         climate
     }
 
-    /// True while agents may come back to a coordinator that was cut off for so long that they left it.
+    /// Whether agents may still reconnect to a coordinator that was isolated for so long that they disconnected.
     fn was_cut_off(&mut self, ctx: &mut Ctx, ambiguous: bool) -> bool {
         let now = ctx.clock.now;
         if ambiguous {
@@ -119,7 +120,7 @@ impl Guardian {
         cut_off.is_some_and(|(from, until)| until.since(from) >= DESERTED && now < until + BACK)
     }
 
-    /// How many times as long the window is; reckoned anew when it is older than [`CLIMATE`].
+    /// Factor by which packet loss extends the window; re-evaluated if older than [`CLIMATE`].
     pub(crate) fn stretch(&mut self, ctx: &mut Ctx) -> f64 {
         if let Some((at, stretch)) = self.reckoning.stretch
             && ctx.clock.now.since(at) < CLIMATE
@@ -131,21 +132,22 @@ impl Guardian {
         stretch
     }
 
-    /// The share of the probes of nodes that are there which are missed now.
+    /// Current fraction of missed probes of live nodes.
     fn unrest(&self, ctx: &Ctx) -> f64 {
         let is_there = |subject| ctx.registry[subject].liveness == Liveness::Online;
         self.mesh
             .unrest(is_there, |observer| self.counts(ctx, observer), ctx.clock.now)
     }
 
-    /// Takes in once a second how many probes are missed: in a small cluster so few are under way that one moment tells little.
+    /// Updates the moving average of missed probes, once a second: in a small cluster so few probes are in flight that
+    /// one moment is not representative.
     pub(crate) fn remember_unrest(&mut self, ctx: &mut Ctx) {
         let unrest = self.unrest(ctx);
         let before = &mut self.reckoning.unrest;
         *before += (unrest - *before) / f64::from(UNREST_SECONDS);
     }
 
-    /// Takes in that the store stands still now, or did so until now.
+    /// Records that the store is stalled, or was until now.
     pub(crate) fn note_held(&mut self, ctx: &mut Ctx) {
         if ctx.config.rules.hold_when_stalled && ctx.outbox.is_overdue(ctx.clock.now) {
             self.reckoning.held = Some(ctx.clock.now);
@@ -153,7 +155,7 @@ impl Guardian {
         }
     }
 
-    /// Takes in that nobody was heard or welcomed for so long.
+    /// Records that no node was heard or welcomed for the duration `still`.
     pub(crate) fn stood(&mut self, ctx: &mut Ctx, still: Duration) {
         let began = ctx.clock.now - still;
         let began = match self.reckoning.deserted {
@@ -163,7 +165,8 @@ impl Guardian {
         self.reckoning.deserted = Some((began, ctx.clock.now));
     }
 
-    /// Since when nobody was heard or welcomed, and until when a node that left meanwhile is waited for, if it has not come back.
+    /// Start of the last stall during which a node may have disconnected, and the time until which its return is
+    /// awaited, if it has not returned yet.
     pub(crate) fn returning(&self, ctx: &Ctx, index: NodeIndex) -> Option<(Time, Time)> {
         let (from, until) = self.reckoning.deserted?;
         let by = until + ctx.config.restart_grace;

@@ -1,7 +1,7 @@
-//! Evidence: what nodes say of themselves and of their peers, whom the coordinator asks, and whose word counts.
+//! Evidence: reports of nodes about themselves and their peers, the coordinator's own pings, and whose reports count.
 //!
-//! The session is one observer among others. A peer that misses a node says so at once; the coordinator then asks the node
-//! itself ([`Message::Ping`]). What follows from all of it is concluded in `verdict.rs`.
+//! The session is one observer among others. A peer that misses a node reports it at once; the coordinator then pings
+//! the node itself ([`Message::Ping`]). Verdicts are derived from the evidence in `verdict.rs`.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::{
     time::Time,
 };
 
-/// An observer that misses a node for longer while the node is there is cut off from it.
+/// Duration for which an observer must miss a live node to be considered isolated from it.
 const APART: Duration = Duration::from_secs(5);
 
 impl Guardian {
-    /// Takes in what an observer said `at` that moment of a subject, which may be what it said before. Returns whether the plan has it probe that
-    /// node, and what is concluded.
+    /// Records an observation that an observer reported `at` that time, which may repeat an earlier one. Returns
+    /// whether the probe plan assigns the subject to the observer, and the resulting transition.
     #[must_use]
     pub(crate) fn sees(
         &mut self,
@@ -41,7 +41,7 @@ impl Guardian {
         }
         let is_heard = observation.sight == Sight::Heard;
         let concluded = match ctx.registry[subject].liveness {
-            // What was told before asks for nothing anew.
+            // A repeated observation triggers no new ping.
             Liveness::Online if !is_heard && !missed_it => {
                 self.ask(ctx, subject);
                 self.doubt(ctx, subject)
@@ -57,9 +57,9 @@ impl Guardian {
         (true, concluded)
     }
 
-    /// Beacons of a sender reach a receiver, or no longer do.
+    /// Records whether beacons of a sender reach a receiver.
     pub(crate) fn arrives(&mut self, ctx: &mut Ctx, receiver: NodeIndex, sender: NodeId, arrives: bool) {
-        // Of those that are no longer in the plan, or not yet, nothing is said.
+        // Senders that are not in the current plan are ignored.
         let Some(sender) = ctx.registry.find(sender) else {
             return;
         };
@@ -69,7 +69,7 @@ impl Guardian {
         }
     }
 
-    /// Takes in a link that an agent reports with a heartbeat.
+    /// Records a link report from an agent's heartbeat.
     pub(crate) fn reports(&mut self, ctx: &mut Ctx, observer: NodeIndex, subject: NodeId, report: &LinkReport) {
         let Some(subject) = ctx.registry.find(subject) else {
             return;
@@ -81,7 +81,7 @@ impl Guardian {
         self.check_report(ctx, observer, report);
     }
 
-    /// When somebody heard a node last, an observer or the coordinator.
+    /// Time at which a node was last heard by any observer or by the coordinator.
     pub(crate) fn last_sign(&self, ctx: &Ctx, index: NodeIndex) -> Time {
         let observers = self.mesh.observers_of(index).iter();
         let heard = observers
@@ -90,7 +90,8 @@ impl Guardian {
         heard.unwrap_or_default().max(ctx.heard_at(index))
     }
 
-    /// A node in doubt was heard `at` that moment, after so long: most of its packets may be lost.
+    /// Records that a node in doubt was heard `at` that time after a silence of `lull`; most of its packets may be
+    /// lost.
     pub(crate) fn note_lull(&mut self, ctx: &mut Ctx, index: NodeIndex, lull: Duration, at: Time) {
         let longest = self.lull(ctx, index);
         let node = &mut ctx.registry[index];
@@ -100,14 +101,14 @@ impl Guardian {
         }
     }
 
-    /// The longest that nobody heard a node of late while it was there.
+    /// Longest recent silence of a node while it was alive.
     pub(crate) fn lull(&self, ctx: &Ctx, index: NodeIndex) -> Duration {
         let (lull, at) = ctx.registry[index].lull;
         let lately = ctx.clock.now.since(at) < ctx.config.rules.lulls_for;
         if lately { lull } else { Duration::ZERO }
     }
 
-    /// Asks a node itself, unless it was asked and has not answered yet.
+    /// Pings a node unless a ping is already outstanding.
     pub(crate) fn ask(&mut self, ctx: &mut Ctx, index: NodeIndex) {
         let now = ctx.clock.now;
         let node = &mut ctx.registry[index];
@@ -134,8 +135,8 @@ impl Guardian {
         }
     }
 
-    /// A heartbeat came that answers this ping, and followed all that the agent had to say of its peers by then. Returns the silent nodes of which
-    /// it may change the verdict.
+    /// Handles a heartbeat that answers this ping and follows all of the agent's observations up to then. Returns the
+    /// silent nodes whose verdict may change.
     #[must_use]
     pub(crate) fn answered(&mut self, ctx: &mut Ctx, observer: NodeIndex, answers: Option<u64>) -> Vec<NodeIndex> {
         let now = ctx.clock.now;
@@ -152,7 +153,8 @@ impl Guardian {
         self.mesh.subjects(observer).iter().copied().filter(doubtful).collect()
     }
 
-    /// Asks those who miss a node and have not said so since this time. True when a quorum has said so.
+    /// Pings those observers of a missing node that have not confirmed their observation since the given time. Returns
+    /// whether a quorum has confirmed it.
     pub(crate) fn confirm(&mut self, ctx: &mut Ctx, missed_by: &[NodeIndex], quorum: usize, since: Time) -> bool {
         let is_late = |observer: &&NodeIndex| ctx.registry[**observer].confirmed < since;
         let late: Vec<NodeIndex> = missed_by.iter().filter(is_late).copied().collect();
@@ -163,19 +165,20 @@ impl Guardian {
         confirmed >= quorum
     }
 
-    /// When a node was asked, if it has had so much time to answer and did not.
+    /// Time at which a node was pinged, if it has not answered within `patience`.
     pub(crate) fn unanswered(&self, ctx: &Ctx, index: NodeIndex, patience: Duration) -> Option<Time> {
         let asked = ctx.registry[index].asked?.max(ctx.clock.resumed_at);
         (ctx.clock.now.since(asked) >= patience).then_some(asked)
     }
 
-    /// True when what the node says of others can be counted on: it is heard, not itself in doubt, and no bad observer.
+    /// Whether a node's observations of others are reliable: it is heard, is not in doubt itself, and is not a bad
+    /// observer.
     pub(crate) fn counts(&self, ctx: &Ctx, observer: NodeIndex) -> bool {
         self.is_heard_well(ctx, observer) && !self.is_strained(ctx, observer)
     }
 
-    /// True when the node is believed that it hears others. One that stands still again and again may miss those who live, but hears nobody who
-    /// is dead; and one that only its peers reach says with its questions whom it hears.
+    /// Whether a node's claim to hear others is credible. A node that stalls repeatedly may miss live nodes but hears
+    /// no dead ones; a node that only its peers reach reports whom it hears with its questions.
     pub(crate) fn vouches(&self, ctx: &Ctx, observer: NodeIndex) -> bool {
         let word = ctx
             .clock
@@ -186,20 +189,21 @@ impl Guardian {
             || (self.is_reached(ctx, observer) && !self.is_distrusted(ctx, observer))
     }
 
-    /// How long the newest word of an observer stands, and is waited for: by then it has asked by way of its peers, had it lost the coordinator.
+    /// Time for which the newest report of an observer is valid and a missing one is awaited: an observer that lost the
+    /// coordinator has asked via its peers by then.
     pub(crate) fn word_wait(&self, ctx: &Ctx, observer: NodeIndex) -> Duration {
         standing::quiet(ctx.config.cycle, ctx.heartbeat_interval(observer)) + ctx.config.rules.word_margin
     }
 
-    /// True when the coordinator hears the node itself, and believes it.
+    /// Whether the coordinator hears the node itself and trusts it.
     pub(crate) fn is_heard_well(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         self.is_heard(ctx, index)
             && self.unanswered(ctx, index, ctx.config.rules.word_patience).is_none()
             && !self.is_distrusted(ctx, index)
     }
 
-    /// True when the word of an observer is missing that lives, as its own observers say, and that heard the node when it could last tell: there may
-    /// be a way to the node that leads over it.
+    /// Whether the report of an observer is missing that is alive according to its own observers and heard the node
+    /// when it could last report: the node may be reachable via that observer.
     pub(crate) fn is_a_word_missing(&self, ctx: &Ctx, index: NodeIndex, last_heard: Time) -> bool {
         let observers = self.mesh.observers_of(index).iter().copied();
         observers
@@ -209,14 +213,15 @@ impl Guardian {
             .any(|observer| !self.tally(ctx, observer).heard.is_empty())
     }
 
-    /// True when the coordinator hears the node, whether it is online again already or not.
+    /// Whether the coordinator hears the node, even if the node is not online again yet.
     pub(crate) fn is_heard(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         let node = &ctx.registry[index];
         let may_be = node.liveness == Liveness::Online || node.steady_since.is_some();
         may_be && ctx.clock.now.since(ctx.heard_at(index)) < ctx.silence_limit(index)
     }
 
-    /// True when most of those who can tell of a node hear it, and some have spoken since it fell silent itself.
+    /// Whether most observers that can report on a node hear it, counting only those that reported since it fell silent
+    /// towards the coordinator.
     pub(crate) fn is_vouched_for(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         let tally = self.tally(ctx, index);
         let since = ctx.heard_at(index) + ctx.config.rules.window;
@@ -224,17 +229,17 @@ impl Guardian {
         tally.heard.iter().filter(spoke).count() > tally.lost()
     }
 
-    /// True when the coordinator does not hear a node that it should hear.
+    /// Whether the coordinator does not hear a node that it should hear.
     pub(crate) fn is_silent(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         ctx.registry[index].liveness.is_in_doubt() && !self.is_heard(ctx, index)
     }
 
-    /// What the observers see that can be counted on.
+    /// Reliable observations of a node.
     pub(crate) fn tally(&self, ctx: &Ctx, index: NodeIndex) -> Tally {
         let is_deaf = |observer| ctx.config.rules.skip_deaf && self.mesh.is_deaf(observer, index);
         let counts = |observer| self.counts(ctx, observer) && !is_deaf(observer);
         let mut tally = self.mesh.tally(index, counts, |observer| self.vouches(ctx, observer));
-        // Who hears nobody now has no voice, but heard it when it says it did.
+        // Observers that hear nobody have no vote, but the times at which they last heard the node count.
         let deaf = self.mesh.observers_of(index).iter().copied();
         let deaf = deaf.filter(|&observer| is_deaf(observer) && self.counts(ctx, observer));
         let heard = deaf.filter_map(|observer| self.mesh.last_heard(observer, index)).max();
@@ -242,13 +247,14 @@ impl Guardian {
         tally
     }
 
-    /// True when an observer had missed a node for long while it was `there`: it is cut off from it, and knows nothing of it.
+    /// Whether an observer had missed a node for long at the time it was `there`: it is isolated from the node and
+    /// cannot report on it.
     pub(crate) fn is_apart(&self, ctx: &Ctx, observer: NodeIndex, index: NodeIndex, there: Time) -> bool {
         let missed_for = there.since(self.mesh.last_heard(observer, index).unwrap_or_default());
         missed_for >= APART.max(self.lull(ctx, index) * ctx.config.rules.lulls)
     }
 
-    /// True when most of those who can tell miss a node that the coordinator hears.
+    /// Whether most observers that can report miss a node that the coordinator hears.
     pub(crate) fn is_missed(&self, ctx: &Ctx, index: NodeIndex, tally: &Tally) -> bool {
         let there = ctx.heard_at(index);
         let silent = tally
@@ -258,12 +264,12 @@ impl Guardian {
         silent.count() + tally.refused.len() > tally.heard.len()
     }
 
-    /// True when its agent said that it stands still again and again.
+    /// Whether the node's agent reports that it stalls repeatedly.
     pub(crate) fn is_strained(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         ctx.registry[index].health.strained || self.findings.is(FindingKind::Starved, index)
     }
 
-    /// Takes in that a node was silent since then, and is not any more. While this process stood still nobody was.
+    /// Records a period of silence of a node that has ended. Stalls of this process are excluded.
     pub(crate) fn note_gap(&mut self, ctx: &mut Ctx, index: NodeIndex, since: Time) {
         let now = ctx.clock.now;
         let gap = now.since(since.max(ctx.clock.resumed_at));

@@ -1,4 +1,4 @@
-//! The Guardian Mesh: who is alive, who can be reached, and whose word on that counts.
+//! The Guardian Mesh: which nodes are alive and reachable, and whose reports on that count.
 
 pub(crate) mod climate;
 mod evidence;
@@ -19,23 +19,23 @@ use crate::{
     time::Time,
 };
 
-/// What the Guardian Mesh knows beside the rows of the registry.
+/// State of the Guardian Mesh beyond the rows of the registry.
 #[derive(Debug)]
 pub(crate) struct Guardian {
     mesh: Mesh,
     findings: Findings,
-    /// Nodes that went offline, and when, until they are told of together.
+    /// Nodes that went offline, and when, until they are reported as a group.
     fallen: Vec<(Time, NodeIndex)>,
-    /// Groups of nodes that failed together and are not back.
+    /// Groups of nodes that failed together and have not returned.
     down: Vec<survey::Fallen>,
     reckoning: climate::Reckoning,
-    /// A timer makes the probe plan anew.
+    /// Whether a timer for recomputing the probe plan is set.
     planning: bool,
-    /// Pings that were sent.
+    /// Number of pings sent.
     pings: u64,
 }
 
-/// The liveness of a node changed. Where `from` is `to`, its cause alone did.
+/// A change of a node's liveness. If `from` equals `to`, only the cause changed.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Transition {
@@ -43,12 +43,12 @@ pub(crate) struct Transition {
     pub(crate) from: Liveness,
     pub(crate) to: Liveness,
     pub(crate) evidence: Vec<Evidence>,
-    /// The event that records it; `None` where its cause alone changed.
+    /// Number of the event that records the change; `None` if only the cause changed.
     pub(crate) event: Option<u64>,
 }
 
 impl Guardian {
-    /// The Guardian Mesh of a coordinator that starts; `seed` draws the probe plan.
+    /// Creates the mesh at startup; `seed` determines the probe plan.
     pub(crate) fn new(seed: u64) -> Guardian {
         Guardian {
             mesh: Mesh::new(seed),
@@ -61,7 +61,7 @@ impl Guardian {
         }
     }
 
-    /// A copy for plans, which look at no links.
+    /// Copies the state for planning, which reads no links.
     pub(crate) fn to_plan_with(&self, seed: u64) -> Guardian {
         Guardian {
             reckoning: self.reckoning,
@@ -69,12 +69,12 @@ impl Guardian {
         }
     }
 
-    /// How the links are, for the snapshot.
+    /// Condition of the links, for the snapshot.
     pub(crate) fn topology(&mut self) -> Arc<Topology> {
         self.mesh.topology()
     }
 
-    /// Every link, for the snapshot.
+    /// All links, for the snapshot.
     pub(crate) fn links(&mut self) -> Arc<Vec<Arc<ObserverLinks>>> {
         self.mesh.rows()
     }
@@ -84,24 +84,24 @@ impl Guardian {
         &mut self.mesh
     }
 
-    /// How many observers of a node reach it, and how many do not.
+    /// Number of observers of a node that reach it, and number of those that do not.
     pub(crate) fn seen_by_peers(&self, index: NodeIndex) -> (u32, u32) {
         self.mesh.seen_by_peers(index)
     }
 
-    /// Nothing that was seen of a node before its new session counts any more.
+    /// Discards observations of a node from before its new session.
     pub(crate) fn begin(&mut self, index: NodeIndex) {
         self.mesh.silence(index);
     }
 
-    /// Closes the findings about a node that is forgotten.
+    /// Closes the findings about a node that is being forgotten.
     pub(crate) fn close_findings(&mut self, ctx: &mut Ctx, index: NodeIndex) {
         for finding in self.findings.forget(index) {
             self.record_finding(ctx, &finding, false);
         }
     }
 
-    /// Forgets a node. Returns true when it was in the probe plan.
+    /// Removes a forgotten node. Returns whether it was in the probe plan.
     pub(crate) fn forget(&mut self, ctx: &mut Ctx, index: NodeIndex) -> bool {
         self.fallen.retain(|(_, fallen)| *fallen != index);
         for down in &mut self.down {

@@ -1,4 +1,4 @@
-//! The probe plan: who observes whom, and how often.
+//! The probe plan: which node observes which, and how often.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,13 +12,14 @@ use crate::{
     protocol::{Message, ProbePlan},
 };
 
-/// When the plan is made anew after the members changed: soon in a small cluster, gathering changes in a large one.
+/// Delay before the plan is recomputed after a membership change: short in a cluster of up to `SMALL` nodes, longer in
+/// a larger one to batch changes.
 const PLAN_SOON: Duration = Duration::from_millis(100);
 const PLAN_LATER: Duration = Duration::from_secs(1);
 const SMALL: usize = 1_000;
 
 impl Guardian {
-    /// The mesh's members changed.
+    /// Schedules a recomputation of the plan after a membership change.
     pub(crate) fn plan_soon(&mut self, ctx: &mut Ctx) {
         if !self.planning {
             self.planning = true;
@@ -70,8 +71,8 @@ impl Guardian {
         }
     }
 
-    /// How often a node probes each of its subjects. In a small cluster each has few observers, which ask the more often: a node is asked equally
-    /// often in any cluster.
+    /// Probe interval of a node for each of its subjects. In a small cluster each node has few observers, which probe
+    /// more often, so that every node is probed equally often in any cluster.
     fn probe_interval(&self, ctx: &Ctx, index: NodeIndex) -> Duration {
         let subjects = self.mesh.subjects(index).iter();
         let fewest = subjects.map(|&subject| self.mesh.observers_of(subject).len()).min();

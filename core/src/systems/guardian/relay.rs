@@ -1,11 +1,12 @@
-//! Relays: what the coordinator tells a node that only its peers can reach, and what it learns of that node's own peers.
+//! Relays: the coordinator's answers to nodes that only their peers can reach, and the evidence in their questions.
 
 use super::Guardian;
 use crate::{ctx::Ctx, node::NodeIndex, standing::Question, time::Time};
 
 impl Guardian {
-    /// The nodes that passed a question on before `via`, if each was asked by a node that it observes or is observed by. A node that cannot be
-    /// told of a new plan asks whom it probed before; only an observer's word says that it is there.
+    /// The nodes that forwarded a question before `via`, if every pair of consecutive nodes observe one another. A node
+    /// that cannot receive a new plan asks via its previous subjects; only an observer's report proves that it is
+    /// alive.
     pub(crate) fn path(
         &self,
         ctx: &Ctx,
@@ -23,14 +24,14 @@ impl Guardian {
         chain.windows(2).all(are_paired).then_some(path)
     }
 
-    /// By whose way it asked last, and when, if that peer can still be counted on.
+    /// The peer that last forwarded this node's question, and when, if that peer is still reliable.
     pub(crate) fn relayed(&self, ctx: &Ctx, index: NodeIndex) -> Option<(NodeIndex, Time)> {
         ctx.registry[index]
             .relayed
             .filter(|(via, _)| self.is_heard_well(ctx, *via))
     }
 
-    /// True when the node asks by way of its peers now.
+    /// Whether the node currently asks via its peers.
     pub(crate) fn is_reached(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         self.relayed(ctx, index)
             .is_some_and(|(_, at)| ctx.clock.now.since(at) < ctx.config.rules.asked_for)

@@ -1,4 +1,4 @@
-//! Liveness: how it changes, and whom that concerns. What it should be is concluded in `verdict.rs`.
+//! Liveness transitions and their effects within the mesh. The verdicts themselves are derived in `verdict.rs`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,14 +12,14 @@ use crate::{
     registry::FLAPS,
 };
 
-/// How long a return counts.
+/// Period for which a return counts as recent.
 const LATELY: Duration = Duration::from_secs(300);
 
-/// Returns that make the wait for a steady node longer at most: 4 s become 256 s.
+/// Maximum number of returns that extend the wait for a steady node: 4 s become 256 s.
 const RETURNS: u32 = 3;
 
 impl Guardian {
-    /// A node has not come back within the grace period after a start.
+    /// Suspects a node that has not returned within the restart grace period.
     #[must_use]
     pub(crate) fn give_up_unseen(&mut self, ctx: &mut Ctx, index: NodeIndex) -> Option<Transition> {
         let grace = ctx.config.restart_grace;
@@ -27,12 +27,12 @@ impl Guardian {
             self.last_heard(ctx, index),
             Evidence::new(ctx.wall_now(), Source::Session, Fact::NotBack { grace }),
         ];
-        // What its peers see of it says whether it is gone.
+        // The observations of its peers decide whether it is gone.
         self.transition(ctx, index, Liveness::Suspect, Cause::UnseenSinceRestart, evidence)
     }
 
-    /// A node that is not online gave a sign of life: it is online at once when nothing speaks against it (`anew`: its agent was
-    /// started again), and when it was heard for long enough otherwise.
+    /// Handles a sign of life of a node that is not online. It becomes online immediately if nothing contradicts that
+    /// (`anew`: its agent was restarted), otherwise once it has been heard for long enough.
     #[must_use]
     pub(crate) fn heard_again(
         &mut self,
@@ -74,8 +74,8 @@ impl Guardian {
         }
     }
 
-    /// A node that came back lately is heard again: it is `suspect` until it has been heard for `wait`. Where it was not offline, this is concluded once
-    /// it has been heard for a few seconds, so that a link which comes and goes makes no more transitions.
+    /// Keeps a recently returned node `suspect` until it has been heard for `wait`. For a node that was not offline
+    /// this is applied only after a few seconds of being heard, so that a flapping link causes no further transitions.
     #[must_use]
     fn quarantine(
         &mut self,
@@ -97,7 +97,7 @@ impl Guardian {
         if ctx.registry[index].liveness != Liveness::Suspect {
             return self.transition(ctx, index, Liveness::Suspect, Cause::Flapping, evidence);
         }
-        // Still in doubt, and for another reason.
+        // The node remains in doubt for a different reason.
         let node = &mut ctx.registry[index];
         (node.cause, node.since) = (Cause::Flapping, ctx.clock.now);
         Some(Transition {
@@ -109,18 +109,18 @@ impl Guardian {
         })
     }
 
-    /// How often the node came back lately, [`RETURNS`] at most.
+    /// Number of recent returns of a node, at most [`RETURNS`].
     fn returns_lately(&self, ctx: &Ctx, index: NodeIndex) -> u32 {
         let (returns, last) = ctx.registry[index].returns;
         if ctx.clock.now.since(last) < LATELY { returns } else { 0 }
     }
 
-    /// How long a node in doubt must be heard without a break to be online again.
+    /// Time for which a node in doubt must be heard without interruption to become online.
     fn steady_wait(&self, ctx: &Ctx, index: NodeIndex) -> Duration {
         ctx.config.rules.steady * 4u32.pow(self.returns_lately(ctx, index))
     }
 
-    /// True when it came and went often, or is in quarantine for longer than it would be had it stayed.
+    /// Whether a node returned often, or has been quarantined for longer than if it had stayed.
     pub(crate) fn flaps(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         let node = &ctx.registry[index];
         let in_quarantine = node.liveness == Liveness::Suspect && node.cause == Cause::Flapping;
@@ -128,7 +128,7 @@ impl Guardian {
         self.returns_lately(ctx, index) >= FLAPS || (in_quarantine && outstays())
     }
 
-    /// Looks at a node whose silence may have lasted too long.
+    /// Re-evaluates a node's liveness after a period of silence.
     #[must_use]
     pub(crate) fn look_at(&mut self, ctx: &mut Ctx, index: NodeIndex, token: u64) -> Option<Transition> {
         let node = &ctx.registry[index];
@@ -148,8 +148,8 @@ impl Guardian {
         ctx.timers.set(at, Timer::Liveness(index, node.timer));
     }
 
-    /// Concludes that a node's liveness is `to`, and records it: the only place where that changes. Concluding what is so already changes
-    /// nothing. What follows for the other systems is the engine's.
+    /// Sets a node's liveness to `to` and records it; liveness changes nowhere else. Returns `None` if it is `to`
+    /// already. The engine applies the consequences to other systems.
     #[must_use]
     pub(crate) fn transition(
         &mut self,
@@ -206,7 +206,7 @@ impl Guardian {
         })
     }
 
-    /// Takes in the decision that gave a node up, or that it left by.
+    /// Records the decision by which a node departed in the node's record.
     pub(crate) fn decided(&mut self, ctx: &mut Ctx, transition: &Transition, decision: u64) {
         let node = &mut ctx.registry[transition.node];
         if node.record.departed.is_some() {
@@ -215,19 +215,20 @@ impl Guardian {
         }
     }
 
-    /// Takes in what a transition means for looks at the node.
+    /// Schedules the next evaluation of a node after a transition.
     pub(crate) fn follow(&mut self, ctx: &mut Ctx, transition: &Transition) {
         let index = transition.node;
         let at = match transition.to {
             Liveness::Online => ctx.clock.now + ctx.silence_limit(index),
-            // What is known already may be enough.
+            // The evidence may already suffice for the next verdict.
             Liveness::Suspect | Liveness::Unreachable => ctx.clock.now,
             _ => return,
         };
         self.look_later(ctx, index, at);
     }
 
-    /// Takes in what a transition means for the mesh: who is gone says nothing, and whose links count is planned anew.
+    /// Applies a transition to the mesh: observations of departed nodes are discarded, and the probe plan is
+    /// recomputed.
     pub(crate) fn follow_in_mesh(&mut self, ctx: &mut Ctx, transition: &Transition) {
         let Transition { node, from, to, .. } = *transition;
         if to == Liveness::Offline {

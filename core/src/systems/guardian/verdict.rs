@@ -1,7 +1,7 @@
-//! Verdicts on nodes: what the coordinator's own session says and what peers see, weighed together.
+//! Liveness verdicts, derived from the coordinator's own session and the observations of peers.
 //!
-//! Nothing is `offline` while somebody hears it, nor before everybody who would know has missed it for longer than a process may stand
-//! still. Whose word counts is in `evidence.rs`; docs/failure-detection.md has the reasons.
+//! No node is `offline` while any observer hears it, nor before every observer that can report has missed it for longer
+//! than a process may stall. `evidence.rs` determines whose reports count; docs/failure-detection.md gives the reasons.
 
 use std::time::Duration;
 
@@ -14,42 +14,42 @@ use crate::{
     time::Time,
 };
 
-/// How often a verdict that waits for others' is looked at again.
+/// Interval at which a pending verdict is re-evaluated.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What is known of a node that nobody hears.
+/// Evidence about a node that nobody hears.
 #[derive(Debug)]
 struct Silence {
-    /// Without the observers that are cut off from it.
+    /// Observations, excluding observers that are isolated from the node.
     tally: Tally,
-    /// The last sign of life.
+    /// Time of the last sign of life.
     last_heard: Time,
-    /// How long it may be silent.
+    /// Time for which the node may be silent.
     window: Duration,
-    /// When it is not waited for any longer, whoever can tell.
+    /// Time at which waiting ends even without agreement of the observers.
     over: Time,
-    /// Observers that must agree.
+    /// Number of observers that must agree.
     quorum: usize,
-    /// Its host refuses them.
+    /// Whether its host refuses the observers' probes.
     gone: bool,
-    /// They agree that it is gone, or not there.
+    /// Whether a quorum agrees that the node is gone or missing.
     agreed: bool,
-    /// Who says so.
+    /// Observers that miss the node.
     missed_by: Vec<NodeIndex>,
 }
 
-/// What the silence of a node that is online amounts to.
+/// Assessment of the silence of an online node.
 #[derive(Debug)]
 pub(crate) enum Quiet {
-    /// Nothing until then.
+    /// Not significant until this time.
     Until(Time),
-    /// The node was silent for the first, and the limit is the second.
+    /// Significant: the duration of the silence, and the limit.
     Suspect(Duration, Duration),
-    /// The coordinator has not heard the node for long, and its peers hear it.
+    /// The coordinator has not heard the node for long, but its peers hear it.
     Unreachable(Tally),
 }
 
-/// Observers that a decision's evidence names at most.
+/// Maximum number of observers named in a decision's evidence.
 const NAMED: usize = 10;
 
 impl Guardian {
@@ -68,7 +68,7 @@ impl Guardian {
         self.transition(ctx, index, Liveness::Suspect, Cause::PeersLostIt, evidence)
     }
 
-    /// Looks at a node that is online: is it silent, does it not answer? Sets the next look.
+    /// Evaluates an online node for silence and unanswered pings, and schedules the next evaluation.
     #[must_use]
     pub(crate) fn look_at_online(&mut self, ctx: &mut Ctx, index: NodeIndex) -> Option<Transition> {
         let by = match self.weigh_silence(ctx, index) {
@@ -93,7 +93,7 @@ impl Guardian {
         None
     }
 
-    /// What the silence of a node that is online amounts to.
+    /// Assesses the silence of an online node.
     pub(crate) fn weigh_silence(&self, ctx: &Ctx, index: NodeIndex) -> Quiet {
         let (mut limit, heard) = (ctx.silence_limit(index), ctx.heard_at(index));
         let silent = ctx.clock.now.since(heard);
@@ -110,7 +110,7 @@ impl Guardian {
         }
     }
 
-    /// Its peers hear the node, the coordinator does not.
+    /// Concludes that the peers hear the node and the coordinator does not.
     fn conclude_unreachable(&mut self, ctx: &mut Ctx, index: NodeIndex, tally: &Tally) -> Option<Transition> {
         let mut evidence = vec![self.last_heard(ctx, index)];
         evidence.extend(self.told(ctx, tally));
@@ -118,7 +118,7 @@ impl Guardian {
         self.transition(ctx, index, Liveness::Unreachable, Cause::PeersHearIt, evidence)
     }
 
-    /// How long a node's silence is usual that its peers hear: some times its longest one of late.
+    /// Silence that is usual for a node that its peers hear: a multiple of its longest recent silence.
     fn usual_gap(&self, ctx: &Ctx, index: NodeIndex) -> Duration {
         let (longest, at) = ctx.registry[index].gap;
         match ctx.clock.now.since(at) < ctx.config.rules.gaps_for {
@@ -127,7 +127,7 @@ impl Guardian {
         }
     }
 
-    /// What becomes of a node that the coordinator does not hear.
+    /// Evaluates a node that the coordinator does not hear.
     #[must_use]
     pub(crate) fn judge(&mut self, ctx: &mut Ctx, index: NodeIndex) -> Option<Transition> {
         let tally = self.tally(ctx, index);
@@ -145,7 +145,7 @@ impl Guardian {
         }
     }
 
-    /// What becomes of a node that only its peers hear.
+    /// Evaluates a node that only its peers hear.
     #[must_use]
     fn judge_heard(&mut self, ctx: &mut Ctx, index: NodeIndex, tally: &Tally) -> Option<Transition> {
         let node = &ctx.registry[index];
@@ -162,7 +162,7 @@ impl Guardian {
         }
     }
 
-    /// What is known of a node that nobody hears.
+    /// Collects the evidence about a node that nobody hears.
     fn silence(&mut self, ctx: &mut Ctx, index: NodeIndex, mut tally: Tally) -> Silence {
         let rules = ctx.config.rules;
         let node = &ctx.registry[index];
@@ -173,13 +173,13 @@ impl Guardian {
             .max(ctx.heard_at(index))
             .max(relayed)
             .max(self.reckoning.held.unwrap_or_default());
-        // Those who left a coordinator that stood still are given the time to come back that they have after a start.
+        // Nodes that disconnected from a stalled coordinator get the same time to return as after a start.
         let returning = self.returning(ctx, index);
         let there = said.max(tally.last_heard).max(relayed);
         let from = if rules.grace_from_sign { last_heard } else { since };
         let over =
             (from + self.patience(ctx, index, there, relayed > Time(0))).max(returning.map_or(Time(0), |(_, by)| by));
-        // Whom its peers missed before already, they cannot tell of.
+        // Peers that already missed the node before the stall cannot report on it.
         let is_told_of = returning.is_none_or(|(from, _)| tally.last_heard >= from);
         tally
             .silent
@@ -203,19 +203,19 @@ impl Guardian {
         }
     }
 
-    /// What becomes of a node that nobody hears.
+    /// Evaluates a node that nobody hears.
     #[must_use]
     fn judge_silent(&mut self, ctx: &mut Ctx, index: NodeIndex, silence: &Silence) -> Option<Transition> {
         let rules = ctx.config.rules;
         let due = silence.last_heard + silence.window;
         let ask_at = due - silence.window / rules.confirm_part.max(1);
         if silence.agreed && ctx.clock.now < due && silence.over > ctx.clock.now {
-            // Those who miss it are asked in time to have answered by the end of the window.
+            // Observers that miss it are pinged early enough to answer by the end of the window.
             let is_early = ctx.clock.now < ask_at;
             if !is_early {
                 self.confirm(ctx, &silence.missed_by, silence.quorum, ask_at);
             }
-            // A window that is longer for what others miss may be shorter soon.
+            // A window extended by packet loss may shrink soon.
             let next = if is_early { ask_at } else { due };
             let soon = ctx.clock.now + CLIMATE * 2;
             let at = if silence.window > rules.window {
@@ -234,7 +234,7 @@ impl Guardian {
             self.look_again(ctx, index, if is_confirmed { silence.over } else { answered });
             return None;
         }
-        // Others may have fallen silent a moment ago; and a refusal is no silence.
+        // Other nodes may have fallen silent just now; and a refused connection is not silence.
         if !(silence.gone && agreed) && self.climate_within(ctx, rules.reckoning_age).forbids() {
             self.look_again(ctx, index, ctx.clock.now);
             return None;
@@ -242,7 +242,7 @@ impl Guardian {
         self.conclude_offline(ctx, index, silence, agreed)
     }
 
-    /// Nobody hears the node for so long that it is gone: its observers agreed, or there are none that can tell.
+    /// Declares a node offline after a long enough silence: its observers agreed, or none can report.
     fn conclude_offline(
         &mut self,
         ctx: &mut Ctx,
@@ -271,7 +271,7 @@ impl Guardian {
         self.transition(ctx, index, Liveness::Offline, cause, evidence)
     }
 
-    /// How long nobody hears a node that is there, at the most that is likely.
+    /// Maximum likely time for which nobody hears a live node.
     fn window(&mut self, ctx: &mut Ctx, index: NodeIndex, gone: bool) -> Duration {
         let rules = ctx.config.rules;
         let is_damped = ctx.registry[index].cause == Cause::Flapping;
@@ -291,13 +291,13 @@ impl Guardian {
         usual.max(rules.window.mul_f64(self.stretch(ctx))).max(lulls)
     }
 
-    /// True when somebody heard it lately though it was in doubt: nobody may hear it for a while, and it is there.
+    /// Whether the node was recently heard while in doubt, so that it may be alive and unheard for a while.
     fn is_erratic(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         let heard = ctx.registry[index].erratic;
         heard.is_some_and(|at| ctx.clock.now.since(at) < ctx.config.rules.erratic_for)
     }
 
-    /// True when a node that is not online is heard by the coordinator itself.
+    /// Whether the coordinator itself hears a node that is not online.
     fn is_steady(&mut self, ctx: &mut Ctx, index: NodeIndex) -> bool {
         let silent = ctx.clock.now.since(ctx.heard_at(index)) >= ctx.silence_limit(index);
         let node = &mut ctx.registry[index];
@@ -307,16 +307,18 @@ impl Guardian {
         ctx.registry[index].steady_since.is_some()
     }
 
-    /// How long a node's silence is waited for where nobody can tell: as the grace period says, and longer where it was silent for nearly so long
-    /// before, or where most probes are missed. It was `there` last at that time, and may have been `relayed` by peers.
+    /// Time for which silence is tolerated when no observer can report: the grace period, extended if the node was
+    /// recently silent for nearly as long or if most probes are lost. `there` is the time at which the node was last
+    /// known to be alive; `relayed` states whether peers forwarded its questions.
     fn patience(&mut self, ctx: &mut Ctx, index: NodeIndex, there: Time, relayed: bool) -> Duration {
         let rules = ctx.config.rules;
-        // Where others could tell, it is waited for what they say, also while none of them can be counted on. Who is cut off from it could not.
+        // If observers exist, their reports are awaited even while none of them is reliable. Observers that are
+        // isolated from the node do not count.
         let mut observers = self.mesh.observers_of(index).iter();
         let others = relayed || observers.any(|&observer| !self.is_apart(ctx, observer, index, there));
         let mut grace = ctx.config.suspect_grace * if others { rules.wait_for_others } else { 1 };
         if ctx.registry[index].record.admission != Admission::Admitted {
-            // Nobody probes it, and nothing waits for a verdict on it.
+            // Nobody probes an unadmitted node, and nothing depends on a verdict on it.
             grace = grace.max(ctx.config.restart_grace);
         }
         let (longest, at) = ctx.registry[index].gap;
@@ -328,14 +330,15 @@ impl Guardian {
         grace.mul_f64(longer).max(was_silent)
     }
 
-    /// Looks again at `at`, or soon: what others are may change the verdict.
+    /// Schedules the next evaluation for `at`, but no later than [`LOOK_AGAIN`] from now: changes of other nodes may
+    /// change the verdict.
     fn look_again(&mut self, ctx: &mut Ctx, index: NodeIndex, at: Time) {
         let soon = ctx.clock.now + LOOK_AGAIN;
         let at = if at > ctx.clock.now { at.min(soon) } else { soon };
         self.look_later(ctx, index, at);
     }
 
-    /// That the node asked for its standing by way of a peer, as evidence.
+    /// Evidence that the node asked for its standing via a peer.
     fn asked_by_way(&self, ctx: &Ctx, index: NodeIndex) -> Option<Evidence> {
         let (via, at) = self.relayed(ctx, index)?;
         let ago = ctx.clock.now.since(at);
@@ -343,7 +346,7 @@ impl Guardian {
         Some(Evidence::new(ctx.clock.wall.at(at), source, Fact::Relayed { ago }))
     }
 
-    /// What observers see, as evidence.
+    /// Evidence from the observers.
     fn told(&self, ctx: &Ctx, tally: &Tally) -> Vec<Evidence> {
         let wall = ctx.wall_now();
         let sights = [

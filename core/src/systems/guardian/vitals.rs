@@ -1,4 +1,4 @@
-//! What is known of a node by its own sessions, as evidence.
+//! Evidence from a node's own sessions.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use crate::{
     node::NodeIndex,
 };
 
-/// Sessions that end over the same thing within so long of one another are one failure, told once.
+/// Period within which sessions that end for the same invalid content count as one failure, reported once.
 pub(crate) const CONTENT_AGAIN: Duration = Duration::from_secs(600);
 
 impl Guardian {
-    /// When the node was last heard, as evidence.
+    /// Evidence of when the node was last heard.
     pub(crate) fn last_heard(&self, ctx: &Ctx, index: NodeIndex) -> Evidence {
         let node = &ctx.registry[index];
         let time = node.last_seen.map_or(node.liveness_since, |at| ctx.clock.wall.at(at));
@@ -27,7 +27,7 @@ impl Guardian {
         Evidence::new(time, Source::Session, fact)
     }
 
-    /// That an earlier session ended over its content, as evidence beside what ended this one.
+    /// Evidence that an earlier session ended because of its content, if it adds to the ending of this one.
     pub(crate) fn over_before(&self, ctx: &Ctx, index: NodeIndex, ending: Option<&Ending>) -> Option<Evidence> {
         let (over, at) = ctx.registry[index].unreadable.as_ref()?;
         let over = Ending::Content(over.clone());

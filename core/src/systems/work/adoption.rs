@@ -1,7 +1,8 @@
-//! Instances that agents have and that are not known here: of before the state was restored, or of a node that was given up for good.
+//! Adoption of instances that agents report and that are unknown here: started after the backup that was restored, or
+//! on a node that was given up permanently.
 //!
-//! They are asked what they are for. What a workload has a place for is taken over as it runs; the rest runs on, and is shown, until a
-//! workload of its name is declared or deleted.
+//! Agents are asked to describe them. An instance for which a workload has a free slot is adopted while it runs; the
+//! others keep running and remain visible until a workload of their name is applied or deleted.
 
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
 
@@ -16,19 +17,19 @@ use crate::{
     },
 };
 
-/// What a workload takes over.
+/// Instances that a workload adopts.
 #[derive(Debug, Default)]
 pub(crate) struct Adoption {
-    /// Its instances, their slots, and the revisions that they run by.
+    /// Adopted instances with their slots and revisions.
     taken: Vec<(AssignmentId, u32, u64)>,
-    /// Slots that it fills by that.
+    /// Slots filled by the adoption.
     slots: BTreeSet<u32>,
-    /// Those whose slots have another one that is well.
+    /// Instances whose slots are already served by a healthy instance.
     surplus: Vec<AssignmentId>,
 }
 
 impl Adoption {
-    /// True when nothing is taken over.
+    /// Whether there is nothing to adopt.
     pub(crate) fn is_empty(&self) -> bool {
         self.taken.is_empty() && self.surplus.is_empty()
     }
@@ -39,14 +40,14 @@ impl Adoption {
         self.taken.push((held.record.id, slot, revision));
     }
 
-    /// Instances that are taken over.
+    /// Number of adopted instances.
     pub(crate) fn len(&self) -> u32 {
         self.slots.len() as u32
     }
 }
 
 impl Work {
-    /// An agent says what some of its instances are for.
+    /// Handles an agent's descriptions of instances.
     pub(crate) fn described(
         &mut self,
         ctx: &mut Ctx,
@@ -78,7 +79,7 @@ impl Work {
                 ctx.record_instance(Some(index), "", id, detail);
             }
         }
-        // There may be more to ask about.
+        // More instances may remain to be described.
         ctx.outbox.then(Then::Tell(index));
     }
 
@@ -119,14 +120,15 @@ impl Work {
         self.dirty(ctx, name);
     }
 
-    /// What of the instances that no workload has `declared` has a place for. Its record knows by what they run then.
+    /// Selects the orphans for which the workload `declared` has a place. Its record then includes the revisions that
+    /// they run.
     pub(crate) fn adoption(&self, ctx: &Ctx, name: &str, declared: &mut Declared) -> Adoption {
         let mut adoption = Adoption::default();
         let Some(spec) = declared.record.spec().cloned() else {
             return adoption;
         };
         let mut orphans: Vec<&Held> = self.table.orphans(name).collect();
-        // The newest one first: of two of a slot, that is the one that was to stay.
+        // Newest first: of two instances of one slot, the newer one was meant to stay.
         orphans.reverse();
         for held in orphans {
             let Some(runs_by) = held.record.orphan.as_ref().filter(|_| self.may_be_adopted(ctx, held)) else {
@@ -137,11 +139,11 @@ impl Work {
             }
             let slot = match spec.replicas() {
                 Some(_) => held.record.slot,
-                // A daemon's slot is its node's place.
+                // A daemon's slot is its node's index.
                 None => held.index.0,
             };
             if held.record.goal == Goal::Stop {
-                // It is on its way out, and what takes its place may have to wait for that.
+                // The instance is stopping, and its replacement may have to wait for that.
                 adoption.take(declared, held, slot, runs_by);
                 continue;
             }
@@ -165,7 +167,7 @@ impl Work {
         held.is_there() && node.record.admission == Admission::Admitted
     }
 
-    /// Whether a workload's slot is free for an instance on a node.
+    /// State of a workload's slot with regard to an orphan.
     fn place_of(&self, ctx: &Ctx, declared: &Declared, slot: u32, orphan: &Held) -> Place {
         let daemon = declared.record.spec().is_some_and(|spec| spec.kind == Kind::Daemon);
         let mut place = Place::Free;
@@ -193,7 +195,7 @@ impl Work {
         place
     }
 
-    /// Has a workload take over what it has a place for.
+    /// Adopts orphans for which a workload has a place.
     pub(crate) fn adopt(&mut self, ctx: &mut Ctx, name: &Arc<str>) {
         if self.table.orphans(name).next().is_none() {
             return;
@@ -205,7 +207,7 @@ impl Work {
         self.take_over(ctx, name, declared.record, adoption);
     }
 
-    /// Has the table know whom instances belong to.
+    /// Assigns adopted instances to their workload in the table.
     pub(crate) fn adopt_all(&mut self, adoption: &Adoption) {
         for (id, slot, revision) in &adoption.taken {
             let number = self.number_of(*id).unwrap_or(*slot);
@@ -213,7 +215,7 @@ impl Work {
         }
     }
 
-    /// What a daemon's instance is called from now on: as it was, unless another one is.
+    /// Slot number of an adopted daemon instance: the previous one unless it is in use.
     fn number_of(&self, id: AssignmentId) -> Option<u32> {
         let held = self.table.held(id)?;
         let declared = self.table.declared(&held.record.workload)?;
@@ -221,7 +223,7 @@ impl Work {
         daemon.then(|| Numbers::of(self.table.instances(declared)).take(Some(held.record.slot)))
     }
 
-    /// Carries an adoption out; `record` is what it made of the workload's.
+    /// Executes an adoption; `record` is the workload's record that results from it.
     pub(crate) fn take_over(&mut self, ctx: &mut Ctx, name: &Arc<str>, record: Arc<Workload>, adoption: Adoption) {
         let now = self.table.declared(name).map(|declared| &declared.record);
         if now.is_some_and(|known| *known != record) {
@@ -252,7 +254,7 @@ impl Work {
         }
     }
 
-    /// Stops what no workload has of that name; what those are, and where.
+    /// Stops the orphans of a workload's name and returns them.
     pub(crate) fn delete_orphans(&mut self, ctx: &mut Ctx, name: &str, plan: bool) -> Vec<PlannedStop> {
         let reason = "the workload was deleted";
         let orphans = self.table.orphans(name).filter(|held| held.is_there());
@@ -272,7 +274,7 @@ impl Work {
             self.set_goal(ctx, *id, Goal::Stop, reason);
             let index = self.table.held(*id).map(|held| held.index);
             if index.is_some_and(|index| ctx.registry[index].record.admission == Admission::Revoked) {
-                // Of a node that was shut out nothing more is heard.
+                // A revoked node sends no further reports.
                 let gone = self.table.remove(*id).map(|index| (*id, index));
                 self.forget(ctx, gone.into_iter().collect());
             }
@@ -281,24 +283,25 @@ impl Work {
     }
 }
 
-/// How a slot is.
+/// State of a slot.
 enum Place {
-    /// It has no instance, or one whose node was given up.
+    /// The slot has no instance, or only one whose node was given up.
     Free,
-    /// It has one that is well.
+    /// The slot has a healthy instance.
     Served,
-    /// It has one, and that is not known to be well; or it needs none.
+    /// The slot has an instance not known to be healthy, or needs none.
     Unclear,
 }
 
-/// Whether an instance of one declaration can be one of another.
+/// Whether an instance of one specification can belong to the other.
 fn is_of_a_kind(one: &Spec, other: &Spec) -> bool {
     let kind = |spec: &Spec| (spec.kind.is_batch(), spec.kind == Kind::Daemon);
     kind(one) == kind(other)
 }
 
-/// Sees to it that a workload's record knows the declaration that instances of `revision` run by; its number there. A number that is
-/// above the present declaration's was given out by a coordinator that was lost: the present one becomes the next after it.
+/// Ensures that a workload's record includes the specification that instances of `revision` run, and returns its
+/// revision number there. A number above the current revision was assigned by a coordinator whose state was lost; the
+/// current specification then becomes the next revision after it.
 fn known_as(record: &mut Arc<Workload>, revision: u64, runs_by: &Arc<Spec>) -> u64 {
     let newest = |revisions: &BTreeMap<u64, Arc<Spec>>| revisions.keys().next_back().copied().unwrap_or(0);
     if record.revisions.get(&revision) == Some(runs_by) {

@@ -1,4 +1,4 @@
-//! The agenda: workloads that are to be looked at, and when.
+//! The agenda: which workloads are to be reconciled, and when.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,26 +8,26 @@ use std::{
 use super::Work;
 use crate::{ctx::Ctx, ctx::alarm::Timer, node::NodeIndex, time::Time, workload::Kind};
 
-/// What is to be looked at.
+/// Pending reconciliations.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Agenda {
-    /// Workloads of which something changed.
+    /// Workloads that changed.
     dirty: BTreeSet<Arc<str>>,
-    /// When to look at a workload though nothing changes.
+    /// Time at which a workload is reconciled even without a change.
     wakes: BTreeMap<Arc<str>, Time>,
-    /// The newest timer.
+    /// Token of the newest timer.
     timer: u64,
     due: Option<Time>,
 }
 
 impl Work {
-    /// A workload is looked at again.
+    /// Schedules the reconciliation of a workload now.
     pub(crate) fn dirty(&mut self, ctx: &mut Ctx, name: Arc<str>) {
         self.agenda.dirty.insert(name);
         self.look_at_work(ctx, ctx.clock.now);
     }
 
-    /// All workloads are looked at again.
+    /// Schedules the reconciliation of all workloads now.
     pub(crate) fn dirty_all(&mut self, ctx: &mut Ctx) {
         let names: Vec<Arc<str>> = self.table.workloads().map(|(name, _)| Arc::clone(name)).collect();
         for name in names {
@@ -35,7 +35,8 @@ impl Work {
         }
     }
 
-    /// A node is otherwise than before: what it has, or what waits for one like it, is looked at again.
+    /// Schedules the reconciliation of workloads affected by a change of a node: those with instances on it, those with
+    /// unplaced instances, and daemons.
     pub(crate) fn node_changed(&mut self, ctx: &mut Ctx, index: NodeIndex) {
         let mut names: BTreeSet<Arc<str>> = self
             .table
@@ -53,7 +54,7 @@ impl Work {
         }
     }
 
-    /// Some node has more room than before.
+    /// Schedules the reconciliation of workloads with unplaced instances after room became available.
     pub(crate) fn room_changed(&mut self, ctx: &mut Ctx) {
         for name in self.waiting() {
             self.dirty(ctx, name);
@@ -68,7 +69,7 @@ impl Work {
         waits.map(|(name, _)| Arc::clone(name)).collect()
     }
 
-    /// Looks at work at that time, at the latest.
+    /// Ensures that reconciliation runs no later than `at`.
     pub(crate) fn look_at_work(&mut self, ctx: &mut Ctx, at: Time) {
         if self.agenda.due.is_none_or(|due| at < due) {
             self.agenda.due = Some(at);
@@ -77,12 +78,12 @@ impl Work {
         }
     }
 
-    /// Looks at a workload at that time though nothing changes.
+    /// Schedules the reconciliation of a workload for `at`, even without a change.
     pub(crate) fn wake(&mut self, name: &Arc<str>, at: Time) {
         self.agenda.wakes.insert(Arc::clone(name), at);
     }
 
-    /// A timer is over: false when it is not the newest.
+    /// Handles a fired timer; returns false if it is stale.
     pub(crate) fn is_due(&mut self, token: u64) -> bool {
         let newest = token == self.agenda.timer;
         if newest {
@@ -91,7 +92,7 @@ impl Work {
         newest
     }
 
-    /// Takes the workloads that are to be looked at now, those with the highest priority first.
+    /// Takes the workloads to be reconciled now, highest priority first.
     pub(crate) fn take_due(&mut self, now: Time) -> Vec<Arc<str>> {
         let mut names = std::mem::take(&mut self.agenda.dirty);
         let over = self.agenda.wakes.iter().filter(|(_, at)| **at <= now);
@@ -104,14 +105,14 @@ impl Work {
         order
     }
 
-    /// Looks at work when the next workload is to be looked at.
+    /// Schedules the next reconciliation.
     pub(crate) fn look_at_next(&mut self, ctx: &mut Ctx) {
         if let Some(next) = self.agenda.wakes.values().min().copied() {
             self.look_at_work(ctx, next);
         }
     }
 
-    /// Nothing more is looked at for a workload that is gone.
+    /// Cancels the scheduled reconciliation of a removed workload.
     pub(super) fn sleep(&mut self, name: &str) {
         self.agenda.wakes.remove(name);
     }

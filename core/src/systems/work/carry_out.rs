@@ -1,4 +1,4 @@
-//! Carrying plans out: instances that start, stop, move and are carried over, and what that means for an update.
+//! Execution of plans: instances are started, stopped, moved and carried over, and updates settle or fail.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,13 +12,14 @@ use crate::{
 };
 
 impl Work {
-    /// Begins a look at a workload: it takes over what it has a place for, and old failures count no more.
+    /// Begins the reconciliation of a workload: adopts orphans and discards expired failures.
     pub(crate) fn begin(&mut self, ctx: &mut Ctx, name: &Arc<str>) {
         self.adopt(ctx, name);
         self.table.prune_failures(name, ctx.clock.now);
     }
 
-    /// Declares a workload. What failed by another declaration, or before it was asked for again, holds up nothing.
+    /// Applies a new record of a workload. Failures under an earlier specification, or before a repeated request, cause
+    /// no back-off.
     pub(crate) fn declare(&mut self, ctx: &mut Ctx, name: &str, record: &Arc<Workload>) {
         self.table.declare(name, Arc::clone(record));
         if let Some(declared) = self.table.declared_mut(name) {
@@ -27,12 +28,12 @@ impl Work {
         ctx.outbox.keep_workload(name);
     }
 
-    /// Removes a node's instances from the table; they are given up.
+    /// Removes a node's instances from the table and returns them; they are given up.
     pub(crate) fn forget_node(&mut self, index: NodeIndex) -> Vec<Arc<Assignment>> {
         self.table.forget_node(index)
     }
 
-    /// Carries a plan out, for which this decision was taken.
+    /// Executes a plan on behalf of `decision`.
     pub(crate) fn carry_out(&mut self, ctx: &mut Ctx, name: &Arc<str>, mut plan: Plan, decision: u64) {
         for (id, why) in &plan.stops {
             self.set_goal(ctx, *id, Goal::Stop, &why.to_string());
@@ -60,7 +61,7 @@ impl Work {
         self.prune_revisions(ctx, name);
     }
 
-    /// What failed is told once, and done about what can be: a plan does not repeat it.
+    /// Removes a failure from the plan that was already recorded and handled.
     pub(crate) fn tell_failure_once(&self, name: &str, plan: &mut Plan) {
         let known = self.table.declared(name).map(|declared| &declared.record.rolled_back);
         if plan.failed.is_some() && plan.failed.as_ref() == known {
@@ -68,16 +69,16 @@ impl Work {
         }
     }
 
-    /// Forgets a workload that was deleted, once nothing of it may run.
+    /// Removes a deleted workload once none of its instances may run.
     pub(crate) fn end_deleted(&mut self, ctx: &mut Ctx, name: &Arc<str>) {
         let may_run = self.table.declared(name).filter(|declared| declared.record.deleted);
         if let Some((_, until)) = may_run.and_then(|declared| declared.may_still_run(ctx.clock.now)) {
-            // Its name would be free for another one.
+            // Until then the name must not become available for a new workload.
             self.wake(name, until);
             return;
         }
         let over = self.table.declared(name).is_some_and(|declared| {
-            // Of a node that was shut out nothing more is heard.
+            // A revoked node sends no further reports.
             let counts = |held: &Held| ctx.registry[held.index].record.admission != Admission::Revoked;
             let mut left = self.table.instances(declared).filter(|held| held.is_there());
             declared.record.deleted && !left.any(counts)
@@ -119,7 +120,7 @@ impl Work {
         ctx.outbox.then(Then::Tell(start.node));
     }
 
-    /// An update that is over, or has failed.
+    /// Settles an update, or marks it as failed and rolls it back.
     fn judge_update(&mut self, ctx: &mut Ctx, name: &Arc<str>, plan: &Plan) {
         let Some(declared) = self.table.declared(name) else {
             return;
@@ -151,12 +152,12 @@ impl Work {
         let back = spec.update.rollback && !spec.equals_but_for_count(&stable);
         let summary = if back {
             let (failed, to) = (own.revision, own.stable);
-            // How many there should be is no part of what failed.
+            // A rollback retains the current replica count.
             let mut spec = Spec::clone(&stable);
             spec.kind = own.spec().map_or(spec.kind, |now| now.kind);
             own.revision += 1;
             own.revisions.insert(own.revision, Arc::new(spec));
-            // It was well before: nobody need look at it first.
+            // The specification was healthy before and needs no promotion.
             own.promoted = own.revision;
             format!(
                 "{name}: revision {failed} failed and is taken back to {to}, as revision {}: {why}",
@@ -168,13 +169,13 @@ impl Work {
                 own.revision
             )
         };
-        // What was well need not wait for what failed.
+        // The restored specification is not delayed by the failures of the update.
         self.declare(ctx, name, &record);
         ctx.record_workload(name, summary);
         self.dirty(ctx, Arc::clone(name));
     }
 
-    /// Declarations that nothing runs by and nothing goes back to are not kept.
+    /// Removes revisions that no instance runs and no rollback needs.
     fn prune_revisions(&mut self, ctx: &mut Ctx, name: &Arc<str>) {
         let Some(declared) = self.table.declared(name) else {
             return;
@@ -183,7 +184,7 @@ impl Work {
         let used: BTreeSet<u64> = self
             .table
             .instances(declared)
-            // What of a batch is done is done by the declaration that it ran by.
+            // Completed instances of a batch refer to the specification that they ran.
             .filter(|held| held.is_there() || batch)
             .map(|held| held.record.revision)
             .chain([declared.record.revision, declared.record.stable])
@@ -199,7 +200,7 @@ impl Work {
         ctx.outbox.keep_workload(name);
     }
 
-    /// Sets what an instance is meant to do; its node is told once that is durable.
+    /// Sets the goal of an instance; its node is informed once this is durable.
     pub(crate) fn set_goal(&mut self, ctx: &mut Ctx, id: AssignmentId, goal: Goal, reason: &str) {
         let Some(held) = self.table.held_mut(id) else { return };
         let index = held.index;
@@ -210,7 +211,8 @@ impl Work {
         ctx.outbox.then(Then::Tell(index));
     }
 
-    /// Has an instance leave its node, when another one has taken its place. False when it is not meant to run.
+    /// Marks an instance to leave its node once its replacement runs. Returns false if the instance is not meant to
+    /// run.
     pub(crate) fn leave(&mut self, ctx: &mut Ctx, id: AssignmentId, reason: &str, because: Because) -> bool {
         let Some(held) = self.table.held_mut(id).filter(|held| held.is_wanted()) else {
             return false;

@@ -1,4 +1,4 @@
-//! What operators change of work: declarations, and nodes that are to be emptied.
+//! Changes of workloads by operators, and planning of node loss and draining.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,16 +18,16 @@ use crate::{
     workload::{Declared, Held, Kind, Spec, Workload},
 };
 
-/// Workloads at most.
+/// Maximum number of workloads.
 const WORKLOADS: usize = 10_000;
 
-/// Instances that are named at most which would stop with nothing in their place.
+/// Maximum number of unreplaced instances named in a refusal.
 const NAMED: usize = 16;
 
-/// Nodes that a plan lists at most as those that would take none.
+/// Maximum number of unsuitable nodes listed in a plan.
 const REJECTIONS: usize = 1_000;
 
-/// The declaration with as many instances as there should be now; `None` where it stands as it is.
+/// The specification with the current replica count; `None` if the verb needs no such change.
 pub(crate) fn keeping(verb: &WorkloadVerb, before: Option<&Workload>) -> Option<WorkloadVerb> {
     let WorkloadVerb::Apply(wanted) = verb else { return None };
     let now = before.and_then(Workload::spec)?.replicas()?;
@@ -40,7 +40,7 @@ pub(crate) fn keeping(verb: &WorkloadVerb, before: Option<&Workload>) -> Option<
 }
 
 impl Work {
-    /// A declaration that stops what nothing takes the place of is a mistake more often than not.
+    /// The refusal of a specification that would stop instances without replacement, which is usually a mistake.
     pub(crate) fn refuse_unreplaced(&self, ctx: &Ctx, plan: &Plan) -> Refusal {
         let named = plan.unreplaced.iter().take(NAMED).filter_map(|id| {
             let held = self.table.held(*id)?;
@@ -64,7 +64,7 @@ impl Work {
         }
     }
 
-    /// Whom a workload is to be near to must not be to be near to it, in the end: one of them has to be placed first.
+    /// Checks that `near` references form no cycle: one of the workloads has to be placed first.
     pub(crate) fn check_near(&self, name: &str, record: &Workload) -> Result<(), Refusal> {
         let mut chain = vec![name.to_owned()];
         let mut next = record.spec().map(|spec| spec.near.clone());
@@ -94,7 +94,7 @@ impl Work {
         }
     }
 
-    /// A workload's record as a change makes it.
+    /// Computes a workload's record after a change.
     pub(crate) fn changed_record(
         &self,
         ctx: &Ctx,
@@ -169,7 +169,7 @@ impl Work {
                 let next = self.next_assignment(ctx);
                 record.run += 1;
                 record.restarted = Some((ctx.wall_now(), next));
-                // What is done stays done while something is not.
+                // Completed parts of a batch stay completed unless all of them are.
                 if self.is_all_done(verb.workload()) {
                     record.run_from = Some(next);
                 }
@@ -177,7 +177,7 @@ impl Work {
             WorkloadVerb::Restart { .. } => {
                 record.restarted = Some((ctx.wall_now(), self.next_assignment(ctx)));
                 if record.stable == record.revision {
-                    // Settled again only when all were replaced.
+                    // The update settles only once all instances were replaced.
                     record.revisions.insert(record.revision + 1, Arc::clone(spec));
                     record.revision += 1;
                 }
@@ -192,7 +192,7 @@ impl Work {
         Ok(Arc::new(record))
     }
 
-    /// Every part of a batch is done.
+    /// Whether every part of a batch is completed.
     fn is_all_done(&self, name: &str) -> bool {
         let Some(declared) = self.table.declared(name) else {
             return false;
@@ -262,8 +262,8 @@ impl Work {
         rejections
     }
 
-    /// What would be done first for everything that has instances on `gone` if those were lost, or had to leave: all at once, not a few
-    /// at a time.
+    /// Plans the first actions for all workloads with instances on `gone` if these nodes were lost or drained, without
+    /// the limit on parallel replacement.
     pub(crate) fn without(
         &self,
         cluster: Cluster<'_>,
@@ -285,7 +285,7 @@ impl Work {
         let place = |index: NodeIndex| match place(ctx, index) {
             Place::There | Place::Leaves(_) | Place::LeavesUnlessDaemon(_) if gone.contains(&index) && lost => {
                 Place::Lost {
-                    // However long it is waited for: what would come of it is the question.
+                    // Any waiting period counts as over, because the plan shows the outcome.
                     since: Time(0),
                     cause: Cause::HostSilent,
                     lease: now,
@@ -331,7 +331,8 @@ impl Work {
         told
     }
 
-    /// True for what is a singleton now, but was declared when it was none: no lease ends it.
+    /// Whether an instance of a current singleton workload was started before the workload became one, so that no lease
+    /// ends it.
     pub(crate) fn never_ends(&self, held: &Held) -> bool {
         let Some(declared) = self.table.declared(&held.record.workload) else {
             return false;

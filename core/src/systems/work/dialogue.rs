@@ -1,4 +1,4 @@
-//! What sessions say about instances, and telling nodes what differs from what is wanted.
+//! Per-session state about instances, and the messages that bring nodes closer to the desired state.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,59 +18,59 @@ use crate::{
     workload::{Assigned, AssignmentId, Goal, Status, Table},
 };
 
-/// When a node that was sent as much as goes at once is sent the rest.
+/// Interval after which a node is sent the rest of its assignments.
 const MORE: Duration = Duration::from_millis(50);
 
-/// Bytes about work that all nodes together are sent within [`MORE`]; the rest follows in the next. More: a wave of large declarations
-/// takes more memory at once; less: it takes longer to reach all.
+/// Maximum number of bytes about work sent to all nodes together within [`MORE`]; the rest follows in later intervals.
+/// A larger value costs more memory for a wave of large specifications; a smaller one takes longer to reach all nodes.
 const OF_ALL: usize = 32 * 1024 * 1024;
 
-/// Instances that a node is asked about at once.
+/// Maximum number of pending requests for descriptions per node.
 const ASKED: usize = 32;
 
-/// What is said in one session about instances.
+/// State of one session about instances.
 #[derive(Debug, Default)]
 pub(crate) struct Dialogue {
-    /// The session.
+    /// Number of the session.
     pub(crate) session: u64,
-    /// What the agent told of.
+    /// Instances that the agent reported.
     pub(crate) told: BTreeSet<AssignmentId>,
-    /// It has told of everything that it had.
+    /// Whether the agent has reported all its instances.
     pub(crate) complete: bool,
-    /// What it was told to run, and to end.
+    /// Instances that the agent was told to run, and to stop.
     pub(crate) assigned: BTreeSet<AssignmentId>,
     pub(crate) stopped: BTreeSet<AssignmentId>,
-    /// What it may forget.
+    /// Instances that the agent may forget.
     pub(crate) forget: BTreeSet<AssignmentId>,
-    /// What it runs though it was taken for ended.
+    /// Instances that the agent runs although they were considered ended.
     pub(crate) again: BTreeSet<AssignmentId>,
-    /// What it has that is not known here, until it has said what that is for; and of what it was asked that.
+    /// Unknown instances whose description is pending, and those of them whose description was requested.
     pub(crate) strangers: BTreeMap<AssignmentId, Status>,
     pub(crate) asked: BTreeSet<AssignmentId>,
-    /// What it claims that cannot be its own, and that was told.
+    /// Reported instances that belong to another node, and that an event has recorded.
     pub(crate) foreign: BTreeSet<AssignmentId>,
-    /// It was told something since it has told of everything.
+    /// Whether a message was sent since the complete report.
     pub(crate) answered: bool,
 }
 
-/// The dialogues under way.
+/// All current dialogues.
 #[derive(Debug, Default)]
 pub(crate) struct Dialogues {
     pub(crate) nodes: BTreeMap<NodeIndex, Dialogue>,
-    /// Nodes that are to be told more, later, and whether a timer for that runs.
+    /// Nodes that are to be sent more later, and whether the timer for that is set.
     pub(crate) more: BTreeSet<NodeIndex>,
     pub(crate) waiting: bool,
-    /// When it was last begun to count what all nodes are sent, and how much that was since.
+    /// Start of the current send interval, and the number of bytes sent to all nodes since.
     pub(crate) sent: (Time, usize),
-    /// Nodes whose last session ended before they had said what their instances are for.
+    /// Nodes whose last session ended with descriptions pending.
     pub(crate) unsaid: BTreeSet<NodeIndex>,
-    /// Who waits for what an instance wrote, and since when.
+    /// Pending log reads by number, with their callers, nodes and start times.
     pub(crate) reads: BTreeMap<u64, (RequestId, NodeIndex, Time)>,
     pub(crate) numbers: u64,
 }
 
 impl Dialogues {
-    /// A node is forgotten. Returns who waits for what its instances wrote.
+    /// Removes a forgotten node. Returns the callers of its pending log reads.
     pub(crate) fn forget(&mut self, index: NodeIndex) -> Vec<RequestId> {
         self.nodes.remove(&index);
         self.more.remove(&index);
@@ -81,7 +81,7 @@ impl Dialogues {
         waiting
     }
 
-    /// A node's session is over: what was said in it is said anew in the next.
+    /// Ends the dialogue of a session; the next session starts afresh.
     pub(crate) fn end(&mut self, index: NodeIndex) {
         let dialogue = self.nodes.remove(&index);
         if dialogue.is_some_and(|dialogue| !dialogue.strangers.is_empty()) {
@@ -92,7 +92,7 @@ impl Dialogues {
 }
 
 impl Dialogue {
-    /// Of what is to be asked next what it is for.
+    /// Selects the instances whose description is to be requested next.
     pub(crate) fn ask(&mut self) -> Vec<AssignmentId> {
         let room = ASKED.saturating_sub(self.asked.len());
         let unasked = self.strangers.keys().filter(|id| !self.asked.contains(id));
@@ -102,7 +102,7 @@ impl Dialogue {
     }
 }
 
-/// Fills messages with what a node is to hear; whether something is left for later.
+/// Fills messages for a node and returns whether something is left for later.
 fn fill(parcels: &mut Parcels, dialogue: &mut Dialogue, table: &Table, index: NodeIndex) -> bool {
     parcels.describe(dialogue.ask());
     while let Some(&id) = dialogue.forget.first() {
@@ -149,7 +149,7 @@ fn fill(parcels: &mut Parcels, dialogue: &mut Dialogue, table: &Table, index: No
 }
 
 impl Work {
-    /// Tells a node what differs from what is wanted.
+    /// Sends a node the differences between its instances and the desired state.
     pub(crate) fn tell(&mut self, ctx: &mut Ctx, index: NodeIndex) {
         self.dialogues.more.remove(&index);
         let Some((conn, session)) = ctx.registry[index]
@@ -174,7 +174,7 @@ impl Work {
         }
         let mut parcels = Parcels::new();
         let more = fill(&mut parcels, dialogue, &self.table, index);
-        // The first says that what the agent told of was heard, also when there is nothing else to say.
+        // The first message acknowledges the complete report, even if it is otherwise empty.
         let anyway = !std::mem::replace(&mut dialogue.answered, true);
         self.dialogues.sent.1 += parcels.bytes();
         for work in parcels.close(anyway) {
@@ -192,7 +192,7 @@ impl Work {
         }
     }
 
-    /// Tells those who were to be told more.
+    /// Continues with the nodes that are to be sent more.
     pub(crate) fn tell_more(&mut self, ctx: &mut Ctx) {
         self.dialogues.waiting = false;
         for index in std::mem::take(&mut self.dialogues.more) {
@@ -200,12 +200,12 @@ impl Work {
         }
     }
 
-    /// A node's session is over: what was said in it is said anew in the next.
+    /// Ends the dialogue of a session; the next session starts afresh.
     pub(crate) fn end_dialogue(&mut self, index: NodeIndex) {
         self.dialogues.end(index);
     }
 
-    /// A node is forgotten. Returns who waits for what its instances wrote.
+    /// Removes a forgotten node. Returns the callers of its pending log reads.
     pub(crate) fn forget_dialogue(&mut self, index: NodeIndex) -> Vec<RequestId> {
         self.dialogues.forget(index)
     }

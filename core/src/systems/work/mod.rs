@@ -1,4 +1,4 @@
-//! Work: what operators declared, what is done so that it runs, and what agents tell of it.
+//! Work: declared workloads, the actions that make them run, and agents' reports.
 
 pub(crate) mod adoption;
 mod agenda;
@@ -24,19 +24,19 @@ use crate::{
     workload::{AssignmentId, Table, View},
 };
 
-/// What the coordinator knows of work.
+/// The coordinator's state of work.
 #[derive(Debug)]
 pub(crate) struct Work {
     table: Table,
     agenda: Agenda,
-    /// Instances placed in this epoch.
+    /// Number of instances placed in this epoch.
     placed: u64,
     dialogues: Dialogues,
     restored: Option<Restored>,
 }
 
 impl Work {
-    /// No work, in a state that may have been restored from a backup.
+    /// Creates the system without work; `restored` is set if the state was restored from a backup.
     pub(crate) fn new(restored: Option<Restored>) -> Work {
         Work {
             table: Table::default(),
@@ -52,19 +52,19 @@ impl Work {
         &self.table
     }
 
-    /// Takes back what was tried on a copy of the table.
+    /// Restores the table after a trial on it.
     pub(crate) fn put_back(&mut self, untouched: Table) {
         self.table = untouched;
     }
 
-    /// These instances are written down.
+    /// Marks the records of these instances as durable.
     pub(crate) fn kept(&mut self, ids: Vec<AssignmentId>) {
         for id in ids {
             self.table.kept(id);
         }
     }
 
-    /// Shows readers the instances of nodes in doubt as such. Returns true when readers are to see something else than they do.
+    /// Publishes the instances of nodes in doubt as unknown. Returns whether the readers' view changes.
     pub(crate) fn show(&mut self, ctx: &mut Ctx) -> bool {
         for index in ctx.outbox.take_restood() {
             self.table.stands(index, ctx.registry[index].shown);
@@ -72,12 +72,12 @@ impl Work {
         self.table.is_touched()
     }
 
-    /// Workloads and instances for readers; `None` when they are as readers saw them.
+    /// The view of workloads and instances for readers; `None` if it is unchanged.
     pub(crate) fn changed_view(&mut self) -> Option<Arc<View>> {
         self.table.changed_view()
     }
 
-    /// A copy for plans, which ask no agent.
+    /// Copies the state for planning, which sends nothing to agents.
     pub(crate) fn to_plan_with(&self) -> Work {
         Work {
             table: self.table.clone(),
@@ -93,7 +93,7 @@ impl Work {
         &mut self.table
     }
 
-    /// Nodes with which something is talked over.
+    /// Number of nodes with a dialogue.
     #[cfg(test)]
     pub(crate) fn dialogues(&self) -> usize {
         self.dialogues.nodes.len()

@@ -1,4 +1,4 @@
-//! Assignments for a node, in messages that are bounded in bytes.
+//! Packing of a node's assignments into messages of bounded size.
 
 use crate::{
     limits,
@@ -6,27 +6,28 @@ use crate::{
     workload::{Assigned, AssignmentId, size},
 };
 
-/// Instances that one message assigns at most, and messages that a node is sent at once.
+/// Maximum number of instances assigned per message, and of messages sent to a node at once.
 const ASSIGNED: usize = 32;
 const MESSAGES: usize = 8;
 
-/// Bytes around what a message lists.
+/// Size of a message without its lists, in bytes.
 const ENVELOPE: usize = 64;
 
-/// Bytes that a node is sent at once: one message of the largest kind, or several small ones. Every declaration fits.
+/// Maximum number of bytes sent to a node at once: one message of maximum size, or several small ones. Every
+/// specification fits.
 const AT_ONCE: usize = limits::NODE_MESSAGE - MESSAGES * ENVELOPE;
 
-/// Messages that are being filled. What has no room any more is to be sent later.
+/// Messages being filled. Items that do not fit are sent later.
 #[derive(Debug)]
 pub(crate) struct Parcels {
     done: Vec<Work>,
     open: Work,
-    /// Bytes that may still be added to all of them together.
+    /// Remaining capacity of all messages together, in bytes.
     room: usize,
 }
 
 impl Parcels {
-    /// Empty ones.
+    /// Creates empty messages.
     pub(crate) fn new() -> Parcels {
         Parcels {
             done: Vec::new(),
@@ -43,7 +44,8 @@ impl Parcels {
         takes
     }
 
-    /// Whether an order to run an instance has found room; the node may have told of it before, so that this is `repeated`.
+    /// Adds an assignment if it fits, and returns whether it did; `repeated` marks an instance that the node has
+    /// reported before.
     pub(crate) fn assign(&mut self, assigned: Assigned, repeated: bool) -> bool {
         if !self.takes(assigned.size() + size::NUMBER) {
             return false;
@@ -56,7 +58,7 @@ impl Parcels {
         true
     }
 
-    /// Whether an order to end an instance has found room.
+    /// Adds an order to stop an instance if it fits, and returns whether it did.
     pub(crate) fn stop(&mut self, id: AssignmentId, reason: &str, repeated: bool) -> bool {
         let takes = self.takes(3 * size::NUMBER + size::sentence(reason));
         if takes {
@@ -66,7 +68,7 @@ impl Parcels {
         takes
     }
 
-    /// Whether leave to forget an instance has found room.
+    /// Adds permission to forget an instance if it fits, and returns whether it did.
     pub(crate) fn forget(&mut self, id: AssignmentId) -> bool {
         let takes = self.takes(size::NUMBER);
         if takes {
@@ -75,18 +77,18 @@ impl Parcels {
         takes
     }
 
-    /// Asks what instances are for. These are a few numbers, and come first.
+    /// Adds requests for descriptions of instances. They are small and are added first.
     pub(crate) fn describe(&mut self, ids: Vec<AssignmentId>) {
         self.room = self.room.saturating_sub(ids.len() * size::NUMBER);
         self.open.describe = ids;
     }
 
-    /// Bytes that the messages have together, from above.
+    /// Upper bound of the size of all messages together, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         AT_ONCE - self.room
     }
 
-    /// The messages; one without content when `anyway` there is to be one.
+    /// Returns the messages; an empty one if there are none and `anyway` is set.
     pub(crate) fn close(mut self, anyway: bool) -> Vec<Work> {
         if self.open != Work::default() || (anyway && self.done.is_empty()) {
             self.done.push(self.open);

@@ -1,4 +1,4 @@
-//! What is known of a node as the place of an instance.
+//! State of a node as the location of an instance.
 
 use crate::{
     ctx::Ctx,
@@ -6,7 +6,7 @@ use crate::{
     placement::Place,
 };
 
-/// What is known of a node as the place of an instance.
+/// Evaluates a node as the location of an instance.
 pub(crate) fn place(ctx: &Ctx, index: NodeIndex) -> Place {
     let node = &ctx.registry[index];
     if matches!(node.liveness, Liveness::Offline | Liveness::Left) {

@@ -1,4 +1,4 @@
-//! What would be done next for a workload.
+//! Planning of the next actions for a workload.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Work {
-    /// What would be done next for a workload, as far as agents have told what runs.
+    /// Plans the next actions for a workload, limited to what agents' reports allow.
     pub(crate) fn plan(
         &self,
         ctx: &Ctx,
@@ -32,7 +32,7 @@ impl Work {
         self.until_heard(ctx, declared, plan)
     }
 
-    /// What is known of the nodes of a workload's instances.
+    /// State of the nodes of a workload's instances.
     pub(crate) fn places(&self, declared: &Declared, place: impl Fn(NodeIndex) -> Place) -> BTreeMap<NodeIndex, Place> {
         let mut places = BTreeMap::new();
         let somewhere = |held: &&Held| held.index != NodeIndex::NOWHERE;
@@ -42,7 +42,7 @@ impl Work {
         places
     }
 
-    /// The id of the instance that is placed next: all others have lower ones.
+    /// The id of the next instance to be placed; all existing ids are lower.
     pub(crate) fn next_assignment(&self, ctx: &Ctx) -> AssignmentId {
         AssignmentId(ctx.term.epoch << 32 | (self.placed + 1))
     }

@@ -1,4 +1,4 @@
-//! Logs of instances: questions of readers, and the answers of agents.
+//! Reading of instance logs: readers' requests and agents' answers.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::{
     workload::log,
 };
 
-/// Questions for what instances wrote, under way at most; and how long one may take.
+/// Maximum number of pending log reads, and their timeout.
 const READS: usize = 256;
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Work {
-    /// Somebody wants to know what an instance wrote.
+    /// Requests a part of an instance's log from its agent.
     pub(crate) fn read_log(
         &mut self,
         ctx: &mut Ctx,
@@ -62,7 +62,7 @@ impl Work {
         Ok(())
     }
 
-    /// A question for what an instance wrote was not answered.
+    /// Times out a pending log read.
     pub(crate) fn give_up_reading(&mut self, ctx: &mut Ctx, number: u64) {
         if let Some((request, index, _)) = self.dialogues.reads.remove(&number) {
             let node = ctx.registry[index].name();
@@ -74,7 +74,7 @@ impl Work {
         }
     }
 
-    /// An agent says what an instance wrote.
+    /// Handles an agent's answer to a log read.
     pub(crate) fn log_read(&mut self, ctx: &mut Ctx, index: NodeIndex, chunk: log::Chunk) {
         let asked = self.dialogues.reads.get(&chunk.number);
         if asked.is_none_or(|(_, of, _)| *of != index) {

@@ -1,4 +1,4 @@
-//! What a coordinator that starts takes in from the store.
+//! Loading of durable work state at startup.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -10,11 +10,11 @@ use crate::{
 };
 
 impl Work {
-    /// Takes in what the store kept.
+    /// Loads workloads and instances.
     pub(crate) fn recall(&mut self, ctx: &mut Ctx, workloads: Vec<Arc<Workload>>, assignments: Vec<Arc<Assignment>>) {
         let now = ctx.clock.now;
         for mut record in workloads {
-            // What an earlier version accepted is told to agents as they accept it today.
+            // Specifications accepted by an earlier version are clamped to what agents accept today.
             if record
                 .revisions
                 .values()
@@ -31,7 +31,7 @@ impl Work {
         for record in assignments {
             let index = match (ctx.registry.find(record.node), &record.end) {
                 (Some(index), _) => index,
-                // Its node was forgotten; it is kept for the record.
+                // The node was forgotten; the ended instance is retained for reference.
                 (None, Some(_)) => NodeIndex::NOWHERE,
                 (None, None) => continue,
             };
@@ -49,7 +49,7 @@ impl Work {
         ctx.view_soon();
     }
 
-    /// What became of leases that the coordinator before this one gave is not known.
+    /// Assumes that an instance in unknown state runs until all leases of the previous coordinator are over.
     fn recall_lost(&mut self, ctx: &mut Ctx, name: &str) {
         let until = self.leases_are_over(ctx);
         let newest = self
@@ -62,7 +62,8 @@ impl Work {
         }
     }
 
-    /// Earlier versions called a daemon's instances by their nodes' places, so that two could have one name: the later one gets another.
+    /// Renumbers duplicate slots of a daemon: earlier versions used the node index as slot, so two instances could
+    /// share a number; the later one gets a new one.
     fn call_apart(&mut self, ctx: &mut Ctx, name: &str) {
         let Some(declared) = self.table.declared(name) else {
             return;

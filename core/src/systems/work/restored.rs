@@ -1,7 +1,8 @@
-//! After a restoration: what came after the backup is known to agents alone, and they are given the time to tell it.
+//! Recovery after a restoration from a backup: changes since the backup are known only to agents, which are given time
+//! to report them.
 //!
-//! Until then nothing is started and, but for what is to be deleted, nothing is stopped: what seems to be missing may well run somewhere. For
-//! singletons that takes until the last lease of the coordinator that was lost is over, wherever it was given.
+//! Until then nothing is started, and nothing is stopped except deleted workloads: an instance that seems to be missing
+//! may well run. For singletons this lasts until every lease granted by the lost coordinator is over.
 
 use std::time::Duration;
 
@@ -18,16 +19,16 @@ use crate::{
     workload::{AssignmentId, Declared},
 };
 
-/// While a node has yet to say what its instances are for, it is looked again so often.
+/// Re-evaluation interval while a node's descriptions are pending.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Work {
-    /// Begins to wait, unless that was done already.
+    /// Begins the waiting period unless it is already over.
     pub(crate) fn begin_restored(&mut self, ctx: &mut Ctx) {
         let Some(restored) = self.restored.filter(|restored| !restored.settled) else {
             return;
         };
-        // The lost coordinator may have gone on until now: what matters is the time since the backup, not the time until `restore`.
+        // The lost coordinator may have run until now: the time since the backup counts, not the time until `restore`.
         let age = ctx.wall_now().after(restored.taken);
         let summary = format!(
             "the state was restored from a backup made at {}, {} ago: nodes and operators that were revoked since must be revoked again; \
@@ -39,12 +40,12 @@ impl Work {
         ctx.timers.set(self.everybody_was_heard(ctx), Timer::Settle);
     }
 
-    /// When whoever is there has told what it has.
+    /// Time by which all present nodes have reported their instances.
     fn everybody_was_heard(&self, ctx: &Ctx) -> Time {
         ctx.clock.resumed_at + ctx.config.restart_grace
     }
 
-    /// When no lease of the coordinator that was lost can run any more: also not that of a node which is not known here.
+    /// Time by which every lease granted by the lost coordinator is over, including those of nodes unknown here.
     pub(crate) fn leases_are_over(&self, ctx: &Ctx) -> Time {
         let own = standing::lease(ctx.config.cycle, ctx.config.heartbeat);
         let given = ctx.registry.iter().map(|(_, node)| node.record.lease);
@@ -52,7 +53,7 @@ impl Work {
         ctx.clock.started_at + longest + longest / DRIFT
     }
 
-    /// Agents had the time to tell what they have.
+    /// Ends the waiting period, or extends it if it is not over yet.
     pub(crate) fn settle(&mut self, ctx: &mut Ctx) {
         let over = self.everybody_was_heard(ctx).max(self.leases_are_over(ctx));
         if over > ctx.clock.now {
@@ -77,18 +78,18 @@ impl Work {
         ctx.record(None, summary, EventBody::Command { verb, detail, by });
     }
 
-    /// An instance's number was given out before the state was restored.
+    /// Whether an instance id was assigned before the restoration.
     pub(crate) fn is_of_before(&self, id: AssignmentId) -> bool {
         self.restored.is_some_and(|restored| id.epoch() <= restored.epoch)
     }
 
-    /// An instance's number is one that this coordinator has yet to give out, or one after it.
+    /// Whether an instance id is one that this coordinator has not assigned yet.
     pub(crate) fn is_of_later(&self, ctx: &Ctx, id: AssignmentId) -> bool {
         id.epoch() > ctx.term.epoch
             || id.epoch() == ctx.term.epoch && self.table.held(id).is_none() && id.count() > self.placed
     }
 
-    /// Until when nothing is started of a workload, or stopped, and why.
+    /// Time until which nothing of a workload is started or stopped, and the reason.
     fn waits_for_agents(&self, ctx: &Ctx, singleton: bool) -> Option<(Time, &'static str)> {
         if self.restored.is_some_and(|restored| !restored.settled) {
             let heard = self.everybody_was_heard(ctx);
@@ -108,7 +109,7 @@ impl Work {
         None
     }
 
-    /// A node that may have a lease has instances of which it has not said what they are for.
+    /// Whether a node that may hold a lease has instances whose description is pending.
     fn somebody_is_asked(&self, ctx: &Ctx) -> bool {
         let admitted = |index: NodeIndex| ctx.registry[index].record.admission == Admission::Admitted;
         let mut asked = self.dialogues.nodes.iter();
@@ -117,7 +118,7 @@ impl Work {
             || unsaid.any(|index| admitted(*index) && ctx.lease_ends(*index) > ctx.clock.now)
     }
 
-    /// A workload's plan, as far as it can be carried out before agents have told what runs.
+    /// Reduces a workload's plan to what may be executed before agents have reported.
     pub(crate) fn until_heard(&self, ctx: &Ctx, declared: &Declared, plan: Plan) -> Plan {
         let nothing = plan.starts.is_empty() && plan.stops.is_empty();
         let Some(spec) = declared.record.spec().filter(|_| !declared.record.deleted && !nothing) else {
@@ -146,7 +147,7 @@ impl Work {
         }
     }
 
-    /// True while nothing is started, or stopped, as agents have yet to tell what runs.
+    /// Whether starts and stops are suspended because agents' reports are pending.
     pub(crate) fn is_listening(&self, ctx: &Ctx, singleton: bool) -> bool {
         self.waits_for_agents(ctx, singleton).is_some()
     }

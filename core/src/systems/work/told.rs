@@ -1,7 +1,7 @@
-//! Instances on their nodes: reports of agents about them, and leases.
+//! Instances on their nodes: agents' reports about them, and leases.
 //!
-//! Agents report all their instances at the beginning of a session, and then changes. Nothing is repeated within a session, and nothing is
-//! lost with one.
+//! Agents report all their instances at the start of a session, and changes afterwards. Nothing is repeated within a
+//! session, and a lost session loses no state.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,18 +19,19 @@ use crate::{
     workload::{AssignmentId, End, Exit, Goal, Held, Phase, Status},
 };
 
-/// Instances that nobody knows, which a session is heard of at once; and ids that are kept of one that are not known.
+/// Maximum number of unknown instances accepted per session, and maximum number of unknown ids remembered per session.
 const STRANGERS: usize = 4_096;
 const TOLD: usize = 65_536;
 
-/// What its host cut off is started again after so long: on a host that cuts off whatever it is given, no more often than this.
+/// Delay before an instance that its host interrupted is started again; it limits the rate on a host that interrupts
+/// everything.
 const CUT_OFF: Duration = Duration::from_secs(1);
 
-/// Of what cannot be its own, so much is told of a session.
+/// Maximum number of foreign instances reported per session.
 const FOREIGN: usize = 64;
 
 impl Work {
-    /// An agent says how its instances are; `all` says that there are no others.
+    /// Handles an agent's report of instances; `all` marks the report as complete.
     pub(crate) fn told(&mut self, ctx: &mut Ctx, index: NodeIndex, instances: Vec<(AssignmentId, Status)>, all: bool) {
         let session = ctx.registry[index].record.session;
         let dialogue = self.dialogues.nodes.entry(index).or_default();
@@ -72,7 +73,7 @@ impl Work {
         if ended && over {
             dialogue.strangers.remove(&id);
             dialogue.asked.remove(&id);
-            // What is kept of one that ended, its node keeps, too: what it wrote can still be read.
+            // The record of an ended instance is retained here, so its node retains the logs as well.
             if self.table.held(id).is_none() {
                 dialogue.forget.insert(id);
             }
@@ -187,14 +188,14 @@ impl Work {
         }
     }
 
-    /// No process of an instance is left.
+    /// Handles the end of an instance: no process of it is left.
     pub(crate) fn instance_ended(&mut self, ctx: &mut Ctx, id: AssignmentId) {
         let (now, wall, of_before) = (ctx.clock.now, ctx.wall_now(), self.is_of_before(id));
         let Some(held) = self.table.held_mut(id) else { return };
         let (index, status) = (held.index, held.status.clone());
         let record = Arc::make_mut(&mut held.record);
         if of_before && status.complete && !status.exit.is_some_and(Exit::is_success) {
-            // It was told to end, after the backup: it is not done.
+            // The instance was stopped after the backup was taken; it did not complete its work.
             record.goal = Goal::Stop;
         }
         record.end = Some(End {
@@ -226,13 +227,14 @@ impl Work {
             .declared(&workload)
             .and_then(|declared| declared.record.spec());
         let is_rerun = cut_off && spec.is_none_or(|spec| spec.reruns_what_was_cut_off());
-        // What is on every node is known by its node: its number is a name, and may be another one's by now.
+        // A daemon's back-off is keyed by node: its slot number is only a name and may belong to another instance by
+        // now.
         let place = match spec {
             Some(spec) if spec.replicas().is_none() => index.0,
             _ => slot,
         };
         if orphan {
-            // Nothing waits for it.
+            // Nothing depends on an orphan.
         } else if is_rerun {
             if let Some(declared) = self.table.declared_mut(&workload) {
                 declared.not_before.insert(place, now + CUT_OFF);
@@ -277,7 +279,8 @@ impl Work {
         }
     }
 
-    /// A node has lost an instance, which may run until its lease is over: what it says of that is not counted on where there must never be two.
+    /// Records that an instance is in unknown state and may run until its lease ends. For a singleton, the node's
+    /// report that it is gone is not sufficient.
     pub(crate) fn note_lost(&mut self, workload: &str, id: AssignmentId, until: Time) {
         if let Some(declared) = self.table.declared_mut(workload) {
             let later = declared.lost.map_or(until, |(_, before)| before.max(until));
@@ -285,7 +288,7 @@ impl Work {
         }
     }
 
-    /// Nothing is kept of instances any more, here or on their nodes.
+    /// Forgets instances here and, once told, on their nodes.
     pub(crate) fn forget(&mut self, ctx: &mut Ctx, instances: Vec<(AssignmentId, NodeIndex)>) {
         for (id, index) in instances {
             ctx.outbox.keep_assignment(id);
@@ -299,7 +302,7 @@ impl Work {
         }
     }
 
-    /// An agent has told of everything that it has: what is wanted and not there is assigned again, what came back is looked at.
+    /// Handles a complete report: missing instances are assigned again, and returned ones are evaluated.
     fn agree(&mut self, ctx: &mut Ctx, index: NodeIndex) {
         let Some(dialogue) = self.dialogues.nodes.get(&index) else {
             return;
@@ -310,7 +313,7 @@ impl Work {
             let id = held.record.id;
             match (dialogue.told.contains(&id), held.record.goal) {
                 (false, Goal::Stop) => gone.push(id),
-                // Its number was given out before the state was restored, and may have had successors: it is not used again.
+                // The id was assigned before the restoration and may have had successors; it is not reused.
                 (false, Goal::Run) if self.is_of_before(id) => gone.push(id),
                 (true, Goal::Stop) => back.push(id),
                 _ => {}
@@ -336,7 +339,7 @@ impl Work {
             });
             if let Some(held) = self.table.held_mut(id) {
                 Arc::make_mut(&mut held.record).goal = Goal::Stop;
-                // That a node has lost it is no proof that it has ended.
+                // A node that lost an instance does not prove that the instance has ended.
                 (held.status.phase, held.status.complete, held.status.unknown) = (Phase::Ended, !singleton, singleton);
                 (held.status.healthy, held.healthy_since) = (false, None);
                 held.status.detail = "its node does not have it any more".to_owned();
@@ -349,8 +352,8 @@ impl Work {
         self.node_changed(ctx, index);
     }
 
-    /// An instance that was given up with its node is there again: it stays when none in its place runs yet; of two that run, the newer one
-    /// does.
+    /// Decides about an instance that was given up with its node and is reported again: it is kept unless its
+    /// replacement already runs; if both run, the newer one is kept.
     fn take_back(&mut self, ctx: &mut Ctx, id: AssignmentId) {
         let Some(held) = self.table.held(id) else { return };
         let Some(declared) = self.table.declared(&held.record.workload) else {
@@ -361,7 +364,7 @@ impl Work {
         if singleton || !runs || declared.record.deleted {
             return;
         }
-        // Without one it ends for another reason.
+        // Without a successor the instance is being stopped for another reason.
         let of_it = |other: &&Held| other.record.replaces == Some(id);
         let Some(successor) = self.table.instances(declared).filter(of_it).last() else {
             return;
