@@ -1,4 +1,4 @@
-//! Autonomy: decisions with their evidence.
+//! Autonomy: decisions and their evidence.
 
 mod evidence;
 mod prose;
@@ -15,70 +15,71 @@ use serde::{Deserialize, Serialize};
 pub use crate::id::Because;
 use crate::{id::NodeId, node::NodeIndex, telemetry::Channel, time::WallTime, workload::AssignmentId};
 
-/// Decisions that a snapshot shows.
+/// Number of recent decisions in a snapshot.
 pub const RECENT: usize = 16;
 
-/// Instances that a decision names in one of its lists at most; evidence names as many.
+/// Maximum number of instances that a decision names in one of its lists; the same limit applies to its evidence.
 pub const MOVED: usize = 32;
 
 /// Cycles without a predicted crossing after which a threshold decision is resolved.
 const CALM_CYCLES: u64 = 5;
 
-/// Whether decisions are carried out.
+/// Degree of automation of an action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Says what it would do.
+    /// Records what would be done.
     #[default]
     Observe,
-    /// Waits for approval.
+    /// Waits for an operator's approval.
     Advise,
-    /// Does it.
+    /// Acts without approval.
     Act,
 }
 
-/// What became of a decision.
+/// State or result of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Noted.
+    /// Recorded only.
     Observed,
-    /// What it was about is over.
+    /// The condition that the decision concerned is over.
     Resolved,
-    /// It was carried out.
+    /// Carried out.
     Done,
-    /// It waits for an operator.
+    /// Pending approval by an operator.
     Pending,
-    /// An operator did not want it.
+    /// Rejected by an operator.
     Rejected,
-    /// Nobody answered in time.
+    /// Expired without an answer.
     Expired,
-    /// It was carried out, and what it was for came about.
+    /// Carried out, and the goal was reached.
     Helped,
-    /// It was carried out, and what it was for did not come about.
+    /// Carried out, and the goal was not reached.
     DidNotHelp,
 }
 
-/// What Autonomy does of itself, and how far it may go; set by operators, and durable. What an operator declares is done in any case.
+/// Policy for automatic actions; set by operators and durable. It does not restrict the execution of declared
+/// workloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// Work of nodes that were given up is placed elsewhere.
+    /// Replacement of instances whose nodes were given up.
     pub heal: Mode,
-    /// Work leaves nodes that have too much of it.
+    /// Moves of instances off overloaded nodes.
     pub rebalance: Mode,
-    /// Work of a lower priority is stopped to make room.
+    /// Preemption of instances with a lower priority.
     #[serde(default = "act")]
     pub preempt: Mode,
 }
 
-/// What of it is to be otherwise; what is `None` stays.
+/// A partial policy update; `None` leaves a field unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PolicyChange {
-    /// Work of nodes that were given up.
+    /// Replacement of instances whose nodes were given up.
     pub heal: Option<Mode>,
-    /// Work of nodes that have too much of it.
+    /// Moves of instances off overloaded nodes.
     pub rebalance: Option<Mode>,
-    /// Work of a lower priority.
+    /// Preemption of instances with a lower priority.
     pub preempt: Option<Mode>,
 }
 
@@ -97,7 +98,7 @@ impl Default for Policy {
 }
 
 impl Mode {
-    /// Its name.
+    /// Name of the mode.
     pub const fn name(self) -> &'static str {
         match self {
             Mode::Observe => "observe",
@@ -107,26 +108,26 @@ impl Mode {
     }
 }
 
-/// What a decision is about.
+/// Subject of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Whether a node is alive.
+    /// Liveness of a node.
     Liveness,
-    /// A channel that is expected to reach its threshold.
+    /// A channel that is predicted to reach its threshold.
     Threshold,
-    /// Where instances of a workload run.
+    /// Placement of a workload's instances.
     Placement,
-    /// Work of nodes that were given up, which is not placed elsewhere by itself.
+    /// Lost instances that are not replaced automatically.
     Heal,
-    /// Work that leaves a node that has too much of it.
+    /// Moves of instances off overloaded nodes or out of an uneven spread.
     Rebalance,
-    /// Work of a lower priority, which is not stopped by itself to make room.
+    /// Preemptions that are not carried out automatically.
     Preempt,
 }
 
 impl Kind {
-    /// Its name on the wire.
+    /// Name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Liveness => "liveness",
@@ -139,17 +140,17 @@ impl Kind {
     }
 }
 
-/// Something that could have been done instead.
+/// An alternative that was considered and rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alternative {
-    /// What.
+    /// The action.
     pub action: String,
-    /// Why not.
+    /// Reason for the rejection.
     pub rejected_because: String,
 }
 
 impl Alternative {
-    /// `action`, and why it was not chosen.
+    /// Creates an alternative from an action and the reason for its rejection.
     pub fn new(action: &str, rejected_because: impl Into<String>) -> Alternative {
         Alternative {
             action: action.to_owned(),
@@ -158,57 +159,57 @@ impl Alternative {
     }
 }
 
-/// What Autonomy wants done and why.
+/// A decision of Autonomy with its reasons.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Unique in the cluster's life: epoch × 2³² + a count.
+    /// Unique id within the cluster's lifetime: epoch × 2³² + a counter.
     pub id: u64,
-    /// When it was taken.
+    /// Time of the decision.
     pub time: WallTime,
-    /// Epoch in which it was taken.
+    /// Epoch of the decision.
     pub epoch: u64,
-    /// Last cycle begun before it.
+    /// The last cycle that began before the decision.
     pub cycle: u64,
-    /// The node it is about; `None` when it is about several.
+    /// The node concerned; `None` if several are.
     pub node: Option<NodeId>,
-    /// What it is about.
+    /// Subject of the decision.
     pub kind: Kind,
-    /// The rule that led to it.
+    /// The rule that led to the decision.
     pub rule: String,
-    /// What is concluded and what would be done.
+    /// The conclusion and the action.
     pub action: String,
-    /// The facts it rests on, oldest first.
+    /// The facts behind the decision, oldest first.
     pub evidence: Vec<Evidence>,
-    /// What else was considered.
+    /// Alternatives that were rejected.
     pub alternatives: Vec<Alternative>,
-    /// The mode it was taken in.
+    /// The mode at the time of the decision.
     pub mode: Mode,
-    /// What became of it.
+    /// State or result of the decision.
     pub outcome: Outcome,
-    /// For a threshold: the channel's name.
+    /// For a threshold decision: the channel's name.
     #[serde(default)]
     pub channel: String,
-    /// For a placement: the workload's name.
+    /// Name of the workload concerned; empty if none.
     #[serde(default)]
     pub workload: String,
     /// For a placement: instances that are replaced because their nodes were given up; the first [`MOVED`].
     #[serde(default)]
     pub lost: Vec<AssignmentId>,
-    /// For a placement: instances of other workloads that make room; the first [`MOVED`].
+    /// For a placement: preempted instances of other workloads; the first [`MOVED`].
     #[serde(default)]
     pub displaced: Vec<AssignmentId>,
-    /// What led to it: earlier decisions and events.
+    /// Earlier decisions and events that led to this decision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub caused_by: Vec<Because>,
 }
 
 impl Decision {
-    /// One sentence for an event: the action of a new decision, or what became of an earlier one.
+    /// A one-sentence summary for an event: the action of a new decision, or the outcome of an earlier one.
     pub fn summary(&self) -> String {
         let (id, action) = (self.id, &self.action);
         match self.outcome {
             Outcome::Observed | Outcome::Pending | Outcome::Done => action.clone(),
-            // The action is about a state that is over.
+            // The action describes a condition that is over.
             Outcome::Resolved => format!("decision {id} is resolved ({})", self.rule),
             Outcome::Rejected => format!("decision {id} is rejected: {action}"),
             Outcome::Expired => format!("decision {id} expired without an answer: {action}"),
@@ -218,7 +219,7 @@ impl Decision {
     }
 }
 
-/// What a decision is about, to tell whether one is open already.
+/// Subject of a decision per node, to find an open decision on the same subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Topic {
     Liveness,
@@ -231,7 +232,7 @@ struct Open {
     last_cycle: u64,
 }
 
-/// The decisions of this coordinator's life.
+/// Decisions taken since this coordinator started.
 #[derive(Debug, Default)]
 pub struct Ledger {
     mode: Mode,
@@ -242,20 +243,20 @@ pub struct Ledger {
     recent: VecDeque<Arc<Decision>>,
 }
 
-/// Autonomy at a glance.
+/// Summary of Autonomy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overview {
-    /// Whether decisions are carried out.
+    /// The mode of decisions that no policy covers.
     pub mode: Mode,
-    /// Decisions in the cluster's life.
+    /// Number of decisions in the cluster's lifetime.
     pub total: u64,
-    /// Open ones.
+    /// Number of open decisions.
     pub open: u32,
-    /// The newest, newest first.
+    /// The most recent decisions, newest first.
     pub recent: Vec<Arc<Decision>>,
 }
 
-/// The rules that lead to decisions.
+/// Names of the rules that lead to decisions.
 pub const RULES: [&str; 14] = [
     "session-alive",
     "session-lost",
@@ -273,31 +274,31 @@ pub const RULES: [&str; 14] = [
     "higher-priority-first",
 ];
 
-/// A decision before it has a number.
+/// A decision that has no id yet.
 #[derive(Debug)]
 pub struct Proposal {
-    /// Where the node is in the registry.
+    /// Index of the node in the registry.
     pub index: Option<NodeIndex>,
-    /// The node; `None` when it is about several.
+    /// The node concerned; `None` if several are.
     pub node: Option<NodeId>,
-    /// When.
+    /// Time of the decision.
     pub time: WallTime,
-    /// The cycle.
+    /// The current cycle.
     pub cycle: u64,
-    /// The rule that led to it.
+    /// The rule that leads to the decision.
     pub rule: &'static str,
-    /// What is concluded and what would be done.
+    /// The conclusion and the action.
     pub action: String,
-    /// The facts.
+    /// The facts behind the decision.
     pub evidence: Vec<Evidence>,
-    /// What else was considered.
+    /// Alternatives that were rejected.
     pub alternatives: Vec<Alternative>,
-    /// What led to it.
+    /// Earlier decisions and events that led to this decision.
     pub caused_by: Vec<Because>,
 }
 
 impl Ledger {
-    /// The ledger of `epoch`, in a cluster that took `total` decisions so far.
+    /// Creates the ledger of `epoch`, in a cluster that has taken `total` decisions so far.
     pub fn new(epoch: u64, total: u64) -> Ledger {
         Ledger {
             epoch,
@@ -306,13 +307,14 @@ impl Ledger {
         }
     }
 
-    /// The decision behind a node's present liveness, while the node is neither online nor left.
+    /// The id of the decision behind a node's current liveness, unless the node is online or has left.
     pub fn verdict(&self, index: NodeIndex) -> Option<u64> {
         let open = self.open.get(&(index, Topic::Liveness))?;
         Some(open.decision.id)
     }
 
-    /// A node's liveness changed: what is decided, and what an earlier decision comes to.
+    /// Records a decision about a node's changed liveness and resolves the previous one. It stays open unless
+    /// `settled`. Returns the changed decisions.
     pub fn liveness(&mut self, index: NodeIndex, proposal: Proposal, settled: bool) -> Vec<Arc<Decision>> {
         let key = (index, Topic::Liveness);
         let mut decisions: Vec<Arc<Decision>> = self.resolve(key).into_iter().collect();
@@ -332,8 +334,8 @@ impl Ledger {
         decisions
     }
 
-    /// A channel is expected to reach its threshold; the caller saw that no decision about it is open
-    /// ([`Ledger::still_crossing`]).
+    /// Records a decision about a channel that is predicted to reach its threshold. The caller has checked that none is
+    /// open ([`Ledger::still_crossing`]).
     pub fn threshold(&mut self, index: NodeIndex, channel: Channel, proposal: Proposal) -> Arc<Decision> {
         let key = (index, Topic::Threshold(channel));
         let cycle = proposal.cycle;
@@ -350,7 +352,7 @@ impl Ledger {
         decision
     }
 
-    /// Notes that an expected crossing is still expected; false when no decision about it is open.
+    /// Records that a crossing is still predicted; returns false if no decision about it is open.
     pub fn still_crossing(&mut self, index: NodeIndex, channel: Channel, cycle: u64) -> bool {
         self.open
             .get_mut(&(index, Topic::Threshold(channel)))
@@ -358,7 +360,7 @@ impl Ledger {
             .is_some()
     }
 
-    /// Resolves the threshold decisions whose crossing was not expected for some cycles.
+    /// Resolves threshold decisions whose crossing has not been predicted for `CALM_CYCLES` cycles.
     pub fn settle(&mut self, cycle: u64) -> Vec<Arc<Decision>> {
         let calm = |(key, open): (&(NodeIndex, Topic), &Open)| {
             (key.1 != Topic::Liveness && open.last_cycle + CALM_CYCLES <= cycle).then_some(*key)
@@ -367,7 +369,7 @@ impl Ledger {
         over.into_iter().filter_map(|key| self.resolve(key)).collect()
     }
 
-    /// A node is forgotten: what was open about it is resolved.
+    /// Resolves the open decisions about a node that is being forgotten.
     pub fn forget(&mut self, index: NodeIndex) -> Vec<Arc<Decision>> {
         let open: Vec<_> = self.open.keys().filter(|key| key.0 == index).copied().collect();
         open.into_iter().filter_map(|key| self.resolve(key)).collect()
@@ -382,7 +384,8 @@ impl Ledger {
         Some(decision)
     }
 
-    /// Instances of a workload are started, stopped or moved; `lost` ones are replaced, and `displaced` ones of other workloads make room.
+    /// Records a placement decision: `lost` instances are replaced, and `displaced` instances of other workloads are
+    /// preempted.
     pub fn placement(
         &mut self,
         workload: &str,
@@ -397,7 +400,7 @@ impl Ledger {
         self.note(decision)
     }
 
-    /// Something about a workload that is only said, waits for an operator, or is done.
+    /// Records a decision about a workload, with the outcome that follows from `mode`.
     pub fn about(&mut self, workload: &str, kind: Kind, mode: Mode, proposal: Proposal) -> Arc<Decision> {
         let mut decision = self.take(proposal, kind);
         decision.outcome = match mode {
@@ -409,7 +412,7 @@ impl Ledger {
         self.note(decision)
     }
 
-    /// What became of a decision.
+    /// Sets the outcome of a decision.
     pub fn conclude(&mut self, decision: &Arc<Decision>, outcome: Outcome) -> Arc<Decision> {
         let mut decision = Arc::clone(decision);
         Arc::make_mut(&mut decision).outcome = outcome;
@@ -443,7 +446,7 @@ impl Ledger {
         }
     }
 
-    /// Shows a decision among the newest.
+    /// Adds a decision to the recent ones.
     fn note(&mut self, decision: Decision) -> Arc<Decision> {
         let decision = Arc::new(decision);
         if self.recent.len() == RECENT {
@@ -453,12 +456,12 @@ impl Ledger {
         decision
     }
 
-    /// Decisions in the cluster's life.
+    /// Number of decisions in the cluster's lifetime.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// Autonomy at a glance.
+    /// Summary of Autonomy.
     pub fn overview(&self) -> Overview {
         Overview {
             mode: self.mode,

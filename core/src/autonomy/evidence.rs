@@ -13,196 +13,196 @@ use crate::{
     workload::Instance,
 };
 
-/// A fact, its time, and who saw it.
+/// A fact with its time and source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
-    /// When it was so.
+    /// Time at which the fact held.
     pub time: WallTime,
-    /// Who saw it.
+    /// Origin of the fact.
     pub source: Source,
     /// The fact.
     pub fact: Fact,
 }
 
-/// Who or what saw a fact.
+/// Origin of a fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// The node's session with the coordinator.
     Session,
-    /// The observers of a node, all together.
+    /// The observers of a node collectively.
     Mesh,
-    /// The newest sample.
+    /// The newest telemetry sample.
     Telemetry,
-    /// The forecasts.
+    /// The Predictive Engine's forecasts.
     Predictive,
     /// Placement.
     Placement,
-    /// The judgement of an update.
+    /// The evaluation of an update.
     Update,
-    /// Admission, by operators.
+    /// An operator's decision on admission.
     Admission,
-    /// The event that holds the decision.
+    /// The event that contains the decision.
     Event,
-    /// A node.
+    /// A node's report.
     Node(Named),
-    /// A source of an earlier version, by its name.
+    /// A source recorded by an earlier version, by name.
     Told(String),
 }
 
-/// How a session ended that did not say goodbye.
+/// How a session ended without a goodbye.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
-    /// The node's host ended the transport.
+    /// The node's host closed the transport.
     ByHost,
-    /// Nothing came through the transport any more.
+    /// The transport fell silent.
     Silent,
-    /// A message could not be accepted: which, for people.
+    /// A message was not acceptable; a description of which.
     Content(String),
 }
 
-/// Something that was so, and that a decision rests on.
+/// An observed fact that a decision rests on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fact {
-    /// The node was not heard since the coordinator started.
+    /// The node has not been heard since the coordinator started.
     NeverHeard,
-    /// The node was heard last at that time.
+    /// The node was last heard at the time of the evidence.
     LastHeard {
-        /// Number of its last heartbeat in the session; `None` when there was none.
+        /// Sequence number of the session's last heartbeat; `None` if there was none.
         heartbeat: Option<u64>,
     },
-    /// The session of a node is silent for too long.
+    /// The node's session has been silent for too long.
     Silent {
-        /// How long it has been silent.
+        /// Duration of the silence.
         span: Duration,
-        /// How long it may be.
+        /// Maximum tolerated duration.
         limit: Duration,
     },
-    /// The node was asked and did not answer yet.
+    /// The node has not answered a ping.
     Unanswered {
-        /// How long ago it was asked.
+        /// Time since the ping.
         ago: Duration,
     },
-    /// An observer's sight of the node.
+    /// An observer's observation of the node.
     Sees(Sight),
-    /// No observer, and no session, heard the node.
+    /// Neither an observer nor the session heard the node.
     NobodyHeard {
-        /// For how long.
+        /// Duration of the silence.
         span: Duration,
-        /// How long a node that is there may be unheard.
+        /// Time for which a live node may be unheard.
         window: Duration,
     },
-    /// A node in doubt gave no sign of life, and no observer can tell.
+    /// A node in doubt gave no sign of life, and no observer can report on it.
     NoSign {
-        /// What it was concluded to be.
+        /// The node's liveness.
         liveness: Liveness,
-        /// For how long.
+        /// Duration of the silence.
         span: Duration,
     },
-    /// A peer passed on the node's question for its standing.
+    /// A peer forwarded the node's question about its standing.
     Relayed {
-        /// How long ago.
+        /// Time since then.
         ago: Duration,
     },
     /// The node's session ended without a goodbye.
     SessionEnded(Ending),
     /// An earlier session of the node ended without a goodbye.
     EndedBefore(Ending),
-    /// The node did not come back after a start of the coordinator.
+    /// The node did not return after a start of the coordinator.
     NotBack {
-        /// How long it was waited for.
+        /// Time for which it was awaited.
         grace: Duration,
     },
-    /// A heartbeat of the node arrived.
+    /// A heartbeat of the node was received.
     Heartbeat {
-        /// Its number in the session.
+        /// Sequence number in the session.
         sequence: u64,
     },
     /// The node opened a session.
     Opened {
-        /// Number of the session.
+        /// Session number.
         session: u64,
-        /// Which of its agent's starts opened it.
+        /// The incarnation of the agent that opened it.
         incarnation: u64,
     },
-    /// The node came back again and again.
+    /// The node returned repeatedly.
     Returns {
-        /// Within this time.
+        /// Period under consideration.
         within: Duration,
-        /// How often, as far as it is counted.
+        /// Number of returns within the period, up to the maximum counted.
         times: u32,
-        /// How long it must be heard without a break to be online again.
+        /// Time for which it must be heard without interruption to become online.
         steady: Duration,
     },
-    /// The agent said goodbye: why, for people.
+    /// The agent said goodbye; the reason.
     Goodbye(String),
-    /// An operator shut the node out.
+    /// The node was revoked.
     Revoked {
         /// The operator.
         by: String,
-        /// Why, for people.
+        /// The reason.
         reason: String,
     },
-    /// A channel's value now.
+    /// Current value of a channel.
     Reading {
-        /// The channel's name.
+        /// Name of the channel.
         channel: String,
-        /// The value, in the channel's unit.
+        /// Value in the channel's unit.
         value: f32,
-        /// The value at which it becomes a problem.
+        /// Threshold of the channel, in its unit.
         threshold: f32,
     },
-    /// A channel's expected value.
+    /// Predicted value of a channel.
     Expected {
-        /// How far ahead.
+        /// Prediction horizon.
         within: Duration,
-        /// The value, in the channel's unit.
+        /// Predicted value in the channel's unit.
         value: f32,
-        /// Lower end of the 80% interval.
+        /// Lower bound of the 80% interval.
         low: f32,
-        /// Upper end of the 80% interval.
+        /// Upper bound of the 80% interval.
         high: f32,
     },
-    /// How good the forecasts of a channel were.
+    /// Accuracy of a channel's past forecasts.
     Skill {
-        /// 1 − the forecasts' mean squared error ÷ persistence's.
+        /// 1 − the forecasts' mean squared error ÷ that of the persistence forecast.
         skill: f32,
-        /// Share of past values that fell into their 80% interval.
+        /// Fraction of past values within their 80% interval, 0 to 1.
         coverage: f32,
-        /// Forecasts that were measured.
+        /// Number of forecasts evaluated.
         forecasts: u32,
     },
-    /// A node has more load than another one would have with one of its instances.
+    /// A node's load, compared with the load of another node after taking over one of its instances.
     Load {
         /// The node.
         here: Named,
-        /// Its load, in percent.
+        /// Load of the node, in percent.
         load: u32,
-        /// The other one.
+        /// The other node.
         there: Named,
-        /// The load that it would have, in percent.
+        /// Load of the other node after the move, in percent.
         after: u32,
     },
-    /// A node has been hot.
+    /// A node was hot.
     Hot {
         /// The node.
         node: Named,
-        /// For how many cycles.
+        /// Number of consecutive cycles.
         cycles: u32,
     },
     /// Instances of a workload are spread unevenly.
     Uneven {
-        /// The label that they are spread by.
+        /// The spread label.
         label: String,
-        /// The value with most instances; `None` for nodes without the label.
+        /// The label value with the most instances; `None` for nodes without the label.
         fullest: Option<Arc<str>>,
-        /// Instances there.
+        /// Number of instances there.
         many: u32,
-        /// The value with fewest; `None` for nodes without the label.
+        /// The label value with the fewest instances; `None` for nodes without the label.
         emptiest: Option<Arc<str>>,
-        /// Instances there.
+        /// Number of instances there.
         few: u32,
     },
     /// An instance is started.
@@ -211,9 +211,9 @@ pub enum Fact {
         of: Instance,
         /// Its node.
         on: Named,
-        /// By what the node won.
+        /// Score of the node.
         score: i64,
-        /// Why it is started.
+        /// Reason for the start.
         why: Why,
     },
     /// An instance is stopped.
@@ -222,119 +222,119 @@ pub enum Fact {
         of: Instance,
         /// Its node.
         on: Named,
-        /// Why.
+        /// Reason for the stop.
         why: Why,
     },
-    /// An instance runs on by a newer declaration.
+    /// An instance keeps running under a newer revision.
     Keep {
         /// The instance.
         of: Instance,
         /// Its node.
         on: Named,
-        /// The declaration that it was started by.
+        /// The revision it was started with.
         revision: u64,
     },
-    /// An instance was lost, and is not replaced by itself.
+    /// A lost instance is not replaced automatically.
     HeldBack {
         /// The instance.
         of: Instance,
-        /// The node that it was on.
+        /// The node it ran on.
         on: Named,
-        /// Why it counts as lost.
+        /// Reason why it counts as lost.
         why: Why,
     },
-    /// An instance would be stopped to make room.
+    /// An instance would be preempted.
     WouldStop {
         /// The instance.
         of: Instance,
         /// Its node.
         on: Named,
-        /// Why.
+        /// Reason.
         why: Why,
     },
     /// Slots of a workload have no instance.
     Waits {
-        /// How many.
+        /// Number of slots.
         slots: u32,
-        /// For what, for people.
+        /// The reason, human-readable.
         reason: String,
     },
-    /// An update failed: why, for people.
+    /// An update failed; the reason, human-readable.
     UpdateFailed(String),
-    /// Further facts had no room in an event.
+    /// Further facts exceeded the size limit of an event.
     LeftOut {
-        /// How many.
+        /// Number of omitted facts.
         facts: u64,
-        /// Bytes of facts that an event has room for.
+        /// Size limit of facts in an event, in bytes.
         room: u64,
     },
-    /// A fact of an earlier version, as its sentence.
+    /// A fact recorded by an earlier version, as a sentence.
     Told(String),
 }
 
-/// Why an instance is started, stopped or moved.
+/// Reason for the start, stop or move of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
-    /// It is declared.
+    /// The workload requires it.
     Declared,
-    /// It is declared for every node that fits.
+    /// The workload requires one on every suitable node.
     DeclaredForNode,
-    /// Its workload was deleted.
+    /// The workload was deleted.
     Deleted,
-    /// More run than are declared.
+    /// The workload was scaled down.
     ScaledDown,
     /// Its node was given up.
     Lost(Loss),
-    /// The node of the one before it was given up.
+    /// The node of its predecessor was given up.
     LostBefore(Loss),
-    /// The one before it failed: how, for people.
+    /// Its predecessor failed; how, human-readable.
     Failed(String),
-    /// The host of the one before it ended that: how, for people.
+    /// The host of its predecessor ended that; how, human-readable.
     Interrupted(String),
-    /// The one before it was stopped: why, for people.
+    /// Its predecessor was stopped; why, human-readable.
     StoppedBefore(String),
-    /// An operator asked for a restart.
+    /// An operator requested a restart.
     Restarted,
-    /// Its node is to be emptied.
+    /// Its node is being drained.
     NodeEmptied,
-    /// A newer declaration takes the place of the one that it runs by.
+    /// A newer revision replaces the one it runs.
     Revised {
-        /// The newer one.
+        /// The newer revision.
         to: u64,
-        /// The one that it runs by.
+        /// The revision it runs.
         from: u64,
     },
-    /// Its node does not meet the constraints any more.
+    /// Its node no longer meets the constraints.
     Unfit,
-    /// Its node does not meet the constraints any more, or takes no work; of a workload that runs once on every node.
+    /// Its node no longer meets the constraints or takes no work; for a daemon.
     NotMeant,
     /// Another instance has its slot.
     SlotTaken,
-    /// It makes room for a workload of a higher priority.
+    /// It is preempted by a workload with a higher priority.
     GivesWay {
-        /// That workload.
+        /// The preempting workload.
         to: Arc<str>,
-        /// The priority of that workload.
+        /// Priority of the preempting workload.
         priority: u8,
-        /// Its own.
+        /// Priority of the instance's own workload.
         own: u8,
     },
-    /// It was decided that it leaves its node.
+    /// A decision moves it off its node.
     Leaves {
-        /// Why, for people.
+        /// The reason, human-readable.
         reason: String,
-        /// What led to that; `None` where that is not known.
+        /// The cause of the move; `None` if unknown.
         because: Option<Because>,
     },
-    /// Another instance is to leave its place to it.
+    /// It replaces an instance that is to leave.
     Succeeds {
-        /// The other one.
+        /// The instance it replaces.
         of: Instance,
-        /// Why that leaves.
+        /// Reason why that instance leaves.
         why: Box<Why>,
     },
-    /// The time is over within which another one should have taken its place.
+    /// The deadline for its replacement has passed.
     Overdue(Box<Why>),
 }
 
@@ -343,21 +343,21 @@ pub enum Why {
 pub struct Loss {
     /// The node.
     pub node: NodeId,
-    /// Why it was given up.
+    /// Reason why it was given up.
     pub cause: Cause,
-    /// The decision that gave it up; `None` when that is not known.
+    /// The decision that gave it up; `None` if unknown.
     pub decision: Option<u64>,
 }
 
 impl Evidence {
-    /// What `source` saw at `time`.
+    /// Creates evidence of a `fact` that `source` observed at `time`.
     pub const fn new(time: WallTime, source: Source, fact: Fact) -> Evidence {
         Evidence { time, source, fact }
     }
 }
 
 impl Fact {
-    /// The instance that it is about.
+    /// The instance concerned.
     pub fn instance(&self) -> Option<&Instance> {
         match self {
             Fact::Start { of, .. }
@@ -369,7 +369,7 @@ impl Fact {
         }
     }
 
-    /// Why something is done to that instance.
+    /// Reason for the action on the instance.
     pub fn why(&self) -> Option<&Why> {
         match self {
             Fact::Start { why, .. }
@@ -380,7 +380,7 @@ impl Fact {
         }
     }
 
-    /// The text of others within it.
+    /// Externally supplied text within the fact.
     fn text_mut(&mut self) -> Option<&mut String> {
         match self {
             Fact::SessionEnded(Ending::Content(text))
@@ -398,13 +398,14 @@ impl Fact {
         }
     }
 
-    /// True when its sentence is no longer than [`SENTENCE`] and has no control characters.
+    /// Whether the fact's sentence is no longer than [`SENTENCE`] and free of control characters.
     pub(crate) fn is_short(&self) -> bool {
         let text = self.to_string();
         text.len() <= SENTENCE && !text.contains(is_hidden)
     }
 
-    /// Shortens the text of others within it so that its sentence has [`SENTENCE`] bytes at most and no control characters.
+    /// Truncates externally supplied text so that the fact's sentence has at most [`SENTENCE`] bytes and no control
+    /// characters.
     pub(crate) fn shorten(&mut self) {
         if self.is_short() {
             return;
@@ -421,7 +422,7 @@ impl Fact {
 }
 
 impl Why {
-    /// The decision or event behind it.
+    /// The decision or event that caused it.
     pub fn because(&self) -> Option<Because> {
         match self {
             Why::Lost(loss) | Why::LostBefore(loss) => loss.decision.map(Because::Decision),
@@ -431,7 +432,7 @@ impl Why {
         }
     }
 
-    /// The node whose loss is behind it.
+    /// The lost node that caused it.
     pub fn loss(&self) -> Option<&Loss> {
         match self {
             Why::Lost(loss) | Why::LostBefore(loss) => Some(loss),

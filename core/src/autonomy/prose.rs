@@ -1,4 +1,4 @@
-//! Facts in words, for people.
+//! Rendering of facts as sentences.
 
 use std::{fmt, sync::Arc};
 

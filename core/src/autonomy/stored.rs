@@ -1,12 +1,12 @@
-//! Evidence as it is stored: in words, which every version reads, and as data beside them. What is not known as data, as it is of an earlier
-//! version or of a later one, is read as its words.
+//! Storage format of evidence: a sentence, which every version can read, and the same fact as data. Data unknown to
+//! this version, because it was written by an earlier or a later one, is read as its sentence.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::IgnoredAny};
 
 use super::evidence::{Evidence, Fact, Source};
 use crate::time::WallTime;
 
-/// A row of evidence, as it is written.
+/// Serialized form of a row of evidence.
 #[derive(Serialize)]
 struct Written<'a> {
     time: WallTime,
@@ -18,7 +18,7 @@ struct Written<'a> {
     data: Option<&'a Fact>,
 }
 
-/// A row of evidence, as it is read.
+/// Deserialized form of a row of evidence.
 #[derive(Deserialize)]
 struct Read {
     time: WallTime,
@@ -30,7 +30,7 @@ struct Read {
     data: Option<Known<Fact>>,
 }
 
-/// Data of this version, or of a later one.
+/// Data in the format of this version or of a later one.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Known<T> {
