@@ -1,13 +1,13 @@
-//! The last line of what a process wrote.
+//! The last line of a process's output.
 
 use super::log::LAST_LINE;
 use crate::text::is_hidden;
 
-/// Follows what a process writes, and keeps the last line that is not blank: of a line [`LAST_LINE`] bytes, whatever its length.
+/// Follows a process's output and retains the last line that is not blank, truncated to [`LAST_LINE`] bytes.
 #[derive(Clone, Debug, Default)]
 pub struct LastLine {
     last: Vec<u8>,
-    /// What was written since the last line ended; a line of its own if nothing follows.
+    /// Output since the last line break; an incomplete line.
     present: Vec<u8>,
     is_longer: bool,
     was_longer: bool,
@@ -18,7 +18,7 @@ fn is_blank(line: &[u8]) -> bool {
 }
 
 impl LastLine {
-    /// Takes what was written next.
+    /// Appends output.
     pub fn take(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (line, ends) = match piece.strip_suffix(b"\n") {
@@ -39,8 +39,8 @@ impl LastLine {
         }
     }
 
-    /// The line, for people: [`LAST_LINE`] bytes at most, an ellipsis where it is longer. Control characters and such that are not shown are escaped;
-    /// bytes that are no UTF-8 are replaced.
+    /// The line for display: at most [`LAST_LINE`] bytes, with an ellipsis if it was truncated. Control and hidden
+    /// characters are escaped; invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         let (line, longer) = match is_blank(&self.present) {
             true => (&self.last, self.was_longer),

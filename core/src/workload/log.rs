@@ -1,26 +1,26 @@
-//! Reading what instances write.
+//! Reading of instance logs.
 
 use super::AssignmentId;
 
-/// Bytes of one chunk at most.
+/// Maximum size of a chunk, in bytes.
 pub const CHUNK: usize = 48 * 1024;
 
-/// Bytes of the line that is kept of a process's standard error when it ends. Longer: more of what programs end with is whole; it is kept twice for
-/// each instance, and sent with each status.
+/// Maximum length of the retained last line of standard error, in bytes. A larger value truncates fewer lines; the line
+/// is stored twice per instance and sent with each status.
 pub const LAST_LINE: usize = 200;
 
-/// Which of its two streams.
+/// Output stream of an instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stream {
-    /// Its standard output.
+    /// Standard output.
     #[default]
     Stdout,
-    /// Its standard error.
+    /// Standard error.
     Stderr,
 }
 
 impl Stream {
-    /// Its name.
+    /// Name of the stream.
     pub const fn name(self) -> &'static str {
         match self {
             Stream::Stdout => "stdout",
@@ -29,59 +29,60 @@ impl Stream {
     }
 }
 
-/// A place in a stream: the process, by how many were started before it; the file, as only so much goes into one; the byte in it.
+/// Position in a stream: the process, the file and the byte offset. Each file has a maximum size, so a process may fill
+/// several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// Processes started before the one that wrote it.
+    /// Number of processes started before the one that wrote it.
     pub life: u64,
-    /// Files filled before, by this process.
+    /// Number of files filled before by this process.
     pub part: u64,
-    /// Bytes before it in the file.
+    /// Byte offset in the file.
     pub offset: u64,
 }
 
-/// Where to begin.
+/// Start position of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
-    /// At a place that an earlier chunk ended at.
+    /// The position at which an earlier chunk ended.
     Position(Position),
-    /// So many bytes before the end of what the newest process wrote, or (`previous`) the one before it.
+    /// A number of bytes before the end of the newest process's output, or (`previous`) of the process before it.
     Tail {
-        /// How many.
+        /// The number of bytes.
         bytes: u64,
-        /// The process before.
+        /// Whether to read the output of the process before the newest.
         previous: bool,
     },
 }
 
-/// Asks for what an instance wrote.
+/// A request to read an instance's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Names the question.
+    /// Number that identifies the request.
     pub number: u64,
     /// The instance.
     pub id: AssignmentId,
-    /// Which stream.
+    /// The stream.
     pub stream: Stream,
-    /// Where to begin.
+    /// The start position.
     pub from: From,
-    /// What a later process wrote is not wanted.
+    /// Whether to exclude output of later processes.
     pub within: bool,
 }
 
-/// What it wrote.
+/// A part of an instance's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chunk {
-    /// The question.
+    /// Number of the request.
     pub number: u64,
-    /// The bytes; at most [`CHUNK`].
+    /// The data; at most [`CHUNK`] bytes.
     pub data: Vec<u8>,
-    /// Where the next chunk begins.
+    /// Position of the next chunk.
     pub next: Position,
-    /// Nothing more has been written so far.
+    /// Whether no more output exists yet.
     pub at_end: bool,
-    /// Why there is none, for people; empty when there is.
+    /// Reason for a failed read, human-readable; empty on success.
     pub error: String,
-    /// The process before the newest is wanted, and there was none.
+    /// Whether the read failed because there was no process before the newest.
     pub none_before: bool,
 }

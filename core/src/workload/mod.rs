@@ -1,4 +1,4 @@
-//! Workloads: what should run, as an operator declares it, and the instances of it that are placed.
+//! Workloads as declared by operators, and their instances.
 
 mod last;
 pub mod log;

@@ -1,19 +1,20 @@
-//! The numbers by which instances are called, as in `web.3`: no two that are there have the same, whatever their nodes' places are.
+//! Numbering of instances, as in `web.3`: no two present instances of a workload share a number, whatever the indexes
+//! of their nodes.
 
 use std::collections::BTreeSet;
 
 use super::Held;
 
-/// Those of one workload's instances of which a process may be there.
+/// Slot numbers of one workload's instances that may have a process.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     used: BTreeSet<u32>,
-    /// All below this are in use.
+    /// All numbers below this one are in use.
     next: u32,
 }
 
 impl Numbers {
-    /// Those that these instances have.
+    /// Collects the numbers of the given instances.
     pub(crate) fn of<'a>(instances: impl Iterator<Item = &'a Held>) -> Numbers {
         let there = instances.filter(|held| held.is_there());
         Numbers {
@@ -22,7 +23,7 @@ impl Numbers {
         }
     }
 
-    /// The number `wanted` if nobody has it, and the lowest that is free else; it is in use from then on.
+    /// Takes `wanted` if it is free, otherwise the lowest free number.
     pub(crate) fn take(&mut self, wanted: Option<u32>) -> u32 {
         if let Some(wanted) = wanted.filter(|wanted| !self.used.contains(wanted)) {
             self.used.insert(wanted);

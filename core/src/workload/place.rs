@@ -1,52 +1,52 @@
-//! Where instances go, and what those wait for that have no place.
+//! Placement results: scores, claims and reasons for pending slots.
 
 use serde::{Deserialize, Serialize};
 
 use super::Resources;
 use crate::id::{NodeId, NodeIndex};
 
-/// What a node scores for an instance; each part is 0 to 1,000, more is better. Compared as a whole by their weighted sum.
+/// Score of a node for an instance. Each part is 0 to 1,000, higher is better; nodes are compared by the weighted sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Score {
     /// The weighted sum.
     pub total: i64,
-    /// Orders nodes that score the same, another way for each workload.
+    /// Tie-breaker between equal scores, different for each workload.
     pub(crate) tie: u32,
-    /// What would be left of what it has.
+    /// Free resources after placement.
     pub headroom: i64,
-    /// How little it is loaded, observed or forecast.
+    /// Inverse of the observed or predicted load.
     pub calm: i64,
-    /// How many of the affinities are met.
+    /// Fraction of the affinities that are met.
     pub affinity: i64,
-    /// How far it is trusted.
+    /// Trust in the node.
     pub trust: i64,
-    /// How rarely the workload failed on it lately.
+    /// Absence of recent failures of the workload on the node.
     pub record: i64,
-    /// How short the way is to the workload that it is to be near to; 0 for all when there is none.
+    /// Proximity to the `near` workload; 0 for all nodes if there is none.
     #[serde(default)]
     pub closeness: i64,
 }
 
-/// Room on a node that is being made, and is for one workload alone.
+/// Room on a node that is being made and is reserved for one workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The node.
     pub node: NodeIndex,
-    /// How much.
+    /// Amount of resources.
     pub resources: Resources,
 }
 
-/// A slot that has no instance, and what it waits for.
+/// Slots without an instance, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// How many slots wait for the same.
+    /// Number of slots with this reason.
     pub slots: u32,
-    /// For what, for people.
+    /// The reason, human-readable.
     pub reason: String,
-    /// When no node takes it: nodes, their names, and why not; at most 16.
+    /// If no node fits: nodes, their names and the reasons; at most 16.
     pub nodes: Vec<(NodeId, String, String)>,
-    /// Failures in a row of each of these slots' instances; 0 when no failure is what they wait for.
+    /// Number of consecutive failures of each slot's instances; 0 if the slots wait for another reason.
     pub failures: u32,
-    /// They failed for good: they are not tried again.
+    /// Whether the slots failed permanently and are not retried.
     pub given_up: bool,
 }

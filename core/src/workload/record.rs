@@ -1,4 +1,4 @@
-//! What is durable of workloads and their instances.
+//! Durable records of workloads and instances.
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
@@ -11,18 +11,18 @@ use crate::{
     time::WallTime,
 };
 
-/// An instance's id, unique in the cluster's life and only growing: epoch × 2³² + a count. It is also the fencing number of a
-/// singleton: of two instances the later one has the higher.
+/// Id of an instance, unique and increasing over the cluster's lifetime: epoch × 2³² + a counter. It is also the
+/// fencing token of a singleton: of two instances the later one has the higher id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AssignmentId(pub u64);
 
 impl AssignmentId {
-    /// The epoch that gave it out.
+    /// The epoch that assigned the id.
     pub const fn epoch(self) -> u64 {
         self.0 >> 32
     }
 
-    /// Which of that epoch it is, from 1.
+    /// Number of the id within its epoch, from 1.
     pub const fn count(self) -> u64 {
         self.0 & 0xffff_ffff
     }
@@ -42,37 +42,37 @@ impl FromStr for AssignmentId {
     }
 }
 
-/// A workload that was declared.
+/// A declared workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
-    /// Its declarations that instances run by, and the one before the present, by their numbers.
+    /// Specifications by revision: those that instances run, and the stable one.
     pub revisions: BTreeMap<u64, Arc<Spec>>,
-    /// The number of the present one.
+    /// The current revision.
     pub revision: u64,
-    /// The one to go back to when an update fails: the last by which all instances were well.
+    /// The revision to roll back to when an update fails: the last one with which all instances were healthy.
     pub stable: u64,
-    /// When it was declared so.
+    /// Time of the last change.
     pub time: WallTime,
-    /// By whom.
+    /// Author of the last change.
     pub by: String,
-    /// It is to be gone once its instances are.
+    /// Whether the workload is being deleted; it is removed once its instances have ended.
     pub deleted: bool,
-    /// Instances from before this time are replaced, one after another.
+    /// Requested restart: the time, and the id below which instances are replaced, a few at a time.
     #[serde(default)]
     pub restarted: Option<(WallTime, AssignmentId)>,
     /// The revision whose canaries an operator approved.
     #[serde(default)]
     pub promoted: u64,
-    /// Why the last update was taken back, for people; empty when it was not.
+    /// Reason for the last rollback, human-readable; empty if there was none.
     #[serde(default)]
     pub rolled_back: String,
-    /// Of a batch: which run of it this is, from 1; a restart begins the next.
+    /// Number of the current run of a batch, from 1; a restart begins the next.
     #[serde(default = "first_run")]
     pub run: u64,
-    /// The newest of its declarations that failed as an update, and why.
+    /// The newest revision that failed as an update, and the reason.
     #[serde(default)]
     pub failed: Option<(u64, String)>,
-    /// Parts that were done by instances before this one are to be done again.
+    /// Id below which completed parts of a batch are to run again.
     #[serde(default)]
     pub run_from: Option<AssignmentId>,
 }
@@ -82,17 +82,18 @@ fn first_run() -> u64 {
 }
 
 impl Workload {
-    /// The present declaration.
+    /// The current specification.
     pub fn spec(&self) -> Option<&Arc<Spec>> {
         self.revisions.get(&self.revision)
     }
 
-    /// True for an instance of this run of a batch that has done its part.
+    /// Whether an instance of the current run of a batch has completed its part.
     pub fn is_done(&self, held: &Held) -> bool {
         self.is_of_run(held.record.id) && held.record.goal == Goal::Run && held.status.complete
     }
 
-    /// True for what runs by another declaration than the present one, in a way that it would have to start anew for.
+    /// Whether instances of `revision` run another specification than the current one, in a way that requires a new
+    /// start.
     pub fn is_outdated(&self, revision: u64) -> bool {
         if revision == self.revision {
             return false;
@@ -101,58 +102,59 @@ impl Workload {
         !old.zip(now).is_some_and(|(old, now)| old.runs_like(now))
     }
 
-    /// True for an instance of this run of a batch; parts that are done stay done where only the others are run again.
+    /// Whether an instance belongs to the current run of a batch; completed parts stay completed when only the others
+    /// are run again.
     pub fn is_of_run(&self, id: AssignmentId) -> bool {
         self.run_from.is_none_or(|from| id >= from)
     }
 }
 
-/// What an instance is meant to do.
+/// Desired state of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
-    /// To run.
+    /// Running.
     Run,
-    /// To end; it is kept until its node says that it has.
+    /// Ended; the instance is retained until its node reports its end.
     Stop,
 }
 
-/// How an instance ended.
+/// Result of an ended instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
-    /// When.
+    /// Time of the end.
     pub time: WallTime,
-    /// How its last process ended; `None` when it had none.
+    /// Exit of its last process; `None` if it had none.
     pub exit: Option<Exit>,
-    /// It had done what it should.
+    /// Whether the instance completed its work.
     pub complete: bool,
-    /// Whether it had is not known: its node has lost what it wrote of it.
+    /// Whether the result is unknown because the node lost its record.
     #[serde(default)]
     pub unknown: bool,
-    /// Its host ended it.
+    /// Whether the host ended the instance.
     #[serde(default)]
     pub interrupted: bool,
-    /// For people.
+    /// Human-readable description.
     pub detail: String,
-    /// As in [`Status`](super::Status).
+    /// Last line of standard error, as in [`Status`](super::Status).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub last_stderr: String,
 }
 
-/// An instance of a workload, as what is told of it names it.
+/// Reference to an instance of a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     /// The workload's name.
     pub workload: Arc<str>,
-    /// Its slot, from 0.
+    /// The slot, from 0.
     pub slot: u32,
-    /// Its id; `None` for an instance that is about to be started.
+    /// The id; `None` for an instance that is about to be started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<AssignmentId>,
 }
 
 impl Instance {
-    /// The instance of that slot which is about to be started.
+    /// Creates a reference to an instance that is about to be started.
     pub fn new(workload: &Arc<str>, slot: u32) -> Instance {
         Instance {
             workload: Arc::clone(workload),
@@ -171,41 +173,41 @@ impl fmt::Display for Instance {
 /// An instance of a workload, placed on a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
-    /// Its id.
+    /// The instance's id.
     pub id: AssignmentId,
-    /// Its workload.
+    /// The instance's workload.
     pub workload: Arc<str>,
-    /// Which of the workload's instances it is, from 0.
+    /// The slot within the workload, from 0.
     pub slot: u32,
-    /// The number of the declaration that it runs by.
+    /// The revision that it runs.
     pub revision: u64,
-    /// Its node.
+    /// The instance's node.
     pub node: NodeId,
-    /// What it is meant to do.
+    /// The desired state.
     pub goal: Goal,
-    /// When it was placed.
+    /// Time of the placement.
     pub placed: WallTime,
-    /// Why, for people.
+    /// Reason for the placement, human-readable.
     pub reason: String,
-    /// By what the node won.
+    /// Score of the node at the placement.
     pub score: Score,
     /// The decision that placed it.
     pub decision: u64,
-    /// The instance that it takes the place of.
+    /// The instance that it replaces.
     pub replaces: Option<AssignmentId>,
-    /// Instances of this slot that failed before it, in a row.
+    /// Number of consecutive failures of earlier instances of this slot.
     pub attempt: u32,
-    /// Why it is to stop, for people; empty while it is to run.
+    /// Reason for the stop, human-readable; empty while it is to run.
     pub stop_reason: String,
-    /// Why it is to leave its node, for people; empty when it may stay.
+    /// Reason why it is to leave its node, human-readable; empty if it may stay.
     #[serde(default)]
     pub leaving: String,
-    /// What led to that; `None` when it may stay, or that is not known.
+    /// Cause of leaving; `None` if it may stay or the cause is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving_because: Option<Because>,
-    /// How it ended.
+    /// Result; `None` until the instance has ended.
     pub end: Option<End>,
-    /// What it runs by, when no workload has it: its node says that it runs, and nobody here knows why.
+    /// The specification it runs if no workload has it: its node reports it, and it is unknown here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orphan: Option<Arc<Spec>>,
 }

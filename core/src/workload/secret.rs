@@ -1,20 +1,20 @@
-//! Values that are not shown.
+//! Values hidden from display.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// The value of an environment variable. It is stored, and handed to the node that runs it; what formats it shows
+/// The value of an environment variable. It is stored and sent to the node that runs the program; formatting shows
 /// [`Secret::HIDDEN`] instead.
 #[derive(Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Stands in the place of a value that is not shown.
+    /// Placeholder shown instead of the value.
     pub const HIDDEN: &str = "(hidden)";
 
-    /// The value: for the program, for the store, and for callers whose role sees it.
+    /// The plain value, for the program, the store, and callers authorized to see it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -34,7 +34,7 @@ impl fmt::Debug for Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
-        // The deserializer's own error repeats what it found.
+        // The deserializer's own error would repeat the value.
         let value =
             String::deserialize(deserializer).map_err(|_| de::Error::custom("the value of a variable is text"))?;
         Ok(Secret(value))

@@ -1,23 +1,23 @@
-//! Bytes of what sessions carry about workloads, from above: the core has no wire format, and messages are filled by bytes all the same.
-//! `src/convert` has the test that no encoding is larger.
+//! Upper bounds of the encoded size of workload messages. The core has no wire format but fills messages up to a size
+//! in bytes; a test in `src/convert` ensures that no encoding exceeds these bounds.
 
 use super::{Assigned, Check, Constraint, Probe, Spec, Status};
 
-/// A field's key and its length, where it has one.
+/// Size of a field's key and length.
 const FIELD: usize = 6;
-/// A field that is a number.
+/// Maximum size of a numeric field.
 pub(crate) const NUMBER: usize = 2 + 10;
-/// A field that is a span or a point of time.
+/// Maximum size of a duration or timestamp field.
 const TIME: usize = FIELD + 2 * NUMBER;
-/// Bytes that a sentence in a status or an order has at most on the wire.
+/// Maximum size of a sentence in a status or an order on the wire, in bytes.
 pub(crate) const DETAIL: usize = 1_024;
 
-/// A field that is a text.
+/// Maximum size of a text field.
 pub(crate) fn text(text: &str) -> usize {
     FIELD + text.len()
 }
 
-/// A field that is a sentence, which is cut off where it is long.
+/// Maximum size of a sentence field, which is truncated to [`DETAIL`].
 pub(crate) fn sentence(sentence: &str) -> usize {
     FIELD + sentence.len().min(DETAIL)
 }
@@ -40,7 +40,7 @@ fn check(check: &Check) -> usize {
 }
 
 impl Spec {
-    /// Bytes of the declaration in a message, from above.
+    /// Upper bound of the specification's encoded size, in bytes.
     pub fn size(&self) -> usize {
         let env = self
             .env
@@ -82,14 +82,14 @@ impl Spec {
 }
 
 impl Assigned {
-    /// Bytes of an order to run this in a message, from above.
+    /// Upper bound of the assignment's encoded size, in bytes.
     pub fn size(&self) -> usize {
         FIELD + 3 * NUMBER + FIELD + self.spec.size()
     }
 }
 
 impl Status {
-    /// Bytes of an instance's id and status in a report, from above.
+    /// Upper bound of the encoded size of an instance's id and status, in bytes.
     pub fn size(&self) -> usize {
         let exit = FIELD + NUMBER;
         let ports = FIELD + self.ports.len() * 3;

@@ -1,4 +1,4 @@
-//! The declaration of a workload.
+//! Workload specifications.
 
 mod check;
 
@@ -9,100 +9,100 @@ use serde::{Deserialize, Serialize};
 
 use super::Secret;
 
-/// Bounds of a declaration; beyond one it is refused, with the field named.
+/// Limits of a specification. A specification beyond a limit is refused with the name of the field.
 pub mod limits {
     use std::time::Duration;
 
-    /// Bytes of a name.
+    /// Maximum length of a name, in bytes.
     pub const NAME: usize = 63;
-    /// Instances of one workload.
+    /// Maximum number of instances of a workload.
     pub const REPLICAS: u32 = 100_000;
-    /// Arguments.
+    /// Maximum number of arguments.
     pub const ARGS: usize = 256;
-    /// Environment variables.
+    /// Maximum number of environment variables.
     pub const ENV: usize = 256;
-    /// Bytes of a command, of one argument, of a variable's value.
+    /// Maximum length of the command, of an argument and of a variable's value, in bytes.
     pub const TEXT: usize = 4_096;
-    /// Bytes of a user's name.
+    /// Maximum length of a user name, in bytes.
     pub const USER: usize = 256;
-    /// Bytes of arguments and environment together.
+    /// Maximum total size of arguments and environment, in bytes.
     pub const TEXTS: usize = 64 * 1024;
-    /// Bytes of an environment variable's name.
+    /// Maximum length of an environment variable's name, in bytes.
     pub const VARIABLE: usize = 128;
-    /// Constraints.
+    /// Maximum number of constraints.
     pub const CONSTRAINTS: usize = 32;
-    /// Values of one constraint.
+    /// Maximum number of values of a constraint.
     pub const VALUES: usize = 32;
-    /// Ports.
+    /// Maximum number of ports.
     pub const PORTS: usize = 16;
-    /// Health checks.
+    /// Maximum number of health checks.
     pub const CHECKS: usize = 8;
-    /// Words of a check's command.
+    /// Maximum number of words of a check's command.
     pub const CHECK_ARGS: usize = 64;
-    /// Bytes of a check's path.
+    /// Maximum length of a check's path, in bytes.
     pub const PATH: usize = 2_048;
-    /// Bytes of a check's address: the longest name of a host.
+    /// Maximum length of a check's address, in bytes: that of a host name.
     pub const ADDRESS: usize = 253;
-    /// The shortest wait before a program is started again. Shorter: a program that ends at once costs its host, the sessions and the
-    /// history more than it can be worth; longer: what crashes rarely is away for longer than it need be.
+    /// Minimum delay before a program is restarted. With a smaller value, a program that exits immediately overloads
+    /// its host, the sessions and the history; a larger value prolongs the outage of programs that crash rarely.
     pub const BACKOFF: Duration = Duration::from_millis(50);
-    /// A singleton's time to end.
+    /// Maximum stop grace period of a singleton.
     pub const SINGLETON_GRACE: Duration = Duration::from_secs(10);
-    /// Thousandths of one CPU that a limit leaves at least: the kernel counts out no less than a millisecond in a tenth of a second.
+    /// Minimum CPU limit, in thousandths of a CPU: the kernel's smallest quota is one millisecond per 100 ms.
     pub const CPU_LIMIT: u64 = 10;
-    /// Processes and threads that an instance may have where it says nothing else. More: a program that starts others without end takes
-    /// more of its host before it is stopped; fewer: large programs of many threads must say so.
+    /// Default limit of processes and threads of an instance. With a larger value, a runaway program takes more of its
+    /// host before it is stopped; with a smaller one, programs with many threads must set the limit themselves.
     pub const PIDS: u32 = 4_096;
-    /// Processes and threads that an instance may ask for.
+    /// Maximum limit of processes and threads of an instance.
     pub const MOST_PIDS: u32 = 1_000_000;
-    /// Files that a process may be allowed to have open: the kernel's own bound, unless that was raised.
+    /// Maximum limit of open files of a process: the kernel's default bound.
     pub const MOST_NOFILE: u32 = 1_048_576;
-    /// And at least: fewer do not let a shell start a program.
+    /// Minimum limit of open files of a process: with fewer a shell cannot start a program.
     pub const LEAST_NOFILE: u32 = 16;
-    /// Any span of time.
+    /// Maximum of any duration.
     pub const SPAN: Duration = Duration::from_secs(7 * 24 * 3600);
-    /// Priorities are 0 to this.
+    /// Maximum priority; priorities start at 0.
     pub const PRIORITY: u8 = 100;
 }
 
-/// How many instances there should be, and until when.
+/// Number of instances and their life cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// So many, for ever.
+    /// Instances that run until stopped.
     Service {
-        /// How many.
+        /// Number of instances.
         replicas: u32,
     },
-    /// So many, each until it ends with success.
+    /// Instances that each run until they succeed.
     Batch {
-        /// How many.
+        /// Number of instances.
         replicas: u32,
-        /// How often one that fails is tried again.
+        /// Number of retries of a failed instance.
         retries: u32,
     },
-    /// One on every node that fits.
+    /// One instance on every suitable node.
     Daemon,
 }
 
 impl Kind {
-    /// True for what ends.
+    /// Whether instances run to completion.
     pub fn is_batch(self) -> bool {
         matches!(self, Kind::Batch { .. })
     }
 }
 
-/// What an instance is promised of its node.
+/// Resources reserved for an instance on its node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
-    /// Thousandths of one CPU.
+    /// CPU, in thousandths of a CPU.
     pub cpu_millis: u64,
-    /// Bytes of memory.
+    /// Memory, in bytes.
     pub memory_bytes: u64,
 }
 
 impl Resources {
-    /// Both together.
+    /// Adds two amounts, saturating.
     pub fn plus(self, other: Resources) -> Resources {
         Resources {
             cpu_millis: self.cpu_millis.saturating_add(other.cpu_millis),
@@ -110,7 +110,7 @@ impl Resources {
         }
     }
 
-    /// What is left without `other`; nothing where that is more.
+    /// Subtracts `other`, saturating at zero.
     pub fn less(self, other: Resources) -> Resources {
         Resources {
             cpu_millis: self.cpu_millis.saturating_sub(other.cpu_millis),
@@ -118,20 +118,20 @@ impl Resources {
         }
     }
 
-    /// True when `wanted` fits into it.
+    /// Whether `wanted` fits.
     pub fn has(self, wanted: Resources) -> bool {
         wanted.cpu_millis <= self.cpu_millis && wanted.memory_bytes <= self.memory_bytes
     }
 }
 
-/// What an instance may use at most, besides the memory that it is promised: more than that it never gets.
+/// Resource limits of an instance beyond its memory reservation, which is also its memory limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Thousandths of one CPU; 0 for whatever others leave.
+    /// CPU, in thousandths of a CPU; 0 for no limit.
     pub cpu_millis: u64,
-    /// Processes and threads together.
+    /// Number of processes and threads.
     pub pids: u32,
-    /// Files that one process may have open; 0 for as many as the agent's own may.
+    /// Number of open files per process; 0 for the agent's own limit.
     #[serde(default)]
     pub nofile: u32,
 }
@@ -146,33 +146,34 @@ impl Default for Limits {
     }
 }
 
-/// How a constraint compares.
+/// Comparison of a constraint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operator {
     /// The node has the label with one of the values.
     In,
-    /// It has not.
+    /// The node does not have the label with one of the values.
     NotIn,
-    /// It has the label, whatever its value.
+    /// The node has the label, with any value.
     Exists,
-    /// It has not.
+    /// The node does not have the label.
     Absent,
 }
 
-/// A condition on a node's labels, or its attributes `os`, `kernel`, `architecture`, `cgroups`, `containment`, `name`, written `node.os` and so on.
+/// A condition on a node's labels, or on its attributes `os`, `kernel`, `architecture`, `cgroups`, `containment`,
+/// `name`, written as `node.os` etc.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Constraint {
-    /// The label's key.
+    /// Key of the label.
     pub key: String,
-    /// How it compares.
+    /// The comparison.
     pub operator: Operator,
-    /// With what.
+    /// Values to compare with.
     pub values: Vec<String>,
 }
 
 impl Constraint {
-    /// Whether a node with this value of the label (`None`: without it) meets it.
+    /// Whether a node with this value of the label (`None`: without the label) meets the constraint.
     pub fn is_met_by(&self, value: Option<&str>) -> bool {
         let is_one = value.is_some_and(|value| self.values.iter().any(|wanted| wanted == value));
         match self.operator {
@@ -184,21 +185,21 @@ impl Constraint {
     }
 }
 
-/// What happens when an instance's process ends though it should not.
+/// Restart policy of an instance whose process ended unexpectedly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restart {
-    /// Restarts on its node within `window`; then it is placed anew, elsewhere.
+    /// Maximum number of restarts on the node within `window`; beyond it the instance is replaced elsewhere.
     pub attempts: u32,
-    /// Over which they are counted.
+    /// Period over which restarts are counted.
     pub window: Duration,
-    /// Before the first; doubles with each.
+    /// Delay before the first restart; doubles with each further one.
     pub backoff: Duration,
-    /// Never longer than this.
+    /// Maximum delay.
     pub backoff_max: Duration,
 }
 
 impl Restart {
-    /// With waits within the bounds of today.
+    /// Returns the policy with its delays clamped to the current limits.
     #[must_use]
     pub fn clamped(self) -> Restart {
         let backoff = self.backoff.max(limits::BACKOFF);
@@ -210,7 +211,7 @@ impl Restart {
     }
 }
 
-/// What is spoken on a port: the same number is another port by each.
+/// Transport protocol of a port; the same number denotes a different port for each protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
@@ -221,7 +222,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Its name.
+    /// Name of the protocol.
     pub const fn name(self) -> &'static str {
         match self {
             Protocol::Tcp => "tcp",
@@ -230,12 +231,12 @@ impl Protocol {
     }
 }
 
-/// A port that an instance has wherever it runs: one alone has it on a node.
+/// A fixed port of an instance; only one instance per node can have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FixedPort {
-    /// Its number, 1 to 65,535.
+    /// Port number, 1 to 65,535.
     pub port: u16,
-    /// What is spoken there.
+    /// Transport protocol.
     pub protocol: Protocol,
 }
 
@@ -245,37 +246,38 @@ impl fmt::Display for FixedPort {
     }
 }
 
-/// What becomes of a part of a batch whose host ended it, and not its own program.
+/// Handling of a part of a batch that its host ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interruption {
-    /// It is run again, also where it may have done its work: at least once.
+    /// Run the part again, even if it may have completed: at least once.
     #[default]
     Rerun,
-    /// It has failed, and is not run again by itself: at most once a try.
+    /// Treat the part as failed and do not run it again automatically: at most once per try.
     Fail,
 }
 
-/// Which of two comes first where one takes the place of another.
+/// Order of stop and start when an instance is replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// The new one is started and well before the old one is stopped, where there is room for both.
+    /// The new instance is started and healthy before the old one is stopped, where there is room for both.
     #[default]
     StartFirst,
-    /// The old one has ended before the new one is started: no two of a slot run at once unless a node is given up.
+    /// The old instance has ended before the new one is started: a slot never runs twice at once unless a node is given
+    /// up.
     StopFirst,
 }
 
-/// How an instance's health is asked for.
+/// Method of a health check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Probe {
-    /// A command that ends with 0.
+    /// A command that exits with status 0.
     Exec(Vec<String>),
-    /// A port that accepts connections.
+    /// A port that accepts TCP connections.
     Tcp(String),
-    /// A port that answers GET on a path with 200 to 399.
+    /// A port that answers GET on a path with status 200 to 399.
     Http(String, String),
     /// A port that serves `grpc.health.v1`.
     Grpc(String),
@@ -284,125 +286,128 @@ pub enum Probe {
 /// A health check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// How.
+    /// Method of the check.
     pub probe: Probe,
-    /// How often.
+    /// Interval between checks.
     pub interval: Duration,
-    /// How long an answer may take.
+    /// Timeout of a check.
     pub timeout: Duration,
-    /// Failures in a row after which the instance is restarted.
+    /// Number of consecutive failures after which the instance is restarted.
     pub failures: u32,
-    /// How long a process may take until it passes for the first time; failures before that do not count. `None` for `interval` × `failures`.
+    /// Time for which a new process may fail the check until it first passes. `None` for `interval` × `failures`.
     #[serde(default)]
     pub start_grace: Option<Duration>,
-    /// Where ports are asked: a host's name or address; empty for the one that others reach the instance by.
+    /// Host name or address at which ports are checked; empty for the address under which others reach the instance.
     #[serde(default)]
     pub address: String,
 }
 
 impl Check {
-    /// How long a process may take until it passes for the first time.
+    /// Time for which a new process may fail the check until it first passes.
     pub fn grace(&self) -> Duration {
         self.start_grace
             .unwrap_or_else(|| self.interval.saturating_mul(self.failures))
     }
 }
 
-/// How an instance is stopped.
+/// Stop behaviour of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
-    /// The signal's number: SIGTERM by default.
+    /// Number of the stop signal; SIGTERM by default.
     pub signal: i32,
-    /// How long it may take; then it is killed, with all that it started.
+    /// Grace period, after which the instance is killed with everything it started.
     pub grace: Duration,
-    /// How long it goes on after it was told to end and is found no longer, so that whoever uses it notices.
+    /// Time for which the instance keeps running after it was told to stop and is no longer listed, so that clients
+    /// notice.
     #[serde(default)]
     pub delay: Duration,
 }
 
-/// How instances are replaced by those of a new revision.
+/// Update strategy of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Update {
-    /// Instances that are replaced at once.
+    /// Maximum number of instances replaced at once.
     pub max_parallel: u32,
-    /// How long a new one must be healthy before the next is replaced.
+    /// Time for which a new instance must be healthy before the next one is replaced.
     pub min_healthy: Duration,
-    /// How long a new one may take to become healthy; then the update has failed.
+    /// Time within which a new instance must become healthy; otherwise the update fails.
     pub deadline: Duration,
-    /// Instances of the new revision that wait for an operator before the rest follows.
+    /// Number of instances of the new revision that run before an operator approves the rest.
     pub canary: u32,
-    /// A failed update goes back to the revision before.
+    /// Whether a failed update is rolled back to the previous revision.
     pub rollback: bool,
-    /// Which comes first, the old one's end or the new one's start; so also where an instance leaves a node that is emptied.
+    /// Order of stop and start; it also applies to instances that leave a drained node.
     #[serde(default)]
     pub order: Order,
 }
 
-/// What should run.
+/// The specification of a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
-    /// Its name, unique in the cluster.
+    /// Name, unique in the cluster.
     pub name: String,
-    /// How many, and until when.
+    /// Number of instances and their life cycle.
     pub kind: Kind,
-    /// The program.
+    /// The program to run.
     pub command: String,
-    /// Its arguments; `${PORT_name}` is replaced by a port.
+    /// Arguments; `${PORT_name}` is replaced by a port number.
     pub args: Vec<String>,
-    /// Its environment.
+    /// Environment variables.
     pub env: BTreeMap<String, Secret>,
-    /// Where it runs; empty for a directory of its own.
+    /// Working directory; empty for a private directory of the instance.
     pub directory: String,
-    /// The user that programs run as; empty for the default user of the node's agent.
+    /// User that the program runs as; empty for the default user of the node's agent.
     pub user: String,
-    /// What it is promised.
+    /// Resources reserved for an instance.
     pub resources: Resources,
-    /// What it may use at most.
+    /// Resource limits of an instance.
     #[serde(default)]
     pub limits: Limits,
-    /// Where it may run.
+    /// Hard constraints on nodes.
     pub constraints: Vec<Constraint>,
-    /// Where it should rather run; each that is met counts.
+    /// Preferences for nodes; each one met increases the score.
     pub affinity: Vec<Constraint>,
-    /// The label over whose values instances are spread evenly; empty for none.
+    /// Label over whose values instances are spread evenly; empty for none.
     pub spread: String,
-    /// The workload to whose instances the way should be short; empty for none.
+    /// Workload close to whose instances these are placed; empty for none.
     #[serde(default)]
     pub near: String,
-    /// At most one instance a node.
+    /// Whether a node runs at most one instance.
     pub alone: bool,
-    /// Higher ones are placed first, and push out those that are lower by 10; 0 to 100.
+    /// Priority, 0 to 100. Higher priorities are placed first and preempt those lower by at least 10.
     pub priority: u8,
-    /// At most one instance runs, whatever happens.
+    /// Whether at most one instance may ever run at a time.
     pub singleton: bool,
-    /// How long after its node is given up an instance is replaced; `None` for what the node's end says.
+    /// Delay before the replacement of an instance whose node was given up; `None` for a default that depends on the
+    /// cause.
     pub reschedule_delay: Option<Duration>,
-    /// Names of ports; the agent hands out those that are not fixed.
+    /// Names of ports; the agent assigns those that are not fixed.
     pub ports: Vec<String>,
-    /// Those of them that are fixed, by name.
+    /// Fixed ports, by name.
     #[serde(default)]
     pub fixed_ports: BTreeMap<String, FixedPort>,
-    /// Of a batch: how many of its parts may run at once; 0 for all.
+    /// For a batch: maximum number of parts that run at once; 0 for all.
     #[serde(default)]
     pub parallelism: u32,
-    /// Of a batch: what becomes of a part that was ended by its host.
+    /// For a batch: handling of a part that its host ended.
     #[serde(default)]
     pub on_interruption: Interruption,
-    /// How long after its host's start an agent without a coordinator starts it again by itself, if it ran there before; `None` for never.
+    /// Delay after its host's boot before an agent without a coordinator starts an instance that ran there before;
+    /// `None` for never.
     #[serde(default)]
     pub offline_start: Option<Duration>,
-    /// What happens when a process ends.
+    /// Restart policy.
     pub restart: Restart,
     /// Health checks.
     pub checks: Vec<Check>,
-    /// How it is stopped.
+    /// Stop behaviour.
     pub stop: Stop,
-    /// How it is updated.
+    /// Update strategy.
     pub update: Update,
 }
 
 impl Spec {
-    /// A service of one instance of `command`, everything else as it is by default.
+    /// Creates a service with one instance of `command` and defaults for everything else.
     pub fn new(name: &str, command: &str) -> Spec {
         Spec {
             name: name.to_owned(),
@@ -453,7 +458,7 @@ impl Spec {
         }
     }
 
-    /// True when another declaration says the same, but for the number of instances.
+    /// Whether another specification is equal except for the replica count.
     pub fn equals_but_for_count(&self, other: &Spec) -> bool {
         let mut other = other.clone();
         match (&mut other.kind, self.kind) {
@@ -464,7 +469,8 @@ impl Spec {
         *self == other
     }
 
-    /// Whether an instance of `other` runs as this one wants it: nothing that its process or its supervisor is given differs.
+    /// Whether instances of `other` satisfy this specification without a new start: nothing that a process or its
+    /// supervisor receives differs.
     pub fn runs_like(&self, other: &Spec) -> bool {
         let what = |spec: &Spec| {
             (
@@ -488,24 +494,25 @@ impl Spec {
             && what(self) == what(other)
     }
 
-    /// The declaration as it was accepted by an earlier version, within the bounds of today that can be set without asking.
+    /// Returns a specification accepted by an earlier version with those values clamped to current limits that can be
+    /// adjusted without the operator.
     #[must_use]
     pub fn clamped(mut self) -> Spec {
         self.restart = self.restart.clamped();
         self
     }
 
-    /// Whether an instance that its host ended is started again as one that has not failed.
+    /// Whether an instance that its host ended is started again without counting as failed.
     pub fn reruns_what_was_cut_off(&self) -> bool {
         !self.kind.is_batch() || self.on_interruption == Interruption::Rerun
     }
 
-    /// True when the one before has to have ended before an instance may start in its place.
+    /// Whether an instance must have ended before its replacement starts.
     pub fn stops_first(&self) -> bool {
         self.singleton || self.update.order == Order::StopFirst
     }
 
-    /// Instances that there should be; `None` for one on every node that fits.
+    /// Desired number of instances; `None` for one on every suitable node.
     pub fn replicas(&self) -> Option<u32> {
         match self.kind {
             Kind::Service { replicas } | Kind::Batch { replicas, .. } => Some(replicas),

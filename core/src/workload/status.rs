@@ -1,4 +1,4 @@
-//! How an instance is, as its supervisor says.
+//! State of an instance as reported by its supervisor.
 
 use std::{fmt, sync::Arc};
 
@@ -11,14 +11,14 @@ use crate::time::WallTime;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {
-    /// By itself, with this status.
+    /// Exited with this status.
     Code(i32),
-    /// By this signal.
+    /// Killed by this signal.
     Signal(i32),
 }
 
 impl Exit {
-    /// True for status 0.
+    /// Whether the process exited with status 0.
     pub fn is_success(self) -> bool {
         self == Exit::Code(0)
     }
@@ -33,27 +33,27 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Where an instance is in its life.
+/// Phase in an instance's life cycle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Its node has not said anything of it.
+    /// Assigned; the node has not reported it yet.
     #[default]
     Assigned,
-    /// Its process is being started.
+    /// The process is being started.
     Starting,
-    /// Its process runs.
+    /// The process is running.
     Running,
-    /// Its process ended; the next one waits for its turn.
+    /// The process ended; the restart is delayed.
     Backoff,
-    /// Its process was told to end.
+    /// The process was told to stop.
     Stopping,
-    /// No process of it is left, and none will be started.
+    /// No process is left, and none will be started.
     Ended,
 }
 
 impl Phase {
-    /// Its name, as people read it.
+    /// Display name.
     pub const fn name(self) -> &'static str {
         match self {
             Phase::Assigned => "assigned",
@@ -66,54 +66,54 @@ impl Phase {
     }
 }
 
-/// How an instance is.
+/// State of an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Where it is in its life.
+    /// Phase in the life cycle.
     pub phase: Phase,
-    /// It runs, and every health check passed the last time.
+    /// Whether it is running and all health checks passed most recently.
     pub healthy: bool,
-    /// Since when it is so.
+    /// Time of the last change.
     pub since: WallTime,
-    /// The process; 0 for none.
+    /// Process id; 0 for none.
     pub pid: u32,
-    /// Starts of its process beyond the first.
+    /// Number of starts after the first.
     pub restarts: u32,
-    /// How its last process ended.
+    /// How the last process ended.
     pub exit: Option<Exit>,
-    /// Ended for good without having failed: a batch that is done, or what was told to stop.
+    /// Whether it ended permanently without a failure: a completed batch, or an instance that was told to stop.
     pub complete: bool,
-    /// How it ended is not known: what its node wrote of it is missing, or cannot be read. Never together with `complete`.
+    /// Whether the result is unknown because the node's record is missing or unreadable. Excludes `complete`.
     #[serde(default)]
     pub unknown: bool,
-    /// It ended because its host, its agent or its supervisor did: its program has not failed.
+    /// Whether it ended because its host, agent or supervisor did; its program did not fail.
     #[serde(default)]
     pub interrupted: bool,
-    /// How often its agent started it again by itself after its host's start, as no coordinator was there; among `restarts`.
+    /// Number of starts by the agent after a boot of its host without a coordinator; included in `restarts`.
     #[serde(default)]
     pub started_alone: u32,
-    /// Processes of it that the kernel killed for want of memory, its first ones included.
+    /// Number of its processes killed by the kernel for lack of memory, including those of earlier starts.
     #[serde(default)]
     pub oom_kills: u32,
-    /// Why it is so, for people.
+    /// Human-readable description.
     pub detail: String,
-    /// The ports that it was given, in the order of its declaration's names.
+    /// Assigned ports, in the order of the specification's names.
     pub ports: Vec<u16>,
-    /// The last line that its last process that ended wrote to its standard error, at most [`LAST_LINE`](super::log::LAST_LINE) bytes; empty for none.
-    /// Shown only to those who may read logs.
+    /// Last line of standard error of its last ended process, at most [`LAST_LINE`](super::log::LAST_LINE) bytes; empty
+    /// if there was none. Visible only to callers who may read logs.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub last_stderr: String,
 }
 
-/// What a node is to run.
+/// An instance that a node is to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assigned {
-    /// The instance.
+    /// The instance's id.
     pub id: AssignmentId,
-    /// Which of the workload's it is.
+    /// The slot within the workload.
     pub slot: u32,
-    /// The declaration's number.
+    /// The revision.
     pub revision: u64,
-    /// The declaration.
+    /// The specification.
     pub spec: Arc<Spec>,
 }

@@ -1,4 +1,4 @@
-//! Every workload and instance that the coordinator knows, and the indexes that find them.
+//! All workloads and instances known to the coordinator, with indexes.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -15,73 +15,75 @@ use crate::{
     time::Time,
 };
 
-/// Instances that ended and are kept for the record, a workload; beyond, the oldest go. Of a batch, those that are
-/// done are kept all, and the newest of each slot.
+/// Number of ended instances retained per workload; the oldest are pruned first. For a batch, completed instances and
+/// the newest one of each slot are always retained.
 const ENDED: usize = 20;
 
-/// Failures that are remembered, a workload and node, and for how long.
+/// Number of failures retained per workload and node; `FAILURE_MEMORY` limits their age.
 const FAILURES: usize = 8;
 
-/// Restarts from which an instance of a declaration that was never stable counts as failing while it runs.
+/// Number of restarts from which a running instance of a revision that was never stable counts as failing.
 const FLAPPING: u32 = 3;
 
 const FAILURE_MEMORY: std::time::Duration = std::time::Duration::from_secs(1_800);
 
-/// A workload and what is known of it beyond its record.
+/// A workload with its transient state.
 #[derive(Clone, Debug)]
 pub struct Declared {
-    /// What is durable.
+    /// The durable record.
     pub record: Arc<Workload>,
-    /// Its instances, those that ended included.
+    /// Instances of the workload, including ended ones.
     pub assignments: BTreeSet<AssignmentId>,
-    /// When instances failed, by node.
+    /// Times of failures, by node.
     pub failures: BTreeMap<NodeIndex, VecDeque<Time>>,
-    /// Before when a slot that failed is not filled again.
+    /// Time until which a failed slot is not filled again.
     pub not_before: BTreeMap<u32, Time>,
-    /// The newest of its instances that a node lost, and until when a lease of that may run: a singleton has no other before.
+    /// The newest instance that its node lost, and the time until which its lease may be valid; a singleton is not
+    /// started before that.
     pub lost: Option<(AssignmentId, Time)>,
-    /// What waits, and for what.
+    /// Slots without an instance, and the reasons.
     pub waiting: Vec<Waiting>,
-    /// The revision of which no node takes an instance, since when, and why not.
+    /// A revision that no node takes an instance of, since when, and why.
     pub unplaced: Option<(u64, Time, String)>,
-    /// Nodes that should have an instance of a daemon and have none: the one before ends first, or failed.
+    /// For a daemon: nodes that should have an instance and have none, because the previous one is ending or failed.
     pub absent: u32,
-    /// Room that is being made for it.
+    /// Room being made for the workload.
     pub claims: Vec<Claim>,
     row: Option<Arc<WorkloadRow>>,
 }
 
-/// An instance and what is known of it beyond its record.
+/// An instance with its transient state.
 #[derive(Clone, Debug)]
 pub struct Held {
-    /// What is durable.
+    /// The durable record.
     pub record: Arc<Assignment>,
-    /// Its node.
+    /// Index of the node.
     pub index: NodeIndex,
-    /// What it was promised.
+    /// Reserved resources.
     pub resources: Resources,
-    /// The ports that are fixed, of which its node has one each.
+    /// Fixed ports, each of which a node has once.
     pub ports: Vec<FixedPort>,
-    /// How it is, as its node said last.
+    /// The last reported state.
     pub status: Status,
-    /// Its node has told of it: it has begun it.
+    /// Whether the node has reported it and so has begun it.
     pub heard: bool,
-    /// It is known from the store alone: its node has not told of it, nor of everything that it has, since this coordinator started.
+    /// Whether it is known only from the store: since this coordinator started, its node has reported neither the
+    /// instance nor a complete list.
     pub recalled: bool,
-    /// Since when it has been healthy without a break.
+    /// Time since which it has been healthy without interruption.
     pub healthy_since: Option<Time>,
-    /// It is written down, so that its node may be told of it.
+    /// Whether the record is durable, so that the node may be told.
     pub durable: bool,
-    /// It has been healthy at some time.
+    /// Whether it has ever been healthy.
     pub was_healthy: bool,
-    /// When it was placed, or since when this coordinator has known it.
+    /// Time of the placement, or from which this coordinator has known it.
     pub known_since: Time,
-    /// The same, or when it ceased to be healthy after it had been for long enough.
+    /// The same, or the time at which it became unhealthy after it had been healthy for long enough.
     pub unwell_since: Time,
 }
 
 impl Declared {
-    /// A workload without instances.
+    /// Creates a workload without instances.
     pub fn new(record: Arc<Workload>) -> Declared {
         Declared {
             record,
@@ -97,13 +99,13 @@ impl Declared {
         }
     }
 
-    /// The instance that a node lost, of a singleton that may not run anew before its lease is over; and until when.
+    /// For a singleton: the instance lost by its node that may still run, and the time at which its lease is over.
     pub fn may_still_run(&self, now: Time) -> Option<(AssignmentId, Time)> {
         let singleton = self.record.spec().is_some_and(|spec| spec.singleton);
         self.lost.filter(|(_, until)| singleton && *until > now)
     }
 
-    /// How often instances failed lately, by node.
+    /// Number of recent failures, by node.
     pub fn failures_lately(&self, now: Time) -> BTreeMap<NodeIndex, u32> {
         let lately = |failures: &VecDeque<Time>| failures.iter().filter(|at| now.since(**at) < FAILURE_MEMORY).count();
         let counts = self
@@ -115,7 +117,7 @@ impl Declared {
 }
 
 impl Held {
-    /// The instance, as what is told of it names it.
+    /// A reference to the instance.
     pub fn instance(&self) -> Instance {
         Instance {
             workload: Arc::clone(&self.record.workload),
@@ -124,22 +126,22 @@ impl Held {
         }
     }
 
-    /// True while it is meant to run and has not ended.
+    /// Whether it is meant to run and has not ended.
     pub fn is_wanted(&self) -> bool {
         self.record.goal == Goal::Run && self.record.end.is_none() && self.record.orphan.is_none()
     }
 
-    /// True when it has been healthy for so long without a break.
+    /// Whether it has been healthy for `min_healthy` without interruption.
     pub fn has_settled(&self, min_healthy: std::time::Duration, now: Time) -> bool {
         self.healthy_since.is_some_and(|since| since + min_healthy <= now)
     }
 
-    /// True while a process of it may be there.
+    /// Whether it may still have a process.
     pub fn is_there(&self) -> bool {
         self.record.end.is_none()
     }
 
-    /// Ports that its agent handed out to it: by which protocol it uses them, nobody said.
+    /// Ports dynamically assigned by the agent; the protocol is unknown, so both are listed.
     pub fn handed_out(&self) -> impl Iterator<Item = FixedPort> {
         let is_fixed = |port: &&u16| self.ports.iter().any(|fixed| fixed.port == **port);
         let handed_out = self.status.ports.iter().filter(move |port| !is_fixed(port));
@@ -147,30 +149,30 @@ impl Held {
     }
 }
 
-/// Nodes that are not online, and what readers are told of instances there.
+/// Nodes that are not online, and what readers are told about their instances.
 type Doubts = BTreeMap<NodeIndex, (Doubt, &'static str)>;
 
-/// The table.
+/// All workloads and instances.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     declared: BTreeMap<Arc<str>, Declared>,
     held: BTreeMap<AssignmentId, Held>,
     of_node: BTreeMap<NodeIndex, BTreeSet<AssignmentId>>,
     promised: BTreeMap<NodeIndex, Resources>,
-    /// Fixed ports of instances of which a process may be there.
+    /// Fixed ports of instances that may have a process.
     taken: BTreeMap<NodeIndex, Vec<FixedPort>>,
-    /// Nodes that are not online, and what readers are told of instances there.
+    /// Nodes that are not online, and what readers are told about their instances.
     doubts: Doubts,
-    /// Those that no workload has.
+    /// Instances without a workload.
     orphans: BTreeSet<AssignmentId>,
-    /// Workloads and instances of which something changed since the last view.
+    /// Workloads and instances changed since the last view.
     touched: BTreeSet<Arc<str>>,
     altered: BTreeSet<AssignmentId>,
     view: Arc<View>,
 }
 
 impl Table {
-    /// Takes in a workload, or what it is now.
+    /// Inserts or updates a workload.
     pub fn declare(&mut self, name: &str, record: Arc<Workload>) {
         self.touched.insert(name.into());
         if let Some(declared) = self.declared.get_mut(name) {
@@ -180,7 +182,7 @@ impl Table {
         self.declared.insert(name.into(), Declared::new(record));
     }
 
-    /// Forgets a workload that has no instances left; returns those that had ended, and their nodes.
+    /// Removes a workload without running instances; returns its ended instances and their nodes.
     pub fn forget_workload(&mut self, name: &str) -> Vec<(AssignmentId, NodeIndex)> {
         self.touched.insert(name.into());
         let ended = self.declared.remove(name).map(|declared| declared.assignments);
@@ -188,8 +190,8 @@ impl Table {
         ended.filter_map(|id| Some((id, self.remove(id)?))).collect()
     }
 
-    /// Takes in what a node is: of one that is not online, readers are not told that its instances are well.
-    /// True when that changed.
+    /// Updates a node's liveness: instances on a node that is not online are not shown as healthy. Returns whether this
+    /// changes the view.
     pub fn stands(&mut self, index: NodeIndex, liveness: Liveness) -> bool {
         let doubt = match liveness {
             Liveness::Online => None,
@@ -215,14 +217,14 @@ impl Table {
         true
     }
 
-    /// Nothing is known of an instance but what the store has: readers are not told that it is well, nor that it is about to begin.
+    /// Marks an instance as known only from the store; it is shown as neither healthy nor about to start.
     pub fn recall(&mut self, id: AssignmentId) {
         if let Some(held) = self.held_mut(id) {
             held.recalled = held.is_there();
         }
     }
 
-    /// Takes in an instance.
+    /// Inserts an instance.
     pub fn hold(&mut self, record: Arc<Assignment>, index: NodeIndex, now: Time) {
         let id = record.id;
         let spec = self.spec_of(&record);
@@ -274,7 +276,7 @@ impl Table {
         self.held.insert(id, held);
     }
 
-    /// An instance, to be changed.
+    /// An instance, mutable.
     pub fn held_mut(&mut self, id: AssignmentId) -> Option<&mut Held> {
         let held = self.held.get_mut(&id)?;
         self.touched.insert(Arc::clone(&held.record.workload));
@@ -282,40 +284,40 @@ impl Table {
         Some(held)
     }
 
-    /// An instance is written down.
+    /// Marks an instance's record as durable.
     pub fn kept(&mut self, id: AssignmentId) {
         if let Some(held) = self.held.get_mut(&id) {
             held.durable = true;
         }
     }
 
-    /// An instance.
+    /// Finds an instance.
     pub fn held(&self, id: AssignmentId) -> Option<&Held> {
         self.held.get(&id)
     }
 
-    /// A workload.
+    /// Finds a workload.
     pub fn declared(&self, name: &str) -> Option<&Declared> {
         self.declared.get(name)
     }
 
-    /// A workload, to be changed.
+    /// A workload, mutable.
     pub fn declared_mut(&mut self, name: &str) -> Option<&mut Declared> {
         self.touched.insert(name.into());
         self.declared.get_mut(name)
     }
 
-    /// The workloads, by name.
+    /// All workloads, by name.
     pub fn workloads(&self) -> impl Iterator<Item = (&Arc<str>, &Declared)> {
         self.declared.iter()
     }
 
-    /// A workload's instances, oldest first, those that ended included.
+    /// Instances of a workload, oldest first, including ended ones.
     pub fn instances<'a>(&'a self, declared: &'a Declared) -> impl Iterator<Item = &'a Held> {
         declared.assignments.iter().filter_map(|id| self.held.get(id))
     }
 
-    /// Instances of a node of which a process may be there.
+    /// Instances on a node that may have a process.
     pub fn of_node(&self, index: NodeIndex) -> impl Iterator<Item = &Held> {
         let ids = self.of_node.get(&index).into_iter().flatten();
         ids.filter_map(|id| self.held.get(id))
@@ -326,23 +328,23 @@ impl Table {
         self.view.workloads.iter().map(|row| row.desired as usize).sum()
     }
 
-    /// What is promised of a node.
+    /// Resources reserved on a node.
     pub fn promised(&self, index: NodeIndex) -> Resources {
         self.promised.get(&index).copied().unwrap_or_default()
     }
 
-    /// True when a workload has fixed ports: then it matters which ones are handed out.
+    /// Whether any workload has fixed ports, so that dynamically assigned ports matter.
     pub fn has_fixed_ports(&self) -> bool {
         let mut specs = self.declared.values().filter_map(|declared| declared.record.spec());
         specs.any(|spec| !spec.fixed_ports.is_empty())
     }
 
-    /// The fixed ports that a node's instances have.
+    /// Fixed ports in use on a node.
     pub fn taken(&self, index: NodeIndex) -> &[FixedPort] {
         self.taken.get(&index).map_or(&[], Vec::as_slice)
     }
 
-    /// A node has back what an instance was promised, if it had not before.
+    /// Releases an instance's reservations on its node, once.
     fn give_back(&mut self, id: AssignmentId, index: NodeIndex, resources: Resources, ports: &[FixedPort]) {
         if !self.of_node.get_mut(&index).is_some_and(|ids| ids.remove(&id)) {
             return;
@@ -354,8 +356,8 @@ impl Table {
         }
     }
 
-    /// An instance's process is gone for good: its node has what it was promised back. Returns those that are forgotten for it, as only
-    /// so many are kept, and their nodes.
+    /// Releases the reservations of an ended instance. Returns the instances that are pruned as a result, and their
+    /// nodes.
     pub fn ended(&mut self, id: AssignmentId) -> Vec<(AssignmentId, NodeIndex)> {
         let Some(held) = self.held.get(&id) else {
             return Vec::new();
@@ -370,7 +372,8 @@ impl Table {
             Some(Kind::Batch { replicas, .. }) => replicas,
             _ => 0,
         };
-        // Without the newest of its slot, a part of a batch that is not to run again would look like one that never ran.
+        // Without the newest instance of its slot, a part of a batch that must not run again would look as if it had
+        // never run.
         let of_batch = self.instances(declared).filter(|held| held.record.slot < batch);
         let newest: BTreeMap<u32, AssignmentId> = of_batch.map(|held| (held.record.slot, held.record.id)).collect();
         let record = &declared.record;
@@ -388,13 +391,13 @@ impl Table {
         old.filter_map(|id| Some((id, self.remove(id)?))).collect()
     }
 
-    /// Instances of that name which no workload has.
+    /// Instances of that workload name without a workload.
     pub fn orphans<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Held> {
         let of = |held: &&Held| held.record.orphan.is_some() && *held.record.workload == *name;
         self.orphans.iter().filter_map(|id| self.held.get(id)).filter(of)
     }
 
-    /// The workload of its name has an instance from now on that none had, in this slot and by this revision of it.
+    /// Assigns an orphan to the workload of its name, with this slot and revision.
     pub fn adopt(&mut self, id: AssignmentId, slot: u32, revision: u64) {
         let Some(held) = self.held_mut(id) else { return };
         let record = Arc::make_mut(&mut held.record);
@@ -406,7 +409,7 @@ impl Table {
         }
     }
 
-    /// Forgets an instance; returns its node.
+    /// Removes an instance and returns its node.
     pub fn remove(&mut self, id: AssignmentId) -> Option<NodeIndex> {
         self.orphans.remove(&id);
         let held = self.held.remove(&id)?;
@@ -419,8 +422,8 @@ impl Table {
         Some(held.index)
     }
 
-    /// A node is forgotten: so are its instances of which a process may be there, which are returned. The others are kept for the record,
-    /// and what is done of a batch stays done; they are on no node any more.
+    /// Removes a forgotten node and its instances that may have a process, which are returned. Ended instances are
+    /// retained without a node, so completed parts of a batch stay completed.
     pub fn forget_node(&mut self, index: NodeIndex) -> Vec<Arc<Assignment>> {
         let mut lost = Vec::new();
         for held in self.held.values_mut().filter(|held| held.index == index) {
@@ -446,7 +449,7 @@ impl Table {
         lost
     }
 
-    /// Remembers that an instance failed on a node.
+    /// Records a failure of an instance on a node.
     pub fn failed(&mut self, name: &str, index: NodeIndex, now: Time) {
         if let Some(declared) = self.declared.get_mut(name) {
             let failures = declared.failures.entry(index).or_default();
@@ -458,7 +461,7 @@ impl Table {
         }
     }
 
-    /// Forgets what of a workload's failures is over.
+    /// Removes expired failures and back-offs of a workload.
     pub fn prune_failures(&mut self, name: &str, now: Time) {
         if let Some(declared) = self.declared.get_mut(name) {
             declared.not_before.retain(|_, until| *until > now);
@@ -475,12 +478,12 @@ impl Table {
         specs.map(|spec| spec.priority).min()
     }
 
-    /// Room that is being made on nodes.
+    /// Room being made on nodes.
     pub fn claims(&self) -> impl Iterator<Item = Claim> {
         self.declared.values().flat_map(|declared| &declared.claims).copied()
     }
 
-    /// What an instance's declaration promises it; nothing when that is not known.
+    /// The specification that an instance runs; `None` if unknown.
     pub fn spec_of<'a>(&'a self, record: &'a Assignment) -> Option<&'a Arc<Spec>> {
         if record.orphan.is_some() {
             return record.orphan.as_ref();
@@ -492,18 +495,19 @@ impl Table {
             .get(&record.revision)
     }
 
-    /// True when something was changed since [`changed_view`](Self::changed_view) was called.
+    /// Whether anything changed since the last call of [`changed_view`](Self::changed_view).
     pub fn is_touched(&self) -> bool {
         !self.touched.is_empty() || !self.altered.is_empty()
     }
 
-    /// The priority of a workload; 0 for one that was not declared.
+    /// The priority of a workload; 0 if it is not declared.
     pub fn priority(&self, name: &str) -> u8 {
         let spec = self.declared(name).and_then(|declared| declared.record.spec());
         spec.map_or(0, |spec| spec.priority)
     }
 
-    /// All of it for readers; `None` when it is as it was the last time. Costs what changed, and the number of workloads.
+    /// A new view for readers; `None` if nothing changed since the last one. The cost is proportional to the changes
+    /// plus the number of workloads.
     pub fn changed_view(&mut self) -> Option<Arc<View>> {
         let (touched, altered) = (std::mem::take(&mut self.touched), std::mem::take(&mut self.altered));
         if touched.is_empty() && altered.is_empty() {
@@ -539,13 +543,13 @@ impl Table {
         Some(Arc::clone(&self.view))
     }
 
-    /// All of it for readers, as it was given out last.
+    /// The last view.
     pub fn view(&self) -> Arc<View> {
         Arc::clone(&self.view)
     }
 }
 
-/// Takes each of `ports` out of `taken` once.
+/// Removes each of `ports` from `taken` once.
 pub(crate) fn without(taken: &mut Vec<FixedPort>, ports: &[FixedPort]) {
     for port in ports {
         if let Some(at) = taken.iter().position(|one| one == port) {
@@ -554,8 +558,8 @@ pub(crate) fn without(taken: &mut Vec<FixedPort>, ports: &[FixedPort]) {
     }
 }
 
-/// True for an instance that is to run and does not stay up. Between two ends of its process it may look well for a moment: of a declaration
-/// that was never stable, several restarts count.
+/// Whether an instance that is meant to run keeps failing. Between two restarts it may briefly look healthy: for a
+/// revision that was never stable, several restarts count as failing.
 fn is_failing(held: &Held, stable: u64) -> bool {
     let status = &held.status;
     if held.record.goal != Goal::Run || status.restarts == 0 {
@@ -568,7 +572,7 @@ fn is_failing(held: &Held, stable: u64) -> bool {
     }
 }
 
-/// Why nobody knows how an instance is.
+/// Why the state of an instance is not known, if so.
 fn doubt(held: &Held, doubts: &Doubts) -> Option<(Doubt, &'static str)> {
     let recalled = (
         Doubt::Unknown,
@@ -580,7 +584,7 @@ fn doubt(held: &Held, doubts: &Doubts) -> Option<(Doubt, &'static str)> {
         .filter(|_| held.is_there())
 }
 
-/// An instance as far as anybody knows.
+/// An instance as published to readers.
 fn shown(held: &Held, spec: Option<&Arc<Spec>>, doubts: &Doubts) -> AssignmentRow {
     let mut status = held.status.clone();
     let doubt = doubt(held, doubts).map(|(doubt, why)| {
@@ -595,7 +599,8 @@ fn shown(held: &Held, spec: Option<&Arc<Spec>>, doubts: &Doubts) -> AssignmentRo
     }
 }
 
-/// True for the first process of an instance whose declaration was not well yet: it may take its time.
+/// Whether this is the first process of an instance whose revision was never stable; it is allowed time to become
+/// healthy.
 fn is_begun(held: &Held, stable: u64) -> bool {
     let status = &held.status;
     held.is_wanted() && held.record.revision != stable && status.restarts == 0 && status.exit.is_none()
@@ -659,10 +664,10 @@ fn workload_row(declared: &Declared, held: &BTreeMap<AssignmentId, Held>, doubts
         Some(spec) => spec.replicas().unwrap_or(wanted + declared.absent),
         None => 0,
     };
-    // What was done beyond the number that is declared now is done, and no part of it.
+    // Parts completed beyond the current replica count are not counted.
     row.complete = done.range(..row.desired).count() as u32;
     row.unwell = match record.spec().map(|spec| spec.kind) {
-        // What waits for its turn is not amiss, and what failed for good is.
+        // For a batch, waiting parts are normal and permanently failed parts are not.
         Some(Kind::Batch { .. }) => declared
             .waiting
             .iter()

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 
-/// What a spoiled spec is refused for.
+/// The field for which a modified specification is refused.
 fn refused(spoil: impl FnOnce(&mut Spec)) -> String {
     let mut spec = Spec::new("web", "/bin/web");
     assert_eq!(spec.check(), Ok(()));
@@ -141,7 +141,7 @@ mod rows {
             let before = rows.clone();
             for (out, id, detail) in steps {
                 if out {
-                    // Many in a row, so that pieces become small.
+                    // Removes many rows in sequence, so that chunks become small.
                     for id in id..id + 50 {
                         prop_assert_eq!(rows.remove(AssignmentId(id)), map.remove(&id).is_some());
                     }
@@ -211,7 +211,7 @@ fn values_of_an_environment_are_stored_and_never_formatted() {
     assert!(shown.contains("PASSWORD") && shown.contains(Secret::HIDDEN), "{shown}");
     assert!(!shown.contains(canary), "{shown}");
     assert_eq!(spec.env["PASSWORD"].reveal(), canary);
-    // A name that holds a value, and a value that is refused, are not repeated.
+    // A name that contains a value, and a refused value, are not repeated.
     for (name, value) in [
         (format!("PASSWORD={canary}"), String::new()),
         ("A".to_owned(), format!("{canary}\0")),
@@ -221,7 +221,7 @@ fn values_of_an_environment_are_stored_and_never_formatted() {
         let told = wrong.check().unwrap_err().to_string();
         assert!(told.starts_with("env") && !told.contains(canary), "{told}");
     }
-    // What stands for a value is none.
+    // The placeholder is not accepted as a value.
     spec.env
         .insert("PASSWORD".to_owned(), Secret::from(Secret::HIDDEN.to_owned()));
     assert_eq!(spec.check_declared().unwrap_err().field, "env.PASSWORD");

@@ -1,97 +1,98 @@
-//! Workloads and instances as readers see them.
+//! Workloads and instances as published to readers.
 
 use std::sync::Arc;
 
 use super::Waiting;
 use super::{Assignment, AssignmentId, Goal, Status, Workload};
 
-/// Rows that lie together; one that changes costs a copy of as many pointers.
+/// Number of rows per chunk; a changed row costs a copy of this many pointers.
 const CHUNK: usize = 256;
 
-/// A workload as the snapshot shows it.
+/// A workload in a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkloadRow {
-    /// Its record.
+    /// The workload's record.
     pub record: Arc<Workload>,
-    /// Instances that there should be; for a daemon, that there are meant to be on the nodes that fit.
+    /// Desired number of instances; for a daemon, the number intended on suitable nodes.
     pub desired: u32,
-    /// Instances whose processes run.
+    /// Number of instances with a running process.
     pub running: u32,
-    /// Those of them that are healthy.
+    /// Number of running instances that are healthy.
     pub healthy: u32,
-    /// Instances whose nodes are offline.
+    /// Number of instances on offline nodes.
     pub lost: u32,
-    /// Instances whose nodes are in doubt: they may run or not, and count as neither running nor healthy.
+    /// Number of instances on nodes in doubt; they may be running and count as neither running nor healthy.
     pub unknown: u32,
-    /// Instances that run by the present declaration, or are about to.
+    /// Number of instances that run the current revision or are about to.
     pub current: u32,
-    /// Instances of a batch that are done.
+    /// Number of completed parts of a batch.
     pub complete: u32,
-    /// Instances that do not stay up: their process ended, and is started again and again.
+    /// Number of instances whose process keeps ending and being restarted.
     pub failing: u32,
-    /// Restarts of those.
+    /// Total restarts of the failing instances.
     pub restarts: u32,
-    /// Processes of its instances that the kernel killed for want of memory.
+    /// Total processes killed by the kernel for lack of memory.
     pub oom_kills: u32,
-    /// Of those that there should be, how many are not there: not well, and not about to be for the first time.
+    /// Number of desired instances that are missing or unhealthy, except those in their first start.
     pub unwell: u32,
-    /// Why one of them ended last, for people.
+    /// Most recent failure of a failing instance, human-readable.
     pub failure: String,
-    /// What waits, and for what.
+    /// Slots without an instance, and the reasons.
     pub waiting: Vec<Waiting>,
 }
 
 impl WorkloadRow {
-    /// Its name.
+    /// The workload's name.
     pub fn name(&self) -> &str {
         self.record.spec().map_or("", |spec| spec.name.as_str())
     }
 }
 
-/// Why nobody knows how an instance is: what its node said last is shown beside this, and not as what is.
+/// Why the state of an instance is not known. The last reported state is shown beside it and is not current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// Its node is offline, so that it has most likely ended.
+    /// The node is offline, so the instance has most likely ended.
     Lost,
-    /// Its node is in doubt, or says nothing: it may run or not.
+    /// The node is in doubt or has not reported; the instance may be running.
     Unknown,
 }
 
-/// An instance as the snapshot shows it.
+/// An instance in a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssignmentRow {
-    /// Its record.
+    /// The instance's record.
     pub record: Arc<Assignment>,
-    /// How it is, or, in doubt, how it was: never healthy then.
+    /// Current state or, in doubt, the last reported state, which is then never healthy.
     pub status: Status,
-    /// Why that is not known.
+    /// Why the current state is not known; `None` if it is.
     pub doubt: Option<Doubt>,
-    /// Its ports' names, in the order of the status' ports.
+    /// Names of the ports, in the order of the status's ports.
     pub ports: Vec<String>,
 }
 
-/// All of it at one moment, for readers.
+/// A consistent view of workloads and instances for readers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// The workloads, sorted by name.
+    /// Workloads, sorted by name.
     pub workloads: Vec<Arc<WorkloadRow>>,
-    /// The instances, sorted by id.
+    /// Instances, sorted by id.
     pub assignments: Rows,
 }
 
 impl View {
-    /// The workload of that name.
+    /// Finds a workload by name.
     pub fn workload(&self, name: &str) -> Option<&Arc<WorkloadRow>> {
         let at = self.workloads.binary_search_by(|row| row.name().cmp(name)).ok()?;
         self.workloads.get(at)
     }
 
-    /// Whether there is a workload of that name, or at least an instance.
+    /// Whether a workload of that name, or an instance of one, exists.
     pub fn knows(&self, name: &str) -> bool {
         self.workload(name).is_some() || self.assignments.iter().any(|row| *row.record.workload == *name)
     }
 
-    /// Instances that a name such as `web.3` fits alike, where there are several: they are to run, and none takes the place of another.
+    /// Instances to which a name such as `web.3` applies ambiguously: several of them are to run, and none replaces
+    /// another. Empty if the name is unambiguous.
     pub fn called(&self, text: &str) -> Vec<AssignmentId> {
         let Some((name, slot)) = text.rsplit_once('.') else {
             return Vec::new();
@@ -114,7 +115,7 @@ impl View {
         if ids.len() > 1 { ids } else { Vec::new() }
     }
 
-    /// The instance that a text names: its id, or its workload's name and its slot as in `web.3`, of which the newest is meant.
+    /// Finds an instance by its id, or by its workload's name and slot as in `web.3`, which denotes the newest.
     pub fn assignment(&self, text: &str) -> Option<&Arc<AssignmentRow>> {
         if let Some((name, slot)) = text.rsplit_once('.') {
             let slot: u32 = slot.parse().ok()?;
@@ -125,44 +126,44 @@ impl View {
     }
 }
 
-/// Instances by id, in pieces: one view and the next share all those in which nothing changed.
+/// Instances by id, in chunks; consecutive views share unchanged chunks.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
-    /// None is empty.
+    /// No chunk is empty.
     chunks: Vec<Arc<Vec<Arc<AssignmentRow>>>>,
     len: usize,
 }
 
 impl Rows {
-    /// How many.
+    /// Number of instances.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// True without any.
+    /// Whether there are no instances.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// All of them, by id.
+    /// All instances in the order of their ids.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<AssignmentRow>> {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
     }
 
-    /// One of them.
+    /// Finds an instance by id.
     pub fn get(&self, id: AssignmentId) -> Option<&Arc<AssignmentRow>> {
         let chunk = self.chunks.get(self.chunk_of(id))?;
         let at = chunk.binary_search_by_key(&id, |row| row.record.id).ok()?;
         chunk.get(at)
     }
 
-    /// The piece that an id is in, or belongs into; the first where there is none.
+    /// Index of the chunk that contains an id or that it belongs in; 0 if there are no chunks.
     fn chunk_of(&self, id: AssignmentId) -> usize {
         let begins = |chunk: &Arc<Vec<Arc<AssignmentRow>>>| chunk.first().is_some_and(|row| row.record.id <= id);
         self.chunks.partition_point(begins).saturating_sub(1)
     }
 
-    /// Takes a row in, in the place of the one with its id; false when that is the same.
+    /// Inserts or replaces a row; returns false if an equal row exists.
     pub fn set(&mut self, row: AssignmentRow) -> bool {
         let id = row.record.id;
         let index = self.chunk_of(id);
@@ -175,7 +176,7 @@ impl Rows {
         match chunk.binary_search_by_key(&id, |row| row.record.id) {
             Ok(at) if *chunk[at] == row => return false,
             Ok(at) => Arc::make_mut(chunk)[at] = Arc::new(row),
-            // New ids are the highest: what is full stays as it is.
+            // New ids are the highest, so full chunks remain unchanged.
             Err(at) if at >= CHUNK && at == chunk.len() && last => {
                 self.chunks.push(Arc::new(vec![Arc::new(row)]));
                 self.len += 1;
@@ -193,7 +194,7 @@ impl Rows {
         true
     }
 
-    /// Takes a row out; false when there is none.
+    /// Removes a row; returns false if there is none.
     pub fn remove(&mut self, id: AssignmentId) -> bool {
         let index = self.chunk_of(id);
         let Some(chunk) = self.chunks.get_mut(index) else {
@@ -218,7 +219,7 @@ impl Rows {
 }
 
 impl FromIterator<Arc<AssignmentRow>> for Rows {
-    /// Rows that come by id, each once.
+    /// Collects rows that are sorted by id without duplicates.
     fn from_iter<I: IntoIterator<Item = Arc<AssignmentRow>>>(rows: I) -> Rows {
         let mut chunks: Vec<Arc<Vec<_>>> = Vec::new();
         let (mut chunk, mut len) = (Vec::new(), 0);

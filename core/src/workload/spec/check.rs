@@ -1,4 +1,4 @@
-//! What makes a declaration acceptable.
+//! Validation of workload specifications.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,13 +10,13 @@ use crate::{
     workload::Secret,
 };
 
-/// Why a declaration is refused.
+/// Reason why a specification is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {reason}")]
 pub struct BadSpec {
-    /// The field, by its path.
+    /// Path of the field.
     pub field: String,
-    /// What is wrong with it, and what would be right.
+    /// What is wrong with the field, and what would be valid.
     pub reason: String,
 }
 
@@ -32,7 +32,7 @@ fn at_most(field: &str, count: usize, most: usize) -> Result<(), BadSpec> {
     }
 }
 
-/// A name of letters, digits and dashes, as host names have it.
+/// Checks a name of letters, digits and hyphens, as in host names.
 fn name(field: &str, text: &str) -> Result<(), BadSpec> {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let edges = !text.starts_with('-') && !text.ends_with('-');
@@ -56,10 +56,10 @@ fn text_of(field: &str, text: &str, most: usize) -> Result<(), BadSpec> {
     }
 }
 
-/// True for what can be the name or number of a user of a host. Which users there are is for the host to say.
+/// Whether a text can be the name or number of a host user. Which users exist is for the host to decide.
 ///
-/// A number has 32 bits. The C library drops the bits above, so that 4294967296 would be root, and takes text with spaces before the digits
-/// for a number as well. The kernel takes the highest number for no change at all.
+/// A number has 32 bits: the C library ignores higher bits, so that 4294967296 would be root, and it accepts leading
+/// spaces before the digits. The kernel interprets the highest number as "no change".
 pub fn is_user(text: &str) -> bool {
     let forbidden = |char: char| crate::text::is_hidden(char) || char == ':' || char == '/';
     let spaced = text.trim() != text;
@@ -70,7 +70,7 @@ pub fn is_user(text: &str) -> bool {
     fits && !spaced && is_good
 }
 
-/// Prefixes of the variables that the agent sets.
+/// Prefixes of environment variables reserved for the agent.
 const RESERVED: [&str; 2] = ["WYNEOS_", "PORT_"];
 
 fn span(field: &str, span: Duration, least: Duration) -> Result<(), BadSpec> {
@@ -84,10 +84,10 @@ fn span(field: &str, span: Duration, least: Duration) -> Result<(), BadSpec> {
 }
 
 impl Spec {
-    /// Whether it can be accepted.
+    /// Validates the specification.
     ///
     /// # Errors
-    /// The first field that is wrong.
+    /// The first invalid field.
     pub fn check(&self) -> Result<(), BadSpec> {
         name("name", &self.name)?;
         if let Some(replicas) = self.replicas()
@@ -129,11 +129,11 @@ impl Spec {
         at_most("all fields together, bytes", self.size(), crate::limits::DECLARATION)
     }
 
-    /// Whether it can be declared: what [`Spec::check`] says, and what declarations accepted by earlier versions may lack. Those still run, with
-    /// what every program finds from us in the place of their own.
+    /// Validates the specification for a new declaration: [`Spec::check`], and requirements that specifications
+    /// accepted by earlier versions may not meet. Those keep running, with the reserved variables overridden.
     ///
     /// # Errors
-    /// The first field that is wrong.
+    /// The first invalid field.
     pub fn check_declared(&self) -> Result<(), BadSpec> {
         self.check()?;
         if !self.user.is_empty() && !is_user(&self.user) {
@@ -151,7 +151,7 @@ impl Spec {
             );
         }
         match self.env.iter().find(|(_, value)| value.reveal() == Secret::HIDDEN) {
-            // Made from an answer that does not show values: it would run with what stands for them.
+            // The specification was derived from a response with hidden values; it would run with the placeholder.
             Some((key, _)) => bad(
                 format!("env.{key}"),
                 "\"(hidden)\" stands for a value that is not shown: give the value itself",
@@ -176,7 +176,7 @@ impl Spec {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
             let named = !key.is_empty() && key.len() <= limits::VARIABLE && key.bytes().all(fits);
             if !named || key.as_bytes().first().is_some_and(u8::is_ascii_digit) {
-                // The name is not repeated: it may be a whole assignment, with its value.
+                // The name is not repeated: it may be a whole assignment including its value.
                 let reason = "a name is 1 to 128 letters, digits and '_', not a digit first";
                 return bad("env", format!("variable {at} of them, sorted by name: {reason}"));
             }
@@ -353,7 +353,7 @@ impl Spec {
     }
 }
 
-/// A host's name or address, without a port.
+/// Checks a host name or address without a port.
 fn check_address(field: &str, check: &Check) -> Result<(), BadSpec> {
     let address = check.address.as_str();
     text_of(field, address, limits::ADDRESS)?;
