@@ -1,4 +1,4 @@
-//! Whether a node takes an instance, and how well.
+//! Suitability and scoring of nodes for an instance.
 
 use std::sync::Arc;
 
@@ -11,45 +11,45 @@ use crate::{
     workload::{Constraint, FixedPort, Resources, Spec},
 };
 
-/// What placement sees of a node.
+/// A node as input to placement.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Its place in the registry.
+    /// Index in the registry.
     pub index: NodeIndex,
-    /// What is durable of it.
+    /// The durable record.
     pub record: Arc<NodeRecord>,
-    /// May it take part?
+    /// Admission state.
     pub admission: Admission,
-    /// Is it alive?
+    /// Liveness.
     pub liveness: Liveness,
-    /// May new work be placed on it?
+    /// Eligibility for new work.
     pub eligibility: Eligibility,
-    /// What it has.
+    /// Total resources.
     pub capacity: Resources,
-    /// What of it is promised.
+    /// Reserved resources.
     pub promised: Resources,
-    /// Fixed ports of what it runs.
+    /// Fixed ports in use.
     pub taken: Vec<FixedPort>,
-    /// Its load, observed or forecast, whichever is higher; hundredths.
+    /// Observed or predicted load, whichever is higher, in percent.
     pub load_percent: u32,
-    /// How far it is trusted; hundredths.
+    /// Trust, in percent.
     pub trust_percent: u32,
-    /// Its place in the network, once that is known.
+    /// Network coordinate, if known.
     pub coordinate: Option<Coordinate>,
 }
 
 impl Node {
-    /// Its name.
+    /// The node's name.
     pub fn name(&self) -> &str {
         &self.record.facts.name
     }
 
-    /// Its id.
+    /// The node's id.
     pub fn id(&self) -> NodeId {
         self.record.id()
     }
 
-    /// A label's value, or an attribute's as `node.os`.
+    /// Value of a label, or of an attribute such as `node.os`.
     pub fn label(&self, key: &str) -> Option<&str> {
         match key {
             "node.os" => Some(&self.record.facts.attributes.os),
@@ -65,96 +65,97 @@ impl Node {
         }
     }
 
-    /// True when its kernel ends everything that an instance started once its supervisor ends: a singleton runs nowhere else.
+    /// Whether the kernel ends everything that an instance started when its supervisor ends; singletons run only on
+    /// such nodes.
     pub fn contains(&self) -> bool {
         self.record.facts.attributes.containment == PID_NAMESPACE
     }
 
-    /// Why it does not take a singleton.
+    /// Reason why the node does not take a singleton, if any.
     fn uncontained(&self) -> Option<Unfit> {
         let attributes = &self.record.facts.attributes;
         match attributes.containment.as_str() {
             PID_NAMESPACE => None,
             "" => Some(Unfit::ContainmentUntold),
-            // What a later agent may say is not known to be enough.
+            // Values of later agent versions are not known to be sufficient.
             other => Some(Unfit::Uncontained(other.to_owned())),
         }
     }
 
-    /// What it has left.
+    /// Unreserved resources.
     pub fn free(&self) -> Resources {
         self.capacity.less(self.promised)
     }
 }
 
-/// An attribute that agents of earlier versions do not tell: absent rather than empty.
+/// An attribute that agents of earlier versions do not report; absent rather than empty.
 fn told(attribute: &str) -> Option<&str> {
     (!attribute.is_empty()).then_some(attribute)
 }
 
-/// Why a node does not take an instance.
+/// Reason why a node does not take an instance.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// It is not admitted.
+    /// The node is not admitted.
     #[error("it is not admitted")]
     Admission,
-    /// It is not there.
+    /// The node is not online.
     #[error("it {}", .0.predicate())]
     Liveness(Liveness),
-    /// It takes no new work.
+    /// The node takes no new work.
     #[error("it is {}: it takes no new work", .0.name())]
     Eligibility(Eligibility),
-    /// It does not contain instances; the value of its containment.
+    /// The node does not contain instances; the value of its containment attribute.
     #[error("it cannot contain what it runs (node.containment is {0})")]
     Uncontained(String),
-    /// Its agent is of a version that does not report containment.
+    /// The node's agent is of a version that does not report containment.
     #[error("its agent does not tell whether it can contain what it runs (node.containment is not set)")]
     ContainmentUntold,
     /// A constraint is not met.
     #[error("constraint on {} is not met", Quoted(.0))]
     Constraint(String),
-    /// Its agent does not permit the user.
+    /// The node's agent does not permit the user.
     #[error("its agent runs no program as {}, only as {}: see `work_user` and `users` in its configuration", named(.declared), listed(.permitted))]
     User {
-        /// The user that the declaration names; empty for none.
+        /// The user in the specification; empty for none.
         declared: String,
         /// The permitted users.
         permitted: String,
     },
-    /// Its agent is not root.
+    /// The node's agent is not root.
     #[error(
         "its agent is not root and runs every program as its own user, {}, not as {}: remove `user` from the declaration, or run the agent as root",
         listed(.permitted), named(.declared)
     )]
     OwnUserOnly {
-        /// The user that the declaration names; empty for none.
+        /// The user in the specification; empty for none.
         declared: String,
         /// The agent's own user.
         permitted: String,
     },
-    /// Its agent permits the user, and its host does not know it.
+    /// The user is permitted by the agent but unknown on its host.
     #[error("the user {} is permitted but unknown on this host: create it, then restart the agent", Quoted(.0))]
     UnknownUser(String),
-    /// It has too little CPU left.
+    /// Insufficient free CPU.
     #[error("{free}m of CPU are free, {wanted}m wanted")]
     Cpu {
-        /// What it has left.
+        /// Free CPU, in thousandths of a CPU.
         free: u64,
-        /// What is wanted.
+        /// Requested CPU, in thousandths of a CPU.
         wanted: u64,
     },
-    /// It has too little memory left.
+    /// Insufficient free memory.
     #[error("{} MiB of memory are free, {} MiB wanted", .free >> 20, .wanted.div_ceil(1 << 20))]
     Memory {
-        /// What it has left.
+        /// Free memory, in bytes.
         free: u64,
-        /// What is wanted.
+        /// Requested memory, in bytes.
         wanted: u64,
     },
-    /// Another instance has a port there that it is declared to have.
+    /// A fixed port is in use.
     #[error("its port {0} is taken")]
     Port(FixedPort),
-    /// It has an instance already, and there may be one alone.
+    /// The node already has an instance, and only one is allowed.
     #[error("it has an instance already")]
     Taken,
 }
@@ -193,7 +194,8 @@ impl Unfit {
     }
 }
 
-/// A number of nodes that do not take an instance for the same [`Unfit::kind`]: `1 has an instance already`, `2 have an instance already`.
+/// Phrase for the number of nodes with the same [`Unfit::kind`]: `1 has an instance already`, `2 have an instance
+/// already`.
 pub(super) fn nodes_that(number: u32, kind: &str) -> String {
     let (verb, rest) = kind.split_once(' ').unwrap_or((kind, ""));
     let verb = match (number, verb) {
@@ -228,7 +230,8 @@ pub(super) fn unfit(spec: &Spec, node: &Node, instances: u32) -> Option<Unfit> {
     if let Some(constraint) = spec.constraints.iter().find(unmet) {
         return Some(Unfit::Constraint(constraint.key.clone()));
     }
-    // An agent that says nothing is of a version that runs programs as anybody; it goes on as it did until it is upgraded.
+    // An agent that does not report its users is of a version that accepts any user; it keeps doing so until it is
+    // upgraded.
     if let Some(users) = &node.record.facts.attributes.users
         && !users.permit(&spec.user)
     {
@@ -259,7 +262,7 @@ pub(super) fn unfit(spec: &Spec, node: &Node, instances: u32) -> Option<Unfit> {
     None
 }
 
-/// Of the parts; the sum of what could go wrong on a node weighs more than what would be nice.
+/// Weights of the parts of the score. The risks of a node together outweigh preferences.
 const HEADROOM: i64 = 3;
 const CALM: i64 = 3;
 const AFFINITY: i64 = 4;
@@ -267,7 +270,7 @@ const TRUST: i64 = 4;
 const RECORD: i64 = 6;
 const CLOSENESS: i64 = 4;
 
-/// The most that a part can be.
+/// Maximum value of a part of the score.
 pub(super) const FULL: i64 = 1_000;
 
 fn share(part: u64, whole: u64) -> i64 {
@@ -275,8 +278,8 @@ fn share(part: u64, whole: u64) -> i64 {
     i64::try_from(share).unwrap_or(FULL).min(FULL)
 }
 
-/// A number that looks drawn, the same for the same workload and node: FNV-1a over the name, then the finaliser of SplitMix64
-/// (Steele, Lea and Flood 2014) over that and the id.
+/// Pseudo-random tie-breaker, constant for a workload and node: FNV-1a of the name, then the finalizer of SplitMix64
+/// (Steele, Lea and Flood 2014) over the hash and the node id.
 fn tie(spec: &Spec, node: &Node) -> u32 {
     let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let name = spec.name.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);

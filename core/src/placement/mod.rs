@@ -1,8 +1,8 @@
-//! Placement: which node an instance runs on, and for every other node why not.
+//! Placement: selects the node of each instance and explains why other nodes were not selected.
 //!
-//! First a filter, then a score; deterministic. Nodes are never given more than they have of what was requested. Instances of one
-//! workload are alike, so that a node's score is reckoned once a workload, and again only where one was placed: a workload costs the
-//! nodes it looks at and the logarithm of them an instance.
+//! Nodes are filtered, then scored; the result is deterministic. A node's resources are never overcommitted. Instances
+//! of a workload are identical, so a node is scored once per workload, and again only after an instance was placed on
+//! it: the cost is one pass over the nodes per workload plus a logarithm of their number per instance.
 
 mod fit;
 mod near;
@@ -26,56 +26,56 @@ use crate::{
     workload::{Declared, FixedPort, Resources, Spec, Table, without},
 };
 
-/// The nodes, and what is promised of them.
+/// All nodes with their reservations.
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
     nodes: Vec<Node>,
 }
 
-/// What is known of a workload's instances.
+/// State of a workload's instances as input to placement.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
-    /// Instances that a node has.
+    /// Number of instances per node.
     pub instances: BTreeMap<NodeIndex, u32>,
-    /// How many of them are to leave it: what is spread evenly is what stays.
+    /// Number of them that are leaving the node; the spread considers only those that stay.
     pub leaving: BTreeMap<NodeIndex, u32>,
-    /// How often instances failed on a node lately.
+    /// Number of recent failures per node.
     pub failures: BTreeMap<NodeIndex, u32>,
-    /// Where those are that it is to be near to.
+    /// Nodes of the `near` workload.
     near: Near,
 }
 
 impl Standing {
-    /// Instances that a node has, and keeps.
+    /// Number of instances that stay on a node.
     fn staying(&self, node: NodeIndex) -> u32 {
         let of = |counts: &BTreeMap<NodeIndex, u32>| counts.get(&node).copied().unwrap_or(0);
         of(&self.instances).saturating_sub(of(&self.leaving))
     }
 }
 
-/// An instance's place, and by what it won.
+/// A selected node and its score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
     /// The node.
     pub node: NodeIndex,
-    /// What it scored.
+    /// The node's score.
     pub score: Score,
 }
 
-/// What became of a workload's instances.
+/// Result of placing a workload's instances.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Those that have a place.
+    /// Placed instances.
     pub placed: Vec<Placed>,
-    /// Those that have none.
+    /// Number of instances without a node.
     pub pending: u32,
-    /// The nodes that would have been next, best first.
+    /// The next candidates, best first.
     pub next: Vec<Placed>,
-    /// Nodes that take no further one, by why not.
+    /// Number of unsuitable nodes per reason.
     pub unfit: BTreeMap<&'static str, u32>,
 }
 
-/// A node that instances may go to: the one with the fewest of the workload first, then the best score.
+/// A candidate node: nodes with the fewest instances of the workload come first, then the best score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Offer {
     fewest: std::cmp::Reverse<u32>,
@@ -83,39 +83,39 @@ struct Offer {
     node: NodeIndex,
 }
 
-/// Nodes that would have been next, which are told at most.
+/// Maximum number of next candidates reported.
 const NEXT: usize = 3;
 
-/// Nodes with the same value of the label over which a workload is spread.
+/// Nodes with the same value of the spread label.
 #[derive(Debug, Default)]
 struct Group {
     instances: u32,
     offers: BinaryHeap<Offer>,
 }
 
-/// By that value.
+/// Groups by value of the spread label.
 type Groups = BTreeMap<Option<Arc<str>>, Group>;
 
 impl Fleet {
-    /// A fleet of these nodes, in the order of their indexes.
+    /// Creates a fleet from nodes sorted by index.
     pub fn new(nodes: Vec<Node>) -> Fleet {
         Fleet { nodes }
     }
 
-    /// The nodes.
+    /// All nodes.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// The position of a node of the registry; `None` when it was forgotten.
+    /// Position of a node in the list; `None` if it was forgotten.
     fn at(&self, index: NodeIndex) -> Option<usize> {
         let own = self.nodes.get(index.get()).is_some_and(|node| node.index == index);
-        // Behind the place of one that was forgotten all others are further to the front.
+        // After the index of a forgotten node, all others are further to the front.
         let search = || self.nodes.binary_search_by_key(&index, |node| node.index).ok();
         if own { Some(index.get()) } else { search() }
     }
 
-    /// A node.
+    /// Finds a node.
     pub fn node(&self, index: NodeIndex) -> Option<&Node> {
         self.nodes.get(self.at(index)?)
     }
@@ -125,7 +125,7 @@ impl Fleet {
         self.nodes.get_mut(at)
     }
 
-    /// What placement is to know of a workload's instances.
+    /// Collects the state of a workload's instances.
     pub fn standing(&self, table: &Table, declared: &Declared, now: Time) -> Standing {
         let mut standing = Standing::default();
         for held in table.instances(declared).filter(|held| held.is_there()) {
@@ -138,12 +138,12 @@ impl Fleet {
         standing
     }
 
-    /// Why a node takes no further instance of a workload.
+    /// Reason why a node does not take another instance of a workload, if any.
     pub fn unfit(&self, spec: &Spec, standing: &Standing, node: &Node) -> Option<Unfit> {
         fit::unfit(spec, node, standing.instances.get(&node.index).copied().unwrap_or(0))
     }
 
-    /// Finds places for `count` further instances of a workload, and promises them.
+    /// Selects nodes for `count` further instances of a workload and reserves their resources.
     pub fn place(&mut self, spec: &Spec, standing: &mut Standing, count: u32) -> Outcome {
         let mut outcome = Outcome::default();
         let mut groups = self.groups(spec, standing, &mut outcome.unfit);
@@ -173,7 +173,7 @@ impl Fleet {
         outcome
     }
 
-    /// Finds a place for one further instance, anywhere but on `off`.
+    /// Selects a node for one further instance, excluding `off`.
     pub fn place_off(&mut self, spec: &Spec, standing: &mut Standing, off: Option<NodeIndex>) -> Outcome {
         let was = off.and_then(|off| Some((off, self.node(off)?.eligibility)));
         if let Some((off, _)) = was {
@@ -188,21 +188,21 @@ impl Fleet {
         outcome
     }
 
-    /// Has a node take nothing more.
+    /// Excludes a node from further placement.
     pub fn close(&mut self, node: NodeIndex) {
         if let Some(node) = self.node_mut(node) {
             node.eligibility = crate::node::Eligibility::Draining;
         }
     }
 
-    /// Takes note of ports that a node's agent has handed out.
+    /// Marks ports as in use that a node's agent has assigned.
     pub fn hand_out(&mut self, node: NodeIndex, ports: impl Iterator<Item = FixedPort>) {
         if let Some(node) = self.node_mut(node) {
             node.taken.extend(ports);
         }
     }
 
-    /// Promises a node's room, and fixed ports there, that it had been asked to give back.
+    /// Restores a reservation on a node that was released for a trial.
     fn keep(&mut self, node: NodeIndex, resources: Resources, ports: &[FixedPort]) {
         if let Some(node) = self.node_mut(node) {
             node.promised = node.promised.plus(resources);
@@ -210,14 +210,14 @@ impl Fleet {
         }
     }
 
-    /// Keeps room for a workload that waits for it.
+    /// Reserves room for a workload that waits for it.
     pub fn claim(&mut self, claim: Claim) {
         if let Some(node) = self.node_mut(claim.node) {
             node.promised = node.promised.plus(claim.resources);
         }
     }
 
-    /// Takes back what was promised to an instance.
+    /// Releases an instance's reservation.
     pub fn release(&mut self, node: NodeIndex, resources: Resources, ports: &[FixedPort]) {
         if let Some(node) = self.node_mut(node) {
             node.promised = node.promised.less(resources);
@@ -238,13 +238,13 @@ impl Fleet {
         })
     }
 
-    /// What a node scores for a further instance.
+    /// Score of a node for a further instance.
     fn score(&self, spec: &Spec, standing: &Standing, node: &Node) -> Score {
         let failures = standing.failures.get(&node.index).copied().unwrap_or(0);
         fit::score(spec, node, failures, standing.near.closeness(node))
     }
 
-    /// Where instances may go, by the value of the label over which they are spread; and how many nodes take none, by why not.
+    /// Candidates grouped by the value of the spread label; unsuitable nodes are counted per reason in `unfit`.
     fn groups(&self, spec: &Spec, standing: &Standing, unfit: &mut BTreeMap<&'static str, u32>) -> Groups {
         let mut groups = Groups::new();
         let mut offers: BTreeMap<Option<&str>, (u32, Vec<Offer>)> = BTreeMap::new();
@@ -269,7 +269,7 @@ impl Fleet {
     }
 }
 
-/// The best offer of the group that has the fewest instances; of several such groups, the best of all.
+/// Takes the best candidate from the groups with the fewest instances.
 fn take(groups: &mut Groups) -> Option<(Option<Arc<str>>, Offer)> {
     let open = groups.iter().filter_map(|(value, group)| {
         let best = group.offers.peek()?;

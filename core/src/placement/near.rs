@@ -1,4 +1,4 @@
-//! Nearness: a workload that talks much to another one is placed where the way to it is short.
+//! Proximity: places a workload close to another one with which it communicates.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,18 +9,18 @@ use crate::{
     workload::{Spec, Table},
 };
 
-/// Nodes of the other workload that are looked at, those of its oldest instances.
+/// Maximum number of nodes of the other workload considered, those of its oldest instances.
 const NEAR: usize = 64;
 
-/// The round-trip time that is worth half as much as none.
+/// Round-trip time at which the closeness is half of the maximum.
 const HALF: Duration = Duration::from_millis(1);
 
-/// The nodes that a workload's instances are to be near to.
+/// Nodes of the workload that instances are to be close to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Near(BTreeMap<NodeIndex, Option<Coordinate>>);
 
 impl Near {
-    /// How near a node is to the nearest of them; 0 to 1,000, and 0 where the way is not known.
+    /// Closeness of a node to the nearest of them, 0 to 1,000; 0 if unknown.
     pub(super) fn closeness(&self, node: &Node) -> i64 {
         if self.0.contains_key(&node.index) {
             return super::fit::FULL;
@@ -35,7 +35,7 @@ impl Near {
 }
 
 impl Fleet {
-    /// Where the instances are that those of `spec` are to be near to.
+    /// Collects the nodes of the workload that `spec` is to be close to.
     pub(super) fn near(&self, table: &Table, spec: &Spec) -> Near {
         let Some(other) = table.declared(&spec.near) else {
             return Near::default();

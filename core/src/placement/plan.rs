@@ -1,8 +1,9 @@
-//! What is to be done so that what runs becomes what was declared: desired × observed → plan.
+//! Planning: derives the next actions from the desired and the observed state of a workload.
 //!
-//! A workload has slots; each wants one instance. An instance that has to leave its place (its node is drained, its declaration is
-//! old) stays until its successor has been healthy for long enough, where that is possible; otherwise it goes first. One that was
-//! lost with its node is replaced after a delay; a singleton only once the one before cannot run any more.
+//! A workload has slots with one instance each. An instance that has to leave its node (because the node is drained or
+//! the revision is outdated) stays, where possible, until its replacement has been healthy for long enough; otherwise
+//! it is stopped first. An instance lost with its node is replaced after a delay; a singleton only once its predecessor
+//! can no longer run.
 
 mod fill;
 mod leave;
@@ -21,64 +22,64 @@ use crate::{
     workload::{AssignmentId, Declared, Goal, Held, Phase, Spec, Table},
 };
 
-/// How long an instance whose agent is gone, and which may well be running, is left alone by default.
+/// Default delay before the replacement of an instance whose agent is gone, and which may still be running.
 pub const AGENT_GONE_DELAY: Duration = Duration::from_secs(30);
 
-/// While nothing is known for certain, it is looked again so often.
+/// Re-evaluation interval while the situation is uncertain.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Reasons that are told one by one, for which slots of a workload wait.
+/// Maximum number of distinct reasons reported for slots of a workload.
 const REASONS: usize = 64;
 
-/// The first wait of a slot whose instance failed; doubles with every failure in a row.
+/// Initial back-off of a failed slot; doubles with every consecutive failure up to `BACKOFF_MAX`.
 const BACKOFF: Duration = Duration::from_secs(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
-/// Where an instance is, as far as its node is concerned.
+/// State of an instance's node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Its node is there, or not known to be gone.
+    /// The node is present, or not known to be gone.
     There,
-    /// Its node is to be emptied: until when at the latest.
+    /// The node is being drained, with an optional deadline.
     Leaves(Option<Time>),
-    /// The same, but of daemons, which stay.
+    /// The node is being drained except for daemons, with an optional deadline.
     LeavesUnlessDaemon(Option<Time>),
-    /// Its node was given up.
+    /// The node was given up.
     Lost {
-        /// When.
+        /// Time at which it was given up.
         since: Time,
-        /// Why.
+        /// Reason.
         cause: Cause,
-        /// Until when a lease that it was given may run.
+        /// Time until which a lease granted to the node may be valid.
         lease: Time,
-        /// The decision that gave it up; `None` where that is not known.
+        /// The decision that gave it up; `None` if unknown.
         decision: Option<u64>,
     },
 }
 
-/// How many of what was lost may be replaced now, and how many may be stopped to make room: what is left of the budgets.
+/// Remaining budgets for automatic replacement and preemption.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowance<'a> {
-    /// Instances that were lost and may be replaced.
+    /// Number of lost instances that may be replaced.
     pub heals: usize,
-    /// Those that may be replaced whatever is left, each with the decision that an operator approved.
+    /// Lost instances that may be replaced regardless of the budget, each with the decision that an operator approved.
     pub approved: &'a BTreeMap<AssignmentId, u64>,
-    /// Instances that may be stopped to make room for what has a higher priority.
+    /// Number of instances that may be preempted.
     pub evictions: usize,
 }
 
-/// What a plan is made from, beyond the workload.
+/// Input to a plan besides the workload.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
-    /// Now.
+    /// The current time.
     pub now: Time,
-    /// Everything that is known.
+    /// All workloads and instances.
     pub table: &'a Table,
-    /// What is known of the nodes of the workload's instances; of others, that they are there.
+    /// State of the nodes of the workload's instances; nodes not listed are present.
     pub places: &'a BTreeMap<NodeIndex, Place>,
-    /// Whether much is silent, and it is not known why: what is lost is not replaced.
+    /// Whether many nodes are silent for an unknown reason; lost instances are not replaced then.
     pub ambiguous: bool,
-    /// What may be done by itself.
+    /// Budgets for automatic actions.
     pub may: Allowance<'a>,
 }
 
@@ -87,63 +88,63 @@ pub struct Input<'a> {
 pub struct Start {
     /// Its slot.
     pub slot: u32,
-    /// Its node.
+    /// The node.
     pub node: NodeIndex,
-    /// By what that won.
+    /// The node's score.
     pub score: Score,
-    /// Why.
+    /// Reason for the start.
     pub why: Why,
-    /// The instance whose place it takes.
+    /// The instance that it replaces.
     pub replaces: Option<AssignmentId>,
-    /// Failures of this slot in a row.
+    /// Number of consecutive failures of the slot.
     pub attempt: u32,
-    /// The declaration that it runs by.
+    /// The revision to run.
     pub revision: u64,
 }
 
-/// What is to be done for one workload.
+/// Planned actions for one workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// To be started.
+    /// Instances to start.
     pub starts: Vec<Start>,
-    /// To be stopped, and why.
+    /// Instances to stop, with reasons.
     pub stops: Vec<(AssignmentId, Why)>,
-    /// Those of them that nothing takes the place of, on nodes that are there: the declaration does not mean these nodes.
+    /// Stopped instances without a replacement on nodes that are present: the specification excludes these nodes.
     pub unreplaced: Vec<AssignmentId>,
-    /// Run already as a newer declaration wants it.
+    /// Instances that already satisfy a newer revision.
     pub revised: Vec<AssignmentId>,
-    /// Lost, and replaced.
+    /// Lost instances that are replaced.
     pub healed: Vec<AssignmentId>,
-    /// Lost, and not replaced, as that is not to be done by itself: which, and why they are lost.
+    /// Lost instances that are not replaced automatically, with the reasons for their loss.
     pub held_back: Vec<(AssignmentId, Why)>,
-    /// Of other workloads, stopped to make room.
+    /// Preempted instances of other workloads.
     pub preempted: Vec<AssignmentId>,
     /// Slots for which room is being made.
     pub roomed: Vec<u32>,
-    /// Of other workloads, not stopped, as that is not to be done by itself: which, and why they would be.
+    /// Instances of other workloads whose preemption requires approval, with reasons.
     pub would_preempt: Vec<(AssignmentId, Why)>,
-    /// Room that is being made on nodes.
+    /// Room being made on nodes.
     pub claims: Vec<Claim>,
-    /// Slots that wait.
+    /// Slots without an instance, and the reasons.
     pub waiting: Vec<Waiting>,
-    /// Instances that leave their places later, as only so many do at once.
+    /// Number of instances to be moved later because of the limit on parallel moves.
     pub later: u32,
-    /// Of a daemon: nodes that should have an instance and have none yet.
+    /// For a daemon: number of nodes that should have an instance and have none yet.
     pub absent: u32,
-    /// No node takes an instance of the present declaration: why not.
+    /// Reason why no node takes an instance of the current revision, if so.
     pub unplaced: Option<String>,
-    /// Whoever runs by the present declaration is well, and nobody runs by another.
+    /// Whether all instances are healthy and run the current revision.
     pub settled: bool,
-    /// The update has failed: why.
+    /// Reason why the update has failed, if so.
     pub failed: Option<String>,
-    /// When to look again, if nothing happens before.
+    /// Time of the next evaluation if nothing changes before.
     pub wake: Option<Time>,
-    /// Nodes that were considered and not taken: what, and why not.
+    /// Nodes considered and rejected, with reasons.
     pub considered: Vec<(String, String)>,
 }
 
 impl Plan {
-    /// True when nothing is to be done.
+    /// Whether the plan contains no action.
     pub fn is_idle(&self) -> bool {
         self.starts.is_empty() && self.stops.is_empty() && self.revised.is_empty() && self.failed.is_none()
     }
@@ -171,7 +172,7 @@ impl Plan {
 }
 
 impl Plan {
-    /// Slots whose instances failed so many times in a row; `given_up`: they are not tried again.
+    /// Adds a slot that waits after `failures` consecutive failures; with `given_up` it is not retried.
     fn wait_after(&mut self, failures: u32, given_up: bool, reason: String) {
         self.wait(1, reason.clone());
         if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.reason == reason) {
@@ -180,7 +181,7 @@ impl Plan {
     }
 }
 
-/// An instance by name, as people know it.
+/// Display name of an instance.
 fn named(held: &Held) -> String {
     held.instance().to_string()
 }
@@ -193,7 +194,7 @@ fn times(count: u32) -> String {
     }
 }
 
-/// How long a slot waits after so many failures in a row.
+/// Back-off of a slot after this many consecutive failures.
 pub fn backoff(failures: u32) -> Duration {
     match failures {
         0 => Duration::ZERO,
@@ -201,7 +202,7 @@ pub fn backoff(failures: u32) -> Duration {
     }
 }
 
-/// What is to be done for `declared`. What it starts is promised in `fleet`.
+/// Plans the next actions for `declared` and reserves the resources of its starts in `fleet`.
 pub fn plan(input: &Input<'_>, declared: &Declared, fleet: &mut Fleet) -> Plan {
     let Some(spec) = declared.record.spec() else {
         return Plan::default();
@@ -226,7 +227,7 @@ pub fn plan(input: &Input<'_>, declared: &Declared, fleet: &mut Fleet) -> Plan {
     planner.run(fleet)
 }
 
-/// Which nodes take an instance of a declaration beside what runs: two of them, if there are so many; and why all others do not.
+/// Nodes that take an instance of a revision in addition to the running ones (up to two), and why all others do not.
 #[derive(Debug)]
 struct Full {
     takes: Vec<NodeIndex>,
@@ -235,32 +236,32 @@ struct Full {
 
 #[derive(Default)]
 struct Ended<'a> {
-    /// The slot of a batch is done.
+    /// Whether the slot of a batch is completed.
     done: bool,
-    /// The newest, if it failed.
+    /// The newest instance, if it failed.
     failed: Option<&'a Held>,
-    /// Failures in a row before the newest, if its host ended that one.
+    /// Number of consecutive failures before the newest instance, if its host ended that one.
     before: u32,
 }
 
 struct Planner<'a> {
     input: &'a Input<'a>,
-    /// What is left of what may be done.
+    /// Remaining budgets.
     may: Allowance<'a>,
     declared: &'a Declared,
     spec: &'a Arc<Spec>,
     standing: Standing,
-    /// Instances that are wanted, by slot.
+    /// Wanted instances, by slot.
     slots: BTreeMap<u32, Vec<&'a Held>>,
-    /// What became of instances that are no longer there, by slot.
+    /// Results of ended instances, by slot.
     ended: BTreeMap<u32, Ended<'a>>,
-    /// Of slots whose last instance is gone: that instance, and why a new one is wanted.
+    /// For slots whose last instance is gone: that instance and the reason for its replacement.
     gone: BTreeMap<u32, (AssignmentId, Why)>,
-    /// Instances whose nodes were given up, and which are to be replaced, by slot; and why.
+    /// Instances to be replaced because their nodes were given up, by slot, with reasons.
     lost: BTreeMap<u32, Vec<(&'a Held, Why)>>,
-    /// By revision, once an instance of it found no place beside what runs.
+    /// By revision: set once an instance of it found no node beside the running ones.
     full: BTreeMap<u64, Full>,
-    /// Instances that were told to end and have not yet, by slot.
+    /// Instances that were told to stop and have not ended, by slot.
     stopped: BTreeMap<u32, &'a Held>,
     plan: Plan,
 }
@@ -302,12 +303,12 @@ impl<'a> Planner<'a> {
     fn take_stock(&mut self) {
         let batch = self.spec.kind.is_batch();
         let record = &self.declared.record;
-        // What ended before this run of a batch says nothing of it.
+        // Instances that ended before the current run of a batch are ignored.
         let is_of_run = |held: &&Held| held.is_there() || record.is_of_run(held.record.id);
         for held in self.instances().filter(is_of_run) {
             let slot = match self.spec.replicas() {
                 Some(_) => held.record.slot,
-                // Its node's place, which may be another one since this coordinator started.
+                // The node's index, which may have changed since this coordinator started.
                 None => held.index.0,
             };
             if held.is_wanted() {
@@ -316,7 +317,7 @@ impl<'a> Planner<'a> {
                 *self.standing.leaving.entry(held.index).or_default() += 1;
                 self.stopped.insert(slot, held);
             } else if !self.is_outdated(held) {
-                // Whether it was meant to end tells whether its end was a failure.
+                // The end was a failure only if the instance was not meant to stop.
                 let failed = held.record.goal == Goal::Run && !held.status.complete;
                 let asked = batch && failed && self.is_to_run_again(held);
                 let cut_off = failed && self.is_rerun(held);
@@ -337,18 +338,18 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Its host ended it, which is no failure of its program.
+    /// Whether an instance was ended by its host, which is not a failure of its program.
     fn is_rerun(&self, held: &Held) -> bool {
         held.status.interrupted && !held.status.unknown && self.spec.reruns_what_was_cut_off()
     }
 
-    /// A restart that was asked for after it had failed. What of a batch is done stays done.
+    /// Whether a restart was requested after the instance had failed. Completed parts of a batch stay completed.
     fn is_to_run_again(&self, held: &Held) -> bool {
         let asked = self.declared.record.restarted;
         asked.is_some_and(|(_, before)| held.record.id < before)
     }
 
-    /// Whether an instance that was lost may be replaced, which is counted then.
+    /// Charges the replacement of a lost instance to the budget; returns whether it is allowed.
     fn may_heal(&mut self, id: AssignmentId) -> bool {
         if self.may.approved.contains_key(&id) {
             return true;
@@ -358,7 +359,7 @@ impl<'a> Planner<'a> {
         left.is_some()
     }
 
-    /// Instances whose nodes were given up leave their slots, when their time has come.
+    /// Removes instances on given-up nodes from their slots once they may be replaced.
     fn replace_lost(&mut self) {
         let now = self.input.now;
         let daemon = self.spec.replicas().is_none();
@@ -381,7 +382,7 @@ impl<'a> Planner<'a> {
                     decision,
                 };
                 if daemon {
-                    // Its place is its node, and no other.
+                    // A daemon's instance cannot be replaced elsewhere.
                     self.lost.entry(slot).or_default().push((held, Why::Lost(loss)));
                     continue;
                 }
@@ -421,14 +422,14 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Gives up those that were lost and whose slots have others now, or are wanted no longer. Where nothing takes their place they stay what they
-    /// are: their nodes may come back, and they run.
+    /// Stops lost instances whose slots have replacements or are no longer wanted. Lost instances without a replacement
+    /// are kept: their nodes may return with them running.
     fn give_up_lost(&mut self) {
         for (slot, lost) in std::mem::take(&mut self.lost) {
             let beyond = self.spec.replicas().is_some_and(|replicas| slot >= replicas);
             let held = self.slots.get(&slot).into_iter().flatten().copied();
             let has_other = held.filter(|other| other.status.phase == Phase::Running).count() > 0;
-            // A daemon's place is its node, which is gone.
+            // A daemon's slot is its node, which is gone.
             let replaced = |start: &Start| self.spec.replicas().is_some() && start.slot == slot;
             let started = self.plan.starts.iter().any(replaced);
             for (held, why) in lost {
@@ -442,7 +443,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Slots beyond what is wanted, and nodes that a daemon is no longer meant for.
+    /// Stops instances of surplus slots, and daemon instances on nodes that are no longer intended.
     fn drop_surplus(&mut self, fleet: &Fleet) {
         let beyond = |slot: u32| self.spec.replicas().is_some_and(|replicas| slot >= replicas);
         let surplus: Vec<u32> = self.slots.keys().copied().filter(|slot| beyond(*slot)).collect();

@@ -136,7 +136,7 @@ fn a_singleton_goes_only_where_the_kernel_ends_what_it_started() {
     );
     let placed = fleet.clone().place(&leader, &mut standing.clone(), 1);
     assert_eq!(places(&placed), [3]);
-    // Nor does it go anywhere else when that one is full; anything but a singleton does.
+    // A singleton is not placed elsewhere when that node is full; other workloads are.
     fleet.nodes[3].promised.cpu_millis = 1_000;
     let outcome = fleet.clone().place(&leader, &mut standing.clone(), 1);
     assert_eq!((outcome.placed.len(), outcome.pending), (0, 1), "{outcome:?}");
@@ -161,7 +161,7 @@ fn a_node_on_which_it_failed_loaded_or_distrusted_does_not_win() {
     for spoil in 0..3 {
         let mut fleet = fleet(&["a", "a"]);
         let mut standing = Standing::default();
-        // The one that would win.
+        // The node that would be selected.
         let winner = fleet.clone().place(&web(1), &mut Standing::default(), 1).placed[0].node;
         match spoil {
             0 => drop(standing.failures.insert(winner, 1)),
@@ -204,7 +204,7 @@ proptest! {
             let outcome = fleet.place(&spec, &mut Standing::default(), *count);
             prop_assert_eq!(outcome.placed.len() as u32 + outcome.pending, *count);
             if outcome.pending > 0 {
-                // Nothing is left that would fit.
+                // No node with room is left.
                 prop_assert!(fleet.nodes().iter().all(|node| node.free().cpu_millis < *cpu_millis || !node.free().has(spec.resources)));
             }
             outcomes.push((spec, outcome));
@@ -212,13 +212,13 @@ proptest! {
         for node in fleet.nodes() {
             prop_assert!(node.capacity.has(node.promised), "{:?}", node);
         }
-        // The same again.
+        // Repeating the placement gives the same result.
         let mut again = before;
         for (spec, outcome) in &outcomes {
             let count = outcome.placed.len() as u32 + outcome.pending;
             prop_assert_eq!(&again.place(spec, &mut Standing::default(), count), outcome);
         }
-        // What is released is free again.
+        // Released resources are free again.
         for (spec, outcome) in &outcomes {
             for placed in &outcome.placed {
                 fleet.release(placed.node, spec.resources, &[]);
@@ -294,7 +294,7 @@ fn what_is_to_be_near_goes_where_the_way_is_short() {
     let nodes: Vec<u32> = order.iter().map(|(node, _)| *node).collect();
     assert_eq!(nodes, [1, 3, 0, 2], "{order:?}");
     assert_eq!((order[0].1, order[2].1), (1_000, 47), "1 ms ÷ (1 ms + 20 ms)");
-    // Whoever asks for nothing gets nothing.
+    // A workload without `near` gets no closeness.
     spec.near.clear();
     table.declare("web", record(&spec));
     let mut standing = fleet.standing(&table, table.declared("web").unwrap(), Time(0));
@@ -332,7 +332,7 @@ fn a_node_takes_only_users_that_its_agent_permits() {
         ("0", true),
         ("00", true),
         ("ldap", true),
-        // The host may know it as the same number; only its agent can tell.
+        // The host may map the name to the same number; only its agent can tell.
         ("root", false),
         ("ghost", false),
         ("1", false),
@@ -351,13 +351,13 @@ fn a_node_takes_only_users_that_its_agent_permits() {
         let unfit = fleet.unfit(spec, &Standing::default(), &fleet.nodes()[at]);
         unfit.map(|unfit| unfit.to_string())
     };
-    // An agent that says nothing is of a version that takes everything.
+    // An agent that does not report its users accepts all of them.
     assert_eq!(unfit(&spec, 0), None);
     let why = "its agent runs no program as \"root\", only as nobody, admin, ldap: see `work_user` and `users` in its configuration";
     assert_eq!(unfit(&spec, 1).as_deref(), Some(why));
     spec.user.clear();
     assert_eq!(unfit(&spec, 1), None);
-    // One that is listed and that the host does not know is not said to be missing from the list.
+    // A listed user unknown to the host is not reported as missing from the list.
     let users = |fleet: &mut Fleet, change: &dyn Fn(&mut Users)| {
         let facts = Arc::make_mut(&mut Arc::make_mut(&mut fleet.nodes[1].record).facts);
         change(facts.attributes.users.as_mut().unwrap());
@@ -374,7 +374,7 @@ fn a_node_takes_only_users_that_its_agent_permits() {
     };
     let why = "the user \"ghost\" is permitted but unknown on this host: create it, then restart the agent";
     assert_eq!(told(&fleet, "ghost").as_deref(), Some(why));
-    // An agent that is not root cannot be configured to run another user's programs.
+    // An agent that is not root cannot be configured to run programs of other users.
     users(&mut fleet, &|users| users.own_only = true);
     let why = told(&fleet, "root").unwrap();
     assert!(

@@ -1,4 +1,4 @@
-//! Slots without an instance get one, or say what they wait for.
+//! Filling of slots that have no instance, or reporting what they wait for.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,16 +10,16 @@ use crate::{
     workload::{Held, Kind, Numbers, Spec},
 };
 
-/// Nodes of which it is told one by one why they do not take what waits.
+/// Maximum number of unsuitable nodes listed individually.
 const REJECTIONS: usize = 16;
 
 impl<'a> Planner<'a> {
-    /// Whether a slot of a batch is done.
+    /// Whether a slot of a batch is completed.
     pub(super) fn is_done(&self, slot: u32) -> bool {
         self.ended.get(&slot).is_some_and(|ended| ended.done)
     }
 
-    /// Failures of a slot in a row, and the instance that failed last.
+    /// Number of consecutive failures of a slot, and the instance that failed last.
     pub(super) fn failures(&self, slot: u32) -> (u32, Option<&'a Held>) {
         let Some(ended) = self.ended.get(&slot) else {
             return (0, None);
@@ -30,13 +30,13 @@ impl<'a> Planner<'a> {
         )
     }
 
-    /// How many further parts of a batch may run; `None` for all.
+    /// Number of further parts of a batch that may run; `None` for no limit.
     fn turns(&self) -> Option<u32> {
         let there = self.slots.len() + self.stopped.values().filter(|held| !self.is_lost(held)).count();
         (self.spec.parallelism > 0).then(|| self.spec.parallelism.saturating_sub(there as u32))
     }
 
-    /// Slots without an instance get one.
+    /// Fills slots that have no instance.
     pub(super) fn fill(&mut self, fleet: &mut Fleet) {
         let now = self.input.now;
         if self.spec.replicas().is_none() {
@@ -147,8 +147,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// By which declarations so many empty slots are filled: by the new one no more than are to be tried, and the rest by what is known to be
-    /// well.
+    /// Revisions for `count` empty slots: the new revision up to the number of trials left, the stable revision for the
+    /// rest.
     fn revisions_for(&self, count: u32) -> Vec<(u64, &'a Arc<Spec>, u32)> {
         let record = &self.declared.record;
         let newest = self.trials_left().map_or(count, |left| {
@@ -165,7 +165,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// One on every node that takes one. It is known by its node's place here, and called by a number of its own.
+    /// Fills every suitable node with one instance of a daemon. Slots are keyed by node index here; instances have
+    /// numbers of their own.
     pub(super) fn fill_daemon(&mut self, fleet: &mut Fleet) {
         let now = self.input.now;
         let ending = self.stopped.iter().filter(|(slot, held)| {
@@ -179,7 +180,7 @@ impl<'a> Planner<'a> {
         }
         let nodes = fleet.nodes().len() as u32;
         let mut numbers = Numbers::of(self.instances());
-        // Who follows another one on its node is called as that was.
+        // A replacement on the same node takes over its predecessor's number.
         let before: BTreeMap<_, u32> = self.instances().map(|held| (held.index, held.record.slot)).collect();
         for (revision, spec, count) in self.revisions_for(nodes) {
             let mut outcome = fleet.place(spec, &mut self.standing, count);
@@ -208,7 +209,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A singleton is started only once no process of the one before can be there.
+    /// Checks whether a singleton must wait because a process of its predecessor may still exist.
     pub(super) fn waits_for_the_one_before(&mut self) -> bool {
         let now = self.input.now;
         let before: Vec<&Held> = self.instances().filter(|held| held.is_there()).collect();
@@ -221,7 +222,7 @@ impl<'a> Planner<'a> {
         }
         for held in before {
             match self.place(held) {
-                // What was declared without it ends by no lease.
+                // An instance started before the workload was a singleton is not ended by a lease.
                 Place::Lost { lease, .. } if lease <= now && self.runs_by_lease(held) => {}
                 Place::Lost { .. } if !self.runs_by_lease(held) => {
                     let why = "runs without a lease on a node that was given up: there must never be two";
@@ -256,7 +257,7 @@ impl<'a> Planner<'a> {
         spec.is_some_and(|spec| spec.singleton)
     }
 
-    /// Why the first nodes do not take another one.
+    /// Reasons why the first nodes do not take another instance.
     fn rejections(&self, spec: &Spec, fleet: &Fleet) -> Vec<(NodeId, String, String)> {
         let rejections = fleet.nodes().iter().filter_map(|node| {
             let unfit = fleet.unfit(spec, &self.standing, node)?;
@@ -265,8 +266,8 @@ impl<'a> Planner<'a> {
         rejections.take(REJECTIONS).collect()
     }
 
-    /// For the instances of these slots: the nodes that would have been next, and what kept the others out. A node that one of them got is no
-    /// alternative.
+    /// Records the alternatives for the instances of these slots: the next candidates, and the reasons against all
+    /// others. A node selected for one of them is no alternative.
     fn consider(&mut self, slots: &[u32], outcome: &Outcome, fleet: &Fleet) {
         let name = &self.spec.name;
         let which = match slots {
@@ -289,7 +290,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Why a part of a batch is not run again of which nobody knows whether it has done its work. `retries` are for what is known to have failed.
+/// Explains why a part of a batch with an unknown result is not run again; `retries` cover only known failures.
 fn outcome_unknown(held: &Held) -> String {
     let (name, detail) = (&held.record.workload, &held.status.detail);
     format!(
@@ -297,7 +298,7 @@ fn outcome_unknown(held: &Held) -> String {
     )
 }
 
-/// What a slot waits for whose last instance ended by itself.
+/// Explains what a slot waits for after its last instance ended.
 fn tried_again(failures: u32, failed: Option<&Held>) -> String {
     let detail = failed.map_or("", |held| held.status.detail.as_str());
     match failures {
@@ -309,7 +310,7 @@ fn tried_again(failures: u32, failed: Option<&Held>) -> String {
     }
 }
 
-/// Why no node takes another one, as counts.
+/// Counts the reasons why no node takes another instance.
 pub(super) fn why_not(unfit: &BTreeMap<&str, u32>) -> String {
     if unfit.is_empty() {
         return "there are no nodes".to_owned();

@@ -1,4 +1,5 @@
-//! Which instances leave their places, and why: their nodes are to be emptied, or their declaration is old. `moves.rs` has them leave, a few at a time.
+//! Selection of instances that have to leave their nodes: the node is being drained or the revision is outdated.
+//! `moves.rs` moves them, a few at a time.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,7 +12,7 @@ use crate::{
 };
 
 impl<'a> Planner<'a> {
-    /// Why an instance has to leave its place.
+    /// Reason why an instance has to leave, if any.
     pub(super) fn leaves(&self, held: &Held, fleet: &Fleet) -> Option<Why> {
         let record = &self.declared.record;
         if matches!(self.place(held), Place::Leaves(_)) {
@@ -40,7 +41,7 @@ impl<'a> Planner<'a> {
         self.declared.record.is_outdated(held.record.revision)
     }
 
-    /// True when it has been well for long enough.
+    /// Whether an instance has been healthy for long enough.
     pub(super) fn is_settled(&mut self, held: &Held) -> bool {
         let Some(since) = held.healthy_since else { return false };
         let due = since + self.spec.update.min_healthy;
@@ -50,14 +51,15 @@ impl<'a> Planner<'a> {
         held.has_settled(self.spec.update.min_healthy, self.input.now)
     }
 
-    /// A slot waits for another instance from now on; the one that it had may not have ended yet.
+    /// Marks a slot as empty; its previous instance may not have ended yet.
     pub(super) fn leave_empty(&mut self, slot: u32, held: &'a Held, why: Why) {
         self.gone.insert(slot, (held.record.id, why));
         self.stopped.insert(slot, held);
         self.slots.remove(&slot);
     }
 
-    /// A daemon's instance on a node that takes no work now: that says nothing of the declaration.
+    /// Whether a daemon's instance is on a node that currently takes no work, which does not reflect on the
+    /// specification.
     pub(super) fn waits_for_its_node(&self, held: &Held, fleet: &Fleet) -> bool {
         let takes_work = |node: &Node| {
             (node.admission, node.liveness, node.eligibility)
@@ -66,8 +68,9 @@ impl<'a> Planner<'a> {
         self.spec.replicas().is_none() && !fleet.node(held.index).is_some_and(takes_work)
     }
 
-    /// Whether the successor of an instance has a place once that is gone, and whether that is its own room, which counts unless it leaves its
-    /// node; or why no node takes it. Nobody else's room counts.
+    /// Whether the replacement of an instance fits once that is gone: `Ok(true)` in the room it frees on its own node,
+    /// which counts unless it leaves the node; `Ok(false)` elsewhere; or the reason why no node takes it. Room of other
+    /// instances does not count.
     pub(super) fn successor_fits(
         &mut self,
         held: &Held,
@@ -93,7 +96,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Why an instance's own node would not take its successor once it is gone.
+    /// Reason why an instance's own node would not take its replacement, if any.
     fn own_room(&mut self, held: &Held, spec: &Spec, fleet: &mut Fleet) -> Option<Unfit> {
         let there = self.standing.instances.get(&held.index).copied().unwrap_or(0);
         self.standing.instances.insert(held.index, there.saturating_sub(1));
@@ -106,7 +109,7 @@ impl<'a> Planner<'a> {
         unfit
     }
 
-    /// Which nodes take an instance as they are now, and why all others do not.
+    /// Nodes that currently take an instance, and the reasons against all others.
     fn who_takes(&self, spec: &Spec, fleet: &Fleet) -> Full {
         let (mut takes, mut unfit) = (Vec::new(), BTreeMap::new());
         for node in fleet.nodes() {
@@ -120,7 +123,7 @@ impl<'a> Planner<'a> {
         Full { takes, why }
     }
 
-    /// Whoever leaves a node whose time is over does not wait for its successor.
+    /// Stops instances whose drain deadline has passed without waiting for their replacements.
     pub(super) fn overdue(&mut self, leaving: &[(&Held, Why)]) {
         for (held, why) in leaving {
             if let Place::Leaves(Some(deadline)) = self.place(held) {
@@ -133,7 +136,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Starts the successor of an instance where there is room while that still runs.
+    /// Starts the replacement of an instance while that still runs, if there is room.
     pub(super) fn start_beside(
         &mut self,
         slot: u32,
@@ -145,7 +148,7 @@ impl<'a> Planner<'a> {
         if self.full.get(&by.0).is_some_and(|full| full.takes.is_empty()) {
             return false;
         }
-        // What leaves because of its node does not go back to it.
+        // An instance that leaves because of its node is not placed there again.
         let off = (!held.record.leaving.is_empty()).then_some(held.index);
         let outcome = fleet.place_off(&by.1, &mut self.standing, off);
         let Some(placed) = outcome.placed.first() else {

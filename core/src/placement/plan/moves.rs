@@ -1,4 +1,4 @@
-//! Instances leave their places, a few at a time.
+//! Moves of instances, a few at a time.
 
 use std::sync::Arc;
 
@@ -9,18 +9,18 @@ use crate::{
     workload::{Goal, Held, Spec},
 };
 
-/// An instance that is to leave its place, in whose slot nothing else is well.
+/// An instance that is to leave, in a slot without another healthy instance.
 struct Candidate<'a> {
     slot: u32,
     held: &'a Held,
     why: Why,
 }
 
-/// How many may leave their places yet.
+/// Remaining number of moves.
 struct Budget {
-    /// At once.
+    /// Moves at once.
     parallel: u32,
-    /// Onto a declaration of which it is not known whether it is well; `None` for any number.
+    /// Moves to a revision not known to be healthy; `None` for no limit.
     trials: Option<u32>,
 }
 
@@ -29,27 +29,28 @@ impl Budget {
         self.parallel > 0 && !(update && self.trials == Some(0))
     }
 
-    /// One leaves; `own_room`: its successor has room that nobody else counts on.
+    /// Charges a move; `own_room` states that the replacement uses room that no other move relies on.
     fn spend(&mut self, update: bool, own_room: bool) {
-        // Room elsewhere is promised only when it is taken: no second one counts on it.
+        // Room elsewhere is reserved only when it is used, so no second move may rely on it.
         self.parallel = if own_room { self.parallel - 1 } else { 0 };
         self.trials = self.trials.map(|left| left - u32::from(update));
     }
 }
 
 impl<'a> Planner<'a> {
-    /// Instances that leave their places, a few at a time.
+    /// Moves instances within the limits.
     pub(super) fn move_on(&mut self, fleet: &mut Fleet) {
         let (unsettled, mut candidates) = self.candidates(fleet);
         let mut budget = self.budget(unsettled);
-        // Those that are not well anyway go first.
+        // Unhealthy instances are moved first.
         candidates.sort_by_key(|one| (one.held.healthy_since.is_some(), one.slot));
         for candidate in candidates {
             self.move_one(candidate, &mut budget, fleet);
         }
     }
 
-    /// Sorts out every slot: the number of those in which nothing is well yet, and the instances that are to leave those in which nothing stays.
+    /// Classifies all slots: returns the number of slots without a settled instance, and the instances to move from
+    /// slots in which none stays.
     fn candidates(&mut self, fleet: &Fleet) -> (u32, Vec<Candidate<'a>>) {
         let (mut unsettled, mut candidates) = (0, Vec::new());
         let slots: Vec<(u32, Vec<&'a Held>)> = self.slots.iter().map(|(slot, held)| (*slot, held.clone())).collect();
@@ -80,7 +81,8 @@ impl<'a> Planner<'a> {
         (unsettled, candidates)
     }
 
-    /// Of several that may stay, the newest that is well does: whoever looks for it finds that one. Until one is, all do. False until then.
+    /// Keeps the newest settled instance of a slot and stops the others, since clients may already use it. Returns
+    /// false, and keeps all of them, while none has settled.
     fn keep_one(&mut self, staying: &[&Held], leaving: Vec<(&Held, Why)>) -> bool {
         let settled = staying.iter().copied().filter(|held| self.is_settled(held)).last();
         let Some(keeper) = settled else {
@@ -96,7 +98,7 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// Slots that nothing is in; of a daemon, whose slots are nodes, the instances that are about to end.
+    /// Number of empty slots; for a daemon, whose slots are nodes, the number of instances that are stopping.
     fn empty(&self) -> u32 {
         match self.spec.replicas() {
             Some(replicas) => {
@@ -114,16 +116,16 @@ impl<'a> Planner<'a> {
         let empty = self.empty();
         Budget {
             parallel: match self.spec.kind.is_batch() {
-                // Nobody waits for a part of it to be well.
+                // Parts of a batch are not awaited to become healthy.
                 true => u32::MAX,
                 false => self.spec.update.max_parallel.saturating_sub(unsettled + empty),
             },
-            // Slots that are empty are filled with what is tried first.
+            // Empty slots are filled with trials first.
             trials: self.trials_left().map(|trials| trials.saturating_sub(empty)),
         }
     }
 
-    /// Has an instance leave its place, if that may be now.
+    /// Moves an instance if the limits allow it.
     fn move_one(&mut self, candidate: Candidate<'a>, budget: &mut Budget, fleet: &mut Fleet) {
         let Candidate { slot, held, why } = candidate;
         if self.is_overdue(held) {
@@ -132,7 +134,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let leaves_node = matches!(self.place(held), Place::Leaves(_)) || !held.record.leaving.is_empty();
-        // While it is not known whether the present declaration is well, nothing is moved onto it but what is tried.
+        // While the current revision is not known to be healthy, only trials are moved to it.
         let update = self.is_outdated(held) && !(leaves_node && budget.trials.is_some());
         if !budget.allows(update) || self.failed_lately(slot) {
             self.plan.later += 1;
@@ -145,8 +147,8 @@ impl<'a> Planner<'a> {
             budget.spend(update, true);
             return;
         }
-        // Without room beside it, it goes first; and only when a node will take its successor.
-        // A singleton that runs where none is placed any more has no way back.
+        // Without room beside it, an instance is stopped first, and only if a node will take its replacement. A
+        // singleton on a node that no longer qualifies for singletons could not return there.
         let leaves = leaves_node || self.spec.singleton && !is_contained(held, fleet);
         let emptying = leaves && !daemon;
         if let Some(reason) = self.stays(&why).filter(|_| emptying) {
@@ -171,7 +173,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// True once the time in which an instance was to leave its node is over; looked at again then.
+    /// Whether an instance's drain deadline has passed; schedules an evaluation for it otherwise.
     fn is_overdue(&mut self, held: &Held) -> bool {
         let Place::Leaves(Some(deadline)) = self.place(held) else {
             return false;
@@ -183,7 +185,7 @@ impl<'a> Planner<'a> {
         over
     }
 
-    /// True while a successor that failed is not tried again; looked at again then.
+    /// Whether a failed replacement is still in back-off; schedules an evaluation for its end.
     fn failed_lately(&mut self, slot: u32) -> bool {
         let until = self.declared.not_before.get(&slot).copied();
         let until = until.filter(|until| *until > self.input.now);
@@ -193,7 +195,7 @@ impl<'a> Planner<'a> {
         until.is_some()
     }
 
-    /// The declaration by which an instance's successor runs: its own one when it leaves for another reason than an update.
+    /// Revision of an instance's replacement: the same one unless it leaves because of an update.
     fn successor(&self, held: &Held, update: bool) -> (u64, Arc<Spec>) {
         let record = &self.declared.record;
         let own = match update || !self.is_outdated(held) {
@@ -206,7 +208,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Why an instance does not leave a node that is to be emptied before its successor has another one.
+    /// Reason why an instance does not leave a drained node before its replacement has another one, if any.
     fn stays(&self, why: &Why) -> Option<String> {
         if self.spec.kind.is_batch() {
             return Some(format!(

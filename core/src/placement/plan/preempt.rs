@@ -1,4 +1,4 @@
-//! Room for what matters more: where nothing else is left, instances of a lower priority are stopped.
+//! Preemption: stops instances of lower priority if there is no other room.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
@@ -10,17 +10,18 @@ use crate::{
     workload::{AssignmentId, Goal, Held, Resources, Spec},
 };
 
-/// An instance gives way only to one whose priority is higher by so much.
+/// Minimum difference in priority for preemption.
 const GAP: u8 = 10;
 
-/// Slots that one plan makes room for; the others are looked at again when these have their places.
+/// Maximum number of slots that one plan makes room for; the others follow once these are placed.
 const ROOMS: u32 = 64;
 
-/// How a node's room is had: by what matters least, and by few.
+/// Cost of making room on a node: the highest priority preempted, then the number of instances, then the score.
 type Cost = (u8, usize, Reverse<Score>, NodeIndex);
 
 impl<'a> Planner<'a> {
-    /// Makes room for so many slots that no node takes; returns for how many there is some, or soon will be.
+    /// Makes room for up to `count` slots that no node takes; returns the number of slots for which there is or will be
+    /// room.
     pub(super) fn make_room(&mut self, spec: &Spec, count: u32, fleet: &mut Fleet) -> u32 {
         let Some(below) = spec.priority.checked_sub(GAP) else {
             return 0;
@@ -32,7 +33,7 @@ impl<'a> Planner<'a> {
             self.plan.wake_at(self.input.now + LOOK_AGAIN);
             return 0;
         }
-        // What this plan stops anyway leaves room, too.
+        // Instances that this plan stops anyway free room as well.
         let mut going: BTreeSet<AssignmentId> = self.plan.stops.iter().map(|(id, _)| *id).collect();
         for made in 0..count.min(ROOMS) {
             let rooms = fleet
@@ -76,13 +77,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The priority by which it is declared now.
+    /// Current priority of an instance's workload.
     fn priority(&self, held: &Held) -> Option<u8> {
         let declared = self.input.table.declared(&held.record.workload)?;
         Some(declared.record.spec()?.priority)
     }
 
-    /// What would have to go so that a node takes one more, and how bad that would be.
+    /// Instances to stop so that a node takes one more, and the cost.
     fn room(
         &self,
         spec: &Spec,
@@ -91,7 +92,7 @@ impl<'a> Planner<'a> {
         going: &BTreeSet<AssignmentId>,
         fleet: &Fleet,
     ) -> Option<(Cost, NodeIndex, Vec<&'a Held>)> {
-        // All else about the node is right.
+        // The node must qualify in all other respects.
         match fleet.unfit(spec, &self.standing, node) {
             Some(Unfit::Cpu { .. } | Unfit::Memory { .. }) if node.capacity.has(spec.resources) => {}
             _ => return None,
@@ -104,7 +105,7 @@ impl<'a> Planner<'a> {
             if goes {
                 room = room.plus(held.resources);
             } else if held.record.orphan.is_some() {
-                // It is nobody's to move.
+                // An orphan must not be moved.
             } else if let Some(priority) = self.priority(held).filter(|priority| *priority <= below) {
                 movable.push((priority, Reverse(held.record.id), held));
             }
@@ -121,7 +122,7 @@ impl<'a> Planner<'a> {
         if !room.has(wanted) {
             return None;
         }
-        // Whom the later ones made needless stays, those that matter most first.
+        // Instances made unnecessary by later ones are kept, highest priority first.
         for at in (0..victims.len()).rev() {
             let less = less(room, victims[at].1.resources);
             if let Some(less) = less.filter(|less| less.has(wanted)) {
@@ -136,7 +137,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// What is left; `None` when that is less than nothing.
+/// Difference of resources; `None` if negative.
 fn less(of: Resources, part: Resources) -> Option<Resources> {
     of.has(part).then(|| of.less(part))
 }

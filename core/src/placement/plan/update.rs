@@ -1,4 +1,4 @@
-//! Whether an update is over, has failed, or waits for its canaries.
+//! Evaluation of an update: settled, failed, or waiting for its canaries.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use crate::{
     workload::{Goal, Held, Phase, Spec},
 };
 
-/// Restarts of instances of a new declaration, all of them together, after which the update has failed; of large workloads a quarter of
-/// its instances, if that is more.
+/// Total restarts of instances of a new revision after which the update fails; for large workloads a quarter of the
+/// instances if that is more.
 const RESTARTS: u32 = 3;
 
 impl Planner<'_> {
-    /// What is known to be well, if the present declaration differs from it in more than the number of instances: restoring what was well is no
-    /// update.
+    /// The stable specification, if the current one differs from it in more than the replica count; restoring the
+    /// stable one is no update.
     ///
-    /// Of a batch each part is by itself: what fails is tried again as often as `retries` say.
+    /// A batch has no updates: its parts are independent, and failures are retried according to `retries`.
     fn tested(&self) -> Option<&Arc<Spec>> {
         if self.spec.kind.is_batch() {
             return None;
@@ -26,17 +26,17 @@ impl Planner<'_> {
         (!self.spec.equals_but_for_count(stable)).then_some(stable)
     }
 
-    /// True when the present declaration runs something that is not known to be well.
+    /// Whether the current revision runs something not known to be healthy.
     fn is_tried(&self) -> bool {
         self.tested().is_some_and(|stable| !self.spec.runs_like(stable))
     }
 
-    /// True when its node was given up: how it is says nothing of its declaration.
+    /// Whether an instance's node was given up; its state does not reflect on its specification then.
     pub(super) fn is_lost(&self, held: &Held) -> bool {
         matches!(self.place(held), Place::Lost { .. })
     }
 
-    /// Instances that are meant to run by the present declaration, on nodes that are there.
+    /// Instances of the current revision that are meant to run, on nodes that are present.
     fn newest(&self) -> impl Iterator<Item = &Held> {
         let revision = self.declared.record.revision;
         self.instances().filter(move |held| {
@@ -44,7 +44,7 @@ impl Planner<'_> {
         })
     }
 
-    /// Why the update under way has failed, if it has.
+    /// Reason why the current update has failed, if so.
     pub(super) fn update_failure(&self) -> Option<String> {
         self.tested()?;
         let trouble = self.is_tried().then(|| self.trouble()).flatten();
@@ -56,13 +56,13 @@ impl Planner<'_> {
         })
     }
 
-    /// Since when no node takes the present declaration, and why.
+    /// Time since which no node takes the current revision, and the reason.
     fn unplaced(&self) -> Option<&(u64, Time, String)> {
         let unplaced = self.declared.unplaced.as_ref();
         unplaced.filter(|(revision, ..)| *revision == self.declared.record.revision)
     }
 
-    /// Why what is tried is not well, if it is not.
+    /// Reason why the current revision is unhealthy, if so.
     fn trouble(&self) -> Option<String> {
         let (now, update) = (self.input.now, &self.spec.update);
         let patience = update.deadline + update.min_healthy;
@@ -94,8 +94,8 @@ impl Planner<'_> {
         ))
     }
 
-    /// How many further instances may run by the present declaration; `None` when as many as are wanted. While it is not known to be well, no
-    /// more than are tried at once; and none when the update has failed.
+    /// Number of further instances that may run the current revision; `None` for no limit. While it is not known to be
+    /// healthy, the number is limited to those tried at once; it is 0 once the update has failed.
     pub(super) fn trials_left(&self) -> Option<u32> {
         if self.update_failure().is_some() {
             return Some(0);
@@ -110,7 +110,7 @@ impl Planner<'_> {
         trials.into_iter().chain(self.canaries_left()).min()
     }
 
-    /// True when an instance of the present declaration is well, and none is not.
+    /// Whether the current revision has instances and all of them have settled.
     fn is_proven(&self) -> bool {
         let mut there = self.newest().filter(|held| held.is_there()).peekable();
         there.peek().is_some() && there.all(|held| self.has_settled(held))
@@ -149,7 +149,7 @@ impl Planner<'_> {
         self.plan.settled = all;
     }
 
-    /// How many may still run by a declaration that waits for approval; `None` when it waits for none.
+    /// Number of further canaries that may run a revision pending approval; `None` if no approval is pending.
     pub(super) fn canaries_left(&self) -> Option<u32> {
         let record = &self.declared.record;
         let canaries = self.spec.update.canary;
