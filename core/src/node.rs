@@ -1,4 +1,4 @@
-//! The Orchestrator Node: what is known of one machine.
+//! The Orchestrator Node: state of one machine.
 
 mod identity;
 mod users;
@@ -20,7 +20,7 @@ use crate::{
     transit::Transit,
 };
 
-/// A node, and the name that it had then.
+/// A node's id with its name at a certain time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     /// The node.
@@ -35,39 +35,39 @@ impl fmt::Display for Named {
     }
 }
 
-/// Whether a node may take part.
+/// Admission state of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Admission {
-    /// Known, and waiting to be admitted.
+    /// Known, pending admission.
     Pending,
     /// Takes part.
     #[default]
     Admitted,
-    /// Shut out.
+    /// Barred.
     Revoked,
 }
 
-/// Whether a node is alive, as the engine concludes.
+/// Liveness of a node as concluded by the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Liveness {
     /// Known from the store; no session since the coordinator started.
     Unseen,
-    /// A live session with fresh heartbeats.
+    /// Live session with current heartbeats.
     Online,
-    /// The session ended or fell silent.
+    /// Session ended or fell silent.
     Suspect,
-    /// The coordinator has lost it, its peers have not.
+    /// Not heard by the coordinator, but by peers.
     Unreachable,
-    /// Gone.
+    /// Considered gone.
     Offline,
     /// Said goodbye.
     Left,
 }
 
 impl Liveness {
-    /// Every liveness.
+    /// All values.
     pub const ALL: [Liveness; 6] = [
         Liveness::Unseen,
         Liveness::Online,
@@ -77,7 +77,7 @@ impl Liveness {
         Liveness::Left,
     ];
 
-    /// Its name, as people read it.
+    /// Display name.
     pub const fn name(self) -> &'static str {
         match self {
             Liveness::Unseen => "unseen",
@@ -89,7 +89,7 @@ impl Liveness {
         }
     }
 
-    /// What a node of this liveness is or has done, as the end of a sentence.
+    /// Predicate for use in a sentence.
     pub const fn predicate(self) -> &'static str {
         match self {
             Liveness::Unseen => "is unseen",
@@ -101,44 +101,44 @@ impl Liveness {
         }
     }
 
-    /// True for what is neither known to be there nor known to be gone.
+    /// Whether the node is neither known to be present nor known to be gone.
     pub const fn is_in_doubt(self) -> bool {
         matches!(self, Liveness::Suspect | Liveness::Unreachable)
     }
 }
 
-/// Why a node's liveness is what it is.
+/// Cause of a node's liveness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// Heartbeats arrive.
+    /// Heartbeats are received.
     Heartbeat,
     /// The session's transport ended without a goodbye.
     SessionEnded,
     /// Nothing was heard for 1.5 heartbeat intervals.
     Silent,
-    /// It said goodbye.
+    /// The agent said goodbye.
     Goodbye,
-    /// Not back since the coordinator started.
+    /// The node has not returned since the coordinator started.
     UnseenSinceRestart,
-    /// Neither the coordinator nor its peers hear its host.
+    /// Neither the coordinator nor peers hear the host.
     HostSilent,
-    /// Its host answers, and no agent is there.
+    /// The host answers, but no agent is running.
     AgentGone,
-    /// Its peers hear it, the coordinator does not.
+    /// Peers hear the node, but the coordinator does not.
     PeersHearIt,
-    /// Its peers do not hear it, and it does not answer the coordinator.
+    /// Peers do not hear the node, and it does not answer the coordinator.
     PeersLostIt,
-    /// It was revoked.
+    /// The node was revoked.
     Revoked,
-    /// It came and went too often: it is heard, and must be for longer.
+    /// The node returned too often; it is heard, and must be for longer.
     Flapping,
-    /// It may take part, and its agent has not come yet.
+    /// The node may take part, but its agent has not connected yet.
     Awaited,
 }
 
 impl Cause {
-    /// What it means, as people read it.
+    /// Human-readable description.
     pub const fn meaning(self) -> &'static str {
         match self {
             Cause::Heartbeat => "heartbeats arrive",
@@ -157,23 +157,23 @@ impl Cause {
     }
 }
 
-/// Whether new work may be placed on a node.
+/// Eligibility of a node for new work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Eligibility {
     /// New work may be placed.
     #[default]
     Eligible,
-    /// No new work; what runs stays.
+    /// No new work is placed; running work stays.
     Cordoned,
-    /// Its work is being moved away.
+    /// Work is being moved away.
     Draining,
-    /// Cut off by enforcement.
+    /// Isolated by enforcement.
     Isolated,
 }
 
 impl Eligibility {
-    /// Its name, as people read it.
+    /// Display name.
     pub const fn name(self) -> &'static str {
         match self {
             Eligibility::Eligible => "eligible",
@@ -184,18 +184,18 @@ impl Eligibility {
     }
 }
 
-/// What a node can carry.
+/// Resources of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
-    /// Thousandths of one CPU.
+    /// CPU, in thousandths of a CPU.
     pub cpu_millis: u64,
-    /// Bytes of memory.
+    /// Memory, in bytes.
     pub memory_bytes: u64,
-    /// Bytes of storage; 0 when unknown.
+    /// Storage, in bytes; 0 if unknown.
     pub disk_bytes: u64,
 }
 
-/// What a node is.
+/// Static attributes of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
     /// Operating system.
@@ -204,36 +204,38 @@ pub struct Attributes {
     pub kernel: String,
     /// CPU architecture.
     pub architecture: String,
-    /// Logical CPUs.
+    /// Number of logical CPUs.
     pub cpus: u32,
-    /// Bytes of memory.
+    /// Memory, in bytes.
     pub memory_bytes: u64,
-    /// By which version of control groups its instances are limited: `v2`, `v1`, or `none`; empty when its agent does not say.
+    /// Version of control groups that limits its instances: `v2`, `v1` or `none`; empty if its agent does not report
+    /// it.
     #[serde(default)]
     pub cgroups: String,
-    /// Containment of instances: [`PID_NAMESPACE`] or [`NOT_CONTAINED`]; empty when its agent does not report it.
+    /// Containment of instances: [`PID_NAMESPACE`] or [`NOT_CONTAINED`]; empty if its agent does not report it.
     #[serde(default)]
     pub containment: String,
-    /// Why containment is [`NOT_CONTAINED`], for people; at most [`CONTAINMENT_REASON`] bytes, otherwise empty.
+    /// Reason why containment is [`NOT_CONTAINED`], human-readable; at most [`CONTAINMENT_REASON`] bytes, otherwise
+    /// empty.
     #[serde(default)]
     pub containment_reason: String,
-    /// Users that programs may run as on it; `None` when its agent does not say: it is of a version that runs them as whatever user a
-    /// declaration names, and as root where it names none.
+    /// Users that programs may run as; `None` if its agent does not report them: it is of a version that runs programs
+    /// as any user that a specification names, and as root by default.
     #[serde(default)]
     pub users: Option<Users>,
 }
 
-/// Containment of a node whose kernel ends everything that an instance started, whatever that made of itself, when its supervisor ends.
+/// Containment of a node whose kernel ends everything that an instance started when its supervisor ends.
 pub const PID_NAMESPACE: &str = "pid-namespace";
 
 /// Containment of a node on which processes of an instance may outlive its supervisor.
 pub const NOT_CONTAINED: &str = "none";
 
-/// Bytes of the reason for a missing containment at most; longer ones are cut.
+/// Maximum length of the reason for missing containment, in bytes; longer ones are truncated.
 pub const CONTAINMENT_REASON: usize = 256;
 
 impl Attributes {
-    /// Sets the containment from a probe of the host: `Err` has the reason why there is none.
+    /// Sets the containment from a probe of the host; `Err` contains the reason why there is none.
     #[must_use]
     pub fn with_containment(mut self, probed: Result<(), String>) -> Attributes {
         self.containment = probed.as_ref().map_or(NOT_CONTAINED, |()| PID_NAMESPACE).to_owned();
@@ -242,131 +244,133 @@ impl Attributes {
     }
 }
 
-/// A reason as the wire takes it: one line, and short.
+/// Truncates a reason for the wire and reduces it to one line.
 fn told(reason: &str) -> String {
     let mut line = reason.replace(crate::text::is_hidden, " ");
     line.truncate(line.floor_char_boundary(CONTAINMENT_REASON));
     line
 }
 
-/// Label keys and values, in order.
+/// Labels by key.
 pub type Labels = BTreeMap<String, String>;
 
-/// What an agent states of its node when a session opens.
+/// Facts that an agent states about its node when a session opens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// The node's id.
     pub id: NodeId,
     /// The node's name; not necessarily unique.
     pub name: String,
-    /// Version of its agent.
+    /// Version of the agent.
     pub agent_version: String,
-    /// When its host booted.
+    /// Boot time of the host.
     pub boot_time: WallTime,
-    /// What it can carry.
+    /// Resources.
     pub capacity: Capacity,
-    /// What it is.
+    /// Static attributes.
     pub attributes: Attributes,
-    /// Labels from its configuration.
+    /// Labels from the agent's configuration.
     pub labels: Labels,
-    /// Digest of its agent's binary.
+    /// Digest of the agent's binary.
     pub binary_digest: Digest,
-    /// Digest of its agent's effective configuration.
+    /// Digest of the agent's effective configuration.
     pub config_digest: Digest,
-    /// Where its peers probe it, as host:port; empty when they cannot.
+    /// Address at which peers probe it, as host:port; empty if they cannot.
     pub probe_address: String,
 }
 
-/// How an agent is, by its own measurements.
+/// Health of an agent according to its own measurements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Its process stands still again and again.
+    /// Whether its process stalls repeatedly.
     pub strained: bool,
-    /// The disk that keeps its state does not take writes.
+    /// Whether the disk with its state does not accept writes.
     pub disk_stalled: bool,
 }
 
-/// The opening of a session.
+/// The first message of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// What the agent states of its node.
+    /// Facts about the node.
     pub facts: Facts,
-    /// Starts of the agent.
+    /// Number of starts of the agent.
     pub incarnation: u64,
-    /// Sessions that this agent process opened before.
+    /// Number of sessions that this agent process opened before.
     pub attempt: u64,
-    /// The channels that heartbeats pack, in order; `None` for one that is not known here.
+    /// Channels packed by heartbeats, in order; `None` for a channel unknown here.
     pub channels: Vec<Option<Channel>>,
-    /// Drawn when the agent's process started: tells two of them with one identity apart. Zero when it does not say.
+    /// Random number drawn at the start of the agent's process, to distinguish two processes with one identity; zero if
+    /// not reported.
     pub instance: [u8; 16],
-    /// Of the machine that it is on; zero when that does not tell.
+    /// Identity of the machine; zero if not reported.
     pub machine: Digest,
-    /// The content that the agent could not read in its last session; empty if there was none.
+    /// Content that the agent could not read in its last session; empty if there was none.
     pub last_failure: String,
 }
 
-/// Where a session comes from, and what its transport proved.
+/// Origin of a session and the identity proven by its transport.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// The address that it comes from, as host:port, for people.
+    /// Remote address as host:port, for display.
     pub address: String,
-    /// The node that its certificate names, and BLAKE3 of its public key; `None` without TLS.
+    /// The node named in its certificate, and BLAKE3 of its public key; `None` without TLS.
     pub proven: Option<(NodeId, Digest)>,
 }
 
-/// What the store keeps of a node.
+/// Durable record of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRecord {
-    /// What its agent stated when its newest session opened.
+    /// Facts stated when its newest session opened.
     pub facts: Arc<Facts>,
-    /// Starts of its agent.
+    /// Number of starts of its agent.
     pub incarnation: u64,
-    /// The process that had this incarnation, by the number that its hello gave; zero where that is unknown.
+    /// The process that used this incarnation, by the random number of its hello; zero if unknown.
     #[serde(default)]
     pub process: [u8; 16],
     /// Number of its newest session.
     pub session: u64,
-    /// May it take part?
+    /// Admission state.
     pub admission: Admission,
-    /// May new work be placed on it?
+    /// Eligibility for new work.
     pub eligibility: Eligibility,
-    /// Labels that operators gave it; they win over the agent's.
+    /// Labels set by operators; they override the agent's.
     #[serde(default)]
     pub operator_labels: Labels,
-    /// Its own heartbeat interval, when an operator set one.
+    /// Heartbeat interval set by an operator, if any.
     #[serde(default)]
     pub heartbeat: Option<Duration>,
-    /// By what it is known; `None` for a node that never had a certificate.
+    /// Proven identity; `None` for a node that never had a certificate.
     #[serde(default)]
     pub identity: Option<Identity>,
-    /// Why its admission is what it is.
+    /// Reason for its admission state.
     #[serde(default)]
     pub ruling: Option<Arc<Ruling>>,
-    /// `offline` or `left`, its cause and since when; absent for a node that was there.
+    /// `offline` or `left`, with cause and time; `None` for a node that was present.
     #[serde(default)]
     pub departed: Option<(Liveness, Cause, WallTime)>,
-    /// The decision behind `departed`; `None` where that is not known.
+    /// The decision behind `departed`; `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub departed_by: Option<u64>,
-    /// The longest lease that it was ever promised.
+    /// The longest lease ever granted to the node.
     #[serde(default)]
     pub lease: Duration,
-    /// While it is drained: when what is left on it is stopped all the same.
+    /// While draining: the time at which remaining instances are stopped.
     #[serde(default)]
     pub drain_deadline: Option<WallTime>,
-    /// While it is drained: daemons stay.
+    /// While draining: whether daemons stay.
     #[serde(default)]
     pub drain_keeps_daemons: bool,
-    /// Recorded running time of coordinators since the node has been gone. Counted only if nodes are forgotten by age.
+    /// Running time of coordinators accumulated since the node has been gone. Counted only if nodes are forgotten by
+    /// age.
     #[serde(default)]
     pub gone: Duration,
-    /// The same, by how long coordinators of this cluster have run by then: what holds after a restart.
+    /// The drain deadline in accumulated running time of the cluster's coordinators, which applies after a restart.
     #[serde(default)]
     pub drain_lived: Option<Duration>,
 }
 
 impl NodeRecord {
-    /// A node that has joined, of which nothing else is known yet.
+    /// Creates the record of a node that has joined and of which nothing else is known.
     pub fn enrolled(id: NodeId, name: &str) -> NodeRecord {
         let facts = Facts {
             id,
@@ -383,7 +387,7 @@ impl NodeRecord {
         NodeRecord::new(Arc::new(facts))
     }
 
-    /// A node that may take part, of which only these facts are known.
+    /// Creates the record of an admitted node of which only these facts are known.
     pub fn new(facts: Arc<Facts>) -> NodeRecord {
         NodeRecord {
             facts,
@@ -411,7 +415,7 @@ impl NodeRecord {
         self.facts.id
     }
 
-    /// Its labels: the agent's, and over them the operators'.
+    /// Effective labels: the agent's, overridden by the operators'.
     pub fn labels(&self) -> Labels {
         let mut labels = self.facts.labels.clone();
         labels.extend(self.operator_labels.clone());
@@ -419,130 +423,130 @@ impl NodeRecord {
     }
 }
 
-/// A session's transport, named by the driver; never used twice. It need not be a connection to this process.
+/// A session's transport, numbered by the driver; never reused. It need not be a connection to this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);
 
 /// A live session.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// Its transport.
+    /// The transport.
     pub conn: ConnId,
-    /// Its number, unique in the cluster's life.
+    /// Session number, unique in the cluster's lifetime.
     pub number: u64,
-    /// Which of the agent process's sessions it is.
+    /// Number of sessions that the agent's process opened before.
     pub attempt: u64,
-    /// Which of the agent's processes it is.
+    /// Random number of the agent's process.
     pub instance: [u8; 16],
-    /// Of the machine that it is on.
+    /// Identity of the machine.
     pub machine: Digest,
-    /// Where it comes from, as host:port.
+    /// Remote address as host:port.
     pub address: Arc<str>,
-    /// What its heartbeats pack.
+    /// Channels packed by its heartbeats.
     pub channels: Arc<[Option<Channel>]>,
-    /// False until what it changed is durable and the agent was welcomed.
+    /// Whether its changes are durable and the agent was welcomed.
     pub welcomed: bool,
-    /// Sequence of the newest heartbeat.
+    /// Sequence number of the newest heartbeat.
     pub sequence: u64,
-    /// Heartbeats received.
+    /// Number of heartbeats received.
     pub heartbeats: u64,
-    /// The newest seal that the agent has, as (epoch, cycle).
+    /// The newest seal that the agent has acknowledged, as (epoch, cycle).
     pub acknowledged: (u64, u64),
-    /// The agent's wall clock less ours at the newest heartbeat, milliseconds.
+    /// The agent's wall clock minus the coordinator's at the newest heartbeat, in milliseconds.
     pub clock_skew_millis: i64,
-    /// Load indicator that the agent stated, 0 to 1.
+    /// Load stated by the agent, 0 to 1.
     pub load: f32,
-    /// Heartbeat interval that the agent keeps to; the longer one while a change is under way.
+    /// Heartbeat interval that the agent uses; the longer one while a change is in progress.
     pub interval: Duration,
-    /// How long its messages were on their way.
+    /// Estimate of its messages' transit time.
     pub transit: Transit,
 }
 
-/// A node: what the store keeps, and what is known only while sessions live.
+/// A node: the durable record and transient state.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// What the store keeps.
+    /// The durable record.
     pub record: Arc<NodeRecord>,
-    /// Is it alive?
+    /// Liveness.
     pub liveness: Liveness,
-    /// Why.
+    /// Cause of the liveness.
     pub cause: Cause,
-    /// Since when, by the wall clock.
+    /// Wall-clock time of the last change of liveness.
     pub liveness_since: WallTime,
-    /// Since when.
+    /// Time of the last change of liveness or its cause.
     pub since: Time,
-    /// When it was last heard, in this coordinator's life.
+    /// Time at which it was last heard since this coordinator started.
     pub last_seen: Option<Time>,
-    /// Its session.
+    /// Current session.
     pub session: Option<Session>,
-    /// When it was asked for a heartbeat that it still owes.
+    /// Time of the oldest unanswered request for a heartbeat.
     pub asked: Option<Time>,
-    /// The ping that it has not answered yet, by number, and when it was sent.
+    /// The unanswered ping: its number and time.
     pub pinged: Option<(u64, Time)>,
-    /// The longest that it was silent of late, and when that ended.
+    /// Longest recent silence towards the coordinator, and when it ended.
     pub gap: (Duration, Time),
-    /// The longest that nobody heard it of late while it was in doubt and there, and when that ended.
+    /// Longest recent silence towards everybody while it was in doubt and alive, and when it ended.
     pub lull: (Duration, Time),
-    /// When it sent the newest that came of it.
+    /// Time at which it sent its most recently received message.
     pub said: Time,
-    /// Until when all is known that it had to say of its peers.
+    /// Time up to which all its observations of peers are known.
     pub confirmed: Time,
-    /// How its agent says that it is.
+    /// Health reported by its agent.
     pub health: Health,
-    /// Since when it was heard without a break, while it is not online again.
+    /// Time since which it has been heard without interruption, while it is not online.
     pub steady_since: Option<Time>,
-    /// The liveness by which readers are shown its instances.
+    /// Liveness with which readers are shown its instances.
     pub shown: Liveness,
-    /// The load, in hundredths, that readers were shown of it last.
+    /// Load last shown to readers, in percent.
     pub shown_load: u32,
-    /// By way of which peer it asked for its standing last, and when.
+    /// The peer that last forwarded its question about its standing, and when.
     pub relayed: Option<(NodeIndex, Time)>,
-    /// When somebody heard it though it was in doubt.
+    /// Time at which any observer heard it while it was in doubt.
     pub erratic: Option<Time>,
-    /// How often it came back lately, and when it did last.
+    /// Number of recent returns, and the time of the last one.
     pub returns: (u32, Time),
-    /// Where it is in the network.
+    /// Network coordinate.
     pub coordinate: Option<Coordinate>,
-    /// How it conducts itself as an observer.
+    /// Conduct as an observer.
     pub conduct: Conduct,
-    /// Another process that claims to be this node while there is a session.
+    /// Another process that claims this node during a session.
     pub claim: Option<Claim>,
-    /// The content over which sessions ended, and when one last did.
+    /// Content because of which sessions ended, and when one last did.
     pub unreadable: Option<(String, Time)>,
-    /// When it was last promised a lease by way of a peer.
+    /// Time at which it was last granted a lease via a peer.
     pub lent: Option<Time>,
-    /// While it is drained: when what is left on it is stopped all the same.
+    /// While draining: the time at which remaining instances are stopped.
     pub drain_until: Option<Time>,
     /// Token of its newest liveness timer.
     pub timer: u64,
 }
 
-/// A process that claims to be a node which has a session with another one.
+/// A process that claims a node whose session belongs to another process.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    /// Which.
+    /// Random number of the claiming process.
     pub instance: [u8; 16],
-    /// Since when.
+    /// Time of the claim.
     pub since: Time,
-    /// Both were heard, and that was told.
+    /// Whether both processes were heard and this was reported.
     pub told: bool,
 }
 
-/// How a node conducts itself as an observer.
+/// Conduct of a node as an observer.
 #[derive(Clone, Copy, Debug)]
 pub struct Conduct {
-    /// Observations that it may still send.
+    /// Number of observations that it may still send.
     pub allowance: u32,
-    /// Until when the allowance was reckoned.
+    /// Time up to which the allowance was computed.
     pub reckoned: Time,
-    /// Observations of nodes that it was not asked to probe, and since when they are counted.
+    /// Number of observations of nodes that it was not assigned to probe, and since when they are counted.
     pub unasked: (u32, Time),
-    /// When it last did what no honest observer does, and what that was.
+    /// Time and description of the last behaviour that no honest observer shows.
     pub distrusted: Option<(Time, &'static str)>,
 }
 
 impl Node {
-    /// A node of which nothing was heard in this coordinator's life.
+    /// Creates a node that has not been heard since this coordinator started.
     pub fn new(record: Arc<NodeRecord>, wall: WallTime, now: Time) -> Node {
         let unseen = (Liveness::Unseen, Cause::UnseenSinceRestart, wall);
         let (liveness, cause, liveness_since) = record.departed.unwrap_or(unseen);
@@ -588,7 +592,7 @@ impl Node {
         &self.record.facts.name
     }
 
-    /// The node and its present name, for what is told of it later.
+    /// The node's id with its current name, for later reports.
     pub fn named(&self) -> Named {
         Named {
             id: self.record.id(),

@@ -1,4 +1,4 @@
-//! The Orchestrator Registry: register, find, list, forget; and the [census](Census) of all nodes.
+//! The Orchestrator Registry: registration, lookup and removal of nodes, and a [census](Census) of all nodes.
 
 mod census;
 
@@ -17,28 +17,30 @@ use crate::{
     time::{Time, WallTime},
 };
 
-/// Every node of the cluster, and the indexes that find it.
+/// All nodes of the cluster, with indexes.
 ///
-/// A node's place is an index into tables of several systems, the history of telemetry among them. The place of a forgotten node is
-/// therefore empty for as long as that history reaches back, and given to another node only afterwards.
+/// A node's index also addresses tables of several systems, including the telemetry history. The index of a forgotten
+/// node therefore stays reserved while that history contains it, and is reused only afterwards.
 #[derive(Clone, Debug)]
 pub struct Registry {
     nodes: Vec<Option<Node>>,
-    /// Stands in an empty place: a node that is gone and takes nothing. A second one takes what is written there, and is not read.
+    /// Placeholder returned for an unused index: a node that is gone and takes no work. `written_off` receives writes
+    /// to unused indexes and is never read.
     nobody: Box<Node>,
     written_off: Box<Node>,
     by_id: BTreeMap<NodeId, NodeIndex>,
     by_conn: BTreeMap<ConnId, NodeIndex>,
-    /// Empty places, and the cycle from which each may be taken again; the earliest first.
+    /// Reserved indexes and the cycle from which each may be reused, earliest first.
     resting: VecDeque<(u64, NodeIndex)>,
-    /// Empty places that may be taken.
+    /// Indexes that may be reused.
     free: BTreeSet<NodeIndex>,
     kept: census::Kept,
-    /// Changes with every node that comes or is forgotten.
+    /// Changes whenever a node is added or removed.
     members: u64,
 }
 
-/// Places, empty ones included, for each node that may be known. At this many a node that joins waits until an empty place has rested.
+/// Number of indexes, including unused ones, per node that may be known. At this limit a joining node waits until a
+/// reserved index is released.
 const PLACES: usize = 2;
 
 fn nobody() -> Node {
@@ -67,19 +69,19 @@ impl Default for Registry {
     }
 }
 
-/// Why a text names no node.
+/// Reason why a text identifies no node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSuchNode {
-    /// Nothing fits.
+    /// No node matches.
     #[error("no node has the id, id prefix or name {}", Quoted(.0))]
     Unknown(String),
-    /// Several fit.
+    /// Several nodes match.
     #[error("{text} fits {many} nodes: use the id", text = Quoted(.0), many = .1)]
     Ambiguous(String, usize),
 }
 
-/// Finds the one row that `text` names: by id, else by name, else by a unique prefix of the id (4 characters or more).
-/// Used on the registry and on what snapshots show, so that every surface understands the same names.
+/// Finds the row that `text` identifies: by id, else by name, else by a unique prefix of the id (at least 4
+/// characters). It is used for the registry and for snapshots, so that every interface accepts the same names.
 pub fn resolve<T>(
     text: &str,
     rows: impl Iterator<Item = (NodeId, T)>,
@@ -106,7 +108,7 @@ pub fn resolve<T>(
 }
 
 impl Registry {
-    /// Adds a node, or returns where it already is.
+    /// Adds a node unless it exists, and returns its index.
     pub fn add(&mut self, id: NodeId, node: impl FnOnce() -> Node) -> NodeIndex {
         if let Some(index) = self.by_id.get(&id) {
             return *index;
@@ -124,7 +126,7 @@ impl Registry {
         index
     }
 
-    /// Removes a node; its place is not taken again before [`Registry::tidy`] is told of cycle `until`.
+    /// Removes a node; its index is not reused before [`Registry::tidy`] is called with cycle `until`.
     pub fn remove(&mut self, index: NodeIndex, until: u64) -> Option<Node> {
         let node = self.nodes.get_mut(index.get())?.take()?;
         self.kept.lend(index);
@@ -138,7 +140,8 @@ impl Registry {
         Some(node)
     }
 
-    /// A cycle begins: places that have rested may be taken again, and those at the end are given up. Returns the number of places.
+    /// Releases reserved indexes at the start of a cycle and drops unused ones at the end. Returns the number of
+    /// indexes.
     pub fn tidy(&mut self, cycle: u64) -> usize {
         while let Some((_, index)) = self.resting.pop_front_if(|(until, _)| *until <= cycle) {
             self.free.insert(index);
@@ -155,22 +158,22 @@ impl Registry {
         self.nodes.len()
     }
 
-    /// True when a further node would have a place, where `most` may be known.
+    /// Whether an index is available for a further node if at most `most` nodes may be known.
     pub fn has_place(&self, most: usize) -> bool {
         !self.free.is_empty() || self.nodes.len() < most.saturating_mul(PLACES)
     }
 
-    /// A node; `None` for an empty place.
+    /// A node; `None` for an unused index.
     pub fn get(&self, index: NodeIndex) -> Option<&Node> {
         self.nodes.get(index.get())?.as_ref()
     }
 
-    /// The row of a node that is heard, for what every sign of life changes; like `registry[index]` otherwise. What the [census](Census) counts
-    /// must stay as it is.
+    /// A node's row for updates that every sign of life makes; otherwise like `registry[index]`. Fields counted by the
+    /// [census](Census) must not change.
     pub fn heard(&mut self, index: NodeIndex) -> &mut Node {
         match self.nodes.get_mut(index.get()) {
             Some(Some(node)) => {
-                // When it was heard is shown of those that are not online.
+                // Readers see the time of the last sign of life for nodes that are not online.
                 if node.liveness != Liveness::Online {
                     self.kept.lend(index);
                 }
@@ -180,29 +183,29 @@ impl Registry {
         }
     }
 
-    /// What is known of all nodes together. Costs what was changed since it was read last.
+    /// The census of all nodes. The cost is proportional to the changes since the last call.
     pub fn census(&mut self) -> &Census {
         self.kept.settle(&self.nodes, &self.by_conn)
     }
 
-    /// The census as it was read last, for those who change nothing.
+    /// The last census, for callers that change nothing.
     pub fn settled(&self) -> &Census {
         self.kept.settled()
     }
 
-    /// Readers may see a row otherwise than they were shown it, though it was not lent out to be changed.
+    /// Marks a row for publication that was not handed out for modification.
     pub fn show(&mut self, index: NodeIndex) {
         self.kept.show(index);
     }
 
-    /// Readers are shown this load of a node, in hundredths.
+    /// Records the load of a node that readers were shown, in percent.
     pub(crate) fn was_shown(&mut self, index: NodeIndex, load_percent: u32) {
         if let Some(Some(node)) = self.nodes.get_mut(index.get()) {
             node.shown_load = load_percent;
         }
     }
 
-    /// A row that readers may see otherwise than they were shown it last; each is told once.
+    /// Takes a row marked for publication; each mark is returned once.
     pub(crate) fn take_to_show(&mut self) -> Option<NodeIndex> {
         self.kept.take_to_show()
     }
@@ -212,47 +215,47 @@ impl Registry {
         self.kept.is_to_show(index)
     }
 
-    /// The census, counted anew.
+    /// A census from a full recount.
     #[cfg(test)]
     pub(crate) fn recounted(&self) -> Census {
         census::recounted(self.iter(), &self.by_conn)
     }
 
-    /// The node with that id.
+    /// Finds a node by its id.
     pub fn find(&self, id: NodeId) -> Option<NodeIndex> {
         self.by_id.get(&id).copied()
     }
 
-    /// The node whose session has that transport.
+    /// Finds the node whose session has that transport.
     pub fn of_conn(&self, conn: ConnId) -> Option<NodeIndex> {
         self.by_conn.get(&conn).copied()
     }
 
-    /// Ties a transport to a node.
+    /// Associates a transport with a node.
     pub fn attach(&mut self, conn: ConnId, index: NodeIndex) {
         let before = self.by_conn.insert(conn, index);
         before.into_iter().chain([index]).for_each(|tied| self.kept.lend(tied));
     }
 
-    /// Unties a transport; nothing it still sends finds the node.
+    /// Removes the association of a transport; further messages on it are not attributed to the node.
     pub fn detach(&mut self, conn: ConnId) -> Option<NodeIndex> {
         let tied = self.by_conn.remove(&conn)?;
         self.kept.lend(tied);
         Some(tied)
     }
 
-    /// The node that an operator means.
+    /// Finds the node that an operator's text identifies.
     pub fn resolve(&self, text: &str) -> Result<NodeIndex, NoSuchNode> {
         let rows = self.by_id.iter().map(|(&id, &index)| (id, index));
         resolve(text, rows, |&index, text| self[index].name() == text)
     }
 
-    /// A number that changes with every node that comes or is forgotten.
+    /// A number that changes whenever a node is added or removed.
     pub fn members(&self) -> u64 {
         self.members
     }
 
-    /// Places in the order of the ids of their nodes.
+    /// Indexes in the order of node ids.
     pub fn places_by_id(&self) -> impl Iterator<Item = NodeIndex> {
         self.by_id.values().copied()
     }
@@ -262,13 +265,13 @@ impl Registry {
         self.by_id.values().map(|&index| (index, &self[index]))
     }
 
-    /// Nodes in the order of their places: that in which they came, but for those that took a forgotten node's.
+    /// Nodes in the order of their indexes.
     pub fn iter(&self) -> impl Iterator<Item = (NodeIndex, &Node)> {
         let places = (0u32..).map(NodeIndex).zip(&self.nodes);
         places.filter_map(|(index, node)| Some((index, node.as_ref()?)))
     }
 
-    /// Every place, in order; `None` for an empty one.
+    /// All indexes in order; `None` for an unused one.
     pub fn places(&self) -> impl ExactSizeIterator<Item = (NodeIndex, Option<&Node>)> {
         let places = self.nodes.iter().enumerate();
         places.map(|(at, node)| (NodeIndex(at as u32), node.as_ref()))
@@ -279,7 +282,7 @@ impl Registry {
         self.by_id.len()
     }
 
-    /// True when there is none.
+    /// Whether there are no nodes.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
@@ -293,14 +296,14 @@ impl Registry {
 impl std::ops::Index<NodeIndex> for Registry {
     type Output = Node;
 
-    /// The node; in an empty place nobody, who is gone and takes nothing.
+    /// The node; for an unused index, a placeholder that is gone and takes no work.
     fn index(&self, index: NodeIndex) -> &Node {
         self.get(index).unwrap_or(&self.nobody)
     }
 }
 
 impl std::ops::IndexMut<NodeIndex> for Registry {
-    /// The node; what is changed of nobody is lost.
+    /// The node; for an unused index, writes are discarded.
     fn index_mut(&mut self, index: NodeIndex) -> &mut Node {
         match self.nodes.get_mut(index.get()) {
             Some(Some(node)) => {

@@ -1,4 +1,4 @@
-//! What is durable, and how it is handed to the store.
+//! Durable state and its representation for the store.
 
 mod batch;
 
@@ -18,59 +18,61 @@ use crate::{
     workload::{Assignment, AssignmentId, Workload},
 };
 
-/// What a coordinator starts from.
+/// Durable state from which a coordinator starts.
 #[derive(Clone, Debug)]
 pub struct Durable {
     /// The cluster's id.
     pub cluster: ClusterId,
-    /// Epoch of this start: one more than the one before.
+    /// Epoch of this start: one more than the previous.
     pub epoch: u64,
     /// The nodes.
     pub nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
-    /// Tokens and operators.
+    /// Join tokens and operators.
     pub access: Arc<Access>,
-    /// Workloads by their names, those included that are to be gone.
+    /// Workloads by name, including those being deleted.
     pub workloads: BTreeMap<Arc<str>, Arc<Workload>>,
-    /// Their instances.
+    /// Instances.
     pub assignments: BTreeMap<AssignmentId, Arc<Assignment>>,
-    /// Number of the newest event; 0 when there is none.
+    /// Number of the newest event; 0 if there is none.
     pub last_event: u64,
-    /// What Autonomy may do.
+    /// Policy of Autonomy.
     pub policy: Policy,
-    /// Number of decisions in the cluster's life.
+    /// Number of decisions in the cluster's lifetime.
     pub decisions: u64,
     /// Epoch, cycle and chain of the newest snapshot.
     pub last_snapshot: (u64, u64, Digest),
-    /// That all of this was put back from a backup; `None` when it never was.
+    /// Restoration from a backup; `None` if the state was never restored.
     pub restored: Option<Restored>,
-    /// How long coordinators of this cluster have run by the newest snapshot, all starts together. What is kept for a time is kept for so
-    /// much of this one, which no clock moves.
+    /// Accumulated running time of the cluster's coordinators as of the newest snapshot. Retention periods are measured
+    /// in it, so that wall-clock changes do not affect them.
     pub lived: Duration,
 }
 
-/// That what is durable was put back: what came after the backup is known to agents alone.
+/// Marks state restored from a backup: changes after the backup are known only to agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restored {
-    /// When the backup was made.
+    /// Time of the backup.
     pub taken: WallTime,
-    /// When it was put back.
+    /// Time of the restoration.
     pub time: WallTime,
-    /// No epoch up to this one is begun any more, and no number of an instance, a decision or a directive of one is given out.
+    /// Highest epoch that must not be used again, nor any number of an instance, decision or directive of such an
+    /// epoch.
     pub epoch: u64,
-    /// No number of an event up to this one is given out any more.
+    /// Highest event number that must not be used again.
     pub event: u64,
-    /// Agents had the time to tell what they have.
+    /// Whether agents have had the time to report their instances.
     pub settled: bool,
 }
 
 impl Restored {
-    /// A backup of an `epoch` and with a newest `event`, made when the clock said `taken`, is put back when it says `now`.
+    /// Describes the restoration, at `now`, of a backup taken at `taken` with the given `epoch` and newest `event`.
     ///
-    /// The coordinator that was lost may have begun further epochs, and so may one that came from the same backup before. All of them
-    /// were begun before now, on average less than one a second and less than a thousand events a second: from now on epochs count
-    /// from the seconds and events from the milliseconds since 1970. docs/operations.md has the argument.
+    /// The lost coordinator may have begun further epochs, and so may a coordinator restored earlier from the same
+    /// backup. All of these began before now, at less than one per second on average, with fewer than a thousand events
+    /// per second: from now on epochs count from the seconds, and events from the milliseconds, since 1970.
+    /// docs/operations.md gives the argument.
     ///
-    /// `None` when the clock is behind the backup: it would not do then.
+    /// Returns `None` if the clock is behind the backup, because the argument does not hold then.
     pub fn new(epoch: u64, event: u64, taken: WallTime, now: WallTime) -> Option<Restored> {
         let millis = u64::try_from(now.0).ok().filter(|_| now >= taken)?;
         Some(Restored {
@@ -84,7 +86,7 @@ impl Restored {
 }
 
 impl Durable {
-    /// A cluster's first start.
+    /// State of a cluster's first start.
     pub fn new(cluster: ClusterId) -> Durable {
         Durable {
             cluster,
@@ -102,14 +104,14 @@ impl Durable {
         }
     }
 
-    /// What is durable once these changes are.
+    /// Applies a batch of changes.
     pub fn apply(&mut self, batch: &Batch) {
         for change in batch.changes() {
             self.take(change);
         }
     }
 
-    /// Takes over one change.
+    /// Applies one change.
     pub fn take(&mut self, change: Entry<'_>) {
         match change {
             Entry::Forgotten(id) => drop(self.nodes.remove(&id)),
@@ -123,7 +125,7 @@ impl Durable {
             Entry::Policy(policy) => self.policy = policy,
             Entry::Decisions(decisions) => self.decisions = self.decisions.max(decisions),
             Entry::Restored(restored) => self.restored = Some(restored),
-            // How far the audit has come is the audit's to know.
+            // The audit tracks its own position.
             Entry::Intent(_) => {}
         }
     }

@@ -1,31 +1,31 @@
-//! By what a node is known, and why its admission is what it is.
+//! Proven identity of a node, and the reason for its admission state.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{integrity::Digest, time::WallTime};
 
-/// By what a node is known.
+/// Identity of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// BLAKE3 of its public key (SubjectPublicKeyInfo, DER).
+    /// BLAKE3 of the public key (SubjectPublicKeyInfo, DER).
     pub key: Digest,
-    /// Of the machine that it is on; zero when that does not tell.
+    /// Identity of the machine; zero if not reported.
     pub machine: Digest,
-    /// When its newest certificate was asked for; shown to people, and decides nothing.
+    /// Time at which its newest certificate was requested; for display only.
     pub issued: WallTime,
-    /// The step of the CA's replacement that was the newest when that certificate was asked for: the number of its intent in the audit; 0
-    /// before the first step, and in records of versions that did not note it.
+    /// The newest step of a CA replacement when that certificate was requested: the number of its intent in the audit;
+    /// 0 before the first step, and in records of versions that did not record it.
     #[serde(default)]
     pub ca_step: u64,
 }
 
-/// Why a node's admission is what it is.
+/// Reason for a node's admission state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruling {
-    /// Who ruled so: an operator, a token, or the coordinator itself.
+    /// Author: an operator, a token, or the coordinator itself.
     pub by: String,
-    /// Why, for people.
+    /// The reason, human-readable.
     pub reason: String,
-    /// When.
+    /// Time of the change.
     pub time: WallTime,
 }

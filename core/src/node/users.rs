@@ -1,18 +1,18 @@
-//! Users of a host that programs of workloads may run as.
+//! Users of a host that workloads may run as.
 
 use serde::{Deserialize, Serialize};
 
-/// Users of a host that programs of workloads may run as.
+/// Users of a host that workloads may run as.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Users {
-    /// The one of declarations that name none, by its name or number; empty where the host does not know it.
+    /// User for specifications that name none, by name or number; empty if the host does not know it.
     pub default: String,
-    /// All that are permitted, the default one among them.
+    /// All permitted users, including the default.
     pub permitted: Vec<User>,
-    /// Names in the agent's configuration that its host does not know: no program runs as one of them.
+    /// Names in the agent's configuration that its host does not know; no program runs as one of them.
     #[serde(default)]
     pub unknown: Vec<String>,
-    /// The agent is not root: every program runs as the agent's own user, whatever its configuration says.
+    /// Whether the agent is not root: every program runs as the agent's own user, whatever its configuration says.
     #[serde(default)]
     pub own_only: bool,
 }
@@ -20,14 +20,14 @@ pub struct Users {
 /// A user of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
-    /// By its name or number, as the agent's configuration has it.
+    /// Name or number, as in the agent's configuration.
     pub name: String,
-    /// The number that the host knows it by; `None` when the host could not tell.
+    /// User id on the host; `None` if the host could not resolve it.
     pub uid: Option<u32>,
 }
 
 impl Users {
-    /// Whether a program may run as the user that a declaration names; empty for none.
+    /// Whether a program may run as the user that a specification names; empty for none.
     pub fn permit(&self, declared: &str) -> bool {
         let number = declared.parse::<u32>().ok();
         let is_it = |user: &User| user.name == declared || number.is_some() && user.uid == number;
@@ -42,7 +42,7 @@ impl Users {
         self.permitted.iter().any(|user| user.uid == Some(0))
     }
 
-    /// Their names, the default one first.
+    /// Names of the users, the default first.
     pub fn names(&self) -> String {
         let others = self.permitted.iter().map(|user| user.name.as_str());
         let others = others.filter(|name| *name != self.default);

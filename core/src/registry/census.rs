@@ -1,7 +1,8 @@
-//! The census: what is known of all nodes together, kept as their rows change, so that nobody walks over the rows to find the few that matter.
+//! The census: counters and sets over all nodes, maintained incrementally so that no caller has to scan all rows.
 //!
-//! A row that is lent out to be changed is looked at again before the census is read. Only [`Registry::heard`](super::Registry::heard) lends a row
-//! without that: a sign of life changes nothing that is counted here.
+//! A row handed out for modification is re-evaluated before the census is read. Only
+//! [`Registry::heard`](super::Registry::heard) hands out a row without that: a sign of life changes nothing that is
+//! counted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,25 +15,25 @@ use crate::{
     time::Time,
 };
 
-/// From so many returns on, a node flaps.
+/// Number of returns from which a node counts as flapping.
 pub(crate) const FLAPS: u32 = 3;
 
-/// What one row counts for.
+/// Contribution of one row to the census.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mark {
     liveness: Option<Liveness>,
     is_admitted: bool,
     is_notable: bool,
-    /// Since when it is offline for its silence.
+    /// Time since which it has been offline because of silence.
     silenced: Option<Time>,
-    /// What its agent stated, while it is online.
+    /// Facts stated by its agent, while it is online.
     facts: Option<Arc<Facts>>,
     has_session: bool,
-    /// The transport of its session is not tied to it.
+    /// Whether its session's transport is not associated with it.
     is_astray: bool,
 }
 
-/// Which node each transport is tied to.
+/// Node associated with each transport.
 pub(super) type Conns = BTreeMap<ConnId, NodeIndex>;
 
 impl Mark {
@@ -56,7 +57,7 @@ impl Mark {
         }
     }
 
-    /// Online or in doubt.
+    /// Whether the node is online or in doubt.
     fn is_member(&self) -> bool {
         self.liveness
             .is_some_and(|liveness| liveness == Liveness::Online || liveness.is_in_doubt())
@@ -73,7 +74,8 @@ impl Mark {
     }
 }
 
-/// True for a node that a survey looks at: in doubt or not seen yet, back again and again, strained or stalled, or a bad observer.
+/// Whether surveys evaluate a node: it is in doubt or unseen, flapping, strained, has a stalled disk, or is a bad
+/// observer.
 fn is_notable(node: &Node) -> bool {
     let says = node.health.strained || node.health.disk_stalled;
     let is_settled = matches!(node.liveness, Liveness::Online | Liveness::Offline | Liveness::Left);
@@ -83,7 +85,7 @@ fn is_notable(node: &Node) -> bool {
 /// Counters and sets over all nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Nodes that are online or in doubt: those that are not admitted, and those that are.
+    /// Number of nodes that are online or in doubt: not admitted ones at 0, admitted ones at 1.
     members: [usize; 2],
     unseen: usize,
     notable: BTreeSet<NodeIndex>,
@@ -96,49 +98,49 @@ pub struct Census {
 }
 
 impl Census {
-    /// Nodes that are online or in doubt; with `admitted_only` those of them that are admitted.
+    /// Number of nodes that are online or in doubt; with `admitted_only`, only admitted ones.
     pub fn members(&self, admitted_only: bool) -> usize {
         self.members[1] + if admitted_only { 0 } else { self.members[0] }
     }
 
-    /// Nodes that were not seen since the coordinator started.
+    /// Number of nodes not seen since the coordinator started.
     pub fn unseen(&self) -> usize {
         self.unseen
     }
 
-    /// Every node that is in doubt or not seen yet, that came back [`FLAPS`] times, whose agent says that it is strained or that its disk stalls, or
-    /// that was ever distrusted; by place.
+    /// Nodes that are in doubt or unseen, returned [`FLAPS`] times, report strain or a stalled disk, or were ever
+    /// distrusted; in index order.
     pub fn notable(&self) -> Vec<NodeIndex> {
         self.notable.iter().copied().collect()
     }
 
-    /// Nodes that went offline for their silence at `since` or later.
+    /// Nodes that went offline because of silence at `since` or later.
     pub fn silenced_since(&self, since: Time) -> Vec<NodeIndex> {
         let newer = self.silenced.range((since, NodeIndex(0))..);
         newer.map(|(_, index)| *index).collect()
     }
 
-    /// Binaries of the nodes that are online, by digest.
+    /// Number of online nodes per agent binary digest.
     pub fn binaries(&self) -> &BTreeMap<Digest, u32> {
         &self.binaries
     }
 
-    /// Configurations of the nodes that are online, by digest.
+    /// Number of online nodes per configuration digest.
     pub fn configs(&self) -> &BTreeMap<Digest, u32> {
         &self.configs
     }
 
-    /// Versions of the agents that are online.
+    /// Agent versions of online nodes.
     pub fn versions(&self) -> impl Iterator<Item = &str> {
         self.versions.keys().map(String::as_str)
     }
 
-    /// Nodes that have a session.
+    /// Number of nodes with a session.
     pub fn sessions(&self) -> usize {
         self.sessions
     }
 
-    /// Nodes whose session has a transport that is not tied to them; by place.
+    /// Nodes whose session has a transport that is not associated with them, in index order.
     pub fn astray(&self) -> impl Iterator<Item = NodeIndex> {
         self.astray.iter().copied()
     }
@@ -190,7 +192,7 @@ fn tally<T: Ord + Clone>(of: &mut BTreeMap<T, u32>, key: &T, is_there: bool) {
     }
 }
 
-/// Rows that were lent out, each once.
+/// Rows handed out for modification, each once.
 #[derive(Clone, Debug, Default)]
 struct Lent {
     list: Vec<NodeIndex>,
@@ -214,35 +216,35 @@ impl Lent {
     }
 }
 
-/// The census, and which rows it has yet to look at again.
+/// The census, and the rows that are to be re-evaluated.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kept {
     census: Census,
-    /// By place: what each row counts for now.
+    /// Contribution of each row, by index.
     marks: Vec<Mark>,
     to_count: Lent,
-    /// Rows that readers may see otherwise than they were shown last.
+    /// Rows marked for publication.
     to_show: Lent,
 }
 
 impl Kept {
-    /// A row may change.
+    /// Marks a row that may change.
     pub(super) fn lend(&mut self, index: NodeIndex) {
         self.to_count.push(index);
         self.to_show.push(index);
     }
 
-    /// Readers may see a row otherwise; nothing that is counted changes.
+    /// Marks a row for publication only.
     pub(super) fn show(&mut self, index: NodeIndex) {
         self.to_show.push(index);
     }
 
-    /// A row that readers may see otherwise; each is told once.
+    /// Takes a row marked for publication; each mark is returned once.
     pub(super) fn take_to_show(&mut self) -> Option<NodeIndex> {
         self.to_show.pop()
     }
 
-    /// Looks again at what was lent out.
+    /// Re-evaluates the rows that may have changed.
     pub(super) fn settle(&mut self, nodes: &[Option<Node>], conns: &Conns) -> &Census {
         while let Some(index) = self.to_count.pop() {
             let at = index.get();
@@ -259,7 +261,7 @@ impl Kept {
         &self.census
     }
 
-    /// The census as it was read last.
+    /// The last census.
     pub(super) fn settled(&self) -> &Census {
         debug_assert!(self.to_count.list.is_empty(), "rows were lent out since");
         &self.census
@@ -271,7 +273,7 @@ impl Kept {
     }
 }
 
-/// The census of these rows, counted anew.
+/// A census from a full recount.
 #[cfg(test)]
 pub(super) fn recounted<'a>(nodes: impl Iterator<Item = (NodeIndex, &'a Node)>, conns: &Conns) -> Census {
     let mut census = Census::default();

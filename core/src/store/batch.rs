@@ -1,4 +1,4 @@
-//! Changes on their way to the store.
+//! Changes for the store.
 
 use std::sync::Arc;
 
@@ -12,34 +12,35 @@ use crate::{
     workload::{Assignment, AssignmentId, Workload},
 };
 
-/// Changes that become durable together, or not at all.
+/// Changes that become durable atomically.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// Nodes that are forgotten. One that is among `nodes`, too, came back afterwards.
+    /// Forgotten nodes. A node that is also in `nodes` returned afterwards.
     pub forgotten: Vec<NodeId>,
-    /// Nodes as they are now.
+    /// Current records of changed nodes.
     pub nodes: Vec<Arc<NodeRecord>>,
-    /// Events, in order, without a gap to those before.
+    /// Events in order, continuing the earlier ones without a gap.
     pub events: Vec<Arc<Event>>,
-    /// Tokens and operators, when they changed.
+    /// Join tokens and operators, if changed.
     pub access: Option<Arc<Access>>,
-    /// Workloads as they are now; `None` for one that is gone.
+    /// Current records of changed workloads; `None` for a removed one.
     pub workloads: Vec<(Arc<str>, Option<Arc<Workload>>)>,
-    /// Instances as they are now; `None` for one that need not be kept.
+    /// Current records of changed instances; `None` for one that is no longer retained.
     pub assignments: Vec<(AssignmentId, Option<Arc<Assignment>>)>,
-    /// What Autonomy may do, when that changed.
+    /// Policy of Autonomy, if changed.
     pub policy: Option<Policy>,
-    /// Number of decisions in the cluster's life; 0 when it did not change.
+    /// Number of decisions in the cluster's lifetime; 0 if unchanged.
     pub decisions: u64,
-    /// That the state was restored, when that changed.
+    /// Restoration from a backup, if changed.
     pub restored: Option<Restored>,
-    /// Numbers of the audit's intents that are carried out once this is durable, with all that they change: after a crash they tell what
-    /// was done. One that changed nothing is kept as well: the newest one tells how far the state has come.
+    /// Numbers of audit intents that are carried out once this batch is durable, with all their changes; after a crash
+    /// they tell what was done. An intent that changed nothing is included as well: the newest one marks the position
+    /// of the state.
     pub intents: Vec<u64>,
 }
 
 impl Batch {
-    /// True when there is nothing to make durable.
+    /// Whether there is nothing to make durable.
     pub fn is_empty(&self) -> bool {
         let work = self.workloads.is_empty() && self.assignments.is_empty();
         let rare = self.policy.is_none() && self.restored.is_none();
@@ -51,7 +52,8 @@ impl Batch {
             && self.intents.is_empty()
     }
 
-    /// Each of the changes, in the order in which they are to be taken over. A field that is new here does not compile until it is one of them.
+    /// All changes in the order in which they are to be applied. The exhaustive pattern ensures that a new field is not
+    /// missed.
     pub fn changes(&self) -> impl Iterator<Item = Entry<'_>> {
         let Batch {
             forgotten,
@@ -87,27 +89,27 @@ impl Batch {
     }
 }
 
-/// One change.
+/// A single change.
 #[derive(Clone, Copy, Debug)]
 pub enum Entry<'a> {
-    /// A node is forgotten.
+    /// Removal of a node.
     Forgotten(NodeId),
-    /// A node as it is now.
+    /// Current record of a node.
     Node(&'a Arc<NodeRecord>),
-    /// A workload as it is now, by its name; `None` when it is gone.
+    /// Current record of a workload by its name; `None` for removal.
     Workload(&'a Arc<str>, Option<&'a Arc<Workload>>),
-    /// An instance as it is now; `None` when it need not be kept.
+    /// Current record of an instance; `None` if it is no longer retained.
     Assignment(AssignmentId, Option<&'a Arc<Assignment>>),
-    /// What happened.
+    /// An event.
     Event(&'a Arc<Event>),
-    /// Tokens and operators.
+    /// Join tokens and operators.
     Access(&'a Arc<Access>),
-    /// What Autonomy may do.
+    /// Policy of Autonomy.
     Policy(Policy),
-    /// Number of decisions in the cluster's life, at least.
+    /// Lower bound of the number of decisions in the cluster's lifetime.
     Decisions(u64),
-    /// That the state was restored.
+    /// Restoration from a backup.
     Restored(Restored),
-    /// An intent of the audit that is carried out.
+    /// An audit intent that is carried out.
     Intent(u64),
 }
