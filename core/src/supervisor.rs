@@ -1,5 +1,5 @@
-//! The supervisor of one instance: starts its process, starts it again, asks for its health, ends it. A state machine without I/O,
-//! with the four verbs of the others; it goes on while its agent is gone.
+//! The supervisor of one instance: starts and restarts its process, checks its health, and stops it. A state machine
+//! without I/O, with the same four methods as the others; it continues while its agent is not running.
 
 mod io;
 
@@ -15,76 +15,79 @@ use crate::{
     workload::{Assigned, Check, Exit, Phase, Restart, Status, Stop, limits},
 };
 
-/// A singleton has ended so long before its lease does: what its clock and the coordinator's differ by has room in it.
+/// Time before the end of its lease by which a singleton has ended; it covers the difference between its clock and the
+/// coordinator's.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
 
-/// How long before the end of its lease a singleton whose supervisor stands still is ended by the kernel: after the supervisor would have done it,
-/// and early enough for a host under load, where each process that ends has to be scheduled once more.
+/// Time before the end of its lease at which the kernel ends a singleton whose supervisor is stalled: after the
+/// supervisor would have ended it, and early enough for a loaded host, where every ending process must be scheduled
+/// once more.
 pub const DEADLINE: Duration = Duration::from_millis(1_500);
 
-/// The signal that no process outlives.
+/// SIGKILL, which no process survives.
 const KILL: i32 = 9;
 
-/// A process that runs no longer than this has ended at once. However short the declared waits are, those between processes that all end at
-/// once double up to [`BRIEF_MAX`]: nothing else keeps a program that cannot run from costing its host and the history.
+/// Maximum run time of a process that counts as ended immediately. However short the configured delays, those between
+/// processes that end immediately double up to [`BRIEF_MAX`]; otherwise a program that cannot run would overload its
+/// host and the history.
 const BRIEF: Duration = Duration::from_secs(1);
 const BRIEF_MAX: Duration = Duration::from_secs(5);
 
-/// A process that ends so soon after the kernel killed one of its instance for want of memory has ended of that.
+/// Time after an out-of-memory kill within which the end of a process is attributed to it.
 const OUT_OF_MEMORY: Duration = Duration::from_secs(2);
 
-/// Text that a status carries at most.
+/// Maximum number of characters of a status detail.
 const DETAIL: usize = 512;
 
-/// What came of a check in the present life of the process.
+/// Result of a health check for the current process.
 #[derive(Clone, Copy, Debug, Default)]
 struct Outcome {
-    /// Failures in a row since it passed first.
+    /// Number of consecutive failures since it first passed.
     failures: u32,
-    /// The last time it passed, or did not fail often enough since.
+    /// Whether it passed, and has not failed often enough since.
     passed: bool,
 }
 
-/// A supervisor's logic.
+/// The supervisor state machine.
 #[derive(Debug)]
 pub struct Supervisor {
     now: Time,
     wall: WallClock,
     once: bool,
     singleton: bool,
-    /// Bytes that it may use.
+    /// Memory limit, in bytes.
     memory: u64,
     restart: Restart,
     stop: Stop,
     checks: Vec<Check>,
     status: Status,
-    /// When the present process was started, and how many before it ended at once, in a row.
+    /// Start time of the current process, and number of consecutive processes before it that ended immediately.
     began: Time,
     brief: u32,
-    /// Restarts lately.
+    /// Times of recent restarts.
     restarts: VecDeque<Time>,
-    /// What came of each check in the present life.
+    /// Results of the checks for the current process.
     results: Vec<Outcome>,
-    /// Grows with every process; timers of an older one are stale.
+    /// Incremented with every process; timers of an older one are stale.
     life: u64,
-    /// Why it is to end for good, and whether that was asked for by whoever declared it.
+    /// Reason for the permanent end, and whether an operator requested it.
     ending: Option<(String, bool)>,
-    /// The present process goes on for a while before it is told to end.
+    /// Whether the current process keeps running for the stop delay before it is signalled.
     lingers: bool,
-    /// Why the present process is to end, though another one follows.
+    /// Reason why the current process is to be replaced by another one.
     replaced: Option<String>,
     lease: Option<Time>,
     leases: u64,
-    /// When the kernel last killed a process of this life for want of memory.
+    /// Time of the kernel's last out-of-memory kill during the current process.
     out_of_memory: Option<Time>,
-    /// Nothing runs until a lease comes that is long enough.
+    /// Whether the start waits for a long enough lease.
     waits_for_lease: bool,
     timers: Timers<Timer>,
     effects: VecDeque<Effect>,
 }
 
 impl Supervisor {
-    /// A supervisor that starts the process at once; of a singleton, once it has a lease.
+    /// Creates a supervisor that starts the process immediately; a singleton once it has a lease.
     pub fn new(now: Time, wall: WallTime, assigned: &Assigned, ports: Vec<u16>) -> Supervisor {
         let spec = &assigned.spec;
         let mut clock = WallClock::default();
@@ -122,12 +125,12 @@ impl Supervisor {
         supervisor
     }
 
-    /// How the instance is.
+    /// Status of the instance.
     pub fn status(&self) -> &Status {
         &self.status
     }
 
-    /// Takes one fact.
+    /// Handles one input.
     pub fn handle(&mut self, now: Time, input: Input) {
         self.now = self.now.max(now);
         match input {
@@ -147,7 +150,7 @@ impl Supervisor {
         }
     }
 
-    /// Does what every timer that is due asks for.
+    /// Handles every timer that is due.
     pub fn handle_timeout(&mut self, now: Time) {
         self.now = self.now.max(now);
         while let Some((_, timer)) = self.timers.take_due(now) {
@@ -166,12 +169,12 @@ impl Supervisor {
         }
     }
 
-    /// The next thing to be done.
+    /// Returns the next effect to be executed.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    /// Time at which [`handle_timeout`](Self::handle_timeout) is due next.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.timers.next()
     }
@@ -207,7 +210,7 @@ impl Supervisor {
         self.effects.push_back(Effect::Spawn);
     }
 
-    /// How long before the end of a lease a singleton is told to end.
+    /// Time before the end of a lease at which a singleton is told to stop.
     fn needed(&self) -> Duration {
         self.stop.grace + LEASE_MARGIN
     }
@@ -215,7 +218,7 @@ impl Supervisor {
     fn started(&mut self, pid: u32) {
         self.status.pid = pid;
         if self.status.phase != Phase::Starting {
-            // It was told to end while it was being started.
+            // The instance was told to stop while its process was being started.
             self.signal();
             return;
         }
@@ -231,7 +234,7 @@ impl Supervisor {
         let Some(interval) = self.checks.get(check).map(|check| check.interval) else {
             return;
         };
-        // The first answer is wanted soon: whoever waits for it to be well waits for this.
+        // The first result is needed soon, because others wait for the instance to become healthy.
         let passed = self.results.get(check).is_some_and(|outcome| outcome.passed);
         let wait = if passed {
             interval
@@ -266,7 +269,8 @@ impl Supervisor {
             self.check_later(check);
             return;
         };
-        // Until it passes for the first time it is asked more often than declared: what counts is the time that this takes.
+        // Until the check first passes it runs more often than configured, so the elapsed time counts instead of the
+        // number of failures.
         let grace = declared.grace();
         let failed = match outcome.passed {
             false if self.now.since(self.began) < grace => None,
@@ -306,7 +310,7 @@ impl Supervisor {
         }
         self.status.exit = Some(exit);
         self.status.healthy = false;
-        // What it has started is to go with it; then it is seen what follows.
+        // Remaining processes are killed first; then the next step is decided.
         if self.status.phase != Phase::Stopping {
             let detail = self.how_it_ended();
             self.becomes(Phase::Stopping, &detail);
@@ -322,7 +326,7 @@ impl Supervisor {
         self.over(&detail);
     }
 
-    /// It has not ended while a process of it is there, and says which.
+    /// Reports which process remains; the instance has not ended until it is gone.
     fn stuck(&mut self, what: &str) {
         if self.status.phase == Phase::Stopping {
             let why = self.ending.as_ref().map(|(why, _)| format!("; {why}"));
@@ -343,10 +347,10 @@ impl Supervisor {
         }
     }
 
-    /// No process is left: another one follows, or none.
+    /// Decides the next step once no process is left.
     fn over(&mut self, detail: &str) {
         if let Some((why, asked)) = self.ending.clone() {
-            // A batch that was cut off is not done.
+            // An interrupted batch is not complete.
             self.finish(asked || !self.once, &why);
             return;
         }
@@ -373,7 +377,7 @@ impl Supervisor {
         self.becomes(Phase::Backoff, detail);
     }
 
-    /// The least wait after a process that ended at once.
+    /// Minimum delay after a process that ended immediately.
     fn brief_wait(&mut self) -> Duration {
         if self.now.since(self.began) > BRIEF {
             self.brief = 0;
@@ -397,7 +401,8 @@ impl Supervisor {
         self.effects.push_back(Effect::Changed);
     }
 
-    /// An instance that its host ended, and that its agent starts again by itself: `before` is how it was.
+    /// Continues an instance that its host ended and that its agent starts again by itself; `before` is its previous
+    /// status.
     #[must_use]
     pub fn resumed(mut self, before: &Status) -> Supervisor {
         self.status.restarts = before.restarts.saturating_add(1);
@@ -406,13 +411,13 @@ impl Supervisor {
         self
     }
 
-    /// Its host ends, or its agent for good.
+    /// Stops the instance because its host shuts down or its agent ends permanently.
     fn quit(&mut self, reason: String) {
         self.status.interrupted |= self.ending.is_none() && self.status.phase != Phase::Ended;
         self.end(reason, false);
     }
 
-    /// It is told to end for good. Whoever uses it may need a while to notice.
+    /// Stops the instance permanently, after the stop delay that gives clients time to notice.
     fn stop(&mut self, reason: String) {
         let lingers = !self.stop.delay.is_zero() && self.status.phase == Phase::Running && self.ending.is_none();
         if !lingers {
@@ -430,7 +435,7 @@ impl Supervisor {
         }
     }
 
-    /// It is to end for good.
+    /// Stops the instance permanently.
     fn end(&mut self, reason: String, asked: bool) {
         self.lingers_no_more();
         if self.ending.is_some() || self.status.phase == Phase::Ended {
@@ -443,7 +448,7 @@ impl Supervisor {
                 let starting = self.status.phase == Phase::Starting;
                 self.becomes(Phase::Stopping, &reason);
                 match starting {
-                    // It is told once it is there; if that takes too long, it is killed all the same.
+                    // The process is signalled once it is started; if that takes too long, it is killed.
                     true => self.timers.set(self.now + self.stop.grace, Timer::Kill(self.life)),
                     false => self.signal(),
                 }
@@ -452,9 +457,9 @@ impl Supervisor {
         }
     }
 
-    /// Nobody finds it any more.
+    /// Handles the loss of the instance's directory.
     fn lost(&mut self, reason: String) {
-        // What was written of a batch is lost with its directory: whoever finds this finds out by chance.
+        // The results of a batch are lost with its directory, whether or not anybody notices.
         self.status.unknown |= self.once && self.status.phase != Phase::Ended;
         self.end(reason, false);
         if self.singleton && self.status.phase == Phase::Stopping {
@@ -481,7 +486,7 @@ impl Supervisor {
             false,
         );
         if over && self.status.phase == Phase::Stopping {
-            // Its host was asleep, or stood still: there is no time left to ask.
+            // The host was suspended or stalled, and no time is left for a graceful stop.
             self.effects.push_back(Effect::Clear);
         }
     }

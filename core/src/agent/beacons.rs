@@ -195,7 +195,7 @@ impl Beacons {
             }
         };
         let unheard = matches!(target, Some(Some(Sight::Silent | Sight::Refused)));
-        // It is there, whatever its answers do.
+        // A beacon shows that the peer is alive even if its answers do not arrive.
         let peer = self.peers.get_mut(sender).filter(|_| unheard);
         let at_once = peer
             .filter(|peer| now.since(peer.told) >= TOLD_AGAIN)
@@ -214,7 +214,7 @@ impl Beacons {
         let for_all = self.next <= now;
         if for_all {
             let wait = SOONEST + (LATEST - SOONEST).mul_f64(ctx.rng.random_range(0.0..1.0));
-            // A process that stood still goes on from now: nothing is in step with these.
+            // A process that stalled continues from now; nothing depends on the phase of beacons.
             self.next = (self.next + wait).max(now + LOOK);
         }
         let (mut lost, mut urgent) = (Vec::new(), false);
@@ -231,7 +231,7 @@ impl Beacons {
     fn look(&mut self, now: Time, probes: &Probes, late: bool, lost: &mut Vec<NodeId>) -> BTreeSet<NodeId> {
         let Beacons { peers, recipients, .. } = self;
         let mut urgent: BTreeSet<NodeId> = probes.silent_within(URGENT_FOR, now).collect();
-        // Both are in the order of ids: each peer is looked for from where the one before it was.
+        // Both lists are sorted by id, so the search continues from the previous position.
         let mut targets = probes.targets().map(|(id, _)| id).peekable();
         peers.retain(|id, peer| {
             while targets.next_if(|target| *target < id).is_some() {}
@@ -241,7 +241,7 @@ impl Beacons {
                 return false;
             }
             if late && !peer.lost {
-                // This process stood still: whatever came meanwhile may still wait.
+                // This process stalled: beacons received meanwhile may still be queued.
                 peer.at = now;
             }
             if !peer.lost && now.since(peer.at) >= LOST {

@@ -72,7 +72,7 @@ impl Ctx {
     pub(super) fn next_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front();
         if effect.is_none() {
-            // The next ones begin at the front again, in memory that is still in the caches.
+            // Restarts the buffer at the front, in memory that is still cached.
             self.effects.clear();
         }
         effect

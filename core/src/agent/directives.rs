@@ -44,7 +44,7 @@ impl Directives {
             .find(|(known, _)| *known == id)
             .map(|(_, state)| *state);
         if let Some(state) = before {
-            // Repeated: the answer before was lost. It is given again, the order is not carried out again.
+            // The previous answer was lost. It is repeated; the order is not executed again.
             answer(ctx, id, state, String::new());
             return None;
         }

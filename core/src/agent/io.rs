@@ -1,4 +1,4 @@
-//! What goes into the agent's logic, and what comes out.
+//! Inputs and effects of the agent.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,263 +13,265 @@ use crate::{
     workload::{Assigned, AssignmentId, Status, log},
 };
 
-/// One fact from outside.
+/// One input.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// What the wall clock reads.
+    /// A reading of the wall clock.
     WallClock(WallTime),
-    /// The transport asked for stands.
+    /// The requested transport is established.
     Connected {
-        /// Which.
+        /// The transport.
         conn: ConnId,
     },
-    /// The transport ended, or could not be made.
+    /// The transport ended or could not be established.
     Closed {
-        /// Which.
+        /// The transport.
         conn: ConnId,
-        /// Why, for people.
+        /// The reason, human-readable.
         reason: String,
     },
-    /// Something that came by the transport cannot be read: it is too large, or no message.
+    /// Data received on the transport cannot be decoded: it is too large or not a message.
     Unreadable {
-        /// Which.
+        /// The transport.
         conn: ConnId,
         /// The error.
         detail: String,
     },
-    /// The coordinator said something.
+    /// A message from the coordinator.
     Message {
-        /// The transport it came by.
+        /// The transport on which it was received.
         conn: ConnId,
-        /// What.
+        /// The message.
         message: Message,
     },
-    /// The host was read, as [`Effect::Measure`] asked.
+    /// A measurement of the host, as requested by [`Effect::Measure`].
     Measured(Reading),
     /// A probe ended.
     Probed {
-        /// The node that was probed.
+        /// The probed node.
         target: NodeId,
-        /// The number of the probe.
+        /// Number of the probe.
         sequence: u64,
-        /// What came of it.
+        /// The outcome.
         outcome: ProbeOutcome,
     },
-    /// A beacon of a peer came.
+    /// A beacon of a peer was received.
     Beacon {
-        /// The cluster that it says both belong to.
+        /// The cluster named in the beacon.
         cluster: ClusterId,
-        /// Who sent it.
+        /// The sender.
         sender: NodeId,
-        /// Where it came from, as host:port.
+        /// Source address as host:port.
         address: Arc<str>,
-        /// The sender probes this node, and wants beacons of it.
+        /// Whether the sender probes this node and expects its beacons.
         observes: bool,
     },
-    /// A peer asks for its standing, or passes on that another node does; answered by [`Effect::Answer`].
+    /// A peer asks for its standing or forwards another node's question; answered by [`Effect::Answer`].
     Question {
-        /// Names the question.
+        /// Identifier of the question.
         id: u64,
-        /// The cluster that it says both belong to.
+        /// The cluster named in the question.
         cluster: ClusterId,
-        /// What is asked.
+        /// The question.
         question: Box<Question>,
     },
-    /// A question ended, as [`Effect::Ask`] asked.
+    /// A question ended, as requested by [`Effect::Ask`].
     Answered {
-        /// Its number.
+        /// Number of the question.
         number: u64,
         /// The peer that was asked.
         via: NodeId,
-        /// What the coordinator said; `None` when nothing came of it.
+        /// The coordinator's answer; `None` if there is none.
         standing: Option<Standing>,
     },
-    /// Something was written to the agent's disk, as [`Effect::TouchDisk`] asked.
+    /// A write to the agent's disk ended, as requested by [`Effect::TouchDisk`].
     DiskTouched {
-        /// False when that failed.
+        /// Whether the write succeeded.
         done: bool,
     },
-    /// The host was asleep: time went by that the clock of this logic does not know of.
+    /// The host was suspended: time passed that the agent's clock does not include.
     Slept,
-    /// A supervisor says how its instance is.
+    /// A supervisor's report of its instance.
     Instance {
         /// The instance.
         id: AssignmentId,
-        /// How it is.
+        /// The status.
         status: Status,
     },
-    /// What an instance wrote was read, as [`Effect::ReadLog`] asked.
+    /// An instance's log was read, as requested by [`Effect::ReadLog`].
     LogRead(log::Chunk),
-    /// The process is to end: say goodbye.
+    /// The process is to end; the agent says goodbye.
     Shutdown {
-        /// Why, for people.
+        /// The reason, human-readable.
         reason: String,
     },
 }
 
-/// What came of a probe.
+/// Outcome of a probe.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ProbeOutcome {
-    /// An answer after so long, which may be late, and where the node said that it is.
+    /// Answered after this time, which may be late, with the node's network coordinate.
     Answered(Duration, Option<Coordinate>),
-    /// The host answered that nobody listens there.
+    /// The host answered that no agent is listening.
     Refused,
-    /// No answer within the limit, or a wrong one.
+    /// No answer within the limit, or an invalid one.
     Failed(LinkFailure),
 }
 
-/// Something to be done outside.
+/// An action to be executed by the driver.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Make a transport; answer [`Input::Connected`] or [`Input::Closed`].
+    /// Establish a transport; answered by [`Input::Connected`] or [`Input::Closed`].
     Connect {
-        /// Its name from now on.
+        /// Identifier of the new transport.
         conn: ConnId,
-        /// The coordinator, as host:port.
+        /// Address of the coordinator as host:port.
         address: String,
     },
-    /// Send to the coordinator; when its queue is full, close it.
+    /// Send to the coordinator; if the queue is full, close the transport.
     Send {
         /// The transport.
         conn: ConnId,
-        /// What to send.
+        /// The report.
         report: Report,
     },
-    /// End a transport, behind what was sent to it.
+    /// Close a transport after everything sent to it.
     Close {
-        /// Which.
+        /// The transport.
         conn: ConnId,
     },
-    /// Read the host; answer [`Input::Measured`].
+    /// Measure the host; answered by [`Input::Measured`].
     Measure,
-    /// Have the disk that keeps the agent's state take something; answer [`Input::DiskTouched`], however late.
+    /// Write to the disk with the agent's state; answered by [`Input::DiskTouched`], however late.
     TouchDisk,
-    /// Probe a node; answer [`Input::Probed`].
+    /// Probe a node; answered by [`Input::Probed`].
     Probe {
         /// The cluster that both should belong to.
         cluster: ClusterId,
         /// The node.
         target: NodeId,
-        /// Where it answers.
+        /// The node's probe address.
         address: Arc<str>,
-        /// The number of this probe.
+        /// Number of the probe.
         sequence: u64,
-        /// How long to wait for an answer, however late.
+        /// Maximum wait for an answer, which may be late.
         timeout: Duration,
     },
-    /// Send each of these peers a beacon: a datagram of full size.
+    /// Send each of these peers a beacon, a datagram of full size.
     Beacons {
         /// The cluster that all should belong to.
         cluster: ClusterId,
         /// The peers, at most 192.
         to: Arc<[Recipient]>,
     },
-    /// Ask a peer to take a question to the coordinator; answer [`Input::Answered`].
+    /// Ask a peer to forward a question to the coordinator; answered by [`Input::Answered`].
     Ask {
         /// The cluster that both should belong to.
         cluster: ClusterId,
         /// The peer.
         via: NodeId,
-        /// Where it answers, as host:port.
+        /// The peer's address as host:port.
         address: Arc<str>,
-        /// What is asked.
+        /// The question.
         question: Box<Question>,
-        /// The number of this question.
+        /// Number of the question.
         number: u64,
-        /// How long to wait for an answer.
+        /// Maximum wait for an answer.
         timeout: Duration,
     },
     /// Answer a peer's question.
     Answer {
-        /// The question.
+        /// Identifier of the question.
         id: u64,
-        /// What the coordinator says; `None` when it cannot be asked now.
+        /// The coordinator's answer; `None` if it cannot be asked now.
         standing: Option<Standing>,
     },
-    /// The targets changed; transports to others are of no use.
+    /// The probe targets changed; transports to other nodes can be closed.
     Targets(ProbePlan),
-    /// The coordinator has welcomed this very process: what earlier agents of this node left is its to end, to start and to clean up.
-    /// Sent once by each process. Before it, state on the host is only read: it may be another agent's, if this is a copy.
+    /// The coordinator has welcomed this process, which now controls what earlier agents of this node left: it may
+    /// stop, start and clean up. Emitted once per process. Until then, state on the host is only read, because it may
+    /// belong to another agent if this is a copy.
     TakeOver,
-    /// Write down, durably, that every instance of this cluster with a lower id may have been begun here: see [`Begun::Below`](super::Begun).
+    /// Record durably that every instance of this cluster with a lower id may have been started here; see
+    /// [`Begun::Below`](super::Begun).
     Presume {
         /// The cluster.
         cluster: ClusterId,
-        /// The lowest id that nothing was begun by.
+        /// The lowest id that was certainly not started here.
         below: AssignmentId,
     },
-    /// Have a supervisor run an instance; answer [`Input::Instance`] whenever it changes.
+    /// Run an instance under a supervisor; each change is answered by [`Input::Instance`].
     Run(Arc<Assigned>),
-    /// Have an instance end for good.
+    /// Stop an instance permanently.
     Halt {
-        /// Which.
+        /// The instance.
         id: AssignmentId,
-        /// Why, for people.
+        /// The reason, human-readable.
         reason: String,
     },
-    /// A singleton may run until then.
+    /// Extend the lease of a singleton.
     Lease {
-        /// Which.
+        /// The instance.
         id: AssignmentId,
-        /// Until when.
+        /// End of the lease.
         until: Time,
     },
-    /// Remove what an instance that ended left behind.
+    /// Remove the files of an ended instance.
     Discard {
-        /// Which.
+        /// The instance.
         id: AssignmentId,
     },
-    /// Read what an instance wrote; answer [`Input::LogRead`].
+    /// Read an instance's log; answered by [`Input::LogRead`].
     ReadLog(log::Request),
-    /// Something an operator wants to know.
+    /// Notify the operator.
     Tell(Notice),
-    /// Everything is said: the process may end.
+    /// Nothing is left to send; the process may end.
     Stopped,
 }
 
-/// A peer that is sent beacons.
+/// A recipient of beacons.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipient {
     /// The peer.
     pub node: NodeId,
-    /// Where it is, as host:port.
+    /// The peer's address as host:port.
     pub address: Arc<str>,
-    /// This node probes it.
+    /// Whether this node probes the peer.
     pub observes: bool,
 }
 
-/// Something an operator wants to know.
+/// A notice for the operator.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
-    /// The session stands.
+    /// The session is live.
     Joined {
         /// The cluster.
         cluster: ClusterId,
         /// The coordinator's epoch.
         epoch: u64,
-        /// The session's number.
+        /// Number of the session.
         session: u64,
-        /// The coordinator's address.
+        /// Address of the coordinator.
         address: String,
     },
-    /// The coordinator refused.
+    /// The coordinator refused the session.
     Refused(Refused),
-    /// The coordinator told this node its standing by way of a peer, as the session is lost or silent.
+    /// The coordinator answered a question about this node's standing via a peer, while the session is lost or silent.
     Told {
         /// The peer.
         via: NodeId,
-        /// What it said.
+        /// The standing.
         standing: Standing,
     },
-    /// The lease ran out: neither by a session nor by way of a peer did the coordinator say that this node is a member.
+    /// The lease expired: the coordinator confirmed this node's membership neither by session nor via a peer.
     Lapsed,
-    /// The session, or the attempt at one, ended.
+    /// The session, or an attempt to open one, ended.
     Lost {
-        /// The coordinator's address.
+        /// Address of the coordinator.
         address: String,
-        /// Why.
+        /// The reason.
         reason: String,
-        /// When the next attempt is made.
+        /// Time until the next attempt.
         retry_in: Duration,
     },
 }

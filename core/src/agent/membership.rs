@@ -171,7 +171,7 @@ impl Membership {
     pub(super) fn slept(&mut self, ctx: &mut Ctx) {
         self.beats.clear();
         (self.lent, self.asked) = (None, None);
-        // A hello that was sent before is as old.
+        // A hello sent before the suspension is equally old.
         if ctx.link.conn.is_none() {
             self.greeted = Time::default();
         }
@@ -267,7 +267,7 @@ impl Membership {
         let Some((via, address)) = heard.into_iter().nth(turn) else {
             return false;
         };
-        // Until it answers again.
+        // Unset until the peer answers again.
         self.way = None;
         self.turn = self.turn.wrapping_add(1);
         ctx.effects.push_back(Effect::Ask {
@@ -323,7 +323,7 @@ impl Membership {
             return None;
         }
         let (_, asked) = self.asked.take_if(|(asked, _)| *asked == number)?;
-        // One of an older coordinator says nothing of now.
+        // A standing from an older coordinator is outdated.
         let standing = standing.filter(|standing| standing.epoch >= epoch)?;
         let is_new = self.told.replace(standing) != Some(standing);
         let is_extended = !standing.lease.is_zero();

@@ -1,4 +1,5 @@
-//! The agent: a state machine without I/O. Its parts own their state and return what they want of one another; [`Agent`] carries that out.
+//! The agent: a state machine without I/O. Its parts own their state and return requests to one another, which
+//! [`Agent`] executes.
 
 mod beacons;
 mod config;
@@ -47,7 +48,7 @@ use crate::{
     workload::{Assigned, Status},
 };
 
-/// The agent's state machine. Four verbs: [`handle`](Self::handle), [`handle_timeout`](Self::handle_timeout),
+/// The agent state machine. Four methods drive it: [`handle`](Self::handle), [`handle_timeout`](Self::handle_timeout),
 /// [`poll_effect`](Self::poll_effect), [`poll_timeout`](Self::poll_timeout).
 #[derive(Debug)]
 pub struct Agent {

@@ -248,7 +248,7 @@ impl Probes {
     pub(super) fn probed(&mut self, ctx: &mut Ctx, id: NodeId, number: u64, outcome: ProbeOutcome) -> Option<bool> {
         let now = ctx.now;
         let target = self.targets.get_mut(id)?;
-        // It may have been sent to where the node was before.
+        // The probe may have been sent to the node's previous address.
         let at = target.under_way.iter().position(|&other| other == number)?;
         target.under_way.remove(at);
         let sight = match outcome {

@@ -139,7 +139,7 @@ impl Work {
 
     /// Stops instances that belong to another identity of this node. The coordinator does not know them here, so nobody else would stop them.
     pub(super) fn end_what_is_of_another(&self, ctx: &mut Ctx) {
-        // Nothing else is told to end before the first welcome.
+        // Before the first welcome, nothing else was told to end.
         let local = self.local.iter().filter(|(_, local)| local.halted);
         for (id, _) in local.filter(|(_, local)| local.status.phase != Phase::Ended) {
             let reason = OF_ANOTHER.to_owned();
@@ -197,7 +197,7 @@ impl Work {
     pub(super) fn told(&mut self, ctx: &mut Ctx, told: Told, lent: Option<Time>) {
         let first = !std::mem::replace(&mut self.agreed, true);
         self.presume_told(ctx, &told.assign);
-        // Whatever this node has written down: it has told of these before.
+        // The coordinator knows that this node reported these instances before, whatever the node has recorded.
         let repeated: BTreeSet<AssignmentId> = told.repeated.into_iter().collect();
         for assigned in told.assign {
             let id = assigned.id;

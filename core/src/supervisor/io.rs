@@ -1,4 +1,4 @@
-//! What goes into a supervisor's logic, and what comes out of it.
+//! Inputs, effects and timers of a supervisor.
 
 use crate::{
     time::{Time, WallTime},
@@ -6,92 +6,94 @@ use crate::{
     workload::Exit,
 };
 
-/// What happened.
+/// One input.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// What the wall clock reads.
+    /// A reading of the wall clock.
     WallClock(WallTime),
-    /// The process runs.
+    /// The process was started.
     Started {
-        /// Its id.
+        /// The process id.
         pid: u32,
     },
-    /// It could not be started.
+    /// The process could not be started.
     NotStarted {
-        /// Why, for people.
+        /// The reason, human-readable.
         reason: String,
     },
-    /// The kernel killed processes of it because it had used up its memory; [`Input::Exited`] follows where its first one was among them.
+    /// The kernel killed processes of the instance for exceeding its memory limit; [`Input::Exited`] follows if the
+    /// main process was among them.
     OutOfMemory {
-        /// How many.
+        /// Number of killed processes.
         kills: u32,
     },
-    /// The process ended.
+    /// The main process ended.
     Exited(Exit),
-    /// What the process that ended wrote last to its standard error, as [`LastLine`](crate::workload::LastLine) has it; comes before [`Input::Cleared`].
+    /// Last line of standard error of the ended process, as given by [`LastLine`](crate::workload::LastLine); precedes
+    /// [`Input::Cleared`].
     Wrote(String),
-    /// Nothing that it started is left.
+    /// No process of the instance is left.
     Cleared,
-    /// Something that it started was killed, and is there all the same; [`Input::Cleared`] follows once it is gone.
+    /// A killed process still exists; [`Input::Cleared`] follows once it is gone.
     Stuck {
-        /// What, for people.
+        /// Description of the process.
         what: String,
     },
-    /// A health check came to its end.
+    /// A health check completed.
     Checked {
-        /// Which.
+        /// Index of the check.
         check: usize,
-        /// Why it failed; `None` when it passed.
+        /// Reason for the failure; `None` if it passed.
         failure: Option<String>,
     },
-    /// It is to end for good.
+    /// The instance is to stop permanently.
     Stop {
-        /// Why, for people.
+        /// The reason, human-readable.
         reason: String,
     },
-    /// It is to end because its host does, or its agent for good.
+    /// The instance is to stop because its host shuts down or its agent ends permanently.
     Quit {
-        /// Why, for people.
+        /// The reason, human-readable.
         reason: String,
     },
-    /// Its supervisor has lost the instance's directory: whoever looks for the instance there does not find it. A singleton is killed at once,
-    /// since its node may take it for gone; another one is told to end.
+    /// The instance's directory is lost, so the instance cannot be found there. A singleton is killed at once, since
+    /// its node may consider it gone; any other instance is stopped gracefully.
     Lost {
-        /// Why, for people.
+        /// The reason, human-readable.
         reason: String,
     },
-    /// A singleton may run until then.
+    /// The lease of a singleton was extended to this time.
     Lease(Time),
 }
 
-/// What is to be done.
+/// An action to be executed by the driver.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Start the process; answer [`Input::Started`] or [`Input::NotStarted`], and [`Input::Exited`] later.
+    /// Start the process; answered by [`Input::Started`] or [`Input::NotStarted`], and later by [`Input::Exited`].
     Spawn,
     /// Send a signal to the process and its group.
     Signal(i32),
-    /// Kill whatever it has started; answer [`Input::Cleared`].
+    /// Kill all processes of the instance; answered by [`Input::Cleared`].
     Clear,
-    /// Ask for its health; answer [`Input::Checked`].
+    /// Run a health check; answered by [`Input::Checked`].
     Check(usize),
     /// The status changed.
     Changed,
-    /// The status is final, and the supervisor may go.
+    /// The status is final, and the supervisor may exit.
     Ended,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
-    /// The next start is due.
+    /// Next start of the process.
     Start(u64),
-    /// The process has gone on for long enough after it was told to end.
+    /// End of the stop delay.
     Signal(u64),
-    /// The process was told to end and is killed.
+    /// End of the stop grace period.
     Kill(u64),
-    /// A health check is due.
+    /// Next run of a health check.
     Check(usize, u64),
-    /// The lease will be over soon.
+    /// Time to stop because the lease is about to end.
     Lease(u64),
 }
 
