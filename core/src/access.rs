@@ -1,4 +1,4 @@
-//! Access: who may do what, and by what they are let in. Tokens and operators; nodes' own admission is in their records.
+//! Access control: roles, join tokens and operators. The admission state of nodes is in their records.
 
 mod shut_out;
 
@@ -16,47 +16,48 @@ use crate::{
 
 pub use shut_out::{CREDENTIAL_LIFE, NAMES, NAMES_OF_CREATED, NoRoom, ShutOut};
 
-/// Join tokens at most, expired ones not counted. A further one is refused.
+/// Maximum number of valid join tokens. A further one is refused.
 pub const TOKENS: usize = 256;
 
-/// Join tokens kept at most, those among them that have expired by a clock which may be wrong. A further one is refused.
+/// Maximum number of retained join tokens, including those that expired by a clock that may be wrong. A further one is
+/// refused.
 pub const TOKENS_KEPT: usize = 2 * TOKENS;
 
-/// Maximum number of operators on record. Those that let nobody in make room for others; a further one is refused where all hold.
+/// Maximum number of operators on record. Invalid ones make room for others; a further one is refused if all are valid.
 pub const OPERATORS: usize = 1_000;
 
-/// Nodes that were revoked and then forgotten, remembered at most. At the limit those go whose certificates have expired; where there is
-/// none, no further revoked node is forgotten.
+/// Maximum number of retained nodes that were revoked and then forgotten. At the limit, entries whose certificates have
+/// expired are removed; if there are none, no further revoked node is forgotten.
 pub const BARRED: usize = 1_024;
 
-/// Uses of one join token at most.
+/// Maximum number of uses of a join token.
 pub const USES: u32 = 10_000;
 
-/// A set of permissions. Roles are not ordered: which rpcs each may call is the table of `wyneos::identity::RULES`.
+/// A set of permissions. Roles are not ordered; the table `wyneos::identity::RULES` states which rpcs each may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Reads.
     Viewer,
-    /// Reads, and runs the cluster: its nodes, decisions, and the number and restarts of workloads that are declared.
+    /// Reads and operates the cluster: nodes, decisions, and the scaling and restart of declared workloads.
     Operator,
-    /// Reads, and declares what runs: whoever has it brings code onto the nodes. Sees values of `env` and logs.
+    /// Reads and declares workloads, and so brings code onto the nodes. Sees values of `env` and logs.
     Deployer,
-    /// Everything that people may do, who may do what among it.
+    /// Has all permissions of people, including the management of access.
     Admin,
-    /// A machine: its session, and probes of its peers.
+    /// A node's agent: its session, and probes of its peers.
     Agent,
     /// The cluster's own servers.
     Coordinator,
 }
 
-/// There is no such role.
+/// Error for an unknown role name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no such role: viewer, operator, deployer, admin, agent or coordinator")]
 pub struct UnknownRole;
 
 impl Role {
-    /// Every role.
+    /// All roles.
     pub const ALL: [Role; 6] = [
         Role::Viewer,
         Role::Operator,
@@ -66,7 +67,7 @@ impl Role {
         Role::Coordinator,
     ];
 
-    /// Its name, as names and people have it.
+    /// Name of the role.
     pub const fn name(self) -> &'static str {
         match self {
             Role::Viewer => "viewer",
@@ -78,7 +79,7 @@ impl Role {
         }
     }
 
-    /// True for the roles of people.
+    /// Whether the role is for people.
     pub const fn is_persons(self) -> bool {
         matches!(self, Role::Viewer | Role::Operator | Role::Deployer | Role::Admin)
     }
@@ -93,31 +94,31 @@ impl FromStr for Role {
     }
 }
 
-/// A join token: what is kept of it cannot be used to join.
+/// A join token. The record does not allow anybody to join with it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRecord {
-    /// Names it; no secret.
+    /// Public identifier.
     pub id: String,
-    /// Of the token.
+    /// Hash of the token.
     pub hash: Digest,
-    /// When it was made.
+    /// Time of creation.
     pub created: WallTime,
-    /// By whom.
+    /// Creator.
     pub created_by: String,
-    /// Until when it can be used.
+    /// Time of expiry.
     pub expires: WallTime,
-    /// The cluster's running time when it was created, across restarts of the coordinator.
+    /// Accumulated running time of the cluster's coordinators when it was created.
     #[serde(default)]
     pub lived: Duration,
-    /// How often it can be used still.
+    /// Number of remaining uses.
     pub uses_left: u32,
-    /// Labels that its nodes get, as if an operator had given them.
+    /// Labels of nodes that join with it, with the precedence of operators' labels.
     pub labels: Labels,
-    /// The name that its node must have; empty for any.
+    /// Required name of the node; empty for any.
     pub name: String,
-    /// What its nodes are: admitted, or pending until somebody admits them.
+    /// Admission state of nodes that join with it: admitted, or pending until an operator admits them.
     pub admission: Admission,
-    /// The fingerprint of the CA that the token pins; `None` in records of earlier versions.
+    /// Fingerprint of the CA that the token pins; `None` in records of earlier versions.
     #[serde(default)]
     pub authority: Option<Digest>,
 }
@@ -130,13 +131,13 @@ impl fmt::Debug for TokenRecord {
     }
 }
 
-/// By what an operator is known.
+/// Credential of an operator.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Credential {
-    /// The public key of the certificate: BLAKE3 of its SubjectPublicKeyInfo.
+    /// Public key of the certificate: BLAKE3 of its SubjectPublicKeyInfo.
     Key(Digest),
-    /// A bearer token: its hash.
+    /// Hash of a bearer token.
     Bearer(Digest),
 }
 
@@ -154,47 +155,48 @@ impl fmt::Debug for Credential {
 pub struct OperatorRecord {
     /// The name.
     pub name: String,
-    /// What it may do.
+    /// Role of the operator.
     pub role: Role,
-    /// By what it is known.
+    /// Credential of the operator.
     pub credential: Credential,
-    /// When it was made.
+    /// Time of creation.
     pub created: WallTime,
-    /// By whom.
+    /// Creator.
     pub created_by: String,
-    /// Until when it holds.
+    /// Time of expiry.
     pub expires: WallTime,
-    /// The cluster's running time when it was created, across restarts of the coordinator.
+    /// Accumulated running time of the cluster's coordinators when it was created.
     #[serde(default)]
     pub lived: Duration,
-    /// Since when it is shut out, and by whom.
+    /// Time and author of the revocation, if revoked.
     pub revoked: Option<(WallTime, String)>,
-    /// The cluster's running time when it was last revoked; `None` if it was not, and in records of versions that did not note it.
+    /// Accumulated running time when it was last revoked; `None` if it was not, and in records of versions that did not
+    /// record it.
     #[serde(default)]
     pub revoked_lived: Option<Duration>,
 }
 
-/// True once what holds from `created` until `expires` need not be kept: it has expired by the clock, and its time was lived through as
-/// well. A clock that is ahead for a moment takes nothing away for good.
+/// Whether a record valid from `created` to `expires` need not be retained: it has expired by the clock, and the same
+/// time has passed in accumulated running time. A clock that is briefly ahead removes nothing permanently.
 fn is_over(created: WallTime, expires: WallTime, from: Duration, now: WallTime, lived: Duration) -> bool {
     now >= expires && lived.saturating_sub(from) >= expires.after(created)
 }
 
 impl TokenRecord {
-    /// True once it need not be kept, when the clock says `now` and coordinators of this cluster have run for `lived`.
+    /// Whether the record need not be retained at wall-clock time `now` and accumulated running time `lived`.
     pub fn is_over(&self, now: WallTime, lived: Duration) -> bool {
         is_over(self.created, self.expires, self.lived, now, lived)
     }
 }
 
 impl OperatorRecord {
-    /// True once it need not be kept, when the clock says `now` and coordinators of this cluster have run for `lived`.
+    /// Whether the record need not be retained at wall-clock time `now` and accumulated running time `lived`.
     pub fn is_over(&self, now: WallTime, lived: Duration) -> bool {
         is_over(self.created, self.expires, self.lived, now, lived)
     }
 
-    /// A record that shuts out a name of which there was no record: an admin created on the coordinator's host, or a name that nobody has.
-    /// Its role and credential are unknown; `role` is a placeholder.
+    /// Creates a record that revokes a name without a record: an admin created on the coordinator's host, or an unused
+    /// name. Role and credential are unknown; `role` is a placeholder.
     pub fn shut_out_by_name(name: &str, now: WallTime, lived: Duration) -> OperatorRecord {
         let expires = now.plus(CREDENTIAL_LIFE);
         OperatorRecord {
@@ -210,7 +212,7 @@ impl OperatorRecord {
         }
     }
 
-    /// Shuts the operator out. A repeated revocation also covers certificates made since the last one.
+    /// Revokes the operator. A repeated revocation also covers certificates issued since the last one.
     pub fn revoke(&mut self, now: WallTime, lived: Duration, by: &str) {
         if self.revoked.is_none() {
             self.revoked = Some((now, by.to_owned()));
@@ -218,13 +220,13 @@ impl OperatorRecord {
         self.revoked_lived = Some(lived);
     }
 
-    /// The operator's role; `None` if the name was shut out without having been on record.
+    /// The operator's role; `None` if the name was revoked without a record.
     pub fn known_role(&self) -> Option<Role> {
         let is_placeholder = self.created_by.is_empty() && self.credential == Credential::Key(ZERO_DIGEST);
         (!is_placeholder).then_some(self.role)
     }
 
-    /// True while it lets somebody in.
+    /// Whether the credential is valid.
     pub fn holds(&self, now: WallTime) -> bool {
         self.revoked.is_none() && now < self.expires
     }
@@ -233,71 +235,73 @@ impl OperatorRecord {
 /// A revoked node that was forgotten; its revocation stays in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Barred {
-    /// The name that it had.
+    /// Former name of the node.
     pub name: String,
-    /// The identity it was known by; `None` for a node that never had a certificate.
+    /// Identity of the node; `None` if it never had a certificate.
     pub identity: Option<Identity>,
-    /// When it was forgotten.
+    /// Time at which it was forgotten.
     pub time: WallTime,
-    /// The cluster's running time when it was forgotten, across restarts of the coordinator; `None` in records of versions that did not
-    /// note it.
+    /// Accumulated running time of the cluster's coordinators when it was forgotten; `None` in records of versions that
+    /// did not record it.
     #[serde(default)]
     pub lived: Option<Duration>,
 }
 
 impl Barred {
-    /// True once no certificate of it can hold, where those hold for `life`: all were asked for before it was forgotten, and `life` was
-    /// lived through since. No clock that is set lets it in again.
+    /// Whether no certificate of the node can be valid any more, given a certificate lifetime of `life`: all were
+    /// requested before it was forgotten, and `life` has passed since in accumulated running time. Wall-clock changes
+    /// do not affect this.
     pub fn is_over(&self, life: Duration, lived: Duration) -> bool {
         let since = self.lived.map(|from| lived.saturating_sub(from));
         self.identity.is_some() && since.is_some_and(|since| since >= life)
     }
 }
 
-/// Tokens, operators, and nodes that stay shut out.
+/// Join tokens, operators and barred nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
-    /// Join tokens by their ids.
+    /// Join tokens by id.
     pub tokens: BTreeMap<String, TokenRecord>,
-    /// Operators by their names.
+    /// Operators by name.
     pub operators: BTreeMap<String, OperatorRecord>,
     /// Nodes that were revoked and then forgotten.
     #[serde(default)]
     pub barred: BTreeMap<NodeId, Barred>,
-    /// Names of operators that are shut out and have no record any more; at most [`NAMES`].
+    /// Revoked or replaced names of operators without a record; at most [`NAMES`].
     #[serde(default)]
     pub shut_out: Arc<BTreeMap<String, ShutOut>>,
-    /// The cluster's running time when the CA that signs was last about to be activated; `None` if it never was.
+    /// Accumulated running time when the signing CA was last about to be activated; `None` if it never was.
     #[serde(default)]
     pub signs_from: Option<Duration>,
-    /// The cluster's running time before which no trusted certificate was made, because the CA of then was retired; `None` if none was.
+    /// Accumulated running time before which no trusted certificate was issued, because the CA used then was retired;
+    /// `None` if none was.
     #[serde(default)]
     pub trusted_from: Option<Duration>,
 }
 
-/// Why an operator's certificate lets nobody in.
+/// Reason why an operator's certificate is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Shut {
-    /// Revoked.
+    /// The operator was revoked.
     #[error("this operator was revoked")]
     Revoked,
-    /// Another certificate of this name took its place.
+    /// Another credential of this name replaced it.
     #[error("another credential of this operator took its place")]
     Replaced,
-    /// Of another role than the operator now has.
+    /// The certificate's role differs from the operator's.
     #[error("this operator has another role now")]
     Role,
-    /// Expired.
+    /// The credential has expired.
     #[error("this operator's credential has expired")]
     Expired,
 }
 
 impl Access {
-    /// Whether the certificate of an operator, which is genuine, lets it in. One that is not on record was made on the coordinator's own
-    /// host, and is good as long as its name is neither on record nor shut out.
+    /// Checks whether an operator's genuine certificate grants access. A certificate without a record was created on
+    /// the coordinator's host and is accepted unless its name is on record or barred.
     ///
     /// # Errors
-    /// It does not.
+    /// The reason why the certificate is rejected.
     pub fn check(&self, name: &str, role: Role, key: &Digest, now: WallTime) -> Result<(), Shut> {
         let Some(record) = self.operators.get(name) else {
             return match self.shut_out.get(name) {
@@ -318,16 +322,16 @@ impl Access {
         if record.holds(now) { Ok(()) } else { Err(Shut::Expired) }
     }
 
-    /// True for a node that was revoked and then forgotten, and for whoever shows its key.
+    /// Whether a node was revoked and then forgotten, or the key belongs to such a node.
     pub fn is_barred(&self, node: NodeId, key: Option<&Digest>) -> bool {
         let holds = |barred: &Barred| key.is_some() && barred.identity.as_ref().map(|identity| &identity.key) == key;
         self.barred.contains_key(&node) || self.barred.values().any(holds)
     }
 
-    /// The token that an enrolment presents, if it is good for it; uses aside.
+    /// Finds the token that an enrolment presents and checks it, except for its remaining uses.
     ///
     /// # Errors
-    /// It is not.
+    /// The reason why the token is rejected.
     pub fn token(&self, enrolment: &Enrolment, now: WallTime) -> Result<&TokenRecord, Denial> {
         let token = self.tokens.get(&enrolment.token);
         let token = token.ok_or(Denial::Token(TokenProblem::Unknown))?;
@@ -343,7 +347,7 @@ impl Access {
         Ok(token)
     }
 
-    /// The operator whose bearer token has this hash, if it lets it in.
+    /// Finds the operator with a valid bearer token of this hash.
     pub fn bearer(&self, hash: &Digest, now: WallTime) -> Option<&OperatorRecord> {
         let wanted = Credential::Bearer(*hash);
         let mut operators = self.operators.values();
@@ -351,29 +355,29 @@ impl Access {
     }
 }
 
-/// A host that asks for a certificate with a join token.
+/// A host's request for a certificate with a join token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enrolment {
-    /// The token's id.
+    /// Id of the token.
     pub token: String,
-    /// The token's hash.
+    /// Hash of the token.
     pub hash: Digest,
-    /// The node that it wants to be.
+    /// Requested node id.
     pub node: NodeId,
-    /// The name that it wants.
+    /// Requested node name.
     pub name: String,
-    /// Of its public key.
+    /// Digest of the host's public key.
     pub key: Digest,
-    /// Of its machine; zero when that does not tell.
+    /// Identity of the machine; zero if not reported.
     pub machine: Digest,
-    /// The newest step of the CA's replacement ([`Identity::ca_step`]).
+    /// The newest step of a CA replacement ([`Identity::ca_step`]).
     pub ca_step: u64,
 }
 
-/// Why somebody gets no certificate. What of a token is wrong is not said to whoever presents it.
+/// Reason why no certificate is issued. The caller does not learn what is wrong with a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
-    /// There is no such token, or it is another one's secret, or it has expired or was used up.
+    /// The token is unknown, expired, used up, or its secret is wrong.
     #[error(
         "the join token cannot be used: it expired, was used up or was never given out; make a new one with `wynectl token create`"
     )]
@@ -384,13 +388,13 @@ pub enum Denial {
     /// The node was revoked.
     #[error("this node was revoked: `wynectl admit` takes that back")]
     Revoked,
-    /// The node is not known.
+    /// The node is unknown.
     #[error("this node is not known here: join with a token")]
     Unknown,
     /// The node is known by another key.
     #[error("this node is known by another key: join with a token")]
     Key,
-    /// The node is there, with another key, and the token is not for it alone.
+    /// The node exists with another key, and the token is not exclusively for it.
     #[error(
         "a node of this id is known by another key: `wynectl token create --name` with its name makes a token that replaces the key; or remove \
              the data_dir to join as a new node"
@@ -398,21 +402,21 @@ pub enum Denial {
     Taken,
 }
 
-/// What is wrong with a join token; for the audit.
+/// Defect of a join token, for the audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenProblem {
-    /// There is none of this id.
+    /// No token has this id.
     Unknown,
-    /// Its secret is another one.
+    /// The secret is wrong.
     Secret,
-    /// Expired.
+    /// The token has expired.
     Expired,
-    /// Used up.
+    /// The token has no uses left.
     UsedUp,
 }
 
 impl TokenProblem {
-    /// Its name, as people read it.
+    /// Display name.
     pub const fn name(self) -> &'static str {
         match self {
             TokenProblem::Unknown => "unknown",

@@ -1,4 +1,4 @@
-//! The Behaviour Loop: directives, from issue to account.
+//! The Behaviour Loop: the life cycle of directives.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,35 +6,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::{node::NodeIndex, text::Span, time::Time};
 
-/// Directives under way at most, in the whole cluster; at the limit a command is refused.
+/// Maximum number of pending directives in the cluster; at the limit a command is refused.
 pub const MAX_PENDING: usize = 10_000;
 
-/// Directives under way at most for one node.
+/// Maximum number of pending directives per node.
 pub const MAX_PENDING_OF_NODE: usize = 16;
 
-/// Shortest heartbeat interval.
+/// Minimum heartbeat interval.
 pub const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
-/// Longest heartbeat interval.
+/// Maximum heartbeat interval.
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
 
-/// Message for a heartbeat interval that is shorter than [`HEARTBEAT_MIN`] or longer than [`HEARTBEAT_MAX`].
+/// Message for a heartbeat interval below [`HEARTBEAT_MIN`] or above [`HEARTBEAT_MAX`].
 pub(crate) fn out_of_range(interval: Duration) -> String {
     let [interval, least, most] = [interval, HEARTBEAT_MIN, HEARTBEAT_MAX].map(Span);
     format!("{interval} is not between {least} and {most}")
 }
 
-/// What an agent is told to do.
+/// An order for an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Measure and report now.
+    /// Measure the host and send a heartbeat now.
     Refresh,
     /// Change the heartbeat interval, [`HEARTBEAT_MIN`] to [`HEARTBEAT_MAX`].
     SetHeartbeat(Duration),
 }
 
 impl Order {
-    /// Its name on the wire.
+    /// Name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Order::Refresh => "refresh",
@@ -43,48 +43,48 @@ impl Order {
     }
 }
 
-/// An order to one agent.
+/// An order to one agent, with its fencing data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Directive {
-    /// Unique in the cluster's life.
+    /// Unique id within the cluster's lifetime.
     pub id: u64,
-    /// Epoch of the coordinator that issued it.
+    /// Epoch of the issuing coordinator.
     pub epoch: u64,
-    /// Session it is meant for.
+    /// Session that it is valid for.
     pub session: u64,
-    /// The agent does not begin it later than this after its receipt.
+    /// Time after its receipt within which the agent must start it.
     pub expires_in: Duration,
-    /// What to do.
+    /// The order.
     pub order: Order,
 }
 
-/// Where a directive is in its life.
+/// State of a directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Decided.
+    /// Created.
     Issued,
-    /// Given to the session.
+    /// Sent on the session.
     Delivered,
-    /// The agent has it.
+    /// Received by the agent.
     Acknowledged,
-    /// Done.
+    /// Completed.
     Done,
-    /// Tried and could not.
+    /// Attempted without success.
     Failed,
-    /// Fenced, expired or unknown to the agent.
+    /// Rejected by the agent: fenced, expired or unknown.
     Refused,
-    /// Its time ran out.
+    /// Not completed in time.
     Expired,
 }
 
 impl State {
-    /// True when nothing comes after it.
+    /// Whether the state is final.
     pub const fn is_final(self) -> bool {
         matches!(self, State::Done | State::Failed | State::Refused | State::Expired)
     }
 
-    /// Its name, as people read it.
+    /// Display name.
     pub const fn name(self) -> &'static str {
         match self {
             State::Issued => "issued",
@@ -98,40 +98,40 @@ impl State {
     }
 }
 
-/// Where a directive is, for the record.
+/// State of a directive for events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectiveRecord {
-    /// Its id.
+    /// Id of the directive.
     pub id: u64,
-    /// Its order's name.
+    /// Name of the order.
     pub order: String,
-    /// Its state.
+    /// State of the directive.
     pub state: State,
-    /// For `failed`, `refused` and `expired`: why.
+    /// Reason for `failed`, `refused` and `expired`.
     pub detail: String,
-    /// Deliveries tried.
+    /// Number of delivery attempts.
     pub attempts: u32,
 }
 
-/// A directive under way.
+/// A pending directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// Its id.
+    /// Id of the directive.
     pub id: u64,
     /// The node it is for.
     pub node: NodeIndex,
-    /// What to do.
+    /// The order.
     pub order: Order,
-    /// Its state.
+    /// The state.
     pub state: State,
-    /// Deliveries tried.
+    /// Number of delivery attempts.
     pub attempts: u32,
-    /// When its time runs out.
+    /// Time of expiry.
     pub expires: Time,
 }
 
 impl Pending {
-    /// For the record.
+    /// The record for an event.
     pub fn record(&self, detail: &str) -> DirectiveRecord {
         let (id, state, attempts) = (self.id, self.state, self.attempts);
         DirectiveRecord {
@@ -144,16 +144,16 @@ impl Pending {
     }
 }
 
-/// Counts since the coordinator started.
+/// Counters since the coordinator started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Directives issued.
     pub issued: u64,
-    /// Deliveries, repeats included.
+    /// Deliveries, including redeliveries.
     pub deliveries: u64,
     /// Directives acknowledged.
     pub acknowledged: u64,
-    /// Directives done.
+    /// Directives completed.
     pub done: u64,
     /// Directives that failed or were refused.
     pub failed: u64,
@@ -161,7 +161,7 @@ pub struct Counts {
     pub expired: u64,
 }
 
-/// The directives under way.
+/// All pending directives.
 #[derive(Debug, Default)]
 pub struct BehaviourLoop {
     epoch: u64,
@@ -170,7 +170,7 @@ pub struct BehaviourLoop {
 }
 
 impl BehaviourLoop {
-    /// The loop of `epoch`.
+    /// Creates the loop for `epoch`.
     pub fn new(epoch: u64) -> BehaviourLoop {
         BehaviourLoop {
             epoch,
@@ -198,7 +198,7 @@ impl BehaviourLoop {
         Some(pending)
     }
 
-    /// A delivery to session `session`: the message to send, while the directive waits for its acknowledgement.
+    /// Prepares a delivery on session `session`; `None` if the directive is acknowledged, expired or unknown.
     pub fn deliver(&mut self, id: u64, session: u64, now: Time) -> Option<Directive> {
         let pending = self.pending.get_mut(&id)?;
         if pending.state > State::Delivered || pending.expires <= now {
@@ -217,7 +217,7 @@ impl BehaviourLoop {
         })
     }
 
-    /// Moves a directive of `node` on to what its agent reports; `None` when that says nothing new.
+    /// Applies an agent's report on a directive of `node`; `None` if it contains nothing new.
     pub fn update(&mut self, id: u64, node: NodeIndex, state: State) -> Option<Pending> {
         let pending = self
             .pending
@@ -240,7 +240,7 @@ impl BehaviourLoop {
         Some(moved)
     }
 
-    /// Gives a directive up if its time ran out.
+    /// Expires a directive if its time is over.
     pub fn expire(&mut self, id: u64, now: Time) -> Option<Pending> {
         let mut pending = *self.pending.get(&id).filter(|pending| pending.expires <= now)?;
         self.pending.remove(&id);
@@ -249,7 +249,7 @@ impl BehaviourLoop {
         Some(pending)
     }
 
-    /// A node is forgotten: its directives are given up.
+    /// Expires the directives of a node that is being forgotten.
     pub fn forget(&mut self, node: NodeIndex) -> Vec<Pending> {
         let (gone, kept) = std::mem::take(&mut self.pending)
             .into_iter()
@@ -264,28 +264,28 @@ impl BehaviourLoop {
         gone.into_values().map(expired).collect()
     }
 
-    /// A directive under way.
+    /// Finds a pending directive.
     pub fn get(&self, id: u64) -> Option<&Pending> {
         self.pending.get(&id)
     }
 
-    /// The directives of a node that its agent has not acknowledged.
+    /// Directives of a node that its agent has not acknowledged.
     pub fn undelivered(&self, node: NodeIndex) -> Vec<u64> {
         let waits = |pending: &&Pending| pending.node == node && pending.state < State::Acknowledged;
         self.pending.values().filter(waits).map(|pending| pending.id).collect()
     }
 
-    /// The directives under way, oldest first.
+    /// Pending directives, oldest first.
     pub fn pending(&self) -> impl Iterator<Item = &Pending> {
         self.pending.values()
     }
 
-    /// Counts since the coordinator started.
+    /// Counters since the coordinator started.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Directives that were issued and neither ended nor are under way: none, unless something is wrong.
+    /// Number of issued directives that are neither ended nor pending; a value above 0 is a defect.
     pub fn unaccounted(&self) -> u64 {
         let ended = self.counts.done + self.counts.failed + self.counts.expired;
         self.counts.issued.abs_diff(ended + self.pending.len() as u64)

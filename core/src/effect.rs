@@ -1,4 +1,4 @@
-//! What the coordinator's logic has done outside.
+//! Effects of the coordinator.
 
 use std::sync::Arc;
 
@@ -12,47 +12,48 @@ use crate::{
     workload::View,
 };
 
-/// Something to be done outside.
+/// An action to be executed by the driver.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Send to a session; when its queue is full, close it.
+    /// Send to a session; if the queue is full, close it.
     Send {
         /// The transport.
         conn: ConnId,
-        /// What to send.
+        /// The message.
         message: Message,
     },
-    /// Let every welcomed session have this seal, at the latest with its next heartbeat; a newer one takes its place.
+    /// Deliver this seal to every welcomed session, at the latest with its next heartbeat; a newer seal replaces it.
     Announce(Arc<Seal>),
-    /// End a transport, behind what was sent to it.
+    /// Close a transport after everything sent to it.
     Close {
-        /// Which.
+        /// The transport.
         conn: ConnId,
     },
-    /// Make durable, in the order of these effects; then answer [`Input::Committed`](crate::engine::Input::Committed).
+    /// Make durable, in the order of these effects; answered by [`Input::Committed`](crate::engine::Input::Committed).
     Commit(Box<Batch>),
-    /// Seal, make durable and publish, behind the commits before it; then answer [`Input::Published`](crate::engine::Input::Published).
+    /// Seal, make durable and publish, after all earlier commits; answered by
+    /// [`Input::Published`](crate::engine::Input::Published).
     Publish(Arc<Snapshot>),
-    /// Have readers see workloads and instances as they are now, behind the commits before it.
+    /// Publish workloads and instances to readers, after all earlier commits.
     View(Arc<View>),
-    /// Have readers see nodes as they are now, behind the commits before it. Precedes the snapshot that shows them so.
+    /// Publish nodes to readers, after all earlier commits. Precedes the snapshot with the same state.
     Nodes(Arc<Nodes>),
     /// Answer a caller.
     Reply {
-        /// Who waits.
+        /// The request.
         request: RequestId,
         /// The answer.
         answer: Result<Answer, Refusal>,
     },
 }
 
-/// How the newest snapshot was published.
+/// Result of publishing a snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Published {
-    /// Its seal.
+    /// Seal of the snapshot.
     pub seal: Arc<Seal>,
-    /// Subscribers.
+    /// Number of subscribers.
     pub subscribers: u32,
-    /// Subscribers that have not got the snapshot before it.
+    /// Number of subscribers that have not received the previous snapshot.
     pub lagging: u32,
 }

@@ -1,4 +1,4 @@
-//! Events: what happened, numbered and durable.
+//! Events: numbered, durable records of what happened.
 
 mod bounded;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Event {
-    /// The workload that it is about; empty for none.
+    /// Name of the workload concerned; empty for none.
     pub fn workload(&self) -> &str {
         match &self.body {
             EventBody::Workload { workload, .. } => workload,
@@ -26,7 +26,8 @@ impl Event {
         }
     }
 
-    /// The subject as a key: a workload, a node, the mesh, or (empty) the cluster. Each subject has its own share of the history.
+    /// Key of the event's subject: a workload, a node, the mesh, or (empty) the cluster. Each subject has its own share
+    /// of the history.
     pub fn subject(&self) -> String {
         match (self.workload(), self.node, &self.body) {
             ("", Some(node), _) => format!("node {node}"),
@@ -41,88 +42,88 @@ fn once() -> u32 {
     1
 }
 
-/// One thing that happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// 1 for the cluster's first, then +1.
+    /// Sequence number, starting at 1 in each cluster without gaps.
     pub sequence: u64,
-    /// When.
+    /// Time of the event.
     pub time: WallTime,
-    /// Epoch in which it happened.
+    /// Epoch of the event.
     pub epoch: u64,
-    /// Last cycle begun before it.
+    /// The last cycle that began before the event.
     pub cycle: u64,
-    /// The node it is about.
+    /// The node concerned.
     pub node: Option<NodeId>,
-    /// The node's name at the time.
+    /// Name of the node at the time.
     pub node_name: String,
-    /// One sentence for people.
+    /// One human-readable sentence.
     pub summary: String,
-    /// What happened.
+    /// The details.
     pub body: EventBody,
     /// Occurrences since the previous such event; 1 for an event that does not repeat.
     #[serde(default = "once")]
     pub times: u32,
 }
 
-/// What happened.
+/// Details of an event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventBody {
     /// A node's liveness changed.
     Liveness {
-        /// Before; `None` for a node that was not known.
+        /// Previous liveness; `None` for a node that was unknown.
         from: Option<Liveness>,
-        /// After.
+        /// New liveness.
         to: Liveness,
-        /// Why.
+        /// Cause of the change.
         cause: Cause,
     },
     /// A decision was taken, or its outcome changed.
     Decision(Arc<Decision>),
-    /// A directive moved on.
+    /// The state of a directive changed.
     Directive(DirectiveRecord),
-    /// An operator's command was carried out.
+    /// An operator's command was executed.
     Command {
-        /// Its verb.
+        /// Verb of the command.
         verb: String,
-        /// What it changed, for people.
+        /// What it changed, human-readable.
         detail: String,
-        /// Who gave it.
+        /// Author of the command.
         #[serde(default)]
         by: String,
     },
-    /// The mesh found something, or it is over.
+    /// A finding of the mesh was opened or closed.
     Finding {
-        /// What.
+        /// The finding.
         finding: Finding,
-        /// False when it is over.
+        /// Whether it was opened.
         open: bool,
     },
     /// Two processes claim to be one node, or a node came from another machine.
     Impostor {
-        /// Who they are, for people.
+        /// Description of the processes or machines.
         detail: String,
     },
-    /// A session ended over its content.
+    /// A session ended because of its content.
     Session {
-        /// The content that could not be accepted, for people.
+        /// The rejected content, human-readable.
         detail: String,
     },
-    /// Something about a workload or an instance of it; the summary says what.
+    /// Concerns a workload or one of its instances; see the summary.
     Workload {
-        /// The workload's name; empty when it is not known.
+        /// Name of the workload; empty if unknown.
         workload: String,
         /// The instance.
         assignment: Option<AssignmentId>,
-        /// Who had it done; empty for the coordinator.
+        /// Author of the change; empty for the coordinator.
         by: String,
     },
     /// The coordinator started or stopped.
     Coordinator {
-        /// True for a start.
+        /// Whether it started.
         started: bool,
-        /// Its version.
+        /// Version of the coordinator.
         version: String,
     },
 }

@@ -1,7 +1,7 @@
-//! Names of operators that stay shut out though their records were dropped.
+//! Names of operators that remain barred after their records were removed.
 //!
-//! A certificate that was made on the coordinator's host has no record, and is let in by its name. A name that was on record, or was revoked,
-//! therefore stays shut out for as long as a certificate of that name from before can hold.
+//! A certificate created on the coordinator's host has no record and is accepted by its name. A name that was on record
+//! or was revoked therefore stays barred for as long as an earlier certificate of that name can be valid.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,52 +10,52 @@ use serde::{Deserialize, Serialize};
 use super::{Access, OPERATORS, OperatorRecord};
 use crate::time::WallTime;
 
-/// Longest validity of an operator's credential, also of one made on the coordinator's host.
+/// Maximum validity of an operator's credential, including one created on the coordinator's host.
 pub const CREDENTIAL_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// Maximum number of names that are shut out without a record. A name has at most 64 bytes, so that all together take about 1 MiB in the
-/// store. At the limit a further name is not revoked, unless it is on record or shut out already.
+/// Maximum number of barred names without a record. A name has at most 64 bytes, so all of them take about 1 MiB in the
+/// store. At the limit, a further name cannot be revoked unless it is on record or barred already.
 pub const NAMES: usize = 8_192;
 
-/// Maximum number of names up to which new operators take the place of old ones; the rest is reserved for revocations.
+/// Number of names up to which new operators may displace old records; the rest is reserved for revocations.
 pub const NAMES_OF_CREATED: usize = 6_144;
 
-/// A name that is shut out without a record.
+/// A barred name without a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShutOut {
-    /// When the name was revoked, or else when the operator was created; shown to people, and decides nothing.
+    /// Time of the revocation, or else of the operator's creation; for display only.
     pub time: WallTime,
-    /// The cluster's running time at that moment, across restarts of the coordinator.
+    /// Accumulated running time of the cluster's coordinators at that moment.
     pub lived: Duration,
-    /// True if the name was revoked; false if its credential expired.
+    /// Whether the name was revoked; otherwise its credential expired.
     pub revoked: bool,
 }
 
 impl ShutOut {
-    /// The running time for which the name is shut out still, when coordinators of this cluster have run for `lived`.
+    /// Remaining running time for which the name is barred, at accumulated running time `lived`.
     pub fn left(&self, lived: Duration) -> Duration {
         CREDENTIAL_LIFE.saturating_sub(lived.saturating_sub(self.lived))
     }
 
-    /// True once no certificate from before can be let in: its longest validity was lived through, or the CA that signed it is trusted no
-    /// more, as none is from before `trusted_from`.
+    /// Whether no earlier certificate can be accepted any more: the maximum validity has passed, or the issuing CA is
+    /// no longer trusted, as no certificate from before `trusted_from` is.
     fn is_free(&self, trusted_from: Option<Duration>, lived: Duration) -> bool {
         self.left(lived).is_zero() || trusted_from.is_some_and(|from| self.lived < from)
     }
 }
 
-/// Why there is no room for an operator or a name.
+/// Reason why there is no room for an operator or a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoom {
-    /// All operators on record hold.
+    /// All operators on record are valid.
     Operators,
-    /// As many names are shut out as may be; the first is free after this much of running time.
+    /// The maximum number of names is barred; the first is released after this running time.
     Names(Duration),
 }
 
 impl OperatorRecord {
-    /// The entry that keeps the name shut out once the record is dropped. Where an earlier version did not note the running time, the time
-    /// counts from now.
+    /// Entry that keeps the name barred after the record is removed. If an earlier version did not record the running
+    /// time, the time counts from now.
     pub fn shut_out(&self, lived: Duration) -> ShutOut {
         let (time, noted) = match &self.revoked {
             Some((time, _)) => (*time, self.revoked_lived),
@@ -70,10 +70,10 @@ impl OperatorRecord {
 }
 
 impl Access {
-    /// Puts an operator on record. What was known of the name is replaced.
+    /// Adds an operator's record and replaces earlier state of the name.
     ///
     /// # Errors
-    /// There is no room; then nothing has changed.
+    /// There is no room; nothing has changed.
     pub fn admit(&mut self, operator: OperatorRecord, lived: Duration) -> Result<(), NoRoom> {
         let name = operator.name.clone();
         let shut = self.reopen(&name);
@@ -90,10 +90,10 @@ impl Access {
         Ok(())
     }
 
-    /// Shuts a name out, by its record or without one. A name that is on record or shut out already always has room.
+    /// Revokes a name, with or without a record. There is always room for a name that is on record or barred already.
     ///
     /// # Errors
-    /// There is no room; then nobody is let in who was not before.
+    /// There is no room; no credential became valid.
     pub fn revoke(&mut self, name: &str, now: WallTime, lived: Duration, by: &str) -> Result<OperatorRecord, NoRoom> {
         if let Some(operator) = self.operators.get_mut(name) {
             operator.revoke(now, lived, by);
@@ -113,7 +113,7 @@ impl Access {
         Ok(operator)
     }
 
-    /// Takes a name out of those that are shut out without a record.
+    /// Removes a name from the barred names without a record.
     fn reopen(&mut self, name: &str) -> Option<ShutOut> {
         match self.shut_out.contains_key(name) {
             true => Arc::make_mut(&mut self.shut_out).remove(name),
@@ -121,8 +121,8 @@ impl Access {
         }
     }
 
-    /// Makes room for another operator's record, if there is none: records that let nobody in are replaced by their names, those that
-    /// expired before those that were revoked. Keeps at most `most` names. Returns whether there is room.
+    /// Makes room for another operator's record if necessary: invalid records are replaced by barred names, expired
+    /// ones before revoked ones, up to `most` names. Returns whether there is room.
     fn make_room(&mut self, now: WallTime, lived: Duration, most: usize) -> bool {
         if self.operators.len() < OPERATORS {
             return true;
@@ -150,7 +150,7 @@ impl Access {
         false
     }
 
-    /// Drops names of which no certificate can be let in any more.
+    /// Removes names of which no certificate can be accepted any more.
     pub fn drop_free_names(&mut self, lived: Duration) {
         let from = self.trusted_from;
         let is_free = |shut: &ShutOut| shut.is_free(from, lived);
@@ -159,7 +159,7 @@ impl Access {
         }
     }
 
-    /// The running time after which the first of the names is free; zero without names.
+    /// Running time after which the first barred name is released; zero if there are none.
     fn first_free(&self, lived: Duration) -> Duration {
         let left = self.shut_out.values().map(|shut| shut.left(lived));
         left.min().unwrap_or_default()

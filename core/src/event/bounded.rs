@@ -1,4 +1,4 @@
-//! Events within a bound of bytes, whatever they repeat.
+//! Limits on the size of events, whatever text they contain.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use crate::{
     text::{SENTENCE, is_hidden, shortened},
 };
 
-/// Bytes of a decision's evidence, and of its alternatives, in an event. More: longer reasons; fewer events within the same room.
+/// Maximum size of a decision's evidence, and of its alternatives, in an event, in bytes. A larger value retains longer
+/// reasons and fewer events in the same space.
 const LISTED: usize = 16 * 1024;
 
 fn shorten(text: &mut String) {
@@ -17,10 +18,10 @@ fn shorten(text: &mut String) {
     }
 }
 
-/// Bytes that an item of a list takes beside its texts.
+/// Size of a list item in addition to its texts, in bytes.
 const ITEM: usize = 64;
 
-/// How many of `items` have room; the texts of each take `size`.
+/// Number of leading `items` that fit; `size` returns the size of an item's texts.
 fn fitting<T>(items: &[T], size: impl Fn(&T) -> usize) -> usize {
     let mut room = LISTED;
     let fits = |item: &&T| {
@@ -65,7 +66,7 @@ fn shorten_decision(decision: &mut Decision) {
     decision.alternatives.truncate(listed);
 }
 
-/// True when nothing of a decision is to be shortened.
+/// Whether a decision is within the limits.
 fn is_short(decision: &Decision) -> bool {
     let plain = |text: &String| text.len() <= SENTENCE && !text.contains(is_hidden);
     let mut others = decision
@@ -80,8 +81,8 @@ fn is_short(decision: &Decision) -> bool {
 }
 
 impl Event {
-    /// The event with its texts shortened to [`SENTENCE`] bytes and its lists to a bound of their own. What is left out stays in the record
-    /// that the event is about: a node's labels, or a decision that is open.
+    /// Truncates the event's texts to [`SENTENCE`] bytes and its lists to their limits. Omitted content remains in the
+    /// record concerned: a node's labels, or an open decision.
     #[must_use]
     pub(crate) fn bounded(mut self) -> Event {
         shorten(&mut self.summary);
@@ -93,7 +94,7 @@ impl Event {
             EventBody::Impostor { detail } | EventBody::Session { detail } => shorten(detail),
             EventBody::Directive(record) => shorten(&mut record.detail),
             EventBody::Workload { by, .. } => shorten(by),
-            // It names a bounded number of nodes.
+            // A finding names a bounded number of nodes.
             EventBody::Finding { finding, .. } => shorten(&mut finding.detail),
             EventBody::Decision(decision) if !is_short(decision) => shorten_decision(Arc::make_mut(decision)),
             EventBody::Decision(_) | EventBody::Liveness { .. } | EventBody::Coordinator { .. } => {}
