@@ -1,11 +1,12 @@
-//! Waits that grow with each failure.
+//! Exponential back-off.
 
 use std::time::Duration;
 
-/// Doublings at most. More: a wait of a millisecond may grow beyond a minute, which nothing wants; fewer: no wait of milliseconds grows to a minute.
+/// Maximum number of doublings. With more, a delay of one millisecond could grow beyond a minute, which no caller
+/// needs; with fewer, delays of milliseconds could not reach a minute.
 const DOUBLINGS: u32 = 16;
 
-/// `least` after no failure before, doubled with each, and never more than `most`.
+/// Delay after `failures` consecutive failures: `least`, doubled with each failure, at most `most`.
 pub(crate) fn doubled(least: Duration, failures: u32, most: Duration) -> Duration {
     most.min(least.saturating_mul(2u32.pow(failures.min(DOUBLINGS))))
 }

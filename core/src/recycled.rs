@@ -1,11 +1,11 @@
-//! Lists that are written anew once nobody reads them any more: a large one costs more to be asked of the system than to be filled.
+//! Reuse of large lists once their last reader is gone: allocating one costs more than filling it.
 
 use std::sync::Arc;
 
-/// Lists that are held back for that, at most: of the newest snapshot, of the one before, and one whose reader is late.
+/// Maximum number of retained lists: those of the newest snapshot, of the one before, and one with a slow reader.
 const HELD: usize = 3;
 
-/// The newest lists that were shared, and may be read still.
+/// The most recently shared lists, which may still be read.
 #[derive(Debug)]
 pub struct Recycled<T> {
     shared: Vec<Arc<Vec<T>>>,
@@ -33,7 +33,7 @@ impl<T> Recycled<T> {
         if self.shared.len() == HELD {
             self.shared.remove(0);
         }
-        // What is left of the room of a larger cluster is given back.
+        // Excess capacity, for example of a formerly larger cluster, is released.
         if list.capacity() > 2 * list.len() {
             list.shrink_to_fit();
         }

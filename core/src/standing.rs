@@ -1,4 +1,4 @@
-//! Standing: what the coordinator says to a node of itself, and for how long that holds.
+//! Standing: the coordinator's statement to a node about its membership, and its validity.
 
 use std::time::Duration;
 
@@ -8,72 +8,74 @@ use crate::{
     node::{Admission, Liveness},
 };
 
-/// How long a node may take itself for a member after it asked, at least. Longer: a cut between it and the coordinator is
-/// survived for longer; shorter: a node without any way to the coordinator knows sooner that it can no longer count on being one.
+/// Minimum lease: time for which a node may consider itself a member after it asked. A longer lease survives longer
+/// partitions from the coordinator; with a shorter one, a node without any path to the coordinator notices sooner that
+/// it may have been replaced.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// Cycles and heartbeats that a lease lasts at least: it is renewed once in the longer of the two.
+/// Minimum lease in cycles or heartbeats, whichever is longer; a lease is renewed once in each.
 const RENEWALS: u32 = 5;
 
-/// So many times as long a singleton may run. Longer: the coordinator's absence is survived for longer; shorter: a singleton is started
-/// elsewhere sooner after its machine died.
+/// Lease of a singleton, as a multiple of the node's lease. A larger value survives a longer absence of the
+/// coordinator; a smaller one allows a singleton to be started elsewhere sooner after its machine failed.
 pub const SINGLETON: u32 = 2;
 
-/// The lease where a cycle and a heartbeat take so long.
+/// Lease for the given cycle and heartbeat intervals.
 pub fn lease(cycle: Duration, heartbeat: Duration) -> Duration {
     LEASE.max(cycle.max(heartbeat) * RENEWALS)
 }
 
-/// How long a coordinator that seals every cycle may say nothing before an agent asks its peers, though its session seems to stand.
+/// Silence of a coordinator, which seals every cycle, after which an agent asks its peers although its session seems
+/// live.
 pub fn quiet(cycle: Duration, heartbeat: Duration) -> Duration {
     cycle.max(heartbeat) + heartbeat
 }
 
-/// What the coordinator says to a node of itself.
+/// The coordinator's statement to a node about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// The coordinator's epoch.
+    /// Epoch of the coordinator.
     pub epoch: u64,
-    /// May it take part?
+    /// Admission state of the node.
     pub admission: Admission,
-    /// What the coordinator concluded.
+    /// Liveness of the node as concluded by the coordinator.
     pub liveness: Liveness,
-    /// How long it may take itself for a member, counted from when it asked; zero when it is none: who was given up may have
-    /// been replaced.
+    /// Time for which the node may consider itself a member, counted from when it asked; zero if it is none, since a
+    /// node that was given up may have been replaced.
     pub lease: Duration,
 }
 
-/// Nodes that pass a question on at most, the one whose session takes it to the coordinator included. Longer: nodes behind longer chains of nodes
-/// without a session are reached; each takes its time.
+/// Maximum number of nodes that forward a question, including the one whose session delivers it. A larger value reaches
+/// nodes behind longer chains of nodes without a session; each hop takes time.
 pub const HOPS: usize = 8;
 
-/// A question for a node's standing, on its way to the coordinator.
+/// A question about a node's standing, forwarded to the coordinator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
-    /// Whose standing is asked for.
+    /// The node that asks.
     pub asker: NodeId,
-    /// Starts of its agent.
+    /// Incarnation of the asking agent.
     pub incarnation: u64,
-    /// Nodes that passed the question on so far, the asker's peer first; fewer than [`HOPS`].
+    /// Nodes that forwarded the question so far, the asker's peer first; fewer than [`HOPS`].
     pub path: Vec<NodeId>,
-    /// What the asker sees of its peers.
+    /// The asker's observations of its peers.
     pub observations: Vec<(NodeId, Observation)>,
 }
 
 impl Question {
-    /// Who asked the node that the question is at.
+    /// The node from which the current holder received the question.
     pub fn peer(&self) -> NodeId {
         self.path.last().copied().unwrap_or(self.asker)
     }
 
-    /// True when the question was at this node, or comes from it.
+    /// Whether this node asked or already forwarded the question.
     pub fn passed(&self, node: NodeId) -> bool {
         self.asker == node || self.path.contains(&node)
     }
 }
 
 impl Standing {
-    /// True when a node of this admission and liveness is a member.
+    /// Whether a node of this admission state and liveness is a member.
     pub fn is_member(admission: Admission, liveness: Liveness) -> bool {
         let gone = matches!(liveness, Liveness::Offline | Liveness::Left);
         admission == Admission::Admitted && !gone

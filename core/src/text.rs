@@ -1,18 +1,18 @@
-//! Text of others, as messages, events and logs may repeat it: short, and with control characters escaped.
+//! Externally supplied text in messages, events and logs: truncated, and with control characters escaped.
 
 use std::{
     fmt::{self, Write},
     time::Duration,
 };
 
-/// Bytes of a name or value of somebody else that a message repeats.
+/// Maximum length of an externally supplied name or value repeated in a message, in bytes.
 pub const ECHO: usize = 96;
 
-/// Bytes of a sentence that goes into a status, a refusal or an event. gRPC clients take 8 KiB of trailers; a character takes up to nine
-/// bytes there.
+/// Maximum length of a sentence in a status, a refusal or an event, in bytes. gRPC clients accept 8 KiB of trailers,
+/// where a character takes up to nine bytes.
 pub const SENTENCE: usize = 512;
 
-/// The largest position in `text` that is not above `most` and lies between two characters.
+/// The largest character boundary in `text` that is not above `most`.
 fn boundary(text: &str, most: usize) -> usize {
     let mut end = most.min(text.len());
     while !text.is_char_boundary(end) {
@@ -21,7 +21,7 @@ fn boundary(text: &str, most: usize) -> usize {
     end
 }
 
-/// A text of somebody else in quotes: escaped as by `Debug`, and cut off behind [`ECHO`] bytes.
+/// An externally supplied text in quotes: escaped as by `Debug`, and truncated after [`ECHO`] bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Quoted<'a>(pub &'a str);
 
@@ -35,7 +35,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// A number of things: `1 instance`, `2 instances`.
+/// Formats a number of things: `1 instance`, `2 instances`.
 pub fn count(number: impl Into<u64>, thing: &str) -> String {
     match number.into() {
         1 => format!("1 {thing}"),
@@ -43,7 +43,8 @@ pub fn count(number: impl Into<u64>, thing: &str) -> String {
     }
 }
 
-/// A span of time for people, rounded to milliseconds: `0s`, `1.8s`, `64s`, `5m`, `1h30m`, `30d`. Up to two minutes are seconds.
+/// Human-readable duration, rounded to milliseconds: `0s`, `1.8s`, `64s`, `5m`, `1h30m`, `30d`. Durations below two
+/// minutes are shown in seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Span(pub Duration);
 
@@ -71,8 +72,9 @@ impl fmt::Display for Span {
     }
 }
 
-/// True for what a name must not have: control characters, and those that are not shown and change how the text around them is, such as the marks of
-/// right-to-left text (Unicode Standard Annex 9). Joiners, which some scripts need, are allowed.
+/// Whether a character is not allowed in names: control characters, and invisible ones that change the presentation of
+/// the surrounding text, such as the marks of right-to-left text (Unicode Standard Annex 9). Joiners, which some
+/// scripts need, are allowed.
 pub fn is_hidden(one: char) -> bool {
     one.is_control()
         || matches!(
@@ -82,7 +84,7 @@ pub fn is_hidden(one: char) -> bool {
         || matches!(one, '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
 }
 
-/// A sentence without control characters, of at most `most` bytes; one that was cut off ends with an ellipsis.
+/// Truncates a sentence to at most `most` bytes, ending with an ellipsis, and escapes control characters.
 pub fn shortened(text: &str, most: usize) -> String {
     if text.len() <= most && !text.contains(is_hidden) {
         return text.to_owned();
@@ -93,7 +95,7 @@ pub fn shortened(text: &str, most: usize) -> String {
     for one in text.chars() {
         let before = short.len();
         if is_hidden(one) {
-            // Writing into a string cannot fail.
+            // Writing to a string cannot fail.
             let _ = match one.is_control() {
                 true => write!(short, "{}", one.escape_debug()),
                 false => write!(short, "{}", one.escape_unicode()),
@@ -112,7 +114,8 @@ pub fn shortened(text: &str, most: usize) -> String {
     short
 }
 
-/// A name that is looked up, of which at most `most` bytes can fit: what is longer is cut off behind so many that it still fits nothing.
+/// Truncates a name for a lookup in which at most `most` bytes can match; a longer name is kept long enough to match
+/// nothing.
 pub fn looked_up(mut name: String, most: usize) -> String {
     if name.len() > most {
         let mut end = most + 1;

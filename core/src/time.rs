@@ -1,4 +1,4 @@
-//! Time as the core sees it: an argument.
+//! Time as an input of the core.
 
 use std::{
     fmt,
@@ -8,13 +8,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// A point on a monotonic, replayable clock; nanoseconds since an arbitrary start. Every deadline is measured on it.
+/// A point on a monotonic, replayable clock, in nanoseconds since an arbitrary start. All deadlines use it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub u64);
 
 impl Time {
-    /// The next of moments that are `interval` apart, of which this is one, that lies after `now`. What is done again and again keeps its phase
-    /// by it, however late one turn was: many that stood still together would else go on in step.
+    /// The first moment after `now` that is a multiple of `interval` after this one. Periodic actions keep their phase
+    /// this way, however late one of them ran; otherwise many that stalled together would continue in step.
     pub fn next_turn(self, interval: Duration, now: Time) -> Time {
         let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
         let missed = now.0.saturating_sub(self.0) / interval;
@@ -26,7 +26,7 @@ impl Time {
         (self.0 / 1_000_000).max(1)
     }
 
-    /// Time since `earlier`; zero when it is later.
+    /// Time since `earlier`; zero if that is later.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -54,16 +54,18 @@ impl Sub<Duration> for Time {
     }
 }
 
-/// A wall-clock time, milliseconds since 1970-01-01T00:00:00Z. For display and for measuring skew; decides nothing.
+/// A wall-clock time in milliseconds since 1970-01-01T00:00:00Z. Used for display and for measuring skew; no decision
+/// depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WallTime(pub i64);
 
 impl fmt::Display for WallTime {
-    /// RFC 3339 in UTC, without fractions of a second: `2026-11-28T17:56:56Z`.
+    /// Formats as RFC 3339 in UTC, without fractions of a second: `2026-11-28T17:56:56Z`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.div_euclid(1_000);
         let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-        // Days to a date of the Gregorian calendar: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
+        // Conversion from days to a Gregorian date: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms",
+        // civil_from_days.
         let shifted = days + 719_468;
         let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
         let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -82,7 +84,7 @@ impl fmt::Display for WallTime {
 }
 
 impl WallTime {
-    /// So much later.
+    /// Adds a duration, saturating.
     pub fn plus(self, span: Duration) -> WallTime {
         WallTime(
             self.0
@@ -90,13 +92,13 @@ impl WallTime {
         )
     }
 
-    /// Time until then from `now`; zero when it is over.
+    /// Remaining time from `now`; zero if it has passed.
     pub fn after(self, now: WallTime) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(now.0)).unwrap_or(0))
     }
 }
 
-/// Tells wall-clock times from monotonic ones by the newest reading of the wall clock.
+/// Converts monotonic times to wall-clock times by the newest reading of the wall clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WallClock {
     read_at: Time,
@@ -104,7 +106,7 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// Notes a reading.
+    /// Records a reading.
     pub fn set(&mut self, now: Time, wall: WallTime) {
         *self = WallClock {
             read_at: now,
@@ -112,7 +114,7 @@ impl WallClock {
         };
     }
 
-    /// The wall-clock time at `at`, as the newest reading has it.
+    /// Wall-clock time at `at`, derived from the newest reading.
     pub fn at(&self, at: Time) -> WallTime {
         let millis = |time: Time| i64::try_from(time.0 / 1_000_000).unwrap_or(i64::MAX);
         WallTime(

@@ -1,33 +1,33 @@
-//! Timers: every deadline of a state machine, in one queue.
+//! Timers: all deadlines of a state machine in one queue.
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
 use crate::time::Time;
 
-/// The kinds of timers that a state machine has.
+/// Kinds of timers of a state machine.
 pub trait Kinds {
-    /// Their names; at most 32.
+    /// Names of the kinds; at most 32.
     const NAMES: &'static [&'static str];
 
-    /// Which of them this one is.
+    /// Index of this timer's kind.
     fn kind(&self) -> usize;
 }
 
 /// A queue of deadlines. Equal deadlines fire in the order in which they were set.
 ///
-/// Nothing is ever cancelled: a timer carries a token, and its owner passes over one whose token is not the newest.
+/// Timers are never cancelled: each carries a token, and its owner ignores a timer whose token is not the newest.
 #[derive(Debug)]
 pub struct Timers<T> {
     queue: BinaryHeap<Entry<T>>,
     set: u64,
-    /// A bit a kind: was one of it ever taken?
+    /// Bit set of the kinds that have fired.
     fired: u32,
 }
 
 #[derive(Debug)]
 struct Entry<T> {
     at: Time,
-    /// Of timers with one deadline, which was set first.
+    /// Order of setting among equal deadlines.
     number: u64,
     timer: T,
 }
@@ -53,7 +53,7 @@ impl<T> PartialOrd for Entry<T> {
 }
 
 impl<T> Ord for Entry<T> {
-    /// The earliest is the greatest, for a heap that gives the greatest first.
+    /// Reversed order, since the heap returns the greatest entry first.
     fn cmp(&self, other: &Entry<T>) -> Ordering {
         other.key().cmp(&self.key())
     }
@@ -82,14 +82,14 @@ impl<T: Kinds> Timers<T> {
         self.queue.peek().map(|entry| entry.at)
     }
 
-    /// Drops timers from the front for as long as they are `stale`: nobody needs to wake up for them.
+    /// Removes `stale` timers from the front to avoid needless wake-ups.
     pub fn prune(&mut self, stale: impl Fn(&T) -> bool) {
         while self.queue.peek().is_some_and(|entry| stale(&entry.timer)) {
             self.queue.pop();
         }
     }
 
-    /// Takes the earliest timer if it is due, and tells when it was.
+    /// Takes the earliest timer with its deadline if it is due.
     pub fn take_due(&mut self, now: Time) -> Option<(Time, T)> {
         if self.next()? > now {
             return None;
@@ -99,19 +99,19 @@ impl<T: Kinds> Timers<T> {
         Some((at, timer))
     }
 
-    /// Names of the kinds of which one was ever taken; a simulation that never saw one has not shown what it does.
+    /// Names of the kinds that have fired; a simulation in which a kind never fired has not tested it.
     pub fn fired(&self) -> impl Iterator<Item = &'static str> {
         let fired = self.fired;
         let names = T::NAMES.iter().enumerate();
         names.filter_map(move |(kind, name)| (fired & (1 << kind) != 0).then_some(*name))
     }
 
-    /// Number of timers that wait.
+    /// Number of pending timers.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// True when none waits.
+    /// Whether no timer is pending.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

@@ -1,30 +1,34 @@
-//! Transit: how long messages of a session were on their way.
+//! Transit: estimation of how long the messages of a session were in transit.
 //!
-//! The agent says by its monotonic clock when it sent a message. Two clocks have no common start, but the message that took the least time of late
-//! shows how far they are apart, to within that time: what a later one took longer, it waited on its way, in a transport that had to send again.
+//! The agent states the time of sending by its monotonic clock. The two clocks have no common origin, but the fastest
+//! recent message bounds their offset to within its own transit time: additional time of a later message is delay,
+//! caused by a transport that had to retransmit.
 
 use std::time::Duration;
 
 use crate::time::Time;
 
-/// The message that took the least is looked for in this span and the one before it. What a clock that stood still adds is forgotten after both.
+/// Window in which the fastest message is searched, together with the previous window. A jump caused by a stalled clock
+/// is forgotten after both.
 const SPAN: Duration = Duration::from_secs(20);
 
-/// For each so many seconds since the message that took the least, clocks may have come apart by one second: far more than real ones do.
+/// Assumed maximum clock drift since the fastest message: one second in this many seconds, far more than that of real
+/// clocks.
 const DRIFT: u32 = 8;
 
-/// Messages of one session, as far as their transit tells of the next one's.
+/// Transit state of one session.
 #[derive(Clone, Debug, Default)]
 pub struct Transit {
     began: Time,
-    /// Of this span and the one before it: when the message came that took the least, and how much its time of arrival is ahead of its
-    /// sender's clock, nanoseconds.
+    /// Fastest message of the current and of the previous window: its arrival, and the offset of its arrival from the
+    /// sender's clock in nanoseconds.
     least: [Option<(Time, i128)>; 2],
 }
 
 impl Transit {
-    /// When a message that comes `now`, and was sent at `sent_millis` by its sender's clock, was sent by ours; `now` when that is not known,
-    /// or not said (0). Never later than `now`, and rather too late than too early.
+    /// Estimates when a message that arrives `now`, and was sent at `sent_millis` by its sender's clock, was sent by
+    /// this clock; `now` if unknown or not stated (0). The estimate is never later than `now`, and rather too late than
+    /// too early.
     pub fn sent_at(&mut self, now: Time, sent_millis: u64) -> Time {
         if sent_millis == 0 {
             return now;
@@ -60,7 +64,7 @@ mod tests {
         let mut transit = Transit::default();
         assert_eq!(transit.sent_at(seconds(100.0), 5_000), seconds(100.0));
         assert_eq!(transit.sent_at(seconds(102.0), 7_000), seconds(102.0));
-        // Stuck for 4 s, less what clocks may have come apart meanwhile.
+        // Delayed for 4 s, minus the assumed clock drift.
         assert_eq!(transit.sent_at(seconds(106.0), 7_000), seconds(102.5));
         assert_eq!(transit.sent_at(seconds(106.0), 0), seconds(106.0));
     }

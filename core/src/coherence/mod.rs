@@ -1,4 +1,4 @@
-//! The Coherence Engine: the snapshot, and whether the systems in it agree.
+//! The Coherence Engine: the snapshot, and checks that the systems agree.
 
 mod report;
 mod snapshot;

@@ -1,22 +1,22 @@
-//! Do the systems agree? The invariants and the score.
+//! Invariants across the systems, and the resulting score.
 
 use std::collections::BTreeSet;
 
 use crate::id::NodeId;
 
-/// How bad a broken invariant is.
+/// Severity of a violated invariant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Worth knowing.
+    /// Informational.
     Notice,
-    /// Somebody should look.
+    /// Requires attention.
     Warning,
-    /// The cluster does not do what it promises.
+    /// The cluster does not fulfil its guarantees.
     Critical,
 }
 
 impl Severity {
-    /// Its weight in the score.
+    /// Weight in the score.
     const fn weight(self) -> f32 {
         match self {
             Severity::Notice => 1.0,
@@ -26,36 +26,36 @@ impl Severity {
     }
 }
 
-/// Nodes that one invariant names at most.
+/// Maximum number of nodes named by an invariant.
 pub const NAMED: usize = 16;
 
-/// One thing that must hold across the systems.
+/// A condition that must hold across the systems.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Invariant {
-    /// Its id.
+    /// Identifier.
     pub id: &'static str,
-    /// What must hold.
+    /// The condition.
     pub meaning: &'static str,
-    /// How bad it is when it does not.
+    /// Severity of a violation.
     pub severity: Severity,
-    /// Things that it was checked on.
+    /// Number of items checked.
     pub checked: u32,
-    /// Things that break it.
+    /// Number of items that violate it.
     pub broken: u32,
-    /// Nodes that break it, sorted; at most [`NAMED`].
+    /// Violating nodes, sorted; at most [`NAMED`].
     pub nodes: Vec<NodeId>,
-    /// What is wrong, for people.
+    /// Description of a violation, human-readable.
     pub detail: String,
 }
 
 impl Invariant {
-    /// Does it hold?
+    /// Whether it holds.
     pub fn holds(&self) -> bool {
         self.broken == 0
     }
 }
 
-/// Collects what one invariant finds.
+/// Collects the results of one invariant.
 #[derive(Debug)]
 pub struct Check {
     invariant: Invariant,
@@ -63,7 +63,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// A check that has looked at nothing yet.
+    /// Creates a check without results.
     pub fn new(id: &'static str, severity: Severity, meaning: &'static str) -> Check {
         let invariant = Invariant {
             id,
@@ -80,7 +80,7 @@ impl Check {
         }
     }
 
-    /// Looks at one node; `broken` says what is wrong with it. The first finding is told as the detail.
+    /// Checks one node; `broken` describes a violation. The first violation becomes the detail.
     pub fn node(&mut self, id: NodeId, broken: Option<impl FnOnce() -> String>) {
         if self.many(1, u32::from(broken.is_some()), broken) {
             self.nodes.insert(id);
@@ -90,7 +90,7 @@ impl Check {
         }
     }
 
-    /// Looks at `checked` things of which `broken` break it.
+    /// Records `checked` items of which `broken` violate the invariant.
     pub fn many(&mut self, checked: u32, broken: u32, detail: Option<impl FnOnce() -> String>) -> bool {
         self.invariant.checked += checked;
         self.invariant.broken += broken;
@@ -111,15 +111,15 @@ impl Check {
 /// The report of one cycle.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// 0 to 100: `100 · (1 − Σ wᵢ·brokenᵢ/checkedᵢ ÷ Σ wᵢ)` over the invariants that were checked on anything, with the
-    /// weights 1 for a notice, 3 for a warning and 10 for a critical one.
+    /// Score, 0 to 100: `100 · (1 − Σ wᵢ·brokenᵢ/checkedᵢ ÷ Σ wᵢ)` over the invariants with at least one item checked;
+    /// the weights are 1 for a notice, 3 for a warning and 10 for a critical one.
     pub score: f32,
-    /// Every invariant, in a fixed order.
+    /// All invariants, in a fixed order.
     pub invariants: Vec<Invariant>,
 }
 
 impl Report {
-    /// The report over `checks`.
+    /// Creates a report from checks.
     pub fn new(checks: impl IntoIterator<Item = Check>) -> Report {
         let invariants: Vec<Invariant> = checks.into_iter().map(Check::done).collect();
         let (mut lost, mut weights) = (0.0, 0.0);

@@ -1,4 +1,4 @@
-//! The coherence snapshot: everything the engine concludes in one cycle.
+//! The coherence snapshot: all conclusions of the engine in one cycle.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -15,101 +15,102 @@ use crate::{
     workload::View,
 };
 
-/// What changes of a row while its record stays.
+/// The part of a row that changes independently of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowState {
-    /// Is it alive?
+    /// Liveness.
     pub liveness: Liveness,
-    /// Why.
+    /// Cause of the liveness.
     pub cause: Cause,
-    /// Since when.
+    /// Time of the last change of liveness.
     pub liveness_since: WallTime,
-    /// When it was last heard; `None` while it is online.
+    /// Time at which it was last heard; `None` while it is online.
     pub last_seen: Option<WallTime>,
-    /// Load indicator in hundredths.
+    /// Load indicator in percent.
     pub load_percent: u32,
 }
 
-/// A node as the snapshot shows it. A row that did not change is the same allocation as in the snapshot before.
+/// A node in a snapshot. An unchanged row shares the allocation of the previous snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRow {
-    /// Where the node is in the telemetry samples.
+    /// Index of the node in telemetry samples.
     pub index: NodeIndex,
-    /// What the store keeps of it.
+    /// The durable record.
     pub record: Arc<NodeRecord>,
-    /// The rest.
+    /// The transient state.
     pub state: RowState,
 }
 
-/// The nodes at one moment, for readers.
+/// All nodes at one moment, for readers.
 #[derive(Clone, Debug, Default)]
 pub struct Nodes {
-    /// The rows, sorted by id. A row that did not change is the same allocation as before.
+    /// Rows sorted by id. An unchanged row shares its previous allocation.
     pub rows: Arc<Vec<Arc<NodeRow>>>,
-    /// Number of the newest event that the rows reflect: a later one may tell of what they do not show yet.
+    /// Number of the newest event that the rows reflect; later events may describe changes that the rows do not show
+    /// yet.
     pub event: u64,
 }
 
-/// What is told of a node on request; changes with every heartbeat and so is no part of the sealed snapshot.
+/// Details of a node, available on request. They change with every heartbeat and are not part of the sealed snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NodeDetail {
-    /// Last heartbeat in this coordinator's life.
+    /// Time of the last heartbeat since this coordinator started.
     pub last_heartbeat: Option<WallTime>,
     /// The agent's wall clock less the coordinator's, milliseconds.
     pub clock_skew_millis: i64,
-    /// Newest cycle that the agent acknowledged.
+    /// Newest cycle acknowledged by the agent.
     pub acknowledged_cycle: u64,
-    /// Heartbeats of the present session.
+    /// Number of heartbeats in the current session.
     pub heartbeats: u64,
-    /// Where it is in the network.
+    /// Network coordinate.
     pub coordinate: Option<Coordinate>,
-    /// By way of which peer it asked for its standing last, and when.
+    /// The peer that last forwarded its question about its standing, and when.
     pub relayed: Option<(NodeId, WallTime)>,
 }
 
-/// The Telemetry Matrix at a glance.
+/// Summary of the Telemetry Matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TelemetryOverview {
-    /// Statistics a channel.
+    /// Statistics per channel.
     pub channels: [Statistics; Channel::COUNT],
-    /// Samples kept a series.
+    /// Number of samples retained per series.
     pub history: u32,
-    /// Values received since the coordinator started.
+    /// Number of values received since the coordinator started.
     pub values_received: u64,
 }
 
-/// A directive under way, as the snapshot shows it.
+/// A pending directive in a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingRow {
     /// The directive.
     pub directive: behaviour::Pending,
-    /// Id of its node.
+    /// Id of the node.
     pub node: NodeId,
 }
 
-/// The Behaviour Loop at a glance.
+/// Summary of the Behaviour Loop.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BehaviourOverview {
-    /// Counts since the coordinator started.
+    /// Counters since the coordinator started.
     pub counts: behaviour::Counts,
-    /// Oldest directives under way; at most 64.
+    /// The oldest pending directives; at most 64.
     pub pending: Vec<PendingRow>,
 }
 
-/// The Integrity Engine at a glance.
+/// Summary of the Integrity Engine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IntegrityOverview {
-    /// The key that signs.
+    /// Public key of the signing key.
     pub public_key: PublicKey,
-    /// Epoch, cycle and chain of the snapshot before.
+    /// Epoch, cycle and chain of the previous snapshot.
     pub previous: (u64, u64, Digest),
-    /// Binaries among online nodes; at most 16, the most frequent first.
+    /// Binaries of online nodes; at most 16, most frequent first.
     pub binaries: Vec<(Digest, u32)>,
-    /// Configurations among online nodes; at most 16, the most frequent first.
+    /// Configurations of online nodes; at most 16, most frequent first.
     pub configs: Vec<(Digest, u32)>,
 }
 
-/// Everything the engine concludes in one cycle, and what reads are answered from beside it.
+/// All conclusions of the engine in one cycle, and further data from which reads are answered.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The cluster's id.
@@ -118,41 +119,41 @@ pub struct Snapshot {
     pub epoch: u64,
     /// Number of the cycle.
     pub cycle: u64,
-    /// When the cycle ran.
+    /// Time of the cycle.
     pub time: WallTime,
-    /// The cluster's running time, across restarts of the coordinator. Not sealed.
+    /// Accumulated running time of the cluster's coordinators. Not sealed.
     pub lived: Duration,
-    /// Time between two cycles.
+    /// Interval between cycles.
     pub cycle_interval: Duration,
     /// Version of the coordinator.
     pub coordinator_version: Arc<str>,
-    /// The nodes, sorted by id; the same allocation as in the snapshot before where no row changed.
+    /// Nodes sorted by id; the allocation of the previous snapshot if no row changed.
     pub nodes: Arc<Vec<Arc<NodeRow>>>,
-    /// The matrix at a glance.
+    /// Summary of telemetry.
     pub telemetry: TelemetryOverview,
-    /// The forecasts at a glance.
+    /// Summary of the forecasts.
     pub predictive: predictive::Overview,
-    /// The mesh as a whole.
+    /// Topology of the mesh.
     pub mesh: Arc<Topology>,
-    /// What the mesh found and is not over.
+    /// Open findings of the mesh.
     pub findings: Vec<Finding>,
-    /// The mesh link by link, sorted by observer.
+    /// Links of the mesh, sorted by observer.
     pub links: Arc<Vec<Arc<ObserverLinks>>>,
-    /// The decisions at a glance.
+    /// Summary of the decisions.
     pub autonomy: autonomy::Overview,
-    /// The directives at a glance.
+    /// Summary of the directives.
     pub behaviour: BehaviourOverview,
-    /// Integrity at a glance.
+    /// Summary of integrity.
     pub integrity: IntegrityOverview,
-    /// Do the systems agree?
+    /// Agreement of the systems.
     pub coherence: Report,
-    /// Workloads and their instances.
+    /// Workloads and instances.
     pub work: Arc<View>,
 
-    /// Not sealed: the samples that are kept, oldest first.
+    /// Retained samples, oldest first. Not sealed.
     pub history: VecDeque<Arc<Sample>>,
-    /// Not sealed: the published forecasts.
+    /// Published forecasts. Not sealed.
     pub forecasts: Arc<Vec<Forecast>>,
-    /// Not sealed: details by [`NodeIndex`].
+    /// Details by [`NodeIndex`]. Not sealed.
     pub details: Arc<Vec<NodeDetail>>,
 }

@@ -1,4 +1,4 @@
-//! The Integrity Engine: digests, chain, signature.
+//! The Integrity Engine: digests, the chain of seals, and signatures.
 
 mod seal;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Snapshots are sealed: a digest, a chain to the snapshot before, and a signature.
+//! Seals of snapshots: a digest, a link to the previous snapshot, and a signature.
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
@@ -8,12 +8,12 @@ use crate::id::ClusterId;
 /// A BLAKE3 digest.
 pub type Digest = [u8; 32];
 
-/// Stands before the cluster's first seal.
+/// Predecessor of the cluster's first seal.
 pub const ZERO_DIGEST: Digest = [0; 32];
 
 const CONTEXT: &[u8] = b"wyneos seal v1";
 
-/// Proof that a snapshot is unaltered and follows the one before it.
+/// Proof that a snapshot is unaltered and follows the previous one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seal {
     /// Epoch of the snapshot.
@@ -22,13 +22,13 @@ pub struct Seal {
     pub cycle: u64,
     /// BLAKE3 of the snapshot's canonical bytes.
     pub digest: Digest,
-    /// `chain` of the seal before; [`ZERO_DIGEST`] for the cluster's first.
+    /// `chain` of the previous seal; [`ZERO_DIGEST`] for the cluster's first.
     pub previous: Digest,
     /// BLAKE3 of `"wyneos seal v1" ‖ cluster id (16 bytes) ‖ epoch ‖ cycle (u64, little endian) ‖ previous ‖ digest`.
     pub chain: Digest,
     /// First 8 bytes of BLAKE3 of the public key.
     pub key_id: [u8; 8],
-    /// Ed25519 over `chain`.
+    /// Ed25519 signature of `chain`.
     pub signature: [u8; 64],
 }
 
@@ -56,7 +56,7 @@ impl PublicKey {
         id
     }
 
-    /// True when `signature` is this key's over `digest`.
+    /// Whether `signature` is this key's signature of `digest`.
     pub fn verifies(&self, digest: &Digest, signature: &[u8; 64]) -> bool {
         let key = VerifyingKey::from_bytes(&self.0);
         key.is_ok_and(|key| key.verify_strict(digest, &Signature::from_bytes(signature)).is_ok())
@@ -73,23 +73,23 @@ impl std::fmt::Debug for DigestSigner {
 }
 
 impl DigestSigner {
-    /// Signs with the Ed25519 secret key `secret`.
+    /// Creates a signer with the Ed25519 secret key `secret`.
     pub fn new(secret: &[u8; 32]) -> DigestSigner {
         DigestSigner(SigningKey::from_bytes(secret))
     }
 
-    /// The key that its signatures are verified with.
+    /// The key that verifies the signatures.
     pub fn public_key(&self) -> PublicKey {
         PublicKey(self.0.verifying_key().to_bytes())
     }
 
-    /// Ed25519 over `digest`.
+    /// The Ed25519 signature of `digest`.
     pub fn sign(&self, digest: &Digest) -> [u8; 64] {
         self.0.sign(digest).to_bytes()
     }
 }
 
-/// Seals snapshots, each linked to the one before.
+/// Seals snapshots, each linked to the previous one.
 pub struct Sealer {
     cluster: ClusterId,
     key: SigningKey,
@@ -106,8 +106,8 @@ impl std::fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// A sealer for `cluster` that signs with the Ed25519 secret key `secret` and goes on behind `previous`, the `chain`
-    /// of the newest seal that is kept.
+    /// Creates a sealer for `cluster` that signs with the Ed25519 secret key `secret` and continues after `previous`,
+    /// the `chain` of the newest retained seal.
     pub fn new(cluster: ClusterId, secret: &[u8; 32], previous: Digest) -> Sealer {
         let key = SigningKey::from_bytes(secret);
         let key_id = PublicKey(key.verifying_key().to_bytes()).id();
@@ -119,7 +119,7 @@ impl Sealer {
         }
     }
 
-    /// The key that its seals are verified with.
+    /// The key that verifies the seals.
     pub fn public_key(&self) -> PublicKey {
         PublicKey(self.key.verifying_key().to_bytes())
     }
@@ -143,13 +143,13 @@ impl Sealer {
     }
 }
 
-/// What is wrong with a seal.
+/// Reason why a seal is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSeal {
-    /// The public key itself is not one.
+    /// The public key is malformed.
     #[error("the public key is not an Ed25519 key")]
     PublicKey,
-    /// Signed by another key.
+    /// The seal was made by another key.
     #[error("key_id: signed by another key than the one given")]
     KeyId,
     /// The snapshot was altered.
@@ -158,18 +158,18 @@ pub enum BadSeal {
     /// Epoch, cycle, cluster, `previous` or `digest` was altered.
     #[error("chain: epoch, cycle, cluster id, previous or digest were altered")]
     Chain,
-    /// The signature does not fit.
+    /// The signature is invalid.
     #[error("signature: not made by this key over this seal")]
     Signature,
-    /// A snapshot between the two was removed, or one was put in.
+    /// A snapshot was removed or inserted between the two.
     #[error("previous: does not follow the snapshot before it")]
     Link,
-    /// (epoch, cycle) did not grow.
+    /// (epoch, cycle) did not increase.
     #[error("order: epoch and cycle do not follow those before")]
     Order,
 }
 
-/// Checks a run of sealed snapshots, oldest first.
+/// Verifies a sequence of sealed snapshots, oldest first.
 pub struct Verifier {
     cluster: ClusterId,
     key: VerifyingKey,
@@ -178,7 +178,10 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// A verifier of `cluster`'s seals made with `key`. Fails when the key is not one.
+    /// Creates a verifier of `cluster`'s seals made with `key`.
+    ///
+    /// # Errors
+    /// The key is malformed.
     pub fn new(cluster: ClusterId, key: PublicKey) -> Result<Verifier, BadSeal> {
         let parsed = VerifyingKey::from_bytes(&key.0).map_err(|_| BadSeal::PublicKey)?;
         Ok(Verifier {
@@ -189,8 +192,8 @@ impl Verifier {
         })
     }
 
-    /// Checks that `seal` seals `canonical` and follows the seal checked before. The first one's `previous` is signed,
-    /// but what it points at is not seen.
+    /// Verifies that `seal` seals `canonical` and follows the previously verified seal. The first seal's `previous` is
+    /// signed, but the snapshot it refers to is not checked.
     pub fn check(&mut self, canonical: &[u8], seal: &Seal) -> Result<(), BadSeal> {
         if seal.key_id != self.key_id {
             return Err(BadSeal::KeyId);

@@ -27,7 +27,7 @@ fn an_unaltered_chain_verifies_from_anywhere() {
     assert_eq!(check(key, &sealed), Ok(()));
     assert_eq!(check(key, &sealed[2..]), Ok(()));
     assert_eq!(sealed[0].1.previous, ZERO_DIGEST);
-    // A sealer that starts again goes on behind the last one.
+    // A restarted sealer continues after the last seal.
     let mut again = Sealer::new(CLUSTER, &[5; 32], sealed[4].1.chain);
     let mut longer = sealed;
     longer.push((b"six".to_vec(), again.seal(2, 6, b"six")));

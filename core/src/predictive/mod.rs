@@ -1,4 +1,4 @@
-//! The Predictive Engine: streaming forecasts with intervals, time to threshold, measured skill.
+//! The Predictive Engine: streaming forecasts with prediction intervals, time to threshold, and measured skill.
 
 mod series;
 #[cfg(test)]
@@ -15,26 +15,26 @@ use crate::{
     telemetry::{Channel, Sample},
 };
 
-/// Threshold crossings farther away than this are not told.
+/// Maximum distance of threshold crossings that are reported.
 pub const FAR: Duration = Duration::from_secs(3600);
 
-/// Crossings that the overview lists at most.
+/// Maximum number of crossings in the overview.
 pub const CROSSINGS: usize = 100;
 
-/// A published forecast: its skill is above zero.
+/// A published forecast; its skill is above zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forecast {
     /// The node.
     pub node: NodeIndex,
     /// The channel.
     pub channel: Channel,
-    /// Forecast and skill.
+    /// The forecast and its skill.
     pub outlook: Outlook,
-    /// Time until the expected value reaches the channel's threshold, within [`FAR`].
+    /// Time until the predicted value reaches the channel's threshold, within [`FAR`].
     pub time_to_threshold: Option<Duration>,
 }
 
-/// How well a channel is forecast over all nodes.
+/// Forecast quality of a channel over all nodes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ChannelSkill {
     /// The channel.
@@ -43,33 +43,33 @@ pub struct ChannelSkill {
     pub median_skill: Option<f32>,
     /// Mean coverage of the published forecasts' intervals.
     pub mean_coverage: Option<f32>,
-    /// Published forecasts.
+    /// Number of published forecasts.
     pub published: u32,
 }
 
-/// What one cycle's forecasts come to.
+/// Summary of one cycle's forecasts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overview {
-    /// Series with skill above zero.
+    /// Number of series with skill above zero.
     pub published: u32,
-    /// Series no better than persistence.
+    /// Number of series no better than persistence.
     pub unskilled: u32,
-    /// Series with too little data.
+    /// Number of series with too little data.
     pub warming: u32,
-    /// Soonest crossings, soonest first.
+    /// The soonest crossings, soonest first.
     pub crossings: Vec<Forecast>,
-    /// Skill a channel.
+    /// Skill per channel.
     pub channels: Vec<ChannelSkill>,
 }
 
-/// What a cycle's sample makes expect.
+/// Forecasts derived from a cycle's sample.
 #[derive(Clone, Debug, Default)]
 pub struct Foreseen {
-    /// The forecasts that are worth publishing, by node and channel.
+    /// Published forecasts, by node and channel.
     pub forecasts: Arc<Vec<Forecast>>,
-    /// Those that reach their threshold within [`FAR`], soonest first.
+    /// Forecasts that reach their threshold within [`FAR`], soonest first.
     pub crossing: Vec<Forecast>,
-    /// The forecasts at a glance.
+    /// Summary of the forecasts.
     pub overview: Overview,
 }
 
@@ -104,7 +104,7 @@ impl Predictor {
         }
     }
 
-    /// Takes a cycle's sample. `interval` is the time between two cycles.
+    /// Processes a cycle's sample; `interval` is the time between cycles.
     pub fn cycle(&mut self, sample: &Sample, interval: Duration) -> Foreseen {
         let (values, _) = sample.values().as_chunks::<{ Channel::COUNT }>();
         self.resize(values.len());

@@ -2,29 +2,29 @@
 //!
 //! Every series by itself follows the same formulas; loops over the series are free of branches, so that compilers make vector instructions of them.
 //!
-//! Level and trend: Gardner & McKenzie, "Forecasting trends in time series" (1985), additive damped trend:
-//! `lₜ = α·yₜ + (1−α)(lₜ₋₁ + φ·bₜ₋₁)`, `bₜ = β(lₜ − lₜ₋₁) + (1−β)φ·bₜ₋₁`, `ŷₜ₊ₕ = lₜ + (φ + φ² + … + φʰ)·bₜ`.
+//! Level and trend: Gardner & McKenzie, "Forecasting trends in time series" (1985), additive damped trend: `lₜ = α·yₜ +
+//! (1−α)(lₜ₋₁ + φ·bₜ₋₁)`, `bₜ = β(lₜ − lₜ₋₁) + (1−β)φ·bₜ₋₁`, `ŷₜ₊ₕ = lₜ + (φ + φ² + … + φʰ)·bₜ`.
 //!
-//! Interval: the half-width follows the 80% quantile of the absolute error by stochastic gradient, as in adaptive conformal
-//! inference (Gibbs & Candès 2021), so that its long-run coverage is 80% whatever the errors' distribution.
+//! Interval: the half-width follows the 80% quantile of the absolute error by stochastic gradient, as in adaptive
+//! conformal inference (Gibbs & Candès 2021), so that its long-run coverage is 80% whatever the distribution of errors.
 
 /// Weight of the newest value in the level.
 const ALPHA: f32 = 0.4;
 /// Weight of the newest step in the trend.
 const BETA: f32 = 0.1;
-/// How much of the trend is left a cycle later: half of it after 138 cycles. Nearer to 1 than is usual, since a step is
-/// seconds and a disk fills for hours; a trend can carry the level by 199 of its steps at most.
+/// Damping of the trend per cycle: half of it remains after 138 cycles. It is closer to 1 than usual, since a step
+/// takes seconds and a disk fills for hours; a trend can change the level by at most 199 of its steps.
 const PHI: f32 = 0.995;
-/// Cycles ahead that are forecast, and on which skill is measured.
+/// Forecast horizon in cycles, at which skill is measured.
 pub const HORIZON: usize = 10;
-/// Forecasts measured before a series is judged.
+/// Number of evaluated forecasts before a series is judged.
 pub const MEASURED_ENOUGH: u32 = 20;
-/// Share of values meant to fall into the interval.
+/// Intended fraction of values within the interval.
 pub const COVERAGE: f32 = 0.8;
 
-/// Weight that a measured error keeps a cycle later: half of it is left after 693 cycles.
+/// Decay of an evaluated error per cycle: half of its weight remains after 693 cycles.
 const MEMORY: f32 = 0.999;
-/// Step of the half-width, in shares of the mean absolute error.
+/// Step of the half-width, as a fraction of the mean absolute error.
 const QUANTILE_STEP: f32 = 0.1;
 
 /// `φ + φ² + … + φʰ`.
@@ -88,17 +88,17 @@ impl<const N: usize> Default for States<N> {
 /// A forecast, and the skill of those before it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outlook {
-    /// Expected value [`HORIZON`] cycles ahead.
+    /// Predicted value [`HORIZON`] cycles ahead.
     pub value: f32,
-    /// Lower end of the 80% interval.
+    /// Lower bound of the 80% interval.
     pub low: f32,
-    /// Upper end of the 80% interval.
+    /// Upper bound of the 80% interval.
     pub high: f32,
-    /// 1 − model's mean squared error ÷ persistence's, at the horizon.
+    /// 1 − the model's mean squared error ÷ that of persistence, at the horizon.
     pub skill: f32,
-    /// Share of past values that fell into their interval.
+    /// Fraction of past values within their interval.
     pub coverage: f32,
-    /// Forecasts measured.
+    /// Number of evaluated forecasts.
     pub measured: u32,
 }
 

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-/// What a channel's values count.
+/// Unit of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// A share; usually 0 to 1.
+    /// A fraction, usually 0 to 1.
     Ratio,
-    /// Bytes a second.
+    /// Bytes per second.
     BytesPerSecond,
-    /// Things.
+    /// A number of items.
     Count,
 }
 
@@ -33,10 +33,10 @@ macro_rules! channels {
         }
 
         impl Channel {
-            /// Every channel, in the matrix's column order.
+            /// All channels, in the matrix's column order.
             pub const ALL: [Channel; [$($name),+].len()] = [$(Channel::$variant),+];
 
-            /// The name on the wire.
+            /// Name on the wire.
             pub const fn name(self) -> &'static str {
                 match self { $(Channel::$variant => $name,)+ }
             }
@@ -46,12 +46,12 @@ macro_rules! channels {
                 match self { $(Channel::$variant => Unit::$unit,)+ }
             }
 
-            /// The value at which it becomes a problem, in its unit.
+            /// The value from which it is a problem, in the channel's unit.
             pub const fn threshold(self) -> Option<f32> {
                 match self { $(Channel::$variant => $threshold,)+ }
             }
 
-            /// What it measures, in one sentence.
+            /// Description in one sentence.
             pub const fn description(self) -> &'static str {
                 match self { $(Channel::$variant => concat!($($doc),+).trim_ascii(),)+ }
             }
@@ -94,12 +94,12 @@ impl Channel {
     /// Number of channels.
     pub const COUNT: usize = Channel::ALL.len();
 
-    /// The channel of that name.
+    /// Finds a channel by name.
     pub fn from_name(name: &str) -> Option<Channel> {
         Channel::ALL.into_iter().find(|channel| channel.name() == name)
     }
 
-    /// Its column in the matrix.
+    /// Column in the matrix.
     pub const fn column(self) -> usize {
         self as usize
     }

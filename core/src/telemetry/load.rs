@@ -1,16 +1,16 @@
-//! A node's load indicator.
+//! The load indicator of a node.
 
 use super::Channel;
 
-/// One value a channel, in the unit of the channel; `None` where there is no reading.
+/// One value per channel, in the channel's unit; `None` if there is no reading.
 pub type Reading = [Option<f32>; Channel::COUNT];
 
-/// The node's load indicator, 0 (idle) to 1 (saturated):
+/// Load indicator of a node, 0 (idle) to 1 (saturated):
 ///
 /// `max(cpu.used, ½·load.per_core, memory.used, pressure.cpu, pressure.memory, pressure.io)`, each clamped to 0..=1.
 ///
-/// The largest, not the mean: a node is as loaded as the resource that gives out first. The load average counts half, so
-/// that one runnable task a CPU reads 0.5 and two read 1. A missing channel counts 0.
+/// The maximum is used instead of the mean because a node is as loaded as its scarcest resource. The load average
+/// counts half, so that one runnable task per CPU yields 0.5 and two yield 1. A missing channel counts as 0.
 pub fn load(reading: &Reading) -> f32 {
     let value = |channel: Channel| reading[channel.column()].unwrap_or(0.0);
     [

@@ -1,28 +1,28 @@
-//! Nodes × channels, and their history.
+//! The matrix of nodes × channels, and its history.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{Channel, Reading};
 use crate::{id::NodeIndex, time::WallTime};
 
-/// Every node's channels at one cycle.
+/// All nodes' channels at one cycle.
 #[derive(Debug, PartialEq)]
 pub struct Sample {
-    /// The cycle.
+    /// Number of the cycle.
     pub cycle: u64,
-    /// When it ran.
+    /// Time of the cycle.
     pub time: WallTime,
     values: Box<[f32]>,
 }
 
 impl Sample {
-    /// A channel of a node; `None` when there was no reading.
+    /// A channel of a node; `None` if there is no reading.
     pub fn get(&self, node: NodeIndex, channel: Channel) -> Option<f32> {
         let value = self.values.get(node.get() * Channel::COUNT + channel.column())?;
         (!value.is_nan()).then_some(*value)
     }
 
-    /// All nodes' channels, row by row; NaN where there was no reading.
+    /// All nodes' channels, row by row; NaN if there is no reading.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
@@ -33,10 +33,10 @@ impl Sample {
     }
 }
 
-/// The Telemetry Matrix: what heartbeats brought last, and a sample a cycle of the past.
+/// The Telemetry Matrix: the latest values of heartbeats, and one sample per cycle of the past.
 ///
-/// A heartbeat overwrites a row; only a cycle touches the history, whose samples never change once taken, so that readers
-/// share them.
+/// A heartbeat overwrites a row; only a cycle changes the history, whose samples are immutable, so that readers share
+/// them.
 #[derive(Debug)]
 pub struct Matrix {
     latest: Vec<f32>,
@@ -46,7 +46,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// A matrix that keeps `keep` samples.
+    /// Creates a matrix that retains `keep` samples.
     pub fn new(keep: usize) -> Matrix {
         Matrix {
             latest: Vec::new(),
@@ -56,7 +56,7 @@ impl Matrix {
         }
     }
 
-    /// Makes room for a node, without readings.
+    /// Adds a row for a node, without readings.
     pub fn add(&mut self, node: NodeIndex) {
         let rows = (node.get() + 1) * Channel::COUNT;
         if self.latest.len() < rows {
@@ -64,8 +64,8 @@ impl Matrix {
         }
     }
 
-    /// Notes a node's values: `values[i]` belongs to `channels[i]`, except the positions in `absent`. The lengths were
-    /// checked to be equal.
+    /// Records a node's values: `values[i]` belongs to `channels[i]`, except for positions in `absent`. The caller has
+    /// checked that the lengths are equal.
     pub fn record(&mut self, node: NodeIndex, channels: &[Option<Channel>], values: &[f32], absent: &[u32]) {
         let row = node.get() * Channel::COUNT;
         let Some(row) = self.latest.get_mut(row..row + Channel::COUNT) else {
@@ -85,7 +85,7 @@ impl Matrix {
         self.received += (values.len() - absent.len().min(values.len())) as u64;
     }
 
-    /// Forgets a node's values: it is no longer heard.
+    /// Clears a node's values because it is no longer heard.
     pub fn silence(&mut self, node: NodeIndex) {
         let row = node.get() * Channel::COUNT;
         if let Some(row) = self.latest.get_mut(row..row + Channel::COUNT) {
@@ -93,16 +93,16 @@ impl Matrix {
         }
     }
 
-    /// Keeps room for so many nodes at most.
+    /// Reduces the matrix to this number of nodes.
     pub fn truncate(&mut self, nodes: usize) {
         self.latest.truncate(nodes * Channel::COUNT);
-        // What is left of the room is given back once it is most of it.
+        // Excess capacity is released once it exceeds half.
         if self.latest.capacity() > 2 * self.latest.len() {
             self.latest.shrink_to_fit();
         }
     }
 
-    /// Takes the cycle's sample, and drops the oldest beyond what is kept.
+    /// Takes the cycle's sample and drops the oldest one beyond the limit.
     pub fn sample(&mut self, cycle: u64, time: WallTime) -> Arc<Sample> {
         let sample = Arc::new(Sample {
             cycle,
@@ -116,7 +116,7 @@ impl Matrix {
         sample
     }
 
-    /// A node's newest values.
+    /// Latest values of a node.
     pub fn reading(&self, node: NodeIndex) -> Reading {
         let row = node.get() * Channel::COUNT;
         let mut reading = [None; Channel::COUNT];
@@ -128,7 +128,7 @@ impl Matrix {
         reading
     }
 
-    /// The samples that are kept, oldest first.
+    /// Retained samples, oldest first.
     pub fn history(&self) -> &VecDeque<Arc<Sample>> {
         &self.history
     }
@@ -141,12 +141,12 @@ impl Matrix {
             .and_then(|at| self.history.get(at))
     }
 
-    /// Values that heartbeats delivered.
+    /// Number of values received in heartbeats.
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// Samples kept at most.
+    /// Maximum number of retained samples.
     pub fn keep(&self) -> usize {
         self.keep
     }

@@ -1,4 +1,4 @@
-//! One channel over all nodes.
+//! Statistics of a channel over all nodes.
 
 use super::{Channel, Sample};
 
@@ -7,9 +7,9 @@ use super::{Channel, Sample};
 pub struct Statistics {
     /// The channel.
     pub channel: Channel,
-    /// Nodes with a reading; with none, the rest is 0.
+    /// Number of nodes with a reading; if 0, all other fields are 0.
     pub count: u32,
-    /// Smallest value.
+    /// Minimum.
     pub min: f32,
     /// Arithmetic mean.
     pub mean: f32,
@@ -17,7 +17,7 @@ pub struct Statistics {
     pub p50: f32,
     /// 95th percentile (nearest rank).
     pub p95: f32,
-    /// Largest value.
+    /// Maximum.
     pub max: f32,
 }
 
@@ -26,7 +26,8 @@ fn rank(count: usize, share: f64) -> usize {
     ((share * count as f64).ceil() as usize).clamp(1, count) - 1
 }
 
-/// The statistics of every channel. `scratch` is room for one column, kept by the caller across cycles.
+/// Computes the statistics of every channel. `scratch` is a buffer for one column, retained by the caller across
+/// cycles.
 pub fn statistics(sample: &Sample, scratch: &mut Vec<f32>) -> [Statistics; Channel::COUNT] {
     Channel::ALL.map(|channel| {
         scratch.clear();
