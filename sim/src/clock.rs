@@ -4,20 +4,20 @@ use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 use wyneos_core::time::{Time, WallTime};
 
-/// The wall clock's reading when a scenario starts: 2026-01-01T00:00:00Z.
+/// Wall-clock time at the start of a scenario: 2026-01-01T00:00:00Z.
 const WALL_START: i64 = 1_767_225_600_000;
 
-/// A process's clocks.
+/// The clocks of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
-    /// Local nanoseconds a nanosecond.
+    /// Local nanoseconds per simulated nanosecond.
     pub(crate) rate: f64,
-    /// How far its wall clock was put off, milliseconds.
+    /// Offset of the wall clock, in milliseconds.
     pub(crate) jumped: i64,
 }
 
 impl Clock {
-    /// A clock that is faster or slower by a share up to `drift`, which is drawn unless it is none.
+    /// Creates a clock whose rate deviates by a random fraction of at most `drift`.
     pub(crate) fn new(rng: &mut Pcg64Mcg, drift: f64) -> Clock {
         let rate = if drift > 0.0 {
             1.0 + rng.random_range(-drift..drift)

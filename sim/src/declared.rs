@@ -1,4 +1,4 @@
-//! Workloads of a scenario, as operators of it declare them.
+//! Workload declarations of a scenario.
 
 use std::time::Duration;
 
@@ -7,24 +7,25 @@ use wyneos_core::workload::{Check, FixedPort, Kind, Order, Probe, Protocol, Reso
 
 use crate::span::{some_span, span};
 
-/// What an instance's program does.
+/// Behaviour of an instance's program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Program {
-    /// Runs until it is told to end, and ends soon then.
+    /// Runs until it is told to stop, and then ends promptly.
     #[default]
     Steady,
     /// Ends half a second after its start, with status 1.
     Crashing,
-    /// Is not there.
+    /// Does not exist.
     Missing,
     /// Ends two seconds after its start, with status 0.
     Once,
     /// Ends only when it is killed.
     Stubborn,
-    /// Runs, and is not healthy.
+    /// Runs but is never healthy.
     Unhealthy,
-    /// Steady, but it changes its user, session, process group and environment: nothing of it tells whose it is.
+    /// Like steady, but changes its user, session, process group and environment, so that nothing identifies its
+    /// instance.
     Wandering,
 }
 
@@ -39,7 +40,7 @@ impl Program {
         ("wandering", Program::Wandering),
     ];
 
-    /// The command that stands for it.
+    /// The command that represents it.
     fn command(self) -> &'static str {
         Program::ALL
             .iter()
@@ -47,7 +48,7 @@ impl Program {
             .map_or("", |(name, _)| name)
     }
 
-    /// What a command stands for.
+    /// The program that a command represents.
     pub(crate) fn of(command: &str) -> Program {
         Program::ALL
             .iter()
@@ -56,92 +57,92 @@ impl Program {
     }
 }
 
-/// How many instances.
+/// Kind of a workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Many {
-    /// So many, for ever.
+    /// Instances that run until stopped.
     #[default]
     Service,
-    /// So many, each until it ends with success.
+    /// Instances that each run until they succeed.
     Batch,
-    /// One on every node.
+    /// One instance on every node.
     Daemon,
 }
 
-/// A declaration, and when it is applied. The same name again is an update.
+/// A declaration and the time at which it is applied. A further one of the same name is an update.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Declared {
-    /// When, since the start.
+    /// Time since the start.
     #[serde(deserialize_with = "span")]
     pub at: Duration,
-    /// Its name.
+    /// Name of the workload.
     pub name: String,
-    /// How many.
+    /// Kind of the workload.
     #[serde(default)]
     pub kind: Many,
-    /// For services and batches.
+    /// Number of instances of a service or batch.
     #[serde(default)]
     pub replicas: Option<u32>,
-    /// For batches.
+    /// Number of retries of a batch.
     #[serde(default)]
     pub retries: u32,
-    /// What its program does.
+    /// Behaviour of the program.
     #[serde(default)]
     pub program: Program,
-    /// Anything: another value is another declaration.
+    /// An arbitrary value; a different one makes a different specification.
     #[serde(default)]
     pub version: u32,
-    /// At most one runs, whatever happens.
+    /// Whether at most one instance may ever run at a time.
     #[serde(default)]
     pub singleton: bool,
-    /// How long after its node is given up an instance is replaced.
+    /// Delay before the replacement of an instance whose node was given up.
     #[serde(default, deserialize_with = "some_span")]
     pub reschedule_delay: Option<Duration>,
-    /// Thousandths of a CPU; nodes have 4,000.
+    /// Reserved CPU in thousandths of a CPU; nodes have 4,000.
     #[serde(default)]
     pub cpu: Option<u64>,
-    /// Mebibytes of memory; nodes have 8,192.
+    /// Reserved memory in MiB; nodes have 8,192.
     #[serde(default)]
     pub memory: Option<u64>,
-    /// The label over which it is spread.
+    /// The spread label.
     #[serde(default)]
     pub spread: String,
-    /// The workload to which the way should be short.
+    /// The workload to be placed close to.
     #[serde(default)]
     pub near: String,
-    /// At most one a node.
+    /// Whether a node runs at most one instance.
     #[serde(default)]
     pub alone: bool,
-    /// A port that each instance has, and one alone on a node.
+    /// A fixed port of each instance.
     #[serde(default)]
     pub port: Option<u16>,
-    /// The old one ends before the new one starts.
+    /// Whether the old instance ends before the new one starts.
     #[serde(default)]
     pub stop_first: bool,
-    /// For batches: how many parts run at once.
+    /// For batches: number of parts that run at once.
     #[serde(default)]
     pub parallelism: u32,
-    /// Higher ones are placed first.
+    /// Priority; higher ones are placed first.
     #[serde(default)]
     pub priority: Option<u8>,
-    /// How many are replaced at once.
+    /// Number of instances replaced at once.
     #[serde(default)]
     pub max_parallel: Option<u32>,
-    /// How long a new one must be healthy.
+    /// Time for which a new instance must be healthy.
     #[serde(default, deserialize_with = "some_span")]
     pub min_healthy: Option<Duration>,
-    /// How long a new one may take to become healthy.
+    /// Time within which a new instance must become healthy.
     #[serde(default, deserialize_with = "some_span")]
     pub deadline: Option<Duration>,
-    /// How many of a new declaration wait for approval.
+    /// Number of instances of a new revision that run before approval.
     #[serde(default)]
     pub canary: u32,
 }
 
 impl Declared {
-    /// What is declared.
+    /// The specification.
     pub(crate) fn spec(&self) -> Spec {
         let mut spec = Spec::new(&self.name, self.program.command());
         let replicas = self.replicas.unwrap_or(1);

@@ -1,4 +1,4 @@
-//! Everything that can happen.
+//! Events of the simulation.
 
 use wyneos_core::{
     id::ClusterId,
@@ -9,69 +9,69 @@ use wyneos_core::{
     workload::{AssignmentId, Exit},
 };
 
-/// Something that happens.
+/// An event.
 #[derive(Debug)]
 pub(crate) enum What {
-    /// An agent's timer is due, unless the number is not its newest.
+    /// An agent's timer is due; stale unless the token is the newest.
     Wake(usize, u64),
-    /// The coordinator's timer is due.
+    /// The coordinator's timer is due; stale unless the token is the newest.
     WakeCoordinator(u64),
-    /// A stream tries to deliver what waits in it.
+    /// A stream attempts to deliver its queue.
     Pump(StreamId, Way),
-    /// A stream stands, as its agent learns.
+    /// A stream is established from its agent's point of view.
     Stands(StreamId),
-    /// The oldest of what is on its way in a stream arrives.
+    /// The oldest item in transit on a stream arrives.
     Arrive(StreamId, Way),
-    /// A stream's keep-alive.
+    /// A stream's keep-alive is due.
     KeepAlive(StreamId),
-    /// An agent asks for a transport: its machine, generation and name for it, and how often it tried.
+    /// An agent requests a transport: machine, generation, identifier, and number of attempts.
     Dial(usize, u32, ConnId, u32),
     /// A connection for a probe is opened: observer, subject, number, attempt.
     Connect(usize, usize, u64, u32),
-    /// A probe leaves: observer, subject, number, attempt.
+    /// A probe is sent: observer, subject, number, attempt.
     ProbeOut(usize, usize, u64, u32),
-    /// It arrives.
+    /// A probe arrives: observer, subject, number.
     ProbeIn(usize, usize, u64),
-    /// Its answer leaves.
+    /// The answer to a probe is sent: observer, subject, number, attempt.
     ReplyOut(usize, usize, u64, u32),
-    /// It arrives: was there somebody to answer?
+    /// The answer to a probe arrives: observer, subject, number, and whether an agent answered.
     ReplyIn(usize, usize, u64, bool),
-    /// The observer waits no longer.
+    /// A probe times out: observer, subject, number.
     ProbeTimeout(usize, usize, u64),
-    /// A beacon arrives: its sender and receiver, and whether the sender observes.
+    /// A beacon arrives: sender, receiver, and whether the sender observes the receiver.
     Beacon(usize, usize, bool),
-    /// A question for a standing reaches a peer.
+    /// A question about a standing reaches a peer.
     Ask(Box<Ask>),
-    /// What came of it reaches the asker.
+    /// The answer to a question reaches the asker.
     Answered(Box<(Ask, Option<Standing>)>),
-    /// The coordinator's disk is done with the oldest of what it was asked.
+    /// The coordinator's disk completed its oldest request.
     DiskDone(u32),
     /// A fault begins or ends.
     Fault(usize, bool),
-    /// The lease of a node that was declared offline must be over.
+    /// The lease of a node that was declared offline must have ended.
     LeaseOver(usize, Time),
     /// An operator gives a command.
     Order(usize),
-    /// A flapping cut goes on or off.
+    /// A flapping cut is switched on or off.
     Flap(usize, bool),
-    /// An agent's disk is done with a write; its machine and generation.
+    /// An agent's disk completed a write: machine and generation.
     Written(usize, u32),
-    /// An agent lies again, by this fault.
+    /// An agent lies again because of this fault.
     Lie(usize, usize),
-    /// A starving agent stops or goes on.
+    /// A starved agent stops or continues.
     Starve(usize, usize),
-    /// Something happens to an instance on a machine.
+    /// An event concerning an instance on a machine.
     Step(Box<(usize, AssignmentId, Step)>),
     /// A workload is declared.
     Declare(usize),
-    /// A backup is made, for the fault that restores it.
+    /// A backup is made for the fault that restores it.
     BackUp(usize),
 }
 
-/// A transport.
+/// Identifier of a transport.
 pub(crate) type StreamId = u64;
 
-/// Which way something goes.
+/// Direction of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// To the coordinator.
@@ -80,10 +80,10 @@ pub(crate) enum Way {
     Down,
 }
 
-/// A question for a standing, on its way by a peer.
+/// A question about a standing, in transit to a peer.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
-    /// Who asks, for itself or for another node.
+    /// The machine that sends the question, for itself or for another node.
     pub(crate) caller: usize,
     pub(crate) via: usize,
     pub(crate) cluster: ClusterId,
@@ -91,29 +91,29 @@ pub(crate) struct Ask {
     pub(crate) number: u64,
 }
 
-/// What happens to an instance.
+/// An event of an instance.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// Its supervisor's timer is due, unless the number is not its newest.
+    /// The supervisor's timer is due; stale unless the token is the newest.
     Wake(u64),
-    /// Its program runs.
+    /// The program was started.
     Started(u64),
-    /// It cannot run.
+    /// The program cannot be started.
     NotStarted(u64),
-    /// It ends by itself, or because it was told to.
+    /// The program ended, by itself or when told to.
     Ended(u64, Exit),
-    /// Nothing of it is left.
+    /// No process of the instance is left.
     Cleared,
-    /// Its health was asked for.
+    /// A health check was requested.
     Checked(usize),
-    /// A message reaches the instance's supervisor.
+    /// A message reaches the supervisor.
     Told(Input),
-    /// The kernel's timer of its supervisor goes off, unless the number is not its newest lease's.
+    /// The kernel's timer on the supervisor's lease expires; stale unless the number is that of the newest lease.
     Expired(u64),
-    /// The kernel is done with what ends with its supervisor.
+    /// The kernel ended the processes of an instance without a supervisor.
     Torn,
     /// The agent notices that the supervisor is gone.
     Missed,
-    /// An agent that does not find its directory kills its supervisor, if that still lives.
+    /// An agent that does not find the instance's directory kills its supervisor if that still runs.
     GivenUp,
 }

@@ -1,4 +1,4 @@
-//! Expectations, held against what happened.
+//! Comparison of expectations with what happened.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::{
     script::Met,
 };
 
-/// Notes as failures what was expected and is not so.
+/// Records unmet expectations as failures.
 pub(crate) fn check(scene: &mut Scene<'_>, met: &Met) {
     let first_fault = scene
         .stage
@@ -44,7 +44,7 @@ pub(crate) fn check(scene: &mut Scene<'_>, met: &Met) {
     }
 }
 
-/// Shares of the nodes name, in an expectation, the nodes that the faults met.
+/// Resolves the targets of an expectation; percentages refer to the nodes that the faults affected.
 fn targets(scene: &Scene<'_>, met_of_faults: &Met, expect: &Expect, names: &[String]) -> BTreeSet<usize> {
     let cluster = &scene.stage.scenario.cluster;
     if names.is_empty() && expect.finding.is_none() {
@@ -54,7 +54,7 @@ fn targets(scene: &Scene<'_>, met_of_faults: &Met, expect: &Expect, names: &[Str
     scenario::resolve(names, cluster, &mut met).0
 }
 
-/// Whether as many programs of a workload run, or are started, as is expected.
+/// Checks the number of running or started programs of a workload.
 fn runs(scene: &Scene<'_>, expect: &Expect, workload: &str, after: Time) -> Result<(), String> {
     let of = scene.witness.runs.iter().filter(|(_, name, ..)| name == workload);
     if let Some(most) = expect.starts_at_most {
@@ -88,7 +88,7 @@ fn runs(scene: &Scene<'_>, expect: &Expect, workload: &str, after: Time) -> Resu
         now = if *started { now + 1 } else { now.saturating_sub(1) };
         was |= now == wanted && *at >= after;
     }
-    // Nothing happened in the time that is asked about: it is as it was before.
+    // If nothing happened in the period, the previous state applies.
     match (now == wanted, was, expect.at_end) {
         (true, ..) | (_, true, false) => Ok(()),
         _ => Err(format!("{now} run, where {wanted} are expected")),
@@ -106,7 +106,7 @@ fn found(scene: &Scene<'_>, met: &Met, expect: &Expect, kind: FindingKind, after
         .findings
         .iter()
         .filter(|(_, _, found, told)| {
-            // Which side is the near one of two of the same size is nobody's concern, where packets are lost both ways.
+            // With packet loss in both directions, sides of equal size may be exchanged.
             let turned = kind != FindingKind::OneWay && (found.1.clone(), found.0.clone()) == sides;
             let alike = *found == sides || turned;
             told.kind == kind.name() && (any || alike)
@@ -153,7 +153,7 @@ fn found(scene: &Scene<'_>, met: &Met, expect: &Expect, kind: FindingKind, after
     Ok(())
 }
 
-/// When what is expected happened to a node, if it is something that passes.
+/// Times at which an expected transient event happened to a node.
 fn happened(scene: &Scene<'_>, expect: &Expect, node: usize) -> Option<(String, Vec<Time>)> {
     if let Some(told) = expect.told {
         let told_so = scene

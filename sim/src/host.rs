@@ -1,4 +1,4 @@
-//! The coordinator's machine: the real logic, its publisher and a disk.
+//! The coordinator's machine: the real state machine, its publisher and a disk.
 
 mod disk;
 mod effects;
@@ -42,20 +42,20 @@ pub(crate) struct Host {
     pub(crate) generation: u32,
     frozen: u32,
     frozen_since: Time,
-    /// So many batches waited for the disk that the logic kept the next one back.
+    /// Whether the batch queue was full, so that the coordinator held back the next batch.
     was_full: bool,
     inbox: Vec<Input>,
     wake: u64,
     wake_at: Option<Time>,
     clock: Clock,
-    /// Thresholds of its verdicts.
+    /// Verdict rules of the coordinator.
     rules: Rules,
     disk: Disk,
-    /// The newest seal, and how many there were.
+    /// Number and encoding of the newest seal.
     seal: (u64, Encoded),
     published: (u64, u64),
     last_event: u64,
-    /// Each node's session that counts, by its stream.
+    /// Current session of each node, by its stream.
     sessions: BTreeMap<usize, StreamId>,
 }
 
@@ -95,7 +95,7 @@ impl Host {
         self.core.is_some()
     }
 
-    /// Kinds of timers that fired in its process.
+    /// Kinds of timers that fired in the current process.
     pub(crate) fn timers(&self) -> impl Iterator<Item = &'static str> {
         self.core.iter().flat_map(Coordinator::timers_fired)
     }
@@ -141,7 +141,7 @@ impl Host {
         self.turn(scene, machines);
     }
 
-    /// Its process ends at once. What the disk was asked to keep is kept or not; what is kept has no gap.
+    /// Kills the process. Pending writes are kept up to a random point, without a gap.
     pub(crate) fn kill(&mut self, scene: &mut Scene<'_>) {
         scene.witness.timers.extend(self.timers());
         self.core = None;
@@ -153,7 +153,7 @@ impl Host {
             self.keep(scene, write);
         }
         self.disk.under_way = 0;
-        // Its kernel ends its connections.
+        // The kernel closes the connections.
         let generation = self.generation;
         let mine = scene
             .wires
@@ -246,7 +246,7 @@ impl Host {
         }
     }
 
-    /// The records of nodes that have joined and wait to be admitted.
+    /// Adds records of nodes that have joined and are pending admission.
     pub(crate) fn enrol_pending(&mut self, scene: &mut Scene<'_>) {
         for &node in &scene.witness.pending_nodes {
             let record = NodeRecord {

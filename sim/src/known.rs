@@ -1,7 +1,7 @@
-//! What the coordinator can know, by what has reached it: the reference that its verdicts are checked against.
+//! The coordinator's possible knowledge, derived from what has reached it: the reference for checking its verdicts.
 //!
-//! Everything here is typed data: the events of the coordinator's own transitions, and what the simulator delivered. No check reads an
-//! explanation, so that rewording one switches nothing off.
+//! All data is typed: events of the coordinator's own transitions, and messages delivered by the simulator. No check
+//! parses an explanation, so rewording one does not disable a check.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,16 +11,17 @@ use wyneos_core::{
     time::Time,
 };
 
-/// What an observer has just heard may be on its way to the coordinator for so long.
+/// Time for which a fresh observation may be in transit to the coordinator.
 const UNDER_WAY: Duration = Duration::from_millis(50);
 
-/// How long observers, sessions and links must have been undisturbed for an answer to be known to the coordinator.
+/// Time for which observers, sessions and links must have been undisturbed for an answer to be known to the
+/// coordinator.
 pub(crate) const SETTLED: Duration = Duration::from_secs(5);
 
-/// A coordinator that stood still for this long has noticed it.
+/// Duration of a stall that the coordinator certainly detects.
 const NOTICEABLE: Duration = Duration::from_millis(1_600);
 
-/// The state of a node by the coordinator's own transitions.
+/// A node's liveness according to the coordinator's transitions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Believed {
     pub(crate) liveness: Liveness,
@@ -28,19 +29,19 @@ pub(crate) struct Believed {
     pub(crate) since: Time,
 }
 
-/// An observer's answers by a subject.
+/// Answers of a subject to an observer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heard {
     pub(crate) observer: usize,
-    /// Since when it was answered again and again.
+    /// Start of the current uninterrupted series of answers.
     pub(crate) since: Time,
-    /// The one before the last.
+    /// Time of the second-newest answer.
     before: Time,
     last: Time,
 }
 
 impl Heard {
-    /// The newest answer that the coordinator may have been told of: words take their time.
+    /// The newest answer that may have been reported to the coordinator.
     pub(crate) fn told_of(&self, now: Time) -> Time {
         if now.since(self.last) < UNDER_WAY {
             self.before
@@ -50,31 +51,31 @@ impl Heard {
     }
 }
 
-/// What reached whom.
+/// Record of what reached whom.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// By node; nodes without an entry were not known before.
+    /// Coordinator's view by node; nodes without an entry are unknown.
     pub(crate) believed: BTreeMap<usize, Believed>,
-    /// When the coordinator's process last started, or went on after it had stood still; and the same where it stood still for so long that it
-    /// is sure to have noticed.
+    /// Time at which the coordinator's process last started or resumed; and the same for stalls long enough to be
+    /// certainly detected.
     pub(crate) resumed: Time,
     noticed: Time,
-    /// When it got something by each node's session that is a sign of life.
+    /// Time of the last sign of life received on each node's session.
     received: BTreeMap<usize, Time>,
-    /// When it got anything by each node, a hello included.
+    /// Time of the last message received from each node, including a hello.
     reached: BTreeMap<usize, Time>,
-    /// Since when each node has its session.
+    /// Time at which each node's session was welcomed.
     pub(crate) welcomed: BTreeMap<usize, Time>,
-    /// Answers, by subject.
+    /// Answers by subject.
     pub(crate) answers: BTreeMap<usize, Vec<Heard>>,
-    /// When each observer last got any answer.
+    /// Time at which each observer last received any answer.
     pub(crate) answered: BTreeMap<usize, Time>,
-    /// Open findings on observers that are not believed.
+    /// Number of open findings per distrusted observer.
     pub(crate) untrusted: BTreeMap<usize, usize>,
 }
 
 impl Known {
-    /// A new process of the coordinator knows what is durable: which nodes there are, and which departed.
+    /// Resets to the durable knowledge of a new coordinator process: the nodes and which of them departed.
     pub(crate) fn restart(&mut self, now: Time, nodes: impl Iterator<Item = (usize, Option<(Liveness, Cause)>)>) {
         let unseen = (Liveness::Unseen, Cause::UnseenSinceRestart);
         let believed = nodes.map(|(node, departed)| {
@@ -92,7 +93,8 @@ impl Known {
         };
     }
 
-    /// The process goes on after it stood still since `from`. One that has a timer every second notices when it is half a second late.
+    /// Records that the process resumes after a stall that began at `from`. With a timer every second, it detects being
+    /// half a second late.
     pub(crate) fn resume(&mut self, from: Time, now: Time) {
         self.resumed = now;
         if now.since(from) >= NOTICEABLE {
@@ -100,7 +102,7 @@ impl Known {
         }
     }
 
-    /// Something came from the node's agent; a `sign` of life is what belongs to the session that counts.
+    /// Records a message from a node's agent; it is a `sign` of life if it belongs to the current session.
     pub(crate) fn receive(&mut self, node: usize, sign: bool, now: Time) {
         self.reached.insert(node, now);
         if sign {
@@ -145,24 +147,24 @@ impl Known {
         self.believed.insert(node, believed);
     }
 
-    /// The coordinator's belief about a node.
+    /// The coordinator's view of a node.
     pub(crate) fn of(&self, node: usize) -> Option<Believed> {
         self.believed.get(&node).copied()
     }
 
-    /// How long the coordinator has got no sign of life by the node's session.
+    /// Time without a sign of life on the node's session.
     pub(crate) fn silence(&self, node: usize, now: Time) -> Duration {
         let received = self.received.get(&node).copied().unwrap_or_default();
         now.since(received.max(self.noticed))
     }
 
-    /// How long the coordinator has got nothing at all by the node.
+    /// Time without any message from the node.
     pub(crate) fn stillness(&self, node: usize, now: Time) -> Duration {
         let reached = self.reached.get(&node).copied().unwrap_or_default();
         now.since(reached.max(self.resumed))
     }
 
-    /// What the coordinator's findings say of whom it believes.
+    /// Records the effect of a finding on the trust in observers.
     pub(crate) fn believe_finding(&mut self, kind: FindingKind, near: impl Iterator<Item = usize>, open: bool) {
         if kind != FindingKind::Untrusted {
             return;

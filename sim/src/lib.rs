@@ -1,8 +1,8 @@
 //! The simulator: the shipped core of coordinator and agents, in virtual time.
 //!
-//! Everything that decides is real: both state machines, the conversions, the bytes on the wire, the canonical snapshots and
-//! their seals. What is simulated is what surrounds them: time, network, disks, processes and clocks. Everything that is
-//! drawn is drawn from one seed; the same scenario with the same seed gives the same trace on every machine.
+//! All deciding code is real: both state machines, the conversions, the encoded messages, the canonical snapshots and
+//! their seals. The environment is simulated: time, network, disks, processes and clocks. All random choices derive
+//! from one seed; the same scenario with the same seed yields the same trace on every machine.
 
 use std::collections::BTreeMap;
 
@@ -35,17 +35,18 @@ pub use report::{Detection, Report, Transition};
 pub use scenario::{BadScenario, Scenario};
 pub use wyneos_core::coordinator::Rules;
 
-/// Runs `scenario`. `go_on` is told the simulated seconds from time to time, and ends the run by answering false.
+/// Runs `scenario`. `go_on` is called periodically with the simulated seconds and ends the run by returning false.
 pub fn run(scenario: &Scenario, seed: u64, go_on: impl FnMut(f64) -> bool) -> Report {
     run_with(scenario, seed, Rules::default(), go_on)
 }
 
-/// Runs `scenario` with other rules for verdicts than those that ship, as [`run`] does: a rule that is broken on purpose must show.
+/// Runs `scenario` like [`run`], with verdict rules other than the shipped ones, to show that a deliberately broken
+/// rule is detected.
 pub fn run_with(scenario: &Scenario, seed: u64, rules: Rules, mut go_on: impl FnMut(f64) -> bool) -> Report {
     world::World::new(scenario, seed, rules, false).run(&mut go_on).0
 }
 
-/// Runs `scenario` to its end, and tells besides what it did, as a hash of each sort.
+/// Runs `scenario` to its end and also returns hashes of its behaviour by category.
 pub fn run_pinned(scenario: &Scenario, seed: u64) -> (Report, BTreeMap<Pin, String>) {
     world::World::new(scenario, seed, Rules::default(), true).run(&mut |_| true)
 }

@@ -1,4 +1,4 @@
-//! Agents' machines: the real logic, and what its driver would do.
+//! The agents' machines: the real state machines, and simulated drivers.
 
 mod effects;
 mod held_up;
@@ -34,33 +34,33 @@ use crate::{
     wires::Item,
 };
 
-/// TCP's first wait for an answer to a SYN; it doubles.
+/// Initial SYN retransmission timeout of TCP; it doubles.
 const SYN: Duration = Duration::from_secs(1);
 
-/// A probe's connection stands; what is lost on it is sent again.
+/// Retransmission timeout on an established probe connection.
 const RESEND: Duration = Duration::from_millis(200);
 
-/// How long a question to a peer is waited for.
+/// Timeout of a question to a peer.
 const PATIENCE: Duration = Duration::from_millis(900);
 
-/// What an agent's disk takes for a write.
+/// Duration of a write to an agent's disk.
 const WRITE: Duration = Duration::from_millis(2);
 
 /// The machines of all nodes.
 pub(crate) struct Machines {
     all: Vec<Machine>,
-    /// Where each machine's agent answers.
+    /// Probe addresses of the agents.
     addresses: Vec<Arc<str>>,
-    /// Questions that were given to agents.
+    /// Number of questions handed to agents.
     asked: u64,
 }
 
 impl Machines {
-    /// A machine for each node of the cluster; each draws its clock.
+    /// Creates a machine with a random clock for each node of the cluster.
     pub(crate) fn new(cluster: &Cluster, clock: &mut impl FnMut() -> Clock) -> Machines {
         let mut all: Vec<Machine> = (0..cluster.nodes).map(|_| Machine::new(clock())).collect();
         for (names, told) in [(&cluster.uncontained, false), (&cluster.overstated, true)] {
-            // No shares are among them that would have to be drawn.
+            // These names contain no percentages, so nothing is drawn.
             for node in resolve(names, cluster, &mut |_| BTreeSet::new()).0 {
                 (all[node].contained, all[node].told_contained) = (false, told);
             }
@@ -150,7 +150,7 @@ impl Machines {
         self.turn_agent(scene, node);
     }
 
-    /// Its agent's process ends at once. Its kernel says so to whoever it was connected with, if it lives.
+    /// Kills the agent's process. If the machine is powered, its kernel informs the peers of its connections.
     pub(crate) fn kill_agent(&mut self, scene: &mut Scene<'_>, node: usize) {
         scene.witness.truth.stale = true;
         let machine = &mut self.all[node];
@@ -171,7 +171,7 @@ impl Machines {
         }
     }
 
-    /// Asks it to stop; it is started again when it has.
+    /// Asks the agent to stop; it is started again afterwards.
     pub(crate) fn restart_agent(&mut self, scene: &mut Scene<'_>, node: usize) {
         self.all[node].restarts = true;
         let reason = "restart".to_owned();
@@ -201,7 +201,7 @@ impl Machines {
             return;
         }
         let waiting = mem::take(&mut machine.inbox);
-        // A driver that wakes up may look at its timers first, or at what has come.
+        // A driver that resumes may handle its timers or its input first.
         if scene.stage.rng.random_bool(0.5) {
             self.turn_agent(scene, node);
         }
@@ -221,7 +221,7 @@ impl Machines {
         }
     }
 
-    /// Claims of `peers` (everybody, when there are none) that they are silent, as a lie.
+    /// Makes an agent claim falsely that `peers` (all peers if empty) are silent.
     pub(crate) fn lie(&mut self, scene: &mut Scene<'_>, node: usize, peers: Vec<usize>) {
         let observation = Observation {
             sight: Sight::Silent,
@@ -262,7 +262,7 @@ impl Machines {
         self.turn_agent(scene, node);
     }
 
-    /// The transport that its agent has this name for.
+    /// The stream of an agent's transport.
     fn stream_of(&self, node: usize, conn: ConnId) -> Option<StreamId> {
         self.all[node].streams.get(&conn).copied()
     }
@@ -275,7 +275,7 @@ impl Machines {
         }
     }
 
-    /// Timers that are due, and everything that the logic wants done.
+    /// Handles due timers and executes all effects of an agent.
     fn turn_agent(&mut self, scene: &mut Scene<'_>, node: usize) {
         loop {
             let now = scene.stage.now;

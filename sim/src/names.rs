@@ -2,10 +2,10 @@
 
 use wyneos_core::id::{NodeId, Uuid};
 
-/// The cluster.
+/// Id of the cluster.
 pub(crate) const CLUSTER: Uuid = Uuid(*b"simulated-------");
 
-/// A node's name.
+/// Name of a node.
 pub(crate) fn name(node: usize) -> String {
     format!("node-{}", node + 1)
 }
@@ -16,7 +16,7 @@ pub(crate) fn id_of(node: usize) -> NodeId {
     Uuid(id)
 }
 
-/// The node (from 0) with this id.
+/// Index of the node with this id, from 0.
 pub(crate) fn node_of(id: NodeId) -> usize {
     let mut number = [0; 8];
     number.copy_from_slice(&id.0[..8]);

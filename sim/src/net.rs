@@ -1,4 +1,4 @@
-//! The network: how long a packet takes from one machine to another, if it arrives.
+//! The network: packet delay and loss between machines.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,23 +7,23 @@ use rand_pcg::Pcg64Mcg;
 
 use crate::scenario::Network;
 
-/// Bytes from which a packet, or one of those that a message is sent in, is of full size.
+/// Minimum size, in bytes, of a packet of full size or of a message that contains one.
 const LARGE: usize = 1_400;
 
-/// Bytes of a packet that carries next to nothing.
+/// Size of a small packet, in bytes.
 pub(crate) const SMALL: usize = 100;
 
-/// What a fault does to packets.
+/// Effect of a fault on packets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Harm {
     Drop,
     Lose(f64),
-    /// Packets of full size are dropped.
+    /// Drops packets of full size.
     DropLarge,
     Delay(Duration),
 }
 
-/// Packets from some machines to some others meet a harm.
+/// A fault's effect on packets between two sets of machines.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) from: Vec<bool>,
@@ -41,21 +41,21 @@ impl Rule {
     }
 }
 
-/// The network. Machines are numbered: the nodes from 0, then the coordinator's.
+/// The network. Machines are numbered: nodes from 0, followed by the coordinator's machine.
 #[derive(Debug)]
 pub(crate) struct Net {
     network: Network,
-    /// Seconds of its jitter.
+    /// Mean jitter, in seconds.
     jitter: f64,
-    /// Each machine's zone.
+    /// Zone of each machine.
     zones: Vec<usize>,
-    /// By the fault that brought them.
+    /// Rules by fault.
     rules: BTreeMap<usize, Vec<Rule>>,
 }
 
 impl Net {
     pub(crate) fn new(network: Network, nodes: usize, zones: usize) -> Net {
-        // The coordinator's machine stands in the first zone.
+        // The coordinator's machine is in the first zone.
         let zones = (0..nodes).map(|node| node % zones).chain([0]).collect();
         Net {
             jitter: network.jitter.as_secs_f64(),
@@ -73,28 +73,28 @@ impl Net {
         self.rules.remove(&fault);
     }
 
-    /// True while some packets are dropped by a rule.
+    /// Whether any rule drops all packets.
     pub(crate) fn has_cuts(&self) -> bool {
         self.rules.values().flatten().any(|rule| rule.drops_all())
     }
 
-    /// True while packets are lost by chance, or arrive so late that they may as well be.
+    /// Whether packets are lost randomly, or delayed so much that it is equivalent.
     pub(crate) fn is_lossy(&self) -> bool {
         let by_chance = |rule: &Rule| !rule.drops_all();
         self.network.loss > 0.0 || self.rules.values().flatten().any(by_chance)
     }
 
-    /// True while no packet gets from one to the other.
+    /// Whether no packet passes from one machine to the other.
     pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
         let mut rules = self.rules.values().flatten();
         rules.any(|rule| rule.drops_all() && rule.meets(from, to))
     }
 
-    /// How long one packet of so many bytes takes; `None` when it is lost.
+    /// Transit time of a packet of this size; `None` if it is lost.
     pub(crate) fn packet(&self, rng: &mut Pcg64Mcg, from: usize, to: usize, bytes: usize) -> Option<Duration> {
         let mut loss = self.network.loss;
         let mut takes = self.network.latency;
-        // A fault between nodes of which some are on both sides harms a packet once all the same.
+        // A fault whose two sides overlap affects a packet only once.
         let meeting = |rules: &Vec<Rule>| rules.iter().find(|rule| rule.meets(from, to)).map(|rule| rule.harm);
         for harm in self.rules.values().filter_map(meeting) {
             match harm {
@@ -111,7 +111,7 @@ impl Net {
         if self.zones[from] != self.zones[to] {
             takes += self.network.zone_latency;
         }
-        // An exponential draw, by a table-free series that is the same on every machine: the number of halvings.
+        // Exponential distribution computed from the number of leading zeros, which is identical on every machine.
         let halvings = rng.random::<u64>().leading_zeros();
         let part: f64 = rng.random_range(0.0..1.0);
         Some(takes + Duration::from_secs_f64((f64::from(halvings) + part) * 0.69 * self.jitter))

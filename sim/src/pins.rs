@@ -1,4 +1,4 @@
-//! What a run did, as a hash of each sort: a change of the code that is meant to change nothing leaves all of them as they are.
+//! Hashes of a run's behaviour by category: a refactoring must leave all of them unchanged.
 
 use std::collections::BTreeMap;
 
@@ -12,27 +12,27 @@ use wyneos_core::{
     time::Time,
 };
 
-/// A sort of things that a run does.
+/// A category of behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pin {
-    /// Bytes that arrive, each way.
+    /// Delivered bytes in both directions.
     Wire,
     /// Snapshots.
     Seals,
-    /// Verdicts, findings, and what agents make of them.
+    /// Verdicts, findings, and the agents' view of them.
     Verdicts,
-    /// Programs that start and end.
+    /// Starts and ends of programs.
     Programs,
-    /// What the logic of either side wants done, in its order.
+    /// Effects of both roles, in order.
     Effects,
-    /// What is made durable.
+    /// Durable changes.
     Batches,
     /// Answers to operators.
     Replies,
 }
 
 impl Pin {
-    /// All of them.
+    /// All categories.
     pub const ALL: [Pin; 7] = [
         Pin::Wire,
         Pin::Seals,
@@ -43,7 +43,7 @@ impl Pin {
         Pin::Replies,
     ];
 
-    /// Its name.
+    /// Name of the category.
     pub const fn name(self) -> &'static str {
         match self {
             Pin::Wire => "wire",
@@ -57,7 +57,7 @@ impl Pin {
     }
 }
 
-/// The hashes of a run, of each sort.
+/// Hashes of a run by category.
 #[derive(Default)]
 pub(crate) struct Pins(BTreeMap<Pin, blake3::Hasher>);
 
@@ -71,7 +71,7 @@ impl Pins {
         hash.update(bytes);
     }
 
-    /// Hashes of 64 bits, in hexadecimal.
+    /// Hashes of 64 bits in hexadecimal.
     pub(crate) fn told(&self) -> BTreeMap<Pin, String> {
         let short = |hash: &blake3::Hasher| hash.finalize().to_hex().as_str()[..16].to_owned();
         Pin::ALL
@@ -86,7 +86,7 @@ impl Pins {
     }
 }
 
-/// What an effect of the coordinator's is, and what tells it from others of its sort.
+/// Kind and distinguishing data of a coordinator's effect.
 pub(crate) fn of_coordinator(effect: &Effect) -> (&'static str, Vec<u8>) {
     match effect {
         Effect::Send { conn, message } => {
@@ -104,7 +104,7 @@ pub(crate) fn of_coordinator(effect: &Effect) -> (&'static str, Vec<u8>) {
     }
 }
 
-/// The same of an agent's.
+/// Kind and distinguishing data of an agent's effect.
 pub(crate) fn of_agent(effect: &agent::Effect) -> (&'static str, Vec<u8>) {
     let number = |number: u64| number.to_le_bytes().to_vec();
     match effect {
@@ -140,7 +140,7 @@ fn json(what: &impl Serialize) -> String {
     serde_json::to_string(what).unwrap_or_else(|error| error.to_string())
 }
 
-/// A batch as it is stored. A new field does not compile until it is told here.
+/// A batch as it is stored. The exhaustive pattern ensures that a new field is included.
 pub(crate) fn of_batch(batch: &Batch) -> String {
     let Batch {
         forgotten,
@@ -179,7 +179,7 @@ pub(crate) fn of_batch(batch: &Batch) -> String {
     .join("\n")
 }
 
-/// An answer as its caller gets it, where the wire has a form for it that stands by itself; else its parts.
+/// An answer in its wire format if it has a standalone one, otherwise its parts.
 pub(crate) fn of_answer(answer: &Result<Answer, Refusal>) -> Vec<u8> {
     let number = |number: u64| number.to_le_bytes().to_vec();
     let Ok(answer) = answer else {

@@ -1,10 +1,10 @@
-//! Who is there, of the nodes that the coordinator may judge; the words are those of `truth`.
+//! Presence of the nodes that the coordinator may judge; `truth` defines the terms.
 
 use std::collections::BTreeSet;
 
 use crate::{machines::Machines, scene::Scene, truth::TOLERATED};
 
-/// Takes note of who is there, when that may have changed.
+/// Updates the recorded presence of nodes if it may have changed.
 pub(crate) fn look_who_is_there(scene: &mut Scene<'_>, machines: &Machines) {
     if !std::mem::take(&mut scene.witness.truth.stale) {
         return;
@@ -17,7 +17,7 @@ pub(crate) fn look_who_is_there(scene: &mut Scene<'_>, machines: &Machines) {
     }
 }
 
-/// True when nobody could have work done there: no power, no process, one that stands still, or no way to it.
+/// Whether a node cannot do any work: no power, no process, a stalled process, or no path to it.
 fn is_gone(scene: &Scene<'_>, machines: &Machines, node: usize) -> bool {
     let machine = machines.of(node);
     let still = machine
@@ -26,13 +26,13 @@ fn is_gone(scene: &Scene<'_>, machines: &Machines, node: usize) -> bool {
     !machine.powered || !machine.runs() || still || !reached(scene, machines).contains(&node)
 }
 
-/// True when the coordinator can hear the node itself.
+/// Whether the coordinator can hear the node directly.
 pub(crate) fn is_heard(scene: &Scene<'_>, machines: &Machines, node: usize) -> bool {
     let machine = machines.of(node);
     machine.powered && machine.runs() && !machine.is_frozen() && !scene.wires.is_cut(scene.wires.hub(), node)
 }
 
-/// True when the node may be given up: it is gone, or was until so lately that nobody need know better.
+/// Whether the node may be given up: it is gone, or was until so recently that its return need not be known.
 pub(crate) fn may_be_given_up(scene: &Scene<'_>, machines: &Machines, node: usize) -> bool {
     is_gone(scene, machines, node)
         || scene
@@ -41,18 +41,18 @@ pub(crate) fn may_be_given_up(scene: &Scene<'_>, machines: &Machines, node: usiz
             .was_away(node, scene.stage.now, scene.wires.net.is_lossy())
 }
 
-/// True when one of two nodes was asked to probe the other.
+/// Whether one of two nodes is assigned to probe the other.
 fn are_paired(machines: &Machines, one: usize, other: usize) -> bool {
     machines.of(one).targets.contains(&other) || machines.of(other).targets.contains(&one)
 }
 
-/// True when others may be reached over the node: it runs, takes part, and knows whom to probe.
+/// Whether a node can relay for others: it runs, is a member, and has probe targets.
 fn relays(machines: &Machines, node: usize) -> bool {
     let machine = machines.of(node);
     machine.powered && machine.runs() && !machine.is_frozen() && !machine.targets.is_empty()
 }
 
-/// The nodes to which there is a way from the coordinator and back, over others if need be.
+/// Nodes with a path from and to the coordinator, possibly via other nodes.
 pub(crate) fn reached(scene: &Scene<'_>, machines: &Machines) -> BTreeSet<usize> {
     let hub = scene.wires.hub();
     let mut reached: BTreeSet<usize> = (0..hub).filter(|&node| !scene.wires.is_cut(hub, node)).collect();

@@ -1,4 +1,4 @@
-//! What is still to happen, in order of time; of what happens at one time, what was said first.
+//! Future events in the order of time, then of scheduling.
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -10,23 +10,23 @@ use wyneos_core::time::Time;
 
 use crate::event::What;
 
-/// Most of a simulation's time goes into moving these.
+/// Moving entries takes most of a simulation's run time.
 const _: () = assert!(size_of::<What>() <= 32);
 
-/// A slot is 2¹⁶ ns, 66 µs.
+/// Duration of a slot: 2¹⁶ ns, 66 µs.
 const SLOT_BITS: u32 = 16;
 
-/// 64 slots are a span, 4.2 ms.
+/// Slots per span: 64, 4.2 ms.
 const SPAN_BITS: u32 = 6;
 const SPAN: u64 = 1 << SPAN_BITS;
 
-/// Spans of the wheel, 4.3 s: most of what happens is said less than that before.
+/// Number of spans in the wheel, 4.3 s: most events are scheduled less than that ahead.
 const WHEEL: u64 = 1_024;
 
-/// Something that happens.
+/// A scheduled event.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// When, and how much was said before it.
+    /// Time, and number of events scheduled before it.
     key: u128,
     pub(crate) what: What,
 }
@@ -56,29 +56,29 @@ impl PartialOrd for Entry {
 }
 
 impl Ord for Entry {
-    /// The earliest is the greatest, for a heap that gives the greatest first.
+    /// Reversed order, since the heap returns the greatest entry first.
     fn cmp(&self, other: &Entry) -> Ordering {
         other.key.cmp(&self.key)
     }
 }
 
-/// What is still to happen. Only what happens within the present slot is kept in order: what is farther away is far more, and
-/// sorting it in would be most of the work.
+/// Future events. Only events of the current slot are kept sorted: later ones are far more numerous, and sorting them
+/// would dominate the run time.
 pub(crate) struct Queue {
-    /// The present slot. Whatever is in a later one waits below, by slot, by span, or by span beyond the wheel.
+    /// The current slot. Later events are stored by slot, by span, or by span beyond the wheel.
     slot: u64,
-    /// What was known of the present slot when it began, the earliest last.
+    /// Events of the current slot known at its beginning, earliest last.
     sorted: Vec<Entry>,
-    /// What was said since to happen before its end.
+    /// Events scheduled since for the current slot.
     near: BinaryHeap<Entry>,
-    /// The later slots of the present span, and a bit for each in which something happens.
+    /// Later slots of the current span, and a bit set of the non-empty ones.
     slots: [Vec<Entry>; SPAN as usize],
     filled: u64,
-    /// The next spans, and how much is in all of them.
+    /// The following spans, and the number of events in them.
     wheel: Vec<Vec<Entry>>,
     turning: usize,
     far: BTreeMap<u64, Vec<Entry>>,
-    /// What was said in the order in which it happens.
+    /// Events that were scheduled in the order of their times.
     ordered: VecDeque<Entry>,
     number: u64,
 }
@@ -112,7 +112,7 @@ impl Queue {
         self.put(entry);
     }
 
-    /// The same for what always happens as long after it is said: nothing of it needs sorting.
+    /// Schedules an event whose delay is constant, so that no sorting is needed.
     pub(crate) fn push_ordered(&mut self, at: Time, what: What) {
         let entry = self.entry(at, what);
         if self.ordered.back().is_none_or(|last| last.key < entry.key) {
@@ -160,7 +160,7 @@ impl Queue {
         }
     }
 
-    /// On to the next slot in which something happens.
+    /// Advances to the next non-empty slot.
     fn next_slot(&mut self) {
         if self.filled == 0 {
             self.next_span();
@@ -175,7 +175,7 @@ impl Queue {
         self.sorted.sort_unstable_by_key(|entry| Reverse(entry.key));
     }
 
-    /// On to the next span in which something happens.
+    /// Advances to the next non-empty span.
     fn next_span(&mut self) {
         let present = self.slot >> SPAN_BITS;
         let beyond = self.far.first_key_value().map(|(&span, _)| span);

@@ -1,123 +1,123 @@
-//! What a run showed.
+//! Report of a run.
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-/// A node's liveness changed.
+/// A change of a node's liveness.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Transition {
-    /// When, in seconds since the start.
+    /// Time in seconds since the start.
     pub at: f64,
-    /// The node's name.
+    /// Name of the node.
     pub node: String,
-    /// Before; absent for a node that was not known.
+    /// Previous liveness; absent for a node that was unknown.
     pub from: Option<String>,
-    /// After.
+    /// New liveness.
     pub to: String,
-    /// Why.
+    /// Cause of the change.
     pub cause: String,
-    /// The facts that it rests on.
+    /// Facts behind the change.
     pub evidence: Vec<String>,
-    /// For `offline`: false when the node was alive, running, and had a way to the coordinator.
+    /// For `offline`: false if the node was alive, running, and had a path to the coordinator.
     pub right: bool,
 }
 
-/// The mesh found something, or it was over.
+/// A finding of the mesh that was opened or closed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Found {
-    /// When, in seconds since the start.
+    /// Time in seconds since the start.
     pub at: f64,
-    /// What, as docs/failure-detection.md names it.
+    /// Kind of finding, as named in docs/failure-detection.md.
     pub kind: String,
-    /// False when it was over.
+    /// Whether it was opened.
     pub open: bool,
-    /// Names of the nodes that it is about; empty for everybody.
+    /// Names of the nodes concerned; empty for all.
     pub near: Vec<String>,
-    /// The other side of a cut; empty for all others.
+    /// The other side of a cut; empty for all other nodes.
     pub far: Vec<String>,
-    /// More about it.
+    /// Details.
     pub detail: String,
 }
 
-/// An instance was placed, or is to stop.
+/// An instance that was placed or told to stop.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Moved {
-    /// When, in seconds since the start.
+    /// Time in seconds since the start.
     pub at: f64,
-    /// Its workload and slot.
+    /// Workload and slot.
     pub instance: String,
-    /// Its node's name.
+    /// Name of the node.
     pub node: String,
     /// `start` or `stop`.
     pub what: String,
-    /// Why.
+    /// Reason.
     pub reason: String,
 }
 
-/// A program of an instance was started, or ended.
+/// A start or end of an instance's program.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Program {
-    /// When, in seconds since the start.
+    /// Time in seconds since the start.
     pub at: f64,
-    /// Its workload.
+    /// Name of the workload.
     pub workload: String,
-    /// Its node's name.
+    /// Name of the node.
     pub node: String,
-    /// False when it ended.
+    /// Whether it started.
     pub started: bool,
 }
 
-/// How a death was found.
+/// Detection of a node's death.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Detection {
-    /// The node's name.
+    /// Name of the node.
     pub node: String,
-    /// When it died, in seconds since the start.
+    /// Time of death in seconds since the start.
     pub died: f64,
-    /// Seconds until it was `offline`; absent when it never was.
+    /// Seconds until it was `offline`; absent if it never was.
     pub after: Option<f64>,
 }
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// The scenario's name.
+    /// Name of the scenario.
     pub scenario: String,
-    /// What drew everything that was drawn.
+    /// Seed of all random choices.
     pub seed: u64,
-    /// Seconds simulated.
+    /// Simulated seconds.
     pub seconds: f64,
-    /// False when the run was ended before the scenario's end.
+    /// Whether the run reached the scenario's end.
     pub complete: bool,
-    /// Every transition, in order.
+    /// All transitions, in order.
     pub transitions: Vec<Transition>,
-    /// Everything that the mesh found, in order.
+    /// All findings of the mesh, in order.
     pub findings: Vec<Found>,
-    /// How each death was found.
+    /// Detections of all deaths.
     pub detections: Vec<Detection>,
-    /// Nodes that the coordinator cannot hear itself in the end: dead, standing still, or cut off from it.
+    /// Nodes that the coordinator cannot hear directly at the end: dead, stalled, or cut off.
     pub unheard: BTreeSet<String>,
-    /// Transitions to `offline` of nodes that were there.
+    /// Number of transitions to `offline` of nodes that were present.
     pub false_verdicts: usize,
-    /// Whose lease ran out: when, in seconds since the start, and the node's name.
+    /// Lease expirations: time in seconds since the start, and name of the node.
     pub lapses: Vec<(f64, String)>,
-    /// Instances that were placed and stopped, in order.
+    /// Instances placed and stopped, in order.
     pub moves: Vec<Moved>,
-    /// Programs that were started and ended, in order.
+    /// Programs started and ended, in order.
     pub programs: Vec<Program>,
     /// Kinds of timers that fired, of both roles.
     pub timers: BTreeSet<&'static str>,
-    /// Expectations and invariants that did not hold, for people.
+    /// Violated expectations and invariants, human-readable.
     pub failures: Vec<String>,
-    /// Things that happened.
+    /// Number of simulated events.
     pub events: u64,
-    /// Digest of everything that was delivered and concluded, in hexadecimal.
+    /// Digest of everything delivered and concluded, in hexadecimal.
     pub trace_hash: String,
 }
 
 impl Report {
-    /// True when everything was as expected.
+    /// Whether there was no violation.
     pub fn passed(&self) -> bool {
         self.failures.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Scenarios: what is simulated, which faults happen to it, and what is expected of the engine.
+//! Scenarios: the simulated cluster, its faults, and expectations on the engine.
 
 mod checks;
 mod expected;
@@ -24,52 +24,54 @@ use crate::{
     span::{MAX_DURATION, some_span, span},
 };
 
-/// Nodes of one scenario at most.
+/// Maximum number of nodes of a scenario.
 pub const MAX_NODES: usize = 20_000;
 
-/// A scenario that cannot be run.
+/// An invalid scenario.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {reason}")]
 pub struct BadScenario {
-    /// The line, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// What is wrong.
+    /// The error.
     pub reason: String,
 }
 
-/// The machines and how the engine is configured.
+/// The machines and the engine's configuration.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cluster {
-    /// Nodes, named `node-1` and so on.
+    /// Number of nodes, named `node-1` and so on.
     pub nodes: usize,
-    /// Zones, named `zone-1` and so on; node `i` is in zone `(i - 1) mod zones + 1`, and has that as its label `zone`.
+    /// Number of zones, named `zone-1` and so on; node `i` is in zone `(i - 1) mod zones + 1`, which is also its label
+    /// `zone`.
     pub zones: usize,
-    /// Time between two cycles.
+    /// Interval between cycles.
     #[serde(deserialize_with = "span")]
     pub cycle: Duration,
-    /// Time between two heartbeats.
+    /// Interval between heartbeats.
     #[serde(deserialize_with = "span")]
     pub heartbeat: Duration,
-    /// Time between two probes of one target.
+    /// Interval between probes of one target.
     #[serde(deserialize_with = "span")]
     pub probe_interval: Duration,
-    /// From suspect to offline where nobody else can tell.
+    /// Time from suspect to offline if no observer can report.
     #[serde(deserialize_with = "span")]
     pub suspect_grace: Duration,
-    /// After a coordinator's start: how long nodes that do not come back are waited for.
+    /// Time after a coordinator's start for which nodes may return.
     #[serde(deserialize_with = "span")]
     pub restart_grace: Duration,
-    /// Labels of the nodes and how many values each has: with `rack = 4`, node `i` has the label `rack=rack-n`, where n is
+    /// Labels of nodes with their number of values: with `rack = 4`, node `i` has the label `rack=rack-n`, where n is
     /// `(i - 1) mod 4 + 1`.
     pub labels: BTreeMap<String, usize>,
-    /// Each process's monotonic clock runs faster or slower by a share up to this, 0 to 0.1.
+    /// Maximum deviation of each process's monotonic clock rate, 0 to 0.1.
     pub clock_drift: f64,
-    /// Machines whose kernel does not end what an instance started when its supervisor ends (`node.containment` is `none`).
+    /// Machines whose kernel does not end an instance's processes when its supervisor ends (`node.containment` is
+    /// `none`).
     pub uncontained: Vec<String>,
-    /// The same, but their agents claim `pid-namespace`: what placement rests on can be seen to matter.
+    /// The same, but their agents claim `pid-namespace`, to show that placement depends on it.
     pub overstated: Vec<String>,
-    /// Nodes that have joined and wait to be admitted: they take no part.
+    /// Nodes that have joined and are pending admission; they take no part.
     pub pending: Vec<String>,
 }
 
@@ -93,20 +95,20 @@ impl Default for Cluster {
     }
 }
 
-/// What every packet meets.
+/// Properties of the network.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Network {
-    /// Shortest way from one machine to another.
+    /// Minimum latency between two machines.
     #[serde(deserialize_with = "span")]
     pub latency: Duration,
-    /// Mean of what comes on top, exponentially distributed; so packets of different connections overtake one another.
+    /// Mean additional latency, exponentially distributed, so that packets of different connections may be reordered.
     #[serde(deserialize_with = "span")]
     pub jitter: Duration,
-    /// Comes on top between two zones.
+    /// Additional latency between two zones.
     #[serde(deserialize_with = "span")]
     pub zone_latency: Duration,
-    /// Share of packets that are lost, 0 to 1; transports send them again, as TCP does.
+    /// Fraction of lost packets, 0 to 1; transports retransmit them as TCP does.
     pub loss: f64,
 }
 
@@ -121,61 +123,65 @@ impl Default for Network {
     }
 }
 
-/// What a fault does.
+/// Kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// The machine loses power; with `for`, it boots again after that.
+    /// The machine loses power; with `for`, it boots again after that time.
     Crash,
-    /// The agent is killed while its machine lives; with `for`, it is started again after that.
+    /// The agent is killed while its machine is up; with `for`, it is started again after that time.
     Kill,
-    /// The agent and every supervisor of its machine are killed together; with `for`, the agent is started again after that.
+    /// The agent and all supervisors of its machine are killed together; with `for`, the agent is started again after
+    /// that time.
     KillAll,
-    /// The agent stands still (SIGSTOP) for `for`.
+    /// The agent is stopped (SIGSTOP) for `for`.
     Pause,
-    /// Every supervisor of the machine is killed.
+    /// All supervisors of the machine are killed.
     SupervisorKill,
-    /// The directories of all instances that the machine has are removed, and in half of all cases the list of what was begun.
+    /// The directories of all instances on the machine are removed, and in half of all cases the list of started
+    /// instances.
     Misplace,
-    /// The supervisors that the machine has now stand still (SIGSTOP) for `for`.
+    /// The current supervisors of the machine are stopped (SIGSTOP) for `for`.
     SupervisorPause,
-    /// The agent runs only a share (`speed`) of the time, standing still for up to `pause` at a time.
+    /// The agent runs only for a fraction (`speed`) of the time and stalls for up to `pause` at a time.
     Starve,
-    /// The agent is asked to stop, says goodbye, and is started again at once.
+    /// The agent is asked to stop, says goodbye, and is started again immediately.
     Restart,
-    /// Packets from `targets` to `peers` are dropped (all others, when there are none), and back unless `one_way`.
+    /// Packets from `targets` to `peers` (all other machines if empty) are dropped, and in the other direction unless
+    /// `one_way`.
     Cut,
-    /// A share (`loss`) of the packets between `targets` and `peers` is lost.
+    /// A fraction (`loss`) of the packets between `targets` and `peers` is lost.
     Loss,
     /// Packets of full size between `targets` and `peers` are dropped; small ones arrive.
     LargeLoss,
-    /// Packets between `targets` and `peers` take longer by `delay`.
+    /// Packets between `targets` and `peers` are delayed by `delay`.
     Delay,
-    /// As `cut`, on for `period`, then off for `period`, in turn.
+    /// Like `cut`, alternately on and off for `period`.
     Flap,
-    /// The wall clock jumps by `jump` (and by minus that, when `back` is set).
+    /// The wall clock jumps forward by `jump`, or backward if `back` is set.
     ClockJump,
-    /// The machine's load is `load`.
+    /// The machine's load is set to `load`.
     Load,
-    /// The agent claims not to hear `peers` (everybody, when there are none), whatever it hears.
+    /// The agent claims not to hear `peers` (all peers if empty), whatever it hears.
     Lie,
-    /// What the disks of `targets` are asked to keep waits until the end, instances that are to be begun among it; the coordinator's, when there are none.
+    /// Writes to the disks of `targets` (of the coordinator if empty) stall until the end of the fault, including
+    /// starts of instances.
     DiskStall,
-    /// What the disks of `targets` are asked to keep fails; the coordinator's, when there are none: its process ends at the next
-    /// write, and is started again after `for`.
+    /// Writes to the disks of `targets` fail; with no targets, the coordinator's: its process ends at the next write
+    /// and is started again after `for`.
     DiskFail,
-    /// The coordinator is killed; it is started again after `for`.
+    /// The coordinator is killed and started again after `for`.
     CoordinatorCrash,
-    /// The coordinator is killed; after `for` it is started again from a backup that was `taken` before.
+    /// The coordinator is killed and, after `for`, started from a backup made at `taken`.
     CoordinatorRestore,
-    /// The coordinator stands still for `for`.
+    /// The coordinator is stopped for `for`.
     CoordinatorPause,
-    /// As `cut`, between the coordinator and `targets`.
+    /// Like `cut`, between the coordinator and `targets`.
     CoordinatorCut,
 }
 
 impl Kind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Kind; 23] = [
         Kind::Load,
         Kind::Crash,
@@ -207,48 +213,48 @@ impl Kind {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// When it begins, since the start.
+    /// Start of the fault, since the start of the scenario.
     #[serde(deserialize_with = "span")]
     pub at: Duration,
-    /// How long it lasts; to the end when absent.
+    /// Duration; until the end if absent.
     #[serde(rename = "for", default, deserialize_with = "some_span")]
     pub lasts: Option<Duration>,
-    /// What it does.
+    /// Kind of the fault.
     pub kind: Kind,
-    /// Whom it meets: `node-3`, `zone-2`, `all`, `coordinator`, or `30%` (of the nodes, drawn by the seed).
+    /// Affected machines: `node-3`, `zone-2`, `all`, `coordinator`, or `30%` (random nodes, by the seed).
     #[serde(default)]
     pub targets: Vec<String>,
-    /// The other side of a cut, loss or delay; all other machines when empty.
+    /// The other side of a cut, loss or delay; all other machines if empty.
     #[serde(default)]
     pub peers: Vec<String>,
-    /// Only from `targets` to `peers`.
+    /// Whether only packets from `targets` to `peers` are affected.
     #[serde(default)]
     pub one_way: bool,
-    /// For `loss`: the share, 0 to 1.
+    /// For `loss`: fraction of packets, 0 to 1.
     #[serde(default)]
     pub loss: Option<f64>,
-    /// For `load`: 0 to 1.
+    /// For `load`: the load, 0 to 1.
     #[serde(default)]
     pub load: Option<f64>,
-    /// For `delay`.
+    /// For `delay`: the additional latency.
     #[serde(default, deserialize_with = "some_span")]
     pub delay: Option<Duration>,
-    /// For `flap`.
+    /// For `flap`: duration of each phase.
     #[serde(default, deserialize_with = "some_span")]
     pub period: Option<Duration>,
-    /// For `starve`: share of the time that the process runs, 0 to 1.
+    /// For `starve`: fraction of the time that the process runs, 0 to 1.
     #[serde(default)]
     pub speed: Option<f64>,
-    /// For `starve`: the longest time that it stands still at once.
+    /// For `starve`: the longest single stall.
     #[serde(default, deserialize_with = "some_span")]
     pub pause: Option<Duration>,
-    /// For `coordinator-restore`: when the backup was made, since the start; before `at`.
+    /// For `coordinator-restore`: time of the backup since the start of the scenario; before `at`.
     #[serde(default, deserialize_with = "some_span")]
     pub taken: Option<Duration>,
-    /// For `clock-jump`.
+    /// For `clock-jump`: size of the jump.
     #[serde(default, deserialize_with = "some_span")]
     pub jump: Option<Duration>,
-    /// For `clock-jump`: into the past.
+    /// For `clock-jump`: whether it is backward.
     #[serde(default)]
     pub back: bool,
 }
@@ -280,21 +286,21 @@ struct File {
 /// A scenario.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// Its name.
+    /// Name of the scenario.
     pub name: String,
-    /// How long it is simulated.
+    /// Simulated duration.
     pub duration: Duration,
     /// The machines.
     pub cluster: Cluster,
-    /// What every packet meets.
+    /// Properties of the network.
     pub network: Network,
     /// The faults.
     pub faults: Vec<Fault>,
-    /// What operators ask for.
+    /// Operator commands.
     pub commands: Vec<Order>,
-    /// What should run.
+    /// Declared workloads.
     pub workloads: Vec<Declared>,
-    /// What is expected.
+    /// Expectations.
     pub expects: Vec<Expect>,
 }
 
@@ -349,8 +355,8 @@ impl std::str::FromStr for Scenario {
 }
 
 impl Scenario {
-    /// The nodes (from 0) that names stand for, and whether they name the coordinator's machine; `None` when that depends on the
-    /// seed.
+    /// Nodes (from 0) that the names denote, and whether they include the coordinator's machine; `None` if that depends
+    /// on the seed.
     pub fn machines(&self, names: &[String]) -> Option<(BTreeSet<usize>, bool)> {
         let mut drawn = false;
         let machines = resolve(names, &self.cluster, &mut |_| {

@@ -1,4 +1,4 @@
-//! The scenario's faults: how each kind begins and ends, and whom it met.
+//! Execution of the scenario's faults, and the machines they affected.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,10 +16,10 @@ use crate::{
     scene::Scene,
 };
 
-/// Of each fault: whom it met.
+/// Affected nodes of each fault.
 pub(crate) type Met = BTreeMap<usize, BTreeSet<usize>>;
 
-/// What faults act upon besides the scene.
+/// Active parts affected by faults.
 pub(crate) struct Cast<'a> {
     pub(crate) machines: &'a mut Machines,
     pub(crate) host: &'a mut Host,
@@ -32,7 +32,7 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// Whom the faults met.
+    /// Affected nodes of all faults.
     pub(crate) fn met(&self) -> &Met {
         &self.met
     }
@@ -152,7 +152,7 @@ impl Script {
         }
     }
 
-    /// A liar lies, and does so again a second later.
+    /// Makes an agent lie, and schedules the repetition a second later.
     pub(crate) fn lie(&self, scene: &mut Scene<'_>, machines: &mut Machines, node: usize, number: usize) {
         if machines.of(node).lies != Some(number) {
             return;
@@ -163,7 +163,7 @@ impl Script {
         scene.stage.later(Duration::from_secs(1), What::Lie(node, number));
     }
 
-    /// Whom a liar lies about, where the fault names them.
+    /// Nodes that a fault lies about, if it names them.
     fn lied_about(&self, scene: &mut Scene<'_>, number: usize) -> Option<Vec<usize>> {
         let peers = &scene.stage.scenario.faults[number].peers;
         (!peers.is_empty()).then(|| scene.stage.nodes_of(peers).into_iter().collect())
@@ -182,7 +182,7 @@ impl Script {
         }
     }
 
-    /// A starving process stops, or goes on for a while.
+    /// Stops a starved process, or lets it continue for a while.
     pub(crate) fn starve(&self, scene: &mut Scene<'_>, cast: &mut Cast<'_>, node: usize, number: usize) {
         let fault = &scene.stage.scenario.faults[number];
         if cast.machines.of(node).starving != Some(number) {
@@ -198,7 +198,7 @@ impl Script {
         machine.standing = !stands;
         let wait = if stands {
             cast.machines.thaw_agent(scene, node);
-            // At speed ¼ it runs for a third of the time that it stands still.
+            // At speed ¼ it runs for a third of the time that it is stopped.
             still
                 .mul_f64(speed / (1.0 - speed).max(0.01))
                 .max(Duration::from_millis(1))
@@ -254,7 +254,7 @@ impl Script {
         scene.wires.net.harm(number, rules);
     }
 
-    /// On and off; every turn of it is this fault's beginning again, until its end.
+    /// Switches a flapping cut on or off until the end of the fault.
     pub(crate) fn flap(&self, scene: &mut Scene<'_>, number: usize, begins: bool) {
         let fault = &scene.stage.scenario.faults[number];
         let over = fault

@@ -1,13 +1,13 @@
-//! Spans of time, as scenarios write them.
+//! Durations in scenario files.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// The longest scenario: a week.
+/// Maximum duration of a scenario: a week.
 pub(crate) const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A span of time as scenarios write it: `6s`, `500ms`, `1m 30s`.
+/// Deserializes a duration such as `6s`, `500ms`, `1m 30s`.
 pub(crate) fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     let span = humantime::parse_duration(&text)

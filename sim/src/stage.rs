@@ -1,6 +1,7 @@
-//! What every part of the simulator works with: the scenario, time, what is drawn, what will happen, and the trace of what did.
+//! State shared by all parts of the simulator: the scenario, time, randomness, future events, and the trace of past
+//! ones.
 //!
-//! Nothing is decided here.
+//! No decision is made here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,10 +19,10 @@ use crate::{
     scenario::{Scenario, resolve},
 };
 
-/// Failures that are told at most.
+/// Maximum number of reported failures.
 const FAILURES: usize = 100;
 
-/// The state common to all parts.
+/// State shared by all parts.
 pub(crate) struct Stage<'a> {
     pub(crate) scenario: &'a Scenario,
     pub(crate) now: Time,
@@ -29,7 +30,7 @@ pub(crate) struct Stage<'a> {
     queue: Queue,
     failures: Vec<String>,
     trace: blake3::Hasher,
-    /// What it did, where that is wanted.
+    /// Hashes of behaviour, if requested.
     pins: Option<Pins>,
 }
 
@@ -46,7 +47,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The next thing that happens; the time is its own from now on, unless that is after `end`.
+    /// Takes the next event and advances the time to it, unless it is after `end`.
     pub(crate) fn next(&mut self, end: Time) -> Option<What> {
         let entry: Entry = self.queue.pop().filter(|entry| entry.at() <= end)?;
         self.now = entry.at();
@@ -57,7 +58,7 @@ impl<'a> Stage<'a> {
         self.queue.push(at, what);
     }
 
-    /// For what always happens as long after it is said.
+    /// Schedules an event whose delay is constant.
     pub(crate) fn at_last(&mut self, at: Time, what: What) {
         self.queue.push_ordered(at, what);
     }
@@ -66,7 +67,7 @@ impl<'a> Stage<'a> {
         self.at(self.now + after, what);
     }
 
-    /// Notes that something does not hold.
+    /// Records a failure.
     pub(crate) fn fail(&mut self, what: String) {
         let at = self.now.0 as f64 / 1e9;
         if self.failures.len() < FAILURES {
@@ -74,7 +75,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Adds to what is pinned alone, if anything is.
+    /// Adds to the hashes only, if requested.
     pub(crate) fn pin(&mut self, pin: Pin, what: impl FnOnce() -> (&'static str, Vec<u8>)) {
         if let Some(pins) = &mut self.pins {
             let (what, bytes) = what();
@@ -82,7 +83,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Adds to the trace.
+    /// Adds to the trace and the hashes.
     pub(crate) fn note(&mut self, pin: Pin, what: &str, bytes: &[u8]) {
         if let Some(pins) = &mut self.pins {
             pins.add(pin, self.now, what, bytes);
@@ -92,7 +93,7 @@ impl<'a> Stage<'a> {
         self.trace.update(bytes);
     }
 
-    /// The nodes that names stand for; shares are drawn.
+    /// Resolves the nodes that names denote; percentages are drawn randomly.
     pub(crate) fn nodes_of(&mut self, names: &[String]) -> BTreeSet<usize> {
         let cluster = &self.scenario.cluster;
         let (nodes, rng) = (cluster.nodes, &mut self.rng);
@@ -106,7 +107,7 @@ impl<'a> Stage<'a> {
         resolve(names, cluster, &mut draw).0
     }
 
-    /// What does not hold, the digest of the trace, and hashes of each sort where those are wanted.
+    /// Failures, the digest of the trace, and the hashes by category if requested.
     pub(crate) fn into_parts(self) -> (Vec<String>, String, BTreeMap<Pin, String>) {
         let pins = self.pins.as_ref().map(Pins::told).unwrap_or_default();
         (self.failures, self.trace.finalize().to_hex().to_string(), pins)

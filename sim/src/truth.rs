@@ -1,50 +1,52 @@
-//! What is true, known only to the simulator: small enough to be seen to be right.
+//! Ground truth known only to the simulator, kept small enough to be verified by reading.
 //!
-//! A node is *there* when it has power, its agent runs, and there is a way from the coordinator to it and back. A way has any number of hops.
-//! Every hop needs both directions, since probes, questions and sessions are all answered on the way they came; a one-way cut therefore ends
-//! a hop. A machine between two hops must run, know whom to probe, and be paired with the next one by a probe plan: nobody else asks.
+//! A node is *there* if it has power, its agent runs, and a path leads from the coordinator to it and back. A path has
+//! any number of hops. Every hop requires both directions, since probes, questions and sessions are answered on the
+//! path they used; a one-way cut therefore breaks a hop. A machine between two hops must run, have probe targets, and
+//! be paired with the next one by a probe plan, because only paired nodes ask one another.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use wyneos_core::time::Time;
 
-/// A process that stands still for longer than this is as good as gone; one that goes on before must not be given up.
+/// Maximum stall of a process that must be tolerated; after a longer one the node may be given up.
 pub(crate) const TOLERATED: Duration = Duration::from_secs(1);
 
-/// A gap between two absences that is shorter than this may pass without a single probe in it: they are one.
+/// Minimum gap between two absences; a shorter one may pass without a probe, so the absences count as one.
 const GLIMPSE: Duration = Duration::from_millis(300);
 
-/// How long it may take until somebody knows that a node is back: a probe, its report, and questions to several peers in turn.
+/// Maximum time until the return of a node is known: a probe, its report, and questions to several peers in turn.
 const NOTICED: Duration = Duration::from_secs(4);
 
-/// A transport that waited for so long tries again after as long (TCP doubles its waits); agents try anew at least this often.
+/// Maximum time until a transport or agent retries: a transport retries after as long as it has waited (TCP doubles its
+/// timeouts); agents retry at least this often.
 const RETRIED: Duration = Duration::from_secs(15);
 
-/// The same after a process stood still, where nothing has to be sent again.
+/// The same after a stall of a process, when nothing has to be retransmitted.
 const RESUMED: Duration = Duration::from_millis(500);
 
-/// How much longer news may take where packets are lost.
+/// Additional time if packets are lost.
 const LOSSY: Duration = Duration::from_secs(8);
 
-/// A time in which a node was not there; without an end while it is not.
+/// A period in which a node was absent; open-ended while it is.
 #[derive(Clone, Copy, Debug)]
 struct Absence {
     from: Time,
     until: Option<Time>,
-    /// Its process stood still, and nothing else.
+    /// Whether it was only a stall of its process.
     still: bool,
 }
 
-/// Who was there, and when.
+/// Presence of nodes over time.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
-    /// Something changed on which presence rests.
+    /// Whether presence must be re-evaluated.
     pub(crate) stale: bool,
-    /// The newest absences of each node, oldest first.
+    /// Most recent absences of each node, oldest first.
     absences: BTreeMap<usize, Vec<Absence>>,
 }
 
-/// Absences of a node that are remembered; older ones excuse nothing any more.
+/// Maximum number of retained absences per node; older ones no longer matter.
 const REMEMBERED: usize = 16;
 
 impl Truth {
@@ -60,7 +62,7 @@ impl Truth {
         }
     }
 
-    /// A process stood still.
+    /// Records a stall of a process.
     pub(crate) fn stood(&mut self, node: usize, from: Time, until: Time) {
         self.add(node, from, Some(until), true);
     }
@@ -73,7 +75,7 @@ impl Truth {
         absences.push(Absence { from, until, still });
     }
 
-    /// True when a node was away for so long, until so lately, that nobody need know yet that it is back.
+    /// Whether a node was absent for so long, and until so recently, that its return need not be known yet.
     pub(crate) fn was_away(&self, node: usize, now: Time, lossy: bool) -> bool {
         let more = if lossy { LOSSY } else { Duration::ZERO };
         let excuses = |absence: &Absence| {

@@ -1,4 +1,4 @@
-//! What must hold of the coordinator's verdicts, by what it can know.
+//! Invariants of the coordinator's verdicts, given its possible knowledge.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use wyneos_core::{
 
 use crate::{known::SETTLED, machines::Machines, names::name, scene::Scene};
 
-/// A reckoning of the whole cluster may be this old where it is used for other things than verdicts.
+/// Maximum age of a cluster-wide evaluation in uses other than verdicts.
 pub(crate) const RECKONED: Duration = Duration::from_millis(200);
 
-/// A process that stood still within this time may have said so, and is not counted as an observer then.
+/// Time after a stall during which a process may report it and is then not counted as an observer.
 const CALM: Duration = Duration::from_secs(60);
 
-/// An observer that got no answer by anybody for this long is more likely to be cut off itself.
+/// Time without any answer after which an observer is more likely to be isolated itself.
 const TOGETHER: Duration = Duration::from_millis(1_500);
 
-/// The shortest time by which the coordinator's clock has run for `span`, whatever its rate.
+/// Minimum simulated time in which the coordinator's clock advances by `span`, whatever its rate.
 fn at_least(scene: &Scene<'_>, span: Duration) -> Duration {
     let span = span.mul_f64(1.0 / (1.0 + scene.stage.scenario.cluster.clock_drift));
     span.saturating_sub(Duration::from_millis(1))
 }
 
-/// True when more than half of all members were silent for longer than a heartbeat may be late, and have been for `margin` beyond that:
-/// nobody can tell then whether they died or the coordinator is cut off.
+/// Whether more than half of all members have been silent for longer than a heartbeat may be late, plus `margin`, so
+/// that it cannot be known whether they failed or the coordinator is isolated.
 pub(crate) fn is_ambiguous(scene: &Scene<'_>, margin: Duration) -> bool {
     let cluster = &scene.stage.scenario.cluster;
     let limit = (slowest_heartbeat(scene) * 3 / 2).mul_f64(1.0 + 2.0 * cluster.clock_drift) + margin;
@@ -42,20 +42,20 @@ pub(crate) fn is_ambiguous(scene: &Scene<'_>, margin: Duration) -> bool {
             continue;
         }
         members += 1;
-        // One that its peers hear is not silent.
+        // A node that its peers hear is not silent.
         let in_doubt = believed.liveness == Liveness::Suspect && settled;
         silent += usize::from(in_doubt && scene.witness.known.stillness(node, scene.stage.now) >= limit);
     }
     2 * silent > members + usize::from(members <= 2)
 }
 
-/// The longest interval of heartbeats that any node may have.
+/// The longest heartbeat interval of any node.
 fn slowest_heartbeat(scene: &Scene<'_>) -> Duration {
     let set = scene.stage.scenario.commands.iter().filter_map(|order| order.interval);
     set.fold(scene.stage.scenario.cluster.heartbeat, Duration::max)
 }
 
-/// True when half of all nodes, and at least three, were declared offline for their silence within the last five minutes.
+/// Whether half of all nodes, and at least three, were declared offline for silence within the last five minutes.
 fn is_breaker_open(scene: &Scene<'_>) -> bool {
     let rules = Rules::default();
     let (mut members, mut fell) = (0, 0);
@@ -75,7 +75,7 @@ fn is_breaker_open(scene: &Scene<'_>) -> bool {
     fell >= rules.breaker_min && 2 * fell >= members + fell
 }
 
-/// True when the word of an observer counts, and is sure to have reached the coordinator.
+/// Whether an observer's report counts and has certainly reached the coordinator.
 fn is_sure_witness(scene: &Scene<'_>, machines: &Machines, observer: usize, subject: usize) -> bool {
     let hub = scene.wires.hub();
     let machine = machines.of(observer);
@@ -101,7 +101,8 @@ fn is_sure_witness(scene: &Scene<'_>, machines: &Machines, observer: usize, subj
         && !machine.streams.values().any(|stream| scene.wires.is_stuck(*stream))
 }
 
-/// A node is declared offline by silence only that was long enough, that nobody who counts contradicts, and while silence says something.
+/// Checks that a node was declared offline only after a sufficient silence, that no reliable observer contradicts it,
+/// and that silence was conclusive.
 pub(crate) fn check_silence(scene: &mut Scene<'_>, machines: &Machines, node: usize, cause: Cause, is_behind: bool) {
     let rules = Rules::default();
     let now = scene.stage.now;
@@ -138,7 +139,7 @@ pub(crate) fn check_silence(scene: &mut Scene<'_>, machines: &Machines, node: us
     check_answers(scene, machines, node, needed);
 }
 
-/// No observer that counts got an answer by the node within the window.
+/// Checks that no reliable observer received an answer of the node within the window.
 fn check_answers(scene: &mut Scene<'_>, machines: &Machines, node: usize, window: Duration) {
     let now = scene.stage.now;
     let settled = now.since(scene.witness.known.resumed) >= SETTLED;
@@ -165,12 +166,12 @@ fn check_answers(scene: &mut Scene<'_>, machines: &Machines, node: usize, window
     }
 }
 
-/// True while a node takes itself for a member.
+/// Whether a node considers itself a member.
 fn takes_itself_for_a_member(scene: &Scene<'_>, machines: &Machines, node: usize) -> bool {
     machines.of(node).is_member(scene.stage.now)
 }
 
-/// A node that was declared offline `at`, so long ago, and not heard since, does not take itself for a member.
+/// Checks that a node declared offline at `at`, and not heard since, no longer considers itself a member.
 pub(crate) fn check_lease(scene: &mut Scene<'_>, machines: &Machines, node: usize, at: Time) {
     let last = scene.witness.transitions.iter().rfind(|(_, of, _)| *of == node);
     if last.is_some_and(|(last, ..)| *last == at) && takes_itself_for_a_member(scene, machines, node) {

@@ -1,4 +1,4 @@
-//! The network, and transports between agents and coordinator: ordered and reliable while they stand, as TCP is.
+//! The network, and transports between agents and coordinator: ordered and reliable while established, like TCP.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,42 +15,43 @@ use crate::{
     stage::Stage,
 };
 
-/// What goes through a stream.
+/// An item in a stream.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     Bytes(Bytes),
-    /// This side says no more.
+    /// End of this direction.
     End,
 }
 
-/// The wait before something lost is sent again: Linux' minimum for RFC 6298.
+/// Minimum retransmission timeout: that of Linux for RFC 6298.
 const RESEND: Duration = Duration::from_millis(200);
 
-/// So often it stays the same, as Linux does for connections of few packets that ask for it (TCP_THIN_LINEAR_TIMEOUTS); then it doubles.
+/// Number of retransmissions with a constant timeout, as Linux does for thin streams on request
+/// (TCP_THIN_LINEAR_TIMEOUTS); then it doubles.
 const LINEAR: u32 = 6;
 
-/// Messages that wait for one transport at most: what is sent before keep-alive gives it up.
+/// Maximum queue length of a transport: what can be sent before keep-alive closes it.
 const LANE_MAX: usize = 1_024;
 
-/// What was lost so often in a row has waited for longer than keep-alive does; its pings wait behind it.
+/// Number of consecutive losses whose delay exceeds the keep-alive timeout; pings queue behind the lost item.
 const BLOCKED: u32 = LINEAR + 6;
 
-/// What was lost so often in a row over a link that is cut now has been tried for three seconds.
+/// Number of consecutive losses on a cut link that corresponds to three seconds of retries.
 const CUT: u32 = LINEAR + 4;
 
-/// HTTP/2 keep-alive: every so often, and given up after as long without an answer.
+/// HTTP/2 keep-alive: interval between pings, and timeout of an answer.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 struct Lane {
     waiting: VecDeque<Item>,
-    /// On its way; nothing arrives before what was sent before it.
+    /// In transit; items arrive in order.
     sent: VecDeque<Item>,
-    /// Times that the first one was lost.
+    /// Number of losses of the first queued item.
     lost: u32,
-    /// A retry is under way.
+    /// Whether a retransmission is scheduled.
     retrying: bool,
-    /// When the newest of that arrives.
+    /// Arrival time of the newest item in transit.
     last: Time,
 }
 
@@ -58,30 +59,30 @@ struct Lane {
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) machine: usize,
-    /// Of the agent's process.
+    /// Generation of the agent's process.
     pub(crate) generation: u32,
-    /// The agent's name for it.
+    /// The agent's identifier of the transport.
     pub(crate) conn: ConnId,
-    /// Of the coordinator's process.
+    /// Generation of the coordinator's process.
     pub(crate) host_generation: u32,
     pub(crate) welcomed: bool,
-    /// The newest seal that was sent.
+    /// Number of the newest seal sent.
     pub(crate) sealed: u64,
     up: Lane,
     down: Lane,
     unanswered: bool,
-    /// The coordinator's process has let go of it.
+    /// Whether the coordinator's process has released it.
     pub(crate) released: bool,
 }
 
 impl Stream {
-    /// The oldest of what is on its way arrives.
+    /// Takes the oldest item in transit.
     pub(crate) fn arrived(&mut self, way: Way) -> Option<Item> {
         self.lane(way).sent.pop_front()
     }
 
-    /// A keep-alive is answered, or is not: true when the one before was not either. A ping is sent again like everything else: a link that comes and
-    /// goes lets it through.
+    /// Handles a keep-alive ping; returns whether the transport is closed because two in a row failed. A ping is
+    /// retransmitted like all data, so it passes a flapping link.
     pub(crate) fn is_given_up(&mut self, answers: bool, is_cut: bool) -> bool {
         let lost = self.up.lost.max(self.down.lost);
         let blocked = lost >= if is_cut { CUT } else { BLOCKED };
@@ -100,11 +101,11 @@ impl Stream {
     }
 }
 
-/// The network, and the transports that stand.
+/// The network and all transports.
 pub(crate) struct Wires {
     pub(crate) net: Net,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
-    /// Which of the coordinator's processes takes connections.
+    /// Generation of the coordinator's process that accepts connections.
     pub(crate) listener: Option<u32>,
     opened: u64,
     nodes: usize,
@@ -122,12 +123,12 @@ impl Wires {
         }
     }
 
-    /// The number of the coordinator's machine.
+    /// Number of the coordinator's machine.
     pub(crate) fn hub(&self) -> usize {
         self.nodes
     }
 
-    /// Opens a transport from an agent's process, which names it `conn`, to a process of the coordinator.
+    /// Opens a transport, identified as `conn` by the agent, between an agent's and a coordinator's process.
     pub(crate) fn open_stream(
         &mut self,
         stage: &mut Stage<'_>,
@@ -154,7 +155,7 @@ impl Wires {
         self.opened
     }
 
-    /// Sends something behind what waits.
+    /// Appends an item to a transport's queue.
     pub(crate) fn push(&mut self, stage: &mut Stage<'_>, id: StreamId, way: Way, item: Item) {
         if let Some(stream) = self.streams.get_mut(&id) {
             let waiting = &mut stream.lane(way).waiting;
@@ -167,21 +168,21 @@ impl Wires {
         }
     }
 
-    /// The machine of an agent is off: nothing that was lost is sent again.
+    /// Discards queued items of an agent whose machine is off; nothing is retransmitted.
     pub(crate) fn silence(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.up.waiting.clear();
         }
     }
 
-    /// The coordinator's process lets go of a transport.
+    /// Releases a transport in the coordinator's process.
     pub(crate) fn release(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.released = true;
         }
     }
 
-    /// Sends what waits, in order; what is lost is sent again later, and what is behind it waits.
+    /// Sends queued items in order; a lost item is retransmitted later and blocks those behind it.
     pub(crate) fn pump(&mut self, stage: &mut Stage<'_>, id: StreamId, way: Way, retry: bool) {
         let hub = self.hub();
         loop {
@@ -222,12 +223,12 @@ impl Wires {
         }
     }
 
-    /// True while something that was sent up by a transport has to be sent again.
+    /// Whether an item towards the coordinator awaits retransmission.
     pub(crate) fn is_stuck(&self, id: StreamId) -> bool {
         self.streams.get(&id).is_some_and(|stream| stream.up.retrying)
     }
 
-    /// True while no packet gets from one of two machines to the other, or none back.
+    /// Whether no packet passes between two machines in at least one direction.
     pub(crate) fn is_cut(&self, one: usize, other: usize) -> bool {
         self.net.is_cut(one, other) || self.net.is_cut(other, one)
     }

@@ -1,4 +1,4 @@
-//! What a run showed, and what the simulator knows of it.
+//! Observations of a run, and the simulator's knowledge.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,66 +15,66 @@ use crate::{
 /// The two sides of a finding.
 pub(crate) type Sides = (BTreeSet<usize>, BTreeSet<usize>);
 
-/// A program started or ended: when, of which workload, on which node, and whether it started.
+/// Start or end of a program: time, workload, node, and whether it started.
 pub(crate) type Run = (Time, String, usize, bool);
 
-/// An instance as the coordinator recorded it.
+/// An instance as recorded by the coordinator.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placed {
     pub(crate) node: usize,
     pub(crate) revision: u64,
-    /// It is to run, and has not ended.
+    /// Whether it is meant to run and has not ended.
     pub(crate) wanted: bool,
 }
 
-/// What happened, as it is reported and checked.
+/// Everything that is reported and checked.
 #[derive(Default)]
 pub(crate) struct Witness {
     pub(crate) truth: Truth,
     pub(crate) known: Known,
-    /// Nodes that no operator has admitted.
+    /// Nodes pending admission.
     pub(crate) pending_nodes: BTreeSet<usize>,
     pub(crate) transitions: Vec<(Time, usize, Transition)>,
     pub(crate) findings: Vec<(Time, bool, Sides, Found)>,
     pub(crate) deaths: Vec<(Time, usize)>,
-    /// Whose lease ran out, and when.
+    /// Lease expirations: time and node.
     pub(crate) lapses: Vec<(Time, usize)>,
-    /// Who was told its liveness by way of a peer.
+    /// Liveness reported to a node via a peer.
     pub(crate) told: Vec<(Time, usize, Liveness)>,
-    /// Programs that started and ended.
+    /// Starts and ends of programs.
     pub(crate) runs: Vec<Run>,
-    /// Programs that run, by workload.
+    /// Number of running programs per workload.
     pub(crate) running: BTreeMap<String, u32>,
-    /// Slots whose programs have ended with success, by workload.
+    /// Slots whose programs succeeded, by workload.
     pub(crate) done: BTreeMap<String, BTreeSet<u32>>,
-    /// Instances that were placed, moved or stopped, as the coordinator recorded it.
+    /// Instances placed, moved or stopped, as recorded by the coordinator.
     pub(crate) moves: Vec<Moved>,
-    /// Decisions that wait for an operator.
+    /// Decisions pending approval.
     pub(crate) pending: BTreeSet<u64>,
-    /// Decisions that were taken, and the nodes that verdicts were about.
+    /// Decisions taken, and the nodes of verdicts.
     pub(crate) decided: BTreeSet<u64>,
     pub(crate) verdicts: BTreeMap<u64, usize>,
-    /// The newest instance that was placed.
+    /// The newest placed instance.
     pub(crate) newest: AssignmentId,
-    /// Instances as the coordinator last recorded them: workload, node, revision, and whether they are to run and have not ended.
+    /// Instances as last recorded by the coordinator.
     pub(crate) placed: BTreeMap<AssignmentId, Placed>,
-    /// Whom decisions were about, and their rules.
+    /// Times, nodes and rules of decisions.
     pub(crate) decisions: Vec<(Time, usize, String)>,
-    /// Kinds of timers that fired in processes that have ended.
+    /// Kinds of timers that fired in ended processes.
     pub(crate) timers: BTreeSet<&'static str>,
 }
 
-/// How a run ended.
+/// Outcome of a run.
 pub(crate) struct Ending {
     pub(crate) seed: u64,
-    /// Things that happened.
+    /// Number of simulated events.
     pub(crate) events: u64,
     pub(crate) complete: bool,
     pub(crate) unheard: BTreeSet<String>,
 }
 
 impl Witness {
-    /// When the node was declared offline after it died, in seconds from then.
+    /// Seconds from a node's death until it was declared offline.
     fn found(&self, died: Time, node: usize) -> Option<f64> {
         let mut later = self.transitions.iter().filter(|(at, of, _)| *of == node && *at >= died);
         later
@@ -82,7 +82,7 @@ impl Witness {
             .map(|(at, ..)| seconds(Time(at.0 - died.0)))
     }
 
-    /// What is reported; what does not hold, and the trace's digest, are added by the caller.
+    /// Creates the report; the caller adds failures and the digest of the trace.
     pub(crate) fn report(self, stage: &Stage<'_>, ending: Ending) -> Report {
         let Ending {
             seed,

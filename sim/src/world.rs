@@ -1,4 +1,4 @@
-//! The world: one queue of events, and what they happen to.
+//! The world: dispatches events from one queue to the simulated parts.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -60,7 +60,7 @@ impl<'a> World<'a> {
         world
     }
 
-    /// Everything starts, and what the scenario has is to happen in its time.
+    /// Starts everything and schedules the scenario's events.
     fn start(&mut self, scenario: &Scenario) {
         let scene = &mut self.scene;
         self.host.enrol_pending(scene);
@@ -181,7 +181,7 @@ impl<'a> World<'a> {
             Way::Down if generation == self.machines.of(machine).generation => {
                 self.machines.agent_hears(scene, machine, conn, item);
             }
-            // A process that is gone hears nothing.
+            // A process that is gone receives nothing.
             _ => {}
         }
     }
@@ -201,7 +201,7 @@ impl<'a> World<'a> {
             self.scene.wires.streams.remove(&id);
             return;
         }
-        // A process that stands still for a moment answers when it goes on.
+        // A briefly stopped process answers when it resumes.
         let stands_still = agent.still_since().is_some_and(|since| now.since(since) >= KEEP_ALIVE);
         let answers = agent_there && host_there && !stands_still && !self.host.is_frozen();
         let is_cut = self.scene.wires.is_cut(machine, hub);
@@ -215,7 +215,7 @@ impl<'a> World<'a> {
         self.scene.stage.later(KEEP_ALIVE, What::KeepAlive(id));
     }
 
-    /// Both ends, as far as they are there, learn that the transport is gone.
+    /// Informs both ends, if present, that the transport is gone.
     fn break_stream(&mut self, id: StreamId) {
         let scene = &mut self.scene;
         let Some(stream) = scene.wires.streams.remove(&id) else {

@@ -19,32 +19,32 @@ use wyneos_core::{
 use super::Host;
 use crate::{event::What, machines::Machines, pins::Pin, scene::Scene};
 
-/// A transaction takes this long, and up to as long again.
+/// Minimum duration of a transaction; at most twice as long.
 const DISK: Duration = Duration::from_micros(800);
 
-/// The logic notices after 2 s that a batch is not durable; by a clock that may be slower.
+/// Age of a pending batch at which the coordinator has certainly noticed: 2 s by a clock that may be slow.
 const NOTICEABLY: Duration = Duration::from_millis(2_300);
 
-/// Batches that are handed to the store at most, and a snapshot behind them.
+/// Maximum number of pending writes: batches and one snapshot.
 const WRITES_MAX: usize = 64 + 1;
 
-/// What the disk was asked to keep.
+/// A write.
 pub(super) enum Write {
     Batch(Box<Batch>, Time),
     Snapshot(Arc<Snapshot>),
 }
 
-/// What is on the disk.
+/// State of the disk.
 pub(super) struct Disk {
     pub(super) kept: Durable,
-    /// Backups, by the faults that restore them, and when they were made.
+    /// Backups and their times, by the faults that restore them.
     pub(super) backups: BTreeMap<usize, (WallTime, Durable)>,
-    /// Under way, in order.
+    /// Pending writes, in order.
     pub(super) writes: VecDeque<Write>,
-    /// How many of them the transaction under way is for.
+    /// Number of writes in the current transaction.
     pub(super) under_way: usize,
     pub(super) stalled_until: Time,
-    /// The next write fails, and ends the process.
+    /// Whether the next write fails and ends the process.
     pub(super) fails: bool,
 }
 
@@ -61,7 +61,7 @@ impl Host {
         self.disk.writes.len() >= WRITES_MAX - 1
     }
 
-    /// True when a batch has waited for so long that the logic must have noticed.
+    /// Whether a batch has been pending for so long that the coordinator must have noticed.
     pub(crate) fn is_behind(&self, now: Time) -> bool {
         let batches = self.disk.writes.iter().filter_map(|write| match write {
             Write::Batch(_, at) => Some(*at),
@@ -74,14 +74,14 @@ impl Host {
         self.disk.stalled_until = self.disk.stalled_until.max(until);
     }
 
-    /// A backup is made, for the fault that restores it.
+    /// Makes a backup for the fault that restores it.
     pub(crate) fn back_up(&mut self, scene: &mut Scene<'_>, fault: usize) {
         let now = self.clock.wall(scene.stage.now);
         let disk = &mut self.disk;
         disk.backups.insert(fault, (now, disk.kept.clone()));
     }
 
-    /// What the disk keeps is what it was when the backup for this fault was made.
+    /// Replaces the state of the disk by the backup for this fault.
     pub(crate) fn restore(&mut self, scene: &mut Scene<'_>, fault: usize) {
         let now = self.clock.wall(scene.stage.now);
         let Some((taken, mut durable)) = self.disk.backups.remove(&fault) else {
@@ -104,7 +104,7 @@ impl Host {
         self.write_on(scene);
     }
 
-    /// Begins the next transaction unless one is under way: every batch that waits, as the store does, or a snapshot.
+    /// Begins the next transaction unless one is in progress: all pending batches, as the store does, or a snapshot.
     fn write_on(&mut self, scene: &mut Scene<'_>) {
         let takes = DISK + DISK.mul_f64(scene.stage.rng.random_range(0.0..1.0));
         let disk = &mut self.disk;
@@ -122,7 +122,7 @@ impl Host {
             return;
         }
         if self.disk.fails {
-            // What could not be kept must not be acted on: the process ends.
+            // A failed write must not be acted on, so the process ends.
             self.disk.writes.clear();
             self.kill(scene);
             return;
@@ -137,7 +137,7 @@ impl Host {
         self.write_on(scene);
     }
 
-    /// Puts something onto the disk; returns what the logic is to hear of it.
+    /// Applies a write and returns the input for the coordinator.
     pub(super) fn keep(&mut self, scene: &mut Scene<'_>, write: Write) -> Input {
         let host = &mut *self;
         match write {

@@ -1,4 +1,4 @@
-//! What the coordinator's logic wants done, and what reaches it from agents.
+//! Execution of the coordinator's effects, and delivery of agents' messages to it.
 
 use std::mem;
 
@@ -98,7 +98,7 @@ impl Host {
                 .stage
                 .fail(format!("the coordinator cannot read an agent: {error}")),
         }
-        // A seal rides on a heartbeat.
+        // Seals are delivered with heartbeats.
         let (number, seal) = (self.seal.0, self.seal.1.clone());
         if let Some(stream) = scene.wires.streams.get_mut(&id)
             && stream.welcomed
@@ -115,7 +115,7 @@ impl Host {
         }
     }
 
-    /// Takes note of what a process of the coordinator that is there got from a node.
+    /// Records what a running process of the coordinator received from a node.
     fn note_sign(&mut self, scene: &mut Scene<'_>, id: StreamId, input: &Input) {
         let Some(machine) = scene.wires.streams.get(&id).map(|stream| stream.machine) else {
             return;

@@ -1,4 +1,4 @@
-//! What the coordinator concludes, and what must hold of it.
+//! The coordinator's conclusions, and their invariants.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ use crate::{
     witness::Placed,
 };
 
-/// True for the decision that a node's liveness is `to`.
+/// Whether a decision concludes that a node's liveness is `to`.
 fn concludes(decision: &Decision, node: NodeId, to: Liveness) -> bool {
     let rules: &[&str] = match to {
         Liveness::Online => &["session-alive"],
@@ -40,9 +40,9 @@ fn concludes(decision: &Decision, node: NodeId, to: Liveness) -> bool {
     about && decision.outcome != Outcome::Resolved && rules.contains(&decision.rule.as_str())
 }
 
-/// What is moved because a node was lost is not moved while it is not known what was lost.
+/// Checks that lost instances are not replaced while the situation is ambiguous.
 fn check_placement(scene: &mut Scene<'_>, decision: &Decision, batch: &Batch, now: bool) {
-    // What becomes of an earlier one is told as well.
+    // Later outcomes of a decision are recorded as well.
     if decision.kind != Kind::Placement || decision.outcome != Outcome::Done {
         return;
     }
@@ -78,7 +78,7 @@ fn check_placement(scene: &mut Scene<'_>, decision: &Decision, batch: &Batch, no
     }
 }
 
-/// True when an instance was to run, on a node that was given up, by the declaration that another one now runs by.
+/// Whether an instance of this revision was meant to run on a node that was given up.
 fn was_lost(scene: &Scene<'_>, id: AssignmentId, revision: u64) -> bool {
     let Some(placed) = scene.witness.placed.get(&id) else {
         return false;
@@ -87,7 +87,8 @@ fn was_lost(scene: &Scene<'_>, id: AssignmentId, revision: u64) -> bool {
     placed.wanted && placed.revision == revision && believed == Some(Liveness::Offline)
 }
 
-/// What led to a decision was recorded before it, as data: who replaces an instance that was lost names the verdict on its node.
+/// Checks that causes of a decision were recorded before it, as data: the replacement of a lost instance names the
+/// verdict on its node.
 fn check_causes(scene: &mut Scene<'_>, decision: &Decision, event: u64) {
     let verdicts = &scene.witness.verdicts;
     let is_known = |because: &Because| match because {
@@ -119,7 +120,7 @@ fn check_causes(scene: &mut Scene<'_>, decision: &Decision, event: u64) {
     }
 }
 
-/// Every decision is by a rule that is documented, and one about liveness by a rule that leads there.
+/// Checks that a decision names a documented rule, and that one about liveness names a rule with that result.
 fn check_rule(scene: &mut Scene<'_>, decision: &Decision) {
     if !autonomy::RULES.contains(&decision.rule.as_str()) {
         scene
@@ -128,7 +129,7 @@ fn check_rule(scene: &mut Scene<'_>, decision: &Decision) {
     }
 }
 
-/// Instances that were placed or told to stop: each by a decision.
+/// Records placed and stopped instances, and checks that each has a decision.
 pub(super) fn observe_moves(scene: &mut Scene<'_>, batch: &Batch) {
     for (id, record) in &batch.assignments {
         let Some(record) = record else {
@@ -185,12 +186,11 @@ fn found(scene: &mut Scene<'_>, finding: &Finding, open: bool) {
     scene.witness.findings.push((scene.stage.now, open, sides, found));
 }
 
-/// An `offline` must rest on silence that was long enough, and on nobody's hearing the node; and its lease must be over when
-/// another could have its place.
+/// Schedules the check that a node declared offline loses its lease in time for a replacement.
 fn expect_lease_over(scene: &mut Scene<'_>, node: usize) {
     let cluster = &scene.stage.scenario.cluster;
     let lease = standing::lease(cluster.cycle, cluster.heartbeat);
-    // Its clock may be slower than ours.
+    // The node's clock may be slower.
     scene.stage.later(
         lease.mul_f64(1.0 + 2.0 * cluster.clock_drift),
         What::LeaseOver(node, scene.stage.now),
@@ -198,9 +198,9 @@ fn expect_lease_over(scene: &mut Scene<'_>, node: usize) {
 }
 
 impl Host {
-    /// What the coordinator concludes, as its own events tell it.
+    /// Processes the coordinator's conclusions according to its events.
     pub(super) fn observe(&mut self, scene: &mut Scene<'_>, machines: &Machines, batch: &Batch) {
-        // What had to wait for the disk was concluded earlier.
+        // Changes held back by the disk were concluded earlier.
         let now = !self.was_full;
         for id in &batch.forgotten {
             scene.witness.known.forget(node_of(*id));

@@ -1,4 +1,4 @@
-//! What an operator asks of the coordinator.
+//! Operator commands to the coordinator.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn on_workload(verb: WorkloadVerb) -> Command {
 }
 
 impl Host {
-    /// An operator gives a command, a request each target.
+    /// Issues a command, with one request per target.
     pub(crate) fn order(&mut self, scene: &mut Scene<'_>, machines: &Machines, number: usize) {
         let order = &scene.stage.scenario.commands[number];
         if order.verb == Verb::Autonomy {
@@ -60,7 +60,7 @@ impl Host {
                     deadline: order.deadline,
                     plan: false,
                 },
-                // See above.
+                // Handled above.
                 Verb::Scale | Verb::Restart | Verb::Promote | Verb::Delete | Verb::Autonomy | Verb::Approve => continue,
                 Verb::SetHeartbeat => Command::SetHeartbeat {
                     node,
@@ -71,7 +71,7 @@ impl Host {
         }
     }
 
-    /// A workload is declared.
+    /// Declares a workload.
     pub(crate) fn declare(&mut self, scene: &mut Scene<'_>, machines: &Machines, number: usize) {
         let spec = scene.stage.scenario.workloads[number].spec();
         self.command(

@@ -1,4 +1,4 @@
-//! What an agent's logic wants done, as its driver would do it; and its transports.
+//! Execution of an agent's effects, in place of its driver; and its transports.
 
 use std::mem;
 
@@ -180,7 +180,7 @@ impl Machines {
             .wires
             .open_stream(&mut scene.stage, node, generation, conn, listener);
         self.all[node].streams.insert(conn, stream);
-        // The handshake: what follows takes its own way.
+        // Time of the handshake; later packets have their own delay.
         scene.stage.at(scene.stage.now + there + back, What::Stands(stream));
     }
 

@@ -1,5 +1,5 @@
-//! What an agent has asked of its disk and a stalled disk holds up: beginnings and removals of instances, in their order. What running instances are told
-//! needs no disk.
+//! Effects held up by a stalled disk of an agent: starts and removals of instances, in order. Orders to running
+//! instances need no disk.
 
 use std::mem;
 
@@ -13,13 +13,13 @@ use super::{Machines, machine::Machine};
 use crate::scene::Scene;
 
 impl Machine {
-    /// Whether an effect waits for the disk; it is kept then.
+    /// Whether an effect has to wait for the disk; it is then queued.
     pub(super) fn holds_up(&mut self, now: Time, effect: &Effect) -> bool {
         let waits = match effect {
             Effect::Run(_) | Effect::Presume { .. } | Effect::Discard { .. } => {
                 self.disk_stalled_until > now || !self.held_up.is_empty()
             }
-            // Remembered for an instance that is not begun yet.
+            // Also queued for an instance that has not been started yet.
             Effect::Halt { id, .. } | Effect::Lease { id, .. } => self.is_held_up(*id),
             _ => false,
         };
@@ -36,7 +36,7 @@ impl Machine {
 }
 
 impl Machines {
-    /// A stall of a machine's disk ends. What was told to end meanwhile is not begun.
+    /// Ends a stall of a machine's disk. Instances told to stop meanwhile are not started.
     pub(crate) fn go_on(&mut self, scene: &mut Scene<'_>, node: usize) {
         let machine = &mut self.all[node];
         if machine.disk_stalled_until > scene.stage.now {

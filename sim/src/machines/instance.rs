@@ -10,13 +10,13 @@ use wyneos_core::{
 
 use crate::event::Step;
 
-/// What a machine has.
+/// Resources of a machine.
 pub(crate) const CAPACITY: Resources = Resources {
     cpu_millis: 4_000,
     memory_bytes: 8 << 30,
 };
 
-/// How long the kernel takes to end what is left of a program, and up to as long again.
+/// Minimum time that the kernel takes to end an instance's remaining processes; at most twice as long.
 pub(crate) const CLEAR: Duration = Duration::from_millis(5);
 
 /// An instance on a machine.
@@ -25,19 +25,19 @@ pub(crate) struct Instance {
     pub(crate) assigned: Arc<Assigned>,
     pub(crate) wake: u64,
     pub(super) wake_at: Option<Time>,
-    /// Counts its programs.
+    /// Number of programs started.
     pub(crate) life: u64,
     pub(crate) runs: bool,
-    /// The status that its agent was told, or would have been.
+    /// Status last reported to its agent, or that would have been.
     pub(crate) told: Status,
-    /// The supervisor is gone, though it did not end by itself.
+    /// Whether the supervisor was killed.
     pub(crate) gone: bool,
-    /// Faults that have its supervisor stand still, and what waits for it meanwhile.
+    /// Faults that stop its supervisor, and the events queued meanwhile.
     pub(crate) still: Vec<usize>,
     pub(crate) waiting: Vec<Step>,
-    /// Its directory was removed or renamed while this agent of its machine was the newest.
+    /// Generation of the agent when the directory was removed or renamed.
     pub(crate) misplaced: Option<u32>,
-    /// The lease that its supervisor knows, and how often that was renewed.
+    /// Lease known to the supervisor, and number of renewals.
     pub(super) lease: Option<Time>,
     pub(super) leases: u64,
 }
@@ -51,7 +51,8 @@ impl Instance {
         !self.gone && !self.stands_still()
     }
 
-    /// Takes note of a lease; returns when the kernel is to end a supervisor that is still there, by its clock.
+    /// Records a lease; returns the time by the local clock at which the kernel ends the supervisor if it is still
+    /// running.
     pub(super) fn expires(&mut self, input: &Input) -> Option<Time> {
         let Input::Lease(until) = input else { return None };
         if !self.assigned.spec.singleton || self.lease.is_some_and(|before| before >= *until) {
@@ -66,7 +67,7 @@ impl Instance {
 /// The instances of a machine.
 pub(crate) type Instances = BTreeMap<AssignmentId, Instance>;
 
-/// How an instance ended of which nothing was found, as its agent says.
+/// Status that an agent reports for an instance of which nothing was found.
 pub(crate) fn lost(before: &Status) -> Status {
     Status {
         phase: Phase::Ended,

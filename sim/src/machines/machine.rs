@@ -19,11 +19,11 @@ use crate::{
     event::{Ask, StreamId},
 };
 
-/// What waits for a process that stands still.
+/// Input queued for a stopped process.
 #[derive(Debug)]
 pub(super) enum Waiting {
     Fact(Input),
-    /// A probe by this observer, with its number.
+    /// A probe: its observer and number.
     Probe(usize, u64),
 }
 
@@ -31,52 +31,53 @@ pub(super) enum Waiting {
 pub(crate) struct Machine {
     pub(super) core: Option<Agent>,
     pub(crate) powered: bool,
-    /// Counts the starts of its agent, as the world sees them.
+    /// Number of starts of the agent.
     pub(crate) generation: u32,
     pub(super) incarnation: u64,
-    /// Faults that make it stand still now.
+    /// Number of faults that currently stop it.
     pub(super) frozen: u32,
     pub(super) frozen_since: Time,
-    /// When it last went on.
+    /// Time at which it last resumed.
     pub(crate) thawed: Option<Time>,
-    /// Whom its agent was asked to probe.
+    /// Probe targets of the agent.
     pub(crate) targets: BTreeSet<usize>,
     pub(crate) starving: Option<usize>,
     pub(crate) standing: bool,
     pub(super) inbox: Vec<Waiting>,
     pub(super) wake: u64,
     pub(super) wake_at: Option<Time>,
-    /// The same by its own clock.
+    /// The same by the local clock.
     pub(super) due: Option<Time>,
     pub(crate) clock: Clock,
     pub(super) load: f32,
-    /// What a fault makes of its load.
+    /// Load set by a fault.
     pub(crate) loaded: Option<f32>,
     pub(crate) streams: BTreeMap<ConnId, StreamId>,
-    /// Probes under way, few at a time: subject, number, and when each left.
+    /// Probes in flight, few at a time: subject, number, and time of sending.
     pub(super) probes: Vec<(usize, u64, Time)>,
-    /// Peers that its agent has a connection to which no probe uses.
+    /// Peers with an idle connection.
     pub(super) connections: BTreeSet<usize>,
-    /// Peers' questions that its agent was given.
+    /// Questions of peers handed to the agent.
     pub(super) questions: BTreeMap<u64, Ask>,
-    /// Its disk fails whatever it is asked.
+    /// Whether the disk fails all requests.
     pub(crate) disk_fails: bool,
-    /// Until when its disk takes nothing.
+    /// Time until which the disk accepts nothing.
     pub(crate) disk_stalled_until: Time,
-    /// What waits for that.
+    /// Effects queued meanwhile.
     pub(super) held_up: Vec<Effect>,
-    /// Claims not to hear its peers, by this fault.
+    /// The fault because of which it claims not to hear its peers.
     pub(crate) lies: Option<usize>,
-    /// Started again once it has ended.
+    /// Whether it is started again once it has ended.
     pub(crate) restarts: bool,
-    /// What runs on it; it outlives its agent.
+    /// Instances, which outlive the agent.
     pub(crate) instances: Instances,
-    /// Whether the kernel ends everything that an instance started when its supervisor ends, and whether the agent reports that.
+    /// Whether the kernel ends an instance's processes when its supervisor ends, and whether the agent reports that.
     pub(crate) contained: bool,
     pub(crate) told_contained: bool,
     /// Programs that outlived their supervisors.
     pub(crate) strays: Vec<Arc<Assigned>>,
-    /// The list of what was begun is gone; and what its agent has written down of an earlier one that was.
+    /// Whether the list of started instances is lost; and the bound that the agent recorded for an earlier list that
+    /// was lost.
     pub(crate) listless: bool,
     pub(crate) presumed: Option<(ClusterId, AssignmentId)>,
 }
@@ -119,7 +120,7 @@ impl Machine {
         }
     }
 
-    /// True when its agent's process is there, standing still or not.
+    /// Whether the agent's process exists, stopped or not.
     pub(crate) fn runs(&self) -> bool {
         self.core.is_some()
     }
@@ -128,28 +129,28 @@ impl Machine {
         self.frozen > 0
     }
 
-    /// Kinds of timers that fired in its agent's process.
+    /// Kinds of timers that fired in the agent's process.
     pub(crate) fn timers(&self) -> impl Iterator<Item = &'static str> {
         self.core.iter().flat_map(Agent::timers_fired)
     }
 
-    /// True while its agent takes the node for a member.
+    /// Whether the agent considers its node a member.
     pub(crate) fn is_member(&self, now: Time) -> bool {
         let local = self.clock.local(now);
         self.core.as_ref().is_some_and(|core| core.is_member(local))
     }
 
-    /// Since when it stands still.
+    /// Time since which it is stopped.
     pub(crate) fn still_since(&self) -> Option<Time> {
         self.is_frozen().then_some(self.frozen_since)
     }
 
-    /// Nobody who looks for the instance on this machine finds it.
+    /// Whether an agent looking for the instance does not find it.
     pub(crate) fn misses(&self, instance: &Instance) -> bool {
         instance.misplaced.is_some_and(|by| self.generation > by)
     }
 
-    /// What a new agent knows of instances that may have been begun beside those that it finds.
+    /// Knowledge of a new agent about instances that may have been started besides those it finds.
     pub(crate) fn begun(&self) -> Begun {
         match self.presumed {
             _ if self.listless => Begun::Any,

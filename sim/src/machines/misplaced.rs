@@ -1,7 +1,7 @@
-//! Directories of instances that are removed or renamed, and lists of what was begun that are lost with them.
+//! Removed or renamed directories of instances, and lost lists of started instances.
 //!
-//! A supervisor notices within three seconds that whoever looks for its instance does not find it, and ends it. An agent that is started later knows
-//! of it by its list, or, without one, by the supervisors that live; it cannot say anything to those.
+//! A supervisor notices within three seconds that its instance cannot be found, and ends it. An agent started later
+//! knows of the instance from its list or, without one, from the running supervisors; it cannot communicate with those.
 
 use std::time::Duration;
 
@@ -18,15 +18,15 @@ use crate::{
     scene::Scene,
 };
 
-/// A supervisor looks once a second, and three times.
+/// Range of the time within which a supervisor notices: it checks once a second, three times.
 const SOONEST: Duration = Duration::from_secs(2);
 const LATEST: Duration = Duration::from_secs(3);
 
-/// How long an agent that was started since lets a supervisor live which does not notice.
+/// Time after which a newly started agent kills a supervisor that does not notice.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Machines {
-    /// The directories of all instances that a machine has are gone; sometimes so is the list of what was begun.
+    /// Removes the directories of all instances of a machine, and randomly the list of started instances.
     pub(crate) fn misplace(&mut self, scene: &mut Scene<'_>, node: usize) {
         let listless = scene.stage.rng.random_bool(0.5);
         let machine = &mut self.all[node];
@@ -47,7 +47,7 @@ impl Machines {
         }
     }
 
-    /// What a new agent finds of an instance; `None` when that is nothing.
+    /// What a new agent finds of an instance, if anything.
     pub(crate) fn found_of(&mut self, scene: &mut Scene<'_>, node: usize, id: AssignmentId) -> Option<Found> {
         let machine = &self.all[node];
         let instance = machine.instances.get(&id)?;

@@ -1,4 +1,4 @@
-//! What agents send to one another: beacons, questions, probes.
+//! Communication between agents: beacons, questions and probes.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl Machines {
         }
     }
 
-    /// A question for a standing reaches a peer.
+    /// Delivers a question about a standing to a peer.
     pub(crate) fn ask(&mut self, scene: &mut Scene<'_>, ask: Ask) {
         let via = ask.via;
         let machine = &mut self.all[via];
@@ -47,7 +47,7 @@ impl Machines {
         }
         self.asked += 1;
         let id = self.asked;
-        // By the bytes that it would have on the wire.
+        // Encoded and decoded as on the wire.
         let bytes = convert::ask_out(ask.cluster, id_of(via), Question::clone(&ask.question)).encode_to_vec();
         machine.questions.insert(id, ask);
         match v1::AskRequest::decode(&*bytes).map(convert::ask_in) {
@@ -64,7 +64,7 @@ impl Machines {
             caller, via, number, ..
         } = ask;
         let via = id_of(via);
-        // By the bytes that it would have on the wire.
+        // Encoded and decoded as on the wire.
         let standing = standing.map(|standing| {
             let bytes = convert::standing_out(standing).encode_to_vec();
             v1::Standing::decode(&*bytes).map(convert::standing_in)
@@ -75,7 +75,7 @@ impl Machines {
         }
     }
 
-    /// Which of the probes under way it is; `None` when the observer no longer waits for it.
+    /// Position of a probe in flight; `None` if the observer no longer waits for it.
     fn awaited(&self, observer: usize, subject: usize, number: u64) -> Option<usize> {
         let probes = &self.all[observer].probes;
         probes
@@ -83,14 +83,14 @@ impl Machines {
             .position(|&(of, probe, _)| (of, probe) == (subject, number))
     }
 
-    /// The observer waits for it no longer; returns when it left.
+    /// Removes a probe in flight and returns the time of its sending.
     fn end_probe(&mut self, observer: usize, subject: usize, number: u64) -> Option<Time> {
         let at = self.awaited(observer, subject, number)?;
         let (_, _, left) = self.all[observer].probes.swap_remove(at);
         Some(left)
     }
 
-    /// A probe leaves by the connection that stands, or by a new one while a probe uses that.
+    /// Sends a probe on an idle connection, or opens a new one.
     pub(crate) fn begin_probe(&mut self, scene: &mut Scene<'_>, observer: usize, subject: usize, number: u64) {
         if self.all[observer].connections.remove(&subject) {
             self.probe_out(scene, observer, subject, number, 0);
@@ -99,7 +99,7 @@ impl Machines {
         }
     }
 
-    /// A connection is opened: a packet there and one back, by the kernels of both.
+    /// Opens a connection: one packet in each direction, handled by the kernels.
     pub(crate) fn connect(
         &mut self,
         scene: &mut Scene<'_>,
@@ -143,14 +143,14 @@ impl Machines {
             return;
         };
         if attempt == 0 {
-            // The time to connect is not part of what it takes.
+            // The time to connect is not part of the round-trip time.
             self.all[observer].probes[at].2 = scene.stage.now;
         }
         match scene.wires.net.packet(&mut scene.stage.rng, observer, subject, SMALL) {
             Some(takes) if self.all[subject].powered => {
                 scene.stage.later(takes, What::ProbeIn(observer, subject, number));
             }
-            // It is lost, or nobody is there to confirm it.
+            // The packet is lost, or no machine confirms it.
             _ => {
                 let wait = RESEND * 2u32.pow(attempt.min(9));
                 scene
@@ -212,7 +212,7 @@ impl Machines {
         };
         let outcome = if answered {
             self.all[observer].connections.insert(subject);
-            // The answer was made when it left; what that says of the place is the same.
+            // The answer was created earlier, but the coordinate is the same.
             let coordinate = self.all[subject].core.as_ref().map(Agent::coordinate);
             if !self.all[observer].is_frozen() {
                 scene.witness.known.answer(subject, observer, now);

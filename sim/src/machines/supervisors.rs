@@ -1,8 +1,8 @@
-//! Supervisors that are killed or stand still, and what the kernel makes of it.
+//! Killed or stopped supervisors, and the kernel's reaction.
 //!
-//! The kernel of a machine that contains ends everything that an instance started when its supervisor ends, and ends the supervisor
-//! of a singleton 1.5 s before the end of the lease that it knows, whether it runs or not. The kernel of another machine ends the
-//! program that the supervisor started, but not one that has left everything by which it could be known.
+//! The kernel of a machine with containment ends all processes of an instance when its supervisor ends, and ends the
+//! supervisor of a singleton 1.5 s before the end of its known lease, whether it is running or stopped. The kernel of
+//! another machine ends the supervisor's direct program, but not a process that has left everything that identifies it.
 
 use std::{mem, sync::Arc, time::Duration};
 
@@ -22,18 +22,18 @@ use crate::{
     scene::Scene,
 };
 
-/// Time until an agent notices that a supervisor is gone, once nothing of it is left.
+/// Time until an agent notices that a supervisor is gone, once no process is left.
 const NOTICED: Duration = Duration::from_millis(20);
 
 impl Machines {
-    /// The instances of a machine whose supervisors are there.
+    /// Instances of a machine with a running supervisor.
     fn supervised(&self, node: usize) -> Vec<AssignmentId> {
         let instances = self.all[node].instances.iter();
         let there = |(_, one): &(&AssignmentId, &Instance)| !one.gone && one.told.phase != Phase::Ended;
         instances.filter(there).map(|(id, _)| *id).collect()
     }
 
-    /// Every supervisor of a machine is killed.
+    /// Kills all supervisors of a machine.
     pub(crate) fn kill_supervisors(&mut self, scene: &mut Scene<'_>, node: usize) {
         for id in self.supervised(node) {
             self.kill_supervisor(scene, node, id);
@@ -77,7 +77,7 @@ impl Machines {
         }
     }
 
-    /// An agent that is there notices that a supervisor is gone.
+    /// Lets a running agent notice that a supervisor is gone.
     pub(crate) fn miss(&mut self, scene: &mut Scene<'_>, node: usize, id: AssignmentId) {
         if self.all[node].runs()
             && let Some(mut status) = self.write_off(scene, node, id)
@@ -94,7 +94,7 @@ impl Machines {
         }
     }
 
-    /// An agent that starts writes off the instances whose supervisors are gone.
+    /// Lets a starting agent write off the instances whose supervisors are gone.
     pub(crate) fn find_gone(&mut self, scene: &mut Scene<'_>, node: usize) {
         let ids: Vec<AssignmentId> = self.all[node].instances.keys().copied().collect();
         for id in ids {
@@ -103,7 +103,7 @@ impl Machines {
         }
     }
 
-    /// The record that an agent makes of an instance whose supervisor is gone; `None` when it has one.
+    /// Record that an agent makes of an instance without a supervisor; `None` if it has one.
     fn write_off(&mut self, scene: &mut Scene<'_>, node: usize, id: AssignmentId) -> Option<Status> {
         let wall = self.all[node].clock.wall(scene.stage.now);
         let instance = self.all[node].instances.get_mut(&id)?;
@@ -124,7 +124,7 @@ impl Machines {
         Some(instance.told.clone())
     }
 
-    /// Every supervisor of a machine stands still (SIGSTOP), by this fault.
+    /// Stops (SIGSTOP) all supervisors of a machine because of this fault.
     pub(crate) fn freeze_supervisors(&mut self, node: usize, fault: usize) {
         for id in self.supervised(node) {
             if let Some(instance) = self.all[node].instances.get_mut(&id) {
@@ -133,7 +133,7 @@ impl Machines {
         }
     }
 
-    /// Those that were not killed meanwhile go on, with what is due and what has come, in any order.
+    /// Resumes the remaining supervisors, with their due timers and queued input in random order.
     pub(crate) fn thaw_supervisors(&mut self, scene: &mut Scene<'_>, node: usize, fault: usize) {
         for id in self.supervised(node) {
             let Some(instance) = self.all[node].instances.get_mut(&id) else {

@@ -1,4 +1,4 @@
-//! Instances on their machines: the real supervisors, and programs that are not.
+//! Instances on their machines: real supervisors, simulated programs.
 
 use std::{collections::BTreeSet, mem, sync::Arc, time::Duration};
 
@@ -21,11 +21,11 @@ use crate::{
     scene::Scene,
 };
 
-/// How long a program takes to start and to end, and up to as long again.
+/// Minimum time that a program takes to start and to end; at most twice as long.
 const START: Duration = Duration::from_millis(5);
 const END: Duration = Duration::from_millis(50);
 impl Machines {
-    /// What a new agent process finds on its machine.
+    /// Instances that a new agent process finds on its machine.
     pub(crate) fn left_on(&mut self, scene: &mut Scene<'_>, node: usize) -> Vec<agent::Found> {
         let ids: Vec<AssignmentId> = self.all[node].instances.keys().copied().collect();
         ids.into_iter()
@@ -33,7 +33,7 @@ impl Machines {
             .collect()
     }
 
-    /// Everything on the machine ends with its power. What is found of it later had no time to say how it ended.
+    /// Ends everything on a machine that loses power. Instances found later had no time to record how they ended.
     pub(crate) fn lose_instances(&mut self, scene: &mut Scene<'_>, node: usize) {
         let wall = self.all[node].clock.wall(scene.stage.now);
         let mut ended = Vec::new();
@@ -127,7 +127,7 @@ impl Machines {
             Step::Torn => self.tear(scene, node, id),
             Step::Missed => self.miss(scene, node, id),
             Step::GivenUp => self.kill_supervisor(scene, node, id),
-            // Nobody is there who could hear of it.
+            // No supervisor is left to be informed.
             _ if instance.gone => {}
             Step::Ended(life, exit) => {
                 if life == instance.life && instance.runs {
@@ -148,7 +148,7 @@ impl Machines {
         }
     }
 
-    /// A supervisor that is there and runs.
+    /// Delivers an event to a running supervisor.
     fn supervise(&mut self, scene: &mut Scene<'_>, node: usize, id: AssignmentId, step: Step) {
         let now = scene.stage.now;
         let machine = &mut self.all[node];
@@ -286,7 +286,7 @@ impl Machines {
         }
     }
 
-    /// Takes note of a program that started or ended, and looks whether it may.
+    /// Records a start or end of a program, and checks that it is allowed.
     pub(crate) fn ran(&mut self, scene: &mut Scene<'_>, node: usize, assigned: &Assigned, started: bool) {
         let workload = assigned.spec.name.clone();
         scene.stage.note(

@@ -1,4 +1,4 @@
-//! Whether what a scenario says can be.
+//! Validation of scenarios.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use wyneos_core::{autonomy, limits, workload};
 
 use super::{Cluster, Declared, Expect, Fault, Kind, MAX_NODES, Order, Verb, machines::Group};
 
-/// The shortest time that a link may take to come and go, or a starved process to stand still. Shorter ones are many events that mean nothing.
+/// Minimum duration of a flap phase or of a stall of a starved process. Shorter ones cause many insignificant events.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// The shortest and the longest heartbeat interval that the coordinator takes.
+/// Range of heartbeat intervals accepted by the coordinator.
 const BEAT: Duration = Duration::from_millis(100);
 const HEARTBEAT: Duration = Duration::from_secs(60);
 
-/// MiB of memory that a declaration may ask for: 1 TiB.
+/// Maximum memory of a declaration, in MiB: 1 TiB.
 const MEMORY: u64 = 1 << 20;
 
 pub(super) fn check_share(field: &str, share: f64) -> Result<(), String> {
@@ -50,7 +50,7 @@ pub(super) fn check_cluster(cluster: &Cluster) -> Result<(), String> {
             "labels: {label:?} needs a name other than zone, of up to {most} of a-z, A-Z, 0-9 and ._-/, and at least one value"
         ));
     }
-    // The zone is one of them.
+    // The zone is one of the labels.
     if cluster.labels.len() >= limits::LABELS {
         return Err(format!("labels: more than {}", limits::LABELS - 1));
     }
@@ -91,7 +91,7 @@ pub(super) fn check_fault(fault: &Fault, cluster: &Cluster, duration: Duration) 
     for target in fault.targets.iter().chain(&fault.peers) {
         Group::parse(target, cluster)?;
     }
-    // (Field, is it set, may it be, must it be).
+    // (Field, is set, may be set, must be set).
     let kind = fault.kind;
     let network = matches!(
         kind,
@@ -177,7 +177,7 @@ pub(super) fn check_declared(declared: &Declared, duration: Duration) -> Result<
     declared.spec().check().map_err(|error| error.to_string())
 }
 
-/// A workload that is named must be declared, and by then.
+/// Checks that a named workload is declared by a given time.
 fn check_workload(name: &str, workloads: &[&Declared], by: Duration) -> Result<(), String> {
     match workloads
         .iter()
@@ -203,7 +203,7 @@ pub(super) fn check_order(
     let on_workload = order.on_workload().is_some();
     let autonomy = order.verb == Verb::Autonomy;
     let on_nodes = !(on_workload || autonomy || order.verb == Verb::Approve);
-    // (Field, is it set, may it be, must it be).
+    // (Field, is set, may be set, must be set).
     let rules = [
         ("targets", !order.targets.is_empty(), on_nodes, on_nodes),
         ("workload", !order.workload.is_empty(), on_workload, on_workload),

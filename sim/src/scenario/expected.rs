@@ -1,4 +1,4 @@
-//! What is expected of the engine.
+//! Expectations on the engine.
 
 use std::time::Duration;
 
@@ -7,59 +7,59 @@ use wyneos_core::{mesh::FindingKind, node::Liveness};
 
 use crate::span::some_span;
 
-/// What is expected of the engine.
+/// An expectation.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
-    /// Whom it is about, as for faults; all nodes when empty.
+    /// Nodes concerned, as for faults; all nodes if empty.
     #[serde(default)]
     pub targets: Vec<String>,
-    /// The liveness.
+    /// Expected liveness.
     #[serde(default)]
     pub liveness: Option<Liveness>,
-    /// The liveness that targets whose session is lost are told by way of their peers.
+    /// Liveness that targets without a session are told via their peers.
     #[serde(default)]
     pub told: Option<Liveness>,
-    /// The rule of a decision about each target.
+    /// Rule of a decision about each target.
     #[serde(default)]
     pub decision: Option<String>,
-    /// The lease of each target runs out.
+    /// Whether each target's lease expires.
     #[serde(default)]
     pub lapse: bool,
-    /// Something that the mesh finds, with exactly these sides.
+    /// A finding of the mesh, with exactly these sides.
     #[serde(default)]
     pub finding: Option<FindingKind>,
-    /// For a finding: whom it is about.
+    /// For a finding: the nodes concerned.
     #[serde(default)]
     pub near: Vec<String>,
     /// For a finding: the other side.
     #[serde(default)]
     pub far: Vec<String>,
-    /// Each target has it, or it is found, at some time between `after` and this.
+    /// The expectation is met at some time between `after` and this.
     #[serde(default, deserialize_with = "some_span")]
     pub by: Option<Duration>,
-    /// No target ever has it, or it is never found, from `after` on.
+    /// The expectation is never met from `after` on.
     #[serde(default)]
     pub never: bool,
-    /// Each target has it, or it is not over, when the scenario ends.
+    /// The expectation is met at the end of the scenario.
     #[serde(default)]
     pub at_end: bool,
-    /// From when on; from the first fault when absent.
+    /// Start of the period; the first fault if absent.
     #[serde(default, deserialize_with = "some_span")]
     pub after: Option<Duration>,
-    /// A workload: `running` of its programs run, or no more than `starts_at_most` are started.
+    /// A workload: `running` of its programs run, or at most `starts_at_most` are started.
     #[serde(default)]
     pub workload: Option<String>,
-    /// Programs of the workload that run.
+    /// Number of running programs of the workload.
     #[serde(default)]
     pub running: Option<u32>,
-    /// Parts of the workload whose programs have ended with success by the end.
+    /// Number of parts of the workload that have succeeded by the end.
     #[serde(default)]
     pub done: Option<usize>,
-    /// Programs of the workload that are started from `after` on, at most.
+    /// Maximum number of programs of the workload started from `after` on.
     #[serde(default)]
     pub starts_at_most: Option<usize>,
-    /// No target changes its liveness more often than this from `after` on.
+    /// Maximum number of liveness changes of each target from `after` on.
     #[serde(default)]
     pub transitions_at_most: Option<usize>,
 }

@@ -4,23 +4,23 @@ use std::collections::BTreeSet;
 
 use super::Cluster;
 
-/// Some machines.
+/// A set of machines.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Group {
-    /// The coordinator's.
+    /// The coordinator's machine.
     Coordinator,
-    /// Every node.
+    /// All nodes.
     All,
     /// A node, from 0.
     Node(usize),
-    /// A zone, from 0.
+    /// The nodes of a zone, from 0.
     Zone(usize),
-    /// So many hundredths of the nodes.
+    /// A percentage of the nodes.
     Share(f64),
 }
 
 impl Group {
-    /// What `text` names in `cluster`.
+    /// Parses a name.
     pub(crate) fn parse(text: &str, cluster: &Cluster) -> Result<Group, String> {
         let numbered = |prefix: &str, count: usize| {
             let number: usize = text.strip_prefix(prefix)?.parse().ok()?;
@@ -47,7 +47,8 @@ impl Group {
     }
 }
 
-/// The nodes (from 0) that `names` stand for; what is drawn is drawn by `draw`, which is given a number of nodes.
+/// Resolves names to nodes (from 0) and whether the coordinator is among them; `draw` selects a given number of random
+/// nodes.
 pub(crate) fn resolve(
     names: &[String],
     cluster: &Cluster,
@@ -63,7 +64,7 @@ pub(crate) fn resolve(
             }
             Ok(Group::Zone(zone)) => nodes.extend((0..cluster.nodes).filter(|node| node % cluster.zones == zone)),
             Ok(Group::Share(share)) => nodes.extend(draw((cluster.nodes as f64 * share / 100.0).round() as usize)),
-            // Checked when the scenario was read.
+            // Validated when the scenario was parsed.
             Err(_) => {}
         }
     }

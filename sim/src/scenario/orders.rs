@@ -1,4 +1,4 @@
-//! What operators ask for.
+//! Operator commands.
 
 use std::time::Duration;
 
@@ -7,33 +7,33 @@ use wyneos_core::{autonomy::Mode, coordinator::WorkloadVerb};
 
 use crate::span::{some_span, span};
 
-/// What an operator asks for.
+/// Verb of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
-    /// No new work on the targets.
+    /// Cordon the targets.
     Cordon,
-    /// Takes a cordon back.
+    /// Uncordon the targets.
     Uncordon,
-    /// The targets measure and report now.
+    /// Make the targets measure and report now.
     Refresh,
-    /// The targets' heartbeat interval becomes `interval`; the cluster's own, when that is absent.
+    /// Set the targets' heartbeat interval to `interval`, or to the cluster's default if absent.
     SetHeartbeat,
-    /// The targets are forgotten, where that is allowed.
+    /// Forget the targets, where allowed.
     Forget,
-    /// The targets are emptied of their work, within `deadline`.
+    /// Drain the targets within `deadline`.
     Drain,
-    /// `workload` has `replicas` instances from now on.
+    /// Scale `workload` to `replicas` instances.
     Scale,
-    /// The instances of `workload` are replaced.
+    /// Restart `workload`.
     Restart,
-    /// The update of `workload` goes on beyond its canaries.
+    /// Continue the update of `workload` beyond its canaries.
     Promote,
-    /// `workload` does not run any more.
+    /// Delete `workload`.
     Delete,
-    /// Lost work is replaced as `heal` says, hot nodes shed work as `rebalance` says, room is made as `preempt` says.
+    /// Set the policy of `heal`, `rebalance` and `preempt`.
     Autonomy,
-    /// Every decision that waits is approved.
+    /// Approve all pending decisions.
     Approve,
 }
 
@@ -41,39 +41,39 @@ pub enum Verb {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
-    /// When it is given, since the start.
+    /// Time since the start of the scenario.
     #[serde(deserialize_with = "span")]
     pub at: Duration,
-    /// What is asked for.
+    /// Verb of the command.
     pub verb: Verb,
-    /// Whom it is about, as for faults; for commands about nodes.
+    /// For commands about nodes: the nodes concerned, as for faults.
     #[serde(default)]
     pub targets: Vec<String>,
-    /// For commands about workloads: its name.
+    /// For commands about workloads: the name.
     #[serde(default)]
     pub workload: String,
-    /// For `scale`.
+    /// For `scale`: number of instances.
     #[serde(default)]
     pub replicas: Option<u32>,
-    /// For `autonomy`.
+    /// For `autonomy`: mode of healing.
     #[serde(default)]
     pub heal: Option<Mode>,
-    /// For `autonomy`.
+    /// For `autonomy`: mode of rebalancing.
     #[serde(default)]
     pub rebalance: Option<Mode>,
-    /// For `autonomy`.
+    /// For `autonomy`: mode of preemption.
     #[serde(default)]
     pub preempt: Option<Mode>,
-    /// For `drain`.
+    /// For `drain`: the deadline.
     #[serde(default, deserialize_with = "some_span")]
     pub deadline: Option<Duration>,
-    /// For `set-heartbeat`.
+    /// For `set-heartbeat`: the interval.
     #[serde(default, deserialize_with = "some_span")]
     pub interval: Option<Duration>,
 }
 
 impl Order {
-    /// What becomes of a workload, when it is about one.
+    /// The workload command, if it is one.
     pub(crate) fn on_workload(&self) -> Option<WorkloadVerb> {
         let name = self.workload.clone();
         match self.verb {
