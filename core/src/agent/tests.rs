@@ -29,11 +29,11 @@ pub(super) struct Rig {
     pub(super) core: Agent,
     pub(super) now: Time,
     pub(super) effects: Vec<Effect>,
-    /// Answers reads of the host at once.
+    /// Measurement returned immediately.
     reading: Reading,
-    /// Peers answer probes at once.
+    /// Whether peers answer probes immediately.
     pub(super) answering: bool,
-    /// The coordinator notes evidence as it comes.
+    /// Whether the coordinator acknowledges evidence immediately.
     pub(super) noting: bool,
 }
 
@@ -42,7 +42,7 @@ impl Rig {
         Rig::with(Vec::new(), Begun::None)
     }
 
-    /// An agent that found these, on whose node others may have been begun.
+    /// Creates an agent that found these instances, on a node where others may have been started.
     pub(super) fn with(instances: Vec<Found>, begun: Begun) -> Rig {
         let facts = Facts {
             id: Uuid([1; 16]),
@@ -241,7 +241,7 @@ fn what_was_found_is_its_own_from_the_first_welcome_on() {
     assert_eq!(taken_over(&rig), 0);
     rig.welcome(2);
     assert_eq!(taken_over(&rig), 1);
-    // Before anything is run.
+    // The agent takes over before it starts anything.
     let position = |wanted: fn(&Effect) -> bool| rig.effects.iter().position(wanted);
     assert!(position(|effect| *effect == Effect::TakeOver) < position(|effect| *effect == Effect::Measure));
     let reason = "gone".to_owned();
@@ -413,7 +413,7 @@ fn directives_are_fenced_and_each_is_done_once() {
     assert_eq!(rig.heartbeats().len(), before + 4);
 }
 
-/// The probes that were sent: whom, and by what number.
+/// Probes sent: target and number.
 fn probes(rig: &Rig) -> Vec<(Uuid, u64)> {
     let sent = rig.effects.iter().filter_map(|effect| match effect {
         Effect::Probe { target, sequence, .. } => Some((*target, *sequence)),
@@ -457,7 +457,7 @@ fn each_target_is_probed_once_an_interval() {
             .map(|(_, link)| link.state)
     };
     assert_eq!((last(2), last(3)), (Some(LinkState::Up), Some(LinkState::Down)));
-    // A target that is dropped is not probed again; an older plan is passed over.
+    // A dropped target is not probed again, and an outdated plan is ignored.
     rig.plan(3, &[2]);
     rig.plan(2, &[3]);
     let before = probes(&rig).len();
@@ -489,19 +489,19 @@ fn what_was_missed_is_asked_again_and_the_newest_answer_counts() {
         });
         told.flatten().collect()
     };
-    // None is answered: four are under way at the most.
+    // Unanswered probes: at most four are in flight.
     rig.pass(SECOND * 10);
     let sent: Vec<u64> = probes(&rig).into_iter().map(|(_, sequence)| sequence).collect();
     assert_eq!(sent.len(), 4, "{sent:?}");
     assert_eq!(sights(&rig), [Sight::Silent]);
     end(&mut rig, sent[2], ProbeOutcome::Answered(SECOND, None));
-    // An older one that failed, and its successor that refuses, are told apart.
+    // The failure of an older probe and the refusal of a newer one are distinguished.
     end(&mut rig, sent[0], ProbeOutcome::Failed(LinkFailure::Late));
     assert_eq!(sights(&rig), [Sight::Silent, Sight::Heard]);
     end(&mut rig, sent[3], ProbeOutcome::Refused);
     end(&mut rig, sent[1], ProbeOutcome::Answered(SECOND, None));
     assert_eq!(sights(&rig), [Sight::Silent, Sight::Heard, Sight::Refused]);
-    // What is not under way says nothing.
+    // A probe that is not in flight has no effect.
     end(&mut rig, sent[3], ProbeOutcome::Answered(SECOND, None));
     rig.pass(SECOND);
     let next = probes(&rig).last().copied().unwrap().1;
@@ -528,14 +528,14 @@ fn what_left_before_the_last_answer_is_no_silence() {
     };
     let sent: Vec<u64> = probes(&rig).into_iter().map(|(_, sequence)| sequence).collect();
     assert_eq!(sent.len(), 4, "{sent:?}");
-    // A link is whole again: the oldest is answered, and the others are lost for good.
+    // A link recovers: the oldest probe is answered, the others remain lost.
     end(&mut rig, sent[0], ProbeOutcome::Answered(SECOND * 2, None));
     for sequence in &sent[1..] {
         end(&mut rig, *sequence, ProbeOutcome::Failed(LinkFailure::Late));
     }
     let seen = |rig: &Rig| rig.core.probes.sight_of(target).flatten();
     assert_eq!(seen(&rig), Some(Sight::Heard));
-    // What leaves now tells, and is not held back by what is still under way.
+    // Probes sent from now on are decisive, and not delayed by those still in flight.
     rig.pass(SECOND * 5);
     assert!(probes(&rig).len() > 4);
     assert_eq!(seen(&rig), Some(Sight::Silent));
@@ -664,7 +664,7 @@ fn it_says_what_its_instances_are_for_when_it_is_asked() {
 }
 
 proptest! {
-    /// Whatever comes, the agent goes on: it has a session or an attempt at one, or a timer for the next.
+    /// Whatever inputs arrive, the agent has a session, an attempt at one, or a timer for the next attempt.
     #[test]
     fn it_never_gives_up(inputs in prop::collection::vec(some_input(), 0..60)) {
         let mut rig = Rig::new();
@@ -685,7 +685,7 @@ fn seal(rig: &mut Rig, conn: u64, cycle: u64) {
     rig.message(conn, Message::Seal { seal, heard: 0 });
 }
 
-/// The waits that an agent told of.
+/// Retry delays reported by the agent.
 fn waits(rig: &Rig) -> Vec<Duration> {
     let wait = |effect: &Effect| match effect {
         Effect::Tell(Notice::Lost { retry_in, .. }) => Some(*retry_in),
@@ -694,7 +694,7 @@ fn waits(rig: &Rig) -> Vec<Duration> {
     rig.effects.iter().filter_map(wait).collect()
 }
 
-/// What the newest hello says of the session before.
+/// What the newest hello reports about the previous session.
 fn last_failure(rig: &Rig) -> String {
     let hello = |effect: &Effect| match effect {
         Effect::Send {
@@ -714,7 +714,7 @@ fn a_session_that_ends_over_its_content_is_told_and_waited_for_longer_each_time(
         let detail = format!("{} bytes", "7".repeat(2_000));
         let conn = ConnId(session);
         rig.input(Input::Unreadable { conn, detail });
-        // The transport's end follows, and is no news.
+        // The end of the transport follows and is not reported again.
         let reason = "over".to_owned();
         rig.input(Input::Closed { conn, reason });
         let wait = *waits(&rig).last().unwrap();
@@ -729,7 +729,7 @@ fn a_session_that_ends_over_its_content_is_told_and_waited_for_longer_each_time(
         rig.welcome(session + 1);
     }
     assert_eq!(waits(&rig).len(), 10);
-    // A session that lasts is no failure: the next one begins as the first did.
+    // A session that lasts resets the back-off.
     for cycle in 1..=12 {
         rig.pass(SECOND * 6);
         seal(&mut rig, 11, cycle);

@@ -13,7 +13,7 @@ fn a_uuid_is_read_in_its_usual_form_alone_and_written_in_lower_case() {
     let [simple, urn] = [TEXT_OF_ONE.replace('-', ""), format!("urn:uuid:{TEXT_OF_ONE}")];
     let moved = "123e45678-e89b12d3-a456-426614174000";
     let last = TEXT_OF_ONE.replace('4', "g");
-    // As many bytes, and fewer characters.
+    // Equally many bytes, but fewer characters.
     let wide = "123e4567-e89b-12d3-a456-4266141740é";
     for wrong in ["", &simple, &urn, &braced, moved, &last, wide] {
         assert_eq!(wrong.parse::<Uuid>(), Err(BadUuid), "{wrong}");

@@ -135,7 +135,7 @@ fn a_gap_starts_a_series_anew() {
     assert_eq!((overview.published, overview.warming), (0, 1));
 }
 
-/// The forecasts of single series, kept by themselves.
+/// Forecasts of individual series, computed separately.
 fn by_itself(series: &mut [Series], sample: &Sample) -> Vec<(usize, Outlook)> {
     let mut published = Vec::new();
     for (at, (series, &value)) in series.iter_mut().zip(sample.values()).enumerate() {
@@ -151,7 +151,8 @@ fn by_itself(series: &mut [Series], sample: &Sample) -> Vec<(usize, Outlook)> {
 }
 
 proptest! {
-    /// A predictor, which keeps what it forecast cycle by cycle, tells what its series would tell one by one, whatever gaps they have.
+    /// A predictor, which stores its forecasts by cycle, yields the same results as individual series, whatever gaps
+    /// they have.
     #[test]
     fn a_predictor_is_its_series(steps in prop::collection::vec((0..3u32, prop::option::weighted(0.97, -0.1f32..0.2)), 100..400)) {
         let (mut matrix, mut predictor) = (Matrix::new(2), Predictor::default());
@@ -176,7 +177,7 @@ proptest! {
         }
     }
 
-    /// Whatever finite values come, what is said of them is in range.
+    /// Any finite values yield an outlook within range.
     #[test]
     fn nothing_breaks_an_outlook(values in prop::collection::vec(-1e12f32..1e12, 0..300)) {
         if let Some(outlook) = feed(values).outlook() {

@@ -1,4 +1,4 @@
-//! Any order of joining, forgetting and resting, against a model that is a list.
+//! Any sequence of joins, removals and releases, compared with a model.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -67,7 +67,7 @@ proptest! {
                     prop_assert_eq!(gone.record.id(), Uuid([number; 16]));
                     prop_assert!(registry.remove(index, cycle).is_none());
                     left.insert(index, cycle);
-                    // A stale index finds nobody, and what is changed of nobody is lost.
+                    // A stale index yields the placeholder, and changes of it are discarded.
                     registry[index].timer = 7;
                     prop_assert_eq!((registry[index].name(), registry[index].timer), ("", 0));
                 }
@@ -87,7 +87,7 @@ proptest! {
             let ids: Vec<u8> = registry.by_id().map(|(_, node)| node.record.id().0[0]).collect();
             prop_assert!(ids.iter().eq(model.keys()));
         }
-        // Once all that is empty has rested, there are no more places than the furthest that is taken.
+        // Once all reserved indexes are released, no index remains above the highest one in use.
         let places = registry.tidy(cycle + rest);
         prop_assert_eq!(places, model.values().map(|at| at.get() + 1).max().unwrap_or(0));
     }

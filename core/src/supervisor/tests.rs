@@ -64,7 +64,7 @@ fn the_last_line_is_that_of_the_process_that_ended_last() {
     );
     one.handle_timeout(at(1_012));
     run(&mut one, 1_013);
-    // It stays for as long as the next one runs, and no longer.
+    // The line is retained while the next process runs, and replaced when that ends.
     assert_eq!(one.status().last_stderr, "out of cheese");
     one.handle(at(1_100), Input::Exited(Exit::Code(0)));
     one.handle(at(1_101), Input::Wrote(String::new()));
@@ -183,19 +183,19 @@ fn what_is_told_to_end_goes_on_for_as_long_as_its_users_need_to_notice() {
     let mut one = told();
     one.handle_timeout(at(4_000));
     assert_eq!(effects(&mut one), [Effect::Signal(15)]);
-    // Its grace counts from the signal.
+    // The grace period starts with the signal.
     one.handle_timeout(at(13_999));
     assert_eq!(effects(&mut one), []);
     one.handle_timeout(at(14_000));
     assert_eq!(effects(&mut one), [Effect::Clear]);
-    // Whoever ends it otherwise does not wait.
+    // An end for another reason skips the stop delay.
     let mut one = told();
     let reason = "its agent is gone".to_owned();
     one.handle(at(3_999), Input::Quit { reason });
     assert_eq!(effects(&mut one), [Effect::Signal(15)]);
     one.handle_timeout(at(4_000));
     assert_eq!(effects(&mut one), []);
-    // It may end by itself meanwhile, and is done then.
+    // The process may end by itself meanwhile, and is then complete.
     let mut one = told();
     one.handle(at(3_999), Input::Exited(Exit::Code(0)));
     one.handle(at(3_999), Input::Cleared);
@@ -205,8 +205,8 @@ fn what_is_told_to_end_goes_on_for_as_long_as_its_users_need_to_notice() {
     assert_eq!(effects(&mut one), []);
 }
 
-/// Asks whenever it is time; every check fails until `passes`, and all pass from then on. When the process was told to end, in milliseconds, looking
-/// for a minute.
+/// Runs checks when due; every check fails until `passes` and passes afterwards. Returns when the process was told to
+/// stop, in milliseconds, within one minute.
 fn replaced_at(start_grace: Option<Duration>, passes: u64) -> Option<u64> {
     let mut one = supervisor(|spec| {
         spec.checks.push(Check {
@@ -241,7 +241,7 @@ fn replaced_at(start_grace: Option<Duration>, passes: u64) -> Option<u64> {
 
 #[test]
 fn a_program_that_takes_its_time_to_start_is_not_replaced_for_it() {
-    // By default it has as long as it would have once it was well: three times 10 s.
+    // The default grace equals the failures tolerated later: three times 10 s.
     assert_eq!(replaced_at(None, 8_000), None);
     assert_eq!(replaced_at(None, 29_000), None);
     assert!(replaced_at(None, 40_000).is_some_and(|at| (30_000..=31_000).contains(&at)));
@@ -258,11 +258,11 @@ fn a_singleton_runs_by_its_lease_alone() {
     one.handle(at(0), Input::Lease(at(30_000)));
     run(&mut one, 1);
     one.handle(at(2_000), Input::Lease(at(32_000)));
-    // An older one takes nothing back.
+    // An earlier lease shortens nothing.
     one.handle(at(2_000), Input::Lease(at(31_000)));
     one.handle_timeout(at(18_000));
     assert_eq!(effects(&mut one), []);
-    // 10 s to end, and 2 s between.
+    // 10 s of grace and a margin of 2 s.
     one.handle_timeout(at(20_000));
     assert_eq!(effects(&mut one), [Effect::Signal(15)]);
     one.handle_timeout(at(30_000));
@@ -321,7 +321,7 @@ fn what_ends_at_once_again_and_again_waits_longer_whatever_is_declared() {
         one.handle_timeout(due);
     }
     assert_eq!(waits, [50, 100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000]);
-    // One that ran for a while begins anew.
+    // A process that ran for a while resets the back-off.
     run(&mut one, now);
     crash(&mut one, now + 60_000);
     assert_eq!(one.poll_timeout(), Some(at(now + 60_050)));
@@ -332,7 +332,7 @@ fn what_cannot_be_killed_is_named_and_has_not_ended() {
     let mut one = supervisor(|_| {});
     run(&mut one, 0);
     let stuck = |what: &str| Input::Stuck { what: what.to_owned() };
-    // Nothing is being ended: nothing can be stuck.
+    // Nothing is being stopped, so nothing can be stuck.
     one.handle(at(1), stuck("pid 8 cannot be killed"));
     assert_eq!((one.status().phase, one.status().detail.as_str()), (Phase::Running, ""));
     let reason = "deleted".to_owned();
@@ -374,7 +374,7 @@ fn a_singleton_that_is_lost_is_killed_at_once_and_others_are_told_to_end() {
         let asked = effects(&mut one);
         assert!(asked.contains(&Effect::Signal(15)));
         assert_eq!(asked.contains(&Effect::Clear), singleton);
-        // It is looked at again each second.
+        // The loss is reported again each second.
         one.handle(at(1_020), lost());
         one.handle(at(1_030), Input::Exited(Exit::Signal(15)));
         one.handle(at(1_040), Input::Cleared);

@@ -65,7 +65,7 @@ fn history_is_bounded_and_samples_never_change() {
     assert_eq!(kept, [(2, Some(2.0)), (3, Some(3.0))]);
     assert_eq!(matrix.back(1).map(|sample| sample.cycle), Some(2));
     assert_eq!(matrix.back(2), None);
-    // A node that came later has no value in an older sample.
+    // A node that joined later has no value in an older sample.
     matrix.add(NodeIndex(5));
     assert_eq!(
         matrix

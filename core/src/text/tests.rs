@@ -9,7 +9,7 @@ proptest! {
     fn whatever_is_repeated_is_short_and_plain(text in any::<String>(), times in 1usize..2_000, most in 0usize..600) {
         let text = text.repeat(times);
         let quoted = Quoted(&text).to_string();
-        // An escape takes at most ten bytes for one.
+        // An escape takes at most ten bytes per byte.
         prop_assert!(quoted.len() <= 10 * ECHO + 40, "{} bytes", quoted.len());
         prop_assert!(!quoted.contains(is_hidden), "{quoted:?}");
         let short = shortened(&text, most);

@@ -7,16 +7,16 @@ use crate::access::{Credential, Role, Shut};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// What happens to a cluster's operators.
+/// A step in the history of a cluster's operators.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Operators are created, `count` with names from `first` on.
+    /// Creates `count` operators with names from `first` on.
     Create { first: u16, count: u16, ttl: Duration },
-    /// Names are revoked, on record or not.
+    /// Revokes names, on record or not.
     Revoke { first: u16, count: u16 },
-    /// Time is lived through, and the clock is set by as much as it likes.
+    /// Advances the running time, and sets the clock by an arbitrary offset.
     Pass { span: Duration, clock: i64 },
-    /// The CA is replaced.
+    /// Replaces the CA.
     ReplaceCa,
 }
 
@@ -54,10 +54,10 @@ fn name(number: u16) -> String {
     format!("op-{number}")
 }
 
-/// Takes the steps, and looks after each whether a certificate is back that was shut out.
+/// Executes the steps, and checks after each that no barred certificate is accepted again.
 fn holds(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let (mut access, mut lived, mut now) = (Access::default(), Duration::from_secs(1), WallTime(1_000_000_000_000));
-    // When each name was last created or revoked: certificates that were made on the host until then are shut out.
+    // Time of the last creation or revocation of each name: certificates created on the host until then are barred.
     let mut shut: BTreeMap<String, Duration> = BTreeMap::new();
     for step in steps {
         match step {
@@ -148,7 +148,7 @@ fn creations_leave_room_for_revocations_and_the_cas_replacement_makes_more() {
         let record = operator(&format!("job-{made}"), Duration::from_secs(1), now, lived);
         match access.admit(record, lived) {
             Ok(()) => made += 1,
-            // Those on record hold until they were lived through.
+            // Operators on record are valid until their validity has passed.
             Err(NoRoom::Operators) => {
                 lived += Duration::from_secs(1);
                 let later = now.plus(lived);
@@ -164,9 +164,9 @@ fn creations_leave_room_for_revocations_and_the_cas_replacement_makes_more() {
     assert!(matches!(full, NoRoom::Names(left) if left > 365 * DAY), "{full:?}");
     assert_eq!(made, NAMES_OF_CREATED + OPERATORS);
     let later = now.plus(lived);
-    // A known name has room: it takes the place of its own.
+    // A known name has room, since it replaces its own record.
     access.admit(operator("job-3", DAY, later, lived), lived).unwrap();
-    // So many made-up names are revoked that there is room for none.
+    // Made-up names are revoked until there is no more room.
     let mut revoked = 0;
     while access
         .revoke(&format!("made-up-{revoked}"), later, lived, "admin/thief")

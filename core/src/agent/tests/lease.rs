@@ -1,4 +1,4 @@
-//! The bounds of membership: how long, how many, how far, and whose turn it is.
+//! Limits of membership: durations, numbers, hops, and the order of peers.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ fn put(rig: &mut Rig, id: u64, asker: NodeId, path: &[NodeId]) {
     rig.input(Input::Question { id, cluster, question });
 }
 
-/// A rig with peers that answer probes, and whose session was lost.
+/// A rig with answering peers and a lost session.
 fn adrift(peers: &[u8]) -> Rig {
     let mut rig = Rig::live();
     rig.answering = true;
@@ -72,7 +72,7 @@ fn adrift(peers: &[u8]) -> Rig {
     rig
 }
 
-/// A seal that says how far heartbeats were heard.
+/// A seal that confirms heartbeats up to `heard`.
 fn heard(rig: &mut Rig, cycle: u64, heard: u64) {
     let mut sealer = crate::integrity::Sealer::new(CLUSTER, &[1; 32], [0; 32]);
     let seal = std::sync::Arc::new(sealer.seal(3, cycle, b""));
@@ -114,7 +114,7 @@ fn who_answered_last_is_asked_first() {
         let standing = (turn < 2).then(|| told(SECOND * 30));
         rig.input(Input::Answered { number, via, standing });
     }
-    // The second question goes back to who answered the first, and so does the third; then there is no answer.
+    // The second and third questions go to the peer that answered before; afterwards there are no answers.
     assert_eq!(vias[..3], [vias[0]; 3]);
     assert!(vias[3] != vias[4] && vias[4] != vias[5], "{vias:?}");
     assert_eq!(notices(&rig, false), 1, "the same again is no news");
@@ -156,7 +156,7 @@ fn an_answer_that_is_worth_nothing_any_more_does_not_bring_a_lease_back() {
     rig.pass(SECOND * 31);
     let (via, number) = *asked(&rig).last().unwrap();
     rig.pass(TENTH * 5);
-    // It was asked half a second ago: the lease is over just now.
+    // The question is half a second old, so the lease ends just now.
     let standing = Some(told(TENTH * 5));
     rig.input(Input::Answered { number, via, standing });
     rig.pass(SECOND * 3);
@@ -176,7 +176,7 @@ fn a_welcome_to_a_hello_from_before_a_sleep_makes_no_member() {
     rig.input(Input::Slept);
     rig.welcome(conn);
     assert!(!rig.core.is_member(rig.now));
-    // Of a session that stands it is the heartbeats from before that extend nothing.
+    // In a live session, heartbeats from before the suspension extend nothing.
     let mut rig = Rig::live();
     rig.pass(SECOND * 2);
     let beats = rig.heartbeats().len() as u64;
@@ -241,7 +241,7 @@ fn a_question_that_has_been_on_its_way_for_three_seconds_makes_room() {
 
 #[test]
 fn heartbeats_are_remembered_up_to_a_bound() {
-    // Of 70 the seventh is the oldest that is remembered; what it extends is over by now.
+    // Of 70 heartbeats the seventh is the oldest one remembered; the lease it extends is over by now.
     for (confirmed, is_known) in [(6, false), (7, true)] {
         let mut rig = Rig::live();
         let mut cycle = 0;

@@ -18,7 +18,7 @@ fn told(epoch: u64, liveness: Liveness, lease: Duration) -> Standing {
     }
 }
 
-/// The questions that were put to peers: whom, and their numbers.
+/// Questions put to peers, with their numbers.
 fn asked(rig: &Rig) -> Vec<(NodeId, u64)> {
     let asked = |effect: &Effect| match effect {
         Effect::Ask { via, number, .. } => Some((*via, *number)),
@@ -32,7 +32,7 @@ fn answer(rig: &mut Rig, number: u64, standing: Option<Standing>) {
     rig.input(Input::Answered { number, via, standing });
 }
 
-/// A rig with two peers that answer probes, and whose session was lost.
+/// A rig with two answering peers and a lost session.
 fn adrift() -> Rig {
     let mut rig = Rig::live();
     rig.answering = true;
@@ -54,7 +54,7 @@ fn a_lease_runs_from_the_heartbeat_that_was_confirmed() {
     let mut sealer = crate::integrity::Sealer::new(Uuid([9; 16]), &[1; 32], [0; 32]);
     rig.pass(SECOND * 7);
     assert_eq!(rig.heartbeats().len(), 4);
-    // The third was sent at 4 s.
+    // The third heartbeat was sent at 4 s.
     let seal = std::sync::Arc::new(sealer.seal(3, 1, b""));
     rig.message(1, Message::Seal { seal, heard: 3 });
     rig.pass(SECOND * 26);
@@ -85,7 +85,7 @@ fn peers_that_answer_are_asked_in_turn_while_the_session_is_lost() {
     rig.pass(SECOND * 3);
     let (one, other) = (Uuid([2; 16]), Uuid([3; 16]));
     assert_eq!(asked(&rig), [(one, 1), (other, 2), (one, 3)]);
-    // A session stands again.
+    // A session is live again.
     let conn = rig.connects().len() as u64;
     rig.input(Input::Connected { conn: ConnId(conn) });
     rig.welcome(conn);
@@ -113,11 +113,11 @@ fn what_a_peer_brings_extends_the_lease_from_when_it_was_asked() {
 fn what_is_late_repeated_or_of_an_older_coordinator_extends_nothing() {
     let mut rig = adrift();
     rig.pass(SECOND * 2);
-    // The first was given up, and a second one asked.
+    // The first question timed out, and a second peer was asked.
     answer(&mut rig, 1, Some(told(3, Liveness::Unreachable, SECOND * 600)));
     answer(&mut rig, 2, Some(told(2, Liveness::Unreachable, SECOND * 600)));
     answer(&mut rig, 2, Some(told(3, Liveness::Unreachable, SECOND * 600)));
-    // Nor does a peer that lies of a coordinator to come make this node deaf to the present one.
+    // A peer that pretends to speak for a future coordinator does not make this node ignore the current one.
     rig.pass(SECOND);
     answer(
         &mut rig,
@@ -184,7 +184,7 @@ fn answers(rig: &Rig) -> Vec<(u64, Option<Standing>)> {
     rig.effects.iter().filter_map(answered).collect()
 }
 
-/// A node begins to probe this agent.
+/// A node starts to probe this agent.
 fn follow(rig: &mut Rig, peer: u8) {
     rig.input(Input::Beacon {
         cluster: Uuid([9; 16]),
@@ -234,7 +234,7 @@ fn who_cannot_pass_a_question_on_says_so_at_once() {
     let mut rig = Rig::live();
     ask(&mut rig, 1, Uuid([8; 16]), 5);
     assert_eq!(answers(&rig), [(1, None)]);
-    // Whoever is heard has had it already, or it has gone a long way.
+    // The question has already been at all heard peers, or has taken too many hops.
     let round: Vec<NodeId> = vec![Uuid([2; 16]), Uuid([3; 16])];
     let far: Vec<NodeId> = (10..18).map(|node| Uuid([node; 16])).collect();
     for (path, peer) in [(&round, 3), (&far, 17)] {
@@ -266,7 +266,7 @@ fn who_has_no_session_passes_a_question_on_and_its_answer_back() {
     let (_, number) = asked(&rig)[0];
     answer(&mut rig, number, Some(standing));
     assert_eq!(answers(&rig), [(2, Some(standing))]);
-    // It says nothing of this node itself.
+    // The answer has no effect on this node itself.
     assert!(
         !rig.effects
             .iter()
@@ -284,7 +284,7 @@ fn a_question_that_the_coordinator_does_not_answer_goes_another_way() {
     assert_eq!((questions(&rig).len(), asked(&rig).len()), (1, 0));
     rig.pass(Duration::from_millis(300));
     let (_, number) = asked(&rig)[0];
-    // Whoever answers first is believed.
+    // The first answer is used.
     let standing = told(3, Liveness::Unreachable, SECOND * 30);
     answer(&mut rig, number, Some(standing));
     rig.message(1, Message::Standing { number, standing });
@@ -299,7 +299,7 @@ fn questions_of_strangers_and_too_many_are_not_taken() {
     for asker in 101..=170 {
         ask(&mut rig, u64::from(asker), Uuid([9; 16]), asker);
     }
-    // A second one of the same peer waits for none either.
+    // A second question of the same peer is rejected as well.
     ask(&mut rig, 71, Uuid([9; 16]), 101);
     assert_eq!((questions(&rig).len(), answers(&rig).len()), (64, 8));
     rig.pass(SECOND * 4);

@@ -1,4 +1,4 @@
-//! What is begun, and what may have been begun before and is not begun again.
+//! Starts of instances; instances that may have been started before are not started again.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -58,7 +58,7 @@ impl Rig {
         }
     }
 
-    /// A session, with a coordinator that will give out this id next.
+    /// Opens a session with a coordinator that will assign this id next.
     fn joined(&mut self, cluster: Uuid, next: u64) {
         let conn = self.conn();
         self.input(Input::Connected { conn: ConnId(conn) });
@@ -83,7 +83,7 @@ impl Rig {
         self.effects.iter().filter_map(run).collect()
     }
 
-    /// What it has said last of an instance.
+    /// The last reported status of an instance.
     fn said(&self, id: u64) -> Option<Status> {
         let said = self.effects.iter().rev().filter_map(|effect| match effect {
             Effect::Send {
@@ -110,8 +110,8 @@ fn is_lost(status: &Status) -> bool {
 }
 
 proptest! {
-    /// Whatever the coordinator sends, in whatever order and how often: what may have been begun before is never run, and told as lost; what was
-    /// not is run once.
+    /// Whatever the coordinator sends, in any order and number: an instance that may have been started before is never
+    /// run and is reported as lost; any other is run once.
     #[test]
     fn what_may_have_been_begun_is_never_begun_again(
         begun in prop_oneof![Just(Begun::None), Just(Begun::Any), (1..30u64).prop_map(|id| Begun::Below(CLUSTER, AssignmentId(id))),
@@ -132,7 +132,7 @@ proptest! {
         for part in assignments.chunks(assignments.len().div_ceil(cuts)) {
             rig.told(part.to_vec());
         }
-        // And all of it again, in the next session.
+        // Everything is repeated in the next session.
         rig.cut();
         rig.joined(CLUSTER, next + 50);
         rig.told(assignments.clone());
@@ -147,8 +147,8 @@ proptest! {
 }
 
 proptest! {
-    /// What the coordinator has heard of is never run by an agent that does not find it, whatever its list says, in this session and in later ones; what it has
-    /// not heard of is run once, and what this process runs goes on.
+    /// An instance known to the coordinator is never run by an agent that does not find it, whatever its list says, in
+    /// this and later sessions; an unknown one is run once, and instances of this process keep running.
     #[test]
     fn what_the_coordinator_has_heard_of_is_never_begun_again(
         rounds in prop::collection::vec((prop::collection::btree_map(1..30u64, (kind(), any::<bool>()), 1..10), any::<bool>()), 1..6),

@@ -24,7 +24,7 @@ fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Every fact, with the words that it had before it was data.
+/// Every fact, with the sentence used before facts were data.
 fn facts() -> Vec<(Fact, String)> {
     let because = Cause::HostSilent.meaning();
     let told = |fact: Fact, words: &str| (fact, words.to_owned());

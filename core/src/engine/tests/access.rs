@@ -65,7 +65,7 @@ fn denied(problem: TokenProblem) -> Result<(Admission, bool), Refusal> {
     Err(Refusal::Denied(Denial::Token(problem)))
 }
 
-/// A hello by a certificate.
+/// A hello authenticated by a certificate.
 pub(super) fn proven(rig: &mut Rig, conn: u64, hello: Hello, node: u8) {
     let origin = Origin {
         address: format!("10.0.0.{node}:4000"),
@@ -101,9 +101,9 @@ fn a_token_admits_as_often_as_it_says_and_joining_again_uses_nothing() {
     assert_eq!(enrol(&mut rig, enrolment("a", 1)), Ok((Admission::Admitted, false)));
     assert_eq!(enrol(&mut rig, enrolment("a", 2)), Ok((Admission::Admitted, false)));
     assert_eq!(enrol(&mut rig, enrolment("a", 3)), denied(TokenProblem::UsedUp));
-    // Joining again goes on working.
+    // Joining again still works.
     assert_eq!(enrol(&mut rig, enrolment("a", 2)), Ok((Admission::Admitted, false)));
-    // It has the token's labels, and is there once its agent is.
+    // It has the token's labels, and is present once its agent is.
     proven(&mut rig, 1, hello_of(1, 1, 1, 4), 1);
     assert_eq!(rig.welcome(1).unwrap().admission, Admission::Admitted);
     let snapshot = rig.snapshot();
@@ -139,7 +139,7 @@ fn a_clock_that_is_ahead_for_a_moment_deletes_no_token() {
     token(&mut rig, "b", 2, Admission::Admitted).unwrap();
     rig.input(Input::WallClock(WallTime(1_000_000)));
     enrol(&mut rig, enrolment("a", 1)).unwrap();
-    // Once its time was lived through it goes with the next one that is made, across a restart, too.
+    // Once its validity has passed in running time, it is removed with the next creation, even across a restart.
     rig.pass(Duration::from_secs(40));
     let mut rig = rig.restart();
     token(&mut rig, "c", 2, Admission::Admitted).unwrap();
@@ -148,7 +148,7 @@ fn a_clock_that_is_ahead_for_a_moment_deletes_no_token() {
     token(&mut rig, "d", 2, Admission::Admitted).unwrap();
     let access = rig.batches.iter().rev().find_map(|batch| batch.access.clone()).unwrap();
     let kept: Vec<_> = access.tokens.keys().map(String::as_str).collect();
-    // What was made while the clock was ahead expires by that clock.
+    // A token created while the clock was ahead expires by that clock.
     assert_eq!(kept, ["b", "c", "d"]);
 }
 
@@ -168,7 +168,7 @@ fn a_drains_deadline_is_no_nearer_because_the_clock_was_set() {
     rig.pass(Duration::from_secs(60));
     let mut durable = rig.restart().durable;
     let record = durable.nodes.get_mut(&node_id(1)).unwrap();
-    // The clock is three days ahead as it starts again.
+    // The clock is three days ahead at the restart.
     Arc::make_mut(record).drain_deadline = Some(WallTime(1_000_000 - 3 * DAY));
     let rig = Rig::from(durable);
     let (_, node) = rig.core.ctx.registry.iter().next().unwrap();
@@ -267,7 +267,7 @@ fn a_revoked_node_is_shut_out_at_once_and_its_peers_hear_of_it() {
     let why = why.expect("a decision about it");
     assert_eq!(why.rule, "revoked", "{why:?}");
     assert!(!why.action.contains("nothing is expected"), "{why:?}");
-    // Neither a token nor a renewal takes it back; admitting it does.
+    // Neither a token nor a renewal lifts the revocation; admitting the node does.
     assert_eq!(
         enrol(&mut rig, enrolment("a", 3)),
         Err(Refusal::Denied(Denial::Revoked))
@@ -293,7 +293,7 @@ fn a_certificate_speaks_for_its_own_node_by_its_newest_key_alone() {
     enrol(&mut rig, enrolment("a", 1)).unwrap();
     proven(&mut rig, 1, hello_of(2, 1, 1, 4), 1);
     assert_eq!(rig.refused(1), Some(RefusalReason::Invalid));
-    // A token for anybody does not make its holder somebody who is there; one for this node alone does.
+    // A generic token does not let its holder take over an existing node; a token for this node does.
     let anew = |token: &str| Enrolment {
         key: [1; 32],
         ..enrolment(token, 1)
@@ -372,7 +372,7 @@ fn a_node_of_before_there_was_tls_is_not_claimed_by_a_token_for_anybody() {
     rig.join(1, 1);
     token(&mut rig, "a", 5, Admission::Admitted).unwrap();
     assert_eq!(enrol(&mut rig, enrolment("a", 1)), Ok((Admission::Pending, true)));
-    // Nor by one for another node.
+    // Nor does a token for another node.
     let mut rig = Rig::new();
     rig.join(1, 1);
     token_for(&mut rig, "c", 5, Admission::Admitted, "web-7").unwrap();
@@ -412,12 +412,12 @@ fn operators_whose_credentials_expired_make_room_and_those_shut_out_stay_out() {
         credential: Credential::Key([1; 32]),
         ttl: Duration::from_secs(60),
     };
-    // Whoever was revoked takes nobody's place.
+    // A revoked operator occupies no slot.
     for number in 1..=crate::access::OPERATORS {
         rig.command(create(number)).unwrap();
     }
     assert!(matches!(rig.command(create(0)), Err(Refusal::Overloaded(_))));
-    // A clock that says so is not enough: it may be ahead for a moment.
+    // The clock alone is not sufficient, as it may be briefly ahead.
     rig.input(Input::WallClock(WallTime(1_000_000 + 3 * DAY)));
     assert!(matches!(rig.command(create(0)), Err(Refusal::Overloaded(_))));
     rig.pass(Duration::from_secs(61));
@@ -427,7 +427,7 @@ fn operators_whose_credentials_expired_make_room_and_those_shut_out_stay_out() {
     assert_eq!(access.operators.len(), 1);
     let check = |name: &str| access.check(name, Role::Admin, &[5; 32], WallTime(1_061_000));
     assert_eq!(check("root"), Err(Shut::Revoked));
-    // Of an expired operator's name there may be a certificate that was made on the coordinator's host.
+    // A certificate of an expired operator's name may have been created on the coordinator's host.
     assert_eq!(check("op-7"), Err(Shut::Replaced));
     assert_eq!(check("elsewhere"), Ok(()));
 }
@@ -457,7 +457,7 @@ fn a_node_from_another_machine_waits_for_an_operator() {
     proven(&mut rig, 2, elsewhere(), 1);
     assert_eq!(rig.welcome(2).unwrap().admission, Admission::Pending);
     assert_eq!(impostors(&rig), 1);
-    // Its name is the one under which it was admitted. Who admits it means this machine.
+    // It keeps the name under which it was admitted; admitting it refers to the new machine.
     rig.command(Command::Admit {
         node: "node-1".to_owned(),
     })
@@ -528,12 +528,12 @@ fn operators_are_let_in_until_they_are_shut_out() {
     let name = "ada".to_owned();
     rig.command(Command::RevokeOperator { name }).unwrap();
     assert_eq!(check(&rig, 1, Role::Viewer), Err(Shut::Revoked));
-    // A new one of the name does not let the old one in again.
+    // A new operator of the name does not restore the old one's access.
     rig.command(create(2)).unwrap();
     assert_eq!(check(&rig, 1, Role::Viewer), Err(Shut::Replaced));
     assert_eq!(check(&rig, 2, Role::Viewer), Ok(()));
     assert_eq!(access(&rig).check("root", Role::Admin, &[5; 32], now), Ok(()));
-    // Whoever is not on record can be shut out, too.
+    // A name without a record can be revoked as well.
     let name = "root".to_owned();
     rig.command(Command::RevokeOperator { name }).unwrap();
     assert_eq!(

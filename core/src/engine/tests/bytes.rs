@@ -1,4 +1,4 @@
-//! What is bounded by bytes, and what one loud object may cost.
+//! Limits in bytes, and the cost of a single noisy object.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
     workload::{AssignmentId, Constraint, Operator, Phase, Spec, Status},
 };
 
-/// A declaration that is nearly as large as they may be.
+/// A specification close to the maximum size.
 fn large(name: &str, replicas: u32) -> Spec {
     let mut spec = service(name, replicas);
     (spec.resources.cpu_millis, spec.resources.memory_bytes) = (1, 1 << 20);
@@ -69,7 +69,7 @@ fn many_orders_to_end_instances_fit_into_messages_too() {
     }
 }
 
-/// How often events about restarts of a workload were recorded, and how many restarts they stand for.
+/// Number of restart events of a workload, and the number of restarts they represent.
 fn restarts(rig: &Rig) -> (usize, u32) {
     let about = rig
         .events
@@ -107,7 +107,7 @@ fn a_crash_loop_is_told_at_once_and_then_once_a_minute_with_its_count() {
     let last = site.rig.events.iter().rfind(|event| event.times > 1).unwrap();
     assert!(last.summary.contains("times in the last minute"), "{}", last.summary);
     assert_eq!(last.workload(), "web");
-    // What came since is told with the next minute, and nothing after that.
+    // Later restarts are recorded with the next minute, and nothing after that.
     site.rig.beat_for(&[1], SECOND * 200);
     assert_eq!(restarts(&site.rig), (3, 3_500));
 }
@@ -133,7 +133,7 @@ fn what_was_counted_is_told_before_the_end() {
     assert_eq!(restarts(&site.rig), (2, 9));
 }
 
-/// What was told of sessions that ended over their content.
+/// Recorded endings of sessions because of their content.
 fn told(rig: &Rig) -> Vec<String> {
     let details = rig.events.iter().filter_map(|event| match &event.body {
         EventBody::Session { detail } => Some(detail.clone()),
@@ -159,7 +159,7 @@ fn what_an_agent_could_not_read_is_told_once() {
         rig.hello(attempt + 1, failed(attempt));
     }
     assert_eq!(told(&rig), ["the coordinator sent what cannot be read here: 7 MB"]);
-    // The verdicts on the node say so, too.
+    // The verdicts on the node include the reason.
     rig.input(Input::Closed {
         conn: ConnId(20),
         by_peer: true,

@@ -1,4 +1,4 @@
-//! A chain of ids from an instance to the observers that missed its node.
+//! The chain of ids from an instance to the observers that missed its node.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -53,7 +53,7 @@ fn a_move_leads_by_ids_to_the_verdict_and_to_the_observers_that_missed_the_node(
     site.dies(4);
     site.pass(SECOND * 60);
     let new = site.replacement();
-    // From the instance to its decision, and to the verdict that this names for it.
+    // From the instance to its decision, and to the verdict that it names.
     let moved = site.decision(new.decision);
     let start = moved.evidence.iter().map(|evidence| &evidence.fact).find(|fact| {
         let of = fact.instance();
@@ -68,7 +68,7 @@ fn a_move_leads_by_ids_to_the_verdict_and_to_the_observers_that_missed_the_node(
         (verdict.node, verdict.rule.as_str()),
         (Some(node_id(4)), "nobody-hears-it")
     );
-    // From there to those who missed it, and to the transition.
+    // From the verdict to the observers that missed the node, and to the transition.
     let missed = verdict
         .evidence
         .iter()
@@ -95,7 +95,7 @@ fn a_move_leads_by_ids_to_the_verdict_and_to_the_observers_that_missed_the_node(
         ),
         "{body:?}"
     );
-    // It was in doubt before it was given up.
+    // The node was in doubt before it was given up.
     let before = site.verdict(&verdict);
     assert_eq!((before.node, before.rule.as_str()), (Some(node_id(4)), "session-lost"));
 }

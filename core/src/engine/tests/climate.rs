@@ -1,5 +1,5 @@
-//! What holds verdicts back: too few voices, too many silent members, too many verdicts, a coordinator or a store that
-//! stood still.
+//! Conditions that hold verdicts back: too few voices, too many silent members, too many verdicts, and a stalled
+//! coordinator or store.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ fn observers_that_have_said_nothing_count_towards_the_quorum() {
     );
 }
 
-/// Of `nodes`, the first `dead` die at once; how many are declared offline within a minute.
+/// The first `dead` of `nodes` die at once; returns how many are declared offline within a minute.
 fn deaths(rules: Rules, nodes: u8, dead: u8) -> u8 {
     let mut peers = Peers::new(nodes, rules);
     for number in 1..=dead {
@@ -73,7 +73,7 @@ fn deaths(rules: Rules, nodes: u8, dead: u8) -> u8 {
 fn nobody_is_declared_offline_while_more_than_half_are_silent() {
     for nodes in 1..=7 {
         for dead in 1..=nodes {
-            // Of one or two nodes the coordinator counts as one that is there.
+            // With one or two nodes the coordinator counts as a present member.
             let voices = if nodes <= 2 { nodes + 1 } else { nodes };
             let declared = if 2 * dead > voices { 0 } else { dead };
             assert_eq!(deaths(shipped(), nodes, dead), declared, "{dead} of {nodes}");
@@ -116,7 +116,7 @@ fn nobody_is_declared_offline_while_more_than_half_are_silent() {
 
 #[test]
 fn nodes_that_are_not_admitted_are_no_members() {
-    // All of them fall silent, and with them one of three members.
+    // All of them fall silent, together with one of three members.
     let with_strangers = |rules| {
         let mut peers = Peers::of(3, &[11, 12, 13, 14], rules);
         for number in [11, 12, 13, 14] {
@@ -161,7 +161,7 @@ fn a_refusal_counts_while_more_than_half_are_silent() {
     assert_eq!(peers.cause(5), Cause::AgentGone);
 }
 
-/// Nodes of `of` die one after the other, every 5 s, refused by their hosts or silent.
+/// Nodes die one after the other, every 5 s, refused by their hosts or silent.
 fn a_series_of_deaths(peers: &mut Peers, of: impl Iterator<Item = u8>, sight: Sight) {
     for number in of {
         peers.is_cut_off(number);
@@ -226,7 +226,7 @@ fn the_breaker_takes_three_verdicts_at_least_and_half_of_all() {
     let is_broken = |fell, nodes| shipped().is_broken(fell, nodes);
     assert!(!is_broken(2, 3) && is_broken(3, 4) && is_broken(3, 6) && !is_broken(3, 7));
     assert!(!is_broken(49, 100) && is_broken(50, 100));
-    // The third of three dies when two have.
+    // The third of three nodes that die is held back.
     let mut peers = Peers::new(5, shipped());
     a_series_of_deaths(&mut peers, 1..=3, Sight::Silent);
     let died = peers.dies(4);
@@ -280,7 +280,7 @@ fn those_that_came_back_no_longer_count_towards_the_breaker() {
     assert!(!peers.climate().breaker);
 }
 
-/// Node 4 dies while the coordinator's store stands still, which it does for `held`.
+/// Node 4 dies while the coordinator's store is stalled for `held`.
 fn while_the_store_stands(rules: Rules, held: Duration) -> Option<u64> {
     let mut peers = Peers::new(4, rules);
     peers.rig.stalled = true;
@@ -332,12 +332,12 @@ fn when_the_store_stood_for_five_seconds_those_that_left_are_waited_for_like_aft
         peers.rig.resume();
         peers.offline_after(1, resumed, LONG)
     };
-    // Noted from 2.5 s on; it began 2 s before.
+    // Detected from 2.5 s on; the stall began 2 s before.
     assert_eq!(held_for(ms(5_499)), Some(10_000));
     assert_eq!(held_for(ms(5_500)), Some(60_000));
 }
 
-/// A coordinator of one node stands still for so long; the node dies `later`.
+/// The coordinator of a single node stalls for `late`; the node dies `later`.
 fn after_a_stall(late: u64, later: Duration) -> Option<u64> {
     let mut peers = Peers::strangers(1, shipped());
     peers.pass(SECOND * 10);
@@ -374,7 +374,7 @@ fn after_a_stall_peers_that_heard_it_since_tell_of_a_node_and_others_do_not() {
             peers.see_of(observer, 4, Sight::Silent, ago_at_death);
         }
         let after = peers.offline_after(4, resumed, LONG);
-        // When the time is over, peers are asked as for any other.
+        // Afterwards, peers are asked as usual.
         assert!((1..=3).all(|observer| peers.pings(observer) > 0));
         after
     };
@@ -394,7 +394,8 @@ fn stalls_with_some_time_between_them_are_not_added_up() {
     assert_eq!(peers.offline_after(1, resumed, LONG), Some(10_000));
 }
 
-/// Of five nodes all but two are cut off for so long, and all but one come back: when the last one is declared offline after that, in milliseconds.
+/// All but two of five nodes are cut off for `lasted`, and all but one return; returns when the last one is declared
+/// offline after that, in milliseconds.
 fn after_a_cut(rules: Rules, lasted: Duration, most: Duration) -> Option<u64> {
     let mut peers = Peers::new(5, rules);
     for number in 3..=5 {
@@ -424,7 +425,7 @@ fn when_more_than_half_were_silent_for_five_seconds_those_that_left_are_waited_f
     let waits = |at: Option<u64>| at.is_some_and(|at| (19_000..=25_000).contains(&at));
     assert!(after_a_cut(hasty, SECOND * 20, long).is_some_and(|at| at < 6_000));
     assert!(waits(after_a_cut(shipped(), SECOND * 20, long)));
-    // What was over sooner keeps nobody away.
+    // After a shorter isolation no return has to be awaited.
     assert!(after_a_cut(shipped(), SECOND * 4, long).is_some_and(|at| at < 6_000));
 }
 
@@ -437,7 +438,7 @@ fn a_timer_that_is_half_a_second_late_is_a_stall() {
         let resumed = peers.rig.now;
         (peers.offline_after(4, died, LONG), resumed.since(died))
     };
-    // The silence is counted from the return on.
+    // The silence counts from the end of the stall.
     let (after, resumed) = late(501);
     assert_eq!(after, Some(resumed.as_millis() as u64 + 1_800));
     assert_eq!(late(500).0, Some(1_800));

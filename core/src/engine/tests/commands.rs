@@ -35,7 +35,7 @@ fn a_cordon_is_durable_before_it_is_answered_and_harmless_twice() {
         by: "test".into(),
     });
     assert!(rig.answers.is_empty());
-    // Changed nothing, yet waits: the change it rests on is not durable.
+    // The command changed nothing but waits, because the change it depends on is not durable yet.
     rig.input(Input::Command {
         request: RequestId(2),
         command: cordon("node-1"),
@@ -167,7 +167,7 @@ fn a_directive_is_repeated_until_it_is_acknowledged() {
     assert_eq!(directives(&rig, 1).len(), 1);
     rig.beat_for(&[1], Duration::from_millis(2_500));
     assert_eq!(directives(&rig, 1), [(id, 1 << 32 | 1, Order::Refresh); 2]);
-    // A new session gets it, fenced with its own number.
+    // A new session receives the directive, fenced with the new session number.
     rig.hello(2, super::rig::hello(1, 2, 0));
     assert_eq!(directives(&rig, 2), [(id, 1 << 32 | 2, Order::Refresh)]);
     for state in [State::Acknowledged, State::Done, State::Done] {
@@ -258,7 +258,7 @@ fn a_shorter_heartbeat_interval_is_expected_only_once_it_is_kept_to() {
     assert_eq!(rig.transitions(1).len(), 1);
     rig.pass(Duration::from_millis(1));
     assert_eq!(rig.transitions(1).len(), 2);
-    // Durable: a later session is told.
+    // The interval is durable: a later session receives it.
     let mut rig = rig.restart();
     assert_eq!(rig.join(5, 1).heartbeat_interval, Duration::from_millis(200));
     let refused = rig.command(Command::SetHeartbeat {

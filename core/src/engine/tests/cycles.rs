@@ -23,7 +23,7 @@ fn a_quiet_cluster_holds_every_invariant() {
     rig.beat_for(&[1, 2, 3], SECOND * 30);
     let report = &rig.snapshots.last().unwrap().coherence;
     assert!(report.invariants.len() >= 10);
-    // Nobody reports links or acknowledges here, and the load follows no formula.
+    // No agent here reports links or acknowledges, and the load follows no formula.
     let expected = ["load-agrees", "snapshots-acknowledged", "mesh-observed"];
     for invariant in &report.invariants {
         let excused = expected.contains(&invariant.id);
@@ -62,7 +62,7 @@ fn rows_that_did_not_change_are_the_same_allocation() {
     );
     let (before, load) = (Arc::clone(after), after.nodes[0].state.load_percent);
     assert_eq!(load, 25);
-    // Less than a hundredth: not shown. More: shown.
+    // A change below one percent is not published; a larger one is.
     rig.heartbeat(1, 1_000, 0.259);
     rig.beat_for(&[2], SECOND * 1);
     rig.heartbeat(1, 1_001, 0.259);

@@ -1,4 +1,4 @@
-//! What is declared is kept: fixed ports, the order of updates, how many parts run at once, and what an interruption is.
+//! Guarantees of specifications: fixed ports, the order of updates, the number of parallel parts, and interruptions.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -47,7 +47,7 @@ impl Site {
         self.rig.input(Input::Instances { conn, instances, all });
     }
 
-    /// Its host has ended it.
+    /// An instance is ended by its host.
     fn is_cut_off(&mut self, row: &AssignmentRow) {
         let status = Status {
             phase: Phase::Ended,
@@ -81,7 +81,7 @@ fn a_fixed_port_is_one_instances_alone_on_a_node_by_protocol() {
     assert_eq!(site.running("dns"), 3);
     let waits = site.waits_for("dns");
     assert!(waits.contains("3 have its port taken"), "{waits}");
-    // The same port of another workload waits, too; by the other protocol it is another port.
+    // Another workload with the same port waits as well; for another protocol it is a different port.
     site.apply(with_port("other", 1, DNS));
     assert_eq!(site.running("other"), 0);
     let protocol = Protocol::Tcp;
@@ -110,7 +110,7 @@ fn an_update_frees_a_fixed_port_first_and_nobody_elses() {
     }
     let revisions: Vec<u64> = site.held_there("dns").iter().map(|row| row.record.revision).collect();
     assert_eq!(revisions, [2, 2, 2]);
-    // Where another one has the port, what runs stays.
+    // If another workload has the port, running instances stay.
     site.apply(with_port("api", 3, FixedPort { port: 80, ..DNS }));
     assert_eq!(site.running("api"), 3);
     site.pass(SECOND * 5);
@@ -314,7 +314,7 @@ fn names_of_a_daemons_instances_are_unique_whatever_became_of_nodes() {
         slots
     };
     assert_eq!(names(&site), (0..6).collect());
-    // As after a restart of the coordinator: places of nodes are others than when these were named.
+    // As after a restart of the coordinator: node indexes differ from those at the time of numbering.
     let rows = site.held_there("edge");
     for (row, slot) in rows.iter().zip([5, 4, 3, 2, 1, 0]) {
         let held = site.rig.core.work.table_mut().held_mut(row.record.id).unwrap();
@@ -332,7 +332,7 @@ fn names_of_a_daemons_instances_are_unique_whatever_became_of_nodes() {
     site.pass(SECOND * 20);
     assert_eq!(site.running("edge"), 7);
     assert_eq!(names(&site), (0..7).collect());
-    // Who follows another one on its node is called as that was.
+    // A replacement on the same node takes over its predecessor's number.
     let by_node = |rows: &[Arc<AssignmentRow>]| -> BTreeSet<_> {
         rows.iter().map(|row| (row.record.node, row.record.slot)).collect()
     };
@@ -349,7 +349,7 @@ fn names_of_a_daemons_instances_are_unique_whatever_became_of_nodes() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// However parts end, no more than so many are there at once, and all are done in the end.
+    /// However parts end, the number of parallel parts is limited, and all complete in the end.
     #[test]
     fn no_more_parts_run_at_once_than_is_declared(
         parallelism in 1u32..6,
@@ -373,7 +373,7 @@ proptest! {
             let next = ends.next();
             let how = next.as_ref().map_or(0, |(_, how)| *how);
             if there.len() < wanted {
-                // What failed waits for its turn to be tried again.
+                // A failed part waits for its retry.
                 site.pass(SECOND * 300);
                 continue;
             }
@@ -391,7 +391,7 @@ proptest! {
     }
 }
 
-/// How many instances of `web` each zone has.
+/// Number of instances of `web` per zone.
 fn zones(site: &Site) -> Vec<usize> {
     let of = |zone: u8| {
         let nodes = [zone, zone + 4].map(node_id);
@@ -433,7 +433,7 @@ fn what_is_spread_is_evened_out_when_its_nodes_are_back() {
         for _ in 0..120 {
             site.pass(SECOND * 6);
             let now = zones(&site);
-            // One at a time, and no other.
+            // One at a time, without interruption.
             assert!(now.iter().sum::<usize>() <= 5, "{now:?}");
             before = now;
         }
@@ -476,7 +476,7 @@ fn a_daemon_is_not_well_before_its_successors_run_and_a_bad_one_is_taken_back() 
         site.pass(SECOND * 5);
         spec.args = vec!["bad".to_owned()];
         site.apply(spec);
-        // Who ends is still there, and takes a while.
+        // An ending instance is still present for a while.
         site.rig.pass(SECOND / 2);
         let row = site.workload("edge");
         assert_eq!((row.record.stable, row.desired), (1, u32::from(nodes)), "{nodes}");
@@ -715,7 +715,7 @@ fn a_name_that_fits_two_alike_is_told_and_that_of_a_successor_is_not() {
         2
     );
     assert!(site.rig.view.called("web.0").is_empty());
-    // Neither takes the other's place.
+    // Neither replaces the other.
     let row = site
         .held_there("web")
         .iter()

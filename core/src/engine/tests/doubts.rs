@@ -1,4 +1,4 @@
-//! When a node that is online is doubted, and by whose word it is there.
+//! Conditions under which an online node is suspected, and evidence that it is present.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     time::Time,
 };
 
-/// When the liveness of a node changed to that since then, in milliseconds, if that is within `most`.
+/// Time from `since` until the liveness of a node changed to `to`, in milliseconds, if within `most`.
 fn after(peers: &mut Peers, number: u8, to: Liveness, since: Time, most: Duration) -> Option<u64> {
     peers.pass((since + most).since(peers.rig.now));
     let at = peers.when(number, to).filter(|at| *at >= since)?;
@@ -32,7 +32,7 @@ fn a_session_that_is_silent_for_three_seconds_is_in_doubt() {
     assert_eq!(peers.cause(4), Cause::Silent);
 }
 
-/// Node 4 was silent for `gap`, goes on, and falls silent for good; its peers hear it all along.
+/// Node 4 is silent for `gap`, continues, and falls silent permanently; its peers hear it throughout.
 fn bridged(rules: Rules, gap: Duration, later: Duration) -> (Option<u64>, Option<u64>) {
     let mut peers = Peers::new(4, rules);
     peers.falls_silent(4);
@@ -50,7 +50,7 @@ fn bridged(rules: Rules, gap: Duration, later: Duration) -> (Option<u64>, Option
 #[test]
 fn a_silence_that_peers_bridge_is_no_doubt_for_three_times_the_longest_one() {
     let later = SECOND * 10;
-    // It is never suspect: it is unreachable at once, a window after what is usual.
+    // It is never suspect: it becomes unreachable directly, one window after the usual silence.
     assert_eq!(bridged(shipped(), ms(4_000), later), (Some(12_000 + 1_800), None));
     assert_eq!(bridged(shipped(), ms(4_700), later), (Some(14_100 + 1_800), None));
     assert_eq!(
@@ -90,7 +90,7 @@ fn silences_are_usual_for_five_minutes() {
         bridged(shipped(), ms(4_000), SECOND * 250),
         (Some(12_000 + 1_800), None)
     );
-    // Forgotten when it is looked at 5 s after its last heartbeat.
+    // Forgotten at the evaluation 5 s after its last heartbeat.
     assert_eq!(bridged(rules, ms(4_000), SECOND * 55), (Some(5_000), None));
 }
 
@@ -107,7 +107,7 @@ fn an_observer_whose_silence_is_bridged_is_not_counted_meanwhile() {
 
 #[test]
 fn only_peers_that_have_spoken_since_a_window_of_silence_bridge_it() {
-    // At 3 s they must have spoken at 1.8 s or later.
+    // At 3 s they must have reported at 1.8 s or later.
     let spoke_last = |at: u64| {
         let mut peers = Peers::new(4, shipped());
         let last_beat = peers.falls_silent(4);
@@ -145,7 +145,7 @@ fn whom_peers_bridge_is_in_doubt_once_they_no_longer_do() {
     let last_beat = peers.falls_silent(4);
     peers.pass(ms(3_500));
     peers.is_missed(4);
-    // It was asked a moment ago, and is in doubt when it does not answer, at the latest when it is looked at again.
+    // It was pinged a moment ago and is suspected without an answer, at the latest at the next evaluation.
     let suspect = after(&mut peers, 4, Liveness::Suspect, last_beat, SECOND * 6);
     assert_eq!(suspect, Some(4_300));
     assert_eq!(peers.liveness(4), Liveness::Offline);
@@ -253,7 +253,7 @@ fn an_observer_that_stands_still_again_and_again_may_vouch_but_not_miss() {
 
 #[test]
 fn the_word_of_an_observer_stands_for_twelve_seconds() {
-    // Messages come of it all along; they were sent before, and stuck on their way.
+    // Messages keep arriving from it, but they were sent before and delayed in transit.
     let vouches_after = |rules, waited| {
         let mut peers = Peers::new(4, rules);
         let (one, said) = (peers.index(1), peers.rig.now);
@@ -329,7 +329,7 @@ fn an_observer_that_says_too_much_is_not_heard_out() {
     assert!(!peers.counts(one) && !peers.guardian(|guardian, ctx| guardian.vouches(ctx, one)));
     peers.pass(SECOND * 70);
     assert!(peers.counts(one));
-    // So it is with beacons.
+    // The same holds for beacons.
     peers.arrivals(2, vec![(node_id(4), true); 3_900]);
     let two = peers.index(2);
     assert!(peers.guardian(|guardian, ctx| guardian.is_distrusted(ctx, two)));
@@ -368,7 +368,7 @@ fn who_asks_by_way_of_a_peer_is_there_for_as_long_as_a_question_counts() {
         peers.asks(4, 1, Vec::new());
         peers.offline_after(4, died, SECOND * 100)
     };
-    // The window runs from the question on; it is looked at once a second.
+    // The window runs from the question; the node is evaluated once a second.
     assert_eq!(
         offline(Rules {
             asked_for: SECOND,

@@ -1,4 +1,4 @@
-//! Forgetting nodes: who may be forgotten, what stays, and that nothing is left of many.
+//! Forgetting of nodes: preconditions, retained state, and complete removal.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,7 @@ use crate::{
     workload::{Kind, Phase, Status},
 };
 
-/// Longer than any lease that is given here: twice 30 s and a sixteenth.
+/// Longer than any lease granted here: twice 30 s plus a sixteenth.
 const LEASE: Duration = Duration::from_secs(64);
 
 fn ask(rig: &mut Rig, node: &str, plan: bool) -> Result<Forgotten, Refusal> {
@@ -124,10 +124,10 @@ fn only_who_is_gone_is_forgotten_and_only_once_its_lease_is_over() {
         rig.transitions(1)
     );
     assert_eq!(not_yet(forget(&mut rig, 1)), "NODE_LEASE");
-    // A plan shows what would be given up, and from when.
+    // A plan shows what would be given up, and the earliest time.
     let planned = ask(&mut rig, "node-1", true).unwrap();
     assert!(!planned.applied && planned.not_before.is_some(), "{planned:?}");
-    // It says when.
+    // The refusal states the remaining time.
     while let Err(refusal) = forget(&mut rig, 1) {
         assert!(refusal.to_string().contains("another"), "{refusal}");
         assert!(rig.now.since(gone) < LEASE, "{refusal}");
@@ -136,7 +136,7 @@ fn only_who_is_gone_is_forgotten_and_only_once_its_lease_is_over() {
     assert!(rig.now.since(gone) > SECOND * 60);
     assert_eq!(rows(&mut rig), BTreeSet::from([node_id(2)]));
     assert!(matches!(forget(&mut rig, 1), Err(Refusal::Node(_))));
-    // What happened to it stays with its name.
+    // Past events retain the node's name.
     let told = rig.events.iter().filter(|event| event.node == Some(node_id(1)));
     let told: Vec<_> = told.collect();
     assert!(told.iter().all(|event| event.node_name == "node-1"));
@@ -145,7 +145,7 @@ fn only_who_is_gone_is_forgotten_and_only_once_its_lease_is_over() {
         _ => None,
     });
     assert_eq!(last, Some(("forget", "ada")));
-    // Nor does the next coordinator know it.
+    // The next coordinator does not know the node either.
     let mut rig = rig.restart();
     assert_eq!(rows(&mut rig), BTreeSet::from([node_id(2)]));
 }
@@ -155,7 +155,7 @@ fn its_name_is_free_for_another_one_and_its_token_is_good_for_that() {
     let mut rig = Rig::new();
     token_for(&mut rig, "a", 3, Admission::Admitted, "node-1").unwrap();
     enrol(&mut rig, enrolment("a", 1)).unwrap();
-    // The host was set up anew: another id and key, the same name.
+    // The host was reinstalled: another id and key, the same name.
     let again = crate::access::Enrolment {
         node: node_id(2),
         key: [8; 32],
@@ -168,7 +168,7 @@ fn its_name_is_free_for_another_one_and_its_token_is_good_for_that() {
         rig.command(Command::Cordon { node })
     };
     assert!(matches!(cordon(&mut rig), Err(Refusal::Node(_))), "two have the name");
-    // Neither was ever heard, so that neither has a lease.
+    // Neither was ever heard, so neither has a lease.
     let id = node_id(1).to_string();
     let planned = ask(&mut rig, &id, true).unwrap();
     assert!(!planned.applied && planned.event == 0 && planned.name == "node-1");
@@ -190,7 +190,7 @@ fn who_was_forgotten_comes_back_as_one_that_is_not_known() {
     leave(&mut rig, 1);
     rig.pass(LEASE);
     forget(&mut rig, 1).unwrap();
-    // An older incarnation than the forgotten one is fine: nothing is known of that.
+    // An older incarnation is accepted, since nothing is known of the forgotten node.
     proven(&mut rig, 2, hello_of(1, 2, 2, 4), 1);
     let welcome = rig.welcome(2).unwrap();
     assert_eq!((welcome.admission, welcome.lease), (Admission::Pending, Duration::ZERO));
@@ -218,7 +218,7 @@ fn who_was_revoked_stays_shut_out_however_often_it_is_forgotten() {
         assert_eq!(rig.refused(conn), Some(RefusalReason::Revoked));
         let revoked = Err(Refusal::Denied(Denial::Revoked));
         assert_eq!(enrol(rig, enrolment("a", 1)), revoked);
-        // Nor by another name for the same key.
+        // Another name with the same key is refused as well.
         assert_eq!(enrol(rig, enrolment("a", 3)), revoked);
         let (node, key) = (node_id(1), KEY);
         let renewed = rig.command(Command::Renew { node, key, ca_step: 0 });
@@ -228,7 +228,7 @@ fn who_was_revoked_stays_shut_out_however_often_it_is_forgotten() {
     shut_out(&mut rig, 2);
     let mut rig = rig.restart();
     shut_out(&mut rig, 3);
-    // An admin takes that back; then it is one that is not known.
+    // An admin lifts the revocation; the node is then unknown.
     let node = "node-1".to_owned();
     rig.command(Command::Admit { node: node.clone() }).unwrap();
     assert!(matches!(rig.command(Command::Admit { node }), Err(Refusal::Node(_))));
@@ -270,11 +270,11 @@ fn a_clock_that_jumps_lets_nobody_in_who_was_shut_out() {
     rig.command(revoke).unwrap();
     rig.pass(LEASE);
     assert_eq!(not_yet(forget(&mut rig, 1)), "BARRED");
-    // Ten years ahead, for a moment.
+    // The clock is briefly ten years ahead.
     rig.input(Input::WallClock(WallTime(320_000_000_000)));
     assert_eq!(not_yet(forget(&mut rig, 1)), "BARRED");
     assert_eq!(rig.core.admissions.barred(), BARRED);
-    // Behind for good: what was lived through counts all the same.
+    // The clock stays behind, but accumulated running time counts.
     rig.input(Input::WallClock(WallTime(0)));
     rig.pass(life);
     assert!(forget(&mut rig, 1).unwrap().barred);
@@ -316,7 +316,7 @@ fn of_many_that_came_and_were_forgotten_nothing_is_left() {
         come_and_go(&mut rig, nodes, &mut conns);
         rig.beat(1);
         assert_eq!(rig.core.ctx.registry.len(), 1);
-        // The places rest until the samples are gone that have rows of who was there.
+        // Indexes stay reserved until no sample contains the former nodes.
         for _ in 0..6 {
             rig.snapshot();
         }
@@ -334,7 +334,7 @@ fn of_many_that_came_and_were_forgotten_nothing_is_left() {
     );
     assert_eq!(rig.core.rows.places(), 1);
     assert!(rig.core.work.dialogues() <= 1 && rig.core.predictive.outlooks().len() <= 1);
-    // The room for nodes is for those that are there.
+    // Memory is retained only for present nodes.
     let nodes = (1..=119u8).collect::<Vec<u8>>();
     for number in &nodes {
         conns += 1;
@@ -362,7 +362,8 @@ fn telemetry_of_who_was_forgotten_is_not_anothers() {
         conn: ConnId(1),
         reason: String::new(),
     });
-    // Of a node that has just left, the history is still there when the lease is over: cycles are made to go on for longer.
+    // For a node that has just left, the history still contains it when the lease is over, so cycles continue for
+    // longer.
     rig.pass(LEASE);
     forget(&mut rig, 1).unwrap();
     for (conn, number) in (2..).zip(2..9u8) {
@@ -411,7 +412,7 @@ fn what_it_had_is_given_up_for_good_and_replaced() {
     let conn = u64::from(number);
     site.conns.retain(|other| *other != conn);
     leave(&mut site.rig, conn);
-    // Lost work is not replaced by itself here, and stays where it was.
+    // Lost work is not replaced automatically here and stays assigned.
     site.pass(LEASE);
     assert_eq!(place(&site, "web").unwrap().0, node);
     let planned = ask(&mut site.rig, &format!("node-{number}"), true).unwrap();
@@ -443,7 +444,7 @@ fn a_singleton_starts_elsewhere_no_sooner_than_without_it() {
         let conn = u64::from(node.0[0]);
         site.conns.retain(|other| *other != conn);
         site.rig.beat(conn);
-        // By its own clock, which may be slower by a sixteenth, it runs for as long as this.
+        // Maximum end of the lease by the node's own clock, which may be slower by a sixteenth.
         let ends = site.rig.now + Duration::from_secs(60) + Duration::from_secs(60) / 16;
         if step % 2 == 0 {
             leave(&mut site.rig, conn);
@@ -542,15 +543,15 @@ fn nodes_that_were_gone_for_long_are_forgotten_by_themselves() {
     }
     let beat = |rig: &mut Rig, span: Duration| rig.beat_for(&[1], span);
     beat(&mut rig, hour / 2);
-    // The wall clock jumps a month ahead: nobody is older for it.
+    // The wall clock jumps a month ahead, which ages no node.
     let wall = WallTime(1_000_000 + 31 * 24 * 3_600_000);
     rig.input(Input::WallClock(wall));
     beat(&mut rig, SECOND * 60);
     assert_eq!(rig.core.ctx.registry.len(), 40);
-    // Nor is what was lived through lost with a restart.
+    // Accumulated absence survives a restart.
     let mut rig = rig.restart_with(aging(hour));
     rig.hello(1, hello(1, 2, 0));
-    // One is back.
+    // One node returns.
     rig.hello(41, hello(7, 2, 0));
     for _ in 0..(hour / 2).as_secs() / 2 + 240 {
         rig.pass(SECOND * 2);
@@ -576,7 +577,7 @@ fn beat_at(rig: &Rig) -> crate::engine::Heartbeat {
     }
 }
 
-/// What the test knows of a node.
+/// The test's model of a node.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Known {
     Here(u64),
@@ -638,7 +639,7 @@ fn any_order_of_joining_leaving_and_forgetting_is_as_a_list_would_have_it() {
                 }
             }
         }
-        // All of it is as it would be had nobody been forgotten.
+        // Everything is as if no node had been forgotten.
         site.pass(LEASE * 2);
         let snapshot = site.rig.snapshot();
         let shown: BTreeSet<NodeId> = snapshot.nodes.iter().map(|row| row.record.id()).collect();

@@ -1,4 +1,4 @@
-//! The intent of a command is kept with its changes: in one batch, whatever the command is.
+//! The intent of a command is stored in the same batch as its changes, whatever the command.
 
 use std::{sync::Arc, time::Duration};
 
@@ -66,7 +66,7 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// Batches that one input made, while the store confirms nothing.
+/// Batches caused by one input, while the store confirms nothing.
 fn batches_of(site: &mut Site, input: Input) -> Vec<Batch> {
     let before = site.rig.batches.len();
     site.rig.stalled = true;
@@ -96,7 +96,7 @@ proptest! {
             match done {
                 true => {
                     prop_assert_eq!(carries.first(), Some(&true), "{}", shown);
-                    // What follows waits for it to be seen, and changes nothing.
+                    // Later batches depend on it and change nothing.
                     prop_assert!(made[1..].iter().all(Batch::is_empty), "{}: {:?}", shown, &made[1..]);
                 }
                 false => prop_assert!(made.iter().all(Batch::is_empty), "{}: {:?}", shown, made),

@@ -1,4 +1,4 @@
-//! Any interleaving of inputs keeps the invariants, and the same inputs have the same effects.
+//! Any interleaving of inputs preserves the invariants, and equal inputs have equal effects.
 
 use std::time::Duration;
 
@@ -157,7 +157,7 @@ fn check(rig: &Rig) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What a run let others see, bit for bit.
+/// Everything visible of a run, bit for bit.
 fn trace(steps: &[Step]) -> String {
     let mut rig = Rig::new();
     for (number, step) in (1..).zip(steps) {
@@ -185,10 +185,10 @@ proptest! {
             check(&rig)?;
         }
         rig.resume();
-        // The breaker holds verdicts back for up to five minutes.
+        // The circuit breaker holds verdicts back for up to five minutes.
         rig.pass(Duration::from_secs(420));
         check(&rig)?;
-        // Everybody who fell silent is settled in the end, but where so many did that nobody can tell.
+        // All silent nodes are settled in the end, except while the situation is ambiguous.
         let count = |which: &dyn Fn(&Node) -> bool| rig.core.ctx.registry.iter().filter(|(_, node)| which(node)).count();
         prop_assert_eq!(count(&|node| matches!(node.liveness, Liveness::Online | Liveness::Unseen)), 0);
         let suspect = count(&|node| node.liveness == Liveness::Suspect);

@@ -1,4 +1,4 @@
-//! Instances that their nodes have lost: how they ended is not known, and what follows.
+//! Instances lost by their nodes, whose result is unknown.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     workload::{AssignmentId, Exit, Kind, Phase, Resources, Spec, Status},
 };
 
-/// Twice 30 s and a sixteenth: how long a lease that was given now may run.
+/// Maximum duration of a lease granted now: twice 30 s plus a sixteenth.
 const LEASE: Duration = Duration::from_millis(63_750);
 
 pub(super) fn lost() -> Status {
@@ -34,7 +34,7 @@ fn leader() -> Spec {
 }
 
 impl Site {
-    /// The instances of a workload that have not ended, with the sessions of their nodes.
+    /// Instances of a workload that have not ended, with their nodes' sessions.
     pub(super) fn there(&self, name: &str) -> Vec<(AssignmentId, u64)> {
         let rows = self.rig.view.assignments.iter();
         let there = rows.filter(|row| &*row.record.workload == name && row.status.phase != Phase::Ended);
@@ -46,14 +46,14 @@ impl Site {
             .collect()
     }
 
-    /// The node of an instance says how that is.
+    /// An instance's node reports its status.
     pub(super) fn says(&mut self, (id, conn): (AssignmentId, u64), status: Status) {
         let (conn, all, instances) = (ConnId(conn), false, vec![(id, status)]);
         self.rig.input(Input::Instances { conn, instances, all });
         self.rig.pass(SECOND / 10);
     }
 
-    /// The coordinator is started again, and its agents come back.
+    /// Restarts the coordinator, and lets agents reconnect.
     fn reborn(self) -> Site {
         let nodes = self.conns.len() as u8;
         let mut site = Site {
@@ -67,7 +67,7 @@ impl Site {
         site
     }
 
-    /// When more than so many instances had been assigned, looking each second.
+    /// Time at which more than `before` instances had been assigned, checked each second.
     fn until_assigned(&mut self, before: usize, most: Duration) -> Option<Time> {
         let end = self.rig.now + most;
         while self.assigned() <= before {
@@ -80,7 +80,7 @@ impl Site {
     }
 }
 
-/// An agent that comes back without its instances is told of which of them it has told before.
+/// An agent that returns without its instances is told which of them it reported before.
 #[test]
 fn what_a_node_has_told_of_is_assigned_to_it_as_that() {
     let mut site = Site::new(1);
@@ -124,7 +124,7 @@ enum Meanwhile {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever happens meanwhile, the successor of a singleton that was lost starts once no lease of it can run any more, and then soon.
+    /// Whatever happens meanwhile, the successor of a lost singleton starts once its lease is over, and soon after.
     #[test]
     fn a_singleton_that_was_lost_has_no_successor_before_its_lease_is_over(
         nodes in 1..4u8,
@@ -136,7 +136,7 @@ proptest! {
         site.apply(leader());
         site.pass(SECOND * 5);
         let one = site.there("leader")[0];
-        // Since its last heartbeat.
+        // Counted from the last heartbeat.
         let mut free = site.rig.now + LEASE - SECOND;
         site.says(one, lost());
         site.pass(SECOND * 7);
@@ -221,7 +221,7 @@ fn next_of(rig: &Rig, conn: u64) -> AssignmentId {
     welcome.unwrap()
 }
 
-/// How a part of a batch ends, whenever it does.
+/// Result of a part of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Done,
@@ -252,10 +252,10 @@ enum Then {
 }
 
 impl Site {
-    /// Lets a batch go on until nothing of it runs, or is about to; counts how often each part was started.
+    /// Runs a batch until no part runs or is about to; counts the starts of each part.
     fn work_off(&mut self, outcomes: &[Outcome], starts: &mut BTreeMap<u32, u32>) {
         let mut quiet = 0;
-        // Longer than any wait of a part that failed twice.
+        // Longer than the back-off of a part that failed twice.
         while quiet < 25 {
             self.pass(SECOND);
             let there = self.there("job");
@@ -273,8 +273,8 @@ impl Site {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// `retries` are for what is known to have failed. A part whose outcome is not known is run once, whatever happens to the batch, until a restart
-    /// is asked for; that leaves alone what is done.
+    /// `retries` cover known failures. A part with an unknown result runs once, whatever happens to the batch, until a
+    /// restart is requested; the restart leaves completed parts alone.
     #[test]
     fn a_part_of_which_nobody_knows_whether_it_is_done_is_not_run_again_by_itself(
         outcomes in prop::collection::vec(prop_oneof![1 => Just(Outcome::Done), 1 => Just(Outcome::Failed), 2 => Just(Outcome::Unknown)], 1..40),
@@ -311,7 +311,7 @@ proptest! {
                 site.change(WorkloadVerb::Scale { name, replicas }, false).unwrap();
             }
             Then::Declared => {
-                // Not what runs: how important it is.
+                // Changes only the priority, not what runs.
                 spec.priority += 1;
                 site.apply(spec.clone());
             }
@@ -325,7 +325,7 @@ proptest! {
         site.change(WorkloadVerb::Restart { name: "job".to_owned() }, false).unwrap();
         starts.clear();
         site.work_off(&vec![Outcome::Done; outcomes.len()], &mut starts);
-        // What is done stays done; a batch that is done as a whole runs again as a whole.
+        // Completed parts stay completed; a fully completed batch runs again as a whole.
         let is_done = |slot: u32| outcomes.get(slot as usize).is_none_or(|outcome| *outcome == Outcome::Done);
         let all_done = (0..replicas + more).all(is_done);
         let again = (0..replicas + more).filter(|slot| all_done || !is_done(*slot));

@@ -1,4 +1,4 @@
-//! For how long a node is waited for where most probes are missed, or nobody can tell.
+//! Time for which a node is awaited if most probes are missed or no observer can report.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{coordinator::Rules, mesh::Sight, node::Liveness};
 
-/// How many times as long the window is, in thousandths.
+/// Factor of the window, in thousandths.
 fn stretched(rules: Rules, now: f64, average: f64) -> u64 {
     (rules.stretched(now, average) * 1_000.0).round() as u64
 }
@@ -17,12 +17,12 @@ fn stretched(rules: Rules, now: f64, average: f64) -> u64 {
 fn loss_makes_the_window_longer_by_what_transports_keep_back_and_by_chance() {
     let of = |now, average| stretched(shipped(), now, average);
     assert_eq!(of(0.0, 0.0), 1_000);
-    // Kept back: up to three times as long at a quarter.
+    // Delay: up to three times as long at a quarter.
     assert_eq!(
         (of(0.05, 0.0), of(0.125, 0.0), of(0.25, 0.0), of(0.3, 0.0)),
         (1_400, 2_000, 3_000, 3_000)
     );
-    // By chance: ln 1e-9 / ln p of 18 questions, now or on an average.
+    // Chance: ln 1e-9 / ln p of 18 probes, currently or on average.
     assert_eq!((of(0.5, 0.0), of(0.0, 0.5), of(0.0, 0.25)), (3_000, 1_661, 1_000));
     assert_eq!((of(0.8, 0.0), of(0.1, 0.8), of(0.0, 0.8)), (5_159, 5_159, 5_159));
     assert_eq!((of(1.0, 0.0), of(0.99, 0.0), of(0.0, 1.0)), (20_000, 20_000, 20_000));
@@ -87,7 +87,7 @@ fn each_figure_of_the_stretch_counts() {
     );
 }
 
-/// Node 5 of five dies; of the 12 links between the others, one is missed.
+/// Node 5 of five dies; one of the 12 links between the others is missed.
 fn among_loss(rules: Rules) -> Option<u64> {
     let mut peers = Peers::new(5, rules);
     peers.see(1, 2, Sight::Silent);
@@ -116,7 +116,7 @@ fn a_window_that_loss_made_longer_ends_soon_after_the_loss() {
     let died = peers.dies(5);
     peers.pass(ms(2_050));
     peers.see(1, 2, Sight::Heard);
-    // It is looked at five times a second.
+    // The node is evaluated five times a second.
     assert_eq!(peers.offline_after(5, died, LONG), Some(2_200));
 }
 
@@ -153,7 +153,7 @@ fn loss_of_before_is_forgotten_in_seconds() {
         peers.pass(SECOND * seconds);
         (peers.guardian(|guardian, ctx| guardian.stretch(ctx)) * 1_000.0).round() as u64
     };
-    // 0.72 of all on an average, and then a tenth less every second.
+    // 0.72 of all on average, then a tenth less every second.
     assert_eq!(
         (stretch_after(1), stretch_after(3), stretch_after(20)),
         (2_633, 1_777, 1_000)
@@ -181,7 +181,7 @@ fn whom_nobody_hears_and_who_is_not_online_is_no_loss() {
 
 #[test]
 fn loss_makes_the_grace_period_longer_up_to_ten_times() {
-    // Nobody says anything of node 3, and nodes 1 and 2 miss one another most of the time.
+    // No observer reports on node 3, and nodes 1 and 2 miss one another most of the time.
     let grace = |rules| {
         let mut peers = Peers::strangers(3, rules);
         let died = peers.is_cut_off(3);
@@ -202,7 +202,7 @@ fn loss_makes_the_grace_period_longer_up_to_ten_times() {
     );
 }
 
-/// A lone node that was silent for so long, came back, and dies `later`.
+/// A single node is silent for `gap`, returns, and dies `later`.
 fn after_a_gap(rules: Rules, gap: Duration, later: Duration) -> Option<u64> {
     let mut peers = Peers::strangers(1, rules);
     peers.falls_silent(1);
@@ -234,7 +234,7 @@ fn that_is_forgotten_after_five_minutes() {
     // The silence ends with a heartbeat; the next one is as long as usual.
     assert_eq!(after_a_gap(shipped(), SECOND * 8, SECOND * 259), Some(40_000));
     assert_eq!(after_a_gap(shipped(), SECOND * 8, SECOND * 300), Some(10_000));
-    // Forgotten when it is looked at 20 s after its death.
+    // Forgotten at the evaluation 20 s after its death.
     assert_eq!(after_a_gap(shipped(), SECOND * 8, SECOND * 280), Some(20_000));
     let rules = Rules {
         gaps_for: SECOND * 100,

@@ -1,4 +1,4 @@
-//! Nodes that observe one another. Those that are there send a heartbeat every second, and answer pings at once.
+//! Nodes that observe one another. Live nodes send a heartbeat every second and answer pings immediately.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
     time::Time,
 };
 
-/// Longer than any wait but those that loss makes longer.
+/// Longer than any wait that is not extended by packet loss.
 pub(super) const LONG: Duration = Duration::from_secs(400);
 
-/// The rules as they ship.
+/// The shipped rules.
 pub(super) fn shipped() -> Rules {
     Rules::default()
 }
@@ -32,35 +32,35 @@ pub(super) fn ms(millis: u64) -> Duration {
 
 pub(super) struct Peers {
     pub(super) rig: Rig,
-    /// The sessions of those that are there.
+    /// Sessions of live nodes.
     live: BTreeMap<u8, u64>,
-    /// The newest ping of each session, and whether it was answered.
+    /// Newest ping of each session, and whether it was answered.
     pinged: BTreeMap<u64, (u64, bool)>,
     next_beat: Time,
-    /// Messages of the coordinator that were looked at.
+    /// Number of the coordinator's messages processed.
     read: usize,
-    /// The newest session that was opened after the first ones.
+    /// Number of the newest session opened after the initial ones.
     conns: u64,
 }
 
 impl Peers {
-    /// All hear one another.
+    /// Creates nodes that all hear one another.
     pub(super) fn new(nodes: u8, rules: Rules) -> Peers {
         let mut peers = Peers::strangers(nodes, rules);
         for observer in 1..=nodes {
             peers.hears_all(observer);
         }
-        // Off the beat of heartbeats and surveys.
+        // Out of phase with heartbeats and surveys.
         peers.pass(ms(4_500));
         peers
     }
 
-    /// Nobody has said anything of the others yet.
+    /// Creates nodes without observations.
     pub(super) fn strangers(nodes: u8, rules: Rules) -> Peers {
         Peers::of(nodes, &[], rules)
     }
 
-    /// The same, and nodes `waiting` that are not admitted.
+    /// The same, with further nodes `waiting` for admission.
     pub(super) fn of(nodes: u8, waiting: &[u8], rules: Rules) -> Peers {
         let mut durable = Durable::new(Uuid([9; 16]));
         durable.nodes.extend(waiting.iter().map(|&number| {
@@ -107,7 +107,7 @@ impl Peers {
         self.node(number).cause
     }
 
-    /// Lets time pass, in steps as timers and agents ask.
+    /// Advances time in the steps of timers and agents.
     pub(super) fn pass(&mut self, span: Duration) {
         let end = self.rig.now + span;
         loop {
@@ -127,7 +127,7 @@ impl Peers {
         }
     }
 
-    /// Nothing runs for so long, and then the coordinator's timers come first.
+    /// Stalls for `late`; the coordinator's timers are handled first afterwards.
     pub(super) fn stand_still(&mut self, late: Duration) {
         self.rig.now = self.rig.core.poll_timeout().expect("a timer") + late;
         self.rig.pass(Duration::ZERO);
@@ -135,7 +135,7 @@ impl Peers {
         self.pass(Duration::ZERO);
     }
 
-    /// Asks the Guardian Mesh something, at this moment.
+    /// Queries the Guardian Mesh now.
     pub(super) fn guardian<R>(&mut self, ask: impl FnOnce(&mut Guardian, &mut Ctx) -> R) -> R {
         let core = self.core();
         ask(&mut core.guardian, &mut core.ctx)
@@ -153,7 +153,7 @@ impl Peers {
         self.guardian(|guardian, ctx| guardian.counts(ctx, observer))
     }
 
-    /// The coordinator, at this moment.
+    /// The coordinator, at the current time.
     pub(super) fn core(&mut self) -> &mut Coordinator {
         self.rig.core.advance(self.rig.now);
         &mut self.rig.core
@@ -185,27 +185,27 @@ impl Peers {
         self.rig.answer(conn, Some(newest));
     }
 
-    /// How many pings were sent to a node's session.
+    /// Number of pings sent on a node's session.
     pub(super) fn pings(&self, number: u8) -> usize {
         let conn = ConnId(self.live.get(&number).copied().unwrap_or(number.into()));
         let is_ping = |(to, message): &&(ConnId, Message)| *to == conn && matches!(message, Message::Ping { .. });
         self.rig.sent.iter().filter(is_ping).count()
     }
 
-    /// The node says nothing more after a heartbeat; its session stands.
+    /// A node sends nothing more after a heartbeat; its session stays open.
     pub(super) fn falls_silent(&mut self, number: u8) -> Time {
         let conn = self.live.remove(&number).expect("a session");
         self.beat(conn);
         self.rig.now
     }
 
-    /// It goes on where it was, and answers what it was asked.
+    /// A silent node continues its session and answers pending pings.
     pub(super) fn goes_on(&mut self, number: u8, conn: u64) {
         self.live.insert(number, conn);
         self.beat(conn);
     }
 
-    /// Its session ends without a goodbye, right after a heartbeat.
+    /// A node's session ends without a goodbye, right after a heartbeat.
     pub(super) fn is_cut_off(&mut self, number: u8) -> Time {
         let conn = self.live.remove(&number).expect("a session");
         self.beat(conn);
@@ -218,19 +218,19 @@ impl Peers {
         self.rig.input(Input::Closed { conn, by_peer });
     }
 
-    /// The number of the newest session that was opened after the first ones.
+    /// Number of the newest session opened after the initial ones.
     pub(super) fn conn(&self) -> u64 {
         self.conns
     }
 
-    /// It says goodbye.
+    /// A node says goodbye.
     pub(super) fn leaves(&mut self, number: u8) {
         let conn = ConnId(self.live.remove(&number).expect("a session"));
         let reason = "test".to_owned();
         self.rig.input(Input::Goodbye { conn, reason });
     }
 
-    /// The decisions by a rule, in order.
+    /// Decisions by a rule, in order.
     pub(super) fn decisions(&self, rule: &str) -> Vec<Arc<Decision>> {
         let decision = |event: &Arc<Event>| match &event.body {
             EventBody::Decision(decision) if decision.rule == rule => Some(Arc::clone(decision)),
@@ -240,7 +240,7 @@ impl Peers {
         all.filter(|decision| decision.outcome == Outcome::Observed).collect()
     }
 
-    /// Its session ends, and whoever is there misses it at once.
+    /// A node's session ends, and all live peers miss it immediately.
     pub(super) fn dies(&mut self, number: u8) -> Time {
         self.is_cut_off(number);
         self.is_missed(number);
@@ -274,7 +274,7 @@ impl Peers {
         self.see_of(observer, subject, sight, 0);
     }
 
-    /// An observer says what it sees of a subject that it heard last so long ago.
+    /// Reports an observation of a subject last heard `ago` milliseconds before.
     pub(super) fn see_of(&mut self, observer: u8, subject: u8, sight: Sight, ago: u64) {
         let last_heard_age_millis = Some(ago);
         let observation = Observation {
@@ -302,7 +302,7 @@ impl Peers {
         });
     }
 
-    /// Beacons of a sender reach a receiver, or no longer do.
+    /// Reports whether beacons of a sender reach a receiver.
     pub(super) fn arrive(&mut self, receiver: u8, sender: u8, arrives: bool) {
         self.arrivals(self.live[&receiver], vec![(node_id(sender), arrives)]);
     }
@@ -312,7 +312,7 @@ impl Peers {
         self.rig.input(Input::Arrivals { conn, arrivals });
     }
 
-    /// A node asks for its standing by way of a peer.
+    /// A node asks for its standing via a peer.
     pub(super) fn asks(&mut self, asker: u8, via: u8, observations: Vec<(NodeId, Observation)>) {
         let (incarnation, path) = (self.node(asker).record.incarnation, Vec::new());
         let asker = node_id(asker);
@@ -329,7 +329,7 @@ impl Peers {
         });
     }
 
-    /// The node opens another session; `anew`: its agent was started again.
+    /// A node opens another session; `anew` if its agent was restarted.
     pub(super) fn comes_back(&mut self, number: u8, anew: bool) {
         self.conns += 1;
         let (conn, known) = (self.conns, self.node(number).record.incarnation);
@@ -338,7 +338,7 @@ impl Peers {
         self.live.insert(number, conn);
     }
 
-    /// When the node became that last.
+    /// Time of a node's last change to a liveness.
     pub(super) fn when(&self, number: u8, liveness: Liveness) -> Option<Time> {
         let became = |body: &EventBody| matches!(body, EventBody::Liveness { to, .. } if *to == liveness);
         let mut events = self.rig.events.iter().rev();
@@ -347,7 +347,7 @@ impl Peers {
         Some(Time((event.time.0 - 1_000_000 + 1_000) as u64 * 1_000_000))
     }
 
-    /// How long after `since` the node was declared offline, in milliseconds, if that is within `most`.
+    /// Time from `since` until a node was declared offline, in milliseconds, if within `most`.
     pub(super) fn offline_after(&mut self, number: u8, since: Time, most: Duration) -> Option<u64> {
         self.pass((since + most).since(self.rig.now));
         let is_offline = self.liveness(number) == Liveness::Offline;

@@ -1,4 +1,4 @@
-//! Priorities, canaries, nearness: which instance of which declaration has a place.
+//! Priorities, canaries and proximity: placement of instances of different revisions.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
     workload::{AssignmentId, Goal, Phase, Spec},
 };
 
-/// Instances of a workload that run as their slots, revisions and ids.
+/// Running instances of a workload: slots, revisions and ids.
 fn standing(site: &Site, name: &str) -> Vec<(u32, u64, AssignmentId)> {
     let rows = site.rig.view.assignments.iter();
     let rows = rows.filter(|row| &*row.record.workload == name && row.record.goal == Goal::Run);
@@ -33,7 +33,7 @@ fn decisions(site: &Site) -> Vec<Arc<Decision>> {
     site.rig.events.iter().filter_map(decision).collect()
 }
 
-/// What a node of the rig has is 1,000m of CPU.
+/// Nodes of the rig have 1,000m of CPU.
 fn big(name: &str, replicas: u32, cpu_millis: u64, priority: u8) -> Spec {
     let mut spec = service(name, replicas);
     (spec.resources.cpu_millis, spec.priority) = (cpu_millis, priority);
@@ -45,7 +45,7 @@ fn what_has_a_higher_priority_gets_room_and_takes_no_more_than_it_needs() {
     let mut site = Site::new(2);
     site.apply(big("low", 4, 375, 20));
     assert_eq!(site.running("low"), 4);
-    // Too little above it to push anything out.
+    // The difference in priority is too small for preemption.
     site.apply(big("peer", 1, 375, 29));
     assert_eq!((site.running("peer"), site.running("low")), (0, 4));
     site.change(
@@ -55,7 +55,7 @@ fn what_has_a_higher_priority_gets_room_and_takes_no_more_than_it_needs() {
         false,
     )
     .unwrap();
-    // 250m are free on each node: one of the two there has to go, not both.
+    // 250m are free on each node: one of the two instances there has to go, not both.
     site.apply(big("high", 1, 500, 50));
     assert_eq!(site.running("high"), 1);
     assert_eq!(site.running("low"), 3);
@@ -78,7 +78,7 @@ fn what_has_a_higher_priority_gets_room_and_takes_no_more_than_it_needs() {
         own: 20,
     };
     assert_eq!(making_room.evidence[0].fact.why(), Some(&why));
-    // It comes back once there is room, and nothing goes back and forth meanwhile.
+    // The preempted instance returns once there is room, without going back and forth.
     let assigned = site.assigned();
     site.pass(SECOND * 120);
     assert_eq!((site.assigned(), standing(&site, "high")[0].2), (assigned, placed));
@@ -125,7 +125,7 @@ fn making_room_has_a_budget() {
     assert_eq!((site.running("high"), site.running("low")), (10, 22));
     site.pass(SECOND * 290);
     assert_eq!(site.running("high"), 10);
-    // The budget comes back, and nobody has to do anything for it.
+    // The budget recovers without any action of an operator.
     site.pass(SECOND * 30);
     assert_eq!((site.running("high"), site.running("low")), (20, 12));
 }

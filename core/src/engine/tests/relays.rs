@@ -1,4 +1,4 @@
-//! What a node is told by way of its peers.
+//! Standing reported to nodes via their peers.
 
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ fn who_asks_by_way_of_a_peer_is_there_even_when_no_probe_of_it_is_answered() {
         rig.transitions(3),
         [Liveness::Online, Liveness::Suspect, Liveness::Unreachable]
     );
-    // It asks no more. Its peers, which were cut off from it all along, cannot tell why: it is waited for.
+    // It asks no more. Its peers were isolated from it throughout and cannot report, so it is awaited.
     rig.beat_for(&[1, 2], SECOND * 20);
     assert_eq!(rig.transitions(3).last(), Some(&Liveness::Unreachable));
     rig.beat_for(&[1, 2], SECOND * 20);
@@ -155,7 +155,7 @@ fn whoever_is_asked_by_strangers_is_not_blamed_for_it() {
         ask(&mut rig, 2, number, 3);
     }
     assert!(told(&rig, 1).is_empty() && told(&rig, 2).len() < 2_000);
-    // And what it sees itself still counts.
+    // Its own observations still count.
     for _ in 0..10 {
         see(&mut rig, 2, 3, Sight::Heard);
     }

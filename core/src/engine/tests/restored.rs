@@ -1,4 +1,4 @@
-//! After a restoration, and other instances that are not known.
+//! Restoration from a backup, and other unknown instances.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// The epochs of the backup and of the restored coordinator.
+/// Epochs of the backup and of the restored coordinator.
 const BEFORE: u64 = 3;
 const AFTER: u64 = 1_001;
 
@@ -76,11 +76,11 @@ fn assignment(count: u64, name: &str, slot: u32, node: u8) -> Arc<Assignment> {
     })
 }
 
-/// A coordinator that was restored, and agents that have what the test says.
+/// A restored coordinator, and agents with given instances.
 struct Site {
     rig: Rig,
     conns: Vec<u64>,
-    /// What agents would say that their instances are for.
+    /// Descriptions that agents would return.
     known: Vec<Assigned>,
 }
 
@@ -113,7 +113,7 @@ impl Site {
         }
     }
 
-    /// A node comes, and has these instances; they run and are well.
+    /// A node joins with these instances, running and healthy.
     fn joins(&mut self, number: u8, has: &[(u64, &Arc<Spec>, u32, u64)]) {
         let conn = u64::from(number);
         self.rig.join(conn, number);
@@ -139,7 +139,7 @@ impl Site {
         self.rig.input(Input::Instances { conn, instances, all });
     }
 
-    /// Agents say what they are asked, do what they are told, and say so.
+    /// Agents answer requests, execute orders, and report.
     fn obey(&mut self) {
         let mut taken = 0;
         while taken < self.rig.sent.len() {
@@ -238,7 +238,7 @@ fn numbers_go_on_above_whatever_was_given_out() {
     let (taken, now) = (WallTime(1_700_000_000_000), WallTime(1_700_000_060_000));
     let restored = Restored::new(4, 900, taken, now).unwrap();
     assert_eq!((restored.epoch, restored.event), (1_700_000_060, 1_700_000_060_000));
-    // From the same backup once more, later: above what the first of them may have given out meanwhile.
+    // A later restoration of the same backup uses numbers above those of the first one.
     let again = Restored::new(4, 900, taken, WallTime(now.0 + 60_000)).unwrap();
     assert!(again.epoch > restored.epoch + 59 && again.event > restored.event);
     assert_eq!(Restored::new(4, 900, now, taken), None, "the clock is behind");
@@ -268,7 +268,7 @@ fn what_no_workload_has_runs_on_until_it_is_declared_again() {
                 .all(|row| row.record.orphan.as_ref() == Some(&web))
         );
         assert_eq!(site.told("which is not known here"), 3);
-        // What would be done leaves no trace.
+        // A plan leaves no trace.
         let planned = site.apply(&web, true);
         assert_eq!((planned.adopted, planned.starts.len(), planned.stops.len()), (2, 0, 0));
         assert!(site.rows("web").iter().all(|row| row.record.orphan.is_some()));
@@ -279,7 +279,7 @@ fn what_no_workload_has_runs_on_until_it_is_declared_again() {
         assert_eq!(site.ids("web"), [of_before(5), of_before(6)]);
         assert_eq!(site.ids("leader"), [of_before(7)]);
         assert!(site.rows("web").iter().all(|row| row.record.orphan.is_none()));
-        // A revision's number that was given out before the restoration is not given out again.
+        // A revision number assigned before the restoration is not reused.
         assert_eq!(done.revision, 4);
         assert!(site.rows("web").iter().all(|row| row.record.revision == 4));
     }
@@ -315,7 +315,7 @@ fn a_singleton_that_is_being_stopped_is_waited_for() {
     site.pass(SECOND * 200);
     let name = "leader".to_owned();
     site.change(WorkloadVerb::Delete { name }, false).unwrap();
-    // Its node has not said yet that it ended.
+    // The node has not reported the end yet.
     let done = site.apply(&leader, false);
     assert_eq!((done.adopted, done.starts.len()), (0, 0));
     assert!(
@@ -331,7 +331,7 @@ fn a_singleton_that_is_being_stopped_is_waited_for() {
 fn what_moved_after_the_backup_is_taken_over_where_it_is() {
     for web in [service("web", 1), singleton("web")] {
         let mut site = Site::new(vec![workload(1, &web)], vec![assignment(1, "web", 0, 1)], true);
-        // The one that the backup knows is gone; its number is not used again.
+        // The instance in the backup is gone; its id is not reused.
         site.joins(1, &[]);
         site.pass(SECOND * 5);
         assert_eq!(site.ids("web"), []);
@@ -393,7 +393,7 @@ fn nothing_is_started_before_agents_had_the_time_to_tell() {
     );
     site.pass(SECOND * 7);
     assert_eq!(site.ids("web"), [AssignmentId(AFTER << 32 | 1)]);
-    // A lease is 30 s, a singleton's twice that, and clocks differ by a sixteenth: 63.75 s.
+    // A lease is 30 s, twice that for a singleton, plus a sixteenth for clock drift: 63.75 s.
     assert_eq!(site.ids("leader"), []);
     site.pass(SECOND * 4);
     assert_eq!(site.ids("leader"), [AssignmentId(AFTER << 32 | 2)]);
@@ -407,7 +407,7 @@ fn a_singleton_waits_while_a_node_has_not_said_what_it_runs() {
     let mut site = Site::new(Vec::new(), Vec::new(), false);
     site.joins(1, &[]);
     site.joins(2, &[]);
-    // It is asked, and does not answer.
+    // It is asked and does not answer.
     site.tells(2, vec![(of_before(4), running())], false);
     site.apply(&leader, false);
     site.pass(SECOND * 20);
@@ -426,7 +426,7 @@ fn of_two_in_one_slot_the_known_one_stays() {
     site.joins(2, &[(8, &web, 0, 1)]);
     site.joins(1, &[(1, &web, 0, 1)]);
     site.pass(SECOND * 40);
-    // As long as agents have yet to tell what runs, both do.
+    // While agents' reports are pending, both keep running.
     assert_eq!(site.ids("web"), [of_before(1), of_before(8)]);
     site.pass(SECOND * 40);
     assert_eq!(site.ids("web"), [of_before(1)]);
@@ -460,7 +460,7 @@ fn numbers_that_were_never_given_out_are_not_asked_about() {
     site.pass(SECOND * 2);
     assert_eq!(site.told("was never given to it"), 2);
     assert_eq!(site.rig.view.assignments.len(), 0);
-    // Nor is what an agent describes that it was not asked about.
+    // Unrequested descriptions are ignored as well.
     let instances = vec![Assigned {
         id: of_before(3),
         slot: 0,
@@ -508,7 +508,7 @@ fn a_daemons_instances_are_their_nodes_in_whatever_order_those_are_known_now() {
         kind: Kind::Daemon,
         ..Spec::clone(&service("web", 0))
     });
-    // Node 2 was the first one once, so that the instance of node 1, which is new, gets the same slot.
+    // Node 2 had index 0 before, so the new instance of node 1 gets the same slot.
     let before = vec![assignment(1, "web", 0, 2), assignment(2, "web", 2, 3)];
     let mut site = Site::new(vec![workload(1, &daemon)], before, false);
     site.joins(1, &[]);
@@ -531,7 +531,7 @@ fn what_the_store_alone_tells_of_is_unknown_until_its_node_has_spoken() {
     let doubts = |site: &Site| site.rows("web").iter().map(|row| row.doubt).collect::<Vec<_>>();
     site.rig.pass(SECOND / 10);
     assert_eq!(doubts(&site), [Some(Doubt::Unknown); 2]);
-    // Its node is there again, and has not said anything of them.
+    // The node is back but has not reported its instances.
     site.rig.join(1, 1);
     site.rig.beat(1);
     site.rig.pass(SECOND / 10);
@@ -539,7 +539,7 @@ fn what_the_store_alone_tells_of_is_unknown_until_its_node_has_spoken() {
     site.tells(1, vec![(of_before(1), running())], false);
     site.rig.pass(SECOND / 10);
     assert_eq!(doubts(&site), [None, Some(Doubt::Unknown)]);
-    // It has not the other one: that is about to begin.
+    // It does not have the other one, which is about to start.
     site.tells(1, Vec::new(), true);
     site.rig.pass(SECOND / 10);
     assert_eq!(doubts(&site), [None; 2]);

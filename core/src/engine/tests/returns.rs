@@ -1,4 +1,4 @@
-//! How nodes that are in doubt, or offline, come back.
+//! Returns of nodes that are in doubt or offline.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     node::{Cause, Liveness},
 };
 
-/// The node comes back, its agent the same; after how long it is online again, if within 300 s.
+/// A node returns with the same agent; returns the time until it is online, if within 300 s.
 fn comes_back(peers: &mut Peers, number: u8) -> Option<u64> {
     peers.comes_back(number, false);
     let back = peers.rig.now;
@@ -40,7 +40,7 @@ fn each_return_takes_four_times_as_long_as_the_one_before() {
         };
         (0..5).map(one).collect()
     };
-    // On the heartbeat that follows.
+    // With the heartbeat that follows.
     let seconds = |waits: [u64; 5]| waits.map(|wait| Some(wait * 1_000));
     assert_eq!(returns(shipped()), seconds([4, 16, 64, 256, 256]));
     assert_eq!(
@@ -66,7 +66,7 @@ fn a_return_counts_for_five_minutes() {
         peers.pass(SECOND);
         comes_back(&mut peers, 4)
     };
-    // Forgotten when the node has been heard for 4 s, or only then for 16 s.
+    // Forgotten once the node has been heard for 4 s, or only after 16 s.
     assert_eq!(
         (second_return(295_000), second_return(296_000)),
         (Some(5_000), Some(4_000))
@@ -74,7 +74,7 @@ fn a_return_counts_for_five_minutes() {
     assert_eq!(second_return(283_000), Some(16_000));
 }
 
-/// Node 4 came back once, died, and came back again: it has been heard since.
+/// Node 4 returned once, died, and returned again; it has been heard since.
 fn back_again(rules: Rules) -> Peers {
     let mut peers = Peers::new(4, rules);
     peers.pass(ms(500));
@@ -194,7 +194,7 @@ fn quarantine_goes_on_after_a_silence_that_is_shorter() {
     peers.is_heard(4);
     peers.pass(SECOND * 20);
     assert_eq!(peers.rig.transitions(4)[before..], [Liveness::Online]);
-    // It must be heard for 16 s without a break.
+    // It must be heard for 16 s without interruption.
     let online = peers.when(4, Liveness::Online).unwrap().since(back);
     assert!(online >= SECOND * 16 && online < SECOND * 17, "{online:?}");
 }
@@ -244,11 +244,11 @@ fn who_left_or_is_unseen_is_online_at_once_however_often() {
         peers.comes_back(4, false);
         assert_eq!(peers.liveness(4), Liveness::Online);
     }
-    // Nobody left in doubt: these were no returns.
+    // No node was in doubt, so these were no returns.
     assert_eq!(peers.node(4).returns.0, 0);
 }
 
-/// Node 5 is heard again by the coordinator; of its observers so many miss it.
+/// Node 5 is heard again by the coordinator while `missing` of its observers miss it.
 fn heard_and_missed_by(missing: u8, span: Duration) -> Liveness {
     let mut peers = Peers::new(5, shipped());
     peers.dies(5);
@@ -265,7 +265,7 @@ fn heard_and_missed_by(missing: u8, span: Duration) -> Liveness {
 fn nobody_is_online_again_while_most_observers_miss_it_unless_they_are_cut_off_from_it() {
     assert_eq!(heard_and_missed_by(2, SECOND * 5), Liveness::Online);
     assert_eq!(heard_and_missed_by(3, SECOND * 7), Liveness::Suspect);
-    // For 5 s they have missed it while it was there.
+    // For 5 s they have missed it while it was alive.
     assert_eq!(heard_and_missed_by(3, SECOND * 11), Liveness::Online);
 }
 
@@ -337,7 +337,7 @@ fn a_node_flaps_that_is_in_quarantine_for_longer_than_one_return_takes() {
     let mut peers = in_quarantine(shipped());
     let (index, since) = (peers.index(4), peers.node(4).since);
     let conn = peers.conn();
-    // 16 s, and a silence of 3 s; a break of 4 s makes it stay for longer.
+    // 16 s, and a silence of 3 s; an interruption of 4 s prolongs the quarantine.
     peers.falls_silent(4);
     peers.pass(SECOND * 4);
     peers.goes_on(4, conn);
@@ -363,7 +363,7 @@ fn a_node_flaps_that_is_in_quarantine_for_longer_than_one_return_takes() {
 
 #[test]
 fn who_is_suspect_for_another_reason_does_not_flap() {
-    // More than half are silent, so that nothing is declared.
+    // More than half are silent, so nothing is declared.
     let mut peers = Peers::new(4, shipped());
     for number in 1..=4 {
         peers.falls_silent(number);

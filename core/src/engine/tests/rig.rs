@@ -1,4 +1,4 @@
-//! A coordinator whose store and publisher answer at once, unless told otherwise.
+//! A coordinator whose store and publisher answer immediately unless told otherwise.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -63,11 +63,11 @@ pub(super) struct Rig {
     pub(super) batches: Vec<Batch>,
     pub(super) snapshots: Vec<Arc<Snapshot>>,
     pub(super) view: Arc<crate::workload::View>,
-    /// What readers see of nodes, and how often they were shown something else.
+    /// Nodes as seen by readers, and the number of publications.
     pub(super) nodes: Arc<Vec<Arc<NodeRow>>>,
     pub(super) shown: usize,
     pub(super) seen_event: u64,
-    /// Commits that were not confirmed, when the store stands still.
+    /// Whether the store is stalled, and the number of unconfirmed commits.
     pub(super) stalled: bool,
     pub(super) unconfirmed: usize,
     sealer: Sealer,
@@ -113,7 +113,7 @@ impl Rig {
         rig
     }
 
-    /// A coordinator that starts from what this one made durable.
+    /// Starts a coordinator from what this one made durable.
     pub(super) fn restart(self) -> Rig {
         self.restart_with(Config::new("1.2.9", PublicKey([0; 32])))
     }
@@ -134,7 +134,7 @@ impl Rig {
         self.drain();
     }
 
-    /// Lets time pass, in steps as the timers ask.
+    /// Advances time in the steps of the timers.
     pub(super) fn pass(&mut self, span: Duration) {
         let end = self.now + span;
         while let Some(due) = self.core.poll_timeout().filter(|due| *due <= end) {
@@ -186,7 +186,7 @@ impl Rig {
         }
     }
 
-    /// Confirms what a standing store has not.
+    /// Confirms the commits of a stalled store.
     pub(super) fn resume(&mut self) {
         self.stalled = false;
         for _ in 0..std::mem::take(&mut self.unconfirmed) {
@@ -226,7 +226,7 @@ impl Rig {
         self.answer(conn, None);
     }
 
-    /// A heartbeat that answers pings up to this number, or of an agent that does not say.
+    /// A heartbeat that answers pings up to this number, or of an agent that does not report it.
     pub(super) fn answer(&mut self, conn: u64, answers: Option<u64>) {
         let sequence = self.sequences.entry(ConnId(conn)).or_default();
         *sequence += 1;
@@ -253,7 +253,7 @@ impl Rig {
         });
     }
 
-    /// Lets time pass while the sessions `conns` send heartbeats.
+    /// Advances time while the sessions `conns` send heartbeats.
     pub(super) fn beat_for(&mut self, conns: &[u64], span: Duration) {
         let end = self.now + span;
         while self.now < end {
@@ -272,7 +272,7 @@ impl Rig {
         let by = "ada".into();
         self.input(Input::Command { request, command, by });
         let (_, answer) = self.answers.iter().find(|(to, _)| *to == request).expect("an answer");
-        // A plan is the same wherever it is made.
+        // A plan is identical wherever it is made.
         if let (Some(beside), false) = (beside, matches!(answer, Err(Refusal::Overloaded(_)))) {
             assert_eq!(&beside, answer);
         }
@@ -296,7 +296,7 @@ impl Rig {
     }
 }
 
-/// An agent sees something else of a peer than before.
+/// An agent's observation of a peer changes.
 pub(super) fn see(rig: &mut Rig, observer: u64, subject: u8, sight: Sight) {
     let last_heard_age_millis = Some(0);
     let observation = Observation {

@@ -1,4 +1,4 @@
-//! What readers see of nodes between cycles.
+//! Nodes as published to readers between cycles.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     node::{Admission, ConnId, Eligibility, Labels, Liveness},
 };
 
-/// What was concluded is seen within this time.
+/// Maximum delay of a publication.
 const SOON: Duration = Duration::from_millis(50);
 
 fn row(rig: &Rig, number: u8) -> Option<Arc<NodeRow>> {
@@ -30,7 +30,7 @@ fn close(rig: &mut Rig, conn: u64) {
     });
 }
 
-/// What readers see is what a snapshot of this moment would show.
+/// Checks that readers see what a snapshot of this moment would show.
 fn assert_true(rig: &Rig) {
     let shown: Vec<_> = rig
         .nodes
@@ -165,7 +165,7 @@ fn what_is_not_durable_is_not_seen() {
     }
     rig.pass(SECOND);
     rig.stalled = true;
-    // As many batches as the store may be behind by.
+    // The maximum number of batches that the store may be behind.
     for number in 1..=MAX_AWAITED as u8 {
         close(&mut rig, number.into());
     }
@@ -193,7 +193,7 @@ fn what_is_not_durable_is_not_seen() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// However many nodes come and go within a moment, readers are shown one roll, and it is the same each time.
+    /// However many nodes come and go in a moment, readers see one publication, identical in each run.
     #[test]
     fn many_conclusions_make_one_view(nodes in 2..=200u8, gaps in prop::collection::vec(0..4u64, 1..30)) {
         let run = || {
@@ -215,7 +215,7 @@ proptest! {
             (rig.shown - shown, span, rig.nodes.iter().map(|row| format!("{row:?}")).collect::<Vec<_>>())
         };
         let (shown, span, rows) = run();
-        // One when a cycle begins, too.
+        // One more at the start of a cycle.
         let most = 2 + span.as_millis() as usize / 40;
         prop_assert!((1..=most).contains(&shown), "{} views in {:?}", shown, span);
         prop_assert_eq!((shown, span, rows), run());

@@ -49,7 +49,7 @@ fn silence_makes_suspect_and_then_offline() {
         rig.transitions(1),
         [Liveness::Online, Liveness::Suspect, Liveness::Offline]
     );
-    // Its session is ended, so that an agent which wakes up begins anew.
+    // The session is ended, so that an agent that resumes opens a new one.
     assert_eq!(rig.refused(1), Some(RefusalReason::Timeout));
     assert!(rig.closed.contains(&ConnId(1)));
 }
@@ -61,7 +61,7 @@ fn a_heartbeat_takes_suspicion_back_and_resolves_the_decision() {
     rig.pass(SECOND * 5);
     rig.beat(1);
     assert_eq!(rig.transitions(1), [Liveness::Online, Liveness::Suspect]);
-    // Once is not enough: a link that comes and goes would make it come and go, too.
+    // One heartbeat is not sufficient; otherwise a flapping link would cause flapping liveness.
     rig.beat_for(&[1], SECOND * 6);
     assert_eq!(
         rig.transitions(1),
@@ -125,7 +125,7 @@ fn a_newer_session_takes_the_place_of_the_old_one() {
     rig.hello(2, hello(1, 1, 1));
     assert_eq!(rig.refused(1), Some(RefusalReason::Replaced));
     assert!(rig.welcome(2).is_some());
-    // Nothing that the old one still says counts, and its end does not touch the new one.
+    // Messages of the old transport are ignored, and its end does not affect the new one.
     rig.heartbeat(1, 99, 0.75);
     rig.input(Input::Goodbye {
         conn: ConnId(1),
@@ -168,7 +168,7 @@ fn an_older_incarnation_or_a_repeated_hello_is_refused() {
     assert_eq!(rig.refused(6), Some(RefusalReason::Stale));
 }
 
-/// Of one incarnation there is one process, whatever becomes of its session and of the coordinator.
+/// An incarnation belongs to one process, whatever happens to its session and to the coordinator.
 #[test]
 fn an_incarnation_that_another_process_had_is_refused() {
     let of = |process: u8, incarnation: u64, attempt: u64| Hello {
@@ -191,7 +191,7 @@ fn an_incarnation_that_another_process_had_is_refused() {
             rig.hello(conn, of(8, 1, attempt));
             assert_eq!(rig.refused(conn), Some(RefusalReason::Stale), "restarted: {restarted}");
         }
-        // The process itself comes back, and the next start of it is another process.
+        // The process itself may return, and the agent's next start is another process.
         rig.hello(6, of(7, 1, 1));
         assert!(rig.welcome(6).is_some(), "restarted: {restarted}");
         rig.input(Input::Closed {
@@ -271,13 +271,13 @@ fn a_coordinator_that_stood_still_blames_nobody() {
     let mut rig = Rig::new();
     rig.join(1, 1);
     rig.beat(1);
-    // Nothing runs for 30 s; then the timers come first, and the heartbeats that waited after them.
+    // Nothing runs for 30 s; then timers are handled before the queued heartbeats.
     rig.now = rig.now + SECOND * 30;
     rig.pass(Duration::ZERO);
     assert_eq!(rig.transitions(1), [Liveness::Online]);
     rig.beat_for(&[1], SECOND * 10);
     assert_eq!(rig.transitions(1), [Liveness::Online]);
-    // Whoever stays silent afterwards is found out all the same.
+    // Nodes that stay silent afterwards are still detected.
     rig.pass(SECOND * 15);
     assert_eq!(rig.transitions(1).last(), Some(&Liveness::Offline));
 }
@@ -306,7 +306,7 @@ fn after_a_restart_nodes_are_unseen_until_the_grace_is_over() {
     rig.hello(1, hello(1, 1, 0));
     rig.beat_for(&[1], SECOND * 59);
     assert_eq!(liveness(&rig), [Liveness::Online, Liveness::Unseen, Liveness::Left]);
-    // Its peer hears it: it is there. Then it does not.
+    // The peer hears it, so it is present; later it does not.
     see(&mut rig, 1, 2, Sight::Heard);
     rig.beat_for(&[1], SECOND * 13);
     assert_eq!(
@@ -345,7 +345,7 @@ fn whom_the_coordinators_own_disk_keeps_out_is_not_gone() {
             rig.join(number, number as u8);
         }
         rig.stalled = true;
-        // A change that is not durable, and so is no welcome.
+        // A change that does not become durable, and so prevents a welcome.
         rig.hello(90, hello(99, 1, 0));
         rig.beat_for(&(1..=nodes).collect::<Vec<_>>(), SECOND * 30);
         for number in 1..=nodes {
@@ -506,7 +506,7 @@ fn members_get_plans_and_their_reports_make_the_mesh() {
     assert_eq!(disagree.broken, 0, "node 1's evidence went with its silence");
 }
 
-/// Node 1 comes back so often that it is in quarantine; the number of its newest session.
+/// Node 1 returns so often that it is quarantined; returns the number of its newest session.
 fn flap(rig: &mut Rig, returns: u64) -> u64 {
     for number in 1..=3 {
         rig.join(number, number as u8);
@@ -526,7 +526,7 @@ fn flap(rig: &mut Rig, returns: u64) -> u64 {
 
 #[test]
 fn a_node_that_flaps_and_is_heard_is_shown_as_waited_for_and_not_as_unheard() {
-    // The first return that is too many, and later ones.
+    // The first return above the limit, and later ones.
     for returns in 2..=7 {
         let mut rig = Rig::new();
         let conn = flap(&mut rig, returns);
@@ -554,7 +554,7 @@ fn a_node_that_flaps_and_is_heard_is_shown_as_waited_for_and_not_as_unheard() {
             "{told:?}"
         );
         let before = rig.transitions(1).len();
-        // Said once; and it is online when it has been heard for as long as was said.
+        // Reported once; the node is online once it has been heard for the stated time.
         rig.beat_for(&[conn, 2, 3], SECOND * 300);
         assert_eq!(rig.transitions(1)[before..], [Liveness::Online], "{returns}");
     }

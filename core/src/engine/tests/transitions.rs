@@ -1,4 +1,4 @@
-//! What a change of liveness means: for events, decisions, telemetry, the mesh and the plan.
+//! Consequences of liveness changes for events, decisions, telemetry, the mesh and the plan.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ fn a_host_that_dies_with_its_session_open_is_offline_as_soon() {
     let died = peers.falls_silent(4);
     peers.is_missed(4);
     assert_eq!(peers.offline_after(4, died, SECOND * 20), Some(1_800));
-    // The second time, too: that it was heard well before counts no more.
+    // The earlier return does not affect the second death.
     peers.comes_back(4, false);
     peers.is_heard(4);
     peers.pass(SECOND * 5);
@@ -127,7 +127,7 @@ fn what_a_node_said_of_its_peers_is_forgotten_when_it_is_gone_and_not_before() {
     assert!(!peers.core().guardian.mesh().hears(four, one));
 }
 
-/// The nodes that are asked to probe, by the newest plan of a node.
+/// Probe targets in the newest plan of a node.
 fn plan(peers: &Peers, number: u64) -> Vec<u8> {
     let plan = peers.rig.sent.iter().rev().find_map(|(to, message)| match message {
         Message::ProbePlan(plan) if *to == ConnId(number) => Some(plan.clone()),
@@ -183,7 +183,7 @@ fn links_and_telemetry_of_a_node_in_doubt_are_not_shown() {
         (peers.liveness(4), shown(&mut peers)),
         (Liveness::Suspect, (false, false))
     );
-    // Its peers hear it: it is unreachable, and still not shown.
+    // The peers hear it: it is unreachable, and still not shown.
     peers.pass(SECOND * 3);
     assert_eq!((peers.liveness(4), shown(&mut peers).0), (Liveness::Unreachable, false));
 }

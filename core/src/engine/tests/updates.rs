@@ -1,4 +1,5 @@
-//! Updates: what runs is not given up before something takes its place, and what does not stay well goes no further.
+//! Updates: a running instance is not given up before its replacement runs, and an unhealthy revision is not rolled out
+//! further.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +21,7 @@ fn web(version: &str) -> Spec {
     spec
 }
 
-/// So many nodes, on which four instances of `web` are well.
+/// A site of `nodes` nodes with four healthy instances of `web`.
 fn with_web(nodes: u8) -> Site {
     let mut site = Site::new(nodes);
     site.apply(web("1"));
@@ -30,7 +31,7 @@ fn with_web(nodes: u8) -> Site {
 }
 
 impl Site {
-    /// Instances of a workload that are meant to run, by the revision of each.
+    /// Revisions of a workload's wanted instances.
     fn revisions(&self, name: &str) -> Vec<u64> {
         let mut revisions: Vec<u64> = self.wanted(name).iter().map(|row| row.record.revision).collect();
         revisions.sort_unstable();
@@ -63,7 +64,7 @@ impl Site {
         rows.filter(|row| row.record.revision == 2).collect()
     }
 
-    /// Nothing comes of a node any more, and its peers miss it; where its connection was, and which.
+    /// A node falls silent and its peers miss it; returns the position and number of its connection.
     pub(super) fn dies(&mut self, number: u8) -> (usize, u64) {
         let at = self.conns.iter().position(|conn| *conn as u8 == number).unwrap();
         let conn = self.conns.remove(at);
@@ -73,7 +74,7 @@ impl Site {
         (at, conn)
     }
 
-    /// An instance's program has done its work.
+    /// An instance's program completes its work.
     pub(super) fn ends(&mut self, row: &AssignmentRow) {
         let conn = self.conns.iter().find(|conn| node_id(**conn as u8) == row.record.node);
         let status = Status {
@@ -113,7 +114,7 @@ fn an_update_that_fits_nowhere_stops_nothing_and_is_taken_back_at_its_deadline()
             }];
         },
     ];
-    // Also where the old one would have to go first.
+    // Also if the old instance would have to be stopped first.
     for (alone, nodes) in [(false, 3), (false, 1), (true, 4)] {
         for change in unfit {
             let mut site = Site::new(nodes);
@@ -146,7 +147,7 @@ fn an_update_that_fits_nowhere_stops_nothing_and_is_taken_back_at_its_deadline()
 
 #[test]
 fn an_update_uses_the_room_of_the_one_that_it_replaces() {
-    // Each node is full: the successor of each has its room, and no more.
+    // Each node is full: each replacement has exactly its predecessor's room.
     let mut site = Site::new(2);
     let full = |version: &str, cpu| {
         let mut spec = service("web", 2);
@@ -160,7 +161,7 @@ fn an_update_uses_the_room_of_the_one_that_it_replaces() {
     site.apply(full("2", 900));
     site.pass(SECOND * 30);
     assert_eq!((site.running("web"), site.revisions("web")), (2, vec![2, 2]));
-    // The room of both together is nobody's.
+    // No node has room for two.
     let before = site.ids("web");
     site.apply(full("3", 1_100));
     site.pass(SECOND * 10);
@@ -194,7 +195,7 @@ fn a_release_that_is_well_once_and_then_fails_is_taken_back() {
     let mut site = with_web(4);
     site.apply(web("2"));
     site.pass(SECOND / 2);
-    // Each one is well for a moment, and ends; its agent starts it again.
+    // Each new instance is briefly healthy and ends; its agent restarts it.
     for round in 1..20 {
         let new = site.newest();
         assert!(new.len() <= 1, "round {round}: {}", new.len());
@@ -266,7 +267,7 @@ fn what_was_well_is_restored_wherever_one_of_its_instances_fails() {
     site.reports(&new, Phase::Ended, 3);
     site.rig.pass(SECOND / 2);
     assert_eq!(site.rig.view.workload("web").unwrap().record.revision, 3);
-    // An instance of what is restored fails, too, for good: one node's fault.
+    // An instance of the restored revision fails permanently as well, because of its node.
     let restored = site.wanted("web").into_iter().next().unwrap();
     site.reports(&restored, Phase::Ended, 3);
     site.pass(SECOND * 60);
@@ -303,7 +304,7 @@ fn a_spread_holds_through_restarts_and_updates() {
     }
 }
 
-/// What is pinned to a node, or a daemon of it, or fits nowhere else.
+/// A workload pinned to a node, or its daemon, that fits nowhere else.
 fn pinned(kind: Kind) -> Spec {
     let mut spec = service("pinned", 1);
     spec.kind = kind;
@@ -327,7 +328,7 @@ fn what_nothing_takes_the_place_of_goes_on_when_its_node_is_back() {
         assert_eq!(site.running("pinned"), 1);
         site.pass(SECOND * 5);
         let before = site.ids("pinned");
-        // Its agent stands still; what it runs does not.
+        // The agent is stalled; its instances are not.
         let number = site.wanted("pinned")[0].record.node.0[0];
         let (at, conn) = site.dies(number);
         for silent in [12, 90] {
@@ -397,7 +398,7 @@ fn the_old_one_stays_while_its_successor_waits_after_a_failure() {
     site.pass(SECOND / 2);
     let new = site.newest();
     site.reports(&new[0], Phase::Ended, 1);
-    // Another attempt at once: its slot still waits for the one that failed.
+    // Another attempt at once: its slot still waits for the failed one.
     spec.args = vec!["3".to_owned()];
     site.apply(spec);
     for _ in 0..10 {
@@ -460,7 +461,7 @@ fn what_was_stopped_for_another_reason_is_not_taken_back() {
 }
 
 impl Site {
-    /// The instances of a daemon on each node in turn: nothing for one that is well, else why that is not known.
+    /// Doubt about each instance of a daemon, in order; `None` for a healthy one.
     fn doubts(&self, name: &str) -> Vec<Option<Doubt>> {
         let rows = self.wanted(name);
         let well = rows.iter().filter(|row| row.status.healthy).count();
@@ -477,7 +478,7 @@ impl Site {
         by_node.into_iter().map(|(_, doubt)| doubt).collect()
     }
 
-    /// What the snapshot says of the work that is declared: how much there is, and how much of it is not there.
+    /// Declared work in the snapshot: the number of items, and how many are missing.
     fn work_runs(&self) -> (u32, u32) {
         let report = &self.rig.snapshots.last().unwrap().coherence;
         let found = report.invariants.iter().find(|one| one.id == "work-runs").unwrap();
@@ -508,7 +509,7 @@ fn a_batch_that_is_done_runs_again_as_often_as_is_asked_for() {
         let restarted = site.change(WorkloadVerb::Restart { name }, false).unwrap();
         assert_eq!((restarted.changed, restarted.starts.len()), (true, 3), "run {run}");
     }
-    // What ran in earlier runs is not kept for ever.
+    // Instances of earlier runs are not retained forever.
     let kept = site
         .rig
         .view
@@ -541,7 +542,7 @@ fn a_declaration_may_leave_the_number_of_instances_as_it_is() {
     let kept = apply(&mut site, true, false);
     assert_eq!((kept.changed, kept.replicas_before), (false, None));
     assert_eq!(site.running("web"), 6);
-    // Six of a kind of which there may be one.
+    // Six instances of a kind limited to one.
     let mut alone = web("1");
     (alone.singleton, alone.kind) = (true, Kind::Service { replicas: 1 });
     let refused = site.rig.command(Command::Workload(Box::new(WorkloadCommand {
@@ -557,10 +558,10 @@ fn a_declaration_may_leave_the_number_of_instances_as_it_is() {
         "{refused:?}"
     );
     assert_eq!(site.running("web"), 6);
-    // One that says how many is carried out as it is, and its plan says so.
+    // A specification with a replica count is applied as it is, and its plan shows that.
     let planned = apply(&mut site, false, true);
     assert_eq!((planned.stops.len(), planned.replicas_before), (2, Some(6)));
-    // While a workload is being deleted its name is taken: for how long is for its instances to say.
+    // While a workload is being deleted its name stays in use until its instances have ended.
     site.change(WorkloadVerb::Delete { name: "web".to_owned() }, false)
         .unwrap();
     let refused = site.change(WorkloadVerb::Apply(Arc::new(web("2"))), false);
@@ -596,7 +597,7 @@ fn what_does_not_stay_up_or_has_no_place_is_not_there() {
     let mut site = with_web(3);
     site.pass(SECOND * 10);
     assert_eq!(site.work_runs(), (4, 0));
-    // Two of them keep ending, and look well for a moment between.
+    // Two of them keep ending and look briefly healthy in between.
     let failing = site.wanted("web");
     for restarts in 1..=4 {
         for row in &failing[..2] {
@@ -643,7 +644,7 @@ fn a_drain_may_leave_daemons_where_they_are() {
         assert_eq!(site.wanted("web").iter().filter(here).count(), 0);
         assert_eq!(site.wanted("web").len(), 4);
         let stays = site.ids("edge") == before;
-        // A coordinator that is started again knows it, too.
+        // A restarted coordinator retains it.
         let records = site.rig.batches.iter().flat_map(|batch| &batch.nodes);
         let kept = records.into_iter().any(|record| record.drain_keeps_daemons);
         site.rig

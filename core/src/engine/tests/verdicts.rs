@@ -1,5 +1,5 @@
-//! Rules by which a node is declared offline. The same little story is told with the rule as it ships and with another:
-//! the verdict differs.
+//! Rules for declaring a node offline. The same scenario is run with the shipped rule and with another one, and the
+//! verdicts differ.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     node::{Cause, Liveness},
 };
 
-/// Node 4 of four dies, and its peers miss it at once.
+/// Node 4 of four dies, and its peers miss it immediately.
 fn a_death(rules: Rules) -> Option<u64> {
     let mut peers = Peers::new(4, rules);
     let died = peers.dies(4);
@@ -98,7 +98,7 @@ fn a_quorum_must_be_refused_before_the_agent_counts_as_gone() {
     assert_eq!(refused_by(3), (Some(1_200), Cause::AgentGone));
 }
 
-/// An observer that had missed node 4 hears it while it is in doubt; then, after `heard_for`, nobody does.
+/// An observer that had missed node 4 hears it while it is in doubt; after `heard_for`, nobody does.
 fn comes_and_goes(rules: Rules, heard_for: Duration) -> Option<u64> {
     let mut peers = Peers::new(4, rules);
     peers.dies(4);
@@ -235,7 +235,7 @@ fn where_there_are_no_observers_the_grace_period_runs_from_the_last_sign_of_life
 
 #[test]
 fn the_whole_cluster_is_reckoned_anew_before_a_verdict() {
-    // Node 2 falls silent a moment before the verdict on node 3: with it, more than half of all are silent.
+    // Node 2 falls silent a moment before the verdict on node 3, so that more than half are silent.
     let second_death = |rules, first_survey| {
         let mut peers = Peers::new(3, rules);
         peers.pass(first_survey);

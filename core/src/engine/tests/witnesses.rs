@@ -1,4 +1,4 @@
-//! Whose word a verdict rests on: whose is waited for, whose counts, and when it was said.
+//! Reports on which a verdict rests: which are awaited, which count, and their age.
 
 use super::{
     peers::{LONG, Peers, ms, shipped},
@@ -11,7 +11,7 @@ use crate::{
     time::Time,
 };
 
-/// Loss makes no window longer.
+/// Packet loss does not extend the window.
 fn unstretched() -> Rules {
     Rules {
         stretch: 0.0,
@@ -20,7 +20,7 @@ fn unstretched() -> Rules {
     }
 }
 
-/// Node 5 of five dies. Node 4, which hears it, has lost the coordinator; `heard`: its peers hear node 4.
+/// Node 5 of five dies. Node 4, which hears it, has lost the coordinator; `heard` states whether peers hear node 4.
 fn the_word_of_node_4(rules: Rules, heard: bool) -> Option<u64> {
     let mut peers = Peers::new(5, rules);
     peers.is_cut_off(4);
@@ -88,7 +88,7 @@ fn the_word_of_an_observer_that_asks_by_way_of_its_peers_is_not_missing() {
     peers.pass(SECOND);
     peers.asks(4, 1, Vec::new());
     peers.pass(SECOND * 2);
-    // What it says is that it hears the node: that counts.
+    // Its report that it hears the node counts.
     assert_eq!(peers.liveness(5), Liveness::Unreachable);
     let sight = Sight::Silent;
     let missed = Observation {
@@ -100,7 +100,7 @@ fn the_word_of_an_observer_that_asks_by_way_of_its_peers_is_not_missing() {
     assert!(after.is_some_and(|after| after < 12_000), "{after:?}");
 }
 
-/// Observers 1 to 3 hear nobody, and observer 4 has not said anything of node 5, which dies.
+/// Observers 1 to 3 hear nobody, and observer 4 has not reported on node 5, which dies.
 fn the_deaf(rules: Rules) -> Option<u64> {
     let mut peers = Peers::strangers(5, rules);
     for observer in 1..=3 {
@@ -183,7 +183,7 @@ fn observers_are_asked_at_once_when_the_grace_period_is_over_before_the_window()
     assert_eq!((asked(0), asked(1)), (1, 0));
 }
 
-/// Observers 2 and 3 stand still from before they are asked, and go on after `back`, if they do.
+/// Observers 2 and 3 stall before they are pinged, and continue after `back`, if at all.
 fn slow_observers(rules: Rules, back: Option<u64>) -> Option<u64> {
     let mut peers = Peers::new(4, rules);
     let died = peers.dies(4);
@@ -216,7 +216,7 @@ fn there_is_no_verdict_before_a_quorum_has_confirmed_it() {
 
 #[test]
 fn an_observer_that_does_not_answer_within_half_a_second_is_not_counted() {
-    // Not counted from 1.85 s on; looked at again half a second after the window.
+    // Not counted from 1.85 s on; re-evaluated half a second after the window.
     assert_eq!(slow_observers(shipped(), None), Some(2_300));
     let patient = Rules {
         word_patience: SECOND,
@@ -242,13 +242,13 @@ fn a_heartbeat_that_answers_an_older_ping_confirms_nothing() {
     };
     assert_eq!(confirmed_by(Some(0)), None);
     assert_eq!(confirmed_by(Some(9)), Some(1_800));
-    // An agent that does not say answers with whatever comes next.
+    // An agent that does not report ping numbers answers with any later message.
     assert_eq!(confirmed_by(None), Some(1_800));
 }
 
 #[test]
 fn what_was_said_before_the_windows_last_quarter_is_no_confirmation() {
-    // They are asked as they say so, and once more in time.
+    // They are pinged when they report it, and once more in time.
     let mut peers = Peers::new(4, shipped());
     let died = peers.rig.now;
     peers.is_missed(4);
@@ -258,7 +258,7 @@ fn what_was_said_before_the_windows_last_quarter_is_no_confirmation() {
     assert_eq!(at, [died + ms(1_350); 3]);
 }
 
-/// The peers of node 4 have missed it for so long, though it is there, when it dies.
+/// The peers of node 4 have missed it for `ago` although it was alive, when it dies.
 fn cut_off_for(rules: Rules, ago: u64, of: u8) -> Option<u64> {
     let mut peers = Peers::new(4, rules);
     for observer in 1..=of {
@@ -274,9 +274,9 @@ fn cut_off_for(rules: Rules, ago: u64, of: u8) -> Option<u64> {
 #[test]
 fn who_missed_a_node_for_five_seconds_while_it_was_there_knows_nothing_of_its_end() {
     assert_eq!(cut_off_for(shipped(), 4_999, 3), Some(1_800));
-    // Nobody is left who could tell: the session decides after its own grace period.
+    // No observer is left that could report, so the session decides after the grace period.
     assert_eq!(cut_off_for(shipped(), 5_000, 3), Some(10_000));
-    // One that is not cut off decides, and so do two.
+    // A single observer that is not isolated decides, and so do two.
     assert_eq!(cut_off_for(shipped(), 5_000, 2), Some(1_800));
     assert_eq!(cut_off_for(shipped(), 5_000, 1), Some(1_800));
 }

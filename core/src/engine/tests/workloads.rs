@@ -12,10 +12,10 @@ use crate::{
     workload::{AssignmentId, AssignmentRow, FixedPort, Goal, Kind, Order, Phase, Protocol, Resources, Spec, Status},
 };
 
-/// Operations of the random test; more by `WYNEOS_OPERATIONS`.
+/// Number of operations of the random test; `WYNEOS_OPERATIONS` increases it.
 const OPERATIONS: usize = 3_000;
 
-/// A coordinator and agents that run whatever they are told to.
+/// A coordinator and agents that run everything they are assigned.
 pub(super) struct Site {
     pub(super) rig: Rig,
     pub(super) conns: Vec<u64>,
@@ -32,12 +32,12 @@ impl Site {
         site
     }
 
-    /// An agent joins that has no instances.
+    /// An agent without instances joins.
     pub(super) fn join(&mut self, conn: u64, number: u8, incarnation: u64) {
         self.welcome(conn, super::rig::hello(number, incarnation, 0));
     }
 
-    /// The same, in a zone.
+    /// An agent without instances joins in a zone.
     pub(super) fn join_in(&mut self, number: u8, zone: &str) {
         let mut hello = super::rig::hello(number, 1, 0);
         hello.facts.labels = Labels::from([("zone".to_owned(), zone.to_owned())]);
@@ -53,7 +53,7 @@ impl Site {
         self.rig.input(Input::Instances { conn, instances, all });
     }
 
-    /// Agents do what they are told, and say so.
+    /// Agents execute their orders and report.
     fn obey(&mut self) {
         while self.taken < self.rig.sent.len() {
             let (conn, message) = self.rig.sent[self.taken].clone();
@@ -85,7 +85,7 @@ impl Site {
         }
     }
 
-    /// Instances that agents were told to start.
+    /// Number of instances that agents were told to start.
     pub(super) fn assigned(&self) -> usize {
         let assigned = |(_, message): &(ConnId, Message)| match message {
             Message::Work(work) => work.assign.len(),
@@ -102,7 +102,7 @@ impl Site {
             self.rig.beat_for(&conns, SECOND.min(end.since(self.rig.now)));
             self.obey();
         }
-        // What readers see follows soon.
+        // Publications to readers follow shortly.
         self.rig.pass(SECOND / 10);
     }
 
@@ -147,7 +147,7 @@ pub(super) fn service(name: &str, replicas: u32) -> Spec {
     spec
 }
 
-/// What a plan says, and what an answer to the same change says that it did.
+/// Content of a plan, to be compared with the answer to the same change.
 fn moves(change: &Changed) -> (Vec<(u32, String)>, Vec<AssignmentId>, u32) {
     let starts = change.starts.iter().map(|start| (start.slot, start.node_name.clone()));
     let stops = change.stops.iter().map(|stop| stop.id);
@@ -162,7 +162,7 @@ fn what_is_planned_is_what_is_done() {
     let mut rng = Pcg64Mcg::seed_from_u64(7);
     let mut done = 0;
     while done < operations.unwrap_or(OPERATIONS) {
-        // From the beginning from time to time, so that what is kept for tests stays small.
+        // Starts afresh from time to time, so that retained test data stays small.
         let mut site = Site::new(6);
         for _ in 0..300 {
             let name = ["a", "b", "c", "d"][rng.random_range(0..4)];
@@ -214,7 +214,7 @@ fn what_is_planned_is_what_is_done() {
     }
 }
 
-/// No node is promised more than it has.
+/// No node is overcommitted.
 fn check_promises(site: &Site) {
     for (index, node) in site.rig.core.ctx.registry.iter() {
         let capacity = node.record.facts.capacity;
@@ -270,7 +270,7 @@ fn nothing_is_handed_out_before_it_is_durable() {
         site.rig.input(Input::Command { request, command, by });
     }
     assert!(site.assigned() == 0 && site.rig.answers.is_empty());
-    // The first is written down, the second is not yet, and both are known.
+    // The first is durable, the second is not, and both are known.
     site.rig.unconfirmed -= 1;
     site.rig.input(Input::Committed);
     assert_eq!(site.assigned(), 4);
@@ -318,7 +318,7 @@ fn where_there_is_no_room_beside_it_the_old_one_goes_first() {
 }
 
 impl Site {
-    /// The agent of a node is started again, and tells this of its host; what it runs goes on.
+    /// Restarts a node's agent, which reports this containment; its instances keep running.
     pub(super) fn restarted(&mut self, number: u8, contained: Result<(), String>) {
         let at = usize::from(number) - 1;
         let conn = self.conns[at] + 100;
@@ -329,7 +329,7 @@ impl Site {
         self.rig.beat(conn);
         let rows = self.rig.view.assignments.iter();
         let own = rows.filter(|row| row.record.node == node_id(number) && row.status.phase != Phase::Ended);
-        // What readers were told while the node was away is not what the node says.
+        // The state shown while the node was away is not what the node reports.
         let status = |row: &crate::workload::AssignmentRow| Status {
             healthy: row.status.phase == Phase::Running,
             detail: String::new(),
@@ -340,7 +340,7 @@ impl Site {
         self.rig.input(Input::Instances { conn, instances, all });
     }
 
-    /// The nodes on which instances of a workload run.
+    /// Nodes that run instances of a workload.
     fn places(&mut self, name: &str) -> Vec<NodeId> {
         self.pass(SECOND * 2);
         let of = |row: &&Arc<crate::workload::AssignmentRow>| &*row.record.workload == name;
@@ -364,7 +364,7 @@ fn a_singleton_stays_where_it_runs_and_goes_only_where_it_is_contained() {
     site.restarted(1, Err("not permitted".to_owned()));
     site.pass(SECOND * 60);
     assert_eq!(site.places("leader"), [node_id(1)], "moved, or stopped, for this alone");
-    // An update of it would end it for ever: it waits for a node that takes it, and says so.
+    // An update would stop it permanently, so it waits for a suitable node and reports that.
     let planned = site.change(WorkloadVerb::Apply(Arc::new(leader("2"))), true).unwrap();
     assert_eq!((planned.stops.len(), planned.starts.len()), (0, 0), "{planned:?}");
     let waits: Vec<&str> = planned.waiting.iter().map(|waiting| &*waiting.reason).collect();
@@ -380,7 +380,7 @@ fn a_singleton_stays_where_it_runs_and_goes_only_where_it_is_contained() {
     site.join(2, 2, 1);
     site.pass(SECOND * 30);
     assert_eq!(site.places("leader"), [node_id(2)]);
-    // A new one has no place once no node is contained any more; anything else has.
+    // A new singleton has no suitable node once none is contained; other workloads do.
     site.restarted(2, Err("not permitted".to_owned()));
     let mut other = leader("1");
     other.name = "other".to_owned();
@@ -479,7 +479,7 @@ fn daemons_are_updated_a_few_at_a_time() {
     site.pass(SECOND * 10);
     let change = site.apply(daemon("2"));
     assert_eq!((change.stops.len(), change.later), (1, 3));
-    // Looked at again for whatever reason, no other one follows before this one is back.
+    // Even if reconciled for another reason, no other instance follows before this one is back.
     site.rig.pass(SECOND * 5);
     let stopped = site.rig.view.assignments.iter();
     assert_eq!(stopped.filter(|row| row.record.goal == Goal::Stop).count(), 1);
@@ -535,7 +535,7 @@ fn an_instance_that_was_well_once_does_not_undo_an_update() {
     slow.update.min_healthy = Duration::from_secs(60);
     site.apply(slow);
     site.pass(SECOND * 40);
-    // Long after its deadline, one of the new ones is not well for a moment.
+    // Long after the deadline, one of the new instances is briefly unhealthy.
     let of_two = |row: &&Arc<crate::workload::AssignmentRow>| row.record.revision == 2;
     let row = Arc::clone(site.rig.view.assignments.iter().find(of_two).unwrap());
     let node = row.record.node;

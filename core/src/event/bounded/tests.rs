@@ -89,7 +89,7 @@ proptest! {
         for body in bodies(&text, many) {
             let whole = event(&text, body);
             let bounded = whole.clone().bounded();
-            // As it is written for people, which escapes as JSON does.
+            // Debug output escapes like JSON.
             let bytes = format!("{bounded:?}").len();
             prop_assert!(bytes < 100 * 1024, "{bytes}: {:?}", &bounded.summary);
             prop_assert!(bounded.summary.len() <= SENTENCE);

@@ -22,7 +22,7 @@ fn the_last_line_with_something_in_it_is_kept() {
 fn a_long_line_is_cut_off() {
     let text = last(&[&[b'x'; 1_000], b"y\n"]);
     assert_eq!((text.len(), text.ends_with("x…")), (LAST_LINE, true));
-    // And not said to be, once another one follows.
+    // The ellipsis disappears once another line follows.
     assert_eq!(last(&[&[b'x'; 1_000], b"\nend\n"]), "end");
     let cut = last(&["ä".repeat(1_000).as_bytes()]);
     assert!(cut.len() <= LAST_LINE && cut.ends_with("ä…"), "{cut}");
