@@ -1,4 +1,4 @@
-//! The audit's chain: entries that follow one another, signed, so that none can be altered, left out or put in unnoticed.
+//! The audit chain: signed, linked entries, so that altering, omitting or inserting one is detected.
 
 use std::collections::BTreeSet;
 
@@ -12,14 +12,14 @@ use crate::v1;
 
 const CONTEXT: &[u8] = b"wyneos audit v1";
 
-/// The codes of what was found at a start, as gRPC has them: OK, ABORTED, UNKNOWN.
+/// Result of an interrupted call, determined at the next start, as a gRPC code: OK, it was applied.
 pub const APPLIED: u32 = 0;
-/// It was not carried out.
+/// Result of an interrupted call: ABORTED, it was not applied.
 pub const NOT_APPLIED: u32 = 10;
-/// It cannot be told whether it was; an intent's own code, too.
+/// Result of an interrupted call: UNKNOWN; also the code of an intent itself.
 pub const UNKNOWN: u32 = 2;
 
-/// The code of an entry that tells of lost ones, or of a state that was put back, as gRPC has it: DATA_LOSS.
+/// Code of an entry that reports lost entries or a restored state, as a gRPC code: DATA_LOSS.
 pub const LOST: u32 = 15;
 
 /// Signs entries.
@@ -40,17 +40,17 @@ fn chain(cluster: ClusterId, previous: &Digest, record: &v1::AuditRecord) -> Dig
 }
 
 impl Signer {
-    /// Signs with this Ed25519 secret key.
+    /// Creates a signer with this Ed25519 secret key.
     pub fn new(secret: &[u8; 32]) -> Signer {
         Signer(DigestSigner::new(secret))
     }
 
-    /// The key by which its entries are verified.
+    /// The key that verifies the entries.
     pub fn public_key(&self) -> PublicKey {
         self.0.public_key()
     }
 
-    /// The entry for `record` behind `previous`, and its own `chain`.
+    /// Creates the entry for `record` after `previous`; returns it with its own `chain`.
     pub fn seal(&self, cluster: ClusterId, previous: Digest, record: v1::AuditRecord) -> (v1::AuditEntry, Digest) {
         let chain = chain(cluster, &previous, &record);
         let entry = v1::AuditEntry {
@@ -63,24 +63,24 @@ impl Signer {
     }
 }
 
-/// What is wrong with an entry.
+/// Reason why an entry is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadEntry {
-    /// A part is missing, or not of its length.
+    /// A part is missing or has the wrong length.
     #[error("a part is missing")]
     Incomplete,
-    /// The record was altered, or the chain.
+    /// The record or the chain was altered.
     #[error("the record was altered")]
     Altered,
-    /// The signature is not the coordinator's.
+    /// The signature was not made by the coordinator.
     #[error("not signed by the coordinator")]
     Signature,
-    /// It does not follow the one before: entries were left out, or put in.
+    /// The entry does not follow the previous one: entries were omitted or inserted.
     #[error("it does not follow the entry before it")]
     Gap,
 }
 
-/// Verifies entries one behind the other. The first is where trust begins: that none came before it is for the reader to know.
+/// Verifies consecutive entries. Trust begins with the first: the reader must know whether entries precede it.
 #[derive(Debug)]
 pub struct Verifier {
     cluster: ClusterId,
@@ -90,7 +90,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// A verifier for entries of `cluster` signed by `key`.
+    /// Creates a verifier for entries of `cluster` signed by `key`.
     pub fn new(cluster: ClusterId, key: PublicKey) -> Verifier {
         Verifier {
             cluster,
@@ -100,8 +100,8 @@ impl Verifier {
         }
     }
 
-    /// The first and last numbers of entries that are missing by the coordinator's own word: it found them lost at a start. The chain goes
-    /// on behind them, and nothing proves what they said.
+    /// Ranges (first and last number) of entries that the coordinator reported as lost at a start. The chain continues
+    /// after them, and nothing proves their content.
     pub fn lost(&self) -> &[(u64, u64)] {
         &self.lost
     }
@@ -109,7 +109,7 @@ impl Verifier {
     /// Verifies the next entry.
     ///
     /// # Errors
-    /// It cannot be trusted, or does not follow.
+    /// The entry cannot be trusted, or does not follow the previous one.
     pub fn next(&mut self, entry: &v1::AuditEntry) -> Result<(), BadEntry> {
         let record = entry.record.as_ref().ok_or(BadEntry::Incomplete)?;
         let digest = |bytes: &[u8]| Digest::try_from(bytes).map_err(|_| BadEntry::Incomplete);
@@ -143,21 +143,22 @@ impl Verifier {
     }
 }
 
-/// Which intents have which outcome, as entries are read in their order.
+/// Outcomes of intents, collected by reading entries in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Intents {
-    /// Numbers of intents that have no outcome: their calls are under way, or were cut off and the coordinator has not started since.
+    /// Intents without an outcome: their calls are in progress, or were interrupted and the coordinator has not been
+    /// restarted since.
     pub open: BTreeSet<u64>,
-    /// Numbers of intents whose calls were cut off, and that were found carried out at the next start.
+    /// Interrupted intents that were found applied at the next start.
     pub applied: BTreeSet<u64>,
-    /// Numbers of intents that were found not carried out.
+    /// Interrupted intents that were found not applied.
     pub not_applied: BTreeSet<u64>,
-    /// Numbers of intents whose result is unknown.
+    /// Interrupted intents whose result is unknown.
     pub unknown: BTreeSet<u64>,
 }
 
 impl Intents {
-    /// Takes the next record.
+    /// Processes the next record.
     pub fn take(&mut self, record: &v1::AuditRecord) {
         match record.kind() {
             v1::AuditKind::Intent => {

@@ -1,6 +1,6 @@
-//! Snapshots in their canonical bytes, and the steps between two of them.
+//! Canonical encoding of snapshots, and the deltas between them.
 //!
-//! Rows are encoded once, when they change; a snapshot, a delta and a filtered view are put together from the same bytes.
+//! Rows are encoded once, when they change; snapshots, deltas and filtered views are assembled from the same bytes.
 
 mod rows;
 
@@ -83,7 +83,7 @@ struct WireDelta {
     removed_assignments: Vec<String>,
 }
 
-/// The key of a row of any kind, and nothing else of it: kinds have other things in common fields.
+/// The key of a row of any kind; other fields differ between kinds.
 #[derive(Clone, PartialEq, Message)]
 struct RowKey {
     #[prost(string, tag = "1")]
@@ -100,14 +100,14 @@ struct Labels {
 /// What a reader wants to see of a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Filter {
-    /// Only these sections; empty for all.
+    /// Sections to include; empty for all.
     pub sections: BTreeSet<i32>,
-    /// Only nodes with this label.
+    /// Label that nodes must have.
     pub label: Option<(String, String)>,
 }
 
 impl Filter {
-    /// True when it leaves nothing out.
+    /// Whether the selection includes everything.
     pub fn is_everything(&self) -> bool {
         self.sections.is_empty() && self.label.is_none()
     }
@@ -126,12 +126,12 @@ impl Filter {
     }
 }
 
-/// A snapshot with every row encoded.
+/// A snapshot with encoded rows.
 #[derive(Clone, Debug)]
 pub struct Canonical {
-    /// Its epoch.
+    /// Epoch of the snapshot.
     pub epoch: u64,
-    /// Its cycle.
+    /// Cycle of the snapshot.
     pub cycle: u64,
     head: Wire,
     nodes: Rows<NodeId, NodeRow>,
@@ -140,13 +140,13 @@ pub struct Canonical {
     assignments: Rows<AssignmentId, AssignmentRow>,
 }
 
-/// Bytes that are no snapshot.
+/// Error for bytes that are not a snapshot.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("not the canonical bytes of a snapshot: {0}")]
 pub struct NotCanonical(String);
 
 impl Canonical {
-    /// Encodes `snapshot`. Rows that are the same as in `before` are not encoded again.
+    /// Encodes `snapshot`. Rows unchanged since `before` are not encoded again.
     pub fn new(snapshot: &Snapshot, before: Option<&Canonical>) -> Canonical {
         let mut head = v1_head(convert::sections(snapshot));
         head.nodes.clear();
@@ -185,7 +185,7 @@ impl Canonical {
         }
     }
 
-    /// Reads a snapshot back from its canonical bytes.
+    /// Decodes a snapshot from its canonical bytes.
     pub fn from_bytes(bytes: Bytes) -> Result<Canonical, NotCanonical> {
         let mut head = Wire::decode(bytes).map_err(|error| NotCanonical(error.to_string()))?;
         let (nodes, links) = (std::mem::take(&mut head.nodes), std::mem::take(&mut head.links));
@@ -202,7 +202,7 @@ impl Canonical {
         })
     }
 
-    /// The canonical bytes: what is sealed.
+    /// The canonical bytes, which are sealed.
     pub fn bytes(&self) -> Bytes {
         self.view(&Filter::default())
     }
@@ -247,7 +247,7 @@ impl Canonical {
         );
     }
 
-    /// The encoding of the step from `before` to this, of what `filter` leaves of both.
+    /// The encoding of the delta from `before` to this snapshot, of the contents that `filter` selects.
     pub fn delta(&self, before: &Canonical, filter: &Filter) -> Bytes {
         let mut head = self.selected(filter);
         forget_unchanged(&mut head, &before.selected(filter));
@@ -373,7 +373,7 @@ fn read_key<K: std::str::FromStr>(row: &Bytes) -> Result<K, NotCanonical> {
     key.id.parse().map_err(not_one)
 }
 
-/// Leaves out of `now` the sections, and the version, that are as they were.
+/// Clears the sections, and the version, of `now` that are unchanged.
 fn forget_unchanged(now: &mut Wire, before: &Wire) {
     fn forget<T: PartialEq>(now: &mut T, before: &T, nothing: T) {
         if now == before {
@@ -393,10 +393,10 @@ fn forget_unchanged(now: &mut Wire, before: &Wire) {
 /// `wyneos.v1.WatchSnapshotsResponse` on the wire.
 #[derive(Clone, PartialEq, Message)]
 pub struct WireWatchResponse {
-    /// [`Canonical::view`].
+    /// Full state, see [`Canonical::view`].
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub full: Option<Bytes>,
-    /// [`Canonical::delta`].
+    /// Delta, see [`Canonical::delta`].
     #[prost(bytes = "bytes", optional, tag = "2")]
     pub delta: Option<Bytes>,
     /// The seal.
@@ -405,7 +405,7 @@ pub struct WireWatchResponse {
     /// The resume token.
     #[prost(string, tag = "4")]
     pub resume_token: String,
-    /// Why a resume token was answered with the full state.
+    /// Reason why a resume token was answered with the full state.
     #[prost(string, tag = "5")]
     pub reset_reason: String,
 }
@@ -413,13 +413,13 @@ pub struct WireWatchResponse {
 /// `wyneos.v1.GetSnapshotResponse` on the wire.
 #[derive(Clone, PartialEq, Message)]
 pub struct WireGetResponse {
-    /// [`Canonical::view`].
+    /// Snapshot, see [`Canonical::view`].
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub snapshot: Option<Bytes>,
     /// The seal.
     #[prost(message, optional, tag = "2")]
     pub seal: Option<v1::Seal>,
-    /// The snapshot's age.
+    /// Age of the snapshot.
     #[prost(message, optional, tag = "3")]
     pub age: Option<prost_types::Duration>,
 }

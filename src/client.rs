@@ -1,4 +1,4 @@
-//! Connections to a coordinator, and clients with the limits that its answers need.
+//! Connections to a coordinator, and clients with suitable message limits.
 
 mod dates;
 
@@ -25,41 +25,42 @@ use crate::v1::{
     workload_service_client::WorkloadServiceClient,
 };
 
-/// Bytes that a client accepts in one message: a snapshot of a large cluster is far above tonic's own 4 MiB.
+/// Maximum size of a message that a client accepts, in bytes: a snapshot of a large cluster exceeds tonic's default of
+/// 4 MiB.
 pub const MESSAGE_MAX: usize = 256 * 1024 * 1024;
 
-/// How long connecting may take.
+/// Timeout of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time between two HTTP/2 pings. A dead coordinator is noticed within this and [`KEEP_ALIVE_TIMEOUT`]; TCP alone would
-/// leave a watcher waiting for hours.
+/// Interval between HTTP/2 pings. A failed coordinator is detected within this time plus [`KEEP_ALIVE_TIMEOUT`]; TCP
+/// alone would leave a watcher waiting for hours.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// How long a ping may stay unanswered.
+/// Timeout of a ping.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why there is no connection.
+/// Reason why a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The address cannot be used.
+    /// The address is invalid.
     #[error("{address:?} is no address of a coordinator: {reason}; give host:port or http://host:port")]
     Address {
-        /// The address as it was given.
+        /// The address as given.
         address: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// Nobody answers there.
+    /// No server answers at the address.
     #[error("cannot connect to {address}")]
     Unreachable {
-        /// The address as it was given.
+        /// The address as given.
         address: String,
-        /// Why.
+        /// The cause.
         source: tonic::transport::Error,
     },
 }
 
-/// The endpoint that `address`, `host:port` or `http://host:port`, names.
+/// Parses an address of the form `host:port` or `http://host:port`.
 fn endpoint(address: &str) -> Result<Endpoint, ConnectError> {
     let bad = |reason: &str| ConnectError::Address {
         address: address.to_owned(),
@@ -87,28 +88,29 @@ fn endpoint(address: &str) -> Result<Endpoint, ConnectError> {
         .keep_alive_while_idle(true))
 }
 
-/// Connects to the coordinator at `address`, `host:port` or `http://host:port`, within 5 s, without TLS. The channel reconnects by
-/// itself when it is used again after the connection was lost.
+/// Connects to the coordinator at `address`, `host:port` or `http://host:port`, within 5 s, without TLS. The channel
+/// reconnects automatically when it is used after the connection was lost.
 ///
 /// # Errors
-/// The address cannot be used, or nobody answers there.
+/// The address is invalid, or no server answers.
 pub async fn connect(address: &str) -> Result<Channel, ConnectError> {
     connect_with(address, None).await
 }
 
-/// As [`connect`], with TLS as `tls` says ([`identity::client_config`](crate::identity::client_config)) if it is there.
+/// Like [`connect`], with the given TLS configuration, if any
+/// ([`identity::client_config`](crate::identity::client_config)).
 ///
 /// # Errors
-/// As [`connect`]; or it is another one than is expected there.
+/// As for [`connect`]; or the server is not the expected one.
 pub async fn connect_with(address: &str, tls: Option<&Arc<ClientConfig>>) -> Result<Channel, ConnectError> {
     connect_noting(address, tls, &Undated::default()).await
 }
 
-/// As [`connect_with`]; `undated` hears when the other end refuses this end's certificate for its dates, which it does after the
-/// connection was made.
+/// Like [`connect_with`]; `undated` is set if the server rejects this client's certificate because of its validity
+/// period, which happens after the connection is established.
 ///
 /// # Errors
-/// As [`connect_with`].
+/// As for [`connect_with`].
 pub async fn connect_noting(
     address: &str,
     tls: Option<&Arc<ClientConfig>>,
@@ -123,19 +125,20 @@ pub async fn connect_noting(
         })
 }
 
-/// Opens a channel to an endpoint, with TLS as `tls` says if it is there. Each reconnection shows the certificate of then.
+/// Opens a channel to an endpoint, with the given TLS configuration, if any. Each reconnection presents the current
+/// certificate.
 ///
 /// # Errors
-/// Nobody answers there, or another one than is expected.
+/// No server answers, or it is not the expected one.
 pub async fn open(endpoint: &Endpoint, tls: Option<&Arc<ClientConfig>>) -> Result<Channel, tonic::transport::Error> {
     open_noting(endpoint, tls, &Undated::default()).await
 }
 
-/// As [`open`]; `undated` hears when the other end refuses this end's certificate for its dates, which it does after the connection was
-/// made.
+/// Like [`open`]; `undated` is set if the server rejects this client's certificate because of its validity period,
+/// which happens after the connection is established.
 ///
 /// # Errors
-/// As [`open`].
+/// As for [`open`].
 pub async fn open_noting(
     endpoint: &Endpoint,
     tls: Option<&Arc<ClientConfig>>,
@@ -157,7 +160,7 @@ pub async fn open_noting(
     endpoint.connect_with_connector(service_fn(connect)).await
 }
 
-/// An error with what is behind it: tonic's own text says only "transport error".
+/// Formats an error with its causes; tonic's own text is only "transport error".
 pub fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -171,7 +174,7 @@ pub fn describe(error: &dyn std::error::Error) -> String {
     without_links(&text)
 }
 
-/// A text without the links to their own documentation that libraries put into their errors.
+/// Removes the documentation links that libraries include in their errors.
 fn without_links(text: &str) -> String {
     let is_link = |word: &&str| word.starts_with("https://docs.rs/");
     let words: Vec<&str> = text.split(' ').filter(|word| !is_link(word)).collect();
@@ -192,16 +195,17 @@ mod link_tests {
     }
 }
 
-/// Whether a stream ended over a message that cannot be read, too large or none at all, and not over its transport.
+/// Whether a stream ended because of a message that cannot be read, being too large or malformed, and not because of
+/// its transport.
 pub fn is_unreadable(status: &Status) -> bool {
     let text = status.message();
     let garbled = text.starts_with("failed to decode") || text.starts_with("protocol error: received message");
-    // What the transport reports has a cause.
+    // Errors of the transport have a cause.
     let local = std::error::Error::source(status).is_none();
     status.code() == Code::OutOfRange || (status.code() == Code::Internal && local && garbled)
 }
 
-/// The message of a status: the server's own, or why the connection failed.
+/// The message of a status: the server's own, or the reason for the failed connection.
 pub fn told(status: &Status) -> String {
     match std::error::Error::source(status) {
         Some(source) => describe(source),
@@ -209,19 +213,19 @@ pub fn told(status: &Status) -> String {
     }
 }
 
-/// A connection on which both ends know each other.
+/// Establishes a connection with mutual authentication.
 async fn secure(connector: &TlsConnector, uri: &Uri) -> io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(host(uri)?.to_owned()).map_err(|_| wrong("no name of a host"))?;
     let stream = reach(uri).await?;
     connector.connect(name, stream).await
 }
 
-/// A TCP connection for few and small messages: none waits for another one, and on Linux a lost packet is sent again every 0.2 s or so, six
-/// times, before each wait is twice as long as the one before. With doubling from the start a session is silent for 13 s when one packet is lost
-/// six times.
+/// Establishes a TCP connection for few small messages: messages are not delayed for batching, and on Linux a lost
+/// packet is retransmitted about every 0.2 s six times before the timeout doubles. With doubling from the start, a
+/// session would be silent for 13 s if one packet is lost six times.
 ///
 /// # Errors
-/// The address has no host or no port, or nobody answers there.
+/// The address has no host or port, or no server answers.
 async fn reach(uri: &Uri) -> io::Result<TcpStream> {
     let port = uri.port_u16().ok_or_else(|| wrong("no port"))?;
     let stream = TcpStream::connect((host(uri)?, port)).await?;
@@ -240,37 +244,37 @@ fn wrong(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, what.to_owned())
 }
 
-/// A client of AccessService.
+/// Creates a client of AccessService.
 pub fn access(channel: Channel) -> AccessServiceClient<Channel> {
     AccessServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
 }
 
-/// A client of ClusterService.
+/// Creates a client of ClusterService.
 pub fn cluster(channel: Channel) -> ClusterServiceClient<Channel> {
     ClusterServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
 }
 
-/// A client of CoherenceService.
+/// Creates a client of CoherenceService.
 pub fn coherence(channel: Channel) -> CoherenceServiceClient<Channel> {
     CoherenceServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
 }
 
-/// A client of DecisionService.
+/// Creates a client of DecisionService.
 pub fn decisions(channel: Channel) -> DecisionServiceClient<Channel> {
     DecisionServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
 }
 
-/// A client of EventService.
+/// Creates a client of EventService.
 pub fn events(channel: Channel) -> EventServiceClient<Channel> {
     EventServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
 }
 
-/// A client of TelemetryService.
+/// Creates a client of TelemetryService.
 pub fn telemetry(channel: Channel) -> TelemetryServiceClient<Channel> {
     TelemetryServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
 }
 
-/// A client of WorkloadService.
+/// Creates a client of WorkloadService.
 pub fn workloads(channel: Channel) -> WorkloadServiceClient<Channel> {
     WorkloadServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
 }

@@ -1,38 +1,38 @@
-//! The steps of WatchSnapshots, applied: a reader that keeps a snapshot need not fetch it again every cycle.
+//! Application of WatchSnapshots deltas to a local snapshot, so that a reader need not fetch it again every cycle.
 
 use std::collections::HashSet;
 
 use crate::v1;
 
-/// Why a delta does not fit a state. The state is as it was.
+/// Reason why a delta cannot be applied. The state is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
-    /// It is a step from another snapshot.
+    /// The delta starts from another snapshot.
     #[error(
         "the delta is a step from epoch {} cycle {}, the state is epoch {} cycle {}; watch again for the full state",
         .from.0, .from.1, .state.0, .state.1
     )]
     From {
-        /// (epoch, cycle) that the delta is a step from.
+        /// (epoch, cycle) that the delta starts from.
         from: (u64, u64),
         /// (epoch, cycle) of the state.
         state: (u64, u64),
     },
-    /// It speaks of another cluster.
+    /// The delta belongs to another cluster.
     #[error("the delta is of cluster {delta:?}, the state is of {state:?}; watch again for the full state")]
     Cluster {
-        /// The delta's cluster.
+        /// Cluster of the delta.
         delta: String,
-        /// The state's cluster.
+        /// Cluster of the state.
         state: String,
     },
-    /// It says nothing.
+    /// The delta is empty.
     #[error("the delta has no `changed`, which is always there; the coordinator is at fault")]
     Empty,
 }
 
-/// Takes `state` on to the snapshot that `delta` leads to. When both came from one WatchSnapshots, the result encodes as
-/// what GetSnapshot with the same selection would have answered.
+/// Advances `state` to the snapshot that `delta` leads to. If both come from the same WatchSnapshots call, the result
+/// encodes like the answer of GetSnapshot with the same selection.
 pub fn apply(state: &mut v1::Snapshot, delta: v1::SnapshotDelta) -> Result<(), ApplyError> {
     let v1::SnapshotDelta {
         from_epoch,
@@ -84,14 +84,14 @@ pub fn apply(state: &mut v1::Snapshot, delta: v1::SnapshotDelta) -> Result<(), A
     Ok(())
 }
 
-/// An absent section did not change.
+/// Replaces a section unless it is absent, which means unchanged.
 fn replace<T>(section: &mut Option<T>, changed: Option<T>) {
     if changed.is_some() {
         *section = changed;
     }
 }
 
-/// Merges `changed` into `rows`, which stay sorted by id. Most cycles bring no new row, and then nothing moves.
+/// Merges `changed` into `rows`, which stay sorted by id. Most cycles add no row, and then none is moved.
 fn merge<T>(rows: &mut Vec<T>, changed: Vec<T>, removed: &[String], id: impl Fn(&T) -> &str) {
     if !removed.is_empty() {
         let removed: HashSet<&str> = removed.iter().map(String::as_str).collect();

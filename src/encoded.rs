@@ -1,4 +1,4 @@
-//! A message that was encoded before it met its readers.
+//! Messages encoded before they are sent.
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::{
@@ -6,13 +6,14 @@ use prost::{
     encoding::{DecodeContext, WireType, skip_field},
 };
 
-/// The wire form of a message: what goes to a thousand subscribers is encoded once.
+/// The encoding of a message, so that a message for a thousand subscribers is encoded once.
 ///
-/// Stands for the message's own type where a server sends it (see `build.rs`). It only sends: merging into it skips.
+/// It replaces the message's own type where a server sends it (see `build.rs`). It is only sent; merging into it skips
+/// the field.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Encoded(pub Bytes);
 
-/// Prints its length alone: what is sent to an agent has the environments of its instances in it.
+/// Shows only the length, because messages to agents contain environment variables.
 impl std::fmt::Debug for Encoded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Encoded({} bytes)", self.0.len())
@@ -20,7 +21,7 @@ impl std::fmt::Debug for Encoded {
 }
 
 impl Encoded {
-    /// The wire form of `message`.
+    /// Encodes `message`.
     pub fn new(message: &impl Message) -> Encoded {
         Encoded(message.encode_to_vec().into())
     }

@@ -1,5 +1,5 @@
-//! The public protocol of WyneOS and its client SDK: generated types and clients ([`v1`]), and what both sides of the
-//! wire share.
+//! The public protocol of WyneOS and its client SDK: generated types and clients ([`v1`]), and code shared by both
+//! sides of the wire.
 
 pub mod audit;
 pub mod backup;
@@ -11,19 +11,19 @@ pub mod encoded;
 pub mod export;
 pub mod identity;
 
-/// Package `wyneos.v1`: messages, clients and servers, as proto/wyneos/v1 describes them.
+/// Package `wyneos.v1`: messages, clients and servers, as defined in proto/wyneos/v1.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 pub mod v1 {
     tonic::include_proto!("wyneos.v1");
 }
 
-/// Servers whose answers are [`encoded::Encoded`].
+/// Servers that answer with [`encoded::Encoded`] messages.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 pub mod served {
     include!(concat!(env!("OUT_DIR"), "/served/wyneos.v1.rs"));
 }
 
-/// The descriptor set of package `wyneos.v1`, comments included: for reflection and for JSON.
+/// The descriptor set of package `wyneos.v1` including comments, for reflection and JSON.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/wyneos.v1.bin"));
 
 /// Version of this release.

@@ -57,7 +57,7 @@ fn lost_entries_are_told_of_and_hide_no_others() {
         ..v1::AuditRecord::default()
     };
     let last = |entries: &[v1::AuditEntry]| Digest::try_from(entries.last().unwrap().chain.as_slice()).unwrap();
-    // Behind the entries that are left, and as the first one of a new audit.
+    // After the remaining entries, and as the first entry of a new audit.
     for left in [3, 1, 0] {
         let mut all = good[..left].to_vec();
         let previous = if left == 0 { [0; 32] } else { last(&all) };
@@ -75,7 +75,7 @@ fn lost_entries_are_told_of_and_hide_no_others() {
         assert_eq!(verified(&mut verifier, &all), Ok(()));
         assert_eq!(verifier.lost(), [(left as u64 + 1, 9)]);
     }
-    // It does not go back, follows what is there, and lets nothing else pass over numbers.
+    // It never goes back, follows the existing entries, and allows no other gap in the numbers.
     let kind = |sequence, previous, kind: v1::AuditKind| {
         let record = v1::AuditRecord {
             sequence,

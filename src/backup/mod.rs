@@ -1,7 +1,8 @@
-//! Backups: all that a coordinator keeps, in one file that is verified whenever it is read.
+//! Backups: the complete durable state of a coordinator in one file that is verified on every read.
 //!
-//! The bytes `"WYNEOSB\x01"`, then [`BackupResponse`](v1::BackupResponse)s, each behind its length as a varint: a header, the records by
-//! their kinds, and an end with the BLAKE3 digest of everything before it and the coordinator's signature over that.
+//! The format is the bytes `"WYNEOSB\x01"` followed by [`BackupResponse`](v1::BackupResponse)s, each prefixed by its
+//! length as a varint: a header, the records by kind, and an end with the BLAKE3 digest of everything before it and the
+//! coordinator's signature of the digest.
 
 mod reader;
 
@@ -18,23 +19,23 @@ use wyneos_core::{
 
 use crate::v1::{self, BackupKind, backup_response::Part};
 
-/// What the file begins with: a name, and the format's version.
+/// Beginning of the file: a name and the format version.
 pub const MAGIC: &[u8; 8] = b"WYNEOSB\x01";
 
-/// Bytes of one record's value at most; longer ones go on in the next record.
+/// Maximum size of a record's value, in bytes; longer values continue in the next record.
 pub const PIECE: usize = 256 * 1024;
 
-/// Bytes of one part at most.
+/// Maximum size of a part, in bytes.
 const PART_MAX: u64 = PIECE as u64 + 4_096;
 
-/// Something that is durable.
+/// A durable record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
-    /// A file of the `data_dir` with a key or a certificate: its name there, and its contents.
+    /// A file of the `data_dir` with a key or certificate: its name there and its contents.
     File(String, Vec<u8>),
-    /// Tokens and operators.
+    /// Join tokens and operators.
     Access(Box<Access>),
-    /// What Autonomy may do.
+    /// Policy of Autonomy.
     Policy(Policy),
     /// A node.
     Node(Box<NodeRecord>),
@@ -46,16 +47,16 @@ pub enum Record {
     Event(Box<Event>),
     /// An entry of the audit.
     Audit(Box<v1::AuditEntry>),
-    /// The newest sealed snapshot, from which the chain goes on.
+    /// The newest sealed snapshot, after which the chain continues.
     Snapshot(v1::SealedEntry, Vec<u8>),
 }
 
-/// What a backup holds; known once it was read wholly.
+/// Contents of a backup; valid once it was read completely.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contents {
     /// The header.
     pub header: v1::BackupHeader,
-    /// Records of each kind.
+    /// Number of records of each kind.
     pub counts: Vec<(BackupKind, u64)>,
     /// Names of the workloads.
     pub workloads: Vec<String>,
@@ -64,21 +65,21 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Records of a kind.
+    /// Number of records of a kind.
     pub fn count(&self, kind: BackupKind) -> u64 {
         let found = self.counts.iter().find(|(of, _)| *of == kind);
         found.map_or(0, |(_, count)| *count)
     }
 }
 
-/// Makes the parts of a backup, and the digest over them.
+/// Creates the parts of a backup and the digest of them.
 pub struct Maker {
     hasher: blake3::Hasher,
     signer: DigestSigner,
 }
 
 impl Maker {
-    /// A backup that `signer` signs.
+    /// Creates a backup signed by `signer`.
     pub fn new(signer: DigestSigner) -> Maker {
         let mut hasher = blake3::Hasher::new();
         hasher.update(MAGIC);
@@ -91,13 +92,13 @@ impl Maker {
         part
     }
 
-    /// The first part.
+    /// Creates the first part.
     pub fn header(&mut self, header: v1::BackupHeader) -> v1::BackupResponse {
         let public_key = self.signer.public_key().0.to_vec();
         self.part(Part::Header(v1::BackupHeader { public_key, ..header }))
     }
 
-    /// The parts of one record, each of a bounded size.
+    /// Creates the parts of one record, each of bounded size.
     pub fn record<'a>(
         &'a mut self,
         kind: BackupKind,
@@ -116,7 +117,7 @@ impl Maker {
         })
     }
 
-    /// The last part.
+    /// Creates the last part.
     pub fn end(self) -> v1::BackupResponse {
         let digest = self.hasher.finalize().into();
         let end = v1::BackupEnd {
@@ -128,7 +129,7 @@ impl Maker {
     }
 }
 
-/// Whether a name is that of a file that backups have: nothing else is written when one is restored.
+/// Whether a name is that of a file included in backups; a restoration writes no other file.
 fn is_file_name(name: &str) -> bool {
     if matches!(name, "signing.key" | "ca/state.toml") {
         return true;

@@ -1,4 +1,4 @@
-//! Reading a backup, checking all of it.
+//! Reading and verification of backups.
 
 use std::io::{self, Read};
 
@@ -14,7 +14,7 @@ use crate::{
     v1::{self, BackupKind, backup_response::Part},
 };
 
-/// Digests what is read.
+/// Computes a digest of everything read.
 struct Digesting<R> {
     input: R,
     hasher: blake3::Hasher,
@@ -28,8 +28,8 @@ impl<R: Read> Read for Digesting<R> {
     }
 }
 
-/// Reads a backup record by record. Each is checked before it is handed out; that the backup is whole, and whose it is, is known only
-/// when the iteration has ended without an error.
+/// Reads a backup record by record. Each record is checked before it is returned; that the backup is complete and who
+/// made it is known only after the iteration has ended without an error.
 pub struct Reader<R> {
     input: Digesting<R>,
     key: PublicKey,
@@ -43,11 +43,12 @@ pub struct Reader<R> {
 }
 
 impl<R: Read> Reader<R> {
-    /// Reads the header of `input`, which should be buffered: lengths are read byte by byte. With `trusted`, the backup must be signed by
-    /// that key; without, by the one that it holds itself, which shows that it is whole but not who made it.
+    /// Reads the header of `input`, which should be buffered: lengths are read byte by byte. With `trusted`, the backup
+    /// must be signed by that key; without, by the key it contains, which shows that it is complete but not who made
+    /// it.
     ///
     /// # Errors
-    /// It is no backup, or one of another version; or its header makes no sense.
+    /// The input is not a backup or has another format version, or its header is invalid.
     pub fn new(input: R, trusted: Option<PublicKey>) -> Result<Reader<R>, ExportError> {
         let hasher = blake3::Hasher::new();
         let mut input = Digesting { input, hasher };
@@ -84,7 +85,7 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    /// What was read so far. It is to be believed only when all was read.
+    /// Contents read so far; valid only once everything was read.
     pub fn contents(&self) -> &Contents {
         &self.contents
     }
@@ -99,7 +100,7 @@ impl<R: Read> Reader<R> {
         ExportError::bad(self.place(), field, reason)
     }
 
-    /// The next part, and the digest of everything before it.
+    /// Reads the next part; returns it with the digest of everything before it.
     fn part(&mut self) -> Result<(Part, Digest), ExportError> {
         let before = self.input.hasher.finalize().into();
         self.number += 1;
@@ -240,7 +241,7 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    /// Everything is there, and is what was signed.
+    /// Verifies that the backup is complete and matches the signature.
     fn finish(&mut self, end: &v1::BackupEnd, digest: Digest) -> Result<(), ExportError> {
         let at_end = |field, reason: &str| ExportError::bad(Place::End, field, reason);
         if end.digest != digest {
@@ -287,10 +288,11 @@ impl<R: Read> Iterator for Reader<R> {
     }
 }
 
-/// Reads all of a backup, one record at a time, and answers with what it holds. See [`Reader::new`] for `trusted`.
+/// Reads a complete backup, one record at a time, and returns its contents. See [`Reader::new`] for `trusted`.
 ///
 /// # Errors
-/// It cannot be read, or is not whole, or is not what was signed; it says where, and what is wrong.
+/// The backup cannot be read, is incomplete, or does not match its signature; the error states the place and the
+/// reason.
 pub fn verify(input: impl Read, trusted: Option<PublicKey>) -> Result<Contents, ExportError> {
     let mut reader = Reader::new(input, trusted)?;
     for record in reader.by_ref() {

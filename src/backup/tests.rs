@@ -34,7 +34,7 @@ fn event(sequence: u64) -> Vec<u8> {
     serde_json::to_vec(&event).unwrap()
 }
 
-/// A snapshot that is longer than one record takes.
+/// A snapshot that is longer than one record.
 fn snapshot() -> (v1::SealedEntry, Vec<u8>) {
     let snapshot = v1::Snapshot {
         cluster_id: CLUSTER.to_string(),

@@ -3,7 +3,7 @@ use prost_reflect::{Cardinality, DescriptorPool, DynamicMessage, FieldDescriptor
 
 use super::{Labels, RowKey, Wire, WireDelta, WireGetResponse, WireWatchResponse};
 
-/// Messages within messages that are filled: more would fill nothing that these types know of.
+/// Depth of nested messages that are filled; more would fill nothing known to these types.
 const DEPTH: u32 = 3;
 
 fn descriptor(name: &str) -> MessageDescriptor {
@@ -11,7 +11,7 @@ fn descriptor(name: &str) -> MessageDescriptor {
     pool.get_message_by_name(&format!("wyneos.v1.{name}")).unwrap()
 }
 
-/// A message in which every field of its descriptor has a value that is on the wire; of a oneof, the field `chosen` or its first.
+/// A message in which every field of its descriptor is set; of a oneof, the field `chosen` or the first.
 fn filled(descriptor: &MessageDescriptor, chosen: &str, depth: u32) -> DynamicMessage {
     let mut message = DynamicMessage::new(descriptor.clone());
     for field in descriptor.fields() {
@@ -48,7 +48,7 @@ fn value(field: &FieldDescriptor, depth: u32) -> Value {
     }
 }
 
-/// A type that is written by hand reads, and writes, every field of the message that it stands for, and nothing else.
+/// Checks that a hand-written type reads and writes exactly the fields of the message that it represents.
 fn stands_for<T: Message + Default>(name: &str, chosen: &str) {
     let descriptor = descriptor(name);
     let message = filled(&descriptor, chosen, DEPTH);
@@ -85,7 +85,7 @@ fn the_key_of_every_kind_of_row_is_its_first_field() {
             Some(key),
             "{row}"
         );
-        // A row with everything in it: none of it is taken for the key.
+        // In a row with all fields set, none of them is taken for the key.
         let bytes = filled(&descriptor, "", DEPTH).encode_to_vec();
         assert_eq!(RowKey::decode(bytes.as_slice()).unwrap().id, key, "{row}");
     }
@@ -102,7 +102,7 @@ fn labels_are_those_of_a_nodes_row() {
 #[test]
 fn a_snapshot_with_everything_in_its_rows_is_read_back() {
     let mut message = filled(&descriptor("Snapshot"), "", DEPTH);
-    // Ids of nodes are UUIDs, and an instance's a number.
+    // Ids of nodes are UUIDs, and those of instances numbers.
     for (rows, key, id) in [
         ("nodes", "id", "515f4fb3-1c0e-4f3a-9f5e-8a1c2b3d4e5f"),
         ("links", "observer_id", "515f4fb3-1c0e-4f3a-9f5e-8a1c2b3d4e5f"),

@@ -1,4 +1,5 @@
-//! Certificates that do not hold now: whose, and by which clock. TLS itself says it in Unix seconds, or not at all.
+//! Errors of certificates outside their validity period: whose certificate, and by which clock. TLS reports this in
+//! Unix seconds or not at all.
 
 use std::{
     fmt, io,
@@ -16,30 +17,30 @@ use rustls::{AlertDescription, CertificateError, Error};
 use rustls_pki_types::UnixTime;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Whether the other end refused this end's certificate because it does not hold by its clock; clones share it.
+/// Whether the other end rejected this end's certificate because of its validity period; clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct Undated(Arc<AtomicBool>);
 
 impl Undated {
-    /// True when that was so since it was asked last.
+    /// Whether that happened since the last call.
     pub fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }
 
-    /// What that means, for people. A request that was under way when the refusal came may only say that the connection was closed.
+    /// Human-readable explanation. A request in progress at the time may only report that the connection was closed.
     pub fn meaning() -> String {
         Dated::Refused.to_string()
     }
 }
 
-/// A certificate does not hold by one of two clocks.
+/// A certificate is outside its validity period by one of two clocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Dated {
-    /// The other end's begins to hold later than this host's clock says.
+    /// The other end's certificate is not yet valid by this host's clock.
     Early { holds_from: UnixTime, now: UnixTime },
-    /// The other end's has ended by this host's clock.
+    /// The other end's certificate has expired by this host's clock.
     Late { held_until: UnixTime, now: UnixTime },
-    /// The other end refuses this end's.
+    /// The other end rejects this end's certificate.
     Refused,
 }
 
@@ -94,7 +95,7 @@ impl Dated {
     }
 }
 
-/// The same error, saying whose certificate does not hold, by which clock, where that is what is wrong.
+/// Adds to an error whose certificate is outside its validity period and by which clock, if that is the cause.
 pub fn explained(error: io::Error) -> io::Error {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match tls.and_then(Dated::of) {
@@ -103,7 +104,8 @@ pub fn explained(error: io::Error) -> io::Error {
     }
 }
 
-/// A stream whose errors say so. In TLS 1.3 a client hears only after its handshake that its certificate is refused.
+/// A stream with such explanations. In TLS 1.3 a client learns only after its handshake that its certificate was
+/// rejected.
 #[derive(Debug)]
 pub(super) struct Explaining<S> {
     inner: S,
@@ -128,8 +130,8 @@ impl<S> Explaining<S> {
 }
 
 impl<S: AsyncRead + Unpin> Explaining<S> {
-    /// What came of writing. Where that failed, the other end may have said why before it closed the connection: that is still to be read, and nobody
-    /// else reads it any more.
+    /// Handles the result of a write. If it failed, the other end may have sent the reason before it closed the
+    /// connection, which nothing else reads any more.
     fn written<T>(&mut self, context: &mut Context<'_>, result: io::Result<T>) -> io::Result<T> {
         let Err(error) = result else { return result };
         let mut unread = [0; 1024];
@@ -183,13 +185,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Explaining<S> {
     }
 }
 
-/// A time, for people: RFC 3339, in UTC.
+/// Formats a time as RFC 3339 in UTC.
 pub fn shown(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     unix(UnixTime::since_unix_epoch(since))
 }
 
-/// When a certificate holds, for people.
+/// Formats a validity period.
 pub fn holds(held: &Range<SystemTime>) -> String {
     format!("from {} until {}", shown(held.start), shown(held.end))
 }

@@ -81,10 +81,10 @@ impl TryFrom<v1::RevokeOperatorRequest> for Command {
     }
 }
 
-/// An operator's name.
+/// Validates an operator's name.
 ///
 /// # Errors
-/// It has other characters than names have, or too many.
+/// The name has invalid characters or is too long.
 pub fn operator_name(name: String) -> Result<String, ConvertError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if (1..=limits::OPERATOR).contains(&name.len()) && name.bytes().all(fits) {
@@ -94,10 +94,10 @@ pub fn operator_name(name: String) -> Result<String, ConvertError> {
     Err(ConvertError::new("name", reason))
 }
 
-/// The role that an operator is to have.
+/// Validates the role of an operator.
 ///
 /// # Errors
-/// It is none that people have.
+/// The role is not one for people.
 pub fn operator_role(role: v1::Role) -> Result<Role, ConvertError> {
     let known = Role::try_from(role).ok().filter(|role| role.is_persons());
     known.ok_or_else(|| {
@@ -108,10 +108,10 @@ pub fn operator_role(role: v1::Role) -> Result<Role, ConvertError> {
     })
 }
 
-/// What a request for a join token asks for; its id, hash and authority are the caller's to add.
+/// Converts a request for a join token; the caller adds id, hash and authority.
 ///
 /// # Errors
-/// A field is wrong.
+/// A field is invalid.
 pub fn token_in(request: v1::CreateJoinTokenRequest) -> Result<TokenRecord, ConvertError> {
     Ok(TokenRecord {
         id: String::new(),
@@ -146,7 +146,7 @@ impl From<&TokenRecord> for v1::JoinToken {
     }
 }
 
-/// A name of an operator that is shut out and has no record any more.
+/// Converts a barred operator name without a record.
 pub fn shut_out((name, shut): (&String, &ShutOut)) -> v1::Operator {
     let time = timestamp(shut.time);
     let (created, revoked) = match shut.revoked {
@@ -179,7 +179,7 @@ impl From<&OperatorRecord> for v1::Operator {
     }
 }
 
-/// Answers about a node's admission.
+/// Conversions of answers about a node's admission.
 macro_rules! admission_answers {
     ($($response:ident),+) => {
         $(impl FromAnswer for v1::$response {

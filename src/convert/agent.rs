@@ -56,14 +56,14 @@ same!(
     }
 );
 
-/// A failure for the wire, where there is one.
+/// Converts an optional failure.
 pub(super) fn failure_out(failure: Option<LinkFailure>) -> i32 {
     failure
         .map_or(v1::LinkFailure::Unspecified, v1::LinkFailure::from)
         .into()
 }
 
-/// Bytes of a fixed length; none at all for zero, which says nothing.
+/// Converts bytes of a fixed length; none yields zeros, meaning unknown.
 fn optional<const N: usize>(field: &str, bytes: &[u8]) -> Result<[u8; N], ConvertError> {
     match bytes.len() {
         0 => Ok([0; N]),
@@ -81,8 +81,8 @@ pub(super) fn no_such_value(field: &str, value: i32) -> ConvertError {
     ConvertError::new(field, format!("{value} is not a value of this enum"))
 }
 
-/// What an agent's message, which comes from `origin`, is to the coordinator. A message without content (a newer agent's, of a kind unknown here) is
-/// an error.
+/// Converts a message of an agent at `origin` to an input. A message without content (of a kind added by a newer agent)
+/// is an error.
 pub fn session_input(conn: ConnId, origin: &Origin, request: v1::SessionRequest) -> Result<Input, ConvertError> {
     match check::require("message", request.message)? {
         session_request::Message::Hello(hello) => {
@@ -246,7 +246,7 @@ impl TryFrom<v1::Heartbeat> for Heartbeat {
     }
 }
 
-/// The coordinate that a message states.
+/// Converts a coordinate from the wire.
 pub fn coordinate_in(coordinate: v1::Coordinate) -> Result<Coordinate, ConvertError> {
     let wrong = |_| ConvertError::new("coordinate.position", format!("not {DIMENSIONS} numbers"));
     let position: [f32; DIMENSIONS] = coordinate.position.try_into().map_err(wrong)?;
@@ -255,7 +255,7 @@ pub fn coordinate_in(coordinate: v1::Coordinate) -> Result<Coordinate, ConvertEr
         .ok_or_else(|| ConvertError::new("coordinate", "a number is not finite or out of range"))
 }
 
-/// A coordinate as messages state it.
+/// Converts a coordinate for the wire.
 pub fn coordinate_out(coordinate: Coordinate) -> v1::Coordinate {
     v1::Coordinate {
         position: coordinate.position.map(|part| part as f32).to_vec(),
@@ -281,7 +281,7 @@ fn link_in(link: v1::LinkReport) -> Result<(NodeId, LinkReport), ConvertError> {
         rtt_p95_micros: link.rtt_p95_micros,
         loss: link.loss,
         last_success_age_millis: link.last_success_age_millis,
-        // What an agent of a later version says of it may be more.
+        // Agents of a later version may report values that are unknown here.
         failure: link.failure().try_into().ok(),
     };
     Ok((subject, report))
@@ -302,7 +302,7 @@ fn path_in(field: &str, ids: &[String]) -> Result<Vec<NodeId>, ConvertError> {
     ids.iter().enumerate().map(read).collect()
 }
 
-/// A question as an agent sends it to another: who sends it is the last of its path, or the asker.
+/// Converts a question sent from one agent to another: the sender is the last node of its path, or the asker.
 pub fn ask_out(cluster: ClusterId, via: NodeId, question: Question) -> v1::AskRequest {
     let caller = question.peer();
     let mut path = question.path;
@@ -318,7 +318,7 @@ pub fn ask_out(cluster: ClusterId, via: NodeId, question: Question) -> v1::AskRe
     }
 }
 
-/// The question that an agent gets of another, and the cluster that it is of.
+/// Converts a question received from another agent; returns it with its cluster.
 pub fn ask_in(request: v1::AskRequest) -> Result<(ClusterId, Question), ConvertError> {
     let caller = check::uuid("node_id", &request.node_id)?;
     let asker = match request.asker_id.as_str() {

@@ -1,4 +1,4 @@
-//! Beacons, which go without gRPC.
+//! Beacons, which are sent without gRPC.
 
 use prost::Message as _;
 use wyneos_core::id::{ClusterId, NodeId};
@@ -6,24 +6,24 @@ use wyneos_core::id::{ClusterId, NodeId};
 use super::{ConvertError, check};
 use crate::v1;
 
-/// Bytes of a beacon: with the headers of UDP and IPv6 they are the 1,500 of an Ethernet packet.
+/// Size of a beacon in bytes: with the headers of UDP and IPv6, the 1,500 of an Ethernet packet.
 pub const BEACON_BYTES: usize = 1_452;
 
-/// Bytes of what proves who sent a beacon.
+/// Size of the message authentication code, in bytes.
 const MAC: usize = 16;
 
-/// A datagram from a peer, or to one.
+/// A datagram between peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beacon {
     /// The cluster of both.
     pub cluster: ClusterId,
-    /// Who sends it.
+    /// The sender.
     pub sender: NodeId,
-    /// Who is meant.
+    /// The intended receiver.
     pub receiver: NodeId,
-    /// The sender probes the receiver, and wants beacons of it.
+    /// Whether the sender probes the receiver and expects its beacons.
     pub observes: bool,
-    /// Grows with every beacon of a sender.
+    /// Sequence number; increases with every beacon of a sender.
     pub sequence: u64,
 }
 
@@ -33,7 +33,7 @@ fn mac(key: &[u8; 32], said: &[u8]) -> [u8; MAC] {
     mac
 }
 
-/// The datagram: [`BEACON_BYTES`]; with a key, it proves who sent it.
+/// Encodes a beacon in [`BEACON_BYTES`] bytes; with a key, it is authenticated.
 pub fn beacon_out(beacon: Beacon, key: Option<&[u8; 32]>) -> Vec<u8> {
     let mut message = v1::Beacon {
         cluster_id: beacon.cluster.to_string(),
@@ -55,9 +55,9 @@ pub fn beacon_out(beacon: Beacon, key: Option<&[u8; 32]>) -> Vec<u8> {
     bytes
 }
 
-/// True when somebody sent this datagram who has the key.
+/// Whether the datagram was authenticated with this key.
 pub fn beacon_is_proven(bytes: &[u8], key: &[u8; 32]) -> bool {
-    // In one time, wherever they differ.
+    // Compares in constant time.
     bytes.split_last_chunk::<MAC>().is_some_and(|(said, proof)| {
         let differs = mac(key, said)
             .iter()
@@ -67,10 +67,10 @@ pub fn beacon_is_proven(bytes: &[u8], key: &[u8; 32]) -> bool {
     })
 }
 
-/// Reads a datagram. Who sent it is not proven by that.
+/// Decodes a beacon without authenticating it.
 ///
 /// # Errors
-/// It is no beacon, or an id in it is none.
+/// The bytes are not a beacon, or an id is invalid.
 pub fn beacon_in(bytes: &[u8]) -> Result<Beacon, ConvertError> {
     let message = v1::Beacon::decode(bytes).map_err(|error| ConvertError::new("beacon", error.to_string()))?;
     Ok(Beacon {

@@ -1,11 +1,11 @@
-//! Checks that several messages share.
+//! Checks shared by several messages.
 
 use wyneos_core::{id::Uuid, limits, node::Labels, text};
 
 use super::ConvertError;
 use crate::v1;
 
-/// A text of at most `most` bytes without control characters.
+/// Validates a text of at most `most` bytes without control characters.
 pub(super) fn text(field: &str, text: String, most: usize) -> Result<String, ConvertError> {
     if text.len() > most {
         return Err(ConvertError::new(
@@ -22,8 +22,8 @@ pub(super) fn text(field: &str, text: String, most: usize) -> Result<String, Con
     Ok(text)
 }
 
-/// A name that is looked up, of which none has more than `most` bytes. A longer one, or one with control characters, is no error: nothing
-/// is called so.
+/// Prepares a name for a lookup among names of at most `most` bytes. A longer name, or one with control characters, is
+/// not an error; it matches nothing.
 pub(super) fn lookup(field: &str, name: String, most: usize, remedy: &str) -> Result<String, ConvertError> {
     if name.is_empty() {
         return Err(ConvertError::new(field, format!("missing: give {remedy}")));
@@ -97,7 +97,7 @@ pub(super) fn labels(field: &str, labels: Vec<v1::Label>) -> Result<Labels, Conv
     Ok(checked)
 }
 
-/// Empty, or host:port.
+/// Validates an address: empty, or host:port.
 pub(super) fn address(field: &str, address: String) -> Result<String, ConvertError> {
     let address = text(field, address, limits::ADDRESS)?;
     let well_formed = || {

@@ -1,4 +1,4 @@
-//! Snapshots: rows, and the sections around them.
+//! Snapshots: rows and sections.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ impl From<&(NodeId, Link)> for v1::Link {
     }
 }
 
-/// What every snapshot and delta says first.
+/// Converts the head of snapshots and deltas.
 pub fn snapshot_head(snapshot: &Snapshot) -> v1::Snapshot {
     v1::Snapshot {
         cluster_id: snapshot.cluster.to_string(),
@@ -62,7 +62,7 @@ pub fn snapshot_head(snapshot: &Snapshot) -> v1::Snapshot {
     }
 }
 
-/// The snapshot without its rows: the head and every section that is not made of rows.
+/// Converts a snapshot without its rows: the head and all other sections.
 pub fn sections(snapshot: &Snapshot) -> v1::Snapshot {
     let crossings = &snapshot.predictive.crossings;
     let ids: BTreeMap<NodeIndex, NodeId> = if crossings.is_empty() {
@@ -157,7 +157,7 @@ impl From<&autonomy::Overview> for v1::AutonomyState {
     }
 }
 
-/// The directives under way.
+/// Converts the pending directives.
 fn pending_rows(overview: &BehaviourOverview) -> Vec<v1::PendingDirective> {
     let row = |row: &wyneos_core::coherence::PendingRow| v1::PendingDirective {
         id: row.directive.id,

@@ -1,4 +1,4 @@
-//! Operators' commands.
+//! Operator commands.
 
 use std::sync::Arc;
 
@@ -262,15 +262,15 @@ impl TryFrom<v1::SetAutonomyRequest> for Command {
 }
 
 impl From<v1::GetAutonomyRequest> for Command {
-    /// An empty change of the policy: it alters nothing, and is answered with the policy.
+    /// Converts to an empty policy update, which changes nothing and is answered with the policy.
     fn from(_: v1::GetAutonomyRequest) -> Command {
         Command::SetPolicy(PolicyChange::default())
     }
 }
 
-/// The answers to commands; `None` for an answer to another command.
+/// Conversion of answers to commands; `None` for an answer to another command.
 pub trait FromAnswer: Sized {
-    /// From what the core answered.
+    /// Converts the core's answer.
     fn from_answer(answer: Answer) -> Option<Self>;
 }
 
@@ -438,7 +438,7 @@ impl FromAnswer for v1::SetAutonomyResponse {
     }
 }
 
-/// What became of one workload.
+/// Converts the change of one workload.
 fn change(answer: Answer) -> Option<Option<v1::WorkloadChange>> {
     let Answer::Workloads(changes) = answer else {
         return None;

@@ -1,4 +1,4 @@
-//! Messages of the coordinator to agents.
+//! Messages from the coordinator to agents.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a host that joins says of itself.
+//! Enrolment requests of joining hosts.
 
 use wyneos_core::{
     access::Enrolment,
@@ -13,10 +13,10 @@ use crate::{
     v1,
 };
 
-/// An enrolment into `cluster`, whose CA is at the step `ca_step`.
+/// Converts an enrolment into `cluster`, whose CA is at step `ca_step`.
 ///
 /// # Errors
-/// A field is wrong, or the token is another cluster's.
+/// A field is invalid, or the token belongs to another cluster.
 pub fn enrolment_in(request: &v1::EnrollRequest, cluster: ClusterId, ca_step: u64) -> Result<Enrolment, ConvertError> {
     let token = request.token.parse();
     let token: JoinToken = token.map_err(|error: BadToken| ConvertError::new("token", error.to_string()))?;

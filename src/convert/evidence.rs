@@ -1,4 +1,4 @@
-//! Evidence: facts with their sentences and their data, and what led to a decision.
+//! Evidence: facts with their sentences and data, and causes of decisions.
 
 use wyneos_core::{
     autonomy::{Because, Evidence, Fact, Source, Why},

@@ -1,4 +1,4 @@
-//! Workloads' instances: what agents say of them, what they are told, and what readers see.
+//! Instances of workloads: agents' reports, assignments, and readers' views.
 
 use std::sync::Arc;
 
@@ -36,29 +36,29 @@ same!(
 same!(Goal, v1::Goal { Run, Stop });
 same!(log::Stream, v1::LogStream { Stdout, Stderr });
 
-/// Instances that one report tells of at most.
+/// Maximum number of instances per report.
 const INSTANCES: usize = 64;
 
-/// Instances that one message describes at most.
+/// Maximum number of instances described per message.
 const DESCRIBED: usize = 32;
 
-/// Bytes of a status' detail.
+/// Maximum length of a status detail, in bytes.
 const DETAIL: usize = 1_024;
 
-/// Instances that one message assigns at most.
+/// Maximum number of instances assigned per message.
 const ASSIGNED: usize = 1_024;
 
-/// Bytes of starts and stops that one answer lists; of further ones it says how many. gRPC clients take 4 MiB when they are not told
-/// otherwise.
+/// Maximum size of the starts and stops listed in an answer, in bytes; further ones are counted. gRPC clients accept 4
+/// MiB by default.
 const LISTED: usize = 2 * 1024 * 1024;
 
-/// Bytes of the changes in one answer, their lists included.
+/// Maximum size of the changes in an answer, including their lists, in bytes.
 const CHANGES: usize = 3 * 1024 * 1024;
 
-/// Bytes before a message in another one: its tag and its length.
+/// Size of a nested message's tag and length, in bytes.
 const FRAME: usize = 6;
 
-/// Text for people, without what would not get through.
+/// Replaces hidden characters in a text and truncates it.
 fn plain(text: &str) -> String {
     let mut plain: String = text.chars().map(|one| if is_hidden(one) { ' ' } else { one }).collect();
     let mut end = plain.len().min(DETAIL);
@@ -92,10 +92,10 @@ pub(super) fn status_out(status: &Status) -> v1::InstanceStatus {
     }
 }
 
-/// How an instance is, as far as anybody knows.
+/// Converts an instance's status as known.
 fn shown_out(row: &AssignmentRow) -> v1::InstanceStatus {
     let mut status = status_out(&row.status);
-    // A piece of a log: whoever may read those is given it by `quoted`.
+    // Part of a log; callers who may read logs get it from `quoted`.
     status.last_stderr.clear();
     match row.doubt {
         Some(Doubt::Lost) => status.set_phase(v1::InstancePhase::Lost),
@@ -234,7 +234,8 @@ pub(super) fn described_in(conn: ConnId, described: v1::InstanceDescription) -> 
     })
 }
 
-/// Instances whose declarations can be accepted, and why others cannot: one of an earlier version must not be in the way of the rest.
+/// Converts assignments; returns the accepted ones and the reasons against the others, so that one of an earlier
+/// version does not block the rest.
 fn accepted(field: &str, all: Vec<v1::AssignedInstance>) -> (Vec<Assigned>, Vec<(AssignmentId, String)>) {
     let (mut accepted, mut refused) = (Vec::new(), Vec::new());
     for (at, one) in all.into_iter().enumerate() {
@@ -308,7 +309,7 @@ pub(super) fn log_request_in(request: v1::LogRequest) -> Result<log::Request, Co
     })
 }
 
-/// An instance for a caller who may read logs (`Shown`), with the last line of what ended, or may not.
+/// Converts an instance; a caller who may read logs (`Shown`) also gets the last line of an ended process.
 pub fn quoted(row: &AssignmentRow, values: Values) -> v1::Assignment {
     let mut one = v1::Assignment::from(row);
     if let (Values::Shown, Some(status)) = (values, &mut one.status) {
@@ -402,23 +403,23 @@ impl From<&WorkloadRow> for v1::Workload {
     }
 }
 
-/// What becomes of a workload, for the wire.
+/// Converts the change of a workload.
 pub fn change_out(change: Changed) -> v1::WorkloadChange {
     change_within(change, &mut { LISTED })
 }
 
-/// Changes of workloads for the wire, as far as one answer has room for them.
+/// Changes of workloads, limited to the size of an answer.
 #[derive(Default)]
 pub(super) struct Changes {
     pub(super) listed: Vec<v1::WorkloadChange>,
-    /// How many others there are, and their starts, stops and waiting slots.
+    /// Number of omitted changes, and of their starts, stops and waiting slots.
     pub(super) more: u32,
     pub(super) more_starts: u32,
     pub(super) more_stops: u32,
     pub(super) more_waiting: u32,
 }
 
-/// Changes of workloads for the wire; all in one answer.
+/// Converts changes of workloads for one answer.
 pub(super) fn changes_out(changes: Vec<Changed>) -> Changes {
     let (mut lists, mut room, mut out) = (LISTED, CHANGES, Changes::default());
     for change in changes {
@@ -443,7 +444,7 @@ fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Those who wait, with their nodes, as far as there is room; and the slots of the others.
+/// Converts waiting slots with their nodes while there is room; returns the number of other slots.
 fn waiting_within(all: Vec<Waiting>, room: &mut usize) -> (Vec<v1::Waiting>, u32) {
     let (mut listed_waiting, mut more) = (Vec::new(), 0u32);
     for one in all {
@@ -454,7 +455,7 @@ fn waiting_within(all: Vec<Waiting>, room: &mut usize) -> (Vec<v1::Waiting>, u32
             given_up: one.given_up,
             ..v1::Waiting::default()
         };
-        // Beside its own fields: how many of its nodes are left out.
+        // In addition to its own fields: the number of omitted nodes.
         let bytes = waiting.encoded_len() + 2 * FRAME;
         if more > 0 || bytes > *room {
             more = more.saturating_add(waiting.slots);
@@ -467,7 +468,7 @@ fn waiting_within(all: Vec<Waiting>, room: &mut usize) -> (Vec<v1::Waiting>, u32
     (listed_waiting, more)
 }
 
-/// As many items as there is room for, and the number of the others.
+/// Lists items while there is room; returns them with the number of the others.
 fn listed<T: prost::Message>(all: impl Iterator<Item = T>, room: &mut usize) -> (Vec<T>, u32) {
     let (mut listed, mut more) = (Vec::new(), 0);
     for one in all {
@@ -507,7 +508,7 @@ fn change_within(change: Changed, room: &mut usize) -> v1::WorkloadChange {
         revision: change.revision,
         applied: change.applied,
         changed: change.changed,
-        // Whoever deploys knows what was declared, and often keeps what is printed.
+        // Values are hidden: the deploying caller knows them, and output is often stored.
         spec: change.spec.map(|spec| spec_out(&spec, Values::Hidden)),
         starts,
         stops,

@@ -1,4 +1,5 @@
-//! Between the wire and the core: every message is checked once, here, and every error names its field.
+//! Conversion between wire messages and domain types: every message is validated once, here, and every error names its
+//! field.
 
 mod access;
 mod agent;
@@ -41,14 +42,14 @@ pub use workload::{Values, score_out, spec_in, spec_out};
 /// A field that cannot be accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvertError {
-    /// The field, by its path from the message: `hello.labels[3].key`.
+    /// Path of the field within the message, such as `hello.labels[3].key`.
     pub field: String,
-    /// What is wrong with it, and what would be right.
+    /// What is wrong with the field, and what would be valid.
     pub reason: String,
 }
 
 impl ConvertError {
-    /// `field` is wrong because of `reason`.
+    /// Creates an error for `field`.
     pub fn new(field: impl Into<String>, reason: impl Into<String>) -> ConvertError {
         ConvertError {
             field: field.into(),
@@ -56,7 +57,7 @@ impl ConvertError {
         }
     }
 
-    /// The same error, seen from a message that has the faulty one in `field`.
+    /// Prefixes the path for a message that contains the invalid one in `field`.
     pub fn within(self, field: &str) -> ConvertError {
         let path = if self.field.is_empty() {
             field.to_owned()

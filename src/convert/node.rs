@@ -9,7 +9,7 @@ use wyneos_core::{
 use super::{ConvertError, check, time::timestamp};
 use crate::v1;
 
-/// Enums of the core and of the wire that mean the same, one to one; `but` for values that are only given out.
+/// One-to-one conversions between enums of the core and of the wire; `but` lists values that are only sent.
 macro_rules! same {
     ($core:ty, $wire:ty { $($variant:ident),+ } $(but { $($out:ident),+ })?) => {
         impl From<$core> for $wire {
@@ -81,7 +81,7 @@ same!(
     }
 );
 
-/// Labels for the wire, in the order of their keys.
+/// Converts labels, sorted by key.
 pub(super) fn labels_out(labels: &Labels) -> Vec<v1::Label> {
     labels
         .iter()

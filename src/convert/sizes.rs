@@ -1,4 +1,4 @@
-//! What the core reckons that messages have is never less than what they have; and what is valid fits.
+//! Tests that the core's size bounds are never below the encoded sizes, and that every valid message fits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use wyneos_core::{
 use super::{spec_in, spec_out, workload::Values};
 use crate::v1;
 
-/// None, one, or as many as there may be; and every length in between, more rarely.
+/// None, one, or the maximum; and, less often, any number in between.
 fn count(most: usize) -> impl Strategy<Value = usize> {
     prop_oneof![4 => Just(most), 2 => Just(0), 1 => Just(1), 2 => 0..=most]
 }
@@ -113,7 +113,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         spec.ports = (1..ports).map(|at| format!("{at:p>63}")).collect();
         spec.ports.push("p".repeat(63));
         let fixed = |(at, name): (usize, &String)| {
-            // The last one is asked by checks.
+            // The last port is used by checks.
             let protocol = if name.starts_with(&"p".repeat(63)) {
                 Protocol::Tcp
             } else {
@@ -140,7 +140,7 @@ fn spec() -> impl Strategy<Value = Spec> {
     })
 }
 
-/// Takes away what is over the bounds for all together, and no more than that.
+/// Removes just enough to satisfy the limits on total sizes.
 fn trimmed(mut spec: Spec) -> Spec {
     let texts = |spec: &Spec| {
         let env = spec.env.iter().map(|(name, value)| name.len() + value.reveal().len());

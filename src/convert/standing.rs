@@ -1,4 +1,4 @@
-//! Standings: what a node is told of itself, by its session or by way of a peer.
+//! Standings: what a node is told about itself, by its session or via a peer.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use super::{
 };
 use crate::{encoded::Encoded, v1};
 
-/// The longest lease that is taken: a day.
+/// Maximum accepted lease: a day.
 const LEASE_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// A lease from the wire.
+/// Converts a lease from the wire.
 pub(super) fn lease_in(field: &str, lease: Option<prost_types::Duration>) -> Result<Duration, ConvertError> {
     let lease = duration_in(field, &check::require(field, lease)?)?;
     check::range(field, lease.as_secs(), 0, LEASE_MAX.as_secs())?;
     Ok(lease)
 }
 
-/// What an agent passes on of the coordinator.
+/// Converts a standing forwarded by an agent.
 pub fn standing_out(standing: Standing) -> v1::Standing {
     v1::Standing {
         epoch: standing.epoch,
@@ -32,7 +32,7 @@ pub fn standing_out(standing: Standing) -> v1::Standing {
     }
 }
 
-/// What a message says of a node's standing.
+/// Converts a standing from the wire.
 ///
 /// # Errors
 /// A field is missing or out of range.
@@ -52,8 +52,8 @@ pub fn standing_in(standing: v1::Standing) -> Result<Standing, ConvertError> {
     })
 }
 
-/// The wire form of a seal's message for one session. `seal`, which is the same for all, is that message without `heard`, the
-/// newest heartbeat of the session: fields that follow one another are one message.
+/// The encoding of a seal message for one session: `seal`, which is the same for all sessions, with the session's
+/// newest heartbeat `heard` appended; concatenated fields form one message.
 pub fn confirming(seal: &Encoded, heard: u64) -> Encoded {
     let rest = v1::SessionResponse {
         message: None,

@@ -11,7 +11,7 @@ use wyneos_core::{
 use super::time::duration;
 use crate::v1;
 
-/// A channel of the catalogue.
+/// Converts a channel of the catalogue.
 pub fn channel(channel: Channel) -> v1::Channel {
     v1::Channel {
         name: channel.name().to_owned(),
@@ -21,7 +21,7 @@ pub fn channel(channel: Channel) -> v1::Channel {
     }
 }
 
-/// A node's values in a sample.
+/// Converts a node's values in a sample.
 pub fn telemetry_row(row: &NodeRow, sample: Option<&Sample>) -> v1::TelemetryRow {
     let value = |channel: Channel| {
         let value = sample?.get(row.index, channel)?;
@@ -37,7 +37,7 @@ pub fn telemetry_row(row: &NodeRow, sample: Option<&Sample>) -> v1::TelemetryRow
     }
 }
 
-/// A forecast of the node `id`, made every `interval`.
+/// Converts a forecast of the node `id`, made every `interval`.
 pub fn forecast(forecast: &Forecast, id: NodeId, interval: std::time::Duration) -> v1::Forecast {
     let outlook = forecast.outlook;
     v1::Forecast {
@@ -54,7 +54,7 @@ pub fn forecast(forecast: &Forecast, id: NodeId, interval: std::time::Duration) 
     }
 }
 
-/// The Predictive Engine at a glance; `id` tells the nodes' ids.
+/// Converts the summary of the Predictive Engine; `id` resolves node ids.
 pub(super) fn predictive_overview(
     overview: &predictive::Overview,
     interval: std::time::Duration,

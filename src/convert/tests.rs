@@ -227,7 +227,7 @@ fn other_messages_name_their_fields_too() {
 }
 
 proptest! {
-    /// Any bytes are a message or an error, never a panic.
+    /// Any bytes yield a message or an error, never a panic.
     #[test]
     fn no_bytes_break_a_conversion(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(request) = v1::SessionRequest::decode(&*bytes) {
@@ -238,7 +238,7 @@ proptest! {
         }
     }
 
-    /// What an agent says arrives as it was said.
+    /// Heartbeats are unchanged by a round trip.
     #[test]
     fn heartbeats_survive_the_wire(
         sequence: u64,
@@ -307,7 +307,7 @@ fn a_beacon_proves_who_sent_it_and_nothing_in_it_can_be_altered() {
 }
 
 proptest! {
-    /// A reason that is too long or has control characters would have its agent refused.
+    /// A reason that is too long or has control characters would cause the agent to be refused.
     #[test]
     fn whatever_a_probe_says_is_taken_as_the_reason(reason in "(.|\n|\u{7}){0,300}") {
         let probed = Attributes { cpus: 1, memory_bytes: 1, ..Attributes::default() };

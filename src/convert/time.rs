@@ -1,4 +1,4 @@
-//! Times and spans.
+//! Times and durations.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use wyneos_core::time::WallTime;
 
 use super::ConvertError;
 
-/// A wall-clock time for the wire.
+/// Converts a wall-clock time for the wire.
 pub fn timestamp(time: WallTime) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.0.div_euclid(1000),
@@ -14,7 +14,7 @@ pub fn timestamp(time: WallTime) -> prost_types::Timestamp {
     }
 }
 
-/// A wall-clock time from the wire; 0001-01-01 to 9999-12-31.
+/// Converts a wall-clock time from the wire; 0001-01-01 to 9999-12-31.
 pub fn timestamp_in(field: &str, time: &prost_types::Timestamp) -> Result<WallTime, ConvertError> {
     let in_range =
         (-62_135_596_800..=253_402_300_799).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
@@ -24,7 +24,7 @@ pub fn timestamp_in(field: &str, time: &prost_types::Timestamp) -> Result<WallTi
     Ok(WallTime(time.seconds * 1000 + i64::from(time.nanos) / 1_000_000))
 }
 
-/// A span for the wire. One longer than the wire can say is cut to 10,000 years.
+/// Converts a duration for the wire, limited to its maximum of 10,000 years.
 pub fn duration(span: Duration) -> prost_types::Duration {
     prost_types::Duration {
         seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX).min(315_576_000_000),
@@ -32,7 +32,7 @@ pub fn duration(span: Duration) -> prost_types::Duration {
     }
 }
 
-/// A span from the wire; 0 to 10,000 years.
+/// Converts a duration from the wire; 0 to 10,000 years.
 pub fn duration_in(field: &str, span: &prost_types::Duration) -> Result<Duration, ConvertError> {
     let (seconds, nanos) = (u64::try_from(span.seconds), u32::try_from(span.nanos));
     match (seconds, nanos) {

@@ -1,4 +1,4 @@
-//! Declarations of workloads.
+//! Workload specifications.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -102,18 +102,19 @@ fn checks(checks: Vec<v1::HealthCheck>) -> Result<Vec<Check>, ConvertError> {
     checks.into_iter().enumerate().map(read).collect()
 }
 
-/// A declaration, checked; what is absent is as it is by default.
+/// Converts and validates a specification; absent fields have their defaults.
 ///
 /// # Errors
-/// A field is wrong.
+/// A field is invalid.
 pub fn spec_in(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
     checked(read(spec)?)
 }
 
-/// A declaration that was accepted before, perhaps by an earlier version: within today's bounds where that can be had without asking.
+/// Converts a specification that was accepted before, possibly by an earlier version; values are clamped to current
+/// limits where that is possible without the operator.
 ///
 /// # Errors
-/// A field is wrong.
+/// A field is invalid.
 pub(super) fn spec_known(spec: v1::WorkloadSpec) -> Result<Spec, ConvertError> {
     checked(read(spec)?.clamped())
 }
@@ -255,16 +256,16 @@ fn check_out(check: &Check) -> v1::HealthCheck {
     }
 }
 
-/// Whether a declaration is sent with the values of its environment.
+/// Whether a specification includes the values of its environment variables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Values {
-    /// To a node that runs it, or a caller whose role sees them.
+    /// Included: for a node that runs it, or a caller authorized to see them.
     Shown,
-    /// To everybody else: [`Secret::HIDDEN`] in place of each.
+    /// Hidden: replaced by [`Secret::HIDDEN`].
     Hidden,
 }
 
-/// A declaration for the wire, with every part.
+/// Converts a specification for the wire.
 pub fn spec_out(spec: &Spec, values: Values) -> v1::WorkloadSpec {
     let kind = match spec.kind {
         Kind::Service { replicas } => workload_spec::Kind::Service(v1::ServiceKind { replicas }),
@@ -348,14 +349,14 @@ pub fn spec_out(spec: &Spec, values: Values) -> v1::WorkloadSpec {
     }
 }
 
-/// Prints the name alone: messages are logged in full when that is asked for.
+/// Shows only the name, because messages may be logged in full.
 impl fmt::Debug for v1::EnvironmentVariable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.name, Secret::HIDDEN)
     }
 }
 
-/// A score for the wire.
+/// Converts a score for the wire.
 pub fn score_out(score: Score) -> v1::PlacementScore {
     v1::PlacementScore {
         total: score.total,

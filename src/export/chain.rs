@@ -1,4 +1,4 @@
-//! Records, checked one behind the other.
+//! Verification of consecutive records.
 
 use prost::Message;
 use wyneos_core::{
@@ -9,7 +9,7 @@ use wyneos_core::{
 use super::{ExportError, Place};
 use crate::v1;
 
-/// What a snapshot says of itself; the rest is skipped.
+/// The identifying fields of a snapshot; others are skipped.
 #[derive(Clone, PartialEq, Message)]
 struct Head {
     #[prost(string, tag = "1")]
@@ -20,7 +20,8 @@ struct Head {
     cycle: u64,
 }
 
-/// Checks the records of ReadSnapshots or of a file, oldest first: each is what was sealed, and follows the one before.
+/// Verifies the records of ReadSnapshots or of a file, oldest first: each matches its seal and follows the previous
+/// one.
 pub struct Chain {
     cluster: ClusterId,
     verifier: Verifier,
@@ -30,7 +31,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A checker of `cluster`'s snapshots, sealed with `key`. Fails when the key is not one.
+    /// Creates a verifier of `cluster`'s snapshots, sealed with `key`. Fails if the key is malformed.
     pub fn new(cluster: ClusterId, key: PublicKey) -> Result<Chain, ExportError> {
         let verifier = Verifier::new(cluster, key)
             .map_err(|error| ExportError::bad(Place::Header, "public_key", error.to_string()))?;
@@ -43,17 +44,17 @@ impl Chain {
         })
     }
 
-    /// Records that were checked.
+    /// Number of verified records.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Cycles of the first and the last record that was checked.
+    /// Cycles of the first and the last verified record.
     pub fn cycles(&self) -> Option<(u64, u64)> {
         self.first.zip(self.last)
     }
 
-    /// Where the next record is, as long as no more is known.
+    /// Place of the next record before it is decoded.
     pub(super) fn next_place(&self) -> Place {
         Place::Record {
             number: self.count + 1,
@@ -62,7 +63,7 @@ impl Chain {
         }
     }
 
-    /// Where `record` is, when it is the next.
+    /// Place of `record` as the next one.
     pub(super) fn place_of(&self, record: &v1::ReadSnapshotsResponse) -> Place {
         Place::Record {
             number: self.count + 1,
@@ -71,7 +72,7 @@ impl Chain {
         }
     }
 
-    /// Checks the next record.
+    /// Verifies the next record.
     pub fn check(&mut self, record: &v1::ReadSnapshotsResponse) -> Result<(), ExportError> {
         let place = self.place_of(record);
         let seal = record
@@ -83,7 +84,7 @@ impl Chain {
             ExportError::bad(place, field.unwrap_or("seal"), error.reason)
         })?;
         let checked = self.verifier.check(&record.snapshot, &seal);
-        // An altered epoch or cycle breaks the chain's digest; the sealed snapshot tells which of them it was.
+        // An altered epoch or cycle breaks the chain's digest; the sealed snapshot shows which of them it was.
         if matches!(checked, Ok(()) | Err(BadSeal::Chain)) {
             self.compare(&record.snapshot, &seal, place)?;
         }
@@ -97,7 +98,7 @@ impl Chain {
         Ok(())
     }
 
-    /// What the snapshot says of itself is what the seal says of it.
+    /// Compares a snapshot's identifying fields with its seal.
     fn compare(&self, snapshot: &[u8], seal: &Seal, place: Place) -> Result<(), ExportError> {
         let bad = |field, reason: String| Err(ExportError::bad(place, field, reason));
         let head = match Head::decode(snapshot) {
@@ -123,7 +124,7 @@ impl Chain {
 
 const SEAL_FIELDS: [&str; 5] = ["digest", "previous", "chain", "key_id", "signature"];
 
-/// The field that a broken seal is wrong in, and why.
+/// The field in which a seal is invalid, and the reason.
 fn named(error: &BadSeal) -> (&'static str, &'static str) {
     match error {
         BadSeal::PublicKey => ("public_key", "not an Ed25519 key"),

@@ -1,8 +1,8 @@
-//! What can be wrong with an export, and where.
+//! Errors of an export and their places.
 
 use std::{fmt, io};
 
-/// A part of an exported file.
+/// A place in an exported file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The first 8 bytes.
@@ -11,14 +11,14 @@ pub enum Place {
     Header,
     /// A record.
     Record {
-        /// Its place in the file, from 1.
+        /// Number of the record, from 1.
         number: u64,
-        /// Its cycle; `None` when it could not be read that far.
+        /// Cycle of the record; `None` if it could not be decoded that far.
         cycle: Option<u64>,
-        /// Cycle of the record before it.
+        /// Cycle of the previous record.
         after: Option<u64>,
     },
-    /// Behind the last record.
+    /// After the last record.
     End,
 }
 
@@ -43,15 +43,15 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why an export cannot be read, written or trusted.
+/// Reason why an export cannot be read, written or trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// It is not what was sealed.
+    /// The content does not match its seal.
     #[error("{place}: {field}: {reason}")]
     Bad {
-        /// Where.
+        /// The place.
         place: Place,
-        /// The field that is wrong: of the header, the record or its seal; `length` is a message's length prefix.
+        /// The invalid field of the header, the record or its seal; `length` is a message's length prefix.
         field: &'static str,
         /// What is wrong with it.
         reason: String,
@@ -59,9 +59,9 @@ pub enum ExportError {
     /// Reading or writing failed.
     #[error("{place}: reading or writing failed")]
     Io {
-        /// Where.
+        /// The place.
         place: Place,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! Messages behind their length.
+//! Length-prefixed messages.
 
 use std::io::{ErrorKind, Read};
 
@@ -14,10 +14,10 @@ pub(crate) fn end(input: &mut impl Read, reason: &str) -> Result<(), ExportError
     }
 }
 
-/// Bytes of a varint at most.
+/// Maximum size of a varint, in bytes.
 const VARINT_MAX: usize = 10;
 
-/// Reads what a file begins with.
+/// Reads the beginning of a file.
 pub(crate) fn magic(input: &mut impl Read, expected: &[u8; 8], what: &str) -> Result<(), ExportError> {
     let not_ours = || ExportError::bad(Place::Magic, "magic", format!("not {what}"));
     let mut magic = [0; 8];
@@ -29,7 +29,7 @@ pub(crate) fn magic(input: &mut impl Read, expected: &[u8; 8], what: &str) -> Re
     }
 }
 
-/// One byte; `None` at the end of the file.
+/// Reads one byte; `None` at the end of the file.
 fn byte(input: &mut impl Read, place: Place) -> Result<Option<u8>, ExportError> {
     let mut byte = [0];
     loop {
@@ -42,7 +42,7 @@ fn byte(input: &mut impl Read, place: Place) -> Result<Option<u8>, ExportError> 
     }
 }
 
-/// A message's length; `None` when the file ends before it.
+/// Reads a message's length; `None` if the file ends before it.
 fn length(input: &mut impl Read, place: Place, most: u64) -> Result<Option<u64>, ExportError> {
     let bad = |reason: String| ExportError::bad(place, "length", reason);
     let mut read = Vec::with_capacity(VARINT_MAX);
@@ -60,7 +60,7 @@ fn length(input: &mut impl Read, place: Place, most: u64) -> Result<Option<u64>,
         }
     }
     let length = prost::encoding::decode_varint(&mut &read[..]).map_err(|error| bad(error.to_string()))?;
-    // A longer form of the same number would be a change that nothing else shows.
+    // A longer encoding of the same number would be an undetected alteration.
     if prost::encoding::encoded_len_varint(length) != read.len() {
         return Err(bad("not in its shortest form".to_owned()));
     }
@@ -70,9 +70,9 @@ fn length(input: &mut impl Read, place: Place, most: u64) -> Result<Option<u64>,
     Ok(Some(length))
 }
 
-/// Reads the next message, of at most `most` bytes; `None` when the file ends before it. Memory grows with what is there, not with what the length
-/// claims. Only the encoding that the writer has is accepted: fields that the message does not know would otherwise ride
-/// along unseen. `known` tells the place of a message that could be decoded.
+/// Reads the next message, of at most `most` bytes; `None` if the file ends before it. Memory grows with the data
+/// present, not with the claimed length. Only the writer's encoding is accepted, since unknown fields could otherwise
+/// be added unnoticed. `known` returns the place of a decoded message.
 pub(crate) fn read<M: Message + Default>(
     input: &mut impl Read,
     place: Place,

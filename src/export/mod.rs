@@ -1,9 +1,9 @@
-//! Exported snapshots: a file that anybody can verify, without the coordinator, years later.
+//! Exported snapshots: a file that anybody can verify later without the coordinator.
 //!
-//! The bytes `"WYNEOS\x01\n"`, then an [`ExportHeader`](crate::v1::ExportHeader), then a
-//! [`ReadSnapshotsResponse`](crate::v1::ReadSnapshotsResponse) a snapshot, oldest first, each message behind its length as a
-//! varint. Every bit of the file is covered: what seals do not speak of is
-//! compared with what they do, and messages must be encoded in the one form that the writer has.
+//! The format is the bytes `"WYNEOS\x01\n"`, an [`ExportHeader`](crate::v1::ExportHeader), and one
+//! [`ReadSnapshotsResponse`](crate::v1::ReadSnapshotsResponse) per snapshot, oldest first, each message prefixed by its
+//! length as a varint. Every bit of the file is verified: data not covered by seals is compared with data that is, and
+//! messages must have the writer's encoding.
 
 mod chain;
 mod error;
@@ -16,10 +16,10 @@ pub use error::{ExportError, Place};
 pub use reader::{Reader, verify};
 pub use writer::Writer;
 
-/// What the file begins with: a name, the format's version, and a line feed that betrays text conversion.
+/// Beginning of the file: a name, the format version, and a line feed that reveals text conversion.
 pub const MAGIC: &[u8; 8] = b"WYNEOS\x01\n";
 
-/// Bytes of one message at most; a longer one is an error.
+/// Maximum size of a message, in bytes; a longer one is an error.
 pub const MESSAGE_MAX: u64 = 256 * 1024 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Reading an exported file, checking all of it.
+//! Reading and verification of exported files.
 
 use std::io::Read;
 
@@ -7,8 +7,8 @@ use wyneos_core::{id::ClusterId, integrity::PublicKey};
 use super::{Chain, ExportError, MAGIC, MESSAGE_MAX, Place, frame};
 use crate::v1;
 
-/// Reads an exported file record by record. Each is checked before it is handed out; that the file is whole is known only
-/// when the iteration has ended without an error.
+/// Reads an exported file record by record. Each record is verified before it is returned; that the file is complete is
+/// known only after the iteration has ended without an error.
 pub struct Reader<R> {
     input: R,
     header: v1::ExportHeader,
@@ -17,8 +17,9 @@ pub struct Reader<R> {
 }
 
 impl<R: Read> Reader<R> {
-    /// Reads the header of `input`, which should be buffered: lengths are read byte by byte. With `trusted`, the file must be signed by that key; without, by the one that the header names,
-    /// which shows that the file is whole but not who made it.
+    /// Reads the header of `input`, which should be buffered: lengths are read byte by byte. With `trusted`, the file
+    /// must be signed by that key; without, by the key in its header, which shows that the file is complete but not who
+    /// made it.
     pub fn new(mut input: R, trusted: Option<PublicKey>) -> Result<Reader<R>, ExportError> {
         frame::magic(&mut input, MAGIC, "a file of exported snapshots, version 1")?;
         let place = Place::Header;
@@ -38,7 +39,7 @@ impl<R: Read> Reader<R> {
         if trusted.is_some_and(|trusted| trusted != key) {
             return Err(ExportError::bad(place, "public_key", "not the key that is trusted"));
         }
-        // A file without records would have nothing that vouches for its header.
+        // Nothing would confirm the header of a file without records.
         if header.count == 0 {
             return Err(ExportError::bad(
                 place,
@@ -55,7 +56,7 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    /// The header. It is to be believed only when the whole file was read.
+    /// The header; valid only once the whole file was read.
     pub fn header(&self) -> &v1::ExportHeader {
         &self.header
     }
@@ -75,7 +76,7 @@ impl<R: Read> Reader<R> {
         Ok(Some(record))
     }
 
-    /// The header's cycles are those of the records.
+    /// Compares the header's cycles with those of the records.
     fn compare(&self) -> Result<(), ExportError> {
         let Some((first, last)) = self.chain.cycles() else {
             return Ok(());
@@ -113,8 +114,7 @@ impl<R: Read> Iterator for Reader<R> {
     }
 }
 
-/// Reads all of a file, one record at a time, and answers with its header, which then is true. See [`Reader::new`] for
-/// `trusted`.
+/// Reads a complete file, one record at a time, and returns its verified header. See [`Reader::new`] for `trusted`.
 pub fn verify(input: impl Read, trusted: Option<PublicKey>) -> Result<v1::ExportHeader, ExportError> {
     let mut reader = Reader::new(input, trusted)?;
     for record in reader.by_ref() {

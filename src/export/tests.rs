@@ -117,7 +117,7 @@ fn a_flipped_field_is_named_with_its_record() {
     assert_eq!(flipped(find(&signature) + 9), (place(1, None), "signature"));
     assert_eq!(flipped(find(&digest)), (place(2, Some(5)), "digest"));
     assert_eq!(flipped(find(&second.snapshot) + 46), (place(2, Some(5)), "digest"));
-    // Behind the snapshot: the seal's tag and length, the epoch's tag and value, the cycle's tag and value.
+    // After the snapshot: the seal's tag and length, the epoch's tag and value, the cycle's tag and value.
     let seal = find(&second.snapshot) + second.snapshot.len();
     assert_eq!(flipped(seal + 4).1, "epoch");
     assert_eq!(flipped(seal + 6).1, "cycle");

@@ -1,4 +1,4 @@
-//! Writing an exported file.
+//! Writing of exported files.
 
 use std::io::{self, Read, Seek, Write};
 
@@ -8,8 +8,9 @@ use wyneos_core::{id::ClusterId, integrity::PublicKey};
 use super::{Chain, ExportError, MAGIC, MESSAGE_MAX, Place};
 use crate::v1;
 
-/// Writes an exported file. The header says what follows it and records come from a stream, so they wait in a spool (a
-/// temporary file, or a cursor) until all are there. Each is checked on its way: what is exported can be verified.
+/// Writes an exported file. The header describes the records, which come from a stream, so they are stored in a spool
+/// (a temporary file or a cursor) until all are present. Each record is verified, so that every exported file can be
+/// verified.
 pub struct Writer<S> {
     spool: S,
     chain: Chain,
@@ -18,7 +19,7 @@ pub struct Writer<S> {
 }
 
 impl<S: Read + Write + Seek> Writer<S> {
-    /// A writer of `cluster`'s snapshots, sealed with `key`; `spool` is empty, and is left as it is then.
+    /// Creates a writer of `cluster`'s snapshots, sealed with `key`; `spool` is empty at first.
     pub fn new(spool: S, cluster: ClusterId, key: PublicKey) -> Result<Writer<S>, ExportError> {
         let chain = Chain::new(cluster, key)?;
         Ok(Writer {
@@ -43,7 +44,7 @@ impl<S: Read + Write + Seek> Writer<S> {
             .map_err(ExportError::io(place))
     }
 
-    /// Writes the file to `output`; its header. Fails when no snapshot was added.
+    /// Writes the file to `output` and returns its header. Fails if no snapshot was added.
     pub fn finish(mut self, mut output: impl Write) -> Result<v1::ExportHeader, ExportError> {
         let Some((from_cycle, to_cycle)) = self.chain.cycles() else {
             return Err(ExportError::bad(

@@ -1,5 +1,5 @@
-//! The cluster's CA: it decides every name in a certificate. A request brings a key and the proof that its sender has it, and nothing
-//! else.
+//! The cluster's CA, which decides every name in a certificate. A request contributes only a key and proof of its
+//! possession.
 
 use std::{fmt, ops::Range, time::SystemTime};
 
@@ -14,49 +14,49 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
 use super::Principal;
 
-/// Years for which a CA's certificate holds.
+/// Validity of a CA certificate, in years.
 const CA_YEARS: i64 = 10;
 
-/// How much earlier than now a CA's certificate begins to hold: other hosts' clocks may be slow.
+/// Time by which the validity of a CA certificate begins early, since other hosts' clocks may be slow.
 const EARLIER: time::Duration = time::Duration::hours(1);
 
-/// Bytes of a request at most.
+/// Maximum size of a request, in bytes.
 pub const REQUEST_MAX: usize = 8 * 1024;
 
-/// Why a CA cannot be used.
+/// Reason why a CA cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadAuthority {
-    /// The certificate or the key cannot be read.
+    /// The certificate or the key is malformed.
     #[error("the CA's {0} cannot be read")]
     Unreadable(&'static str),
-    /// The certificate is no CA's.
+    /// The certificate is not a CA certificate.
     #[error("the certificate is not one of a CA: it may not sign others")]
     NoAuthority,
     /// The key belongs to another certificate.
     #[error("the CA's key does not belong to its certificate")]
     OtherKey,
-    /// The certificate does not hold now: when it does, and what this host's clock says.
+    /// The certificate is outside its validity period; the period, and this host's time.
     #[error(
         "the CA's certificate holds {}, and this host's clock says {}: the clock is wrong, or the CA is to be replaced",
         crate::client::holds(.0),
         crate::client::shown(*.1)
     )]
     Outdated(Range<SystemTime>, SystemTime),
-    /// The system has no random numbers, or a key that cannot sign.
+    /// The system has no random numbers, or the key cannot sign.
     #[error("the CA cannot sign")]
     Signing(#[source] rcgen::Error),
 }
 
-/// Why a request gets no certificate.
+/// Reason why a request is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum BadRequest {
-    /// It cannot be read, is too long, or its key is of a kind that is not used.
+    /// The request is malformed or too long, or its type of key is not supported.
     #[error("the certificate request cannot be read")]
     Unreadable,
-    /// It was altered, or its sender does not have the key.
+    /// The request was altered, or its sender does not have the key.
     #[error("the certificate request is not signed by its own key")]
     Signature,
-    /// It asks for names, or for what its certificate may do: those are not its sender's to choose.
+    /// The request asks for names or usages, which its sender must not choose.
     #[error("the certificate request asks for names or uses; a request brings a key alone")]
     Names,
     /// A host is neither a name nor an address.
@@ -67,11 +67,11 @@ pub enum BadRequest {
     Signing(#[source] rcgen::Error),
 }
 
-/// The PEM texts that a CA is kept as. `Debug` does not tell the key.
+/// PEM texts of a CA. `Debug` does not show the key.
 pub struct AuthorityPem {
-    /// Its certificate.
+    /// Certificate of the CA.
     pub certificate: String,
-    /// Its key: whoever has it is the cluster.
+    /// Private key of the CA, which controls the cluster.
     pub key: String,
 }
 
@@ -97,7 +97,7 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// A new CA, and what it is kept as.
+    /// Creates a new CA and its PEM texts.
     ///
     /// # Errors
     /// The system has no random numbers.
@@ -108,7 +108,7 @@ impl Authority {
         params
             .distinguished_name
             .push(DnType::CommonName, format!("WyneOS cluster {cluster}"));
-        // It signs certificates of ends, and no further CA.
+        // It signs end-entity certificates and no further CA.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         params.not_before = now - EARLIER;
@@ -124,10 +124,10 @@ impl Authority {
         Ok((authority, pem))
     }
 
-    /// The CA that is kept as these texts: the cluster's own, or an operator's.
+    /// Loads a CA from PEM texts: the cluster's own, or an operator's.
     ///
     /// # Errors
-    /// They are no CA, or one that does not hold `now`.
+    /// The texts are not a CA, or it is not valid at `now`.
     pub fn from_pem(cluster: ClusterId, pem: &AuthorityPem, now: SystemTime) -> Result<Authority, BadAuthority> {
         use rustls_pki_types::pem::PemObject as _;
         let root = CertificateDer::from_pem_slice(pem.certificate.as_bytes())
@@ -160,11 +160,11 @@ impl Authority {
         &self.root
     }
 
-    /// A certificate for the key of `request` that names `principal`, and `hosts` (names and addresses) for clients that look for
-    /// those; with the CA's own behind it, by which whoever joins knows the cluster.
+    /// Issues a certificate for the key of `request` that names `principal`, and `hosts` (names and addresses) for
+    /// clients that check those; followed by the CA's certificate, by which a joining host recognizes the cluster.
     ///
     /// # Errors
-    /// The request cannot be accepted, or a host is none.
+    /// The request is rejected, or a host is invalid.
     pub fn issue(
         &self,
         request: &CertificateSigningRequestDer<'_>,
@@ -195,7 +195,7 @@ impl Authority {
     }
 }
 
-/// Reads a request that brings a key alone.
+/// Parses a request that contains only a key.
 fn read(request: &CertificateSigningRequestDer<'_>) -> Result<CertificateSigningRequestParams, BadRequest> {
     if request.len() > REQUEST_MAX {
         return Err(BadRequest::Unreadable);
@@ -214,7 +214,7 @@ fn read(request: &CertificateSigningRequestDer<'_>) -> Result<CertificateSigning
     alone.then_some(read).ok_or(BadRequest::Names)
 }
 
-/// True for what DNS would take for a host's name.
+/// Whether a text is a valid DNS host name.
 fn is_host(text: &str) -> bool {
     let is_label = |label: &str| {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -223,7 +223,7 @@ fn is_host(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
-/// A new key.
+/// Generates a key.
 ///
 /// # Errors
 /// The system has no random numbers.
@@ -231,20 +231,20 @@ pub fn new_key() -> Result<PrivateKeyDer<'static>, rcgen::Error> {
     Ok(PrivatePkcs8KeyDer::from(KeyPair::generate()?.serialize_der()).into())
 }
 
-/// The request for a certificate for this key, which asks for nothing else.
+/// Creates a certificate request for a key, without names or usages.
 ///
 /// # Errors
-/// The key is of no kind that signs.
+/// The type of key cannot sign.
 pub fn request_for(key: &PrivateKeyDer<'_>) -> Result<CertificateSigningRequestDer<'static>, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     Ok(params.serialize_request(&KeyPair::try_from(key)?)?.der().clone())
 }
 
-/// BLAKE3 of the key that a request brings, as [`key_of`](super::key_of) has it of the certificate for it.
+/// BLAKE3 of the key in a request, equal to [`key_of`](super::key_of) of its certificate.
 ///
 /// # Errors
-/// The request cannot be accepted.
+/// The request is rejected.
 pub fn key_of_request(request: &CertificateSigningRequestDer<'_>) -> Result<Digest, BadRequest> {
     Ok(blake3::hash(&read(request)?.public_key.subject_public_key_info()).into())
 }

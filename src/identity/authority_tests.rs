@@ -25,7 +25,7 @@ fn holds() -> std::ops::Range<SystemTime> {
     SystemTime::now() - DAY..SystemTime::now() + DAY
 }
 
-/// A request that asks for something.
+/// A request that asks for names or usages.
 fn asking(change: impl FnOnce(&mut CertificateParams)) -> CertificateSigningRequestDer<'static> {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -62,7 +62,7 @@ fn the_ca_decides_every_name_and_both_ends_trust_its_certificates() {
     let client_config = client_config(Some(&client), Expected::Coordinator(trust)).unwrap();
     assert_eq!(super::tests::shake(&client_config, &server_config), Ok(Some(agent())));
 
-    // A client that knows nothing of our names finds those of hosts.
+    // A client without support for these names recognizes those of hosts.
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority.root().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -115,7 +115,7 @@ fn what_is_no_ca_is_none() {
         load(&pem.certificate, "nothing"),
         BadAuthority::Unreadable("key")
     ));
-    // An agent's certificate does not make a CA.
+    // An agent's certificate is no CA.
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::default();
     let leaf = params.self_signed(&key).unwrap();
@@ -153,7 +153,7 @@ fn a_request_that_asks_for_anything_or_was_altered_gets_nothing() {
         let mut altered = request.to_vec();
         altered[at] ^= 1;
         match issue(&altered.into()) {
-            // What the signature does not cover, and changes nothing.
+            // A change in bits that the signature does not cover and that have no effect.
             Ok(chain) => assert_eq!(key_of(chain), own),
             Err(_) => refused += 1,
         }

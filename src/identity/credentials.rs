@@ -1,4 +1,4 @@
-//! Credentials: a certificate with its chain, its key, and the CAs that are trusted.
+//! Credentials: a certificate with its chain, its key, and the trusted CAs.
 
 use std::{
     fmt,
@@ -13,47 +13,47 @@ use rustls_pki_types::{
 
 use super::{BadPrincipal, Principal};
 
-/// Why credentials cannot be used.
+/// Reason why credentials cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// A file cannot be read.
     #[error("{}: cannot read it", .path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A key may be read by others than its owner.
+    /// A key file is readable by others than its owner.
     #[error("{}: may be read by others than its owner (mode {mode:03o}); chmod 600 it", .path.display())]
     Exposed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its permissions.
+        /// Permissions of the file.
         mode: u32,
     },
-    /// A PEM file holds something else than it should.
+    /// A PEM file has unexpected contents.
     #[error("{what}: {reason}")]
     Pem {
-        /// What was looked for.
+        /// The expected contents.
         what: &'static str,
         /// What is wrong.
         reason: String,
     },
-    /// The certificate names nobody.
+    /// The certificate contains no valid name.
     #[error(transparent)]
     Principal(#[from] BadPrincipal),
 }
 
-/// Who somebody is, with the proof of it. `Debug` tells the name alone.
+/// A principal with its proof of identity. `Debug` shows only the name.
 pub struct Credentials {
-    /// Whom the certificate names.
+    /// The principal named in the certificate.
     pub principal: Principal,
-    /// The certificate, and the chain up to its CA.
+    /// The certificate and its chain up to the CA.
     pub chain: Vec<CertificateDer<'static>>,
-    /// Its key.
+    /// Private key of the certificate.
     pub key: PrivateKeyDer<'static>,
-    /// The CAs that are trusted; several while one is being replaced.
+    /// Trusted CAs; several during a replacement.
     pub roots: Vec<CertificateDer<'static>>,
 }
 
@@ -74,13 +74,13 @@ fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'st
 }
 
 impl Credentials {
-    /// Credentials of PEM texts.
+    /// Parses credentials from PEM texts.
     ///
     /// # Errors
-    /// One of them holds something else than it should, or the certificate does not bear exactly one name.
+    /// A text has unexpected contents, or the certificate does not contain exactly one name.
     pub fn from_pem(chain: &[u8], key: &[u8], roots: &[u8]) -> Result<Credentials, CredentialError> {
         let chain = certificates("certificate", chain)?;
-        // The text behind an error could be a part of the key.
+        // The text of an error could contain a part of the key.
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CredentialError::Pem {
             what: "key",
             reason: "no private key in it".to_owned(),
@@ -95,32 +95,32 @@ impl Credentials {
         })
     }
 
-    /// Credentials of the files `cert.pem`, `key.pem` and `ca.pem` in a folder.
+    /// Loads credentials from the files `cert.pem`, `key.pem` and `ca.pem` in a folder.
     ///
     /// # Errors
-    /// As [`load`](Credentials::load).
+    /// As for [`load`](Credentials::load).
     pub fn load_from(folder: &Path) -> Result<Credentials, CredentialError> {
         let [chain, key, roots] = ["cert.pem", "key.pem", "ca.pem"].map(|name| folder.join(name));
         Credentials::load(&chain, &key, &roots)
     }
 
-    /// Credentials of PEM files; the key's must be its owner's alone.
+    /// Loads credentials from PEM files; the key file must be accessible only by its owner.
     ///
     /// # Errors
-    /// As [`from_pem`](Credentials::from_pem), or a file cannot be read, or the key's may be read by others.
+    /// As for [`from_pem`](Credentials::from_pem), or a file cannot be read, or the key file is readable by others.
     pub fn load(chain: &Path, key: &Path, roots: &Path) -> Result<Credentials, CredentialError> {
         Credentials::from_pem(&read(chain)?, &read_secret(key)?, &read(roots)?)
     }
 }
 
-/// Credentials as their files have them. `Debug` does not tell the key.
+/// Credentials in the format of their files. `Debug` does not show the key.
 #[cfg(feature = "authority")]
 pub struct CredentialsPem {
     /// `cert.pem`: the certificate and its chain.
     pub chain: String,
-    /// `key.pem`: its key.
+    /// `key.pem`: the private key.
     pub key: String,
-    /// `ca.pem`: the CAs that are trusted.
+    /// `ca.pem`: the trusted CAs.
     pub roots: String,
 }
 
@@ -131,13 +131,13 @@ impl fmt::Debug for CredentialsPem {
     }
 }
 
-/// A certificate as its file has it.
+/// Encodes a certificate as PEM.
 #[cfg(feature = "authority")]
 pub fn certificate_pem(certificate: &CertificateDer<'_>) -> String {
     ::pem::encode(&::pem::Pem::new("CERTIFICATE", certificate.as_ref()))
 }
 
-/// A key as its file has it.
+/// Encodes a private key as PEM.
 #[cfg(feature = "authority")]
 pub fn key_pem(key: &PrivateKeyDer<'_>) -> String {
     ::pem::encode(&::pem::Pem::new("PRIVATE KEY", key.secret_der()))
@@ -145,7 +145,7 @@ pub fn key_pem(key: &PrivateKeyDer<'_>) -> String {
 
 #[cfg(feature = "authority")]
 impl Credentials {
-    /// As PEM texts.
+    /// Encodes the credentials as PEM texts.
     pub fn to_pem(&self) -> CredentialsPem {
         let all = |certificates: &[CertificateDer<'_>]| certificates.iter().map(certificate_pem).collect();
         CredentialsPem {
@@ -156,7 +156,7 @@ impl Credentials {
     }
 }
 
-/// Bytes of a file of certificates or a key. Beyond, it is not read.
+/// Maximum size of a file with certificates or a key, in bytes; larger files are not read.
 const MOST: u64 = 1024 * 1024;
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> CredentialError {
@@ -166,7 +166,7 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> CredentialError {
 
 fn read(path: &Path) -> Result<Vec<u8>, CredentialError> {
     let read = || -> io::Result<Vec<u8>> {
-        // Before it is opened, which a pipe would hold up.
+        // Checked before opening, since opening a pipe would block.
         if !std::fs::metadata(path)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file"));
         }

@@ -1,9 +1,9 @@
-//! Identities: who is at the other end of a connection, and the TLS that proves it.
+//! Identities: the peer at the other end of a connection, and the TLS that authenticates it.
 //!
-//! Everybody has a certificate of the cluster's CA, and every certificate bears one name, a SPIFFE id:
-//! `spiffe://CLUSTER-ID/ROLE/NAME`. What somebody may do follows from the role; that an agent speaks for no other node follows from
-//! the name, which is the node's id. Host names and addresses prove nothing here; certificates of coordinators bear them for
-//! clients that look for nothing else.
+//! Every participant has a certificate of the cluster's CA with exactly one name, a SPIFFE id:
+//! `spiffe://CLUSTER-ID/ROLE/NAME`. Permissions follow from the role; an agent's name is the id of its node, so it
+//! cannot act for another node. Host names and addresses prove nothing here; coordinators' certificates include them
+//! for clients that check only those.
 
 #[cfg(feature = "authority")]
 mod authority;

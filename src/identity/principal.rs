@@ -1,4 +1,4 @@
-//! Names: who somebody is, as a certificate says it.
+//! Names of principals in certificates.
 
 use std::{
     fmt,
@@ -15,26 +15,26 @@ use wyneos_core::{
 };
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
-/// The longest name of an operator.
+/// Maximum length of an operator's name.
 const NAME_MAX: usize = 64;
 
-/// Why something is no name, or a certificate bears none.
+/// Reason why a name is invalid, or a certificate contains none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPrincipal {
-    /// Not of the form.
+    /// The name does not have the expected form.
     #[error("no name of the form spiffe://CLUSTER-ID/ROLE/NAME")]
     Form,
-    /// The cluster is no UUID.
+    /// The cluster is not a UUID.
     #[error("the cluster in the name is no UUID")]
     Cluster,
-    /// There is no such role.
+    /// The role is unknown.
     #[error(transparent)]
     Role(#[from] UnknownRole),
-    /// An agent's or coordinator's name is no id, or an operator's has other characters than letters, digits, `.`, `_` and `-`, or
-    /// more than 64 of them.
+    /// The name of an agent or coordinator is not an id, or an operator's has characters other than letters, digits,
+    /// `.`, `_` and `-`, or more than 64 characters.
     #[error("the last part of the name is no node's id, or not 1 to 64 letters, digits, '.', '_' and '-'")]
     Name,
-    /// The certificate cannot be read.
+    /// The certificate is malformed.
     #[error("the certificate cannot be read")]
     Certificate,
     /// The certificate has no name, or several.
@@ -42,19 +42,19 @@ pub enum BadPrincipal {
     Names(usize),
 }
 
-/// Who somebody is.
+/// An authenticated identity.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Principal {
     /// The cluster.
     pub cluster: ClusterId,
-    /// What it may do.
+    /// Role of the principal.
     pub role: Role,
-    /// Who among those: a node's id, or a person's name.
+    /// Name within the role: a node's id, or a person's name.
     pub name: String,
 }
 
 impl Principal {
-    /// The agent of a node.
+    /// Creates the principal of a node's agent.
     pub fn agent(cluster: ClusterId, node: NodeId) -> Principal {
         Principal {
             cluster,
@@ -63,7 +63,7 @@ impl Principal {
         }
     }
 
-    /// Somebody of this role and name.
+    /// Creates a principal.
     ///
     /// # Errors
     /// The name does not fit the role.
@@ -81,15 +81,15 @@ impl Principal {
             .ok_or(BadPrincipal::Name)
     }
 
-    /// The node that an agent speaks for.
+    /// The node that an agent acts for.
     pub fn node(&self) -> Option<NodeId> {
         (self.role == Role::Agent).then(|| self.name.parse().ok()).flatten()
     }
 
-    /// Whom a certificate names. That it is genuine is for TLS to verify.
+    /// Extracts the principal from a certificate; TLS verifies that it is genuine.
     ///
     /// # Errors
-    /// It cannot be read, or does not bear exactly one name.
+    /// The certificate is malformed, or does not contain exactly one name.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Principal, BadPrincipal> {
         let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| BadPrincipal::Certificate)?;
         let names = certificate
@@ -110,19 +110,19 @@ impl Principal {
     }
 }
 
-/// BLAKE3 of a certificate's public key (SubjectPublicKeyInfo, DER): stays the same as the certificate is renewed.
+/// BLAKE3 of a certificate's public key (SubjectPublicKeyInfo, DER); a renewal of the certificate does not change it.
 ///
 /// # Errors
-/// The certificate cannot be read.
+/// The certificate is malformed.
 pub fn key_of(certificate: &CertificateDer<'_>) -> Result<Digest, BadPrincipal> {
     let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| BadPrincipal::Certificate)?;
     Ok(blake3::hash(certificate.public_key().raw).into())
 }
 
-/// When a certificate holds.
+/// Validity period of a certificate.
 ///
 /// # Errors
-/// The certificate cannot be read.
+/// The certificate is malformed.
 pub fn validity(certificate: &CertificateDer<'_>) -> Result<Range<SystemTime>, BadPrincipal> {
     let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| BadPrincipal::Certificate)?;
     let time = |seconds: i64| {

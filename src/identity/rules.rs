@@ -1,11 +1,11 @@
-//! Which role each rpc needs. One table; an rpc without a row is refused.
+//! Access rules: the callers permitted for each rpc. An rpc without a rule is refused.
 
 use super::Role;
 
-/// Who may call an rpc.
+/// Callers permitted for an rpc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Everybody who can reach the server.
+    /// Every caller that can reach the server.
     Anybody,
     /// People with one of these roles.
     People(&'static [Role]),
@@ -27,7 +27,7 @@ impl Need {
         }
     }
 
-    /// The requirement in words, for the caller who does not meet it.
+    /// Human-readable requirement, for a caller who does not meet it.
     pub fn describe(self) -> String {
         match self {
             Need::Anybody => "nothing".to_owned(),
@@ -42,14 +42,15 @@ impl Need {
     }
 }
 
-/// A rule for one rpc.
+/// Rule of one rpc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// The rpc: `package.Service/Method`.
     pub rpc: &'static str,
-    /// Who may call it.
+    /// Permitted callers.
     pub need: Need,
-    /// It changes something: each call is in the audit, whatever came of it. Refusals are in any case.
+    /// Whether the rpc changes state: every call is recorded in the audit, whatever its result. Refusals are always
+    /// recorded.
     pub changes: bool,
 }
 
@@ -63,29 +64,29 @@ const fn changes(rpc: &'static str, need: Need) -> Rule {
     Rule { rpc, need, changes }
 }
 
-/// Reads that show no secret: every person.
+/// Reads without secrets: all roles of people.
 const READ: Need = Need::People(&[Role::Viewer, Role::Operator, Role::Deployer, Role::Admin]);
 
-/// The cluster and its nodes. Brings no code onto them.
+/// Operation of the cluster and its nodes, without bringing code onto them.
 const OPERATE: Need = Need::People(&[Role::Operator, Role::Admin]);
 
-/// Changes of declared workloads that bring no new declaration.
+/// Changes of declared workloads without a new specification.
 const OPERATE_OR_DEPLOY: Need = Need::People(&[Role::Operator, Role::Deployer, Role::Admin]);
 
 /// Bringing code onto nodes, removing it, and reading its output.
 const DEPLOY: Need = Need::People(DEPLOYERS);
 
-/// Access and keys.
+/// Management of access and keys.
 const ADMIN: Need = Need::People(&[Role::Admin]);
 
 const DEPLOYERS: &[Role] = &[Role::Deployer, Role::Admin];
 
-/// Whether a caller of `role` is shown the values of a workload's environment.
+/// Whether a caller of `role` may see the values of environment variables.
 pub fn sees_environment(role: Option<Role>) -> bool {
     role.is_some_and(|role| DEPLOYERS.contains(&role))
 }
 
-/// Every rule.
+/// All rules, sorted by rpc.
 pub const RULES: &[Rule] = &[
     reads("grpc.health.v1.Health/Check", Need::Anybody),
     reads("grpc.health.v1.Health/List", Need::Anybody),
@@ -111,7 +112,8 @@ pub const RULES: &[Rule] = &[
     reads("wyneos.v1.AccessService/WatchAudit", ADMIN),
     reads("wyneos.v1.AgentService/Session", Need::Agent),
     changes("wyneos.v1.ClusterService/AdmitNode", ADMIN),
-    // It holds the cluster's keys and every value of `env`. Nothing is changed by it, but who has taken one is to be known.
+    // A backup contains the cluster's keys and all values of `env`. It changes nothing, but the audit must show who
+    // took it.
     changes("wyneos.v1.ClusterService/Backup", ADMIN),
     changes("wyneos.v1.ClusterService/CordonNode", OPERATE),
     changes("wyneos.v1.ClusterService/DrainNode", OPERATE),
@@ -154,7 +156,7 @@ pub const RULES: &[Rule] = &[
     reads("wyneos.v1.WorkloadService/ListWorkloads", READ),
     reads("wyneos.v1.WorkloadService/PlanWorkload", READ),
     changes("wyneos.v1.WorkloadService/PromoteWorkload", DEPLOY),
-    // What programs write may show secrets.
+    // The output of programs may contain secrets.
     reads("wyneos.v1.WorkloadService/ReadLogs", DEPLOY),
     changes("wyneos.v1.WorkloadService/Rebalance", OPERATE),
     changes("wyneos.v1.WorkloadService/RestartWorkload", OPERATE_OR_DEPLOY),
@@ -163,7 +165,7 @@ pub const RULES: &[Rule] = &[
     reads("wyneos.v1.WorkloadService/WhatIf", READ),
 ];
 
-/// The rule for an rpc; `None` when there is none, and it must be refused.
+/// Finds the rule of an rpc; `None` if there is none, in which case it must be refused.
 pub fn rule(rpc: &str) -> Option<&'static Rule> {
     let at = RULES.binary_search_by(|rule| rule.rpc.cmp(rpc)).ok()?;
     RULES.get(at)

@@ -2,7 +2,7 @@ use prost::Message as _;
 
 use super::{Need, RULES, Role, rule, sees_environment};
 
-/// Every rpc of the protocol, as the descriptor set has them.
+/// All rpcs of the protocol, from the descriptor set.
 fn rpcs() -> Vec<String> {
     let set = prost_types::FileDescriptorSet::decode(crate::FILE_DESCRIPTOR_SET).unwrap();
     let services = set.file.iter().flat_map(|file| {
@@ -35,7 +35,7 @@ fn every_rpc_has_a_row_and_every_row_of_ours_an_rpc() {
     assert_eq!(rule("wyneos.v1.ClusterService/Erase"), None);
 }
 
-/// The rights of every role, written out: a change of them is a change of this table.
+/// The permissions of every role, spelled out, so that every change of them changes this table.
 const RIGHTS: &[(&str, &str)] = &[
     ("grpc.health.v1.Health/Check", "anybody"),
     ("grpc.health.v1.Health/List", "anybody"),
@@ -107,7 +107,7 @@ const RIGHTS: &[(&str, &str)] = &[
     ("WorkloadService/WhatIf", "viewer operator deployer admin"),
 ];
 
-/// The callers that meet a need, as [`RIGHTS`] has them.
+/// Callers that meet a need, in the format of [`RIGHTS`].
 fn callers(need: Need) -> String {
     if need.is_met_by(None) {
         return "anybody".to_owned();

@@ -31,7 +31,7 @@ impl Authority {
         }
     }
 
-    /// Credentials that bear these names, valid for so many days from a day on.
+    /// Issues credentials with these names, valid for `days` from day `from`.
     fn issue(&self, uris: &[String], from: i64, days: i64) -> Credentials {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         let uri = |uri: &String| SanType::URI(uri.as_str().try_into().unwrap());
@@ -72,7 +72,8 @@ fn keys(credentials: &Credentials) -> Keys {
     Keys::new(credentials).unwrap()
 }
 
-/// What the server learns of its client in a handshake; what went wrong, in the words of whoever noticed, otherwise.
+/// Performs a handshake; returns the client's principal as seen by the server, or the error of the end that detected
+/// it.
 pub(super) fn shake(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Result<Option<Principal>, String> {
     let name = ServerName::try_from("anything.invalid").unwrap();
     let mut client = Connection::Client(ClientConnection::new(Arc::clone(client), name).unwrap());
@@ -158,7 +159,7 @@ fn a_token_comes_back_as_it_was_and_an_altered_one_does_not() {
     ] {
         assert_eq!(other.parse::<JoinToken>(), Err(BadToken::Form), "{other}");
     }
-    // Another secret has another hash, and neither is told.
+    // Another secret has another hash, and neither is shown.
     let other = JoinToken::new(CLUSTER, [5; 32], [9; 28]);
     assert_ne!(token.hash(), other.hash());
     let debug = format!("{token:?}");
@@ -177,13 +178,13 @@ fn both_ends_know_who_the_other_is() {
     let mine = keys(&authority.of(&agent));
     let client = client_config(Some(&mine), Expected::Coordinator(trust.clone())).unwrap();
     assert_eq!(shake(&client, &server), Ok(Some(agent.clone())));
-    // Whoever shows nothing is nobody.
+    // A client without a certificate is unauthenticated.
     let client = client_config(None, Expected::Coordinator(trust.clone())).unwrap();
     assert_eq!(shake(&client, &server), Ok(None));
-    // A host that joins knows the CA by its fingerprint alone.
+    // A joining host knows only the CA's fingerprint.
     let pinned = Expected::Pinned(CLUSTER, fingerprint(&authority.root));
     assert_eq!(shake(&client_config(None, pinned).unwrap(), &server), Ok(None));
-    // Agents talk to agents of the node that they mean.
+    // Agents connect only to the agent of the intended node.
     let server = server_config(&mine, &trust, false).unwrap();
     let client = |node| client_config(Some(&mine), Expected::Node(trust.clone(), node)).unwrap();
     assert_eq!(shake(&client(NODE), &server), Ok(Some(agent)));
@@ -248,7 +249,7 @@ fn certificates_and_cas_are_replaced_while_everything_runs() {
     let server = server_config(&server_keys, &trust, false).unwrap();
     let client = client_config(Some(&client_keys), Expected::Coordinator(trust.clone())).unwrap();
     assert!(shake(&client, &server).is_ok());
-    // Both CAs are trusted for a time, in which everybody gets a certificate of the new one.
+    // Both CAs are trusted for a time, in which all certificates are replaced by ones of the new CA.
     trust.replace(&[old.root.clone(), new.root.clone()]).unwrap();
     server_keys.replace(&new.coordinator()).unwrap();
     assert!(shake(&client, &server).is_ok());
@@ -258,7 +259,7 @@ fn certificates_and_cas_are_replaced_while_everything_runs() {
     assert!(shake(&client, &server).is_ok());
     client_keys.replace(&old.of(&agent)).unwrap();
     assert!(shake(&client, &server).is_err());
-    // What cannot be used changes nothing.
+    // Unusable credentials change nothing.
     assert!(trust.replace(&[]).is_err());
     let mut mixed = new.of(&agent);
     mixed.key = old.of(&agent).key;
@@ -286,7 +287,7 @@ fn credentials_come_from_files_that_are_their_owners_alone() {
     assert_eq!(credentials.principal, name);
     let debug = format!("{credentials:?}");
     assert!(debug.contains("viewer/ada") && debug.len() < 100, "{debug}");
-    // A key with something else in it is not told.
+    // The contents of a malformed key are not shown.
     fs::write(path("key"), "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n").unwrap();
     let error = load().unwrap_err().to_string();
     assert!(error.starts_with("key:") && !error.contains("c2Vj"), "{error}");

@@ -1,7 +1,7 @@
-//! TLS in which certificates, keys and CAs can be replaced while connections stand.
+//! TLS configurations whose certificates, keys and CAs can be replaced while connections are open.
 //!
-//! TLS 1.3 alone. Sessions are not resumed: a resumed one would show the certificate of the first handshake, for as long as it is
-//! resumed.
+//! Only TLS 1.3 is supported. Sessions are not resumed, because a resumed session would keep the certificate of its
+//! first handshake.
 
 use std::{
     fmt,
@@ -35,22 +35,22 @@ use wyneos_core::{
 
 use super::{Credentials, Principal, Role, fingerprint, key_of, validity};
 
-/// Why TLS cannot be set up.
+/// Reason why TLS cannot be configured.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A key is of no known kind, or does not belong to its certificate.
+    /// A key is of an unknown type, or does not belong to its certificate.
     #[error("the key cannot be used with its certificate")]
     Key(#[source] Error),
-    /// A CA's certificate cannot be used.
+    /// A CA certificate is unusable.
     #[error("a CA's certificate cannot be used")]
     Root(#[source] Error),
-    /// No CA is trusted, or they cannot be used.
+    /// No CA is trusted, or the CAs are unusable.
     #[error("the CAs cannot be used: {0}")]
     Verifier(String),
-    /// A certificate is not one of the cluster's.
+    /// A certificate does not belong to the cluster.
     #[error("the certificate is none of this cluster's")]
     Foreign(#[source] Error),
-    /// The configuration cannot be made.
+    /// The configuration failed.
     #[error("TLS cannot be set up")]
     Config(#[source] Error),
 }
@@ -60,7 +60,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// The certificate that is shown, and its key. Clones share it: a replaced one is shown from the next handshake on.
+/// The presented certificate and its key. Clones share it; a replacement takes effect with the next handshake.
 #[derive(Clone, Debug)]
 pub struct Keys(Arc<ArcSwap<CertifiedKey>>);
 
@@ -72,18 +72,18 @@ fn certified(credentials: &Credentials) -> Result<Arc<CertifiedKey>, TlsError> {
 }
 
 impl Keys {
-    /// Shows the certificate of `credentials`.
+    /// Presents the certificate of `credentials`.
     ///
     /// # Errors
-    /// The key cannot be used, or belongs to another certificate.
+    /// The key is unusable, or belongs to another certificate.
     pub fn new(credentials: &Credentials) -> Result<Keys, TlsError> {
         Ok(Keys(Arc::new(ArcSwap::new(certified(credentials)?))))
     }
 
-    /// Shows another certificate from now on.
+    /// Replaces the presented certificate.
     ///
     /// # Errors
-    /// As [`new`](Keys::new); then the old one stays.
+    /// As for [`new`](Keys::new); the previous certificate is then kept.
     pub fn replace(&self, credentials: &Credentials) -> Result<(), TlsError> {
         self.0.store(certified(credentials)?);
         Ok(())
@@ -111,7 +111,7 @@ struct Trusted {
     clients: Arc<dyn ClientCertVerifier>,
 }
 
-/// The CAs that are trusted, for certificates of one cluster. Clones share them: while a CA is being replaced, both are there.
+/// CAs trusted for certificates of one cluster. Clones share them; during a replacement, both CAs are trusted.
 #[derive(Clone)]
 pub struct Trust {
     cluster: ClusterId,
@@ -132,7 +132,8 @@ fn trusted(roots: &[CertificateDer<'static>]) -> Result<Arc<Trusted>, TlsError> 
         store.add(root.clone()).map_err(TlsError::Root)?;
     }
     let roots = Arc::new(store);
-    // Whoever shows no certificate is let in as nobody where the server says so: enrolment is for those, and every call asks who calls.
+    // Where the server permits it, a client without a certificate is accepted as unauthenticated: enrolment requires
+    // that, and every call checks its caller.
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider())
         .allow_unauthenticated()
         .build()
@@ -144,42 +145,43 @@ impl Trust {
     /// Trusts these CAs for certificates of `cluster`.
     ///
     /// # Errors
-    /// There is none, or one cannot be used.
+    /// There is no CA, or one is unusable.
     pub fn new(cluster: ClusterId, roots: &[CertificateDer<'static>]) -> Result<Trust, TlsError> {
         let trusted = Arc::new(ArcSwap::new(trusted(roots)?));
         Ok(Trust { cluster, trusted })
     }
 
-    /// Trusts these from now on; connections that stand are left alone.
+    /// Replaces the trusted CAs; open connections are not affected.
     ///
     /// # Errors
-    /// As [`new`](Trust::new); then the old ones stay.
+    /// As for [`new`](Trust::new); the previous CAs are then kept.
     pub fn replace(&self, roots: &[CertificateDer<'static>]) -> Result<(), TlsError> {
         self.trusted.store(trusted(roots)?);
         Ok(())
     }
 }
 
-/// What a certificate says that once held.
+/// Contents of a certificate that was valid at some time.
 #[derive(Clone, Debug)]
 pub struct Expired {
-    /// Whom it names.
+    /// The principal it names.
     pub principal: Principal,
-    /// Of its key, as [`key_of`].
+    /// Digest of its key, see [`key_of`].
     pub key: Digest,
-    /// When it held.
+    /// Validity period.
     pub held: Range<SystemTime>,
 }
 
 impl Trust {
-    /// What a certificate says that a trusted CA signed for somebody of the cluster, whenever it held.
+    /// Verifies that a trusted CA issued a certificate to a principal of the cluster, regardless of its validity
+    /// period, and returns its contents.
     ///
     /// # Errors
-    /// No trusted CA signed it, it is altered, or names nobody of the cluster.
+    /// The certificate was not issued by a trusted CA, was altered, or names no principal of the cluster.
     pub fn once(&self, certificate: &CertificateDer<'_>) -> Result<Expired, TlsError> {
         let genuine = || -> Result<Expired, Error> {
             let held = validity(certificate).map_err(|_| refused())?;
-            // As of when it began to hold: whether it still does is not the question.
+            // Verified at the start of its validity, since expiry is not checked here.
             let then = held
                 .start
                 .duration_since(SystemTime::UNIX_EPOCH)
@@ -203,12 +205,12 @@ impl Trust {
     }
 }
 
-/// The certificate names somebody whom this end does not talk to.
+/// The certificate names a principal that this end does not accept.
 fn refused() -> Error {
     Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)
 }
 
-/// How signatures are verified, for clients and servers alike.
+/// Verification of signatures, for clients and servers alike.
 macro_rules! signatures {
     () => {
         fn verify_tls12_signature(
@@ -240,7 +242,7 @@ macro_rules! signatures {
     };
 }
 
-/// Verifies clients by the CAs that are trusted now, and by the cluster in their names.
+/// Verifies clients by the currently trusted CAs, and by the cluster in their names.
 #[derive(Debug)]
 struct Clients {
     trust: Trust,
@@ -277,11 +279,11 @@ impl ClientCertVerifier for Clients {
     signatures!();
 }
 
-/// A server of this certificate, for clients of this cluster and, unless a certificate is `mandatory`, for those that show none. Speaks HTTP/2, and HTTP/1.1 for
-/// gRPC-Web.
+/// Creates a server configuration with this certificate, for clients of this cluster and, unless a client certificate
+/// is `mandatory`, for clients without one. Supports HTTP/2, and HTTP/1.1 for gRPC-Web.
 ///
 /// # Errors
-/// TLS cannot be set up.
+/// TLS cannot be configured.
 pub fn server_config(keys: &Keys, trust: &Trust, mandatory: bool) -> Result<Arc<ServerConfig>, TlsError> {
     let trust = trust.clone();
     let mut config = ServerConfig::builder_with_provider(provider())
@@ -295,18 +297,18 @@ pub fn server_config(keys: &Keys, trust: &Trust, mandatory: bool) -> Result<Arc<
     Ok(Arc::new(config))
 }
 
-/// Whom a client wants to find at the other end.
+/// The server that a client expects.
 #[derive(Clone, Debug)]
 pub enum Expected {
     /// A coordinator of the cluster.
     Coordinator(Trust),
     /// The agent of a node of the cluster.
     Node(Trust, NodeId),
-    /// A coordinator of this cluster by a CA of this fingerprint, which it shows: all that a host knows that joins.
+    /// A coordinator of this cluster with a CA of this fingerprint, which is all that a joining host knows.
     Pinned(ClusterId, Digest),
 }
 
-/// Verifies a server by its name in the certificate; that of its host proves nothing.
+/// Verifies a server by the name in its certificate; the host name proves nothing.
 #[derive(Debug)]
 struct Servers(Expected);
 
@@ -358,10 +360,11 @@ impl ServerCertVerifier for Servers {
     signatures!();
 }
 
-/// A client that shows the certificate of `keys`, if there is one, and talks only to whom it expects.
+/// Creates a client configuration that presents the certificate of `keys`, if any, and accepts only the expected
+/// server.
 ///
 /// # Errors
-/// TLS cannot be set up.
+/// TLS cannot be configured.
 pub fn client_config(keys: Option<&Keys>, expected: Expected) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])

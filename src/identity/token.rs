@@ -1,4 +1,4 @@
-//! Join tokens: what a host is given so that it and the cluster know one another.
+//! Join tokens, by which a host and the cluster authenticate each other.
 
 use std::{fmt, str::FromStr};
 
@@ -8,10 +8,10 @@ use wyneos_core::{
     integrity::Digest,
 };
 
-/// What every token begins with: the kind and its version.
+/// Prefix of every token: the kind and its version.
 const PREFIX: &str = "wyneos-join-1-";
 
-/// Bytes of a token's parts.
+/// Sizes of a token's parts, in bytes.
 const CLUSTER: usize = 16;
 const FINGERPRINT: usize = 32;
 const ID: usize = 8;
@@ -19,49 +19,49 @@ const SECRET: usize = 20;
 const CHECK: usize = 4;
 const LENGTH: usize = CLUSTER + FINGERPRINT + ID + SECRET + CHECK;
 
-/// What is kept of a bearer token.
+/// Hash of a bearer token, as stored.
 pub fn bearer_hash(token: &str) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("wyneos bearer token v1");
     hasher.update(token.as_bytes()).finalize().into()
 }
 
-/// A bearer token of random bytes, as a header has it.
+/// Formats a bearer token of random bytes, as used in a header.
 pub fn bearer(random: [u8; 32]) -> String {
     let digits = random.iter().map(|byte| format!("{byte:02x}"));
     format!("wyneos-bearer-1-{}", digits.collect::<String>())
 }
 
-/// The digest by which a certificate of a CA is known: BLAKE3 of its DER.
+/// Fingerprint of a CA certificate: BLAKE3 of its DER.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> Digest {
     blake3::hash(certificate).into()
 }
 
-/// What a host is given so that it can join: which cluster, by which CA it knows it, and the secret by which the cluster knows the
-/// host. Neither its `Debug` nor an error tells the secret; only `Display` does.
+/// A join token: the cluster, the fingerprint of its CA, and the secret that authenticates the host. Neither `Debug`
+/// nor errors show the secret; only `Display` does.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JoinToken {
     /// The cluster.
     pub cluster: ClusterId,
-    /// Of the CA's certificate.
+    /// Fingerprint of the CA certificate.
     pub fingerprint: Digest,
-    /// Names the token; no secret.
+    /// Public identifier.
     pub id: [u8; ID],
     secret: [u8; SECRET],
 }
 
-/// Why a text is no token.
+/// Reason why a text is not a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadToken {
-    /// It begins otherwise, or has another length or other characters.
+    /// The prefix, the length or the characters are wrong.
     #[error("no join token: it must be {PREFIX} and {} characters 0-9 and a-f, as `wynectl token create` printed it", 2 * LENGTH)]
     Form,
-    /// Its check digits say that it was altered.
+    /// The check digits show that it was altered.
     #[error("a join token that was altered: copy it again, whole")]
     Altered,
 }
 
 impl JoinToken {
-    /// A token of random parts.
+    /// Creates a token of random parts.
     pub fn new(cluster: ClusterId, fingerprint: Digest, random: [u8; ID + SECRET]) -> JoinToken {
         let (mut id, mut secret) = ([0; ID], [0; SECRET]);
         id.copy_from_slice(&random[..ID]);
@@ -74,12 +74,12 @@ impl JoinToken {
         }
     }
 
-    /// Its id as text: 16 characters 0-9 and a-f.
+    /// The id as text: 16 characters 0-9 and a-f.
     pub fn name(&self) -> String {
         self.id.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// What is kept of it: enough to know it again, and not enough to use it.
+    /// Hash of the token, as stored: sufficient to recognize it, but not to use it.
     pub fn hash(&self) -> Digest {
         let mut hasher = blake3::Hasher::new_derive_key("wyneos join token v1");
         hasher.update(&self.cluster.0).update(&self.id).update(&self.secret);

@@ -3,7 +3,7 @@ use wyneos_core::{id::Uuid, placement::Score, workload::Spec};
 
 use super::*;
 
-/// A change with so many starts, stops, reasons to wait of so many nodes each, and rejections, and texts of so many bytes.
+/// Shape of a change: numbers of starts, waiting reasons with their nodes, and rejections, and the length of texts.
 #[derive(Clone, Debug)]
 struct Shape {
     starts: usize,
@@ -26,7 +26,7 @@ fn shapes() -> impl Strategy<Value = Vec<Shape>> {
         text,
     });
     let few = prop::collection::vec(shape, 0..40);
-    // As when a site is asked for: all of them wait, and none of their nodes fits.
+    // As in a plan for a whole site: everything waits, and none of the nodes fits.
     let many = (3_000usize..30_000, 0usize..=16, 0usize..200).prop_map(|(count, nodes, text)| {
         let shape = Shape {
             starts: 0,
