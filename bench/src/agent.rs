@@ -1,4 +1,4 @@
-//! What an agent costs its host.
+//! The resources that an agent uses on its host.
 
 use std::{
     thread,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{Failure, output::Row, process::Server, stats};
 
-/// Until every agent knows its peers, and what start-up took is over.
+/// Delay before the measurement: until then every agent knows its peers, and the work of start-up is over.
 const SETTLE: Duration = Duration::from_secs(10);
 
 /// Measures `agents` agents of one coordinator at their default settings.

@@ -1,4 +1,5 @@
-//! "Those machines died" against "the coordinator is cut off": is each told for what it is?
+//! Distinction between failed machines and a coordinator that is partitioned from them: whether each case is identified
+//! correctly.
 
 use std::{sync::Mutex, time::Instant};
 
@@ -6,7 +7,7 @@ use wyneos_sim::Scenario;
 
 use crate::{Failure, output::Row, seeds};
 
-/// The cases: what happens to which zones, and what must be found within 12 s.
+/// The cases: a name, the kind of the fault, the zones that it affects, and the finding that is required within 12 s.
 const CASES: [(&str, &str, &str, &str); 4] = [
     ("a zone loses power", "crash", "\"zone-2\"", "nodes-down"),
     (
@@ -29,8 +30,8 @@ const CASES: [(&str, &str, &str, &str); 4] = [
     ),
 ];
 
-/// 30 nodes in three zones, one packet of 200 lost. Who is cut off must not be declared offline, and neither must two zones that
-/// died: that is ambiguous.
+/// 30 nodes in three zones, with a packet loss of 0.5 %. Nodes behind a partition must not be declared offline. When
+/// two zones fail, their nodes must not be declared offline either: that case is ambiguous.
 fn scenario(kind: &str, zones: &str, finding: &str) -> Result<Scenario, Failure> {
     let spared = match finding {
         "nodes-down" => "targets = [\"zone-1\", \"zone-3\"]\n",
@@ -46,7 +47,7 @@ fn scenario(kind: &str, zones: &str, finding: &str) -> Result<Scenario, Failure>
     .map_err(Failure::of("the scenario"))
 }
 
-/// Runs each case with so many seeds.
+/// Runs each case with `count` seeds.
 pub(crate) fn run(count: u64) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for (name, kind, zones, finding) in CASES {

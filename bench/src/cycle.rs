@@ -1,4 +1,4 @@
-//! What a cycle costs, in process and without a network.
+//! The cost of a cycle, in process and without a network.
 
 use std::{
     collections::BTreeMap,
@@ -25,23 +25,24 @@ use wyneos_core::{
 
 use crate::{Failure, made, output::Row, stats};
 
-/// When the made-up wall clock starts.
+/// Initial value of the simulated wall clock.
 const START: WallTime = WallTime(1_764_000_000_000);
 
-/// Cycles before the measured ones: enough for forecasts to be measured and published.
+/// Cycles before the measured ones: enough for forecasts to be evaluated and published.
 const WARM_UP: usize = 40;
 
-/// Measured cycles at most.
+/// Maximum number of measured cycles.
 const CYCLES: usize = 200;
 
-/// Heartbeats come this long after the even seconds, so that no other timer is due at the same moment as a pulse.
+/// Offset of heartbeats from the even seconds, so that no other timer is due at the same moment as a pulse.
 const PHASE: Duration = Duration::from_millis(700);
 
-/// The first pulse and the first survey are due together. Both begin this late, and a pulse keeps to the grid that it has, while a survey follows
-/// the one before: from then on they fall due apart, and each is measured by itself.
+/// Delay of the first pulse and the first survey, which are due together. The next pulses return to their fixed grid,
+/// while each survey is scheduled relative to the previous one: afterwards the two are due at different times, and each
+/// is measured separately.
 const APART: Duration = Duration::from_millis(300);
 
-/// What one cycle cost.
+/// Cost of one cycle.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cost {
     engine: f64,
@@ -60,7 +61,7 @@ impl Cost {
     }
 }
 
-/// The processor time of this thread, in milliseconds: others that want the same processors do not count.
+/// Returns the processor time of this thread in milliseconds. Other threads and processes do not contribute to it.
 fn spent() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
@@ -72,7 +73,7 @@ fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
     (value, spent() - began)
 }
 
-/// A coordinator's logic with a store that is always done and agents that are always well.
+/// A coordinator core with a store that completes every write at once, and agents that are always healthy.
 struct Bench {
     core: Coordinator,
     now: Time,
@@ -83,7 +84,7 @@ struct Bench {
     before: Option<(Arc<Snapshot>, Canonical)>,
     sequence: u64,
     costs: Vec<Cost>,
-    /// What each survey cost, in milliseconds.
+    /// Cost of each survey, in milliseconds.
     surveys: Vec<f64>,
     memory: Recycled<u8>,
     /// What each round of heartbeats cost the engine: microseconds, and allocations, a heartbeat.
@@ -139,7 +140,7 @@ impl Bench {
         }
     }
 
-    /// Lets time pass until `until`; pulses and surveys on the way are measured.
+    /// Advances time to `until`; measures the pulses and surveys in between.
     fn pass(&mut self, until: Time) {
         while let Some(due) = self.core.poll_timeout().filter(|due| *due <= until) {
             self.now = self.now.max(due);
@@ -154,7 +155,7 @@ impl Bench {
         self.now = self.now.max(until);
     }
 
-    /// What the coordinator's publisher does, less the store.
+    /// Performs the work of the coordinator's publisher, without the store.
     fn publish(&mut self, snapshot: Arc<Snapshot>, engine: f64) {
         let before = self.before.take();
         let (canonical, encode) = timed(|| Canonical::new(&snapshot, before.as_ref().map(|(_, before)| before)));
@@ -193,7 +194,7 @@ impl Bench {
         Ok(())
     }
 
-    /// One heartbeat of every node; the first with the links that its plan asks for.
+    /// Sends one heartbeat of every node; the first one includes the links of the node's probe plan.
     fn heartbeats(&mut self) -> Result<(), Failure> {
         self.sequence += 1;
         let wall = START.0 + (self.now.0 / 1_000_000) as i64;
@@ -223,7 +224,7 @@ impl Bench {
     }
 }
 
-/// True when a survey is due, and nothing else that is measured.
+/// Returns whether only a survey is due at this time.
 fn is_survey(due: Time) -> bool {
     Duration::from_nanos(due.0.saturating_sub(1) % 1_000_000_000) == APART
 }
@@ -244,7 +245,7 @@ fn measure(nodes: u64, limit: Duration) -> Result<(Bench, Arc<Snapshot>), Failur
     bench.now = bench.now + APART;
     bench.pass(Time(1_000_000));
     bench.register()?;
-    // A large cluster is given its probe plan a second after its nodes arrived.
+    // A large cluster receives its probe plan one second after its nodes registered.
     bench.pass(Time(0) + Duration::from_millis(1_500));
     let mut began = Instant::now();
     let mut round = 0u32;
@@ -268,7 +269,7 @@ fn measure(nodes: u64, limit: Duration) -> Result<(Bench, Arc<Snapshot>), Failur
     Ok((bench, snapshot))
 }
 
-/// Measures a cycle at every size in `sizes`.
+/// Measures a cycle at every cluster size in `sizes`.
 pub(crate) fn run(sizes: &[u64], limit: Duration) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     let mut smaller: Option<f64> = None;

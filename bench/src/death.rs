@@ -1,5 +1,5 @@
-//! How soon real deaths are found: a coordinator and agents in network namespaces, whose cables are pulled and whose agents are
-//! killed, one after the other.
+//! Detection time of real failures: a coordinator and agents in network namespaces, whose links are taken down and
+//! whose agents are killed, one after another.
 
 use std::{
     thread,
@@ -11,10 +11,10 @@ use wyneos_netns::{Network, PATIENCE, missing};
 
 use crate::{Failure, detection::Death, output::Row, stats};
 
-/// Between two deaths: the last one's return is no longer a recent one.
+/// Delay between two failures, so that the return of the previous host no longer counts as recent.
 const CALM: Duration = Duration::from_secs(3);
 
-/// Lets so many deaths happen among `agents` real agents; one of them at a time.
+/// Causes `deaths` failures among `agents` real agents, one at a time.
 pub(crate) fn run(agents: usize, deaths: usize, death: Death) -> Result<Vec<Row>, Failure> {
     if let Some(why) = missing() {
         return Err(Failure::new(format!("{why}: this makes network namespaces")));
@@ -53,20 +53,20 @@ pub(crate) fn run(agents: usize, deaths: usize, death: Death) -> Result<Vec<Row>
     ])
 }
 
-/// Milliseconds since 1970; on one machine the coordinator's clock is this one.
+/// Returns the time in milliseconds since 1970. The coordinator runs on the same machine and uses the same clock.
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Events of nodes that went offline.
+/// Returns the events of nodes that became offline.
 fn offline(events: &[Value]) -> impl DoubleEndedIterator<Item = &Value> {
     events
         .iter()
         .filter(|event| event["liveness"]["to"] == "LIVENESS_OFFLINE")
 }
 
-/// When a host was last declared offline, milliseconds since 1970.
+/// Returns when a host was last declared offline, in milliseconds since 1970.
 fn newest(events: &[Value], host: usize) -> Option<i64> {
     let name = format!("node-{host}");
     let of_host = offline(events).rfind(|event| event["nodeName"] == name.as_str())?;

@@ -1,4 +1,4 @@
-//! How soon deaths are found, beside the false verdicts of the same runs, and how fast the simulator is.
+//! Detection time of failures, with the false verdicts of the same runs, and the speed of the simulator.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use wyneos_sim::{Report, Scenario};
 
 use crate::{Failure, output::Row, stats};
 
-/// What happens to the nodes.
+/// The fault that is injected at the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Death {
     /// The machine loses power.
@@ -15,7 +15,7 @@ pub(crate) enum Death {
     Kill,
 }
 
-/// Fresh clusters settle for 20 s; a death that is not found 20 s later counts as never found.
+/// A fresh cluster settles for 20 s; a failure that is not detected within the following 20 s counts as missed.
 fn scenario(nodes: u64, death: Death) -> Result<Scenario, Failure> {
     let kind = match death {
         Death::Crash => "crash",
@@ -30,12 +30,12 @@ fn scenario(nodes: u64, death: Death) -> Result<Scenario, Failure> {
     .map_err(Failure::of("the scenario"))
 }
 
-/// A hundredth of the nodes.
+/// Returns one hundredth of the nodes, at least one.
 fn dying(nodes: u64) -> u64 {
     (nodes / 100).max(1)
 }
 
-/// Simulates clusters of every size in `sizes` until so many nodes died in each.
+/// Simulates clusters of every size in `sizes` until at least `deaths` nodes failed in each.
 pub(crate) fn run(sizes: &[u64], deaths: u64, death: Death) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for &nodes in sizes {

@@ -1,4 +1,4 @@
-//! What subscribers cost, and whether agents notice them.
+//! The cost of subscribers, and their effect on agents.
 
 use std::{
     net::SocketAddr,
@@ -20,31 +20,31 @@ use crate::{
     subscribers::Subscribers,
 };
 
-/// Time between two cycles: short, for many of them in a measurement.
+/// Interval between two cycles: short, so that a measurement contains many of them.
 const CYCLE: &str = "1s";
 const CYCLE_SECONDS: f64 = 1.0;
 
-/// Until forecasts are measured and published: a cycle costs less before.
+/// Delay until forecasts are evaluated and published: before that a cycle costs less.
 const WARM_UP: Duration = Duration::from_secs(45);
 
-/// After subscribers came or went.
+/// Delay after subscribers connected or disconnected.
 const SETTLE: Duration = Duration::from_secs(4);
 
-/// What is asked for.
+/// Parameters of the benchmark.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) agents: u64,
     pub(crate) hz: f64,
     pub(crate) subscribers: Vec<u64>,
-    /// Hundredths of the subscribers that stop reading.
+    /// Percentage of the subscribers that stop reading.
     pub(crate) stalled: u64,
     pub(crate) window: Duration,
 }
 
-/// What a server did in one window.
+/// Activity of a server in one measurement window.
 #[derive(Clone, Debug, Default)]
 struct Window {
-    /// CPU seconds a second.
+    /// CPU seconds per second.
     cpu: f64,
     rss: f64,
     rss_grown: f64,
@@ -53,11 +53,12 @@ struct Window {
 }
 
 impl Window {
-    /// Of this, which came before, and of `after`: what grows steadily in between is in neither's disfavour.
+    /// Returns the mean of this window, which came first, and `after`. A quantity that grows steadily between the two
+    /// is thus balanced.
     fn mean(&self, after: &Window) -> Window {
         Window {
             cpu: (self.cpu + after.cpu) / 2.0,
-            // Memory that subscribers took may not be given back.
+            // Memory that subscribers used may not be returned to the system.
             rss: self.rss,
             rss_grown: self.rss_grown,
             apply: self.apply.with(&after.apply),
@@ -115,11 +116,11 @@ fn cost(server: &Server, length: Duration) -> Result<Window, Failure> {
     })
 }
 
-/// One number of subscribers at the real coordinator.
+/// Measurement with one number of subscribers at the real coordinator.
 struct Measured {
     all: u64,
     stalled: u64,
-    /// Without subscribers: the mean of just before and just after.
+    /// Baseline without subscribers: the mean of the windows immediately before and after.
     without: Window,
     with: Window,
     receipts: Vec<f64>,
@@ -153,12 +154,13 @@ impl Measured {
         })
     }
 
-    /// CPU microseconds a subscriber and cycle.
+    /// Returns the CPU microseconds per subscriber and cycle.
     fn cpu(&self) -> f64 {
         (self.with.cpu - self.without.cpu) * 1e6 * CYCLE_SECONDS / self.all as f64
     }
 
-    /// The null server's, with the same subscribers and bytes, and its memory a subscriber.
+    /// Returns the CPU microseconds per subscriber and cycle of the null server with the same subscribers and bytes,
+    /// and its memory per subscriber in bytes.
     fn null(&self, window: Duration) -> Result<(f64, f64), Failure> {
         let dir = tempfile::tempdir().map_err(Failure::of("temporary directory"))?;
         let file = dir.path().join("answers");
@@ -174,7 +176,7 @@ impl Measured {
         thread::sleep(SETTLE);
         let with = cost(&server, window)?;
         drop(subscribers);
-        // Without subscribers it does nothing but tick.
+        // Without subscribers the null server only runs its timer.
         let all = self.all as f64;
         Ok((with.cpu * 1e6 * CYCLE_SECONDS / all, (with.rss - idle) / all))
     }

@@ -1,4 +1,4 @@
-//! How soon work runs again: of machines that die, among real agents in network namespaces, and of processes that end.
+//! Recovery time of work: after machine failures, among real agents in network namespaces, and after processes exit.
 
 use std::{
     fs, thread,
@@ -11,16 +11,16 @@ use wyneos_netns::{Network, PATIENCE, missing};
 
 use crate::{Failure, output::Row, stats};
 
-/// Between two deaths: the last one's return is no longer a recent one.
+/// Delay between two failures, so that the return of the previous host no longer counts as recent.
 const CALM: Duration = Duration::from_secs(3);
 
-/// Between two looks; what is told is later than it was by up to this, and by what looking takes.
+/// Polling interval. Results exceed the true times by up to this interval plus the duration of a poll.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The wait before a process is started again.
+/// Backoff before a process is restarted.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// An instance that runs: its node, process and restarts.
+/// A running instance: its node, process id and restart count.
 struct Running {
     node: String,
     pid: i32,
@@ -43,7 +43,7 @@ fn running(network: &Network) -> Vec<Running> {
     rows.iter().filter_map(read).collect()
 }
 
-/// Waits until what runs is so; how long that took.
+/// Waits until the running instances satisfy the condition, and returns the time it took.
 fn until(network: &Network, what: &str, so: impl Fn(&[Running]) -> bool) -> Result<Duration, Failure> {
     let began = Instant::now();
     while !so(&running(network)) {
@@ -55,7 +55,7 @@ fn until(network: &Network, what: &str, so: impl Fn(&[Running]) -> bool) -> Resu
     Ok(began.elapsed())
 }
 
-/// Lets machines with an instance each die, and then processes.
+/// Causes machine failures, each with an instance on the machine, and then process exits.
 pub(crate) fn run(agents: usize, deaths: usize) -> Result<Vec<Row>, Failure> {
     if let Some(why) = missing() {
         return Err(Failure::new(format!("{why}: this makes network namespaces")));
@@ -94,7 +94,8 @@ pub(crate) fn run(agents: usize, deaths: usize) -> Result<Vec<Row>, Failure> {
     }
     let mut restarted = Vec::new();
     for _ in 0..deaths {
-        // One that ran for long: what ends soon after it was started waits for longer than its backoff.
+        // The process with the fewest restarts has run for the longest time: one that exits soon after its start waits
+        // longer than the base backoff.
         let Some(one) = running(&network).into_iter().min_by_key(|one| one.restarts) else {
             break;
         };

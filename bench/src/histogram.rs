@@ -1,11 +1,11 @@
-//! Percentiles out of the coordinator's histograms.
+//! Percentiles from the coordinator's histograms.
 
-/// Cumulative counts by upper bound, as /metrics tells them.
+/// Cumulative counts by upper bound, as in `/metrics`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Buckets(Vec<(f64, f64)>);
 
 impl Buckets {
-    /// The histogram `name` in `metrics`.
+    /// Reads the histogram `name` from the text in `metrics`.
     pub(crate) fn read(metrics: &str, name: &str) -> Buckets {
         let bucket = |line: &str| {
             let rest = line.strip_prefix(name)?.strip_prefix("_bucket{le=\"")?;
@@ -20,7 +20,7 @@ impl Buckets {
         Buckets(metrics.lines().filter_map(bucket).collect())
     }
 
-    /// What was counted since `earlier`.
+    /// Returns the counts accumulated since `earlier`.
     pub(crate) fn since(&self, earlier: &Buckets) -> Buckets {
         let before = |at: usize| earlier.0.get(at).map_or(0.0, |(_, count)| *count);
         let counts = self.0.iter().enumerate();
@@ -31,7 +31,7 @@ impl Buckets {
         )
     }
 
-    /// This and `other` together.
+    /// Returns the sum of this histogram and `other`.
     pub(crate) fn with(&self, other: &Buckets) -> Buckets {
         let theirs = |at: usize| other.0.get(at).map_or(0.0, |(_, count)| *count);
         let counts = self.0.iter().enumerate();
@@ -42,13 +42,13 @@ impl Buckets {
         )
     }
 
-    /// How many values there are.
+    /// Returns the number of values.
     pub(crate) fn count(&self) -> f64 {
         self.0.last().map_or(0.0, |(_, count)| *count)
     }
 
-    /// The value below which a share `q` lies, taken to rise evenly within its bucket: right to within the bucket, whose
-    /// bounds are a factor of two apart.
+    /// Returns the value below which a share `q` of the values lies, interpolated linearly within its bucket. The error
+    /// is at most the width of the bucket; bucket bounds grow by a factor of two.
     pub(crate) fn quantile(&self, q: f64) -> f64 {
         let rank = q * self.count();
         let mut below = (0.0, 0.0);

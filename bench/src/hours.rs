@@ -1,4 +1,4 @@
-//! False verdicts: many simulated hours in which a third of the nodes stands still again and again, and nobody is gone.
+//! False verdicts: many simulated hours in which a third of the nodes stalls repeatedly, and no node fails.
 
 use std::{
     sync::{
@@ -14,13 +14,13 @@ use crate::{Failure, output::Row, seeds};
 
 const NODES: u64 = 100;
 
-/// Minutes of one run.
+/// Duration of one run, in minutes.
 const MINUTES: u64 = 30;
 
-/// Runs after which progress is told.
+/// Number of runs between two progress messages.
 const TELL: u64 = 100;
 
-/// The configuration of scenarios/starved-third.toml, for longer.
+/// The configuration of `scenarios/starved-third.toml`, with a longer duration.
 fn scenario() -> Result<Scenario, Failure> {
     format!(
         "name = \"false verdicts\"\nduration = \"{MINUTES}m\"\n[cluster]\nnodes = {NODES}\n[network]\nloss = 0.01\n\
@@ -30,17 +30,17 @@ fn scenario() -> Result<Scenario, Failure> {
     .map_err(Failure::of("the scenario"))
 }
 
-/// What went wrong in some runs.
+/// Failures observed over the runs.
 #[derive(Default)]
 struct Wrong {
-    /// Seeds with nodes that were declared offline though they were there.
+    /// Seeds of runs in which a running node was declared offline.
     seeds: Vec<u64>,
     verdicts: usize,
-    /// The first invariant that did not hold.
+    /// The first invariant that was violated.
     broken: Option<String>,
 }
 
-/// Simulates at least so many node-hours on as many threads as there are CPUs, seed by seed from `first` on.
+/// Simulates at least `node_hours` on as many threads as there are CPUs, with consecutive seeds from `first` on.
 pub(crate) fn run(node_hours: u64, first: u64) -> Result<Vec<Row>, Failure> {
     let scenario = scenario()?;
     let count = (node_hours * 60).div_ceil(NODES * MINUTES);

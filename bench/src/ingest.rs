@@ -1,4 +1,4 @@
-//! What a heartbeat and a connected agent cost, against a server that does nothing with them.
+//! The cost of a heartbeat and of a connected agent, compared with a server that discards heartbeats.
 
 use std::{
     net::SocketAddr,
@@ -16,16 +16,16 @@ use crate::{
     stats,
 };
 
-/// How long all sessions may take to be opened.
+/// Time limit for opening all sessions.
 const OPEN: Duration = Duration::from_secs(120);
 
-/// Between the last session's opening and the measurement.
+/// Delay between the opening of the last session and the measurement.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// A load that reaches less than this share of what was asked is not the one that was to be measured.
+/// Minimum share of the requested rate: below it the measurement is rejected, because the load was not sustained.
 const KEPT_UP: f64 = 0.97;
 
-/// So many agents with so many heartbeats a second each, as `agents x hz`.
+/// A load of `agents` agents with `hz` heartbeats per second each, written `agents x hz`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
     pub(crate) agents: u64,
@@ -48,12 +48,12 @@ impl FromStr for Rate {
     }
 }
 
-/// What a server cost under a load.
+/// Cost of a server under a load.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
     cpu_micros: f64,
     rss_bytes: f64,
-    /// Heartbeats a second, of those asked for.
+    /// Achieved share of the requested heartbeat rate.
     kept: f64,
     heartbeats: u64,
     lost: u64,
@@ -61,7 +61,7 @@ struct Cost {
 }
 
 fn measure(server: &Server, address: SocketAddr, rate: Rate, window: Duration, tls: bool) -> Result<Cost, Failure> {
-    // What the runtime and the listener take at first use is not the agents'.
+    // Memory that the runtime and the listener allocate on first use is not attributed to the agents.
     thread::sleep(SETTLE);
     let idle_rss = server.rss()?;
     let ca = tls.then(|| server.ca().map(Arc::new)).transpose()?;
@@ -98,7 +98,7 @@ fn pair(rate: Rate, window: Duration, tls: bool) -> Result<(Cost, Cost), Failure
     };
     let address = server.address("address")?;
     let ours = measure(&server, address, rate, window, tls)?;
-    // What was sent must have been taken: a coordinator that drops heartbeats would look cheap.
+    // Every heartbeat sent must have been received: a coordinator that drops heartbeats would appear cheap.
     let metrics = process::metrics(server.address("metrics_address")?)?;
     let taken = process::value(&metrics, "wyneos_coordinator_heartbeats_total").unwrap_or(0.0);
     if taken < ours.heartbeats as f64 {

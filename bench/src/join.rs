@@ -1,4 +1,4 @@
-//! How long joining takes, as a user does it: the programs, one after the other.
+//! The duration of a join, performed as a user does: with the programs, one after another.
 
 use std::{
     process::{Command, Stdio},
@@ -12,14 +12,14 @@ use wyneos_launch::{LOOK, Launch, Process};
 
 use crate::{Failure, output::Row, process::sibling, stats};
 
-/// How long anything may take.
+/// Time limit for each step.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The programs, and where their files are.
+/// The running programs, and the directory of their files.
 struct Site {
     address: String,
     running: Vec<Process>,
-    /// Dropped last: their logs are in it.
+    /// Dropped last: it contains the logs of the programs.
     dir: TempDir,
 }
 
@@ -58,12 +58,12 @@ impl Site {
     fn start(&mut self, program: &str, args: &[&str]) -> Result<(), Failure> {
         let log = self.dir.path().join(format!("{}.log", self.running.len()));
         let launch = Launch::new(self.command(program, args)?, &log);
-        // Agents end before the coordinator.
+        // Agents are terminated before the coordinator.
         self.running.insert(0, launch.start().map_err(Failure::of(program))?);
         Ok(())
     }
 
-    /// A coordinator as it is by default, and a context by which an admin talks to it.
+    /// Starts a coordinator with its default settings, and creates a context by which an admin connects to it.
     fn coordinator(&mut self) -> Result<(), Failure> {
         let (data, admin, address) = (self.path("coordinator"), self.path("admin"), self.address.clone());
         let any = "127.0.0.1:0";
@@ -104,7 +104,7 @@ impl Site {
         Ok(token.unwrap_or_default().to_owned())
     }
 
-    /// The two commands of a host.
+    /// Runs the two commands that join a host.
     fn join(&mut self, name: &str, token: &str) -> Result<(), Failure> {
         let (data, address) = (self.path(name), self.address.clone());
         let join = [
@@ -122,7 +122,7 @@ impl Site {
         self.start("wyneos-agent", &["run", "--listen", "127.0.0.1:0", "--data-dir", &data])
     }
 
-    /// Waits until events say that these nodes are online.
+    /// Waits until events report these nodes as online.
     fn online(&self, names: &[String]) -> Result<(), Failure> {
         let began = Instant::now();
         loop {
@@ -151,7 +151,7 @@ impl Site {
     }
 }
 
-/// From nothing to three nodes, and then `agents` more, each timed.
+/// Measures the time from nothing to three nodes, and then the join of each of `agents` more nodes.
 pub(crate) fn run(agents: u64) -> Result<Vec<Row>, Failure> {
     eprintln!("join: from nothing to three nodes …");
     let mut site = Site::new()?;

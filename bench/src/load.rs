@@ -1,4 +1,4 @@
-//! The load: agents, each with its own connection, that send heartbeats in step with the clock.
+//! The load generator: agents, each with its own connection, that send heartbeats at a fixed rate.
 
 use std::{
     cell::RefCell,
@@ -23,46 +23,48 @@ use wyneos::v1::session_request::Message;
 
 use crate::{Failure, made, tls::Ca, wire::Connection};
 
-/// Threads that make the load.
+/// Number of threads that generate the load.
 const THREADS: u64 = 2;
 
-/// Sessions of one thread that are being opened at once: fewer than the coordinator's store takes at once.
+/// Maximum number of sessions that one thread opens concurrently: fewer than the coordinator's store accepts at once.
 const OPENING: usize = 16;
 
-/// How long a session may take to be opened.
+/// Time limit for opening a session.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long an agent waits before it tries again.
+/// Delay before an agent retries.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// Heartbeats that are late by more than this are not sent at all: they would only hide that the load is not kept up.
+/// Maximum lateness of heartbeats, in seconds. Later ones are skipped: sending them would hide that the rate is not
+/// sustained.
 const LATE: f64 = 0.5;
 
-/// The coordinator times one in so many of a session's heartbeats.
+/// The coordinator measures the latency of one heartbeat in this many of a session.
 const TIMED: u64 = 64;
 
-/// What the agents did.
+/// Counters of the agents.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Sessions that stand.
+    /// Open sessions.
     pub(crate) standing: AtomicU64,
     /// Heartbeats sent.
     pub(crate) sent: AtomicU64,
-    /// Sessions that ended, and attempts that failed.
+    /// Sessions that ended, plus failed attempts.
     pub(crate) lost: AtomicU64,
     stop: AtomicBool,
 }
 
-/// Agents at work.
+/// A running group of agents.
 pub(crate) struct Load {
-    /// What they did.
+    /// Counters of the agents.
     pub(crate) counts: Arc<Counts>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl Load {
-    /// Starts `agents` agents of the coordinator at `address`, each with `hz` heartbeats a second. `spread` has each begin with
-    /// up to [`TIMED`] of them at once: else all sessions, opened within a second, would be timed in the same second.
+    /// Starts `agents` agents of the coordinator at `address`, each with `hz` heartbeats per second. With `spread`,
+    /// each agent starts with up to [`TIMED`] heartbeats at once: otherwise all sessions, which open within a second,
+    /// would have their latency measured in the same second.
     pub(crate) fn start(
         address: SocketAddr,
         agents: u64,
@@ -87,7 +89,7 @@ impl Load {
         Ok(Load { counts, threads })
     }
 
-    /// Waits until every session stands.
+    /// Waits until every session is open.
     pub(crate) fn wait(&self, agents: u64, limit: Duration) -> Result<(), Failure> {
         let until = Instant::now() + limit;
         while self.counts.standing.load(Relaxed) < agents {
@@ -112,7 +114,8 @@ impl Drop for Load {
     }
 }
 
-/// An agent's place in its thread: its connection, once its session stands, and its last heartbeat.
+/// The state of an agent in its thread: its connection, once its session is open, and the sequence of its last
+/// heartbeat.
 #[derive(Default)]
 struct Place {
     connection: Option<Rc<Connection>>,
@@ -126,7 +129,7 @@ fn wall_millis() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The agents `first`, `first + THREADS` … below `agents`.
+/// Runs the agents `first`, `first + THREADS`, … below `agents`.
 async fn fleet(
     counts: Arc<Counts>,
     (address, tls): (SocketAddr, Option<Arc<Ca>>),
@@ -144,7 +147,7 @@ async fn fleet(
         let (counts, places) = (Arc::clone(&counts), Rc::clone(&places));
         let (opening, buffer) = (Rc::clone(&opening), Rc::clone(&buffer));
         let extra = if spread { number % TIMED } else { 0 };
-        // Made before the load, which it is no part of.
+        // Created before the load starts, so that its cost is not measured.
         let tls = tls.as_ref().and_then(|ca| ca.agent(made::node(number)).ok());
         tokio::task::spawn_local(async move {
             for attempt in 0.. {
@@ -206,7 +209,7 @@ async fn session(
     counts.standing.fetch_sub(1, Relaxed);
 }
 
-/// Sends a session's first `extra` heartbeats at once.
+/// Sends the first `extra` heartbeats of a session at once.
 fn begin(connection: &Connection, number: u64, extra: u64, place: &mut Place) {
     let mut scratch = Vec::new();
     for sequence in 1..=extra {
@@ -217,7 +220,8 @@ fn begin(connection: &Connection, number: u64, extra: u64, place: &mut Place) {
     }
 }
 
-/// Sends, agent after agent, so many heartbeats as the time that passed asks for: the phases of the agents are spread.
+/// Sends heartbeats, agent after agent, as many as the elapsed time requires: the phases of the agents are evenly
+/// spread.
 async fn heartbeats(counts: &Counts, numbers: &[u64], places: &Places, hz: f64) {
     let rate = hz * numbers.len() as f64;
     let mut tick = interval(Duration::from_millis(1));
@@ -238,7 +242,7 @@ async fn heartbeats(counts: &Counts, numbers: &[u64], places: &Places, hz: f64) 
             let place = &mut places[at];
             let Some(connection) = &place.connection else { continue };
             let heartbeat = made::heartbeat(numbers[at], place.sequence + 1, wall, connection.acknowledged.get());
-            // A connection that fails ends in its reader.
+            // A failed connection is handled by its reader.
             if let Ok(true) = connection.send(Message::Heartbeat(heartbeat), &mut scratch) {
                 place.sequence += 1;
                 sent += 1;

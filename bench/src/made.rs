@@ -1,12 +1,13 @@
-//! Made-up nodes: what their agents would say.
+//! Synthetic nodes: the messages that their agents would send.
 
 use wyneos::v1;
 use wyneos_core::telemetry::{Channel, Unit};
 
-/// A load, and every reading, moves by this much to either side: less than the resolution at which it is published.
+/// Amplitude of the variation of a load and of every reading: below the resolution at which they are published.
 const SWING: f32 = 0.004;
 
-/// Scatters consecutive numbers (SplitMix64, Steele et al., 2014), so that nodes do not arrive in the order of their ids.
+/// Scatters consecutive numbers (SplitMix64, Steele et al., 2014), so that nodes do not register in the order of their
+/// ids.
 fn scattered(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -14,13 +15,13 @@ fn scattered(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The id of node `number`.
+/// Returns the id of node `number`.
 pub(crate) fn node(number: u64) -> wyneos_core::id::NodeId {
     let (high, low) = (scattered(2 * number), scattered(2 * number + 1));
     wyneos_core::id::Uuid((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
 }
 
-/// The hello of node `number`, in its agent's session `attempt`.
+/// Returns the `Hello` message of node `number` in session `attempt` of its agent.
 pub(crate) fn hello(number: u64, attempt: u64, probe_address: String) -> v1::Hello {
     v1::Hello {
         node_id: node(number).to_string(),
@@ -61,18 +62,18 @@ pub(crate) fn hello(number: u64, attempt: u64, probe_address: String) -> v1::Hel
     }
 }
 
-/// The load of node `number` at its heartbeat `sequence`.
+/// Returns the load of node `number` at its heartbeat `sequence`.
 fn load(number: u64, sequence: u64) -> f32 {
     let base = 0.05 + 0.9 * (scattered(number) % 1_000) as f32 / 1_000.0;
     let noise = scattered(number << 32 | sequence) % 2_001;
     base + SWING * (noise as f32 / 1_000.0 - 1.0)
 }
 
-/// The heartbeat `sequence` of node `number`, which has the seal (epoch, cycle) `acknowledged`: every channel has a reading,
-/// no link changed.
+/// Returns the heartbeat `sequence` of node `number`, which acknowledges the seal `acknowledged` (epoch, cycle). Every
+/// channel has a reading, and no link changed.
 pub(crate) fn heartbeat(number: u64, sequence: u64, wall_millis: i64, acknowledged: (u64, u64)) -> v1::Heartbeat {
     let load = load(number, sequence);
-    // So that the load is what the formula makes of the readings.
+    // The readings are chosen so that the load formula yields `load`.
     let value = |channel: &Channel| match (channel, channel.unit()) {
         (Channel::CpuUsed | Channel::LoadPerCore, _) => load,
         (_, Unit::Ratio) => load / 2.0,

@@ -1,4 +1,4 @@
-//! Load generators and benchmarks of WyneOS. docs/performance.md has the goals and what was measured.
+//! Load generators and benchmarks of WyneOS. `docs/performance.md` has the goals and the results.
 
 mod agent;
 mod ambiguity;
@@ -38,7 +38,7 @@ use clap::{Args, Parser, Subcommand};
 use output::Output;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
-/// Counts allocations, for what must do without.
+/// Counts allocations, for code paths that must not allocate.
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
@@ -159,7 +159,7 @@ struct Stalled {
     together: u64,
 }
 
-/// Heartbeats a second that agents may send.
+/// Parses a heartbeat rate per second, 0.1 to 1000.
 fn hertz(text: &str) -> Result<f64, String> {
     let hz = text.parse::<f64>().ok().filter(|hz| (0.1..=1_000.0).contains(hz));
     hz.ok_or_else(|| format!("{text:?} is not 0.1 to 1000"))
@@ -295,17 +295,17 @@ enum Command {
     NullSubscriptions { file: PathBuf, every: f64 },
 }
 
-/// Why a benchmark ended without a result.
+/// The reason why a benchmark ended without a result.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
 
 impl Failure {
-    /// A failure that `text` describes.
+    /// Returns a failure described by `text`.
     pub(crate) fn new(text: impl Into<String>) -> Failure {
         Failure(text.into())
     }
 
-    /// `what` failed because of `cause`.
+    /// Returns a failure of `what`, caused by the given error.
     pub(crate) fn of<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> Failure {
         move |cause| Failure(format!("{what}: {cause}"))
     }
@@ -365,7 +365,7 @@ fn plan(args: Fanout, common: Common) -> fanout::Plan {
     }
 }
 
-/// Each benchmark as its own command would run it.
+/// Runs each benchmark with the defaults of its own command.
 fn all(common: Common) -> Result<Vec<output::Row>, Failure> {
     #[derive(Parser)]
     struct Defaults {

@@ -1,4 +1,5 @@
-//! The null server of sessions: what gRPC alone costs. It decodes what agents say, and drops it.
+//! The null server of sessions, which shows the cost of gRPC alone. It decodes the messages of agents and discards
+//! them.
 
 use std::{
     net::SocketAddr,
@@ -26,7 +27,7 @@ use wyneos_shell::listener::{self, Limits, Refused, Watch};
 
 use crate::{Failure, tls::Ca};
 
-/// The coordinator's own HTTP/2 settings.
+/// Returns a server builder with the HTTP/2 settings of the coordinator.
 pub(crate) fn builder() -> Server {
     Server::builder()
         .accept_http1(true)
@@ -37,7 +38,7 @@ pub(crate) fn builder() -> Server {
         .max_concurrent_streams(2_048)
 }
 
-/// Connections are not what is measured: there is no limit of them.
+/// Limits without a maximum number of connections: admission is not measured.
 const LIMITS: Limits = Limits {
     handshake: Duration::from_secs(20),
     connections: usize::MAX,
@@ -53,8 +54,8 @@ impl Watch for Nobody {
     }
 }
 
-/// Serves until standard input ends, with the coordinator's listener, and its TLS if there is a CA. `router` is called within the
-/// runtime.
+/// Serves until standard input ends, with the coordinator's listener, and with TLS if a CA is given. `router` is called
+/// within the runtime.
 pub(crate) fn serve(ca: Option<&Path>, router: impl FnOnce() -> Result<Router, Failure>) -> Result<(), Failure> {
     let tls = ca.map(|folder| Ca::read(folder, None)?.server()).transpose()?;
     let runtime = Builder::new_multi_thread()
@@ -102,7 +103,7 @@ impl AgentService for Agents {
     }
 }
 
-/// A session that is read by the stream which answers it, as the coordinator does it.
+/// A session that is read by the response stream, as in the coordinator.
 struct Drain {
     inbound: Streaming<v1::SessionRequest>,
 }
@@ -117,7 +118,7 @@ impl Stream for Drain {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Ready(Some(Err(status))) => return Poll::Ready(Some(Err(status))),
                 Poll::Ready(Some(Ok(request))) => {
-                    // What was decoded must not be optimised away.
+                    // The decoded request must not be optimised away.
                     let request = std::hint::black_box(request);
                     if let Some(session_request::Message::Hello(_)) = request.message {
                         let welcome = session_response::Message::Welcome(v1::Welcome::default());

@@ -1,4 +1,4 @@
-//! The null server of subscriptions: streams bytes that it was given, and knows nothing of them.
+//! The null server of subscriptions: streams recorded bytes without interpreting them.
 
 use std::{fs, path::Path, pin::Pin, sync::Arc, time::Duration};
 
@@ -16,21 +16,22 @@ use wyneos::{
 
 use crate::{Failure, null};
 
-/// What it streams.
+/// The recorded answers.
 #[derive(Clone, PartialEq, Message)]
 struct Recording {
     #[prost(bytes = "bytes", repeated, tag = "1")]
     answers: Vec<Bytes>,
 }
 
-/// Writes `answers` to `file`, to be served from there.
+/// Writes `answers` to `file`, from which the null server streams them.
 pub(crate) fn record(answers: &[WireWatchResponse], file: &Path) -> Result<(), Failure> {
     let answers = answers.iter().map(|answer| answer.encode_to_vec().into()).collect();
     let bytes = Recording { answers }.encode_to_vec();
     fs::write(file, bytes).map_err(Failure::of(file.display()))
 }
 
-/// Serves what was recorded in `file`: the first answer to a new subscriber, and a further one after every `cycle`.
+/// Serves the answers recorded in `file`: the first one to a new subscriber at once, and a further one after every
+/// `cycle`.
 pub(crate) fn subscriptions(file: &Path, cycle: Duration) -> Result<(), Failure> {
     let bytes = fs::read(file).map_err(Failure::of(file.display()))?;
     let recording = Recording::decode(bytes.as_slice()).map_err(Failure::of(file.display()))?;

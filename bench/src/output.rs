@@ -1,4 +1,4 @@
-//! Results, for people and for programs.
+//! Results, readable for people and for programs.
 
 use std::io::{self, Write as _};
 
@@ -14,29 +14,29 @@ pub(crate) enum Output {
     Json,
 }
 
-/// One measurement: its figures in the order in which they are read.
+/// One measurement: its figures in display order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Row(Vec<(&'static str, Value)>);
 
 impl Row {
-    /// A measurement of `bench`.
+    /// Returns a measurement of the benchmark `bench`.
     pub(crate) fn new(bench: &'static str) -> Row {
         Row::default().with("bench", bench)
     }
 
-    /// The row with one figure more.
+    /// Adds a figure to the row.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Row {
         self.0.push((name, value.into()));
         self
     }
 
-    /// The row with a figure that was measured, to four significant digits.
+    /// Adds a measured figure to the row, rounded to four significant digits.
     pub(crate) fn number(self, name: &'static str, value: f64) -> Row {
         self.with(name, rounded(value))
     }
 }
 
-/// Noise is far above the fourth digit.
+/// Rounds to four significant digits: noise is far above the fourth digit.
 fn rounded(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;
@@ -59,7 +59,7 @@ impl Serialize for Row {
     }
 }
 
-/// Prints `rows`.
+/// Prints `rows` in the given format.
 pub(crate) fn print(rows: &[Row], output: Output) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match output {
@@ -70,7 +70,7 @@ pub(crate) fn print(rows: &[Row], output: Output) -> io::Result<()> {
         Output::Table => {
             let mut rest = rows;
             while let Some(first) = rest.first() {
-                // Rows of one benchmark stand side by side.
+                // Consecutive rows of one benchmark form one table.
                 let alike = rest.iter().take_while(|row| row.0.first() == first.0.first()).count();
                 let (together, after) = rest.split_at(alike);
                 table(&mut out, together)?;

@@ -1,4 +1,4 @@
-//! How long placement takes, in process.
+//! The duration of placement, in process.
 
 use std::{sync::Arc, time::Instant};
 
@@ -11,10 +11,10 @@ use wyneos_core::{
 
 use crate::{Failure, output::Row};
 
-/// Instances of one workload.
+/// Number of instances of one workload.
 const REPLICAS: u32 = 100;
 
-/// Instances a node, on average.
+/// Average number of instances per node.
 const A_NODE: u64 = 5;
 
 fn record(number: u64) -> Arc<NodeRecord> {
@@ -49,14 +49,14 @@ fn fleet(nodes: u64) -> Fleet {
 fn spec(number: u64) -> Spec {
     let mut spec = Spec::new(&format!("workload-{number}"), "/bin/true");
     spec.kind = Kind::Service { replicas: REPLICAS };
-    // Every other one is spread over zones.
+    // Every other workload is spread over zones.
     if number.is_multiple_of(2) {
         spec.spread = "zone".to_owned();
     }
     spec
 }
 
-/// Places five instances a node on empty nodes, and then one more.
+/// Places five instances per node on empty nodes, and then one more instance.
 pub(crate) fn run(sizes: &[u64]) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for &nodes in sizes {

@@ -1,4 +1,4 @@
-//! The processes that are measured.
+//! The measured processes.
 
 use std::{
     env,
@@ -18,18 +18,18 @@ use crate::{
     tls::{self, Ca},
 };
 
-/// How long a server may take to listen.
+/// Time limit for a server to start listening.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A server in a process of its own; it is ended when this is dropped.
+/// A server in its own process, which is terminated when this value is dropped.
 pub(crate) struct Server {
     name: &'static str,
     process: Process,
-    /// Deleted with it.
+    /// Deleted together with the server.
     dir: TempDir,
 }
 
-/// A program beside this one.
+/// Returns the path of a program in the directory of this one.
 pub(crate) fn sibling(name: &str) -> Result<PathBuf, Failure> {
     wyneos_launch::program(name).map_err(Failure::of("a program"))
 }
@@ -38,7 +38,7 @@ fn arguments<'a>(cycle: &'a str, data: &'a str, more: &[&'a str]) -> Vec<&'a str
     let any = "127.0.0.1:0";
     let mut arguments = vec!["run", "--exit-with-stdin", "--metrics-listen", any, "--data-dir", data];
     arguments.extend(["--max-connections-per-source", "20000", "--cycle", cycle]);
-    // All subscribers come from one address.
+    // All subscribers connect from one address.
     arguments.extend(["--max-subscribers", "10000", "--max-subscribers-per-identity", "10000"]);
     arguments.extend(["--log", "info", "--log-format", "json"]);
     if !more.contains(&"--listen") {
@@ -48,7 +48,7 @@ fn arguments<'a>(cycle: &'a str, data: &'a str, more: &[&'a str]) -> Vec<&'a str
     arguments
 }
 
-/// Starts a program that ends with its standard input: nothing is left behind when this process is killed.
+/// Starts a program that exits when its standard input ends, so that it does not outlive this process.
 fn spawn(name: &str, program: &Path, arguments: &[&str], dir: &TempDir) -> Result<Process, Failure> {
     let mut command = Command::new(program);
     command.args(arguments);
@@ -62,20 +62,20 @@ impl Server {
         Ok(Server { name, process, dir })
     }
 
-    /// Starts the coordinator with a cycle every `cycle` (as the flag takes it).
+    /// Starts the coordinator with a cycle every `cycle` (in the syntax of the flag).
     pub(crate) fn coordinator(cycle: &str) -> Result<Server, Failure> {
         Server::coordinator_with(cycle, &["--tls=false"])
     }
 
-    /// Starts the coordinator with TLS by a CA of its own, which [`ca`](Self::ca) knows.
+    /// Starts the coordinator with TLS and its own CA, which [`ca`](Self::ca) returns.
     pub(crate) fn secure_coordinator(cycle: &str, listen: &str) -> Result<Server, Failure> {
         let server = Server::coordinator_with(cycle, &["--listen", listen])?;
-        // It is there once the coordinator listens.
+        // The CA exists once the coordinator listens.
         server.address("address")?;
         Ok(server)
     }
 
-    /// The CA of a coordinator with TLS, or of a null server.
+    /// Returns the CA of a coordinator with TLS, or of a null server.
     pub(crate) fn ca(&self) -> Result<Ca, Failure> {
         let cluster = self.field("cluster").ok();
         match cluster {
@@ -87,7 +87,7 @@ impl Server {
         }
     }
 
-    /// Ends it at once, and starts it again with the same files and address.
+    /// Kills the server, and restarts it with the same files and address.
     pub(crate) fn kill_and_restart(&mut self) -> Result<(), Failure> {
         let address = self.address("address")?.to_string();
         self.process.kill().map_err(Failure::of("kill"))?;
@@ -134,7 +134,7 @@ impl Server {
         Server::start("null server", &own, arguments, dir)
     }
 
-    /// Starts the null server of sessions, with TLS by a CA of its own, which [`ca`](Self::ca) knows.
+    /// Starts the null server of sessions, with TLS and its own CA, which [`ca`](Self::ca) returns.
     pub(crate) fn secure_null() -> Result<Server, Failure> {
         let dir = directory().map_err(Failure::of("temporary directory"))?;
         tls::write(dir.path())?;
@@ -143,12 +143,12 @@ impl Server {
         Server::start("null server", &own, &["null-server", "--ca", &folder], dir)
     }
 
-    /// A field of the line with which it says that it listens.
+    /// Returns a field of the log line that reports that the server listens, as an address.
     pub(crate) fn address(&self, field: &str) -> Result<SocketAddr, Failure> {
         self.field(field)?.parse().map_err(Failure::of(field))
     }
 
-    /// A field of the line with which it says that it listens, as text.
+    /// Returns a field of the log line that reports that the server listens, as text.
     fn field(&self, field: &str) -> Result<String, Failure> {
         let listens = |line: &str| {
             let line = serde_json::from_str::<Value>(line).ok()?;
@@ -161,12 +161,12 @@ impl Server {
         find(&line, field).ok_or_else(|| Failure::new(format!("{} says no {field}", self.name)))
     }
 
-    /// CPU time that it used so far, user and system, seconds.
+    /// Returns the CPU time used so far, user and system, in seconds.
     pub(crate) fn cpu(&self) -> Result<f64, Failure> {
         self.process.cpu().map_err(Failure::of(format!("{} ended", self.name)))
     }
 
-    /// Its resident memory, bytes.
+    /// Returns the resident memory in bytes.
     pub(crate) fn rss(&self) -> Result<f64, Failure> {
         let bytes = self.process.rss();
         bytes
@@ -175,13 +175,13 @@ impl Server {
     }
 }
 
-/// A field, wherever the log's format puts it.
+/// Returns a field, at whichever level the log format places it.
 fn find(line: &Value, field: &str) -> Option<String> {
     let value = line.get(field).or_else(|| line.get("fields")?.get(field))?;
     value.as_str().map(str::to_owned)
 }
 
-/// The coordinator's metrics, as text.
+/// Returns the coordinator's metrics as text.
 pub(crate) fn metrics(address: SocketAddr) -> Result<String, Failure> {
     let failed = || Failure::of(format!("metrics at {address}"));
     let mut stream = TcpStream::connect(address).map_err(failed())?;
@@ -193,7 +193,7 @@ pub(crate) fn metrics(address: SocketAddr) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// The value of the metric `name` without labels.
+/// Returns the value of the metric `name` without labels.
 pub(crate) fn value(metrics: &str, name: &str) -> Option<f64> {
     let line = metrics
         .lines()

@@ -1,5 +1,5 @@
-//! What clients of a service behind a proxy notice: of updates, restarts, scaling and drains, and of machines that lose their power; in network
-//! namespaces, with the proxy's retries off.
+//! The effect on clients of a service behind a proxy: of updates, restarts, scaling and drains, and of machines that
+//! lose power. It runs in network namespaces, with the proxy's retries disabled.
 
 use std::{
     fs, thread,
@@ -10,16 +10,16 @@ use wyneos_netns::{Load, Network, PATIENCE, Proxy, SERVICE, missing};
 
 use crate::{Failure, output::Row, stats};
 
-/// Instances of the service.
+/// Number of instances of the service.
 const REPLICAS: usize = 4;
 
-/// Between two deaths: the last one's return is no longer a recent one.
+/// Delay between two failures, so that the return of the previous host no longer counts as recent.
 const CALM: Duration = Duration::from_secs(3);
 
-/// Requests before a machine dies.
+/// Number of requests before a machine fails.
 const BUSY: u64 = 200;
 
-/// Machines that serve.
+/// Returns the hosts that run an instance with an address.
 fn hosts(network: &Network) -> Vec<usize> {
     let answer = network
         .wynectl(&["assignments", "--workload", "web"])
@@ -44,7 +44,7 @@ fn does(network: &Network, args: &[&str]) -> Result<(), Failure> {
         .ok_or_else(|| Failure::new(format!("wynectl {} failed", args.join(" "))))
 }
 
-/// Declares the service with this delay; `number` tells one declaration from another.
+/// Declares the service with this stop delay; `number` makes the declaration differ from others.
 fn declare(network: &Network, delay: Duration, number: u32) -> Result<(), Failure> {
     let text = SERVICE.replace("delay = \"1s\"", &format!("delay = \"{}ms\"", delay.as_millis()));
     let file = tempfile::NamedTempFile::new().map_err(Failure::of("a file"))?;
@@ -52,7 +52,8 @@ fn declare(network: &Network, delay: Duration, number: u32) -> Result<(), Failur
     does(network, &["apply", "-f", &file.path().display().to_string(), "--wait"])
 }
 
-/// Everything that operators do to a service, until there were so many requests; how many of how many failed.
+/// Performs every kind of change that operators make to a service until `requests` requests were sent, and reports how
+/// many of them failed.
 fn changes(network: &Network, delay: Duration, requests: u64, first: u32) -> Result<Row, Failure> {
     declare(network, delay, first)?;
     serves(network);
@@ -87,7 +88,7 @@ fn answers(network: &Network, proxy: &Proxy) {
     });
 }
 
-/// Takes the power of machines that serve, one after the other.
+/// Powers off machines that serve, one after another.
 fn losses(network: &mut Network, deaths: usize) -> Result<Row, Failure> {
     declare(network, Duration::from_secs(1), 0)?;
     serves(network);
@@ -99,7 +100,7 @@ fn losses(network: &mut Network, deaths: usize) -> Result<Row, Failure> {
         thread::sleep(CALM);
         let host = serves(network)[0];
         let load = Load::start(&proxy.socket(), "web ");
-        // The phase of everything that repeats is another one each time.
+        // Varies the phase relative to all periodic activity.
         let busy = BUSY + 7 * number as u64;
         network.until("it is busy", PATIENCE, |_| (load.sent() > busy).then_some(()));
         let off = Instant::now();
@@ -129,7 +130,7 @@ fn losses(network: &mut Network, deaths: usize) -> Result<Row, Failure> {
         .number("errors_max_s", stats::quantile(&lasted, 1.0)))
 }
 
-/// Changes with each of these delays, and then deaths.
+/// Measures the changes with each of these delays, and then machine failures.
 pub(crate) fn run(agents: usize, delays: &[Duration], requests: u64, deaths: usize) -> Result<Vec<Row>, Failure> {
     if let Some(why) = missing().or_else(Proxy::missing) {
         return Err(Failure::new(format!("{why}: this runs a proxy in network namespaces")));

@@ -1,4 +1,4 @@
-//! How soon all agents are back after the coordinator was killed and started again, with mutual TLS.
+//! Reconnection time of all agents after the coordinator was killed and restarted, with mutual TLS.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -8,16 +8,16 @@ use std::{
 
 use crate::{Failure, load::Load, output::Row, process, process::Server};
 
-/// How long all sessions may take to be opened.
+/// Time limit for opening all sessions.
 const OPEN: Duration = Duration::from_secs(300);
 
-/// Before the coordinator is killed: every agent was heard several times.
+/// Delay before the coordinator is killed: by then every agent has sent several heartbeats.
 const SETTLE: Duration = Duration::from_secs(15);
 
-/// After everybody is back: longer than the grace of the restart.
+/// Observation time after all agents reconnected: longer than the grace period of the restart.
 const WATCH: Duration = Duration::from_secs(75);
 
-/// Heartbeats a second of an agent: the default.
+/// Heartbeats per second of an agent: the default.
 const HZ: f64 = 0.5;
 
 fn opened(server: &Server, agents: u64) -> Result<(Load, Duration), Failure> {
@@ -28,7 +28,7 @@ fn opened(server: &Server, agents: u64) -> Result<(Load, Duration), Failure> {
     Ok((load, began.elapsed()))
 }
 
-/// Measures the null server's handshakes and openings, and then the coordinator's return.
+/// Measures the handshakes and session openings of the null server, and then the return of the coordinator.
 pub(crate) fn run(agents: u64) -> Result<Vec<Row>, Failure> {
     eprintln!("reconnect: {agents} agents, the null server …");
     let null = Server::secure_null()?;
@@ -46,7 +46,7 @@ pub(crate) fn run(agents: u64) -> Result<Vec<Row>, Failure> {
     let listening = server.address("address").map(|_| killed.elapsed())?;
     load.wait(0, OPEN)?;
     while load.counts.standing.load(Relaxed) == agents {
-        // The agents have not noticed yet.
+        // The agents have not detected the disconnection yet.
         if killed.elapsed() > OPEN {
             return Err(Failure::new("nobody noticed that the coordinator was gone"));
         }

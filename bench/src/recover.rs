@@ -1,4 +1,4 @@
-//! How soon the work of many machines that die at once runs elsewhere, in the simulator.
+//! Recovery time of work after many machines fail at once, in the simulator.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use wyneos_sim::{Report, Scenario};
 
 use crate::{Failure, output::Row, stats};
 
-/// When the machines die; everything runs long before.
+/// Time of the failure, in seconds; all instances run well before it.
 const DEATH: f64 = 60.0;
 
-/// An instance a node, and every machine that dies has one.
+/// Returns a scenario with one instance per node, also on every node that fails.
 fn scenario(nodes: u64, deaths: u64) -> Result<Scenario, Failure> {
     let share = 100.0 * deaths as f64 / nodes as f64;
     format!(
@@ -22,7 +22,8 @@ fn scenario(nodes: u64, deaths: u64) -> Result<Scenario, Failure> {
     .map_err(Failure::of("the scenario"))
 }
 
-/// Seconds from the deaths until everything runs again, and instances that a machine has at most then.
+/// Returns the seconds from the failure until all instances run again, and the maximum number of instances on a machine
+/// at that time.
 fn recovery(report: &Report, nodes: u64) -> Option<(f64, u32)> {
     let (mut running, mut places, mut back) = (0u64, BTreeMap::<&str, u32>::new(), None);
     for program in &report.programs {
@@ -39,7 +40,7 @@ fn recovery(report: &Report, nodes: u64) -> Option<(f64, u32)> {
     Some((back?, places.values().copied().max()?))
 }
 
-/// Lets so many of the nodes die at once, once a seed.
+/// Simulates the simultaneous failure of `deaths` nodes, once per seed.
 pub(crate) fn run(nodes: u64, deaths: u64, seeds: u64) -> Result<Vec<Row>, Failure> {
     let scenario = scenario(nodes, deaths)?;
     let mut times = Vec::new();

@@ -8,12 +8,12 @@ use std::{
 
 use wyneos_sim::{Report, Scenario};
 
-/// Threads that simulate.
+/// Returns the number of simulation threads.
 pub(crate) fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Runs the scenario with each of these seeds, in any order, and hands on the reports.
+/// Runs the scenario with each of these seeds, in any order, and passes each report to `look`.
 pub(crate) fn each(scenario: &Scenario, seeds: RangeInclusive<u64>, look: impl Fn(Report) + Sync) {
     let next = AtomicU64::new(*seeds.start());
     let work = || {

@@ -19,27 +19,27 @@ use crate::{
     subscribers::PATH,
 };
 
-/// Time between two cycles: long enough for 10,000 nodes beside the load.
+/// Interval between two cycles: long enough for 10,000 nodes beside the load generator.
 const CYCLE: &str = "1s";
 const CYCLE_TIME: Duration = Duration::from_secs(1);
 
-/// Heartbeats a second of each agent: as many as the coordinator asks for, so that its nodes stay online.
+/// Heartbeats per second of each agent: the rate that the coordinator requests, so that its nodes stay online.
 const HZ: f64 = 0.5;
 
-/// Until forecasts are measured and published, and memory stops growing with the history of the first cycles.
+/// Delay until forecasts are evaluated and published, and memory stops growing with the history of the first cycles.
 const WARM_UP: Duration = Duration::from_secs(45);
 
-/// The request.
+/// Parameters of the benchmark.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) agents: u64,
     pub(crate) subscribers: u64,
-    /// Subscribers that begin in the same cycle, and so hold the same state.
+    /// Number of subscribers that start in the same cycle, and therefore hold the same state.
     pub(crate) together: u64,
     pub(crate) window: Duration,
 }
 
-/// Subscribers that hold their streams and never look at them.
+/// Subscribers that hold their streams open and never read them.
 struct Stalled {
     streams: Vec<Streaming<WireWatchResponse>>,
     runtime: Runtime,
@@ -83,7 +83,7 @@ pub(crate) fn run(plan: Plan) -> Result<Vec<Row>, Failure> {
     load.wait(plan.agents, Duration::from_secs(300))?;
     eprintln!("stalled: {} agents are connected; warming up …", plan.agents);
     thread::sleep(WARM_UP);
-    // One reader, so that what any reader makes the server allocate is not the stalled ones'.
+    // One subscriber first, so that the server's one-time allocations are not attributed to the stalled ones.
     let mut first = Stalled::new()?;
     first.add(address)?;
     drop(first);

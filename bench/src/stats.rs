@@ -1,6 +1,6 @@
-//! Medians and percentiles of few values.
+//! Medians and percentiles of small samples.
 
-/// The value below which a share `q` of `values` lies (nearest rank); NaN when there is none.
+/// Returns the value below which a share `q` of `values` lies (nearest rank); NaN for an empty sample.
 pub(crate) fn quantile(values: &[f64], q: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -8,7 +8,7 @@ pub(crate) fn quantile(values: &[f64], q: f64) -> f64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// The middle value; of two, the mean.
+/// Returns the median; for an even number of values, the mean of the two middle ones.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let upper = -quantile(&values.iter().map(|value| -value).collect::<Vec<_>>(), 0.5);
     (quantile(values, 0.5) + upper) / 2.0

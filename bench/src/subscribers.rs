@@ -23,51 +23,51 @@ use crate::Failure;
 
 pub(crate) const PATH: &str = "/wyneos.v1.CoherenceService/WatchSnapshots";
 
-/// Subscribers that connect at once.
+/// Maximum number of subscribers that connect concurrently.
 const OPENING: usize = 32;
 
-/// Answers of which the bytes are kept, to be served again.
+/// Number of answers whose bytes are kept for the null server.
 const KEPT: usize = 512;
 
-/// What subscribers saw.
+/// Observations of the subscribers.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// Subscribers that have their first message.
+    /// Subscribers that received their first message.
     pub(crate) begun: AtomicU64,
-    /// Messages that the reading ones got.
+    /// Messages received by the reading subscribers.
     pub(crate) messages: AtomicU64,
     /// Subscribers whose stream ended.
     pub(crate) ended: AtomicU64,
-    /// While set, receipts are noted.
+    /// Whether receipts are recorded.
     pub(crate) noting: AtomicBool,
-    /// Seconds from the snapshot's time to its receipt.
+    /// Seconds from the time of a snapshot to its receipt.
     receipts: Mutex<Vec<f64>>,
-    /// The answers that the first reading subscriber got, the full state first.
+    /// Answers received by the first reading subscriber, the full state first.
     answers: Mutex<Vec<WireWatchResponse>>,
 }
 
 impl Seen {
-    /// Takes the receipts.
+    /// Removes and returns the receipts.
     pub(crate) fn receipts(&self) -> Vec<f64> {
         std::mem::take(&mut *self.receipts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes the answers.
+    /// Removes and returns the answers.
     pub(crate) fn answers(&self) -> Vec<WireWatchResponse> {
         std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Subscribers at work; they leave when this is dropped.
+/// Running subscribers; they disconnect when this value is dropped.
 pub(crate) struct Subscribers {
-    /// What they saw.
+    /// Observations of the subscribers.
     pub(crate) seen: Arc<Seen>,
     runtime: Option<Runtime>,
 }
 
 impl Subscribers {
-    /// Starts `reading` subscribers that read on, and `stalled` that ask for the full state every cycle and stop reading
-    /// behind the first: the most that one can cost.
+    /// Starts `reading` subscribers that read continuously, and `stalled` ones that request the full state every cycle
+    /// and stop reading after the first answer: the most expensive behaviour of a subscriber.
     pub(crate) fn start(address: SocketAddr, reading: u64, stalled: u64) -> Result<Subscribers, Failure> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
@@ -146,7 +146,7 @@ async fn watch(
             seen.begun.fetch_add(1, Relaxed);
         }
         if stalls {
-            // Holds the stream and never reads it again.
+            // Holds the stream open without reading it.
             std::future::pending::<()>().await;
         }
         note(seen, answer, keeps);
@@ -158,7 +158,7 @@ fn note(seen: &Seen, answer: WireWatchResponse, keeps: bool) {
     seen.messages.fetch_add(1, Relaxed);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     if seen.noting.load(Relaxed) {
-        // The null server's come from the past; nobody asks for their receipts.
+        // Answers of the null server have past times; their receipts are not evaluated.
         let delta = answer.delta.clone().map(v1::SnapshotDelta::decode);
         let time = delta.and_then(|delta| delta.ok()?.changed?.time);
         if let Some(time) = time {

@@ -1,4 +1,4 @@
-//! The TLS of the load, and of the null server: a CA of the benchmark's own, and a certificate for each agent.
+//! TLS of the load generator and of the null server: a CA for the benchmark, and a certificate for each agent.
 
 use std::{fs, path::Path, sync::Arc, time::Duration, time::SystemTime};
 
@@ -13,17 +13,17 @@ use wyneos_shell::files;
 
 use crate::Failure;
 
-/// How long the certificates hold: longer than any measurement.
+/// Validity of the certificates: longer than any measurement.
 const HOLDS: Duration = Duration::from_secs(24 * 3600);
 
-/// The null server's cluster.
+/// Cluster id of the null server.
 const NULL: ClusterId = wyneos_core::id::Uuid([7; 16]);
 
-/// A CA in a folder.
+/// A CA in a directory.
 pub(crate) struct Ca {
     authority: Authority,
     cluster: ClusterId,
-    /// One for all agents: making ten thousand would only take time.
+    /// One key shared by all agents: generating ten thousand keys would only take time.
     key: PrivateKeyDer<'static>,
 }
 
@@ -31,7 +31,7 @@ fn failed<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Failure
     Failure::of(what)
 }
 
-/// Makes a CA, and writes it where servers take it from.
+/// Creates a CA, and writes it where servers read it.
 pub(crate) fn write(folder: &Path) -> Result<(), Failure> {
     let (_, pem) = Authority::new(NULL, SystemTime::now()).map_err(failed("the CA"))?;
     let write = |name: &str, text: &str| files::write_durably(&folder.join(name), text.as_bytes(), 0o600);
@@ -40,7 +40,7 @@ pub(crate) fn write(folder: &Path) -> Result<(), Failure> {
 }
 
 impl Ca {
-    /// The CA of a folder, for a cluster (`None`: the null server's).
+    /// Reads the CA of a directory, for a cluster (`None`: that of the null server).
     pub(crate) fn read(folder: &Path, cluster: Option<ClusterId>) -> Result<Ca, Failure> {
         let cluster = cluster.unwrap_or(NULL);
         let read = |name: &str| fs::read_to_string(folder.join(name)).map_err(failed("the CA"));
@@ -75,13 +75,13 @@ impl Ca {
         Ok((keys, trust))
     }
 
-    /// For the agent of a node.
+    /// Returns the client configuration for the agent of a node.
     pub(crate) fn agent(&self, node: NodeId) -> Result<Arc<ClientConfig>, Failure> {
         let (keys, trust) = self.credentials(Principal::agent(self.cluster, node))?;
         client_config(Some(&keys), Expected::Coordinator(trust)).map_err(failed("TLS"))
     }
 
-    /// For the null server.
+    /// Returns the configuration for the null server.
     pub(crate) fn server(&self) -> Result<Arc<ServerConfig>, Failure> {
         let name = NULL.to_string();
         let principal = Principal::new(self.cluster, Role::Coordinator, &name).map_err(failed("a name"))?;

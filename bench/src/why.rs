@@ -1,4 +1,4 @@
-//! How long `wynectl why` takes when there is much to look through.
+//! The duration of `wynectl why` with a long event history.
 
 use std::{
     net::SocketAddr,
@@ -17,17 +17,17 @@ use crate::{
     stats,
 };
 
-/// Nodes with work.
+/// Number of nodes with work.
 const AGENTS: usize = 3;
 
-/// Changes that are asked for at once, half of a node, half of a workload.
+/// Number of concurrent changes, half of them to a node, half to a workload.
 const AT_ONCE: u64 = 16;
 
-/// How long the nodes may take to be there, and between two looks.
+/// Time limit for the nodes to register, and the polling interval.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How often each question is asked.
+/// Number of repetitions of each question.
 const ASKED: usize = 100;
 
 async fn channel(address: SocketAddr) -> Result<Channel, Failure> {
@@ -35,7 +35,7 @@ async fn channel(address: SocketAddr) -> Result<Channel, Failure> {
     endpoint.connect().await.map_err(Failure::of("connect"))
 }
 
-/// Waits until all nodes are there.
+/// Waits until all nodes are registered.
 async fn gather(channel: Channel) -> Result<(), Failure> {
     let mut client = client::cluster(channel);
     let began = Instant::now();
@@ -64,7 +64,7 @@ async fn declare(channel: Channel) -> Result<(), Failure> {
     answer.map(drop).map_err(Failure::of("apply"))
 }
 
-/// Changes this and that, until there are so many events.
+/// Makes changes until the history has at least `events` events.
 async fn change(channel: Channel, number: u64, events: u64, newest: &AtomicU64) -> Result<(), Failure> {
     let mut nodes = client::cluster(channel.clone());
     let mut work = client::workloads(channel);
@@ -105,7 +105,7 @@ fn ask(address: SocketAddr, name: &str) -> Result<f64, Failure> {
     }
 }
 
-/// Asks why about a node, a workload and an instance, once there are so many events.
+/// Runs `wynectl why` for a node, a workload and an instance, once the history has `events` events.
 pub(crate) fn run(events: u64) -> Result<Vec<Row>, Failure> {
     let coordinator = Server::coordinator("6s")?;
     let address = coordinator.address("address")?;
@@ -127,7 +127,7 @@ pub(crate) fn run(events: u64) -> Result<Vec<Row>, Failure> {
     })?;
     let filled = began.elapsed().as_secs_f64();
     let mut rows = Vec::new();
-    // The last change may have left it with no instance.
+    // The last change may have scaled the workload to zero.
     runtime.block_on(async {
         let request = v1::ScaleWorkloadRequest {
             name: "web".to_owned(),

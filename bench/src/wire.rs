@@ -1,7 +1,7 @@
-//! A gRPC client of one stream, as light as it can be: the load must not cost more than the server that is measured.
+//! A minimal gRPC client of one stream: the load generator must not cost more than the measured server.
 //!
-//! It speaks as much of HTTP/2 (RFC 9113) as one `AgentService.Session` needs: it announces windows so large that it never
-//! updates them, answers pings and settings, and keeps to the server's windows.
+//! It implements only the part of HTTP/2 (RFC 9113) that one `AgentService.Session` requires: it announces windows so
+//! large that it never updates them, answers pings and settings, and respects the server's windows.
 
 use std::{
     cell::{Cell, RefCell},
@@ -34,7 +34,7 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
-/// Bytes of a frame's header, and of a gRPC message's.
+/// Header size of a frame, and of a gRPC message, in bytes.
 const FRAME: usize = 9;
 const PREFIX: usize = 5;
 
@@ -44,7 +44,7 @@ fn frame(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, stream: u32) {
     out.extend_from_slice(&stream.to_be_bytes());
 }
 
-/// What opens the connection and its stream.
+/// Returns the bytes that open the connection and its stream.
 fn opening(authority: &str) -> Vec<u8> {
     let mut out = PREFACE.to_vec();
     frame(&mut out, 6, SETTINGS, 0, 0);
@@ -52,7 +52,7 @@ fn opening(authority: &str) -> Vec<u8> {
     out.extend_from_slice(&WINDOW.to_be_bytes());
     frame(&mut out, 4, WINDOW_UPDATE, 0, 0);
     out.extend_from_slice(&(WINDOW - DEFAULT_WINDOW as u32).to_be_bytes());
-    // HPACK (RFC 7541): indexed where the static table has the field, else literals without Huffman coding.
+    // HPACK (RFC 7541): indexed fields from the static table where possible, otherwise literals without Huffman coding.
     let mut headers = vec![0x83, 0x86];
     let mut literal = |name: &[u8], value: &str| {
         headers.extend_from_slice(name);
@@ -68,18 +68,18 @@ fn opening(authority: &str) -> Vec<u8> {
     out
 }
 
-/// One agent's connection.
+/// The connection of one agent.
 pub(crate) struct Connection {
     stream: TcpStream,
     tls: Option<RefCell<ClientConnection>>,
-    /// What the socket had no room for.
+    /// Bytes that the socket could not accept yet.
     unsent: RefCell<Vec<u8>>,
-    /// Room that the server leaves us: on the connection, on the stream.
+    /// Remaining flow-control windows granted by the server: of the connection, and of the stream.
     windows: Cell<(i64, i64)>,
     initial: Cell<i64>,
     unread: RefCell<Vec<u8>>,
     body: RefCell<Vec<u8>>,
-    /// The coordinator's welcome came.
+    /// Whether the coordinator's welcome was received.
     pub(crate) welcomed: Cell<bool>,
     /// Epoch and cycle of the newest seal.
     pub(crate) acknowledged: Cell<(u64, u64)>,
@@ -129,7 +129,7 @@ impl Connection {
         if out.is_empty() { Ok(()) } else { self.write_raw(&out) }
     }
 
-    /// Takes in what came; with TLS, what it says.
+    /// Appends received bytes to the input; with TLS, the decrypted bytes.
     fn take(&self, mut came: &[u8]) -> io::Result<()> {
         let mut unread = self.unread.borrow_mut();
         let Some(tls) = &self.tls else {
@@ -167,7 +167,7 @@ impl Connection {
         }
     }
 
-    /// Sends a message; false when the server leaves no room for it.
+    /// Sends a message; returns false when the server's windows have no room for it.
     pub(crate) fn send(&self, message: session_request::Message, scratch: &mut Vec<u8>) -> io::Result<bool> {
         let request = SessionRequest { message: Some(message) };
         let length = request.encoded_len();
@@ -186,7 +186,7 @@ impl Connection {
         Ok(true)
     }
 
-    /// Reads until something else than silence was heard; false at the end of the session.
+    /// Reads and processes the available input; returns false at the end of the session.
     pub(crate) async fn read(&self, buffer: &RefCell<Vec<u8>>) -> io::Result<bool> {
         self.stream.readable().await?;
         let mut buffer = buffer.borrow_mut();
@@ -261,7 +261,7 @@ impl Connection {
         }
     }
 
-    /// Takes what the server says; false when it ends the session.
+    /// Processes the messages in `payload`; returns false when the server ends the session.
     fn messages(&self, payload: &[u8]) -> bool {
         let mut body = self.body.borrow_mut();
         body.extend_from_slice(payload);

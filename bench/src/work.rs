@@ -1,4 +1,5 @@
-//! What the engine takes for work: declaring, changing, healing and asking what if, in process and with real agents' sessions.
+//! The cost of work in the engine: declaring, changing, healing and impact queries, in process and through agent
+//! sessions.
 
 use std::{
     sync::Arc,
@@ -21,13 +22,13 @@ use crate::{Failure, made, output::Row, stats};
 
 const START: WallTime = WallTime(1_764_000_000_000);
 
-/// Instances a node, on average.
+/// Average number of instances per node.
 const A_NODE: u64 = 5;
 
-/// Changes of which the median is told.
+/// Number of changes over which the median is computed.
 const CHANGES: usize = 20;
 
-/// Zones of the nodes.
+/// Number of zones of the nodes.
 const ZONES: u64 = 3;
 
 struct Bench {
@@ -95,7 +96,7 @@ impl Bench {
         }
     }
 
-    /// Carries a command out, and whatever of work is due then; how long that took.
+    /// Executes a command and all resulting work that is due immediately, and returns the time it took.
     fn command(&mut self, command: Command) -> Duration {
         self.requests += 1;
         let request = RequestId(self.requests);
@@ -103,7 +104,7 @@ impl Bench {
         let began = Instant::now();
         self.input(Input::Command { request, command, by });
         let took = began.elapsed();
-        // What the change leads to besides is due at once.
+        // Follow-up work of the change is due at once.
         self.core.handle_timeout(self.now);
         self.effects();
         took.max(began.elapsed())
@@ -121,7 +122,7 @@ impl Bench {
     }
 }
 
-/// Declares five instances a node on empty nodes, changes one workload, and asks what a lost zone would mean.
+/// Declares five instances per node on empty nodes, changes one workload, and queries the impact of losing a zone.
 pub(crate) fn run(sizes: &[u64]) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for &nodes in sizes {
