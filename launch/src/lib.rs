@@ -1,6 +1,8 @@
-//! Processes for tests and benchmarks: started with a log each, watched, signalled by their ids, and ended with whoever started them.
+//! Process management for tests and benchmarks: each process has its own log, is observed, is signalled by its id, and
+//! is terminated together with the process that started it.
 //!
-//! `wynectl dev` does not use this: what it starts is an operator's, in process groups of its own, with private logs, and its deaths are news.
+//! `wynectl dev` does not use this crate: the processes it starts belong to an operator, run in their own process
+//! groups with private logs, and their exits are reported.
 
 mod process;
 #[cfg(test)]
@@ -20,10 +22,10 @@ use tempfile::TempDir;
 
 pub use process::{Launch, Process};
 
-/// How often a condition that costs little is looked at.
+/// Polling interval for cheap conditions.
 pub const LOOK: Duration = Duration::from_millis(20);
 
-/// Waits until `condition`, which is looked at every `look`, gives something; `None` once that took longer than `within`.
+/// Polls `condition` every `look` until it returns a value; returns `None` after `within`.
 pub fn until<T>(within: Duration, look: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + within;
     loop {
@@ -35,11 +37,12 @@ pub fn until<T>(within: Duration, look: Duration, mut condition: impl FnMut() ->
     }
 }
 
-/// A program of this workspace: beside the one that runs, or beside the directory of a test's.
+/// Returns the path of a program of this workspace: in the directory of the running executable, or, for a test, in the
+/// directory above it.
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::NotFound`] when it was not built.
+/// [`io::ErrorKind::NotFound`] if the program was not built.
 pub fn program(name: &str) -> io::Result<PathBuf> {
     let own = env::current_exe()?;
     let places = own.ancestors().skip(1).take(2).map(|place| place.join(name));
@@ -50,7 +53,8 @@ pub fn program(name: &str) -> io::Result<PathBuf> {
     })
 }
 
-/// A command that becomes `program`, within a network namespace if one is named: the child's process id is the program's.
+/// Returns a command that executes `program`, in the network namespace `space` if one is given. The process id of the
+/// child is that of the program.
 #[must_use]
 pub fn within(space: Option<&str>, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let Some(space) = space else {
@@ -61,7 +65,7 @@ pub fn within(space: Option<&str>, program: impl AsRef<std::ffi::OsStr>) -> Comm
     command
 }
 
-/// An address of this host that nobody uses now.
+/// Returns an address of this host that is currently unused.
 ///
 /// # Errors
 ///
@@ -71,11 +75,11 @@ pub fn free_address() -> io::Result<String> {
     Ok(listener.local_addr()?.to_string())
 }
 
-/// A temporary directory that programs of any user pass through, as they do through /var/lib.
+/// Creates a temporary directory that programs of any user may traverse, like `/var/lib`.
 ///
 /// # Errors
 ///
-/// When it cannot be made.
+/// When the directory cannot be created.
 pub fn directory() -> io::Result<TempDir> {
     let made = tempfile::tempdir()?;
     fs::set_permissions(made.path(), fs::Permissions::from_mode(0o711))?;

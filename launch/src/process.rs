@@ -1,4 +1,4 @@
-//! One process.
+//! A single process.
 
 use std::{
     fs::{self, File},
@@ -14,16 +14,16 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open
 
 use crate::{LOOK, until};
 
-/// How long a process that is tied to its standard input may take to end by itself.
+/// Time limit for a process that is tied to its standard input to exit by itself.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// Lines of a log that a failing test shows.
+/// Number of log lines that a failing test prints.
 const TAIL: usize = 30;
 
-/// Ticks a second of the times in /proc (USER_HZ, the same on every architecture that we run on).
+/// Ticks per second of the times in `/proc` (USER_HZ, the same on every supported architecture).
 const TICKS: f64 = 100.0;
 
-/// How a process is to be started.
+/// Parameters with which a process is started.
 #[derive(Debug)]
 pub struct Launch {
     command: Command,
@@ -33,7 +33,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// Both of its outputs go to the end of `log`; it has nothing to read.
+    /// Returns a launch of `command`. Both outputs are appended to `log`; standard input is empty.
     #[must_use]
     pub fn new(command: Command, log: &Path) -> Launch {
         Launch {
@@ -44,25 +44,26 @@ impl Launch {
         }
     }
 
-    /// Its standard output goes to a file of its own.
+    /// Redirects standard output to a separate file.
     #[must_use]
     pub fn output(mut self, path: &Path) -> Launch {
         self.output = Some(path.to_owned());
         self
     }
 
-    /// It has a standard input that ends with the [`Process`], or with this program, however that ends: for servers with `--exit-with-stdin`.
+    /// Gives the process a standard input that closes when the [`Process`] is dropped, or when this program ends for
+    /// any reason. Intended for servers with `--exit-with-stdin`.
     #[must_use]
     pub fn tied(mut self) -> Launch {
         self.tied = true;
         self
     }
 
-    /// Starts it.
+    /// Starts the process.
     ///
     /// # Errors
     ///
-    /// When a file cannot be opened, or the program not started.
+    /// When a file cannot be opened, or the program cannot be started.
     pub fn start(self) -> io::Result<Process> {
         let log = append(&self.log)?;
         let begin = log.metadata()?.len();
@@ -79,7 +80,7 @@ impl Launch {
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or(io::ErrorKind::NotFound)?;
         Ok(Process {
-            // Nobody has waited for it yet: the number is its own.
+            // The child has not been waited for yet, so its process id cannot have been reused.
             handle: pidfd_open(pid, PidfdFlags::empty())?,
             child,
             log: self.log,
@@ -92,48 +93,49 @@ fn append(path: &Path) -> io::Result<File> {
     File::options().create(true).append(true).open(path)
 }
 
-/// A process that runs. When this is dropped it is ended; a test that fails shows the end of its log, and one that does not fail if the log tells of a
-/// panic.
+/// A running process. It is terminated when this value is dropped. A failing test prints the end of the log; a passing
+/// test fails if the log contains a panic.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// A number may become another process's; this does not.
+    /// Refers to this process even after its process id was reused.
     handle: OwnedFd,
     log: PathBuf,
-    /// Where in the log its own words begin: behind those of processes before it.
+    /// Offset in the log at which the output of this process begins, after the output of earlier processes.
     begin: u64,
 }
 
 impl Process {
-    /// Its process id.
+    /// Returns the process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The file of its log.
+    /// Returns the path of the log.
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Its log, and that of processes before it in the same file.
+    /// Returns the text of the log, including the output of earlier processes in the same file.
     #[must_use]
     pub fn log_text(&self) -> String {
         read(&self.log)
     }
 
-    /// What it has said itself.
+    /// Returns the output of this process alone.
     #[must_use]
     pub fn said(&self) -> String {
         let text = self.log_text();
         text.get(self.begin as usize..).unwrap_or_default().to_owned()
     }
 
-    /// Waits for a line that it says, and returns what `wanted` makes of it; `None` once that took longer than `within`, or it has ended without saying one.
+    /// Waits for a line of output for which `wanted` returns a value, and returns that value; returns `None` after
+    /// `within`, or when the process exited without such a line.
     pub fn says<T>(&self, within: Duration, mut wanted: impl FnMut(&str) -> Option<T>) -> Option<T> {
         let told = until(within, LOOK, || {
-            // Looked at before its words are: what it said last counts.
+            // Checked before the output is read, so that the last lines of the process are not missed.
             let over = !self.is_running();
             let found = self.said().lines().find_map(&mut wanted);
             (found.is_some() || over).then_some(found)
@@ -141,40 +143,40 @@ impl Process {
         told.flatten()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the process.
     ///
     /// # Errors
     ///
-    /// When it has ended, or may not be signalled.
+    /// When the process has ended, or may not be signalled.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(pidfd_send_signal(&self.handle, signal)?)
     }
 
-    /// False once it has ended.
+    /// Returns whether the process has not ended yet.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        // Only looked at: its end can still be waited for.
+        // Only peeks at the state: the process can still be waited for.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         matches!(waitid(WaitId::PidFd(self.handle.as_fd()), options), Ok(None))
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status, if the process has ended.
     pub fn try_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Waits for its end; `None` once that took longer than `within`.
+    /// Waits until the process ends and returns its exit status; returns `None` after `within`.
     pub fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
         until(within, LOOK, || self.try_ended())
     }
 
-    /// Kills it, and waits for its end.
+    /// Kills the process and waits until it ends.
     ///
     /// # Errors
     ///
-    /// When it cannot be waited for.
+    /// When the process cannot be waited for.
     pub fn kill(&mut self) -> io::Result<ExitStatus> {
-        // One that has ended already is only waited for.
+        // A process that has already ended is only waited for.
         drop(self.child.kill());
         self.child.wait()
     }
@@ -183,11 +185,11 @@ impl Process {
         fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))
     }
 
-    /// Its resident memory, bytes.
+    /// Returns the resident memory in bytes.
     ///
     /// # Errors
     ///
-    /// When it has ended.
+    /// When the process has ended.
     pub fn rss(&self) -> io::Result<u64> {
         let status = self.proc("status")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -196,30 +198,30 @@ impl Process {
         Ok(kilobytes.ok_or_else(gone)? * 1024)
     }
 
-    /// Threads that it has.
+    /// Returns the number of threads.
     ///
     /// # Errors
     ///
-    /// When it has ended.
+    /// When the process has ended.
     pub fn threads(&self) -> io::Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/task", self.child.id()))?.count())
     }
 
-    /// CPU time that it used so far, user and system, seconds.
+    /// Returns the CPU time used so far, user and system, in seconds.
     ///
     /// # Errors
     ///
-    /// When it has ended.
+    /// When the process has ended.
     pub fn cpu(&self) -> io::Result<f64> {
         let stat = self.proc("stat")?;
-        // The name in brackets may hold spaces; utime and stime are fields 14 and 15 (proc(5)).
+        // The name in parentheses may contain spaces; `utime` and `stime` are fields 14 and 15 (proc(5)).
         let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         let ticks = rest.split_whitespace().skip(11).take(2);
         Ok(ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS)
     }
 }
 
-/// A log is read while it is written: it may end within a character.
+/// Reads a log that may still be written: it may end within a UTF-8 sequence.
 fn read(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }

@@ -28,7 +28,7 @@ fn a_process_is_heard_by_its_own_words_alone_and_ended_by_its_id() {
     assert_eq!(first.says(LONG, port), Some(1));
     assert_eq!(first.kill().unwrap().signal(), Some(9));
     assert!(!is_there(&first));
-    // Started again with the same log: what the one before said does not count.
+    // Restarted with the same log: the output of the previous process is not counted.
     let mut second = shell("echo oh; echo listening on 2 >&2; exec sleep 1000", &log)
         .start()
         .unwrap();

@@ -1,8 +1,9 @@
-//! The servers on a real network: a coordinator and agents, each in a network namespace of its own with its own address, and
-//! faults made by nftables, `ip` and signals. Wants root, iproute2 and nftables ([`missing`] says what is not there). Also a proxy in front of
-//! what they run, and clients that count what fails; these want no namespace.
+//! The servers on a real network: a coordinator and agents, each in its own network namespace with its own address, and
+//! faults that are injected with nftables, `ip` and signals. Requires root, iproute2 and nftables ([`missing`] reports
+//! which requirement is not met). The crate also provides a proxy in front of the workloads, and clients that count
+//! failed requests; these require no namespace.
 //!
-//! A harness for tests and benchmarks: what cannot be set up panics.
+//! It is a harness for tests and benchmarks: a failure of the set-up panics.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

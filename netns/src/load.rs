@@ -1,4 +1,4 @@
-//! Clients of an HTTP service, each with one request after the other, that count what fails.
+//! Clients of an HTTP service, each with one request at a time, that count failures.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -12,31 +12,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Clients at once.
+/// Number of concurrent clients.
 const CLIENTS: usize = 8;
 
-/// Between two requests of a client: what is measured is not how much the service bears.
+/// Pause between two requests of a client: the capacity of the service is not measured.
 const PAUSE: Duration = Duration::from_millis(8);
 
-/// A request that takes this long has failed.
+/// Time after which a request counts as failed.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// Bytes of a line, and of a body, at most.
+/// Maximum bytes of a line, and of a body.
 const LINE: u64 = 4_096;
 const BODY: usize = 65_536;
 
-/// A request that failed.
+/// A failed request.
 #[derive(Clone, Debug)]
 pub struct Failed {
-    /// When it was sent.
+    /// Time at which the request was sent.
     pub began: Instant,
-    /// When it had failed.
+    /// Time at which it failed.
     pub ended: Instant,
-    /// In which way.
+    /// Description of the failure.
     pub why: String,
 }
 
-/// Requests on their way to an HTTP service, until they are told to end.
+/// A stream of requests to an HTTP service, until it is ended.
 pub struct Load {
     sent: Arc<AtomicU64>,
     ends: Arc<AtomicBool>,
@@ -44,7 +44,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Begins to send requests to a socket. A good answer has status 200 and begins with `expected`.
+    /// Starts to send requests to a Unix socket. A valid answer has status 200 and begins with `expected`.
     pub fn start(socket: &Path, expected: &str) -> Load {
         let (sent, ends) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let client = |_| {
@@ -73,12 +73,12 @@ impl Load {
         Load { sent, ends, clients }
     }
 
-    /// Requests so far that were answered or have failed.
+    /// Returns the number of requests so far that were answered or failed.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Ends it; how many requests there were, and which of them failed, the earliest first.
+    /// Stops the clients; returns the number of requests and the failed ones, ordered by the time of failure.
     pub fn end(self) -> (u64, Vec<Failed>) {
         self.ends.store(true, Ordering::Relaxed);
         let failed = self.clients.into_iter().flat_map(|client| client.join().unwrap());
@@ -95,7 +95,7 @@ struct Client {
 }
 
 impl Client {
-    /// Sends a request, on the connection of the one before if that is kept, and reads its answer.
+    /// Sends a request, on the previous connection if it was kept alive, and reads its answer.
     fn ask(&mut self) -> io::Result<()> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,

@@ -1,4 +1,4 @@
-//! A network of namespaces with the servers in it.
+//! A network of namespaces that contains the servers.
 
 use std::{
     path::PathBuf,
@@ -16,15 +16,15 @@ use serde_json::Value;
 use tempfile::TempDir;
 use wyneos_launch::{Launch, Process, within};
 
-/// How long anything may take that has no limit of its own. Far longer than it takes: machines are shared.
+/// Default time limit of an operation. It is far longer than any operation takes, because machines are shared.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often a network is looked at: each look runs `wynectl`.
+/// Polling interval of conditions on a network: each poll runs `wynectl`.
 const LOOK: Duration = Duration::from_millis(50);
 
 static NETWORKS: AtomicU32 = AtomicU32::new(0);
 
-/// Why the tests cannot run here; `None` when they can.
+/// Returns the unmet requirement of the tests on this machine, or `None` if they can run.
 pub fn missing() -> Option<String> {
     let has = |tool: &str| Command::new(tool).arg("-V").output().is_ok();
     if !geteuid().is_root() {
@@ -44,31 +44,31 @@ fn ip(line: &str) {
     run("ip", &line.split_whitespace().collect::<Vec<_>>());
 }
 
-/// A binary of this workspace.
+/// Returns the path of a program of this workspace.
 pub(crate) fn binary(name: &str) -> PathBuf {
     wyneos_launch::program(name).unwrap()
 }
 
-/// A coordinator (host 0) and agents (hosts 1 and up), each in a namespace of its own on one bridge.
+/// A coordinator (host 0) and agents (hosts 1 and up), each in a namespace of its own, connected by one bridge.
 pub struct Network {
-    /// Prefix of every name that is made, unique on this machine.
+    /// Prefix of all created names, unique on this machine.
     prefix: String,
     directory: TempDir,
     agents: usize,
-    /// The coordinator's flags and their values.
+    /// Flags of the coordinator and their values.
     timings: Vec<(&'static str, Duration)>,
     children: Vec<Process>,
-    /// Given back once everything is gone.
+    /// Released after everything else is torn down.
     _turn: Turn,
 }
 
-/// Networks that stand at once. Each of their nodes knows most others by address, and all namespaces of a host share one table of 1,024 neighbours
-/// (net.ipv4.neigh.default.gc_thresh3): beyond, links fail.
+/// Maximum number of concurrent networks. Each node knows most other nodes by address, and all namespaces of a host
+/// share one neighbour table with 1,024 entries (`net.ipv4.neigh.default.gc_thresh3`): when it overflows, links fail.
 const AT_ONCE: usize = 2;
 
 static STANDING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
-/// A place among the networks that stand at once.
+/// A permit for one of the concurrent networks.
 struct Turn;
 
 impl Turn {
@@ -89,7 +89,7 @@ impl Drop for Turn {
 }
 
 impl Network {
-    /// Starts everything with these timings, and waits until every agent is online and every planned link is reported.
+    /// Starts all servers with these timings, and waits until every agent is online and every planned link is reported.
     pub fn start(agents: usize, timings: &[(&'static str, Duration)]) -> Network {
         let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
         let mut network = Network {
@@ -119,22 +119,22 @@ impl Network {
         });
     }
 
-    /// Agents.
+    /// Returns the number of agents.
     pub fn agents(&self) -> usize {
         self.agents
     }
 
-    /// The `data_dir` of a host's agent.
+    /// Returns the `data_dir` of a host's agent.
     pub(crate) fn data(&self, host: usize) -> PathBuf {
         self.directory.path().join(format!("agent{host}"))
     }
 
-    /// The name of a host's network namespace.
+    /// Returns the name of a host's network namespace.
     pub fn space(&self, host: usize) -> String {
         format!("{}h{host}", self.prefix)
     }
 
-    /// A bridge in a namespace of its own, and a cable to it for every host.
+    /// Creates a bridge in its own namespace, and a virtual cable to it for every host.
     fn wire(&self) {
         let hub = format!("{}hub", self.prefix);
         ip(&format!("netns add {hub}"));
@@ -153,12 +153,12 @@ impl Network {
         }
     }
 
-    /// The address of a host.
+    /// Returns the address of a host.
     pub fn address(host: usize) -> String {
         format!("10.99.0.{}", host + 1)
     }
 
-    /// Where the coordinator listens.
+    /// Returns the address on which the coordinator listens.
     pub fn coordinator() -> String {
         format!("{}:7400", Network::address(0))
     }
@@ -175,7 +175,7 @@ impl Network {
         }
     }
 
-    /// Starts the coordinator (again).
+    /// Starts or restarts the coordinator.
     pub fn spawn_coordinator(&mut self) {
         let data = self.directory.path().join("coordinator").display().to_string();
         let listen = Network::coordinator();
@@ -197,7 +197,7 @@ impl Network {
         self.spawn(0, "wyneos-coordinator", &args);
     }
 
-    /// Starts an agent (again).
+    /// Starts or restarts an agent.
     pub fn spawn_agent(&mut self, host: usize) {
         let data = self.data(host).display().to_string();
         let listen = format!("{}:7402", Network::address(host));
@@ -215,7 +215,7 @@ impl Network {
             &data,
             "--name",
             &name,
-            // What tests run changes its user.
+            // The programs run by tests change their user.
             "--users",
             "root",
         ];
@@ -227,13 +227,13 @@ impl Network {
         self.children[host].signal(signal).unwrap();
     }
 
-    /// Kills a host's server, and waits for its end.
+    /// Kills a host's server, and waits until it ends.
     pub fn kill(&mut self, host: usize) {
         self.children[host].kill().unwrap();
     }
 
-    /// Has `to` drop what it receives from `from` and `which` names in the words of nftables; everything when empty. The rule
-    /// bears the name of its fault.
+    /// Makes `to` drop packets from `from` that match `which`, an nftables expression; all packets if it is empty. The
+    /// rule is named after its fault.
     pub fn drop_packets(&self, fault: usize, from: usize, to: usize, which: &str) {
         let address = Network::address(from);
         self.nft(to, &format!("add table inet fault{fault}"));
@@ -245,7 +245,7 @@ impl Network {
         );
     }
 
-    /// Takes a fault's rules back.
+    /// Removes the rules of a fault.
     pub fn heal(&self, fault: usize, to: usize) {
         self.nft(to, &format!("add table inet fault{fault}"));
         self.nft(to, &format!("delete table inet fault{fault}"));
@@ -258,13 +258,13 @@ impl Network {
         run("ip", &args);
     }
 
-    /// Pulls a host's cable out, or puts it back.
+    /// Disconnects or reconnects a host's network cable.
     pub fn link(&self, host: usize, up: bool) {
         let state = if up { "up" } else { "down" };
         ip(&format!("-n {}hub link set p{host} {state}", self.prefix));
     }
 
-    /// Takes a host's power away: nothing is sent any more, and nothing has time to say goodbye.
+    /// Powers a host off: it sends nothing from then on, and no process can shut down gracefully.
     pub fn power_off(&self, host: usize) {
         self.link(host, false);
         for pid in pids(&self.space(host)) {
@@ -272,15 +272,15 @@ impl Network {
         }
     }
 
-    /// Gives a host that lost its power its power and its agent back.
+    /// Powers a host on again and starts its agent.
     pub fn power_on(&mut self, host: usize) {
-        // Its power is off: it has ended.
+        // The agent ended when the power was cut; this only waits for it.
         self.children[host].kill().unwrap();
         self.link(host, true);
         self.spawn_agent(host);
     }
 
-    /// What `wynectl` answers from the coordinator's own host.
+    /// Runs `wynectl` on the coordinator's host and returns its JSON answer; `None` if it fails.
     pub fn wynectl(&self, args: &[&str]) -> Option<Value> {
         let address = Network::coordinator();
         let output = within(Some(&self.space(0)), binary("wynectl"))
@@ -291,20 +291,20 @@ impl Network {
         serde_json::from_slice(&output.stdout).ok()
     }
 
-    /// Waits until `condition` gives something.
+    /// Waits until `condition` returns a value; panics after `within`.
     pub fn until<T>(&self, what: &str, within: Duration, mut condition: impl FnMut(&Network) -> Option<T>) -> T {
         let found = wyneos_launch::until(within, LOOK, || condition(self));
         found.unwrap_or_else(|| panic!("not within {within:?}: {what}\n{}", self.lines()))
     }
 
-    /// Everything that was concluded, a line an event.
+    /// Returns all events as text, one line per event.
     fn lines(&self) -> String {
         let events = self.events();
         let line = |event: &Value| format!("{} {}", event["time"].as_str().unwrap_or(""), event["summary"]);
         events.iter().map(|event| line(event) + "\n").collect()
     }
 
-    /// All events.
+    /// Returns all events.
     pub fn events(&self) -> Vec<Value> {
         let address = Network::coordinator();
         let output = within(Some(&self.space(0)), binary("wynectl"))
@@ -340,7 +340,7 @@ impl Drop for Network {
         }
         let spaces = (0..=self.agents).map(|host| self.space(host));
         for space in spaces.chain([format!("{}hub", self.prefix)]) {
-            // What agents have started outlives them, and supervisors may start something yet.
+            // Processes started by agents outlive them, and supervisors may still start new ones.
             for _ in 0..EMPTYING {
                 let pids = pids(&space);
                 if pids.is_empty() {
@@ -353,15 +353,15 @@ impl Drop for Network {
             }
             drop(Command::new("ip").args(["netns", "del", &space]).output());
         }
-        // These look at their logs, which are in the directory.
+        // Dropping the processes reads their logs, which are in the directory.
         self.children.clear();
     }
 }
 
-/// Looks at a namespace whose processes are killed, at most.
+/// Maximum number of attempts to empty a namespace whose processes are being killed.
 const EMPTYING: u32 = 250;
 
-/// The processes of a network namespace, whatever other namespaces they are in.
+/// Returns the processes of a network namespace, regardless of their other namespaces.
 fn pids(space: &str) -> Vec<Pid> {
     let output = Command::new("ip").args(["netns", "pids", space]).output();
     let told = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());

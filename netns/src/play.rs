@@ -1,4 +1,4 @@
-//! Plays a scenario of the simulator on a real network.
+//! Execution of a simulator scenario on a real network.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,14 +14,14 @@ use wyneos_sim::{
 
 use crate::{net::Network, supervisors::Stopped};
 
-/// Supervisors that stand still, by the fault that has them do so.
+/// Stopped supervisors, by the fault that stopped them.
 type AllStopped = BTreeMap<usize, Vec<Stopped>>;
 
-/// What happens when: a fault, by its number, begins or ends.
+/// A step of the scenario: its time, the number of the fault, and whether the fault begins (or ends).
 type Step = (Duration, usize, bool);
 
-/// Starts the scenario's cluster, lets everything happen in real time, and returns the network as it is at the end. Panics for
-/// faults that cannot be made on a real network.
+/// Starts the cluster of the scenario, executes its faults in real time, and returns the network in its final state.
+/// Panics for faults that cannot be injected on a real network.
 pub fn play(scenario: &Scenario) -> Network {
     let cluster = &scenario.cluster;
     let timings = [
@@ -35,7 +35,7 @@ pub fn play(scenario: &Scenario) -> Network {
     let mut stopped = AllStopped::new();
     let began = Instant::now();
     for (at, number, begins) in steps(scenario) {
-        // The faults' own timing: nothing is waited for but the clock.
+        // Steps follow the clock alone: no condition is awaited.
         thread::sleep(at.saturating_sub(began.elapsed()));
         make(&mut network, &mut stopped, scenario, number, begins);
     }
@@ -63,7 +63,7 @@ fn steps(scenario: &Scenario) -> Vec<Step> {
     steps
 }
 
-/// Hosts that names stand for: the coordinator's is 0.
+/// Returns the hosts that the names refer to; the coordinator is host 0.
 fn hosts(scenario: &Scenario, names: &[String]) -> Vec<usize> {
     let (nodes, coordinator) = scenario.machines(names).expect("machines that do not depend on a seed");
     let nodes = nodes.into_iter().map(|node| node + 1);
@@ -115,7 +115,7 @@ fn make(network: &mut Network, stopped: &mut AllStopped, scenario: &Scenario, nu
     }
 }
 
-/// A machine without power neither sends nor answers.
+/// Switches the power of a host: without power it neither sends nor answers.
 fn power(network: &mut Network, host: usize, on: bool) {
     if on {
         network.link(host, true);
@@ -140,7 +140,7 @@ fn packets(network: &Network, scenario: &Scenario, number: usize, begins: bool, 
     let from = hosts(scenario, &fault.targets);
     let pairs = pairs(fault, &from, &hosts(scenario, &fault.peers), every);
     let both = |(one, other)| [Some((one, other)), (!fault.one_way).then_some((other, one))];
-    // Once each way, also where the fault names both ends as targets: a packet is not lost twice.
+    // Each direction once, even if the fault names both ends as targets: a packet must not be lost twice.
     let ways: BTreeSet<(usize, usize)> = pairs.into_iter().flat_map(both).flatten().collect();
     for (one, other) in ways {
         network.drop_packets(number, one, other, which);

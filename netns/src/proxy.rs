@@ -1,4 +1,5 @@
-//! HAProxy in front of a workload, and what keeps it in step with its instances: both as deploy/haproxy has them.
+//! HAProxy in front of a workload, and the follower that keeps its backends in sync with the instances, both configured
+//! as in `deploy/haproxy`.
 
 use std::{
     fs,
@@ -13,28 +14,28 @@ use wyneos_launch::{LOOK, Launch, Process, until, within};
 
 use crate::net::{PATIENCE, binary};
 
-/// Where Debian has it, which is not on everybody's PATH.
+/// Path of HAProxy on Debian, which may not be on the PATH.
 const HAPROXY: &str = "/usr/sbin/haproxy";
 
-/// A workload of [`Proxy`]: small, and with an end that finishes what it has begun. Its answers begin with `web `.
+/// A small workload for [`Proxy`] that finishes its requests on shutdown. Its answers begin with `web `.
 pub const SERVICE: &str = include_str!("service.toml");
 
-/// HAProxy that runs, and its follower; both end with this.
+/// A running HAProxy and its follower; both end when this value is dropped.
 pub struct Proxy {
     children: Vec<Process>,
     directory: TempDir,
 }
 
 impl Proxy {
-    /// Why there can be none here; `None` when there can.
+    /// Returns the unmet requirement of a proxy on this machine, or `None` if it can run.
     pub fn missing() -> Option<String> {
         let wanted = [HAPROXY, "/usr/bin/gunicorn", "/usr/bin/python3"];
         let missing = wanted.into_iter().find(|path| !Path::new(path).exists())?;
         Some(format!("{missing} is not on this machine"))
     }
 
-    /// Starts both, within a network namespace if one is named, in front of a workload; and waits until HAProxy takes connections. `flags` are the
-    /// follower's.
+    /// Starts HAProxy and its follower in front of a workload, within a network namespace if one is given, and waits
+    /// until HAProxy accepts connections. `flags` are passed to the follower.
     pub fn start(coordinator: &str, workload: &str, space: Option<&str>, flags: &[&str]) -> Proxy {
         let directory = tempfile::tempdir().unwrap();
         let mut proxy = Proxy {
@@ -72,12 +73,12 @@ impl Proxy {
         self.children.push(launch.start().unwrap());
     }
 
-    /// Where HAProxy takes requests, whatever network namespace it is in.
+    /// Returns the socket on which HAProxy accepts requests, whichever network namespace it is in.
     pub fn socket(&self) -> PathBuf {
         self.path("web.sock")
     }
 
-    /// What both have said.
+    /// Returns the logs of both processes.
     pub fn log(&self) -> String {
         let logs = ["haproxy", "follower"].map(|name| fs::read_to_string(self.path(&format!("{name}.log"))));
         logs.into_iter().flatten().collect()
@@ -86,7 +87,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // The follower ends what it has started.
+        // The follower terminates the processes that it started.
         for child in &mut self.children {
             child.signal(Signal::TERM).ok();
             child.ended(PATIENCE);

@@ -1,4 +1,4 @@
-//! What was concluded in a run, real or simulated, in words that both have.
+//! The conclusions of a run, real or simulated, in a common representation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +6,13 @@ use serde_json::Value;
 use wyneos_core::{mesh::FindingKind, node::Liveness};
 use wyneos_sim::Report;
 
-/// A finding: its kind, and its sides in any order.
+/// A finding: its kind, and its two sides in any order.
 pub type Found = (String, BTreeSet<BTreeSet<String>>);
 
 /// A verdict: the node, its liveness, and the cause.
 pub type Verdict = (String, String, String);
 
-/// Kinds of findings that tell of cuts and deaths; the others tell of how busy a machine is as well.
+/// Kinds of findings that report partitions and failures; the other kinds also depend on how busy the machine is.
 const TOLD: [FindingKind; 8] = [
     FindingKind::NodesDown,
     FindingKind::CoordinatorCut,
@@ -24,17 +24,18 @@ const TOLD: [FindingKind; 8] = [
     FindingKind::Ambiguous,
 ];
 
-/// What was concluded.
+/// The conclusions of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Story {
-    /// Which nodes became what, and why. How often is a matter of chance; of doubt (`suspect`, `unreachable`) the findings tell.
+    /// Liveness transitions by node, target and cause, without their count, which varies by chance. Transitions to
+    /// `suspect` and `unreachable` are covered by the findings.
     pub verdicts: BTreeSet<Verdict>,
-    /// What was found.
+    /// The findings.
     pub found: BTreeSet<Found>,
 }
 
 impl Story {
-    /// What a simulated run concluded.
+    /// Returns the conclusions of a simulated run.
     pub fn simulated(report: &Report) -> Story {
         let mut story = Story::default();
         for transition in &report.transitions {
@@ -46,7 +47,7 @@ impl Story {
         story
     }
 
-    /// What the events of a real run tell.
+    /// Returns the conclusions that the events of a real run report.
     pub fn real(events: &[Value]) -> Story {
         let mut story = Story::default();
         let names: BTreeMap<&str, &str> = events

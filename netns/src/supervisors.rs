@@ -1,4 +1,4 @@
-//! Supervisors of a host's agent: killed, or stopped, whether their agent is there or not.
+//! Supervisors of a host's agent: these functions kill or stop them, whether or not the agent is running.
 
 use std::{fs, os::fd::OwnedFd, path::Path};
 
@@ -6,21 +6,21 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::net::Network;
 
-/// Supervisors that were stopped. A number may become another process's; these do not.
+/// Stopped supervisors. They are held by descriptor, because a process id may be reused.
 #[derive(Debug, Default)]
 pub struct Stopped(Vec<OwnedFd>);
 
 impl Stopped {
-    /// Lets those go on that are still there.
+    /// Resumes the supervisors that still exist.
     pub fn go_on(self) {
         for process in self.0 {
-            // The kernel may have ended it meanwhile.
+            // The kernel may have terminated it in the meantime.
             let _ = pidfd_send_signal(process, Signal::CONT);
         }
     }
 }
 
-/// Whether a process is a supervisor of an instance below this directory.
+/// Returns whether a process is the supervisor of an instance below this directory.
 fn is_supervisor(pid: Pid, below: &Path) -> bool {
     let command = fs::read(format!("/proc/{}/cmdline", pid.as_raw_pid())).unwrap_or_default();
     let mut words = command.split(|byte| *byte == 0).map(String::from_utf8_lossy);
@@ -29,7 +29,7 @@ fn is_supervisor(pid: Pid, below: &Path) -> bool {
 }
 
 impl Network {
-    /// The supervisors of a host's agent, whether that is there or not.
+    /// Returns the supervisors of a host's agent, whether or not the agent is running.
     fn supervisors(&self, host: usize) -> Vec<OwnedFd> {
         let below = self.data(host);
         let entries = fs::read_dir("/proc").unwrap().flatten();
@@ -37,13 +37,13 @@ impl Network {
         let found = pids.filter(|pid| is_supervisor(*pid, &below));
         let opened = found.filter_map(|pid| {
             let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-            // From here on the number is its own.
+            // Checked again, because the process id could have been reused before the descriptor was opened.
             is_supervisor(pid, &below).then_some(process)
         });
         opened.collect()
     }
 
-    /// Kills the supervisors of a host's agent; returns how many there were.
+    /// Kills the supervisors of a host's agent; returns their number.
     pub fn kill_supervisors(&self, host: usize) -> usize {
         let found = self.supervisors(host);
         for process in &found {
@@ -61,7 +61,7 @@ impl Network {
         Stopped(found)
     }
 
-    /// Kills a host's agent and its supervisors at once: nobody has time to end anything.
+    /// Kills a host's agent and its supervisors at the same time, so that none of them can terminate anything.
     pub fn kill_all(&mut self, host: usize) -> usize {
         let found = self.supervisors(host);
         self.signal(host, Signal::STOP);
