@@ -7,7 +7,7 @@ use std::{
 
 use wyneos_core::time::{Time, WallTime};
 
-/// The machine's clocks. Copies tell the same time.
+/// The clocks of the machine. Copies return the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -15,7 +15,7 @@ pub struct Clock {
 
 impl Default for Clock {
     fn default() -> Clock {
-        // One second in, so that nothing that happens is at time zero.
+        // Starts at one second, so that no event occurs at time zero.
         Clock {
             start: Instant::now() - Duration::from_secs(1),
         }
@@ -23,28 +23,28 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// The monotonic time.
+    /// Returns the monotonic time.
     pub fn now(&self) -> Time {
         Time::default() + self.start.elapsed()
     }
 
-    /// When it will be `time`.
+    /// Returns the instant at which the monotonic time is `time`.
     pub fn instant(&self, time: Time) -> Instant {
         self.start + time.since(Time::default())
     }
 
-    /// The wall-clock time.
+    /// Returns the wall-clock time.
     pub fn wall(&self) -> WallTime {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         WallTime(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 }
 
-/// Seconds since 1970 of a day before this release; a release moves it on.
+/// Seconds from 1970 to a day before this release; updated with each release.
 const RELEASED: i64 = 1_767_225_600;
 
-/// A moment before which no clock can be right: this program did not exist. `SOURCE_DATE_EPOCH` of the build, which makes it
-/// reproducible, or the release's own date, whichever is later.
+/// Earliest plausible wall-clock time: before it this program did not exist. It is the later of `SOURCE_DATE_EPOCH` at
+/// build time, which makes the build reproducible, and the date of the release.
 pub const BUILT: WallTime = WallTime(1_000 * built());
 
 const fn built() -> i64 {
@@ -55,7 +55,7 @@ const fn built() -> i64 {
     if given > RELEASED { given } else { RELEASED }
 }
 
-/// A decimal number; 0 for what is none, or beyond twelve digits.
+/// Parses a decimal number; returns 0 if the text is not a number or longer than twelve digits.
 const fn seconds(text: &[u8]) -> i64 {
     if text.is_empty() || text.len() > 12 {
         return 0;
@@ -71,36 +71,37 @@ const fn seconds(text: &[u8]) -> i64 {
     number
 }
 
-/// Whether a wall clock may be right.
+/// Returns whether a wall-clock time is plausible.
 pub fn is_plausible(wall: WallTime) -> bool {
     wall >= BUILT
 }
 
-/// A wall-clock time for people: RFC 3339, in UTC.
+/// Formats a wall-clock time in RFC 3339, in UTC.
 pub fn shown(wall: WallTime) -> String {
     wyneos::convert::timestamp(wall).to_string()
 }
 
-/// The wall clock is behind what must have been before now.
+/// The wall clock is behind a time that has certainly passed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this host's clock says {}, which is before {what} ({}): set it, or let time synchronisation do so", shown(*.now), shown(*.least))]
 pub struct Behind {
     /// The clock's time.
     pub now: WallTime,
-    /// The time that it must have passed.
+    /// The time that must have passed.
     pub least: WallTime,
-    /// The event at that time.
+    /// The event that occurred at that time.
     pub what: &'static str,
 }
 
-/// Intervals at which a clock that is behind is read, and reported.
+/// Intervals at which a clock that is behind is polled, and reported.
 const LOOK: Duration = Duration::from_millis(100);
 const TOLD: Duration = Duration::from_secs(10);
 
-/// Waits, for `bound` at the most, until the wall clock is past `least`, when `what` was. Blocks.
+/// Waits, for at most `bound`, until the wall clock has passed `least`, the time of the event `what`. Blocks the
+/// thread.
 ///
 /// # Errors
-/// It is not by then.
+/// The wall clock is still behind after `bound`.
 pub fn wait_until_past(least: WallTime, what: &'static str, bound: Duration) -> Result<(), Behind> {
     let (clock, began) = (Clock::default(), Instant::now());
     let mut told: Option<Instant> = None;

@@ -1,4 +1,4 @@
-//! Configuration: defaults, under a file, under the environment and flags.
+//! Configuration in layers, from the lowest precedence to the highest: defaults, file, environment, flags.
 
 use std::{
     fmt, io,
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{files, rights::Owner};
 
-/// Why a configuration cannot be used; the process ends with exit code 64.
+/// Reason why a configuration is rejected; the process exits with code 64.
 #[derive(Debug, thiserror::Error)]
 pub enum BadConfig {
     /// The file cannot be read.
@@ -19,28 +19,29 @@ pub enum BadConfig {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The file is no valid configuration; the message names the line.
+    /// The file is not a valid configuration; the message includes the line.
     #[error("{}: {message}", .path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The error and its position.
         message: String,
     },
-    /// A field's value cannot be used.
+    /// The value of a field is invalid.
     #[error("{field}: {reason}")]
     Field {
         /// The field.
         field: &'static str,
-        /// What is wrong with it, and what would be right.
+        /// The error, and what a valid value would be.
         reason: String,
     },
 }
 
-/// A span of time as configurations write it: `6s`, `500ms`, `1h 30m`, `366d`. Days are its largest unit: months and years differ in length.
+/// A duration in the notation of configurations: `6s`, `500ms`, `1h 30m`, `366d`. Days are the largest unit: months and
+/// years differ in length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -119,7 +120,7 @@ impl From<Listen> for String {
 }
 
 impl BadConfig {
-    /// `field` cannot be used because of `reason`.
+    /// Returns the error that `field` is invalid because of `reason`.
     pub fn field(field: &'static str, reason: impl Into<String>) -> BadConfig {
         BadConfig::Field {
             field,
@@ -153,24 +154,25 @@ pub enum LogFormat {
     Json,
 }
 
-/// A configuration that layers of overrides are laid over.
+/// A configuration that is assembled from layers of overrides.
 pub trait Layered: Default + Serialize {
-    /// What a file, the environment or flags may say.
+    /// The values that a file, the environment or flags may set.
     type Overrides: DeserializeOwned + Clone;
 
-    /// A file under the one that is named, as earlier commands left it for these values.
+    /// Returns a file with lower precedence than the given one, which earlier commands wrote for these values.
     fn base(&self) -> Option<PathBuf>;
 
-    /// Takes over what a layer says.
+    /// Applies the values that a layer sets.
     fn apply(&mut self, overrides: Self::Overrides);
 
-    /// Whether the values can be used, alone and together.
+    /// Validates the values, individually and in combination.
     fn check(&self) -> Result<(), BadConfig>;
 
-    /// What is logged, and how.
+    /// Returns the log filter and the log format.
     fn logging(&self) -> (&str, LogFormat);
 
-    /// The defaults, under `file` if there is one, under `overrides` from the environment and flags; checked.
+    /// Loads and validates a configuration: the defaults, overridden by [`base`](Self::base), then by `file` if given,
+    /// then by `overrides` from the environment and flags.
     fn load(file: Option<&Path>, overrides: Self::Overrides) -> Result<Self, BadConfig> {
         let from_file = file.map(Self::read).transpose()?;
         let layered = |base: Option<Self::Overrides>| {
@@ -181,7 +183,8 @@ pub trait Layered: Default + Serialize {
         };
         let mut config = layered(None);
         if let Some(base) = config.base() {
-            // It lies in a server's directory: what its user put there is read with that user's rights.
+            // The file is in a server's directory: its contents, which the server's user controls, are read with the
+            // rights of that user.
             let place = base.parent().filter(|place| !place.as_os_str().is_empty());
             let place = place.unwrap_or(Path::new("."));
             let name = base.file_name().unwrap_or_default();
@@ -193,18 +196,18 @@ pub trait Layered: Default + Serialize {
         Ok(config)
     }
 
-    /// What a file says, which may be little of it.
+    /// Reads the values that a file sets; it may set only some.
     ///
     /// # Errors
-    /// It cannot be read, or says what is unknown.
+    /// The file cannot be read, or contains unknown fields.
     fn read(path: &Path) -> Result<Self::Overrides, BadConfig> {
         Self::parse(path, files::read_regular_text(path, files::TEXT))
     }
 
-    /// What the text of a file says.
+    /// Parses the values that the text of a file sets.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// Same as [`read`](Self::read).
     fn parse(path: &Path, text: io::Result<String>) -> Result<Self::Overrides, BadConfig> {
         let path = path.to_owned();
         let text = match text {
@@ -217,14 +220,14 @@ pub trait Layered: Default + Serialize {
         })
     }
 
-    /// The effective configuration as a file would have it.
+    /// Returns the effective configuration in the format of a file.
     fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_default()
     }
 }
 
-/// Defines `Config`, the effective configuration, and `Overrides`, the same fields as a file, the environment and flags may
-/// give them. `Config::check_fields` is the caller's.
+/// Defines `Config`, the effective configuration, and `Overrides`, the same fields as a file, the environment and flags
+/// may set them. The caller defines `Config::check_fields`.
 #[macro_export]
 macro_rules! config {
     ($($(#[doc = $doc:literal])+ $field:ident: $kind:ty = $default:expr, $flag:literal, $env:literal $(, $arg:meta)*;)+) => {
@@ -269,7 +272,7 @@ macro_rules! config {
     };
 }
 
-/// `value` must lie between `least` and `most`.
+/// Checks that `value` lies between `least` and `most`.
 pub fn span(field: &'static str, value: Span, least: Duration, most: Duration) -> Result<(), BadConfig> {
     if value.0 < least || value.0 > most {
         let reason = format!("{value} is not between {} and {}", Span(least), Span(most));
@@ -278,7 +281,7 @@ pub fn span(field: &'static str, value: Span, least: Duration, most: Duration) -
     Ok(())
 }
 
-/// `value` must lie between `least` and `most`.
+/// Checks that `value` lies between `least` and `most`.
 pub fn number(field: &'static str, value: u64, least: u64, most: u64) -> Result<(), BadConfig> {
     if value < least || value > most {
         return Err(BadConfig::field(

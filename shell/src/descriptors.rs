@@ -1,7 +1,8 @@
-//! File descriptors: how many connections the process's limit leaves room for, and whose they are.
+//! File descriptors: the number of connections that the limit of the process permits, and their distribution over the
+//! listeners.
 //!
-//! Each listener gets a share that the others cannot take, and some descriptors are kept for files: a flood at one port neither closes
-//! another port nor keeps the store from working.
+//! Each listener has a reserved share, and some descriptors are reserved for files: a flood at one port neither closes
+//! another port nor stops the store.
 
 use std::{fs, io};
 
@@ -9,22 +10,22 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::metrics;
 
-/// Descriptors kept for files and connections that the process opens itself while it runs.
+/// Descriptors reserved for files and connections that the process itself opens at run time.
 const KEPT: usize = 16;
 
-/// Connections without which a server is of no use.
+/// Minimum number of connections with which a server is usable.
 const LEAST: usize = 4;
 
 /// The shares of a process with two ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
-    /// Connections at the main port.
+    /// Maximum connections at the main port.
     pub main: usize,
-    /// Connections at the metrics port.
+    /// Maximum connections at the metrics port.
     pub metrics: usize,
 }
 
-/// The limit leaves no room for the connections that a server needs.
+/// The limit of open files leaves too few descriptors for the connections that a server needs.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
     "the limit of open files is {limit}, and {open} are open: too few are left for connections; raise it to {} at least (ulimit -n, LimitNOFILE)",
@@ -41,11 +42,11 @@ impl From<TooFew> for io::Error {
     }
 }
 
-/// Raises the limit to what the system allows this process. What it starts later inherits that.
+/// Raises the limit of open files to the maximum permitted for this process. Child processes inherit it.
 pub fn raise() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
-        // Without it there is less room, which `share` tells.
+        // If this fails, fewer connections are available, which `share` reports.
         let raised = Rlimit {
             current: maximum,
             maximum,
@@ -54,7 +55,11 @@ pub fn raise() {
     }
 }
 
-/// Shares out what is left when everything that stays open is open. The main port gets a `part`-th of it, `wanted` at most.
+/// Distributes the descriptors that remain once all permanent ones are open. The main port receives `1 / part` of them,
+/// at most `wanted`.
+///
+/// # Errors
+/// The remaining descriptors are too few for both ports.
 pub fn share(wanted: usize, part: usize) -> Result<Shares, TooFew> {
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit

@@ -1,4 +1,4 @@
-//! Files that must not be lost half-written, and files that only their owner may read.
+//! Files that must be written atomically, and files that only their owner may read.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions},
@@ -16,24 +16,26 @@ use wyneos::identity::Credentials;
 
 use crate::{removal::remove_dir, rights::fault};
 
-/// Bytes of a text that an operator writes, or a key: a configuration, a declaration, certificates. Beyond, it is not read.
+/// Maximum bytes of a text written by an operator (a configuration or a declaration), a key or certificates. Larger
+/// files are rejected.
 pub const TEXT: u64 = 1024 * 1024;
 
-/// Names that are tried for a file before it has its own.
+/// Maximum number of temporary names that are tried next to a file.
 const BESIDE: u32 = 16;
 
-/// Opening never waits, as a pipe would have it, and takes no terminal.
+/// Flags with which opening never blocks, as it could for a pipe, and never acquires a controlling terminal.
 const UNWAITED: i32 = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits() as i32;
 
-/// Sets which permissions files are never made with by this process, whatever it was started with. Programs of the cluster take 077, before
-/// anything else: a file that is made without a mode of its own is its owner's alone.
+/// Sets the umask of this process, replacing the inherited one. Programs of the cluster set 077 before anything else,
+/// so that a file created without an explicit mode is accessible to its owner only.
 pub fn set_umask(mask: u32) {
     umask(Mode::from_raw_mode(mask));
 }
 
-/// Makes a directory of this mode; one that is there gets it. What is missing above it is made so that everybody may pass through.
+/// Creates a directory with this mode, or sets the mode of an existing one. Missing parent directories are created so
+/// that every user may traverse them.
 ///
-/// A directory of somebody else, and one that is everybody's (sticky, as `/tmp`), keeps its mode.
+/// A directory that belongs to another user, and a shared one (sticky, like `/tmp`), keeps its mode.
 pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     match make_dir_in(path, mode) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -47,10 +49,10 @@ pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Makes a directory of this mode in one that is there; what is there gets the mode, as [`make_dir`] has it.
+/// Creates a directory with this mode in an existing one; an existing directory gets the mode, as in [`make_dir`].
 ///
 /// # Errors
-/// Among others, what is above it is missing.
+/// Among others, the parent directory does not exist.
 pub fn make_dir_in(path: &Path, mode: u32) -> io::Result<()> {
     match fs::create_dir(path) {
         Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode)),
@@ -68,7 +70,8 @@ pub fn make_dir_in(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Gives what is there this mode, if it has another one and is this user's.
+/// Sets the mode of an existing file or directory, unless it already has that mode. Symbolic links and shared (sticky)
+/// directories are left unchanged. Missing permission and a read-only file system are logged, and the mode is kept.
 pub fn mend_mode(path: &Path, mode: u32) -> io::Result<()> {
     let there = fs::symlink_metadata(path)?;
     let everybodys = there.is_dir() && there.mode() & 0o1000 != 0;
@@ -90,9 +93,9 @@ pub fn mend_mode(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Mends the modes of what earlier versions left in a directory: `mode_of` says what mode a path below it should have, by that path and whether
-/// it is a directory; what it says `None` of is left alone; that, and directories of other users, are not looked into, and no
-/// link is followed. What cannot be mended is logged.
+/// Corrects the modes of files that earlier versions left in a directory. `mode_of` returns the intended mode for a
+/// path relative to the directory and whether it is a directory; `None` leaves the entry unchanged and does not descend
+/// into it. Directories of other users are not descended into, and no symbolic link is followed. Failures are logged.
 pub fn mend(directory: &Path, mode_of: &dyn Fn(&Path, bool) -> Option<u32>) {
     mend_below(directory, Path::new(""), mode_of);
 }
@@ -111,7 +114,7 @@ fn mend_below(directory: &Path, below: &Path, mode_of: &dyn Fn(&Path, bool) -> O
         let path = entry.path();
         match mend_mode(&path, mode) {
             Ok(()) if kind.is_dir() && is_own(&path) => mend_below(directory, &below, mode_of),
-            // It may have been removed meanwhile.
+            // It may have been removed in the meantime.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(path = %path.display(), %error, "cannot set the mode of this file");
             }
@@ -120,12 +123,13 @@ fn mend_below(directory: &Path, below: &Path, mode_of: &dyn Fn(&Path, bool) -> O
     }
 }
 
-/// Sets a file's mode.
+/// Sets the mode of a file.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
-/// Opens a file for writing, made of this mode; one that is there gets it, and keeps its contents.
+/// Opens a file for writing and creates it if it does not exist; in both cases it gets this mode. Existing contents are
+/// kept.
 pub fn open(path: &Path, mode: u32) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options
@@ -134,7 +138,7 @@ pub fn open(path: &Path, mode: u32) -> io::Result<File> {
         .write(true)
         .mode(mode)
         .custom_flags(UNWAITED);
-    // Nothing is made where such a link leads.
+    // A dangling link is rejected, so that nothing is created at its target.
     leads_somewhere(path)?;
     let file = options.open(path).map_err(|error| of_kind(path, error))?;
     is_regular(&file)?;
@@ -142,11 +146,11 @@ pub fn open(path: &Path, mode: u32) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens a file in order to lock it (flock(2)), made of this mode. On a disk that takes no writes one that is there is opened for reading, which is
-/// enough for a lock.
+/// Opens a file for locking (flock(2)) and creates it with this mode if it does not exist. On a read-only file system
+/// an existing file is opened for reading, which suffices for a lock.
 ///
 /// # Errors
-/// It cannot be opened, or made.
+/// The file cannot be opened or created.
 pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
     open(path, mode).or_else(|error| match error.kind() {
         io::ErrorKind::ReadOnlyFilesystem => open_regular(path).map_err(|_| error),
@@ -154,38 +158,41 @@ pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
     })
 }
 
-/// Opens a file for writing, made of this mode; one that is there gets it, and loses its contents.
+/// Opens a file for writing and creates it if it does not exist; in both cases it gets this mode. Existing contents are
+/// removed.
 pub fn create(path: &Path, mode: u32) -> io::Result<File> {
     let file = open(path, mode)?;
     file.set_len(0)?;
     Ok(file)
 }
 
-/// Writes a file so that a crash leaves the old contents or the new ones, never half of them; `mode` is that of the file.
+/// Writes a file atomically and durably: after a crash it has either the old or the new contents. `mode` is the mode of
+/// the file.
 pub fn write_durably(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let (beside, file) = write_beside(path, contents, mode)?;
     take_its_name(&beside, path, || file.sync_all())?;
     sync_directory(path)
 }
 
-/// Writes a file so that whoever reads it sees the old contents or the new ones; it outlives a crash of the host from [`sync`] on.
+/// Writes a file atomically: readers see either the old or the new contents. It survives a crash of the host only after
+/// [`sync`].
 pub fn write_whole(path: &Path, contents: &[u8], mode: u32) -> io::Result<File> {
     let (beside, file) = write_beside(path, contents, mode)?;
     take_its_name(&beside, path, || Ok(()))?;
     Ok(file)
 }
 
-/// Puts what was written beside a file in that file's place; what cannot be put there is not left behind.
+/// Renames a temporary file to its final name once `ready` succeeds; removes it if either fails.
 fn take_its_name(beside: &Path, path: &Path, ready: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let renamed = ready().and_then(|()| fs::rename(beside, path));
     renamed.inspect_err(|_| drop(fs::remove_file(beside)))
 }
 
-/// Makes way for a file that is made of something else and can be made again: removes what stands in its place, and beside it where it is written
-/// first, if that is a directory, or a file of a special kind.
+/// Removes an obstacle to a file that can be regenerated: a directory or special file at the file's path, or at the
+/// path of its temporary file.
 ///
 /// # Errors
-/// It cannot be removed.
+/// The obstacle cannot be removed.
 pub fn make_way(path: &Path) -> io::Result<()> {
     for path in [path.to_owned(), beside(path)] {
         match fs::symlink_metadata(&path) {
@@ -198,7 +205,7 @@ pub fn make_way(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Where a file is written before it has its name.
+/// Returns the temporary path to which a file is written first.
 fn beside(path: &Path) -> PathBuf {
     with(path, ".new")
 }
@@ -209,7 +216,8 @@ fn with(path: &Path, end: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Where a file can be written before it has its name: a directory of that name is somebody's, stays, and is in nobody's way.
+/// Returns a temporary path at which a file can be written first. A directory with that name does not belong to this
+/// program: it is kept, and another name is used.
 fn free_beside(path: &Path) -> PathBuf {
     let first = beside(path);
     let mut all = iter::once(first.clone()).chain((1..BESIDE).map(|number| with(path, &format!(".new.{number}"))));
@@ -217,13 +225,13 @@ fn free_beside(path: &Path) -> PathBuf {
     all.find(is_free).unwrap_or(first)
 }
 
-/// Has a file that was written whole, and its name, on the disk.
+/// Flushes a file that was written whole, and its directory entry, to the disk.
 pub fn sync(path: &Path, file: &File) -> io::Result<()> {
     file.sync_all()?;
     sync_directory(path)
 }
 
-/// Has the names of the files beside `path` on the disk, and its own.
+/// Flushes the directory of `path` to the disk, and with it the directory entry of `path`.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(here) if here.as_os_str().is_empty() => File::open(".")?.sync_all(),
@@ -234,7 +242,7 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 
 fn write_beside(path: &Path, contents: &[u8], mode: u32) -> io::Result<(PathBuf, File)> {
     let beside = free_beside(path);
-    // One that a crash left may have another mode.
+    // A temporary file left by a crash may have another mode.
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             let what = format!("cannot remove {}, where it is written first: {error}", beside.display());
@@ -247,18 +255,18 @@ fn write_beside(path: &Path, contents: &[u8], mode: u32) -> io::Result<(PathBuf,
         .create_new(true)
         .mode(mode)
         .open(&beside)?;
-    // The mode as it is named, not less what the process's umask takes away.
+    // Sets the mode exactly, regardless of the umask.
     file.set_permissions(Permissions::from_mode(mode))?;
     let written = file.write_all(contents);
     if written.is_err() {
-        // On a full disk the half of it would take the room of what comes next.
+        // On a full disk the partial file would occupy space that the next write needs.
         drop(fs::remove_file(&beside));
     }
     written.map(|()| (beside, file))
 }
 
-/// Writes credentials into a folder, as `key.pem` (0600), `cert.pem` and `ca.pem`. The key comes first: a crash leaves at most a key
-/// without a certificate, and a renewed certificate is for the key that is there.
+/// Writes credentials to a directory, as `key.pem` (0600), `cert.pem` and `ca.pem`. The key is written first: a crash
+/// leaves at most a key without a certificate, and a renewed certificate belongs to the existing key.
 pub fn write_credentials(folder: &Path, credentials: &Credentials) -> io::Result<()> {
     let pem = credentials.to_pem();
     write_durably(&folder.join("key.pem"), pem.key.as_bytes(), 0o600)?;
@@ -266,52 +274,53 @@ pub fn write_credentials(folder: &Path, credentials: &Credentials) -> io::Result
     write_durably(&folder.join("cert.pem"), pem.chain.as_bytes(), 0o644)
 }
 
-/// True for a file that is not there. One that cannot be looked at is, and so is a link that leads nowhere: whoever reads it is told why not, and
-/// nothing is made in its place.
+/// Returns whether a file does not exist. A file that cannot be inspected, and a dangling link, count as existing:
+/// reading them reports the error, and nothing is created in their place.
 pub fn is_missing(path: &Path) -> bool {
     fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Reads a file of the program's own, whatever stands in its place: nothing is waited for, and no more than `most` bytes are taken.
+/// Reads a file that belongs to this program. The call never blocks on a special file, and reads at most `most` bytes.
 ///
 /// # Errors
-/// It cannot be opened, is no regular file, or is larger; or it belongs to another user than root and this process's, or others may write it.
+/// The file cannot be opened, is not a regular file, or is larger; or it belongs to a user other than root and that of
+/// this process, or others may write it.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     is_own_file(&file)?;
     bounded(&file, file.metadata()?.len(), most)
 }
 
-/// As [`read`], of a text.
+/// Reads a text file like [`read`].
 ///
 /// # Errors
-/// As [`read`], or it is no UTF-8.
+/// Same as [`read`], or the contents are not UTF-8.
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     text(read(path, most)?)
 }
 
-/// As [`read`], of a file that an operator names, whoever owns it.
+/// Reads a file named by an operator like [`read`], whoever owns it.
 ///
 /// # Errors
-/// It cannot be opened, is no regular file, or is larger.
+/// The file cannot be opened, is not a regular file, or is larger.
 pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     bounded(&file, file.metadata()?.len(), most)
 }
 
-/// As [`read_regular`], of a text.
+/// Reads a text file like [`read_regular`].
 ///
 /// # Errors
-/// As [`read_regular`], or it is no UTF-8.
+/// Same as [`read_regular`], or the contents are not UTF-8.
 pub fn read_regular_text(path: &Path, most: u64) -> io::Result<String> {
     text(read_regular(path, most)?)
 }
 
-/// Refuses what is there in the place of a file of the program's own, and that cannot be one: what is no regular file, a link that leads nowhere, and a
-/// file of another user, or that others may write.
+/// Rejects what exists at the path of a file of this program and cannot be that file: anything but a regular file, a
+/// dangling link, and a file that belongs to another user or that others may write.
 ///
 /// # Errors
-/// It is one of these, or cannot be looked at. A file that is not there is no error.
+/// The path is one of these, or cannot be inspected. A missing file is not an error.
 pub fn check_own(path: &Path) -> io::Result<()> {
     leads_somewhere(path)?;
     match fs::metadata(path) {
@@ -329,10 +338,10 @@ fn is_own_file(file: &File) -> io::Result<()> {
     fault(&file.metadata()?).map_or(Ok(()), |fault| Err(refused(fault)))
 }
 
-/// Reads a text that a user names, which may come from a pipe: that is waited for, and no more than `most` bytes are taken.
+/// Reads a text named by a user. It may come from a pipe, on which the call blocks; at most `most` bytes are read.
 ///
 /// # Errors
-/// It cannot be opened, is larger, or is no UTF-8.
+/// The file cannot be opened, is larger, or is not UTF-8.
 pub fn read_named_text(path: &Path, most: u64) -> io::Result<String> {
     let file = File::open(path)?;
     let length = file
@@ -386,7 +395,7 @@ fn is_regular_kind(found: &Metadata) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidData, told))
 }
 
-/// Refuses a link that leads nowhere: what it led to may be on a disk that is not there now, and is not to be made anew.
+/// Rejects a dangling link: its target may be on a disk that is currently not mounted, and must not be created anew.
 fn leads_somewhere(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::symlink_metadata(path) {
@@ -400,25 +409,25 @@ fn leads_somewhere(path: &Path) -> io::Result<()> {
     }
 }
 
-/// An error of opening a file, saying what stands in its place where that is what is wrong.
+/// Returns the error of opening a file; if the cause is the kind of the file at the path, an error that describes it.
 fn of_kind(path: &Path, error: io::Error) -> io::Error {
     let found = fs::metadata(path).map_or(Ok(()), |found| is_regular_kind(&found));
     leads_somewhere(path).and(found).err().unwrap_or(error)
 }
 
-/// Reads a secret of the program's own, refusing one that others than its owner may read.
+/// Reads a secret of this program; rejects one that users other than its owner may read.
 ///
 /// # Errors
-/// As [`read`], or others may read it.
+/// Same as [`read`], or others may read the file.
 pub fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
     is_own_file(&open_regular(path)?)?;
     read_named_secret(path)
 }
 
-/// Reads a secret that an operator names, whoever owns it, refusing one that others than its owner may read.
+/// Reads a secret named by an operator, whoever owns it; rejects one that users other than its owner may read.
 ///
 /// # Errors
-/// As [`read_regular`], or others may read it.
+/// Same as [`read_regular`], or others may read the file.
 pub fn read_named_secret(path: &Path) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     let found = file.metadata()?;
@@ -443,20 +452,20 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("wyneos-files-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("ca.key");
-        // Another file's, and this one's own, half-written and open to all.
+        // The temporary file of another file, and a partial one of this file, readable by all.
         fs::write(directory.join("ca.new"), "x").unwrap();
         fs::write(directory.join("ca.key.new"), "half").unwrap();
         write_durably(&path, b"secret", 0o600).unwrap();
         assert_eq!(read_secret(&path).unwrap(), b"secret");
         write_durably(&path, b"another", 0o600).unwrap();
         assert_eq!(read_secret(&path).unwrap(), b"another");
-        // What cannot take its place is not left behind.
+        // A temporary file that cannot be renamed is removed.
         let taken = directory.join("taken");
         fs::create_dir(&taken).unwrap();
         write_durably(&taken, b"secret", 0o600).unwrap_err();
         write_whole(&taken, b"secret", 0o600).unwrap_err();
         assert!(!directory.join("taken.new").exists());
-        // A directory in the place of what can be made again is removed, and nothing else is.
+        // A directory in place of a file that can be regenerated is removed, but no other directory.
         make_way(&taken).unwrap();
         make_way(&path).unwrap();
         fs::create_dir_all(directory.join("ca.key.new/full")).unwrap();

@@ -1,5 +1,5 @@
-//! What both servers share around the core: configuration, logs, the metrics port, signals, files that only the owner
-//! may read.
+//! Functions that both servers share around the core: configuration, logs, the metrics port, signals, and files that
+//! only their owner may read.
 
 pub mod clock;
 pub mod config;
@@ -15,15 +15,15 @@ pub mod stop;
 
 /// Exit codes of both servers.
 pub mod exit {
-    /// Ended as asked.
+    /// Terminated as requested.
     pub const OK: u8 = 0;
     /// Failed while running.
     pub const FAILED: u8 = 1;
-    /// The configuration cannot be used; starting again will not help.
+    /// The configuration is invalid; a restart does not help.
     pub const BAD_CONFIG: u8 = 64;
 
-    /// How a server ends over a file or directory: starting again cannot mend what is of another kind than it should be, may not be used, or is not
-    /// there; a disk that fails, is full or takes no writes may be mended meanwhile.
+    /// Returns the exit code for an error at a file or directory. A restart cannot help if it has the wrong kind, may
+    /// not be accessed or does not exist. A disk that fails, is full or is read-only may be repaired in the meantime.
     pub fn of(error: &std::io::Error) -> u8 {
         use std::io::ErrorKind;
         match error.kind() {

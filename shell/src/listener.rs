@@ -1,8 +1,9 @@
-//! Listening: connections with limits and, where there is TLS, with who is at the other end.
+//! Listener: connections with limits and, with TLS, with the identity of the peer.
 //!
-//! A handshake costs memory and time before anybody is known, so it has a limit of time, and every source a limit of connections,
-//! handshakes included. When every place is taken, the oldest connection whose other end proved nothing gives way to a new one; without
-//! such a connection the new one is closed at once. Connections that proved who they are never notice.
+//! A handshake costs memory and time before the peer is known. It therefore has a time limit, and every source has a
+//! limit of connections, handshakes included. When all places are taken, the oldest connection whose peer is not
+//! authenticated is closed in favour of a new one; if there is no such connection, the new one is closed at once.
+//! Authenticated connections are not affected.
 
 mod conn;
 mod slots;
@@ -32,52 +33,54 @@ use conn::Stream;
 pub use slots::source;
 use slots::{Displaced, Line, Slot, Slots};
 
-/// Connections that stand and wait to be served at most; then no further one is accepted for the time being.
+/// Maximum number of established connections that wait to be served; while it is reached, no further ones are accepted.
 const WAITING: usize = 256;
 
-/// Pause after a failed accept, for instance without free file descriptors; it doubles each time.
+/// Pause after a failed accept, for instance without free file descriptors; it doubles with each failure.
 const BREATHER: Duration = Duration::from_millis(50);
 const LONGEST_BREATHER: Duration = Duration::from_secs(1);
 
-/// Bytes that the system takes of a connection before it sent them, at most: what a client does not read is not to fill its buffers.
+/// Maximum bytes of a connection in the system's buffer that are not sent yet, so that a client that does not read
+/// cannot fill that buffer.
 const UNSENT: u32 = 128 * 1024;
 
 /// Minimum interval between log lines about failed accepts.
 const TOLD: Duration = Duration::from_secs(60);
 
-/// What a listener takes on.
+/// Limits of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How long a handshake may take. Longer: slower hosts get through; half-open ones are held for longer.
+    /// Time limit of a handshake. Longer: slower hosts can connect; half-open connections are held for longer.
     pub handshake: Duration,
-    /// Connections at most, handshakes included. With TLS, half of them are kept for those who show a certificate.
+    /// Maximum number of connections, handshakes included. With TLS, half of them are reserved for peers that present a
+    /// certificate.
     pub connections: usize,
-    /// Connections of one source at most, handshakes included; an IPv6 source is a network of 64 bits.
+    /// Maximum number of connections of one source, handshakes included; an IPv6 source is a /64 network.
     pub of_one_source: usize,
-    /// How long a connection may stand whose other end proved nothing, neither by a certificate nor since: by a bearer token, or
-    /// without TLS by a call.
+    /// Maximum lifetime of a connection whose peer is not authenticated: neither by a certificate, nor afterwards by a
+    /// bearer token or, without TLS, by a call.
     pub nobodys: Duration,
 }
 
-/// Why a connection was closed before anything was said on it.
+/// Reason why a connection was closed before any data was exchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// There are as many as there may be.
+    /// The maximum number of connections is reached.
     #[error("{0} connections, the limit (max_connections)")]
     Connections(usize),
-    /// Its source has as many as it may have.
+    /// The source has reached its maximum number of connections.
     #[error("{0} connections of this source, the limit (max_connections_per_source)")]
     Source(usize),
-    /// Those that show no certificate have their half.
+    /// Connections without a certificate have reached their half of the places.
     #[error("{0} connections without a certificate, half of max_connections")]
     Nobodys(usize),
-    /// It proved nothing, and its place was given to another connection.
+    /// The peer was not authenticated, and its place was given to another connection.
     #[error("closed for another connection at the limit ({0}): it had proved nothing")]
     Displaced(&'static str),
-    /// The system accepts no connection.
+    /// The system cannot accept connections.
     #[error("no connection can be accepted: {0}")]
     System(io::Error),
-    /// The handshake took too long.
+    /// The handshake exceeded its time limit.
     #[error("no handshake within {0:?}")]
     Late(Duration),
     /// The handshake failed.
@@ -86,7 +89,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Its name in metrics.
+    /// Returns the name of the reason in metrics.
     pub const fn name(&self) -> &'static str {
         match self {
             Refused::Connections(_) => "connections",
@@ -100,64 +103,66 @@ impl Refused {
     }
 }
 
-/// Hears of refusals.
+/// Observer of refused connections.
 pub trait Watch: Send + Sync + 'static {
-    /// A connection from `source` was refused.
+    /// Reports that a connection from `source` was refused.
     fn refused(&self, source: SocketAddr, refused: &Refused);
 }
 
-/// Who is at the other end of a connection.
+/// The peer of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Where it comes from.
+    /// The address of the peer.
     pub address: SocketAddr,
-    /// Is it TLS?
+    /// Whether the connection uses TLS.
     pub tls: bool,
-    /// Its certificate; `None` when it showed none.
+    /// The certificate of the peer; `None` if it presented none.
     pub shown: Option<Shown>,
     line: Arc<Line>,
 }
 
-/// What a certificate says.
+/// The contents of a certificate.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    /// Whom it names.
+    /// The principal that it names.
     pub principal: Principal,
-    /// BLAKE3 of its key.
+    /// BLAKE3 hash of its public key.
     pub key: Digest,
-    /// Until when it holds.
+    /// The end of its validity.
     pub ends: SystemTime,
 }
 
 impl Peer {
-    /// Notes that the other end proved who it is without a certificate; without TLS, that it made a call.
+    /// Marks the peer as authenticated without a certificate; without TLS, records that it made a call.
     pub fn vouch(&self) {
         self.line.vouch();
     }
 
-    /// Closes the connection, whatever is under way on it.
+    /// Closes the connection, with all calls in progress.
     pub fn close(&self) {
         self.line.close();
     }
 
-    /// Stops reading from the connection and closes it a little later, so that whoever connects again at once gets less often than this.
+    /// Stops reading from the connection and closes it after a delay, which limits the rate at which a client can
+    /// reconnect.
     pub fn turn_away(&self) {
         self.line.turn_away();
     }
 
-    /// Keeps `kept` until what is queued on the connection was written, or the connection has ended. What is queued while a client reads slowly
-    /// may be written after `kept` was dropped.
+    /// Keeps `kept` until the data queued on the connection was written, or the connection ended. If the client reads
+    /// slowly, some queued data may be written only after `kept` was dropped.
     pub fn park(&self, kept: impl Any + Send) {
         self.line.park(Box::new(kept));
     }
 
-    /// True with TLS and no certificate.
+    /// Returns whether the connection uses TLS and the peer presented no certificate.
     pub fn is_nobody(&self) -> bool {
         self.tls && self.shown.is_none()
     }
 }
 
-/// Serves what `listener` accepts, with TLS as `tls` says if it is there; ends with its receiver.
+/// Accepts connections of `listener`, with TLS if `tls` is given, and returns them as a stream; stops when the stream
+/// is dropped.
 pub fn accept(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
@@ -224,16 +229,17 @@ impl Accepting {
     }
 
     async fn admit(self, stream: TcpStream, slot: Slot) {
-        // Answers are small, and none should wait for another one.
+        // Responses are small and must not be delayed by coalescing.
         drop(stream.set_nodelay(true));
         let socket = SockRef::from(&stream);
         drop(socket.set_tcp_notsent_lowat(UNSENT));
-        // What is lost on the way to an agent is sent again soon, however often: see the client's end.
+        // Retransmissions to an agent keep a short interval instead of backing off exponentially; the client end does
+        // the same.
         drop(socket.set_tcp_thin_linear_timeouts(true));
         let line = Arc::clone(&slot.0);
         let greeted = tokio::select! {
             greeted = greet(stream, &line, self.acceptor.clone(), self.limits.handshake) => greeted,
-            // It was told as displaced.
+            // It was already reported as displaced.
             () = poll_fn(|context| line.poll_closed(context)) => return,
         };
         let admitted = greeted.and_then(|(stream, peer)| {
@@ -248,7 +254,7 @@ impl Accepting {
         match admitted {
             Ok((stream, peer)) => {
                 let conn = Conn::new(stream, peer, slot, self.limits.nobodys);
-                // Without a receiver the server is stopping.
+                // Without a receiver the server is shutting down.
                 drop(self.ready.send(Ok(conn)).await);
             }
             Err(refused) => self.watch.refused(line.address, &refused),
@@ -275,7 +281,7 @@ async fn greet(
     let stream = stream
         .map_err(|_| Refused::Late(patience))?
         .map_err(Refused::Handshake)?;
-    // The handshake verified the certificate, and that it bears a name of this cluster.
+    // The handshake verified the certificate, and that it contains a name of this cluster.
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let shown = certificate.and_then(|shown| {
         Some(Shown {

@@ -1,8 +1,9 @@
-//! Logs: to standard error, one event a line.
+//! Logs: to standard error, one event per line.
 //!
-//! Levels: `error` — something this process promised is not kept, somebody must act; `warn` — something outside is not as
-//! it should be, and the process goes on; `info` — what an operator would want to see of a normal day, never in
-//! proportion to heartbeats or requests; `debug` — one line a session, request or decision; `trace` — one a message.
+//! Levels: `error` — this process cannot keep a guarantee, and an operator must act; `warn` — something outside the
+//! process is not as it should be, and the process continues; `info` — events that an operator wants to see during
+//! normal operation, never in proportion to heartbeats or requests; `debug` — one line per session, request or
+//! decision; `trace` — one line per message.
 
 mod aside;
 

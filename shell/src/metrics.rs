@@ -1,4 +1,4 @@
-//! The metrics port: Prometheus text at /metrics, behind the same listener as everything else.
+//! The metrics port: OpenMetrics text at `/metrics`, behind the same listener implementation as the main port.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,23 +14,23 @@ use tokio_stream::StreamExt as _;
 
 use crate::listener::{self, Limits, Watch};
 
-/// Media type of the text that is served.
+/// Media type of the response.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Time limit for the headers of a request, and for an idle connection between two requests.
 const HEADERS: Duration = Duration::from_secs(30);
 
-/// Maximum lifetime of a connection. A scraper that keeps its connection opens another one after it.
+/// Maximum lifetime of a connection. A scraper with a persistent connection reconnects after it.
 const LIFE: Duration = Duration::from_secs(300);
 
-/// Bytes that are buffered of a connection at most, each way: of a request, and of an answer that is not taken.
+/// Maximum bytes buffered per connection in each direction: of a request, and of a response that is not read.
 const BUFFER: usize = 64 * 1024;
 
-/// Connections at most, where descriptors suffice.
+/// Maximum number of connections, if enough descriptors are available.
 pub const CONNECTIONS: usize = 16;
 
-/// What the port takes on: few scrapers, which prove nothing. When all places are taken, the oldest connection
-/// gives way.
+/// Returns the limits of the port: it has few clients, which do not authenticate. When all places are taken, the oldest
+/// connection is displaced.
 pub fn limits(connections: usize) -> Limits {
     Limits {
         handshake: HEADERS,
@@ -52,13 +52,13 @@ pub async fn serve(listener: TcpListener, registry: Arc<Registry>, limits: Limit
     while let Some(Ok(conn)) = conns.next().await {
         let (builder, service) = (builder.clone(), TowerToHyperService::new(router.clone()));
         tokio::spawn(async move {
-            // Whoever asked has gone, was too slow, or sent something else than a request.
+            // The client disconnected, was too slow, or sent an invalid request.
             drop(builder.serve_connection(TokioIo::new(conn), service).await);
         });
     }
 }
 
-/// Binds the port; the error names the address.
+/// Binds the port; the error includes the address.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))

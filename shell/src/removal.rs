@@ -1,4 +1,4 @@
-//! Removal of a directory with all that is in it, whatever a program has left there: any depth, any modes, any names.
+//! Removal of a directory with all its contents, whatever a program left there: any depth, any modes, any names.
 
 use std::{
     ffi::{CStr, CString},
@@ -18,18 +18,19 @@ use rustix::{
 #[cfg(test)]
 mod tests;
 
-/// Directories that are open at once, one within the other, each with a descriptor and a buffer. What is deeper is renamed up to the top, and
-/// removed from there.
+/// Maximum number of nested directories that are open at once, each with a descriptor and a buffer. Deeper directories
+/// are renamed to the top level, and removed from there.
 const OPEN: usize = 16;
 
-/// Looks at one directory in which something new may have appeared meanwhile. Beyond, it is left.
+/// Maximum number of passes over a directory to which entries may be added concurrently. Beyond, it is kept.
 const LOOKS: u32 = 8;
 
-/// Removes a directory with all that is in it. No link is followed, and no other file system entered. It takes a bounded number of descriptors and
-/// a bounded stack. What is in the way does not keep the rest from being removed.
+/// Removes a directory with all its contents. It follows no link, enters no other file system, and uses a bounded
+/// number of descriptors and a bounded stack. An entry that cannot be removed does not prevent the removal of the
+/// others.
 ///
 /// # Errors
-/// Something could not be removed: the first of those, with its name.
+/// An entry could not be removed: the first such error, with the name of the entry.
 pub fn remove_dir(path: &Path) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let name = CString::new(name.as_bytes())?;
@@ -67,18 +68,19 @@ fn told(name: &CStr, error: Errno) -> io::Error {
     )
 }
 
-/// Opens a directory that is no link, and has its owner able to look into it and to change it.
+/// Opens a directory that is not a link; if necessary, first grants its owner read, write and search permission.
 fn open(above: BorrowedFd<'_>, name: &CStr, device: Option<u64>) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let found = openat(above, name, flags, Mode::empty())?;
     let is = fstat(&found)?;
     if device.is_some_and(|device| device != is.st_dev) {
-        // Something is mounted there.
+        // It is a mount point.
         return Err(Errno::XDEV);
     }
     let mode = Mode::from_raw_mode(is.st_mode);
     if !mode.contains(Mode::RWXU) {
-        // Where it cannot be set, opening it says so. By what is held: the name may be a link by now.
+        // If the mode cannot be set, opening the directory fails below. The mode is set by descriptor, because the name
+        // may refer to a link by now.
         let _ = chmod(format!("/proc/self/fd/{}", found.as_raw_fd()), mode | Mode::RWXU);
     }
     openat(
@@ -94,7 +96,7 @@ struct Level {
     dir: Dir,
     name: CString,
     looks: u32,
-    /// Something in it stays.
+    /// Whether an entry in it could not be removed.
     stays: bool,
 }
 
@@ -110,17 +112,17 @@ impl Level {
 }
 
 struct Removal {
-    /// That of the directory that is removed.
+    /// The device of the directory that is removed.
     device: u64,
-    /// Directories that were renamed up to the top.
+    /// Number of directories that were renamed to the top level.
     moved: u64,
     failure: Option<io::Error>,
 }
 
-/// What became of an entry.
+/// Result for an entry.
 enum Entry {
     Gone,
-    /// A directory that is to be emptied first.
+    /// A directory that must be emptied first.
     Full(OwnedFd),
 }
 
@@ -129,7 +131,7 @@ impl Removal {
         self.failure.get_or_insert_with(|| told(name, error));
     }
 
-    /// Removes all that is in a directory, as far as that goes.
+    /// Removes the contents of a directory, as far as possible.
     fn empty(&mut self, top: &OwnedFd) -> io::Result<()> {
         let mut done = self.moved;
         let own = openat(
@@ -139,7 +141,7 @@ impl Removal {
             Mode::empty(),
         )?;
         self.descend(top, Level::new(own, c".")?)?;
-        // What was too deep, and what was too deep below that.
+        // Directories that were too deep, and those that were too deep within them.
         while done < self.moved {
             let name = deeper(done);
             done += 1;
@@ -159,7 +161,7 @@ impl Removal {
         Ok(())
     }
 
-    /// Empties one directory of the top, or the top itself.
+    /// Empties one directory of the top level, or the top level itself.
     fn descend(&mut self, top: &OwnedFd, level: Level) -> io::Result<()> {
         let mut open = vec![level];
         while let Some(mut level) = open.pop() {
@@ -206,7 +208,7 @@ impl Removal {
         Ok(())
     }
 
-    /// Removes a directory that was read to its end from the one above it; the first has none here.
+    /// Removes a directory that was read completely from its parent; the first level has no parent here.
     fn leave(&mut self, mut level: Level, open: &mut Vec<Level>) -> io::Result<()> {
         let Some(above) = open.last_mut() else {
             return Ok(());
@@ -226,7 +228,7 @@ impl Removal {
         Ok(())
     }
 
-    /// Removes an entry that is no directory, or an empty one.
+    /// Removes an entry that is not a directory, or an empty directory.
     fn entry(&self, above: BorrowedFd<'_>, name: &CStr, kind: FileType) -> Result<Entry, Errno> {
         let gone = |removed: Result<(), Errno>| match removed {
             Ok(()) | Err(Errno::NOENT) => Ok(Entry::Gone),
@@ -252,13 +254,13 @@ impl Removal {
         }
     }
 
-    /// Renames a directory up to the top, under a name that nothing else has.
+    /// Renames a directory to the top level, under an unused name.
     fn move_up(&mut self, above: BorrowedFd<'_>, name: &CStr, top: &OwnedFd) -> Result<(), Errno> {
         loop {
             let to = deeper(self.moved);
             self.moved += 1;
             match renameat(above, name, top, &*to) {
-                // What an earlier removal has left has its turn as well.
+                // A leftover of an earlier removal has this name; it is removed in its turn.
                 Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
                 moved => return moved,
             }
@@ -266,7 +268,7 @@ impl Removal {
     }
 }
 
-/// The name at the top of what was too deep.
+/// Returns the name of a directory that was moved to the top level.
 fn deeper(number: u64) -> CString {
     CString::new(format!(".deeper-{number}")).unwrap_or_default()
 }

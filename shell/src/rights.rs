@@ -1,8 +1,10 @@
-//! Rights on what a server trusts on its disk: the directories that lead to its `data_dir`, the files in it, and the user that a command of root acts as.
+//! Ownership and permissions of what a server trusts on its disk: the directories that lead to its `data_dir`, the
+//! files in it, and the user as which a command of root acts.
 //!
-//! Whoever owns a directory, or may write it, can replace what is in it. A server therefore refuses a `data_dir` that another user than root or its own
-//! controls, as sshd's StrictModes does. A command that root runs on the `data_dir` of an unprivileged server acts as that server's user: nothing that
-//! lies there makes root read, write or give away anything else.
+//! The owner of a directory, and everybody who may write it, can replace its contents. A server therefore rejects a
+//! `data_dir` that is controlled by a user other than root and its own, like StrictModes of sshd. A command that root
+//! runs on the `data_dir` of an unprivileged server acts as the user of that server: nothing in the directory can make
+//! root read, write or give away other files.
 
 use std::{
     error::Error,
@@ -30,32 +32,32 @@ use crate::{exit, start::Fatal};
 #[cfg(test)]
 mod tests;
 
-/// Symbolic links on one path at most, as the kernel has it.
+/// Maximum number of symbolic links on one path, the same as in the kernel.
 const LINKS: u32 = 40;
 
-/// The number by which a user namespace shows owners that it does not map; also that of the user `nobody`.
+/// The id with which a user namespace represents owners that it does not map; also the id of the user `nobody`.
 const UNMAPPED: u32 = 65_534;
 
-/// Why a directory, or a user, cannot be trusted with what is in a directory.
+/// Reason why a directory, or its owner, is not trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum Untrusted {
-    /// Another user owns a directory, or a link, on the way.
+    /// Another user owns a directory or a link on the path.
     #[error(
         "{}: belongs to uid {owner}, who can replace what is in {}: only root and uid {own} may own it and each directory above it; chown it, or name \
          another directory{}",
         .path.display(), .directory.display(), in_container(*.owner)
     )]
     Owner {
-        /// What is owned.
+        /// The directory or link.
         path: PathBuf,
-        /// What was to be trusted.
+        /// The directory that was checked.
         directory: PathBuf,
-        /// Whose it is.
+        /// The owner.
         owner: u32,
-        /// Whose it may be.
+        /// The permitted owner, in addition to root.
         own: u32,
     },
-    /// Others than the owner may write a directory.
+    /// Users other than the owner may write a directory.
     #[error(
         "{}: may be written by others than its owner, uid {owner} (mode {mode:04o}), who can replace what is in {}: `chmod go-w {0}`, or name another \
          directory",
@@ -64,19 +66,19 @@ pub enum Untrusted {
     Writable {
         /// The directory.
         path: PathBuf,
-        /// What was to be trusted.
+        /// The directory that was checked.
         directory: PathBuf,
-        /// Whose it is.
+        /// The owner.
         owner: u32,
-        /// Its permissions.
+        /// The permissions.
         mode: u32,
     },
-    /// A directory cannot be looked at.
+    /// A directory cannot be inspected.
     #[error("{}: cannot see who owns it", .path.display())]
     File {
-        /// Which.
+        /// The directory.
         path: PathBuf,
-        /// What came of it.
+        /// The cause.
         source: io::Error,
     },
     /// Root could not act as the owner.
@@ -84,9 +86,9 @@ pub enum Untrusted {
     Become {
         /// The directory.
         path: PathBuf,
-        /// Its owner.
+        /// The owner.
         owner: u32,
-        /// What came of it.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -110,12 +112,13 @@ fn in_container(owner: u32) -> &'static str {
     }
 }
 
-/// Refuses a directory that other users control: one, or a directory or link on the way to it, that belongs to another user than root and this process's
-/// own, or a directory that others may write. A sticky directory (`/tmp`) may be written by others: what is in it is its owner's. What is not
-/// there yet is no fault.
+/// Rejects a directory that other users control: one that belongs to a user other than root and that of this process,
+/// that is reached by such a directory or link, or that others may write. Sticky directories (such as `/tmp`) on the
+/// path may be writable by others, because their entries belong to the respective owners. A missing directory is
+/// accepted.
 ///
 /// # Errors
-/// It is such a directory, or cannot be looked at.
+/// The directory is controlled by other users, or cannot be inspected.
 pub fn check(directory: &Path) -> Result<(), Untrusted> {
     let own = geteuid().as_raw();
     check_by(directory, own, &|owner| owner == 0 || owner == own)?;
@@ -130,14 +133,14 @@ pub fn check(directory: &Path) -> Result<(), Untrusted> {
     Ok(())
 }
 
-/// As [`check`], for owners that are trusted by other rules. `own` is for the message.
+/// Performs [`check`] with another rule for trusted owners. `own` is only used in the message.
 fn check_by(directory: &Path, own: u32, is_trusted: &dyn Fn(u32) -> bool) -> Result<(), Untrusted> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| Untrusted::File { path, source }
     };
     let absolute = std::path::absolute(directory).map_err(failed(directory))?;
-    // What is still to be walked, the next part last.
+    // Remaining components of the path, the next one last.
     let mut rest: Vec<OsString> = Vec::new();
     let push = |rest: &mut Vec<OsString>, path: &Path| {
         let parts = path.components().rev().filter(|part| *part != Component::CurDir);
@@ -150,7 +153,7 @@ fn check_by(directory: &Path, own: u32, is_trusted: &dyn Fn(u32) -> bool) -> Res
             at.pop();
             continue;
         }
-        // An absolute path begins anew.
+        // An absolute component restarts the path.
         let path = at.join(&part);
         let found = match fs::symlink_metadata(&path) {
             Ok(found) => found,
@@ -190,7 +193,8 @@ fn check_by(directory: &Path, own: u32, is_trusted: &dyn Fn(u32) -> bool) -> Res
     Ok(())
 }
 
-/// Why what lies in a trusted directory is not trusted: another user than root and this process's own owns it, or others may write it.
+/// Returns the reason why a file in a trusted directory is not trusted: its owner is neither root nor the user of this
+/// process, or others may write it.
 pub fn fault(found: &Metadata) -> Option<String> {
     let (owner, own, mode) = (found.uid(), geteuid().as_raw(), found.mode() & 0o7777);
     if owner != 0 && owner != own {
@@ -205,10 +209,11 @@ pub fn fault(found: &Metadata) -> Option<String> {
     })
 }
 
-/// The owner of a server's directory, as whom a command acts there: root by becoming that user, whoever else as itself.
+/// The owner of a server's directory, as which a command acts there: root changes to that user, every other user acts
+/// as itself.
 #[derive(Debug)]
 pub struct Owner {
-    /// What `path` may lead by.
+    /// Open handle of the directory; `path` may refer to it.
     _held: File,
     name: PathBuf,
     path: PathBuf,
@@ -217,10 +222,10 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The owner of a directory that is there. Root also makes sure that nobody but root and that owner controls what the name leads to.
+    /// Returns the owner of an existing directory. Root also checks that only root and that owner control the path.
     ///
     /// # Errors
-    /// It cannot be opened, or others control it.
+    /// The directory cannot be opened, or others control it.
     pub fn of(directory: &Path) -> Result<Owner, Untrusted> {
         let failed = |source| Untrusted::File {
             path: directory.to_owned(),
@@ -235,7 +240,7 @@ impl Owner {
             check_by(directory, uid, &|owner| owner == 0 || owner == uid)?;
         }
         let becomes = (own.is_root() && uid != 0).then(|| (Uid::from_raw(uid), Gid::from_raw(found.gid())));
-        // systemd keeps the directories of dynamic users below one that is closed to these.
+        // systemd keeps the directories of dynamic users below a directory that these users cannot traverse.
         let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}/.", held.as_raw_fd()));
         let mut owner = Owner {
             _held: held,
@@ -253,11 +258,11 @@ impl Owner {
         Ok(owner)
     }
 
-    /// Runs `act` as the owner, with the path by which the owner reaches the directory. It runs in a thread of its own, which threads that it starts
-    /// resemble: the process's other threads stay who they are.
+    /// Runs `act` as the owner, with the path by which the owner reaches the directory. It runs in a thread of its own,
+    /// whose identity the threads that it starts inherit; the other threads of the process keep theirs.
     ///
     /// # Errors
-    /// This process may not become the owner.
+    /// This process may not change to the owner.
     pub fn act<T: Send>(&self, act: impl FnOnce(&Path) -> T + Send) -> Result<T, Untrusted> {
         let Some((user, group)) = self.becomes else {
             return Ok(act(&self.path));
@@ -278,10 +283,11 @@ impl Owner {
         thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|panicked| panic::resume_unwind(panicked))
     }
 
-    /// Refuses a directory outside, that this process is about to write as root, where the owner controls it, or others may write it.
+    /// Rejects a directory elsewhere, which this process is about to write as root, if the owner controls it or others
+    /// may write it.
     ///
     /// # Errors
-    /// It is such a directory.
+    /// The directory is controlled by the owner or by others, or cannot be inspected.
     pub fn check_outside(&self, directory: &Path) -> Result<(), Untrusted> {
         match self.becomes {
             Some(_) => check_by(directory, 0, &|owner| owner != self.uid),
@@ -289,7 +295,8 @@ impl Owner {
         }
     }
 
-    /// An error as it is to be told: with the directory's name, however it was reached.
+    /// Returns an error in the form in which it is reported: with the name of the directory, whichever path was used to
+    /// reach it.
     pub fn told<E: Fatal>(&self, error: &E) -> Told {
         let Told { message, code } = Told::of(error);
         let by = self.path.display().to_string();
@@ -307,7 +314,7 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// An error as it is told, with its cause, and how the process ends.
+/// An error in the form in which it is reported, with its cause and the exit code.
 #[derive(Debug)]
 pub struct Told {
     message: String,
@@ -315,7 +322,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// What is told of an error.
+    /// Returns the reported form of an error.
     pub fn of<E: Fatal>(error: &E) -> Told {
         let source = error.source().map(|source| format!(": {source}"));
         Told {

@@ -1,19 +1,19 @@
-//! How a server starts and ends.
+//! Start and exit of a server.
 
 use std::{error::Error, path::Path, process::ExitCode, time::Duration};
 
 use crate::{config::Layered, exit, log};
 
-/// How long standard error may take to take what was logged last.
+/// Time limit for writing the last log events to standard error.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// An error that ends a server, and its exit code.
+/// An error that ends a server, with its exit code.
 pub trait Fatal: Error {
-    /// Whether starting again can help ([`exit::FAILED`]) or not ([`exit::BAD_CONFIG`]).
+    /// Returns the exit code: [`exit::FAILED`] if a restart can help, otherwise [`exit::BAD_CONFIG`].
     fn exit_code(&self) -> u8;
 }
 
-/// How a command ends that is no server: says on standard error why it failed.
+/// Returns the exit code of a command that is not a server; on failure prints the reason to standard error.
 pub fn finish<E: Fatal>(name: &str, result: Result<(), E>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::from(exit::OK),
@@ -25,8 +25,8 @@ pub fn finish<E: Fatal>(name: &str, result: Result<(), E>) -> ExitCode {
     }
 }
 
-/// Loads the configuration, starts logging and runs the server. A check only prints the configuration, and logs by `warn` what a start would warn
-/// about.
+/// Loads the configuration, starts logging and runs the server. With `check`, it only prints the configuration, and
+/// `warn` logs the warnings that a start would log.
 pub fn start<C: Layered, E: Fatal>(
     name: &str,
     file: Option<&Path>,

@@ -1,4 +1,4 @@
-//! When to stop: signals, or the end of standard input.
+//! Stop requests: signals, or the end of standard input.
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::{
@@ -7,12 +7,12 @@ use tokio::{
 };
 
 /// Waits for SIGTERM or SIGINT, or, with `with_stdin`, for the end of standard input (for a parent that may be killed).
-/// Returns what came.
+/// Returns the name of the event.
 pub async fn requested(with_stdin: bool) -> std::io::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     if with_stdin {
-        // The end of the parent wakes a process that was stopped: otherwise it would stay for ever.
+        // The kernel sends SIGCONT when the parent ends, so that a stopped process resumes and ends as well.
         set_parent_process_death_signal(Some(Signal::CONT))?;
     }
     Ok(tokio::select! {

@@ -17,11 +17,13 @@ use tonic::transport::server::Connected;
 
 use super::{Peer, slots::Slot};
 
-/// How long a connection stands of which nothing more is read. Longer: whoever floods comes back less often; more of them stand.
+/// Lifetime of a connection from which reading has stopped. Longer: a flooding client reconnects less often; more such
+/// connections are open.
 const TURNED_AWAY: Duration = Duration::from_secs(2);
 
-/// Bytes that are read of a connection before others have their turn. tokio counts reads, of which a few hold thousands of small frames. Larger: large
-/// requests cost a little less; agents wait longer behind a client that never stops.
+/// Bytes that are read from a connection before it yields to others. The budget of tokio counts reads, a few of which
+/// can contain thousands of small frames. Larger: large requests are slightly cheaper; agents wait longer behind a
+/// client that never pauses.
 const TURN: usize = 16 * 1024;
 
 #[derive(Debug)]
@@ -35,11 +37,11 @@ pub(super) enum Stream {
 pub struct Conn {
     stream: Stream,
     pub(super) peer: Peer,
-    /// When it is closed if its other end proved nothing by then.
+    /// Timer after which the connection is closed unless the peer is authenticated by then.
     patience: Option<Pin<Box<Sleep>>>,
-    /// When it is closed after it was turned away.
+    /// Timer after which a connection that was turned away is closed.
     leaving: Option<Pin<Box<Sleep>>>,
-    /// Bytes that were read since others had their turn.
+    /// Bytes read since the connection last yielded.
     read: usize,
     _slot: Slot,
 }
@@ -57,7 +59,7 @@ impl Conn {
         }
     }
 
-    /// Fails once the connection is to be closed: from outside, or because its other end proved nothing for too long.
+    /// Fails once the connection must be closed: on request, or because the peer was not authenticated in time.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         if self.peer.line.poll_closed(context).is_ready() {
             let text = "closed: the room is needed";

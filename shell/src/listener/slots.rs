@@ -1,4 +1,5 @@
-//! Connection slots: their number, in total and for each source, and which connection gives way to a new one.
+//! Connection slots: their number, in total and per source, and the choice of the connection that is closed in favour
+//! of a new one.
 
 use std::{
     any::Any,
@@ -16,10 +17,10 @@ use futures_util::task::AtomicWaker;
 
 use super::{Limits, Refused};
 
-/// Age before an unauthenticated connection may have to give way. A handshake and a first call take far less.
+/// Minimum age of an unauthenticated connection before it may be displaced. A handshake and a first call take far less.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A source: an IPv4 address, also in IPv6 notation, or an IPv6 network of 64 bits.
+/// Returns the source of an address: an IPv4 address, also in IPv6 notation, or an IPv6 /64 network.
 pub fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
@@ -27,20 +28,20 @@ pub fn source(address: IpAddr) -> IpAddr {
     }
 }
 
-/// What belongs to answers that are finished, until they are written.
+/// Values of completed responses, kept until these are written.
 type Parked = Vec<Box<dyn Any + Send>>;
 
-/// A connection as others see it: whether its other end proved something, and how to end it.
+/// The shared state of a connection: whether its peer is authenticated, and the means to close it.
 #[derive(Debug)]
 pub(super) struct Line {
     number: u64,
     pub(super) address: SocketAddr,
     began: Instant,
     vouched: AtomicBool,
-    /// Set when its place was given to another connection.
+    /// Set when the place was given to another connection.
     displaced: AtomicBool,
     closed: AtomicBool,
-    /// Set when nothing more is read of it.
+    /// Set when no more data is read from the connection.
     turned_away: AtomicBool,
     /// `None` once the connection has ended.
     parked: Mutex<Option<Parked>>,
@@ -49,7 +50,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Notes that the other end proved something: the connection is no stranger's any more.
+    /// Marks the peer as authenticated: the connection can no longer be displaced.
     pub(super) fn vouch(&self) {
         if !self.vouched.swap(true, Ordering::Relaxed) {
             self.slots.lock().forget_stranger(self.number);
@@ -60,13 +61,13 @@ impl Line {
         self.vouched.load(Ordering::Relaxed)
     }
 
-    /// Ends the connection.
+    /// Closes the connection.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.waker.wake();
     }
 
-    /// Stops reading from the connection, which ends soon.
+    /// Stops reading from the connection, which is closed soon afterwards.
     pub(super) fn turn_away(&self) {
         self.turned_away.store(true, Ordering::Release);
         self.waker.wake();
@@ -76,7 +77,7 @@ impl Line {
         self.turned_away.load(Ordering::Acquire)
     }
 
-    /// Keeps `kept` until what is queued was written, or the connection has ended.
+    /// Keeps `kept` until the queued data was written, or the connection ended.
     pub(super) fn park(&self, kept: Box<dyn Any + Send>) {
         let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
         let over = match parked.as_mut() {
@@ -86,12 +87,12 @@ impl Line {
             }
             None => Some(kept),
         };
-        // Dropped without the lock: it may be the last to hold something that takes others.
+        // Dropped without holding the lock: the last reference to a value may acquire other locks when it is dropped.
         drop(parked);
         drop(over);
     }
 
-    /// Drops what is parked.
+    /// Drops the parked values.
     pub(super) fn written(&self) {
         let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
         let written = parked.as_mut().filter(|parked| !parked.is_empty()).map(std::mem::take);
@@ -99,13 +100,14 @@ impl Line {
         drop(written);
     }
 
-    /// Drops what is parked, now and later.
+    /// Drops the parked values, and all that are parked later.
     pub(super) fn ended(&self) {
         let parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(parked);
     }
 
-    /// Ready once the connection is to end. Only the connection itself may wait for it.
+    /// Returns ready once the connection must be closed. Only the connection itself may poll it, because there is one
+    /// waker.
     pub(super) fn poll_closed(&self, context: &mut Context<'_>) -> Poll<()> {
         self.waker.register(context.waker());
         match self.closed.load(Ordering::Acquire) {
@@ -119,7 +121,8 @@ impl Line {
 struct Held {
     all: usize,
     of: HashMap<IpAddr, usize>,
-    /// Connections whose other end proved nothing so far, oldest first; true: it finished its handshake.
+    /// Connections whose peer is not authenticated so far, oldest first, and whether each completed its handshake
+    /// without a certificate.
     strangers: BTreeMap<u64, (Arc<Line>, bool)>,
     nobodys: usize,
     next: u64,
@@ -142,7 +145,8 @@ impl Held {
         }
     }
 
-    /// Ends the oldest stranger that `fits`, unless it is too young, and frees its place.
+    /// Closes the oldest unauthenticated connection for which `fits` holds, unless it is too young, and frees its
+    /// place.
     fn displace(&mut self, fits: impl Fn(&Line, bool) -> bool) -> Option<Arc<Line>> {
         let mut old = self
             .strangers
@@ -158,21 +162,21 @@ impl Held {
     }
 }
 
-/// The places of one listener.
+/// The places of a listener.
 #[derive(Debug)]
 pub(super) struct Slots {
     limits: Limits,
     held: Mutex<Held>,
 }
 
-/// A connection's place, until it is dropped.
+/// The place of a connection, released on drop.
 #[derive(Debug)]
 pub(super) struct Slot(pub(super) Arc<Line>);
 
-/// The connection that gave way to another one, and the limit that was reached.
+/// The connection that was displaced, and the limit that was reached.
 pub(super) type Displaced = Option<(Arc<Line>, &'static str)>;
 
-/// The limits, as they are configured.
+/// Names of the limits in the configuration.
 const OF_ALL: &str = "max_connections";
 const OF_ONE_SOURCE: &str = "max_connections_per_source";
 const OF_NOBODYS: &str = "half of max_connections";
@@ -187,14 +191,18 @@ impl Slots {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True when no connection is counted anywhere.
+    /// Returns whether no connection is counted.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         let held = self.lock();
         held.all == 0 && held.nobodys == 0 && held.of.is_empty() && held.strangers.is_empty()
     }
 
-    /// A place for a connection of `address`. When there is none left, of its source or of all, the oldest stranger there gives way.
+    /// Takes a place for a connection from `address`. If its source, or the listener, has no free place, the oldest
+    /// unauthenticated connection there is displaced.
+    ///
+    /// # Errors
+    /// There is no free place, and no connection may be displaced.
     pub(super) fn take(self: &Arc<Self>, address: SocketAddr) -> Result<(Slot, Displaced), Refused> {
         let source = source(address.ip());
         let mut held = self.lock();
@@ -233,8 +241,11 @@ impl Slots {
 }
 
 impl Slot {
-    /// Counts the connection as nobody's: it finished a TLS handshake and showed no certificate. Nobody's connections have half
-    /// of the places; beyond that, the oldest of them gives way.
+    /// Counts the connection as anonymous: it completed a TLS handshake without a certificate. Anonymous connections
+    /// have half of the places; beyond that, the oldest of them is displaced.
+    ///
+    /// # Errors
+    /// There is no free place for anonymous connections, and none of them may be displaced.
     pub(super) fn as_nobodys(&self, limits: &Limits) -> Result<Displaced, Refused> {
         let mut held = self.0.slots.lock();
         let mut displaced = None;

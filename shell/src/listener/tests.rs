@@ -36,7 +36,7 @@ fn credentials(authority: &Authority, role: Role, name: &str) -> Credentials {
     }
 }
 
-/// A server with short patience, and how to reach it with or without a certificate.
+/// Starts a server with short time limits, and returns connectors with and without a certificate.
 async fn server() -> (
     ReceiverStream<io::Result<Conn>>,
     SocketAddr,
@@ -108,7 +108,7 @@ async fn half_open_handshakes_end_and_one_source_has_so_many_and_no_more() {
     let mut beyond = TcpStream::connect(address).await.unwrap();
     assert!(matches!(beyond.read(&mut byte).await, Ok(0) | Err(_)));
     assert_eq!(*refusals.0.lock().unwrap(), ["late", "source"]);
-    // Room for one more, but half of all are kept for those who show a certificate.
+    // There is a free place, but half of all places are reserved for peers that present a certificate.
     held.pop();
     let mut third = connect(&nobody, address).await;
     assert!(matches!(third.read(&mut byte).await, Ok(0) | Err(_)));
@@ -125,7 +125,7 @@ fn a_source_is_one_however_its_address_is_written() {
     assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
 }
 
-/// A plaintext server with three places.
+/// Starts a plaintext server with three places.
 async fn plain() -> (ReceiverStream<io::Result<Conn>>, SocketAddr, Arc<Refusals>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -152,7 +152,7 @@ async fn the_oldest_stranger_gives_way_and_who_made_a_call_does_not() {
         }
         held.push((client, conn));
     }
-    // Too young to give way, all of them.
+    // All are too young to be displaced.
     let mut beyond = TcpStream::connect(address).await.unwrap();
     assert!(matches!(beyond.read(&mut [0]).await, Ok(0) | Err(_)));
     assert_eq!(*refusals.0.lock().unwrap(), ["connections"]);
@@ -181,7 +181,7 @@ fn places_are_counted_whatever_comes_and_goes() {
         of_one_source: 3,
         nobodys: SHORT,
     };
-    // What happens to which place: 0 take, 1 drop, 2 vouch, 3 show nothing.
+    // The operation on each place: 0 take, 1 drop, 2 vouch, 3 complete a handshake without a certificate.
     let steps = proptest::collection::vec((0u8..4, 0u8..8), 1..60);
     proptest!(|(steps in steps)| {
         let slots = Slots::new(limits);

@@ -1,5 +1,5 @@
-//! Writing the log by a thread of its own: standard error may be a file on a disk that stalls, or a pipe that nobody reads, and whoever writes there waits
-//! within the kernel.
+//! Writing of the log in a separate thread: standard error may be a file on a stalled disk, or a pipe without a reader,
+//! on which a write blocks within the kernel.
 
 use std::{
     io::{self, Write},
@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-/// Bytes that wait for standard error at most. Beyond, events are dropped, and counted.
+/// Maximum bytes queued for standard error. Beyond, events are dropped and counted.
 const WAITING: usize = 1024 * 1024;
 
-/// The thread that writes, once there is one.
+/// The writer thread, once it was started.
 static ASIDE: OnceLock<Aside> = OnceLock::new();
 
 struct Aside {
@@ -26,21 +26,21 @@ struct Aside {
 
 enum Message {
     Event(Vec<u8>),
-    /// Everything before is written.
+    /// Signals the sender once everything queued before is written.
     Flush(SyncSender<()>),
 }
 
-/// Has everything that is logged from now on written by a thread of its own. What waits when the process is killed is lost.
+/// Moves the writing of the log to a separate thread from now on. Queued events are lost if the process is killed.
 ///
 /// # Errors
-/// The system has no thread for it: the log is written as before.
+/// The thread cannot be started: the log is written as before.
 pub fn aside() -> io::Result<()> {
     let (queue, messages) = channel();
     thread::Builder::new()
         .name("log".to_owned())
         .spawn(move || write(&messages, &mut io::stderr()))?;
     let (waiting, dropped) = Default::default();
-    // Whoever was first has a thread already.
+    // If it is set already, the earlier thread stays in use.
     let _ = ASIDE.set(Aside {
         queue,
         waiting,
@@ -49,7 +49,7 @@ pub fn aside() -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until everything is written that was logged before, but no longer than this.
+/// Waits until everything logged before is written, but no longer than `patience`.
 pub fn flush(patience: Duration) {
     if let Some(aside) = ASIDE.get() {
         let (done, written) = sync_channel(1);
@@ -63,7 +63,7 @@ fn write(messages: &Receiver<Message>, to: &mut impl Write) {
     for message in messages {
         match message {
             Message::Event(bytes) => {
-                // Nobody could be told.
+                // There is no other place to report the failure.
                 drop(to.write_all(&bytes));
                 let Some(aside) = ASIDE.get() else { continue };
                 aside.waiting.fetch_sub(bytes.len(), Ordering::Relaxed);

@@ -9,7 +9,7 @@ use rustix::fs::mkdirat;
 
 use super::*;
 
-/// The stack of a thread that removes: a recursion of a few hundred levels does not fit.
+/// Stack size of the removing thread: too small for a recursion of a few hundred levels.
 const STACK: usize = 256 * 1024;
 
 struct Place(PathBuf);
@@ -52,7 +52,7 @@ fn a_directory_of_thousands_of_levels_is_removed_on_a_small_stack() {
     let place = Place::new("deep");
     let top = place.0.join("top");
     fs::create_dir(&top).unwrap();
-    // One that an earlier removal has left, and a file of such a name.
+    // A directory left by an earlier removal, and a file with such a name.
     fs::create_dir_all(top.join(".deeper-0/full")).unwrap();
     fs::write(top.join(".deeper-1"), "x").unwrap();
     dig(&top, 4_000, |_, _| {});

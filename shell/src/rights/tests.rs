@@ -6,10 +6,10 @@ use std::{
 
 use super::*;
 
-/// Some user without privileges.
+/// An unprivileged user.
 const OTHER: u32 = 65_534;
 
-/// A directory of its own, removed at the end.
+/// A temporary directory, removed at the end.
 struct Place(PathBuf);
 
 impl Place {
@@ -18,7 +18,7 @@ impl Place {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("wyneos-rights-{}-{number}", std::process::id()));
         fs::create_dir(&path).unwrap();
-        // The temporary directory may be reached by a link.
+        // The path of the temporary directory may contain a link.
         let place = Place(fs::canonicalize(path).unwrap());
         place.mode("", 0o755);
         place
@@ -47,7 +47,8 @@ impl Drop for Place {
     }
 }
 
-/// What is wrong with a path, by its name in the place; `None` for one that is accepted.
+/// Checks a path in the place; returns the name of the rejected path and the message, or `None` for a path that is
+/// accepted.
 fn found(place: &Place, name: &str) -> Option<(String, String)> {
     let error = check(&place.at(name)).err()?;
     let path = match &error {
@@ -107,7 +108,7 @@ fn what_another_user_controls_is_refused_wherever_it_is_on_the_way() {
     place.make("above/data", 0o700, None);
     chown(place.at("above"), Some(OTHER), None).unwrap();
     place.make("target", 0o700, None);
-    // A link of theirs may lead elsewhere at the next start.
+    // A link that belongs to another user may point elsewhere at the next start.
     place.make("sticky", 0o1777, None);
     symlink(place.at("target"), place.at("sticky/link")).unwrap();
     std::os::unix::fs::lchown(place.at("sticky/link"), Some(OTHER), None).unwrap();
@@ -155,7 +156,7 @@ fn root_acts_as_the_owner_and_only_there() {
     fs::write(place.at("secret"), "secret").unwrap();
     place.mode("secret", 0o600);
     for above in ["open", "closed"] {
-        // Where systemd keeps the directories of dynamic users, these cannot pass through.
+        // As with systemd's directories of dynamic users, the owner cannot traverse the parent.
         let data = format!("{above}/data");
         place.make(&data, 0o700, Some(OTHER));
         place.mode(above, if above == "open" { 0o755 } else { 0o700 });
@@ -176,7 +177,7 @@ fn root_acts_as_the_owner_and_only_there() {
         assert!(geteuid().is_root());
         let made = fs::metadata(place.at(&data).join("made")).unwrap();
         assert_eq!((made.uid(), made.gid()), (OTHER, OTHER));
-        // What is told has the directory's own name.
+        // The reported error has the directory's own name.
         let told = owner.act(|at| Untrusted::File {
             path: at.join("ca/x"),
             source: ErrorKind::NotFound.into(),
@@ -186,7 +187,7 @@ fn root_acts_as_the_owner_and_only_there() {
             told.starts_with(&format!("{}/ca/x: ", place.at(&data).display())),
             "{told}"
         );
-        // Credentials of root's are not written where the owner controls the way.
+        // Credentials of root are not written to a path that the owner controls.
         for (outside, is_refused) in [
             ("open/../out", false),
             (data.as_str(), true),
@@ -199,7 +200,7 @@ fn root_acts_as_the_owner_and_only_there() {
             );
         }
     }
-    // A directory of root's is root's, and nobody else may lead there.
+    // A directory of root acts as root, and no other user may control the path to it.
     place.make("roots/data", 0o700, None);
     let own = Owner::of(&place.at("roots/data")).unwrap();
     assert!(own.act(|_| geteuid().is_root()).unwrap());
