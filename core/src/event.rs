@@ -87,7 +87,7 @@ pub enum EventBody {
     Command {
         /// Verb of the command.
         verb: String,
-        /// What it changed, human-readable.
+        /// Description of the change, human-readable.
         detail: String,
         /// Author of the command.
         #[serde(default)]

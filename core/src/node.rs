@@ -25,7 +25,7 @@ use crate::{
 pub struct Named {
     /// The node.
     pub id: NodeId,
-    /// Its name at the time.
+    /// The name of the node at that time.
     pub name: Arc<str>,
 }
 

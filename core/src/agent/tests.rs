@@ -694,7 +694,7 @@ fn waits(rig: &Rig) -> Vec<Duration> {
     rig.effects.iter().filter_map(wait).collect()
 }
 
-/// What the newest hello reports about the previous session.
+/// Returns what the newest hello reports about the previous session.
 fn last_failure(rig: &Rig) -> String {
     let hello = |effect: &Effect| match effect {
         Effect::Send {

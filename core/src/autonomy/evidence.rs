@@ -209,7 +209,7 @@ pub enum Fact {
     Start {
         /// The instance.
         of: Instance,
-        /// Its node.
+        /// The node of the instance.
         on: Named,
         /// Score of the node.
         score: i64,
@@ -220,7 +220,7 @@ pub enum Fact {
     Stop {
         /// The instance.
         of: Instance,
-        /// Its node.
+        /// The node of the instance.
         on: Named,
         /// Reason for the stop.
         why: Why,
@@ -229,7 +229,7 @@ pub enum Fact {
     Keep {
         /// The instance.
         of: Instance,
-        /// Its node.
+        /// The node of the instance.
         on: Named,
         /// The revision it was started with.
         revision: u64,
@@ -247,7 +247,7 @@ pub enum Fact {
     WouldStop {
         /// The instance.
         of: Instance,
-        /// Its node.
+        /// The node of the instance.
         on: Named,
         /// Reason.
         why: Why,
@@ -284,19 +284,19 @@ pub enum Why {
     Deleted,
     /// The workload was scaled down.
     ScaledDown,
-    /// Its node was given up.
+    /// The node of the instance was given up.
     Lost(Loss),
     /// The node of its predecessor was given up.
     LostBefore(Loss),
-    /// Its predecessor failed; how, human-readable.
+    /// The predecessor failed; how, human-readable.
     Failed(String),
-    /// The host of its predecessor ended that; how, human-readable.
+    /// The host terminated the predecessor; how, human-readable.
     Interrupted(String),
-    /// Its predecessor was stopped; why, human-readable.
+    /// The predecessor was stopped; why, human-readable.
     StoppedBefore(String),
     /// An operator requested a restart.
     Restarted,
-    /// Its node is being drained.
+    /// The node of the instance is being drained.
     NodeEmptied,
     /// A newer revision replaces the one it runs.
     Revised {
@@ -305,9 +305,9 @@ pub enum Why {
         /// The revision it runs.
         from: u64,
     },
-    /// Its node no longer meets the constraints.
+    /// The node of the instance no longer meets the constraints.
     Unfit,
-    /// Its node no longer meets the constraints or takes no work; for a daemon.
+    /// The node of a daemon instance no longer meets the constraints, or takes no work.
     NotMeant,
     /// Another instance has its slot.
     SlotTaken,

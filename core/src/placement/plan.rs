@@ -86,7 +86,7 @@ pub struct Input<'a> {
 /// An instance to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Start {
-    /// Its slot.
+    /// The slot of the instance.
     pub slot: u32,
     /// The node.
     pub node: NodeIndex,

@@ -47,7 +47,7 @@ impl Machines {
         }
     }
 
-    /// What a new agent finds of an instance, if anything.
+    /// Returns what a new agent finds of an instance on its host, if anything.
     pub(crate) fn found_of(&mut self, scene: &mut Scene<'_>, node: usize, id: AssignmentId) -> Option<Found> {
         let machine = &self.all[node];
         let instance = machine.instances.get(&id)?;

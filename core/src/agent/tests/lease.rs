@@ -241,7 +241,7 @@ fn a_question_that_has_been_on_its_way_for_three_seconds_makes_room() {
 
 #[test]
 fn heartbeats_are_remembered_up_to_a_bound() {
-    // Of 70 heartbeats the seventh is the oldest one remembered; the lease it extends is over by now.
+    // The oldest of 70 heartbeats that is remembered is the seventh; the lease it extends is over by now.
     for (confirmed, is_known) in [(6, false), (7, true)] {
         let mut rig = Rig::live();
         let mut cycle = 0;

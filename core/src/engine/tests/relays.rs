@@ -155,7 +155,7 @@ fn whoever_is_asked_by_strangers_is_not_blamed_for_it() {
         ask(&mut rig, 2, number, 3);
     }
     assert!(told(&rig, 1).is_empty() && told(&rig, 2).len() < 2_000);
-    // Its own observations still count.
+    // The observations of node 2 itself still count.
     for _ in 0..10 {
         see(&mut rig, 2, 3, Sight::Heard);
     }

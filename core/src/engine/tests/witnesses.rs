@@ -88,7 +88,7 @@ fn the_word_of_an_observer_that_asks_by_way_of_its_peers_is_not_missing() {
     peers.pass(SECOND);
     peers.asks(4, 1, Vec::new());
     peers.pass(SECOND * 2);
-    // Its report that it hears the node counts.
+    // The last report of node 4, that it hears node 5, still counts.
     assert_eq!(peers.liveness(5), Liveness::Unreachable);
     let sight = Sight::Silent;
     let missed = Observation {
