@@ -51,7 +51,7 @@ impl Heard {
     }
 }
 
-/// Record of what reached whom.
+/// Record of the messages that reached the coordinator and the nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     /// Coordinator's view by node; nodes without an entry are unknown.

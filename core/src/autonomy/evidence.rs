@@ -58,7 +58,7 @@ pub enum Ending {
     ByHost,
     /// The transport fell silent.
     Silent,
-    /// A message was not acceptable; a description of which.
+    /// The agent sent an unacceptable message; a description of it.
     Content(String),
 }
 

@@ -108,7 +108,7 @@ impl Census {
         self.unseen
     }
 
-    /// Nodes that are in doubt or unseen, returned [`FLAPS`] times, report strain or a stalled disk, or were ever
+    /// Nodes that are in doubt or unseen, returned `FLAPS` times, report strain or a stalled disk, or were ever
     /// distrusted; in index order.
     pub fn notable(&self) -> Vec<NodeIndex> {
         self.notable.iter().copied().collect()

@@ -18,7 +18,7 @@ pub(crate) struct Climate {
     /// Whether more than half of the members are silent: they may have failed, or the coordinator may be isolated. In
     /// the smallest clusters the coordinator counts as a present member.
     pub(crate) ambiguous: bool,
-    /// Whether the circuit breaker is open: so many nodes were recently declared offline that no further node is.
+    /// Whether the circuit breaker is open: too many nodes were recently declared offline, and no further node is.
     pub(crate) breaker: bool,
     /// Whether the coordinator's own store is stalled: no node can be welcomed, so sessions that end are not replaced.
     pub(crate) held: bool,
