@@ -47,7 +47,7 @@ pub enum ConnectError {
     Address {
         /// The address as given.
         address: String,
-        /// What is wrong with it.
+        /// The error.
         reason: String,
     },
     /// No server answers at the address.

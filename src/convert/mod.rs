@@ -44,7 +44,7 @@ pub use workload::{Values, score_out, spec_in, spec_out};
 pub struct ConvertError {
     /// Path of the field within the message, such as `hello.labels[3].key`.
     pub field: String,
-    /// What is wrong with the field, and what would be valid.
+    /// The error, and what a valid value would be.
     pub reason: String,
 }
 

@@ -53,7 +53,7 @@ pub enum ExportError {
         place: Place,
         /// The invalid field of the header, the record or its seal; `length` is a message's length prefix.
         field: &'static str,
-        /// What is wrong with it.
+        /// The error.
         reason: String,
     },
     /// Reading or writing failed.

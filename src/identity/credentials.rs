@@ -37,7 +37,7 @@ pub enum CredentialError {
     Pem {
         /// The expected contents.
         what: &'static str,
-        /// What is wrong.
+        /// The error.
         reason: String,
     },
     /// The certificate contains no valid name.

@@ -72,7 +72,7 @@ struct Peer {
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub(super) struct Arrival {
-    /// True when previous beacons are missing; `None` for a new or changed peer.
+    /// Whether previous beacons are missing; `None` for a new or changed peer.
     pub(super) after_gap: Option<bool>,
     /// The arrival is to be reported.
     pub(super) is_news: bool,
@@ -93,12 +93,12 @@ pub(super) struct Beacons {
 }
 
 impl Beacons {
-    /// True when a node's beacons state that it probes this node.
+    /// Returns whether a node's beacons state that it probes this node.
     pub(super) fn is_observer(&self, id: NodeId) -> bool {
         self.peers.get(id).is_some_and(|peer| peer.observes)
     }
 
-    /// True while a peer's beacons arrive; `None` for an untracked peer.
+    /// Returns whether a peer's beacons arrive; `None` for an untracked peer.
     pub(super) fn arrives(&self, id: NodeId) -> Option<bool> {
         Some(!self.peers.get(id)?.lost)
     }

@@ -51,7 +51,7 @@ pub struct Found {
     pub assigned: Option<Arc<Assigned>>,
     /// The status.
     pub status: Status,
-    /// True when the instance was given to another node, as when `node-id` was replaced: its lease is not renewed, and it is stopped after the
+    /// Whether the instance was given to another node, as when `node-id` was replaced: its lease is not renewed, and it is stopped after the
     /// first welcome.
     pub of_another: bool,
 }

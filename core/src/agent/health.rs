@@ -48,7 +48,7 @@ impl SelfHealth {
         self.health
     }
 
-    /// True when the health differs from a new coordinator's assumption.
+    /// Returns whether the health differs from a new coordinator's assumption.
     pub(super) fn is_unwell(&self) -> bool {
         self.health != Health::default()
     }

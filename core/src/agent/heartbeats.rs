@@ -28,7 +28,7 @@ impl Heartbeats {
         (self.sequence, self.acknowledged, self.pinged) = (0, (0, 0), 0);
     }
 
-    /// True for the token of the newest timer.
+    /// Returns whether `token` belongs to the newest timer.
     pub(super) fn is_newest(&self, token: u64) -> bool {
         self.timer == token
     }

@@ -104,7 +104,7 @@ impl Membership {
         self.lent
     }
 
-    /// True while this node's lease has not expired.
+    /// Returns whether this node's lease has not expired.
     pub(super) fn is_member(&self, now: Time) -> bool {
         self.until.is_some_and(|until| until > now)
     }

@@ -184,7 +184,7 @@ impl Agent {
         self.probes.coordinate()
     }
 
-    /// True while a session is live.
+    /// Returns whether a session is live.
     pub fn is_live(&self) -> bool {
         self.ctx.link.conn.is_some()
     }
@@ -395,7 +395,7 @@ impl Agent {
         self.work.instances()
     }
 
-    /// True while this node's lease has not expired.
+    /// Returns whether this node's lease has not expired.
     pub fn is_member(&self, now: Time) -> bool {
         self.membership.is_member(now)
     }

@@ -78,7 +78,7 @@ impl Target {
         (usual * PATIENCE).clamp(MISSED_MIN, MISSED_MAX)
     }
 
-    /// True when the target may be probed again: no decisive probe is in flight, or all were missed.
+    /// Returns whether the target may be probed again: no decisive probe is in flight, or all were missed.
     fn may_ask(&self) -> bool {
         let tells = self.under_way.iter().any(|&number| number > self.answered);
         let missed = self.sight == Some(Sight::Silent);
@@ -183,7 +183,7 @@ impl Probes {
         silent.filter(lately).map(|(id, _)| id)
     }
 
-    /// True while the probe is in flight.
+    /// Returns whether the probe is in flight.
     fn is_under_way(&self, id: NodeId, number: u64) -> bool {
         self.targets
             .get(id)

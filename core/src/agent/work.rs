@@ -56,7 +56,7 @@ pub(super) struct Work {
 }
 
 impl Local {
-    /// True for a known singleton. Others receive no lease: they run without one, or end in time.
+    /// Returns whether the instance is a known singleton. Others receive no lease: they run without one, or end in time.
     fn is_singleton(&self) -> bool {
         self.assigned.as_ref().is_some_and(|assigned| assigned.spec.singleton)
     }
@@ -79,7 +79,7 @@ impl Work {
         }
     }
 
-    /// True when a process of an unknown instance may exist here.
+    /// Returns whether a process of an unknown instance may exist here.
     fn may_be_begun(&self, id: AssignmentId) -> bool {
         match self.begun {
             Begun::None => false,

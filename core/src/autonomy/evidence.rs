@@ -311,7 +311,7 @@ pub enum Why {
     NotMeant,
     /// Another instance has its slot.
     SlotTaken,
-    /// It is preempted by a workload with a higher priority.
+    /// The instance is preempted by a workload with a higher priority.
     GivesWay {
         /// The preempting workload.
         to: Arc<str>,
@@ -327,7 +327,7 @@ pub enum Why {
         /// The cause of the move; `None` if unknown.
         because: Option<Because>,
     },
-    /// It replaces an instance that is to leave.
+    /// The instance replaces one that is to leave.
     Succeeds {
         /// The instance it replaces.
         of: Instance,

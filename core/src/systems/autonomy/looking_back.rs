@@ -22,7 +22,7 @@ const CHECKED: usize = 1_024;
 /// The goal of a decision.
 #[derive(Clone, Debug)]
 pub(super) enum Aim {
-    /// These slots of a workload run.
+    /// The listed slots of a workload run.
     Runs(Arc<str>, Vec<u32>),
     /// A node's load falls below this value, in percent.
     Cools(NodeIndex, u32),

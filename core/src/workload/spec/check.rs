@@ -16,7 +16,7 @@ use crate::{
 pub struct BadSpec {
     /// Path of the field.
     pub field: String,
-    /// What is wrong with the field, and what would be valid.
+    /// The error, and what a valid value would be.
     pub reason: String,
 }
 
