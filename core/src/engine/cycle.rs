@@ -7,8 +7,8 @@ use crate::{
     coherence::{NodeDetail, Snapshot},
     ctx::alarm::Timer,
     effect::{Effect, Published},
-    node::Node,
-    systems::coherence,
+    node::{Liveness, Node, NodeIndex},
+    systems::{autonomy::Autonomy, coherence},
 };
 
 impl Coordinator {
@@ -33,7 +33,8 @@ impl Coordinator {
         let foreseen = self.predictive.cycle(&sample, self.ctx.config.cycle);
         let (mesh, links) = (self.guardian.topology(), self.guardian.links());
         self.autonomy.foresee(&mut self.ctx, &sample, &foreseen.crossing);
-        self.rebalance_stage();
+        let (details, hot) = self.look_over();
+        self.rebalance_stage(&hot);
         let behaviour = self.behaviour.overview(&self.ctx);
         let integrity = self.integrity.overview(&mut self.ctx);
         let nodes = self.rows.all(&mut self.ctx);
@@ -51,10 +52,6 @@ impl Coordinator {
         self.view_now();
         // What the cycle decided is durable before the snapshot that shows it.
         self.flush();
-        let mut details = self.details.take();
-        let places = self.ctx.registry.places();
-        details.extend(places.map(|(_, node)| node.map_or_else(NodeDetail::default, |node| self.detail(node))));
-        let details = self.details.share(details);
         let snapshot = Snapshot {
             cluster: self.ctx.term.cluster,
             epoch: self.ctx.term.epoch,
@@ -80,6 +77,23 @@ impl Coordinator {
         };
         self.pulse.publishes();
         self.ctx.outbox.push(Effect::Publish(Arc::new(snapshot)));
+    }
+
+    /// Looks at all nodes in one pass, as each look reads them from memory anew: what readers are told of each, and which are hot.
+    fn look_over(&mut self) -> (Arc<Vec<NodeDetail>>, Vec<NodeIndex>) {
+        let (mut details, mut hot) = (self.details.take(), Vec::new());
+        let cluster = self.cluster();
+        for (index, node) in self.ctx.registry.places() {
+            let Some(node) = node else {
+                details.push(NodeDetail::default());
+                continue;
+            };
+            details.push(self.detail(node));
+            if node.liveness == Liveness::Online && Autonomy::is_hot(cluster.heat(index)) {
+                hot.push(index);
+            }
+        }
+        (self.details.share(details), hot)
     }
 
     fn detail(&self, node: &Node) -> NodeDetail {

@@ -6,6 +6,7 @@ use super::{Answer, Changed, Coordinator, Refusal};
 use crate::{
     autonomy::{Because, PolicyChange, Why},
     event::EventBody,
+    node::NodeIndex,
     systems::{
         autonomy::{approvals::Wish, rebalance::Shift},
         fleet::Cluster,
@@ -25,18 +26,13 @@ impl Coordinator {
     }
 
     /// Runs Autonomy's cycle stage: expires unanswered decisions, evaluates executed ones, and rebalances.
-    pub(super) fn rebalance_stage(&mut self) {
+    pub(super) fn rebalance_stage(&mut self, hot: &[NodeIndex]) {
         for name in self.autonomy.expire(&mut self.ctx) {
             self.work.dirty(&mut self.ctx, name);
         }
         self.autonomy
             .look_back(&mut self.ctx, self.work.table(), &self.predictive);
-        let cluster = Cluster {
-            ctx: &self.ctx,
-            table: self.work.table(),
-            predictive: &self.predictive,
-        };
-        self.autonomy.watch_heat(cluster);
+        self.autonomy.watch_heat(hot);
         if self.guardian.climate(&mut self.ctx).ambiguous {
             return;
         }

@@ -64,17 +64,15 @@ pub(crate) struct Proposed {
 }
 
 impl Autonomy {
-    /// Counts the consecutive cycles for which nodes have been hot.
-    pub(crate) fn watch_heat(&mut self, cluster: Cluster<'_>) {
-        let nodes = cluster.ctx.registry.iter();
-        let online = nodes.filter(|(_, node)| node.liveness == Liveness::Online);
-        let hot = online.filter(|(index, _)| cluster.heat(*index) >= HOT);
-        self.hot = hot
-            .map(|(index, _)| {
-                let before = self.hot.get(&index).copied().unwrap_or(0);
-                (index, before.saturating_add(1))
-            })
-            .collect();
+    /// Whether a node with this load, in hundredths, is hot.
+    pub(crate) fn is_hot(heat: u32) -> bool {
+        heat >= HOT
+    }
+
+    /// Counts the consecutive cycles in which nodes have been hot. `hot` are those of this cycle.
+    pub(crate) fn watch_heat(&mut self, hot: &[NodeIndex]) {
+        let cycles = |index: &NodeIndex| self.hot.get(index).copied().unwrap_or(0).saturating_add(1);
+        self.hot = hot.iter().map(|index| (*index, cycles(index))).collect();
     }
 
     /// Moves due now: off nodes that have been hot for long enough, and of unevenly spread workloads.

@@ -201,6 +201,7 @@ impl Seen<'_> {
         }
         let own = &*self.ctx.config.version;
         let versions_differ = census.versions().any(|version| series(version) != series(own));
+        let (mut online, mut broken) = (0, [0; RULES.len()]);
         for (index, node) in registry.iter() {
             let (Some(session), Liveness::Online) = (&node.session, node.liveness) else {
                 continue;
@@ -212,12 +213,16 @@ impl Seen<'_> {
                 reading: self.matrix.reading(index),
                 versions_differ,
             };
-            for (rule, check) in RULES.iter().zip(&mut on_nodes) {
-                match (rule.broken)(self, &looked) {
-                    true => check.node(node.record.id(), Some(|| (rule.detail)(self, &looked))),
-                    false => drop(check.many(1, 0, None::<fn() -> String>)),
+            online += 1;
+            for (at, rule) in RULES.iter().enumerate() {
+                if (rule.broken)(self, &looked) {
+                    on_nodes[at].node(node.record.id(), Some(|| (rule.detail)(self, &looked)));
+                    broken[at] += 1;
                 }
             }
+        }
+        for (check, broken) in on_nodes.iter_mut().zip(broken) {
+            check.many(online - broken, 0, None::<fn() -> String>);
         }
         let conns = registry.conns();
         let surplus = conns.abs_diff(with_session) as u32;
