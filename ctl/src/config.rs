@@ -1,4 +1,4 @@
-//! Contexts: which coordinators there are, and by which credentials they are talked to; in the user's configuration directory.
+//! Contexts: coordinators and the credentials used for them, in the user's configuration directory.
 
 use std::{
     collections::BTreeMap,
@@ -16,16 +16,16 @@ use wyneos_shell::files;
 
 use crate::{exit::Exit, failure::Failure};
 
-/// The coordinator when nothing else is said.
+/// Default address of the coordinator.
 pub(crate) const ADDRESS: &str = "127.0.0.1:7400";
 
-/// A coordinator, and who talks to it.
+/// A coordinator, and the credentials used for it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Entry {
-    /// host:port.
+    /// Address, as host:port.
     pub(crate) address: String,
-    /// The folder of ca.pem, cert.pem and key.pem; none for a coordinator without TLS.
+    /// Directory of ca.pem, cert.pem and key.pem; none for a coordinator without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) credentials: Option<PathBuf>,
 }
@@ -34,15 +34,15 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Contexts {
-    /// The one that is used when none is named.
+    /// The context that is used if none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) current: Option<String>,
-    /// All of them.
+    /// All contexts by name.
     #[serde(default)]
     pub(crate) contexts: BTreeMap<String, Entry>,
 }
 
-/// The folder of the user's configuration.
+/// The directory of the user's configuration.
 pub(crate) fn folder() -> Result<PathBuf, Failure> {
     let set = |name: &str| {
         let value = std::env::var_os(name).map(PathBuf::from);
@@ -53,7 +53,7 @@ pub(crate) fn folder() -> Result<PathBuf, Failure> {
     folder.ok_or_else(|| {
         Failure::new(
             Exit::Failed,
-            "neither XDG_CONFIG_HOME nor HOME is set: no place for contexts",
+            "neither XDG_CONFIG_HOME nor HOME is set, so there is no directory for contexts",
         )
     })
 }
@@ -62,14 +62,14 @@ fn failed<'a>(what: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> Failur
     move |error| Failure::new(Exit::Failed, format!("{}: cannot {what}: {error}", path.display()))
 }
 
-/// A folder that only its owner may look into.
+/// Creates a directory that only its owner may read.
 pub(crate) fn private(path: &Path) -> Result<(), Failure> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(failed("make it", path))
+    made.map_err(failed("create it", path))
 }
 
 impl Contexts {
-    /// The user's contexts; none when there is no file.
+    /// Loads the user's contexts; none if there is no file.
     pub(crate) fn load() -> Result<Contexts, Failure> {
         let Ok(folder) = folder() else {
             return Ok(Contexts::default());
@@ -83,7 +83,7 @@ impl Contexts {
         toml::from_str(&text).map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))
     }
 
-    /// Keeps them.
+    /// Writes the contexts.
     pub(crate) fn save(&self) -> Result<(), Failure> {
         let folder = folder()?;
         private(&folder)?;
@@ -93,42 +93,42 @@ impl Contexts {
         written.map_err(failed("write it", &path))
     }
 
-    /// The context of this name.
+    /// Returns the context of this name.
     pub(crate) fn get(&self, name: &str) -> Result<&Entry, Failure> {
         let unknown = || {
             let known: Vec<&str> = self.contexts.keys().map(String::as_str).collect();
             let failure = Failure::new(Exit::NotFound, format!("no context {name:?}"));
             match known.is_empty() {
-                true => failure.hint("there is none yet; `wynectl context add` makes one"),
-                false => failure.hint(format!("there are: {}", known.join(", "))),
+                true => failure.hint("there are no contexts yet; `wynectl context add` creates one"),
+                false => failure.hint(format!("existing contexts: {}", known.join(", "))),
             }
         };
         self.contexts.get(name).ok_or_else(unknown)
     }
 }
 
-/// What the command line says of whom to talk to.
+/// The options of the command line that select the coordinator and credentials.
 pub(crate) struct Asked {
     pub(crate) address: Option<String>,
     pub(crate) context: Option<String>,
     pub(crate) credentials: Option<PathBuf>,
 }
 
-/// Whom to talk to, and by what credentials.
+/// The coordinator to contact, and the credentials.
 pub(crate) struct Way {
     pub(crate) address: String,
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
 impl Way {
-    /// To no coordinator.
+    /// A connection to no coordinator.
     pub(crate) fn nowhere() -> Way {
         let (address, tls) = (ADDRESS.to_owned(), None);
         Way { address, tls }
     }
 }
 
-/// What the command line says, and the context for the rest. An address alone means a coordinator without TLS, unless it is the
+/// Combines the command line with the context. An address alone means a coordinator without TLS, unless it is the
 /// context's own.
 pub(crate) fn way(asked: Asked) -> Result<Way, Failure> {
     let contexts = Contexts::load()?;
@@ -155,7 +155,7 @@ pub(crate) fn way(asked: Asked) -> Result<Way, Failure> {
     Ok(Way { address, tls })
 }
 
-/// TLS by the credentials of a folder.
+/// TLS with the credentials in a directory.
 pub(crate) fn tls(folder: &Path) -> Result<Arc<ClientConfig>, Failure> {
     let credentials = load(folder)?;
     let config = || -> Result<Arc<ClientConfig>, TlsError> {
@@ -166,11 +166,11 @@ pub(crate) fn tls(folder: &Path) -> Result<Arc<ClientConfig>, Failure> {
     config().map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", folder.display())))
 }
 
-/// The credentials of a folder.
+/// Loads the credentials in a directory.
 pub(crate) fn load(folder: &Path) -> Result<Credentials, Failure> {
     Credentials::load_from(folder).map_err(|error: CredentialError| {
         let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
         let failure = Failure::new(Exit::Failed, format!("{error}{}", source.unwrap_or_default()));
-        failure.hint("a folder of credentials has ca.pem, cert.pem and key.pem")
+        failure.hint("a directory of credentials contains ca.pem, cert.pem and key.pem")
     })
 }

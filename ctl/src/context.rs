@@ -1,4 +1,4 @@
-//! What every command works with: the connection, and where answers go.
+//! The environment of every command: the connection, and the output of answers.
 
 use std::{
     future::Future,
@@ -22,14 +22,14 @@ use crate::{
     text,
 };
 
-/// The options that every command has, and standard output.
+/// The options of every command, and standard output.
 pub(crate) struct Context {
-    /// Where the coordinator is.
+    /// Address of the coordinator.
     pub(crate) address: String,
     tls: Option<Arc<ClientConfig>>,
-    /// Hears when the coordinator refuses the certificate for its dates.
+    /// Notified when the coordinator refuses the certificate because of its dates.
     undated: client::Undated,
-    /// How long one answer may take; in a stream, each of its messages.
+    /// Time limit for one answer; in a stream, for each of its messages.
     pub(crate) timeout: Duration,
     format: Format,
     colours: bool,
@@ -49,7 +49,7 @@ impl Context {
         }
     }
 
-    /// The same for another coordinator.
+    /// The same context for another coordinator.
     pub(crate) fn to(&self, way: Way) -> Context {
         Context {
             address: way.address,
@@ -59,7 +59,7 @@ impl Context {
         }
     }
 
-    /// True when answers are for programs.
+    /// True if answers are written for programs.
     pub(crate) fn is_json(&self) -> bool {
         self.format == Format::Json
     }
@@ -73,9 +73,9 @@ impl Context {
         }
     }
 
-    /// The server, or the way to it, failed `what`.
+    /// The failure of `what`, by the server or the connection.
     pub(crate) fn failed(&self, what: &str, status: &Status) -> Failure {
-        // The request may have been cut off before it could hear why.
+        // The request may have been cut off before the reason arrived.
         match is_transport(status) && self.undated.take() {
             true => Failure::undated(what, &self.address),
             false => Failure::status(what, status, &self.address),
@@ -113,7 +113,7 @@ impl Context {
         write(&format!("{json}\n"))
     }
 
-    /// Writes a message as JSON, or what `view` makes of it.
+    /// Writes a message as JSON, or as rendered by `view`.
     pub(crate) fn show<M: Message + Name>(&self, message: &M, view: impl FnOnce(&M) -> String) -> Result<(), Failure> {
         if self.is_json() {
             self.json(message)
@@ -123,7 +123,7 @@ impl Context {
     }
 }
 
-/// Writes to standard output at once: a follower's reader waits for each line.
+/// Writes to standard output without buffering: the reader of a follower waits for each line.
 fn write(text: &str) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     output
@@ -136,17 +136,17 @@ fn cannot_show(error: Box<dyn std::error::Error>) -> Failure {
     Failure::new(Exit::Failed, format!("cannot write the answer as JSON: {error}"))
 }
 
-/// What the messages' fields are called. Read once: followers write a message a line.
+/// Descriptors of the messages' fields. Decoded once: followers write one message per line.
 static POOL: LazyLock<Result<DescriptorPool, DescriptorError>> =
     LazyLock::new(|| DescriptorPool::decode(wyneos::FILE_DESCRIPTOR_SET));
 
-/// What the messages' fields are called, for tests that make messages from JSON.
+/// Descriptors of the messages' fields, for tests that create messages from JSON.
 #[cfg(test)]
 pub(crate) fn pool() -> Result<&'static DescriptorPool, &'static DescriptorError> {
     POOL.as_ref()
 }
 
-/// The protobuf JSON mapping of a message. Fields without presence are always there, so that scripts find them.
+/// The protobuf JSON mapping of a message. Fields without presence are always included, so that scripts find them.
 pub(crate) fn json<M: Message + Name>(message: &M, pretty: bool) -> Result<String, Box<dyn std::error::Error>> {
     let name = M::full_name();
     let descriptor = POOL

@@ -1,4 +1,4 @@
-//! Declarations of workloads, as files have them: TOML, or JSON of the same shape.
+//! Declarations of workloads in files: TOML, or JSON of the same structure.
 
 mod file;
 mod spec;
@@ -11,22 +11,22 @@ use wyneos_shell::files;
 use self::file::File;
 use crate::{exit::Exit, failure::Failure};
 
-/// What a file declares.
+/// The contents of a declaration's file.
 #[derive(Debug)]
 pub(crate) struct Declaration {
     pub(crate) spec: v1::WorkloadSpec,
-    /// It does not say how many instances there should be: as many as there are, where there are any.
+    /// True if the file does not set the number of instances: the present number of a declared workload is kept.
     pub(crate) keep_replicas: bool,
 }
 
-/// The declaration in a file: JSON when its name ends so, TOML else.
+/// Reads the declaration in a file: JSON if its name ends in `.json`, otherwise TOML.
 pub(crate) fn read(path: &Path) -> Result<Declaration, Failure> {
     let wrong = |why: String| Failure::new(Exit::Usage, format!("{}: {why}", path.display()));
     let text = files::read_named_text(path, files::TEXT).map_err(|error| wrong(error.to_string()))?;
     parse(&text, path.extension().is_some_and(|extension| extension == "json")).map_err(wrong)
 }
 
-/// An error with its line's number, and not with the line: it may have a secret in it.
+/// An error with the number of its line, but without the line, which may contain a secret.
 fn at_line(text: &str, error: &toml::de::Error) -> String {
     let message = error.message();
     match error.span().and_then(|span| text.get(..span.start)) {

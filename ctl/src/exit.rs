@@ -1,21 +1,20 @@
-//! Exit codes: 0 done; 1 the server refused or failed, or something here did; 2 the command line is wrong; 3 the server
-//! cannot be reached; 4 verification or a
-//! simulated expectation failed; 5 what was asked for does not exist.
+//! Exit codes: 0 success; 1 the server refused or failed, or a local operation failed; 2 invalid command line; 3 the
+//! server cannot be reached; 4 verification or a simulated expectation failed; 5 the requested object does not exist.
 
 use std::process::ExitCode;
 
-/// How wynectl ends. The numbers are documented, and scripts rely on them.
+/// Exit code of wynectl. The numbers are documented, and scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// The server refused or failed, or something on this machine did.
+    /// The server refused or failed, or a local operation failed.
     Failed = 1,
-    /// The command line is wrong. clap ends with the same number.
+    /// Invalid command line. clap exits with the same number.
     Usage = 2,
     /// The server cannot be reached.
     Unreachable = 3,
     /// Verification failed, or an expectation of a scenario.
     Unverified = 4,
-    /// What was asked for does not exist.
+    /// The requested object does not exist.
     NotFound = 5,
 }
 
@@ -29,14 +28,14 @@ impl From<Exit> for ExitCode {
 pub(crate) const HELP: &str = "\
 Exit codes:
   0  done
-  1  the server refused or failed, or something on this machine did
-  2  the command line is wrong
+  1  the server refused or failed, or a local operation failed
+  2  invalid command line
   3  the server cannot be reached
   4  verification failed, or an expectation of a scenario
-  5  what was asked for does not exist
+  5  the requested object does not exist
 
 Environment:
-  WYNEOS_ADDRESS      stands for --address
-  WYNEOS_CONTEXT      stands for --context
-  WYNEOS_CREDENTIALS  stands for --credentials
-  NO_COLOR            when it is not empty, no colours; there are none either when output is no terminal";
+  WYNEOS_ADDRESS      same as --address
+  WYNEOS_CONTEXT      same as --context
+  WYNEOS_CREDENTIALS  same as --credentials
+  NO_COLOR            no colours if it is not empty; output to anything but a terminal never has colours";

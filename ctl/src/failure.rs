@@ -1,4 +1,4 @@
-//! Failures: what failed, for what, and what to do.
+//! Failures: the operation, its object, and the remedy.
 
 use std::{error::Error, io, time::Duration};
 
@@ -12,18 +12,18 @@ use wyneos_core::text::Span;
 
 use crate::{exit::Exit, text};
 
-/// Why a command ends early.
+/// The reason for which a command ends early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Nobody reads standard output any more: that is no failure.
+    /// Standard output is closed, which is not a failure.
     Closed,
-    /// To be told on standard error.
+    /// Reported on standard error.
     Told {
-        /// How wynectl ends.
+        /// Exit code.
         exit: Exit,
-        /// What failed, for what.
+        /// The operation that failed, and its object.
         message: String,
-        /// What to do about it; a line each.
+        /// The remedies, one per line.
         hints: Vec<String>,
     },
 }
@@ -47,7 +47,7 @@ impl Failure {
         }
     }
 
-    /// The same with what to do about it.
+    /// Adds a remedy.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
         if let Failure::Told { hints, .. } = &mut self {
             hints.push(hint.into());
@@ -63,7 +63,7 @@ impl Failure {
         }
     }
 
-    /// There is no connection to `address`.
+    /// No connection to `address` could be established.
     pub(crate) fn connect(error: &ConnectError, address: &str) -> Failure {
         match error {
             ConnectError::Address { .. } => Failure::new(Exit::Usage, error.to_string()),
@@ -74,18 +74,18 @@ impl Failure {
         }
     }
 
-    /// Nothing was heard from `address` in time.
+    /// No answer arrived from `address` in time.
     pub(crate) fn timeout(what: &str, after: Duration, address: &str) -> Failure {
         let after = Span(after);
         let message = format!("{what}: no answer from {address} within {after}");
         unreachable(message, address, Lacks::Coordinator).hint("or allow more time with --timeout")
     }
 
-    /// The server, or the way to it, failed `what`.
+    /// The failure of `what`, by the server or the connection.
     pub(crate) fn status(what: &str, status: &Status, address: &str) -> Failure {
         if is_transport(status) {
             let message = format!("{what}: the connection to {address} failed: {}", why(status));
-            // Somebody listens there: without TLS a coordinator that has it ends the connection at the first call.
+            // A server listens at the address: a coordinator with TLS ends a connection without TLS at the first call.
             return unreachable(message, address, Lacks::of(status, Lacks::Tls));
         }
         let exit = match status.code() {
@@ -96,21 +96,19 @@ impl Failure {
             "" => status.code().description(),
             message => message,
         };
-        // Users write declarations, not requests: `env.A` rather than `spec.env.A`.
-        let said = said.strip_prefix("spec.").unwrap_or(said);
-        let mut failure = Failure::new(exit, format!("{what}: {said}"));
+        let mut failure = Failure::new(exit, format!("{what}: {}", declared(said)));
         for hint in hints(status) {
             failure = failure.hint(hint);
         }
         failure
     }
 
-    /// The coordinator refused the certificate for its dates.
+    /// The coordinator refused the certificate because of its dates.
     pub(crate) fn undated(what: &str, address: &str) -> Failure {
         let why = client::Undated::meaning();
         let message = format!("{what}: the connection to {address} failed: {why}");
         Failure::new(Exit::Unreachable, message)
-            .hint("compare this host's clock with the coordinator's; `wynectl context renew` renews a certificate that still holds")
+            .hint("compare this host's clock with the coordinator's; `wynectl context renew` renews a certificate that is still valid")
     }
 
     /// An export, or the snapshots of a server, cannot be trusted, read or written.
@@ -129,7 +127,7 @@ impl Failure {
         }
     }
 
-    /// True when what was asked for does not exist.
+    /// True if the requested object does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(
             self,
@@ -140,7 +138,7 @@ impl Failure {
         )
     }
 
-    /// What is told on standard error, a remark each.
+    /// The remarks on standard error, one element each.
     pub(crate) fn remarks(&self) -> Vec<String> {
         let Failure::Told { message, hints, .. } = self else {
             return Vec::new();
@@ -149,7 +147,7 @@ impl Failure {
         [format!("wynectl: {message}")].into_iter().chain(hints).collect()
     }
 
-    /// How wynectl ends; says on standard error why.
+    /// Reports the failure on standard error and returns the exit code.
     pub(crate) fn tell(&self) -> std::process::ExitCode {
         for remark in self.remarks() {
             text::stderr(&remark);
@@ -161,23 +159,23 @@ impl Failure {
     }
 }
 
-/// What a connection most likely failed for.
+/// The most likely cause of a failed connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lacks {
-    /// Nobody listens there, or it is not a coordinator.
+    /// Nothing listens there, or it is not a coordinator.
     Coordinator,
-    /// It speaks TLS, and this side does not.
+    /// The server uses TLS, and this side does not.
     Tls,
-    /// This side speaks TLS, and the other does not.
+    /// This side uses TLS, and the server does not.
     Plain,
-    /// The certificate shown there is of a CA that the credentials do not know.
+    /// The server's certificate is from a CA that the credentials do not know.
     Authority,
-    /// The credentials are of a CA that the coordinator does not know, or hold no more.
+    /// The credentials are from a CA that the coordinator does not know, or are no longer valid.
     Welcome,
 }
 
 impl Lacks {
-    /// What `error` says, by its causes; `else_` where they say nothing of TLS.
+    /// The cause according to the sources of `error`; `else_` if they do not mention TLS.
     fn of(error: &(dyn Error + 'static), else_: Lacks) -> Lacks {
         let mut next = Some(error);
         while let Some(cause) = next {
@@ -185,7 +183,7 @@ impl Lacks {
             if io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
                 return Lacks::Coordinator;
             }
-            // The source of an I/O error is that of the error within it, which is passed over.
+            // The source of an I/O error is the source of the inner error, which is skipped.
             let within = io
                 .and_then(io::Error::get_ref)
                 .map(|within| within as &(dyn Error + 'static));
@@ -208,30 +206,30 @@ impl Lacks {
 
 fn unreachable(message: String, address: &str, lacks: Lacks) -> Failure {
     let failure = Failure::new(Exit::Unreachable, message);
-    let running = format!("is a coordinator running at {address}? --address or WYNEOS_ADDRESS names another one");
-    let tls = "does it speak TLS, as it does by default? --credentials, or a context: `wynectl context add`";
+    let running = format!("is a coordinator running at {address}? --address or WYNEOS_ADDRESS selects another one");
+    let tls = "does it use TLS, which is the default? Use --credentials, or a context: `wynectl context add`";
     match lacks {
         Lacks::Coordinator => failure.hint(running).hint(tls),
         Lacks::Tls => failure.hint(tls).hint(running),
         Lacks::Plain => failure.hint(format!(
-            "the coordinator at {address} does not speak TLS: leave --credentials out, or use a context without them"
+            "the coordinator at {address} does not use TLS: omit --credentials, or use a context without them"
         )),
         Lacks::Authority => failure
-            .hint("its certificate is of a CA that these credentials do not know: the cluster's CA was replaced, or it is another cluster")
+            .hint("its certificate is from a CA that these credentials do not know: the cluster's CA was replaced, or it is another cluster")
             .hint(NEW_CREDENTIALS),
         Lacks::Welcome => failure
-            .hint("the coordinator does not accept these credentials: they have expired, or are of a CA that was replaced")
+            .hint("the coordinator does not accept these credentials: they have expired, or are from a CA that was replaced")
             .hint(NEW_CREDENTIALS),
     }
 }
 
-/// The remedy for credentials that a replaced CA has ended.
-const NEW_CREDENTIALS: &str = "get new credentials, as `wynectl context renew` needs good ones: `wynectl operator create` by an admin who has them, or \
+/// The remedy for credentials from a CA that was replaced.
+const NEW_CREDENTIALS: &str = "get new credentials, because `wynectl context renew` requires valid ones: `wynectl operator create` by an admin, or \
      `wyneos-coordinator admin` on the coordinator's host; then `wynectl context add`";
 
-/// True when the status was made on this side, because the connection failed: a server's status has no source. A stream
-/// that is cut off at a frame's end looks as if it had ended without a status, and that is made into UNKNOWN, which a
-/// coordinator never sends.
+/// True if the status was created on this side because the connection failed: a server's status has no source. A stream
+/// that is cut off at a frame's end appears to have ended without a status, which becomes UNKNOWN; a coordinator never
+/// sends that code.
 pub(crate) fn is_transport(status: &Status) -> bool {
     status.source().is_some() || status.code() == Code::Unknown
 }
@@ -243,13 +241,13 @@ fn why(status: &Status) -> String {
     }
 }
 
-/// What lies below `error`, outermost first.
+/// The sources of `error`, outermost first.
 fn causes(error: &dyn Error) -> String {
     let mut causes: Vec<String> = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {
         let said = cause.to_string();
-        // Wrappers repeat what they wrap.
+        // Wrappers repeat the message of the wrapped error.
         if causes.last().is_none_or(|last| !last.contains(&said)) {
             causes.push(said);
         }
@@ -258,35 +256,40 @@ fn causes(error: &dyn Error) -> String {
     causes.join(": ")
 }
 
-/// What the details of `status` (google.rpc) say beyond its message.
+/// A field as users declare it, who write declarations rather than requests: `env.A` for `spec.env.A`.
+fn declared(field: &str) -> &str {
+    field.strip_prefix("spec.").unwrap_or(field)
+}
+
+/// Hints from the details of `status` (google.rpc) in addition to its message.
 fn hints(status: &Status) -> Vec<String> {
     let details = status.get_error_details();
     let mut hints = Vec::new();
     if let Some(request) = details.bad_request() {
-        // The message has the only violation already.
+        // The message contains the only violation already.
         let violations = request.field_violations.iter();
         let told = |field: &str, why: &str| status.message().contains(field) && status.message().contains(why);
         hints.extend(
             violations
                 .filter(|violation| !told(&violation.field, &violation.description))
-                .map(|violation| format!("{}: {}", violation.field, violation.description)),
+                .map(|violation| format!("{}: {}", declared(&violation.field), violation.description)),
         );
     }
     if let Some(info) = details.error_info() {
         let advice = match info.reason.as_str() {
             "NODE_UNKNOWN" => Some("`wynectl nodes` lists the nodes"),
             "NODE_AMBIGUOUS" => Some("`wynectl nodes` shows the ids; a unique prefix is enough"),
-            "SNAPSHOT_NOT_KEPT" => Some("`wynectl snapshot list` lists those that are kept"),
+            "SNAPSHOT_NOT_KEPT" => Some("`wynectl snapshot list` lists the retained ones"),
             _ => None,
         };
         hints.extend(advice.map(str::to_owned));
         if let Some(oldest) = info.metadata.get("oldest") {
-            hints.push(format!("go on from the oldest that is kept with --from {oldest}"));
+            hints.push(format!("continue from the oldest retained one with --from {oldest}"));
         }
         hints.push(format!("reason: {}", info.reason));
     }
     if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
-        hints.push(format!("try again in {}", Span(delay)));
+        hints.push(format!("retry in {}", Span(delay)));
     }
     hints
 }

@@ -1,4 +1,4 @@
-//! `wynectl`: the operator's tool.
+//! `wynectl`: the operator's command line tool.
 //!
 //! Answers go to standard output, errors and remarks to standard error. Exit codes: [`exit`].
 

@@ -148,8 +148,8 @@ async fn a_restored_coordinator_takes_over_what_runs_and_moves_nothing() {
 
     // The same file takes over what runs by it.
     let taken_over = [
-        (LATE, "2 running instances are taken over"),
-        (ONLY, "1 running instance is taken over"),
+        (LATE, "2 running instances are adopted"),
+        (ONLY, "1 running instance is adopted"),
     ];
     for (declaration, expected) in taken_over {
         let told = site.apply(declaration);
@@ -323,7 +323,7 @@ async fn only_an_admin_makes_a_backup_and_it_brings_the_keys_back() {
     assert!(!cluster.path("cluster.backup").exists());
     let made = cluster.done(&["backup", "--output", &file]);
     assert!(
-        made.contains("ca/1/ca.key") && made.contains("holds the cluster's keys"),
+        made.contains("ca/1/ca.key") && made.contains("contains the cluster's keys"),
         "{made}"
     );
     let action = "wyneos.v1.ClusterService/Backup";

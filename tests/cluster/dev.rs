@@ -365,7 +365,7 @@ async fn a_second_one_at_the_same_address_is_refused() {
     let (code, said) = told(command);
     assert_eq!(code, Some(1));
     assert!(
-        said.contains("runs at") && said.contains("--listen takes another"),
+        said.contains("runs at") && said.contains("--listen selects another"),
         "{said}"
     );
 }

@@ -13,25 +13,26 @@ use super::parse;
 pub(crate) struct BackupArgs {
     #[command(subcommand)]
     pub(crate) verb: Option<BackupVerb>,
-    /// The file; replaced when it is there, once the new one is whole. Only its owner may read it: the cluster's keys are in it.
+    /// File for the backup; an existing file is replaced once the new one is complete. Only its owner may read it,
+    /// because it contains the cluster's keys.
     #[arg(long, required = true)]
     pub(crate) output: Option<PathBuf>,
 }
 
-/// What to do with a backup.
+/// Operations on a backup.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BackupVerb {
-    /// Read a backup wholly, verify it, and show what it holds.
+    /// Read and verify a complete backup, and show its contents.
     Verify(BackupFile),
 }
 
 /// A backup in a file.
 #[derive(Debug, Args)]
 pub(crate) struct BackupFile {
-    /// The backup.
+    /// File of the backup.
     pub(crate) file: PathBuf,
-    /// The Ed25519 key that must have signed, 64 hexadecimal digits. Without it the key inside the backup is used, which shows that
-    /// nothing was altered, but not who made it.
+    /// Ed25519 key that must have signed, 64 hexadecimal digits. Without it the key inside the backup is used, which
+    /// shows that nothing was altered, but not who created it.
     #[arg(long, value_name = "HEX", value_parser = parse::public_key)]
     pub(crate) public_key: Option<PublicKey>,
 }

@@ -21,16 +21,16 @@ pub(crate) use workload::{
 
 use crate::exit;
 
-/// How answers are written.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// Tables for people.
     Table,
-    /// The protobuf JSON mapping: one object, or one a line for streams.
+    /// The protobuf JSON mapping: one object, or one per line for streams.
     Json,
 }
 
-/// The operator's tool of WyneOS.
+/// The operator's command line tool of WyneOS.
 #[derive(Debug, Parser)]
 #[command(name = "wynectl", version, after_help = exit::HELP, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -43,32 +43,33 @@ pub(crate) struct Cli {
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The coordinator, as host:port; else the context's, else 127.0.0.1:7400.
+    /// Address of the coordinator, as host:port; otherwise the context's, or else 127.0.0.1:7400.
     #[arg(long, global = true, env = "WYNEOS_ADDRESS", value_name = "ADDRESS")]
     pub(crate) address: Option<String>,
-    /// The context to use; else the one in use.
+    /// Context to use; otherwise the one in use.
     #[arg(long, global = true, env = "WYNEOS_CONTEXT", value_name = "NAME")]
     pub(crate) context: Option<String>,
-    /// Folder of ca.pem, cert.pem and key.pem: talk TLS by these instead of a context's.
+    /// Directory of ca.pem, cert.pem and key.pem: use TLS with these credentials instead of a context's.
     #[arg(long, global = true, env = "WYNEOS_CREDENTIALS", value_name = "DIR")]
     pub(crate) credentials: Option<PathBuf>,
-    /// How answers are written.
+    /// Output format.
     #[arg(short = 'o', long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
-    /// Write control characters and what reorders or hides text as they are, also on a terminal, where they are shown escaped otherwise.
+    /// Write control characters and characters that reorder or hide text unchanged on a terminal, where they are
+    /// escaped by default.
     #[arg(long, global = true)]
     pub(crate) raw: bool,
-    /// How long one answer may take, as in 500ms or 1m; in a stream that ends, each of its messages.
+    /// Time limit for one answer, as in 500ms or 1m; in a stream that ends, for each of its messages.
     #[arg(long, global = true, default_value = "10s", value_parser = parse::timeout, value_name = "SPAN")]
     pub(crate) timeout: Duration,
 }
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// List the nodes.
     Nodes {
-        /// Only nodes with this label.
+        /// Restrict the list to nodes with this label.
         #[arg(short, long, value_name = "KEY=VALUE", value_parser = parse::selector)]
         label: Option<String>,
     },
@@ -76,67 +77,67 @@ pub(crate) enum Command {
     Node(NodeName),
     /// Show, watch, list, verify and export the sealed snapshots of the cluster.
     Snapshot(SnapshotArgs),
-    /// Show the mesh: who reaches whom, what was found, and the worst links.
+    /// Show the mesh: reachability, findings, and the worst links.
     Mesh(MeshArgs),
     /// Show the newest telemetry of all nodes, or the history of one.
     Telemetry {
         /// The node: its id, a unique prefix of it, or its name.
         node: Option<String>,
-        /// Only this channel; of one node, every sample of it.
+        /// Restrict the output to this channel; for one node, show every sample of it.
         #[arg(long)]
         channel: Option<String>,
     },
-    /// List the forecasts, the soonest threshold first.
+    /// List the forecasts, the soonest threshold crossing first.
     Predictions,
-    /// List what happened, oldest first.
+    /// List events, oldest first.
     Events(EventsArgs),
-    /// Explain why a node, a workload or an instance is as it is.
+    /// Explain the state of a node, a workload or an instance.
     Why {
         /// A node (its id, a unique prefix of it, or its name), a workload's name, or an instance: its id, or its workload's name
         /// and slot as in web.3.
         name: String,
     },
-    /// Show where the instances of a workload would go, and why nodes would not take one. Nothing is changed.
+    /// Show where the instances of a workload would be placed, and why nodes would not accept one. Nothing is changed.
     Plan(PlanArgs),
-    /// Have a workload run as it is declared, from now on.
+    /// Declare a workload, which runs as declared from now on.
     Apply(ApplyArgs),
     /// List the workloads.
     Workloads,
-    /// Show a workload, its instances and what became of them.
+    /// Show a workload, its instances and the results of earlier ones.
     Workload {
-        /// Its name.
+        /// Name of the workload.
         name: String,
     },
-    /// List instances, where they are and where they are reached.
+    /// List instances, with their nodes and addresses.
     Assignments(AssignmentsArgs),
-    /// Show what an instance writes.
+    /// Show the output of an instance.
     Logs(LogsArgs),
-    /// Change the number of a workload's instances.
+    /// Change the number of instances of a workload.
     Scale(ScaleArgs),
-    /// Replace a workload's instances, as many at once as its update policy allows.
+    /// Replace the instances of a workload, as many at once as its update policy allows.
     Restart(WorkloadArgs),
-    /// Let an update go on beyond its canaries.
+    /// Continue an update beyond its canaries.
     Promote(WorkloadArgs),
-    /// End a workload and forget it; also what runs by its name and no workload has.
+    /// Stop and forget a workload; also stops orphaned instances of its name.
     Delete(WorkloadArgs),
-    /// Write all that the coordinator keeps, with the cluster's keys, into a file; or verify such a file.
+    /// Write the coordinator's complete state, with the cluster's keys, into a file; or verify such a file.
     Backup(BackupArgs),
-    /// Make the data_dir of a coordinator that is not running from a backup.
+    /// Create the data_dir of a coordinator that is not running from a backup.
     Restore(RestoreArgs),
-    /// Have a node emptied of its work, and wait until it is.
+    /// Drain a node, and wait until it is empty.
     Drain(DrainArgs),
-    /// Show what would happen if nodes were lost or emptied: the shipped logic on the present state. Nothing is changed.
+    /// Simulate the loss or draining of nodes, with the production logic on the present state. Nothing is changed.
     #[command(name = "whatif")]
     WhatIf(WhatIfArgs),
-    /// Have work leave the nodes that have most of it for those that have least, as far as the budget goes.
+    /// Move work from the nodes with the highest load to those with the lowest, within the budget.
     Rebalance(RebalanceArgs),
-    /// List decisions, newest first; approve or reject those that wait.
+    /// List decisions, newest first; approve or reject pending ones.
     Decisions(DecisionsArgs),
-    /// Show or set what is done of itself: observe, advise or act.
+    /// Show or set the modes of automatic actions: observe, advise or act.
     Autonomy(AutonomyArgs),
-    /// Place no new work on a node; what runs stays.
+    /// Cordon a node: no new work is placed on it, and running work stays.
     Cordon(NodeName),
-    /// Take a cordon or a drain back.
+    /// Revert a cordon or a drain.
     Uncordon(NodeName),
     /// Set and remove labels of a node.
     Label {
@@ -146,7 +147,7 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
         changes: Vec<LabelChange>,
     },
-    /// Have a node measure and report now.
+    /// Make a node measure and report immediately.
     Refresh(NodeName),
     /// Set a node's heartbeat interval.
     SetHeartbeat {
@@ -155,53 +156,55 @@ pub(crate) enum Command {
         /// 100ms to 60s, or `default` for the cluster's own.
         interval: Interval,
     },
-    /// Let a node take part, on the machine that it is on now.
+    /// Admit a node, on the machine that it is on now.
     Admit(NodeName),
-    /// Shut a node out: neither the coordinator nor its peers talk to it any more.
+    /// Revoke a node: neither the coordinator nor its peers communicate with it any more.
     Revoke {
         /// The node: its id, a unique prefix of it, or its name.
         node: String,
-        /// Why, for people.
+        /// The reason, for people.
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
     },
-    /// Forget a node that is gone for good: its name is free, and what ran on it is given up.
+    /// Forget a node that is gone for good: its name becomes free, and its instances are given up.
     ///
-    /// Only a node that is offline, left, revoked or was never admitted is forgotten, once no lease of it can run any more. A revoked
-    /// node stays shut out; `wynectl admit` with its id takes that back.
+    /// Only a node that is offline, left, revoked or was never admitted is forgotten, once none of its leases can still
+    /// run. A revoked node stays excluded; `wynectl admit` with its id reverts that.
     Forget(ForgetArgs),
-    /// Make, list and delete join tokens.
+    /// Create, list and delete join tokens.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Make, list and shut out operators.
+    /// Create, list and revoke operators.
     #[command(subcommand)]
     Operator(OperatorCommand),
-    /// Show who did what, and who was refused.
+    /// Show who changed what, and which calls were refused.
     Audit(AuditArgs),
-    /// Show the cluster's CA, and replace it.
+    /// Show and replace the cluster's CA.
     #[command(subcommand)]
     Ca(CaCommand),
-    /// Say which coordinators there are, and by which credentials they are talked to.
+    /// Manage contexts: coordinators, and the credentials used for them.
     #[command(subcommand)]
     Context(ContextCommand),
     /// Print the versions of wynectl and of the coordinator.
     Version {
-        /// Only that of wynectl, without asking the coordinator.
+        /// Print only the version of wynectl, without contacting the coordinator.
         #[arg(long)]
         client: bool,
     },
     /// Print a completion script.
     Completions {
-        /// The shell.
+        /// Shell to generate the script for.
         shell: clap_complete::Shell,
     },
     /// Run a scenario of faults against the engine, in virtual time, without a cluster.
     Simulate(SimulateArgs),
     /// Run a cluster on this machine.
     ///
-    /// A coordinator and some agents run as separate processes of the production binaries, on loopback only, and plaintext unless --tls is
-    /// given. It prints the process id of each, what to try next, and a line a cycle. When a process ends, for instance because you kill it, the cluster goes on, and the command that starts the process again is
-    /// printed. Ctrl-C or SIGTERM drains the cluster and leaves no process, file or control group; a second one does not wait.
+    /// A coordinator and some agents run as separate processes of the production binaries, on loopback only, and in
+    /// plaintext unless --tls is given. The command prints the process id of each, suggestions for what to try next,
+    /// and one line per cycle. When a process ends, for instance because you kill it, the cluster continues, and the
+    /// command that starts the process again is printed. Ctrl-C or SIGTERM drains the cluster and leaves no process,
+    /// file or control group; a second one does not wait.
     ///
     /// From another terminal, `wynectl dev kill`, `stop`, `cont` and `start` act on one of its processes.
     Dev(crate::dev::DevCommand),
@@ -222,10 +225,10 @@ pub(crate) struct NodeName {
 pub(crate) struct ForgetArgs {
     /// The node: its id, a unique prefix of it, or its name.
     pub(crate) node: String,
-    /// Show what would be given up and what would be started elsewhere; nothing is changed.
+    /// Show which instances would be given up and which would be started elsewhere; nothing is changed.
     #[arg(long)]
     pub(crate) plan: bool,
-    /// Why, for people.
+    /// The reason, for people.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) reason: String,
 }
@@ -233,12 +236,12 @@ pub(crate) struct ForgetArgs {
 /// `wynectl simulate`.
 #[derive(Debug, Args)]
 pub(crate) struct SimulateArgs {
-    /// The scenario, in TOML; docs/simulator.md has the format.
+    /// File of the scenario, in TOML; docs/simulator.md has the format.
     pub(crate) file: PathBuf,
-    /// The seed; everything that is drawn is drawn from it.
+    /// Seed of all random draws.
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     pub(crate) seed: u64,
-    /// How many seeds to run, from that one on.
+    /// Number of seeds to run, beginning with that one.
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) seeds: u64,
 }
@@ -246,13 +249,13 @@ pub(crate) struct SimulateArgs {
 /// `wynectl events`.
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
-    /// Go on with what happens from now on, until interrupted. A lost connection is taken up again where it was.
+    /// Continue with new events until interrupted. A lost connection is resumed without gaps.
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Begin with the event of this number; otherwise with the oldest that is kept.
+    /// Begin with the event of this number; otherwise with the oldest that is retained.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) from: Option<u64>,
-    /// Only events about this node: its id, a unique prefix of it, or its name.
+    /// Restrict the list to events about this node: its id, a unique prefix of it, or its name.
     #[arg(long)]
     pub(crate) node: Option<String>,
 }
@@ -263,19 +266,19 @@ pub(crate) struct EventsArgs {
 pub(crate) struct MeshArgs {
     #[command(subcommand)]
     pub(crate) command: Option<MeshCommand>,
-    /// How many of the worst links to show.
+    /// Number of the worst links to show.
     #[arg(long, default_value_t = 10, value_name = "COUNT")]
     pub(crate) worst: usize,
 }
 
-/// What to ask the mesh; without one of these, all of it is shown.
+/// Queries of the mesh; without one of these, all of it is shown.
 #[derive(Debug, Subcommand)]
 pub(crate) enum MeshCommand {
-    /// Estimate the round-trip time between two nodes, whether they probe one another or not.
+    /// Estimate the round-trip time between two nodes, whether or not they probe one another.
     Rtt {
-        /// The one: its id, a unique prefix of it, or its name.
+        /// The first node: its id, a unique prefix of it, or its name.
         from: String,
-        /// The other, likewise.
+        /// The second node, likewise.
         to: String,
     },
 }
@@ -290,14 +293,14 @@ pub(crate) struct SnapshotArgs {
     pub(crate) get: GetArgs,
 }
 
-/// What to do with snapshots; without one of these, `get`.
+/// Operations on snapshots; without one of these, `get`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotCommand {
     /// Show a snapshot.
     Get(GetArgs),
     /// Show every snapshot as it is published, until interrupted.
     Watch(WatchArgs),
-    /// List the seals that are kept, newest first.
+    /// List the retained seals, newest first.
     List,
     /// Verify seals and their chain, of the coordinator or of an exported file.
     Verify(VerifyArgs),
@@ -308,7 +311,7 @@ pub(crate) enum SnapshotCommand {
 /// `wynectl snapshot get`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct GetArgs {
-    /// Cycle of the one wanted; otherwise the newest.
+    /// Cycle of the snapshot; otherwise the newest.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) cycle: Option<u64>,
 }
@@ -316,16 +319,16 @@ pub(crate) struct GetArgs {
 /// `wynectl snapshot watch`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// Get the full state every cycle, not what changed.
+    /// Receive the full state every cycle, rather than the changes.
     #[arg(long)]
     pub(crate) full: bool,
-    /// Go on behind the message that had this token.
+    /// Continue after the message that had this token.
     #[arg(long, value_name = "TOKEN")]
     pub(crate) resume: Option<String>,
-    /// Only these sections.
+    /// Restrict the output to these sections.
     #[arg(long, value_enum, num_args = 1..)]
     pub(crate) section: Vec<Section>,
-    /// Only nodes with this label.
+    /// Restrict the output to nodes with this label.
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = parse::selector)]
     pub(crate) label: Option<String>,
 }
@@ -344,13 +347,13 @@ pub(crate) enum Section {
     Coherence = 8,
 }
 
-/// The cycles wanted.
+/// A range of cycles.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Range {
-    /// The first cycle; otherwise the oldest that is kept.
+    /// First cycle; otherwise the oldest that is retained.
     #[arg(long, value_name = "CYCLE", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) from: Option<u64>,
-    /// The last cycle; otherwise the newest.
+    /// Last cycle; otherwise the newest.
     #[arg(long, value_name = "CYCLE", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) to: Option<u64>,
 }
@@ -360,11 +363,11 @@ pub(crate) struct Range {
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) range: Range,
-    /// Verify an exported file instead; the coordinator is not asked.
+    /// Verify an exported file instead, without contacting the coordinator.
     #[arg(long, conflicts_with_all = ["from", "to"])]
     pub(crate) file: Option<PathBuf>,
-    /// The Ed25519 key that must have signed, 64 hexadecimal digits. Otherwise the coordinator's or the file's own word
-    /// is taken for it, which shows that nothing was altered but not who signed.
+    /// Ed25519 key that must have signed, 64 hexadecimal digits. Otherwise the key that the coordinator or the file
+    /// reports is trusted, which shows that nothing was altered, but not who signed.
     #[arg(long, value_name = "HEX", value_parser = parse::public_key)]
     pub(crate) public_key: Option<wyneos_core::integrity::PublicKey>,
 }
@@ -372,7 +375,7 @@ pub(crate) struct VerifyArgs {
 /// `wynectl snapshot export`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// The file. It appears, or replaces one, only when it is whole.
+    /// File for the snapshots. It appears, or replaces an existing file, only once it is complete.
     #[arg(long)]
     pub(crate) output: PathBuf,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Values of the command line.
+//! Parsers for values of the command line.
 
 use std::{str::FromStr, time::Duration};
 
@@ -7,12 +7,12 @@ use wyneos_core::integrity::PublicKey;
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
 
-/// Why a value is not accepted.
+/// The reason for which a value is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadValue {
-    #[error("not a span like 500ms, 10s or 1m")]
+    #[error("not a duration such as 500ms, 10s or 1m")]
     Span,
-    #[error("a span of no length")]
+    #[error("a duration of zero")]
     NoSpan,
     #[error("not between 100ms and 60s")]
     Heartbeat,
@@ -24,7 +24,7 @@ pub(crate) enum BadValue {
     PublicKey,
 }
 
-/// A span above zero.
+/// A duration above zero.
 pub(super) fn timeout(text: &str) -> Result<Duration, BadValue> {
     match humantime::parse_duration(text) {
         Ok(span) if span.is_zero() => Err(BadValue::NoSpan),

@@ -14,27 +14,27 @@ pub(crate) struct PlanArgs {
     pub(crate) file: PathBuf,
 }
 
-/// What every change of a workload takes.
+/// Options of every change of a workload.
 #[derive(Debug, Args)]
 pub(crate) struct ChangeArgs {
-    /// Only say what would be done.
+    /// Show the resulting actions, without changing anything.
     #[arg(long)]
     pub(crate) plan: bool,
-    /// Refuse unless the workload is at this revision, as a plan told it; 0: it must not be there.
+    /// Refuse unless the workload is at this revision, as a plan reported it; 0: it must not exist.
     #[arg(long, value_name = "REVISION")]
     pub(crate) revision: Option<u64>,
 }
 
-/// Whether to wait until a change is through.
+/// Whether to wait until a change is complete.
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
-    /// Wait until it is through, and say how it goes; end with 1 and the reason if it fails.
+    /// Wait until the change is complete, and report progress; exit with 1 and the reason if it fails.
     #[arg(long, conflicts_with_all = ["no_wait", "plan"])]
     pub(crate) wait: bool,
-    /// Do not wait. Only `apply` waits without being asked to, and only on a terminal.
+    /// Do not wait. Only `apply` waits by default, and only on a terminal.
     #[arg(long)]
     pub(crate) no_wait: bool,
-    /// Wait no longer than this, and then end with 1.
+    /// Time limit for waiting, after which the command exits with 1.
     #[arg(long, value_name = "DURATION", value_parser = timeout, conflicts_with_all = ["no_wait", "plan"])]
     pub(crate) wait_timeout: Option<Duration>,
 }
@@ -46,17 +46,17 @@ pub(crate) struct ApplyArgs {
     pub(crate) declaration: PlanArgs,
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
-    /// Also where instances would stop that nothing takes the place of
+    /// Apply even if instances would stop without a replacement.
     #[arg(long)]
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
 }
 
-/// A workload, to be changed.
+/// A workload that is to be changed.
 #[derive(Debug, Args)]
 pub(crate) struct WorkloadArgs {
-    /// The workload's name.
+    /// Name of the workload.
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
@@ -67,9 +67,9 @@ pub(crate) struct WorkloadArgs {
 /// `wynectl scale`.
 #[derive(Debug, Args)]
 pub(crate) struct ScaleArgs {
-    /// The workload's name.
+    /// Name of the workload.
     pub(crate) name: String,
-    /// How many instances there should be.
+    /// Desired number of instances.
     pub(crate) replicas: u32,
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
@@ -80,16 +80,16 @@ pub(crate) struct ScaleArgs {
 /// `wynectl assignments`.
 #[derive(Debug, Args)]
 pub(crate) struct AssignmentsArgs {
-    /// Of this workload alone.
+    /// Restrict the list to this workload.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub(crate) workload: String,
-    /// On this node alone.
+    /// Restrict the list to this node.
     #[arg(long, value_name = "NODE", default_value = "", hide_default_value = true)]
     pub(crate) node: String,
-    /// Those that ended, too.
+    /// Include ended instances.
     #[arg(long)]
     pub(crate) ended: bool,
-    /// Go on with every change, a line each.
+    /// Continue with every change, one line each.
     #[arg(short = 'w', long, conflicts_with_all = ["node", "ended"])]
     pub(crate) watch: bool,
 }
@@ -97,18 +97,19 @@ pub(crate) struct AssignmentsArgs {
 /// `wynectl logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
-    /// The instance: its id, or its workload's name and slot as in web.3; a workload's name for its slot 0.
+    /// The instance: its id, or its workload's name and slot as in web.3; a workload's name means its slot 0.
     pub(crate) instance: String,
-    /// What it writes to its standard error.
+    /// Show standard error instead of standard output.
     #[arg(long)]
     pub(crate) stderr: bool,
-    /// Go on with what it writes from now on, and with the next instance of its slot; without a slot, until the instance named by its id has ended.
+    /// Continue with new output, and with the next instance of its slot; for an instance named by its id, until that
+    /// has ended.
     #[arg(short = 'f', long, conflicts_with = "previous")]
     pub(crate) follow: bool,
-    /// What the process before the present one wrote; if the instance had none, the instance before it in its slot.
+    /// Show the output of the previous process; if the instance had none, of the previous instance in its slot.
     #[arg(short = 'p', long)]
     pub(crate) previous: bool,
-    /// So many bytes before the end.
+    /// Number of bytes before the end.
     #[arg(long, value_name = "BYTES")]
     pub(crate) tail: Option<u64>,
 }
@@ -116,7 +117,7 @@ pub(crate) struct LogsArgs {
 /// `wynectl whatif`.
 #[derive(Debug, Args)]
 pub(crate) struct WhatIfArgs {
-    /// What would be so: `zone=a down`, `node-3 down`, `zone=a drained`.
+    /// Nodes and their state: `zone=a down`, `node-3 down`, `zone=a drained`.
     #[arg(value_name = "NODES STATE", num_args = 1..=2, required = true)]
     pub(crate) what: Vec<String>,
 }
@@ -124,7 +125,7 @@ pub(crate) struct WhatIfArgs {
 /// `wynectl rebalance`.
 #[derive(Debug, Args)]
 pub(crate) struct RebalanceArgs {
-    /// Only say what would be done.
+    /// Show the resulting actions, without changing anything.
     #[arg(long)]
     pub(crate) plan: bool,
 }
@@ -134,50 +135,50 @@ pub(crate) struct RebalanceArgs {
 pub(crate) struct DecisionsArgs {
     #[command(subcommand)]
     pub(crate) verb: Option<DecisionVerb>,
-    /// At most so many, the newest.
+    /// Maximum number of decisions, the newest.
     #[arg(long, default_value_t = 20, value_name = "COUNT")]
     pub(crate) limit: u32,
-    /// Only those that wait for an answer.
+    /// Restrict the list to pending decisions.
     #[arg(long)]
     pub(crate) pending: bool,
 }
 
-/// What to say to a decision.
+/// An answer to a decision.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DecisionVerb {
-    /// Have it carried out.
+    /// Approve a pending decision, which is then carried out.
     Approve {
-        /// Its id.
+        /// Id of the decision.
         id: u64,
     },
-    /// Have it not carried out.
+    /// Reject a pending decision.
     Reject {
-        /// Its id.
+        /// Id of the decision.
         id: u64,
     },
 }
 
-/// Whether something is done of itself.
+/// Mode of automatic actions.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Mode {
-    /// It is said, and not done.
+    /// Only report the action.
     Observe,
-    /// It waits for `wynectl decisions approve`.
+    /// Wait for `wynectl decisions approve`.
     Advise,
-    /// It is done.
+    /// Carry out the action.
     Act,
 }
 
 /// `wynectl autonomy`.
 #[derive(Debug, Args)]
 pub(crate) struct AutonomyArgs {
-    /// Work of nodes that were given up is placed elsewhere.
+    /// Placing the work of nodes that were given up elsewhere.
     #[arg(long)]
     pub(crate) heal: Option<Mode>,
-    /// Work leaves nodes that have too much of it.
+    /// Moving work away from nodes that have too much of it.
     #[arg(long)]
     pub(crate) rebalance: Option<Mode>,
-    /// Work of a lower priority is stopped to make room.
+    /// Stopping work of a lower priority to make room.
     #[arg(long)]
     pub(crate) preempt: Option<Mode>,
 }
@@ -187,13 +188,13 @@ pub(crate) struct AutonomyArgs {
 pub(crate) struct DrainArgs {
     /// The node: its id, a unique prefix of it, or its name.
     pub(crate) node: String,
-    /// What is left after this time is stopped all the same.
+    /// Deadline, after which the remaining instances are stopped.
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     pub(crate) deadline: Option<Duration>,
-    /// Daemons stay.
+    /// Keep daemons on the node.
     #[arg(long)]
     pub(crate) keep_daemons: bool,
-    /// Only say what would be done, and whether the other nodes can take it.
+    /// Show the resulting actions, and whether the other nodes have room.
     #[arg(long)]
     pub(crate) plan: bool,
     /// Do not wait until the node is empty.

@@ -1,4 +1,4 @@
-//! Who may do what: admission, join tokens, operators, the CA.
+//! Access control: admission, join tokens, operators, the CA.
 
 pub(super) mod authorities;
 pub(super) mod operators;

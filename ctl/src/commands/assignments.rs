@@ -1,4 +1,4 @@
-//! Instances: where they are, and what they write.
+//! Instances: their nodes, addresses and output.
 
 use std::{
     collections::BTreeSet,
@@ -26,7 +26,7 @@ pub(super) fn phase(one: &v1::Assignment) -> v1::InstancePhase {
     one.status.as_ref().map(v1::InstanceStatus::phase).unwrap_or_default()
 }
 
-/// An instance's phase, as people read it.
+/// An instance's phase for people.
 pub(super) fn how(one: &v1::Assignment) -> String {
     let name = phase(one)
         .as_str_name()
@@ -69,7 +69,7 @@ pub(super) async fn assignments_of(
     }
 }
 
-/// What else there is to say of an instance.
+/// Further details of an instance.
 fn detail(one: &v1::Assignment, status: &v1::InstanceStatus, workloads: &[v1::Workload]) -> String {
     let told = match (one.stop_reason.as_str(), one.orphaned) {
         ("", true) => orphan(one, workloads.iter().find(|workload| workload.name == one.workload)),
@@ -83,27 +83,24 @@ fn detail(one: &v1::Assignment, status: &v1::InstanceStatus, workloads: &[v1::Wo
     }
 }
 
-/// What an instance without a slot waits for; `workload` is the declared one of its name.
+/// The reason for which an instance is orphaned; `workload` is the declared one of its name.
 fn orphan(one: &v1::Assignment, workload: Option<&v1::Workload>) -> String {
     let name = clean(&one.workload);
     let Some(workload) = workload.filter(|workload| !workload.deleted) else {
-        return format!("no workload has it: apply or delete {name}");
+        return format!("it belongs to no workload: apply or delete {name}");
     };
     let beyond = workload.kind != "daemon" && one.slot >= workload.desired;
     match (workload.waiting.first(), beyond) {
         (_, true) => format!(
-            "beyond the {} declared: `wynectl scale {name}` takes it over",
+            "beyond the {} declared: `wynectl scale {name}` adopts it",
             workload.desired
         ),
-        (Some(waiting), false) => format!(
-            "{name} is declared and waits to take it over: {}",
-            clean(&waiting.reason)
-        ),
-        (None, false) => format!("{name} is declared and takes it over once its slot is free and its node admitted"),
+        (Some(waiting), false) => format!("{name} is declared and waits to adopt it: {}", clean(&waiting.reason)),
+        (None, false) => format!("{name} is declared and adopts it once its slot is free and its node admitted"),
     }
 }
 
-/// A table of instances; `workloads` are the declared ones of their names, as far as they are known.
+/// A table of instances; `workloads` are the declared workloads of their names, as far as they are known.
 pub(super) fn assignments_table(rows: &[v1::AssignmentRow], workloads: &[v1::Workload]) -> Table {
     let mut table = Table::new([
         "ID",
@@ -157,12 +154,13 @@ pub(crate) async fn assignments(context: &Context, args: AssignmentsArgs) -> Res
     context.show(&all, |all| assignments_table(&all.assignments, &workloads).text(0))
 }
 
-/// What a watch has told of. A stream that takes the place of one that broke begins with all instances, and says nothing of those that were
-/// forgotten meanwhile.
+/// The instances that a watch has reported. A stream that replaces a broken one begins with all instances, and does not
+/// report those that were removed meanwhile.
 #[derive(Default)]
 struct Told {
     ids: BTreeSet<String>,
-    /// Told by an earlier stream, and not by this one; `None` once it has told of all instances.
+    /// Instances reported by an earlier stream and not yet by this one; `None` once this one has reported all
+    /// instances.
     missing: Option<BTreeSet<String>>,
 }
 
@@ -171,7 +169,7 @@ impl Told {
         self.missing = Some(self.ids.clone());
     }
 
-    /// Adds to an answer what was forgotten between two streams.
+    /// Adds to an answer the instances that were removed between two streams.
     fn complete(&mut self, answer: &mut v1::WatchAssignmentsResponse) {
         let changed = answer
             .changed
@@ -229,7 +227,7 @@ async fn watch(
     }
 }
 
-/// A line of `assignments -w`, on several where it is wider than `most`.
+/// A line of `assignments -w`, on several lines if it is wider than `most`.
 pub(super) fn watched_line([id, instance, node]: [&str; 3], told: &str, most: Option<usize>) -> String {
     let line = format!("{id:<16}  {instance:<16}  {node:<12}  {told}");
     text::hanging("", &line, 4, most)
@@ -253,12 +251,12 @@ fn tell_changes(context: &Context, answer: &v1::WatchAssignmentsResponse) -> Res
         lines += &watched_line(place.each_ref().map(String::as_str), &told, text::columns());
     }
     for id in &answer.removed {
-        lines += &format!("{}   is kept no longer\n", clean(id));
+        lines += &format!("{}   is no longer retained\n", clean(id));
     }
     context.text(&lines)
 }
 
-/// `wynectl logs`. What a program wrote is passed on as it is.
+/// `wynectl logs`. A program's output is passed on unchanged.
 pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failure> {
     let what = format!("read the log of {}", Quoted(&args.instance));
     let is_id = args.instance.len() == 16 && args.instance.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -275,8 +273,8 @@ pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failur
     let moved = |answer: &v1::ReadLogsResponse| {
         let place = format!("{} on {}", clean(&answer.assignment_id), clean(&answer.node_name));
         match previous {
-            true => format!("{named}: had no process before; the instance before it was {place}"),
-            false => format!("{named}: goes on as {place}"),
+            true => format!("{named}: had no previous process; the previous instance was {place}"),
+            false => format!("{named}: continues as {place}"),
         }
     };
     let request = v1::ReadLogsRequest {
@@ -356,7 +354,7 @@ mod tests {
             ..v1::Assignment::default()
         };
         let told = |workloads: &[v1::Workload]| detail(&one, &v1::InstanceStatus::default(), workloads);
-        assert_eq!(told(&[]), "no workload has it: apply or delete scheduler");
+        assert_eq!(told(&[]), "it belongs to no workload: apply or delete scheduler");
         let mut declared = v1::Workload {
             name: "scheduler".to_owned(),
             desired: 2,
@@ -376,6 +374,6 @@ mod tests {
         declared.desired = 1;
         assert!(told(std::slice::from_ref(&declared)).contains("wynectl scale scheduler"));
         declared.deleted = true;
-        assert!(told(std::slice::from_ref(&declared)).contains("no workload has it"));
+        assert!(told(std::slice::from_ref(&declared)).contains("belongs to no workload"));
     }
 }

@@ -1,4 +1,4 @@
-//! `wynectl audit`: who did what, and who was refused.
+//! `wynectl audit`: changes and refusals, with the principals.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ use crate::{
 
 const WHAT: &str = "read the audit";
 
-/// Blanks before the further lines of an entry.
+/// Indentation of the further lines of an entry.
 const INDENT: usize = 9;
 
 /// Lists, verifies, follows.
@@ -81,51 +81,51 @@ pub(crate) async fn run(context: &Context, args: AuditArgs) -> Result<(), Failur
     Ok(())
 }
 
-/// Fails when the coordinator itself says that entries are missing.
+/// Fails if the coordinator itself reports that entries are missing.
 fn none_lost(verifier: Option<&Verifier>) -> Result<(), Failure> {
     let lost = verifier.map(Verifier::lost).unwrap_or_default();
     let Some((_, last)) = lost.last() else { return Ok(()) };
     let told: Vec<String> = lost.iter().map(|(first, last)| format!("{first} to {last}")).collect();
     let message = format!(
-        "entries {} were lost: the coordinator found them missing at a start",
+        "entries {} were lost: the coordinator found them missing when it started",
         told.join(", ")
     );
     let hint = format!(
-        "`wynectl audit` says when; `--from {}` verifies what came after",
+        "`wynectl audit` shows the time; `--from {}` verifies the later entries",
         last.saturating_add(2)
     );
     Err(Failure::new(Exit::Unverified, message).hint(hint))
 }
 
-/// What a verification found: entries, and whether each of the intents among them has an outcome.
+/// Result of a verification: the entries, and whether each of the intents among them has an outcome.
 pub(super) fn verified(read: u64, begun: u64, intents: &Intents) -> Vec<String> {
     let entries = match read {
         1 => "1 entry".to_owned(),
         read => format!("{read} entries"),
     };
     let accounted = match (begun, intents.open.len()) {
-        (0, _) => "no intent among them".to_owned(),
-        (1, 0) => "1 intent, which has an outcome".to_owned(),
-        (_, 0) => format!("{begun} intents, each of which has an outcome"),
-        (_, open) => format!("{}, of which {open} without an outcome", text::count(begun, "intent")),
+        (0, _) => "no intents".to_owned(),
+        (1, 0) => "1 intent, with an outcome".to_owned(),
+        (_, 0) => format!("{begun} intents, each with an outcome"),
+        (_, open) => format!("{}, {open} of them without an outcome", text::count(begun, "intent")),
     };
     let mut lines = vec![format!("verified {entries}; {accounted}")];
     lines.extend(account(intents));
     lines
 }
 
-/// Which intents have no outcome of their own, by their numbers.
+/// Numbers of the intents without an outcome of their own.
 fn account(intents: &Intents) -> Vec<String> {
     let told = [
         (
             &intents.open,
-            "no outcome (their calls are under way, or the coordinator has not restarted since it ended): ",
+            "no outcome (their calls are in progress, or the coordinator has not restarted since it ended): ",
         ),
         (
             &intents.applied,
-            "cut off as the coordinator ended, found carried out: ",
+            "cut off as the coordinator ended, determined to be carried out: ",
         ),
-        (&intents.not_applied, "cut off, found not carried out: "),
+        (&intents.not_applied, "cut off, determined not to be carried out: "),
         (&intents.unknown, "cut off, outcome unknown: "),
     ];
     let some = told.into_iter().filter(|(numbers, _)| !numbers.is_empty());
@@ -139,7 +139,7 @@ fn account(intents: &Intents) -> Vec<String> {
     .collect()
 }
 
-/// Ascending numbers, those that follow one another as a range.
+/// Ascending numbers, with consecutive ones as a range.
 fn ranges(numbers: &BTreeSet<u64>) -> String {
     let mut ranges: Vec<(u64, u64)> = Vec::new();
     for &number in numbers {
@@ -190,7 +190,7 @@ fn hand_out(context: &Context, entries: &[v1::AuditEntry], headed: &mut bool) ->
     context.text(&lines)
 }
 
-/// What the columns of entries are.
+/// The headings of the columns.
 pub(super) fn heading(most: Option<usize>) -> String {
     let prefix = format!("{:>6}   {:<24}   ", "ENTRY", "TIME");
     let told = format!("{:<24}   {:<21}   ACTION   OBJECT   OUTCOME", "WHO", "FROM");
@@ -219,7 +219,7 @@ pub(super) fn line(entry: &v1::AuditEntry, most: Option<usize>) -> String {
         more => format!(" (and {more} more like it)"),
     };
     let target = match record.target.as_str() {
-        // Entries of earlier versions may name none.
+        // Entries of earlier versions may have none.
         "" => text::NONE.to_owned(),
         target => clean(target),
     };
@@ -275,14 +275,14 @@ mod tests {
     #[test]
     fn a_verification_says_how_many_intents_there_are_and_which_have_no_outcome() {
         let mut intents = Intents::default();
-        assert_eq!(verified(1, 0, &intents), ["verified 1 entry; no intent among them"]);
+        assert_eq!(verified(1, 0, &intents), ["verified 1 entry; no intents"]);
         assert_eq!(
             verified(12, 5, &intents),
-            ["verified 12 entries; 5 intents, each of which has an outcome"]
+            ["verified 12 entries; 5 intents, each with an outcome"]
         );
         intents.open = BTreeSet::from([7, 8]);
         let told = verified(12, 5, &intents);
-        assert_eq!(told[0], "verified 12 entries; 5 intents, of which 2 without an outcome");
+        assert_eq!(told[0], "verified 12 entries; 5 intents, 2 of them without an outcome");
         assert!(
             told[1].starts_with("2 intents: no outcome") && told[1].ends_with(": 7-8"),
             "{told:?}"

@@ -1,4 +1,4 @@
-//! Backups: made, verified, restored.
+//! Backups: creation, verification and restore.
 
 use std::{
     fs::File,
@@ -23,16 +23,17 @@ use crate::{
     text::{self, Fields, clean},
 };
 
-const BACKUP: &str = "make a backup";
+const BACKUP: &str = "create a backup";
 
-/// `wynectl backup`. The file is verified before it takes its name.
+/// `wynectl backup`. The file is verified before it gets its name.
 pub(crate) async fn run(context: &Context, args: BackupArgs) -> Result<(), Failure> {
     let output = args.output.unwrap_or_default();
     let io = |error: std::io::Error| {
         let cause = of_temporary(&error);
         Failure::new(Exit::Failed, format!("{BACKUP} in {}: {cause}", output.display()))
     };
-    // Beside the file, so that taking its name is one step; only its owner may read it, as is the way of temporary files.
+    // In the same directory as the file, so that the rename is atomic; temporary files are readable by their owner
+    // only.
     let directory = match output.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -60,7 +61,7 @@ pub(crate) async fn run(context: &Context, args: BackupArgs) -> Result<(), Failu
     whole.persist(&output).map_err(|error| io(error.error))?;
     File::open(directory).and_then(|folder| folder.sync_all()).map_err(io)?;
     text::stderr(&format!(
-        "{} holds the cluster's keys: whoever has it can be the cluster",
+        "{} contains the cluster's keys: its holder can impersonate the cluster",
         output.display()
     ));
     context.show(&contents.header, |_| told(&contents))
@@ -87,7 +88,7 @@ fn read(file: &Path, trusted: Option<PublicKey>) -> Result<Contents, Failure> {
     backup::verify(BufReader::new(opened), trusted).map_err(|error| Failure::export(&what, &error))
 }
 
-/// What a backup holds.
+/// The contents of a backup.
 fn told(contents: &Contents) -> String {
     let header = &contents.header;
     let mut fields = Fields::default();
@@ -95,7 +96,10 @@ fn told(contents: &Contents) -> String {
     fields.add("as of", text::timestamp(header.time.as_ref()));
     fields.add("epoch, cycle", format!("{}, {}", header.epoch, header.cycle));
     fields.add("newest event", header.event_sequence.to_string());
-    fields.add("made by", format!("coordinator {}", clean(&header.coordinator_version)));
+    fields.add(
+        "created by",
+        format!("coordinator {}", clean(&header.coordinator_version)),
+    );
     fields.add("signed by", text::hex(&header.public_key));
     let count = |kind| contents.count(kind).to_string();
     fields.add("nodes", count(v1::BackupKind::Node));
@@ -123,7 +127,7 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<(), Failure> {
     }
     let output = command.output().await.map_err(|error| {
         let message = format!("cannot run {}: {error}", program.display());
-        Failure::new(Exit::Failed, message).hint("restore on the host where the coordinator is installed")
+        Failure::new(Exit::Failed, message).hint("run this on the host where the coordinator is installed")
     })?;
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if !output.status.success() {
@@ -133,7 +137,7 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<(), Failure> {
     std::io::stdout().write_all(told.as_bytes()).map_err(Failure::output)
 }
 
-/// The coordinator's program: beside this one, or where the shell finds it.
+/// The coordinator's program: beside this one, or in PATH.
 fn coordinator() -> PathBuf {
     let name = "wyneos-coordinator";
     let own = std::env::current_exe().ok();

@@ -1,4 +1,4 @@
-//! What changes of workloads do or would do, as people read it.
+//! Changes of workloads, made or planned, for people.
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,13 @@ pub(super) fn declared(declared: Option<&v1::WorkloadChange>) -> String {
     change(declared) + &user
 }
 
-/// What was done, or would be.
+/// A change, made or planned.
 pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
     let Some(change) = change else { return String::new() };
     let name = clean(&change.name);
     let starts = change.starts.len() as u64 + u64::from(change.more_starts);
     let stops = change.stops.len() as u64 + u64::from(change.more_stops);
-    // 0 of a workload that is not declared: a new one, or one of which only instances are known.
+    // 0 for a workload that is not declared: a new one, or one of which only instances are known.
     let revision = match change.revision {
         0 => text::NONE.to_owned(),
         revision => revision.to_string(),
@@ -47,9 +47,9 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
         let mut parts = vec![format!("{} {}", text::count(starts, "instance"), does(starts, "start"))];
         if change.adopted > 0 {
             let taken = match (change.applied, change.adopted) {
-                (true, 1) => "is taken over",
-                (true, _) => "are taken over",
-                (false, _) => "would be taken over",
+                (true, 1) => "is adopted",
+                (true, _) => "are adopted",
+                (false, _) => "would be adopted",
             };
             parts.push(format!("{} {taken}", text::count(change.adopted, "running instance")));
         }
@@ -97,7 +97,7 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
         }
     }
     told.push_str(&waiting(&change.waiting));
-    // A plan tells of all nodes.
+    // A plan lists all nodes.
     match change.rejections.is_empty() {
         true => told.push_str(&kept_out(&change.waiting)),
         false => told.push_str(&rejections(&change.rejections)),
@@ -106,7 +106,7 @@ pub(super) fn change(change: Option<&v1::WorkloadChange>) -> String {
     told
 }
 
-/// How many instances there should be after a change.
+/// Desired number of instances after a change.
 fn replicas(change: &v1::WorkloadChange) -> Option<u32> {
     use v1::workload_spec::Kind;
     match change.spec.as_ref()?.kind.as_ref()? {
@@ -116,14 +116,14 @@ fn replicas(change: &v1::WorkloadChange) -> Option<u32> {
     }
 }
 
-/// Slots that wait, listed or not. Those that failed for good wait for nothing.
+/// Waiting slots, listed or not. Slots that failed permanently wait for nothing.
 pub(super) fn waiting_slots(change: &v1::WorkloadChange) -> u32 {
     let waits = change.waiting.iter().filter(|waiting| !waiting.given_up);
     let listed: u32 = waits.map(|waiting| waiting.slots).sum();
     listed.saturating_add(change.more_waiting)
 }
 
-/// What the lists of a change have no room for.
+/// Entries that the lists of a change have no room for.
 fn left_out(change: &v1::WorkloadChange) -> String {
     let nodes: u32 = change.waiting.iter().map(|waiting| waiting.more_nodes).sum();
     let parts = [
@@ -136,27 +136,30 @@ fn left_out(change: &v1::WorkloadChange) -> String {
     let parts: Vec<String> = parts.map(|(more, what)| text::count(more, what)).collect();
     match parts.is_empty() {
         true => String::new(),
-        false => format!(
-            "\nnot listed, as an answer has no room for more: {}\n",
-            parts.join(", ")
-        ),
+        false => {
+            let line = format!("not listed, because the answer has no room: {}", parts.join(", "));
+            format!("\n{}", text::hanging("", &line, 4, Some(text::view_columns())))
+        }
     }
 }
 
-/// Says how many stop that nothing takes the place of.
+/// Number of instances that stop without a replacement.
 fn unreplaced(stops: &[v1::PlannedStop]) -> String {
     match stops.iter().filter(|stop| stop.unreplaced).count() as u64 {
         0 => String::new(),
-        1 => "1 of these stops with nothing in its place: apply wants --force for that\n".to_owned(),
-        number => format!("{number} of these stop with nothing in their place: apply wants --force for that\n"),
+        1 => "1 of these stops without a replacement: apply requires --force for that\n".to_owned(),
+        number => format!("{number} of these stop without a replacement: apply requires --force for that\n"),
     }
 }
 
-/// Says that there are further changes that the answer has no room for.
+/// Number of further changes that the answer has no room for.
 pub(super) fn more_changes(more: u32, thing: &str) -> String {
     match more {
         0 => String::new(),
-        more => format!("\n{} more that the answer has no room for\n", text::count(more, thing)),
+        more => format!(
+            "\n{} more, for which the answer has no room\n",
+            text::count(more, thing)
+        ),
     }
 }
 
@@ -213,7 +216,7 @@ pub(super) fn waiting(waiting: &[v1::Waiting]) -> String {
     view
 }
 
-/// Nodes that do not take what waits.
+/// Nodes that do not accept the waiting slots.
 pub(super) fn kept_out(waiting: &[v1::Waiting]) -> String {
     rejections(waiting.iter().flat_map(|waiting| &waiting.nodes))
 }
@@ -258,13 +261,13 @@ mod tests {
         );
         one.applied = true;
         let done = told(&one);
-        let line = "esc: revision - (event 0): 1 instance starts, 1 running instance is taken over, 1 stops, 1 follows, later, 1 waits\n";
+        let line = "esc: revision - (event 0): 1 instance starts, 1 running instance is adopted, 1 stops, 1 follows, later, 1 waits\n";
         assert!(done.starts_with(line), "{done}");
         (one.more_starts, one.more_waiting, one.more_rejections) = (2, 1, 3);
         one.waiting[0].more_nodes = 4;
         let more = told(&one);
         assert!(more.contains("3 instances start,") && more.contains("2 wait"), "{more}");
-        let end = "\nnot listed, as an answer has no room for more: 2 starts, 1 waiting slot, 7 rejecting nodes\n";
+        let end = "\nnot listed, because the answer has no room: 2 starts, 1 waiting slot, 7 rejecting nodes\n";
         assert!(more.ends_with(end), "{more}");
         (one.applied, one.spec) = (false, None);
         assert!(told(&one).starts_with("esc: planned at revision -:"), "{}", told(&one));

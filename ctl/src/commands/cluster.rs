@@ -1,4 +1,4 @@
-//! The nodes, one node, and versions.
+//! Lists of nodes, one node, and versions.
 
 use wyneos::{client, v1};
 use wyneos_core::node::NOT_CONTAINED;
@@ -103,7 +103,7 @@ pub(super) fn view(answer: &v1::GetNodeResponse) -> String {
     fields.text()
 }
 
-/// When the last heartbeat came: both times are of one snapshot, whose age is told apart.
+/// Time of the last heartbeat: both times are of one snapshot, whose age is shown separately.
 fn last_heartbeat(last: &Timestamp, read: Option<&v1::ReadState>) -> String {
     let Some((time, age)) = read.and_then(|read| Some((read.time.as_ref()?, read.age.as_ref()?))) else {
         return format!(", the last {}", text::ago(Some(last)));
@@ -122,7 +122,7 @@ fn last_heartbeat(last: &Timestamp, read: Option<&v1::ReadState>) -> String {
     format!(" as of {age} ago, the last {before} before that")
 }
 
-/// The peer through which it last asked for its standing while it had no session.
+/// The peer that relayed the node's last request for its standing while it had no session.
 pub(super) fn relayed(fields: &mut Fields, relayed: Option<&v1::Relayed>) {
     if let Some(relayed) = relayed {
         let (ago, via) = (text::ago(relayed.time.as_ref()), clean(&relayed.via_name));
@@ -130,7 +130,7 @@ pub(super) fn relayed(fields: &mut Fields, relayed: Option<&v1::Relayed>) {
     }
 }
 
-/// A node's admission, why, by whom and since when.
+/// A node's admission, with its reason, principal and time.
 fn admission(node: &v1::NodeRow) -> String {
     let admission = text::admission(node.admission);
     match &node.ruling {
@@ -147,7 +147,7 @@ fn admission(node: &v1::NodeRow) -> String {
 /// The remedy for a node that does not contain instances.
 const CONTAIN: &str = "run its agent as root with CAP_SYS_ADMIN";
 
-/// A node's containment, and what its absence means.
+/// A node's containment, and the consequence of its absence.
 fn containment(attributes: &v1::Attributes) -> String {
     match (attributes.containment.as_str(), attributes.containment_reason.as_str()) {
         ("", _) => "not reported by its agent: no singletons here".to_owned(),
@@ -157,7 +157,7 @@ fn containment(attributes: &v1::Attributes) -> String {
     }
 }
 
-/// What a row says.
+/// The fields of a row.
 pub(super) fn row(fields: &mut Fields, node: &v1::NodeRow) {
     let labels: Vec<String> = node
         .labels
@@ -210,7 +210,7 @@ pub(super) fn row(fields: &mut Fields, node: &v1::NodeRow) {
         .add("Config", text::hex(&node.config_digest));
 }
 
-/// The users that programs may run as, and a warning where root is one of them.
+/// The users that programs may run as, and a warning if root is one of them.
 fn users(fields: &mut Fields, users: Option<&v1::NodeUsers>) {
     let Some(users) = users else {
         fields.add(
@@ -243,7 +243,7 @@ fn users(fields: &mut Fields, users: Option<&v1::NodeUsers>) {
     if users.permitted.iter().any(|user| user.uid == Some(0)) {
         fields.add(
             "Warning",
-            "programs may run as root here: whoever may apply a declaration has this host, and limits do not hold root",
+            "programs may run as root here: everyone who may apply a declaration controls this host, and limits do not constrain root",
         );
     }
 }
@@ -255,7 +255,7 @@ pub(crate) async fn version(context: &Context, only_client: bool) -> Result<(), 
     }
     if only_client {
         return match context.is_json() {
-            // Nothing of the protocol says only this.
+            // No message of the protocol has only this field.
             true => context.text(&format!("{{\"clientVersion\": \"{}\"}}\n", wyneos::VERSION)),
             false => Ok(()),
         };

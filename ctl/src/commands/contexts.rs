@@ -1,4 +1,4 @@
-//! `wynectl context`: which coordinators there are, and by which credentials they are talked to.
+//! `wynectl context`: coordinators, and the credentials used for them.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ use crate::{
     text::{self, Table, clean},
 };
 
-/// Lists and changes contexts; only `renew` asks a coordinator.
+/// Lists and changes contexts; only `renew` contacts a coordinator.
 pub(crate) async fn run(context: &Context, command: ContextCommand) -> Result<(), Failure> {
     let mut contexts = Contexts::load()?;
     let told;
@@ -26,7 +26,7 @@ pub(crate) async fn run(context: &Context, command: ContextCommand) -> Result<()
         ContextCommand::List => return list(context, &contexts),
         ContextCommand::Use { name } => {
             let address = clean(&contexts.get(&name)?.address);
-            told = format!("{name}: in use from now on, for the coordinator at {address}\n");
+            told = format!("{name}: now in use, for the coordinator at {address}\n");
             contexts.current = Some(name);
         }
         ContextCommand::Add {
@@ -37,7 +37,8 @@ pub(crate) async fn run(context: &Context, command: ContextCommand) -> Result<()
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
             let is_name = (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(fits);
             if !is_name {
-                let reason = "a context's name has 1 to 64 letters, digits, '.', '_' and '-', and begins with no '.'";
+                let reason =
+                    "a context's name has 1 to 64 letters, digits, '.', '_' and '-', and does not begin with '.'";
                 return Err(Failure::new(Exit::Usage, reason));
             }
             let credentials = match from {
@@ -58,7 +59,7 @@ pub(crate) async fn run(context: &Context, command: ContextCommand) -> Result<()
             };
             let who = match &credentials {
                 Some(folder) => held(&config::load(folder)?),
-                None => "nobody: without TLS".to_owned(),
+                None => "no identity, without TLS".to_owned(),
             };
             let verb = match contexts.contexts.contains_key(&name) {
                 true => "replaced",
@@ -100,7 +101,7 @@ pub(crate) async fn run(context: &Context, command: ContextCommand) -> Result<()
     context.text(&told)
 }
 
-/// Whose credentials they are, and until when they hold.
+/// The identity of credentials, and the end of their validity.
 fn held(credentials: &Credentials) -> String {
     let principal = &credentials.principal;
     let until = credentials
@@ -114,18 +115,18 @@ fn held(credentials: &Credentials) -> String {
 }
 
 async fn renew(context: &Context, contexts: &Contexts, name: Option<String>) -> Result<(), Failure> {
-    let none = || Failure::new(Exit::NotFound, "no context is in use").hint("name one");
+    let none = || Failure::new(Exit::NotFound, "no context is in use").hint("give its name");
     let name = name.or_else(|| contexts.current.clone()).ok_or_else(none)?;
     let entry = contexts.get(&name)?;
     let folder = entry.credentials.as_ref().ok_or_else(|| {
         Failure::new(
             Exit::Failed,
-            format!("context {name:?} has no credentials: its coordinator is talked to without TLS"),
+            format!("context {name:?} has no credentials: its coordinator is contacted without TLS"),
         )
     })?;
     let old = config::load(folder)?;
     let cannot = |what: &str, why: &dyn std::fmt::Display| Failure::new(Exit::Failed, format!("cannot {what}: {why}"));
-    let request = identity::request_for(&old.key).map_err(|error| cannot("make a request", &error))?;
+    let request = identity::request_for(&old.key).map_err(|error| cannot("create a request", &error))?;
     let way = Way {
         address: entry.address.clone(),
         tls: Some(config::tls(folder)?),
@@ -165,14 +166,14 @@ fn list(context: &Context, contexts: &Contexts) -> Result<(), Failure> {
     let mut table = Table::new(["", "NAME", "COORDINATOR", "WHO"]);
     for (name, entry) in &contexts.contexts {
         let who = match &entry.credentials {
-            None => "nobody: without TLS".to_owned(),
+            None => "no identity, without TLS".to_owned(),
             Some(folder) => match config::load(folder) {
                 Ok(credentials) => clean(&format!(
                     "{}/{}",
                     credentials.principal.role.name(),
                     credentials.principal.name
                 )),
-                Err(_) => "credentials that cannot be used".to_owned(),
+                Err(_) => "unusable credentials".to_owned(),
             },
         };
         let mark = if contexts.current.as_ref() == Some(name) {
@@ -184,7 +185,7 @@ fn list(context: &Context, contexts: &Contexts) -> Result<(), Failure> {
     }
     context.text(&table.text(0))?;
     if contexts.current.is_none() {
-        text::stderr("none is in use; `wynectl context use NAME`");
+        text::stderr("no context is in use; select one with `wynectl context use NAME`");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Decisions, and what is done of itself.
+//! Decisions, and the modes of automatic actions.
 
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ pub(crate) async fn run(context: &Context, args: DecisionsArgs) -> Result<(), Fa
     }
 }
 
-/// The newest decisions, `limit` at most: a page may have fewer, or none, and others behind it.
+/// The newest decisions, at most `limit`: a page may have fewer, or none, with others behind it.
 async fn newest(
     context: &Context,
     client: &mut DecisionServiceClient<Channel>,
@@ -67,7 +67,7 @@ async fn newest(
         let page = context
             .call("list the decisions", client.list_decisions(request))
             .await?;
-        // One whose outcome changed is recorded again: the newest stands.
+        // A decision whose outcome changed is recorded again: the newest record counts.
         let news = page.decisions.into_iter().filter(|decision| seen.insert(decision.id));
         all.decisions.extend(news);
         let is_stuck = page.next_page_token == all.next_page_token;

@@ -1,4 +1,4 @@
-//! Draining a node: asking for it, and waiting until the node is empty.
+//! Draining a node: the request, and waiting until the node is empty.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
     text::{self, Table, clean},
 };
 
-/// How often a drain is looked at.
+/// Interval between two polls of a drain.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// `wynectl drain`.
@@ -57,7 +57,7 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Fail
     }
 }
 
-/// Fails when a plan finds no other node for an instance.
+/// Fails if a plan finds no other node for an instance.
 fn nobody_waits(what: &str, answer: &v1::DrainNodeResponse) -> Result<(), Failure> {
     let blocked: u32 = answer.changes.iter().map(waiting_slots).sum();
     match blocked.saturating_add(answer.more_waiting) {
@@ -70,7 +70,7 @@ fn nobody_waits(what: &str, answer: &v1::DrainNodeResponse) -> Result<(), Failur
     }
 }
 
-/// Waits until the node has no instances, and tells on standard error which are left whenever there are fewer.
+/// Waits until the node has no instances, and lists the remaining ones on standard error whenever there are fewer.
 async fn until_empty(
     context: &Context,
     mut client: WorkloadServiceClient<Channel>,
@@ -121,7 +121,7 @@ async fn without_daemons(
     Ok(())
 }
 
-/// The result of a drain or its plan: where the node's work goes, and what stops on the node.
+/// The result of a drain or its plan: where the node's work moves, and what stops on the node.
 pub(super) fn drained(node: &str, plan: bool, answer: &v1::DrainNodeResponse, there: &[v1::AssignmentRow]) -> String {
     let mut told: Vec<String> = answer.changes.iter().map(|one| change(Some(one))).collect();
     let mut table = Table::new(["STOPS", "ID", "NODE", "WHEN"]);
@@ -130,7 +130,7 @@ pub(super) fn drained(node: &str, plan: bool, answer: &v1::DrainNodeResponse, th
         let has_replacement = |start: &v1::PlannedStart| start.workload == one.workload && start.slot == one.slot;
         let starts = answer.changes.iter().flat_map(|change| &change.starts);
         let when = match starts.into_iter().any(has_replacement) {
-            true => "its replacement is well",
+            true => "its replacement is healthy",
             false => "it can be replaced, or at the deadline",
         };
         table.row([

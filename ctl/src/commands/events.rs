@@ -1,4 +1,4 @@
-//! `wynectl events`: what happened, and what happens.
+//! `wynectl events`: lists and follows events.
 
 use tonic::{Code, transport::Channel};
 use tonic_types::StatusExt as _;
@@ -15,7 +15,7 @@ use crate::{
     text::{self, clean},
 };
 
-/// Blanks before the further lines of an event.
+/// Indentation of the further lines of an event.
 const INDENT: usize = 9;
 
 /// Lists or follows.
@@ -80,7 +80,7 @@ async fn list(context: &Context, channel: Channel, args: EventsArgs) -> Result<(
     Ok(())
 }
 
-/// Number of the oldest event that is kept.
+/// Number of the oldest event that is retained.
 async fn oldest(context: &Context, channel: Channel) -> Result<u64, Failure> {
     let request = v1::ListEventsRequest {
         page_size: 1,
@@ -91,7 +91,7 @@ async fn oldest(context: &Context, channel: Channel) -> Result<u64, Failure> {
     Ok(page.oldest_sequence.max(1))
 }
 
-/// The id of the node that `name` names.
+/// Id of the node that `name` refers to.
 async fn resolve(context: &Context, channel: Channel, node: String) -> Result<String, Failure> {
     let what = format!("get node {}", Quoted(&node));
     let mut client = client::cluster(channel);
@@ -101,8 +101,8 @@ async fn resolve(context: &Context, channel: Channel, node: String) -> Result<St
     Ok(answer.node.unwrap_or_default().id)
 }
 
-/// Each event once, none left out, over any number of connections: the number of the next one says where to go on, so it
-/// is known from the start.
+/// Follows the events, each exactly once, over any number of connections: the number of the next one, which is known
+/// from the start, is where a new connection continues.
 async fn follow(context: &Context, channel: Channel, args: EventsArgs) -> Result<(), Failure> {
     let node = match args.node {
         Some(node) => Some(resolve(context, channel.clone(), node).await?),
@@ -140,14 +140,16 @@ async fn follow(context: &Context, channel: Channel, args: EventsArgs) -> Result
     }
 }
 
-/// Writes the event `next`; the number of the one behind it.
+/// Writes the event `next`; returns the number of the one after it.
 fn hand_out(context: &Context, event: &v1::Event, next: u64, node: Option<&str>) -> Result<u64, Failure> {
     if event.sequence < next {
         return Ok(next);
     }
     if event.sequence > next {
-        let gap = format!("follow the events: {} to {} were left out", next, event.sequence - 1);
-        return Err(Failure::new(Exit::Failed, gap).hint("the coordinator is at fault; `wynectl events` may have them"));
+        let gap = format!("follow the events: {} to {} are missing", next, event.sequence - 1);
+        return Err(
+            Failure::new(Exit::Failed, gap).hint("this is a fault of the coordinator; `wynectl events` may list them")
+        );
     }
     if node.is_none_or(|node| node == event.node_id) {
         if context.is_json() {
@@ -159,12 +161,12 @@ fn hand_out(context: &Context, event: &v1::Event, next: u64, node: Option<&str>)
     Ok(event.sequence + 1)
 }
 
-/// Events went before they were read: going on silently would hide it.
+/// Fails if events were removed before they were read, since continuing silently would hide it.
 fn compacted(context: &Context, status: &tonic::Status, next: u64) -> Failure {
     let failure = context.failed("follow the events", status);
     match status.get_details_error_info() {
         Some(info) if info.metadata.contains_key("oldest") => failure,
-        _ => failure.hint(format!("event {next} was the next")),
+        _ => failure.hint(format!("the next event was {next}")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Streams without an end: what to do when one breaks.
+//! Streams without an end: reconnecting after a failure.
 
 use std::{future::Future, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Keeps a stream alive: waits ever longer between attempts, and starts anew once something was heard.
+/// Keeps a stream alive: the delay between attempts increases, and is reset once a message was received.
 pub(crate) struct Follower<'a> {
     context: &'a Context,
     what: &'a str,
@@ -33,8 +33,8 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Opens the stream; `None` when it is to be tried again. The first attempt must succeed: an operator who mistyped
-    /// the address wants to know.
+    /// Opens the stream; `None` if it is to be retried. The first attempt must succeed, so that a mistyped address is
+    /// reported.
     pub(crate) async fn open<T>(
         &mut self,
         call: impl Future<Output = Result<Response<Streaming<T>>, Status>>,
@@ -57,14 +57,15 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// A message came. That the stream opened is not enough: it may end at once, every time.
+    /// Records that a message arrived. An opened stream alone does not count, because it may end immediately every
+    /// time.
     pub(crate) fn heard(&mut self) {
         self.pause = FIRST_PAUSE;
     }
 
-    /// Waits when `status` may pass; fails when it will not.
+    /// Waits if `status` is transient; fails otherwise.
     pub(crate) async fn lost(&mut self, status: &Status) -> Result<(), Failure> {
-        // The rest are refusals, and would be repeated.
+        // All others are refusals, which would be repeated.
         let passes = is_transport(status)
             || matches!(
                 status.code(),
@@ -82,14 +83,14 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// The server ended the stream without an error.
+    /// Waits after the server ended the stream without an error.
     pub(crate) async fn ended(&mut self) {
         self.wait("the server ended the stream").await;
     }
 
     async fn wait(&mut self, why: &str) {
         let pause = Span(self.pause);
-        text::stderr(&format!("{}: {}; again in {pause}", self.what, text::clean(why)));
+        text::stderr(&format!("{}: {}; retrying in {pause}", self.what, text::clean(why)));
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }

@@ -33,19 +33,19 @@ pub(super) fn told(answer: &v1::ForgetNodeResponse) -> String {
     let lost = text::count(lost + u64::from(answer.more_stops), "instance");
     let mut told = match answer.applied {
         true => format!(
-            "{name} ({id}) is forgotten (event {}): {lost} given up for good\n",
+            "{name} ({id}) is forgotten (event {}): {lost} given up permanently\n",
             answer.event_sequence
         ),
-        false => format!("{name} ({id}) would be forgotten: {lost} given up for good\n"),
+        false => format!("{name} ({id}) would be forgotten: {lost} given up permanently\n"),
     };
     told = text::hanging("", told.trim_end(), 4, Some(text::view_columns()));
     if let Some(time) = &answer.not_before {
         let time = text::timestamp(Some(time));
-        let line = format!("not before {time}: until then a lease that the node was promised may run");
+        let line = format!("not before {time}: until then a lease that was granted to the node may run");
         told.push_str(&text::hanging("", &line, 4, Some(text::view_columns())));
     }
     if answer.barred {
-        told.push_str("it was revoked, and stays shut out: `wynectl admit` with its id takes that back\n");
+        told.push_str("it was revoked, and stays excluded: `wynectl admit` with its id reverts that\n");
     }
     for one in &answer.changes {
         told.push('\n');

@@ -1,4 +1,4 @@
-//! `wynectl mesh`: who reaches whom.
+//! `wynectl mesh`: reachability of nodes.
 
 use std::{cmp::Reverse, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     text::{self, Colour, Fields, Table, clean, paint},
 };
 
-/// Shows the mesh, or answers what it is asked.
+/// Shows the mesh, or answers a query about it.
 pub(crate) async fn run(context: &Context, args: MeshArgs) -> Result<(), Failure> {
     let channel = context.connect().await?;
     if let Some(MeshCommand::Rtt { from, to }) = args.command {
@@ -79,10 +79,7 @@ pub(super) fn view(snapshot: &v1::Snapshot, worst: usize) -> String {
             table.row([names.of(&link.observer_id), names.of(&link.subject_id)]);
         }
         let (shown, all) = (mesh.unobserved.len(), mesh.unobserved_links);
-        view += &format!(
-            "\nLinks that nobody has reported ({shown} of {all}):\n{}",
-            table.text(2)
-        );
+        view += &format!("\nUnreported links ({shown} of {all}):\n{}", table.text(2));
     }
     view
 }
@@ -101,7 +98,7 @@ pub(super) fn summary(mesh: &v1::MeshTopology) -> String {
     )
 }
 
-/// What the mesh found and is not over.
+/// Open findings of the mesh.
 pub(super) fn findings(findings: &[v1::Finding], names: &Names) -> String {
     if findings.is_empty() {
         return String::new();
@@ -135,7 +132,7 @@ pub(super) fn findings(findings: &[v1::Finding], names: &Names) -> String {
 }
 
 fn components(mesh: &v1::MeshTopology, names: &Names) -> String {
-    // The only component holds every node, and its members are left out.
+    // The only component contains every node, and its members are omitted.
     if mesh.components_total < 2 {
         return String::new();
     }
@@ -147,10 +144,10 @@ fn components(mesh: &v1::MeshTopology, names: &Names) -> String {
             names.list(&component.node_ids),
         ]);
     }
-    format!("\nThe mesh has fallen apart:\n{}", table.text(2))
+    format!("\nThe mesh is partitioned:\n{}", table.text(2))
 }
 
-/// How bad a link's state is.
+/// Severity of a link's state.
 fn badness(state: i32) -> u8 {
     match v1::LinkState::try_from(state) {
         Ok(v1::LinkState::Down) => 3,
@@ -200,7 +197,7 @@ fn worst_links(snapshot: &v1::Snapshot, names: &Names, worst: usize) -> String {
     format!("\nWorst links ({} of {all}):\n{}", links.len(), table.text(2))
 }
 
-/// When a link's last answer came. Of a link that is up it is not reported: the next probe is answered, too.
+/// Time of a link's last answer. It is not reported for a link that is up, because the next probe is answered, too.
 pub(super) fn last_answer(link: &v1::Link) -> String {
     match (link.state(), link.last_success.as_ref()) {
         (v1::LinkState::Up, _) => "just now".to_owned(),
@@ -209,14 +206,14 @@ pub(super) fn last_answer(link: &v1::Link) -> String {
     }
 }
 
-/// What came of a link's last probe, and where that was sent; empty for an answer.
+/// Result of a link's last probe, and its destination; empty for an answer.
 fn failure(link: &v1::Link, nodes: &[v1::NodeRow]) -> String {
     let what = match link.failure() {
         v1::LinkFailure::Unspecified => return String::new(),
         v1::LinkFailure::Late => "no answer in time from",
         v1::LinkFailure::Refused => "connection refused at",
-        v1::LinkFailure::Unreachable => "no way to",
-        v1::LinkFailure::Mistaken => "somebody else at",
+        v1::LinkFailure::Unreachable => "no route to",
+        v1::LinkFailure::Mistaken => "another node at",
         v1::LinkFailure::Other => "failed at",
     };
     let subject = nodes.iter().find(|node| node.id == link.subject_id);

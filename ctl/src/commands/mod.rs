@@ -45,10 +45,10 @@ use crate::{
     text,
 };
 
-/// Rows asked for at once.
+/// Rows requested at once.
 const PAGE: u32 = 1_000;
 
-/// Does what the command line says.
+/// Executes the command line.
 pub(crate) async fn run(cli: Cli) -> ExitCode {
     if cli.global.raw {
         text::keep_raw();
@@ -70,7 +70,7 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         credentials,
     };
     let done = match cli.command {
-        // These ask no coordinator, and mend what others stumble over.
+        // These commands contact no coordinator, and repair what prevents others from running.
         Command::Context(args) => contexts::run(&Context::new(Way::nowhere(), timeout, format), args).await,
         Command::Restore(args) => backup::restore(args).await,
         Command::Backup(BackupArgs {
@@ -132,7 +132,7 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Audit(args) => audit::run(context, args).await,
         Command::Version { client } => cluster::version(context, client).await,
         Command::Completions { shell } => {
-            // Into memory first: the generator panics when its output is closed.
+            // Into memory first: the generator panics if its output is closed.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "wynectl", &mut script);
             io::stdout().write_all(&script).map_err(Failure::output)
@@ -146,7 +146,7 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
 
 /// The command reference.
 fn docs() -> String {
-    // Markdown would run the footer's lines into one.
+    // Markdown would join the footer's lines.
     let footer = |line: &str| match line.strip_prefix("  ") {
         Some(item) => format!("* {item}\n"),
         None => format!("{line}\n"),
@@ -158,7 +158,7 @@ fn docs() -> String {
     clap_markdown::help_markdown_command_custom(&command, &options)
 }
 
-/// Refuses a page token that leads back to its own page, which would never end.
+/// Refuses a page token that refers to its own page, which would never end.
 fn next_page(what: &str, token: &mut String, next: &mut String) -> Result<bool, Failure> {
     if next.is_empty() {
         return Ok(false);
@@ -173,7 +173,7 @@ fn next_page(what: &str, token: &mut String, next: &mut String) -> Result<bool, 
     Ok(true)
 }
 
-/// The newest snapshot's `sections`.
+/// The `sections` of the newest snapshot.
 async fn sections(
     context: &Context,
     channel: Channel,
@@ -201,7 +201,7 @@ impl Names {
         )
     }
 
-    /// The node's name; the beginning of its id when it has left the snapshot.
+    /// The node's name; the beginning of its id if the node is no longer in the snapshot.
     fn of(&self, id: &str) -> String {
         self.0.get(id).cloned().unwrap_or_else(|| text::short(id))
     }
@@ -212,12 +212,12 @@ impl Names {
     }
 }
 
-/// A remark when a table has no rows; standard output stays empty.
+/// A remark for a table without rows; standard output stays empty.
 fn nothing(what: &str) {
     text::stderr(&format!("no {what}"));
 }
 
-/// Why a temporary file failed, without its own name: users know the path that they gave.
+/// The reason for which a temporary file failed, without its name: users know the path that they gave.
 fn of_temporary(error: &std::io::Error) -> String {
     let told = error.to_string();
     told.split(" at path ").next().unwrap_or_default().to_owned()

@@ -1,4 +1,4 @@
-//! `wynectl predictions`: what is about to happen.
+//! `wynectl predictions`: lists forecasts.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
             break;
         }
     }
-    // Pages come by node; the soonest threshold is shown first.
+    // Pages are sorted by node; the soonest threshold is shown first.
     let until = |one: &v1::Forecast| one.time_to_threshold.map(|until| (until.seconds, until.nanos));
     merged.forecasts.sort_by_key(|one| (until(one).is_none(), until(one)));
     if context.is_json() {
@@ -65,7 +65,7 @@ pub(super) fn summary(overview: &v1::PredictiveOverview) -> String {
     )
 }
 
-/// The forecasts, a line each; `units` by channel.
+/// The forecasts, one line each; `units` by channel.
 pub(super) fn table(forecasts: &[v1::Forecast], names: &Names, units: &BTreeMap<String, String>) -> String {
     let mut table = Table::new([
         "NODE",

@@ -1,4 +1,4 @@
-//! Waiting until a change of a workload is through: it is well, done, or gone; or it has failed.
+//! Waiting until a change of a workload is complete or has failed.
 
 use std::{future::Future, io::IsTerminal, time::Duration};
 
@@ -10,25 +10,25 @@ use wyneos_core::text::Quoted;
 use super::workloads::{given_up, state};
 use crate::{args::WaitArgs, context::Context, exit::Exit, failure::Failure, text};
 
-/// How often a workload is looked at.
+/// Interval between two polls of a workload.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How a workload is.
+/// Progress of a change.
 #[derive(Debug, PartialEq, Eq)]
 enum Settled {
-    /// Not yet.
+    /// In progress.
     No,
-    /// It is as it should be.
+    /// Complete.
     Well,
-    /// An operator has to go on.
+    /// The canaries are healthy; an operator has to promote.
     Canaries,
-    /// It is not, and will not be by itself.
+    /// Failed permanently.
     Failed(String),
 }
 
-/// Whether a change to this revision is through; so many of its canaries are well.
+/// Whether a change to this revision is complete, given the number of healthy canaries.
 fn settled(workload: &v1::Workload, revision: u64, canary: u32, canaries: u32) -> Settled {
-    // What failed stays on record, also when all is well again.
+    // A failure remains on record even when all instances are healthy again.
     if workload.failed_revision == revision {
         return Settled::Failed(text::clean(&workload.failed_because));
     }
@@ -61,7 +61,7 @@ fn settled(workload: &v1::Workload, revision: u64, canary: u32, canaries: u32) -
     }
 }
 
-/// How many instances of a revision are healthy, and were never started again.
+/// Number of healthy instances of a revision that were never restarted.
 fn canaries(answer: &v1::GetWorkloadResponse, revision: u64) -> u32 {
     let is_well = |one: &&v1::Assignment| {
         let status = one.status.as_ref();
@@ -70,7 +70,7 @@ fn canaries(answer: &v1::GetWorkloadResponse, revision: u64) -> u32 {
     answer.assignments.iter().filter(is_well).count() as u32
 }
 
-/// Follows a workload by what it says, and tells on standard error how it is whenever that changes.
+/// Follows a workload, and reports its state on standard error whenever that changes.
 struct Follower<'a> {
     context: &'a Context,
     client: WorkloadServiceClient<Channel>,
@@ -80,7 +80,7 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    /// The workload and its instances; `None` when there is none of that name.
+    /// The workload and its instances; `None` if there is no workload of that name.
     async fn look(&mut self) -> Result<Option<v1::GetWorkloadResponse>, Failure> {
         let request = v1::GetWorkloadRequest {
             name: self.name.to_owned(),
@@ -128,7 +128,7 @@ impl Follower<'_> {
                 Settled::Canaries => {
                     let name = text::clean(self.name);
                     self.tell(format!(
-                        "the canaries are well; `wynectl promote {name}` lets the rest follow"
+                        "the canaries are healthy; `wynectl promote {name}` continues the update"
                     ));
                     return Ok(());
                 }
@@ -141,7 +141,7 @@ impl Follower<'_> {
         while self.look().await?.is_some() {
             sleep(LOOK).await;
         }
-        self.tell("is gone".to_owned());
+        self.tell("is deleted".to_owned());
         Ok(())
     }
 
@@ -150,15 +150,15 @@ impl Follower<'_> {
     }
 }
 
-/// What is waited for.
+/// The condition to wait for.
 pub(super) enum Until {
-    /// The workload is well by this revision, or its canaries are, if it has any, for so long.
+    /// All instances of the workload, or its canaries if it has any, are healthy under this revision for this time.
     Settled(u64, u32, Duration),
-    /// There is none of that name.
+    /// There is no workload of that name.
     Gone,
 }
 
-/// Waits as far as that was asked for; `by_itself`: on a terminal also where nothing was said.
+/// Waits as requested; `by_itself`: on a terminal also without a request.
 pub(super) async fn wait(
     context: &Context,
     client: WorkloadServiceClient<Channel>,
@@ -188,7 +188,7 @@ pub(super) async fn wait(
     match timeout_at(Instant::now() + most, waits).await {
         Ok(result) => result,
         Err(_) => {
-            let why = format!("workload {} is not there yet after {}", Quoted(name), text::span(most));
+            let why = format!("workload {} is not complete after {}", Quoted(name), text::span(most));
             Err(Failure::new(Exit::Failed, format!("{what}: {why}")))
         }
     }
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(settled(&canary, 3, 1, 1), Settled::Canaries);
         assert_eq!(settled(&canary, 3, 0, 1), Settled::No);
         assert_eq!(settled(&canary, 3, 1, 0), Settled::No);
-        // It was taken back, and all is well again.
+        // The update was rolled back, and all instances are healthy again.
         let back = v1::Workload {
             revision: 4,
             stable_revision: 4,

@@ -1,4 +1,4 @@
-//! `wynectl simulate`: what the engine would do if.
+//! `wynectl simulate`: runs scenarios against the engine.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -22,7 +22,7 @@ use crate::{
     text::{self, Colour, Table, clean, paint},
 };
 
-/// How often progress is told on a terminal.
+/// Interval between two reports of progress on a terminal.
 const PROGRESS: Duration = Duration::from_millis(500);
 
 /// Runs a scenario with one or more seeds.
@@ -74,7 +74,7 @@ pub(crate) async fn run(context: &Context, args: SimulateArgs) -> Result<(), Fai
     if let Some(first) = failed.first() {
         let message = format!("{} of {} did not hold", failed.len(), text::count(runs, "run"));
         let hint = format!(
-            "to see the first again: wynectl simulate {} --seed {first}",
+            "to repeat the first: wynectl simulate {} --seed {first}",
             args.file.display()
         );
         return Err(Failure::new(Exit::Unverified, message).hint(hint));
@@ -88,7 +88,7 @@ fn read(path: &Path) -> Result<Scenario, Failure> {
     text.parse().map_err(|error| told(&error))
 }
 
-/// One line that the next one writes over.
+/// One line that the next one overwrites.
 fn progress(line: &str) {
     let mut stderr = std::io::stderr().lock();
     drop(write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush()));
@@ -170,7 +170,7 @@ fn show(context: &Context, report: &Report, in_full: bool) -> Result<(), Failure
         out.push_str(&format!("{} {}\n", paint(Colour::Red, "failed:"), clean(failure)));
     }
     out.push_str(&format!(
-        "{}, seed {}: {verdict}; {:.0} s simulated, {}, {} to offline that were false, trace {}\n",
+        "{}, seed {}: {verdict}; {:.0} s simulated, {}, {} false verdicts, trace {}\n",
         clean(&report.scenario),
         report.seed,
         report.seconds,

@@ -90,7 +90,7 @@ pub(crate) async fn history(context: &Context, node: String, channel: Option<Str
     })
 }
 
-/// A line a channel.
+/// One line per channel.
 pub(super) fn summaries(series: &[v1::Series]) -> String {
     let mut table = Table::new(["CHANNEL", "LAST", "MIN", "MEAN", "MAX", "SAMPLES", "FORECAST"]);
     for series in series {
@@ -114,7 +114,7 @@ pub(super) fn summaries(series: &[v1::Series]) -> String {
     table.text(0)
 }
 
-/// A forecast in a few words.
+/// A forecast in short form.
 fn expected(forecast: &v1::Forecast, unit: &str) -> String {
     let mut words = format!(
         "{} in {} ({} to {})",

@@ -1,4 +1,4 @@
-//! The operator's verbs. Each answers once it is durable.
+//! Commands on nodes. Each is answered once it is durable.
 
 use wyneos::{client, convert, v1};
 use wyneos_core::text::Quoted;
@@ -10,7 +10,7 @@ use crate::{
     text::{self, clean},
 };
 
-/// What a change says of itself.
+/// The result of a change.
 fn changed(node: &str, now: &str, changed: bool, event: u64) -> String {
     let node = clean(node);
     match changed {
@@ -111,9 +111,9 @@ pub(crate) async fn set_heartbeat(context: &Context, node: String, interval: Int
     let what = format!("set the heartbeat interval of node {}", Quoted(&node));
     let answer = context.call(&what, client.set_heartbeat_interval(request)).await?;
     context.show(&answer, |answer| {
-        let interval = interval.0.map_or_else(|| "the cluster's own".to_owned(), text::span);
+        let interval = interval.0.map_or_else(|| "the cluster's".to_owned(), text::span);
         let how = match answer.directive_id {
-            0 => "the node learns of it when it comes back".to_owned(),
+            0 => "the node receives it when it reconnects".to_owned(),
             directive => format!("issued as directive {directive}"),
         };
         let event = answer.event_sequence;

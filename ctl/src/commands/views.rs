@@ -1,6 +1,6 @@
-//! What operators read, on file in `ctl/snapshots`: each view in 80 columns, and in 160 where that differs.
+//! Snapshots of views in `ctl/snapshots`: each view in 80 columns, and in 160 if that differs.
 //!
-//! `INSTA_UPDATE=always cargo test -p wynectl views` writes them anew; the differences belong into the commit that makes them.
+//! `INSTA_UPDATE=always cargo test -p wynectl views` updates them; the differences belong into the same commit.
 
 mod data;
 
@@ -36,7 +36,7 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("snapshots")
 }
 
-/// Compares a view with what is on file.
+/// Compares a view with its snapshot.
 fn check(name: &str, view: impl Fn() -> String) {
     let shown = |columns| text::render(&text::fixed::at(columns, now(), &view), false, false);
     let (narrow, wide) = (shown(NARROW), shown(WIDE));
@@ -67,7 +67,7 @@ macro_rules! views {
     };
 }
 
-/// A failure as standard error has it on a terminal.
+/// A failure as shown on standard error on a terminal.
 fn failure(failure: &Failure) -> String {
     let remarks = failure.remarks();
     let lines = remarks

@@ -23,7 +23,7 @@ pub(crate) async fn run(context: &Context, name: String) -> Result<(), Failure> 
     let request = v1::ExplainNodeRequest { node: name.clone() };
     let answer = match context.call(&what, client.explain_node(request)).await {
         Err(failure) if failure.is_not_found() => {
-            // What is neither is told as no node: that is what it is asked most often.
+            // An unknown name is reported as an unknown node, the most frequent query.
             let hint = "`wynectl workloads` lists the workloads, `wynectl assignments` their instances";
             return explain_workload(context, channel, name)
                 .await
@@ -51,7 +51,7 @@ async fn explain_workload(context: &Context, channel: Channel, name: String) -> 
     context.show(&answer, |answer| workloads::explain(&name, answer))
 }
 
-/// What the coherence report says of the invariants that are broken. The report may be one cycle newer than the answer.
+/// Broken invariants from the coherence report, which may be one cycle newer than the answer.
 async fn broken(context: &Context, channel: Channel, ids: &[String]) -> Result<Vec<v1::Invariant>, Failure> {
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -80,7 +80,7 @@ pub(super) fn view(answer: &v1::ExplainNodeResponse, broken: &[v1::Invariant], n
             fields.add(
                 "Failure",
                 format!(
-                    "a session ended {age} ago over its content: {}",
+                    "a session ended {age} ago because of its content: {}",
                     clean(&answer.session_failure)
                 ),
             );
@@ -89,7 +89,7 @@ pub(super) fn view(answer: &v1::ExplainNodeResponse, broken: &[v1::Invariant], n
     }
     match &answer.liveness {
         Some(decision) => view += &format!("\nDecision behind its liveness\n{}", in_full(decision)),
-        None => view += "\nThe decision behind its liveness is no longer kept.\n",
+        None => view += "\nThe decision behind its liveness is no longer retained.\n",
     }
     if !answer.recent.is_empty() {
         let mut table = Table::new(["DECISION", "AGE", "KIND", "RULE", "OUTCOME", "ACTION"]);
@@ -111,7 +111,7 @@ pub(super) fn view(answer: &v1::ExplainNodeResponse, broken: &[v1::Invariant], n
     view
 }
 
-/// What its peers see of it.
+/// Observations by the node's peers.
 fn seen_by(peers: &[v1::SeenBy]) -> String {
     if peers.is_empty() {
         return String::new();
@@ -133,7 +133,7 @@ fn seen_by(peers: &[v1::SeenBy]) -> String {
 /// A decision with its evidence and alternatives.
 pub(super) fn in_full(decision: &v1::Decision) -> String {
     let most = Some(text::view_columns());
-    // A node's liveness and a forecast are conclusions: no mode says whether they are carried out.
+    // A node's liveness and a forecast are conclusions: no mode determines whether they are carried out.
     let how = match decision.kind.as_str() {
         "liveness" | "threshold" => String::new(),
         _ => format!(
@@ -167,7 +167,7 @@ pub(super) fn in_full(decision: &v1::Decision) -> String {
         text += &format!("  Evidence\n{}", table.view(4));
     }
     if !decision.alternatives.is_empty() {
-        let mut table = Table::new(["ALTERNATIVE", "NOT TAKEN BECAUSE"]);
+        let mut table = Table::new(["ALTERNATIVE", "REJECTED BECAUSE"]);
         for alternative in &decision.alternatives {
             table.row([clean(&alternative.action), clean(&alternative.rejected_because)]);
         }
@@ -176,7 +176,7 @@ pub(super) fn in_full(decision: &v1::Decision) -> String {
     text
 }
 
-/// What led to a decision, by its number.
+/// Number of the cause of a decision.
 fn cause(because: &v1::Because) -> Option<String> {
     use v1::because::Of;
     Some(match because.of? {
@@ -186,12 +186,12 @@ fn cause(because: &v1::Because) -> Option<String> {
     })
 }
 
-/// Invariants that do not hold.
+/// Broken invariants.
 pub(super) fn invariants(broken: &[v1::Invariant]) -> String {
     if broken.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(["INVARIANT", "SEVERITY", "BROKEN", "WHAT MUST HOLD", "WHAT IS WRONG"]);
+    let mut table = Table::new(["INVARIANT", "SEVERITY", "BROKEN", "CONDITION", "VIOLATION"]);
     for invariant in broken {
         table.row([
             clean(&invariant.id),

@@ -1,4 +1,4 @@
-//! Views of the longest content that real clusters have, in 80 columns.
+//! Views with the longest contents of real clusters, in 80 columns.
 
 use prost_types::Timestamp;
 use wyneos::v1;
@@ -6,7 +6,7 @@ use wyneos::v1;
 use super::{assignments, audit, changes, cluster, events, forget, why, workloads};
 use crate::text::{self, Fields};
 
-/// Longer than `view_columns` when the tests run on a narrow terminal.
+/// Wider than `view_columns` if the tests run on a narrow terminal.
 fn fits(what: &str, text: &str) {
     let plain = text::render(text, false, true);
     for line in plain.lines() {

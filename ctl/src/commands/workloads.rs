@@ -1,4 +1,4 @@
-//! Workloads: declaring and changing them, and asking what would happen.
+//! Workloads: declaring, changing and simulating them.
 
 mod explain;
 mod state;
@@ -34,9 +34,9 @@ pub(super) use state::{given_up, out_of_memory, state};
 
 type Client = WorkloadServiceClient<Channel>;
 
-/// An answer that says what a command does to a workload.
+/// An answer with the effect of a command on a workload.
 trait Changes: Message + Name {
-    /// What it does or would do; none of a workload that nothing is known of.
+    /// The change, made or planned; none if nothing is known of the workload.
     fn change(&self) -> Option<&v1::WorkloadChange>;
 }
 
@@ -59,7 +59,7 @@ changes! {
     DeleteWorkloadResponse
 }
 
-/// Waits for the answer to a change, shows it as `view` has it, and returns it.
+/// Waits for the answer to a change, shows it with `view`, and returns it.
 async fn told<A: Changes>(
     context: &Context,
     what: &str,
@@ -107,7 +107,7 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<(), Fail
     through(context, client, what, &wait, true, change).await
 }
 
-/// Waits until a change is through, as far as that was asked for.
+/// Waits until a change is complete, as requested.
 async fn through(
     context: &Context,
     client: Client,
@@ -235,7 +235,7 @@ pub(crate) async fn what_if(context: &Context, args: WhatIfArgs) -> Result<(), F
     let wrong = || {
         Failure::new(
             Exit::Usage,
-            "whatif: say which nodes and how they are, as in 'zone=a down' or 'node-3 drained'",
+            "whatif: give the nodes and their state, as in 'zone=a down' or 'node-3 drained'",
         )
     };
     let text = args.what.join(" ");

@@ -1,4 +1,4 @@
-//! The shape of a declaration's file: its fields, and how their values are written.
+//! The structure of a declaration's file: its fields, and the notation of their values.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -9,7 +9,7 @@ use serde::{
 use wyneos::v1;
 use wyneos_core::workload::Secret;
 
-/// A span of time such as `10s`.
+/// A duration such as `10s`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Span(pub(super) Duration);
@@ -19,7 +19,7 @@ impl TryFrom<String> for Span {
 
     fn try_from(text: String) -> Result<Span, String> {
         let span = humantime::parse_duration(&text).map(Span);
-        span.map_err(|error| format!("{text:?} is no span of time such as \"10s\": {error}"))
+        span.map_err(|error| format!("{text:?} is not a duration such as \"10s\": {error}"))
     }
 }
 
@@ -38,7 +38,7 @@ impl TryFrom<String> for Cpu {
         };
         millis
             .map(Cpu)
-            .ok_or_else(|| format!("{text:?} is no number of CPUs such as \"500m\" or \"2\""))
+            .ok_or_else(|| format!("{text:?} is not a number of CPUs such as \"500m\" or \"2\""))
     }
 }
 
@@ -58,7 +58,7 @@ impl TryFrom<String> for Bytes {
         });
         bytes
             .map(Bytes)
-            .ok_or_else(|| format!("{text:?} is no amount of bytes such as \"256MiB\""))
+            .ok_or_else(|| format!("{text:?} is not a number of bytes such as \"256MiB\""))
     }
 }
 
@@ -175,7 +175,7 @@ pub(super) enum Protocol {
     Udp,
 }
 
-/// A port: by its name alone one that the agent hands out.
+/// A port; a name alone means a port that the agent allocates.
 #[derive(Debug)]
 pub(super) enum Port {
     Given(String),
@@ -236,13 +236,13 @@ impl Port {
     }
 }
 
-/// An environment. What is wrong in it is not repeated: it may be a secret.
+/// An environment. Errors do not repeat its contents, which may be secret.
 fn variables<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Secret>, D::Error> {
     let wrong = "env: a table of variables, each with its value as text, such as PORT = \"80\"";
     BTreeMap::deserialize(deserializer).map_err(|_| D::Error::custom(wrong))
 }
 
-/// A file.
+/// The contents of a file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {

@@ -1,4 +1,4 @@
-//! From a declaration's file to the specification that the coordinator is sent.
+//! Conversion from a declaration's file to the specification that is sent to the coordinator.
 
 use wyneos::{convert, v1};
 use wyneos_core::workload::{Secret, Spec};
@@ -36,7 +36,9 @@ fn check(at: usize, check: Check) -> Result<v1::HealthCheck, String> {
     ];
     let mut probes = probes.into_iter().flatten();
     let (Some(probe), None) = (probes.next(), probes.next()) else {
-        return Err(format!("checks[{at}]: exactly one of exec, tcp, http and grpc"));
+        return Err(format!(
+            "checks[{at}]: exactly one of exec, tcp, http and grpc is required"
+        ));
     };
     Ok(v1::HealthCheck {
         probe: Some(probe),
@@ -60,7 +62,7 @@ impl File {
             .iter()
             .find(|(_, given)| *given && !matches!(self.kind, Some(Kind::Batch)))
         {
-            return Err(format!("{field}: goes with kind = \"batch\""));
+            return Err(format!("{field}: requires kind = \"batch\""));
         }
         Ok(match (&self.kind, self.replicas, self.retries) {
             (None | Some(Kind::Service), _, None) => Wire::Service(v1::ServiceKind { replicas }),
@@ -76,9 +78,9 @@ impl File {
             }),
             (Some(Kind::Daemon), None, None) => Wire::Daemon(v1::DaemonKind {}),
             (Some(Kind::Daemon), Some(_), _) => {
-                return Err("replicas: a daemon has one instance on every node that fits".to_owned());
+                return Err("replicas: a daemon has one instance on every node that meets its constraints".to_owned());
             }
-            (_, _, Some(_)) => return Err("retries: goes with kind = \"batch\"".to_owned()),
+            (_, _, Some(_)) => return Err("retries: requires kind = \"batch\"".to_owned()),
         })
     }
 

@@ -81,9 +81,9 @@ fn what_is_wrong_is_named() {
     let wrong = |more: &str| parse(&format!("{SMALLEST}{more}"), false).unwrap_err();
     assert!(wrong("replica = 3").contains("replica"), "an unknown key");
     assert!(wrong("retries = 3").contains("retries"));
-    assert!(wrong("[stop]\ngrace = \"soon\"").contains("span of time"));
+    assert!(wrong("[stop]\ngrace = \"soon\"").contains("not a duration"));
     assert!(wrong("[resources]\ncpu = \"many\"").contains("number of CPUs"));
-    assert!(wrong("[resources]\nmemory = \"256MB\"").contains("amount of bytes"));
+    assert!(wrong("[resources]\nmemory = \"256MB\"").contains("number of bytes"));
     assert!(wrong("[[checks]]\ntcp = \"http\"\ngrpc = \"http\"").contains("checks[0]"));
     let port = |port: &str| SMALLEST.replace("[\"http\"]", &format!("[{port}]"));
     for (bad, named) in [

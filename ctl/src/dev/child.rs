@@ -22,34 +22,34 @@ use tokio::{
 use super::{DevError, Stop};
 use wyneos_shell::files;
 
-/// How long a process may take to drain.
+/// Time limit for a process to drain.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Lines of a log that are shown when its process dies.
+/// Number of log lines that are shown when their process dies.
 const TAIL_LINES: usize = 20;
 
-/// The flag by which a server ends with the program that started it.
+/// The flag with which a server exits together with the program that started it.
 const EXIT_WITH_STDIN: &str = "--exit-with-stdin";
 
-/// Bytes of a log that are looked at for them.
+/// Bytes of a log that are searched for them.
 const TAIL_BYTES: u64 = 16 * 1024;
 
-/// How a process ended; `None` while it runs.
+/// Exit status of a process; `None` while it runs.
 pub(super) type Exited = watch::Receiver<Option<ExitStatus>>;
 
-/// How to start a process.
+/// The command with which a process is started.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     /// The node's name, or `coordinator`.
     pub(super) name: String,
     pub(super) program: PathBuf,
     pub(super) args: Vec<String>,
-    /// Its `data_dir`, with its log in it.
+    /// Its `data_dir`, which contains its log.
     pub(super) directory: PathBuf,
 }
 
 impl Plan {
-    /// The process in a sentence.
+    /// A short description of the process.
     pub(super) fn label(&self) -> String {
         match self.name.as_str() {
             "coordinator" => self.name.clone(),
@@ -61,7 +61,7 @@ impl Plan {
         self.directory.join("log")
     }
 
-    /// The file of its log; the first start of a process empties it, further ones go on.
+    /// Opens the file of its log; the first start of a process truncates it, later ones append.
     fn open_log(&self, is_first: bool) -> io::Result<File> {
         let log = self.log();
         let file = if is_first {
@@ -75,7 +75,7 @@ impl Plan {
 
     /// The program with its arguments.
     fn command(&self, is_first: bool) -> Result<Command, DevError> {
-        // Programs of work pass through an agent's.
+        // Programs of workloads must be able to pass through an agent's directory.
         files::make_dir(&self.directory, 0o711)
             .map_err(DevError::system(format!("make {}", self.directory.display())))?;
         let log = self
@@ -94,38 +94,38 @@ impl Plan {
     }
 }
 
-/// The end of a process.
+/// End of a process.
 pub(super) struct Death {
-    /// Its place among the processes.
+    /// Index of the process.
     pub(super) number: usize,
     pub(super) pid: i32,
     pub(super) status: Option<ExitStatus>,
 }
 
 impl Death {
-    /// The signal that ended it, if one did.
+    /// The signal that ended it, if any.
     pub(super) fn signal(&self) -> Option<i32> {
         self.status?.signal()
     }
 
-    /// How it ended.
+    /// Description of the exit status.
     pub(super) fn how(&self) -> String {
         self.status
             .map_or_else(|| "unknown".to_owned(), |status| status.to_string())
     }
 }
 
-/// A process of the cluster, in a process group of its own: a Ctrl-C in the terminal does not reach it.
+/// A process of the cluster, in a separate process group, so that a Ctrl-C in the terminal does not reach it.
 pub(super) struct Child {
     pub(super) plan: Plan,
     pid: Option<Pid>,
     exited: Exited,
-    /// Its standard input: when this program is gone, however it went, the process reads the end of it and stops.
+    /// Standard input of the process: when this program ends for any reason, the process reads the end of it and stops.
     _stdin: Option<ChildStdin>,
 }
 
 impl Child {
-    /// Starts a process by its plan; its death is told to `deaths` as that of `number`.
+    /// Starts a process by its plan; its death is sent to `deaths` with `number`.
     pub(super) fn start(
         plan: Plan,
         number: usize,
@@ -145,10 +145,10 @@ impl Child {
         let deaths = deaths.clone();
         tokio::spawn(async move {
             let status = process.wait().await.ok();
-            // One whose end cannot be told counts as ended: its pid is nobody's to use.
+            // A process whose end cannot be determined counts as ended: its pid may be reused.
             tell.send_replace(Some(status.unwrap_or_default()));
             let pid = raw(pid);
-            // Nobody listens any more while the cluster is drained.
+            // There is no receiver any more while the cluster is drained.
             let _ = deaths.send(Death { number, pid, status });
         });
         Ok(Child {
@@ -164,7 +164,7 @@ impl Child {
         tail(&self.plan.log())
     }
 
-    /// The process id; that of the last process when it has ended.
+    /// The process id; that of the last process if it has ended.
     pub(super) fn pid(&self) -> i32 {
         raw(self.pid)
     }
@@ -174,7 +174,7 @@ impl Child {
         self.running().is_some()
     }
 
-    /// Its end.
+    /// The exit status of the process.
     pub(super) fn exited(&self) -> Exited {
         self.exited.clone()
     }
@@ -182,18 +182,18 @@ impl Child {
     /// Sends it a signal, if it runs.
     pub(super) fn signal(&self, signal: Signal) {
         if let Some(pid) = self.running() {
-            // It may end by itself at this moment.
+            // The process may end by itself at this moment.
             let _ = kill_process(pid, signal);
         }
     }
 
-    /// Asks it to drain, also when it is stopped.
+    /// Requests a drain, even if the process is stopped.
     pub(super) fn terminate(&self) {
         self.signal(Signal::TERM);
         self.signal(Signal::CONT);
     }
 
-    /// Waits until it ended; kills its group when that takes too long or `stop` asks again.
+    /// Waits until it ended; kills its group if that takes too long or `stop` is requested again.
     pub(super) async fn ended(&mut self, stop: &mut Stop) {
         let mut exited = self.exited.clone();
         let ended = timeout(DRAIN, exited.wait_for(Option::is_some));
@@ -207,7 +207,7 @@ impl Child {
         }
     }
 
-    /// Its pid, while nobody else can have it.
+    /// Its pid, while no other process can have it.
     fn running(&self) -> Option<Pid> {
         self.pid.filter(|_| self.exited.borrow().is_none())
     }

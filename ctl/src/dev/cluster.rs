@@ -1,4 +1,4 @@
-//! The processes of the cluster, in the order in which they were started.
+//! The processes of the cluster, in the order of their start.
 
 use std::{
     cell::Cell,
@@ -16,12 +16,12 @@ use super::{
 };
 use crate::text;
 
-/// How far the cluster is, for those who watch it.
+/// State of the cluster for its observers.
 #[derive(Default)]
 pub(super) struct Progress {
-    /// True once all agents that run were online.
+    /// True once all running agents were online.
     pub(super) up: Cell<bool>,
-    /// Agents that run.
+    /// Number of running agents.
     pub(super) agents: Cell<usize>,
 }
 
@@ -40,7 +40,7 @@ fn tls_flag(args: &DevArgs) -> &'static str {
 }
 
 impl Cluster {
-    /// A cluster of nothing yet. Fails when a binary is not there.
+    /// Creates a cluster without processes. Fails if a binary is missing.
     pub(super) fn new(binaries: &Path, directory: &Path) -> Result<Cluster, DevError> {
         for program in ["wyneos-coordinator", "wyneos-agent"] {
             let path = binaries.join(program);
@@ -48,7 +48,7 @@ impl Cluster {
                 return Err(DevError::NoBinary(path));
             }
         }
-        // A death is told once a process: bounded by how often they are started.
+        // One death per process: bounded by the number of starts.
         let (tell, deaths) = mpsc::unbounded_channel();
         Ok(Cluster {
             binaries: binaries.to_owned(),
@@ -59,12 +59,12 @@ impl Cluster {
         })
     }
 
-    /// Where the binaries are, and its files.
+    /// The directories of the binaries and of the cluster's files.
     pub(super) fn places(&self) -> (PathBuf, PathBuf) {
         (self.binaries.clone(), self.directory.clone())
     }
 
-    /// Where its files are.
+    /// The directory of the cluster's files.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -116,13 +116,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// The processes by their names, the coordinator's first, with their ids.
+    /// Names and ids of the processes, the coordinator's first.
     pub(super) fn pids(&self) -> Vec<(String, i32)> {
         let pid = |child: &Child| (child.plan.name.clone(), child.pid());
         self.children.iter().map(pid).collect()
     }
 
-    /// Agents that run.
+    /// Number of running agents.
     pub(super) fn agents(&self) -> usize {
         self.children.iter().skip(1).filter(|child| child.is_running()).count()
     }
@@ -131,12 +131,13 @@ impl Cluster {
     pub(super) async fn death(&mut self) -> Death {
         match self.deaths.recv().await {
             Some(death) => death,
-            // Never: this side can tell of deaths, too.
+            // Unreachable, because this side holds a sender, too.
             None => std::future::pending().await,
         }
     }
 
-    /// Tells of a death, after which the cluster goes on. Fails for a process that gave up by itself while the cluster started: it would do so again.
+    /// Reports a death, after which the cluster continues. Fails for a process that exited by itself while the cluster
+    /// started, because it would do so again.
     pub(super) fn mourn(&self, death: &Death, args: &DevArgs, is_up: bool) -> Result<(), DevError> {
         let Some(child) = self.children.get(death.number) else {
             return Ok(());
@@ -152,7 +153,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Does what was asked for from another terminal.
+    /// Carries out a request from another terminal.
     pub(super) fn obey(&mut self, request: &Request) -> Reply {
         let wanted = &request.name;
         let node = wanted.strip_prefix("agent-").map(|number| format!("node-{number}"));
@@ -160,7 +161,11 @@ impl Cluster {
         match self.children.iter().position(|child| child.plan.name == *node) {
             Some(number) if request.action == Action::Start => self.start_again(number).into(),
             Some(number) => self.signal(number, request.action),
-            None => Answer::Unknown(format!("no {wanted} in this cluster, which has {}", self.names())).into(),
+            None => Answer::Unknown(format!(
+                "no {wanted} in this cluster, which has {}",
+                self.names()
+            ))
+            .into(),
         }
     }
 
@@ -176,13 +181,13 @@ impl Cluster {
 
     fn start_again(&mut self, number: usize) -> Answer {
         let Some(child) = self.children.get_mut(number) else {
-            return Answer::Refused("nothing to start".to_owned());
+            return Answer::Refused("there is nothing to start".to_owned());
         };
         let (name, label) = (&child.plan.name, child.plan.label());
         if child.is_running() {
             let pid = child.pid();
             return Answer::Refused(format!(
-                "{name} runs already, as process {pid}; if it is stopped, `cont` lets it continue"
+                "{name} runs already, as process {pid}; if it is stopped, `cont` continues it"
             ));
         }
         match Child::start(child.plan.clone(), number, false, &self.tell) {
@@ -214,7 +219,8 @@ impl Cluster {
         Reply { answer, once }
     }
 
-    /// Ends everything: first the agents, who say goodbye, then their instances, then the coordinator. Leaves no process and no control group.
+    /// Ends everything: first the agents, which say goodbye, then their instances, then the coordinator. Leaves no
+    /// process and no control group.
     pub(super) async fn drain(&mut self, stop: &mut Stop) -> Result<(), DevError> {
         let Some((coordinator, agents)) = self.children.split_first_mut() else {
             return Ok(());

@@ -1,7 +1,8 @@
-//! The socket by which `wynectl dev kill`, `stop`, `cont` and `start` reach the `wynectl dev` that runs.
+//! The socket with which `wynectl dev kill`, `stop`, `cont` and `start` reach the running `wynectl dev`.
 //!
-//! Its name is abstract (unix(7)), of the user and the coordinator's address: like the address it is taken once a network namespace, it leaves
-//! no file, and it is free again with the process that held it. Each side checks the other's user. A request is one line, and so is its answer.
+//! The name is abstract (unix(7)), and contains the user and the coordinator's address: like the address it is unique
+//! in a network namespace, it leaves no file, and it is free again when its process ends. Each side verifies the
+//! other's user. A request is one line, and so is its answer.
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
@@ -20,28 +21,28 @@ use crate::{exit::Exit, failure::Failure};
 #[cfg(test)]
 pub(super) mod tests;
 
-/// Bytes of a process's name in a request.
+/// Maximum length of a process's name in a request, bytes.
 pub(super) const NAME_MOST: usize = 64;
 
-/// Bytes of a request with the end of its line: the longest action, a blank and a name.
+/// Maximum length of a request with its line feed, bytes: the longest action, a blank and a name.
 const REQUEST_MOST: u64 = 5 + 1 + NAME_MOST as u64 + 1;
 
-/// Bytes of an answer; one that is longer is cut.
+/// Maximum length of an answer, bytes; a longer one is truncated.
 const ANSWER_MOST: u64 = 4 * 1024;
 
 /// Connections at a time; others wait in the kernel's queue.
 const CONNECTIONS: usize = 8;
 
-/// How long a connection may take from its begin to its answer.
+/// Time limit for a connection from its beginning to its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a killed process may take to end before the answer says only that it was killed.
+/// Time that a killed process may take to end before the answer reports only that it was killed.
 const ENDING: Duration = Duration::from_secs(3);
 
-/// Wait after a connection could not be accepted, as for want of descriptors.
+/// Delay after a connection could not be accepted, for example because of a lack of descriptors.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// What can be done with a process of the cluster.
+/// An action on a process of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// SIGKILL.
@@ -50,7 +51,7 @@ pub(super) enum Action {
     Stop,
     /// SIGCONT.
     Cont,
-    /// Starts it again.
+    /// Starts the process again.
     Start,
 }
 
@@ -72,7 +73,7 @@ impl Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) action: Action,
-    /// As it was typed: `node-2`, `agent-2` or `coordinator`, or the name of nothing.
+    /// The name as it was typed: `node-2`, `agent-2` or `coordinator`, or an unknown one.
     pub(super) name: String,
 }
 
@@ -92,12 +93,12 @@ impl FromStr for Request {
     }
 }
 
-/// What became of a request, with a sentence for people.
+/// Result of a request, with a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It is done.
+    /// The action was carried out.
     Done(String),
-    /// It cannot be done, as things are.
+    /// The action is not possible in the present state.
     Refused(String),
     /// There is no such process.
     Unknown(String),
@@ -124,7 +125,7 @@ impl Answer {
         }
     }
 
-    /// The sentence, or how the command that asked fails.
+    /// The sentence, or the failure of the command that asked.
     fn result(self) -> Result<String, Failure> {
         match self {
             Answer::Done(text) => Ok(text),
@@ -152,7 +153,7 @@ pub(super) struct Asked {
     pub(super) reply: oneshot::Sender<Reply>,
 }
 
-/// The socket of a cluster that runs.
+/// The socket of a running cluster.
 pub(super) struct Control {
     asked: mpsc::Receiver<Asked>,
     serving: JoinHandle<()>,
@@ -165,11 +166,12 @@ impl Drop for Control {
 }
 
 impl Control {
-    /// Listens to requests for the cluster whose coordinator is to listen at `address`. Fails when one of this user's runs there.
+    /// Listens to requests for the cluster whose coordinator is to listen at `address`. Fails if another one of this
+    /// user runs there.
     pub(super) fn listen(address: SocketAddr) -> Result<Control, DevError> {
         let listener = UnixListener::bind(socket(address)).map_err(|error| match error.kind() {
             std::io::ErrorKind::AddrInUse => DevError::Runs(address),
-            _ => DevError::system("listen to `wynectl dev kill` and its like")(error),
+            _ => DevError::system("listen to `wynectl dev kill` and similar commands")(error),
         })?;
         let (ask, asked) = mpsc::channel(CONNECTIONS);
         let serving = tokio::spawn(serve(listener, ask));
@@ -208,7 +210,7 @@ async fn serve(listener: UnixListener, ask: mpsc::Sender<Asked>) {
         };
         let ask = ask.clone();
         tokio::spawn(async move {
-            // Whoever is too slow, or gone, gets no answer.
+            // A client that is too slow, or gone, gets no answer.
             drop(timeout(PATIENCE, attend(stream, ask)).await);
             drop(permit);
         });
@@ -255,14 +257,14 @@ pub(super) async fn ask(address: SocketAddr, request: &Request, limit: Duration)
         Ok(Ok(Some(answer))) => answer.result(),
         Ok(Ok(None)) => Err(Failure::new(
             Exit::Failed,
-            format!("`wynectl dev` at {address} gave no answer that is understood"),
+            format!("`wynectl dev` at {address} gave an unintelligible answer"),
         )
-        .hint("is it of another version than this program?")),
+        .hint("does it have another version than this program?")),
         Ok(Err(_)) => Err(Failure::new(
             Exit::Unreachable,
             format!("no `wynectl dev` of yours runs at {address}"),
         )
-        .hint("`wynectl dev` starts one; --listen names the address of another")),
+        .hint("`wynectl dev` starts one; --listen selects the address of another one")),
         Err(_) => Err(
             Failure::new(Exit::Unreachable, format!("`wynectl dev` at {address} does not answer"))
                 .hint("is it stopped?"),

@@ -1,6 +1,7 @@
-//! The control groups of the cluster's instances: all are below one that has this process's id in its name.
+//! The control groups of the cluster's instances: all are below one whose name contains this process's id.
 //!
-//! Supervisors remove the groups of their instances. What is left when all have ended, and the group above them, which agents make, is removed here.
+//! Supervisors remove the groups of their instances. Groups that remain when all have ended, and the group above them,
+//! which agents create, are removed here.
 
 use std::{
     fs, io,
@@ -16,14 +17,15 @@ use super::DevError;
 #[cfg(test)]
 mod tests;
 
-/// What the names of such groups begin with; the id of a process follows.
+/// Prefix of the names of such groups; the id of a process follows.
 const PREFIX: &str = "wyneos-dev-";
 
-/// How often a group is tried to be emptied and removed, and the wait in between: what was killed may be about to end.
+/// Number of attempts to empty and remove a group, and the delay between them: killed processes may be about to end.
 const TRIES: u32 = 50;
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// Groups below groups that are looked into: a group of the cluster, of an instance, and what programs of root make.
+/// Maximum depth of nested groups that are examined: a group of the cluster, of an instance, and groups that programs
+/// of root create.
 const DEPTH: u32 = 8;
 
 /// The group of this process's cluster, from the root of the hierarchies.
@@ -31,7 +33,7 @@ pub(super) fn own() -> String {
     format!("{PREFIX}{}", std::process::id())
 }
 
-/// Where hierarchies of control groups are mounted, by the text of `/proc/self/mountinfo`.
+/// Mount points of the control group hierarchies, from the text of `/proc/self/mountinfo`.
 fn hierarchies(mounts: &str) -> Vec<PathBuf> {
     let place = |line: &str| {
         let (mount, system) = line.split_once(" - ")?;
@@ -45,7 +47,7 @@ fn mounted() -> Vec<PathBuf> {
     hierarchies(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
 }
 
-/// Removes what clusters left whose process was killed: groups in which nothing runs.
+/// Removes the groups of clusters whose process was killed, if nothing runs in them.
 pub(super) fn sweep() {
     for entry in mounted().iter().flat_map(fs::read_dir).flatten().flatten() {
         let name = entry.file_name();
@@ -53,13 +55,13 @@ pub(super) fn sweep() {
             .to_str()
             .and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
         if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            // Another may sweep at the same time, or something run there yet.
+            // Another process may sweep at the same time, or processes may still run there.
             drop(removed(&entry.path(), DEPTH));
         }
     }
 }
 
-/// Ends what is left in the groups of this process's cluster, and removes them.
+/// Ends remaining processes in the groups of this process's cluster, and removes the groups.
 pub(super) async fn remove() -> Result<(), DevError> {
     for group in mounted().iter().map(|hierarchy| hierarchy.join(own())) {
         let mut tries = TRIES;
@@ -85,7 +87,7 @@ fn below(group: &Path) -> impl Iterator<Item = PathBuf> {
     groups.map(|entry| entry.path())
 }
 
-/// Removes a group with those below it, when nothing runs there. One that is not there is removed already.
+/// Removes a group with those below it, if nothing runs there. A missing group counts as removed.
 fn removed(group: &Path, depth: u32) -> io::Result<()> {
     if depth > 0 {
         below(group).try_for_each(|group| removed(&group, depth - 1))?;
@@ -101,13 +103,13 @@ fn kill(group: &Path, depth: u32) {
         below(group).for_each(|group| kill(&group, depth - 1));
     }
     let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-    // One of another namespace stands as 0.
+    // A process of another namespace appears as 0.
     let pids = processes
         .lines()
         .filter_map(|pid| pid.parse().ok())
         .filter(|pid| *pid > 0);
     for pid in pids.filter_map(Pid::from_raw) {
-        // It may end by itself at this moment.
+        // The process may end by itself at this moment.
         let _ = kill_process(pid, Signal::KILL);
     }
 }

@@ -1,4 +1,4 @@
-//! Commands that `wynectl dev` prints for another terminal: they work as printed.
+//! Commands that `wynectl dev` prints for another terminal; they work as printed.
 
 use std::{
     env, fs, io,
@@ -9,7 +9,7 @@ use wyneos_shell::files;
 
 use super::{DevArgs, DevError, LISTEN, control::Action, secure};
 
-/// A declaration to try: a program that every machine has, which writes a line now and then.
+/// An example declaration: a program that every machine has, which writes a line periodically.
 const EXAMPLE: &str = r#"name = "demo"
 replicas = 3
 command = "/bin/sh"
@@ -17,7 +17,7 @@ args = ["-c", "while :; do date; sleep 2; done"]
 reschedule_delay = "0s"
 "#;
 
-/// Writes the example into the cluster's directory, unless it is there; its path.
+/// Writes the example into the cluster's directory, unless it exists; returns its path.
 pub(super) fn write_example(directory: &Path) -> Result<PathBuf, DevError> {
     let path = directory.join("demo.toml");
     match fs::symlink_metadata(&path) {
@@ -30,7 +30,7 @@ pub(super) fn write_example(directory: &Path) -> Result<PathBuf, DevError> {
     Ok(path)
 }
 
-/// A word as a shell takes it.
+/// A word quoted for a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+[]".contains(c);
     match !word.is_empty() && word.chars().all(plain) {
@@ -39,11 +39,11 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// A command, indented, in lines of at most `most` columns, which a shell takes for one; a word that is longer stays whole.
+/// A command, indented, in lines of at most `most` columns, which a shell reads as one; a longer word is not broken.
 pub(super) fn command_lines(words: &[String], most: usize) -> String {
     let (mut told, mut line) = (String::new(), " ".to_owned());
     for (at, word) in words.iter().enumerate() {
-        // A blank and a backslash follow, unless it is the last.
+        // A blank and a backslash follow, except after the last word.
         let after = if at + 1 < words.len() { 2 } else { 0 };
         if at > 0 && line.chars().count() + 1 + word.chars().count() + after > most {
             told += &format!("{line} \\\n");
@@ -54,7 +54,7 @@ pub(super) fn command_lines(words: &[String], most: usize) -> String {
     told + &line
 }
 
-/// A command behind `lead` where there is room for both, else below it.
+/// A command after `lead` if there is room for both, otherwise below it.
 pub(super) fn behind(lead: &str, words: &[String], most: usize) -> String {
     let one = format!("{lead} {}", words.join(" "));
     match one.chars().count() <= most {
@@ -63,7 +63,7 @@ pub(super) fn behind(lead: &str, words: &[String], most: usize) -> String {
     }
 }
 
-/// How to call this program: by its name when the shell finds it, else by its path.
+/// The name with which to call this program: its file name if the shell finds it, otherwise its path.
 fn own_name() -> String {
     let path = env::var_os("PATH").unwrap_or_default();
     let own = env::current_exe().ok();
@@ -74,14 +74,14 @@ fn own_name() -> String {
     if on_path {
         return "wynectl".to_owned();
     }
-    // As it was typed, when that works from the same directory in another terminal.
+    // As it was typed, if that works from the same directory in another terminal.
     let typed = env::args().next().filter(|typed| typed.contains('/'));
     typed
         .or_else(|| own.map(|own| own.display().to_string()))
         .unwrap_or_else(|| "wynectl".to_owned())
 }
 
-/// `wynectl dev ACTION NAME` for this cluster, in words.
+/// `wynectl dev ACTION NAME` for this cluster, as words.
 pub(super) fn action(args: &DevArgs, action: Action, name: &str) -> Vec<String> {
     let mut words = vec![quoted(&own_name())];
     words.extend(["dev", action.word(), name].map(str::to_owned));
@@ -91,7 +91,7 @@ pub(super) fn action(args: &DevArgs, action: Action, name: &str) -> Vec<String> 
     words
 }
 
-/// What to try next in another terminal, in its order.
+/// Suggested commands for another terminal, in order.
 pub(super) fn commands(args: &DevArgs, directory: &Path, example: &Path) -> Vec<Vec<String>> {
     let own = |words: &[&str]| {
         let mut all = vec![quoted(&own_name())];

@@ -7,10 +7,11 @@ use tokio::time::{sleep, timeout};
 
 use super::Stop;
 
-/// Time limit for supervisors: they notice the loss of their agent after 5 s, and their programs have 10 s by default to stop.
+/// Time limit for supervisors: they detect the loss of their agent after 5 s, and their programs have 10 s by default
+/// to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Interval between two looks.
+/// Interval between two polls.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Supervisors of instances whose directories are below `directory`.
@@ -33,7 +34,8 @@ fn supervisors(directory: &Path) -> Vec<Pid> {
     pids.filter_map(Pid::from_raw).filter(is_one).collect()
 }
 
-/// Waits until no instance is left below `directory`; kills those that take too long, and all when `stop` asks again.
+/// Waits until no instance is left below `directory`; kills those that take too long, and all if `stop` is requested
+/// again.
 pub(super) async fn ended(directory: &Path, stop: &mut Stop) {
     let gone = async {
         while !supervisors(directory).is_empty() {
@@ -45,7 +47,7 @@ pub(super) async fn ended(directory: &Path, stop: &mut Stop) {
         () = stop.requested() => {}
     }
     for pid in supervisors(directory) {
-        // It may end by itself at this moment. Its program ends with it.
+        // The process may end by itself at this moment. Its program ends with it.
         let _ = kill_process(pid, Signal::KILL);
     }
 }

@@ -1,4 +1,4 @@
-//! `wynectl dev`: a cluster of the production binaries on this machine, for as long as it runs.
+//! `wynectl dev`: a cluster of the production binaries on this machine, for the duration of the command.
 
 mod args;
 mod child;
@@ -32,43 +32,43 @@ use control::{Action, Control, Request};
 
 use crate::{args::Global, exit::Exit, failure::Failure, text};
 
-/// Why the cluster does not run, or no longer.
+/// The reason for which the cluster does not run, or no longer runs.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DevError {
-    /// A binary is not there.
-    #[error("{} is not there; `cargo build --release` builds it", .0.display())]
+    /// A binary is missing.
+    #[error("{} does not exist; `cargo build --release` builds it", .0.display())]
     NoBinary(PathBuf),
-    /// Another one runs at the same address.
-    #[error("a `wynectl dev` runs at {0} already; --listen takes another address")]
+    /// Another cluster runs at the same address.
+    #[error("a `wynectl dev` runs at {0} already; --listen selects another address")]
     Runs(SocketAddr),
-    /// Something of the operating system.
+    /// An operation of the operating system failed.
     #[error("cannot {what}: {source}")]
     System {
-        /// What was tried.
+        /// The operation.
         what: String,
-        /// What came of it.
+        /// The cause.
         source: io::Error,
     },
-    /// A process ended that should not have.
+    /// A process ended unexpectedly.
     #[error("{name} ended ({status}); the end of its log:\n{log}")]
     Died {
-        /// Which.
+        /// Name of the process.
         name: String,
-        /// How.
+        /// Exit status.
         status: String,
-        /// Its last lines.
+        /// Last lines of its log.
         log: String,
     },
-    /// The agents are not online in time.
+    /// The agents were not online in time.
     #[error("only {online} of {agents} agents were online after {limit:?}; see the logs below {}", .directory.display())]
     Late {
-        /// Agents online.
+        /// Number of agents online.
         online: usize,
-        /// Agents started.
+        /// Number of agents started.
         agents: usize,
-        /// How long they were waited for.
+        /// Time limit.
         limit: Duration,
-        /// Where the logs are.
+        /// Directory of the logs.
         directory: PathBuf,
     },
 }
@@ -80,7 +80,7 @@ impl DevError {
     }
 }
 
-/// Where the cluster's files are: for good, or until it ends.
+/// Directory of the cluster's files, permanent or temporary.
 enum Directory {
     Kept(PathBuf),
     Temporary(TempDir),
@@ -90,23 +90,23 @@ impl Directory {
     fn new(kept: Option<&Path>) -> Result<Directory, DevError> {
         match kept {
             Some(path) => {
-                let failed = || format!("make {}", path.display());
+                let failed = || format!("create {}", path.display());
                 files::make_dir(path, 0o711).map_err(DevError::system(failed()))?;
                 path.canonicalize()
                     .map(Directory::Kept)
                     .map_err(DevError::system(failed()))
             }
             None => {
-                // Supervisors of instances have it without links in their command lines, by which they are found.
+                // Without links: supervisors of instances have it so in their command lines, by which they are found.
                 let above = env::temp_dir().canonicalize();
                 let made = above.and_then(|above| tempfile::Builder::new().prefix("wyneos-dev-").tempdir_in(above));
                 let made = made.and_then(|made| {
-                    // Programs of work, which have users of their own where this is root, pass through it.
+                    // Programs of workloads, which have their own users if this is root, must pass through it.
                     files::set_mode(made.path(), 0o711)?;
                     Ok(made)
                 });
                 made.map(Directory::Temporary)
-                    .map_err(DevError::system("make a temporary directory"))
+                    .map_err(DevError::system("create a temporary directory"))
             }
         }
     }
@@ -121,7 +121,7 @@ impl Directory {
     fn remove(self) -> Result<(), DevError> {
         match self {
             Directory::Kept(_) => Ok(()),
-            // Programs of work may have made it too deep for a recursion.
+            // Programs of workloads may have made it too deep for a recursion.
             Directory::Temporary(directory) => {
                 remove_dir(&directory.keep()).map_err(DevError::system("remove the temporary directory"))
             }
@@ -144,7 +144,7 @@ impl Stop {
         })
     }
 
-    /// Waits for the next of them.
+    /// Waits for the next signal.
     pub(super) async fn requested(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -153,7 +153,7 @@ impl Stop {
     }
 }
 
-/// Runs the cluster until it is asked to stop or cannot start, or acts on a process of one that runs.
+/// Runs the cluster until it is asked to stop or fails, or acts on a process of a running one.
 pub(crate) async fn run(command: DevCommand, global: &Global) -> ExitCode {
     if let Some(verb) = &command.verb {
         let (action, target) = verb.parts();
@@ -174,13 +174,14 @@ pub(crate) async fn run(command: DevCommand, global: &Global) -> ExitCode {
     }
 }
 
-/// Has the `wynectl dev` that runs act on one of its processes; what it says.
+/// Makes the running `wynectl dev` act on one of its processes; returns its answer.
 async fn act(action: Action, target: &Target, global: &Global) -> Result<String, Failure> {
     let address = match (target.listen, &global.address) {
         (Some(listen), _) => listen,
         (None, Some(address)) => loopback(address).map_err(|why| {
-            let message = format!("no `wynectl dev` runs at {address}, which --address or WYNEOS_ADDRESS names: {why}");
-            Failure::new(Exit::Usage, message).hint("--listen names the address of one")
+            let message =
+                format!("no `wynectl dev` runs at {address}, which --address or WYNEOS_ADDRESS selects: {why}");
+            Failure::new(Exit::Usage, message).hint("--listen selects the address of one")
         })?,
         (None, None) => LISTEN,
     };
@@ -188,14 +189,14 @@ async fn act(action: Action, target: &Target, global: &Global) -> Result<String,
     control::ask(address, &Request { action, name }, global.timeout).await
 }
 
-/// Where the servers' binaries are: beside this one.
+/// The directory of the servers' binaries: that of this one.
 fn binaries() -> PathBuf {
     let own = env::current_exe().ok();
     own.and_then(|own| own.parent().map(Path::to_owned)).unwrap_or_default()
 }
 
 async fn cluster_life(args: &DevArgs, binaries: &Path) -> Result<(), DevError> {
-    // Before anything is started, so that nothing is left behind whenever a signal comes.
+    // Before anything is started, so that a signal at any time leaves nothing behind.
     let mut stop = Stop::new()?;
     let mut control = Control::listen(args.listen)?;
     groups::sweep();
@@ -215,7 +216,7 @@ async fn cluster_life(args: &DevArgs, binaries: &Path) -> Result<(), DevError> {
     result.and(drained)
 }
 
-/// Starts everything, and tells what happens. Ends only with an error.
+/// Starts everything, and reports events. Ends only with an error.
 async fn live(args: &DevArgs, cluster: &mut Cluster, control: &mut Control) -> Result<(), DevError> {
     let progress = Progress::default();
     text::stdout(&show::starting(args, cluster.directory()));
@@ -239,7 +240,7 @@ async fn live(args: &DevArgs, cluster: &mut Cluster, control: &mut Control) -> R
     attended(args, cluster, control, &progress, show::follow(&view, &progress)).await
 }
 
-/// Carries `work` on, tells of deaths meanwhile, and does what is asked for from other terminals.
+/// Polls `work`, reports deaths meanwhile, and carries out requests from other terminals.
 async fn attended<T>(
     args: &DevArgs,
     cluster: &mut Cluster,
@@ -250,11 +251,11 @@ async fn attended<T>(
     let mut work = pin!(work);
     loop {
         tokio::select! {
-            // A death is told before the process is started again.
+            // A death is reported before the process is started again.
             biased;
             death = cluster.death() => cluster.mourn(&death, args, progress.up.get())?,
             asked = control.next() => {
-                // Whoever asked may be gone.
+                // The client may be gone.
                 drop(asked.reply.send(cluster.obey(&asked.request)));
             }
             done = &mut work => return done,

@@ -1,4 +1,4 @@
-//! `wynectl dev --tls`: credentials for this program, and for the agents, as an operator would get them.
+//! `wynectl dev --tls`: credentials for this program, and for the agents, obtained as an operator would.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,11 +15,11 @@ use wyneos::{client, convert, v1};
 use super::{DevArgs, DevError};
 use crate::config;
 
-/// How long the coordinator may take to make its CA, and to answer.
+/// Time limit for the coordinator to create its CA, and to answer.
 const START: Duration = Duration::from_secs(20);
 const RETRY: Duration = Duration::from_millis(50);
 
-/// How long the join token can be used.
+/// Lifetime of the join token.
 const TOKEN: Duration = Duration::from_secs(300);
 
 fn failed(what: impl Into<String>, why: impl ToString) -> DevError {
@@ -36,7 +36,7 @@ async fn run(program: &Path, args: &[&str]) -> Result<(), DevError> {
     let output = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
-        // A signal while it runs leaves nothing that writes behind.
+        // A signal leaves no process behind that still writes.
         .kill_on_drop(true)
         .output()
         .await;
@@ -47,12 +47,12 @@ async fn run(program: &Path, args: &[&str]) -> Result<(), DevError> {
     }
 }
 
-/// Where the admin's credentials are.
+/// Directory of the admin's credentials.
 pub(super) fn admin(directory: &Path) -> PathBuf {
     directory.join("admin")
 }
 
-/// Gets an admin's credentials, and has every agent that has none yet join.
+/// Obtains an admin's credentials, and makes every agent that has none yet join.
 pub(super) async fn set_up(args: &DevArgs, binaries: &Path, directory: &Path) -> Result<(), DevError> {
     let data_dir = directory.join("coordinator");
     let state = data_dir.join("ca").join("state.toml");
@@ -85,7 +85,7 @@ pub(super) async fn set_up(args: &DevArgs, binaries: &Path, directory: &Path) ->
     let token = loop {
         match token(&address, &tls, args.agents).await {
             Ok(token) => break token,
-            Err(why) if Instant::now() > deadline => return Err(failed("make a join token", why)),
+            Err(why) if Instant::now() > deadline => return Err(failed("create a join token", why)),
             Err(_) => sleep(RETRY).await,
         }
     };

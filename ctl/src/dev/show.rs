@@ -1,4 +1,4 @@
-//! What `wynectl dev` prints: the nodes, what to try next, and a line a cycle.
+//! Output of `wynectl dev`: the nodes, suggestions, and one line per cycle.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,27 +26,28 @@ use crate::{
     text::{self, clean},
 };
 
-/// How long the agents may take to be online, beside two cycles.
+/// Time limit for the agents to be online, in addition to two cycles.
 const ONLINE: Duration = Duration::from_secs(30);
 
 /// Time between two attempts to reach the coordinator while it starts.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Facts for the introduction beside the state.
+/// Facts for the introduction in addition to the state.
 pub(super) struct View<'a> {
     /// The command line.
     pub(super) args: &'a DevArgs,
-    /// The directory of the cluster's files.
+    /// Directory of the cluster's files.
     pub(super) directory: PathBuf,
     /// The process ids by name, as `coordinator` and `node-1`.
     pub(super) pids: Vec<(String, i32)>,
-    /// A declaration to try.
+    /// An example declaration.
     pub(super) example: PathBuf,
-    /// Whether its processes are root's.
+    /// Whether its processes run as root.
     pub(super) is_root: bool,
 }
 
-/// Follows the cluster's snapshots, and prints; tells `progress` once all agents that run were online. Ends of processes are noticed elsewhere.
+/// Follows the cluster's snapshots, and prints them; sets `progress` once all running agents were online. Ends of
+/// processes are detected elsewhere.
 pub(super) async fn follow(view: &View<'_>, progress: &Progress) -> Result<(), DevError> {
     let deadline = Instant::now() + ONLINE + view.args.cycle * 2;
     let mut watched = Watched::default();
@@ -59,7 +60,7 @@ pub(super) async fn follow(view: &View<'_>, progress: &Progress) -> Result<(), D
     }
 }
 
-/// What was seen so far.
+/// State of the watch.
 #[derive(Default)]
 struct Watched {
     state: Option<v1::Snapshot>,
@@ -83,7 +84,7 @@ impl Watched {
         }
     }
 
-    /// Takes a step in; false when it does not fit, and the full state is needed again.
+    /// Applies a delta; false if it does not fit, and the full state is needed again.
     fn take(&mut self, response: v1::WatchSnapshotsResponse) -> bool {
         self.resume_token = response.resume_token;
         let fits = match (response.state, &mut self.state) {
@@ -153,13 +154,13 @@ async fn watch(view: &View<'_>, deadline: Instant, watched: &mut Watched, progre
     }
 }
 
-/// The first words.
+/// The first line of the output.
 pub(super) fn starting(args: &DevArgs, directory: &Path) -> String {
     let (agents, directory) = (text::count(args.agents, "agent"), directory.display());
     line(&format!("starting a coordinator and {agents} in {directory} …"))
 }
 
-/// A line in as many columns as there are.
+/// A line wrapped to the available columns.
 fn line(text: &str) -> String {
     let told = text::hanging("", text, 4, Some(text::view_columns()));
     told.trim_end().to_owned()
@@ -171,16 +172,16 @@ fn clock(seconds: i64) -> String {
     format!("{:02}:{:02}:{:02}Z", time / 3600, time / 60 % 60, time % 60)
 }
 
-/// A line about something that happened now.
+/// A line about an event at present.
 pub(super) fn news(what: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     line(&format!("{}  {what}", clock(i64::try_from(now.as_secs()).unwrap_or(0))))
 }
 
-/// The end of a process while the cluster goes on, and the command that starts it again.
+/// The end of a process while the cluster continues, and the command that starts it again.
 pub(super) fn death_lines(args: &DevArgs, plan: &Plan, death: &Death) -> String {
     let mut told = format!("{} (pid {}) ended: {}", plan.label(), death.pid, death.how());
-    // A process that was killed from outside has nothing to say about it.
+    // The log of a process that was killed externally does not explain it.
     if death.signal() != Some(Signal::KILL.as_raw()) {
         told += &format!("; log: {}", plan.log().display());
     }
@@ -189,7 +190,7 @@ pub(super) fn death_lines(args: &DevArgs, plan: &Plan, death: &Death) -> String 
     format!("{}\n{again}", news(&told))
 }
 
-/// A note on what does not work without root or without containment.
+/// A note on limitations without root or without containment.
 fn missing(is_root: bool, state: &v1::Snapshot) -> Option<String> {
     let mut attributes = state.nodes.iter().filter_map(|node| node.attributes.as_ref());
     let reason = attributes.find(|is| is.containment == NOT_CONTAINED);
@@ -200,14 +201,14 @@ fn missing(is_root: bool, state: &v1::Snapshot) -> Option<String> {
             "Instances are not contained on this machine ({reason}): no singleton is placed, and processes may outlive their instance."
         )),
         (false, _) => Some(
-            "You are not root: programs run as your own user, and without limits of CPU and memory; what a declaration has run as another user waits. \
+            "You are not root: programs run as your own user, and without limits of CPU and memory; a declaration with another user waits. \
              Instances are not contained: no singleton is placed, and processes may outlive their instance."
                 .to_owned(),
         ),
     }
 }
 
-/// The nodes, and what to try next.
+/// The nodes, and suggestions for what to try next.
 pub(super) fn introduction(view: &View<'_>, state: &v1::Snapshot) -> String {
     let View { args, directory, .. } = view;
     let pid = |name: &str| {
@@ -249,7 +250,7 @@ pub(super) fn introduction(view: &View<'_>, state: &v1::Snapshot) -> String {
     }
     let logs = directory.join("*").join("log");
     lines.push(format!("\n{}", line(&format!("logs: {}", logs.display()))));
-    lines.push("Ctrl-C ends it all; a line a cycle:\n".to_owned());
+    lines.push("Ctrl-C ends the cluster; one line per cycle:\n".to_owned());
     lines.join("\n")
 }
 
@@ -293,7 +294,7 @@ pub(super) fn cycle_line(state: &v1::Snapshot, seal: &v1::Seal) -> String {
         live.0,
         live.1,
     );
-    // The digest tells cycles apart, and gives way to what is wrong.
+    // The digest distinguishes cycles, and is omitted in favour of problems.
     match told.len() + 2 + digest.len() <= text::view_columns() {
         true => format!("{told}  {digest}"),
         false => line(&told),

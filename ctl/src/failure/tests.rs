@@ -61,7 +61,7 @@ fn a_ca_that_is_not_known_is_named_as_the_cause() {
     assert!(hints[0].contains("does not accept these credentials"), "{hints:?}");
     // Somebody listens and ends the connection: most likely it is TLS that is missing.
     let (_, _, hints) = told(&Status::from_error(Box::new(std::io::Error::other("reset"))));
-    assert!(hints[0].contains("does it speak TLS"), "{hints:?}");
+    assert!(hints[0].contains("does it use TLS"), "{hints:?}");
     let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
     let (_, _, hints) = told(&Status::from_error(Box::new(refused)));
     assert!(hints[0].contains("is a coordinator running"), "{hints:?}");

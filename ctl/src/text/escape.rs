@@ -1,7 +1,7 @@
-//! What others wrote, on a terminal: names, keys, reasons, log lines and errors may hold what a terminal obeys.
+//! Untrusted text on a terminal: names, keys, reasons, log lines and errors may contain control sequences.
 //!
-//! All that this program writes goes through [`super::render`], [`Lines`] or [`json_safe`]. On a terminal they show what must not reach
-//! it by its escape. Into a pipe or a file text goes as it is, and so it does with `--raw`.
+//! All output of this program passes through [`super::render`], [`Lines`] or [`json_safe`]. On a terminal they escape
+//! unsafe characters. In a pipe or a file text is unchanged, and so it is with `--raw`.
 
 use std::{
     io::IsTerminal,
@@ -10,7 +10,7 @@ use std::{
 
 use super::{END, GREEN};
 
-/// `--raw` was given.
+/// True if `--raw` was given.
 static RAW: AtomicBool = AtomicBool::new(false);
 
 /// Disables escaping, also on a terminal.
@@ -18,14 +18,14 @@ pub(crate) fn keep_raw() {
     RAW.store(true, Ordering::Relaxed);
 }
 
-/// True when text goes to `output` as it is.
+/// True if text is written to `output` unchanged.
 pub(crate) fn is_raw(output: &impl IsTerminal) -> bool {
     RAW.load(Ordering::Relaxed) || !output.is_terminal()
 }
 
-/// Characters that show nothing, and so hide a difference between two texts: all that have the property Default_Ignorable_Code_Point
-/// (Unicode 16.0, DerivedCoreProperties.txt), the selectors of variations of emoji among them. The property is stable: it covers code points
-/// that are not assigned yet.
+/// Invisible characters, which can hide a difference between two texts: all that have the property
+/// Default_Ignorable_Code_Point (Unicode 16.0, DerivedCoreProperties.txt), including the variation selectors of emoji.
+/// The property is stable: it covers code points that are not assigned yet.
 pub(super) const IGNORABLE: [(char, char); 17] = [
     ('\u{AD}', '\u{AD}'),
     ('\u{34F}', '\u{34F}'),
@@ -46,10 +46,11 @@ pub(super) const IGNORABLE: [(char, char); 17] = [
     ('\u{E0000}', '\u{E0FFF}'),
 ];
 
-/// True for what must not reach a terminal as it is: control characters (C0, DEL and C1), separators of lines and paragraphs, marks of
-/// annotations, and what shows nothing ([`IGNORABLE`]), which has what reorders text in it.
+/// True for characters that must not reach a terminal unchanged: control characters (C0, DEL and C1), separators of
+/// lines and paragraphs, annotation marks, and invisible characters ([`IGNORABLE`]), which include those that reorder
+/// text.
 pub(super) fn is_unsafe(c: char) -> bool {
-    // Most text ends here.
+    // The fast path for most text.
     if (' '..='~').contains(&c) {
         return false;
     }
@@ -57,7 +58,7 @@ pub(super) fn is_unsafe(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{FFF9}'..='\u{FFFB}') || shows_nothing()
 }
 
-/// Adds a character by its escape: `\x1b`, `\u{202e}`, and `\n`, `\r`, `\t` as usual.
+/// Appends the escape of a character: `\x1b`, `\u{202e}`, and `\n`, `\r`, `\t` as usual.
 pub(super) fn escape(c: char, to: &mut String) {
     match c {
         '\n' | '\r' | '\t' => to.extend(c.escape_default()),
@@ -66,8 +67,8 @@ pub(super) fn escape(c: char, to: &mut String) {
     }
 }
 
-/// One line of what the server says: what would end the line, or be taken for a colour of this program's, is shown by its escape, and so
-/// is, for a terminal, what must not reach one.
+/// One line of external text: characters that would end the line, or be interpreted as a colour of this program, are
+/// escaped, and for a terminal also unsafe ones.
 pub(crate) fn clean(text: &str) -> String {
     let raw = is_raw(&std::io::stdout());
     let mut cleaned = String::with_capacity(text.len());
@@ -82,7 +83,7 @@ pub(crate) fn clean(text: &str) -> String {
     cleaned
 }
 
-/// JSON in which everything that must not reach a terminal is escaped; it means the same, wherever it goes.
+/// JSON in which all characters that are unsafe on a terminal are escaped, with the same meaning for its readers.
 pub(crate) fn json_safe(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
@@ -100,12 +101,12 @@ pub(crate) fn json_safe(json: &str) -> String {
     safe
 }
 
-/// What programs wrote, piece by piece. For a terminal everything that is no text, no line feed and no tab is shown by its escape; a
-/// character may be cut in two by the end of a piece.
+/// Output of programs, in pieces. For a terminal everything except text, line feeds and tabs is escaped; a character
+/// may be divided by the end of a piece.
 #[derive(Debug)]
 pub(crate) struct Lines {
     raw: bool,
-    /// The beginning of a character whose end is in the next piece; at most 3 bytes.
+    /// The beginning of a character that continues in the next piece; at most 3 bytes.
     rest: Vec<u8>,
 }
 

@@ -1,4 +1,4 @@
-//! A terminal of so many columns and a clock that stands still, for tests of what is shown.
+//! A fixed terminal width and clock, for tests of the output.
 
 use std::{cell::Cell, time::SystemTime};
 
@@ -7,17 +7,17 @@ thread_local! {
     static NOW: Cell<Option<SystemTime>> = const { Cell::new(None) };
 }
 
-/// Columns that the test gave this thread.
+/// Columns that the test set for this thread.
 pub(super) fn columns() -> Option<usize> {
     COLUMNS.get()
 }
 
-/// The time that the test gave this thread.
+/// Time that the test set for this thread.
 pub(super) fn now() -> Option<SystemTime> {
     NOW.get()
 }
 
-/// Calls `view` with this terminal and this time, as far as this thread is concerned.
+/// Calls `view` with this terminal width and time, for this thread only.
 pub(crate) fn at<T>(columns: usize, now: SystemTime, view: impl FnOnce() -> T) -> T {
     COLUMNS.set(Some(columns));
     NOW.set(Some(now));

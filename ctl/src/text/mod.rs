@@ -16,7 +16,7 @@ use table::error_columns;
 pub(crate) use table::{Fields, Table, columns, hanging, view_columns};
 pub(crate) use unit::{NONE, age, ago, bytes, for_so_long, hex, short, span, span_of, time_of_day, timestamp, value};
 
-/// A remark in at most `most` columns, broken between words; its further lines are indented.
+/// A remark in at most `most` columns, broken between words; further lines are indented.
 pub(crate) fn remark(line: &str, most: Option<usize>) -> String {
     let text = line.trim_start_matches(' ');
     let indent = line.len() - text.len();
@@ -24,8 +24,8 @@ pub(crate) fn remark(line: &str, most: Option<usize>) -> String {
     told.trim_end_matches('\n').to_owned()
 }
 
-/// Stand for colours until a line is written: escape codes would spoil the width of a table's columns. They are from the
-/// private use area, and [`clean`] keeps them out of what the server says.
+/// Placeholders for colours until a line is written: escape codes would distort the width of a table's columns. They
+/// are from the private use area, and [`clean`] removes them from external text.
 const GREEN: char = '\u{E000}';
 const YELLOW: char = '\u{E001}';
 const RED: char = '\u{E002}';
@@ -35,13 +35,13 @@ const END: char = '\u{E004}';
 /// A colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Colour {
-    /// As it should be.
+    /// Healthy.
     Green,
-    /// Worth a look.
+    /// Needs attention.
     Yellow,
-    /// Bad.
+    /// Failed.
     Red,
-    /// None; takes as much room in a column as a colour.
+    /// No colour; has the same width in a column as a colour.
     Plain,
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn paint(colour: Colour, text: &str) -> String {
     format!("{begin}{text}{END}")
 }
 
-/// `text` as it is written: with colours or without, and as `raw` says.
+/// `text` as it is written: with or without colours, and escaped unless `raw`.
 pub(crate) fn render(text: &str, colours: bool, raw: bool) -> String {
     let mut rendered = String::with_capacity(text.len() + 1);
     for c in text.chars() {
@@ -86,13 +86,13 @@ pub(crate) fn render(text: &str, colours: bool, raw: bool) -> String {
     rendered
 }
 
-/// A line to standard output, for what goes on until it is stopped. Nobody may be reading it.
+/// Writes a line to standard output, for output that continues until it is interrupted. The reader may be gone.
 pub(crate) fn stdout(line: &str) {
     let mut output = std::io::stdout().lock();
     drop(writeln!(output, "{}", render(line, false, is_raw(&output))).and_then(|()| output.flush()));
 }
 
-/// A line on standard error. When that is closed, there is nobody left to tell.
+/// Writes a line to standard error. If that is closed, the line is lost.
 pub(crate) fn stderr(line: &str) {
     let mut output = std::io::stderr().lock();
     let line = remark(line, error_columns());
@@ -137,7 +137,7 @@ pub(crate) fn painted_liveness(value: i32) -> String {
     paint(colour, &liveness(value))
 }
 
-/// A node's load; none of a node that is not heard: what it had last says nothing of now.
+/// A node's load; none for a node that is not heard, whose last value is outdated.
 pub(crate) fn load(node: &v1::NodeRow) -> String {
     match node.liveness() {
         v1::Liveness::Online | v1::Liveness::Suspect | v1::Liveness::Unreachable => format!("{}%", node.load_percent),
@@ -145,7 +145,7 @@ pub(crate) fn load(node: &v1::NodeRow) -> String {
     }
 }
 
-/// A name's place among others: numbers in it count as numbers, so that `node-2` is before `node-10`.
+/// A sort key for names in which numbers are compared as numbers, so that `node-2` is before `node-10`.
 pub(crate) fn natural(name: &str) -> Vec<(String, u64)> {
     let mut parts = Vec::new();
     let mut rest = name;
@@ -154,14 +154,14 @@ pub(crate) fn natural(name: &str) -> Vec<(String, u64)> {
         let (word, after) = rest.split_at(digits);
         let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
         let (number, left) = after.split_at(end);
-        // A number beyond 64 bits is the last.
+        // A number beyond 64 bits is sorted last.
         parts.push((word.to_owned(), number.parse().unwrap_or(u64::MAX)));
         rest = left;
     }
     parts
 }
 
-/// A status code as its documentation writes it: `PERMISSION_DENIED`.
+/// The name of a status code in the documentation: `PERMISSION_DENIED`.
 pub(crate) fn code(code: tonic::Code) -> String {
     let mut name = String::new();
     for c in format!("{code:?}").chars() {

@@ -1,4 +1,4 @@
-//! Tables without borders, lists of fields, and long lines, in as many columns as there are.
+//! Tables without borders, lists of fields, and long lines, wrapped to the available columns.
 
 use std::io::{self, IsTerminal as _};
 
@@ -11,19 +11,19 @@ use super::{END, GREEN, NONE};
 const GAP: usize = 3;
 const NARROW_GAP: usize = 2;
 
-/// Columns that a text must have beside what is before it; otherwise it gets lines of its own.
+/// Minimum width of a text after its prefix; narrower text gets lines of its own.
 const BESIDE: usize = 30;
 
-/// Blanks before what has a line of its own.
+/// Indentation of text on lines of its own.
 const OWN_LINE: usize = 4;
 
-/// Columns of a terminal that does not tell, and of views that go into a pipe.
+/// Default width: for a terminal of unknown width, and for views in a pipe.
 const USUAL: usize = 80;
 
-/// No output is laid out for less.
+/// Minimum width of the layout.
 const LEAST: usize = 40;
 
-/// Columns that a line may take: the terminal's, or what `COLUMNS` says; `None` for a pipe without it.
+/// Maximum width of a line: the terminal's, or that of `COLUMNS`; `None` for a pipe without it.
 pub(crate) fn columns() -> Option<usize> {
     #[cfg(test)]
     if let Some(columns) = super::fixed::columns() {
@@ -41,7 +41,7 @@ pub(crate) fn columns() -> Option<usize> {
     Some(most.max(LEAST))
 }
 
-/// Columns of a line on standard error; `None` for a pipe.
+/// Maximum width of a line on standard error; `None` for a pipe.
 pub(super) fn error_columns() -> Option<usize> {
     let output = io::stderr();
     if !output.is_terminal() {
@@ -51,25 +51,25 @@ pub(super) fn error_columns() -> Option<usize> {
     Some(if size > 0 { size.max(LEAST) } else { USUAL })
 }
 
-/// Columns of a view, which is laid out for people wherever it goes.
+/// Width of a view, which is laid out for people in a pipe as well.
 pub(crate) fn view_columns() -> usize {
     columns().unwrap_or(USUAL)
 }
 
-/// Columns that a text takes; marks of colours take none.
+/// Width of a text; placeholders of colours have none.
 fn width(text: &str) -> usize {
     let marks = GREEN..=END;
     let shown = text.chars().filter(|c| !marks.contains(c));
     shown.map(|c| c.width().unwrap_or(0)).sum()
 }
 
-/// True for a word that is there to be copied, a key or a digest of 32 bytes: it is never broken, however narrow the terminal.
+/// True for a word that is meant to be copied, such as a key or a digest of 32 bytes: it is never broken.
 fn is_copied(word: &str) -> bool {
     word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Text in lines of at most `first` and then `rest` columns, broken between words; longer words are broken within, unless they are
-/// there to be copied.
+/// Text in lines of at most `first` and then `rest` columns, broken between words; longer words are broken within,
+/// unless they are meant to be copied.
 fn wrap(text: &str, first: usize, rest: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let (mut line, mut room) = (String::new(), first);
@@ -108,7 +108,8 @@ fn wrap(text: &str, first: usize, rest: usize) -> Vec<String> {
     lines
 }
 
-/// `prefix` and `text` on one line, or on several of at most `most` columns, the further ones behind `indent` blanks.
+/// `prefix` and `text` on one line, or on several of at most `most` columns, with further lines indented by `indent`
+/// blanks.
 pub(crate) fn hanging(prefix: &str, text: &str, indent: usize, most: Option<usize>) -> String {
     let Some(most) = most.filter(|most| width(prefix) + width(text) > *most) else {
         return format!("{}\n", format!("{prefix}{text}").trim_end());
@@ -156,18 +157,19 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// The lines of a list, each behind `indent` blanks: on a terminal no wider than that, into a pipe one a row.
+    /// The lines of a list, each indented by `indent` blanks: wrapped to a terminal's width, or one line per row in a
+    /// pipe.
     pub(crate) fn text(&self, indent: usize) -> String {
         self.within(indent, columns())
     }
 
-    /// The lines of a view, each behind `indent` blanks.
+    /// The lines of a view, each indented by `indent` blanks.
     pub(crate) fn view(&self, indent: usize) -> String {
         self.within(indent, Some(view_columns()))
     }
 
-    /// The table in at most `most` columns. What is too wide has its last column wrapped, or, where there is too little room for that, has
-    /// the columns that do not fit on lines of their own.
+    /// The table in at most `most` columns. If it is too wide, its last column is wrapped, or, if there is too little
+    /// room for that, the columns that do not fit are put on separate lines.
     pub(super) fn within(&self, indent: usize, most: Option<usize>) -> String {
         let all = || std::iter::once(&self.headings).chain(&self.rows);
         let widths: Vec<usize> = (0..self.headings.len())
@@ -235,12 +237,12 @@ fn line(cells: &[String], widths: &[usize], gap: usize, indent: usize) -> String
     line
 }
 
-/// Names and values, one a line.
+/// Names and values, one per line.
 #[derive(Default)]
 pub(crate) struct Fields(Vec<(&'static str, String)>);
 
 impl Fields {
-    /// Adds a field; its value is clean. An empty one is shown as none.
+    /// Adds a field; its value is clean. An empty value is shown as none.
     pub(crate) fn add(&mut self, name: &'static str, value: impl Into<String>) -> &mut Fields {
         let value = value.into();
         let shown = if value.is_empty() { NONE.to_owned() } else { value };
@@ -257,7 +259,7 @@ impl Fields {
         let column = self.0.iter().map(|(name, _)| name.len() + 1).max().unwrap_or_default();
         let line = |(name, value): &(&str, String)| {
             let prefix = format!("{:column$}   ", format!("{name}:"));
-            // What is to be copied has a line of its own where it does not fit beside the name.
+            // A value that is meant to be copied has a separate line if it does not fit after the name.
             if is_copied(value) && prefix.len() + value.len() > most {
                 return format!("{name}:\n{}{value}\n", " ".repeat(OWN_LINE));
             }

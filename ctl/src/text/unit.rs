@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prost_types::{Duration as Span, Timestamp};
 use wyneos::convert;
 
-/// What stands for a value that is not there.
+/// The text for a missing value.
 pub(crate) const NONE: &str = "-";
 
-/// A span as people say it: `420ms`, `42s`, `3m12s`, `5h3m`, `2d7h`.
+/// A duration for people: `420ms`, `42s`, `3m12s`, `5h3m`, `2d7h`.
 pub(crate) fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
@@ -21,12 +21,12 @@ pub(crate) fn span(span: Duration) -> String {
     }
 }
 
-/// A span of the wire; one that cannot be read counts as none.
+/// A duration of the protocol; an invalid one counts as missing.
 fn std_duration(span: Option<&Span>) -> Option<Duration> {
     convert::duration_in("", span?).ok()
 }
 
-/// A span of the wire as people say it; a minus before a negative one.
+/// A duration of the protocol for people; a negative one has a minus sign.
 pub(crate) fn span_of(wire: Option<&Span>) -> String {
     let Some(wire) = wire else {
         return NONE.to_owned();
@@ -40,7 +40,7 @@ pub(crate) fn span_of(wire: Option<&Span>) -> String {
     if negative { format!("-{text}") } else { text }
 }
 
-/// A time of the wire. One that was never set, is before 1970 or cannot be read counts as none: a time that is not known is 0.
+/// A time of the protocol. A time that is unset, invalid or before 1970 counts as missing: an unknown time is 0.
 fn system_time(time: Option<&Timestamp>) -> Option<SystemTime> {
     let millis = convert::timestamp_in("", time?).ok()?.0;
     let millis = u64::try_from(millis).ok().filter(|millis| *millis > 0)?;
@@ -70,7 +70,7 @@ fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// How long ago it was, by this machine's clock. Clocks disagree: what lies ahead counts as now.
+/// Age of a time, by this machine's clock. Clocks differ: a time in the future counts as now.
 pub(crate) fn age(time: Option<&Timestamp>) -> String {
     system_time(time).map_or_else(
         || NONE.to_owned(),
@@ -78,7 +78,7 @@ pub(crate) fn age(time: Option<&Timestamp>) -> String {
     )
 }
 
-/// The same with "ago", when it was at all.
+/// The same with "ago", if there is an age.
 pub(crate) fn ago(time: Option<&Timestamp>) -> String {
     match age(time).as_str() {
         NONE => NONE.to_owned(),
@@ -86,7 +86,7 @@ pub(crate) fn ago(time: Option<&Timestamp>) -> String {
     }
 }
 
-/// "for" how long it has been so, behind what it is; nothing when that is not known.
+/// "for" and the duration of a state, to follow its name; nothing if that is not known.
 pub(crate) fn for_so_long(since: Option<&Timestamp>) -> String {
     match age(since).as_str() {
         NONE => String::new(),
@@ -127,7 +127,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The beginning of an id or a digest: enough to tell it from its neighbours.
+/// The beginning of an id or a digest, long enough to distinguish it.
 pub(crate) fn short(text: &str) -> String {
     super::clean(&text.chars().take(8).collect::<String>())
 }

@@ -338,7 +338,7 @@ async fn waiting_for_a_change_ends_with_its_reason_or_once_its_canaries_have_sta
     let began = Instant::now();
     let good = apply(&declaration("exec sleep 1002", ""));
     assert!(
-        good.status.success() && text(&good).contains("the canaries are well"),
+        good.status.success() && text(&good).contains("the canaries are healthy"),
         "{}",
         text(&good)
     );

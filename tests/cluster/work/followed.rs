@@ -66,7 +66,7 @@ async fn the_log_of_a_slot_goes_on_with_the_next_instance_and_reaches_the_one_be
     instance.ends().await;
     said += &format!("begin {}\n", id(&second));
     slot.says(&said).await;
-    let moved = format!("app.0: goes on as {} on {}\n", id(&second), second.node_name);
+    let moved = format!("app.0: continues as {} on {}\n", id(&second), second.node_name);
     assert_eq!(slot.has("err"), moved);
 
     let (from, to) = match second.node_name.as_str() {
@@ -81,7 +81,7 @@ async fn the_log_of_a_slot_goes_on_with_the_next_instance_and_reaches_the_one_be
     slot.says(&said).await;
     assert_eq!(
         slot.has("err"),
-        format!("{moved}app.0: goes on as {} on {to}\n", id(&third))
+        format!("{moved}app.0: continues as {} on {to}\n", id(&third))
     );
 
     // Of the instance before, on the other node; and of the one before that.

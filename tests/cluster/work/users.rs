@@ -140,7 +140,7 @@ async fn work_runs_as_nobody_and_as_root_only_where_that_is_listed() {
     );
     assert!(of(&["why", "root.0"]).ends_with(" 0"), "{}", of(&["why", "root.0"]));
     assert!(
-        shown.contains("Warning") && shown.contains("whoever may apply a declaration has this host"),
+        shown.contains("Warning") && shown.contains("everyone who may apply a declaration controls this host"),
         "{shown}"
     );
     // The agent does not take the coordinator's word: what runs goes on, and nothing is started any more.

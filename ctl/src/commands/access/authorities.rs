@@ -1,4 +1,4 @@
-//! `wynectl ca`: the CA that certificates are issued by, and its replacement.
+//! `wynectl ca`: the CA that issues certificates, and its replacement.
 
 use wyneos::{client, v1};
 
@@ -23,7 +23,7 @@ pub(crate) async fn ca(context: &Context, command: CaCommand) -> Result<(), Fail
         CaCommand::Activate { force } => (v1::RotationStep::Activate, force),
         CaCommand::Retire { force } => (v1::RotationStep::Retire, force),
     };
-    // Only before the step is it known whom it cuts off.
+    // The nodes that a step cuts off are known only before it.
     let behind = match step {
         v1::RotationStep::Retire => {
             let request = v1::GetAuthoritiesRequest {};
@@ -44,15 +44,17 @@ pub(crate) async fn ca(context: &Context, command: CaCommand) -> Result<(), Fail
         }
     }
     if step == v1::RotationStep::Activate {
-        text::stderr("before the old CA is retired, operators need `wynectl context renew`, and new `ca.pem` files");
+        text::stderr(
+            "before the old CA is retired, operators must run `wynectl context renew`, and replace `ca.pem` files",
+        );
     }
     Ok(())
 }
 
-/// The CAs, and how far their replacement is.
+/// The CAs, and the progress of their replacement.
 pub(in crate::commands) fn shown(answer: &v1::GetAuthoritiesResponse) -> String {
     let whose = match answer.external {
-        true => "an operator's own, from files",
+        true => "provided by the operator, from files",
         false => "the cluster's own",
     };
     let behind = match answer.nodes_behind_unknown {
@@ -63,22 +65,22 @@ pub(in crate::commands) fn shown(answer: &v1::GetAuthoritiesResponse) -> String 
     format!("{table}{whose}; certificates of {behind} are from before the last step\n")
 }
 
-/// Who is cut off once a CA is retired, and the way back.
+/// Everyone who is cut off when a CA is retired, and the remedy.
 pub(in crate::commands) fn cut_off(nodes: u32) -> Vec<String> {
     let mut lines = Vec::new();
     if nodes > 0 {
         lines.push(format!(
-            "{} had no certificate of the CA that is trusted now, and can come back only by joining anew: `wynectl token create`, and \
+            "{} had no certificate of the CA that is trusted now, and can return only by joining again: `wynectl token create`, and \
              `wyneos-agent join` on the host",
             text::count(nodes, "node")
         ));
     }
     lines.push(
-        "operators whose credentials are from before need new ones: `wynectl operator create NAME --role ROLE --out DIR`, or \
+        "operators with earlier credentials need new ones: `wynectl operator create NAME --role ROLE --out DIR`, or \
          `wyneos-coordinator admin` on the coordinator's host; `wynectl context renew` does not work with the old ones"
             .to_owned(),
     );
-    lines.push("join tokens from before have ended with the old CA, and are not listed any more".to_owned());
+    lines.push("earlier join tokens have become invalid with the old CA, and are no longer listed".to_owned());
     lines
 }
 

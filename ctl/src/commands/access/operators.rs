@@ -44,20 +44,24 @@ pub(in crate::commands) fn revoked(name: &str, details: Option<&v1::Operator>) -
     let name = clean(name);
     match details.is_some_and(is_on_record) {
         true => format!("{name}: revoked\n"),
-        false => format!(
-            "{name} is not on record: it is shut out by name. If it is a typo, see `wynectl operator list` and `wynectl audit`\n"
-        ),
+        false => {
+            let told = format!(
+                "{name} is not on record, and is revoked by name. If it is a typo, see `wynectl operator list` and \
+                 `wynectl audit`"
+            );
+            text::hanging("", &told, 4, text::columns())
+        }
     }
 }
 
-/// False for a name that was shut out without having been on record.
+/// False for a name that was revoked without having been on record.
 fn is_on_record(operator: &v1::Operator) -> bool {
     operator.role() != v1::Role::Unspecified
 }
 
-/// What `operator list` adds about operators that it cannot list.
+/// Remark of `operator list` about operators that it cannot list.
 const NOT_ON_RECORD: &str =
-    "credentials made by `wyneos-coordinator admin` on the coordinator's host are not on record";
+    "credentials created by `wyneos-coordinator admin` on the coordinator's host are not on record";
 
 fn cannot(what: &str, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, format!("cannot {what}: {error}"))
@@ -67,14 +71,14 @@ async fn create_operator(context: &Context, args: OperatorArgs) -> Result<(), Fa
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(&args.name));
     let key = match args.bearer {
         true => None,
-        false => Some(identity::new_key().map_err(|error| cannot("make a key", &error))?),
+        false => Some(identity::new_key().map_err(|error| cannot("generate a key", &error))?),
     };
     if key.is_some() {
         has_no_key(&out)?;
     }
     let certificate_request = match &key {
         Some(key) => identity::request_for(key)
-            .map_err(|error| cannot("make a request", &error))?
+            .map_err(|error| cannot("create a request", &error))?
             .to_vec(),
         None => Vec::new(),
     };
@@ -103,7 +107,7 @@ async fn create_operator(context: &Context, args: OperatorArgs) -> Result<(), Fa
     if answer.off_record {
         let name = clean(&args.name);
         text::stderr(&format!(
-            "{name} was not on record: credentials made for this name on the coordinator's host are shut out from now on"
+            "{name} was not on record: credentials created for this name on the coordinator's host are revoked from now on"
         ));
     }
     let out = absolute(&out);
@@ -113,7 +117,7 @@ async fn create_operator(context: &Context, args: OperatorArgs) -> Result<(), Fa
     }
     let details = answer.details.unwrap_or_default();
     let place = match args.bearer {
-        true => "its bearer token is shown this once".to_owned(),
+        true => "its bearer token is shown only once".to_owned(),
         false => format!("its key and certificate are in {}", clean(&out.display().to_string())),
     };
     text::stderr(&format!(
@@ -125,7 +129,7 @@ async fn create_operator(context: &Context, args: OperatorArgs) -> Result<(), Fa
     Ok(())
 }
 
-/// Fails when the folder has a key, which would be overwritten.
+/// Fails if the directory contains a key, which would be overwritten.
 fn has_no_key(out: &Path) -> Result<(), Failure> {
     if files::is_missing(&out.join("key.pem")) {
         return Ok(());
@@ -133,11 +137,11 @@ fn has_no_key(out: &Path) -> Result<(), Failure> {
     let key = absolute(out).join("key.pem");
     let message = format!("{}: a key is there already, and is not overwritten", key.display());
     Err(Failure::new(Exit::Failed, message)
-        .hint("--out names another folder; without it the folder is ./NAME")
-        .hint("or move that folder away, if nobody uses its credentials any more"))
+        .hint("--out selects another directory; the default is ./NAME")
+        .hint("or move that directory away, if its credentials are no longer used"))
 }
 
-/// Writes the key and the certificates that were issued for it into a folder of its own.
+/// Writes the key and the certificates that were issued for it into a separate directory.
 fn write(out: &Path, key: PrivateKeyDer<'static>, answer: &v1::CreateOperatorResponse) -> Result<(), Failure> {
     let der = |all: &[Vec<u8>]| all.iter().map(|one| one.clone().into()).collect::<Vec<_>>();
     let chain: Vec<CertificateDer<'static>> = der(&answer.chain);
@@ -157,7 +161,7 @@ fn write(out: &Path, key: PrivateKeyDer<'static>, answer: &v1::CreateOperatorRes
     written.map_err(|error| cannot(&format!("write into {}", out.display()), &error))
 }
 
-/// A path that means the same from every directory.
+/// A path that is valid in every working directory.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -196,7 +200,7 @@ async fn list_operators(context: &Context) -> Result<(), Failure> {
 
 /// A table of operators.
 pub(in crate::commands) fn all(operators: &[v1::Operator]) -> String {
-    let mut table = Table::new(["NAME", "ROLE", "BY", "EXPIRES", "REVOKED", "MADE BY"]);
+    let mut table = Table::new(["NAME", "ROLE", "BY", "EXPIRES", "REVOKED", "CREATED BY"]);
     for operator in operators {
         table.row([
             clean(&operator.name),

@@ -1,4 +1,4 @@
-//! `wynectl token`: what lets hosts join.
+//! `wynectl token`: tokens with which hosts join.
 
 use wyneos::{client, convert, v1};
 use wyneos_core::text::Quoted;
@@ -62,7 +62,7 @@ async fn create_token(context: &Context, args: TokenArgs) -> Result<(), Failure>
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     if args.coordinator.is_none() && (host == "localhost" || host.starts_with("127.") || host == "[::1]") {
         text::stderr(
-            "other hosts reach the coordinator by another address: --coordinator HOST:PORT puts it into the line",
+            "other hosts reach the coordinator at another address: --coordinator HOST:PORT puts it into the line",
         );
     }
     Ok(())
@@ -92,7 +92,7 @@ async fn list_tokens(context: &Context) -> Result<(), Failure> {
 
 /// A table of join tokens.
 pub(in crate::commands) fn all(tokens: &[v1::JoinToken]) -> String {
-    let mut table = Table::new(["ID", "USES LEFT", "EXPIRES", "ADMITS", "NAME", "LABELS", "MADE BY"]);
+    let mut table = Table::new(["ID", "USES LEFT", "EXPIRES", "ADMITS", "NAME", "LABELS", "CREATED BY"]);
     for token in tokens {
         let labels = token.labels.iter();
         let labels: Vec<String> = labels

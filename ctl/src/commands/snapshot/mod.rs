@@ -12,7 +12,7 @@ use crate::{
     failure::Failure,
 };
 
-/// Without a subcommand: the newest snapshot.
+/// Without a subcommand, shows the newest snapshot.
 pub(crate) async fn run(context: &Context, args: SnapshotArgs) -> Result<(), Failure> {
     match args.command {
         None => get(context, args.get).await,
@@ -37,7 +37,7 @@ async fn get(context: &Context, args: GetArgs) -> Result<(), Failure> {
     let answer = context.call(&what, client.get_snapshot(request)).await?;
     context.show(&answer, |answer| {
         let snapshot = answer.snapshot.clone().unwrap_or_default();
-        // One from history has no age of its own.
+        // A snapshot from history has no age.
         let age = answer.age.filter(|_| args.cycle.is_none());
         view::full(&snapshot, answer.seal.as_ref(), age.as_ref())
     })

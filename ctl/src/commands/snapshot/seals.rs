@@ -1,4 +1,4 @@
-//! Seals: listed, verified, exported.
+//! Seals: listing, verification, export.
 
 use std::{
     fs::File,
@@ -63,7 +63,7 @@ pub(super) async fn list(context: &Context) -> Result<(), Failure> {
     })
 }
 
-/// Whose seals the coordinator says that it has.
+/// The signer of the seals, as reported by the coordinator.
 struct Signer {
     cluster: ClusterId,
     key: PublicKey,
@@ -120,21 +120,21 @@ impl Records<'_> {
     }
 }
 
-/// What a chain cannot show: snapshots left out at either end.
+/// Remarks about snapshots missing at either end, which a chain cannot show.
 fn remark_ends(range: &Range, header: &v1::ExportHeader) {
     if let Some(from) = range.from.filter(|from| *from < header.from_cycle) {
         let last = header.from_cycle - 1;
-        text::stderr(&format!("cycles {from} to {last} are not kept"));
+        text::stderr(&format!("cycles {from} to {last} are not retained"));
     }
     if let Some(to) = range.to.filter(|to| *to > header.to_cycle) {
         let first = header.to_cycle + 1;
-        text::stderr(&format!("cycles {first} to {to} are not there"));
+        text::stderr(&format!("cycles {first} to {to} do not exist"));
     }
 }
 
 fn none_kept() -> Failure {
-    Failure::new(Exit::NotFound, format!("{READ}: none of these cycles is kept"))
-        .hint("`wynectl snapshot list` lists those that are")
+    Failure::new(Exit::NotFound, format!("{READ}: none of these cycles is retained"))
+        .hint("`wynectl snapshot list` lists the retained ones")
 }
 
 /// `wynectl snapshot verify`.
@@ -146,7 +146,7 @@ pub(super) async fn verify(context: &Context, args: VerifyArgs) -> Result<(), Fa
     if args.public_key.is_none() {
         let whose = if args.file.is_some() { "file" } else { "coordinator" };
         text::stderr(&format!(
-            "the key is the {whose}'s own word; --public-key takes one that you trust"
+            "the key is reported by the {whose} itself; use --public-key for one that you trust"
         ));
     }
     context.show(&header, |header| told("verified", header))
@@ -199,7 +199,7 @@ pub(super) async fn export(context: &Context, args: ExportArgs) -> Result<(), Fa
     let what = format!("export to {}", args.output.display());
     let io = |error: std::io::Error| Failure::new(Exit::Failed, format!("{what}: {}", of_temporary(&error)));
     let failed = |error: ExportError| Failure::export(&what, &error);
-    // Beside the file, so that taking its name is one step.
+    // In the same directory as the file, so that the rename is atomic.
     let directory = match args.output.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -1,4 +1,4 @@
-//! A snapshot for people: a header, and a few lines a section.
+//! A snapshot for people: a header, and a few lines per section.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use wyneos_core::telemetry::Channel;
 use super::super::{Names, mesh, predictions, why};
 use crate::text::{self, Fields, Table, clean};
 
-/// Hexadecimal digits of a digest that are shown.
+/// Number of hexadecimal digits of a digest that are shown.
 const DIGEST: usize = 16;
 
-/// Decisions and crossings that are shown.
+/// Number of decisions and crossings that are shown.
 const FEW: usize = 3;
 
 fn digest(bytes: &[u8]) -> String {
     text::hex(bytes).chars().take(DIGEST).collect()
 }
 
-/// The whole. Without `age`, the snapshot's time tells how old it is.
+/// The complete view. Without `age`, the age is computed from the snapshot's time.
 pub(in crate::commands) fn full(
     snapshot: &v1::Snapshot,
     seal: Option<&v1::Seal>,
@@ -64,7 +64,7 @@ pub(in crate::commands) fn full(
     text
 }
 
-/// How many instances there should be, and how many of them are not there.
+/// Desired number of instances, and the number of missing ones.
 fn work(workloads: &[v1::Workload]) -> String {
     let sum = |of: fn(&v1::Workload) -> u32| workloads.iter().map(of).map(u64::from).sum::<u64>();
     let (desired, unwell) = (sum(|one| one.desired), sum(|one| one.unwell));
@@ -89,7 +89,7 @@ fn section<T>(title: &str, section: Option<&T>, view: impl FnOnce(&T) -> String)
     section.map_or_else(String::new, |section| format!("\n{title}\n{}", view(section)))
 }
 
-/// How many there are of what, in the order of `of`'s values.
+/// Counts by value, in the order of `of`'s values.
 fn tally(values: impl Iterator<Item = i32>, of: impl Fn(i32) -> String) -> String {
     let mut counts: BTreeMap<i32, u64> = BTreeMap::new();
     for value in values {
@@ -168,7 +168,7 @@ fn autonomy(state: &v1::AutonomyState, names: &Names) -> String {
 
 fn behaviour(state: &v1::BehaviourState, names: &Names) -> String {
     let mut text = format!(
-        "  {} issued, {} done, {} failed, {} expired, {} under way\n",
+        "  {} issued, {} done, {} failed, {} expired, {} in progress\n",
         text::count(state.issued, "directive"),
         state.done,
         state.failed,
@@ -189,7 +189,7 @@ fn behaviour(state: &v1::BehaviourState, names: &Names) -> String {
 
 fn integrity(state: &v1::IntegrityState) -> String {
     let told = format!(
-        "key {}, behind epoch {} cycle {}; {}, {}",
+        "key {}, after epoch {} cycle {}; {}, {}",
         text::hex(&state.public_key),
         state.previous_epoch,
         state.previous_cycle,

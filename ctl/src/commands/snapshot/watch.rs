@@ -1,4 +1,4 @@
-//! `wynectl snapshot watch`: a line a cycle.
+//! `wynectl snapshot watch`: one line per cycle.
 
 use wyneos::{client, delta, v1};
 
@@ -11,16 +11,16 @@ use crate::{
     text::{self, clean},
 };
 
-/// Nodes that a line names at most.
+/// Maximum number of nodes named in a line.
 const NAMED: usize = 5;
 
-/// Watches until interrupted; a lost connection is taken up again with the last resume token.
+/// Watches until interrupted; a lost connection is resumed with the last token.
 pub(super) async fn run(context: &Context, args: WatchArgs) -> Result<(), Failure> {
     let channel = context.connect().await?;
     let mut follower = Follower::new(context, "watch the snapshots");
     let mut client = client::coherence(channel);
     let mut token = args.resume.unwrap_or_default();
-    // With a token from elsewhere the first message may be a step from a state that is not here.
+    // With a token from elsewhere the first message may be a delta from a state that is not available here.
     let mut state: Option<v1::Snapshot> = None;
     loop {
         let request = v1::WatchSnapshotsRequest {
@@ -56,7 +56,7 @@ pub(super) async fn run(context: &Context, args: WatchArgs) -> Result<(), Failur
     }
 }
 
-/// What a message brings, in one line; `state` goes on to it.
+/// A message in one line; `state` is updated.
 pub(in crate::commands) fn line(
     answer: v1::WatchSnapshotsResponse,
     state: &mut Option<v1::Snapshot>,
@@ -64,7 +64,7 @@ pub(in crate::commands) fn line(
     use v1::watch_snapshots_response::State;
     let mut text = String::new();
     if !answer.reset_reason.is_empty() {
-        text += &format!("begun anew: {}\n", clean(&answer.reset_reason));
+        text += &format!("restarted: {}\n", clean(&answer.reset_reason));
     }
     match answer.state {
         Some(State::Full(snapshot)) => {
@@ -97,7 +97,7 @@ fn head(snapshot: &v1::Snapshot) -> String {
     format!("cycle {:>8}   {time}   score {score}", snapshot.cycle)
 }
 
-/// Which nodes changed; a change of liveness in words.
+/// The changed nodes, with changes of liveness in words.
 fn step(changed: &v1::Snapshot, removed: &[String], before: Option<&v1::Snapshot>) -> String {
     let nodes = changed.nodes.len();
     if nodes == 0 && removed.is_empty() {

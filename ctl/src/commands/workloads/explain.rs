@@ -15,12 +15,12 @@ use crate::{
     text::{self, Fields, Table, clean},
 };
 
-/// The workload or the instance of this name, and what is kept of how it came to be so.
+/// The workload or the instance of this name, and the retained history of its state.
 pub(crate) fn explain(name: &str, answer: &v1::ExplainWorkloadResponse) -> String {
     let mut view = match (&answer.assignment, &answer.workload) {
         (Some(row), _) => instance(row, answer.before.as_ref()).text(),
         (None, Some(workload)) => unplaced(name, workload).text(),
-        (None, None) => "No workload of that name is declared any more; this is what is kept of it.\n".to_owned(),
+        (None, None) => "No workload of that name is declared any more; this is its retained history.\n".to_owned(),
     };
     let placed = |row: &v1::AssignmentRow| {
         let one = row.assignment.as_ref();
@@ -33,7 +33,7 @@ pub(crate) fn explain(name: &str, answer: &v1::ExplainWorkloadResponse) -> Strin
         view += &kept_out(&workload.waiting);
     }
     if !answer.events.is_empty() {
-        let mut table = Table::new(["AGE", "WHAT HAPPENED"]);
+        let mut table = Table::new(["AGE", "EVENT"]);
         for event in &answer.events {
             table.row([text::age(event.time.as_ref()), clean(&event.summary)]);
         }
@@ -43,14 +43,14 @@ pub(crate) fn explain(name: &str, answer: &v1::ExplainWorkloadResponse) -> Strin
         view += &format!("\n{}", why::in_full(decision));
     }
     if !answer.causes.is_empty() {
-        view += "\nWhat led to that\n";
+        view += "\nCauses\n";
         let causes: Vec<String> = answer.causes.iter().map(why::in_full).collect();
         view += &causes.join("\n");
     }
     view
 }
 
-/// An instance, and the one before in its slot.
+/// An instance, and the previous one in its slot.
 fn instance(row: &v1::AssignmentRow, before: Option<&v1::AssignmentRow>) -> Fields {
     let mut fields = Fields::default();
     let one = row.assignment.clone().unwrap_or_default();
@@ -62,7 +62,7 @@ fn instance(row: &v1::AssignmentRow, before: Option<&v1::AssignmentRow>) -> Fiel
     );
     fields.add("node", clean(&row.node_name));
     let user = match row.user.as_str() {
-        "" => "not known".to_owned(),
+        "" => "unknown".to_owned(),
         user => clean(user),
     };
     fields.add("user", user);
@@ -70,7 +70,7 @@ fn instance(row: &v1::AssignmentRow, before: Option<&v1::AssignmentRow>) -> Fiel
     fields.add("detail", clean(&status.detail));
     if !status.last_stderr.is_empty() {
         let line = clean(&status.last_stderr);
-        fields.add("stderr", format!("{line} (last line of the process that ended)"));
+        fields.add("stderr", format!("{line} (last line of the ended process)"));
     }
     fields.add("placed", text::timestamp(one.placed.as_ref()));
     fields.add("because", clean(&one.reason));
@@ -90,7 +90,7 @@ fn instance(row: &v1::AssignmentRow, before: Option<&v1::AssignmentRow>) -> Fiel
     fields
 }
 
-/// What became of an instance.
+/// The result of an instance.
 fn ended(row: &v1::AssignmentRow) -> String {
     let one = row.assignment.clone().unwrap_or_default();
     let status = one.status.clone().unwrap_or_default();
@@ -103,7 +103,7 @@ fn unplaced(name: &str, workload: &v1::Workload) -> Fields {
     let mut fields = Fields::default();
     if name != workload.name {
         let how = match workload.waiting.is_empty() {
-            true => "not placed now",
+            true => "not placed at present",
             false => "waits",
         };
         fields.add("instance", format!("{}: {how}", clean(name)));

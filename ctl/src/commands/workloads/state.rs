@@ -1,10 +1,10 @@
-//! How a workload is, in words.
+//! The state of a workload in words.
 
 use wyneos::v1;
 
 use crate::text::{self, clean};
 
-/// Instances that do not stay up, how often they failed, and why.
+/// Instances that end repeatedly, their number of failures, and the reason.
 fn failing(workload: &v1::Workload) -> Option<String> {
     let again: Vec<&v1::Waiting> = workload
         .waiting
@@ -24,13 +24,13 @@ fn failing(workload: &v1::Workload) -> Option<String> {
     (number > 0).then(|| format!("failing: {}; {}", text::count(number, "instance"), why.join("; ")))
 }
 
-/// Parts of a batch that failed and are not tried again.
+/// Parts of a batch that failed permanently.
 pub(in crate::commands) fn given_up(workload: &v1::Workload) -> u32 {
     let over = workload.waiting.iter().filter(|waiting| waiting.given_up);
     over.map(|waiting| waiting.slots).sum()
 }
 
-/// The parts of a batch: done, failed and why, waiting and for what.
+/// The parts of a batch: done, failed with the reasons, and waiting with the reasons.
 fn batch(workload: &v1::Workload) -> String {
     let reasons = |given_up: bool| {
         let those = workload
@@ -59,7 +59,7 @@ fn batch(workload: &v1::Workload) -> String {
     }
 }
 
-/// The instances of a workload, counted.
+/// Counts of a workload's instances.
 pub(super) fn instances(workload: &v1::Workload) -> String {
     let (desired, running, healthy) = (workload.desired, workload.running, workload.healthy);
     match workload.kind.as_str() {
@@ -75,7 +75,7 @@ pub(super) fn instances(workload: &v1::Workload) -> String {
     }
 }
 
-/// How many instances are lost, or may be.
+/// Counts of instances that are lost or unknown.
 fn unsure(workload: &v1::Workload) -> Option<String> {
     let counts = [(workload.lost, "lost"), (workload.unknown, "unknown")];
     let counts = counts.iter().filter(|(count, _)| *count > 0);
@@ -83,7 +83,7 @@ fn unsure(workload: &v1::Workload) -> Option<String> {
     (!told.is_empty()).then(|| told.join(", "))
 }
 
-/// How a workload is, in a few words.
+/// The state of a workload in a few words.
 pub(in crate::commands) fn state(workload: &v1::Workload) -> String {
     match workload.oom_kills {
         0 => state_but_for_memory(workload),
@@ -91,7 +91,7 @@ pub(in crate::commands) fn state(workload: &v1::Workload) -> String {
     }
 }
 
-/// Processes that were killed, whether or not their instances noticed.
+/// Number of processes that were killed, whether or not their instances noticed.
 pub(in crate::commands) fn out_of_memory(kills: u32) -> String {
     match kills {
         1 => "1 process was killed: out of memory".to_owned(),
@@ -129,7 +129,7 @@ fn state_but_for_memory(workload: &v1::Workload) -> String {
         };
         let all = workload.healthy >= workload.desired && workload.current >= workload.desired;
         return match all {
-            true => format!("{phase}: all are healthy, and have to stay so for `min_healthy`"),
+            true => format!("{phase}: all are healthy, and must remain so for `min_healthy`"),
             false => phase.to_owned(),
         };
     }

@@ -1,4 +1,4 @@
-//! Workloads, one workload, and what a what-if and a rebalancing answer, as people read them.
+//! Lists of workloads, one workload, and the results of what-ifs and rebalancing, for people.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ pub(in crate::commands) fn all(workloads: &[v1::Workload]) -> String {
     table.text(0)
 }
 
-/// One workload with its instances: those that are there, and those that have ended.
+/// One workload with its present and ended instances.
 pub(in crate::commands) fn one(answer: &v1::GetWorkloadResponse, rows: &[v1::AssignmentRow]) -> String {
     let mut view = String::new();
     if let Some(workload) = &answer.workload {
@@ -80,7 +80,7 @@ fn fields(workload: &v1::Workload, spec: Option<&v1::WorkloadSpec>, rows: &[v1::
     fields
 }
 
-/// Who declared it. Without TLS the coordinator records every caller as `anybody`.
+/// The principal that declared it. Without TLS the coordinator records every caller as `anybody`.
 fn by(whom: &str) -> String {
     match whom {
         "anybody" => "an unauthenticated caller".to_owned(),
@@ -88,7 +88,7 @@ fn by(whom: &str) -> String {
     }
 }
 
-/// The user that the programs of a workload run as: the declared one, or the default ones of the nodes that run it.
+/// The user that the programs of a workload run as: the declared one, or the default users of the nodes that run it.
 fn user(declared: &str, rows: &[v1::AssignmentRow]) -> String {
     if !declared.is_empty() {
         return clean(declared);
@@ -107,7 +107,7 @@ fn user(declared: &str, rows: &[v1::AssignmentRow]) -> String {
     }
 }
 
-/// A table of the instances that have ended, the last one first.
+/// A table of the ended instances, the last one first.
 fn ended(assignments: &[v1::Assignment]) -> String {
     let mut table = Table::new(["ENDED", "INSTANCE", "AGE", "BECAUSE"]);
     let ended = |one: &&v1::Assignment| phase(one) == v1::InstancePhase::Ended;
@@ -126,7 +126,7 @@ fn ended(assignments: &[v1::Assignment]) -> String {
     }
 }
 
-/// Why an instance has ended, and what it wrote last to its standard error.
+/// The reason of an instance's end, and the last line of its standard error.
 pub(super) fn because(status: &v1::InstanceStatus) -> String {
     let because = match status.outcome_unknown {
         true => format!("outcome unknown: {}", clean(&status.detail)),
@@ -138,10 +138,10 @@ pub(super) fn because(status: &v1::InstanceStatus) -> String {
     }
 }
 
-/// What would happen to work if nodes were gone.
+/// The effect on work if nodes were gone.
 pub(in crate::commands) fn what_if(answer: &v1::WhatIfResponse) -> String {
     if answer.changes.is_empty() {
-        return "nothing runs there\n".to_owned();
+        return "no instances run there\n".to_owned();
     }
     let starts: usize = answer
         .changes
@@ -164,7 +164,7 @@ pub(in crate::commands) fn what_if(answer: &v1::WhatIfResponse) -> String {
 /// The moves of a rebalancing.
 pub(in crate::commands) fn rebalanced(answer: &v1::RebalanceResponse) -> String {
     if answer.changes.is_empty() {
-        return "no move would gain enough\n".to_owned();
+        return "no move would improve the balance enough\n".to_owned();
     }
     let mut table = Table::new(["INSTANCE", "FROM", "TO", "BECAUSE"]);
     for change in &answer.changes {
